@@ -1,0 +1,59 @@
+# Two commands matter: `make demo` and `make test`. Both make what they need from a fresh clone.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+UV := .uv/bin/uv
+BIN := $(VENV)/bin
+ENV := $(VENV)/.installed
+CODE := streaming features model tests benchmarks
+
+.PHONY: help env demo stop test check format bench lock clean
+
+help: ## What there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(UV):
+	@echo "[driftline] fetching uv into .uv"
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "driftline needs Python 3.11 or newer; this is " + sys.version.split()[0] + " (choose another with PYTHON=python3.12)")'
+	@$(PYTHON) -m venv .uv
+	@.uv/bin/python -m pip install --quiet --disable-pip-version-check "uv>=0.9"
+
+$(ENV): requirements.lock pyproject.toml | $(UV)
+	@echo "[driftline] making the locked environment in $(VENV)"
+	@$(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)
+	@$(UV) pip sync --python $(BIN)/python --require-hashes requirements.lock
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+env: $(ENV) ## Make the locked environment
+
+demo: $(ENV) ## Run the whole loop on real data (KEEP=1 leaves it running)
+	@exec $(BIN)/driftline demo $(if $(KEEP),--keep,)
+
+stop: $(ENV) ## End what `make demo KEEP=1` left running
+	@exec $(BIN)/driftline demo --stop
+
+test: $(ENV) ## All tests, on the real broker and stores
+	@exec $(BIN)/python -m pytest
+
+check: $(ENV) ## Format, lint, types
+	@$(BIN)/ruff format --check $(CODE)
+	@$(BIN)/ruff check $(CODE)
+	@$(BIN)/mypy
+
+format: $(ENV) ## Put the code in order
+	@$(BIN)/ruff format $(CODE)
+	@$(BIN)/ruff check --fix $(CODE)
+
+bench: $(ENV) ## Print every figure the README quotes
+	@exec $(BIN)/python -m benchmarks
+
+lock: | $(UV) ## Resolve requirements.lock anew, without any address in it
+	@$(UV) pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url \
+	  --extra dev --python-version 3.11 --output-file requirements.lock pyproject.toml
+
+clean: ## Remove what the runs and tests wrote
+	@rm -rf runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

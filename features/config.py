@@ -1,0 +1,55 @@
+"""Keys of the feature store, the text encoder and the live features."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from model.config import FieldSpec, Section
+
+
+class FeatureConfig(Section):
+    """Feast, the text encoder and what a profile holds."""
+
+    online_store: Literal["sqlite", "redis"] = Field(default="sqlite", description="Feast's online store.")
+    redis: str = Field(default="localhost:6379", description="Redis address for Feast, `host:port[,option=value]`.")
+    project: str = Field(default="driftline", description="Name of the Feast project.")
+    text_model: str = Field(
+        default="all-MiniLM-L6-v2",
+        description="Any sentence-transformers model, by name or path; the default's weights come with the package.",
+    )
+    max_text: int = Field(default=2_000, ge=1, description="Characters of a text that are encoded; the rest is cut and counted.")
+    max_age_profile_s: float = Field(default=0, ge=0, description="Older profiles count as stale and take defaults; 0 is no limit.")
+    max_age_live_s: float = Field(default=86_400, gt=0, description="Older live features count as stale and take defaults.")
+    user_fields: tuple[FieldSpec, ...] = Field(
+        default=(
+            FieldSpec(name="age", kind="number"),
+            FieldSpec(name="gender"),
+            FieldSpec(name="occupation"),
+        ),
+        description="Sparse fields of a user.",
+    )
+    item_fields: tuple[FieldSpec, ...] = Field(
+        default=(FieldSpec(name="genres", kind="multi"), FieldSpec(name="year", kind="number")),
+        description="Sparse fields of an item.",
+    )
+
+    @field_validator("user_fields", "item_fields")
+    @classmethod
+    def _unique(cls, specs: tuple[FieldSpec, ...]) -> tuple[FieldSpec, ...]:
+        names = [spec.name for spec in specs]
+        if len(set(names)) != len(names):
+            raise ValueError("a field is declared twice")
+        return specs
+
+
+class LiveConfig(Section):
+    """Live drift features T: decayed residuals of the frozen arm."""
+
+    half_lives_s: tuple[float, float] = Field(
+        default=(60.0, 3_600.0), description="Two half-lives of the residuals, seconds of event time."
+    )
+    max_users: int = Field(default=1_000_000, ge=1, description="Users kept; the longest idle goes first and is counted.")
+    max_items: int = Field(default=1_000_000, ge=1, description="Items kept; the longest idle goes first and is counted.")
+    prior_examples: float = Field(default=4.0, gt=0, description="Pseudo-examples with residual 0 in every mean.")

@@ -1,0 +1,55 @@
+"""The tensors that travel: what a backbone reads, and what a kernel learns from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """Labelled examples as they were served: everything the learner needs, nothing from the embedding tables.
+
+    `n` examples; `d` width of the representation; `k` number of live features.
+    """
+
+    x: Tensor
+    """Fused representation, float32 `(n, d)` (already rounded to float16 once, as it was logged)."""
+    live: Tensor
+    """Live drift features T at serving time, float32 `(n, k)`."""
+    domain: Tensor
+    """Facet indices, int64 `(n, 3)`."""
+    label: Tensor
+    """Click, float32 0/1 `(n,)`."""
+    conversion: Tensor
+    """Conversion, float32 0/1 `(n,)`."""
+    frozen_logit: Tensor
+    """Logit of the frozen arm at serving time, float32 `(n,)`."""
+    live_logit: Tensor
+    """Logit of the live arm at serving time, float32 `(n,)`."""
+    weight: Tensor
+    """Sample weight, float32 `(n,)`."""
+    time: Tensor
+    """Event time of the label, seconds, float64 `(n,)`."""
+    origin: tuple[int, ...] = ()
+    """Offsets of the records the examples came from, one per request: enough to rebuild the batch from the log."""
+
+    def __len__(self) -> int:
+        return int(self.label.shape[0])
+
+    def select(self, index: Tensor) -> MicroBatch:
+        """The examples of `index` (int64 or bool)."""
+        picked = {f.name: getattr(self, f.name)[index] for f in fields(self) if f.name != "origin"}
+        return replace(self, **picked)
+
+    @staticmethod
+    def concat(batches: Sequence[MicroBatch]) -> MicroBatch:
+        """All examples of `batches`, in order. Raises ValueError for an empty sequence."""
+        if not batches:
+            raise ValueError("cannot join zero micro-batches")
+        names = [f.name for f in fields(MicroBatch) if f.name != "origin"]
+        joined = {name: torch.cat([getattr(b, name) for b in batches]) for name in names}
+        return MicroBatch(**joined, origin=tuple(o for b in batches for o in b.origin))

@@ -1,0 +1,96 @@
+"""Sizes and rates of backbone, kernel and learner: one validated place, a sentence per key."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+
+class Section(BaseModel):
+    """A frozen group of keys; an unknown key is refused by its name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FieldSpec(Section):
+    """One sparse field of a user or an item."""
+
+    name: str = Field(description="Name of the field in events and in the feature store.")
+    kind: Literal["single", "multi", "number"] = Field(
+        default="single", description="One value, a list of values, or a number that is cut into buckets."
+    )
+    buckets: int = Field(default=8, ge=2, description="Number of quantile buckets of a number.")
+    max_values: int = Field(default=16, ge=1, description="Values of a multi-valued field beyond this are left out and counted.")
+
+
+class BackboneConfig(Section):
+    """The foundation model that is trained once."""
+
+    width: int = Field(default=64, ge=4, description="Width d of the fused representation.")
+    id_width: int = Field(default=32, ge=2, description="Width of an ID embedding.")
+    sparse_width: int = Field(default=16, ge=2, description="Width of a sparse field's embedding.")
+    text_width: int = Field(default=384, ge=1, description="Width of the text encoder's vectors.")
+    content_width: int = Field(default=16, ge=2, description="Width c of the content vectors that the live features use.")
+    gating: Literal["plain", "mean", "cls", "domain"] = Field(default="domain", description="How the aspects are fused.")
+    id_dropout: float = Field(
+        default=0.1, ge=0, lt=1, description="Share of IDs replaced by the out-of-vocabulary row in pretraining."
+    )
+    dropout: float = Field(default=0.1, ge=0, lt=1, description="Dropout in the trunk during pretraining.")
+
+
+class PretrainConfig(Section):
+    """How the backbone is trained."""
+
+    epochs: int = Field(default=20, ge=1, description="Upper bound on passes over the training half.")
+    batch_size: int = Field(default=512, ge=1, description="Examples per step.")
+    learning_rate: float = Field(default=2e-3, gt=0, description="Peak learning rate of AdamW.")
+    weight_decay: float = Field(default=1e-4, ge=0, description="Weight decay of AdamW.")
+    patience: int = Field(default=3, ge=1, description="Passes without a better validation log loss before it stops.")
+    validation_share: float = Field(default=0.1, gt=0, lt=0.5, description="Last share of the training half, by time, that validates.")
+    seed: int = Field(default=7, description="Seed of initialisation, shuffling and dropout.")
+
+
+class KernelConfig(Section):
+    """The information-aware adaptive kernel."""
+
+    latent: int = Field(default=16, ge=1, description="Width z of the compressed representation.")
+    hidden: int = Field(default=48, ge=1, description="Hidden width of encoder and decoder.")
+    domain_width: int = Field(default=8, ge=0, description="Width of the domain embedding that the decoder sees.")
+    reading: Literal["A", "B", "D"] = Field(
+        default="D", description="Gaussian of the bottleneck: A prior N(0, I), B learned per domain, D deterministic."
+    )
+    use_live: bool = Field(default=True, description="Whether the decoder sees the live drift features.")
+    use_linear: bool = Field(default=True, description="Whether live drift features also reach the logit by a linear path.")
+
+
+class LearnerConfig(Section):
+    """How the kernel learns from the stream."""
+
+    batch_examples: int = Field(default=128, ge=1, description="A micro-batch is cut when it holds this many examples.")
+    batch_seconds: float = Field(default=0.25, gt=0, description="... or when its event time spans this many seconds.")
+    learning_rate: float = Field(default=1e-3, gt=0, description="Learning rate of encoder and decoder (Adam).")
+    linear_learning_rate: float = Field(default=3e-3, gt=0, description="Learning rate of the linear path (Adam).")
+    rehearsal_steps: int = Field(default=3, ge=0, description="Steps on recent micro-batches after each new one.")
+    rehearsal_batches: int = Field(default=32, ge=0, description="Recent micro-batches that are kept for rehearsal.")
+    beta: float = Field(default=1e-3, ge=0, description="Weight of the KL terms (readings A and B).")
+    proximal: float = Field(default=1e-4, ge=0, description="Weight of the tie to the last published kernel.")
+    publish_seconds: float = Field(default=0.5, gt=0, description="A kernel is published at most once per so much event time.")
+    seed: int = Field(default=11, description="Seed of initialisation, noise and rehearsal.")
+
+
+class DomainConfig(Section):
+    """The declared values of each domain facet; any other value is treated as `unknown`."""
+
+    scene: tuple[str, ...] = Field(default=("home",), description="Scenes of the app.")
+    region: tuple[str, ...] = Field(default=(), description="Regions of the users.")
+    period: tuple[str, ...] = Field(
+        default=("night", "morning", "afternoon", "evening"), description="Periods of the day."
+    )
+
+    @field_validator("scene", "region", "period")
+    @classmethod
+    def _no_blank(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        if any(not value.strip() for value in values):
+            raise ValueError("a facet value is empty")
+        return values

@@ -1,0 +1,80 @@
+"""Every Prometheus metric of the system, declared once, with its unit and meaning.
+
+Imported before Feast: importing `feast.metrics` switches prometheus-client to its multiprocess mode.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_FAST = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.025, 0.035, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+_SECONDS = (0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60, 300)
+
+# --- ingest ---
+EVENTS_INGESTED = Counter("driftline_events_ingested_total", "Outside events accepted.", ["event"])
+DEAD_LETTERS = Counter("driftline_dead_letters_total", "Records refused and kept as dead letters.", ["reason"])
+INGEST_LAG = Gauge("driftline_ingest_lag_records", "Records of `interactions` not yet read.", ["partition"])
+TICKS = Counter("driftline_ticks_total", "Ticks written to move event time on.", ["group"])
+
+# --- join ---
+EXAMPLES_JOINED = Counter("driftline_examples_joined_total", "Examples whose label is decided.", ["group", "label"])
+OPEN_REQUESTS = Gauge("driftline_open_requests", "Requests waiting for their window to end.", ["group"])
+JOIN_DROPPED = Counter(
+    "driftline_join_dropped_total",
+    "Records the join could not use, by reason (late_impression, late_feedback, orphan_feedback, duplicate, unshown_item, evicted).",
+    ["group", "reason"],
+)
+WATERMARK = Gauge("driftline_watermark_seconds", "Event time up to which windows are closed, seconds since the epoch.", ["group"])
+
+# --- learner ---
+EXAMPLES_LEARNED = Counter("driftline_examples_learned_total", "Examples the kernel has learned from.", ["group"])
+LEARN_SECONDS = Histogram(
+    "driftline_learn_seconds", "Time to learn one micro-batch, rehearsal included, seconds.", ["group"], buckets=_FAST
+)
+ARM_LOG_LOSS = Gauge("driftline_arm_log_loss", "Log loss over the recent window, scored before learning.", ["group", "arm"])
+ARM_AUC = Gauge("driftline_arm_auc", "AUC over the recent window, scored before learning.", ["group", "arm"])
+ARM_CALIBRATION = Gauge(
+    "driftline_arm_calibration", "Mean score over mean label in the recent window; 1 is calibrated.", ["group", "arm"]
+)
+KERNEL_KL = Gauge("driftline_kernel_kl_nats", "Compression rate of the kernel, nats per example.", ["group"])
+KERNEL_DISTANCE = Gauge("driftline_kernel_distance", "L2 distance of the newest kernel from the identity at birth.", ["group"])
+LEARN_QUEUE = Gauge("driftline_learn_queue_records", "Records waiting for the learner thread.", ["group"])
+
+# --- kernel log ---
+KERNELS_PUBLISHED = Counter("driftline_kernels_published_total", "Kernels committed to the kernel log.", ["group"])
+COMMIT_SECONDS = Histogram("driftline_commit_seconds", "Time of one transaction, seconds.", ["group"], buckets=_FAST)
+COMMITS_FAILED = Counter("driftline_commits_failed_total", "Transactions that failed.", ["group", "reason"])
+PROCESSOR_LAG = Gauge("driftline_processor_lag_records", "Records of `traffic` not yet processed.", ["group"])
+OWNED_GROUPS = Gauge("driftline_owned_groups", "Kernel groups this processor owns.")
+RECOVERY_SECONDS = Gauge("driftline_recovery_seconds", "Time the last recovery of the group took, seconds.", ["group"])
+
+# --- features ---
+FEATURE_PUSH_SECONDS = Histogram("driftline_feature_push_seconds", "Time of one push of live features, seconds.", buckets=_FAST)
+FEATURE_PUSH_FAILED = Counter("driftline_feature_push_failed_total", "Pushes of live features that failed.")
+FEATURE_DEFAULTS = Counter(
+    "driftline_feature_defaults_total", "Entities served by defaults, by view and reason (missing, stale).", ["view", "reason"]
+)
+
+# --- scorer ---
+SCORE_REQUESTS = Counter("driftline_score_requests_total", "Scoring requests, by outcome.", ["outcome"])
+SCORE_SECONDS = Histogram("driftline_score_seconds", "Time of one scoring request inside the scorer, seconds.", buckets=_FAST)
+SCORE_CANDIDATES = Histogram(
+    "driftline_score_candidates", "Candidates of one request.", buckets=(1, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
+)
+SCORE_MEAN = Gauge("driftline_score_mean", "Mean score over the last thousand scored items.", ["group", "arm"])
+SCORE_SHIFT = Gauge(
+    "driftline_score_shift", "Population stability index of recent scores against the first ones.", ["group", "arm"]
+)
+KERNEL_VERSION = Gauge("driftline_kernel_version", "Version of the kernel in use.", ["group"])
+KERNELS_TAKEN = Counter("driftline_kernels_taken_total", "Kernels taken into use.", ["group"])
+KERNELS_REFUSED = Counter("driftline_kernels_refused_total", "Kernels refused, by reason.", ["group", "reason"])
+FRESHNESS_SECONDS = Histogram(
+    "driftline_freshness_seconds",
+    "Event time of the newest example in a kernel to that kernel in use, seconds.",
+    ["group"],
+    buckets=_SECONDS,
+)
+IMPRESSIONS_LOST = Counter("driftline_impressions_lost_total", "Served impressions that could not be logged, by reason.", ["reason"])
+
+# --- every process ---
+TASK_FAILURES = Counter("driftline_task_failures_total", "Background tasks that died, by task.", ["task"])
