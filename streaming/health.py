@@ -29,7 +29,7 @@ class PortTakenError(Exception):
 
 
 def examine(checks: Mapping[str, Check]) -> dict[str, str]:
-    """Runs every check; the problems by the check's name, empty if all is well. A check that raises is one."""
+    """Runs every check; the problems by name, empty if all is well. A check that raises is one."""
     problems = {}
     for name, check in checks.items():
         try:
@@ -66,7 +66,7 @@ class _Server(ThreadingWSGIServer):
 class HealthServer:
     """`/metrics` (this process's Prometheus registry) and `/healthz` on threads of their own.
 
-    For processes that have no web server otherwise. Listens on every address: Prometheus scrapes from outside.
+    For processes that have no web server otherwise. Listens on every address, for Prometheus.
     """
 
     def __init__(
@@ -91,7 +91,9 @@ class HealthServer:
             ) from error
         self.port: int = self._server.server_address[1]
         """The port it listens on."""
-        self._thread = threading.Thread(target=self._server.serve_forever, name="health-server", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.1,), name="health-server", daemon=True
+        )
 
     def start(self) -> HealthServer:
         """Begins to answer; gives itself back."""
@@ -134,8 +136,8 @@ def end_this_process() -> None:
 class Watch:
     """Background tasks of one process: one that dies is counted, logged, and makes the process unhealthy.
 
-    A task dies when it raises, or returns before `stopping()` was called. The first death calls `on_failure`, by
-    default SIGTERM to this process: the ordinary shut-down runs, and the process returns `exit_code`.
+    A task dies when it raises, or returns before `stopping()` was called. The first death calls `on_failure`,
+    by default SIGTERM to this process: the ordinary shut-down runs, and the process returns `exit_code`.
     """
 
     def __init__(self, on_failure: Callable[[], None] = end_this_process) -> None:
@@ -164,7 +166,7 @@ class Watch:
         self._stopping = True
 
     def failed(self, name: str, error: BaseException | None) -> None:
-        """Records that task `name` died of `error` (None: returned too early). For tasks that run elsewhere."""
+        """Records that task `name` died of `error` (None: returned too early), for tasks run elsewhere."""
         cause = "it ended too early" if error is None else f"{type(error).__name__}: {error}"
         metrics.TASK_FAILURES.labels(task=name).inc()
         log.critical("background task %s died, this process ends: %s", name, cause, exc_info=error)
