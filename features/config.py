@@ -19,9 +19,15 @@ class FeatureConfig(Section):
         default="all-MiniLM-L6-v2",
         description="Any sentence-transformers model, by name or path; the default's weights come with the package.",
     )
-    max_text: int = Field(default=2_000, ge=1, description="Characters of a text that are encoded; the rest is cut and counted.")
-    max_age_profile_s: float = Field(default=0, ge=0, description="Older profiles count as stale and take defaults; 0 is no limit.")
-    max_age_live_s: float = Field(default=86_400, gt=0, description="Older live features count as stale and take defaults.")
+    max_text: int = Field(
+        default=2_000, ge=1, description="Characters of a text that are encoded; the rest is cut and counted."
+    )
+    max_age_profile_s: float = Field(
+        default=0, ge=0, description="Older profiles count as stale and take defaults; 0 is no limit."
+    )
+    max_age_live_s: float = Field(
+        default=86_400, gt=0, description="Older live features count as stale and take defaults."
+    )
     user_fields: tuple[FieldSpec, ...] = Field(
         default=(
             FieldSpec(name="age", kind="number"),
@@ -50,6 +56,10 @@ class LiveConfig(Section):
     half_lives_s: tuple[float, float] = Field(
         default=(60.0, 3_600.0), description="Two half-lives of the residuals, seconds of event time."
     )
-    max_users: int = Field(default=1_000_000, ge=1, description="Users kept; the longest idle goes first and is counted.")
-    max_items: int = Field(default=1_000_000, ge=1, description="Items kept; the longest idle goes first and is counted.")
+    max_users: int = Field(
+        default=1_000_000, ge=1, description="Users kept; the longest idle goes first and is counted."
+    )
+    max_items: int = Field(
+        default=1_000_000, ge=1, description="Items kept; the longest idle goes first and is counted."
+    )
     prior_examples: float = Field(default=4.0, gt=0, description="Pseudo-examples with residual 0 in every mean.")

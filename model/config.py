@@ -21,7 +21,9 @@ class FieldSpec(Section):
         default="single", description="One value, a list of values, or a number that is cut into buckets."
     )
     buckets: int = Field(default=8, ge=2, description="Number of quantile buckets of a number.")
-    max_values: int = Field(default=16, ge=1, description="Values of a multi-valued field beyond this are left out and counted.")
+    max_values: int = Field(
+        default=16, ge=1, description="Values of a multi-valued field beyond this are left out and counted."
+    )
 
 
 class BackboneConfig(Section):
@@ -31,10 +33,17 @@ class BackboneConfig(Section):
     id_width: int = Field(default=32, ge=2, description="Width of an ID embedding.")
     sparse_width: int = Field(default=16, ge=2, description="Width of a sparse field's embedding.")
     text_width: int = Field(default=384, ge=1, description="Width of the text encoder's vectors.")
-    content_width: int = Field(default=16, ge=2, description="Width c of the content vectors that the live features use.")
-    gating: Literal["plain", "mean", "cls", "domain"] = Field(default="domain", description="How the aspects are fused.")
+    content_width: int = Field(
+        default=16, ge=2, description="Width c of the content vectors that the live features use."
+    )
+    gating: Literal["plain", "mean", "cls", "domain"] = Field(
+        default="domain", description="How the aspects are fused."
+    )
     id_dropout: float = Field(
-        default=0.1, ge=0, lt=1, description="Share of IDs replaced by the out-of-vocabulary row in pretraining."
+        default=0.1,
+        ge=0,
+        lt=1,
+        description="Share of IDs replaced by the out-of-vocabulary row in pretraining.",
     )
     dropout: float = Field(default=0.1, ge=0, lt=1, description="Dropout in the trunk during pretraining.")
 
@@ -47,7 +56,9 @@ class PretrainConfig(Section):
     learning_rate: float = Field(default=2e-3, gt=0, description="Peak learning rate of AdamW.")
     weight_decay: float = Field(default=1e-4, ge=0, description="Weight decay of AdamW.")
     patience: int = Field(default=3, ge=1, description="Passes without a better validation log loss before it stops.")
-    validation_share: float = Field(default=0.1, gt=0, lt=0.5, description="Last share of the training half, by time, that validates.")
+    validation_share: float = Field(
+        default=0.1, gt=0, lt=0.5, description="Last share of the training half, by time, that validates."
+    )
     seed: int = Field(default=7, description="Seed of initialisation, shuffling and dropout.")
 
 
@@ -58,10 +69,13 @@ class KernelConfig(Section):
     hidden: int = Field(default=48, ge=1, description="Hidden width of encoder and decoder.")
     domain_width: int = Field(default=8, ge=0, description="Width of the domain embedding that the decoder sees.")
     reading: Literal["A", "B", "D"] = Field(
-        default="D", description="Gaussian of the bottleneck: A prior N(0, I), B learned per domain, D deterministic."
+        default="D",
+        description="Gaussian of the bottleneck: A prior N(0, I), B learned per domain, D deterministic.",
     )
     use_live: bool = Field(default=True, description="Whether the decoder sees the live drift features.")
-    use_linear: bool = Field(default=True, description="Whether live drift features also reach the logit by a linear path.")
+    use_linear: bool = Field(
+        default=True, description="Whether live drift features also reach the logit by a linear path."
+    )
 
 
 class LearnerConfig(Section):
@@ -75,7 +89,9 @@ class LearnerConfig(Section):
     rehearsal_batches: int = Field(default=32, ge=0, description="Recent micro-batches that are kept for rehearsal.")
     beta: float = Field(default=1e-3, ge=0, description="Weight of the KL terms (readings A and B).")
     proximal: float = Field(default=1e-4, ge=0, description="Weight of the tie to the last published kernel.")
-    publish_seconds: float = Field(default=0.5, gt=0, description="A kernel is published at most once per so much event time.")
+    publish_seconds: float = Field(
+        default=0.5, gt=0, description="A kernel is published at most once per so much event time."
+    )
     seed: int = Field(default=11, description="Seed of initialisation, noise and rehearsal.")
 
 

@@ -32,7 +32,9 @@ class KafkaConfig(Section):
 
     bootstrap: str = Field(default="localhost:9092", description="Kafka bootstrap servers, `host:port[,host:port]`.")
     security_protocol: str = Field(
-        default="PLAINTEXT", pattern="^(PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL)$", description="Kafka security protocol."
+        default="PLAINTEXT",
+        pattern="^(PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL)$",
+        description="Kafka security protocol.",
     )
     sasl_mechanism: str | None = Field(
         default=None, pattern="^(PLAIN|SCRAM-SHA-256|SCRAM-SHA-512)$", description="SASL mechanism."
@@ -44,7 +46,9 @@ class KafkaConfig(Section):
     ssl_keyfile: Path | None = Field(default=None, description="Client key.")
     ssl_check_hostname: bool = Field(default=True, description="Whether the broker's certificate must name its host.")
     replication_factor: int = Field(default=1, ge=1, description="Replicas of the topics that are created.")
-    startup_wait_s: float = Field(default=60.0, gt=0, description="How long a process waits for the broker at its start.")
+    startup_wait_s: float = Field(
+        default=60.0, gt=0, description="How long a process waits for the broker at its start."
+    )
 
     @model_validator(mode="after")
     def _complete(self) -> KafkaConfig:
@@ -66,7 +70,9 @@ class TopicConfig(Section):
     kernels: str = Field(default="kernels", description="Kernels and learner snapshots, compacted.")
     state: str = Field(default="state", description="Live features, compacted.")
     dead_letters: str = Field(default="dead-letters", description="Refused records with their reason.")
-    traffic_retention_h: float = Field(default=48, gt=0, description="Hours that traffic is kept: recovery re-reads it.")
+    traffic_retention_h: float = Field(
+        default=48, gt=0, description="Hours that traffic is kept: recovery re-reads it."
+    )
 
 
 class GroupConfig(Section):
@@ -82,7 +88,9 @@ class GroupConfig(Section):
         return all(
             not allowed or value in allowed
             for allowed, value in (
-                (self.scene, domain.scene), (self.region, domain.region), (self.period, domain.period)
+                (self.scene, domain.scene),
+                (self.region, domain.region),
+                (self.period, domain.period),
             )
         )
 
@@ -90,9 +98,17 @@ class GroupConfig(Section):
 class JoinConfig(Section):
     """The join of impressions with their late feedback."""
 
-    window_s: float = Field(default=30.0, gt=0, description="How long after an impression feedback still decides its labels.")
-    lateness_s: float = Field(default=1.0, ge=0, description="How far the watermark stays behind the newest event time.")
-    max_open: int = Field(default=200_000, ge=1, description="Open requests kept; beyond it the oldest is closed and counted.")
+    window_s: float = Field(
+        default=30.0, gt=0, description="How long after an impression feedback still decides its labels."
+    )
+    lateness_s: float = Field(
+        default=1.0, ge=0, description="How far the watermark stays behind the newest event time."
+    )
+    max_open: int = Field(
+        default=200_000,
+        ge=1,
+        description="Open requests kept; beyond it the oldest is dropped unlearned and counted.",
+    )
 
 
 class IngestConfig(Section):
@@ -101,23 +117,36 @@ class IngestConfig(Section):
     group_id: str = Field(default="driftline-ingest", description="Kafka consumer group.")
     max_poll: int = Field(default=500, ge=1, description="Records per poll.")
     future_s: float = Field(default=60.0, ge=0, description="Events further than this in the future are refused.")
-    idle_tick_s: float = Field(default=0.5, gt=0, description="Without traffic for this long, event time is moved on by ticks.")
+    idle_tick_s: float = Field(
+        default=0.5, gt=0, description="Without traffic for this long, event time is moved on by ticks."
+    )
     max_items: int = Field(default=1_000, ge=1, description="Items of one impression; more are refused.")
     dead_letter_ratio: float = Field(
-        default=0.5, gt=0, le=1, description="If more than this share of a window of records is refused, ingest stops."
+        default=0.5,
+        gt=0,
+        le=1,
+        description="If more than this share of a window of records is refused, ingest stops.",
     )
     dead_letter_window: int = Field(default=1_000, ge=10, description="Records over which the share is taken.")
-    metrics_port: int = Field(default=9101, ge=0, le=65535, description="Port of /metrics and /healthz; 0 takes a free one.")
+    metrics_port: int = Field(
+        default=9101, ge=0, le=65535, description="Port of /metrics and /healthz; 0 takes a free one."
+    )
 
 
 class ProcessorConfig(Section):
     """The stream processor."""
 
     app_id: str = Field(default="driftline-processor", description="Faust application id and consumer group.")
-    queue_records: int = Field(default=2_000, ge=1, description="Records waiting for the learner thread before reading pauses.")
-    commit_interval_s: float = Field(default=0.5, gt=0, description="Wall-clock seconds between two transactions of a group.")
+    queue_records: int = Field(
+        default=2_000, ge=1, description="Records waiting for the learner thread before reading pauses."
+    )
+    commit_interval_s: float = Field(
+        default=0.5, gt=0, description="Wall-clock seconds between two transactions of a group."
+    )
     transaction_timeout_s: float = Field(default=60.0, gt=0, description="Kafka's time-out of a transaction.")
-    metrics_port: int = Field(default=9102, ge=0, le=65535, description="Port of /metrics and /healthz; 0 takes a free one.")
+    metrics_port: int = Field(
+        default=9102, ge=0, le=65535, description="Port of /metrics and /healthz; 0 takes a free one."
+    )
 
 
 class ScorerConfig(Section):
@@ -127,26 +156,39 @@ class ScorerConfig(Section):
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     max_candidates: int = Field(default=2_000, ge=1, description="Candidates of one request; more are refused.")
     live_arm: bool = Field(default=True, description="False serves the frozen arm (the kernel is off).")
-    warmup_requests: int = Field(default=20, ge=0, description="Synthetic scorings before the scorer calls itself ready.")
+    warmup_requests: int = Field(
+        default=20, ge=0, description="Synthetic scorings before the scorer calls itself ready."
+    )
 
 
 class Config(BaseSettings):
     """All keys of Driftline."""
 
     model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid", nested_model_default_partial_update=True
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="forbid",
+        nested_model_default_partial_update=True,
     )
 
-    run_dir: Path = Field(default=Path("runs/default"), description="Where a run keeps its files: store, logs, reports.")
-    cache_dir: Path = Field(
-        default=Path(platformdirs.user_cache_dir("driftline")), description="What is fetched or trained once: jars, data, text vectors, backbones."
+    run_dir: Path = Field(
+        default=Path("runs/default"), description="Where a run keeps its files: store, logs, reports."
     )
-    backbone_path: Path | None = Field(default=None, description="Folder of the pretrained backbone; none takes `run_dir`/backbone.")
+    cache_dir: Path = Field(
+        default=Path(platformdirs.user_cache_dir("driftline")),
+        description="What is fetched or trained once: jars, data, text vectors, backbones.",
+    )
+    backbone_path: Path | None = Field(
+        default=None, description="Folder of the pretrained backbone; none takes `run_dir`/backbone."
+    )
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Level of the logs.")
     kafka: KafkaConfig = KafkaConfig()
     topics: TopicConfig = TopicConfig()
     groups: tuple[GroupConfig, ...] = Field(
-        default=(GroupConfig(name="main"),), min_length=1, description="Kernel groups; the first that holds a domain takes it."
+        default=(GroupConfig(name="main"),),
+        min_length=1,
+        description="Kernel groups; the first that holds a domain takes it.",
     )
     domains: DomainConfig = DomainConfig()
     features: FeatureConfig = FeatureConfig()

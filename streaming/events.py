@@ -84,12 +84,14 @@ class ServedImpression(msgspec.Struct, frozen=True, tag="i", array_like=True):
     """Logit of the live arm, float32, `(n,)`."""
 
     def array(self, name: Literal["x", "live", "content", "frozen_logit", "live_logit"]) -> NDArray[np.float32]:
-        """The named payload as float32, `(n, width)`, or `(n,)` for the logits. Raises ValueError if it has a wrong size."""
+        """The named payload as float32, `(n, width)`, or `(n,)` for the logits. Raises ValueError on a wrong size."""
         half = name in ("x", "content")
         flat = np.frombuffer(getattr(self, name), dtype="<f2" if half else "<f4").astype(np.float32, copy=False)
         if name.endswith("logit"):
             if flat.size != len(self.items):
-                raise ValueError(f"served impression {self.request_id!r}: {name} has {flat.size} values for {len(self.items)} items")
+                raise ValueError(
+                    f"served impression {self.request_id!r}: {name} has {flat.size} values for {len(self.items)} items"
+                )
             return flat
         return flat.reshape(len(self.items), -1)
 

@@ -21,23 +21,37 @@ EXAMPLES_JOINED = Counter("driftline_examples_joined_total", "Examples whose lab
 OPEN_REQUESTS = Gauge("driftline_open_requests", "Requests waiting for their window to end.", ["group"])
 JOIN_DROPPED = Counter(
     "driftline_join_dropped_total",
-    "Records the join could not use, by reason (late_impression, late_feedback, orphan_feedback, duplicate, unshown_item, evicted).",
+    "Records the join could not use, by reason: late_impression, late_feedback, orphan_feedback, duplicate, "
+    "unshown_item, evicted, other_backbone, bad_payload, undecodable.",
     ["group", "reason"],
 )
-WATERMARK = Gauge("driftline_watermark_seconds", "Event time up to which windows are closed, seconds since the epoch.", ["group"])
+WATERMARK = Gauge(
+    "driftline_watermark_seconds",
+    "Event time up to which windows are closed, seconds since the epoch.",
+    ["group"],
+)
 
 # --- learner ---
 EXAMPLES_LEARNED = Counter("driftline_examples_learned_total", "Examples the kernel has learned from.", ["group"])
 LEARN_SECONDS = Histogram(
-    "driftline_learn_seconds", "Time to learn one micro-batch, rehearsal included, seconds.", ["group"], buckets=_FAST
+    "driftline_learn_seconds",
+    "Time to learn one micro-batch, rehearsal included, seconds.",
+    ["group"],
+    buckets=_FAST,
 )
-ARM_LOG_LOSS = Gauge("driftline_arm_log_loss", "Log loss over the recent window, scored before learning.", ["group", "arm"])
+ARM_LOG_LOSS = Gauge(
+    "driftline_arm_log_loss", "Log loss over the recent window, scored before learning.", ["group", "arm"]
+)
 ARM_AUC = Gauge("driftline_arm_auc", "AUC over the recent window, scored before learning.", ["group", "arm"])
 ARM_CALIBRATION = Gauge(
-    "driftline_arm_calibration", "Mean score over mean label in the recent window; 1 is calibrated.", ["group", "arm"]
+    "driftline_arm_calibration",
+    "Mean score over mean label in the recent window; 1 is calibrated.",
+    ["group", "arm"],
 )
 KERNEL_KL = Gauge("driftline_kernel_kl_nats", "Compression rate of the kernel, nats per example.", ["group"])
-KERNEL_DISTANCE = Gauge("driftline_kernel_distance", "L2 distance of the newest kernel from the identity at birth.", ["group"])
+KERNEL_DISTANCE = Gauge(
+    "driftline_kernel_distance", "L2 distance of the newest kernel from the identity at birth.", ["group"]
+)
 LEARN_QUEUE = Gauge("driftline_learn_queue_records", "Records waiting for the learner thread.", ["group"])
 
 # --- kernel log ---
@@ -49,21 +63,31 @@ OWNED_GROUPS = Gauge("driftline_owned_groups", "Kernel groups this processor own
 RECOVERY_SECONDS = Gauge("driftline_recovery_seconds", "Time the last recovery of the group took, seconds.", ["group"])
 
 # --- features ---
-FEATURE_PUSH_SECONDS = Histogram("driftline_feature_push_seconds", "Time of one push of live features, seconds.", buckets=_FAST)
+FEATURE_PUSH_SECONDS = Histogram(
+    "driftline_feature_push_seconds", "Time of one push of live features, seconds.", buckets=_FAST
+)
 FEATURE_PUSH_FAILED = Counter("driftline_feature_push_failed_total", "Pushes of live features that failed.")
 FEATURE_DEFAULTS = Counter(
-    "driftline_feature_defaults_total", "Entities served by defaults, by view and reason (missing, stale).", ["view", "reason"]
+    "driftline_feature_defaults_total",
+    "Entities served by defaults, by view and reason (missing, stale).",
+    ["view", "reason"],
 )
 
 # --- scorer ---
 SCORE_REQUESTS = Counter("driftline_score_requests_total", "Scoring requests, by outcome.", ["outcome"])
-SCORE_SECONDS = Histogram("driftline_score_seconds", "Time of one scoring request inside the scorer, seconds.", buckets=_FAST)
+SCORE_SECONDS = Histogram(
+    "driftline_score_seconds", "Time of one scoring request inside the scorer, seconds.", buckets=_FAST
+)
 SCORE_CANDIDATES = Histogram(
-    "driftline_score_candidates", "Candidates of one request.", buckets=(1, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
+    "driftline_score_candidates",
+    "Candidates of one request.",
+    buckets=(1, 5, 10, 20, 50, 100, 200, 500, 1000, 2000),
 )
 SCORE_MEAN = Gauge("driftline_score_mean", "Mean score over the last thousand scored items.", ["group", "arm"])
 SCORE_SHIFT = Gauge(
-    "driftline_score_shift", "Population stability index of recent scores against the first ones.", ["group", "arm"]
+    "driftline_score_shift",
+    "Population stability index of recent scores against the first ones.",
+    ["group", "arm"],
 )
 KERNEL_VERSION = Gauge("driftline_kernel_version", "Version of the kernel in use.", ["group"])
 KERNELS_TAKEN = Counter("driftline_kernels_taken_total", "Kernels taken into use.", ["group"])
@@ -74,7 +98,9 @@ FRESHNESS_SECONDS = Histogram(
     ["group"],
     buckets=_SECONDS,
 )
-IMPRESSIONS_LOST = Counter("driftline_impressions_lost_total", "Served impressions that could not be logged, by reason.", ["reason"])
+IMPRESSIONS_LOST = Counter(
+    "driftline_impressions_lost_total", "Served impressions that could not be logged, by reason.", ["reason"]
+)
 
 # --- every process ---
 TASK_FAILURES = Counter("driftline_task_failures_total", "Background tasks that died, by task.", ["task"])
