@@ -54,12 +54,31 @@ class LiveConfig(Section):
     """Live drift features T: decayed residuals of the frozen arm."""
 
     half_lives_s: tuple[float, float] = Field(
-        default=(60.0, 3_600.0), description="Two half-lives of the residuals, seconds of event time."
-    )
-    max_users: int = Field(
-        default=1_000_000, ge=1, description="Users kept; the longest idle goes first and is counted."
-    )
-    max_items: int = Field(
-        default=1_000_000, ge=1, description="Items kept; the longest idle goes first and is counted."
+        default=(60.0, 3_600.0), description="Short and long half-life of the residuals, seconds of event time."
     )
     prior_examples: float = Field(default=4.0, gt=0, description="Pseudo-examples with residual 0 in every mean.")
+    ridge_prior: float = Field(
+        default=4.0,
+        gt=0,
+        description="Prior precision of the per-user ridge regression, in units of the noise's precision.",
+    )
+    per_domain_items: bool = Field(default=True, description="Whether an item is also followed within each domain.")
+    max_users: int = Field(
+        default=200_000, ge=1, description="Users kept (about 1 kB each); the longest idle go first and are counted."
+    )
+    max_items: int = Field(
+        default=1_000_000, ge=1, description="Items kept; the longest idle go first and are counted."
+    )
+    max_domains: int = Field(
+        default=10_000, ge=1, description="Domains kept; the longest idle go first and are counted."
+    )
+    max_item_domains: int = Field(
+        default=1_000_000, ge=1, description="Pairs of item and domain kept; the longest idle go first and are counted."
+    )
+
+    @field_validator("half_lives_s")
+    @classmethod
+    def _short_before_long(cls, values: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < values[0] <= values[1] < float("inf"):
+            raise ValueError("half-lives must be positive, the short one first")
+        return values
