@@ -1,0 +1,87 @@
+"""What the log says was served and what came of it: one row per shown item, in the order of the log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streaming.events import ServedFeedback, ServedImpression, Traffic
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ScoredStream:
+    """Shown items with the scores they had when they were served, before anything learned from them.
+
+    All arrays have one entry per shown item, `(n,)`, in the order in which the impressions stand in the log.
+    """
+
+    time: Floats
+    """Event time of the impression, seconds since the epoch."""
+    label: Floats
+    """1 if a click on the item stands in the log, however late, else 0."""
+    frozen: Floats
+    """Click probability of the frozen arm."""
+    live: Floats
+    """Click probability of the live arm."""
+    version: NDArray[np.int64]
+    """Version of the kernel that gave `live`; 0 is the identity."""
+    user: NDArray[np.str_]
+    """Who was asked."""
+    requests: int
+    """Impressions in the log."""
+    orphan_feedback: int
+    """Clicks that name no shown item."""
+
+    def __len__(self) -> int:
+        return int(self.label.shape[0])
+
+    def part(self, begin: int, end: int) -> ScoredStream:
+        """Rows `begin` to `end`; the counts stay those of the whole."""
+        rows = slice(begin, end)
+        return ScoredStream(
+            time=self.time[rows],
+            label=self.label[rows],
+            frozen=self.frozen[rows],
+            live=self.live[rows],
+            version=self.version[rows],
+            user=self.user[rows],
+            requests=self.requests,
+            orphan_feedback=self.orphan_feedback,
+        )
+
+
+def scored_stream(log: Iterable[Traffic]) -> ScoredStream:
+    """Puts impressions and clicks of a log together. A request that stands in the log twice counts once.
+
+    Raises ValueError if an impression's payload has a wrong size.
+    """
+    shown: dict[str, ServedImpression] = {}
+    clicked: set[tuple[str, str]] = set()
+    for record in log:
+        if isinstance(record, ServedImpression):
+            shown.setdefault(record.request_id, record)
+        elif isinstance(record, ServedFeedback) and record.kind == "click":
+            clicked.add((record.request_id, record.item_id))
+    impressions = list(shown.values())
+    pairs = [(served.request_id, item) for served in impressions for item in served.items]
+    sizes = [len(served.items) for served in impressions]
+    return ScoredStream(
+        time=np.repeat(np.array([served.time for served in impressions], dtype=np.float64), sizes),
+        label=np.array([pair in clicked for pair in pairs], dtype=np.float64),
+        frozen=_probabilities([served.array("frozen_logit") for served in impressions]),
+        live=_probabilities([served.array("live_logit") for served in impressions]),
+        version=np.repeat(np.array([served.kernel_version for served in impressions], dtype=np.int64), sizes),
+        user=np.repeat(np.array([served.user_id for served in impressions], dtype=np.str_), sizes),
+        requests=len(impressions),
+        orphan_feedback=len(clicked.difference(pairs)),
+    )
+
+
+def _probabilities(logits: list[NDArray[np.float32]]) -> Floats:
+    flat = np.concatenate(logits).astype(np.float64) if logits else np.zeros(0)
+    return 1.0 / (1.0 + np.exp(-np.clip(flat, -60.0, 60.0)))
