@@ -1,0 +1,152 @@
+"""How every process reaches the cluster: one section of the configuration, three client libraries."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import time
+from typing import TYPE_CHECKING, Any
+
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+from kafka.errors import AuthorizationError, KafkaError, SaslAuthenticationFailedError, UnsupportedSaslMechanismError
+
+from streaming.config import KafkaConfig
+
+if TYPE_CHECKING:
+    import faust
+
+MAX_REQUEST_BYTES = 8 * 1024 * 1024
+"""Largest record a producer sends: an impression of a thousand items with its representations fits."""
+
+RECONNECT_MAX_MS = 1_000
+"""Longest pause between two tries to reach a broker that is away; the libraries' own is 30 s."""
+
+_SAY_EVERY_S = 3.0
+
+
+class BrokerUnreachable(Exception):
+    """No broker answered in time; the message names the address and the cure."""
+
+
+class BrokerRefused(Exception):
+    """The broker answered and refused these credentials."""
+
+
+def servers(config: KafkaConfig) -> list[str]:
+    """The bootstrap servers, one `host:port` each."""
+    return [server.strip() for server in config.bootstrap.split(",") if server.strip()]
+
+
+def ssl_context(config: KafkaConfig) -> ssl.SSLContext | None:
+    """The TLS settings as a context, None if the protocol has no TLS. Raises OSError for an unreadable file."""
+    if "SSL" not in config.security_protocol.split("_"):
+        return None
+    context = ssl.create_default_context(cafile=str(config.ssl_cafile) if config.ssl_cafile else None)
+    context.check_hostname = config.ssl_check_hostname
+    if config.ssl_certfile:
+        context.load_cert_chain(config.ssl_certfile, config.ssl_keyfile)
+    return context
+
+
+def _credentials(config: KafkaConfig) -> dict[str, Any]:
+    options: dict[str, Any] = {"security_protocol": config.security_protocol}
+    if config.security_protocol.startswith("SASL") and config.sasl_password is not None:
+        options["sasl_mechanism"] = config.sasl_mechanism
+        options["sasl_plain_username"] = config.sasl_username
+        options["sasl_plain_password"] = config.sasl_password.get_secret_value()
+    context = ssl_context(config)
+    if context is not None:
+        options["ssl_context"] = context
+    return options
+
+
+def kafka_python_options(config: KafkaConfig) -> dict[str, Any]:
+    """Options that every kafka-python client takes: address, credentials, TLS, and a short reconnect pause."""
+    return {
+        "bootstrap_servers": servers(config),
+        "reconnect_backoff_max_ms": RECONNECT_MAX_MS,
+        "ssl_check_hostname": config.ssl_check_hostname,
+        **_credentials(config),
+    }
+
+
+def aiokafka_options(config: KafkaConfig) -> dict[str, Any]:
+    """Options that every aiokafka client takes: address, credentials, TLS."""
+    return {"bootstrap_servers": servers(config), **_credentials(config)}
+
+
+def faust_brokers(config: KafkaConfig) -> str:
+    """The cluster as Faust writes it: `kafka://host:port;kafka://host:port`."""
+    return ";".join(f"kafka://{server}" for server in servers(config))
+
+
+def faust_broker_credentials(config: KafkaConfig) -> faust.Credentials | None:
+    """Credentials for `faust.App(broker_credentials=...)`, None for a cluster without any."""
+    if config.security_protocol == "PLAINTEXT":
+        return None
+    from faust.auth import SASLCredentials, SSLCredentials
+
+    context = ssl_context(config)
+    if config.security_protocol == "SSL":
+        return SSLCredentials(context)
+    assert config.sasl_password is not None  # the configuration refuses SASL without it
+    return SASLCredentials(
+        username=config.sasl_username,
+        password=config.sasl_password.get_secret_value(),
+        mechanism=config.sasl_mechanism,
+        ssl_context=context,
+    )
+
+
+def make_producer(config: KafkaConfig, **options: Any) -> KafkaProducer:
+    """An idempotent kafka-python producer that waits for all replicas; `options` go to it as they are."""
+    defaults = {"acks": "all", "max_request_size": MAX_REQUEST_BYTES, "linger_ms": 5, "batch_size": 256 * 1024}
+    return KafkaProducer(**kafka_python_options(config), **{**defaults, **options})
+
+
+def make_consumer(config: KafkaConfig, *topics: str, **options: Any) -> KafkaConsumer:
+    """A kafka-python consumer that commits only by hand; `options` go to it as they are."""
+    defaults = {"enable_auto_commit": False, "auto_offset_reset": "earliest", "allow_auto_create_topics": False}
+    return KafkaConsumer(*topics, **kafka_python_options(config), **{**defaults, **options})
+
+
+def make_admin(config: KafkaConfig, **options: Any) -> KafkaAdminClient:
+    """A kafka-python admin client."""
+    return KafkaAdminClient(**kafka_python_options(config), **options)
+
+
+def quiet_client_logs() -> None:
+    """Lets kafka-python log what needs somebody: it logs every failed try to connect as an error of its own."""
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
+
+
+def wait_for_broker(config: KafkaConfig, log: logging.Logger) -> None:
+    """Waits until the cluster answers, up to `startup_wait_s`, and says so while it waits.
+
+    Raises BrokerUnreachable when the time is over, BrokerRefused at once for wrong credentials.
+    """
+    quiet_client_logs()
+    began = time.monotonic()
+    said = began - _SAY_EVERY_S
+    while True:
+        left = config.startup_wait_s - (time.monotonic() - began)
+        try:
+            with make_admin(config, bootstrap_timeout_ms=max(200, min(1_000, int(left * 1_000)))) as admin:
+                admin.describe_cluster()
+            return
+        except (SaslAuthenticationFailedError, UnsupportedSaslMechanismError, AuthorizationError) as error:
+            raise BrokerRefused(
+                f"Kafka on {config.bootstrap} refused the credentials ({error}); check the keys"
+                " kafka.security_protocol, kafka.sasl_mechanism, kafka.sasl_username and kafka.sasl_password"
+            ) from error
+        except (KafkaError, OSError) as error:
+            if left <= 0:
+                raise BrokerUnreachable(
+                    f"no Kafka answered on {config.bootstrap} within {config.startup_wait_s:.0f} s ({error}); start one"
+                    " with `driftline broker start`, or name yours with the key kafka.bootstrap"
+                ) from error
+        now = time.monotonic()
+        if now - said >= _SAY_EVERY_S:
+            said = now
+            log.warning("waiting for Kafka on %s (%.0f s left)", config.bootstrap, max(0.0, left))
+        time.sleep(0.2)

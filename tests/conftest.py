@@ -1,0 +1,79 @@
+"""The real parts that tests share. Imports stay inside the fixtures: collecting a unit test loads no client."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from streaming.broker import LocalBroker
+    from streaming.config import Config, KafkaConfig, TopicConfig
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks every test that needs the broker, so that `-m "not broker"` leaves them out."""
+    for item in items:
+        if "broker" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.broker)
+
+
+@pytest.fixture(scope="session")
+def cache_dir() -> Path:
+    """The user's own cache: what is fetched once is fetched once for the tests too."""
+    from streaming.config import Config
+
+    return Config().cache_dir
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Iterator[LocalBroker]:
+    """One real Kafka for the whole session; it ends with the session, however that ends."""
+    from streaming.broker import LocalBroker
+    from streaming.clients import quiet_client_logs
+
+    quiet_client_logs()
+    kafka = LocalBroker(tmp_path_factory.mktemp("kafka"), cache_dir, tied=True)
+    kafka.start()
+    try:
+        yield kafka
+    finally:
+        if kafka.running():
+            kafka.stop()
+
+
+@pytest.fixture(scope="session")
+def kafka_config(broker: LocalBroker) -> KafkaConfig:
+    """How to reach the session's broker."""
+    from streaming.config import KafkaConfig
+
+    return KafkaConfig(bootstrap=broker.address)
+
+
+@pytest.fixture
+def unique_topics() -> TopicConfig:
+    """Topic names of this test alone."""
+    from streaming.config import TopicConfig
+
+    prefix = f"t{uuid.uuid4().hex[:10]}-"
+    names = ("interactions", "traffic", "kernels", "state", "dead_letters")
+    return TopicConfig(**{name: prefix + name.replace("_", "-") for name in names})
+
+
+@pytest.fixture
+def stream_config(tmp_path: Path, kafka_config: KafkaConfig, unique_topics: TopicConfig) -> Config:
+    """A configuration on the session's broker: own topics, own consumer groups, own run folder, free ports."""
+    from streaming.config import Config, IngestConfig, ProcessorConfig, ScorerConfig
+
+    own = unique_topics.interactions.split("-")[0]
+    return Config(
+        run_dir=tmp_path / "run",
+        kafka=kafka_config,
+        topics=unique_topics,
+        ingest=IngestConfig(group_id=f"{own}-ingest", metrics_port=0),
+        processor=ProcessorConfig(app_id=f"{own}-processor", metrics_port=0),
+        scorer=ScorerConfig(port=0),
+    )
