@@ -1,0 +1,136 @@
+"""`driftline`: one command line. Heavy imports stay inside the command that needs them."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+
+from streaming.broker.command import app as broker_app
+from streaming.config import Config, load_config
+
+app = typer.Typer(
+    name="driftline",
+    help="Keeps a recommender current while it serves: a frozen backbone, a small kernel that learns from the stream."
+    "\n\nNew here? `driftline demo` runs the whole loop on real data on this machine.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(broker_app, name="broker", rich_help_panel="Parts")
+errors = Console(stderr=True)
+
+_OURS = ("streaming", "features", "model")
+
+
+def _settings(context: typer.Context) -> Config:
+    config = context.obj
+    assert isinstance(config, Config)
+    return config
+
+
+@app.callback()
+def common(
+    context: typer.Context,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="Configuration file (TOML); DRIFTLINE_CONFIG names it too.")
+    ] = None,
+    bootstrap: Annotated[
+        str | None, typer.Option(help="Kafka bootstrap servers, instead of the configuration's.", metavar="HOST:PORT")
+    ] = None,
+    run_dir: Annotated[Path | None, typer.Option(help="Where the run keeps its files.")] = None,
+) -> None:
+    """Read the configuration before any command."""
+    loaded = load_config(config)
+    if bootstrap is not None:
+        loaded = loaded.model_copy(update={"kafka": loaded.kafka.model_copy(update={"bootstrap": bootstrap})})
+    if run_dir is not None:
+        loaded = loaded.model_copy(update={"run_dir": run_dir})
+    context.obj = loaded
+
+
+def _log_to_stderr(config: Config) -> None:
+    """Plain lines for services; colours where a person looks."""
+    if sys.stderr.isatty():
+        handler: logging.Handler = RichHandler(console=errors, show_path=False)
+        form = "%(message)s"
+    else:
+        handler, form = logging.StreamHandler(), "%(asctime)s %(levelname)s %(name)s: %(message)s"
+    logging.basicConfig(level=config.log_level, handlers=[handler], format=form)
+
+
+@app.command(rich_help_panel="Parts")
+def ingest(context: typer.Context) -> None:
+    """Consume outside events: check them, keep profiles in Feast, route traffic to its kernel group."""
+    config = _settings(context)
+    _log_to_stderr(config)
+    from streaming.ingest import run_ingest
+
+    raise typer.Exit(run_ingest(config))
+
+
+@app.command(rich_help_panel="Parts")
+def process(context: typer.Context) -> None:
+    """Join impressions with feedback and fine-tune the kernel for ever."""
+    config = _settings(context)
+    _log_to_stderr(config)
+    from streaming.processor import run_processor
+
+    raise typer.Exit(run_processor(config))
+
+
+@app.command(rich_help_panel="Parts")
+def serve(context: typer.Context) -> None:
+    """Serve scores over HTTP with the newest good kernel."""
+    config = _settings(context)
+    _log_to_stderr(config)
+    from streaming.scorer import run_scorer
+
+    raise typer.Exit(run_scorer(config))
+
+
+@app.command(rich_help_panel="Set-up")
+def setup(context: typer.Context) -> None:
+    """Create the topics and the feature store's tables. Harmless to repeat."""
+    config = _settings(context)
+    _log_to_stderr(config)
+    from features.store import FeatureStore
+    from streaming.clients import wait_for_broker
+    from streaming.topics import ensure_topics
+
+    log = logging.getLogger("driftline")
+    wait_for_broker(config.kafka, log)
+    created = ensure_topics(config)
+    log.info("topics: %s", f"created {', '.join(created)}" if created else "all there")
+    FeatureStore(config.features, config.run_dir).apply()
+    log.info("feature store: ready (%s)", config.features.online_store)
+
+
+@app.command("config", rich_help_panel="Set-up")
+def show_config(
+    context: typer.Context,
+    markdown: Annotated[bool, typer.Option("--markdown", help="As a Markdown table instead of TOML.")] = False,
+) -> None:
+    """Print every key with its meaning and present value: a configuration file to start from."""
+    from streaming.config_docs import as_markdown, as_toml
+
+    typer.echo(as_markdown() if markdown else as_toml(_settings(context)))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point. An error of our own is written for people: its message is shown, not a traceback."""
+    try:
+        app(args=list(arguments) if arguments is not None else None)
+    except Exception as error:
+        if type(error).__module__.split(".")[0] not in _OURS:
+            raise
+        errors.print("[bold red]error:[/] ", end="")
+        errors.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2)
