@@ -143,6 +143,9 @@ class ProcessorConfig(Section):
     commit_interval_s: float = Field(
         default=0.5, gt=0, description="Wall-clock seconds between two transactions of a group."
     )
+    push_interval_s: float = Field(
+        default=0.1, ge=0, description="Wall-clock seconds between two pushes of live features to the feature store."
+    )
     transaction_timeout_s: float = Field(default=60.0, gt=0, description="Kafka's time-out of a transaction.")
     metrics_port: int = Field(
         default=9102, ge=0, le=65535, description="Port of /metrics and /healthz; 0 takes a free one."
@@ -159,6 +162,18 @@ class ScorerConfig(Section):
     warmup_requests: int = Field(
         default=20, ge=0, description="Synthetic scorings before the scorer calls itself ready."
     )
+    max_body_bytes: int = Field(
+        default=4 * 1024 * 1024, ge=1_024, description="Bytes of one HTTP body; longer ones are refused."
+    )
+    impression_buffer_bytes: int = Field(
+        default=64 * 1024 * 1024,
+        ge=1,
+        description="Bytes of impressions that may wait for the broker; beyond it new ones are lost and counted.",
+    )
+    events_timeout_s: float = Field(
+        default=5.0, gt=0, description="How long a call to /v1/events waits for the broker before it answers 503."
+    )
+    max_kernel_bytes: int = Field(default=8 * 1024 * 1024, ge=1, description="A larger kernel is refused.")
 
 
 class Config(BaseSettings):
