@@ -19,7 +19,9 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"
 
 
 def test_the_page_in_docs_is_current() -> None:
-    assert PAGE.read_text() == as_markdown(), "run: .venv/bin/driftline config --markdown > docs/configuration.md"
+    assert PAGE.read_text() == as_markdown() + "\n", (
+        "run: .venv/bin/driftline config --markdown > docs/configuration.md"
+    )
 
 
 @pytest.mark.parametrize("key", tuple(keys()), ids=lambda key: key.path)
