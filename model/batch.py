@@ -34,8 +34,8 @@ class MicroBatch:
     """Sample weight, float32 `(n,)`."""
     time: Tensor
     """Event time of the label, seconds, float64 `(n,)`."""
-    origin: tuple[int, ...] = ()
-    """Offsets of the records the examples came from, one per request: enough to rebuild the batch from the log."""
+    origin: tuple[object, ...] = ()
+    """Opaque references to the records the examples came from, one per request, set by who built the batch."""
 
     def __len__(self) -> int:
         return int(self.label.shape[0])

@@ -36,14 +36,41 @@ class BackboneConfig(Section):
     content_width: int = Field(
         default=16, ge=2, description="Width c of the content vectors that the live features use."
     )
+    domain_width: int = Field(
+        default=16, ge=1, description="Width of the domain embedding that gates, maps and experts see."
+    )
     gating: Literal["plain", "mean", "cls", "domain"] = Field(
         default="domain", description="How the aspects are fused."
     )
+    domain_map: Literal["none", "scale", "full"] = Field(
+        default="scale",
+        description="Domain-specific linear map into the common space: none, a scale and shift, or a matrix per value.",
+    )
+    alignment: Literal["none", "js", "mmd"] = Field(
+        default="none", description="Divergence between the domains' representations that pretraining adds to the loss."
+    )
+    alignment_weight: float = Field(default=1e-2, ge=0, description="Weight of the alignment term.")
+    trunk: Literal["mlp", "mmoe", "ple"] = Field(
+        default="mmoe", description="Network between representation and towers."
+    )
+    experts: int = Field(default=4, ge=1, description="Experts of an MMoE trunk; of a PLE trunk, per task and shared.")
+    expert_hidden: int = Field(default=128, ge=1, description="Hidden width of an expert, or of the MLP trunk.")
+    expert_width: int = Field(default=64, ge=1, description="Width of the trunk's output.")
+    tower_hidden: int = Field(default=32, ge=1, description="Hidden width of a tower.")
+    tasks: Literal["ctr", "ctr_ctcvr"] = Field(
+        default="ctr",
+        description="Clicks alone, or clicks and conversions with CTCVR = CTR x CVR over all impressions.",
+    )
+    query_text: bool = Field(
+        default=False, description="Whether a request carries a query whose text vector is an aspect."
+    )
+    history_field: str = Field(
+        default="",
+        description="Stored multi-valued user field with recent item ids, newest first; empty means no history aspect.",
+    )
+    history_length: int = Field(default=20, ge=1, description="Recent items that the history aspect reads.")
     id_dropout: float = Field(
-        default=0.1,
-        ge=0,
-        lt=1,
-        description="Share of IDs replaced by the out-of-vocabulary row in pretraining.",
+        default=0.1, ge=0, lt=1, description="Share of IDs replaced by the out-of-vocabulary row in pretraining."
     )
     dropout: float = Field(default=0.1, ge=0, lt=1, description="Dropout in the trunk during pretraining.")
 
@@ -76,6 +103,26 @@ class KernelConfig(Section):
     use_linear: bool = Field(
         default=True, description="Whether live drift features also reach the logit by a linear path."
     )
+    sharing: Literal["shared", "per_domain", "both"] = Field(
+        default="shared",
+        description="One kernel with domain parameters, one kernel per domain of `bank_facets`, or the sum of both.",
+    )
+    bank_facets: tuple[Literal["scene", "region", "period"], ...] = Field(
+        default=("period",),
+        min_length=1,
+        description="Facets that have a kernel per value (sharing per_domain or both).",
+    )
+    plug: Literal["before", "after", "both"] = Field(
+        default="before", description="Where the kernel sits: before the trunk, after it, or in both places."
+    )
+    min_evidence: int = Field(
+        default=0,
+        ge=0,
+        description="Examples a domain needs before the kernel answers for it; until then it answers as frozen.",
+    )
+    birth: Literal["mean", "nearest"] = Field(
+        default="mean", description="A new domain starts from the mean of the known ones, or from the nearest sibling."
+    )
 
 
 class LearnerConfig(Section):
@@ -87,7 +134,11 @@ class LearnerConfig(Section):
     linear_learning_rate: float = Field(default=3e-3, gt=0, description="Learning rate of the linear path (Adam).")
     rehearsal_steps: int = Field(default=3, ge=0, description="Steps on recent micro-batches after each new one.")
     rehearsal_batches: int = Field(default=32, ge=0, description="Recent micro-batches that are kept for rehearsal.")
-    beta: float = Field(default=1e-3, ge=0, description="Weight of the KL terms (readings A and B).")
+    beta: float = Field(default=1e-3, ge=0, description="Weight of the KL term of compression (reading A).")
+    l1: float = Field(default=1e-3, ge=0, description="Weight of the KL term of compression (reading B).")
+    l2: float = Field(default=1e-3, ge=0, description="Weight of the KL term of matching (reading B).")
+    warmup_steps: int = Field(default=200, ge=0, description="Steps over which beta, l1 and l2 grow from zero.")
+    gradient_clip: float = Field(default=1.0, gt=0, description="Largest L2 norm of a step's gradient.")
     proximal: float = Field(default=1e-4, ge=0, description="Weight of the tie to the last published kernel.")
     publish_seconds: float = Field(
         default=0.5, gt=0, description="A kernel is published at most once per so much event time."

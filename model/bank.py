@@ -1,0 +1,82 @@
+"""Linear layers for many domains at once: the active ones are answered in one batched product."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+
+class Activation:
+    """Groups the rows of a batch by domain, so that each domain's weights meet only its own rows (domain activation).
+
+    Rows are padded to the largest group: the product is `(m, largest, width)` for the `m` domains present,
+    whatever the size of the bank.
+    """
+
+    def __init__(self, index: Tensor, bank: int) -> None:
+        self.rows = len(index)
+        self.active: Tensor | None = None
+        if bank == 1:
+            return
+        low = int(index.min())
+        if low == int(index.max()):
+            self.active = index[:1]
+            return
+        self.active, group, counts = torch.unique(index, return_inverse=True, return_counts=True)
+        order = torch.argsort(group, stable=True)
+        begin = torch.cumsum(counts, 0) - counts
+        within = torch.empty_like(order)
+        within[order] = torch.arange(self.rows) - begin[group[order]]
+        self.largest = int(counts.max())
+        self.place = group * self.largest + within
+
+    @property
+    def groups(self) -> int:
+        """Domains present."""
+        return 1 if self.active is None else len(self.active)
+
+    def scatter(self, values: Tensor) -> Tensor:
+        """`(n, w)` to `(m, largest, w)`; unused places are zero."""
+        if self.groups == 1:
+            return values[None]
+        flat = values.new_zeros(self.groups * self.largest, values.shape[1])
+        return flat.index_copy(0, self.place, values).view(self.groups, self.largest, -1)
+
+    def gather(self, values: Tensor) -> Tensor:
+        """The inverse of `scatter`."""
+        if self.groups == 1:
+            return values[0]
+        return values.flatten(0, 1)[self.place]
+
+    def pick(self, bank: Tensor) -> Tensor:
+        """The active domains' slices of a parameter `(K, ...)`."""
+        return bank if self.active is None else bank[self.active]
+
+
+class BankLinear(nn.Module):
+    """One linear layer per domain, `(K, in, out)`; `zero` starts it at zero."""
+
+    def __init__(
+        self, bank: int, width_in: int, width_out: int, generator: torch.Generator, *, zero: bool = False
+    ) -> None:
+        super().__init__()
+        weight, bias = torch.zeros(1, width_in, width_out), torch.zeros(1, 1, width_out)
+        if not zero:
+            bound = max(width_in, 1) ** -0.5
+            weight.uniform_(-bound, bound, generator=generator)
+            bias.uniform_(-bound, bound, generator=generator)
+        # All domains are born equal: what differs between them is what they have seen.
+        self.weight = nn.Parameter(weight.repeat(bank, 1, 1))
+        self.bias = nn.Parameter(bias.repeat(bank, 1, 1))
+
+    def forward(self, values: Tensor, activation: Activation) -> Tensor:
+        """`(m, rows, in)` to `(m, rows, out)`."""
+        weight, bias = activation.pick(self.weight), activation.pick(self.bias)
+        if values.shape[0] == 1:
+            return torch.addmm(bias[0], values[0], weight[0])[None]
+        return torch.baddbmm(bias, values, weight)
+
+
+Layer = Callable[[Tensor, Activation], Tensor]

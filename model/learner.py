@@ -1,0 +1,196 @@
+"""Test-then-train: the candidate kernel is scored on every micro-batch before it learns from it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy, binary_cross_entropy_with_logits, logsigmoid
+
+from model.backbone import FrozenBackbone
+from model.batch import MicroBatch
+from model.config import KernelConfig, LearnerConfig
+from model.container import ContainerError, check_shapes, pack, unpack
+from model.kernel import Kernel, adapt, answer
+from model.optimiser import FlatAdam
+
+
+@dataclass(frozen=True)
+class LearnReport:
+    """What one micro-batch taught."""
+
+    examples: int
+    candidate_logit: Tensor
+    """Logit of the candidate before it learned from the batch, float32 `(n,)`."""
+    loss: float
+    """Weighted log loss of the first step, nats per example."""
+    compression: float
+    """`KL(q(Gbar|x) || prior)`, nats per example; 0 for reading D."""
+    matching: float
+    """`KL(q(G^|x) || N(m_k, t_k^2))`, nats per example; 0 but for reading B."""
+    gradient_norm: float
+    """L2 norm of the first step's gradient, before clipping."""
+    steps: int
+    """Steps taken, rehearsal included."""
+
+
+class Learner:
+    """Owns the candidate kernel of one group. Everything random comes from its own generator.
+
+    Bit-for-bit replay needs the same number of torch threads: use one.
+    """
+
+    def __init__(
+        self, backbone: FrozenBackbone, kernel_config: KernelConfig, learner_config: LearnerConfig, *,
+        live_width: int, domain_sizes: tuple[int, int, int],
+    ) -> None:  # fmt: skip
+        self.backbone, self.kernel_config, self.config = backbone, kernel_config, learner_config
+        self.live_width, self.domain_sizes = live_width, domain_sizes
+        self.recent: deque[MicroBatch] = deque(maxlen=learner_config.rehearsal_batches)
+        """Recent micro-batches, oldest first, for rehearsal. Not in the snapshot: the log has them."""
+        self.batches = self.examples = 0
+        self.candidate = self._new_kernel()
+        self._optimiser = FlatAdam(
+            [
+                (self.candidate.core_parameters(), learner_config.learning_rate),
+                (self.candidate.linear_parameters(), learner_config.linear_learning_rate),
+            ]
+        )
+        self._birth = self._optimiser.values.clone()
+        self._anchor = self._optimiser.values.clone()
+        self._generator = torch.Generator().manual_seed(learner_config.seed)
+
+    def _new_kernel(self) -> Kernel:
+        return Kernel(
+            self.kernel_config, width=self.backbone.width, live_width=self.live_width, domain_sizes=self.domain_sizes,
+            trunk_width=getattr(self.backbone, "trunk_width", None), seed=self.config.seed,
+        )  # fmt: skip
+
+    def learn(self, batch: MicroBatch) -> LearnReport:
+        """Scores the batch, takes one step on it, then `rehearsal_steps` steps on batches drawn from `recent`.
+
+        Raises ValueError, naming the field, for a wrong shape or non-finite values; nothing is changed then.
+        """
+        self.check(batch)
+        logit = self.score(batch)
+        with torch.no_grad():
+            flat = self.candidate.flat_index(batch.domain)
+            self.candidate.evidence.index_add_(0, flat, torch.ones_like(flat))
+        loss, compression, matching, norm = self._step(batch)
+        self.recent.append(batch)
+        steps = self.config.rehearsal_steps if self.recent else 0
+        for _ in range(steps):
+            drawn = int(torch.randint(len(self.recent), (), generator=self._generator))
+            self._step(self.recent[drawn])
+        self.batches += 1
+        self.examples += len(batch)
+        return LearnReport(len(batch), logit, loss, compression, matching, norm, 1 + steps)
+
+    @torch.no_grad()
+    def score(self, batch: MicroBatch) -> Tensor:
+        """Logits of the candidate as it would serve, `(n,)`."""
+        self.candidate.eval()
+        return adapt(self.candidate, self.backbone, batch.x, batch.live, batch.domain)
+
+    def _step(self, batch: MicroBatch) -> tuple[float, float, float, float]:
+        self.candidate.train()
+        optimiser, config = self._optimiser, self.config
+        noise = None if self.kernel_config.reading == "D" else self._generator
+        found = answer(self.candidate, self.backbone, batch.x, batch.live, batch.domain, noise)
+        task = self._task_loss(found.logits, batch)
+        total, compression, matching = task, 0.0, 0.0
+        if noise is not None:
+            warm = min(1.0, (optimiser.steps + 1) / max(1, config.warmup_steps))
+            rate, match = found.compression.mean(), found.matching.mean()
+            first = config.beta if self.kernel_config.reading == "A" else config.l1
+            total = total + warm * (first * rate + config.l2 * match)
+            compression, matching = float(rate.detach()), float(match.detach())
+        optimiser.zero_gradient()
+        total.backward()  # type: ignore[no-untyped-call]
+        if config.proximal:
+            optimiser.gradient.add_(optimiser.values - self._anchor, alpha=2 * config.proximal)
+        norm = optimiser.step(config.gradient_clip)
+        return float(task.detach()), compression, matching, norm
+
+    def _task_loss(self, logits: Tensor, batch: MicroBatch) -> Tensor:
+        loss = binary_cross_entropy_with_logits(logits[:, 0], batch.label, batch.weight)
+        if self.backbone.has_conversion:
+            both = (logsigmoid(logits[:, 0]) + logsigmoid(logits[:, 1])).exp().clamp(1e-7, 1 - 1e-7)
+            loss = loss + binary_cross_entropy(both, batch.conversion, batch.weight)
+        return loss
+
+    def check(self, batch: MicroBatch) -> None:
+        """Raises ValueError, naming the field, for a wrong shape, a domain index out of range, or non-finite values."""
+        n = len(batch)
+        if n == 0:
+            raise ValueError("micro-batch: no examples")
+        widths = {"x": (n, self.backbone.width), "live": (n, self.live_width), "domain": (n, 3)}
+        for field in fields(batch):
+            if field.name == "origin":
+                continue
+            value: Tensor = getattr(batch, field.name)
+            shape = widths.get(field.name, (n,))
+            if tuple(value.shape) != shape:
+                raise ValueError(f"micro-batch: {field.name} has shape {tuple(value.shape)}, expected {shape}")
+            if not bool(torch.isfinite(value).all()):
+                raise ValueError(f"micro-batch: {field.name} has non-finite values")
+        sizes = torch.tensor(self.domain_sizes)
+        if bool((batch.domain < 0).any() or (batch.domain >= sizes).any()):
+            raise ValueError(f"micro-batch: domain has an index outside {self.domain_sizes}")
+
+    def publish(self) -> Kernel:
+        """A detached copy of the candidate, ready to answer; it becomes the anchor of the proximal tie."""
+        self._anchor.copy_(self._optimiser.values)
+        kernel = self._new_kernel()
+        kernel.load_state_dict(self.candidate.state_dict())
+        return kernel.requires_grad_(False).eval()
+
+    def distance(self) -> float:
+        """L2 distance of the candidate from its birth."""
+        return float(torch.linalg.vector_norm(self._optimiser.values - self._birth))
+
+    def snapshot(self) -> bytes:
+        """Candidate, anchor, optimiser, counters, random state; not `recent`. Equal states give equal bytes."""
+        tensors = {
+            "values": self._optimiser.values,
+            "anchor": self._anchor,
+            "evidence": self.candidate.evidence,
+            "generator": self._generator.get_state(),
+            **self._optimiser.state(),
+        }
+        return pack(tensors, self._metadata())
+
+    def _metadata(self) -> dict[str, Any]:
+        return {
+            "kind": "learner",
+            "backbone_fingerprint": self.backbone.fingerprint,
+            "kernel": self.kernel_config.model_dump(mode="json"),
+            "batches": self.batches,
+            "examples": self.examples,
+            "steps": self._optimiser.steps,
+        }
+
+    def restore(self, data: bytes, recent: Sequence[MicroBatch]) -> None:
+        """Goes back to a snapshot; the continuation is bit-identical. `recent` as it was, oldest first.
+
+        Raises ContainerError if the snapshot is damaged or belongs to another backbone or kernel configuration.
+        """
+        tensors, metadata = unpack(data)
+        own = self._metadata()
+        for key in ("kind", "backbone_fingerprint", "kernel"):
+            if metadata.get(key) != own[key]:
+                raise ContainerError(f"learner snapshot: {key} is {metadata.get(key)!r}, expected {own[key]!r}")
+        current, _ = unpack(self.snapshot())
+        check_shapes(tensors, current)
+        self._optimiser.values.copy_(tensors["values"])
+        self._anchor.copy_(tensors["anchor"])
+        self.candidate.evidence.copy_(tensors["evidence"])
+        self._generator.set_state(tensors["generator"])
+        self._optimiser.load({"first": tensors["first"], "second": tensors["second"]}, int(metadata["steps"]))
+        self.batches, self.examples = int(metadata["batches"]), int(metadata["examples"])
+        self.recent.clear()
+        self.recent.extend(recent)

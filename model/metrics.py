@@ -1,0 +1,114 @@
+"""Measures of a click model; NumPy in, float out, not-a-number where undefined."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+_EPSILON = 1e-7
+
+
+def sigmoid(logits: ArrayLike) -> NDArray[np.float64]:
+    """Probabilities of logits.
+
+    >>> float(sigmoid(0.0))
+    0.5
+    """
+    z = np.asarray(logits, dtype=np.float64)
+    return 0.5 * (1.0 + np.tanh(0.5 * z))
+
+
+def auc(labels: ArrayLike, scores: ArrayLike) -> float:
+    """Probability that a positive scores above a negative, ties counted half (Mann-Whitney).
+
+    >>> auc([0, 1, 0, 1], [0.1, 0.4, 0.4, 0.8])
+    0.875
+    """
+    y, s = np.asarray(labels) > 0.5, np.asarray(scores, dtype=np.float64)
+    positives = int(y.sum())
+    negatives = y.size - positives
+    if positives == 0 or negatives == 0:
+        return float("nan")
+    _, inverse, counts = np.unique(s, return_inverse=True, return_counts=True)
+    ranks = np.cumsum(counts) - (counts - 1) / 2.0
+    return float((ranks[inverse][y].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def log_loss(labels: ArrayLike, probabilities: ArrayLike) -> float:
+    """Mean negative log-likelihood, nats.
+
+    >>> round(log_loss([1, 0], [0.5, 0.5]), 4)
+    0.6931
+    """
+    y = np.asarray(labels, dtype=np.float64)
+    if y.size == 0:
+        return float("nan")
+    p = np.clip(np.asarray(probabilities, dtype=np.float64), _EPSILON, 1 - _EPSILON)
+    return float(-(y * np.log(p) + (1 - y) * np.log1p(-p)).mean())
+
+
+def calibration(labels: ArrayLike, probabilities: ArrayLike) -> float:
+    """Mean score over mean label; 1 is calibrated."""
+    y = np.asarray(labels, dtype=np.float64)
+    if y.size == 0 or y.mean() == 0:
+        return float("nan")
+    return float(np.asarray(probabilities, dtype=np.float64).mean() / y.mean())
+
+
+def normalised_entropy(labels: ArrayLike, probabilities: ArrayLike) -> float:
+    """Log loss over the entropy of the mean label (He et al., ADKDD 2014); 1 is no better than the mean."""
+    y = np.asarray(labels, dtype=np.float64)
+    if y.size == 0 or y.mean() in (0.0, 1.0):
+        return float("nan")
+    return log_loss(y, probabilities) / log_loss(y, np.full(y.shape, y.mean()))
+
+
+def grouped_auc(labels: ArrayLike, scores: ArrayLike, groups: Sequence[Hashable] | NDArray[np.generic]) -> float:
+    """AUC inside each group, weighted by its examples; groups with one class do not count."""
+    y, s = np.asarray(labels), np.asarray(scores)
+    _, inverse = np.unique(np.asarray(groups), return_inverse=True)
+    order = np.argsort(inverse, kind="stable")
+    parts = np.split(order, np.flatnonzero(np.diff(inverse[order])) + 1)
+    found = [(auc(y[part], s[part]), part.size) for part in parts if part.size]
+    found = [(value, size) for value, size in found if not np.isnan(value)]
+    total = sum(size for _, size in found)
+    return sum(value * size for value, size in found) / total if total else float("nan")
+
+
+class PrequentialWindow:
+    """The most recent labels and the probabilities each arm gave before it learned from them."""
+
+    def __init__(self, size: int) -> None:
+        if size < 1:
+            raise ValueError("a window holds at least one example")
+        self.size = size
+        self._labels: deque[float] = deque(maxlen=size)
+        self._scores: dict[str, deque[float]] = {}
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def add(self, labels: ArrayLike, probabilities: Mapping[str, ArrayLike]) -> None:
+        """Adds examples, oldest first. Raises ValueError if arms come or go, or lengths differ."""
+        y = np.asarray(labels, dtype=np.float64)
+        if self._scores and set(probabilities) != set(self._scores):
+            raise ValueError(f"arms changed from {sorted(self._scores)} to {sorted(probabilities)}")
+        values = {arm: np.asarray(p, dtype=np.float64) for arm, p in probabilities.items()}
+        for arm, p in values.items():
+            if p.shape != y.shape:
+                raise ValueError(f"arm {arm!r} has {p.shape} scores for {y.shape} labels")
+        self._labels.extend(y.tolist())
+        for arm, p in values.items():
+            self._scores.setdefault(arm, deque(maxlen=self.size)).extend(p.tolist())
+
+    def summary(self) -> dict[str, dict[str, float]]:
+        """AUC, log loss and calibration per arm."""
+        y = np.array(self._labels)
+        out = {}
+        for arm, scores in self._scores.items():
+            p = np.array(scores)
+            out[arm] = {"auc": auc(y, p), "log_loss": log_loss(y, p), "calibration": calibration(y, p)}
+        return out

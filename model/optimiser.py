@@ -1,0 +1,64 @@
+"""Adam on one flat vector: a step on a small kernel costs a handful of tensor operations, whatever its layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class FlatAdam:
+    """Adam (Kingma & Ba, 2015) over parameter groups with a rate each.
+
+    The parameters are moved into one buffer of which they become views, and so are their gradients.
+    """
+
+    def __init__(
+        self,
+        groups: Sequence[tuple[Sequence[nn.Parameter], float]],
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        epsilon: float = 1e-8,
+    ) -> None:
+        parameters = [p for members, _ in groups for p in members]
+        size = sum(p.numel() for p in parameters)
+        self.values, self.gradient = torch.zeros(size), torch.zeros(size)
+        self.first, self.second = torch.zeros(size), torch.zeros(size)
+        self.rate = torch.cat([torch.full((p.numel(),), rate) for members, rate in groups for p in members])
+        self.betas, self.epsilon, self.steps = betas, epsilon, 0
+        begin = 0
+        for parameter in parameters:
+            end = begin + parameter.numel()
+            self.values[begin:end] = parameter.detach().flatten()
+            parameter.data = self.values[begin:end].view(parameter.shape)
+            parameter.grad = self.gradient[begin:end].view(parameter.shape)
+            begin = end
+
+    def zero_gradient(self) -> None:
+        """Before a backward pass."""
+        self.gradient.zero_()
+
+    @torch.no_grad()
+    def step(self, clip: float) -> float:
+        """One update with the gradient's L2 norm limited to `clip`; returns the norm before that."""
+        norm = float(torch.linalg.vector_norm(self.gradient))
+        if norm > clip:
+            self.gradient.mul_(clip / norm)
+        self.steps += 1
+        b1, b2 = self.betas
+        self.first.lerp_(self.gradient, 1 - b1)
+        self.second.mul_(b2).addcmul_(self.gradient, self.gradient, value=1 - b2)
+        scale = (self.second / (1 - b2**self.steps)).sqrt_().add_(self.epsilon)
+        self.values.sub_(self.rate * self.first / scale, alpha=1 / (1 - b1**self.steps))
+        return norm
+
+    def state(self) -> dict[str, Tensor]:
+        """Moments, for a snapshot."""
+        return {"first": self.first.clone(), "second": self.second.clone()}
+
+    def load(self, state: dict[str, Tensor], steps: int) -> None:
+        """The inverse of `state`."""
+        self.first.copy_(state["first"])
+        self.second.copy_(state["second"])
+        self.steps = steps

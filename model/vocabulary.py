@@ -1,0 +1,125 @@
+"""Maps of raw field values to table rows, learned from the pretraining window and frozen with the backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.config import FieldSpec
+
+FieldValue = str | float | Sequence[str]
+
+OOV = 0
+"""Row of everything that pretraining has not seen."""
+
+
+class Vocabulary:
+    """Values to rows; row 0 is out-of-vocabulary."""
+
+    def __init__(self, values: Iterable[str]) -> None:
+        self.values: tuple[str, ...] = tuple(values)
+        self._row = {value: row for row, value in enumerate(self.values, start=1)}
+        if len(self._row) != len(self.values):
+            raise ValueError("a vocabulary holds a value twice")
+
+    def __len__(self) -> int:
+        return len(self.values) + 1
+
+    def row(self, value: str) -> int:
+        """Row of `value`; 0 if it is unknown."""
+        return self._row.get(value, OOV)
+
+
+@dataclass(frozen=True)
+class FieldEncoder:
+    """One sparse field: its rows and the slots it takes in the encoded arrays."""
+
+    spec: FieldSpec
+    vocabulary: Vocabulary
+    edges: tuple[float, ...] = ()
+    """Inner quantile edges of a number's buckets, ascending."""
+
+    @property
+    def rows(self) -> int:
+        """Rows of the field, the out-of-vocabulary row included."""
+        return len(self.edges) + 2 if self.spec.kind == "number" else len(self.vocabulary)
+
+    @property
+    def slots(self) -> int:
+        """Indices that one entity contributes."""
+        return self.spec.max_values if self.spec.kind == "multi" else 1
+
+    @staticmethod
+    def fit(spec: FieldSpec, values: Sequence[FieldValue]) -> FieldEncoder:
+        """Learns rows or bucket edges from the values seen in pretraining."""
+        if spec.kind == "number":
+            numbers = np.array([n for n in map(as_number, values) if n is not None], dtype=np.float64)
+            if numbers.size == 0:
+                return FieldEncoder(spec, Vocabulary(()))
+            cuts = np.quantile(numbers, np.linspace(0, 1, spec.buckets + 1)[1:-1])
+            return FieldEncoder(spec, Vocabulary(()), tuple(float(edge) for edge in np.unique(cuts)))
+        seen = {part for value in values for part in as_strings(value)}
+        return FieldEncoder(spec, Vocabulary(sorted(seen)))
+
+    def encode(self, value: FieldValue | None) -> tuple[list[int], int, int]:
+        """Rows of one value, number of values cut off, and number of values not understood or unknown."""
+        if value is None:
+            return [OOV], 0, 0
+        if self.spec.kind == "number":
+            number = as_number(value)
+            return ([OOV], 0, 1) if number is None else ([1 + int(np.searchsorted(self.edges, number, "right"))], 0, 0)
+        parts = as_strings(value)
+        kept = parts[: self.slots]
+        rows = [self.vocabulary.row(part) for part in kept] or [OOV]
+        return rows, len(parts) - len(kept), sum(row == OOV for row in rows[: len(kept)])
+
+    def to_json(self) -> dict[str, Any]:
+        """All that `from_json` needs."""
+        return {"spec": self.spec.model_dump(), "values": list(self.vocabulary.values), "edges": list(self.edges)}
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> FieldEncoder:
+        """The inverse of `to_json`."""
+        return FieldEncoder(FieldSpec(**data["spec"]), Vocabulary(data["values"]), tuple(data["edges"]))
+
+
+def as_number(value: FieldValue) -> float | None:
+    """A finite number, or None."""
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+    return number if np.isfinite(number) else None
+
+
+def as_strings(value: FieldValue) -> list[str]:
+    """The values of a field as strings; one value is a list of one."""
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence):
+        return [str(value)]
+    return [str(part) for part in value]
+
+
+def encode_fields(
+    encoders: Sequence[FieldEncoder], fields: Mapping[str, FieldValue], counts: dict[str, int]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Table rows and weights over the slots of all fields, `(S,)` each; weights of a field sum to 1.
+
+    Fields share one table: field after field, each beginning with its own out-of-vocabulary row.
+    """
+    total = sum(encoder.slots for encoder in encoders)
+    rows, weights = np.zeros(total, dtype=np.int64), np.zeros(total, dtype=np.float32)
+    offset = slot = 0
+    for encoder in encoders:
+        found, cut, unknown = encoder.encode(fields.get(encoder.spec.name))
+        counts["cut_values"] += cut
+        counts["unknown_values"] += unknown
+        rows[slot : slot + len(found)] = np.array(found) + offset
+        weights[slot : slot + len(found)] = 1.0 / len(found)
+        rows[slot + len(found) : slot + encoder.slots] = offset
+        offset += encoder.rows
+        slot += encoder.slots
+    return rows, weights

@@ -1,0 +1,102 @@
+"""A small world: a pretrained toy backbone and micro-batches of its domain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from model.backbone import FoundationBackbone
+from model.batch import MicroBatch
+from model.config import BackboneConfig, FieldSpec, PretrainConfig
+from model.dataset import Examples
+from model.features import FeatureEncoder, ItemFeatures, UserFeatures
+from model.pretrain import pretrain
+
+SIZES = (2, 4, 3)
+TEXT = 12
+LIVE = 7
+SMALL = BackboneConfig(
+    width=16, id_width=8, sparse_width=4, text_width=TEXT, content_width=4, domain_width=4,
+    experts=2, expert_hidden=16, expert_width=8, tower_hidden=8,
+)  # fmt: skip
+FIELDS = (FieldSpec(name="age", kind="number", buckets=4), FieldSpec(name="job"))
+GENRES = (FieldSpec(name="genres", kind="multi", max_values=3),)
+
+
+class World:
+    """Profiles, encoder and examples of a made-up shop whose clicks depend on job and genre."""
+
+    def __init__(self, seed: int = 0, users: int = 30, items: int = 40, examples: int = 600) -> None:
+        rng = np.random.default_rng(seed)
+        jobs, genres = ["cook", "smith", "nurse"], ["drama", "crime", "war", "love"]
+        self.users = [
+            UserFeatures(f"u{i}", {"age": float(rng.integers(18, 70)), "job": jobs[i % 3]}) for i in range(users)
+        ]
+        self.items = [
+            ItemFeatures(
+                f"i{i}",
+                {"genres": [genres[i % 4], genres[(i // 4) % 4]]},
+                (rng.normal(size=TEXT) / 3).astype(np.float32),
+            )
+            for i in range(items)
+        ]
+        self.encoder = FeatureEncoder.fit(
+            self.users, self.items, user_fields=FIELDS, item_fields=GENRES, text_width=TEXT
+        )
+        user, item = rng.integers(users, size=examples), rng.integers(items, size=examples)
+        logit = np.where((user % 3) == (item % 4), 1.5, -1.0)
+        label = (rng.random(examples) < 1 / (1 + np.exp(-logit))).astype(np.float32)
+        self.examples = Examples(
+            user=user, item=item,
+            domain=np.stack([rng.integers(size, size=examples) for size in SIZES], axis=1),
+            label=label, time=np.arange(examples, dtype=np.float64),
+            conversion=(label * (rng.random(examples) < 0.3)).astype(np.float32),
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def world() -> World:
+    return World()
+
+
+@pytest.fixture(scope="session")
+def make_backbone(world: World) -> Callable[..., FoundationBackbone]:
+    """Pretrains a toy backbone for two passes; keys change its configuration. Each is made once."""
+    made: dict[str, FoundationBackbone] = {}
+
+    def make(**changes: object) -> FoundationBackbone:
+        config = SMALL.model_copy(update=changes)
+        name = config.model_dump_json()
+        if name not in made:
+            made[name], _ = pretrain(
+                world.examples, world.users, world.items, world.encoder, domain_sizes=SIZES, backbone=config,
+                config=PretrainConfig(epochs=2, batch_size=64),
+            )  # fmt: skip
+        return made[name]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def backbone(make_backbone: Callable[..., FoundationBackbone]) -> FoundationBackbone:
+    return make_backbone()
+
+
+def micro_batch(backbone_width: int, n: int = 32, seed: int = 0, live_width: int = LIVE) -> MicroBatch:
+    """Random labelled examples whose label depends on the first live feature."""
+    generator = torch.Generator().manual_seed(seed)
+    live = torch.randn(n, live_width, generator=generator)
+    return MicroBatch(
+        x=torch.randn(n, backbone_width, generator=generator).half().float(),
+        live=live,
+        domain=torch.stack([torch.randint(size, (n,), generator=generator) for size in SIZES], dim=1),
+        label=(live[:, 0] > 0).float(),
+        conversion=((live[:, 0] > 0) & (live[:, 1] > 0)).float(),
+        frozen_logit=torch.zeros(n),
+        live_logit=torch.zeros(n),
+        weight=torch.ones(n),
+        time=torch.arange(n, dtype=torch.float64),
+    )
