@@ -43,9 +43,7 @@ def examine(checks: Mapping[str, Check]) -> dict[str, str]:
 
 def health_body(checks: Mapping[str, Check], problems: Mapping[str, str]) -> bytes:
     """The JSON that `/healthz` answers: every check by name, `ok` or its problem."""
-    return msgspec.json.encode(
-        {"healthy": not problems, "checks": {name: problems.get(name, "ok") for name in checks}}
-    )
+    return msgspec.json.encode({"healthy": not problems, "checks": {name: problems.get(name, "ok") for name in checks}})
 
 
 class _QuietHandler(WSGIRequestHandler):
@@ -81,9 +79,7 @@ class HealthServer:
         self._checks = dict(checks)
         self._metrics = make_wsgi_app(registry)
         try:
-            self._server = make_server(
-                host, port, self._answer, server_class=_Server, handler_class=_QuietHandler
-            )
+            self._server = make_server(host, port, self._answer, server_class=_Server, handler_class=_QuietHandler)
         except OSError as error:
             raise PortTakenError(
                 f"cannot listen on {host}:{port} for /metrics: {error.strerror or error}; "
@@ -192,15 +188,18 @@ class Watch:
         thread.start()
         return thread
 
-    def task(self, name: str, work: Coroutine[Any, Any, object]) -> asyncio.Task[object]:
-        """Starts `work` as a watched task of the running loop. A cancelled task did not die."""
+    def task(self, name: str, work: Coroutine[Any, Any, object], *, lasting: bool = True) -> asyncio.Task[object]:
+        """Starts `work` as a watched task of the running loop. A cancelled task did not die.
+
+        `lasting` False: the task has an end, and only an error is a death.
+        """
         task = asyncio.get_running_loop().create_task(work, name=name)
-        task.add_done_callback(self._task_done)
+        task.add_done_callback(lambda done: self._task_done(name, done, lasting))
         return task
 
-    def _task_done(self, task: asyncio.Task[object]) -> None:
+    def _task_done(self, name: str, task: asyncio.Task[object], lasting: bool) -> None:
         if task.cancelled():
             return
         error = task.exception()
-        if error is not None or not self._stopping:
-            self.failed(task.get_name(), error)
+        if error is not None or (lasting and not self._stopping):
+            self.failed(name, error)

@@ -133,3 +133,10 @@ async def test_a_cancelled_asyncio_task_did_not_die() -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert watch.check() is None
+
+
+async def test_an_asyncio_task_that_has_an_end_may_end() -> None:
+    watch = Watch(lambda: None)
+    await watch.task("start", asyncio.sleep(0), lasting=False)
+    await asyncio.sleep(0)
+    assert watch.check() is None

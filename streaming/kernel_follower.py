@@ -1,0 +1,269 @@
+"""Follows the kernel log: each new kernel is built beside the old one, checked, and taken by one assignment."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from model.checkpoint import KernelInfo, KernelRefused
+from model.kernel import Kernel
+from streaming import metrics
+
+KERNEL_SUFFIX = b"/kernel"
+_POLL_MS = 500
+_RETRY_S = 1.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveKernel:
+    """The kernel that answers for a group. A request takes one reference and keeps it to its end."""
+
+    kernel: Kernel | None = None
+    """None is the identity: the live arm equals the frozen arm."""
+    version: int = 0
+    """0 is the identity."""
+
+
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """One change of a group's kernel."""
+
+    group: str
+    version: int
+    newest_event_time: float
+    """Event time of the newest example the kernel has learned from, seconds since the epoch."""
+    taken_at: float
+    """Wall-clock time of the swap, seconds since the epoch."""
+    freshness_s: float
+    """`taken_at - newest_event_time`."""
+    examples: int
+    """Examples the kernel has learned from, since its birth."""
+    at_start: bool
+    """Found in the log when the scorer started: its freshness says nothing of the loop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A kernel that was not taken."""
+
+    group: str
+    reason: str
+    detail: str
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
+class KernelRecord:
+    """One record of the kernel log, as far as a scorer cares."""
+
+    partition: int
+    key: bytes | None
+    value: bytes | None
+    """None is a tombstone: the group goes back to the identity."""
+
+
+IDENTITY = ActiveKernel()
+Build = Callable[[bytes], tuple[Kernel, KernelInfo]]
+"""Makes and checks a kernel. Raises KernelRefused."""
+
+
+@dataclass(slots=True)
+class ActiveKernels:
+    """Which kernel answers for which group, and how it came to that. No broker, no loop.
+
+    The order of the log decides, not the version: a roll-back may write an older kernel again.
+    """
+
+    groups: Sequence[str]
+    """Names of the groups; the index is the group's partition."""
+    build: Build
+    clock: Callable[[], float] = time.time
+    swaps: deque[Swap] = field(default_factory=lambda: deque(maxlen=1_000))
+    refusals: deque[Refusal] = field(default_factory=lambda: deque(maxlen=100))
+    _active: dict[str, ActiveKernel] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self._active = dict.fromkeys(self.groups, IDENTITY)
+        for group in self.groups:
+            metrics.KERNEL_VERSION.labels(group=group).set(0)
+
+    def current(self, group: str) -> ActiveKernel:
+        """The kernel in use; the identity before the first one. Raises KeyError for a name that no group has."""
+        return self._active[group]
+
+    def versions(self) -> dict[str, int]:
+        """Version in use by group."""
+        return {group: active.version for group, active in self._active.items()}
+
+    def take(self, records: Iterable[KernelRecord], *, at_start: bool = False) -> None:
+        """Takes the newest kernel per group out of `records` (in the order of the log); other keys are passed over."""
+        newest: dict[bytes, KernelRecord] = {}
+        for record in records:
+            if record.key is not None and record.key.endswith(KERNEL_SUFFIX):
+                newest[record.key] = record
+        for record in newest.values():
+            self._take_one(record, at_start=at_start)
+
+    def discard(self, group: str, version: int, reason: str, detail: str) -> None:
+        """Goes back to the identity if `version` is still the one in use: it has shown itself unfit."""
+        with self._lock:
+            if self._active[group].version != version:
+                return
+            self._use(group, IDENTITY)
+        self._refuse(group, reason, f"version {version} is out of use: {detail}")
+
+    def _take_one(self, record: KernelRecord, *, at_start: bool) -> None:
+        assert record.key is not None
+        group = record.key.removesuffix(KERNEL_SUFFIX).decode(errors="replace")
+        if group not in self._active:
+            self._refuse("unknown", "unknown_group", f"key {record.key!r} names no configured group")
+            return
+        if self.groups.index(group) != record.partition:
+            self._refuse(group, "wrong_partition", f"it stands on partition {record.partition}")
+            return
+        if record.value is None:
+            log.warning("kernel of group %s was deleted from the log: the identity serves", group)
+            with self._lock:
+                self._use(group, IDENTITY)
+            return
+        try:
+            kernel, info = self.build(record.value)
+            _check_info(info, group)
+        except KernelRefused as refused:
+            self._refuse(group, refused.reason, str(refused))
+            return
+        self._swap(group, kernel, info, at_start=at_start)
+
+    def _swap(self, group: str, kernel: Kernel, info: KernelInfo, *, at_start: bool) -> None:
+        with self._lock:
+            self._use(group, ActiveKernel(kernel, info.version))
+        now = self.clock()
+        freshness = now - info.newest_event_time
+        self.swaps.append(Swap(group, info.version, info.newest_event_time, now, freshness, info.examples, at_start))
+        metrics.KERNELS_TAKEN.labels(group=group).inc()
+        if not at_start:
+            metrics.FRESHNESS_SECONDS.labels(group=group).observe(freshness)
+        log.log(
+            logging.INFO if at_start else logging.DEBUG,
+            "group %s: kernel %d taken, %d examples, %.3f s fresh",
+            *(group, info.version, info.examples, freshness),
+        )
+
+    def _use(self, group: str, active: ActiveKernel) -> None:
+        self._active[group] = active
+        metrics.KERNEL_VERSION.labels(group=group).set(active.version)
+
+    def _refuse(self, group: str, reason: str, detail: str) -> None:
+        metrics.KERNELS_REFUSED.labels(group=group, reason=reason).inc()
+        self.refusals.append(Refusal(group, reason, detail, self.clock()))
+        log.error(
+            "kernel refused for group %s (%s): %s; kernel %s stays in use",
+            *(group, reason, detail, self._active[group].version if group in self._active else "none"),
+        )
+
+
+def _check_info(info: KernelInfo, group: str) -> None:
+    """Refuses what the kernel says of itself if it is not for `group` or not of the declared types."""
+    if info.group != group:
+        raise KernelRefused("wrong_group", f"it was learned by group {info.group!r}")
+    whole = all(isinstance(value, int) for value in (info.version, info.examples))
+    if not whole or not isinstance(info.newest_event_time, int | float) or not math.isfinite(info.newest_event_time):
+        raise KernelRefused("garbage", f"metadata: {info}")
+
+
+class KernelFollower:
+    """Reads the kernel log from its beginning to its end, then lives on it: read_committed, no consumer group.
+
+    Only what its transaction committed is seen. A broker that goes away is waited for by the client; an error the
+    client does not mend itself makes a new client that goes on at the same offsets.
+    """
+
+    def __init__(self, kernels: ActiveKernels, *, topic: str, options: Mapping[str, Any]) -> None:
+        """`options`: how clients reach the cluster, as keyword arguments of aiokafka."""
+        self._kernels = kernels
+        self._topic = topic
+        self._options = dict(options)
+        self._positions: dict[int, int] = {}
+        self._problem: str | None = None
+        self.reached = asyncio.Event()
+        """Set once everything that stood in the log at the start has been read and the newest kernels are in use."""
+
+    def missing(self) -> str | None:
+        """What the follower still waits for, or None once the newest kernels are in use."""
+        if self.reached.is_set():
+            return None
+        return self._problem or f"topic {self._topic!r} is not read to its end yet"
+
+    async def run(self) -> None:
+        """Follows until it is cancelled."""
+        while True:
+            try:
+                await self._follow()
+            except KafkaError as error:
+                self._problem = f"reading topic {self._topic!r}: {type(error).__name__}: {error}"
+                log.warning("kernel log: %s; trying again in %.0f s", self._problem, _RETRY_S)
+                await asyncio.sleep(_RETRY_S)
+
+    async def _follow(self) -> None:
+        consumer = AIOKafkaConsumer(
+            **self._options,
+            group_id=None,
+            enable_auto_commit=False,
+            isolation_level="read_committed",
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=_POLL_MS,
+        )
+        try:
+            await consumer.start()
+            partitions = self._assign(consumer)
+            if not self.reached.is_set():
+                await self._read_to_end(consumer, partitions)
+            self._problem = None
+            while True:
+                self._kernels.take(await self._poll(consumer))
+        finally:
+            await consumer.stop()
+
+    def _assign(self, consumer: AIOKafkaConsumer) -> list[TopicPartition]:
+        partitions = [TopicPartition(self._topic, index) for index in range(len(self._kernels.groups))]
+        consumer.assign(partitions)
+        for partition in partitions:
+            consumer.seek(partition, self._positions.get(partition.partition, 0))
+        return partitions
+
+    async def _read_to_end(self, consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -> None:
+        """Reads what is there and takes only the newest kernel per group."""
+        ends = await consumer.end_offsets(partitions)
+        found: dict[bytes, KernelRecord] = {}
+        behind = list(partitions)
+        while behind:
+            for record in await self._poll(consumer):
+                if record.key is not None and record.key.endswith(KERNEL_SUFFIX):
+                    found[record.key] = record
+            behind = [p for p in behind if await consumer.position(p) < ends[p]]
+        self._kernels.take(found.values(), at_start=True)
+        self.reached.set()
+        log.info("kernel log read to its end; kernels in use: %s", self._kernels.versions())
+
+    async def _poll(self, consumer: AIOKafkaConsumer) -> list[KernelRecord]:
+        batches = await consumer.getmany(timeout_ms=_POLL_MS)
+        for partition, records in batches.items():
+            self._positions[partition.partition] = records[-1].offset + 1
+        return [
+            KernelRecord(partition.partition, record.key, record.value)
+            for partition, records in batches.items()
+            for record in records
+        ]

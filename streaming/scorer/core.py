@@ -1,0 +1,204 @@
+"""Scores one request: features, frozen arm, live arm, ranking, impression. No broker, no web server, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+from uuid import uuid4
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from model.backbone import FrozenBackbone
+from model.domain import Domain, DomainSpace
+from model.kernel import Kernel, adapt
+from streaming.events import ServedImpression
+from streaming.kernel_follower import ActiveKernel
+from streaming.scorer.schema import ItemScore, RequestRefused, ScoreRequest, ScoreResponse
+from streaming.scorer.score_window import ScoreWindow
+
+ARMS = ("frozen", "live")
+
+
+class Represented(Protocol):
+    """One user's candidates as the models see them: `n` rows each."""
+
+    @property
+    def x(self) -> Tensor: ...
+    @property
+    def live(self) -> Tensor: ...
+    @property
+    def content(self) -> Tensor: ...
+    @property
+    def frozen_logit(self) -> Tensor: ...
+
+
+class Representer(Protocol):
+    """Reads features and runs the frozen backbone."""
+
+    def represent(self, user_id: str, item_ids: list[str], domain: Domain, time: float) -> Represented: ...
+
+
+class Kernels(Protocol):
+    """The kernels in use."""
+
+    def current(self, group: str) -> ActiveKernel: ...
+    def discard(self, group: str, version: int, reason: str, detail: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """The answer to one request, and what is logged of it."""
+
+    response: ScoreResponse
+    impression: ServedImpression
+
+
+@dataclass(frozen=True, slots=True)
+class _Arms:
+    represented: Represented
+    frozen: NDArray[np.float32]
+    live: NDArray[np.float32]
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    user_id: str
+    items: list[str]
+    domain: Domain
+    time: float
+    order: NDArray[np.int64]
+    """Rows of `items` among the candidates."""
+
+
+def _sigmoid(logit: NDArray[np.float32]) -> NDArray[np.float32]:
+    return torch.from_numpy(logit).sigmoid().numpy()
+
+
+def _array(values: Tensor) -> NDArray[np.float32]:
+    return np.asarray(values, dtype=np.float32)
+
+
+def _bytes(values: Tensor | NDArray[np.float32], order: NDArray[np.int64], dtype: str) -> bytes:
+    return np.asarray(values)[order].astype(dtype, copy=False).tobytes()
+
+
+class Scorer:
+    """Scores requests by the frozen backbone and the kernel in use."""
+
+    def __init__(
+        self,
+        *,
+        representer: Representer,
+        backbone: FrozenBackbone,
+        kernels: Kernels,
+        space: DomainSpace,
+        group_of: Callable[[Domain], str | None],
+        groups: tuple[str, ...],
+        live_arm: bool = True,
+        max_candidates: int = 2_000,
+        on_undeclared: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`live_arm` False serves the frozen scores exactly. `on_undeclared` is told of undeclared domain facets."""
+        self._representer = representer
+        self._backbone = backbone
+        self._fingerprint = backbone.fingerprint
+        self._kernels = kernels
+        self._space = space
+        self._groups = groups
+        self._group_of = group_of
+        self._live_arm = live_arm
+        self._max_candidates = max_candidates
+        self._on_undeclared = on_undeclared
+        self.windows: Mapping[tuple[str, str], ScoreWindow] = {
+            (group, arm): ScoreWindow() for group in groups for arm in ARMS
+        }
+        """Recent scores by group and arm."""
+
+    def warm_up(self, items: list[str]) -> None:
+        """Goes the whole way of a request once per group's kernel, without leaving a trace in the windows."""
+        for group in self._groups:
+            self._arms("warm-up", items, Domain(), group, 0.0)
+
+    def score(self, request: ScoreRequest, time: float) -> Scored:
+        """Ranks the candidates by the live arm; `time` is the event time, seconds. Raises RequestRefused."""
+        items = self._candidates(request)
+        domain, group = self._domain(request)
+        arms = self._arms(request.user_id, items, domain, group, time)
+        scores = _sigmoid(arms.live)
+        self.windows[group, "frozen"].add(_sigmoid(arms.frozen))
+        self.windows[group, "live"].add(scores)
+        order = np.argsort(-arms.live, kind="stable")[: request.top_k]
+        ranked = [items[i] for i in order]
+        response = ScoreResponse(
+            request_id=f"{group}.{uuid4().hex}",
+            kernel_version=arms.version,
+            group=group,
+            scores=[ItemScore(item, score) for item, score in zip(ranked, scores[order].tolist(), strict=True)],
+            duplicates=len(request.candidates) - len(items),
+        )
+        shown = _Shown(request.user_id, ranked, domain, time, order)
+        return Scored(response, self._impression(response.request_id, shown, arms))
+
+    def _candidates(self, request: ScoreRequest) -> list[str]:
+        count = len(request.candidates)
+        if not count:
+            raise RequestRefused("empty_candidates", "candidates is empty: name at least one item - at `$.candidates`")
+        if count > self._max_candidates:
+            raise RequestRefused(
+                "too_many_candidates",
+                f"{count} candidates, at most {self._max_candidates} are scored: send fewer, or raise "
+                "scorer.max_candidates - at `$.candidates`",
+            )
+        return list(dict.fromkeys(request.candidates))
+
+    def _domain(self, request: ScoreRequest) -> tuple[Domain, str]:
+        domain = request.domain.domain()
+        if not self._space.declared(domain):
+            self._on_undeclared()
+            domain = self._space.decode(self._space.encode(domain))
+        group = self._group_of(domain)
+        if group is None:
+            raise RequestRefused(
+                "no_group", f"no kernel group holds the domain {domain.key}: `groups` must cover it - at `$.domain`"
+            )
+        return domain, group
+
+    def _arms(self, user_id: str, items: list[str], domain: Domain, group: str, time: float) -> _Arms:
+        # One reference for the whole request: a swap in between changes the next request, never this one.
+        active = self._kernels.current(group) if self._live_arm else ActiveKernel()
+        with torch.inference_mode():
+            represented = self._representer.represent(user_id, items, domain, time)
+            frozen = _array(represented.frozen_logit)
+            if active.kernel is None:
+                return _Arms(represented, frozen, frozen, 0)
+            live = self._adapted(active.kernel, represented, domain, len(items))
+        if not np.isfinite(live).all():
+            self._kernels.discard(group, active.version, "non_finite_scores", f"user {user_id!r} got no finite score")
+            return _Arms(represented, frozen, frozen, 0)
+        return _Arms(represented, frozen, live, active.version)
+
+    def _adapted(self, kernel: Kernel, represented: Represented, domain: Domain, count: int) -> NDArray[np.float32]:
+        indices = torch.tensor(self._space.encode(domain)).expand(count, -1)
+        return _array(adapt(kernel, self._backbone, represented.x, represented.live, indices))
+
+    def _impression(self, request_id: str, shown: _Shown, arms: _Arms) -> ServedImpression:
+        represented, order = arms.represented, shown.order
+        return ServedImpression(
+            request_id=request_id,
+            time=shown.time,
+            user_id=shown.user_id,
+            domain=shown.domain,
+            items=shown.items,
+            fingerprint=self._fingerprint,
+            kernel_version=arms.version,
+            x=_bytes(represented.x, order, "<f2"),
+            live=_bytes(represented.live, order, "<f4"),
+            content=_bytes(represented.content, order, "<f2"),
+            frozen_logit=_bytes(arms.frozen, order, "<f4"),
+            live_logit=_bytes(arms.live, order, "<f4"),
+        )

@@ -1,0 +1,151 @@
+"""What the scorer's HTTP interface takes and gives: one declaration for validation, encoding and OpenAPI."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from model.domain import UNKNOWN, Domain
+
+Identifier = Annotated[str, Meta(min_length=1, max_length=512)]
+Facet = Annotated[str, Meta(max_length=512)]
+
+
+class DomainFacets(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where, for whom and when. A value that the configuration does not declare counts as `unknown`."""
+
+    scene: Facet = UNKNOWN
+    region: Facet = UNKNOWN
+    period: Facet = UNKNOWN
+
+    def domain(self) -> Domain:
+        """The same facets as the model's domain."""
+        return Domain(self.scene, self.region, self.period)
+
+
+class ScoreRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Candidates to be ranked for one user."""
+
+    user_id: Annotated[Identifier, Meta(description="A user nobody knows is scored by defaults.")]
+    candidates: Annotated[
+        list[Identifier],
+        Meta(
+            description="Item ids. An unknown item is scored by defaults; an item named twice is scored once, at its "
+            "first place."
+        ),
+    ]
+    domain: DomainFacets = DomainFacets()
+    top_k: Annotated[int, Meta(ge=1, description="Only the best so many are returned, and logged as shown.")] | None = (
+        None
+    )
+
+
+class ItemScore(msgspec.Struct, frozen=True):
+    """One ranked item."""
+
+    item_id: str
+    score: Annotated[float, Meta(ge=0, le=1, description="Click probability of the live arm.")]
+
+
+class ScoreResponse(msgspec.Struct, frozen=True):
+    """The ranking that was served; it is logged as an impression under `request_id`."""
+
+    request_id: Annotated[str, Meta(description="Name it in feedback: it carries the kernel group.")]
+    kernel_version: Annotated[int, Meta(description="Kernel that made the scores; 0 is the frozen backbone alone.")]
+    group: Annotated[str, Meta(description="Kernel group that answered.")]
+    scores: Annotated[list[ItemScore], Meta(description="Best first.")]
+    duplicates: Annotated[int, Meta(description="Candidates that were named before in the same request.")] = 0
+
+
+class EventsAccepted(msgspec.Struct, frozen=True):
+    """All events of the call are written and acknowledged by the broker."""
+
+    accepted: int
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """Why a call was refused."""
+
+    error: Annotated[str, Meta(description="A short stable name.")]
+    detail: Annotated[str, Meta(description="What is wrong, where, and what helps.")]
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    """Whether traffic may be sent here."""
+
+    ready: bool
+    missing: Annotated[dict[str, str], Meta(description="What is still waited for; empty when ready.")]
+
+
+class Health(msgspec.Struct, frozen=True):
+    """Whether the process works."""
+
+    healthy: bool
+    checks: dict[str, str]
+
+
+class CurrentKernel(msgspec.Struct, frozen=True):
+    """The kernel in use by one group."""
+
+    group: str
+    version: int
+
+
+class KernelSwap(msgspec.Struct, frozen=True):
+    """One change of a kernel."""
+
+    group: str
+    version: int
+    newest_event_time: Annotated[float, Meta(description="Newest example it learned from, seconds since the epoch.")]
+    taken_at: Annotated[float, Meta(description="Wall-clock time of the swap, seconds since the epoch.")]
+    freshness_s: Annotated[float, Meta(description="From the newest example to the kernel in use, seconds.")]
+    examples: Annotated[int, Meta(description="Examples it has learned from since its birth.")]
+    at_start: Annotated[bool, Meta(description="Found in the log at the start: no measure of freshness.")]
+
+
+class KernelRefusal(msgspec.Struct, frozen=True):
+    """A kernel that was not taken into use."""
+
+    group: str
+    reason: str
+    detail: str
+    time: float
+
+
+class Kernels(msgspec.Struct, frozen=True):
+    """Kernels in use, and the last changes, oldest first."""
+
+    live_arm: Annotated[bool, Meta(description="False: the kernel is switched off, the frozen arm serves.")]
+    current: list[CurrentKernel]
+    swaps: list[KernelSwap]
+    refusals: list[KernelRefusal]
+
+
+class RequestRefused(Exception):
+    """A request that cannot be answered as it is; `problem.error` is a stable name."""
+
+    def __init__(self, error: str, detail: str, status: int = 422) -> None:
+        super().__init__(detail)
+        self.problem = Problem(error, detail)
+        self.status = status
+
+
+_score_decoder = msgspec.json.Decoder(ScoreRequest)
+
+
+def decode_score_request(body: bytes) -> ScoreRequest:
+    """The request in `body`. Raises RequestRefused."""
+    try:
+        return _score_decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise RequestRefused("invalid_request", str(error)) from None
+    except msgspec.DecodeError as error:
+        raise RequestRefused("malformed_json", str(error)) from None
+
+
+def components(types: list[Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """JSON schemas of `types` and the named components they refer to, for OpenAPI."""
+    schemas, parts = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
+    return list(schemas), dict(parts)

@@ -1,0 +1,122 @@
+"""Small real models for the scorer's tests, and the one fake among them: features made up from the identifiers."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.backbone import BackboneShape, FoundationBackbone, round_representation
+from model.checkpoint import KernelInfo, pack_kernel, unpack_kernel
+from model.config import BackboneConfig, KernelConfig
+from model.domain import Domain, DomainSpace
+from model.features import FeatureEncoder
+from model.kernel import Kernel
+from streaming.kernel_follower import ActiveKernels, KernelRecord
+from streaming.scorer.core import Scorer
+
+LIVE_WIDTH = 5
+KERNEL_CONFIG = KernelConfig(latent=4, hidden=8, domain_width=2)
+SPACE = DomainSpace({"scene": ("home",), "region": (), "period": ("day", "night")})
+
+
+def make_backbone(seed: int = 0) -> FoundationBackbone:
+    """A tiny untrained backbone; another seed is another fingerprint."""
+    torch.manual_seed(seed)
+    encoder = FeatureEncoder.fit([], [], user_fields=(), item_fields=(), text_width=4)
+    config = BackboneConfig(width=8, id_width=4, sparse_width=4, text_width=4, content_width=3)
+    return FoundationBackbone(config, BackboneShape.of(encoder, SPACE.sizes)).freeze()
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Represented candidates."""
+
+    x: Tensor
+    live: Tensor
+    content: Tensor
+    frozen_logit: Tensor
+
+
+class MadeUpFeatures:
+    """Represents items by numbers drawn from user and item id: the same ids give the same rows."""
+
+    def __init__(self, backbone: FoundationBackbone) -> None:
+        self._backbone = backbone
+
+    def represent(self, user_id: str, item_ids: list[str], domain: Domain, time: float) -> Rows:
+        """Rows for `item_ids`."""
+        x = round_representation(self._draw(user_id, item_ids, self._backbone.width))
+        indices = torch.tensor(SPACE.encode(domain)).expand(len(item_ids), -1)
+        return Rows(
+            x=x,
+            live=self._draw("live" + user_id, item_ids, LIVE_WIDTH),
+            content=round_representation(self._draw("content", item_ids, self._backbone.content_width)),
+            frozen_logit=self._backbone.predict(x, indices)[:, 0],
+        )
+
+    @staticmethod
+    def _draw(salt: str, item_ids: list[str], width: int) -> Tensor:
+        seeds = [zlib.crc32(f"{salt}/{item}".encode()) for item in item_ids]
+        return torch.from_numpy(
+            np.stack([np.random.default_rng(seed).normal(size=width) for seed in seeds]).astype(np.float32)
+        )
+
+
+def make_kernel(seed: int = 1, scale: float = 0.5) -> Kernel:
+    """A kernel that has learned something: no parameter is zero."""
+    kernel = Kernel(KERNEL_CONFIG, width=8, live_width=LIVE_WIDTH, domain_sizes=SPACE.sizes, seed=seed)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in kernel.parameters():
+            parameter.add_(scale * torch.randn(parameter.shape, generator=generator))
+    return kernel.requires_grad_(False).eval()
+
+
+def packed(
+    backbone: FoundationBackbone, version: int, *, group: str = "main", kernel: Kernel | None = None, time: float = 0.0
+) -> bytes:
+    """A kernel as it stands in the log."""
+    info = KernelInfo(group, version, backbone.fingerprint, newest_event_time=time, examples=100 * version)
+    return pack_kernel(kernel or make_kernel(version), info)
+
+
+def make_kernels(backbone: FoundationBackbone, groups: tuple[str, ...] = ("main",)) -> ActiveKernels:
+    """Kernels in use by `groups`, at a clock that stands at 1000 s."""
+    return ActiveKernels(
+        groups,
+        lambda data: unpack_kernel(
+            data,
+            fingerprint=backbone.fingerprint,
+            config=KERNEL_CONFIG,
+            width=backbone.width,
+            live_width=LIVE_WIDTH,
+            domain_sizes=SPACE.sizes,
+            max_bytes=200_000,
+        ),
+        clock=lambda: 1_000.0,
+    )
+
+
+def record(value: bytes | None, *, group: str = "main", partition: int = 0) -> KernelRecord:
+    """A record of the kernel log."""
+    return KernelRecord(partition, f"{group}/kernel".encode(), value)
+
+
+def make_scorer(
+    backbone: FoundationBackbone, kernels: ActiveKernels, *, live_arm: bool = True, max_candidates: int = 50
+) -> Scorer:
+    """The scoring core on made-up features, one group for every domain."""
+    return Scorer(
+        representer=MadeUpFeatures(backbone),
+        backbone=backbone,
+        kernels=kernels,
+        space=SPACE,
+        group_of=lambda domain: None if domain.period == "night" else "main",
+        groups=tuple(kernels.groups),
+        live_arm=live_arm,
+        max_candidates=max_candidates,
+    )
