@@ -28,6 +28,14 @@ class FeatureConfig(Section):
     max_age_live_s: float = Field(
         default=86_400, gt=0, description="Older live features count as stale and take defaults."
     )
+    user_cache: int = Field(default=20_000, ge=1, description="User profiles that a scorer keeps in memory.")
+    user_cache_s: float = Field(
+        default=5.0, ge=0, description="How long a scorer goes on with a user's profile, or without an unknown item's."
+    )
+    item_cache: int = Field(
+        default=100_000, ge=1, description="Item profiles that a scorer keeps in memory (2 kB each)."
+    )
+    item_cache_s: float = Field(default=60.0, ge=0, description="How long a scorer goes on with an item's profile.")
     user_fields: tuple[FieldSpec, ...] = Field(
         default=(
             FieldSpec(name="age", kind="number"),

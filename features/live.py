@@ -19,7 +19,7 @@ import numpy as np
 
 from features.config import LiveConfig
 from features.live_layout import (
-    ITEM_DOMAIN_SEPARATOR,
+    KEY_SEPARATOR,
     OVERALL,
     Floats,
     Kind,
@@ -51,7 +51,7 @@ class RequestOutcome:
 
 def item_domain_key(item_id: str, domain: Domain) -> str:
     """Key of an item within a domain."""
-    return f"{domain.key}{ITEM_DOMAIN_SEPARATOR}{item_id}"
+    return f"{domain.key}{KEY_SEPARATOR}{item_id}"
 
 
 class LiveFeatures:

@@ -18,8 +18,8 @@ Kind = Literal["user", "item", "domain", "item_domain"]
 KINDS: tuple[Kind, ...] = ("user", "item", "domain", "item_domain")
 OVERALL = "*"
 """Key of the row of kind `domain` that holds all domains together; the key of a real domain has slashes."""
-ITEM_DOMAIN_SEPARATOR = "\x1f"
-"""ASCII unit separator: between domain key and item id in a key of kind `item_domain`."""
+KEY_SEPARATOR = "\x1f"
+"""ASCII unit separator: between the parts of a key."""
 SHORT, LONG = 0, 1
 HALF_LIVES = ("short", "long")
 _COUNTERS = 4  # examples and residuals, each at both half-lives

@@ -33,7 +33,7 @@ from features.definitions import (
     live_view,
 )
 from features.feast_guard import import_feast
-from features.live_layout import Kind, LiveRow
+from features.live_layout import KEY_SEPARATOR, Kind, LiveRow
 from features.profiles import ItemLike, UserLike
 from features.text import TextEncoder
 from model.features import ItemFeatures, UserFeatures
@@ -160,15 +160,18 @@ class FeatureStore:
 
     # --- live rows ---
 
-    def push_live(self, rows: Sequence[LiveRow]) -> None:
-        """Writes live rows, one batch per view; tombstones too. Raises StoreUnavailableError."""
+    def push_live(self, rows: Sequence[LiveRow], scope: str = "") -> None:
+        """Writes live rows, one batch per view; tombstones too. Raises StoreUnavailableError.
+
+        `scope` keeps the rows of kernel groups apart that follow the same users and items.
+        """
         by_kind: dict[Kind, list[tuple[str, codec.Values]]] = {}
         for row in rows:
-            by_kind.setdefault(row.kind, []).append((row.key, codec.write_live(row)))
+            by_kind.setdefault(row.kind, []).append((_scoped(scope, row.key), codec.write_live(row)))
         for kind, written in by_kind.items():
             self._write(live_view(kind), written)
 
-    def read_live(self, kind: Kind, keys: Sequence[str], now: float) -> list[LiveRow | None]:
+    def read_live(self, kind: Kind, keys: Sequence[str], now: float, scope: str = "") -> list[LiveRow | None]:
         """Live rows in the order of `keys`; None where there is none or it is older than `max_age_live_s` (counted).
 
         `now` is the event time of the request, seconds. Raises StoreUnavailableError.
@@ -176,7 +179,7 @@ class FeatureStore:
         view = live_view(kind)
         found: list[LiveRow | None] = []
         stale = 0
-        for key, values in zip(keys, self._read(view, keys), strict=True):
+        for key, values in zip(keys, self._read(view, [_scoped(scope, key) for key in keys]), strict=True):
             row = codec.read_live(kind, key, values) if values is not None else None
             if row is not None and now - row.updated_at > self.config.max_age_live_s:
                 row = None
@@ -263,6 +266,10 @@ class FeatureStore:
         else:
             cure = f"check that {self.folder} can be written, or delete it and start again"
         return f"{self.describe()} cannot be used ({said}): {cure}"
+
+
+def _scoped(scope: str, key: str) -> str:
+    return f"{scope}{KEY_SEPARATOR}{key}" if scope else key
 
 
 def _uncounted(_view: str, _reason: str, _number: int) -> None:

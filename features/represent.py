@@ -1,0 +1,173 @@
+"""From ids to what the arms score: profiles and live rows from the store, representation from the frozen backbone."""
+
+from __future__ import annotations
+
+import logging
+import time as clock
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from features.cache import Cache
+from features.config import FeatureConfig
+from features.live import item_domain_key
+from features.live_layout import OVERALL, Floats, LiveLayout
+from features.live_read import assemble
+from features.store import FeatureStore
+from model.backbone import FrozenBackbone, round_representation
+from model.domain import Domain, DomainSpace
+from model.features import EncodedItem, EncodedUser, FeatureEncoder, ItemFeatures, UserFeatures
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Represented:
+    """One request of `n` items, ready to be scored and logged. All float32."""
+
+    x: Tensor
+    """Fused representation, `(n, d)`, rounded to float16 once and back."""
+    live: Tensor
+    """Live drift features T at the request's time, `(n, k)`."""
+    content: Tensor
+    """Content vectors of the items, `(n, c)`, rounded like `x`."""
+    frozen_logit: Tensor
+    """Click logit of the frozen backbone on the rounded `x`, `(n,)`."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    encoded: EncodedItem
+    content: Floats
+
+
+class Representer:
+    """Reads features and runs the frozen backbone. Safe to use from several threads.
+
+    Item and user profiles are kept in memory for the configured times; live rows are read for every request. An unknown
+    user or item is represented by defaults (the out-of-vocabulary row, no fields, no text); the store counts it.
+    """
+
+    def __init__(
+        self,
+        backbone: FrozenBackbone,
+        encoder: FeatureEncoder,
+        store: FeatureStore,
+        layout: LiveLayout,
+        space: DomainSpace,
+        *,
+        scope_of: Callable[[Domain], str] | None = None,
+        now: Callable[[], float] = clock.monotonic,
+    ) -> None:
+        if layout.content_width != backbone.content_width:
+            raise ValueError(
+                f"the live features expect content vectors of width {layout.content_width}, the backbone's have "
+                f"{backbone.content_width}: make the layout with LiveLayout.of(config, backbone.content_width)"
+            )
+        self.backbone, self.encoder, self.store, self.layout, self.space = backbone, encoder, store, layout, space
+        config: FeatureConfig = store.config
+        self._scope_of = scope_of or _one_scope
+        self._users: Cache[EncodedUser] = Cache(config.user_cache, config.user_cache_s, now)
+        self._items: Cache[_Item] = Cache(config.item_cache, config.item_cache_s, now)
+        self._unknown: Cache[_Item] = Cache(config.item_cache, config.user_cache_s, now)
+        self._nobody = encoder.encode_user(UserFeatures("", {}))
+        self._text_refused = False
+
+    def represent(self, user_id: str, item_ids: Sequence[str], domain: Domain, time: float) -> Represented:
+        """What is known at event time `time` (seconds) about the items for the user.
+
+        Raises ValueError for an empty list, StoreUnavailableError when the store cannot be read.
+        """
+        if not item_ids:
+            raise ValueError(f"request of user {user_id!r}: there is no item to represent")
+        found = self._read_items(item_ids)
+        items = [found[item_id] for item_id in item_ids]
+        facets = self.space.encode(domain)
+        batch = self.encoder.batch(self._user(user_id), [item.encoded for item in items], facets)
+        content = np.stack([item.content for item in items])
+        live = self.live(user_id, item_ids, domain, time, content)
+        with torch.inference_mode():
+            x = round_representation(self.backbone.represent(batch))
+            rows = torch.tensor([facets], dtype=torch.int64).expand(len(items), -1)
+            frozen = self.backbone.predict(x, rows)[:, 0]
+        return Represented(x, torch.from_numpy(live), torch.from_numpy(content), frozen)
+
+    def live(self, user_id: str, item_ids: Sequence[str], domain: Domain, time: float, content: Floats) -> Floats:
+        """T from the rows in the store, `(n, k)`; `content` is `(n, c)`."""
+        scope = self._scope_of(domain)
+        read = self.store.read_live
+        user = read("user", [user_id], time, scope)[0]
+        here, overall = read("domain", [domain.key, OVERALL], time, scope)
+        pairs = None
+        if self.layout.per_domain_items:
+            pairs = read("item_domain", [item_domain_key(item_id, domain) for item_id in item_ids], time, scope)
+        return assemble(
+            self.layout,
+            time,
+            content,
+            user=user,
+            domain=here,
+            overall=overall,
+            items=read("item", item_ids, time, scope),
+            item_domains=pairs,
+        )
+
+    def forget(self) -> None:
+        """Empties the caches: the next request reads every profile anew."""
+        for cache in (self._users, self._items, self._unknown):
+            cache.clear()
+
+    def _user(self, user_id: str) -> EncodedUser:
+        cached = self._users.get(user_id)
+        if cached is None:
+            profile = self.store.read_users([user_id])[0] or UserFeatures(user_id, {})
+            cached = self.encoder.encode_user(profile)
+            self._users.put(user_id, cached)
+        return cached
+
+    def _read_items(self, item_ids: Sequence[str]) -> dict[str, _Item]:
+        found: dict[str, _Item] = {}
+        wanted: list[str] = []
+        for item_id in dict.fromkeys(item_ids):
+            cached = self._items.get(item_id) or self._unknown.get(item_id)
+            if cached is None:
+                wanted.append(item_id)
+            else:
+                found[item_id] = cached
+        profiles = self.store.read_items(wanted)
+        encoded = [self._encode(key, profile) for key, profile in zip(wanted, profiles, strict=True)]
+        for key, profile, item in zip(wanted, profiles, self._with_content(encoded), strict=True):
+            (self._unknown if profile is None else self._items).put(key, item)
+            found[key] = item
+        return found
+
+    def _encode(self, item_id: str, profile: ItemFeatures | None) -> EncodedItem:
+        known = profile or ItemFeatures(item_id, {}, np.zeros(0, dtype=np.float32))
+        text = known.text
+        if text.shape != (self.encoder.text_width,):
+            if text.size and not self._text_refused:
+                self._text_refused = True
+                log.warning(
+                    "text vectors in the store have width %d, the backbone was trained with %d: they are left out; "
+                    "set DRIFTLINE_FEATURES__TEXT_MODEL to the model of the pretraining and write the items again",
+                    text.size,
+                    self.encoder.text_width,
+                )
+            text = np.zeros(self.encoder.text_width, dtype=np.float32)
+        return self.encoder.encode_item(ItemFeatures(known.item_id, known.fields, text))
+
+    def _with_content(self, items: Sequence[EncodedItem]) -> list[_Item]:
+        """The items with their content vectors, which hang on nothing but the item."""
+        if not items:
+            return []
+        with torch.inference_mode():
+            content = self.backbone.content(self.encoder.batch(self._nobody, items, (0, 0, 0)))
+            rounded = round_representation(content).numpy()
+        return [_Item(item, vector) for item, vector in zip(items, rounded, strict=True)]
+
+
+def _one_scope(_domain: Domain) -> str:
+    return ""
