@@ -15,6 +15,8 @@ from model.domain import Domain
 
 FieldValue = str | float | list[str]
 FeedbackKind = Literal["click", "conversion"]
+Payload = Literal["x", "live", "content", "frozen_logit", "live_logit"]
+PAYLOADS: tuple[Payload, ...] = ("x", "live", "content", "frozen_logit", "live_logit")
 
 
 class ItemEvent(msgspec.Struct, frozen=True, tag="item", tag_field="event", forbid_unknown_fields=True):
@@ -83,7 +85,7 @@ class ServedImpression(msgspec.Struct, frozen=True, tag="i", array_like=True):
     live_logit: bytes
     """Logit of the live arm, float32, `(n,)`."""
 
-    def array(self, name: Literal["x", "live", "content", "frozen_logit", "live_logit"]) -> NDArray[np.float32]:
+    def array(self, name: Payload) -> NDArray[np.float32]:
         """The named payload as float32, `(n, width)`, or `(n,)` for the logits. Raises ValueError on a wrong size."""
         half = name in ("x", "content")
         flat = np.frombuffer(getattr(self, name), dtype="<f2" if half else "<f4").astype(np.float32, copy=False)

@@ -1,0 +1,71 @@
+"""Pushes changed live features to the feature store in micro-batches, the newest row of a key only."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from features.live import LiveRow
+from streaming import metrics
+
+log = logging.getLogger(__name__)
+_RETRY_S = 1.0
+
+
+class LivePusher:
+    """One writer for all groups of a process. A push that fails is kept and tried again; nothing is skipped."""
+
+    def __init__(self, push: Callable[[Sequence[LiveRow]], object], interval_s: float) -> None:
+        self._push = push
+        self._interval_s = interval_s
+        self._rows: dict[tuple[str, str], LiveRow] = {}
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._ending = False
+        self._problem: str | None = None
+
+    def add(self, rows: Sequence[LiveRow]) -> None:
+        """Takes changed rows; a newer row of a key replaces one that waits."""
+        with self._lock:
+            self._rows.update({(row.kind, row.key): row for row in rows})
+        self._wake.set()
+
+    def check(self) -> str | None:
+        """For `/healthz`: why the last push failed, or None."""
+        return self._problem
+
+    def run(self) -> None:
+        """Pushes until `stop` was called; the body of its thread."""
+        while not self._ending:
+            self._wake.wait()
+            self._wake.clear()
+            pause = self._interval_s if self.flush() else _RETRY_S
+            if not self._ending:
+                time.sleep(pause)
+
+    def flush(self) -> bool:
+        """Pushes what waits; False if that failed and the rows wait on."""
+        with self._lock:
+            rows, self._rows = self._rows, {}
+        if not rows:
+            return True
+        try:
+            with metrics.FEATURE_PUSH_SECONDS.time():
+                self._push(list(rows.values()))
+        except Exception as error:  # noqa: BLE001 - any failure of the store: said, counted, tried again
+            metrics.FEATURE_PUSH_FAILED.inc()
+            self._problem = f"pushing {len(rows)} rows of live features failed: {type(error).__name__}: {error}"
+            log.error("%s; trying again in %.0f s", self._problem, _RETRY_S)
+            with self._lock:
+                self._rows = rows | self._rows
+            self._wake.set()
+            return False
+        self._problem = None
+        return True
+
+    def stop(self) -> None:
+        """Ends `run` soon; call `flush` afterwards for what still waits."""
+        self._ending = True
+        self._wake.set()

@@ -1,0 +1,172 @@
+"""What a group promises: the same records give the same kernel, however often it was stopped and read again."""
+
+from __future__ import annotations
+
+import itertools
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from features.live import LiveRow
+from streaming.events import ServedFeedback, ServedImpression, Tick, encode_traffic
+from streaming.machine import GroupMachine
+from streaming.snapshots import GroupSnapshot, SnapshotError, decode_snapshot, encode_snapshot
+from tests.streaming.tiny import BACKBONE, JOIN, LEARNER, encoded, machine, served, traffic
+
+RECORDS = encoded(traffic(120))
+
+
+class Store:
+    """What a transaction keeps: the newest row per key, kernel and snapshot as bytes."""
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[str, str], LiveRow] = {}
+        self.snapshot: bytes | None = None
+
+    def commit(self, group: GroupMachine) -> None:
+        for row in group.live.take_changed():
+            self.rows[row.kind, row.key] = row
+        self.snapshot = encode_snapshot(group.snapshot())
+
+    def successor(self) -> tuple[GroupMachine, int]:
+        """A machine restored from the store, and the offset that it must read from."""
+        born = machine()
+        if self.snapshot is None:
+            return born, 0
+        snapshot = decode_snapshot(self.snapshot, group="main", fingerprint=BACKBONE.fingerprint)
+        born.restore(snapshot, [row for row in self.rows.values() if not row.tombstone])
+        return born, snapshot.resume_offset
+
+
+def whole(records: list[bytes]) -> GroupMachine:
+    group = machine()
+    for offset, value in enumerate(records):
+        group.feed(offset, value)
+    return group
+
+
+def same(one: GroupMachine, other: GroupMachine) -> bool:
+    """Bit for bit: parameters of candidate and published kernel, optimiser, counters, random state, live features."""
+    rows = [{(r.kind, r.key): (r.updated_at, r.values.tobytes()) for r in m.live.rows()} for m in (one, other)]
+    snapshots = [msgspec.structs.asdict(m.snapshot()) for m in (one, other)]
+    for snapshot in snapshots:  # where a re-read would begin may differ, what it leads to may not
+        del snapshot["join_offset"], snapshot["join_watermark"]
+    return rows[0] == rows[1] and snapshots[0] == snapshots[1]
+
+
+REFERENCE = whole(RECORDS)
+
+
+def test_every_joined_example_is_learned_once() -> None:
+    records = [msgspec.msgpack.decode(value, type=ServedImpression | ServedFeedback | Tick) for value in RECORDS]
+    shown = sum(len(record.items) for record in records if isinstance(record, ServedImpression))
+    assert REFERENCE.examples == shown
+    assert REFERENCE.version > 3
+
+
+def test_the_same_records_give_the_same_kernel_bit_for_bit() -> None:
+    assert same(whole(RECORDS), REFERENCE)
+
+
+def test_records_that_come_again_change_nothing() -> None:
+    group = machine()
+    for offset, value in enumerate(RECORDS):
+        group.feed(offset, value)
+        for again in range(max(0, offset - 7), offset):
+            group.feed(again, RECORDS[again])
+    assert same(group, REFERENCE)
+
+
+@given(st.lists(st.integers(0, len(RECORDS) - 1), max_size=4), st.lists(st.integers(0, len(RECORDS) - 1), max_size=12))
+@settings(max_examples=25, deadline=None)
+def test_kills_anywhere_change_nothing_in_the_final_kernel(kills: list[int], commits: list[int]) -> None:
+    store = Store()
+    group, offset = machine(), 0
+    waiting = sorted(kills)
+    while offset < len(RECORDS):
+        group.feed(offset, RECORDS[offset])
+        if offset in commits and not group.recovering:
+            store.commit(group)
+        offset += 1
+        if waiting and offset > waiting[0]:
+            waiting.pop(0)
+            group, offset = store.successor()  # all that was not committed is gone
+    assert same(group, REFERENCE)
+
+
+def test_snapshots_do_not_change_what_is_learned() -> None:
+    store, group = Store(), machine()
+    for offset, value in enumerate(RECORDS):
+        group.feed(offset, value)
+        store.commit(group)
+    assert same(group, REFERENCE)
+
+
+def test_a_kernel_is_published_at_most_once_per_interval_of_event_time() -> None:
+    group = machine()
+    times = []
+    for offset, value in enumerate(RECORDS):
+        times += [group.join.watermark for one in group.feed(offset, value) if one.published]
+    assert times
+    assert all(later - earlier >= LEARNER.publish_seconds for earlier, later in itertools.pairwise(times))
+
+
+def broken(record: ServedImpression, **changes: object) -> bytes:
+    return encode_traffic(msgspec.structs.replace(record, **changes))
+
+
+SOUND = served("main.bad", 1_000.0, ["a", "b"], np.random.default_rng(3))
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (b"\x00 not a record", "undecodable"),
+        (broken(SOUND, fingerprint="another"), "other_backbone"),
+        (broken(SOUND, x=SOUND.x[:-2]), "bad_payload"),
+        (broken(SOUND, items=["a", "b", "c"]), "bad_payload"),
+        (broken(SOUND, live=np.full(len(SOUND.live) // 4, np.nan, "<f4").tobytes()), "bad_payload"),
+        (broken(SOUND, x=np.full(len(SOUND.x) // 2, np.inf, "<f2").tobytes()), "bad_payload"),
+        (encode_traffic(Tick(float("nan"))), "bad_payload"),
+    ],
+)
+def test_a_record_it_cannot_use_is_counted_and_stops_nothing(value: bytes, reason: str) -> None:
+    group = machine()
+    for offset, record in enumerate([value, *RECORDS]):
+        group.feed(offset, record)
+    assert group.dropped[reason] == 1
+    assert group.examples == REFERENCE.examples
+
+
+def test_a_snapshot_of_another_backbone_is_refused_with_the_cure() -> None:
+    with pytest.raises(SnapshotError, match=r"topics\.kernels"):
+        decode_snapshot(encode_snapshot(REFERENCE.snapshot()), group="main", fingerprint="0" * 64)
+
+
+def test_a_torn_snapshot_is_refused() -> None:
+    with pytest.raises(SnapshotError, match="cannot be read"):
+        decode_snapshot(encode_snapshot(REFERENCE.snapshot())[:-9], group="main", fingerprint=BACKBONE.fingerprint)
+
+
+def test_a_log_cut_short_by_retention_is_said_and_learning_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    group, store, half = machine(), Store(), len(RECORDS) // 2
+    for offset in range(half):
+        group.feed(offset, RECORDS[offset])
+    store.commit(group)
+    successor, _ = store.successor()
+    for offset in range(half, len(RECORDS)):  # nothing before the snapshot is left
+        successor.feed(offset, RECORDS[offset])
+    assert "traffic_retention_h" in caplog.text
+    assert successor.examples > group.examples
+
+
+def test_a_snapshot_stays_small_whatever_is_open() -> None:
+    group = machine(join=JOIN.model_copy(update={"window_s": 1e6}))
+    for offset, value in enumerate(RECORDS[:-2]):
+        group.feed(offset, value)
+    snapshot: GroupSnapshot = group.snapshot()
+    assert len(group.join) == 120
+    assert len(encode_snapshot(snapshot)) < len(snapshot.learner) + 1_000

@@ -1,0 +1,197 @@
+"""The processor on the real broker: killed, taken over, stopped, and always with the same kernel in the end."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from streaming.clients import make_consumer, make_producer
+from streaming.config import Config, GroupConfig, JoinConfig
+from streaming.kernel_log import kernel_key, learner_key
+from streaming.snapshots import GroupSnapshot, decode_snapshot
+from streaming.topics import ensure_topics
+from tests.streaming.tiny import BACKBONE, JOIN, LEARNER, encoded, machine, traffic
+
+pytestmark = [pytest.mark.broker, pytest.mark.slow]
+REQUESTS = 400
+GROUPS = ("main", "other")
+
+
+def group_records(index: int) -> list[bytes]:
+    return encoded(traffic(REQUESTS, seed=index, prefix=f"{GROUPS[index]}.r"))
+
+
+@pytest.fixture
+def config(stream_config: Config) -> Config:
+    """Two kernel groups, learned as in the tiny machine."""
+    processor = stream_config.processor.model_copy(update={"commit_interval_s": 0.1})
+    changed = stream_config.model_copy(
+        update={
+            "groups": tuple(GroupConfig(name=name) for name in GROUPS),
+            "domains": stream_config.domains.model_copy(update={"period": ("day", "night")}),
+            "kernel": stream_config.kernel.model_copy(update={"latent": 4, "hidden": 8, "domain_width": 2}),
+            "learner": LEARNER,
+            "join": JoinConfig(**JOIN.model_dump()),
+            "processor": processor,
+        }
+    )
+    ensure_topics(changed)
+    return changed
+
+
+class Workers:
+    """Processor processes of one test."""
+
+    def __init__(self, config: Config, folder: Path) -> None:
+        self._file = folder / "driftline.json.toml"
+        self._folder = folder
+        self._environment = config_environment(config)
+        self.alive: list[subprocess.Popen[bytes]] = []
+        self._file.write_text("")
+
+    def start(self) -> subprocess.Popen[bytes]:
+        number = len(list(self._folder.glob("worker*.log")))
+        log = (self._folder / f"worker{number}.log").open("wb")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.streaming.tiny_processor", str(self._file)],
+            env=self._environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        self.alive.append(process)
+        return process
+
+    def logs(self) -> str:
+        return "\n".join(path.read_text()[-4_000:] for path in sorted(self._folder.glob("worker*.log")))
+
+
+def config_environment(config: Config) -> dict[str, str]:
+    """The configuration as the environment that a service gets."""
+    import os
+
+    values = dict(os.environ) | {"OMP_NUM_THREADS": "1"}
+    for section, content in config.model_dump(mode="json").items():
+        if section in ("groups",):
+            values[f"DRIFTLINE_{section.upper()}"] = json.dumps(content)
+        elif isinstance(content, dict) and section in (
+            "kafka", "topics", "kernel", "learner", "join", "processor", "domains"
+        ):  # fmt: skip
+            for key, value in content.items():
+                if value is not None:
+                    text = value if isinstance(value, str) else json.dumps(value)
+                    values[f"DRIFTLINE_{section.upper()}__{key.upper()}"] = text
+    return values
+
+
+@pytest.fixture
+def workers(config: Config, tmp_path: Path) -> Iterator[Workers]:
+    """Starts processors; what is left of them at the end is killed."""
+    started = Workers(config, tmp_path)
+    yield started
+    for process in started.alive:
+        process.kill()
+        process.wait()
+
+
+def produce(config: Config, index: int, records: list[bytes]) -> None:
+    with make_producer(config.kafka) as producer:
+        for value in records:
+            producer.send(config.topics.traffic, value=value, partition=index)
+        producer.flush()
+
+
+def committed(config: Config) -> dict[bytes, bytes]:
+    """The newest committed value of every key in the kernel log."""
+    newest: dict[bytes, bytes] = {}
+    with make_consumer(
+        config.kafka, config.topics.kernels, isolation_level="read_committed", consumer_timeout_ms=1_500
+    ) as consumer:
+        for record in consumer:
+            newest[record.key] = record.value
+    return newest
+
+
+def snapshots(config: Config) -> dict[str, GroupSnapshot]:
+    values = committed(config)
+    return {
+        name: decode_snapshot(values[learner_key(name)], group=name, fingerprint=BACKBONE.fingerprint)
+        for name in GROUPS
+        if learner_key(name) in values
+    }
+
+
+def wait_until(condition: Callable[[], bool], workers: Workers, seconds: float = 90) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, workers.logs()
+        time.sleep(0.3)
+
+
+def all_learned(config: Config) -> bool:
+    found = snapshots(config)
+    return all(name in found and found[name].next_offset == len(group_records(GROUPS.index(name))) for name in GROUPS)
+
+
+def reference(index: int) -> GroupSnapshot:
+    """What the group's machine learns in process, undisturbed."""
+    group = machine(GROUPS[index])
+    for offset, value in enumerate(group_records(index)):
+        group.feed(offset, value)
+    return group.snapshot()
+
+
+def check_final(config: Config, workers: Workers) -> None:
+    found = snapshots(config)
+    for index, name in enumerate(GROUPS):
+        expected = reference(index)
+        assert found[name].examples == expected.examples, workers.logs()
+        assert found[name].version == expected.version
+        assert found[name].learner == expected.learner
+    assert kernel_key("main") in committed(config)
+
+
+def test_kills_in_the_middle_change_nothing_in_the_final_kernels(config: Config, workers: Workers) -> None:
+    streams = [group_records(index) for index in range(len(GROUPS))]
+    workers.start()
+    step = len(streams[0]) // 3
+    for part in range(4):
+        for index, records in enumerate(streams):
+            produce(config, index, records[part * step : (part + 1) * step if part < 3 else None])
+        if part < 2:
+            wait_until(lambda: len(snapshots(config)) == len(GROUPS), workers)
+            workers.alive[-1].send_signal(signal.SIGKILL)
+            workers.alive[-1].wait()
+            workers.start()
+    wait_until(lambda: all_learned(config), workers)
+    check_final(config, workers)
+
+
+def test_a_second_processor_takes_over_from_a_killed_one_and_loses_nothing(config: Config, workers: Workers) -> None:
+    streams = [group_records(index) for index in range(len(GROUPS))]
+    first = workers.start()
+    for index, records in enumerate(streams):
+        produce(config, index, records[: len(records) // 2])
+    wait_until(lambda: len(snapshots(config)) == len(GROUPS), workers)
+    workers.start()
+    for index, records in enumerate(streams):
+        produce(config, index, records[len(records) // 2 :])
+    first.send_signal(signal.SIGKILL)
+    wait_until(lambda: all_learned(config), workers)
+    check_final(config, workers)
+
+
+def test_a_stopped_processor_leaves_its_last_state_and_exits_0(config: Config, workers: Workers) -> None:
+    process = workers.start()
+    for index in range(len(GROUPS)):
+        produce(config, index, group_records(index))
+    wait_until(lambda: all_learned(config), workers)
+    process.terminate()
+    assert process.wait(timeout=30) == 0, workers.logs()
+    check_final(config, workers)

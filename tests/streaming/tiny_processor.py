@@ -1,0 +1,33 @@
+"""A processor process on the tiny backbone, for tests that kill it: `python -m tests.streaming.tiny_processor CONFIG`."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from features.live import LiveRow
+from streaming.clients import wait_for_broker
+from streaming.config import load_config
+from streaming.health import Watch
+from streaming.processor import Processor, run_until_stopped
+from streaming.topics import ensure_topics
+from tests.streaming.tiny import BACKBONE
+
+
+def nowhere(rows: Sequence[LiveRow]) -> None:
+    """No feature store stands behind these tests."""
+
+
+def main() -> int:
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+    config = load_config(Path(sys.argv[1]))
+    wait_for_broker(config.kafka, logging.getLogger("tiny"))
+    ensure_topics(config)
+    watch = Watch()
+    return run_until_stopped(config, Processor(config, BACKBONE, nowhere, watch), watch)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
