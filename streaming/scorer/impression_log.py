@@ -1,0 +1,150 @@
+"""Writes what was served to `traffic`, off the request's path and within bounded memory."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
+
+from streaming import metrics
+from streaming.events import ServedImpression, encode_traffic
+from streaming.scorer.producer import KeptProducer
+
+_ATTEMPTS = 3
+_SAY_EVERY_S = 5.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Record:
+    partition: int
+    value: bytes
+    attempts: int = 0
+
+
+class ImpressionLog:
+    """Keeps impressions until the broker has acknowledged them; each is delivered at least once, or counted as lost.
+
+    A second delivery is harmless: the join drops impressions whose request it knows.
+    """
+
+    def __init__(
+        self,
+        producer: KeptProducer,
+        *,
+        topic: str,
+        groups: Sequence[str],
+        max_bytes: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`max_bytes`: impressions waiting for an acknowledgement; beyond it new ones are lost."""
+        self._producer = producer
+        self._topic = topic
+        self._partitions = {group: index for index, group in enumerate(groups)}
+        self._queues: dict[int, asyncio.Queue[_Record]] = {i: asyncio.Queue() for i in range(len(groups))}
+        self._max_bytes = max_bytes
+        self._clock = clock
+        self._waiting: dict[int, _Record] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._lost_unsaid: dict[str, int] = {}
+        self._suspect: AIOKafkaProducer | None = None
+        self._said_at = -_SAY_EVERY_S
+        self.waiting_bytes = 0
+        """Bytes not yet acknowledged."""
+
+    def write(self, group: str, impression: ServedImpression) -> None:
+        """Takes an impression, without waiting. Never raises for a broker that is away."""
+        record = _Record(self._partitions[group], encode_traffic(impression))
+        if self.waiting_bytes + len(record.value) > self._max_bytes:
+            self._lost("buffer_full", 1)
+            return
+        self._waiting[id(record)] = record
+        self.waiting_bytes += len(record.value)
+        self._idle.clear()
+        self._queues[record.partition].put_nowait(record)
+
+    async def run(self) -> None:
+        """Delivers until it is cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for queue in self._queues.values():
+                group.create_task(self._deliver(queue))
+
+    async def flush(self, timeout_s: float) -> None:
+        """Waits until everything is acknowledged; what is not after `timeout_s` is lost."""
+        try:
+            await asyncio.wait_for(self._idle.wait(), timeout_s)
+        except TimeoutError:
+            self._lost("shutdown", len(self._waiting))
+            self._waiting.clear()
+        self._say_lost(force=True)
+
+    async def _deliver(self, queue: asyncio.Queue[_Record]) -> None:
+        while True:
+            record = await queue.get()
+            while not await self._sent(record):
+                pass
+
+    async def _sent(self, record: _Record) -> bool:
+        """Hands one record to the producer; False if it has to be handed over again."""
+        producer = await self._producer.get()
+        if producer is self._suspect:
+            await self._producer.replace(producer)
+            return False
+        try:
+            future = await producer.send(self._topic, record.value, partition=record.partition)
+        except KafkaTimeoutError:
+            return False
+        except MessageSizeTooLargeError:
+            self._done(record)
+            self._lost("too_large", 1)
+            return True
+        except KafkaError as error:
+            log.warning("impressions cannot be sent: %s: %s", type(error).__name__, error)
+            await self._producer.replace(producer)
+            return False
+        future.add_done_callback(lambda done: self._acknowledged(record, producer, done))
+        return True
+
+    def _acknowledged(self, record: _Record, producer: AIOKafkaProducer, future: asyncio.Future[object]) -> None:
+        error = asyncio.CancelledError() if future.cancelled() else future.exception()
+        if error is None:
+            self._done(record)
+            return
+        # After a batch that failed for good, the idempotent producer's sequence numbers are out of step.
+        self._suspect = producer
+        record.attempts += 1
+        log.warning("an impression was not acknowledged (attempt %d): %r", record.attempts, error)
+        if record.attempts < _ATTEMPTS:
+            self._queues[record.partition].put_nowait(record)
+            return
+        self._done(record)
+        self._lost("delivery_failed", 1)
+
+    def _done(self, record: _Record) -> None:
+        if self._waiting.pop(id(record), None) is not None:
+            self.waiting_bytes -= len(record.value)
+        if not self._waiting:
+            self._idle.set()
+
+    def _lost(self, reason: str, count: int) -> None:
+        metrics.IMPRESSIONS_LOST.labels(reason=reason).inc(count)
+        self._lost_unsaid[reason] = self._lost_unsaid.get(reason, 0) + count
+        self._say_lost()
+
+    def _say_lost(self, *, force: bool = False) -> None:
+        if not self._lost_unsaid or not (force or self._clock() - self._said_at >= _SAY_EVERY_S):
+            return
+        counts = ", ".join(f"{count} ({reason})" for reason, count in self._lost_unsaid.items())
+        log.error(
+            "served impressions lost, nothing will be learned from them: %s; %d bytes wait for the broker",
+            *(counts, self.waiting_bytes),
+        )
+        self._lost_unsaid.clear()
+        self._said_at = self._clock()

@@ -1,0 +1,95 @@
+"""One producer for all that the scorer writes, made anew when the library gives it up."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+_RETRY_S = 1.0
+_STOP_S = 5.0
+
+log = logging.getLogger(__name__)
+
+
+class KeptProducer:
+    """An idempotent producer (acks=all) that outlives broker restarts and fatal errors of the library.
+
+    The library retries for ever what may be retried. What it cannot mend (its sequence numbers are out of step, its
+    sending task died) ends the producer: the next `get` starts another one.
+    """
+
+    def __init__(self, options: Mapping[str, Any], *, max_bytes: int) -> None:
+        """`options`: how clients reach the cluster, for aiokafka. `max_bytes`: largest record."""
+        self._options = dict(options)
+        self._max_bytes = max_bytes
+        self._producer: AIOKafkaProducer | None = None
+        self._lock = asyncio.Lock()
+        self._closed = False
+
+    async def get(self) -> AIOKafkaProducer:
+        """The producer, started. Waits for the broker as long as it takes. Raises RuntimeError after `stop`."""
+        if self._producer is not None:
+            return self._producer
+        async with self._lock:
+            while self._producer is None:
+                if self._closed:
+                    raise RuntimeError("the producer has been stopped")
+                self._producer = await self._start()
+        return self._producer
+
+    def running(self) -> AIOKafkaProducer | None:
+        """The producer if it is started, without waiting."""
+        return self._producer
+
+    async def replace(self, broken: AIOKafkaProducer) -> None:
+        """Gives up `broken`, if it is still the one in use."""
+        async with self._lock:
+            if self._producer is not broken:
+                return
+            self._producer = None
+        log.warning("the producer is beyond repair: a new one is made")
+        await _stop(broken)
+
+    async def stop(self) -> None:
+        """Stops the producer; records still on their way get five seconds."""
+        self._closed = True
+        async with self._lock:
+            producer, self._producer = self._producer, None
+        if producer is not None:
+            await _stop(producer)
+
+    async def _start(self) -> AIOKafkaProducer | None:
+        producer = AIOKafkaProducer(
+            **self._options,
+            acks="all",
+            enable_idempotence=True,
+            linger_ms=5,
+            max_batch_size=256 * 1024,
+            max_request_size=self._max_bytes,
+        )
+        try:
+            await producer.start()
+        except KafkaError as error:
+            log.warning("no producer yet: %s: %s; trying again in %.0f s", type(error).__name__, error, _RETRY_S)
+            await _stop(producer)
+            await asyncio.sleep(_RETRY_S)
+            return None
+        return producer
+
+
+async def _stop(producer: AIOKafkaProducer) -> None:
+    """Stops within seconds: the library itself would wait for an absent broker without end."""
+    stopping = asyncio.create_task(producer.stop())
+    done, _ = await asyncio.wait([stopping], timeout=_STOP_S)
+    if not done:
+        stopping.cancel()
+        # Cancelling `stop` leaves the library's sending task alive: it has no public way to end it without a flush.
+        ending = asyncio.create_task(producer._sender.close())
+        await asyncio.wait([ending], timeout=_STOP_S)
+        await producer.client.close()
+    await asyncio.gather(stopping, return_exceptions=True)

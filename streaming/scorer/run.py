@@ -1,0 +1,113 @@
+"""The scorer's process: loads the frozen parts, serves, ends cleanly."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import threading
+
+import torch
+import uvicorn
+
+from features.live import LiveLayout
+from features.represent import Representer
+from features.store import FeatureStore
+from model.checkpoint import KernelInfo, LoadedBackbone, load_backbone, unpack_kernel
+from model.kernel import Kernel
+from streaming import metrics
+from streaming.config import Config
+from streaming.feature_counts import count_default
+from streaming.health import Watch
+from streaming.kernel_follower import ActiveKernels
+from streaming.scorer.app import make_app
+from streaming.scorer.core import Scorer
+from streaming.scorer.service import ScorerService
+
+_GRACE_S = 15
+
+log = logging.getLogger(__name__)
+
+
+class ScorerPortTakenError(Exception):
+    """The scorer's port cannot be listened on; the message names it and the cure."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes a free one. Raises ScorerPortTakenError."""
+    try:
+        return socket.create_server((host, port), backlog=2_048)
+    except OSError as error:
+        raise ScorerPortTakenError(
+            f"cannot listen on {host}:{port}: {error.strerror or error}; end the process that holds it, or set "
+            "scorer.host and scorer.port (0 takes a free one)"
+        ) from error
+
+
+def make_kernels(config: Config, loaded: LoadedBackbone, layout: LiveLayout) -> ActiveKernels:
+    """The kernels in use: all identities, until the follower brings others."""
+
+    def build(data: bytes) -> tuple[Kernel, KernelInfo]:
+        return unpack_kernel(
+            data,
+            fingerprint=loaded.backbone.fingerprint,
+            config=config.kernel,
+            width=loaded.backbone.width,
+            live_width=layout.width,
+            domain_sizes=config.domain_space().sizes,
+            trunk_width=loaded.backbone.trunk_width,
+            max_bytes=config.scorer.max_kernel_bytes,
+        )
+
+    return ActiveKernels([group.name for group in config.groups], build)
+
+
+def make_scorer(config: Config, loaded: LoadedBackbone, kernels: ActiveKernels, layout: LiveLayout) -> Scorer:
+    """The scoring core on the real feature store."""
+    space = config.domain_space()
+    store = FeatureStore(config.features, config.run_dir, count_default)
+    return Scorer(
+        representer=Representer(loaded.backbone, loaded.encoder, store, layout, space),
+        backbone=loaded.backbone,
+        kernels=kernels,
+        space=space,
+        group_of=config.group_of,
+        groups=tuple(group.name for group in config.groups),
+        live_arm=config.scorer.live_arm,
+        max_candidates=config.scorer.max_candidates,
+        on_undeclared=metrics.FEATURE_DEFAULTS.labels(view="domain", reason="undeclared").inc,
+    )
+
+
+def run_scorer(config: Config) -> int:
+    """Serves until SIGTERM or SIGINT, then delivers the waiting impressions. Gives the exit code: 1 after a failure."""
+    torch.set_num_threads(1)  # the models are small: a second thread costs more than it brings
+    listener = listen(config.scorer.host, config.scorer.port)
+    loaded = load_backbone(config.backbone_dir)
+    layout = LiveLayout.of(config.live, loaded.backbone.content_width)
+    kernels = make_kernels(config, loaded, layout)
+    scorer = make_scorer(config, loaded, kernels, layout)
+    watch = Watch(lambda: setattr(server, "should_exit", True))
+    service = ScorerService(config, scorer, kernels, watch)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            make_app(service),
+            loop="auto",
+            http="auto",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=_GRACE_S,
+        )
+    )
+    _keep_signals_to_uvicorn()
+    log.info("scorer listens on http://%s:%d", *listener.getsockname()[:2])
+    server.run(sockets=[listener])
+    return watch.exit_code
+
+
+def _keep_signals_to_uvicorn() -> None:
+    """After its shut-down uvicorn raises the signal again; without this the process would die of it, not return."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)

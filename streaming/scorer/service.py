@@ -1,0 +1,151 @@
+"""The running scorer: the core, and the three things that go on beside it (kernels in, impressions and events out)."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import asdict
+
+from streaming import metrics
+from streaming.clients import MAX_REQUEST_BYTES, aiokafka_options, wait_for_broker
+from streaming.config import Config
+from streaming.events import Event
+from streaming.health import Check, Watch
+from streaming.kernel_follower import ActiveKernels, KernelFollower
+from streaming.scorer.core import Scored, Scorer
+from streaming.scorer.event_writer import EventWriter
+from streaming.scorer.impression_log import ImpressionLog
+from streaming.scorer.producer import KeptProducer
+from streaming.scorer.schema import CurrentKernel, KernelRefusal, Kernels, KernelSwap, ScoreRequest
+from streaming.topics import ensure_topics
+
+_FLUSH_S = 10.0
+_WARM_UP_CANDIDATES = 100
+
+log = logging.getLogger(__name__)
+
+
+class ScorerService:
+    """Implements `Backend`. Becomes ready in this order: broker, topics, newest kernels, warm-up."""
+
+    def __init__(self, config: Config, scorer: Scorer, kernels: ActiveKernels, watch: Watch) -> None:
+        self._config = config
+        self._scorer = scorer
+        self._kernels = kernels
+        self._watch = watch
+        self._missing = {"start": "the scorer has not started yet"}
+        self._tasks: list[asyncio.Task[object]] = []
+        self.max_body_bytes = config.scorer.max_body_bytes
+        self.checks: dict[str, Check] = {"tasks": watch.check}
+        self._observe()
+
+    def _observe(self) -> None:
+        for (group, arm), window in self._scorer.windows.items():
+            metrics.SCORE_MEAN.labels(group=group, arm=arm).set_function(window.mean)
+            metrics.SCORE_SHIFT.labels(group=group, arm=arm).set_function(window.shift)
+
+    async def start(self) -> None:
+        """Begins to start; `missing` tells how far it is."""
+        options = aiokafka_options(self._config.kafka)
+        topics, groups = self._config.topics, [group.name for group in self._config.groups]
+        self._producer = KeptProducer(options, max_bytes=MAX_REQUEST_BYTES)
+        self._impressions = ImpressionLog(
+            self._producer,
+            topic=topics.traffic,
+            groups=groups,
+            max_bytes=self._config.scorer.impression_buffer_bytes,
+        )
+        self._events = EventWriter(
+            self._producer, topic=topics.interactions, timeout_s=self._config.scorer.events_timeout_s
+        )
+        self._follower = KernelFollower(self._kernels, topic=topics.kernels, options=options)
+        self._missing = {"broker": f"Kafka on {self._config.kafka.bootstrap} has not answered yet"}
+        self._tasks.append(self._watch.task("scorer-start", self._get_ready(), lasting=False))
+
+    async def _get_ready(self) -> None:
+        await in_daemon_thread(lambda: wait_for_broker(self._config.kafka, log))
+        await in_daemon_thread(lambda: ensure_topics(self._config))
+        await self._producer.get()
+        self._tasks.append(self._watch.task("impression-log", self._impressions.run()))
+        self._tasks.append(self._watch.task("kernel-follower", self._follower.run()))
+        self._missing = {"kernels": "the newest kernels are not in use yet"}
+        await self._follower.reached.wait()
+        self._missing = {"warm-up": "the warm-up goes on"}
+        await self._warm_up()
+        self._missing = {}
+        log.info("ready: kernels in use %s", self._kernels.versions())
+
+    async def _warm_up(self) -> None:
+        """Scores made-up requests, so that no caller pays for what happens only once; then freezes the collector."""
+        items = [f"warm-up-{index}" for index in range(min(_WARM_UP_CANDIDATES, self._config.scorer.max_candidates))]
+        for _ in range(self._config.scorer.warmup_requests):
+            self._scorer.warm_up(items)
+            await asyncio.sleep(0)
+        gc.collect()
+        gc.freeze()
+
+    def missing(self) -> dict[str, str]:
+        """What is still waited for, by name; empty when ready. Not ready again once a task has died."""
+        if not self._missing and (dead := self._watch.check()) is not None:
+            return {"tasks": dead}
+        if "kernels" in self._missing:
+            return {"kernels": self._follower.missing() or self._missing["kernels"]}
+        return self._missing
+
+    def score(self, request: ScoreRequest, time: float) -> Scored:
+        """Scores and logs the impression. Raises RequestRefused."""
+        scored = self._scorer.score(request, time)
+        self._impressions.write(scored.response.group, scored.impression)
+        return scored
+
+    async def write_events(self, events: list[Event]) -> None:
+        """Writes outside events. Raises RequestRefused."""
+        await self._events.write(events)
+
+    def kernels(self) -> Kernels:
+        """Kernels in use and their history."""
+        return Kernels(
+            live_arm=self._config.scorer.live_arm,
+            current=[CurrentKernel(group, version) for group, version in self._kernels.versions().items()],
+            swaps=[KernelSwap(**asdict(swap)) for swap in self._kernels.swaps],
+            refusals=[KernelRefusal(**asdict(refusal)) for refusal in self._kernels.refusals],
+        )
+
+    async def stop(self) -> None:
+        """Delivers the impressions that wait, then ends everything."""
+        self._watch.stopping()
+        self._missing = {"stop": "the scorer is stopping"}
+        await self._impressions.flush(_FLUSH_S if self._producer.running() else 0)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._producer.stop()
+
+
+async def in_daemon_thread(work: Callable[[], object]) -> None:
+    """Runs `work` on a thread that does not keep the process alive: a stop need not wait for its time-out."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def settle(error: BaseException | None) -> None:
+        if done.done():
+            return
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
+
+    def run() -> None:
+        outcome: BaseException | None = None
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - it is raised again where the caller waits
+            outcome = error
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(settle, outcome)
+
+    threading.Thread(target=run, name="scorer-start", daemon=True).start()
+    await done

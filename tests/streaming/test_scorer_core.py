@@ -1,0 +1,200 @@
+"""The scoring core on small real models: arms, ranking, what is logged, what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from model.backbone import FoundationBackbone
+from model.domain import Domain
+from model.kernel import adapt
+from streaming.config import group_of_request
+from streaming.kernel_follower import IDENTITY, ActiveKernels
+from streaming.scorer.core import Scorer
+from streaming.scorer.schema import DomainFacets, RequestRefused, ScoreRequest
+from tests.streaming.scoring_parts import (
+    SPACE,
+    MadeUpFeatures,
+    make_backbone,
+    make_kernel,
+    make_kernels,
+    make_scorer,
+    packed,
+    record,
+)
+
+HOME = DomainFacets("home", "unknown", "day")
+ITEMS = [f"item-{i}" for i in range(12)]
+
+
+def _ask(candidates: list[str] = ITEMS, **more: object) -> ScoreRequest:
+    return ScoreRequest("user-1", candidates, **{"domain": HOME, **more})  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def backbone() -> FoundationBackbone:
+    return make_backbone()
+
+
+@pytest.fixture
+def kernels(backbone: FoundationBackbone) -> ActiveKernels:
+    kernels = make_kernels(backbone)
+    kernels.take([record(packed(backbone, 5))])
+    return kernels
+
+
+@pytest.fixture
+def scorer(backbone: FoundationBackbone, kernels: ActiveKernels) -> Scorer:
+    return make_scorer(backbone, kernels)
+
+
+def _frozen(backbone: FoundationBackbone, items: list[str]) -> np.ndarray:
+    rows = MadeUpFeatures(backbone).represent("user-1", items, Domain("home", "unknown", "day"), 0.0)
+    return rows.frozen_logit.numpy()
+
+
+def _live(backbone: FoundationBackbone, items: list[str], version: int) -> np.ndarray:
+    rows = MadeUpFeatures(backbone).represent("user-1", items, Domain("home", "unknown", "day"), 0.0)
+    domain = torch.tensor(SPACE.encode(Domain("home", "unknown", "day"))).expand(len(items), -1)
+    return adapt(make_kernel(version), backbone, rows.x, rows.live, domain).numpy()
+
+
+def test_the_answer_is_the_live_arm_best_first(scorer: Scorer, backbone: FoundationBackbone) -> None:
+    response = scorer.score(_ask(), 7.0).response
+    expected = dict(zip(ITEMS, torch.from_numpy(_live(backbone, ITEMS, 5)).sigmoid().tolist(), strict=True))
+    assert {score.item_id: score.score for score in response.scores} == pytest.approx(expected)
+    served = [score.score for score in response.scores]
+    assert served == sorted(served, reverse=True)
+    assert response.kernel_version == 5
+    assert group_of_request(response.request_id) == response.group == "main"
+
+
+def test_equal_scores_keep_the_callers_order(scorer: Scorer, kernels: ActiveKernels) -> None:
+    scored = scorer.score(_ask(["b", "a"]), 0.0).response
+    again = scorer.score(_ask(["a", "b"]), 0.0).response
+    assert [s.item_id for s in scored.scores] == [s.item_id for s in again.scores]
+
+
+def test_switched_off_the_kernel_gives_the_frozen_scores_bit_for_bit(
+    backbone: FoundationBackbone, kernels: ActiveKernels
+) -> None:
+    scored = make_scorer(backbone, kernels, live_arm=False).score(_ask(), 0.0)
+    frozen = dict(zip(ITEMS, _frozen(backbone, ITEMS), strict=True))
+    impression = scored.impression
+    assert impression.array("live_logit").tolist() == [frozen[item] for item in impression.items]
+    assert impression.live_logit == impression.frozen_logit
+    assert impression.kernel_version == scored.response.kernel_version == 0
+
+
+def test_without_a_kernel_the_live_arm_is_the_frozen_arm(backbone: FoundationBackbone) -> None:
+    impression = make_scorer(backbone, make_kernels(backbone)).score(_ask(), 0.0).impression
+    assert impression.live_logit == impression.frozen_logit
+
+
+def test_a_newborn_kernel_serves_the_frozen_scores_bit_for_bit(backbone: FoundationBackbone) -> None:
+    newborn = make_kernel(1, scale=0.0)
+    kernels = make_kernels(backbone)
+    kernels.take([record(packed(backbone, 1, kernel=newborn))])
+    impression = make_scorer(backbone, kernels).score(_ask(), 0.0).impression
+    assert impression.kernel_version == 1
+    assert impression.live_logit == impression.frozen_logit
+
+
+def test_the_impression_holds_what_was_served_in_the_served_order(scorer: Scorer, backbone: FoundationBackbone) -> None:
+    scored = scorer.score(_ask(top_k=4), 7.0)
+    impression = scored.impression
+    assert impression.items == [score.item_id for score in scored.response.scores]
+    assert (impression.request_id, impression.time) == (scored.response.request_id, 7.0)
+    assert (impression.fingerprint, impression.kernel_version) == (backbone.fingerprint, 5)
+    domain = Domain("home", "unknown", "day")
+    rows = MadeUpFeatures(backbone).represent("user-1", impression.items, domain, 7.0)
+    for name in ("x", "live", "content"):
+        np.testing.assert_array_equal(impression.array(name), getattr(rows, name).numpy())
+    np.testing.assert_allclose(impression.array("live_logit"), _live(backbone, impression.items, 5), rtol=1e-5)
+
+
+def test_top_k_keeps_the_best(scorer: Scorer) -> None:
+    everything = [s.item_id for s in scorer.score(_ask(), 0.0).response.scores]
+    best = [s.item_id for s in scorer.score(_ask(top_k=3), 0.0).response.scores]
+    assert best == everything[:3]
+    assert len(scorer.score(_ask(top_k=99), 0.0).response.scores) == len(ITEMS)
+
+
+def test_a_candidate_named_twice_is_scored_once(scorer: Scorer) -> None:
+    response = scorer.score(_ask(["a", "b", "a"]), 0.0).response
+    assert sorted(s.item_id for s in response.scores) == ["a", "b"]
+    assert response.duplicates == 1
+
+
+def test_no_candidates_are_refused_by_name(scorer: Scorer) -> None:
+    with pytest.raises(RequestRefused, match="candidates") as refused:
+        scorer.score(_ask([]), 0.0)
+    assert refused.value.problem.error == "empty_candidates"
+
+
+def test_ten_thousand_candidates_are_refused_naming_the_key(scorer: Scorer) -> None:
+    with pytest.raises(RequestRefused, match=r"10000 candidates.*scorer\.max_candidates"):
+        scorer.score(_ask([str(i) for i in range(10_000)]), 0.0)
+
+
+def test_a_domain_that_no_group_holds_is_refused(scorer: Scorer) -> None:
+    with pytest.raises(RequestRefused, match="night") as refused:
+        scorer.score(_ask(domain=DomainFacets("home", "unknown", "night")), 0.0)
+    assert refused.value.problem.error == "no_group"
+
+
+def test_an_undeclared_domain_value_counts_as_unknown(backbone: FoundationBackbone, kernels: ActiveKernels) -> None:
+    told: list[int] = []
+    scorer = Scorer(
+        representer=MadeUpFeatures(backbone),
+        backbone=backbone,
+        kernels=kernels,
+        space=SPACE,
+        group_of=lambda domain: "main",
+        groups=("main",),
+        on_undeclared=lambda: told.append(1),
+    )
+    impression = scorer.score(_ask(domain=DomainFacets("cinema", "unknown", "day")), 0.0).impression
+    assert impression.domain == Domain("unknown", "unknown", "day")
+    assert told == [1]
+    scorer.score(_ask(), 0.0)
+    assert told == [1]
+
+
+def test_a_kernel_that_gives_no_finite_score_is_put_out_of_use_and_the_frozen_arm_answers(
+    backbone: FoundationBackbone, kernels: ActiveKernels
+) -> None:
+    wild = make_kernel(6)
+    with torch.no_grad():
+        wild.linear.fill_(3e38)
+    kernels.take([record(packed(backbone, 6, kernel=wild))])
+    scored = make_scorer(backbone, kernels).score(_ask(), 0.0)
+    assert scored.response.kernel_version == 0
+    assert scored.impression.live_logit == scored.impression.frozen_logit
+    assert kernels.current("main") is IDENTITY
+    assert kernels.refusals[-1].reason == "non_finite_scores"
+
+
+def test_a_swap_in_the_middle_of_a_request_changes_the_next_one(
+    backbone: FoundationBackbone, kernels: ActiveKernels
+) -> None:
+    class Swapping(MadeUpFeatures):
+        def represent(self, user_id: str, item_ids: list[str], domain: Domain, time: float) -> object:  # type: ignore[override]
+            kernels.take([record(packed(backbone, 6))])
+            return super().represent(user_id, item_ids, domain, time)
+
+    scorer = make_scorer(backbone, kernels)
+    scorer._representer = Swapping(backbone)  # type: ignore[assignment]
+    first, second = scorer.score(_ask(), 0.0), scorer.score(_ask(), 0.0)
+    assert [first.response.kernel_version, second.response.kernel_version] == [5, 6]
+    for scored, version in ((first, 5), (second, 6)):
+        expected = _live(backbone, scored.impression.items, version)
+        np.testing.assert_allclose(scored.impression.array("live_logit"), expected, rtol=1e-5)
+
+
+def test_the_warm_up_leaves_no_trace_in_the_score_windows(scorer: Scorer) -> None:
+    scorer.warm_up(ITEMS)
+    assert np.isnan(scorer.windows["main", "live"].mean())
+    scorer.score(_ask(), 0.0)
+    assert not np.isnan(scorer.windows["main", "live"].mean())
