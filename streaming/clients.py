@@ -5,10 +5,17 @@ from __future__ import annotations
 import logging
 import ssl
 import time
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
-from kafka.errors import AuthorizationError, KafkaError, SaslAuthenticationFailedError, UnsupportedSaslMechanismError
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.errors import (
+    AuthorizationError,
+    KafkaError,
+    LeaderNotAvailableError,
+    SaslAuthenticationFailedError,
+    UnsupportedSaslMechanismError,
+)
 
 from streaming.config import KafkaConfig
 
@@ -108,6 +115,20 @@ def make_consumer(config: KafkaConfig, *topics: str, **options: Any) -> KafkaCon
     """A kafka-python consumer that commits only by hand; `options` go to it as they are."""
     defaults = {"enable_auto_commit": False, "auto_offset_reset": "earliest", "allow_auto_create_topics": False}
     return KafkaConsumer(*topics, **kafka_python_options(config), **{**defaults, **options})
+
+
+def end_offsets(
+    consumer: KafkaConsumer, partitions: Collection[TopicPartition], timeout_ms: int
+) -> dict[TopicPartition, int]:
+    """The next offset of each partition. Raises KafkaError, a retriable one for a partition without a leader.
+
+    kafka-python leaves partitions whose leader it does not know out of the answer, and then stumbles over them.
+    """
+    try:
+        found: dict[TopicPartition, int] = consumer.end_offsets(list(partitions), timeout_ms=timeout_ms)
+    except KeyError as error:
+        raise LeaderNotAvailableError(f"no leader is known for {error}") from error
+    return found
 
 
 def make_admin(config: KafkaConfig, **options: Any) -> KafkaAdminClient:

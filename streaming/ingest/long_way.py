@@ -1,0 +1,78 @@
+"""Impressions that another system scored: represented here, from the feature store and the frozen backbone."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from streaming.clients import MAX_REQUEST_BYTES
+from streaming.config import Config
+from streaming.events import ImpressionEvent, ServedImpression, encode_traffic
+from streaming.ingest.routing import RefusedError
+
+if TYPE_CHECKING:
+    from features.represent import Represented, Representer
+    from features.store import FeatureStore
+
+log = logging.getLogger(__name__)
+
+_RECORD_OVERHEAD = 1_024
+"""Bytes that Kafka adds to a value at most, with room to spare."""
+
+
+class LongWay:
+    """Loads the backbone when the first such impression comes: an ingest that sees none needs no PyTorch."""
+
+    def __init__(self, config: Config, store: FeatureStore) -> None:
+        self._config = config
+        self._store = store
+        self._representer: Representer | None = None
+        self._fingerprint = ""
+
+    def encode(self, event: ImpressionEvent) -> bytes:
+        """The impression as `traffic` wants it: frozen logits in both arms, kernel version 0.
+
+        Raises RefusedError if it cannot be represented or is too large, BackboneRefused if there is no backbone to do
+        it with, StoreUnavailableError if the store does not answer.
+        """
+        if self._representer is None:
+            self._load()
+        assert self._representer is not None
+        try:
+            found = self._representer.represent(event.user_id, event.items, event.domain, event.time)
+            value = encode_traffic(self._served(event, found))
+        except (ValueError, TypeError, LookupError) as error:
+            raise RefusedError("not_represented", f"{type(error).__name__}: {error}") from error
+        if len(value) > MAX_REQUEST_BYTES - _RECORD_OVERHEAD:
+            raise RefusedError("too_large", f"{len(value)} bytes for {len(event.items)} items")
+        return value
+
+    def _served(self, event: ImpressionEvent, found: Represented) -> ServedImpression:
+        logit = found.frozen_logit.astype("<f4").tobytes()
+        return ServedImpression(
+            request_id=event.request_id,
+            time=event.time,
+            user_id=event.user_id,
+            domain=event.domain,
+            items=event.items,
+            fingerprint=self._fingerprint,
+            kernel_version=0,
+            x=found.x.astype("<f2").tobytes(),
+            live=found.live.astype("<f4").tobytes(),
+            content=found.content.astype("<f2").tobytes(),
+            frozen_logit=logit,
+            live_logit=logit,
+        )
+
+    def _load(self) -> None:
+        from features.live_layout import LiveLayout
+        from features.represent import Representer
+        from model.checkpoint import load_backbone
+
+        log.info("impressions of another system: loading the backbone in %s", self._config.backbone_dir)
+        loaded = load_backbone(self._config.backbone_dir)
+        layout = LiveLayout.of(self._config.live, loaded.backbone.content_width)
+        self._representer = Representer(
+            loaded.backbone, loaded.encoder, self._store, layout, self._config.domain_space()
+        )
+        self._fingerprint = loaded.backbone.fingerprint

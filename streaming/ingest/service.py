@@ -1,0 +1,217 @@
+"""The Kafka shell of ingest: poll, profiles to Feast, traffic and dead letters to Kafka, and only then the commit.
+
+Offsets are committed after the feature store and Kafka have taken everything that came of the records, so nothing is
+lost; after a crash records are handled twice, which the store and the join do not mind.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from kafka import TopicPartition
+from kafka.errors import AuthorizationError, KafkaError
+from kafka.structs import OffsetAndMetadata
+
+from streaming import metrics
+from streaming.clients import (
+    BrokerRefused,
+    BrokerUnreachable,
+    end_offsets,
+    make_consumer,
+    quiet_client_logs,
+    wait_for_broker,
+)
+from streaming.config import Config
+from streaming.health import HealthServer, PortTakenError
+from streaming.ingest.batch import Batch
+from streaming.ingest.long_way import LongWay
+from streaming.ingest.output import OutputRefusedError, StoppedError, Writer
+from streaming.ingest.profiles import Patience
+from streaming.ingest.refusals import RefusalWindow, TooManyRefusedError
+from streaming.ingest.routing import Routing
+from streaming.ingest.ticker import Ticker
+from streaming.topics import TopicMismatch, TopicsFailed, ensure_topics
+
+if TYPE_CHECKING:
+    from features.store import FeatureStore
+
+log = logging.getLogger(__name__)
+
+_EXPLAINED = (
+    BrokerRefused,
+    BrokerUnreachable,
+    OutputRefusedError,
+    PortTakenError,
+    TooManyRefusedError,
+    TopicMismatch,
+    TopicsFailed,
+)
+"""Errors whose message says it all: logged without a traceback."""
+
+_LOOK_MS = 1_000
+_AWAY_S = 10.0
+_SAY_EVERY_S = 5.0
+_MAX_POLL_INTERVAL_MS = 15 * 60 * 1_000
+"""A feature store that is down this long costs the membership, and with it some records handled twice."""
+
+
+def run_ingest(config: Config, stopping: threading.Event | None = None) -> int:
+    """Ingests until SIGTERM, SIGINT or `stopping`; gives the exit code, 1 after an error that the log names."""
+    stopping = stopping or threading.Event()
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stopping.set())
+    try:
+        Ingest(config, stopping).run()
+    except StoppedError:
+        return 0
+    except _EXPLAINED as error:
+        log.critical("ingest ends: %s", error)
+        return 1
+    except Exception:
+        log.exception("ingest ends: it met an error it does not know")
+        metrics.TASK_FAILURES.labels(task="ingest").inc()
+        return 1
+    return 0
+
+
+class Ingest:
+    """One member of the consumer group."""
+
+    def __init__(self, config: Config, stopping: threading.Event) -> None:
+        self._config = config
+        self._stopping = stopping
+        self._routing = Routing(config)
+        self._patience = Patience(stopping)
+        self._refusals = RefusalWindow(config.ingest.dead_letter_window, config.ingest.dead_letter_ratio)
+        self._writer = Writer(config.kafka, stopping.is_set)
+        self._ticker = Ticker(config, self._writer)
+        self._state: str | None = "waiting for Kafka"
+        self._answered = time.monotonic()
+        self._said_away = 0.0
+        self._next_look = 0.0
+
+    def run(self) -> None:
+        """Ingests until it is asked to end. Raises what ends it."""
+        quiet_client_logs()
+        config = self._config
+        checks = {"start": lambda: self._state, "kafka": self._check_kafka, "feature store": self._patience.check}
+        with HealthServer(config.ingest.metrics_port, checks):
+            wait_for_broker(config.kafka, log)
+            ensure_topics(config)
+            self._state = "opening the feature store"
+            store = self._open_store()
+            long_way = LongWay(config, store)
+            consumer = make_consumer(
+                config.kafka,
+                config.topics.interactions,
+                group_id=config.ingest.group_id,
+                max_poll_records=config.ingest.max_poll,
+                max_poll_interval_ms=_MAX_POLL_INTERVAL_MS,
+                session_timeout_ms=10_000,
+            )
+            self._state = None
+            log.info("ingesting %s as %s", config.topics.interactions, config.ingest.group_id)
+            try:
+                while not self._stopping.is_set():
+                    self._turn(consumer, store, long_way)
+            finally:
+                self._ticker.close()
+                self._writer.close()
+                consumer.close(autocommit=False, timeout_ms=5_000)
+        log.info("ingest has ended in order")
+
+    def _open_store(self) -> FeatureStore:
+        from features.store import FeatureStore
+        from features.text import TextEncoder
+
+        features = self._config.features
+        text = TextEncoder(features.text_model, self._config.cache_dir, features.max_text)
+        store = FeatureStore(features, self._config.run_dir, _count_default, text=text)
+        self._patience.until_done("feature store: set-up", store.apply)
+        return store
+
+    def _turn(self, consumer: Any, store: FeatureStore, long_way: LongWay) -> None:
+        wait_ms = int(min(0.25, self._config.ingest.idle_tick_s / 2) * 1_000)
+        try:
+            polled = consumer.poll(timeout_ms=wait_ms)
+        except AuthorizationError:
+            raise
+        except KafkaError as error:
+            log.warning("reading %s failed (%s); trying again", self._config.topics.interactions, error)
+            self._stopping.wait(1.0)
+            return
+        if polled:
+            self._handle(consumer, store, long_way, [record for records in polled.values() for record in records])
+        if time.monotonic() >= self._next_look:
+            self._look(consumer)
+            self._next_look = time.monotonic() + self._config.ingest.idle_tick_s / 2
+
+    def _handle(self, consumer: Any, store: FeatureStore, long_way: LongWay, records: Sequence[Any]) -> None:
+        batch = Batch(self._config, self._routing, records, time.time())
+        batch.write_profiles(store, self._patience)
+        batch.represent(long_way, self._patience)
+        self._writer.write(batch.outputs())
+        self._commit(consumer, records)
+        batch.count()
+        for partition, newest in batch.newest().items():
+            self._ticker.routed(partition, newest)
+        for reason in batch.outcomes():
+            self._refusals.note(reason)
+
+    def _commit(self, consumer: Any, records: Iterable[Any]) -> None:
+        offsets = {TopicPartition(record.topic, record.partition): record.offset + 1 for record in records}
+        try:
+            consumer.commit({partition: OffsetAndMetadata(offset) for partition, offset in offsets.items()}, 5_000)
+        except KafkaError as error:
+            # The next commit covers these records; if the partitions moved on, their new owner handles them again.
+            log.warning("committing %d partitions failed (%s); going on", len(offsets), error)
+
+    def _look(self, consumer: Any) -> None:
+        own = consumer.assignment()
+        ticks = TopicPartition(self._config.topics.interactions, 0) in own
+        if not own:
+            return
+        try:
+            self._lag(consumer, own, end_offsets(consumer, own, _LOOK_MS))
+            ends = end_offsets(consumer, self._ticker.partitions, _LOOK_MS) if ticks else {}
+        except KafkaError as error:
+            self._say_away(error)
+            return
+        now = time.monotonic()
+        if self._said_away:
+            log.warning("Kafka is back after %.0f s", now - self._answered)
+            self._said_away = 0.0
+        self._answered = now
+        if ticks:
+            self._ticker.look(ends)
+
+    def _lag(self, consumer: Any, own: Iterable[TopicPartition], ends: Mapping[TopicPartition, int]) -> None:
+        for partition in own:
+            position = consumer.position(partition, timeout_ms=_LOOK_MS)
+            if position is not None:
+                metrics.INGEST_LAG.labels(partition=partition.partition).set(ends[partition] - position)
+
+    def _say_away(self, error: KafkaError) -> None:
+        now = time.monotonic()
+        if now - self._said_away >= _SAY_EVERY_S:
+            self._said_away = now
+            log.warning(
+                "Kafka on %s has not answered for %.0f s (%s); waiting, nothing is lost",
+                self._config.kafka.bootstrap,
+                now - self._answered,
+                error,
+            )
+
+    def _check_kafka(self) -> str | None:
+        away = time.monotonic() - self._answered
+        return f"no answer from {self._config.kafka.bootstrap} for {away:.0f} s" if away > _AWAY_S else None
+
+
+def _count_default(view: str, reason: str, number: int) -> None:
+    metrics.FEATURE_DEFAULTS.labels(view=view, reason=reason).inc(number)

@@ -1,0 +1,72 @@
+"""Reads the end of a partition of `traffic`: the newest event time in it, whoever wrote it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+import msgspec
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaTimeoutError, LeaderNotAvailableError
+
+from streaming.clients import MAX_REQUEST_BYTES, make_consumer
+from streaming.config import KafkaConfig
+from streaming.events import Tick, Traffic, decode_traffic
+from streaming.ingest.idle import Tail
+
+_FIRST_LOOK = 16
+_READ_S = 5.0
+
+
+class TrafficTail:
+    """A consumer of its own, without a group."""
+
+    def __init__(self, config: KafkaConfig) -> None:
+        self._consumer: KafkaConsumer = make_consumer(config, max_partition_fetch_bytes=MAX_REQUEST_BYTES)
+
+    def read(self, partition: TopicPartition, end: int) -> Tail | None:
+        """The newest times among the last records before `end`; looks further back past ticks.
+
+        None if there is no impression or feedback. Raises KafkaError, also when reading takes longer than 5 s.
+        """
+        self._consumer.assign([partition])
+        begin = self._begin(partition)
+        look = _FIRST_LOOK
+        newest = reached = float("-inf")
+        upper = end
+        while upper > begin:
+            lower = max(begin, upper - look)
+            for record in self._between(partition, lower, upper):
+                reached = max(reached, record.time)
+                if not isinstance(record, Tick):
+                    newest = max(newest, record.time)
+            if newest > float("-inf"):
+                return Tail(newest, reached)
+            upper, look = lower, look * 2
+        return None
+
+    def _begin(self, partition: TopicPartition) -> int:
+        try:
+            found: int = self._consumer.beginning_offsets([partition], timeout_ms=int(_READ_S * 1_000))[partition]
+        except KeyError as error:  # kafka-python stumbles over a partition without a leader
+            raise LeaderNotAvailableError(f"no leader is known for {error}") from error
+        return found
+
+    def _between(self, partition: TopicPartition, lower: int, upper: int) -> Iterator[Traffic]:
+        self._consumer.seek(partition, lower)
+        deadline = time.monotonic() + _READ_S
+        position = lower
+        while position < upper:
+            if time.monotonic() > deadline:
+                raise KafkaTimeoutError(f"reading the end of {partition.topic} took longer than {_READ_S:.0f} s")
+            for record in self._consumer.poll(timeout_ms=200).get(partition, ()):
+                position = record.offset + 1
+                if record.offset < upper:
+                    with contextlib.suppress(msgspec.MsgspecError):  # the processor says what is wrong with it
+                        yield decode_traffic(record.value or b"")
+            position = max(position, self._consumer.position(partition, timeout_ms=1_000))
+
+    def close(self) -> None:
+        """Lets the consumer go."""
+        self._consumer.close()

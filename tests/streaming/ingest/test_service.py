@@ -1,0 +1,244 @@
+"""Ingest on the real broker and the real feature store."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+import pytest
+from kafka import TopicPartition
+
+from features.store import FeatureStore
+from model.domain import Domain
+from streaming.clients import make_consumer, make_producer
+from streaming.config import Config, GroupConfig, IngestConfig, JoinConfig
+from streaming.events import (
+    DeadLetter,
+    FeedbackEvent,
+    ItemEvent,
+    ServedFeedback,
+    Tick,
+    Traffic,
+    UserEvent,
+    decode_traffic,
+    encode_event,
+    encode_traffic,
+)
+from streaming.ingest import run_ingest
+from streaming.topics import ensure_topics
+
+PATIENCE_S = 30.0
+
+
+def eventually(what: str, holds: Callable[[], Any]) -> Any:
+    """Waits until `holds` gives something true, and gives it."""
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        if found := holds():
+            return found
+        time.sleep(0.05)
+    pytest.fail(f"never happened: {what}")
+
+
+class Topic:
+    """All records of a topic, read from its beginning again and again."""
+
+    def __init__(self, config: Config, name: str) -> None:
+        self._consumer = make_consumer(config.kafka)
+        partitions = self._consumer.partitions_for_topic(name)
+        assert partitions is not None
+        self._consumer.assign([TopicPartition(name, p) for p in partitions])
+        self.records: list[Any] = []
+
+    def __call__(self) -> list[Any]:
+        for records in self._consumer.poll(timeout_ms=100).values():
+            self.records.extend(records)
+        return self.records
+
+
+class Running:
+    """One ingest on a thread, and what it writes."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.stop = threading.Event()
+        self.exit_code: int | None = None
+        self.thread = threading.Thread(target=self._run)
+        self._traffic = Topic(config, config.topics.traffic)
+        self._letters = Topic(config, config.topics.dead_letters)
+
+    def _run(self) -> None:
+        self.exit_code = run_ingest(self.config, self.stop)
+
+    def send(self, *values: bytes | None) -> None:
+        producer = make_producer(self.config.kafka)
+        for value in values:
+            producer.send(self.config.topics.interactions, value, key=b"k", headers=[("from", b"test")])
+        producer.flush()
+        producer.close()
+
+    def traffic(self) -> list[Traffic]:
+        return [decode_traffic(record.value) for record in self._traffic()]
+
+    def feedback(self) -> list[str]:
+        return [event.item_id for event in self.traffic() if isinstance(event, ServedFeedback)]
+
+    def ticks(self) -> list[float]:
+        return [event.time for event in self.traffic() if isinstance(event, Tick)]
+
+    def letters(self) -> list[DeadLetter]:
+        return [msgspec.json.decode(record.value, type=DeadLetter) for record in self._letters()]
+
+    def committed(self) -> int:
+        names, group = self.config.topics, self.config.ingest.group_id
+        consumer = make_consumer(self.config.kafka, group_id=group)
+        try:
+            partitions = [TopicPartition(names.interactions, p) for p in range(names.interactions_partitions)]
+            return sum(consumer.committed(partition) or 0 for partition in partitions)
+        finally:
+            consumer.close(autocommit=False)
+
+
+@contextmanager
+def running(config: Config) -> Iterator[Running]:
+    ensure_topics(config)
+    ingest = Running(config)
+    ingest.thread.start()
+    try:
+        yield ingest
+    finally:
+        ingest.stop.set()
+        ingest.thread.join(PATIENCE_S)
+        assert not ingest.thread.is_alive()
+
+
+def click(item: str, **changes: Any) -> bytes:
+    values: dict[str, Any] = {"request_id": "main.r1", "item_id": item, "time": time.time(), **changes}
+    return encode_event(FeedbackEvent(**values))
+
+
+@pytest.fixture
+def config(stream_config: Config) -> Config:
+    ingest = stream_config.ingest.model_copy(update={"idle_tick_s": 0.2})
+    return stream_config.model_copy(update={"ingest": ingest, "join": JoinConfig(window_s=0.2, lateness_s=0.1)})
+
+
+def test_feedback_profiles_and_ticks_go_where_they_belong(config: Config) -> None:
+    with running(config) as ingest:
+        now = time.time()
+        ingest.send(
+            encode_event(UserEvent("u1", now, {"age": 31.0, "gender": "F"})),
+            encode_event(ItemEvent("i1", now, "", {"genres": ["Comedy"], "year": 1994.0})),
+            click("i1", time=now),
+        )
+        eventually("the feedback is routed", lambda: ingest.feedback() == ["i1"])
+        store = FeatureStore(config.features, config.run_dir)
+        (user,) = eventually("the user is stored", lambda: store.read_users(["u1"]))
+        (item,) = store.read_items(["i1"])
+        assert user is not None and dict(user.fields) == {"age": 31.0, "gender": "F"}
+        assert item is not None and item.fields["year"] == 1994.0
+        bound = now + 2 * (0.2 + 0.1) + 5.0
+        eventually("event time is moved on beyond the window", lambda: max(ingest.ticks(), default=0) > now + 0.3)
+        ticks = ingest.ticks()
+        assert ticks == sorted(set(ticks)) and max(ticks) <= bound
+    assert ingest.exit_code == 0
+
+
+def test_every_bad_record_becomes_a_whole_dead_letter_and_the_good_ones_go_on(config: Config) -> None:
+    bad = {
+        b"{broken": "not_json",
+        b"\xff\xfe": "not_json",
+        b'{"event": "purchase", "time": 1}': "unknown_event",
+        b'{"event": "feedback", "request_id": "main.r"}': "bad_shape",
+        click("i", time=time.time() + 3_600): "future",
+        click(""): "bad_id",
+        click("i", request_id="elsewhere.1"): "no_group",
+        b"": "empty",
+    }
+    with running(config) as ingest:
+        ingest.send(
+            *(value for pair in zip(bad, (click(f"good{i}") for i in range(len(bad))), strict=True) for value in pair)
+        )
+        ingest.send(None)
+        letters = eventually("all letters", lambda: ingest.letters() if len(ingest.letters()) > len(bad) else None)
+        eventually("all good ones", lambda: len(ingest.feedback()) == len(bad))
+        assert sorted((letter.value, letter.reason) for letter in letters) == sorted([*bad.items(), (b"", "empty")])
+        assert all(letter.topic == config.topics.interactions and letter.attempts == 1 for letter in letters)
+        assert len({(letter.partition, letter.offset) for letter in letters}) == len(letters)
+        record = ingest._letters.records[0]
+        assert record.key == b"k" and ("from", b"test") in list(record.headers)
+        eventually("all committed", lambda: ingest.committed() == 2 * len(bad) + 1)
+
+
+def test_each_group_has_its_partition_by_request_id_first_and_domain_next(config: Config) -> None:
+    groups = (GroupConfig(name="home", scene=("home",)), GroupConfig(name="rest"))
+    with running(config.model_copy(update={"groups": groups})) as ingest:
+        ingest.send(
+            click("a", request_id="rest.1", domain=Domain(scene="home")),
+            click("b", request_id="foreign", domain=Domain(scene="home")),
+            click("c", request_id="home.2"),
+            click("d", request_id="foreign", domain=Domain(scene="shop")),
+        )
+        eventually("all four", lambda: len(ingest.feedback()) == 4)
+        found = {
+            event.item_id: record.partition
+            for record in ingest._traffic.records
+            if isinstance(event := decode_traffic(record.value), ServedFeedback)
+        }
+    assert found == {"a": 1, "b": 0, "c": 0, "d": 1}
+
+
+def test_a_record_that_comes_twice_is_routed_twice_and_kept_apart_by_nobody_but_the_join(config: Config) -> None:
+    with running(config) as ingest:
+        value = click("i1")
+        ingest.send(value, value)
+        eventually("both", lambda: ingest.feedback() == ["i1", "i1"])
+        assert ingest.letters() == []
+
+
+def test_ingest_stops_by_itself_when_most_records_are_refused_and_goes_on_behind_them(config: Config) -> None:
+    limits = config.ingest.model_copy(update={"dead_letter_window": 20, "max_poll": 10})
+    config = config.model_copy(update={"ingest": limits})
+    with running(config) as ingest:
+        ingest.send(*[b"junk"] * 200)
+        ingest.thread.join(PATIENCE_S)
+        assert ingest.exit_code == 1
+        letters = eventually("some letters", ingest.letters)
+        assert 20 <= len(letters) < 200
+        assert ingest.committed() == len(ingest.letters())
+
+
+def test_ticks_follow_traffic_that_others_wrote_however_old_it_is(config: Config) -> None:
+    recorded = time.time() - 10_000
+    with running(config) as ingest:
+        producer = make_producer(config.kafka)
+        producer.send(config.topics.traffic, encode_traffic(ServedFeedback("main.r", "i", recorded)), partition=0)
+        producer.flush()
+        eventually("the window ends", lambda: max(ingest.ticks(), default=0.0) > recorded + 0.3)
+        assert min(ingest.ticks()) > recorded
+        assert max(ingest.ticks()) <= recorded + 2 * (0.2 + 0.1) + 5.0
+        producer.close()
+
+
+def test_a_second_ingest_takes_over_what_the_first_left(config: Config) -> None:
+    with running(config) as first:
+        first.send(click("a"))
+        eventually("the first", lambda: first.feedback() == ["a"])
+    with running(config) as second:
+        second.send(click("b"))
+        eventually("the second", lambda: second.feedback() == ["a", "b"])
+
+
+def test_an_ingest_on_a_taken_metrics_port_says_so_and_ends(config: Config, caplog: pytest.LogCaptureFixture) -> None:
+    import socket
+
+    with socket.socket() as sock:
+        sock.bind(("0.0.0.0", 0))
+        sock.listen()
+        ingest = IngestConfig(group_id=config.ingest.group_id, metrics_port=sock.getsockname()[1])
+        assert run_ingest(config.model_copy(update={"ingest": ingest})) == 1
+    assert "metrics_port" in caplog.text
