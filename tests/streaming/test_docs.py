@@ -1,0 +1,91 @@
+"""What the pages say of settings, metrics, refusals and files is so."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import msgspec
+import pytest
+from prometheus_client import REGISTRY
+
+from streaming import metrics
+from streaming.config import Config
+from streaming.config_docs import keys
+from streaming.events import decode_event
+from streaming.ingest.routing import REASONS
+from streaming.join import Join
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text() for path in [ROOT / "README.md", *ROOT.glob("docs/**/*.md")]
+}
+FAILURES, OPERATIONS = PAGES["docs/failures.md"], PAGES["docs/operations.md"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_relative_links_lead_to_files(page: str) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", PAGES[page]):
+        if "://" not in target:
+            assert (ROOT / page).parent.joinpath(target).exists(), f"{page} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_into_a_page_find_their_heading(page: str) -> None:
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)#([^)]+)\)", PAGES[page]):
+        if "://" in target:
+            continue
+        other = (ROOT / page).parent.joinpath(target).resolve() if target else ROOT / page
+        headings = re.findall(r"^#+ (.+)$", other.read_text(), re.M)
+        assert anchor in {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_setting_a_page_names_exists(page: str) -> None:
+    sections = {key.section[0] for key in keys() if key.section}
+    known = {key.path for key in keys()}
+    named = set(re.findall(rf"`((?:{'|'.join(sections)})\.[a-z0-9_]+)(?: = [^`]*)?`", PAGES[page]))
+    assert named - known - {f"{section}.py" for section in sections} == set()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_environment_variable_a_page_names_exists(page: str) -> None:
+    known = {key.environment for key in keys()} | {"DRIFTLINE_CONFIG"}
+    assert set(re.findall(r"\bDRIFTLINE_[A-Z0-9_]*[A-Z0-9]", PAGES[page])) - known == set()
+
+
+def test_every_metric_a_page_names_exists_and_operations_names_all() -> None:
+    assert metrics.TASK_FAILURES in REGISTRY._collector_to_names
+    declared = {name for name in REGISTRY._names_to_collectors if name.startswith("driftline_")}
+    families = {family.name for family in REGISTRY.collect() if family.name.startswith("driftline_")}
+    for page, text in PAGES.items():
+        assert set(re.findall(r"\bdriftline_\w+", text)) <= declared, page
+    assert {name for name in families if f"`{name}`" not in OPERATIONS and f"`{name}_total`" not in OPERATIONS} == set()
+
+
+def test_every_reason_for_a_dead_letter_is_explained() -> None:
+    assert {reason for reason in REASONS if f"`{reason}`" not in FAILURES} == set()
+
+
+def test_the_events_that_the_page_shows_are_events() -> None:
+    block = OPERATIONS.split("```json\n", 1)[1].split("```", 1)[0]
+    kinds = [msgspec.json.decode(line)["event"] for line in block.splitlines()]
+    assert kinds == ["item", "user", "impression", "feedback"]
+    for line in block.splitlines():
+        decode_event(line.encode())
+
+
+def test_the_configurations_that_the_page_shows_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DRIFTLINE_KAFKA__SASL_PASSWORD", "of-this-test")
+    blocks = [block.split("```", 1)[0] for block in OPERATIONS.split("```toml\n")[1:]]
+    assert len(blocks) == 3
+    for block in blocks:
+        Config(**tomllib.loads(block))
+
+
+def test_the_join_reasons_that_pages_name_are_in_its_code() -> None:
+    source = Path(Join.__module__.replace(".", "/") + ".py")
+    code = (ROOT / source).read_text() + (ROOT / "streaming/machine.py").read_text()
+    for reason in re.findall(r'driftline_join_dropped_total\{reason="(\w+)"\}', "".join(PAGES.values())):
+        assert f'"{reason}"' in code
