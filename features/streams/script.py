@@ -241,8 +241,12 @@ def _explain(kind: type[Section], fault: Any) -> str:
 
 
 def _keys(kind: type[Section]) -> Iterator[str]:
-    for section in (kind, *Section.__subclasses__(), *Event.__subclasses__(), *Window.__subclasses__()):
-        if section is kind or section.__module__ == kind.__module__:
+    """All keys of the sections that are declared beside `kind`."""
+    todo = [Section]
+    while todo:
+        section = todo.pop()
+        todo.extend(section.__subclasses__())
+        if section.__module__ == kind.__module__:
             yield from section.model_fields
 
 

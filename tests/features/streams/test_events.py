@@ -86,7 +86,7 @@ def test_a_popularity_event_shows_and_clicks_its_items_more() -> None:
     source = stream("[{kind: popularity, at: 0.5, items: 0.05, boost: 5, lift: 2}]", requests=10_000)
     chunk = whole(source)
     after = np.asarray(positions(source, chunk) >= 0.5)
-    fashion = source._plans[0].items[chunk.items]
+    fashion = np.asarray(source._plans[0].items[chunk.items])
     assert fashion[after].mean() > 2.5 * fashion[~after].mean()
     clicked = [chunk.clean_click[part][fashion[part]].mean() for part in (~after, after)]
     assert clicked[1] > clicked[0] + 0.15
@@ -95,7 +95,7 @@ def test_a_popularity_event_shows_and_clicks_its_items_more() -> None:
 def test_new_items_are_never_shown_before_they_are_there() -> None:
     source = stream("[{kind: new_items, at: 0.5, items: 0.3, boost: 3}]")
     chunk = whole(source)
-    new = source._plans[0].items[chunk.items].any(axis=1)
+    new = np.asarray(source._plans[0].items[chunk.items].any(axis=1))
     after = positions(source, chunk) >= 0.5
     assert not new[~after].any()
     assert new[after].mean() > 0.5

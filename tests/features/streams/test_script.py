@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+import features.streams.mapping  # noqa: F401  (its keys are checked too)
 from features.streams import StreamError, load_script, parse_script, standard_suite
+from model.config import Section
 
 
 @pytest.mark.parametrize(
@@ -52,3 +54,22 @@ def test_the_shipped_scripts_cover_every_kind_and_shape_and_no_drift_at_all() ->
     assert {event.shape for event in events if event.kind == "taste"} == {"abrupt", "gradual", "recurring"}
     assert not standard_suite()["no-drift"].events
     assert all(script.about for script in standard_suite().values())
+
+
+def test_every_key_of_a_script_and_of_a_mapping_is_documented() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "streams.md").read_text(encoding="utf-8")
+    for module in ("features.streams.script", "features.streams.mapping"):
+        for section in _sections(Section):
+            if section.__module__ == module:
+                missing = [key for key in section.model_fields if key != "kind" and key not in page]
+                assert not missing, f"{section.__name__}: {missing}"
+
+
+def test_the_script_on_the_page_is_a_script() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "streams.md").read_text(encoding="utf-8")
+    text = page.split("```yaml\n", maxsplit=1)[1].split("```", maxsplit=1)[0]
+    assert parse_script(text, "streams.md").name == "evening-fashion"
+
+
+def _sections(section: type[Section]) -> list[type[Section]]:
+    return [s for sub in section.__subclasses__() for s in (sub, *_sections(sub))]
