@@ -12,6 +12,7 @@ import jsonschema
 import pytest
 import yaml
 
+from features import movielens
 from streaming.config import Config, load_config
 from tests.streaming.composition import ROOT, compose, ours, services
 
@@ -101,7 +102,7 @@ def test_the_environment_of_a_service_is_a_valid_configuration(name: str, monkey
     config = load_config()
     assert config.kafka.bootstrap == "kafka:9092"
     assert config.features.online_store == "redis"
-    assert config.domains.region[0] == "zip0"
+    assert config.domains.region == movielens.domain_values()["region"]
 
 
 def test_prometheus_scrapes_the_ports_the_processes_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
