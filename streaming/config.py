@@ -146,6 +146,9 @@ class ProcessorConfig(Section):
     push_interval_s: float = Field(
         default=0.1, ge=0, description="Wall-clock seconds between two pushes of live features to the feature store."
     )
+    session_timeout_s: float = Field(
+        default=10.0, ge=6, description="Seconds without a sign of life after which Kafka gives a group to another."
+    )
     transaction_timeout_s: float = Field(default=60.0, gt=0, description="Kafka's time-out of a transaction.")
     metrics_port: int = Field(
         default=9102, ge=0, le=65535, description="Port of /metrics and /healthz; 0 takes a free one."

@@ -35,6 +35,11 @@ class Checkpoint:
 Item = tuple[int, bytes] | Future[Checkpoint | None]
 
 
+def _answer(wish: Future[Checkpoint | None], checkpoint: Checkpoint | None) -> None:
+    if wish.set_running_or_notify_cancel():
+        wish.set_result(checkpoint)
+
+
 class LearningThread:
     """Feeds records to a machine in their order and cuts checkpoints between two records.
 
@@ -74,7 +79,10 @@ class LearningThread:
         await self._put((offset, value))
 
     async def checkpoint(self) -> Checkpoint | None:
-        """A cut behind the records handed over so far; None if there is nothing new, or the thread has ended."""
+        """A cut behind the records handed over so far; None if there is nothing new, or the thread has ended.
+
+        A cut that was taken must be committed before the next one: it holds the rows that changed since the last.
+        """
         wish: Future[Checkpoint | None] = Future()
         await self._put(wish)
         return await asyncio.wrap_future(wish)
@@ -86,7 +94,7 @@ class LearningThread:
             except queue.Full:
                 await asyncio.sleep(_FULL_PAUSE_S)
         if isinstance(item, Future):
-            item.set_result(None)
+            _answer(item, None)
         return None
 
     async def stop(self) -> Checkpoint | None:
@@ -104,7 +112,7 @@ class LearningThread:
             while True:
                 item = self._queue.get_nowait()
                 if isinstance(item, Future):
-                    item.set_result(None)
+                    _answer(item, None)
 
     def _run(self) -> None:
         torch.set_num_threads(1)
@@ -114,7 +122,7 @@ class LearningThread:
                 if item is None:
                     return
                 if isinstance(item, Future):
-                    item.set_result(self._cut())
+                    _answer(item, self._cut())
                 else:
                     self._feed(*item)
         except BaseException as error:  # noqa: BLE001 - reported: the process ends by it

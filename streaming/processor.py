@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import faust
 from faust.types import TP
@@ -30,6 +31,7 @@ from streaming.topics import ensure_topics
 
 log = logging.getLogger(__name__)
 _STRAY_LIMIT_S = 15.0
+_LEAVE_S = 5.0
 
 
 class RecoveryGapError(Exception):
@@ -44,9 +46,10 @@ class _Owned:
     log: GroupLog
     thread: LearningThread
     metrics: GroupMetrics
-    commits: asyncio.Task[object]
+    commits: asyncio.Task[None]
     first_offset: int
     """No record before this one is left to read; the first to come must not lie behind it."""
+    leaving: asyncio.Event = field(default_factory=asyncio.Event)
     begun: bool = False
     strays_since: float | None = None
 
@@ -66,6 +69,12 @@ class _Owned:
                 f"goes on at {offset}: set it back to {self.first_offset} (kafka-consumer-groups --reset-offsets)"
             )
         return False
+
+
+async def _is_set(event: asyncio.Event, within_s: float) -> bool:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), within_s)
+    return event.is_set()
 
 
 class Processor:
@@ -103,6 +112,8 @@ class Processor:
             consumer_auto_offset_reset="earliest",
             broker_commit_livelock_soft_timeout=10**9,  # we commit ourselves, behind the snapshots
             stream_wait_empty=False,
+            broker_session_timeout=config.processor.session_timeout_s,
+            broker_heartbeat_interval=config.processor.session_timeout_s / 5,
             broker=faust_brokers(config.kafka),
             broker_credentials=faust_broker_credentials(config.kafka),
         )
@@ -162,8 +173,17 @@ class Processor:
             on_failure=lambda error: self._watch.failed(f"learner-{group}", error),
         )
         thread.start()
-        commits = self._watch.task(f"commits-{group}", self._commit_for_ever(partition))
-        return _Owned(machine, group_log, thread, observed, commits, max(machine.position, stored.traffic_begin))
+        ready: asyncio.Future[_Owned] = asyncio.get_running_loop().create_future()
+        commits = asyncio.create_task(self._commit_until_left(partition, ready), name=f"commits-{group}")
+        commits.add_done_callback(self._commits_done)
+        owned = _Owned(machine, group_log, thread, observed, commits, max(machine.position, stored.traffic_begin))
+        ready.set_result(owned)
+        return owned
+
+    def _commits_done(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._watch.failed(task.get_name(), error)
 
     def _machine(self, group: str) -> GroupMachine:
         backbone, config = self._backbone, self._config
@@ -217,11 +237,13 @@ class Processor:
 
     async def _give_up(self, owned: _Owned) -> None:
         """Leaves the group as far as it got; what a successor already fenced is simply its own now."""
+        owned.leaving.set()
+        done, _ = await asyncio.wait([owned.commits], timeout=_LEAVE_S)
+        clean = bool(done) and not owned.commits.cancelled() and owned.commits.exception() is None
         owned.commits.cancel()
-        await asyncio.wait([owned.commits])
         last = await owned.thread.stop()
         try:
-            if last is not None:
+            if last is not None and clean:  # behind a cut that was not committed, another one would leave a hole
                 await self._commit(owned, last)
         except KernelLogError as error:
             log.warning(
@@ -241,11 +263,9 @@ class Processor:
         if owned.accepts(offset):
             await owned.thread.put(offset, value)
 
-    async def _commit_for_ever(self, partition: int) -> None:
-        await asyncio.sleep(0)
-        while True:
-            await asyncio.sleep(self._config.processor.commit_interval_s)
-            owned = self._starting[partition].result()
+    async def _commit_until_left(self, partition: int, ready: asyncio.Future[_Owned]) -> None:
+        owned = await ready
+        while not await _is_set(owned.leaving, self._config.processor.commit_interval_s):
             checkpoint = await owned.thread.checkpoint()
             if checkpoint is not None:
                 try:
@@ -254,6 +274,7 @@ class Processor:
                     return self._lose(partition, owned, error)
                 await self._tell_broker(partition, checkpoint)
             self._observe(partition, owned)
+        return None
 
     def _lose(self, partition: int, owned: _Owned, error: OwnershipLostError) -> None:
         """Another processor fenced this one before Kafka told it: stand still until the next assignment."""

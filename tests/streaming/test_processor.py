@@ -31,7 +31,7 @@ def group_records(index: int) -> list[bytes]:
 @pytest.fixture
 def config(stream_config: Config) -> Config:
     """Two kernel groups, learned as in the tiny machine."""
-    processor = stream_config.processor.model_copy(update={"commit_interval_s": 0.1})
+    processor = stream_config.processor.model_copy(update={"commit_interval_s": 0.1, "session_timeout_s": 6.0})
     changed = stream_config.model_copy(
         update={
             "groups": tuple(GroupConfig(name=name) for name in GROUPS),

@@ -1,4 +1,4 @@
-"""A processor process on the tiny backbone, for tests that kill it: `python -m tests.streaming.tiny_processor CONFIG`."""
+"""A processor process on the tiny backbone, to be killed: `python -m tests.streaming.tiny_processor CONFIG`."""
 
 from __future__ import annotations
 
