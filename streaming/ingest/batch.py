@@ -39,6 +39,7 @@ class Represents(Protocol):
     """What turns an outside impression into its `traffic` bytes."""
 
     def encode(self, event: ImpressionEvent) -> bytes: ...
+    def forget(self) -> None: ...
 
 
 @dataclass(slots=True)
@@ -82,7 +83,9 @@ class Batch:
             self._write(list(profiles.items.values()), store.write_items, patience)
 
     def represent(self, long_way: Represents, patience: Patience) -> None:
-        """Represents the impressions of other systems, in their order. Raises StoppedError."""
+        """Represents the impressions of other systems, in their order and after the profiles. Raises StoppedError."""
+        if any(isinstance(entry.event, UserEvent | ItemEvent) for entry in self._entries):
+            long_way.forget()
         for entry in self._entries:
             if not isinstance(entry.event, ImpressionEvent) or entry.refusal is not None:
                 continue

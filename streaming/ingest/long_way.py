@@ -47,8 +47,13 @@ class LongWay:
             raise RefusedError("too_large", f"{len(value)} bytes for {len(event.items)} items")
         return value
 
+    def forget(self) -> None:
+        """Profiles have changed: the next impression reads them anew."""
+        if self._representer is not None:
+            self._representer.forget()
+
     def _served(self, event: ImpressionEvent, found: Represented) -> ServedImpression:
-        logit = found.frozen_logit.astype("<f4").tobytes()
+        logit = found.frozen_logit.numpy().astype("<f4").tobytes()
         return ServedImpression(
             request_id=event.request_id,
             time=event.time,
@@ -57,9 +62,9 @@ class LongWay:
             items=event.items,
             fingerprint=self._fingerprint,
             kernel_version=0,
-            x=found.x.astype("<f2").tobytes(),
-            live=found.live.astype("<f4").tobytes(),
-            content=found.content.astype("<f2").tobytes(),
+            x=found.x.numpy().astype("<f2").tobytes(),
+            live=found.live.numpy().astype("<f4").tobytes(),
+            content=found.content.numpy().astype("<f2").tobytes(),
             frozen_logit=logit,
             live_logit=logit,
         )

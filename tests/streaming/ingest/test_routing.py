@@ -1,0 +1,151 @@
+"""What an outside event must be, and where it goes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.domain import Domain
+from streaming.config import Config, GroupConfig, IngestConfig
+from streaming.events import (
+    FeedbackEvent,
+    ImpressionEvent,
+    ItemEvent,
+    UserEvent,
+    encode_event,
+)
+from streaming.ingest.routing import REASONS, RefusedError, Routing
+
+NOW = 1_000_000.0
+CONFIG = Config(
+    groups=(GroupConfig(name="home", scene=("home",)), GroupConfig(name="shop", scene=("shop",))),
+    ingest=IngestConfig(future_s=60.0, max_items=3),
+)
+ROUTING = Routing(CONFIG)
+
+GOOD = [
+    ItemEvent("i1", NOW, "a title", {"genres": ["Comedy"], "undeclared": 1.0}),
+    UserEvent("u1", NOW, {"age": 30.0}),
+    ImpressionEvent("home.r1", NOW, "u1", ["i1", "i2"]),
+    FeedbackEvent("home.r1", "i1", NOW),
+    FeedbackEvent("home.r1", "i1", NOW + 60.0, "conversion", Domain("home")),
+]
+
+
+@pytest.mark.parametrize("event", GOOD, ids=lambda event: type(event).__name__)
+def test_an_event_in_order_comes_back_as_it_was(event: ItemEvent) -> None:
+    assert ROUTING.read(encode_event(event), NOW) == event
+
+
+def feedback(**changes: object) -> bytes:
+    return json.dumps({"event": "feedback", "request_id": "home.r", "item_id": "i", "time": NOW} | changes).encode()
+
+
+def impression(**changes: object) -> bytes:
+    values = {"event": "impression", "request_id": "home.r", "user_id": "u", "items": ["i"], "time": NOW}
+    return json.dumps(values | changes).encode()
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (None, "empty"),
+        (b"", "empty"),
+        (b"{", "not_json"),
+        (b"\xff", "not_json"),
+        (b'{"event": "feedback", "request_id": "\xff"}', "not_json"),
+        (b"[" * 100_000, "bad_shape"),
+        (b'{"event":"item","fields":' + b"[" * 100_000, "bad_shape"),
+        (b"null", "bad_shape"),
+        (b'{"time": 1}', "unknown_event"),
+        (b'{"event": "purchase"}', "unknown_event"),
+        (b'{"event": 5}', "unknown_event"),
+        (feedback(extra=1), "bad_shape"),
+        (feedback(time="now"), "bad_shape"),
+        (feedback(kind="like"), "bad_shape"),
+        (feedback().replace(b"1000000.0", b"1e999"), "bad_shape"),
+        (feedback().replace(b"1000000.0", b"NaN"), "not_json"),
+        (feedback(time=-1.0), "bad_time"),
+        (feedback(time=NOW + 60.1), "future"),
+        (feedback(item_id=""), "bad_id"),
+        (feedback(request_id="  "), "bad_id"),
+        (feedback(item_id="i" * 513), "bad_id"),
+        (impression(items=[]), "no_items"),
+        (impression(items=["a", "b", "c", "d"]), "too_many_items"),
+        (impression(items=["a", "b", "a"]), "repeated_item"),
+        (impression(items=["a", ""]), "bad_id"),
+        (impression(user_id=""), "bad_id"),
+        (encode_event(ItemEvent("", NOW)), "bad_id"),
+        (encode_event(UserEvent("", NOW)), "bad_id"),
+    ],
+    ids=lambda value: repr(value)[:60],
+)
+def test_what_is_wrong_with_a_record_has_a_name(value: bytes | None, reason: str) -> None:
+    with pytest.raises(RefusedError) as refused:
+        ROUTING.read(value, NOW)
+    assert refused.value.reason == reason
+    assert refused.value.detail
+
+
+def test_a_time_in_milliseconds_is_told_so() -> None:
+    with pytest.raises(RefusedError, match="milliseconds"):
+        ROUTING.read(feedback(time=1.7e12), 1.7e9)
+
+
+@pytest.mark.parametrize(
+    "kind", [FeedbackEvent("?", "i", NOW), ImpressionEvent("?", NOW, "u", ["i"])], ids=["feedback", "impression"]
+)
+@pytest.mark.parametrize(
+    ("request_id", "domain", "partition"),
+    [
+        ("home.1", Domain("home"), 0),
+        ("shop.1", Domain("home"), 1),
+        ("elsewhere.1", Domain("shop"), 1),
+        ("no-dot", Domain("home"), 0),
+    ],
+)
+def test_the_group_is_the_request_ids_or_else_the_domains(
+    kind: FeedbackEvent | ImpressionEvent, request_id: str, domain: Domain, partition: int
+) -> None:
+    import msgspec
+
+    event = msgspec.structs.replace(kind, request_id=request_id, domain=domain)
+    assert ROUTING.partition(event) == partition
+
+
+@pytest.mark.parametrize("domain", [None, Domain("elsewhere")])
+def test_an_event_of_no_group_is_refused(domain: Domain | None) -> None:
+    with pytest.raises(RefusedError, match="no_group"):
+        ROUTING.partition(FeedbackEvent("foreign.1", "i", NOW, "click", domain))
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_an_event_or_refused_with_a_known_reason(value: bytes) -> None:
+    try:
+        ROUTING.read(value, NOW)
+    except RefusedError as refused:
+        assert refused.reason in REASONS
+
+
+TEXT = st.sampled_from(["", " ", "a", "\u00e9", "\ud800", "\0", "home.1", "x" * 600])
+json_values = st.recursive(
+    st.none() | st.booleans() | st.floats() | TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@given(
+    st.sampled_from(["item", "user", "impression", "feedback", "other"]),
+    st.dictionaries(
+        st.sampled_from(["item_id", "user_id", "request_id", "items", "time", "fields", "text", "domain"]), json_values
+    ),
+)
+def test_any_json_is_an_event_or_refused_with_a_known_reason(event: str, values: dict[str, object]) -> None:
+    try:
+        ROUTING.read(json.dumps({"event": event, **values}).encode(), NOW)
+    except RefusedError as refused:
+        assert refused.reason in REASONS
