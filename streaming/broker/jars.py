@@ -147,12 +147,18 @@ def _progress(console: Console | None) -> Iterator[Progress]:
 
 
 def _fetch(jar: Jar, part: Path, folder: Path) -> None:
-    from jgo.maven import MavenContext
-
-    context = MavenContext(repo_cache=part, timeout=FETCH_TIMEOUT_S)
-    path = context.create_dependency(jar.coordinate).artifact.resolve()
+    path = _download(jar, part)
     found = _sha256(path)
     if found != jar.sha256:
         path.unlink()
         raise BadHash(jar.coordinate, jar.sha256, found)
     path.replace(folder / jar.filename)
+
+
+def _download(jar: Jar, part: Path) -> Path:
+    from jgo.maven import MavenContext
+
+    found: Path = (
+        MavenContext(repo_cache=part, timeout=FETCH_TIMEOUT_S).create_dependency(jar.coordinate).artifact.resolve()
+    )
+    return found
