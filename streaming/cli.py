@@ -113,6 +113,29 @@ def setup(context: typer.Context) -> None:
     log.info("feature store: ready (%s)", config.features.online_store)
 
 
+Archive = Annotated[
+    Path | None, typer.Option(help="The official ml-100k.zip, instead of the package index.", metavar="ZIP")
+]
+Limit = Annotated[int | None, typer.Option(help="Play at most so many requests.", min=1)]
+Rate = Annotated[float, typer.Option(help="Requests per second.", min=0.1)]
+
+
+@app.command(rich_help_panel="Set-up")
+def data(context: typer.Context, archive: Archive = None) -> None:
+    """Bring MovieLens 100K into the cache, checked by its hash."""
+    from streaming.replay.run import load_data
+
+    load_data(_settings(context), errors, archive)
+
+
+@app.command(rich_help_panel="Set-up")
+def pretrain(context: typer.Context, archive: Archive = None) -> None:
+    """Train the backbone on the first half of the data, once, and freeze it."""
+    from streaming.pretraining import run_pretrain
+
+    raise typer.Exit(run_pretrain(_settings(context), archive=archive))
+
+
 @app.command("config", rich_help_panel="Set-up")
 def show_config(
     context: typer.Context,
@@ -122,6 +145,44 @@ def show_config(
     from streaming.config_docs import as_markdown, as_toml
 
     typer.echo(as_markdown() if markdown else as_toml(_settings(context)))
+
+
+@app.command(rich_help_panel="Whole")
+def replay(
+    context: typer.Context,
+    scorer: Annotated[str | None, typer.Option(help="Address of the scorer; default is the configured one.")] = None,
+    rate: Rate = 120.0,
+    limit: Limit = None,
+    profiles: Annotated[bool, typer.Option(help="Publish items and users first.")] = True,
+    archive: Archive = None,
+) -> None:
+    """Play the second half of the data as live traffic against a running system."""
+    config = _settings(context)
+    _log_to_stderr(config)
+    from streaming.replay.run import run_replay
+
+    raise typer.Exit(
+        run_replay(config, scorer=scorer, rate=rate, limit=limit, profiles=profiles, archive=archive, console=errors)
+    )
+
+
+@app.command(rich_help_panel="Whole")
+def demo(
+    context: typer.Context,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave everything running at the end.")] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="End what `--keep` left running.")] = False,
+    rate: Rate = 120.0,
+    limit: Limit = None,
+    archive: Archive = None,
+) -> None:
+    """Run the whole loop on this machine: real data, real Kafka, real Feast, and a report of what happened."""
+    from streaming.demo.command import run_demo, stop_demo
+
+    config = _settings(context)
+    if stop:
+        raise typer.Exit(stop_demo(config))
+    bootstrap = context.find_root().params.get("bootstrap")
+    raise typer.Exit(run_demo(config, keep=keep, limit=limit, rate=rate, bootstrap=bootstrap, archive=archive))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
