@@ -72,4 +72,5 @@ class DomainSpace:
 
     def flat(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """One index per domain in ``range(self.size)``, from facet indices of shape ``(n, 3)``."""
-        return np.ravel_multi_index(tuple(indices.T), self.sizes).astype(np.int64)
+        flat: NDArray[np.int64] = np.ravel_multi_index(tuple(indices.T), self.sizes).astype(np.int64)
+        return flat

@@ -132,8 +132,8 @@ class DeadLetter(msgspec.Struct, frozen=True):
     """The record as it was (base64 in JSON)."""
 
 
-_event_decoder = msgspec.json.Decoder(Event)
-_traffic_decoder = msgspec.msgpack.Decoder(Traffic)
+_event_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+_traffic_decoder: msgspec.msgpack.Decoder[Traffic] = msgspec.msgpack.Decoder(Traffic)
 _traffic_encoder = msgspec.msgpack.Encoder()
 
 

@@ -58,18 +58,18 @@ def test_a_conversion_is_no_click() -> None:
     assert not closed[0].clicks.any()
 
 
-@pytest.mark.parametrize(
-    ("records", "reason"),
-    [
-        ([impression("r", 0), impression("r", 0)], "duplicate"),
-        ([impression("r", 0), click("r", "a", 1), click("r", "a", 2)], "duplicate"),
-        ([impression("r", 0), Tick(20), impression("r", 0)], "late_impression"),
-        ([impression("r", 0), Tick(20), click("r", "a", 5)], "late_feedback"),
-        ([impression("r", 0), click("r", "a", 10.5), Tick(30)], "late_feedback"),
-        ([click("r", "a", 0), Tick(20)], "orphan_feedback"),
-        ([impression("r", 0), click("r", "never shown", 1), Tick(20)], "unshown_item"),
-    ],
-)
+UNUSABLE: list[tuple[list[Traffic], str]] = [
+    ([impression("r", 0), impression("r", 0)], "duplicate"),
+    ([impression("r", 0), click("r", "a", 1), click("r", "a", 2)], "duplicate"),
+    ([impression("r", 0), Tick(20), impression("r", 0)], "late_impression"),
+    ([impression("r", 0), Tick(20), click("r", "a", 5)], "late_feedback"),
+    ([impression("r", 0), click("r", "a", 10.5), Tick(30)], "late_feedback"),
+    ([click("r", "a", 0), Tick(20)], "orphan_feedback"),
+    ([impression("r", 0), click("r", "never shown", 1), Tick(20)], "unshown_item"),
+]
+
+
+@pytest.mark.parametrize(("records", "reason"), UNUSABLE)
 def test_what_cannot_be_used_is_counted_by_reason(records: list[Traffic], reason: str) -> None:
     join, _ = play(records)
     assert join.dropped == {reason: 1}
