@@ -90,8 +90,17 @@ def publish_profiles(publisher: Publisher, data: MovieLens, progress: Progress |
     return len(events)
 
 
-def ingest_lag(admin: KafkaAdminClient, config: Config) -> int:
-    """Records of `interactions` that ingest has not committed yet."""
+def ingest_lag(admin: KafkaAdminClient, config: Config) -> int | None:
+    """Records of `interactions` that ingest has not committed yet; None while the cluster cannot tell."""
+    try:
+        return _ingest_lag(admin, config)
+    except KafkaError as error:
+        if not error.retriable:
+            raise
+        return None  # no coordinator yet, or the broker is away: asked again later
+
+
+def _ingest_lag(admin: KafkaAdminClient, config: Config) -> int:
     topic, group = config.topics.interactions, config.ingest.group_id
     described = admin.describe_topics([topic])[0]["partitions"]
     partitions = [TopicPartition(topic, int(partition["partition_index"])) for partition in described]
@@ -112,19 +121,19 @@ def wait_for_ingest(config: Config, *, patience_s: float, progress: Progress | N
     `progress` gets records read since the call and records that were behind then. Raises IngestSilentError when
     nothing moved for `patience_s` seconds.
     """
+    behind = least = 0
+    moved = time.monotonic()
     with make_admin(config.kafka) as admin:
-        behind = least = ingest_lag(admin, config)
-        moved = time.monotonic()
-        while (lag := ingest_lag(admin, config)) > 0:
-            behind = max(behind, lag)
-            if lag < least:
+        while (lag := ingest_lag(admin, config)) != 0:
+            if lag is not None and (lag < least or not least):
                 least, moved = lag, time.monotonic()
+            behind = max(behind, lag or 0)
             if progress is not None:
-                progress(behind - lag, behind)
+                progress(behind - (least if lag is None else lag), behind)
             if time.monotonic() - moved > patience_s:
                 raise IngestSilentError(
-                    f"ingest has not read {lag:,} records of {config.topics.interactions} for {patience_s:.0f} s; "
-                    "does `driftline ingest` run on this cluster?"
+                    f"ingest has not read {behind if lag is None else lag:,} records of {config.topics.interactions} "
+                    f"for {patience_s:.0f} s; does `driftline ingest` run on this cluster?"
                 )
             time.sleep(_POLL_S)
     if progress is not None:

@@ -76,7 +76,13 @@ class Run:
     kernels_published: int
     dead_letters: Mapping[str, int] = field(default_factory=dict)
     """Refused records by reason."""
+    join_dropped: Mapping[str, int] = field(default_factory=dict)
+    """Records the join could not use, by reason."""
     requests_failed: int = 0
+    impressions_missing: int = 0
+    """Answered requests that do not stand in the log."""
+    memory_bytes: Mapping[str, int] = field(default_factory=dict)
+    """Resident memory of each process when the stream ended."""
     backbone_unchanged: bool = True
     seconds_total: float = math.nan
 
@@ -120,10 +126,13 @@ class Report:
             "kernels_taken": len(run.swaps),
             "dead_letters": sum(run.dead_letters.values()),
             "dead_letter_reasons": dict(run.dead_letters),
+            "memory_mb": {name: round(size / 1e6) for name, size in run.memory_bytes.items()},
+            "join_dropped": dict(run.join_dropped),
             "backbone_unchanged": run.backbone_unchanged,
             "seconds_total": run.seconds_total,
             "requests": self.requests,
             "requests_failed": run.requests_failed,
+            "impressions_missing": run.impressions_missing,
             "items_served": self.items_served,
             "clicks": self.clicks,
             "orphan_feedback": self.orphan_feedback,
@@ -140,7 +149,7 @@ def build_report(stream: ScoredStream, run: Run) -> Report:
         frozen=Arm.of(stream, stream.frozen),
         live=Arm.of(stream, stream.live),
         run=run,
-        requests=stream.requests,
+        requests=len(stream.request_ids),
         items_served=len(stream),
         clicks=int(stream.label.sum()),
         orphan_feedback=stream.orphan_feedback,

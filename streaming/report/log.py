@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import msgspec
 from kafka import KafkaConsumer, TopicPartition
@@ -16,6 +17,7 @@ Progress = Callable[[int, int], None]
 """Called with records read and records in all."""
 _POLL_MS = 500
 _PATIENCE = 60
+_KERNEL_SUFFIX = b"/kernel"
 
 
 class LogUnreadableError(Exception):
@@ -26,34 +28,69 @@ class _Reason(msgspec.Struct):
     reason: str
 
 
+@dataclass(frozen=True)
+class PublishedKernels:
+    """What the kernel log says of all kernels ever published."""
+
+    newest: dict[str, int]
+    """Highest version by group; versions count up from 1, so it is also how many were published."""
+    fingerprints: frozenset[str]
+    """Backbones they were learned on: one, if all is well."""
+
+
 def read_traffic(config: Config, progress: Progress | None = None) -> list[Traffic]:
     """All records of `traffic`, partition by partition, in the order of the log.
 
     Raises LogUnreadableError if the broker stops answering or a record cannot be decoded.
     """
     records: list[Traffic] = []
-    for partition, offset, value in _read(config, config.topics.traffic, progress):
+    for record in _read(config, config.topics.traffic, progress):
         try:
-            records.append(decode_traffic(value))
+            records.append(decode_traffic(record.value))
         except msgspec.DecodeError as error:
-            raise LogUnreadableError(f"{config.topics.traffic}[{partition}]@{offset}: {error}") from error
+            raise LogUnreadableError(f"{record.place}: {error}") from error
     return records
 
 
 def count_dead_letters(config: Config) -> dict[str, int]:
     """Dead letters by reason. Raises LogUnreadableError."""
-    topic = config.topics.dead_letters
     reasons: Counter[str] = Counter()
-    for partition, offset, value in _read(config, topic, None):
+    for record in _read(config, config.topics.dead_letters, None):
         try:
-            reasons[msgspec.json.decode(value, type=_Reason).reason] += 1
+            reasons[msgspec.json.decode(record.value, type=_Reason).reason] += 1
         except msgspec.DecodeError as error:
-            raise LogUnreadableError(f"{topic}[{partition}]@{offset}: {error}") from error
+            raise LogUnreadableError(f"{record.place}: {error}") from error
     return dict(reasons)
 
 
-def _read(config: Config, topic: str, progress: Progress | None) -> Iterator[tuple[int, int, bytes]]:
-    """Partition, offset and value of every committed record of `topic` at the time of the call."""
+def read_kernels(config: Config) -> PublishedKernels:
+    """Versions and backbones of the kernels in the log. Raises LogUnreadableError."""
+    from model.container import ContainerError, unpack
+
+    newest: dict[str, int] = {}
+    fingerprints = set()
+    for record in _read(config, config.topics.kernels, None):
+        if record.key is None or not record.key.endswith(_KERNEL_SUFFIX):
+            continue
+        try:
+            _, described = unpack(record.value)
+        except ContainerError as error:
+            raise LogUnreadableError(f"{record.place}: {error}") from error
+        group, version = str(described["group"]), int(described["version"])
+        newest[group] = max(version, newest.get(group, 0))
+        fingerprints.add(str(described["backbone_fingerprint"]))
+    return PublishedKernels(newest, frozenset(fingerprints))
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    place: str
+    key: bytes | None
+    value: bytes
+
+
+def _read(config: Config, topic: str, progress: Progress | None) -> Iterator[_Record]:
+    """Every committed record of `topic` at the time of the call that is no tombstone."""
     consumer = make_consumer(
         config.kafka,
         isolation_level="read_committed",
@@ -69,8 +106,8 @@ def _read(config: Config, topic: str, progress: Progress | None) -> Iterator[tup
         total = sum(ends[partition] - begins[partition] for partition in partitions)
         done = 0
         for partition in partitions:
-            for offset, value in _read_partition(consumer, partition, begins[partition], ends[partition]):
-                yield partition.partition, offset, value
+            for record in _read_partition(consumer, partition, begins[partition], ends[partition]):
+                yield record
                 done += 1
                 if progress is not None and done % 1_000 == 0:
                     progress(done, total)
@@ -80,20 +117,19 @@ def _read(config: Config, topic: str, progress: Progress | None) -> Iterator[tup
         consumer.close()
 
 
-def _read_partition(
-    consumer: KafkaConsumer, partition: TopicPartition, begin: int, end: int
-) -> Iterator[tuple[int, bytes]]:
+def _read_partition(consumer: KafkaConsumer, partition: TopicPartition, begin: int, end: int) -> Iterator[_Record]:
     consumer.assign([partition])
     consumer.seek(partition, begin)
     silent = 0
-    while (place := consumer.position(partition)) < end:
+    while (reached := consumer.position(partition)) < end:
         batch = consumer.poll(timeout_ms=_POLL_MS, max_records=2_000).get(partition, [])
-        silent = 0 if batch or consumer.position(partition) > place else silent + 1
+        silent = 0 if batch or consumer.position(partition) > reached else silent + 1
         if silent > _PATIENCE:
             raise LogUnreadableError(
-                f"{partition.topic}[{partition.partition}] gave nothing after offset {place} of {end} "
+                f"{partition.topic}[{partition.partition}] gave nothing after offset {reached} of {end} "
                 f"for {_PATIENCE * _POLL_MS / 1_000:.0f} s: does the broker still run?"
             )
         for record in batch:
             if record.offset < end and record.value is not None:
-                yield record.offset, record.value
+                place = f"{record.topic}[{record.partition}]@{record.offset}"
+                yield _Record(place, record.key, record.value)

@@ -32,27 +32,15 @@ class ScoredStream:
     """Version of the kernel that gave `live`; 0 is the identity."""
     user: NDArray[np.str_]
     """Who was asked."""
-    requests: int
+    request_ids: frozenset[str]
     """Impressions in the log."""
+    fingerprints: frozenset[str]
+    """Backbones that made the representations: one, if all is well."""
     orphan_feedback: int
     """Clicks that name no shown item."""
 
     def __len__(self) -> int:
         return int(self.label.shape[0])
-
-    def part(self, begin: int, end: int) -> ScoredStream:
-        """Rows `begin` to `end`; the counts stay those of the whole."""
-        rows = slice(begin, end)
-        return ScoredStream(
-            time=self.time[rows],
-            label=self.label[rows],
-            frozen=self.frozen[rows],
-            live=self.live[rows],
-            version=self.version[rows],
-            user=self.user[rows],
-            requests=self.requests,
-            orphan_feedback=self.orphan_feedback,
-        )
 
 
 def scored_stream(log: Iterable[Traffic]) -> ScoredStream:
@@ -77,7 +65,8 @@ def scored_stream(log: Iterable[Traffic]) -> ScoredStream:
         live=_probabilities([served.array("live_logit") for served in impressions]),
         version=np.repeat(np.array([served.kernel_version for served in impressions], dtype=np.int64), sizes),
         user=np.repeat(np.array([served.user_id for served in impressions], dtype=np.str_), sizes),
-        requests=len(impressions),
+        request_ids=frozenset(shown),
+        fingerprints=frozenset(served.fingerprint for served in impressions),
         orphan_feedback=len(clicked.difference(pairs)),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -51,7 +52,8 @@ def _run(report: Report) -> Table:
     table.add_column("")
     table.add_column("", justify="right")
     table.add_row("requests answered, items served", f"{report.requests:,}, {report.items_served:,}")
-    table.add_row("examples learned", f"{run.examples_learned:,}")
+    missing = report.items_served - run.examples_learned
+    table.add_row("examples learned", _alarm(run.examples_learned, f"{missing:,} missing", alarm=missing > 0))
     table.add_row("examples per second, end to end", _number(report.examples_per_second, digits=0))
     table.add_row("kernels published, taken by the scorer", f"{run.kernels_published:,}, {len(run.swaps):,}")
     table.add_row(
@@ -63,19 +65,23 @@ def _run(report: Report) -> Table:
         f"{_number(report.score_ms(0.5), digits=1)} ms, {_number(report.score_ms(0.99), digits=1)} ms",
     )
     table.add_row("requests failed", _alarm(run.requests_failed))
-    table.add_row("dead letters", _alarm(sum(run.dead_letters.values()), _reasons(report)))
+    table.add_row("impressions missing in the log", _alarm(run.impressions_missing))
+    for what, counts in (("records the join could not use", run.join_dropped), ("dead letters", run.dead_letters)):
+        table.add_row(what, _alarm(sum(counts.values()), _reasons(counts)))
+    if run.memory_bytes:
+        table.add_row("memory (" + ", ".join(run.memory_bytes) + ")", f"{sum(run.memory_bytes.values()) / 1e9:.2f} GB")
     table.add_row("backbone parameters", _backbone(unchanged=run.backbone_unchanged))
     table.add_row("seconds in all", _number(run.seconds_total, digits=1))
     return table
 
 
-def _reasons(report: Report) -> str:
-    return ", ".join(f"{reason} {count:,}" for reason, count in sorted(report.run.dead_letters.items()))
+def _reasons(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{reason} {count:,}" for reason, count in sorted(counts.items()))
 
 
-def _alarm(count: int, detail: str = "") -> Text:
-    text = f"{count:,} ({detail})" if count and detail else f"{count:,}"
-    return Text(text, style="red" if count else "")
+def _alarm(count: int, detail: str = "", *, alarm: bool | None = None) -> Text:
+    red = count > 0 if alarm is None else alarm
+    return Text(f"{count:,} ({detail})" if red and detail else f"{count:,}", style="red" if red else "")
 
 
 def _backbone(*, unchanged: bool) -> Text:

@@ -58,7 +58,8 @@ def test_labels_are_the_clicks_of_the_log_and_scores_the_ones_that_were_served()
     assert stream.label.tolist() == [1, 0, 1, 0]
     assert stream.frozen == pytest.approx(1 / (1 + np.exp(-np.array([1.0, 0.0, -1.0, -2.0]))))
     assert stream.version.tolist() == [0, 0, 3, 3]
-    assert stream.requests == 2
+    assert stream.request_ids == {"r1", "r2"}
+    assert stream.fingerprints == {"print"}
 
 
 def test_a_click_that_stands_before_its_impression_still_counts() -> None:

@@ -1,0 +1,114 @@
+"""What `driftline demo` does: run, show, leave running, end."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import psutil
+from rich.console import Console
+
+from streaming.config import Config
+from streaming.demo.settings import CONFIG_FILE
+from streaming.demo.signals import Interrupted, interruptible
+from streaming.demo.state import STATE_FILE, DemoState, only_demo, read_state
+from streaming.replay.schedule import Pace
+
+_STOP_S = 15.0
+
+
+def run_demo(
+    config: Config,
+    *,
+    keep: bool = False,
+    limit: int | None = None,
+    rate: float = Pace.rate,
+    bootstrap: str | None = None,
+    archive: Path | None = None,
+    console: Console | None = None,
+    out: Console | None = None,
+) -> int:
+    """Runs the demo and shows what happened; returns the exit code, 128 + number after a signal.
+
+    `limit` plays fewer requests, `rate` is requests per second, `bootstrap` uses a running cluster. The folder is
+    `run_dir` if the configuration names one, else `runs/demo`. Errors of a part are raised, after everything was ended.
+    """
+    from streaming.demo.run import Demo, DemoOptions
+    from streaming.report import report_table
+
+    console, out = console or Console(stderr=True), out or Console()
+    options = DemoOptions(demo_folder(config), keep, limit, Pace(rate), bootstrap, archive)
+    try:
+        with interruptible(), only_demo(options.folder):
+            demo = Demo(config, options, console)
+            report = demo.run()
+    except Interrupted as interrupted:
+        console.print(f"[yellow]{interrupted}: everything that the demo started has ended[/]", highlight=False)
+        return interrupted.exit_code
+    out.print(report_table(report))
+    _name_files(out, options.folder)
+    if keep:
+        _say_running(out, demo.config, options.folder)
+    return 0 if report.run.backbone_unchanged else 1
+
+
+def stop_demo(config: Config, *, console: Console | None = None) -> int:
+    """Ends a demo that was left running; returns the exit code. Harmless when there is none."""
+    console = console or Console(stderr=True)
+    folder = demo_folder(config)
+    state = read_state(folder)
+    if state is None or not state.alive():
+        console.print(f"no demo was left running in {folder}", highlight=False)
+        return 0
+    for name, process in state.alive().items():
+        with console.status(f"ending {name}"):
+            _end(process)
+        console.print(f"{name} has ended", highlight=False)
+    (folder / STATE_FILE).unlink()
+    return 0
+
+
+def demo_folder(config: Config) -> Path:
+    """`runs/demo`, unless the configuration names another folder than the default."""
+    from streaming.demo.run import DEFAULT_FOLDER
+
+    return DEFAULT_FOLDER if config.run_dir == Config.model_fields["run_dir"].default else config.run_dir
+
+
+def _end(process: psutil.Process) -> None:
+    try:
+        process.terminate()
+        process.wait(_STOP_S)
+    except psutil.TimeoutExpired:
+        process.kill()
+        process.wait(_STOP_S)
+    except psutil.NoSuchProcess:
+        pass
+
+
+def _name_files(out: Console, folder: Path) -> None:
+    from streaming.demo.run import PLOT_FILE, REPORT_FILE
+
+    out.print()
+    for name, what in (
+        (REPORT_FILE, "every figure, for programs"),
+        (PLOT_FILE, "log loss over the stream"),
+        (CONFIG_FILE, "the configuration of the run"),
+        ("logs", "what the processes said"),
+    ):
+        out.print(f"  {folder / name}  [dim]{what}[/]", highlight=False, soft_wrap=True)
+
+
+def _say_running(out: Console, config: Config, folder: Path) -> None:
+    state = read_state(folder)
+    assert isinstance(state, DemoState)
+    out.print("\n[bold]Left running[/]")
+    for name, address in state.addresses.items():
+        out.print(f"  {name:18} {address}", highlight=False, soft_wrap=True)
+    body = '{"user_id": "405", "candidates": ["50", "181", "258", "1"], "domain": {"scene": "home", "region": "zip5"}}'
+    url = f"http://{config.scorer.host}:{config.scorer.port}/v1/score"
+    out.print("\nTry it:", highlight=False)
+    out.print(f"  curl -s {url} -d {shlex.quote(body)}", highlight=False, markup=False, soft_wrap=True)
+    out.print("\nMore traffic:", highlight=False)
+    out.print(f"  driftline --config {folder / CONFIG_FILE} replay", highlight=False, soft_wrap=True)
+    out.print("\nEnd it: `make stop` or `driftline demo --stop`", highlight=False)
