@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import ssl
 import time
-from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import (
@@ -29,6 +30,7 @@ RECONNECT_MAX_MS = 1_000
 """Longest pause between two tries to reach a broker that is away; the libraries' own is 30 s."""
 
 _SAY_EVERY_S = 3.0
+_T = TypeVar("_T")
 
 
 class BrokerUnreachable(Exception):
@@ -39,20 +41,36 @@ class BrokerRefused(Exception):
     """The broker answered and refused these credentials."""
 
 
+class TlsFileError(Exception):
+    """A certificate or key file cannot be used; the message names the key, the file and the cause."""
+
+
 def servers(config: KafkaConfig) -> list[str]:
     """The bootstrap servers, one `host:port` each."""
     return [server.strip() for server in config.bootstrap.split(",") if server.strip()]
 
 
 def ssl_context(config: KafkaConfig) -> ssl.SSLContext | None:
-    """The TLS settings as a context, None if the protocol has no TLS. Raises OSError for an unreadable file."""
+    """The TLS settings as a context, None if the protocol has no TLS. Raises TlsFileError."""
     if "SSL" not in config.security_protocol.split("_"):
         return None
-    context = ssl.create_default_context(cafile=str(config.ssl_cafile) if config.ssl_cafile else None)
+    authorities = config.ssl_cafile
+    if authorities is None:
+        context = ssl.create_default_context()
+    else:
+        context = _loaded("ssl_cafile", authorities, lambda: ssl.create_default_context(cafile=authorities))
     context.check_hostname = config.ssl_check_hostname
     if config.ssl_certfile:
-        context.load_cert_chain(config.ssl_certfile, config.ssl_keyfile)
+        cert, key = config.ssl_certfile, config.ssl_keyfile
+        _loaded("ssl_certfile", cert, lambda: context.load_cert_chain(cert, key))
     return context
+
+
+def _loaded(key: str, path: Path, load: Callable[[], _T]) -> _T:
+    try:
+        return load()
+    except OSError as error:  # ssl.SSLError is one; neither names the file
+        raise TlsFileError(f"kafka.{key} = {path} cannot be used ({error}); it must be a readable PEM file") from error
 
 
 def _credentials(config: KafkaConfig) -> dict[str, Any]:
@@ -144,7 +162,7 @@ def quiet_client_logs() -> None:
 def wait_for_broker(config: KafkaConfig, log: logging.Logger) -> None:
     """Waits until the cluster answers, up to `startup_wait_s`, and says so while it waits.
 
-    Raises BrokerUnreachable when the time is over, BrokerRefused at once for wrong credentials.
+    Raises BrokerUnreachable when the time is over, BrokerRefused at once for wrong credentials, TlsFileError.
     """
     quiet_client_logs()
     began = time.monotonic()

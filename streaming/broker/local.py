@@ -46,7 +46,8 @@ class LocalBroker:
     """Apache Kafka in KRaft mode, one node, on loopback, with its data in `data_dir`.
 
     `port` 0 takes a free port at the first start and keeps it for this object, so that clients find the broker again
-    after a restart. `tied` brokers end with the process that started them, however that ends (Linux only).
+    after a restart. `tied` brokers end with the process that started them, however that ends (Linux only; start them
+    from a thread that lives as long, for the kernel watches the thread).
     """
 
     def __init__(

@@ -21,6 +21,7 @@ from streaming import metrics
 from streaming.clients import (
     BrokerRefused,
     BrokerUnreachable,
+    TlsFileError,
     end_offsets,
     make_consumer,
     quiet_client_logs,
@@ -47,6 +48,7 @@ _EXPLAINED = (
     BrokerUnreachable,
     OutputRefusedError,
     PortTakenError,
+    TlsFileError,
     TooManyRefusedError,
     TopicMismatch,
     TopicsFailed,

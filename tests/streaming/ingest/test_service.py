@@ -12,7 +12,6 @@ import msgspec
 import pytest
 from kafka import TopicPartition
 
-from features.store import FeatureStore
 from model.domain import Domain
 from streaming.clients import make_consumer, make_producer
 from streaming.config import Config, GroupConfig, IngestConfig, JoinConfig
@@ -31,7 +30,7 @@ from streaming.events import (
 from streaming.ingest import run_ingest
 from streaming.topics import ensure_topics
 
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 
 
 def eventually(what: str, holds: Callable[[], Any]) -> Any:
@@ -128,6 +127,8 @@ def config(stream_config: Config) -> Config:
 
 
 def test_feedback_profiles_and_ticks_go_where_they_belong(config: Config) -> None:
+    from features.store import FeatureStore
+
     with running(config) as ingest:
         now = time.time()
         ingest.send(

@@ -1,0 +1,98 @@
+"""The broker goes away in the middle of the stream and comes back: nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from streaming.broker import LocalBroker
+from streaming.clients import quiet_client_logs
+from streaming.config import Config, IngestConfig, KafkaConfig
+from streaming.topics import ensure_topics
+from tests.streaming.ingest.test_service import Running, click, eventually, running
+
+pytestmark = [pytest.mark.broker, pytest.mark.slow]
+
+
+@pytest.fixture
+def own_broker(tmp_path: Path, cache_dir: Path) -> Iterator[LocalBroker]:
+    quiet_client_logs()
+    kafka = LocalBroker(tmp_path / "kafka", cache_dir, tied=True)
+    kafka.start()
+    yield kafka
+    if kafka.running():
+        kafka.stop()
+
+
+@pytest.fixture
+def config(tmp_path: Path, own_broker: LocalBroker) -> Config:
+    return Config(
+        run_dir=tmp_path / "run",
+        kafka=KafkaConfig(bootstrap=own_broker.address),
+        ingest=IngestConfig(metrics_port=0, max_poll=50),
+    )
+
+
+def test_a_broker_that_is_killed_in_the_middle_and_comes_back_costs_nothing(
+    config: Config, own_broker: LocalBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    with running(config) as ingest:
+        ingest.send(*(click(f"a{n}") for n in range(300)))
+        eventually("the stream has begun", ingest.feedback)
+        own_broker.kill()
+        eventually("ingest says that the broker is away", lambda: "has not answered for" in caplog.text)
+        own_broker.start()
+        ingest.send(*(click(f"b{n}") for n in range(50)), b"junk")
+        wanted = {f"a{n}" for n in range(300)} | {f"b{n}" for n in range(50)}
+        eventually("everything is routed", lambda: wanted <= set(ingest.feedback()))
+        eventually("the dead letter too", ingest.letters)
+        eventually("everything is committed", lambda: ingest.committed() == 351)
+    assert ingest.exit_code == 0
+    assert "Kafka is back" in caplog.text
+
+
+def test_an_ingest_that_is_killed_in_the_middle_is_followed_by_one_that_loses_nothing(config: Config) -> None:
+    ensure_topics(config)
+    sender = Running(config)
+    code = (
+        "from streaming.config import load_config; from streaming.ingest import run_ingest; run_ingest(load_config())"
+    )
+    environment = {
+        **os.environ,
+        "DRIFTLINE_RUN_DIR": str(config.run_dir),
+        "DRIFTLINE_KAFKA__BOOTSTRAP": config.kafka.bootstrap,
+        "DRIFTLINE_INGEST__METRICS_PORT": "0",
+        "DRIFTLINE_INGEST__MAX_POLL": "5",
+    }
+    process = subprocess.Popen([sys.executable, "-c", code], env=environment)
+    try:
+        sender.send(*(click(f"a{n}") for n in range(2_000)))
+        eventually("the stream has begun", sender.feedback)
+        os.kill(process.pid, signal.SIGKILL)
+    finally:
+        process.kill()
+        process.wait()
+    assert sender.committed() < 2_000
+    with running(config) as ingest:
+        wanted = {f"a{n}" for n in range(2_000)}
+        eventually("the rest is routed", lambda: wanted <= set(ingest.feedback()))
+
+
+def test_an_ingest_without_a_broker_says_what_it_waits_for_and_ends_with_the_cure(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from streaming.ingest import run_ingest
+
+    config = Config(
+        run_dir=tmp_path,
+        kafka=KafkaConfig(bootstrap="127.0.0.1:1", startup_wait_s=0.3),
+        ingest=IngestConfig(metrics_port=0),
+    )
+    assert run_ingest(config) == 1
+    assert "waiting for Kafka on 127.0.0.1:1" in caplog.text and "driftline broker start" in caplog.text
