@@ -17,7 +17,6 @@ from model.checkpoint import KernelInfo, LoadedBackbone, load_backbone, unpack_k
 from model.kernel import Kernel
 from streaming import metrics
 from streaming.config import Config
-from streaming.feature_counts import count_default
 from streaming.health import Watch
 from streaming.kernel_follower import ActiveKernels
 from streaming.scorer.app import make_app
@@ -62,10 +61,28 @@ def make_kernels(config: Config, loaded: LoadedBackbone, layout: LiveLayout) -> 
     return ActiveKernels([group.name for group in config.groups], build)
 
 
-def make_scorer(config: Config, loaded: LoadedBackbone, kernels: ActiveKernels, layout: LiveLayout) -> Scorer:
-    """The scoring core on the real feature store."""
+class DefaultsCount:
+    """Counts what was served by defaults, once `begin` was called: the warm-up's made-up ids are none of it."""
+
+    def __init__(self) -> None:
+        self._on = False
+
+    def begin(self) -> None:
+        """Counts from now on."""
+        self._on = True
+
+    def __call__(self, view: str, reason: str, number: int = 1) -> None:
+        if self._on:
+            metrics.FEATURE_DEFAULTS.labels(view=view, reason=reason).inc(number)
+
+
+def make_scorer(
+    config: Config, loaded: LoadedBackbone, layout: LiveLayout, kernels: ActiveKernels, count: DefaultsCount
+) -> Scorer:
+    """The scoring core on the real feature store. Raises StoreUnavailableError."""
     space = config.domain_space()
-    store = FeatureStore(config.features, config.run_dir, count_default)
+    store = FeatureStore(config.features, config.run_dir, count)
+    store.apply()
     return Scorer(
         representer=Representer(loaded.backbone, loaded.encoder, store, layout, space),
         backbone=loaded.backbone,
@@ -75,7 +92,7 @@ def make_scorer(config: Config, loaded: LoadedBackbone, kernels: ActiveKernels, 
         groups=tuple(group.name for group in config.groups),
         live_arm=config.scorer.live_arm,
         max_candidates=config.scorer.max_candidates,
-        on_undeclared=metrics.FEATURE_DEFAULTS.labels(view="domain", reason="undeclared").inc,
+        on_undeclared=lambda: count("domain", "undeclared"),
     )
 
 
@@ -86,9 +103,10 @@ def run_scorer(config: Config) -> int:
     loaded = load_backbone(config.backbone_dir)
     layout = LiveLayout.of(config.live, loaded.backbone.content_width)
     kernels = make_kernels(config, loaded, layout)
-    scorer = make_scorer(config, loaded, kernels, layout)
+    count = DefaultsCount()
+    scorer = make_scorer(config, loaded, layout, kernels, count)
     watch = Watch(lambda: setattr(server, "should_exit", True))
-    service = ScorerService(config, scorer, kernels, watch)
+    service = ScorerService(config, scorer, kernels, watch, on_ready=count.begin)
     server = uvicorn.Server(
         uvicorn.Config(
             make_app(service),

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import asdict
 
+from features.store import StoreUnavailableError
 from streaming import metrics
 from streaming.clients import MAX_REQUEST_BYTES, aiokafka_options, wait_for_broker
 from streaming.config import Config
@@ -19,7 +20,14 @@ from streaming.scorer.core import Scored, Scorer
 from streaming.scorer.event_writer import EventWriter
 from streaming.scorer.impression_log import ImpressionLog
 from streaming.scorer.producer import KeptProducer
-from streaming.scorer.schema import CurrentKernel, KernelRefusal, Kernels, KernelSwap, ScoreRequest
+from streaming.scorer.schema import (
+    CurrentKernel,
+    KernelRefusal,
+    Kernels,
+    KernelSwap,
+    RequestRefused,
+    ScoreRequest,
+)
 from streaming.topics import ensure_topics
 
 _FLUSH_S = 10.0
@@ -31,7 +39,16 @@ log = logging.getLogger(__name__)
 class ScorerService:
     """Implements `Backend`. Becomes ready in this order: broker, topics, newest kernels, warm-up."""
 
-    def __init__(self, config: Config, scorer: Scorer, kernels: ActiveKernels, watch: Watch) -> None:
+    def __init__(
+        self,
+        config: Config,
+        scorer: Scorer,
+        kernels: ActiveKernels,
+        watch: Watch,
+        *,
+        on_ready: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._on_ready = on_ready
         self._config = config
         self._scorer = scorer
         self._kernels = kernels
@@ -75,6 +92,7 @@ class ScorerService:
         await self._follower.reached.wait()
         self._missing = {"warm-up": "the warm-up goes on"}
         await self._warm_up()
+        self._on_ready()
         self._missing = {}
         log.info("ready: kernels in use %s", self._kernels.versions())
 
@@ -97,7 +115,10 @@ class ScorerService:
 
     def score(self, request: ScoreRequest, time: float) -> Scored:
         """Scores and logs the impression. Raises RequestRefused."""
-        scored = self._scorer.score(request, time)
+        try:
+            scored = self._scorer.score(request, time)
+        except StoreUnavailableError as error:
+            raise RequestRefused("feature_store", str(error), status=503) from error
         self._impressions.write(scored.response.group, scored.impression)
         return scored
 

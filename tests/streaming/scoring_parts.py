@@ -18,6 +18,8 @@ from model.kernel import Kernel
 from streaming.kernel_follower import ActiveKernels, KernelRecord
 from streaming.scorer.core import Scorer
 
+torch.set_num_threads(1)  # as the scorer itself: on a busy machine more threads wait for each other
+
 LIVE_WIDTH = 5
 KERNEL_CONFIG = KernelConfig(latent=4, hidden=8, domain_width=2)
 SPACE = DomainSpace({"scene": ("home",), "region": (), "period": ("day", "night")})

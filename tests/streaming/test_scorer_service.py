@@ -1,0 +1,321 @@
+"""The running scorer on the real broker: readiness, kernels changing under load, impressions, events, a lost broker."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import torch
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from prometheus_client import REGISTRY
+
+from model.backbone import FoundationBackbone
+from model.domain import Domain
+from model.kernel import adapt
+from streaming.broker import LocalBroker
+from streaming.clients import aiokafka_options
+from streaming.config import Config, GroupConfig, KafkaConfig
+from streaming.events import ServedImpression, decode_event, decode_traffic
+from streaming.health import Watch
+from streaming.kernel_log import kernel_key
+from streaming.scorer.app import make_app
+from streaming.scorer.service import ScorerService
+from streaming.topics import ensure_topics
+from tests.streaming.scoring_parts import (
+    SPACE,
+    MadeUpFeatures,
+    make_backbone,
+    make_kernel,
+    make_kernels,
+    make_scorer,
+    packed,
+)
+
+ITEMS = [f"item-{i}" for i in range(10)]
+ASK = {"user_id": "user-1", "candidates": ITEMS, "domain": {"scene": "home", "period": "day"}}
+CLICK = {"event": "feedback", "request_id": "main.1", "item_id": "a", "time": 1.0}
+HOME = Domain("home", "unknown", "day")
+
+
+@pytest.fixture(scope="module")
+def backbone() -> FoundationBackbone:
+    return make_backbone()
+
+
+@pytest.fixture
+def config(stream_config: Config) -> Config:
+    return stream_config.model_copy(update={"groups": (GroupConfig(name="main"),)})
+
+
+def _with(config: Config, section: str, **changes: Any) -> Config:
+    return config.model_copy(update={section: getattr(config, section).model_copy(update=changes)})
+
+
+class Running:
+    """A scorer that has been started, and a client of it."""
+
+    def __init__(self, service: ScorerService, client: httpx.AsyncClient, watch: Watch, died: asyncio.Event) -> None:
+        self.service, self.client, self.watch, self.died = service, client, watch, died
+
+    async def ready(self) -> None:
+        await self.until(lambda: not self.service.missing())
+
+    async def version(self, version: int) -> None:
+        await self.until(lambda: self.service.kernels().current[0].version == version)
+
+    async def until(self, true: Callable[[], bool]) -> None:
+        while not true():
+            assert not self.watch.failures
+            await asyncio.sleep(0.01)
+
+    async def score(self, **changes: Any) -> dict[str, Any]:
+        answer = await self.client.post("/v1/score", json={**ASK, **changes})
+        assert answer.status_code == 200, answer.text
+        body: dict[str, Any] = answer.json()
+        return body
+
+
+@asynccontextmanager
+async def running(config: Config, backbone: FoundationBackbone) -> AsyncIterator[Running]:
+    died = asyncio.Event()
+    watch = Watch(died.set)
+    kernels = make_kernels(backbone)
+    kernels.clock = time.time
+    scorer = make_scorer(backbone, kernels, live_arm=config.scorer.live_arm)
+    service = ScorerService(config, scorer, kernels, watch)
+    transport = httpx.ASGITransport(make_app(service))
+    async with httpx.AsyncClient(transport=transport, base_url="http://scorer") as client:
+        await service.start()
+        try:
+            yield Running(service, client, watch, died)
+        finally:
+            await service.stop()
+
+
+@asynccontextmanager
+async def writer(config: Config, **options: Any) -> AsyncIterator[AIOKafkaProducer]:
+    producer = AIOKafkaProducer(**aiokafka_options(config.kafka), acks="all", **options)
+    await producer.start()
+    try:
+        yield producer
+    finally:
+        await producer.stop()
+
+
+async def publish(config: Config, *values: bytes) -> None:
+    async with writer(config) as producer:
+        for value in values:
+            await producer.send_and_wait(config.topics.kernels, value, key=kernel_key("main"), partition=0)
+
+
+async def read(config: Config, topic: str, count: int, partitions: int = 1) -> list[bytes]:
+    """The first `count` values of a topic with `partitions`, waiting for them."""
+    consumer = AIOKafkaConsumer(**aiokafka_options(config.kafka), auto_offset_reset="earliest")
+    await consumer.start()
+    try:
+        consumer.assign([TopicPartition(topic, partition) for partition in range(partitions)])
+        values: list[bytes] = []
+        while len(values) < count:
+            values.extend([(await consumer.getone()).value])
+        return values
+    finally:
+        await consumer.stop()
+
+
+def live_scores(backbone: FoundationBackbone, items: list[str], version: int) -> list[float]:
+    rows = MadeUpFeatures(backbone).represent("user-1", items, HOME, 0.0)
+    if version == 0:
+        return list(rows.frozen_logit.sigmoid().tolist())
+    domain = torch.tensor(SPACE.encode(HOME)).expand(len(items), -1)
+    return list(adapt(make_kernel(version), backbone, rows.x, rows.live, domain).sigmoid().tolist())
+
+
+async def test_it_is_ready_only_with_the_newest_kernel(config: Config, backbone: FoundationBackbone) -> None:
+    ensure_topics(config)
+    await publish(config, *(packed(backbone, version) for version in (1, 2, 3)))
+    async with running(config, backbone) as scorer:
+        first = await scorer.client.get("/readyz")
+        assert (first.status_code, list(first.json()["missing"])) == (503, ["broker"])
+        assert (await scorer.client.post("/v1/score", json=ASK)).status_code == 503
+        await scorer.ready()
+        assert (await scorer.score())["kernel_version"] == 3
+        kernels = (await scorer.client.get("/v1/kernels")).json()
+    assert [swap["version"] for swap in kernels["swaps"]] == [3]
+    assert kernels["swaps"][0]["at_start"]
+
+
+async def test_a_new_kernel_serves_seconds_later_and_its_freshness_is_told(
+    config: Config, backbone: FoundationBackbone
+) -> None:
+    async with running(config, backbone) as scorer:
+        await scorer.ready()
+        assert (await scorer.score())["kernel_version"] == 0
+        learned_at = time.time()
+        await publish(config, packed(backbone, 1, time=learned_at))
+        await scorer.version(1)
+        kernels = (await scorer.client.get("/v1/kernels")).json()
+    swap = kernels["swaps"][0]
+    assert not swap["at_start"]
+    assert swap["freshness_s"] == pytest.approx(swap["taken_at"] - learned_at)
+
+
+async def test_a_kernel_of_an_aborted_transaction_is_never_served(config: Config, backbone: FoundationBackbone) -> None:
+    async with running(config, backbone) as scorer:
+        await scorer.ready()
+        async with writer(config, transactional_id=f"{config.topics.kernels}-owner") as producer:
+            await producer.begin_transaction()
+            await producer.send_and_wait(
+                config.topics.kernels, packed(backbone, 8), key=kernel_key("main"), partition=0
+            )
+            await producer.abort_transaction()
+            async with producer.transaction():
+                await producer.send(config.topics.kernels, packed(backbone, 9), key=kernel_key("main"), partition=0)
+        await scorer.version(9)
+        swaps = scorer.service.kernels().swaps
+    assert [swap.version for swap in swaps] == [9]
+
+
+async def test_kernels_that_change_under_load_never_mix_in_one_answer(
+    config: Config, backbone: FoundationBackbone
+) -> None:
+    async with running(config, backbone) as scorer:
+        await scorer.ready()
+        answers: list[dict[str, Any]] = []
+        published = asyncio.Event()
+
+        async def ask() -> None:
+            while not published.is_set():
+                answers.append(await scorer.score())
+                await asyncio.sleep(0.005)
+
+        askers = [asyncio.create_task(ask()) for _ in range(2)]
+        async with writer(config) as producer:
+            for version in range(1, 6):
+                value = packed(backbone, version)
+                await producer.send_and_wait(config.topics.kernels, value, key=kernel_key("main"), partition=0)
+                await scorer.version(version)
+        published.set()
+        await asyncio.gather(*askers)
+    seen = Counter(answer["kernel_version"] for answer in answers)
+    assert len(seen) > 2
+    for answer in answers[:: 1 + len(answers) // 200]:
+        items = [score["item_id"] for score in answer["scores"]]
+        served = [score["score"] for score in answer["scores"]]
+        np.testing.assert_allclose(served, live_scores(backbone, items, answer["kernel_version"]), rtol=1e-4)
+
+
+async def test_a_refused_kernel_leaves_the_old_one_serving(config: Config, backbone: FoundationBackbone) -> None:
+    async with running(config, backbone) as scorer:
+        await scorer.ready()
+        await publish(config, packed(backbone, 1), b"torn to pieces", packed(make_backbone(5), 2))
+        await scorer.until(lambda: bool(scorer.service.kernels().refusals))
+        await publish(config, packed(backbone, 3)[:-9])
+        await scorer.until(lambda: "garbage" in {refusal.reason for refusal in scorer.service.kernels().refusals})
+        await publish(config, packed(backbone, 4))
+        await scorer.version(4)
+
+
+async def test_switched_off_the_newest_kernel_changes_nothing(config: Config, backbone: FoundationBackbone) -> None:
+    ensure_topics(config)
+    await publish(config, packed(backbone, 1))
+    async with running(_with(config, "scorer", live_arm=False), backbone) as scorer:
+        await scorer.ready()
+        answer = await scorer.score()
+    assert answer["kernel_version"] == 0
+    served = {score["item_id"]: score["score"] for score in answer["scores"]}
+    assert [served[item] for item in ITEMS] == live_scores(backbone, ITEMS, 0)
+
+
+async def test_what_was_served_is_in_the_log(config: Config, backbone: FoundationBackbone) -> None:
+    ensure_topics(config)
+    await publish(config, packed(backbone, 2))
+    async with running(config, backbone) as scorer:
+        await scorer.ready()
+        answers = [await scorer.score(top_k=3) for _ in range(5)]
+    logged = [decode_traffic(value) for value in await read(config, config.topics.traffic, 5)]
+    for answer, impression in zip(answers, logged, strict=True):
+        assert isinstance(impression, ServedImpression)
+        assert impression.request_id == answer["request_id"]
+        assert impression.items == [score["item_id"] for score in answer["scores"]]
+        assert (impression.kernel_version, impression.fingerprint) == (2, backbone.fingerprint)
+        served = torch.tensor(impression.array("live_logit")).sigmoid().tolist()
+        assert served == [score["score"] for score in answer["scores"]]
+
+
+async def test_events_are_written_to_the_outside_topic(config: Config, backbone: FoundationBackbone) -> None:
+    async with running(config, backbone) as scorer:
+        await scorer.ready()
+        answer = await scorer.client.post("/v1/events", json=[CLICK, {"event": "user", "user_id": "u", "time": 2.0}])
+        assert (answer.status_code, answer.json()) == (202, {"accepted": 2})
+        wide = {"event": "item", "item_id": "i", "time": 1.0, "text": "x" * 1_100_000}
+        refused = await scorer.client.post("/v1/events", json=[CLICK, wide])
+        assert (refused.status_code, refused.json()["error"]) == (422, "event_too_large")
+        assert "event 1 " in refused.json()["detail"]
+    topics = config.topics
+    values = await read(config, topics.interactions, 2, topics.interactions_partitions)
+    written = {type(decode_event(value)).__name__ for value in values}
+    assert written == {"FeedbackEvent", "UserEvent"}
+
+
+async def test_impressions_beyond_the_buffer_are_lost_and_counted(config: Config, backbone: FoundationBackbone) -> None:
+    def lost() -> float:
+        return REGISTRY.get_sample_value("driftline_impressions_lost_total", {"reason": "buffer_full"}) or 0.0
+
+    async with running(_with(config, "scorer", impression_buffer_bytes=10), backbone) as scorer:
+        await scorer.ready()
+        before = lost()
+        await scorer.score()
+        assert lost() == before + 1
+
+
+async def test_without_a_broker_it_waits_says_so_and_ends_with_an_error(
+    tmp_path: Path, backbone: FoundationBackbone
+) -> None:
+    config = Config(run_dir=tmp_path, kafka=KafkaConfig(bootstrap="127.0.0.1:9", startup_wait_s=0.5))
+    async with running(config, backbone) as scorer:
+        ready = await scorer.client.get("/readyz")
+        assert "127.0.0.1:9" in ready.json()["missing"]["broker"]
+        await scorer.died.wait()
+        assert "driftline broker start" in scorer.watch.failures["scorer-start"]
+        assert (await scorer.client.get("/healthz")).status_code == 503
+    assert scorer.watch.exit_code == 1
+
+
+@pytest.mark.slow
+async def test_a_broker_that_goes_away_and_comes_back_costs_nothing(
+    tmp_path: Path, cache_dir: Path, config: Config, backbone: FoundationBackbone
+) -> None:
+    """Scores go on, events are refused for the while, then impressions arrive whole and kernels are followed again."""
+    broker = LocalBroker(tmp_path / "kafka", cache_dir, tied=True)
+    await asyncio.to_thread(broker.start)
+    try:
+        own = config.model_copy(update={"kafka": KafkaConfig(bootstrap=broker.address)})
+        async with running(_with(own, "scorer", events_timeout_s=1.0), backbone) as scorer:
+            await scorer.ready()
+            asked = [(await scorer.score())["request_id"] for _ in range(3)]
+            await asyncio.to_thread(broker.stop)
+            for _ in range(20):
+                asked.append((await scorer.score())["request_id"])
+                await asyncio.sleep(0.05)
+            away = await scorer.client.post("/v1/events", json=CLICK)
+            assert (away.status_code, away.json()["error"]) == (503, "broker_away")
+            await asyncio.to_thread(broker.start)
+            await publish(own, packed(backbone, 1))
+            await scorer.version(1)
+            back = await scorer.client.post("/v1/events", json=CLICK)
+            assert back.status_code == 202
+            asked.append((await scorer.score())["request_id"])
+            assert not scorer.watch.failures
+        logged = [decode_traffic(value) for value in await read(own, own.topics.traffic, len(asked))]
+    finally:
+        if broker.running():
+            await asyncio.to_thread(broker.stop)
+    assert [impression.request_id for impression in logged if isinstance(impression, ServedImpression)] == asked
