@@ -11,7 +11,7 @@ from streaming.config import Config
 from streaming.demo import local
 from streaming.demo.drain import Learned
 from streaming.replay.player import Played
-from streaming.report.figures import KernelSwap, Run
+from streaming.report.figures import KernelSwap, Run, Usage
 from streaming.report.log import count_dead_letters, read_kernels, read_traffic
 from streaming.report.stream import ScoredStream, scored_stream
 from streaming.scorer.schema import Kernels
@@ -32,9 +32,15 @@ def kernel_swaps(address: str) -> list[KernelSwap]:
     ]
 
 
-def memory(pids: Mapping[str, int]) -> dict[str, int]:
-    """Resident memory of each process, bytes. Raises psutil.NoSuchProcess."""
-    return {name: int(psutil.Process(pid).memory_info().rss) for name, pid in pids.items()}
+def used(pids: Mapping[str, int]) -> dict[str, Usage]:
+    """What each process has used so far. Raises psutil.NoSuchProcess."""
+    found = {}
+    for name, pid in pids.items():
+        process = psutil.Process(pid)
+        with process.oneshot():
+            cpu = process.cpu_times()
+            found[name] = Usage(int(process.memory_info().rss), cpu.user + cpu.system)
+    return found
 
 
 def collect(
@@ -43,7 +49,7 @@ def collect(
     learned: Learned,
     *,
     swaps: list[KernelSwap],
-    memory_bytes: Mapping[str, int],
+    usage: Mapping[str, Usage],
     fingerprint: str,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[ScoredStream, Run]:
@@ -65,7 +71,7 @@ def collect(
         join_dropped=learned.dropped,
         requests_failed=played.failed.total(),
         impressions_missing=len(played.answered - stream.request_ids),
-        memory_bytes=memory_bytes,
+        usage=usage,
         backbone_unchanged=seen == {fingerprint},
     )
     return stream, run

@@ -19,7 +19,7 @@ from streaming.broker.local import LocalBroker
 from streaming.clients import quiet_client_logs, wait_for_broker
 from streaming.config import Config
 from streaming.demo.children import Children, Guard, Part
-from streaming.demo.collect import backbone_fingerprint, collect, kernel_swaps, memory
+from streaming.demo.collect import backbone_fingerprint, collect, kernel_swaps, used
 from streaming.demo.drain import Learned, wait_until_learned
 from streaming.demo.folder import make_anew
 from streaming.demo.settings import child_environment, demo_config, free_ports, write_config
@@ -215,7 +215,7 @@ class Demo:
                 played,
                 learned,
                 swaps=kernel_swaps(scorer_address(self.config)),
-                memory_bytes=memory(self._children.pids()),
+                usage=used(self._children.pids()),
                 fingerprint=fingerprint,
                 progress=reporter(progress, task),
             )

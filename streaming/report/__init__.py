@@ -1,6 +1,6 @@
 """What a run did: from the log itself to figures, a table, a file for programs and a plot."""
 
-from streaming.report.figures import Arm, KernelSwap, Report, Run, build_report
+from streaming.report.figures import Arm, KernelSwap, Report, Run, Usage, build_report
 from streaming.report.log import LogUnreadableError, PublishedKernels, count_dead_letters, read_kernels, read_traffic
 from streaming.report.plot import draw_plot
 from streaming.report.stream import ScoredStream, scored_stream
@@ -14,6 +14,7 @@ __all__ = [
     "Report",
     "Run",
     "ScoredStream",
+    "Usage",
     "build_report",
     "count_dead_letters",
     "draw_plot",

@@ -31,6 +31,16 @@ class KernelSwap:
         return self.taken_at - self.newest_event_time
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a process has used."""
+
+    memory_bytes: int
+    """Resident."""
+    cpu_s: float
+    """Processor time since its start, user and system."""
+
+
 @dataclass(frozen=True)
 class Arm:
     """Quality of one arm over the whole stream, scored before learning."""
@@ -81,8 +91,8 @@ class Run:
     requests_failed: int = 0
     impressions_missing: int = 0
     """Answered requests that do not stand in the log."""
-    memory_bytes: Mapping[str, int] = field(default_factory=dict)
-    """Resident memory of each process when the stream ended."""
+    usage: Mapping[str, Usage] = field(default_factory=dict)
+    """What each process had used when the stream ended."""
     backbone_unchanged: bool = True
     seconds_total: float = math.nan
 
@@ -126,7 +136,8 @@ class Report:
             "kernels_taken": len(run.swaps),
             "dead_letters": sum(run.dead_letters.values()),
             "dead_letter_reasons": dict(run.dead_letters),
-            "memory_mb": {name: round(size / 1e6) for name, size in run.memory_bytes.items()},
+            "memory_mb": {name: round(used.memory_bytes / 1e6) for name, used in run.usage.items()},
+            "cpu_s": {name: round(used.cpu_s, 1) for name, used in run.usage.items()},
             "join_dropped": dict(run.join_dropped),
             "backbone_unchanged": run.backbone_unchanged,
             "seconds_total": run.seconds_total,

@@ -68,8 +68,9 @@ def _run(report: Report) -> Table:
     table.add_row("impressions missing in the log", _alarm(run.impressions_missing))
     for what, counts in (("records the join could not use", run.join_dropped), ("dead letters", run.dead_letters)):
         table.add_row(what, _alarm(sum(counts.values()), _reasons(counts)))
-    if run.memory_bytes:
-        table.add_row("memory (" + ", ".join(run.memory_bytes) + ")", f"{sum(run.memory_bytes.values()) / 1e9:.2f} GB")
+    if run.usage:
+        memory = sum(used.memory_bytes for used in run.usage.values())
+        table.add_row(f"memory ({', '.join(run.usage)})", f"{memory / 1e9:.2f} GB")
     table.add_row("backbone parameters", _backbone(unchanged=run.backbone_unchanged))
     table.add_row("seconds in all", _number(run.seconds_total, digits=1))
     return table
