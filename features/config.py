@@ -70,7 +70,10 @@ class LiveConfig(Section):
         gt=0,
         description="Prior precision of the per-user ridge regression, in units of the noise's precision.",
     )
-    per_domain_items: bool = Field(default=True, description="Whether an item is also followed within each domain.")
+    per_domain_items: bool = Field(
+        default=False,
+        description="Whether an item is also followed within each domain: as many more rows to read again.",
+    )
     max_users: int = Field(
         default=200_000, ge=1, description="Users kept (about 1 kB each); the longest idle go first and are counted."
     )

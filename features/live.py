@@ -11,7 +11,6 @@ for rounding), and decayed again to the time of the request when they are read. 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -21,11 +20,11 @@ from features.config import LiveConfig
 from features.live_layout import (
     KEY_SEPARATOR,
     OVERALL,
+    Doubles,
     Floats,
     Kind,
     LiveLayout,
     LiveRow,
-    unit_content,
 )
 from features.live_read import assemble, compute
 from features.live_table import LiveTable
@@ -86,16 +85,23 @@ class LiveFeatures:
         filled = [outcome for outcome in outcomes if len(outcome.items)]
         if not filled:
             return
-        for outcome in filled:
-            self._check(outcome)
         sizes = [len(outcome.items) for outcome in filled]
-        time = np.repeat(np.array([outcome.time for outcome in filled], dtype=np.float64), sizes)
-        residual = np.concatenate([outcome.residual for outcome in filled])
-        unit = unit_content(np.concatenate([outcome.content for outcome in filled]))
-        for kind, keys in self._keys(filled, sizes).items():
-            self._tables[kind].add(keys, time, self.layout.contributions(kind, residual, unit))
-        signed = self.layout.contributions("domain", residual, unit)
-        self._tables["domain"].add([OVERALL] * len(residual), time, signed)
+        time, residual, content = self._stack(filled)
+        single = self.layout.contributions(residual, content)
+        # all examples of a request happen at one moment, to one user, in one domain: their sum is added at once
+        whole = np.add.reduceat(single, np.cumsum([0, *sizes[:-1]]), axis=0)
+        domains = [outcome.domain.key for outcome in filled]
+        self._add("user", [outcome.user_id for outcome in filled], time, whole)
+        both = np.concatenate([time, time]), np.concatenate([whole, whole])
+        self._add("domain", [*domains, *[OVERALL] * len(filled)], *both)
+        times = np.repeat(time, sizes)
+        self._add("item", [item for outcome in filled for item in outcome.items], times, single)
+        if self.layout.per_domain_items:
+            pairs = [item_domain_key(item, outcome.domain) for outcome in filled for item in outcome.items]
+            self._add("item_domain", pairs, times, single)
+
+    def _add(self, kind: Kind, keys: Sequence[str], time: Doubles, added: Doubles) -> None:
+        self._tables[kind].add(keys, time, added[:, : self.layout.width_of(kind)])
 
     def features(self, time: float, user_id: str, domain: Domain, items: Sequence[str], content: Floats) -> Floats:
         """T of one request, `(n, k)`: bit for bit what `assemble` gives on the same rows out of the feature store."""
@@ -132,24 +138,26 @@ class LiveFeatures:
                 )
             table.put(row)
 
-    def _check(self, outcome: RequestOutcome) -> None:
-        n = len(outcome.items)
-        shapes = {"content": (outcome.content, (n, self.layout.content_width)), "residual": (outcome.residual, (n,))}
-        for name, (array, shape) in shapes.items():
-            if array.shape != shape:
-                raise ValueError(f"outcome of user {outcome.user_id!r}: {name} has shape {array.shape}, not {shape}")
-            if not np.isfinite(array).all():
-                raise ValueError(f"outcome of user {outcome.user_id!r}: {name} holds a value that is not finite")
-        if not math.isfinite(outcome.time):
-            raise ValueError(f"outcome of user {outcome.user_id!r}: time is {outcome.time}")
+    def _stack(self, outcomes: Sequence[RequestOutcome]) -> tuple[Doubles, Floats, Floats]:
+        """Times `(r,)` of the requests, residuals `(n,)` and content `(n, c)` of all their items, checked."""
+        for outcome in outcomes:
+            n, width = len(outcome.items), self.layout.content_width
+            for name, array, shape in (("residual", outcome.residual, (n,)), ("content", outcome.content, (n, width))):
+                if array.shape != shape:
+                    raise ValueError(
+                        f"outcome of user {outcome.user_id!r}: {name} has shape {array.shape}, not {shape}"
+                    )
+        time = np.array([outcome.time for outcome in outcomes], dtype=np.float64)
+        residual = np.concatenate([outcome.residual for outcome in outcomes])
+        content = np.concatenate([outcome.content for outcome in outcomes])
+        if not (np.isfinite(time).all() and np.isfinite(residual).all() and np.isfinite(content).all()):
+            raise ValueError(_not_finite(outcomes))
+        return time, residual, content
 
-    def _keys(self, outcomes: Sequence[RequestOutcome], sizes: Sequence[int]) -> dict[Kind, list[str]]:
-        """The key that each example counts for, by kind."""
-        keys: dict[Kind, list[str]] = {
-            "user": [o.user_id for o, size in zip(outcomes, sizes, strict=True) for _ in range(size)],
-            "item": [item for o in outcomes for item in o.items],
-            "domain": [o.domain.key for o, size in zip(outcomes, sizes, strict=True) for _ in range(size)],
-        }
-        if "item_domain" in self._tables:
-            keys["item_domain"] = [item_domain_key(item, o.domain) for o in outcomes for item in o.items]
-        return keys
+
+def _not_finite(outcomes: Sequence[RequestOutcome]) -> str:
+    for outcome in outcomes:
+        for name in ("time", "residual", "content"):
+            if not np.isfinite(getattr(outcome, name)).all():
+                return f"outcome of user {outcome.user_id!r}: {name} holds a value that is not finite"
+    return "no outcome holds a value that is not finite"

@@ -23,6 +23,8 @@ KEY_SEPARATOR = "\x1f"
 SHORT, LONG = 0, 1
 HALF_LIVES = ("short", "long")
 _COUNTERS = 4  # examples and residuals, each at both half-lives
+_INTERCEPT = 0.5
+"""Constant that stands beside a content vector of length 1: lets the ridge split a user's mean from a user's taste."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,22 +76,35 @@ class LiveLayout:
         )
 
     @property
+    def design_width(self) -> int:
+        """Width of `design_matrix`: the content vector and the intercept."""
+        return self.content_width + 1
+
+    @property
     def kinds(self) -> tuple[Kind, ...]:
         """The kinds of rows that are kept."""
         return KINDS if self.per_domain_items else KINDS[:3]
 
     def width_of(self, kind: Kind) -> int:
         """Length of a row's values."""
-        return int(self.decay_columns(kind).size)
+        return int(self._decays[kind].size)
 
     def decay_columns(self, kind: Kind) -> NDArray[np.intp]:
         """For each column of a row, whether it decays at the short (0) or the long (1) half-life."""
-        columns = [SHORT, LONG, SHORT, LONG]
-        if kind in ("user", "domain"):
-            columns += [SHORT] * self.content_width + [LONG] * self.content_width
-        if kind == "user":
-            columns += [LONG] * self._triangle[0].size
-        return np.array(columns, dtype=np.intp)
+        return self._decays[kind]
+
+    @cached_property
+    def _decays(self) -> dict[Kind, NDArray[np.intp]]:
+        counters = [SHORT, LONG, SHORT, LONG]
+        pulls = [SHORT] * self.design_width + [LONG] * self.design_width
+        moment = [LONG] * self._triangle[0].size
+        columns: dict[Kind, list[int]] = {
+            "user": counters + pulls + moment,
+            "item": counters,
+            "domain": counters + pulls,
+            "item_domain": counters,
+        }
+        return {kind: np.array(decays, dtype=np.intp) for kind, decays in columns.items()}
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -101,41 +116,38 @@ class LiveLayout:
         ]
         return (*(f"{name}_{half}" for name in per_half_life for half in HALF_LIVES), "ridge_mean", "ridge_deviation")
 
-    @property
+    @cached_property
     def width(self) -> int:
         """Number k of live features."""
         return len(self.names)
 
-    def contributions(self, kind: Kind, residual: Floats, unit: Floats) -> Doubles:
-        """What each example adds to its row at the moment it happens, float64 `(n, width_of(kind))`.
+    def contributions(self, residual: Floats, content: Floats) -> Doubles:
+        """What each example adds to its user's row at the moment it happens, float64 `(n, width_of("user"))`.
 
-        `residual` is `(n,)`; `unit` is the output of `unit_content`, `(n, c)`.
+        The other kinds' rows are beginnings of it, `[:, :width_of(kind)]`. `residual` is `(n,)`, `content` `(n, c)`.
         """
-        n = residual.shape[0]
-        error = residual.astype(np.float64)[:, None]
-        parts: list[Doubles] = [np.ones((n, 2)), error, error]
-        if kind in ("user", "domain"):
-            pull = error * unit
-            parts += [pull, pull]
-        if kind == "user":
-            rows, columns = self._triangle
-            double = unit.astype(np.float64)
-            parts.append(double[:, rows] * double[:, columns])
-        return np.concatenate(parts, axis=1)
+        design = design_matrix(content)
+        first, second = self._triangle
+        added = np.empty((residual.shape[0], self.width_of("user")))
+        added[:, : len(HALF_LIVES)] = 1.0
+        added[:, len(HALF_LIVES) : _COUNTERS] = residual[:, None]
+        added[:, _COUNTERS : -first.size] = np.tile(residual[:, None] * design, 2)
+        np.multiply(design[:, first], design[:, second], out=added[:, -first.size :])
+        return added
 
     def read_counters(self, values: Doubles) -> tuple[Doubles, Doubles]:
         """Examples and residual sums of decayed rows, each `(m, 2)` by half-life."""
         return values[:, :2], values[:, 2:_COUNTERS]
 
     def read_pulls(self, values: Doubles) -> Doubles:
-        """Residual-weighted content sums of decayed rows of users or domains, `(m, 2, c)` by half-life."""
-        end = _COUNTERS + 2 * self.content_width
-        return values[:, _COUNTERS:end].reshape(-1, 2, self.content_width)
+        """Residual-weighted content sums of decayed rows of users or domains, `(m, 2, c + 1)` by half-life."""
+        end = _COUNTERS + 2 * self.design_width
+        return values[:, _COUNTERS:end].reshape(-1, 2, self.design_width)
 
     def read_moment(self, values: Doubles) -> Doubles:
-        """Second moment of the content of one decayed user row `(width,)` at the long half-life, `(c, c)`."""
-        packed = values[_COUNTERS + 2 * self.content_width :]
-        moment = np.zeros((self.content_width, self.content_width))
+        """Second moment of the content of one decayed user row `(width,)` at the long half-life, `(c + 1, c + 1)`."""
+        packed = values[_COUNTERS + 2 * self.design_width :]
+        moment = np.zeros((self.design_width, self.design_width))
         rows, columns = self._triangle
         moment[rows, columns] = packed
         moment[columns, rows] = packed
@@ -143,11 +155,17 @@ class LiveLayout:
 
     @cached_property
     def _triangle(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        return cast("tuple[NDArray[np.intp], NDArray[np.intp]]", np.triu_indices(self.content_width))
+        return cast("tuple[NDArray[np.intp], NDArray[np.intp]]", np.triu_indices(self.design_width))
 
 
-def unit_content(content: Floats) -> Floats:
-    """Content vectors `(n, c)` at length 1: the features must not hang on the backbone's scale. Zeros stay zeros."""
-    double = content.astype(np.float64)
-    norm = np.sqrt((double * double).sum(axis=1, keepdims=True))
-    return np.divide(double, norm, out=np.zeros_like(double), where=norm > 0).astype(np.float32)
+def design_matrix(content: Floats) -> Doubles:
+    """Content vectors `(n, c)` at length 1 with the intercept beside them, float64 `(n, c + 1)`.
+
+    The features must not hang on the backbone's scale. A vector of zeros stays zeros: only the intercept is left.
+    """
+    design = np.empty((content.shape[0], content.shape[1] + 1))
+    design[:, :-1] = content
+    norm = np.sqrt((design[:, :-1] ** 2).sum(axis=1, keepdims=True))
+    design[:, :-1] /= np.where(norm > 0, norm, 1.0)
+    design[:, -1] = _INTERCEPT
+    return design

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from features.live_layout import Doubles, Floats, Kind, LiveLayout, LiveRow, Rows, unit_content
+from features.live_layout import Doubles, Floats, Kind, LiveLayout, LiveRow, Rows, design_matrix
+
+_SPREAD = 4.0
+"""Residuals are small numbers; times this their means spread like the representation, and are learned as fast."""
 
 
 def assemble(
@@ -50,24 +53,26 @@ def compute(
     item_domain: Rows | None,
 ) -> Floats:
     """`assemble` on rows that already lie side by side: `user`, `domain` and `overall` hold one row, the others `n`."""
-    n = content.shape[0]
-    unit = unit_content(content).astype(np.float64)
-    decayed = {
-        "item": _decayed(layout, "item", item, time),
-        "user": _decayed(layout, "user", user, time),
-        "domain": _decayed(layout, "domain", domain, time),
-        "overall": _decayed(layout, "domain", overall, time),
-    }
+    design = design_matrix(content)
+    decayed = [
+        _decayed(layout, "item", item, time),
+        _decayed(layout, "user", user, time),
+        _decayed(layout, "domain", domain, time),
+        _decayed(layout, "domain", overall, time),
+    ]
     if item_domain is not None:
-        decayed["item_domain"] = _decayed(layout, "item_domain", item_domain, time)
-    columns: list[Doubles] = []
-    for values in decayed.values():
+        decayed.append(_decayed(layout, "item_domain", item_domain, time))
+    live = np.empty((content.shape[0], layout.width))
+    for part, values in enumerate(decayed):
         examples, residuals = layout.read_counters(values)
         shrunk = examples + layout.prior_examples
-        columns += [np.broadcast_to(residuals / shrunk, (n, 2)), np.broadcast_to(examples / shrunk, (n, 2))]
-    columns += [_match(layout, decayed[part], unit) for part in ("user", "domain", "overall")]
-    columns.append(_ridge(layout, decayed["user"], unit))
-    return np.concatenate(columns, axis=1).astype(np.float32)
+        live[:, 4 * part : 4 * part + 2] = residuals * (_SPREAD / shrunk)
+        live[:, 4 * part + 2 : 4 * part + 4] = examples / shrunk
+    first = 4 * len(decayed)
+    for part, values in enumerate(decayed[1:4]):
+        live[:, first + 2 * part : first + 2 * part + 2] = _match(layout, values, design)
+    live[:, -2:] = _ridge(layout, decayed[1], design)
+    return live.astype(np.float32)
 
 
 def _decayed(layout: LiveLayout, kind: Kind, rows: Rows, time: float) -> Doubles:
@@ -77,24 +82,24 @@ def _decayed(layout: LiveLayout, kind: Kind, rows: Rows, time: float) -> Doubles
     return rows.values * factor[:, layout.decay_columns(kind)]
 
 
-def _match(layout: LiveLayout, values: Doubles, unit: Doubles) -> Doubles:
+def _match(layout: LiveLayout, values: Doubles, design: Doubles) -> Doubles:
     """Shrunk residual-weighted mean content, times each item's content: `(n, 2)` by half-life."""
     examples, _ = layout.read_counters(values)
-    pull = layout.read_pulls(values)[0] / (examples[0] + layout.prior_examples)[:, None]
-    return unit @ pull.T
+    pull = layout.read_pulls(values)[0, :, :-1] * (_SPREAD / (examples[0] + layout.prior_examples))[:, None]
+    return design[:, :-1] @ pull.T
 
 
-def _ridge(layout: LiveLayout, user: Doubles, unit: Doubles) -> Doubles:
+def _ridge(layout: LiveLayout, user: Doubles, design: Doubles) -> Doubles:
     """Predictive mean and deviation of the user's residual per item, `(n, 2)`, in units of the noise.
 
     Posterior of the weights: precision `S = prior I + sum x x'`, mean `S^-1 sum r x`; deviation `sqrt(x' S^-1 x)`.
     """
     precision = layout.read_moment(user[0])
-    precision.flat[:: layout.content_width + 1] += layout.ridge_prior
+    precision.flat[:: layout.design_width + 1] += layout.ridge_prior
     pull = layout.read_pulls(user)[0, 1]
-    solved = np.linalg.solve(precision, unit.T)
-    variance = (unit.T * solved).sum(axis=0)
-    return np.stack([pull @ solved, np.sqrt(np.maximum(variance, 0.0))], axis=1)
+    solved = np.linalg.solve(precision, design.T)
+    variance = (design.T * solved).sum(axis=0)
+    return np.stack([pull @ solved, np.sqrt(np.maximum(variance, 0.0))], axis=1) * _SPREAD
 
 
 def _stack(layout: LiveLayout, kind: Kind, rows: Sequence[LiveRow | None]) -> Rows:

@@ -42,11 +42,14 @@ class LiveTable:
         """Adds one contribution `(len(keys), width)` per example; a key may occur any number of times."""
         slots = self._slots_of(keys)
         order = np.argsort(slots, kind="stable")
-        touched, starts = np.unique(slots[order], return_index=True)
-        group_sizes = np.diff(starts, append=len(keys))
+        slots, time = slots[order], time[order]
+        first = np.ones(len(keys), dtype=np.bool_)  # of each key's examples
+        np.not_equal(slots[1:], slots[:-1], out=first[1:])
+        starts = np.flatnonzero(first)
+        touched = slots[starts]
         before = self._updated_at[touched]
-        newest = np.maximum(before, np.maximum.reduceat(time[order], starts))
-        fresh = self._decay(np.repeat(newest, group_sizes) - time[order])
+        newest = np.maximum(before, np.maximum.reduceat(time, starts))
+        fresh = self._decay(newest[np.cumsum(first) - 1] - time)
         sums = np.add.reduceat(contributions[order] * fresh, starts, axis=0)
         self._values[touched] = self._values[touched] * self._decay(newest - before) + sums
         self._updated_at[touched] = newest
@@ -97,12 +100,14 @@ class LiveTable:
 
     def _slots_of(self, keys: Sequence[str]) -> NDArray[np.intp]:
         slots = self._slots
-        new = [key for key in dict.fromkeys(keys) if key not in slots]
-        if new:
+        found = [slots.get(key, -1) for key in keys]
+        if -1 in found:
+            new = [key for key in dict.fromkeys(keys) if key not in slots]
             self._reserve(len(new))
             for key in new:
                 slots[key] = self._free.pop() if self._free else len(slots)
-        return np.fromiter((slots[key] for key in keys), dtype=np.intp, count=len(keys))
+            found = [slots[key] for key in keys]
+        return np.array(found, dtype=np.intp)
 
     def _reserve(self, more: int) -> None:
         """Room for `more` keys beyond those that are in use."""
