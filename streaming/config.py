@@ -102,7 +102,7 @@ class JoinConfig(Section):
         default=30.0, gt=0, description="How long after an impression feedback still decides its labels."
     )
     lateness_s: float = Field(
-        default=1.0, ge=0, description="How far the watermark stays behind the newest event time."
+        default=1.0, ge=0, description="How far the watermark stays behind the newest impression: covers scorers out of step."
     )
     max_open: int = Field(
         default=200_000,

@@ -74,7 +74,7 @@ class Join:
     def feed(self, offset: int, record: Traffic) -> list[ClosedRequest]:
         """Takes the record at `offset` and returns the requests that its time closes, in the order they closed."""
         before = self.watermark
-        closed = self._advance(record.time - self._config.lateness_s)
+        closed = self._advance(self._watermark_of(record))
         if isinstance(record, ServedImpression):
             self._impression(offset, record, before)
         elif isinstance(record, ServedFeedback):
@@ -82,6 +82,11 @@ class Join:
         else:
             assert isinstance(record, Tick)
         return closed
+
+    def _watermark_of(self, record: Traffic) -> float:
+        """Feedback trails its impression by up to a window: it proves less about what is still to come."""
+        trail = self._config.window_s if isinstance(record, ServedFeedback) else 0.0
+        return record.time - self._config.lateness_s - trail
 
     def _advance(self, watermark: float) -> list[ClosedRequest]:
         self.watermark = max(self.watermark, watermark)

@@ -19,6 +19,8 @@ LATENESS_S = 0.1
 HALF_LIVES_S = (4.0, 40.0)
 """Months are played in less than a minute: half-lives of minutes and hours shrink to seconds."""
 COMMIT_S = 0.25
+IDLE_TICK_S = 2.0
+"""Longer than a busy machine lets the scorer stand still in the middle of the stream."""
 _HOST = "127.0.0.1"
 
 
@@ -46,7 +48,7 @@ def demo_config(base: Config, *, run_dir: Path, bootstrap: str, own_topics: bool
         "domains": movielens.domain_values(),
         "live": {"half_lives_s": HALF_LIVES_S},
         "join": {"window_s": CLICK_WINDOW_S, "lateness_s": LATENESS_S},
-        "ingest": {"metrics_port": ingest_port, "group_id": prefix + base.ingest.group_id},
+        "ingest": {"metrics_port": ingest_port, "idle_tick_s": IDLE_TICK_S, "group_id": prefix + base.ingest.group_id},
         "processor": {
             "metrics_port": processor_port,
             "app_id": prefix + base.processor.app_id,

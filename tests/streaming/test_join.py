@@ -47,6 +47,12 @@ def test_nothing_closes_before_the_watermark_has_passed_the_window() -> None:
     assert len(join) == 1
 
 
+def test_feedback_does_not_make_an_impression_late_that_was_shown_before_it() -> None:
+    join, closed = play([impression("r", 8), click("r", "a", 17.9), impression("s", 6), click("s", "b", 7), Tick(30)])
+    assert not join.dropped
+    assert [labels(c) for c in closed] == [{"a": False, "b": True}, {"a": True, "b": False}]
+
+
 def test_feedback_before_its_impression_waits_for_it() -> None:
     _, closed = play([click("r", "a", 1), impression("r", 0), Tick(11)])
     assert labels(closed[0]) == {"a": True, "b": False}
@@ -58,7 +64,7 @@ def test_a_conversion_is_no_click() -> None:
     assert not closed[0].clicks.any()
 
 
-UNUSABLE: list[tuple[list[Traffic], str]] = [
+UNUSABLE: list[tuple[Sequence[Traffic], str]] = [
     ([impression("r", 0), impression("r", 0)], "duplicate"),
     ([impression("r", 0), click("r", "a", 1), click("r", "a", 2)], "duplicate"),
     ([impression("r", 0), Tick(20), impression("r", 0)], "late_impression"),
@@ -70,7 +76,7 @@ UNUSABLE: list[tuple[list[Traffic], str]] = [
 
 
 @pytest.mark.parametrize(("records", "reason"), UNUSABLE)
-def test_what_cannot_be_used_is_counted_by_reason(records: list[Traffic], reason: str) -> None:
+def test_what_cannot_be_used_is_counted_by_reason(records: Sequence[Traffic], reason: str) -> None:
     join, _ = play(records)
     assert join.dropped == {reason: 1}
 
