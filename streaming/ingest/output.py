@@ -9,7 +9,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from kafka import KafkaProducer
-from kafka.errors import KafkaError, KafkaTimeoutError
+from kafka.errors import (
+    AuthorizationError,
+    InvalidRecordError,
+    InvalidTopicError,
+    KafkaError,
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    PolicyViolationError,
+    RecordListTooLargeError,
+    SaslAuthenticationFailedError,
+    UnsupportedVersionError,
+)
 
 from streaming.clients import make_producer
 from streaming.config import KafkaConfig
@@ -18,6 +29,18 @@ log = logging.getLogger(__name__)
 
 _FLUSH_S = 1.0
 _SAY_EVERY_S = 3.0
+
+_HOPELESS = (
+    AuthorizationError,
+    InvalidRecordError,
+    InvalidTopicError,
+    MessageSizeTooLargeError,
+    PolicyViolationError,
+    RecordListTooLargeError,
+    SaslAuthenticationFailedError,
+    UnsupportedVersionError,
+)
+"""All else, sequence numbers out of step after a crash of the broker included, a new producer mends."""
 
 Headers = Sequence[tuple[str, bytes]]
 
@@ -61,7 +84,7 @@ class Writer:
             try:
                 return self._try(outputs)
             except KafkaError as error:
-                if not getattr(error, "retriable", False):
+                if isinstance(error, _HOPELESS):
                     raise OutputRefusedError(
                         f"Kafka refused a record for {sorted({output.topic for output in outputs})}"
                         f" ({type(error).__name__}: {error}); check the rights of the user and the topic's limits."

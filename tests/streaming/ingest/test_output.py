@@ -1,0 +1,96 @@
+"""Writing a batch: what is tried again, and what ends the process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from kafka.errors import KafkaError, KafkaTimeoutError, OutOfOrderSequenceNumberError, TopicAuthorizationFailedError
+
+from streaming.config import KafkaConfig
+from streaming.ingest import output
+from streaming.ingest.output import Output, OutputRefusedError, StoppedError, Writer
+
+
+class Producer:
+    """Fails as it is told, once per flush; a closed one is not used again."""
+
+    def __init__(self, failures: list[KafkaError | None]) -> None:
+        self.failures = failures
+        self.closed = False
+        self.sent = 0
+
+    def send(self, *_: Any) -> Producer:
+        assert not self.closed
+        self.sent += 1
+        return self
+
+    def flush(self, timeout: float) -> None:
+        if isinstance(self.failures[0], KafkaTimeoutError):
+            raise self.failures.pop(0) or AssertionError
+
+    def get(self, timeout: float) -> Any:
+        failure = self.failures.pop(0) if self.failures else None
+        if failure is not None:
+            raise failure
+        return type("Metadata", (), {"offset": self.sent})
+
+    def close(self, timeout: float) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[Producer]:
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    return []
+
+
+def writer(
+    monkeypatch: pytest.MonkeyPatch, made: list[Producer], *failures: KafkaError | None, stop: bool = False
+) -> Writer:
+    left = list(failures)
+
+    def make(_: KafkaConfig) -> Producer:
+        made.append(Producer(left))
+        return made[-1]
+
+    monkeypatch.setattr(output, "make_producer", make)
+    return Writer(KafkaConfig(), lambda: stop)
+
+
+RECORD = Output("traffic", b"x", 0)
+
+
+def test_a_producer_whose_sequence_is_out_of_step_is_replaced_and_the_batch_sent_again(
+    monkeypatch: pytest.MonkeyPatch, made: list[Producer]
+) -> None:
+    assert writer(monkeypatch, made, OutOfOrderSequenceNumberError(), None).write([RECORD]) == [1]
+    assert [producer.closed for producer in made] == [True, False]
+
+
+def test_a_batch_that_waits_for_the_broker_is_not_sent_twice(
+    monkeypatch: pytest.MonkeyPatch, made: list[Producer]
+) -> None:
+    waits = writer(monkeypatch, made, KafkaTimeoutError(), KafkaTimeoutError(), None)
+    assert waits.write([RECORD]) == [1]
+    assert [producer.sent for producer in made] == [1]
+
+
+def test_a_refusal_that_no_new_try_would_mend_ends_with_the_topic_and_the_cure(
+    monkeypatch: pytest.MonkeyPatch, made: list[Producer]
+) -> None:
+    with pytest.raises(OutputRefusedError, match=r"traffic.*TopicAuthorizationFailed.*rights of the user"):
+        writer(monkeypatch, made, TopicAuthorizationFailedError()).write([RECORD])
+
+
+def test_a_process_that_is_asked_to_end_does_not_wait_for_the_broker(
+    monkeypatch: pytest.MonkeyPatch, made: list[Producer]
+) -> None:
+    with pytest.raises(StoppedError):
+        writer(monkeypatch, made, KafkaTimeoutError(), stop=True).write([RECORD])
+    assert made[0].closed
+
+
+def test_nothing_to_write_makes_no_producer(monkeypatch: pytest.MonkeyPatch, made: list[Producer]) -> None:
+    assert writer(monkeypatch, made).write([]) == []
+    assert made == []
