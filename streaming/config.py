@@ -102,7 +102,9 @@ class JoinConfig(Section):
         default=30.0, gt=0, description="How long after an impression feedback still decides its labels."
     )
     lateness_s: float = Field(
-        default=1.0, ge=0, description="How far the watermark stays behind the newest impression: covers scorers out of step."
+        default=1.0,
+        ge=0,
+        description="How far the watermark stays behind the newest impression: covers scorers out of step.",
     )
     max_open: int = Field(
         default=200_000,
@@ -252,6 +254,10 @@ class Config(BaseSettings):
     def group_of(self, domain: Domain) -> str | None:
         """Name of the group that answers for `domain`, or None."""
         return next((group.name for group in self.groups if group.holds(domain)), None)
+
+    def scope_of(self, domain: Domain) -> str:
+        """Scope of the live features that a request of `domain` reads: its group, for each group follows its own."""
+        return self.group_of(domain) or ""
 
     def partition_of(self, group: str) -> int | None:
         """Partition of a group in `traffic`, `kernels` and `state`, or None for a name that no group has."""

@@ -17,19 +17,20 @@ _RETRY_S = 1.0
 class LivePusher:
     """One writer for all groups of a process. A push that fails is kept and tried again; nothing is skipped."""
 
-    def __init__(self, push: Callable[[Sequence[LiveRow]], object], interval_s: float) -> None:
+    def __init__(self, push: Callable[[Sequence[LiveRow], str], object], interval_s: float) -> None:
+        """`push` takes rows and the scope (the group) they belong to."""
         self._push = push
         self._interval_s = interval_s
-        self._rows: dict[tuple[str, str], LiveRow] = {}
+        self._rows: dict[tuple[str, str, str], LiveRow] = {}
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._ending = False
         self._problem: str | None = None
 
-    def add(self, rows: Sequence[LiveRow]) -> None:
-        """Takes changed rows; a newer row of a key replaces one that waits."""
+    def add(self, scope: str, rows: Sequence[LiveRow]) -> None:
+        """Takes changed rows of a group; a newer row of a key replaces one that waits."""
         with self._lock:
-            self._rows.update({(row.kind, row.key): row for row in rows})
+            self._rows.update({(scope, row.kind, row.key): row for row in rows})
         self._wake.set()
 
     def check(self) -> str | None:
@@ -53,7 +54,8 @@ class LivePusher:
             return True
         try:
             with metrics.FEATURE_PUSH_SECONDS.time():
-                self._push(list(rows.values()))
+                for scope in sorted({key[0] for key in rows}):
+                    self._push([row for key, row in rows.items() if key[0] == scope], scope)
         except Exception as error:  # noqa: BLE001 - any failure of the store: said, counted, tried again
             metrics.FEATURE_PUSH_FAILED.inc()
             self._problem = f"pushing {len(rows)} rows of live features failed: {type(error).__name__}: {error}"

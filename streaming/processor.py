@@ -81,9 +81,9 @@ class Processor:
     """Owns the groups of the partitions that Kafka assigns to it."""
 
     def __init__(
-        self, config: Config, backbone: FrozenBackbone, push: Callable[[Sequence[LiveRow]], object], watch: Watch
+        self, config: Config, backbone: FrozenBackbone, push: Callable[[Sequence[LiveRow], str], object], watch: Watch
     ) -> None:
-        """`push` writes live rows to the feature store."""
+        """`push` writes live rows of a scope to the feature store."""
         self._config = config
         self._backbone = backbone
         self._space = config.domain_space()
@@ -169,7 +169,7 @@ class Processor:
             machine,
             queue_records=self._config.processor.queue_records,
             on_learned=observed.learned,
-            on_rows=self.pusher.add,
+            on_rows=lambda rows: self.pusher.add(group, rows),
             on_failure=lambda error: self._watch.failed(f"learner-{group}", error),
         )
         thread.start()
@@ -212,7 +212,7 @@ class Processor:
             return
         snapshot = decode_snapshot(stored.learner, group=machine.group, fingerprint=fingerprint)
         machine.restore(snapshot, stored.rows)
-        self.pusher.add(machine.live.rows())  # the store may miss what was pushed last before a crash
+        self.pusher.add(machine.group, machine.live.rows())  # the store may miss what was pushed last before a crash
         log.info(
             "group %s: kernel %d after %d examples, %d rows of live features; re-reading from %d, learning from %d",
             machine.group,

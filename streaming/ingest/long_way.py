@@ -78,6 +78,11 @@ class LongWay:
         loaded = load_backbone(self._config.backbone_dir)
         layout = LiveLayout.of(self._config.live, loaded.backbone.content_width)
         self._representer = Representer(
-            loaded.backbone, loaded.encoder, self._store, layout, self._config.domain_space()
+            loaded.backbone,
+            loaded.encoder,
+            self._store,
+            layout,
+            self._config.domain_space(),
+            scope_of=self._config.scope_of,
         )
         self._fingerprint = loaded.backbone.fingerprint

@@ -84,7 +84,7 @@ def make_scorer(
     store = FeatureStore(config.features, config.run_dir, count)
     store.apply()
     return Scorer(
-        representer=Representer(loaded.backbone, loaded.encoder, store, layout, space),
+        representer=Representer(loaded.backbone, loaded.encoder, store, layout, space, scope_of=config.scope_of),
         backbone=loaded.backbone,
         kernels=kernels,
         space=space,

@@ -16,7 +16,7 @@ from streaming.topics import ensure_topics
 from tests.streaming.tiny import BACKBONE
 
 
-def nowhere(rows: Sequence[LiveRow]) -> None:
+def nowhere(rows: Sequence[LiveRow], scope: str) -> None:
     """No feature store stands behind these tests."""
 
 
