@@ -138,7 +138,10 @@ _traffic_encoder = msgspec.msgpack.Encoder()
 
 
 def decode_event(data: bytes) -> Event:
-    """One outside event. Raises msgspec.DecodeError (not JSON) or msgspec.ValidationError (wrong shape)."""
+    """One outside event.
+
+    Raises msgspec.ValidationError (wrong shape), msgspec.DecodeError (not JSON) or UnicodeDecodeError (not UTF-8).
+    """
     return _event_decoder.decode(data)
 
 
