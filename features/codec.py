@@ -90,6 +90,12 @@ def updated_at(values: Mapping[str, Any]) -> float:
     return float(found.double_val) if found is not None else 0.0
 
 
+def has_time(values: Mapping[str, Any] | None) -> bool:
+    """Whether this is a row that we wrote."""
+    found = values.get(UPDATED_AT) if values else None
+    return found is not None and found.WhichOneof("val") == "double_val"
+
+
 def _encode(spec: FieldSpec, value: FieldValue) -> Any | None:
     """Feast's value, or None if it is of a wrong kind."""
     if spec.kind == "number":

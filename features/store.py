@@ -206,7 +206,8 @@ class FeatureStore:
         entity_keys = [codec.entity_key(column, key) for key in keys]
         with self._clear_errors():
             rows = self._online.online_read(self._repo_config, self._repository.views[view], entity_keys)
-        return [values for _, values in rows]
+        # Redis answers an unknown key with empty values; every row of ours has its time
+        return [values if codec.has_time(values) else None for _, values in rows]
 
     def _read_profiles(self, view: str, ids: Sequence[str], now: float | None) -> list[codec.Values | None]:
         found = self._read(view, ids)
@@ -276,12 +277,19 @@ def _uncounted(_view: str, _reason: str, _number: int) -> None:
     return None
 
 
+def _redis_connection(address: str) -> str:
+    """Feast's connection string with limits: a client's own defaults would hold a request for many seconds."""
+    given = {part.split("=", 1)[0] for part in address.split(",") if "=" in part}
+    limits = {"socket_timeout": 2, "socket_connect_timeout": 2, "retry": "null"}
+    return ",".join([address, *(f"{name}={value}" for name, value in limits.items() if name not in given)])
+
+
 def _repo_config(config: FeatureConfig, folder: Path) -> Any:
     """Feast's own configuration."""
     online: dict[str, Any] = {"type": wal_sqlite.TYPE, "path": str((folder / "online.db").absolute())}
     if config.online_store == "redis":
         # a row's writer decides which value is newest, not two machines' clocks: no comparison of stamps
-        online = {"type": "redis", "connection_string": config.redis, "skip_dedup": True}
+        online = {"type": "redis", "connection_string": _redis_connection(config.redis), "skip_dedup": True}
     return import_feast().RepoConfig(
         project=config.project,
         provider="local",
