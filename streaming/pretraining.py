@@ -7,7 +7,8 @@ import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -117,20 +118,34 @@ def _make(config: Config, data: MovieLens, folder: Path, console: Console) -> No
                 bar, completed=at.step, total=at.steps, note=f"pass {at.epoch}, validation AUC {at.validation_auc:.4f}"
             )
 
-        backbone, report = pretrain(
-            _examples(config, data, users, items),
-            users,
-            items,
-            encoder,
-            domain_sizes=config.domain_space().sizes,
-            backbone=config.backbone,
-            config=config.pretrain,
-            progress=moved,
-        )
+        with _one_thread():
+            backbone, report = pretrain(
+                _examples(config, data, users, items),
+                users,
+                items,
+                encoder,
+                domain_sizes=config.domain_space().sizes,
+                backbone=config.backbone,
+                config=config.pretrain,
+                progress=moved,
+            )
         note = f"best of {report.epochs} passes: validation AUC {report.validation_auc:.4f}"
         progress.update(bar, total=progress.tasks[bar].completed, note=note)
     card = {"data": "MovieLens 100K, first half by time", "pretrain": report.to_json()}
     save_backbone(folder, backbone, encoder, card)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """The steps are small: a second thread gains little, and where others use the cores too it waits ten times over."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _profiles(
