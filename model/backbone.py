@@ -141,6 +141,7 @@ class FoundationBackbone(nn.Module):
 
     content_mean: Tensor
     content_map: Tensor
+    content_shift: Tensor
 
     def __init__(self, config: BackboneConfig, shape: BackboneShape, encoder_digest: str = "") -> None:
         super().__init__()
@@ -177,6 +178,7 @@ class FoundationBackbone(nn.Module):
         self.towers = Towers(tasks, config.expert_width, config.tower_hidden)
         self.register_buffer("content_mean", torch.zeros(item_aspects * d))
         self.register_buffer("content_map", torch.zeros(item_aspects * d, config.content_width))
+        self.register_buffer("content_shift", torch.zeros(config.content_width))
         for table in (self.user_table, self.item_table):
             nn.init.normal_(table.weight, std=0.05)
         self._fingerprint = ""
@@ -237,7 +239,7 @@ class FoundationBackbone(nn.Module):
     def content(self, batch: FeatureBatch) -> Tensor:
         """A fixed projection of the items' aspects, rounded to float16 as it is logged, `(n, c)`."""
         flat = self.item_aspects(batch).flatten(1) - self.content_mean
-        return round_representation(flat @ self.content_map)
+        return round_representation(flat @ self.content_map + self.content_shift)
 
     def drop_ids(self, batch: FeatureBatch, generator: torch.Generator) -> FeatureBatch:
         """Replaces a share `id_dropout` of user and of item rows by the out-of-vocabulary row, so it is trained."""
@@ -245,6 +247,12 @@ class FoundationBackbone(nn.Module):
         keep_user = torch.rand(batch.user.shape, generator=generator) >= share
         keep_item = torch.rand(batch.item.shape, generator=generator) >= share
         return replace(batch, user=batch.user * keep_user, item=batch.item * keep_item)
+
+    @staticmethod
+    def as_newcomer(batch: FeatureBatch) -> FeatureBatch:
+        """The same batch for users never seen: the out-of-vocabulary row, no history."""
+        history = None if batch.history is None else torch.full_like(batch.history, PAD)
+        return replace(batch, user=torch.zeros_like(batch.user), history=history)
 
     def freeze(self) -> FoundationBackbone:
         """Ends training: no gradients, evaluation mode, fingerprint taken."""

@@ -86,6 +86,11 @@ class PretrainConfig(Section):
     validation_share: float = Field(
         default=0.1, gt=0, lt=0.5, description="Last share of the training half, by time, that validates."
     )
+    content_steps: int = Field(
+        default=400,
+        ge=0,
+        description="Most steps that fit the content vectors to users' residuals; 0 takes components.",
+    )
     seed: int = Field(default=7, description="Seed of initialisation, shuffling and dropout.")
 
 
@@ -130,10 +135,14 @@ class LearnerConfig(Section):
 
     batch_examples: int = Field(default=128, ge=1, description="A micro-batch is cut when it holds this many examples.")
     batch_seconds: float = Field(default=0.25, gt=0, description="... or when its event time spans this many seconds.")
-    learning_rate: float = Field(default=1e-3, gt=0, description="Learning rate of encoder and decoder (Adam).")
-    linear_learning_rate: float = Field(default=3e-3, gt=0, description="Learning rate of the linear path (Adam).")
+    learning_rate: float = Field(default=5e-4, gt=0, description="Learning rate of encoder and decoder (Adam).")
+    linear_learning_rate: float = Field(default=1e-2, gt=0, description="Learning rate of the linear path (Adam).")
     rehearsal_steps: int = Field(default=3, ge=0, description="Steps on recent micro-batches after each new one.")
     rehearsal_batches: int = Field(default=32, ge=0, description="Recent micro-batches that are kept for rehearsal.")
+    rehearsal_plan: Literal["plain", "per_domain"] = Field(
+        default="plain",
+        description="Whole recent micro-batches, or batches of one domain each with equal budgets for all domains.",
+    )
     beta: float = Field(default=1e-3, ge=0, description="Weight of the KL term of compression (reading A).")
     l1: float = Field(default=1e-3, ge=0, description="Weight of the KL term of compression (reading B).")
     l2: float = Field(default=1e-3, ge=0, description="Weight of the KL term of matching (reading B).")

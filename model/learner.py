@@ -13,10 +13,12 @@ from torch.nn.functional import binary_cross_entropy, binary_cross_entropy_with_
 
 from model.backbone import FrozenBackbone
 from model.batch import MicroBatch
+from model.birth import Births
 from model.config import KernelConfig, LearnerConfig
 from model.container import ContainerError, check_shapes, pack, unpack
 from model.kernel import Kernel, adapt, answer
 from model.optimiser import FlatAdam
+from model.rehearsal import Rehearsal
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,10 @@ class Learner:
         self._birth = self._optimiser.values.clone()
         self._anchor = self._optimiser.values.clone()
         self._generator = torch.Generator().manual_seed(learner_config.seed)
+        self._births = Births(self.candidate)
+        self._rehearsal = Rehearsal(
+            self.candidate, self.recent, learner_config.rehearsal_plan, learner_config.batch_examples
+        )
 
     def _new_kernel(self) -> Kernel:
         return Kernel(
@@ -77,18 +83,24 @@ class Learner:
         """
         self.check(batch)
         logit = self.score(batch)
-        with torch.no_grad():
-            flat = self.candidate.flat_index(batch.domain)
-            self.candidate.evidence.index_add_(0, flat, torch.ones_like(flat))
+        self._meet(batch)
         loss, compression, matching, norm = self._step(batch)
         self.recent.append(batch)
+        self._rehearsal.added()
         steps = self.config.rehearsal_steps if self.recent else 0
         for _ in range(steps):
-            drawn = int(torch.randint(len(self.recent), (), generator=self._generator))
-            self._step(self.recent[drawn])
+            self._step(self._rehearsal.draw(self._generator))
         self.batches += 1
         self.examples += len(batch)
         return LearnReport(len(batch), logit, loss, compression, matching, norm, 1 + steps)
+
+    def _meet(self, batch: MicroBatch) -> None:
+        """Counts evidence. What is born starts without momentum, and is tied to what it was born as."""
+        before = self._optimiser.values.clone()
+        if self._births.meet(batch.x, batch.domain):
+            changed = self._optimiser.values != before
+            self._optimiser.forget(changed)
+            self._anchor[changed] = self._optimiser.values[changed]
 
     @torch.no_grad()
     def score(self, batch: MicroBatch) -> Tensor:
@@ -159,6 +171,7 @@ class Learner:
             "values": self._optimiser.values,
             "anchor": self._anchor,
             "evidence": self.candidate.evidence,
+            "domain_sums": self._births.sums,
             "generator": self._generator.get_state(),
             **self._optimiser.state(),
         }
@@ -189,8 +202,10 @@ class Learner:
         self._optimiser.values.copy_(tensors["values"])
         self._anchor.copy_(tensors["anchor"])
         self.candidate.evidence.copy_(tensors["evidence"])
+        self._births.sums.copy_(tensors["domain_sums"])
         self._generator.set_state(tensors["generator"])
         self._optimiser.load({"first": tensors["first"], "second": tensors["second"]}, int(metadata["steps"]))
         self.batches, self.examples = int(metadata["batches"]), int(metadata["examples"])
         self.recent.clear()
         self.recent.extend(recent)
+        self._rehearsal.restart()

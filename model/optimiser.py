@@ -53,6 +53,11 @@ class FlatAdam:
         self.values.sub_(self.rate * self.first / scale, alpha=1 / (1 - b1**self.steps))
         return norm
 
+    def forget(self, where: Tensor) -> None:
+        """Clears the moments where the mask `where` is true: those parameters begin anew."""
+        self.first[where] = 0.0
+        self.second[where] = 0.0
+
     def state(self) -> dict[str, Tensor]:
         """Moments, for a snapshot."""
         return {"first": self.first.clone(), "second": self.second.clone()}

@@ -48,6 +48,8 @@ class PretrainReport:
     window: tuple[float, float] = (float("nan"), float("nan"))
     """First and last event time of the examples."""
     dense_parameters: int = 0
+    content: dict[str, Any] = field(default_factory=dict)
+    """How the content vectors were fitted."""
     seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
 
@@ -107,7 +109,7 @@ def pretrain(
         dense_parameters=model.dense_parameters(),
     )
     _Trainer(model, profiles, data, config, report, cut).run(progress)
-    fit_content(model, profiles)
+    report.content = asdict(fit_content(model, profiles, examples, seed=config.seed, steps=config.content_steps))
     report.seconds = clock.perf_counter() - begun
     return model.freeze(), report
 

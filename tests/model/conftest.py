@@ -15,6 +15,8 @@ from model.dataset import Examples
 from model.features import FeatureEncoder, ItemFeatures, UserFeatures
 from model.pretrain import pretrain
 
+torch.set_num_threads(1)  # bit-for-bit replay is promised for one thread
+
 SIZES = (2, 4, 3)
 TEXT = 12
 LIVE = 7
