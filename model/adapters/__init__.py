@@ -1,0 +1,97 @@
+"""Ways to keep a click model current, behind one interface, each with the rate it was tuned to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+from model.adapters.base import Adapter, AdapterContext, Frozen, GradientAdapter, StreamBatch
+from model.adapters.iak import Iak
+from model.adapters.light import ErrorMemory, live_head
+from model.adapters.path import FrozenPath, Plugs
+from model.adapters.plugs import BiasOnly, HeadOnly, Houlsby, LoRA, MLoRA, PeterRec, Star
+from model.adapters.whole import whole
+
+Family = Literal["reference", "kernel", "live", "few", "whole"]
+
+
+@dataclass(frozen=True)
+class AdapterSpec:
+    """An adapter that can be built by name."""
+
+    family: Family
+    about: str
+    rate: float
+    """Learning rate (or its counterpart), tuned on streams of another seed: see docs/decisions/0062."""
+    build: Callable[[AdapterContext, float], Adapter]
+    rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3, 1e-2)
+    """What was tried."""
+
+
+def plugged(make: Callable[[FrozenPath, AdapterContext], Plugs], context: AdapterContext, rate: float) -> Adapter:
+    """Plugs into the frozen path, trained by Adam."""
+    path = FrozenPath(context.backbone)
+    plugs = make(path, context)
+
+    def logits(batch: StreamBatch):  # type: ignore[no-untyped-def]
+        return path(batch.micro.x, batch.micro.domain, plugs)
+
+    return GradientAdapter([(list(plugs.parameters()), rate)], logits, context.learner, context.seed)
+
+
+def _iak(reading: str, live: bool) -> Callable[[AdapterContext, float], Adapter]:
+    return lambda context, rate: Iak(context, rate, reading=reading, use_live=live, use_linear=live)
+
+
+def _plug(make: Callable[[FrozenPath, AdapterContext], Plugs]) -> Callable[[AdapterContext, float], Adapter]:
+    return partial(plugged, make)
+
+
+def _lora(path: FrozenPath, context: AdapterContext) -> Plugs:
+    return LoRA(path, rank=4, seed=context.seed)
+
+
+def _mlora(path: FrozenPath, context: AdapterContext) -> Plugs:
+    return MLoRA(path, context.domain_sizes, seed=context.seed)
+
+
+def _houlsby(path: FrozenPath, context: AdapterContext) -> Plugs:
+    return Houlsby(path, width=4, seed=context.seed)
+
+
+def _peterrec(path: FrozenPath, context: AdapterContext) -> Plugs:
+    return PeterRec(path, width=4, seed=context.seed)
+
+
+def _star(rank_one: bool) -> Callable[[FrozenPath, AdapterContext], Plugs]:
+    return lambda path, context: Star(path, context.domain_sizes, rank_one=rank_one, seed=context.seed)
+
+
+ADAPTERS: dict[str, AdapterSpec] = {
+    "frozen": AdapterSpec("reference", "the backbone as it was trained", 0.0, lambda context, rate: Frozen(), ()),
+    "iak-d": AdapterSpec("kernel", "IAK, deterministic", 1e-3, _iak("D", True)),
+    "iak-a": AdapterSpec("kernel", "IAK, prior N(0, I)", 1e-3, _iak("A", True)),
+    "iak-b": AdapterSpec("kernel", "IAK, a learned Gaussian per domain", 1e-3, _iak("B", True)),
+    "iak-d-no-live": AdapterSpec("kernel", "IAK D without T", 1e-3, _iak("D", False)),
+    "iak-a-no-live": AdapterSpec("kernel", "IAK A without T", 1e-3, _iak("A", False)),
+    "iak-b-no-live": AdapterSpec("kernel", "IAK B without T", 1e-3, _iak("B", False)),
+    "live-head": AdapterSpec("live", "T with a linear head", 3e-3, live_head),
+    "error-memory": AdapterSpec("live", "nearest recent errors", 0.5, ErrorMemory, (0.1, 0.25, 0.5, 1.0)),
+    "head-only": AdapterSpec("few", "the click tower", 1e-3, _plug(lambda path, _: HeadOnly(path))),
+    "bias-only": AdapterSpec("few", "biases of trunk and tower", 3e-3, _plug(lambda path, _: BiasOnly(path))),
+    "lora": AdapterSpec("few", "LoRA of rank 4 in trunk and tower", 1e-3, _plug(_lora)),
+    "mlora": AdapterSpec("few", "MLoRA: rank 1 per domain", 1e-3, _plug(_mlora)),
+    "houlsby": AdapterSpec("few", "Houlsby adapters (AdapterRec)", 1e-3, _plug(_houlsby)),
+    "peterrec": AdapterSpec("few", "PeterRec's parallel patch and head", 1e-3, _plug(_peterrec)),
+    "star-norm": AdapterSpec("few", "STAR: scale, shift and bias per domain", 1e-3, _plug(_star(False))),
+    "star-rank1": AdapterSpec("few", "STAR with rank-one factors", 1e-3, _plug(_star(True))),
+    "full": AdapterSpec("whole", "all of the backbone; users and items grow", 1e-3, whole),
+    "full-live": AdapterSpec("whole", "all of the backbone with T as inputs", 1e-3, partial(whole, live=True)),
+    "full-dense": AdapterSpec("whole", "all but the ID tables", 1e-3, partial(whole, dense_only=True)),
+    "scratch": AdapterSpec("whole", "online from scratch", 3e-3, partial(whole, scratch=True)),
+}
+"""All adapters that need PyTorch alone; `streaming.evaluate` adds river's logistic regression."""
+
+__all__ = ["ADAPTERS", "Adapter", "AdapterContext", "AdapterSpec", "Frozen", "GradientAdapter", "StreamBatch"]

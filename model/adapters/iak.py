@@ -1,0 +1,37 @@
+"""The kernel as one adapter among others: the same learner that the stream processor runs."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from model.adapters.base import AdapterContext, StreamBatch
+from model.learner import Learner
+
+PUBLISH_BATCHES = 8
+
+
+class Iak:
+    """An IAK of the context's configuration, with the given changes."""
+
+    def __init__(self, context: AdapterContext, rate: float, **changes: object) -> None:
+        kernel = context.kernel.model_copy(update=changes)
+        learner = context.learner.model_copy(update={"learning_rate": rate, "seed": context.seed})
+        self._learner = Learner(
+            context.backbone, kernel, learner, live_width=context.live_width, domain_sizes=context.domain_sizes
+        )
+        self.parameters = sum(p.numel() for p in self._learner.candidate.parameters())
+        self.state_bytes = 5 * 4 * self.parameters  # values, gradient, two moments, anchor
+        self._batches = 0
+
+    def score(self, batch: StreamBatch) -> Tensor:
+        """Logits of the candidate."""
+        with torch.no_grad():
+            return self._learner.score(batch.micro)
+
+    def learn(self, batch: StreamBatch) -> None:
+        """One micro-batch; the proximal tie moves on as if a kernel was published now and then."""
+        self._learner.learn(batch.micro)
+        self._batches += 1
+        if self._batches % PUBLISH_BATCHES == 0:
+            self._learner.publish()
