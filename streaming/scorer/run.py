@@ -97,17 +97,27 @@ def make_scorer(
 
 
 def run_scorer(config: Config) -> int:
-    """Serves until SIGTERM or SIGINT, then delivers the waiting impressions. Gives the exit code: 1 after a failure."""
+    """Serves until SIGTERM or SIGINT, then delivers the waiting impressions. Gives the exit code: 1 after a failure.
+
+    Raises ScorerPortTakenError, BackboneRefused or StoreUnavailableError before it serves anything.
+    """
     torch.set_num_threads(1)  # the models are small: a second thread costs more than it brings
-    listener = listen(config.scorer.host, config.scorer.port)
-    loaded = load_backbone(config.backbone_dir)
-    layout = LiveLayout.of(config.live, loaded.backbone.content_width)
-    kernels = make_kernels(config, loaded, layout)
-    count = DefaultsCount()
-    scorer = make_scorer(config, loaded, layout, kernels, count)
-    watch = Watch(lambda: setattr(server, "should_exit", True))
-    service = ScorerService(config, scorer, kernels, watch, on_ready=count.begin)
-    server = uvicorn.Server(
+    with listen(config.scorer.host, config.scorer.port) as listener:
+        loaded = load_backbone(config.backbone_dir)
+        layout = LiveLayout.of(config.live, loaded.backbone.content_width)
+        kernels = make_kernels(config, loaded, layout)
+        count = DefaultsCount()
+        scorer = make_scorer(config, loaded, layout, kernels, count)
+        watch = Watch(lambda: setattr(server, "should_exit", True))
+        server = _server(ScorerService(config, scorer, kernels, watch, on_ready=count.begin))
+        _keep_signals_to_uvicorn()
+        log.info("scorer listens on http://%s:%d", *listener.getsockname()[:2])
+        server.run(sockets=[listener])
+    return watch.exit_code
+
+
+def _server(service: ScorerService) -> uvicorn.Server:
+    return uvicorn.Server(
         uvicorn.Config(
             make_app(service),
             loop="auto",
@@ -118,10 +128,6 @@ def run_scorer(config: Config) -> int:
             timeout_graceful_shutdown=_GRACE_S,
         )
     )
-    _keep_signals_to_uvicorn()
-    log.info("scorer listens on http://%s:%d", *listener.getsockname()[:2])
-    server.run(sockets=[listener])
-    return watch.exit_code
 
 
 def _keep_signals_to_uvicorn() -> None:

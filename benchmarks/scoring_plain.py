@@ -1,0 +1,135 @@
+"""What a user would take instead: a synchronous endpoint on `get_online_features`, with the same models and store.
+
+Written as the guides of FastAPI and Feast write it: argument models, a plain `def`, one read call per entity.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import uvicorn
+from fastapi import FastAPI
+from pydantic import BaseModel
+
+from features.definitions import ITEM_PROFILE, ITEM_TEXT, UPDATED_AT, USER_PROFILE, VALUES, VECTOR, join_key, live_view
+from features.feast_guard import import_feast
+from features.live import LiveLayout
+from features.live_layout import OVERALL, Kind, LiveRow
+from features.live_read import assemble
+from features.store import FeatureStore
+from model.backbone import round_representation
+from model.checkpoint import load_backbone
+from model.domain import Domain
+from model.features import ItemFeatures, UserFeatures
+from model.kernel import Kernel, adapt
+from streaming.config import Config, load_config
+
+
+class PlainDomain(BaseModel):
+    scene: str = "unknown"
+    region: str = "unknown"
+    period: str = "unknown"
+
+
+class PlainRequest(BaseModel):
+    user_id: str
+    candidates: list[str]
+    domain: PlainDomain = PlainDomain()
+    top_k: int | None = None
+
+
+class PlainScore(BaseModel):
+    item_id: str
+    score: float
+
+
+class PlainResponse(BaseModel):
+    scores: list[PlainScore]
+
+
+class Features:
+    """Profiles and live rows through Feast's own read call."""
+
+    def __init__(self, config: Config) -> None:
+        own = FeatureStore(config.features, config.run_dir)
+        self._store: Any = import_feast().FeatureStore(config=own._repo_config)
+        self._user = [f"{USER_PROFILE}:{spec.name}" for spec in config.features.user_fields]
+        self._item = [f"{ITEM_PROFILE}:{spec.name}" for spec in config.features.item_fields]
+        self._item += [f"{ITEM_TEXT}:{VECTOR}"]
+
+    def _read(self, kind: str, keys: list[str], features: list[str]) -> list[dict[str, Any]]:
+        live = [f"{live_view(kind)}:{name}" for name in (VALUES, UPDATED_AT)]
+        rows = [{join_key(kind): key} for key in keys]
+        found = self._store.get_online_features(features=features + live, entity_rows=rows).to_dict()
+        return [{name: values[place] for name, values in found.items()} for place in range(len(keys))]
+
+    def user(self, user_id: str) -> tuple[UserFeatures, LiveRow | None]:
+        """Profile and live row."""
+        row = self._read("user", [user_id], self._user)[0]
+        return UserFeatures(user_id, _fields(row, "user")), _live("user", user_id, row)
+
+    def items(self, ids: list[str], width: int) -> tuple[list[ItemFeatures], list[LiveRow | None]]:
+        """Profiles and live rows."""
+        rows = self._read("item", ids, self._item)
+        profiles = [
+            ItemFeatures(key, _fields(row, "item"), np.array(row[VECTOR] or np.zeros(width), dtype=np.float32))
+            for key, row in zip(ids, rows, strict=True)
+        ]
+        return profiles, [_live("item", key, row) for key, row in zip(ids, rows, strict=True)]
+
+    def domains(self, keys: list[str]) -> list[LiveRow | None]:
+        """Live rows."""
+        return [_live("domain", key, row) for key, row in zip(keys, self._read("domain", keys, []), strict=True)]
+
+
+def _fields(row: dict[str, Any], kind: str) -> dict[str, Any]:
+    no_field = {VECTOR, VALUES, UPDATED_AT, join_key(kind)}
+    return {name: value for name, value in row.items() if name not in no_field and value is not None}
+
+
+def _live(kind: Kind, key: str, row: dict[str, Any]) -> LiveRow | None:
+    values = row[VALUES]
+    return LiveRow(kind, key, float(row[UPDATED_AT]), np.array(values, dtype=np.float32)) if values else None
+
+
+def make_app(config: Config) -> FastAPI:
+    """The endpoint."""
+    loaded, space, features = load_backbone(config.backbone_dir), config.domain_space(), Features(config)
+    backbone, encoder = loaded.backbone, loaded.encoder
+    layout = LiveLayout.of(config.live, backbone.content_width)
+    kernel = Kernel(config.kernel, width=backbone.width, live_width=layout.width, domain_sizes=space.sizes)
+    kernel.requires_grad_(False).eval()
+    app = FastAPI()
+
+    @app.post("/v1/score")
+    def score(request: PlainRequest) -> PlainResponse:
+        domain = Domain(request.domain.scene, request.domain.region, request.domain.period)
+        user, user_live = features.user(request.user_id)
+        items, item_live = features.items(request.candidates, encoder.text_width)
+        here, overall = features.domains([domain.key, OVERALL])
+        with torch.inference_mode():
+            indices = space.encode(domain)
+            batch = encoder.batch(encoder.encode_user(user), [encoder.encode_item(item) for item in items], indices)
+            x = round_representation(backbone.represent(batch))
+            content = round_representation(backbone.content(batch)).numpy()
+            live = assemble(layout, time.time(), content, user=user_live, domain=here, overall=overall, items=item_live)
+            rows = torch.tensor([indices]).expand(len(items), -1)
+            scores = adapt(kernel, backbone, x, torch.from_numpy(live), rows).sigmoid().tolist()
+        ranked = sorted(zip(request.candidates, scores, strict=True), key=lambda pair: -pair[1])
+        return PlainResponse(scores=[PlainScore(item_id=i, score=s) for i, s in ranked[: request.top_k]])
+
+    @app.get("/readyz")
+    def ready() -> dict[str, bool]:
+        return {"ready": True}
+
+    return app
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    uvicorn.run(make_app(load_config(Path(sys.argv[1]))), host="127.0.0.1", port=int(sys.argv[2]), log_level="warning")

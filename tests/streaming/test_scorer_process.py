@@ -1,0 +1,109 @@
+"""`driftline serve` as a process: real store, real broker, a small backbone; its start, its end, its clear errors."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+import torch
+from kafka import TopicPartition
+
+from model.backbone import BackboneShape, FoundationBackbone
+from model.checkpoint import BackboneRefused, save_backbone
+from model.config import BackboneConfig
+from model.features import FeatureEncoder, ItemFeatures, UserFeatures
+from streaming.clients import make_consumer
+from streaming.config import Config
+from streaming.demo.settings import child_environment, free_ports, write_config
+from streaming.events import ServedImpression, decode_traffic
+from streaming.scorer.run import ScorerPortTakenError, listen, run_scorer
+
+ASK = {"user_id": "nobody", "candidates": ["a", "b", "c"], "domain": {"scene": "home", "period": "night"}, "top_k": 2}
+
+
+def _save_small_backbone(config: Config) -> str:
+    """Writes an untrained backbone where the scorer looks for it; its fingerprint."""
+    torch.manual_seed(0)
+    encoder = FeatureEncoder.fit(
+        [UserFeatures("u", {"age": 30.0})],
+        [ItemFeatures("a", {"year": 1999.0}, torch.zeros(6).numpy())],
+        user_fields=config.features.user_fields,
+        item_fields=config.features.item_fields,
+        text_width=6,
+    )
+    sizes = BackboneConfig(width=8, id_width=4, sparse_width=4, text_width=6, content_width=4)
+    backbone = FoundationBackbone(
+        sizes, BackboneShape.of(encoder, config.domain_space().sizes), encoder.digest
+    ).freeze()
+    save_backbone(config.backbone_dir, backbone, encoder, {})
+    return backbone.fingerprint
+
+
+@contextmanager
+def _serving(config: Config) -> Iterator[subprocess.Popen[bytes]]:
+    config.run_dir.mkdir(parents=True, exist_ok=True)
+    command = [str(Path(sys.executable).with_name("driftline")), "serve"]
+    environment = child_environment(config, write_config(config))
+    with (config.run_dir / "serve.log").open("wb") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _on_port(config: Config, port: int) -> Config:
+    return config.model_copy(update={"scorer": config.scorer.model_copy(update={"port": port})})
+
+
+@pytest.mark.slow
+def test_it_becomes_ready_scores_and_delivers_its_impressions_before_it_ends(stream_config: Config) -> None:
+    (port,) = free_ports(1)
+    config = _on_port(stream_config, port)
+    fingerprint = _save_small_backbone(config)
+    with _serving(config) as process, httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+        while not _ready(client):
+            assert process.poll() is None, (config.run_dir / "serve.log").read_text()
+            time.sleep(0.1)
+        answer = client.post("/v1/score", json=ASK)
+        assert answer.status_code == 200, answer.text
+        defaults = client.get("/metrics").text
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0, (config.run_dir / "serve.log").read_text()
+    with make_consumer(config.kafka) as consumer:
+        consumer.assign([TopicPartition(config.topics.traffic, 0)])
+        impression = decode_traffic(next(iter(consumer)).value)
+    assert isinstance(impression, ServedImpression)
+    assert impression.fingerprint == fingerprint
+    assert impression.items == [score["item_id"] for score in answer.json()["scores"]]
+    assert 'driftline_feature_defaults_total{reason="missing",view="user_profile"} 1.0' in defaults
+
+
+def _ready(client: httpx.Client) -> bool:
+    try:
+        return client.get("/readyz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_without_a_backbone_it_ends_at_once_says_what_to_do_and_frees_its_port(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    with pytest.raises(BackboneRefused, match="pretrain a backbone first"):
+        run_scorer(_on_port(Config(run_dir=tmp_path / "run"), port))
+    listen("127.0.0.1", port).close()
+
+
+def test_a_taken_port_is_named_with_the_cure() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ScorerPortTakenError, match=rf"127\.0\.0\.1:{port}.*scorer\.port"):
+            listen("127.0.0.1", port)
