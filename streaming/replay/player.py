@@ -42,8 +42,9 @@ class PlayConfig:
     """A request without an answer for this long has failed."""
     click_after_s: tuple[float, float] = (0.02, 0.15)
     """A user clicks this long after the answer, evenly between the two, seconds."""
-    max_open: int = 16
-    """Requests on their way at once: on a machine that is too slow the play takes longer instead of piling up."""
+    max_open: int = 4
+    """Requests on their way at once: on a machine that is too slow the play takes longer, instead of piling up what a
+    single scorer process answers one by one anyway."""
     give_up_after: int = 100
     """So many failures in a row end the play."""
     seed: int = 5
