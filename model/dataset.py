@@ -66,7 +66,12 @@ class ProfileTable:
         self.history_length = encoder.history_length
 
     def batch(self, user: Tensor, item: Tensor, domain: Tensor, history: Tensor | None = None) -> FeatureBatch:
-        """The features of `n` pairs, by positions `(n,)`, facet indices `(n, 3)` and item rows `(n, h)`."""
+        """The features of `n` pairs, by positions `(n,)`, facet indices `(n, 3)` and item rows `(n, h)`.
+
+        Without a history, where the encoder has one, it is empty.
+        """
+        if history is None and self.history_length:
+            history = torch.full((len(user), self.history_length), PAD)
         return FeatureBatch(
             user=self.user[user],
             user_sparse=self.user_sparse[user],

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy, binary_cross_entropy_with_logits, logsigmoid
 
 from model.backbone import FrozenBackbone
 from model.batch import MicroBatch
@@ -17,6 +16,7 @@ from model.birth import Births
 from model.config import KernelConfig, LearnerConfig
 from model.container import ContainerError, check_shapes, pack, unpack
 from model.kernel import Kernel, adapt, answer
+from model.losses import entire_space_loss
 from model.optimiser import FlatAdam
 from model.rehearsal import Rehearsal
 
@@ -113,7 +113,9 @@ class Learner:
         optimiser, config = self._optimiser, self.config
         noise = None if self.kernel_config.reading == "D" else self._generator
         found = answer(self.candidate, self.backbone, batch.x, batch.live, batch.domain, noise)
-        task = self._task_loss(found.logits, batch)
+        task = entire_space_loss(
+            found.logits, batch.label, batch.conversion, self.backbone.has_conversion, batch.weight
+        )
         total, compression, matching = task, 0.0, 0.0
         if noise is not None:
             warm = min(1.0, (optimiser.steps + 1) / max(1, config.warmup_steps))
@@ -127,13 +129,6 @@ class Learner:
             optimiser.gradient.add_(optimiser.values - self._anchor, alpha=2 * config.proximal)
         norm = optimiser.step(config.gradient_clip)
         return float(task.detach()), compression, matching, norm
-
-    def _task_loss(self, logits: Tensor, batch: MicroBatch) -> Tensor:
-        loss = binary_cross_entropy_with_logits(logits[:, 0], batch.label, batch.weight)
-        if self.backbone.has_conversion:
-            both = (logsigmoid(logits[:, 0]) + logsigmoid(logits[:, 1])).exp().clamp(1e-7, 1 - 1e-7)
-            loss = loss + binary_cross_entropy(both, batch.conversion, batch.weight)
-        return loss
 
     def check(self, batch: MicroBatch) -> None:
         """Raises ValueError, naming the field, for a wrong shape, a domain index out of range, or non-finite values."""

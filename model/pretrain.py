@@ -1,82 +1,41 @@
-"""Pretraining of the foundation backbone."""
+"""Pretraining of the foundation backbone, and its fine-tuning for a new scenario."""
 
 from __future__ import annotations
 
-import math
+import copy
+import hashlib
+import json
 import time as clock
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
 
-import numpy as np
 import torch
-from torch import Tensor
-from torch.nn.functional import binary_cross_entropy, binary_cross_entropy_with_logits, logsigmoid
+from torch import nn
 
 from model.backbone import BackboneShape, FoundationBackbone
 from model.config import BackboneConfig, PretrainConfig
 from model.content import fit_content
-from model.dataset import Examples, ProfileTable, histories
+from model.dataset import Examples, ProfileTable
+from model.domain import FACETS
 from model.features import FeatureEncoder, ItemFeatures, UserFeatures
-from model.metrics import auc, log_loss, sigmoid
+from model.trainer import PretrainReport, Progress, Trainer, TrainingData
 
+__all__ = ["FreezeLevel", "PretrainReport", "Progress", "fine_tune", "pretrain", "trainable_after"]
 
-@dataclass(frozen=True)
-class Progress:
-    """Where pretraining stands; handed to the callback after each step."""
+FreezeLevel = Literal["none", "L0", "L1", "L2", "all"]
+"""What fine-tuning keeps: nothing; L0 text and tables; L1 also encoding and fusion; L2 also the domain layer, experts
+and gates, so that the towers alone learn; all (L0 to L3) is the pretrained model as it is. The paper names the levels,
+what is in them is inferred."""
 
-    step: int
-    steps: int
-    """Upper bound: early stopping may end before it."""
-    epoch: int
-    validation_auc: float
-    """Of the last finished pass; not-a-number before the first."""
-
-
-@dataclass
-class PretrainReport:
-    """What pretraining did."""
-
-    epochs: int = 0
-    best_epoch: int = 0
-    train_examples: int = 0
-    validation_examples: int = 0
-    validation_auc: float = float("nan")
-    validation_log_loss: float = float("inf")
-    validation_auc_by_domain: dict[str, float] = field(default_factory=dict)
-    """AUC per facet value, `"<facet>=<index>"`."""
-    window: tuple[float, float] = (float("nan"), float("nan"))
-    """First and last event time of the examples."""
-    dense_parameters: int = 0
-    content: dict[str, Any] = field(default_factory=dict)
-    """How the content vectors were fitted."""
-    seconds: float = 0.0
-    history: list[dict[str, float]] = field(default_factory=list)
-
-    def to_json(self) -> dict[str, Any]:
-        """For the card."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class _Tensors:
-    user: Tensor
-    item: Tensor
-    domain: Tensor
-    label: Tensor
-    conversion: Tensor
-    history: Tensor | None
-
-    @staticmethod
-    def of(examples: Examples, profiles: ProfileTable) -> _Tensors:
-        past = None
-        if profiles.history_length:
-            past = torch.from_numpy(histories(examples, profiles.item.numpy(), profiles.history_length))
-        conversion = examples.conversion if examples.conversion is not None else np.zeros_like(examples.label)
-        return _Tensors(
-            torch.from_numpy(examples.user), torch.from_numpy(examples.item), torch.from_numpy(examples.domain),
-            torch.from_numpy(examples.label), torch.from_numpy(conversion), past,
-        )  # fmt: skip
+_LEVELS: dict[str, int] = {
+    "user_table": 0, "item_table": 0, "item_text": 0, "query_text": 0, "user_sparse.table": 0, "item_sparse.table": 0,
+    "user_id": 1, "item_id": 1, "user_sparse.map": 1, "item_sparse.map": 1, "history": 1,
+    "user_fusion": 1, "item_fusion": 1,
+    "domain_embedding": 2, "domain_layer": 2, "experts": 2,
+    "towers": 3,
+}  # fmt: skip
 
 
 def pretrain(
@@ -89,123 +48,110 @@ def pretrain(
     backbone: BackboneConfig,
     config: PretrainConfig,
     progress: Callable[[Progress], None] | None = None,
+    resume: Path | None = None,
 ) -> tuple[FoundationBackbone, PretrainReport]:
     """Trains on all but the last `validation_share` of the examples, stops early on it, and freezes the best pass.
 
-    Raises ValueError if a part of the split would be empty.
+    The examples may mix any number of domains. With `resume`, the state is kept in that file after each pass and an
+    interrupted run is taken up from it, bit for bit. The caller's random state is left as it was. Raises ValueError if
+    a part of the split would be empty, ResumeError if the file belongs to another run.
     """
     begun = clock.perf_counter()
-    torch.manual_seed(config.seed)
-    model = FoundationBackbone(backbone, BackboneShape.of(encoder, domain_sizes), encoder.digest)
-    profiles = ProfileTable(encoder, users, items)
-    data = _Tensors.of(examples, profiles)
-    cut = round(len(examples) * (1 - config.validation_share))
-    if not 0 < cut < len(examples):
-        raise ValueError(f"{len(examples)} examples cannot be split into training and validation")
-    report = PretrainReport(
-        train_examples=cut,
-        validation_examples=len(examples) - cut,
-        window=(float(examples.time[0]), float(examples.time[-1])),
-        dense_parameters=model.dense_parameters(),
-    )
-    _Trainer(model, profiles, data, config, report, cut).run(progress)
-    report.content = asdict(fit_content(model, profiles, examples, seed=config.seed, steps=config.content_steps))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model = FoundationBackbone(backbone, BackboneShape.of(encoder, domain_sizes), encoder.digest)
+        profiles = ProfileTable(encoder, users, items)
+        trainer = Trainer(
+            model,
+            TrainingData.of(examples, profiles),
+            _cut(examples, config),
+            config,
+            _run_name(examples, encoder, backbone, config),
+        )
+        trainer.train(progress, resume)
+        report = trainer.report
+        content = fit_content(model, profiles, examples, seed=config.seed, steps=config.content_steps)
+    report.content = asdict(content)
+    report.window = (float(examples.time[0]), float(examples.time[-1]))
     report.seconds = clock.perf_counter() - begun
     return model.freeze(), report
 
 
-class _Trainer:
-    def __init__(  # noqa: PLR0917
-        self, model: FoundationBackbone, profiles: ProfileTable, data: _Tensors,
-        config: PretrainConfig, report: PretrainReport, cut: int,
-    ) -> None:  # fmt: skip
-        self.model, self.profiles, self.data = model, profiles, data
-        self.config, self.report, self.cut = config, report, cut
-        self.generator = torch.Generator().manual_seed(config.seed)
-        self.optimiser = torch.optim.AdamW(
-            model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-        )
-        self.steps_per_epoch = math.ceil(cut / config.batch_size)
-        self.steps = self.steps_per_epoch * config.epochs
-        self.step = 0
+def fine_tune(
+    backbone: FoundationBackbone,
+    examples: Examples,
+    users: Sequence[UserFeatures],
+    items: Sequence[ItemFeatures],
+    encoder: FeatureEncoder,
+    *,
+    freeze: FreezeLevel,
+    config: PretrainConfig,
+    new_scene: int | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> tuple[FoundationBackbone, PretrainReport]:
+    """A copy of `backbone` fitted to a scenario's own examples with the named levels frozen; `backbone` stays as it is.
 
-    def run(self, progress: Callable[[Progress], None] | None) -> None:
-        best = {name: value.clone() for name, value in self.model.state_dict().items()}
-        waited = 0
-        for epoch in range(1, self.config.epochs + 1):
-            self._epoch(epoch, progress)
-            loss, area = self._validate()
-            self.report.epochs = epoch
-            self.report.history.append({"epoch": epoch, "log_loss": loss, "auc": area})
-            if loss < self.report.validation_log_loss:
-                self.report.best_epoch, self.report.validation_log_loss, self.report.validation_auc = epoch, loss, area
-                best = {name: value.clone() for name, value in self.model.state_dict().items()}
-                waited = 0
-            else:
-                waited += 1
-                if waited >= self.config.patience:
-                    break
-        self.model.load_state_dict(best)
-        self._by_domain()
+    `new_scene` is the index of a scene that pretraining has not seen: its domain parameters start from the mean of the
+    others'. Content vectors are kept, so that live features stay comparable. Raises ValueError as `pretrain` does.
+    """
+    if encoder.digest != backbone.encoder_digest:
+        raise ValueError("this encoder is not the one the backbone was pretrained with")
+    begun = clock.perf_counter()
+    model = copy.deepcopy(backbone)
+    model.requires_grad_(False)
+    if new_scene is not None:
+        _adopt_scene(model, new_scene)
+    for parameter in trainable_after(model, freeze):
+        parameter.requires_grad_(True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        data = TrainingData.of(examples, ProfileTable(encoder, users, items))
+        trainer = Trainer(model, data, _cut(examples, config), config)
+        if freeze == "all":
+            trainer.judge_only()
+        else:
+            trainer.train(progress)
+    trainer.report.window = (float(examples.time[0]), float(examples.time[-1]))
+    trainer.report.seconds = clock.perf_counter() - begun
+    return model.freeze(), trainer.report
 
-    def _epoch(self, epoch: int, progress: Callable[[Progress], None] | None) -> None:
-        self.model.train()
-        order = torch.randperm(self.cut, generator=self.generator)
-        for index in torch.split(order, self.config.batch_size):
-            self._set_rate()
-            loss = self._loss(index)
-            self.optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            self.optimiser.step()
-            self.step += 1
-            if progress is not None:
-                progress(Progress(self.step, self.steps, epoch, self.report.validation_auc))
 
-    def _set_rate(self) -> None:
-        """Linear warm-up over the first half pass, then a cosine down to a tenth."""
-        warm = max(1, self.steps_per_epoch // 2)
-        share = min(1.0, (self.step + 1) / warm)
-        decay = 0.55 + 0.45 * math.cos(math.pi * min(1.0, self.step / self.steps))
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.config.learning_rate * share * decay
+def trainable_after(model: FoundationBackbone, freeze: FreezeLevel) -> list[nn.Parameter]:
+    """The parameters that are left to train when the named levels are frozen."""
+    kept = {"none": -1, "L0": 0, "L1": 1, "L2": 2, "all": 3}[freeze]
+    return [parameter for name, parameter in model.named_parameters() if _level(name) > kept]
 
-    def _loss(self, index: Tensor) -> Tensor:
-        data = self.data
-        batch = self.profiles.batch(
-            data.user[index],
-            data.item[index],
-            data.domain[index],
-            None if data.history is None else data.history[index],
-        )
-        batch = self.model.drop_ids(batch, self.generator)
-        logits = self.model.predict(self.model.represent(batch), batch.domain)
-        loss = binary_cross_entropy_with_logits(logits[:, 0], data.label[index])
-        if self.model.has_conversion:
-            both = logsigmoid(logits[:, 0]) + logsigmoid(logits[:, 1])
-            both = both.exp().clamp(1e-7, 1 - 1e-7)
-            loss = loss + binary_cross_entropy(both, data.conversion[index])
-        return loss
 
-    @torch.no_grad()
-    def _scores(self, begin: int, end: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-        self.model.eval()
-        out = []
-        for index in torch.split(torch.arange(begin, end), 4096):
-            history = None if self.data.history is None else self.data.history[index]
-            batch = self.profiles.batch(self.data.user[index], self.data.item[index], self.data.domain[index], history)
-            out.append(self.model.predict(self.model.represent(batch), batch.domain)[:, 0])
-        return torch.cat(out).numpy()
+def _level(name: str) -> int:
+    return next(level for prefix, level in _LEVELS.items() if name == prefix or name.startswith(f"{prefix}."))
 
-    def _validate(self) -> tuple[float, float]:
-        labels = self.data.label[self.cut :].numpy()
-        scores = self._scores(self.cut, len(self.data.label))
-        return log_loss(labels, sigmoid(scores)), auc(labels, scores)
 
-    def _by_domain(self) -> None:
-        labels = self.data.label[self.cut :].numpy()
-        scores = self._scores(self.cut, len(self.data.label))
-        domain = self.data.domain[self.cut :].numpy()
-        for facet, name in enumerate(("scene", "region", "period")):
-            for value in np.unique(domain[:, facet]):
-                picked = domain[:, facet] == value
-                self.report.validation_auc_by_domain[f"{name}={value}"] = auc(labels[picked], scores[picked])
+@torch.no_grad()
+def _adopt_scene(model: FoundationBackbone, scene: int) -> None:
+    """Domain parameters of a new scene are the mean of the declared others' (index 0 is `unknown`)."""
+    count = model.shape.domain_sizes[FACETS.index("scene")]
+    if not 0 < scene < count:
+        raise ValueError(f"scene index {scene} is not declared: the backbone knows 1 to {count - 1}")
+    others = [index for index in range(1, count) if index != scene] or [0]
+    tables = [model.domain_embedding.tables[0]]
+    if model.domain_layer.kind != "none":
+        tables.append(model.domain_layer.tables[0])
+    for table in tables:
+        assert isinstance(table, nn.Embedding)
+        table.weight[scene] = table.weight[others].mean(0)
+
+
+def _cut(examples: Examples, config: PretrainConfig) -> int:
+    cut = round(len(examples) * (1 - config.validation_share))
+    if not 0 < cut < len(examples):
+        raise ValueError(f"{len(examples)} examples cannot be split into training and validation")
+    return cut
+
+
+def _run_name(examples: Examples, encoder: FeatureEncoder, backbone: BackboneConfig, config: PretrainConfig) -> str:
+    """A hash of all that decides the result."""
+    digest = hashlib.sha256(encoder.digest.encode())
+    digest.update(json.dumps([backbone.model_dump(), config.model_dump()], sort_keys=True).encode())
+    for column in (examples.user, examples.item, examples.domain, examples.label, examples.time):
+        digest.update(column.tobytes())
+    return digest.hexdigest()

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_MADE_OF = ("backbone", "batch", "content", "dataset", "features", "fusion", "pretrain", "trunk", "vocabulary")
+_MADE_OF = (
+    "alignment", "backbone", "batch", "content", "dataset", "features", "fusion", "losses", "pretrain", "trainer",
+    "trunk", "vocabulary",
+)  # fmt: skip
 """Modules of `model` whose code decides what pretraining makes."""
 
 
