@@ -1,0 +1,100 @@
+"""What is read off one run's logits; all labels are what users really did, not what a corrupted log says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.streams import DriftSpan
+from model.domain import FACETS, DomainSpace
+from model.metrics import auc, calibration, grouped_auc, log_loss, normalised_entropy, sigmoid
+from streaming.evaluate.prepare import Prepared
+
+WINDOWS = 20
+"""Stretches of equally many examples over which the curves are drawn."""
+_LEAST = 200  # examples below which an AUC says nothing
+
+
+@dataclass(frozen=True)
+class Measures:
+    """One adapter, one stream, one seed."""
+
+    auc: float
+    grouped_auc: float
+    """AUC within each user, weighted by examples."""
+    log_loss: float
+    normalised_entropy: float
+    calibration: float
+    curve: tuple[float, ...]
+    """AUC per window."""
+    log_loss_curve: tuple[float, ...]
+    drift_auc: float
+    """AUC over the examples inside any drift span; not-a-number without drift."""
+    domains: Mapping[str, float]
+    """AUC per facet value, `facet=value`."""
+    spans: Mapping[str, float]
+    """AUC inside each drift span, by `name@start`."""
+    returned: float
+    """AUC in the tenth of the stream after an old regime came back, mean over returns; not-a-number without one."""
+    before: float
+    """AUC before the first drift."""
+
+
+def measure(data: Prepared, logit: NDArray[np.float32], spans: Sequence[DriftSpan], space: DomainSpace) -> Measures:
+    """All measures of one run."""
+    score = sigmoid(logit)
+    label = data.truth
+    windows = np.array_split(np.arange(len(data)), WINDOWS)
+    inside = [within(data, span) for span in spans]
+    anywhere = np.logical_or.reduce(inside) if inside else np.zeros(len(data), dtype=bool)
+    after = [_area(label, logit, mask) for mask in returns(data, spans)]
+    first = min((span.start for span in spans), default=np.inf)
+    return Measures(
+        auc=auc(label, logit),
+        grouped_auc=grouped_auc(label, logit, data.user),
+        log_loss=log_loss(label, score),
+        normalised_entropy=normalised_entropy(label, score),
+        calibration=calibration(label, score),
+        curve=tuple(auc(label[w], logit[w]) for w in windows),
+        log_loss_curve=tuple(log_loss(label[w], score[w]) for w in windows),
+        drift_auc=_area(label, logit, anywhere),
+        domains=_by_domain(data, logit, space),
+        spans={span_key(s, spans): _area(label, logit, mask) for s, mask in zip(spans, inside, strict=True)},
+        returned=float(np.mean(after)) if after else float("nan"),
+        before=_area(label, logit, data.time < first),
+    )
+
+
+def span_key(span: DriftSpan, spans: Sequence[DriftSpan]) -> str:
+    """Name of a span, numbered where a name comes twice."""
+    alike = [other for other in spans if other.name == span.name]
+    return span.name if len(alike) == 1 else f"{span.name} {alike.index(span) + 1}"
+
+
+def within(data: Prepared, span: DriftSpan) -> NDArray[np.bool_]:
+    """Examples inside a span (its time alone: other domains suffer or hold still, and that is part of it)."""
+    return np.asarray((data.time >= span.start) & (data.time < span.end))
+
+
+def returns(data: Prepared, spans: Sequence[DriftSpan]) -> list[NDArray[np.bool_]]:
+    """For each return of an old taste, the examples in the tenth of the stream after it."""
+    tenth = (data.time[-1] - data.time[0]) / 10
+    ends = [span.end for span in spans if span.returns and span.kind == "taste"]
+    return [np.asarray((data.time >= end) & (data.time < end + tenth)) for end in ends]
+
+
+def _area(label: NDArray[np.float32], logit: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
+    return auc(label[mask], logit[mask]) if mask.sum() >= _LEAST else float("nan")
+
+
+def _by_domain(data: Prepared, logit: NDArray[np.float32], space: DomainSpace) -> dict[str, float]:
+    found = {}
+    for column, facet in enumerate(FACETS):
+        for index, value in enumerate(space.values[facet]):
+            mask = np.asarray(data.domain[:, column] == index)
+            if mask.sum() >= _LEAST:
+                found[f"{facet}={value}"] = _area(data.truth, logit, mask)
+    return found

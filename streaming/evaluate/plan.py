@@ -1,0 +1,136 @@
+"""What an evaluation consists of, and the key under which its work is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from features.config import LiveConfig
+from model.adapters import ADAPTERS, AdapterSpec
+from model.config import BackboneConfig, KernelConfig, LearnerConfig, PretrainConfig
+from streaming.evaluate.prepare import LabConfig
+from streaming.evaluate.river_adapter import RIVER
+from streaming.evaluate.sources import Source
+
+ALL_ADAPTERS: dict[str, AdapterSpec] = {**ADAPTERS, "river-lr": RIVER}
+QUICK_ADAPTERS = ("frozen", "iak-d", "live-head", "lora", "full")
+_CODE = ("model", "features/streams", "streaming/evaluate")
+_CODE_FILES = ("features/live.py", "features/live_layout.py", "features/live_read.py", "features/live_table.py")
+
+PRETRAIN = PretrainConfig(epochs=12, batch_size=1_024, learning_rate=4e-3, patience=2)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Streams, adapters, seeds and everything that is fixed for all of them."""
+
+    sources: tuple[Source, ...]
+    adapters: tuple[str, ...]
+    seeds: tuple[int, ...]
+    cache_dir: Path
+    work_dir: Path
+    lab: LabConfig
+    kernel: KernelConfig
+    learner: LearnerConfig
+    code: str
+    """Hash of the code when the plan was made: a file edited during a run does not change the plan."""
+
+    @property
+    def key(self) -> str:
+        """Hash of the settings and of the code: work of another key is never mixed in."""
+        parts = {name: section.model_dump(mode="json") for name, section in _sections(self).items()}
+        parts["lab"] = {"pace": self.lab.requests_per_second, "join": self.lab.join_s, "batch": self.lab.batch_examples}
+        return hashlib.sha256((json.dumps(parts, sort_keys=True) + self.code).encode()).hexdigest()[:16]
+
+    def folder(self, source: Source, seed: int) -> Path:
+        """Where the results of one stream and seed lie."""
+        stream = hashlib.sha256(source.describe().encode()).hexdigest()[:8]
+        return self.work_dir / self.key / f"{source.name}-{stream}" / f"seed-{seed}"
+
+    def to_json(self) -> dict[str, object]:
+        """For the report."""
+        return {
+            "streams": [source.name for source in self.sources],
+            "adapters": {n: {"rate": ALL_ADAPTERS[n].rate, "about": ALL_ADAPTERS[n].about} for n in self.adapters},
+            "seeds": list(self.seeds),
+            "key": self.key,
+            **{name: section.model_dump(mode="json") for name, section in _sections(self).items()},
+            "requests_per_second": self.lab.requests_per_second,
+            "join_s": self.lab.join_s,
+        }  # fmt: skip
+
+
+def _sections(plan: Plan) -> dict[str, BackboneConfig | PretrainConfig | LiveConfig | KernelConfig | LearnerConfig]:
+    lab = plan.lab
+    return {
+        "backbone": lab.backbone, "pretrain": lab.pretrain, "live": lab.live,
+        "kernel": plan.kernel, "learner": plan.learner,
+    }  # fmt: skip
+
+
+def make_plan(
+    sources: list[Source],
+    adapters: tuple[str, ...] | None,
+    seeds: int,
+    out: Path,
+    cache_dir: Path,
+    *,
+    quick: bool,
+    kernel: KernelConfig | None = None,
+    learner: LearnerConfig | None = None,
+    live: LiveConfig | None = None,
+    backbone: BackboneConfig | None = None,
+) -> Plan:
+    """The plan of a command line. Raises ValueError for an adapter that does not exist."""
+    chosen = adapters or (QUICK_ADAPTERS if quick else tuple(ALL_ADAPTERS))
+    unknown = [name for name in chosen if name not in ALL_ADAPTERS]
+    if unknown:
+        raise ValueError(f"no adapter {unknown[0]!r}; there are {', '.join(ALL_ADAPTERS)}")
+    learner = learner or LearnerConfig()
+    pretrain = PRETRAIN.model_copy(update={"epochs": 6}) if quick else PRETRAIN
+    lab = LabConfig(
+        backbone=backbone or BackboneConfig(),
+        pretrain=pretrain,
+        live=live or LiveConfig(),
+        requests_per_second=PACE,
+        join_s=JOIN_S,
+        batch_examples=learner.batch_examples,
+    )
+    needed = tuple(dict.fromkeys(("frozen", *chosen)))
+    return Plan(
+        tuple(sources),
+        needed,
+        tuple(range(seeds)),
+        cache_dir,
+        out / "work",
+        lab,
+        kernel or KernelConfig(),
+        learner,
+        code_digest(),
+    )
+
+
+PACE = 8.0
+"""Requests per second at which a live half is played for the live features' half-lives."""
+JOIN_S = 1_800.0
+"""Original seconds until a request's labels are decided."""
+
+
+def code_digest() -> str:
+    """Hash of the code that decides the results."""
+    root = Path(__file__).parents[2]
+    files = [path for folder in _CODE for path in (root / folder).rglob("*.py")]
+    files += [root / name for name in _CODE_FILES]
+    digest = hashlib.sha256()
+    for path in sorted(set(files)):
+        if not path.name.startswith(_REPORTING):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+_REPORTING = ("report", "page", "plots", "compare", "tables", "__init__", "sources", "measures", "goals")
+"""Modules of the evaluation that only read results: a change there needs no new runs."""
+
+__all__ = ["ALL_ADAPTERS", "Plan", "asdict", "code_digest", "make_plan"]

@@ -1,0 +1,134 @@
+"""The report in the terminal and as Markdown."""
+
+from __future__ import annotations
+
+import math
+
+from rich.console import Console
+from rich.table import Table
+
+from streaming.evaluate.compare import Interval
+from streaming.evaluate.plan import ALL_ADAPTERS
+from streaming.evaluate.report import Report, StreamReport
+
+Cells = list[list[str]]
+
+
+def show(report: Report, console: Console) -> None:
+    """All tables in the terminal."""
+    for title, head, body in tables(report):
+        table = Table(title=title, title_justify="left", title_style="bold", header_style="dim")
+        for number, name in enumerate(head):
+            table.add_column(name, justify="left" if number == 0 else "right")
+        for row in body:
+            table.add_row(*row)
+        console.print(table)
+
+
+def markdown(report: Report) -> str:
+    """The same as a page."""
+    seeds = len(report.plan["seeds"])
+    parts = [
+        "# Evaluation",
+        f"Commit `{report.commit or 'unknown'}`, {seeds} seeds, settings `{report.plan['key']}`. "
+        "Prequential (test, then train): every example is scored before any adapter learns from it. "
+        "AUC against what users really did. ± is a 95 % interval over the seeds (Student's t); differences are paired "
+        "by seed. Each adapter runs at its own tuned learning rate, tuned on streams of another seed.",
+    ]
+    for title, head, body in tables(report):
+        lines = ["| " + " | ".join(head) + " |", "|---" + "|---:" * (len(head) - 1) + "|"]
+        lines += ["| " + " | ".join(row) + " |" for row in body]
+        parts += [f"## {title}", "\n".join(lines)]
+    return "\n\n".join(parts) + "\n"
+
+
+def tables(report: Report) -> list[tuple[str, list[str], Cells]]:
+    """Title, heads and cells of every table: all streams side by side, then one per stream, then domains."""
+    return [
+        ("All streams: AUC above frozen, and costs", *_overview(report)),
+        *((_title(stream), *_stream(stream)) for stream in report.streams),
+        *((f"{stream.name}: AUC by domain", *_domains(stream)) for stream in report.streams if stream.rows[0].domains),
+    ]
+
+
+def _title(stream: StreamReport) -> str:
+    oracle = "" if math.isnan(stream.oracle_auc) else f", best possible AUC {stream.oracle_auc:.4f}"
+    return f"{stream.name} ({stream.examples:,} examples{oracle})"
+
+
+def _overview(report: Report) -> tuple[list[str], Cells]:
+    costs = {cost.adapter: cost for cost in report.costs}
+    head = [
+        "adapter",
+        *(stream.name for stream in report.streams),
+        "mean",
+        "against full",
+        "parameters",
+        "CPU s / 100 k",
+    ]
+    body = [
+        [
+            name,
+            *(_signed(row.lead.mean) for stream in report.streams for row in stream.rows if row.adapter == name),
+            _span(report.leads[name]),
+            _span(report.against_full[name]) if name in report.against_full else "",
+            f"{costs[name].parameters:,}",
+            f"{costs[name].cpu_s_per_100k:.1f}",
+            f"{costs[name].state_bytes / 1e3:,.0f}",
+        ]
+        for name in report.plan["adapters"]
+    ]
+    return [*head, "state kB"], body
+
+
+def _stream(stream: StreamReport) -> tuple[list[str], Cells]:
+    head = [
+        "adapter", "AUC", "grouped AUC", "log loss", "NE", "calibration", "above frozen", "above full",
+        "recovered", "examples to half", "forgetting",
+    ]  # fmt: skip
+    body = [
+        [
+            row.adapter,
+            _plain_span(row.auc),
+            _number(row.grouped_auc),
+            _number(row.log_loss),
+            _number(row.normalised_entropy),
+            _number(row.calibration, 3),
+            _span(row.lead),
+            _span(row.against_full),
+            "" if math.isnan(row.recovered) else f"{row.recovered:.0%}",
+            "" if row.examples_to_half is None else f"{row.examples_to_half:,}",
+            _span(row.forgetting),
+        ]
+        for row in stream.rows
+    ]
+    return head, body
+
+
+def _domains(stream: StreamReport) -> tuple[list[str], Cells]:
+    names = sorted({name for row in stream.rows for name in row.domains})
+    body = [[row.adapter, *(_number(row.domains.get(name, math.nan)) for name in names)] for row in stream.rows]
+    return ["adapter", *names], body
+
+
+def about(name: str) -> str:
+    """One line on an adapter."""
+    return ALL_ADAPTERS[name].about
+
+
+def _number(value: float, digits: int = 4) -> str:
+    return "" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _signed(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:+.4f}"
+
+
+def _span(value: Interval) -> str:
+    if math.isnan(value.mean):
+        return ""
+    return f"{value.mean:+.4f}" + ("" if math.isnan(value.half_width) else f" ±{value.half_width:.4f}")
+
+
+def _plain_span(value: Interval) -> str:
+    return _span(value).lstrip("+")
