@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 
 class FlatAdam:
@@ -16,7 +16,7 @@ class FlatAdam:
 
     def __init__(
         self,
-        groups: Sequence[tuple[Sequence[nn.Parameter], float]],
+        groups: Sequence[tuple[Sequence[Tensor], float]],
         *,
         betas: tuple[float, float] = (0.9, 0.999),
         epsilon: float = 1e-8,
