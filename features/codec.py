@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -63,7 +63,9 @@ def read_fields(specs: Sequence[FieldSpec], values: Mapping[str, Any]) -> dict[s
     found: dict[str, FieldValue] = {}
     for spec in specs:
         value = values.get(spec.name)
-        case = value.WhichOneof("val") if value is not None else None
+        if value is None:
+            continue
+        case = value.WhichOneof("val")
         if case == "string_val":
             found[spec.name] = value.string_val
         elif case == "double_val":
@@ -99,7 +101,7 @@ def has_time(values: Mapping[str, Any] | None) -> bool:
 def _encode(spec: FieldSpec, value: FieldValue) -> Any | None:
     """Feast's value, or None if it is of a wrong kind."""
     if spec.kind == "number":
-        return number(float(value)) if _is_number(value) else None
+        return number(value) if _is_number(value) else None
     if spec.kind == "single":
         return _value.Value(string_val=_text(value)) if isinstance(value, str | int | float) else None
     if isinstance(value, str):
@@ -109,7 +111,7 @@ def _encode(spec: FieldSpec, value: FieldValue) -> Any | None:
     return _value.Value(string_list_val=_value.StringList(val=[_text(part) for part in value]))
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 

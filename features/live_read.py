@@ -79,14 +79,16 @@ def _decayed(layout: LiveLayout, kind: Kind, rows: Rows, time: float) -> Doubles
     """Rows as of `time`, float64; a row that is newer than the request is taken as it is."""
     age = np.maximum(time - rows.updated_at, 0.0)[:, None]
     factor = np.exp2(-age / np.array(layout.half_lives))
-    return rows.values * factor[:, layout.decay_columns(kind)]
+    decayed: Doubles = rows.values * factor[:, layout.decay_columns(kind)]
+    return decayed
 
 
 def _match(layout: LiveLayout, values: Doubles, design: Doubles) -> Doubles:
     """Shrunk residual-weighted mean content, times each item's content: `(n, 2)` by half-life."""
     examples, _ = layout.read_counters(values)
     pull = layout.read_pulls(values)[0, :, :-1] * (_SPREAD / (examples[0] + layout.prior_examples))[:, None]
-    return design[:, :-1] @ pull.T
+    match: Doubles = design[:, :-1] @ pull.T
+    return match
 
 
 def _ridge(layout: LiveLayout, user: Doubles, design: Doubles) -> Doubles:
