@@ -97,7 +97,7 @@ class Demo:
         install_backbone(pretrained_backbone(self.config, data, self._console), self.config.backbone_dir)
         self._start()
         fingerprint = backbone_fingerprint(self.config)
-        publish_and_wait(self.config, data, self._console)
+        publish_and_wait(self.config, data, self._console, self._children.check)
         self._wait_ready()
         played = self._play(data.requests("live")[: self._options.limit])
         learned = self._drain(played)

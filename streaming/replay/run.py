@@ -144,8 +144,10 @@ def run_replay(
     return 1 if played.failed else 0
 
 
-def publish_and_wait(config: Config, data: MovieLens, console: Console) -> None:
-    """Publishes catalogue and profiles and waits until ingest has written them."""
+def publish_and_wait(
+    config: Config, data: MovieLens, console: Console, check: Callable[[], None] = lambda: None
+) -> None:
+    """Publishes catalogue and profiles and waits until ingest has written them; `check` may raise meanwhile."""
     with bars(console) as progress:
         task = progress.add_task("profiles", total=None, note="catalogue and users through ingest into the store")
         publisher = Publisher(config)
@@ -153,7 +155,13 @@ def publish_and_wait(config: Config, data: MovieLens, console: Console) -> None:
             publish_profiles(publisher, data)
         finally:
             publisher.close()
-        wait_for_ingest(config, patience_s=config.kafka.startup_wait_s, progress=reporter(progress, task))
+        report = reporter(progress, task)
+
+        def moved(done: int, total: int) -> None:
+            check()
+            report(done, total)
+
+        wait_for_ingest(config, patience_s=config.kafka.startup_wait_s, progress=moved)
 
 
 async def _when_ready(

@@ -1,0 +1,197 @@
+"""The demo as a user runs it: real processes, real broker, real data, a shortened stream."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from streaming.broker import LocalBroker
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(420)]
+
+MARK = "A_DEMO_UNDER_TEST"
+GONE_S = 40.0
+
+
+@dataclass
+class RunningDemo:
+    """One `driftline demo`; everything it starts inherits a mark, by which it is found again."""
+
+    folder: Path
+    arguments: list[str]
+    mark: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def __post_init__(self) -> None:
+        command = [str(Path(sys.executable).with_name("driftline")), "--run-dir", str(self.folder), "demo"]
+        self.said = self.folder.parent / f"said-{self.mark}.txt"
+        with self.said.open("wb") as out:
+            self.process = subprocess.Popen(
+                [*command, *self.arguments], stdout=out, stderr=out, env={**os.environ, MARK: self.mark}
+            )
+
+    @property
+    def output(self) -> str:
+        return self.said.read_text()
+
+    def left(self) -> list[psutil.Process]:
+        """Processes that bear the mark."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get(MARK) == self.mark and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return found
+
+    def part(self, name: str) -> psutil.Process:
+        """The process of `driftline NAME`."""
+        return next(process for process in self.left() if process.cmdline()[-1:] == [name])
+
+    def until(self, what: str, true: Callable[[], bool], seconds: float = 240.0) -> None:
+        """Waits for `true`, or fails with what the demo said."""
+        end = time.monotonic() + seconds
+        while not true():
+            assert time.monotonic() < end, f"{what} did not come; the demo said:\n{self.output}"
+            time.sleep(0.1)
+
+    def until_log(self, name: str, text: str) -> None:
+        """Waits until the log of a process holds `text`."""
+        log = self.folder / "logs" / f"{name}.log"
+        self.until(f"{text!r} in {log.name}", lambda: log.is_file() and text in log.read_text(errors="replace"))
+
+    def until_gone(self) -> None:
+        """Fails if something that the demo started still runs after a while."""
+        self.until("the end of all processes", lambda: not self.left(), GONE_S)
+
+    def ended(self, seconds: float = 300.0) -> int:
+        """The exit code."""
+        return self.process.wait(seconds)
+
+    def report(self) -> dict[str, Any]:
+        """What the demo wrote for programs."""
+        values: dict[str, Any] = json.loads((self.folder / "report.json").read_text())
+        return values
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator[Callable[..., RunningDemo]]:
+    """Starts demos on one folder and ends whatever of them is left."""
+    started: list[RunningDemo] = []
+
+    def start(*arguments: str) -> RunningDemo:
+        started.append(RunningDemo(tmp_path / "run", list(arguments)))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.process.kill()
+        one.process.wait(30)
+        for process in one.left():
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+
+
+def test_the_demo_learns_a_live_stream_reports_it_and_stays_until_it_is_stopped(
+    demo: Callable[..., RunningDemo],
+) -> None:
+    running = demo("--keep", "--limit", "400")
+    assert running.ended() == 0, running.output
+    check_report(running)
+    try:
+        assert {process.cmdline()[-1] for process in running.left()} >= {"ingest", "process", "serve"}
+        command = next(line.strip() for line in running.output.splitlines() if line.strip().startswith("curl "))
+        answer = json.loads(subprocess.run(command, shell=True, check=True, capture_output=True, text=True).stdout)
+        assert len(answer["scores"]) == 4
+        refused = demo()
+        assert refused.ended() != 0
+        assert "demo --stop" in refused.output
+    finally:
+        stopping = demo("--stop")
+        assert stopping.ended() == 0, stopping.output
+    assert not running.left()
+
+
+def check_report(running: RunningDemo) -> None:
+    report = running.report()
+    assert report["backbone_unchanged"] is True
+    assert report["requests"] == 400
+    assert report["requests_failed"] == report["impressions_missing"] == report["dead_letters"] == 0
+    assert 0 < report["examples"] <= report["items_served"]
+    assert report["kernels_published"] > 0
+    assert report["kernels_taken"] > 0
+    assert 0.5 < report["auc_frozen"] < 1.0
+    assert 0.5 < report["auc_live"] < 1.0
+    assert report["log_loss_frozen"] != report["log_loss_live"], "no served score came from a kernel that had learned"
+    assert (running.folder / "log_loss.png").stat().st_size > 10_000
+    for said in ("frozen", "live", "freshness", "report.json", "log_loss.png"):
+        assert said in running.output
+
+
+def test_ctrl_c_in_the_middle_ends_everything_and_says_so(demo: Callable[..., RunningDemo]) -> None:
+    running = demo()
+    running.until_log("serve", "ready: kernels in use")
+    running.process.send_signal(signal.SIGINT)
+    assert running.ended(GONE_S) == 128 + signal.SIGINT
+    assert not running.left()
+    assert "everything that the demo started has ended" in running.output
+    assert not (running.folder / "report.json").exists()
+
+
+def test_a_demo_that_is_killed_takes_its_processes_with_it(demo: Callable[..., RunningDemo]) -> None:
+    running = demo()
+    running.until_log("ingest", "metrics and health")
+    running.until("the broker", LocalBroker(running.folder / "broker", Path()).running)
+    assert len(running.left()) >= 5
+    running.process.kill()
+    running.until_gone()
+
+
+def test_a_second_demo_is_refused_and_a_process_that_dies_ends_the_first_with_its_name_and_log(
+    demo: Callable[..., RunningDemo],
+) -> None:
+    first = demo()
+    first.until_log("ingest", "metrics and health")
+    second = demo()
+    assert second.ended() != 0
+    assert "a demo plays in" in second.output
+    assert str(first.process.pid) in second.output
+    assert first.process.poll() is None
+    first.part("ingest").kill()
+    assert first.ended(GONE_S * 2) != 0
+    assert "`driftline ingest` ended with signal SIGKILL" in first.output
+    assert "metrics and health on port" in first.output
+    assert not first.left()
+
+
+def test_a_broker_that_is_away_for_a_while_loses_no_request(demo: Callable[..., RunningDemo]) -> None:
+    running = demo("--limit", "2000")
+    running.until_log("serve", "ready: kernels in use")
+    settings = tomllib.loads((running.folder / "driftline.toml").read_text())
+    port = int(settings["kafka"]["bootstrap"].rpartition(":")[2])
+    broker = LocalBroker(running.folder / "broker", Path(settings["cache_dir"]), port, tied=True)
+    time.sleep(8)  # into the play
+    broker.kill()
+    time.sleep(20)
+    broker.start()
+    assert running.ended() == 0, running.output
+    report = running.report()
+    assert report["impressions_missing"] == 0
+    assert report["requests"] == 2000 - report["requests_failed"]
+    assert report["examples"] == report["items_served"]
+    assert report["backbone_unchanged"] is True
+    assert not running.left()
