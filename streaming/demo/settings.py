@@ -16,7 +16,7 @@ CONFIG_FILE = "driftline.toml"
 CLICK_WINDOW_S = 0.4
 """The replay's clicks come within 0.15 s; the rest of the window is for their way through ingest."""
 LATENESS_S = 0.1
-HALF_LIVES_S = (4.0, 40.0)
+HALF_LIVES_S = (2.0, 120.0)
 """Months are played in less than a minute: half-lives of minutes and hours shrink to seconds."""
 COMMIT_S = 0.25
 IDLE_TICK_S = 2.0
