@@ -185,7 +185,9 @@ def test_a_broker_that_is_away_for_a_while_loses_no_request(demo: Callable[..., 
     port = int(settings["kafka"]["bootstrap"].rpartition(":")[2])
     broker = LocalBroker(running.folder / "broker", Path(settings["cache_dir"]), port, tied=True)
     time.sleep(8)  # into the play
-    broker.kill()
+    state = broker.state()
+    assert state is not None
+    os.kill(state.pid, signal.SIGKILL)
     time.sleep(20)
     broker.start()
     assert running.ended() == 0, running.output
