@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import logging
@@ -36,8 +37,6 @@ _MADE_OF = (
 
 def backbone_key(config: Config, data: MovieLens) -> str:
     """Name of the backbone that `config` and `data` make: a hash of both and of the code that makes it."""
-    import model
-
     digest = hashlib.sha256()
     for section in (config.backbone, config.pretrain, config.domains):
         digest.update(section.model_dump_json().encode())
@@ -47,10 +46,27 @@ def backbone_key(config: Config, data: MovieLens) -> str:
         digest.update(repr(profile).encode())
     for rating in data.half("pretrain"):
         digest.update(f"{rating.time} {rating.user_id} {rating.item_id} {rating.rating}\n".encode())
-    folder = Path(model.__file__).parent
-    for name in _MADE_OF:
-        digest.update((folder / f"{name}.py").read_bytes())
+    for source in _sources():
+        digest.update(source.read_bytes())
     return digest.hexdigest()[:20]
+
+
+def _sources() -> list[Path]:
+    """The modules of `model` that pretraining runs: `pretrain` and all it imports."""
+    import model
+
+    folder = Path(model.__file__).parent
+    found: set[Path] = set()
+    waiting = [folder / "pretrain.py"]
+    while waiting:
+        path = waiting.pop()
+        if path in found or not path.is_file():
+            continue
+        found.add(path)
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("model."):
+                waiting.append(folder / f"{str(node.module).removeprefix('model.')}.py")
+    return sorted(found)
 
 
 def pretrained_backbone(config: Config, data: MovieLens, console: Console) -> Path:
