@@ -17,12 +17,13 @@ class Activation:
 
     def __init__(self, index: Tensor, bank: int) -> None:
         self.rows = len(index)
+        self.only = 0
         self.active: Tensor | None = None
         if bank == 1:
             return
         low = int(index.min())
         if low == int(index.max()):
-            self.active = index[:1]
+            self.only = low
             return
         self.active, group, counts = torch.unique(index, return_inverse=True, return_counts=True)
         order = torch.argsort(group, stable=True)
@@ -52,7 +53,9 @@ class Activation:
 
     def pick(self, bank: Tensor) -> Tensor:
         """The active domains' slices of a parameter `(K, ...)`."""
-        return bank if self.active is None else bank[self.active]
+        if self.active is None:
+            return bank[self.only : self.only + 1]
+        return bank[self.active]
 
 
 class BankLinear(nn.Module):

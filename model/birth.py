@@ -21,19 +21,18 @@ class Births:
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
         self.sums = torch.zeros(sum(kernel.domain_sizes), kernel.width)
-        """Sum of representations per facet value, all facets one below the other, `(values, d)`."""
+        """Sum of representations per facet value, all facets one below the other, `(values, d)`; kept for "nearest"."""
         self._begin = (0, kernel.domain_sizes[0], kernel.domain_sizes[0] + kernel.domain_sizes[1])
 
     @torch.no_grad()
     def meet(self, x: Tensor, domain: Tensor) -> bool:
         """Counts examples `(n, d)`, `(n, 3)` as evidence and places what is new. True if something was born."""
         kernel = self.kernel
-        before = self._evidence()
-        bank_before = self._bank_evidence()
-        flat = kernel.flat_index(domain)
-        kernel.evidence.index_add_(0, flat, torch.ones_like(flat))
-        for facet, begin in enumerate(self._begin):
-            self.sums.index_add_(0, domain[:, facet] + begin, x)
+        if not self.strange(domain):
+            self._count(x, domain)
+            return False
+        before, bank_before = self._evidence(), self._bank_evidence()
+        self._count(x, domain)
         born = False
         for facet, known in enumerate(before):
             fresh = torch.unique(domain[:, facet])
@@ -44,6 +43,17 @@ class Births:
             for entry in fresh[~bank_before[fresh]].tolist():
                 born |= self._bear_entry(entry, bank_before)
         return born
+
+    def strange(self, domain: Tensor) -> bool:
+        """Whether a domain among `(n, 3)` has never been met."""
+        return int(self.kernel.evidence[self.kernel.flat_index(domain)].min()) == 0
+
+    def _count(self, x: Tensor, domain: Tensor) -> None:
+        flat = self.kernel.flat_index(domain)
+        self.kernel.evidence.index_add_(0, flat, torch.ones_like(flat))
+        if self.kernel.config.birth == "nearest":
+            for facet, begin in enumerate(self._begin):
+                self.sums.index_add_(0, domain[:, facet] + begin, x)
 
     def _evidence(self) -> list[Tensor]:
         """Which values of each facet have been seen."""

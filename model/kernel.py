@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import embedding
 
 from model.backbone import FrozenBackbone, SplitBackbone
 from model.bank import Activation, BankLinear
@@ -148,8 +149,8 @@ class Kernel(nn.Module):
         self, place: int, x: Tensor, live: Tensor, domain: Tensor, noise: torch.Generator | None = None
     ) -> Adapted:
         """Change of the vector at a plug point (0 is the first one of the configuration)."""
-        embedding = _by_facet(self.facets, domain)
-        extra = torch.cat([live, embedding], dim=-1) if self.config.use_live else embedding
+        place_of = _by_facet(self.facets, domain)
+        extra = torch.cat([live, place_of], dim=-1) if self.config.use_live else place_of
         target = None
         if self.config.reading == "B":
             mean, log_variance = _by_facet(self.target, domain).chunk(2, dim=-1)
@@ -187,9 +188,9 @@ class Kernel(nn.Module):
 
 
 def _by_facet(tables: nn.ParameterList, domain: Tensor) -> Tensor:
-    out: Tensor = tables[0][domain[:, 0]]
+    out = embedding(domain[:, 0], tables[0])
     for facet in range(1, len(tables)):
-        out = out + tables[facet][domain[:, facet]]
+        out = out + embedding(domain[:, facet], tables[facet])
     return out
 
 
@@ -234,7 +235,8 @@ def answer(  # noqa: PLR0917 -- the order of `adapt`
     path = kernel.linear_path(live)
     if isinstance(path, Tensor):
         path = path if enough is None else path * enough
-        logits = torch.stack([logits[:, 0] + path, logits[:, 1]], dim=1)
+        ctr, cvr = logits.unbind(1)
+        logits = torch.stack([ctr + path, cvr], dim=1)
     return Answer(logits, compression, matching)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -82,9 +83,9 @@ class Learner:
         Raises ValueError, naming the field, for a wrong shape or non-finite values; nothing is changed then.
         """
         self.check(batch)
-        logit = self.score(batch)
-        self._meet(batch)
-        loss, compression, matching, norm = self._step(batch)
+        scored = self._meet(batch)
+        loss, compression, matching, norm, logit = self._step(batch)
+        logit = scored if scored is not None else logit
         self.recent.append(batch)
         self._rehearsal.added()
         steps = self.config.rehearsal_steps if self.recent else 0
@@ -94,13 +95,23 @@ class Learner:
         self.examples += len(batch)
         return LearnReport(len(batch), logit, loss, compression, matching, norm, 1 + steps)
 
-    def _meet(self, batch: MicroBatch) -> None:
-        """Counts evidence. What is born starts without momentum, and is tied to what it was born as."""
+    def _meet(self, batch: MicroBatch) -> Tensor | None:
+        """Counts evidence; returns the candidate's score where the first step will not compute the same.
+
+        What is born starts without momentum, and is tied to what it was born as.
+        """
+        config = self.kernel_config
+        plain = config.reading == "D" and config.min_evidence == 0 and not self._births.strange(batch.domain)
+        if plain:
+            self._births.meet(batch.x, batch.domain)
+            return None
+        scored = self.score(batch)
         before = self._optimiser.values.clone()
         if self._births.meet(batch.x, batch.domain):
             changed = self._optimiser.values != before
             self._optimiser.forget(changed)
             self._anchor[changed] = self._optimiser.values[changed]
+        return scored
 
     @torch.no_grad()
     def score(self, batch: MicroBatch) -> Tensor:
@@ -108,7 +119,7 @@ class Learner:
         self.candidate.eval()
         return adapt(self.candidate, self.backbone, batch.x, batch.live, batch.domain)
 
-    def _step(self, batch: MicroBatch) -> tuple[float, float, float, float]:
+    def _step(self, batch: MicroBatch) -> tuple[float, float, float, float, Tensor]:
         self.candidate.train()
         optimiser, config = self._optimiser, self.config
         noise = None if self.kernel_config.reading == "D" else self._generator
@@ -128,7 +139,7 @@ class Learner:
         if config.proximal:
             optimiser.gradient.add_(optimiser.values - self._anchor, alpha=2 * config.proximal)
         norm = optimiser.step(config.gradient_clip)
-        return float(task.detach()), compression, matching, norm
+        return float(task.detach()), compression, matching, norm, found.logits[:, 0].detach()
 
     def check(self, batch: MicroBatch) -> None:
         """Raises ValueError, naming the field, for a wrong shape, a domain index out of range, or non-finite values."""
@@ -143,10 +154,11 @@ class Learner:
             shape = widths.get(field.name, (n,))
             if tuple(value.shape) != shape:
                 raise ValueError(f"micro-batch: {field.name} has shape {tuple(value.shape)}, expected {shape}")
-            if not bool(torch.isfinite(value).all()):
+            # One sum is quicker than a test per value; a sum of finite values may overflow, so look closer then.
+            if not math.isfinite(float(value.sum())) and not bool(torch.isfinite(value).all()):
                 raise ValueError(f"micro-batch: {field.name} has non-finite values")
-        sizes = torch.tensor(self.domain_sizes)
-        if bool((batch.domain < 0).any() or (batch.domain >= sizes).any()):
+        highest = batch.domain.amax(0).tolist()
+        if int(batch.domain.min()) < 0 or any(h >= size for h, size in zip(highest, self.domain_sizes, strict=True)):
             raise ValueError(f"micro-batch: domain has an index outside {self.domain_sizes}")
 
     def publish(self) -> Kernel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -13,24 +14,35 @@ TrunkKind = Literal["mlp", "mmoe", "ple"]
 
 
 class Experts(nn.Module):
-    """`e` two-layer experts, computed in two batched products."""
+    """`e` two-layer experts: the first layers as one product, the second ones as one batched product."""
 
     def __init__(self, experts: int, width_in: int, hidden: int, width: int, dropout: float) -> None:
         super().__init__()
-        self.first = nn.Parameter(torch.empty(experts, width_in, hidden))
-        self.first_bias = nn.Parameter(torch.zeros(experts, 1, hidden))
+        self.experts, self.hidden = experts, hidden
+        self.first_layers = nn.Linear(width_in, experts * hidden)
         self.second = nn.Parameter(torch.empty(experts, hidden, width))
         self.second_bias = nn.Parameter(torch.zeros(experts, 1, width))
         self.dropout = nn.Dropout(dropout)
+        nn.init.kaiming_uniform_(self.first_layers.weight, nonlinearity="relu")
+        nn.init.zeros_(self.first_layers.bias)
         for expert in range(experts):
-            nn.init.kaiming_uniform_(self.first[expert].T, nonlinearity="relu")
             nn.init.kaiming_uniform_(self.second[expert].T, nonlinearity="relu")
+
+    @property
+    def first(self) -> Tensor:
+        """The first layers' matrices, `(e, width_in, hidden)`."""
+        return self.first_layers.weight.view(self.experts, self.hidden, -1).transpose(1, 2)
+
+    @property
+    def first_bias(self) -> Tensor:
+        """The first layers' biases, `(e, 1, hidden)`."""
+        return self.first_layers.bias.view(self.experts, 1, self.hidden)
 
     def forward(self, x: Tensor) -> Tensor:
         """`(n, width_in)` to `(e, n, width)`."""
-        wide = x.expand(self.first.shape[0], *x.shape)
-        hidden = self.dropout(torch.relu(torch.baddbmm(self.first_bias, wide, self.first)))
-        return torch.relu(torch.baddbmm(self.second_bias, hidden, self.second))
+        hidden = self.dropout(torch.relu(self.first_layers(x)))
+        apart = hidden.view(len(x), self.experts, self.hidden).transpose(0, 1)
+        return torch.relu(torch.baddbmm(self.second_bias, apart, self.second))
 
 
 class Trunk(nn.Module):
@@ -51,11 +63,11 @@ class Trunk(nn.Module):
             seen = self.count * (2 if kind == "ple" else 1)
             self.gates = nn.ModuleList(nn.Linear(width + domain_width, seen) for _ in range(tasks))
 
-    def forward(self, x: Tensor, vector: Tensor) -> Tensor:
-        """`(n, d)` and domain vectors `(n, e)` to one vector per task, `(tasks, n, width_out)`."""
+    def forward(self, x: Tensor, vector: Tensor) -> list[Tensor]:
+        """`(n, d)` and domain vectors `(n, e)` to one vector per task, `(n, width_out)` each."""
         out: Tensor = self.experts(x)
         if self.kind == "mlp":
-            return out.expand(self.tasks, *out.shape[1:])
+            return [out[0]] * self.tasks
         asked = torch.cat([x, vector], dim=-1)
         mixed = []
         for task, gate in enumerate(self.gates):
@@ -63,7 +75,7 @@ class Trunk(nn.Module):
             seen = torch.cat([out[: self.count], out[own : own + self.count]]) if self.kind == "ple" else out
             weight = torch.softmax(gate(asked), dim=-1)
             mixed.append((seen * weight.T[..., None]).sum(0))
-        return torch.stack(mixed)
+        return mixed
 
 
 class Towers(nn.Module):
@@ -73,9 +85,9 @@ class Towers(nn.Module):
         super().__init__()
         self.nets = nn.ModuleList(mlp((width, hidden, 1)) for _ in range(tasks))
 
-    def forward(self, h: Tensor) -> Tensor:
-        """`(tasks, n, width)` to logits of CTR and CVR, `(n, 2)`."""
-        logits = [net(h[task]) for task, net in enumerate(self.nets)]
+    def forward(self, h: Sequence[Tensor]) -> Tensor:
+        """One `(n, width)` per task to logits of CTR and CVR, `(n, 2)`."""
+        logits = [net(part) for net, part in zip(self.nets, h, strict=True)]
         if len(logits) == 1:
             logits.append(torch.zeros_like(logits[0]))
         return torch.cat(logits, dim=-1)
