@@ -7,6 +7,7 @@ they are behind the real path: the join's window and lateness, then the commit.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from features import movielens
 from features.config import LiveConfig
 from features.live import LiveFeatures, LiveLayout, RequestOutcome
-from features.movielens import MovieLens
+from features.movielens import MovieLens, Rating
 from features.text import TextEncoder
 from model.backbone import FoundationBackbone, FrozenBackbone, round_representation
 from model.batch import MicroBatch
@@ -74,7 +75,10 @@ class World:
     @cached_property
     def examples(self) -> Examples:
         """The pretraining half."""
-        ratings = self.data.half("pretrain")
+        return self.examples_of(self.data.half("pretrain"))
+
+    def examples_of(self, ratings: Sequence[Rating]) -> Examples:
+        """Any ratings, in order of time."""
         user = {profile.user_id: place for place, profile in enumerate(self.users)}
         item = {profile.item_id: place for place, profile in enumerate(self.items)}
         domains = [
@@ -104,7 +108,9 @@ class World:
         )
 
 
-def served(world: World, backbone: FrozenBackbone, live: LiveConfig | None = None, delay_s: float = JOIN_S + PUBLISH_S) -> MicroBatch:
+def served(
+    world: World, backbone: FrozenBackbone, live: LiveConfig | None = None, delay_s: float = JOIN_S + PUBLISH_S
+) -> MicroBatch:
     """The second half as it would be logged: one example per item shown, in order of play; `time` is seconds of play.
 
     Live features are those of outcomes at least `delay_s` old.
