@@ -63,9 +63,9 @@ def _sources() -> list[Path]:
         if path in found or not path.is_file():
             continue
         found.add(path)
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("model."):
-                waiting.append(folder / f"{str(node.module).removeprefix('model.')}.py")
+        nodes = ast.walk(ast.parse(path.read_text()))
+        imported = [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
+        waiting += [folder / f"{name.removeprefix('model.')}.py" for name in imported if name.startswith("model.")]
     return sorted(found)
 
 
