@@ -132,7 +132,7 @@ def main() -> int:
     console.print(table)
     console.print(
         f"{learned.examples:,} of {poured.items:,} examples learned in {seconds:.1f} s, the last click window of "
-        f"{JOIN.window_s + JOIN.lateness_s:.1f} s included; {poured.requests:,} impressions and {poured.clicks:,} clicks "
+        f"{JOIN.window_s + JOIN.lateness_s:.1f} s included; {poured.requests:,} impressions, {poured.clicks:,} clicks "
         f"were written in {poured.seconds:.1f} s; dropped by the join: {learned.dropped or 0}",
         highlight=False,
     )
