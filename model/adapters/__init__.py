@@ -8,7 +8,8 @@ from functools import partial
 from typing import Literal
 
 from model.adapters.base import Adapter, AdapterContext, Frozen, GradientAdapter, StreamBatch
-from model.adapters.iak import Iak
+from model.adapters.closed_form import ClosedForm
+from model.adapters.iak import Iak, IakClosed
 from model.adapters.light import ErrorMemory, live_head
 from model.adapters.path import FrozenPath, Plugs
 from model.adapters.plugs import BiasOnly, HeadOnly, Houlsby, LoRA, MLoRA, PeterRec, Star
@@ -69,6 +70,8 @@ def _star(rank_one: bool) -> Callable[[FrozenPath, AdapterContext], Plugs]:
     return lambda path, context: Star(path, context.domain_sizes, rank_one=rank_one, seed=context.seed)
 
 
+_WHOLE = (1e-4, 3e-4, 1e-3, 3e-3)
+
 ADAPTERS: dict[str, AdapterSpec] = {
     "frozen": AdapterSpec("reference", "the backbone as it was trained", 0.0, lambda context, rate: Frozen(), ()),
     "iak-d": AdapterSpec("kernel", "IAK, deterministic", 1e-3, _iak("D", True)),
@@ -77,20 +80,23 @@ ADAPTERS: dict[str, AdapterSpec] = {
     "iak-d-no-live": AdapterSpec("kernel", "IAK D without T", 1e-3, _iak("D", False)),
     "iak-a-no-live": AdapterSpec("kernel", "IAK A without T", 1e-3, _iak("A", False)),
     "iak-b-no-live": AdapterSpec("kernel", "IAK B without T", 1e-3, _iak("B", False)),
+    "iak-closed": AdapterSpec("kernel", "IAK D with a closed-form path", 1e-3, IakClosed),
+    "iak-closed-fast": AdapterSpec("kernel", "the same without rehearsal", 3e-4, partial(IakClosed, rehearsal_steps=0)),
+    "closed-form": AdapterSpec("live", "closed-form layer on x and T", 1e-2, ClosedForm, (0.0, 3e-3, 1e-2, 3e-2)),
     "live-head": AdapterSpec("live", "T with a linear head", 3e-3, live_head),
     "error-memory": AdapterSpec("live", "nearest recent errors", 0.5, ErrorMemory, (0.1, 0.25, 0.5, 1.0)),
-    "head-only": AdapterSpec("few", "the click tower", 1e-3, _plug(lambda path, _: HeadOnly(path))),
-    "bias-only": AdapterSpec("few", "biases of trunk and tower", 3e-3, _plug(lambda path, _: BiasOnly(path))),
+    "head-only": AdapterSpec("few", "the click tower", 3e-3, _plug(lambda path, _: HeadOnly(path))),
+    "bias-only": AdapterSpec("few", "biases of trunk and tower", 1e-2, _plug(lambda path, _: BiasOnly(path))),
     "lora": AdapterSpec("few", "LoRA of rank 4 in trunk and tower", 1e-3, _plug(_lora)),
     "mlora": AdapterSpec("few", "MLoRA: rank 1 per domain", 1e-3, _plug(_mlora)),
     "houlsby": AdapterSpec("few", "Houlsby adapters (AdapterRec)", 1e-3, _plug(_houlsby)),
-    "peterrec": AdapterSpec("few", "PeterRec's parallel patch and head", 1e-3, _plug(_peterrec)),
-    "star-norm": AdapterSpec("few", "STAR: scale, shift and bias per domain", 1e-3, _plug(_star(False))),
+    "peterrec": AdapterSpec("few", "PeterRec's parallel patch and head", 3e-3, _plug(_peterrec)),
+    "star-norm": AdapterSpec("few", "STAR: scale, shift and bias per domain", 3e-3, _plug(_star(False))),
     "star-rank1": AdapterSpec("few", "STAR with rank-one factors", 1e-3, _plug(_star(True))),
-    "full": AdapterSpec("whole", "all of the backbone; users and items grow", 1e-3, whole),
-    "full-live": AdapterSpec("whole", "all of the backbone with T as inputs", 1e-3, partial(whole, live=True)),
-    "full-dense": AdapterSpec("whole", "all but the ID tables", 1e-3, partial(whole, dense_only=True)),
-    "scratch": AdapterSpec("whole", "online from scratch", 3e-3, partial(whole, scratch=True)),
+    "full": AdapterSpec("whole", "all of the backbone; users and items grow", 3e-4, whole, _WHOLE),
+    "full-live": AdapterSpec("whole", "all of the backbone with T as inputs", 3e-4, partial(whole, live=True), _WHOLE),
+    "full-dense": AdapterSpec("whole", "all but the ID tables", 3e-4, partial(whole, dense_only=True), _WHOLE),
+    "scratch": AdapterSpec("whole", "online from scratch", 1e-3, partial(whole, scratch=True)),
 }
 """All adapters that need PyTorch alone; `streaming.evaluate` adds river's logistic regression."""
 

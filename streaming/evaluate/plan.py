@@ -15,7 +15,7 @@ from streaming.evaluate.river_adapter import RIVER
 from streaming.evaluate.sources import Source
 
 ALL_ADAPTERS: dict[str, AdapterSpec] = {**ADAPTERS, "river-lr": RIVER}
-QUICK_ADAPTERS = ("frozen", "iak-d", "live-head", "lora", "full")
+QUICK_ADAPTERS = ("frozen", "iak-d", "iak-closed", "live-head", "lora", "full")
 _CODE = ("model", "features/streams", "streaming/evaluate")
 _CODE_FILES = ("features/live.py", "features/live_layout.py", "features/live_read.py", "features/live_table.py")
 

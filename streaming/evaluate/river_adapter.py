@@ -13,16 +13,15 @@ from model.adapters import AdapterContext, AdapterSpec, StreamBatch
 
 
 class RiverLogistic:
-    """Standardised `x`, T and the frozen logit into `river.linear_model.LogisticRegression`, in mini-batches.
+    """`x` (layer-normed), T and the frozen logit into `river.linear_model.LogisticRegression`, in mini-batches.
 
     No rehearsal: it sees every example once, as the library is used.
     """
 
     def __init__(self, context: AdapterContext, rate: float) -> None:
-        from river import linear_model, optim, preprocessing
+        from river import linear_model, optim
 
-        scaler: Any = preprocessing.StandardScaler()
-        self._model: Any = scaler | linear_model.LogisticRegression(optim.SGD(rate))
+        self._model: Any = linear_model.LogisticRegression(optim.SGD(rate))
         self._seen = False
         width = context.backbone.width + context.live_width + 1
         self._names = [f"f{n}" for n in range(width)]
@@ -49,4 +48,10 @@ class RiverLogistic:
         return pd.DataFrame(columns.double().numpy(), columns=self._names)
 
 
-RIVER = AdapterSpec("reference", "river's logistic regression on x, T and the frozen logit", 1e-2, RiverLogistic)
+RIVER = AdapterSpec(
+    "reference",
+    "river's logistic regression on x, T and the frozen logit",
+    1e-1,
+    RiverLogistic,
+    (1e-2, 3e-2, 1e-1, 3e-1),
+)

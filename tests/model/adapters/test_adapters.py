@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from model.adapters import ADAPTERS, AdapterContext, StreamBatch
+from model.adapters.closed_form import ClosedForm
 from model.adapters.light import ErrorMemory
 from model.adapters.path import FrozenPath, Plugs
 from model.adapters.plugs import FacetTables, one_hot
@@ -24,7 +25,7 @@ from tests.model.conftest import LIVE, SIZES, World
 MakeBackbone = Callable[..., FoundationBackbone]
 NAMES = sorted(ADAPTERS)
 LEARNING = [name for name in NAMES if name != "frozen"]
-RATE = {"error-memory": 0.5}
+RATE = {"error-memory": 0.5, "closed-form": 0.01}
 
 
 @pytest.fixture
@@ -174,3 +175,39 @@ def test_the_error_memory_forgets_the_oldest(context: AdapterContext) -> None:
     memory.learn(second)
     filled.learn(second)
     assert torch.equal(memory.score(first), filled.score(first))
+
+
+def test_the_closed_form_layer_is_the_ridge_solution_where_the_loss_is_flat(context: AdapterContext) -> None:
+    batch = batch_of(context, n=400)
+    layer = ClosedForm(context, 0.0, prior=5.0)
+    layer.learn(batch)
+    micro = batch.micro
+    features = torch.cat([micro.x, micro.live, torch.ones(400, 1)], dim=1).double()
+    score = torch.sigmoid(micro.frozen_logit.double())
+    curvature = score * (1 - score)
+    precision = 5.0 * torch.eye(features.shape[1], dtype=torch.float64) + features.T @ (features * curvature[:, None])
+    expected = torch.linalg.solve(precision, features.T @ (micro.label - score))
+    torch.testing.assert_close(layer.path(micro), (features @ expected).float())
+
+
+def test_a_forgetting_layer_goes_back_to_frozen_when_nothing_is_left_to_correct(context: AdapterContext) -> None:
+    batch = batch_of(context, n=200)
+    layer = ClosedForm(context, 0.3)
+    for _ in range(5):
+        layer.learn(batch)
+    learned = layer.path(batch.micro).abs().mean()
+    silent = replace(batch.micro, weight=torch.zeros(200))
+    for _ in range(30):
+        layer.learn(StreamBatch(silent, batch.user, batch.item))
+    assert layer.path(batch.micro).abs().mean() < 0.05 * learned
+
+
+def test_the_closed_form_layer_needs_no_order(context: AdapterContext) -> None:
+    batches = [batch_of(context, n=64, seed=seed) for seed in range(6)]
+    paths = []
+    for order in (batches, batches[::-1]):
+        layer = ClosedForm(context, 0.0)
+        for batch in order:
+            layer.learn(batch)
+        paths.append(layer.path(batches[0].micro))
+    assert float((paths[0] - paths[1]).abs().max()) < 0.1 * float(paths[0].abs().max())
