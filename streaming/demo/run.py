@@ -11,12 +11,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import psutil
+from kafka.errors import KafkaError
 from rich.console import Console
 
 from features.movielens import Request
 from streaming.broker.jars import class_path, jar_list
 from streaming.broker.local import LocalBroker
-from streaming.clients import quiet_client_logs, wait_for_broker
+from streaming.clients import make_admin, quiet_client_logs, wait_for_broker
 from streaming.config import Config
 from streaming.demo.children import Children, Guard, Part
 from streaming.demo.collect import backbone_fingerprint, collect, kernel_swaps, used
@@ -31,7 +32,7 @@ from streaming.replay.player import Played
 from streaming.replay.run import live_figures, load_data, play, publish_and_wait, scorer_address
 from streaming.replay.schedule import Pace
 from streaming.report import Report, Run, ScoredStream, build_report, draw_plot
-from streaming.topics import ensure_topics
+from streaming.topics import ensure_topics, topics
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +76,7 @@ class Demo:
         self._guard = Guard()
         self._children = Children(self._guard)
         self._broker: LocalBroker | None = None
+        self._own_topics = False
         self._left_running = False
         self.config = base
         """What the processes were given; `base` until that is decided."""
@@ -135,6 +137,7 @@ class Demo:
             self._guard.add(self._broker_pid())
         else:
             wait_for_broker(self.config.kafka, log)
+            self._own_topics = True
         ensure_topics(self.config)
 
     def _wait_ready(self) -> None:
@@ -255,4 +258,17 @@ class Demo:
                 self._console.print(f"[yellow]`driftline {name}` did not end in time and was killed[/]")
             if self._broker is not None and self._broker.running():
                 self._broker.stop()
+            if self._own_topics:
+                self._delete_topics()
             self._guard.close()
+
+    def _delete_topics(self) -> None:
+        """A cluster that others use gets back what it was lent."""
+        names = [topic.name for topic in topics(self.config)]
+        try:
+            with make_admin(self.config.kafka) as admin:
+                admin.delete_topics(names)
+        except KafkaError as error:
+            self._console.print(
+                f"[yellow]the demo's topics were not deleted ({error})[/]: {', '.join(names)}", highlight=False
+            )
