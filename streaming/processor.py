@@ -322,6 +322,7 @@ def run_processor(config: Config) -> int:
     wait_for_broker(config.kafka, log)
     ensure_topics(config)
     store = FeatureStore(config.features, config.run_dir)
+    store.apply()
     processor = Processor(config, load_backbone(config.backbone_dir).backbone, store.push_live, watch)
     return run_until_stopped(config, processor, watch)
 
