@@ -74,20 +74,20 @@ _WHOLE = (1e-4, 3e-4, 1e-3, 3e-3)
 
 ADAPTERS: dict[str, AdapterSpec] = {
     "frozen": AdapterSpec("reference", "the backbone as it was trained", 0.0, lambda context, rate: Frozen(), ()),
-    "iak-d": AdapterSpec("kernel", "IAK, deterministic", 1e-3, _iak("D", True)),
+    "iak-d": AdapterSpec("kernel", "IAK, deterministic", 3e-4, _iak("D", True)),
     "iak-a": AdapterSpec("kernel", "IAK, prior N(0, I)", 1e-3, _iak("A", True)),
     "iak-b": AdapterSpec("kernel", "IAK, a learned Gaussian per domain", 1e-3, _iak("B", True)),
     "iak-d-no-live": AdapterSpec("kernel", "IAK D without T", 1e-3, _iak("D", False)),
     "iak-a-no-live": AdapterSpec("kernel", "IAK A without T", 1e-3, _iak("A", False)),
     "iak-b-no-live": AdapterSpec("kernel", "IAK B without T", 1e-3, _iak("B", False)),
-    "iak-closed": AdapterSpec("kernel", "IAK D with a closed-form path", 1e-3, IakClosed),
+    "iak-closed": AdapterSpec("kernel", "IAK D with a closed-form path", 3e-4, IakClosed),
     "iak-closed-fast": AdapterSpec("kernel", "the same without rehearsal", 3e-4, partial(IakClosed, rehearsal_steps=0)),
     "closed-form": AdapterSpec("live", "closed-form layer on x and T", 1e-2, ClosedForm, (0.0, 3e-3, 1e-2, 3e-2)),
     "live-head": AdapterSpec("live", "T with a linear head", 3e-3, live_head),
     "error-memory": AdapterSpec("live", "nearest recent errors", 0.5, ErrorMemory, (0.1, 0.25, 0.5, 1.0)),
     "head-only": AdapterSpec("few", "the click tower", 3e-3, _plug(lambda path, _: HeadOnly(path))),
     "bias-only": AdapterSpec("few", "biases of trunk and tower", 1e-2, _plug(lambda path, _: BiasOnly(path))),
-    "lora": AdapterSpec("few", "LoRA of rank 4 in trunk and tower", 1e-3, _plug(_lora)),
+    "lora": AdapterSpec("few", "LoRA of rank 4 in trunk and tower", 3e-3, _plug(_lora)),
     "mlora": AdapterSpec("few", "MLoRA: rank 1 per domain", 1e-3, _plug(_mlora)),
     "houlsby": AdapterSpec("few", "Houlsby adapters (AdapterRec)", 1e-3, _plug(_houlsby)),
     "peterrec": AdapterSpec("few", "PeterRec's parallel patch and head", 3e-3, _plug(_peterrec)),
@@ -96,7 +96,7 @@ ADAPTERS: dict[str, AdapterSpec] = {
     "full": AdapterSpec("whole", "all of the backbone; users and items grow", 3e-4, whole, _WHOLE),
     "full-live": AdapterSpec("whole", "all of the backbone with T as inputs", 3e-4, partial(whole, live=True), _WHOLE),
     "full-dense": AdapterSpec("whole", "all but the ID tables", 3e-4, partial(whole, dense_only=True), _WHOLE),
-    "scratch": AdapterSpec("whole", "online from scratch", 1e-3, partial(whole, scratch=True)),
+    "scratch": AdapterSpec("whole", "online from scratch", 3e-4, partial(whole, scratch=True)),
 }
 """All adapters that need PyTorch alone; `streaming.evaluate` adds river's logistic regression."""
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from streaming.evaluate.report import Report, StreamReport
 
@@ -32,27 +33,39 @@ def pictures(report: Report) -> dict[str, bytes]:
     out = {"gain-and-cost.png": _png(lambda figure: _cost(figure, report), 9, 5.5)}
     out["gains.png"] = _png(lambda figure: _gains(figure, report), 10, 0.32 * len(report.costs) + 1.6)
     for stream in report.streams:
-        out[f"{stream.name}.png"] = _png(lambda figure, s=stream: _curves(figure, s), 9, 4.2)  # type: ignore[misc]
+        out[f"{stream.name}.png"] = _png(lambda figure, s=stream: _curves(figure, s), 9, 6.5)  # type: ignore[misc]
     return out
 
 
 def _curves(figure: Figure, stream: StreamReport) -> None:
-    axes = figure.add_subplot()
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.3))
     count = len(stream.rows[0].curve)
     where = (np.arange(count) + 0.5) / count * stream.examples / 1e3
-    for name, begin, end in stream.spans:
-        left, right = begin * stream.examples / 1e3, end * stream.examples / 1e3
-        axes.axvspan(left, right, color="#ffe9b3", alpha=0.5, lw=0)
-        axes.annotate(name, (left, 1.01), xycoords=("data", "axes fraction"), fontsize=8, color="#8a6d00")
+    for axes in (above, below):
+        for _, begin, end in stream.spans:
+            axes.axvspan(begin * stream.examples / 1e3, end * stream.examples / 1e3, color="#ffe9b3", alpha=0.5, lw=0)
+        _plain(axes)
+    for name, begin, _ in stream.spans:
+        at = (begin * stream.examples / 1e3, 1.02)
+        above.annotate(name, at, xycoords=("data", "axes fraction"), fontsize=8, color="#8a6d00")
     chosen = [row for row in stream.rows if row.adapter in SHOWN] or list(stream.rows[:4])
+    still = np.array(next(row.curve for row in stream.rows if row.adapter == "frozen"))
     for row in chosen:
-        colour = COLOURS.get(row.adapter)
-        axes.plot(where, row.curve, lw=2, color=colour, label=LABELS.get(row.adapter, row.adapter))
-    axes.set_xlabel("examples seen (thousands); shaded: the world differs")
-    axes.set_ylabel("AUC before learning from them")
-    axes.set_title(stream.name, loc="left", fontweight="bold", pad=18)
-    axes.legend(frameon=False, fontsize=9)
-    _plain(axes)
+        style = {"lw": 2, "color": COLOURS.get(row.adapter), "label": LABELS.get(row.adapter, row.adapter)}
+        above.plot(where, row.curve, **style)
+        below.plot(where, _smooth(np.array(row.curve) - still), **style)
+    above.set_ylabel("AUC")
+    above.set_title(stream.name, loc="left", fontweight="bold", pad=18)
+    below.axhline(0, color="black", lw=0.8)
+    below.set_ylabel("AUC above the frozen model")
+    below.set_xlabel("examples seen (thousands), scored before learning from them; shaded: the world differs")
+    below.legend(frameon=False, fontsize=9, loc="upper left")
+
+
+def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean of each window and its neighbours."""
+    padded = np.pad(values, 1, mode="edge")
+    return np.asarray((padded[:-2] + padded[1:-1] + padded[2:]) / 3)
 
 
 def _gains(figure: Figure, report: Report) -> None:
