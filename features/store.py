@@ -8,6 +8,7 @@ store implements; `push` and `get_online_features` put pandas and Arrow between,
 from __future__ import annotations
 
 import fcntl
+import functools
 import hashlib
 import logging
 import sqlite3
@@ -73,7 +74,11 @@ class FeatureStore:
         self._repo_config = _repo_config(config, self.folder)
         helpers = import_feast("feast.infra.online_stores.helpers")
         self._online = helpers.get_online_store_from_config(self._repo_config.online_store)
-        self._read_rows = getattr(self._online, "read_values", self._online.online_read)  # our SQLite has a quicker one
+        # our SQLite has quicker ones of its own
+        self._read_rows = getattr(self._online, "read_values", self._online.online_read)
+        self._write_rows = getattr(
+            self._online, "write_values", functools.partial(self._online.online_write_batch, progress=None)
+        )
         self._newest_stamp = datetime.fromtimestamp(0, UTC)
 
     # --- set-up ---
@@ -198,7 +203,7 @@ class FeatureStore:
         for start in range(0, len(encoded), _WRITE_CHUNK):  # short transactions: the other writer waits for them
             data = [(key, values, self._stamp(), None) for key, values in encoded[start : start + _WRITE_CHUNK]]
             with self._clear_errors():
-                self._online.online_write_batch(self._repo_config, self._repository.views[view], data, None)
+                self._write_rows(self._repo_config, self._repository.views[view], data)
 
     def _read(self, view: str, keys: Sequence[str]) -> list[codec.Values | None]:
         if not keys:

@@ -12,6 +12,8 @@ from streaming import metrics
 
 log = logging.getLogger(__name__)
 _RETRY_S = 1.0
+_SHARE = 0.2
+"""Most of the time that pushing may take: under load rows wait for one another, and fewer are pushed."""
 
 
 class LivePusher:
@@ -42,7 +44,10 @@ class LivePusher:
         while not self._ending:
             self._wake.wait()
             self._wake.clear()
-            pause = self._interval_s if self.flush() else _RETRY_S
+            began = time.monotonic()
+            pushed = self.flush()
+            took = time.monotonic() - began
+            pause = max(self._interval_s, took / _SHARE - took) if pushed else _RETRY_S
             if not self._ending:
                 time.sleep(pause)
 

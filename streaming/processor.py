@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import faust
+import mode.loop
 from faust.types import TP
 
 from features.live import LiveFeatures, LiveLayout, LiveRow
@@ -32,6 +34,8 @@ from streaming.topics import ensure_topics
 log = logging.getLogger(__name__)
 _STRAY_LIMIT_S = 15.0
 _LEAVE_S = 5.0
+_SWITCH_S = 0.0005
+"""Python's own 5 ms is how long the learner would wait for the interpreter after each tensor operation."""
 
 
 class RecoveryGapError(Exception):
@@ -319,6 +323,9 @@ class Processor:
 def run_processor(config: Config) -> int:
     """Processes until SIGTERM or SIGINT; the exit code. Raises the named errors of broker, backbone and store."""
     watch = Watch()
+    sys.setswitchinterval(_SWITCH_S)
+    if sys.platform != "win32":
+        mode.loop.use("uvloop")
     wait_for_broker(config.kafka, log)
     ensure_topics(config)
     store = FeatureStore(config.features, config.run_dir)
