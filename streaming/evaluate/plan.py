@@ -130,7 +130,7 @@ def code_digest() -> str:
     return digest.hexdigest()
 
 
-_REPORTING = ("report", "page", "plots", "compare", "tables", "__init__", "sources", "measures", "goals")
+_REPORTING = ("report", "page", "plots", "compare", "tables", "__init__", "sources", "measures", "goals", "tune")
 """Modules of the evaluation that only read results: a change there needs no new runs."""
 
 __all__ = ["ALL_ADAPTERS", "Plan", "asdict", "code_digest", "make_plan"]

@@ -88,8 +88,8 @@ def run_stream(plan: Plan, source: Source, seed: int, tell: Tell) -> None:
     if not missing and (folder / "stream.npz").is_file():
         return
     stream = source.open(seed, plan.cache_dir)
-    lab = _load_lab(plan, stream, seed)
-    data = _prepared(plan, stream, lab, folder)
+    lab = open_lab(plan, stream, seed)
+    data = prepared_stream(plan, stream, lab, folder)
     context = AdapterContext(
         backbone=lab.backbone, profiles=lab.profiles, live_width=lab.layout.width,
         domain_sizes=stream.catalogue.space.sizes, kernel=plan.kernel, learner=plan.learner, seed=seed,
@@ -127,7 +127,8 @@ def load_stream(plan: Plan, source: Source, seed: int) -> Prepared:
         return Prepared(**{name: file[name] for name in file.files})
 
 
-def _prepared(plan: Plan, stream: Stream, lab: Lab, folder: Path) -> Prepared:
+def prepared_stream(plan: Plan, stream: Stream, lab: Lab, folder: Path) -> Prepared:
+    """The prepared live half, from `folder` if it is there."""
     if (folder / "stream.npz").is_file():
         with np.load(folder / "stream.npz") as file:
             return Prepared(**{name: file[name] for name in file.files})
@@ -137,7 +138,8 @@ def _prepared(plan: Plan, stream: Stream, lab: Lab, folder: Path) -> Prepared:
     return data
 
 
-def _load_lab(plan: Plan, stream: Stream, seed: int) -> Lab:
+def open_lab(plan: Plan, stream: Stream, seed: int) -> Lab:
+    """The backbone of a stream and seed, which `ensure_lab` has made."""
     loaded = load_backbone(plan.work_dir / plan.key / "backbones" / lab_key(plan, stream, seed))
     catalogue = stream.catalogue
     vectors = _texts(plan)([item.text for item in catalogue.items])

@@ -13,11 +13,14 @@ import torch
 from rich.console import Console
 
 import streaming.evaluate.sources as sources_module
+import streaming.evaluate.tune as tune_module
 import streaming.evaluate.work as work_module
 from features.config import LiveConfig
 from features.streams import RealItems, ScriptedStream, StreamError
 from features.streams.stream import DriftSpan
+from model.adapters import ADAPTERS
 from model.config import BackboneConfig, KernelConfig, LearnerConfig, PretrainConfig
+from streaming.config import Config
 from streaming.evaluate.compare import forgetting, interval, over_streams, paired, recovered, windows_to_half
 from streaming.evaluate.measures import Measures, measure, returns
 from streaming.evaluate.plan import Plan, make_plan
@@ -330,3 +333,23 @@ def test_river_learns_from_the_same_features(prepared: tuple[ScriptedStream, Pre
     outcome = run(RIVER.build(context, RIVER.rate), data, 64)
     assert np.array_equal(outcome.logit[data.batch == 0], data.frozen_logit[data.batch == 0])
     assert measure(data, outcome.logit, (), stream.catalogue.space).auc > 0.5
+
+
+def test_tuning_takes_the_rate_with_the_largest_sum_of_gains() -> None:
+    gains = {"a": {0.1: {"s": 0.01, "t": -0.03}, 1.0: {"s": 0.0, "t": 0.0}}, "b": {0.1: {"s": 0.1, "t": 0.0}}}
+    assert tune_module.best(gains) == {"a": 1.0, "b": 0.1}
+    console = Console(record=True, width=120)
+    tune_module.show(gains, console)
+    assert "1*" in console.export_text()
+
+
+def test_tuning_runs_every_rate_on_a_seed_of_its_own(
+    tiny: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tune_module, "choose", lambda *_, quick: [replace(tiny.sources[0], name="abrupt")])
+    monkeypatch.setattr(tune_module, "make_plan", lambda *_, **__: replace(tiny, adapters=("closed-form",)))
+    gains = tune_module.tune(Config(), tmp_path, ("closed-form",))
+    rates = ADAPTERS["closed-form"].rates
+    assert list(gains["closed-form"]) == list(rates)
+    assert all(set(found) == {"abrupt"} for found in gains["closed-form"].values())
+    assert tune_module.TUNING_SEED not in tiny.seeds

@@ -1,0 +1,64 @@
+"""Finds each adapter's learning rate on streams of a seed that no evaluation uses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from model.adapters import AdapterContext
+from model.metrics import auc
+from streaming.config import Config
+from streaming.evaluate.plan import ALL_ADAPTERS, make_plan
+from streaming.evaluate.prequential import run
+from streaming.evaluate.sources import choose
+from streaming.evaluate.work import ensure_lab, limit_threads, open_lab, prepared_stream
+
+TUNING_SEED = 1_000
+STREAMS = ("abrupt", "recurring", "movielens-100k")
+Gains = dict[str, dict[float, dict[str, float]]]
+"""AUC above frozen by adapter, rate and stream."""
+
+
+def tune(config: Config, out: Path, adapters: Sequence[str] | None = None, streams: Sequence[str] = STREAMS) -> Gains:
+    """Runs every rate an adapter lists on each stream; the best sum of gains is the one to write into the registry."""
+    limit_threads()
+    sources = [source for source in choose("standard", None, None, None, quick=False) if source.name in streams]
+    names = tuple(adapters) if adapters else tuple(name for name in ALL_ADAPTERS if ALL_ADAPTERS[name].rates)
+    plan = make_plan(
+        sources, names, 1, out, config.cache_dir, quick=False,
+        kernel=config.kernel, learner=config.learner, live=config.live, backbone=config.backbone,
+    )  # fmt: skip
+    gains: Gains = {name: {rate: {} for rate in ALL_ADAPTERS[name].rates} for name in names}
+    for source in sources:
+        ensure_lab(plan, source, TUNING_SEED)
+        stream = source.open(TUNING_SEED, plan.cache_dir)
+        lab = open_lab(plan, stream, TUNING_SEED)
+        data = prepared_stream(plan, stream, lab, plan.folder(source, TUNING_SEED))
+        still = auc(data.truth, data.frozen_logit)
+        context = AdapterContext(
+            lab.backbone, lab.profiles, lab.layout.width, stream.catalogue.space.sizes, plan.kernel, plan.learner, 0
+        )
+        for name in names:
+            for rate in ALL_ADAPTERS[name].rates:
+                outcome = run(ALL_ADAPTERS[name].build(context, rate), data, plan.lab.batch_examples)
+                gains[name][rate][source.name] = auc(data.truth, outcome.logit) - still
+    return gains
+
+
+def best(gains: Gains) -> dict[str, float]:
+    """The rate of each adapter with the largest sum of gains."""
+    return {name: max(by_rate, key=lambda rate: sum(by_rate[rate].values())) for name, by_rate in gains.items()}
+
+
+def show(gains: Gains, console: Console) -> None:
+    """The table behind the choice."""
+    table = Table("adapter", "rate", *next(iter(next(iter(gains.values())).values())), "sum")
+    for name, by_rate in gains.items():
+        for rate, found in by_rate.items():
+            mark = "*" if best(gains)[name] == rate else ""
+            cells = [f"{gain:+.4f}" for gain in found.values()]
+            table.add_row(name, f"{rate:g}{mark}", *cells, f"{sum(found.values()):+.4f}")
+    console.print(table)
