@@ -82,7 +82,7 @@ def test_what_cannot_be_used_is_counted_by_reason(records: Sequence[Traffic], re
 
 
 def test_a_duplicate_of_a_closed_request_is_not_learned_twice() -> None:
-    records = [impression("r", 0), click("r", "a", 1), Tick(12)]
+    records: list[Traffic] = [impression("r", 0), click("r", "a", 1), Tick(12)]
     _, closed = play([*records, *records])
     assert len(closed) == 1
 
