@@ -80,12 +80,11 @@ def write(report: Report, out: Path) -> None:
 
 def _warm_up(plan: Plan, console: Console) -> None:
     """Data and text vectors are fetched once, before the processes would all do it; wrong inputs are refused here."""
-    from features.text import TextEncoder
+    from streaming.evaluate.work import text_vectors
 
     texts: list[str] = []
     for source in plan.sources:
         stream = source.open(plan.seeds[0], plan.cache_dir)
         texts += [item.text for item in stream.catalogue.items]
-    missing = list(dict.fromkeys(texts))
     console.print(f"{len(plan.sources)} streams, {len(plan.adapters)} adapters, {len(plan.seeds)} seeds")
-    TextEncoder(cache_dir=plan.cache_dir).encode(missing)
+    text_vectors(plan, texts)

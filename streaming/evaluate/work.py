@@ -7,13 +7,15 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from features.live_layout import LiveLayout
 from features.streams import Chunk, Stream
@@ -65,7 +67,7 @@ def ensure_lab(plan: Plan, source: Source, seed: int) -> str:
     folder = plan.work_dir / plan.key / "backbones" / key
     if (folder / "card.json").is_file():
         return key
-    lab = make_lab(stream, plan.lab, _texts(plan), seed)
+    lab = make_lab(stream, plan.lab, partial(text_vectors, plan), seed)
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".making-"))
     save_backbone(scratch, lab.backbone, lab.encoder, {"stream": source.name, "seed": seed})
@@ -142,15 +144,18 @@ def open_lab(plan: Plan, stream: Stream, seed: int) -> Lab:
     """The backbone of a stream and seed, which `ensure_lab` has made."""
     loaded = load_backbone(plan.work_dir / plan.key / "backbones" / lab_key(plan, stream, seed))
     catalogue = stream.catalogue
-    vectors = _texts(plan)([item.text for item in catalogue.items])
+    vectors = text_vectors(plan, [item.text for item in catalogue.items])
     users = [UserFeatures(user.user_id, user.fields) for user in catalogue.users]
     items = [ItemFeatures(i.item_id, i.fields, vector) for i, vector in zip(catalogue.items, vectors, strict=True)]
     layout = LiveLayout.of(plan.lab.live, loaded.backbone.content_width)
     return Lab(loaded.backbone, loaded.encoder, ProfileTable(loaded.encoder, users, items), layout)
 
 
-def _texts(plan: Plan) -> Callable[..., Any]:
-    return TextEncoder(cache_dir=plan.cache_dir).encode
+def text_vectors(plan: Plan, texts: Sequence[str]) -> NDArray[np.float32]:
+    """Vectors of the items' texts, `(items, width)`; the language model is not even loaded for a log without texts."""
+    if not any(text.strip() for text in texts):
+        return np.zeros((len(texts), plan.lab.backbone.text_width), dtype=np.float32)
+    return TextEncoder(cache_dir=plan.cache_dir).encode(texts)
 
 
 def _write(path: Path, **arrays: Any) -> None:

@@ -230,7 +230,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Plan:
     monkeypatch.setattr(sources_module, "fetch", lambda cache: cache)
     monkeypatch.setattr(sources_module, "load", lambda path: path)
     monkeypatch.setattr(RealItems, "of", staticmethod(lambda data, config: REAL))
-    monkeypatch.setattr(work_module, "_texts", lambda plan: texts)
+    monkeypatch.setattr(work_module, "text_vectors", lambda plan, values: texts(values))
     keys: dict[str, Any] = {"requests": 300, "pretrain_requests": 300, "users": 40}
     found = [Source(n, script=script(e, **keys).model_copy(update={"name": n})) for n, e in
              (("drift", DRIFT), ("no-drift", "[]"))]  # fmt: skip
