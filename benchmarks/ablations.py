@@ -263,7 +263,12 @@ def markdown(seeds: Sequence[int]) -> str:
     parts = []
     for question in QUESTIONS:
         heads = _heads(question)
-        lines = [f"### {question.name.capitalize()}", "", f"{question.note[0].upper()}{question.note[1:]}.", ""]
+        lines = [
+            f"### {question.name[0].upper() + question.name[1:]}",
+            "",
+            f"{question.note[0].upper()}{question.note[1:]}.",
+            "",
+        ]
         lines += [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
         lines += [f"| {' | '.join(row)} |" for row in _rows(question, seeds)]
         parts.append("\n".join(lines))

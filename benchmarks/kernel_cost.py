@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -147,11 +148,14 @@ def learning(console: Console, live: int, largest: int) -> None:
         kernel = median_ms(kernel_step(rows, live))
         sparse = median_ms(full_step(rows, dense_adam=False), 12, 3) if rows <= 1_000_000 else float("nan")
         dense = median_ms(full_step(rows, dense_adam=True), 4, 1) if rows <= 1_000_000 else float("nan")
-        table.add_row(
-            f"{rows:,}", f"{kernel:.2f}", f"{sparse:.2f}", f"{dense:.1f}", f"{sparse / kernel:.1f} x",
-            f"{dense / kernel:.0f} x",
-        )  # fmt: skip
+        full = (sparse, dense)
+        cells = [*(_cell(ms, "") for ms in full), *(_cell(ms / kernel, " x") for ms in full)]
+        table.add_row(f"{rows:,}", f"{kernel:.2f}", *cells)
     console.print(table)
+
+
+def _cell(value: float, unit: str) -> str:
+    return "not run" if math.isnan(value) else f"{value:.1f}{unit}"
 
 
 def domains(console: Console, live: int) -> None:
