@@ -185,6 +185,38 @@ def demo(
     raise typer.Exit(run_demo(config, keep=keep, limit=limit, rate=rate, bootstrap=bootstrap, archive=archive))
 
 
+@app.command(rich_help_panel="Whole")
+def evaluate(
+    context: typer.Context,
+    suite: Annotated[str | None, typer.Option(help="standard, scripted or movielens-100k.")] = None,
+    script: Annotated[Path | None, typer.Option(help="A drift script of your own (YAML).")] = None,
+    log: Annotated[Path | None, typer.Option(help="A log of your own: Parquet, CSV or JSONL.")] = None,
+    mapping: Annotated[str | None, typer.Option(help="What the log's columns mean (YAML).")] = None,
+    adapters: Annotated[str | None, typer.Option(help="Adapters by name, with commas; default is all.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="How many seeds.", min=1)] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A short look: fewer requests and seeds.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder of the report; finished runs in it are not repeated.")] = Path(
+        "runs/evaluate"
+    ),
+) -> None:
+    """Compare ways to adapt on drifting streams, test-then-train, and report what helps."""
+    from streaming.evaluate.command import run_evaluate
+
+    config = _settings(context)
+    names = [name.strip() for name in adapters.split(",")] if adapters else None
+    run_evaluate(
+        config,
+        suite=suite,
+        script=script,
+        log=log,
+        mapping=mapping,
+        adapters=names,
+        seeds=seeds,
+        quick=quick,
+        out=out,
+    )
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point. An error of our own is written for people: its message is shown, not a traceback."""
     try:

@@ -38,8 +38,8 @@ def run_evaluate(
     """Runs what is missing, writes `report.json`, `report.md`, `report.html` and PNG files to `out`, shows the table.
 
     `suite` is standard, scripted or movielens-100k; `mapping` is a file or the name of a public data set. Called again
-    with the same settings and code, finished runs are taken from `out`. Raises StreamError, ValueError (an unknown
-    adapter), DataUnavailableError or EvaluationFailedError; each message names the cure.
+    with the same settings and code, finished runs are taken from `out`. Raises StreamError, UnknownAdapterError,
+    DataUnavailableError or EvaluationFailedError; each message names the cure.
     """
     console = console or Console()
     begun = time.monotonic()

@@ -22,6 +22,10 @@ _CODE_FILES = ("features/live.py", "features/live_layout.py", "features/live_rea
 PRETRAIN = PretrainConfig(epochs=10, batch_size=1_024, learning_rate=4e-3, patience=2)
 
 
+class UnknownAdapterError(ValueError):
+    """There is no adapter of that name; the message lists them all."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """Streams, adapters, seeds and everything that is fixed for all of them."""
@@ -83,11 +87,11 @@ def make_plan(
     live: LiveConfig | None = None,
     backbone: BackboneConfig | None = None,
 ) -> Plan:
-    """The plan of a command line. Raises ValueError for an adapter that does not exist."""
+    """The plan of a command line. Raises UnknownAdapterError."""
     chosen = adapters or (QUICK_ADAPTERS if quick else tuple(ALL_ADAPTERS))
     unknown = [name for name in chosen if name not in ALL_ADAPTERS]
     if unknown:
-        raise ValueError(f"no adapter {unknown[0]!r}; there are {', '.join(ALL_ADAPTERS)}")
+        raise UnknownAdapterError(f"no adapter {unknown[0]!r}; there are {', '.join(ALL_ADAPTERS)}")
     learner = learner or LearnerConfig()
     pretrain = PRETRAIN.model_copy(update={"epochs": 6}) if quick else PRETRAIN
     lab = LabConfig(
