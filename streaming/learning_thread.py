@@ -43,7 +43,8 @@ def _answer(wish: Future[Checkpoint | None], checkpoint: Checkpoint | None) -> N
 class LearningThread:
     """Feeds records to a machine in their order and cuts checkpoints between two records.
 
-    `on_learned` and `on_rows` are called on the thread after every micro-batch; `on_failure` when the machine raised.
+    All calls come on the thread, where the machine stands still: `on_learned` and `on_rows` after every micro-batch,
+    `on_cut` before every checkpoint that was asked for, `on_failure` when the machine raised.
     """
 
     def __init__(
@@ -53,21 +54,17 @@ class LearningThread:
         queue_records: int,
         on_learned: Callable[[Learned, float], None],
         on_rows: Callable[[Sequence[LiveRow]], None],
+        on_cut: Callable[[int], None],
         on_failure: Callable[[BaseException], None],
     ) -> None:
         self.machine = machine
         self._queue: queue.Queue[Item | None] = queue.Queue(maxsize=queue_records)
-        self._on_learned, self._on_rows, self._on_failure = on_learned, on_rows, on_failure
+        self._on_learned, self._on_rows, self._on_cut, self._on_failure = on_learned, on_rows, on_cut, on_failure
         self._rows: dict[tuple[str, str], LiveRow] = {}
         self._committed_position = -1
         self._committed_version = 0
         self._thread = threading.Thread(target=self._run, name=f"learner-{machine.group}", daemon=True)
         self._ending = False
-
-    @property
-    def waiting(self) -> int:
-        """Records in the queue."""
-        return self._queue.qsize()
 
     def start(self) -> None:
         """Begins to work through the queue."""
@@ -122,6 +119,7 @@ class LearningThread:
                 if item is None:
                     return
                 if isinstance(item, Future):
+                    self._on_cut(self._queue.qsize())
                     _answer(item, self._cut())
                 else:
                     self._feed(*item)

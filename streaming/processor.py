@@ -49,7 +49,6 @@ class _Owned:
     machine: GroupMachine
     log: GroupLog
     thread: LearningThread
-    metrics: GroupMetrics
     commits: asyncio.Task[None]
     first_offset: int
     """No record before this one is left to read; the first to come must not lie behind it."""
@@ -174,13 +173,14 @@ class Processor:
             queue_records=self._config.processor.queue_records,
             on_learned=observed.learned,
             on_rows=lambda rows: self.pusher.add(group, rows),
+            on_cut=lambda waiting: observed.summarise(machine, waiting),
             on_failure=lambda error: self._watch.failed(f"learner-{group}", error),
         )
         thread.start()
         ready: asyncio.Future[_Owned] = asyncio.get_running_loop().create_future()
         commits = asyncio.create_task(self._commit_until_left(partition, ready), name=f"commits-{group}")
         commits.add_done_callback(self._commits_done)
-        owned = _Owned(machine, group_log, thread, observed, commits, max(machine.position, stored.traffic_begin))
+        owned = _Owned(machine, group_log, thread, commits, max(machine.position, stored.traffic_begin))
         ready.set_result(owned)
         return owned
 
@@ -310,7 +310,6 @@ class Processor:
             metrics.KERNELS_PUBLISHED.labels(group).inc()
 
     def _observe(self, partition: int, owned: _Owned) -> None:
-        owned.metrics.summarise(owned.machine, owned.thread.waiting)
         high = self.app.consumer.highwater(TP(self._config.topics.traffic, partition))
         if high is not None:
             metrics.PROCESSOR_LAG.labels(owned.machine.group).set(max(0, high - owned.machine.position))
