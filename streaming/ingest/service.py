@@ -109,14 +109,7 @@ class Ingest:
             self._state = "opening the feature store"
             store = self._open_store()
             long_way = LongWay(config, store)
-            consumer = make_consumer(
-                config.kafka,
-                config.topics.interactions,
-                group_id=config.ingest.group_id,
-                max_poll_records=config.ingest.max_poll,
-                max_poll_interval_ms=_MAX_POLL_INTERVAL_MS,
-                session_timeout_ms=10_000,
-            )
+            consumer = self._open_consumer()
             self._state = None
             log.info("ingesting %s as %s", config.topics.interactions, config.ingest.group_id)
             try:
@@ -137,6 +130,22 @@ class Ingest:
         store = FeatureStore(features, self._config.run_dir, _count_default, text=text)
         self._patience.until_done("feature store: set-up", store.apply)
         return store
+
+    def _open_consumer(self) -> Any:
+        config = self._config
+        consumer = make_consumer(
+            config.kafka,
+            config.topics.interactions,
+            group_id=config.ingest.group_id,
+            max_poll_records=config.ingest.max_poll,
+            max_poll_interval_ms=_MAX_POLL_INTERVAL_MS,
+            session_timeout_ms=10_000,
+        )
+        # A leader that first joins without knowing the topic's partitions joins again as soon as it does, and
+        # kafka-python 3.0 forgets a join that it began for that reason and that outlives one short poll: the member
+        # would stay without partitions, and say nothing. So the partitions are asked for before the first join.
+        consumer.topics()
+        return consumer
 
     def _turn(self, consumer: Any, store: FeatureStore, long_way: LongWay) -> None:
         wait_ms = int(min(0.25, self._config.ingest.idle_tick_s / 2) * 1_000)
