@@ -195,7 +195,8 @@ def scoring(console: Console, live: int) -> None:
 
     def both() -> object:
         x = round_representation(backbone.represent(batch))
-        return backbone.predict(x, domain), adapt(kernel, backbone, x, t, domain)
+        frozen = backbone.predict(x, domain)[:, 0]
+        return frozen, adapt(kernel, backbone, x, t, domain, frozen)
 
     def live_only() -> object:
         x = round_representation(backbone.represent(batch))

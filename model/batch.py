@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
@@ -53,3 +54,23 @@ class MicroBatch:
         names = [f.name for f in fields(MicroBatch) if f.name != "origin"]
         joined = {name: torch.cat([getattr(b, name) for b in batches]) for name in names}
         return MicroBatch(**joined, origin=tuple(o for b in batches for o in b.origin))
+
+    def check(self, width: int, live_width: int, domain_sizes: tuple[int, int, int]) -> None:
+        """Raises ValueError, naming the field, for a wrong shape, a domain index out of range, or non-finite values."""
+        n = len(self)
+        if n == 0:
+            raise ValueError("micro-batch: no examples")
+        widths = {"x": (n, width), "live": (n, live_width), "domain": (n, 3)}
+        for field in fields(self):
+            if field.name == "origin":
+                continue
+            value: Tensor = getattr(self, field.name)
+            shape = widths.get(field.name, (n,))
+            if tuple(value.shape) != shape:
+                raise ValueError(f"micro-batch: {field.name} has shape {tuple(value.shape)}, expected {shape}")
+            # One sum is quicker than a test per value; a sum of finite values may overflow, so look closer then.
+            if not math.isfinite(float(value.sum())) and not bool(torch.isfinite(value).all()):
+                raise ValueError(f"micro-batch: {field.name} has non-finite values")
+        highest = self.domain.amax(0).tolist()
+        if int(self.domain.min()) < 0 or any(h >= size for h, size in zip(highest, domain_sizes, strict=True)):
+            raise ValueError(f"micro-batch: domain has an index outside {domain_sizes}")

@@ -105,8 +105,14 @@ class KernelConfig(Section):
         description="Gaussian of the bottleneck: A prior N(0, I), B learned per domain, D deterministic.",
     )
     use_live: bool = Field(default=True, description="Whether the decoder sees the live drift features.")
-    use_linear: bool = Field(
-        default=True, description="Whether live drift features also reach the logit by a linear path."
+    path: Literal["closed", "gradient", "none"] = Field(
+        default="closed",
+        description="How the straight path to the logit learns: in closed form over representation and live features, "
+        "by gradient over the live features alone, or there is none.",
+    )
+    use_trust: bool = Field(
+        default=True,
+        description="Whether frozen model and kernel are mixed by how well each has predicted of late.",
     )
     sharing: Literal["shared", "per_domain", "both"] = Field(
         default="shared",
@@ -135,9 +141,27 @@ class LearnerConfig(Section):
 
     batch_examples: int = Field(default=128, ge=1, description="A micro-batch is cut when it holds this many examples.")
     batch_seconds: float = Field(default=0.25, gt=0, description="... or when its event time spans this many seconds.")
-    learning_rate: float = Field(default=5e-4, gt=0, description="Learning rate of encoder and decoder (Adam).")
-    linear_learning_rate: float = Field(default=1e-2, gt=0, description="Learning rate of the linear path (Adam).")
-    rehearsal_steps: int = Field(default=3, ge=0, description="Steps on recent micro-batches after each new one.")
+    learning_rate: float = Field(default=3e-4, gt=0, description="Learning rate of encoder and decoder (Adam).")
+    path_half_lives: tuple[float, ...] = Field(
+        default=(3_000.0, 30_000.0),
+        min_length=1,
+        description="Half-lives of the closed-form path's memory, in examples; there is a path for each.",
+    )
+    path_prior: float = Field(
+        default=30.0, gt=0, description="Prior precision of every weight of the closed-form path, in examples."
+    )
+    linear_learning_rate: float = Field(
+        default=1e-2, gt=0, description="Learning rate of a straight path that learns by gradient (Adam)."
+    )
+    trust_half_life: float = Field(
+        default=400.0,
+        gt=0,
+        description="Examples after which half of what spoke for or against the kernel is gone.",
+    )
+    trust_rate: float = Field(
+        default=0.3, gt=0, description="How strongly a difference in log loss moves the trust in the kernel."
+    )
+    rehearsal_steps: int = Field(default=0, ge=0, description="Steps on recent micro-batches after each new one.")
     rehearsal_batches: int = Field(default=32, ge=0, description="Recent micro-batches that are kept for rehearsal.")
     rehearsal_plan: Literal["plain", "per_domain"] = Field(
         default="plain",
@@ -153,6 +177,13 @@ class LearnerConfig(Section):
         default=0.5, gt=0, description="A kernel is published at most once per so much event time."
     )
     seed: int = Field(default=11, description="Seed of initialisation, noise and rehearsal.")
+
+    @field_validator("path_half_lives")
+    @classmethod
+    def _some_life(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        if any(not value > 0 for value in values):
+            raise ValueError("a half-life must be above zero")
+        return values
 
 
 class DomainConfig(Section):

@@ -2,11 +2,12 @@
 
 With `x` the frozen representation, `T` the live drift features and `e_k` the domain embedding:
 
-    (mu, ln s^2) = E(x);   Gbar = mu + s eps (training), mu (serving);   x' = x + D(Gbar, T, e_k);   logit += w'T + b
+    (mu, ln s^2) = E(x);   Gbar = mu + s eps (training), mu (serving);   x' = x + D(Gbar, T, e_k)
+    logit = frozen(x) + g (frozen(x') - frozen(x)) + w'[x, T, 1]
 
-The last layer of D and the linear path are zero at birth: the newborn kernel is the identity. The paper's objective is
-followed in three readings of its Gaussian: A prior N(0, I), B a learned Gaussian per domain, D deterministic.
-The plug point, the linear path, T and all sizes are ours.
+The last layer of D and the straight path w are zero at birth: the newborn kernel is the identity. The paper's objective
+is followed in three readings of its Gaussian: A prior N(0, I), B a learned Gaussian per domain, D deterministic.
+The plug point, the straight path, the trust g, T and all sizes are ours.
 """
 
 from __future__ import annotations
@@ -18,78 +19,22 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding
 
 from model.backbone import FrozenBackbone, SplitBackbone
-from model.bank import Activation, BankLinear
-from model.bottleneck import clamp_log_variance, gaussian_kl, sample
+from model.bank import Activation
+from model.bottleneck import clamp_log_variance
 from model.config import KernelConfig
 from model.domain import FACETS
-
-
-class Adapted(NamedTuple):
-    """What one kernel core makes of one batch."""
-
-    delta: Tensor
-    """Change of the representation, `(n, d)`."""
-    compression: Tensor
-    """`KL(q(Gbar|x) || prior)`, nats, `(n,)`; zero for reading D."""
-    matching: Tensor
-    """`KL(q(G^|x) || N(m_k, t_k^2))`, nats, `(n,)`; zero but for reading B."""
-
-
-class KernelCore(nn.Module):
-    """Encoder and decoder for a bank of `bank` domains."""
-
-    def __init__(self, config: KernelConfig, width: int, extra: int, bank: int, generator: torch.Generator) -> None:
-        super().__init__()
-        z, h = config.latent, config.hidden
-        self.reading, self.latent = config.reading, z
-        self.encode_in = BankLinear(bank, width, h, generator)
-        self.encode_out = BankLinear(bank, h, z if config.reading == "D" else 2 * z, generator)
-        self.decode_in = BankLinear(bank, z + extra, h, generator)
-        self.decode_out = BankLinear(bank, h, width, generator, zero=True)
-        if config.reading == "B":
-            self.match = BankLinear(bank, h, 2 * z, generator)
-            self.match_out = BankLinear(bank, z, width, generator, zero=True)
-
-    def forward(
-        self,
-        x: Tensor,
-        extra: Tensor,
-        target: tuple[Tensor, Tensor] | None,
-        activation: Activation,
-        noise: torch.Generator | None,
-    ) -> Adapted:
-        """`x` `(n, d)`, `extra` `(n, k + e)`, `target` the domain's Gaussian `(m_k, ln t_k^2)`, each `(n, z)`."""
-        x, extra = activation.scatter(x), activation.scatter(extra)
-        code = self.encode_out(torch.relu(self.encode_in(x, activation)), activation)
-        if self.reading == "D":
-            hidden = torch.relu(self.decode_in(torch.cat([code, extra], dim=-1), activation))
-            zero = x.new_zeros(activation.rows)
-            return Adapted(activation.gather(self.decode_out(hidden, activation)), zero, zero)
-        mean, log_variance = code.chunk(2, dim=-1)
-        log_variance = clamp_log_variance(log_variance)
-        known = mean if noise is None else sample(mean, log_variance, noise)
-        hidden = torch.relu(self.decode_in(torch.cat([known, extra], dim=-1), activation))
-        delta = self.decode_out(hidden, activation)
-        mean, log_variance = activation.gather(mean), activation.gather(log_variance)
-        if self.reading == "A" or target is None:
-            prior = torch.zeros_like(mean)
-            compression = gaussian_kl(mean, log_variance, prior, prior)
-            return Adapted(activation.gather(delta), compression, torch.zeros_like(compression))
-        found, found_log_variance = self.match(hidden, activation).chunk(2, dim=-1)
-        found_log_variance = clamp_log_variance(found_log_variance)
-        matched = known + (found if noise is None else sample(found, found_log_variance, noise))
-        delta = delta + self.match_out(matched, activation)
-        return Adapted(
-            activation.gather(delta),
-            gaussian_kl(mean, log_variance, *target),
-            gaussian_kl(activation.gather(known + found), activation.gather(found_log_variance), *target),
-        )
+from model.kernel_core import Adapted, KernelCore
 
 
 class Kernel(nn.Module):
-    """All trainable parameters of one kernel group. Identity at birth, bit for bit."""
+    """All that one kernel group has learned. Identity at birth, bit for bit."""
 
     evidence: Tensor
+    """Examples met per domain, int64."""
+    path: Tensor
+    """Weights of the closed-form path, already mixed by trust, `(d + k + 1,)`; empty for another kind of path."""
+    trust: Tensor
+    """Share g of the core's change of the logit that is believed, 0 to 1."""
 
     def __init__(
         self,
@@ -118,11 +63,21 @@ class Kernel(nn.Module):
             nn.ModuleList(KernelCore(config, int(place or 0), extra, bank, generator) for bank in banks)
             for place in places
         )
-        self.linear = nn.Parameter(torch.zeros(live_width if config.use_linear else 0))
-        self.bias = nn.Parameter(torch.zeros(1 if config.use_linear else 0))
+        by_gradient = config.path == "gradient"
+        self.linear = nn.Parameter(torch.zeros(live_width if by_gradient else 0))
+        self.bias = nn.Parameter(torch.zeros(1 if by_gradient else 0))
+        self.register_buffer("path", torch.zeros(self.path_width))
+        self.register_buffer("trust", torch.ones(()))
         self.register_buffer(
             "evidence", torch.zeros(domain_sizes[0] * domain_sizes[1] * domain_sizes[2], dtype=torch.int64)
         )
+
+    @property
+    def path_width(self) -> int:
+        """Features of the closed-form path: representation, live features if they are used, one."""
+        if self.config.path != "closed":
+            return 0
+        return self.width + (self.live_width if self.config.use_live else 0) + 1
 
     @property
     def bank_size(self) -> int:
@@ -168,8 +123,23 @@ class Kernel(nn.Module):
         return Adapted(*(first + second for first, second in zip(*parts, strict=True)))
 
     def linear_path(self, live: Tensor) -> Tensor | float:
-        """`w'T + b`, `(n,)`, or 0 if the path is switched off."""
-        return torch.addmv(self.bias, live, self.linear) if self.config.use_linear else 0.0
+        """`w'T + b` of a path that learns by gradient, `(n,)`, or 0."""
+        return torch.addmv(self.bias, live, self.linear) if len(self.bias) else 0.0
+
+    def path_features(self, x: Tensor, live: Tensor) -> Tensor:
+        """`[x, T, 1]`, `(n, path_width)`, of `(n, d)` and `(n, k)`."""
+        parts = [x, live] if self.config.use_live else [x]
+        return torch.cat([*parts, x.new_ones(len(x), 1)], dim=1)
+
+    def mix(self, core: Tensor, frozen: Tensor, x: Tensor, live: Tensor, enough: Tensor | None) -> Tensor:
+        """The logit that is served, `(n,)`, of the core's and the frozen model's; `enough` as `answers` gives it."""
+        logit = frozen + self.trust * (core - frozen) if self.config.use_trust else core
+        if not len(self.path):
+            return logit
+        straight = torch.addmv(self.path[-1:].expand(len(x)), x, self.path[: self.width])
+        if self.config.use_live:
+            straight = torch.addmv(straight, live, self.path[self.width : -1])
+        return logit + (straight if enough is None else straight * enough)
 
     def answers(self, domain: Tensor) -> Tensor | None:
         """Which rows have evidence enough, bool `(n,)`; None if all of them do."""
@@ -179,11 +149,11 @@ class Kernel(nn.Module):
         return None if bool(enough.all()) else enough
 
     def core_parameters(self) -> list[nn.Parameter]:
-        """Everything but the linear path."""
+        """Everything but the straight path."""
         return [p for name, p in self.named_parameters() if name not in ("linear", "bias")]
 
     def linear_parameters(self) -> list[nn.Parameter]:
-        """The linear path: it has a rate of its own."""
+        """The straight path, if it learns by gradient: it has a rate of its own."""
         return [self.linear, self.bias]
 
 
@@ -195,10 +165,10 @@ def _by_facet(tables: nn.ParameterList, domain: Tensor) -> Tensor:
 
 
 class Answer(NamedTuple):
-    """Logits of the live arm and the two information terms."""
+    """Logits of the kernel's core and the two information terms."""
 
     logits: Tensor
-    """CTR and CVR, `(n, 2)`."""
+    """CTR and CVR, `(n, 2)`, with a path that learns by gradient, before trust and closed-form path."""
     compression: Tensor
     matching: Tensor
 
@@ -211,7 +181,7 @@ def answer(  # noqa: PLR0917 -- the order of `adapt`
     domain: Tensor,
     noise: torch.Generator | None = None,
 ) -> Answer:
-    """The backbone's logits with the kernel in place: shapes `(n, d)`, `(n, k)`, `(n, 3)`.
+    """The backbone's logits with the kernel's core in place: shapes `(n, d)`, `(n, k)`, `(n, 3)`.
 
     `noise` samples the bottleneck (training); without it the mean is used.
     """
@@ -244,9 +214,15 @@ def _masked(delta: Tensor, enough: Tensor | None) -> Tensor:
     return delta if enough is None else torch.where(enough[:, None], delta, torch.zeros_like(delta))
 
 
-def adapt(kernel: Kernel, backbone: FrozenBackbone, x: Tensor, live: Tensor, domain: Tensor) -> Tensor:
+def adapt(  # noqa: PLR0917 -- one order of tensors everywhere
+    kernel: Kernel, backbone: FrozenBackbone, x: Tensor, live: Tensor, domain: Tensor, frozen: Tensor | None = None
+) -> Tensor:
     """CTR logit of the live arm, `(n,)`: the one function that scorer and learner share.
 
-    Shapes: `x` `(n, d)`, `live` `(n, k)`, `domain` `(n, 3)` int64.
+    Shapes: `x` `(n, d)`, `live` `(n, k)`, `domain` `(n, 3)` int64; `frozen`, the frozen model's logit `(n,)`, is
+    computed if it is not given.
     """
-    return answer(kernel, backbone, x, live, domain).logits[:, 0]
+    if frozen is None:
+        frozen = backbone.predict(x, domain)[:, 0]
+    core = answer(kernel, backbone, x, live, domain).logits[:, 0]
+    return kernel.mix(core, frozen, x, live, kernel.answers(domain))

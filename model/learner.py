@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from model.arms import Arms
 from model.backbone import FrozenBackbone
 from model.batch import MicroBatch
 from model.birth import Births
 from model.config import KernelConfig, LearnerConfig
 from model.container import ContainerError, check_shapes, pack, unpack
-from model.kernel import Kernel, adapt, answer
+from model.kernel import Kernel, answer
 from model.losses import entire_space_loss
 from model.optimiser import FlatAdam
 from model.rehearsal import Rehearsal
@@ -39,6 +39,15 @@ class LearnReport:
     """L2 norm of the first step's gradient, before clipping."""
     steps: int
     """Steps taken, rehearsal included."""
+    trust: float
+    """Share of the kernel in what it would serve now, 0 to 1."""
+
+
+class _Scored(NamedTuple):
+    """The core's logit in evaluation mode, and which rows have evidence enough (None: all)."""
+
+    core: Tensor
+    enough: Tensor | None
 
 
 class Learner:
@@ -66,6 +75,7 @@ class Learner:
         self._birth = self._optimiser.values.clone()
         self._anchor = self._optimiser.values.clone()
         self._generator = torch.Generator().manual_seed(learner_config.seed)
+        self._arms = Arms(self.candidate, learner_config)
         self._births = Births(self.candidate)
         self._rehearsal = Rehearsal(
             self.candidate, self.recent, learner_config.rehearsal_plan, learner_config.batch_examples
@@ -78,24 +88,24 @@ class Learner:
         )  # fmt: skip
 
     def learn(self, batch: MicroBatch) -> LearnReport:
-        """Scores the batch, takes one step on it, then `rehearsal_steps` steps on batches drawn from `recent`.
+        """Scores the batch, judges the arms by it, then learns: the closed-form paths at once, the core by one step.
 
-        Raises ValueError, naming the field, for a wrong shape or non-finite values; nothing is changed then.
+        `rehearsal_steps` steps of the core on batches drawn from `recent` follow. Raises ValueError, naming the field,
+        for a wrong shape or non-finite values; nothing is changed then.
         """
-        self.check(batch)
+        batch.check(self.backbone.width, self.live_width, self.domain_sizes)
         scored = self._meet(batch)
-        loss, compression, matching, norm, logit = self._step(batch)
-        logit = scored if scored is not None else logit
+        loss, compression, matching, norm, logit = self._step(batch, scored, judge=True)
         self.recent.append(batch)
         self._rehearsal.added()
         steps = self.config.rehearsal_steps if self.recent else 0
         for _ in range(steps):
-            self._step(self._rehearsal.draw(self._generator))
+            self._step(self._rehearsal.draw(self._generator), None, judge=False)
         self.batches += 1
         self.examples += len(batch)
-        return LearnReport(len(batch), logit, loss, compression, matching, norm, 1 + steps)
+        return LearnReport(len(batch), logit, loss, compression, matching, norm, 1 + steps, self._arms.trust)
 
-    def _meet(self, batch: MicroBatch) -> Tensor | None:
+    def _meet(self, batch: MicroBatch) -> _Scored | None:
         """Counts evidence; returns the candidate's score where the first step will not compute the same.
 
         What is born starts without momentum, and is tied to what it was born as.
@@ -105,7 +115,7 @@ class Learner:
         if plain:
             self._births.meet(batch.x, batch.domain)
             return None
-        scored = self.score(batch)
+        scored = self._scored(batch)
         before = self._optimiser.values.clone()
         if self._births.meet(batch.x, batch.domain):
             changed = self._optimiser.values != before
@@ -114,19 +124,35 @@ class Learner:
         return scored
 
     @torch.no_grad()
+    def _scored(self, batch: MicroBatch) -> _Scored:
+        kernel = self.candidate.eval()
+        core = answer(kernel, self.backbone, batch.x, batch.live, batch.domain).logits[:, 0]
+        return _Scored(core, kernel.answers(batch.domain))
+
     def score(self, batch: MicroBatch) -> Tensor:
         """Logits of the candidate as it would serve, `(n,)`."""
-        self.candidate.eval()
-        return adapt(self.candidate, self.backbone, batch.x, batch.live, batch.domain)
+        return self._mixed(batch, self._scored(batch))
 
-    def _step(self, batch: MicroBatch) -> tuple[float, float, float, float, Tensor]:
+    def _mixed(self, batch: MicroBatch, scored: _Scored) -> Tensor:
+        return self.candidate.mix(scored.core, batch.frozen_logit, batch.x, batch.live, scored.enough)
+
+    def _step(
+        self, batch: MicroBatch, scored: _Scored | None, *, judge: bool
+    ) -> tuple[float, float, float, float, Tensor]:
+        """One step of the core; with `judge` the arms are judged by the batch and the paths learn from it before."""
         self.candidate.train()
         optimiser, config = self._optimiser, self.config
         noise = None if self.kernel_config.reading == "D" else self._generator
         found = answer(self.candidate, self.backbone, batch.x, batch.live, batch.domain, noise)
+        logit = found.logits[:, 0]
+        if judge:
+            scored = scored or _Scored(found.logits[:, 0].detach(), None)
+            logit = self._mixed(batch, scored)
+            self._arms.learn(scored.core, batch, scored.enough)
         task = entire_space_loss(
-            found.logits, batch.label, batch.conversion, self.backbone.has_conversion, batch.weight
-        )
+            self._beside_paths(found.logits, batch), batch.label, batch.conversion, self.backbone.has_conversion,
+            batch.weight,
+        )  # fmt: skip
         total, compression, matching = task, 0.0, 0.0
         if noise is not None:
             warm = min(1.0, (optimiser.steps + 1) / max(1, config.warmup_steps))
@@ -139,27 +165,11 @@ class Learner:
         if config.proximal:
             optimiser.gradient.add_(optimiser.values - self._anchor, alpha=2 * config.proximal)
         norm = optimiser.step(config.gradient_clip)
-        return float(task.detach()), compression, matching, norm, found.logits[:, 0].detach()
+        return float(task.detach()), compression, matching, norm, logit.detach()
 
-    def check(self, batch: MicroBatch) -> None:
-        """Raises ValueError, naming the field, for a wrong shape, a domain index out of range, or non-finite values."""
-        n = len(batch)
-        if n == 0:
-            raise ValueError("micro-batch: no examples")
-        widths = {"x": (n, self.backbone.width), "live": (n, self.live_width), "domain": (n, 3)}
-        for field in fields(batch):
-            if field.name == "origin":
-                continue
-            value: Tensor = getattr(batch, field.name)
-            shape = widths.get(field.name, (n,))
-            if tuple(value.shape) != shape:
-                raise ValueError(f"micro-batch: {field.name} has shape {tuple(value.shape)}, expected {shape}")
-            # One sum is quicker than a test per value; a sum of finite values may overflow, so look closer then.
-            if not math.isfinite(float(value.sum())) and not bool(torch.isfinite(value).all()):
-                raise ValueError(f"micro-batch: {field.name} has non-finite values")
-        highest = batch.domain.amax(0).tolist()
-        if int(batch.domain.min()) < 0 or any(h >= size for h, size in zip(highest, self.domain_sizes, strict=True)):
-            raise ValueError(f"micro-batch: domain has an index outside {self.domain_sizes}")
+    def _beside_paths(self, logits: Tensor, batch: MicroBatch) -> Tensor:
+        offset = self._arms.offset(batch)
+        return logits if offset is None else torch.stack([logits[:, 0] + offset, logits[:, 1]], dim=1)
 
     def publish(self) -> Kernel:
         """A detached copy of the candidate, ready to answer; it becomes the anchor of the proximal tie."""
@@ -168,18 +178,30 @@ class Learner:
         kernel.load_state_dict(self.candidate.state_dict())
         return kernel.requires_grad_(False).eval()
 
+    @property
+    def parameters(self) -> int:
+        """Numbers that learning changes: core, straight paths, weights of the arms."""
+        return int(self._optimiser.values.numel()) + self._arms.parameters
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of what learning keeps: parameters, gradient, moments, anchor, posteriors; `recent` not counted."""
+        return 5 * 4 * int(self._optimiser.values.numel()) + sum(t.nbytes for t in self._arms.state().values())
+
     def distance(self) -> float:
         """L2 distance of the candidate from its birth."""
-        return float(torch.linalg.vector_norm(self._optimiser.values - self._birth))
+        moved = torch.linalg.vector_norm(self._optimiser.values - self._birth)
+        return float(torch.hypot(moved, torch.linalg.vector_norm(self.candidate.path)))
 
     def snapshot(self) -> bytes:
-        """Candidate, anchor, optimiser, counters, random state; not `recent`. Equal states give equal bytes."""
+        """All but `recent`, which the log has: candidate, anchor, paths, trust, optimiser, counters, random state."""
         tensors = {
             "values": self._optimiser.values,
             "anchor": self._anchor,
             "evidence": self.candidate.evidence,
             "domain_sums": self._births.sums,
             "generator": self._generator.get_state(),
+            **self._arms.state(),
             **self._optimiser.state(),
         }
         return pack(tensors, self._metadata())
@@ -210,6 +232,7 @@ class Learner:
         self._anchor.copy_(tensors["anchor"])
         self.candidate.evidence.copy_(tensors["evidence"])
         self._births.sums.copy_(tensors["domain_sums"])
+        self._arms.load(tensors)
         self._generator.set_state(tensors["generator"])
         self._optimiser.load({"first": tensors["first"], "second": tensors["second"]}, int(metadata["steps"]))
         self.batches, self.examples = int(metadata["batches"]), int(metadata["examples"])

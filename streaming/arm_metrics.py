@@ -28,6 +28,7 @@ class GroupMetrics:
         metrics.EXAMPLES_JOINED.labels(self.group, "no_click").inc(len(batch) - clicks)
         metrics.EXAMPLES_LEARNED.labels(self.group).inc(len(batch))
         metrics.KERNEL_KL.labels(self.group).set(learned.report.compression)
+        metrics.KERNEL_TRUST.labels(self.group).set(learned.report.trust)
         self._window.add(
             batch.label.numpy(),
             {

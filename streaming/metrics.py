@@ -52,6 +52,9 @@ KERNEL_KL = Gauge("driftline_kernel_kl_nats", "Compression rate of the kernel, n
 KERNEL_DISTANCE = Gauge(
     "driftline_kernel_distance", "L2 distance of the newest kernel from the identity at birth.", ["group"]
 )
+KERNEL_TRUST = Gauge(
+    "driftline_kernel_trust", "Share of the kernel, 0 to 1, in what it serves; the rest is the frozen model.", ["group"]
+)
 LEARN_QUEUE = Gauge("driftline_learn_queue_records", "Records waiting for the learner thread.", ["group"])
 
 # --- kernel log ---

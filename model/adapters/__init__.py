@@ -9,10 +9,11 @@ from typing import Literal
 
 from model.adapters.base import Adapter, AdapterContext, Frozen, GradientAdapter, StreamBatch
 from model.adapters.closed_form import ClosedForm
-from model.adapters.iak import Iak, IakClosed
+from model.adapters.iak import Iak
 from model.adapters.light import ErrorMemory, live_head
 from model.adapters.path import FrozenPath, Plugs
 from model.adapters.plugs import BiasOnly, HeadOnly, Houlsby, LoRA, MLoRA, PeterRec, Star
+from model.adapters.trusted import trusted
 from model.adapters.whole import whole
 
 Family = Literal["reference", "kernel", "live", "few", "whole"]
@@ -42,8 +43,8 @@ def plugged(make: Callable[[FrozenPath, AdapterContext], Plugs], context: Adapte
     return GradientAdapter([(list(plugs.parameters()), rate)], logits, context.learner, context.seed)
 
 
-def _iak(reading: str, live: bool) -> Callable[[AdapterContext, float], Adapter]:
-    return lambda context, rate: Iak(context, rate, reading=reading, use_live=live, use_linear=live)
+def _iak(reading: str, *, rehearse: bool = False, **changes: object) -> Callable[[AdapterContext, float], Adapter]:
+    return lambda context, rate: Iak(context, rate, rehearse=rehearse, reading=reading, **changes)
 
 
 def _plug(make: Callable[[FrozenPath, AdapterContext], Plugs]) -> Callable[[AdapterContext, float], Adapter]:
@@ -70,19 +71,28 @@ def _star(rank_one: bool) -> Callable[[FrozenPath, AdapterContext], Plugs]:
     return lambda path, context: Star(path, context.domain_sizes, rank_one=rank_one, seed=context.seed)
 
 
+_HALF_LIVES = (1e3, 3e3, 9e3, 3e4, 1e5)
 _WHOLE = (1e-4, 3e-4, 1e-3, 3e-3)
 
 ADAPTERS: dict[str, AdapterSpec] = {
     "frozen": AdapterSpec("reference", "the backbone as it was trained", 0.0, lambda context, rate: Frozen(), ()),
-    "iak-d": AdapterSpec("kernel", "IAK, deterministic", 3e-4, _iak("D", True)),
-    "iak-a": AdapterSpec("kernel", "IAK, prior N(0, I)", 1e-3, _iak("A", True)),
-    "iak-b": AdapterSpec("kernel", "IAK, a learned Gaussian per domain", 1e-3, _iak("B", True)),
-    "iak-d-no-live": AdapterSpec("kernel", "IAK D without T", 1e-3, _iak("D", False)),
-    "iak-a-no-live": AdapterSpec("kernel", "IAK A without T", 1e-3, _iak("A", False)),
-    "iak-b-no-live": AdapterSpec("kernel", "IAK B without T", 1e-3, _iak("B", False)),
-    "iak-closed": AdapterSpec("kernel", "IAK D with a closed-form path", 3e-4, IakClosed),
-    "iak-closed-fast": AdapterSpec("kernel", "the same without rehearsal", 3e-4, partial(IakClosed, rehearsal_steps=0)),
-    "closed-form": AdapterSpec("live", "closed-form layer on x and T", 1e-2, ClosedForm, (0.0, 3e-3, 1e-2, 3e-2)),
+    "iak-d": AdapterSpec("kernel", "IAK, deterministic", 3e-4, _iak("D")),
+    "iak-a": AdapterSpec("kernel", "IAK, prior N(0, I)", 1e-3, _iak("A")),
+    "iak-b": AdapterSpec("kernel", "IAK, a learned Gaussian per domain", 1e-3, _iak("B")),
+    "iak-d-no-live": AdapterSpec("kernel", "IAK D without T", 1e-3, _iak("D", use_live=False)),
+    "iak-a-no-live": AdapterSpec("kernel", "IAK A without T", 1e-3, _iak("A", use_live=False)),
+    "iak-b-no-live": AdapterSpec("kernel", "IAK B without T", 1e-3, _iak("B", use_live=False)),
+    "iak-d-rehearsed": AdapterSpec("kernel", "IAK D with the others' rehearsal", 3e-4, _iak("D", rehearse=True)),
+    "iak-d-no-trust": AdapterSpec("kernel", "IAK D that is always believed", 3e-4, _iak("D", use_trust=False)),
+    "iak-d-no-path": AdapterSpec("kernel", "IAK D without a straight path", 3e-4, _iak("D", path="none")),
+    "iak-d-gradient": AdapterSpec(
+        "kernel",
+        "IAK D by gradient alone: path over T, rehearsal, no trust",
+        3e-4,
+        _iak("D", rehearse=True, path="gradient", use_trust=False),
+    ),
+    "closed-form": AdapterSpec("live", "closed-form path on x and T, no core", 9e3, ClosedForm, _HALF_LIVES),
+    "closed-form-trust": AdapterSpec("live", "the same under trust", 9e3, trusted(ClosedForm), _HALF_LIVES),
     "live-head": AdapterSpec("live", "T with a linear head", 3e-3, live_head),
     "error-memory": AdapterSpec("live", "nearest recent errors", 0.5, ErrorMemory, (0.1, 0.25, 0.5, 1.0)),
     "head-only": AdapterSpec("few", "the click tower", 3e-3, _plug(lambda path, _: HeadOnly(path))),
@@ -95,6 +105,7 @@ ADAPTERS: dict[str, AdapterSpec] = {
     "star-rank1": AdapterSpec("few", "STAR with rank-one factors", 1e-3, _plug(_star(True))),
     "full": AdapterSpec("whole", "all of the backbone; users and items grow", 3e-4, whole, _WHOLE),
     "full-live": AdapterSpec("whole", "all of the backbone with T as inputs", 3e-4, partial(whole, live=True), _WHOLE),
+    "full-trust": AdapterSpec("whole", "all of the backbone, under trust", 3e-4, trusted(whole), _WHOLE),
     "full-dense": AdapterSpec("whole", "all but the ID tables", 3e-4, partial(whole, dense_only=True), _WHOLE),
     "scratch": AdapterSpec("whole", "online from scratch", 3e-4, partial(whole, scratch=True)),
 }

@@ -15,7 +15,7 @@ from streaming.evaluate.river_adapter import RIVER
 from streaming.evaluate.sources import Source
 
 ALL_ADAPTERS: dict[str, AdapterSpec] = {**ADAPTERS, "river-lr": RIVER}
-QUICK_ADAPTERS = ("frozen", "iak-d", "iak-closed", "live-head", "lora", "full")
+QUICK_ADAPTERS = ("frozen", "iak-d", "closed-form", "live-head", "lora", "full")
 _CODE = ("model", "features/streams", "streaming/evaluate")
 _CODE_FILES = ("features/live.py", "features/live_layout.py", "features/live_read.py", "features/live_table.py")
 
@@ -92,7 +92,7 @@ def make_plan(
     unknown = [name for name in chosen if name not in ALL_ADAPTERS]
     if unknown:
         raise UnknownAdapterError(f"no adapter {unknown[0]!r}; there are {', '.join(ALL_ADAPTERS)}")
-    learner = learner or LearnerConfig()
+    learner = learner or LearnerConfig(rehearsal_steps=REHEARSAL_STEPS)
     pretrain = PRETRAIN.model_copy(update={"epochs": 6}) if quick else PRETRAIN
     lab = LabConfig(
         backbone=backbone or BackboneConfig(),
@@ -116,6 +116,8 @@ def make_plan(
     )
 
 
+REHEARSAL_STEPS = 3
+"""Steps on recent micro-batches of every adapter that learns by gradient alone; all of them gain by it."""
 PACE = 8.0
 """Requests per second at which a live half is played for the live features' half-lives."""
 JOIN_S = 1_800.0

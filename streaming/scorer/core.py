@@ -184,7 +184,8 @@ class Scorer:
 
     def _adapted(self, kernel: Kernel, represented: Represented, domain: Domain, count: int) -> NDArray[np.float32]:
         indices = torch.tensor(self._space.encode(domain)).expand(count, -1)
-        return _array(adapt(kernel, self._backbone, represented.x, represented.live, indices))
+        frozen = represented.frozen_logit
+        return _array(adapt(kernel, self._backbone, represented.x, represented.live, indices, frozen))
 
     def _impression(self, request_id: str, shown: _Shown, arms: _Arms) -> ServedImpression:
         represented, order = arms.represented, shown.order

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.backbone import FoundationBackbone
+from model.backbone import FoundationBackbone, FrozenBackbone
 from model.batch import MicroBatch
 from model.config import BackboneConfig, FieldSpec, PretrainConfig
 from model.dataset import Examples
@@ -87,18 +87,22 @@ def backbone(make_backbone: Callable[..., FoundationBackbone]) -> FoundationBack
     return make_backbone()
 
 
-def micro_batch(backbone_width: int, n: int = 32, seed: int = 0, live_width: int = LIVE) -> MicroBatch:
-    """Random labelled examples whose label depends on the first live feature."""
+def micro_batch(backbone: FrozenBackbone, n: int = 32, seed: int = 0, live_width: int = LIVE) -> MicroBatch:
+    """Random labelled examples whose label depends on the first live feature; served by `backbone`."""
     generator = torch.Generator().manual_seed(seed)
     live = torch.randn(n, live_width, generator=generator)
+    x = torch.randn(n, backbone.width, generator=generator).half().float()
+    domain = torch.stack([torch.randint(size, (n,), generator=generator) for size in SIZES], dim=1)
+    with torch.no_grad():
+        frozen = backbone.predict(x, domain)[:, 0]
     return MicroBatch(
-        x=torch.randn(n, backbone_width, generator=generator).half().float(),
+        x=x,
         live=live,
-        domain=torch.stack([torch.randint(size, (n,), generator=generator) for size in SIZES], dim=1),
+        domain=domain,
         label=(live[:, 0] > 0).float(),
         conversion=((live[:, 0] > 0) & (live[:, 1] > 0)).float(),
-        frozen_logit=torch.zeros(n),
-        live_logit=torch.zeros(n),
+        frozen_logit=frozen,
+        live_logit=frozen,
         weight=torch.ones(n),
         time=torch.arange(n, dtype=torch.float64),
     )

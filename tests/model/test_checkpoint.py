@@ -113,7 +113,7 @@ def test_kernel_of_another_width_is_refused() -> None:
 def test_kernel_with_non_finite_values_is_refused() -> None:
     broken = kernel()
     with torch.no_grad():
-        broken.linear[0] = float("nan")
+        broken.path[0] = float("nan")
     with pytest.raises(KernelRefused) as refused:
         take(pack_kernel(broken, INFO))
     assert refused.value.reason == "contents"

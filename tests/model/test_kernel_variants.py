@@ -22,8 +22,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "reading A": {"reading": "A"},
     "reading B": {"reading": "B"},
     "no live features": {"use_live": False},
-    "no linear path": {"use_linear": False},
-    "nothing live": {"use_live": False, "use_linear": False},
+    "no path": {"path": "none"},
+    "path by gradient": {"path": "gradient"},
+    "always believed": {"use_trust": False},
+    "by gradient alone": {"path": "gradient", "use_trust": False},
+    "nothing live": {"use_live": False, "path": "none"},
     "one kernel per period": {"sharing": "per_domain"},
     "one kernel per region and period": {"sharing": "per_domain", "bank_facets": ("region", "period")},
     "shared and per domain": {"sharing": "both"},
@@ -55,12 +58,12 @@ def make_learner(config: KernelConfig, backbone: FoundationBackbone, **changes: 
 def taught(config: KernelConfig, backbone: FoundationBackbone, batches: int = 6, **changes: Any) -> Learner:
     learner = make_learner(config, backbone, **changes)
     for seed in range(batches):
-        learner.learn(micro_batch(backbone.width, seed=seed))
+        learner.learn(micro_batch(backbone, seed=seed))
     return learner
 
 
 def test_newborn_kernel_is_the_frozen_model_bit_for_bit(config: KernelConfig, backbone: FoundationBackbone) -> None:
-    batch = micro_batch(backbone.width)
+    batch = micro_batch(backbone)
     frozen = backbone.predict(batch.x, batch.domain)[:, 0]
     kernel = make_kernel(config, backbone)
     for mode in (True, False):
@@ -73,7 +76,7 @@ def test_learning_changes_the_kernel_and_leaves_the_backbone_untouched(
 ) -> None:
     before = fingerprint(backbone)
     learner = taught(config, backbone)
-    batch = micro_batch(backbone.width)
+    batch = micro_batch(backbone)
     assert not torch.equal(learner.score(batch), backbone.predict(batch.x, batch.domain)[:, 0])
     assert fingerprint(backbone) == before
     assert all(p.grad is None and not p.requires_grad for p in backbone.parameters())
@@ -82,10 +85,10 @@ def test_learning_changes_the_kernel_and_leaves_the_backbone_untouched(
 def test_learning_lowers_the_loss_on_what_the_live_features_say(
     config: KernelConfig, backbone: FoundationBackbone
 ) -> None:
-    if not (config.use_live or config.use_linear):
+    if not config.use_live and config.path != "gradient":
         pytest.skip("the label depends on a live feature that this variant does not see")
     learner = make_learner(config, backbone, learning_rate=5e-3, linear_learning_rate=5e-3)
-    losses = [learner.learn(micro_batch(backbone.width, seed=seed)).loss for seed in range(40)]
+    losses = [learner.learn(micro_batch(backbone, seed=seed)).loss for seed in range(40)]
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
 
 
@@ -112,13 +115,13 @@ def test_learning_is_unmoved_by_the_global_random_state(config: KernelConfig, ba
 def test_restored_learner_goes_on_bit_for_bit(config: KernelConfig, backbone: FoundationBackbone) -> None:
     learner = taught(config, backbone)
     learner.publish()
-    learner.learn(micro_batch(backbone.width, seed=20))
+    learner.learn(micro_batch(backbone, seed=20))
     data, recent = learner.snapshot(), list(learner.recent)
     other = make_learner(config, backbone)
     other.restore(data, recent)
     assert other.snapshot() == data
     for seed in range(30, 34):
-        batch = micro_batch(backbone.width, seed=seed)
+        batch = micro_batch(backbone, seed=seed)
         one, two = learner.learn(batch), other.learn(batch)
         assert torch.equal(one.candidate_logit, two.candidate_logit)
     assert learner.snapshot() == other.snapshot()
@@ -128,7 +131,7 @@ def test_published_kernel_answers_like_the_candidate_and_stays_when_it_moves_on(
     config: KernelConfig, backbone: FoundationBackbone
 ) -> None:
     learner = taught(config, backbone)
-    kernel, batch = learner.publish(), micro_batch(backbone.width, seed=50)
+    kernel, batch = learner.publish(), micro_batch(backbone, seed=50)
     served = adapt(kernel, backbone, batch.x, batch.live, batch.domain)
     assert torch.equal(served, learner.score(batch))
     learner.learn(batch)
@@ -146,7 +149,7 @@ def test_packed_kernel_comes_back_equal_and_an_equal_kernel_gives_equal_bytes(
         data, fingerprint=backbone.fingerprint, config=config, width=backbone.width, live_width=LIVE,
         domain_sizes=SIZES, trunk_width=backbone.trunk_width,
     )  # fmt: skip
-    batch = micro_batch(backbone.width)
+    batch = micro_batch(backbone)
     assert found == info
     assert pack_kernel(again, info) == data
     assert torch.equal(
@@ -166,13 +169,13 @@ def test_kernel_of_another_backbone_is_refused_by_name(config: KernelConfig, bac
 
 
 def test_serving_is_deterministic(config: KernelConfig, backbone: FoundationBackbone) -> None:
-    kernel, batch = taught(config, backbone).publish(), micro_batch(backbone.width, seed=3)
+    kernel, batch = taught(config, backbone).publish(), micro_batch(backbone, seed=3)
     first = adapt(kernel, backbone, batch.x, batch.live, batch.domain)
     assert torch.equal(first, adapt(kernel, backbone, batch.x, batch.live, batch.domain))
 
 
 def test_a_mixed_batch_answers_as_each_domain_alone(config: KernelConfig, backbone: FoundationBackbone) -> None:
-    kernel, batch = taught(config, backbone).publish(), micro_batch(backbone.width, seed=4)
+    kernel, batch = taught(config, backbone).publish(), micro_batch(backbone, seed=4)
     mixed = adapt(kernel, backbone, batch.x, batch.live, batch.domain)
     alone = [
         adapt(kernel, backbone, batch.x[i : i + 1], batch.live[i : i + 1], batch.domain[i : i + 1])

@@ -26,8 +26,9 @@ def make(backbone: FoundationBackbone, kernel: dict[str, Any] | None = None, **l
 
 
 def in_domain(backbone: FoundationBackbone, domain: tuple[int, int, int], n: int = 32, seed: int = 0) -> Any:
-    batch = micro_batch(backbone.width, n, seed)
-    return replace(batch, domain=torch.tensor([domain]).expand(n, -1).clone())
+    batch = micro_batch(backbone, n, seed)
+    there = torch.tensor([domain]).expand(n, -1).clone()
+    return replace(batch, domain=there, frozen_logit=backbone.predict(batch.x, there)[:, 0])
 
 
 FIELDS = ("x", "live", "label", "conversion", "frozen_logit", "live_logit", "weight", "time")
@@ -38,7 +39,7 @@ FIELDS = ("x", "live", "label", "conversion", "frozen_logit", "live_logit", "wei
 def test_a_non_finite_value_is_refused_by_the_name_of_its_field(
     backbone: FoundationBackbone, field: str, value: float
 ) -> None:
-    learner, batch = make(backbone), micro_batch(backbone.width)
+    learner, batch = make(backbone), micro_batch(backbone)
     before = learner.snapshot()
     broken = getattr(batch, field).clone()
     broken.view(-1)[3] = value
@@ -49,7 +50,7 @@ def test_a_non_finite_value_is_refused_by_the_name_of_its_field(
 
 @pytest.mark.parametrize("field", [*FIELDS[:2], "domain", "label", "weight"])
 def test_a_wrong_shape_is_refused_by_the_name_of_its_field(backbone: FoundationBackbone, field: str) -> None:
-    batch = micro_batch(backbone.width)
+    batch = micro_batch(backbone)
     value = getattr(batch, field)
     wrong = torch.cat([value, value], dim=-1)
     with pytest.raises(ValueError, match=r"micro-batch: .* has shape"):
@@ -58,38 +59,40 @@ def test_a_wrong_shape_is_refused_by_the_name_of_its_field(backbone: FoundationB
 
 @pytest.mark.parametrize("index", [-1, SIZES[1]])
 def test_a_domain_nobody_declared_is_refused(backbone: FoundationBackbone, index: int) -> None:
+    batch = micro_batch(backbone)
+    batch.domain[3, 1] = index
     with pytest.raises(ValueError, match="domain has an index outside"):
-        make(backbone).learn(in_domain(backbone, (0, index, 0)))
+        make(backbone).learn(batch)
 
 
 def test_an_empty_batch_is_refused(backbone: FoundationBackbone) -> None:
     with pytest.raises(ValueError, match="no examples"):
-        make(backbone).learn(micro_batch(backbone.width).select(torch.zeros(0, dtype=torch.int64)))
+        make(backbone).learn(micro_batch(backbone).select(torch.zeros(0, dtype=torch.int64)))
 
 
 def test_the_report_holds_the_score_from_before_learning(backbone: FoundationBackbone) -> None:
-    learner, batch = make(backbone), micro_batch(backbone.width)
+    learner, batch = make(backbone), micro_batch(backbone)
     report = learner.learn(batch)
     assert torch.equal(report.candidate_logit, backbone.predict(batch.x, batch.domain)[:, 0])
     assert not torch.equal(learner.score(batch), report.candidate_logit)
 
 
 def test_rehearsal_takes_as_many_steps_as_it_is_told(backbone: FoundationBackbone) -> None:
-    assert make(backbone, rehearsal_steps=0).learn(micro_batch(backbone.width)).steps == 1
-    assert make(backbone, rehearsal_steps=5).learn(micro_batch(backbone.width)).steps == 6
+    assert make(backbone, rehearsal_steps=0).learn(micro_batch(backbone)).steps == 1
+    assert make(backbone, rehearsal_steps=5).learn(micro_batch(backbone)).steps == 6
 
 
 def test_recent_batches_are_bounded(backbone: FoundationBackbone) -> None:
     learner = make(backbone, rehearsal_batches=3)
     for seed in range(5):
-        learner.learn(micro_batch(backbone.width, seed=seed))
+        learner.learn(micro_batch(backbone, seed=seed))
     assert len(learner.recent) == 3
-    assert torch.equal(learner.recent[-1].x, micro_batch(backbone.width, seed=4).x)
+    assert torch.equal(learner.recent[-1].x, micro_batch(backbone, seed=4).x)
 
 
 def test_an_example_without_weight_teaches_nothing(backbone: FoundationBackbone) -> None:
     learner = make(backbone, proximal=0.0, rehearsal_steps=0)
-    batch = micro_batch(backbone.width)
+    batch = micro_batch(backbone)
     learner.learn(replace(batch, weight=torch.zeros(len(batch))))
     assert learner.distance() == 0.0
 
@@ -97,9 +100,9 @@ def test_an_example_without_weight_teaches_nothing(backbone: FoundationBackbone)
 def test_the_proximal_tie_holds_the_kernel_near_the_last_published_one(backbone: FoundationBackbone) -> None:
     distances = []
     for proximal in (0.0, 1.0):
-        learner = make(backbone, proximal=proximal)
+        learner = make(backbone, {"path": "none"}, proximal=proximal, rehearsal_steps=3, learning_rate=5e-4)
         for seed in range(15):
-            learner.learn(micro_batch(backbone.width, seed=seed))
+            learner.learn(micro_batch(backbone, seed=seed))
         distances.append(learner.distance())
     assert distances[1] < 0.7 * distances[0]
 
@@ -109,13 +112,13 @@ def test_compression_weighs_in_with_its_warm_up(backbone: FoundationBackbone, re
     rates = []
     for weight in (0.0, 1.0):
         learner = make(backbone, {"reading": reading}, beta=weight, l1=weight, l2=0.0, warmup_steps=5)
-        reports = [learner.learn(micro_batch(backbone.width, seed=seed)) for seed in range(40)]
+        reports = [learner.learn(micro_batch(backbone, seed=seed)) for seed in range(40)]
         rates.append(reports[-1].compression)
     assert rates[1] < rates[0]
 
 
 def test_deterministic_reading_reports_no_nats(backbone: FoundationBackbone) -> None:
-    report = make(backbone).learn(micro_batch(backbone.width))
+    report = make(backbone).learn(micro_batch(backbone))
     assert (report.compression, report.matching) == (0.0, 0.0)
 
 
@@ -175,11 +178,11 @@ def test_equal_budgets_rehearse_small_domains_as_often_as_large_ones(backbone: F
 def test_equal_budgets_go_on_bit_for_bit_after_a_restore(backbone: FoundationBackbone) -> None:
     one, two = (make(backbone, rehearsal_plan="per_domain", rehearsal_batches=3) for _ in range(2))
     for seed in range(5):
-        one.learn(micro_batch(backbone.width, seed=seed))
+        one.learn(micro_batch(backbone, seed=seed))
     two.restore(one.snapshot(), list(one.recent))
     for seed in range(5, 8):
-        one.learn(micro_batch(backbone.width, seed=seed))
-        two.learn(micro_batch(backbone.width, seed=seed))
+        one.learn(micro_batch(backbone, seed=seed))
+        two.learn(micro_batch(backbone, seed=seed))
     assert one.snapshot() == two.snapshot()
 
 
@@ -198,7 +201,7 @@ def test_a_snapshot_of_another_kernel_or_backbone_or_garbage_is_refused_and_chan
 def test_conversions_teach_only_where_the_backbone_knows_them(make_backbone: Any) -> None:
     for tasks, same in (("ctr", True), ("ctr_ctcvr", False)):
         backbone = make_backbone(tasks=tasks)
-        batch = micro_batch(backbone.width)
+        batch = micro_batch(backbone)
         snapshots = []
         for conversion in (batch.conversion, torch.zeros(len(batch))):
             learner = make(backbone, rehearsal_steps=0)
@@ -210,3 +213,52 @@ def test_conversions_teach_only_where_the_backbone_knows_them(make_backbone: Any
 def test_a_plug_after_the_trunk_needs_a_backbone_with_a_trunk() -> None:
     with pytest.raises(ValueError, match=r"trunk\(\) and head\(\)"):
         Kernel(KernelConfig(plug="after"), width=4, live_width=2, domain_sizes=SIZES)
+
+
+def test_what_is_served_is_the_mixture_of_the_arms(backbone: FoundationBackbone) -> None:
+    learner = make(backbone)
+    for seed in range(8):
+        report = learner.learn(micro_batch(backbone, seed=seed))
+    batch, arms = micro_batch(backbone, seed=20), learner._arms
+    core = learner._scored(batch).core
+    features = learner.candidate.path_features(batch.x, batch.live).double()
+    logits = [batch.frozen_logit.double(), *(core + path.logit(features) for path in arms.paths)]
+    mixed = arms._trust.weights @ torch.stack(logits)
+    torch.testing.assert_close(learner.score(batch).double(), mixed, rtol=1e-4, atol=1e-4)
+    assert report.trust == pytest.approx(float(1 - arms._trust.weights[0]))
+
+
+def test_a_kernel_that_learned_a_lie_is_soon_not_believed(backbone: FoundationBackbone) -> None:
+    learner = make(backbone)
+    for seed in range(20):
+        report = learner.learn(micro_batch(backbone, seed=seed))
+    assert report.trust > 0.9
+    truth = [micro_batch(backbone, 64, seed=seed) for seed in range(40, 44)]
+    honest = [replace(batch, label=(batch.frozen_logit > 0).float()) for batch in truth]
+    for batch in honest:
+        report = learner.learn(batch)
+    assert report.trust < 0.2
+    assert torch.nn.functional.binary_cross_entropy_with_logits(learner.score(honest[0]), honest[0].label) < 0.9
+
+
+def test_one_arm_alone_is_always_believed(backbone: FoundationBackbone) -> None:
+    learner = make(backbone, {"use_trust": False}, path_half_lives=(1_000.0,))
+    for seed in range(5):
+        report = learner.learn(micro_batch(backbone, seed=seed))
+    assert report.trust == 1.0 and float(learner.publish().trust) == 1.0
+    torch.testing.assert_close(learner.candidate.path.double(), learner._arms.paths[0].mean, rtol=1e-5, atol=1e-7)
+
+
+def test_a_snapshot_with_other_half_lives_is_refused_and_changes_nothing(backbone: FoundationBackbone) -> None:
+    learner = make(backbone)
+    learner.learn(micro_batch(backbone))
+    before = learner.snapshot()
+    with pytest.raises(ContainerError, match="path_mean"):
+        learner.restore(make(backbone, path_half_lives=(1.0, 2.0, 3.0)).snapshot(), [])
+    assert learner.snapshot() == before
+
+
+@pytest.mark.parametrize("lives", [(), (0.0,), (-3.0, 10.0), (float("nan"),)])
+def test_half_lives_that_are_none_are_refused_by_name(lives: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match="path_half_lives"):
+        LearnerConfig(path_half_lives=lives)

@@ -65,7 +65,7 @@ def test_a_kernel_learns_on_it_and_leaves_it_untouched(wrapped: WrappedBackbone)
     learner = Learner(wrapped, KernelConfig(), LearnerConfig(), live_width=LIVE, domain_sizes=SIZES)
     losses = []
     for seed in range(30):
-        batch: MicroBatch = micro_batch(wrapped.width, seed=seed)
+        batch: MicroBatch = micro_batch(wrapped, seed=seed)
         losses.append(learner.learn(batch).loss)
     assert sum(losses[-5:]) < sum(losses[:5])
     assert fingerprint(wrapped) == before

@@ -167,7 +167,7 @@ def test_a_kernel_that_gives_no_finite_score_is_put_out_of_use_and_the_frozen_ar
 ) -> None:
     wild = make_kernel(6)
     with torch.no_grad():
-        wild.linear.fill_(3e38)
+        wild.path.fill_(3e38)
     kernels.take([record(packed(backbone, 6, kernel=wild))])
     scored = make_scorer(backbone, kernels).score(_ask(), 0.0)
     assert scored.response.kernel_version == 0
