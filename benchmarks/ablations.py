@@ -34,8 +34,9 @@ from model.pretrain import FreezeLevel, fine_tune, pretrain
 RUNS = Path("runs/ablations")
 SEEDS = (7, 8, 9)
 _DECIDE = (
-    "alignment", "backbone", "bank", "birth", "bottleneck", "content", "dataset", "features", "fusion", "kernel",
-    "learner", "losses", "optimiser", "pretrain", "rehearsal", "trainer", "trunk", "vocabulary",
+    "alignment", "arms", "backbone", "bank", "batch", "birth", "bottleneck", "closed_path", "content", "dataset",
+    "features", "fusion", "kernel", "kernel_core", "learner", "losses", "optimiser", "pretrain", "rehearsal",
+    "trainer", "trunk", "trust", "vocabulary",
 )  # fmt: skip
 NEW_REGIONS = (9, 10)
 """Facet indices of the regions zip8 and zip9: the scenario that pretraining does not see."""
@@ -60,29 +61,44 @@ def _learner(**changes: Any) -> dict[str, Any]:
     return {"learner": changes}
 
 
+def _both(kernel: dict[str, Any], learner: dict[str, Any]) -> dict[str, Any]:
+    return {"kernel": kernel, "learner": learner}
+
+
 QUESTIONS = (
     Question("readings", "kernel", "Gaussian of the bottleneck; weights are the defaults of beta, l1 and l2", {
         "A": _kernel(reading="A"), "B": _kernel(reading="B"), "D (default)": {},
     }),
-    Question("live features", "kernel", "T in the decoder, and T's linear path to the logit", {
-        "both (default)": {}, "decoder alone": _kernel(use_linear=False), "linear path alone, decoder without T":
-        _kernel(use_live=False), "no T at all": _kernel(use_live=False, use_linear=False),
-        "linear path alone, no kernel": _learner(learning_rate=1e-12),
+    Question("straight path", "kernel", "how the path to the logit learns, beside the core", {
+        "in closed form over x and T (default)": {}, "the same, one memory of 3 000 examples":
+        _learner(path_half_lives=(3_000.0,)), "the same, one memory of 30 000 examples":
+        _learner(path_half_lives=(30_000.0,)), "by gradient over T": _kernel(path="gradient"),
+        "by gradient over T, three rehearsal steps": _both({"path": "gradient"}, {"rehearsal_steps": 3}),
+        "none": _kernel(path="none"), "in closed form, no core": _learner(learning_rate=1e-12),
+    }),
+    Question("trust", "kernel", "whether frozen model and kernel are mixed by how well each has predicted", {
+        "mixed (default)": {}, "the kernel is always believed": _kernel(use_trust=False),
+        "by gradient over T, three rehearsal steps, always believed":
+        _both({"path": "gradient", "use_trust": False}, {"rehearsal_steps": 3}),
+    }),
+    Question("live features", "kernel", "T in the decoder and in the straight path", {
+        "both (default)": {}, "decoder alone, no path": _kernel(path="none"), "no T at all": _kernel(use_live=False),
+        "no T and no path": _kernel(use_live=False, path="none"),
     }),
     Question("plug point", "kernel", "where the kernel sits", {
         "before the trunk (default)": {}, "after it": _kernel(plug="after"), "both": _kernel(plug="both"),
     }),
-    Question("plug point without T", "kernel", "the same, the kernel on its own", {
-        "before the trunk": _kernel(use_live=False, use_linear=False),
-        "after it": _kernel(plug="after", use_live=False, use_linear=False),
+    Question("plug point without T", "kernel", "the same, the core on its own", {
+        "before the trunk": _kernel(use_live=False, path="none"),
+        "after it": _kernel(plug="after", use_live=False, path="none"),
     }),
     Question("sharing", "kernel", "one kernel with domain parameters, one per period, or their sum", {
         "shared (default)": {}, "per period": _kernel(sharing="per_domain"), "both": _kernel(sharing="both"),
     }),
     Question("rehearsal", "kernel", "steps on recent micro-batches after each new one", {
-        "0": _learner(rehearsal_steps=0), "1": _learner(rehearsal_steps=1), "3 (default)": {},
+        "0 (default)": {}, "1": _learner(rehearsal_steps=1), "3": _learner(rehearsal_steps=3),
         "6": _learner(rehearsal_steps=6),
-        "3, equal budgets per domain": _learner(rehearsal_plan="per_domain"),
+        "3, equal budgets per domain": _learner(rehearsal_steps=3, rehearsal_plan="per_domain"),
     }),
     Question("evidence", "kernel", "examples before the kernel answers for a domain", {
         "0 (default)": {}, "50": _kernel(min_evidence=50), "50, born from the nearest":
@@ -146,7 +162,7 @@ def run_kernel(world: World, seed: int, variants: Iterable[dict[str, Any]]) -> N
         kernel = KernelConfig(**settings.get("kernel", {}))
         learner = LearnerConfig(**{"seed": seed, **settings.get("learner", {})})
         arms, grown = play(stream, backbone, kernel, learner, world.config.domain_space().sizes)
-        size = sum(p.numel() for p in grown.candidate.parameters())
+        size = grown.parameters
         _keep("kernel", seed, settings, {**arms.summary(), "parameters": size})
 
 

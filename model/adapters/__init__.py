@@ -40,7 +40,7 @@ def plugged(make: Callable[[FrozenPath, AdapterContext], Plugs], context: Adapte
     def logits(batch: StreamBatch):  # type: ignore[no-untyped-def]
         return path(batch.micro.x, batch.micro.domain, plugs)
 
-    return GradientAdapter([(list(plugs.parameters()), rate)], logits, context.learner, context.seed)
+    return GradientAdapter([(list(plugs.parameters()), rate)], logits, context.rehearsing, context.seed)
 
 
 def _iak(reading: str, *, rehearse: bool = False, **changes: object) -> Callable[[AdapterContext, float], Adapter]:

@@ -43,8 +43,15 @@ class AdapterContext:
     domain_sizes: tuple[int, int, int]
     kernel: KernelConfig
     learner: LearnerConfig
-    """Rehearsal, clipping and batch size are the same for every adapter; the rates are those of the IAK."""
+    """How the IAK learns; clipping and batch size are the same for every adapter."""
+    rehearsal_steps: int
+    """Rehearsal of the adapters that learn by gradient alone."""
     seed: int
+
+    @property
+    def rehearsing(self) -> LearnerConfig:
+        """The learner's configuration with the rehearsal of the adapters that learn by gradient alone."""
+        return self.learner.model_copy(update={"rehearsal_steps": self.rehearsal_steps})
 
 
 class Adapter(Protocol):

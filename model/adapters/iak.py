@@ -14,14 +14,13 @@ PUBLISH_BATCHES = 8
 class Iak:
     """An IAK of the context's configuration, with the given changes.
 
-    Its closed-form path needs no rehearsal; `rehearse` gives it the steps that the other adapters have.
+    It rehearses as its configuration says; `rehearse` gives it the steps that the other adapters have.
     """
 
     def __init__(self, context: AdapterContext, rate: float, *, rehearse: bool = False, **changes: object) -> None:
         kernel = context.kernel.model_copy(update=changes)
-        learner = context.learner.model_copy(update={"learning_rate": rate, "seed": context.seed})
-        if not rehearse:
-            learner = learner.model_copy(update={"rehearsal_steps": 0})
+        learner = context.rehearsing if rehearse else context.learner
+        learner = learner.model_copy(update={"learning_rate": rate, "seed": context.seed})
         self._learner = Learner(
             context.backbone, kernel, learner, live_width=context.live_width, domain_sizes=context.domain_sizes
         )

@@ -15,7 +15,7 @@ def live_head(context: AdapterContext, rate: float) -> GradientAdapter:
     def logits(batch: StreamBatch) -> Tensor:
         return batch.micro.frozen_logit + torch.addmv(bias, batch.micro.live, weight)
 
-    return GradientAdapter([([weight, bias], rate)], logits, context.learner, context.seed)
+    return GradientAdapter([([weight, bias], rate)], logits, context.rehearsing, context.seed)
 
 
 class ErrorMemory:

@@ -59,7 +59,7 @@ def whole(
     slow = [p for name, p in trained if not name.startswith("live_path")]
     fast = [p for name, p in trained if name.startswith("live_path")]
     groups = [(slow, rate)] + ([(fast, context.learner.linear_learning_rate)] if fast else [])
-    return GradientAdapter(groups, model, context.learner, context.seed)
+    return GradientAdapter(groups, model, context.rehearsing, context.seed)
 
 
 def _reached(name: str) -> bool:

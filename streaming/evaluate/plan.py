@@ -45,7 +45,8 @@ class Plan:
     def key(self) -> str:
         """Hash of the settings and of the code: work of another key is never mixed in."""
         parts = {name: section.model_dump(mode="json") for name, section in _sections(self).items()}
-        parts["lab"] = {"pace": self.lab.requests_per_second, "join": self.lab.join_s, "batch": self.lab.batch_examples}
+        parts["lab"] = {"pace": self.lab.requests_per_second, "join": self.lab.join_s, "batch": self.lab.batch_examples,
+                        "rehearsal": self.lab.rehearsal_steps}  # fmt: skip
         return hashlib.sha256((json.dumps(parts, sort_keys=True) + self.code).encode()).hexdigest()[:16]
 
     def folder(self, source: Source, seed: int) -> Path:
@@ -63,6 +64,7 @@ class Plan:
             **{name: section.model_dump(mode="json") for name, section in _sections(self).items()},
             "requests_per_second": self.lab.requests_per_second,
             "join_s": self.lab.join_s,
+            "rehearsal_steps": self.lab.rehearsal_steps,
         }  # fmt: skip
 
 
@@ -92,7 +94,7 @@ def make_plan(
     unknown = [name for name in chosen if name not in ALL_ADAPTERS]
     if unknown:
         raise UnknownAdapterError(f"no adapter {unknown[0]!r}; there are {', '.join(ALL_ADAPTERS)}")
-    learner = learner or LearnerConfig(rehearsal_steps=REHEARSAL_STEPS)
+    learner = learner or LearnerConfig()
     pretrain = PRETRAIN.model_copy(update={"epochs": 6}) if quick else PRETRAIN
     lab = LabConfig(
         backbone=backbone or BackboneConfig(),
@@ -101,6 +103,7 @@ def make_plan(
         requests_per_second=PACE,
         join_s=JOIN_S,
         batch_examples=learner.batch_examples,
+        rehearsal_steps=REHEARSAL_STEPS,
     )
     needed = tuple(dict.fromkeys(("frozen", *chosen)))
     return Plan(

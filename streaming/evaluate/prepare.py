@@ -34,6 +34,8 @@ class LabConfig:
     join_s: float
     """Original seconds a request waits for its feedback; a click after that is lost, as in the stream processor."""
     batch_examples: int
+    rehearsal_steps: int
+    """Steps on recent micro-batches of every adapter that learns by gradient alone."""
 
 
 @dataclass(frozen=True)

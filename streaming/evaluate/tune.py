@@ -39,8 +39,9 @@ def tune(config: Config, out: Path, adapters: Sequence[str] | None = None, strea
         data = prepared_stream(plan, stream, lab, plan.folder(source, TUNING_SEED))
         still = auc(data.truth, data.frozen_logit)
         context = AdapterContext(
-            lab.backbone, lab.profiles, lab.layout.width, stream.catalogue.space.sizes, plan.kernel, plan.learner, 0
-        )
+            lab.backbone, lab.profiles, lab.layout.width, stream.catalogue.space.sizes, plan.kernel, plan.learner,
+            plan.lab.rehearsal_steps, 0,
+        )  # fmt: skip
         for name in names:
             for rate in ALL_ADAPTERS[name].rates:
                 outcome = run(ALL_ADAPTERS[name].build(context, rate), data, plan.lab.batch_examples)

@@ -94,7 +94,8 @@ def run_stream(plan: Plan, source: Source, seed: int, tell: Tell) -> None:
     data = prepared_stream(plan, stream, lab, folder)
     context = AdapterContext(
         backbone=lab.backbone, profiles=lab.profiles, live_width=lab.layout.width,
-        domain_sizes=stream.catalogue.space.sizes, kernel=plan.kernel, learner=plan.learner, seed=seed,
+        domain_sizes=stream.catalogue.space.sizes, kernel=plan.kernel, learner=plan.learner,
+        rehearsal_steps=plan.lab.rehearsal_steps, seed=seed,
     )  # fmt: skip
     for name in missing:
         _run_one(plan, context, data, name, folder)

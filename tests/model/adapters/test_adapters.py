@@ -37,7 +37,8 @@ def context(world: World, make_backbone: MakeBackbone) -> AdapterContext:
         live_width=LIVE,
         domain_sizes=SIZES,
         kernel=KernelConfig(latent=4, hidden=8, domain_width=2),
-        learner=LearnerConfig(rehearsal_steps=1, rehearsal_batches=4),
+        learner=LearnerConfig(rehearsal_batches=4),
+        rehearsal_steps=1,
         seed=3,
     )
 

@@ -37,7 +37,7 @@ SMALL = BackboneConfig(
     width=16, id_width=8, sparse_width=4, content_width=4, domain_width=4, text_width=TEXT,
     experts=2, expert_hidden=16, expert_width=8, tower_hidden=8,
 )  # fmt: skip
-LAB = LabConfig(SMALL, PretrainConfig(epochs=2, batch_size=256), LiveConfig(), 8.0, 600.0, 64)
+LAB = LabConfig(SMALL, PretrainConfig(epochs=2, batch_size=256), LiveConfig(), 8.0, 600.0, 64, 1)
 DRIFT = "[{kind: taste, at: 0.3, until: 0.7}]"
 
 
@@ -328,7 +328,14 @@ def test_river_learns_from_the_same_features(prepared: tuple[ScriptedStream, Pre
 
     stream, data = prepared
     context = AdapterContext(
-        lab.backbone, lab.profiles, lab.layout.width, stream.catalogue.space.sizes, KernelConfig(), LearnerConfig(), 0
+        lab.backbone,
+        lab.profiles,
+        lab.layout.width,
+        stream.catalogue.space.sizes,
+        KernelConfig(),
+        LearnerConfig(),
+        1,
+        0,
     )
     outcome = run(RIVER.build(context, RIVER.rate), data, 64)
     assert np.array_equal(outcome.logit[data.batch == 0], data.frozen_logit[data.batch == 0])
