@@ -105,7 +105,7 @@ ADAPTERS: dict[str, AdapterSpec] = {
     "star-rank1": AdapterSpec("few", "STAR with rank-one factors", 1e-3, _plug(_star(True))),
     "full": AdapterSpec("whole", "all of the backbone; users and items grow", 3e-4, whole, _WHOLE),
     "full-live": AdapterSpec("whole", "all of the backbone with T as inputs", 3e-4, partial(whole, live=True), _WHOLE),
-    "full-trust": AdapterSpec("whole", "all of the backbone, under trust", 1e-3, trusted(whole), _WHOLE),
+    "full-trust": AdapterSpec("whole", "all of the backbone, under trust", 3e-4, trusted(whole), _WHOLE),
     "full-dense": AdapterSpec("whole", "all but the ID tables", 3e-4, partial(whole, dense_only=True), _WHOLE),
     "scratch": AdapterSpec("whole", "online from scratch", 3e-4, partial(whole, scratch=True)),
 }
