@@ -16,7 +16,7 @@ from model.batch import MicroBatch
 from model.birth import Births
 from model.config import KernelConfig, LearnerConfig
 from model.container import ContainerError, check_shapes, pack, unpack
-from model.kernel import Kernel, answer
+from model.kernel import Answer, Kernel, answer
 from model.losses import entire_space_loss
 from model.optimiser import FlatAdam
 from model.rehearsal import Rehearsal
@@ -48,6 +48,15 @@ class _Scored(NamedTuple):
 
     core: Tensor
     enough: Tensor | None
+
+
+class _Step(NamedTuple):
+    """Loss and information terms, nats per example, and the gradient's norm before clipping."""
+
+    loss: float
+    compression: float
+    matching: float
+    norm: float
 
 
 class Learner:
@@ -95,15 +104,23 @@ class Learner:
         """
         batch.check(self.backbone.width, self.live_width, self.domain_sizes)
         scored = self._meet(batch)
-        loss, compression, matching, norm, logit = self._step(batch, scored, judge=True)
+        found = self._forward(batch)
+        scored = scored or _Scored(found.logits[:, 0].detach(), None)
+        logit = self._mixed(batch, scored)
+        self._arms.learn(scored.core, batch, scored.enough)
+        first = self._descend(found, batch)
         self.recent.append(batch)
         self._rehearsal.added()
         steps = self.config.rehearsal_steps if self.recent else 0
         for _ in range(steps):
-            self._step(self._rehearsal.draw(self._generator), None, judge=False)
+            drawn = self._rehearsal.draw(self._generator)
+            self._descend(self._forward(drawn), drawn)
         self.batches += 1
         self.examples += len(batch)
-        return LearnReport(len(batch), logit, loss, compression, matching, norm, 1 + steps, self._arms.trust)
+        return LearnReport(
+            examples=len(batch), candidate_logit=logit, loss=first.loss, compression=first.compression,
+            matching=first.matching, gradient_norm=first.norm, steps=1 + steps, trust=self._arms.trust,
+        )  # fmt: skip
 
     def _meet(self, batch: MicroBatch) -> _Scored | None:
         """Counts evidence; returns the candidate's score where the first step will not compute the same.
@@ -136,25 +153,21 @@ class Learner:
     def _mixed(self, batch: MicroBatch, scored: _Scored) -> Tensor:
         return self.candidate.mix(scored.core, batch.frozen_logit, batch.x, batch.live, scored.enough)
 
-    def _step(
-        self, batch: MicroBatch, scored: _Scored | None, *, judge: bool
-    ) -> tuple[float, float, float, float, Tensor]:
-        """One step of the core; with `judge` the arms are judged by the batch and the paths learn from it before."""
+    def _forward(self, batch: MicroBatch) -> Answer:
+        """The core in training mode, its bottleneck sampled."""
         self.candidate.train()
-        optimiser, config = self._optimiser, self.config
         noise = None if self.kernel_config.reading == "D" else self._generator
-        found = answer(self.candidate, self.backbone, batch.x, batch.live, batch.domain, noise)
-        logit = found.logits[:, 0]
-        if judge:
-            scored = scored or _Scored(found.logits[:, 0].detach(), None)
-            logit = self._mixed(batch, scored)
-            self._arms.learn(scored.core, batch, scored.enough)
+        return answer(self.candidate, self.backbone, batch.x, batch.live, batch.domain, noise)
+
+    def _descend(self, found: Answer, batch: MicroBatch) -> _Step:
+        """One step of the core beside the closed-form paths."""
+        optimiser, config = self._optimiser, self.config
         task = entire_space_loss(
             self._beside_paths(found.logits, batch), batch.label, batch.conversion, self.backbone.has_conversion,
             batch.weight,
         )  # fmt: skip
         total, compression, matching = task, 0.0, 0.0
-        if noise is not None:
+        if self.kernel_config.reading != "D":
             warm = min(1.0, (optimiser.steps + 1) / max(1, config.warmup_steps))
             rate, match = found.compression.mean(), found.matching.mean()
             first = config.beta if self.kernel_config.reading == "A" else config.l1
@@ -165,7 +178,7 @@ class Learner:
         if config.proximal:
             optimiser.gradient.add_(optimiser.values - self._anchor, alpha=2 * config.proximal)
         norm = optimiser.step(config.gradient_clip)
-        return float(task.detach()), compression, matching, norm, logit.detach()
+        return _Step(float(task.detach()), compression, matching, norm)
 
     def _beside_paths(self, logits: Tensor, batch: MicroBatch) -> Tensor:
         offset = self._arms.offset(batch)
