@@ -10,7 +10,7 @@ import psutil
 from streaming.config import Config
 from streaming.demo import local
 from streaming.demo.drain import Learned
-from streaming.replay.player import Played
+from streaming.replay.played import Played
 from streaming.report.drift import announced_spans
 from streaming.report.figures import KernelSwap, Run, Usage
 from streaming.report.log import count_dead_letters, read_drift, read_kernels, read_traffic
