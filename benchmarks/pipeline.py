@@ -28,8 +28,9 @@ from streaming.demo.drain import wait_until_learned
 from streaming.demo.settings import child_environment, demo_config, free_ports, write_config
 from streaming.events import ServedFeedback, ServedImpression, decode_traffic
 from streaming.pretraining import install_backbone, pretrained_backbone
+from streaming.replay.choice import load_data
 from streaming.replay.direct import pour, prepare
-from streaming.replay.run import load_data, publish_and_wait
+from streaming.replay.run import publish_and_wait
 from streaming.topics import ensure_topics
 
 JOIN = JoinConfig(window_s=1.5, lateness_s=0.5)

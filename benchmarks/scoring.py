@@ -33,8 +33,9 @@ from streaming.demo.local import get, scrape
 from streaming.demo.settings import child_environment, demo_config, free_ports, write_config
 from streaming.events import FeedbackEvent
 from streaming.pretraining import install_backbone, pretrained_backbone
+from streaming.replay.choice import load_data
 from streaming.replay.publish import Publisher
-from streaming.replay.run import load_data, publish_and_wait, scorer_address
+from streaming.replay.run import publish_and_wait, scorer_address
 from streaming.scorer.schema import DomainFacets, ScoreRequest, ScoreResponse
 from streaming.topics import ensure_topics
 

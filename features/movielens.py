@@ -8,11 +8,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
 
 from features import movielens_fetch
 from features.profiles import FieldValue, ItemProfile, UserProfile
-from model.domain import Domain
+from features.request import Request
+from model.domain import Domain, DomainSpace
+
+if TYPE_CHECKING:
+    from model.dataset import Examples
 
 log = logging.getLogger(__name__)
 
@@ -51,18 +57,6 @@ class Rating:
         return self.rating >= CLICK_RATING
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """Up to ten consecutive ratings of one user, seen as one list that was shown to them."""
-
-    time: float
-    """Time of the first rating, seconds since the epoch, UTC."""
-    user_id: str
-    domain: Domain
-    items: tuple[str, ...]
-    clicks: tuple[bool, ...]
-
-
 @dataclass(frozen=True)
 class MovieLens:
     """The whole data set; `ratings` are in the order of time (ties in the order of the file)."""
@@ -72,6 +66,21 @@ class MovieLens:
     ratings: list[Rating]
     regions: dict[str, str]
     """Region of each user, from the first character of the zip code."""
+
+    @property
+    def title(self) -> str:
+        """Name for people."""
+        return "MovieLens 100K"
+
+    @property
+    def catalogue(self) -> None:
+        """Its fields and domains are those of the configuration."""
+        return None
+
+    @property
+    def drift_spans(self) -> tuple[()]:
+        """Nobody knows what drifted when."""
+        return ()
 
     @cached_property
     def split(self) -> int:
@@ -85,6 +94,31 @@ class MovieLens:
     def requests(self, half: Half) -> list[Request]:
         """The half's ratings as requests, in the order of their times. No request crosses the halves."""
         return sorted(self._requests(self.half(half)), key=lambda request: request.time)
+
+    def examples(self, space: DomainSpace) -> Examples:
+        """The ratings of the first half, in the order of their times; positions point into `users` and `items`."""
+        from model.dataset import Examples
+
+        ratings = self.half("pretrain")
+        user_place = {user.user_id: place for place, user in enumerate(self.users)}
+        item_place = {item.item_id: place for place, item in enumerate(self.items)}
+        return Examples(
+            user=np.array([user_place[rating.user_id] for rating in ratings], dtype=np.int64),
+            item=np.array([item_place[rating.item_id] for rating in ratings], dtype=np.int64),
+            domain=space.encode_many([self._domain(rating) for rating in ratings]),
+            label=np.array([rating.click for rating in ratings], dtype=np.float32),
+            time=np.array([rating.time for rating in ratings], dtype=np.float64),
+        )
+
+    def identity(self) -> Iterator[bytes]:
+        """All that decides what is learned from the first half."""
+        for profile in (*self.users, *self.items):
+            yield repr(profile).encode()
+        for rating in self.half("pretrain"):
+            yield f"{rating.time} {rating.user_id} {rating.item_id} {rating.rating}\n".encode()
+
+    def _domain(self, rating: Rating) -> Domain:
+        return Domain(SCENE, self.regions.get(rating.user_id, "other"), period_of(rating.time))
 
     def _requests(self, ratings: Iterable[Rating]) -> Iterator[Request]:
         open_: dict[str, list[Rating]] = {}
@@ -101,7 +135,7 @@ class MovieLens:
         return Request(
             time=first.time,
             user_id=first.user_id,
-            domain=Domain(SCENE, self.regions.get(first.user_id, "other"), period_of(first.time)),
+            domain=self._domain(first),
             items=tuple(rating.item_id for rating in shown),
             clicks=tuple(rating.click for rating in shown),
         )

@@ -6,7 +6,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -14,6 +14,9 @@ from rich.logging import RichHandler
 
 from streaming.broker.command import app as broker_app
 from streaming.config import Config, load_config
+
+if TYPE_CHECKING:
+    from streaming.replay.choice import StreamChoice
 
 app = typer.Typer(
     name="driftline",
@@ -118,33 +121,64 @@ Archive = Annotated[
 ]
 Limit = Annotated[int | None, typer.Option(help="Play at most so many requests.", min=1)]
 Rate = Annotated[float, typer.Option(help="Requests per second.", min=0.1)]
+ScriptName = Annotated[
+    str | None, typer.Option("--script", help="A drift script: a file (YAML), or one that comes along, such as abrupt.")
+]
+LogFile = Annotated[
+    Path | None, typer.Option("--log", help="A log: Parquet, CSV or JSONL; or the folder of a public data set.")
+]
+MappingName = Annotated[
+    str | None, typer.Option("--mapping", help="What the log's columns mean (YAML), or the name of a public data set.")
+]
+
+
+def _stream(script: str | None, log: Path | None, mapping: str | None, archive: Path | None = None) -> StreamChoice:
+    from streaming.replay.choice import StreamChoice
+
+    return StreamChoice(script, log, mapping, archive)
 
 
 @app.command(rich_help_panel="Set-up")
 def data(context: typer.Context, archive: Archive = None) -> None:
     """Bring MovieLens 100K into the cache, checked by its hash."""
-    from streaming.replay.run import load_data
+    from streaming.replay.choice import load_data
 
     load_data(_settings(context), errors, archive)
 
 
 @app.command(rich_help_panel="Set-up")
-def pretrain(context: typer.Context, archive: Archive = None) -> None:
-    """Train the backbone on the first half of the data, once, and freeze it."""
+def pretrain(
+    context: typer.Context,
+    script: ScriptName = None,
+    log: LogFile = None,
+    mapping: MappingName = None,
+    archive: Archive = None,
+) -> None:
+    """Train the backbone on the first half of the data (MovieLens 100K, a script or a log), once, and freeze it."""
     from streaming.pretraining import run_pretrain
 
-    raise typer.Exit(run_pretrain(_settings(context), archive=archive))
+    raise typer.Exit(run_pretrain(_settings(context), _stream(script, log, mapping, archive)))
 
 
 @app.command("config", rich_help_panel="Set-up")
 def show_config(
     context: typer.Context,
     markdown: Annotated[bool, typer.Option("--markdown", help="As a Markdown table instead of TOML.")] = False,
+    script: ScriptName = None,
+    log: LogFile = None,
+    mapping: MappingName = None,
 ) -> None:
-    """Print every key with its meaning and present value: a configuration file to start from."""
-    from streaming.config_docs import as_markdown, as_toml
+    """Print every key with its meaning and present value: a configuration file to start from.
 
-    typer.echo(as_markdown() if markdown else as_toml(_settings(context)))
+    With a stream, its domains and fields stand in it.
+    """
+    from streaming.config_docs import as_markdown, as_toml
+    from streaming.replay.fit import config_for
+
+    if markdown:
+        typer.echo(as_markdown())
+        return
+    typer.echo(as_toml(config_for(_settings(context), _stream(script, log, mapping), errors)))
 
 
 @app.command(rich_help_panel="Whole")
@@ -154,15 +188,20 @@ def replay(
     rate: Rate = 120.0,
     limit: Limit = None,
     profiles: Annotated[bool, typer.Option(help="Publish items and users first.")] = True,
+    script: ScriptName = None,
+    log: LogFile = None,
+    mapping: MappingName = None,
     archive: Archive = None,
 ) -> None:
-    """Play the second half of the data as live traffic against a running system."""
+    """Play the second half of MovieLens 100K, a script or a log as live traffic against a running system."""
     config = _settings(context)
     _log_to_stderr(config)
     from streaming.replay.run import run_replay
+    from streaming.replay.schedule import Pace
 
+    choice = _stream(script, log, mapping, archive)
     raise typer.Exit(
-        run_replay(config, scorer=scorer, rate=rate, limit=limit, profiles=profiles, archive=archive, console=errors)
+        run_replay(config, choice, scorer=scorer, pace=Pace(rate), limit=limit, profiles=profiles, console=errors)
     )
 
 
@@ -173,25 +212,32 @@ def demo(
     stop: Annotated[bool, typer.Option("--stop", help="End what `--keep` left running.")] = False,
     rate: Rate = 120.0,
     limit: Limit = None,
+    script: ScriptName = None,
+    log: LogFile = None,
+    mapping: MappingName = None,
     archive: Archive = None,
 ) -> None:
-    """Run the whole loop on this machine: real data, real Kafka, real Feast, and a report of what happened."""
+    """Run the whole loop on this machine: real data, real Kafka, real Feast, and a report of what happened.
+
+    Plays MovieLens 100K, or a script or a log if one is named.
+    """
     from streaming.demo.command import run_demo, stop_demo
 
     config = _settings(context)
     if stop:
         raise typer.Exit(stop_demo(config))
     bootstrap = context.find_root().params.get("bootstrap")
-    raise typer.Exit(run_demo(config, keep=keep, limit=limit, rate=rate, bootstrap=bootstrap, archive=archive))
+    choice = _stream(script, log, mapping, archive)
+    raise typer.Exit(run_demo(config, keep=keep, limit=limit, rate=rate, bootstrap=bootstrap, stream=choice))
 
 
 @app.command(rich_help_panel="Whole")
 def evaluate(
     context: typer.Context,
     suite: Annotated[str | None, typer.Option(help="standard, scripted or movielens-100k.")] = None,
-    script: Annotated[Path | None, typer.Option(help="A drift script of your own (YAML).")] = None,
-    log: Annotated[Path | None, typer.Option(help="A log of your own: Parquet, CSV or JSONL.")] = None,
-    mapping: Annotated[str | None, typer.Option(help="What the log's columns mean (YAML).")] = None,
+    script: ScriptName = None,
+    log: LogFile = None,
+    mapping: MappingName = None,
     adapters: Annotated[str | None, typer.Option(help="Adapters by name, with commas; default is all.")] = None,
     seeds: Annotated[int | None, typer.Option(help="How many seeds.", min=1)] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A short look: fewer requests and seeds.")] = False,
@@ -207,7 +253,7 @@ def evaluate(
     run_evaluate(
         config,
         suite=suite,
-        script=script,
+        script=Path(script) if script is not None else None,
         log=log,
         mapping=mapping,
         adapters=names,

@@ -123,6 +123,11 @@ class IngestConfig(Section):
         default=0.5, gt=0, description="Without traffic for this long, event time is moved on by ticks."
     )
     max_items: int = Field(default=1_000, ge=1, description="Items of one impression; more are refused.")
+    drift_hours: float = Field(
+        default=24,
+        gt=0,
+        description="Hours after which announced drift counts as over although nobody announced its end.",
+    )
     dead_letter_ratio: float = Field(
         default=0.5,
         gt=0,

@@ -15,6 +15,8 @@ from model.domain import Domain
 
 FieldValue = str | float | list[str]
 FeedbackKind = Literal["click", "conversion"]
+DriftPhase = Literal["begins", "full", "ends"]
+Facet = Literal["scene", "region", "period"]
 Payload = Literal["x", "live", "content", "frozen_logit", "live_logit"]
 PAYLOADS: tuple[Payload, ...] = ("x", "live", "content", "frozen_logit", "live_logit")
 
@@ -56,7 +58,26 @@ class FeedbackEvent(msgspec.Struct, frozen=True, tag="feedback", tag_field="even
     domain: Domain | None = None
 
 
-Event = ItemEvent | UserEvent | ImpressionEvent | FeedbackEvent
+class DriftEvent(msgspec.Struct, frozen=True, tag="drift", tag_field="event", forbid_unknown_fields=True):
+    """Something that changes what users do begins, is at full strength, or ends. Nothing is learned from it.
+
+    `name` and `kind` together say which; of two announcements about the same the newer counts.
+    """
+
+    name: str
+    kind: str
+    """What sort of change, a short word: the scripts say taste, popularity, new_items and so on."""
+    phase: DriftPhase
+    time: float
+    domain: dict[Facet, list[str]] = {}
+    """Facets and values it is confined to; empty for all domains."""
+    returns: bool = False
+    """Whether what was before comes back when it ends."""
+    recorded: float | None = None
+    """The same moment in recorded time, if a recording is replayed."""
+
+
+Event = ItemEvent | UserEvent | ImpressionEvent | FeedbackEvent | DriftEvent
 
 
 class ServedImpression(msgspec.Struct, frozen=True, tag="i", array_like=True):

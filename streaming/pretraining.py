@@ -16,15 +16,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.console import Console
 
-from features.movielens import SCENE as MOVIELENS_SCENE
-from features.movielens import MovieLens, Rating, period_of
-from model.domain import Domain
+from features.streams.recording import Profiles, Recording
 from streaming.config import Config
 from streaming.progress import bars, reporter
 
 if TYPE_CHECKING:
-    from model.dataset import Examples
     from model.features import ItemFeatures, UserFeatures
+    from streaming.replay.choice import StreamChoice
 
 log = logging.getLogger(__name__)
 
@@ -35,17 +33,15 @@ _MADE_OF = (
 """Modules of `model` whose code decides what pretraining makes."""
 
 
-def backbone_key(config: Config, data: MovieLens) -> str:
+def backbone_key(config: Config, data: Recording) -> str:
     """Name of the backbone that `config` and `data` make: a hash of both and of the code that makes it."""
     digest = hashlib.sha256()
     for section in (config.backbone, config.pretrain, config.domains):
         digest.update(section.model_dump_json().encode())
     features = config.features.model_dump(mode="json", include={"text_model", "max_text", "user_fields", "item_fields"})
     digest.update(json.dumps(features, sort_keys=True).encode())
-    for profile in (*data.users, *data.items):
-        digest.update(repr(profile).encode())
-    for rating in data.half("pretrain"):
-        digest.update(f"{rating.time} {rating.user_id} {rating.item_id} {rating.rating}\n".encode())
+    for part in data.identity():
+        digest.update(part)
     for source in _sources():
         digest.update(source.read_bytes())
     return digest.hexdigest()[:20]
@@ -69,7 +65,7 @@ def _sources() -> list[Path]:
     return sorted(found)
 
 
-def pretrained_backbone(config: Config, data: MovieLens, console: Console) -> Path:
+def pretrained_backbone(config: Config, data: Recording, console: Console) -> Path:
     """Folder of the pretrained backbone in the cache; it is trained first if it is not there.
 
     Raises TextModelUnavailableError, or OSError if the cache cannot be written.
@@ -89,12 +85,18 @@ def pretrained_backbone(config: Config, data: MovieLens, console: Console) -> Pa
     return folder
 
 
-def run_pretrain(config: Config, *, archive: Path | None = None, console: Console | None = None) -> int:
-    """`driftline pretrain`: puts the pretrained backbone where the processes look for it; returns an exit code."""
-    from streaming.replay.run import load_data
+def run_pretrain(config: Config, choice: StreamChoice, *, console: Console | None = None) -> int:
+    """`driftline pretrain`: puts the pretrained backbone where the processes look for it; returns an exit code.
+
+    Raises StreamError if the stream is wrong or the configuration does not declare what it holds.
+    """
+    from streaming.replay.choice import open_recording
+    from streaming.replay.fit import ensure_fits
 
     console = console or Console(stderr=True)
-    made = pretrained_backbone(config, load_data(config, console, archive), console)
+    recording = open_recording(config, choice, console)
+    ensure_fits(config, recording, choice.arguments)
+    made = pretrained_backbone(config, recording, console)
     install_backbone(made, config.backbone_dir)
     console.print(f"backbone: {config.backbone_dir}", highlight=False, soft_wrap=True)
     return 0
@@ -110,7 +112,7 @@ def install_backbone(made: Path, place: Path) -> None:
     scratch.rename(place)
 
 
-def _make(config: Config, data: MovieLens, folder: Path, console: Console) -> None:
+def _make(config: Config, data: Recording, folder: Path, console: Console) -> None:
     from model.checkpoint import save_backbone
     from model.features import FeatureEncoder
     from model.pretrain import Progress, pretrain
@@ -122,11 +124,10 @@ def _make(config: Config, data: MovieLens, folder: Path, console: Console) -> No
         users, items = _profiles(config, data, reporter(progress, text_bar))
         progress.update(text_bar, completed=len(items))
         bar = progress.add_task("backbone", total=None, note="pretraining")
-        seen_users = {rating.user_id for rating in data.half("pretrain")}
-        seen_items = {rating.item_id for rating in data.half("pretrain")}
+        examples = data.examples(config.domain_space())
         encoder = FeatureEncoder.fit(
-            [user for user in users if user.user_id in seen_users],
-            [item for item in items if item.item_id in seen_items],
+            [users[place] for place in np.unique(examples.user)],
+            [items[place] for place in np.unique(examples.item)],
             user_fields=config.features.user_fields,
             item_fields=config.features.item_fields,
             text_width=config.backbone.text_width,
@@ -139,7 +140,7 @@ def _make(config: Config, data: MovieLens, folder: Path, console: Console) -> No
 
         with _one_thread():
             backbone, report = pretrain(
-                _examples(config, data, users, items),
+                examples,
                 users,
                 items,
                 encoder,
@@ -150,7 +151,7 @@ def _make(config: Config, data: MovieLens, folder: Path, console: Console) -> No
             )
         note = f"best of {report.epochs} passes: validation AUC {report.validation_auc:.4f}"
         progress.update(bar, total=progress.tasks[bar].completed, note=note)
-    card = {"data": "MovieLens 100K, first half by time", "pretrain": report.to_json()}
+    card = {"data": f"{data.title}, first half by time", "pretrain": report.to_json()}
     save_backbone(folder, backbone, encoder, card)
 
 
@@ -168,7 +169,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _profiles(
-    config: Config, data: MovieLens, progress: Callable[[int, int], None]
+    config: Config, data: Profiles, progress: Callable[[int, int], None]
 ) -> tuple[list[UserFeatures], list[ItemFeatures]]:
     from features.text import TextEncoder
     from model.features import ItemFeatures, UserFeatures
@@ -178,22 +179,3 @@ def _profiles(
     users = [UserFeatures(user.user_id, user.fields) for user in data.users]
     items = [ItemFeatures(item.item_id, item.fields, vectors[place]) for place, item in enumerate(data.items)]
     return users, items
-
-
-def _examples(config: Config, data: MovieLens, users: list[UserFeatures], items: list[ItemFeatures]) -> Examples:
-    from model.dataset import Examples
-
-    ratings = data.half("pretrain")
-    user_place = {user.user_id: place for place, user in enumerate(users)}
-    item_place = {item.item_id: place for place, item in enumerate(items)}
-    return Examples(
-        user=np.array([user_place[rating.user_id] for rating in ratings], dtype=np.int64),
-        item=np.array([item_place[rating.item_id] for rating in ratings], dtype=np.int64),
-        domain=config.domain_space().encode_many([_domain(data, rating) for rating in ratings]),
-        label=np.array([rating.click for rating in ratings], dtype=np.float32),
-        time=np.array([rating.time for rating in ratings], dtype=np.float64),
-    )
-
-
-def _domain(data: MovieLens, rating: Rating) -> Domain:
-    return Domain(MOVIELENS_SCENE, data.regions.get(rating.user_id, "other"), period_of(rating.time))

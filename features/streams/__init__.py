@@ -1,6 +1,7 @@
 """Streams of requests: scripted drift over real items, and logs of real traffic."""
 
-from features.streams.script import Script, load_script, parse_script, standard_suite
+from features.request import Request
+from features.streams.script import Script, find_script, load_script, parse_script, standard_suite
 from features.streams.simulator import ScriptedStream
 from features.streams.stream import (
     NO_ITEM,
@@ -9,7 +10,6 @@ from features.streams.stream import (
     DriftSpan,
     Stream,
     StreamError,
-    StreamRequest,
     requests,
 )
 from features.streams.truth import oracle_auc, oracle_log_loss
@@ -21,11 +21,12 @@ __all__ = [
     "Chunk",
     "DriftSpan",
     "RealItems",
+    "Request",
     "Script",
     "ScriptedStream",
     "Stream",
     "StreamError",
-    "StreamRequest",
+    "find_script",
     "load_script",
     "oracle_auc",
     "oracle_log_loss",

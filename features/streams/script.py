@@ -202,6 +202,24 @@ class Script(Section):
         return self
 
 
+def find_script(named: str) -> Script:
+    """The script that a user names: one that comes with the package, or a file.
+
+    Raises StreamError; for a word that is neither, it lists the ones that come with the package.
+    """
+    shipped = standard_suite()
+    if named in shipped:
+        return shipped[named]
+    path = Path(named)
+    if path.exists() or path.suffix or path.name != named:
+        return load_script(path)
+    near = difflib.get_close_matches(named, shipped, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise StreamError(
+        f"no script {named!r}: there is no such file, and the ones that come along are {', '.join(shipped)}{hint}"
+    )
+
+
 def load_script(path: Path) -> Script:
     """The script of a YAML file. Raises StreamError, which names the file, the key and the cure."""
     try:

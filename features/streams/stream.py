@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.profiles import ItemProfile, UserProfile
+from features.request import Request
 from model.config import FieldSpec
-from model.domain import DomainSpace
+from model.domain import Domain, DomainSpace
 
 Half = Literal["pretrain", "live"]
 NO_ITEM = -1
@@ -113,19 +114,7 @@ class Stream(Protocol):
         """The requests of a half, in time order, `requests` at a time (the last chunk may be shorter)."""
 
 
-@dataclass(frozen=True, slots=True)
-class StreamRequest:
-    """One request by names instead of positions: what a replay sends."""
-
-    time: float
-    user_id: str
-    domain: tuple[str, str, str]
-    items: tuple[str, ...]
-    clicks: tuple[bool, ...]
-    delays: tuple[float, ...]
-
-
-def requests(stream: Stream, half: Half) -> Iterator[StreamRequest]:
+def requests(stream: Stream, half: Half) -> Iterator[Request]:
     """The requests of a half, one by one, for a replay."""
     users, items, values = stream.catalogue.users, stream.catalogue.items, stream.catalogue.space.values
     scene, region, period = values.values()
@@ -134,10 +123,10 @@ def requests(stream: Stream, half: Half) -> Iterator[StreamRequest]:
         for row in range(len(chunk)):
             cells = np.flatnonzero(shown[row])
             s, r, p = chunk.domain[row]
-            yield StreamRequest(
+            yield Request(
                 time=float(chunk.time[row]),
                 user_id=users[chunk.user[row]].user_id,
-                domain=(scene[s], region[r], period[p]),
+                domain=Domain(scene[s], region[r], period[p]),
                 items=tuple(items[i].item_id for i in chunk.items[row, cells]),
                 clicks=tuple(bool(c) for c in chunk.click[row, cells]),
                 delays=tuple(float(d) for d in chunk.delay[row, cells]),

@@ -10,9 +10,10 @@ import psutil
 from streaming.config import Config
 from streaming.demo import local
 from streaming.demo.drain import Learned
-from streaming.replay.player import Played
+from streaming.replay.played import Played
+from streaming.report.drift import announced_spans
 from streaming.report.figures import KernelSwap, Run, Usage
-from streaming.report.log import count_dead_letters, read_kernels, read_traffic
+from streaming.report.log import count_dead_letters, read_drift, read_kernels, read_traffic
 from streaming.report.stream import ScoredStream, scored_stream
 from streaming.scorer.schema import Kernels
 
@@ -72,6 +73,7 @@ def collect(
         requests_failed=played.failed.total(),
         impressions_missing=len(played.answered - stream.request_ids),
         usage=usage,
+        drift=announced_spans(read_drift(config)),
         backbone_unchanged=seen == {fingerprint},
     )
     return stream, run

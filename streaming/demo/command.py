@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 from rich.console import Console
 
+from model.domain import FACETS, UNKNOWN
 from streaming.config import Config
 from streaming.demo.settings import CONFIG_FILE
 from streaming.demo.signals import Interrupted, interruptible
 from streaming.demo.state import STATE_FILE, DemoState, only_demo, read_state
+from streaming.replay.choice import StreamChoice
 from streaming.replay.schedule import Pace
 
+if TYPE_CHECKING:
+    from features.request import Request
+    from streaming.demo.run import Demo, DemoOptions
+
 _STOP_S = 15.0
+MOVIELENS_BODY = (
+    '{"user_id": "405", "candidates": ["50", "181", "258", "1"], "domain": {"scene": "home", "region": "zip5"}}'
+)
 
 
 def run_demo(
@@ -24,20 +35,22 @@ def run_demo(
     limit: int | None = None,
     rate: float = Pace.rate,
     bootstrap: str | None = None,
-    archive: Path | None = None,
+    stream: StreamChoice | None = None,
     console: Console | None = None,
     out: Console | None = None,
 ) -> int:
     """Runs the demo and shows what happened; returns the exit code, 128 + number after a signal.
 
     `limit` plays fewer requests, `rate` is requests per second, `bootstrap` uses a running cluster. The folder is
-    `run_dir` if the configuration names one, else `runs/demo`. Errors of a part are raised, after everything was ended.
+    `run_dir` if the configuration names one, else `runs/demo`. `stream` is what is played (default: MovieLens 100K).
+    Errors of a part are raised, after everything was ended.
     """
     from streaming.demo.run import Demo, DemoOptions
     from streaming.report import report_table
 
     console, out = console or Console(stderr=True), out or Console()
-    options = DemoOptions(demo_folder(config), keep, limit, Pace(rate), bootstrap, archive)
+    stream = stream or StreamChoice()
+    options = DemoOptions(demo_folder(config), keep, limit, Pace(rate), bootstrap, stream)
     try:
         with interruptible(), only_demo(options.folder):
             demo = Demo(config, options, console)
@@ -48,7 +61,7 @@ def run_demo(
     out.print(report_table(report))
     _name_files(out, options.folder)
     if keep:
-        _say_running(out, demo.config, options.folder)
+        _say_running(out, demo, options)
     return 0 if report.run.backbone_unchanged else 1
 
 
@@ -99,16 +112,24 @@ def _name_files(out: Console, folder: Path) -> None:
         out.print(f"  {folder / name}  [dim]{what}[/]", highlight=False, soft_wrap=True)
 
 
-def _say_running(out: Console, config: Config, folder: Path) -> None:
+def _say_running(out: Console, demo: Demo, options: DemoOptions) -> None:
+    config, folder = demo.config, options.folder
     state = read_state(folder)
     assert isinstance(state, DemoState)
     out.print("\n[bold]Left running[/]")
     for name, address in state.addresses.items():
         out.print(f"  {name:18} {address}", highlight=False, soft_wrap=True)
-    body = '{"user_id": "405", "candidates": ["50", "181", "258", "1"], "domain": {"scene": "home", "region": "zip5"}}'
+    body = _body(demo.example) if demo.example else MOVIELENS_BODY
     url = f"http://{config.scorer.host}:{config.scorer.port}/v1/score"
     out.print("\nTry it:", highlight=False)
     out.print(f"  curl -s {url} -d {shlex.quote(body)}", highlight=False, markup=False, soft_wrap=True)
     out.print("\nMore traffic:", highlight=False)
-    out.print(f"  driftline --config {folder / CONFIG_FILE} replay", highlight=False, soft_wrap=True)
+    command = f"  driftline --config {folder / CONFIG_FILE} replay {options.stream.arguments}".rstrip()
+    out.print(command, markup=False, highlight=False, soft_wrap=True)
     out.print("\nEnd it: `make stop` or `driftline demo --stop`", highlight=False)
+
+
+def _body(example: Request) -> str:
+    """What `/v1/score` takes, from a request of the stream."""
+    domain = {facet: getattr(example.domain, facet) for facet in FACETS if getattr(example.domain, facet) != UNKNOWN}
+    return json.dumps({"user_id": example.user_id, "candidates": example.items[:4], "domain": domain})

@@ -6,7 +6,6 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,7 +13,8 @@ import psutil
 from kafka.errors import KafkaError
 from rich.console import Console
 
-from features.movielens import Request
+from features.request import Request
+from features.streams import Catalogue
 from streaming.broker.jars import class_path, jar_list
 from streaming.broker.local import LocalBroker
 from streaming.clients import make_admin, quiet_client_logs, wait_for_broker
@@ -28,8 +28,10 @@ from streaming.demo.signals import impatient
 from streaming.demo.state import DemoState, running, write_state
 from streaming.pretraining import install_backbone, pretrained_backbone
 from streaming.progress import bars, reporter
-from streaming.replay.player import Played
-from streaming.replay.run import live_figures, load_data, play, publish_and_wait, scorer_address
+from streaming.replay.announce import Programme, make_programme
+from streaming.replay.choice import StreamChoice, open_recording
+from streaming.replay.played import Played
+from streaming.replay.run import live_figures, play, publish_and_wait, scorer_address
 from streaming.replay.schedule import Pace
 from streaming.report import Report, Run, ScoredStream, build_report, draw_plot
 from streaming.topics import ensure_topics, topics
@@ -61,8 +63,8 @@ class DemoOptions:
     pace: Pace = field(default_factory=Pace)
     bootstrap: str | None = None
     """A running cluster to use instead of a broker of the demo's own."""
-    archive: Path | None = None
-    """The official MovieLens archive, instead of the package index."""
+    stream: StreamChoice = field(default_factory=StreamChoice)
+    """What is played; MovieLens 100K if nothing is said."""
 
 
 class Demo:
@@ -78,6 +80,9 @@ class Demo:
         self._broker: LocalBroker | None = None
         self._own_topics = False
         self._left_running = False
+        self._title = ""
+        self.example: Request | None = None
+        """A request of the stream to try by hand; none for MovieLens 100K, of which we know one."""
         self.config = base
         """What the processes were given; `base` until that is decided."""
 
@@ -92,22 +97,26 @@ class Demo:
         return self._report(stream, run)
 
     def _run(self) -> tuple[ScoredStream, Run]:
-        make_anew(self._options.folder)
+        data = open_recording(self._base, self._options.stream, self._console)
+        make_anew(self._options.folder)  # a wrong stream leaves the report of the last run where it is
         quiet_client_logs()
-        data = load_data(self._base, self._console, self._options.archive)
-        self._configure()
+        self._title = data.title
+        self._configure(data.catalogue)
+        if data.catalogue is not None:
+            self.example = data.requests("live")[0]
         install_backbone(pretrained_backbone(self.config, data, self._console), self.config.backbone_dir)
         self._start()
         fingerprint = backbone_fingerprint(self.config)
         publish_and_wait(self.config, data, self._console, self._children.check)
         self._wait_ready()
-        played = self._play(data.requests("live")[: self._options.limit])
+        requests = data.requests("live")[: self._options.limit]
+        played = self._play(make_programme(requests, data.drift_spans, self._options.pace))
         learned = self._drain(played)
         return self._collect(played, learned, fingerprint)
 
     # --- starting ---
 
-    def _configure(self) -> None:
+    def _configure(self, catalogue: Catalogue | None) -> None:
         bootstrap = self._options.bootstrap
         if bootstrap is None:
             class_path(self._base.cache_dir, jar_list(), self._console)  # the first time this takes a while
@@ -119,7 +128,13 @@ class Demo:
             )
             bootstrap = f"127.0.0.1:{port}"
         own_topics = self._options.bootstrap is not None
-        self.config = demo_config(self._base, run_dir=self._options.folder, bootstrap=bootstrap, own_topics=own_topics)
+        self.config = demo_config(
+            self._base,
+            run_dir=self._options.folder,
+            bootstrap=bootstrap,
+            own_topics=own_topics,
+            catalogue=catalogue,
+        )
 
     def _start(self) -> None:
         """Starts everything at once: the processes wait for the broker by themselves."""
@@ -158,22 +173,16 @@ class Demo:
 
     # --- playing ---
 
-    def _play(self, requests: Sequence[Request]) -> Played:
+    def _play(self, programme: Programme) -> Played:
         with bars(self._console) as progress:
-            task = progress.add_task("live stream", total=len(requests), note="")
+            task = progress.add_task("live stream", total=len(programme.requests), note="")
 
             def moved(played: Played) -> None:
                 progress.update(task, completed=played.requests, note=live_figures(played))
 
             async def watched() -> Played:
                 playing = asyncio.create_task(
-                    play(
-                        self.config,
-                        requests,
-                        self._options.pace,
-                        scorer=scorer_address(self.config),
-                        progress=moved,
-                    )
+                    play(self.config, programme, scorer=scorer_address(self.config), progress=moved)
                 )
                 watching = asyncio.create_task(self._watch())
                 try:
@@ -226,8 +235,8 @@ class Demo:
     def _report(self, stream: ScoredStream, run: Run) -> Report:
         folder = self.config.run_dir
         report = build_report(stream, run)
-        title = f"MovieLens 100K played live: AUC {report.frozen.auc:.3f} frozen, {report.live.auc:.3f} live"
-        draw_plot(stream, folder / PLOT_FILE, title=title)
+        title = f"{self._title} played live: AUC {report.frozen.auc:.3f} frozen, {report.live.auc:.3f} live"
+        draw_plot(stream, folder / PLOT_FILE, title=title, drift=run.drift)
         report = replace(report, run=replace(run, seconds_total=time.time() - self._began))
         (folder / REPORT_FILE).write_text(json.dumps(report.as_json(), indent=2, allow_nan=False) + "\n")
         return report

@@ -9,12 +9,15 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from features import movielens
+from features.streams import Catalogue
 from streaming.config import ENV_FILE, ENV_PREFIX, Config, TopicConfig
 from streaming.config_docs import as_toml
+from streaming.replay.fit import fitted
 
 CONFIG_FILE = "driftline.toml"
 CLICK_WINDOW_S = 0.4
-"""The replay's clicks come within 0.15 s; the rest of the window is for their way through ingest."""
+"""The replay's clicks come within 0.15 s, but for delays that a script adds; the rest of the window is for their way
+through ingest."""
 LATENESS_S = 0.1
 HALF_LIVES_S = (2.0, 120.0)
 """Months are played in less than a minute: half-lives of minutes and hours shrink to seconds."""
@@ -33,11 +36,16 @@ def free_ports(count: int) -> list[int]:
         return [int(one.getsockname()[1]) for one in sockets]
 
 
-def demo_config(base: Config, *, run_dir: Path, bootstrap: str, own_topics: bool) -> Config:
+def demo_config(
+    base: Config, *, run_dir: Path, bootstrap: str, own_topics: bool, catalogue: Catalogue | None = None
+) -> Config:
     """`base` with all that the demo decides: domains and times of the played stream, folders and free ports.
 
     `own_topics` gives topics and consumer groups names of this run alone, for a cluster that others use too.
+    `catalogue` is that of the stream; none is MovieLens 100K. Raises StreamError if no kernel group takes a domain.
     """
+    if catalogue is not None:
+        base = fitted(base, catalogue)
     scorer_port, ingest_port, processor_port = free_ports(3)
     prefix = f"driftline-demo-{int(time.time())}-" if own_topics else ""
     names = ("interactions", "traffic", "kernels", "state", "dead_letters")
@@ -45,7 +53,7 @@ def demo_config(base: Config, *, run_dir: Path, bootstrap: str, own_topics: bool
     sections = {
         "kafka": {"bootstrap": bootstrap},
         "topics": topics,
-        "domains": movielens.domain_values(),
+        "domains": movielens.domain_values() if catalogue is None else {},
         "live": {"half_lives_s": HALF_LIVES_S},
         "join": {"window_s": CLICK_WINDOW_S, "lateness_s": LATENESS_S},
         "ingest": {"metrics_port": ingest_port, "idle_tick_s": IDLE_TICK_S, "group_id": prefix + base.ingest.group_id},

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from features.config import FeatureConfig
-from features.movielens import fetch, load
+from features.movielens import Progress, fetch, load
 from features.streams import (
     RealItems,
     Script,
     ScriptedStream,
     Stream,
     StreamError,
-    load_script,
+    find_script,
     standard_suite,
 )
 from features.streams.datasets import DATASETS, movielens_100k
@@ -48,13 +48,20 @@ class Source:
         parts += [_digest(path) if path is not None else "" for path in (self.log, self.mapping)]
         return "|".join(parts)
 
-    def open(self, seed: int, cache_dir: Path) -> Stream:
-        """The stream of a seed. Raises StreamError or DataUnavailableError."""
+    def open(
+        self, seed: int, cache_dir: Path, *, archive: Path | None = None, progress: Progress | None = None
+    ) -> Stream:
+        """The stream of a seed. Raises StreamError or DataUnavailableError.
+
+        `archive` is a copy of the official MovieLens archive; `progress` gets bytes if the data have to be fetched.
+        """
         if self.script is not None:
             script = self.script.model_copy(update={"seed": self.script.seed + seed})
-            return ScriptedStream(script, RealItems.of(load(fetch(cache_dir)), FeatureConfig()))
+            return ScriptedStream(
+                script, RealItems.of(load(fetch(cache_dir, progress, archive=archive)), FeatureConfig())
+            )
         if self.dataset == MOVIELENS:
-            return movielens_100k(load(fetch(cache_dir)))
+            return movielens_100k(load(fetch(cache_dir, progress, archive=archive)))
         if self.dataset and self.log is not None:
             return DATASETS[self.dataset](self.log)
         if self.mapping is None:
@@ -68,10 +75,10 @@ def choose(
     """The streams that the command line asks for; the standard suite if it asks for none. Raises StreamError."""
     sources: list[Source] = []
     if script is not None:
-        loaded = load_script(script)
+        loaded = find_script(str(script))
         sources.append(Source(loaded.name, script=loaded))
     if mapping is not None or log is not None:
-        sources.append(_log(log, mapping))
+        sources.append(log_source(log, mapping))
     if suite is not None or not sources:
         sources.extend(_suite(suite or "standard"))
     if not quick:
@@ -88,7 +95,8 @@ def _suite(name: str) -> list[Source]:
     return {"standard": scripted + real, "scripted": scripted, MOVIELENS: real}[name]
 
 
-def _log(log: Path | None, mapping: str | None) -> Source:
+def log_source(log: Path | None, mapping: str | None) -> Source:
+    """The stream of a log, with a mapping file or the name of a public data set. Raises StreamError."""
     if mapping is None:
         raise StreamError(f"log {log}: it needs --mapping FILE, or --mapping with one of {', '.join(DATASETS)}")
     if mapping in DATASETS:

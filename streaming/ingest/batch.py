@@ -14,6 +14,7 @@ from streaming import metrics
 from streaming.config import Config
 from streaming.events import (
     DeadLetter,
+    DriftEvent,
     Event,
     FeedbackEvent,
     ImpressionEvent,
@@ -102,6 +103,14 @@ class Batch:
     def outputs(self) -> list[Output]:
         """Traffic and dead letters, in the order of the records."""
         return [output for entry in self._entries if (output := self._output(entry)) is not None]
+
+    def announcements(self) -> list[tuple[int, DriftEvent]]:
+        """Announced drift with the partition of `interactions` it stands in, in the order of the records."""
+        return [
+            (int(entry.record.partition), entry.event)
+            for entry in self._entries
+            if isinstance(entry.event, DriftEvent) and entry.refusal is None
+        ]
 
     def newest(self) -> dict[int, float]:
         """Newest event time that goes to each partition of `traffic`."""

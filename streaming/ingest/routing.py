@@ -9,13 +9,14 @@ from types import MappingProxyType
 import msgspec
 
 from streaming.config import Config, group_of_request
-from streaming.events import Event, FeedbackEvent, ImpressionEvent, ItemEvent, UserEvent, decode_event
+from streaming.drift import fault
+from streaming.events import DriftEvent, Event, FeedbackEvent, ImpressionEvent, ItemEvent, UserEvent, decode_event
 
 REASONS: Mapping[str, str] = MappingProxyType(
     {
         "empty": "the record has no value",
         "not_json": "the value is no JSON in UTF-8",
-        "unknown_event": "`event` is missing or none of item, user, impression, feedback",
+        "unknown_event": "`event` is missing or none of item, user, impression, feedback, drift",
         "bad_shape": "a key is missing, unknown, or has a value of the wrong kind",
         "bad_id": "an identifier is empty or longer than 512 characters",
         "bad_time": "`time` is no time: negative, or not finite",
@@ -23,6 +24,7 @@ REASONS: Mapping[str, str] = MappingProxyType(
         "no_items": "an impression shows nothing",
         "repeated_item": "an impression shows an item twice",
         "too_many_items": "an impression shows more items than ingest.max_items",
+        "bad_announcement": "name, kind or domain of a drift announcement is empty, too long or unreadable",
         "no_group": "neither the request id nor the domain names a kernel group",
         "too_large": "the impression with its representations is larger than a record may be",
         "not_represented": "the impression could not be represented",
@@ -68,6 +70,10 @@ class Routing:
                 _check_ids((event.item_id,))
             case UserEvent():
                 _check_ids((event.user_id,))
+            case DriftEvent():
+                wrong = fault(event)
+                if wrong is not None:
+                    raise RefusedError("bad_announcement", wrong)
         return event
 
     def partition(self, event: ImpressionEvent | FeedbackEvent) -> int:

@@ -29,6 +29,7 @@ from streaming.clients import (
 )
 from streaming.config import Config
 from streaming.health import HealthServer, PortTakenError
+from streaming.ingest.announced import Announced
 from streaming.ingest.batch import Batch
 from streaming.ingest.long_way import LongWay
 from streaming.ingest.output import OutputRefusedError, StoppedError, Writer
@@ -93,6 +94,8 @@ class Ingest:
         self._refusals = RefusalWindow(config.ingest.dead_letter_window, config.ingest.dead_letter_ratio)
         self._writer = Writer(config.kafka, stopping.is_set)
         self._ticker = Ticker(config, self._writer)
+        self._announced = Announced(config.ingest.drift_hours * 3_600)
+        self._owned: frozenset[int] = frozenset()
         self._state: str | None = "waiting for Kafka"
         self._answered = time.monotonic()
         self._said_away = 0.0
@@ -157,6 +160,7 @@ class Ingest:
             log.warning("reading %s failed (%s); trying again", self._config.topics.interactions, error)
             self._stopping.wait(1.0)
             return
+        self._own(consumer)
         if polled:
             self._handle(consumer, store, long_way, [record for records in polled.values() for record in records])
         if time.monotonic() >= self._next_look:
@@ -168,22 +172,47 @@ class Ingest:
         batch.write_profiles(store, self._patience)
         batch.represent(long_way, self._patience)
         self._writer.write(batch.outputs())
+        for partition, event in batch.announcements():
+            self._announced.take(partition, event)
         self._commit(consumer, records)
         batch.count()
+        self._announced.show(time.time())
         for partition, newest in batch.newest().items():
             self._ticker.routed(partition, newest)
         for reason in batch.outcomes():
             self._refusals.note(reason)
 
+    def _own(self, consumer: Any) -> None:
+        """Reads what drift is announced where a partition came to us, before its first record is handled."""
+        owned = frozenset(partition.partition for partition in consumer.assignment())
+        if owned == self._owned:
+            return
+
+        def stored(partition: int) -> str:
+            place = TopicPartition(self._config.topics.interactions, partition)
+            committed = consumer.committed(place, metadata=True, timeout_ms=_LOOK_MS)
+            return "" if committed is None else str(committed.metadata or "")
+
+        self._patience.until_done(
+            "reading announced drift", lambda: self._announced.own(owned, stored), hopeless=(AuthorizationError,)
+        )
+        self._owned = owned
+        self._announced.show(time.time())
+
     def _commit(self, consumer: Any, records: Iterable[Any]) -> None:
-        offsets = {TopicPartition(record.topic, record.partition): record.offset + 1 for record in records}
+        read = {TopicPartition(record.topic, record.partition): record.offset + 1 for record in records}
+        offsets = {
+            partition: OffsetAndMetadata(offset, self._announced.metadata(partition.partition))
+            for partition, offset in read.items()
+        }
         try:
-            consumer.commit({partition: OffsetAndMetadata(offset) for partition, offset in offsets.items()}, 5_000)
+            consumer.commit(offsets, 5_000)
         except KafkaError as error:
             # The next commit covers these records; if the partitions moved on, their new owner handles them again.
             log.warning("committing %d partitions failed (%s); going on", len(offsets), error)
 
     def _look(self, consumer: Any) -> None:
+        self._announced.show(time.time())
         own = consumer.assignment()
         ticks = TopicPartition(self._config.topics.interactions, 0) in own
         if not own:

@@ -18,8 +18,8 @@ from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from kafka.admin import OffsetSpec
 
 from features.live import LiveLayout
-from features.movielens import Request
 from features.represent import Representer
+from features.request import Request
 from features.store import FeatureStore
 from model.checkpoint import load_backbone
 from streaming.clients import make_admin, make_producer

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import aiohttp
 import msgspec
 
-from features.movielens import Request
-from streaming.events import FeedbackEvent
-from streaming.replay.schedule import Slot
+from features.request import Request
+from streaming.events import DriftEvent, FeedbackEvent
+from streaming.replay.announce import Announcement, Programme, ended
+from streaming.replay.played import PlayConfig, Played
 from streaming.scorer.schema import DomainFacets, ScoreRequest, ScoreResponse
 
 _JSON = {"Content-Type": "application/json"}
@@ -26,110 +26,105 @@ class ScorerGoneError(Exception):
     """The scorer does not answer any more; the message names it and the cure."""
 
 
-class FeedbackSink(Protocol):
-    """Where clicks go. Must not block."""
+class EventSink(Protocol):
+    """Where clicks and announcements go. Must not block."""
 
-    def send(self, feedback: FeedbackEvent) -> None: ...
-
-
-@dataclass(frozen=True)
-class PlayConfig:
-    """How requests are sent."""
-
-    scorer: str
-    """Base address of the scorer, `http://host:port`."""
-    timeout_s: float = 5.0
-    """A request without an answer for this long has failed."""
-    click_after_s: tuple[float, float] = (0.02, 0.15)
-    """A user clicks this long after the answer, evenly between the two, seconds."""
-    max_open: int = 4
-    """Requests on their way at once: on a machine that is too slow the play takes longer, instead of piling up what a
-    single scorer process answers one by one anyway."""
-    give_up_after: int = 100
-    """So many failures in a row end the play."""
-    seed: int = 5
-    """Seed of the click delays."""
-
-
-@dataclass
-class Played:
-    """What was sent and what came back; counts while the play runs."""
-
-    answered: set[str] = field(default_factory=set)
-    """Request ids that the scorer gave."""
-    failed: Counter[str] = field(default_factory=Counter)
-    """Requests without an answer, by cause."""
-    latencies_s: list[float] = field(default_factory=list)
-    """From sending a request to its whole answer, seconds, in the order of the answers."""
-    items: int = 0
-    clicks: int = 0
-    kernel_version: int = 0
-    """Newest version seen in an answer."""
-    behind_s: float = 0.0
-    """The furthest the play fell behind its plan, seconds."""
-    began_at: float = 0.0
-    """Wall clock of the first request, seconds since the epoch."""
-    ended_at: float = 0.0
-    """Wall clock after the last click."""
-
-    @property
-    def requests(self) -> int:
-        """Requests that ended, answered or not."""
-        return len(self.answered) + self.failed.total()
-
-    @property
-    def seconds(self) -> float:
-        """How long it has taken so far."""
-        return (self.ended_at or time.time()) - self.began_at if self.began_at else 0.0
+    def send(self, event: FeedbackEvent | DriftEvent) -> None: ...
 
 
 Progress = Callable[[Played], None]
+_Later = Callable[[ScoreResponse, list[tuple[float, str]]], None]
 
 
 class Player:
     """Plays one plan. Each user's requests go one after the other, whatever the plan says."""
 
-    def __init__(self, config: PlayConfig, sink: FeedbackSink, progress: Progress | None = None) -> None:
+    def __init__(self, config: PlayConfig, sink: EventSink, progress: Progress | None = None) -> None:
         self._config = config
         self._sink = sink
         self._progress = progress
         self._random = random.Random(config.seed)
         self._in_a_row = 0
         self._open = asyncio.Semaphore(config.max_open)
+        self._late: set[asyncio.Task[None]] = set()
+        self._ending = asyncio.Event()
+        self._at_work: dict[tuple[str, str], Announcement] = {}
         self.played = Played()
 
-    async def play(self, requests: Sequence[Request], slots: Sequence[Slot]) -> Played:
-        """Sends every request of `slots` at its time. Raises ScorerGoneError after too many failures in a row."""
+    async def play(self, programme: Programme) -> Played:
+        """Sends every request at its time and says in between what drift begins and ends.
+
+        Raises ScorerGoneError after too many failures in a row. However the play ends, what was announced has ended.
+        """
         timeout = aiohttp.ClientTimeout(total=self._config.timeout_s)
         connector = aiohttp.TCPConnector(limit=self._config.max_open)
         self.played.began_at = time.time()
         ticker = asyncio.create_task(self._tick())
         try:
             async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
-                await self._play_all(session, requests, slots)
+                await self._play_all(session, programme)
         except* ScorerGoneError as gone:
             raise gone.exceptions[0] from None
         finally:
             ticker.cancel()
+            self._say([ended(announcement) for announcement in self._at_work.values()])
             self.played.ended_at = time.time()
             self._report()
         return self.played
 
-    async def _play_all(
-        self, session: aiohttp.ClientSession, requests: Sequence[Request], slots: Sequence[Slot]
-    ) -> None:
+    async def _play_all(self, session: aiohttp.ClientSession, programme: Programme) -> None:
         last_of_user: dict[str, asyncio.Task[None]] = {}
+        due: dict[int, list[Announcement]] = {}
+        for announcement in programme.announcements:
+            due.setdefault(announcement.place, []).append(announcement)
         began = time.monotonic()
         async with asyncio.TaskGroup() as tasks:
-            for slot in slots:
+
+            def later(answer: ScoreResponse, clicks: list[tuple[float, str]]) -> None:
+                for delay, item in clicks:
+                    task = tasks.create_task(self._click_late(delay / programme.speed, answer.request_id, item))
+                    self._late.add(task)
+                    task.add_done_callback(self._late.discard)
+
+            for place, slot in enumerate(programme.slots):
                 await asyncio.sleep(max(0.0, began + slot.at - time.monotonic()))
+                await self._announce(due.get(place, ()))
                 await self._open.acquire()
                 self.played.behind_s = max(self.played.behind_s, time.monotonic() - began - slot.at)
-                request = requests[slot.index]
+                request = programme.requests[slot.index]
                 before = last_of_user.get(request.user_id)
-                last_of_user[request.user_id] = tasks.create_task(self._one(session, request, before))
+                last_of_user[request.user_id] = tasks.create_task(self._one(session, request, before, later))
+            if last_of_user:
+                await asyncio.wait(last_of_user.values())
+            await self._announce(due.get(len(programme.slots), ()))
+            if self._late:
+                await asyncio.wait(self._late, timeout=self._config.late_clicks_s)
+            self._ending.set()
 
-    async def _one(self, session: aiohttp.ClientSession, request: Request, before: asyncio.Task[None] | None) -> None:
+    async def _announce(self, announcements: Sequence[Announcement]) -> None:
+        """Says it when every request before has its answer, and before the next one leaves."""
+        if not announcements:
+            return
+        for _ in range(self._config.max_open):
+            await self._open.acquire()
+        self._say(announcements)
+        for _ in range(self._config.max_open):
+            self._open.release()
+
+    def _say(self, announcements: Iterable[Announcement]) -> None:
+        for announcement in announcements:
+            key = (announcement.name, announcement.span.kind)
+            event = announcement.event(time.time())
+            self._sink.send(event)
+            self.played.announced.append(event)
+            if announcement.phase == "ends":
+                self._at_work.pop(key, None)
+            else:
+                self._at_work[key] = announcement
+
+    async def _one(
+        self, session: aiohttp.ClientSession, request: Request, before: asyncio.Task[None] | None, later: _Later
+    ) -> None:
         try:
             if before is not None:
                 await asyncio.wait([before])
@@ -137,7 +132,7 @@ class Player:
         finally:
             self._open.release()
         if answer is not None:
-            await self._click(request, answer)
+            await self._click(request, answer, later)
 
     async def _score(self, session: aiohttp.ClientSession, request: Request) -> ScoreResponse | None:
         body = msgspec.json.encode(_score_request(request))
@@ -173,15 +168,23 @@ class Player:
                 "look at the scorer's log"
             )
 
-    async def _click(self, request: Request, answer: ScoreResponse) -> None:
-        liked = [item for item, clicked in zip(request.items, request.clicks, strict=True) if clicked]
-        if not liked:
+    async def _click(self, request: Request, answer: ScoreResponse, later: _Later) -> None:
+        clicks = request.clicked()
+        if not clicks:
             return
         await asyncio.sleep(self._random.uniform(*self._config.click_after_s))
         now = time.time()
-        for item in liked:
+        at_once = [item for delay, item in clicks if delay <= 0]
+        for item in at_once:
             self._sink.send(FeedbackEvent(answer.request_id, item, now))
-        self.played.clicks += len(liked)
+        self.played.clicks += len(at_once)
+        later(answer, clicks[len(at_once) :])
+
+    async def _click_late(self, delay_s: float, request_id: str, item: str) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._ending.wait(), delay_s)
+        self._sink.send(FeedbackEvent(request_id, item, time.time()))
+        self.played.clicks += 1
 
     async def _tick(self) -> None:
         while True:

@@ -11,10 +11,10 @@ from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from kafka.admin import OffsetSpec
 from kafka.errors import KafkaError
 
-from features.movielens import MovieLens
+from features.streams.recording import Profiles
 from streaming.clients import make_admin, make_producer
 from streaming.config import Config
-from streaming.events import Event, FeedbackEvent, ItemEvent, UserEvent, encode_event
+from streaming.events import DriftEvent, Event, FeedbackEvent, ItemEvent, UserEvent, encode_event
 
 Progress = Callable[[int, int], None]
 """Called with records done and records in all."""
@@ -41,9 +41,9 @@ class Publisher:
         self._producer.partitions_for(self._topic)  # the first send would wait for it in the middle of the play
         self.failed: Counter[str] = Counter()
 
-    def send(self, feedback: FeedbackEvent) -> None:
-        """Writes one click, keyed by its request."""
-        self.publish(feedback.request_id, feedback)
+    def send(self, event: FeedbackEvent | DriftEvent) -> None:
+        """Writes one click, keyed by its request, or one announcement, keyed by its name."""
+        self.publish(event.request_id if isinstance(event, FeedbackEvent) else event.name, event)
 
     def publish(self, key: str, event: Event) -> None:
         """Writes one event under `key`."""
@@ -70,7 +70,7 @@ class Publisher:
         self.failed[type(error).__name__] += 1
 
 
-def publish_profiles(publisher: Publisher, data: MovieLens, progress: Progress | None = None) -> int:
+def publish_profiles(publisher: Publisher, data: Profiles, progress: Progress | None = None) -> int:
     """Writes the catalogue and every user's profile as of now; returns how many events that made.
 
     Items go first: they take longest, their texts are encoded.

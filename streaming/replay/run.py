@@ -5,28 +5,32 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 
 import aiohttp
 import msgspec
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 
-from features import movielens
-from features.movielens import MovieLens, Request
+from features.streams.recording import Profiles
 from streaming.clients import wait_for_broker
 from streaming.config import Config
 from streaming.progress import bars, reporter
-from streaming.replay.player import PlayConfig, Played, Player
+from streaming.replay.announce import Programme, make_programme
+from streaming.replay.choice import StreamChoice, open_recording
+from streaming.replay.fit import ensure_fits
+from streaming.replay.played import PlayConfig, Played
+from streaming.replay.player import Player
 from streaming.replay.publish import Publisher, publish_profiles, wait_for_ingest
-from streaming.replay.schedule import Pace, plan
+from streaming.replay.schedule import Pace
 from streaming.scorer.schema import Readiness
 
 log = logging.getLogger(__name__)
 
 _RECENT = 500
 _ASK_EVERY_S = 0.25
+_LATE_S = 1.0
 
 
 class ScorerNotReadyError(Exception):
@@ -70,20 +74,20 @@ def _missing(body: bytes) -> str:
 
 async def play(
     config: Config,
-    requests: Sequence[Request],
-    pace: Pace,
+    programme: Programme,
     *,
     scorer: str,
     progress: Callable[[Played], None] | None = None,
 ) -> Played:
-    """Plays `requests` and waits until every click is acknowledged by Kafka.
+    """Plays a programme and waits until every click and announcement is acknowledged by Kafka.
 
     Raises ScorerGoneError, PublishFailedError or kafka.errors.KafkaError.
     """
     publisher = Publisher(config)
     try:
-        player = Player(PlayConfig(scorer), publisher, progress)
-        played = await player.play(requests, plan([request.user_id for request in requests], pace))
+        late = 2 * (config.join.window_s + config.join.lateness_s) + _LATE_S
+        player = Player(PlayConfig(scorer, late_clicks_s=late), publisher, progress)
+        played = await player.play(programme)
         await asyncio.to_thread(publisher.flush)
     finally:
         publisher.close()
@@ -96,56 +100,58 @@ def live_figures(played: Played) -> str:
     middle = f"{1_000 * float(np.median(recent)):.1f} ms" if recent else "-"
     speed = played.requests / played.seconds if played.seconds > 0 else 0.0
     failed = f", [red]{played.failed.total():,} failed[/]" if played.failed else ""
-    return f"{speed:.0f} requests/s, {middle} each, kernel {played.kernel_version}{failed}"
-
-
-def load_data(config: Config, console: Console, archive: Path | None = None) -> MovieLens:
-    """The recorded data, fetched into the cache the first time. Raises DataUnavailableError."""
-    with bars(console) as progress:
-        task = progress.add_task("data", total=None, note="MovieLens 100K")
-        folder = movielens.fetch(config.cache_dir, reporter(progress, task), archive=archive)
-        data = movielens.load(folder)
-        size = len(data.ratings)
-        progress.update(task, completed=size, total=size, note=f"{len(data.users):,} users, {len(data.items):,} items")
-    return data
+    drift = f", drift: {escape(', '.join(played.drift))}" if played.drift else ""
+    return f"{speed:.0f} requests/s, {middle} each, kernel {played.kernel_version}{drift}{failed}"
 
 
 def run_replay(
     config: Config,
+    choice: StreamChoice,
     *,
     scorer: str | None = None,
-    rate: float = Pace.rate,
-    think_s: float = Pace.think_s,
+    pace: Pace | None = None,
     limit: int | None = None,
     profiles: bool = True,
-    archive: Path | None = None,
     console: Console | None = None,
 ) -> int:
     """Plays the live half against a running system, and says what came of it; returns an exit code.
 
-    `scorer` is its base address (default: the configured one), `rate` requests per second, `limit` how many requests
-    are played at most, `profiles` whether catalogue and users are published first.
+    A signal ends the play in order: what it announced is announced as ended. The code is then 128 + its number.
+
+    `scorer` is its base address (default: the configured one), `limit` how many requests are played at most,
+    `profiles` whether catalogue and users are published first. Raises StreamError if the stream is wrong or the
+    configuration does not declare what it holds.
     """
+    from streaming.demo.signals import Interrupted, interruptible
+
     console = console or Console(stderr=True)
-    data = load_data(config, console, archive)
+    recording = open_recording(config, choice, console)
+    ensure_fits(config, recording, choice.arguments)
     address = scorer or scorer_address(config)
     wait_for_broker(config.kafka, log)
     if profiles:
-        publish_and_wait(config, data, console)
-    requests = data.requests("live")[:limit]
+        publish_and_wait(config, recording, console)
+    programme = make_programme(recording.requests("live")[:limit], recording.drift_spans, pace or Pace())
     with bars(console) as progress:
-        task = progress.add_task("replay", total=len(requests), note=f"waiting for {address}")
+        task = progress.add_task("replay", total=len(programme.requests), note=f"waiting for {address}")
 
         def moved(played: Played) -> None:
             progress.update(task, completed=played.requests, note=live_figures(played))
 
-        played = asyncio.run(_when_ready(config, requests, Pace(rate, think_s), address, moved))
+        try:
+            with interruptible():
+                played = asyncio.run(_when_ready(config, programme, address, moved))
+        except Interrupted as interrupted:
+            console.print(
+                f"[yellow]{interrupted}: the play was cut short; announced drift has ended[/]", highlight=False
+            )
+            return interrupted.exit_code
     _say(console, played)
     return 1 if played.failed else 0
 
 
 def publish_and_wait(
-    config: Config, data: MovieLens, console: Console, check: Callable[[], None] = lambda: None
+    config: Config, data: Profiles, console: Console, check: Callable[[], None] = lambda: None
 ) -> None:
     """Publishes catalogue and profiles and waits until ingest has written them; `check` may raise meanwhile."""
     with bars(console) as progress:
@@ -164,11 +170,9 @@ def publish_and_wait(
         wait_for_ingest(config, patience_s=config.kafka.startup_wait_s, progress=moved)
 
 
-async def _when_ready(
-    config: Config, requests: Sequence[Request], pace: Pace, address: str, moved: Callable[[Played], None]
-) -> Played:
+async def _when_ready(config: Config, programme: Programme, address: str, moved: Callable[[Played], None]) -> Played:
     await wait_for_scorer(address, patience_s=config.kafka.startup_wait_s)
-    return await play(config, requests, pace, scorer=address, progress=moved)
+    return await play(config, programme, scorer=address, progress=moved)
 
 
 def _say(console: Console, played: Played) -> None:
@@ -178,6 +182,8 @@ def _say(console: Console, played: Played) -> None:
         f"{played.seconds:.1f} s; p50 {quantiles[0]:.1f} ms, p99 {quantiles[1]:.1f} ms",
         highlight=False,
     )
+    if played.announced:
+        console.print(f"{len(played.announced)} announcements of drift", highlight=False)
     for cause, count in played.failed.items():
         console.print(f"[red]{count:,} requests failed[/]: {cause}", highlight=False)
     if played.behind_s > 1:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 _SAME_TIME = 1e-9
@@ -55,9 +55,10 @@ class Slot:
 class _Planner:
     """Greedy: at every tick of the rate, the earliest recorded request whose user is ready, within the look-ahead."""
 
-    def __init__(self, users: Sequence[str], pace: Pace) -> None:
+    def __init__(self, users: Sequence[str], pace: Pace, edges: Iterable[int]) -> None:
         self._users = users
         self._pace = pace
+        self._edges = sorted({edge for edge in edges if 0 < edge < len(users)}, reverse=True)
         self._rest: dict[str, list[int]] = {}
         for index in range(len(users) - 1, -1, -1):
             self._rest.setdefault(users[index], []).append(index)
@@ -86,7 +87,10 @@ class _Planner:
         """Moves the window on; returns the first index beyond it."""
         while self._played[self._oldest]:
             self._oldest += 1
-        limit = min(len(self._users), self._oldest + self._pace.lookahead)
+        while self._edges and self._edges[-1] <= self._oldest:
+            self._edges.pop()
+        end = self._edges[-1] if self._edges else len(self._users)
+        limit = min(end, self._oldest + self._pace.lookahead)
         for index in range(self._seen, limit):
             if index in self._first:
                 heapq.heappush(self._ready, index)
@@ -108,11 +112,12 @@ class _Planner:
         return index
 
 
-def plan(users: Sequence[str], pace: Pace) -> list[Slot]:
+def plan(users: Sequence[str], pace: Pace, edges: Iterable[int] = ()) -> list[Slot]:
     """The play times of a recorded stream; `users[i]` made request `i`.
 
     Every request is planned exactly once, times never fall, each user's requests keep their order and lie at least
     `pace.pause(...)` apart, the rate is never exceeded, and no request overtakes one that is `pace.lookahead` or more
-    places older, so none starves.
+    places older, so none starves. `edges` are places in the recorded order that no request crosses: all before one
+    are planned before all from it on.
     """
-    return _Planner(users, pace).plan()
+    return _Planner(users, pace, edges).plan()

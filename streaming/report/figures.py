@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from model import metrics
+from streaming.report.drift import AnnouncedSpan
 from streaming.report.stream import Floats, ScoredStream
 
 QUARTERS = 4
@@ -94,6 +95,8 @@ class Run:
     usage: Mapping[str, Usage] = field(default_factory=dict)
     """What each process had used when the stream ended."""
     backbone_unchanged: bool = True
+    drift: Sequence[AnnouncedSpan] = ()
+    """Drift that was announced, by begin."""
     seconds_total: float = math.nan
 
 
@@ -108,6 +111,8 @@ class Report:
     items_served: int
     clicks: int
     orphan_feedback: int
+    drift_spans: Sequence[Mapping[str, Any]] = ()
+    """Each announced span with the figures of both arms inside it."""
 
     @property
     def examples_per_second(self) -> float:
@@ -147,6 +152,7 @@ class Report:
             "items_served": self.items_served,
             "clicks": self.clicks,
             "orphan_feedback": self.orphan_feedback,
+            "drift_spans": [dict(span) for span in self.drift_spans],
             "auc_gain": self.live.auc - self.frozen.auc,
         }
         for arm, measured in (("frozen", self.frozen), ("live", self.live)):
@@ -164,6 +170,7 @@ def build_report(stream: ScoredStream, run: Run) -> Report:
         items_served=len(stream),
         clicks=int(stream.label.sum()),
         orphan_feedback=stream.orphan_feedback,
+        drift_spans=tuple(span.as_json(stream) for span in run.drift),
     )
 
 
@@ -178,6 +185,8 @@ def _quantile(values: Sequence[float], quantile: float) -> float:
 def _jsonable(value: Any) -> Any:
     if isinstance(value, float):
         return round(value, 6) if math.isfinite(value) else None
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | list):
         return [_jsonable(part) for part in value]
+    if isinstance(value, dict):
+        return {key: _jsonable(part) for key, part in value.items()}
     return value

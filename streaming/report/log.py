@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ from kafka import KafkaConsumer, TopicPartition
 
 from streaming.clients import make_consumer
 from streaming.config import Config
-from streaming.events import Traffic, decode_traffic
+from streaming.drift import fault
+from streaming.events import DriftEvent, Traffic, decode_event, decode_traffic
 
 Progress = Callable[[int, int], None]
 """Called with records read and records in all."""
@@ -26,6 +28,13 @@ class LogUnreadableError(Exception):
 
 class _Reason(msgspec.Struct):
     reason: str
+
+
+class _Tag(msgspec.Struct):
+    event: str
+
+
+_tag: msgspec.json.Decoder[_Tag] = msgspec.json.Decoder(_Tag)
 
 
 @dataclass(frozen=True)
@@ -50,6 +59,18 @@ def read_traffic(config: Config, progress: Progress | None = None) -> list[Traff
         except msgspec.DecodeError as error:
             raise LogUnreadableError(f"{record.place}: {error}") from error
     return records
+
+
+def read_drift(config: Config) -> list[DriftEvent]:
+    """All announcements of drift in `interactions` that ingest takes. Raises LogUnreadableError."""
+    events: list[DriftEvent] = []
+    for record in _read(config, config.topics.interactions, None):
+        with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):  # ingest has said what is wrong with it
+            if _tag.decode(record.value).event == "drift":
+                event = decode_event(record.value)
+                if isinstance(event, DriftEvent) and fault(event) is None:
+                    events.append(event)
+    return events
 
 
 def count_dead_letters(config: Config) -> dict[str, int]:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streaming.report.drift import AnnouncedSpan, label
 from streaming.report.stream import Floats, ScoredStream
 
 FROZEN = "#8a8f98"
 LIVE = "#0b6bcb"
 KERNEL = "#5a5f68"
 INK = "#22262b"
+DRIFT = "#b4530a"
 _STYLE = {
     "figure.facecolor": "white",
     "axes.facecolor": "white",
@@ -30,6 +34,8 @@ _STYLE = {
 }
 _LONGEST_WINDOW = 4_000
 _SHORTEST_WINDOW = 20
+_LETTER = 0.0115
+"""Width of a letter of a name, as a share of the stream."""
 _FIRST_SHARE = 5
 """The curve begins when a fifth of the window is filled: before that the mean is mostly noise."""
 
@@ -61,8 +67,13 @@ def swap_places(version: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.flatnonzero(np.diff(newest, prepend=0) > 0)
 
 
-def draw_plot(stream: ScoredStream, path: Path, *, title: str, dpi: int = 110) -> Path:
-    """Writes the plot to `path` (PNG, or SVG by its ending) and returns it. Raises ValueError for an empty stream."""
+def draw_plot(
+    stream: ScoredStream, path: Path, *, title: str, drift: Sequence[AnnouncedSpan] = (), dpi: int = 110
+) -> Path:
+    """Writes the plot to `path` (PNG, or SVG by its ending) and returns it. Announced drift is shaded and named.
+
+    Raises ValueError for an empty stream.
+    """
     if not len(stream):
         raise ValueError("an empty stream has no log loss to draw")
     import matplotlib
@@ -73,6 +84,7 @@ def draw_plot(stream: ScoredStream, path: Path, *, title: str, dpi: int = 110) -
         figure = Figure(figsize=(11, 5.6), dpi=dpi, layout="constrained")
         losses, kernels = figure.subplots(2, 1, sharex=True, height_ratios=(5, 1))
         _draw_losses(losses, stream, title)
+        _draw_drift(losses, stream, drift)
         _draw_kernels(kernels, stream)
         figure.savefig(path)
     return path
@@ -99,6 +111,38 @@ def _draw_losses(axes: Any, stream: ScoredStream, title: str) -> None:
     _name_lines(axes, len(stream), float(frozen[-1]), float(live[-1]))
     axes.set_xlim(0, len(stream) * 1.13)
     axes.yaxis.set_major_locator(_few_ticks())
+
+
+def _draw_drift(axes: Any, stream: ScoredStream, spans: Sequence[AnnouncedSpan]) -> None:
+    """Shades each span, deeper from where it is at full strength, and names it at the top; overlapping names stack."""
+    taken: list[float] = []
+    for span in spans:
+        stretches = span.stretches(stream)
+        for begin, end in stretches:
+            axes.axvspan(begin, end, color=DRIFT, alpha=0.10, linewidth=0, zorder=0)
+            axes.axvline(begin, color=DRIFT, linewidth=1.1, linestyle=(0, (4, 3)), zorder=1)
+        if span.full is not None:
+            for begin, end in replace(span, begins=span.full).stretches(stream):
+                axes.axvspan(begin, end, color=DRIFT, alpha=0.08, linewidth=0, zorder=0)
+        if not stretches:
+            continue
+        place = stretches[0][0]
+        row = next((n for n, until in enumerate(taken) if until <= place), len(taken))
+        width = len(label(span)) * _LETTER * len(stream)
+        taken[row : row + 1] = [place + width]
+        axes.annotate(
+            label(span),
+            (place, 1.0),
+            xycoords=("data", "axes fraction"),
+            xytext=(4, -4 - 15 * row),
+            textcoords="offset points",
+            va="top",
+            fontsize=11,
+            color=DRIFT,
+        )
+    if spans:
+        low, high = axes.get_ylim()
+        axes.set_ylim(low, high + 0.06 * len(taken) * (high - low))
 
 
 def _name_lines(axes: Any, end: int, frozen: float, live: float) -> None:

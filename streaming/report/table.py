@@ -9,12 +9,16 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from streaming.report.drift import label
 from streaming.report.figures import Arm, Report
 
 
 def report_table(report: Report) -> RenderableType:
     """The two arms side by side, then what the run did."""
-    return Group(_arms(report), Text(""), _run(report))
+    parts: list[RenderableType] = [_arms(report), Text("")]
+    if report.drift_spans:
+        parts += [_drift(report), Text("")]
+    return Group(*parts, _run(report))
 
 
 def _arms(report: Report) -> Table:
@@ -44,6 +48,17 @@ def _calibration(frozen: Arm, live: Arm) -> tuple[str, str, Text]:
     style = "dim" if not math.isfinite(closer) else "green" if closer >= 0 else "red"
     gap = live.calibration - frozen.calibration
     return _number(frozen.calibration), _number(live.calibration), Text(_number(gap, signed=True), style=style)
+
+
+def _drift(report: Report) -> Table:
+    table = Table(title="AUC while announced drift was at work", title_justify="left")
+    table.add_column("")
+    for name in ("items", "frozen", "live", "difference"):
+        table.add_column(name, justify="right")
+    for span, figures in zip(report.run.drift, report.drift_spans, strict=True):
+        arms = _pair(figures["auc_frozen"], figures["auc_live"], higher_is_better=True)
+        table.add_row(Text(label(span)), f"{figures['items_served']:,}", *arms)
+    return table
 
 
 def _run(report: Report) -> Table:

@@ -7,7 +7,7 @@ import asyncio
 import msgspec
 from aiokafka.errors import KafkaError
 
-from streaming.events import Event, FeedbackEvent, ImpressionEvent, ItemEvent, UserEvent, encode_event
+from streaming.events import DriftEvent, Event, FeedbackEvent, ImpressionEvent, ItemEvent, UserEvent, encode_event
 from streaming.scorer.producer import KeptProducer
 from streaming.scorer.schema import RequestRefused
 from streaming.topics import INTERACTION_BYTES
@@ -40,6 +40,8 @@ def event_key(event: Event) -> bytes:
             return event.user_id.encode()
         case ImpressionEvent() | FeedbackEvent():
             return event.request_id.encode()
+        case DriftEvent():
+            return event.name.encode()
 
 
 class EventWriter:

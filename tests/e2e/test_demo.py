@@ -126,6 +126,44 @@ def test_the_demo_learns_a_live_stream_reports_it_and_stays_until_it_is_stopped(
     assert not running.left()
 
 
+SHORT_SCRIPT = """
+name: short-shift
+requests: 120
+pretrain_requests: 200
+users: 300
+session: 1
+events: [{name: young evenings, kind: taste, at: 0.5, shape: gradual, ramp: 0.2, strength: 0.9}]
+"""
+
+
+def test_the_demo_plays_a_script_and_reports_the_drift_that_was_announced(
+    demo: Callable[..., RunningDemo], tmp_path: Path
+) -> None:
+    script = tmp_path / "short.yaml"
+    script.write_text(SHORT_SCRIPT)
+    running = demo("--script", str(script))
+    assert running.ended() == 0, running.output
+    report = running.report()
+    assert report["backbone_unchanged"] is True
+    assert report["requests"] == 120
+    assert report["requests_failed"] == report["impressions_missing"] == report["dead_letters"] == 0
+    assert report["examples"] == report["items_served"] == 1_200
+    (span,) = report["drift_spans"]
+    assert (span["name"], span["kind"], span["returns"]) == ("young evenings", "taste", False)
+    assert span["begins"] < span["full"] < span["ends"]
+    assert 400 < span["items_served"] < 800
+    assert span["items_served"] % 10 == 0, "a request lies on both sides of an announcement"
+    settings = tomllib.loads((running.folder / "driftline.toml").read_text())
+    assert settings["domains"]["region"] == ["north", "south", "east"]
+    log = (running.folder / "logs" / "ingest.log").read_text()
+    assert [phase for phase in ("begins", "full", "ends") if f"young evenings (taste) {phase}" in log] == [
+        "begins", "full", "ends",
+    ]  # fmt: skip
+    assert (running.folder / "log_loss.png").stat().st_size > 10_000
+    assert "young evenings (taste)" in running.output
+    assert not running.left()
+
+
 def check_report(running: RunningDemo) -> None:
     report = running.report()
     assert report["backbone_unchanged"] is True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -15,14 +16,18 @@ import psutil
 import pytest
 from pydantic import SecretStr
 
+from features.request import Request
+from model.domain import Domain
 from streaming.config import Config, KafkaConfig, load_config
 from streaming.demo import guard
 from streaming.demo.children import Child, ChildDiedError, Children, Guard, NotReadyError, Part
+from streaming.demo.command import _body
 from streaming.demo.folder import FolderInUseError, make_anew
 from streaming.demo.local import Scraped
 from streaming.demo.settings import CONFIG_FILE, child_environment, demo_config, free_ports, write_config
 from streaming.demo.signals import Interrupted, impatient, interruptible
 from streaming.demo.state import DemoRunningError, DemoState, only_demo, read_state, running, write_state
+from tests.features.streams.worlds import stream
 
 SLEEP = [sys.executable, "-S", "-c", "import time; time.sleep(60)"]
 DEAF = [sys.executable, "-S", "-c", "import signal, time; signal.signal(15, 1); print(1, flush=True); time.sleep(60)"]
@@ -56,6 +61,27 @@ def test_the_demo_declares_the_domains_of_its_data_and_windows_that_fit_its_clic
     assert {"zip0", "zip9", "other"} <= set(config.domains.region)
     assert config.join.window_s < 1
     assert len({config.scorer.port, config.ingest.metrics_port, config.processor.metrics_port}) == 3
+
+
+def test_for_a_stream_the_demo_declares_its_domains_and_fields_and_changes_nothing_else(tmp_path: Path) -> None:
+    domains = "{scene: {home: 0.5, shorts: 0.5}, region: {north: 1}}"
+    catalogue = stream(domains=domains, requests=20, pretrain_requests=20, users=5).catalogue
+    base = Config()
+    config = demo_config(base, run_dir=tmp_path, bootstrap="127.0.0.1:7", own_topics=False, catalogue=catalogue)
+    assert config.domains.scene == ("home", "shorts")
+    assert config.domains.region == ("north",)
+    assert [spec.name for spec in config.features.user_fields] == ["gender", "age"]
+    assert config.features.model_dump(exclude={"user_fields", "item_fields"}) == base.features.model_dump(
+        exclude={"user_fields", "item_fields"}
+    )
+    assert load_config(write_config(config)) == config
+
+
+def test_a_request_to_try_is_one_of_the_stream() -> None:
+    request = Request(1.0, "u7", Domain("home", "unknown", "night"), tuple("abcdef"), (False,) * 6)
+    assert json.loads(_body(request)) == {
+        "user_id": "u7", "candidates": ["a", "b", "c", "d"], "domain": {"scene": "home", "period": "night"},
+    }  # fmt: skip
 
 
 def test_on_a_foreign_cluster_topics_and_groups_are_the_runs_own(tmp_path: Path) -> None:

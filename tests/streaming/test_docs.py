@@ -71,7 +71,7 @@ def test_every_reason_for_a_dead_letter_is_explained() -> None:
 def test_the_events_that_the_page_shows_are_events() -> None:
     block = OPERATIONS.split("```json\n", 1)[1].split("```", 1)[0]
     kinds = [msgspec.json.decode(line)["event"] for line in block.splitlines()]
-    assert kinds == ["item", "user", "impression", "feedback"]
+    assert kinds == ["item", "user", "impression", "feedback", "drift"]
     for line in block.splitlines():
         decode_event(line.encode())
 

@@ -43,7 +43,9 @@ def _panels() -> list[dict[str, Any]]:
 
 
 def _dashboard_expressions() -> list[str]:
-    return [target["expr"] for panel in _panels() for target in panel["targets"]]
+    dashboard = json.loads(DASHBOARD.read_text())
+    shaded = [annotation["expr"] for annotation in dashboard["annotations"]["list"]]
+    return [target["expr"] for panel in _panels() for target in panel["targets"]] + shaded
 
 
 def _expressions() -> list[str]:
@@ -88,6 +90,13 @@ def test_matchers_and_legends_name_labels_the_metrics_have() -> None:
         for name, matchers in re.findall(r"\b(driftline_\w+)\{([^}]*)\}", expr):
             labels = set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", matchers))
             assert labels <= declared[name], expr
+
+
+def test_announced_drift_shades_every_panel() -> None:
+    (annotation,) = json.loads(DASHBOARD.read_text())["annotations"]["list"]
+    assert annotation["enable"] and annotation["datasource"] == _panels()[0]["datasource"]
+    assert set(re.findall(r"\bdriftline_\w+", annotation["expr"])) == {"driftline_drift_announced"}
+    assert set(re.findall(r"{{(\w+)}}", annotation["titleFormat"])) <= _declared()["driftline_drift_announced"]
 
 
 def test_alerts_say_what_and_what_to_do() -> None:

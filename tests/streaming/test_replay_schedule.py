@@ -55,6 +55,20 @@ def test_no_request_overtakes_one_that_is_a_whole_lookahead_older(users: list[st
         waiting.remove(slot.index)
 
 
+@given(STREAMS, PACES, st.lists(st.integers(-2, 70), max_size=4))
+def test_no_request_crosses_an_edge_and_all_else_holds(users: list[str], pace: Pace, edges: list[int]) -> None:
+    slots = plan(users, pace, edges)
+    order = [slot.index for slot in slots]
+    for edge in edges:
+        inside = min(max(edge, 0), len(users))
+        assert sorted(order[:inside]) == list(range(inside))
+    times = [slot.at for slot in slots]
+    assert all(b - a >= 1 / pace.rate - 1e-6 for a, b in itertools.pairwise(times))
+    for of_user in by_user(users, slots).values():
+        pause = pace.pause(len(of_user))
+        assert all(b.at - a.at >= pause - 1e-6 for a, b in itertools.pairwise(of_user))
+
+
 def test_other_users_fill_the_time_in_which_one_user_thinks() -> None:
     users = ["busy"] * 10 + ["other"] * 10
     slots = plan(users, Pace(rate=10, think_s=0.2, session_s=100, lookahead=20))

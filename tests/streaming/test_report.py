@@ -6,13 +6,23 @@ import json
 import math
 from pathlib import Path
 
+import matplotlib
+import msgspec
 import numpy as np
 import pytest
 from rich.console import Console
 
 from model.domain import Domain
-from streaming.events import ServedFeedback, ServedImpression, Tick, Traffic
-from streaming.report import KernelSwap, Run, build_report, draw_plot, report_table, scored_stream
+from streaming.events import DriftEvent, DriftPhase, ServedFeedback, ServedImpression, Tick, Traffic
+from streaming.report import (
+    KernelSwap,
+    Run,
+    announced_spans,
+    build_report,
+    draw_plot,
+    report_table,
+    scored_stream,
+)
 from streaming.report.plot import rolling_mean, swap_places, window_size
 
 REQUIRED = {
@@ -137,3 +147,84 @@ def test_a_swap_is_marked_once_although_older_requests_end_after_it() -> None:
 @pytest.mark.parametrize("examples", [1, 19, 400, 1_000_000])
 def test_the_window_is_never_longer_than_the_stream(examples: int) -> None:
     assert 1 <= window_size(examples) <= examples
+
+
+# --- announced drift ---
+
+
+def said(phase: DriftPhase, time: float, name: str = "taste", **more: object) -> DriftEvent:
+    return DriftEvent(name, "taste", phase, time, **more)  # type: ignore[arg-type]
+
+
+def timed(*times: float) -> list[Traffic]:
+    """One request of two items per time; the live arm is right of the first, the frozen of none."""
+    log: list[Traffic] = []
+    for number, time in enumerate(times):
+        one = served(f"r{number}", {"a": (-1.0, 2.0), "b": (1.0, -2.0)})
+        log += [msgspec.structs.replace(one, time=time), click(f"r{number}", "a")]
+    return log
+
+
+def test_announcements_become_spans_by_name_and_kind() -> None:
+    spans = announced_spans([
+        said("ends", 9.0), said("begins", 1.0, returns=True), said("full", 3.0), said("begins", 5.0, "other"),
+        said("begins", 11.0), said("ends", 30.0, "never began"),
+    ])  # fmt: skip
+    assert [(span.name, span.begins, span.full, span.ends, span.returns) for span in spans] == [
+        ("taste", 1.0, 3.0, 9.0, True), ("other", 5.0, None, None, False), ("taste", 11.0, None, None, False),
+    ]  # fmt: skip
+
+
+def test_an_announcement_that_stands_twice_counts_once() -> None:
+    events = [said("begins", 1.0), said("full", 3.0), said("ends", 9.0)]
+    assert announced_spans([*events, *events]) == announced_spans(events)
+
+
+def test_the_file_says_what_was_announced_and_how_both_arms_did_meanwhile() -> None:
+    stream = scored_stream(timed(1.0, 2.0, 3.0, 4.0))
+    drift = announced_spans([said("begins", 1.5, domain={"period": ["evening"]}), said("ends", 3.5)])
+    values = json.loads(json.dumps(build_report(stream, run(drift=drift)).as_json(), allow_nan=False))
+    (span,) = values["drift_spans"]
+    assert (span["name"], span["begins"], span["full"], span["ends"]) == ("taste", 1.5, None, 3.5)
+    assert span["domain"] == {"period": ["evening"]}
+    assert (span["items_served"], span["auc_frozen"], span["auc_live"]) == (4, 0.0, 1.0)
+    assert build_report(stream, run()).as_json()["drift_spans"] == []
+
+
+def test_a_span_in_which_nothing_was_served_has_no_figures() -> None:
+    stream = scored_stream(timed(1.0))
+    values = build_report(stream, run(drift=announced_spans([said("begins", 5.0)]))).as_json()
+    (span,) = values["drift_spans"]
+    assert (span["items_served"], span["auc_live"], span["ends"]) == (0, None, None)
+
+
+def test_a_span_is_one_stretch_though_the_log_is_slightly_out_of_order_and_two_where_groups_meet() -> None:
+    (span,) = announced_spans([said("begins", 100.0), said("ends", 200.0)])
+    times = [*np.arange(0.0, 300.0)]
+    times[100], times[98], times[150] = 98.0, 100.0, 201.0
+    assert span.stretches(scored_stream(timed(*times))) == [(196, 400)]
+    groups = scored_stream(timed(*np.arange(0.0, 300.0), *np.arange(0.0, 300.0)))
+    assert span.stretches(groups) == [(200, 400), (800, 1_000)]
+    assert span.stretches(scored_stream(timed(1.0))) == []
+
+
+def test_the_plot_names_what_it_shades(tmp_path: Path) -> None:
+    stream = scored_stream(timed(*np.arange(0.0, 50.0)))
+    phases: list[tuple[DriftPhase, float]] = [("begins", 10.0), ("full", 20.0), ("ends", 40.0)]
+    drift = announced_spans([
+        *(said(phase, time, "young evenings") for phase, time in phases),
+        said("begins", 12.0), said("begins", 90.0, "after the end"),
+    ])  # fmt: skip
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        drawn = draw_plot(stream, tmp_path / "plot.svg", title="Drift", drift=drift).read_text()
+    assert "young evenings (taste)" in drawn
+    assert ">taste<" in drawn
+    assert "after the end" not in drawn
+
+
+def test_the_table_shows_the_arms_while_drift_was_at_work() -> None:
+    console = Console(width=120, quiet=False)
+    drift = announced_spans([said("begins", 1.5, "young evenings")])
+    with console.capture() as captured:
+        console.print(report_table(build_report(scored_stream(timed(1.0, 2.0)), run(drift=drift))))
+    assert "young evenings (taste)" in captured.get()

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
 from pathlib import Path
 
 import pytest
 
 from features.movielens import MovieLens, Rating
 from features.profiles import ItemProfile, UserProfile
-from features.streams import Stream, StreamError, StreamRequest, requests
+from features.streams import Request, Stream, StreamError, requests
 from features.streams.datasets import DATASETS, movielens_100k
 
 
-def named(stream: Stream) -> list[StreamRequest]:
+def named(stream: Stream) -> list[Request]:
     return [*requests(stream, "pretrain"), *requests(stream, "live")]
 
 
@@ -37,7 +38,7 @@ def test_movielens_100k_keeps_its_own_requests_and_halves() -> None:
         assert [(r.time, r.user_id, r.items, r.clicks) for r in got] == [
             (r.time, r.user_id, r.items, r.clicks) for r in told
         ]
-        assert [r.domain[1] for r in got] == [r.domain.region for r in told]
+        assert [r.domain for r in got] == [r.domain for r in told]
 
 
 def test_movielens_1m(tmp_path: Path) -> None:
@@ -50,7 +51,7 @@ def test_movielens_1m(tmp_path: Path) -> None:
             users__dat="1::F::1::10::48067\n2::M::56::16::70072\n",
         )
     )
-    assert [(r.user_id, r.items, r.clicks, r.domain) for r in named(stream)] == [
+    assert [(r.user_id, r.items, r.clicks, astuple(r.domain)) for r in named(stream)] == [
         ("2", ("1193",), (True,), ("home", "7", "evening")),
         ("1", ("1193", "661"), (True, False), ("home", "4", "evening")),
     ]
@@ -99,7 +100,7 @@ def test_kuairand_pure(tmp_path: Path, inner: str) -> None:
         "4303,8,AD,2022-04-07,Web,1.0,,720,1280,34,4.0,\n"
     )
     stream = DATASETS["kuairand-pure"](tmp_path)
-    assert [(r.items, r.clicks, r.domain[0]) for r in named(stream)] == [
+    assert [(r.items, r.clicks, r.domain.scene) for r in named(stream)] == [
         (("3784", "4303"), (True, False), "1"), (("3784",), (False,), "4"),
     ]  # fmt: skip
     assert stream.catalogue.items[0].fields["tag"] == ["12", "65"]
@@ -115,7 +116,7 @@ def test_mind(tmp_path: Path) -> None:
         "1\tU13740\t11/11/2019 9:05:58 AM\tN55189 N42782\tN1-0 N2-1\n2\tU91836\t11/12/2019 6:11:30 PM\t\tN2-0 N1-0\n"
     )
     stream = DATASETS["mind"](write(tmp_path, behaviors__tsv=behaviours, news__tsv=NEWS))
-    assert [(r.user_id, r.items, r.clicks, r.domain[2]) for r in named(stream)] == [
+    assert [(r.user_id, r.items, r.clicks, r.domain.period) for r in named(stream)] == [
         ("U13740", ("N1", "N2"), (False, True), "morning"), ("U91836", ("N2", "N1"), (False, False), "evening"),
     ]  # fmt: skip
     items = {item.item_id: item for item in stream.catalogue.items}

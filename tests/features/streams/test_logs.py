@@ -66,7 +66,7 @@ def test_a_log_becomes_requests_of_one_user_with_labels_by_the_rule(folder: Path
         (9100, "b", ("x",), (True,)),
         (9200, "c", ("z",), (True,)),
     ]
-    assert [r.domain for r in named][:4] == [
+    assert [(r.domain.scene, r.domain.region, r.domain.period) for r in named][:4] == [
         ("feed", "all", "night"), ("search", "all", "night"), ("feed", "all", "night"), ("unknown", "all", "night"),
     ]  # fmt: skip
     assert stream.size("pretrain") == 2
@@ -214,7 +214,7 @@ def test_the_example_on_the_page_works_as_it_stands(tmp_path: Path) -> None:
         (tmp_path / name).write_text(rest.split("```")[0].split("\n\n")[0])
     stream = open_log(tmp_path / "mapping.yaml")
     named = [*requests(stream, "pretrain"), *requests(stream, "live")]
-    assert [(r.user_id, r.items, r.clicks, r.domain[:2]) for r in named] == [
+    assert [(r.user_id, r.items, r.clicks, (r.domain.scene, r.domain.region)) for r in named] == [
         ("u17", ("a1", "a2"), (True, False), ("front", "DE")),
         ("u9", ("a1",), (False,), ("search", "FR")),
     ]

@@ -227,7 +227,7 @@ def test_half_is_reached_in_the_window_where_the_curve_crosses() -> None:
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Plan:
     """A plan of two small scripted streams over made-up items, with made-up text vectors."""
-    monkeypatch.setattr(sources_module, "fetch", lambda cache: cache)
+    monkeypatch.setattr(sources_module, "fetch", lambda cache, *_, **__: cache)
     monkeypatch.setattr(sources_module, "load", lambda path: path)
     monkeypatch.setattr(RealItems, "of", staticmethod(lambda data, config: REAL))
     monkeypatch.setattr(work_module, "text_vectors", lambda plan, values: texts(values))

@@ -12,6 +12,7 @@ import pytest
 from streaming.config import Config
 from streaming.events import (
     DeadLetter,
+    DriftEvent,
     FeedbackEvent,
     ImpressionEvent,
     ItemEvent,
@@ -176,3 +177,12 @@ def test_the_newest_time_per_partition_is_what_went_to_traffic() -> None:
     batch = batch_of(click("a", 5.0), click("b", 3.0), UserEvent("u", 900.0), b"junk")
     finish(batch)
     assert batch.newest() == {0: 5.0}
+
+
+def test_announced_drift_is_taken_with_its_partition_and_goes_nowhere_else() -> None:
+    sale = DriftEvent("sale", "campaign", "begins", NOW)
+    batch = batch_of(click("a"), sale, DriftEvent("", "campaign", "begins", NOW))
+    assert [output.topic for output in finish(batch)] == ["traffic", "dead-letters"]
+    assert batch.announcements() == [(0, sale)]
+    assert batch.outcomes() == [None, None, "bad_announcement"]
+    assert batch.newest() == {0: NOW}

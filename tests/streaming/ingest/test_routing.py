@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from model.domain import Domain
 from streaming.config import Config, GroupConfig, IngestConfig
 from streaming.events import (
+    DriftEvent,
     FeedbackEvent,
     ImpressionEvent,
     ItemEvent,
@@ -30,6 +31,7 @@ GOOD = [
     ItemEvent("i1", NOW, "a title", {"genres": ["Comedy"], "undeclared": 1.0}),
     UserEvent("u1", NOW, {"age": 30.0}),
     ImpressionEvent("home.r1", NOW, "u1", ["i1", "i2"]),
+    DriftEvent("holiday sale", "campaign", "begins", NOW, {"scene": ["shop"]}, returns=True),
     FeedbackEvent("home.r1", "i1", NOW),
     FeedbackEvent("home.r1", "i1", NOW + 60.0, "conversion", Domain("home")),
 ]
@@ -42,6 +44,11 @@ def test_an_event_in_order_comes_back_as_it_was(event: ItemEvent) -> None:
 
 def feedback(**changes: object) -> bytes:
     return json.dumps({"event": "feedback", "request_id": "home.r", "item_id": "i", "time": NOW} | changes).encode()
+
+
+def drift(**changes: object) -> bytes:
+    values = {"event": "drift", "name": "sale", "kind": "campaign", "phase": "begins", "time": NOW}
+    return json.dumps(values | changes).encode()
 
 
 def impression(**changes: object) -> bytes:
@@ -79,6 +86,14 @@ def impression(**changes: object) -> bytes:
         (impression(items=["a", ""]), "bad_id"),
         (impression(user_id=""), "bad_id"),
         (encode_event(ItemEvent("", NOW)), "bad_id"),
+        (drift(phase="middle"), "bad_shape"),
+        (drift(domain={"planet": ["earth"]}), "bad_shape"),
+        (drift(domain={"scene": "shop"}), "bad_shape"),
+        (drift(time=NOW + 61), "future"),
+        (drift(name=""), "bad_announcement"),
+        (drift(name="x" * 65), "bad_announcement"),
+        (drift(kind="no word"), "bad_announcement"),
+        (drift(domain={"scene": []}), "bad_announcement"),
         (encode_event(UserEvent("", NOW)), "bad_id"),
     ],
     ids=lambda value: repr(value)[:60],
@@ -139,9 +154,12 @@ json_values = st.recursive(
 
 
 @given(
-    st.sampled_from(["item", "user", "impression", "feedback", "other"]),
+    st.sampled_from(["item", "user", "impression", "feedback", "drift", "other"]),
     st.dictionaries(
-        st.sampled_from(["item_id", "user_id", "request_id", "items", "time", "fields", "text", "domain"]), json_values
+        st.sampled_from(
+            ["item_id", "user_id", "request_id", "items", "time", "fields", "text", "domain", "name", "kind"]
+        ),
+        json_values,
     ),
 )
 def test_any_json_is_an_event_or_refused_with_a_known_reason(event: str, values: dict[str, object]) -> None:
