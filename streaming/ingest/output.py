@@ -106,15 +106,19 @@ class Writer:
             self._producer = make_producer(self._config)
         producer = self._producer
         sent = [producer.send(out.topic, out.value, out.key, list(out.headers), out.partition) for out in outputs]
-        self._flush(producer)
-        return [future.get(timeout=0).offset for future in sent]
+        away_s = self._flush(producer)
+        offsets = [future.get(timeout=0).offset for future in sent]
+        if away_s:
+            log.warning("Kafka is back after %.0f s", away_s)
+        return offsets
 
-    def _flush(self, producer: KafkaProducer) -> None:
+    def _flush(self, producer: KafkaProducer) -> float:
+        """Waits for all that was sent; gives how long if that was worth a word, else 0."""
         began = said = time.monotonic()
         while True:
             try:
                 producer.flush(timeout=_FLUSH_S)
-                return
+                return time.monotonic() - began if said > began else 0.0
             except KafkaTimeoutError:
                 now = time.monotonic()
                 if now - said >= _SAY_EVERY_S:
