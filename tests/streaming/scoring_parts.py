@@ -69,12 +69,12 @@ class MadeUpFeatures:
 
 
 def make_kernel(seed: int = 1, scale: float = 0.5) -> Kernel:
-    """A kernel that has learned something: no parameter is zero."""
+    """A kernel that has learned something: no parameter is zero, nor the closed-form path."""
     kernel = Kernel(KERNEL_CONFIG, width=8, live_width=LIVE_WIDTH, domain_sizes=SPACE.sizes, seed=seed)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for parameter in kernel.parameters():
-            parameter.add_(scale * torch.randn(parameter.shape, generator=generator))
+        for learned in (*kernel.parameters(), kernel.path):
+            learned.add_(scale * torch.randn(learned.shape, generator=generator))
     return kernel.requires_grad_(False).eval()
 
 

@@ -81,10 +81,9 @@ def _other_shape() -> Kernel:
     return Kernel(config, width=8, live_width=LIVE_WIDTH, domain_sizes=SPACE.sizes)
 
 
-def _not_finite() -> Kernel:
+def _not_finite(name: str) -> Kernel:
     kernel = make_kernel(1)
-    with torch.no_grad():
-        kernel.bias.fill_(float("nan"))
+    kernel.state_dict()[name].view(-1)[0] = float("nan")
     return kernel
 
 
@@ -93,7 +92,9 @@ BAD: dict[str, tuple[str, Callable[[FoundationBackbone], bytes]]] = {
     "torn": ("garbage", lambda backbone: packed(backbone, 2)[:-7]),
     "another backbone": ("fingerprint", lambda backbone: packed(make_backbone(9), 2)),
     "other shapes": ("shapes", lambda backbone: packed(backbone, 2, kernel=_other_shape())),
-    "not finite": ("contents", lambda backbone: packed(backbone, 2, kernel=_not_finite())),
+    "core not finite": ("contents", lambda backbone: packed(backbone, 2, kernel=_not_finite("facets.0"))),
+    "path not finite": ("contents", lambda backbone: packed(backbone, 2, kernel=_not_finite("path"))),
+    "trust not finite": ("contents", lambda backbone: packed(backbone, 2, kernel=_not_finite("trust"))),
     "too large": ("size", lambda backbone: b"x" * 200_001),
     "another group": ("wrong_group", lambda backbone: packed(backbone, 2, group="other")),
     "no time": ("garbage", lambda backbone: packed(backbone, 2, time=float("nan"))),
