@@ -51,8 +51,9 @@ class _Open:
 class Join:
     """Impressions and feedback of one group, matched by request id and item id.
 
-    Feedback may come before its impression: it waits for one window. A duplicate of a closed impression needs no memory
-    of what was closed, it is too late by its own time. Records the join cannot use are counted in `dropped` by reason.
+    A request id belongs to one impression, and whoever sends it again sends it with the same time: so a duplicate of a
+    closed impression needs no memory of what was closed, it is too late by its own time. Feedback may come before its
+    impression: it waits for one window. Records the join cannot use are counted in `dropped` by reason.
     """
 
     def __init__(self, config: JoinConfig) -> None:
@@ -126,6 +127,10 @@ class Join:
                 return
             entry = self._add(record.request_id, _Open(offset, watermark_before, close_at))
             heapq.heappush(self._closing, (close_at, offset, record.request_id))
+        elif entry.impression is None and close_at > entry.close_at:
+            # All of a request's feedback waits together: a re-read that begins between two of them finds the same.
+            entry.close_at = close_at
+            heapq.heappush(self._closing, (close_at, entry.first_offset, record.request_id))
         key = (record.item_id, record.kind)
         if key in entry.feedback:
             self.dropped["duplicate"] += 1

@@ -103,17 +103,24 @@ RECORDS = st.lists(
 
 def build(steps: list[tuple[str, int, float, str]]) -> list[Traffic]:
     now, records = 0.0, []
+    shown: dict[int, float] = {}
     for kind, request, ahead, item in steps:
         now += ahead
         time = now - request % 3  # some records come out of order
         records.append(
-            impression(f"r{request}", time)
+            impression(f"r{request}", shown.setdefault(request, time))
             if kind == "i"
             else click(f"r{request}", item, time)
             if kind == "f"
             else Tick(now)
         )
     return records
+
+
+def test_feedback_that_waits_for_its_impression_waits_together() -> None:
+    early = [click("r", "a", 0), click("r", "b", 5), Tick(12)]
+    _, closed = play([*early, impression("r", 8), Tick(30)])
+    assert labels(closed[0]) == {"a": True, "b": True}
 
 
 @given(RECORDS)
