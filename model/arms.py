@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from model.batch import MicroBatch
-from model.closed_path import ClosedPath
+from model.closed_path import ClosedPath, path_features
 from model.config import LearnerConfig
 from model.kernel import Kernel
 from model.trust import Trust
@@ -25,6 +25,8 @@ class Arms:
         self.paths = [ClosedPath(kernel.path_width, life, config.path_prior) for life in lives]
         self._frozen = int(kernel.config.use_trust)
         self._trust = Trust(self._frozen + max(1, len(lives)), config.trust_half_life, config.trust_rate)
+        self._believed = torch.zeros(kernel.path_width)
+        """The paths' mean weights where the core is believed, `(p,)`."""
         self._settle()
 
     @property
@@ -41,7 +43,7 @@ class Arms:
         """Judges the arms by the core's logit from before learning, `(n,)`, then the paths learn."""
         core, frozen, label = core.double(), batch.frozen_logit.double(), batch.label.double()
         weight = batch.weight.double()
-        features = self.kernel.path_features(batch.x, batch.live).double() if self.paths else None
+        features = self._features(batch) if self.paths else None
         arms = [frozen] if self._frozen else []
         if features is None:
             arms.append(core)
@@ -57,19 +59,18 @@ class Arms:
 
     def offset(self, batch: MicroBatch) -> Tensor | None:
         """What the closed-form paths add where the core is believed, `(n,)`: the core learns what they leave over."""
-        if not self.paths:
-            return None
-        features = self.kernel.path_features(batch.x, batch.live).double()
-        return (features @ self._mean(self._trust.weights[self._frozen :])).float()
+        return self.kernel.straight(batch.x, batch.live, self._believed) if self.paths else None
 
-    def _mean(self, weights: Tensor) -> Tensor:
-        """The paths' weights in the proportions of `weights`, float64 `(p,)`."""
-        return (weights / weights.sum()) @ torch.stack([path.mean for path in self.paths])
+    def _features(self, batch: MicroBatch) -> Tensor:
+        return path_features(batch.x, batch.live if self.kernel.config.use_live else None)
 
     def _settle(self) -> None:
         self.kernel.trust.fill_(self.trust)
         if self.paths:
-            self.kernel.path.copy_(self.trust * self._mean(self._trust.weights[self._frozen :]))
+            weights = self._trust.weights[self._frozen :]
+            mean = (weights / weights.sum()) @ torch.stack([path.mean for path in self.paths])
+            self._believed = mean.float()
+            self.kernel.path.copy_(self.trust * mean)
 
     def state(self) -> dict[str, Tensor]:
         """All of it, for a snapshot."""

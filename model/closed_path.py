@@ -19,6 +19,12 @@ from torch import Tensor
 _LEAST_CURVATURE = 1e-6
 
 
+def path_features(x: Tensor, live: Tensor | None) -> Tensor:
+    """`[x, T, 1]`, float64 `(n, p)`, of `(n, d)` and `(n, k)`; without T if it is None."""
+    parts = [x] if live is None else [x, live]
+    return torch.cat([*parts, x.new_ones(len(x), 1)], dim=1).double()
+
+
 class ClosedPath:
     """The posterior over the weights of `width` features; the prior's mean, zero, is the birth."""
 

@@ -126,19 +126,17 @@ class Kernel(nn.Module):
         """`w'T + b` of a path that learns by gradient, `(n,)`, or 0."""
         return torch.addmv(self.bias, live, self.linear) if len(self.bias) else 0.0
 
-    def path_features(self, x: Tensor, live: Tensor) -> Tensor:
-        """`[x, T, 1]`, `(n, path_width)`, of `(n, d)` and `(n, k)`."""
-        parts = [x, live] if self.config.use_live else [x]
-        return torch.cat([*parts, x.new_ones(len(x), 1)], dim=1)
+    def straight(self, x: Tensor, live: Tensor, path: Tensor) -> Tensor:
+        """`path'[x, T, 1]`, `(n,)`, of `(n, d)`, `(n, k)` and weights `(path_width,)`."""
+        found = torch.addmv(path[-1:].expand(len(x)), x, path[: self.width])
+        return torch.addmv(found, live, path[self.width : -1]) if self.config.use_live else found
 
     def mix(self, core: Tensor, frozen: Tensor, x: Tensor, live: Tensor, enough: Tensor | None) -> Tensor:
         """The logit that is served, `(n,)`, of the core's and the frozen model's; `enough` as `answers` gives it."""
         logit = frozen + self.trust * (core - frozen) if self.config.use_trust else core
         if not len(self.path):
             return logit
-        straight = torch.addmv(self.path[-1:].expand(len(x)), x, self.path[: self.width])
-        if self.config.use_live:
-            straight = torch.addmv(straight, live, self.path[self.width : -1])
+        straight = self.straight(x, live, self.path)
         return logit + (straight if enough is None else straight * enough)
 
     def answers(self, domain: Tensor) -> Tensor | None:

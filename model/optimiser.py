@@ -25,7 +25,8 @@ class FlatAdam:
         size = sum(p.numel() for p in parameters)
         self.values, self.gradient = torch.zeros(size), torch.zeros(size)
         self.first, self.second = torch.zeros(size), torch.zeros(size)
-        self.rate = torch.cat([torch.full((p.numel(),), rate) for members, rate in groups for p in members])
+        self._scale = torch.empty(size)
+        self._rates = [(sum(p.numel() for p in members), rate) for members, rate in groups]
         self.betas, self.epsilon, self.steps = betas, epsilon, 0
         begin = 0
         for parameter in parameters:
@@ -49,8 +50,13 @@ class FlatAdam:
         b1, b2 = self.betas
         self.first.lerp_(self.gradient, 1 - b1)
         self.second.mul_(b2).addcmul_(self.gradient, self.gradient, value=1 - b2)
-        scale = (self.second / (1 - b2**self.steps)).sqrt_().add_(self.epsilon)
-        self.values.sub_(self.rate * self.first / scale, alpha=1 / (1 - b1**self.steps))
+        late = (1 - b2**self.steps) ** 0.5
+        scale = torch.sqrt(self.second, out=self._scale).add_(self.epsilon * late)
+        begin = 0
+        for size, rate in self._rates:
+            part = slice(begin, begin + size)
+            self.values[part].addcdiv_(self.first[part], scale[part], value=-rate * late / (1 - b1**self.steps))
+            begin += size
         return norm
 
     def forget(self, where: Tensor) -> None:

@@ -238,18 +238,23 @@ def evaluate(
     script: ScriptName = None,
     log: LogFile = None,
     mapping: MappingName = None,
-    adapters: Annotated[str | None, typer.Option(help="Adapters by name, with commas; default is all.")] = None,
+    adapters: Annotated[str | None, typer.Option(help="Adapters by name, with commas; all adds the ablations.")] = None,
     seeds: Annotated[int | None, typer.Option(help="How many seeds.", min=1)] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A short look: fewer requests and seeds.")] = False,
+    tune: Annotated[bool, typer.Option("--tune", help="Find the adapters' rates on streams of another seed.")] = False,
     out: Annotated[Path, typer.Option(help="Folder of the report; finished runs in it are not repeated.")] = Path(
         "runs/evaluate"
     ),
 ) -> None:
     """Compare ways to adapt on drifting streams, test-then-train, and report what helps."""
     from streaming.evaluate.command import run_evaluate
+    from streaming.evaluate.tune import run_tune
 
     config = _settings(context)
     names = [name.strip() for name in adapters.split(",")] if adapters else None
+    if tune:
+        run_tune(config, out, names)
+        return
     run_evaluate(
         config,
         suite=suite,

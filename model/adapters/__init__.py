@@ -11,7 +11,7 @@ from model.adapters.base import Adapter, AdapterContext, Frozen, GradientAdapter
 from model.adapters.closed_form import ClosedForm
 from model.adapters.iak import Iak
 from model.adapters.light import ErrorMemory, live_head
-from model.adapters.path import FrozenPath, Plugs
+from model.adapters.path import ClickPath, Plugs
 from model.adapters.plugs import BiasOnly, HeadOnly, Houlsby, LoRA, MLoRA, PeterRec, Star
 from model.adapters.trusted import trusted
 from model.adapters.whole import whole
@@ -30,11 +30,13 @@ class AdapterSpec:
     build: Callable[[AdapterContext, float], Adapter]
     rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3, 1e-2)
     """What was tried."""
+    ablation: bool = False
+    """Answers what one part of an adapter is worth; an evaluation runs it only if it is asked for."""
 
 
-def plugged(make: Callable[[FrozenPath, AdapterContext], Plugs], context: AdapterContext, rate: float) -> Adapter:
+def plugged(make: Callable[[ClickPath, AdapterContext], Plugs], context: AdapterContext, rate: float) -> Adapter:
     """Plugs into the frozen path, trained by Adam."""
-    path = FrozenPath(context.backbone)
+    path = ClickPath(context.backbone)
     plugs = make(path, context)
 
     def logits(batch: StreamBatch):  # type: ignore[no-untyped-def]
@@ -47,27 +49,27 @@ def _iak(reading: str, *, rehearse: bool = False, **changes: object) -> Callable
     return lambda context, rate: Iak(context, rate, rehearse=rehearse, reading=reading, **changes)
 
 
-def _plug(make: Callable[[FrozenPath, AdapterContext], Plugs]) -> Callable[[AdapterContext, float], Adapter]:
+def _plug(make: Callable[[ClickPath, AdapterContext], Plugs]) -> Callable[[AdapterContext, float], Adapter]:
     return partial(plugged, make)
 
 
-def _lora(path: FrozenPath, context: AdapterContext) -> Plugs:
+def _lora(path: ClickPath, context: AdapterContext) -> Plugs:
     return LoRA(path, rank=4, seed=context.seed)
 
 
-def _mlora(path: FrozenPath, context: AdapterContext) -> Plugs:
+def _mlora(path: ClickPath, context: AdapterContext) -> Plugs:
     return MLoRA(path, context.domain_sizes, seed=context.seed)
 
 
-def _houlsby(path: FrozenPath, context: AdapterContext) -> Plugs:
+def _houlsby(path: ClickPath, context: AdapterContext) -> Plugs:
     return Houlsby(path, width=4, seed=context.seed)
 
 
-def _peterrec(path: FrozenPath, context: AdapterContext) -> Plugs:
+def _peterrec(path: ClickPath, context: AdapterContext) -> Plugs:
     return PeterRec(path, width=4, seed=context.seed)
 
 
-def _star(rank_one: bool) -> Callable[[FrozenPath, AdapterContext], Plugs]:
+def _star(rank_one: bool) -> Callable[[ClickPath, AdapterContext], Plugs]:
     return lambda path, context: Star(path, context.domain_sizes, rank_one=rank_one, seed=context.seed)
 
 
@@ -82,14 +84,21 @@ ADAPTERS: dict[str, AdapterSpec] = {
     "iak-d-no-live": AdapterSpec("kernel", "IAK D without T", 1e-3, _iak("D", use_live=False)),
     "iak-a-no-live": AdapterSpec("kernel", "IAK A without T", 1e-3, _iak("A", use_live=False)),
     "iak-b-no-live": AdapterSpec("kernel", "IAK B without T", 1e-3, _iak("B", use_live=False)),
-    "iak-d-rehearsed": AdapterSpec("kernel", "IAK D with the others' rehearsal", 3e-4, _iak("D", rehearse=True)),
-    "iak-d-no-trust": AdapterSpec("kernel", "IAK D that is always believed", 3e-4, _iak("D", use_trust=False)),
-    "iak-d-no-path": AdapterSpec("kernel", "IAK D without a straight path", 3e-4, _iak("D", path="none")),
+    "iak-d-rehearsed": AdapterSpec(
+        "kernel", "IAK D with the others' rehearsal", 3e-4, _iak("D", rehearse=True), ablation=True
+    ),
+    "iak-d-no-trust": AdapterSpec(
+        "kernel", "IAK D that is always believed", 3e-4, _iak("D", use_trust=False), ablation=True
+    ),
+    "iak-d-no-path": AdapterSpec(
+        "kernel", "IAK D without a straight path", 3e-4, _iak("D", path="none"), ablation=True
+    ),
     "iak-d-gradient": AdapterSpec(
         "kernel",
         "IAK D by gradient alone: path over T, rehearsal, no trust",
         3e-4,
         _iak("D", rehearse=True, path="gradient", use_trust=False),
+        ablation=True,
     ),
     "closed-form": AdapterSpec("live", "closed-form path on x and T, no core", 1e3, ClosedForm, _HALF_LIVES),
     "closed-form-trust": AdapterSpec("live", "the same under trust", 3e3, trusted(ClosedForm), _HALF_LIVES),
@@ -105,7 +114,7 @@ ADAPTERS: dict[str, AdapterSpec] = {
     "star-rank1": AdapterSpec("few", "STAR with rank-one factors", 1e-3, _plug(_star(True))),
     "full": AdapterSpec("whole", "all of the backbone; users and items grow", 3e-4, whole, _WHOLE),
     "full-live": AdapterSpec("whole", "all of the backbone with T as inputs", 3e-4, partial(whole, live=True), _WHOLE),
-    "full-trust": AdapterSpec("whole", "all of the backbone, under trust", 3e-4, trusted(whole), _WHOLE),
+    "full-trust": AdapterSpec("whole", "all of the backbone, under trust", 3e-4, trusted(whole), _WHOLE, ablation=True),
     "full-dense": AdapterSpec("whole", "all but the ID tables", 3e-4, partial(whole, dense_only=True), _WHOLE),
     "scratch": AdapterSpec("whole", "online from scratch", 3e-4, partial(whole, scratch=True)),
 }

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from model.adapters.base import AdapterContext, StreamBatch
 from model.batch import MicroBatch
-from model.closed_path import ClosedPath
+from model.closed_path import ClosedPath, path_features
 
 
 class ClosedForm:
@@ -21,15 +20,13 @@ class ClosedForm:
 
     def score(self, batch: StreamBatch) -> Tensor:
         """The frozen logit and the path."""
-        return batch.micro.frozen_logit + self._path.logit(self._features(batch.micro)).float()
+        return batch.micro.frozen_logit + self._path.logit(_features(batch.micro)).float()
 
     def learn(self, batch: StreamBatch) -> None:
         """One Newton step; examples weigh as their batch says."""
         micro = batch.micro
-        self._path.learn(
-            self._features(micro), micro.frozen_logit.double(), micro.label.double(), micro.weight.double()
-        )
+        self._path.learn(_features(micro), micro.frozen_logit.double(), micro.label.double(), micro.weight.double())
 
-    @staticmethod
-    def _features(micro: MicroBatch) -> Tensor:
-        return torch.cat([micro.x, micro.live, torch.ones(len(micro), 1)], dim=1).double()
+
+def _features(micro: MicroBatch) -> Tensor:
+    return path_features(micro.x, micro.live)

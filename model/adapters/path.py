@@ -1,4 +1,4 @@
-"""The frozen way from `x` to the click logit, layer by layer, with places where small networks may be plugged in."""
+"""The way from `x` to the click logit, layer by layer, with places where small networks may be plugged in."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LAYERS = ("first", "second", "tower_in", "tower_out")
 
 
 class Plugs(nn.Module):
-    """Changes of the frozen path; the base class changes nothing. `E` experts, `n` examples."""
+    """Changes of the path; the base class changes nothing. `E` experts, `n` examples."""
 
     def begin(self, domain: Tensor) -> None:
         """Called once per batch with the facet indices `(n, 3)`, before any layer."""
@@ -34,8 +34,8 @@ class Plugs(nn.Module):
         return out
 
 
-class FrozenPath:
-    """Trunk and click tower of a backbone, never trained. Gives `predict(x, domain)[:, 0]` where nothing is plugged."""
+class ClickPath:
+    """Trunk and click tower of a backbone. Gives `predict(x, domain)[:, 0]` where nothing is plugged."""
 
     def __init__(self, backbone: FoundationBackbone) -> None:
         self._backbone = backbone
@@ -54,7 +54,7 @@ class FrozenPath:
         """Copies, width in and width out of each layer."""
 
     def weight(self, layer: str) -> Tensor:
-        """The frozen matrix of a layer, `(E, in, out)` or `(in, out)`."""
+        """The matrix of a layer, `(E, in, out)` or `(in, out)`."""
         experts = self._trunk.experts
         if layer in ("first", "second"):
             found: Tensor = getattr(experts, layer)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
-from model.adapters.path import LAYERS, FrozenPath, Plugs
+from model.adapters.path import LAYERS, ClickPath, Plugs
 
 
 class FacetTables(nn.Module):
@@ -42,7 +42,7 @@ def one_hot(domain: Tensor, sizes: Sequence[int]) -> Tensor:
 class BiasOnly(Plugs):
     """A new bias for each layer (BitFit, ACL 2022)."""
 
-    def __init__(self, path: FrozenPath) -> None:
+    def __init__(self, path: ClickPath) -> None:
         super().__init__()
         shapes = {name: (copies, 1, out) for name, (copies, _, out) in path.shapes.items()}
         self.bias = nn.ParameterDict({name: torch.zeros(shape) for name, shape in shapes.items()})
@@ -56,7 +56,7 @@ class BiasOnly(Plugs):
 class HeadOnly(Plugs):
     """The tower is trained, the trunk is not."""
 
-    def __init__(self, path: FrozenPath) -> None:
+    def __init__(self, path: ClickPath) -> None:
         super().__init__()
         layers = ("tower_in", "tower_out")
         self.weight = nn.ParameterDict({name: torch.zeros(path.shapes[name][1:]) for name in layers})
@@ -73,7 +73,7 @@ class HeadOnly(Plugs):
 class LoRA(Plugs):
     """`W x + (alpha / r) B A x` in every layer, A random, B zero (ICLR 2022), with alpha = r."""
 
-    def __init__(self, path: FrozenPath, rank: int, seed: int) -> None:
+    def __init__(self, path: ClickPath, rank: int, seed: int) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
         self.down, self.up = nn.ParameterDict(), nn.ParameterDict()
@@ -94,7 +94,7 @@ class LoRA(Plugs):
 class MLoRA(Plugs):
     """A LoRA of rank one and a bias per domain in every layer (RecSys 2024, pre-train then freeze)."""
 
-    def __init__(self, path: FrozenPath, domain_sizes: Sequence[int], seed: int) -> None:
+    def __init__(self, path: ClickPath, domain_sizes: Sequence[int], seed: int) -> None:
         super().__init__()
         self.down, self.up, self.bias = nn.ModuleDict(), nn.ModuleDict(), nn.ModuleDict()
         for number, (name, (copies, width_in, width_out)) in enumerate(path.shapes.items()):
@@ -140,7 +140,7 @@ class Bottleneck(nn.Module):
 class Houlsby(Plugs):
     """`h + W_up act(W_down h)` after each layer but the last (ICML 2019; AdapterRec, WSDM 2024)."""
 
-    def __init__(self, path: FrozenPath, width: int, seed: int) -> None:
+    def __init__(self, path: ClickPath, width: int, seed: int) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
         self.blocks = nn.ModuleDict(
@@ -157,7 +157,7 @@ class Houlsby(Plugs):
 class PeterRec(Plugs):
     """Parallel model patch `W x + mp(x)` beside the trunk's layers, and a trained head (SIGIR 2020)."""
 
-    def __init__(self, path: FrozenPath, width: int, seed: int) -> None:
+    def __init__(self, path: ClickPath, width: int, seed: int) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
         patched = {name: path.shapes[name] for name in ("first", "second")}
@@ -177,7 +177,7 @@ class PeterRec(Plugs):
 class Star(Plugs):
     """STAR on a frozen net (CIKM 2021): `gamma_k x + beta_k`, `b + b_k`, and for rank one `W (*) (1 + u_k v_k')`."""
 
-    def __init__(self, path: FrozenPath, domain_sizes: Sequence[int], *, rank_one: bool, seed: int) -> None:
+    def __init__(self, path: ClickPath, domain_sizes: Sequence[int], *, rank_one: bool, seed: int) -> None:
         super().__init__()
         self._path = path
         self.gamma, self.beta = FacetTables(domain_sizes, (path.width,)), FacetTables(domain_sizes, (path.width,))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from model.adapters.base import AdapterContext, GradientAdapter, StreamBatch
+from model.adapters.path import ClickPath, Plugs
 from model.backbone import FoundationBackbone
 
 TABLES = ("user_table.weight", "item_table.weight")
@@ -27,6 +28,7 @@ class WholeModel(nn.Module):
         self.user_row = _own_rows(self.net.user_table, profiles.user)
         self.item_row = _own_rows(self.net.item_table, profiles.item)
         self.net.requires_grad_(True).eval()
+        self._click, self._unplugged = ClickPath(self.net), Plugs()
         self.profiles = profiles
         self.live_map = nn.Linear(context.live_width, self.net.width) if live else None
         self.live_path = nn.Linear(context.live_width, 1) if live else None
@@ -41,10 +43,10 @@ class WholeModel(nn.Module):
         features = replace(features, user=self.user_row[batch.user], item=self.item_row[batch.item])
         x = self.net.represent(features)
         if self.live_map is None or self.live_path is None:
-            return self.net.predict(x, batch.micro.domain)[:, 0]
+            return self._click(x, batch.micro.domain, self._unplugged)
         x = x + self.live_map(batch.micro.live)
         path: Tensor = self.live_path(batch.micro.live)[:, 0]
-        return self.net.predict(x, batch.micro.domain)[:, 0] + path
+        return self._click(x, batch.micro.domain, self._unplugged) + path
 
 
 def whole(

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from rich.console import Console
 
+from features.streams.sources import choose
 from streaming.config import Config
 from streaming.evaluate.plan import Plan, make_plan
 from streaming.evaluate.pool import execute
 from streaming.evaluate.report import Report, make_report
-from streaming.evaluate.sources import choose
 from streaming.evaluate.tables import markdown, show
 
 OUT = Path("runs/evaluate")

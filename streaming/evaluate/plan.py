@@ -8,13 +8,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from features.config import LiveConfig
+from features.streams.sources import Source
 from model.adapters import ADAPTERS, AdapterSpec
 from model.config import BackboneConfig, KernelConfig, LearnerConfig, PretrainConfig
 from streaming.evaluate.prepare import LabConfig
 from streaming.evaluate.river_adapter import RIVER
-from streaming.evaluate.sources import Source
 
 ALL_ADAPTERS: dict[str, AdapterSpec] = {**ADAPTERS, "river-lr": RIVER}
+STANDARD_ADAPTERS = tuple(name for name, spec in ALL_ADAPTERS.items() if not spec.ablation)
 QUICK_ADAPTERS = ("frozen", "iak-d", "closed-form", "live-head", "lora", "full")
 _CODE = ("model", "features/streams", "streaming/evaluate")
 _CODE_FILES = ("features/live.py", "features/live_layout.py", "features/live_read.py", "features/live_table.py")
@@ -89,11 +90,13 @@ def make_plan(
     live: LiveConfig | None = None,
     backbone: BackboneConfig | None = None,
 ) -> Plan:
-    """The plan of a command line. Raises UnknownAdapterError."""
-    chosen = adapters or (QUICK_ADAPTERS if quick else tuple(ALL_ADAPTERS))
+    """The plan of a command line; the one adapter `all` stands for every one. Raises UnknownAdapterError."""
+    chosen = adapters or (QUICK_ADAPTERS if quick else STANDARD_ADAPTERS)
+    if chosen == ("all",):
+        chosen = tuple(ALL_ADAPTERS)
     unknown = [name for name in chosen if name not in ALL_ADAPTERS]
     if unknown:
-        raise UnknownAdapterError(f"no adapter {unknown[0]!r}; there are {', '.join(ALL_ADAPTERS)}")
+        raise UnknownAdapterError(f"no adapter {unknown[0]!r}; there are {', '.join(ALL_ADAPTERS)}, and all")
     learner = learner or LearnerConfig()
     pretrain = PRETRAIN.model_copy(update={"epochs": 6}) if quick else PRETRAIN
     lab = LabConfig(
@@ -139,7 +142,19 @@ def code_digest() -> str:
     return digest.hexdigest()
 
 
-_REPORTING = ("report", "page", "plots", "compare", "tables", "__init__", "sources", "measures", "goals", "tune")
+_REPORTING = (
+    "report",
+    "page",
+    "plots",
+    "compare",
+    "tables",
+    "__init__",
+    "sources",
+    "measures",
+    "goals",
+    "tune",
+    "command",
+)
 """Modules of the evaluation that only read results: a change there needs no new runs."""
 
 __all__ = ["ALL_ADAPTERS", "Plan", "asdict", "code_digest", "make_plan"]

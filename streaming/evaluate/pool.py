@@ -11,8 +11,8 @@ from multiprocessing.queues import Queue
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
+from features.streams.sources import Source
 from streaming.evaluate.plan import Plan
-from streaming.evaluate.sources import Source
 from streaming.evaluate.work import ensure_lab, run_stream
 from streaming.progress import bars
 
@@ -39,7 +39,7 @@ def execute(plan: Plan, console: Console, processes: int) -> None:
         first = progress.add_task("backbones", total=len(pairs), note="pretraining, once per seed and first half")
         second = progress.add_task("runs", total=total, note=f"{len(plan.adapters)} adapters, {len(pairs)} streams")
         _all(pool, _lab, plan, _alike_last(pairs), lambda: progress.advance(first))
-        _all(pool, _runs, plan, pairs, lambda: _drain(told, progress, second))
+        _all(pool, _runs, plan, _long_first(pairs), lambda: _drain(told, progress, second))
         _drain(told, progress, second)
 
 
@@ -49,6 +49,11 @@ def _alike_last(pairs: list[tuple[Source, int]]) -> list[tuple[Source, int]]:
     for pair in pairs:
         by_source.setdefault(pair[0].name, []).append(pair)
     return [pair for group in by_source.values() for pair in group]
+
+
+def _long_first(pairs: list[tuple[Source, int]]) -> list[tuple[Source, int]]:
+    """Recorded logs are longer than the scripts: one that came last would keep one process busy and the others idle."""
+    return sorted(pairs, key=lambda pair: pair[0].script is not None)
 
 
 def _all(
@@ -71,10 +76,8 @@ def _all(
                     "call again to go on"
                 ) from error
             tick()
-        if not finished:
-            tick_only_runs = work is _runs
-            if tick_only_runs:
-                tick()
+        if not finished and work is _runs:
+            tick()
 
 
 def _drain(told: Queue[Told], progress: Progress, task: TaskID) -> None:

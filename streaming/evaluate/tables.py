@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from streaming.evaluate.compare import Interval
+from streaming.evaluate.goals import KERNEL, Goal, goals
 from streaming.evaluate.plan import ALL_ADAPTERS
 from streaming.evaluate.report import Report, StreamReport
 
@@ -43,9 +44,10 @@ def markdown(report: Report) -> str:
 
 
 def tables(report: Report) -> list[tuple[str, list[str], Cells]]:
-    """Title, heads and cells of every table: all streams side by side, then one per stream, then domains."""
+    """Title, heads and cells of every table: all streams side by side, the goals, then one per stream, then domains."""
     return [
         ("All streams: AUC above frozen, and costs", *_overview(report)),
+        *((f"What {KERNEL} must show", *_goals(asked)) for asked in [goals(report)] if asked),
         *((_title(stream), *_stream(stream)) for stream in report.streams),
         *((f"{stream.name}: AUC by domain", *_domains(stream)) for stream in report.streams if stream.rows[0].domains),
     ]
@@ -79,6 +81,10 @@ def _overview(report: Report) -> tuple[list[str], Cells]:
         for name in report.plan["adapters"]
     ]
     return [*head, "state kB"], body
+
+
+def _goals(asked: list[Goal]) -> tuple[list[str], Cells]:
+    return ["goal", "found", "met"], [[goal.question, goal.found, "yes" if goal.met else "no"] for goal in asked]
 
 
 def _stream(stream: StreamReport) -> tuple[list[str], Cells]:

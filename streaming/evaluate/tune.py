@@ -8,13 +8,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from features.streams.sources import choose
 from model.adapters import AdapterContext
 from model.metrics import auc
 from streaming.config import Config
 from streaming.evaluate.plan import ALL_ADAPTERS, make_plan
 from streaming.evaluate.prequential import run
-from streaming.evaluate.sources import choose
 from streaming.evaluate.work import ensure_lab, limit_threads, open_lab, prepared_stream
+from streaming.progress import bars
 
 TUNING_SEED = 1_000
 STREAMS = ("abrupt", "recurring", "movielens-100k")
@@ -22,30 +23,48 @@ Gains = dict[str, dict[float, dict[str, float]]]
 """AUC above frozen by adapter, rate and stream."""
 
 
-def tune(config: Config, out: Path, adapters: Sequence[str] | None = None, streams: Sequence[str] = STREAMS) -> Gains:
+def run_tune(config: Config, out: Path, adapters: Sequence[str] | None = None) -> None:
+    """Tries every rate and shows the table with the best marked. Raises UnknownAdapterError."""
+    console = Console()
+    show(tune(config, out, adapters, console=console), console)
+
+
+def tune(
+    config: Config,
+    out: Path,
+    adapters: Sequence[str] | None = None,
+    streams: Sequence[str] = STREAMS,
+    *,
+    console: Console | None = None,
+) -> Gains:
     """Runs every rate an adapter lists on each stream; the best sum of gains is the one to write into the registry."""
     limit_threads()
     sources = [source for source in choose("standard", None, None, None, quick=False) if source.name in streams]
-    names = tuple(adapters) if adapters else tuple(name for name in ALL_ADAPTERS if ALL_ADAPTERS[name].rates)
     plan = make_plan(
-        sources, names, 1, out, config.cache_dir, quick=False,
+        sources, tuple(adapters or ("all",)), 1, out, config.cache_dir, quick=False,
         kernel=config.kernel, learner=config.learner, live=config.live, backbone=config.backbone,
     )  # fmt: skip
+    names = [name for name in plan.adapters if ALL_ADAPTERS[name].rates]
+    tried = [(name, rate) for name in names for rate in ALL_ADAPTERS[name].rates]
     gains: Gains = {name: {rate: {} for rate in ALL_ADAPTERS[name].rates} for name in names}
-    for source in sources:
-        ensure_lab(plan, source, TUNING_SEED)
-        stream = source.open(TUNING_SEED, plan.cache_dir)
-        lab = open_lab(plan, stream, TUNING_SEED)
-        data = prepared_stream(plan, stream, lab, plan.folder(source, TUNING_SEED))
-        still = auc(data.truth, data.frozen_logit)
-        context = AdapterContext(
-            lab.backbone, lab.profiles, lab.layout.width, stream.catalogue.space.sizes, plan.kernel, plan.learner,
-            plan.lab.rehearsal_steps, 0,
-        )  # fmt: skip
-        for name in names:
-            for rate in ALL_ADAPTERS[name].rates:
+    with bars(console or Console(quiet=True)) as progress:
+        task = progress.add_task("runs", total=len(tried) * len(sources), note="")
+        for source in sources:
+            progress.update(task, note=f"{source.name}: pretraining")
+            ensure_lab(plan, source, TUNING_SEED)
+            stream = source.open(TUNING_SEED, plan.cache_dir)
+            lab = open_lab(plan, stream, TUNING_SEED)
+            data = prepared_stream(plan, stream, lab, plan.folder(source, TUNING_SEED))
+            still = auc(data.truth, data.frozen_logit)
+            context = AdapterContext(
+                lab.backbone, lab.profiles, lab.layout.width, stream.catalogue.space.sizes, plan.kernel, plan.learner,
+                plan.lab.rehearsal_steps, 0,
+            )  # fmt: skip
+            for name, rate in tried:
+                progress.update(task, note=f"{source.name}: {name} at {rate:g}")
                 outcome = run(ALL_ADAPTERS[name].build(context, rate), data, plan.lab.batch_examples)
                 gains[name][rate][source.name] = auc(data.truth, outcome.logit) - still
+                progress.advance(task)
     return gains
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from features.live_layout import LiveLayout
 from features.streams import Chunk, Stream
+from features.streams.sources import Source
 from features.text import TextEncoder
 from model.adapters import AdapterContext
 from model.checkpoint import load_backbone, save_backbone
@@ -27,7 +28,6 @@ from model.features import ItemFeatures, UserFeatures
 from streaming.evaluate.plan import ALL_ADAPTERS, Plan
 from streaming.evaluate.prepare import Lab, Prepared, make_lab, prepare
 from streaming.evaluate.prequential import Outcome, run
-from streaming.evaluate.sources import Source
 
 Tell = Callable[[str, str, int], None]
 """Called with stream, adapter and seed when a run is done."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -13,11 +12,9 @@ from features import movielens
 from features.movielens import MovieLens
 from features.streams import StreamError, find_script
 from features.streams.recording import Recording, StreamRecording
+from features.streams.sources import Source, log_source
 from streaming.config import Config
 from streaming.progress import bars, reporter
-
-if TYPE_CHECKING:
-    from streaming.evaluate.sources import Source
 
 
 @dataclass(frozen=True)
@@ -41,8 +38,6 @@ class StreamChoice:
 
     def source(self) -> Source | None:
         """The stream that is meant, not opened yet; None for MovieLens 100K. Raises StreamError."""
-        from streaming.evaluate.sources import Source, log_source
-
         logged = self.log is not None or self.mapping is not None
         if self.script is not None and logged:
             raise StreamError("one stream at a time: give --script, or --log with --mapping")

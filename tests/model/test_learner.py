@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from model.backbone import FoundationBackbone
+from model.closed_path import path_features
 from model.config import KernelConfig, LearnerConfig
 from model.container import ContainerError
 from model.kernel import Kernel, adapt
@@ -221,7 +222,7 @@ def test_what_is_served_is_the_mixture_of_the_arms(backbone: FoundationBackbone)
         report = learner.learn(micro_batch(backbone, seed=seed))
     batch, arms = micro_batch(backbone, seed=20), learner._arms
     core = learner._scored(batch).core
-    features = learner.candidate.path_features(batch.x, batch.live).double()
+    features = path_features(batch.x, batch.live)
     logits = [batch.frozen_logit.double(), *(core + path.logit(features) for path in arms.paths)]
     mixed = arms._trust.weights @ torch.stack(logits)
     torch.testing.assert_close(learner.score(batch).double(), mixed, rtol=1e-4, atol=1e-4)

@@ -118,7 +118,7 @@ def build(steps: list[tuple[str, int, float, str]]) -> list[Traffic]:
 
 
 def test_feedback_that_waits_for_its_impression_waits_together() -> None:
-    early = [click("r", "a", 0), click("r", "b", 5), Tick(12)]
+    early: list[Traffic] = [click("r", "a", 0), click("r", "b", 5), Tick(12)]
     _, closed = play([*early, impression("r", 8), Tick(30)])
     assert labels(closed[0]) == {"a": True, "b": True}
 

@@ -11,7 +11,7 @@ import torch
 
 from model.adapters import ADAPTERS, AdapterContext, StreamBatch
 from model.adapters.light import ErrorMemory
-from model.adapters.path import FrozenPath, Plugs
+from model.adapters.path import ClickPath, Plugs
 from model.adapters.plugs import FacetTables, one_hot
 from model.adapters.trusted import Trusted
 from model.adapters.whole import WholeModel
@@ -125,7 +125,7 @@ def test_the_frozen_path_is_the_backbones_own(
 ) -> None:
     backbone = make_backbone(trunk=trunk, tasks=tasks)
     batch = batch_of(replace(context, backbone=backbone))
-    path = FrozenPath(backbone)
+    path = ClickPath(backbone)
     found = path(batch.micro.x, batch.micro.domain, Plugs())
     torch.testing.assert_close(found, batch.micro.frozen_logit, atol=1e-5, rtol=0)
     for layer, (copies, width_in, width_out) in path.shapes.items():

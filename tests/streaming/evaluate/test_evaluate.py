@@ -12,11 +12,12 @@ import pytest
 import torch
 from rich.console import Console
 
-import streaming.evaluate.sources as sources_module
+import features.streams.sources as sources_module
 import streaming.evaluate.tune as tune_module
 import streaming.evaluate.work as work_module
 from features.config import LiveConfig
 from features.streams import RealItems, ScriptedStream, StreamError
+from features.streams.sources import Source, choose
 from features.streams.stream import DriftSpan
 from model.adapters import ADAPTERS
 from model.config import BackboneConfig, KernelConfig, LearnerConfig, PretrainConfig
@@ -27,7 +28,6 @@ from streaming.evaluate.plan import Plan, make_plan
 from streaming.evaluate.prepare import Lab, LabConfig, Prepared, make_lab, prepare
 from streaming.evaluate.prequential import run, schedule, stream_batch
 from streaming.evaluate.report import make_report
-from streaming.evaluate.sources import Source, choose
 from streaming.evaluate.work import ensure_lab, load_run, run_stream
 from tests.features.streams.worlds import REAL, script
 

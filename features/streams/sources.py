@@ -1,4 +1,4 @@
-"""Which streams an evaluation runs on; picklable, so that a worker process can build them."""
+"""Which streams are meant: by suite, script or log, not opened yet; picklable, so that a worker can open them."""
 
 from __future__ import annotations
 
@@ -8,15 +8,7 @@ from pathlib import Path
 
 from features.config import FeatureConfig
 from features.movielens import Progress, fetch, load
-from features.streams import (
-    RealItems,
-    Script,
-    ScriptedStream,
-    Stream,
-    StreamError,
-    find_script,
-    standard_suite,
-)
+from features.streams import RealItems, Script, ScriptedStream, Stream, StreamError, find_script, standard_suite
 from features.streams.datasets import DATASETS, movielens_100k
 from features.streams.logs import open_log
 
