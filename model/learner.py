@@ -71,8 +71,9 @@ class Learner:
     ) -> None:  # fmt: skip
         self.backbone, self.kernel_config, self.config = backbone, kernel_config, learner_config
         self.live_width, self.domain_sizes = live_width, domain_sizes
-        self.recent: deque[MicroBatch] = deque(maxlen=learner_config.rehearsal_batches)
-        """Recent micro-batches, oldest first, for rehearsal. Not in the snapshot: the log has them."""
+        kept = learner_config.rehearsal_batches if learner_config.rehearsal_steps else 0
+        self.recent: deque[MicroBatch] = deque(maxlen=kept)
+        """Recent micro-batches, oldest first, for rehearsal if there is any. Not in the snapshot: the log has them."""
         self.batches = self.examples = 0
         self.candidate = self._new_kernel()
         self._optimiser = FlatAdam(

@@ -51,7 +51,7 @@ class Rehearsal:
 
     def added(self) -> None:
         """To be called when a micro-batch was added to `recent`."""
-        if self.plan == "per_domain":
+        if self.plan == "per_domain" and self.recent:
             self._rows.append(self._by_domain(self.recent[-1]))
 
     def _by_domain(self, batch: MicroBatch) -> dict[int, Tensor]:

@@ -84,7 +84,7 @@ def process(context: typer.Context) -> None:
     """Join impressions with feedback and fine-tune the kernel for ever."""
     config = _settings(context)
     _log_to_stderr(config)
-    from streaming.processor import run_processor
+    from streaming.processor.run import run_processor
 
     raise typer.Exit(run_processor(config))
 

@@ -56,8 +56,7 @@ def run_evaluate(
         backbone=config.backbone,
     )
     _warm_up(plan, console)
-    execute(plan, console, processes or os.cpu_count() or 1)
-    report = make_report(plan)
+    report = make_report(plan, execute(plan, console, processes or os.cpu_count() or 1))
     write(report, out)
     show(report, console)
     console.print(f"{out / 'report.html'} ({time.monotonic() - begun:.0f} s)", highlight=False, soft_wrap=True)

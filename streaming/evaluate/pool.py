@@ -7,16 +7,19 @@ import queue
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from multiprocessing.queues import Queue
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from features.streams.sources import Source
 from streaming.evaluate.plan import Plan
+from streaming.evaluate.report import SeedResult, measure_seed
 from streaming.evaluate.work import ensure_lab, run_stream
 from streaming.progress import bars
 
 Told = tuple[str, str, int]
+Result = TypeVar("Result")
 
 
 class EvaluationFailedError(Exception):
@@ -26,8 +29,11 @@ class EvaluationFailedError(Exception):
 _told: Queue[Told] | None = None
 
 
-def execute(plan: Plan, console: Console, processes: int) -> None:
-    """All backbones, then all runs. Raises EvaluationFailedError; finished work stays for the next call."""
+def execute(plan: Plan, console: Console, processes: int) -> dict[tuple[str, int], SeedResult]:
+    """All backbones, all runs, then their measures, by name of the stream and seed.
+
+    Raises EvaluationFailedError; finished work stays for the next call.
+    """
     pairs = [(source, seed) for seed in plan.seeds for source in plan.sources]
     context = multiprocessing.get_context("spawn")
     told: Queue[Told] = context.Queue()
@@ -41,6 +47,9 @@ def execute(plan: Plan, console: Console, processes: int) -> None:
         _all(pool, _lab, plan, _alike_last(pairs), lambda: progress.advance(first))
         _all(pool, _runs, plan, _long_first(pairs), lambda: _drain(told, progress, second))
         _drain(told, progress, second)
+        third = progress.add_task("measures", total=len(pairs), note="AUC and the rest, of every run")
+        found = _all(pool, measure_seed, plan, pairs, lambda: progress.advance(third))
+    return {(source.name, seed): result for (source, seed), result in found}
 
 
 def _alike_last(pairs: list[tuple[Source, int]]) -> list[tuple[Source, int]]:
@@ -58,12 +67,13 @@ def _long_first(pairs: list[tuple[Source, int]]) -> list[tuple[Source, int]]:
 
 def _all(
     pool: ProcessPoolExecutor,
-    work: Callable[[Plan, Source, int], None],
+    work: Callable[[Plan, Source, int], Result],
     plan: Plan,
     pairs: list[tuple[Source, int]],
     tick: Callable[[], None],
-) -> None:
-    waiting: dict[Future[None], tuple[Source, int]] = {pool.submit(work, plan, *pair): pair for pair in pairs}
+) -> list[tuple[tuple[Source, int], Result]]:
+    found = []
+    waiting: dict[Future[Result], tuple[Source, int]] = {pool.submit(work, plan, *pair): pair for pair in pairs}
     while waiting:
         finished, _ = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
         for future in finished:
@@ -75,9 +85,11 @@ def _all(
                     f"stream {source.name}, seed {seed}: {error}; finished runs are kept in {plan.work_dir}, "
                     "call again to go on"
                 ) from error
+            found.append(((source, seed), future.result()))
             tick()
         if not finished and work is _runs:
             tick()
+    return found
 
 
 def _drain(told: Queue[Told], progress: Progress, task: TaskID) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from features.streams.sources import Source
+from model.metrics import auc
 from streaming.evaluate.compare import (
     FROZEN,
     FULL,
@@ -24,7 +26,7 @@ from streaming.evaluate.compare import (
     windows_to_half,
 )
 from streaming.evaluate.measures import WINDOWS, Measures, measure
-from streaming.evaluate.plan import ALL_ADAPTERS, Plan
+from streaming.evaluate.plan import Plan
 from streaming.evaluate.work import load_run, load_stream
 
 NO_DRIFT = "no-drift"
@@ -97,30 +99,51 @@ class Report:
         return plain
 
 
-def make_report(plan: Plan) -> Report:
-    """Reads all runs of a plan."""
+@dataclass(frozen=True)
+class SeedResult:
+    """One stream and seed, measured."""
+
+    measures: dict[str, Measures]
+    """By adapter."""
+    examples: int
+    click_rate: float
+    oracle_auc: float
+    spans: tuple[tuple[str, float, float], ...]
+    """As in `StreamReport`."""
+
+
+def measure_seed(plan: Plan, source: Source, seed: int) -> SeedResult:
+    """Reads the runs of one stream and seed."""
+    stream, data = source.open(seed, plan.cache_dir), load_stream(plan, source, seed)
+    measures = {
+        name: measure(
+            data, load_run(plan, source, seed, name).outcome.logit, stream.drift_spans, stream.catalogue.space
+        )
+        for name in plan.adapters
+    }
+    spans = tuple(
+        (span.name, _share(data.time, span.start), _share(data.time, span.end)) for span in stream.drift_spans
+    )
+    oracle = auc(data.truth, data.probability) if np.isfinite(data.probability).all() else math.nan
+    return SeedResult(measures, len(data), float(data.truth.mean()), oracle, spans)
+
+
+def make_report(plan: Plan, results: Mapping[tuple[str, int], SeedResult]) -> Report:
+    """Puts together what `measure_seed` found, by name of the stream and seed."""
     runs: dict[str, Runs] = {}
     streams = []
     for source in plan.sources:
-        found: dict[str, dict[int, Measures]] = {name: {} for name in plan.adapters}
-        stream = source.open(plan.seeds[0], plan.cache_dir)
-        oracle, clicks = [], []
-        for seed in plan.seeds:
-            spans = source.open(seed, plan.cache_dir).drift_spans if source.seeded else stream.drift_spans
-            data = load_stream(plan, source, seed)
-            oracle.append(_oracle(data.probability, data.truth))
-            clicks.append(float(data.truth.mean()))
-            for name in plan.adapters:
-                logit = load_run(plan, source, seed, name).outcome.logit
-                found[name][seed] = measure(data, logit, spans, stream.catalogue.space)
-        runs[source.name] = found
-        marks = tuple(
-            (span.name, _share(data.time, span.start), _share(data.time, span.end)) for span in stream.drift_spans
+        seeds = [results[source.name, seed] for seed in plan.seeds]
+        runs[source.name] = found = {
+            name: {seed: one.measures[name] for seed, one in zip(plan.seeds, seeds, strict=True)}
+            for name in plan.adapters
+        }
+        first = seeds[0]
+        rows = tuple(_row(name, found, first.spans, first.examples) for name in plan.adapters)
+        clicks, oracle = (
+            float(np.mean([getattr(one, what) for one in seeds])) for what in ("click_rate", "oracle_auc")
         )
-        rows = tuple(_row(name, found, marks, len(data)) for name in plan.adapters)
-        streams.append(
-            StreamReport(source.name, len(data), float(np.mean(clicks)), float(np.mean(oracle)), marks, rows)
-        )
+        streams.append(StreamReport(source.name, first.examples, clicks, oracle, first.spans, rows))
     return Report(
         commit=_commit(),
         plan=plan.to_json(),
@@ -171,12 +194,6 @@ def _cost(plan: Plan, name: str) -> CostRow:
     )
 
 
-def _oracle(probability: np.ndarray[Any, np.dtype[np.float32]], truth: np.ndarray[Any, np.dtype[np.float32]]) -> float:
-    from model.metrics import auc
-
-    return auc(truth, probability) if np.isfinite(probability).all() else float("nan")
-
-
 def _share(time: np.ndarray[Any, np.dtype[np.float64]], at: float) -> float:
     return float(np.searchsorted(time, at)) / len(time)
 
@@ -210,6 +227,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return None if math.isnan(value) else value
     return value
-
-
-__all__ = ["ALL_ADAPTERS", "AdapterRow", "CostRow", "Report", "StreamReport", "make_report"]

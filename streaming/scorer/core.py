@@ -16,7 +16,7 @@ from model.backbone import FrozenBackbone
 from model.domain import Domain, DomainSpace
 from model.kernel import Kernel, adapt
 from streaming.events import ServedImpression
-from streaming.kernel_follower import ActiveKernel
+from streaming.scorer.kernel_follower import ActiveKernel
 from streaming.scorer.schema import ItemScore, RequestRefused, ScoreRequest, ScoreResponse
 from streaming.scorer.score_window import ScoreWindow
 

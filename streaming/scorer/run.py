@@ -18,9 +18,9 @@ from model.kernel import Kernel
 from streaming import metrics
 from streaming.config import Config
 from streaming.health import Watch
-from streaming.kernel_follower import ActiveKernels
 from streaming.scorer.app import make_app
 from streaming.scorer.core import Scorer
+from streaming.scorer.kernel_follower import ActiveKernels
 from streaming.scorer.service import ScorerService
 
 _GRACE_S = 15

@@ -15,10 +15,10 @@ from streaming.clients import MAX_REQUEST_BYTES, aiokafka_options, wait_for_brok
 from streaming.config import Config
 from streaming.events import Event
 from streaming.health import Check, Watch
-from streaming.kernel_follower import ActiveKernels, KernelFollower
 from streaming.scorer.core import Scored, Scorer
 from streaming.scorer.event_writer import EventWriter
 from streaming.scorer.impression_log import ImpressionLog
+from streaming.scorer.kernel_follower import ActiveKernels, KernelFollower
 from streaming.scorer.producer import KeptProducer
 from streaming.scorer.schema import (
     CurrentKernel,

@@ -84,7 +84,7 @@ def test_rehearsal_takes_as_many_steps_as_it_is_told(backbone: FoundationBackbon
 
 
 def test_recent_batches_are_bounded(backbone: FoundationBackbone) -> None:
-    learner = make(backbone, rehearsal_batches=3)
+    learner = make(backbone, rehearsal_steps=1, rehearsal_batches=3)
     for seed in range(5):
         learner.learn(micro_batch(backbone, seed=seed))
     assert len(learner.recent) == 3
@@ -163,7 +163,7 @@ def test_the_first_domain_of_all_keeps_the_identity(backbone: FoundationBackbone
 
 
 def test_equal_budgets_rehearse_small_domains_as_often_as_large_ones(backbone: FoundationBackbone) -> None:
-    learner = make(backbone, rehearsal_plan="per_domain", batch_examples=16)
+    learner = make(backbone, rehearsal_steps=1, rehearsal_plan="per_domain", batch_examples=16)
     large, small = in_domain(backbone, (0, 1, 0), 60), in_domain(backbone, (0, 2, 0), 4)
     for batch in (large, small, large):
         learner.learn(batch)
@@ -177,7 +177,7 @@ def test_equal_budgets_rehearse_small_domains_as_often_as_large_ones(backbone: F
 
 
 def test_equal_budgets_go_on_bit_for_bit_after_a_restore(backbone: FoundationBackbone) -> None:
-    one, two = (make(backbone, rehearsal_plan="per_domain", rehearsal_batches=3) for _ in range(2))
+    one, two = (make(backbone, rehearsal_steps=1, rehearsal_plan="per_domain", rehearsal_batches=3) for _ in range(2))
     for seed in range(5):
         one.learn(micro_batch(backbone, seed=seed))
     two.restore(one.snapshot(), list(one.recent))

@@ -15,7 +15,7 @@ from streaming.config import Config
 from streaming.config_docs import keys
 from streaming.events import decode_event
 from streaming.ingest.routing import REASONS
-from streaming.join import Join
+from streaming.processor.join import Join
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = {

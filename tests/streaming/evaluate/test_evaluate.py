@@ -27,7 +27,7 @@ from streaming.evaluate.measures import Measures, measure, returns
 from streaming.evaluate.plan import Plan, make_plan
 from streaming.evaluate.prepare import Lab, LabConfig, Prepared, make_lab, prepare
 from streaming.evaluate.prequential import run, schedule, stream_batch
-from streaming.evaluate.report import make_report
+from streaming.evaluate.report import make_report, measure_seed
 from streaming.evaluate.work import ensure_lab, load_run, run_stream
 from tests.features.streams.worlds import REAL, script
 
@@ -259,7 +259,8 @@ def test_a_plan_runs_from_backbones_to_the_page_and_goes_on_where_it_stopped(tin
     assert path.stat().st_mtime_ns == stamp, "a finished run was made again"
     assert first.parameters > 5 * load_run(tiny, tiny.sources[0], 0, "iak-d").parameters > 0
 
-    report = make_report(tiny)
+    results = {(one.name, seed): measure_seed(tiny, one, seed) for one in tiny.sources for seed in tiny.seeds}
+    report = make_report(tiny, results)
     write(report, tmp_path / "out")
     data = json.loads((tmp_path / "out" / "report.json").read_text())
     assert [stream["name"] for stream in data["streams"]] == ["drift", "no-drift"]

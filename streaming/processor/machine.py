@@ -8,15 +8,10 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-import msgspec
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
-from features.live import LiveFeatures, LiveRow, RequestOutcome
+from features.live import LiveFeatures, LiveRow
 from model.batch import MicroBatch
 from model.checkpoint import KernelInfo
 from model.config import LearnerConfig
@@ -24,20 +19,14 @@ from model.domain import DomainSpace
 from model.kernel import Kernel
 from model.learner import Learner, LearnReport
 from streaming.config import JoinConfig
-from streaming.events import PAYLOADS, ServedImpression, Traffic, decode_traffic
-from streaming.join import ClosedRequest, Join
-from streaming.snapshots import GroupSnapshot, RequestRef
+from streaming.events import Traffic
+from streaming.processor.batches import micro_batch, outcome
+from streaming.processor.join import ClosedRequest, Join
+from streaming.processor.recovery import Recovery
+from streaming.processor.snapshots import GroupSnapshot, RequestRef, request_ref
+from streaming.processor.traffic import TrafficReader, Widths
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Widths:
-    """Widths of what an impression carries: representation, live features, content."""
-
-    x: int
-    live: int
-    content: int
 
 
 @dataclass(frozen=True)
@@ -55,25 +44,6 @@ class Learned:
     batch: MicroBatch
     report: LearnReport
     published: PublishedKernel | None
-
-
-@dataclass
-class _Recovery:
-    snapshot: GroupSnapshot
-    found: dict[int, ServedImpression | None]
-    """Impressions that pending and rehearsed examples refer to, by offset."""
-
-
-def _pack(bits: NDArray[np.bool_]) -> bytes:
-    return np.packbits(bits).tobytes()
-
-
-def _unpack(data: bytes, n: int) -> NDArray[np.bool_]:
-    return np.unpackbits(np.frombuffer(data, dtype=np.uint8), count=n).astype(np.bool_)
-
-
-def _ref(request: ClosedRequest) -> RequestRef:
-    return RequestRef(request.offset, _pack(request.clicks), _pack(request.conversions))
 
 
 class GroupMachine:
@@ -99,9 +69,8 @@ class GroupMachine:
         """The newest kernel published since this machine began; an earlier one stands in the kernel log."""
         self.examples = 0
         self.version = 0
-        self.refused: Counter[str] = Counter()
         self._fingerprint = fingerprint
-        self._widths = widths
+        self._reader = TrafficReader(fingerprint, widths)
         self._space = space
         self._config = config
         self._position = 0
@@ -109,7 +78,7 @@ class GroupMachine:
         self._pending_since = 0.0
         self._published_at = float("-inf")
         self._newest_event_time = float("-inf")
-        self._recovery: _Recovery | None = None
+        self._recovery: Recovery | None = None
 
     @property
     def position(self) -> int:
@@ -124,7 +93,7 @@ class GroupMachine:
     @property
     def dropped(self) -> Counter[str]:
         """Records that could not be used, by reason, since this machine began."""
-        return self.refused + self.join.dropped
+        return self._reader.refused + self.join.dropped
 
     # --- records ---
 
@@ -138,10 +107,8 @@ class GroupMachine:
                 self._reread(self._recovery, offset, value)
                 return []
             self._finish_recovery(self._recovery)
-        record = self._decode(value)
-        if record is None:
-            return []
-        return self._take(offset, record)
+        record = self._reader.read(value)
+        return [] if record is None else self._take(offset, record)
 
     def _take(self, offset: int, record: Traffic) -> list[Learned]:
         learned = []
@@ -155,47 +122,13 @@ class GroupMachine:
             learned.append(self._learn())
         return learned
 
-    def _decode(self, value: bytes) -> Traffic | None:
-        try:
-            record = decode_traffic(value)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            self.refused["undecodable"] += 1
-            return None
-        problem = self._problem(record)
-        if problem is None:
-            return record
-        self.refused[problem] += 1
-        return None
-
-    def _problem(self, record: Traffic) -> str | None:
-        if not np.isfinite(record.time):
-            return "bad_payload"
-        if not isinstance(record, ServedImpression):
-            return None
-        if record.fingerprint != self._fingerprint:
-            return "other_backbone"
-        return None if self._sound(record) else "bad_payload"
-
-    def _sound(self, record: ServedImpression) -> bool:
-        n = len(record.items)
-        sizes = (
-            (record.x, 2 * n * self._widths.x),
-            (record.live, 4 * n * self._widths.live),
-            (record.content, 2 * n * self._widths.content),
-            (record.frozen_logit, 4 * n),
-            (record.live_logit, 4 * n),
-        )
-        if n == 0 or any(len(data) != size for data, size in sizes):
-            return False
-        return all(bool(np.isfinite(record.array(name)).all()) for name in PAYLOADS)
-
     # --- learning ---
 
     def _learn(self) -> Learned:
         requests, self._pending = self._pending, []
-        batch = self._batch(requests)
+        batch = micro_batch(requests, self._space)
         report = self.learner.learn(batch)
-        self.live.update([self._outcome(request) for request in requests])
+        self.live.update([outcome(request) for request in requests])
         self.examples += len(batch)
         self._newest_event_time = max(self._newest_event_time, float(batch.time.max()))
         published = None
@@ -216,43 +149,6 @@ class GroupMachine:
         self.published = PublishedKernel(self.learner.publish(), info)
         return self.published
 
-    def _batch(self, requests: Sequence[ClosedRequest]) -> MicroBatch:
-        impressions = [request.impression for request in requests]
-        counts = [len(impression.items) for impression in impressions]
-
-        def joined(name: str) -> torch.Tensor:
-            return torch.from_numpy(np.concatenate([i.array(name) for i in impressions]))  # type: ignore[arg-type]
-
-        def repeated(values: NDArray[np.generic]) -> torch.Tensor:
-            return torch.from_numpy(np.repeat(values, counts, axis=0))
-
-        total = sum(counts)
-        return MicroBatch(
-            x=joined("x"),
-            live=joined("live"),
-            domain=repeated(self._space.encode_many([i.domain for i in impressions])),
-            label=torch.from_numpy(np.concatenate([r.clicks for r in requests]).astype(np.float32)),
-            conversion=torch.from_numpy(np.concatenate([r.conversions for r in requests]).astype(np.float32)),
-            frozen_logit=joined("frozen_logit"),
-            live_logit=joined("live_logit"),
-            weight=torch.ones(total),
-            time=repeated(np.array([i.time for i in impressions], dtype=np.float64)),
-            origin=tuple(_ref(request) for request in requests),
-        )
-
-    @staticmethod
-    def _outcome(request: ClosedRequest) -> RequestOutcome:
-        impression = request.impression
-        frozen = 1.0 / (1.0 + np.exp(-impression.array("frozen_logit")))
-        return RequestOutcome(
-            user_id=impression.user_id,
-            domain=impression.domain,
-            items=impression.items,
-            content=impression.array("content"),
-            residual=(request.clicks - frozen).astype(np.float32),
-            time=impression.time,
-        )
-
     # --- state ---
 
     def snapshot(self) -> GroupSnapshot:
@@ -271,7 +167,7 @@ class GroupMachine:
             watermark=self.join.watermark,
             join_offset=self._position if point is None else point.offset,
             join_watermark=self.join.watermark if point is None else point.watermark,
-            pending=[_ref(request) for request in self._pending],
+            pending=[request_ref(request) for request in self._pending],
             pending_since=self._pending_since,
             recent=[[ref for ref in batch.origin if isinstance(ref, RequestRef)] for batch in self.learner.recent],
             learner=self.learner.snapshot(),
@@ -284,53 +180,31 @@ class GroupMachine:
         self._newest_event_time, self._published_at = snapshot.newest_event_time, snapshot.published_at
         self._pending_since = snapshot.pending_since
         self._position = snapshot.resume_offset
-        self.join.watermark = snapshot.join_watermark
-        wanted: dict[int, ServedImpression | None] = {
-            ref.offset: None for batch in (snapshot.pending, *snapshot.recent) for ref in batch
-        }
-        self._recovery = _Recovery(snapshot, wanted)
+        self._recovery = Recovery(snapshot, self.join)
 
-    def _reread(self, recovery: _Recovery, offset: int, value: bytes) -> None:
-        needed = offset in recovery.found
-        if not needed and offset < recovery.snapshot.join_offset:
-            return
-        record = self._decode(value)
-        if record is None:
-            return
-        if needed and isinstance(record, ServedImpression):
-            recovery.found[offset] = record
-        if offset >= recovery.snapshot.join_offset:
-            self.join.feed(offset, record)  # what closes here was learned before the snapshot
+    def _reread(self, recovery: Recovery, offset: int, value: bytes) -> None:
+        if recovery.needs(offset):
+            record = self._reader.read(value)
+            if record is not None:
+                recovery.take(offset, record)
 
-    def _finish_recovery(self, recovery: _Recovery) -> None:
-        snapshot = recovery.snapshot
+    def _finish_recovery(self, recovery: Recovery) -> None:
+        snapshot, refused = recovery.snapshot, self._reader.refused
         self.join.dropped.clear()
-        self.refused.clear()
-        missing = sum(1 for record in recovery.found.values() if record is None)
-        if missing or self.join.watermark != snapshot.watermark:
+        refused.clear()
+        if recovery.missing or self.join.watermark != snapshot.watermark:
             log.warning(
                 "group %s: traffic lacks what its snapshot refers to (%d requests gone, watermark %s, was %s); "
                 "rehearsal goes on without them, open requests among them are lost; raise topics.traffic_retention_h",
                 self.group,
-                missing,
+                recovery.missing,
                 self.join.watermark,
                 snapshot.watermark,
             )
-            self.refused["lost_in_recovery"] += missing
+            refused["lost_in_recovery"] += recovery.missing
             self.join.watermark = max(self.join.watermark, snapshot.watermark)
-        self._pending = self._rebuild(recovery, snapshot.pending)
-        recent = [self._rebuild(recovery, batch) for batch in snapshot.recent]
-        self.learner.restore(snapshot.learner, [self._batch(requests) for requests in recent if requests])
+        self._pending = recovery.rebuild(snapshot.pending)
+        recent = [recovery.rebuild(batch) for batch in snapshot.recent]
+        rehearsed = [micro_batch(requests, self._space) for requests in recent if requests]
+        self.learner.restore(snapshot.learner, rehearsed)
         self._recovery = None
-
-    @staticmethod
-    def _rebuild(recovery: _Recovery, refs: Sequence[RequestRef]) -> list[ClosedRequest]:
-        requests = []
-        for ref in refs:
-            impression = recovery.found[ref.offset]
-            if impression is not None:
-                n = len(impression.items)
-                requests.append(
-                    ClosedRequest(ref.offset, impression, _unpack(ref.clicks, n), _unpack(ref.conversions, n))
-                )
-        return requests

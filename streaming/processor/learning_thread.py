@@ -15,9 +15,9 @@ import torch
 
 from features.live import LiveRow
 from model.checkpoint import pack_kernel
-from streaming.kernel_log import Commit, rows_to_records
-from streaming.machine import GroupMachine, Learned
-from streaming.snapshots import encode_snapshot
+from streaming.processor.kernel_log import Commit, rows_to_records
+from streaming.processor.machine import GroupMachine, Learned
+from streaming.processor.snapshots import encode_snapshot
 
 _FULL_PAUSE_S = 0.002
 

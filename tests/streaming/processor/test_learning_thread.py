@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from streaming.learning_thread import LearningThread
-from streaming.machine import Learned
-from tests.streaming.tiny import encoded, machine, traffic
+from streaming.processor.learning_thread import LearningThread
+from streaming.processor.machine import Learned
+from tests.streaming.processor.tiny import encoded, machine, traffic
 
 
 async def test_learning_and_looking_happen_on_one_thread() -> None:

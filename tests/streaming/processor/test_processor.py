@@ -14,10 +14,10 @@ import pytest
 
 from streaming.clients import make_consumer, make_producer
 from streaming.config import Config, GroupConfig, JoinConfig
-from streaming.kernel_log import kernel_key, learner_key
-from streaming.snapshots import GroupSnapshot, decode_snapshot
+from streaming.processor.kernel_log import kernel_key, learner_key
+from streaming.processor.snapshots import GroupSnapshot, decode_snapshot
 from streaming.topics import ensure_topics
-from tests.streaming.tiny import BACKBONE, JOIN, LEARNER, encoded, machine, traffic
+from tests.streaming.processor.tiny import BACKBONE, JOIN, LEARNER, encoded, machine, traffic
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 REQUESTS = 400
@@ -60,7 +60,7 @@ class Workers:
         number = len(list(self._folder.glob("worker*.log")))
         log = (self._folder / f"worker{number}.log").open("wb")
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.streaming.tiny_processor", str(self._file)],
+            [sys.executable, "-m", "tests.streaming.processor.tiny_processor", str(self._file)],
             env=self._environment,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -25,11 +25,11 @@ from streaming.clients import aiokafka_options
 from streaming.config import Config, GroupConfig, KafkaConfig
 from streaming.events import ServedImpression, decode_event, decode_traffic
 from streaming.health import Watch
-from streaming.kernel_log import kernel_key
+from streaming.processor.kernel_log import kernel_key
 from streaming.scorer.app import make_app
 from streaming.scorer.service import ScorerService
 from streaming.topics import ensure_topics
-from tests.streaming.scoring_parts import (
+from tests.streaming.scorer.scoring_parts import (
     SPACE,
     MadeUpFeatures,
     make_backbone,

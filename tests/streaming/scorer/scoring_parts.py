@@ -15,8 +15,8 @@ from model.config import BackboneConfig, KernelConfig
 from model.domain import Domain, DomainSpace
 from model.features import FeatureEncoder
 from model.kernel import Kernel
-from streaming.kernel_follower import ActiveKernels, KernelRecord
 from streaming.scorer.core import Scorer
+from streaming.scorer.kernel_follower import ActiveKernels, KernelRecord
 
 torch.set_num_threads(1)  # as the scorer itself: on a busy machine more threads wait for each other
 

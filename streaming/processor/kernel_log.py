@@ -16,7 +16,7 @@ from aiokafka.errors import KafkaError, ProducerFenced
 from features.live import LiveRow
 from streaming.clients import aiokafka_options
 from streaming.config import Config
-from streaming.snapshots import StateRecord, decode_row, encode_row
+from streaming.processor.snapshots import StateRecord, decode_row, encode_row
 
 log = logging.getLogger(__name__)
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024

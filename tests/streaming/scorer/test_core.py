@@ -10,10 +10,10 @@ from model.backbone import FoundationBackbone
 from model.domain import Domain
 from model.kernel import adapt
 from streaming.config import group_of_request
-from streaming.kernel_follower import IDENTITY, ActiveKernels
 from streaming.scorer.core import Scorer
+from streaming.scorer.kernel_follower import IDENTITY, ActiveKernels
 from streaming.scorer.schema import DomainFacets, RequestRefused, ScoreRequest
-from tests.streaming.scoring_parts import (
+from tests.streaming.scorer.scoring_parts import (
     SPACE,
     MadeUpFeatures,
     make_backbone,

@@ -1,4 +1,4 @@
-"""A processor process on the tiny backbone, to be killed: `python -m tests.streaming.tiny_processor CONFIG`."""
+"""A processor process on the tiny backbone, to be killed: run this module with a configuration file."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from features.live import LiveRow
 from streaming.clients import wait_for_broker
 from streaming.config import load_config
 from streaming.health import Watch
-from streaming.processor import Processor, run_until_stopped
+from streaming.processor.app import Processor
+from streaming.processor.run import run_until_stopped
 from streaming.topics import ensure_topics
-from tests.streaming.tiny import BACKBONE
+from tests.streaming.processor.tiny import BACKBONE
 
 
 def nowhere(rows: Sequence[LiveRow], scope: str) -> None:

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from features.live import LiveRow
 from streaming.events import ServedFeedback, ServedImpression, Tick, encode_traffic
-from streaming.machine import GroupMachine
-from streaming.snapshots import GroupSnapshot, SnapshotError, decode_snapshot, encode_snapshot
-from tests.streaming.tiny import BACKBONE, JOIN, LEARNER, encoded, machine, served, traffic
+from streaming.processor.machine import GroupMachine
+from streaming.processor.snapshots import GroupSnapshot, SnapshotError, decode_snapshot, encode_snapshot
+from tests.streaming.processor.tiny import BACKBONE, JOIN, LEARNER, encoded, machine, served, traffic
 
 RECORDS = encoded(traffic(120))
 
@@ -103,6 +103,15 @@ def test_snapshots_do_not_change_what_is_learned() -> None:
         group.feed(offset, value)
         store.commit(group)
     assert same(group, REFERENCE)
+
+
+def test_without_rehearsal_only_what_is_undecided_is_read_again() -> None:
+    group = machine(learner=LEARNER.model_copy(update={"rehearsal_steps": 0}))
+    for offset, value in enumerate(RECORDS):
+        group.feed(offset, value)
+    snapshot = group.snapshot()
+    assert snapshot.recent == []
+    assert snapshot.resume_offset == min([snapshot.join_offset, *(ref.offset for ref in snapshot.pending)])
 
 
 def test_a_kernel_is_published_at_most_once_per_interval_of_event_time() -> None:

@@ -10,11 +10,11 @@ import httpx
 import pytest
 
 from streaming.events import Event, FeedbackEvent, ItemEvent
-from streaming.kernel_follower import ActiveKernels
 from streaming.scorer.app import make_app
 from streaming.scorer.core import Scored
+from streaming.scorer.kernel_follower import ActiveKernels
 from streaming.scorer.schema import CurrentKernel, Kernels, RequestRefused, ScoreRequest
-from tests.streaming.scoring_parts import make_backbone, make_kernels, make_scorer, packed, record
+from tests.streaming.scorer.scoring_parts import make_backbone, make_kernels, make_scorer, packed, record
 
 GOOD = {"user_id": "u", "candidates": ["a", "b", "c"], "domain": {"scene": "home", "period": "day"}}
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from model.domain import Domain
 from streaming.config import JoinConfig
 from streaming.events import FeedbackKind, ServedFeedback, ServedImpression, Tick, Traffic
-from streaming.join import ClosedRequest, Join
+from streaming.processor.join import ClosedRequest, Join
 
 CONFIG = JoinConfig(window_s=10, lateness_s=1, max_open=100)
 

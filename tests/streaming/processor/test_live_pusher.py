@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from features.live import LiveRow
-from streaming.live_pusher import LivePusher
+from streaming.processor.live_pusher import LivePusher
 
 
 def row(key: str, updated_at: float) -> LiveRow:

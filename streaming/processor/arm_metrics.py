@@ -6,7 +6,7 @@ import torch
 
 from model.metrics import PrequentialWindow
 from streaming import metrics
-from streaming.machine import GroupMachine, Learned
+from streaming.processor.machine import GroupMachine, Learned
 
 WINDOW_EXAMPLES = 5_000
 

@@ -9,6 +9,8 @@ import msgspec
 import numpy as np
 
 from features.live_layout import Kind, LiveRow
+from streaming.events import ServedImpression
+from streaming.processor.join import ClosedRequest
 
 SCHEMA = 1
 
@@ -25,6 +27,21 @@ class RequestRef(msgspec.Struct, frozen=True, array_like=True):
     """Packed bits, one per item."""
     conversions: bytes
     """Packed bits, one per item."""
+
+
+def request_ref(request: ClosedRequest) -> RequestRef:
+    """The reference of a labelled request."""
+    return RequestRef(request.offset, np.packbits(request.clicks).tobytes(), np.packbits(request.conversions).tobytes())
+
+
+def closed_request(ref: RequestRef, impression: ServedImpression) -> ClosedRequest:
+    """The labelled request of a reference, with the impression found in the log."""
+    n = len(impression.items)
+    clicks, conversions = (
+        np.unpackbits(np.frombuffer(bits, dtype=np.uint8), count=n).astype(np.bool_)
+        for bits in (ref.clicks, ref.conversions)
+    )
+    return ClosedRequest(ref.offset, impression, clicks, conversions)
 
 
 class GroupSnapshot(msgspec.Struct, frozen=True):

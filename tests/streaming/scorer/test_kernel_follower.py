@@ -10,9 +10,9 @@ from prometheus_client import REGISTRY
 
 from model.backbone import FoundationBackbone
 from model.kernel import Kernel
-from streaming.kernel_follower import IDENTITY, KernelRecord
-from streaming.kernel_log import kernel_key, learner_key
-from tests.streaming.scoring_parts import (
+from streaming.processor.kernel_log import kernel_key, learner_key
+from streaming.scorer.kernel_follower import IDENTITY, KernelRecord
+from tests.streaming.scorer.scoring_parts import (
     KERNEL_CONFIG,
     LIVE_WIDTH,
     SPACE,

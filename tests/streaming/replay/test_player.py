@@ -18,7 +18,7 @@ from streaming.replay.announce import Announcement, Programme
 from streaming.replay.played import PlayConfig
 from streaming.replay.player import Player, ScorerGoneError
 from streaming.replay.schedule import Slot
-from tests.streaming.fake_scorer import FakeScorer, fake_scorer
+from tests.streaming.replay.fake_scorer import FakeScorer, fake_scorer
 
 
 @dataclass

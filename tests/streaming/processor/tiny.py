@@ -17,7 +17,8 @@ from model.features import FeatureBatch
 from model.learner import Learner
 from streaming.config import JoinConfig
 from streaming.events import ServedFeedback, ServedImpression, Tick, Traffic, encode_traffic
-from streaming.machine import GroupMachine, Widths
+from streaming.processor.machine import GroupMachine
+from streaming.processor.traffic import Widths
 
 torch.set_num_threads(1)
 WIDTH, CONTENT = 8, 4

@@ -16,8 +16,8 @@ from streaming.report.drift import announced_spans
 from streaming.report.log import read_drift
 from streaming.topics import ensure_topics
 from tests.features.streams.worlds import stream
-from tests.streaming.fake_scorer import FakeScorer, fake_scorer
-from tests.streaming.test_replay_direct import read
+from tests.streaming.replay.fake_scorer import FakeScorer, fake_scorer
+from tests.streaming.replay.test_direct import read
 
 EVENTS = """[
   {kind: taste, name: evenings, at: 0.3, until: 0.7, shape: gradual, ramp: 0.2, where: {period: [evening]}},

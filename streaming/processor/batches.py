@@ -1,0 +1,55 @@
+"""What a group learns from labelled requests: micro-batches for the kernel, outcomes for the live features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from features.live import RequestOutcome
+from model.batch import MicroBatch
+from model.domain import DomainSpace
+from streaming.events import Payload
+from streaming.processor.join import ClosedRequest
+from streaming.processor.snapshots import request_ref
+
+
+def micro_batch(requests: Sequence[ClosedRequest], space: DomainSpace) -> MicroBatch:
+    """The requests' examples, item by item; `origin` refers to the records they came from."""
+    impressions = [request.impression for request in requests]
+    counts = [len(impression.items) for impression in impressions]
+
+    def joined(name: Payload) -> torch.Tensor:
+        return torch.from_numpy(np.concatenate([impression.array(name) for impression in impressions]))
+
+    def repeated(values: NDArray[np.generic]) -> torch.Tensor:
+        return torch.from_numpy(np.repeat(values, counts, axis=0))
+
+    return MicroBatch(
+        x=joined("x"),
+        live=joined("live"),
+        domain=repeated(space.encode_many([i.domain for i in impressions])),
+        label=torch.from_numpy(np.concatenate([r.clicks for r in requests]).astype(np.float32)),
+        conversion=torch.from_numpy(np.concatenate([r.conversions for r in requests]).astype(np.float32)),
+        frozen_logit=joined("frozen_logit"),
+        live_logit=joined("live_logit"),
+        weight=torch.ones(sum(counts)),
+        time=repeated(np.array([i.time for i in impressions], dtype=np.float64)),
+        origin=tuple(request_ref(request) for request in requests),
+    )
+
+
+def outcome(request: ClosedRequest) -> RequestOutcome:
+    """What the live features take from a request: its residuals against the frozen model."""
+    impression = request.impression
+    frozen = 1.0 / (1.0 + np.exp(-impression.array("frozen_logit")))
+    return RequestOutcome(
+        user_id=impression.user_id,
+        domain=impression.domain,
+        items=impression.items,
+        content=impression.array("content"),
+        residual=(request.clicks - frozen).astype(np.float32),
+        time=impression.time,
+    )

@@ -1,0 +1,54 @@
+"""The processor as a process: broker, store and backbone first, then Faust until a signal or a failure."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import faust
+import mode.loop
+
+from features.store import FeatureStore
+from model.checkpoint import load_backbone
+from streaming.clients import wait_for_broker
+from streaming.config import Config
+from streaming.health import HealthServer, Watch
+from streaming.processor.app import Processor
+from streaming.topics import ensure_topics
+
+log = logging.getLogger(__name__)
+_SWITCH_S = 0.0005
+"""Python's own 5 ms is how long the learner would wait for the interpreter after each tensor operation."""
+
+
+def run_processor(config: Config) -> int:
+    """Processes until SIGTERM or SIGINT; the exit code. Raises the named errors of broker, backbone and store."""
+    watch = Watch()
+    sys.setswitchinterval(_SWITCH_S)
+    if sys.platform != "win32":
+        mode.loop.use("uvloop")
+    wait_for_broker(config.kafka, log)
+    ensure_topics(config)
+    store = FeatureStore(config.features, config.run_dir)
+    store.apply()
+    processor = Processor(config, load_backbone(config.backbone_dir).backbone, store.push_live, watch)
+    return run_until_stopped(config, processor, watch)
+
+
+def run_until_stopped(config: Config, processor: Processor, watch: Watch) -> int:
+    """Runs the Faust worker, `/metrics` and the pusher until a signal or a failure; the exit code."""
+    checks = {"tasks": watch.check, "groups": processor.check, "feature_push": processor.pusher.check}
+    with HealthServer(config.processor.metrics_port, checks):
+        pushing = watch.thread("live-pusher", processor.pusher.run)
+        worker = faust.Worker(processor.app, loglevel=config.log_level, redirect_stdouts=False, override_logging=False)
+        try:
+            worker.execute_from_commandline()
+        except SystemExit as error:
+            if error.code not in (0, None):
+                watch.failed("faust-worker", RuntimeError(f"the Faust worker ended with {error.code}"))
+        finally:
+            watch.stopping()
+            processor.pusher.stop()
+            pushing.join()
+            processor.pusher.flush()
+    return watch.exit_code
