@@ -28,7 +28,7 @@ class AdapterSpec:
     rate: float
     """Learning rate (or its counterpart), tuned on streams of another seed: see docs/decisions/0062."""
     build: Callable[[AdapterContext, float], Adapter]
-    rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3, 1e-2)
+    rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
     """What was tried."""
     ablation: bool = False
     """Answers what one part of an adapter is worth; an evaluation runs it only if it is asked for."""
@@ -104,16 +104,16 @@ ADAPTERS: dict[str, AdapterSpec] = {
     "closed-form-trust": AdapterSpec("live", "the same under trust", 3e3, trusted(ClosedForm), _HALF_LIVES),
     "live-head": AdapterSpec("live", "T with a linear head", 3e-3, live_head),
     "error-memory": AdapterSpec("live", "nearest recent errors", 0.5, ErrorMemory, (0.1, 0.25, 0.5, 1.0)),
-    "head-only": AdapterSpec("few", "the click tower", 3e-3, _plug(lambda path, _: HeadOnly(path))),
-    "bias-only": AdapterSpec("few", "biases of trunk and tower", 1e-2, _plug(lambda path, _: BiasOnly(path))),
+    "head-only": AdapterSpec("few", "the click tower", 3e-4, _plug(lambda path, _: HeadOnly(path))),
+    "bias-only": AdapterSpec("few", "biases of trunk and tower", 1e-3, _plug(lambda path, _: BiasOnly(path))),
     "lora": AdapterSpec("few", "LoRA of rank 4 in trunk and tower", 3e-3, _plug(_lora)),
-    "mlora": AdapterSpec("few", "MLoRA: rank 1 per domain", 1e-3, _plug(_mlora)),
-    "houlsby": AdapterSpec("few", "Houlsby adapters (AdapterRec)", 1e-3, _plug(_houlsby)),
-    "peterrec": AdapterSpec("few", "PeterRec's parallel patch and head", 3e-3, _plug(_peterrec)),
-    "star-norm": AdapterSpec("few", "STAR: scale, shift and bias per domain", 3e-3, _plug(_star(False))),
-    "star-rank1": AdapterSpec("few", "STAR with rank-one factors", 1e-3, _plug(_star(True))),
+    "mlora": AdapterSpec("few", "MLoRA: rank 1 per domain", 1e-4, _plug(_mlora)),
+    "houlsby": AdapterSpec("few", "Houlsby adapters (AdapterRec)", 3e-3, _plug(_houlsby)),
+    "peterrec": AdapterSpec("few", "PeterRec's parallel patch and head", 1e-3, _plug(_peterrec)),
+    "star-norm": AdapterSpec("few", "STAR: scale, shift and bias per domain", 3e-4, _plug(_star(False))),
+    "star-rank1": AdapterSpec("few", "STAR with rank-one factors", 1e-4, _plug(_star(True))),
     "full": AdapterSpec("whole", "all of the backbone; users and items grow", 3e-4, whole, _WHOLE),
-    "full-live": AdapterSpec("whole", "all of the backbone with T as inputs", 3e-4, partial(whole, live=True), _WHOLE),
+    "full-live": AdapterSpec("whole", "all of the backbone with T as inputs", 1e-4, partial(whole, live=True), _WHOLE),
     "full-trust": AdapterSpec("whole", "all of the backbone, under trust", 3e-4, trusted(whole), _WHOLE, ablation=True),
     "full-dense": AdapterSpec("whole", "all but the ID tables", 3e-4, partial(whole, dense_only=True), _WHOLE),
     "scratch": AdapterSpec("whole", "online from scratch", 3e-4, partial(whole, scratch=True)),

@@ -122,8 +122,8 @@ def make_plan(
     )
 
 
-REHEARSAL_STEPS = 3
-"""Steps on recent micro-batches of every adapter that learns by gradient alone; all of them gain by it."""
+REHEARSAL_STEPS = 2
+"""Steps on recent micro-batches of every adapter that learns by gradient alone: full fine-tuning gains most by two."""
 PACE = 8.0
 """Requests per second at which a live half is played for the live features' half-lives."""
 JOIN_S = 1_800.0

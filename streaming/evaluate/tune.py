@@ -1,4 +1,4 @@
-"""Finds each adapter's learning rate on streams of a seed that no evaluation uses."""
+"""Finds each adapter's learning rate on streams of seeds that no evaluation uses."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from streaming.evaluate.prequential import run
 from streaming.evaluate.work import ensure_lab, limit_threads, open_lab, prepared_stream
 from streaming.progress import bars
 
-TUNING_SEED = 1_000
+TUNING_SEEDS = (1_000, 1_001)
 STREAMS = ("abrupt", "recurring", "movielens-100k")
 Gains = dict[str, dict[float, dict[str, float]]]
-"""AUC above frozen by adapter, rate and stream."""
+"""AUC above frozen by adapter, rate, and stream with seed."""
 
 
 def run_tune(config: Config, out: Path, adapters: Sequence[str] | None = None) -> None:
@@ -48,22 +48,22 @@ def tune(
     tried = [(name, rate) for name in names for rate in ALL_ADAPTERS[name].rates]
     gains: Gains = {name: {rate: {} for rate in ALL_ADAPTERS[name].rates} for name in names}
     with bars(console or Console(quiet=True)) as progress:
-        task = progress.add_task("runs", total=len(tried) * len(sources), note="")
-        for source in sources:
-            progress.update(task, note=f"{source.name}: pretraining")
-            ensure_lab(plan, source, TUNING_SEED)
-            stream = source.open(TUNING_SEED, plan.cache_dir)
-            lab = open_lab(plan, stream, TUNING_SEED)
-            data = prepared_stream(plan, stream, lab, plan.folder(source, TUNING_SEED))
+        task = progress.add_task("runs", total=len(tried) * len(sources) * len(TUNING_SEEDS), note="")
+        for source, seed in ((source, seed) for source in sources for seed in TUNING_SEEDS):
+            progress.update(task, note=f"{source.name}, seed {seed}: pretraining")
+            ensure_lab(plan, source, seed)
+            stream = source.open(seed, plan.cache_dir)
+            lab = open_lab(plan, stream, seed)
+            data = prepared_stream(plan, stream, lab, plan.folder(source, seed))
             still = auc(data.truth, data.frozen_logit)
             context = AdapterContext(
                 lab.backbone, lab.profiles, lab.layout.width, stream.catalogue.space.sizes, plan.kernel, plan.learner,
-                plan.lab.rehearsal_steps, 0,
+                plan.lab.rehearsal_steps, seed,
             )  # fmt: skip
             for name, rate in tried:
-                progress.update(task, note=f"{source.name}: {name} at {rate:g}")
+                progress.update(task, note=f"{source.name}, seed {seed}: {name} at {rate:g}")
                 outcome = run(ALL_ADAPTERS[name].build(context, rate), data, plan.lab.batch_examples)
-                gains[name][rate][source.name] = auc(data.truth, outcome.logit) - still
+                gains[name][rate][f"{source.name} {seed}"] = auc(data.truth, outcome.logit) - still
                 progress.advance(task)
     return gains
 
