@@ -23,9 +23,12 @@ class Profiles(Protocol):
     """The users and items of a recording."""
 
     @property
-    def users(self) -> Sequence[UserProfile]: ...
+    def users(self) -> Sequence[UserProfile]:
+        """Every user that the recording names."""
+
     @property
-    def items(self) -> Sequence[ItemProfile]: ...
+    def items(self) -> Sequence[ItemProfile]:
+        """Every item that the recording names."""
 
 
 class Recording(Profiles, Protocol):

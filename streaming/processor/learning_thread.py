@@ -27,7 +27,6 @@ class Checkpoint:
     """A consistent cut through a group: what to commit, and where a successor would begin to read."""
 
     commit: Commit
-    version: int
     next_offset: int
     resume_offset: int
 
@@ -152,4 +151,4 @@ class LearningThread:
         rows, self._rows = list(self._rows.values()), {}
         self._committed_position, self._committed_version = machine.position, machine.version
         commit = Commit(kernel, encode_snapshot(snapshot), rows_to_records(machine.group, rows))
-        return Checkpoint(commit, machine.version, snapshot.next_offset, snapshot.resume_offset)
+        return Checkpoint(commit, snapshot.next_offset, snapshot.resume_offset)

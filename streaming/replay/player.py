@@ -29,7 +29,8 @@ class ScorerGoneError(Exception):
 class EventSink(Protocol):
     """Where clicks and announcements go. Must not block."""
 
-    def send(self, event: FeedbackEvent | DriftEvent) -> None: ...
+    def send(self, event: FeedbackEvent | DriftEvent) -> None:
+        """Takes an event to be delivered soon."""
 
 
 Progress = Callable[[Played], None]

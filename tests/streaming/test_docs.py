@@ -15,7 +15,6 @@ from streaming.config import Config
 from streaming.config_docs import keys
 from streaming.events import decode_event
 from streaming.ingest.routing import REASONS
-from streaming.processor.join import Join
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = {
@@ -85,7 +84,6 @@ def test_the_configurations_that_the_page_shows_are_taken(monkeypatch: pytest.Mo
 
 
 def test_the_join_reasons_that_pages_name_are_in_its_code() -> None:
-    source = Path(Join.__module__.replace(".", "/") + ".py")
-    code = (ROOT / source).read_text() + (ROOT / "streaming/machine.py").read_text()
+    code = "".join(path.read_text() for path in (ROOT / "streaming/processor").glob("*.py"))
     for reason in re.findall(r'driftline_join_dropped_total\{reason="(\w+)"\}', "".join(PAGES.values())):
         assert f'"{reason}"' in code

@@ -28,6 +28,7 @@ from streaming.events import (
     encode_traffic,
 )
 from streaming.ingest import run_ingest
+from streaming.ingest.service import Ingest
 from streaming.topics import ensure_topics
 
 PATIENCE_S = 120.0
@@ -223,6 +224,19 @@ def test_ticks_follow_traffic_that_others_wrote_however_old_it_is(config: Config
         assert min(ingest.ticks()) > recorded
         assert max(ingest.ticks()) <= recorded + 2 * (0.2 + 0.1) + 5.0
         producer.close()
+
+
+def test_the_partitions_are_known_before_the_first_join(config: Config) -> None:
+    ensure_topics(config)
+    ingest = Ingest(config, threading.Event())
+    consumer = ingest._open_consumer()
+    try:
+        known = consumer._cluster.partitions_for_topic(config.topics.interactions)
+    finally:
+        consumer.close(autocommit=False, timeout_ms=5_000)
+        ingest._ticker.close()
+        ingest._writer.close()
+    assert known == set(range(config.topics.interactions_partitions))
 
 
 def test_a_second_ingest_takes_over_what_the_first_left(config: Config) -> None:
