@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 
 from model.config import FieldSpec, Section
 
@@ -14,6 +14,9 @@ class FeatureConfig(Section):
 
     online_store: Literal["sqlite", "redis"] = Field(default="sqlite", description="Feast's online store.")
     redis: str = Field(default="localhost:6379", description="Redis address for Feast, `host:port[,option=value]`.")
+    redis_password: SecretStr | None = Field(
+        default=None, description="Redis password; better given by the environment."
+    )
     project: str = Field(default="driftline", description="Name of the Feast project.")
     text_model: str = Field(
         default="all-MiniLM-L6-v2",
@@ -56,6 +59,20 @@ class FeatureConfig(Section):
         if len(set(names)) != len(names):
             raise ValueError("a field is declared twice")
         return specs
+
+    @field_validator("redis")
+    @classmethod
+    def _address_alone(cls, address: str) -> str:
+        if "password=" in address:
+            raise ValueError("the address is printed and logged: give the password as features.redis_password")
+        return address
+
+    @field_validator("redis_password")
+    @classmethod
+    def _fits_feast(cls, password: SecretStr | None) -> SecretStr | None:
+        if password is not None and "," in password.get_secret_value():
+            raise ValueError("Feast's connection string has no place for a comma in a password")
+        return password
 
 
 class LiveConfig(Section):

@@ -283,11 +283,13 @@ def _uncounted(_view: str, _reason: str, _number: int) -> None:
     return None
 
 
-def _redis_connection(address: str) -> str:
+def _redis_connection(config: FeatureConfig) -> str:
     """Feast's connection string with limits: a client's own defaults would hold a request for many seconds."""
-    given = {part.split("=", 1)[0] for part in address.split(",") if "=" in part}
+    given = {part.split("=", 1)[0] for part in config.redis.split(",") if "=" in part}
     limits = {"socket_timeout": 2, "socket_connect_timeout": 2, "retry": "null"}
-    return ",".join([address, *(f"{name}={value}" for name, value in limits.items() if name not in given)])
+    secret = [] if config.redis_password is None else [f"password={config.redis_password.get_secret_value()}"]
+    options = [f"{name}={value}" for name, value in limits.items() if name not in given]
+    return ",".join([config.redis, *secret, *options])
 
 
 def _repo_config(config: FeatureConfig, folder: Path) -> Any:
@@ -295,7 +297,7 @@ def _repo_config(config: FeatureConfig, folder: Path) -> Any:
     online: dict[str, Any] = {"type": wal_sqlite.TYPE, "path": str((folder / "online.db").absolute())}
     if config.online_store == "redis":
         # a row's writer decides which value is newest, not two machines' clocks: no comparison of stamps
-        online = {"type": "redis", "connection_string": _redis_connection(config.redis), "skip_dedup": True}
+        online = {"type": "redis", "connection_string": _redis_connection(config), "skip_dedup": True}
     return import_feast().RepoConfig(
         project=config.project,
         provider="local",

@@ -26,12 +26,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_MADE_OF = (
-    "alignment", "backbone", "batch", "content", "dataset", "features", "fusion", "losses", "pretrain", "trainer",
-    "trunk", "vocabulary",
-)  # fmt: skip
-"""Modules of `model` whose code decides what pretraining makes."""
-
 
 def backbone_key(config: Config, data: Recording) -> str:
     """Name of the backbone that `config` and `data` make: a hash of both and of the code that makes it."""

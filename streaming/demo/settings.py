@@ -80,6 +80,8 @@ def child_environment(config: Config, path: Path) -> dict[str, str]:
     """The environment of a child: the file decides alone, and secrets, which no file holds, come beside it."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)}
     kept |= {ENV_FILE: str(path), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    if config.features.redis_password is not None:
+        kept[f"{ENV_PREFIX}FEATURES__REDIS_PASSWORD"] = config.features.redis_password.get_secret_value()
     if config.kafka.sasl_password is not None:
         kept[f"{ENV_PREFIX}KAFKA__SASL_PASSWORD"] = config.kafka.sasl_password.get_secret_value()
     return kept

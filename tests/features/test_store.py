@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from features.config import FeatureConfig
 from features.live_layout import Kind, LiveRow
 from features.profiles import FieldValue, ItemProfile, UserProfile
 from features.store import FeatureStore, StoreUnavailableError
 from features.text import TextEncoder
+from tests.redis_server import redis_server
 
 Counts = Counter[tuple[str, str]]
 Make = Callable[..., FeatureStore]
@@ -242,6 +244,28 @@ def test_importing_feast_leaves_the_metrics_of_this_and_of_child_processes_alone
     clean = {name: value for name, value in os.environ.items() if "PROMETHEUS" not in name}
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=clean)
     assert said.stdout.split() == ["MutexValue", "[]"]
+
+
+@pytest.mark.redis
+def test_a_redis_with_a_password_is_used_by_the_secret_and_the_address_stays_printable(tmp_path: Path) -> None:
+    with redis_server(tmp_path, password="s3=cret") as address:
+        config = FeatureConfig.model_validate({"online_store": "redis", "redis": address, "redis_password": "s3=cret"})
+        FeatureStore(config, tmp_path).apply()
+        with pytest.raises(StoreUnavailableError, match=f"Redis at {address}"):
+            FeatureStore(config.model_copy(update={"redis_password": None}), tmp_path / "other").apply()
+    assert "s3=cret" not in config.model_dump_json()
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"redis": "localhost:6379,password=x"}, "features.redis_password"),
+        ({"redis_password": "a,b"}, "comma"),
+    ],
+)
+def test_a_password_in_the_wrong_place_is_refused_with_the_cure(values: dict[str, str], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        FeatureConfig.model_validate(values)
 
 
 def test_a_redis_that_is_not_there_is_named_with_the_cure(tmp_path: Path) -> None:

@@ -102,14 +102,17 @@ def test_children_get_the_file_and_secrets_and_no_other_setting(
         sasl_username="demo",
         sasl_password=SecretStr("not-for-files"),
     )
-    config = Config().model_copy(update={"kafka": kafka, "run_dir": tmp_path})
+    features = Config().features.model_copy(update={"redis_password": SecretStr("nor-for-logs")})
+    config = Config().model_copy(update={"kafka": kafka, "features": features, "run_dir": tmp_path})
     path = write_config(config)
     environment = child_environment(config, path)
     assert "DRIFTLINE_KAFKA__BOOTSTRAP" not in environment
     assert environment["DRIFTLINE_CONFIG"] == str(path)
     assert environment["DRIFTLINE_KAFKA__SASL_PASSWORD"] == "not-for-files"
     assert environment["HTTP_PROXY"] == "http://proxy"
+    assert environment["DRIFTLINE_FEATURES__REDIS_PASSWORD"] == "nor-for-logs"
     assert "not-for-files" not in path.read_text()
+    assert "nor-for-logs" not in path.read_text()
 
 
 def test_free_ports_are_different() -> None:
