@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -62,8 +63,12 @@ def tune(
             )  # fmt: skip
             for name, rate in tried:
                 progress.update(task, note=f"{source.name}, seed {seed}: {name} at {rate:g}")
-                outcome = run(ALL_ADAPTERS[name].build(context, rate), data, plan.lab.batch_examples)
-                gains[name][rate][f"{source.name} {seed}"] = auc(data.truth, outcome.logit) - still
+                adapter = ALL_ADAPTERS[name].build(context, rate)
+                try:
+                    gain = auc(data.truth, run(adapter, data, plan.lab.batch_examples).logit) - still
+                except FloatingPointError:
+                    gain = -math.inf  # this rate is too high, and the table says so
+                gains[name][rate][f"{source.name} {seed}"] = gain
                 progress.advance(task)
     return gains
 

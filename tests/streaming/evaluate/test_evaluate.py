@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,14 @@ from features.streams import RealItems, ScriptedStream, StreamError
 from features.streams.sources import Source, choose
 from features.streams.stream import DriftSpan
 from model.adapters import ADAPTERS
+from model.adapters.closed_form import ClosedForm
 from model.config import BackboneConfig, KernelConfig, LearnerConfig, PretrainConfig
 from streaming.config import Config
 from streaming.evaluate.compare import forgetting, interval, over_streams, paired, recovered, windows_to_half
 from streaming.evaluate.measures import Measures, measure, returns
 from streaming.evaluate.plan import Plan, make_plan
 from streaming.evaluate.prepare import Lab, LabConfig, Prepared, make_lab, prepare
-from streaming.evaluate.prequential import run, schedule, stream_batch
+from streaming.evaluate.prequential import Outcome, run, schedule, stream_batch
 from streaming.evaluate.report import make_report, measure_seed
 from streaming.evaluate.work import ensure_lab, load_run, run_stream
 from tests.features.streams.worlds import REAL, script
@@ -361,3 +363,19 @@ def test_tuning_runs_every_rate_on_seeds_of_its_own(
     assert list(gains["closed-form"]) == list(rates)
     assert all(set(found) == {"abrupt 1000", "abrupt 1001"} for found in gains["closed-form"].values())
     assert not set(tune_module.TUNING_SEEDS) & set(tiny.seeds)
+
+
+def test_a_rate_that_breaks_an_adapter_loses_and_stops_nothing(
+    tiny: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_or_break(adapter: ClosedForm, *rest: Any) -> Outcome:
+        if adapter._path.half_life < 2e3:
+            raise FloatingPointError("logits are not finite")
+        return run(adapter, *rest)
+
+    monkeypatch.setattr(tune_module, "run", run_or_break)
+    monkeypatch.setattr(tune_module, "choose", lambda *_, quick: [replace(tiny.sources[0], name="abrupt")])
+    monkeypatch.setattr(tune_module, "make_plan", lambda *_, **__: replace(tiny, adapters=("closed-form",)))
+    gains = tune_module.tune(Config(), tmp_path, ("closed-form",))
+    assert set(gains["closed-form"][1e3].values()) == {-math.inf}
+    assert tune_module.best(gains)["closed-form"] > 1e3
