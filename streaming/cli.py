@@ -248,11 +248,16 @@ def evaluate(
 ) -> None:
     """Compare ways to adapt on drifting streams, test-then-train, and report what helps."""
     from streaming.evaluate.command import run_evaluate
-    from streaming.evaluate.tune import run_tune
 
     config = _settings(context)
     names = [name.strip() for name in adapters.split(",")] if adapters else None
     if tune:
+        from streaming.evaluate.tune import run_tune
+
+        if quick or any(value is not None for value in (suite, script, log, mapping, seeds)):
+            raise typer.BadParameter(
+                "it has streams and seeds of its own: give --adapters and --out alone", param_hint="--tune"
+            )
         run_tune(config, out, names)
         return
     run_evaluate(

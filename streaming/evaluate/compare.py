@@ -22,6 +22,9 @@ class Interval:
     mean: float
     half_width: float
 
+    def __str__(self) -> str:
+        return f"{self.mean:+.4f}" + ("" if np.isnan(self.half_width) else f" ±{self.half_width:.4f}")
+
     @property
     def low(self) -> float:
         """Lower end."""

@@ -49,9 +49,7 @@ def _recovery(found: _Found) -> Iterator[Goal]:
         said = ", ".join(f"{name} {share:.0%}" for name, share in known.items())
         yield Goal("recovers at least what full fine-tuning recovers, on each stream", said, min(known.values()) >= 1)
     lead = found.against_full[KERNEL]
-    yield Goal(
-        "stands above full fine-tuning over all streams", f"{lead.mean:+.4f} ±{lead.half_width:.4f}", lead.low > 0
-    )
+    yield Goal("stands above full fine-tuning over all streams", str(lead), lead.low > 0)
 
 
 def _costs(found: _Found) -> Iterator[Goal]:
@@ -76,7 +74,7 @@ def _single_streams(found: _Found) -> Iterator[Goal]:
     for name, rows in found.rows.items():
         own, full = rows[KERNEL].forgetting, rows[FULL].forgetting
         if not math.isnan(own.mean) and full.mean > 0:
-            said = f"{own.mean:.4f} ±{own.half_width:.4f} against {full.mean:.4f} ±{full.half_width:.4f}"
+            said = f"{own} against {full}"
             met = own.mean <= _FORGETTING * full.mean
             yield Goal(f"{name}: forgets at most half as much when a taste returns", said, met)
         if name == NO_DRIFT:
@@ -84,5 +82,4 @@ def _single_streams(found: _Found) -> Iterator[Goal]:
             yield Goal(f"{name}: never more than {_HARM} AUC below frozen", f"{lead.mean:+.4f}", lead.mean >= -_HARM)
         if name.startswith("movielens"):
             over = rows[KERNEL].against_full
-            said = f"{over.mean:+.4f} ±{over.half_width:.4f}"
-            yield Goal(f"{name}: stands above full fine-tuning", said, over.mean > 0)
+            yield Goal(f"{name}: stands above full fine-tuning", str(over), over.mean > 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from features.config import LiveConfig
@@ -130,31 +130,20 @@ JOIN_S = 1_800.0
 """Original seconds until a request's labels are decided."""
 
 
-def code_digest() -> str:
-    """Hash of the code that decides the results."""
+def deciding_files() -> list[Path]:
+    """The code that decides the results, registry of the rates included."""
     root = Path(__file__).parents[2]
-    files = [path for folder in _CODE for path in (root / folder).rglob("*.py")]
-    files += [root / name for name in _CODE_FILES]
+    files = {path for folder in _CODE for path in (root / folder).rglob("*.py")} | {root / name for name in _CODE_FILES}
+    return sorted(files - {Path(__file__).with_name(f"{name}.py") for name in _REPORTING})
+
+
+def code_digest() -> str:
+    """Hash of that code."""
     digest = hashlib.sha256()
-    for path in sorted(set(files)):
-        if not path.name.startswith(_REPORTING):
-            digest.update(path.read_bytes())
+    for path in deciding_files():
+        digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
-_REPORTING = (
-    "report",
-    "page",
-    "plots",
-    "compare",
-    "tables",
-    "__init__",
-    "sources",
-    "measures",
-    "goals",
-    "tune",
-    "command",
-)
-"""Modules of the evaluation that only read results: a change there needs no new runs."""
-
-__all__ = ["ALL_ADAPTERS", "Plan", "asdict", "code_digest", "make_plan"]
+_REPORTING = ("report", "page", "plots", "compare", "tables", "measures", "goals", "tune", "command", "__init__")
+"""Modules beside this one that only read results: a change there needs no new runs."""

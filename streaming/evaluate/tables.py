@@ -131,9 +131,7 @@ def _signed(value: float) -> str:
 
 
 def _span(value: Interval) -> str:
-    if math.isnan(value.mean):
-        return ""
-    return f"{value.mean:+.4f}" + ("" if math.isnan(value.half_width) else f" ±{value.half_width:.4f}")
+    return "" if math.isnan(value.mean) else str(value)
 
 
 def _plain_span(value: Interval) -> str:

@@ -26,7 +26,7 @@ from model.config import BackboneConfig, KernelConfig, LearnerConfig, PretrainCo
 from streaming.config import Config
 from streaming.evaluate.compare import forgetting, interval, over_streams, paired, recovered, windows_to_half
 from streaming.evaluate.measures import Measures, measure, returns
-from streaming.evaluate.plan import Plan, make_plan
+from streaming.evaluate.plan import Plan, deciding_files, make_plan
 from streaming.evaluate.prepare import Lab, LabConfig, Prepared, make_lab, prepare
 from streaming.evaluate.prequential import Outcome, run, schedule, stream_batch
 from streaming.evaluate.report import make_report, measure_seed
@@ -379,3 +379,10 @@ def test_a_rate_that_breaks_an_adapter_loses_and_stops_nothing(
     gains = tune_module.tune(Config(), tmp_path, ("closed-form",))
     assert set(gains["closed-form"][1e3].values()) == {-math.inf}
     assert tune_module.best(gains)["closed-form"] > 1e3
+
+
+def test_work_is_keyed_by_all_code_that_decides_it_and_by_none_that_only_reads_it() -> None:
+    root = Path(__file__).parents[3]
+    keyed = {str(path.relative_to(root)) for path in deciding_files()}
+    assert keyed >= {"model/adapters/__init__.py", "features/streams/tables.py", "streaming/evaluate/prequential.py"}
+    assert not keyed & {"streaming/evaluate/tables.py", "streaming/evaluate/goals.py"}

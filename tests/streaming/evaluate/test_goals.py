@@ -82,3 +82,9 @@ def test_without_full_fine_tuning_there_is_nothing_to_ask() -> None:
 def test_what_no_stream_answers_is_not_asked() -> None:
     asked = met(report(stream("log", row("iak-d", 0.01), row("full", 0.01))))
     assert len(asked) == 3
+
+
+def test_one_seed_has_no_interval_and_proves_no_lead() -> None:
+    alone = replace(report(GOOD), against_full={"iak-d": Interval(0.005, NAN)})
+    goal = next(goal for goal in goals(alone) if "over all streams" in goal.question)
+    assert (goal.found, goal.met) == ("+0.0050", False)
