@@ -80,10 +80,11 @@ def best(gains: Gains) -> dict[str, float]:
 
 def show(gains: Gains, console: Console) -> None:
     """The table behind the choice."""
+    chosen = best(gains)
     table = Table("adapter", "rate", *next(iter(next(iter(gains.values())).values())), "sum")
     for name, by_rate in gains.items():
         for rate, found in by_rate.items():
-            mark = "*" if best(gains)[name] == rate else ""
+            mark = "*" if chosen[name] == rate else ""
             cells = [f"{gain:+.4f}" for gain in found.values()]
             table.add_row(name, f"{rate:g}{mark}", *cells, f"{sum(found.values()):+.4f}")
     console.print(table)

@@ -27,26 +27,37 @@ class Represented(Protocol):
     """One user's candidates as the models see them: `n` rows each."""
 
     @property
-    def x(self) -> Tensor: ...
+    def x(self) -> Tensor:
+        """Representations, `(n, d)`."""
+
     @property
-    def live(self) -> Tensor: ...
+    def live(self) -> Tensor:
+        """Live drift features T, `(n, k)`."""
+
     @property
-    def content(self) -> Tensor: ...
+    def content(self) -> Tensor:
+        """Content vectors, `(n, c)`."""
+
     @property
-    def frozen_logit(self) -> Tensor: ...
+    def frozen_logit(self) -> Tensor:
+        """Click logits of the frozen arm, `(n,)`."""
 
 
 class Representer(Protocol):
     """Reads features and runs the frozen backbone."""
 
-    def represent(self, user_id: str, item_ids: list[str], domain: Domain, time: float) -> Represented: ...
+    def represent(self, user_id: str, item_ids: list[str], domain: Domain, time: float) -> Represented:
+        """Rows of `item_ids` for a user in a domain at an event time, seconds since the epoch."""
 
 
 class Kernels(Protocol):
     """The kernels in use."""
 
-    def current(self, group: str) -> ActiveKernel: ...
-    def discard(self, group: str, version: int, reason: str, detail: str) -> None: ...
+    def current(self, group: str) -> ActiveKernel:
+        """The kernel that answers for a group now."""
+
+    def discard(self, group: str, version: int, reason: str, detail: str) -> None:
+        """Takes a kernel out of use that turned out bad while serving; the refusal is counted by `reason`."""
 
 
 @dataclass(frozen=True, slots=True)
