@@ -35,8 +35,8 @@ RUNS = Path("runs/ablations")
 SEEDS = (7, 8, 9)
 _DECIDE = (
     "alignment", "arms", "backbone", "bank", "batch", "birth", "bottleneck", "closed_path", "content", "dataset",
-    "features", "fusion", "kernel", "kernel_core", "learner", "losses", "optimiser", "pretrain", "rehearsal",
-    "trainer", "trunk", "trust", "vocabulary",
+    "features", "fusion", "kernel", "kernel_core", "learner", "losses", "optimiser", "path_features", "pretrain",
+    "rehearsal", "trainer", "trunk", "trust", "vocabulary",
 )  # fmt: skip
 NEW_REGIONS = (9, 10)
 """Facet indices of the regions zip8 and zip9: the scenario that pretraining does not see."""
@@ -65,6 +65,9 @@ def _both(kernel: dict[str, Any], learner: dict[str, Any]) -> dict[str, Any]:
     return {"kernel": kernel, "learner": learner}
 
 
+ALONE = {"learning_rate": 3e-4}
+"""A core without a closed-form path beside it has all to learn, and wants a larger rate."""
+
 QUESTIONS = (
     Question("readings", "kernel", "Gaussian of the bottleneck; weights are the defaults of beta, l1 and l2", {
         "A": _kernel(reading="A"), "B": _kernel(reading="B"), "D (default)": {},
@@ -72,25 +75,27 @@ QUESTIONS = (
     Question("straight path", "kernel", "how the path to the logit learns, beside the core", {
         "in closed form over x and T (default)": {}, "the same, one memory of 3 000 examples":
         _learner(path_half_lives=(3_000.0,)), "the same, one memory of 30 000 examples":
-        _learner(path_half_lives=(30_000.0,)), "by gradient over T": _kernel(path="gradient"),
-        "by gradient over T, three rehearsal steps": _both({"path": "gradient"}, {"rehearsal_steps": 3}),
-        "none": _kernel(path="none"), "in closed form, no core": _learner(learning_rate=1e-12),
+        _learner(path_half_lives=(30_000.0,)), "the same without products": _kernel(path_products=0),
+        "the same with 256 products": _kernel(path_products=256),
+        "by gradient over T": _both({"path": "gradient"}, ALONE),
+        "by gradient over T, three rehearsal steps": _both({"path": "gradient"}, {**ALONE, "rehearsal_steps": 3}),
+        "none": _both({"path": "none"}, ALONE), "in closed form, no core": _learner(learning_rate=1e-12),
     }),
     Question("trust", "kernel", "whether frozen model and kernel are mixed by how well each has predicted", {
         "mixed (default)": {}, "the kernel is always believed": _kernel(use_trust=False),
         "by gradient over T, three rehearsal steps, always believed":
-        _both({"path": "gradient", "use_trust": False}, {"rehearsal_steps": 3}),
+        _both({"path": "gradient", "use_trust": False}, {**ALONE, "rehearsal_steps": 3}),
     }),
     Question("live features", "kernel", "T in the decoder and in the straight path", {
-        "both (default)": {}, "decoder alone, no path": _kernel(path="none"), "no T at all": _kernel(use_live=False),
-        "no T and no path": _kernel(use_live=False, path="none"),
+        "both (default)": {}, "decoder alone, no path": _both({"path": "none"}, ALONE),
+        "no T at all": _kernel(use_live=False), "no T and no path": _both({"use_live": False, "path": "none"}, ALONE),
     }),
     Question("plug point", "kernel", "where the kernel sits", {
         "before the trunk (default)": {}, "after it": _kernel(plug="after"), "both": _kernel(plug="both"),
     }),
     Question("plug point without T", "kernel", "the same, the core on its own", {
-        "before the trunk": _kernel(use_live=False, path="none"),
-        "after it": _kernel(plug="after", use_live=False, path="none"),
+        "before the trunk": _both({"use_live": False, "path": "none"}, ALONE),
+        "after it": _both({"plug": "after", "use_live": False, "path": "none"}, ALONE),
     }),
     Question("sharing", "kernel", "one kernel with domain parameters, one per period, or their sum", {
         "shared (default)": {}, "per period": _kernel(sharing="per_domain"), "both": _kernel(sharing="both"),

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from model.batch import MicroBatch
-from model.closed_path import ClosedPath, path_features
+from model.closed_path import ClosedPath
 from model.config import LearnerConfig
 from model.kernel import Kernel
 from model.trust import Trust
@@ -25,8 +25,8 @@ class Arms:
         self.paths = [ClosedPath(kernel.path_width, life, config.path_prior) for life in lives]
         self._frozen = int(kernel.config.use_trust)
         self._trust = Trust(self._frozen + max(1, len(lives)), config.trust_half_life, config.trust_rate)
-        self._believed = torch.zeros(kernel.path_width)
-        """The paths' mean weights where the core is believed, `(p,)`."""
+        self.believed = torch.zeros(kernel.path_width)
+        """The paths' mean weights where the core is believed, `(p,)`: the core learns what they leave over."""
         self._settle()
 
     @property
@@ -39,11 +39,15 @@ class Arms:
         """Weights of the paths and of the arms."""
         return sum(len(path.mean) for path in self.paths) + len(self._trust.weights)
 
-    def learn(self, core: Tensor, batch: MicroBatch, enough: Tensor | None) -> None:
+    def meet(self, batch: MicroBatch) -> Tensor | None:
+        """What the paths see of a batch that is about to be learned, `(n, p)`; None if there are none."""
+        if self.kernel.path_features is not None:
+            self.kernel.path_features.meet(batch.x, batch.live)
+        return self.kernel.features(batch.x, batch.live)
+
+    def learn(self, core: Tensor, batch: MicroBatch, features: Tensor | None, enough: Tensor | None) -> None:
         """Judges the arms by the core's logit from before learning, `(n,)`, then the paths learn."""
-        core, frozen, label = core.double(), batch.frozen_logit.double(), batch.label.double()
-        weight = batch.weight.double()
-        features = self._features(batch) if self.paths else None
+        frozen, label, weight = batch.frozen_logit, batch.label, batch.weight
         arms = [frozen] if self._frozen else []
         if features is None:
             arms.append(core)
@@ -51,38 +55,34 @@ class Arms:
             straight = [path.logit(features) for path in self.paths]
             arms += [core + (one if enough is None else one * enough) for one in straight]
         if len(arms) > 1:
-            self._trust.judge(torch.stack(arms), label, weight)
+            self._trust.judge(torch.stack(arms).double(), label.double(), weight.double())
         if features is not None:
             for path in self.paths:
                 path.learn(features, frozen, label, weight)
         self._settle()
 
-    def offset(self, batch: MicroBatch) -> Tensor | None:
-        """What the closed-form paths add where the core is believed, `(n,)`: the core learns what they leave over."""
-        return self.kernel.straight(batch.x, batch.live, self._believed) if self.paths else None
-
-    def _features(self, batch: MicroBatch) -> Tensor:
-        return path_features(batch.x, batch.live if self.kernel.config.use_live else None)
-
     def _settle(self) -> None:
         self.kernel.trust.fill_(self.trust)
         if self.paths:
-            weights = self._trust.weights[self._frozen :]
-            mean = (weights / weights.sum()) @ torch.stack([path.mean for path in self.paths])
-            self._believed = mean.float()
-            self.kernel.path.copy_(self.trust * mean)
+            weights = self._trust.weights[self._frozen :].float()
+            self.believed = (weights / weights.sum()) @ torch.stack([path.mean for path in self.paths])
+            self.kernel.path.copy_(self.trust * self.believed)
 
     def state(self) -> dict[str, Tensor]:
         """All of it, for a snapshot."""
         found = {"arm_weights": self._trust.weights}
+        if self.kernel.path_features is not None:
+            found |= {"path_centre": self.kernel.path_features.centre, "path_scale": self.kernel.path_features.scale}
         for place, path in enumerate(self.paths):
-            found |= {f"path_mean.{place}": path.mean, f"path_precision.{place}": path.precision}
+            found |= {f"{name}.{place}": tensor for name, tensor in path.state().items()}
         return found
 
     def load(self, state: dict[str, Tensor]) -> None:
         """The inverse of `state`."""
         self._trust.weights = state["arm_weights"].clone()
+        if self.kernel.path_features is not None:
+            self.kernel.path_features.centre.copy_(state["path_centre"])
+            self.kernel.path_features.scale.copy_(state["path_scale"])
         for place, path in enumerate(self.paths):
-            path.mean = state[f"path_mean.{place}"].clone()
-            path.precision = state[f"path_precision.{place}"].clone()
+            path.load({name: state[f"{name}.{place}"] for name in path.state()})
         self._settle()

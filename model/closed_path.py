@@ -19,36 +19,45 @@ from torch import Tensor
 _LEAST_CURVATURE = 1e-6
 
 
-def path_features(x: Tensor, live: Tensor | None) -> Tensor:
-    """`[x, T, 1]`, float64 `(n, p)`, of `(n, d)` and `(n, k)`; without T if it is None."""
-    parts = [x] if live is None else [x, live]
-    return torch.cat([*parts, x.new_ones(len(x), 1)], dim=1).double()
-
-
 class ClosedPath:
-    """The posterior over the weights of `width` features; the prior's mean, zero, is the birth."""
+    """The posterior over the weights of `width` features; the prior's mean, zero, is the birth.
+
+    Single precision: features must be of the order of one, as `model.path_features` makes them.
+    """
 
     def __init__(self, width: int, half_life: float, prior: float) -> None:
         self.half_life, self.prior = half_life, prior
-        self.mean = torch.zeros(width, dtype=torch.float64)
+        self.mean = torch.zeros(width)
         """Weights m, `(p,)`."""
-        self.precision = prior * torch.eye(width, dtype=torch.float64)
+        self.precision = prior * torch.eye(width)
         """P, `(p, p)`."""
 
     def logit(self, features: Tensor) -> Tensor:
-        """What the path adds to the logit, float64 `(n,)`, of features float64 `(n, p)`."""
+        """What the path adds to the logit, `(n,)`, of features `(n, p)`."""
         return features @ self.mean
 
     def learn(self, features: Tensor, offset: Tensor, label: Tensor, weight: Tensor) -> None:
         """One Newton step: features `(n, p)`; the logit without the path, 0/1 labels and sample weights, each `(n,)`.
 
-        All float64.
+        All float32.
         """
         faded = 1.0 - 2.0 ** (-len(features) / self.half_life)
         score = torch.sigmoid(offset + self.logit(features))
-        curvature = (weight * score * (1 - score)).clamp(min=_LEAST_CURVATURE)
+        curvature = (weight * score * (1 - score)).clamp_(min=_LEAST_CURVATURE)
         self.precision.mul_(1 - faded).diagonal().add_(faded * self.prior)
         self.precision.addmm_((features * curvature[:, None]).T, features)
         gradient = features.T @ (weight * (label - score)) - faded * self.prior * self.mean
         step = torch.cholesky_solve(gradient[:, None], torch.linalg.cholesky(self.precision))
         self.mean = self.mean + step[:, 0]
+
+    def state(self) -> dict[str, Tensor]:
+        """The posterior, for a snapshot; of the symmetric P its lower triangle."""
+        row, column = torch.tril_indices(*self.precision.shape)
+        return {"path_mean": self.mean, "path_precision": self.precision[row, column]}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """The inverse of `state`."""
+        row, column = torch.tril_indices(*self.precision.shape)
+        self.mean = state["path_mean"].clone()
+        self.precision[row, column] = state["path_precision"]
+        self.precision[column, row] = state["path_precision"]

@@ -107,8 +107,14 @@ class KernelConfig(Section):
     use_live: bool = Field(default=True, description="Whether the decoder sees the live drift features.")
     path: Literal["closed", "gradient", "none"] = Field(
         default="closed",
-        description="How the straight path to the logit learns: in closed form over representation and live features, "
-        "by gradient over the live features alone, or there is none.",
+        description="How the straight path to the logit learns: in closed form over representation, live features "
+        "and products, by gradient over the live features alone, or there is none.",
+    )
+    path_products: int = Field(
+        default=128,
+        ge=0,
+        le=1_024,
+        description="Products of random projections of representation and live features in the closed-form path.",
     )
     use_trust: bool = Field(
         default=True,
@@ -141,7 +147,7 @@ class LearnerConfig(Section):
 
     batch_examples: int = Field(default=128, ge=1, description="A micro-batch is cut when it holds this many examples.")
     batch_seconds: float = Field(default=0.25, gt=0, description="... or when its event time spans this many seconds.")
-    learning_rate: float = Field(default=3e-4, gt=0, description="Learning rate of encoder and decoder (Adam).")
+    learning_rate: float = Field(default=1e-4, gt=0, description="Learning rate of encoder and decoder (Adam).")
     path_half_lives: tuple[float, ...] = Field(
         default=(3_000.0, 30_000.0),
         min_length=1,
@@ -154,7 +160,7 @@ class LearnerConfig(Section):
         default=1e-2, gt=0, description="Learning rate of a straight path that learns by gradient (Adam)."
     )
     trust_half_life: float = Field(
-        default=400.0,
+        default=200.0,
         gt=0,
         description="Examples after which half of what spoke for or against the kernel is gone.",
     )

@@ -3,7 +3,7 @@
 With `x` the frozen representation, `T` the live drift features and `e_k` the domain embedding:
 
     (mu, ln s^2) = E(x);   Gbar = mu + s eps (training), mu (serving);   x' = x + D(Gbar, T, e_k)
-    logit = frozen(x) + g (frozen(x') - frozen(x)) + w'[x, T, 1]
+    logit = frozen(x) + g (frozen(x') - frozen(x)) + w'phi(x, T)
 
 The last layer of D and the straight path w are zero at birth: the newborn kernel is the identity. The paper's objective
 is followed in three readings of its Gaussian: A prior N(0, I), B a learned Gaussian per domain, D deterministic.
@@ -24,6 +24,7 @@ from model.bottleneck import clamp_log_variance
 from model.config import KernelConfig
 from model.domain import FACETS
 from model.kernel_core import Adapted, KernelCore
+from model.path_features import PathFeatures
 
 
 class Kernel(nn.Module):
@@ -32,7 +33,7 @@ class Kernel(nn.Module):
     evidence: Tensor
     """Examples met per domain, int64."""
     path: Tensor
-    """Weights of the closed-form path, already mixed by trust, `(d + k + 1,)`; empty for another kind of path."""
+    """Weights w of the closed-form path, already mixed by trust, `(path_width,)`; empty for another kind of path."""
     trust: Tensor
     """Share g of the core's change of the logit that is believed, 0 to 1."""
 
@@ -66,6 +67,11 @@ class Kernel(nn.Module):
         by_gradient = config.path == "gradient"
         self.linear = nn.Parameter(torch.zeros(live_width if by_gradient else 0))
         self.bias = nn.Parameter(torch.zeros(1 if by_gradient else 0))
+        self.path_features = (
+            PathFeatures(width, live_width if config.use_live else 0, config.path_products)
+            if config.path == "closed"
+            else None
+        )
         self.register_buffer("path", torch.zeros(self.path_width))
         self.register_buffer("trust", torch.ones(()))
         self.register_buffer(
@@ -74,10 +80,8 @@ class Kernel(nn.Module):
 
     @property
     def path_width(self) -> int:
-        """Features of the closed-form path: representation, live features if they are used, one."""
-        if self.config.path != "closed":
-            return 0
-        return self.width + (self.live_width if self.config.use_live else 0) + 1
+        """Number of features of the closed-form path."""
+        return self.path_features.width if self.path_features is not None else 0
 
     @property
     def bank_size(self) -> int:
@@ -126,17 +130,20 @@ class Kernel(nn.Module):
         """`w'T + b` of a path that learns by gradient, `(n,)`, or 0."""
         return torch.addmv(self.bias, live, self.linear) if len(self.bias) else 0.0
 
-    def straight(self, x: Tensor, live: Tensor, path: Tensor) -> Tensor:
-        """`path'[x, T, 1]`, `(n,)`, of `(n, d)`, `(n, k)` and weights `(path_width,)`."""
-        found = torch.addmv(path[-1:].expand(len(x)), x, path[: self.width])
-        return torch.addmv(found, live, path[self.width : -1]) if self.config.use_live else found
+    def features(self, x: Tensor, live: Tensor) -> Tensor | None:
+        """What the closed-form path sees, `(n, path_width)`, of `(n, d)` and `(n, k)`; None for another kind."""
+        found: Tensor | None = None if self.path_features is None else self.path_features(x, live)
+        return found
 
-    def mix(self, core: Tensor, frozen: Tensor, x: Tensor, live: Tensor, enough: Tensor | None) -> Tensor:
-        """The logit that is served, `(n,)`, of the core's and the frozen model's; `enough` as `answers` gives it."""
+    def mix(self, core: Tensor, frozen: Tensor, features: Tensor | None, enough: Tensor | None) -> Tensor:
+        """The logit that is served, `(n,)`, of the core's and the frozen model's.
+
+        `features` and `enough` as the methods `features` and `answers` give them.
+        """
         logit = frozen + self.trust * (core - frozen) if self.config.use_trust else core
-        if not len(self.path):
+        if features is None:
             return logit
-        straight = self.straight(x, live, self.path)
+        straight = features @ self.path
         return logit + (straight if enough is None else straight * enough)
 
     def answers(self, domain: Tensor) -> Tensor | None:
@@ -223,4 +230,4 @@ def adapt(  # noqa: PLR0917 -- one order of tensors everywhere
     if frozen is None:
         frozen = backbone.predict(x, domain)[:, 0]
     core = answer(kernel, backbone, x, live, domain).logits[:, 0]
-    return kernel.mix(core, frozen, x, live, kernel.answers(domain))
+    return kernel.mix(core, frozen, kernel.features(x, live), kernel.answers(domain))

@@ -107,15 +107,16 @@ class Learner:
         scored = self._meet(batch)
         found = self._forward(batch)
         scored = scored or _Scored(found.logits[:, 0].detach(), None)
-        logit = self._mixed(batch, scored)
-        self._arms.learn(scored.core, batch, scored.enough)
-        first = self._descend(found, batch)
+        features = self._arms.meet(batch)
+        logit = self.candidate.mix(scored.core, batch.frozen_logit, features, scored.enough)
+        self._arms.learn(scored.core, batch, features, scored.enough)
+        first = self._descend(found, batch, features)
         self.recent.append(batch)
         self._rehearsal.added()
         steps = self.config.rehearsal_steps if self.recent else 0
         for _ in range(steps):
             drawn = self._rehearsal.draw(self._generator)
-            self._descend(self._forward(drawn), drawn)
+            self._descend(self._forward(drawn), drawn, self.candidate.features(drawn.x, drawn.live))
         self.batches += 1
         self.examples += len(batch)
         return LearnReport(
@@ -149,10 +150,8 @@ class Learner:
 
     def score(self, batch: MicroBatch) -> Tensor:
         """Logits of the candidate as it would serve, `(n,)`."""
-        return self._mixed(batch, self._scored(batch))
-
-    def _mixed(self, batch: MicroBatch, scored: _Scored) -> Tensor:
-        return self.candidate.mix(scored.core, batch.frozen_logit, batch.x, batch.live, scored.enough)
+        scored, features = self._scored(batch), self.candidate.features(batch.x, batch.live)
+        return self.candidate.mix(scored.core, batch.frozen_logit, features, scored.enough)
 
     def _forward(self, batch: MicroBatch) -> Answer:
         """The core in training mode, its bottleneck sampled."""
@@ -160,12 +159,13 @@ class Learner:
         noise = None if self.kernel_config.reading == "D" else self._generator
         return answer(self.candidate, self.backbone, batch.x, batch.live, batch.domain, noise)
 
-    def _descend(self, found: Answer, batch: MicroBatch) -> _Step:
+    def _descend(self, found: Answer, batch: MicroBatch, features: Tensor | None) -> _Step:
         """One step of the core beside the closed-form paths."""
-        optimiser, config = self._optimiser, self.config
+        optimiser, config, logits = self._optimiser, self.config, found.logits
+        if features is not None:
+            logits = torch.stack([logits[:, 0] + features @ self._arms.believed, logits[:, 1]], dim=1)
         task = entire_space_loss(
-            self._beside_paths(found.logits, batch), batch.label, batch.conversion, self.backbone.has_conversion,
-            batch.weight,
+            logits, batch.label, batch.conversion, self.backbone.has_conversion, batch.weight
         )  # fmt: skip
         total, compression, matching = task, 0.0, 0.0
         if self.kernel_config.reading != "D":
@@ -180,10 +180,6 @@ class Learner:
             optimiser.gradient.add_(optimiser.values - self._anchor, alpha=2 * config.proximal)
         norm = optimiser.step(config.gradient_clip)
         return _Step(float(task.detach()), compression, matching, norm)
-
-    def _beside_paths(self, logits: Tensor, batch: MicroBatch) -> Tensor:
-        offset = self._arms.offset(batch)
-        return logits if offset is None else torch.stack([logits[:, 0] + offset, logits[:, 1]], dim=1)
 
     def publish(self) -> Kernel:
         """A detached copy of the candidate, ready to answer; it becomes the anchor of the proximal tie."""

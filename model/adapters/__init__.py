@@ -78,17 +78,20 @@ _WHOLE = (1e-4, 3e-4, 1e-3, 3e-3)
 
 ADAPTERS: dict[str, AdapterSpec] = {
     "frozen": AdapterSpec("reference", "the backbone as it was trained", 0.0, lambda context, rate: Frozen(), ()),
-    "iak-d": AdapterSpec("kernel", "IAK, deterministic", 3e-4, _iak("D")),
-    "iak-a": AdapterSpec("kernel", "IAK, prior N(0, I)", 1e-3, _iak("A")),
-    "iak-b": AdapterSpec("kernel", "IAK, a learned Gaussian per domain", 1e-3, _iak("B")),
+    "iak-d": AdapterSpec("kernel", "IAK, deterministic", 1e-4, _iak("D")),
+    "iak-a": AdapterSpec("kernel", "IAK, prior N(0, I)", 1e-4, _iak("A")),
+    "iak-b": AdapterSpec("kernel", "IAK, a learned Gaussian per domain", 1e-4, _iak("B")),
     "iak-d-no-live": AdapterSpec("kernel", "IAK D without T", 1e-3, _iak("D", use_live=False)),
     "iak-a-no-live": AdapterSpec("kernel", "IAK A without T", 1e-3, _iak("A", use_live=False)),
     "iak-b-no-live": AdapterSpec("kernel", "IAK B without T", 1e-3, _iak("B", use_live=False)),
     "iak-d-rehearsed": AdapterSpec(
-        "kernel", "IAK D with the others' rehearsal", 3e-4, _iak("D", rehearse=True), ablation=True
+        "kernel", "IAK D with the others' rehearsal", 1e-4, _iak("D", rehearse=True), ablation=True
     ),
     "iak-d-no-trust": AdapterSpec(
-        "kernel", "IAK D that is always believed", 3e-4, _iak("D", use_trust=False), ablation=True
+        "kernel", "IAK D that is always believed", 1e-4, _iak("D", use_trust=False), ablation=True
+    ),
+    "iak-d-no-products": AdapterSpec(
+        "kernel", "IAK D whose path sees x and T alone", 1e-4, _iak("D", path_products=0), ablation=True
     ),
     "iak-d-no-path": AdapterSpec(
         "kernel", "IAK D without a straight path", 3e-4, _iak("D", path="none"), ablation=True

@@ -5,28 +5,26 @@ from __future__ import annotations
 from torch import Tensor
 
 from model.adapters.base import AdapterContext, StreamBatch
-from model.batch import MicroBatch
-from model.closed_path import ClosedPath, path_features
+from model.closed_path import ClosedPath
+from model.path_features import PathFeatures
 
 
 class ClosedForm:
     """The path as an adapter; the half-life of its memory, in examples, takes the place of a learning rate."""
 
-    def __init__(self, context: AdapterContext, half_life: float) -> None:
-        width = context.backbone.width + context.live_width + 1
-        self._path = ClosedPath(width, half_life, context.learner.path_prior)
-        self.parameters = width
-        self.state_bytes = 8 * (width + width * width)
+    def __init__(self, context: AdapterContext, half_life: float, *, products: int = 0) -> None:
+        self._features = PathFeatures(context.backbone.width, context.live_width, products)
+        self._path = ClosedPath(self._features.width, half_life, context.learner.path_prior)
+        self.parameters = self._features.width
+        self.state_bytes = sum(tensor.nbytes for tensor in self._path.state().values())
 
     def score(self, batch: StreamBatch) -> Tensor:
         """The frozen logit and the path."""
-        return batch.micro.frozen_logit + self._path.logit(_features(batch.micro)).float()
+        micro = batch.micro
+        return micro.frozen_logit + self._path.logit(self._features(micro.x, micro.live))
 
     def learn(self, batch: StreamBatch) -> None:
         """One Newton step; examples weigh as their batch says."""
         micro = batch.micro
-        self._path.learn(_features(micro), micro.frozen_logit.double(), micro.label.double(), micro.weight.double())
-
-
-def _features(micro: MicroBatch) -> Tensor:
-    return path_features(micro.x, micro.live)
+        self._features.meet(micro.x, micro.live)
+        self._path.learn(self._features(micro.x, micro.live), micro.frozen_logit, micro.label, micro.weight)

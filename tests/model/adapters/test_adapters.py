@@ -189,7 +189,7 @@ def test_a_trusted_adapter_is_not_believed_while_it_is_wrong_and_comes_back(cont
         def learn(self, batch: StreamBatch) -> None:
             pass
 
-    inner, batch = Wrong(), batch_of(context)
+    inner, batch = Wrong(), batch_of(context, n=64)
     adapter = Trusted(inner, context)
     for _ in range(5):
         adapter.learn(batch)

@@ -69,11 +69,12 @@ class MadeUpFeatures:
 
 
 def make_kernel(seed: int = 1, scale: float = 0.5) -> Kernel:
-    """A kernel that has learned something: no parameter is zero, nor the closed-form path."""
+    """A kernel that has learned something: no parameter is zero, nor the closed-form path and what it sees."""
     kernel = Kernel(KERNEL_CONFIG, width=8, live_width=LIVE_WIDTH, domain_sizes=SPACE.sizes, seed=seed)
+    assert kernel.path_features is not None
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for learned in (*kernel.parameters(), kernel.path):
+        for learned in (*kernel.parameters(), kernel.path, kernel.path_features.centre, kernel.path_features.scale):
             learned.add_(scale * torch.randn(learned.shape, generator=generator))
     return kernel.requires_grad_(False).eval()
 
