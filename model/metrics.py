@@ -37,6 +37,25 @@ def auc(labels: ArrayLike, scores: ArrayLike) -> float:
     return float((ranks[inverse][y].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 
+def expected_auc(probabilities: ArrayLike, scores: ArrayLike) -> float:
+    """The AUC that labels drawn with the given probabilities have, ties counted half: what `auc` is an estimate of.
+
+    Expected concordant pairs over expected pairs of a positive and a negative (ours).
+
+    >>> expected_auc([0.0, 1.0, 0.0, 1.0], [0.1, 0.4, 0.4, 0.8])
+    0.875
+    """
+    p, s = np.asarray(probabilities, dtype=np.float64), np.asarray(scores, dtype=np.float64)
+    with_itself = float((p * (1 - p)).sum())
+    pairs = float(p.sum() * (1 - p).sum()) - with_itself
+    if p.size < 2 or pairs <= 0:
+        return float("nan")
+    _, place = np.unique(s, return_inverse=True)
+    negative = np.bincount(place, 1 - p)
+    below = np.cumsum(negative) - negative / 2
+    return (float((p * below[place]).sum()) - with_itself / 2) / pairs
+
+
 def log_loss(labels: ArrayLike, probabilities: ArrayLike) -> float:
     """Mean negative log-likelihood, nats.
 

@@ -10,6 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
+
+# No test asserts a time, not even by hypothesis' own limit of 200 ms per example: a first call of torch takes longer.
+settings.register_profile("driftline", deadline=None)
+settings.load_profile("driftline")
 
 # Before torch is imported: small tensors on two threads are far slower, on a busy machine by a factor of ten.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -65,9 +65,16 @@ def _against_head(found: _Found) -> Iterator[Goal]:
         return
     below = {name: lead for name, lead in leads.items() if lead < 0}
     said = f"mean {sum(leads.values()) / len(leads):+.4f}; " + (
-        "below on " + ", ".join(f"{name} ({lead:+.4f})" for name, lead in below.items()) if below else "below on none"
+        "below on " + ", ".join(_below(name, found.rows[name]) for name in below) if below else "below on none"
     )
     yield Goal("is not below T with a linear head on any stream", said, not below)
+
+
+def _below(name: str, rows: dict[str, AdapterRow]) -> str:
+    lead, windowed = (
+        getattr(rows[KERNEL], what).mean - getattr(rows[HEAD], what).mean for what in ("lead", "windowed_lead")
+    )
+    return f"{name} ({lead:+.4f}; {windowed:+.4f} within windows of time)"
 
 
 def _single_streams(found: _Found) -> Iterator[Goal]:

@@ -1,4 +1,8 @@
-"""What is read off one run's logits; all labels are what users really did, not what a corrupted log says."""
+"""What is read off one run's logits; all labels are what users really did, not what a corrupted log says.
+
+Around a return of an old taste there are few examples: there a scripted stream's true probabilities take the place of
+the clicks they gave, and the AUC is the expected one.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from numpy.typing import NDArray
 
 from features.streams import DriftSpan
 from model.domain import FACETS, DomainSpace
-from model.metrics import auc, calibration, grouped_auc, log_loss, normalised_entropy, sigmoid
+from model.metrics import auc, calibration, expected_auc, grouped_auc, log_loss, normalised_entropy, sigmoid
 from streaming.evaluate.prepare import Prepared
 
 WINDOWS = 20
@@ -30,6 +34,8 @@ class Measures:
     calibration: float
     curve: tuple[float, ...]
     """AUC per window."""
+    windowed_auc: float
+    """Mean of the curve: ranking alone, whatever the level of all scores does from window to window."""
     log_loss_curve: tuple[float, ...]
     drift_auc: float
     """AUC over the examples inside any drift span; not-a-number without drift."""
@@ -50,7 +56,8 @@ def measure(data: Prepared, logit: NDArray[np.float32], spans: Sequence[DriftSpa
     windows = np.array_split(np.arange(len(data)), WINDOWS)
     inside = [within(data, span) for span in spans]
     anywhere = np.logical_or.reduce(inside) if inside else np.zeros(len(data), dtype=bool)
-    after = [_area(label, logit, mask) for mask in returns(data, spans)]
+    after = [_true_area(data, logit, mask) for mask in returns(data, spans)]
+    curve = tuple(auc(label[w], logit[w]) for w in windows)
     first = min((span.start for span in spans), default=np.inf)
     return Measures(
         auc=auc(label, logit),
@@ -58,13 +65,14 @@ def measure(data: Prepared, logit: NDArray[np.float32], spans: Sequence[DriftSpa
         log_loss=log_loss(label, score),
         normalised_entropy=normalised_entropy(label, score),
         calibration=calibration(label, score),
-        curve=tuple(auc(label[w], logit[w]) for w in windows),
+        curve=curve,
+        windowed_auc=_mean_known(curve),
         log_loss_curve=tuple(log_loss(label[w], score[w]) for w in windows),
         drift_auc=_area(label, logit, anywhere),
         domains=_by_domain(data, logit, space),
         spans={span_key(s, spans): _area(label, logit, mask) for s, mask in zip(spans, inside, strict=True)},
         returned=float(np.mean(after)) if after else float("nan"),
-        before=_area(label, logit, data.time < first),
+        before=_true_area(data, logit, data.time < first),
     )
 
 
@@ -88,6 +96,19 @@ def returns(data: Prepared, spans: Sequence[DriftSpan]) -> list[NDArray[np.bool_
 
 def _area(label: NDArray[np.float32], logit: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
     return auc(label[mask], logit[mask]) if mask.sum() >= _LEAST else float("nan")
+
+
+def _mean_known(values: Sequence[float]) -> float:
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.mean(known)) if known else float("nan")
+
+
+def _true_area(data: Prepared, logit: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
+    """Expected AUC where the stream tells its probabilities, the AUC of the clicks where it does not."""
+    probability = data.probability[mask]
+    if mask.sum() < _LEAST or not np.isfinite(probability).all():
+        return _area(data.truth, logit, mask)
+    return expected_auc(probability, logit[mask])
 
 
 def _by_domain(data: Prepared, logit: NDArray[np.float32], space: DomainSpace) -> dict[str, float]:

@@ -44,6 +44,8 @@ class AdapterRow:
     calibration: float
     lead: Interval
     """AUC above frozen, paired by seed."""
+    windowed_lead: Interval
+    """The same of the AUC within windows of time."""
     against_full: Interval
     """AUC above full fine-tuning, paired by seed."""
     recovered: float
@@ -171,6 +173,7 @@ def _row(
         normalised_entropy=_mean([m.normalised_entropy for m in own]),
         calibration=_mean([m.calibration for m in own]),
         lead=paired(runs, name, FROZEN),
+        windowed_lead=paired(runs, name, FROZEN, "windowed_auc"),
         against_full=paired(runs, name, FULL),
         recovered=recovered(runs, name) if FULL in runs else float("nan"),
         examples_to_half=half,

@@ -33,7 +33,8 @@ def markdown(report: Report) -> str:
         "# Evaluation",
         f"Commit `{report.commit or 'unknown'}`, {seeds} seeds, settings `{report.plan['key']}`. "
         "Prequential (test, then train): every example is scored before any adapter learns from it. "
-        "AUC against what users really did. ± is a 95 % interval over the seeds (Student's t); differences are paired "
+        "AUC against what users really did; *in windows*: the mean over 20 stretches of time. "
+        "± is a 95 % interval over the seeds (Student's t); differences are paired "
         "by seed. Each adapter runs at its own tuned learning rate, tuned on streams of another seed.",
     ]
     for title, head, body in tables(report):
@@ -89,7 +90,7 @@ def _goals(asked: list[Goal]) -> tuple[list[str], Cells]:
 
 def _stream(stream: StreamReport) -> tuple[list[str], Cells]:
     head = [
-        "adapter", "AUC", "grouped AUC", "log loss", "NE", "calibration", "above frozen", "above full",
+        "adapter", "AUC", "grouped AUC", "log loss", "NE", "calibration", "above frozen", "in windows", "above full",
         "recovered", "examples to half", "forgetting",
     ]  # fmt: skip
     body = [
@@ -101,6 +102,7 @@ def _stream(stream: StreamReport) -> tuple[list[str], Cells]:
             _number(row.normalised_entropy),
             _number(row.calibration, 3),
             _span(row.lead),
+            _span(row.windowed_lead),
             _span(row.against_full),
             "" if math.isnan(row.recovered) else f"{row.recovered:.0%}",
             "" if row.examples_to_half is None else f"{row.examples_to_half:,}",

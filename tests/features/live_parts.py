@@ -13,7 +13,7 @@ from features.live import LiveFeatures, LiveLayout, LiveRow, RequestOutcome, ass
 from features.live_layout import OVERALL, Floats
 from model.domain import Domain
 
-quick = settings(max_examples=30, deadline=None)
+quick = settings(max_examples=30)
 WIDTH = 3
 DOMAINS = (Domain("home", "zip1", "night"), Domain("home", "zip2", "night"))
 _GRID = np.random.default_rng(0).normal(size=(6, WIDTH)).astype(np.float32)

@@ -63,7 +63,7 @@ def test_what_is_never_confirmed_fades_to_nothing() -> None:
     assert float(path.mean.abs().max()) < 0.05 * learned
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     scale=st.floats(1e-3, 5), n=st.integers(1, 64), half_life=st.floats(10, 1e6), seed=st.integers(0, 99)
 )  # fmt: skip

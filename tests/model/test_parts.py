@@ -19,6 +19,7 @@ from model.metrics import (
     PrequentialWindow,
     auc,
     calibration,
+    expected_auc,
     grouped_auc,
     log_loss,
     normalised_entropy,
@@ -153,6 +154,24 @@ def test_auc_counts_pairs(rows: list[tuple[bool, int]]) -> None:
     ]  # fmt: skip
     found = auc(labels, scores)
     assert (math.isnan(found) and not pairs) or found == pytest.approx(np.mean(pairs))
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.integers(0, 5)), min_size=2, max_size=12))
+def test_expected_auc_is_concordant_over_all_pairs(rows: list[tuple[float, int]]) -> None:
+    concordant = pairs = 0.0
+    for i, (p, s) in enumerate(rows):
+        for j, (q, t) in enumerate(rows):
+            if i != j:
+                pairs += p * (1 - q)
+                concordant += p * (1 - q) * (1.0 if s > t else 0.5 if s == t else 0.0)
+    found = expected_auc([p for p, _ in rows], [float(s) for _, s in rows])
+    assert (math.isnan(found) and pairs < 1e-9) or found == pytest.approx(concordant / pairs, abs=1e-6)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), min_size=2, max_size=12))
+def test_expected_auc_of_certain_labels_is_their_auc(rows: list[tuple[bool, int]]) -> None:
+    labels, scores = [float(y) for y, _ in rows], [float(s) for _, s in rows]
+    assert expected_auc(labels, scores) == pytest.approx(auc(labels, scores), nan_ok=True)
 
 
 def test_grouped_auc_looks_inside_groups_only() -> None:

@@ -173,11 +173,39 @@ def test_returns_are_the_tenth_after_an_old_taste_came_back(prepared: tuple[Scri
     assert returns(data, [stays]) == []
 
 
+def test_around_a_return_the_true_probabilities_count_and_not_the_clicks(
+    prepared: tuple[ScriptedStream, Prepared],
+) -> None:
+    stream, data = prepared
+    other = replace(data, truth=1 - data.truth)
+    first, second = (
+        measure(one, data.frozen_logit, stream.drift_spans, stream.catalogue.space) for one in (data, other)
+    )
+    assert first.auc != second.auc
+    assert (first.before, first.returned) == (second.before, second.returned)
+    unknown = replace(other, probability=np.full_like(data.probability, np.nan))
+    assert measure(unknown, data.frozen_logit, stream.drift_spans, stream.catalogue.space).before != first.before
+
+
+def test_a_level_that_moves_from_window_to_window_costs_auc_but_none_within_windows(
+    prepared: tuple[ScriptedStream, Prepared],
+) -> None:
+    stream, data = prepared
+    window = np.concatenate([np.full(len(part), n) for n, part in enumerate(np.array_split(np.arange(len(data)), 20))])
+    oracle = np.log(data.probability / (1 - data.probability))
+    still, shaken = (
+        measure(data, logit.astype(np.float32), stream.drift_spans, stream.catalogue.space)
+        for logit in (oracle, oracle + 5 * (window % 2))
+    )
+    assert shaken.auc < still.auc - 0.02
+    assert shaken.windowed_auc == pytest.approx(still.windowed_auc, abs=1e-3)
+
+
 def of(auc: float, **changes: Any) -> Measures:
     values = {
         "auc": auc, "grouped_auc": auc, "log_loss": 0.5, "normalised_entropy": 0.9, "calibration": 1.0,
         "curve": (auc,) * 20, "log_loss_curve": (0.5,) * 20, "drift_auc": auc, "domains": {}, "spans": {},
-        "returned": auc, "before": auc,
+        "returned": auc, "before": auc, "windowed_auc": auc,
     }  # fmt: skip
     return Measures(**{**values, **changes})
 

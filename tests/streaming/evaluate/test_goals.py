@@ -17,7 +17,8 @@ def row(
 ) -> AdapterRow:
     return AdapterRow(
         adapter=adapter, auc=Interval(0.6 + lead, 0.01), grouped_auc=0.6, log_loss=0.6, normalised_entropy=1.0,
-        calibration=1.0, lead=Interval(lead, 0.001), against_full=Interval(over, 0.001), recovered=recovered,
+        calibration=1.0, lead=Interval(lead, 0.001), windowed_lead=Interval(lead / 2, 0.001),
+        against_full=Interval(over, 0.001), recovered=recovered,
         examples_to_half=None, forgetting=forgetting, domains={}, spans={}, curve=(), log_loss_curve=(),
     )  # fmt: skip
 
@@ -72,7 +73,7 @@ def test_every_goal_can_be_missed() -> None:
 def test_the_streams_on_which_the_kernel_is_below_the_head_are_named() -> None:
     lost = replace(CALM, rows=(row("iak-d", -0.001), *CALM.rows[1:]))
     said = next(goal.found for goal in goals(report(GOOD, lost)) if "linear head" in goal.question)
-    assert said == "mean +0.0045; below on no-drift (-0.0010)"
+    assert said == "mean +0.0045; below on no-drift (-0.0010; -0.0005 within windows of time)"
 
 
 def test_without_full_fine_tuning_there_is_nothing_to_ask() -> None:

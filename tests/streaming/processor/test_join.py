@@ -124,7 +124,7 @@ def test_feedback_that_waits_for_its_impression_waits_together() -> None:
 
 
 @given(RECORDS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_every_request_is_closed_at_most_once_for_one_impression(
     steps: list[tuple[str, int, float, str]],
 ) -> None:
@@ -134,7 +134,7 @@ def test_every_request_is_closed_at_most_once_for_one_impression(
 
 
 @given(RECORDS, st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_re_read_from_the_resume_point_closes_the_same_requests(
     steps: list[tuple[str, int, float, str]], data: st.DataObject
 ) -> None:

@@ -81,7 +81,7 @@ def test_records_that_come_again_change_nothing() -> None:
 
 
 @given(st.lists(st.integers(0, len(RECORDS) - 1), max_size=4), st.lists(st.integers(0, len(RECORDS) - 1), max_size=12))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_kills_anywhere_change_nothing_in_the_final_kernel(kills: list[int], commits: list[int]) -> None:
     store = Store()
     group, offset = machine(), 0
