@@ -103,7 +103,7 @@ ADAPTERS: dict[str, AdapterSpec] = {
         _iak("D", rehearse=True, path="gradient", use_trust=False),
         ablation=True,
     ),
-    "closed-form": AdapterSpec("live", "closed-form path on x and T, no core", 1e3, ClosedForm, _HALF_LIVES),
+    "closed-form": AdapterSpec("live", "closed-form path on x and T, no core", 3e3, ClosedForm, _HALF_LIVES),
     "closed-form-trust": AdapterSpec("live", "the same under trust", 3e3, trusted(ClosedForm), _HALF_LIVES),
     "live-head": AdapterSpec("live", "T with a linear head", 3e-3, live_head),
     "error-memory": AdapterSpec("live", "nearest recent errors", 0.5, ErrorMemory, (0.1, 0.25, 0.5, 1.0)),

@@ -20,7 +20,7 @@ from streaming.progress import bars
 
 TUNING_SEEDS = (1_000, 1_001)
 STREAMS = ("abrupt", "recurring", "movielens-100k")
-Gains = dict[str, dict[float, dict[str, float]]]
+Gains = dict[str, dict[float, dict[tuple[str, int], float]]]
 """AUC above frozen by adapter, rate, and stream with seed."""
 
 
@@ -68,7 +68,7 @@ def tune(
                     gain = auc(data.truth, run(adapter, data, plan.lab.batch_examples).logit) - still
                 except FloatingPointError:
                     gain = -math.inf  # this rate is too high, and the table says so
-                gains[name][rate][f"{source.name} {seed}"] = gain
+                gains[name][rate][source.name, seed] = gain
                 progress.advance(task)
     return gains
 
@@ -79,12 +79,17 @@ def best(gains: Gains) -> dict[str, float]:
 
 
 def show(gains: Gains, console: Console) -> None:
-    """The table behind the choice."""
+    """The table behind the choice: means over the seeds."""
     chosen = best(gains)
-    table = Table("adapter", "rate", *next(iter(next(iter(gains.values())).values())), "sum")
+    streams = list(dict.fromkeys(stream for stream, _ in next(iter(next(iter(gains.values())).values()))))
+    table = Table("adapter", "rate", *streams, "mean")
     for name, by_rate in gains.items():
         for rate, found in by_rate.items():
             mark = "*" if chosen[name] == rate else ""
-            cells = [f"{gain:+.4f}" for gain in found.values()]
-            table.add_row(name, f"{rate:g}{mark}", *cells, f"{sum(found.values()):+.4f}")
+            means = [_mean([gain for (stream, _), gain in found.items() if stream == one]) for one in streams]
+            table.add_row(name, f"{rate:g}{mark}", *(f"{mean:+.4f}" for mean in (*means, _mean(list(found.values())))))
     console.print(table)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

@@ -374,11 +374,14 @@ def test_river_learns_from_the_same_features(prepared: tuple[ScriptedStream, Pre
 
 
 def test_tuning_takes_the_rate_with_the_largest_sum_of_gains() -> None:
-    gains = {"a": {0.1: {"s": 0.01, "t": -0.03}, 1.0: {"s": 0.0, "t": 0.0}}, "b": {0.1: {"s": 0.1, "t": 0.0}}}
+    s, t = ("s", 1000), ("t", 1000)
+    gains = {"a": {0.1: {s: 0.01, t: -0.03}, 1.0: {s: 0.0, t: 0.0}}, "b": {0.1: {s: 0.1, ("s", 1001): 0.3, t: 0.0}}}
     assert tune_module.best(gains) == {"a": 1.0, "b": 0.1}
-    console = Console(record=True, width=120)
+    console = Console(record=True, width=80)
     tune_module.show(gains, console)
-    assert "1*" in console.export_text()
+    text = console.export_text()
+    assert "1*" in text
+    assert "+0.2000" in text and "+0.1333" in text
 
 
 def test_tuning_runs_every_rate_on_seeds_of_its_own(
@@ -389,7 +392,7 @@ def test_tuning_runs_every_rate_on_seeds_of_its_own(
     gains = tune_module.tune(Config(), tmp_path, ("closed-form",))
     rates = ADAPTERS["closed-form"].rates
     assert list(gains["closed-form"]) == list(rates)
-    assert all(set(found) == {"abrupt 1000", "abrupt 1001"} for found in gains["closed-form"].values())
+    assert all(set(found) == {("abrupt", 1000), ("abrupt", 1001)} for found in gains["closed-form"].values())
     assert not set(tune_module.TUNING_SEEDS) & set(tiny.seeds)
 
 
