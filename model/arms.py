@@ -72,7 +72,7 @@ class Arms:
         """All of it, for a snapshot."""
         found = {"arm_weights": self._trust.weights}
         if self.kernel.path_features is not None:
-            found |= {"path_centre": self.kernel.path_features.centre, "path_scale": self.kernel.path_features.scale}
+            found |= {f"path_{name}": tensor for name, tensor in self.kernel.path_features.state_dict().items()}
         for place, path in enumerate(self.paths):
             found |= {f"{name}.{place}": tensor for name, tensor in path.state().items()}
         return found
@@ -81,8 +81,8 @@ class Arms:
         """The inverse of `state`."""
         self._trust.weights = state["arm_weights"].clone()
         if self.kernel.path_features is not None:
-            self.kernel.path_features.centre.copy_(state["path_centre"])
-            self.kernel.path_features.scale.copy_(state["path_scale"])
+            for name, tensor in self.kernel.path_features.state_dict().items():
+                tensor.copy_(state[f"path_{name}"])
         for place, path in enumerate(self.paths):
             path.load({name: state[f"{name}.{place}"] for name in path.state()})
         self._settle()

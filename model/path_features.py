@@ -1,6 +1,6 @@
 """What the closed-form path sees: representation and live features on one scale, and products of them (ours).
 
-With `b = [x, T]`, centred and scaled by what the first micro-batch showed, and rows `u_j`, `v_j` of random signs,
+With `b = [x, T]`, centred and scaled by what the first hundred examples showed, and rows `u_j`, `v_j` of random signs,
 
     phi = [b / 2, (u_j'b)(v_j'b) / 5 for each j, 1]
 
@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+_FIRST = 100
+"""Examples from which centre and scale are taken: one request alone would show one user."""
 _SPREAD = 0.3
 """Added to every deviation: live features are all zero while nothing is known yet."""
 _LIMIT = 5.0
@@ -27,10 +29,14 @@ _LINEAR, _PRODUCT = 0.5, 0.2
 class PathFeatures(nn.Module):
     """Maps `x` `(n, d)` and, if `live_width` is not 0, T `(n, k)` to `(n, width)`."""
 
+    met: Tensor
+    """Examples that centre and scale are made of, int64."""
     centre: Tensor
-    """Mean of `[x, T]` in the first micro-batch, `(d + k,)`."""
+    """Mean of `[x, T]` over them, `(d + k,)`."""
+    variance: Tensor
+    """Variance over them, `(d + k,)`."""
     scale: Tensor
-    """One over its deviation, `(d + k,)`; all zero before the first micro-batch: then all features but the last are."""
+    """One over the deviation, `(d + k,)`; all zero before there are enough: then all features but the last are."""
     left: Tensor
     right: Tensor
 
@@ -38,7 +44,9 @@ class PathFeatures(nn.Module):
         super().__init__()
         size = width + live_width
         self.live_width, self.products = live_width, products
+        self.register_buffer("met", torch.zeros((), dtype=torch.int64))
         self.register_buffer("centre", torch.zeros(size))
+        self.register_buffer("variance", torch.zeros(size))
         self.register_buffer("scale", torch.zeros(size))
         self.register_buffer("left", _signs(size, products, 0), persistent=False)
         self.register_buffer("right", _signs(size, products, 1), persistent=False)
@@ -50,11 +58,19 @@ class PathFeatures(nn.Module):
 
     @torch.no_grad()
     def meet(self, x: Tensor, live: Tensor) -> None:
-        """Takes centre and scale from the first micro-batch; later ones change nothing."""
-        if not bool(self.scale.any()):
-            both = self._both(x, live)
-            self.centre.copy_(both.mean(0))
-            self.scale.copy_(1.0 / (both.std(0, correction=0) + _SPREAD))
+        """Takes centre and scale from the first micro-batches; once there are enough, later ones change nothing."""
+        before, added = int(self.met), len(x)
+        if before >= _FIRST:
+            return
+        both = self._both(x, live)
+        share = added / (before + added)
+        variance, mean = torch.var_mean(both, 0, correction=0)
+        apart = mean - self.centre
+        self.variance.lerp_(variance, share).add_(apart**2, alpha=share * (1 - share))
+        self.centre.add_(apart, alpha=share)
+        self.met.add_(added)
+        if before + added >= _FIRST:
+            self.scale.copy_(1.0 / (self.variance.sqrt() + _SPREAD))
 
     def forward(self, x: Tensor, live: Tensor) -> Tensor:
         """The features, float32 `(n, width)`."""

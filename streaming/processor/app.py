@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 
@@ -46,6 +47,8 @@ class Processor:
         self._leaving: set[asyncio.Task[None]] = set()
         self.pusher = LivePusher(push, config.processor.push_interval_s)
         self._opener = GroupOpener(config, backbone, self.pusher, watch)
+        # Faust makes a folder for tables, which are not used here; its default is the working directory.
+        self._scratch = tempfile.TemporaryDirectory(prefix="driftline-faust-")
         self.app = self._app()
 
     # --- Faust ---
@@ -55,6 +58,7 @@ class Processor:
         app = faust.App(
             config.processor.app_id,
             store="memory://",
+            datadir=self._scratch.name,
             value_serializer="raw",
             key_serializer="raw",
             autodiscover=False,
@@ -97,6 +101,7 @@ class Processor:
     async def _shutdown(self, *_: object, **__: object) -> None:
         self._watch.stopping()
         await self._release(set(self._starting))
+        self._scratch.cleanup()
 
     # --- owning a group ---
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from model.closed_path import ClosedPath
 from model.path_features import PathFeatures
 
-N, D, K = 64, 6, 3
+N, D, K = 128, 6, 3
 
 
 def inputs(seed: int = 0, n: int = N) -> tuple[Tensor, Tensor]:
@@ -29,14 +29,14 @@ def met(products: int = 8, live: int = K) -> PathFeatures:
 
 
 @pytest.mark.parametrize("products", [0, 8])
-def test_before_the_first_batch_there_is_only_the_constant(products: int) -> None:
+def test_before_anything_is_met_there_is_only_the_constant(products: int) -> None:
     found = PathFeatures(D, K, products)(*inputs())
     assert found.shape == (N, D + K + products + 1)
     assert not found[:, :-1].any()
     assert bool((found[:, -1] == 1).all())
 
 
-def test_the_first_batch_gives_centre_and_scale_and_later_ones_change_nothing() -> None:
+def test_the_first_examples_give_centre_and_scale_and_later_ones_change_nothing() -> None:
     features = met()
     linear = features(*inputs())[:, : D + K]
     torch.testing.assert_close(linear.mean(0), torch.zeros(D + K), atol=1e-5, rtol=0)
@@ -45,6 +45,18 @@ def test_the_first_batch_gives_centre_and_scale_and_later_ones_change_nothing() 
     torch.testing.assert_close(linear, 0.5 * (both - both.mean(0)) / (both.std(0, correction=0) + 0.3))
     features.meet(*inputs(seed=1))
     assert torch.equal(features(*inputs())[:, : D + K], linear)
+
+
+@pytest.mark.parametrize("size", [1, 10, 64])
+def test_small_first_batches_are_put_together_before_anything_is_scaled_by_them(size: int) -> None:
+    features, (x, live) = PathFeatures(D, K, 8), inputs()
+    for begin in range(0, N, size):
+        assert bool(features.scale.any()) == (begin >= 100)
+        features.meet(x[begin : begin + size], live[begin : begin + size])
+    together = PathFeatures(D, K, 8)
+    met_at = -(-100 // size) * size
+    together.meet(x[:met_at], live[:met_at])
+    torch.testing.assert_close(features(x, live), together(x, live))
 
 
 def test_live_features_that_are_all_zero_at_first_are_heard_later() -> None:

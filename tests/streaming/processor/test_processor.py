@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -187,7 +188,8 @@ def test_a_second_processor_takes_over_from_a_killed_one_and_loses_nothing(confi
     check_final(config, workers)
 
 
-def test_a_stopped_processor_leaves_its_last_state_and_exits_0(config: Config, workers: Workers) -> None:
+def test_a_stopped_processor_leaves_its_last_state_and_no_files_and_exits_0(config: Config, workers: Workers) -> None:
+    here, scratch = set(Path.cwd().iterdir()), set(Path(tempfile.gettempdir()).glob("driftline-faust-*"))
     process = workers.start()
     for index in range(len(GROUPS)):
         produce(config, index, group_records(index))
@@ -195,3 +197,5 @@ def test_a_stopped_processor_leaves_its_last_state_and_exits_0(config: Config, w
     process.terminate()
     assert process.wait(timeout=30) == 0, workers.logs()
     check_final(config, workers)
+    assert set(Path.cwd().iterdir()) <= here
+    assert set(Path(tempfile.gettempdir()).glob("driftline-faust-*")) <= scratch
