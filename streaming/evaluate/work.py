@@ -97,8 +97,9 @@ def run_stream(plan: Plan, source: Source, seed: int, tell: Tell) -> None:
         domain_sizes=stream.catalogue.space.sizes, kernel=plan.kernel, learner=plan.learner,
         rehearsal_steps=plan.lab.rehearsal_steps, seed=seed,
     )  # fmt: skip
+    # What is loaded stays: each collection would walk the 400 000 objects of PyTorch for a fifth of a second.
     gc.collect()
-    gc.freeze()  # what is loaded stays: each collection would walk the 400 000 objects of PyTorch for a fifth of a second
+    gc.freeze()
     for name in missing:
         _run_one(plan, context, data, name, folder)
         tell(source.name, name, seed)
