@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from model.batch import MicroBatch
-from model.closed_path import ClosedPath
+from model.closed_path import ClosedPath, information
 from model.config import LearnerConfig
 from model.kernel import Kernel
 from model.trust import Trust
@@ -57,8 +57,10 @@ class Arms:
         if len(arms) > 1:
             self._trust.judge(torch.stack(arms).double(), label.double(), weight.double())
         if features is not None:
+            # One product serves all paths: where they disagree, they differ in a curvature that hardly differs.
+            added = information(features, frozen + features @ self.believed, weight)
             for path in self.paths:
-                path.learn(features, frozen, label, weight)
+                path.learn(features, frozen, label, weight, added)
         self._settle()
 
     def _settle(self) -> None:

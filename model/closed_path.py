@@ -19,6 +19,13 @@ from torch import Tensor
 _LEAST_CURVATURE = 1e-6
 
 
+def information(features: Tensor, logit: Tensor, weight: Tensor) -> Tensor:
+    """`sum p (1 - p) phi phi'` of a batch, `(p, p)`: features `(n, p)`, logits and sample weights `(n,)`."""
+    score = torch.sigmoid(logit)
+    curvature = (weight * score * (1 - score)).clamp_(min=_LEAST_CURVATURE)
+    return (features * curvature[:, None]).T @ features
+
+
 class ClosedPath:
     """The posterior over the weights of `width` features; the prior's mean, zero, is the birth.
 
@@ -36,17 +43,19 @@ class ClosedPath:
         """What the path adds to the logit, `(n,)`, of features `(n, p)`."""
         return features @ self.mean
 
-    def learn(self, features: Tensor, offset: Tensor, label: Tensor, weight: Tensor) -> None:
+    def learn(
+        self, features: Tensor, offset: Tensor, label: Tensor, weight: Tensor, added: Tensor | None = None
+    ) -> None:
         """One Newton step: features `(n, p)`; the logit without the path, 0/1 labels and sample weights, each `(n,)`.
 
-        All float32.
+        All float32. `added` is the batch's `information`, if paths beside each other share it.
         """
         faded = 1.0 - 2.0 ** (-len(features) / self.half_life)
-        score = torch.sigmoid(offset + self.logit(features))
-        curvature = (weight * score * (1 - score)).clamp_(min=_LEAST_CURVATURE)
+        logit = offset + self.logit(features)
         self.precision.mul_(1 - faded).diagonal().add_(faded * self.prior)
-        self.precision.addmm_((features * curvature[:, None]).T, features)
-        gradient = features.T @ (weight * (label - score)) - faded * self.prior * self.mean
+        self.precision.add_(information(features, logit, weight) if added is None else added)
+        error = weight * (label - torch.sigmoid(logit))
+        gradient = features.T @ error - faded * self.prior * self.mean
         step = torch.cholesky_solve(gradient[:, None], torch.linalg.cholesky(self.precision))
         self.mean = self.mean + step[:, 0]
 

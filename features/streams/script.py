@@ -158,7 +158,7 @@ class Script(Section):
     name: str = Field(pattern="^[a-z0-9-]+$", description="Short name for tables and files.")
     about: str = Field(default="", description="One sentence on what it shows.")
     seed: int = Field(default=0, ge=0, description="Seed; `driftline evaluate --seeds` adds to it.")
-    requests: int = Field(default=1_600, ge=10, description="Requests of the live half.")
+    requests: int = Field(default=1_500, ge=10, description="Requests of the live half.")
     pretrain_requests: int = Field(default=8_000, ge=10, description="Requests before it; nothing drifts in them.")
     days: float = Field(default=4.0, gt=0, description="Days the live half spans.")
     shown: int = Field(default=10, ge=1, le=100, description="Items shown per request.")

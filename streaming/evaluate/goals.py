@@ -80,9 +80,9 @@ def _below(name: str, rows: dict[str, AdapterRow]) -> str:
 def _single_streams(found: _Found) -> Iterator[Goal]:
     for name, rows in found.rows.items():
         own, full = rows[KERNEL].forgetting, rows[FULL].forgetting
-        if not math.isnan(own.mean) and full.mean > 0:
+        if not (math.isnan(own.mean) or math.isnan(full.mean)):
             said = f"{own} against {full}"
-            met = own.mean <= _FORGETTING * full.mean
+            met = own.mean <= _FORGETTING * max(full.mean, 0.0)
             yield Goal(f"{name}: forgets at most half as much when a taste returns", said, met)
         if name == NO_DRIFT:
             lead = rows[KERNEL].lead

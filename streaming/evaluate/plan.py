@@ -20,7 +20,7 @@ QUICK_ADAPTERS = ("frozen", "iak-d", "closed-form", "live-head", "lora", "full")
 _CODE = ("model", "features/streams", "streaming/evaluate")
 _CODE_FILES = ("features/live.py", "features/live_layout.py", "features/live_read.py", "features/live_table.py")
 
-PRETRAIN = PretrainConfig(epochs=10, batch_size=1_024, learning_rate=4e-3, patience=2)
+PRETRAIN = PretrainConfig(epochs=10, batch_size=1_024, learning_rate=4e-3, patience=2, content_steps=200)
 
 
 class UnknownAdapterError(ValueError):

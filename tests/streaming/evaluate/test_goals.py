@@ -70,6 +70,16 @@ def test_every_goal_can_be_missed() -> None:
     assert not any(found.values())
 
 
+def test_forgetting_is_asked_even_if_full_fine_tuning_forgets_nothing() -> None:
+    full = row("full", 0.015, recovered=1.0, forgetting=Interval(-0.001, 0.002))
+    asked = [
+        goals(report(stream("recurring", row("iak-d", 0.02, recovered=1.2, forgetting=Interval(own, 0.001)), full)))
+        for own in (0.001, -0.001)
+    ]
+    met = [next(goal.met for goal in found if "forgets" in goal.question) for found in asked]
+    assert met == [False, True]
+
+
 def test_the_streams_on_which_the_kernel_is_below_the_head_are_named() -> None:
     lost = replace(CALM, rows=(row("iak-d", -0.001), *CALM.rows[1:]))
     said = next(goal.found for goal in goals(report(GOOD, lost)) if "linear head" in goal.question)
