@@ -38,6 +38,7 @@ class ClosedPath:
         """Weights m, `(p,)`."""
         self.precision = prior * torch.eye(width)
         """P, `(p, p)`."""
+        self._row, self._column = torch.tril_indices(width, width)
 
     def logit(self, features: Tensor) -> Tensor:
         """What the path adds to the logit, `(n,)`, of features `(n, p)`."""
@@ -61,12 +62,10 @@ class ClosedPath:
 
     def state(self) -> dict[str, Tensor]:
         """The posterior, for a snapshot; of the symmetric P its lower triangle."""
-        row, column = torch.tril_indices(*self.precision.shape)
-        return {"path_mean": self.mean, "path_precision": self.precision[row, column]}
+        return {"path_mean": self.mean, "path_precision": self.precision[self._row, self._column]}
 
     def load(self, state: dict[str, Tensor]) -> None:
         """The inverse of `state`."""
-        row, column = torch.tril_indices(*self.precision.shape)
         self.mean = state["path_mean"].clone()
-        self.precision[row, column] = state["path_precision"]
-        self.precision[column, row] = state["path_precision"]
+        self.precision[self._row, self._column] = state["path_precision"]
+        self.precision[self._column, self._row] = state["path_precision"]

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
+from torch import Tensor
+
 from model.adapters.base import Adapter, AdapterContext, Frozen, GradientAdapter, StreamBatch
 from model.adapters.closed_form import ClosedForm
 from model.adapters.iak import Iak
@@ -39,7 +41,8 @@ def plugged(make: Callable[[ClickPath, AdapterContext], Plugs], context: Adapter
     path = ClickPath(context.backbone)
     plugs = make(path, context)
 
-    def logits(batch: StreamBatch):  # type: ignore[no-untyped-def]
+    def logits(batch: StreamBatch) -> Tensor:
+        """Click logits with the plugs in place, `(n,)`."""
         return path(batch.micro.x, batch.micro.domain, plugs)
 
     return GradientAdapter([(list(plugs.parameters()), rate)], logits, context.rehearsing, context.seed)

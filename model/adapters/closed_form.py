@@ -12,8 +12,8 @@ from model.path_features import PathFeatures
 class ClosedForm:
     """The path as an adapter; the half-life of its memory, in examples, takes the place of a learning rate."""
 
-    def __init__(self, context: AdapterContext, half_life: float, *, products: int = 0) -> None:
-        self._features = PathFeatures(context.backbone.width, context.live_width, products)
+    def __init__(self, context: AdapterContext, half_life: float) -> None:
+        self._features = PathFeatures(context.backbone.width, context.live_width, products=0)
         self._path = ClosedPath(self._features.width, half_life, context.learner.path_prior)
         self.parameters = self._features.width
         self.state_bytes = sum(tensor.nbytes for tensor in self._path.state().values())

@@ -66,7 +66,7 @@ def measure(data: Prepared, logit: NDArray[np.float32], spans: Sequence[DriftSpa
         normalised_entropy=normalised_entropy(label, score),
         calibration=calibration(label, score),
         curve=curve,
-        windowed_auc=_mean_known(curve),
+        windowed_auc=mean_known(curve),
         log_loss_curve=tuple(log_loss(label[w], score[w]) for w in windows),
         drift_auc=_area(label, logit, anywhere),
         domains=_by_domain(data, logit, space),
@@ -98,7 +98,8 @@ def _area(label: NDArray[np.float32], logit: NDArray[np.float32], mask: NDArray[
     return auc(label[mask], logit[mask]) if mask.sum() >= _LEAST else float("nan")
 
 
-def _mean_known(values: Sequence[float]) -> float:
+def mean_known(values: Sequence[float]) -> float:
+    """Mean of the values that are numbers; not-a-number if none is."""
     known = [value for value in values if not np.isnan(value)]
     return float(np.mean(known)) if known else float("nan")
 

@@ -25,7 +25,7 @@ from streaming.evaluate.compare import (
     recovered,
     windows_to_half,
 )
-from streaming.evaluate.measures import WINDOWS, Measures, measure
+from streaming.evaluate.measures import WINDOWS, Measures, mean_known, measure
 from streaming.evaluate.plan import Plan
 from streaming.evaluate.work import load_run, load_stream
 
@@ -168,18 +168,18 @@ def _row(
     return AdapterRow(
         adapter=name,
         auc=interval([m.auc for m in own]),
-        grouped_auc=_mean([m.grouped_auc for m in own]),
-        log_loss=_mean([m.log_loss for m in own]),
-        normalised_entropy=_mean([m.normalised_entropy for m in own]),
-        calibration=_mean([m.calibration for m in own]),
+        grouped_auc=mean_known([m.grouped_auc for m in own]),
+        log_loss=mean_known([m.log_loss for m in own]),
+        normalised_entropy=mean_known([m.normalised_entropy for m in own]),
+        calibration=mean_known([m.calibration for m in own]),
         lead=paired(runs, name, FROZEN),
         windowed_lead=paired(runs, name, FROZEN, "windowed_auc"),
         against_full=paired(runs, name, FULL),
         recovered=recovered(runs, name) if FULL in runs else float("nan"),
         examples_to_half=half,
         forgetting=forgetting(runs, name),
-        domains={key: _mean([m.domains[key] for m in own if key in m.domains]) for key in own[0].domains},
-        spans={key: _mean([m.spans[key] for m in own]) for key in own[0].spans},
+        domains={key: mean_known([m.domains[key] for m in own if key in m.domains]) for key in own[0].domains},
+        spans={key: mean_known([m.spans[key] for m in own]) for key in own[0].spans},
         curve=tuple(np.mean([m.curve for m in own], axis=0).tolist()),
         log_loss_curve=tuple(np.mean([m.log_loss_curve for m in own], axis=0).tolist()),
     )
@@ -190,20 +190,15 @@ def _cost(plan: Plan, name: str) -> CostRow:
     examples = sum(len(one.outcome.logit) for one in done)
     return CostRow(
         adapter=name,
-        parameters=round(_mean([float(one.parameters) for one in done])),
+        parameters=round(mean_known([float(one.parameters) for one in done])),
         cpu_s_per_100k=sum(one.outcome.cpu_s for one in done) / examples * 1e5,
-        state_bytes=round(_mean([float(one.state_bytes) for one in done])),
+        state_bytes=round(mean_known([float(one.state_bytes) for one in done])),
         peak_bytes=max(one.outcome.peak_bytes for one in done),
     )
 
 
 def _share(time: np.ndarray[Any, np.dtype[np.float64]], at: float) -> float:
     return float(np.searchsorted(time, at)) / len(time)
-
-
-def _mean(values: list[float]) -> float:
-    known = [v for v in values if not math.isnan(v)]
-    return float(np.mean(known)) if known else float("nan")
 
 
 def _commit() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 
 from rich.console import Console
 from rich.table import Table
@@ -86,10 +87,6 @@ def show(gains: Gains, console: Console) -> None:
     for name, by_rate in gains.items():
         for rate, found in by_rate.items():
             mark = "*" if chosen[name] == rate else ""
-            means = [_mean([gain for (stream, _), gain in found.items() if stream == one]) for one in streams]
-            table.add_row(name, f"{rate:g}{mark}", *(f"{mean:+.4f}" for mean in (*means, _mean(list(found.values())))))
+            means = [fmean([gain for (stream, _), gain in found.items() if stream == one]) for one in streams]
+            table.add_row(name, f"{rate:g}{mark}", *(f"{mean:+.4f}" for mean in (*means, fmean(found.values()))))
     console.print(table)
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)

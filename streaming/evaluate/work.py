@@ -100,10 +100,13 @@ def run_stream(plan: Plan, source: Source, seed: int, tell: Tell) -> None:
     # What is loaded stays: each collection would walk the 400 000 objects of PyTorch for a fifth of a second.
     gc.collect()
     gc.freeze()
-    for name in missing:
-        _run_one(plan, context, data, name, folder)
-        tell(source.name, name, seed)
-        gc.collect()
+    try:
+        for name in missing:
+            _run_one(plan, context, data, name, folder)
+            tell(source.name, name, seed)
+            gc.collect()
+    finally:
+        gc.unfreeze()  # this stream goes, and the next one must not pile up on it
 
 
 def _run_one(plan: Plan, context: AdapterContext, data: Prepared, name: str, folder: Path) -> None:

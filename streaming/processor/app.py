@@ -77,6 +77,7 @@ class Processor:
         traffic = app.topic(config.topics.traffic, value_serializer="raw", key_serializer="raw")
 
         async def learn(stream: faust.Stream[bytes]) -> None:
+            """Takes every record; offsets are committed behind the snapshots, never by acknowledging."""
             async for event in stream.noack().events():
                 message = event.message
                 await self.take(message.partition, message.offset, message.value)
