@@ -12,7 +12,7 @@ class Activation:
     """Groups the rows of a batch by domain, so that each domain's weights meet only its own rows (domain activation).
 
     Rows are padded to the largest group: the product is `(m, largest, width)` for the `m` domains present,
-    whatever the size of the bank.
+    whatever the size of the bank. Where one domain alone is present, rows stay as they are: `(rows, width)`.
     """
 
     def __init__(self, index: Tensor, bank: int) -> None:
@@ -39,23 +39,24 @@ class Activation:
         return 1 if self.active is None else len(self.active)
 
     def scatter(self, values: Tensor) -> Tensor:
-        """`(n, w)` to `(m, largest, w)`; unused places are zero."""
-        if self.groups == 1:
-            return values[None]
+        """`(n, w)` to `(m, largest, w)`, unused places zero; for one domain `(n, w)` as it is."""
+        if self.active is None:
+            return values
         flat = values.new_zeros(self.groups * self.largest, values.shape[1])
         return flat.index_copy(0, self.place, values).view(self.groups, self.largest, -1)
 
     def gather(self, values: Tensor) -> Tensor:
         """The inverse of `scatter`."""
-        if self.groups == 1:
-            return values[0]
+        if self.active is None:
+            return values
         return values.flatten(0, 1)[self.place]
 
     def pick(self, bank: Tensor) -> Tensor:
-        """The active domains' slices of a parameter `(K, ...)`."""
-        if self.active is None:
-            return bank[self.only : self.only + 1]
-        return bank[self.active]
+        """The active domains' slices of a parameter `(K, ...)`; for one domain its slice, `(...)`."""
+        if self.active is not None:
+            return bank[self.active]
+        # The gradient of a squeeze is a view, that of a slice a copy into zeros.
+        return bank.squeeze(0) if len(bank) == 1 else bank[self.only]
 
 
 class BankLinear(nn.Module):
@@ -75,10 +76,10 @@ class BankLinear(nn.Module):
         self.bias = nn.Parameter(bias.repeat(bank, 1, 1))
 
     def forward(self, values: Tensor, activation: Activation) -> Tensor:
-        """`(m, rows, in)` to `(m, rows, out)`."""
+        """`(m, rows, in)` to `(m, rows, out)`; for one domain `(rows, in)` to `(rows, out)`."""
         weight, bias = activation.pick(self.weight), activation.pick(self.bias)
-        if values.shape[0] == 1:
-            return torch.addmm(bias[0], values[0], weight[0])[None]
+        if activation.active is None:
+            return torch.addmm(bias, values, weight)
         return torch.baddbmm(bias, values, weight)
 
 

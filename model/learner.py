@@ -161,11 +161,12 @@ class Learner:
 
     def _descend(self, found: Answer, batch: MicroBatch, features: Tensor | None) -> _Step:
         """One step of the core beside the closed-form paths."""
-        optimiser, config, logits = self._optimiser, self.config, found.logits
+        optimiser, config = self._optimiser, self.config
+        ctr, cvr = found.logits.unbind(1)
         if features is not None:
-            logits = torch.stack([logits[:, 0] + features @ self._arms.believed, logits[:, 1]], dim=1)
+            ctr = ctr + features @ self._arms.believed
         task = entire_space_loss(
-            logits, batch.label, batch.conversion, self.backbone.has_conversion, batch.weight
+            (ctr, cvr), batch.label, batch.conversion, self.backbone.has_conversion, batch.weight
         )  # fmt: skip
         total, compression, matching = task, 0.0, 0.0
         if self.kernel_config.reading != "D":

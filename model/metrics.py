@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 _EPSILON = 1e-7
+_LEAST_PAIRS = 1e-6
+"""Fewer expected pairs than this are none: their share would be rounding."""
 
 
 def sigmoid(logits: ArrayLike) -> NDArray[np.float64]:
@@ -48,7 +50,7 @@ def expected_auc(probabilities: ArrayLike, scores: ArrayLike) -> float:
     p, s = np.asarray(probabilities, dtype=np.float64), np.asarray(scores, dtype=np.float64)
     with_itself = float((p * (1 - p)).sum())
     pairs = float(p.sum() * (1 - p).sum()) - with_itself
-    if p.size < 2 or pairs <= 0:
+    if p.size < 2 or pairs < _LEAST_PAIRS:
         return float("nan")
     _, place = np.unique(s, return_inverse=True)
     negative = np.bincount(place, 1 - p)

@@ -180,8 +180,8 @@ class Trainer:
         batch = data.profiles.batch(data.user[index], data.item[index], data.domain[index], history)
         batch = self.model.drop_ids(batch, self._generator)
         x = self.model.represent(batch)
-        logits = self.model.predict(x, batch.domain)
-        loss = entire_space_loss(logits, data.label[index], data.conversion[index], self.model.has_conversion)
+        ctr, cvr = self.model.predict(x, batch.domain).unbind(1)
+        loss = entire_space_loss((ctr, cvr), data.label[index], data.conversion[index], self.model.has_conversion)
         if config.alignment != "none":
             loss = loss + config.alignment_weight * alignment(config.alignment, x, batch.domain)
         return loss
