@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student  # type: ignore[import-untyped,unused-ignore]
 
-from streaming.evaluate.measures import WINDOWS, Measures
+from streaming.evaluate.measures import WINDOWS, Measures, mean_known
 
 FULL, FROZEN = "full", "frozen"
 CONFIDENCE = 0.95
@@ -94,6 +94,14 @@ def forgetting(runs: Runs, adapter: str) -> Interval:
         own, still = runs[adapter][seed], runs[FROZEN][seed]
         lost.append((own.before - still.before) - (own.returned - still.returned))
     return interval(lost)
+
+
+def leads_around_return(runs: Runs, adapter: str) -> tuple[float, ...]:
+    """AUC above frozen at each of `AROUND_RETURN`, means over the seeds; empty without a return."""
+    seeds = sorted(set(runs.get(adapter, {})) & set(runs.get(FROZEN, {})))
+    around = [(runs[adapter][seed].around_return, runs[FROZEN][seed].around_return) for seed in seeds]
+    leads = [[own - still for own, still in zip(*both, strict=True)] for both in around]
+    return tuple(mean_known(place) for place in zip(*leads, strict=True))
 
 
 def windows_to_half(runs: Runs, adapter: str, start_window: int, end_window: int) -> int | None:

@@ -19,7 +19,11 @@ from streaming.evaluate.prepare import Prepared
 
 WINDOWS = 20
 """Stretches of equally many examples over which the curves are drawn."""
+AROUND_RETURN = ("before the drift", "before the return", "1st quarter after", "2nd", "3rd", "4th")
+"""Where an AUC is taken around the return of an old taste; the quarters are those of the tenth after it."""
 _LEAST = 200  # examples below which an AUC says nothing
+Rows = NDArray[np.bool_] | NDArray[np.intp]
+"""Which examples: a mask or indices."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ class Measures:
     """AUC in the tenth of the stream after an old regime came back, mean over returns; not-a-number without one."""
     before: float
     """AUC before the first drift."""
+    around_return: tuple[float, ...]
+    """AUC at each of `AROUND_RETURN`, means over the returns; empty without one."""
 
 
 def measure(data: Prepared, logit: NDArray[np.float32], spans: Sequence[DriftSpan], space: DomainSpace) -> Measures:
@@ -56,9 +62,10 @@ def measure(data: Prepared, logit: NDArray[np.float32], spans: Sequence[DriftSpa
     windows = np.array_split(np.arange(len(data)), WINDOWS)
     inside = [within(data, span) for span in spans]
     anywhere = np.logical_or.reduce(inside) if inside else np.zeros(len(data), dtype=bool)
-    after = [_true_area(data, logit, mask) for mask in returns(data, spans)]
     curve = tuple(auc(label[w], logit[w]) for w in windows)
-    first = min((span.start for span in spans), default=np.inf)
+    before = _true_area(data, logit, data.time < min((span.start for span in spans), default=np.inf))
+    after = returns(data, spans)
+    around = [(before, *_around(data, logit, mask)) for mask in after]
     return Measures(
         auc=auc(label, logit),
         grouped_auc=grouped_auc(label, logit, data.user),
@@ -71,8 +78,9 @@ def measure(data: Prepared, logit: NDArray[np.float32], spans: Sequence[DriftSpa
         drift_auc=_area(label, logit, anywhere),
         domains=_by_domain(data, logit, space),
         spans={span_key(s, spans): _area(label, logit, mask) for s, mask in zip(spans, inside, strict=True)},
-        returned=float(np.mean(after)) if after else float("nan"),
-        before=_true_area(data, logit, data.time < first),
+        returned=mean_known([_true_area(data, logit, mask) for mask in after]),
+        before=before,
+        around_return=tuple(mean_known(part) for part in zip(*around, strict=True)),
     )
 
 
@@ -94,8 +102,17 @@ def returns(data: Prepared, spans: Sequence[DriftSpan]) -> list[NDArray[np.bool_
     return [np.asarray((data.time >= end) & (data.time < end + tenth)) for end in ends]
 
 
-def _area(label: NDArray[np.float32], logit: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
-    return auc(label[mask], logit[mask]) if mask.sum() >= _LEAST else float("nan")
+def _around(data: Prepared, logit: NDArray[np.float32], after: NDArray[np.bool_]) -> list[float]:
+    """AUC in the tenth before a return and in the quarters of `after`, the tenth that follows it."""
+    place = np.flatnonzero(after)
+    begin = int(place[0]) if place.size else 0
+    parts = [np.arange(max(begin - len(data) // 10, 0), begin), *np.array_split(place, len(AROUND_RETURN) - 2)]
+    return [_true_area(data, logit, part) for part in parts]
+
+
+def _area(label: NDArray[np.float32], logit: NDArray[np.float32], rows: Rows) -> float:
+    chosen = label[rows]
+    return auc(chosen, logit[rows]) if chosen.size >= _LEAST else float("nan")
 
 
 def mean_known(values: Sequence[float]) -> float:
@@ -104,12 +121,12 @@ def mean_known(values: Sequence[float]) -> float:
     return float(np.mean(known)) if known else float("nan")
 
 
-def _true_area(data: Prepared, logit: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
+def _true_area(data: Prepared, logit: NDArray[np.float32], rows: Rows) -> float:
     """Expected AUC where the stream tells its probabilities, the AUC of the clicks where it does not."""
-    probability = data.probability[mask]
-    if mask.sum() < _LEAST or not np.isfinite(probability).all():
-        return _area(data.truth, logit, mask)
-    return expected_auc(probability, logit[mask])
+    probability = data.probability[rows]
+    if probability.size < _LEAST or not np.isfinite(probability).all():
+        return _area(data.truth, logit, rows)
+    return expected_auc(probability, logit[rows])
 
 
 def _by_domain(data: Prepared, logit: NDArray[np.float32], space: DomainSpace) -> dict[str, float]:

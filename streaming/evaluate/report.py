@@ -20,6 +20,7 @@ from streaming.evaluate.compare import (
     Runs,
     forgetting,
     interval,
+    leads_around_return,
     over_streams,
     paired,
     recovered,
@@ -52,6 +53,8 @@ class AdapterRow:
     """Share of full fine-tuning's gain inside the drift spans."""
     examples_to_half: int | None
     forgetting: Interval
+    around_return: tuple[float, ...]
+    """AUC above frozen at each of `AROUND_RETURN`; empty where no old taste returns."""
     domains: dict[str, float]
     spans: dict[str, float]
     curve: tuple[float, ...]
@@ -178,6 +181,7 @@ def _row(
         recovered=recovered(runs, name) if FULL in runs else float("nan"),
         examples_to_half=half,
         forgetting=forgetting(runs, name),
+        around_return=leads_around_return(runs, name),
         domains={key: mean_known([m.domains[key] for m in own if key in m.domains]) for key in own[0].domains},
         spans={key: mean_known([m.spans[key] for m in own]) for key in own[0].spans},
         curve=tuple(np.mean([m.curve for m in own], axis=0).tolist()),

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from streaming.evaluate.compare import Interval
 from streaming.evaluate.goals import KERNEL, Goal, goals
+from streaming.evaluate.measures import AROUND_RETURN
 from streaming.evaluate.plan import ALL_ADAPTERS
 from streaming.evaluate.report import Report, StreamReport
 
@@ -45,11 +46,16 @@ def markdown(report: Report) -> str:
 
 
 def tables(report: Report) -> list[tuple[str, list[str], Cells]]:
-    """Title, heads and cells of every table: all streams side by side, the goals, then one per stream, then domains."""
+    """Title, heads and cells of every table: all streams side by side, the goals, one per stream, returns, domains."""
     return [
         ("All streams: AUC above frozen, and costs", *_overview(report)),
         *((f"What {KERNEL} must show", *_goals(asked)) for asked in [goals(report)] if asked),
         *((_title(stream), *_stream(stream)) for stream in report.streams),
+        *(
+            (f"{stream.name}: AUC above frozen around the return of the old taste", *_around(stream))
+            for stream in report.streams
+            if any(row.around_return for row in stream.rows)
+        ),
         *((f"{stream.name}: AUC by domain", *_domains(stream)) for stream in report.streams if stream.rows[0].domains),
     ]
 
@@ -111,6 +117,10 @@ def _stream(stream: StreamReport) -> tuple[list[str], Cells]:
         for row in stream.rows
     ]
     return head, body
+
+
+def _around(stream: StreamReport) -> tuple[list[str], Cells]:
+    return ["adapter", *AROUND_RETURN], [[row.adapter, *map(_signed, row.around_return)] for row in stream.rows]
 
 
 def _domains(stream: StreamReport) -> tuple[list[str], Cells]:

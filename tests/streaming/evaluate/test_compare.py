@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streaming.evaluate.compare import forgetting, interval, over_streams, paired, recovered, windows_to_half
+from streaming.evaluate.compare import (
+    forgetting,
+    interval,
+    leads_around_return,
+    over_streams,
+    paired,
+    recovered,
+    windows_to_half,
+)
 from streaming.evaluate.measures import Measures
 
 
@@ -15,7 +23,7 @@ def of(auc: float, **changes: Any) -> Measures:
     values = {
         "auc": auc, "grouped_auc": auc, "log_loss": 0.5, "normalised_entropy": 0.9, "calibration": 1.0,
         "curve": (auc,) * 20, "log_loss_curve": (0.5,) * 20, "drift_auc": auc, "domains": {}, "spans": {},
-        "returned": auc, "before": auc, "windowed_auc": auc,
+        "returned": auc, "before": auc, "windowed_auc": auc, "around_return": (),
     }  # fmt: skip
     return Measures(**{**values, **changes})
 
@@ -52,6 +60,15 @@ def test_forgetting_is_the_lead_lost_when_the_old_taste_returns() -> None:
     }
     assert forgetting(runs, "a").mean == pytest.approx(0.03)
     assert forgetting(runs, "frozen").mean == pytest.approx(0)
+
+
+def test_what_is_shown_around_a_return_is_the_mean_lead_there() -> None:
+    runs = {
+        "frozen": {0: of(0.7, around_return=(0.8, 0.6)), 1: of(0.7, around_return=(0.8, float("nan")))},
+        "a": {0: of(0.7, around_return=(0.82, 0.7)), 1: of(0.7, around_return=(0.80, float("nan")))},
+    }
+    assert leads_around_return(runs, "a") == pytest.approx((0.01, 0.1))
+    assert leads_around_return({"frozen": {0: of(0.7)}, "a": {0: of(0.8)}}, "a") == ()
 
 
 def test_half_is_reached_in_the_window_where_the_curve_crosses() -> None:

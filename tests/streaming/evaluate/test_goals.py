@@ -19,7 +19,8 @@ def row(
         adapter=adapter, auc=Interval(0.6 + lead, 0.01), grouped_auc=0.6, log_loss=0.6, normalised_entropy=1.0,
         calibration=1.0, lead=Interval(lead, 0.001), windowed_lead=Interval(lead / 2, 0.001),
         against_full=Interval(over, 0.001), recovered=recovered,
-        examples_to_half=None, forgetting=forgetting, domains={}, spans={}, curve=(), log_loss_curve=(),
+        examples_to_half=None, forgetting=forgetting, around_return=(), domains={}, spans={}, curve=(),
+        log_loss_curve=(),
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from features.streams import ScriptedStream
 from features.streams.stream import DriftSpan
-from streaming.evaluate.measures import measure, returns
+from streaming.evaluate.measures import AROUND_RETURN, measure, returns
 from streaming.evaluate.prepare import Prepared
 
 
@@ -36,6 +36,22 @@ def test_returns_are_the_tenth_after_an_old_taste_came_back(prepared: tuple[Scri
     assert position.max() < 0.81
     stays = DriftSpan("x", "taste", 0.0, 1.0, 0.0, returns=False)
     assert returns(data, [stays]) == []
+
+
+def test_the_places_around_a_return_lie_before_and_within_the_tenth_after_it(
+    prepared: tuple[ScriptedStream, Prepared],
+) -> None:
+    stream, short = prepared
+    data = Prepared(**{name: np.repeat(column, 4, axis=0) for name, column in short.arrays().items()})
+    mask = returns(data, stream.drift_spans)[0]
+    still = measure(data, data.frozen_logit, stream.drift_spans, stream.catalogue.space)
+    assert len(still.around_return) == len(AROUND_RETURN)
+    for place, rows in enumerate(np.array_split(np.flatnonzero(mask), 4)):
+        logit = data.frozen_logit.copy()
+        logit[rows] = -logit[rows]
+        turned = measure(data, logit, stream.drift_spans, stream.catalogue.space).around_return
+        changed = [number for number, (a, b) in enumerate(zip(still.around_return, turned, strict=True)) if a != b]
+        assert changed == [2 + place]
 
 
 def test_around_a_return_the_true_probabilities_count_and_not_the_clicks(
