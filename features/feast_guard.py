@@ -2,7 +2,7 @@
 
 `feast.metrics` puts prometheus-client into its multiprocess mode by environment variables: values would go to files,
 and every process started afterwards would inherit that. So prometheus-client is imported first, which fixes its mode,
-and the variables that Feast sets are taken back.
+and the variables that Feast sets are taken back. So are the filters by which it shows everybody's deprecation warnings.
 
 Feast instruments its classes with run-time type checks by parsing its own sources again (typeguard). That is half its
 import time, several seconds of every process, and finds nothing here: strict mypy checks our side of the calls.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -40,7 +41,7 @@ def import_feast(module: str = "feast") -> Any:
     """The named module of Feast. Takes some seconds the first time."""
     assert prometheus_client.REGISTRY is not None  # imported, so that its mode is fixed
     before = {name: os.environ.get(name) for name in _LEAKED}
-    with _no_instrumentation():
+    with _no_instrumentation(), warnings.catch_warnings():
         found = importlib.import_module(module)
     for name, value in before.items():
         if value is None:

@@ -160,7 +160,7 @@ class LearnerConfig(Section):
         default=1e-2, gt=0, description="Learning rate of a straight path that learns by gradient (Adam)."
     )
     trust_half_life: float = Field(
-        default=200.0,
+        default=80.0,
         gt=0,
         description="Examples after which half of what spoke for or against the kernel is gone.",
     )

@@ -246,6 +246,16 @@ def test_importing_feast_leaves_the_metrics_of_this_and_of_child_processes_alone
     assert said.stdout.split() == ["MutexValue", "[]"]
 
 
+def test_importing_feast_leaves_the_warning_filters_alone() -> None:
+    code = (
+        "import warnings\nbefore = list(warnings.filters)\n"
+        "from features.feast_guard import import_feast\nimport_feast('feast.feature_view')\n"
+        "print(warnings.filters == before)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.split() == ["True"]
+
+
 @pytest.mark.redis
 def test_a_redis_with_a_password_is_used_by_the_secret_and_the_address_stays_printable(tmp_path: Path) -> None:
     with redis_server(tmp_path, password="s3=cret") as address:
