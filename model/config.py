@@ -149,7 +149,7 @@ class LearnerConfig(Section):
     batch_seconds: float = Field(default=0.25, gt=0, description="... or when its event time spans this many seconds.")
     learning_rate: float = Field(default=1e-4, gt=0, description="Learning rate of encoder and decoder (Adam).")
     path_half_lives: tuple[float, ...] = Field(
-        default=(3_000.0, 30_000.0),
+        default=(2_000.0, 20_000.0),
         min_length=1,
         description="Half-lives of the closed-form path's memory, in examples; there is a path for each.",
     )

@@ -84,9 +84,9 @@ ADAPTERS: dict[str, AdapterSpec] = {
     "iak-d": AdapterSpec("kernel", "IAK, deterministic", 1e-4, _iak("D")),
     "iak-a": AdapterSpec("kernel", "IAK, prior N(0, I)", 1e-4, _iak("A")),
     "iak-b": AdapterSpec("kernel", "IAK, a learned Gaussian per domain", 1e-4, _iak("B")),
-    "iak-d-no-live": AdapterSpec("kernel", "IAK D without T", 1e-3, _iak("D", use_live=False)),
-    "iak-a-no-live": AdapterSpec("kernel", "IAK A without T", 1e-3, _iak("A", use_live=False)),
-    "iak-b-no-live": AdapterSpec("kernel", "IAK B without T", 1e-3, _iak("B", use_live=False)),
+    "iak-d-no-live": AdapterSpec("kernel", "IAK D without T", 3e-3, _iak("D", use_live=False)),
+    "iak-a-no-live": AdapterSpec("kernel", "IAK A without T", 3e-3, _iak("A", use_live=False)),
+    "iak-b-no-live": AdapterSpec("kernel", "IAK B without T", 3e-3, _iak("B", use_live=False)),
     "iak-d-rehearsed": AdapterSpec(
         "kernel", "IAK D with the others' rehearsal", 1e-4, _iak("D", rehearse=True), ablation=True
     ),
@@ -102,12 +102,12 @@ ADAPTERS: dict[str, AdapterSpec] = {
     "iak-d-gradient": AdapterSpec(
         "kernel",
         "IAK D by gradient alone: path over T, rehearsal, no trust",
-        3e-4,
+        1e-3,
         _iak("D", rehearse=True, path="gradient", use_trust=False),
         ablation=True,
     ),
-    "closed-form": AdapterSpec("live", "closed-form path on x and T, no core", 3e3, ClosedForm, _HALF_LIVES),
-    "closed-form-trust": AdapterSpec("live", "the same under trust", 3e3, trusted(ClosedForm), _HALF_LIVES),
+    "closed-form": AdapterSpec("live", "closed-form path on x and T, no core", 1e3, ClosedForm, _HALF_LIVES),
+    "closed-form-trust": AdapterSpec("live", "the same under trust", 1e3, trusted(ClosedForm), _HALF_LIVES),
     "live-head": AdapterSpec("live", "T with a linear head", 3e-3, live_head),
     "error-memory": AdapterSpec("live", "nearest recent errors", 0.5, ErrorMemory, (0.1, 0.25, 0.5, 1.0)),
     "head-only": AdapterSpec("few", "the click tower", 1e-4, _plug(lambda path, _: HeadOnly(path))),
@@ -122,7 +122,7 @@ ADAPTERS: dict[str, AdapterSpec] = {
     "full-live": AdapterSpec("whole", "all of the backbone with T as inputs", 1e-4, partial(whole, live=True), _WHOLE),
     "full-trust": AdapterSpec("whole", "all of the backbone, under trust", 3e-4, trusted(whole), _WHOLE, ablation=True),
     "full-dense": AdapterSpec("whole", "all but the ID tables", 3e-4, partial(whole, dense_only=True), _WHOLE),
-    "scratch": AdapterSpec("whole", "online from scratch", 3e-4, partial(whole, scratch=True)),
+    "scratch": AdapterSpec("whole", "online from scratch", 1e-3, partial(whole, scratch=True)),
 }
 """All adapters that need PyTorch alone; `streaming.evaluate` adds river's logistic regression."""
 
