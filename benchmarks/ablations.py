@@ -73,9 +73,9 @@ QUESTIONS = (
         "A": _kernel(reading="A"), "B": _kernel(reading="B"), "D (default)": {},
     }),
     Question("straight path", "kernel", "how the path to the logit learns, beside the core", {
-        "in closed form over x and T (default)": {}, "the same, one memory of 3 000 examples":
-        _learner(path_half_lives=(3_000.0,)), "the same, one memory of 30 000 examples":
-        _learner(path_half_lives=(30_000.0,)), "the same without products": _kernel(path_products=0),
+        "in closed form over x and T (default)": {}, "the same, one memory of 2 000 examples":
+        _learner(path_half_lives=(2_000.0,)), "the same, one memory of 20 000 examples":
+        _learner(path_half_lives=(20_000.0,)), "the same without products": _kernel(path_products=0),
         "the same with 256 products": _kernel(path_products=256),
         "by gradient over T": _both({"path": "gradient"}, ALONE),
         "by gradient over T, three rehearsal steps": _both({"path": "gradient"}, {**ALONE, "rehearsal_steps": 3}),
