@@ -73,7 +73,7 @@ QUESTIONS = (
         "A": _kernel(reading="A"), "B": _kernel(reading="B"), "D (default)": {},
     }),
     Question("straight path", "kernel", "how the path to the logit learns, beside the core", {
-        "in closed form over x and T (default)": {}, "the same, one memory of 2 000 examples":
+        "in closed form over x, T and products (default)": {}, "the same, one memory of 2 000 examples":
         _learner(path_half_lives=(2_000.0,)), "the same, one memory of 20 000 examples":
         _learner(path_half_lives=(20_000.0,)), "the same without products": _kernel(path_products=0),
         "the same with 256 products": _kernel(path_products=256),

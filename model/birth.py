@@ -28,11 +28,8 @@ class Births:
     def meet(self, x: Tensor, domain: Tensor) -> bool:
         """Counts examples `(n, d)`, `(n, 3)` as evidence and places what is new. True if something was born."""
         kernel = self.kernel
-        if not self.strange(domain):
-            self._count(x, domain)
-            return False
         before, bank_before = self._evidence(), self._bank_evidence()
-        self._count(x, domain)
+        self.count(x, domain)
         born = False
         for facet, known in enumerate(before):
             fresh = torch.unique(domain[:, facet])
@@ -48,7 +45,8 @@ class Births:
         """Whether a domain among `(n, 3)` has never been met."""
         return int(self.kernel.evidence[self.kernel.flat_index(domain)].min()) == 0
 
-    def _count(self, x: Tensor, domain: Tensor) -> None:
+    def count(self, x: Tensor, domain: Tensor) -> None:
+        """Counts examples `(n, d)`, `(n, 3)` of which none is strange."""
         flat = self.kernel.flat_index(domain)
         self.kernel.evidence.index_add_(0, flat, torch.ones_like(flat))
         if self.kernel.config.birth == "nearest":

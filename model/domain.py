@@ -57,6 +57,10 @@ class DomainSpace:
         """Whether every facet of ``domain`` names a declared value."""
         return all(getattr(domain, facet) in self._index[facet] for facet in FACETS)
 
+    def known(self, domain: Domain) -> Domain:
+        """`domain` with ``unknown`` in place of every undeclared value."""
+        return domain if self.declared(domain) else self.decode(self.encode(domain))
+
     def encode(self, domain: Domain) -> tuple[int, int, int]:
         """Facet indices of one domain; an undeclared value gives 0."""
         scene, region, period = (self._index[facet].get(getattr(domain, facet), 0) for facet in FACETS)

@@ -5,7 +5,7 @@ The paper names the variants and their ingredients; the formulas here are inferr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Literal
 
@@ -27,15 +27,22 @@ class DomainEmbedding(nn.Module):
 
     def forward(self, domain: Tensor) -> Tensor:
         """`(n, 3)` facet indices to `(n, width)`."""
-        return sum_by_facet(self.tables, domain)
+        return sum_by_facet(weights(self.tables), domain)
 
 
-def sum_by_facet(tables: nn.ModuleList, domain: Tensor) -> Tensor:
-    """Sum over the facets of each table's row, `(n, w)`."""
-    out: Tensor = tables[0](domain[:, 0])
-    for facet in range(1, len(tables)):
-        out = out + tables[facet](domain[:, facet])
+def sum_by_facet(tables: Iterable[Tensor], domain: Tensor) -> Tensor:
+    """Sum over the facets of each table's row, `(n, w)`; a table is `(values, w)`, facet indices are `(n, 3)`."""
+    out, *others = (torch.index_select(table, 0, index) for table, index in zip(tables, domain.unbind(1), strict=True))
+    for other in others:
+        out.add_(other)
     return out
+
+
+def weights(tables: nn.ModuleList) -> Iterator[Tensor]:
+    """The matrices of embeddings."""
+    for table in tables:
+        assert isinstance(table, nn.Embedding)
+        yield table.weight
 
 
 class AspectFusion(nn.Module):
@@ -98,7 +105,7 @@ class DomainLayer(nn.Module):
         """u_k before the norm: `r` `(n, width_in)`, domain vectors `(u, e)`, facet indices `(u, 3)`."""
         u: Tensor = self.map(r)
         if self.kind != "none":
-            own = sum_by_facet(self.tables, domain)
+            own = sum_by_facet(weights(self.tables), domain)
             if self.kind == "scale":
                 scale, shift = own.chunk(2, dim=-1)
                 u = u * (1 + scale) + shift

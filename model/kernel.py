@@ -16,13 +16,13 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding
 
 from model.backbone import FrozenBackbone, SplitBackbone
 from model.bank import Activation
 from model.bottleneck import clamp_log_variance
 from model.config import KernelConfig
 from model.domain import FACETS
+from model.fusion import sum_by_facet
 from model.kernel_core import Adapted, KernelCore
 from model.path_features import PathFeatures
 
@@ -34,6 +34,7 @@ class Kernel(nn.Module):
     """Examples met per domain, int64."""
     path: Tensor
     """Weights w of the closed-form path, already mixed by trust, `(path_width,)`; empty for another kind of path."""
+    _strides: Tensor
     trust: Tensor
     """Share g of the core's change of the logit that is believed, 0 to 1."""
 
@@ -72,6 +73,8 @@ class Kernel(nn.Module):
             if config.path == "closed"
             else None
         )
+        _, regions, periods = domain_sizes
+        self.register_buffer("_strides", torch.tensor([regions * periods, periods, 1]), persistent=False)
         self.register_buffer("path", torch.zeros(self.path_width))
         self.register_buffer("trust", torch.ones(()))
         self.register_buffer(
@@ -101,18 +104,17 @@ class Kernel(nn.Module):
 
     def flat_index(self, domain: Tensor) -> Tensor:
         """One index per domain, `(n,)`."""
-        _, regions, periods = self.domain_sizes
-        return (domain[:, 0] * regions + domain[:, 1]) * periods + domain[:, 2]
+        return (domain * self._strides).sum(1)
 
     def delta(
         self, place: int, x: Tensor, live: Tensor, domain: Tensor, noise: torch.Generator | None = None
     ) -> Adapted:
         """Change of the vector at a plug point (0 is the first one of the configuration)."""
-        place_of = _by_facet(self.facets, domain)
+        place_of = sum_by_facet(self.facets, domain)
         extra = torch.cat([live, place_of], dim=-1) if self.config.use_live else place_of
         target = None
         if self.config.reading == "B":
-            mean, log_variance = _by_facet(self.target, domain).chunk(2, dim=-1)
+            mean, log_variance = sum_by_facet(self.target, domain).chunk(2, dim=-1)
             target = (mean, clamp_log_variance(log_variance))
         parts: list[Adapted] = []
         cores = self.cores[place]
@@ -148,7 +150,7 @@ class Kernel(nn.Module):
 
     def answers(self, domain: Tensor) -> Tensor | None:
         """Which rows have evidence enough, bool `(n,)`; None if all of them do."""
-        if self.training or self.config.min_evidence == 0:
+        if self.config.min_evidence == 0:
             return None
         enough = self.evidence[self.flat_index(domain)] >= self.config.min_evidence
         return None if bool(enough.all()) else enough
@@ -160,13 +162,6 @@ class Kernel(nn.Module):
     def linear_parameters(self) -> list[nn.Parameter]:
         """The straight path, if it learns by gradient: it has a rate of its own."""
         return [self.linear, self.bias]
-
-
-def _by_facet(tables: nn.ParameterList, domain: Tensor) -> Tensor:
-    out = embedding(domain[:, 0], tables[0])
-    for facet in range(1, len(tables)):
-        out = out + embedding(domain[:, facet], tables[facet])
-    return out
 
 
 class Answer(NamedTuple):
@@ -185,12 +180,15 @@ def answer(  # noqa: PLR0917 -- the order of `adapt`
     live: Tensor,
     domain: Tensor,
     noise: torch.Generator | None = None,
+    *,
+    learning: bool = False,
 ) -> Answer:
     """The backbone's logits with the kernel's core in place: shapes `(n, d)`, `(n, k)`, `(n, 3)`.
 
-    `noise` samples the bottleneck (training); without it the mean is used.
+    `noise` samples the bottleneck (training); without it the mean is used. A core that is learning answers for domains
+    without evidence too: it is how they come by some.
     """
-    enough = kernel.answers(domain)
+    enough = None if learning else kernel.answers(domain)
     if kernel.config.plug == "before":
         change = kernel.delta(0, x, live, domain, noise)
         logits = backbone.predict(x + _masked(change.delta, enough), domain)

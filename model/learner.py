@@ -130,11 +130,13 @@ class Learner:
         What is born starts without momentum, and is tied to what it was born as.
         """
         config = self.kernel_config
-        plain = config.reading == "D" and config.min_evidence == 0 and not self._births.strange(batch.domain)
-        if plain:
-            self._births.meet(batch.x, batch.domain)
-            return None
-        scored = self._scored(batch)
+        strange = self._births.strange(batch.domain)
+        scored = None
+        if strange or config.reading != "D" or config.min_evidence:
+            scored = self._scored(batch)
+        if not strange:
+            self._births.count(batch.x, batch.domain)
+            return scored
         before = self._optimiser.values.clone()
         if self._births.meet(batch.x, batch.domain):
             changed = self._optimiser.values != before
@@ -144,9 +146,8 @@ class Learner:
 
     @torch.no_grad()
     def _scored(self, batch: MicroBatch) -> _Scored:
-        kernel = self.candidate.eval()
-        core = answer(kernel, self.backbone, batch.x, batch.live, batch.domain).logits[:, 0]
-        return _Scored(core, kernel.answers(batch.domain))
+        core = answer(self.candidate, self.backbone, batch.x, batch.live, batch.domain).logits[:, 0]
+        return _Scored(core, self.candidate.answers(batch.domain))
 
     def score(self, batch: MicroBatch) -> Tensor:
         """Logits of the candidate as it would serve, `(n,)`."""
@@ -154,10 +155,9 @@ class Learner:
         return self.candidate.mix(scored.core, batch.frozen_logit, features, scored.enough)
 
     def _forward(self, batch: MicroBatch) -> Answer:
-        """The core in training mode, its bottleneck sampled."""
-        self.candidate.train()
+        """The core as it learns, its bottleneck sampled."""
         noise = None if self.kernel_config.reading == "D" else self._generator
-        return answer(self.candidate, self.backbone, batch.x, batch.live, batch.domain, noise)
+        return answer(self.candidate, self.backbone, batch.x, batch.live, batch.domain, noise, learning=True)
 
     def _descend(self, found: Answer, batch: MicroBatch, features: Tensor | None) -> _Step:
         """One step of the core beside the closed-form paths."""
@@ -182,12 +182,16 @@ class Learner:
         norm = optimiser.step(config.gradient_clip)
         return _Step(float(task.detach()), compression, matching, norm)
 
-    def publish(self) -> Kernel:
-        """A detached copy of the candidate, ready to answer; it becomes the anchor of the proximal tie."""
+    def tie(self) -> None:
+        """Ties the core to where it stands now, as every publication does."""
         self._anchor.copy_(self._optimiser.values)
+
+    def publish(self) -> Kernel:
+        """A detached copy of the candidate, ready to answer; the proximal tie moves to it."""
+        self.tie()
         kernel = self._new_kernel()
         kernel.load_state_dict(self.candidate.state_dict())
-        return kernel.requires_grad_(False).eval()
+        return kernel.requires_grad_(False)
 
     @property
     def parameters(self) -> int:

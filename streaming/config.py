@@ -17,7 +17,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from features.config import FeatureConfig, LiveConfig
 from model.config import BackboneConfig, DomainConfig, KernelConfig, LearnerConfig, PretrainConfig, Section
-from model.domain import Domain, DomainSpace
+from model.domain import FACETS, UNKNOWN, Domain, DomainSpace
 
 ENV_PREFIX = "DRIFTLINE_"
 ENV_FILE = "DRIFTLINE_CONFIG"
@@ -234,6 +234,17 @@ class Config(BaseSettings):
         if len(set(names)) != len(names):
             raise ValueError("a group name is used twice")
         return groups
+
+    @model_validator(mode="after")
+    def _groups_of_declared_domains(self) -> Config:
+        for group in self.groups:
+            for facet in FACETS:
+                strange = set(getattr(group, facet)) - {*getattr(self.domains, facet), UNKNOWN}
+                if strange:
+                    raise ValueError(
+                        f"group {group.name!r} is for {facet} {min(strange)!r}, which domains.{facet} does not declare"
+                    )
+        return self
 
     @classmethod
     def settings_customise_sources(

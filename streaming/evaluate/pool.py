@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import queue
 from collections.abc import Callable
@@ -61,8 +62,8 @@ def _alike_last(pairs: list[tuple[Source, int]]) -> list[tuple[Source, int]]:
 
 
 def _long_first(pairs: list[tuple[Source, int]]) -> list[tuple[Source, int]]:
-    """Recorded logs are longer than the scripts: one that came last would keep one process busy and the others idle."""
-    return sorted(pairs, key=lambda pair: pair[0].script is not None)
+    """Recorded logs, then scripts by length: a long one at the end would keep one process busy and the others idle."""
+    return sorted(pairs, key=lambda pair: -math.inf if pair[0].script is None else -pair[0].script.requests)
 
 
 def _all(

@@ -54,9 +54,13 @@ class Routing:
 
     def __init__(self, config: Config) -> None:
         self._config = config
+        self._space = config.domain_space()
 
     def read(self, value: bytes | None, now: float) -> Event:
-        """The event in `value` if it is in order at wall-clock time `now`. Raises RefusedError."""
+        """The event in `value` if it is in order at wall-clock time `now`. Raises RefusedError.
+
+        An undeclared value of an impression's or feedback's domain becomes `unknown`, as it does in a scorer.
+        """
         if not value:
             raise RefusedError("empty", "there is nothing in it")
         event = _decode(value)
@@ -64,8 +68,11 @@ class Routing:
         match event:
             case FeedbackEvent():
                 _check_ids((event.request_id, event.item_id))
+                if event.domain is not None:
+                    return msgspec.structs.replace(event, domain=self._space.known(event.domain))
             case ImpressionEvent():
                 self._check_impression(event)
+                return msgspec.structs.replace(event, domain=self._space.known(event.domain))
             case ItemEvent():
                 _check_ids((event.item_id,))
             case UserEvent():

@@ -171,7 +171,7 @@ class Scorer:
         domain = request.domain.domain()
         if not self._space.declared(domain):
             self._on_undeclared()
-            domain = self._space.decode(self._space.encode(domain))
+            domain = self._space.known(domain)
         group = self._group_of(domain)
         if group is None:
             raise RequestRefused(

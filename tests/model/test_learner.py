@@ -236,9 +236,8 @@ def test_a_kernel_that_learned_a_lie_is_soon_not_believed(backbone: FoundationBa
     assert report.trust > 0.9
     truth = [micro_batch(backbone, 64, seed=seed) for seed in range(40, 44)]
     honest = [replace(batch, label=(batch.frozen_logit > 0).float()) for batch in truth]
-    for batch in honest:
-        report = learner.learn(batch)
-    assert report.trust < 0.5
+    trust = [learner.learn(batch).trust for batch in honest]
+    assert min(trust) < 0.5, "it may rise again: the paths unlearn the lie"
     assert torch.nn.functional.binary_cross_entropy_with_logits(learner.score(honest[0]), honest[0].label) < 0.9
 
 

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from features.config import FeatureConfig
 from model.config import DomainConfig, FieldSpec
-from streaming.config import Config, GroupConfig, KafkaConfig, load_config
+from streaming.config import Config, ConfigError, GroupConfig, KafkaConfig, load_config
 from streaming.config_docs import Key, as_markdown, as_toml, keys
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"
@@ -53,6 +53,13 @@ def test_a_changed_configuration_loads_to_itself(tmp_path: Path) -> None:
 def test_any_text_comes_back_from_the_file_as_it_was(text: str) -> None:
     loaded = tomllib.loads(as_toml(Config(domains=DomainConfig(scene=("x" + text,)))))
     assert loaded["domains"]["scene"] == ["x" + text]
+
+
+def test_a_group_of_an_undeclared_domain_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "driftline.toml"
+    path.write_text('[[groups]]\nname = "tv"\nscene = ["home", "tv"]\nperiod = ["unknown"]')
+    with pytest.raises(ConfigError, match=r"group 'tv' is for scene 'tv', which domains\.scene does not declare"):
+        load_config(path)
 
 
 def test_a_secret_is_never_printed() -> None:

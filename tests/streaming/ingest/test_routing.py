@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model.config import DomainConfig
 from model.domain import Domain
 from streaming.config import Config, GroupConfig, IngestConfig
 from streaming.events import (
@@ -22,6 +23,7 @@ from streaming.ingest.routing import REASONS, RefusedError, Routing
 
 NOW = 1_000_000.0
 CONFIG = Config(
+    domains=DomainConfig(scene=("home", "shop")),
     groups=(GroupConfig(name="home", scene=("home",)), GroupConfig(name="shop", scene=("shop",))),
     ingest=IngestConfig(future_s=60.0, max_items=3),
 )
@@ -135,6 +137,20 @@ def test_the_group_is_the_request_ids_or_else_the_domains(
 def test_an_event_of_no_group_is_refused(domain: Domain | None) -> None:
     with pytest.raises(RefusedError, match="no_group"):
         ROUTING.partition(FeedbackEvent("foreign.1", "i", NOW, "click", domain))
+
+
+@pytest.mark.parametrize("kind", [FeedbackEvent("?", "i", NOW), ImpressionEvent("?", NOW, "u", ["i"])])
+def test_an_undeclared_facet_counts_as_unknown_as_it_does_in_a_scorer(kind: FeedbackEvent | ImpressionEvent) -> None:
+    import msgspec
+
+    routing = Routing(
+        CONFIG.model_copy(update={"groups": (*CONFIG.groups, GroupConfig(name="rest", scene=("unknown",)))})
+    )
+    sent = msgspec.structs.replace(kind, domain=Domain("watch", "mars", "evening"))
+    event = routing.read(encode_event(sent), NOW)
+    assert isinstance(event, FeedbackEvent | ImpressionEvent)
+    assert event.domain == Domain("unknown", "unknown", "evening")
+    assert routing.partition(event) == 2
 
 
 @given(st.binary(max_size=200))

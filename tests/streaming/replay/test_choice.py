@@ -111,7 +111,7 @@ def test_a_configuration_may_declare_more_than_the_stream_holds() -> None:
 
 
 def test_a_domain_that_no_group_takes_is_named() -> None:
-    config = Config(groups=(GroupConfig(name="north", region=("north",)),))
+    config = Config(domains=DomainConfig(region=("north",)), groups=(GroupConfig(name="north", region=("north",)),))
     with pytest.raises(StreamError, match="home/south/night"):
         fitted(config, RECORDING.catalogue)
 
