@@ -27,7 +27,7 @@ class DomainEmbedding(nn.Module):
 
     def forward(self, domain: Tensor) -> Tensor:
         """`(n, 3)` facet indices to `(n, width)`."""
-        return sum_by_facet(weights(self.tables), domain)
+        return sum_by_facet(matrices(self.tables), domain)
 
 
 def sum_by_facet(tables: Iterable[Tensor], domain: Tensor) -> Tensor:
@@ -38,7 +38,7 @@ def sum_by_facet(tables: Iterable[Tensor], domain: Tensor) -> Tensor:
     return out
 
 
-def weights(tables: nn.ModuleList) -> Iterator[Tensor]:
+def matrices(tables: nn.ModuleList) -> Iterator[Tensor]:
     """The matrices of embeddings."""
     for table in tables:
         assert isinstance(table, nn.Embedding)
@@ -105,7 +105,7 @@ class DomainLayer(nn.Module):
         """u_k before the norm: `r` `(n, width_in)`, domain vectors `(u, e)`, facet indices `(u, 3)`."""
         u: Tensor = self.map(r)
         if self.kind != "none":
-            own = sum_by_facet(weights(self.tables), domain)
+            own = sum_by_facet(matrices(self.tables), domain)
             if self.kind == "scale":
                 scale, shift = own.chunk(2, dim=-1)
                 u = u * (1 + scale) + shift
