@@ -14,6 +14,7 @@ from streaming.evaluate.plan import ALL_ADAPTERS
 from streaming.evaluate.report import Report, StreamReport
 
 Cells = list[list[str]]
+_WIDEST = 1_000
 
 
 def show(report: Report, console: Console) -> None:
@@ -21,10 +22,20 @@ def show(report: Report, console: Console) -> None:
     for title, head, body in tables(report):
         table = Table(title=title, title_justify="left", title_style="bold", header_style="dim")
         for number, name in enumerate(head):
-            table.add_column(name, justify="left" if number == 0 else "right")
+            words = " ".join([name, *(row[number] for row in body)]).split()
+            longest = max(map(len, words), default=0)
+            table.add_column(name, justify="left" if number == 0 else "right", min_width=longest)
         for row in body:
             table.add_row(*row)
-        console.print(table)
+        _print_whole(table, console)
+
+
+def _print_whole(table: Table, console: Console) -> None:
+    """Wider than the terminal rather than with figures cut off: a figure that is cut off is no figure."""
+    least = console.measure(table, options=console.options.update(max_width=_WIDEST)).minimum
+    if least > console.width:
+        table.width = least
+    console.print(table, crop=False, soft_wrap=True)
 
 
 def markdown(report: Report) -> str:

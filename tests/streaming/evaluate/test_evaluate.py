@@ -50,6 +50,9 @@ def test_a_plan_runs_from_backbones_to_the_page_and_goes_on_where_it_stopped(tin
     console = Console(record=True, width=250)
     show(report, console)
     assert "best possible AUC" in console.export_text()
+    narrow = Console(record=True, width=40)
+    show(report, narrow)
+    assert "…" not in narrow.export_text()
 
 
 def test_other_settings_or_code_never_reuse_work(tiny: Plan) -> None:
