@@ -28,6 +28,7 @@ def _no_instrumentation() -> Iterator[None]:
     original = typeguard.typechecked
 
     def as_it_is(target: Any = None, **_options: Any) -> Any:
+        """Leaves what it decorates as it is."""
         return target if target is not None else as_it_is
 
     typeguard.typechecked = as_it_is

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
 import msgspec
@@ -52,8 +52,10 @@ class RefusedError(Exception):
 class Routing:
     """The rules of one configuration."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, on_undeclared: Callable[[], None] = lambda: None) -> None:
+        """`on_undeclared` is told of every impression of an undeclared domain value, as a scorer's is."""
         self._config = config
+        self._on_undeclared = on_undeclared
         self._space = config.domain_space()
 
     def read(self, value: bytes | None, now: float) -> Event:
@@ -68,11 +70,13 @@ class Routing:
         match event:
             case FeedbackEvent():
                 _check_ids((event.request_id, event.item_id))
-                if event.domain is not None:
+                if event.domain is not None and not self._space.declared(event.domain):
                     return msgspec.structs.replace(event, domain=self._space.known(event.domain))
             case ImpressionEvent():
                 self._check_impression(event)
-                return msgspec.structs.replace(event, domain=self._space.known(event.domain))
+                if not self._space.declared(event.domain):
+                    self._on_undeclared()
+                    return msgspec.structs.replace(event, domain=self._space.known(event.domain))
             case ItemEvent():
                 _check_ids((event.item_id,))
             case UserEvent():

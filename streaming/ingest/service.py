@@ -89,7 +89,7 @@ class Ingest:
     def __init__(self, config: Config, stopping: threading.Event) -> None:
         self._config = config
         self._stopping = stopping
-        self._routing = Routing(config)
+        self._routing = Routing(config, metrics.FEATURE_DEFAULTS.labels(view="domain", reason="undeclared").inc)
         self._patience = Patience(stopping)
         self._refusals = RefusalWindow(config.ingest.dead_letter_window, config.ingest.dead_letter_ratio)
         self._writer = Writer(config.kafka, stopping.is_set)

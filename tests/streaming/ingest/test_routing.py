@@ -143,14 +143,17 @@ def test_an_event_of_no_group_is_refused(domain: Domain | None) -> None:
 def test_an_undeclared_facet_counts_as_unknown_as_it_does_in_a_scorer(kind: FeedbackEvent | ImpressionEvent) -> None:
     import msgspec
 
+    told: list[None] = []
     routing = Routing(
-        CONFIG.model_copy(update={"groups": (*CONFIG.groups, GroupConfig(name="rest", scene=("unknown",)))})
+        CONFIG.model_copy(update={"groups": (*CONFIG.groups, GroupConfig(name="rest", scene=("unknown",)))}),
+        lambda: told.append(None),
     )
     sent = msgspec.structs.replace(kind, domain=Domain("watch", "mars", "evening"))
     event = routing.read(encode_event(sent), NOW)
     assert isinstance(event, FeedbackEvent | ImpressionEvent)
     assert event.domain == Domain("unknown", "unknown", "evening")
     assert routing.partition(event) == 2
+    assert len(told) == isinstance(kind, ImpressionEvent), "counted once, by its impression"
 
 
 @given(st.binary(max_size=200))
