@@ -31,6 +31,9 @@ COPY README.md LICENSE ./
 COPY model model
 COPY features features
 COPY streaming streaming
+COPY lab lab
+COPY local local
+COPY driftline driftline
 RUN --mount=type=cache,target=/root/.cache/uv uv pip install --no-deps .
 
 

@@ -8,7 +8,7 @@ VENV := .venv
 UV := .uv/bin/uv
 BIN := $(VENV)/bin
 ENV := $(VENV)/.installed
-CODE := streaming features model tests benchmarks
+CODE := driftline local lab streaming features model tests benchmarks
 
 .PHONY: help env demo stop test check format bench lock clean
 

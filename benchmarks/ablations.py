@@ -23,13 +23,13 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 
 from benchmarks.stream import World, play, served
-from model.backbone import FoundationBackbone
-from model.batch import MicroBatch
+from model.backbone.dataset import ProfileTable
+from model.backbone.foundation import FoundationBackbone
+from model.backbone.pretrain import FreezeLevel, fine_tune, pretrain
 from model.config import BackboneConfig, KernelConfig, LearnerConfig, PretrainConfig
-from model.dataset import ProfileTable
-from model.features import FeatureEncoder
-from model.metrics import auc
-from model.pretrain import FreezeLevel, fine_tune, pretrain
+from model.encoding.features import FeatureEncoder
+from model.evaluation import auc
+from model.kernel.batch import MicroBatch
 
 RUNS = Path("runs/ablations")
 SEEDS = (7, 8, 9)

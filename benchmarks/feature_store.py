@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.table import Table
 
 from features.config import FeatureConfig, LiveConfig
-from features.feast_guard import import_feast
-from features.live import LiveLayout, LiveRow
-from features.live_layout import OVERALL, Kind
-from features.store import FeatureStore
+from features.live.features import LiveLayout, LiveRow
+from features.live.layout import OVERALL, Kind
+from features.store.feast_guard import import_feast
+from features.store.feature_store import FeatureStore
 from tests.redis_server import redis_server
 
 _ITEMS = [f"i{number}" for number in range(100)]

@@ -16,13 +16,14 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from features.config import LiveConfig
-from features.live_layout import LiveLayout
-from model.backbone import BackboneShape, FoundationBackbone, round_representation
-from model.batch import MicroBatch
+from features.live.layout import LiveLayout
+from model.backbone.foundation import BackboneShape, FoundationBackbone
+from model.backbone.interface import round_representation
 from model.config import BackboneConfig, KernelConfig, LearnerConfig
-from model.features import FeatureBatch
-from model.kernel import Kernel, adapt
-from model.learner import Learner
+from model.encoding.features import FeatureBatch
+from model.kernel.batch import MicroBatch
+from model.kernel.kernel import Kernel, adapt
+from model.kernel.learner import Learner
 
 EXAMPLES, CANDIDATES, SIZES = 128, 100, (2, 12, 5)
 SLOTS_USER, SLOTS_ITEM = (1, 1, 1), (16, 1)

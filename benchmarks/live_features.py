@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from features.config import LiveConfig
-from features.live import LiveFeatures, LiveLayout, RequestOutcome
-from features.live_layout import Floats
-from model.domain import Domain
+from features.live.features import LiveFeatures, LiveLayout, RequestOutcome
+from features.live.layout import Floats
+from model.encoding.domain import Domain
 
 _USERS, _ITEMS, _WIDTH = 20_000, 5_000, 16
 _BATCHES, _REQUESTS, _PER_REQUEST = 400, 13, 10

@@ -19,18 +19,18 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from features.movielens import MovieLens
-from streaming.broker.local import LocalBroker
+from benchmarks.direct_play import pour, prepare
+from lab.pretraining import install_backbone, pretrained_backbone
+from lab.streams.choice import load_data
+from lab.streams.logged.movielens import MovieLens
+from local.broker.local import LocalBroker
+from local.demo.children import Children, Guard, Part
+from local.demo.drain import wait_until_learned
+from local.demo.settings import child_environment, demo_config, free_ports, write_config
+from local.replay.run import publish_and_wait
 from streaming.clients import make_consumer, quiet_client_logs
 from streaming.config import Config, JoinConfig
-from streaming.demo.children import Children, Guard, Part
-from streaming.demo.drain import wait_until_learned
-from streaming.demo.settings import child_environment, demo_config, free_ports, write_config
 from streaming.events import ServedFeedback, ServedImpression, decode_traffic
-from streaming.pretraining import install_backbone, pretrained_backbone
-from streaming.replay.choice import load_data
-from streaming.replay.direct import pour, prepare
-from streaming.replay.run import publish_and_wait
 from streaming.topics import ensure_topics
 
 JOIN = JoinConfig(window_s=1.5, lateness_s=0.5)

@@ -24,18 +24,18 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from features.movielens import MovieLens
-from streaming.broker import LocalBroker
+from lab.pretraining import install_backbone, pretrained_backbone
+from lab.streams.choice import load_data
+from lab.streams.logged.movielens import MovieLens
+from local.broker import LocalBroker
+from local.demo.children import Children, Guard, Part
+from local.demo.settings import child_environment, demo_config, free_ports, write_config
+from local.probe import get, scrape
+from local.replay.publish import Publisher
+from local.replay.run import publish_and_wait, scorer_address
 from streaming.clients import quiet_client_logs
 from streaming.config import Config
-from streaming.demo.children import Children, Guard, Part
-from streaming.demo.local import get, scrape
-from streaming.demo.settings import child_environment, demo_config, free_ports, write_config
 from streaming.events import FeedbackEvent
-from streaming.pretraining import install_backbone, pretrained_backbone
-from streaming.replay.choice import load_data
-from streaming.replay.publish import Publisher
-from streaming.replay.run import publish_and_wait, scorer_address
 from streaming.scorer.schema import DomainFacets, ScoreRequest, ScoreResponse
 from streaming.topics import ensure_topics
 

@@ -16,17 +16,26 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from features.definitions import ITEM_PROFILE, ITEM_TEXT, UPDATED_AT, USER_PROFILE, VALUES, VECTOR, join_key, live_view
-from features.feast_guard import import_feast
-from features.live import LiveLayout
-from features.live_layout import OVERALL, Kind, LiveRow
-from features.live_read import assemble
-from features.store import FeatureStore
-from model.backbone import round_representation
-from model.checkpoint import load_backbone
-from model.domain import Domain
-from model.features import ItemFeatures, UserFeatures
-from model.kernel import Kernel, adapt
+from features.live.features import LiveLayout
+from features.live.layout import OVERALL, Kind, LiveRow
+from features.live.read import assemble
+from features.store.definitions import (
+    ITEM_PROFILE,
+    ITEM_TEXT,
+    UPDATED_AT,
+    USER_PROFILE,
+    VALUES,
+    VECTOR,
+    join_key,
+    live_view,
+)
+from features.store.feast_guard import import_feast
+from features.store.feature_store import FeatureStore
+from model.backbone.checkpoint import load_backbone
+from model.backbone.interface import round_representation
+from model.encoding.domain import Domain
+from model.encoding.features import ItemFeatures, UserFeatures
+from model.kernel.kernel import Kernel, adapt
 from streaming.config import Config, load_config
 
 

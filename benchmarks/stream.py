@@ -15,22 +15,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from features import movielens
 from features.config import LiveConfig
-from features.live import LiveFeatures, LiveLayout, RequestOutcome
-from features.movielens import MovieLens, Rating
+from features.live.features import LiveFeatures, LiveLayout, RequestOutcome
 from features.text import TextEncoder
-from model.backbone import FoundationBackbone, FrozenBackbone, round_representation
-from model.batch import MicroBatch
+from lab.streams.logged import movielens
+from lab.streams.logged.movielens import MovieLens, Rating
+from local.replay.pacing import Pace, plan
+from model.backbone.dataset import Examples
+from model.backbone.foundation import FoundationBackbone
+from model.backbone.interface import FrozenBackbone, round_representation
+from model.backbone.pretrain import PretrainReport, pretrain
 from model.config import BackboneConfig, KernelConfig, LearnerConfig, PretrainConfig
-from model.dataset import Examples
-from model.domain import Domain
-from model.features import FeatureEncoder, ItemFeatures, UserFeatures
-from model.learner import Learner
-from model.metrics import auc, calibration, log_loss, sigmoid
-from model.pretrain import PretrainReport, pretrain
+from model.encoding.domain import Domain
+from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
+from model.evaluation import auc, calibration, log_loss, sigmoid
+from model.kernel.batch import MicroBatch
+from model.kernel.learner import Learner
 from streaming.config import Config
-from streaming.replay.schedule import Pace, plan
 
 JOIN_S = 0.5
 """Join window and lateness of the demo."""

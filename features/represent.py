@@ -13,13 +13,13 @@ from torch import Tensor
 
 from features.cache import Cache
 from features.config import FeatureConfig
-from features.live import item_domain_key
-from features.live_layout import OVERALL, Floats, LiveLayout
-from features.live_read import assemble
-from features.store import FeatureStore
-from model.backbone import FrozenBackbone, round_representation
-from model.domain import Domain, DomainSpace
-from model.features import EncodedItem, EncodedUser, FeatureEncoder, ItemFeatures, UserFeatures
+from features.live.features import item_domain_key
+from features.live.layout import OVERALL, Floats, LiveLayout
+from features.live.read import assemble
+from features.store.feature_store import FeatureStore
+from model.backbone.interface import FrozenBackbone, round_representation
+from model.encoding.domain import Domain, DomainSpace
+from model.encoding.features import EncodedItem, EncodedUser, FeatureEncoder, ItemFeatures, UserFeatures
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from features.config import FeatureConfig, LiveConfig
 from model.config import BackboneConfig, DomainConfig, KernelConfig, LearnerConfig, PretrainConfig, Section
-from model.domain import FACETS, UNKNOWN, Domain, DomainSpace
+from model.encoding.domain import FACETS, UNKNOWN, Domain, DomainSpace
 
 ENV_PREFIX = "DRIFTLINE_"
 ENV_FILE = "DRIFTLINE_CONFIG"

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from model.domain import Domain
+from model.encoding.domain import Domain
 
 FieldValue = str | float | list[str]
 FeedbackKind = Literal["click", "conversion"]

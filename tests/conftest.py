@@ -24,7 +24,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if TYPE_CHECKING:
-    from streaming.broker import LocalBroker
+    from features.text import TextEncoder
+    from lab.streams.logged.movielens import MovieLens
+    from local.broker import LocalBroker
     from streaming.config import Config, KafkaConfig, TopicConfig
 
 
@@ -44,9 +46,25 @@ def cache_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
+def text_encoder(cache_dir: Path) -> TextEncoder:
+    """The default model with the user's own cache."""
+    from features.text import TextEncoder
+
+    return TextEncoder(cache_dir=cache_dir)
+
+
+@pytest.fixture(scope="session")
+def movielens(cache_dir: Path) -> MovieLens:
+    """The real data set, fetched if the cache lacks it."""
+    from lab.streams.logged.movielens import fetch, load
+
+    return load(fetch(cache_dir))
+
+
+@pytest.fixture(scope="session")
 def broker(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Iterator[LocalBroker]:
     """One real Kafka for the whole session; it ends with the session, however that ends."""
-    from streaming.broker import LocalBroker
+    from local.broker import LocalBroker
     from streaming.clients import quiet_client_logs
 
     quiet_client_logs()

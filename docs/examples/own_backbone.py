@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from model.features import FeatureBatch
-from model.wrap import WrappedBackbone
+from model.backbone.wrap import WrappedBackbone
+from model.encoding.features import FeatureBatch
 
 
 class DeepFM(nn.Module):

@@ -7,9 +7,9 @@ from collections.abc import Callable, Collection
 
 import msgspec
 
-from streaming import metrics
 from streaming.drift import DriftBoard, Key
 from streaming.events import DriftEvent
+from streaming.monitoring import metrics
 
 log = logging.getLogger(__name__)
 

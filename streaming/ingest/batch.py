@@ -10,7 +10,6 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from streaming import metrics
 from streaming.config import Config
 from streaming.events import (
     DeadLetter,
@@ -26,6 +25,7 @@ from streaming.events import (
 from streaming.ingest.output import Output
 from streaming.ingest.profiles import Patience, Profiles, ProfileStore
 from streaming.ingest.routing import RefusedError, Routing
+from streaming.monitoring import metrics
 from streaming.topics import DEAD_LETTER_BYTES
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from streaming.ingest.routing import RefusedError
 
 if TYPE_CHECKING:
     from features.represent import Represented, Representer
-    from features.store import FeatureStore
+    from features.store.feature_store import FeatureStore
 
 log = logging.getLogger(__name__)
 
@@ -70,9 +70,9 @@ class LongWay:
         )
 
     def _load(self) -> None:
-        from features.live_layout import LiveLayout
+        from features.live.layout import LiveLayout
         from features.represent import Representer
-        from model.checkpoint import load_backbone
+        from model.backbone.checkpoint import load_backbone
 
         log.info("impressions of another system: loading the backbone in %s", self._config.backbone_dir)
         loaded = load_backbone(self._config.backbone_dir)

@@ -17,7 +17,6 @@ from kafka import TopicPartition
 from kafka.errors import AuthorizationError, KafkaError
 from kafka.structs import OffsetAndMetadata
 
-from streaming import metrics
 from streaming.clients import (
     BrokerRefused,
     BrokerUnreachable,
@@ -28,7 +27,6 @@ from streaming.clients import (
     wait_for_broker,
 )
 from streaming.config import Config
-from streaming.health import HealthServer, PortTakenError
 from streaming.ingest.announced import Announced
 from streaming.ingest.batch import Batch
 from streaming.ingest.long_way import LongWay
@@ -37,10 +35,12 @@ from streaming.ingest.profiles import Patience
 from streaming.ingest.refusals import RefusalWindow, TooManyRefusedError
 from streaming.ingest.routing import Routing
 from streaming.ingest.ticker import Ticker
+from streaming.monitoring import metrics
+from streaming.monitoring.health import HealthServer, PortTakenError
 from streaming.topics import TopicMismatch, TopicsFailed, ensure_topics
 
 if TYPE_CHECKING:
-    from features.store import FeatureStore
+    from features.store.feature_store import FeatureStore
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +125,7 @@ class Ingest:
         log.info("ingest has ended in order")
 
     def _open_store(self) -> FeatureStore:
-        from features.store import FeatureStore
+        from features.store.feature_store import FeatureStore
         from features.text import TextEncoder
 
         features = self._config.features

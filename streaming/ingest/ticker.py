@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from kafka import TopicPartition
 from kafka.errors import KafkaError
 
-from streaming import metrics
 from streaming.config import Config
 from streaming.events import Tick, encode_traffic
 from streaming.ingest.idle import IdleClock, IdleRule
 from streaming.ingest.output import Output, Writer
 from streaming.ingest.tail import TrafficTail
+from streaming.monitoring import metrics
 
 log = logging.getLogger(__name__)
 

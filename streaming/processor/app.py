@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable, Sequence
 import faust
 from faust.types import TP
 
-from features.live import LiveRow
-from model.backbone import FrozenBackbone
-from streaming import metrics
+from features.live.features import LiveRow
+from model.backbone.interface import FrozenBackbone
 from streaming.clients import faust_broker_credentials, faust_brokers
 from streaming.config import Config
-from streaming.health import Watch
+from streaming.monitoring import metrics
+from streaming.monitoring.health import Watch
 from streaming.processor.kernel_log import KernelLogError, OwnershipLostError
 from streaming.processor.learning_thread import Checkpoint
 from streaming.processor.live_pusher import LivePusher

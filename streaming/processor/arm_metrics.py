@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from model.metrics import PrequentialWindow
-from streaming import metrics
+from model.evaluation import PrequentialWindow
+from streaming.monitoring import metrics
 from streaming.processor.machine import GroupMachine, Learned
 
 WINDOW_EXAMPLES = 5_000

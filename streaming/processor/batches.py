@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from features.live import RequestOutcome
-from model.batch import MicroBatch
-from model.domain import DomainSpace
+from features.live.features import RequestOutcome
+from model.encoding.domain import DomainSpace
+from model.kernel.batch import MicroBatch
 from streaming.events import Payload
 from streaming.processor.join import ClosedRequest
 from streaming.processor.snapshots import request_ref

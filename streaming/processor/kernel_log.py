@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, ProducerFenced
 
-from features.live import LiveRow
+from features.live.features import LiveRow
 from streaming.clients import aiokafka_options
 from streaming.config import Config
 from streaming.processor.snapshots import StateRecord, decode_row, encode_row

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import torch
 
-from features.live import LiveRow
-from model.checkpoint import pack_kernel
+from features.live.features import LiveRow
+from model.kernel.record import pack_kernel
 from streaming.processor.kernel_log import Commit, rows_to_records
 from streaming.processor.machine import GroupMachine, Learned
 from streaming.processor.snapshots import encode_snapshot

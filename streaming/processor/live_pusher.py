@@ -7,8 +7,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from features.live import LiveRow
-from streaming import metrics
+from features.live.features import LiveRow
+from streaming.monitoring import metrics
 
 log = logging.getLogger(__name__)
 _RETRY_S = 1.0

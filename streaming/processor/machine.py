@@ -11,13 +11,13 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from features.live import LiveFeatures, LiveRow
-from model.batch import MicroBatch
-from model.checkpoint import KernelInfo
+from features.live.features import LiveFeatures, LiveRow
 from model.config import LearnerConfig
-from model.domain import DomainSpace
-from model.kernel import Kernel
-from model.learner import Learner, LearnReport
+from model.encoding.domain import DomainSpace
+from model.kernel.batch import MicroBatch
+from model.kernel.kernel import Kernel
+from model.kernel.learner import Learner, LearnReport
+from model.kernel.record import KernelInfo
 from streaming.config import JoinConfig
 from streaming.events import Traffic
 from streaming.processor.batches import micro_batch, outcome

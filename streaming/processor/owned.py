@@ -7,11 +7,11 @@ import logging
 import time
 from dataclasses import dataclass, field
 
-from features.live import LiveFeatures, LiveLayout
-from model.backbone import FrozenBackbone
-from model.learner import Learner
+from features.live.features import LiveFeatures, LiveLayout
+from model.backbone.interface import FrozenBackbone
+from model.kernel.learner import Learner
 from streaming.config import Config
-from streaming.health import Watch
+from streaming.monitoring.health import Watch
 from streaming.processor.arm_metrics import GroupMetrics
 from streaming.processor.kernel_log import GroupLog, Stored
 from streaming.processor.learning_thread import LearningThread

@@ -8,11 +8,11 @@ import sys
 import faust
 import mode.loop
 
-from features.store import FeatureStore
-from model.checkpoint import load_backbone
+from features.store.feature_store import FeatureStore
+from model.backbone.checkpoint import load_backbone
 from streaming.clients import wait_for_broker
 from streaming.config import Config
-from streaming.health import HealthServer, Watch
+from streaming.monitoring.health import HealthServer, Watch
 from streaming.processor.app import Processor
 from streaming.topics import ensure_topics
 

@@ -8,7 +8,7 @@ from typing import cast, get_args
 import msgspec
 import numpy as np
 
-from features.live_layout import Kind, LiveRow
+from features.live.layout import Kind, LiveRow
 from streaming.events import ServedImpression
 from streaming.processor.join import ClosedRequest
 

@@ -14,9 +14,9 @@ from fastapi.responses import RedirectResponse
 from prometheus_client import REGISTRY
 from prometheus_client.exposition import choose_encoder
 
-from streaming import metrics
 from streaming.events import Event
-from streaming.health import Check, examine
+from streaming.monitoring import metrics
+from streaming.monitoring.health import Check, examine
 from streaming.scorer import openapi
 from streaming.scorer.core import Scored
 from streaming.scorer.event_writer import decode_events

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.backbone import FrozenBackbone
-from model.domain import Domain, DomainSpace
-from model.kernel import Kernel, adapt
+from model.backbone.interface import FrozenBackbone
+from model.encoding.domain import Domain, DomainSpace
+from model.kernel.kernel import Kernel, adapt
 from streaming.events import ServedImpression
 from streaming.scorer.kernel_follower import ActiveKernel
 from streaming.scorer.schema import ItemScore, RequestRefused, ScoreRequest, ScoreResponse

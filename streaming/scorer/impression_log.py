@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
 
-from streaming import metrics
 from streaming.events import ServedImpression, encode_traffic
+from streaming.monitoring import metrics
 from streaming.scorer.producer import KeptProducer
 
 _ATTEMPTS = 3

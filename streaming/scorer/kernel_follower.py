@@ -15,9 +15,9 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from model.checkpoint import KernelInfo, KernelRefused
-from model.kernel import Kernel
-from streaming import metrics
+from model.kernel.kernel import Kernel
+from model.kernel.record import KernelInfo, KernelRefused
+from streaming.monitoring import metrics
 
 KERNEL_SUFFIX = b"/kernel"
 _POLL_MS = 500

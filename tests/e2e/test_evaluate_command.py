@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from lab.evaluate import run_evaluate
+from lab.evaluate.pool import EvaluationFailedError
 from model.config import BackboneConfig, KernelConfig, LearnerConfig
 from streaming.config import Config
-from streaming.evaluate import run_evaluate
-from streaming.evaluate.pool import EvaluationFailedError
 
 SMALL = BackboneConfig(
     width=16, id_width=8, sparse_width=4, content_width=4, domain_width=4,

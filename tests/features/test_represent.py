@@ -12,15 +12,15 @@ import torch
 
 from features.cache import Cache
 from features.config import FeatureConfig, LiveConfig
-from features.live import LiveFeatures, LiveLayout, RequestOutcome
+from features.live.features import LiveFeatures, LiveLayout, RequestOutcome
 from features.profiles import ItemProfile, UserProfile
 from features.represent import Representer
-from features.store import FeatureStore, StoreUnavailableError
+from features.store.feature_store import FeatureStore, StoreUnavailableError
 from features.text import TextEncoder
-from model.backbone import BackboneShape, FoundationBackbone
+from model.backbone.foundation import BackboneShape, FoundationBackbone
 from model.config import BackboneConfig
-from model.domain import Domain, DomainSpace
-from model.features import FeatureEncoder, ItemFeatures
+from model.encoding.domain import Domain, DomainSpace
+from model.encoding.features import FeatureEncoder, ItemFeatures
 
 HERE = Domain("home", "north", "night")
 ITEMS = [f"i{n}" for n in range(12)]

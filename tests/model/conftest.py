@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from model.backbone import FoundationBackbone, FrozenBackbone
-from model.batch import MicroBatch
+from model.backbone.dataset import Examples
+from model.backbone.foundation import FoundationBackbone
+from model.backbone.interface import FrozenBackbone
+from model.backbone.pretrain import pretrain
 from model.config import BackboneConfig, FieldSpec, PretrainConfig
-from model.dataset import Examples
-from model.features import FeatureEncoder, ItemFeatures, UserFeatures
-from model.pretrain import pretrain
+from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
+from model.kernel.batch import MicroBatch
 
 torch.set_num_threads(1)  # bit-for-bit replay is promised for one thread
 

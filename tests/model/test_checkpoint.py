@@ -10,19 +10,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.backbone import FoundationBackbone
-from model.checkpoint import (
-    BackboneRefused,
-    KernelInfo,
-    KernelRefused,
-    load_backbone,
-    pack_kernel,
-    save_backbone,
-    unpack_kernel,
-)
+from model.backbone.checkpoint import BackboneRefused, load_backbone, save_backbone
+from model.backbone.foundation import FoundationBackbone
 from model.config import KernelConfig
 from model.container import ContainerError, pack, unpack
-from model.kernel import Kernel
+from model.kernel.kernel import Kernel
+from model.kernel.record import KernelInfo, KernelRefused, pack_kernel, unpack_kernel
 from tests.model.conftest import LIVE, SIZES, World
 
 CONFIG = KernelConfig(latent=4, hidden=8, domain_width=3)

@@ -11,11 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from model.alignment import alignment, jensen_shannon, maximum_mean_discrepancy
-from model.bank import Activation, BankLinear
-from model.bottleneck import LOG_VARIANCE_RANGE, clamp_log_variance, gaussian_kl, sample
-from model.losses import ctcvr, entire_space_loss
-from model.metrics import (
+from model.backbone.alignment import alignment, jensen_shannon, maximum_mean_discrepancy
+from model.evaluation import (
     PrequentialWindow,
     auc,
     calibration,
@@ -25,7 +22,10 @@ from model.metrics import (
     normalised_entropy,
     sigmoid,
 )
-from model.optimiser import FlatAdam
+from model.kernel.bank import Activation, BankLinear
+from model.kernel.bottleneck import LOG_VARIANCE_RANGE, clamp_log_variance, gaussian_kl, sample
+from model.kernel.optimiser import FlatAdam
+from model.losses import ctcvr, entire_space_loss
 
 FLOATS = st.floats(-5, 5, width=32)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from streaming.broker import LocalBroker
+from local.broker import LocalBroker
 from streaming.clients import (
     BrokerUnreachable,
     TlsFileError,

@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 import yaml
 
-from features import movielens
+from lab.streams.logged import movielens
 from streaming.config import Config, load_config
 from tests.streaming.composition import ROOT, compose, ours, services
 

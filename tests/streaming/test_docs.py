@@ -10,11 +10,11 @@ import msgspec
 import pytest
 from prometheus_client import REGISTRY
 
-from streaming import metrics
 from streaming.config import Config
 from streaming.config_docs import keys
 from streaming.events import decode_event
 from streaming.ingest.routing import REASONS
+from streaming.monitoring import metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = {

@@ -7,11 +7,11 @@ import time
 import pytest
 from prometheus_client import REGISTRY
 
-from streaming import metrics
 from streaming.config import Config
 from streaming.drift import DriftBoard
 from streaming.events import DriftEvent, DriftPhase, encode_event
 from streaming.ingest.announced import Announced
+from streaming.monitoring import metrics
 from tests.streaming.ingest.test_service import click, eventually, running
 
 

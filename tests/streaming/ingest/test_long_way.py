@@ -17,10 +17,10 @@ from tests.streaming.ingest.test_service import click, eventually, running
 @pytest.fixture(scope="module")
 def backbone(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Path:
     """A small pretrained backbone."""
-    from features.movielens import MovieLens, Rating
     from features.profiles import ItemProfile, UserProfile
+    from lab.pretraining import pretrained_backbone
+    from lab.streams.logged.movielens import MovieLens, Rating
     from model.config import PretrainConfig
-    from streaming.pretraining import pretrained_backbone
 
     folder = tmp_path_factory.mktemp("backbone")
     (cache_dir / "text").mkdir(parents=True, exist_ok=True)
@@ -38,8 +38,8 @@ def backbone(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Path:
 def test_it_waits_for_its_backbone_and_then_logs_the_impression_as_the_frozen_model_serves_it(
     stream_config: Config, backbone: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from model.checkpoint import load_backbone
-    from streaming.pretraining import install_backbone
+    from lab.pretraining import install_backbone
+    from model.backbone.checkpoint import load_backbone
 
     ingest_config = IngestConfig(group_id=stream_config.ingest.group_id, metrics_port=0)
     config = stream_config.model_copy(update={"ingest": ingest_config})

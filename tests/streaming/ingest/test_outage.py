@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from streaming.broker import LocalBroker
+from local.broker import LocalBroker
 from streaming.clients import quiet_client_logs
 from streaming.config import Config, IngestConfig, KafkaConfig
 from streaming.topics import ensure_topics

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.config import DomainConfig
-from model.domain import Domain
+from model.encoding.domain import Domain
 from streaming.config import Config, GroupConfig, IngestConfig
 from streaming.events import (
     DriftEvent,

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from kafka import TopicPartition
 
-from model.domain import Domain
+from model.encoding.domain import Domain
 from streaming.clients import make_consumer, make_producer
 from streaming.config import Config, GroupConfig, IngestConfig, JoinConfig
 from streaming.events import (
@@ -128,7 +128,7 @@ def config(stream_config: Config) -> Config:
 
 
 def test_feedback_profiles_and_ticks_go_where_they_belong(config: Config) -> None:
-    from features.store import FeatureStore
+    from features.store.feature_store import FeatureStore
 
     with running(config) as ingest:
         now = time.time()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.domain import Domain
+from model.encoding.domain import Domain
 from streaming.config import JoinConfig
 from streaming.events import FeedbackKind, ServedFeedback, ServedImpression, Tick, Traffic
 from streaming.processor.join import ClosedRequest, Join

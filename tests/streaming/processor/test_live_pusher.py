@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from features.live import LiveRow
+from features.live.features import LiveRow
 from streaming.processor.live_pusher import LivePusher
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.live import LiveRow
+from features.live.features import LiveRow
 from streaming.events import ServedFeedback, ServedImpression, Tick, encode_traffic
 from streaming.processor.machine import GroupMachine
 from streaming.processor.snapshots import GroupSnapshot, SnapshotError, decode_snapshot, encode_snapshot

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from features.config import LiveConfig
-from features.live import LiveFeatures, LiveLayout
-from model.backbone import fingerprint
+from features.live.features import LiveFeatures, LiveLayout
+from model.backbone.interface import fingerprint
 from model.config import KernelConfig, LearnerConfig
-from model.domain import Domain, DomainSpace
-from model.features import FeatureBatch
-from model.learner import Learner
+from model.encoding.domain import Domain, DomainSpace
+from model.encoding.features import FeatureBatch
+from model.kernel.learner import Learner
 from streaming.config import JoinConfig
 from streaming.events import ServedFeedback, ServedImpression, Tick, Traffic, encode_traffic
 from streaming.processor.machine import GroupMachine

@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.backbone import BackboneShape, FoundationBackbone, round_representation
-from model.checkpoint import KernelInfo, pack_kernel, unpack_kernel
+from model.backbone.foundation import BackboneShape, FoundationBackbone
+from model.backbone.interface import round_representation
 from model.config import BackboneConfig, KernelConfig
-from model.domain import Domain, DomainSpace
-from model.features import FeatureEncoder
-from model.kernel import Kernel
+from model.encoding.domain import Domain, DomainSpace
+from model.encoding.features import FeatureEncoder
+from model.kernel.kernel import Kernel
+from model.kernel.record import KernelInfo, pack_kernel, unpack_kernel
 from streaming.scorer.core import Scorer
 from streaming.scorer.kernel_follower import ActiveKernels, KernelRecord
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from model.backbone import FoundationBackbone
-from model.domain import Domain
-from model.kernel import adapt
+from model.backbone.foundation import FoundationBackbone
+from model.encoding.domain import Domain
+from model.kernel.kernel import adapt
 from streaming.config import group_of_request
 from streaming.scorer.core import Scorer
 from streaming.scorer.kernel_follower import IDENTITY, ActiveKernels

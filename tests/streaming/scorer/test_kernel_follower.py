@@ -8,8 +8,8 @@ import pytest
 import torch
 from prometheus_client import REGISTRY
 
-from model.backbone import FoundationBackbone
-from model.kernel import Kernel
+from model.backbone.foundation import FoundationBackbone
+from model.kernel.kernel import Kernel
 from streaming.processor.kernel_log import kernel_key, learner_key
 from streaming.scorer.kernel_follower import IDENTITY, KernelRecord
 from tests.streaming.scorer.scoring_parts import (

@@ -16,13 +16,13 @@ import pytest
 import torch
 from kafka import TopicPartition
 
-from model.backbone import BackboneShape, FoundationBackbone
-from model.checkpoint import BackboneRefused, save_backbone
+from local.demo.settings import child_environment, free_ports, write_config
+from model.backbone.checkpoint import BackboneRefused, save_backbone
+from model.backbone.foundation import BackboneShape, FoundationBackbone
 from model.config import BackboneConfig
-from model.features import FeatureEncoder, ItemFeatures, UserFeatures
+from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
 from streaming.clients import make_consumer
 from streaming.config import Config
-from streaming.demo.settings import child_environment, free_ports, write_config
 from streaming.events import ServedImpression, decode_traffic
 from streaming.scorer.run import ScorerPortTakenError, listen, run_scorer
 

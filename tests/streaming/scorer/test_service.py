@@ -17,14 +17,14 @@ import torch
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from prometheus_client import REGISTRY
 
-from model.backbone import FoundationBackbone
-from model.domain import Domain
-from model.kernel import adapt
-from streaming.broker import LocalBroker
+from local.broker import LocalBroker
+from model.backbone.foundation import FoundationBackbone
+from model.encoding.domain import Domain
+from model.kernel.kernel import adapt
 from streaming.clients import aiokafka_options
 from streaming.config import Config, GroupConfig, KafkaConfig
 from streaming.events import ServedImpression, decode_event, decode_traffic
-from streaming.health import Watch
+from streaming.monitoring.health import Watch
 from streaming.processor.kernel_log import kernel_key
 from streaming.scorer.app import make_app
 from streaming.scorer.service import ScorerService

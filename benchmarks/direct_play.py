@@ -1,0 +1,154 @@
+"""Plays recorded requests straight into Kafka, as fast as the system takes them: no scorer, no HTTP, no think time.
+
+Impressions go to `traffic` as a scorer would have logged them, represented beforehand; clicks go the usual way through
+`interactions` and ingest. How far impressions run ahead of ingest is bounded: event time is the wall clock, and clicks
+must find their windows open.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from uuid import uuid4
+
+import msgspec
+import numpy as np
+from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
+from kafka.admin import OffsetSpec
+
+from features.live.features import LiveLayout
+from features.represent import Representer
+from features.store.feature_store import FeatureStore
+from lab.streams.request import Request
+from local.replay.publish import Publisher
+from model.backbone.checkpoint import load_backbone
+from streaming.clients import make_admin, make_producer
+from streaming.config import Config
+from streaming.events import FeedbackEvent, ServedImpression, encode_traffic
+
+Progress = Callable[[int, int], None]
+_LOOK_EVERY = 50
+_PAUSE_S = 0.005
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A request with everything but its times and its id."""
+
+    partition: int
+    group: str
+    impression: ServedImpression
+    liked: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Poured:
+    """What was written."""
+
+    requests: int
+    items: int
+    clicks: int
+    began_at: float
+    """Wall clock of the first record, seconds since the epoch."""
+    seconds: float
+    """From the first record to the acknowledgement of the last."""
+
+
+def prepare(config: Config, requests: Sequence[Request], progress: Progress | None = None) -> list[Prepared]:
+    """Represents `requests` with the run's backbone and the profiles that stand in its feature store."""
+    loaded = load_backbone(config.backbone_dir)
+    layout = LiveLayout.of(config.live, loaded.backbone.content_width)
+    store = FeatureStore(config.features, config.run_dir)
+    representer = Representer(loaded.backbone, loaded.encoder, store, layout, config.domain_space())
+    prepared = []
+    for done, request in enumerate(requests, 1):
+        prepared.append(_prepare(config, representer, request))
+        if progress is not None and done % 50 == 0:
+            progress(done, len(requests))
+    return prepared
+
+
+def _prepare(config: Config, representer: Representer, request: Request) -> Prepared:
+    made = representer.represent(request.user_id, list(request.items), request.domain, time.time())
+    group = config.group_of(request.domain)
+    if group is None:
+        raise ValueError(f"no kernel group holds the domain {request.domain.key}")
+    partition = config.partition_of(group)
+    assert partition is not None
+    logits = made.frozen_logit.numpy().astype("<f4").tobytes()
+    impression = ServedImpression(
+        request_id="",
+        time=0.0,
+        user_id=request.user_id,
+        domain=request.domain,
+        items=list(request.items),
+        fingerprint=representer.backbone.fingerprint,
+        kernel_version=0,
+        x=made.x.numpy().astype("<f2").tobytes(),
+        live=np.asarray(made.live.numpy(), dtype="<f4").tobytes(),
+        content=made.content.numpy().astype("<f2").tobytes(),
+        frozen_logit=logits,
+        live_logit=logits,
+    )
+    liked = tuple(item for item, clicked in zip(request.items, request.clicks, strict=True) if clicked)
+    return Prepared(partition, group, impression, liked)
+
+
+class _Ahead:
+    """How many clicks are on their way through ingest, from the end offsets of `traffic`."""
+
+    def __init__(self, admin: KafkaAdminClient, config: Config) -> None:
+        self._admin = admin
+        self._partitions = [TopicPartition(config.topics.traffic, index) for index in range(len(config.groups))]
+        self._before = self._ends()
+
+    def clicks(self, impressions: int, clicks: int) -> int:
+        """Of what was written so far, the clicks that ingest has not routed."""
+        return clicks - max(0, self._ends() - self._before - impressions)
+
+    def _ends(self) -> int:
+        offsets = self._admin.list_partition_offsets(dict.fromkeys(self._partitions, OffsetSpec.LATEST))
+        return sum(offset.offset for offset in offsets.values())
+
+
+def pour(
+    config: Config, prepared: Sequence[Prepared], *, most_ahead: int = 2_000, progress: Progress | None = None
+) -> Poured:
+    """Writes impressions and clicks as fast as ingest takes the clicks, at most `most_ahead` of them ahead of it.
+
+    Raises PublishFailedError or kafka.errors.KafkaError.
+    """
+    clicks_out = Publisher(config)
+    impressions_out: KafkaProducer = make_producer(config.kafka)
+    clicks = 0
+    began_at, began = time.time(), time.monotonic()
+    try:
+        with make_admin(config.kafka) as admin:
+            ahead = _Ahead(admin, config)
+            for done, one in enumerate(prepared, 1):
+                clicks += _write(config, impressions_out, clicks_out, one)
+                if done % _LOOK_EVERY == 0:
+                    while ahead.clicks(done, clicks) > most_ahead:
+                        time.sleep(_PAUSE_S)
+                    if progress is not None:
+                        progress(done, len(prepared))
+        impressions_out.flush()
+        clicks_out.flush()
+    finally:
+        impressions_out.close(timeout=1.0)
+        clicks_out.close()
+    items = sum(len(one.impression.items) for one in prepared)
+    return Poured(len(prepared), items, clicks, began_at, time.monotonic() - began)
+
+
+def _write(config: Config, impressions: KafkaProducer, clicks: Publisher, one: Prepared) -> int:
+    now = time.time()
+    request_id = f"{one.group}.{uuid4().hex}"
+    served = msgspec.structs.replace(one.impression, request_id=request_id, time=now)
+    impressions.send(
+        config.topics.traffic, key=request_id.encode(), value=encode_traffic(served), partition=one.partition
+    )
+    for item in one.liked:
+        clicks.send(FeedbackEvent(request_id, item, now))
+    return len(one.liked)

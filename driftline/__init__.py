@@ -1,0 +1,3 @@
+"""The command line: the only package that may import all the others."""
+
+__version__ = "0.1.0"

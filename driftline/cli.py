@@ -1,0 +1,285 @@
+"""`driftline`: one command line. Heavy imports stay inside the command that needs them."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+
+from local.broker.command import app as broker_app
+from streaming.config import Config, load_config
+
+if TYPE_CHECKING:
+    from lab.streams.choice import StreamChoice
+
+app = typer.Typer(
+    name="driftline",
+    help="Keeps a recommender current while it serves: a frozen backbone, a small kernel that learns from the stream."
+    "\n\nNew here? `driftline demo` runs the whole loop on real data on this machine.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(broker_app, name="broker", rich_help_panel="Parts")
+errors = Console(stderr=True)
+
+_OURS = ("driftline", "local", "lab", "streaming", "features", "model")
+
+
+def _settings(context: typer.Context) -> Config:
+    config = context.obj
+    assert isinstance(config, Config)
+    return config
+
+
+@app.callback()
+def common(
+    context: typer.Context,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="Configuration file (TOML); DRIFTLINE_CONFIG names it too.")
+    ] = None,
+    bootstrap: Annotated[
+        str | None, typer.Option(help="Kafka bootstrap servers, instead of the configuration's.", metavar="HOST:PORT")
+    ] = None,
+    run_dir: Annotated[Path | None, typer.Option(help="Where the run keeps its files.")] = None,
+) -> None:
+    """Read the configuration before any command."""
+    loaded = load_config(config)
+    if bootstrap is not None:
+        loaded = loaded.model_copy(update={"kafka": loaded.kafka.model_copy(update={"bootstrap": bootstrap})})
+    if run_dir is not None:
+        loaded = loaded.model_copy(update={"run_dir": run_dir})
+    context.obj = loaded
+
+
+def _log_to_stderr(config: Config) -> None:
+    """Plain lines for services; colours where a person looks."""
+    if sys.stderr.isatty():
+        handler: logging.Handler = RichHandler(console=errors, show_path=False)
+        form = "%(message)s"
+    else:
+        handler, form = logging.StreamHandler(), "%(asctime)s %(levelname)s %(name)s: %(message)s"
+    logging.basicConfig(level=config.log_level, handlers=[handler], format=form)
+
+
+@app.command(rich_help_panel="Parts")
+def ingest(context: typer.Context) -> None:
+    """Consume outside events: check them, keep profiles in Feast, route traffic to its kernel group."""
+    config = _settings(context)
+    _log_to_stderr(config)
+    from streaming.ingest import run_ingest
+
+    raise typer.Exit(run_ingest(config))
+
+
+@app.command(rich_help_panel="Parts")
+def process(context: typer.Context) -> None:
+    """Join impressions with feedback and fine-tune the kernel for ever."""
+    config = _settings(context)
+    _log_to_stderr(config)
+    from streaming.processor.run import run_processor
+
+    raise typer.Exit(run_processor(config))
+
+
+@app.command(rich_help_panel="Parts")
+def serve(context: typer.Context) -> None:
+    """Serve scores over HTTP with the newest good kernel."""
+    config = _settings(context)
+    _log_to_stderr(config)
+    from streaming.scorer import run_scorer
+
+    raise typer.Exit(run_scorer(config))
+
+
+@app.command(rich_help_panel="Set-up")
+def setup(context: typer.Context) -> None:
+    """Create the topics and the feature store's tables. Harmless to repeat."""
+    config = _settings(context)
+    _log_to_stderr(config)
+    from features.store.feature_store import FeatureStore
+    from streaming.clients import wait_for_broker
+    from streaming.topics import ensure_topics
+
+    log = logging.getLogger("driftline")
+    wait_for_broker(config.kafka, log)
+    created = ensure_topics(config)
+    log.info("topics: %s", f"created {', '.join(created)}" if created else "all there")
+    FeatureStore(config.features, config.run_dir).apply()
+    log.info("feature store: ready (%s)", config.features.online_store)
+
+
+Archive = Annotated[
+    Path | None, typer.Option(help="The official ml-100k.zip, instead of the package index.", metavar="ZIP")
+]
+Limit = Annotated[int | None, typer.Option(help="Play at most so many requests.", min=1)]
+Rate = Annotated[float, typer.Option(help="Requests per second.", min=0.1)]
+ScriptName = Annotated[
+    str | None, typer.Option("--script", help="A drift script: a file (YAML), or one that comes along, such as abrupt.")
+]
+LogFile = Annotated[
+    Path | None, typer.Option("--log", help="A log: Parquet, CSV or JSONL; or the folder of a public data set.")
+]
+MappingName = Annotated[
+    str | None, typer.Option("--mapping", help="What the log's columns mean (YAML), or the name of a public data set.")
+]
+
+
+def _stream(script: str | None, log: Path | None, mapping: str | None, archive: Path | None = None) -> StreamChoice:
+    from lab.streams.choice import StreamChoice
+
+    return StreamChoice(script, log, mapping, archive)
+
+
+@app.command(rich_help_panel="Set-up")
+def data(context: typer.Context, archive: Archive = None) -> None:
+    """Bring MovieLens 100K into the cache, checked by its hash."""
+    from lab.streams.choice import load_data
+
+    load_data(_settings(context), errors, archive)
+
+
+@app.command(rich_help_panel="Set-up")
+def pretrain(
+    context: typer.Context,
+    script: ScriptName = None,
+    log: LogFile = None,
+    mapping: MappingName = None,
+    archive: Archive = None,
+) -> None:
+    """Train the backbone on the first half of the data (MovieLens 100K, a script or a log), once, and freeze it."""
+    from lab.pretraining import run_pretrain
+
+    raise typer.Exit(run_pretrain(_settings(context), _stream(script, log, mapping, archive)))
+
+
+@app.command("config", rich_help_panel="Set-up")
+def show_config(
+    context: typer.Context,
+    markdown: Annotated[bool, typer.Option("--markdown", help="As a Markdown table instead of TOML.")] = False,
+    script: ScriptName = None,
+    log: LogFile = None,
+    mapping: MappingName = None,
+) -> None:
+    """Print every key with its meaning and present value: a configuration file to start from.
+
+    With a stream, its domains and fields stand in it.
+    """
+    from lab.streams.fit import config_for
+    from streaming.config_docs import as_markdown, as_toml
+
+    if markdown:
+        typer.echo(as_markdown())
+        return
+    typer.echo(as_toml(config_for(_settings(context), _stream(script, log, mapping), errors)))
+
+
+@app.command(rich_help_panel="Whole")
+def replay(
+    context: typer.Context,
+    scorer: Annotated[str | None, typer.Option(help="Address of the scorer; default is the configured one.")] = None,
+    rate: Rate = 120.0,
+    limit: Limit = None,
+    profiles: Annotated[bool, typer.Option(help="Publish items and users first.")] = True,
+    script: ScriptName = None,
+    log: LogFile = None,
+    mapping: MappingName = None,
+    archive: Archive = None,
+) -> None:
+    """Play the second half of MovieLens 100K, a script or a log as live traffic against a running system."""
+    config = _settings(context)
+    _log_to_stderr(config)
+    from local.replay.pacing import Pace
+    from local.replay.run import run_replay
+
+    choice = _stream(script, log, mapping, archive)
+    raise typer.Exit(
+        run_replay(config, choice, scorer=scorer, pace=Pace(rate), limit=limit, profiles=profiles, console=errors)
+    )
+
+
+@app.command(rich_help_panel="Whole")
+def demo(
+    context: typer.Context,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave everything running at the end.")] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="End what `--keep` left running.")] = False,
+    rate: Rate = 120.0,
+    limit: Limit = None,
+    script: ScriptName = None,
+    log: LogFile = None,
+    mapping: MappingName = None,
+    archive: Archive = None,
+) -> None:
+    """Run the whole loop on this machine: real data, real Kafka, real Feast, and a report of what happened.
+
+    Plays MovieLens 100K, or a script or a log if one is named.
+    """
+    from local.demo.command import run_demo, stop_demo
+
+    config = _settings(context)
+    if stop:
+        raise typer.Exit(stop_demo(config))
+    bootstrap = context.find_root().params.get("bootstrap")
+    choice = _stream(script, log, mapping, archive)
+    raise typer.Exit(run_demo(config, keep=keep, limit=limit, rate=rate, bootstrap=bootstrap, stream=choice))
+
+
+@app.command(rich_help_panel="Whole")
+def evaluate(
+    context: typer.Context,
+    suite: Annotated[str | None, typer.Option(help="standard, scripted or movielens-100k.")] = None,
+    script: ScriptName = None,
+    log: LogFile = None,
+    mapping: MappingName = None,
+    adapters: Annotated[str | None, typer.Option(help="Adapters by name, with commas; all adds the ablations.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="How many seeds.", min=1)] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A short look: fewer requests and seeds.")] = False,
+    tune: Annotated[bool, typer.Option("--tune", help="Find the adapters' rates on streams of another seed.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder of the report; finished runs in it are not repeated.")] = Path(
+        "runs/evaluate"
+    ),
+) -> None:
+    """Compare ways to adapt on drifting streams, test-then-train, and report what helps."""
+    from lab.evaluate.command import run_evaluate
+
+    config = _settings(context)
+    names = [name.strip() for name in adapters.split(",")] if adapters else None
+    if tune:
+        from lab.evaluate.tune import run_tune
+
+        if quick or any(value is not None for value in (suite, script, log, mapping, seeds)):
+            raise typer.BadParameter(
+                "it has streams and seeds of its own: give --adapters and --out alone", param_hint="--tune"
+            )
+        run_tune(config, out, names)
+        return
+    run_evaluate(
+        config,
+        suite=suite,
+        script=Path(script) if script is not None else None,
+        log=log,
+        mapping=mapping,
+        adapters=names,
+        seeds=seeds,
+        quick=quick,
+        out=out,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point. An error of our own is written for people: its message is shown, not a traceback."""
+    try:
+        app(args=list(arguments) if arguments is not None else None)
+    except Exception as error:
+        if type(error).__module__.split(".")[0] not in _OURS:
+            raise
+        errors.print("[bold red]error:[/] ", end="")
+        errors.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2)

@@ -1,0 +1,1 @@
+"""Live drift features: what the stream itself produces."""

@@ -1,0 +1,140 @@
+"""Decayed sums per key in one array: grouped updates, bounded by dropping the longest idle keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.live.layout import Doubles, Floats, Kind, LiveRow, Rows
+
+_FIRST_CAPACITY = 64
+_NEVER = -np.inf
+_EMPTY: Floats = np.zeros(0, dtype=np.float32)
+
+
+class LiveTable:
+    """Rows of one kind.
+
+    Which rows are evicted, and every number in them, depends on the updates alone, not on where a row lies in memory: a
+    restored table goes on bit for bit like the one it was taken from.
+    """
+
+    def __init__(
+        self, kind: Kind, width: int, decay_columns: NDArray[np.intp], half_lives: tuple[float, float], limit: int
+    ) -> None:
+        self.kind = kind
+        self.limit = limit
+        self.evicted = 0
+        self._decay_columns = decay_columns
+        self._half_lives = np.array(half_lives, dtype=np.float64)
+        self._slots: dict[str, int] = {}
+        self._free: list[int] = []
+        self._values: Floats = np.zeros((_FIRST_CAPACITY, width), dtype=np.float32)
+        self._updated_at: Doubles = np.full(_FIRST_CAPACITY, _NEVER)
+        self._changed: dict[str, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def add(self, keys: Sequence[str], time: Doubles, contributions: Doubles) -> None:
+        """Adds one contribution `(len(keys), width)` per example; a key may occur any number of times."""
+        slots = self._slots_of(keys)
+        order = np.argsort(slots, kind="stable")
+        slots, time = slots[order], time[order]
+        first = np.ones(len(keys), dtype=np.bool_)  # of each key's examples
+        np.not_equal(slots[1:], slots[:-1], out=first[1:])
+        starts = np.flatnonzero(first)
+        touched = slots[starts]
+        before = self._updated_at[touched]
+        newest = np.maximum(before, np.maximum.reduceat(time, starts))
+        fresh = self._decay(newest[np.cumsum(first) - 1] - time)
+        sums = np.add.reduceat(contributions[order] * fresh, starts, axis=0)
+        self._values[touched] = self._values[touched] * self._decay(newest - before) + sums
+        self._updated_at[touched] = newest
+        self._changed.update(dict.fromkeys(keys))
+        if len(self._slots) > self.limit:
+            self._evict()
+
+    def read(self, keys: Sequence[str]) -> Rows:
+        """Rows of `keys`; an unknown key gives zeros."""
+        slots = np.array([self._slots.get(key, -1) for key in keys], dtype=np.intp)
+        known = slots >= 0
+        values = np.where(known[:, None], self._values[slots], np.float32(0))
+        return Rows(values, np.where(known, self._updated_at[slots], 0.0))
+
+    def take_changed(self) -> Iterator[LiveRow]:
+        """Rows touched since the last call, in the order they were first touched; tombstones for the evicted."""
+        changed, self._changed = self._changed, {}
+        return (self._row(key) for key in changed)
+
+    def rows(self) -> Iterator[LiveRow]:
+        """Every row."""
+        return (self._row(key) for key in self._slots)
+
+    def put(self, row: LiveRow) -> None:
+        """Takes a row as it is (a tombstone deletes its key). Raises ValueError if its width is another layout's."""
+        if row.tombstone:
+            self._drop(row.key)
+            return
+        if row.values.shape != self._values.shape[1:]:
+            raise ValueError(
+                f"live row {row.kind} {row.key!r} holds {row.values.size} values where this configuration has "
+                f"{self._values.shape[1]}: it was written with another content width"
+            )
+        slot = int(self._slots_of([row.key])[0])
+        self._values[slot] = row.values
+        self._updated_at[slot] = row.updated_at
+
+    def _decay(self, age: Doubles) -> Doubles:
+        """Factor per row and column, `(len(age), width)`."""
+        factor: Doubles = np.exp2(-age[:, None] / self._half_lives)[:, self._decay_columns]
+        return factor
+
+    def _row(self, key: str) -> LiveRow:
+        slot = self._slots.get(key)
+        if slot is None:
+            return LiveRow(self.kind, key, 0.0, _EMPTY)
+        return LiveRow(self.kind, key, float(self._updated_at[slot]), self._values[slot].copy())
+
+    def _slots_of(self, keys: Sequence[str]) -> NDArray[np.intp]:
+        slots = self._slots
+        found = [slots.get(key, -1) for key in keys]
+        if -1 in found:
+            new = [key for key in dict.fromkeys(keys) if key not in slots]
+            self._reserve(len(new))
+            for key in new:
+                slots[key] = self._free.pop() if self._free else len(slots)
+            found = [slots[key] for key in keys]
+        return np.array(found, dtype=np.intp)
+
+    def _reserve(self, more: int) -> None:
+        """Room for `more` keys beyond those that are in use."""
+        needed = len(self._slots) + more
+        capacity = len(self._updated_at)
+        if needed <= capacity:
+            return
+        added = max(needed, 2 * capacity) - capacity
+        self._values = np.concatenate([self._values, np.zeros((added, self._values.shape[1]), dtype=np.float32)])
+        self._updated_at = np.concatenate([self._updated_at, np.full(added, _NEVER)])
+
+    def _evict(self) -> None:
+        """Drops the longest idle keys, ties by name; one sixteenth too many, so that it is seldom done."""
+        excess = len(self._slots) - (self.limit - self.limit // 16)
+        keys = np.array(list(self._slots), dtype=object)
+        age = self._updated_at[np.fromiter(self._slots.values(), dtype=np.intp, count=len(keys))]
+        border = np.partition(age, excess - 1)[excess - 1]
+        older = keys[age < border].tolist()
+        ties = sorted(keys[age == border].tolist())[: excess - len(older)]
+        for key in (*older, *ties):
+            self._drop(key)
+            self._changed[key] = None
+        self.evicted += excess
+
+    def _drop(self, key: str) -> None:
+        slot = self._slots.pop(key, None)
+        if slot is not None:
+            self._values[slot] = 0.0
+            self._updated_at[slot] = _NEVER
+            self._free.append(slot)

@@ -1,0 +1,1 @@
+"""The feature store: Feast in front of SQLite or Redis."""

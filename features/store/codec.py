@@ -1,0 +1,119 @@
+"""Between our values and Feast's protocol buffers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeGuard
+
+import numpy as np
+
+from features.live.layout import Floats, Kind, LiveRow
+from features.profiles import FieldValue
+from features.store.definitions import UPDATED_AT, VALUES
+from features.store.feast_guard import import_feast
+from model.config import FieldSpec
+
+_value: Any = import_feast("feast.protos.feast.types.Value_pb2")
+_key: Any = import_feast("feast.protos.feast.types.EntityKey_pb2")
+
+Values = dict[str, Any]
+"""Feast's values of one row, by field."""
+
+
+def entity_key(join_key: str, key: str) -> Any:
+    """Feast's key of one entity. A lone surrogate, legal in JSON, is replaced: protocol buffers refuse it."""
+    clean = key.encode("utf-8", "replace").decode("utf-8")
+    return _key.EntityKey(join_keys=[join_key], entity_values=[_value.Value(string_val=clean)])
+
+
+def number(value: float) -> Any:
+    """A float64."""
+    return _value.Value(double_val=value)
+
+
+def vector(values: Floats) -> Any:
+    """A list of float32."""
+    return _value.Value(float_list_val=_value.FloatList(val=values.tolist()))
+
+
+def read_vector(values: Mapping[str, Any], field: str) -> Floats:
+    """The float32 vector of a field; length 0 if it is missing."""
+    found = values.get(field)
+    return np.array(found.float_list_val.val if found is not None else (), dtype=np.float32)
+
+
+def write_fields(specs: Sequence[FieldSpec], fields: Mapping[str, FieldValue]) -> tuple[Values, int]:
+    """A profile's fields, and how many had a value of a wrong kind and were left out.
+
+    Every declared field is written, an absent one as null: a new profile replaces the whole old one.
+    """
+    written: Values = {}
+    wrong = 0
+    for spec in specs:
+        value = fields.get(spec.name)
+        encoded = _encode(spec, value) if value is not None else None
+        wrong += value is not None and encoded is None
+        written[spec.name] = encoded if encoded is not None else _value.Value()
+    return written, wrong
+
+
+def read_fields(specs: Sequence[FieldSpec], values: Mapping[str, Any]) -> dict[str, FieldValue]:
+    """The fields that have a value."""
+    found: dict[str, FieldValue] = {}
+    for spec in specs:
+        value = values.get(spec.name)
+        if value is None:
+            continue
+        case = value.WhichOneof("val")
+        if case == "string_val":
+            found[spec.name] = value.string_val
+        elif case == "double_val":
+            found[spec.name] = value.double_val
+        elif case == "string_list_val":
+            found[spec.name] = list(value.string_list_val.val)
+    return found
+
+
+def write_live(row: LiveRow) -> Values:
+    """A live row; a tombstone is an empty vector."""
+    return {VALUES: vector(row.values), UPDATED_AT: number(row.updated_at)}
+
+
+def read_live(kind: Kind, key: str, values: Mapping[str, Any]) -> LiveRow | None:
+    """The live row, or None for a tombstone."""
+    found = read_vector(values, VALUES)
+    return LiveRow(kind, key, updated_at(values), found) if found.size else None
+
+
+def updated_at(values: Mapping[str, Any]) -> float:
+    """Event time of the newest event in a row, seconds; 0 if it is missing."""
+    found = values.get(UPDATED_AT)
+    return float(found.double_val) if found is not None else 0.0
+
+
+def has_time(values: Mapping[str, Any] | None) -> bool:
+    """Whether this is a row that we wrote."""
+    found = values.get(UPDATED_AT) if values else None
+    return found is not None and found.WhichOneof("val") == "double_val"
+
+
+def _encode(spec: FieldSpec, value: FieldValue) -> Any | None:
+    """Feast's value, or None if it is of a wrong kind."""
+    if spec.kind == "number":
+        return number(value) if _is_number(value) else None
+    if spec.kind == "single":
+        return _value.Value(string_val=_text(value)) if isinstance(value, str | int | float) else None
+    if isinstance(value, str):
+        value = [value]
+    if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
+        return None
+    return _value.Value(string_list_val=_value.StringList(val=[_text(part) for part in value]))
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _text(value: object) -> str:
+    return str(value).encode("utf-8", "replace").decode("utf-8")

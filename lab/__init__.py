@@ -1,0 +1,1 @@
+"""What answers "does it help?": streams, baseline adapters and their comparison. Nothing here runs in production."""

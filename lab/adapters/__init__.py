@@ -1,0 +1,129 @@
+"""Ways to keep a click model current, behind one interface, each with the rate it was tuned to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+from torch import Tensor
+
+from lab.adapters.base import Adapter, AdapterContext, Frozen, GradientAdapter, StreamBatch
+from lab.adapters.closed_form import ClosedForm
+from lab.adapters.iak import Iak
+from lab.adapters.light import ErrorMemory, live_head
+from lab.adapters.path import ClickPath, Plugs
+from lab.adapters.plugs import BiasOnly, HeadOnly, Houlsby, LoRA, MLoRA, PeterRec, Star
+from lab.adapters.trusted import trusted
+from lab.adapters.whole import whole
+
+Family = Literal["reference", "kernel", "live", "few", "whole"]
+
+
+@dataclass(frozen=True)
+class AdapterSpec:
+    """An adapter that can be built by name."""
+
+    family: Family
+    about: str
+    rate: float
+    """Learning rate (or its counterpart), tuned on streams of another seed: see docs/decisions/0062."""
+    build: Callable[[AdapterContext, float], Adapter]
+    rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
+    """What was tried."""
+    ablation: bool = False
+    """Answers what one part of an adapter is worth; an evaluation runs it only if it is asked for."""
+
+
+def plugged(make: Callable[[ClickPath, AdapterContext], Plugs], context: AdapterContext, rate: float) -> Adapter:
+    """Plugs into the frozen path, trained by Adam."""
+    path = ClickPath(context.backbone)
+    plugs = make(path, context)
+
+    def logits(batch: StreamBatch) -> Tensor:
+        """Click logits with the plugs in place, `(n,)`."""
+        return path(batch.micro.x, batch.micro.domain, plugs)
+
+    return GradientAdapter([(list(plugs.parameters()), rate)], logits, context.rehearsing, context.seed)
+
+
+def _iak(reading: str, *, rehearse: bool = False, **changes: object) -> Callable[[AdapterContext, float], Adapter]:
+    return lambda context, rate: Iak(context, rate, rehearse=rehearse, reading=reading, **changes)
+
+
+def _plug(make: Callable[[ClickPath, AdapterContext], Plugs]) -> Callable[[AdapterContext, float], Adapter]:
+    return partial(plugged, make)
+
+
+def _lora(path: ClickPath, context: AdapterContext) -> Plugs:
+    return LoRA(path, rank=4, seed=context.seed)
+
+
+def _mlora(path: ClickPath, context: AdapterContext) -> Plugs:
+    return MLoRA(path, context.domain_sizes, seed=context.seed)
+
+
+def _houlsby(path: ClickPath, context: AdapterContext) -> Plugs:
+    return Houlsby(path, width=4, seed=context.seed)
+
+
+def _peterrec(path: ClickPath, context: AdapterContext) -> Plugs:
+    return PeterRec(path, width=4, seed=context.seed)
+
+
+def _star(rank_one: bool) -> Callable[[ClickPath, AdapterContext], Plugs]:
+    return lambda path, context: Star(path, context.domain_sizes, rank_one=rank_one, seed=context.seed)
+
+
+_HALF_LIVES = (1e3, 3e3, 9e3, 3e4, 1e5)
+_WHOLE = (1e-4, 3e-4, 1e-3, 3e-3)
+
+ADAPTERS: dict[str, AdapterSpec] = {
+    "frozen": AdapterSpec("reference", "the backbone as it was trained", 0.0, lambda context, rate: Frozen(), ()),
+    "iak-d": AdapterSpec("kernel", "IAK, deterministic", 1e-4, _iak("D")),
+    "iak-a": AdapterSpec("kernel", "IAK, prior N(0, I)", 1e-4, _iak("A")),
+    "iak-b": AdapterSpec("kernel", "IAK, a learned Gaussian per domain", 1e-4, _iak("B")),
+    "iak-d-no-live": AdapterSpec("kernel", "IAK D without T", 3e-3, _iak("D", use_live=False)),
+    "iak-a-no-live": AdapterSpec("kernel", "IAK A without T", 3e-3, _iak("A", use_live=False)),
+    "iak-b-no-live": AdapterSpec("kernel", "IAK B without T", 3e-3, _iak("B", use_live=False)),
+    "iak-d-rehearsed": AdapterSpec(
+        "kernel", "IAK D with the others' rehearsal", 1e-4, _iak("D", rehearse=True), ablation=True
+    ),
+    "iak-d-no-trust": AdapterSpec(
+        "kernel", "IAK D that is always believed", 1e-4, _iak("D", use_trust=False), ablation=True
+    ),
+    "iak-d-no-products": AdapterSpec(
+        "kernel", "IAK D whose path sees x and T alone", 1e-4, _iak("D", path_products=0), ablation=True
+    ),
+    "iak-d-no-path": AdapterSpec(
+        "kernel", "IAK D without a straight path", 3e-4, _iak("D", path="none"), ablation=True
+    ),
+    "iak-d-gradient": AdapterSpec(
+        "kernel",
+        "IAK D by gradient alone: path over T, rehearsal, no trust",
+        1e-3,
+        _iak("D", rehearse=True, path="gradient", use_trust=False),
+        ablation=True,
+    ),
+    "closed-form": AdapterSpec("live", "closed-form path on x and T, no core", 1e3, ClosedForm, _HALF_LIVES),
+    "closed-form-trust": AdapterSpec("live", "the same under trust", 1e3, trusted(ClosedForm), _HALF_LIVES),
+    "live-head": AdapterSpec("live", "T with a linear head", 3e-3, live_head),
+    "error-memory": AdapterSpec("live", "nearest recent errors", 0.5, ErrorMemory, (0.1, 0.25, 0.5, 1.0)),
+    "head-only": AdapterSpec("few", "the click tower", 1e-4, _plug(lambda path, _: HeadOnly(path))),
+    "bias-only": AdapterSpec("few", "biases of trunk and tower", 1e-4, _plug(lambda path, _: BiasOnly(path))),
+    "lora": AdapterSpec("few", "LoRA of rank 4 in trunk and tower", 1e-3, _plug(_lora)),
+    "mlora": AdapterSpec("few", "MLoRA: rank 1 per domain", 1e-4, _plug(_mlora)),
+    "houlsby": AdapterSpec("few", "Houlsby adapters (AdapterRec)", 1e-3, _plug(_houlsby)),
+    "peterrec": AdapterSpec("few", "PeterRec's parallel patch and head", 1e-3, _plug(_peterrec)),
+    "star-norm": AdapterSpec("few", "STAR: scale, shift and bias per domain", 1e-4, _plug(_star(False))),
+    "star-rank1": AdapterSpec("few", "STAR with rank-one factors", 1e-4, _plug(_star(True))),
+    "full": AdapterSpec("whole", "all of the backbone; users and items grow", 3e-4, whole, _WHOLE),
+    "full-live": AdapterSpec("whole", "all of the backbone with T as inputs", 1e-4, partial(whole, live=True), _WHOLE),
+    "full-trust": AdapterSpec("whole", "all of the backbone, under trust", 3e-4, trusted(whole), _WHOLE, ablation=True),
+    "full-dense": AdapterSpec("whole", "all but the ID tables", 3e-4, partial(whole, dense_only=True), _WHOLE),
+    "scratch": AdapterSpec("whole", "online from scratch", 1e-3, partial(whole, scratch=True)),
+}
+"""All adapters that need PyTorch alone; `lab.evaluate` adds river's logistic regression."""
+
+__all__ = ["ADAPTERS", "Adapter", "AdapterContext", "AdapterSpec", "Frozen", "GradientAdapter", "StreamBatch"]

@@ -1,0 +1,30 @@
+"""The kernel's closed-form path on its own: `frozen logit + m'[x, T, 1]` (ours; see `model.kernel.closed_path`)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from lab.adapters.base import AdapterContext, StreamBatch
+from model.kernel.closed_path import ClosedPath
+from model.kernel.path_features import PathFeatures
+
+
+class ClosedForm:
+    """The path as an adapter; the half-life of its memory, in examples, takes the place of a learning rate."""
+
+    def __init__(self, context: AdapterContext, half_life: float) -> None:
+        self._features = PathFeatures(context.backbone.width, context.live_width, products=0)
+        self._path = ClosedPath(self._features.width, half_life, context.learner.path_prior)
+        self.parameters = self._features.width
+        self.state_bytes = sum(tensor.nbytes for tensor in self._path.state().values())
+
+    def score(self, batch: StreamBatch) -> Tensor:
+        """The frozen logit and the path."""
+        micro = batch.micro
+        return micro.frozen_logit + self._path.logit(self._features(micro.x, micro.live))
+
+    def learn(self, batch: StreamBatch) -> None:
+        """One Newton step; examples weigh as their batch says."""
+        micro = batch.micro
+        self._features.meet(micro.x, micro.live)
+        self._path.learn(self._features(micro.x, micro.live), micro.frozen_logit, micro.label, micro.weight)

@@ -1,0 +1,41 @@
+"""The kernel as one adapter among others: the same learner that the stream processor runs."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lab.adapters.base import AdapterContext, StreamBatch
+from model.kernel.learner import Learner
+
+PUBLISH_BATCHES = 8
+
+
+class Iak:
+    """An IAK of the context's configuration, with the given changes.
+
+    It rehearses as its configuration says; `rehearse` gives it the steps that the other adapters have.
+    """
+
+    def __init__(self, context: AdapterContext, rate: float, *, rehearse: bool = False, **changes: object) -> None:
+        kernel = context.kernel.model_copy(update=changes)
+        learner = context.rehearsing if rehearse else context.learner
+        learner = learner.model_copy(update={"learning_rate": rate, "seed": context.seed})
+        self._learner = Learner(
+            context.backbone, kernel, learner, live_width=context.live_width, domain_sizes=context.domain_sizes
+        )
+        self.parameters = self._learner.parameters
+        self.state_bytes = self._learner.state_bytes
+        self._batches = 0
+
+    def score(self, batch: StreamBatch) -> Tensor:
+        """Logits of the candidate."""
+        with torch.no_grad():
+            return self._learner.score(batch.micro)
+
+    def learn(self, batch: StreamBatch) -> None:
+        """One micro-batch; the proximal tie moves on as if a kernel was published now and then."""
+        self._learner.learn(batch.micro)
+        self._batches += 1
+        if self._batches % PUBLISH_BATCHES == 0:
+            self._learner.tie()

@@ -1,0 +1,62 @@
+"""Adapters without a network of their own: T with a linear head, and an error memory."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from lab.adapters.base import AdapterContext, GradientAdapter, StreamBatch
+
+
+def live_head(context: AdapterContext, rate: float) -> GradientAdapter:
+    """`frozen logit + w'T + b`: what the live features alone are worth."""
+    weight, bias = nn.Parameter(torch.zeros(context.live_width)), nn.Parameter(torch.zeros(1))
+
+    def logits(batch: StreamBatch) -> Tensor:
+        return batch.micro.frozen_logit + torch.addmv(bias, batch.micro.live, weight)
+
+    return GradientAdapter([([weight, bias], rate)], logits, context.rehearsing, context.seed)
+
+
+class ErrorMemory:
+    """Nearest recent errors of the frozen model correct its probability (the idea of ReLoop2, KDD 2023).
+
+    `p = sigmoid(frozen) + share * sum_i softmax(cos(x, x_i) / temperature) (y_i - p_i)` over the nearest `neighbours`
+    of the last `size` examples. Nothing is trained; `share` takes the place of a learning rate.
+    """
+
+    parameters = 0
+
+    def __init__(
+        self,
+        context: AdapterContext,
+        share: float,
+        *,
+        size: int = 4_096,
+        neighbours: int = 64,
+        temperature: float = 0.1,
+    ) -> None:
+        self._share, self._neighbours, self._temperature = share, neighbours, temperature
+        self._key = torch.zeros(size, context.backbone.width)
+        self._error = torch.zeros(size)
+        self._filled = self._next = 0
+        self.state_bytes = 4 * (self._key.numel() + self._error.numel())
+
+    def score(self, batch: StreamBatch) -> Tensor:
+        """The frozen logit, corrected."""
+        micro = batch.micro
+        if self._filled < self._neighbours:
+            return micro.frozen_logit
+        alike = torch.nn.functional.normalize(micro.x, dim=1) @ self._key[: self._filled].T
+        best, index = alike.topk(self._neighbours, dim=1)
+        error = (torch.softmax(best / self._temperature, dim=1) * self._error[index]).sum(1)
+        return torch.logit(torch.sigmoid(micro.frozen_logit) + self._share * error, eps=1e-4)
+
+    def learn(self, batch: StreamBatch) -> None:
+        """Puts the examples in the place of the oldest."""
+        micro = batch.micro
+        place = (self._next + torch.arange(len(batch))) % len(self._error)
+        self._key[place] = torch.nn.functional.normalize(micro.x, dim=1)
+        self._error[place] = micro.label - torch.sigmoid(micro.frozen_logit)
+        self._next = int((self._next + len(batch)) % len(self._error))
+        self._filled = min(self._filled + len(batch), len(self._error))

@@ -1,0 +1,214 @@
+"""Few-parameter adapters from the literature, plugged into the frozen trunk and tower. All start as the identity.
+
+Where a method has parameters per domain, they are the sum over the domain's facets (ours: the papers have one flat
+domain index, which most combinations of scene, region and period would leave without data).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import gelu
+
+from lab.adapters.path import LAYERS, ClickPath, Plugs
+
+
+class FacetTables(nn.Module):
+    """One parameter of a given shape per value of each facet; a domain's is their sum.
+
+    Picked by a product with `one_hot`: on a processor its gradient is far cheaper than that of indexing.
+    """
+
+    def __init__(self, sizes: Sequence[int], shape: Sequence[int], std: float = 0.0, seed: int = 0) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.shape = tuple(shape)
+        self.table = nn.Parameter(std * torch.randn(sum(sizes), math.prod(shape), generator=generator))
+
+    def forward(self, hot: Tensor) -> Tensor:
+        """`(n, values of all facets)` to `(n, *shape)`."""
+        return (hot @ self.table).view(len(hot), *self.shape)
+
+
+def one_hot(domain: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Facet indices `(n, 3)` as `(n, values of all facets)` with a one per facet."""
+    start = torch.tensor([sum(sizes[:facet]) for facet in range(len(sizes))])
+    return torch.zeros(len(domain), sum(sizes)).scatter_(1, domain + start, 1.0)
+
+
+class BiasOnly(Plugs):
+    """A new bias for each layer (BitFit, ACL 2022)."""
+
+    def __init__(self, path: ClickPath) -> None:
+        super().__init__()
+        shapes = {name: (copies, 1, out) for name, (copies, _, out) in path.shapes.items()}
+        self.bias = nn.ParameterDict({name: torch.zeros(shape) for name, shape in shapes.items()})
+
+    def linear(self, layer: str, inputs: Tensor, out: Tensor) -> Tensor:
+        """Adds the bias."""
+        bias: Tensor = self.bias[layer]
+        return out + (bias if out.dim() == 3 else bias[0])
+
+
+class HeadOnly(Plugs):
+    """The tower is trained, the trunk is not."""
+
+    def __init__(self, path: ClickPath) -> None:
+        super().__init__()
+        layers = ("tower_in", "tower_out")
+        self.weight = nn.ParameterDict({name: torch.zeros(path.shapes[name][1:]) for name in layers})
+        self.bias = nn.ParameterDict({name: torch.zeros(path.shapes[name][2]) for name in layers})
+
+    def linear(self, layer: str, inputs: Tensor, out: Tensor) -> Tensor:
+        """Adds the change of the layer."""
+        if layer not in self.weight:
+            return out
+        changed: Tensor = out + inputs @ self.weight[layer] + self.bias[layer]
+        return changed
+
+
+class LoRA(Plugs):
+    """`W x + (alpha / r) B A x` in every layer, A random, B zero (ICLR 2022), with alpha = r."""
+
+    def __init__(self, path: ClickPath, rank: int, seed: int) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.down, self.up = nn.ParameterDict(), nn.ParameterDict()
+        for name, (copies, width_in, width_out) in path.shapes.items():
+            r = min(rank, width_out)
+            self.down[name] = torch.randn(copies, width_in, r, generator=generator) / width_in**0.5
+            self.up[name] = torch.zeros(copies, r, width_out)
+
+    def linear(self, layer: str, inputs: Tensor, out: Tensor) -> Tensor:
+        """Adds the low-rank change."""
+        down, up = self.down[layer], self.up[layer]
+        if out.dim() == 2:
+            changed: Tensor = out + (inputs @ down[0]) @ up[0]
+            return changed
+        return torch.baddbmm(out, torch.bmm(inputs, down), up)
+
+
+class MLoRA(Plugs):
+    """A LoRA of rank one and a bias per domain in every layer (RecSys 2024, pre-train then freeze)."""
+
+    def __init__(self, path: ClickPath, domain_sizes: Sequence[int], seed: int) -> None:
+        super().__init__()
+        self.down, self.up, self.bias = nn.ModuleDict(), nn.ModuleDict(), nn.ModuleDict()
+        for number, (name, (copies, width_in, width_out)) in enumerate(path.shapes.items()):
+            std = width_in**-0.5
+            self.down[name] = FacetTables(domain_sizes, (copies, width_in), std, seed + number)
+            self.up[name] = FacetTables(domain_sizes, (copies, width_out))
+            self.bias[name] = FacetTables(domain_sizes, (copies, width_out))
+        self._sizes, self._hot = tuple(domain_sizes), torch.zeros(0, sum(domain_sizes))
+
+    def begin(self, domain: Tensor) -> None:
+        """Keeps the batch's domains."""
+        self._hot = one_hot(domain, self._sizes)
+
+    def _of(self, tables: nn.ModuleDict, layer: str) -> Tensor:
+        picked: Tensor = tables[layer](self._hot).transpose(0, 1)
+        return picked
+
+    def linear(self, layer: str, inputs: Tensor, out: Tensor) -> Tensor:
+        """Adds each row's own low-rank change and bias."""
+        wide = inputs if out.dim() == 3 else inputs[None]
+        code = (wide * self._of(self.down, layer)).sum(-1, keepdim=True)
+        change = code * self._of(self.up, layer) + self._of(self.bias, layer)
+        return out + (change if out.dim() == 3 else change[0])
+
+
+class Bottleneck(nn.Module):
+    """`W_up act(W_down h)`, W_up zero, `copies` side by side."""
+
+    def __init__(self, copies: int, width_in: int, width: int, width_out: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.down = nn.Parameter(torch.randn(copies, width_in, width, generator=generator) / width_in**0.5)
+        self.down_bias = nn.Parameter(torch.zeros(copies, 1, width))
+        self.up = nn.Parameter(torch.zeros(copies, width, width_out))
+        self.up_bias = nn.Parameter(torch.zeros(copies, 1, width_out))
+
+    def forward(self, h: Tensor) -> Tensor:
+        """`(copies, n, in)` or `(n, in)` to the same with the width out."""
+        wide = h if h.dim() == 3 else h[None]
+        out = torch.baddbmm(self.up_bias, gelu(torch.baddbmm(self.down_bias, wide, self.down)), self.up)
+        return out if h.dim() == 3 else out[0]
+
+
+class Houlsby(Plugs):
+    """`h + W_up act(W_down h)` after each layer but the last (ICML 2019; AdapterRec, WSDM 2024)."""
+
+    def __init__(self, path: ClickPath, width: int, seed: int) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.blocks = nn.ModuleDict(
+            {name: Bottleneck(copies, out, width, out, generator) for name, (copies, _, out) in path.shapes.items()}
+        )
+        del self.blocks["tower_out"]
+
+    def block(self, layer: str, out: Tensor) -> Tensor:
+        """Adds the bottleneck's output."""
+        changed: Tensor = out + self.blocks[layer](out)
+        return changed
+
+
+class PeterRec(Plugs):
+    """Parallel model patch `W x + mp(x)` beside the trunk's layers, and a trained head (SIGIR 2020)."""
+
+    def __init__(self, path: ClickPath, width: int, seed: int) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        patched = {name: path.shapes[name] for name in ("first", "second")}
+        self.patches = nn.ModuleDict(
+            {name: Bottleneck(copies, w_in, width, out, generator) for name, (copies, w_in, out) in patched.items()}
+        )
+        self.head = HeadOnly(path)
+
+    def linear(self, layer: str, inputs: Tensor, out: Tensor) -> Tensor:
+        """Adds the patch, or the head's change."""
+        if layer not in self.patches:
+            return self.head.linear(layer, inputs, out)
+        changed: Tensor = out + self.patches[layer](inputs)
+        return changed
+
+
+class Star(Plugs):
+    """STAR on a frozen net (CIKM 2021): `gamma_k x + beta_k`, `b + b_k`, and for rank one `W (*) (1 + u_k v_k')`."""
+
+    def __init__(self, path: ClickPath, domain_sizes: Sequence[int], *, rank_one: bool, seed: int) -> None:
+        super().__init__()
+        self._path = path
+        self.gamma, self.beta = FacetTables(domain_sizes, (path.width,)), FacetTables(domain_sizes, (path.width,))
+        shapes = path.shapes
+        self.bias = nn.ModuleDict({n: FacetTables(domain_sizes, (c, o)) for n, (c, _, o) in shapes.items()})
+        self.left, self.right = nn.ModuleDict(), nn.ModuleDict()
+        for number, name in enumerate(LAYERS if rank_one else ()):
+            copies, width_in, width_out = shapes[name]
+            self.left[name] = FacetTables(domain_sizes, (copies, width_in), 1.0, seed + number)
+            self.right[name] = FacetTables(domain_sizes, (copies, width_out))
+        self._sizes, self._hot = tuple(domain_sizes), torch.zeros(0, sum(domain_sizes))
+
+    def begin(self, domain: Tensor) -> None:
+        """Keeps the batch's domains."""
+        self._hot = one_hot(domain, self._sizes)
+
+    def representation(self, x: Tensor) -> Tensor:
+        """The partitioned norm's scale and shift."""
+        gamma: Tensor = self.gamma(self._hot)
+        beta: Tensor = self.beta(self._hot)
+        return x * (1 + gamma) + beta
+
+    def linear(self, layer: str, inputs: Tensor, out: Tensor) -> Tensor:
+        """Adds the domain's bias and the rank-one factor's part: `((x * u) W) * v`."""
+        change = self._of(self.bias, layer)
+        if layer in self.left:
+            wide = inputs if out.dim() == 3 else inputs[None]
+            turned = (wide * self._of(self.left, layer)) @ self._path.weight(layer)
+            change = change + turned * self._of(self.right, layer)
+        return out + (change if out.dim() == 3 else change[0])
+
+    def _of(self, tables: nn.ModuleDict, layer: str) -> Tensor:
+        picked: Tensor = tables[layer](self._hot).transpose(0, 1)
+        return picked

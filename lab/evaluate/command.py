@@ -1,0 +1,89 @@
+"""The entry of `driftline evaluate`."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from lab.evaluate.plan import Plan, make_plan
+from lab.evaluate.pool import execute
+from lab.evaluate.report import Report, make_report
+from lab.evaluate.tables import markdown, show
+from lab.streams.sources import choose
+from streaming.config import Config
+
+OUT = Path("runs/evaluate")
+SEEDS, QUICK_SEEDS = 5, 2
+
+
+def run_evaluate(
+    config: Config,
+    *,
+    suite: str | None = None,
+    script: Path | None = None,
+    log: Path | None = None,
+    mapping: str | None = None,
+    adapters: Sequence[str] | None = None,
+    seeds: int | None = None,
+    quick: bool = False,
+    out: Path = OUT,
+    processes: int | None = None,
+    console: Console | None = None,
+) -> Report:
+    """Runs what is missing, writes `report.json`, `report.md`, `report.html` and PNG files to `out`, shows the table.
+
+    `suite` is standard, scripted or movielens-100k; `mapping` is a file or the name of a public data set. Called again
+    with the same settings and code, finished runs are taken from `out`. Raises StreamError, UnknownAdapterError,
+    DataUnavailableError or EvaluationFailedError; each message names the cure.
+    """
+    console = console or Console()
+    begun = time.monotonic()
+    plan = make_plan(
+        choose(suite, script, log, mapping, quick=quick),
+        tuple(adapters) if adapters else None,
+        seeds or (QUICK_SEEDS if quick else SEEDS),
+        out,
+        config.cache_dir,
+        quick=quick,
+        kernel=config.kernel,
+        learner=config.learner,
+        live=config.live,
+        backbone=config.backbone,
+    )
+    _warm_up(plan, console)
+    report = make_report(plan, execute(plan, console, processes or os.cpu_count() or 1))
+    write(report, out)
+    show(report, console)
+    console.print(f"{out / 'report.html'} ({time.monotonic() - begun:.0f} s)", highlight=False, soft_wrap=True)
+    return report
+
+
+def write(report: Report, out: Path) -> None:
+    """All files of a report."""
+    from lab.evaluate.page import page
+    from lab.evaluate.plots import pictures
+
+    out.mkdir(parents=True, exist_ok=True)
+    drawn = pictures(report)
+    (out / "report.json").write_text(json.dumps(report.to_json(), indent=1) + "\n", encoding="utf-8")
+    (out / "report.md").write_text(markdown(report), encoding="utf-8")
+    (out / "report.html").write_text(page(report, drawn), encoding="utf-8")
+    for name, data in drawn.items():
+        (out / name).write_bytes(data)
+
+
+def _warm_up(plan: Plan, console: Console) -> None:
+    """Data and text vectors are fetched once, before the processes would all do it; wrong inputs are refused here."""
+    from lab.evaluate.work import text_vectors
+
+    texts: list[str] = []
+    for source in plan.sources:
+        stream = source.open(plan.seeds[0], plan.cache_dir)
+        texts += [item.text for item in stream.catalogue.items]
+    console.print(f"{len(plan.sources)} streams, {len(plan.adapters)} adapters, {len(plan.seeds)} seeds")
+    text_vectors(plan, texts)

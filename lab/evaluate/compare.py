@@ -1,0 +1,130 @@
+"""From the measures of many runs to a comparison: means, spread, paired differences, recovered share, forgetting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import t as student  # type: ignore[import-untyped,unused-ignore]
+
+from lab.evaluate.measures import WINDOWS, Measures, mean_known
+
+FULL, FROZEN = "full", "frozen"
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean with its two-sided 95 % confidence interval (Student's t over the seeds)."""
+
+    mean: float
+    half_width: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.4f}" + ("" if np.isnan(self.half_width) else f" ±{self.half_width:.4f}")
+
+    @property
+    def low(self) -> float:
+        """Lower end."""
+        return self.mean - self.half_width
+
+    @property
+    def high(self) -> float:
+        """Upper end."""
+        return self.mean + self.half_width
+
+
+def interval(values: Sequence[float] | NDArray[np.float64]) -> Interval:
+    """Mean and interval of one value per seed; values that are not numbers are left out.
+
+    >>> interval([1.0, 1.0, 1.0])
+    Interval(mean=1.0, half_width=0.0)
+    """
+    known = np.asarray([v for v in values if not np.isnan(v)], dtype=np.float64)
+    if known.size == 0:
+        return Interval(float("nan"), float("nan"))
+    if known.size == 1:
+        return Interval(float(known[0]), float("nan"))
+    error = float(known.std(ddof=1) / np.sqrt(known.size))
+    return Interval(float(known.mean()), float(student.ppf((1 + CONFIDENCE) / 2, known.size - 1)) * error)
+
+
+Runs = Mapping[str, Mapping[int, Measures]]
+"""Measures of one stream by adapter and seed."""
+
+
+def paired(runs: Runs, adapter: str, other: str, what: str = "auc") -> Interval:
+    """Difference of a measure between two adapters on the same seeds."""
+    return interval(differences(runs, adapter, other, what))
+
+
+def differences(runs: Runs, adapter: str, other: str, what: str = "auc") -> list[float]:
+    """That difference seed by seed."""
+    seeds = sorted(set(runs.get(adapter, {})) & set(runs.get(other, {})))
+    return [getattr(runs[adapter][s], what) - getattr(runs[other][s], what) for s in seeds]
+
+
+def over_streams(streams: Mapping[str, Runs], adapter: str, other: str, what: str = "auc") -> Interval:
+    """The same, averaged over the streams within each seed first: seeds are the independent repetitions."""
+    by_seed: dict[int, list[float]] = {}
+    for runs in streams.values():
+        for seed in set(runs.get(adapter, {})) & set(runs.get(other, {})):
+            found = getattr(runs[adapter][seed], what) - getattr(runs[other][seed], what)
+            if not np.isnan(found):
+                by_seed.setdefault(seed, []).append(found)
+    return interval([float(np.mean(values)) for values in by_seed.values()])
+
+
+def recovered(runs: Runs, adapter: str) -> float:
+    """`(adapter - frozen) / (full - frozen)` of the AUC inside drift spans, means over the seeds first.
+
+    Not-a-number where full fine-tuning gains less than 0.002: a share of nothing says nothing.
+    """
+    gain, most = paired(runs, adapter, FROZEN, "drift_auc").mean, paired(runs, FULL, FROZEN, "drift_auc").mean
+    return gain / most if most >= 0.002 else float("nan")
+
+
+def forgetting(runs: Runs, adapter: str) -> Interval:
+    """How much of its lead over frozen an adapter has lost when an old taste returns, against before the drift."""
+    seeds = sorted(set(runs.get(adapter, {})) & set(runs.get(FROZEN, {})))
+    lost = []
+    for seed in seeds:
+        own, still = runs[adapter][seed], runs[FROZEN][seed]
+        lost.append((own.before - still.before) - (own.returned - still.returned))
+    return interval(lost)
+
+
+def leads_around_return(runs: Runs, adapter: str) -> tuple[float, ...]:
+    """AUC above frozen at each of `AROUND_RETURN`, means over the seeds; empty without a return."""
+    seeds = sorted(set(runs.get(adapter, {})) & set(runs.get(FROZEN, {})))
+    around = [(runs[adapter][seed].around_return, runs[FROZEN][seed].around_return) for seed in seeds]
+    leads = [[own - still for own, still in zip(*both, strict=True)] for both in around]
+    return tuple(mean_known(place) for place in zip(*leads, strict=True))
+
+
+def windows_to_half(runs: Runs, adapter: str, start_window: int, end_window: int) -> int | None:
+    """Windows after a drift until the lead over frozen reaches half of full fine-tuning's final lead; None if never.
+
+    Curves are means over the seeds, smoothed over three windows; the final lead is that of the last third of the span.
+    """
+    lead, most = _lead(runs, adapter), _lead(runs, FULL)
+    if lead is None or most is None:
+        return None
+    end = min(end_window, WINDOWS)
+    third = max((end - start_window) // 3, 1)
+    goal = 0.5 * float(np.mean(most[end - third : end]))
+    if goal < 0.001:
+        return None
+    smooth = np.convolve(lead, np.ones(3) / 3, mode="same")
+    reached = np.flatnonzero(smooth[start_window:end] >= goal)
+    return int(reached[0]) + 1 if reached.size else None
+
+
+def _lead(runs: Runs, adapter: str) -> NDArray[np.float64] | None:
+    seeds = sorted(set(runs.get(adapter, {})) & set(runs.get(FROZEN, {})))
+    if not seeds:
+        return None
+    curves = [np.array(runs[adapter][s].curve) - np.array(runs[FROZEN][s].curve) for s in seeds]
+    return np.asarray(np.mean(curves, axis=0))

@@ -1,0 +1,139 @@
+"""What is read off one run's logits; all labels are what users really did, not what a corrupted log says.
+
+Around a return of an old taste there are few examples: there a scripted stream's true probabilities take the place of
+the clicks they gave, and the AUC is the expected one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lab.evaluate.prepare import Prepared
+from lab.streams import DriftSpan
+from model.encoding.domain import FACETS, DomainSpace
+from model.evaluation import auc, calibration, expected_auc, grouped_auc, log_loss, normalised_entropy, sigmoid
+
+WINDOWS = 20
+"""Stretches of equally many examples over which the curves are drawn."""
+AROUND_RETURN = ("before the drift", "before the return", "1st quarter after", "2nd", "3rd", "4th")
+"""Where an AUC is taken around the return of an old taste; the quarters are those of the tenth after it."""
+_LEAST = 200  # examples below which an AUC says nothing
+Rows = NDArray[np.bool_] | NDArray[np.intp]
+"""Which examples: a mask or indices."""
+
+
+@dataclass(frozen=True)
+class Measures:
+    """One adapter, one stream, one seed."""
+
+    auc: float
+    grouped_auc: float
+    """AUC within each user, weighted by examples."""
+    log_loss: float
+    normalised_entropy: float
+    calibration: float
+    curve: tuple[float, ...]
+    """AUC per window."""
+    windowed_auc: float
+    """Mean of the curve: ranking alone, whatever the level of all scores does from window to window."""
+    log_loss_curve: tuple[float, ...]
+    drift_auc: float
+    """AUC over the examples inside any drift span; not-a-number without drift."""
+    domains: Mapping[str, float]
+    """AUC per facet value, `facet=value`."""
+    spans: Mapping[str, float]
+    """AUC inside each drift span, by `name@start`."""
+    returned: float
+    """AUC in the tenth of the stream after an old regime came back, mean over returns; not-a-number without one."""
+    before: float
+    """AUC before the first drift."""
+    around_return: tuple[float, ...]
+    """AUC at each of `AROUND_RETURN`, means over the returns; empty without one."""
+
+
+def measure(data: Prepared, logit: NDArray[np.float32], spans: Sequence[DriftSpan], space: DomainSpace) -> Measures:
+    """All measures of one run."""
+    score = sigmoid(logit)
+    label = data.truth
+    windows = np.array_split(np.arange(len(data)), WINDOWS)
+    inside = [within(data, span) for span in spans]
+    anywhere = np.logical_or.reduce(inside) if inside else np.zeros(len(data), dtype=bool)
+    curve = tuple(auc(label[w], logit[w]) for w in windows)
+    before = _true_area(data, logit, data.time < min((span.start for span in spans), default=np.inf))
+    after = returns(data, spans)
+    around = [(before, *_around(data, logit, mask)) for mask in after]
+    return Measures(
+        auc=auc(label, logit),
+        grouped_auc=grouped_auc(label, logit, data.user),
+        log_loss=log_loss(label, score),
+        normalised_entropy=normalised_entropy(label, score),
+        calibration=calibration(label, score),
+        curve=curve,
+        windowed_auc=mean_known(curve),
+        log_loss_curve=tuple(log_loss(label[w], score[w]) for w in windows),
+        drift_auc=_area(label, logit, anywhere),
+        domains=_by_domain(data, logit, space),
+        spans={span_key(s, spans): _area(label, logit, mask) for s, mask in zip(spans, inside, strict=True)},
+        returned=mean_known([_true_area(data, logit, mask) for mask in after]),
+        before=before,
+        around_return=tuple(mean_known(part) for part in zip(*around, strict=True)),
+    )
+
+
+def span_key(span: DriftSpan, spans: Sequence[DriftSpan]) -> str:
+    """Name of a span, numbered where a name comes twice."""
+    alike = [other for other in spans if other.name == span.name]
+    return span.name if len(alike) == 1 else f"{span.name} {alike.index(span) + 1}"
+
+
+def within(data: Prepared, span: DriftSpan) -> NDArray[np.bool_]:
+    """Examples inside a span (its time alone: other domains suffer or hold still, and that is part of it)."""
+    return np.asarray((data.time >= span.start) & (data.time < span.end))
+
+
+def returns(data: Prepared, spans: Sequence[DriftSpan]) -> list[NDArray[np.bool_]]:
+    """For each return of an old taste, the examples in the tenth of the stream after it."""
+    tenth = (data.time[-1] - data.time[0]) / 10
+    ends = [span.end for span in spans if span.returns and span.kind == "taste"]
+    return [np.asarray((data.time >= end) & (data.time < end + tenth)) for end in ends]
+
+
+def _around(data: Prepared, logit: NDArray[np.float32], after: NDArray[np.bool_]) -> list[float]:
+    """AUC in the tenth before a return and in the quarters of `after`, the tenth that follows it."""
+    place = np.flatnonzero(after)
+    begin = int(place[0]) if place.size else 0
+    parts = [np.arange(max(begin - len(data) // 10, 0), begin), *np.array_split(place, len(AROUND_RETURN) - 2)]
+    return [_true_area(data, logit, part) for part in parts]
+
+
+def _area(label: NDArray[np.float32], logit: NDArray[np.float32], rows: Rows) -> float:
+    chosen = label[rows]
+    return auc(chosen, logit[rows]) if chosen.size >= _LEAST else float("nan")
+
+
+def mean_known(values: Sequence[float]) -> float:
+    """Mean of the values that are numbers; not-a-number if none is."""
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.mean(known)) if known else float("nan")
+
+
+def _true_area(data: Prepared, logit: NDArray[np.float32], rows: Rows) -> float:
+    """Expected AUC where the stream tells its probabilities, the AUC of the clicks where it does not."""
+    probability = data.probability[rows]
+    if probability.size < _LEAST or not np.isfinite(probability).all():
+        return _area(data.truth, logit, rows)
+    return expected_auc(probability, logit[rows])
+
+
+def _by_domain(data: Prepared, logit: NDArray[np.float32], space: DomainSpace) -> dict[str, float]:
+    found = {}
+    for column, facet in enumerate(FACETS):
+        for index, value in enumerate(space.values[facet]):
+            mask = np.asarray(data.domain[:, column] == index)
+            if mask.sum() >= _LEAST:
+                found[f"{facet}={value}"] = _area(data.truth, logit, mask)
+    return found

@@ -1,0 +1,41 @@
+"""One HTML page that holds everything, pictures included: it can be sent as one file."""
+
+from __future__ import annotations
+
+import base64
+import html
+
+from lab.evaluate.report import Report
+from lab.evaluate.tables import about, tables
+
+_STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;max-width:1200px;margin:2em auto;padding:0 1em;color:#222}
+table{border-collapse:collapse;font-size:12px;margin:1em 0;display:block;overflow-x:auto}
+th,td{padding:3px 8px;border-bottom:1px solid #ddd;text-align:right;white-space:nowrap}
+th:first-child,td:first-child{text-align:left}tr:hover td{background:#f4f8f6}
+img{max-width:100%}h2{margin-top:2em}summary{cursor:pointer;font-weight:600}
+"""
+
+
+def page(report: Report, pictures: dict[str, bytes]) -> str:
+    """The page's source; it loads nothing from elsewhere."""
+    parts = [
+        "<!doctype html><html lang=en><meta charset=utf-8><title>Driftline: evaluation</title>",
+        f"<style>{_STYLE}</style><h1>What adapting gains, and what it costs</h1>",
+        f"<p>Commit {html.escape(report.commit or 'unknown')}, {len(report.plan['seeds'])} seeds. Every example was "
+        "scored before anything learned from it. The frozen model is never trained again; all others keep learning "
+        "from the same labels with the same rehearsal, each at its own tuned learning rate.</p>",
+    ]
+    for name in ("gains.png", "gain-and-cost.png", *(f"{stream.name}.png" for stream in report.streams)):
+        data = base64.b64encode(pictures[name]).decode()
+        parts.append(f'<p><img alt="{html.escape(name)}" src="data:image/png;base64,{data}"></p>')
+    parts.append("<h2>Adapters</h2><ul>")
+    parts += [f"<li><b>{html.escape(n)}</b>: {html.escape(about(n))}</li>" for n in report.plan["adapters"]]
+    parts.append("</ul><h2>Figures</h2>")
+    for number, (title, head, body) in enumerate(tables(report)):
+        parts.append(f"<details{' open' if number == 0 else ''}><summary>{html.escape(title)}</summary><table><tr>")
+        parts += [f"<th>{html.escape(cell)}" for cell in head]
+        for row in body:
+            parts.append("<tr>" + "".join(f"<td>{html.escape(cell)}" for cell in row))
+        parts.append("</table></details>")
+    return "".join(parts) + "\n"

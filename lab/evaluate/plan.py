@@ -1,0 +1,154 @@
+"""What an evaluation consists of, and the key under which its work is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from features.config import LiveConfig
+from lab.adapters import ADAPTERS, AdapterSpec
+from lab.adapters.river_adapter import RIVER
+from lab.evaluate.prepare import LabConfig
+from lab.streams.sources import Source
+from model.config import BackboneConfig, KernelConfig, LearnerConfig, PretrainConfig
+
+ALL_ADAPTERS: dict[str, AdapterSpec] = {**ADAPTERS, "river-lr": RIVER}
+STANDARD_ADAPTERS = tuple(name for name, spec in ALL_ADAPTERS.items() if not spec.ablation)
+QUICK_ADAPTERS = ("frozen", "iak-d", "closed-form", "live-head", "lora", "full")
+_CODE = ("model", "lab/adapters", "lab/streams", "lab/evaluate")
+_CODE_FILES = (
+    "features/live/features.py",
+    "features/live/layout.py",
+    "features/live/read.py",
+    "features/live/table.py",
+)
+
+PRETRAIN = PretrainConfig(epochs=10, batch_size=1_024, learning_rate=4e-3, patience=2, content_steps=200)
+
+
+class UnknownAdapterError(ValueError):
+    """There is no adapter of that name; the message lists them all."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Streams, adapters, seeds and everything that is fixed for all of them."""
+
+    sources: tuple[Source, ...]
+    adapters: tuple[str, ...]
+    seeds: tuple[int, ...]
+    cache_dir: Path
+    work_dir: Path
+    lab: LabConfig
+    kernel: KernelConfig
+    learner: LearnerConfig
+    code: str
+    """Hash of the code when the plan was made: a file edited during a run does not change the plan."""
+
+    @property
+    def key(self) -> str:
+        """Hash of the settings and of the code: work of another key is never mixed in."""
+        parts = {name: section.model_dump(mode="json") for name, section in _sections(self).items()}
+        parts["lab"] = {"pace": self.lab.requests_per_second, "join": self.lab.join_s, "batch": self.lab.batch_examples,
+                        "rehearsal": self.lab.rehearsal_steps}  # fmt: skip
+        return hashlib.sha256((json.dumps(parts, sort_keys=True) + self.code).encode()).hexdigest()[:16]
+
+    def folder(self, source: Source, seed: int) -> Path:
+        """Where the results of one stream and seed lie."""
+        stream = hashlib.sha256(source.describe().encode()).hexdigest()[:8]
+        return self.work_dir / self.key / f"{source.name}-{stream}" / f"seed-{seed}"
+
+    def to_json(self) -> dict[str, object]:
+        """For the report."""
+        return {
+            "streams": [source.name for source in self.sources],
+            "adapters": {n: {"rate": ALL_ADAPTERS[n].rate, "about": ALL_ADAPTERS[n].about} for n in self.adapters},
+            "seeds": list(self.seeds),
+            "key": self.key,
+            **{name: section.model_dump(mode="json") for name, section in _sections(self).items()},
+            "requests_per_second": self.lab.requests_per_second,
+            "join_s": self.lab.join_s,
+            "rehearsal_steps": self.lab.rehearsal_steps,
+        }  # fmt: skip
+
+
+def _sections(plan: Plan) -> dict[str, BackboneConfig | PretrainConfig | LiveConfig | KernelConfig | LearnerConfig]:
+    lab = plan.lab
+    return {
+        "backbone": lab.backbone, "pretrain": lab.pretrain, "live": lab.live,
+        "kernel": plan.kernel, "learner": plan.learner,
+    }  # fmt: skip
+
+
+def make_plan(
+    sources: list[Source],
+    adapters: tuple[str, ...] | None,
+    seeds: int,
+    out: Path,
+    cache_dir: Path,
+    *,
+    quick: bool,
+    kernel: KernelConfig | None = None,
+    learner: LearnerConfig | None = None,
+    live: LiveConfig | None = None,
+    backbone: BackboneConfig | None = None,
+) -> Plan:
+    """The plan of a command line; the one adapter `all` stands for every one. Raises UnknownAdapterError."""
+    chosen = adapters or (QUICK_ADAPTERS if quick else STANDARD_ADAPTERS)
+    if chosen == ("all",):
+        chosen = tuple(ALL_ADAPTERS)
+    unknown = [name for name in chosen if name not in ALL_ADAPTERS]
+    if unknown:
+        raise UnknownAdapterError(f"no adapter {unknown[0]!r}; there are {', '.join(ALL_ADAPTERS)}, and all")
+    learner = learner or LearnerConfig()
+    pretrain = PRETRAIN.model_copy(update={"epochs": 6}) if quick else PRETRAIN
+    lab = LabConfig(
+        backbone=backbone or BackboneConfig(),
+        pretrain=pretrain,
+        live=live or LiveConfig(),
+        requests_per_second=PACE,
+        join_s=JOIN_S,
+        batch_examples=learner.batch_examples,
+        rehearsal_steps=REHEARSAL_STEPS,
+    )
+    needed = tuple(dict.fromkeys(("frozen", *chosen)))
+    return Plan(
+        tuple(sources),
+        needed,
+        tuple(range(seeds)),
+        cache_dir,
+        out / "work",
+        lab,
+        kernel or KernelConfig(),
+        learner,
+        code_digest(),
+    )
+
+
+REHEARSAL_STEPS = 2
+"""Steps on recent micro-batches of every adapter that learns by gradient alone: full fine-tuning gains most by two."""
+PACE = 8.0
+"""Requests per second at which a live half is played for the live features' half-lives."""
+JOIN_S = 1_800.0
+"""Original seconds until a request's labels are decided."""
+
+
+def deciding_files() -> list[Path]:
+    """The code that decides the results, registry of the rates included."""
+    root = Path(__file__).parents[2]
+    files = {path for folder in _CODE for path in (root / folder).rglob("*.py")} | {root / name for name in _CODE_FILES}
+    return sorted(files - {Path(__file__).with_name(f"{name}.py") for name in _REPORTING})
+
+
+def code_digest() -> str:
+    """Hash of that code."""
+    digest = hashlib.sha256()
+    for path in deciding_files():
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+_REPORTING = ("report", "page", "plots", "compare", "tables", "measures", "goals", "tune", "command", "__init__")
+"""Modules beside this one that only read results: a change there needs no new runs."""

@@ -1,0 +1,115 @@
+"""Pictures that a person understands without the text."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lab.evaluate.report import Report, StreamReport
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SHOWN = ("frozen", "full", "live-head", "closed-form", "iak-d")
+"""Adapters of the curves, as far as they ran; others would only hide these."""
+COLOURS = {"frozen": "#888888", "full": "#d95f02", "live-head": "#7570b3", "closed-form": "#66c2a5", "iak-d": "#1b7837"}
+LABELS = {
+    "frozen": "frozen",
+    "full": "full fine-tuning",
+    "live-head": "T with a linear head",
+    "iak-d": "kernel (IAK)",
+    "closed-form": "closed-form path alone",
+}
+
+
+def pictures(report: Report) -> dict[str, bytes]:
+    """PNG files by name."""
+    out = {"gain-and-cost.png": _png(lambda figure: _cost(figure, report), 9, 5.5)}
+    out["gains.png"] = _png(lambda figure: _gains(figure, report), 10, 0.32 * len(report.costs) + 1.6)
+    for stream in report.streams:
+        out[f"{stream.name}.png"] = _png(lambda figure, s=stream: _curves(figure, s), 9, 6.5)  # type: ignore[misc]
+    return out
+
+
+def _curves(figure: Figure, stream: StreamReport) -> None:
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.3))
+    count = len(stream.rows[0].curve)
+    where = (np.arange(count) + 0.5) / count * stream.examples / 1e3
+    for axes in (above, below):
+        for _, begin, end in stream.spans:
+            axes.axvspan(begin * stream.examples / 1e3, end * stream.examples / 1e3, color="#ffe9b3", alpha=0.5, lw=0)
+        _plain(axes)
+    for name, begin, _ in stream.spans:
+        at = (begin * stream.examples / 1e3, 1.02)
+        above.annotate(name, at, xycoords=("data", "axes fraction"), fontsize=8, color="#8a6d00")
+    chosen = [row for row in stream.rows if row.adapter in SHOWN] or list(stream.rows[:4])
+    still = np.array(next(row.curve for row in stream.rows if row.adapter == "frozen"))
+    for row in chosen:
+        style = {"lw": 2, "color": COLOURS.get(row.adapter), "label": LABELS.get(row.adapter, row.adapter)}
+        above.plot(where, row.curve, **style)
+        below.plot(where, _smooth(np.array(row.curve) - still), **style)
+    above.set_ylabel("AUC")
+    above.set_title(stream.name, loc="left", fontweight="bold", pad=18)
+    below.axhline(0, color="black", lw=0.8)
+    below.set_ylabel("AUC above the frozen model")
+    below.set_xlabel("examples seen (thousands), scored before learning from them; shaded: the world differs")
+    below.legend(frameon=False, fontsize=9, loc="upper left")
+
+
+def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean of each window and its neighbours."""
+    padded = np.pad(values, 1, mode="edge")
+    return np.asarray((padded[:-2] + padded[1:-1] + padded[2:]) / 3)
+
+
+def _gains(figure: Figure, report: Report) -> None:
+    axes = figure.add_subplot()
+    names = sorted(report.leads, key=lambda name: report.leads[name].mean)
+    for place, name in enumerate(names):
+        lead = report.leads[name]
+        error = None if math.isnan(lead.half_width) else lead.half_width
+        axes.barh(place, lead.mean, xerr=error, color=COLOURS.get(name, "#c9c9c9"), ecolor="#444444")
+    axes.set_yticks(range(len(names)), names, fontsize=9)
+    axes.axvline(0, color="black", lw=0.8)
+    axes.set_xlabel("AUC above the frozen model, mean over all streams (whiskers: 95 % interval over seeds)")
+    axes.set_title("What each way to adapt gains", loc="left", fontweight="bold")
+    _plain(axes)
+
+
+def _cost(figure: Figure, report: Report) -> None:
+    axes = figure.add_subplot()
+    for cost in report.costs:
+        if cost.adapter == "frozen":
+            continue
+        lead = report.leads[cost.adapter].mean
+        colour = COLOURS.get(cost.adapter, "#a0a0a0")
+        axes.scatter(cost.cpu_s_per_100k, lead, s=30 + 90 * math.log10(max(cost.parameters, 10)) ** 0.5, color=colour)
+        axes.annotate(cost.adapter, (cost.cpu_s_per_100k, lead), xytext=(5, 4), textcoords="offset points", fontsize=8)
+    axes.axhline(0, color="black", lw=0.8)
+    axes.set_xscale("log")
+    axes.set_xlabel("processor seconds per 100 000 examples")
+    axes.set_ylabel("AUC above frozen, mean over all streams")
+    axes.set_title("Gain against cost: top left is best", loc="left", fontweight="bold")
+    _plain(axes)
+
+
+def _plain(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="both", alpha=0.25)
+
+
+def _png(draw: Callable[[Figure], None], width: float, height: float) -> bytes:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
+    draw(figure)
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(buffer)  # type: ignore[no-untyped-call]
+    return buffer.getvalue()

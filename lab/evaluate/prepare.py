@@ -1,0 +1,212 @@
+"""A stream made ready once for all adapters: backbone, representations, live features, order of labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from features.config import LiveConfig
+from features.live.features import LiveFeatures, LiveLayout, RequestOutcome
+from lab.streams import Chunk, Stream
+from model.backbone.dataset import Examples, ProfileTable
+from model.backbone.foundation import FoundationBackbone
+from model.backbone.interface import round_representation
+from model.backbone.pretrain import pretrain
+from model.config import BackboneConfig, PretrainConfig
+from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
+
+Texts = Callable[[Sequence[str]], NDArray[np.float32]]
+_REPRESENT = 8_192
+
+
+@dataclass(frozen=True)
+class LabConfig:
+    """What the lab fixes for all adapters."""
+
+    backbone: BackboneConfig
+    pretrain: PretrainConfig
+    live: LiveConfig
+    requests_per_second: float
+    """Pace at which the live half is played: the live features' half-lives count in this time."""
+    join_s: float
+    """Original seconds a request waits for its feedback; a click after that is lost, as in the stream processor."""
+    batch_examples: int
+    rehearsal_steps: int
+    """Steps on recent micro-batches of every adapter that learns by gradient alone."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The live half, example by example, in the order of the requests; `n` examples."""
+
+    x: NDArray[np.float16]
+    live: NDArray[np.float32]
+    frozen_logit: NDArray[np.float32]
+    domain: NDArray[np.int64]
+    user: NDArray[np.int64]
+    item: NDArray[np.int64]
+    request: NDArray[np.int64]
+    time: NDArray[np.float64]
+    """Original event time of the request, seconds."""
+    label: NDArray[np.float32]
+    """The label as training sees it: wrong or lost where the script says so."""
+    truth: NDArray[np.float32]
+    """What the user really did: what the measures are taken on."""
+    probability: NDArray[np.float32]
+    decided: NDArray[np.int64]
+    """Number of the scoring batch after which the label is known."""
+    batch: NDArray[np.int64]
+    """Number of the scoring batch."""
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    @property
+    def batches(self) -> int:
+        """Scoring batches."""
+        return int(self.batch[-1]) + 1
+
+    def arrays(self) -> dict[str, NDArray[np.generic]]:
+        """All columns by name, for a file."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+@dataclass(frozen=True)
+class Lab:
+    """What was trained before the live half."""
+
+    backbone: FoundationBackbone
+    encoder: FeatureEncoder
+    profiles: ProfileTable
+    layout: LiveLayout
+
+
+def make_lab(stream: Stream, config: LabConfig, texts: Texts, seed: int) -> Lab:
+    """Pretrains a backbone on the stream's first half."""
+    catalogue = stream.catalogue
+    chunk = Chunk.concat(list(stream.chunks("pretrain")))
+    vectors = texts([item.text for item in catalogue.items])
+    users = [UserFeatures(user.user_id, user.fields) for user in catalogue.users]
+    items = [
+        ItemFeatures(item.item_id, item.fields, vector) for item, vector in zip(catalogue.items, vectors, strict=True)
+    ]
+    row, column = np.nonzero(chunk.shown)
+    shown = chunk.items[row, column]
+    encoder = FeatureEncoder.fit(
+        [users[n] for n in np.unique(chunk.user)],
+        [items[n] for n in np.unique(shown)],
+        user_fields=catalogue.user_fields,
+        item_fields=catalogue.item_fields,
+        text_width=vectors.shape[1],
+    )
+    examples = Examples(
+        chunk.user[row], shown, chunk.domain[row], chunk.click[row, column].astype(np.float32), chunk.time[row]
+    )
+    backbone, _ = pretrain(
+        examples,
+        users,
+        items,
+        encoder,
+        domain_sizes=catalogue.space.sizes,
+        backbone=config.backbone.model_copy(update={"text_width": vectors.shape[1]}),
+        config=config.pretrain.model_copy(update={"seed": config.pretrain.seed + seed}),
+    )
+    layout = LiveLayout.of(config.live, backbone.content_width)
+    return Lab(backbone, encoder, ProfileTable(encoder, users, items), layout)
+
+
+def prepare(stream: Stream, lab: Lab, config: LabConfig) -> Prepared:
+    """Represents every shown item of the live half and computes its live features as they were at that time."""
+    chunk = Chunk.concat(list(stream.chunks("live")))
+    row, column = np.nonzero(chunk.shown)
+    user, item, domain = chunk.user[row], chunk.items[row, column], chunk.domain[row]
+    x, content, frozen = _represent(lab, user, item, domain)
+    on_time = chunk.delay[row, column] <= config.join_s
+    label = chunk.click[row, column] & on_time
+    batch, decided = _batches(chunk, config)
+    residual = (label - 1.0 / (1.0 + np.exp(-frozen))).astype(np.float32)
+    return Prepared(
+        x=x,
+        live=_live(stream, lab, config, chunk, content, residual, decided),
+        frozen_logit=frozen,
+        domain=domain,
+        user=user,
+        item=item,
+        request=row.astype(np.int64),
+        time=chunk.time[row],
+        label=label.astype(np.float32),
+        truth=chunk.clean_click[row, column].astype(np.float32),
+        probability=chunk.probability[row, column],
+        decided=decided[row],
+        batch=batch[row],
+    )
+
+
+@torch.no_grad()
+def _represent(
+    lab: Lab, user: NDArray[np.int64], item: NDArray[np.int64], domain: NDArray[np.int64]
+) -> tuple[NDArray[np.float16], NDArray[np.float32], NDArray[np.float32]]:
+    """Rounded representations `(n, d)`, content vectors `(n, c)` and frozen logits `(n,)`."""
+    parts = []
+    for begin in range(0, len(user), _REPRESENT):
+        part = slice(begin, begin + _REPRESENT)
+        where = torch.from_numpy(domain[part])
+        batch = lab.profiles.batch(torch.from_numpy(user[part]), torch.from_numpy(item[part]), where)
+        x = round_representation(lab.backbone.represent(batch))
+        logit = lab.backbone.predict(x, where)[:, 0]
+        parts.append((x.half().numpy(), lab.backbone.content(batch).numpy(), logit.numpy()))
+    x_all, content, frozen = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return x_all, content, frozen
+
+
+def _batches(chunk: Chunk, config: LabConfig) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Scoring batch of each request, and the batch after which its labels are known, both `(r,)`."""
+    before = np.cumsum(chunk.shown.sum(axis=1)) - chunk.shown.sum(axis=1)
+    _, batch = np.unique(before // config.batch_examples, return_inverse=True)
+    last = np.searchsorted(batch, np.arange(batch[-1] + 1), side="right") - 1
+    ends = chunk.time[last]  # when each batch has been scored
+    closes = chunk.time + config.join_s
+    return batch.astype(np.int64), np.maximum(batch, np.searchsorted(ends, closes, side="left")).astype(np.int64)
+
+
+def _live(  # noqa: PLR0917
+    stream: Stream,
+    lab: Lab,
+    config: LabConfig,
+    chunk: Chunk,
+    content: NDArray[np.float32],
+    residual: NDArray[np.float32],
+    decided: NDArray[np.int64],
+) -> NDArray[np.float32]:
+    """T of every example, `(n, k)`, from what was decided before its batch; time runs at the lab's pace."""
+    catalogue = stream.catalogue
+    live = LiveFeatures(lab.layout, config.live)
+    counts = chunk.shown.sum(axis=1)
+    begin = np.concatenate([[0], np.cumsum(counts)])
+    out = np.empty((len(content), lab.layout.width), dtype=np.float32)
+    played = np.arange(len(chunk)) / config.requests_per_second
+    batch, _ = _batches(chunk, config)
+    order = np.argsort(decided, kind="stable")
+    taken = 0
+    ids = [item.item_id for item in catalogue.items]
+    domains = [catalogue.space.decode(row) for row in chunk.domain]
+    shown = [[ids[i] for i in chunk.items[r, chunk.shown[r]]] for r in range(len(chunk))]
+    for request in range(len(chunk)):
+        known = []
+        while taken < len(order) and decided[order[taken]] < batch[request]:
+            done = int(order[taken])
+            part = slice(begin[done], begin[done + 1])
+            name = catalogue.users[chunk.user[done]].user_id
+            known.append(
+                RequestOutcome(name, domains[done], shown[done], content[part], residual[part], float(played[done]))
+            )
+            taken += 1
+        live.update(known)
+        part = slice(begin[request], begin[request + 1])
+        name = catalogue.users[chunk.user[request]].user_id
+        out[part] = live.features(float(played[request]), name, domains[request], shown[request], content[part])
+    return out

@@ -1,0 +1,231 @@
+"""The report as data: what JSON, Markdown, terminal, plots and page are made of."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lab.evaluate.compare import (
+    FROZEN,
+    FULL,
+    Interval,
+    Runs,
+    forgetting,
+    interval,
+    leads_around_return,
+    over_streams,
+    paired,
+    recovered,
+    windows_to_half,
+)
+from lab.evaluate.measures import WINDOWS, Measures, mean_known, measure
+from lab.evaluate.plan import Plan
+from lab.evaluate.work import load_run, load_stream
+from lab.streams.sources import Source
+from model.evaluation import auc
+
+NO_DRIFT = "no-drift"
+
+
+@dataclass(frozen=True)
+class AdapterRow:
+    """One adapter on one stream, over the seeds."""
+
+    adapter: str
+    auc: Interval
+    grouped_auc: float
+    log_loss: float
+    normalised_entropy: float
+    calibration: float
+    lead: Interval
+    """AUC above frozen, paired by seed."""
+    windowed_lead: Interval
+    """The same of the AUC within windows of time."""
+    against_full: Interval
+    """AUC above full fine-tuning, paired by seed."""
+    recovered: float
+    """Share of full fine-tuning's gain inside the drift spans."""
+    examples_to_half: int | None
+    forgetting: Interval
+    around_return: tuple[float, ...]
+    """AUC above frozen at each of `AROUND_RETURN`; empty where no old taste returns."""
+    domains: dict[str, float]
+    spans: dict[str, float]
+    curve: tuple[float, ...]
+    log_loss_curve: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class CostRow:
+    """What an adapter costs, over all streams and seeds."""
+
+    adapter: str
+    parameters: int
+    cpu_s_per_100k: float
+    state_bytes: int
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
+class StreamReport:
+    """One stream."""
+
+    name: str
+    examples: int
+    click_rate: float
+    oracle_auc: float
+    """AUC of a scorer that knows every probability; not-a-number for a log."""
+    spans: tuple[tuple[str, float, float], ...]
+    """Name, begin and end of each drift as shares of the stream's examples."""
+    rows: tuple[AdapterRow, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything."""
+
+    commit: str
+    plan: dict[str, Any]
+    streams: tuple[StreamReport, ...]
+    costs: tuple[CostRow, ...]
+    leads: dict[str, Interval]
+    """AUC above frozen, averaged over the streams."""
+    against_full: dict[str, Interval]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; not-a-number becomes null."""
+        plain: dict[str, Any] = _plain(asdict(self))
+        return plain
+
+
+@dataclass(frozen=True)
+class SeedResult:
+    """One stream and seed, measured."""
+
+    measures: dict[str, Measures]
+    """By adapter."""
+    examples: int
+    click_rate: float
+    oracle_auc: float
+    spans: tuple[tuple[str, float, float], ...]
+    """As in `StreamReport`."""
+
+
+def measure_seed(plan: Plan, source: Source, seed: int) -> SeedResult:
+    """Reads the runs of one stream and seed."""
+    stream, data = source.open(seed, plan.cache_dir), load_stream(plan, source, seed)
+    measures = {
+        name: measure(
+            data, load_run(plan, source, seed, name).outcome.logit, stream.drift_spans, stream.catalogue.space
+        )
+        for name in plan.adapters
+    }
+    spans = tuple(
+        (span.name, _share(data.time, span.start), _share(data.time, span.end)) for span in stream.drift_spans
+    )
+    oracle = auc(data.truth, data.probability) if np.isfinite(data.probability).all() else math.nan
+    return SeedResult(measures, len(data), float(data.truth.mean()), oracle, spans)
+
+
+def make_report(plan: Plan, results: Mapping[tuple[str, int], SeedResult]) -> Report:
+    """Puts together what `measure_seed` found, by name of the stream and seed."""
+    runs: dict[str, Runs] = {}
+    streams = []
+    for source in plan.sources:
+        seeds = [results[source.name, seed] for seed in plan.seeds]
+        runs[source.name] = found = {
+            name: {seed: one.measures[name] for seed, one in zip(plan.seeds, seeds, strict=True)}
+            for name in plan.adapters
+        }
+        first = seeds[0]
+        rows = tuple(_row(name, found, first.spans, first.examples) for name in plan.adapters)
+        clicks, oracle = (
+            float(np.mean([getattr(one, what) for one in seeds])) for what in ("click_rate", "oracle_auc")
+        )
+        streams.append(StreamReport(source.name, first.examples, clicks, oracle, first.spans, rows))
+    return Report(
+        commit=_commit(),
+        plan=plan.to_json(),
+        streams=tuple(streams),
+        costs=tuple(_cost(plan, name) for name in plan.adapters),
+        leads={name: over_streams(runs, name, FROZEN) for name in plan.adapters},
+        against_full={name: over_streams(runs, name, FULL) for name in plan.adapters if FULL in plan.adapters},
+    )
+
+
+def _row(
+    name: str, runs: Mapping[str, Mapping[int, Measures]], marks: tuple[tuple[str, float, float], ...], examples: int
+) -> AdapterRow:
+    own = list(runs[name].values())
+    half = None
+    if marks and FULL in runs:
+        start, end = int(marks[0][1] * WINDOWS), math.ceil(marks[0][2] * WINDOWS)
+        windows = windows_to_half(runs, name, start, end)
+        half = None if windows is None else windows * (examples // WINDOWS)
+    return AdapterRow(
+        adapter=name,
+        auc=interval([m.auc for m in own]),
+        grouped_auc=mean_known([m.grouped_auc for m in own]),
+        log_loss=mean_known([m.log_loss for m in own]),
+        normalised_entropy=mean_known([m.normalised_entropy for m in own]),
+        calibration=mean_known([m.calibration for m in own]),
+        lead=paired(runs, name, FROZEN),
+        windowed_lead=paired(runs, name, FROZEN, "windowed_auc"),
+        against_full=paired(runs, name, FULL),
+        recovered=recovered(runs, name) if FULL in runs else float("nan"),
+        examples_to_half=half,
+        forgetting=forgetting(runs, name),
+        around_return=leads_around_return(runs, name),
+        domains={key: mean_known([m.domains[key] for m in own if key in m.domains]) for key in own[0].domains},
+        spans={key: mean_known([m.spans[key] for m in own]) for key in own[0].spans},
+        curve=tuple(np.mean([m.curve for m in own], axis=0).tolist()),
+        log_loss_curve=tuple(np.mean([m.log_loss_curve for m in own], axis=0).tolist()),
+    )
+
+
+def _cost(plan: Plan, name: str) -> CostRow:
+    done = [load_run(plan, source, seed, name) for source in plan.sources for seed in plan.seeds]
+    examples = sum(len(one.outcome.logit) for one in done)
+    return CostRow(
+        adapter=name,
+        parameters=round(mean_known([float(one.parameters) for one in done])),
+        cpu_s_per_100k=sum(one.outcome.cpu_s for one in done) / examples * 1e5,
+        state_bytes=round(mean_known([float(one.state_bytes) for one in done])),
+        peak_bytes=max(one.outcome.peak_bytes for one in done),
+    )
+
+
+def _share(time: np.ndarray[Any, np.dtype[np.float64]], at: float) -> float:
+    return float(np.searchsorted(time, at)) / len(time)
+
+
+def _commit() -> str:
+    """The commit of the code, with a plus if files differ from it; empty outside a git checkout."""
+    root = Path(__file__).parents[2]
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "--", "model", "features", "lab"],
+            cwd=root, capture_output=True, text=True, check=True,
+        ).stdout.strip()  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return commit + ("+" if changed else "")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, float):
+        return None if math.isnan(value) else value
+    return value

@@ -1,0 +1,161 @@
+"""The report in the terminal and as Markdown."""
+
+from __future__ import annotations
+
+import math
+
+from rich.console import Console
+from rich.table import Table
+
+from lab.evaluate.compare import Interval
+from lab.evaluate.goals import KERNEL, Goal, goals
+from lab.evaluate.measures import AROUND_RETURN
+from lab.evaluate.plan import ALL_ADAPTERS
+from lab.evaluate.report import Report, StreamReport
+
+Cells = list[list[str]]
+_WIDEST = 1_000
+
+
+def show(report: Report, console: Console) -> None:
+    """All tables in the terminal."""
+    for title, head, body in tables(report):
+        table = Table(title=title, title_justify="left", title_style="bold", header_style="dim")
+        for number, name in enumerate(head):
+            words = " ".join([name, *(row[number] for row in body)]).split()
+            longest = max(map(len, words), default=0)
+            table.add_column(name, justify="left" if number == 0 else "right", min_width=longest)
+        for row in body:
+            table.add_row(*row)
+        _print_whole(table, console)
+
+
+def _print_whole(table: Table, console: Console) -> None:
+    """Wider than the terminal rather than with figures cut off: a figure that is cut off is no figure."""
+    least = console.measure(table, options=console.options.update(max_width=_WIDEST)).minimum
+    if least > console.width:
+        table.width = least
+    console.print(table, crop=False, soft_wrap=True)
+
+
+def markdown(report: Report) -> str:
+    """The same as a page."""
+    seeds = len(report.plan["seeds"])
+    parts = [
+        "# Evaluation",
+        f"Commit `{report.commit or 'unknown'}`, {seeds} seeds, settings `{report.plan['key']}`. "
+        "Prequential (test, then train): every example is scored before any adapter learns from it. "
+        "AUC against what users really did; *in windows*: the mean over 20 stretches of time. "
+        "± is a 95 % interval over the seeds (Student's t); differences are paired "
+        "by seed. Each adapter runs at its own tuned learning rate, tuned on streams of another seed.",
+    ]
+    for title, head, body in tables(report):
+        lines = ["| " + " | ".join(head) + " |", "|---" + "|---:" * (len(head) - 1) + "|"]
+        lines += ["| " + " | ".join(row) + " |" for row in body]
+        parts += [f"## {title}", "\n".join(lines)]
+    return "\n\n".join(parts) + "\n"
+
+
+def tables(report: Report) -> list[tuple[str, list[str], Cells]]:
+    """Title, heads and cells of every table: all streams side by side, the goals, one per stream, returns, domains."""
+    return [
+        ("All streams: AUC above frozen, and costs", *_overview(report)),
+        *((f"What {KERNEL} must show", *_goals(asked)) for asked in [goals(report)] if asked),
+        *((_title(stream), *_stream(stream)) for stream in report.streams),
+        *(
+            (f"{stream.name}: AUC above frozen around the return of the old taste", *_around(stream))
+            for stream in report.streams
+            if any(row.around_return for row in stream.rows)
+        ),
+        *((f"{stream.name}: AUC by domain", *_domains(stream)) for stream in report.streams if stream.rows[0].domains),
+    ]
+
+
+def _title(stream: StreamReport) -> str:
+    oracle = "" if math.isnan(stream.oracle_auc) else f", best possible AUC {stream.oracle_auc:.4f}"
+    return f"{stream.name} ({stream.examples:,} examples{oracle})"
+
+
+def _overview(report: Report) -> tuple[list[str], Cells]:
+    costs = {cost.adapter: cost for cost in report.costs}
+    head = [
+        "adapter",
+        *(stream.name for stream in report.streams),
+        "mean",
+        "against full",
+        "parameters",
+        "CPU s / 100 k",
+    ]
+    body = [
+        [
+            name,
+            *(_signed(row.lead.mean) for stream in report.streams for row in stream.rows if row.adapter == name),
+            _span(report.leads[name]),
+            _span(report.against_full[name]) if name in report.against_full else "",
+            f"{costs[name].parameters:,}",
+            f"{costs[name].cpu_s_per_100k:.1f}",
+            f"{costs[name].state_bytes / 1e3:,.0f}",
+        ]
+        for name in report.plan["adapters"]
+    ]
+    return [*head, "state kB"], body
+
+
+def _goals(asked: list[Goal]) -> tuple[list[str], Cells]:
+    return ["goal", "found", "met"], [[goal.question, goal.found, "yes" if goal.met else "no"] for goal in asked]
+
+
+def _stream(stream: StreamReport) -> tuple[list[str], Cells]:
+    head = [
+        "adapter", "AUC", "grouped AUC", "log loss", "NE", "calibration", "above frozen", "in windows", "above full",
+        "recovered", "examples to half", "forgetting",
+    ]  # fmt: skip
+    body = [
+        [
+            row.adapter,
+            _plain_span(row.auc),
+            _number(row.grouped_auc),
+            _number(row.log_loss),
+            _number(row.normalised_entropy),
+            _number(row.calibration, 3),
+            _span(row.lead),
+            _span(row.windowed_lead),
+            _span(row.against_full),
+            "" if math.isnan(row.recovered) else f"{row.recovered:.0%}",
+            "" if row.examples_to_half is None else f"{row.examples_to_half:,}",
+            _span(row.forgetting),
+        ]
+        for row in stream.rows
+    ]
+    return head, body
+
+
+def _around(stream: StreamReport) -> tuple[list[str], Cells]:
+    return ["adapter", *AROUND_RETURN], [[row.adapter, *map(_signed, row.around_return)] for row in stream.rows]
+
+
+def _domains(stream: StreamReport) -> tuple[list[str], Cells]:
+    names = sorted({name for row in stream.rows for name in row.domains})
+    body = [[row.adapter, *(_number(row.domains.get(name, math.nan)) for name in names)] for row in stream.rows]
+    return ["adapter", *names], body
+
+
+def about(name: str) -> str:
+    """One line on an adapter."""
+    return ALL_ADAPTERS[name].about
+
+
+def _number(value: float, digits: int = 4) -> str:
+    return "" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _signed(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:+.4f}"
+
+
+def _span(value: Interval) -> str:
+    return "" if math.isnan(value.mean) else str(value)
+
+
+def _plain_span(value: Interval) -> str:
+    return _span(value).lstrip("+")

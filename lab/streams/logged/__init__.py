@@ -1,0 +1,1 @@
+"""Logs of real traffic, and public data sets."""

@@ -1,0 +1,153 @@
+"""A log as a stream: rows become requests, tables become a catalogue."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from lab.streams.logged.log_profiles import make_items, make_users
+from lab.streams.logged.mapping import FacetRule, Mapping, load_mapping
+from lab.streams.logged.movielens import PERIODS
+from lab.streams.logged.negatives import with_negatives
+from lab.streams.logged.rows import Rows, log_chunk
+from lab.streams.logged.tables import Table, read_table
+from lab.streams.stream import NO_ITEM, Catalogue, Chunk, DriftSpan, Half, StreamError, rechunk
+from model.encoding.domain import UNKNOWN, DomainSpace
+
+_QUARTER = 21_600.0
+
+
+@dataclass(frozen=True)
+class LoggedStream:
+    """A log that was read whole; both halves are slices of one chunk."""
+
+    name: str
+    catalogue: Catalogue
+    log: Chunk
+    split: int
+    """Requests of the pretraining half."""
+    drift_spans: tuple[DriftSpan, ...] = ()
+
+    def size(self, half: Half) -> int:
+        """Number of requests of a half."""
+        return self.split if half == "pretrain" else len(self.log) - self.split
+
+    def chunks(self, half: Half, requests: int = 4096) -> Iterator[Chunk]:
+        """The requests of a half in time order."""
+        part = slice(0, self.split) if half == "pretrain" else slice(self.split, None)
+        return rechunk(iter([self.log.rows(part)]), requests)
+
+
+def open_log(mapping_path: Path, log: Path | None = None) -> LoggedStream:
+    """The stream of a log and its mapping file. Raises StreamError, which names the file, the fault and the cure."""
+    return read_log(load_mapping(mapping_path), mapping_path.parent, log)
+
+
+def read_log(mapping: Mapping, folder: Path, log: Path | None = None) -> LoggedStream:
+    """The stream of a log; paths of the mapping are relative to `folder`."""
+    rule = mapping.interactions
+    table = read_table(rule, folder, log)
+    people = read_table(mapping.users, folder) if mapping.users else None
+    things = read_table(mapping.items, folder) if mapping.items else None
+    user, time = table.ids(rule.user, "user"), table.times(rule.time)
+    rows = Rows(
+        user=user,
+        item=table.ids(rule.item, "item"),
+        time=time,
+        click=table.labels(rule.label),
+        scene=_facet(rule.scene, table, user, mapping, people),
+        region=_facet(rule.region, table, user, mapping, people),
+        period=periods(time) if rule.period is None else _facet(rule.period, table, user, mapping, people),
+        request=table.ids(rule.request, "request") if rule.request else None,
+    )
+    return make_stream(mapping, rows, people, things, table.source)
+
+
+def make_stream(mapping: Mapping, rows: Rows, people: Table | None, things: Table | None, source: str) -> LoggedStream:
+    """Requests, catalogue and halves from rows and side tables."""
+    rate = rows.click.mean()
+    if mapping.negatives is None and rate in (0.0, 1.0):
+        cure = "correct the label rule" if rate == 0 else "correct the label rule, or add `negatives`"
+        raise StreamError(f"{source}: {'no' if rate == 0 else 'every'} row is a click; {cure} in the mapping")
+    users, items = make_users(mapping, rows, people), make_items(mapping, rows, things)
+    space = DomainSpace({f: _kept(getattr(rows, f), mapping.facet_values) for f in ("scene", "region", "period")})
+    catalogue = Catalogue(
+        users=users,
+        items=items,
+        space=space,
+        user_fields=mapping.users.specs() if mapping.users else (),
+        item_fields=mapping.items.specs() if mapping.items else (),
+    )
+    log = _requests(mapping, rows, catalogue)
+    if mapping.negatives is not None:
+        log = with_negatives(log, mapping.negatives, len(items))
+    split = round(mapping.pretrain_share * len(log))
+    if not 0 < split < len(log):
+        raise StreamError(f"{source}: {len(log)} requests are too few for two halves")
+    return LoggedStream(mapping.name, catalogue, log, split)
+
+
+def periods(time: NDArray[np.float64]) -> NDArray[np.object_]:
+    """Period of the day (six hours each, UTC) of event times."""
+    return np.array(PERIODS, dtype=object)[(np.mod(time, 4 * _QUARTER) // _QUARTER).astype(np.int64)]
+
+
+def _facet(
+    rule: FacetRule, table: Table, user: NDArray[np.object_], mapping: Mapping, people: Table | None
+) -> NDArray[np.object_]:
+    if rule.value is not None:
+        return np.full(len(table), rule.value, dtype=object)
+    if rule.column is not None:
+        values = table.column(rule.column, "a domain facet")
+    elif people is not None and mapping.users is not None and rule.user_column is not None:
+        of_user = people.column(rule.user_column, "a domain facet")
+        known = dict(zip(people.ids(mapping.users.key, "key"), of_user, strict=True))
+        values = pd.Series([known.get(u) for u in user])
+    else:
+        raise StreamError(f"{table.source}: a facet names user_column {rule.user_column!r}, but there is no user table")
+    text = values.where(values.notna() & (values.astype(str) != ""), UNKNOWN).astype(str)
+    return (text.str.slice(0, rule.first) if rule.first else text).to_numpy(dtype=object)
+
+
+def _kept(values: NDArray[np.object_], most: int) -> list[str]:
+    """The commonest values, in order of their names."""
+    return sorted(value for value, _ in Counter(values.tolist()).most_common(most) if value != UNKNOWN)
+
+
+def _requests(mapping: Mapping, rows: Rows, catalogue: Catalogue) -> Chunk:
+    """Rows in time order, cut into requests of one user."""
+    place = {profile.user_id: n for n, profile in enumerate(catalogue.users)}
+    user = np.array([place[u] for u in rows.user], dtype=np.int64)
+    goods = {profile.item_id: n for n, profile in enumerate(catalogue.items)}
+    item = np.array([goods[i] for i in rows.item], dtype=np.int64)
+    told = np.zeros(len(user), np.int64) if rows.request is None else np.unique(rows.request, return_inverse=True)[1]
+    order = np.lexsort((rows.time, told, user))
+    user, item, told, time, click = user[order], item[order], told[order], rows.time[order], rows.click[order]
+    pause = np.diff(time, prepend=time[0]) > mapping.gap_s if rows.request is None else np.zeros(len(user), dtype=bool)
+    first = pause | (np.diff(user, prepend=-1) != 0) | (np.diff(told, prepend=-1) != 0)
+    run = np.cumsum(first) - 1
+    within = np.arange(len(user)) - np.flatnonzero(first)[run]
+    first |= within % mapping.shown == 0
+    number = np.cumsum(first) - 1
+    column = within % mapping.shown
+    starts = np.flatnonzero(first)
+    width = int(column.max()) + 1
+    items = np.full((len(starts), width), NO_ITEM, dtype=np.int64)
+    clicks = np.zeros((len(starts), width), dtype=bool)
+    items[number, column], clicks[number, column] = item, click
+    domain = np.stack([_codes(getattr(rows, f)[order][starts], catalogue.space.values[f]) for f in _FACETS], axis=1)
+    return log_chunk(time[starts], user[starts], domain, items, clicks)
+
+
+_FACETS = ("scene", "region", "period")
+
+
+def _codes(values: NDArray[np.object_], known: Sequence[str]) -> NDArray[np.int64]:
+    index = {value: n for n, value in enumerate(known)}
+    return np.array([index.get(value, 0) for value in values], dtype=np.int64)

@@ -1,0 +1,142 @@
+"""The mapping file (YAML) that names the columns of any log. Documented with a complete example in docs/streams.md."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from lab.streams.scripted.script import parse_section
+from lab.streams.stream import StreamError
+from model.config import FieldSpec, Section
+
+Format = Literal["csv", "tsv", "jsonl", "parquet"]
+
+
+class TableSource(Section):
+    """A file and how it is written."""
+
+    path: str = Field(default="", description="File or glob, relative to the mapping file; for the log, `--log` wins.")
+    format: Format | None = Field(default=None, description="Left out: by the file's ending (.gz may follow).")
+    delimiter: str | None = Field(default=None, description="Column separator of a text file, if not comma or tab.")
+    columns: tuple[str, ...] = Field(default=(), description="Column names of a text file without a header line.")
+    encoding: str = Field(default="utf-8", description="Encoding of a text file.")
+
+
+class TimeRule(Section):
+    """How the time of an interaction is written."""
+
+    column: str = Field(description="Column of the time.")
+    unit: Literal["s", "ms", "us", "iso"] = Field(
+        default="s", description="Seconds, milli- or microseconds since the epoch, or ISO 8601 text (UTC if unsaid)."
+    )
+    format: str | None = Field(default=None, description="A strptime format, for any other text; wins over `unit`.")
+
+
+class LabelRule(Section):
+    """What counts as a click. Exactly one of the conditions, or none: then the column holds 0/1 or true/false."""
+
+    column: str | None = Field(default=None, description="Column of the label; left out, every row is a click.")
+    at_least: float | None = Field(default=None, description="A number of at least this much is a click.")
+    among: tuple[str, ...] | None = Field(default=None, description="One of these values is a click.")
+
+    @model_validator(mode="after")
+    def _one(self) -> LabelRule:
+        if self.at_least is not None and self.among is not None:
+            raise ValueError("a label has either at_least or among, not both")
+        if self.column is None and (self.at_least is not None or self.among is not None):
+            raise ValueError("at_least and among need a column")
+        return self
+
+
+class FacetRule(Section):
+    """Where a domain facet comes from."""
+
+    column: str | None = Field(default=None, description="Column of the log that holds it.")
+    user_column: str | None = Field(default=None, description="Column of the user table that holds it.")
+    value: str | None = Field(default=None, description="One value for all.")
+    first: int | None = Field(default=None, ge=1, description="Only so many first characters of the value.")
+
+    @model_validator(mode="after")
+    def _one(self) -> FacetRule:
+        if sum(part is not None for part in (self.column, self.user_column, self.value)) != 1:
+            raise ValueError("a facet has exactly one of column, user_column and value")
+        return self
+
+
+class FieldRule(Section):
+    """A sparse field of a side table."""
+
+    column: str | None = Field(default=None, description="Its column; left out, the field's own name.")
+    kind: Literal["single", "multi", "number"] = Field(default="single", description="As in `features.user_fields`.")
+    separator: str = Field(default="|", min_length=1, description="Between the values of a multi-valued field.")
+
+
+class SideTable(TableSource):
+    """Users or items."""
+
+    path: str = Field(description="File or glob, relative to the mapping file.")
+    key: str = Field(description="Column of the identifier.")
+    text: tuple[str, ...] = Field(default=(), description="Columns that make the item's text, joined by a full stop.")
+    fields: dict[str, FieldRule] = Field(default={}, description="Sparse fields by name.")
+
+    def specs(self) -> tuple[FieldSpec, ...]:
+        """The fields as the feature encoder takes them."""
+        return tuple(FieldSpec(name=name, kind=rule.kind) for name, rule in self.fields.items())
+
+
+class Interactions(TableSource):
+    """The log itself: one row per user, item and time."""
+
+    user: str = Field(description="Column of the user.")
+    item: str = Field(description="Column of the item.")
+    time: TimeRule = Field(description="Column and unit of the time; a bare name means seconds.")
+    label: LabelRule = Field(default=LabelRule(), description="What counts as a click.")
+    request: str | None = Field(
+        default=None, description="Column whose equal values make one request; left out, a user's rows in a row do."
+    )
+    scene: FacetRule = Field(default=FacetRule(value="home"), description="Scene of a row.")
+    region: FacetRule = Field(default=FacetRule(value="all"), description="Region of a row.")
+    period: FacetRule | None = Field(default=None, description="Period of a row; left out, by the hour of the day.")
+
+    @field_validator("time", mode="before")
+    @classmethod
+    def _bare_time(cls, value: object) -> object:
+        return {"column": value} if isinstance(value, str) else value
+
+    @field_validator("label", "scene", "region", "period", mode="before")
+    @classmethod
+    def _bare_column(cls, value: object) -> object:
+        return {"column": value} if isinstance(value, str) else value
+
+
+class Negatives(Section):
+    """For logs that hold clicks alone: items that were not clicked are drawn and said to be shown."""
+
+    per_click: int = Field(default=9, ge=1, le=99, description="Drawn items per click.")
+    by: Literal["popularity", "uniform"] = Field(default="popularity", description="How they are drawn.")
+    seed: int = Field(default=0, ge=0, description="Seed of the draw.")
+
+
+class Mapping(Section):
+    """Everything about a log."""
+
+    name: str = Field(default="log", description="Short name for tables and files.")
+    interactions: Interactions = Field(description="The log.")
+    users: SideTable | None = Field(default=None, description="User table.")
+    items: SideTable | None = Field(default=None, description="Item table.")
+    negatives: Negatives | None = Field(default=None, description="Needed if the log holds clicks alone.")
+    pretrain_share: float = Field(default=0.5, gt=0, lt=1, description="First share of the requests: for pretraining.")
+    shown: int = Field(default=10, ge=1, le=100, description="Most items per request; a longer one is cut in pieces.")
+    gap_s: float = Field(default=3600.0, gt=0, description="A longer pause of a user begins a new request.")
+    facet_values: int = Field(default=50, ge=1, description="Values kept per facet; rarer ones become `unknown`.")
+
+
+def load_mapping(path: Path) -> Mapping:
+    """The mapping of a YAML file. Raises StreamError, which names the file, the key and the cure."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise StreamError(f"mapping {path}: {error.strerror or error}") from error
+    return parse_section(Mapping, text, f"mapping {path}")

@@ -1,0 +1,39 @@
+"""Drawn negatives for logs that hold clicks alone (ours; popularity sampling is common practice)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lab.streams.logged.mapping import Negatives
+from lab.streams.logged.rows import log_chunk
+from lab.streams.stream import NO_ITEM, Chunk, StreamError
+
+
+def with_negatives(log: Chunk, rule: Negatives, items: int) -> Chunk:
+    """One request per click: the clicked item among drawn ones that the user never clicked, in random order."""
+    rng = np.random.default_rng(rule.seed)
+    row, column = np.nonzero(log.shown & log.click)
+    user, chosen = log.user[row], log.items[row, column]
+    weight = np.bincount(chosen, minlength=items).astype(np.float64) if rule.by == "popularity" else np.ones(items)
+    mass = np.cumsum(weight + (0.01 if rule.by == "popularity" else 0.0))
+    if items < 2 * (rule.per_click + 1):
+        raise StreamError(f"negatives: {items} items are too few to draw {rule.per_click} per click; lower per_click")
+    clicked = np.unique(user * items + chosen)
+    shown = np.concatenate([chosen[:, None], np.full((len(row), rule.per_click), NO_ITEM)], axis=1)
+    todo = np.zeros(shown.shape, dtype=bool)
+    todo[:, 1:] = True
+    for _ in range(50):
+        picked = np.searchsorted(mass, rng.random(int(todo.sum())) * mass[-1], side="right")
+        shown[todo] = np.minimum(picked, items - 1)
+        ordered = np.argsort(shown, axis=1, kind="stable")
+        ranked = np.take_along_axis(shown, ordered, axis=1)
+        twice = np.zeros(shown.shape, dtype=bool)
+        np.put_along_axis(twice, ordered[:, 1:], ranked[:, 1:] == ranked[:, :-1], axis=1)
+        todo = twice | np.isin(user[:, None] * items + shown, clicked)
+        todo[:, 0] = False
+        if not todo.any():
+            break
+    shown[todo] = NO_ITEM  # a user who clicked nearly everything gets fewer
+    place = np.argsort(rng.random(shown.shape), axis=1)
+    shown, click = np.take_along_axis(shown, place, axis=1), place == 0
+    return log_chunk(log.time[row], user, log.domain[row], shown, click)

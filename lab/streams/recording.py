@@ -1,0 +1,122 @@
+"""What a replay plays: profiles, a first half to pretrain on, and live requests. MovieLens 100K is one as it stands."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.profiles import ItemProfile, UserProfile
+from lab.streams.request import Request
+from lab.streams.stream import Catalogue, Chunk, DriftSpan, Half, Stream, requests
+from model.encoding.domain import DomainSpace
+
+if TYPE_CHECKING:
+    from model.backbone.dataset import Examples
+
+
+class Profiles(Protocol):
+    """The users and items of a recording."""
+
+    @property
+    def users(self) -> Sequence[UserProfile]:
+        """Every user that the recording names."""
+
+    @property
+    def items(self) -> Sequence[ItemProfile]:
+        """Every item that the recording names."""
+
+
+class Recording(Profiles, Protocol):
+    """Recorded requests in time order, cut into two halves."""
+
+    @property
+    def title(self) -> str:
+        """Name for people."""
+
+    @property
+    def catalogue(self) -> Catalogue | None:
+        """The fields and domains that a configuration has to declare; None if it may declare what it likes."""
+
+    @property
+    def drift_spans(self) -> tuple[DriftSpan, ...]:
+        """What changes and when, in recorded time; empty where nobody knows."""
+
+    def examples(self, space: DomainSpace) -> Examples:
+        """The first half for pretraining, in time order; positions point into `users` and `items`."""
+
+    def identity(self) -> Iterator[bytes]:
+        """All that decides what is learned from the first half: equal bytes, equal backbone."""
+
+    def requests(self, half: Half) -> Sequence[Request]:
+        """The requests of a half, in time order."""
+
+
+class StreamRecording:
+    """Any stream as a recording."""
+
+    def __init__(self, stream: Stream, title: str) -> None:
+        self.stream = stream
+        self.title = title
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """Users, items, fields and domains of the stream."""
+        return self.stream.catalogue
+
+    @property
+    def users(self) -> tuple[UserProfile, ...]:
+        """All users it may name."""
+        return self.catalogue.users
+
+    @property
+    def items(self) -> tuple[ItemProfile, ...]:
+        """All items it may name."""
+        return self.catalogue.items
+
+    @property
+    def drift_spans(self) -> tuple[DriftSpan, ...]:
+        """What its script changes and when; empty for a log."""
+        return self.stream.drift_spans
+
+    def examples(self, space: DomainSpace) -> Examples:
+        """The shown items of the first half with the labels as they were logged."""
+        from model.backbone.dataset import Examples
+
+        chunk = self._first_half
+        row, column = np.nonzero(chunk.shown)
+        return Examples(
+            user=chunk.user[row],
+            item=chunk.items[row, column],
+            domain=_recoded(chunk.domain, self.catalogue.space, space)[row],
+            label=chunk.click[row, column].astype(np.float32),
+            time=chunk.time[row],
+        )
+
+    def identity(self) -> Iterator[bytes]:
+        """Profiles, fields, domains and the first half itself: what comes after it decides nothing."""
+        catalogue, chunk = self.catalogue, self._first_half
+        for profile in (*self.users, *self.items):
+            yield repr(profile).encode()
+        fields = [spec.model_dump() for spec in (*catalogue.user_fields, *catalogue.item_fields)]
+        yield json.dumps([fields, catalogue.space.values]).encode()
+        for values in (chunk.time, chunk.user, chunk.domain, chunk.items, chunk.click):
+            yield np.ascontiguousarray(values).tobytes()
+
+    def requests(self, half: Half) -> list[Request]:
+        """The requests of a half by names."""
+        return list(requests(self.stream, half))
+
+    @cached_property
+    def _first_half(self) -> Chunk:
+        return Chunk.concat(list(self.stream.chunks("pretrain")))
+
+
+def _recoded(domain: NDArray[np.int64], own: DomainSpace, space: DomainSpace) -> NDArray[np.int64]:
+    """Facet indices `(r, 3)` of `own` as those of `space`."""
+    known, place = np.unique(domain, axis=0, return_inverse=True)
+    return space.encode_many([own.decode(row) for row in known])[place.reshape(-1)]

@@ -1,0 +1,1 @@
+"""Scripted drift over real items."""

@@ -1,0 +1,123 @@
+"""Which streams are meant: by suite, script or log, not opened yet; picklable, so that a worker can open them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from features.config import FeatureConfig
+from lab.streams import RealItems, Script, ScriptedStream, Stream, StreamError, find_script, standard_suite
+from lab.streams.logged.datasets import DATASETS, movielens_100k
+from lab.streams.logged.logs import open_log
+from lab.streams.logged.movielens import Progress, fetch, load
+
+MOVIELENS = "movielens-100k"
+SUITES = ("standard", "scripted", MOVIELENS)
+QUICK_STREAMS = ("abrupt", "no-drift")
+QUICK_REQUESTS, QUICK_PRETRAIN = 1_500, 3_000
+
+
+@dataclass(frozen=True)
+class Source:
+    """One stream by name; `kind` says how it is made."""
+
+    name: str
+    script: Script | None = None
+    log: Path | None = None
+    mapping: Path | None = None
+    dataset: str = ""
+    """Name in `DATASETS`, or `movielens-100k`."""
+
+    @property
+    def seeded(self) -> bool:
+        """Whether another seed gives another stream (a log stays the same; its model is trained anew)."""
+        return self.script is not None
+
+    def describe(self) -> str:
+        """Everything that decides the stream, for the key of cached work."""
+        parts = [self.script.model_dump_json() if self.script else "", self.dataset]
+        parts += [_digest(path) if path is not None else "" for path in (self.log, self.mapping)]
+        return "|".join(parts)
+
+    def open(
+        self, seed: int, cache_dir: Path, *, archive: Path | None = None, progress: Progress | None = None
+    ) -> Stream:
+        """The stream of a seed. Raises StreamError or DataUnavailableError.
+
+        `archive` is a copy of the official MovieLens archive; `progress` gets bytes if the data have to be fetched.
+        """
+        if self.script is not None:
+            script = self.script.model_copy(update={"seed": self.script.seed + seed})
+            return ScriptedStream(
+                script, RealItems.of(load(fetch(cache_dir, progress, archive=archive)), FeatureConfig())
+            )
+        if self.dataset == MOVIELENS:
+            return movielens_100k(load(fetch(cache_dir, progress, archive=archive)))
+        if self.dataset and self.log is not None:
+            return DATASETS[self.dataset](self.log)
+        if self.mapping is None:
+            raise StreamError(f"log {self.log}: it needs --mapping FILE (or the name of a public data set)")
+        return open_log(self.mapping, self.log)
+
+
+def choose(
+    suite: str | None, script: Path | None, log: Path | None, mapping: str | None, *, quick: bool
+) -> list[Source]:
+    """The streams that the command line asks for; the standard suite if it asks for none. Raises StreamError."""
+    sources: list[Source] = []
+    if script is not None:
+        loaded = find_script(str(script))
+        sources.append(Source(loaded.name, script=loaded))
+    if mapping is not None or log is not None:
+        sources.append(log_source(log, mapping))
+    if suite is not None or not sources:
+        sources.extend(_suite(suite or "standard"))
+    if not quick:
+        return sources
+    whole_suite = script is None and log is None and mapping is None and suite != MOVIELENS
+    return [_shortened(s) for s in sources if not whole_suite or s.name in QUICK_STREAMS]
+
+
+def _suite(name: str) -> list[Source]:
+    if name not in SUITES:
+        raise StreamError(f"no suite {name!r}; there are {', '.join(SUITES)}")
+    scripted = [Source(script.name, script=script) for script in standard_suite().values()]
+    real = [Source(MOVIELENS, dataset=MOVIELENS)]
+    return {"standard": scripted + real, "scripted": scripted, MOVIELENS: real}[name]
+
+
+def log_source(log: Path | None, mapping: str | None) -> Source:
+    """The stream of a log, with a mapping file or the name of a public data set. Raises StreamError."""
+    if mapping is None:
+        raise StreamError(f"log {log}: it needs --mapping FILE, or --mapping with one of {', '.join(DATASETS)}")
+    if mapping in DATASETS:
+        if log is None:
+            raise StreamError(f"data set {mapping}: name the folder you downloaded by --log FOLDER")
+        return Source(mapping, log=log, dataset=mapping)
+    path = Path(mapping)
+    return Source(path.stem, log=log, mapping=path)
+
+
+def _shortened(source: Source) -> Source:
+    if source.script is None:
+        return source
+    fewer = {
+        "requests": min(source.script.requests, QUICK_REQUESTS),
+        "pretrain_requests": min(source.script.pretrain_requests, QUICK_PRETRAIN),
+    }
+    return Source(source.name, script=source.script.model_copy(update=fewer))
+
+
+def _digest(path: Path) -> str:
+    """Hash of a file's bytes, or of the names and sizes below a folder."""
+    digest = hashlib.sha256()
+    try:
+        if path.is_file():
+            with path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        for file_path in sorted(path.rglob("*")):
+            digest.update(f"{file_path.name} {file_path.stat().st_size}".encode())
+    except OSError as error:
+        raise StreamError(f"{path}: {error.strerror or error}") from error
+    return digest.hexdigest()

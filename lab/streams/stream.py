@@ -1,0 +1,153 @@
+"""What every stream is: a catalogue, chunks of requests in time order, and the spans in which the world differs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.profiles import ItemProfile, UserProfile
+from lab.streams.request import Request
+from model.config import FieldSpec
+from model.encoding.domain import Domain, DomainSpace
+
+Half = Literal["pretrain", "live"]
+NO_ITEM = -1
+
+
+class StreamError(Exception):
+    """A script, a log or its mapping is wrong; the message names the file, the fault and the cure."""
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """All users and items a stream may name; chunks hold positions in these tuples."""
+
+    users: tuple[UserProfile, ...]
+    items: tuple[ItemProfile, ...]
+    space: DomainSpace
+    user_fields: tuple[FieldSpec, ...] = ()
+    item_fields: tuple[FieldSpec, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DriftSpan:
+    """A stretch of event time in which one scripted event is at work."""
+
+    name: str
+    kind: str
+    start: float
+    """Event time at which it begins, seconds since the epoch."""
+    end: float
+    """Event time at which it ends; the end of the stream if it stays."""
+    full: float
+    """Event time from which it works at full strength (later than `start` for a gradual one)."""
+    domain: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Facets and values it is confined to; empty for all domains."""
+    returns: bool = False
+    """Whether an old regime comes back at `end` before the stream is over."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """`r` requests in time order, each with up to `k` shown items (`NO_ITEM` fills short rows)."""
+
+    time: NDArray[np.float64]
+    """Event time of the request, seconds since the epoch, `(r,)`."""
+    user: NDArray[np.int64]
+    """Position in `Catalogue.users`, `(r,)`."""
+    domain: NDArray[np.int64]
+    """Facet indices of the catalogue's `DomainSpace`, `(r, 3)`."""
+    items: NDArray[np.int64]
+    """Positions in `Catalogue.items`, best shown first, `(r, k)`."""
+    click: NDArray[np.bool_]
+    """The label as it was logged, `(r, k)`."""
+    clean_click: NDArray[np.bool_]
+    """What the user really did; differs from `click` only where a script corrupts labels, `(r, k)`."""
+    probability: NDArray[np.float32]
+    """True click probability, `(r, k)`; nan where nobody knows it (a log)."""
+    delay: NDArray[np.float32]
+    """Seconds from the request to the feedback, `(r, k)`."""
+
+    def __len__(self) -> int:
+        return int(self.time.shape[0])
+
+    @property
+    def shown(self) -> NDArray[np.bool_]:
+        """Which cells hold an item, `(r, k)`."""
+        return np.asarray(self.items != NO_ITEM)
+
+    def rows(self, part: slice | NDArray[np.int64]) -> Chunk:
+        """The requests of `part`."""
+        return Chunk(**{f.name: getattr(self, f.name)[part] for f in fields(self)})
+
+    @staticmethod
+    def concat(chunks: list[Chunk]) -> Chunk:
+        """All requests of `chunks`, in order. Raises ValueError for an empty list."""
+        if not chunks:
+            raise ValueError("cannot join zero chunks")
+        return Chunk(**{f.name: np.concatenate([getattr(c, f.name) for c in chunks]) for f in fields(Chunk)})
+
+
+class Stream(Protocol):
+    """A source of requests: the `pretrain` half comes first in time, then the `live` half."""
+
+    @property
+    def name(self) -> str:
+        """Short name for tables and files."""
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """Users, items, fields and domains."""
+
+    @property
+    def drift_spans(self) -> tuple[DriftSpan, ...]:
+        """What the script changes and when; empty for a log."""
+
+    def size(self, half: Half) -> int:
+        """Number of requests of a half."""
+
+    def chunks(self, half: Half, requests: int = 4096) -> Iterator[Chunk]:
+        """The requests of a half, in time order, `requests` at a time (the last chunk may be shorter)."""
+
+
+def requests(stream: Stream, half: Half) -> Iterator[Request]:
+    """The requests of a half, one by one, for a replay."""
+    users, items, values = stream.catalogue.users, stream.catalogue.items, stream.catalogue.space.values
+    scene, region, period = values.values()
+    for chunk in stream.chunks(half):
+        shown = chunk.shown
+        for row in range(len(chunk)):
+            cells = np.flatnonzero(shown[row])
+            s, r, p = chunk.domain[row]
+            yield Request(
+                time=float(chunk.time[row]),
+                user_id=users[chunk.user[row]].user_id,
+                domain=Domain(scene[s], region[r], period[p]),
+                items=tuple(items[i].item_id for i in chunk.items[row, cells]),
+                clicks=tuple(bool(c) for c in chunk.click[row, cells]),
+                delays=tuple(float(d) for d in chunk.delay[row, cells]),
+            )
+
+
+def rechunk(blocks: Iterator[Chunk], requests_per_chunk: int) -> Iterator[Chunk]:
+    """The same requests in chunks of the wished size. Raises ValueError if it is below one."""
+    if requests_per_chunk < 1:
+        raise ValueError(f"a chunk needs at least one request, not {requests_per_chunk}")
+    held: list[Chunk] = []
+    count = 0
+    for block in blocks:
+        held.append(block)
+        count += len(block)
+        if count < requests_per_chunk:
+            continue
+        joined = Chunk.concat(held)
+        whole = count - count % requests_per_chunk
+        for start in range(0, whole, requests_per_chunk):
+            yield joined.rows(slice(start, start + requests_per_chunk))
+        held, count = ([joined.rows(slice(whole, None))], count - whole) if count > whole else ([], 0)
+    if held:
+        yield Chunk.concat(held)

@@ -1,0 +1,164 @@
+"""The broker's class path: 46 jars by a pinned list, fetched once, each checked against its SHA-256."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from local.broker.errors import BadHash, BrokerError, CacheUnwritable, FetchFailed
+
+log = logging.getLogger(__name__)
+
+KAFKA_VERSION = "4.3.1"
+THREADS = 8
+STAMP = "checked.json"
+FETCH_TIMEOUT_S = 30
+
+
+@dataclass(frozen=True)
+class Jar:
+    """One line of the list."""
+
+    coordinate: str
+    """Maven coordinate `group:artifact:version`."""
+    sha256: str
+
+    @property
+    def filename(self) -> str:
+        """Name of the file in the cache."""
+        _, artifact, version = self.coordinate.split(":")
+        return f"{artifact}-{version}.jar"
+
+
+def jar_list() -> tuple[Jar, ...]:
+    """The pinned jars, in the order of the class path. Raises ValueError for a line that is none."""
+    text = files("local.broker").joinpath("kafka-jars.txt").read_text()
+    return tuple(_parse(line) for line in text.splitlines() if line.strip() and not line.startswith("#"))
+
+
+def _parse(line: str) -> Jar:
+    coordinate, _, sha256 = line.partition(" sha256:")
+    if coordinate.count(":") != 2 or len(sha256) != 64:
+        raise ValueError(f"the jar list has a line that is no `group:artifact:version sha256:...`: {line!r}")
+    return Jar(coordinate, sha256)
+
+
+def class_path(cache_dir: Path, jars: Sequence[Jar], console: Console | None = None) -> list[Path]:
+    """The jars in `cache_dir/kafka-<version>/`, fetched if they are not there yet.
+
+    A file is hashed in full when it arrives; later its size and modification time are compared with the stamp
+    that was written then, and it is hashed again only if they differ. Raises BadHash, FetchFailed, CacheUnwritable.
+    """
+    folder = cache_dir / f"kafka-{KAFKA_VERSION}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        missing = _missing(folder, jars)
+        if missing:
+            _fetch_all(folder, missing, len(jars), console)
+            _missing(folder, jars)
+    except OSError as error:
+        raise CacheUnwritable(folder, error) from error
+    return [folder / jar.filename for jar in jars]
+
+
+def _missing(folder: Path, jars: Sequence[Jar]) -> list[Jar]:
+    stamps = _read_stamps(folder / STAMP)
+    fresh: dict[str, list[object]] = {}
+    missing = []
+    for jar in jars:
+        path = folder / jar.filename
+        if not path.is_file():
+            missing.append(jar)
+            continue
+        facts = path.stat()
+        stamp: list[object] = [facts.st_size, facts.st_mtime_ns, jar.sha256]
+        if stamps.get(jar.filename) != stamp and _sha256(path) != jar.sha256:
+            log.warning("%s in the jar cache is damaged; it is fetched again", path)
+            missing.append(jar)
+            continue
+        fresh[jar.filename] = stamp
+    if fresh != stamps:
+        _write_stamps(folder / STAMP, fresh)
+    return missing
+
+
+def _read_stamps(path: Path) -> dict[str, list[object]]:
+    try:
+        stamps = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return stamps if isinstance(stamps, dict) else {}
+
+
+def _write_stamps(path: Path, stamps: dict[str, list[object]]) -> None:
+    part = path.with_suffix(f".{os.getpid()}")
+    part.write_text(json.dumps(stamps))
+    part.replace(path)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _fetch_all(folder: Path, missing: Sequence[Jar], total: int, console: Console | None) -> None:
+    # jgo leaves half a file in its cache when the connection breaks, so each run has its own and moves whole files.
+    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as part, _progress(console) as progress:
+        bar = progress.add_task(f"Kafka {KAFKA_VERSION} jars", total=len(missing))
+        failed: dict[str, Exception] = {}
+        pool = ThreadPoolExecutor(THREADS, thread_name_prefix="fetch-jar")
+        try:
+            pending = {pool.submit(_fetch, jar, Path(part), folder): jar for jar in missing}
+            for done in as_completed(pending):
+                problem = done.exception()
+                if isinstance(problem, BrokerError):
+                    raise problem
+                if isinstance(problem, Exception):
+                    failed[pending[done].coordinate] = problem
+                elif problem is not None:
+                    raise problem
+                progress.advance(bar)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+    if failed:
+        first = next(iter(failed.values()))
+        if isinstance(first, OSError) and first.errno is not None and first.filename:
+            raise first
+        raise FetchFailed(sorted(failed), total, first, folder)
+
+
+@contextmanager
+def _progress(console: Console | None) -> Iterator[Progress]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console or Console(stderr=True)) as progress:
+        yield progress
+
+
+def _fetch(jar: Jar, part: Path, folder: Path) -> None:
+    path = _download(jar, part)
+    found = _sha256(path)
+    if found != jar.sha256:
+        path.unlink()
+        raise BadHash(jar.coordinate, jar.sha256, found)
+    path.replace(folder / jar.filename)
+
+
+def _download(jar: Jar, part: Path) -> Path:
+    from jgo.maven import MavenContext
+
+    found: Path = (
+        MavenContext(repo_cache=part, timeout=FETCH_TIMEOUT_S).create_dependency(jar.coordinate).artifact.resolve()
+    )
+    return found

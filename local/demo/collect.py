@@ -1,0 +1,79 @@
+"""What a finished demo is reported by: read from the log, and asked from the processes while they still run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+import psutil
+
+from local import probe as local
+from local.demo.drain import Learned
+from local.replay.played import Played
+from local.report.drift import announced_spans
+from local.report.figures import KernelSwap, Run, Usage
+from local.report.log import count_dead_letters, read_drift, read_kernels, read_traffic
+from local.report.stream import ScoredStream, scored_stream
+from streaming.config import Config
+from streaming.scorer.schema import Kernels
+
+
+def backbone_fingerprint(config: Config) -> str:
+    """Fingerprint of the parameters in the backbone's file, worked out from their bytes now."""
+    from model.backbone.checkpoint import load_backbone
+
+    return str(load_backbone(config.backbone_dir).backbone.fingerprint)
+
+
+def kernel_swaps(address: str) -> list[KernelSwap]:
+    """Every kernel that the scorer took from the live log. Raises OSError if the scorer does not answer."""
+    kernels = msgspec.json.decode(local.get(f"{address}/v1/kernels"), type=Kernels)
+    return [
+        KernelSwap(swap.version, swap.newest_event_time, swap.taken_at) for swap in kernels.swaps if not swap.at_start
+    ]
+
+
+def used(pids: Mapping[str, int]) -> dict[str, Usage]:
+    """What each process has used so far. Raises psutil.NoSuchProcess."""
+    found = {}
+    for name, pid in pids.items():
+        process = psutil.Process(pid)
+        with process.oneshot():
+            cpu = process.cpu_times()
+            found[name] = Usage(int(process.memory_info().rss), cpu.user + cpu.system)
+    return found
+
+
+def collect(
+    config: Config,
+    played: Played,
+    learned: Learned,
+    *,
+    swaps: list[KernelSwap],
+    usage: Mapping[str, Usage],
+    fingerprint: str,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[ScoredStream, Run]:
+    """The scored stream and the figures beside it; `fingerprint` is the backbone's before the run.
+
+    The backbone counts as unchanged if its file still gives that fingerprint, and if every impression the scorer logged
+    and every kernel the processor published names it. Raises LogUnreadableError.
+    """
+    stream = scored_stream(read_traffic(config, progress))
+    kernels = read_kernels(config)
+    seen = stream.fingerprints | kernels.fingerprints | {backbone_fingerprint(config)}
+    run = Run(
+        examples_learned=learned.examples,
+        learn_seconds=learned.seen_at - played.began_at,
+        latencies_s=played.latencies_s,
+        swaps=swaps,
+        kernels_published=sum(kernels.newest.values()),
+        dead_letters=count_dead_letters(config),
+        join_dropped=learned.dropped,
+        requests_failed=played.failed.total(),
+        impressions_missing=len(played.answered - stream.request_ids),
+        usage=usage,
+        drift=announced_spans(read_drift(config)),
+        backbone_unchanged=seen == {fingerprint},
+    )
+    return stream, run

@@ -1,0 +1,283 @@
+"""`driftline demo`: the whole loop on this machine, from data to report, in one command."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import psutil
+from kafka.errors import KafkaError
+from rich.console import Console
+
+from lab.pretraining import install_backbone, pretrained_backbone
+from lab.progress import bars, reporter
+from lab.streams import Catalogue
+from lab.streams.choice import StreamChoice, open_recording
+from lab.streams.request import Request
+from local.broker.jars import class_path, jar_list
+from local.broker.local import LocalBroker
+from local.demo.children import Children, Guard, Part
+from local.demo.collect import backbone_fingerprint, collect, kernel_swaps, used
+from local.demo.drain import Learned, wait_until_learned
+from local.demo.folder import make_anew
+from local.demo.settings import child_environment, demo_config, free_ports, write_config
+from local.demo.state import DemoState, running, write_state
+from local.replay.announce import Programme, make_programme
+from local.replay.pacing import Pace
+from local.replay.played import Played
+from local.replay.run import live_figures, play, publish_and_wait, scorer_address
+from local.report import Report, Run, ScoredStream, build_report, draw_plot
+from local.signals import impatient
+from streaming.clients import make_admin, quiet_client_logs, wait_for_broker
+from streaming.config import Config
+from streaming.topics import ensure_topics, topics
+
+log = logging.getLogger(__name__)
+
+DEFAULT_FOLDER = Path("runs/demo")
+PLOT_FILE = "log_loss.png"
+REPORT_FILE = "report.json"
+_READY_S = 180.0
+_STUCK_S = 60.0
+_BROKER_AWAY_S = 60.0
+_WATCH_S = 0.25
+
+
+class BrokerGoneError(Exception):
+    """The demo's broker ended and did not come back; the message shows the end of its log."""
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """What a user may choose."""
+
+    folder: Path = DEFAULT_FOLDER
+    keep: bool = False
+    """Leave everything running at the end."""
+    limit: int | None = None
+    """Play at most so many requests."""
+    pace: Pace = field(default_factory=Pace)
+    bootstrap: str | None = None
+    """A running cluster to use instead of a broker of the demo's own."""
+    stream: StreamChoice = field(default_factory=StreamChoice)
+    """What is played; MovieLens 100K if nothing is said."""
+
+
+class Demo:
+    """One run, from start to end; `console` shows how far it is."""
+
+    def __init__(self, base: Config, options: DemoOptions, console: Console) -> None:
+        self._base = base
+        self._options = options
+        self._console = console
+        self._began = psutil.Process().create_time()
+        self._guard = Guard()
+        self._children = Children(self._guard)
+        self._broker: LocalBroker | None = None
+        self._own_topics = False
+        self._left_running = False
+        self._title = ""
+        self.example: Request | None = None
+        """A request of the stream to try by hand; none for MovieLens 100K, of which we know one."""
+        self.config = base
+        """What the processes were given; `base` until that is decided."""
+
+    def run(self) -> Report:
+        """Runs all of it. Whatever happens, nothing is left running unless that was asked for and all went well."""
+        try:
+            stream, run = self._run()
+            if self._options.keep:
+                self._leave_running()
+        finally:
+            self._stop()
+        return self._report(stream, run)
+
+    def _run(self) -> tuple[ScoredStream, Run]:
+        data = open_recording(self._base, self._options.stream, self._console)
+        make_anew(self._options.folder)  # a wrong stream leaves the report of the last run where it is
+        quiet_client_logs()
+        self._title = data.title
+        self._configure(data.catalogue)
+        if data.catalogue is not None:
+            self.example = data.requests("live")[0]
+        install_backbone(pretrained_backbone(self.config, data, self._console), self.config.backbone_dir)
+        self._start()
+        fingerprint = backbone_fingerprint(self.config)
+        publish_and_wait(self.config, data, self._console, self._children.check)
+        self._wait_ready()
+        requests = data.requests("live")[: self._options.limit]
+        played = self._play(make_programme(requests, data.drift_spans, self._options.pace))
+        learned = self._drain(played)
+        return self._collect(played, learned, fingerprint)
+
+    # --- starting ---
+
+    def _configure(self, catalogue: Catalogue | None) -> None:
+        bootstrap = self._options.bootstrap
+        if bootstrap is None:
+            class_path(self._base.cache_dir, jar_list(), self._console)  # the first time this takes a while
+            folder = self._options.folder.absolute() / "broker"
+            port = free_ports(1)[0]
+            # Tied, it ends with this process even where the guard would come too late; left running it must not be.
+            self._broker = LocalBroker(
+                folder, self._base.cache_dir, port, tied=not self._options.keep, console=self._console
+            )
+            bootstrap = f"127.0.0.1:{port}"
+        own_topics = self._options.bootstrap is not None
+        self.config = demo_config(
+            self._base,
+            run_dir=self._options.folder,
+            bootstrap=bootstrap,
+            own_topics=own_topics,
+            catalogue=catalogue,
+        )
+
+    def _start(self) -> None:
+        """Starts everything at once: the processes wait for the broker by themselves."""
+        self._console.print("starting Kafka, ingest, processor and scorer", highlight=False)
+        environment = child_environment(self.config, write_config(self.config))
+        ports = self.config.ingest.metrics_port, self.config.processor.metrics_port
+        parts = [
+            Part("serve", f"{scorer_address(self.config)}/readyz"),
+            Part("process", f"http://127.0.0.1:{ports[1]}/healthz"),
+            Part("ingest", f"http://127.0.0.1:{ports[0]}/healthz"),
+        ]
+        self._children.start(parts, self.config.run_dir / "logs", environment)
+        if self._broker is not None:
+            self._broker.start()
+            self._guard.add(self._broker_pid())
+        else:
+            wait_for_broker(self.config.kafka, log)
+            self._own_topics = True
+        ensure_topics(self.config)
+
+    def _wait_ready(self) -> None:
+        with bars(self._console) as progress:
+            task = progress.add_task("processes", total=3, note="")
+
+            def moved(waiting: list[str]) -> None:
+                note = f"waiting for {', '.join(waiting)}" if waiting else "ready"
+                progress.update(task, completed=3 - len(waiting), note=note)
+
+            self._children.wait_ready(_READY_S, moved)
+
+    def _broker_pid(self) -> int:
+        state = self._broker.state() if self._broker is not None else None
+        if state is None:
+            raise BrokerGoneError(f"Kafka ended right after its start; its log: {self.config.run_dir / 'broker'}")
+        return state.pid
+
+    # --- playing ---
+
+    def _play(self, programme: Programme) -> Played:
+        with bars(self._console) as progress:
+            task = progress.add_task("live stream", total=len(programme.requests), note="")
+
+            def moved(played: Played) -> None:
+                progress.update(task, completed=played.requests, note=live_figures(played))
+
+            async def watched() -> Played:
+                playing = asyncio.create_task(
+                    play(self.config, programme, scorer=scorer_address(self.config), progress=moved)
+                )
+                watching = asyncio.create_task(self._watch())
+                try:
+                    await asyncio.wait((playing, watching), return_when=asyncio.FIRST_COMPLETED)
+                    return await playing if playing.done() else await watching
+                finally:
+                    playing.cancel()
+                    watching.cancel()
+
+            return asyncio.run(watched())
+
+    async def _watch(self) -> Played:
+        """Raises when a part has died; never returns."""
+        seen = time.monotonic()
+        while True:
+            await asyncio.sleep(_WATCH_S)
+            self._children.check()
+            if self._broker is None or self._broker.running():
+                seen = time.monotonic()
+            elif time.monotonic() - seen > _BROKER_AWAY_S:
+                raise BrokerGoneError(
+                    f"Kafka ended and was away for {_BROKER_AWAY_S:.0f} s. The end of its log:\n{self._broker.tail()}"
+                )
+
+    def _drain(self, played: Played) -> Learned:
+        with bars(self._console) as progress:
+            task = progress.add_task("learned", total=played.items, note="waiting for the last click windows")
+
+            def moved(examples: int) -> None:
+                self._children.check()
+                progress.update(task, completed=examples)
+
+            return wait_until_learned(self.config, played.items, patience_s=_STUCK_S, progress=moved)
+
+    # --- ending ---
+
+    def _collect(self, played: Played, learned: Learned, fingerprint: str) -> tuple[ScoredStream, Run]:
+        with bars(self._console) as progress:
+            task = progress.add_task("log", total=None, note="read back for the report")
+            return collect(
+                self.config,
+                played,
+                learned,
+                swaps=kernel_swaps(scorer_address(self.config)),
+                usage=used(self._children.pids()),
+                fingerprint=fingerprint,
+                progress=reporter(progress, task),
+            )
+
+    def _report(self, stream: ScoredStream, run: Run) -> Report:
+        folder = self.config.run_dir
+        report = build_report(stream, run)
+        title = f"{self._title} played live: AUC {report.frozen.auc:.3f} frozen, {report.live.auc:.3f} live"
+        draw_plot(stream, folder / PLOT_FILE, title=title, drift=run.drift)
+        report = replace(report, run=replace(run, seconds_total=time.time() - self._began))
+        (folder / REPORT_FILE).write_text(json.dumps(report.as_json(), indent=2, allow_nan=False) + "\n")
+        return report
+
+    def _leave_running(self) -> None:
+        processes = self._children.pids()
+        if self._broker is not None:
+            processes["broker"] = self._broker_pid()
+        scorer = scorer_address(self.config)
+        addresses = {
+            "scorer": f"{scorer}/docs",
+            "scorer metrics": f"{scorer}/metrics",
+            "processor metrics": f"http://127.0.0.1:{self.config.processor.metrics_port}/metrics",
+            "ingest metrics": f"http://127.0.0.1:{self.config.ingest.metrics_port}/metrics",
+            "Kafka": self.config.kafka.bootstrap,
+        }
+        write_state(self.config.run_dir, DemoState(running(processes), addresses))
+        self._guard.release()
+        self._left_running = True
+
+    def _stop(self) -> None:
+        """Ends every process in order: those that use the broker first. A second signal ends them at once."""
+        if self._left_running:
+            return
+        with impatient(self._children.kill):
+            killed = self._children.stop()
+            for name in killed:
+                self._console.print(f"[yellow]`driftline {name}` did not end in time and was killed[/]")
+            if self._broker is not None and self._broker.running():
+                self._broker.stop()
+            if self._own_topics:
+                self._delete_topics()
+            self._guard.close()
+
+    def _delete_topics(self) -> None:
+        """A cluster that others use gets back what it was lent."""
+        names = [topic.name for topic in topics(self.config)]
+        try:
+            with make_admin(self.config.kafka) as admin:
+                admin.delete_topics(names)
+        except KafkaError as error:
+            self._console.print(
+                f"[yellow]the demo's topics were not deleted ({error})[/]: {', '.join(names)}", highlight=False
+            )

@@ -1,0 +1,87 @@
+"""The configuration of the demo, and what its processes are given of it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from lab.streams import Catalogue
+from lab.streams.fit import fitted
+from lab.streams.logged import movielens
+from streaming.config import ENV_FILE, ENV_PREFIX, Config, TopicConfig
+from streaming.config_docs import as_toml
+
+CONFIG_FILE = "driftline.toml"
+CLICK_WINDOW_S = 0.4
+"""The replay's clicks come within 0.15 s, but for delays that a script adds; the rest of the window is for their way
+through ingest."""
+LATENESS_S = 0.1
+HALF_LIVES_S = (2.0, 120.0)
+"""Months are played in less than a minute: half-lives of minutes and hours shrink to seconds."""
+COMMIT_S = 0.25
+IDLE_TICK_S = 2.0
+"""Longer than a busy machine lets the scorer stand still in the middle of the stream."""
+_HOST = "127.0.0.1"
+
+
+def free_ports(count: int) -> list[int]:
+    """Different free ports of this machine."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind((_HOST, 0))
+        return [int(one.getsockname()[1]) for one in sockets]
+
+
+def demo_config(
+    base: Config, *, run_dir: Path, bootstrap: str, own_topics: bool, catalogue: Catalogue | None = None
+) -> Config:
+    """`base` with all that the demo decides: domains and times of the played stream, folders and free ports.
+
+    `own_topics` gives topics and consumer groups names of this run alone, for a cluster that others use too.
+    `catalogue` is that of the stream; none is MovieLens 100K. Raises StreamError if no kernel group takes a domain.
+    """
+    if catalogue is not None:
+        base = fitted(base, catalogue)
+    scorer_port, ingest_port, processor_port = free_ports(3)
+    prefix = f"driftline-demo-{int(time.time())}-" if own_topics else ""
+    names = ("interactions", "traffic", "kernels", "state", "dead_letters")
+    topics = {name: prefix + getattr(TopicConfig(), name) for name in names} if prefix else {}
+    sections = {
+        "kafka": {"bootstrap": bootstrap},
+        "topics": topics,
+        "domains": movielens.domain_values() if catalogue is None else {},
+        "live": {"half_lives_s": HALF_LIVES_S},
+        "join": {"window_s": CLICK_WINDOW_S, "lateness_s": LATENESS_S},
+        "ingest": {"metrics_port": ingest_port, "idle_tick_s": IDLE_TICK_S, "group_id": prefix + base.ingest.group_id},
+        "processor": {
+            "metrics_port": processor_port,
+            "app_id": prefix + base.processor.app_id,
+            "commit_interval_s": COMMIT_S,
+        },
+        "scorer": {"host": _HOST, "port": scorer_port},
+    }
+    changed = {name: getattr(base, name).model_copy(update=values) for name, values in sections.items()}
+    folders = {"run_dir": run_dir.absolute(), "cache_dir": base.cache_dir.absolute(), "backbone_path": None}
+    return base.model_copy(update=changed | folders)
+
+
+def write_config(config: Config) -> Path:
+    """Writes the configuration into the run's folder, as every process of the demo reads it."""
+    path = config.run_dir / CONFIG_FILE
+    path.write_text(as_toml(config) + "\n")
+    return path
+
+
+def child_environment(config: Config, path: Path) -> dict[str, str]:
+    """The environment of a child: the file decides alone, and secrets, which no file holds, come beside it."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)}
+    kept |= {ENV_FILE: str(path), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    if config.features.redis_password is not None:
+        kept[f"{ENV_PREFIX}FEATURES__REDIS_PASSWORD"] = config.features.redis_password.get_secret_value()
+    if config.kafka.sasl_password is not None:
+        kept[f"{ENV_PREFIX}KAFKA__SASL_PASSWORD"] = config.kafka.sasl_password.get_secret_value()
+    return kept

@@ -1,0 +1,120 @@
+"""What a replay says of drift, and where in its plan: pure, made before the first request leaves.
+
+A drift span is given in recorded time. Its begin, the moment of full strength and its end are announced before the
+first planned request that is not older. The plan lets no request cross a begin or an end, so what is played between
+two announcements is exactly what lies between them in the recording.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from lab.streams import DriftSpan
+from lab.streams.request import Request
+from local.replay.pacing import Pace, Slot, plan
+from streaming.drift import MAX_NAME_BYTES
+from streaming.events import DriftEvent, DriftPhase
+
+_ORDER: tuple[DriftPhase, ...] = ("ends", "begins", "full")
+"""Of one moment: what was before ends first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """One thing to say."""
+
+    place: int
+    """Number of the planned request before which it is said; after the last one for the number of all."""
+    name: str
+    phase: DriftPhase
+    span: DriftSpan
+    recorded: float | None
+    """The moment in recorded time; None for an end that only the play has."""
+
+    def event(self, now: float) -> DriftEvent:
+        """As it is sent at event time `now`."""
+        return DriftEvent(
+            name=self.name,
+            kind=self.span.kind,
+            phase=self.phase,
+            time=now,
+            domain={facet: list(values) for facet, values in self.span.domain.items()},  # type: ignore[misc]
+            returns=self.span.returns,
+            recorded=self.recorded,
+        )
+
+
+@dataclass(frozen=True)
+class Programme:
+    """All that a play needs: what is sent when, and what is said in between."""
+
+    requests: Sequence[Request]
+    slots: Sequence[Slot]
+    announcements: Sequence[Announcement] = ()
+    speed: float = float("inf")
+    """Recorded seconds per second of the play: what recorded delays are divided by."""
+
+
+def make_programme(requests: Sequence[Request], spans: Sequence[DriftSpan], pace: Pace) -> Programme:
+    """The programme of recorded requests, in time order, and the drift in them."""
+    times = np.array([request.time for request in requests], dtype=np.float64)
+    marks = [mark for span in spans for mark in (span.start, span.end)]
+    slots = plan([request.user_id for request in requests], pace, np.searchsorted(times, marks).tolist())
+    seconds = slots[-1].at if slots else 0.0
+    speed = float(times[-1] - times[0]) / seconds if seconds > 0 and times[-1] > times[0] else float("inf")
+    return Programme(requests, slots, announcements(spans, [float(times[slot.index]) for slot in slots]), speed)
+
+
+def announcements(spans: Sequence[DriftSpan], played: Sequence[float]) -> list[Announcement]:
+    """What is announced in a play of requests of these recorded times, in the order of the play; by place.
+
+    What begins after the last request is not announced. What has not ended by then ends with the play: nobody makes it
+    any more.
+    """
+    newest = np.maximum.accumulate(np.asarray(played, dtype=np.float64)) if len(played) else np.zeros(0)
+    found: list[tuple[float, Announcement]] = []
+    for name, span in _named(spans):
+        if not len(newest) or span.start > newest[-1]:
+            continue
+        for phase, time in _moments(span):
+            place = int(np.searchsorted(newest, time))
+            if place < len(newest):
+                found.append((time, Announcement(place, name, phase, span, time)))
+            elif phase == "ends":
+                found.append((time, Announcement(place, name, phase, span, None)))
+    found.sort(key=lambda one: (one[1].place, one[0], _ORDER.index(one[1].phase)))
+    return [announcement for _, announcement in found]
+
+
+def _moments(span: DriftSpan) -> Iterator[tuple[DriftPhase, float]]:
+    yield "begins", span.start
+    if span.start < span.full < span.end:
+        yield "full", span.full
+    yield "ends", span.end
+
+
+def _named(spans: Iterable[DriftSpan]) -> Iterator[tuple[str, DriftSpan]]:
+    """The spans with names that are short enough to announce, and different where two of one kind overlap."""
+    open_until: dict[tuple[str, str], float] = {}
+    for span in sorted(spans, key=lambda span: span.start):
+        plain = short_name(span.name)
+        name, number = plain, 1
+        while open_until.get((name, span.kind), float("-inf")) > span.start:
+            number += 1
+            name = f"{short_name(plain, spare=4)} {number}"
+        open_until[name, span.kind] = span.end
+        yield name, span
+
+
+def short_name(name: str, *, spare: int = 0) -> str:
+    """`name` on one line, printable, and with `spare` bytes left of what an announcement may have."""
+    line = "".join(letter if letter.isprintable() else " " for letter in " ".join(name.split()))
+    return line.encode()[: MAX_NAME_BYTES - spare].decode(errors="ignore").strip() or "drift"
+
+
+def ended(announcement: Announcement) -> Announcement:
+    """The end of something that was announced, for a play that is cut short."""
+    return replace(announcement, phase="ends", recorded=None)

@@ -1,0 +1,202 @@
+"""Plays recorded requests against a scorer as live traffic, and the clicks that followed as feedback."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+import aiohttp
+import msgspec
+
+from lab.streams.request import Request
+from local.replay.announce import Announcement, Programme, ended
+from local.replay.played import PlayConfig, Played
+from streaming.events import DriftEvent, FeedbackEvent
+from streaming.scorer.schema import DomainFacets, ScoreRequest, ScoreResponse
+
+_JSON = {"Content-Type": "application/json"}
+_TICK_S = 0.2
+
+
+class ScorerGoneError(Exception):
+    """The scorer does not answer any more; the message names it and the cure."""
+
+
+class EventSink(Protocol):
+    """Where clicks and announcements go. Must not block."""
+
+    def send(self, event: FeedbackEvent | DriftEvent) -> None:
+        """Takes an event to be delivered soon."""
+
+
+Progress = Callable[[Played], None]
+_Later = Callable[[ScoreResponse, list[tuple[float, str]]], None]
+
+
+class Player:
+    """Plays one plan. Each user's requests go one after the other, whatever the plan says."""
+
+    def __init__(self, config: PlayConfig, sink: EventSink, progress: Progress | None = None) -> None:
+        self._config = config
+        self._sink = sink
+        self._progress = progress
+        self._random = random.Random(config.seed)
+        self._in_a_row = 0
+        self._open = asyncio.Semaphore(config.max_open)
+        self._late: set[asyncio.Task[None]] = set()
+        self._ending = asyncio.Event()
+        self._at_work: dict[tuple[str, str], Announcement] = {}
+        self.played = Played()
+
+    async def play(self, programme: Programme) -> Played:
+        """Sends every request at its time and says in between what drift begins and ends.
+
+        Raises ScorerGoneError after too many failures in a row. However the play ends, what was announced has ended.
+        """
+        timeout = aiohttp.ClientTimeout(total=self._config.timeout_s)
+        connector = aiohttp.TCPConnector(limit=self._config.max_open)
+        self.played.began_at = time.time()
+        ticker = asyncio.create_task(self._tick())
+        try:
+            async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+                await self._play_all(session, programme)
+        except* ScorerGoneError as gone:
+            raise gone.exceptions[0] from None
+        finally:
+            ticker.cancel()
+            self._say([ended(announcement) for announcement in self._at_work.values()])
+            self.played.ended_at = time.time()
+            self._report()
+        return self.played
+
+    async def _play_all(self, session: aiohttp.ClientSession, programme: Programme) -> None:
+        last_of_user: dict[str, asyncio.Task[None]] = {}
+        due: dict[int, list[Announcement]] = {}
+        for announcement in programme.announcements:
+            due.setdefault(announcement.place, []).append(announcement)
+        began = time.monotonic()
+        async with asyncio.TaskGroup() as tasks:
+
+            def later(answer: ScoreResponse, clicks: list[tuple[float, str]]) -> None:
+                for delay, item in clicks:
+                    task = tasks.create_task(self._click_late(delay / programme.speed, answer.request_id, item))
+                    self._late.add(task)
+                    task.add_done_callback(self._late.discard)
+
+            for place, slot in enumerate(programme.slots):
+                await asyncio.sleep(max(0.0, began + slot.at - time.monotonic()))
+                await self._announce(due.get(place, ()))
+                await self._open.acquire()
+                self.played.behind_s = max(self.played.behind_s, time.monotonic() - began - slot.at)
+                request = programme.requests[slot.index]
+                before = last_of_user.get(request.user_id)
+                last_of_user[request.user_id] = tasks.create_task(self._one(session, request, before, later))
+            if last_of_user:
+                await asyncio.wait(last_of_user.values())
+            await self._announce(due.get(len(programme.slots), ()))
+            if self._late:
+                await asyncio.wait(self._late, timeout=self._config.late_clicks_s)
+            self._ending.set()
+
+    async def _announce(self, announcements: Sequence[Announcement]) -> None:
+        """Says it when every request before has its answer, and before the next one leaves."""
+        if not announcements:
+            return
+        for _ in range(self._config.max_open):
+            await self._open.acquire()
+        self._say(announcements)
+        for _ in range(self._config.max_open):
+            self._open.release()
+
+    def _say(self, announcements: Iterable[Announcement]) -> None:
+        for announcement in announcements:
+            key = (announcement.name, announcement.span.kind)
+            event = announcement.event(time.time())
+            self._sink.send(event)
+            self.played.announced.append(event)
+            if announcement.phase == "ends":
+                self._at_work.pop(key, None)
+            else:
+                self._at_work[key] = announcement
+
+    async def _one(
+        self, session: aiohttp.ClientSession, request: Request, before: asyncio.Task[None] | None, later: _Later
+    ) -> None:
+        try:
+            if before is not None:
+                await asyncio.wait([before])
+            answer = await self._score(session, request)
+        finally:
+            self._open.release()
+        if answer is not None:
+            await self._click(request, answer, later)
+
+    async def _score(self, session: aiohttp.ClientSession, request: Request) -> ScoreResponse | None:
+        body = msgspec.json.encode(_score_request(request))
+        began = time.perf_counter()
+        try:
+            async with session.post(f"{self._config.scorer}/v1/score", data=body, headers=_JSON) as response:
+                content = await response.read()
+        except TimeoutError:
+            self._failed(f"no answer in {self._config.timeout_s:g} s")
+            return None
+        except aiohttp.ClientError as error:
+            self._failed(type(error).__name__)
+            return None
+        if response.status != 200:
+            self._failed(f"HTTP {response.status}")
+            return None
+        self.played.latencies_s.append(time.perf_counter() - began)
+        return self._answered(msgspec.json.decode(content, type=ScoreResponse))
+
+    def _answered(self, answer: ScoreResponse) -> ScoreResponse:
+        self.played.answered.add(answer.request_id)
+        self.played.items += len(answer.scores)
+        self.played.kernel_version = max(self.played.kernel_version, answer.kernel_version)
+        self._in_a_row = 0
+        return answer
+
+    def _failed(self, cause: str) -> None:
+        self.played.failed[cause] += 1
+        self._in_a_row += 1
+        if self._in_a_row >= self._config.give_up_after:
+            raise ScorerGoneError(
+                f"{self._in_a_row} requests in a row got no answer from {self._config.scorer} (last: {cause}); "
+                "look at the scorer's log"
+            )
+
+    async def _click(self, request: Request, answer: ScoreResponse, later: _Later) -> None:
+        clicks = request.clicked()
+        if not clicks:
+            return
+        await asyncio.sleep(self._random.uniform(*self._config.click_after_s))
+        now = time.time()
+        at_once = [item for delay, item in clicks if delay <= 0]
+        for item in at_once:
+            self._sink.send(FeedbackEvent(answer.request_id, item, now))
+        self.played.clicks += len(at_once)
+        later(answer, clicks[len(at_once) :])
+
+    async def _click_late(self, delay_s: float, request_id: str, item: str) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._ending.wait(), delay_s)
+        self._sink.send(FeedbackEvent(request_id, item, time.time()))
+        self.played.clicks += 1
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK_S)
+            self._report()
+
+    def _report(self) -> None:
+        if self._progress is not None:
+            self._progress(self.played)
+
+
+def _score_request(request: Request) -> ScoreRequest:
+    domain = request.domain
+    return ScoreRequest(request.user_id, list(request.items), DomainFacets(domain.scene, domain.region, domain.period))

@@ -1,0 +1,36 @@
+"""What a run did: from the log itself to figures, a table, a file for programs and a plot."""
+
+from local.report.drift import AnnouncedSpan, announced_spans
+from local.report.figures import Arm, KernelSwap, Report, Run, Usage, build_report
+from local.report.log import (
+    LogUnreadableError,
+    PublishedKernels,
+    count_dead_letters,
+    read_drift,
+    read_kernels,
+    read_traffic,
+)
+from local.report.plot import draw_plot
+from local.report.stream import ScoredStream, scored_stream
+from local.report.table import report_table
+
+__all__ = [
+    "AnnouncedSpan",
+    "Arm",
+    "KernelSwap",
+    "LogUnreadableError",
+    "PublishedKernels",
+    "Report",
+    "Run",
+    "ScoredStream",
+    "Usage",
+    "announced_spans",
+    "build_report",
+    "count_dead_letters",
+    "draw_plot",
+    "read_drift",
+    "read_kernels",
+    "read_traffic",
+    "report_table",
+    "scored_stream",
+]

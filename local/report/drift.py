@@ -1,0 +1,107 @@
+"""Announced drift as spans of a run, and how the arms did in each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from local.report.stream import ScoredStream
+from model import evaluation as metrics
+from streaming.events import DriftEvent, Facet
+
+_GAP_SHARE, _GAP_LEAST = 0.005, 20
+"""Rows of the log lie slightly out of order in time: a gap of so few of them within a span is none."""
+
+
+@dataclass(frozen=True)
+class AnnouncedSpan:
+    """A stretch of event time in which announced drift was at work."""
+
+    name: str
+    kind: str
+    begins: float
+    """Event time, seconds since the epoch."""
+    full: float | None = None
+    """From when at full strength; None if that was so from the begin, or was not reached."""
+    ends: float | None = None
+    """None if nobody announced an end."""
+    domain: Mapping[Facet, list[str]] = field(default_factory=dict)
+    """Facets and values it was confined to; empty for all."""
+    returns: bool = False
+    """Whether what was before came back at its end."""
+
+    def inside(self, stream: ScoredStream) -> NDArray[np.bool_]:
+        """Which rows were served while it was at work, whatever their domain, `(n,)`."""
+        end = float("inf") if self.ends is None else self.ends
+        return np.asarray((stream.time >= self.begins) & (stream.time < end))
+
+    def stretches(self, stream: ScoredStream) -> list[tuple[int, int]]:
+        """Places `[from, to)` of those rows, one stretch per group's part of the log."""
+        places = np.flatnonzero(self.inside(stream))
+        if not places.size:
+            return []
+        gap = max(_GAP_LEAST, int(_GAP_SHARE * len(stream)))
+        cuts = np.flatnonzero(np.diff(places) > gap) + 1
+        return [(int(part[0]), int(part[-1]) + 1) for part in np.split(places, cuts)]
+
+    def as_json(self, stream: ScoredStream) -> dict[str, Any]:
+        """For programs: what was announced, and what was served meanwhile."""
+        inside = self.inside(stream)
+        label = stream.label[inside]
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "begins": self.begins,
+            "full": self.full,
+            "ends": self.ends,
+            "domain": {facet: list(values) for facet, values in self.domain.items()},
+            "returns": self.returns,
+            "items_served": int(inside.sum()),
+            "auc_frozen": metrics.auc(label, stream.frozen[inside]),
+            "auc_live": metrics.auc(label, stream.live[inside]),
+            "log_loss_frozen": metrics.log_loss(label, stream.frozen[inside]),
+            "log_loss_live": metrics.log_loss(label, stream.live[inside]),
+        }
+
+
+def announced_spans(events: Iterable[DriftEvent]) -> list[AnnouncedSpan]:
+    """Announcements put together, by begin. One that comes twice counts once; an end alone counts for nothing.
+
+    Of announcements about one name and kind, each newer one goes on from the older: a begin while it is at work is the
+    same span.
+    """
+    closed: list[AnnouncedSpan] = []
+    open_: dict[tuple[str, str], AnnouncedSpan] = {}
+    for event in sorted(events, key=lambda event: event.time):
+        key = (event.name, event.kind)
+        span = open_.get(key)
+        if span is None and event.phase != "ends":
+            open_[key] = AnnouncedSpan(
+                event.name,
+                event.kind,
+                event.time,
+                event.time if event.phase == "full" else None,
+                None,
+                event.domain,
+                event.returns,
+            )
+        elif span is not None and event.phase == "full":
+            open_[key] = replace(span, full=span.full if span.full is not None else event.time)
+        elif span is not None and event.phase == "ends":
+            closed.append(replace(open_.pop(key), ends=event.time))
+    return sorted([*closed, *open_.values()], key=lambda span: (span.begins, span.name))
+
+
+def in_words(spans: Sequence[AnnouncedSpan]) -> str:
+    """Their names with the kind where it says more."""
+    return ", ".join(dict.fromkeys(label(span) for span in spans))
+
+
+def label(span: AnnouncedSpan) -> str:
+    """What a person calls it."""
+    said = span.name if span.name == span.kind else f"{span.name} ({span.kind})"
+    return said.replace("_", " ")

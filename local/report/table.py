@@ -1,0 +1,110 @@
+"""The report as a table that a person reads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from local.report.drift import label
+from local.report.figures import Arm, Report
+
+
+def report_table(report: Report) -> RenderableType:
+    """The two arms side by side, then what the run did."""
+    parts: list[RenderableType] = [_arms(report), Text("")]
+    if report.drift_spans:
+        parts += [_drift(report), Text("")]
+    return Group(*parts, _run(report))
+
+
+def _arms(report: Report) -> Table:
+    table = Table(title="Every item was scored before anything learned from it", title_justify="left")
+    table.add_column("")
+    for name in ("frozen", "live", "difference"):
+        table.add_column(name, justify="right")
+    frozen, live = report.frozen, report.live
+    table.add_row("AUC (higher is better)", *_pair(frozen.auc, live.auc, higher_is_better=True))
+    for index, (before, after) in enumerate(zip(frozen.auc_quarters, live.auc_quarters, strict=True), 1):
+        table.add_row(f"  quarter {index} of the stream", *_pair(before, after, higher_is_better=True))
+    table.add_row("AUC within each user", *_pair(frozen.grouped_auc, live.grouped_auc, higher_is_better=True))
+    table.add_row("log loss (lower is better)", *_pair(frozen.log_loss, live.log_loss, higher_is_better=False))
+    table.add_row("calibration (1 is best)", *_calibration(frozen, live))
+    return table
+
+
+def _pair(frozen: float, live: float, *, higher_is_better: bool) -> tuple[str, str, Text]:
+    gain = live - frozen
+    better = gain > 0 if higher_is_better else gain < 0
+    style = "dim" if not math.isfinite(gain) or gain == 0 else "green" if better else "red"
+    return _number(frozen), _number(live), Text(_number(gain, signed=True), style=style)
+
+
+def _calibration(frozen: Arm, live: Arm) -> tuple[str, str, Text]:
+    closer = abs(frozen.calibration - 1) - abs(live.calibration - 1)
+    style = "dim" if not math.isfinite(closer) else "green" if closer >= 0 else "red"
+    gap = live.calibration - frozen.calibration
+    return _number(frozen.calibration), _number(live.calibration), Text(_number(gap, signed=True), style=style)
+
+
+def _drift(report: Report) -> Table:
+    table = Table(title="AUC while announced drift was at work", title_justify="left")
+    table.add_column("")
+    for name in ("items", "frozen", "live", "difference"):
+        table.add_column(name, justify="right")
+    for span, figures in zip(report.run.drift, report.drift_spans, strict=True):
+        arms = _pair(figures["auc_frozen"], figures["auc_live"], higher_is_better=True)
+        table.add_row(Text(label(span)), f"{figures['items_served']:,}", *arms)
+    return table
+
+
+def _run(report: Report) -> Table:
+    run = report.run
+    table = Table(show_header=False)
+    table.add_column("")
+    table.add_column("", justify="right")
+    table.add_row("requests answered, items served", f"{report.requests:,}, {report.items_served:,}")
+    missing = report.items_served - run.examples_learned
+    table.add_row("examples learned", _alarm(run.examples_learned, f"{missing:,} missing", alarm=missing > 0))
+    table.add_row("examples per second, end to end", _number(report.examples_per_second, digits=0))
+    table.add_row("kernels published, taken by the scorer", f"{run.kernels_published:,}, {len(run.swaps):,}")
+    table.add_row(
+        "freshness p50, p99 (behaviour to kernel in use)",
+        f"{_number(report.freshness_s(0.5), digits=2)} s, {_number(report.freshness_s(0.99), digits=2)} s",
+    )
+    table.add_row(
+        "scoring p50, p99 (seen by the client)",
+        f"{_number(report.score_ms(0.5), digits=1)} ms, {_number(report.score_ms(0.99), digits=1)} ms",
+    )
+    table.add_row("requests failed", _alarm(run.requests_failed))
+    table.add_row("impressions missing in the log", _alarm(run.impressions_missing))
+    for what, counts in (("records the join could not use", run.join_dropped), ("dead letters", run.dead_letters)):
+        table.add_row(what, _alarm(sum(counts.values()), _reasons(counts)))
+    if run.usage:
+        memory = sum(used.memory_bytes for used in run.usage.values())
+        table.add_row(f"memory ({', '.join(run.usage)})", f"{memory / 1e9:.2f} GB")
+    table.add_row("backbone parameters", _backbone(unchanged=run.backbone_unchanged))
+    table.add_row("seconds in all", _number(run.seconds_total, digits=1))
+    return table
+
+
+def _reasons(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{reason} {count:,}" for reason, count in sorted(counts.items()))
+
+
+def _alarm(count: int, detail: str = "", *, alarm: bool | None = None) -> Text:
+    red = count > 0 if alarm is None else alarm
+    return Text(f"{count:,} ({detail})" if red and detail else f"{count:,}", style="red" if red else "")
+
+
+def _backbone(*, unchanged: bool) -> Text:
+    return Text("bit-identical", style="green") if unchanged else Text("CHANGED", style="bold red")
+
+
+def _number(value: float, *, digits: int = 4, signed: bool = False) -> str:
+    if not math.isfinite(value):
+        return "-"
+    return f"{value:{'+' if signed else ''},.{digits}f}"

@@ -1,0 +1,1 @@
+"""The foundation model: trained once, then frozen."""

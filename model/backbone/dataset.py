@@ -1,0 +1,106 @@
+"""Examples for pretraining, and the profiles they point to, as tensors that are gathered batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from model.encoding.features import PAD, FeatureBatch, FeatureEncoder, ItemFeatures, UserFeatures
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Labelled impressions in order of time; positions point into lists of profiles. All `(n,)` but domain."""
+
+    user: NDArray[np.int64]
+    item: NDArray[np.int64]
+    domain: NDArray[np.int64]
+    """Facet indices, `(n, 3)`."""
+    label: NDArray[np.float32]
+    time: NDArray[np.float64]
+    """Seconds since the epoch, not descending."""
+    conversion: NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        n = len(self.label)
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is None:
+                continue
+            if len(value) != n:
+                raise ValueError(f"examples: {field.name} has {len(value)} rows, label has {n}")
+            if not np.isfinite(value).all():
+                raise ValueError(f"examples: {field.name} has non-finite values")
+        if self.domain.shape != (n, 3):
+            raise ValueError(f"examples: domain has shape {self.domain.shape}, expected ({n}, 3)")
+        if (np.diff(self.time) < 0).any():
+            raise ValueError("examples: time is not in order; sort the examples by time first")
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def select(self, index: NDArray[np.int64] | slice) -> Examples:
+        """The examples of `index`, which must keep their order."""
+        picked = {f.name: getattr(self, f.name)[index] for f in fields(self) if getattr(self, f.name) is not None}
+        return replace(self, **picked)
+
+
+class ProfileTable:
+    """All profiles encoded once."""
+
+    def __init__(self, encoder: FeatureEncoder, users: Sequence[UserFeatures], items: Sequence[ItemFeatures]) -> None:
+        encoded_users = [encoder.encode_user(user) for user in users]
+        encoded_items = [encoder.encode_item(item) for item in items]
+        self.user = torch.tensor([user.row for user in encoded_users], dtype=torch.int64)
+        self.user_sparse = _stack([user.sparse for user in encoded_users])
+        self.user_weight = _stack([user.weight for user in encoded_users])
+        self.item = torch.tensor([item.row for item in encoded_items], dtype=torch.int64)
+        self.item_sparse = _stack([item.sparse for item in encoded_items])
+        self.item_weight = _stack([item.weight for item in encoded_items])
+        self.text = _stack([item.text for item in encoded_items])
+        self.history_length = encoder.history_length
+
+    def batch(self, user: Tensor, item: Tensor, domain: Tensor, history: Tensor | None = None) -> FeatureBatch:
+        """The features of `n` pairs, by positions `(n,)`, facet indices `(n, 3)` and item rows `(n, h)`.
+
+        Without a history, where the encoder has one, it is empty.
+        """
+        if history is None and self.history_length:
+            history = torch.full((len(user), self.history_length), PAD)
+        return FeatureBatch(
+            user=self.user[user],
+            user_sparse=self.user_sparse[user],
+            user_weight=self.user_weight[user],
+            item=self.item[item],
+            item_sparse=self.item_sparse[item],
+            item_weight=self.item_weight[item],
+            text=self.text[item],
+            domain=domain,
+            history=history,
+        )
+
+
+def _stack(rows: Sequence[NDArray[np.generic]]) -> Tensor:
+    return torch.from_numpy(np.stack(rows))
+
+
+def histories(examples: Examples, item_row: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+    """Rows of the items that each example's user clicked strictly before its time, newest first, `(n, length)`.
+
+    A user's examples of one instant do not see each other.
+    """
+    out = np.full((len(examples), length), PAD, dtype=np.int64)
+    seen: dict[int, list[tuple[float, int]]] = {}
+    for i, (user, item, label, time) in enumerate(
+        zip(examples.user, examples.item, examples.label, examples.time, strict=True)
+    ):
+        past = [row for when, row in seen.get(int(user), [])[::-1] if when < time][:length]
+        out[i, : len(past)] = past
+        if label > 0:
+            seen.setdefault(int(user), []).append((float(time), int(item_row[item])))
+    return out

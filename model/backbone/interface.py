@@ -1,0 +1,64 @@
+"""What a backbone must offer to carry a kernel, and how its frozen parameters are named."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from model.encoding.features import FeatureBatch
+
+
+@runtime_checkable
+class FrozenBackbone(Protocol):
+    """What a backbone must offer to carry a kernel. All of it is deterministic and never trained again."""
+
+    width: int
+    """Width d of the representation."""
+    content_width: int
+    """Width c of the content vectors."""
+    has_conversion: bool
+    """Whether column 1 of `predict` is a trained conversion logit."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies the frozen parameters: kernels and logged representations name it."""
+
+    def represent(self, batch: FeatureBatch) -> Tensor:
+        """The fused representation, float32 `(n, d)`."""
+
+    def predict(self, x: Tensor, domain: Tensor) -> Tensor:
+        """Logits of CTR and CVR, `(n, 2)`, from `x` `(n, d)` and facet indices `(n, 3)`. Differentiable in `x`."""
+
+    def content(self, batch: FeatureBatch) -> Tensor:
+        """Content vectors of the items, float32 `(n, c)`."""
+
+
+@runtime_checkable
+class SplitBackbone(FrozenBackbone, Protocol):
+    """A backbone whose `predict` is `head(trunk(x, domain))`: a kernel may also sit after the trunk."""
+
+    trunk_width: int
+
+    def trunk(self, x: Tensor, domain: Tensor) -> Tensor:
+        """The trunk's output, `(n, trunk_width)`."""
+
+    def head(self, h: Tensor) -> Tensor:
+        """Logits of CTR and CVR, `(n, 2)`."""
+
+
+def round_representation(x: Tensor) -> Tensor:
+    """`x` as it is logged: rounded to float16 once and back, before anything uses it."""
+    return x.half().float()
+
+
+def fingerprint(module: nn.Module, *extra: str) -> str:
+    """SHA-256 over names, shapes, types and bytes of all parameters and buffers, and over `extra`."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name}|{tuple(tensor.shape)}|{tensor.dtype}|".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    for text in extra:
+        digest.update(text.encode())
+    return digest.hexdigest()

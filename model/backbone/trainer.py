@@ -1,0 +1,230 @@
+"""The training loop that pretraining and fine-tuning share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from model.backbone.alignment import alignment
+from model.backbone.dataset import Examples, ProfileTable, histories
+from model.backbone.foundation import FoundationBackbone
+from model.backbone.training_state import Unfinished, load_state, save_state
+from model.config import PretrainConfig
+from model.encoding.domain import FACETS
+from model.evaluation import auc, log_loss, sigmoid
+from model.losses import entire_space_loss
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where training stands; handed to the callback after each step."""
+
+    step: int
+    steps: int
+    """Upper bound: early stopping may end before it."""
+    epoch: int
+    validation_auc: float
+    """Of the best pass so far; not-a-number before the first has ended."""
+
+
+@dataclass
+class PretrainReport:
+    """What training did."""
+
+    epochs: int = 0
+    best_epoch: int = 0
+    resumed_epoch: int = 0
+    """Passes that an earlier, interrupted run had done."""
+    train_examples: int = 0
+    validation_examples: int = 0
+    validation_auc: float = float("nan")
+    validation_log_loss: float = float("inf")
+    validation_auc_ctcvr: float = float("nan")
+    """AUC of CTCVR over all impressions; not-a-number without a conversion tower."""
+    validation_auc_by_domain: dict[str, float] = field(default_factory=dict)
+    """AUC per facet value, `"<facet>=<index>"`."""
+    window: tuple[float, float] = (float("nan"), float("nan"))
+    """First and last event time of the examples."""
+    dense_parameters: int = 0
+    trained_parameters: int = 0
+    content: dict[str, Any] = field(default_factory=dict)
+    """How the content vectors were fitted."""
+    seconds: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+    """Validation log loss and AUC per pass."""
+
+    def to_json(self) -> dict[str, Any]:
+        """For the card: figures that are undefined become null."""
+        plain: dict[str, Any] = _without_nan(asdict(self))
+        return plain
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Examples as tensors, with histories where the backbone reads them."""
+
+    profiles: ProfileTable
+    user: Tensor
+    item: Tensor
+    domain: Tensor
+    label: Tensor
+    conversion: Tensor
+    history: Tensor | None
+
+    @staticmethod
+    def of(examples: Examples, profiles: ProfileTable) -> TrainingData:
+        """Raises nothing: `Examples` has been checked."""
+        past = None
+        if profiles.history_length:
+            past = torch.from_numpy(histories(examples, profiles.item.numpy(), profiles.history_length))
+        conversion = examples.conversion if examples.conversion is not None else np.zeros_like(examples.label)
+        return TrainingData(
+            profiles,
+            user=torch.from_numpy(examples.user),
+            item=torch.from_numpy(examples.item),
+            domain=torch.from_numpy(examples.domain),
+            label=torch.from_numpy(examples.label),
+            conversion=torch.from_numpy(conversion),
+            history=past,
+        )
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+
+class Trainer:
+    """Trains what requires a gradient on `data[:cut]`, keeps the pass with the best log loss on the rest."""
+
+    def __init__(
+        self, model: FoundationBackbone, data: TrainingData, cut: int, config: PretrainConfig, run: str = ""
+    ) -> None:
+        self.model, self.data, self.cut, self.config, self.run = model, data, cut, config, run
+        self.report = PretrainReport(train_examples=cut, validation_examples=len(data) - cut)
+        self.report.dense_parameters = model.dense_parameters()
+        trained = [p for p in model.parameters() if p.requires_grad]
+        self.report.trained_parameters = sum(p.numel() for p in trained)
+        self._generator = torch.Generator().manual_seed(config.seed)
+        self._trained = trained
+        self._steps_per_epoch = math.ceil(cut / config.batch_size)
+        self._steps = self._steps_per_epoch * config.epochs
+        self._step = self._waited = 0
+        self._best = {name: value.clone() for name, value in model.state_dict().items()}
+
+    def train(self, progress: Callable[[Progress], None] | None = None, resume: Path | None = None) -> None:
+        """Runs to the end, from the state in `resume` if there is one; that file is removed at the end."""
+        self._optimiser = torch.optim.AdamW(
+            self._trained, lr=self.config.learning_rate, weight_decay=self.config.weight_decay, fused=True
+        )
+        if resume is not None:
+            self._resume(resume)
+        while self.report.epochs < self.config.epochs and self._waited < self.config.patience:
+            self._epoch(progress)
+            self._judge()
+            if resume is not None:
+                kept = {"step": self._step, "waited": self._waited, "report": asdict(self.report)}
+                save_state(resume, self.run, self._unfinished(), kept)
+        self.model.load_state_dict(self._best)
+        self._final()
+        if resume is not None:
+            resume.unlink(missing_ok=True)
+
+    def judge_only(self) -> None:
+        """Measures the model as it is."""
+        self._judge()
+        self._final()
+
+    def _unfinished(self) -> Unfinished:
+        return Unfinished(self.model, self._best, self._optimiser, self._generator)
+
+    def _resume(self, path: Path) -> None:
+        kept = load_state(path, self.run, self._unfinished())
+        if kept is not None:
+            self._step, self._waited = int(kept["step"]), int(kept["waited"])
+            self.report = PretrainReport(**kept["report"])
+            self.report.resumed_epoch = self.report.epochs
+
+    def _epoch(self, progress: Callable[[Progress], None] | None) -> None:
+        self.model.train()
+        order = torch.randperm(self.cut, generator=self._generator)
+        for index in torch.split(order, self.config.batch_size):
+            self._set_rate()
+            loss = self._loss(index)
+            self._optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self._optimiser.step()
+            self._step += 1
+            if progress is not None:
+                at = Progress(self._step, self._steps, self.report.epochs + 1, self.report.validation_auc)
+                progress(at)
+        self.report.epochs += 1
+
+    def _set_rate(self) -> None:
+        """Linear warm-up over the first half pass, then a cosine down to a tenth."""
+        warm = max(1, self._steps_per_epoch // 2)
+        share = min(1.0, (self._step + 1) / warm)
+        decay = 0.55 + 0.45 * math.cos(math.pi * min(1.0, self._step / self._steps))
+        for group in self._optimiser.param_groups:
+            group["lr"] = self.config.learning_rate * share * decay
+
+    def _loss(self, index: Tensor) -> Tensor:
+        data, config = self.data, self.model.config
+        history = None if data.history is None else data.history[index]
+        batch = data.profiles.batch(data.user[index], data.item[index], data.domain[index], history)
+        batch = self.model.drop_ids(batch, self._generator)
+        x = self.model.represent(batch)
+        ctr, cvr = self.model.predict(x, batch.domain).unbind(1)
+        loss = entire_space_loss((ctr, cvr), data.label[index], data.conversion[index], self.model.has_conversion)
+        if config.alignment != "none":
+            loss = loss + config.alignment_weight * alignment(config.alignment, x, batch.domain)
+        return loss
+
+    @torch.no_grad()
+    def logits(self, begin: int, end: int) -> NDArray[np.float32]:
+        """Logits of CTR and CVR of the examples from `begin` to `end`, `(n, 2)`."""
+        self.model.eval()
+        out = []
+        for index in torch.split(torch.arange(begin, end), 4096):
+            history = None if self.data.history is None else self.data.history[index]
+            batch = self.data.profiles.batch(
+                self.data.user[index], self.data.item[index], self.data.domain[index], history
+            )
+            out.append(self.model.predict(self.model.represent(batch), batch.domain))
+        return torch.cat(out).numpy()
+
+    def _judge(self) -> None:
+        labels = self.data.label[self.cut :].numpy()
+        scores = self.logits(self.cut, len(self.data))[:, 0]
+        loss, area, report = log_loss(labels, sigmoid(scores)), auc(labels, scores), self.report
+        report.history.append({"epoch": report.epochs, "log_loss": loss, "auc": area})
+        self._waited += 1
+        if loss < report.validation_log_loss:
+            report.best_epoch, report.validation_log_loss, report.validation_auc = report.epochs, loss, area
+            self._best = {name: value.clone() for name, value in self.model.state_dict().items()}
+            self._waited = 0
+
+    def _final(self) -> None:
+        labels, logits = self.data.label[self.cut :].numpy(), self.logits(self.cut, len(self.data))
+        domain = self.data.domain[self.cut :].numpy()
+        for facet, name in enumerate(FACETS):
+            for value in np.unique(domain[:, facet]):
+                picked = domain[:, facet] == value
+                self.report.validation_auc_by_domain[f"{name}={value}"] = auc(labels[picked], logits[picked, 0])
+        if self.model.has_conversion:
+            both = sigmoid(logits[:, 0]) * sigmoid(logits[:, 1])
+            self.report.validation_auc_ctcvr = auc(self.data.conversion[self.cut :].numpy(), both)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

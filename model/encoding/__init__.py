@@ -1,0 +1,1 @@
+"""From names to numbers: vocabularies, fields, domains."""

@@ -1,0 +1,221 @@
+"""From profiles to tensors: what the backbone reads about one user and the items shown to them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from model.config import FieldSpec
+from model.encoding.vocabulary import FieldEncoder, FieldValue, Vocabulary, as_strings, encode_fields
+
+PAD = -1
+"""Fills unused places of a history."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserFeatures:
+    """A user's profile."""
+
+    user_id: str
+    fields: Mapping[str, FieldValue]
+
+
+@dataclass(frozen=True, slots=True)
+class ItemFeatures:
+    """An item's profile with the vector of its text, float32 `(text_width,)`; zeros if it has no text."""
+
+    item_id: str
+    fields: Mapping[str, FieldValue]
+    text: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedUser:
+    """Rows of one user; `history` holds item rows, newest first, `PAD` where unused, `(h,)`."""
+
+    row: int
+    sparse: NDArray[np.int64]
+    weight: NDArray[np.float32]
+    history: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedItem:
+    """Rows and text vector of one item."""
+
+    row: int
+    sparse: NDArray[np.int64]
+    weight: NDArray[np.float32]
+    text: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class FeatureBatch:
+    """`n` items, each for one of `u` users; `u` is 1 (one request) or `n` (training).
+
+    S are the slots of the sparse fields, t the text width, h the length of a history.
+    """
+
+    user: Tensor
+    """Row in the user table, int64 `(u,)`."""
+    user_sparse: Tensor
+    """Rows in the user side's sparse table, int64 `(u, S_user)`."""
+    user_weight: Tensor
+    """Weights of those rows, float32 `(u, S_user)`."""
+    item: Tensor
+    """Row in the item table, int64 `(n,)`."""
+    item_sparse: Tensor
+    item_weight: Tensor
+    text: Tensor
+    """Text vectors of the items, float32 `(n, t)`."""
+    domain: Tensor
+    """Facet indices, int64 `(u, 3)`."""
+    history: Tensor | None = None
+    """Item rows, int64 `(u, h)`, `PAD` where unused."""
+    query: Tensor | None = None
+    """Text vector of the query, float32 `(u, t)`."""
+
+    def __len__(self) -> int:
+        return int(self.item.shape[0])
+
+    def with_query(self, vector: NDArray[np.float32]) -> FeatureBatch:
+        """The same batch with the query's text vector, `(t,)`."""
+        return replace(self, query=torch.from_numpy(np.asarray(vector, dtype=np.float32))[None])
+
+
+class FeatureEncoder:
+    """Vocabularies and buckets of the pretraining window. An unknown value takes its table's out-of-vocabulary row."""
+
+    def __init__(
+        self,
+        users: Vocabulary,
+        items: Vocabulary,
+        user_fields: Sequence[FieldEncoder],
+        item_fields: Sequence[FieldEncoder],
+        *,
+        text_width: int,
+        history_field: str = "",
+        history_length: int = 0,
+    ) -> None:
+        self.users, self.items = users, items
+        self.user_fields, self.item_fields = tuple(user_fields), tuple(item_fields)
+        self.text_width = text_width
+        self.history_field, self.history_length = history_field, history_length
+        self.counts: dict[str, int] = Counter()
+        """How often something was unknown or cut: `unknown_users`, `unknown_items`, `unknown_values`, `cut_values`."""
+
+    @classmethod
+    def fit(
+        cls,
+        users: Iterable[UserFeatures],
+        items: Iterable[ItemFeatures],
+        *,
+        user_fields: Sequence[FieldSpec],
+        item_fields: Sequence[FieldSpec],
+        text_width: int,
+        history_field: str = "",
+        history_length: int = 0,
+    ) -> FeatureEncoder:
+        """Learns from the users and items that pretraining sees (and only those)."""
+        users, items = list(users), list(items)
+        return cls(
+            Vocabulary(sorted({user.user_id for user in users})),
+            Vocabulary(sorted({item.item_id for item in items})),
+            [FieldEncoder.fit(s, [u.fields[s.name] for u in users if s.name in u.fields]) for s in user_fields],
+            [FieldEncoder.fit(s, [i.fields[s.name] for i in items if s.name in i.fields]) for s in item_fields],
+            text_width=text_width,
+            history_field=history_field,
+            history_length=history_length if history_field else 0,
+        )
+
+    def encode_user(self, user: UserFeatures) -> EncodedUser:
+        """Rows of a user; unknown ids and values are counted in `counts`."""
+        row = self.users.row(user.user_id)
+        self.counts["unknown_users"] += row == 0
+        sparse, weight = encode_fields(self.user_fields, user.fields, self.counts)
+        return EncodedUser(row, sparse, weight, self._history(user.fields))
+
+    def encode_item(self, item: ItemFeatures) -> EncodedItem:
+        """Rows of an item. Raises ValueError for a text vector of another width or with non-finite values."""
+        text = np.ascontiguousarray(item.text, dtype=np.float32)
+        if text.shape != (self.text_width,):
+            raise ValueError(
+                f"item {item.item_id!r}: text vector has shape {text.shape}, expected ({self.text_width},)"
+            )
+        if not np.isfinite(text).all():
+            raise ValueError(f"item {item.item_id!r}: text vector has non-finite values")
+        row = self.items.row(item.item_id)
+        self.counts["unknown_items"] += row == 0
+        return EncodedItem(row, *encode_fields(self.item_fields, item.fields, self.counts), text)
+
+    def _history(self, fields: Mapping[str, FieldValue]) -> NDArray[np.int64]:
+        rows = np.full(self.history_length, PAD, dtype=np.int64)
+        if self.history_length and (value := fields.get(self.history_field)) is not None:
+            found = [self.items.row(item) for item in as_strings(value)[: self.history_length]]
+            rows[: len(found)] = found
+        return rows
+
+    def batch(self, user: EncodedUser, items: Sequence[EncodedItem], domain: tuple[int, int, int]) -> FeatureBatch:
+        """One user and `n` items. Raises ValueError for an empty list."""
+        if not items:
+            raise ValueError("a feature batch needs at least one item")
+        return FeatureBatch(
+            user=torch.tensor([user.row]),
+            user_sparse=torch.from_numpy(user.sparse)[None],
+            user_weight=torch.from_numpy(user.weight)[None],
+            item=torch.tensor([item.row for item in items]),
+            item_sparse=torch.from_numpy(np.stack([item.sparse for item in items])),
+            item_weight=torch.from_numpy(np.stack([item.weight for item in items])),
+            text=torch.from_numpy(np.stack([item.text for item in items])),
+            domain=torch.tensor([domain]),
+            history=torch.from_numpy(user.history)[None] if self.history_length else None,
+        )
+
+    @property
+    def user_rows(self) -> int:
+        """Rows of the user side's sparse table."""
+        return sum(field.rows for field in self.user_fields)
+
+    @property
+    def item_rows(self) -> int:
+        """Rows of the item side's sparse table."""
+        return sum(field.rows for field in self.item_fields)
+
+    def to_json(self) -> dict[str, Any]:
+        """All that `from_json` needs."""
+        return {
+            "users": list(self.users.values),
+            "items": list(self.items.values),
+            "user_fields": [field.to_json() for field in self.user_fields],
+            "item_fields": [field.to_json() for field in self.item_fields],
+            "text_width": self.text_width,
+            "history_field": self.history_field,
+            "history_length": self.history_length,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> FeatureEncoder:
+        """The inverse of `to_json`."""
+        return cls(
+            Vocabulary(data["users"]),
+            Vocabulary(data["items"]),
+            [FieldEncoder.from_json(field) for field in data["user_fields"]],
+            [FieldEncoder.from_json(field) for field in data["item_fields"]],
+            text_width=data["text_width"],
+            history_field=data["history_field"],
+            history_length=data["history_length"],
+        )
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the encoder's content, hexadecimal."""
+        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()

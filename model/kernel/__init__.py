@@ -1,0 +1,1 @@
+"""The kernel: it learns for ever."""

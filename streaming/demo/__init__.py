@@ -1,5 +1,0 @@
-"""`driftline demo`: the whole loop on this machine in one command."""
-
-from streaming.demo.command import run_demo, stop_demo
-
-__all__ = ["run_demo", "stop_demo"]

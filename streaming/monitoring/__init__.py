@@ -1,0 +1,1 @@
+"""Metrics, health, and the files of Prometheus and Grafana."""

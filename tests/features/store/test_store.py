@@ -1,0 +1,285 @@
+"""The feature store on the real SQLite and the real Redis: one behaviour, two stores."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from features.config import FeatureConfig
+from features.live.layout import Kind, LiveRow
+from features.profiles import FieldValue, ItemProfile, UserProfile
+from features.store.feature_store import FeatureStore, StoreUnavailableError
+from features.text import TextEncoder
+from tests.redis_server import redis_server
+
+Counts = Counter[tuple[str, str]]
+Make = Callable[..., FeatureStore]
+
+
+@pytest.fixture(params=["sqlite", pytest.param("redis", marks=pytest.mark.redis)])
+def make(request: pytest.FixtureRequest, tmp_path: Path, counts: Counts, text_encoder: TextEncoder) -> Make:
+    """Makes stores on one online store, as several processes would."""
+    keys: dict[str, Any] = {}
+    if request.param == "redis":
+        keys = {"online_store": "redis", "redis": request.getfixturevalue("redis_address")}
+
+    def build(**changes: Any) -> FeatureStore:
+        config = FeatureConfig.model_validate({**keys, "project": tmp_path.name, **changes})
+
+        def count(view: str, reason: str, number: int) -> None:
+            counts[view, reason] += number
+
+        return FeatureStore(config, tmp_path, count, text=text_encoder)
+
+    return build
+
+
+@pytest.fixture
+def store(make: Make) -> FeatureStore:
+    """A store that has been applied."""
+    made = make()
+    made.apply()
+    return made
+
+
+def row(key: str, number: float, kind: Kind = "item", updated_at: float = 100.0) -> LiveRow:
+    return LiveRow(kind, key, updated_at, np.array([number, 1 / 3, -number], dtype=np.float32))
+
+
+def test_profiles_come_back_as_they_were_written(store: FeatureStore, text_encoder: TextEncoder) -> None:
+    store.write_users([UserProfile("u", 5.0, {"age": 33.0, "gender": "F"})])
+    store.write_items([ItemProfile("i", 5.0, "Toy Story", {"genres": ["Comedy", "Children's"], "year": 1995.0})])
+    user = store.read_users(["u"])[0]
+    item = store.read_items(["i"])[0]
+    assert user is not None
+    assert item is not None
+    assert dict(user.fields) == {"age": 33.0, "gender": "F"}
+    assert dict(item.fields) == {"genres": ["Comedy", "Children's"], "year": 1995.0}
+    assert item.text.tobytes() == text_encoder.encode(["Toy Story"])[0].tobytes()
+
+
+def test_a_new_profile_replaces_the_whole_old_one(store: FeatureStore) -> None:
+    store.write_users([UserProfile("u", 5.0, {"age": 33.0, "gender": "F"})])
+    store.write_users([UserProfile("u", 4.0, {"gender": "M"}), UserProfile("u", 4.0, {"gender": "X"})])
+    user = store.read_users(["u"])[0]
+    assert user is not None
+    assert dict(user.fields) == {"gender": "X"}
+
+
+def test_rows_come_in_the_order_of_the_keys_and_the_missing_are_counted(store: FeatureStore, counts: Counts) -> None:
+    store.push_live([row(f"i{n}", n) for n in range(5)])
+    found = store.read_live("item", ["i3", "nothing", "i0", "i3"], now=101.0)
+    assert [one and float(one.values[0]) for one in found] == [3.0, None, 0.0, 3.0]
+    assert counts == {("live_item", "missing"): 1}
+    assert store.read_users(["nobody"]) == [None]
+    assert store.read_items(["nothing"]) == [None]
+    assert counts["user_profile", "missing"] == 1
+    assert counts["item_profile", "missing"] == 1
+
+
+@pytest.mark.parametrize("kind", ["user", "item", "domain", "item_domain"])
+def test_a_live_row_comes_back_bit_for_bit(store: FeatureStore, kind: Kind) -> None:
+    values = np.random.default_rng(1).normal(size=191).astype(np.float32)
+    values[:3] = 0.0, np.float32(1e-40), np.float32(3e38)
+    store.push_live([LiveRow(kind, "key", 1_750_000_000.123456, values)])
+    found = store.read_live(kind, ["key"], now=1_750_000_001.0)[0]
+    assert found is not None
+    assert (found.kind, found.key, found.updated_at) == (kind, "key", 1_750_000_000.123456)
+    assert found.values.tobytes() == values.tobytes()
+
+
+def test_a_stale_live_row_counts_as_missing_and_is_told_apart(make: Make, counts: Counts) -> None:
+    store = make(max_age_live_s=50)
+    store.apply()
+    store.push_live([row("old", 1.0, updated_at=100.0), row("new", 2.0, updated_at=130.0)])
+    found = store.read_live("item", ["old", "new", "none"], now=160.0)
+    assert [one is not None for one in found] == [False, True, False]
+    assert counts == {("live_item", "stale"): 1, ("live_item", "missing"): 1}
+
+
+def test_a_stale_profile_counts_as_missing_where_an_age_is_set(make: Make, counts: Counts) -> None:
+    store = make(max_age_profile_s=10)
+    store.apply()
+    store.write_users([UserProfile("old", 0.0, {"gender": "M"}), UserProfile("new", 95.0, {"gender": "M"})])
+    found = store.read_users(["old", "new"], now=100.0)
+    assert [one is not None for one in found] == [False, True]
+    assert counts == {("user_profile", "stale"): 1}
+
+
+def test_a_tombstone_makes_the_row_missing_until_it_is_written_again(store: FeatureStore) -> None:
+    store.push_live([row("i", 1.0)])
+    store.push_live([LiveRow("item", "i", 0.0, np.zeros(0, dtype=np.float32))])
+    assert store.read_live("item", ["i"], now=100.0) == [None]
+    store.push_live([row("i", 2.0)])
+    assert store.read_live("item", ["i"], now=100.0)[0] is not None
+
+
+def test_the_last_push_of_a_key_wins_however_fast_it_follows(store: FeatureStore) -> None:
+    for number in range(50):
+        store.push_live([row("i", number, updated_at=7.0)])
+    found = store.read_live("item", ["i"], now=7.0)[0]
+    assert found is not None
+    assert found.values[0] == 49.0
+
+
+def test_another_writer_with_a_clock_behind_is_still_heard(make: Make) -> None:
+    first, second = make(), make()
+    first.apply()
+    first._newest_stamp = first._stamp().replace(year=2200)
+    first.push_live([row("i", 1.0)])
+    second.push_live([row("i", 2.0)])
+    found = second.read_live("item", ["i"], now=100.0)[0]
+    assert found is not None
+    assert found.values[0] == 2.0
+
+
+def test_scopes_keep_the_rows_of_two_groups_apart(store: FeatureStore) -> None:
+    store.push_live([row("i", 1.0)], scope="north")
+    store.push_live([row("i", 2.0)], scope="south")
+    for scope, number in (("north", 1.0), ("south", 2.0)):
+        found = store.read_live("item", ["i"], 100.0, scope)[0]
+        assert found is not None
+        assert (found.key, found.values[0]) == ("i", number)
+    assert store.read_live("item", ["i"], 100.0) == [None]
+
+
+@pytest.mark.parametrize(
+    ("fields", "kept", "wrong"),
+    [
+        ({"age": "old"}, {}, 1),
+        ({"age": float("nan"), "gender": "F"}, {"gender": "F"}, 1),
+        ({"age": float("inf")}, {}, 1),
+        ({"gender": ["a", "b"]}, {}, 1),
+        ({"gender": 7.0}, {"gender": "7.0"}, 0),
+        ({"shoe size": 44.0}, {}, 0),
+        ({}, {}, 0),
+    ],
+)
+def test_a_bad_profile_value_is_left_out_and_counted(
+    store: FeatureStore, counts: Counts, fields: dict[str, FieldValue], kept: dict[str, FieldValue], wrong: int
+) -> None:
+    store.write_users([UserProfile("u", 1.0, fields)])
+    user = store.read_users(["u"])[0]
+    assert user is not None
+    assert dict(user.fields) == kept
+    assert counts["user_profile", "bad_value"] == wrong
+
+
+def test_odd_items_are_kept_all_the_same(store: FeatureStore) -> None:
+    odd = [
+        ItemProfile("", 1.0, "", {"genres": []}),
+        ItemProfile("\ud800 lone surrogate", 1.0, "\ud800", {"genres": ["\ud800"]}),
+        ItemProfile("many", 1.0, "x" * 100_000, {"genres": [f"g{n}" for n in range(10_000)]}),
+        ItemProfile("one", 1.0, "   ", {"genres": "Drama"}),
+    ]
+    store.write_items(odd)
+    found = store.read_items([item.item_id for item in odd])
+    assert all(found)
+    assert not found[0].text.any()  # type: ignore[union-attr]
+    assert len(found[2].fields["genres"]) == 10_000  # type: ignore[union-attr, arg-type]
+    assert found[3].fields["genres"] == ["Drama"]  # type: ignore[union-attr]
+
+
+def test_feast_itself_reads_what_is_stored(store: FeatureStore) -> None:
+    from features.store.feast_guard import import_feast
+
+    store.push_live([row("i", 4.0)])
+    feast = import_feast().FeatureStore(config=store._repo_config)
+    names = {view.name for view in feast.list_feature_views()}
+    assert {"user_profile", "item_profile", "item_text", "live_user", "live_item", "live_domain"} <= names
+    answer = feast.get_online_features(["live_item:values", "live_item:updated_at"], [{"item_id": "i"}]).to_dict()
+    assert answer["updated_at"] == [100.0]
+    assert answer["values"][0][0] == 4.0
+
+
+def test_feasts_own_push_is_read_too(store: FeatureStore) -> None:
+    import pandas as pd
+
+    from features.store.feast_guard import import_feast
+
+    frame = pd.DataFrame({
+        "item_id": ["i"], "values": [[1.5, 2.5]], "updated_at": [90.0],
+        "event_timestamp": [pd.Timestamp.now(tz="UTC")],
+    })  # fmt: skip
+    import_feast().FeatureStore(config=store._repo_config).push("live_item_push", frame)
+    found = store.read_live("item", ["i"], now=100.0)[0]
+    assert found is not None
+    assert found.values.tolist() == [1.5, 2.5]
+
+
+def test_applying_again_changes_nothing_and_a_new_field_is_added(make: Make) -> None:
+    first = make()
+    assert not first.applied
+    first.apply()
+    first.write_users([UserProfile("u", 1.0, {"gender": "F"})])
+    first.apply()
+    wider = make(user_fields=[{"name": "gender"}, {"name": "city"}])
+    assert not wider.applied
+    wider.apply()
+    wider.write_users([UserProfile("v", 1.0, {"city": "Ulm"})])
+    found = wider.read_users(["u", "v"])
+    assert [dict(user.fields) for user in found if user] == [{"gender": "F"}, {"city": "Ulm"}]
+
+
+def test_writing_items_without_a_text_encoder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="without a text encoder"):
+        FeatureStore(FeatureConfig(), tmp_path).write_items([ItemProfile("i", 1.0)])
+
+
+def test_importing_feast_leaves_the_metrics_of_this_and_of_child_processes_alone(tmp_path: Path) -> None:
+    code = (
+        "import features.store.wal_sqlite, os, prometheus_client as p\n"
+        "from feast import metrics\n"
+        "print(type(p.Gauge('g', 'h')._value).__name__, sorted(k for k in os.environ if 'PROMETHEUS' in k))"
+    )
+    clean = {name: value for name, value in os.environ.items() if "PROMETHEUS" not in name}
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=clean)
+    assert said.stdout.split() == ["MutexValue", "[]"]
+
+
+def test_importing_feast_leaves_the_warning_filters_alone() -> None:
+    code = (
+        "import warnings\nbefore = list(warnings.filters)\n"
+        "from features.store.feast_guard import import_feast\nimport_feast('feast.feature_view')\n"
+        "print(warnings.filters == before)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.split() == ["True"]
+
+
+@pytest.mark.redis
+def test_a_redis_with_a_password_is_used_by_the_secret_and_the_address_stays_printable(tmp_path: Path) -> None:
+    with redis_server(tmp_path, password="s3=cret") as address:
+        config = FeatureConfig.model_validate({"online_store": "redis", "redis": address, "redis_password": "s3=cret"})
+        FeatureStore(config, tmp_path).apply()
+        with pytest.raises(StoreUnavailableError, match=f"Redis at {address}"):
+            FeatureStore(config.model_copy(update={"redis_password": None}), tmp_path / "other").apply()
+    assert "s3=cret" not in config.model_dump_json()
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"redis": "localhost:6379,password=x"}, "features.redis_password"),
+        ({"redis_password": "a,b"}, "comma"),
+    ],
+)
+def test_a_password_in_the_wrong_place_is_refused_with_the_cure(values: dict[str, str], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        FeatureConfig.model_validate(values)
+
+
+def test_a_redis_that_is_not_there_is_named_with_the_cure(tmp_path: Path) -> None:
+    store = FeatureStore(FeatureConfig(online_store="redis", redis="localhost:1"), tmp_path)
+    with pytest.raises(StoreUnavailableError, match=r"Redis at localhost:1 .*DRIFTLINE_FEATURES__REDIS"):
+        store.apply()
+    assert not store.applied

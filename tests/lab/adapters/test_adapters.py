@@ -1,0 +1,201 @@
+"""One behaviour suite over every adapter: identity at birth, learning, no learning by looking, same again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from lab.adapters import ADAPTERS, AdapterContext, StreamBatch
+from lab.adapters.light import ErrorMemory
+from lab.adapters.path import ClickPath, Plugs
+from lab.adapters.plugs import FacetTables, one_hot
+from lab.adapters.trusted import Trusted
+from lab.adapters.whole import WholeModel
+from model.backbone.dataset import ProfileTable
+from model.backbone.foundation import FoundationBackbone
+from model.backbone.interface import round_representation
+from model.config import KernelConfig, LearnerConfig
+from model.encoding.features import UserFeatures
+from model.kernel.batch import MicroBatch
+from tests.model.conftest import LIVE, SIZES, World
+
+MakeBackbone = Callable[..., FoundationBackbone]
+NAMES = sorted(ADAPTERS)
+LEARNING = [name for name in NAMES if name != "frozen"]
+RATE = {"error-memory": 0.5, "closed-form": 9e3, "closed-form-trust": 9e3}
+
+
+@pytest.fixture
+def context(world: World, make_backbone: MakeBackbone) -> AdapterContext:
+    users = [*world.users, UserFeatures("stranger", {"job": "cook"})]
+    return AdapterContext(
+        backbone=make_backbone(),
+        profiles=ProfileTable(world.encoder, users, world.items),
+        live_width=LIVE,
+        domain_sizes=SIZES,
+        kernel=KernelConfig(latent=4, hidden=8, domain_width=2),
+        learner=LearnerConfig(rehearsal_batches=4),
+        rehearsal_steps=1,
+        seed=3,
+    )
+
+
+def batch_of(context: AdapterContext, n: int = 200, seed: int = 0) -> StreamBatch:
+    """Clicks that depend on the first live feature and on the item, which the frozen model does not know."""
+    rng = np.random.default_rng(seed)
+    user = torch.from_numpy(rng.integers(31, size=n))
+    item = torch.from_numpy(rng.integers(40, size=n))
+    domain = torch.from_numpy(np.stack([rng.integers(size, size=n) for size in SIZES], axis=1))
+    live = torch.from_numpy(rng.normal(size=(n, LIVE)).astype(np.float32))
+    with torch.no_grad():
+        x = round_representation(context.backbone.represent(context.profiles.batch(user, item, domain)))
+        frozen = context.backbone.predict(x, domain)[:, 0]
+    label = ((item % 2 == 0) ^ (live[:, 0] > 1.5)).float()
+    ones = torch.ones(n)
+    micro = MicroBatch(x, live, domain, label, 0 * ones, frozen, frozen, ones, torch.arange(n, dtype=torch.float64))
+    return StreamBatch(micro, user, item)
+
+
+def loss(logit: torch.Tensor, batch: StreamBatch) -> float:
+    return float(torch.nn.functional.binary_cross_entropy_with_logits(logit, batch.micro.label))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_newborn_adapter_scores_as_the_frozen_model(name: str, context: AdapterContext) -> None:
+    batch = batch_of(context)
+    spec = ADAPTERS[name]
+    logit = spec.build(context, spec.rate).score(batch)
+    assert logit.shape == (200,)
+    if name == "scratch":
+        assert not torch.allclose(logit, batch.micro.frozen_logit, atol=0.01)
+        return
+    # Full fine-tuning has its own x, which is not rounded to float16.
+    torch.testing.assert_close(logit, batch.micro.frozen_logit, atol=3e-3 if name.startswith("full") else 1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", LEARNING)
+def test_an_adapter_learns_and_scoring_alone_changes_nothing(name: str, context: AdapterContext) -> None:
+    batch = batch_of(context)
+    adapter = ADAPTERS[name].build(context, RATE.get(name, 1e-2))
+    before = adapter.score(batch)
+    assert torch.equal(adapter.score(batch), before)
+    for _ in range(15):
+        adapter.learn(batch)
+    assert loss(adapter.score(batch), batch) < loss(before, batch) - 0.003
+    assert not adapter.score(batch).requires_grad
+
+
+@pytest.mark.parametrize("name", LEARNING)
+def test_the_same_seed_learns_the_same(name: str, context: AdapterContext) -> None:
+    batches = [batch_of(context, seed=seed) for seed in range(3)]
+    scores = []
+    for _ in range(2):
+        adapter = ADAPTERS[name].build(context, RATE.get(name, 1e-2))
+        for batch in batches:
+            adapter.learn(batch)
+        scores.append(adapter.score(batches[0]))
+    assert torch.equal(scores[0], scores[1])
+
+
+@pytest.mark.parametrize("name", LEARNING)
+def test_learning_leaves_the_backbone_alone(name: str, context: AdapterContext) -> None:
+    before = {key: value.clone() for key, value in context.backbone.state_dict().items()}
+    adapter = ADAPTERS[name].build(context, RATE.get(name, 1e-2))
+    adapter.learn(batch_of(context))
+    assert all(torch.equal(value, before[key]) for key, value in context.backbone.state_dict().items())
+    assert not any(p.requires_grad for p in context.backbone.parameters())
+
+
+@pytest.mark.parametrize("name", LEARNING)
+def test_what_is_trained_is_counted(name: str, context: AdapterContext) -> None:
+    adapter = ADAPTERS[name].build(context, 1e-2)
+    assert adapter.state_bytes > 0
+    assert (adapter.parameters > 0) == (name != "error-memory")
+    if ADAPTERS[name].family == "few":
+        assert adapter.parameters < ADAPTERS["full"].build(context, 1e-2).parameters
+
+
+@pytest.mark.parametrize("trunk", ["mlp", "mmoe", "ple"])
+@pytest.mark.parametrize("tasks", ["ctr", "ctr_ctcvr"])
+def test_the_frozen_path_is_the_backbones_own(
+    trunk: str, tasks: str, context: AdapterContext, make_backbone: MakeBackbone
+) -> None:
+    backbone = make_backbone(trunk=trunk, tasks=tasks)
+    batch = batch_of(replace(context, backbone=backbone))
+    path = ClickPath(backbone)
+    found = path(batch.micro.x, batch.micro.domain, Plugs())
+    torch.testing.assert_close(found, batch.micro.frozen_logit, atol=1e-5, rtol=0)
+    for layer, (copies, width_in, width_out) in path.shapes.items():
+        assert path.weight(layer).shape in {(copies, width_in, width_out), (width_in, width_out)}
+
+
+def test_parameters_per_domain_do_not_touch_other_domains(context: AdapterContext) -> None:
+    batch = batch_of(context, n=300)
+    here = batch.micro.domain[:, 1] == 1
+    elsewhere = StreamBatch(batch.micro.select(~here), batch.user[~here], batch.item[~here])
+    single = replace(batch.micro.select(here), domain=torch.ones(int(here.sum()), 3, dtype=torch.int64))
+    learned = StreamBatch(single, batch.user[here], batch.item[here])
+    outside = torch.full_like(elsewhere.micro.domain, 0)
+    outside[:, 1] = 2
+    asked = StreamBatch(replace(elsewhere.micro, domain=outside), elsewhere.user, elsewhere.item)
+    for name in ("mlora", "star-norm", "star-rank1"):
+        adapter = ADAPTERS[name].build(context, 1e-2)
+        before, own = adapter.score(asked), adapter.score(learned)
+        adapter.learn(learned)
+        assert torch.equal(adapter.score(asked), before)
+        assert not torch.equal(adapter.score(learned), own)
+
+
+def test_facet_tables_add_one_row_per_facet() -> None:
+    tables = FacetTables(SIZES, (2, 3), std=1.0, seed=0)
+    domain = torch.tensor([[1, 3, 2], [0, 0, 0]])
+    found = tables(one_hot(domain, SIZES))
+    rows = tables.table.view(-1, 2, 3)
+    torch.testing.assert_close(found[0], rows[1] + rows[2 + 3] + rows[2 + 4 + 2])
+    torch.testing.assert_close(found[1], rows[0] + rows[2] + rows[6])
+
+
+def test_an_unknown_user_gets_a_row_of_its_own_that_begins_as_the_unknown_one(context: AdapterContext) -> None:
+    model = WholeModel(context, live=False, scratch=False)
+    stranger = int(model.user_row[30])
+    assert stranger == context.backbone.user_table.num_embeddings
+    table = model.net.user_table.weight
+    assert torch.equal(table[stranger], table[0])
+    assert len(table) == stranger + 1
+    assert context.backbone.user_table.num_embeddings == stranger
+
+
+def test_the_error_memory_forgets_the_oldest(context: AdapterContext) -> None:
+    memory = ErrorMemory(context, 1.0, size=64, neighbours=8)
+    first, second = batch_of(context, n=64, seed=1), batch_of(context, n=64, seed=2)
+    memory.learn(first)
+    filled = ErrorMemory(context, 1.0, size=64, neighbours=8)
+    memory.learn(second)
+    filled.learn(second)
+    assert torch.equal(memory.score(first), filled.score(first))
+
+
+def test_a_trusted_adapter_is_not_believed_while_it_is_wrong_and_comes_back(context: AdapterContext) -> None:
+    class Wrong:
+        parameters = state_bytes = 0
+        sign = -1.0
+
+        def score(self, batch: StreamBatch) -> torch.Tensor:
+            return batch.micro.frozen_logit + self.sign * (4 * batch.micro.label - 2)
+
+        def learn(self, batch: StreamBatch) -> None:
+            pass
+
+    inner, batch = Wrong(), batch_of(context, n=64)
+    adapter = Trusted(inner, context)
+    for _ in range(5):
+        adapter.learn(batch)
+    assert (adapter.score(batch) - batch.micro.frozen_logit).abs().max() < 0.5
+    inner.sign = 1.0
+    for _ in range(5):
+        adapter.learn(batch)
+    assert (adapter.score(batch) - batch.micro.frozen_logit).abs().min() > 1.5

@@ -1,0 +1,49 @@
+"""What the tests of the evaluation share."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import lab.evaluate.work as work_module
+import lab.streams.sources as sources_module
+from lab.evaluate.plan import Plan, make_plan
+from lab.evaluate.prepare import Lab, Prepared, make_lab, prepare
+from lab.streams import RealItems, ScriptedStream
+from lab.streams.sources import Source
+from model.config import KernelConfig, LearnerConfig
+from tests.lab.evaluate.small import DRIFT, LAB, small, texts
+from tests.lab.streams.worlds import REAL, script
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def lab() -> Lab:
+    """The backbone of all small streams: their first halves are the same."""
+    return make_lab(small(), LAB, texts, 0)
+
+
+@pytest.fixture(scope="module")
+def prepared(lab: Lab) -> tuple[ScriptedStream, Prepared]:
+    stream = small()
+    return stream, prepare(stream, lab, LAB)
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Plan:
+    """A plan of two small scripted streams over made-up items, with made-up text vectors."""
+    monkeypatch.setattr(sources_module, "fetch", lambda cache, *_, **__: cache)
+    monkeypatch.setattr(sources_module, "load", lambda path: path)
+    monkeypatch.setattr(RealItems, "of", staticmethod(lambda data, config: REAL))
+    monkeypatch.setattr(work_module, "text_vectors", lambda plan, values: texts(values))
+    keys: dict[str, Any] = {"requests": 300, "pretrain_requests": 300, "users": 40}
+    found = [Source(n, script=script(e, **keys).model_copy(update={"name": n})) for n, e in
+             (("drift", DRIFT), ("no-drift", "[]"))]  # fmt: skip
+    plan = make_plan(found, ("full", "live-head", "iak-d"), 2, tmp_path, tmp_path, quick=False,
+                     kernel=KernelConfig(latent=4, hidden=8), learner=LearnerConfig(rehearsal_steps=1))  # fmt: skip
+    return replace(plan, lab=LAB)

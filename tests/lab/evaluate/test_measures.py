@@ -1,0 +1,82 @@
+"""What is read off a run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lab.evaluate.measures import AROUND_RETURN, measure, returns
+from lab.evaluate.prepare import Prepared
+from lab.streams import ScriptedStream
+from lab.streams.stream import DriftSpan
+
+
+def test_an_oracle_is_the_best_on_every_measure(prepared: tuple[ScriptedStream, Prepared]) -> None:
+    stream, data = prepared
+    oracle = np.log(data.probability / (1 - data.probability))
+    best = measure(data, oracle, stream.drift_spans, stream.catalogue.space)
+    still = measure(data, data.frozen_logit, stream.drift_spans, stream.catalogue.space)
+    for name in ("auc", "grouped_auc", "drift_auc", "returned", "before"):
+        assert getattr(best, name) > getattr(still, name)
+    assert best.log_loss < still.log_loss
+    assert best.normalised_entropy < 1
+    assert best.calibration == pytest.approx(1, abs=0.12)
+    assert len(best.curve) == 20
+    assert set(best.domains) >= {"scene=home", "region=north", "period=evening"}
+    assert list(best.spans) == ["taste"]
+
+
+def test_returns_are_the_tenth_after_an_old_taste_came_back(prepared: tuple[ScriptedStream, Prepared]) -> None:
+    stream, data = prepared
+    (mask,) = returns(data, stream.drift_spans)
+    position = stream.clock.position(data.time[mask])
+    assert position.min() >= 0.7
+    assert position.max() < 0.81
+    stays = DriftSpan("x", "taste", 0.0, 1.0, 0.0, returns=False)
+    assert returns(data, [stays]) == []
+
+
+def test_the_places_around_a_return_lie_before_and_within_the_tenth_after_it(
+    prepared: tuple[ScriptedStream, Prepared],
+) -> None:
+    stream, short = prepared
+    data = Prepared(**{name: np.repeat(column, 4, axis=0) for name, column in short.arrays().items()})
+    mask = returns(data, stream.drift_spans)[0]
+    still = measure(data, data.frozen_logit, stream.drift_spans, stream.catalogue.space)
+    assert len(still.around_return) == len(AROUND_RETURN)
+    for place, rows in enumerate(np.array_split(np.flatnonzero(mask), 4)):
+        logit = data.frozen_logit.copy()
+        logit[rows] = -logit[rows]
+        turned = measure(data, logit, stream.drift_spans, stream.catalogue.space).around_return
+        changed = [number for number, (a, b) in enumerate(zip(still.around_return, turned, strict=True)) if a != b]
+        assert changed == [2 + place]
+
+
+def test_around_a_return_the_true_probabilities_count_and_not_the_clicks(
+    prepared: tuple[ScriptedStream, Prepared],
+) -> None:
+    stream, data = prepared
+    other = replace(data, truth=1 - data.truth)
+    first, second = (
+        measure(one, data.frozen_logit, stream.drift_spans, stream.catalogue.space) for one in (data, other)
+    )
+    assert first.auc != second.auc
+    assert (first.before, first.returned) == (second.before, second.returned)
+    unknown = replace(other, probability=np.full_like(data.probability, np.nan))
+    assert measure(unknown, data.frozen_logit, stream.drift_spans, stream.catalogue.space).before != first.before
+
+
+def test_a_level_that_moves_from_window_to_window_costs_auc_but_none_within_windows(
+    prepared: tuple[ScriptedStream, Prepared],
+) -> None:
+    stream, data = prepared
+    window = np.concatenate([np.full(len(part), n) for n, part in enumerate(np.array_split(np.arange(len(data)), 20))])
+    oracle = np.log(data.probability / (1 - data.probability))
+    still, shaken = (
+        measure(data, logit.astype(np.float32), stream.drift_spans, stream.catalogue.space)
+        for logit in (oracle, oracle + 5 * (window % 2))
+    )
+    assert shaken.auc < still.auc - 0.02
+    assert shaken.windowed_auc == pytest.approx(still.windowed_auc, abs=1e-3)

@@ -1,0 +1,86 @@
+"""Any stream as a recording to pretrain on and to play; MovieLens as it stands."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from features.profiles import ItemProfile, UserProfile
+from lab.streams.logged.movielens import MovieLens, Rating
+from lab.streams.recording import Recording, StreamRecording
+from lab.streams.request import Request
+from model.encoding.domain import Domain, DomainSpace
+from tests.lab.streams.worlds import stream, whole
+
+SHORT = {"requests": 60, "pretrain_requests": 80, "users": 30}
+TASTE = "[{kind: taste, at: 0.5}]"
+
+
+def recording(events: str = "[]", **keys: object) -> StreamRecording:
+    return StreamRecording(stream(events, **(SHORT | keys)), "Script test")
+
+
+def digest(made: Recording) -> str:
+    return hashlib.sha256(b"".join(made.identity())).hexdigest()
+
+
+def test_the_examples_are_the_shown_items_of_the_first_half_with_their_logged_labels() -> None:
+    made = recording()
+    chunk = whole(stream("[]", **SHORT), "pretrain")
+    examples = made.examples(made.catalogue.space)
+    assert len(examples) == chunk.shown.sum()
+    assert np.array_equal(examples.item.reshape(chunk.items.shape), chunk.items)
+    assert np.array_equal(examples.label.reshape(chunk.click.shape) > 0, chunk.click)
+    assert np.array_equal(examples.user, np.repeat(chunk.user, chunk.items.shape[1]))
+    assert np.array_equal(examples.domain[:: chunk.items.shape[1]], chunk.domain)
+
+
+def test_domains_are_told_in_the_configurations_own_numbers() -> None:
+    made = recording()
+    own = made.catalogue.space
+    other = DomainSpace({facet: ("elsewhere", *reversed(values[1:])) for facet, values in own.values.items()})
+    before, after = made.examples(own).domain, made.examples(other).domain
+    assert [own.decode(row) for row in before] == [other.decode(row) for row in after]
+    assert not np.array_equal(before, after)
+
+
+def test_only_the_first_half_decides_what_is_learned_from_it() -> None:
+    assert digest(recording(TASTE)) == digest(recording())
+    assert len({digest(recording()), digest(recording(seed=1)), digest(recording(pretrain_requests=90))}) == 3
+
+
+def test_the_live_half_keeps_delays_spans_and_order() -> None:
+    made = recording(TASTE)
+    live = made.requests("live")
+    assert len(live) == 60
+    assert [request.time for request in live] == sorted(request.time for request in live)
+    assert all(len(request.delays) == len(request.items) and min(request.delays) >= 0 for request in live)
+    assert [span.kind for span in made.drift_spans] == ["taste"]
+
+
+def test_clicks_come_the_quickest_first_and_without_delays_in_the_order_of_the_items() -> None:
+    shown = Request(0.0, "u", Domain(), ("a", "b", "c"), (True, False, True), (9.0, 0.0, 3.0))
+    assert shown.clicked() == [(3.0, "c"), (9.0, "a")]
+    assert Request(0.0, "u", Domain(), ("c", "b", "a"), (True, True, True)).clicked() == [
+        (0.0, "c"), (0.0, "b"), (0.0, "a"),
+    ]  # fmt: skip
+
+
+def test_movielens_is_a_recording_whose_examples_are_its_ratings_one_by_one() -> None:
+    ratings = [Rating(20_000.0 * n, f"u{n % 2}", f"i{n}", float(n % 6)) for n in range(8)]
+    data: Recording = MovieLens(
+        users=[UserProfile("u0", 0.0), UserProfile("u1", 0.0)],
+        items=[ItemProfile(f"i{n}", 0.0) for n in range(8)],
+        ratings=ratings,
+        regions={"u0": "zip1"},
+    )
+    space = DomainSpace({"scene": ("home",), "region": ("zip1", "other"), "period": ("night", "morning", "afternoon")})
+    examples = data.examples(space)
+    assert examples.time.tolist() == [0.0, 20_000.0, 40_000.0, 60_000.0]
+    assert examples.label.tolist() == [0, 0, 0, 0]
+    assert [space.decode(row).key for row in examples.domain] == [
+        "home/zip1/night", "home/other/night", "home/zip1/morning", "home/other/afternoon",
+    ]  # fmt: skip
+    assert data.drift_spans == ()
+    assert data.catalogue is None

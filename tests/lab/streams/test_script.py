@@ -1,0 +1,75 @@
+"""Scripts: what is wrong is said by name, with the cure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import lab.streams.logged.mapping  # noqa: F401  (its keys are checked too)
+from lab.streams import StreamError, load_script, parse_script, standard_suite
+from model.config import Section
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("name: x\nreqests: 4", "unknown key 'reqests'.*did you mean 'requests'"),
+        ("name: x\nevents: [{kind: taste, at: 0.1, strenght: 1}]", "unknown key 'strenght'.*did you mean 'strength'"),
+        ("name: x\nzzz: 4", "unknown key 'zzz' at zzz; see docs/streams.md"),
+        ("name: x\nevents: [{kind: earthquake, at: 0.1}]", "earthquake.*'taste'.*'no|new_items'"),
+        ("name: x\nevents: [{kind: taste}]", "at: Field required"),
+        ("name: x\nevents: [{kind: taste, at: 1.5}]", "less than or equal to 1"),
+        ("name: x\nevents: [{kind: taste, at: 0.5, until: 0.4}]", "until .0.4. must be later than at"),
+        ("name: x\nevents: [{kind: taste, at: 0.5, where: {region: [west]}}]", "no region 'west'; there are north"),
+        ("name: x\nevents: [{kind: new_domain, at: 0.5, facet: region, value: north}]", "among the regions already"),
+        ("name: x\ndomains: {scene: {home: 0}}", "every scene needs a share above 0"),
+        ("requests: 100", "name: Field required"),
+        ("- a list", "expected keys and values, found list"),
+        ("name: [", "not YAML"),
+    ],
+)
+def test_a_wrong_script_is_refused_with_file_fault_and_cure(text: str, says: str) -> None:
+    with pytest.raises(StreamError, match=says) as refused:
+        parse_script(text, "my.yaml")
+    assert "my.yaml" in str(refused.value)
+
+
+def test_a_script_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StreamError, match=r"gone\.yaml: No such file"):
+        load_script(tmp_path / "gone.yaml")
+
+
+def test_a_script_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: mine\nevents: [{kind: taste, at: 0.5}]")
+    assert load_script(path).events[0].label == "taste"
+
+
+def test_the_shipped_scripts_cover_every_kind_and_shape_and_no_drift_at_all() -> None:
+    events = [event for script in standard_suite().values() for event in script.events]
+    assert {event.kind for event in events} == {
+        "taste", "popularity", "new_items", "new_users", "new_domain", "label_delay", "corrupted_labels",
+    }  # fmt: skip
+    assert {event.shape for event in events if event.kind == "taste"} == {"abrupt", "gradual", "recurring"}
+    assert not standard_suite()["no-drift"].events
+    assert all(script.about for script in standard_suite().values())
+
+
+def test_every_key_of_a_script_and_of_a_mapping_is_documented() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "streams.md").read_text(encoding="utf-8")
+    for module in ("lab.streams.scripted.script", "lab.streams.logged.mapping"):
+        for section in _sections(Section):
+            if section.__module__ == module:
+                missing = [key for key in section.model_fields if key != "kind" and key not in page]
+                assert not missing, f"{section.__name__}: {missing}"
+
+
+def test_the_script_on_the_page_is_a_script() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "streams.md").read_text(encoding="utf-8")
+    text = page.split("```yaml\n", maxsplit=1)[1].split("```", maxsplit=1)[0]
+    assert parse_script(text, "streams.md").name == "evening-fashion"
+
+
+def _sections(section: type[Section]) -> list[type[Section]]:
+    return [s for sub in section.__subclasses__() for s in (sub, *_sections(sub))]

@@ -1,0 +1,76 @@
+"""The pretrained backbone is made once per configuration and data, and installed whole."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from features.config import FeatureConfig
+from features.profiles import ItemProfile, UserProfile
+from lab.pretraining import backbone_key, install_backbone, pretrained_backbone
+from lab.streams.logged.movielens import MovieLens, Rating
+from model.backbone.checkpoint import load_backbone
+from model.config import BackboneConfig, FieldSpec, PretrainConfig
+from streaming.config import Config
+
+QUIET = Console(quiet=True)
+
+
+@pytest.fixture
+def data() -> MovieLens:
+    ratings = [Rating(float(t), f"u{t % 5}", f"i{t % 7}", 5.0 if (t % 5 + t % 7) % 2 else 1.0) for t in range(200)]
+    return MovieLens(
+        users=[UserProfile(f"u{n}", 0.0, {"age": 20.0 + n}) for n in range(5)],
+        items=[ItemProfile(f"i{n}", 0.0, "", {"year": 1990.0 + n}) for n in range(7)],
+        ratings=ratings,
+        regions={f"u{n}": f"zip{n}" for n in range(5)},
+    )
+
+
+@pytest.fixture
+def config(tmp_path: Path, cache_dir: Path) -> Config:
+    (tmp_path / "text").symlink_to(cache_dir / "text")  # the language model's vectors are not what is tested here
+    return Config(
+        run_dir=tmp_path / "run",
+        cache_dir=tmp_path,
+        features=FeatureConfig(
+            user_fields=(FieldSpec(name="age", kind="number"),), item_fields=(FieldSpec(name="year", kind="number"),)
+        ),
+        pretrain=PretrainConfig(epochs=1, batch_size=32),
+    )
+
+
+def test_the_second_time_it_comes_from_the_cache(config: Config, data: MovieLens) -> None:
+    made = pretrained_backbone(config, data, QUIET)
+    stamp = (made / "card.json").stat().st_mtime_ns
+    assert pretrained_backbone(config, data, QUIET) == made
+    assert (made / "card.json").stat().st_mtime_ns == stamp
+    assert not list((config.cache_dir / "backbones").glob(".making-*"))
+
+
+def test_what_decides_the_backbone_decides_its_key(config: Config, data: MovieLens) -> None:
+    key = backbone_key(config, data)
+    wider = config.model_copy(update={"backbone": BackboneConfig(width=32)})
+    other_regions = config.model_copy(update={"domains": config.domains.model_copy(update={"region": ("zip1",)})})
+    fewer = replace(data, ratings=data.ratings[2:])
+    learning = config.model_copy(update={"run_dir": Path("elsewhere")})
+    assert len({key, backbone_key(wider, data), backbone_key(other_regions, data), backbone_key(config, fewer)}) == 4
+    assert backbone_key(learning, data) == key
+
+
+def test_only_the_first_half_teaches_it(config: Config, data: MovieLens) -> None:
+    flipped = [replace(rating, rating=6 - rating.rating) for rating in data.half("live")]
+    other = replace(data, ratings=[*data.half("pretrain"), *flipped])
+    assert backbone_key(config, other) == backbone_key(config, data)
+
+
+def test_an_installed_backbone_replaces_the_one_before_it(config: Config, data: MovieLens) -> None:
+    made = pretrained_backbone(config, data, QUIET)
+    (config.backbone_dir).mkdir(parents=True)
+    (config.backbone_dir / "old.safetensors").touch()
+    install_backbone(made, config.backbone_dir)
+    assert sorted(path.name for path in config.backbone_dir.iterdir()) == sorted(path.name for path in made.iterdir())
+    assert load_backbone(config.backbone_dir).backbone.fingerprint == load_backbone(made).backbone.fingerprint

@@ -1,0 +1,173 @@
+"""The broker's life on this machine, on the real Kafka."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from typer.testing import CliRunner
+
+from local.broker import LocalBroker
+from local.broker.command import app
+from local.broker.errors import AlreadyRunning, BadState, NotRunning, PortTaken, StaleState, StartFailed
+from local.broker.state import BrokerState, clear_state, read_state, write_state
+from streaming.clients import make_consumer, make_producer, quiet_client_logs
+from streaming.config import KafkaConfig
+
+pytestmark = pytest.mark.broker
+
+
+@pytest.fixture(scope="module")
+def kafka(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Iterator[LocalBroker]:
+    """A broker that the tests of this file may kill."""
+    quiet_client_logs()
+    broker = LocalBroker(tmp_path_factory.mktemp("own") / "broker", cache_dir, tied=True)
+    broker.start()
+    yield broker
+    if broker.running():
+        broker.stop()
+
+
+def test_what_was_acknowledged_before_a_kill_is_there_after_a_restart_on_the_same_address(kafka: LocalBroker) -> None:
+    from streaming.clients import make_admin
+
+    address, config = kafka.address, KafkaConfig(bootstrap=kafka.address)
+    with make_admin(config) as admin:
+        admin.create_topics({"kept": {"num_partitions": 1, "replication_factor": 1}}, wait_for_metadata=True)
+    producer = make_producer(config)
+    producer.send("kept", b"one").get(timeout=30)
+    kafka.kill()
+    assert not kafka.running()
+    assert kafka.start() == address
+    producer.send("kept", b"two").get(timeout=60)
+    producer.close()
+    consumer = make_consumer(config, "kept", consumer_timeout_ms=30_000)
+    assert [next(consumer).value, next(consumer).value] == [b"one", b"two"]
+    consumer.close()
+
+
+def test_a_second_broker_on_the_same_data_is_refused_and_the_first_goes_on(kafka: LocalBroker) -> None:
+    with pytest.raises(AlreadyRunning, match=r"process \d+, 127\.0\.0\.1:\d+"):
+        LocalBroker(kafka.data_dir, kafka.cache_dir).start()
+    assert kafka.running()
+
+
+def test_the_command_line_finds_a_broker_that_another_process_started(kafka: LocalBroker) -> None:
+    told = CliRunner().invoke(app, ["status", "--data", str(kafka.data_dir)])
+    assert told.exit_code == 0 and kafka.address in told.output
+    logs = CliRunner().invoke(app, ["logs", "--data", str(kafka.data_dir), "-n", "3"])
+    assert logs.exit_code == 0 and len(logs.output.splitlines()) == 3
+    second = CliRunner().invoke(app, ["start", "--data", str(kafka.data_dir)])
+    assert second.exit_code == 1 and "AlreadyRunning" in second.output
+
+
+def test_the_command_line_starts_and_stops_a_broker_on_the_port_it_is_given(tmp_path: Path) -> None:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    data = ["--data", str(tmp_path / "data")]
+    started = CliRunner().invoke(app, ["start", *data, "--port", str(port)])
+    try:
+        assert started.exit_code == 0, started.output
+        assert f"DRIFTLINE_KAFKA__BOOTSTRAP=127.0.0.1:{port}" in started.output
+        assert "Java" in started.output
+    finally:
+        stopped = CliRunner().invoke(app, ["stop", *data])
+    assert stopped.exit_code == 0
+    assert CliRunner().invoke(app, ["status", *data]).exit_code == 3
+    assert not [p for p in psutil.process_iter(["cmdline"]) if str(tmp_path) in " ".join(p.info["cmdline"] or [])]
+
+
+def test_a_taken_port_is_named_and_nothing_is_left_behind(tmp_path: Path, cache_dir: Path) -> None:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen()
+        port = sock.getsockname()[1]
+        broker = LocalBroker(tmp_path / "data", cache_dir, port)
+        with pytest.raises(PortTaken, match=f"port {port} is taken"):
+            broker.start()
+    assert not broker.running() and read_state(broker.data_dir) is None
+
+
+def test_a_failed_start_shows_the_end_of_the_log(tmp_path: Path, cache_dir: Path) -> None:
+    storage = tmp_path / "data" / "log"
+    storage.mkdir(parents=True)
+    (storage / "meta.properties").write_text("version=1\ncluster.id=x\nnode.id=77\n")
+    with pytest.raises(StartFailed, match=r"(?s)exit code \d+.*broker\.log:.*77"):
+        LocalBroker(tmp_path / "data", cache_dir).start()
+
+
+def test_stopping_where_nothing_runs_says_so(tmp_path: Path, cache_dir: Path) -> None:
+    with pytest.raises(NotRunning, match="driftline broker start"):
+        LocalBroker(tmp_path, cache_dir).stop()
+    assert CliRunner().invoke(app, ["stop", "--data", str(tmp_path)]).exit_code == 1
+
+
+def test_a_process_that_took_the_brokers_number_is_left_alone(tmp_path: Path, cache_dir: Path) -> None:
+    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        created = psutil.Process(other.pid).create_time()
+        write_state(tmp_path, BrokerState(other.pid, created, 1, "127.0.0.1:1", "log", "java"))
+        broker = LocalBroker(tmp_path, cache_dir)
+        assert not broker.running()
+        with pytest.raises(StaleState, match=f"process {other.pid}, which is no broker of ours"):
+            broker.stop()
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()
+
+
+def test_a_state_file_of_another_time_is_no_running_broker(kafka: LocalBroker, tmp_path: Path) -> None:
+    state = kafka.state()
+    assert state is not None
+    write_state(tmp_path, BrokerState(state.pid, state.created - 100, state.port, state.address, "log", "java"))
+    assert not LocalBroker(tmp_path, kafka.cache_dir).running()
+    clear_state(tmp_path)
+
+
+def test_a_torn_state_file_is_named(tmp_path: Path, cache_dir: Path) -> None:
+    (tmp_path / "broker.json").write_text('{"pid":')
+    with pytest.raises(BadState, match=r"broker\.json is no state file.*remove it"):
+        LocalBroker(tmp_path, cache_dir).running()
+
+
+def test_a_tied_broker_ends_when_the_process_that_started_it_is_killed(tmp_path: Path, cache_dir: Path) -> None:
+    if sys.platform != "linux":
+        pytest.skip("only Linux tells a child of its parent's end")
+    code = (
+        "import sys, time; from pathlib import Path; from local.broker import LocalBroker\n"
+        "LocalBroker(Path(sys.argv[1]), Path(sys.argv[2]), tied=True).start(); print('up', flush=True); time.sleep(120)"
+    )
+    starter = subprocess.Popen([sys.executable, "-c", code, str(tmp_path), str(cache_dir)], stdout=subprocess.PIPE)
+    assert starter.stdout is not None and starter.stdout.readline() == b"up\n"
+    state = read_state(tmp_path)
+    assert state is not None and state.process() is not None
+    os.kill(starter.pid, signal.SIGKILL)
+    starter.wait()
+    starter.stdout.close()
+    psutil.wait_procs([p] if (p := state.process()) else [], timeout=30)
+    assert state.process() is None
+
+
+def test_an_interrupt_during_the_start_leaves_no_process(tmp_path: Path, cache_dir: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from local.broker import LocalBroker\n"
+        "LocalBroker(Path(sys.argv[1]), Path(sys.argv[2])).start()"
+    )
+    starter = subprocess.Popen([sys.executable, "-c", code, str(tmp_path), str(cache_dir)], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while (state := read_state(tmp_path)) is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    starter.send_signal(signal.SIGINT)
+    assert starter.wait(60) != 0
+    assert state is not None and state.process() is None
+    assert read_state(tmp_path) is None

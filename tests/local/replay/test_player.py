@@ -1,0 +1,203 @@
+"""The player against a small scorer of the test's own that misbehaves on demand."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import pytest
+import pytest_asyncio
+
+from lab.streams import DriftSpan
+from lab.streams.request import Request
+from local.replay.announce import Announcement, Programme
+from local.replay.pacing import Slot
+from local.replay.played import PlayConfig
+from local.replay.player import Player, ScorerGoneError
+from model.encoding.domain import Domain
+from streaming.events import DriftEvent, FeedbackEvent
+from tests.local.replay.fake_scorer import FakeScorer, fake_scorer
+
+
+@dataclass
+class Clicks:
+    events: list[FeedbackEvent] = field(default_factory=list)
+    sent: list[FeedbackEvent | DriftEvent] = field(default_factory=list)
+
+    def send(self, event: FeedbackEvent | DriftEvent) -> None:
+        self.sent.append(event)
+        if isinstance(event, FeedbackEvent):
+            self.events.append(event)
+
+
+@pytest_asyncio.fixture
+async def scorer() -> AsyncIterator[FakeScorer]:
+    async with fake_scorer() as fake:
+        yield fake
+
+
+def recorded(user: str, *clicks: bool) -> Request:
+    items = tuple(f"{user}-{place}" for place in range(len(clicks)))
+    return Request(0.0, user, Domain("home", "zip1", "night"), items, clicks)
+
+
+def config(scorer: FakeScorer, **values: float) -> PlayConfig:
+    return PlayConfig(scorer.url, click_after_s=(0.0, 0.001), **values)  # type: ignore[arg-type]
+
+
+def at_once(count: int) -> list[Slot]:
+    return [Slot(0.0, index) for index in range(count)]
+
+
+async def test_clicks_name_the_request_and_the_items_that_were_liked(scorer: FakeScorer) -> None:
+    clicks = Clicks()
+    played = await Player(config(scorer), clicks).play(Programme([recorded("a", True, False, True)], at_once(1)))
+    assert [(click.request_id, click.item_id) for click in clicks.events] == [("main.1", "a-0"), ("main.1", "a-2")]
+    assert played.answered == {"main.1"}
+    assert (played.items, played.clicks, played.kernel_version) == (3, 2, 7)
+    assert scorer.requests[0].domain.region == "zip1"
+
+
+async def test_requests_of_one_user_never_overlap_and_keep_their_order(scorer: FakeScorer) -> None:
+    scorer.delay_s = 0.01
+    requests = [recorded("a", *[False] * length) for length in range(1, 6)]
+    await Player(config(scorer), Clicks()).play(Programme(requests, at_once(5)))
+    assert not scorer.overlapped
+    assert [len(request.candidates) for request in scorer.requests] == [1, 2, 3, 4, 5]
+
+
+async def test_requests_of_different_users_overlap(scorer: FakeScorer) -> None:
+    scorer.delay_s = 0.05
+    await Player(config(scorer), Clicks()).play(Programme([recorded(user, True) for user in "abcdefgh"], at_once(8)))
+    assert scorer.most_open > 1
+
+
+async def test_an_answer_of_5xx_is_counted_by_its_status_and_gives_no_clicks(scorer: FakeScorer) -> None:
+    scorer.status = 503
+    clicks = Clicks()
+    played = await Player(config(scorer), clicks).play(
+        Programme([recorded("a", True), recorded("b", True)], at_once(2))
+    )
+    assert played.failed == {"HTTP 503": 2}
+    assert not clicks.events
+    assert not played.latencies_s
+
+
+async def test_a_request_without_an_answer_in_time_is_counted(scorer: FakeScorer) -> None:
+    scorer.delay_s = 5.0
+    played = await Player(config(scorer, timeout_s=0.05), Clicks()).play(Programme([recorded("a", True)], at_once(1)))
+    assert played.failed == {"no answer in 0.05 s": 1}
+
+
+async def test_a_scorer_that_is_gone_ends_the_play_with_its_address() -> None:
+    nobody = PlayConfig("http://127.0.0.1:9", give_up_after=3)
+    with pytest.raises(ScorerGoneError, match=r"http://127.0.0.1:9"):
+        await Player(nobody, Clicks()).play(Programme([recorded(user, True) for user in "abcdef"], at_once(6)))
+
+
+async def test_progress_hears_of_the_end(scorer: FakeScorer) -> None:
+    heard: list[int] = []
+    player = Player(config(scorer), Clicks(), lambda played: heard.append(played.requests))
+    await player.play(Programme([recorded("a", True)], at_once(1)))
+    assert heard[-1] == 1
+
+
+# --- what a script adds: delays and announcements ---
+
+
+def delayed(user: str, *delays: float) -> Request:
+    items = tuple(f"{user}-{place}" for place in range(len(delays)))
+    return Request(0.0, user, Domain("home", "zip1", "night"), items, (True,) * len(delays), delays)
+
+
+def drift(place: int, phase: str, name: str = "taste") -> Announcement:
+    return Announcement(place, name, phase, DriftSpan(name, "taste", 1.0, 9.0, 1.0), 1.0)  # type: ignore[arg-type]
+
+
+async def test_a_recorded_delay_passes_as_fast_as_the_recording_does(scorer: FakeScorer) -> None:
+    clicks = Clicks()
+    played = await Player(config(scorer), clicks).play(
+        Programme([delayed("a", 1_000.0, 0.0, 3_000.0)], at_once(1), speed=10_000.0)
+    )
+    assert [click.item_id for click in clicks.events] == ["a-1", "a-0", "a-2"]
+    first, second, third = (click.time for click in clicks.events)
+    assert 0.1 <= second - first < 0.25
+    assert 0.3 <= third - first < 0.6
+    assert played.clicks == 3
+
+
+async def test_a_late_click_holds_up_neither_its_users_next_request_nor_the_others(scorer: FakeScorer) -> None:
+    requests = [delayed("a", 1_000.0) for _ in range(6)]
+    began = time.monotonic()
+    player = Player(config(scorer, late_clicks_s=0.6), Clicks())
+    await player.play(Programme(requests, at_once(6), speed=1_000.0))
+    assert time.monotonic() - began < 1.0
+
+
+async def test_clicks_that_are_still_due_long_after_the_last_answer_are_sent_then(scorer: FakeScorer) -> None:
+    clicks = Clicks()
+    began = time.time()
+    player = Player(config(scorer, late_clicks_s=0.3), clicks)
+    played = await player.play(Programme([delayed("a", 1e9, 10.0)], at_once(1), speed=1_000.0))
+    assert [click.item_id for click in clicks.events] == ["a-1", "a-0"]
+    assert 0.3 <= clicks.events[-1].time - began < 2.0
+    assert played.clicks == 2
+
+
+async def test_drift_is_announced_when_all_before_it_is_answered_and_before_the_next_leaves(scorer: FakeScorer) -> None:
+    scorer.delay_s = 0.02
+    answered: list[int] = []
+
+    class Noting(Clicks):
+        def send(self, event: FeedbackEvent | DriftEvent) -> None:
+            if isinstance(event, DriftEvent):
+                answered.append(len(scorer.requests))
+                assert not any(scorer.open_by_user.values())
+            super().send(event)
+
+    plan = [drift(0, "begins"), drift(3, "ends"), drift(3, "begins", "other"), drift(6, "ends", "other")]
+    sink = Noting()
+    played = await Player(config(scorer), sink).play(
+        Programme([recorded(user, True) for user in "abcdef"], at_once(6), plan)
+    )
+    assert answered == [0, 3, 3, 6]
+    assert [(event.name, event.phase) for event in played.announced] == [
+        ("taste", "begins"), ("taste", "ends"), ("other", "begins"), ("other", "ends"),
+    ]  # fmt: skip
+    assert [event.time for event in played.announced] == sorted(event.time for event in played.announced)
+    assert played.announced[0].recorded == 1.0
+
+
+async def test_a_play_that_fails_ends_what_it_announced() -> None:
+    sink = Clicks()
+    nobody = PlayConfig("http://127.0.0.1:9", give_up_after=3)
+    with pytest.raises(ScorerGoneError):
+        await Player(nobody, sink).play(
+            Programme([recorded(user, True) for user in "abcdef"], at_once(6), [drift(0, "begins"), drift(6, "ends")])
+        )
+    assert [event.phase for event in sink.sent if isinstance(event, DriftEvent)] == ["begins", "ends"]
+
+
+async def test_a_play_that_is_interrupted_ends_what_it_announced_once(scorer: FakeScorer) -> None:
+    begun = asyncio.Event()
+
+    class Noting(Clicks):
+        def send(self, event: FeedbackEvent | DriftEvent) -> None:
+            super().send(event)
+            begun.set()
+
+    sink = Noting()
+    scorer.delay_s = 0.05
+    player = Player(config(scorer), sink)
+    playing = asyncio.create_task(
+        player.play(Programme([recorded(user, False) for user in "abcdef"], at_once(6), [drift(1, "begins")]))
+    )
+    await begun.wait()
+    assert player.played.drift == ["taste"]
+    playing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await playing
+    assert [event.phase for event in sink.sent if isinstance(event, DriftEvent)] == ["begins", "ends"]
+    assert player.played.drift == []

@@ -1,0 +1,296 @@
+"""The parts of the demo: its configuration, its folder, its lock, and the processes it starts and ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from pydantic import SecretStr
+
+from lab.streams.request import Request
+from local.demo import guard
+from local.demo.children import Child, ChildDiedError, Children, Guard, NotReadyError, Part
+from local.demo.command import _body
+from local.demo.folder import FolderInUseError, make_anew
+from local.demo.settings import CONFIG_FILE, child_environment, demo_config, free_ports, write_config
+from local.demo.state import DemoRunningError, DemoState, only_demo, read_state, running, write_state
+from local.probe import Scraped
+from local.signals import Interrupted, impatient, interruptible
+from model.encoding.domain import Domain
+from streaming.config import Config, KafkaConfig, load_config
+from tests.lab.streams.worlds import stream
+
+SLEEP = [sys.executable, "-S", "-c", "import time; time.sleep(60)"]
+DEAF = [sys.executable, "-S", "-c", "import signal, time; signal.signal(15, 1); print(1, flush=True); time.sleep(60)"]
+
+
+@pytest.fixture
+def sleeper() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(command: list[str] = SLEEP) -> subprocess.Popen[bytes]:
+        started.append(subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+# --- configuration ---
+
+
+@pytest.mark.parametrize("own_topics", [False, True])
+def test_the_configuration_reads_back_as_it_was_written(tmp_path: Path, own_topics: bool) -> None:
+    config = demo_config(Config(), run_dir=tmp_path, bootstrap="127.0.0.1:7", own_topics=own_topics)
+    assert load_config(write_config(config)) == config
+
+
+def test_the_demo_declares_the_domains_of_its_data_and_windows_that_fit_its_clicks(tmp_path: Path) -> None:
+    config = demo_config(Config(), run_dir=tmp_path, bootstrap="127.0.0.1:7", own_topics=False)
+    assert {"zip0", "zip9", "other"} <= set(config.domains.region)
+    assert config.join.window_s < 1
+    assert len({config.scorer.port, config.ingest.metrics_port, config.processor.metrics_port}) == 3
+
+
+def test_for_a_stream_the_demo_declares_its_domains_and_fields_and_changes_nothing_else(tmp_path: Path) -> None:
+    domains = "{scene: {home: 0.5, shorts: 0.5}, region: {north: 1}}"
+    catalogue = stream(domains=domains, requests=20, pretrain_requests=20, users=5).catalogue
+    base = Config()
+    config = demo_config(base, run_dir=tmp_path, bootstrap="127.0.0.1:7", own_topics=False, catalogue=catalogue)
+    assert config.domains.scene == ("home", "shorts")
+    assert config.domains.region == ("north",)
+    assert [spec.name for spec in config.features.user_fields] == ["gender", "age"]
+    assert config.features.model_dump(exclude={"user_fields", "item_fields"}) == base.features.model_dump(
+        exclude={"user_fields", "item_fields"}
+    )
+    assert load_config(write_config(config)) == config
+
+
+def test_a_request_to_try_is_one_of_the_stream() -> None:
+    request = Request(1.0, "u7", Domain("home", "unknown", "night"), tuple("abcdef"), (False,) * 6)
+    assert json.loads(_body(request)) == {
+        "user_id": "u7", "candidates": ["a", "b", "c", "d"], "domain": {"scene": "home", "period": "night"},
+    }  # fmt: skip
+
+
+def test_on_a_foreign_cluster_topics_and_groups_are_the_runs_own(tmp_path: Path) -> None:
+    config = demo_config(Config(), run_dir=tmp_path, bootstrap="kafka:9092", own_topics=True)
+    names = [*config.topics.model_dump(include={"interactions", "traffic", "kernels", "state"}).values()]
+    assert all(name.startswith("driftline-demo-") for name in [*names, config.ingest.group_id, config.processor.app_id])
+
+
+def test_children_get_the_file_and_secrets_and_no_other_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRIFTLINE_KAFKA__BOOTSTRAP", "elsewhere:1")
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy")
+    kafka = KafkaConfig(
+        bootstrap="kafka:1",
+        security_protocol="SASL_SSL",
+        sasl_mechanism="PLAIN",
+        sasl_username="demo",
+        sasl_password=SecretStr("not-for-files"),
+    )
+    features = Config().features.model_copy(update={"redis_password": SecretStr("nor-for-logs")})
+    config = Config().model_copy(update={"kafka": kafka, "features": features, "run_dir": tmp_path})
+    path = write_config(config)
+    environment = child_environment(config, path)
+    assert "DRIFTLINE_KAFKA__BOOTSTRAP" not in environment
+    assert environment["DRIFTLINE_CONFIG"] == str(path)
+    assert environment["DRIFTLINE_KAFKA__SASL_PASSWORD"] == "not-for-files"
+    assert environment["HTTP_PROXY"] == "http://proxy"
+    assert environment["DRIFTLINE_FEATURES__REDIS_PASSWORD"] == "nor-for-logs"
+    assert "not-for-files" not in path.read_text()
+    assert "nor-for-logs" not in path.read_text()
+
+
+def test_free_ports_are_different() -> None:
+    assert len(set(free_ports(5))) == 5
+
+
+# --- folder, lock, state ---
+
+
+def test_the_folder_of_an_earlier_demo_is_made_anew(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    make_anew(folder)
+    (folder / "report.json").touch()
+    make_anew(folder)
+    assert [path.name for path in folder.iterdir()] == [CONFIG_FILE]
+
+
+def test_a_folder_that_no_demo_made_is_never_deleted(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(FolderInUseError, match="--run-dir"):
+        make_anew(tmp_path)
+    assert (tmp_path / "thesis.tex").exists()
+
+
+def test_a_second_demo_on_one_folder_is_refused_with_the_first_ones_number(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    with only_demo(folder), pytest.raises(DemoRunningError, match=str(os.getpid())), only_demo(folder):
+        pytest.fail("two demos at once")
+    with only_demo(tmp_path / "demo"):
+        pass
+
+
+def test_a_demo_that_was_left_running_is_refused_until_its_processes_end(
+    tmp_path: Path, sleeper: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    process = sleeper()
+    write_state(tmp_path, DemoState(running({"serve": process.pid}), {}))
+    with pytest.raises(DemoRunningError, match="--stop"), only_demo(tmp_path):
+        pytest.fail("it runs")
+    process.kill()
+    process.wait()
+    with only_demo(tmp_path):
+        pass
+
+
+def test_a_number_that_belongs_to_another_process_by_now_is_not_taken_for_ours(tmp_path: Path) -> None:
+    known = running({"serve": os.getpid()})
+    old = DemoState({"serve": type(known["serve"])(os.getpid(), known["serve"].created - 1)}, {})
+    write_state(tmp_path, old)
+    state = read_state(tmp_path)
+    assert state == old
+    assert not state.alive()
+
+
+def test_a_torn_state_counts_as_none(tmp_path: Path) -> None:
+    (tmp_path / "state.json").write_text('{"processes": {"ser')
+    assert read_state(tmp_path) is None
+
+
+# --- processes ---
+
+
+def driftline(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> None:
+    """Makes `driftline` a shell script for the test."""
+    program = folder / "driftline"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(folder / "python"))
+
+
+@pytest.fixture
+def children() -> Iterator[Children]:
+    guarded = Guard()
+    started = Children(guarded)
+    yield started
+    started.kill()
+    started.stop()
+    guarded.close()
+
+
+PARTS = [Part("ingest", "http://127.0.0.1:9/healthz"), Part("serve", "http://127.0.0.1:9/readyz")]
+
+
+def test_a_child_that_dies_is_named_with_its_exit_code_and_the_end_of_its_log(
+    children: Children, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driftline(monkeypatch, tmp_path, 'echo "no such topic"; [ "$1" = serve ] && exec sleep 60; exit 7')
+    children.start(PARTS, tmp_path / "logs", {"PATH": os.environ["PATH"]})
+    with pytest.raises(ChildDiedError, match=r"driftline ingest` ended with exit code 7(.|\n)*no such topic"):
+        children.wait_ready(30.0)
+
+
+def test_a_child_that_never_gets_ready_is_named(
+    children: Children, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driftline(monkeypatch, tmp_path, "echo still thinking; exec sleep 60")
+    children.start(PARTS, tmp_path / "logs", {"PATH": os.environ["PATH"]})
+    waited: list[list[str]] = []
+    with pytest.raises(NotReadyError, match=r"ingest` is not ready(.|\n)*still thinking"):
+        children.wait_ready(0.5, waited.append)
+    assert waited[-1] == ["ingest", "serve"]
+
+
+def test_stopping_ends_the_willing_and_kills_the_deaf(
+    children: Children, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driftline(monkeypatch, tmp_path, "[ $1 = serve ] && trap '' TERM; echo up; while :; do sleep 0.05; done")
+    children.start(PARTS, tmp_path / "logs", {"PATH": os.environ["PATH"]})
+    logs = [tmp_path / "logs" / f"{part.name}.log" for part in PARTS]
+    while not all("up" in log.read_text() for log in logs):
+        time.sleep(0.02)
+    pids = children.pids()
+    assert children.stop(patience_s=1.0) == ["serve"]
+    assert not any(psutil.pid_exists(pid) for pid in pids.values())
+
+
+def test_what_is_guarded_ends_when_the_guards_input_ends(sleeper: Callable[..., subprocess.Popen[bytes]]) -> None:
+    kept, watched, let_go = sleeper(), sleeper(), sleeper()
+    guarded = Guard()
+    for process in (watched, let_go):
+        guarded.add(process.pid)
+    guarded.remove(let_go.pid)
+    threading.Thread(target=watched.wait, daemon=True).start()  # else it stays as a zombie, which still has its number
+    guarded.close()
+    assert watched.wait(10) == -signal.SIGTERM
+    assert kept.poll() is None
+    assert let_go.poll() is None
+
+
+def test_what_the_guard_releases_lives_on(sleeper: Callable[..., subprocess.Popen[bytes]]) -> None:
+    process = sleeper()
+    guarded = Guard()
+    guarded.add(process.pid)
+    guarded.release()
+    assert process.poll() is None
+
+
+def test_the_guard_kills_what_does_not_listen(sleeper: Callable[..., subprocess.Popen[bytes]]) -> None:
+    deaf = sleeper(DEAF)
+    assert deaf.stdout is not None
+    deaf.stdout.readline()
+    guard.end([deaf.pid], grace_s=0.3)
+    assert deaf.wait(10) == -signal.SIGKILL
+
+
+def test_a_child_leads_a_session_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    driftline(monkeypatch, tmp_path, "exec sleep 60")
+    child = Child(PARTS[0], tmp_path / "ingest.log", {"PATH": os.environ["PATH"]})
+    try:
+        assert os.getsid(child.pid) == child.pid
+    finally:
+        child.signal(signal.SIGKILL)
+        assert child.wait(10)
+
+
+# --- signals, metrics ---
+
+
+def test_an_ending_signal_interrupts_with_the_shells_exit_code() -> None:
+    with pytest.raises(Interrupted) as raised, interruptible():
+        signal.raise_signal(signal.SIGTERM)
+    assert raised.value.exit_code == 128 + signal.SIGTERM
+
+
+def test_while_things_are_ended_a_signal_only_hurries() -> None:
+    hurried: list[int] = []
+    with interruptible():
+        with impatient(lambda: hurried.append(1)):
+            signal.raise_signal(signal.SIGINT)
+        assert hurried == [1]
+
+
+def test_metrics_are_summed_and_split_by_a_label() -> None:
+    from prometheus_client.samples import Sample
+
+    scraped = Scraped(
+        [Sample("a", {"reason": "late"}, 2.0), Sample("a", {"reason": "none"}, 0.0), Sample("b", {}, 1.0)]
+    )
+    assert scraped.total("a") == 2.0
+    assert scraped.total("missing") == 0.0
+    assert scraped.by("a", "reason") == {"late": 2}

@@ -1,0 +1,230 @@
+"""The report on small logs whose figures are known by hand."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import matplotlib
+import msgspec
+import numpy as np
+import pytest
+from rich.console import Console
+
+from local.report import (
+    KernelSwap,
+    Run,
+    announced_spans,
+    build_report,
+    draw_plot,
+    report_table,
+    scored_stream,
+)
+from local.report.plot import rolling_mean, swap_places, window_size
+from model.encoding.domain import Domain
+from streaming.events import DriftEvent, DriftPhase, ServedFeedback, ServedImpression, Tick, Traffic
+
+REQUIRED = {
+    "auc_frozen", "auc_live", "log_loss_frozen", "log_loss_live", "examples", "examples_per_second", "freshness_p50_s",
+    "freshness_p99_s", "score_p50_ms", "score_p99_ms", "kernels_published", "dead_letters", "backbone_unchanged",
+    "seconds_total",
+}  # fmt: skip
+
+
+def served(
+    request: str, items: dict[str, tuple[float, float]], *, version: int = 0, user: str = "u"
+) -> ServedImpression:
+    frozen, live = (np.array([pair[arm] for pair in items.values()], dtype="<f4").tobytes() for arm in (0, 1))
+    return ServedImpression(
+        request, 10.0, user, Domain(), list(items), "print", version, b"", b"", b"", frozen, live
+    )  # fmt: skip
+
+
+def click(request: str, item: str) -> ServedFeedback:
+    return ServedFeedback(request, item, 10.2)
+
+
+def run(**values: object) -> Run:
+    defaults: dict[str, object] = {
+        "examples_learned": 8, "learn_seconds": 2.0, "latencies_s": [0.001, 0.003],
+        "swaps": [KernelSwap(1, 10.0, 11.0), KernelSwap(2, 11.0, 13.0)], "kernels_published": 2,
+    }  # fmt: skip
+    return Run(**(defaults | values))  # type: ignore[arg-type]
+
+
+# the frozen arm orders one pair of four wrongly in AUC terms, the live arm none
+LOG: list[Traffic] = [
+    served("r1", {"a": (1.0, 2.0), "b": (0.0, -2.0)}),
+    click("r1", "a"),
+    Tick(11.0),
+    served("r2", {"c": (-1.0, 2.0), "d": (-2.0, -2.0)}, version=3),
+    click("r2", "c"),
+]
+
+
+def test_labels_are_the_clicks_of_the_log_and_scores_the_ones_that_were_served() -> None:
+    stream = scored_stream(LOG)
+    assert stream.label.tolist() == [1, 0, 1, 0]
+    assert stream.frozen == pytest.approx(1 / (1 + np.exp(-np.array([1.0, 0.0, -1.0, -2.0]))))
+    assert stream.version.tolist() == [0, 0, 3, 3]
+    assert stream.request_ids == {"r1", "r2"}
+    assert stream.fingerprints == {"print"}
+
+
+def test_a_click_that_stands_before_its_impression_still_counts() -> None:
+    assert scored_stream([click("r1", "a"), LOG[0]]).label.tolist() == [1, 0]
+
+
+def test_a_click_on_an_item_that_was_not_shown_is_counted_and_labels_nothing() -> None:
+    stream = scored_stream([LOG[0], click("r1", "z"), click("r9", "a")])
+    assert stream.label.sum() == 0
+    assert stream.orphan_feedback == 2
+
+
+def test_a_conversion_is_no_click() -> None:
+    assert scored_stream([LOG[0], ServedFeedback("r1", "a", 10.2, "conversion")]).label.sum() == 0
+
+
+def test_an_impression_that_stands_twice_counts_once() -> None:
+    assert len(scored_stream([LOG[0], LOG[0]])) == 2
+
+
+def test_auc_log_loss_and_calibration_are_those_worked_out_by_hand() -> None:
+    report = build_report(scored_stream(LOG), run())
+    assert report.frozen.auc == pytest.approx(3 / 4)
+    assert report.live.auc == 1.0
+    assert report.live.log_loss == pytest.approx(math.log1p(math.exp(-2.0)), abs=1e-6)
+    assert report.live.calibration == pytest.approx(1.0, abs=1e-6)
+    assert report.live.grouped_auc == 1.0
+
+
+def test_the_file_has_every_promised_key_and_is_valid_json() -> None:
+    report = build_report(scored_stream(LOG), run(dead_letters={"not_json": 2}, seconds_total=7.0))
+    values = json.loads(json.dumps(report.as_json(), allow_nan=False))
+    assert values.keys() >= REQUIRED
+    assert values["examples_per_second"] == 4.0
+    assert values["freshness_p50_s"] == 1.5
+    assert values["score_p99_ms"] == pytest.approx(2.98)
+    assert values["dead_letters"] == 2
+    assert len(values["auc_quarters_live"]) == 4
+
+
+def test_an_empty_log_gives_a_report_of_nulls_instead_of_an_error() -> None:
+    report = build_report(scored_stream([]), run(latencies_s=[], swaps=[], examples_learned=0))
+    values = report.as_json()
+    assert values["auc_live"] is None
+    assert values["freshness_p50_s"] is None
+    assert values["items_served"] == 0
+
+
+def test_the_table_names_both_arms_and_alarms_on_a_changed_backbone() -> None:
+    console = Console(width=120, record=True, file=None, quiet=False)
+    with console.capture() as captured:
+        console.print(report_table(build_report(scored_stream(LOG), run(backbone_unchanged=False))))
+    text = captured.get()
+    assert "frozen" in text
+    assert "live" in text
+    assert "CHANGED" in text
+    assert "0.7500" in text
+
+
+def test_the_plot_is_written_and_an_empty_stream_is_refused(tmp_path: Path) -> None:
+    path = draw_plot(scored_stream(LOG), tmp_path / "new" / "log_loss.png", title="Small")
+    assert path.read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(ValueError, match="empty stream"):
+        draw_plot(scored_stream([]), tmp_path / "none.png", title="None")
+
+
+def test_the_rolling_mean_takes_what_there_is_until_the_window_is_full() -> None:
+    assert rolling_mean(np.array([2.0, 4.0, 6.0, 8.0]), 2).tolist() == [2.0, 3.0, 5.0, 7.0]
+
+
+def test_a_swap_is_marked_once_although_older_requests_end_after_it() -> None:
+    assert swap_places(np.array([0, 0, 1, 0, 1, 4, 4])).tolist() == [2, 5]
+
+
+@pytest.mark.parametrize("examples", [1, 19, 400, 1_000_000])
+def test_the_window_is_never_longer_than_the_stream(examples: int) -> None:
+    assert 1 <= window_size(examples) <= examples
+
+
+# --- announced drift ---
+
+
+def said(phase: DriftPhase, time: float, name: str = "taste", **more: object) -> DriftEvent:
+    return DriftEvent(name, "taste", phase, time, **more)  # type: ignore[arg-type]
+
+
+def timed(*times: float) -> list[Traffic]:
+    """One request of two items per time; the live arm is right of the first, the frozen of none."""
+    log: list[Traffic] = []
+    for number, time in enumerate(times):
+        one = served(f"r{number}", {"a": (-1.0, 2.0), "b": (1.0, -2.0)})
+        log += [msgspec.structs.replace(one, time=time), click(f"r{number}", "a")]
+    return log
+
+
+def test_announcements_become_spans_by_name_and_kind() -> None:
+    spans = announced_spans([
+        said("ends", 9.0), said("begins", 1.0, returns=True), said("full", 3.0), said("begins", 5.0, "other"),
+        said("begins", 11.0), said("ends", 30.0, "never began"),
+    ])  # fmt: skip
+    assert [(span.name, span.begins, span.full, span.ends, span.returns) for span in spans] == [
+        ("taste", 1.0, 3.0, 9.0, True), ("other", 5.0, None, None, False), ("taste", 11.0, None, None, False),
+    ]  # fmt: skip
+
+
+def test_an_announcement_that_stands_twice_counts_once() -> None:
+    events = [said("begins", 1.0), said("full", 3.0), said("ends", 9.0)]
+    assert announced_spans([*events, *events]) == announced_spans(events)
+
+
+def test_the_file_says_what_was_announced_and_how_both_arms_did_meanwhile() -> None:
+    stream = scored_stream(timed(1.0, 2.0, 3.0, 4.0))
+    drift = announced_spans([said("begins", 1.5, domain={"period": ["evening"]}), said("ends", 3.5)])
+    values = json.loads(json.dumps(build_report(stream, run(drift=drift)).as_json(), allow_nan=False))
+    (span,) = values["drift_spans"]
+    assert (span["name"], span["begins"], span["full"], span["ends"]) == ("taste", 1.5, None, 3.5)
+    assert span["domain"] == {"period": ["evening"]}
+    assert (span["items_served"], span["auc_frozen"], span["auc_live"]) == (4, 0.0, 1.0)
+    assert build_report(stream, run()).as_json()["drift_spans"] == []
+
+
+def test_a_span_in_which_nothing_was_served_has_no_figures() -> None:
+    stream = scored_stream(timed(1.0))
+    values = build_report(stream, run(drift=announced_spans([said("begins", 5.0)]))).as_json()
+    (span,) = values["drift_spans"]
+    assert (span["items_served"], span["auc_live"], span["ends"]) == (0, None, None)
+
+
+def test_a_span_is_one_stretch_though_the_log_is_slightly_out_of_order_and_two_where_groups_meet() -> None:
+    (span,) = announced_spans([said("begins", 100.0), said("ends", 200.0)])
+    times = [*np.arange(0.0, 300.0)]
+    times[100], times[98], times[150] = 98.0, 100.0, 201.0
+    assert span.stretches(scored_stream(timed(*times))) == [(196, 400)]
+    groups = scored_stream(timed(*np.arange(0.0, 300.0), *np.arange(0.0, 300.0)))
+    assert span.stretches(groups) == [(200, 400), (800, 1_000)]
+    assert span.stretches(scored_stream(timed(1.0))) == []
+
+
+def test_the_plot_names_what_it_shades(tmp_path: Path) -> None:
+    stream = scored_stream(timed(*np.arange(0.0, 50.0)))
+    phases: list[tuple[DriftPhase, float]] = [("begins", 10.0), ("full", 20.0), ("ends", 40.0)]
+    drift = announced_spans([
+        *(said(phase, time, "young evenings") for phase, time in phases),
+        said("begins", 12.0), said("begins", 90.0, "after the end"),
+    ])  # fmt: skip
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        drawn = draw_plot(stream, tmp_path / "plot.svg", title="Drift", drift=drift).read_text()
+    assert "young evenings (taste)" in drawn
+    assert ">taste<" in drawn
+    assert "after the end" not in drawn
+
+
+def test_the_table_shows_the_arms_while_drift_was_at_work() -> None:
+    console = Console(width=120, quiet=False)
+    drift = announced_spans([said("begins", 1.5, "young evenings")])
+    with console.capture() as captured:
+        console.print(report_table(build_report(scored_stream(timed(1.0, 2.0)), run(drift=drift))))
+    assert "young evenings (taste)" in captured.get()

@@ -1,0 +1,191 @@
+"""Pretraining: by time, reproducible, resumable; and fine-tuning for a new scenario."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from model.backbone.dataset import Examples
+from model.backbone.foundation import FoundationBackbone
+from model.backbone.interface import fingerprint
+from model.backbone.pretrain import FreezeLevel, PretrainReport, Progress, fine_tune, pretrain, trainable_after
+from model.backbone.training_state import ResumeError
+from model.config import BackboneConfig, PretrainConfig
+from tests.model.conftest import SIZES, SMALL, World
+
+QUICK = PretrainConfig(epochs=2, batch_size=64)
+
+
+def run(
+    world: World, config: PretrainConfig = QUICK, backbone: BackboneConfig = SMALL, **more: Any
+) -> tuple[FoundationBackbone, PretrainReport]:
+    return pretrain(
+        world.examples, world.users, world.items, world.encoder, domain_sizes=SIZES, backbone=backbone, config=config,
+        **more,
+    )  # fmt: skip
+
+
+def test_it_learns_what_the_world_is_made_of() -> None:
+    world = World(examples=4_000)
+    _, report = run(world, PretrainConfig(epochs=8, batch_size=64, learning_rate=5e-3))
+    assert report.validation_auc > 0.62
+    assert report.best_epoch <= report.epochs <= 8
+
+
+def test_same_seed_same_backbone_whatever_the_global_random_state(world: World) -> None:
+    torch.manual_seed(1)
+    first, _ = run(world)
+    torch.manual_seed(2)
+    state = torch.get_rng_state()
+    second, _ = run(world)
+    assert first.fingerprint == second.fingerprint
+    assert torch.equal(torch.get_rng_state(), state)
+    other, _ = run(world, QUICK.model_copy(update={"seed": 8}))
+    assert other.fingerprint != first.fingerprint
+
+
+def test_the_last_examples_by_time_validate(world: World) -> None:
+    _, report = run(world, QUICK.model_copy(update={"validation_share": 0.25}))
+    assert (report.train_examples, report.validation_examples) == (450, 150)
+    assert report.window == (0.0, 599.0)
+
+
+def test_report_has_an_auc_per_facet_value(world: World) -> None:
+    _, report = run(world)
+    assert {name.split("=")[0] for name in report.validation_auc_by_domain} == {"scene", "region", "period"}
+
+
+def test_progress_moves_on_and_never_beyond_its_bound(world: World) -> None:
+    seen: list[Progress] = []
+    run(world, progress=seen.append)
+    assert [at.step for at in seen] == list(range(1, len(seen) + 1))
+    assert all(at.step <= at.steps for at in seen)
+
+
+def test_early_stopping_keeps_the_best_pass(world: World) -> None:
+    _, report = run(world, PretrainConfig(epochs=12, batch_size=64, learning_rate=0.05, patience=1))
+    losses = [row["log_loss"] for row in report.history]
+    assert report.epochs < 12
+    assert losses[report.best_epoch - 1] == min(losses) == report.validation_log_loss
+
+
+class Interrupted(Exception):
+    """Stands for a kill."""
+
+
+def test_an_interrupted_run_is_taken_up_bit_for_bit(world: World, tmp_path: Path) -> None:
+    config = PretrainConfig(epochs=3, batch_size=64, patience=3)
+    whole, _ = run(world, config)
+    file = tmp_path / "state.safetensors"
+
+    def stop(at: Progress) -> None:
+        if at.epoch == 3:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        run(world, config, progress=stop, resume=file)
+    assert file.exists()
+    again, report = run(world, config, resume=file)
+    assert again.fingerprint == whole.fingerprint
+    assert report.resumed_epoch == 2
+    assert not file.exists()
+
+
+def test_state_of_another_run_or_garbage_is_refused_with_the_cure(world: World, tmp_path: Path) -> None:
+    file = tmp_path / "state.safetensors"
+
+    def stop(at: Progress) -> None:
+        if at.epoch == 2:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        run(world, progress=stop, resume=file)
+    with pytest.raises(ResumeError, match="delete it"):
+        run(world, QUICK.model_copy(update={"seed": 99}), resume=file)
+    file.write_bytes(b"no state")
+    with pytest.raises(ResumeError, match="delete it"):
+        run(world, resume=file)
+
+
+def test_too_few_examples_are_refused(world: World) -> None:
+    one = world.examples.select(slice(0, 1))
+    with pytest.raises(ValueError, match="split"):
+        pretrain(one, world.users, world.items, world.encoder, domain_sizes=SIZES, backbone=SMALL, config=QUICK)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"time": np.arange(600.0)[::-1].copy()}, "time is not in order"),
+        ({"label": np.full(600, np.nan, dtype=np.float32)}, "label has non-finite"),
+        ({"domain": np.zeros((600, 2), dtype=np.int64)}, "domain has shape"),
+        ({"user": np.zeros(5, dtype=np.int64)}, "user has 5 rows"),
+    ],
+)
+def test_broken_examples_are_refused_by_the_name_of_the_field(world: World, change: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        replace(world.examples, **change)
+
+
+def scenario(world: World, scene: int) -> Examples:
+    ex = world.examples
+    domain = ex.domain.copy()
+    domain[:, 0] = scene
+    return replace(ex, domain=domain, label=1 - ex.label)
+
+
+@pytest.mark.parametrize("freeze", ["none", "L0", "L1", "L2", "all"])
+def test_fine_tuning_changes_exactly_what_its_level_leaves_free(
+    world: World, backbone: FoundationBackbone, freeze: FreezeLevel
+) -> None:
+    before = fingerprint(backbone)
+    tuned, report = fine_tune(
+        backbone, scenario(world, 1), world.users, world.items, world.encoder, freeze=freeze, config=QUICK
+    )
+    assert fingerprint(backbone) == before
+    free = {id(p) for p in trainable_after(tuned, freeze)}
+    moved = {
+        id(new)
+        for (_, new), (_, old) in zip(tuned.named_parameters(), backbone.named_parameters(), strict=True)
+        if not torch.equal(new, old)
+    }
+    assert moved <= free
+    assert bool(moved) == (freeze != "all")
+    assert (report.trained_parameters > 0) == (freeze != "all")
+    assert torch.equal(tuned.content_map, backbone.content_map)
+
+
+def test_every_parameter_belongs_to_a_level(backbone: FoundationBackbone) -> None:
+    counts = [len(trainable_after(backbone, level)) for level in ("none", "L0", "L1", "L2", "all")]
+    assert counts == sorted(counts, reverse=True)
+    assert counts[0] == len(list(backbone.parameters()))
+    assert counts[-1] == 0
+    assert len(set(counts)) == len(counts)
+
+
+def test_a_scene_nobody_declared_is_refused(world: World, backbone: FoundationBackbone) -> None:
+    with pytest.raises(ValueError, match="scene index 7 is not declared"):
+        fine_tune(
+            backbone, scenario(world, 1), world.users, world.items, world.encoder,
+            freeze="L1", config=QUICK, new_scene=7,
+        )  # fmt: skip
+
+
+def test_a_new_scene_starts_from_the_mean_of_the_others(world: World, backbone: FoundationBackbone) -> None:
+    tuned, _ = fine_tune(
+        backbone, scenario(world, 1), world.users, world.items, world.encoder,
+        freeze="all", config=QUICK, new_scene=1,
+    )  # fmt: skip
+    table = tuned.state_dict()["domain_embedding.tables.0.weight"]
+    assert torch.equal(table[1], table[0])
+
+
+def test_an_encoder_of_another_backbone_is_refused(backbone: FoundationBackbone) -> None:
+    other = World(seed=1, users=7)
+    with pytest.raises(ValueError, match="encoder"):
+        fine_tune(backbone, other.examples, other.users, other.items, other.encoder, freeze="L1", config=QUICK)

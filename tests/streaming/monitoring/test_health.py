@@ -1,0 +1,142 @@
+"""The health server and the watch over background tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Callable
+
+import httpx
+import pytest
+from prometheus_client import REGISTRY, CollectorRegistry, Counter
+
+from streaming.monitoring.health import HealthServer, PortTakenError, Watch, examine
+
+
+def _failures(task: str) -> float:
+    return REGISTRY.get_sample_value("driftline_task_failures_total", {"task": task}) or 0.0
+
+
+def _broken() -> str | None:
+    raise RuntimeError("cannot look")
+
+
+def test_metrics_of_the_registry_are_served() -> None:
+    registry = CollectorRegistry()
+    Counter("apples_total", "Apples.", registry=registry).inc(3)
+    with HealthServer(0, {}, host="127.0.0.1", registry=registry) as server:
+        answer = httpx.get(f"http://127.0.0.1:{server.port}/metrics")
+    assert answer.status_code == 200
+    assert "apples_total 3.0" in answer.text
+
+
+def test_health_is_200_while_every_check_is_well() -> None:
+    with HealthServer(0, {"broker": lambda: None}, host="127.0.0.1") as server:
+        answer = httpx.get(f"http://127.0.0.1:{server.port}/healthz")
+    assert answer.status_code == 200
+    assert answer.json() == {"healthy": True, "checks": {"broker": "ok"}}
+
+
+def test_health_is_503_and_names_what_is_wrong() -> None:
+    checks: dict[str, Callable[[], str | None]] = {
+        "broker": lambda: "gone",
+        "store": lambda: None,
+        "odd": _broken,
+    }
+    with HealthServer(0, checks, host="127.0.0.1") as server:
+        answer = httpx.get(f"http://127.0.0.1:{server.port}/healthz")
+    assert answer.status_code == 503
+    assert answer.json()["checks"]["broker"] == "gone"
+    assert answer.json()["checks"]["store"] == "ok"
+    assert "cannot look" in answer.json()["checks"]["odd"]
+
+
+def test_an_unknown_path_says_what_there_is() -> None:
+    with HealthServer(0, {}, host="127.0.0.1") as server:
+        answer = httpx.get(f"http://127.0.0.1:{server.port}/nothing")
+    assert answer.status_code == 404
+    assert "/metrics" in answer.json()["detail"]
+
+
+def test_a_taken_port_is_refused_with_the_cure() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(PortTakenError, match=rf"{port}.*metrics_port"):
+            HealthServer(port, {}, host="127.0.0.1")
+
+
+def test_a_stopped_server_frees_its_port() -> None:
+    server = HealthServer(0, {}, host="127.0.0.1").start()
+    server.stop()
+    server.stop()
+    HealthServer(server.port, {}, host="127.0.0.1").stop()
+
+
+def test_a_check_that_raises_is_a_problem_itself() -> None:
+    assert "RuntimeError" in examine({"odd": _broken})["odd"]
+
+
+def test_a_thread_that_raises_is_counted_unhealthy_and_ends_the_process() -> None:
+    ended = threading.Event()
+    watch = Watch(ended.set)
+    before = _failures("unlucky")
+    watch.thread("unlucky", _broken).join()
+    assert ended.is_set()
+    assert _failures("unlucky") == before + 1
+    assert "unlucky: RuntimeError: cannot look" in (watch.check() or "")
+    assert watch.exit_code == 1
+
+
+def test_a_thread_that_returns_too_early_has_died() -> None:
+    watch = Watch(lambda: None)
+    watch.thread("short", lambda: None).join()
+    assert "ended too early" in (watch.check() or "")
+
+
+def test_a_thread_that_ends_after_stopping_is_not_missed() -> None:
+    watch = Watch(lambda: None)
+    go = threading.Event()
+    thread = watch.thread("polite", go.wait)
+    watch.stopping()
+    go.set()
+    thread.join()
+    assert watch.check() is None
+    assert watch.exit_code == 0
+
+
+def test_only_the_first_death_asks_the_process_to_end() -> None:
+    asked: list[int] = []
+    watch = Watch(lambda: asked.append(1))
+    for name in ("one", "two"):
+        watch.thread(name, _broken).join()
+    assert asked == [1]
+    assert set(watch.failures) == {"one", "two"}
+
+
+async def test_an_asyncio_task_that_raises_is_seen() -> None:
+    watch = Watch(lambda: None)
+
+    async def unlucky() -> None:
+        raise ValueError("no luck")
+
+    with pytest.raises(ValueError, match="no luck"):
+        await watch.task("task", unlucky())
+    await asyncio.sleep(0)
+    assert "task: ValueError: no luck" in (watch.check() or "")
+
+
+async def test_a_cancelled_asyncio_task_did_not_die() -> None:
+    watch = Watch(lambda: None)
+    task = watch.task("task", asyncio.sleep(60))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert watch.check() is None
+
+
+async def test_an_asyncio_task_that_has_an_end_may_end() -> None:
+    watch = Watch(lambda: None)
+    await watch.task("start", asyncio.sleep(0), lasting=False)
+    await asyncio.sleep(0)
+    assert watch.check() is None
