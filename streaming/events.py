@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.encoding.domain import Domain
+from model.encoding.spelling import FieldValue
 
-FieldValue = str | float | list[str]
 FeedbackKind = Literal["click", "conversion"]
 DriftPhase = Literal["begins", "full", "ends"]
 Facet = Literal["scene", "region", "period"]
