@@ -18,14 +18,14 @@ from lab.streams.logged.mapping import (
     FieldRule,
     Interactions,
     LabelRule,
-    Mapping,
+    LogMapping,
     Negatives,
     SideTable,
     TableSource,
     TimeRule,
 )
 from lab.streams.logged.movielens import MovieLens, domain_values
-from lab.streams.logged.rows import Rows, log_chunk
+from lab.streams.logged.rows import LogRows, log_chunk
 from lab.streams.logged.tables import read_table
 from lab.streams.stream import NO_ITEM, Catalogue, StreamError
 from model.encoding.domain import DomainSpace
@@ -61,7 +61,7 @@ def movielens_100k(data: MovieLens, config: FeatureConfig | None = None) -> Logg
 def movielens_1m(folder: Path) -> LoggedStream:
     """MovieLens 1M: `ratings.dat`, `movies.dat`, `users.dat` (`::` between fields, Latin-1). 4 stars are a click."""
     dat = {"format": "csv", "delimiter": "::", "encoding": "latin-1"}
-    mapping = Mapping(
+    mapping = LogMapping(
         name="movielens-1m",
         interactions=Interactions(
             path="ratings.dat",
@@ -87,7 +87,7 @@ def movielens_1m(folder: Path) -> LoggedStream:
 
 def movielens_latest(folder: Path) -> LoggedStream:
     """MovieLens latest, small or full: `ratings.csv`, `movies.csv`. 4 stars are a click; there is no user table."""
-    mapping = Mapping(
+    mapping = LogMapping(
         name="movielens-latest",
         interactions=Interactions(
             path="ratings.csv",
@@ -109,7 +109,7 @@ def _movies(path: str, key: str, **how: str) -> SideTable:
 def kuairand_pure(folder: Path) -> LoggedStream:
     """KuaiRand-Pure: the standard logs, user features and basic video features; the tab is the scene."""
     users = ("user_active_degree", "follow_user_num_range", "fans_user_num_range", "register_days_range")
-    mapping = Mapping(
+    mapping = LogMapping(
         name="kuairand-pure",
         interactions=Interactions(
             path="log_standard_*_pure.csv",
@@ -151,7 +151,7 @@ def mind(folder: Path) -> LoggedStream:
             f"{table.source}: impression {''.join(wrong)!r} is not news-0 or news-1 (MIND's test part has no labels)"
         )
     when = np.repeat(time, count)
-    rows = Rows(
+    rows = LogRows(
         user=np.repeat(user, count),
         item=np.array([news for news, _, _ in parsed], dtype=object),
         time=when,
@@ -169,7 +169,7 @@ def mind(folder: Path) -> LoggedStream:
         fields={"category": FieldRule(), "subcategory": FieldRule()},
     )
     interactions = Interactions(user="user", item="news", time=TimeRule(column="time"), request="impression")
-    mapping = Mapping(name="mind", interactions=interactions, items=news, shown=100)
+    mapping = LogMapping(name="mind", interactions=interactions, items=news, shown=100)
     return make_stream(mapping, rows, None, read_table(news, folder), table.source)
 
 
@@ -178,7 +178,7 @@ def microlens(folder: Path) -> LoggedStream:
     titles = _one(folder, ("*_title_en.csv", "*_titles.csv", "*_title*.csv"), "titles")
     with titles.open(encoding="utf-8") as lines:
         headed = lines.readline().strip().lower().startswith("item")
-    mapping = Mapping(
+    mapping = LogMapping(
         name="microlens",
         interactions=Interactions(
             path=_one(folder, ("*_pairs.csv",), "interactions").name,
@@ -197,7 +197,7 @@ def ninerec(folder: Path) -> LoggedStream:
     pairs = _one(folder, ("*_pair.csv",), "interactions with timestamps (QB and TN are published without: no stream)")
     texts = _one(folder, ("*_item.csv",), "item texts")
     first = pd.read_csv(pairs, header=None, nrows=1, dtype=str).iloc[0]
-    mapping = Mapping(
+    mapping = LogMapping(
         name="ninerec",
         interactions=Interactions(
             path=pairs.name,

@@ -10,17 +10,17 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from lab.streams.scripted.effects import domains_of, edges, items_of, level, spans, users_of
-from lab.streams.scripted.script import (
+from lab.streams.scripted.drift_events import (
     CorruptedLabels,
     LabelDelay,
     NewDomain,
     NewItems,
     Popularity,
-    Script,
     Taste,
     Window,
 )
+from lab.streams.scripted.effects import domains_of, edges, items_of, level, spans, users_of
+from lab.streams.scripted.script import Script
 from lab.streams.scripted.sessions import Schedule, clock_of, make_schedule
 from lab.streams.scripted.world import Matrix, RealItems, World, stream_rng
 from lab.streams.stream import Catalogue, Chunk, DriftSpan, Half, rechunk
