@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import csv
 import gzip
 import io
 import lzma
@@ -60,7 +61,7 @@ def file_errors(path: Path, kind: str, encoding: str = "utf-8", cure: str = "set
         if error.strerror is None:  # not the system's word: a library found the content damaged
             raise StreamError(f"{path}: the file is cut or damaged ({error}): {_AGAIN}") from error
         raise StreamError(f"{path}: {error.strerror}") from error
-    except (ValueError, TypeError, NotImplementedError, ArithmeticError, LookupError, RecursionError) as error:
+    except (ValueError, TypeError, NotImplementedError, ArithmeticError, LookupError, csv.Error) as error:
         text = " ".join(str(error).split())
         raise StreamError(f"{path}: cannot be read as {kind}: {text}; {cure} in the mapping") from error
 

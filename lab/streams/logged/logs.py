@@ -31,6 +31,8 @@ class LoggedStream:
     log: Chunk
     split: int
     """Requests of the pretraining half."""
+    rated: Chunk | None = None
+    """The pretraining half with one item per row, where each item has a time of its own beside the request's."""
     drift_spans: tuple[DriftSpan, ...] = ()
 
     def size(self, half: Half) -> int:
@@ -41,6 +43,10 @@ class LoggedStream:
         """The requests of a half in time order."""
         part = slice(0, self.split) if half == "pretrain" else slice(self.split, None)
         return rechunk(iter([self.log.rows(part)]), requests)
+
+    def pretraining(self) -> Chunk:
+        """What a backbone is trained on: the first half, at the finest times there are."""
+        return self.rated if self.rated is not None else self.log.rows(slice(0, self.split))
 
 
 def open_log(mapping_path: Path, log: Path | None = None) -> LoggedStream:
