@@ -61,7 +61,7 @@ bench: $(ENV) ## Print every figure the README quotes
 	@exec $(BIN)/python -m benchmarks
 
 docs: $(ENV) ## Build the documentation site in site/
-	@exec $(BIN)/mkdocs build --quiet --strict
+	@NO_MKDOCS_2_WARNING=1 exec $(BIN)/mkdocs build --quiet --strict
 
 lock: | $(UV) ## Resolve requirements.lock anew, without any address in it
 	@$(UV) pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url \
