@@ -75,7 +75,8 @@ FEATURE_PUSH_SECONDS = Histogram(
 FEATURE_PUSH_FAILED = Counter("driftline_feature_push_failed_total", "Pushes of live features that failed.")
 FEATURE_DEFAULTS = Counter(
     "driftline_feature_defaults_total",
-    "Entities served by defaults, by view and reason (missing, stale, undeclared).",
+    "Entities or values served by defaults, by view and reason (missing, stale, undeclared, bad_value, unknown_value, "
+    "cut_value).",
     ["view", "reason"],
 )
 
