@@ -25,7 +25,7 @@ OPEN_REQUESTS = Gauge("driftline_open_requests", "Requests waiting for their win
 JOIN_DROPPED = Counter(
     "driftline_join_dropped_total",
     "Records the join could not use, by reason: late_impression, late_feedback, orphan_feedback, duplicate, "
-    "unshown_item, evicted, other_backbone, bad_payload, undecodable.",
+    "unshown_item, evicted, other_backbone, bad_payload, undecodable, lost_in_recovery, unreadable_row.",
     ["group", "reason"],
 )
 WATERMARK = Gauge(
