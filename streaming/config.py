@@ -6,6 +6,7 @@ Environment names are `DRIFTLINE_<SECTION>__<KEY>`, for example `DRIFTLINE_KAFKA
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,8 @@ from model.encoding.domain import FACETS, UNKNOWN, Domain, DomainSpace
 
 ENV_PREFIX = "DRIFTLINE_"
 ENV_FILE = "DRIFTLINE_CONFIG"
+
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\sA-Z]+")
 
 
 class ConfigError(Exception):
@@ -184,6 +187,21 @@ class ScorerConfig(Section):
         default=5.0, gt=0, description="How long a call to /v1/events waits for the broker before it answers 503."
     )
     max_kernel_bytes: int = Field(default=8 * 1024 * 1024, ge=1, description="A larger kernel is refused.")
+    cors_origins: tuple[str, ...] = Field(
+        default=(),
+        description="Origins (`scheme://host[:port]`, or `*`) whose pages may call the scorer from a browser.",
+    )
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _bare_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError(
+                    f"{origin!r} is no origin as browsers send it: `scheme://host[:port]` in lower case, without path "
+                    "or slash at its end, or `*` for all"
+                )
+        return origins
 
 
 class Config(BaseSettings):

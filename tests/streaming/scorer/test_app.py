@@ -3,68 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
 
-from streaming.events import Event, FeedbackEvent, ItemEvent
-from streaming.scorer.app import make_app
-from streaming.scorer.core import Scored
-from streaming.scorer.kernel_follower import ActiveKernels
-from streaming.scorer.schema import CurrentKernel, Kernels, RequestRefused, ScoreRequest
-from tests.streaming.scorer.scoring_parts import make_backbone, make_kernels, make_scorer, packed, record
+from streaming.events import FeedbackEvent
+from tests.streaming.scorer.scoring_parts import FakeBackend, asgi_client
 
 GOOD = {"user_id": "u", "candidates": ["a", "b", "c"], "domain": {"scene": "home", "period": "day"}}
 
 
-class Backend:
-    """A real core without a broker: events are kept in a list."""
-
-    def __init__(self) -> None:
-        backbone = make_backbone()
-        self.active: ActiveKernels = make_kernels(backbone)
-        self.active.take([record(packed(backbone, 2))])
-        self.scorer = make_scorer(backbone, self.active)
-        self.max_body_bytes = 4_096
-        self.checks: dict[str, Callable[[], str | None]] = {"tasks": lambda: None}
-        self.waits_for: dict[str, str] = {}
-        self.events: list[Event] = []
-        self.life: list[str] = []
-
-    def missing(self) -> dict[str, str]:
-        return self.waits_for
-
-    def score(self, request: ScoreRequest, time: float) -> Scored:
-        if request.user_id == "poison":
-            raise OSError("the store is gone")
-        return self.scorer.score(request, time)
-
-    def kernels(self) -> Kernels:
-        return Kernels(True, [CurrentKernel(*pair) for pair in self.active.versions().items()], [], [])
-
-    async def write_events(self, events: list[Event]) -> None:
-        if isinstance(events[0], ItemEvent):
-            raise RequestRefused("broker_away", "not now", status=503)
-        self.events.extend(events)
-
-    async def start(self) -> None:
-        self.life.append("start")
-
-    async def stop(self) -> None:
-        self.life.append("stop")
+@pytest.fixture
+def backend() -> FakeBackend:
+    return FakeBackend()
 
 
 @pytest.fixture
-def backend() -> Backend:
-    return Backend()
-
-
-@pytest.fixture
-async def client(backend: Backend) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(make_app(backend), raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://scorer") as client:
+async def client(backend: FakeBackend) -> AsyncIterator[httpx.AsyncClient]:
+    async with asgi_client(backend) as client:
         yield client
 
 
@@ -117,7 +75,7 @@ async def test_a_body_over_the_limit_is_refused_naming_the_key(client: httpx.Asy
 
 
 async def test_before_it_is_ready_it_does_not_score_and_says_what_is_missing(
-    client: httpx.AsyncClient, backend: Backend
+    client: httpx.AsyncClient, backend: FakeBackend
 ) -> None:
     backend.waits_for = {"kernels": "topic 'kernels' is not read to its end yet"}
     ready = await client.get("/readyz")
@@ -130,7 +88,7 @@ async def test_before_it_is_ready_it_does_not_score_and_says_what_is_missing(
     assert (await client.get("/readyz")).json() == {"ready": True, "missing": {}}
 
 
-async def test_health_names_what_is_wrong(client: httpx.AsyncClient, backend: Backend) -> None:
+async def test_health_names_what_is_wrong(client: httpx.AsyncClient, backend: FakeBackend) -> None:
     assert (await client.get("/healthz")).json() == {"healthy": True, "checks": {"tasks": "ok"}}
     backend.checks = {"tasks": lambda: "kernel-follower died"}
     answer = await client.get("/healthz")
@@ -138,7 +96,7 @@ async def test_health_names_what_is_wrong(client: httpx.AsyncClient, backend: Ba
     assert answer.json()["checks"]["tasks"] == "kernel-follower died"
 
 
-async def test_events_are_taken_one_or_many(client: httpx.AsyncClient, backend: Backend) -> None:
+async def test_events_are_taken_one_or_many(client: httpx.AsyncClient, backend: FakeBackend) -> None:
     click = {"event": "feedback", "request_id": "main.1", "item_id": "a", "time": 1.0}
     assert (await client.post("/v1/events", json=click)).json() == {"accepted": 1}
     answer = await client.post("/v1/events", json=[click, {**click, "kind": "conversion"}])
@@ -161,7 +119,7 @@ WRONG_EVENTS: dict[str, tuple[Any, str]] = {
 
 @pytest.mark.parametrize("case", WRONG_EVENTS)
 async def test_a_wrong_event_is_refused_by_name_and_nothing_is_written(
-    client: httpx.AsyncClient, backend: Backend, case: str
+    client: httpx.AsyncClient, backend: FakeBackend, case: str
 ) -> None:
     body, where = WRONG_EVENTS[case]
     answer = await client.post("/v1/events", json=body)

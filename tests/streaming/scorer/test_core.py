@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from features.represent import Represented
 from model.backbone.foundation import FoundationBackbone
 from model.encoding.domain import Domain
 from model.kernel.kernel import adapt
@@ -147,7 +148,7 @@ def test_a_domain_that_no_group_holds_is_refused(scorer: Scorer) -> None:
 def test_an_undeclared_domain_value_counts_as_unknown(backbone: FoundationBackbone, kernels: ActiveKernels) -> None:
     told: list[int] = []
     scorer = Scorer(
-        representer=MadeUpFeatures(backbone),
+        encoder=MadeUpFeatures(backbone),
         backbone=backbone,
         kernels=kernels,
         space=SPACE,
@@ -180,12 +181,12 @@ def test_a_swap_in_the_middle_of_a_request_changes_the_next_one(
     backbone: FoundationBackbone, kernels: ActiveKernels
 ) -> None:
     class Swapping(MadeUpFeatures):
-        def represent(self, user_id: str, item_ids: list[str], domain: Domain, time: float) -> object:  # type: ignore[override]
+        def represent(self, user_id: str, item_ids: list[str], domain: Domain, time: float) -> Represented:
             kernels.take([record(packed(backbone, 6))])
             return super().represent(user_id, item_ids, domain, time)
 
     scorer = make_scorer(backbone, kernels)
-    scorer._representer = Swapping(backbone)  # type: ignore[assignment]
+    scorer._encoder = Swapping(backbone)
     first, second = scorer.score(_ask(), 0.0), scorer.score(_ask(), 0.0)
     assert [first.response.kernel_version, second.response.kernel_version] == [5, 6]
     for scored, version in ((first, 5), (second, 6)):
