@@ -23,7 +23,7 @@ from model.encoding.domain import FACETS, UNKNOWN, Domain, DomainSpace
 ENV_PREFIX = "DRIFTLINE_"
 ENV_FILE = "DRIFTLINE_CONFIG"
 
-_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\sA-Z]+")
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@*\sA-Z]+")
 
 
 class ConfigError(Exception):

@@ -23,7 +23,7 @@ from streaming.config import Config
 from streaming.events import Event, ItemEvent
 from streaming.events.rules import EventRules
 from streaming.scorer.app import make_app
-from streaming.scorer.core import Scored, Scorer
+from streaming.scorer.core import CandidateEncoder, Scored, Scorer
 from streaming.scorer.kernel_follower import ActiveKernels, KernelRecord
 from streaming.scorer.schema import CurrentKernel, KernelsResponse, RequestRefused, ScoreRequest
 
@@ -109,11 +109,16 @@ def record(value: bytes | None, *, group: str = "main", partition: int = 0) -> K
 
 
 def make_scorer(
-    backbone: FoundationBackbone, kernels: ActiveKernels, *, live_arm: bool = True, max_candidates: int = 50
+    backbone: FoundationBackbone,
+    kernels: ActiveKernels,
+    *,
+    encoder: CandidateEncoder | None = None,
+    live_arm: bool = True,
+    max_candidates: int = 50,
 ) -> Scorer:
     """The scoring core on made-up features, one group for every domain."""
     return Scorer(
-        encoder=MadeUpFeatures(backbone),
+        encoder=encoder or MadeUpFeatures(backbone),
         backbone=backbone,
         kernels=kernels,
         space=SPACE,
@@ -145,6 +150,8 @@ class FakeBackend:
     def score(self, request: ScoreRequest, time: float) -> Scored:
         if request.user_id == "poison":
             raise OSError("the store is gone")
+        if request.user_id == "no-features":
+            raise RequestRefused("feature_store", "Redis is away", status=503)
         return self.scorer.score(request, time)
 
     def kernels(self) -> KernelsResponse:

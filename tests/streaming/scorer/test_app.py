@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
+from pydantic import ValidationError
 
+from streaming.config import ScorerConfig
 from streaming.events import FeedbackEvent
 from tests.streaming.scorer.scoring_parts import FakeBackend, asgi_client
 
@@ -140,17 +143,100 @@ async def test_an_unexpected_failure_is_an_answer_in_the_same_form(client: httpx
     assert "the store is gone" in answer.json()["detail"]
 
 
-async def test_metrics_count_the_outcomes(client: httpx.AsyncClient) -> None:
-    def counted(text: str, outcome: str) -> float:
-        line = f'driftline_score_requests_total{{outcome="{outcome}"}} '
-        return float(next((row for row in text.splitlines() if row.startswith(line)), "0").rsplit(" ", 1)[-1])
+PATHS = {"/healthz": "GET", "/readyz": "GET", "/metrics": "GET", "/v1/kernels": "GET", "/": "GET"}
+PATHS |= {"/v1/score": "POST", "/v1/events": "POST"}
 
-    before = (await client.get("/metrics")).text
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_options_tell_the_methods_of_every_path(client: httpx.AsyncClient, path: str) -> None:
+    answer = await client.options(path)
+    assert answer.status_code == 200
+    assert (
+        set(answer.headers["allow"].split(", "))
+        == {
+            "GET": {"GET", "HEAD", "OPTIONS"},
+            "POST": {"POST", "OPTIONS"},
+        }[PATHS[path]]
+    )
+
+
+async def test_head_of_a_scorer_that_is_not_ready_says_so(client: httpx.AsyncClient, backend: FakeBackend) -> None:
+    backend.waits_for = {"broker": "it is away"}
+    assert (await client.head("/readyz")).status_code == 503
+
+
+async def test_another_method_or_path_is_refused_in_the_same_form(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/v1/score")
+    assert (answer.status_code, answer.json()["error"]) == (405, "method_not_allowed")
+    assert "POST" in answer.headers["allow"]
+    answer = await client.post("/v2/score")
+    assert (answer.status_code, answer.json()["error"]) == (404, "not_found")
+    assert "/docs" in answer.json()["detail"]
+
+
+SHOP = "https://shop.example"
+PREFLIGHT = {
+    "Origin": SHOP,
+    "Access-Control-Request-Method": "POST",
+    "Access-Control-Request-Headers": "content-type",
+}
+
+
+async def test_a_page_of_a_configured_origin_may_call(backend: FakeBackend) -> None:
+    async with asgi_client(backend, cors_origins=(SHOP,)) as client:
+        preflight = await client.options("/v1/score", headers=PREFLIGHT)
+        answer = await client.post("/v1/score", json=GOOD, headers={"Origin": SHOP})
+        refused = await client.post("/v1/score", json={}, headers={"Origin": SHOP})
+        other = await client.post("/v1/score", json=GOOD, headers={"Origin": "https://else.example"})
+    assert preflight.status_code == 200
+    assert preflight.headers["access-control-allow-origin"] == SHOP
+    assert "POST" in preflight.headers["access-control-allow-methods"]
+    assert answer.headers["access-control-allow-origin"] == SHOP
+    assert refused.headers["access-control-allow-origin"] == SHOP
+    assert "access-control-allow-origin" not in other.headers
+
+
+async def test_without_a_configured_origin_no_page_may_call(client: httpx.AsyncClient) -> None:
+    for answer in (
+        await client.options("/v1/score", headers=PREFLIGHT),
+        await client.post("/v1/score", json=GOOD, headers={"Origin": SHOP}),
+    ):
+        assert "access-control-allow-origin" not in answer.headers
+
+
+@pytest.mark.parametrize("origin", ["shop.example", "https://shop.example/", "https://Shop.example", "", "https://*"])
+def test_what_is_no_origin_is_refused_with_the_form_that_is(origin: str) -> None:
+    with pytest.raises(ValidationError, match="scheme://host"):
+        ScorerConfig(cors_origins=(origin,))
+
+
+def test_origins_in_the_form_that_browsers_send_are_taken() -> None:
+    origins = ("*", SHOP, "http://localhost:3000", "http://[::1]:8080")
+    assert ScorerConfig(cors_origins=origins).cors_origins == origins
+
+
+async def test_metrics_count_the_outcomes_by_whose_fault_they_are(
+    client: httpx.AsyncClient, backend: FakeBackend
+) -> None:
+    def counted(text: str) -> dict[str, float]:
+        rows = re.findall(r'driftline_score_requests_total\{outcome="(\w+)"\} (\S+)', text)
+        return {outcome: float(count) for outcome, count in rows}
+
+    before = counted((await client.get("/metrics")).text)
     await client.post("/v1/score", json=GOOD)
     await client.post("/v1/score", json={})
-    after = (await client.get("/metrics")).text
-    for outcome in ("ok", "refused"):
-        assert counted(after, outcome) == counted(before, outcome) + 1
+    await client.post("/v1/score", json={**GOOD, "user_id": "no-features"})
+    await client.post("/v1/score", json={**GOOD, "user_id": "poison"})
+    backend.waits_for = {"broker": "it is away"}
+    await client.post("/v1/score", json=GOOD)
+    after = counted((await client.get("/metrics")).text)
+    assert {outcome: after[outcome] - before[outcome] for outcome in before} == {
+        "ok": 1,
+        "refused": 1,
+        "failed": 2,
+        "not_ready": 1,
+        "aborted": 0,
+    }
 
 
 async def test_concurrent_requests_each_get_their_own_request_id(client: httpx.AsyncClient) -> None:
