@@ -22,9 +22,11 @@ from model.kernel.record import KernelInfo, pack_kernel, unpack_kernel
 from streaming.config import Config
 from streaming.events import Event, ItemEvent
 from streaming.events.rules import EventRules
+from streaming.kernel_log.kernels import KernelRecord
+from streaming.kernel_log.keys import kernel_key
 from streaming.scorer.app import make_app
 from streaming.scorer.core import CandidateEncoder, Scored, Scorer
-from streaming.scorer.kernel_follower import ActiveKernels, KernelRecord
+from streaming.scorer.kernel_follower import ActiveKernels
 from streaming.scorer.schema import CurrentKernel, KernelsResponse, RequestRefused, ScoreRequest
 
 torch.set_num_threads(1)  # as the scorer itself: on a busy machine more threads wait for each other
@@ -105,7 +107,7 @@ def make_kernels(backbone: FoundationBackbone, groups: tuple[str, ...] = ("main"
 
 def record(value: bytes | None, *, group: str = "main", partition: int = 0) -> KernelRecord:
     """A record of the kernel log."""
-    return KernelRecord(partition, f"{group}/kernel".encode(), value)
+    return KernelRecord(partition, kernel_key(group), value)
 
 
 def make_scorer(
