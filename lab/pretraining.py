@@ -27,8 +27,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+class TextWidthError(Exception):
+    """The text model and the backbone do not fit; the message names both keys and the cure."""
+
+
 def backbone_key(config: Config, data: Recording) -> str:
     """Name of the backbone that `config` and `data` make: a hash of both and of the code that makes it."""
+    from model.backbone.own import factory_digest
+
     digest = hashlib.sha256()
     for section in (config.backbone, config.pretrain, config.domains):
         digest.update(section.model_dump_json().encode())
@@ -38,6 +44,7 @@ def backbone_key(config: Config, data: Recording) -> str:
         digest.update(part)
     for source in _sources():
         digest.update(source.read_bytes())
+    digest.update(factory_digest(config.backbone.factory).encode())
     return digest.hexdigest()[:20]
 
 
@@ -62,7 +69,7 @@ def _sources() -> list[Path]:
 def pretrained_backbone(config: Config, data: Recording, console: Console) -> Path:
     """Folder of the pretrained backbone in the cache; it is trained first if it is not there.
 
-    Raises TextModelUnavailableError, or OSError if the cache cannot be written.
+    Raises TextModelUnavailableError, TextWidthError, BackboneRefused, or OSError if the cache cannot be written.
     """
     folder = config.cache_dir / "backbones" / backbone_key(config, data)
     if (folder / "card.json").is_file():
@@ -108,7 +115,7 @@ def install_backbone(made: Path, place: Path) -> None:
 
 def _make(config: Config, data: Recording, folder: Path, console: Console) -> None:
     from model.backbone.checkpoint import save_backbone
-    from model.backbone.pretrain import Progress, pretrain
+    from model.backbone.pretrain import Progress, train_backbone
     from model.encoding.features import FeatureEncoder
 
     with bars(console) as progress:
@@ -133,7 +140,7 @@ def _make(config: Config, data: Recording, folder: Path, console: Console) -> No
             )
 
         with _one_thread():
-            backbone, report = pretrain(
+            backbone, report = train_backbone(
                 examples,
                 users,
                 items,
@@ -146,7 +153,7 @@ def _make(config: Config, data: Recording, folder: Path, console: Console) -> No
         note = f"best of {report.epochs} passes: validation AUC {report.validation_auc:.4f}"
         progress.update(bar, total=progress.tasks[bar].completed, note=note)
     card = {"data": f"{data.title}, first half by time", "pretrain": report.to_json()}
-    save_backbone(folder, backbone, encoder, card)
+    save_backbone(folder, backbone, encoder, config.input_schema(), card)
 
 
 @contextmanager
@@ -169,6 +176,11 @@ def _profiles(
     from model.encoding.features import ItemFeatures, UserFeatures
 
     text = TextEncoder(config.features.text_model, config.cache_dir, config.features.max_text)
+    if text.width != config.backbone.text_width:
+        raise TextWidthError(
+            f"the text model {config.features.text_model!r} gives vectors of {text.width} numbers, but "
+            f"backbone.text_width is {config.backbone.text_width}: set backbone.text_width = {text.width}"
+        )
     vectors = text.encode([item.text for item in data.items], progress)
     users = [UserFeatures(user.user_id, user.fields) for user in data.users]
     items = [ItemFeatures(item.item_id, item.fields, vectors[place]) for place, item in enumerate(data.items)]

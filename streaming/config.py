@@ -16,7 +16,16 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from features.config import FeatureConfig, LiveConfig
-from model.config import BackboneConfig, DomainConfig, KernelConfig, LearnerConfig, PretrainConfig, Section
+from model.backbone.schema import InputSchema
+from model.config import (
+    BackboneConfig,
+    DomainConfig,
+    KernelConfig,
+    LearnerConfig,
+    PretrainConfig,
+    Section,
+    unfed_keys,
+)
 from model.encoding.domain import FACETS, UNKNOWN, Domain, DomainSpace
 
 ENV_PREFIX = "DRIFTLINE_"
@@ -235,6 +244,13 @@ class Config(BaseSettings):
             raise ValueError("a group name is used twice")
         return groups
 
+    @field_validator("backbone")
+    @classmethod
+    def _fed(cls, backbone: BackboneConfig) -> BackboneConfig:
+        if problems := unfed_keys(backbone):
+            raise ValueError("; ".join(problems))
+        return backbone
+
     @model_validator(mode="after")
     def _groups_of_declared_domains(self) -> Config:
         for group in self.groups:
@@ -266,6 +282,11 @@ class Config(BaseSettings):
     def domain_space(self) -> DomainSpace:
         """The declared domains."""
         return DomainSpace({"scene": self.domains.scene, "region": self.domains.region, "period": self.domains.period})
+
+    def input_schema(self) -> InputSchema:
+        """What a backbone of this configuration reads: its card must hold the same."""
+        features = self.features
+        return InputSchema(self.domain_space().values, features.user_fields, features.item_fields, features.text_model)
 
     def group_of(self, domain: Domain) -> str | None:
         """Name of the group that answers for `domain`, or None."""

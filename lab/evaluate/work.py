@@ -18,15 +18,16 @@ import torch
 from numpy.typing import NDArray
 
 from features.live.layout import LiveLayout
-from features.text import TextEncoder
+from features.text import DEFAULT_MODEL, TextEncoder
 from lab.adapters import AdapterContext
 from lab.evaluate.plan import ALL_ADAPTERS, Plan
 from lab.evaluate.prepare import Lab, Prepared, make_lab, prepare
 from lab.evaluate.prequential import Outcome, run
-from lab.streams import Chunk, Stream
+from lab.streams import Catalogue, Chunk, Stream
 from lab.streams.sources import Source
 from model.backbone.checkpoint import load_backbone, save_backbone
 from model.backbone.dataset import ProfileTable
+from model.backbone.schema import InputSchema
 from model.encoding.features import ItemFeatures, UserFeatures
 
 Tell = Callable[[str, str, int], None]
@@ -70,7 +71,8 @@ def ensure_lab(plan: Plan, source: Source, seed: int) -> str:
     lab = make_lab(stream, plan.lab, partial(text_vectors, plan), seed)
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".making-"))
-    save_backbone(scratch, lab.backbone, lab.encoder, {"stream": source.name, "seed": seed})
+    schema = input_schema(stream.catalogue)
+    save_backbone(scratch, lab.backbone, lab.encoder, schema, {"stream": source.name, "seed": seed})
     try:
         scratch.rename(folder)
     except OSError:  # another process was faster
@@ -149,13 +151,19 @@ def prepared_stream(plan: Plan, stream: Stream, lab: Lab, folder: Path) -> Prepa
 
 def open_lab(plan: Plan, stream: Stream, seed: int) -> Lab:
     """The backbone of a stream and seed, which `ensure_lab` has made."""
-    loaded = load_backbone(plan.work_dir / plan.key / "backbones" / lab_key(plan, stream, seed))
-    catalogue = stream.catalogue
+    catalogue, factory = stream.catalogue, plan.lab.backbone.factory
+    folder = plan.work_dir / plan.key / "backbones" / lab_key(plan, stream, seed)
+    loaded = load_backbone(folder, input_schema(catalogue), factory)
     vectors = text_vectors(plan, [item.text for item in catalogue.items])
     users = [UserFeatures(user.user_id, user.fields) for user in catalogue.users]
     items = [ItemFeatures(i.item_id, i.fields, vector) for i, vector in zip(catalogue.items, vectors, strict=True)]
     layout = LiveLayout.of(plan.lab.live, loaded.backbone.content_width)
     return Lab(loaded.backbone, loaded.encoder, ProfileTable(loaded.encoder, users, items), layout)
+
+
+def input_schema(catalogue: Catalogue) -> InputSchema:
+    """What a backbone of the stream reads."""
+    return InputSchema(catalogue.space.values, catalogue.user_fields, catalogue.item_fields, DEFAULT_MODEL)
 
 
 def text_vectors(plan: Plan, texts: Sequence[str]) -> NDArray[np.float32]:
