@@ -25,6 +25,7 @@ from model.backbone.wrap import WrappedBackbone
 from model.config import BackboneConfig, PretrainConfig
 from model.encoding.features import FeatureEncoder
 from model.evaluation import auc, log_loss, sigmoid
+from model.paths import user_path
 
 Factory = Callable[[BackboneConfig, BackboneShape], nn.Module]
 """What a factory is: it makes the module, untrained, for the tables' sizes."""
@@ -81,7 +82,7 @@ def _load_file(path: Path, name: str) -> ModuleType:
 
     The package's path is the file's folder: `from .layers import X` reads the file beside it.
     """
-    path = path.expanduser().absolute()
+    path = user_path(path).absolute()
     if not path.is_file():
         raise BackboneRefused(
             f"backbone.factory {name}: there is no file {path} (a relative path counts from the working directory, "

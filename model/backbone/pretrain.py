@@ -26,7 +26,7 @@ from model.config import BackboneConfig, PretrainConfig, unfed_keys
 from model.encoding.domain import FACETS
 from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
 
-__all__ = ["FreezeLevel", "PretrainReport", "Progress", "fine_tune", "pretrain", "train_backbone", "trainable_after"]
+__all__ = ["FreezeLevel", "PretrainReport", "Progress", "fine_tune", "pretrain", "pretrain_backbone", "trainable_after"]
 
 FreezeLevel = Literal["none", "L0", "L1", "L2", "all"]
 """What fine-tuning keeps: nothing; L0 text and tables; L1 also encoding and fusion; L2 also the domain layer, experts
@@ -42,7 +42,7 @@ _LEVELS: dict[str, int] = {
 }  # fmt: skip
 
 
-def train_backbone(
+def pretrain_backbone(
     examples: Examples,
     users: Sequence[UserFeatures],
     items: Sequence[ItemFeatures],

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from model.encoding.features import FeatureBatch, FeatureEncoder, ItemFeatures, UserFeatures
-from model.encoding.vocabulary import FieldEncoder, FieldValue
+from model.encoding.spelling import FieldValue
+from model.encoding.vocabulary import FieldEncoder
 
 _ENTITIES = 16
 _PER_USER = ("user", "user_sparse", "user_weight", "domain", "history", "query")
@@ -23,7 +24,6 @@ def probe_batch(encoder: FeatureEncoder, domain_sizes: tuple[int, int, int]) -> 
     There are as many rows as the largest facet has values, at least 16, each with a user of its own (`u = n`). The text
     of the unknown item is zeros, as in serving.
     """
-    counts = encoder.counts.copy()
     generator = np.random.default_rng(0)
     profiles = _entities(encoder.users.values, encoder.user_fields)
     users = [encoder.encode_user(UserFeatures(name, values)) for name, values in profiles]
@@ -32,7 +32,6 @@ def probe_batch(encoder: FeatureEncoder, domain_sizes: tuple[int, int, int]) -> 
         text = generator.normal(size=encoder.text_width).astype(np.float32)
         text = text / np.linalg.norm(text) if name else np.zeros_like(text)
         items.append(encoder.encode_item(ItemFeatures(name, values, text)))
-    encoder.counts = counts  # made-up rows are no traffic
     size = max(_ENTITIES, *domain_sizes)
     parts = []
     for row in range(size):

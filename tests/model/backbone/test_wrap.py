@@ -392,10 +392,8 @@ def test_a_wrapped_row_is_the_same_in_whatever_company(
     torch.testing.assert_close(wrapped.represent(rows(everything, picked)), together)
 
 
-def test_the_probe_meets_the_edges_of_every_table_and_counts_as_no_traffic(world: World) -> None:
-    before = dict(world.encoder.counts)
+def test_the_probe_meets_the_edges_of_every_table(world: World) -> None:
     probe = probe_batch(world.encoder, (2, 40, 3))
-    assert dict(world.encoder.counts) == before
     assert (int(probe.user.min()), int(probe.user.max())) == (0, len(world.encoder.users) - 1)
     assert (int(probe.item.min()), int(probe.item.max())) == (0, len(world.encoder.items) - 1)
     assert probe.domain.max(0).values.tolist() == [1, 39, 2]
