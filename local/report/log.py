@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import msgspec
 from kafka import KafkaConsumer, TopicPartition
 
+from streaming.announcements import announcement_fault
 from streaming.clients import make_consumer
 from streaming.config import Config
-from streaming.drift import fault
 from streaming.events import DriftEvent, Traffic, decode_event, decode_traffic
 
 Progress = Callable[[int, int], None]
@@ -68,7 +68,7 @@ def read_drift(config: Config) -> list[DriftEvent]:
         with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):  # ingest has said what is wrong with it
             if _tag.decode(record.value).event == "drift":
                 event = decode_event(record.value)
-                if isinstance(event, DriftEvent) and fault(event) is None:
+                if isinstance(event, DriftEvent) and announcement_fault(event) is None:
                     events.append(event)
     return events
 

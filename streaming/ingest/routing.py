@@ -8,8 +8,8 @@ from types import MappingProxyType
 
 import msgspec
 
+from streaming.announcements import announcement_fault
 from streaming.config import Config, group_of_request
-from streaming.drift import fault
 from streaming.events import DriftEvent, Event, FeedbackEvent, ImpressionEvent, ItemEvent, UserEvent, decode_event
 
 REASONS: Mapping[str, str] = MappingProxyType(
@@ -82,9 +82,9 @@ class Routing:
             case UserEvent():
                 _check_ids((event.user_id,))
             case DriftEvent():
-                wrong = fault(event)
-                if wrong is not None:
-                    raise RefusedError("bad_announcement", wrong)
+                fault = announcement_fault(event)
+                if fault is not None:
+                    raise RefusedError("bad_announcement", fault)
         return event
 
     def partition(self, event: ImpressionEvent | FeedbackEvent) -> int:
