@@ -71,7 +71,7 @@ class FeatureConfig(Section):
     @classmethod
     def _fits_feast(cls, password: SecretStr | None) -> SecretStr | None:
         if password is not None and "," in password.get_secret_value():
-            raise ValueError("Feast's connection string has no place for a comma in a password")
+            raise ValueError("Feast's connection string cannot hold a comma in a password")
         return password
 
 

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import asdict
 
-from features.store.feature_store import StoreUnavailableError
+from features.store.online import StoreUnavailableError
 from streaming.clients import MAX_REQUEST_BYTES, aiokafka_options, wait_for_broker
 from streaming.config import Config
 from streaming.events import Event

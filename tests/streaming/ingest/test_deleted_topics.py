@@ -49,14 +49,16 @@ def test_a_topic_that_is_deleted_is_named_with_the_cure_and_ingest_goes_on_when_
 def test_a_member_without_partitions_is_healthy(stream_config: Config) -> None:
     with running(stream_config):
         spares = [Ingest(stream_config, threading.Event()) for _ in range(stream_config.topics.interactions_partitions)]
-        began = [spare._watch._answered for spare in spares]
+        made_at = [spare._watch._answered for spare in spares]
         threads = [threading.Thread(target=spare.run) for spare in spares]
         for thread in threads:
             thread.start()
         try:
-            for spare, made_at in zip(spares, began, strict=True):
-                eventually("it has an answer", lambda spare=spare, made_at=made_at: spare._watch._answered > made_at)
-                assert spare._watch.check() is None
+            eventually(
+                "each has an answer",
+                lambda: all(spare._watch._answered > at for spare, at in zip(spares, made_at, strict=True)),
+            )
+            assert [spare._watch.check() for spare in spares] == [None] * len(spares)
         finally:
             for spare, thread in zip(spares, threads, strict=True):
                 spare._stopping.set()
