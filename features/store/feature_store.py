@@ -16,7 +16,7 @@ from features.text import TextEncoder
 from model.encoding.features import ItemFeatures, UserFeatures
 
 Count = Callable[[str, str, int], None]
-"""Called with view, reason (`missing`, `stale` or `bad_value`) and how many."""
+"""Called with view, reason (`missing`, `stale`, `bad_value`, `unknown_value` or `cut_value`) and how many."""
 
 
 class FeatureStore:
@@ -56,7 +56,7 @@ class FeatureStore:
         rows = []
         for user in {user.user_id: user for user in users}.values():
             fields, wrong = codec.write_fields(self.config.user_fields, user.fields)
-            self._counted(USER_PROFILE, "bad_value", wrong)
+            self.counted(USER_PROFILE, "bad_value", wrong)
             rows.append((user.user_id, {**fields, UPDATED_AT: codec.number(user.time)}))
         self.online.write(USER_PROFILE, rows)
 
@@ -72,7 +72,7 @@ class FeatureStore:
         profiles, texts = [], []
         for item, vector in zip(last, vectors, strict=True):
             fields, wrong = codec.write_fields(self.config.item_fields, item.fields)
-            self._counted(ITEM_PROFILE, "bad_value", wrong)
+            self.counted(ITEM_PROFILE, "bad_value", wrong)
             age = {UPDATED_AT: codec.number(item.time)}
             profiles.append((item.item_id, {**fields, **age}))
             texts.append((item.item_id, {VECTOR: codec.vector(vector), **age}))
@@ -127,8 +127,8 @@ class FeatureStore:
                 row = None
                 stale += 1
             rows.append(row)
-        self._counted(view, "stale", stale)
-        self._counted(view, "missing", rows.count(None) - stale)
+        self.counted(view, "stale", stale)
+        self.counted(view, "missing", rows.count(None) - stale)
         return rows
 
     def _read_profiles(self, view: str, ids: Sequence[str], now: float | None) -> list[codec.Values | None]:
@@ -138,11 +138,12 @@ class FeatureStore:
         if limit:
             oldest = (time.time() if now is None else now) - limit
             rows = [None if row is None or codec.updated_at(row) < oldest else row for row in rows]
-        self._counted(view, "missing", missing)
-        self._counted(view, "stale", rows.count(None) - missing)
+        self.counted(view, "missing", missing)
+        self.counted(view, "stale", rows.count(None) - missing)
         return rows
 
-    def _counted(self, view: str, reason: str, number: int) -> None:
+    def counted(self, view: str, reason: str, number: int) -> None:
+        """Tells whoever counts for this process; nothing for zero."""
         if number:
             self._count(view, reason, number)
 

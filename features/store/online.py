@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import functools
 import hashlib
+import json
 import logging
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -154,9 +155,14 @@ def _redis_connection(config: FeatureConfig) -> str:
     """Feast's connection string with limits: a client's own defaults would hold a request for many seconds."""
     given = {part.split("=", 1)[0] for part in config.redis.split(",") if "=" in part}
     limits = {"socket_timeout": 2, "socket_connect_timeout": 2, "retry": "null"}
-    secret = [] if config.redis_password is None else [f"password={config.redis_password.get_secret_value()}"]
+    secret = [] if config.redis_password is None else [f"password={_quoted(config.redis_password.get_secret_value())}"]
     options = [f"{name}={value}" for name, value in limits.items() if name not in given]
     return ",".join([config.redis, *secret, *options])
+
+
+def _quoted(value: str) -> str:
+    """A value of Feast's connection string, which is cut at commas and read as JSON where it can be (`1e5`, `null`)."""
+    return json.dumps(value).replace(",", "\\u002c")
 
 
 def _repo_config(config: FeatureConfig, folder: Path) -> Any:

@@ -15,8 +15,8 @@ import numpy as np
 from lab.streams import DriftSpan
 from lab.streams.request import Request
 from local.replay.pacing import Pace, Slot, plan
-from streaming.announcements import MAX_NAME_BYTES
 from streaming.events import DriftEvent, DriftPhase
+from streaming.events.announcements import MAX_NAME_BYTES
 
 _ORDER: tuple[DriftPhase, ...] = ("ends", "begins", "full")
 """Order of the announcements of one moment: what was before ends first, or two of one name would be one."""

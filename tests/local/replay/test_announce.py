@@ -14,8 +14,8 @@ from lab.streams.request import Request
 from local.replay.announce import Announcement, announcements, make_replay_plan, short_name
 from local.replay.pacing import Pace
 from model.encoding.domain import Domain
-from streaming.announcements import announcement_fault
 from streaming.events import DriftPhase
+from streaming.events.announcements import announcement_fault
 
 PACE = Pace(rate=100.0, think_s=0.5)
 

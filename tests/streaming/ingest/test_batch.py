@@ -15,13 +15,14 @@ from streaming.events import (
     FeedbackEvent,
     ImpressionEvent,
     ItemEvent,
+    RefusedError,
     ServedFeedback,
     UserEvent,
     decode_traffic,
     encode_event,
 )
 from streaming.ingest.batch import Batch
-from streaming.ingest.routing import RefusedError, Routing
+from streaming.ingest.routing import Routing
 from streaming.retries import Retrier
 
 NOW = 1_000.0

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from streaming.events import DriftEvent
+from streaming.events.outside import DriftEvent
 
 MAX_NAME_BYTES = 64
 MAX_VALUES = 1_000

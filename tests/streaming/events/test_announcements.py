@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streaming.announcements import announcement_fault
 from streaming.events import DriftEvent, decode_event, encode_event
+from streaming.events.announcements import announcement_fault
 
 FACETS = st.dictionaries(
     st.sampled_from(["scene", "region", "period"]), st.lists(st.text("abc", min_size=1), min_size=1, max_size=3)
