@@ -115,6 +115,13 @@ def test_a_dead_letter_holds_the_record_whole_and_where_it_came_from() -> None:
     assert (letter.reason, letter.time, letter.attempts, output.key) == ("not_json", NOW, 1, b"key")
 
 
+@pytest.mark.parametrize("number", ["Infinity", "NaN", "1e400"])
+def test_the_dead_letter_of_a_number_that_is_none_can_be_read_again(number: str) -> None:
+    record = f'{{"event": "item", "item_id": "i", "time": 1, "fields": {{"year": [{number}]}}}}'.encode()
+    (output,) = finish(batch_of(record))
+    assert msgspec.json.decode(output.value, type=DeadLetter).value == record
+
+
 def test_a_record_too_large_for_a_letter_is_named_by_its_origin() -> None:
     (output,) = finish(batch_of(b"x" * 3_000_000))
     letter = msgspec.json.decode(output.value, type=DeadLetter)
