@@ -66,7 +66,7 @@ class Features:
 
     def __init__(self, config: Config) -> None:
         own = FeatureStore(config.features, config.run_dir)
-        self._store: Any = import_feast().FeatureStore(config=own._repo_config)
+        self._store: Any = import_feast().FeatureStore(config=own.online.repo_config)
         self._user = [f"{USER_PROFILE}:{spec.name}" for spec in config.features.user_fields]
         self._item = [f"{ITEM_PROFILE}:{spec.name}" for spec in config.features.item_fields]
         self._item += [f"{ITEM_TEXT}:{VECTOR}"]
