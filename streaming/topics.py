@@ -73,9 +73,7 @@ def topics(config: Config) -> tuple[Topic, ...]:
     """Every topic of this configuration; `traffic`, `kernels` and `state` have one partition per kernel group."""
     names, groups = config.topics, len(config.groups)
     compacted = {
-        "cleanup.policy": Demand(
-            "compact", "any other policy deletes kernels and state by age, or never thins them"
-        ),
+        "cleanup.policy": Demand("compact", "any other policy deletes kernels and state by age, or never thins them"),
         "max.message.bytes": _largest(MAX_REQUEST_BYTES),
     }
     return (
