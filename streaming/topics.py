@@ -10,8 +10,9 @@ from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaError, TopicAlreadyExistsError
 
-from streaming.clients import MAX_REQUEST_BYTES, make_admin
+from streaming.clients import MAX_RECORD_BYTES, make_admin
 from streaming.config import Config
+from streaming.kernel_log.keys import MAX_RECORD_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -74,11 +75,11 @@ def topics(config: Config) -> tuple[Topic, ...]:
     names, groups = config.topics, len(config.groups)
     compacted = {
         "cleanup.policy": Demand("compact", "any other policy deletes kernels and state by age, or never thins them"),
-        "max.message.bytes": _largest(MAX_REQUEST_BYTES),
+        "max.message.bytes": _largest(MAX_RECORD_BYTES),
     }
     return (
         Topic(names.interactions, names.interactions_partitions, _kept(INTERACTION_BYTES), fixed=False),
-        Topic(names.traffic, groups, _kept(MAX_REQUEST_BYTES, round(names.traffic_retention_h * 3_600_000))),
+        Topic(names.traffic, groups, _kept(MAX_RECORD_BYTES, round(names.traffic_retention_h * 3_600_000))),
         Topic(names.kernels, groups, compacted, _COMPACTION),
         Topic(names.state, groups, compacted, _COMPACTION),
         Topic(names.dead_letters, 1, _kept(DEAD_LETTER_BYTES), fixed=False),

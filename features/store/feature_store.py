@@ -43,7 +43,7 @@ from model.encoding.features import ItemFeatures, UserFeatures
 log = logging.getLogger(__name__)
 
 Count = Callable[[str, str, int], None]
-"""Called with view, reason (`missing`, `stale` or `bad_value`) and how many."""
+"""Called with view, reason (`missing`, `stale`, `bad_value`, `unknown_value` or `cut_value`) and how many."""
 
 _WRITE_CHUNK = 500
 _MICROSECOND = timedelta(microseconds=1)
@@ -122,7 +122,7 @@ class FeatureStore:
         rows = []
         for user in {user.user_id: user for user in users}.values():
             fields, wrong = codec.write_fields(self.config.user_fields, user.fields)
-            self._counted(USER_PROFILE, "bad_value", wrong)
+            self.counted(USER_PROFILE, "bad_value", wrong)
             rows.append((user.user_id, {**fields, UPDATED_AT: codec.number(user.time)}))
         self._write(USER_PROFILE, rows)
 
@@ -138,7 +138,7 @@ class FeatureStore:
         profiles, texts = [], []
         for item, vector in zip(last, vectors, strict=True):
             fields, wrong = codec.write_fields(self.config.item_fields, item.fields)
-            self._counted(ITEM_PROFILE, "bad_value", wrong)
+            self.counted(ITEM_PROFILE, "bad_value", wrong)
             age = {UPDATED_AT: codec.number(item.time)}
             profiles.append((item.item_id, {**fields, **age}))
             texts.append((item.item_id, {VECTOR: codec.vector(vector), **age}))
@@ -192,8 +192,8 @@ class FeatureStore:
                 row = None
                 stale += 1
             found.append(row)
-        self._counted(view, "stale", stale)
-        self._counted(view, "missing", found.count(None) - stale)
+        self.counted(view, "stale", stale)
+        self.counted(view, "missing", found.count(None) - stale)
         return found
 
     # --- rows of any view ---
@@ -223,8 +223,8 @@ class FeatureStore:
         if limit:
             oldest = (time.time() if now is None else now) - limit
             found = [None if row is None or codec.updated_at(row) < oldest else row for row in found]
-        self._counted(view, "missing", missing)
-        self._counted(view, "stale", found.count(None) - missing)
+        self.counted(view, "missing", missing)
+        self.counted(view, "stale", found.count(None) - missing)
         return found
 
     def _stamp(self) -> datetime:
@@ -232,7 +232,8 @@ class FeatureStore:
         self._newest_stamp = max(datetime.now(UTC), self._newest_stamp + _MICROSECOND)
         return self._newest_stamp
 
-    def _counted(self, view: str, reason: str, number: int) -> None:
+    def counted(self, view: str, reason: str, number: int) -> None:
+        """Tells whoever counts for this process; nothing for zero."""
         if number:
             self._count(view, reason, number)
 

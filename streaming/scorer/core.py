@@ -94,10 +94,6 @@ def _array(values: Tensor) -> NDArray[np.float32]:
     return np.asarray(values, dtype=np.float32)
 
 
-def _bytes(values: Tensor | NDArray[np.float32], order: NDArray[np.int64], dtype: str) -> bytes:
-    return np.asarray(values)[order].astype(dtype, copy=False).tobytes()
-
-
 class Scorer:
     """Scores requests by the frozen backbone and the kernel in use."""
 
@@ -200,7 +196,7 @@ class Scorer:
 
     def _impression(self, request_id: str, shown: _Shown, arms: _Arms) -> ServedImpression:
         represented, order = arms.represented, shown.order
-        return ServedImpression(
+        return ServedImpression.of(
             request_id=request_id,
             time=shown.time,
             user_id=shown.user_id,
@@ -208,9 +204,11 @@ class Scorer:
             items=shown.items,
             fingerprint=self._fingerprint,
             kernel_version=arms.version,
-            x=_bytes(represented.x, order, "<f2"),
-            live=_bytes(represented.live, order, "<f4"),
-            content=_bytes(represented.content, order, "<f2"),
-            frozen_logit=_bytes(arms.frozen, order, "<f4"),
-            live_logit=_bytes(arms.live, order, "<f4"),
+            arrays={
+                "x": represented.x.numpy()[order],
+                "live": represented.live.numpy()[order],
+                "content": represented.content.numpy()[order],
+                "frozen_logit": arms.frozen[order],
+                "live_logit": arms.live[order],
+            },
         )

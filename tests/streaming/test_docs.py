@@ -11,8 +11,7 @@ from prometheus_client import REGISTRY
 
 from streaming.config import load_config
 from streaming.config_docs import keys
-from streaming.events import decode_event
-from streaming.ingest.routing import REASONS
+from streaming.events import REASONS, decode_event
 from streaming.monitoring import metrics
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -16,9 +16,10 @@ from pydantic import ValidationError
 
 from features.config import FeatureConfig
 from features.live.layout import Kind, LiveRow
-from features.profiles import FieldValue, ItemProfile, UserProfile
+from features.profiles import ItemProfile, UserProfile
 from features.store.feature_store import FeatureStore, StoreUnavailableError
 from features.text import TextEncoder
+from model.encoding.spelling import FieldValue
 from tests.redis_server import redis_server
 
 Counts = Counter[tuple[str, str]]
@@ -159,7 +160,13 @@ def test_scopes_keep_the_rows_of_two_groups_apart(store: FeatureStore) -> None:
         ({"age": float("nan"), "gender": "F"}, {"gender": "F"}, 1),
         ({"age": float("inf")}, {}, 1),
         ({"gender": ["a", "b"]}, {}, 1),
-        ({"gender": 7.0}, {"gender": "7.0"}, 0),
+        ({"age": [30.0]}, {}, 1),
+        ({"age": "30"}, {"age": 30.0}, 0),
+        ({"gender": 7.0}, {"gender": "7"}, 0),
+        ({"gender": 2**53 + 1}, {"gender": "9007199254740993"}, 0),
+        ({"gender": True}, {"gender": "true"}, 0),
+        ({"gender": None, "age": None}, {}, 0),
+        ({"gender": "", "age": ""}, {}, 0),
         ({"shoe size": 44.0}, {}, 0),
         ({}, {}, 0),
     ],

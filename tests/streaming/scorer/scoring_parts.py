@@ -16,8 +16,10 @@ from model.encoding.domain import Domain, DomainSpace
 from model.encoding.features import FeatureEncoder
 from model.kernel.kernel import Kernel
 from model.kernel.record import KernelInfo, pack_kernel, unpack_kernel
+from streaming.kernel_log.kernels import KernelRecord
+from streaming.kernel_log.keys import kernel_key
 from streaming.scorer.core import Scorer
-from streaming.scorer.kernel_follower import ActiveKernels, KernelRecord
+from streaming.scorer.kernel_follower import ActiveKernels
 
 torch.set_num_threads(1)  # as the scorer itself: on a busy machine more threads wait for each other
 
@@ -107,7 +109,7 @@ def make_kernels(backbone: FoundationBackbone, groups: tuple[str, ...] = ("main"
 
 def record(value: bytes | None, *, group: str = "main", partition: int = 0) -> KernelRecord:
     """A record of the kernel log."""
-    return KernelRecord(partition, f"{group}/kernel".encode(), value)
+    return KernelRecord(partition, kernel_key(group), value)
 
 
 def make_scorer(
