@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 
 from features.live.layout import Floats, Kind, LiveRow
-from features.profiles import FieldValue
 from features.store.definitions import UPDATED_AT, VALUES
 from features.store.feast_guard import import_feast
 from model.config import FieldSpec
+from model.encoding.spelling import FieldValue, read_number, spell, spell_list
 
 _value: Any = import_feast("feast.protos.feast.types.Value_pb2")
 _key: Any = import_feast("feast.protos.feast.types.EntityKey_pb2")
@@ -39,8 +38,8 @@ def vector(values: Floats) -> Any:
 
 def read_vector(values: Mapping[str, Any], field: str) -> Floats:
     """The float32 vector of a field; length 0 if it is missing."""
-    found = values.get(field)
-    return np.array(found.float_list_val.val if found is not None else (), dtype=np.float32)
+    value = values.get(field)
+    return np.array(value.float_list_val.val if value is not None else (), dtype=np.float32)
 
 
 def write_fields(specs: Sequence[FieldSpec], fields: Mapping[str, FieldValue]) -> tuple[Values, int]:
@@ -60,19 +59,19 @@ def write_fields(specs: Sequence[FieldSpec], fields: Mapping[str, FieldValue]) -
 
 def read_fields(specs: Sequence[FieldSpec], values: Mapping[str, Any]) -> dict[str, FieldValue]:
     """The fields that have a value."""
-    found: dict[str, FieldValue] = {}
+    fields: dict[str, FieldValue] = {}
     for spec in specs:
         value = values.get(spec.name)
         if value is None:
             continue
         case = value.WhichOneof("val")
         if case == "string_val":
-            found[spec.name] = value.string_val
+            fields[spec.name] = value.string_val
         elif case == "double_val":
-            found[spec.name] = value.double_val
+            fields[spec.name] = value.double_val
         elif case == "string_list_val":
-            found[spec.name] = list(value.string_list_val.val)
-    return found
+            fields[spec.name] = list(value.string_list_val.val)
+    return fields
 
 
 def write_live(row: LiveRow) -> Values:
@@ -82,38 +81,32 @@ def write_live(row: LiveRow) -> Values:
 
 def read_live(kind: Kind, key: str, values: Mapping[str, Any]) -> LiveRow | None:
     """The live row, or None for a tombstone."""
-    found = read_vector(values, VALUES)
-    return LiveRow(kind, key, updated_at(values), found) if found.size else None
+    sums = read_vector(values, VALUES)
+    return LiveRow(kind, key, updated_at(values), sums) if sums.size else None
 
 
 def updated_at(values: Mapping[str, Any]) -> float:
     """Event time of the newest event in a row, seconds; 0 if it is missing."""
-    found = values.get(UPDATED_AT)
-    return float(found.double_val) if found is not None else 0.0
+    value = values.get(UPDATED_AT)
+    return float(value.double_val) if value is not None else 0.0
 
 
 def has_time(values: Mapping[str, Any] | None) -> bool:
     """Whether this is a row that we wrote."""
-    found = values.get(UPDATED_AT) if values else None
-    return found is not None and found.WhichOneof("val") == "double_val"
+    value = values.get(UPDATED_AT) if values else None
+    return value is not None and value.WhichOneof("val") == "double_val"
 
 
 def _encode(spec: FieldSpec, value: FieldValue) -> Any | None:
-    """Feast's value, or None if it is of a wrong kind."""
+    """Feast's value, an empty one for a missing value; None for a value of a wrong kind."""
     if spec.kind == "number":
-        return number(value) if _is_number(value) else None
-    if spec.kind == "single":
-        return _value.Value(string_val=_text(value)) if isinstance(value, str | int | float) else None
-    if isinstance(value, str):
-        value = [value]
-    if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
+        read = read_number(value)
+        if read is not None:
+            return number(read)
+        return _value.Value() if spell(value) is None and not isinstance(value, float) else None
+    if spec.kind == "multi":
+        return _value.Value(string_list_val=_value.StringList(val=spell_list(value)))
+    if isinstance(value, Sequence) and not isinstance(value, str):
         return None
-    return _value.Value(string_list_val=_value.StringList(val=[_text(part) for part in value]))
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _text(value: object) -> str:
-    return str(value).encode("utf-8", "replace").decode("utf-8")
+    text = spell(value)
+    return _value.Value() if text is None else _value.Value(string_val=text)

@@ -21,7 +21,7 @@ from lab.adapters.whole import whole
 
 def plugged(make: Callable[[ClickPath, AdapterContext], Plugs], context: AdapterContext, rate: float) -> Adapter:
     """Plugs into the frozen path, trained by Adam."""
-    path = ClickPath(context.backbone)
+    path = ClickPath(context.foundation)
     plugs = make(path, context)
 
     def logits(batch: StreamBatch) -> Tensor:

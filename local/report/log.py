@@ -12,14 +12,14 @@ from kafka import KafkaConsumer, TopicPartition
 
 from streaming.clients import make_consumer
 from streaming.config import Config
-from streaming.drift import fault
 from streaming.events import DriftEvent, Traffic, decode_event, decode_traffic
+from streaming.events.announcements import announcement_fault
+from streaming.kernel_log.keys import kernel_group
 
 Progress = Callable[[int, int], None]
 """Called with records read and records in all."""
 _POLL_MS = 500
 _PATIENCE = 60
-_KERNEL_SUFFIX = b"/kernel"
 
 
 class LogUnreadableError(Exception):
@@ -68,7 +68,7 @@ def read_drift(config: Config) -> list[DriftEvent]:
         with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):  # ingest has said what is wrong with it
             if _tag.decode(record.value).event == "drift":
                 event = decode_event(record.value)
-                if isinstance(event, DriftEvent) and fault(event) is None:
+                if isinstance(event, DriftEvent) and announcement_fault(event) is None:
                     events.append(event)
     return events
 
@@ -86,20 +86,19 @@ def count_dead_letters(config: Config) -> dict[str, int]:
 
 def read_kernels(config: Config) -> PublishedKernels:
     """Versions and backbones of the kernels in the log. Raises LogUnreadableError."""
-    from model.container import ContainerError, unpack
+    from model.kernel.record import KernelRefused, read_info
 
     newest: dict[str, int] = {}
     fingerprints = set()
     for record in _read(config, config.topics.kernels, None):
-        if record.key is None or not record.key.endswith(_KERNEL_SUFFIX):
+        if kernel_group(record.key) is None:
             continue
         try:
-            _, described = unpack(record.value)
-        except ContainerError as error:
-            raise LogUnreadableError(f"{record.place}: {error}") from error
-        group, version = str(described["group"]), int(described["version"])
-        newest[group] = max(version, newest.get(group, 0))
-        fingerprints.add(str(described["backbone_fingerprint"]))
+            info = read_info(record.value)
+        except KernelRefused as refused:
+            raise LogUnreadableError(f"{record.place}: {refused}") from refused
+        newest[info.group] = max(info.version, newest.get(info.group, 0))
+        fingerprints.add(info.backbone_fingerprint)
     return PublishedKernels(newest, frozenset(fingerprints))
 
 

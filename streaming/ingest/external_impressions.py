@@ -1,0 +1,89 @@
+"""Impressions that another system scored: represented here, from the feature store and the frozen backbone."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from streaming.clients import MAX_REQUEST_BYTES
+from streaming.config import Config
+from streaming.events import ImpressionEvent, RefusedError, ServedImpression, encode_traffic
+
+if TYPE_CHECKING:
+    from features.represent import Represented, Representer
+    from features.store.feature_store import FeatureStore
+
+log = logging.getLogger(__name__)
+
+_RECORD_OVERHEAD = 1_024
+"""Bytes that Kafka adds to a value at most, with room to spare."""
+
+
+class ExternalImpressions:
+    """Represents such impressions. The backbone is loaded when the first one comes: without any, PyTorch is not."""
+
+    def __init__(self, config: Config, store: FeatureStore) -> None:
+        self._config = config
+        self._store = store
+        self._representer: Representer | None = None
+        self._fingerprint = ""
+
+    def encode(self, event: ImpressionEvent) -> bytes:
+        """The impression as `traffic` wants it: frozen logits in both arms, kernel version 0.
+
+        Raises RefusedError if it cannot be represented or is too large, BackboneRefused if there is no backbone to do
+        it with, StoreUnavailableError if the store does not answer.
+        """
+        if self._representer is None:
+            self._load()
+        assert self._representer is not None
+        try:
+            represented = self._representer.represent(event.user_id, event.items, event.domain, event.time)
+            value = encode_traffic(self._served(event, represented))
+        except (ValueError, TypeError, LookupError) as error:
+            raise RefusedError("not_represented", f"{type(error).__name__}: {error}") from error
+        if len(value) > MAX_REQUEST_BYTES - _RECORD_OVERHEAD:
+            raise RefusedError("too_large", f"{len(value)} bytes for {len(event.items)} items")
+        return value
+
+    def forget(self) -> None:
+        """Profiles have changed: the next impression reads them anew."""
+        if self._representer is not None:
+            self._representer.forget()
+
+    def _served(self, event: ImpressionEvent, represented: Represented) -> ServedImpression:
+        logit = represented.frozen_logit.numpy()
+        return ServedImpression.of(
+            request_id=event.request_id,
+            time=event.time,
+            user_id=event.user_id,
+            domain=event.domain,
+            items=event.items,
+            fingerprint=self._fingerprint,
+            kernel_version=0,
+            arrays={
+                "x": represented.x.numpy(),
+                "live": represented.live.numpy(),
+                "content": represented.content.numpy(),
+                "frozen_logit": logit,
+                "live_logit": logit,
+            },
+        )
+
+    def _load(self) -> None:
+        from features.live.layout import LiveLayout
+        from features.represent import Representer
+        from streaming.backbone import open_backbone
+
+        log.info("impressions of another system: loading the backbone in %s", self._config.backbone_dir)
+        loaded = open_backbone(self._config)
+        layout = LiveLayout.of(self._config.live, loaded.backbone.content_width)
+        self._representer = Representer(
+            loaded.backbone,
+            loaded.encoder,
+            self._store,
+            layout,
+            self._config.domain_space(),
+            scope_of=self._config.scope_of,
+        )
+        self._fingerprint = loaded.backbone.fingerprint

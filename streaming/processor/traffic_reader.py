@@ -1,0 +1,64 @@
+"""Reads a group's traffic: what cannot be learned from is refused by reason and never stops the group."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+
+from streaming.events import PAYLOADS, ServedImpression, Traffic, decode_traffic
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Widths of what an impression carries: representation, live features, content."""
+
+    x: int
+    live: int
+    content: int
+
+
+class TrafficReader:
+    """Decodes and checks records of one backbone. `refused` counts the others by reason."""
+
+    def __init__(self, fingerprint: str, widths: Widths) -> None:
+        self.refused: Counter[str] = Counter()
+        self._fingerprint, self._widths = fingerprint, widths
+
+    def read(self, value: bytes | None) -> Traffic | None:
+        """The record, or None if it is refused."""
+        try:
+            record = decode_traffic(value or b"")
+        # RecursionError: MessagePack may nest deeper than the decoder goes, and anybody can write such a record
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            self.refused["undecodable"] += 1
+            return None
+        problem = self._problem(record)
+        if problem is None:
+            return record
+        self.refused[problem] += 1
+        return None
+
+    def _problem(self, record: Traffic) -> str | None:
+        if not np.isfinite(record.time):
+            return "bad_payload"
+        if not isinstance(record, ServedImpression):
+            return None
+        if record.fingerprint != self._fingerprint:
+            return "other_backbone"
+        return None if self._sound(record) else "bad_payload"
+
+    def _sound(self, record: ServedImpression) -> bool:
+        n = len(record.items)
+        sizes = (
+            (record.x, 2 * n * self._widths.x),
+            (record.live, 4 * n * self._widths.live),
+            (record.content, 2 * n * self._widths.content),
+            (record.frozen_logit, 4 * n),
+            (record.live_logit, 4 * n),
+        )
+        if n == 0 or any(len(data) != size for data, size in sizes):
+            return False
+        return all(bool(np.isfinite(record.array(name)).all()) for name in PAYLOADS)
