@@ -1,4 +1,4 @@
-"""`backbone.factory`: how a user's own backbone is found, trained, saved and opened, and what is refused."""
+"""`backbone.factory`: how a user's own backbone is made, trained, saved and opened, and what is refused."""
 
 from __future__ import annotations
 
