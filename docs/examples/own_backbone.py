@@ -54,5 +54,5 @@ def train(model: DeepFM, batch: FeatureBatch, label: Tensor, steps: int = 50) ->
 
 
 def as_backbone(model: DeepFM, probe: FeatureBatch) -> WrappedBackbone:
-    """Checked, frozen and fingerprinted: hand it to `Learner`, `Representer` or `adapt` like any other backbone."""
+    """Checked, frozen and fingerprinted: hand it to `Learner`, `Representer` or `live_logit` like another."""
     return WrappedBackbone(model, probe)

@@ -90,15 +90,11 @@ ADAPTERS: dict[str, AdapterSpec] = {
     "iak-d-rehearsed": AdapterSpec(
         "kernel", "IAK D with the others' rehearsal", 1e-4, _iak("D", rehearse=True), ablation=True
     ),
-    "iak-d-no-trust": AdapterSpec(
-        "kernel", "IAK D that is always believed", 1e-4, _iak("D", use_trust=False), ablation=True
-    ),
+    "iak-d-no-trust": AdapterSpec("kernel", "IAK D without trust", 1e-4, _iak("D", use_trust=False), ablation=True),
     "iak-d-no-products": AdapterSpec(
         "kernel", "IAK D whose path sees x and T alone", 1e-4, _iak("D", path_products=0), ablation=True
     ),
-    "iak-d-no-path": AdapterSpec(
-        "kernel", "IAK D without a straight path", 3e-4, _iak("D", path="none"), ablation=True
-    ),
+    "iak-d-no-path": AdapterSpec("kernel", "IAK D without a linear path", 3e-4, _iak("D", path="none"), ablation=True),
     "iak-d-gradient": AdapterSpec(
         "kernel",
         "IAK D by gradient alone: path over T, rehearsal, no trust",

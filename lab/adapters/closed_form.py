@@ -26,5 +26,5 @@ class ClosedForm:
     def learn(self, batch: StreamBatch) -> None:
         """One Newton step; examples weigh as their batch says."""
         micro = batch.micro
-        self._features.meet(micro.x, micro.live)
+        self._features.observe(micro.x, micro.live)
         self._path.learn(self._features(micro.x, micro.live), micro.frozen_logit, micro.label, micro.weight)

@@ -38,4 +38,4 @@ class Iak:
         self._learner.learn(batch.micro)
         self._batches += 1
         if self._batches % PUBLISH_BATCHES == 0:
-            self._learner.tie()
+            self._learner.move_anchor()

@@ -1,4 +1,4 @@
-"""The way from `x` to the click logit, layer by layer, with places where small networks may be plugged in."""
+"""The forward pass from `x` to the click logit, layer by layer, with hooks for small networks."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ class ClickPath:
         """The matrix of a layer, `(E, in, out)` or `(in, out)`."""
         experts = self._trunk.experts
         if layer in ("first", "second"):
-            found: Tensor = getattr(experts, layer)
-            return found
+            matrix: Tensor = getattr(experts, layer)
+            return matrix
         return (self._tower_in if layer == "tower_in" else self._tower_out).weight.T
 
     def __call__(self, x: Tensor, domain: Tensor, plugs: Plugs) -> Tensor:

@@ -18,7 +18,7 @@ TABLES = ("user_table.weight", "item_table.weight")
 class WholeModel(nn.Module):
     """A copy of the backbone in which users and items of the stream have rows of their own.
 
-    A user (item) that pretraining did not know starts from the out-of-vocabulary row the first time it is met.
+    A user (item) that pretraining did not know starts from the out-of-vocabulary row the first time it is seen.
     """
 
     def __init__(self, context: AdapterContext, *, live: bool, scratch: bool) -> None:

@@ -15,7 +15,7 @@ from model.backbone.wrap import WrappedBackbone
 from model.config import KernelConfig, LearnerConfig
 from model.encoding.features import FeatureBatch
 from model.kernel.batch import MicroBatch
-from model.kernel.kernel import adapt
+from model.kernel.kernel import live_logit
 from model.kernel.learner import Learner
 from tests.model.conftest import LIVE, SIZES, TEXT, World, micro_batch
 
@@ -57,7 +57,7 @@ def test_the_documented_deepfm_carries_a_kernel_that_is_the_identity_at_birth(
     learner = Learner(wrapped, KernelConfig(), LearnerConfig(), live_width=LIVE, domain_sizes=SIZES)
     frozen = wrapped.predict(x, domain)
     assert frozen.shape == (5, 2)
-    assert torch.equal(adapt(learner.publish(), wrapped, x, torch.zeros(5, LIVE), domain), frozen[:, 0])
+    assert torch.equal(live_logit(learner.publish(), wrapped, x, torch.zeros(5, LIVE), domain), frozen[:, 0])
 
 
 def test_a_kernel_learns_on_it_and_leaves_it_untouched(wrapped: WrappedBackbone) -> None:
