@@ -10,10 +10,16 @@ BIN := $(VENV)/bin
 ENV := $(VENV)/.installed
 CODE := driftline local lab streaming features model tests benchmarks
 
-.PHONY: help env demo stop test check format bench lock clean
+.PHONY: help env demo stop test test-fast check format bench docs lock clean
+
+# Two test processes, each with a broker of its own: a test file stays in one of them, so its fixtures are made once.
+WORKERS ?= 2
+# COVERAGE=1 also measures which lines ran; it is slower, so only the CI workflow asks for it.
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile \
+  $(if $(COVERAGE),$(foreach p,driftline local lab streaming features model,--cov $(p)) --cov-report term --cov-report xml)
 
 help: ## What there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(UV):
 	@echo "[driftline] fetching uv into .uv"
@@ -37,7 +43,10 @@ stop: $(ENV) ## End what `make demo KEEP=1` left running
 	@exec $(BIN)/driftline demo --stop
 
 test: $(ENV) ## All tests, on the real broker and stores
-	@exec $(BIN)/python -m pytest
+	@exec $(PYTEST)
+
+test-fast: $(ENV) ## The tests without broker, Redis, browser and whole runs: under a minute
+	@exec $(PYTEST) -m "not broker and not redis and not browser and not e2e and not slow"
 
 check: $(ENV) ## Format, lint, types
 	@$(BIN)/ruff format --check $(CODE)
@@ -51,9 +60,12 @@ format: $(ENV) ## Put the code in order
 bench: $(ENV) ## Print every figure the README quotes
 	@exec $(BIN)/python -m benchmarks
 
+docs: $(ENV) ## Build the documentation site in site/
+	@NO_MKDOCS_2_WARNING=1 exec $(BIN)/mkdocs build --quiet --strict
+
 lock: | $(UV) ## Resolve requirements.lock anew, without any address in it
 	@$(UV) pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url \
 	  --extra dev --python-version 3.11 --output-file requirements.lock pyproject.toml
 
 clean: ## Remove what the runs and tests wrote
-	@rm -rf runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf runs site .pytest_cache .mypy_cache .ruff_cache .hypothesis

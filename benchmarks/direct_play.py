@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 import msgspec
-import numpy as np
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from kafka.admin import OffsetSpec
 
@@ -22,7 +21,7 @@ from features.represent import Representer
 from features.store.feature_store import FeatureStore
 from lab.streams.request import Request
 from local.replay.publish import Publisher
-from model.backbone.checkpoint import load_backbone
+from streaming.backbone import open_backbone
 from streaming.clients import make_admin, make_producer
 from streaming.config import Config
 from streaming.events import FeedbackEvent, ServedImpression, encode_traffic
@@ -57,7 +56,7 @@ class Poured:
 
 def prepare(config: Config, requests: Sequence[Request], progress: Progress | None = None) -> list[Prepared]:
     """Represents `requests` with the run's backbone and the profiles that stand in its feature store."""
-    loaded = load_backbone(config.backbone_dir)
+    loaded = open_backbone(config)
     layout = LiveLayout.of(config.live, loaded.backbone.content_width)
     store = FeatureStore(config.features, config.run_dir)
     representer = Representer(loaded.backbone, loaded.encoder, store, layout, config.domain_space())
@@ -76,8 +75,8 @@ def _prepare(config: Config, representer: Representer, request: Request) -> Prep
         raise ValueError(f"no kernel group holds the domain {request.domain.key}")
     partition = config.partition_of(group)
     assert partition is not None
-    logits = made.frozen_logit.numpy().astype("<f4").tobytes()
-    impression = ServedImpression(
+    logits = made.frozen_logit.numpy()
+    impression = ServedImpression.of(
         request_id="",
         time=0.0,
         user_id=request.user_id,
@@ -85,11 +84,13 @@ def _prepare(config: Config, representer: Representer, request: Request) -> Prep
         items=list(request.items),
         fingerprint=representer.backbone.fingerprint,
         kernel_version=0,
-        x=made.x.numpy().astype("<f2").tobytes(),
-        live=np.asarray(made.live.numpy(), dtype="<f4").tobytes(),
-        content=made.content.numpy().astype("<f2").tobytes(),
-        frozen_logit=logits,
-        live_logit=logits,
+        arrays={
+            "x": made.x.numpy(),
+            "live": made.live.numpy(),
+            "content": made.content.numpy(),
+            "frozen_logit": logits,
+            "live_logit": logits,
+        },
     )
     liked = tuple(item for item, clicked in zip(request.items, request.clicks, strict=True) if clicked)
     return Prepared(partition, group, impression, liked)

@@ -11,6 +11,7 @@ from kafka.errors import KafkaError, TopicAlreadyExistsError
 
 from streaming.clients import MAX_REQUEST_BYTES, make_admin
 from streaming.config import Config
+from streaming.kernel_log.keys import MAX_RECORD_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ class Topic:
 
 _COMPACTED = {
     "cleanup.policy": "compact",
-    "max.message.bytes": str(MAX_REQUEST_BYTES),
+    "max.message.bytes": str(MAX_RECORD_BYTES),
     # A snapshot is some hundred kilobytes and written every second: an owner that starts reads what compaction left.
     "segment.bytes": str(16 * 1024 * 1024),
     "segment.ms": "60000",

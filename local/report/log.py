@@ -14,12 +14,12 @@ from streaming.clients import make_consumer
 from streaming.config import Config
 from streaming.drift import fault
 from streaming.events import DriftEvent, Traffic, decode_event, decode_traffic
+from streaming.kernel_log.keys import kernel_group
 
 Progress = Callable[[int, int], None]
 """Called with records read and records in all."""
 _POLL_MS = 500
 _PATIENCE = 60
-_KERNEL_SUFFIX = b"/kernel"
 
 
 class LogUnreadableError(Exception):
@@ -91,7 +91,7 @@ def read_kernels(config: Config) -> PublishedKernels:
     newest: dict[str, int] = {}
     fingerprints = set()
     for record in _read(config, config.topics.kernels, None):
-        if record.key is None or not record.key.endswith(_KERNEL_SUFFIX):
+        if kernel_group(record.key) is None:
             continue
         try:
             info = read_info(record.value)

@@ -3,7 +3,6 @@
 `routing`, `refusals` and `idle` are plain classes without a broker or a clock; `service` is the Kafka shell.
 """
 
-from streaming.ingest.routing import REASONS
 from streaming.ingest.service import run_ingest
 
-__all__ = ["REASONS", "run_ingest"]
+__all__ = ["run_ingest"]

@@ -18,13 +18,14 @@ from streaming.events import (
     FeedbackEvent,
     ImpressionEvent,
     ItemEvent,
+    RefusedError,
     ServedFeedback,
     UserEvent,
     encode_traffic,
 )
 from streaming.ingest.output import Output
 from streaming.ingest.profiles import Patience, Profiles, ProfileStore
-from streaming.ingest.routing import RefusedError, Routing
+from streaming.ingest.routing import Routing
 from streaming.monitoring import metrics
 from streaming.topics import DEAD_LETTER_BYTES
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from streaming.clients import MAX_REQUEST_BYTES
 from streaming.config import Config
-from streaming.events import ImpressionEvent, ServedImpression, encode_traffic
-from streaming.ingest.routing import RefusedError
+from streaming.events import ImpressionEvent, RefusedError, ServedImpression, encode_traffic
 
 if TYPE_CHECKING:
     from features.represent import Represented, Representer
@@ -53,8 +52,8 @@ class LongWay:
             self._representer.forget()
 
     def _served(self, event: ImpressionEvent, found: Represented) -> ServedImpression:
-        logit = found.frozen_logit.numpy().astype("<f4").tobytes()
-        return ServedImpression(
+        logit = found.frozen_logit.numpy()
+        return ServedImpression.of(
             request_id=event.request_id,
             time=event.time,
             user_id=event.user_id,
@@ -62,20 +61,22 @@ class LongWay:
             items=event.items,
             fingerprint=self._fingerprint,
             kernel_version=0,
-            x=found.x.numpy().astype("<f2").tobytes(),
-            live=found.live.numpy().astype("<f4").tobytes(),
-            content=found.content.numpy().astype("<f2").tobytes(),
-            frozen_logit=logit,
-            live_logit=logit,
+            arrays={
+                "x": found.x.numpy(),
+                "live": found.live.numpy(),
+                "content": found.content.numpy(),
+                "frozen_logit": logit,
+                "live_logit": logit,
+            },
         )
 
     def _load(self) -> None:
         from features.live.layout import LiveLayout
         from features.represent import Representer
-        from model.backbone.checkpoint import load_backbone
+        from streaming.backbone import open_backbone
 
         log.info("impressions of another system: loading the backbone in %s", self._config.backbone_dir)
-        loaded = load_backbone(self._config.backbone_dir)
+        loaded = open_backbone(self._config)
         layout = LiveLayout.of(self._config.live, loaded.backbone.content_width)
         self._representer = Representer(
             loaded.backbone,

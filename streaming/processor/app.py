@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import tempfile
 import time
@@ -16,15 +17,15 @@ from features.live.features import LiveRow
 from model.backbone.interface import FrozenBackbone
 from streaming.clients import faust_broker_credentials, faust_brokers
 from streaming.config import Config
+from streaming.kernel_log.errors import KernelLogError, OwnershipLostError
 from streaming.monitoring import metrics
 from streaming.monitoring.health import Watch
-from streaming.processor.kernel_log import KernelLogError, OwnershipLostError
-from streaming.processor.learning_thread import Checkpoint
 from streaming.processor.live_pusher import LivePusher
-from streaming.processor.owned import GroupOpener, Owned
+from streaming.processor.owned_group import GroupLoader, OwnedGroup
 
 log = logging.getLogger(__name__)
 _LEAVE_S = 5.0
+"""How long a commit in hand may take when a group is given up, seconds."""
 
 
 async def _is_set(event: asyncio.Event, within_s: float) -> bool:
@@ -42,11 +43,11 @@ class Processor:
         """`push` writes live rows of a scope to the feature store."""
         self._config = config
         self._watch = watch
-        self._starting: dict[int, asyncio.Task[Owned]] = {}
+        self._groups: dict[int, asyncio.Task[OwnedGroup]] = {}
         self._lost: dict[str, str] = {}
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._abandoned: set[asyncio.Task[None]] = set()
         self.pusher = LivePusher(push, config.processor.push_interval_s)
-        self._opener = GroupOpener(config, backbone, self.pusher, watch)
+        self._loader = GroupLoader(config, backbone, self.pusher, watch)
         # Faust makes a folder for tables, which are not used here; its default is the working directory.
         self._scratch = tempfile.TemporaryDirectory(prefix="driftline-faust-")
         self.app = self._app()
@@ -67,7 +68,7 @@ class Processor:
             topic_allow_declare=False,
             topic_replication_factor=config.kafka.replication_factor,
             consumer_auto_offset_reset="earliest",
-            broker_commit_livelock_soft_timeout=10**9,  # we commit ourselves, behind the snapshots
+            broker_commit_livelock_soft_timeout=10**9,  # Faust sees none of the commits of commit.py
             stream_wait_empty=False,
             broker_session_timeout=config.processor.session_timeout_s,
             broker_heartbeat_interval=config.processor.session_timeout_s / 5,
@@ -77,7 +78,7 @@ class Processor:
         traffic = app.topic(config.topics.traffic, value_serializer="raw", key_serializer="raw")
 
         async def learn(stream: faust.Stream[bytes]) -> None:
-            """Takes every record; offsets are committed behind the snapshots, never by acknowledging."""
+            """Takes every record. An acknowledgement would commit its offset ahead of the state."""
             async for event in stream.noack().events():
                 message = event.message
                 await self.take(message.partition, message.offset, message.value)
@@ -90,27 +91,27 @@ class Processor:
 
     async def _assigned(self, _app: faust.App, assigned: Iterable[TP], **_: object) -> None:
         wanted = {tp.partition for tp in assigned if tp.topic == self._config.topics.traffic}
-        await self._release(set(self._starting) - wanted)
+        await self._release(set(self._groups) - wanted)
         self._lost.clear()
-        for partition in sorted(wanted - set(self._starting)):
-            self._starting[partition] = asyncio.create_task(self._own(partition), name=f"own-{partition}")
-        metrics.OWNED_GROUPS.set(len(self._starting))
+        for partition in sorted(wanted - set(self._groups)):
+            self._groups[partition] = asyncio.create_task(self._own(partition), name=f"own-{partition}")
+        metrics.OWNED_GROUPS.set(len(self._groups))
 
     async def _revoked(self, _app: faust.App, revoked: Iterable[TP], **_: object) -> None:
         await self._release({tp.partition for tp in revoked if tp.topic == self._config.topics.traffic})
 
     async def _shutdown(self, *_: object, **__: object) -> None:
         self._watch.stopping()
-        await self._release(set(self._starting))
+        await self._release(set(self._groups))
         self._scratch.cleanup()
 
     # --- owning a group ---
 
-    async def _own(self, partition: int) -> Owned:
+    async def _own(self, partition: int) -> OwnedGroup:
         group = self._config.groups[partition].name
         began = time.monotonic()
         try:
-            owned = await self._opener.open(group, partition)
+            owned = await self._loader.load(group, partition, functools.partial(self._store_offset, partition))
         except BaseException as error:
             if not isinstance(error, asyncio.CancelledError):
                 self._watch.failed(f"own-{group}", error)
@@ -123,11 +124,11 @@ class Processor:
     def _commits_done(self, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            self._watch.failed(task.get_name(), error)
+            self._watch.failed(task.get_name(), error)  # this process ends, the next one recovers (decision 0072)
 
     async def _release(self, partitions: Iterable[int]) -> None:
         for partition in sorted(partitions):
-            task = self._starting.pop(partition, None)
+            task = self._groups.pop(partition, None)
             if task is None:
                 continue
             if not task.done():
@@ -135,78 +136,61 @@ class Processor:
                 await asyncio.wait([task])
             if not task.cancelled() and task.exception() is None:
                 await self._give_up(task.result())
-        metrics.OWNED_GROUPS.set(len(self._starting))
+        metrics.OWNED_GROUPS.set(len(self._groups))
 
-    async def _give_up(self, owned: Owned) -> None:
-        """Leaves the group as far as it got; what a successor already fenced is simply its own now."""
+    async def _give_up(self, owned: OwnedGroup) -> None:
+        """Commits the group as far as it got and leaves it. Without that commit the next owner learns it again."""
         owned.leaving.set()
-        done, _ = await asyncio.wait([owned.commits], timeout=_LEAVE_S)
-        clean = bool(done) and not owned.commits.cancelled() and owned.commits.exception() is None
+        await asyncio.wait([owned.commits], timeout=_LEAVE_S)
         owned.commits.cancel()
-        last = await owned.thread.stop()
+        await owned.thread.stop()
         try:
-            if last is not None and clean:  # behind a cut that was not committed, another one would leave a hole
-                await self._commit(owned, last)
+            await owned.committer.commit(leaving=True)
         except KernelLogError as error:
             log.warning(
                 "group %s: the last snapshot was not stored, a successor re-learns it: %s", owned.machine.group, error
             )
         finally:
-            await owned.log.close()
+            await owned.writer.close()
 
     # --- records and commits ---
 
-    async def take(self, partition: int, offset: int, value: bytes) -> None:
+    async def take(self, partition: int, offset: int, value: bytes | None) -> None:
         """Hands a record to its group, once the group's state is loaded."""
-        task = self._starting.get(partition)
+        task = self._groups.get(partition)
         if task is None:
             return  # revoked meanwhile: the record belongs to another owner
         owned = task.result() if task.done() else await asyncio.shield(task)
         if owned.accepts(offset):
             await owned.thread.put(offset, value)
 
-    async def _commit_until_left(self, partition: int, owned: Owned) -> None:
+    async def _commit_until_left(self, partition: int, owned: OwnedGroup) -> None:
         while not await _is_set(owned.leaving, self._config.processor.commit_interval_s):
-            checkpoint = await owned.thread.checkpoint()
-            if checkpoint is not None:
-                try:
-                    await self._commit(owned, checkpoint)
-                except OwnershipLostError as error:
-                    return self._lose(partition, owned, error)
-                await self._tell_broker(partition, checkpoint)
-            self._observe(partition, owned)
+            try:
+                await owned.committer.commit()
+            except OwnershipLostError as error:
+                return self._lose(partition, owned, error)
+            self._observe_lag(partition, owned)
         return None
 
-    def _lose(self, partition: int, owned: Owned, error: OwnershipLostError) -> None:
-        """Another processor fenced this one before Kafka told it: stand still until the next assignment."""
+    async def _store_offset(self, partition: int, offset: int) -> None:
+        # Faust's own commit() writes only offsets that were acknowledged, and nothing is acknowledged here.
+        await self.app.consumer._commit({TP(self._config.topics.traffic, partition): offset})
+
+    def _lose(self, partition: int, owned: OwnedGroup, error: OwnershipLostError) -> None:
+        """Another processor fenced this one before Kafka told it: stand still until the next assignment (0072)."""
         log.warning("%s; this processor lets it go", error)
         self._lost[owned.machine.group] = str(error)
-        self._starting.pop(partition)
-        metrics.OWNED_GROUPS.set(len(self._starting))
-        self._leaving.add(leaving := asyncio.create_task(self._abandon(owned)))
-        leaving.add_done_callback(self._leaving.discard)
+        self._groups.pop(partition)
+        metrics.OWNED_GROUPS.set(len(self._groups))
+        self._abandoned.add(abandoning := asyncio.create_task(self._abandon(owned)))
+        abandoning.add_done_callback(self._abandoned.discard)
 
-    async def _abandon(self, owned: Owned) -> None:
+    async def _abandon(self, owned: OwnedGroup) -> None:
         await owned.thread.stop()
-        await owned.log.close()
+        await owned.writer.close()
 
-    async def _tell_broker(self, partition: int, checkpoint: Checkpoint) -> None:
-        """Broker commits follow the snapshot, never lead it."""
-        await self.app.consumer._commit({TP(self._config.topics.traffic, partition): checkpoint.resume_offset})
-
-    async def _commit(self, owned: Owned, checkpoint: Checkpoint) -> None:
-        group = owned.machine.group
-        try:
-            with metrics.COMMIT_SECONDS.labels(group).time():
-                await owned.log.commit(checkpoint.commit)
-        except KernelLogError as error:
-            reason = "fenced" if isinstance(error, OwnershipLostError) else "failed"
-            metrics.COMMITS_FAILED.labels(group, reason).inc()
-            raise
-        if checkpoint.commit.kernel is not None:
-            metrics.KERNELS_PUBLISHED.labels(group).inc()
-
-    def _observe(self, partition: int, owned: Owned) -> None:
+    def _observe_lag(self, partition: int, owned: OwnedGroup) -> None:
         high = self.app.consumer.highwater(TP(self._config.topics.traffic, partition))
         if high is not None:
             metrics.PROCESSOR_LAG.labels(owned.machine.group).set(max(0, high - owned.machine.position))

@@ -12,11 +12,10 @@ from features.live.features import RequestOutcome
 from model.encoding.domain import DomainSpace
 from model.kernel.batch import MicroBatch
 from streaming.events import Payload
-from streaming.processor.join import ClosedRequest
-from streaming.processor.snapshots import request_ref
+from streaming.processor.join import LabelledRequest
 
 
-def micro_batch(requests: Sequence[ClosedRequest], space: DomainSpace) -> MicroBatch:
+def micro_batch(requests: Sequence[LabelledRequest], space: DomainSpace) -> MicroBatch:
     """The requests' examples, item by item; `origin` refers to the records they came from."""
     impressions = [request.impression for request in requests]
     counts = [len(impression.items) for impression in impressions]
@@ -37,11 +36,11 @@ def micro_batch(requests: Sequence[ClosedRequest], space: DomainSpace) -> MicroB
         live_logit=joined("live_logit"),
         weight=torch.ones(sum(counts)),
         time=repeated(np.array([i.time for i in impressions], dtype=np.float64)),
-        origin=tuple(request_ref(request) for request in requests),
+        origin=tuple(request.reference for request in requests),
     )
 
 
-def outcome(request: ClosedRequest) -> RequestOutcome:
+def outcome(request: LabelledRequest) -> RequestOutcome:
     """What the live features take from a request: its residuals against the frozen model."""
     impression = request.impression
     frozen = 1.0 / (1.0 + np.exp(-impression.array("frozen_logit")))

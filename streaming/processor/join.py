@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from streaming.config import JoinConfig
 from streaming.events import FeedbackKind, ServedFeedback, ServedImpression, Tick, Traffic
+from streaming.kernel_log.snapshot import RequestRef
 
 
 @dataclass(frozen=True, slots=True)
-class ClosedRequest:
+class LabelledRequest:
     """An impression whose labels are decided."""
 
     offset: int
@@ -28,6 +29,11 @@ class ClosedRequest:
     """Per item, `(n,)`."""
     conversions: NDArray[np.bool_]
     """Per item, `(n,)`."""
+
+    @property
+    def reference(self) -> RequestRef:
+        """How a snapshot names this request."""
+        return RequestRef.of(self.offset, self.clicks, self.conversions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +78,9 @@ class Join:
         oldest = next(iter(self._open.values()), None)
         return None if oldest is None else ResumePoint(oldest.first_offset, oldest.watermark_before)
 
-    def feed(self, offset: int, record: Traffic) -> list[ClosedRequest]:
+    def feed(self, offset: int, record: Traffic) -> list[LabelledRequest]:
         """Takes the record at `offset` and returns the requests that its time closes, in the order they closed."""
-        before = self.watermark
+        before = self.watermark  # of the record before: a re-read that begins at this one starts with it (0070)
         closed = self._advance(self._watermark_of(record))
         if isinstance(record, ServedImpression):
             self._impression(offset, record, before)
@@ -85,11 +91,11 @@ class Join:
         return closed
 
     def _watermark_of(self, record: Traffic) -> float:
-        """Feedback trails its impression by up to a window: it proves less about what is still to come."""
+        """Feedback trails its impression by up to a window: it proves less about what is still to come (0071)."""
         trail = self._config.window_s if isinstance(record, ServedFeedback) else 0.0
         return record.time - self._config.lateness_s - trail
 
-    def _advance(self, watermark: float) -> list[ClosedRequest]:
+    def _advance(self, watermark: float) -> list[LabelledRequest]:
         self.watermark = max(self.watermark, watermark)
         closed = []
         while self._closing and self._closing[0][0] <= self.watermark:
@@ -140,21 +146,22 @@ class Join:
 
     def _add(self, request_id: str, entry: _Open) -> _Open:
         if len(self._open) >= self._config.max_open:
+            # The oldest goes first: what is left begins at one offset, which is all that a snapshot says of it (0070).
             del self._open[next(iter(self._open))]
             self.dropped["evicted"] += 1
         self._open[request_id] = entry
         return entry
 
-    def _label(self, entry: _Open, impression: ServedImpression) -> ClosedRequest:
-        place = {item: i for i, item in enumerate(impression.items)}
+    def _label(self, entry: _Open, impression: ServedImpression) -> LabelledRequest:
+        position = {item: index for index, item in enumerate(impression.items)}
         clicks = np.zeros(len(impression.items), dtype=np.bool_)
         conversions = np.zeros_like(clicks)
         for (item, kind), time in entry.feedback.items():
-            index = place.get(item)
+            index = position.get(item)
             if index is None:
                 self.dropped["unshown_item"] += 1
             elif time > impression.time + self._config.window_s:
                 self.dropped["late_feedback"] += 1
             else:
                 (clicks if kind == "click" else conversions)[index] = True
-        return ClosedRequest(entry.offset, impression, clicks, conversions)
+        return LabelledRequest(entry.offset, impression, clicks, conversions)

@@ -1,7 +1,14 @@
-"""One kernel group as a deterministic state machine over its partition: join -> learn -> live features -> publish.
+"""One kernel group as a deterministic state machine over its partition of `traffic`.
+
+Each record goes the same way, and the methods stand in its order:
+
+1. join (`_take`): the record moves the watermark, which labels the requests whose window it ends;
+2. learn (`_learn`): labelled requests fill a micro-batch, the kernel learns it;
+3. live features (`_learn`): the same examples move the decayed residuals of their user, items and domain;
+4. publish (`_publish`): now and then the candidate becomes the kernel that scorers take.
 
 No broker, no clock, no thread in here. The same records from the same state give the same kernel, bit for bit, wherever
-snapshots were taken and however often records are read again.
+snapshots were taken and however often records are read again: that is what makes a kill harmless (`docs/recovery.md`).
 """
 
 from __future__ import annotations
@@ -20,18 +27,18 @@ from model.kernel.learner import Learner, LearnReport
 from model.kernel.record import KernelInfo
 from streaming.config import JoinConfig
 from streaming.events import Traffic
+from streaming.kernel_log.snapshot import GroupSnapshot, RequestRef
 from streaming.processor.batches import micro_batch, outcome
-from streaming.processor.join import ClosedRequest, Join
+from streaming.processor.join import Join, LabelledRequest
 from streaming.processor.recovery import Recovery
-from streaming.processor.snapshots import GroupSnapshot, RequestRef, request_ref
-from streaming.processor.traffic import TrafficReader, Widths
+from streaming.processor.traffic_reader import TrafficReader, Widths
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class PublishedKernel:
-    """A kernel that the group stands for, with its card."""
+    """A kernel for the scorers, with its card."""
 
     kernel: Kernel
     info: KernelInfo
@@ -44,6 +51,7 @@ class Learned:
     batch: MicroBatch
     report: LearnReport
     published: PublishedKernel | None
+    """The kernel published behind it, if one was due."""
 
 
 class GroupMachine:
@@ -74,7 +82,7 @@ class GroupMachine:
         self._space = space
         self._config = config
         self._position = 0
-        self._pending: list[ClosedRequest] = []
+        self._pending: list[LabelledRequest] = []
         self._pending_since = 0.0
         self._published_at = float("-inf")
         self._newest_event_time = float("-inf")
@@ -95,17 +103,22 @@ class GroupMachine:
         """Records that could not be used, by reason, since this machine began."""
         return self._reader.refused + self.join.dropped
 
-    # --- records ---
+    # --- records: join ---
 
-    def feed(self, offset: int, value: bytes) -> list[Learned]:
-        """Takes the record at `offset`; returns the micro-batches it completed. A record seen before is skipped."""
+    def feed(self, offset: int, value: bytes | None) -> list[Learned]:
+        """Takes the record at `offset`; returns the micro-batches it completed. A record seen before is skipped.
+
+        The numbers go on where `GroupLoader.load` ends: see `docs/recovery.md`, section Taking over.
+        """
         if offset < self._position:
-            return []
+            return []  # Faust goes back further than one group needs: what was learned must not be learned twice
         self._position = offset + 1
         if self._recovery is not None:
+            # 4. Re-read: what the snapshot refers to stands in the log, nothing of it is learned again (0070).
             if offset < self._recovery.snapshot.next_offset:
                 self._reread(self._recovery, offset, value)
                 return []
+            # 5. Go on: this record and all later ones are news.
             self._finish_recovery(self._recovery)
         record = self._reader.read(value)
         return [] if record is None else self._take(offset, record)
@@ -118,20 +131,23 @@ class GroupMachine:
             self._pending.append(request)
             if sum(len(r.impression.items) for r in self._pending) >= self._config.batch_examples:
                 learned.append(self._learn())
+        # The watermark, not a clock, ends a batch that fills slowly: a replay must cut the same batches (0071).
         if self._pending and self.join.watermark - self._pending_since >= self._config.batch_seconds:
             learned.append(self._learn())
         return learned
 
-    # --- learning ---
+    # --- micro-batches: learn, live features, publish ---
 
     def _learn(self) -> Learned:
         requests, self._pending = self._pending, []
         batch = micro_batch(requests, self._space)
         report = self.learner.learn(batch)
+        # The kernel learned with the live features that were served, so they may move only behind it.
         self.live.update([outcome(request) for request in requests])
         self.examples += len(batch)
         self._newest_event_time = max(self._newest_event_time, float(batch.time.max()))
         published = None
+        # Event time again: a replay publishes the same versions as the first run did.
         if self.join.watermark - self._published_at >= self._config.publish_seconds:
             published = self._publish()
         return Learned(batch, report, published)
@@ -149,12 +165,13 @@ class GroupMachine:
         self.published = PublishedKernel(self.learner.publish(), info)
         return self.published
 
-    # --- state ---
+    # --- state: snapshot, restore, re-read ---
 
     def snapshot(self) -> GroupSnapshot:
         """The state between two records. Raises RuntimeError while it recovers: the old snapshot still holds."""
         if self._recovery is not None:
             raise RuntimeError(f"group {self.group!r} has not finished its recovery")
+        # Open, pending and rehearsed requests stand in it by offset: the log has their tensors (decision 0070).
         point = self.join.resume_point
         return GroupSnapshot(
             group=self.group,
@@ -167,7 +184,7 @@ class GroupMachine:
             watermark=self.join.watermark,
             join_offset=self._position if point is None else point.offset,
             join_watermark=self.join.watermark if point is None else point.watermark,
-            pending=[request_ref(request) for request in self._pending],
+            pending=[request.reference for request in self._pending],
             pending_since=self._pending_since,
             recent=[[ref for ref in batch.origin if isinstance(ref, RequestRef)] for batch in self.learner.recent],
             learner=self.learner.snapshot(),
@@ -186,7 +203,7 @@ class GroupMachine:
         self._position = snapshot.resume_offset
         self._recovery = Recovery(snapshot, self.join)
 
-    def _reread(self, recovery: Recovery, offset: int, value: bytes) -> None:
+    def _reread(self, recovery: Recovery, offset: int, value: bytes | None) -> None:
         if recovery.needs(offset):
             record = self._reader.read(value)
             if record is not None:
@@ -194,7 +211,7 @@ class GroupMachine:
 
     def _finish_recovery(self, recovery: Recovery) -> None:
         snapshot, refused = recovery.snapshot, self._reader.refused
-        self.join.dropped.clear()
+        self.join.dropped.clear()  # counted by the owner before, when the same records came for the first time
         refused.clear()
         if recovery.missing or self.join.watermark != snapshot.watermark:
             log.warning(
@@ -206,6 +223,7 @@ class GroupMachine:
                 snapshot.watermark,
             )
             refused["lost_in_recovery"] += recovery.missing
+            # A watermark that went back would label as new what the snapshot has learned from.
             self.join.watermark = max(self.join.watermark, snapshot.watermark)
         self._pending = recovery.rebuild(snapshot.pending)
         recent = [recovery.rebuild(batch) for batch in snapshot.recent]

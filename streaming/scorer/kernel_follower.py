@@ -16,9 +16,10 @@ from aiokafka.errors import KafkaError
 
 from model.kernel.kernel import Kernel
 from model.kernel.record import KernelInfo, KernelRefused
+from streaming.kernel_log.kernels import KernelRecord, newest_kernels
 from streaming.monitoring import metrics
+from streaming.scorer.schema import HotSwap, KernelRefusal
 
-KERNEL_SUFFIX = b"/kernel"
 _POLL_MS = 500
 _RETRY_S = 1.0
 
@@ -33,44 +34,6 @@ class ActiveKernel:
     """None is the identity: the live arm equals the frozen arm."""
     version: int = 0
     """0 is the identity."""
-
-
-@dataclass(frozen=True, slots=True)
-class Swap:
-    """One change of a group's kernel."""
-
-    group: str
-    version: int
-    newest_event_time: float
-    """Event time of the newest example the kernel has learned from, seconds since the epoch."""
-    taken_at: float
-    """Wall-clock time of the swap, seconds since the epoch."""
-    freshness_s: float
-    """`taken_at - newest_event_time`."""
-    examples: int
-    """Examples the kernel has learned from, since it was initialised."""
-    at_start: bool
-    """Found in the log when the scorer started: its freshness says nothing of the loop."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A kernel that was not taken."""
-
-    group: str
-    reason: str
-    detail: str
-    time: float
-
-
-@dataclass(frozen=True, slots=True)
-class KernelRecord:
-    """One record of the kernel log, as far as a scorer cares."""
-
-    partition: int
-    key: bytes | None
-    value: bytes | None
-    """None is a tombstone: the group goes back to the identity."""
 
 
 IDENTITY = ActiveKernel()
@@ -89,8 +52,8 @@ class ActiveKernels:
     """Names of the groups; the index is the group's partition."""
     build: Build
     clock: Callable[[], float] = time.time
-    swaps: deque[Swap] = field(default_factory=lambda: deque(maxlen=1_000))
-    refusals: deque[Refusal] = field(default_factory=lambda: deque(maxlen=100))
+    swaps: deque[HotSwap] = field(default_factory=lambda: deque(maxlen=1_000))
+    refusals: deque[KernelRefusal] = field(default_factory=lambda: deque(maxlen=100))
     _active: dict[str, ActiveKernel] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -109,12 +72,8 @@ class ActiveKernels:
 
     def take(self, records: Iterable[KernelRecord], *, at_start: bool = False) -> None:
         """Takes the newest kernel per group out of `records` (in the order of the log); other keys are passed over."""
-        newest: dict[bytes, KernelRecord] = {}
-        for record in records:
-            if record.key is not None and record.key.endswith(KERNEL_SUFFIX):
-                newest[record.key] = record
-        for record in newest.values():
-            self._take_one(record, at_start=at_start)
+        for group, record in newest_kernels(records).items():
+            self._take_one(group, record, at_start=at_start)
 
     def discard(self, group: str, version: int, reason: str, detail: str) -> None:
         """Goes back to the identity if `version` is still the one in use: it has shown itself unfit."""
@@ -124,9 +83,7 @@ class ActiveKernels:
             self._use(group, IDENTITY)
         self._refuse(group, reason, f"version {version} is out of use: {detail}")
 
-    def _take_one(self, record: KernelRecord, *, at_start: bool) -> None:
-        assert record.key is not None
-        group = record.key.removesuffix(KERNEL_SUFFIX).decode(errors="replace")
+    def _take_one(self, group: str, record: KernelRecord, *, at_start: bool) -> None:
         if group not in self._active:
             self._refuse("unknown", "unknown_group", f"key {record.key!r} names no configured group")
             return
@@ -152,7 +109,7 @@ class ActiveKernels:
             self._use(group, ActiveKernel(kernel, info.version))
         now = self.clock()
         freshness = now - info.newest_event_time
-        self.swaps.append(Swap(group, info.version, info.newest_event_time, now, freshness, info.examples, at_start))
+        self.swaps.append(HotSwap(group, info.version, info.newest_event_time, now, freshness, info.examples, at_start))
         metrics.KERNELS_TAKEN.labels(group=group).inc()
         if not at_start:
             metrics.FRESHNESS_SECONDS.labels(group=group).observe(freshness)
@@ -168,7 +125,7 @@ class ActiveKernels:
 
     def _refuse(self, group: str, reason: str, detail: str) -> None:
         metrics.KERNELS_REFUSED.labels(group=group, reason=reason).inc()
-        self.refusals.append(Refusal(group, reason, detail, self.clock()))
+        self.refusals.append(KernelRefusal(group, reason, detail, self.clock()))
         log.error(
             "kernel refused for group %s (%s): %s; kernel %s stays in use",
             *(group, reason, detail, self._active[group].version if group in self._active else "none"),
@@ -238,14 +195,12 @@ class KernelFollower:
     async def _read_to_end(self, consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -> None:
         """Reads what is there and takes only the newest kernel per group."""
         ends = await consumer.end_offsets(partitions)
-        found: dict[bytes, KernelRecord] = {}
+        newest: dict[str, KernelRecord] = {}
         behind = list(partitions)
         while behind:
-            for record in await self._poll(consumer):
-                if record.key is not None and record.key.endswith(KERNEL_SUFFIX):
-                    found[record.key] = record
+            newest |= newest_kernels(await self._poll(consumer))
             behind = [p for p in behind if await consumer.position(p) < ends[p]]
-        self._kernels.take(found.values(), at_start=True)
+        self._kernels.take(newest.values(), at_start=True)
         self.reached.set()
         log.info("kernel log read to its end; kernels in use: %s", self._kernels.versions())
 

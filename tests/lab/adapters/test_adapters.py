@@ -103,11 +103,11 @@ def test_the_same_seed_learns_the_same(name: str, context: AdapterContext) -> No
 
 @pytest.mark.parametrize("name", LEARNING)
 def test_learning_leaves_the_backbone_alone(name: str, context: AdapterContext) -> None:
-    before = {key: value.clone() for key, value in context.backbone.state_dict().items()}
+    before = {key: value.clone() for key, value in context.foundation.state_dict().items()}
     adapter = ADAPTERS[name].build(context, RATE.get(name, 1e-2))
     adapter.learn(batch_of(context))
-    assert all(torch.equal(value, before[key]) for key, value in context.backbone.state_dict().items())
-    assert not any(p.requires_grad for p in context.backbone.parameters())
+    assert all(torch.equal(value, before[key]) for key, value in context.foundation.state_dict().items())
+    assert not any(p.requires_grad for p in context.foundation.parameters())
 
 
 @pytest.mark.parametrize("name", LEARNING)
@@ -162,11 +162,11 @@ def test_facet_tables_add_one_row_per_facet() -> None:
 def test_an_unknown_user_gets_a_row_of_its_own_that_begins_as_the_unknown_one(context: AdapterContext) -> None:
     model = WholeModel(context, live=False, scratch=False)
     row = int(model.user_row[30])
-    assert row == context.backbone.user_table.num_embeddings
+    assert row == context.foundation.user_table.num_embeddings
     table = model.net.user_table.weight
     assert torch.equal(table[row], table[0])
     assert len(table) == row + 1
-    assert context.backbone.user_table.num_embeddings == row
+    assert context.foundation.user_table.num_embeddings == row
 
 
 def test_the_error_memory_forgets_the_oldest(context: AdapterContext) -> None:

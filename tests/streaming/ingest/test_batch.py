@@ -16,6 +16,7 @@ from streaming.events import (
     FeedbackEvent,
     ImpressionEvent,
     ItemEvent,
+    RefusedError,
     ServedFeedback,
     UserEvent,
     decode_traffic,
@@ -24,7 +25,7 @@ from streaming.events import (
 from streaming.ingest.batch import Batch
 from streaming.ingest.output import StoppedError
 from streaming.ingest.profiles import Patience
-from streaming.ingest.routing import RefusedError, Routing
+from streaming.ingest.routing import Routing
 
 NOW = 1_000.0
 CONFIG = Config()

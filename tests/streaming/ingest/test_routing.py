@@ -12,14 +12,16 @@ from model.config import DomainConfig
 from model.encoding.domain import Domain
 from streaming.config import Config, GroupConfig, IngestConfig
 from streaming.events import (
+    REASONS,
     DriftEvent,
     FeedbackEvent,
     ImpressionEvent,
     ItemEvent,
+    RefusedError,
     UserEvent,
     encode_event,
 )
-from streaming.ingest.routing import REASONS, RefusedError, Routing
+from streaming.ingest.routing import Routing
 
 NOW = 1_000_000.0
 CONFIG = Config(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from model.encoding.domain import Domain
 from streaming.config import JoinConfig
 from streaming.events import FeedbackKind, ServedFeedback, ServedImpression, Tick, Traffic
-from streaming.processor.join import ClosedRequest, Join
+from streaming.processor.join import Join, LabelledRequest
 
 CONFIG = JoinConfig(window_s=10, lateness_s=1, max_open=100)
 
@@ -27,12 +27,12 @@ def click(request: str, item: str, time: float, kind: FeedbackKind = "click") ->
     return ServedFeedback(request, item, time, kind)
 
 
-def play(records: Sequence[Traffic], config: JoinConfig = CONFIG) -> tuple[Join, list[ClosedRequest]]:
+def play(records: Sequence[Traffic], config: JoinConfig = CONFIG) -> tuple[Join, list[LabelledRequest]]:
     join = Join(config)
-    return join, [closed for offset, record in enumerate(records) for closed in join.feed(offset, record)]
+    return join, [request for offset, record in enumerate(records) for request in join.feed(offset, record)]
 
 
-def labels(closed: ClosedRequest) -> dict[str, bool]:
+def labels(closed: LabelledRequest) -> dict[str, bool]:
     return dict(zip(closed.impression.items, closed.clicks.tolist(), strict=True))
 
 

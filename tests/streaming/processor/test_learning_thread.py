@@ -32,15 +32,15 @@ async def test_learning_and_looking_happen_on_one_thread() -> None:
     thread.start()
     for offset, value in enumerate(encoded(traffic(30))):
         await thread.put(offset, value)
-    checkpoint = await thread.checkpoint()
+    taken = await thread.cut()
     await thread.stop()
-    assert checkpoint is not None
-    assert checkpoint.next_offset == thread.machine.position
+    assert taken is not None
+    assert taken.snapshot.next_offset == thread.machine.position
     assert seen == {"learner-main"}
     assert not failures
 
 
-async def test_a_checkpoint_that_nobody_waits_for_any_more_ends_nothing() -> None:
+async def test_a_cut_that_nobody_waits_for_any_more_is_not_taken() -> None:
     failures: list[BaseException] = []
     thread = LearningThread(
         machine(),
@@ -50,13 +50,38 @@ async def test_a_checkpoint_that_nobody_waits_for_any_more_ends_nothing() -> Non
         on_cut=lambda waiting: None,
         on_failure=failures.append,
     )
-    wish = asyncio.create_task(thread.checkpoint())
+    records = encoded(traffic(30))
+    for offset, value in enumerate(records[:-2]):
+        await thread.put(offset, value)
+    waiting = asyncio.create_task(thread.cut())
     await asyncio.sleep(0)
-    wish.cancel()
+    waiting.cancel()
     await asyncio.sleep(0)
+    thread.start()
+    for offset, value in enumerate(records[-2:], len(records) - 2):
+        await thread.put(offset, value)
+    taken = await thread.cut()
+    await thread.stop()
+    assert taken is not None
+    assert {(row.kind, row.key) for row in taken.rows} == {(row.kind, row.key) for row in thread.machine.live.rows()}
+    assert not failures
+
+
+async def test_a_machine_that_raised_is_not_cut_again() -> None:
+    failures: list[BaseException] = []
+    thread = LearningThread(
+        machine(),
+        queue_records=1_000,
+        on_learned=lambda learned, seconds: None,
+        on_rows=lambda rows: None,
+        on_cut=lambda waiting: None,
+        on_failure=failures.append,
+    )
     thread.start()
     for offset, value in enumerate(encoded(traffic(10))):
         await thread.put(offset, value)
-    assert await thread.checkpoint() is not None
+    await thread.put("no offset", b"")  # type: ignore[arg-type]
+    assert await thread.cut() is None
     await thread.stop()
-    assert not failures
+    assert await thread.cut() is None
+    assert [type(failure) for failure in failures] == [TypeError]

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from features.live.features import LiveRow
 from streaming.events import ServedFeedback, ServedImpression, Tick, encode_traffic
+from streaming.kernel_log.errors import SnapshotError
+from streaming.kernel_log.snapshot import GroupSnapshot, decode_snapshot, encode_snapshot
 from streaming.processor.machine import GroupMachine
-from streaming.processor.snapshots import GroupSnapshot, SnapshotError, decode_snapshot, encode_snapshot
 from tests.streaming.processor.tiny import BACKBONE, JOIN, LEARNER, encoded, machine, served, traffic
 
 RECORDS = encoded(traffic(120))
@@ -33,12 +34,12 @@ class Store:
 
     def successor(self) -> tuple[GroupMachine, int]:
         """A machine restored from the store, and the offset that it must read from."""
-        born = machine()
+        successor = machine()
         if self.snapshot is None:
-            return born, 0
+            return successor, 0
         snapshot = decode_snapshot(self.snapshot, group="main", fingerprint=BACKBONE.fingerprint)
-        born.restore(snapshot, [row for row in self.rows.values() if not row.tombstone])
-        return born, snapshot.resume_offset
+        successor.restore(snapshot, [row for row in self.rows.values() if not row.tombstone])
+        return successor, snapshot.resume_offset
 
 
 def whole(records: list[bytes]) -> GroupMachine:
@@ -134,6 +135,8 @@ SOUND = served("main.bad", 1_000.0, ["a", "b"], np.random.default_rng(3))
     ("value", "reason"),
     [
         (b"\x00 not a record", "undecodable"),
+        (None, "undecodable"),
+        (b"\x91" * 100_000, "undecodable"),
         (broken(SOUND, fingerprint="another"), "other_backbone"),
         (broken(SOUND, x=SOUND.x[:-2]), "bad_payload"),
         (broken(SOUND, items=["a", "b", "c"]), "bad_payload"),
@@ -142,7 +145,7 @@ SOUND = served("main.bad", 1_000.0, ["a", "b"], np.random.default_rng(3))
         (encode_traffic(Tick(float("nan"))), "bad_payload"),
     ],
 )
-def test_a_record_it_cannot_use_is_counted_and_stops_nothing(value: bytes, reason: str) -> None:
+def test_a_record_it_cannot_use_is_counted_and_stops_nothing(value: bytes | None, reason: str) -> None:
     group = machine()
     for offset, record in enumerate([value, *RECORDS]):
         group.feed(offset, record)
@@ -160,7 +163,7 @@ def test_a_torn_snapshot_is_refused() -> None:
         decode_snapshot(encode_snapshot(REFERENCE.snapshot())[:-9], group="main", fingerprint=BACKBONE.fingerprint)
 
 
-def test_a_log_cut_short_by_retention_is_said_and_learning_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_log_cut_short_by_retention_is_logged_and_learning_goes_on(caplog: pytest.LogCaptureFixture) -> None:
     group, store, half = machine(), Store(), len(RECORDS) // 2
     for offset in range(half):
         group.feed(offset, RECORDS[offset])

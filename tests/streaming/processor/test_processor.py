@@ -15,8 +15,8 @@ import pytest
 
 from streaming.clients import make_consumer, make_producer
 from streaming.config import Config, GroupConfig, JoinConfig
-from streaming.processor.kernel_log import kernel_key, learner_key
-from streaming.processor.snapshots import GroupSnapshot, decode_snapshot
+from streaming.kernel_log.keys import kernel_key, learner_key
+from streaming.kernel_log.snapshot import GroupSnapshot, decode_snapshot
 from streaming.topics import ensure_topics
 from tests.streaming.processor.tiny import BACKBONE, JOIN, LEARNER, encoded, machine, traffic
 
@@ -136,8 +136,8 @@ def wait_until(condition: Callable[[], bool], workers: Workers, seconds: float =
 
 
 def all_learned(config: Config) -> bool:
-    found = snapshots(config)
-    return all(name in found and found[name].next_offset == len(group_records(GROUPS.index(name))) for name in GROUPS)
+    stored = snapshots(config)
+    return all(name in stored and stored[name].next_offset == len(group_records(GROUPS.index(name))) for name in GROUPS)
 
 
 def reference(index: int) -> GroupSnapshot:
@@ -149,12 +149,12 @@ def reference(index: int) -> GroupSnapshot:
 
 
 def check_final(config: Config, workers: Workers) -> None:
-    found = snapshots(config)
+    stored = snapshots(config)
     for index, name in enumerate(GROUPS):
         expected = reference(index)
-        assert found[name].examples == expected.examples, workers.logs()
-        assert found[name].version == expected.version
-        assert found[name].learner == expected.learner
+        assert stored[name].examples == expected.examples, workers.logs()
+        assert stored[name].version == expected.version
+        assert stored[name].learner == expected.learner
     assert kernel_key("main") in committed(config)
 
 

@@ -18,7 +18,7 @@ from model.kernel.learner import Learner
 from streaming.config import JoinConfig
 from streaming.events import ServedFeedback, ServedImpression, Tick, Traffic, encode_traffic
 from streaming.processor.machine import GroupMachine
-from streaming.processor.traffic import Widths
+from streaming.processor.traffic_reader import Widths
 
 torch.set_num_threads(1)
 WIDTH, CONTENT = 8, 4
@@ -59,7 +59,7 @@ JOIN = JoinConfig(window_s=3, lateness_s=0.5, max_open=1_000)
 
 
 def machine(group: str = "main", *, learner: LearnerConfig = LEARNER, join: JoinConfig = JOIN) -> GroupMachine:
-    """A newborn group."""
+    """A group that has seen nothing yet."""
     return GroupMachine(
         group,
         fingerprint=BACKBONE.fingerprint,

@@ -10,8 +10,9 @@ from prometheus_client import REGISTRY
 
 from model.backbone.foundation import FoundationBackbone
 from model.kernel.kernel import Kernel
-from streaming.processor.kernel_log import kernel_key, learner_key
-from streaming.scorer.kernel_follower import IDENTITY, KernelRecord
+from streaming.kernel_log.kernels import KernelRecord
+from streaming.kernel_log.keys import kernel_key, learner_key
+from streaming.scorer.kernel_follower import IDENTITY
 from tests.streaming.scorer.scoring_parts import (
     KERNEL_CONFIG,
     LIVE_WIDTH,

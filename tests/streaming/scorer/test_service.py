@@ -24,8 +24,8 @@ from model.kernel.kernel import live_logit
 from streaming.clients import aiokafka_options
 from streaming.config import Config, GroupConfig, KafkaConfig
 from streaming.events import ServedImpression, decode_event, decode_traffic
+from streaming.kernel_log.keys import kernel_key
 from streaming.monitoring.health import Watch
-from streaming.processor.kernel_log import kernel_key
 from streaming.scorer.app import make_app
 from streaming.scorer.service import ScorerService
 from streaming.topics import ensure_topics

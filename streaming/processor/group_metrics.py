@@ -1,4 +1,4 @@
-"""How the arms do, scored before learning, as Prometheus sees it."""
+"""What Prometheus sees of one group: how the arms do, scored before learning, and how far the learner is."""
 
 from __future__ import annotations
 

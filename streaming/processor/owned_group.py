@@ -5,23 +5,30 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from features.live.features import LiveFeatures, LiveLayout
 from model.backbone.interface import FrozenBackbone
 from model.kernel.learner import Learner
 from streaming.config import Config
+from streaming.kernel_log.reader import StoredGroup, read_group
+from streaming.kernel_log.snapshot import decode_snapshot
+from streaming.kernel_log.writer import GroupWriter
+from streaming.monitoring import metrics
 from streaming.monitoring.health import Watch
-from streaming.processor.arm_metrics import GroupMetrics
-from streaming.processor.kernel_log import GroupLog, Stored
+from streaming.processor.commit import GroupCommitter
+from streaming.processor.group_metrics import GroupMetrics
 from streaming.processor.learning_thread import LearningThread
 from streaming.processor.live_pusher import LivePusher
 from streaming.processor.machine import GroupMachine
-from streaming.processor.snapshots import decode_snapshot
-from streaming.processor.traffic import Widths
+from streaming.processor.traffic_reader import Widths
 
 log = logging.getLogger(__name__)
 _STRAY_LIMIT_S = 15.0
+
+StoreOffset = Callable[[int], Awaitable[object]]
+"""Commits the offset that a group's next owner reads from to the broker."""
 
 
 class RecoveryGapError(Exception):
@@ -29,27 +36,28 @@ class RecoveryGapError(Exception):
 
 
 @dataclass
-class Owned:
+class OwnedGroup:
     """One group while this processor owns it."""
 
     machine: GroupMachine
-    log: GroupLog
     thread: LearningThread
+    committer: GroupCommitter
+    writer: GroupWriter
     first_offset: int
     """No record before this one is left to read; the first to come must not lie behind it."""
     commits: asyncio.Task[None] = field(init=False)
     """Commits the group until it is left."""
     leaving: asyncio.Event = field(default_factory=asyncio.Event)
-    begun: bool = False
+    reached: bool = False
+    """Whether a record at or before `first_offset` has come."""
     strays_since: float | None = None
+    """Monotonic clock when the first record came that lies behind it, seconds."""
 
     def accepts(self, offset: int) -> bool:
-        """Whether a record follows on what is loaded. One that Faust fetched before it went back does not.
-
-        Raises RecoveryGapError if only such records come.
-        """
-        if self.begun or offset <= self.first_offset:
-            self.begun = True
+        """Whether a record follows on what is loaded. Raises RecoveryGapError if only such come that do not."""
+        # Records that Faust fetched before it went back may come first: taken, they would be a gap (decision 0073).
+        if self.reached or offset <= self.first_offset:
+            self.reached = True
             return True
         now = time.monotonic()
         self.strays_since = self.strays_since or now
@@ -61,22 +69,38 @@ class Owned:
         return False
 
 
-class GroupOpener:
-    """Loads groups: machine, log and learning thread."""
+class GroupLoader:
+    """Takes groups over; the steps are numbered as in `docs/recovery.md`, section Taking over."""
 
     def __init__(self, config: Config, backbone: FrozenBackbone, pusher: LivePusher, watch: Watch) -> None:
         self._config, self._backbone, self._pusher, self._watch = config, backbone, pusher, watch
         self._space = config.domain_space()
         self._layout = LiveLayout.of(config.live, backbone.content_width)
 
-    async def open(self, group: str, partition: int) -> Owned:
+    async def load(self, group: str, partition: int, store_offset: StoreOffset) -> OwnedGroup:
         """The group as its log has it, its thread started; `commits` is left to the caller. Raises KernelLogError."""
         machine = self._machine(group)
-        group_log = GroupLog(self._config, group, partition)
-        stored = await group_log.open()
-        self._restore(machine, stored)
-        observed = GroupMetrics(group)
-        thread = LearningThread(
+        writer = GroupWriter(self._config, group, partition)
+
+        # 1. Fence: from here on Kafka refuses whatever an earlier owner still sends.
+        await writer.open()
+        try:
+            # 2. Read: only now is the log at rest.
+            stored = await read_group(self._config, group, partition)
+
+            # 3. Restore: the machine stands where the snapshot was cut; steps 4 and 5 are the machine's own.
+            self._restore(machine, stored)
+        except BaseException:
+            await writer.close()
+            raise
+        thread = self._thread(machine)
+        thread.start()
+        committer = GroupCommitter(group, cut=thread.cut, writer=writer, store_offset=store_offset)
+        return OwnedGroup(machine, thread, committer, writer, max(machine.position, stored.traffic_begin))
+
+    def _thread(self, machine: GroupMachine) -> LearningThread:
+        group, observed = machine.group, GroupMetrics(machine.group)
+        return LearningThread(
             machine,
             queue_records=self._config.processor.queue_records,
             on_learned=observed.learned,
@@ -84,8 +108,6 @@ class GroupOpener:
             on_cut=lambda waiting: observed.summarise(machine, waiting),
             on_failure=lambda error: self._watch.failed(f"learner-{group}", error),
         )
-        thread.start()
-        return Owned(machine, group_log, thread, max(machine.position, stored.traffic_begin))
 
     def _machine(self, group: str) -> GroupMachine:
         backbone, config = self._backbone, self._config
@@ -107,12 +129,13 @@ class GroupOpener:
             config=config.learner,
         )
 
-    def _restore(self, machine: GroupMachine, stored: Stored) -> None:
-        fingerprint = self._backbone.fingerprint
-        if stored.learner is None:
-            log.info("group %s: no snapshot, the kernel is born as the identity", machine.group)
+    def _restore(self, machine: GroupMachine, stored: StoredGroup) -> None:
+        if stored.unreadable:
+            metrics.JOIN_DROPPED.labels(machine.group, "unreadable_row").inc(stored.unreadable)
+        if stored.snapshot is None:
+            log.info("group %s: no snapshot, the kernel begins as the identity", machine.group)
             return
-        snapshot = decode_snapshot(stored.learner, group=machine.group, fingerprint=fingerprint)
+        snapshot = decode_snapshot(stored.snapshot, group=machine.group, fingerprint=self._backbone.fingerprint)
         machine.restore(snapshot, stored.rows)
         self._pusher.add(machine.group, machine.live.rows())  # the store may miss what was pushed last before a crash
         log.info(

@@ -27,11 +27,12 @@ class TrafficReader:
         self.refused: Counter[str] = Counter()
         self._fingerprint, self._widths = fingerprint, widths
 
-    def read(self, value: bytes) -> Traffic | None:
+    def read(self, value: bytes | None) -> Traffic | None:
         """The record, or None if it is refused."""
         try:
-            record = decode_traffic(value)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+            record = decode_traffic(value or b"")
+        # RecursionError: MessagePack may nest deeper than the decoder goes, and anybody can write such a record
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             self.refused["undecodable"] += 1
             return None
         problem = self._problem(record)

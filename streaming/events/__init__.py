@@ -1,0 +1,60 @@
+"""Every record that passes between the processes, and the rules for those from outside.
+
+`outside` holds what others send (JSON, topic `interactions`), `traffic` what the processes tell each other
+(MessagePack, topic `traffic`), `dead_letter` what was refused and why, `rules` what an outside event must be.
+Times are event times: seconds since the epoch, UTC. Identifiers are opaque strings.
+"""
+
+from model.encoding.spelling import FieldValue
+from streaming.events.dead_letter import REASONS, DeadLetter, RefusedError
+from streaming.events.outside import (
+    DriftEvent,
+    DriftPhase,
+    Event,
+    Facet,
+    FeedbackEvent,
+    FeedbackKind,
+    ImpressionEvent,
+    ItemEvent,
+    UserEvent,
+    decode_event,
+    encode_event,
+    event_key,
+)
+from streaming.events.traffic import (
+    PAYLOADS,
+    Payload,
+    ServedFeedback,
+    ServedImpression,
+    Tick,
+    Traffic,
+    decode_traffic,
+    encode_traffic,
+)
+
+__all__ = [
+    "PAYLOADS",
+    "REASONS",
+    "DeadLetter",
+    "DriftEvent",
+    "DriftPhase",
+    "Event",
+    "Facet",
+    "FeedbackEvent",
+    "FeedbackKind",
+    "FieldValue",
+    "ImpressionEvent",
+    "ItemEvent",
+    "Payload",
+    "RefusedError",
+    "ServedFeedback",
+    "ServedImpression",
+    "Tick",
+    "Traffic",
+    "UserEvent",
+    "decode_event",
+    "decode_traffic",
+    "encode_event",
+    "encode_traffic",
+    "event_key",
+]

@@ -1,0 +1,103 @@
+"""What others tell the system: JSON, one event a record of `interactions`, or posted to a scorer."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from model.encoding.domain import Domain
+from model.encoding.spelling import FieldValue
+
+FeedbackKind = Literal["click", "conversion"]
+DriftPhase = Literal["begins", "full", "ends"]
+Facet = Literal["scene", "region", "period"]
+
+
+class ItemEvent(msgspec.Struct, frozen=True, tag="item", tag_field="event", forbid_unknown_fields=True):
+    """An item was added or changed."""
+
+    item_id: str
+    time: float
+    text: str = ""
+    fields: dict[str, FieldValue] = {}
+
+
+class UserEvent(msgspec.Struct, frozen=True, tag="user", tag_field="event", forbid_unknown_fields=True):
+    """A user was added or changed."""
+
+    user_id: str
+    time: float
+    fields: dict[str, FieldValue] = {}
+
+
+class ImpressionEvent(msgspec.Struct, frozen=True, tag="impression", tag_field="event", forbid_unknown_fields=True):
+    """Another system showed these items, best first, to this user. The scorer logs its own impressions."""
+
+    request_id: str
+    time: float
+    user_id: str
+    items: list[str]
+    domain: Domain = Domain()
+
+
+class FeedbackEvent(msgspec.Struct, frozen=True, tag="feedback", tag_field="event", forbid_unknown_fields=True):
+    """The user acted on one item of a request. Finds its group by the request id, else by `domain`."""
+
+    request_id: str
+    item_id: str
+    time: float
+    kind: FeedbackKind = "click"
+    domain: Domain | None = None
+
+
+class DriftEvent(msgspec.Struct, frozen=True, tag="drift", tag_field="event", forbid_unknown_fields=True):
+    """Something that changes what users do begins, is at full strength, or ends. Nothing is learned from it.
+
+    `name` and `kind` together say which; of two announcements about the same the newer counts.
+    """
+
+    name: str
+    kind: str
+    """What sort of change, a short word: the scripts say taste, popularity, new_items and so on."""
+    phase: DriftPhase
+    time: float
+    domain: dict[Facet, list[str]] = {}
+    """Facets and values it is confined to; empty for all domains."""
+    returns: bool = False
+    """Whether what was before comes back when it ends."""
+    recorded: float | None = None
+    """The same moment in recorded time, if a recording is replayed."""
+
+
+Event = ItemEvent | UserEvent | ImpressionEvent | FeedbackEvent | DriftEvent
+
+
+_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+
+
+def decode_event(data: bytes) -> Event:
+    """One outside event.
+
+    Raises msgspec.ValidationError (wrong shape), msgspec.DecodeError (not JSON), UnicodeDecodeError (not UTF-8) or
+    RecursionError (nested too deep).
+    """
+    return _decoder.decode(data)
+
+
+def encode_event(event: Event) -> bytes:
+    """An outside event as JSON."""
+    return msgspec.json.encode(event)
+
+
+def event_key(event: Event) -> bytes:
+    """The Kafka key: events about the same thing share a partition and so keep their order."""
+    match event:
+        case ItemEvent():
+            return event.item_id.encode()
+        case UserEvent():
+            return event.user_id.encode()
+        case ImpressionEvent() | FeedbackEvent():
+            return event.request_id.encode()
+        case DriftEvent():
+            return event.name.encode()

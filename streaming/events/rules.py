@@ -1,0 +1,111 @@
+"""What an outside event must be, at both doors: `POST /v1/events` and the topic `interactions`. No broker, no clock."""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+from streaming.config import Config, group_of_request
+from streaming.drift import fault
+from streaming.events.dead_letter import RefusedError
+from streaming.events.outside import (
+    DriftEvent,
+    Event,
+    FeedbackEvent,
+    ImpressionEvent,
+    ItemEvent,
+    UserEvent,
+    decode_event,
+)
+
+MAX_ID = 512
+
+_MILLISECONDS = 1e11
+"""Seconds since the epoch reach it in the year 5138; milliseconds passed it in 1973."""
+
+
+class EventRules:
+    """The rules of one configuration."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._space = config.domain_space()
+
+    def check(self, event: Event, now: float) -> None:
+        """Passes an event that is in order at wall-clock time `now`, seconds. Raises RefusedError."""
+        self._check_time(event.time, now)
+        match event:
+            case FeedbackEvent():
+                _check_id("request_id", event.request_id)
+                _check_id("item_id", event.item_id)
+            case ImpressionEvent():
+                self._check_impression(event)
+            case ItemEvent():
+                _check_id("item_id", event.item_id)
+            case UserEvent():
+                _check_id("user_id", event.user_id)
+            case DriftEvent():
+                wrong = fault(event)
+                if wrong is not None:
+                    raise RefusedError("bad_announcement", wrong)
+
+    def group(self, event: ImpressionEvent | FeedbackEvent) -> str:
+        """The kernel group that the request id names, else the one that holds the domain. Raises RefusedError.
+
+        One rule for both kinds, so that feedback finds the partition of its impression. An undeclared value of the
+        domain counts as `unknown`, as it does in a scorer.
+        """
+        named = group_of_request(event.request_id)
+        if self._config.partition_of(named) is not None:
+            return named
+        if event.domain is None:
+            raise RefusedError(
+                "no_group", f"request {event.request_id[:80]!r} names no kernel group and the event names no domain"
+            )
+        group = self._config.group_of(self._space.known(event.domain))
+        if group is None:
+            raise RefusedError("no_group", f"no kernel group answers for the domain {event.domain.key!r}")
+        return group
+
+    def _check_time(self, time: float, now: float) -> None:
+        if not math.isfinite(time) or time < 0:
+            raise RefusedError("bad_time", f"`time` is {time}: seconds since the epoch are wanted, 0 or more")
+        ahead = time - now
+        if ahead > self._config.ingest.future_s:
+            hint = "; it looks like milliseconds or finer, seconds are wanted" if time > _MILLISECONDS else ""
+            raise RefusedError("future", f"`time` is {ahead:.1f} s ahead of the clock{hint}")
+
+    def _check_impression(self, event: ImpressionEvent) -> None:
+        if not event.items:
+            raise RefusedError("no_items", "`items` is empty")
+        most = self._config.ingest.max_items
+        if len(event.items) > most:
+            raise RefusedError("too_many_items", f"{len(event.items)} items, at most {most} are taken")
+        _check_id("request_id", event.request_id)
+        _check_id("user_id", event.user_id)
+        for index, item in enumerate(event.items):
+            _check_id(f"items[{index}]", item)
+        if len(set(event.items)) != len(event.items):
+            raise RefusedError("repeated_item", "an item stands in `items` more than once")
+
+
+def decode_outside(value: bytes | None) -> Event:
+    """The event in the bytes of a record. Raises RefusedError."""
+    if not value:
+        raise RefusedError("empty", "there is nothing in it")
+    try:
+        return decode_event(value)
+    except msgspec.ValidationError as error:
+        text = str(error)
+        unknown = "`$.event`" in text or "field `event`" in text
+        raise RefusedError("unknown_event" if unknown else "bad_shape", text) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RefusedError("not_json", str(error)) from error
+
+
+def _check_id(name: str, identifier: str) -> None:
+    if not identifier or identifier.isspace():
+        raise RefusedError("bad_id", f"`{name}` is empty")
+    if len(identifier) > MAX_ID:
+        raise RefusedError("bad_id", f"`{name}` has {len(identifier)} characters, at most {MAX_ID} are taken")

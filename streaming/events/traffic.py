@@ -1,0 +1,116 @@
+"""What the processes tell each other: MessagePack, the records of `traffic`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from model.encoding.domain import Domain
+from streaming.events.outside import FeedbackKind
+
+Payload = Literal["x", "live", "content", "frozen_logit", "live_logit"]
+PAYLOADS: tuple[Payload, ...] = ("x", "live", "content", "frozen_logit", "live_logit")
+
+_DTYPES: Mapping[Payload, str] = MappingProxyType(
+    {"x": "<f2", "live": "<f4", "content": "<f2", "frozen_logit": "<f4", "live_logit": "<f4"}
+)
+
+
+class ServedImpression(msgspec.Struct, frozen=True, tag="i", array_like=True):
+    """What was served, with all that training needs: no second feature read, no training/serving skew.
+
+    Arrays are the raw bytes of C-ordered little-endian numpy arrays over the `n` items; `of` writes them and `array`
+    reads them.
+    """
+
+    request_id: str
+    time: float
+    user_id: str
+    domain: Domain
+    items: list[str]
+    fingerprint: str
+    """Fingerprint of the backbone that made `x`."""
+    kernel_version: int
+    """Version of the kernel that made `live_logit`; 0 is the identity."""
+    x: bytes
+    """Fused representation, float16, `(n, d)`."""
+    live: bytes
+    """Live drift features T, float32, `(n, k)`."""
+    content: bytes
+    """Item content vectors, float16, `(n, c)`: what the live features of user and domain are made of."""
+    frozen_logit: bytes
+    """Logit of the frozen arm, float32, `(n,)`."""
+    live_logit: bytes
+    """Logit of the live arm, float32, `(n,)`."""
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        request_id: str,
+        time: float,
+        user_id: str,
+        domain: Domain,
+        items: list[str],
+        fingerprint: str,
+        kernel_version: int,
+        arrays: Mapping[Payload, NDArray[Any]],
+    ) -> ServedImpression:
+        """The impression with all five `arrays` encoded; their rows are the `items`, in order."""
+        return cls(
+            request_id,
+            time,
+            user_id,
+            domain,
+            items,
+            fingerprint,
+            kernel_version,
+            *(arrays[name].astype(_DTYPES[name], copy=False).tobytes() for name in PAYLOADS),
+        )
+
+    def array(self, name: Payload) -> NDArray[np.float32]:
+        """The named payload as float32, `(n, width)`, or `(n,)` for the logits. Raises ValueError on a wrong size."""
+        flat = np.frombuffer(getattr(self, name), dtype=_DTYPES[name]).astype(np.float32, copy=False)
+        if name.endswith("logit"):
+            if flat.size != len(self.items):
+                raise ValueError(
+                    f"served impression {self.request_id!r}: {name} has {flat.size} values for {len(self.items)} items"
+                )
+            return flat
+        return flat.reshape(len(self.items), -1)
+
+
+class ServedFeedback(msgspec.Struct, frozen=True, tag="f", array_like=True):
+    """Feedback on its way to the join."""
+
+    request_id: str
+    item_id: str
+    time: float
+    kind: FeedbackKind = "click"
+
+
+class Tick(msgspec.Struct, frozen=True, tag="t", array_like=True):
+    """Event time goes on although no traffic comes: lets the last windows close."""
+
+    time: float
+
+
+Traffic = ServedImpression | ServedFeedback | Tick
+
+_decoder: msgspec.msgpack.Decoder[Traffic] = msgspec.msgpack.Decoder(Traffic)
+_encoder = msgspec.msgpack.Encoder()
+
+
+def decode_traffic(data: bytes) -> Traffic:
+    """One inside event. Raises msgspec.DecodeError, or RecursionError if it is nested too deep."""
+    return _decoder.decode(data)
+
+
+def encode_traffic(event: Traffic) -> bytes:
+    """An inside event as MessagePack."""
+    return _encoder.encode(event)

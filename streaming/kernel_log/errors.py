@@ -1,0 +1,19 @@
+"""What can be wrong with the kernel log, one class per cause."""
+
+from __future__ import annotations
+
+
+class KernelLogError(Exception):
+    """A group's kernel log could not be read or written; the message names the group and the cause."""
+
+
+class OwnershipLostError(KernelLogError):
+    """Another processor owns the group now: Kafka fenced this one."""
+
+
+class SnapshotError(KernelLogError):
+    """A learner's snapshot cannot be used; the message says why and what to do."""
+
+
+class RowError(KernelLogError):
+    """A `state` record is no row of live features; the message names its key."""

@@ -1,0 +1,42 @@
+"""Keys and sizes of the records in `kernels` and `state`."""
+
+from __future__ import annotations
+
+from typing import cast, get_args
+
+from features.live.layout import Kind
+from streaming.clients import MAX_REQUEST_BYTES
+
+MAX_RECORD_BYTES = MAX_REQUEST_BYTES
+"""Largest kernel, snapshot or row."""
+_KERNEL = "/kernel"
+_LEARNER = "/learner"
+
+
+def kernel_key(group: str) -> bytes:
+    """Key of a group's kernel in the `kernels` topic."""
+    return f"{group}{_KERNEL}".encode()
+
+
+def kernel_group(key: bytes | None) -> str | None:
+    """The group whose kernel stands under `key` of the `kernels` topic; None for keys of anything else."""
+    name = "" if key is None else key.decode(errors="replace")
+    return name.removesuffix(_KERNEL) if name.endswith(_KERNEL) else None
+
+
+def learner_key(group: str) -> bytes:
+    """Key of a group's learner snapshot in the `kernels` topic."""
+    return f"{group}{_LEARNER}".encode()
+
+
+def row_key(group: str, kind: Kind, key: str) -> bytes:
+    """Key of a row of live features in the `state` topic."""
+    return f"{group}/{kind}/{key}".encode()
+
+
+def split_row_key(key: bytes) -> tuple[str, Kind, str]:
+    """Group, kind and key of a row, the reverse of `row_key`. Raises ValueError."""
+    group, kind, name = key.decode().split("/", 2)
+    if kind not in get_args(Kind):
+        raise ValueError(f"there are no live features of a {kind!r}")
+    return group, cast(Kind, kind), name

@@ -1,0 +1,89 @@
+"""The transactions of one kernel group: live features, kernel and snapshot, all or nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError, ProducerFenced
+
+from streaming.clients import aiokafka_options
+from streaming.config import Config
+from streaming.kernel_log.errors import KernelLogError, OwnershipLostError
+from streaming.kernel_log.keys import MAX_RECORD_BYTES, kernel_key, learner_key
+from streaming.kernel_log.rows import StateRecord
+
+
+@dataclass(frozen=True)
+class Transaction:
+    """What a group writes at once."""
+
+    kernel: bytes | None
+    """The published kernel if there is a new one since the last transaction."""
+    snapshot: bytes
+    rows: Sequence[StateRecord]
+    """Rows of live features that changed since the last transaction."""
+
+
+class GroupWriter:
+    """Writes the `kernels` and `state` partitions of one group.
+
+    The transactional id is the group's, so Kafka itself fences an owner that lost its partition.
+    """
+
+    def __init__(self, config: Config, group: str, partition: int) -> None:
+        self._config = config
+        self._group = group
+        self._kernels = TopicPartition(config.topics.kernels, partition)
+        self._state = TopicPartition(config.topics.state, partition)
+        self._producer: AIOKafkaProducer | None = None
+
+    async def open(self) -> None:
+        """Fences every earlier owner of the group. Raises KernelLogError."""
+        self._producer = AIOKafkaProducer(
+            transactional_id=f"{self._config.topics.traffic}.{self._group}",
+            transaction_timeout_ms=int(self._config.processor.transaction_timeout_s * 1000),
+            max_request_size=MAX_RECORD_BYTES,
+            acks="all",
+            **aiokafka_options(self._config.kafka),
+        )
+        try:
+            await self._producer.start()
+        except KafkaError as error:
+            await self.close()
+            raise KernelLogError(f"group {self._group!r}: opening its kernel log failed: {error!r}") from error
+
+    async def write(self, transaction: Transaction) -> None:
+        """Writes all of `transaction` at once.
+
+        Raises OwnershipLostError or KernelLogError; then nobody sees any of it.
+        """
+        assert self._producer is not None
+        try:
+            async with self._producer.transaction():
+                sent = [
+                    await self._send(self._kernels, learner_key(self._group), transaction.snapshot),
+                    *[await self._send(self._state, record.key, record.value) for record in transaction.rows],
+                ]
+                if transaction.kernel is not None:
+                    sent.append(await self._send(self._kernels, kernel_key(self._group), transaction.kernel))
+                await asyncio.gather(*sent)
+        except ProducerFenced as error:
+            raise OwnershipLostError(f"group {self._group!r} is owned by another processor now") from error
+        except KafkaError as error:
+            raise KernelLogError(f"group {self._group!r}: the transaction failed: {error!r}") from error
+
+    async def _send(self, partition: TopicPartition, key: bytes, value: bytes | None) -> asyncio.Future[object]:
+        assert self._producer is not None
+        sent: asyncio.Future[object] = await self._producer.send(
+            partition.topic, value, key=key, partition=partition.partition
+        )
+        return sent
+
+    async def close(self) -> None:
+        """Ends the producer; an open transaction is aborted by its time-out or by the next owner."""
+        if self._producer is not None:
+            producer, self._producer = self._producer, None
+            await producer.stop()

@@ -1,0 +1,69 @@
+"""The learner's snapshot as bytes: what it refers to comes back, what cannot be used is refused with a cure."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streaming.kernel_log.errors import SnapshotError
+from streaming.kernel_log.snapshot import GroupSnapshot, RequestRef, decode_snapshot, encode_snapshot
+
+PRINT = "f" * 64
+BITS = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=40)
+
+
+def snapshot() -> GroupSnapshot:
+    return GroupSnapshot(
+        group="main",
+        fingerprint=PRINT,
+        next_offset=9,
+        version=2,
+        examples=30,
+        newest_event_time=5.0,
+        published_at=4.0,
+        watermark=4.5,
+        join_offset=7,
+        join_watermark=3.5,
+        pending=[RequestRef(6, b"\x80", b"\x00")],
+        pending_since=4.0,
+        recent=[[RequestRef(3, b"\x80", b"\x00"), RequestRef(5, b"\x80", b"\x00")]],
+        learner=b"tensors",
+    )
+
+
+def test_a_snapshot_comes_back_as_it_was() -> None:
+    assert decode_snapshot(encode_snapshot(snapshot()), group="main", fingerprint=PRINT) == snapshot()
+
+
+def test_the_re_read_begins_at_the_oldest_record_that_the_snapshot_refers_to() -> None:
+    whole = snapshot()
+    assert whole.resume_offset == 3
+    assert msgspec.structs.replace(whole, recent=[]).resume_offset == 6
+    assert msgspec.structs.replace(whole, recent=[], pending=[]).resume_offset == 7
+
+
+@given(BITS)
+def test_a_reference_keeps_every_items_labels(bits: list[tuple[bool, bool]]) -> None:
+    clicks, conversions = (np.array(column, dtype=np.bool_) for column in zip(*bits, strict=True))
+    back = RequestRef.of(1, clicks, conversions).labels(len(bits))
+    assert [labels.tolist() for labels in back] == [clicks.tolist(), conversions.tolist()]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"garbage", "cannot be read"),
+        (b"\x91" * 100_000, "cannot be read"),
+        (encode_snapshot(snapshot())[:-3], "cannot be read"),
+        (encode_snapshot(msgspec.structs.replace(snapshot(), schema=99)), "schema 99"),
+        (encode_snapshot(msgspec.structs.replace(snapshot(), group="other")), "'other'"),
+        (encode_snapshot(msgspec.structs.replace(snapshot(), fingerprint="0" * 64)), "backbone 000000000000"),
+    ],
+)
+def test_a_snapshot_that_cannot_be_used_is_refused_with_the_cure(data: bytes, message: str) -> None:
+    with pytest.raises(SnapshotError, match=message) as refused:
+        decode_snapshot(data, group="main", fingerprint=PRINT)
+    assert "topics.kernels" in str(refused.value)
