@@ -19,10 +19,10 @@ def live_head(context: AdapterContext, rate: float) -> GradientAdapter:
 
 
 class ErrorMemory:
-    """Nearest recent errors of the frozen model correct its probability (the idea of ReLoop2, KDD 2023).
+    """Nearest recent errors of the frozen model correct its probability (idea: ReLoop2, KDD 2023; formula ours).
 
     `p = sigmoid(frozen) + share * sum_i softmax(cos(x, x_i) / temperature) (y_i - p_i)` over the nearest `neighbours`
-    of the last `size` examples. Nothing is trained; `share` takes the place of a learning rate.
+    of the last `size` examples. Nothing is trained; its learning rate is `share`.
     """
 
     parameters = 0

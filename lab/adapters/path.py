@@ -14,7 +14,7 @@ LAYERS = ("first", "second", "tower_in", "tower_out")
 
 
 class Plugs(nn.Module):
-    """Changes of the path; the base class changes nothing. `E` experts, `n` examples."""
+    """Hooks that change the forward pass; the base class changes nothing. `E` experts, `n` examples."""
 
     def begin(self, domain: Tensor) -> None:
         """Called once per batch with the facet indices `(n, 3)`, before any layer."""
@@ -35,7 +35,7 @@ class Plugs(nn.Module):
 
 
 class ClickPath:
-    """Trunk and click tower of a backbone. Gives `predict(x, domain)[:, 0]` where nothing is plugged."""
+    """Trunk and click tower of a backbone; with `Plugs()` it gives `predict(x, domain)[:, 0]`."""
 
     def __init__(self, backbone: FoundationBackbone) -> None:
         self._backbone = backbone

@@ -1,4 +1,4 @@
-"""Logistic regression of river on the same features: the model a user of an online-learning library would take."""
+"""Logistic regression of river on the same features: what a user of an online-learning library would begin with."""
 
 from __future__ import annotations
 

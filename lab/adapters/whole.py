@@ -1,4 +1,7 @@
-"""Fine-tuning of the whole backbone, of its dense parts, and a model that never saw the pretraining window."""
+"""Fine-tuning of the whole backbone, of its dense parts, and a model that never saw the pretraining window.
+
+These are references, not ours: what a team would do that retrains its model from the stream.
+"""
 
 from __future__ import annotations
 
