@@ -2,8 +2,8 @@
 
 The formulas are the papers'. Where they are put in this network, their ranks and their widths are ours: between 7 000
 and 29 000 parameters, beside some 10 000 of the kernel (docs/decisions/0064). Where a method has parameters per domain,
-they are the sum over the domain's facets (ours: the papers have one flat domain index, which most combinations of scene,
-region and period would leave without data).
+they are the sum over the domain's facets (ours: the papers have one flat domain index, which would leave most
+combinations of scene, region and period without data).
 """
 
 from __future__ import annotations
@@ -97,8 +97,8 @@ class LoRA(Plugs):
 class MLoRA(Plugs):
     """A low-rank change and a bias per domain in every layer: `W x + B_k A_k x + b_k` (MLoRA, RecSys 2024).
 
-    It is the paper's second mode, pre-train then freeze. A_k is random, B_k and b_k start at zero and nothing is scaled,
-    as in the authors' code. Rank one is ours; theirs is `max(out / alpha, 1)` with an alpha of 16 or 256.
+    It is the second mode of the paper, pre-train then freeze. A_k is random, B_k and b_k start at zero, nothing is
+    scaled, as in the code of its authors. Rank one is ours; theirs is `max(out / alpha, 1)` with an alpha of 16 or 256.
     """
 
     def __init__(self, path: ClickPath, domain_sizes: Sequence[int], seed: int) -> None:
