@@ -30,10 +30,10 @@ def observed(products: int = 8, live: int = K) -> PathFeatures:
 
 @pytest.mark.parametrize("products", [0, 8])
 def test_before_anything_is_met_there_is_only_the_constant(products: int) -> None:
-    found = PathFeatures(D, K, products)(*inputs())
-    assert found.shape == (N, D + K + products + 1)
-    assert not found[:, :-1].any()
-    assert bool((found[:, -1] == 1).all())
+    seen = PathFeatures(D, K, products)(*inputs())
+    assert seen.shape == (N, D + K + products + 1)
+    assert not seen[:, :-1].any()
+    assert bool((seen[:, -1] == 1).all())
 
 
 def test_the_first_examples_give_centre_and_scale_and_later_ones_change_nothing() -> None:
@@ -96,9 +96,9 @@ def test_projections_are_the_same_for_everyone_for_ever() -> None:
 @given(scale=st.floats(0, 6e4), seed=st.integers(0, 99))
 def test_features_are_bounded_whatever_comes(scale: float, seed: int) -> None:
     x, live = inputs(seed)
-    found = observed()(scale * x, scale * live)
-    assert bool(torch.isfinite(found).all())
-    assert float(found.abs().max()) <= 2.5
+    seen = observed()(scale * x, scale * live)
+    assert bool(torch.isfinite(seen).all())
+    assert float(seen.abs().max()) <= 2.5
 
 
 def test_products_let_the_path_learn_what_no_straight_line_says() -> None:
