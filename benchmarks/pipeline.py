@@ -30,7 +30,7 @@ from local.demo.drain import wait_until_learned
 from local.demo.settings import child_environment, demo_config, free_ports, write_config
 from local.replay.run import publish_and_wait
 from streaming.clients import make_consumer, quiet_client_logs
-from streaming.config import Config, JoinConfig
+from streaming.config import Config, JoinConfig, load_config
 from streaming.events import ServedFeedback, ServedImpression, Traffic, decode_traffic
 from streaming.topics import ensure_topics
 
@@ -46,7 +46,7 @@ _POLL_MS, _SILENT_POLLS = 200, 2
 def running(console: Console) -> Iterator[tuple[Config, MovieLens]]:
     """Broker, ingest and processor on a folder of their own."""
     quiet_client_logs()
-    base = Config()
+    base = load_config()
     with tempfile.TemporaryDirectory(prefix="driftline-pipeline-") as folder:
         data = load_data(base, console)
         port = free_ports(1)[0]

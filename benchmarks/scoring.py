@@ -34,7 +34,7 @@ from local.probe import get, scrape
 from local.replay.publish import Publisher
 from local.replay.run import publish_and_wait, scorer_address
 from streaming.clients import quiet_client_logs
-from streaming.config import Config
+from streaming.config import load_config
 from streaming.events import FeedbackEvent
 from streaming.scorer.schema import DomainFacets, ScoreRequest, ScoreResponse
 from streaming.topics import ensure_topics
@@ -124,8 +124,8 @@ class Bench:
 
     def __init__(self, folder: Path, broker: LocalBroker, console: Console) -> None:
         self._console = console
-        self.data = load_data(Config(), console)
-        self.config = demo_config(Config(), run_dir=folder, bootstrap=broker.address, own_topics=False)
+        self.data = load_data(load_config(), console)
+        self.config = demo_config(load_config(), run_dir=folder, bootstrap=broker.address, own_topics=False)
         install_backbone(pretrained_backbone(self.config, self.data, console), self.config.backbone_dir)
         ensure_topics(self.config)
         self._guard = Guard()
@@ -230,7 +230,7 @@ def main() -> int:
     wide = Console(width=max(console.width, 140))  # a figure that is cut off is no figure
     quiet_client_logs()
     with tempfile.TemporaryDirectory(prefix="driftline-bench-") as folder:
-        broker = LocalBroker(Path(folder) / "kafka", Config().cache_dir, tied=True, console=console)
+        broker = LocalBroker(Path(folder) / "kafka", load_config().cache_dir, tied=True, console=console)
         broker.start()
         bench = Bench(Path(folder) / "run", broker, console)
         rows: list[tuple[str, Measured]] = []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,8 +14,11 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
+from driftline import __version__
 from local.broker.command import app as broker_app
+from local.options import name_or_path_option, path_option
 from streaming.config import Config, load_config
+from streaming.config.environment import foreign_names
 
 if TYPE_CHECKING:
     from lab.streams.choice import StreamChoice
@@ -34,29 +39,47 @@ _OURS = ("driftline", "local", "lab", "streaming", "features", "model")
 
 
 def _settings(context: typer.Context) -> Config:
-    config = context.obj
+    config = context.obj()
     assert isinstance(config, Config)
     return config
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"driftline {__version__}")
+        raise typer.Exit
 
 
 @app.callback()
 def common(
     context: typer.Context,
     config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="Configuration file (TOML); DRIFTLINE_CONFIG names it too.")
+        Path | None,
+        typer.Option(
+            "--config",
+            "-c",
+            help="Configuration file (TOML); DRIFTLINE_CONFIG names it too.",
+            parser=path_option,
+            metavar="FILE",
+        ),
     ] = None,
     bootstrap: Annotated[
         str | None, typer.Option(help="Kafka bootstrap servers, instead of the configuration's.", metavar="HOST:PORT")
     ] = None,
-    run_dir: Annotated[Path | None, typer.Option(help="Where the run keeps its files.")] = None,
+    run_dir: Annotated[
+        Path | None, typer.Option(help="Where the run keeps its files.", parser=path_option, metavar="FOLDER")
+    ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
 ) -> None:
-    """Read the configuration before any command."""
-    loaded = load_config(config)
+    """Note what the command line says of the configuration; the command reads it, so that `--help` needs none."""
+    overrides: dict[str, object] = {}
     if bootstrap is not None:
-        loaded = loaded.model_copy(update={"kafka": loaded.kafka.model_copy(update={"bootstrap": bootstrap})})
+        overrides["kafka"] = {"bootstrap": bootstrap}
     if run_dir is not None:
-        loaded = loaded.model_copy(update={"run_dir": run_dir})
-    context.obj = loaded
+        overrides["run_dir"] = run_dir
+    context.obj = functools.partial(load_config, config, **overrides)
 
 
 def _log_to_stderr(config: Config) -> None:
@@ -67,6 +90,8 @@ def _log_to_stderr(config: Config) -> None:
     else:
         handler, form = logging.StreamHandler(), "%(asctime)s %(levelname)s %(name)s: %(message)s"
     logging.basicConfig(level=config.log_level, handlers=[handler], format=form)
+    for name in foreign_names(os.environ, Config):
+        logging.getLogger("driftline").debug("%s is a cluster's word for a service, no key of ours: passed over", name)
 
 
 @app.command(rich_help_panel="Parts")
@@ -117,18 +142,37 @@ def setup(context: typer.Context) -> None:
 
 
 Archive = Annotated[
-    Path | None, typer.Option(help="The official ml-100k.zip, instead of the package index.", metavar="ZIP")
+    Path | None,
+    typer.Option(help="The official ml-100k.zip, instead of the package index.", parser=path_option, metavar="ZIP"),
 ]
 Limit = Annotated[int | None, typer.Option(help="Play at most so many requests.", min=1)]
 Rate = Annotated[float, typer.Option(help="Requests per second.", min=0.1)]
 ScriptName = Annotated[
-    str | None, typer.Option("--script", help="A drift script: a file (YAML), or one that comes along, such as abrupt.")
+    str | None,
+    typer.Option(
+        "--script",
+        help="A drift script: a file (YAML), or one that comes along, such as abrupt.",
+        parser=name_or_path_option,
+        metavar="NAME|FILE",
+    ),
 ]
 LogFile = Annotated[
-    Path | None, typer.Option("--log", help="A log: Parquet, CSV or JSONL; or the folder of a public data set.")
+    Path | None,
+    typer.Option(
+        "--log",
+        help="A log: Parquet, CSV or JSONL; or the folder of a public data set.",
+        parser=path_option,
+        metavar="PATH",
+    ),
 ]
 MappingName = Annotated[
-    str | None, typer.Option("--mapping", help="What the log's columns mean (YAML), or the name of a public data set.")
+    str | None,
+    typer.Option(
+        "--mapping",
+        help="What the log's columns mean (YAML), or the name of a public data set.",
+        parser=name_or_path_option,
+        metavar="NAME|FILE",
+    ),
 ]
 
 
@@ -242,9 +286,12 @@ def evaluate(
     seeds: Annotated[int | None, typer.Option(help="How many seeds.", min=1)] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A short look: fewer requests and seeds.")] = False,
     tune: Annotated[bool, typer.Option("--tune", help="Find the adapters' rates on streams of another seed.")] = False,
-    out: Annotated[Path, typer.Option(help="Folder of the report; finished runs in it are not repeated.")] = Path(
-        "runs/evaluate"
-    ),
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="Folder of the report; finished runs in it are not repeated.", parser=path_option, metavar="FOLDER"
+        ),
+    ] = Path("runs/evaluate"),
 ) -> None:
     """Compare ways to adapt on drifting streams, test-then-train, and report what helps."""
     from lab.evaluate.command import run_evaluate

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, SecretStr, field_validator
 
 from model.config import FieldSpec, Section
+from model.paths import user_name_or_path
 
 
 class FeatureConfig(Section):
@@ -67,12 +68,10 @@ class FeatureConfig(Section):
             raise ValueError("the address is printed and logged: give the password as features.redis_password")
         return address
 
-    @field_validator("redis_password")
+    @field_validator("text_model")
     @classmethod
-    def _fits_feast(cls, password: SecretStr | None) -> SecretStr | None:
-        if password is not None and "," in password.get_secret_value():
-            raise ValueError("Feast's connection string has no place for a comma in a password")
-        return password
+    def _home_written_out(cls, model: str) -> str:
+        return user_name_or_path(model)
 
 
 class LiveConfig(Section):

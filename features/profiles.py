@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-FieldValue = str | float | list[str]
+from model.encoding.spelling import FieldValue
 
 
 class UserLike(Protocol):

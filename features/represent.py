@@ -16,6 +16,7 @@ from features.config import FeatureConfig
 from features.live.features import item_domain_key
 from features.live.layout import OVERALL, Floats, LiveLayout
 from features.live.read import assemble
+from features.store.definitions import ITEM_PROFILE, USER_PROFILE
 from features.store.feature_store import FeatureStore
 from model.backbone.interface import FrozenBackbone, round_representation
 from model.encoding.domain import Domain, DomainSpace
@@ -125,6 +126,7 @@ class Representer:
         if cached is None:
             profile = self.store.read_users([user_id])[0] or UserFeatures(user_id, {})
             cached = self.encoder.encode_user(profile)
+            self._count_values(USER_PROFILE, cached)
             self._users.put(user_id, cached)
         return cached
 
@@ -157,7 +159,14 @@ class Representer:
                     self.encoder.text_width,
                 )
             text = np.zeros(self.encoder.text_width, dtype=np.float32)
-        return self.encoder.encode_item(ItemFeatures(known.item_id, known.fields, text))
+        encoded = self.encoder.encode_item(ItemFeatures(known.item_id, known.fields, text))
+        self._count_values(ITEM_PROFILE, encoded)
+        return encoded
+
+    def _count_values(self, view: str, encoded: EncodedUser | EncodedItem) -> None:
+        """A misspelt category looks like an unknown one and costs accuracy in silence, so it is counted outside."""
+        self.store.counted(view, "unknown_value", encoded.unknown_values)
+        self.store.counted(view, "cut_value", encoded.cut_values)
 
     def _with_content(self, items: Sequence[EncodedItem]) -> list[_Item]:
         """The items with their content vectors, which hang on nothing but the item."""

@@ -1,28 +1,25 @@
-"""Pretrains the backbone once per configuration and data, and keeps it in the cache."""
+"""Pretrains the backbone once per configuration, data and code, and keeps it in the cache."""
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from rich.console import Console
 
+from lab.code_key import code_digest
 from lab.progress import bars, reporter
-from lab.streams.recording import Profiles, Recording
+from lab.streams.recording import Recording
 from streaming.config import Config
 
 if TYPE_CHECKING:
     from lab.streams.choice import StreamChoice
-    from model.encoding.features import ItemFeatures, UserFeatures
+    from model.backbone.pretrain import Progress
 
 log = logging.getLogger(__name__)
 
@@ -36,27 +33,8 @@ def backbone_key(config: Config, data: Recording) -> str:
     digest.update(json.dumps(features, sort_keys=True).encode())
     for part in data.identity():
         digest.update(part)
-    for source in _sources():
-        digest.update(source.read_bytes())
+    digest.update(code_digest("lab.backbone_training", type(data).__module__).encode())
     return digest.hexdigest()[:20]
-
-
-def _sources() -> list[Path]:
-    """The modules of `model` that pretraining runs: `pretrain` and all it imports."""
-    import model
-
-    root = Path(model.__file__).parents[1]
-    found: set[Path] = set()
-    waiting = [root / "model/backbone/pretrain.py"]
-    while waiting:
-        path = waiting.pop()
-        if path in found or not path.is_file():
-            continue
-        found.add(path)
-        nodes = ast.walk(ast.parse(path.read_text()))
-        imported = [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
-        waiting += [root / f"{name.replace('.', '/')}.py" for name in imported if name.startswith("model.")]
-    return sorted(found)
 
 
 def pretrained_backbone(config: Config, data: Recording, console: Console) -> Path:
@@ -96,80 +74,28 @@ def run_pretrain(config: Config, choice: StreamChoice, *, console: Console | Non
     return 0
 
 
-def install_backbone(made: Path, place: Path) -> None:
-    """Copies a backbone's folder to `place`, replacing what is there; whole or not at all."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}-"))
+def install_backbone(made: Path, target: Path) -> None:
+    """Copies a backbone's folder to `target`, replacing what is there; whole or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
     shutil.copytree(made, scratch, dirs_exist_ok=True)
-    if place.exists():
-        shutil.rmtree(place)
-    scratch.rename(place)
+    if target.exists():
+        shutil.rmtree(target)
+    scratch.rename(target)
 
 
 def _make(config: Config, data: Recording, folder: Path, console: Console) -> None:
-    from model.backbone.checkpoint import save_backbone
-    from model.backbone.pretrain import Progress, pretrain
-    from model.encoding.features import FeatureEncoder
+    from lab.backbone_training import train_backbone
 
     with bars(console) as progress:
-        text_bar = progress.add_task(
-            "titles", total=len(data.items), note=f"text vectors by {config.features.text_model}"
-        )
-        users, items = _profiles(config, data, reporter(progress, text_bar))
-        progress.update(text_bar, completed=len(items))
-        bar = progress.add_task("backbone", total=None, note="pretraining")
-        examples = data.examples(config.domain_space())
-        encoder = FeatureEncoder.fit(
-            [users[place] for place in np.unique(examples.user)],
-            [items[place] for place in np.unique(examples.item)],
-            user_fields=config.features.user_fields,
-            item_fields=config.features.item_fields,
-            text_width=config.backbone.text_width,
-        )
+        texts = progress.add_task("titles", total=len(data.items), note=f"text vectors by {config.features.text_model}")
+        steps = progress.add_task("backbone", total=None, note="pretraining")
 
-        def moved(at: Progress) -> None:
-            progress.update(
-                bar, completed=at.step, total=at.steps, note=f"pass {at.epoch}, validation AUC {at.validation_auc:.4f}"
-            )
+        def trained(at: Progress) -> None:
+            note = f"pass {at.epoch}, validation AUC {at.validation_auc:.4f}"
+            progress.update(steps, completed=at.step, total=at.steps, note=note)
 
-        with _one_thread():
-            backbone, report = pretrain(
-                examples,
-                users,
-                items,
-                encoder,
-                domain_sizes=config.domain_space().sizes,
-                backbone=config.backbone,
-                config=config.pretrain,
-                progress=moved,
-            )
+        report = train_backbone(config, data, folder, reporter(progress, texts), trained)
+        progress.update(texts, completed=len(data.items))
         note = f"best of {report.epochs} passes: validation AUC {report.validation_auc:.4f}"
-        progress.update(bar, total=progress.tasks[bar].completed, note=note)
-    card = {"data": f"{data.title}, first half by time", "pretrain": report.to_json()}
-    save_backbone(folder, backbone, encoder, card)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """The steps are small: a second thread gains little, and where others use the cores too it waits ten times over."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _profiles(
-    config: Config, data: Profiles, progress: Callable[[int, int], None]
-) -> tuple[list[UserFeatures], list[ItemFeatures]]:
-    from features.text import TextEncoder
-    from model.encoding.features import ItemFeatures, UserFeatures
-
-    text = TextEncoder(config.features.text_model, config.cache_dir, config.features.max_text)
-    vectors = text.encode([item.text for item in data.items], progress)
-    users = [UserFeatures(user.user_id, user.fields) for user in data.users]
-    items = [ItemFeatures(item.item_id, item.fields, vectors[place]) for place, item in enumerate(data.items)]
-    return users, items
+        progress.update(steps, total=progress.tasks[steps].completed, note=note)

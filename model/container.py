@@ -33,8 +33,11 @@ def unpack(data: bytes, *, max_bytes: int | None = None) -> tuple[dict[str, Tens
         length = int.from_bytes(data[:8], "little")
         header = json.loads(data[8 : 8 + length])
         metadata = json.loads(header["__metadata__"][_KEY])
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+    except (SafetensorError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
+        # RuntimeError: JSON nested too deep is a RecursionError, and torch has one for types it does not know.
         raise ContainerError(f"not a container of ours: {error}") from error
+    if not isinstance(metadata, dict):
+        raise ContainerError(f"not a container of ours: its metadata is {type(metadata).__name__}, not a table")
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise ContainerError(f"tensor {name!r} has non-finite values")

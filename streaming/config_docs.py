@@ -9,13 +9,14 @@ import typing
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import annotated_types
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from streaming.config import ENV_FILE, ENV_PREFIX, Config
+from streaming.config.environment import is_section
 
 _NAMES = {
     str: "text",
@@ -52,7 +53,7 @@ class Key:
 def keys(model: type[BaseModel] = Config, section: tuple[str, ...] = ()) -> Iterator[Key]:
     """Every key of `model`, those of a section after the keys beside it."""
     for name, field in model.model_fields.items():
-        if not _is_section(field.annotation):
+        if not is_section(field.annotation):
             environment = ENV_PREFIX + "__".join((*section, name)).upper()
             default = _default(name, field)
             yield Key(section, name, _type(field), default, field.description or "", environment)
@@ -161,21 +162,17 @@ def _toml(value: Any) -> str:
 
 
 def _sections(model: type[BaseModel]) -> list[tuple[str, type[BaseModel]]]:
-    found = []
+    sections = []
     for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and _is_section(field.annotation):
-            found.append((name, field.annotation))
-    return found
-
-
-def _is_section(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+        if isinstance(field.annotation, type) and is_section(field.annotation):
+            sections.append((name, field.annotation))
+    return sections
 
 
 def _table_of(annotation: Any) -> type[BaseModel] | None:
     """What one entry is, if `annotation` is a list of tables."""
     arguments = get_args(annotation)
-    if get_origin(annotation) is tuple and arguments and _is_section(arguments[0]):
+    if get_origin(annotation) is tuple and arguments and is_section(arguments[0]):
         return typing.cast("type[BaseModel]", arguments[0])
     return None
 
@@ -213,12 +210,14 @@ def _annotation(annotation: Any) -> str:
     if annotation in _NAMES:
         return _NAMES[annotation]
     origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _annotation(arguments[0])
     if origin is Literal:
         return " or ".join(f"`{choice}`" for choice in arguments)
     if origin in (types.UnionType, typing.Union):
         return " or ".join(_annotation(one) for one in arguments if one is not type(None))
     if origin is tuple:
-        inner = "table" if _is_section(arguments[0]) else _annotation(arguments[0])
+        inner = "table" if is_section(arguments[0]) else _annotation(arguments[0])
         return f"list of {inner}" if arguments[-1] is Ellipsis else f"list of {len(arguments)} {inner}s"
     return str(getattr(annotation, "__name__", annotation))
 

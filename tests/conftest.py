@@ -40,9 +40,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def cache_dir() -> Path:
     """The user's own cache: what is fetched once is fetched once for the tests too."""
-    from streaming.config import Config
+    from streaming.config import load_config
 
-    return Config().cache_dir
+    return load_config().cache_dir
 
 
 @pytest.fixture(scope="session")

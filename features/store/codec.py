@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 
 from features.live.layout import Floats, Kind, LiveRow
-from features.profiles import FieldValue
 from features.store.definitions import UPDATED_AT, VALUES
 from features.store.feast_guard import import_feast
 from model.config import FieldSpec
+from model.encoding.spelling import FieldValue, read_number, spell, spell_list
 
 _value: Any = import_feast("feast.protos.feast.types.Value_pb2")
 _key: Any = import_feast("feast.protos.feast.types.EntityKey_pb2")
@@ -99,21 +98,15 @@ def has_time(values: Mapping[str, Any] | None) -> bool:
 
 
 def _encode(spec: FieldSpec, value: FieldValue) -> Any | None:
-    """Feast's value, or None if it is of a wrong kind."""
+    """Feast's value, an empty one for a missing value; None for a value of a wrong kind."""
     if spec.kind == "number":
-        return number(value) if _is_number(value) else None
-    if spec.kind == "single":
-        return _value.Value(string_val=_text(value)) if isinstance(value, str | int | float) else None
-    if isinstance(value, str):
-        value = [value]
-    if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
+        read = read_number(value)
+        if read is not None:
+            return number(read)
+        return _value.Value() if spell(value) is None and not isinstance(value, float) else None
+    if spec.kind == "multi":
+        return _value.Value(string_list_val=_value.StringList(val=spell_list(value)))
+    if isinstance(value, Sequence) and not isinstance(value, str):
         return None
-    return _value.Value(string_list_val=_value.StringList(val=[_text(part) for part in value]))
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _text(value: object) -> str:
-    return str(value).encode("utf-8", "replace").decode("utf-8")
+    text = spell(value)
+    return _value.Value() if text is None else _value.Value(string_val=text)

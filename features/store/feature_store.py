@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import functools
 import hashlib
+import json
 import logging
 import sqlite3
 import time
@@ -42,7 +43,7 @@ from model.encoding.features import ItemFeatures, UserFeatures
 log = logging.getLogger(__name__)
 
 Count = Callable[[str, str, int], None]
-"""Called with view, reason (`missing`, `stale` or `bad_value`) and how many."""
+"""Called with view, reason (`missing`, `stale`, `bad_value`, `unknown_value` or `cut_value`) and how many."""
 
 _WRITE_CHUNK = 500
 _MICROSECOND = timedelta(microseconds=1)
@@ -121,7 +122,7 @@ class FeatureStore:
         rows = []
         for user in {user.user_id: user for user in users}.values():
             fields, wrong = codec.write_fields(self.config.user_fields, user.fields)
-            self._counted(USER_PROFILE, "bad_value", wrong)
+            self.counted(USER_PROFILE, "bad_value", wrong)
             rows.append((user.user_id, {**fields, UPDATED_AT: codec.number(user.time)}))
         self._write(USER_PROFILE, rows)
 
@@ -137,7 +138,7 @@ class FeatureStore:
         profiles, texts = [], []
         for item, vector in zip(last, vectors, strict=True):
             fields, wrong = codec.write_fields(self.config.item_fields, item.fields)
-            self._counted(ITEM_PROFILE, "bad_value", wrong)
+            self.counted(ITEM_PROFILE, "bad_value", wrong)
             age = {UPDATED_AT: codec.number(item.time)}
             profiles.append((item.item_id, {**fields, **age}))
             texts.append((item.item_id, {VECTOR: codec.vector(vector), **age}))
@@ -191,8 +192,8 @@ class FeatureStore:
                 row = None
                 stale += 1
             found.append(row)
-        self._counted(view, "stale", stale)
-        self._counted(view, "missing", found.count(None) - stale)
+        self.counted(view, "stale", stale)
+        self.counted(view, "missing", found.count(None) - stale)
         return found
 
     # --- rows of any view ---
@@ -222,8 +223,8 @@ class FeatureStore:
         if limit:
             oldest = (time.time() if now is None else now) - limit
             found = [None if row is None or codec.updated_at(row) < oldest else row for row in found]
-        self._counted(view, "missing", missing)
-        self._counted(view, "stale", found.count(None) - missing)
+        self.counted(view, "missing", missing)
+        self.counted(view, "stale", found.count(None) - missing)
         return found
 
     def _stamp(self) -> datetime:
@@ -231,7 +232,8 @@ class FeatureStore:
         self._newest_stamp = max(datetime.now(UTC), self._newest_stamp + _MICROSECOND)
         return self._newest_stamp
 
-    def _counted(self, view: str, reason: str, number: int) -> None:
+    def counted(self, view: str, reason: str, number: int) -> None:
+        """Tells whoever counts for this process; nothing for zero."""
         if number:
             self._count(view, reason, number)
 
@@ -287,9 +289,14 @@ def _redis_connection(config: FeatureConfig) -> str:
     """Feast's connection string with limits: a client's own defaults would hold a request for many seconds."""
     given = {part.split("=", 1)[0] for part in config.redis.split(",") if "=" in part}
     limits = {"socket_timeout": 2, "socket_connect_timeout": 2, "retry": "null"}
-    secret = [] if config.redis_password is None else [f"password={config.redis_password.get_secret_value()}"]
+    secret = [] if config.redis_password is None else [f"password={_quoted(config.redis_password.get_secret_value())}"]
     options = [f"{name}={value}" for name, value in limits.items() if name not in given]
     return ",".join([config.redis, *secret, *options])
+
+
+def _quoted(value: str) -> str:
+    """A value of Feast's connection string, which is cut at commas and read as JSON where it can be (`1e5`, `null`)."""
+    return json.dumps(value).replace(",", "\\u002c")
 
 
 def _repo_config(config: FeatureConfig, folder: Path) -> Any:

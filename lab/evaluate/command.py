@@ -12,7 +12,7 @@ from rich.console import Console
 
 from lab.evaluate.plan import Plan, make_plan
 from lab.evaluate.pool import execute
-from lab.evaluate.report import Report, make_report
+from lab.evaluate.report import EvaluationReport, make_report
 from lab.evaluate.tables import markdown, show
 from lab.streams.sources import choose
 from streaming.config import Config
@@ -34,7 +34,7 @@ def run_evaluate(
     out: Path = OUT,
     processes: int | None = None,
     console: Console | None = None,
-) -> Report:
+) -> EvaluationReport:
     """Runs what is missing, writes `report.json`, `report.md`, `report.html` and PNG files to `out`, shows the table.
 
     `suite` is standard, scripted or movielens-100k; `mapping` is a file or the name of a public data set. Called again
@@ -63,7 +63,7 @@ def run_evaluate(
     return report
 
 
-def write(report: Report, out: Path) -> None:
+def write(report: EvaluationReport, out: Path) -> None:
     """All files of a report."""
     from lab.evaluate.page import page
     from lab.evaluate.plots import pictures

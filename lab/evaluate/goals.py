@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lab.evaluate.compare import FULL
-from lab.evaluate.report import NO_DRIFT, AdapterRow, CostRow, Report
+from lab.evaluate.report import NO_DRIFT, AdapterRow, CostRow, EvaluationReport
 
 KERNEL, HEAD = "iak-d", "live-head"
 _PARAMETERS, _CPU, _FORGETTING = 1 / 5, 1 / 3, 1 / 2
@@ -23,7 +23,7 @@ class Goal:
     met: bool
 
 
-def goals(report: Report) -> list[Goal]:
+def goals(report: EvaluationReport) -> list[Goal]:
     """Every goal that the report's streams and adapters can answer; none without the kernel and full fine-tuning."""
     found = _Found(report)
     if not {KERNEL, FULL} <= set(report.plan["adapters"]):
@@ -34,7 +34,7 @@ def goals(report: Report) -> list[Goal]:
 class _Found:
     """Rows and costs by name."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: EvaluationReport) -> None:
         self.rows: dict[str, dict[str, AdapterRow]] = {
             stream.name: {row.adapter: row for row in stream.rows} for stream in report.streams
         }

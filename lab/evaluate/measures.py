@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lab.evaluate.prepare import Prepared
+from lab.evaluate.prepare import PreparedStream
 from lab.streams import DriftSpan
 from model.encoding.domain import FACETS, DomainSpace
 from model.evaluation import auc, calibration, expected_auc, grouped_auc, log_loss, normalised_entropy, sigmoid
@@ -55,7 +55,9 @@ class Measures:
     """AUC at each of `AROUND_RETURN`, means over the returns; empty without one."""
 
 
-def measure(data: Prepared, logit: NDArray[np.float32], spans: Sequence[DriftSpan], space: DomainSpace) -> Measures:
+def measure(
+    data: PreparedStream, logit: NDArray[np.float32], spans: Sequence[DriftSpan], space: DomainSpace
+) -> Measures:
     """All measures of one run."""
     score = sigmoid(logit)
     label = data.truth
@@ -90,19 +92,19 @@ def span_key(span: DriftSpan, spans: Sequence[DriftSpan]) -> str:
     return span.name if len(alike) == 1 else f"{span.name} {alike.index(span) + 1}"
 
 
-def within(data: Prepared, span: DriftSpan) -> NDArray[np.bool_]:
+def within(data: PreparedStream, span: DriftSpan) -> NDArray[np.bool_]:
     """Examples inside a span (its time alone: other domains suffer or hold still, and that is part of it)."""
     return np.asarray((data.time >= span.start) & (data.time < span.end))
 
 
-def returns(data: Prepared, spans: Sequence[DriftSpan]) -> list[NDArray[np.bool_]]:
+def returns(data: PreparedStream, spans: Sequence[DriftSpan]) -> list[NDArray[np.bool_]]:
     """For each return of an old taste, the examples in the tenth of the stream after it."""
     tenth = (data.time[-1] - data.time[0]) / 10
     ends = [span.end for span in spans if span.returns and span.kind == "taste"]
     return [np.asarray((data.time >= end) & (data.time < end + tenth)) for end in ends]
 
 
-def _around(data: Prepared, logit: NDArray[np.float32], after: NDArray[np.bool_]) -> list[float]:
+def _around(data: PreparedStream, logit: NDArray[np.float32], after: NDArray[np.bool_]) -> list[float]:
     """AUC in the tenth before a return and in the quarters of `after`, the tenth that follows it."""
     place = np.flatnonzero(after)
     begin = int(place[0]) if place.size else 0
@@ -121,7 +123,7 @@ def mean_known(values: Sequence[float]) -> float:
     return float(np.mean(known)) if known else float("nan")
 
 
-def _true_area(data: Prepared, logit: NDArray[np.float32], rows: Rows) -> float:
+def _true_area(data: PreparedStream, logit: NDArray[np.float32], rows: Rows) -> float:
     """Expected AUC where the stream tells its probabilities, the AUC of the clicks where it does not."""
     probability = data.probability[rows]
     if probability.size < _LEAST or not np.isfinite(probability).all():
@@ -129,7 +131,7 @@ def _true_area(data: Prepared, logit: NDArray[np.float32], rows: Rows) -> float:
     return expected_auc(probability, logit[rows])
 
 
-def _by_domain(data: Prepared, logit: NDArray[np.float32], space: DomainSpace) -> dict[str, float]:
+def _by_domain(data: PreparedStream, logit: NDArray[np.float32], space: DomainSpace) -> dict[str, float]:
     found = {}
     for column, facet in enumerate(FACETS):
         for index, value in enumerate(space.values[facet]):

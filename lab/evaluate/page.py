@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 
-from lab.evaluate.report import Report
+from lab.evaluate.report import EvaluationReport
 from lab.evaluate.tables import about, tables
 
 _STYLE = """
@@ -17,7 +17,7 @@ img{max-width:100%}h2{margin-top:2em}summary{cursor:pointer;font-weight:600}
 """
 
 
-def page(report: Report, pictures: dict[str, bytes]) -> str:
+def page(report: EvaluationReport, pictures: dict[str, bytes]) -> str:
     """The page's source; it loads nothing from elsewhere."""
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8><title>Driftline: evaluation</title>",

@@ -10,20 +10,16 @@ from pathlib import Path
 from features.config import LiveConfig
 from lab.adapters import ADAPTERS, AdapterSpec
 from lab.adapters.river_adapter import RIVER
-from lab.evaluate.prepare import LabConfig
+from lab.code_key import code_digest
+from lab.evaluate.prepare import EvaluationConfig
 from lab.streams.sources import Source
 from model.config import BackboneConfig, KernelConfig, LearnerConfig, PretrainConfig
 
 ALL_ADAPTERS: dict[str, AdapterSpec] = {**ADAPTERS, "river-lr": RIVER}
 STANDARD_ADAPTERS = tuple(name for name, spec in ALL_ADAPTERS.items() if not spec.ablation)
 QUICK_ADAPTERS = ("frozen", "iak-d", "closed-form", "live-head", "lora", "full")
-_CODE = ("model", "lab/adapters", "lab/streams", "lab/evaluate")
-_CODE_FILES = (
-    "features/live/features.py",
-    "features/live/layout.py",
-    "features/live/read.py",
-    "features/live/table.py",
-)
+WORK = "lab.evaluate.work"
+"""The module whose code, with all that it imports, decides what a run gives; reports only read its results."""
 
 PRETRAIN = PretrainConfig(epochs=10, batch_size=1_024, learning_rate=4e-3, patience=2, content_steps=200)
 
@@ -41,7 +37,7 @@ class Plan:
     seeds: tuple[int, ...]
     cache_dir: Path
     work_dir: Path
-    lab: LabConfig
+    config: EvaluationConfig
     kernel: KernelConfig
     learner: LearnerConfig
     code: str
@@ -51,8 +47,13 @@ class Plan:
     def key(self) -> str:
         """Hash of the settings and of the code: work of another key is never mixed in."""
         parts = {name: section.model_dump(mode="json") for name, section in _sections(self).items()}
-        parts["lab"] = {"pace": self.lab.requests_per_second, "join": self.lab.join_s, "batch": self.lab.batch_examples,
-                        "rehearsal": self.lab.rehearsal_steps}  # fmt: skip
+        config = self.config
+        parts["fixed"] = {
+            "pace": config.requests_per_second,
+            "join": config.join_s,
+            "batch": config.batch_examples,
+            "rehearsal": config.rehearsal_steps,
+        }
         return hashlib.sha256((json.dumps(parts, sort_keys=True) + self.code).encode()).hexdigest()[:16]
 
     def folder(self, source: Source, seed: int) -> Path:
@@ -68,16 +69,16 @@ class Plan:
             "seeds": list(self.seeds),
             "key": self.key,
             **{name: section.model_dump(mode="json") for name, section in _sections(self).items()},
-            "requests_per_second": self.lab.requests_per_second,
-            "join_s": self.lab.join_s,
-            "rehearsal_steps": self.lab.rehearsal_steps,
+            "requests_per_second": self.config.requests_per_second,
+            "join_s": self.config.join_s,
+            "rehearsal_steps": self.config.rehearsal_steps,
         }  # fmt: skip
 
 
 def _sections(plan: Plan) -> dict[str, BackboneConfig | PretrainConfig | LiveConfig | KernelConfig | LearnerConfig]:
-    lab = plan.lab
+    config = plan.config
     return {
-        "backbone": lab.backbone, "pretrain": lab.pretrain, "live": lab.live,
+        "backbone": config.backbone, "pretrain": config.pretrain, "live": config.live,
         "kernel": plan.kernel, "learner": plan.learner,
     }  # fmt: skip
 
@@ -104,7 +105,7 @@ def make_plan(
         raise UnknownAdapterError(f"no adapter {unknown[0]!r}; there are {', '.join(ALL_ADAPTERS)}, and all")
     learner = learner or LearnerConfig()
     pretrain = PRETRAIN.model_copy(update={"epochs": 6}) if quick else PRETRAIN
-    lab = LabConfig(
+    config = EvaluationConfig(
         backbone=backbone or BackboneConfig(),
         pretrain=pretrain,
         live=live or LiveConfig(),
@@ -120,10 +121,10 @@ def make_plan(
         tuple(range(seeds)),
         cache_dir,
         out / "work",
-        lab,
+        config,
         kernel or KernelConfig(),
         learner,
-        code_digest(),
+        code_digest(WORK),
     )
 
 
@@ -133,22 +134,3 @@ PACE = 8.0
 """Requests per second at which a live half is played for the live features' half-lives."""
 JOIN_S = 1_800.0
 """Original seconds until a request's labels are decided."""
-
-
-def deciding_files() -> list[Path]:
-    """The code that decides the results, registry of the rates included."""
-    root = Path(__file__).parents[2]
-    files = {path for folder in _CODE for path in (root / folder).rglob("*.py")} | {root / name for name in _CODE_FILES}
-    return sorted(files - {Path(__file__).with_name(f"{name}.py") for name in _REPORTING})
-
-
-def code_digest() -> str:
-    """Hash of that code."""
-    digest = hashlib.sha256()
-    for path in deciding_files():
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-_REPORTING = ("report", "page", "plots", "compare", "tables", "measures", "goals", "tune", "command", "__init__")
-"""Modules beside this one that only read results: a change there needs no new runs."""

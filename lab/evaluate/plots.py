@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from lab.evaluate.report import Report, StreamReport
+from lab.evaluate.report import EvaluationReport, StreamReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +28,7 @@ LABELS = {
 }
 
 
-def pictures(report: Report) -> dict[str, bytes]:
+def pictures(report: EvaluationReport) -> dict[str, bytes]:
     """PNG files by name."""
     out = {"gain-and-cost.png": _png(lambda figure: _cost(figure, report), 9, 5.5)}
     out["gains.png"] = _png(lambda figure: _gains(figure, report), 10, 0.32 * len(report.costs) + 1.6)
@@ -68,7 +68,7 @@ def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray((padded[:-2] + padded[1:-1] + padded[2:]) / 3)
 
 
-def _gains(figure: Figure, report: Report) -> None:
+def _gains(figure: Figure, report: EvaluationReport) -> None:
     axes = figure.add_subplot()
     names = sorted(report.leads, key=lambda name: report.leads[name].mean)
     for place, name in enumerate(names):
@@ -82,7 +82,7 @@ def _gains(figure: Figure, report: Report) -> None:
     _plain(axes)
 
 
-def _cost(figure: Figure, report: Report) -> None:
+def _cost(figure: Figure, report: EvaluationReport) -> None:
     axes = figure.add_subplot()
     for cost in report.costs:
         if cost.adapter == "frozen":

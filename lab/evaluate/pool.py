@@ -1,120 +1,113 @@
-"""Runs a plan on several processes, with progress and without losing what was done."""
+"""Runs a plan on several processes, here or on a Dask cluster, with progress and without losing what was done."""
 
 from __future__ import annotations
 
 import math
-import multiprocessing
-import queue
-from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from multiprocessing.queues import Queue
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
+from joblib import Parallel, delayed, parallel_config
 from rich.console import Console
-from rich.progress import Progress, TaskID
 
 from lab.evaluate.plan import Plan
 from lab.evaluate.report import SeedResult, measure_seed
-from lab.evaluate.work import ensure_lab, run_stream
+from lab.evaluate.work import close_stream, prepare_stream, run_adapter
 from lab.progress import bars
 from lab.streams.sources import Source
 
-Told = tuple[str, str, int]
 Result = TypeVar("Result")
+Pair = tuple[Source, int]
 
 
 class EvaluationFailedError(Exception):
-    """A run failed; the message names stream and seed. What was finished before is kept."""
+    """A task failed or its worker died; the message names both. What was finished before is kept."""
 
 
-_told: Queue[Told] | None = None
+class ClusterUnavailableError(Exception):
+    """The Dask cluster cannot be used; the message names the cure."""
 
 
-def execute(plan: Plan, console: Console, processes: int) -> dict[tuple[str, int], SeedResult]:
-    """All backbones, all runs, then their measures, by name of the stream and seed.
+def execute(
+    plan: Plan, console: Console, processes: int, cluster: str | None = None
+) -> dict[tuple[str, int], SeedResult]:
+    """Prepares all streams, runs all adapters, then measures: results by name of the stream and seed.
 
-    Raises EvaluationFailedError; finished work stays for the next call.
+    `cluster` is the address of a Dask scheduler whose workers take the place of `processes` here; they need the same
+    code and see the same folders. Raises EvaluationFailedError (finished work stays for the next call) or
+    ClusterUnavailableError.
     """
     pairs = [(source, seed) for seed in plan.seeds for source in plan.sources]
-    context = multiprocessing.get_context("spawn")
-    told: Queue[Told] = context.Queue()
-    total = len(pairs) * len(plan.adapters)
-    with (
-        bars(console) as progress,
-        ProcessPoolExecutor(processes, mp_context=context, initializer=_receive, initargs=(told,)) as pool,
-    ):
-        first = progress.add_task("backbones", total=len(pairs), note="pretraining, once per seed and first half")
-        second = progress.add_task("runs", total=total, note=f"{len(plan.adapters)} adapters, {len(pairs)} streams")
-        _all(pool, _lab, plan, _alike_last(pairs), lambda: progress.advance(first))
-        _all(pool, _runs, plan, _long_first(pairs), lambda: _drain(told, progress, second))
-        _drain(told, progress, second)
+    runs = [(*pair, name) for pair in _long_first(pairs) for name in plan.adapters]
+    with _workers(processes, cluster), bars(console) as progress:
+        first = progress.add_task("streams", total=len(pairs), note="pretraining, representations, live features")
+        second = progress.add_task("runs", total=len(runs), note=f"{len(plan.adapters)} adapters, {len(pairs)} streams")
         third = progress.add_task("measures", total=len(pairs), note="AUC and the rest, of every run")
-        found = _all(pool, measure_seed, plan, pairs, lambda: progress.advance(third))
-    return {(source.name, seed): result for (source, seed), result in found}
+        for _ in _each(plan, prepare_stream, _alike_last(pairs)):
+            progress.advance(first)
+        for stream, seed, adapter in _each(plan, run_adapter, runs):
+            progress.update(second, advance=1, note=f"{stream}, seed {seed}: {adapter}")
+        results = {}
+        for result in _each(plan, measure_seed, pairs):
+            results[result.stream, result.seed] = result
+            progress.advance(third)
+    return results
 
 
-def _alike_last(pairs: list[tuple[Source, int]]) -> list[tuple[Source, int]]:
+def _alike_last(pairs: list[Pair]) -> list[Pair]:
     """Streams of one seed may share a backbone: seeds are spread, so that no two processes train the same at once."""
-    by_source: dict[str, list[tuple[Source, int]]] = {}
-    for pair in pairs:
-        by_source.setdefault(pair[0].name, []).append(pair)
-    return [pair for group in by_source.values() for pair in group]
+    return sorted(pairs, key=lambda pair: pair[0].name)
 
 
-def _long_first(pairs: list[tuple[Source, int]]) -> list[tuple[Source, int]]:
+def _long_first(pairs: list[Pair]) -> list[Pair]:
     """Recorded logs, then scripts by length: a long one at the end would keep one process busy and the others idle."""
     return sorted(pairs, key=lambda pair: -math.inf if pair[0].script is None else -pair[0].script.requests)
 
 
-def _all(
-    pool: ProcessPoolExecutor,
-    work: Callable[[Plan, Source, int], Result],
-    plan: Plan,
-    pairs: list[tuple[Source, int]],
-    tick: Callable[[], None],
-) -> list[tuple[tuple[Source, int], Result]]:
-    found = []
-    waiting: dict[Future[Result], tuple[Source, int]] = {pool.submit(work, plan, *pair): pair for pair in pairs}
-    while waiting:
-        finished, _ = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
-        for future in finished:
-            source, seed = waiting.pop(future)
-            error = future.exception()
-            if error is not None:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise EvaluationFailedError(
-                    f"stream {source.name}, seed {seed}: {error}; finished runs are kept in {plan.work_dir}, "
-                    "call again to go on"
-                ) from error
-            found.append(((source, seed), future.result()))
-            tick()
-        if not finished and work is _runs:
-            tick()
-    return found
+def _each(plan: Plan, work: Callable[..., Result], tasks: Iterable[tuple[Any, ...]]) -> Iterator[Result]:
+    """Results of `work(plan, *task)` as they come. Raises EvaluationFailedError; joblib then ends the other tasks."""
+    try:
+        yield from Parallel(return_as="generator_unordered")(delayed(_named)(work, plan, *task) for task in tasks)
+    except EvaluationFailedError:
+        raise
+    except Exception as error:  # loky and Dask have classes of their own for a worker that died
+        raise EvaluationFailedError(f"a worker process ended: {error}; {_kept(plan)}") from error
+    finally:
+        close_stream()  # with one process, joblib works in this one
 
 
-def _drain(told: Queue[Told], progress: Progress, task: TaskID) -> None:
-    while True:
-        try:
-            stream, adapter, seed = told.get_nowait()
-        except queue.Empty:
-            return
-        progress.update(task, advance=1, note=f"{stream}, seed {seed}: {adapter}")
+def _named(work: Callable[..., Result], plan: Plan, source: Source, seed: int, *rest: str) -> Result:
+    """In a worker: the work, its failure named by stream, seed and adapter."""
+    try:
+        return work(plan, source, seed, *rest)
+    except Exception as error:
+        task = ", ".join([f"stream {source.name}", f"seed {seed}", *rest])
+        raise EvaluationFailedError(f"{task}: {error}; {_kept(plan)}") from error
 
 
-def _receive(told: Queue[Told]) -> None:
-    global _told  # noqa: PLW0603  (a worker process has one queue for its whole life)
-    _told = told
+def _kept(plan: Plan) -> str:
+    return f"finished runs are kept in {plan.work_dir}, call again to go on"
 
 
-def _lab(plan: Plan, source: Source, seed: int) -> None:
-    ensure_lab(plan, source, seed)
-
-
-def _runs(plan: Plan, source: Source, seed: int) -> None:
-    run_stream(plan, source, seed, _tell)
-
-
-def _tell(stream: str, adapter: str, seed: int) -> None:
-    if _told is not None:
-        _told.put((stream, adapter, seed))
+@contextmanager
+def _workers(processes: int, cluster: str | None) -> Iterator[None]:
+    """joblib's backend: processes on this machine, or the workers of a Dask scheduler."""
+    if cluster is None:
+        with parallel_config("loky", n_jobs=processes):
+            yield
+        return
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise ClusterUnavailableError(
+            "a Dask cluster needs the package distributed: pip install distributed"
+        ) from error
+    try:
+        client = Client(cluster)
+    except (OSError, ValueError) as error:
+        raise ClusterUnavailableError(
+            f"no Dask scheduler answers at {cluster}: start one with `dask scheduler` and workers with "
+            "`dask worker --nthreads 1 ADDRESS`"
+        ) from error
+    with client, parallel_config("dask", n_jobs=-1):
+        yield

@@ -24,8 +24,8 @@ _REPRESENT = 8_192
 
 
 @dataclass(frozen=True)
-class LabConfig:
-    """What the lab fixes for all adapters."""
+class EvaluationConfig:
+    """What an evaluation fixes for all adapters."""
 
     backbone: BackboneConfig
     pretrain: PretrainConfig
@@ -40,7 +40,7 @@ class LabConfig:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedStream:
     """The live half, example by example, in the order of the requests; `n` examples."""
 
     x: NDArray[np.float16]
@@ -76,7 +76,7 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class Lab:
+class Pretrained:
     """What was trained before the live half."""
 
     backbone: FoundationBackbone
@@ -85,7 +85,7 @@ class Lab:
     layout: LiveLayout
 
 
-def make_lab(stream: Stream, config: LabConfig, texts: Texts, seed: int) -> Lab:
+def pretrain_on(stream: Stream, config: EvaluationConfig, texts: Texts, seed: int) -> Pretrained:
     """Pretrains a backbone on the stream's first half."""
     catalogue = stream.catalogue
     chunk = Chunk.concat(list(stream.chunks("pretrain")))
@@ -116,22 +116,22 @@ def make_lab(stream: Stream, config: LabConfig, texts: Texts, seed: int) -> Lab:
         config=config.pretrain.model_copy(update={"seed": config.pretrain.seed + seed}),
     )
     layout = LiveLayout.of(config.live, backbone.content_width)
-    return Lab(backbone, encoder, ProfileTable(encoder, users, items), layout)
+    return Pretrained(backbone, encoder, ProfileTable(encoder, users, items), layout)
 
 
-def prepare(stream: Stream, lab: Lab, config: LabConfig) -> Prepared:
+def prepare(stream: Stream, pretrained: Pretrained, config: EvaluationConfig) -> PreparedStream:
     """Represents every shown item of the live half and computes its live features as they were at that time."""
     chunk = Chunk.concat(list(stream.chunks("live")))
     row, column = np.nonzero(chunk.shown)
     user, item, domain = chunk.user[row], chunk.items[row, column], chunk.domain[row]
-    x, content, frozen = _represent(lab, user, item, domain)
+    x, content, frozen = _represent(pretrained, user, item, domain)
     on_time = chunk.delay[row, column] <= config.join_s
     label = chunk.click[row, column] & on_time
     batch, decided = _batches(chunk, config)
     residual = (label - 1.0 / (1.0 + np.exp(-frozen))).astype(np.float32)
-    return Prepared(
+    return PreparedStream(
         x=x,
-        live=_live(stream, lab, config, chunk, content, residual, decided),
+        live=_live(stream, pretrained, config, chunk, content, residual, decided),
         frozen_logit=frozen,
         domain=domain,
         user=user,
@@ -148,22 +148,22 @@ def prepare(stream: Stream, lab: Lab, config: LabConfig) -> Prepared:
 
 @torch.no_grad()
 def _represent(
-    lab: Lab, user: NDArray[np.int64], item: NDArray[np.int64], domain: NDArray[np.int64]
+    pretrained: Pretrained, user: NDArray[np.int64], item: NDArray[np.int64], domain: NDArray[np.int64]
 ) -> tuple[NDArray[np.float16], NDArray[np.float32], NDArray[np.float32]]:
     """Rounded representations `(n, d)`, content vectors `(n, c)` and frozen logits `(n,)`."""
     parts = []
     for begin in range(0, len(user), _REPRESENT):
         part = slice(begin, begin + _REPRESENT)
         where = torch.from_numpy(domain[part])
-        batch = lab.profiles.batch(torch.from_numpy(user[part]), torch.from_numpy(item[part]), where)
-        x = round_representation(lab.backbone.represent(batch))
-        logit = lab.backbone.predict(x, where)[:, 0]
-        parts.append((x.half().numpy(), lab.backbone.content(batch).numpy(), logit.numpy()))
+        batch = pretrained.profiles.batch(torch.from_numpy(user[part]), torch.from_numpy(item[part]), where)
+        x = round_representation(pretrained.backbone.represent(batch))
+        logit = pretrained.backbone.predict(x, where)[:, 0]
+        parts.append((x.half().numpy(), pretrained.backbone.content(batch).numpy(), logit.numpy()))
     x_all, content, frozen = (np.concatenate(column) for column in zip(*parts, strict=True))
     return x_all, content, frozen
 
 
-def _batches(chunk: Chunk, config: LabConfig) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _batches(chunk: Chunk, config: EvaluationConfig) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Scoring batch of each request, and the batch after which its labels are known, both `(r,)`."""
     before = np.cumsum(chunk.shown.sum(axis=1)) - chunk.shown.sum(axis=1)
     _, batch = np.unique(before // config.batch_examples, return_inverse=True)
@@ -175,19 +175,19 @@ def _batches(chunk: Chunk, config: LabConfig) -> tuple[NDArray[np.int64], NDArra
 
 def _live(  # noqa: PLR0917
     stream: Stream,
-    lab: Lab,
-    config: LabConfig,
+    pretrained: Pretrained,
+    config: EvaluationConfig,
     chunk: Chunk,
     content: NDArray[np.float32],
     residual: NDArray[np.float32],
     decided: NDArray[np.int64],
 ) -> NDArray[np.float32]:
-    """T of every example, `(n, k)`, from what was decided before its batch; time runs at the lab's pace."""
+    """T of every example, `(n, k)`, from what was decided before its batch; time runs at the evaluation's pace."""
     catalogue = stream.catalogue
-    live = LiveFeatures(lab.layout, config.live)
+    live = LiveFeatures(pretrained.layout, config.live)
     counts = chunk.shown.sum(axis=1)
     begin = np.concatenate([[0], np.cumsum(counts)])
-    out = np.empty((len(content), lab.layout.width), dtype=np.float32)
+    out = np.empty((len(content), pretrained.layout.width), dtype=np.float32)
     played = np.arange(len(chunk)) / config.requests_per_second
     batch, _ = _batches(chunk, config)
     order = np.argsort(decided, kind="stable")

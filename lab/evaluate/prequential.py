@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from lab.adapters import Adapter, StreamBatch
-from lab.evaluate.prepare import Prepared
+from lab.evaluate.prepare import PreparedStream
 from model.kernel.batch import MicroBatch
 
 
@@ -28,7 +28,7 @@ class Outcome:
     """Growth of the process's peak memory during the run; 0 if an earlier run in the process went higher."""
 
 
-def run(adapter: Adapter, data: Prepared, batch_examples: int) -> Outcome:
+def run(adapter: Adapter, data: PreparedStream, batch_examples: int) -> Outcome:
     """Scores every batch with what was learned from labels known before it."""
     logit = np.empty(len(data), dtype=np.float32)
     peak = _peak()
@@ -44,7 +44,7 @@ def run(adapter: Adapter, data: Prepared, batch_examples: int) -> Outcome:
     return Outcome(logit, time.process_time() - begun, max(_peak() - peak, 0))
 
 
-def schedule(data: Prepared, batch_examples: int) -> Iterator[tuple[slice, list[NDArray[np.int64]]]]:
+def schedule(data: PreparedStream, batch_examples: int) -> Iterator[tuple[slice, list[NDArray[np.int64]]]]:
     """For each scoring batch its examples, and the micro-batches whose labels are known after it."""
     order = np.argsort(data.decided, kind="stable")
     known = np.searchsorted(data.decided[order], np.arange(data.batches), side="right")
@@ -58,7 +58,7 @@ def schedule(data: Prepared, batch_examples: int) -> Iterator[tuple[slice, list[
         yield slice(int(edges[number]), int(edges[number + 1])), parts
 
 
-def stream_batch(data: Prepared, part: slice | NDArray[np.int64]) -> StreamBatch:
+def stream_batch(data: PreparedStream, part: slice | NDArray[np.int64]) -> StreamBatch:
     """The examples of `part` as tensors; conversions are unknown."""
 
     def tensor(values: NDArray[np.generic]) -> torch.Tensor:

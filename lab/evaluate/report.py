@@ -87,7 +87,7 @@ class StreamReport:
 
 
 @dataclass(frozen=True)
-class Report:
+class EvaluationReport:
     """Everything."""
 
     commit: str
@@ -108,6 +108,8 @@ class Report:
 class SeedResult:
     """One stream and seed, measured."""
 
+    stream: str
+    seed: int
     measures: dict[str, Measures]
     """By adapter."""
     examples: int
@@ -130,10 +132,10 @@ def measure_seed(plan: Plan, source: Source, seed: int) -> SeedResult:
         (span.name, _share(data.time, span.start), _share(data.time, span.end)) for span in stream.drift_spans
     )
     oracle = auc(data.truth, data.probability) if np.isfinite(data.probability).all() else math.nan
-    return SeedResult(measures, len(data), float(data.truth.mean()), oracle, spans)
+    return SeedResult(source.name, seed, measures, len(data), float(data.truth.mean()), oracle, spans)
 
 
-def make_report(plan: Plan, results: Mapping[tuple[str, int], SeedResult]) -> Report:
+def make_report(plan: Plan, results: Mapping[tuple[str, int], SeedResult]) -> EvaluationReport:
     """Puts together what `measure_seed` found, by name of the stream and seed."""
     runs: dict[str, Runs] = {}
     streams = []
@@ -149,7 +151,7 @@ def make_report(plan: Plan, results: Mapping[tuple[str, int], SeedResult]) -> Re
             float(np.mean([getattr(one, what) for one in seeds])) for what in ("click_rate", "oracle_auc")
         )
         streams.append(StreamReport(source.name, first.examples, clicks, oracle, first.spans, rows))
-    return Report(
+    return EvaluationReport(
         commit=_commit(),
         plan=plan.to_json(),
         streams=tuple(streams),

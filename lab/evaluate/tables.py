@@ -11,13 +11,13 @@ from lab.evaluate.compare import Interval
 from lab.evaluate.goals import KERNEL, Goal, goals
 from lab.evaluate.measures import AROUND_RETURN
 from lab.evaluate.plan import ALL_ADAPTERS
-from lab.evaluate.report import Report, StreamReport
+from lab.evaluate.report import EvaluationReport, StreamReport
 
 Cells = list[list[str]]
 _WIDEST = 1_000
 
 
-def show(report: Report, console: Console) -> None:
+def show(report: EvaluationReport, console: Console) -> None:
     """All tables in the terminal."""
     for title, head, body in tables(report):
         table = Table(title=title, title_justify="left", title_style="bold", header_style="dim")
@@ -38,7 +38,7 @@ def _print_whole(table: Table, console: Console) -> None:
     console.print(table, crop=False, soft_wrap=True)
 
 
-def markdown(report: Report) -> str:
+def markdown(report: EvaluationReport) -> str:
     """The same as a page."""
     seeds = len(report.plan["seeds"])
     parts = [
@@ -56,7 +56,7 @@ def markdown(report: Report) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def tables(report: Report) -> list[tuple[str, list[str], Cells]]:
+def tables(report: EvaluationReport) -> list[tuple[str, list[str], Cells]]:
     """Title, heads and cells of every table: all streams side by side, the goals, one per stream, returns, domains."""
     return [
         ("All streams: AUC above frozen, and costs", *_overview(report)),
@@ -76,7 +76,7 @@ def _title(stream: StreamReport) -> str:
     return f"{stream.name} ({stream.examples:,} examples{oracle})"
 
 
-def _overview(report: Report) -> tuple[list[str], Cells]:
+def _overview(report: EvaluationReport) -> tuple[list[str], Cells]:
     costs = {cost.adapter: cost for cost in report.costs}
     head = [
         "adapter",

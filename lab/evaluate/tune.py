@@ -10,10 +10,9 @@ from statistics import fmean
 from rich.console import Console
 from rich.table import Table
 
-from lab.adapters import AdapterContext
 from lab.evaluate.plan import ALL_ADAPTERS, make_plan
 from lab.evaluate.prequential import run
-from lab.evaluate.work import ensure_lab, limit_threads, open_lab, prepared_stream
+from lab.evaluate.work import adapter_context, limit_threads, load_pretrained, load_stream, prepare_stream
 from lab.progress import bars
 from lab.streams.sources import choose
 from model.evaluation import auc
@@ -53,20 +52,15 @@ def tune(
         task = progress.add_task("runs", total=len(tried) * len(sources) * len(TUNING_SEEDS), note="")
         for source, seed in ((source, seed) for source in sources for seed in TUNING_SEEDS):
             progress.update(task, note=f"{source.name}, seed {seed}: pretraining")
-            ensure_lab(plan, source, seed)
-            stream = source.open(seed, plan.cache_dir)
-            lab = open_lab(plan, stream, seed)
-            data = prepared_stream(plan, stream, lab, plan.folder(source, seed))
+            prepare_stream(plan, source, seed)
+            stream, data = source.open(seed, plan.cache_dir), load_stream(plan, source, seed)
+            context = adapter_context(plan, stream, load_pretrained(plan, stream, seed), seed)
             still = auc(data.truth, data.frozen_logit)
-            context = AdapterContext(
-                lab.backbone, lab.profiles, lab.layout.width, stream.catalogue.space.sizes, plan.kernel, plan.learner,
-                plan.lab.rehearsal_steps, seed,
-            )  # fmt: skip
             for name, rate in tried:
                 progress.update(task, note=f"{source.name}, seed {seed}: {name} at {rate:g}")
                 adapter = ALL_ADAPTERS[name].build(context, rate)
                 try:
-                    gain = auc(data.truth, run(adapter, data, plan.lab.batch_examples).logit) - still
+                    gain = auc(data.truth, run(adapter, data, plan.config.batch_examples).logit) - still
                 except FloatingPointError:
                     gain = -math.inf  # this rate is too high, and the table says so
                 gains[name][rate][source.name, seed] = gain

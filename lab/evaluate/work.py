@@ -1,4 +1,8 @@
-"""What a worker process does: pretrain a backbone, or run the adapters of one stream and seed. All of it resumable."""
+"""What a worker process does: make a stream ready, or run one adapter on it. All of it is resumable.
+
+Results lie in files of our own, not in joblib's Memory: it keys by a function's own source alone, and we key by all the
+code that the work imports (`lab.code_key`). A file that cannot be read counts as not there.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,8 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +26,7 @@ from features.live.layout import LiveLayout
 from features.text import TextEncoder
 from lab.adapters import AdapterContext
 from lab.evaluate.plan import ALL_ADAPTERS, Plan
-from lab.evaluate.prepare import Lab, Prepared, make_lab, prepare
+from lab.evaluate.prepare import PreparedStream, Pretrained, prepare, pretrain_on
 from lab.evaluate.prequential import Outcome, run
 from lab.streams import Chunk, Stream
 from lab.streams.sources import Source
@@ -29,17 +34,26 @@ from model.backbone.checkpoint import load_backbone, save_backbone
 from model.backbone.dataset import ProfileTable
 from model.encoding.features import ItemFeatures, UserFeatures
 
-Tell = Callable[[str, str, int], None]
-"""Called with stream, adapter and seed when a run is done."""
-
 
 @dataclass(frozen=True)
-class Done:
+class FinishedRun:
     """One finished run, as it lies on disk."""
 
     outcome: Outcome
     parameters: int
     state_bytes: int
+
+
+@dataclass(frozen=True)
+class _OpenStream:
+    """What all adapters of one stream and seed share."""
+
+    context: AdapterContext
+    data: PreparedStream
+
+
+_open: dict[Path, _OpenStream] = {}
+"""The stream that this process opened last: a worker runs the adapters of one stream one after the other."""
 
 
 def limit_threads() -> None:
@@ -48,7 +62,127 @@ def limit_threads() -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 
-def lab_key(plan: Plan, stream: Stream, seed: int) -> str:
+def prepare_stream(plan: Plan, source: Source, seed: int) -> None:
+    """Pretrains the backbone of a stream and seed and prepares the live half, as far as they are not there yet."""
+    limit_threads()
+    stream = source.open(seed, plan.cache_dir)
+    ensure_pretrained(plan, stream, seed)
+    folder = plan.folder(source, seed)
+    if _read(folder / "stream.npz") is None:
+        data = prepare(stream, load_pretrained(plan, stream, seed), plan.config)
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder / "stream.npz", **data.arrays())
+
+
+def run_adapter(plan: Plan, source: Source, seed: int, name: str) -> tuple[str, int, str]:
+    """Runs one adapter on a prepared stream unless its result is there; returns stream, seed and adapter."""
+    limit_threads()
+    path = plan.folder(source, seed) / f"{name}.npz"
+    if _read(path) is None:
+        opened = _opened(plan, source, seed)
+        spec = ALL_ADAPTERS[name]
+        adapter = spec.build(opened.context, spec.rate)
+        outcome = run(adapter, opened.data, plan.config.batch_examples)
+        _write(
+            path,
+            logit=outcome.logit,
+            cpu_s=np.array(outcome.cpu_s),
+            peak_bytes=np.array(outcome.peak_bytes),
+            parameters=np.array(adapter.parameters),
+            state_bytes=np.array(adapter.state_bytes),
+        )
+    return source.name, seed, name
+
+
+def close_stream() -> None:
+    """Lets go of the stream that this process opened last."""
+    _open.clear()
+    gc.unfreeze()
+    gc.collect()
+
+
+def load_run(plan: Plan, source: Source, seed: int, name: str) -> FinishedRun:
+    """A finished run. Raises FileNotFoundError if there is none."""
+    path = plan.folder(source, seed) / f"{name}.npz"
+    file = _read(path)
+    if file is None:
+        raise FileNotFoundError(f"{path} is missing or damaged; call again to run {name} anew")
+    outcome = Outcome(file["logit"], float(file["cpu_s"]), int(file["peak_bytes"]))
+    return FinishedRun(outcome, int(file["parameters"]), int(file["state_bytes"]))
+
+
+def load_stream(plan: Plan, source: Source, seed: int) -> PreparedStream:
+    """The prepared live half of a stream and seed. Raises FileNotFoundError if there is none."""
+    path = plan.folder(source, seed) / "stream.npz"
+    columns = _read(path)
+    if columns is None:
+        raise FileNotFoundError(f"{path} is missing or damaged; call again to prepare the stream anew")
+    return PreparedStream(**columns)
+
+
+def ensure_pretrained(plan: Plan, stream: Stream, seed: int) -> None:
+    """Pretrains the backbone of a stream and seed unless it is there."""
+    folder = _backbone_folder(plan, stream, seed)
+    if (folder / "card.json").is_file():
+        return
+    pretrained = pretrain_on(stream, plan.config, partial(text_vectors, plan), seed)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".making-"))
+    save_backbone(scratch, pretrained.backbone, pretrained.encoder, {"stream": stream.name, "seed": seed})
+    try:
+        scratch.rename(folder)
+    except OSError:  # another process was faster
+        if not (folder / "card.json").is_file():
+            raise
+
+
+def load_pretrained(plan: Plan, stream: Stream, seed: int) -> Pretrained:
+    """The backbone of a stream and seed, which `ensure_pretrained` has made."""
+    loaded = load_backbone(_backbone_folder(plan, stream, seed))
+    catalogue = stream.catalogue
+    vectors = text_vectors(plan, [item.text for item in catalogue.items])
+    users = [UserFeatures(user.user_id, user.fields) for user in catalogue.users]
+    items = [ItemFeatures(i.item_id, i.fields, vector) for i, vector in zip(catalogue.items, vectors, strict=True)]
+    layout = LiveLayout.of(plan.config.live, loaded.backbone.content_width)
+    return Pretrained(loaded.backbone, loaded.encoder, ProfileTable(loaded.encoder, users, items), layout)
+
+
+def adapter_context(plan: Plan, stream: Stream, pretrained: Pretrained, seed: int) -> AdapterContext:
+    """What every adapter of a stream and seed is built from."""
+    return AdapterContext(
+        backbone=pretrained.backbone,
+        profiles=pretrained.profiles,
+        live_width=pretrained.layout.width,
+        domain_sizes=stream.catalogue.space.sizes,
+        kernel=plan.kernel,
+        learner=plan.learner,
+        rehearsal_steps=plan.config.rehearsal_steps,
+        seed=seed,
+    )
+
+
+def text_vectors(plan: Plan, texts: Sequence[str]) -> NDArray[np.float32]:
+    """Vectors of the items' texts, `(items, width)`; the language model is not even loaded for a log without texts."""
+    if not any(text.strip() for text in texts):
+        return np.zeros((len(texts), plan.config.backbone.text_width), dtype=np.float32)
+    return TextEncoder(cache_dir=plan.cache_dir).encode(texts)
+
+
+def _opened(plan: Plan, source: Source, seed: int) -> _OpenStream:
+    folder = plan.folder(source, seed)
+    opened = _open.get(folder)
+    if opened is None:
+        close_stream()  # the last stream goes, and this one must not pile up on it
+        stream = source.open(seed, plan.cache_dir)
+        context = adapter_context(plan, stream, load_pretrained(plan, stream, seed), seed)
+        _open[folder] = opened = _OpenStream(context, load_stream(plan, source, seed))
+        # What is loaded stays: each collection would walk the 400 000 objects of PyTorch for a fifth of a second.
+        gc.collect()
+        gc.freeze()
+    return opened
+
+
+def _backbone_folder(plan: Plan, stream: Stream, seed: int) -> Path:
     """Streams with the same pretraining half share a backbone."""
     digest = hashlib.sha256(plan.key.encode())
     chunk = Chunk.concat(list(stream.chunks("pretrain")))
@@ -56,113 +190,19 @@ def lab_key(plan: Plan, stream: Stream, seed: int) -> str:
         digest.update(np.ascontiguousarray(values).tobytes())
     digest.update(json.dumps(stream.catalogue.space.values).encode())
     digest.update(str(seed).encode())
-    return digest.hexdigest()[:16]
+    return plan.work_dir / plan.key / "backbones" / digest.hexdigest()[:16]
 
 
-def ensure_lab(plan: Plan, source: Source, seed: int) -> str:
-    """Pretrains the backbone of a stream and seed unless it is there; returns its key."""
-    limit_threads()
-    stream = source.open(seed, plan.cache_dir)
-    key = lab_key(plan, stream, seed)
-    folder = plan.work_dir / plan.key / "backbones" / key
-    if (folder / "card.json").is_file():
-        return key
-    lab = make_lab(stream, plan.lab, partial(text_vectors, plan), seed)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".making-"))
-    save_backbone(scratch, lab.backbone, lab.encoder, {"stream": source.name, "seed": seed})
+def _read(path: Path) -> dict[str, NDArray[Any]] | None:
+    """The arrays of a file; None if it is not there, or torn because a machine lost its power."""
     try:
-        scratch.rename(folder)
-    except OSError:  # another process was faster
-        if not (folder / "card.json").is_file():
-            raise
-    return key
-
-
-def run_stream(plan: Plan, source: Source, seed: int, tell: Tell) -> None:
-    """Runs every adapter that has no result yet on one stream and seed."""
-    limit_threads()
-    folder = plan.folder(source, seed)
-    missing = [name for name in plan.adapters if not (folder / f"{name}.npz").is_file()]
-    for name in plan.adapters:
-        if name not in missing:
-            tell(source.name, name, seed)
-    if not missing and (folder / "stream.npz").is_file():
-        return
-    stream = source.open(seed, plan.cache_dir)
-    lab = open_lab(plan, stream, seed)
-    data = prepared_stream(plan, stream, lab, folder)
-    context = AdapterContext(
-        backbone=lab.backbone, profiles=lab.profiles, live_width=lab.layout.width,
-        domain_sizes=stream.catalogue.space.sizes, kernel=plan.kernel, learner=plan.learner,
-        rehearsal_steps=plan.lab.rehearsal_steps, seed=seed,
-    )  # fmt: skip
-    # What is loaded stays: each collection would walk the 400 000 objects of PyTorch for a fifth of a second.
-    gc.collect()
-    gc.freeze()
-    try:
-        for name in missing:
-            _run_one(plan, context, data, name, folder)
-            tell(source.name, name, seed)
-            gc.collect()
-    finally:
-        gc.unfreeze()  # this stream goes, and the next one must not pile up on it
-
-
-def _run_one(plan: Plan, context: AdapterContext, data: Prepared, name: str, folder: Path) -> None:
-    spec = ALL_ADAPTERS[name]
-    adapter = spec.build(context, spec.rate)
-    outcome = run(adapter, data, plan.lab.batch_examples)
-    _write(
-        folder / f"{name}.npz",
-        logit=outcome.logit,
-        cpu_s=np.array(outcome.cpu_s),
-        peak_bytes=np.array(outcome.peak_bytes),
-        parameters=np.array(adapter.parameters),
-        state_bytes=np.array(adapter.state_bytes),
-    )
-
-
-def load_run(plan: Plan, source: Source, seed: int, name: str) -> Done:
-    """A finished run."""
-    with np.load(plan.folder(source, seed) / f"{name}.npz") as file:
-        outcome = Outcome(file["logit"], float(file["cpu_s"]), int(file["peak_bytes"]))
-        return Done(outcome, int(file["parameters"]), int(file["state_bytes"]))
-
-
-def load_stream(plan: Plan, source: Source, seed: int) -> Prepared:
-    """The prepared stream of finished runs."""
-    with np.load(plan.folder(source, seed) / "stream.npz") as file:
-        return Prepared(**{name: file[name] for name in file.files})
-
-
-def prepared_stream(plan: Plan, stream: Stream, lab: Lab, folder: Path) -> Prepared:
-    """The prepared live half, from `folder` if it is there."""
-    if (folder / "stream.npz").is_file():
-        with np.load(folder / "stream.npz") as file:
-            return Prepared(**{name: file[name] for name in file.files})
-    data = prepare(stream, lab, plan.lab)
-    folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / "stream.npz", **data.arrays())
-    return data
-
-
-def open_lab(plan: Plan, stream: Stream, seed: int) -> Lab:
-    """The backbone of a stream and seed, which `ensure_lab` has made."""
-    loaded = load_backbone(plan.work_dir / plan.key / "backbones" / lab_key(plan, stream, seed))
-    catalogue = stream.catalogue
-    vectors = text_vectors(plan, [item.text for item in catalogue.items])
-    users = [UserFeatures(user.user_id, user.fields) for user in catalogue.users]
-    items = [ItemFeatures(i.item_id, i.fields, vector) for i, vector in zip(catalogue.items, vectors, strict=True)]
-    layout = LiveLayout.of(plan.lab.live, loaded.backbone.content_width)
-    return Lab(loaded.backbone, loaded.encoder, ProfileTable(loaded.encoder, users, items), layout)
-
-
-def text_vectors(plan: Plan, texts: Sequence[str]) -> NDArray[np.float32]:
-    """Vectors of the items' texts, `(items, width)`; the language model is not even loaded for a log without texts."""
-    if not any(text.strip() for text in texts):
-        return np.zeros((len(texts), plan.lab.backbone.text_width), dtype=np.float32)
-    return TextEncoder(cache_dir=plan.cache_dir).encode(texts)
+        with np.load(path) as file:
+            return {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        return None
+    except (zipfile.BadZipFile, EOFError, ValueError, KeyError):
+        path.unlink()
+        return None
 
 
 def _write(path: Path, **arrays: Any) -> None:

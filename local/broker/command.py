@@ -13,14 +13,21 @@ from rich.console import Console
 
 from local.broker.errors import BrokerError
 from local.broker.local import LocalBroker
-from streaming.config import Config, ConfigError, load_config
+from local.options import path_option
+from streaming.config import ConfigError, load_config
 
 app = typer.Typer(help="Apache Kafka on this machine, one node, nothing to install.", no_args_is_help=True)
 console = Console()
 errors = Console(stderr=True)
 
 DataOption = Annotated[
-    Path | None, typer.Option("--data", help="Folder of the broker's data, log and state; default RUN_DIR/broker.")
+    Path | None,
+    typer.Option(
+        "--data",
+        help="Folder of the broker's data, log and state; default RUN_DIR/broker.",
+        parser=path_option,
+        metavar="FOLDER",
+    ),
 ]
 
 NOT_RUNNING = 3
@@ -38,7 +45,7 @@ def _explained() -> Iterator[None]:
 
 
 def _broker(context: typer.Context, data: Path | None, port: int = 0) -> LocalBroker:
-    config = context.obj if isinstance(context.obj, Config) else load_config()
+    config = context.obj() if context.obj is not None else load_config()
     return LocalBroker(data or config.run_dir / "broker", config.cache_dir, port, console=errors)
 
 

@@ -86,7 +86,7 @@ def count_dead_letters(config: Config) -> dict[str, int]:
 
 def read_kernels(config: Config) -> PublishedKernels:
     """Versions and backbones of the kernels in the log. Raises LogUnreadableError."""
-    from model.container import ContainerError, unpack
+    from model.kernel.record import KernelRefused, read_info
 
     newest: dict[str, int] = {}
     fingerprints = set()
@@ -94,12 +94,11 @@ def read_kernels(config: Config) -> PublishedKernels:
         if kernel_group(record.key) is None:
             continue
         try:
-            _, described = unpack(record.value)
-        except ContainerError as error:
-            raise LogUnreadableError(f"{record.place}: {error}") from error
-        group, version = str(described["group"]), int(described["version"])
-        newest[group] = max(version, newest.get(group, 0))
-        fingerprints.add(str(described["backbone_fingerprint"]))
+            info = read_info(record.value)
+        except KernelRefused as refused:
+            raise LogUnreadableError(f"{record.place}: {refused}") from refused
+        newest[info.group] = max(info.version, newest.get(info.group, 0))
+        fingerprints.add(info.backbone_fingerprint)
     return PublishedKernels(newest, frozenset(fingerprints))
 
 

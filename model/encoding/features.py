@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.config import FieldSpec
-from model.encoding.vocabulary import FieldEncoder, FieldValue, Vocabulary, as_strings, encode_fields
+from model.encoding.spelling import FieldValue, spell_list
+from model.encoding.vocabulary import FieldEncoder, Vocabulary, encode_fields
 
 PAD = -1
 """Fills unused places of a history."""
@@ -46,6 +46,10 @@ class EncodedUser:
     sparse: NDArray[np.int64]
     weight: NDArray[np.float32]
     history: NDArray[np.int64]
+    unknown_values: int = 0
+    """Field values that pretraining did not see."""
+    cut_values: int = 0
+    """Field values beyond `max_values`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,8 @@ class EncodedItem:
     sparse: NDArray[np.int64]
     weight: NDArray[np.float32]
     text: NDArray[np.float32]
+    unknown_values: int = 0
+    cut_values: int = 0
 
 
 @dataclass(frozen=True)
@@ -110,8 +116,6 @@ class FeatureEncoder:
         self.user_fields, self.item_fields = tuple(user_fields), tuple(item_fields)
         self.text_width = text_width
         self.history_field, self.history_length = history_field, history_length
-        self.counts: dict[str, int] = Counter()
-        """How often something was unknown or cut: `unknown_users`, `unknown_items`, `unknown_values`, `cut_values`."""
 
     @classmethod
     def fit(
@@ -138,11 +142,10 @@ class FeatureEncoder:
         )
 
     def encode_user(self, user: UserFeatures) -> EncodedUser:
-        """Rows of a user; unknown ids and values are counted in `counts`."""
-        row = self.users.row(user.user_id)
-        self.counts["unknown_users"] += row == 0
-        sparse, weight = encode_fields(self.user_fields, user.fields, self.counts)
-        return EncodedUser(row, sparse, weight, self._history(user.fields))
+        """Rows of a user."""
+        own = encode_fields(self.user_fields, user.fields)
+        row, history = self.users.row(user.user_id), self._history(user.fields)
+        return EncodedUser(row, own.rows, own.weights, history, own.unknown, own.cut)
 
     def encode_item(self, item: ItemFeatures) -> EncodedItem:
         """Rows of an item. Raises ValueError for a text vector of another width or with non-finite values."""
@@ -153,15 +156,14 @@ class FeatureEncoder:
             )
         if not np.isfinite(text).all():
             raise ValueError(f"item {item.item_id!r}: text vector has non-finite values")
-        row = self.items.row(item.item_id)
-        self.counts["unknown_items"] += row == 0
-        return EncodedItem(row, *encode_fields(self.item_fields, item.fields, self.counts), text)
+        own = encode_fields(self.item_fields, item.fields)
+        return EncodedItem(self.items.row(item.item_id), own.rows, own.weights, text, own.unknown, own.cut)
 
     def _history(self, fields: Mapping[str, FieldValue]) -> NDArray[np.int64]:
         rows = np.full(self.history_length, PAD, dtype=np.int64)
         if self.history_length and (value := fields.get(self.history_field)) is not None:
-            found = [self.items.row(item) for item in as_strings(value)[: self.history_length]]
-            rows[: len(found)] = found
+            recent = [self.items.row(item) for item in spell_list(value)[: self.history_length]]
+            rows[: len(recent)] = recent
         return rows
 
     def batch(self, user: EncodedUser, items: Sequence[EncodedItem], domain: tuple[int, int, int]) -> FeatureBatch:

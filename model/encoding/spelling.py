@@ -7,10 +7,15 @@ had a gap. All of them are the same value, so all of them have to become the sam
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from datetime import date, time
 from decimal import Decimal
 
 import numpy as np
+
+Scalar = str | int | float | bool | None
+FieldValue = Scalar | Sequence[Scalar]
+"""What a profile's field may hold on its way to a vocabulary: one value, a list of values, or a number."""
 
 
 def spell(value: object) -> str | None:

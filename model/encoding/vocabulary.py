@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.config import FieldSpec
-
-FieldValue = str | float | Sequence[str]
+from model.encoding.spelling import FieldValue, read_number, spell, spell_list
 
 OOV = 0
 """Row of everything that pretraining has not seen."""
@@ -57,22 +56,22 @@ class FieldEncoder:
     def fit(spec: FieldSpec, values: Sequence[FieldValue]) -> FieldEncoder:
         """Learns rows or bucket edges from the values seen in pretraining."""
         if spec.kind == "number":
-            numbers = np.array([n for n in map(as_number, values) if n is not None], dtype=np.float64)
+            numbers = np.array([n for n in map(read_number, values) if n is not None], dtype=np.float64)
             if numbers.size == 0:
                 return FieldEncoder(spec, Vocabulary(()))
             cuts = np.quantile(numbers, np.linspace(0, 1, spec.buckets + 1)[1:-1])
             return FieldEncoder(spec, Vocabulary(()), tuple(float(edge) for edge in np.unique(cuts)))
-        seen = {part for value in values for part in as_strings(value)}
+        seen = {part for value in values for part in spell_list(value)}
         return FieldEncoder(spec, Vocabulary(sorted(seen)))
 
     def encode(self, value: FieldValue | None) -> tuple[list[int], int, int]:
         """Rows of one value, number of values cut off, and number of values not understood or unknown."""
-        if value is None:
-            return [OOV], 0, 0
         if self.spec.kind == "number":
-            number = as_number(value)
-            return ([OOV], 0, 1) if number is None else ([1 + int(np.searchsorted(self.edges, number, "right"))], 0, 0)
-        parts = as_strings(value)
+            number = read_number(value)
+            if number is None:
+                return [OOV], 0, int(spell(value) is not None)
+            return [1 + int(np.searchsorted(self.edges, number, "right"))], 0, 0
+        parts = spell_list(value)
         kept = parts[: self.slots]
         rows = [self.vocabulary.row(part) for part in kept] or [OOV]
         return rows, len(parts) - len(kept), sum(row == OOV for row in rows[: len(kept)])
@@ -87,39 +86,34 @@ class FieldEncoder:
         return FieldEncoder(FieldSpec(**data["spec"]), Vocabulary(data["values"]), tuple(data["edges"]))
 
 
-def as_number(value: FieldValue) -> float | None:
-    """A finite number, or None."""
-    try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return None
-    return number if np.isfinite(number) else None
+@dataclass(frozen=True, slots=True)
+class EncodedFields:
+    """All sparse fields of one user or item, over their `S` slots."""
+
+    rows: NDArray[np.int64]
+    """Table rows, `(S,)`."""
+    weights: NDArray[np.float32]
+    """Weights of those rows, `(S,)`; those of one field sum to 1."""
+    unknown: int = 0
+    """Values that no vocabulary holds, or that are no number where one is wanted."""
+    cut: int = 0
+    """Values left out because a field has more than `max_values`."""
 
 
-def as_strings(value: FieldValue) -> list[str]:
-    """The values of a field as strings; one value is a list of one."""
-    if isinstance(value, str | bytes) or not isinstance(value, Sequence):
-        return [str(value)]
-    return [str(part) for part in value]
-
-
-def encode_fields(
-    encoders: Sequence[FieldEncoder], fields: Mapping[str, FieldValue], counts: dict[str, int]
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Table rows and weights over the slots of all fields, `(S,)` each; weights of a field sum to 1.
+def encode_fields(encoders: Sequence[FieldEncoder], fields: Mapping[str, FieldValue]) -> EncodedFields:
+    """The fields of a profile as table rows.
 
     Fields share one table: field after field, each beginning with its own out-of-vocabulary row.
     """
     total = sum(encoder.slots for encoder in encoders)
     rows, weights = np.zeros(total, dtype=np.int64), np.zeros(total, dtype=np.float32)
-    offset = slot = 0
+    offset = slot = all_cut = all_unknown = 0
     for encoder in encoders:
-        found, cut, unknown = encoder.encode(fields.get(encoder.spec.name))
-        counts["cut_values"] += cut
-        counts["unknown_values"] += unknown
-        rows[slot : slot + len(found)] = np.array(found) + offset
-        weights[slot : slot + len(found)] = 1.0 / len(found)
-        rows[slot + len(found) : slot + encoder.slots] = offset
+        own, cut, unknown = encoder.encode(fields.get(encoder.spec.name))
+        all_cut, all_unknown = all_cut + cut, all_unknown + unknown
+        rows[slot : slot + len(own)] = np.array(own) + offset
+        weights[slot : slot + len(own)] = 1.0 / len(own)
+        rows[slot + len(own) : slot + encoder.slots] = offset
         offset += encoder.rows
         slot += encoder.slots
-    return rows, weights
+    return EncodedFields(rows, weights, all_unknown, all_cut)

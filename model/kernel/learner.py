@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from reprlib import repr as shortened
 from typing import Any, NamedTuple
 
+import msgspec
 import torch
 from torch import Tensor
 
@@ -16,10 +18,13 @@ from model.container import ContainerError, check_shapes, pack, unpack
 from model.kernel.arms import Arms
 from model.kernel.batch import MicroBatch
 from model.kernel.birth import Births
+from model.kernel.compatibility import dependencies, difference
 from model.kernel.kernel import Answer, Kernel, answer
 from model.kernel.optimiser import FlatAdam
 from model.kernel.rehearsal import Rehearsal
 from model.losses import entire_space_loss
+
+_FRESH_TOPICS = "give this one topics of its own (topics.kernels, topics.state)"
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,15 @@ class LearnReport:
     """Steps taken, rehearsal included."""
     trust: float
     """Share of the kernel in what it would serve now, 0 to 1."""
+
+
+@dataclass(frozen=True)
+class _Counters:
+    """What a snapshot counts; steps are those of the optimiser, rehearsal included."""
+
+    batches: int
+    examples: int
+    steps: int
 
 
 class _Scored(NamedTuple):
@@ -225,32 +239,53 @@ class Learner:
         return {
             "kind": "learner",
             "backbone_fingerprint": self.backbone.fingerprint,
-            "kernel": self.kernel_config.model_dump(mode="json"),
-            "batches": self.batches,
-            "examples": self.examples,
-            "steps": self._optimiser.steps,
+            "depends_on": self._dependencies(),
+            **asdict(_Counters(self.batches, self.examples, self._optimiser.steps)),
         }
+
+    def _dependencies(self) -> dict[str, Any]:
+        # Half-lives may be tuned under a running learner, their number may not: there is a posterior for each.
+        return {
+            **dependencies(self.candidate),
+            "learner.path_half_lives.count": len(self.config.path_half_lives),
+        }
+
+    def check(self, data: bytes) -> None:
+        """Raises ContainerError if `restore` cannot take this snapshot; the message names what differs and the cure."""
+        self._read(data)
 
     def restore(self, data: bytes, recent: Sequence[MicroBatch]) -> None:
         """Goes back to a snapshot; the continuation is bit-identical. `recent` as it was, oldest first.
 
-        Raises ContainerError if the snapshot is damaged or belongs to another backbone or kernel configuration.
+        Raises ContainerError, with nothing changed, if the snapshot is damaged or was made by another backbone, kernel
+        configuration or format.
         """
-        tensors, metadata = unpack(data)
-        own = self._metadata()
-        for key in ("kind", "backbone_fingerprint", "kernel"):
-            if metadata.get(key) != own[key]:
-                raise ContainerError(f"learner snapshot: {key} is {metadata.get(key)!r}, expected {own[key]!r}")
-        current, _ = unpack(self.snapshot())
-        check_shapes(tensors, current)
+        tensors, counters = self._read(data)
         self._optimiser.values.copy_(tensors["values"])
         self._anchor.copy_(tensors["anchor"])
         self.candidate.evidence.copy_(tensors["evidence"])
         self._births.sums.copy_(tensors["domain_sums"])
         self._arms.load(tensors)
         self._generator.set_state(tensors["generator"])
-        self._optimiser.load({"first": tensors["first"], "second": tensors["second"]}, int(metadata["steps"]))
-        self.batches, self.examples = int(metadata["batches"]), int(metadata["examples"])
+        self._optimiser.load({"first": tensors["first"], "second": tensors["second"]}, counters.steps)
+        self.batches, self.examples = counters.batches, counters.examples
         self.recent.clear()
         self.recent.extend(recent)
         self._rehearsal.restart()
+
+    def _read(self, data: bytes) -> tuple[dict[str, Tensor], _Counters]:
+        tensors, metadata = unpack(data)
+        own, stored = self._metadata(), metadata.get("depends_on")
+        for key in ("kind", "backbone_fingerprint"):
+            if metadata.get(key) != own[key]:
+                raise ContainerError(f"learner snapshot: {key} is {shortened(metadata.get(key))}, here {own[key]!r}")
+        if not isinstance(stored, dict):
+            raise ContainerError(f"learner snapshot: another version of Driftline wrote it; {_FRESH_TOPICS}")
+        if stored != own["depends_on"]:
+            clause = difference(stored, own["depends_on"], "snapshot")
+            raise ContainerError(f"learner snapshot: {clause}; go back to that configuration, or {_FRESH_TOPICS}")
+        check_shapes(tensors, unpack(self.snapshot())[0])
+        try:
+            return tensors, msgspec.convert(metadata, _Counters)
+        except msgspec.ValidationError as error:
+            raise ContainerError(f"learner snapshot: {error}") from error

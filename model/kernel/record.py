@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
+from reprlib import repr as shortened
+from typing import Annotated, Any, Literal
+
+import msgspec
+from torch import Tensor
 
 from model.config import KernelConfig
 from model.container import ContainerError, check_shapes, pack, unpack
+from model.kernel.compatibility import dependencies, difference, differing, sections
 from model.kernel.kernel import Kernel
 
-FORMAT = 1
+FORMAT = 2
+"""2 since a record carries what its kernel depends on."""
+
+Reason = Literal[
+    "size", "garbage", "format", "contents", "fingerprint", "configuration", "shapes", "wrong_group"
+]  # fmt: skip
+"""Why a kernel is refused; docs/failures.md says of each what to do."""
 
 
 class KernelRefused(Exception):
     """A kernel cannot be used."""
 
-    def __init__(self, reason: str, detail: str) -> None:
+    def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
-        """One of fingerprint, shapes, contents, size, garbage."""
 
 
 @dataclass(frozen=True)
@@ -25,18 +37,19 @@ class KernelInfo:
     """What travels with a kernel."""
 
     group: str
-    version: int
+    version: Annotated[int, msgspec.Meta(ge=0)]
     """0 is the identity; each published kernel is one more."""
     backbone_fingerprint: str
     newest_event_time: float
-    """Event time of the newest example the kernel has learned from, seconds."""
-    examples: int
-    """Examples learned since birth."""
+    """Event time of the newest example the kernel has learned from, seconds since the epoch."""
+    examples: Annotated[int, msgspec.Meta(ge=0)]
+    """Examples learned since the kernel was initialised."""
 
 
 def pack_kernel(kernel: Kernel, info: KernelInfo) -> bytes:
     """A kernel as bytes; equal kernels give equal bytes."""
-    return pack(kernel.state_dict(), {"format": FORMAT, "kind": "kernel", **asdict(info)})
+    metadata = {"format": FORMAT, "kind": "kernel", **asdict(info), "depends_on": dependencies(kernel)}
+    return pack(kernel.state_dict(), metadata)
 
 
 def unpack_kernel(
@@ -50,25 +63,20 @@ def unpack_kernel(
     trunk_width: int | None = None,
     max_bytes: int = 16 * 1024 * 1024,
 ) -> tuple[Kernel, KernelInfo]:
-    """A new kernel, ready to answer (evaluation mode, no gradients). Raises KernelRefused; all is checked first."""
+    """A new kernel, ready to answer (evaluation mode, no gradients). Raises KernelRefused; all is checked first.
+
+    `config` and the sizes are this process's own: a record that was made for others is refused by the keys that differ.
+    """
     if len(data) > max_bytes:
-        raise KernelRefused("size", f"{len(data)} bytes, more than the {max_bytes} allowed")
-    try:
-        tensors, metadata = unpack(data)
-    except ContainerError as error:
-        reason = "contents" if "non-finite" in str(error) else "garbage"
-        raise KernelRefused(reason, str(error)) from error
-    try:
-        if metadata.pop("kind") != "kernel" or metadata.pop("format") != FORMAT:
-            raise KernelRefused("garbage", "not a kernel of this format")
-        info = KernelInfo(**metadata)
-    except (KeyError, TypeError) as error:
-        raise KernelRefused("garbage", f"metadata: {error}") from error
+        raise KernelRefused("size", f"{len(data)} bytes, more than the {max_bytes} allowed (scorer.max_kernel_bytes)")
+    tensors, metadata = _unpack(data)
+    info = _info(metadata)
     if info.backbone_fingerprint != fingerprint:
         raise KernelRefused(
-            "fingerprint", f"made for backbone {str(info.backbone_fingerprint)[:12]}, this one is {fingerprint[:12]}"
+            "fingerprint", f"made for backbone {info.backbone_fingerprint[:12]}, this one is {fingerprint[:12]}"
         )
     kernel = Kernel(config, width=width, live_width=live_width, domain_sizes=domain_sizes, trunk_width=trunk_width)
+    _check_dependencies(metadata, kernel)
     try:
         check_shapes(tensors, kernel.state_dict())
     except ContainerError as error:
@@ -76,3 +84,45 @@ def unpack_kernel(
     kernel.load_state_dict(tensors)
     kernel.requires_grad_(False).eval()
     return kernel, info
+
+
+def read_info(data: bytes) -> KernelInfo:
+    """What a record says of its kernel, whatever backbone and configuration it is for. Raises KernelRefused."""
+    return _info(_unpack(data)[1])
+
+
+def _unpack(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    try:
+        return unpack(data)
+    except ContainerError as error:
+        raise KernelRefused("contents" if "non-finite" in str(error) else "garbage", str(error)) from error
+
+
+def _info(metadata: dict[str, Any]) -> KernelInfo:
+    if metadata.get("kind") != "kernel":
+        raise KernelRefused("garbage", "the record holds no kernel")
+    if metadata.get("format") != FORMAT:
+        raise KernelRefused(
+            "format",
+            f"the record has format {shortened(metadata.get('format'))}, this program reads {FORMAT}: run one version "
+            "of Driftline in processor and scorer; the next kernel that the processor publishes replaces the record",
+        )
+    try:
+        info = msgspec.convert(metadata, KernelInfo)
+    except msgspec.ValidationError as error:
+        raise KernelRefused("garbage", f"metadata: {error}") from error
+    if not math.isfinite(info.newest_event_time):
+        raise KernelRefused("garbage", f"metadata: newest_event_time is {info.newest_event_time}")
+    return info
+
+
+def _check_dependencies(metadata: dict[str, Any], kernel: Kernel) -> None:
+    stored, own = metadata.get("depends_on"), dependencies(kernel)
+    if not isinstance(stored, dict):
+        raise KernelRefused("garbage", "metadata: depends_on is no table of keys")
+    keys = differing(stored, own)
+    if keys:
+        raise KernelRefused(
+            "configuration",
+            f"{difference(stored, own, 'record')}: give processor and scorer the same {sections(keys)} configuration",
+        )

@@ -5,6 +5,7 @@
 Times are event times: seconds since the epoch, UTC. Identifiers are opaque strings.
 """
 
+from model.encoding.spelling import FieldValue
 from streaming.events.dead_letter import REASONS, DeadLetter, RefusedError
 from streaming.events.outside import (
     DriftEvent,
@@ -13,7 +14,6 @@ from streaming.events.outside import (
     Facet,
     FeedbackEvent,
     FeedbackKind,
-    FieldValue,
     ImpressionEvent,
     ItemEvent,
     UserEvent,

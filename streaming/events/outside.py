@@ -7,8 +7,8 @@ from typing import Literal
 import msgspec
 
 from model.encoding.domain import Domain
+from model.encoding.spelling import FieldValue
 
-FieldValue = str | float | list[str]
 FeedbackKind = Literal["click", "conversion"]
 DriftPhase = Literal["begins", "full", "ends"]
 Facet = Literal["scene", "region", "period"]

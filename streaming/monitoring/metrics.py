@@ -53,7 +53,7 @@ ARM_CALIBRATION = Gauge(
 )
 KERNEL_KL = Gauge("driftline_kernel_kl_nats", "Compression rate of the kernel, nats per example.", ["group"])
 KERNEL_DISTANCE = Gauge(
-    "driftline_kernel_distance", "L2 distance of the newest kernel from the identity at birth.", ["group"]
+    "driftline_kernel_distance", "L2 distance of the newest kernel from its initialisation, the identity.", ["group"]
 )
 KERNEL_TRUST = Gauge(
     "driftline_kernel_trust", "Share of the kernel, 0 to 1, in what it serves; the rest is the frozen model.", ["group"]
@@ -75,7 +75,8 @@ FEATURE_PUSH_SECONDS = Histogram(
 FEATURE_PUSH_FAILED = Counter("driftline_feature_push_failed_total", "Pushes of live features that failed.")
 FEATURE_DEFAULTS = Counter(
     "driftline_feature_defaults_total",
-    "Entities served by defaults, by view and reason (missing, stale, undeclared).",
+    "Entities or values served by defaults, by view and reason (missing, stale, undeclared, bad_value, unknown_value, "
+    "cut_value).",
     ["view", "reason"],
 )
 
@@ -97,7 +98,11 @@ SCORE_SHIFT = Gauge(
 )
 KERNEL_VERSION = Gauge("driftline_kernel_version", "Version of the kernel in use.", ["group"])
 KERNELS_TAKEN = Counter("driftline_kernels_taken_total", "Kernels taken into use.", ["group"])
-KERNELS_REFUSED = Counter("driftline_kernels_refused_total", "Kernels refused, by reason.", ["group", "reason"])
+KERNELS_REFUSED = Counter(
+    "driftline_kernels_refused_total",
+    "Kernels refused, by reason (docs/failures.md says what to do).",
+    ["group", "reason"],
+)
 FRESHNESS_SECONDS = Histogram(
     "driftline_freshness_seconds",
     "Event time of the newest example in a kernel to that kernel in use, seconds.",

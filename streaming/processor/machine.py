@@ -191,7 +191,11 @@ class GroupMachine:
         )
 
     def restore(self, snapshot: GroupSnapshot, rows: Iterable[LiveRow]) -> None:
-        """Goes back to `snapshot`; records from `snapshot.resume_offset` on must follow."""
+        """Goes back to `snapshot`; records from `snapshot.resume_offset` on must follow.
+
+        Raises ContainerError, before anything is changed, if the learner cannot take its part of the snapshot.
+        """
+        self.learner.check(snapshot.learner)
         self.live.restore(rows)
         self.version, self.examples = snapshot.version, snapshot.examples
         self._newest_event_time, self._published_at = snapshot.newest_event_time, snapshot.published_at

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import threading
 import time
 from collections import deque
@@ -49,7 +48,7 @@ class Swap:
     freshness_s: float
     """`taken_at - newest_event_time`."""
     examples: int
-    """Examples the kernel has learned from, since its birth."""
+    """Examples the kernel has learned from, since it was initialised."""
     at_start: bool
     """Found in the log when the scorer started: its freshness says nothing of the loop."""
 
@@ -125,7 +124,8 @@ class ActiveKernels:
             return
         try:
             kernel, info = self.build(record.value)
-            _check_info(info, group)
+            if info.group != group:
+                raise KernelRefused("wrong_group", f"it was learned by group {info.group!r}")
         except KernelRefused as refused:
             self._refuse(group, refused.reason, str(refused))
             return
@@ -157,15 +157,6 @@ class ActiveKernels:
             "kernel refused for group %s (%s): %s; kernel %s stays in use",
             *(group, reason, detail, self._active[group].version if group in self._active else "none"),
         )
-
-
-def _check_info(info: KernelInfo, group: str) -> None:
-    """Refuses what the kernel says of itself if it is not for `group` or not of the declared types."""
-    if info.group != group:
-        raise KernelRefused("wrong_group", f"it was learned by group {info.group!r}")
-    whole = all(isinstance(value, int) for value in (info.version, info.examples))
-    if not whole or not isinstance(info.newest_event_time, int | float) or not math.isfinite(info.newest_event_time):
-        raise KernelRefused("garbage", f"metadata: {info}")
 
 
 class KernelFollower:

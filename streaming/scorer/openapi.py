@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from typing import Any
 
 from fastapi import FastAPI
@@ -25,7 +26,7 @@ ABOUT: dict[str, Any] = {
         "Send candidates to `/v1/score`, show the ranking, and send what the user did to `/v1/events` under the same "
         "`request_id`: seconds later a kernel that has learned from it answers."
     ),
-    "version": "0.1.0",
+    "version": importlib.metadata.version("driftline"),
     "license_info": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
     "openapi_tags": [
         {"name": "scoring", "description": "Ranking candidates, and telling what the user did."},

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from lab.evaluate import run_evaluate
+from lab.evaluate.command import run_evaluate
 from lab.evaluate.pool import EvaluationFailedError
 from model.config import BackboneConfig, KernelConfig, LearnerConfig
 from streaming.config import Config

@@ -20,7 +20,8 @@ from features.text import TextEncoder
 from model.backbone.foundation import BackboneShape, FoundationBackbone
 from model.config import BackboneConfig
 from model.encoding.domain import Domain, DomainSpace
-from model.encoding.features import FeatureEncoder, ItemFeatures
+from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
+from streaming.events import UserEvent, decode_event
 
 HERE = Domain("home", "north", "night")
 ITEMS = [f"i{n}" for n in range(12)]
@@ -126,6 +127,31 @@ def test_the_unknown_are_represented_by_defaults_and_counted(parts: Parts, count
     assert torch.equal(found.x, twin.x)
     assert torch.equal(found.content[0], twin.content[0])
     assert not torch.equal(found.content[0], found.content[1])
+
+
+def test_a_category_sent_as_a_json_number_is_the_one_that_pretraining_saw(parts: Parts, counts: Counts) -> None:
+    parts.store.write_users([UserProfile("u", 1.0, {"occupation": "7"})])
+    encoder, representer = _encoder(parts.store), parts.representer
+    representer.encoder = encoder
+    expected = encoder.encode_user(UserFeatures("u", {"occupation": "7"})).sparse
+    for spelling in (b"7", b"7.0", b'"7"'):
+        event = decode_event(b'{"event":"user","user_id":"n","time":1.0,"fields":{"occupation":%s}}' % spelling)
+        assert isinstance(event, UserEvent)
+        parts.store.write_users([event])
+        read = parts.store.read_users(["n"])[0]
+        assert read is not None
+        assert np.array_equal(encoder.encode_user(read).sparse, expected)
+    representer.represent("n", ["i0"], HERE, 10.0)
+    assert counts["user_profile", "unknown_value"] == 0
+
+
+def test_values_that_pretraining_did_not_see_are_counted(parts: Parts, counts: Counts) -> None:
+    parts.store.write_users([UserProfile("n", 1.0, {"occupation": "astronaut", "gender": "F"})])
+    genres = [f"genre {n}" for n in range(20)]
+    parts.store.write_items([ItemProfile("new", 1.0, "a film", {"genres": genres})])
+    parts.representer.represent("n", ["new"], HERE, 10.0)
+    assert counts["user_profile", "unknown_value"] == 1
+    assert (counts["item_profile", "unknown_value"], counts["item_profile", "cut_value"]) == (16, 4)
 
 
 def test_the_order_and_the_company_of_items_do_not_matter(parts: Parts) -> None:

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from features.profiles import FieldValue, ItemProfile, UserProfile
+from features.profiles import ItemProfile, UserProfile
 from lab.streams.logged.mapping import FieldRule, Mapping, SideTable
 from lab.streams.logged.rows import Rows
 from lab.streams.logged.tables import Table
 from lab.streams.stream import StreamError
+from model.encoding.spelling import FieldValue
 
 
 def make_users(mapping: Mapping, rows: Rows, table: Table | None) -> tuple[UserProfile, ...]:

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from features.profiles import FieldValue, ItemProfile, UserProfile
+from features.profiles import ItemProfile, UserProfile
 from lab.streams.logged import movielens_fetch
 from lab.streams.request import Request
 from model.encoding.domain import Domain, DomainSpace
+from model.encoding.spelling import FieldValue
 
 if TYPE_CHECKING:
     from model.backbone.dataset import Examples

@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.config import FeatureConfig
-from features.profiles import FieldValue, ItemProfile, UserProfile
+from features.profiles import ItemProfile, UserProfile
 from lab.streams.logged.movielens import MovieLens
 from lab.streams.scripted.script import PERIODS, NewDomain, Script
 from lab.streams.stream import Catalogue
 from model.config import FieldSpec
 from model.encoding.domain import FACETS, DomainSpace
+from model.encoding.spelling import FieldValue
 
 Matrix = NDArray[np.float32]
 PERSONAL_WIDTH = 8

@@ -12,26 +12,26 @@ import torch
 import lab.evaluate.work as work_module
 import lab.streams.sources as sources_module
 from lab.evaluate.plan import Plan, make_plan
-from lab.evaluate.prepare import Lab, Prepared, make_lab, prepare
+from lab.evaluate.prepare import PreparedStream, Pretrained, prepare, pretrain_on
 from lab.streams import RealItems, ScriptedStream
 from lab.streams.sources import Source
 from model.config import KernelConfig, LearnerConfig
-from tests.lab.evaluate.small import DRIFT, LAB, small, texts
+from tests.lab.evaluate.small import CONFIG, DRIFT, small, texts
 from tests.lab.streams.worlds import REAL, script
 
 torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")
-def lab() -> Lab:
+def pretrained() -> Pretrained:
     """The backbone of all small streams: their first halves are the same."""
-    return make_lab(small(), LAB, texts, 0)
+    return pretrain_on(small(), CONFIG, texts, 0)
 
 
 @pytest.fixture(scope="module")
-def prepared(lab: Lab) -> tuple[ScriptedStream, Prepared]:
+def prepared(pretrained: Pretrained) -> tuple[ScriptedStream, PreparedStream]:
     stream = small()
-    return stream, prepare(stream, lab, LAB)
+    return stream, prepare(stream, pretrained, CONFIG)
 
 
 @pytest.fixture
@@ -46,4 +46,4 @@ def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Plan:
              (("drift", DRIFT), ("no-drift", "[]"))]  # fmt: skip
     plan = make_plan(found, ("full", "live-head", "iak-d"), 2, tmp_path, tmp_path, quick=False,
                      kernel=KernelConfig(latent=4, hidden=8), learner=LearnerConfig(rehearsal_steps=1))  # fmt: skip
-    return replace(plan, lab=LAB)
+    return replace(plan, config=CONFIG)

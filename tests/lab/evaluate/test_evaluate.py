@@ -9,28 +9,32 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from lab.evaluate.plan import Plan, deciding_files, make_plan
+from lab.evaluate.plan import Plan, make_plan
 from lab.evaluate.report import make_report, measure_seed
-from lab.evaluate.work import ensure_lab, load_run, run_stream
+from lab.evaluate.work import close_stream, load_run, prepare_stream, run_adapter
+
+
+def run_all(plan: Plan) -> None:
+    for source in plan.sources:
+        for seed in plan.seeds:
+            prepare_stream(plan, source, seed)
+            for name in plan.adapters:
+                assert run_adapter(plan, source, seed, name) == (source.name, seed, name)
+    close_stream()
 
 
 def test_a_plan_runs_from_backbones_to_the_page_and_goes_on_where_it_stopped(tiny: Plan, tmp_path: Path) -> None:
     from lab.evaluate.command import write
     from lab.evaluate.tables import show
 
-    told: list[tuple[str, str, int]] = []
-    for source in tiny.sources:
-        for seed in tiny.seeds:
-            ensure_lab(tiny, source, seed)
-            run_stream(tiny, source, seed, lambda *run: told.append(run))
-    assert len(told) == 2 * 2 * 4
+    run_all(tiny)
     backbones = list((tiny.work_dir / tiny.key / "backbones").iterdir())
     assert len(backbones) == 2, "streams with the same first half share a backbone"
     first = load_run(tiny, tiny.sources[0], 0, "full")
     path = tiny.folder(tiny.sources[0], 0) / "full.npz"
     stamp = path.stat().st_mtime_ns
     (tiny.folder(tiny.sources[0], 0) / "iak-d.npz").unlink()
-    run_stream(tiny, tiny.sources[0], 0, lambda *run: None)
+    run_all(tiny)
     assert path.stat().st_mtime_ns == stamp, "a finished run was made again"
     assert first.parameters > 5 * load_run(tiny, tiny.sources[0], 0, "iak-d").parameters > 0
 
@@ -65,8 +69,26 @@ def test_an_unknown_adapter_is_refused_by_name(tmp_path: Path) -> None:
         make_plan([], ("magic",), 1, tmp_path, tmp_path, quick=False)
 
 
-def test_work_is_keyed_by_all_code_that_decides_it_and_by_none_that_only_reads_it() -> None:
-    root = Path(__file__).parents[3]
-    keyed = {str(path.relative_to(root)) for path in deciding_files()}
-    assert keyed >= {"lab/adapters/__init__.py", "lab/streams/logged/tables.py", "lab/evaluate/prequential.py"}
-    assert not keyed & {"lab/evaluate/tables.py", "lab/evaluate/goals.py"}
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 torn", None], ids=["empty", "torn", "cut in half"])
+def test_a_result_that_was_not_written_whole_is_made_again(tiny: Plan, content: bytes | None) -> None:
+    plan = replace(tiny, sources=tiny.sources[:1], seeds=(0,), adapters=("frozen", "live-head"))
+    run_all(plan)
+    before = load_run(plan, plan.sources[0], 0, "live-head").outcome.logit
+    for name in ("live-head", "stream"):
+        path = plan.folder(plan.sources[0], 0) / f"{name}.npz"
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2] if content is None else content)
+    with pytest.raises(FileNotFoundError, match=r"live-head\.npz is missing or damaged"):
+        load_run(plan, plan.sources[0], 0, "live-head")
+    run_all(plan)
+    assert (load_run(plan, plan.sources[0], 0, "live-head").outcome.logit == before).all()
+
+
+def test_an_adapter_gives_the_same_whatever_ran_before_it_in_the_process(tiny: Plan) -> None:
+    plan = replace(tiny, sources=tiny.sources[:1], seeds=(0,), adapters=("frozen", "full", "live-head", "iak-d"))
+    run_all(plan)
+    first = {name: load_run(plan, plan.sources[0], 0, name).outcome.logit for name in plan.adapters}
+    for name in plan.adapters:
+        (plan.folder(plan.sources[0], 0) / f"{name}.npz").unlink()
+    run_all(replace(plan, adapters=tuple(reversed(plan.adapters))))
+    for name, logit in first.items():
+        assert (load_run(plan, plan.sources[0], 0, name).outcome.logit == logit).all()

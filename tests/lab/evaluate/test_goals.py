@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from lab.evaluate.compare import Interval
 from lab.evaluate.goals import goals
-from lab.evaluate.report import AdapterRow, CostRow, Report, StreamReport
+from lab.evaluate.report import AdapterRow, CostRow, EvaluationReport, StreamReport
 
 NAN = float("nan")
 NONE = Interval(NAN, NAN)
@@ -28,10 +28,10 @@ def stream(name: str, *rows: AdapterRow) -> StreamReport:
     return StreamReport(name, 1_000, 0.3, NAN, (), rows)
 
 
-def report(*streams: StreamReport, parameters: int = 20, seconds: float = 3.0, over: float = 0.005) -> Report:
+def report(*streams: StreamReport, parameters: int = 20, seconds: float = 3.0, over: float = 0.005) -> EvaluationReport:
     names = list(dict.fromkeys(row.adapter for one in streams for row in one.rows))
     costs = {"iak-d": CostRow("iak-d", parameters, seconds, 0, 0)}
-    return Report(
+    return EvaluationReport(
         commit="", plan={"adapters": names}, streams=streams,
         costs=tuple(costs.get(name, CostRow(name, 100, 10.0, 0, 0)) for name in names),
         leads={}, against_full={name: Interval(over, 0.001) for name in names},
@@ -48,7 +48,7 @@ CALM = stream("no-drift", row("iak-d", 0.001), row("full", 0.0), row("live-head"
 REAL = stream("movielens-100k", row("iak-d", 0.02, over=0.01), row("full", 0.01), row("live-head", 0.0))
 
 
-def met(found: Report) -> dict[str, bool]:
+def met(found: EvaluationReport) -> dict[str, bool]:
     return {goal.question: goal.met for goal in goals(found)}
 
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from lab.evaluate.measures import AROUND_RETURN, measure, returns
-from lab.evaluate.prepare import Prepared
+from lab.evaluate.prepare import PreparedStream
 from lab.streams import ScriptedStream
 from lab.streams.stream import DriftSpan
 
 
-def test_an_oracle_is_the_best_on_every_measure(prepared: tuple[ScriptedStream, Prepared]) -> None:
+def test_an_oracle_is_the_best_on_every_measure(prepared: tuple[ScriptedStream, PreparedStream]) -> None:
     stream, data = prepared
     oracle = np.log(data.probability / (1 - data.probability))
     best = measure(data, oracle, stream.drift_spans, stream.catalogue.space)
@@ -28,7 +28,7 @@ def test_an_oracle_is_the_best_on_every_measure(prepared: tuple[ScriptedStream, 
     assert list(best.spans) == ["taste"]
 
 
-def test_returns_are_the_tenth_after_an_old_taste_came_back(prepared: tuple[ScriptedStream, Prepared]) -> None:
+def test_returns_are_the_tenth_after_an_old_taste_came_back(prepared: tuple[ScriptedStream, PreparedStream]) -> None:
     stream, data = prepared
     (mask,) = returns(data, stream.drift_spans)
     position = stream.clock.position(data.time[mask])
@@ -39,10 +39,10 @@ def test_returns_are_the_tenth_after_an_old_taste_came_back(prepared: tuple[Scri
 
 
 def test_the_places_around_a_return_lie_before_and_within_the_tenth_after_it(
-    prepared: tuple[ScriptedStream, Prepared],
+    prepared: tuple[ScriptedStream, PreparedStream],
 ) -> None:
     stream, short = prepared
-    data = Prepared(**{name: np.repeat(column, 4, axis=0) for name, column in short.arrays().items()})
+    data = PreparedStream(**{name: np.repeat(column, 4, axis=0) for name, column in short.arrays().items()})
     mask = returns(data, stream.drift_spans)[0]
     still = measure(data, data.frozen_logit, stream.drift_spans, stream.catalogue.space)
     assert len(still.around_return) == len(AROUND_RETURN)
@@ -55,7 +55,7 @@ def test_the_places_around_a_return_lie_before_and_within_the_tenth_after_it(
 
 
 def test_around_a_return_the_true_probabilities_count_and_not_the_clicks(
-    prepared: tuple[ScriptedStream, Prepared],
+    prepared: tuple[ScriptedStream, PreparedStream],
 ) -> None:
     stream, data = prepared
     other = replace(data, truth=1 - data.truth)
@@ -69,7 +69,7 @@ def test_around_a_return_the_true_probabilities_count_and_not_the_clicks(
 
 
 def test_a_level_that_moves_from_window_to_window_costs_auc_but_none_within_windows(
-    prepared: tuple[ScriptedStream, Prepared],
+    prepared: tuple[ScriptedStream, PreparedStream],
 ) -> None:
     stream, data = prepared
     window = np.concatenate([np.full(len(part), n) for n, part in enumerate(np.array_split(np.arange(len(data)), 20))])

@@ -7,24 +7,24 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from lab.evaluate.prepare import Lab, Prepared, prepare
+from lab.evaluate.prepare import PreparedStream, Pretrained, prepare
 from lab.evaluate.prequential import stream_batch
 from lab.streams import ScriptedStream
-from tests.lab.evaluate.small import LAB, small
+from tests.lab.evaluate.small import CONFIG, small
 
 
 def test_the_logged_frozen_logit_is_that_of_the_rounded_representation(
-    prepared: tuple[ScriptedStream, Prepared], lab: Lab
+    prepared: tuple[ScriptedStream, PreparedStream], pretrained: Pretrained
 ) -> None:
     _, data = prepared
     batch = stream_batch(data, slice(0, 50))
     with torch.no_grad():
-        logit = lab.backbone.predict(batch.micro.x, batch.micro.domain)[:, 0]
+        logit = pretrained.backbone.predict(batch.micro.x, batch.micro.domain)[:, 0]
     torch.testing.assert_close(logit, batch.micro.frozen_logit)
 
 
 def test_live_features_are_blind_to_what_is_not_decided_yet(
-    prepared: tuple[ScriptedStream, Prepared], lab: Lab
+    prepared: tuple[ScriptedStream, PreparedStream], pretrained: Pretrained
 ) -> None:
     stream, data = prepared
     known = slice(0, -1)  # the last feature is the ridge's deviation: not zero without any evidence
@@ -38,14 +38,14 @@ def test_live_features_are_blind_to_what_is_not_decided_yet(
     click[cut:] ^= True
     changed = replace(late, click=click)
     flipped.chunks = lambda half, requests=4096: iter([changed]) if half == "live" else stream.chunks(half, requests)  # type: ignore[method-assign]
-    again = prepare(flipped, lab, LAB)
+    again = prepare(flipped, pretrained, CONFIG)
     first_changed = data.batch[data.request >= cut][0]
     untouched = data.batch <= first_changed
     assert np.array_equal(again.live[untouched], data.live[untouched])
     assert not np.array_equal(again.live[~untouched], data.live[~untouched])
 
 
-def test_a_click_after_the_window_is_lost_to_training_but_not_to_the_measures(lab: Lab) -> None:
+def test_a_click_after_the_window_is_lost_to_training_but_not_to_the_measures(pretrained: Pretrained) -> None:
     stream = small("[{kind: label_delay, at: 0, mean_s: 100000}]")
-    data = prepare(stream, lab, LAB)
+    data = prepare(stream, pretrained, CONFIG)
     assert data.label.mean() < 0.1 * data.truth.mean()

@@ -10,13 +10,13 @@ import torch
 
 from lab.adapters import AdapterContext
 from lab.evaluate.measures import measure
-from lab.evaluate.prepare import Lab, Prepared
+from lab.evaluate.prepare import PreparedStream, Pretrained
 from lab.evaluate.prequential import run, schedule
 from lab.streams import ScriptedStream
 from model.config import KernelConfig, LearnerConfig
 
 
-def test_no_label_is_learned_before_it_is_known(prepared: tuple[ScriptedStream, Prepared]) -> None:
+def test_no_label_is_learned_before_it_is_known(prepared: tuple[ScriptedStream, PreparedStream]) -> None:
     _, data = prepared
     seen = []
     for number, (scored, parts) in enumerate(schedule(data, 64)):
@@ -50,7 +50,7 @@ class Broken(Recorder):
         return torch.full((len(batch),), float("nan"))
 
 
-def test_every_batch_is_scored_before_it_is_learned(prepared: tuple[ScriptedStream, Prepared]) -> None:
+def test_every_batch_is_scored_before_it_is_learned(prepared: tuple[ScriptedStream, PreparedStream]) -> None:
     _, data = prepared
     outcome = run(Recorder(), data, 64)
     assert (outcome.logit[data.batch == 0] == 0).all()
@@ -58,20 +58,22 @@ def test_every_batch_is_scored_before_it_is_learned(prepared: tuple[ScriptedStre
     assert outcome.logit[-1] > 10
 
 
-def test_an_adapter_that_diverges_is_named(prepared: tuple[ScriptedStream, Prepared]) -> None:
+def test_an_adapter_that_diverges_is_named(prepared: tuple[ScriptedStream, PreparedStream]) -> None:
     with pytest.raises(FloatingPointError, match=r"batch 0: .*learning rate is too high"):
         run(Broken(), prepared[1], 64)
 
 
-def test_river_learns_from_the_same_features(prepared: tuple[ScriptedStream, Prepared], lab: Lab) -> None:
+def test_river_learns_from_the_same_features(
+    prepared: tuple[ScriptedStream, PreparedStream], pretrained: Pretrained
+) -> None:
     pytest.importorskip("river")
     from lab.adapters.river_adapter import RIVER
 
     stream, data = prepared
     context = AdapterContext(
-        lab.backbone,
-        lab.profiles,
-        lab.layout.width,
+        pretrained.backbone,
+        pretrained.profiles,
+        pretrained.layout.width,
         stream.catalogue.space.sizes,
         KernelConfig(),
         LearnerConfig(),

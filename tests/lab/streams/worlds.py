@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from features.profiles import FieldValue, ItemProfile, UserProfile
+from features.profiles import ItemProfile, UserProfile
 from lab.streams import Chunk, RealItems, Script, ScriptedStream, parse_script
 from lab.streams.stream import Half
 from model.config import FieldSpec
+from model.encoding.spelling import FieldValue
 
 GENRES = ("Action", "Comedy", "Drama", "Horror", "Musical", "War")
 

@@ -21,8 +21,7 @@ def test_unknown_ids_and_values_take_the_out_of_vocabulary_row_and_are_counted(w
     user = encoder.encode_user(UserFeatures("nobody", {"job": "astronaut", "age": "old"}))
     item = encoder.encode_item(ItemFeatures("nothing", {"genres": ["opera"]}, np.zeros(TEXT, dtype=np.float32)))
     assert user.row == item.row == 0
-    assert encoder.counts["unknown_users"] == encoder.counts["unknown_items"] == 1
-    assert encoder.counts["unknown_values"] == 3
+    assert (user.unknown_values, item.unknown_values) == (2, 1)
 
 
 def test_a_vocabulary_that_grew_leaves_known_rows_where_they_were(world: World) -> None:
@@ -38,7 +37,7 @@ def test_ten_thousand_values_are_cut_to_the_declared_number_and_counted(world: W
     encoder = FeatureEncoder.from_json(world.encoder.to_json())
     item = encoder.encode_item(ItemFeatures("i1", {"genres": ["war"] * 10_000}, np.zeros(TEXT, dtype=np.float32)))
     assert item.sparse.shape == (3,)
-    assert encoder.counts["cut_values"] == 9_997
+    assert item.cut_values == 9_997
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 
 from model.backbone.foundation import FoundationBackbone
 from model.config import KernelConfig, LearnerConfig
-from model.container import ContainerError
+from model.container import ContainerError, pack, unpack
 from model.kernel.kernel import Kernel, adapt
 from model.kernel.learner import Learner
 from tests.model.conftest import LIVE, SIZES, micro_batch
@@ -191,10 +192,34 @@ def test_a_snapshot_of_another_kernel_or_backbone_or_garbage_is_refused_and_chan
 ) -> None:
     learner = make(backbone)
     before = learner.snapshot()
-    with pytest.raises(ContainerError, match="kernel"):
+    with pytest.raises(ContainerError, match=r"kernel\.latent is 5 in the snapshot, 4 here; go back to"):
         learner.restore(make(backbone, {"latent": 5}).snapshot(), [])
     with pytest.raises(ContainerError):
         learner.restore(b"garbage", [])
+    assert learner.snapshot() == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"depends_on": None}, "another version of Driftline wrote it; give this one topics of its own"),
+        ({"depends_on": 5}, "another version of Driftline"),
+        ({"kind": "kernel"}, "kind is 'kernel', here 'learner'"),
+        ({"backbone_fingerprint": ["x"]}, "backbone_fingerprint"),
+        ({"steps": "many"}, "steps"),
+        ({"batches": None}, "batches"),
+    ],
+)
+def test_a_snapshot_whose_metadata_is_not_the_learners_is_refused_and_changes_nothing(
+    backbone: FoundationBackbone, changes: dict[str, object], message: str
+) -> None:
+    learner = make(backbone)
+    before = learner.snapshot()
+    tensors, metadata = unpack(before)
+    changed = {key: value for key, value in {**metadata, **changes}.items() if value is not None}
+    for door in (learner.check, lambda data: learner.restore(data, [])):
+        with pytest.raises(ContainerError, match=re.escape(message)):
+            door(pack(tensors, changed))
     assert learner.snapshot() == before
 
 
@@ -253,7 +278,7 @@ def test_a_snapshot_with_other_half_lives_is_refused_and_changes_nothing(backbon
     learner = make(backbone)
     learner.learn(micro_batch(backbone))
     before = learner.snapshot()
-    with pytest.raises(ContainerError, match="path_mean"):
+    with pytest.raises(ContainerError, match=r"learner\.path_half_lives\.count is 3 in the snapshot, 2 here"):
         learner.restore(make(backbone, path_half_lives=(1.0, 2.0, 3.0)).snapshot(), [])
     assert learner.snapshot() == before
 

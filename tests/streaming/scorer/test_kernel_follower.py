@@ -77,7 +77,7 @@ def test_the_key_is_the_one_the_processor_writes(backbone: FoundationBackbone) -
     assert kernels.versions() == {"main": 1}
 
 
-def _other_shape() -> Kernel:
+def _other_configuration() -> Kernel:
     config = KERNEL_CONFIG.model_copy(update={"hidden": 9})
     return Kernel(config, width=8, live_width=LIVE_WIDTH, domain_sizes=SPACE.sizes)
 
@@ -92,7 +92,7 @@ BAD: dict[str, tuple[str, Callable[[FoundationBackbone], bytes]]] = {
     "garbage": ("garbage", lambda backbone: b"no kernel at all"),
     "torn": ("garbage", lambda backbone: packed(backbone, 2)[:-7]),
     "another backbone": ("fingerprint", lambda backbone: packed(make_backbone(9), 2)),
-    "other shapes": ("shapes", lambda backbone: packed(backbone, 2, kernel=_other_shape())),
+    "another configuration": ("configuration", lambda backbone: packed(backbone, 2, kernel=_other_configuration())),
     "core not finite": ("contents", lambda backbone: packed(backbone, 2, kernel=_not_finite("facets.0"))),
     "path not finite": ("contents", lambda backbone: packed(backbone, 2, kernel=_not_finite("path"))),
     "trust not finite": ("contents", lambda backbone: packed(backbone, 2, kernel=_not_finite("trust"))),

@@ -1,0 +1,51 @@
+"""What a kernel's weights depend on, by configuration key, so that a stored kernel can say why it does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from reprlib import repr as shortened
+from typing import Any
+
+from model.encoding.domain import FACETS
+from model.kernel.kernel import Kernel
+
+_MISSING = "not set"
+
+
+def dependencies(kernel: Kernel) -> dict[str, Any]:
+    """The kernel's configuration and the sizes it takes from elsewhere, as JSON values by configuration key.
+
+    Sizes are looked up by what decides them: `backbone.width`, `live.width` (the number of live features) and
+    `domains.<facet>.count` (declared values and `unknown`). The width of the trunk is not among them: the fingerprint,
+    which every stored kernel carries too, stands for the whole backbone.
+    """
+    configured = {f"kernel.{key}": value for key, value in kernel.config.model_dump(mode="json").items()}
+    sizes = {f"domains.{facet}.count": size for facet, size in zip(FACETS, kernel.domain_sizes, strict=True)}
+    return {
+        **configured,
+        **sizes,
+        "backbone.width": kernel.width,
+        "live.width": kernel.live_width,
+    }
+
+
+def differing(stored: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
+    """Keys whose values differ or that only one side has, sorted."""
+    return [key for key in sorted({*stored, *own}) if stored.get(key, _MISSING) != own.get(key, _MISSING)]
+
+
+def difference(stored: Mapping[str, Any], own: Mapping[str, Any], where: str) -> str:
+    """A clause for each differing key ("kernel.latent is 16 in the record, 8 here"); empty if all agree."""
+    return "; ".join(
+        f"{key} is {_shown(stored.get(key, _MISSING))} in the {where}, {_shown(own.get(key, _MISSING))} here"
+        for key in differing(stored, own)
+    )
+
+
+def sections(keys: list[str]) -> str:
+    """The configuration sections that hold `keys`, for a sentence that names the cure."""
+    return " and ".join(f"`{name}`" for name in sorted({key.split(".", 1)[0] for key in keys}))
+
+
+def _shown(value: object) -> str:
+    return value if value == _MISSING else shortened(value)

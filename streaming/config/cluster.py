@@ -1,0 +1,93 @@
+"""The cluster, the topics on it, and the kernel groups that divide them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, SecretStr, StringConstraints, model_validator
+
+from model.config import Section
+from model.encoding.domain import Domain
+from model.paths import UserPath
+
+
+class KafkaConfig(Section):
+    """Where the cluster is and how clients reach it."""
+
+    bootstrap: str = Field(
+        default="localhost:9092", min_length=1, description="Kafka bootstrap servers, `host:port[,host:port]`."
+    )
+    security_protocol: str = Field(
+        default="PLAINTEXT",
+        pattern="^(PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL)$",
+        description="Kafka security protocol.",
+    )
+    sasl_mechanism: str | None = Field(
+        default=None, pattern="^(PLAIN|SCRAM-SHA-256|SCRAM-SHA-512)$", description="SASL mechanism."
+    )
+    sasl_username: str | None = Field(default=None, description="SASL user.")
+    sasl_password: SecretStr | None = Field(default=None, description="SASL password; better given by the environment.")
+    ssl_cafile: UserPath | None = Field(
+        default=None, description="CA certificates that sign the brokers' certificates."
+    )
+    ssl_certfile: UserPath | None = Field(default=None, description="Client certificate.")
+    ssl_keyfile: UserPath | None = Field(default=None, description="Client key.")
+    ssl_check_hostname: bool = Field(default=True, description="Whether the broker's certificate must name its host.")
+    replication_factor: int = Field(default=1, ge=1, description="Replicas of the topics that are created.")
+    startup_wait_s: float = Field(
+        default=60.0, gt=0, description="How long a process waits for the broker at its start."
+    )
+
+    @model_validator(mode="after")
+    def _complete(self) -> KafkaConfig:
+        if self.security_protocol.startswith("SASL") and not (
+            self.sasl_mechanism and self.sasl_username and self.sasl_password
+        ):
+            raise ValueError(
+                f"security_protocol {self.security_protocol} needs sasl_mechanism, sasl_username and sasl_password"
+            )
+        return self
+
+
+TopicName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
+"""What Kafka takes as a topic's name."""
+
+
+class TopicConfig(Section):
+    """Names of the topics."""
+
+    interactions: TopicName = Field(default="interactions", description="Outside events, JSON.")
+    interactions_partitions: int = Field(default=2, ge=1, description="Partitions of the outside topic.")
+    traffic: TopicName = Field(default="traffic", description="Inside events, one partition per kernel group.")
+    kernels: TopicName = Field(default="kernels", description="Kernels and learner snapshots, compacted.")
+    state: TopicName = Field(default="state", description="Live features, compacted.")
+    dead_letters: TopicName = Field(default="dead-letters", description="Refused records with their reason.")
+    traffic_retention_h: float = Field(
+        default=48, gt=0, description="Hours that traffic is kept: recovery re-reads it."
+    )
+
+
+class GroupConfig(Section):
+    """One kernel group: a set of domains that learn together, in one order, on one partition."""
+
+    name: str = Field(pattern="^[a-z0-9_-]+$", description="Name of the group; request ids begin with it.")
+    scene: tuple[str, ...] = Field(default=(), description="Scenes of the group; empty means all.")
+    region: tuple[str, ...] = Field(default=(), description="Regions of the group; empty means all.")
+    period: tuple[str, ...] = Field(default=(), description="Periods of the group; empty means all.")
+
+    def holds(self, domain: Domain) -> bool:
+        """Whether the group answers for `domain`."""
+        return all(
+            not allowed or value in allowed
+            for allowed, value in (
+                (self.scene, domain.scene),
+                (self.region, domain.region),
+                (self.period, domain.period),
+            )
+        )
+
+
+def group_of_request(request_id: str) -> str:
+    """The group that a request id of ours names (`group.rest`); empty if it names none."""
+    head, dot, _ = request_id.partition(".")
+    return head if dot else ""

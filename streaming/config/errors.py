@@ -1,0 +1,7 @@
+"""What a wrong configuration raises."""
+
+from __future__ import annotations
+
+
+class ConfigError(Exception):
+    """The configuration is wrong; the message names the key and the cure."""

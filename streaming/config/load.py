@@ -1,0 +1,80 @@
+"""Reads the configuration from its file and the environment, and explains what is wrong with it."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from model.paths import user_path
+from streaming.config.environment import ENV_FILE, environment_values, variable_of
+from streaming.config.errors import ConfigError
+from streaming.config.root import Config
+
+
+def load_config(path: Path | None = None, **overrides: Any) -> Config:
+    """The configuration of `path` (or of the file that `DRIFTLINE_CONFIG` names), the environment, and `overrides`.
+
+    Precedence: `overrides`, then the environment, then the file, then the defaults; a section of `overrides` may hold
+    some of its keys. Raises ConfigError.
+    """
+    source = path if path is not None else _named_file()
+    values = {} if source is None else read_toml(source)
+    for more in (environment_values(os.environ, Config), overrides):
+        values = _merged(values, more)
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, source)) from error
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The values of a TOML file. Raises ConfigError with file, line and cure."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise ConfigError(f"no configuration file at {path}") from None
+    except OSError as error:
+        cure = "name a TOML file" if path.is_dir() else "make it readable"
+        raise ConfigError(f"the configuration file {path} cannot be read ({error.strerror}): {cure}") from error
+    try:
+        return tomllib.loads(data.decode("utf-8-sig"))  # editors on Windows begin a file with a byte order mark
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}, line {line}: not UTF-8 text, as TOML is: save the file in UTF-8") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _named_file() -> Path | None:
+    name = os.environ.get(ENV_FILE)
+    if name is None:
+        return None
+    try:
+        return user_path(name)
+    except ValueError as error:
+        raise ConfigError(f"{ENV_FILE}: {error}") from error
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    both = dict(below)
+    for key, value in above.items():
+        old = both.get(key)
+        both[key] = _merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return both
+
+
+def _explain(error: ValidationError, source: Path | None) -> str:
+    lines = []
+    for problem in error.errors():
+        path = tuple(str(part) for part in problem["loc"])
+        fault = "unknown key" if problem["type"] == "extra_forbidden" else problem["msg"].removeprefix("Value error, ")
+        variable = variable_of(path, os.environ)
+        told_by = f" (from {variable})" if variable is not None else ""
+        lines.append(": ".join(part for part in (".".join(path), fault + told_by) if part))
+    file = f"{source}: " if source is not None else ""
+    return file + "; ".join(lines) + " (`driftline config` lists every key with its meaning)"

@@ -1,0 +1,98 @@
+"""What the join, ingest, the processor and the scorer are told."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from model.config import Section
+
+
+class JoinConfig(Section):
+    """The join of impressions with their late feedback."""
+
+    window_s: float = Field(
+        default=30.0, gt=0, description="How long after an impression feedback still decides its labels."
+    )
+    lateness_s: float = Field(
+        default=1.0,
+        ge=0,
+        description="How far the watermark stays behind the newest impression: covers scorers out of step.",
+    )
+    max_open: int = Field(
+        default=200_000,
+        ge=1,
+        description="Open requests kept; beyond it the oldest is dropped unlearned and counted.",
+    )
+
+
+class IngestConfig(Section):
+    """The consumer of outside events."""
+
+    group_id: str = Field(default="driftline-ingest", description="Kafka consumer group.")
+    max_poll: int = Field(default=500, ge=1, description="Records per poll.")
+    future_s: float = Field(default=60.0, ge=0, description="Events further than this in the future are refused.")
+    idle_tick_s: float = Field(
+        default=0.5, gt=0, description="Without traffic for this long, event time is moved on by ticks."
+    )
+    max_items: int = Field(default=1_000, ge=1, description="Items of one impression; more are refused.")
+    drift_hours: float = Field(
+        default=24,
+        gt=0,
+        description="Hours after which announced drift counts as over although nobody announced its end.",
+    )
+    dead_letter_ratio: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description="If more than this share of a window of records is refused, ingest stops.",
+    )
+    dead_letter_window: int = Field(default=1_000, ge=10, description="Records over which the share is taken.")
+    metrics_port: int = Field(
+        default=9101, ge=0, le=65535, description="Port of /metrics and /healthz; 0 takes a free one."
+    )
+
+
+class ProcessorConfig(Section):
+    """The stream processor."""
+
+    app_id: str = Field(default="driftline-processor", description="Faust application id and consumer group.")
+    queue_records: int = Field(
+        default=2_000, ge=1, description="Records waiting for the learner thread before reading pauses."
+    )
+    commit_interval_s: float = Field(
+        default=0.5, gt=0, description="Wall-clock seconds between two transactions of a group."
+    )
+    push_interval_s: float = Field(
+        default=0.1, ge=0, description="Wall-clock seconds between two pushes of live features to the feature store."
+    )
+    session_timeout_s: float = Field(
+        default=10.0, ge=6, description="Seconds without a sign of life after which Kafka gives a group to another."
+    )
+    transaction_timeout_s: float = Field(default=60.0, gt=0, description="Kafka's time-out of a transaction.")
+    metrics_port: int = Field(
+        default=9102, ge=0, le=65535, description="Port of /metrics and /healthz; 0 takes a free one."
+    )
+
+
+class ScorerConfig(Section):
+    """The HTTP scorer."""
+
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    max_candidates: int = Field(default=2_000, ge=1, description="Candidates of one request; more are refused.")
+    live_arm: bool = Field(default=True, description="False serves the frozen arm (the kernel is off).")
+    warmup_requests: int = Field(
+        default=20, ge=0, description="Synthetic scorings before the scorer calls itself ready."
+    )
+    max_body_bytes: int = Field(
+        default=4 * 1024 * 1024, ge=1_024, description="Bytes of one HTTP body; longer ones are refused."
+    )
+    impression_buffer_bytes: int = Field(
+        default=64 * 1024 * 1024,
+        ge=1,
+        description="Bytes of impressions that may wait for the broker; beyond it new ones are lost and counted.",
+    )
+    events_timeout_s: float = Field(
+        default=5.0, gt=0, description="How long a call to /v1/events waits for the broker before it answers 503."
+    )
+    max_kernel_bytes: int = Field(default=8 * 1024 * 1024, ge=1, description="A larger kernel is refused.")

@@ -1,0 +1,102 @@
+"""All sections together, and what follows from them as a whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import platformdirs
+from pydantic import Field, field_validator, model_validator
+
+from features.config import FeatureConfig, LiveConfig
+from model.config import BackboneConfig, DomainConfig, KernelConfig, LearnerConfig, PretrainConfig, Section
+from model.encoding.domain import FACETS, UNKNOWN, Domain, DomainSpace
+from model.paths import UserPath, user_path
+from streaming.config.cluster import GroupConfig, KafkaConfig, TopicConfig
+from streaming.config.errors import ConfigError
+from streaming.config.processes import IngestConfig, JoinConfig, ProcessorConfig, ScorerConfig
+
+
+def _users_cache() -> Path:
+    # Asked for only where nothing names the folder: a container's user may have no home at all.
+    try:
+        return user_path(platformdirs.user_cache_dir("driftline"))
+    except (RuntimeError, ValueError):  # platformdirs raises the first where it does not give back a `~`
+        raise ConfigError(
+            "this user has no home folder to keep a cache in: set DRIFTLINE_CACHE_DIR (or cache_dir) to a folder"
+            " that can be written"
+        ) from None
+
+
+class Config(Section):
+    """All keys of Driftline. `Config()` is the defaults; `load_config` adds file and environment."""
+
+    run_dir: UserPath = Field(
+        default=Path("runs/default"), description="Where a run keeps its files: store, logs, reports."
+    )
+    cache_dir: UserPath = Field(
+        default_factory=_users_cache,
+        description="What is fetched or trained once: jars, data, text vectors, backbones.",
+    )
+    backbone_path: UserPath | None = Field(
+        default=None, description="Folder of the pretrained backbone; none takes `run_dir`/backbone."
+    )
+    log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Level of the logs.")
+    kafka: KafkaConfig = KafkaConfig()
+    topics: TopicConfig = TopicConfig()
+    groups: tuple[GroupConfig, ...] = Field(
+        default=(GroupConfig(name="main"),),
+        min_length=1,
+        description="Kernel groups; the first that holds a domain takes it.",
+    )
+    domains: DomainConfig = DomainConfig()
+    features: FeatureConfig = FeatureConfig()
+    live: LiveConfig = LiveConfig()
+    backbone: BackboneConfig = BackboneConfig()
+    pretrain: PretrainConfig = PretrainConfig()
+    kernel: KernelConfig = KernelConfig()
+    learner: LearnerConfig = LearnerConfig()
+    join: JoinConfig = JoinConfig()
+    ingest: IngestConfig = IngestConfig()
+    processor: ProcessorConfig = ProcessorConfig()
+    scorer: ScorerConfig = ScorerConfig()
+
+    @field_validator("groups")
+    @classmethod
+    def _unique(cls, groups: tuple[GroupConfig, ...]) -> tuple[GroupConfig, ...]:
+        names = [group.name for group in groups]
+        if len(set(names)) != len(names):
+            raise ValueError("a group name is used twice")
+        return groups
+
+    @model_validator(mode="after")
+    def _groups_of_declared_domains(self) -> Config:
+        for group in self.groups:
+            for facet in FACETS:
+                undeclared = set(getattr(group, facet)) - {*getattr(self.domains, facet), UNKNOWN}
+                if undeclared:
+                    raise ValueError(
+                        f"group {group.name!r} is for {facet} {min(undeclared)!r},"
+                        f" which domains.{facet} does not declare"
+                    )
+        return self
+
+    @property
+    def backbone_dir(self) -> Path:
+        """Folder of the pretrained backbone."""
+        return self.backbone_path or self.run_dir / "backbone"
+
+    def domain_space(self) -> DomainSpace:
+        """The declared domains."""
+        return DomainSpace({"scene": self.domains.scene, "region": self.domains.region, "period": self.domains.period})
+
+    def group_of(self, domain: Domain) -> str | None:
+        """Name of the group that answers for `domain`, or None."""
+        return next((group.name for group in self.groups if group.holds(domain)), None)
+
+    def scope_of(self, domain: Domain) -> str:
+        """Scope of the live features that a request of `domain` reads: its group, for each group follows its own."""
+        return self.group_of(domain) or ""
+
+    def partition_of(self, group: str) -> int | None:
+        """Partition of a group in `traffic`, `kernels` and `state`, or None for a name that no group has."""
+        return next((i for i, known in enumerate(self.groups) if known.name == group), None)

@@ -1,0 +1,312 @@
+"""The configuration is read from file and environment as meant, and a fault is named with its cure."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+
+from streaming.config import Config, ConfigError, load_config
+from streaming.config.environment import environment_values, foreign_names
+from streaming.config_docs import Key, keys
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.upper().startswith("DRIFTLINE_"):
+            monkeypatch.delenv(name)
+
+
+# --- every key, by its name ---
+
+OTHER: dict[str, Any] = {
+    "KAFKA__SECURITY_PROTOCOL": "SSL",
+    "KAFKA__SASL_MECHANISM": "PLAIN",
+    "LOG_LEVEL": "ERROR",
+    "INGEST__DEAD_LETTER_RATIO": 0.4,
+    "GROUPS": [{"name": "all"}],
+    "DOMAINS__SCENE": ["näh", "fern"],
+    "FEATURES__USER_FIELDS": [{"name": "plan"}],
+    "FEATURES__ITEM_FIELDS": [{"name": "size", "kind": "number"}],
+    "LIVE__HALF_LIVES_S": [3.0, 4.0],
+    "LEARNER__PATH_HALF_LIVES": [7.0],
+    "KERNEL__BANK_FACETS": ["scene"],
+}
+"""Values that no rule below can make."""
+
+
+def another(field: FieldInfo, default: Any) -> Any:
+    """A value of the field's type that is not its default."""
+    annotation = field.annotation
+    if get_origin(annotation) is Literal:
+        return next(choice for choice in get_args(annotation) if choice != default)
+    if isinstance(default, bool):
+        return not default
+    if isinstance(default, float) and any(getattr(limit, "lt", 2) <= 1 for limit in field.metadata):
+        return default / 2 + 0.01
+    if isinstance(default, int | float):
+        return default + 1 if default < 60_000 or "port" not in field.description.lower() else default - 1  # type: ignore[union-attr]
+    return ["one", "two"] if get_origin(annotation) is tuple else "another"
+
+
+def field_of(environment: str) -> FieldInfo:
+    model: type[BaseModel] = Config
+    *section, name = environment.removeprefix("DRIFTLINE_").lower().split("__")
+    for part in section:
+        model = model.model_fields[part].annotation  # type: ignore[assignment]
+    return model.model_fields[name]
+
+
+def default_of(path: str) -> Any:
+    value: Any = Config()
+    for part in path.split("."):
+        value = getattr(value, part)
+    return value
+
+
+@pytest.mark.parametrize("key", tuple(keys()), ids=lambda key: key.environment)
+def test_every_environment_name_on_the_page_sets_its_key(key: Key, monkeypatch: pytest.MonkeyPatch) -> None:
+    default = value_at(Config(), key.path)
+    value = OTHER.get(key.environment.removeprefix("DRIFTLINE_"), another(field_of(key.environment), default))
+    assert value != default
+    monkeypatch.setenv(key.environment, value if isinstance(value, str) else json.dumps(value))
+    assert value_at(load_config(), key.path) == value
+
+
+def value_at(config: Config, path: str) -> Any:
+    """The value of a key, as JSON has it; a secret as its text."""
+    value: Any = config
+    for part in path.split("."):
+        value = getattr(value, part)
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, tuple):
+        return [one.model_dump(exclude_defaults=True) if isinstance(one, BaseModel) else one for one in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+# --- faults of the environment ---
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("DOMAINS__SCENE", "home,search", r"""domains\.scene is given as JSON.*='\["home", "search"\]'"""),
+        ("DOMAINS__SCENE", "['home']", r"""DOMAINS__SCENE is no JSON of a list.*='\["home"\]'"""),
+        ("DOMAINS__SCENE", '"home"', r"""DOMAINS__SCENE is no JSON of a list.*='\["home"\]'"""),
+        ("LIVE__HALF_LIVES_S", "4, 40", r"LIVE__HALF_LIVES_S='\[4\.0, 40\.0\]'"),
+        ("GROUPS", "main", r"""GROUPS='\[\{"name": "main"\}\]'"""),
+        ("GROUPS", "[" * 100_000, "GROUPS is no JSON of a list"),
+        ("KAFKA", "", r"""DRIFTLINE_KAFKA is empty.*='\{"bootstrap": "localhost:9092"\}'"""),
+        ("KAFKA", "kafka:9092", "DRIFTLINE_KAFKA is no JSON of a section"),
+        ("KAFKA", '["kafka:9092"]', "DRIFTLINE_KAFKA is no JSON of a section"),
+        ("SCORER__PORT", "", "SCORER__PORT is empty: give scorer.port a value, or leave the variable out"),
+        ("SCORER__PORT", "http", r"scorer\.port: .*integer.*from DRIFTLINE_SCORER__PORT"),
+        ("SCORER", '{"port": -1}', r"scorer\.port: .*greater than.*from DRIFTLINE_SCORER\)"),
+        ("KAFKA__BOOTSTRAP", " ", "KAFKA__BOOTSTRAP is empty"),
+        ("TOPICS__TRAFFIC", "a b", r"topics\.traffic"),
+        ("RUN_DIR", "", "RUN_DIR is empty"),
+        ("RUN_DIR", "\udcff", r"run_dir: .*not UTF-8.*DRIFTLINE_RUN_DIR"),
+        ("CACHE_DIR", "~nobody-of-this-name/x", r"cache_dir: the home folder .* write the whole path"),
+        ("CONFIG", "", "DRIFTLINE_CONFIG: the path is empty"),
+        ("CONFIG", "/", "configuration file / cannot be read .*name a TOML file"),
+        ("CONFIG", "/nowhere.toml", "no configuration file at /nowhere"),
+        ("SCORER_PORT", "8000", "did you mean DRIFTLINE_SCORER__PORT"),
+        ("KAFKA__BOOTSTRAPS", "x:1", "did you mean DRIFTLINE_KAFKA__BOOTSTRAP"),
+        ("KAFKA__BOOTSTRAP__HOST", "x", "no key of Driftline"),
+        ("GROUPS__0__NAME", "x", "no key of Driftline"),
+    ],
+)
+def test_a_fault_in_the_environment_is_one_line_with_its_name_and_the_cure(
+    name: str, text: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"DRIFTLINE_{name}", text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_config()
+    assert "\n" not in str(caught.value)
+
+
+@given(st.sampled_from([key.environment for key in keys()] + ["DRIFTLINE_KAFKA", "DRIFTLINE_LIVE"]), st.text())
+def test_whatever_a_variable_holds_it_is_taken_or_refused_by_a_configuration_error(name: str, text: str) -> None:
+    try:
+        values = environment_values({name: text}, Config)
+    except ConfigError as error:
+        assert name in str(error)
+    else:
+        assert values
+
+
+def test_a_fault_in_a_section_with_a_secret_does_not_repeat_the_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DRIFTLINE_KAFKA", '{"sasl_password": "hush')
+    with pytest.raises(ConfigError) as caught:
+        load_config()
+    assert "hush" not in str(caught.value)
+
+
+def test_a_key_of_its_own_wins_over_its_sections_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DRIFTLINE_JOIN__WINDOW_S", "7")
+    monkeypatch.setenv("DRIFTLINE_JOIN", '{"window_s": 5, "lateness_s": 2}')
+    assert (load_config().join.window_s, load_config().join.lateness_s) == (7, 2)
+
+
+def test_the_command_line_wins_over_the_environment_and_that_over_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "driftline.toml"
+    file.write_text('run_dir = "file"\ncache_dir = "file"\nlog_level = "ERROR"', encoding="utf-8")
+    monkeypatch.setenv("DRIFTLINE_RUN_DIR", "environment")
+    monkeypatch.setenv("DRIFTLINE_CACHE_DIR", "environment")
+    config = load_config(file, run_dir=Path("typed"))
+    assert (str(config.run_dir), str(config.cache_dir), config.log_level) == ("typed", "environment", "ERROR")
+
+
+# --- variables that a cluster injects ---
+
+INJECTED = {
+    "DRIFTLINE_SERVICE_HOST": "10.0.0.1",
+    "DRIFTLINE_SERVICE_PORT": "8000",
+    "DRIFTLINE_SERVICE_PORT_HTTP": "8000",
+    "DRIFTLINE_PORT": "tcp://10.0.0.1:8000",
+    "DRIFTLINE_PORT_8000_TCP": "tcp://10.0.0.1:8000",
+    "DRIFTLINE_PORT_8000_TCP_PROTO": "tcp",
+    "DRIFTLINE_PORT_8000_TCP_PORT": "8000",
+    "DRIFTLINE_PORT_8000_TCP_ADDR": "10.0.0.1",
+    "DRIFTLINE_SCORER_SERVICE_HOST": "10.0.0.2",
+    "DRIFTLINE_SCORER_SERVICE_PORT": "8000",
+    "DRIFTLINE_SCORER_SERVICE_PORT_METRICS_V2": "8000",
+    "DRIFTLINE_SCORER_PORT": "tcp://10.0.0.2:8000",
+    "DRIFTLINE_SCORER_PORT_8000_TCP": "tcp://10.0.0.2:8000",
+    "DRIFTLINE_KAFKA_PORT_9092_UDP_ADDR": "10.0.0.3",
+    "DRIFTLINE_KAFKA__EU_SERVICE_HOST": "10.0.0.4",
+}
+
+
+def test_what_kubernetes_injects_for_services_of_our_name_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in INJECTED.items():
+        monkeypatch.setenv(name, value)
+    assert load_config() == Config()
+    assert foreign_names(os.environ, Config) == sorted(INJECTED)
+
+
+def test_a_command_says_on_its_debug_lines_what_it_passed_over(tmp_path: Path) -> None:
+    done = driftline(
+        ["--run-dir", str(tmp_path), "--bootstrap", "127.0.0.1:1", "setup"],
+        DRIFTLINE_LOG_LEVEL="DEBUG",
+        DRIFTLINE_KAFKA__STARTUP_WAIT_S="0.1",
+        DRIFTLINE_PORT="tcp://10.0.0.1:8000",
+    )
+    assert "DRIFTLINE_PORT is a cluster's word for a service" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["SCORER_PORT", "METRICS_PORT", "INGEST_METRICS_PORT", "KAFKA_BOOTSTRAP", "HOST"])
+def test_a_mistyped_key_of_ours_is_no_service(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"DRIFTLINE_{name}", "8000")
+    with pytest.raises(ConfigError, match=f"DRIFTLINE_{name} is no key of Driftline"):
+        load_config()
+
+
+# --- the file ---
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (
+            '[domains]\nscene = ["näh"]\n'.encode("latin-1"),
+            r"driftline\.toml, line 2: not UTF-8 text.*save the file in UTF-8",
+        ),
+        ('log_level = "INFO"\n'.encode("utf-16"), r"driftline\.toml, line 1: not UTF-8"),
+        (b'log_level = "INFO\n', r"driftline\.toml: .*line 1"),
+        (b"x = " + b"[" * 100_000, r"driftline\.toml: "),
+        (b"[scorer]\nport = 1" + b"0" * 5_000, r"driftline\.toml: "),
+        (b"[scorer]\nprot = 1", r"driftline\.toml: scorer\.prot: unknown key"),
+        (b"kafka = 5", r"driftline\.toml: kafka: "),
+        (b'run_dir = ""', "run_dir: the path is empty"),
+        (b'run_dir = "a\\u0000b"', "run_dir: .*zero byte"),
+    ],
+)
+def test_a_fault_in_the_file_is_named_with_file_and_cure(tmp_path: Path, data: bytes, message: str) -> None:
+    (tmp_path / "driftline.toml").write_bytes(data)
+    with pytest.raises(ConfigError, match=message):
+        load_config(tmp_path / "driftline.toml")
+
+
+def test_a_file_that_begins_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    (tmp_path / "driftline.toml").write_bytes(b'\xef\xbb\xbflog_level = "ERROR"')
+    assert load_config(tmp_path / "driftline.toml").log_level == "ERROR"
+
+
+# --- paths and homes ---
+
+
+@pytest.mark.parametrize("key", ["run_dir", "cache_dir", "backbone_path", "kafka.ssl_cafile", "features.text_model"])
+def test_a_path_that_begins_with_a_tilde_lies_in_the_home_folder(
+    key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    file = tmp_path / "driftline.toml"
+    *section, name = key.split(".")
+    file.write_text("".join(f"[{part}]\n" for part in section) + f'{name} = "~/x"', encoding="utf-8")
+    assert value_at(load_config(file), key) == str(tmp_path / "x")
+
+
+def test_every_path_of_the_command_line_is_expanded(tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text('log_level = "ERROR"', encoding="utf-8")
+    done = driftline(["--config=~/own.toml", "--run-dir=~/run", "config"], HOME=str(tmp_path))
+    assert f'run_dir = "{tmp_path}/run"' in done.stdout
+    assert 'log_level = "ERROR"' in done.stdout
+    for option in ("--log=~/x.csv", "--mapping=~/x.yaml", "--script=~/x.yaml"):
+        other = [] if option.startswith("--script") else ["--mapping=movielens"] * ("--log" in option)
+        done = driftline(["config", option, *other], HOME=str(tmp_path))
+        assert "~" not in done.stderr, option
+
+
+NO_HOME = """
+import os, pwd, sys
+def nobody(*_): raise KeyError("no entry")
+pwd.getpwuid = pwd.getpwnam = nobody
+from driftline.cli import main
+main(sys.argv[1:])
+"""
+
+
+def without_home(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    return run([sys.executable, "-c", NO_HOME, *arguments], {"HOME": None, "XDG_CACHE_HOME": None, **more})
+
+
+@pytest.mark.parametrize("command", [["--help"], ["serve", "--help"], ["broker", "start", "--help"], ["--version"]])
+def test_without_a_home_help_is_help(command: list[str]) -> None:
+    done = without_home(*command)
+    assert done.returncode == 0 and not done.stderr
+
+
+def test_without_a_home_the_cache_folder_that_is_named_is_used(tmp_path: Path) -> None:
+    done = without_home("config", DRIFTLINE_CACHE_DIR=str(tmp_path))
+    assert f'cache_dir = "{tmp_path}"' in done.stdout
+
+
+def test_without_a_home_and_a_cache_folder_the_cure_is_named() -> None:
+    done = without_home("config")
+    assert done.returncode == 2
+    assert "set DRIFTLINE_CACHE_DIR" in done.stderr and "Traceback" not in done.stderr
+
+
+def driftline(arguments: list[str], **environment: str | None) -> subprocess.CompletedProcess[str]:
+    return run([str(Path(sys.executable).with_name("driftline")), *arguments], environment)
+
+
+def run(command: list[str], environment: dict[str, str | None]) -> subprocess.CompletedProcess[str]:
+    """Runs a command with these variables; None leaves one out."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("DRIFTLINE_")}
+    merged = {name: value for name, value in {**inherited, **environment}.items() if value is not None}
+    return subprocess.run(command, capture_output=True, text=True, env=merged, check=False)

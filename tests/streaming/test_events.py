@@ -1,0 +1,33 @@
+"""What an outside event may hold."""
+
+from __future__ import annotations
+
+import pytest
+
+from model.encoding.spelling import FieldValue
+from streaming.events import ItemEvent, UserEvent, decode_event, encode_event
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (b"7", 7),
+        (b"9007199254740993", 2**53 + 1),
+        (b"123456789012345678901234567890", 123456789012345678901234567890),
+        (b"true", True),
+        (b"null", None),
+        (b'[1, "two", true]', [1, "two", True]),
+    ],
+)
+def test_a_field_takes_any_single_value_or_list_and_keeps_every_digit(text: bytes, value: FieldValue) -> None:
+    event = decode_event(b'{"event":"user","user_id":"u","time":1,"fields":{"code":%s}}' % text)
+    assert isinstance(event, UserEvent)
+    assert event.fields["code"] == value
+    assert type(event.fields["code"]) is type(value)
+
+
+def test_what_is_written_as_an_event_can_be_read_again() -> None:
+    """JSON has no infinity: it becomes null, which is a missing value and no reason to refuse an item."""
+    event = decode_event(encode_event(ItemEvent("i", 1.0, "", {"year": float("inf"), "genres": ["a"]})))
+    assert isinstance(event, ItemEvent)
+    assert event.fields == {"year": None, "genres": ["a"]}
