@@ -10,7 +10,7 @@ from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaError, TopicAlreadyExistsError
 
-from streaming.clients import MAX_RECORD_BYTES, make_admin
+from streaming.clients import make_admin
 from streaming.config import Config
 from streaming.kernel_log.keys import MAX_RECORD_BYTES
 

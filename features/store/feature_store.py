@@ -39,6 +39,7 @@ from features.store.definitions import (
 from features.store.feast_guard import import_feast
 from features.text import TextEncoder
 from model.encoding.features import ItemFeatures, UserFeatures
+from model.whole_files import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +102,7 @@ class FeatureStore:
                 if not self.applied:
                     import_feast().FeatureStore(config=self._repo_config).apply(self._repository.objects)
                     self._ping()
-                    self._marker.write_text(self._definition())
+                    write_whole(self._marker, self._definition())
         except OSError as error:
             raise StoreUnavailableError(
                 f"the feature store cannot be made in {self.folder} ({error}): "

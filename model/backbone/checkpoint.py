@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ from model.backbone.foundation import BackboneShape, FoundationBackbone
 from model.config import BackboneConfig
 from model.container import ContainerError, check_shapes, pack, unpack
 from model.encoding.features import FeatureEncoder
+from model.whole_files import write_whole
 
 FORMAT = 1
 _TENSORS, _ENCODER, _CARD = "backbone.safetensors", "encoder.json", "card.json"
@@ -51,20 +50,9 @@ def save_backbone(path: Path, backbone: FoundationBackbone, encoder: FeatureEnco
         "backbone": backbone.description(),
     }
     (path / _CARD).unlink(missing_ok=True)
-    _write(path / _TENSORS, pack(backbone.state_dict(), {"fingerprint": backbone.fingerprint}))
-    _write(path / _ENCODER, json.dumps(encoder.to_json()).encode())
-    _write(path / _CARD, json.dumps(full, indent=2, sort_keys=True).encode())
-
-
-def _write(path: Path, data: bytes) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write_whole(path / _TENSORS, pack(backbone.state_dict(), {"fingerprint": backbone.fingerprint}))
+    write_whole(path / _ENCODER, json.dumps(encoder.to_json()).encode())
+    write_whole(path / _CARD, json.dumps(full, indent=2, sort_keys=True).encode())
 
 
 def _read_json(path: Path) -> dict[str, Any]:
