@@ -1,5 +1,7 @@
 """Feast's SQLite online store with a write-ahead log: three processes share it, and readers never wait for writers.
 
+The choice is docs/decisions/0023.
+
 Feast's own connection uses the rollback journal (a reader waits while a writer commits) and syncs each commit to the
 disk. Live features are rebuilt from Kafka, so a commit need not survive a power cut: `synchronous=NORMAL`.
 """
@@ -61,14 +63,14 @@ class WalSqliteOnlineStore(_Base):  # type: ignore[misc]
         """
         keys = [self._serialised(key, config.entity_key_serialization_version) for key in entity_keys]
         marks = ",".join("?" * len(keys))
-        found: dict[bytes, dict[str, Any]] = {}
+        stored: dict[bytes, dict[str, Any]] = {}
         rows = self._get_conn(config).execute(
             f"SELECT entity_key, feature_name, value FROM {self._table(config, table)} WHERE entity_key IN ({marks})",
             keys,
         )
         for key, feature, value in rows:
-            found.setdefault(key, {})[feature] = _sqlite.ValueProto.FromString(value)
-        return [(None, found.get(key)) for key in keys]
+            stored.setdefault(key, {})[feature] = _sqlite.ValueProto.FromString(value)
+        return [(None, stored.get(key)) for key in keys]
 
     def write_values(self, config: Any, table: Any, data: Sequence[tuple[Any, dict[str, Any], datetime, None]]) -> None:
         """`online_write_batch` as one statement over all rows: the processor's hot path. One transaction."""

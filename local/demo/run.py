@@ -26,7 +26,7 @@ from local.demo.drain import Learned, wait_until_learned
 from local.demo.folder import make_anew
 from local.demo.settings import child_environment, demo_config, free_ports, write_config
 from local.demo.state import DemoState, running, write_state
-from local.replay.announce import Programme, make_programme
+from local.replay.announce import ReplayPlan, make_replay_plan
 from local.replay.pacing import Pace
 from local.replay.played import Played
 from local.replay.run import live_figures, play, publish_and_wait, scorer_address
@@ -112,7 +112,7 @@ class Demo:
         publish_and_wait(self.config, data, self._console, self._children.check)
         self._wait_ready()
         requests = data.requests("live")[: self._options.limit]
-        played = self._play(make_programme(requests, data.drift_spans, self._options.pace))
+        played = self._play(make_replay_plan(requests, data.drift_spans, self._options.pace))
         learned = self._drain(played)
         return self._collect(played, learned, fingerprint)
 
@@ -173,16 +173,16 @@ class Demo:
 
     # --- playing ---
 
-    def _play(self, programme: Programme) -> Played:
+    def _play(self, replay_plan: ReplayPlan) -> Played:
         with bars(self._console) as progress:
-            task = progress.add_task("live stream", total=len(programme.requests), note="")
+            task = progress.add_task("live stream", total=len(replay_plan.requests), note="")
 
             def moved(played: Played) -> None:
                 progress.update(task, completed=played.requests, note=live_figures(played))
 
             async def watched() -> Played:
                 playing = asyncio.create_task(
-                    play(self.config, programme, scorer=scorer_address(self.config), progress=moved)
+                    play(self.config, replay_plan, scorer=scorer_address(self.config), progress=moved)
                 )
                 watching = asyncio.create_task(self._watch())
                 try:

@@ -35,8 +35,8 @@ def assert_close(one: Floats, other: Floats) -> None:
 
 
 def column(live: LiveFeatures, name: str, **where: Any) -> Floats:
-    found: Floats = read(live, **where)[:, live.layout.names.index(name)]
-    return found
+    values: Floats = read(live, **where)[:, live.layout.names.index(name)]
+    return values
 
 
 def test_nothing_seen_gives_zeros_and_the_prior_deviation() -> None:
@@ -220,9 +220,9 @@ def test_the_scale_of_the_content_vectors_does_not_matter_and_zeros_do_no_harm()
 def test_an_unknown_user_item_and_domain_read_as_nothing_seen() -> None:
     live = fresh()
     live.update([outcome("u", ["i0"], [0.5], 1.0)])
-    found = live.features(2.0, "nobody", DOMAINS[1], ["nothing"], content_of(["i1"]))
+    values = live.features(2.0, "nobody", DOMAINS[1], ["nothing"], content_of(["i1"]))
     names = live.layout.names
-    assert not any(found[0, names.index(f"{part}_residual_long")] for part in ("item", "user", "domain"))
+    assert not any(values[0, names.index(f"{part}_residual_long")] for part in ("item", "user", "domain"))
 
 
 @pytest.mark.parametrize(
