@@ -96,8 +96,8 @@ def _match(layout: LiveLayout, values: Doubles, design: Doubles) -> Doubles:
 def _ridge(layout: LiveLayout, user: Doubles, design: Doubles) -> Doubles:
     """Predictive mean and deviation of the user's residual per item, `(n, 2)`, in units of the noise.
 
-    Bayesian linear regression (Bishop, Pattern Recognition and Machine Learning, 3.3), with forgetting. Posterior of the
-    weights: precision `S = prior I + sum x x'`, mean `S^-1 sum r x`; deviation `sqrt(x' S^-1 x)`.
+    Bayesian linear regression (Bishop, Pattern Recognition and Machine Learning, 3.3) with forgetting. Posterior of
+    the weights: precision `S = prior I + sum x x'`, mean `S^-1 sum r x`; deviation `sqrt(x' S^-1 x)`.
     """
     precision = layout.read_moment(user[0])
     precision.flat[:: layout.design_width + 1] += layout.ridge_prior
