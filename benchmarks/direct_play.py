@@ -21,7 +21,7 @@ from features.represent import Representer
 from features.store.feature_store import FeatureStore
 from lab.streams.request import Request
 from local.replay.publish import Publisher
-from model.backbone.checkpoint import load_backbone
+from streaming.backbone import open_backbone
 from streaming.clients import make_admin, make_producer
 from streaming.config import Config
 from streaming.events import FeedbackEvent, ServedImpression, encode_traffic
@@ -56,7 +56,7 @@ class Poured:
 
 def prepare(config: Config, requests: Sequence[Request], progress: Progress | None = None) -> list[Prepared]:
     """Represents `requests` with the run's backbone and the profiles that stand in its feature store."""
-    loaded = load_backbone(config.backbone_dir)
+    loaded = open_backbone(config)
     layout = LiveLayout.of(config.live, loaded.backbone.content_width)
     store = FeatureStore(config.features, config.run_dir)
     representer = Representer(loaded.backbone, loaded.encoder, store, layout, config.domain_space())

@@ -24,10 +24,11 @@ from lab.pretraining import install_backbone, pretrained_backbone
 from lab.streams.choice import load_data
 from lab.streams.logged.movielens import MovieLens
 from local.broker.local import LocalBroker
-from local.demo.children import Children, Guard, Part
+from local.demo.children import Children, Part
 from local.demo.drain import wait_until_learned
 from local.demo.settings import child_environment, demo_config, free_ports, write_config
 from local.replay.run import publish_and_wait
+from local.watchdog import Watchdog
 from streaming.clients import make_consumer, quiet_client_logs
 from streaming.config import Config, JoinConfig, load_config
 from streaming.events import ServedFeedback, ServedImpression, decode_traffic
@@ -50,9 +51,9 @@ def running(console: Console) -> Iterator[tuple[Config, MovieLens]]:
         config = demo_config(base, run_dir=Path(folder), bootstrap=f"127.0.0.1:{port}", own_topics=False)
         config = config.model_copy(update={"join": JOIN})
         install_backbone(pretrained_backbone(config, data, console), config.backbone_dir)
-        broker = LocalBroker(Path(folder) / "broker", config.cache_dir, port, tied=True)
-        guard = Guard()
-        children = Children(guard)
+        watchdog = Watchdog()
+        broker = LocalBroker(Path(folder) / "broker", config.cache_dir, port, watchdog=watchdog)
+        children = Children(watchdog)
         try:
             broker.start()
             ensure_topics(config)
@@ -66,7 +67,7 @@ def running(console: Console) -> Iterator[tuple[Config, MovieLens]]:
             children.stop()
             if broker.running():
                 broker.stop()
-            guard.close()
+            watchdog.close()
 
 
 def by_hand(config: Config) -> float:

@@ -31,11 +31,11 @@ from features.store.definitions import (
 )
 from features.store.feast_guard import import_feast
 from features.store.feature_store import FeatureStore
-from model.backbone.checkpoint import load_backbone
 from model.backbone.interface import round_representation
 from model.encoding.domain import Domain
 from model.encoding.features import ItemFeatures, UserFeatures
 from model.kernel.kernel import Kernel, adapt
+from streaming.backbone import open_backbone
 from streaming.config import Config, load_config
 
 
@@ -108,7 +108,7 @@ def _live(kind: Kind, key: str, row: dict[str, Any]) -> LiveRow | None:
 
 def make_app(config: Config) -> FastAPI:
     """The endpoint."""
-    loaded, space, features = load_backbone(config.backbone_dir), config.domain_space(), Features(config)
+    loaded, space, features = open_backbone(config), config.domain_space(), Features(config)
     backbone, encoder = loaded.backbone, loaded.encoder
     layout = LiveLayout.of(config.live, backbone.content_width)
     kernel = Kernel(config.kernel, width=backbone.width, live_width=layout.width, domain_sizes=space.sizes)

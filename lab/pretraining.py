@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 def backbone_key(config: Config, data: Recording) -> str:
     """Name of the backbone that `config` and `data` make: a hash of both and of the code that makes it."""
+    from model.backbone.own import factory_digest
+
     digest = hashlib.sha256()
     for section in (config.backbone, config.pretrain, config.domains):
         digest.update(section.model_dump_json().encode())
@@ -34,13 +36,14 @@ def backbone_key(config: Config, data: Recording) -> str:
     for part in data.identity():
         digest.update(part)
     digest.update(code_digest("lab.backbone_training", type(data).__module__).encode())
+    digest.update(factory_digest(config.backbone.factory).encode())
     return digest.hexdigest()[:20]
 
 
 def pretrained_backbone(config: Config, data: Recording, console: Console) -> Path:
     """Folder of the pretrained backbone in the cache; it is trained first if it is not there.
 
-    Raises TextModelUnavailableError, or OSError if the cache cannot be written.
+    Raises TextModelUnavailableError, TextWidthError, BackboneRefused, or OSError if the cache cannot be written.
     """
     folder = config.cache_dir / "backbones" / backbone_key(config, data)
     if (folder / "card.json").is_file():

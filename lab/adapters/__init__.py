@@ -38,7 +38,7 @@ class AdapterSpec:
 
 def plugged(make: Callable[[ClickPath, AdapterContext], Plugs], context: AdapterContext, rate: float) -> Adapter:
     """Plugs into the frozen path, trained by Adam."""
-    path = ClickPath(context.backbone)
+    path = ClickPath(context.foundation)
     plugs = make(path, context)
 
     def logits(batch: StreamBatch) -> Tensor:

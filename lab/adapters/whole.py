@@ -24,7 +24,7 @@ class WholeModel(nn.Module):
     def __init__(self, context: AdapterContext, *, live: bool, scratch: bool) -> None:
         super().__init__()
         profiles = context.profiles
-        self.net = _fresh(context) if scratch else copy.deepcopy(context.backbone)
+        self.net = _fresh(context) if scratch else copy.deepcopy(context.foundation)
         self.user_row = _own_rows(self.net.user_table, profiles.user)
         self.item_row = _own_rows(self.net.item_table, profiles.item)
         self.net.requires_grad_(True).eval()
@@ -84,4 +84,5 @@ def _fresh(context: AdapterContext) -> FoundationBackbone:
     """An untrained backbone of the same shape; content vectors are those of the trained one (T is made of them)."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(context.seed)
-        return FoundationBackbone(context.backbone.config, context.backbone.shape, context.backbone.encoder_digest)
+        trained = context.foundation
+        return FoundationBackbone(trained.config, trained.shape, trained.encoder_digest)

@@ -9,10 +9,12 @@ from pathlib import Path
 
 from features.config import LiveConfig
 from lab.adapters import ADAPTERS, AdapterSpec
+from lab.adapters.base import AdapterUnfitError
 from lab.adapters.river_adapter import RIVER
 from lab.code_key import code_digest
 from lab.evaluate.prepare import EvaluationConfig
 from lab.streams.sources import Source
+from model.backbone.own import factory_digest
 from model.config import BackboneConfig, KernelConfig, LearnerConfig, PretrainConfig
 
 ALL_ADAPTERS: dict[str, AdapterSpec] = {**ADAPTERS, "river-lr": RIVER}
@@ -96,17 +98,22 @@ def make_plan(
     live: LiveConfig | None = None,
     backbone: BackboneConfig | None = None,
 ) -> Plan:
-    """The plan of a command line; the one adapter `all` stands for every one. Raises UnknownAdapterError."""
+    """The plan of a command line; the one adapter `all` stands for every one.
+
+    Raises UnknownAdapterError, or with an own backbone AdapterUnfitError or BackboneRefused.
+    """
     chosen = adapters or (QUICK_ADAPTERS if quick else STANDARD_ADAPTERS)
     if chosen == ("all",):
         chosen = tuple(ALL_ADAPTERS)
     unknown = [name for name in chosen if name not in ALL_ADAPTERS]
     if unknown:
         raise UnknownAdapterError(f"no adapter {unknown[0]!r}; there are {', '.join(ALL_ADAPTERS)}, and all")
-    learner = learner or LearnerConfig()
+    learner, backbone = learner or LearnerConfig(), backbone or BackboneConfig()
+    if backbone.factory:
+        chosen = _fit_any_backbone(chosen, asked=bool(adapters))
     pretrain = PRETRAIN.model_copy(update={"epochs": 6}) if quick else PRETRAIN
     config = EvaluationConfig(
-        backbone=backbone or BackboneConfig(),
+        backbone=backbone,
         pretrain=pretrain,
         live=live or LiveConfig(),
         requests_per_second=PACE,
@@ -124,8 +131,20 @@ def make_plan(
         config,
         kernel or KernelConfig(),
         learner,
-        code_digest(WORK),
+        code_digest(WORK) + factory_digest(backbone.factory),
     )
+
+
+def _fit_any_backbone(names: tuple[str, ...], *, asked: bool) -> tuple[str, ...]:
+    """The adapters that do not change the foundation model's layers. Raises AdapterUnfitError for one asked for."""
+    fitting = tuple(name for name in names if ALL_ADAPTERS[name].family not in ("few", "whole"))
+    if asked and (unfit := [name for name in names if name not in fitting]):
+        others = [name for name, spec in ALL_ADAPTERS.items() if spec.family not in ("few", "whole")]
+        raise AdapterUnfitError(
+            f"{unfit[0]} changes the layers of the foundation model, which a backbone of your own does not have; these "
+            f"fit any backbone: {', '.join(others)}"
+        )
+    return fitting
 
 
 REHEARSAL_STEPS = 2

@@ -20,7 +20,7 @@ from lab.streams.choice import StreamChoice, open_recording
 from lab.streams.request import Request
 from local.broker.jars import class_path, jar_list
 from local.broker.local import LocalBroker
-from local.demo.children import Children, Guard, Part
+from local.demo.children import Children, Part
 from local.demo.collect import backbone_fingerprint, collect, kernel_swaps, used
 from local.demo.drain import Learned, wait_until_learned
 from local.demo.folder import make_anew
@@ -32,6 +32,7 @@ from local.replay.played import Played
 from local.replay.run import live_figures, play, publish_and_wait, scorer_address
 from local.report import Report, Run, ScoredStream, build_report, draw_plot
 from local.signals import impatient
+from local.watchdog import Watchdog
 from streaming.clients import make_admin, quiet_client_logs, wait_for_broker
 from streaming.config import Config
 from streaming.topics import ensure_topics, topics
@@ -75,8 +76,8 @@ class Demo:
         self._options = options
         self._console = console
         self._began = psutil.Process().create_time()
-        self._guard = Guard()
-        self._children = Children(self._guard)
+        self._watchdog = Watchdog()
+        self._children = Children(self._watchdog)
         self._broker: LocalBroker | None = None
         self._own_topics = False
         self._left_running = False
@@ -122,9 +123,8 @@ class Demo:
             class_path(self._base.cache_dir, jar_list(), self._console)  # the first time this takes a while
             folder = self._options.folder.absolute() / "broker"
             port = free_ports(1)[0]
-            # Tied, it ends with this process even where the guard would come too late; left running it must not be.
             self._broker = LocalBroker(
-                folder, self._base.cache_dir, port, tied=not self._options.keep, console=self._console
+                folder, self._base.cache_dir, port, watchdog=self._watchdog, console=self._console
             )
             bootstrap = f"127.0.0.1:{port}"
         own_topics = self._options.bootstrap is not None
@@ -149,7 +149,6 @@ class Demo:
         self._children.start(parts, self.config.run_dir / "logs", environment)
         if self._broker is not None:
             self._broker.start()
-            self._guard.add(self._broker_pid())
         else:
             wait_for_broker(self.config.kafka, log)
             self._own_topics = True
@@ -254,7 +253,7 @@ class Demo:
             "Kafka": self.config.kafka.bootstrap,
         }
         write_state(self.config.run_dir, DemoState(running(processes), addresses))
-        self._guard.release()
+        self._watchdog.release()
         self._left_running = True
 
     def _stop(self) -> None:
@@ -269,7 +268,7 @@ class Demo:
                 self._broker.stop()
             if self._own_topics:
                 self._delete_topics()
-            self._guard.close()
+            self._watchdog.close()
 
     def _delete_topics(self) -> None:
         """A cluster that others use gets back what it was lent."""

@@ -73,10 +73,10 @@ class ExternalImpressions:
     def _load(self) -> None:
         from features.live.layout import LiveLayout
         from features.represent import Representer
-        from model.backbone.checkpoint import load_backbone
+        from streaming.backbone import open_backbone
 
         log.info("impressions of another system: loading the backbone in %s", self._config.backbone_dir)
-        loaded = load_backbone(self._config.backbone_dir)
+        loaded = open_backbone(self._config)
         layout = LiveLayout.of(self._config.live, loaded.backbone.content_width)
         self._representer = Representer(
             loaded.backbone,

@@ -12,6 +12,7 @@ import pytest
 from pydantic import SecretStr
 
 from local.broker import LocalBroker
+from local.watchdog import Watchdog
 from streaming.clients import (
     BrokerUnreachable,
     TlsFileError,
@@ -108,13 +109,13 @@ def test_topics_that_the_cluster_lacks_are_named_in_their_order(stream_config: C
     assert missing_topics(stream_config.kafka, asked) == ["nowhere"]
 
 
-def test_a_broker_that_comes_late_is_waited_for(tmp_path: Path, cache_dir: Path) -> None:
+def test_a_broker_that_comes_late_is_waited_for(tmp_path: Path, cache_dir: Path, watchdog: Watchdog) -> None:
     import socket
 
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
-    late = LocalBroker(tmp_path, cache_dir, port, tied=True)
+    late = LocalBroker(tmp_path, cache_dir, port, watchdog=watchdog)
     done: list[float] = []
 
     def wait() -> None:

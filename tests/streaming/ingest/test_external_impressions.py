@@ -39,7 +39,7 @@ def test_it_waits_for_its_backbone_and_then_logs_the_impression_as_the_frozen_mo
     stream_config: Config, backbone: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     from lab.pretraining import install_backbone
-    from model.backbone.checkpoint import load_backbone
+    from streaming.backbone import open_backbone
 
     ingest_config = IngestConfig(group_id=stream_config.ingest.group_id, metrics_port=0)
     config = stream_config.model_copy(update={"ingest": ingest_config})
@@ -54,7 +54,7 @@ def test_it_waits_for_its_backbone_and_then_logs_the_impression_as_the_frozen_mo
             "the impression is logged", lambda: [e for e in ingest.traffic() if isinstance(e, ServedImpression)]
         )
         eventually("both are committed", lambda: ingest.committed() == 2)
-    loaded = load_backbone(backbone).backbone
+    loaded = open_backbone(config).backbone
     assert (served.request_id, served.time, served.user_id, served.items) == ("elsewhere-1", now, "u1", shown.items)
     assert (served.fingerprint, served.kernel_version) == (loaded.fingerprint, 0)
     assert served.array("x").shape == (3, loaded.width)
