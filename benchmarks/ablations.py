@@ -106,8 +106,8 @@ QUESTIONS = (
         "3, equal budgets per domain": _learner(rehearsal_steps=3, rehearsal_plan="per_domain"),
     }),
     Question("evidence", "kernel", "examples before the kernel answers for a domain", {
-        "0 (default)": {}, "50": _kernel(min_evidence=50), "50, born from the nearest":
-        _kernel(min_evidence=50, birth="nearest"),
+        "0 (default)": {}, "50": _kernel(min_evidence=50), "50, initialised from the nearest":
+        _kernel(min_evidence=50, new_domain_init="nearest"),
     }),
     Question("gating", "backbone", "aspect fusion, frozen AUC on the live half", {
         "plain mean": {"gating": "plain"}, "mean-gating": {"gating": "mean"}, "cls-gating": {"gating": "cls"},

@@ -1,4 +1,8 @@
-"""Ways to keep a click model current, behind one interface, each with the rate it was tuned to."""
+"""Ways to keep a click model current, behind one interface, each with the rate it was tuned to.
+
+Reading order: `base` (the interface), `iak` (the kernel), `closed_form`, `light`, `trusted`, then `path` and `plugs`
+(the few-parameter methods of the literature) and `whole`. Why the comparison is fair: docs/decisions/0061.
+"""
 
 from __future__ import annotations
 
@@ -90,15 +94,11 @@ ADAPTERS: dict[str, AdapterSpec] = {
     "iak-d-rehearsed": AdapterSpec(
         "kernel", "IAK D with the others' rehearsal", 1e-4, _iak("D", rehearse=True), ablation=True
     ),
-    "iak-d-no-trust": AdapterSpec(
-        "kernel", "IAK D that is always believed", 1e-4, _iak("D", use_trust=False), ablation=True
-    ),
+    "iak-d-no-trust": AdapterSpec("kernel", "IAK D without trust", 1e-4, _iak("D", use_trust=False), ablation=True),
     "iak-d-no-products": AdapterSpec(
         "kernel", "IAK D whose path sees x and T alone", 1e-4, _iak("D", path_products=0), ablation=True
     ),
-    "iak-d-no-path": AdapterSpec(
-        "kernel", "IAK D without a straight path", 3e-4, _iak("D", path="none"), ablation=True
-    ),
+    "iak-d-no-path": AdapterSpec("kernel", "IAK D without a linear path", 3e-4, _iak("D", path="none"), ablation=True),
     "iak-d-gradient": AdapterSpec(
         "kernel",
         "IAK D by gradient alone: path over T, rehearsal, no trust",

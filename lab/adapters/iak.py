@@ -9,12 +9,14 @@ from lab.adapters.base import AdapterContext, StreamBatch
 from model.kernel.learner import Learner
 
 PUBLISH_BATCHES = 8
+"""Micro-batches between two publications that the proximal term is told of."""
 
 
 class Iak:
     """An IAK of the context's configuration, with the given changes.
 
-    It rehearses as its configuration says; `rehearse` gives it the steps that the other adapters have.
+    It rehearses as its configuration says, by default not at all: its closed-form paths keep the past without steps
+    (docs/decisions/0063). `rehearse` gives it the steps that the other adapters have.
     """
 
     def __init__(self, context: AdapterContext, rate: float, *, rehearse: bool = False, **changes: object) -> None:
@@ -34,8 +36,8 @@ class Iak:
             return self._learner.score(batch.micro)
 
     def learn(self, batch: StreamBatch) -> None:
-        """One micro-batch; the proximal tie moves on as if a kernel was published now and then."""
+        """One micro-batch; the proximal term's anchor moves on as if every eighth batch published a kernel."""
         self._learner.learn(batch.micro)
         self._batches += 1
         if self._batches % PUBLISH_BATCHES == 0:
-            self._learner.tie()
+            self._learner.move_anchor()

@@ -33,6 +33,7 @@ from local.replay.run import live_figures, play, publish_and_wait, scorer_addres
 from local.report import Report, Run, ScoredStream, build_report, draw_plot
 from local.signals import impatient
 from local.watchdog import Watchdog
+from model.whole_files import write_whole
 from streaming.clients import make_admin, quiet_client_logs, wait_for_broker
 from streaming.config import Config
 from streaming.topics import ensure_topics, topics
@@ -237,7 +238,7 @@ class Demo:
         title = f"{self._title} played live: AUC {report.frozen.auc:.3f} frozen, {report.live.auc:.3f} live"
         draw_plot(stream, folder / PLOT_FILE, title=title, drift=run.drift)
         report = replace(report, run=replace(run, seconds_total=time.time() - self._began))
-        (folder / REPORT_FILE).write_text(json.dumps(report.as_json(), indent=2, allow_nan=False) + "\n")
+        write_whole(folder / REPORT_FILE, json.dumps(report.as_json(), indent=2, allow_nan=False) + "\n")
         return report
 
     def _leave_running(self) -> None:
