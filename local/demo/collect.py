@@ -15,7 +15,7 @@ from local.report.figures import KernelSwap, Run, Usage
 from local.report.log import count_dead_letters, read_drift, read_kernels, read_traffic
 from local.report.stream import ScoredStream, scored_stream
 from streaming.config import Config
-from streaming.scorer.schema import Kernels
+from streaming.scorer.schema import KernelsResponse
 
 
 def backbone_fingerprint(config: Config) -> str:
@@ -27,7 +27,7 @@ def backbone_fingerprint(config: Config) -> str:
 
 def kernel_swaps(address: str) -> list[KernelSwap]:
     """Every kernel that the scorer took from the live log. Raises OSError if the scorer does not answer."""
-    kernels = msgspec.json.decode(local.get(f"{address}/v1/kernels"), type=Kernels)
+    kernels = msgspec.json.decode(local.get(f"{address}/v1/kernels"), type=KernelsResponse)
     return [
         KernelSwap(swap.version, swap.newest_event_time, swap.taken_at) for swap in kernels.swaps if not swap.at_start
     ]

@@ -86,7 +86,7 @@ def make_scorer(
     store = FeatureStore(config.features, config.run_dir, count)
     store.apply()
     return Scorer(
-        representer=Representer(loaded.backbone, loaded.encoder, store, layout, space, scope_of=config.scope_of),
+        encoder=Representer(loaded.backbone, loaded.encoder, store, layout, space, scope_of=config.scope_of),
         backbone=loaded.backbone,
         kernels=kernels,
         space=space,
@@ -111,17 +111,17 @@ def run_scorer(config: Config) -> int:
         count = DefaultsCount()
         scorer = make_scorer(config, loaded, layout, kernels, count)
         watch = Watch(lambda: setattr(server, "should_exit", True))
-        server = _server(ScorerService(config, scorer, kernels, watch, on_ready=count.begin))
+        server = _server(config, ScorerService(config, scorer, kernels, watch, on_ready=count.begin))
         _keep_signals_to_uvicorn()
         log.info("scorer listens on http://%s:%d", *listener.getsockname()[:2])
         server.run(sockets=[listener])
     return watch.exit_code
 
 
-def _server(service: ScorerService) -> uvicorn.Server:
+def _server(config: Config, service: ScorerService) -> uvicorn.Server:
     return uvicorn.Server(
         uvicorn.Config(
-            make_app(service),
+            make_app(service, config.scorer.cors_origins),
             loop="auto",
             http="auto",
             log_config=None,
