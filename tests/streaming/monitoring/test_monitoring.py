@@ -27,10 +27,10 @@ DASHBOARD = MONITORING / "grafana" / "dashboards" / "driftline.json"
 
 
 def _tool(name: str) -> str:
-    found = shutil.which(name) or shutil.which(name, path=str(ROOT / ".tools" / "usr" / "bin"))
-    if found is None:
+    path = shutil.which(name) or shutil.which(name, path=str(ROOT / ".tools" / "usr" / "bin"))
+    if path is None:
         pytest.skip(f"{name} is not installed (the Debian package `prometheus` has it; `.ci/run` unpacks it)")
-    return found
+    return path
 
 
 def _rules() -> list[dict[str, Any]]:
@@ -238,17 +238,17 @@ def scraped(tmp_path: Path) -> Iterator[str]:
 def _query(address: str, expr: str, wanted: int) -> list[dict[str, Any]]:
     """The result once it holds `wanted` series; fails after half a minute."""
     deadline, url = time.monotonic() + 30, f"{address}/api/v1/query?" + urllib.parse.urlencode({"query": expr})
-    found: list[dict[str, Any]] = []
+    series: list[dict[str, Any]] = []
     while time.monotonic() < deadline:
         try:
             with urllib.request.urlopen(url, timeout=2) as answer:
-                found = json.load(answer)["data"]["result"]
+                series = json.load(answer)["data"]["result"]
         except OSError:
-            found = []
-        if len(found) >= wanted:
-            return found
+            series = []
+        if len(series) >= wanted:
+            return series
         time.sleep(0.2)
-    pytest.fail(f"{expr} gave {found}")
+    pytest.fail(f"{expr} gave {series}")
 
 
 @pytest.mark.slow
