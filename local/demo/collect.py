@@ -20,9 +20,9 @@ from streaming.scorer.schema import KernelsResponse
 
 def backbone_fingerprint(config: Config) -> str:
     """Fingerprint of the parameters in the backbone's file, worked out from their bytes now."""
-    from model.backbone.checkpoint import load_backbone
+    from streaming.backbone import open_backbone
 
-    return str(load_backbone(config.backbone_dir).backbone.fingerprint)
+    return str(open_backbone(config).backbone.fingerprint)
 
 
 def kernel_swaps(address: str) -> list[KernelSwap]:
