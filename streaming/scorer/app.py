@@ -166,7 +166,7 @@ class Endpoints:
 
 
 def _outcome(error: Exception) -> str:
-    """Whose fault it was. `failed` pages somebody: neither the caller's faults nor a scorer that starts count there."""
+    """Whose fault it was. `failed` pages somebody, so neither the caller's faults nor a starting scorer count there."""
     if isinstance(error, ClientDisconnect):
         return "aborted"
     if isinstance(error, RequestRefused):

@@ -46,7 +46,7 @@ Build = Callable[[bytes], tuple[Kernel, KernelInfo]]
 class ActiveKernels:
     """Which kernel answers for which group, and how it came to that. No broker, no loop.
 
-    The order of the log decides, not the version: a roll-back may write an older kernel again.
+    The order of the log decides, not the version: a roll-back may write an older kernel again (docs/decisions/0041).
     """
 
     groups: Sequence[str]

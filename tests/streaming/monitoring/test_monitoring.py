@@ -156,7 +156,7 @@ def _series(name: str, values: str) -> dict[str, str]:
 
 
 def test_alerts_fire_when_they_should(tmp_path: Path) -> None:
-    """Prometheus' own rule tests: a live arm that turns harmful, and a first refused kernel."""
+    """Prometheus' own rule tests: a harmful live arm, a first refused kernel; but not clients that hang up."""
     promtool = _tool("promtool")
     case = {
         "rule_files": [str(MONITORING / "rules.yml")],
@@ -168,10 +168,14 @@ def test_alerts_fire_when_they_should(tmp_path: Path) -> None:
                     _series('driftline_arm_log_loss{group="main",arm="frozen"}', "0.5x40"),
                     _series('driftline_arm_log_loss{group="main",arm="live"}', "0.49x20 0.6x20"),
                     _series('driftline_kernels_refused_total{group="main",reason="fingerprint"}', "_x20 1x20"),
+                    _series('driftline_score_requests_total{outcome="ok"}', "0+10x40"),
+                    _series('driftline_score_requests_total{outcome="aborted"}', "0+900x40"),
+                    _series('driftline_score_requests_total{outcome="failed"}', "0x40"),
                 ],
                 "alert_rule_test": [
                     {"eval_time": "4m", "alertname": "DriftlineLiveWorseThanFrozen", "exp_alerts": []},
                     {"eval_time": "4m", "alertname": "DriftlineKernelsRefused", "exp_alerts": []},
+                    {"eval_time": "9m", "alertname": "DriftlineScoringFails", "exp_alerts": []},
                 ],
                 "promql_expr_test": [
                     {
