@@ -18,7 +18,6 @@ from model.config import DomainConfig
 from model.encoding.domain import FACETS, UNKNOWN, Domain
 from streaming.config import Config
 
-
 log = logging.getLogger(__name__)
 
 
