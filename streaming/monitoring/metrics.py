@@ -19,7 +19,7 @@ DEAD_LETTERS = Counter(
 )
 INGEST_LAG = Gauge("driftline_ingest_lag_records", "Records of `interactions` not yet read.", ["partition"])
 DRIFT_ANNOUNCED = Gauge(
-    "driftline_drift_announced", "1 while drift of this name and kind is announced to be at work.", ["name", "kind"]
+    "driftline_drift_announced", "1 while drift of this name and kind is announced to be active.", ["name", "kind"]
 )
 TICKS = Counter("driftline_ticks_total", "Ticks written to move event time on.", ["group"])
 

@@ -8,7 +8,7 @@ import logging
 import threading
 from collections.abc import Callable
 
-from features.store.feature_store import StoreUnavailableError
+from features.store.online import StoreUnavailableError
 from streaming.clients import MAX_REQUEST_BYTES, aiokafka_options, wait_for_broker
 from streaming.config import Config
 from streaming.events import Event
