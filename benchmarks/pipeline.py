@@ -126,7 +126,7 @@ def main() -> int:
     with running(console) as (config, data):
         prepared = prepare(config, data.requests("live"))
         poured = pour(config, prepared, most_ahead=MOST_AHEAD)
-        learned = wait_until_learned(config, poured.items, patience_s=60.0)
+        learned = wait_until_learned(config, poured.items, timeout_s=60.0)
         plain = by_hand(config)
     table = Table("", "examples/s", "ratio", title="As fast as it goes, MovieLens' live half through one broker")
     seconds = learned.seen_at - poured.began_at

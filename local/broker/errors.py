@@ -32,9 +32,9 @@ class NoJava(BrokerError):
 class BadHash(BrokerError):
     """A fetched jar is not the one that the list pins."""
 
-    def __init__(self, jar: str, expected: str, found: str) -> None:
+    def __init__(self, jar: str, expected: str, actual: str) -> None:
         super().__init__(
-            f"{jar} has SHA-256 {found}, the list pins {expected}; it was not kept. Try again;"
+            f"{jar} has SHA-256 {actual}, the list pins {expected}; it was not kept. Try again;"
             " if it stays, the repository or a proxy on the way serves a changed file"
         )
 

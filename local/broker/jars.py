@@ -147,10 +147,10 @@ def _progress(console: Console | None) -> Iterator[Progress]:
 
 def _fetch(jar: Jar, part: Path, folder: Path) -> None:
     path = _download(jar, part)
-    found = _sha256(path)
-    if found != jar.sha256:
+    actual = _sha256(path)
+    if actual != jar.sha256:
         path.unlink()
-        raise BadHash(jar.coordinate, jar.sha256, found)
+        raise BadHash(jar.coordinate, jar.sha256, actual)
     with path.open("rb") as source, whole_file(folder / jar.filename) as file:
         shutil.copyfileobj(source, file)
 
@@ -158,7 +158,7 @@ def _fetch(jar: Jar, part: Path, folder: Path) -> None:
 def _download(jar: Jar, part: Path) -> Path:
     from jgo.maven import MavenContext
 
-    found: Path = (
+    artifact: Path = (
         MavenContext(repo_cache=part, timeout=FETCH_TIMEOUT_S).create_dependency(jar.coordinate).artifact.resolve()
     )
-    return found
+    return artifact

@@ -104,7 +104,7 @@ def _name_files(out: Console, folder: Path) -> None:
         (REPORT_FILE, "every figure, for programs"),
         (PLOT_FILE, "log loss over the stream"),
         (CONFIG_FILE, "the configuration of the run"),
-        ("logs", "what the processes said"),
+        ("logs", "the logs of the processes"),
     ):
         out.print(f"  {folder / name}  [dim]{what}[/]", highlight=False, soft_wrap=True)
 
