@@ -1,7 +1,7 @@
 """The Kafka shell of ingest: poll, profiles to Feast, traffic and dead letters to Kafka, and only then the commit.
 
 Offsets are committed after the feature store and Kafka have taken everything that came of the records, so nothing is
-lost; after a crash records are handled twice, which the store and the join do not mind.
+lost; after a crash records are handled twice, which the store and the join do not mind (docs/decisions/0013).
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from model.backbone.wrap import WrappedBackbone
 from model.config import KernelConfig, LearnerConfig
 from model.encoding.features import FeatureBatch
 from model.kernel.batch import MicroBatch
-from model.kernel.kernel import adapt
+from model.kernel.kernel import live_logit
 from model.kernel.learner import Learner
 from tests.model.conftest import LIVE, SIZES, TEXT, World, micro_batch
 
@@ -35,14 +35,14 @@ def wrapped(probe: FeatureBatch, world: World) -> WrappedBackbone:
     return WrappedBackbone(DeepFM(len(world.encoder.users), len(world.encoder.items), SIZES[0], TEXT), probe)
 
 
-def test_a_deepfm_carries_a_kernel_that_is_the_identity_at_birth(wrapped: WrappedBackbone, probe: FeatureBatch) -> None:
+def test_a_deepfm_carries_a_kernel_that_is_the_identity_at_first(wrapped: WrappedBackbone, probe: FeatureBatch) -> None:
     assert isinstance(wrapped, FrozenBackbone)
     x = round_representation(wrapped.represent(probe))
     learner = Learner(wrapped, KernelConfig(), LearnerConfig(), live_width=LIVE, domain_sizes=SIZES)
     frozen = wrapped.predict(x, probe.domain)
     assert frozen.shape == (len(probe), 2)
     live = torch.zeros(len(probe), LIVE)
-    assert torch.equal(adapt(learner.publish(), wrapped, x, live, probe.domain), frozen[:, 0])
+    assert torch.equal(live_logit(learner.publish(), wrapped, x, live, probe.domain), frozen[:, 0])
 
 
 def test_a_kernel_learns_on_it_and_leaves_it_untouched(wrapped: WrappedBackbone) -> None:

@@ -34,7 +34,7 @@ def backbone(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Path:
         regions={f"u{n}": f"zip{n}" for n in range(5)},
     )
     config = Config(cache_dir=folder, pretrain=PretrainConfig(epochs=1, batch_size=32))
-    return pretrained_backbone(config, Recording(movielens_stream(data), "MovieLens 100K"), Console(quiet=True))
+    return pretrained_backbone(config, Recording(movielens_stream(data), "a small shop"), Console(quiet=True))
 
 
 def test_it_waits_for_its_backbone_and_then_logs_the_impression_as_the_frozen_model_serves_it(
