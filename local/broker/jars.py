@@ -113,6 +113,7 @@ def _sha256(path: Path) -> str:
 
 
 def _fetch_all(folder: Path, missing: Sequence[Jar], total: int, console: Console | None) -> None:
+    # The list is fetched as it stands and never resolved (docs/decisions/0010): a resolver picks other versions.
     # jgo leaves half a file in its cache when the connection breaks, so each run has its own and moves whole files.
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as part, _progress(console) as progress:
         bar = progress.add_task(f"Kafka {KAFKA_VERSION} jars", total=len(missing))

@@ -61,6 +61,7 @@ def collect(
     """
     stream = scored_stream(read_traffic(config, progress))
     kernels = read_kernels(config)
+    # Asked of all three that could have changed it: the file, the scorer's log, the processor's (docs/decisions/0051).
     seen = stream.fingerprints | kernels.fingerprints | {backbone_fingerprint(config)}
     run = Run(
         examples_learned=learned.examples,

@@ -95,7 +95,7 @@ class Demo:
             if self._options.keep:
                 self._leave_running()
         finally:
-            self._stop()
+            self._stop()  # nothing is left behind, whatever happened (docs/decisions/0052)
         return self._report(stream, run)
 
     def _run(self) -> tuple[ScoredStream, Run]:

@@ -71,6 +71,7 @@ class _Planner:
         self._thinking: list[tuple[float, int]] = []
 
     def plan(self) -> list[Slot]:
+        # Of users and pace alone (docs/decisions/0050): two plays have the same order whatever the machine does.
         slots: list[Slot] = []
         now = 0.0
         for _ in self._users:
