@@ -282,7 +282,7 @@ def evaluate(
     script: ScriptName = None,
     log: LogFile = None,
     mapping: MappingName = None,
-    adapters: Annotated[str | None, typer.Option(help="Adapters by name, with commas; all adds the ablations.")] = None,
+    adapters: Annotated[str | None, typer.Option(help="Adapters by name, with commas; or ablations, or all.")] = None,
     seeds: Annotated[int | None, typer.Option(help="How many seeds.", min=1)] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A short look: fewer requests and seeds.")] = False,
     tune: Annotated[bool, typer.Option("--tune", help="Find the adapters' rates on streams of another seed.")] = False,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lab.streams import Catalogue
 from lab.streams.fit import fitted
+from model.whole_files import write_whole
 from streaming.config import ENV_FILE, ENV_PREFIX, Config, TopicConfig
 from streaming.config_docs import as_toml
 
@@ -67,7 +68,7 @@ def demo_config(base: Config, catalogue: Catalogue, *, run_dir: Path, bootstrap:
 def write_config(config: Config) -> Path:
     """Writes the configuration into the run's folder, as every process of the demo reads it."""
     path = config.run_dir / CONFIG_FILE
-    path.write_text(as_toml(config) + "\n")
+    write_whole(path, as_toml(config) + "\n")
     return path
 
 

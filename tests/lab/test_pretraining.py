@@ -80,4 +80,6 @@ def test_an_installed_backbone_replaces_the_one_before_it(config: Config, data: 
     (config.backbone_dir / "old.safetensors").touch()
     install_backbone(made, config.backbone_dir)
     assert sorted(path.name for path in config.backbone_dir.iterdir()) == sorted(path.name for path in made.iterdir())
-    assert load_backbone(config.backbone_dir).backbone.fingerprint == load_backbone(made).backbone.fingerprint
+    schema = config.input_schema()
+    installed = load_backbone(config.backbone_dir, schema).backbone
+    assert installed.fingerprint == load_backbone(made, schema).backbone.fingerprint

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,37 +18,19 @@ from pydantic import SecretStr
 from lab.streams import Catalogue
 from lab.streams.logged.movielens import domain_values
 from lab.streams.request import Request
-from local.demo import guard
-from local.demo.children import Child, ChildDiedError, Children, Guard, NotReadyError, Part
+from local.demo.children import Child, ChildDiedError, Children, NotReadyError, Part
 from local.demo.command import _body
 from local.demo.folder import FolderInUseError, make_anew
 from local.demo.settings import CONFIG_FILE, child_environment, demo_config, free_ports, write_config
 from local.demo.state import DemoRunningError, DemoState, only_demo, read_state, running, write_state
 from local.probe import Scraped
 from local.signals import Interrupted, impatient, interruptible
+from local.watchdog import Watchdog
 from model.encoding.domain import Domain, DomainSpace
 from streaming.config import Config, KafkaConfig, load_config
 from tests.lab.streams.worlds import stream
 
 MOVIELENS = Catalogue((), (), DomainSpace(domain_values()))
-SLEEP = [sys.executable, "-S", "-c", "import time; time.sleep(60)"]
-DEAF = [sys.executable, "-S", "-c", "import signal, time; signal.signal(15, 1); print(1, flush=True); time.sleep(60)"]
-
-
-@pytest.fixture
-def sleeper() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
-    started: list[subprocess.Popen[bytes]] = []
-
-    def start(command: list[str] = SLEEP) -> subprocess.Popen[bytes]:
-        started.append(subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE))
-        return started[-1]
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
-
-
 # --- configuration ---
 
 
@@ -188,12 +169,11 @@ def driftline(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> Non
 
 @pytest.fixture
 def children() -> Iterator[Children]:
-    guarded = Guard()
-    started = Children(guarded)
-    yield started
-    started.kill()
-    started.stop()
-    guarded.close()
+    with Watchdog() as watching:
+        started = Children(watching)
+        yield started
+        started.kill()
+        started.stop()
 
 
 PARTS = [Part("ingest", "http://127.0.0.1:9/healthz"), Part("serve", "http://127.0.0.1:9/readyz")]
@@ -230,35 +210,6 @@ def test_stopping_ends_the_willing_and_kills_the_deaf(
     pids = children.pids()
     assert children.stop(patience_s=1.0) == ["serve"]
     assert not any(psutil.pid_exists(pid) for pid in pids.values())
-
-
-def test_what_is_guarded_ends_when_the_guards_input_ends(sleeper: Callable[..., subprocess.Popen[bytes]]) -> None:
-    kept, watched, let_go = sleeper(), sleeper(), sleeper()
-    guarded = Guard()
-    for process in (watched, let_go):
-        guarded.add(process.pid)
-    guarded.remove(let_go.pid)
-    threading.Thread(target=watched.wait, daemon=True).start()  # else it stays as a zombie, which still has its number
-    guarded.close()
-    assert watched.wait(10) == -signal.SIGTERM
-    assert kept.poll() is None
-    assert let_go.poll() is None
-
-
-def test_what_the_guard_releases_lives_on(sleeper: Callable[..., subprocess.Popen[bytes]]) -> None:
-    process = sleeper()
-    guarded = Guard()
-    guarded.add(process.pid)
-    guarded.release()
-    assert process.poll() is None
-
-
-def test_the_guard_kills_what_does_not_listen(sleeper: Callable[..., subprocess.Popen[bytes]]) -> None:
-    deaf = sleeper(DEAF)
-    assert deaf.stdout is not None
-    deaf.stdout.readline()
-    guard.end([deaf.pid], grace_s=0.3)
-    assert deaf.wait(10) == -signal.SIGKILL
 
 
 def test_a_child_leads_a_session_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
