@@ -14,14 +14,20 @@ _TEXT_CALLS = {"read_text": 0, "write_text": 1, "open_text": 1}
 
 def _unnamed(tree: ast.AST) -> Iterator[int]:
     """Lines of calls that leave the encoding to the locale."""
+    awaited = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Await)}  # a connection, no file
     for node in ast.walk(tree):
-        if not isinstance(node, ast.Call) or any(word.arg == "encoding" for word in node.keywords):
+        if not isinstance(node, ast.Call) or id(node) in awaited:
             continue
-        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-        if isinstance(node.func, ast.Attribute) and name in _TEXT_CALLS and len(node.args) <= _TEXT_CALLS[name]:
+        if not any(word.arg == "encoding" for word in node.keywords) and _is_text(node):
             yield node.lineno
-        elif name == "open" and not _binary(node):
-            yield node.lineno
+
+
+def _is_text(call: ast.Call) -> bool:
+    """Whether a call reads or writes text without an encoding among its positional arguments."""
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    if name == "open":
+        return not _binary(call)
+    return isinstance(call.func, ast.Attribute) and len(call.args) <= _TEXT_CALLS.get(name, -1)
 
 
 def _binary(call: ast.Call) -> bool:
@@ -39,9 +45,9 @@ def _is_mode(value: object) -> bool:
 def test_no_text_file_is_read_or_written_by_the_locale() -> None:
     sources = [path for room in ROOMS for path in (ROOT / room).rglob("*.py")]
     assert sources
-    places = [
+    unnamed = [
         f"{path.relative_to(ROOT)}:{line}"
         for path in sources
         for line in _unnamed(ast.parse(path.read_text(encoding="utf-8")))
     ]
-    assert not places, "name the encoding: " + ", ".join(places)
+    assert not unnamed, "name the encoding: " + ", ".join(unnamed)

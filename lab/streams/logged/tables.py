@@ -112,7 +112,7 @@ class Table:
         row = _row(wrong)
         value, read = _plain(column.iloc[row - 1]), float(seconds[row - 1])
         at = f"{self.source}: column {rule.column!r}, row {row}"
-        if is_nested(value) or (np.isnan(read) and not pd.isna(value)):
+        if np.isnan(read) and (is_nested(value) or not column.isna().iloc[row - 1]):
             raise StreamError(f"{at}: cannot read {value!r} as a time with {how}; {_time_cure(value)} in the mapping")
         if np.isnan(read):
             raise StreamError(f"{at}: the time is empty; drop or fill such rows")

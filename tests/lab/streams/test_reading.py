@@ -7,6 +7,7 @@ import json
 import logging
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -59,7 +60,7 @@ def parquet(folder: Path, **columns: object) -> Path:
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York", None])
 def test_a_datetime_column_of_any_resolution_and_zone_is_read_as_time(
-    tmp_path: Path, unit: str, zone: str | None
+    tmp_path: Path, unit: Literal["s", "ms", "us", "ns"], zone: str | None
 ) -> None:
     moments = pd.Series(pd.to_datetime(SECONDS, unit="s", utc=True)).dt.tz_convert(zone).dt.as_unit(unit)
     stream = opened(tmp_path, parquet(tmp_path, time=moments))
