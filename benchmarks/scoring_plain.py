@@ -34,7 +34,7 @@ from features.store.feature_store import FeatureStore
 from model.backbone.interface import round_representation
 from model.encoding.domain import Domain
 from model.encoding.features import ItemFeatures, UserFeatures
-from model.kernel.kernel import Kernel, adapt
+from model.kernel.kernel import Kernel, live_logit
 from streaming.backbone import open_backbone
 from streaming.config import Config, load_config
 
@@ -74,8 +74,8 @@ class Features:
     def _read(self, kind: str, keys: list[str], features: list[str]) -> list[dict[str, Any]]:
         live = [f"{live_view(kind)}:{name}" for name in (VALUES, UPDATED_AT)]
         rows = [{join_key(kind): key} for key in keys]
-        found = self._store.get_online_features(features=features + live, entity_rows=rows).to_dict()
-        return [{name: values[place] for name, values in found.items()} for place in range(len(keys))]
+        columns = self._store.get_online_features(features=features + live, entity_rows=rows).to_dict()
+        return [{name: values[row] for name, values in columns.items()} for row in range(len(keys))]
 
     def user(self, user_id: str) -> tuple[UserFeatures, LiveRow | None]:
         """Profile and live row."""
@@ -128,7 +128,7 @@ def make_app(config: Config) -> FastAPI:
             content = round_representation(backbone.content(batch)).numpy()
             live = assemble(layout, time.time(), content, user=user_live, domain=here, overall=overall, items=item_live)
             rows = torch.tensor([indices]).expand(len(items), -1)
-            scores = adapt(kernel, backbone, x, torch.from_numpy(live), rows).sigmoid().tolist()
+            scores = live_logit(kernel, backbone, x, torch.from_numpy(live), rows).sigmoid().tolist()
         ranked = sorted(zip(request.candidates, scores, strict=True), key=lambda pair: -pair[1])
         return PlainResponse(scores=[PlainScore(item_id=i, score=s) for i, s in ranked[: request.top_k]])
 

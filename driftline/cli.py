@@ -185,9 +185,9 @@ def _stream(script: str | None, log: Path | None, mapping: str | None, archive: 
 @app.command(rich_help_panel="Set-up")
 def data(context: typer.Context, archive: Archive = None) -> None:
     """Bring MovieLens 100K into the cache, checked by its hash."""
-    from lab.streams.choice import load_data
+    from lab.streams.choice import StreamChoice, open_recording
 
-    load_data(_settings(context), errors, archive)
+    open_recording(_settings(context), StreamChoice(archive=archive), errors)
 
 
 @app.command(rich_help_panel="Set-up")

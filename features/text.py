@@ -122,7 +122,7 @@ class TextEncoder:
 
 
 class _VectorCache:
-    """Vectors by hash in a small SQLite file. A cache that fails is reported and left out, never trusted."""
+    """Vectors by hash in a small SQLite file. A cache that fails is logged once and not used again."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from rich.console import Console
 from lab.code_key import code_digest
 from lab.progress import bars, reporter
 from lab.streams.recording import Recording
+from model.whole_files import whole_folder
 from streaming.config import Config
 
 if TYPE_CHECKING:
@@ -49,14 +49,8 @@ def pretrained_backbone(config: Config, data: Recording, console: Console) -> Pa
     if (folder / "card.json").is_file():
         log.info("backbone: taken from %s", folder)
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".making-"))
-    try:
+    with whole_folder(folder, finished="card.json") as scratch:
         _make(config, data, scratch, console)
-        if not folder.exists():
-            scratch.rename(folder)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return folder
 
 
@@ -70,7 +64,7 @@ def run_pretrain(config: Config, choice: StreamChoice, *, console: Console | Non
 
     console = console or Console(stderr=True)
     recording = open_recording(config, choice, console)
-    ensure_fits(config, recording, choice.arguments)
+    ensure_fits(config, recording, choice)
     made = pretrained_backbone(config, recording, console)
     install_backbone(made, config.backbone_dir)
     console.print(f"backbone: {config.backbone_dir}", highlight=False, soft_wrap=True)
@@ -79,12 +73,8 @@ def run_pretrain(config: Config, choice: StreamChoice, *, console: Console | Non
 
 def install_backbone(made: Path, target: Path) -> None:
     """Copies a backbone's folder to `target`, replacing what is there; whole or not at all."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
-    shutil.copytree(made, scratch, dirs_exist_ok=True)
-    if target.exists():
-        shutil.rmtree(target)
-    scratch.rename(target)
+    with whole_folder(target) as scratch:
+        shutil.copytree(made, scratch, dirs_exist_ok=True)
 
 
 def _make(config: Config, data: Recording, folder: Path, console: Console) -> None:
@@ -100,5 +90,6 @@ def _make(config: Config, data: Recording, folder: Path, console: Console) -> No
 
         report = train_backbone(config, data, folder, reporter(progress, texts), trained)
         progress.update(texts, completed=len(data.items))
-        note = f"best of {report.epochs} passes: validation AUC {report.validation_auc:.4f}"
+        passes = f"best of {report.epochs} passes: " if report.epochs else ""  # an own backbone counts them itself
+        note = f"{passes}validation AUC {report.validation_auc:.4f}"
         progress.update(steps, total=progress.tasks[steps].completed, note=note)

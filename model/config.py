@@ -1,4 +1,4 @@
-"""Sizes and rates of backbone, kernel and learner: one validated place, a sentence per key."""
+"""Sizes and rates of backbone, kernel and learner: validated once, a sentence per key."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ class KernelConfig(Section):
     use_live: bool = Field(default=True, description="Whether the decoder sees the live drift features.")
     path: Literal["closed", "gradient", "none"] = Field(
         default="closed",
-        description="How the straight path to the logit learns: in closed form over representation, live features "
+        description="How the linear path to the logit learns: in closed form over representation, live features "
         "and products, by gradient over the live features alone, or there is none.",
     )
     path_products: int = Field(
@@ -173,8 +173,9 @@ class KernelConfig(Section):
         ge=0,
         description="Examples a domain needs before the kernel answers for it; until then it answers as frozen.",
     )
-    birth: Literal["mean", "nearest"] = Field(
-        default="mean", description="A new domain starts from the mean of the known ones, or from the nearest sibling."
+    new_domain_init: Literal["mean", "nearest"] = Field(
+        default="mean",
+        description="A new domain starts from the mean of the known ones, or from the nearest by mean representation.",
     )
 
 
@@ -193,12 +194,12 @@ class LearnerConfig(Section):
         default=30.0, gt=0, description="Prior precision of every weight of the closed-form path, in examples."
     )
     linear_learning_rate: float = Field(
-        default=1e-2, gt=0, description="Learning rate of a straight path that learns by gradient (Adam)."
+        default=1e-2, gt=0, description="Learning rate of a linear path that learns by gradient (Adam)."
     )
     trust_half_life: float = Field(
         default=80.0,
         gt=0,
-        description="Examples after which half of what spoke for or against the kernel is gone.",
+        description="Examples after which half of the evidence for or against the kernel is forgotten.",
     )
     trust_rate: float = Field(
         default=0.3, gt=0, description="How strongly a difference in log loss moves the trust in the kernel."

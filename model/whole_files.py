@@ -43,12 +43,12 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def whole_folder(path: Path, *, keep: bool = False) -> Iterator[Path]:
+def whole_folder(path: Path, *, finished: str | None = None) -> Iterator[Path]:
     """An empty folder to fill that becomes `path` when the block ends well, and is removed when it does not.
 
-    A folder that is at `path` by then is replaced; with `keep` it stays and the new one is dropped, for writers that
-    would all make the same. Between the two renames of a replacement there is a moment without the folder: if the
-    process is killed in it, the old one lies beside it as `.NAME.old-...`. Raises OSError.
+    A folder that is at `path` by then is replaced. If it holds the file `finished`, another writer was faster with the
+    same: then it stays and the new one is dropped. Between the two renames of a replacement there is a moment without
+    the folder: if the process is killed in it, the old one lies beside it as `.NAME.old-...`. Raises OSError.
     """
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,15 +59,15 @@ def whole_folder(path: Path, *, keep: bool = False) -> Iterator[Path]:
         for part in scratch.rglob("*"):
             _sync(part)
         _sync(scratch)
-        _put(scratch, path, keep=keep)
+        _put(scratch, path, finished)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
     _sync(path.parent)
 
 
-def _put(scratch: Path, path: Path, *, keep: bool) -> None:
-    if keep and path.exists():
+def _put(scratch: Path, path: Path, finished: str | None) -> None:
+    if finished is not None and (path / finished).is_file():
         shutil.rmtree(scratch)
         return
     old = path.with_name(f".{path.name[:100]}.old-{uuid.uuid4().hex}")

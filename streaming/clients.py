@@ -1,4 +1,7 @@
-"""How every process reaches the cluster: one section of the configuration, three client libraries."""
+"""How every process reaches the cluster: one section of the configuration for three client libraries.
+
+kafka-python for ingest and tools, aiokafka for the scorer and the transactions, Faust for the processor.
+"""
 
 from __future__ import annotations
 

@@ -25,6 +25,7 @@ from features.config import FeatureConfig
 from features.store import codec, wal_sqlite
 from features.store.definitions import USER_PROFILE, build, join_key
 from features.store.feast_guard import import_feast
+from model.whole_files import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ class OnlineStore:
     def applied(self) -> bool:
         """Whether this configuration's views have been applied in this run's folder."""
         made = self._config.online_store == "redis" or (self.folder / "online.db").is_file()
-        return made and self._marker.is_file() and self._marker.read_text() == self._definition()
+        return made and self._marker.is_file() and self._marker.read_text(encoding="utf-8") == self._definition()
 
     def apply(self) -> None:
         """Registers entities and views and makes the tables. Safe to call by several processes at once.
@@ -69,12 +70,12 @@ class OnlineStore:
             return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with (self.folder / ".lock").open("w") as lock, self._explained():
+            with (self.folder / ".lock").open("w", encoding="utf-8") as lock, self._explained():
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 if not self.applied:
                     import_feast().FeatureStore(config=self.repo_config).apply(self.repository.objects)
                     self._ping()
-                    self._marker.write_text(self._definition())
+                    write_whole(self._marker, self._definition())
         except OSError as error:
             raise StoreUnavailableError(
                 f"the feature store cannot be made in {self.folder} ({error}): "

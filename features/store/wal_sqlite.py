@@ -99,6 +99,7 @@ class WalSqliteOnlineStore(_Base):  # type: ignore[misc]
         name = (key.join_keys[0], key.entity_values[0].string_val)
         known = self._key_bytes.get(name)
         if known is None:
+            # Emptied whole: a cheap bound, and the keys of a second's requests are soon in it again.
             if len(self._key_bytes) >= _KEYS_KEPT:
                 self._key_bytes.clear()
             known = self._key_bytes[name] = _sqlite.serialize_entity_key(key, entity_key_serialization_version=version)

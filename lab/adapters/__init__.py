@@ -1,4 +1,8 @@
-"""Ways to keep a click model current, behind one interface, each with the rate it was tuned to."""
+"""Ways to keep a click model current, behind one interface, each with the rate it was tuned to.
+
+Reading order: `base` (the interface), `iak` (the kernel), `closed_form`, `light`, `trusted`, then `path` and `plugs`
+(the few-parameter methods of the literature) and `whole`. Why the comparison is fair: docs/decisions/0061.
+"""
 
 from __future__ import annotations
 

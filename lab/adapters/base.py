@@ -1,4 +1,4 @@
-"""What every adapter is: it scores a batch, then it may learn from one. Test-then-train is the caller's affair."""
+"""What every adapter is: it scores a batch and it learns from one. The caller keeps to the order test, then train."""
 
 from __future__ import annotations
 

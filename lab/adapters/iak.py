@@ -9,15 +9,18 @@ import torch
 from torch import Tensor
 
 from lab.adapters.base import AdapterContext, StreamBatch
+from model.config import KernelConfig, LearnerConfig
 from model.kernel.learner import Learner
 
 PUBLISH_BATCHES = 8
+"""Micro-batches between two publications that the proximal term is told of."""
 
 
 class Iak:
     """An IAK of the context's configuration, with changes to `kernel` and `learner` by the names of their keys.
 
-    It rehearses as its configuration says; `rehearse` gives it the steps that the other adapters have.
+    It rehearses as its configuration says, by default not at all: its closed-form paths keep the past without steps
+    (docs/decisions/0063). `rehearse` gives it the steps that the other adapters have.
     """
 
     def __init__(
@@ -32,8 +35,11 @@ class Iak:
         learning = context.rehearsing if rehearse else context.learner
         self._learner = Learner(
             context.backbone,
-            context.kernel.model_copy(update=dict(kernel)),
-            learning.model_copy(update={**learner, "learning_rate": rate, "seed": context.seed}),
+            # Validated, where a copy with changes would pass over a key that does not exist.
+            KernelConfig.model_validate({**context.kernel.model_dump(), **kernel}),
+            LearnerConfig.model_validate(
+                {**learning.model_dump(), **learner, "learning_rate": rate, "seed": context.seed}
+            ),
             live_width=context.live_width,
             domain_sizes=context.domain_sizes,
         )
@@ -47,8 +53,8 @@ class Iak:
             return self._learner.score(batch.micro)
 
     def learn(self, batch: StreamBatch) -> None:
-        """One micro-batch; the proximal tie moves on as if a kernel was published now and then."""
+        """One micro-batch; the proximal term's anchor moves on as if every eighth batch published a kernel."""
         self._learner.learn(batch.micro)
         self._batches += 1
         if self._batches % PUBLISH_BATCHES == 0:
-            self._learner.tie()
+            self._learner.move_anchor()

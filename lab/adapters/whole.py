@@ -1,4 +1,7 @@
-"""Fine-tuning of the whole backbone, of its dense parts, and a model that never saw the pretraining window."""
+"""Fine-tuning of the whole backbone, of its dense parts, and a model that never saw the pretraining window.
+
+These are references, not ours: what a team would do that retrains its model from the stream.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ TABLES = ("user_table.weight", "item_table.weight")
 class WholeModel(nn.Module):
     """A copy of the backbone in which users and items of the stream have rows of their own.
 
-    A user (item) that pretraining did not know starts from the out-of-vocabulary row the first time it is met.
+    A user (item) that pretraining did not know starts from the out-of-vocabulary row the first time it is seen.
     """
 
     def __init__(self, context: AdapterContext, *, live: bool, scratch: bool) -> None:

@@ -15,6 +15,7 @@ from lab.evaluate.pool import execute
 from lab.evaluate.report import EvaluationReport, make_report
 from lab.evaluate.tables import markdown, show
 from lab.streams.sources import choose
+from model.whole_files import write_whole
 from streaming.config import Config
 
 OUT = Path("runs/evaluate")
@@ -72,11 +73,11 @@ def write(report: EvaluationReport, out: Path) -> None:
 
     out.mkdir(parents=True, exist_ok=True)
     drawn = pictures(report)
-    (out / "report.json").write_text(json.dumps(report.to_json(), indent=1) + "\n", encoding="utf-8")
-    (out / "report.md").write_text(markdown(report), encoding="utf-8")
-    (out / "report.html").write_text(page(report, drawn), encoding="utf-8")
+    write_whole(out / "report.json", json.dumps(report.to_json(), indent=1) + "\n")
+    write_whole(out / "report.md", markdown(report))
+    write_whole(out / "report.html", page(report, drawn))
     for name, data in drawn.items():
-        (out / name).write_bytes(data)
+        write_whole(out / name, data)
 
 
 def _warm_up(plan: Plan, console: Console) -> None:

@@ -10,7 +10,6 @@ import gc
 import hashlib
 import json
 import os
-import tempfile
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,6 +33,7 @@ from model.backbone.checkpoint import load_backbone, save_backbone
 from model.backbone.dataset import ProfileTable
 from model.backbone.schema import InputSchema
 from model.encoding.features import ItemFeatures, UserFeatures
+from model.whole_files import whole_file, whole_folder
 
 
 @dataclass(frozen=True)
@@ -127,15 +127,9 @@ def ensure_pretrained(plan: Plan, stream: Stream, seed: int) -> None:
     if (folder / "card.json").is_file():
         return
     pretrained = pretrain_on(stream, plan.config, partial(text_vectors, plan), seed)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".making-"))
     schema = input_schema(stream.catalogue)
-    save_backbone(scratch, pretrained.backbone, pretrained.encoder, schema, {"stream": stream.name, "seed": seed})
-    try:
-        scratch.rename(folder)
-    except OSError:  # another process was faster
-        if not (folder / "card.json").is_file():
-            raise
+    with whole_folder(folder, finished="card.json") as scratch:
+        save_backbone(scratch, pretrained.backbone, pretrained.encoder, schema, {"stream": stream.name, "seed": seed})
 
 
 def load_pretrained(plan: Plan, stream: Stream, seed: int) -> Pretrained:
@@ -215,7 +209,5 @@ def _read(path: Path) -> dict[str, NDArray[Any]] | None:
 
 def _write(path: Path, **arrays: Any) -> None:
     """Whole or not at all: a run that was cut short leaves nothing that looks like a result."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    with scratch.open("wb") as file:
+    with whole_file(path) as file:
         np.savez(file, **arrays)
-    scratch.replace(path)

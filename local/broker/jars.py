@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from local.broker.errors import BadHash, BrokerError, CacheUnwritable, FetchFailed
+from model.whole_files import whole_file, write_whole
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class Jar:
 
 def jar_list() -> tuple[Jar, ...]:
     """The pinned jars, in the order of the class path. Raises ValueError for a line that is none."""
-    text = files("local.broker").joinpath("kafka-jars.txt").read_text()
+    text = files("local.broker").joinpath("kafka-jars.txt").read_text(encoding="utf-8")
     return tuple(_parse(line) for line in text.splitlines() if line.strip() and not line.startswith("#"))
 
 
@@ -96,16 +97,14 @@ def _missing(folder: Path, jars: Sequence[Jar]) -> list[Jar]:
 
 def _read_stamps(path: Path) -> dict[str, list[object]]:
     try:
-        stamps = json.loads(path.read_text())
+        stamps = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return stamps if isinstance(stamps, dict) else {}
 
 
 def _write_stamps(path: Path, stamps: dict[str, list[object]]) -> None:
-    part = path.with_suffix(f".{os.getpid()}")
-    part.write_text(json.dumps(stamps))
-    part.replace(path)
+    write_whole(path, json.dumps(stamps))
 
 
 def _sha256(path: Path) -> str:
@@ -114,6 +113,7 @@ def _sha256(path: Path) -> str:
 
 
 def _fetch_all(folder: Path, missing: Sequence[Jar], total: int, console: Console | None) -> None:
+    # The list is fetched as it stands and never resolved (docs/decisions/0010): a resolver picks other versions.
     # jgo leaves half a file in its cache when the connection breaks, so each run has its own and moves whole files.
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as part, _progress(console) as progress:
         bar = progress.add_task(f"Kafka {KAFKA_VERSION} jars", total=len(missing))
@@ -148,17 +148,18 @@ def _progress(console: Console | None) -> Iterator[Progress]:
 
 def _fetch(jar: Jar, part: Path, folder: Path) -> None:
     path = _download(jar, part)
-    found = _sha256(path)
-    if found != jar.sha256:
+    actual = _sha256(path)
+    if actual != jar.sha256:
         path.unlink()
-        raise BadHash(jar.coordinate, jar.sha256, found)
-    path.replace(folder / jar.filename)
+        raise BadHash(jar.coordinate, jar.sha256, actual)
+    with path.open("rb") as source, whole_file(folder / jar.filename) as file:
+        shutil.copyfileobj(source, file)
 
 
 def _download(jar: Jar, part: Path) -> Path:
     from jgo.maven import MavenContext
 
-    found: Path = (
+    artifact: Path = (
         MavenContext(repo_cache=part, timeout=FETCH_TIMEOUT_S).create_dependency(jar.coordinate).artifact.resolve()
     )
-    return found
+    return artifact

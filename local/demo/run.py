@@ -21,8 +21,8 @@ from lab.streams.request import Request
 from local.broker.jars import class_path, jar_list
 from local.broker.local import LocalBroker
 from local.demo.children import Children, Part
-from local.demo.collect import backbone_fingerprint, collect, kernel_swaps, used
-from local.demo.drain import Learned, wait_until_learned
+from local.demo.collect import backbone_fingerprint, collect, kernel_uses, used
+from local.demo.drain import LearningProgress, wait_until_learned
 from local.demo.folder import make_anew
 from local.demo.settings import child_environment, demo_config, free_ports, write_config
 from local.demo.state import DemoState, running, write_state
@@ -30,9 +30,10 @@ from local.replay.announce import ReplayPlan, make_replay_plan
 from local.replay.pacing import Pace
 from local.replay.played import Played
 from local.replay.run import live_figures, play, publish_and_wait, scorer_address
-from local.report import Report, Run, ScoredStream, build_report, draw_plot
-from local.signals import impatient
+from local.report import Run, RunReport, ScoredStream, build_report, draw_plot
+from local.signals import hurried
 from local.watchdog import Watchdog
+from model.whole_files import write_whole
 from streaming.clients import make_admin, quiet_client_logs, wait_for_broker
 from streaming.config import Config
 from streaming.topics import ensure_topics, topics
@@ -65,7 +66,7 @@ class DemoOptions:
     bootstrap: str | None = None
     """A running cluster to use instead of a broker of the demo's own."""
     stream: StreamChoice = field(default_factory=StreamChoice)
-    """What is played; MovieLens 100K if nothing is said."""
+    """What is played; MovieLens 100K if nothing is named."""
 
 
 class Demo:
@@ -83,18 +84,18 @@ class Demo:
         self._left_running = False
         self._title = ""
         self.example: Request | None = None
-        """A request of the stream to try by hand; none for MovieLens 100K, of which we know one."""
+        """A request of the stream to try by hand, once the stream is open."""
         self.config = base
         """What the processes were given; `base` until that is decided."""
 
-    def run(self) -> Report:
+    def run(self) -> RunReport:
         """Runs all of it. Whatever happens, nothing is left running unless that was asked for and all went well."""
         try:
             stream, run = self._run()
             if self._options.keep:
                 self._leave_running()
         finally:
-            self._stop()
+            self._stop()  # nothing is left behind, whatever happened (docs/decisions/0052)
         return self._report(stream, run)
 
     def _run(self) -> tuple[ScoredStream, Run]:
@@ -103,21 +104,20 @@ class Demo:
         quiet_client_logs()
         self._title = data.title
         self._configure(data.catalogue)
-        if data.catalogue is not None:
-            self.example = data.requests("live")[0]
+        live = data.requests("live")
+        self.example = live[0]
         install_backbone(pretrained_backbone(self.config, data, self._console), self.config.backbone_dir)
         self._start()
         fingerprint = backbone_fingerprint(self.config)
         publish_and_wait(self.config, data, self._console, self._children.check)
         self._wait_ready()
-        requests = data.requests("live")[: self._options.limit]
-        played = self._play(make_replay_plan(requests, data.drift_spans, self._options.pace))
+        played = self._play(make_replay_plan(live[: self._options.limit], data.drift_spans, self._options.pace))
         learned = self._drain(played)
         return self._collect(played, learned, fingerprint)
 
     # --- starting ---
 
-    def _configure(self, catalogue: Catalogue | None) -> None:
+    def _configure(self, catalogue: Catalogue) -> None:
         bootstrap = self._options.bootstrap
         if bootstrap is None:
             class_path(self._base.cache_dir, jar_list(), self._console)  # the first time this takes a while
@@ -130,10 +130,10 @@ class Demo:
         own_topics = self._options.bootstrap is not None
         self.config = demo_config(
             self._base,
+            catalogue,
             run_dir=self._options.folder,
             bootstrap=bootstrap,
             own_topics=own_topics,
-            catalogue=catalogue,
         )
 
     def _start(self) -> None:
@@ -206,7 +206,7 @@ class Demo:
                     f"Kafka ended and was away for {_BROKER_AWAY_S:.0f} s. The end of its log:\n{self._broker.tail()}"
                 )
 
-    def _drain(self, played: Played) -> Learned:
+    def _drain(self, played: Played) -> LearningProgress:
         with bars(self._console) as progress:
             task = progress.add_task("learned", total=played.items, note="waiting for the last click windows")
 
@@ -214,30 +214,30 @@ class Demo:
                 self._children.check()
                 progress.update(task, completed=examples)
 
-            return wait_until_learned(self.config, played.items, patience_s=_STUCK_S, progress=moved)
+            return wait_until_learned(self.config, played.items, timeout_s=_STUCK_S, progress=moved)
 
     # --- ending ---
 
-    def _collect(self, played: Played, learned: Learned, fingerprint: str) -> tuple[ScoredStream, Run]:
+    def _collect(self, played: Played, learned: LearningProgress, fingerprint: str) -> tuple[ScoredStream, Run]:
         with bars(self._console) as progress:
             task = progress.add_task("log", total=None, note="read back for the report")
             return collect(
                 self.config,
                 played,
                 learned,
-                swaps=kernel_swaps(scorer_address(self.config)),
+                swaps=kernel_uses(scorer_address(self.config)),
                 usage=used(self._children.pids()),
                 fingerprint=fingerprint,
                 progress=reporter(progress, task),
             )
 
-    def _report(self, stream: ScoredStream, run: Run) -> Report:
+    def _report(self, stream: ScoredStream, run: Run) -> RunReport:
         folder = self.config.run_dir
         report = build_report(stream, run)
         title = f"{self._title} played live: AUC {report.frozen.auc:.3f} frozen, {report.live.auc:.3f} live"
         draw_plot(stream, folder / PLOT_FILE, title=title, drift=run.drift)
         report = replace(report, run=replace(run, seconds_total=time.time() - self._began))
-        (folder / REPORT_FILE).write_text(json.dumps(report.as_json(), indent=2, allow_nan=False) + "\n")
+        write_whole(folder / REPORT_FILE, json.dumps(report.as_json(), indent=2, allow_nan=False) + "\n")
         return report
 
     def _leave_running(self) -> None:
@@ -260,7 +260,7 @@ class Demo:
         """Ends every process in order: those that use the broker first. A second signal ends them at once."""
         if self._left_running:
             return
-        with impatient(self._children.kill):
+        with hurried(self._children.kill):
             killed = self._children.stop()
             for name in killed:
                 self._console.print(f"[yellow]`driftline {name}` did not end in time and was killed[/]")

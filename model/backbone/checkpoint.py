@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +20,7 @@ from model.backbone.schema import CARD, FORMAT, BackboneRefused, InputSchema, ch
 from model.config import BackboneConfig, unfed_keys
 from model.container import ContainerError, check_shapes, pack, unpack
 from model.encoding.features import FeatureEncoder
+from model.whole_files import write_whole
 
 __all__ = ["BackboneRefused", "LoadedBackbone", "load_backbone", "save_backbone"]
 
@@ -75,26 +74,15 @@ def save_backbone(
     tensors = _own_tensors(backbone, encoder) if isinstance(backbone, OwnBackbone) else backbone.state_dict()
     path.mkdir(parents=True, exist_ok=True)
     (path / CARD).unlink(missing_ok=True)
-    _write(path / _TENSORS, pack(tensors, {"fingerprint": backbone.fingerprint}))
-    _write(path / _ENCODER, json.dumps(encoder.to_json()).encode())
-    _write(path / CARD, json.dumps(full, indent=2, sort_keys=True).encode())
+    write_whole(path / _TENSORS, pack(tensors, {"fingerprint": backbone.fingerprint}))
+    write_whole(path / _ENCODER, json.dumps(encoder.to_json()).encode())
+    write_whole(path / CARD, json.dumps(full, indent=2, sort_keys=True).encode())
     if isinstance(backbone, OwnBackbone):
         try:
             load_backbone(path, schema, backbone.config.factory)
         except BackboneRefused:
             (path / CARD).unlink(missing_ok=True)
             raise
-
-
-def _write(path: Path, data: bytes) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def load_backbone(path: Path, schema: InputSchema, factory: str = "") -> LoadedBackbone:

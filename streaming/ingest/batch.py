@@ -63,7 +63,10 @@ class Entry:
 
 
 class Batch:
-    """Reads and routes the records at once; the steps that may wait for other parts follow as methods."""
+    """The records of one poll. Made with all records read and routed; the steps that may wait are its methods.
+
+    Their order is that of `Ingest._handle`: profiles, then impressions, which are represented from them.
+    """
 
     def __init__(self, config: Config, routing: Routing, records: Sequence[Any], now: float) -> None:
         """`records` as kafka-python gives them; `now` is wall-clock time, seconds."""
@@ -88,6 +91,7 @@ class Batch:
 
     def represent(self, external: Represents, retrier: Retrier) -> None:
         """Represents the impressions of other systems, in their order and after the profiles. Raises StoppedError."""
+        # The cached profiles would outlive those that were just written, of the same users and items.
         if any(isinstance(entry.event, UserEvent | ItemEvent) for entry in self._entries):
             external.forget()
         for entry in self._entries:
@@ -153,7 +157,7 @@ class Batch:
         try:
             retrier.until_done("writing profiles", lambda: write(profiles), permanent=_PROFILE_ERRORS)
         except _PROFILE_ERRORS as error:
-            if len(profiles) > 1:
+            if len(profiles) > 1:  # which one is at fault, the store does not say
                 for profile in profiles:
                     self._write([profile], write, retrier, attempt + 1)
                 return

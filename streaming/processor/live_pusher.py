@@ -60,7 +60,7 @@ class LivePusher:
             with metrics.FEATURE_PUSH_SECONDS.time():
                 for scope in sorted({key[0] for key in rows}):
                     self._push([row for key, row in rows.items() if key[0] == scope], scope)
-        except Exception as error:  # noqa: BLE001 - any failure of the store: said, counted, tried again
+        except Exception as error:  # noqa: BLE001 - any failure of the store is logged, counted, tried again
             metrics.FEATURE_PUSH_FAILED.inc()
             self._problem = f"pushing {len(rows)} rows of live features failed: {type(error).__name__}: {error}"
             log.error("%s; trying again in %.0f s", self._problem, _RETRY_S)

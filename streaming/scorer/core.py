@@ -15,7 +15,7 @@ from torch import Tensor
 from features.represent import Represented
 from model.backbone.interface import FrozenBackbone
 from model.encoding.domain import Domain, DomainSpace
-from model.kernel.kernel import Kernel, adapt
+from model.kernel.kernel import Kernel, live_logit
 from streaming.events import ServedImpression
 from streaming.scorer.kernel_follower import IDENTITY, ActiveKernels
 from streaming.scorer.schema import ItemScore, RequestRefused, ScoreRequest, ScoreResponse
@@ -174,7 +174,7 @@ class Scorer:
     def _adapted(self, kernel: Kernel, represented: Represented, domain: Domain, count: int) -> NDArray[np.float32]:
         indices = torch.tensor(self._space.encode(domain)).expand(count, -1)
         frozen = represented.frozen_logit
-        return _array(adapt(kernel, self._backbone, represented.x, represented.live, indices, frozen))
+        return _array(live_logit(kernel, self._backbone, represented.x, represented.live, indices, frozen))
 
     def _impression(self, request_id: str, shown: _Shown, arms: _Arms) -> ServedImpression:
         represented, order = arms.represented, shown.order

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -15,6 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.whole_files import whole_file, whole_folder, write_whole
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class GaveUpError(Exception):
@@ -77,8 +80,8 @@ def test_a_link_goes_on_leading_to_its_file(tmp_path: Path) -> None:
     assert (tmp_path / "elsewhere" / "file").read_bytes() == b"new"
 
 
-def filled(folder: Path, text: str, *, keep: bool = False) -> None:
-    with whole_folder(folder, keep=keep) as scratch:
+def filled(folder: Path, text: str, *, finished: str | None = None) -> None:
+    with whole_folder(folder, finished=finished) as scratch:
         assert not folder.exists() or text not in {path.name for path in folder.iterdir()}
         (scratch / "below").mkdir()
         (scratch / text).write_text(text)
@@ -92,10 +95,14 @@ def test_a_folder_is_there_when_it_is_full_and_replaces_the_old_one(tmp_path: Pa
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
-def test_a_folder_that_somebody_else_has_made_meanwhile_is_kept_where_that_is_asked(tmp_path: Path) -> None:
-    filled(tmp_path / "folder", "theirs")
-    filled(tmp_path / "folder", "ours", keep=True)
-    assert (tmp_path / "folder" / "theirs").is_file()
+def test_a_folder_that_somebody_else_has_finished_meanwhile_is_kept_and_an_unfinished_one_is_replaced(
+    tmp_path: Path,
+) -> None:
+    filled(tmp_path / "folder", "card")
+    filled(tmp_path / "folder", "ours", finished="card")
+    assert (tmp_path / "folder" / "card").is_file()
+    filled(tmp_path / "folder", "ours", finished="other card")
+    assert (tmp_path / "folder" / "ours").is_file()
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
@@ -124,3 +131,11 @@ def test_a_folder_that_cannot_be_put_in_its_place_leaves_the_old_one(
         filled(tmp_path / "folder", "new")
     assert (tmp_path / "folder" / "old").is_file()
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+@pytest.mark.parametrize("package", ["driftline", "local", "lab", "streaming", "features", "model"])
+def test_no_other_module_has_a_way_of_its_own(package: str) -> None:
+    own_ways = re.compile(r"\b(mkstemp|mkdtemp|NamedTemporaryFile|os\.replace|os\.rename)\b|\.rename\(")
+    for path in (ROOT / package).rglob("*.py"):
+        if path.name != "whole_files.py":
+            assert not own_ways.search(path.read_text(encoding="utf-8")), f"{path}: use model/whole_files.py"

@@ -1,4 +1,4 @@
-"""Trying again: what is waited for, what ends the wait, and what is said meanwhile."""
+"""Trying again: what is waited for, what ends the wait, and what is logged meanwhile."""
 
 from __future__ import annotations
 

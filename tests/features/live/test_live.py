@@ -226,7 +226,7 @@ def test_an_unknown_user_item_and_domain_read_as_nothing_seen() -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "said"),
+    ("field", "value", "message"),
     [
         ("residual", np.array([math.nan], dtype=np.float32), "residual holds a value that is not finite"),
         ("content", np.full((1, WIDTH), math.inf, dtype=np.float32), "content holds a value that is not finite"),
@@ -235,11 +235,11 @@ def test_an_unknown_user_item_and_domain_read_as_nothing_seen() -> None:
         ("time", math.nan, "time holds a value that is not finite"),
     ],
 )
-def test_a_bad_outcome_is_refused_by_name_and_nothing_is_added(field: str, value: Any, said: str) -> None:
+def test_a_bad_outcome_is_refused_by_name_and_nothing_is_added(field: str, value: Any, message: str) -> None:
     live = fresh()
     changes: dict[str, Any] = {field: value}
     bad = replace(outcome("bad one", ["i0"], [0.5], 1.0), **changes)
-    with pytest.raises(ValueError, match=said) as error:
+    with pytest.raises(ValueError, match=message) as error:
         live.update([outcome("u", ["i0"], [0.5], 1.0), bad])
     assert "bad one" in str(error.value)
     assert len(live) == 0

@@ -250,8 +250,8 @@ def test_importing_feast_leaves_the_metrics_of_this_and_of_child_processes_alone
         "print(type(p.Gauge('g', 'h')._value).__name__, sorted(k for k in os.environ if 'PROMETHEUS' in k))"
     )
     clean = {name: value for name, value in os.environ.items() if "PROMETHEUS" not in name}
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=clean)
-    assert said.stdout.split() == ["MutexValue", "[]"]
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=clean)
+    assert output.stdout.split() == ["MutexValue", "[]"]
 
 
 def test_importing_feast_leaves_the_warning_filters_alone() -> None:
@@ -260,8 +260,8 @@ def test_importing_feast_leaves_the_warning_filters_alone() -> None:
         "from features.store.feast_guard import import_feast\nimport_feast('feast.feature_view')\n"
         "print(warnings.filters == before)"
     )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert said.stdout.split() == ["True"]
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert output.stdout.split() == ["True"]
 
 
 @pytest.mark.redis

@@ -19,7 +19,7 @@ from model.backbone.wrap import WrappedBackbone
 from model.config import KernelConfig, LearnerConfig
 from model.encoding.features import FeatureBatch
 from model.kernel.batch import MicroBatch
-from model.kernel.kernel import adapt
+from model.kernel.kernel import live_logit
 from model.kernel.learner import Learner
 from tests.model.conftest import LIVE, SIZES, TEXT, World, micro_batch
 
@@ -35,14 +35,14 @@ def wrapped(probe: FeatureBatch, world: World) -> WrappedBackbone:
     return WrappedBackbone(DeepFM(len(world.encoder.users), len(world.encoder.items), SIZES[0], TEXT), probe)
 
 
-def test_a_deepfm_carries_a_kernel_that_is_the_identity_at_birth(wrapped: WrappedBackbone, probe: FeatureBatch) -> None:
+def test_a_deepfm_carries_a_kernel_that_is_the_identity_at_first(wrapped: WrappedBackbone, probe: FeatureBatch) -> None:
     assert isinstance(wrapped, FrozenBackbone)
     x = round_representation(wrapped.represent(probe))
     learner = Learner(wrapped, KernelConfig(), LearnerConfig(), live_width=LIVE, domain_sizes=SIZES)
     frozen = wrapped.predict(x, probe.domain)
     assert frozen.shape == (len(probe), 2)
     live = torch.zeros(len(probe), LIVE)
-    assert torch.equal(adapt(learner.publish(), wrapped, x, live, probe.domain), frozen[:, 0])
+    assert torch.equal(live_logit(learner.publish(), wrapped, x, live, probe.domain), frozen[:, 0])
 
 
 def test_a_kernel_learns_on_it_and_leaves_it_untouched(wrapped: WrappedBackbone) -> None:
@@ -201,6 +201,8 @@ class AlwaysTraining(Good):
 class Counting(Good):
     """Counts its calls in a buffer."""
 
+    calls: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("calls", torch.zeros(()))
@@ -228,14 +230,16 @@ class ShortTable(Good):
         self.period = nn.Embedding(SIZES[2] - 1, 6)
 
     def represent(self, batch: FeatureBatch) -> Tensor:
-        return super().represent(batch) + self.period(batch.domain[:, 2])
+        period: Tensor = self.period(batch.domain[:, 2])
+        return super().represent(batch) + period
 
 
 class BlankText(Good):
     """Divides by the length of a text, which is 0 for an unknown item."""
 
     def represent(self, batch: FeatureBatch) -> Tensor:
-        return super().represent(batch) / batch.text.norm(dim=1, keepdim=True)
+        length: Tensor = batch.text.norm(dim=1, keepdim=True)
+        return super().represent(batch) / length
 
 
 @pytest.mark.parametrize(
@@ -307,7 +311,7 @@ def test_state_that_can_be_neither_saved_nor_named_is_refused_by_name(
 
 @pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated")
 def test_a_dynamically_quantised_layer_is_refused_by_name(probe: FeatureBatch) -> None:
-    module = torch.ao.quantization.quantize_dynamic(Good(), {nn.Linear}, dtype=torch.qint8)
+    module = torch.ao.quantization.quantize_dynamic(Good(), {nn.Linear}, dtype=torch.qint8)  # type: ignore[no-untyped-call]
     with pytest.raises(ValueError, match=r"'net\..*' is a .*, not a plain tensor"):
         WrappedBackbone(module, probe)
 

@@ -20,6 +20,8 @@ def backbone(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Path:
     from features.profiles import ItemProfile, UserProfile
     from lab.pretraining import pretrained_backbone
     from lab.streams.logged.movielens import MovieLens, Rating
+    from lab.streams.logged.movielens_stream import movielens_stream
+    from lab.streams.recording import Recording
     from model.config import PretrainConfig
 
     folder = tmp_path_factory.mktemp("backbone")
@@ -32,7 +34,7 @@ def backbone(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Path:
         regions={f"u{n}": f"zip{n}" for n in range(5)},
     )
     config = Config(cache_dir=folder, pretrain=PretrainConfig(epochs=1, batch_size=32))
-    return pretrained_backbone(config, data, Console(quiet=True))
+    return pretrained_backbone(config, Recording(movielens_stream(data), "a small shop"), Console(quiet=True))
 
 
 def test_it_waits_for_its_backbone_and_then_logs_the_impression_as_the_frozen_model_serves_it(

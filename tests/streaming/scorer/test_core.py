@@ -9,7 +9,7 @@ import torch
 from features.represent import Represented
 from model.backbone.foundation import FoundationBackbone
 from model.encoding.domain import Domain
-from model.kernel.kernel import adapt
+from model.kernel.kernel import live_logit
 from streaming.config import group_of_request
 from streaming.scorer.core import Scorer
 from streaming.scorer.kernel_follower import IDENTITY, ActiveKernels
@@ -58,7 +58,7 @@ def _frozen(backbone: FoundationBackbone, items: list[str]) -> np.ndarray:
 def _live(backbone: FoundationBackbone, items: list[str], version: int) -> np.ndarray:
     rows = MadeUpFeatures(backbone).represent("user-1", items, Domain("home", "unknown", "day"), 0.0)
     domain = torch.tensor(SPACE.encode(Domain("home", "unknown", "day"))).expand(len(items), -1)
-    return adapt(make_kernel(version), backbone, rows.x, rows.live, domain).numpy()
+    return live_logit(make_kernel(version), backbone, rows.x, rows.live, domain).numpy()
 
 
 def test_the_answer_is_the_live_arm_best_first(scorer: Scorer, backbone: FoundationBackbone) -> None:

@@ -21,7 +21,7 @@ from local.broker import LocalBroker
 from local.watchdog import Watchdog
 from model.backbone.foundation import FoundationBackbone
 from model.encoding.domain import Domain
-from model.kernel.kernel import adapt
+from model.kernel.kernel import live_logit
 from streaming.clients import aiokafka_options
 from streaming.config import Config, GroupConfig, KafkaConfig
 from streaming.events import ServedImpression, decode_event, decode_traffic
@@ -136,7 +136,7 @@ def live_scores(backbone: FoundationBackbone, items: list[str], version: int) ->
     if version == 0:
         return list(rows.frozen_logit.sigmoid().tolist())
     domain = torch.tensor(SPACE.encode(HOME)).expand(len(items), -1)
-    return list(adapt(make_kernel(version), backbone, rows.x, rows.live, domain).sigmoid().tolist())
+    return list(live_logit(make_kernel(version), backbone, rows.x, rows.live, domain).sigmoid().tolist())
 
 
 async def test_it_is_ready_only_with_the_newest_kernel(config: Config, backbone: FoundationBackbone) -> None:
