@@ -172,7 +172,8 @@ class LocalBroker:
             raise PortTaken(port)
         self._rotate_log()
         self._write_settings(port, jars[0].parent)
-        # Every path is relative to the working directory: no character of a folder's name has a meaning to Java.
+        # Every path is relative to the working directory, so that no character of a folder's name has a meaning to Java
+        # (docs/decisions/0011).
         class_path = os.pathsep.join(f"{settings.JAR_DIR}/{jar.name}" for jar in jars)
         command = [str(java.path.absolute()), *settings.JAVA_OPTIONS, "-cp", class_path]
         if not (self.data_dir / settings.LOG_DIR / "meta.properties").exists():

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from lab.adapters import ADAPTERS, AdapterContext, StreamBatch
+from lab.adapters.iak import Iak
 from lab.adapters.light import ErrorMemory
 from lab.adapters.path import ClickPath, Plugs
 from lab.adapters.plugs import FacetTables, one_hot
@@ -75,6 +77,14 @@ def test_a_new_adapter_scores_as_the_frozen_model(name: str, context: AdapterCon
         return
     # Full fine-tuning has its own x, which is not rounded to float16.
     torch.testing.assert_close(logit, batch.micro.frozen_logit, atol=3e-3 if name.startswith("full") else 1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("changes", [{"kernel": {"birth": "nearest"}}, {"learner": {"rehearsal": 3}}])
+def test_a_kernel_with_a_change_to_a_key_that_does_not_exist_is_refused(
+    changes: dict[str, Any], context: AdapterContext
+) -> None:
+    with pytest.raises(ValueError, match="extra_forbidden"):
+        Iak(context, 1e-3, **changes)
 
 
 @pytest.mark.parametrize("name", LEARNING)
@@ -161,12 +171,21 @@ def test_facet_tables_add_one_row_per_facet() -> None:
 
 def test_an_unknown_user_gets_a_row_of_its_own_that_begins_as_the_unknown_one(context: AdapterContext) -> None:
     model = WholeModel(context, live=False, scratch=False)
+<<<<<<< HEAD
+    stranger = int(model.user_row[30])
+    assert stranger == context.foundation.user_table.num_embeddings
+    table = model.net.user_table.weight
+    assert torch.equal(table[stranger], table[0])
+    assert len(table) == stranger + 1
+    assert context.foundation.user_table.num_embeddings == stranger
+=======
     row = int(model.user_row[30])
     assert row == context.foundation.user_table.num_embeddings
     table = model.net.user_table.weight
     assert torch.equal(table[row], table[0])
     assert len(table) == row + 1
     assert context.foundation.user_table.num_embeddings == row
+>>>>>>> main
 
 
 def test_the_error_memory_forgets_the_oldest(context: AdapterContext) -> None:
