@@ -171,21 +171,12 @@ def test_facet_tables_add_one_row_per_facet() -> None:
 
 def test_an_unknown_user_gets_a_row_of_its_own_that_begins_as_the_unknown_one(context: AdapterContext) -> None:
     model = WholeModel(context, live=False, scratch=False)
-<<<<<<< HEAD
-    stranger = int(model.user_row[30])
-    assert stranger == context.foundation.user_table.num_embeddings
-    table = model.net.user_table.weight
-    assert torch.equal(table[stranger], table[0])
-    assert len(table) == stranger + 1
-    assert context.foundation.user_table.num_embeddings == stranger
-=======
     row = int(model.user_row[30])
     assert row == context.foundation.user_table.num_embeddings
     table = model.net.user_table.weight
     assert torch.equal(table[row], table[0])
     assert len(table) == row + 1
     assert context.foundation.user_table.num_embeddings == row
->>>>>>> main
 
 
 def test_the_error_memory_forgets_the_oldest(context: AdapterContext) -> None:
