@@ -30,9 +30,9 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 2
-    said = capsys.readouterr().err.strip().splitlines()
-    assert [line.startswith("error:") for line in said] == [False] * (len(said) - 1) + [True]
-    return said[-1]
+    message = capsys.readouterr().err.strip().splitlines()
+    assert [line.startswith("error:") for line in message] == [False] * (len(message) - 1) + [True]
+    return message[-1]
 
 
 @pytest.mark.parametrize("command", ["pretrain", "replay", "demo", "config"])
@@ -50,8 +50,8 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 def test_a_wrong_stream_is_one_line_with_the_cure(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str, arguments: tuple[str, ...], says: tuple[str, ...]
 ) -> None:
-    said = refused(capsys, "--run-dir", str(tmp_path / "run"), command, *arguments)
-    assert all(part in said for part in says), said
+    message = refused(capsys, "--run-dir", str(tmp_path / "run"), command, *arguments)
+    assert all(part in message for part in says), message
 
 
 def test_a_bad_key_of_a_script_or_mapping_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -98,10 +98,10 @@ def test_what_a_configuration_lacks_is_named_with_the_command_that_makes_a_fitti
     lacking = config.model_copy(update={"domains": DomainConfig(region=("north",)), "features": numbers})
     with pytest.raises(StreamError) as raised:
         ensure_fits(lacking, RECORDING, TEST)
-    said = str(raised.value)
-    assert "domains.region lacks south, east" in said
-    assert "features.user_fields lacks gender, age" in said
-    assert "`driftline config --script test`" in said
+    message = str(raised.value)
+    assert "domains.region lacks south, east" in message
+    assert "features.user_fields lacks gender, age" in message
+    assert "`driftline config --script test`" in message
 
 
 def test_a_configuration_may_declare_more_than_the_stream_holds() -> None:

@@ -26,7 +26,7 @@ from model.config import Section
         ("name: x\nevents: [{kind: new_domain, at: 0.5, facet: region, value: north}]", "among the regions already"),
         ("name: x\ndomains: {scene: {home: 0}}", "every scene needs a share above 0"),
         ("requests: 100", "name: Field required"),
-        ("- a list", "expected keys and values, found list"),
+        ("- a list", "expected keys and values, not list"),
         ("name: [", "not YAML"),
     ],
 )
