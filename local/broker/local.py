@@ -142,7 +142,7 @@ class LocalBroker:
         """One start at a time on one data folder."""
         try:
             self.data_dir.mkdir(parents=True, exist_ok=True)
-            with (self.data_dir / "start.lock").open("w") as file:
+            with (self.data_dir / "start.lock").open("w", encoding="utf-8") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
                 yield
         except OSError as error:

@@ -74,7 +74,7 @@ class Child:
 
     def tail(self) -> str:
         """The end of its log."""
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-_TAIL_LINES:])
+        return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-_TAIL_LINES:])
 
     def signal(self, number: int) -> None:
         """Sends a signal, if it still runs."""
