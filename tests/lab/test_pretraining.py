@@ -72,14 +72,14 @@ def test_what_decides_the_backbone_decides_its_key(config: Config, data: MovieLe
 def test_a_text_model_of_another_width_is_refused_with_both_keys(config: Config, data: MovieLens) -> None:
     narrow = config.model_copy(update={"backbone": BackboneConfig(text_width=100)})
     with pytest.raises(TextWidthError, match=r"text model.*384 numbers.*backbone\.text_width = 384"):
-        pretrained_backbone(narrow, data, QUIET)
+        pretrained_backbone(narrow, recorded(data), QUIET)
 
 
 def test_the_file_of_an_own_backbone_decides_its_key(config: Config, data: MovieLens, tmp_path: Path) -> None:
     def key(source: str) -> str:
         (tmp_path / "own.py").write_text(source)
         backbone = BackboneConfig(factory=f"{tmp_path / 'own.py'}:make")
-        return backbone_key(config.model_copy(update={"backbone": backbone}), data)
+        return backbone_key(config.model_copy(update={"backbone": backbone}), recorded(data))
 
     one, two = "def make(config, shape): ...\n", "def make(config, shape): return None\n"
     assert key(one) != key(two)

@@ -238,7 +238,7 @@ class BlankText(Good):
     """Divides by the length of a text, which is 0 for an unknown item."""
 
     def represent(self, batch: FeatureBatch) -> Tensor:
-        length: Tensor = batch.text.norm(dim=1, keepdim=True)  # type: ignore[no-untyped-call]
+        length: Tensor = batch.text.norm(dim=1, keepdim=True)
         return super().represent(batch) / length
 
 
