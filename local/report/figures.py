@@ -11,13 +11,13 @@ import numpy as np
 
 from local.report.drift import AnnouncedSpan
 from local.report.stream import Floats, ScoredStream
-from model import evaluation as metrics
+from model import evaluation
 
 QUARTERS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class KernelSwap:
+class KernelUse:
     """One kernel taken into use by a scorer."""
 
     version: int
@@ -63,13 +63,13 @@ class Arm:
         """Measures `scores`, `(n,)` probabilities, against the stream's labels; not-a-number where undefined."""
         quarters = _quarters(stream.label, scores)
         return cls(
-            auc=metrics.auc(stream.label, scores),
-            log_loss=metrics.log_loss(stream.label, scores),
-            calibration=metrics.calibration(stream.label, scores),
-            normalised_entropy=metrics.normalised_entropy(stream.label, scores),
-            grouped_auc=metrics.grouped_auc(stream.label, scores, stream.user),
-            auc_quarters=tuple(metrics.auc(label, score) for label, score in quarters),
-            log_loss_quarters=tuple(metrics.log_loss(label, score) for label, score in quarters),
+            auc=evaluation.auc(stream.label, scores),
+            log_loss=evaluation.log_loss(stream.label, scores),
+            calibration=evaluation.calibration(stream.label, scores),
+            normalised_entropy=evaluation.normalised_entropy(stream.label, scores),
+            grouped_auc=evaluation.grouped_auc(stream.label, scores, stream.user),
+            auc_quarters=tuple(evaluation.auc(label, score) for label, score in quarters),
+            log_loss_quarters=tuple(evaluation.log_loss(label, score) for label, score in quarters),
         )
 
 
@@ -83,7 +83,7 @@ class Run:
     """From the first request to the last example learned, seconds."""
     latencies_s: Sequence[float]
     """Per answered request, seen by the client, seconds."""
-    swaps: Sequence[KernelSwap]
+    swaps: Sequence[KernelUse]
     kernels_published: int
     dead_letters: Mapping[str, int] = field(default_factory=dict)
     """Refused records by reason."""
@@ -101,7 +101,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Report:
+class RunReport:
     """All figures of a run."""
 
     frozen: Arm
@@ -160,9 +160,9 @@ class Report:
         return {key: _jsonable(value) for key, value in sorted(values.items())}
 
 
-def build_report(stream: ScoredStream, run: Run) -> Report:
+def build_report(stream: ScoredStream, run: Run) -> RunReport:
     """The report of a run from its log and what was measured beside it."""
-    return Report(
+    return RunReport(
         frozen=Arm.of(stream, stream.frozen),
         live=Arm.of(stream, stream.live),
         run=run,

@@ -80,8 +80,7 @@ def test_a_shipped_script_and_a_file_are_opened_by_name(cache_dir: Path, tmp_pat
     config = Config(cache_dir=cache_dir)
     mine = open_recording(config, StreamChoice(script=str(path)), Console(quiet=True))
     assert (mine.title, len(mine.requests("live"))) == ("Script mine", 20)
-    source = StreamChoice(script="by-domain").source()
-    assert source is not None and source.name == "by-domain"
+    assert StreamChoice(script="by-domain").source().name == "by-domain"
     assert open_recording(config, StreamChoice(), Console(quiet=True)).title == "MovieLens 100K"
 
 
@@ -109,6 +108,24 @@ def test_a_configuration_may_declare_more_than_the_stream_holds() -> None:
     config = fitted(Config(), RECORDING.catalogue)
     more = config.domains.model_copy(update={"region": ("west", *config.domains.region)})
     ensure_fits(config.model_copy(update={"domains": more}), RECORDING, TEST)
+
+
+def test_movielens_is_named_like_any_other_stream_and_is_meant_when_none_is() -> None:
+    assert StreamChoice().source() == StreamChoice(mapping="movielens-100k").source()
+    assert StreamChoice(mapping="movielens-100k", archive=Path("ml.zip")).source().dataset == "movielens-100k"
+    with pytest.raises(StreamError, match="leave --log out"):
+        StreamChoice(mapping="movielens-100k", log=Path("folder")).source()
+
+
+def test_what_a_configuration_lacks_is_refused_for_a_named_stream_and_said_for_the_usual_one(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    lacking = Config(domains=DomainConfig(region=("north",)))
+    with pytest.raises(StreamError, match="domains"):
+        ensure_fits(lacking, RECORDING, TEST)
+    ensure_fits(lacking, RECORDING, StreamChoice())
+    assert "domains.region lacks south, east" in caplog.text
+    assert "`driftline config --mapping movielens-100k`" in caplog.text
 
 
 def test_a_domain_that_no_group_takes_is_named() -> None:
