@@ -22,8 +22,8 @@ from rich.table import Table
 
 from benchmarks.direct_play import play_directly, prepare
 from lab.pretraining import install_backbone, pretrained_backbone
-from lab.streams.choice import load_data
-from lab.streams.logged.movielens import MovieLens
+from lab.streams.choice import StreamChoice, open_recording
+from lab.streams.recording import Recording
 from local.broker.local import LocalBroker
 from local.demo.children import Children, Part
 from local.demo.drain import wait_until_learned
@@ -44,14 +44,16 @@ _POLL_MS, _SILENT_POLLS = 200, 2
 
 
 @contextmanager
-def running(console: Console) -> Iterator[tuple[Config, MovieLens]]:
+def running(console: Console) -> Iterator[tuple[Config, Recording]]:
     """Broker, ingest and processor on a folder of their own."""
     quiet_client_logs()
     base = load_config()
     with tempfile.TemporaryDirectory(prefix="driftline-pipeline-") as folder:
-        data = load_data(base, console)
+        data = open_recording(base, StreamChoice(), console)
         port = free_ports(1)[0]
-        config = demo_config(base, run_dir=Path(folder), bootstrap=f"127.0.0.1:{port}", own_topics=False)
+        config = demo_config(
+            base, data.catalogue, run_dir=Path(folder), bootstrap=f"127.0.0.1:{port}", own_topics=False
+        )
         config = config.model_copy(update={"join": JOIN})
         install_backbone(pretrained_backbone(config, data, console), config.backbone_dir)
         watchdog = Watchdog()

@@ -25,8 +25,8 @@ from rich.console import Console
 from rich.table import Table
 
 from lab.pretraining import install_backbone, pretrained_backbone
-from lab.streams.choice import load_data
-from lab.streams.logged.movielens import MovieLens
+from lab.streams.choice import StreamChoice, open_recording
+from lab.streams.recording import Recording
 from local.broker import LocalBroker
 from local.demo.children import Children, Part
 from local.demo.settings import child_environment, demo_config, free_ports, write_config
@@ -72,7 +72,7 @@ class Measured:
 class Load:
     """The open-loop generator; clicks on what was shown go to Kafka if a publisher is given."""
 
-    def __init__(self, address: str, data: MovieLens, clicks: Publisher | None) -> None:
+    def __init__(self, address: str, data: Recording, clicks: Publisher | None) -> None:
         self._address, self._clicks = address, clicks
         self._users = [user.user_id for user in data.users]
         self._items = [item.item_id for item in data.items]
@@ -126,8 +126,10 @@ class Bench:
     def __init__(self, folder: Path, broker: LocalBroker, watchdog: Watchdog, console: Console) -> None:
         self._console = console
         self._watchdog = watchdog
-        self.data = load_data(load_config(), console)
-        self.config = demo_config(load_config(), run_dir=folder, bootstrap=broker.address, own_topics=False)
+        self.data = open_recording(load_config(), StreamChoice(), console)
+        self.config = demo_config(
+            load_config(), self.data.catalogue, run_dir=folder, bootstrap=broker.address, own_topics=False
+        )
         install_backbone(pretrained_backbone(self.config, self.data, console), self.config.backbone_dir)
         ensure_topics(self.config)
 

@@ -1,4 +1,4 @@
-"""For the documentation site: pages link to source files, which are not part of the site; there they become plain text."""
+"""For the site: pages link to source files, which are not part of it; there the links become plain text."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def run_pretrain(config: Config, choice: StreamChoice, *, console: Console | Non
 
     console = console or Console(stderr=True)
     recording = open_recording(config, choice, console)
-    ensure_fits(config, recording, choice.arguments)
+    ensure_fits(config, recording, choice)
     made = pretrained_backbone(config, recording, console)
     install_backbone(made, config.backbone_dir)
     console.print(f"backbone: {config.backbone_dir}", highlight=False, soft_wrap=True)

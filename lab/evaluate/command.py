@@ -34,13 +34,15 @@ def run_evaluate(
     quick: bool = False,
     out: Path = OUT,
     processes: int | None = None,
+    cluster: str | None = None,
     console: Console | None = None,
 ) -> EvaluationReport:
     """Runs what is missing, writes `report.json`, `report.md`, `report.html` and PNG files to `out`, shows the table.
 
     `suite` is standard, scripted or movielens-100k; `mapping` is a file or the name of a public data set. Called again
-    with the same settings and code, finished runs are taken from `out`. Raises StreamError, UnknownAdapterError,
-    DataUnavailableError or EvaluationFailedError; each message names the cure.
+    with the same settings and code, finished runs are taken from `out`. `cluster` is the address of a Dask scheduler
+    whose workers run it. Raises StreamError, UnknownAdapterError, DataUnavailableError, ClusterUnavailableError or
+    EvaluationFailedError; each message names the cure.
     """
     console = console or Console()
     begun = time.monotonic()
@@ -57,7 +59,7 @@ def run_evaluate(
         backbone=config.backbone,
     )
     _warm_up(plan, console)
-    report = make_report(plan, execute(plan, console, processes or os.cpu_count() or 1))
+    report = make_report(plan, execute(plan, console, processes or os.cpu_count() or 1, cluster))
     write(report, out)
     show(report, console)
     console.print(f"{out / 'report.html'} ({time.monotonic() - begun:.0f} s)", highlight=False, soft_wrap=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from features.config import LiveConfig
@@ -18,7 +18,14 @@ from model.backbone.own import factory_digest
 from model.config import BackboneConfig, KernelConfig, LearnerConfig, PretrainConfig
 
 ALL_ADAPTERS: dict[str, AdapterSpec] = {**ADAPTERS, "river-lr": RIVER}
+KERNEL = "iak-d"
+"""The kernel as it is served."""
 STANDARD_ADAPTERS = tuple(name for name, spec in ALL_ADAPTERS.items() if not spec.ablation)
+ADAPTER_SETS = {
+    "all": tuple(ALL_ADAPTERS),
+    "ablations": (KERNEL, *(name for name, spec in ALL_ADAPTERS.items() if spec.part)),
+}
+"""What one word on the command line stands for."""
 QUICK_ADAPTERS = ("frozen", "iak-d", "closed-form", "live-head", "lora", "full")
 WORK = "lab.evaluate.work"
 """The module whose code, with all that it imports, decides what a run gives; reports only read its results."""
@@ -98,16 +105,15 @@ def make_plan(
     live: LiveConfig | None = None,
     backbone: BackboneConfig | None = None,
 ) -> Plan:
-    """The plan of a command line; the one adapter `all` stands for every one.
+    """The plan of a command line; a name of `ADAPTER_SETS` stands for its adapters.
 
     Raises UnknownAdapterError, or with an own backbone AdapterUnfitError or BackboneRefused.
     """
     chosen = adapters or (QUICK_ADAPTERS if quick else STANDARD_ADAPTERS)
-    if chosen == ("all",):
-        chosen = tuple(ALL_ADAPTERS)
+    chosen = tuple(one for name in chosen for one in ADAPTER_SETS.get(name, (name,)))
     unknown = [name for name in chosen if name not in ALL_ADAPTERS]
     if unknown:
-        raise UnknownAdapterError(f"no adapter {unknown[0]!r}; there are {', '.join(ALL_ADAPTERS)}, and all")
+        raise UnknownAdapterError(f"no adapter {unknown[0]!r}; there are {', '.join((*ALL_ADAPTERS, *ADAPTER_SETS))}")
     learner, backbone = learner or LearnerConfig(), backbone or BackboneConfig()
     if backbone.factory:
         chosen = _fit_any_backbone(chosen, asked=bool(adapters))
@@ -123,11 +129,11 @@ def make_plan(
     )
     needed = tuple(dict.fromkeys(("frozen", *chosen)))
     return Plan(
-        tuple(sources),
+        tuple(map(_from_anywhere, sources)),
         needed,
         tuple(range(seeds)),
-        cache_dir,
-        out / "work",
+        cache_dir.absolute(),
+        out.absolute() / "work",
         config,
         kernel or KernelConfig(),
         learner,
@@ -145,6 +151,12 @@ def _fit_any_backbone(names: tuple[str, ...], *, asked: bool) -> tuple[str, ...]
             f"fit any backbone: {', '.join(others)}"
         )
     return fitting
+
+
+def _from_anywhere(source: Source) -> Source:
+    """The same source for a process with another working directory."""
+    log, mapping = (path and path.absolute() for path in (source.log, source.mapping))
+    return replace(source, log=log, mapping=mapping)
 
 
 REHEARSAL_STEPS = 2

@@ -84,7 +84,7 @@ class Demo:
         self._left_running = False
         self._title = ""
         self.example: Request | None = None
-        """A request of the stream to try by hand; none for MovieLens 100K, of which we know one."""
+        """A request of the stream to try by hand, once the stream is open."""
         self.config = base
         """What the processes were given; `base` until that is decided."""
 
@@ -104,21 +104,20 @@ class Demo:
         quiet_client_logs()
         self._title = data.title
         self._configure(data.catalogue)
-        if data.catalogue is not None:
-            self.example = data.requests("live")[0]
+        live = data.requests("live")
+        self.example = live[0]
         install_backbone(pretrained_backbone(self.config, data, self._console), self.config.backbone_dir)
         self._start()
         fingerprint = backbone_fingerprint(self.config)
         publish_and_wait(self.config, data, self._console, self._children.check)
         self._wait_ready()
-        requests = data.requests("live")[: self._options.limit]
-        played = self._play(make_replay_plan(requests, data.drift_spans, self._options.pace))
+        played = self._play(make_replay_plan(live[: self._options.limit], data.drift_spans, self._options.pace))
         learned = self._drain(played)
         return self._collect(played, learned, fingerprint)
 
     # --- starting ---
 
-    def _configure(self, catalogue: Catalogue | None) -> None:
+    def _configure(self, catalogue: Catalogue) -> None:
         bootstrap = self._options.bootstrap
         if bootstrap is None:
             class_path(self._base.cache_dir, jar_list(), self._console)  # the first time this takes a while
@@ -131,10 +130,10 @@ class Demo:
         own_topics = self._options.bootstrap is not None
         self.config = demo_config(
             self._base,
+            catalogue,
             run_dir=self._options.folder,
             bootstrap=bootstrap,
             own_topics=own_topics,
-            catalogue=catalogue,
         )
 
     def _start(self) -> None:

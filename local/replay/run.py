@@ -126,7 +126,7 @@ def run_replay(
 
     console = console or Console(stderr=True)
     recording = open_recording(config, choice, console)
-    ensure_fits(config, recording, choice.arguments)
+    ensure_fits(config, recording, choice)
     address = scorer or scorer_address(config)
     wait_for_broker(config.kafka, log)
     if profiles:

@@ -15,6 +15,8 @@ import psutil
 import pytest
 from pydantic import SecretStr
 
+from lab.streams import Catalogue
+from lab.streams.logged.movielens import domain_values
 from lab.streams.request import Request
 from local.demo.children import Child, ChildDiedError, Children, NotReadyError, Part
 from local.demo.command import _body
@@ -24,21 +26,22 @@ from local.demo.state import DemoRunningError, DemoState, only_demo, read_state,
 from local.probe import Scraped
 from local.signals import Interrupted, impatient, interruptible
 from local.watchdog import Watchdog
-from model.encoding.domain import Domain
+from model.encoding.domain import Domain, DomainSpace
 from streaming.config import Config, KafkaConfig, load_config
 from tests.lab.streams.worlds import stream
 
+MOVIELENS = Catalogue((), (), DomainSpace(domain_values()))
 # --- configuration ---
 
 
 @pytest.mark.parametrize("own_topics", [False, True])
 def test_the_configuration_reads_back_as_it_was_written(tmp_path: Path, own_topics: bool) -> None:
-    config = demo_config(Config(), run_dir=tmp_path, bootstrap="127.0.0.1:7", own_topics=own_topics)
+    config = demo_config(Config(), MOVIELENS, run_dir=tmp_path, bootstrap="127.0.0.1:7", own_topics=own_topics)
     assert load_config(write_config(config)) == config
 
 
 def test_the_demo_declares_the_domains_of_its_data_and_windows_that_fit_its_clicks(tmp_path: Path) -> None:
-    config = demo_config(Config(), run_dir=tmp_path, bootstrap="127.0.0.1:7", own_topics=False)
+    config = demo_config(Config(), MOVIELENS, run_dir=tmp_path, bootstrap="127.0.0.1:7", own_topics=False)
     assert {"zip0", "zip9", "other"} <= set(config.domains.region)
     assert config.join.window_s < 1
     assert len({config.scorer.port, config.ingest.metrics_port, config.processor.metrics_port}) == 3
@@ -48,7 +51,7 @@ def test_for_a_stream_the_demo_declares_its_domains_and_fields_and_changes_nothi
     domains = "{scene: {home: 0.5, shorts: 0.5}, region: {north: 1}}"
     catalogue = stream(domains=domains, requests=20, pretrain_requests=20, users=5).catalogue
     base = Config()
-    config = demo_config(base, run_dir=tmp_path, bootstrap="127.0.0.1:7", own_topics=False, catalogue=catalogue)
+    config = demo_config(base, catalogue, run_dir=tmp_path, bootstrap="127.0.0.1:7", own_topics=False)
     assert config.domains.scene == ("home", "shorts")
     assert config.domains.region == ("north",)
     assert [spec.name for spec in config.features.user_fields] == ["gender", "age"]
@@ -66,7 +69,7 @@ def test_a_request_to_try_is_one_of_the_stream() -> None:
 
 
 def test_on_a_foreign_cluster_topics_and_groups_are_the_runs_own(tmp_path: Path) -> None:
-    config = demo_config(Config(), run_dir=tmp_path, bootstrap="kafka:9092", own_topics=True)
+    config = demo_config(Config(), MOVIELENS, run_dir=tmp_path, bootstrap="kafka:9092", own_topics=True)
     names = [*config.topics.model_dump(include={"interactions", "traffic", "kernels", "state"}).values()]
     assert all(name.startswith("driftline-demo-") for name in [*names, config.ingest.group_id, config.processor.app_id])
 

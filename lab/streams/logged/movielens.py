@@ -115,7 +115,7 @@ def fetch(cache_dir: Path, progress: Progress | None = None, *, archive: Path | 
 
 
 def load(path: Path) -> MovieLens:
-    """Reads the folder that `fetch` gave (either source). Raises DataUnavailableError if a file is missing or damaged."""
+    """Reads the folder that `fetch` gave. Raises DataUnavailableError if a file is missing or damaged."""
     try:
         users, items, ratings = _official(path) if (path / "u.data").is_file() else _recbole(path)
         regions = {row[0]: region_of(row[4]) for row in users}

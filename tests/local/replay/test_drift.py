@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest_asyncio
 
-from lab.streams.recording import StreamRecording
+from lab.streams.recording import Recording
 from local.replay.announce import make_replay_plan
 from local.replay.pacing import Pace
 from local.replay.run import play
@@ -36,7 +36,7 @@ async def test_its_spans_are_announced_in_order_between_its_requests_and_read_ba
 ) -> None:
     config = stream_config.model_copy(update={"join": JoinConfig(window_s=0.2, lateness_s=0.1)})
     ensure_topics(config)
-    recording = StreamRecording(
+    recording = Recording(
         stream(EVENTS, requests=120, pretrain_requests=20, users=60, shown=5, session=1.0), "Script test"
     )
     replay_plan = make_replay_plan(
