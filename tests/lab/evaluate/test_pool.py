@@ -54,7 +54,7 @@ def test_a_task_that_fails_is_named_and_what_was_finished_is_kept(tiny: Plan, pr
 def test_a_worker_that_dies_ends_the_evaluation_with_a_sentence(tiny: Plan) -> None:
     with (
         parallel_config("loky", n_jobs=2),
-        pytest.raises(EvaluationFailedError, match=r"a worker process ended: .*finished runs are kept in"),
+        pytest.raises(EvaluationFailedError, match=r"(?s)a worker process ended: .*finished runs are kept in"),
     ):
         list(_each(tiny, dies, [(source, 0) for source in tiny.sources]))
 
