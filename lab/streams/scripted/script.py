@@ -14,7 +14,9 @@ from lab.streams.scripted.drift_events import NewDomain, ScriptEvent, Share, Win
 from lab.streams.sections import Category, parse_section
 from lab.streams.stream import StreamError
 from model.config import MAX_SEED, Section
+from model.encoding.domain import UNKNOWN
 
+_MAX_SHARE = 1e6
 PERIODS = ("night", "morning", "afternoon", "evening")
 
 
@@ -59,8 +61,10 @@ class Script(Section):
     @classmethod
     def _positive(cls, domains: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
         for facet, shares in domains.items():
-            if not shares or min(shares.values()) <= 0:
-                raise ValueError(f"every {facet} needs a share above 0")
+            if not shares or min(shares.values()) <= 0 or max(shares.values()) > _MAX_SHARE:
+                raise ValueError(f"every {facet} needs a share above 0 and up to {_MAX_SHARE:g}")
+            if UNKNOWN in shares or not all(value.strip() for value in shares):
+                raise ValueError(f"a {facet} may neither be empty nor be called {UNKNOWN!r}")
         return domains
 
     @model_validator(mode="after")
@@ -68,6 +72,8 @@ class Script(Section):
         known = {**{f: tuple(self.domains.get(f, {})) for f in ("scene", "region")}, "period": PERIODS}
         for event in self.events:
             if isinstance(event, NewDomain):
+                if event.value == UNKNOWN or not event.value.strip():
+                    raise ValueError(f"new_domain: {event.value!r} is no name of a {event.facet}")
                 if event.value in known[event.facet]:
                     raise ValueError(f"new_domain: {event.value!r} is among the {event.facet}s already")
                 known[event.facet] = (*known[event.facet], event.value)
