@@ -20,10 +20,14 @@ class Section(BaseModel):
     def _no_boolean_as_number(cls, values: Any) -> Any:
         # Python's True is a 1, so `window_s = true` would be one second in silence.
         for key, value in values.items() if isinstance(values, dict) else ():
-            given = value if isinstance(value, list | tuple) else value.values() if isinstance(value, dict) else [value]
-            if any(isinstance(one, bool) for one in given) and _holds_numbers(cls.model_fields.get(key)):
+            if _has_boolean(value) and _holds_numbers(cls.model_fields.get(key)):
                 raise ValueError(f"{key}: a number is wanted, not true or false")
         return values
+
+
+def _has_boolean(value: Any) -> bool:
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return isinstance(value, bool) or any(_has_boolean(part) for part in parts)
 
 
 def _holds_numbers(field: Any) -> bool:

@@ -63,7 +63,7 @@ def test_numbers_of_a_script_are_spelled_like_the_values_they_mean_and_lost_word
     (taste,) = made.events
     assert isinstance(taste, Taste)
     assert (taste.where.region, taste.who.fields) == (("1",), {"age": ("34",)})
-    with pytest.raises(StreamError, match="valid string"):
+    with pytest.raises(StreamError, match="put it in quotes"):
         parse_script("name: x\ndomains: {region: {NO: 1}}", "x.yaml")  # YAML reads NO as false
 
 
