@@ -146,14 +146,17 @@ def _own(
         check_shapes(parameters, {name: t for name, t in module.state_dict().items() if isinstance(t, Tensor)})
     except ContainerError as error:
         raise BackboneRefused(f"{factory} makes another module than at pretraining: {error}; pretrain again") from error
-    module.load_state_dict(parameters)
+    try:
+        module.load_state_dict(parameters)
+    except Exception as error:
+        raise BackboneRefused(f"{factory}: load_state_dict() fails: {type(error).__name__}: {error}") from error
     backbone = OwnBackbone(module, config, shape, encoder)
     for name, value in _answers(backbone, encoder).items():
         if not _close(value, tensors[name]):
             raise BackboneRefused(
                 f"{factory}: {name.removeprefix(_PROBE)}() gives other values than at pretraining for the same "
-                "parameters: was the code changed, or does it learn something that is no parameter or buffer? Pretrain "
-                "again"
+                "parameters: was the code changed, does it read a file or the clock, or does it learn something that "
+                "is no parameter or buffer? Pretrain again"
             )
     return backbone
 
