@@ -161,7 +161,7 @@ class Endpoints:
         return Response(encode(REGISTRY), media_type=content_type)
 
     async def front(self, _: Request) -> Response:
-        """The page for people."""
+        """Leads a browser to the page that documents the interface."""
         return RedirectResponse("/docs")
 
 

@@ -55,8 +55,8 @@ _EVENT_RULES = "; ".join(f"`{reason}`: {text}" for reason, text in REASONS.items
 
 _BODY_PROBLEMS: Mapping[int, str] = MappingProxyType(
     {
-        400: "The body cannot be decoded: `malformed_gzip`; or it was lost: `unsupported_upgrade`, the request asks for "
-        "another protocol than HTTP/1.1.",
+        400: "The body cannot be decoded: `malformed_gzip`; or it was lost: `unsupported_upgrade`, the request asks "
+        "for another protocol than HTTP/1.1.",
         413: "The body, as sent or decoded, exceeds `scorer.max_body_bytes`: `body_too_large`.",
         415: "The Content-Encoding is neither gzip nor identity, or Transfer-Encoding names more than chunks: "
         "`unsupported_encoding`.",

@@ -106,7 +106,7 @@ def test_a_damaged_file_is_refused_with_the_cure(case: str, folder: Path, tmp_pa
     content = json.loads((copy / name).read_text())
     damage(content)
     (copy / name).write_text(json.dumps(content))
-    with pytest.raises(BackboneRefused, match="the folder is damaged.*copy it again, or pretrain again"):
+    with pytest.raises(BackboneRefused, match=r"the folder is damaged.*copy it again, or pretrain again"):
         load_backbone(copy, SCHEMA)
 
 

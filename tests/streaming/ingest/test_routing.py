@@ -138,8 +138,10 @@ def test_a_domain_of_no_group_is_refused_in_the_same_short_sentence_at_both_door
     event = FeedbackEvent("r", "i", NOW, "click", Domain("s" * 100_000))
     with pytest.raises(RefusedError) as posted:
         EventRules(CONFIG).group(event)
+    received = ROUTING.read(encode_event(event), NOW)
+    assert isinstance(received, FeedbackEvent)
     with pytest.raises(RefusedError) as read:
-        ROUTING.partition(ROUTING.read(encode_event(event), NOW))
+        ROUTING.partition(received)
     assert (
         posted.value.detail == read.value.detail == "no kernel group answers for the domain 'unknown/unknown/unknown'"
     )
