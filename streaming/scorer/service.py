@@ -154,7 +154,7 @@ async def in_daemon_thread(work: Callable[[], object]) -> None:
     loop = asyncio.get_running_loop()
     done: asyncio.Future[None] = loop.create_future()
 
-    def settle(error: BaseException | None) -> None:
+    def resolve(error: BaseException | None) -> None:
         if done.done():
             return
         if error is None:
@@ -169,7 +169,7 @@ async def in_daemon_thread(work: Callable[[], object]) -> None:
         except BaseException as error:  # noqa: BLE001 - it is raised again where the caller waits
             outcome = error
         if not loop.is_closed():
-            loop.call_soon_threadsafe(settle, outcome)
+            loop.call_soon_threadsafe(resolve, outcome)
 
     threading.Thread(target=run, name="scorer-start", daemon=True).start()
     await done
