@@ -15,10 +15,11 @@ from streaming.events import Event
 from streaming.events.rules import EventRules
 from streaming.monitoring import metrics
 from streaming.monitoring.health import Check, Watch
+from streaming.scorer.active_kernels import ActiveKernels
 from streaming.scorer.core import Scored, Scorer
 from streaming.scorer.event_writer import EventWriter
 from streaming.scorer.impression_log import ImpressionLog
-from streaming.scorer.kernel_follower import ActiveKernels, KernelFollower
+from streaming.scorer.kernel_follower import KernelFollower
 from streaming.scorer.producer import RestartingProducer
 from streaming.scorer.schema import (
     CurrentKernel,

@@ -11,8 +11,8 @@ from model.backbone.foundation import FoundationBackbone
 from model.encoding.domain import Domain
 from model.kernel.kernel import live_logit
 from streaming.config import group_of_request
+from streaming.scorer.active_kernels import IDENTITY, ActiveKernels
 from streaming.scorer.core import Scorer
-from streaming.scorer.kernel_follower import IDENTITY, ActiveKernels
 from streaming.scorer.schema import DomainFacets, RequestRefused, ScoreRequest
 from tests.streaming.scorer.scoring_parts import (
     SPACE,
