@@ -14,7 +14,8 @@ from streaming.config import Config
 from streaming.events import Event
 from streaming.events.rules import EventRules
 from streaming.monitoring import metrics
-from streaming.monitoring.health import Check, Watch
+from streaming.monitoring.health import Check
+from streaming.monitoring.watch import Watch
 from streaming.scorer.active_kernels import ActiveKernels
 from streaming.scorer.core import Scored, Scorer
 from streaming.scorer.event_writer import EventWriter
