@@ -119,7 +119,7 @@ def pretrain_on(stream: Stream, config: EvaluationConfig, texts: Texts, seed: in
 
 
 def prepare(stream: Stream, pretrained: Pretrained, config: EvaluationConfig) -> PreparedStream:
-    """Represents every shown item of the live half and computes its live features as they were at that time."""
+    """ImpressionEncoder every shown item of the live half and computes its live features as they were at that time."""
     chunk = Chunk.concat(list(stream.chunks("live")))
     row, column = np.nonzero(chunk.shown)
     user, item, domain = chunk.user[row], chunk.items[row, column], chunk.domain[row]

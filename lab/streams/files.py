@@ -1,4 +1,4 @@
-"""Reading files that users give: whatever is wrong with one is said with the file, the line and the cure."""
+"""Reading files that users give: whatever is wrong with one is reported with file, line and cure."""
 
 from __future__ import annotations
 

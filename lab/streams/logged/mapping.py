@@ -139,7 +139,7 @@ class Interactions(TableSource):
 
 
 class Negatives(Section):
-    """For logs that hold clicks alone: items that were not clicked are drawn and said to be shown."""
+    """For logs that hold clicks alone: items that were not clicked are drawn and count as shown."""
 
     per_click: int = Field(default=9, ge=1, le=99, description="Drawn items per click.")
     by: Literal["popularity", "uniform"] = Field(default="popularity", description="How they are drawn.")

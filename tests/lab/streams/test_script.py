@@ -1,4 +1,4 @@
-"""Scripts: what is wrong is said by name, with the cure."""
+"""Scripts: what is wrong is named, with the cure."""
 
 from __future__ import annotations
 
