@@ -106,6 +106,6 @@ class LiveConfig(Section):
     @field_validator("half_lives_s")
     @classmethod
     def _short_before_long(cls, values: tuple[float, float]) -> tuple[float, float]:
-        if not 0 < values[0] <= values[1] < float("inf"):
+        if not 0 < values[0] <= values[1]:
             raise ValueError("half-lives must be positive, the short one first")
         return values
