@@ -1,0 +1,69 @@
+"""Gradient-boosted trees, refitted every so often on everything so far: what a team without online learning does."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lab.adapters.base import AdapterContext, StreamBatch
+from lab.adapters.counters import Counters, in_batches
+
+EVERY = 10_000
+"""Examples between two fits."""
+ROUNDS, LEAVES, LEAST_ROWS = 200, 31, 50
+
+
+class RefittedTrees:
+    """LightGBM on the counters as they stood before each example (Ke et al., NeurIPS 2017)."""
+
+    def __init__(self, context: AdapterContext, rate: float) -> None:
+        self._counters, self._rate, self._seed = Counters(context), rate, context.seed
+        self._columns: list[NDArray[np.float32]] = []
+        self._labels: list[NDArray[np.float32]] = []
+        self._since_fit = 0
+        self._trees = None
+        for examples in in_batches(context.history):
+            self._take(self._counters.columns(examples).numpy(), examples.label)
+            self._counters.add(examples)
+        self._fit()
+
+    @property
+    def parameters(self) -> int:
+        """Split points and leaf values, at most."""
+        return 2 * ROUNDS * LEAVES + self._counters.numbers
+
+    @property
+    def state_bytes(self) -> int:
+        """Every row so far is kept for the next fit."""
+        return sum(rows.nbytes for rows in self._columns) + 8 * self._counters.numbers
+
+    def score(self, batch: StreamBatch) -> Tensor:
+        """Raw scores of the trees, `(n,)`."""
+        assert self._trees is not None
+        raw = self._trees.predict(self._counters.columns(batch).numpy(), raw_score=True)
+        return torch.from_numpy(np.asarray(raw, dtype=np.float32))
+
+    def learn(self, batch: StreamBatch) -> None:
+        """Keeps the rows; fits again when enough are new."""
+        self._take(self._counters.columns(batch).numpy(), batch.micro.label.numpy())
+        self._counters.add(batch)
+        if self._since_fit >= EVERY:
+            self._fit()
+
+    def _take(self, columns: NDArray[np.float32], label: NDArray[np.float32]) -> None:
+        self._columns.append(columns)
+        self._labels.append(label)
+        self._since_fit += len(label)
+
+    def _fit(self) -> None:
+        import lightgbm
+
+        data = lightgbm.Dataset(np.concatenate(self._columns), np.concatenate(self._labels))
+        settings = {
+            "objective": "binary", "learning_rate": self._rate, "num_leaves": LEAVES, "min_data_in_leaf": LEAST_ROWS,
+            "num_threads": 1, "seed": self._seed, "deterministic": True, "force_row_wise": True, "verbosity": -1,
+        }  # fmt: skip
+        self._trees = lightgbm.train(settings, data, num_boost_round=ROUNDS)
+        self._since_fit = 0
