@@ -24,8 +24,6 @@ class Benchmark:
     name: str
     shows: str
     """What its figures say, in one line."""
-    default: bool = True
-    """Whether a run without `--only` includes it."""
 
 
 BENCHMARKS = (
@@ -34,17 +32,16 @@ BENCHMARKS = (
     Benchmark("kernel_cost", "parameters and time of the kernel, beside full fine-tuning"),
     Benchmark("scoring", "scoring 100 candidates while the processor learns, latency and memory"),
     Benchmark("pipeline", "examples per second end to end through the real broker, and freshness"),
-    Benchmark("ablations", "kernel readings, live features and baselines on drifting streams", default=False),
 )
 
 
 def chosen(only: Sequence[str]) -> list[Benchmark]:
-    """The benchmarks named in `only`, or the default ones. Raises SystemExit naming an unknown one."""
+    """The benchmarks named in `only`, or all. Raises SystemExit naming an unknown one."""
     known = {benchmark.name: benchmark for benchmark in BENCHMARKS}
     for name in only:
         if name not in known:
             raise SystemExit(f"no benchmark {name!r}; there are {', '.join(known)}")
-    return [known[name] for name in only] or [benchmark for benchmark in BENCHMARKS if benchmark.default]
+    return [known[name] for name in only or known]
 
 
 def run(benchmark: Benchmark) -> int:
@@ -56,9 +53,9 @@ def run(benchmark: Benchmark) -> int:
 
 
 def _list(console: Console) -> None:
-    table = Table("name", "shows", "in the default run", title="Benchmarks")
+    table = Table("name", "shows", title="Benchmarks")
     for benchmark in BENCHMARKS:
-        table.add_row(benchmark.name, benchmark.shows, "yes" if benchmark.default else "only by --only")
+        table.add_row(benchmark.name, benchmark.shows)
     console.print(table)
 
 

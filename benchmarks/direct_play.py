@@ -21,28 +21,29 @@ from features.represent import Representer
 from features.store.feature_store import FeatureStore
 from lab.streams.request import Request
 from local.replay.publish import Publisher
-from model.backbone.checkpoint import load_backbone
+from streaming.backbone import open_backbone
 from streaming.clients import make_admin, make_producer
 from streaming.config import Config
 from streaming.events import FeedbackEvent, ServedImpression, encode_traffic
 
 Progress = Callable[[int, int], None]
-_LOOK_EVERY = 50
+_CHECK_EVERY = 50
 _PAUSE_S = 0.005
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A request with everything but its times and its id."""
+    """A request with everything but its time and its id."""
 
     partition: int
     group: str
     impression: ServedImpression
-    liked: tuple[str, ...]
+    clicked: tuple[str, ...]
+    """Items of it that the user clicked."""
 
 
 @dataclass(frozen=True)
-class Poured:
+class DirectPlay:
     """What was written."""
 
     requests: int
@@ -56,7 +57,7 @@ class Poured:
 
 def prepare(config: Config, requests: Sequence[Request], progress: Progress | None = None) -> list[Prepared]:
     """Represents `requests` with the run's backbone and the profiles that stand in its feature store."""
-    loaded = load_backbone(config.backbone_dir)
+    loaded = open_backbone(config)
     layout = LiveLayout.of(config.live, loaded.backbone.content_width)
     store = FeatureStore(config.features, config.run_dir)
     representer = Representer(loaded.backbone, loaded.encoder, store, layout, config.domain_space())
@@ -92,11 +93,11 @@ def _prepare(config: Config, representer: Representer, request: Request) -> Prep
             "live_logit": logits,
         },
     )
-    liked = tuple(item for item, clicked in zip(request.items, request.clicks, strict=True) if clicked)
-    return Prepared(partition, group, impression, liked)
+    clicked = tuple(item for item, click in zip(request.items, request.clicks, strict=True) if click)
+    return Prepared(partition, group, impression, clicked)
 
 
-class _Ahead:
+class _ClickBacklog:
     """How many clicks are on their way through ingest, from the end offsets of `traffic`."""
 
     def __init__(self, admin: KafkaAdminClient, config: Config) -> None:
@@ -104,8 +105,8 @@ class _Ahead:
         self._partitions = [TopicPartition(config.topics.traffic, index) for index in range(len(config.groups))]
         self._before = self._ends()
 
-    def clicks(self, impressions: int, clicks: int) -> int:
-        """Of what was written so far, the clicks that ingest has not routed."""
+    def count(self, impressions: int, clicks: int) -> int:
+        """Of the impressions and clicks that were written so far, the clicks that ingest has not routed."""
         return clicks - max(0, self._ends() - self._before - impressions)
 
     def _ends(self) -> int:
@@ -113,10 +114,10 @@ class _Ahead:
         return sum(offset.offset for offset in offsets.values())
 
 
-def pour(
-    config: Config, prepared: Sequence[Prepared], *, most_ahead: int = 2_000, progress: Progress | None = None
-) -> Poured:
-    """Writes impressions and clicks as fast as ingest takes the clicks, at most `most_ahead` of them ahead of it.
+def play_directly(
+    config: Config, prepared: Sequence[Prepared], *, max_backlog: int = 2_000, progress: Progress | None = None
+) -> DirectPlay:
+    """Writes impressions and clicks as fast as ingest takes the clicks, at most `max_backlog` of them ahead of it.
 
     Raises PublishFailedError or kafka.errors.KafkaError.
     """
@@ -126,11 +127,11 @@ def pour(
     began_at, began = time.time(), time.monotonic()
     try:
         with make_admin(config.kafka) as admin:
-            ahead = _Ahead(admin, config)
+            backlog = _ClickBacklog(admin, config)
             for done, one in enumerate(prepared, 1):
                 clicks += _write(config, impressions_out, clicks_out, one)
-                if done % _LOOK_EVERY == 0:
-                    while ahead.clicks(done, clicks) > most_ahead:
+                if done % _CHECK_EVERY == 0:
+                    while backlog.count(done, clicks) > max_backlog:
                         time.sleep(_PAUSE_S)
                     if progress is not None:
                         progress(done, len(prepared))
@@ -140,7 +141,7 @@ def pour(
         impressions_out.close(timeout=1.0)
         clicks_out.close()
     items = sum(len(one.impression.items) for one in prepared)
-    return Poured(len(prepared), items, clicks, began_at, time.monotonic() - began)
+    return DirectPlay(len(prepared), items, clicks, began_at, time.monotonic() - began)
 
 
 def _write(config: Config, impressions: KafkaProducer, clicks: Publisher, one: Prepared) -> int:
@@ -150,6 +151,6 @@ def _write(config: Config, impressions: KafkaProducer, clicks: Publisher, one: P
     impressions.send(
         config.topics.traffic, key=request_id.encode(), value=encode_traffic(served), partition=one.partition
     )
-    for item in one.liked:
+    for item in one.clicked:
         clicks.send(FeedbackEvent(request_id, item, now))
-    return len(one.liked)
+    return len(one.clicked)

@@ -34,7 +34,7 @@ def main() -> int:
             store.apply()
             rows = _rows()
             store.push_live(rows)
-            feast = import_feast().FeatureStore(config=store._repo_config)
+            feast = import_feast().FeatureStore(config=store.online.repo_config)
             reading = "1 user, 100 items, 2 domains"
             writing = f"push of {len(rows)} rows (13 requests)"
             pairs: tuple[tuple[str, Callable[[], None], Callable[[], None]], ...] = (

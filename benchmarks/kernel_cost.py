@@ -22,7 +22,7 @@ from model.backbone.interface import round_representation
 from model.config import BackboneConfig, KernelConfig, LearnerConfig
 from model.encoding.features import FeatureBatch
 from model.kernel.batch import MicroBatch
-from model.kernel.kernel import Kernel, adapt
+from model.kernel.kernel import Kernel, live_logit
 from model.kernel.learner import Learner
 
 EXAMPLES, CANDIDATES, SIZES = 128, 100, (2, 12, 5)
@@ -173,12 +173,12 @@ def domains(console: Console, live: int) -> None:
         mixed[:, 1] = torch.arange(CANDIDATES) % size
         alone = torch.zeros(CANDIDATES, 3, dtype=torch.int64)
         alone[:, 1] = size - 1
-        answers = []
+        times = []
         for domain in (alone, mixed):
             with torch.inference_mode():
-                answers.append(median_ms(partial(adapt, kernel, backbone, x, t, domain), 200))
-        first = first or answers[0]
-        table.add_row(str(size), f"{answers[0]:.3f} ({answers[0] / first:.2f} x)", f"{answers[1]:.3f}")
+                times.append(median_ms(partial(live_logit, kernel, backbone, x, t, domain), 200))
+        first = first or times[0]
+        table.add_row(str(size), f"{times[0]:.3f} ({times[0] / first:.2f} x)", f"{times[1]:.3f}")
     console.print(table)
 
 
@@ -197,17 +197,17 @@ def scoring(console: Console, live: int) -> None:
     def both() -> object:
         x = round_representation(backbone.represent(batch))
         frozen = backbone.predict(x, domain)[:, 0]
-        return frozen, adapt(kernel, backbone, x, t, domain, frozen)
+        return frozen, live_logit(kernel, backbone, x, t, domain, frozen)
 
     def live_only() -> object:
         x = round_representation(backbone.represent(batch))
-        return adapt(kernel, backbone, x, t, domain)
+        return live_logit(kernel, backbone, x, t, domain)
 
     with torch.inference_mode():
         times = {name: median_ms(work, 150) for name, work in (("frozen", frozen), ("live", live_only), ("both", both))}
-    table = Table("answer", "ms", "against frozen", title=f"Model time of one request, {CANDIDATES} candidates")
-    for name, found in times.items():
-        table.add_row(name, f"{found:.2f}", f"{found / times['frozen']:.2f} x")
+    table = Table("arm", "ms", "against frozen", title=f"Model time of one request, {CANDIDATES} candidates")
+    for name, milliseconds in times.items():
+        table.add_row(name, f"{milliseconds:.2f}", f"{milliseconds / times['frozen']:.2f} x")
     console.print(table)
 
 

@@ -25,14 +25,15 @@ from rich.console import Console
 from rich.table import Table
 
 from lab.pretraining import install_backbone, pretrained_backbone
-from lab.streams.choice import load_data
-from lab.streams.logged.movielens import MovieLens
+from lab.streams.choice import StreamChoice, open_recording
+from lab.streams.recording import Recording
 from local.broker import LocalBroker
-from local.demo.children import Children, Guard, Part
+from local.demo.children import Children, Part
 from local.demo.settings import child_environment, demo_config, free_ports, write_config
 from local.probe import get, scrape
 from local.replay.publish import Publisher
 from local.replay.run import publish_and_wait, scorer_address
+from local.watchdog import Watchdog
 from streaming.clients import quiet_client_logs
 from streaming.config import load_config
 from streaming.events import FeedbackEvent
@@ -71,7 +72,7 @@ class Measured:
 class Load:
     """The open-loop generator; clicks on what was shown go to Kafka if a publisher is given."""
 
-    def __init__(self, address: str, data: MovieLens, clicks: Publisher | None) -> None:
+    def __init__(self, address: str, data: Recording, clicks: Publisher | None) -> None:
         self._address, self._clicks = address, clicks
         self._users = [user.user_id for user in data.users]
         self._items = [item.item_id for item in data.items]
@@ -122,17 +123,15 @@ class Load:
 class Bench:
     """Broker and processes on a folder of their own."""
 
-    def __init__(self, folder: Path, broker: LocalBroker, console: Console) -> None:
+    def __init__(self, folder: Path, broker: LocalBroker, watchdog: Watchdog, console: Console) -> None:
         self._console = console
-        self.data = load_data(load_config(), console)
-        self.config = demo_config(load_config(), run_dir=folder, bootstrap=broker.address, own_topics=False)
+        self._watchdog = watchdog
+        self.data = open_recording(load_config(), StreamChoice(), console)
+        self.config = demo_config(
+            load_config(), self.data.catalogue, run_dir=folder, bootstrap=broker.address, own_topics=False
+        )
         install_backbone(pretrained_backbone(self.config, self.data, console), self.config.backbone_dir)
         ensure_topics(self.config)
-        self._guard = Guard()
-
-    def close(self) -> None:
-        """Ends what is left."""
-        self._guard.close()
 
     @contextmanager
     def processes(self, *names: str, live_arm: bool = True) -> Iterator[Children]:
@@ -142,7 +141,7 @@ class Bench:
         ports = {"ingest": config.ingest.metrics_port, "process": config.processor.metrics_port}
         ready = {name: f"http://127.0.0.1:{port}/healthz" for name, port in ports.items()}
         ready["serve"] = f"{scorer_address(config)}/readyz"
-        children = Children(self._guard)
+        children = Children(self._watchdog)
         environment = child_environment(config, write_config(config))
         children.start([Part(name, ready[name]) for name in names], config.run_dir / "logs", environment)
         try:
@@ -185,14 +184,14 @@ class Bench:
         path = write_config(self.config)
         command = [sys.executable, "-m", "benchmarks.scoring_plain", str(path), str(port)]
         process = subprocess.Popen(command, env=child_environment(self.config, path))
-        self._guard.add(process.pid)
+        self._watchdog.add(process.pid)
         try:
             _wait(f"http://127.0.0.1:{port}/readyz", process)
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
             process.wait(30)
-            self._guard.remove(process.pid)
+            self._watchdog.remove(process.pid)
 
 
 def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
@@ -229,10 +228,10 @@ def main() -> int:
     console = Console()
     wide = Console(width=max(console.width, 140))  # a figure that is cut off is no figure
     quiet_client_logs()
-    with tempfile.TemporaryDirectory(prefix="driftline-bench-") as folder:
-        broker = LocalBroker(Path(folder) / "kafka", load_config().cache_dir, tied=True, console=console)
+    with tempfile.TemporaryDirectory(prefix="driftline-bench-") as folder, Watchdog() as watchdog:
+        broker = LocalBroker(Path(folder) / "kafka", load_config().cache_dir, watchdog=watchdog, console=console)
         broker.start()
-        bench = Bench(Path(folder) / "run", broker, console)
+        bench = Bench(Path(folder) / "run", broker, watchdog, console)
         rows: list[tuple[str, Measured]] = []
         try:
             with bench.processes("ingest", "process", "serve") as children:
@@ -247,7 +246,6 @@ def main() -> int:
             with bench.plain() as address:
                 rows.append(("plain sync endpoint", bench.measure(None, address=address, rate=CALM)))
         finally:
-            bench.close()
             broker.stop()
     wide.print(_table(rows))
     return 0

@@ -31,11 +31,11 @@ from features.store.definitions import (
 )
 from features.store.feast_guard import import_feast
 from features.store.feature_store import FeatureStore
-from model.backbone.checkpoint import load_backbone
 from model.backbone.interface import round_representation
 from model.encoding.domain import Domain
 from model.encoding.features import ItemFeatures, UserFeatures
-from model.kernel.kernel import Kernel, adapt
+from model.kernel.kernel import Kernel, live_logit
+from streaming.backbone import open_backbone
 from streaming.config import Config, load_config
 
 
@@ -66,7 +66,7 @@ class Features:
 
     def __init__(self, config: Config) -> None:
         own = FeatureStore(config.features, config.run_dir)
-        self._store: Any = import_feast().FeatureStore(config=own._repo_config)
+        self._store: Any = import_feast().FeatureStore(config=own.online.repo_config)
         self._user = [f"{USER_PROFILE}:{spec.name}" for spec in config.features.user_fields]
         self._item = [f"{ITEM_PROFILE}:{spec.name}" for spec in config.features.item_fields]
         self._item += [f"{ITEM_TEXT}:{VECTOR}"]
@@ -108,7 +108,7 @@ def _live(kind: Kind, key: str, row: dict[str, Any]) -> LiveRow | None:
 
 def make_app(config: Config) -> FastAPI:
     """The endpoint."""
-    loaded, space, features = load_backbone(config.backbone_dir), config.domain_space(), Features(config)
+    loaded, space, features = open_backbone(config), config.domain_space(), Features(config)
     backbone, encoder = loaded.backbone, loaded.encoder
     layout = LiveLayout.of(config.live, backbone.content_width)
     kernel = Kernel(config.kernel, width=backbone.width, live_width=layout.width, domain_sizes=space.sizes)
@@ -128,7 +128,7 @@ def make_app(config: Config) -> FastAPI:
             content = round_representation(backbone.content(batch)).numpy()
             live = assemble(layout, time.time(), content, user=user_live, domain=here, overall=overall, items=item_live)
             rows = torch.tensor([indices]).expand(len(items), -1)
-            scores = adapt(kernel, backbone, x, torch.from_numpy(live), rows).sigmoid().tolist()
+            scores = live_logit(kernel, backbone, x, torch.from_numpy(live), rows).sigmoid().tolist()
         ranked = sorted(zip(request.candidates, scores, strict=True), key=lambda pair: -pair[1])
         return PlainResponse(scores=[PlainScore(item_id=i, score=s) for i, s in ranked[: request.top_k]])
 

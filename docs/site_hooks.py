@@ -1,10 +1,12 @@
-"""For the documentation site: pages link to source files, which are not part of the site; there they become plain text."""
+"""For the site: pages link to source files, which are not part of it; there the links become plain text."""
 
 from __future__ import annotations
 
 import re
 
-_TO_SOURCE = re.compile(r"\[([^\]]+)\]\((?:\.\./)+(?:driftline|local|lab|streaming|features|model|tests|benchmarks)/[^)]*\)")
+_TO_SOURCE = re.compile(
+    r"\[([^\]]+)\]\((?:\.\./)+(?:driftline|local|lab|streaming|features|model|tests|benchmarks)/[^)]*\)"
+)
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:

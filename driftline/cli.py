@@ -185,9 +185,9 @@ def _stream(script: str | None, log: Path | None, mapping: str | None, archive: 
 @app.command(rich_help_panel="Set-up")
 def data(context: typer.Context, archive: Archive = None) -> None:
     """Bring MovieLens 100K into the cache, checked by its hash."""
-    from lab.streams.choice import load_data
+    from lab.streams.choice import StreamChoice, open_recording
 
-    load_data(_settings(context), errors, archive)
+    open_recording(_settings(context), StreamChoice(archive=archive), errors)
 
 
 @app.command(rich_help_panel="Set-up")
@@ -282,7 +282,7 @@ def evaluate(
     script: ScriptName = None,
     log: LogFile = None,
     mapping: MappingName = None,
-    adapters: Annotated[str | None, typer.Option(help="Adapters by name, with commas; all adds the ablations.")] = None,
+    adapters: Annotated[str | None, typer.Option(help="Adapters by name, with commas; or ablations, or all.")] = None,
     seeds: Annotated[int | None, typer.Option(help="How many seeds.", min=1)] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A short look: fewer requests and seeds.")] = False,
     tune: Annotated[bool, typer.Option("--tune", help="Find the adapters' rates on streams of another seed.")] = False,

@@ -1,4 +1,8 @@
-"""A small cache with a time to live."""
+"""A cache with a time to live, on the scorer's path: 100 reads take 0.05 ms.
+
+cachetools' TTLCache reorders its entries at every read and so needs the lock there too: 0.35 ms and more. A read here
+takes no lock and writes nothing (docs/decisions/0026).
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,15 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+_FREED_PER_WRITE = 2
+"""One would keep the number as it is; two shrink it to what is alive."""
+
 
 class Cache(Generic[T]):
-    """Values by key with a time to live, at most `limit` of them; the longest unwritten goes first."""
+    """Values by key with a time to live, at most `limit` of them; the longest unwritten goes first.
+
+    Safe to use from several threads. `now` gives seconds of a clock that never goes back.
+    """
 
     def __init__(self, limit: int, ttl_s: float, now: Callable[[], float]) -> None:
         self._limit, self._ttl_s, self._now = limit, ttl_s, now
@@ -27,12 +37,18 @@ class Cache(Generic[T]):
         return entry[1] if entry is not None and self._now() < entry[0] else None
 
     def put(self, key: str, value: T) -> None:
-        """Keeps a value; 0 seconds to live keep nothing."""
+        """Keeps a value; 0 seconds to live keep nothing. Frees expired ones, two at most: no request pays for all."""
         with self._lock:
+            now = self._now()
             self._entries.pop(key, None)
-            self._entries[key] = (self._now() + self._ttl_s, value)
-            while len(self._entries) > self._limit:
-                self._entries.popitem(last=False)
+            self._entries[key] = (now + self._ttl_s, value)
+            for _ in range(_FREED_PER_WRITE):
+                if self._entries and (len(self._entries) > self._limit or self._oldest_expires() <= now):
+                    self._entries.popitem(last=False)
+
+    def _oldest_expires(self) -> float:
+        """All live equally long, so the oldest written expires first."""
+        return next(iter(self._entries.values()))[0]
 
     def clear(self) -> None:
         """Forgets everything."""

@@ -48,8 +48,9 @@ class _Item:
 class Representer:
     """Reads features and runs the frozen backbone. Safe to use from several threads.
 
-    Item and user profiles are kept in memory for the configured times; live rows are read for every request. An unknown
-    user or item is represented by defaults (the out-of-vocabulary row, no fields, no text); the store counts it.
+    Item and user profiles are kept in memory for the configured times; live rows are read for every request
+    (docs/decisions/0026). An unknown user or item is represented by defaults (the out-of-vocabulary row, no fields, no
+    text); the store counts it.
     """
 
     def __init__(
@@ -63,6 +64,10 @@ class Representer:
         scope_of: Callable[[Domain], str] | None = None,
         now: Callable[[], float] = clock.monotonic,
     ) -> None:
+        """`scope_of` gives the scope of a domain's live rows, its kernel group; `now` is a clock in seconds.
+
+        Raises ValueError for a layout of another content width than the backbone's.
+        """
         if layout.content_width != backbone.content_width:
             raise ValueError(
                 f"the live features expect content vectors of width {layout.content_width}, the backbone's have "
@@ -78,14 +83,14 @@ class Representer:
         self._text_refused = False
 
     def represent(self, user_id: str, item_ids: Sequence[str], domain: Domain, time: float) -> Represented:
-        """What is known at event time `time` (seconds) about the items for the user.
+        """The `n` items as the arms see them for this user at event time `time` (seconds).
 
         Raises ValueError for an empty list, StoreUnavailableError when the store cannot be read.
         """
         if not item_ids:
             raise ValueError(f"request of user {user_id!r}: there is no item to represent")
-        found = self._read_items(item_ids)
-        items = [found[item_id] for item_id in item_ids]
+        by_id = self._read_items(item_ids)
+        items = [by_id[item_id] for item_id in item_ids]
         facets = self.space.encode(domain)
         batch = self.encoder.batch(self._user(user_id), [item.encoded for item in items], facets)
         content = np.stack([item.content for item in items])
@@ -97,7 +102,7 @@ class Representer:
         return Represented(x, torch.from_numpy(live), torch.from_numpy(content), frozen)
 
     def live(self, user_id: str, item_ids: Sequence[str], domain: Domain, time: float, content: Floats) -> Floats:
-        """T from the rows in the store, `(n, k)`; `content` is `(n, c)`."""
+        """T from the rows in the store, float32 `(n, k)`; `content` is `(n, c)`. Raises StoreUnavailableError."""
         scope = self._scope_of(domain)
         read = self.store.read_live
         user = read("user", [user_id], time, scope)[0]
@@ -131,20 +136,20 @@ class Representer:
         return cached
 
     def _read_items(self, item_ids: Sequence[str]) -> dict[str, _Item]:
-        found: dict[str, _Item] = {}
-        wanted: list[str] = []
+        items: dict[str, _Item] = {}
+        missing: list[str] = []
         for item_id in dict.fromkeys(item_ids):
             cached = self._items.get(item_id) or self._unknown.get(item_id)
             if cached is None:
-                wanted.append(item_id)
+                missing.append(item_id)
             else:
-                found[item_id] = cached
-        profiles = self.store.read_items(wanted)
-        encoded = [self._encode(key, profile) for key, profile in zip(wanted, profiles, strict=True)]
-        for key, profile, item in zip(wanted, profiles, self._with_content(encoded), strict=True):
+                items[item_id] = cached
+        profiles = self.store.read_items(missing)
+        encoded = [self._encode(key, profile) for key, profile in zip(missing, profiles, strict=True)]
+        for key, profile, item in zip(missing, profiles, self._with_content(encoded), strict=True):
             (self._unknown if profile is None else self._items).put(key, item)
-            found[key] = item
-        return found
+            items[key] = item
+        return items
 
     def _encode(self, item_id: str, profile: ItemFeatures | None) -> EncodedItem:
         known = profile or ItemFeatures(item_id, {}, np.zeros(0, dtype=np.float32))
@@ -169,7 +174,7 @@ class Representer:
         self.store.counted(view, "cut_value", encoded.cut_values)
 
     def _with_content(self, items: Sequence[EncodedItem]) -> list[_Item]:
-        """The items with their content vectors, which hang on nothing but the item."""
+        """The items with their content vectors, which depend on the item alone (docs/decisions/0026)."""
         if not items:
             return []
         with torch.inference_mode():

@@ -68,13 +68,13 @@ class TextEncoder:
         `progress(done, total)` counts the texts that were not in the cache. Raises TextModelUnavailableError.
         """
         with self._lock:
-            wanted = [self._prepare(text) for text in texts]
-            vectors = self._vectors(list(dict.fromkeys(text for text in wanted if text)), progress)
-            found = np.zeros((len(wanted), self.width), dtype=np.float32)
-            for row, text in enumerate(wanted):
+            prepared = [self._prepare(text) for text in texts]
+            vectors = self._vectors(list(dict.fromkeys(text for text in prepared if text)), progress)
+            encoded = np.zeros((len(prepared), self.width), dtype=np.float32)
+            for row, text in enumerate(prepared):
                 if text:
-                    found[row] = vectors[text]
-            return found
+                    encoded[row] = vectors[text]
+            return encoded
 
     def _prepare(self, text: str) -> str:
         text = text.strip()
@@ -122,7 +122,7 @@ class TextEncoder:
 
 
 class _VectorCache:
-    """Vectors by hash in a small SQLite file. A cache that fails is reported and left out, never trusted."""
+    """Vectors by hash in a small SQLite file. A cache that fails is logged once and not used again."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -134,13 +134,13 @@ class _VectorCache:
         return int(rows[0][0]) // _FLOAT_BYTES if rows else None
 
     def read(self, keys: Sequence[bytes]) -> dict[bytes, Floats]:
-        found: dict[bytes, Floats] = {}
+        vectors: dict[bytes, Floats] = {}
         for start in range(0, len(keys), _MAX_VARIABLES):
             part = keys[start : start + _MAX_VARIABLES]
             query = f"SELECT key, vector FROM vectors WHERE key IN ({','.join('?' * len(part))})"
             rows = self._do(partial(_select, query=query, keys=part))
-            found.update((key, np.frombuffer(vector, dtype="<f4")) for key, vector in rows or [])
-        return found
+            vectors.update((key, np.frombuffer(vector, dtype="<f4")) for key, vector in rows or [])
+        return vectors
 
     def write(self, keys: Sequence[bytes], vectors: Floats) -> None:
         rows = [(key, vector.astype("<f4").tobytes()) for key, vector in zip(keys, vectors, strict=True)]

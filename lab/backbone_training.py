@@ -15,12 +15,16 @@ import torch
 
 from features.text import TextEncoder
 from model.backbone.checkpoint import save_backbone
-from model.backbone.pretrain import PretrainReport, Progress, pretrain
+from model.backbone.pretrain import PretrainReport, Progress, pretrain_backbone
 from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
 
 if TYPE_CHECKING:
     from lab.streams.recording import Recording
     from streaming.config import Config
+
+
+class TextWidthError(Exception):
+    """The text model and the backbone do not fit; the message names both keys and the cure."""
 
 
 def train_backbone(
@@ -32,7 +36,8 @@ def train_backbone(
 ) -> PretrainReport:
     """Pretrains on the first half of `data` and writes the backbone to `folder`.
 
-    `encoded` is told of item texts (done, of all), `trained` of steps. Raises TextModelUnavailableError or OSError.
+    `encoded` is told of item texts (done, of all), `trained` of steps. Raises TextModelUnavailableError,
+    TextWidthError, BackboneRefused or OSError.
     """
     users = [UserFeatures(user.user_id, user.fields) for user in data.users]
     items = _items(config, data, encoded)
@@ -46,7 +51,7 @@ def train_backbone(
         text_width=config.backbone.text_width,
     )
     with _one_thread():
-        backbone, report = pretrain(
+        backbone, report = pretrain_backbone(
             examples,
             users,
             items,
@@ -56,14 +61,18 @@ def train_backbone(
             config=config.pretrain,
             progress=trained,
         )
-    save_backbone(
-        folder, backbone, encoder, {"data": f"{data.title}, first half by time", "pretrain": report.to_json()}
-    )
+    card = {"data": f"{data.title}, first half by time", "pretrain": report.to_json()}
+    save_backbone(folder, backbone, encoder, config.input_schema(), card)
     return report
 
 
 def _items(config: Config, data: Recording, encoded: Callable[[int, int], None]) -> list[ItemFeatures]:
     text = TextEncoder(config.features.text_model, config.cache_dir, config.features.max_text)
+    if text.width != config.backbone.text_width:
+        raise TextWidthError(
+            f"the text model {config.features.text_model!r} gives vectors of {text.width} numbers, but "
+            f"backbone.text_width is {config.backbone.text_width}: set backbone.text_width = {text.width}"
+        )
     vectors = text.encode([item.text for item in data.items], encoded)
     return [ItemFeatures(item.item_id, item.fields, vector) for item, vector in zip(data.items, vectors, strict=True)]
 

@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from rich.console import Console
 from lab.code_key import code_digest
 from lab.progress import bars, reporter
 from lab.streams.recording import Recording
+from model.whole_files import whole_folder
 from streaming.config import Config
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 def backbone_key(config: Config, data: Recording) -> str:
     """Name of the backbone that `config` and `data` make: a hash of both and of the code that makes it."""
+    from model.backbone.own import factory_digest
+
     digest = hashlib.sha256()
     for section in (config.backbone, config.pretrain, config.domains):
         digest.update(section.model_dump_json().encode())
@@ -34,26 +36,21 @@ def backbone_key(config: Config, data: Recording) -> str:
     for part in data.identity():
         digest.update(part)
     digest.update(code_digest("lab.backbone_training", type(data).__module__).encode())
+    digest.update(factory_digest(config.backbone.factory).encode())
     return digest.hexdigest()[:20]
 
 
 def pretrained_backbone(config: Config, data: Recording, console: Console) -> Path:
     """Folder of the pretrained backbone in the cache; it is trained first if it is not there.
 
-    Raises TextModelUnavailableError, or OSError if the cache cannot be written.
+    Raises TextModelUnavailableError, TextWidthError, BackboneRefused, or OSError if the cache cannot be written.
     """
     folder = config.cache_dir / "backbones" / backbone_key(config, data)
     if (folder / "card.json").is_file():
         log.info("backbone: taken from %s", folder)
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".making-"))
-    try:
+    with whole_folder(folder, finished="card.json") as scratch:
         _make(config, data, scratch, console)
-        if not folder.exists():
-            scratch.rename(folder)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return folder
 
 
@@ -67,7 +64,7 @@ def run_pretrain(config: Config, choice: StreamChoice, *, console: Console | Non
 
     console = console or Console(stderr=True)
     recording = open_recording(config, choice, console)
-    ensure_fits(config, recording, choice.arguments)
+    ensure_fits(config, recording, choice)
     made = pretrained_backbone(config, recording, console)
     install_backbone(made, config.backbone_dir)
     console.print(f"backbone: {config.backbone_dir}", highlight=False, soft_wrap=True)
@@ -76,12 +73,8 @@ def run_pretrain(config: Config, choice: StreamChoice, *, console: Console | Non
 
 def install_backbone(made: Path, target: Path) -> None:
     """Copies a backbone's folder to `target`, replacing what is there; whole or not at all."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
-    shutil.copytree(made, scratch, dirs_exist_ok=True)
-    if target.exists():
-        shutil.rmtree(target)
-    scratch.rename(target)
+    with whole_folder(target) as scratch:
+        shutil.copytree(made, scratch, dirs_exist_ok=True)
 
 
 def _make(config: Config, data: Recording, folder: Path, console: Console) -> None:

@@ -27,8 +27,14 @@ class FieldSpec(Section):
 
 
 class BackboneConfig(Section):
-    """The foundation model that is trained once."""
+    """The backbone that is trained once: the foundation model, or your own."""
 
+    factory: str = Field(
+        default="",
+        description="What makes a backbone of your own: `package.module:function`, or `path/to/file.py:function` from "
+        "the working directory; empty takes the foundation model. Of the other keys here, an own backbone has "
+        "`text_width` and `content_width`, and reads what it likes of the rest.",
+    )
     width: int = Field(default=64, ge=4, description="Width d of the fused representation.")
     id_width: int = Field(default=32, ge=2, description="Width of an ID embedding.")
     sparse_width: int = Field(default=16, ge=2, description="Width of a sparse field's embedding.")
@@ -59,20 +65,50 @@ class BackboneConfig(Section):
     tower_hidden: int = Field(default=32, ge=1, description="Hidden width of a tower.")
     tasks: Literal["ctr", "ctr_ctcvr"] = Field(
         default="ctr",
-        description="Clicks alone, or clicks and conversions with CTCVR = CTR x CVR over all impressions.",
+        description="Clicks alone, or clicks and conversions with CTCVR = CTR x CVR over all impressions. No event "
+        "carries conversions yet: it must stay `ctr`.",
     )
     query_text: bool = Field(
-        default=False, description="Whether a request carries a query whose text vector is an aspect."
+        default=False,
+        description="Whether a request carries a query whose text vector is an aspect. No request carries one yet: it "
+        "must stay false.",
     )
     history_field: str = Field(
         default="",
-        description="Stored multi-valued user field with recent item ids, newest first; empty means no history aspect.",
+        description="Stored multi-valued user field with recent item ids, newest first; empty means no history aspect. "
+        "Nothing writes such a field yet: it must stay empty.",
     )
     history_length: int = Field(default=20, ge=1, description="Recent items that the history aspect reads.")
     id_dropout: float = Field(
         default=0.1, ge=0, lt=1, description="Share of IDs replaced by the out-of-vocabulary row in pretraining."
     )
     dropout: float = Field(default=0.1, ge=0, lt=1, description="Dropout in the trunk during pretraining.")
+
+    @field_validator("factory")
+    @classmethod
+    def _names_a_function(cls, factory: str) -> str:
+        source, colon, function = factory.rpartition(":")
+        if factory and not (source and colon and function.isidentifier()):
+            raise ValueError(
+                f"{factory!r} names no function: write package.module:function or path/to/file.py:function"
+            )
+        return factory
+
+
+def unfed_keys(config: BackboneConfig) -> list[str]:
+    """A sentence for each key that asks for input which no event, profile or request brings yet.
+
+    The network classes have these aspects and their tests use them; a configuration must not ask for them, because the
+    backbone would be trained in silence on inputs that are all empty.
+    """
+    problems = []
+    if config.query_text:
+        problems.append("backbone.query_text: no request carries a query yet, leave it false")
+    if config.history_field:
+        problems.append(f"backbone.history_field: nothing writes {config.history_field!r} yet, leave it empty")
+    if config.tasks != "ctr":
+        problems.append('backbone.tasks: no event carries a conversion yet, leave it "ctr"')
+    return problems
 
 
 class PretrainConfig(Section):
@@ -107,7 +143,7 @@ class KernelConfig(Section):
     use_live: bool = Field(default=True, description="Whether the decoder sees the live drift features.")
     path: Literal["closed", "gradient", "none"] = Field(
         default="closed",
-        description="How the straight path to the logit learns: in closed form over representation, live features "
+        description="How the linear path to the logit learns: in closed form over representation, live features "
         "and products, by gradient over the live features alone, or there is none.",
     )
     path_products: int = Field(
@@ -137,8 +173,9 @@ class KernelConfig(Section):
         ge=0,
         description="Examples a domain needs before the kernel answers for it; until then it answers as frozen.",
     )
-    birth: Literal["mean", "nearest"] = Field(
-        default="mean", description="A new domain starts from the mean of the known ones, or from the nearest sibling."
+    new_domain_init: Literal["mean", "nearest"] = Field(
+        default="mean",
+        description="A new domain starts from the mean of the known ones, or from the nearest by mean representation.",
     )
 
 
@@ -157,12 +194,12 @@ class LearnerConfig(Section):
         default=30.0, gt=0, description="Prior precision of every weight of the closed-form path, in examples."
     )
     linear_learning_rate: float = Field(
-        default=1e-2, gt=0, description="Learning rate of a straight path that learns by gradient (Adam)."
+        default=1e-2, gt=0, description="Learning rate of a linear path that learns by gradient (Adam)."
     )
     trust_half_life: float = Field(
         default=80.0,
         gt=0,
-        description="Examples after which half of what spoke for or against the kernel is gone.",
+        description="Examples after which half of the evidence for or against the kernel is forgotten.",
     )
     trust_rate: float = Field(
         default=0.3, gt=0, description="How strongly a difference in log loss moves the trust in the kernel."

@@ -44,13 +44,13 @@ def unpack(data: bytes, *, max_bytes: int | None = None) -> tuple[dict[str, Tens
     return tensors, metadata
 
 
-def check_shapes(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+def check_shapes(actual: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
     """Raises ContainerError unless names, shapes and types agree."""
-    missing, extra = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
+    missing, extra = sorted(set(expected) - set(actual)), sorted(set(actual) - set(expected))
     if missing or extra:
         raise ContainerError(f"tensors missing {missing[:3]}, not expected {extra[:3]}")
     for name, tensor in expected.items():
-        other = found[name]
+        other = actual[name]
         if other.shape != tensor.shape or other.dtype != tensor.dtype:
             raise ContainerError(
                 f"tensor {name!r} is {other.dtype} {tuple(other.shape)}, expected {tensor.dtype} {tuple(tensor.shape)}"

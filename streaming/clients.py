@@ -1,11 +1,15 @@
-"""How every process reaches the cluster: one section of the configuration, three client libraries."""
+"""How every process reaches the cluster: one section of the configuration for three client libraries.
+
+kafka-python for ingest and tools, aiokafka for the scorer and the transactions, Faust for the processor.
+"""
 
 from __future__ import annotations
 
 import logging
 import ssl
+import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,8 +21,10 @@ from kafka.errors import (
     SaslAuthenticationFailedError,
     UnsupportedSaslMechanismError,
 )
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from streaming.config import KafkaConfig
+from streaming.retries import Throttle, stoppable_sleep
 
 if TYPE_CHECKING:
     import faust
@@ -29,8 +35,12 @@ MAX_REQUEST_BYTES = 8 * 1024 * 1024
 RECONNECT_MAX_MS = 1_000
 """Longest pause between two tries to reach a broker that is away; the libraries' own is 30 s."""
 
+_ASK_MS = 1_000
+_RETRY_S = 0.2
 _SAY_EVERY_S = 3.0
 _T = TypeVar("_T")
+
+_REFUSED = (SaslAuthenticationFailedError, UnsupportedSaslMechanismError, AuthorizationError)
 
 
 class BrokerUnreachable(Exception):
@@ -125,7 +135,13 @@ def faust_broker_credentials(config: KafkaConfig) -> faust.Credentials | None:
 
 def make_producer(config: KafkaConfig, **options: Any) -> KafkaProducer:
     """An idempotent kafka-python producer that waits for all replicas; `options` go to it as they are."""
-    defaults = {"acks": "all", "max_request_size": MAX_REQUEST_BYTES, "linger_ms": 5, "batch_size": 256 * 1024}
+    defaults = {
+        "acks": "all",
+        "max_request_size": MAX_REQUEST_BYTES,
+        "linger_ms": 5,
+        "batch_size": 256 * 1024,
+        "allow_auto_create_topics": False,  # the broker's own partitions and limits would not be those we need
+    }
     return KafkaProducer(**kafka_python_options(config), **{**defaults, **options})
 
 
@@ -143,10 +159,10 @@ def end_offsets(
     kafka-python leaves partitions whose leader it does not know out of the answer, and then stumbles over them.
     """
     try:
-        found: dict[TopicPartition, int] = consumer.end_offsets(list(partitions), timeout_ms=timeout_ms)
+        ends: dict[TopicPartition, int] = consumer.end_offsets(list(partitions), timeout_ms=timeout_ms)
     except KeyError as error:
         raise LeaderNotAvailableError(f"no leader is known for {error}") from error
-    return found
+    return ends
 
 
 def make_admin(config: KafkaConfig, **options: Any) -> KafkaAdminClient:
@@ -154,38 +170,60 @@ def make_admin(config: KafkaConfig, **options: Any) -> KafkaAdminClient:
     return KafkaAdminClient(**kafka_python_options(config), **options)
 
 
+def missing_topics(config: KafkaConfig, names: Sequence[str]) -> list[str]:
+    """Which of these topics the cluster does not have, in their order. Raises KafkaError if it does not answer soon."""
+    with make_admin(config, bootstrap_timeout_ms=_ASK_MS, request_timeout_ms=_ASK_MS) as admin:
+        existing = set(admin.list_topics())
+    return [name for name in names if name not in existing]
+
+
 def quiet_client_logs() -> None:
     """Lets kafka-python log what needs somebody: it logs every failed try to connect as an error of its own."""
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
 
 
-def wait_for_broker(config: KafkaConfig, log: logging.Logger) -> None:
+def wait_for_broker(config: KafkaConfig, log: logging.Logger, stopping: threading.Event | None = None) -> None:
     """Waits until the cluster answers, up to `startup_wait_s`, and says so while it waits.
 
-    Raises BrokerUnreachable when the time is over, BrokerRefused at once for wrong credentials, TlsFileError.
+    Raises BrokerUnreachable when the time is over, BrokerRefused at once for wrong credentials, TlsFileError, and
+    StoppedError as soon as `stopping` is set.
     """
     quiet_client_logs()
-    began = time.monotonic()
-    said = began - _SAY_EVERY_S
-    while True:
-        left = config.startup_wait_s - (time.monotonic() - began)
-        try:
-            with make_admin(config, bootstrap_timeout_ms=max(200, min(1_000, int(left * 1_000)))) as admin:
-                admin.describe_cluster()
-            return
-        except (SaslAuthenticationFailedError, UnsupportedSaslMechanismError, AuthorizationError) as error:
-            raise BrokerRefused(
-                f"Kafka on {config.bootstrap} refused the credentials ({error}); check the keys"
-                " kafka.security_protocol, kafka.sasl_mechanism, kafka.sasl_username and kafka.sasl_password"
-            ) from error
-        except (KafkaError, OSError) as error:
-            if left <= 0:
-                raise BrokerUnreachable(
-                    f"no Kafka answered on {config.bootstrap} within {config.startup_wait_s:.0f} s ({error}); start one"
-                    " with `driftline broker start`, or name yours with the key kafka.bootstrap"
-                ) from error
-        now = time.monotonic()
-        if now - said >= _SAY_EVERY_S:
-            said = now
-            log.warning("waiting for Kafka on %s (%.0f s left)", config.bootstrap, max(0.0, left))
-        time.sleep(0.2)
+    throttle = Throttle(_SAY_EVERY_S)
+    deadline = time.monotonic() + config.startup_wait_s
+
+    def note(_: RetryCallState) -> None:
+        if throttle.due():
+            left = max(0.0, deadline - time.monotonic())
+            log.warning("waiting for Kafka on %s (%.0f s left)", config.bootstrap, left)
+
+    retrying = Retrying(
+        retry=retry_if_exception(_may_come_back),
+        stop=stop_after_delay(config.startup_wait_s),
+        wait=wait_fixed(_RETRY_S),
+        sleep=stoppable_sleep(stopping or threading.Event()),
+        before_sleep=note,
+        reraise=True,
+    )
+    try:
+        retrying(lambda: _ask(config, deadline))
+    except _REFUSED as error:
+        raise BrokerRefused(
+            f"Kafka on {config.bootstrap} refused the credentials ({error}); check the keys"
+            " kafka.security_protocol, kafka.sasl_mechanism, kafka.sasl_username and kafka.sasl_password"
+        ) from error
+    except (KafkaError, OSError) as error:
+        raise BrokerUnreachable(
+            f"no Kafka answered on {config.bootstrap} within {config.startup_wait_s:.0f} s ({error}); start one"
+            " with `driftline broker start`, or name yours with the key kafka.bootstrap"
+        ) from error
+
+
+def _ask(config: KafkaConfig, deadline: float) -> None:
+    half_ms = int((deadline - time.monotonic()) * 500)  # of what is left: a short wait asks more than once, too
+    with make_admin(config, bootstrap_timeout_ms=max(200, min(_ASK_MS, half_ms))) as admin:
+        admin.describe_cluster()
+
+
+def _may_come_back(error: BaseException) -> bool:
+    return isinstance(error, (KafkaError, OSError)) and not isinstance(error, _REFUSED)

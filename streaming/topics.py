@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kafka import KafkaAdminClient
+from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaError, TopicAlreadyExistsError
 
-from streaming.clients import MAX_REQUEST_BYTES, make_admin
+from streaming.clients import make_admin
 from streaming.config import Config
 from streaming.kernel_log.keys import MAX_RECORD_BYTES
 
@@ -32,18 +33,36 @@ class TopicsFailed(Exception):
 
 @dataclass(frozen=True)
 class Topic:
-    """What a topic is created with."""
+    """What a topic is created with, and what an existing one is held against."""
 
     name: str
     partitions: int
-    settings: Mapping[str, str] = field(default_factory=dict)
+    demands: Mapping[str, Demand]
+    """Settings without which records are refused or lost; warned about at every start."""
+    tuning: Mapping[str, str] = field(default_factory=dict)
+    """Settings that only make it quicker."""
     fixed: bool = True
     """Whether the partitions carry a meaning, so that an existing topic must have exactly as many."""
 
 
-_COMPACTED = {
-    "cleanup.policy": "compact",
-    "max.message.bytes": str(MAX_RECORD_BYTES),
+@dataclass(frozen=True)
+class Demand:
+    """One setting that a topic must have."""
+
+    value: str
+    why: str
+    """What happens without it."""
+    at_least: bool = False
+    """A number that may be larger; -1 is no limit."""
+
+    def met_by(self, value: str) -> bool:
+        """Whether a topic with this value will do."""
+        if self.at_least and value.removeprefix("-").isdigit():
+            return int(value) == -1 or int(value) >= int(self.value)
+        return value == self.value
+
+
+_COMPACTION = {
     # A snapshot is some hundred kilobytes and written every second: an owner that starts reads what compaction left.
     "segment.bytes": str(16 * 1024 * 1024),
     "segment.ms": "60000",
@@ -54,24 +73,39 @@ _COMPACTED = {
 def topics(config: Config) -> tuple[Topic, ...]:
     """Every topic of this configuration; `traffic`, `kernels` and `state` have one partition per kernel group."""
     names, groups = config.topics, len(config.groups)
-    hours = int(names.traffic_retention_h * 3_600_000)
+    compacted = {
+        "cleanup.policy": Demand("compact", "any other policy deletes kernels and state by age, or never thins them"),
+        "max.message.bytes": _largest(MAX_RECORD_BYTES),
+    }
     return (
-        Topic(
-            names.interactions,
-            names.interactions_partitions,
-            {"max.message.bytes": str(INTERACTION_BYTES)},
-            fixed=False,
-        ),
-        Topic(names.traffic, groups, {"max.message.bytes": str(MAX_REQUEST_BYTES), "retention.ms": str(hours)}),
-        Topic(names.kernels, groups, _COMPACTED),
-        Topic(names.state, groups, _COMPACTED),
-        Topic(names.dead_letters, 1, {"max.message.bytes": str(DEAD_LETTER_BYTES)}, fixed=False),
+        Topic(names.interactions, names.interactions_partitions, _kept(INTERACTION_BYTES), fixed=False),
+        Topic(names.traffic, groups, _kept(MAX_RECORD_BYTES, round(names.traffic_retention_h * 3_600_000))),
+        Topic(names.kernels, groups, compacted, _COMPACTION),
+        Topic(names.state, groups, compacted, _COMPACTION),
+        Topic(names.dead_letters, 1, _kept(DEAD_LETTER_BYTES), fixed=False),
     )
+
+
+def _largest(size: int) -> Demand:
+    return Demand(str(size), "larger records are refused by the broker", at_least=True)
+
+
+def _kept(largest: int, retention_ms: int | None = None) -> dict[str, Demand]:
+    demands = {
+        "cleanup.policy": Demand("delete", "compaction removes every record but the newest of a key"),
+        "max.message.bytes": _largest(largest),
+    }
+    if retention_ms is not None:
+        too_early = "recovery re-reads records that are deleted by then"
+        demands["retention.ms"] = Demand(str(retention_ms), too_early, at_least=True)
+        demands["retention.bytes"] = Demand("-1", too_early)
+    return demands
 
 
 def ensure_topics(config: Config) -> list[str]:
     """Creates the topics that are missing and gives their names; safe to call from several processes at once.
 
+    Warns of each setting of an existing topic under which records are lost or refused, with the command that mends it.
     Raises TopicMismatch for a topic whose partitions do not match the kernel groups, TopicsFailed if the cluster
     refuses.
     """
@@ -82,6 +116,7 @@ def ensure_topics(config: Config) -> list[str]:
         for topic in missing:
             _create(admin, topic, config.kafka.replication_factor)
         existing = _partitions(admin.describe_topics([topic.name for topic in wanted]))
+        warn_of_settings(admin, wanted, config.kafka.bootstrap)
     for topic in wanted:
         _check(topic, existing.get(topic.name, 0))
     return [topic.name for topic in missing]
@@ -97,7 +132,8 @@ def _partitions(described: list[dict[str, object]]) -> dict[str, int]:
 
 
 def _create(admin: KafkaAdminClient, topic: Topic, replicas: int) -> None:
-    settings = {"num_partitions": topic.partitions, "replication_factor": replicas, "configs": dict(topic.settings)}
+    configs = {name: demand.value for name, demand in topic.demands.items()} | dict(topic.tuning)
+    settings = {"num_partitions": topic.partitions, "replication_factor": replicas, "configs": configs}
     try:
         admin.create_topics({topic.name: settings}, wait_for_metadata=True)
     except TopicAlreadyExistsError:
@@ -109,12 +145,35 @@ def _create(admin: KafkaAdminClient, topic: Topic, replicas: int) -> None:
         ) from error
 
 
-def _check(topic: Topic, found: int) -> None:
-    if found == topic.partitions:
+def warn_of_settings(admin: KafkaAdminClient, wanted: Sequence[Topic], bootstrap: str) -> None:
+    """Logs a warning for each demand that a topic on the cluster does not meet."""
+    resources = [ConfigResource(ConfigResourceType.TOPIC, topic.name) for topic in wanted]
+    try:
+        described = admin.describe_configs(resources, config_filter="all")["topic"]
+    except KafkaError as error:
+        # The right to describe settings is one that a cluster's owner may keep: it is no reason not to start.
+        log.warning(
+            "the settings of the topics cannot be checked (%s); docs/operations.md lists what they must be", error
+        )
+        return
+    for topic in wanted:
+        for name, demand in topic.demands.items():
+            value = str(described.get(topic.name, {}).get(name, {}).get("value", demand.value))
+            if not demand.met_by(value):
+                log.warning(
+                    "topic %s has %s = %s and must have %s%s: %s; mend it with `kafka-configs.sh --bootstrap-server %s"
+                    " --alter --entity-type topics --entity-name %s --add-config %s=%s`",
+                    topic.name, name, value, "at least " if demand.at_least else "", demand.value, demand.why,
+                    bootstrap, topic.name, name, demand.value,
+                )  # fmt: skip
+
+
+def _check(topic: Topic, partitions: int) -> None:
+    if partitions == topic.partitions:
         return
     if topic.fixed:
         raise TopicMismatch(
-            f"topic {topic.name!r} has {found} partitions, {topic.partitions} kernel groups are configured, and each"
-            " group is one partition; name other topics in the section `topics`, or configure as many groups"
+            f"topic {topic.name!r} has {partitions} partitions, {topic.partitions} kernel groups are configured, and"
+            " each group is one partition; name other topics in the section `topics`, or configure as many groups"
         )
-    log.info("topic %s has %d partitions (configured: %d); taken as it is", topic.name, found, topic.partitions)
+    log.info("topic %s has %d partitions (configured: %d); taken as it is", topic.name, partitions, topic.partitions)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from features.text import TextEncoder
     from lab.streams.logged.movielens import MovieLens
     from local.broker import LocalBroker
+    from local.watchdog import Watchdog
     from streaming.config import Config, KafkaConfig, TopicConfig
 
 
@@ -62,13 +63,22 @@ def movielens(cache_dir: Path) -> MovieLens:
 
 
 @pytest.fixture(scope="session")
-def broker(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Iterator[LocalBroker]:
+def watchdog() -> Iterator[Watchdog]:
+    """Ends what a test session starts when the session is killed."""
+    from local.watchdog import Watchdog
+
+    with Watchdog() as watching:
+        yield watching
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path, watchdog: Watchdog) -> Iterator[LocalBroker]:
     """One real Kafka for the whole session; it ends with the session, however that ends."""
     from local.broker import LocalBroker
     from streaming.clients import quiet_client_logs
 
     quiet_client_logs()
-    kafka = LocalBroker(tmp_path_factory.mktemp("kafka"), cache_dir, tied=True)
+    kafka = LocalBroker(tmp_path_factory.mktemp("kafka"), cache_dir, watchdog=watchdog)
     kafka.start()
     try:
         yield kafka

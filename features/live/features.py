@@ -104,7 +104,10 @@ class LiveFeatures:
         self._tables[kind].add(keys, time, added[:, : self.layout.width_of(kind)])
 
     def features(self, time: float, user_id: str, domain: Domain, items: Sequence[str], content: Floats) -> Floats:
-        """T of one request, `(n, k)`: bit for bit what `assemble` gives on the same rows out of the feature store."""
+        """T of one request at event time `time`, float32 `(n, k)`.
+
+        Bit for bit what `assemble` gives on the same rows out of the feature store.
+        """
         pairs = self._tables.get("item_domain")
         return compute(
             self.layout,

@@ -24,7 +24,8 @@ SHORT, LONG = 0, 1
 HALF_LIVES = ("short", "long")
 _COUNTERS = 4  # examples and residuals, each at both half-lives
 _INTERCEPT = 0.5
-"""Constant that stands beside a content vector of length 1: lets the ridge split a user's mean from a user's taste."""
+"""Constant beside a content vector of length 1: lets the ridge split a user's mean from a user's taste
+(docs/decisions/0020)."""
 
 
 @dataclass(frozen=True, slots=True)

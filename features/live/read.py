@@ -9,7 +9,8 @@ import numpy as np
 from features.live.layout import Doubles, Floats, Kind, LiveLayout, LiveRow, Rows, design_matrix
 
 _SPREAD = 4.0
-"""Residuals are small numbers; times this their means spread like the representation, and are learned as fast."""
+"""Residuals are small numbers: times this, their means spread like the representation and are learned as fast
+(docs/decisions/0020)."""
 
 
 def assemble(
@@ -65,6 +66,7 @@ def compute(
     live = np.empty((content.shape[0], layout.width))
     for part, values in enumerate(decayed):
         examples, residuals = layout.read_counters(values)
+        # Pseudo-examples of residual 0: a key with few examples stays near what the frozen model says.
         shrunk = examples + layout.prior_examples
         live[:, 4 * part : 4 * part + 2] = residuals * (_SPREAD / shrunk)
         live[:, 4 * part + 2 : 4 * part + 4] = examples / shrunk
@@ -84,7 +86,7 @@ def _decayed(layout: LiveLayout, kind: Kind, rows: Rows, time: float) -> Doubles
 
 
 def _match(layout: LiveLayout, values: Doubles, design: Doubles) -> Doubles:
-    """Shrunk residual-weighted mean content, times each item's content: `(n, 2)` by half-life."""
+    """Shrunk residual-weighted mean content, times each item's content: `(n, 2)` by half-life. The formula is ours."""
     examples, _ = layout.read_counters(values)
     pull = layout.read_pulls(values)[0, :, :-1] * (_SPREAD / (examples[0] + layout.prior_examples))[:, None]
     match: Doubles = design[:, :-1] @ pull.T
@@ -94,7 +96,8 @@ def _match(layout: LiveLayout, values: Doubles, design: Doubles) -> Doubles:
 def _ridge(layout: LiveLayout, user: Doubles, design: Doubles) -> Doubles:
     """Predictive mean and deviation of the user's residual per item, `(n, 2)`, in units of the noise.
 
-    Posterior of the weights: precision `S = prior I + sum x x'`, mean `S^-1 sum r x`; deviation `sqrt(x' S^-1 x)`.
+    Bayesian linear regression (Bishop, Pattern Recognition and Machine Learning, 3.3) with forgetting. Posterior of
+    the weights: precision `S = prior I + sum x x'`, mean `S^-1 sum r x`; deviation `sqrt(x' S^-1 x)`.
     """
     precision = layout.read_moment(user[0])
     precision.flat[:: layout.design_width + 1] += layout.ridge_prior

@@ -15,7 +15,7 @@ _EMPTY: Floats = np.zeros(0, dtype=np.float32)
 
 
 class LiveTable:
-    """Rows of one kind.
+    """Rows of one kind (docs/decisions/0021).
 
     Which rows are evicted, and every number in them, depends on the updates alone, not on where a row lies in memory: a
     restored table goes on bit for bit like the one it was taken from.
@@ -50,6 +50,7 @@ class LiveTable:
         before = self._updated_at[touched]
         newest = np.maximum(before, np.maximum.reduceat(time, starts))
         fresh = self._decay(newest[np.cumsum(first) - 1] - time)
+        # One sum per key first: assigning to `touched` twice would keep the last contribution alone.
         sums = np.add.reduceat(contributions[order] * fresh, starts, axis=0)
         self._values[touched] = self._values[touched] * self._decay(newest - before) + sums
         self._updated_at[touched] = newest
@@ -100,14 +101,14 @@ class LiveTable:
 
     def _slots_of(self, keys: Sequence[str]) -> NDArray[np.intp]:
         slots = self._slots
-        found = [slots.get(key, -1) for key in keys]
-        if -1 in found:
+        known = [slots.get(key, -1) for key in keys]
+        if -1 in known:
             new = [key for key in dict.fromkeys(keys) if key not in slots]
             self._reserve(len(new))
             for key in new:
                 slots[key] = self._free.pop() if self._free else len(slots)
-            found = [slots[key] for key in keys]
-        return np.array(found, dtype=np.intp)
+            known = [slots[key] for key in keys]
+        return np.array(known, dtype=np.intp)
 
     def _reserve(self, more: int) -> None:
         """Room for `more` keys beyond those that are in use."""
@@ -120,7 +121,7 @@ class LiveTable:
         self._updated_at = np.concatenate([self._updated_at, np.full(added, _NEVER)])
 
     def _evict(self) -> None:
-        """Drops the longest idle keys, ties by name; one sixteenth too many, so that it is seldom done."""
+        """Drops the longest idle keys, ties by name; a sixteenth of the limit more than needed, so that it is rare."""
         excess = len(self._slots) - (self.limit - self.limit // 16)
         keys = np.array(list(self._slots), dtype=object)
         age = self._updated_at[np.fromiter(self._slots.values(), dtype=np.intp, count=len(keys))]

@@ -38,8 +38,8 @@ def vector(values: Floats) -> Any:
 
 def read_vector(values: Mapping[str, Any], field: str) -> Floats:
     """The float32 vector of a field; length 0 if it is missing."""
-    found = values.get(field)
-    return np.array(found.float_list_val.val if found is not None else (), dtype=np.float32)
+    value = values.get(field)
+    return np.array(value.float_list_val.val if value is not None else (), dtype=np.float32)
 
 
 def write_fields(specs: Sequence[FieldSpec], fields: Mapping[str, FieldValue]) -> tuple[Values, int]:
@@ -59,19 +59,19 @@ def write_fields(specs: Sequence[FieldSpec], fields: Mapping[str, FieldValue]) -
 
 def read_fields(specs: Sequence[FieldSpec], values: Mapping[str, Any]) -> dict[str, FieldValue]:
     """The fields that have a value."""
-    found: dict[str, FieldValue] = {}
+    fields: dict[str, FieldValue] = {}
     for spec in specs:
         value = values.get(spec.name)
         if value is None:
             continue
         case = value.WhichOneof("val")
         if case == "string_val":
-            found[spec.name] = value.string_val
+            fields[spec.name] = value.string_val
         elif case == "double_val":
-            found[spec.name] = value.double_val
+            fields[spec.name] = value.double_val
         elif case == "string_list_val":
-            found[spec.name] = list(value.string_list_val.val)
-    return found
+            fields[spec.name] = list(value.string_list_val.val)
+    return fields
 
 
 def write_live(row: LiveRow) -> Values:
@@ -81,20 +81,20 @@ def write_live(row: LiveRow) -> Values:
 
 def read_live(kind: Kind, key: str, values: Mapping[str, Any]) -> LiveRow | None:
     """The live row, or None for a tombstone."""
-    found = read_vector(values, VALUES)
-    return LiveRow(kind, key, updated_at(values), found) if found.size else None
+    sums = read_vector(values, VALUES)
+    return LiveRow(kind, key, updated_at(values), sums) if sums.size else None
 
 
 def updated_at(values: Mapping[str, Any]) -> float:
     """Event time of the newest event in a row, seconds; 0 if it is missing."""
-    found = values.get(UPDATED_AT)
-    return float(found.double_val) if found is not None else 0.0
+    value = values.get(UPDATED_AT)
+    return float(value.double_val) if value is not None else 0.0
 
 
 def has_time(values: Mapping[str, Any] | None) -> bool:
     """Whether this is a row that we wrote."""
-    found = values.get(UPDATED_AT) if values else None
-    return found is not None and found.WhichOneof("val") == "double_val"
+    value = values.get(UPDATED_AT) if values else None
+    return value is not None and value.WhichOneof("val") == "double_val"
 
 
 def _encode(spec: FieldSpec, value: FieldValue) -> Any | None:

@@ -13,7 +13,8 @@ from features.store.feast_guard import import_feast
 from model.config import FieldSpec
 
 UPDATED_AT = "updated_at"
-"""In every view: event time of the newest event in the row, seconds. Feast does not enforce ages online; we do."""
+"""In every view: event time of the newest event in the row, seconds. Feast enforces no ages online, so we do
+(docs/decisions/0022)."""
 VALUES = "values"
 VECTOR = "vector"
 STAMP = "event_timestamp"

@@ -1,4 +1,4 @@
-"""Imports Feast without its side effects.
+"""Imports Feast without its side effects (docs/decisions/0025).
 
 `feast.metrics` puts prometheus-client into its multiprocess mode by environment variables: values would go to files,
 and every process started afterwards would inherit that. So prometheus-client is imported first, which fixes its mode,
@@ -43,8 +43,8 @@ def import_feast(module: str = "feast") -> Any:
     assert prometheus_client.REGISTRY is not None  # imported, so that its mode is fixed
     before = {name: os.environ.get(name) for name in _LEAKED}
     with _no_instrumentation(), warnings.catch_warnings():
-        found = importlib.import_module(module)
+        imported = importlib.import_module(module)
     for name, value in before.items():
         if value is None:
             os.environ.pop(name, None)
-    return found
+    return imported

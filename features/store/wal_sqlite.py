@@ -1,5 +1,7 @@
 """Feast's SQLite online store with a write-ahead log: three processes share it, and readers never wait for writers.
 
+The choice is docs/decisions/0023.
+
 Feast's own connection uses the rollback journal (a reader waits while a writer commits) and syncs each commit to the
 disk. Live features are rebuilt from Kafka, so a commit need not survive a power cut: `synchronous=NORMAL`.
 """
@@ -61,14 +63,14 @@ class WalSqliteOnlineStore(_Base):  # type: ignore[misc]
         """
         keys = [self._serialised(key, config.entity_key_serialization_version) for key in entity_keys]
         marks = ",".join("?" * len(keys))
-        found: dict[bytes, dict[str, Any]] = {}
+        stored: dict[bytes, dict[str, Any]] = {}
         rows = self._get_conn(config).execute(
             f"SELECT entity_key, feature_name, value FROM {self._table(config, table)} WHERE entity_key IN ({marks})",
             keys,
         )
         for key, feature, value in rows:
-            found.setdefault(key, {})[feature] = _sqlite.ValueProto.FromString(value)
-        return [(None, found.get(key)) for key in keys]
+            stored.setdefault(key, {})[feature] = _sqlite.ValueProto.FromString(value)
+        return [(None, stored.get(key)) for key in keys]
 
     def write_values(self, config: Any, table: Any, data: Sequence[tuple[Any, dict[str, Any], datetime, None]]) -> None:
         """`online_write_batch` as one statement over all rows: the processor's hot path. One transaction."""
@@ -97,6 +99,7 @@ class WalSqliteOnlineStore(_Base):  # type: ignore[misc]
         name = (key.join_keys[0], key.entity_values[0].string_val)
         known = self._key_bytes.get(name)
         if known is None:
+            # Emptied whole: a cheap bound, and the keys of a second's requests are soon in it again.
             if len(self._key_bytes) >= _KEYS_KEPT:
                 self._key_bytes.clear()
             known = self._key_bytes[name] = _sqlite.serialize_entity_key(key, entity_key_serialization_version=version)

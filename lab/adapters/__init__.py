@@ -1,44 +1,31 @@
-"""Ways to keep a click model current, behind one interface, each with the rate it was tuned to."""
+"""Ways to keep a click model current, behind one interface, each with the rate it was tuned to.
+
+Reading order: `base` (the interface), `iak` (the kernel), `closed_form`, `light`, `trusted`, then `path` and `plugs`
+(the few-parameter methods of the literature) and `whole`. Why the comparison is fair: docs/decisions/0061.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 from torch import Tensor
 
+from lab.adapters.ablations import ABLATIONS
 from lab.adapters.base import Adapter, AdapterContext, Frozen, GradientAdapter, StreamBatch
 from lab.adapters.closed_form import ClosedForm
 from lab.adapters.iak import Iak
 from lab.adapters.light import ErrorMemory, live_head
 from lab.adapters.path import ClickPath, Plugs
 from lab.adapters.plugs import BiasOnly, HeadOnly, Houlsby, LoRA, MLoRA, PeterRec, Star
+from lab.adapters.spec import AdapterSpec
 from lab.adapters.trusted import trusted
 from lab.adapters.whole import whole
-
-Family = Literal["reference", "kernel", "live", "few", "whole"]
-
-
-@dataclass(frozen=True)
-class AdapterSpec:
-    """An adapter that can be built by name."""
-
-    family: Family
-    about: str
-    rate: float
-    """Learning rate (or its counterpart), tuned on streams of another seed: see docs/decisions/0062."""
-    build: Callable[[AdapterContext, float], Adapter]
-    rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
-    """What was tried."""
-    ablation: bool = False
-    """Answers what one part of an adapter is worth; an evaluation runs it only if it is asked for."""
 
 
 def plugged(make: Callable[[ClickPath, AdapterContext], Plugs], context: AdapterContext, rate: float) -> Adapter:
     """Plugs into the frozen path, trained by Adam."""
-    path = ClickPath(context.backbone)
+    path = ClickPath(context.foundation)
     plugs = make(path, context)
 
     def logits(batch: StreamBatch) -> Tensor:
@@ -48,8 +35,8 @@ def plugged(make: Callable[[ClickPath, AdapterContext], Plugs], context: Adapter
     return GradientAdapter([(list(plugs.parameters()), rate)], logits, context.rehearsing, context.seed)
 
 
-def _iak(reading: str, *, rehearse: bool = False, **changes: object) -> Callable[[AdapterContext, float], Adapter]:
-    return lambda context, rate: Iak(context, rate, rehearse=rehearse, reading=reading, **changes)
+def _iak(part: str, about: str, rate: float, **kernel: object) -> AdapterSpec:
+    return AdapterSpec("kernel", about, rate, partial(Iak, kernel=kernel), part=part)
 
 
 def _plug(make: Callable[[ClickPath, AdapterContext], Plugs]) -> Callable[[AdapterContext, float], Adapter]:
@@ -81,31 +68,13 @@ _WHOLE = (1e-4, 3e-4, 1e-3, 3e-3)
 
 ADAPTERS: dict[str, AdapterSpec] = {
     "frozen": AdapterSpec("reference", "the backbone as it was trained", 0.0, lambda context, rate: Frozen(), ()),
-    "iak-d": AdapterSpec("kernel", "IAK, deterministic", 1e-4, _iak("D")),
-    "iak-a": AdapterSpec("kernel", "IAK, prior N(0, I)", 1e-4, _iak("A")),
-    "iak-b": AdapterSpec("kernel", "IAK, a learned Gaussian per domain", 1e-4, _iak("B")),
-    "iak-d-no-live": AdapterSpec("kernel", "IAK D without T", 3e-3, _iak("D", use_live=False)),
-    "iak-a-no-live": AdapterSpec("kernel", "IAK A without T", 3e-3, _iak("A", use_live=False)),
-    "iak-b-no-live": AdapterSpec("kernel", "IAK B without T", 3e-3, _iak("B", use_live=False)),
-    "iak-d-rehearsed": AdapterSpec(
-        "kernel", "IAK D with the others' rehearsal", 1e-4, _iak("D", rehearse=True), ablation=True
-    ),
-    "iak-d-no-trust": AdapterSpec(
-        "kernel", "IAK D that is always believed", 1e-4, _iak("D", use_trust=False), ablation=True
-    ),
-    "iak-d-no-products": AdapterSpec(
-        "kernel", "IAK D whose path sees x and T alone", 1e-4, _iak("D", path_products=0), ablation=True
-    ),
-    "iak-d-no-path": AdapterSpec(
-        "kernel", "IAK D without a straight path", 3e-4, _iak("D", path="none"), ablation=True
-    ),
-    "iak-d-gradient": AdapterSpec(
-        "kernel",
-        "IAK D by gradient alone: path over T, rehearsal, no trust",
-        1e-3,
-        _iak("D", rehearse=True, path="gradient", use_trust=False),
-        ablation=True,
-    ),
+    "iak-d": _iak("", "IAK, deterministic", 1e-4, reading="D"),
+    "iak-a": _iak("reading", "IAK, prior N(0, I)", 1e-4, reading="A"),
+    "iak-b": _iak("reading", "IAK, a learned Gaussian per domain", 1e-4, reading="B"),
+    "iak-d-no-live": _iak("live features", "IAK D without T", 3e-3, reading="D", use_live=False),
+    "iak-a-no-live": _iak("", "IAK A without T", 3e-3, reading="A", use_live=False),
+    "iak-b-no-live": _iak("", "IAK B without T", 3e-3, reading="B", use_live=False),
+    **ABLATIONS,
     "closed-form": AdapterSpec("live", "closed-form path on x and T, no core", 1e3, ClosedForm, _HALF_LIVES),
     "closed-form-trust": AdapterSpec("live", "the same under trust", 1e3, trusted(ClosedForm), _HALF_LIVES),
     "live-head": AdapterSpec("live", "T with a linear head", 3e-3, live_head),

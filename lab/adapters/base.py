@@ -1,4 +1,4 @@
-"""What every adapter is: it scores a batch, then it may learn from one. Test-then-train is the caller's affair."""
+"""What every adapter is: it scores a batch and it learns from one. The caller keeps to the order test, then train."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from model.backbone.dataset import ProfileTable
 from model.backbone.foundation import FoundationBackbone
+from model.backbone.interface import FrozenBackbone
 from model.config import KernelConfig, LearnerConfig
 from model.kernel.batch import MicroBatch
 from model.kernel.optimiser import FlatAdam
@@ -32,11 +33,15 @@ class StreamBatch:
         return len(self.micro)
 
 
+class AdapterUnfitError(Exception):
+    """An adapter cannot be built on this backbone; the message says why and names those that can."""
+
+
 @dataclass(frozen=True)
 class AdapterContext:
     """What adapters are built from."""
 
-    backbone: FoundationBackbone
+    backbone: FrozenBackbone
     profiles: ProfileTable
     """All users and items that the stream may bring."""
     live_width: int
@@ -47,6 +52,15 @@ class AdapterContext:
     rehearsal_steps: int
     """Rehearsal of the adapters that learn by gradient alone."""
     seed: int
+
+    @property
+    def foundation(self) -> FoundationBackbone:
+        """The backbone for adapters that change its layers. Raises AdapterUnfitError for an own backbone."""
+        if not isinstance(self.backbone, FoundationBackbone):
+            raise AdapterUnfitError(
+                "this adapter changes the layers of the foundation model, which a backbone of your own does not have"
+            )
+        return self.backbone
 
     @property
     def rehearsing(self) -> LearnerConfig:

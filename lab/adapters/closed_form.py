@@ -10,7 +10,7 @@ from model.kernel.path_features import PathFeatures
 
 
 class ClosedForm:
-    """The path as an adapter; the half-life of its memory, in examples, takes the place of a learning rate."""
+    """The path as an adapter; its learning rate is the half-life of its memory, in examples."""
 
     def __init__(self, context: AdapterContext, half_life: float) -> None:
         self._features = PathFeatures(context.backbone.width, context.live_width, products=0)
@@ -24,7 +24,7 @@ class ClosedForm:
         return micro.frozen_logit + self._path.logit(self._features(micro.x, micro.live))
 
     def learn(self, batch: StreamBatch) -> None:
-        """One Newton step; examples weigh as their batch says."""
+        """One Newton step on the batch, with its sample weights."""
         micro = batch.micro
-        self._features.meet(micro.x, micro.live)
+        self._features.observe(micro.x, micro.live)
         self._path.learn(self._features(micro.x, micro.live), micro.frozen_logit, micro.label, micro.weight)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import torch
 from torch import Tensor
 
@@ -9,20 +12,32 @@ from lab.adapters.base import AdapterContext, StreamBatch
 from model.kernel.learner import Learner
 
 PUBLISH_BATCHES = 8
+"""Micro-batches between two publications that the proximal term is told of."""
 
 
 class Iak:
-    """An IAK of the context's configuration, with the given changes.
+    """An IAK of the context's configuration, with changes to `kernel` and `learner` by the names of their keys.
 
-    It rehearses as its configuration says; `rehearse` gives it the steps that the other adapters have.
+    It rehearses as its configuration says, by default not at all: its closed-form paths keep the past without steps
+    (docs/decisions/0063). `rehearse` gives it the steps that the other adapters have.
     """
 
-    def __init__(self, context: AdapterContext, rate: float, *, rehearse: bool = False, **changes: object) -> None:
-        kernel = context.kernel.model_copy(update=changes)
-        learner = context.rehearsing if rehearse else context.learner
-        learner = learner.model_copy(update={"learning_rate": rate, "seed": context.seed})
+    def __init__(
+        self,
+        context: AdapterContext,
+        rate: float,
+        *,
+        rehearse: bool = False,
+        kernel: Mapping[str, object] = MappingProxyType({}),
+        learner: Mapping[str, object] = MappingProxyType({}),
+    ) -> None:
+        learning = context.rehearsing if rehearse else context.learner
         self._learner = Learner(
-            context.backbone, kernel, learner, live_width=context.live_width, domain_sizes=context.domain_sizes
+            context.backbone,
+            context.kernel.model_copy(update=dict(kernel)),
+            learning.model_copy(update={**learner, "learning_rate": rate, "seed": context.seed}),
+            live_width=context.live_width,
+            domain_sizes=context.domain_sizes,
         )
         self.parameters = self._learner.parameters
         self.state_bytes = self._learner.state_bytes
@@ -34,8 +49,8 @@ class Iak:
             return self._learner.score(batch.micro)
 
     def learn(self, batch: StreamBatch) -> None:
-        """One micro-batch; the proximal tie moves on as if a kernel was published now and then."""
+        """One micro-batch; the proximal term's anchor moves on as if every eighth batch published a kernel."""
         self._learner.learn(batch.micro)
         self._batches += 1
         if self._batches % PUBLISH_BATCHES == 0:
-            self._learner.tie()
+            self._learner.move_anchor()

@@ -19,10 +19,10 @@ def live_head(context: AdapterContext, rate: float) -> GradientAdapter:
 
 
 class ErrorMemory:
-    """Nearest recent errors of the frozen model correct its probability (the idea of ReLoop2, KDD 2023).
+    """Nearest recent errors of the frozen model correct its probability (idea: ReLoop2, KDD 2023; formula ours).
 
     `p = sigmoid(frozen) + share * sum_i softmax(cos(x, x_i) / temperature) (y_i - p_i)` over the nearest `neighbours`
-    of the last `size` examples. Nothing is trained; `share` takes the place of a learning rate.
+    of the last `size` examples. Nothing is trained; its learning rate is `share`.
     """
 
     parameters = 0
@@ -53,10 +53,10 @@ class ErrorMemory:
         return torch.logit(torch.sigmoid(micro.frozen_logit) + self._share * error, eps=1e-4)
 
     def learn(self, batch: StreamBatch) -> None:
-        """Puts the examples in the place of the oldest."""
+        """Overwrites the oldest examples."""
         micro = batch.micro
-        place = (self._next + torch.arange(len(batch))) % len(self._error)
-        self._key[place] = torch.nn.functional.normalize(micro.x, dim=1)
-        self._error[place] = micro.label - torch.sigmoid(micro.frozen_logit)
+        position = (self._next + torch.arange(len(batch))) % len(self._error)
+        self._key[position] = torch.nn.functional.normalize(micro.x, dim=1)
+        self._error[position] = micro.label - torch.sigmoid(micro.frozen_logit)
         self._next = int((self._next + len(batch)) % len(self._error))
         self._filled = min(self._filled + len(batch), len(self._error))

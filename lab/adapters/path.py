@@ -1,4 +1,4 @@
-"""The way from `x` to the click logit, layer by layer, with places where small networks may be plugged in."""
+"""The forward pass from `x` to the click logit, layer by layer, with hooks for small networks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LAYERS = ("first", "second", "tower_in", "tower_out")
 
 
 class Plugs(nn.Module):
-    """Changes of the path; the base class changes nothing. `E` experts, `n` examples."""
+    """Hooks that change the forward pass; the base class changes nothing. `E` experts, `n` examples."""
 
     def begin(self, domain: Tensor) -> None:
         """Called once per batch with the facet indices `(n, 3)`, before any layer."""
@@ -35,7 +35,7 @@ class Plugs(nn.Module):
 
 
 class ClickPath:
-    """Trunk and click tower of a backbone. Gives `predict(x, domain)[:, 0]` where nothing is plugged."""
+    """Trunk and click tower of a backbone; with `Plugs()` it gives `predict(x, domain)[:, 0]`."""
 
     def __init__(self, backbone: FoundationBackbone) -> None:
         self._backbone = backbone
@@ -57,8 +57,8 @@ class ClickPath:
         """The matrix of a layer, `(E, in, out)` or `(in, out)`."""
         experts = self._trunk.experts
         if layer in ("first", "second"):
-            found: Tensor = getattr(experts, layer)
-            return found
+            matrix: Tensor = getattr(experts, layer)
+            return matrix
         return (self._tower_in if layer == "tower_in" else self._tower_out).weight.T
 
     def __call__(self, x: Tensor, domain: Tensor, plugs: Plugs) -> Tensor:

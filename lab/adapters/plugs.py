@@ -1,7 +1,9 @@
 """Few-parameter adapters from the literature, plugged into the frozen trunk and tower. All start as the identity.
 
-Where a method has parameters per domain, they are the sum over the domain's facets (ours: the papers have one flat
-domain index, which most combinations of scene, region and period would leave without data).
+The formulas are the papers'. Where they are put in this network, their ranks and their widths are ours: between 7 000
+and 29 000 parameters, beside some 10 000 of the kernel (docs/decisions/0064). Where a method has parameters per domain,
+they are the sum over the domain's facets (ours: the papers have one flat domain index, which would leave most
+combinations of scene, region and period without data).
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from lab.adapters.path import LAYERS, ClickPath, Plugs
 class FacetTables(nn.Module):
     """One parameter of a given shape per value of each facet; a domain's is their sum.
 
-    Picked by a product with `one_hot`: on a processor its gradient is far cheaper than that of indexing.
+    Rows are taken by a product with `one_hot`: its gradient costs less than half of what that of indexing costs
+    (docs/decisions/0064).
     """
 
     def __init__(self, sizes: Sequence[int], shape: Sequence[int], std: float = 0.0, seed: int = 0) -> None:
@@ -40,7 +43,7 @@ def one_hot(domain: Tensor, sizes: Sequence[int]) -> Tensor:
 
 
 class BiasOnly(Plugs):
-    """A new bias for each layer (BitFit, ACL 2022)."""
+    """A new bias for each layer (BitFit, Ben Zaken et al., ACL 2022, trains the biases alone)."""
 
     def __init__(self, path: ClickPath) -> None:
         super().__init__()
@@ -54,7 +57,7 @@ class BiasOnly(Plugs):
 
 
 class HeadOnly(Plugs):
-    """The tower is trained, the trunk is not."""
+    """The click tower is trained, the trunk is not: linear probing with the tower's hidden layer (reference)."""
 
     def __init__(self, path: ClickPath) -> None:
         super().__init__()
@@ -71,7 +74,7 @@ class HeadOnly(Plugs):
 
 
 class LoRA(Plugs):
-    """`W x + (alpha / r) B A x` in every layer, A random, B zero (ICLR 2022), with alpha = r."""
+    """`W x + (alpha / r) B A x` in every layer, A random, B zero, alpha = r (Hu et al., ICLR 2022, section 4.1)."""
 
     def __init__(self, path: ClickPath, rank: int, seed: int) -> None:
         super().__init__()
@@ -92,7 +95,11 @@ class LoRA(Plugs):
 
 
 class MLoRA(Plugs):
-    """A LoRA of rank one and a bias per domain in every layer (RecSys 2024, pre-train then freeze)."""
+    """A low-rank change and a bias per domain in every layer: `W x + B_k A_k x + b_k` (MLoRA, RecSys 2024).
+
+    It is the second mode of the paper, pre-train then freeze. A_k is random, B_k and b_k start at zero, nothing is
+    scaled, as in the code of its authors. Rank one is ours; theirs is `max(out / alpha, 1)` with an alpha of 16 or 256.
+    """
 
     def __init__(self, path: ClickPath, domain_sizes: Sequence[int], seed: int) -> None:
         super().__init__()
@@ -138,7 +145,11 @@ class Bottleneck(nn.Module):
 
 
 class Houlsby(Plugs):
-    """`h + W_up act(W_down h)` after each layer but the last (ICML 2019; AdapterRec, WSDM 2024)."""
+    """`h + W_up act(W_down h)` after each layer but the last (Houlsby et al., ICML 2019; AdapterRec, WSDM 2024).
+
+    The papers put two into each transformer block, before the residual sum; an MLP has no such sum, so here they come
+    after the activation (ours).
+    """
 
     def __init__(self, path: ClickPath, width: int, seed: int) -> None:
         super().__init__()
@@ -155,7 +166,11 @@ class Houlsby(Plugs):
 
 
 class PeterRec(Plugs):
-    """Parallel model patch `W x + mp(x)` beside the trunk's layers, and a trained head (SIGIR 2020)."""
+    """Parallel model patch `W x + mp(x)` beside the trunk's layers, and a trained head (PeterRec, SIGIR 2020).
+
+    In the paper the layer is a dilated convolution, and layer norms are trained too; the trunk here has none. That the
+    patch starts at zero is ours.
+    """
 
     def __init__(self, path: ClickPath, width: int, seed: int) -> None:
         super().__init__()
@@ -175,7 +190,11 @@ class PeterRec(Plugs):
 
 
 class Star(Plugs):
-    """STAR on a frozen net (CIKM 2021): `gamma_k x + beta_k`, `b + b_k`, and for rank one `W (*) (1 + u_k v_k')`."""
+    """STAR on a frozen network (Sheng et al., CIKM 2021): `gamma_k x + beta_k`, `b + b_k`, and factors of `W`.
+
+    Partitioned normalisation and the star topology `W_k* = W (*) W_k` are the paper's; it trains all of it, here the
+    shared part is frozen. `W_k = 1 + u_k v_k'`, with `rank_one`, is ours: a full W_k would cost as much as the network.
+    """
 
     def __init__(self, path: ClickPath, domain_sizes: Sequence[int], *, rank_one: bool, seed: int) -> None:
         super().__init__()

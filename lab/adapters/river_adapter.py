@@ -1,4 +1,4 @@
-"""Logistic regression of river on the same features: the model a user of an online-learning library would take."""
+"""Logistic regression of river on the same features: what a user of an online-learning library would begin with."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class RiverLogistic:
         if not self._seen:
             return batch.micro.frozen_logit
         probability = self._model.predict_proba_many(self._frame(batch))
-        found = torch.from_numpy(np.asarray(probability[True], dtype=np.float32))
-        return torch.logit(found, eps=1e-6)
+        clicks = torch.from_numpy(np.asarray(probability[True], dtype=np.float32))
+        return torch.logit(clicks, eps=1e-6)
 
     def learn(self, batch: StreamBatch) -> None:
         """One pass."""

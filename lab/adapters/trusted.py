@@ -1,4 +1,4 @@
-"""Another adapter under the kernel's trust: what of the kernel's lead is the mixing, and what is the kernel."""
+"""Another adapter mixed with the frozen model as the kernel is: how much of the kernel's gain is the mixing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from model.kernel.trust import Trust
 
 
 class Trusted:
-    """`frozen + g (inner - frozen)` with the trust `g` of `model.kernel.trust`, judged as the kernel's is."""
+    """`frozen + g (inner - frozen)` with the trust `g` of `model.kernel.trust`, updated as the kernel's is."""
 
     def __init__(self, inner: Adapter, context: AdapterContext) -> None:
         self._inner = inner
@@ -26,10 +26,10 @@ class Trusted:
         return frozen + float(self._trust.weights[1]) * (self._inner.score(batch) - frozen)
 
     def learn(self, batch: StreamBatch) -> None:
-        """Judges, then lets the inner adapter learn."""
+        """Updates the weights by the scores from before learning, then lets the inner adapter learn."""
         micro = batch.micro
         arms = torch.stack([micro.frozen_logit, self._inner.score(batch)]).double()
-        self._trust.judge(arms, micro.label.double(), micro.weight.double())
+        self._trust.update(arms, micro.label.double(), micro.weight.double())
         self._inner.learn(batch)
 
 

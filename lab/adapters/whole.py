@@ -1,4 +1,7 @@
-"""Fine-tuning of the whole backbone, of its dense parts, and a model that never saw the pretraining window."""
+"""Fine-tuning of the whole backbone, of its dense parts, and a model that never saw the pretraining window.
+
+These are references, not ours: what a team would do that retrains its model from the stream.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +21,13 @@ TABLES = ("user_table.weight", "item_table.weight")
 class WholeModel(nn.Module):
     """A copy of the backbone in which users and items of the stream have rows of their own.
 
-    A user (item) that pretraining did not know starts from the out-of-vocabulary row the first time it is met.
+    A user (item) that pretraining did not know starts from the out-of-vocabulary row the first time it is seen.
     """
 
     def __init__(self, context: AdapterContext, *, live: bool, scratch: bool) -> None:
         super().__init__()
         profiles = context.profiles
-        self.net = _fresh(context) if scratch else copy.deepcopy(context.backbone)
+        self.net = _fresh(context) if scratch else copy.deepcopy(context.foundation)
         self.user_row = _own_rows(self.net.user_table, profiles.user)
         self.item_row = _own_rows(self.net.item_table, profiles.item)
         self.net.requires_grad_(True).eval()
@@ -84,4 +87,5 @@ def _fresh(context: AdapterContext) -> FoundationBackbone:
     """An untrained backbone of the same shape; content vectors are those of the trained one (T is made of them)."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(context.seed)
-        return FoundationBackbone(context.backbone.config, context.backbone.shape, context.backbone.encoder_digest)
+        trained = context.foundation
+        return FoundationBackbone(trained.config, trained.shape, trained.encoder_digest)

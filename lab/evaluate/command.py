@@ -15,6 +15,7 @@ from lab.evaluate.pool import execute
 from lab.evaluate.report import EvaluationReport, make_report
 from lab.evaluate.tables import markdown, show
 from lab.streams.sources import choose
+from model.whole_files import write_whole
 from streaming.config import Config
 
 OUT = Path("runs/evaluate")
@@ -33,13 +34,15 @@ def run_evaluate(
     quick: bool = False,
     out: Path = OUT,
     processes: int | None = None,
+    cluster: str | None = None,
     console: Console | None = None,
 ) -> EvaluationReport:
     """Runs what is missing, writes `report.json`, `report.md`, `report.html` and PNG files to `out`, shows the table.
 
     `suite` is standard, scripted or movielens-100k; `mapping` is a file or the name of a public data set. Called again
-    with the same settings and code, finished runs are taken from `out`. Raises StreamError, UnknownAdapterError,
-    DataUnavailableError or EvaluationFailedError; each message names the cure.
+    with the same settings and code, finished runs are taken from `out`. `cluster` is the address of a Dask scheduler
+    whose workers run it. Raises StreamError, UnknownAdapterError, DataUnavailableError, ClusterUnavailableError or
+    EvaluationFailedError; each message names the cure.
     """
     console = console or Console()
     begun = time.monotonic()
@@ -56,7 +59,7 @@ def run_evaluate(
         backbone=config.backbone,
     )
     _warm_up(plan, console)
-    report = make_report(plan, execute(plan, console, processes or os.cpu_count() or 1))
+    report = make_report(plan, execute(plan, console, processes or os.cpu_count() or 1, cluster))
     write(report, out)
     show(report, console)
     console.print(f"{out / 'report.html'} ({time.monotonic() - begun:.0f} s)", highlight=False, soft_wrap=True)
@@ -70,11 +73,11 @@ def write(report: EvaluationReport, out: Path) -> None:
 
     out.mkdir(parents=True, exist_ok=True)
     drawn = pictures(report)
-    (out / "report.json").write_text(json.dumps(report.to_json(), indent=1) + "\n", encoding="utf-8")
-    (out / "report.md").write_text(markdown(report), encoding="utf-8")
-    (out / "report.html").write_text(page(report, drawn), encoding="utf-8")
+    write_whole(out / "report.json", json.dumps(report.to_json(), indent=1) + "\n")
+    write_whole(out / "report.md", markdown(report))
+    write_whole(out / "report.html", page(report, drawn))
     for name, data in drawn.items():
-        (out / name).write_bytes(data)
+        write_whole(out / name, data)
 
 
 def _warm_up(plan: Plan, console: Console) -> None:

@@ -71,9 +71,9 @@ def over_streams(streams: Mapping[str, Runs], adapter: str, other: str, what: st
     by_seed: dict[int, list[float]] = {}
     for runs in streams.values():
         for seed in set(runs.get(adapter, {})) & set(runs.get(other, {})):
-            found = getattr(runs[adapter][seed], what) - getattr(runs[other][seed], what)
-            if not np.isnan(found):
-                by_seed.setdefault(seed, []).append(found)
+            difference = getattr(runs[adapter][seed], what) - getattr(runs[other][seed], what)
+            if not np.isnan(difference):
+                by_seed.setdefault(seed, []).append(difference)
     return interval([float(np.mean(values)) for values in by_seed.values()])
 
 
@@ -101,7 +101,7 @@ def leads_around_return(runs: Runs, adapter: str) -> tuple[float, ...]:
     seeds = sorted(set(runs.get(adapter, {})) & set(runs.get(FROZEN, {})))
     around = [(runs[adapter][seed].around_return, runs[FROZEN][seed].around_return) for seed in seeds]
     leads = [[own - still for own, still in zip(*both, strict=True)] for both in around]
-    return tuple(mean_known(place) for place in zip(*leads, strict=True))
+    return tuple(mean_known(values) for values in zip(*leads, strict=True))
 
 
 def windows_to_half(runs: Runs, adapter: str, start_window: int, end_window: int) -> int | None:

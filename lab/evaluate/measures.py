@@ -106,9 +106,9 @@ def returns(data: PreparedStream, spans: Sequence[DriftSpan]) -> list[NDArray[np
 
 def _around(data: PreparedStream, logit: NDArray[np.float32], after: NDArray[np.bool_]) -> list[float]:
     """AUC in the tenth before a return and in the quarters of `after`, the tenth that follows it."""
-    place = np.flatnonzero(after)
-    begin = int(place[0]) if place.size else 0
-    parts = [np.arange(max(begin - len(data) // 10, 0), begin), *np.array_split(place, len(AROUND_RETURN) - 2)]
+    rows = np.flatnonzero(after)
+    begin = int(rows[0]) if rows.size else 0
+    parts = [np.arange(max(begin - len(data) // 10, 0), begin), *np.array_split(rows, len(AROUND_RETURN) - 2)]
     return [_true_area(data, logit, part) for part in parts]
 
 
@@ -132,10 +132,10 @@ def _true_area(data: PreparedStream, logit: NDArray[np.float32], rows: Rows) -> 
 
 
 def _by_domain(data: PreparedStream, logit: NDArray[np.float32], space: DomainSpace) -> dict[str, float]:
-    found = {}
+    areas = {}
     for column, facet in enumerate(FACETS):
         for index, value in enumerate(space.values[facet]):
             mask = np.asarray(data.domain[:, column] == index)
             if mask.sum() >= _LEAST:
-                found[f"{facet}={value}"] = _area(data.truth, logit, mask)
-    return found
+                areas[f"{facet}={value}"] = _area(data.truth, logit, mask)
+    return areas

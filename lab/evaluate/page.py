@@ -18,7 +18,7 @@ img{max-width:100%}h2{margin-top:2em}summary{cursor:pointer;font-weight:600}
 
 
 def page(report: EvaluationReport, pictures: dict[str, bytes]) -> str:
-    """The page's source; it loads nothing from elsewhere."""
+    """The page's source; it loads nothing from elsewhere, and does without a picture that is not in `pictures`."""
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8><title>Driftline: evaluation</title>",
         f"<style>{_STYLE}</style><h1>What adapting gains, and what it costs</h1>",
@@ -27,6 +27,8 @@ def page(report: EvaluationReport, pictures: dict[str, bytes]) -> str:
         "from the same labels with the same rehearsal, each at its own tuned learning rate.</p>",
     ]
     for name in ("gains.png", "gain-and-cost.png", *(f"{stream.name}.png" for stream in report.streams)):
+        if name not in pictures:
+            continue
         data = base64.b64encode(pictures[name]).decode()
         parts.append(f'<p><img alt="{html.escape(name)}" src="data:image/png;base64,{data}"></p>')
     parts.append("<h2>Adapters</h2><ul>")

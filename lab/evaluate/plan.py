@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from features.config import LiveConfig
 from lab.adapters import ADAPTERS, AdapterSpec
+from lab.adapters.base import AdapterUnfitError
 from lab.adapters.river_adapter import RIVER
 from lab.code_key import code_digest
 from lab.evaluate.prepare import EvaluationConfig
 from lab.streams.sources import Source
+from model.backbone.own import factory_digest
 from model.config import BackboneConfig, KernelConfig, LearnerConfig, PretrainConfig
 
 ALL_ADAPTERS: dict[str, AdapterSpec] = {**ADAPTERS, "river-lr": RIVER}
+KERNEL = "iak-d"
+"""The kernel as it is served."""
 STANDARD_ADAPTERS = tuple(name for name, spec in ALL_ADAPTERS.items() if not spec.ablation)
+ADAPTER_SETS = {
+    "all": tuple(ALL_ADAPTERS),
+    "ablations": (KERNEL, *(name for name, spec in ALL_ADAPTERS.items() if spec.part)),
+}
+"""What one word on the command line stands for."""
 QUICK_ADAPTERS = ("frozen", "iak-d", "closed-form", "live-head", "lora", "full")
 WORK = "lab.evaluate.work"
 """The module whose code, with all that it imports, decides what a run gives; reports only read its results."""
@@ -96,17 +105,21 @@ def make_plan(
     live: LiveConfig | None = None,
     backbone: BackboneConfig | None = None,
 ) -> Plan:
-    """The plan of a command line; the one adapter `all` stands for every one. Raises UnknownAdapterError."""
+    """The plan of a command line; a name of `ADAPTER_SETS` stands for its adapters.
+
+    Raises UnknownAdapterError, or with an own backbone AdapterUnfitError or BackboneRefused.
+    """
     chosen = adapters or (QUICK_ADAPTERS if quick else STANDARD_ADAPTERS)
-    if chosen == ("all",):
-        chosen = tuple(ALL_ADAPTERS)
+    chosen = tuple(one for name in chosen for one in ADAPTER_SETS.get(name, (name,)))
     unknown = [name for name in chosen if name not in ALL_ADAPTERS]
     if unknown:
-        raise UnknownAdapterError(f"no adapter {unknown[0]!r}; there are {', '.join(ALL_ADAPTERS)}, and all")
-    learner = learner or LearnerConfig()
+        raise UnknownAdapterError(f"no adapter {unknown[0]!r}; there are {', '.join((*ALL_ADAPTERS, *ADAPTER_SETS))}")
+    learner, backbone = learner or LearnerConfig(), backbone or BackboneConfig()
+    if backbone.factory:
+        chosen = _fit_any_backbone(chosen, asked=bool(adapters))
     pretrain = PRETRAIN.model_copy(update={"epochs": 6}) if quick else PRETRAIN
     config = EvaluationConfig(
-        backbone=backbone or BackboneConfig(),
+        backbone=backbone,
         pretrain=pretrain,
         live=live or LiveConfig(),
         requests_per_second=PACE,
@@ -116,16 +129,34 @@ def make_plan(
     )
     needed = tuple(dict.fromkeys(("frozen", *chosen)))
     return Plan(
-        tuple(sources),
+        tuple(map(_from_anywhere, sources)),
         needed,
         tuple(range(seeds)),
-        cache_dir,
-        out / "work",
+        cache_dir.absolute(),
+        out.absolute() / "work",
         config,
         kernel or KernelConfig(),
         learner,
-        code_digest(WORK),
+        code_digest(WORK) + factory_digest(backbone.factory),
     )
+
+
+def _fit_any_backbone(names: tuple[str, ...], *, asked: bool) -> tuple[str, ...]:
+    """The adapters that do not change the foundation model's layers. Raises AdapterUnfitError for one asked for."""
+    fitting = tuple(name for name in names if ALL_ADAPTERS[name].family not in ("few", "whole"))
+    if asked and (unfit := [name for name in names if name not in fitting]):
+        others = [name for name, spec in ALL_ADAPTERS.items() if spec.family not in ("few", "whole")]
+        raise AdapterUnfitError(
+            f"{unfit[0]} changes the layers of the foundation model, which a backbone of your own does not have; these "
+            f"fit any backbone: {', '.join(others)}"
+        )
+    return fitting
+
+
+def _from_anywhere(source: Source) -> Source:
+    """The same source for a process with another working directory."""
+    log, mapping = (path and path.absolute() for path in (source.log, source.mapping))
+    return replace(source, log=log, mapping=mapping)
 
 
 REHEARSAL_STEPS = 2

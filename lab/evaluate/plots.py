@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import io
+import logging
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lab.evaluate.compare import FROZEN
 from lab.evaluate.report import EvaluationReport, StreamReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+log = logging.getLogger(__name__)
 
 SHOWN = ("frozen", "full", "live-head", "closed-form", "iak-d")
 """Adapters of the curves, as far as they ran; others would only hide these."""
@@ -29,12 +34,19 @@ LABELS = {
 
 
 def pictures(report: EvaluationReport) -> dict[str, bytes]:
-    """PNG files by name."""
-    out = {"gain-and-cost.png": _png(lambda figure: _cost(figure, report), 9, 5.5)}
-    out["gains.png"] = _png(lambda figure: _gains(figure, report), 10, 0.32 * len(report.costs) + 1.6)
-    for stream in report.streams:
-        out[f"{stream.name}.png"] = _png(lambda figure, s=stream: _curves(figure, s), 9, 6.5)  # type: ignore[misc]
-    return out
+    """PNG files by name. One that cannot be drawn is left out and logged: it must not take the report along."""
+    drawings: dict[str, tuple[Callable[[Figure], None], float, float]] = {
+        "gain-and-cost.png": (partial(_cost, report=report), 9, 5.5),
+        "gains.png": (partial(_gains, report=report), 10, 0.32 * len(report.costs) + 1.6),
+        **{f"{stream.name}.png": (partial(_curves, stream=stream), 9, 6.5) for stream in report.streams},
+    }
+    drawn = {}
+    for name, drawing in drawings.items():
+        try:
+            drawn[name] = _png(*drawing)
+        except Exception:
+            log.warning("%s cannot be drawn; the tables hold its figures", name, exc_info=True)
+    return drawn
 
 
 def _curves(figure: Figure, stream: StreamReport) -> None:
@@ -47,15 +59,15 @@ def _curves(figure: Figure, stream: StreamReport) -> None:
         _plain(axes)
     for name, begin, _ in stream.spans:
         at = (begin * stream.examples / 1e3, 1.02)
-        above.annotate(name, at, xycoords=("data", "axes fraction"), fontsize=8, color="#8a6d00")
+        above.annotate(name, at, xycoords=("data", "axes fraction"), fontsize=8, color="#8a6d00", parse_math=False)
     chosen = [row for row in stream.rows if row.adapter in SHOWN] or list(stream.rows[:4])
-    still = np.array(next(row.curve for row in stream.rows if row.adapter == "frozen"))
+    still = np.array(next(row.curve for row in stream.rows if row.adapter == FROZEN))
     for row in chosen:
         style = {"lw": 2, "color": COLOURS.get(row.adapter), "label": LABELS.get(row.adapter, row.adapter)}
         above.plot(where, row.curve, **style)
         below.plot(where, _smooth(np.array(row.curve) - still), **style)
     above.set_ylabel("AUC")
-    above.set_title(stream.name, loc="left", fontweight="bold", pad=18)
+    above.set_title(stream.name, loc="left", fontweight="bold", pad=18, parse_math=False)
     below.axhline(0, color="black", lw=0.8)
     below.set_ylabel("AUC above the frozen model")
     below.set_xlabel("examples seen (thousands), scored before learning from them; shaded: the world differs")
@@ -70,11 +82,12 @@ def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _gains(figure: Figure, report: EvaluationReport) -> None:
     axes = figure.add_subplot()
-    names = sorted(report.leads, key=lambda name: report.leads[name].mean)
-    for place, name in enumerate(names):
+    known = [name for name, lead in report.leads.items() if math.isfinite(lead.mean)]
+    names = sorted(known, key=lambda name: report.leads[name].mean)
+    for position, name in enumerate(names):
         lead = report.leads[name]
         error = None if math.isnan(lead.half_width) else lead.half_width
-        axes.barh(place, lead.mean, xerr=error, color=COLOURS.get(name, "#c9c9c9"), ecolor="#444444")
+        axes.barh(position, lead.mean, xerr=error, color=COLOURS.get(name, "#c9c9c9"), ecolor="#444444")
     axes.set_yticks(range(len(names)), names, fontsize=9)
     axes.axvline(0, color="black", lw=0.8)
     axes.set_xlabel("AUC above the frozen model, mean over all streams (whiskers: 95 % interval over seeds)")
@@ -84,15 +97,18 @@ def _gains(figure: Figure, report: EvaluationReport) -> None:
 
 def _cost(figure: Figure, report: EvaluationReport) -> None:
     axes = figure.add_subplot()
-    for cost in report.costs:
-        if cost.adapter == "frozen":
-            continue
-        lead = report.leads[cost.adapter].mean
+    known = [
+        (cost, report.leads[cost.adapter].mean)
+        for cost in report.costs
+        if cost.adapter != FROZEN and math.isfinite(report.leads[cost.adapter].mean) and cost.cpu_s_per_100k > 0
+    ]
+    for cost, lead in known:
         colour = COLOURS.get(cost.adapter, "#a0a0a0")
         axes.scatter(cost.cpu_s_per_100k, lead, s=30 + 90 * math.log10(max(cost.parameters, 10)) ** 0.5, color=colour)
         axes.annotate(cost.adapter, (cost.cpu_s_per_100k, lead), xytext=(5, 4), textcoords="offset points", fontsize=8)
     axes.axhline(0, color="black", lw=0.8)
-    axes.set_xscale("log")
+    if known:  # a logarithmic axis cannot be without a point
+        axes.set_xscale("log")
     axes.set_xlabel("processor seconds per 100 000 examples")
     axes.set_ylabel("AUC above frozen, mean over all streams")
     axes.set_title("Gain against cost: top left is best", loc="left", fontweight="bold")

@@ -13,9 +13,8 @@ from features.config import LiveConfig
 from features.live.features import LiveFeatures, LiveLayout, RequestOutcome
 from lab.streams import Chunk, Stream
 from model.backbone.dataset import Examples, ProfileTable
-from model.backbone.foundation import FoundationBackbone
-from model.backbone.interface import round_representation
-from model.backbone.pretrain import pretrain
+from model.backbone.interface import FrozenBackbone, round_representation
+from model.backbone.pretrain import pretrain_backbone
 from model.config import BackboneConfig, PretrainConfig
 from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
 
@@ -79,7 +78,7 @@ class PreparedStream:
 class Pretrained:
     """What was trained before the live half."""
 
-    backbone: FoundationBackbone
+    backbone: FrozenBackbone
     encoder: FeatureEncoder
     profiles: ProfileTable
     layout: LiveLayout
@@ -106,7 +105,7 @@ def pretrain_on(stream: Stream, config: EvaluationConfig, texts: Texts, seed: in
     examples = Examples(
         chunk.user[row], shown, chunk.domain[row], chunk.click[row, column].astype(np.float32), chunk.time[row]
     )
-    backbone, _ = pretrain(
+    backbone, _ = pretrain_backbone(
         examples,
         users,
         items,

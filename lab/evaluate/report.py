@@ -25,7 +25,7 @@ from lab.evaluate.compare import (
     windows_to_half,
 )
 from lab.evaluate.measures import WINDOWS, Measures, mean_known, measure
-from lab.evaluate.plan import Plan
+from lab.evaluate.plan import ALL_ADAPTERS, KERNEL, Plan
 from lab.evaluate.work import load_run, load_stream
 from lab.streams.sources import Source
 from model.evaluation import auc
@@ -97,11 +97,25 @@ class EvaluationReport:
     leads: dict[str, Interval]
     """AUC above frozen, averaged over the streams."""
     against_full: dict[str, Interval]
+    """AUC above full fine-tuning, averaged over the streams; empty if that did not run."""
+    against_kernel: dict[str, Interval]
+    """AUC above `iak-d` of the kernels that differ from it in one part, averaged over the streams."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; not-a-number becomes null."""
         plain: dict[str, Any] = _plain(asdict(self))
         return plain
+
+
+@dataclass(frozen=True)
+class RunCost:
+    """What one run cost."""
+
+    examples: int
+    parameters: int
+    cpu_s: float
+    state_bytes: int
+    peak_bytes: int
 
 
 @dataclass(frozen=True)
@@ -111,6 +125,8 @@ class SeedResult:
     stream: str
     seed: int
     measures: dict[str, Measures]
+    """By adapter."""
+    costs: dict[str, RunCost]
     """By adapter."""
     examples: int
     click_rate: float
@@ -122,31 +138,31 @@ class SeedResult:
 def measure_seed(plan: Plan, source: Source, seed: int) -> SeedResult:
     """Reads the runs of one stream and seed."""
     stream, data = source.open(seed, plan.cache_dir), load_stream(plan, source, seed)
-    measures = {
-        name: measure(
-            data, load_run(plan, source, seed, name).outcome.logit, stream.drift_spans, stream.catalogue.space
-        )
-        for name in plan.adapters
-    }
+    measures, costs = {}, {}
+    for name in plan.adapters:
+        done = load_run(plan, source, seed, name)
+        outcome = done.outcome
+        measures[name] = measure(data, outcome.logit, stream.drift_spans, stream.catalogue.space)
+        costs[name] = RunCost(len(data), done.parameters, outcome.cpu_s, done.state_bytes, outcome.peak_bytes)
     spans = tuple(
         (span.name, _share(data.time, span.start), _share(data.time, span.end)) for span in stream.drift_spans
     )
     oracle = auc(data.truth, data.probability) if np.isfinite(data.probability).all() else math.nan
-    return SeedResult(source.name, seed, measures, len(data), float(data.truth.mean()), oracle, spans)
+    return SeedResult(source.name, seed, measures, costs, len(data), float(data.truth.mean()), oracle, spans)
 
 
 def make_report(plan: Plan, results: Mapping[tuple[str, int], SeedResult]) -> EvaluationReport:
-    """Puts together what `measure_seed` found, by name of the stream and seed."""
+    """Puts together the results of `measure_seed`, by name of the stream and seed."""
     runs: dict[str, Runs] = {}
     streams = []
     for source in plan.sources:
         seeds = [results[source.name, seed] for seed in plan.seeds]
-        runs[source.name] = found = {
+        runs[source.name] = of_stream = {
             name: {seed: one.measures[name] for seed, one in zip(plan.seeds, seeds, strict=True)}
             for name in plan.adapters
         }
         first = seeds[0]
-        rows = tuple(_row(name, found, first.spans, first.examples) for name in plan.adapters)
+        rows = tuple(_row(name, of_stream, first.spans, first.examples) for name in plan.adapters)
         clicks, oracle = (
             float(np.mean([getattr(one, what) for one in seeds])) for what in ("click_rate", "oracle_auc")
         )
@@ -155,9 +171,10 @@ def make_report(plan: Plan, results: Mapping[tuple[str, int], SeedResult]) -> Ev
         commit=_commit(),
         plan=plan.to_json(),
         streams=tuple(streams),
-        costs=tuple(_cost(plan, name) for name in plan.adapters),
+        costs=tuple(_cost(name, [result.costs[name] for result in results.values()]) for name in plan.adapters),
         leads={name: over_streams(runs, name, FROZEN) for name in plan.adapters},
         against_full={name: over_streams(runs, name, FULL) for name in plan.adapters if FULL in plan.adapters},
+        against_kernel={name: over_streams(runs, name, KERNEL) for name in plan.adapters if ALL_ADAPTERS[name].part},
     )
 
 
@@ -191,15 +208,14 @@ def _row(
     )
 
 
-def _cost(plan: Plan, name: str) -> CostRow:
-    done = [load_run(plan, source, seed, name) for source in plan.sources for seed in plan.seeds]
-    examples = sum(len(one.outcome.logit) for one in done)
+def _cost(name: str, runs: list[RunCost]) -> CostRow:
+    examples = sum(run.examples for run in runs)
     return CostRow(
         adapter=name,
-        parameters=round(mean_known([float(one.parameters) for one in done])),
-        cpu_s_per_100k=sum(one.outcome.cpu_s for one in done) / examples * 1e5,
-        state_bytes=round(mean_known([float(one.state_bytes) for one in done])),
-        peak_bytes=max(one.outcome.peak_bytes for one in done),
+        parameters=round(mean_known([float(run.parameters) for run in runs])),
+        cpu_s_per_100k=sum(run.cpu_s for run in runs) / examples * 1e5,
+        state_bytes=round(mean_known([float(run.state_bytes) for run in runs])),
+        peak_bytes=max(run.peak_bytes for run in runs),
     )
 
 

@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.table import Table
 
 from lab.evaluate.compare import Interval
-from lab.evaluate.goals import KERNEL, Goal, goals
+from lab.evaluate.goals import Goal, goals
 from lab.evaluate.measures import AROUND_RETURN
-from lab.evaluate.plan import ALL_ADAPTERS
+from lab.evaluate.plan import ALL_ADAPTERS, KERNEL
 from lab.evaluate.report import EvaluationReport, StreamReport
 
 Cells = list[list[str]]
@@ -50,16 +50,20 @@ def markdown(report: EvaluationReport) -> str:
         "by seed. Each adapter runs at its own tuned learning rate, tuned on streams of another seed.",
     ]
     for title, head, body in tables(report):
-        lines = ["| " + " | ".join(head) + " |", "|---" + "|---:" * (len(head) - 1) + "|"]
-        lines += ["| " + " | ".join(row) + " |" for row in body]
+        lines = [_line(head), "|---" + "|---:" * (len(head) - 1) + "|", *map(_line, body)]
         parts += [f"## {title}", "\n".join(lines)]
     return "\n\n".join(parts) + "\n"
 
 
+def _line(cells: list[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+
+
 def tables(report: EvaluationReport) -> list[tuple[str, list[str], Cells]]:
-    """Title, heads and cells of every table: all streams side by side, the goals, one per stream, returns, domains."""
+    """Title, heads and cells of every table, the overview first."""
     return [
         ("All streams: AUC above frozen, and costs", *_overview(report)),
+        *([(f"Parts of {KERNEL}: each left out or changed", *_parts(report))] if report.against_kernel else []),
         *((f"What {KERNEL} must show", *_goals(asked)) for asked in [goals(report)] if asked),
         *((_title(stream), *_stream(stream)) for stream in report.streams),
         *(
@@ -101,8 +105,27 @@ def _overview(report: EvaluationReport) -> tuple[list[str], Cells]:
     return [*head, "state kB"], body
 
 
+def _parts(report: EvaluationReport) -> tuple[list[str], Cells]:
+    """The kernel, then its ablations in the order of the parts."""
+    costs = {cost.adapter: cost for cost in report.costs}
+    parts = list(dict.fromkeys(ALL_ADAPTERS[name].part for name in report.against_kernel))
+    names = sorted(report.against_kernel, key=lambda name: parts.index(ALL_ADAPTERS[name].part))
+    body = [
+        [
+            ALL_ADAPTERS[name].part or "the kernel",
+            about(name),
+            _span(report.leads[name]),
+            _span(report.against_kernel[name]) if name in report.against_kernel else "",
+            f"{costs[name].parameters:,}",
+            f"{costs[name].cpu_s_per_100k:.1f}",
+        ]
+        for name in (*([KERNEL] if KERNEL in costs else []), *names)
+    ]
+    return ["part", "variant", "above frozen", f"above {KERNEL}", "parameters", "CPU s / 100 k"], body
+
+
 def _goals(asked: list[Goal]) -> tuple[list[str], Cells]:
-    return ["goal", "found", "met"], [[goal.question, goal.found, "yes" if goal.met else "no"] for goal in asked]
+    return ["goal", "measured", "met"], [[goal.question, goal.measured, "yes" if goal.met else "no"] for goal in asked]
 
 
 def _stream(stream: StreamReport) -> tuple[list[str], Cells]:

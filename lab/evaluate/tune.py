@@ -55,12 +55,12 @@ def tune(
             prepare_stream(plan, source, seed)
             stream, data = source.open(seed, plan.cache_dir), load_stream(plan, source, seed)
             context = adapter_context(plan, stream, load_pretrained(plan, stream, seed), seed)
-            still = auc(data.truth, data.frozen_logit)
+            frozen = auc(data.truth, data.frozen_logit)
             for name, rate in tried:
                 progress.update(task, note=f"{source.name}, seed {seed}: {name} at {rate:g}")
                 adapter = ALL_ADAPTERS[name].build(context, rate)
                 try:
-                    gain = auc(data.truth, run(adapter, data, plan.config.batch_examples).logit) - still
+                    gain = auc(data.truth, run(adapter, data, plan.config.batch_examples).logit) - frozen
                 except FloatingPointError:
                     gain = -math.inf  # this rate is too high, and the table says so
                 gains[name][rate][source.name, seed] = gain
@@ -79,8 +79,8 @@ def show(gains: Gains, console: Console) -> None:
     streams = list(dict.fromkeys(stream for stream, _ in next(iter(next(iter(gains.values())).values()))))
     table = Table("adapter", "rate", *streams, "mean")
     for name, by_rate in gains.items():
-        for rate, found in by_rate.items():
+        for rate, by_stream in by_rate.items():
             mark = "*" if chosen[name] == rate else ""
-            means = [fmean([gain for (stream, _), gain in found.items() if stream == one]) for one in streams]
-            table.add_row(name, f"{rate:g}{mark}", *(f"{mean:+.4f}" for mean in (*means, fmean(found.values()))))
+            means = [fmean([gain for (stream, _), gain in by_stream.items() if stream == one]) for one in streams]
+            table.add_row(name, f"{rate:g}{mark}", *(f"{mean:+.4f}" for mean in (*means, fmean(by_stream.values()))))
     console.print(table)

@@ -10,7 +10,6 @@ import gc
 import hashlib
 import json
 import os
-import tempfile
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,16 +22,18 @@ import torch
 from numpy.typing import NDArray
 
 from features.live.layout import LiveLayout
-from features.text import TextEncoder
+from features.text import DEFAULT_MODEL, TextEncoder
 from lab.adapters import AdapterContext
 from lab.evaluate.plan import ALL_ADAPTERS, Plan
 from lab.evaluate.prepare import PreparedStream, Pretrained, prepare, pretrain_on
 from lab.evaluate.prequential import Outcome, run
-from lab.streams import Chunk, Stream
+from lab.streams import Catalogue, Chunk, Stream
 from lab.streams.sources import Source
 from model.backbone.checkpoint import load_backbone, save_backbone
 from model.backbone.dataset import ProfileTable
+from model.backbone.schema import InputSchema
 from model.encoding.features import ItemFeatures, UserFeatures
+from model.whole_files import whole_file, whole_folder
 
 
 @dataclass(frozen=True)
@@ -126,20 +127,16 @@ def ensure_pretrained(plan: Plan, stream: Stream, seed: int) -> None:
     if (folder / "card.json").is_file():
         return
     pretrained = pretrain_on(stream, plan.config, partial(text_vectors, plan), seed)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".making-"))
-    save_backbone(scratch, pretrained.backbone, pretrained.encoder, {"stream": stream.name, "seed": seed})
-    try:
-        scratch.rename(folder)
-    except OSError:  # another process was faster
-        if not (folder / "card.json").is_file():
-            raise
+    schema = input_schema(stream.catalogue)
+    with whole_folder(folder, finished="card.json") as scratch:
+        save_backbone(scratch, pretrained.backbone, pretrained.encoder, schema, {"stream": stream.name, "seed": seed})
 
 
 def load_pretrained(plan: Plan, stream: Stream, seed: int) -> Pretrained:
     """The backbone of a stream and seed, which `ensure_pretrained` has made."""
-    loaded = load_backbone(_backbone_folder(plan, stream, seed))
     catalogue = stream.catalogue
+    folder = _backbone_folder(plan, stream, seed)
+    loaded = load_backbone(folder, input_schema(catalogue), plan.config.backbone.factory)
     vectors = text_vectors(plan, [item.text for item in catalogue.items])
     users = [UserFeatures(user.user_id, user.fields) for user in catalogue.users]
     items = [ItemFeatures(i.item_id, i.fields, vector) for i, vector in zip(catalogue.items, vectors, strict=True)]
@@ -159,6 +156,11 @@ def adapter_context(plan: Plan, stream: Stream, pretrained: Pretrained, seed: in
         rehearsal_steps=plan.config.rehearsal_steps,
         seed=seed,
     )
+
+
+def input_schema(catalogue: Catalogue) -> InputSchema:
+    """What a backbone of the stream reads."""
+    return InputSchema(catalogue.space.values, catalogue.user_fields, catalogue.item_fields, DEFAULT_MODEL)
 
 
 def text_vectors(plan: Plan, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -207,7 +209,5 @@ def _read(path: Path) -> dict[str, NDArray[Any]] | None:
 
 def _write(path: Path, **arrays: Any) -> None:
     """Whole or not at all: a run that was cut short leaves nothing that looks like a result."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    with scratch.open("wb") as file:
+    with whole_file(path) as file:
         np.savez(file, **arrays)
-    scratch.replace(path)

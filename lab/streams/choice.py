@@ -1,4 +1,4 @@
-"""Which stream is played: a script, a log, or MovieLens 100K if nothing is said."""
+"""Which stream is played: a script, a log, or MovieLens 100K if none is named."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from rich.console import Console
 
 from lab.progress import bars, reporter
 from lab.streams import StreamError, find_script
-from lab.streams.logged import movielens
-from lab.streams.logged.movielens import MovieLens
-from lab.streams.recording import Recording, StreamRecording
-from lab.streams.sources import Source, log_source
+from lab.streams.logged.movielens_stream import MOVIELENS
+from lab.streams.recording import Recording
+from lab.streams.sources import Source, log_source, movielens_source
 from streaming.config import Config
 
 
@@ -31,24 +30,31 @@ class StreamChoice:
     """The official MovieLens archive, instead of the package index."""
 
     @property
-    def arguments(self) -> str:
-        """The same choice as a user types it; empty for MovieLens 100K."""
-        said = (("--script", self.script), ("--log", self.log), ("--mapping", self.mapping))
-        return " ".join(f"{option} {shlex.quote(str(value))}" for option, value in said if value is not None)
+    def named(self) -> bool:
+        """Whether a stream was named at all."""
+        return self.script is not None or self.log is not None or self.mapping is not None
 
-    def source(self) -> Source | None:
-        """The stream that is meant, not opened yet; None for MovieLens 100K. Raises StreamError."""
+    @property
+    def arguments(self) -> str:
+        """The same choice as a user types it; empty if none was named."""
+        options = (("--script", self.script), ("--log", self.log), ("--mapping", self.mapping))
+        return " ".join(f"{option} {shlex.quote(str(value))}" for option, value in options if value is not None)
+
+    def source(self) -> Source:
+        """The stream that is meant, not opened yet: MovieLens 100K if none was named. Raises StreamError."""
         logged = self.log is not None or self.mapping is not None
         if self.script is not None and logged:
             raise StreamError("one stream at a time: give --script, or --log with --mapping")
-        if logged and self.archive is not None:
+        source = self._source()
+        if self.archive is not None and logged and source.dataset != MOVIELENS:
             raise StreamError("--archive is MovieLens 100K, for itself and for scripts; a log does not read it")
-        if logged:
-            return log_source(self.log, self.mapping)
-        if self.script is None:
-            return None
-        script = find_script(self.script)
-        return Source(script.name, script=script)
+        return source
+
+    def _source(self) -> Source:
+        if self.script is not None:
+            script = find_script(self.script)
+            return Source(script.name, script=script)
+        return log_source(self.log, self.mapping) if self.named else movielens_source()
 
 
 def open_recording(config: Config, choice: StreamChoice, console: Console) -> Recording:
@@ -57,25 +63,11 @@ def open_recording(config: Config, choice: StreamChoice, console: Console) -> Re
     Raises StreamError or DataUnavailableError; each message names the cure.
     """
     source = choice.source()
-    if source is None:
-        return load_data(config, console, choice.archive)
-    kind = "script" if source.script else "log"
     with bars(console) as progress:
-        task = progress.add_task("data", total=None, note=f"{kind} {source.name}")
+        task = progress.add_task("data", total=None, note=source.title(source.name))
         stream = source.open(0, config.cache_dir, archive=choice.archive, progress=reporter(progress, task))
-        recording = StreamRecording(stream, f"{kind.capitalize()} {stream.name}")
+        recording = Recording(stream, source.title(stream.name))
         size = stream.size("live")
-        held = f"{len(recording.users):,} users, {len(recording.items):,} items"
-        progress.update(task, completed=size, total=size, note=f"{kind} {stream.name}: {held}")
+        note = f"{recording.title}: {len(recording.users):,} users, {len(recording.items):,} items"
+        progress.update(task, completed=size, total=size, note=note)
     return recording
-
-
-def load_data(config: Config, console: Console, archive: Path | None = None) -> MovieLens:
-    """MovieLens 100K, fetched into the cache the first time. Raises DataUnavailableError."""
-    with bars(console) as progress:
-        task = progress.add_task("data", total=None, note="MovieLens 100K")
-        folder = movielens.fetch(config.cache_dir, reporter(progress, task), archive=archive)
-        data = movielens.load(folder)
-        size = len(data.ratings)
-        progress.update(task, completed=size, total=size, note=f"{len(data.users):,} users, {len(data.items):,} items")
-    return data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from itertools import product
 from typing import Any
 
@@ -11,10 +12,13 @@ from rich.console import Console
 from features.config import FeatureConfig
 from lab.streams import Catalogue, StreamError
 from lab.streams.choice import StreamChoice, open_recording
+from lab.streams.logged.movielens_stream import MOVIELENS
 from lab.streams.recording import Recording
 from model.config import DomainConfig
 from model.encoding.domain import FACETS, UNKNOWN, Domain
 from streaming.config import Config
+
+log = logging.getLogger(__name__)
 
 
 def sections_for(catalogue: Catalogue, base: Config) -> dict[str, Any]:
@@ -40,49 +44,48 @@ def fitted(base: Config, catalogue: Catalogue) -> Config:
 
 
 def config_for(base: Config, choice: StreamChoice, console: Console) -> Config:
-    """`base` made to fit the chosen stream; `base` itself for MovieLens 100K. Raises StreamError."""
-    if choice.source() is None:
-        return base
-    catalogue = open_recording(base, choice, console).catalogue
-    return base if catalogue is None else fitted(base, catalogue)
+    """`base` made to fit the chosen stream; `base` itself if none was named. Raises StreamError."""
+    return fitted(base, open_recording(base, choice, console).catalogue) if choice.named else base
 
 
-def ensure_fits(config: Config, recording: Recording, arguments: str) -> None:
-    """Raises StreamError if `config` leaves out a field or facet value of the stream, or no group takes a domain.
+def ensure_fits(config: Config, recording: Recording, choice: StreamChoice) -> None:
+    """Checks that `config` declares every field and facet value of the stream. It may declare more.
 
-    `arguments` name the stream as on the command line. A configuration may declare more than a stream holds.
+    Raises StreamError if it does not, or if no kernel group takes a domain. Where no stream was named, the usual one is
+    played under any configuration, and what it lacks is said: undeclared values count as unknown.
     """
     catalogue = recording.catalogue
-    if catalogue is None:
-        return
-    missing = _missing(config, catalogue)
-    if missing:
-        raise StreamError(
-            f"the configuration does not declare what the stream holds ({'; '.join(missing)}): make one that does by "
-            f"`driftline config {arguments}`, and give it to every process with --config"
+    lacks = _lacks(config, catalogue)
+    if lacks:
+        cure = (
+            f"make one that does by `driftline config {choice.arguments or f'--mapping {MOVIELENS}'}`, and give it to "
+            f"every process with --config"
         )
+        if choice.named:
+            raise StreamError(f"the configuration does not declare what the stream holds ({'; '.join(lacks)}): {cure}")
+        log.warning("the configuration does not declare all of MovieLens 100K (%s): %s", "; ".join(lacks), cure)
     _ensure_groups(config, catalogue)
 
 
-def _missing(config: Config, catalogue: Catalogue) -> list[str]:
-    found = []
+def _lacks(config: Config, catalogue: Catalogue) -> list[str]:
+    lacks = []
     declared = config.domain_space().values
     for facet in FACETS:
-        lacking = [value for value in catalogue.space.values[facet] if value not in declared[facet]]
-        if lacking:
-            found.append(f"domains.{facet} lacks {', '.join(lacking[:5])}{', ...' if len(lacking) > 5 else ''}")
+        missing = [value for value in catalogue.space.values[facet] if value not in declared[facet]]
+        if missing:
+            lacks.append(f"domains.{facet} lacks {', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}")
     for key in ("user_fields", "item_fields"):
         known = {spec.name: spec.kind for spec in getattr(config.features, key)}
         wrong = [spec.name for spec in getattr(catalogue, key) if known.get(spec.name) != spec.kind]
         if wrong:
-            found.append(f"features.{key} lacks {', '.join(wrong)}, or calls it another kind")
-    return found
+            lacks.append(f"features.{key} lacks {', '.join(wrong)}, or calls it another kind")
+    return lacks
 
 
 def _ensure_groups(config: Config, catalogue: Catalogue) -> None:
     """Only declared values are looked at: a log's `unknown` may belong to nobody, as in any other traffic."""
     for values in product(*(catalogue.space.values[facet][1:] or (UNKNOWN,) for facet in FACETS)):
-        domain = Domain(*values)
+        domain = config.domain_space().known(Domain(*values))
         if config.group_of(domain) is None:
             raise StreamError(
                 f"no kernel group takes the stream's domain {domain.key}: add a [[groups]] without limits as the last"

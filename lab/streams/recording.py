@@ -1,4 +1,4 @@
-"""What a replay plays: profiles, a first half to pretrain on, and live requests. MovieLens 100K is one as it stands."""
+"""What a replay plays: profiles, a first half to pretrain on, and live requests."""
 
 from __future__ import annotations
 
@@ -31,33 +31,8 @@ class Profiles(Protocol):
         """Every item that the recording names."""
 
 
-class Recording(Profiles, Protocol):
-    """Recorded requests in time order, cut into two halves."""
-
-    @property
-    def title(self) -> str:
-        """Name for people."""
-
-    @property
-    def catalogue(self) -> Catalogue | None:
-        """The fields and domains that a configuration has to declare; None if it may declare what it likes."""
-
-    @property
-    def drift_spans(self) -> tuple[DriftSpan, ...]:
-        """What changes and when, in recorded time; empty where nobody knows."""
-
-    def examples(self, space: DomainSpace) -> Examples:
-        """The first half for pretraining, in time order; positions point into `users` and `items`."""
-
-    def identity(self) -> Iterator[bytes]:
-        """All that decides what is learned from the first half: equal bytes, equal backbone."""
-
-    def requests(self, half: Half) -> Sequence[Request]:
-        """The requests of a half, in time order."""
-
-
-class StreamRecording:
-    """Any stream as a recording."""
+class Recording:
+    """A stream as it is pretrained on and played: profiles, a first half to learn from, and live requests by name."""
 
     def __init__(self, stream: Stream, title: str) -> None:
         self.stream = stream
@@ -65,7 +40,7 @@ class StreamRecording:
 
     @property
     def catalogue(self) -> Catalogue:
-        """Users, items, fields and domains of the stream."""
+        """Users, items, and the fields and domains that a configuration has to declare."""
         return self.stream.catalogue
 
     @property
@@ -84,7 +59,10 @@ class StreamRecording:
         return self.stream.drift_spans
 
     def examples(self, space: DomainSpace) -> Examples:
-        """The shown items of the first half with the labels as they were logged."""
+        """The shown items of the first half with the labels as they were logged, in time order; `n` examples.
+
+        Indices point into `users` and `items`; domains are those of `space`.
+        """
         from model.backbone.dataset import Examples
 
         chunk = self._first_half
@@ -98,7 +76,10 @@ class StreamRecording:
         )
 
     def identity(self) -> Iterator[bytes]:
-        """Profiles, fields, domains and the first half itself: what comes after it decides nothing."""
+        """All that decides what is learned from the first half: equal bytes, equal backbone.
+
+        Profiles, fields, domains and the first half itself: what comes after it decides nothing.
+        """
         catalogue, chunk = self.catalogue, self._first_half
         for profile in (*self.users, *self.items):
             yield repr(profile).encode()
@@ -113,10 +94,10 @@ class StreamRecording:
 
     @cached_property
     def _first_half(self) -> Chunk:
-        return Chunk.concat(list(self.stream.chunks("pretrain")))
+        return self.stream.pretraining()
 
 
 def _recoded(domain: NDArray[np.int64], own: DomainSpace, space: DomainSpace) -> NDArray[np.int64]:
     """Facet indices `(r, 3)` of `own` as those of `space`."""
-    known, place = np.unique(domain, axis=0, return_inverse=True)
-    return space.encode_many([own.decode(row) for row in known])[place.reshape(-1)]
+    known, index = np.unique(domain, axis=0, return_inverse=True)
+    return space.encode_many([own.decode(row) for row in known])[index.reshape(-1)]

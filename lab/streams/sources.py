@@ -8,11 +8,11 @@ from pathlib import Path
 
 from features.config import FeatureConfig
 from lab.streams import RealItems, Script, ScriptedStream, Stream, StreamError, find_script, standard_suite
-from lab.streams.logged.datasets import DATASETS, movielens_100k
+from lab.streams.logged.datasets import DATASETS
 from lab.streams.logged.logs import open_log
 from lab.streams.logged.movielens import Progress, fetch, load
+from lab.streams.logged.movielens_stream import MOVIELENS, movielens_stream
 
-MOVIELENS = "movielens-100k"
 SUITES = ("standard", "scripted", MOVIELENS)
 QUICK_STREAMS = ("abrupt", "no-drift")
 QUICK_REQUESTS, QUICK_PRETRAIN = 1_500, 3_000
@@ -20,7 +20,7 @@ QUICK_REQUESTS, QUICK_PRETRAIN = 1_500, 3_000
 
 @dataclass(frozen=True)
 class Source:
-    """One stream by name; `kind` says how it is made."""
+    """One stream by name: a script, a log with its mapping, or a public data set."""
 
     name: str
     script: Script | None = None
@@ -28,6 +28,12 @@ class Source:
     mapping: Path | None = None
     dataset: str = ""
     """Name in `DATASETS`, or `movielens-100k`."""
+
+    def title(self, name: str) -> str:
+        """Name for people; `name` is the opened stream's, which a mapping may give."""
+        if self.dataset == MOVIELENS:
+            return "MovieLens 100K"
+        return f"{'Script' if self.script is not None else 'Log'} {name}"
 
     @property
     def seeded(self) -> bool:
@@ -53,7 +59,7 @@ class Source:
                 script, RealItems.of(load(fetch(cache_dir, progress, archive=archive)), FeatureConfig())
             )
         if self.dataset == MOVIELENS:
-            return movielens_100k(load(fetch(cache_dir, progress, archive=archive)))
+            return movielens_stream(load(fetch(cache_dir, progress, archive=archive)))
         if self.dataset and self.log is not None:
             return DATASETS[self.dataset](self.log)
         if self.mapping is None:
@@ -83,7 +89,7 @@ def _suite(name: str) -> list[Source]:
     if name not in SUITES:
         raise StreamError(f"no suite {name!r}; there are {', '.join(SUITES)}")
     scripted = [Source(script.name, script=script) for script in standard_suite().values()]
-    real = [Source(MOVIELENS, dataset=MOVIELENS)]
+    real = [movielens_source()]
     return {"standard": scripted + real, "scripted": scripted, MOVIELENS: real}[name]
 
 
@@ -91,12 +97,21 @@ def log_source(log: Path | None, mapping: str | None) -> Source:
     """The stream of a log, with a mapping file or the name of a public data set. Raises StreamError."""
     if mapping is None:
         raise StreamError(f"log {log}: it needs --mapping FILE, or --mapping with one of {', '.join(DATASETS)}")
+    if mapping == MOVIELENS:
+        if log is not None:
+            raise StreamError(f"data set {mapping} is fetched: leave --log out (--archive names a copy of your own)")
+        return movielens_source()
     if mapping in DATASETS:
         if log is None:
             raise StreamError(f"data set {mapping}: name the folder you downloaded by --log FOLDER")
         return Source(mapping, log=log, dataset=mapping)
     path = Path(mapping)
     return Source(path.stem, log=log, mapping=path)
+
+
+def movielens_source() -> Source:
+    """MovieLens 100K, which is fetched."""
+    return Source(MOVIELENS, dataset=MOVIELENS)
 
 
 def _shortened(source: Source) -> Source:

@@ -113,6 +113,9 @@ class Stream(Protocol):
     def chunks(self, half: Half, requests: int = 4096) -> Iterator[Chunk]:
         """The requests of a half, in time order, `requests` at a time (the last chunk may be shorter)."""
 
+    def pretraining(self) -> Chunk:
+        """What a backbone is trained on: the pretraining half, at the finest times there are."""
+
 
 def requests(stream: Stream, half: Half) -> Iterator[Request]:
     """The requests of a half, one by one, for a replay."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from local.broker.errors import BadHash, BrokerError, CacheUnwritable, FetchFailed
+from model.whole_files import whole_file, write_whole
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class Jar:
 
 def jar_list() -> tuple[Jar, ...]:
     """The pinned jars, in the order of the class path. Raises ValueError for a line that is none."""
-    text = files("local.broker").joinpath("kafka-jars.txt").read_text()
+    text = files("local.broker").joinpath("kafka-jars.txt").read_text(encoding="utf-8")
     return tuple(_parse(line) for line in text.splitlines() if line.strip() and not line.startswith("#"))
 
 
@@ -96,16 +97,14 @@ def _missing(folder: Path, jars: Sequence[Jar]) -> list[Jar]:
 
 def _read_stamps(path: Path) -> dict[str, list[object]]:
     try:
-        stamps = json.loads(path.read_text())
+        stamps = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return stamps if isinstance(stamps, dict) else {}
 
 
 def _write_stamps(path: Path, stamps: dict[str, list[object]]) -> None:
-    part = path.with_suffix(f".{os.getpid()}")
-    part.write_text(json.dumps(stamps))
-    part.replace(path)
+    write_whole(path, json.dumps(stamps))
 
 
 def _sha256(path: Path) -> str:
@@ -152,7 +151,8 @@ def _fetch(jar: Jar, part: Path, folder: Path) -> None:
     if found != jar.sha256:
         path.unlink()
         raise BadHash(jar.coordinate, jar.sha256, found)
-    path.replace(folder / jar.filename)
+    with path.open("rb") as source, whole_file(folder / jar.filename) as file:
+        shutil.copyfileobj(source, file)
 
 
 def _download(jar: Jar, part: Path) -> Path:

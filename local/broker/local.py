@@ -9,7 +9,6 @@ import logging
 import os
 import socket
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -17,8 +16,9 @@ from pathlib import Path
 
 import psutil
 from rich.console import Console
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
-from local.broker import leash, settings
+from local.broker import settings
 from local.broker.errors import (
     AlreadyRunning,
     BrokerError,
@@ -31,6 +31,7 @@ from local.broker.errors import (
 from local.broker.jars import class_path, jar_list
 from local.broker.java import Java, find_java
 from local.broker.state import MAIN_CLASS, STATE_FILE, BrokerState, clear_state, read_state, write_state
+from local.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +47,7 @@ class LocalBroker:
     """Apache Kafka in KRaft mode, one node, on loopback, with its data in `data_dir`.
 
     `port` 0 takes a free port at the first start and keeps it for this object, so that clients find the broker again
-    after a restart. `tied` brokers end with the process that started them, however that ends (Linux only; start them
-    from a thread that lives as long, for the kernel watches the thread).
+    after a restart. With a `watchdog` the broker ends with the process that the watchdog watches, however that ends.
     """
 
     def __init__(
@@ -56,14 +56,14 @@ class LocalBroker:
         cache_dir: Path,
         port: int = 0,
         *,
-        tied: bool = False,
+        watchdog: Watchdog | None = None,
         console: Console | None = None,
     ) -> None:
         self.data_dir = data_dir.absolute()
         self.cache_dir = cache_dir.absolute()
         self.port = port
         self.log_file = self.data_dir / LOG_FILE
-        self._tied = tied
+        self._watchdog = watchdog
         self._console = console
 
     @property
@@ -93,15 +93,12 @@ class LocalBroker:
         with self._locked():
             self._refuse_second()
             log.info("starting Kafka on %s with %s", self.data_dir, java)
-            tries = 1 if self.port else FREE_PORT_TRIES
-            for left in reversed(range(tries)):
-                port = self.port or _free_port()
-                try:
-                    return self._launch(java, jars, port)
-                except PortTaken:
-                    if not left:
-                        raise
-        raise AssertionError("unreachable")
+            free_ports = Retrying(
+                retry=retry_if_exception_type(PortTaken),
+                stop=stop_after_attempt(1 if self.port else FREE_PORT_TRIES),
+                reraise=True,
+            )
+            return free_ports(lambda: self._launch(java, jars, self.port or _free_port()))
 
     def stop(self) -> None:
         """Asks the broker to end and waits for it; after `STOP_WAIT_S` it is killed.
@@ -114,6 +111,7 @@ class LocalBroker:
             log.warning("the broker did not end within %.0f s; killing it, nothing acknowledged is lost", STOP_WAIT_S)
             process.kill()
             _ended(process)
+        self._unwatch(process.pid)
         clear_state(self.data_dir)
 
     def kill(self) -> None:
@@ -121,11 +119,12 @@ class LocalBroker:
         process = self._process()
         process.kill()
         _ended(process)
+        self._unwatch(process.pid)
 
     def tail(self, lines: int = 20) -> str:
         """The last lines of the broker's log; empty if it has none."""
         try:
-            return "\n".join(self.log_file.read_text(errors="replace").splitlines()[-lines:])
+            return "\n".join(self.log_file.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
         except FileNotFoundError:
             return ""
 
@@ -160,18 +159,25 @@ class LocalBroker:
         log.info(
             "the last broker on %s (process %d) did not end in order; going on with its data", self.data_dir, old.pid
         )
+        self._unwatch(old.pid)
         clear_state(self.data_dir)
+
+    def _unwatch(self, pid: int) -> None:
+        """Another program may get the number of a process that has ended."""
+        if self._watchdog is not None:
+            self._watchdog.remove(pid)
 
     def _launch(self, java: Java, jars: list[Path], port: int) -> str:
         if not _free(port):
             raise PortTaken(port)
         self._rotate_log()
-        command = [str(java.path), *settings.JAVA_OPTIONS, *self._write_settings(port)]
-        command += ["-cp", os.pathsep.join(map(str, jars))]
-        config = str(self.data_dir / "server.properties")
-        if not (self.data_dir / "log" / "meta.properties").exists():
-            self._format(command, config)
-        process = self._spawn([*command, MAIN_CLASS, config])
+        self._write_settings(port, jars[0].parent)
+        # Every path is relative to the working directory: no character of a folder's name has a meaning to Java.
+        class_path = os.pathsep.join(f"{settings.JAR_DIR}/{jar.name}" for jar in jars)
+        command = [str(java.path.absolute()), *settings.JAVA_OPTIONS, "-cp", class_path]
+        if not (self.data_dir / settings.LOG_DIR / "meta.properties").exists():
+            self._format(command)
+        process = self._spawn([*command, MAIN_CLASS, settings.SERVER_FILE])
         try:
             created = psutil.Process(process.pid).create_time()
             address = f"{settings.HOST}:{port}"
@@ -180,38 +186,49 @@ class LocalBroker:
         except BaseException:
             process.kill()
             process.wait()
+            self._unwatch(process.pid)
             clear_state(self.data_dir)
             raise
         self.port = port
         return address
 
-    def _write_settings(self, port: int) -> list[str]:
-        properties = settings.server_properties(port, _free_port(), self.data_dir / "log")
-        (self.data_dir / "server.properties").write_text(settings.render(properties))
-        logging_file = self.data_dir / "log4j2.properties"
-        logging_file.write_text(settings.LOGGING)
-        return [f"-Dlog4j2.configurationFile={logging_file}"]
+    def _write_settings(self, port: int, jars: Path) -> None:
+        properties = settings.render(settings.server_properties(port, _free_port()))
+        (self.data_dir / settings.SERVER_FILE).write_text(properties, encoding="ascii")
+        (self.data_dir / settings.LOGGING_FILE).write_text(settings.LOGGING, encoding="ascii")
+        link = self.data_dir / settings.JAR_DIR
+        link.unlink(missing_ok=True)
+        link.symlink_to(jars)
 
-    def _format(self, command: list[str], config: str) -> None:
+    def _format(self, command: list[str]) -> None:
         identity = uuid.uuid4().bytes
         # A first byte below 128 keeps the text from beginning with a dash, which the tool takes for an option.
         cluster = base64.urlsafe_b64encode(bytes([identity[0] & 0x7F]) + identity[1:]).decode().rstrip("=")
-        tool = ["kafka.tools.StorageTool", "format", "--ignore-formatted", "--cluster-id", cluster, "--config", config]
-        with self.log_file.open("ab") as out:
-            done = subprocess.run([*command, *tool], stdout=out, stderr=out, stdin=subprocess.DEVNULL, check=False)
-        if done.returncode:
-            raise StartFailed(
-                f"formatting its storage ended with exit code {done.returncode}", self.log_file, self.tail()
-            )
+        tool = ["kafka.tools.StorageTool", "format", "--ignore-formatted", "--cluster-id", cluster]
+        process = self._spawn([*command, *tool, "--config", settings.SERVER_FILE])
+        try:
+            code = process.wait()
+        finally:
+            process.kill()
+            self._unwatch(process.pid)
+        if code:
+            raise StartFailed(f"formatting its storage ended with exit code {code}", self.log_file, self.tail())
 
     def _spawn(self, command: list[str]) -> subprocess.Popen[bytes]:
-        if self._tied and sys.platform == "linux":
-            command = [sys.executable, "-S", "-E", leash.__file__, str(os.getpid()), *command]
         with self.log_file.open("ab") as out:
             # A session of its own: Ctrl-C in the terminal reaches its starter, which stops it in order.
-            return subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=self.data_dir, start_new_session=True
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                cwd=self.data_dir,
+                env={**os.environ, **settings.LOCALE},
+                start_new_session=True,
             )
+        if self._watchdog is not None:
+            self._watchdog.add(process.pid)
+        return process
 
     def _wait_until_it_answers(self, process: subprocess.Popen[bytes], port: int) -> None:
         deadline = time.monotonic() + START_WAIT_S

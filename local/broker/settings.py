@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 HOST = "127.0.0.1"
+LOG_DIR = "log"
+"""Relative to the data folder, the broker's working directory: `log.dirs` is cut at commas, and nothing escapes
+one (docs/decisions/0011)."""
+JAR_DIR = "jars"
+"""A link in the data folder to the cache's jars: the class path is cut at colons, and nothing escapes one."""
+SERVER_FILE = "server.properties"
+LOGGING_FILE = "log4j2.properties"
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 """Largest record the broker takes: an impression of a thousand items with its representations fits."""
 
-JAVA_OPTIONS = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true")
-"""One small machine: the compiler's first tier starts twice as fast, and one collector thread leaves the cores free."""
+JAVA_OPTIONS = (
+    # One small machine: the compiler's first tier starts twice as fast, and one collector thread leaves the cores free.
+    "-Xms128m",
+    "-Xmx512m",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    "-Djava.awt.headless=true",
+    "-Dfile.encoding=UTF-8",
+    f"-Dlog4j2.configurationFile={LOGGING_FILE}",
+)
+
+LOCALE = {"LC_ALL": "C.UTF-8"}
+"""Java reads the names of folders by the locale; in the locale C it makes other names of those with an accent."""
 
 LOGGING = """\
 rootLogger.level = INFO
@@ -28,7 +44,7 @@ logger.utils.level = WARN
 """
 
 
-def server_properties(port: int, controller_port: int, log_dir: Path) -> dict[str, str]:
+def server_properties(port: int, controller_port: int) -> dict[str, str]:
     """Kafka's properties of one node that is broker and controller, reachable from this machine only."""
     return {
         "process.roles": "broker,controller",
@@ -38,7 +54,7 @@ def server_properties(port: int, controller_port: int, log_dir: Path) -> dict[st
         "advertised.listeners": f"PLAINTEXT://{HOST}:{port}",
         "controller.listener.names": "CONTROLLER",
         "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-        "log.dirs": str(log_dir),
+        "log.dirs": LOG_DIR,
         **_ONE_NODE,
         **_QUICK,
         "message.max.bytes": str(MAX_MESSAGE_BYTES),
@@ -71,5 +87,18 @@ _QUICK = {
 
 
 def render(properties: dict[str, str]) -> str:
-    """The text of a properties file; backslashes (Windows paths) are escaped as its format wants."""
-    return "".join(f"{key}={value}\n" for key, value in properties.items()).replace("\\", "\\\\")
+    """The text of a Java properties file, in pure ASCII: whatever stands in a value comes back as it was."""
+    return "".join(f"{key}={_escaped(value)}\n" for key, value in properties.items())
+
+
+def _escaped(value: str) -> str:
+    """A value with the escapes of `java.util.Properties`: a backslash doubled, the rest as UTF-16 code units."""
+    plain = [
+        character if " " < character <= "~" and character != "\\" else _code_units(character) for character in value
+    ]
+    return "".join(plain)
+
+
+def _code_units(character: str) -> str:
+    units = character.encode("utf-16-be")
+    return "".join(f"\\u{units[i]:02x}{units[i + 1]:02x}" for i in range(0, len(units), 2))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import msgspec
 import psutil
 
 from local.broker.errors import BadState
+from model.whole_files import write_whole
 
 STATE_FILE = "broker.json"
 MAIN_CLASS = "kafka.Kafka"
@@ -50,9 +50,7 @@ def read_state(data_dir: Path) -> BrokerState | None:
 
 def write_state(data_dir: Path, state: BrokerState) -> None:
     """Replaces the state file in one step."""
-    part = data_dir / f".{STATE_FILE}.{os.getpid()}"
-    part.write_bytes(msgspec.json.encode(state))
-    part.replace(data_dir / STATE_FILE)
+    write_whole(data_dir / STATE_FILE, msgspec.json.encode(state))
 
 
 def clear_state(data_dir: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import subprocess
 import sys
@@ -11,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from local import probe as local
-from local.demo import guard
+from local.probe import get
+from local.watchdog import Watchdog
 
 _TAIL_LINES = 25
 _ASK_EVERY_S = 0.1
@@ -36,47 +35,6 @@ class Part:
     """Its `driftline` command."""
     ready: str
     """URL that answers 200 once it is ready."""
-
-
-class Guard:
-    """Ends what was added to it if this process dies, however it dies."""
-
-    def __init__(self) -> None:
-        # A session of its own: Ctrl-C in the terminal must not end the one who cleans up.
-        self._process = subprocess.Popen(
-            [sys.executable, "-S", "-E", guard.__file__], stdin=subprocess.PIPE, text=True, start_new_session=True
-        )
-
-    def add(self, pid: int) -> None:
-        """From now on `pid` ends with this process."""
-        self._tell(f"+{pid}")
-
-    def remove(self, pid: int) -> None:
-        """`pid` has ended."""
-        self._tell(f"-{pid}")
-
-    def release(self) -> None:
-        """Lets everything live on, and ends the guard."""
-        self._tell("release")
-        self._close()
-
-    def close(self) -> None:
-        """Ends what is still watched, and the guard."""
-        self._close()
-
-    def _tell(self, word: str) -> None:
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(word + "\n")
-            self._process.stdin.flush()
-        except (BrokenPipeError, ValueError):
-            pass  # it was killed: nothing can be guarded any more, and nothing is lost by going on
-
-    def _close(self) -> None:
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()
-        self._process.wait()
 
 
 class Child:
@@ -109,7 +67,7 @@ class Child:
     def ready(self) -> bool:
         """Whether it says of itself that it is ready."""
         try:
-            local.get(self.part.ready)
+            get(self.part.ready)
         except OSError:
             return False
         return True
@@ -135,8 +93,8 @@ class Child:
 class Children:
     """All processes of a demo."""
 
-    def __init__(self, guarded: Guard) -> None:
-        self._guard = guarded
+    def __init__(self, watchdog: Watchdog) -> None:
+        self._watchdog = watchdog
         self._running: dict[str, Child] = {}
 
     def start(self, parts: Sequence[Part], logs: Path, environment: Mapping[str, str]) -> None:
@@ -145,7 +103,7 @@ class Children:
         for part in parts:
             child = Child(part, logs / f"{part.name}.log", environment)
             self._running[part.name] = child
-            self._guard.add(child.pid)
+            self._watchdog.add(child.pid)
 
     def pids(self) -> dict[str, int]:
         """Process ids by name."""
@@ -200,7 +158,7 @@ class Children:
 
     def _forget(self) -> None:
         for child in self._running.values():
-            self._guard.remove(child.pid)
+            self._watchdog.remove(child.pid)
         self._running.clear()
 
 

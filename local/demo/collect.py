@@ -15,19 +15,19 @@ from local.report.figures import KernelSwap, Run, Usage
 from local.report.log import count_dead_letters, read_drift, read_kernels, read_traffic
 from local.report.stream import ScoredStream, scored_stream
 from streaming.config import Config
-from streaming.scorer.schema import Kernels
+from streaming.scorer.schema import KernelsResponse
 
 
 def backbone_fingerprint(config: Config) -> str:
     """Fingerprint of the parameters in the backbone's file, worked out from their bytes now."""
-    from model.backbone.checkpoint import load_backbone
+    from streaming.backbone import open_backbone
 
-    return str(load_backbone(config.backbone_dir).backbone.fingerprint)
+    return str(open_backbone(config).backbone.fingerprint)
 
 
 def kernel_swaps(address: str) -> list[KernelSwap]:
     """Every kernel that the scorer took from the live log. Raises OSError if the scorer does not answer."""
-    kernels = msgspec.json.decode(local.get(f"{address}/v1/kernels"), type=Kernels)
+    kernels = msgspec.json.decode(local.get(f"{address}/v1/kernels"), type=KernelsResponse)
     return [
         KernelSwap(swap.version, swap.newest_event_time, swap.taken_at) for swap in kernels.swaps if not swap.at_start
     ]

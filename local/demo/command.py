@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from local.demo.run import Demo, DemoOptions
 
 _STOP_S = 15.0
-MOVIELENS_BODY = (
-    '{"user_id": "405", "candidates": ["50", "181", "258", "1"], "domain": {"scene": "home", "region": "zip5"}}'
-)
 
 
 def run_demo(
@@ -119,7 +116,8 @@ def _say_running(out: Console, demo: Demo, options: DemoOptions) -> None:
     out.print("\n[bold]Left running[/]")
     for name, address in state.addresses.items():
         out.print(f"  {name:18} {address}", highlight=False, soft_wrap=True)
-    body = _body(demo.example) if demo.example else MOVIELENS_BODY
+    assert demo.example is not None  # it runs, so its stream was opened
+    body = _body(demo.example)
     url = f"http://{config.scorer.host}:{config.scorer.port}/v1/score"
     out.print("\nTry it:", highlight=False)
     out.print(f"  curl -s {url} -d {shlex.quote(body)}", highlight=False, markup=False, soft_wrap=True)

@@ -20,18 +20,20 @@ from lab.streams.choice import StreamChoice, open_recording
 from lab.streams.request import Request
 from local.broker.jars import class_path, jar_list
 from local.broker.local import LocalBroker
-from local.demo.children import Children, Guard, Part
+from local.demo.children import Children, Part
 from local.demo.collect import backbone_fingerprint, collect, kernel_swaps, used
 from local.demo.drain import Learned, wait_until_learned
 from local.demo.folder import make_anew
 from local.demo.settings import child_environment, demo_config, free_ports, write_config
 from local.demo.state import DemoState, running, write_state
-from local.replay.announce import Programme, make_programme
+from local.replay.announce import ReplayPlan, make_replay_plan
 from local.replay.pacing import Pace
 from local.replay.played import Played
 from local.replay.run import live_figures, play, publish_and_wait, scorer_address
 from local.report import Report, Run, ScoredStream, build_report, draw_plot
 from local.signals import impatient
+from local.watchdog import Watchdog
+from model.whole_files import write_whole
 from streaming.clients import make_admin, quiet_client_logs, wait_for_broker
 from streaming.config import Config
 from streaming.topics import ensure_topics, topics
@@ -75,14 +77,14 @@ class Demo:
         self._options = options
         self._console = console
         self._began = psutil.Process().create_time()
-        self._guard = Guard()
-        self._children = Children(self._guard)
+        self._watchdog = Watchdog()
+        self._children = Children(self._watchdog)
         self._broker: LocalBroker | None = None
         self._own_topics = False
         self._left_running = False
         self._title = ""
         self.example: Request | None = None
-        """A request of the stream to try by hand; none for MovieLens 100K, of which we know one."""
+        """A request of the stream to try by hand, once the stream is open."""
         self.config = base
         """What the processes were given; `base` until that is decided."""
 
@@ -102,38 +104,36 @@ class Demo:
         quiet_client_logs()
         self._title = data.title
         self._configure(data.catalogue)
-        if data.catalogue is not None:
-            self.example = data.requests("live")[0]
+        live = data.requests("live")
+        self.example = live[0]
         install_backbone(pretrained_backbone(self.config, data, self._console), self.config.backbone_dir)
         self._start()
         fingerprint = backbone_fingerprint(self.config)
         publish_and_wait(self.config, data, self._console, self._children.check)
         self._wait_ready()
-        requests = data.requests("live")[: self._options.limit]
-        played = self._play(make_programme(requests, data.drift_spans, self._options.pace))
+        played = self._play(make_replay_plan(live[: self._options.limit], data.drift_spans, self._options.pace))
         learned = self._drain(played)
         return self._collect(played, learned, fingerprint)
 
     # --- starting ---
 
-    def _configure(self, catalogue: Catalogue | None) -> None:
+    def _configure(self, catalogue: Catalogue) -> None:
         bootstrap = self._options.bootstrap
         if bootstrap is None:
             class_path(self._base.cache_dir, jar_list(), self._console)  # the first time this takes a while
             folder = self._options.folder.absolute() / "broker"
             port = free_ports(1)[0]
-            # Tied, it ends with this process even where the guard would come too late; left running it must not be.
             self._broker = LocalBroker(
-                folder, self._base.cache_dir, port, tied=not self._options.keep, console=self._console
+                folder, self._base.cache_dir, port, watchdog=self._watchdog, console=self._console
             )
             bootstrap = f"127.0.0.1:{port}"
         own_topics = self._options.bootstrap is not None
         self.config = demo_config(
             self._base,
+            catalogue,
             run_dir=self._options.folder,
             bootstrap=bootstrap,
             own_topics=own_topics,
-            catalogue=catalogue,
         )
 
     def _start(self) -> None:
@@ -149,7 +149,6 @@ class Demo:
         self._children.start(parts, self.config.run_dir / "logs", environment)
         if self._broker is not None:
             self._broker.start()
-            self._guard.add(self._broker_pid())
         else:
             wait_for_broker(self.config.kafka, log)
             self._own_topics = True
@@ -173,16 +172,16 @@ class Demo:
 
     # --- playing ---
 
-    def _play(self, programme: Programme) -> Played:
+    def _play(self, replay_plan: ReplayPlan) -> Played:
         with bars(self._console) as progress:
-            task = progress.add_task("live stream", total=len(programme.requests), note="")
+            task = progress.add_task("live stream", total=len(replay_plan.requests), note="")
 
             def moved(played: Played) -> None:
                 progress.update(task, completed=played.requests, note=live_figures(played))
 
             async def watched() -> Played:
                 playing = asyncio.create_task(
-                    play(self.config, programme, scorer=scorer_address(self.config), progress=moved)
+                    play(self.config, replay_plan, scorer=scorer_address(self.config), progress=moved)
                 )
                 watching = asyncio.create_task(self._watch())
                 try:
@@ -238,7 +237,7 @@ class Demo:
         title = f"{self._title} played live: AUC {report.frozen.auc:.3f} frozen, {report.live.auc:.3f} live"
         draw_plot(stream, folder / PLOT_FILE, title=title, drift=run.drift)
         report = replace(report, run=replace(run, seconds_total=time.time() - self._began))
-        (folder / REPORT_FILE).write_text(json.dumps(report.as_json(), indent=2, allow_nan=False) + "\n")
+        write_whole(folder / REPORT_FILE, json.dumps(report.as_json(), indent=2, allow_nan=False) + "\n")
         return report
 
     def _leave_running(self) -> None:
@@ -254,7 +253,7 @@ class Demo:
             "Kafka": self.config.kafka.bootstrap,
         }
         write_state(self.config.run_dir, DemoState(running(processes), addresses))
-        self._guard.release()
+        self._watchdog.release()
         self._left_running = True
 
     def _stop(self) -> None:
@@ -269,7 +268,7 @@ class Demo:
                 self._broker.stop()
             if self._own_topics:
                 self._delete_topics()
-            self._guard.close()
+            self._watchdog.close()
 
     def _delete_topics(self) -> None:
         """A cluster that others use gets back what it was lent."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lab.streams import Catalogue
 from lab.streams.fit import fitted
-from lab.streams.logged import movielens
+from model.whole_files import write_whole
 from streaming.config import ENV_FILE, ENV_PREFIX, Config, TopicConfig
 from streaming.config_docs import as_toml
 
@@ -36,16 +36,13 @@ def free_ports(count: int) -> list[int]:
         return [int(one.getsockname()[1]) for one in sockets]
 
 
-def demo_config(
-    base: Config, *, run_dir: Path, bootstrap: str, own_topics: bool, catalogue: Catalogue | None = None
-) -> Config:
-    """`base` with all that the demo decides: domains and times of the played stream, folders and free ports.
+def demo_config(base: Config, catalogue: Catalogue, *, run_dir: Path, bootstrap: str, own_topics: bool) -> Config:
+    """`base` with all that the demo decides: fields, domains and times of the played stream, folders and free ports.
 
     `own_topics` gives topics and consumer groups names of this run alone, for a cluster that others use too.
-    `catalogue` is that of the stream; none is MovieLens 100K. Raises StreamError if no kernel group takes a domain.
+    Raises StreamError if no kernel group takes a domain of the stream.
     """
-    if catalogue is not None:
-        base = fitted(base, catalogue)
+    base = fitted(base, catalogue)
     scorer_port, ingest_port, processor_port = free_ports(3)
     prefix = f"driftline-demo-{int(time.time())}-" if own_topics else ""
     names = ("interactions", "traffic", "kernels", "state", "dead_letters")
@@ -53,7 +50,6 @@ def demo_config(
     sections = {
         "kafka": {"bootstrap": bootstrap},
         "topics": topics,
-        "domains": movielens.domain_values() if catalogue is None else {},
         "live": {"half_lives_s": HALF_LIVES_S},
         "join": {"window_s": CLICK_WINDOW_S, "lateness_s": LATENESS_S},
         "ingest": {"metrics_port": ingest_port, "idle_tick_s": IDLE_TICK_S, "group_id": prefix + base.ingest.group_id},
@@ -72,7 +68,7 @@ def demo_config(
 def write_config(config: Config) -> Path:
     """Writes the configuration into the run's folder, as every process of the demo reads it."""
     path = config.run_dir / CONFIG_FILE
-    path.write_text(as_toml(config) + "\n")
+    write_whole(path, as_toml(config) + "\n")
     return path
 
 

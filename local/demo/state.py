@@ -11,6 +11,8 @@ from pathlib import Path
 import msgspec
 import psutil
 
+from model.whole_files import write_whole
+
 STATE_FILE = "state.json"
 
 
@@ -49,8 +51,8 @@ class DemoState(msgspec.Struct, frozen=True):
 
     def alive(self) -> dict[str, psutil.Process]:
         """Those that still run."""
-        found = {name: known.process() for name, known in self.processes.items()}
-        return {name: process for name, process in found.items() if process is not None}
+        processes = {name: known.process() for name, known in self.processes.items()}
+        return {name: process for name, process in processes.items() if process is not None}
 
 
 def running(processes: Mapping[str, int]) -> dict[str, RunningProcess]:
@@ -60,9 +62,7 @@ def running(processes: Mapping[str, int]) -> dict[str, RunningProcess]:
 
 def write_state(run_dir: Path, state: DemoState) -> None:
     """Writes the state whole or not at all."""
-    scratch = run_dir / f".{STATE_FILE}"
-    scratch.write_bytes(msgspec.json.format(msgspec.json.encode(state), indent=2))
-    scratch.replace(run_dir / STATE_FILE)
+    write_whole(run_dir / STATE_FILE, msgspec.json.format(msgspec.json.encode(state), indent=2))
 
 
 def read_state(run_dir: Path) -> DemoState | None:

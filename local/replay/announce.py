@@ -1,4 +1,4 @@
-"""What a replay says of drift, and where in its plan: pure, made before the first request leaves.
+"""What a replay announces of drift, and where in its plan: pure, made before the first request leaves.
 
 A drift span is given in recorded time. Its begin, the moment of full strength and its end are announced before the
 first planned request that is not older. The plan lets no request cross a begin or an end, so what is played between
@@ -15,19 +15,19 @@ import numpy as np
 from lab.streams import DriftSpan
 from lab.streams.request import Request
 from local.replay.pacing import Pace, Slot, plan
-from streaming.drift import MAX_NAME_BYTES
 from streaming.events import DriftEvent, DriftPhase
+from streaming.events.announcements import MAX_NAME_BYTES
 
 _ORDER: tuple[DriftPhase, ...] = ("ends", "begins", "full")
-"""Of one moment: what was before ends first."""
+"""Order of the announcements of one moment: what was before ends first, or two of one name would be one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """One thing to say."""
+    """One announcement and where in the play it is made."""
 
-    place: int
-    """Number of the planned request before which it is said; after the last one for the number of all."""
+    position: int
+    """Index of the planned request before which it is made; the number of all requests for after the last one."""
     name: str
     phase: DriftPhase
     span: DriftSpan
@@ -48,8 +48,8 @@ class Announcement:
 
 
 @dataclass(frozen=True)
-class Programme:
-    """All that a play needs: what is sent when, and what is said in between."""
+class ReplayPlan:
+    """All that a play needs: which request is sent when, and what is announced in between."""
 
     requests: Sequence[Request]
     slots: Sequence[Slot]
@@ -58,35 +58,35 @@ class Programme:
     """Recorded seconds per second of the play: what recorded delays are divided by."""
 
 
-def make_programme(requests: Sequence[Request], spans: Sequence[DriftSpan], pace: Pace) -> Programme:
-    """The programme of recorded requests, in time order, and the drift in them."""
+def make_replay_plan(requests: Sequence[Request], spans: Sequence[DriftSpan], pace: Pace) -> ReplayPlan:
+    """The plan of recorded requests, in time order, and the drift in them."""
     times = np.array([request.time for request in requests], dtype=np.float64)
     marks = [mark for span in spans for mark in (span.start, span.end)]
     slots = plan([request.user_id for request in requests], pace, np.searchsorted(times, marks).tolist())
     seconds = slots[-1].at if slots else 0.0
     speed = float(times[-1] - times[0]) / seconds if seconds > 0 and times[-1] > times[0] else float("inf")
-    return Programme(requests, slots, announcements(spans, [float(times[slot.index]) for slot in slots]), speed)
+    return ReplayPlan(requests, slots, announcements(spans, [float(times[slot.index]) for slot in slots]), speed)
 
 
 def announcements(spans: Sequence[DriftSpan], played: Sequence[float]) -> list[Announcement]:
-    """What is announced in a play of requests of these recorded times, in the order of the play; by place.
+    """What is announced in a play of requests of these recorded times (seconds), in the order of the play.
 
-    What begins after the last request is not announced. What has not ended by then ends with the play: nobody makes it
-    any more.
+    What begins after the last request is not announced. What has not ended by then is announced as ended after it: its
+    sender is gone.
     """
     newest = np.maximum.accumulate(np.asarray(played, dtype=np.float64)) if len(played) else np.zeros(0)
-    found: list[tuple[float, Announcement]] = []
+    timed: list[tuple[float, Announcement]] = []
     for name, span in _named(spans):
         if not len(newest) or span.start > newest[-1]:
             continue
         for phase, time in _moments(span):
-            place = int(np.searchsorted(newest, time))
-            if place < len(newest):
-                found.append((time, Announcement(place, name, phase, span, time)))
+            position = int(np.searchsorted(newest, time))
+            if position < len(newest):
+                timed.append((time, Announcement(position, name, phase, span, time)))
             elif phase == "ends":
-                found.append((time, Announcement(place, name, phase, span, None)))
-    found.sort(key=lambda one: (one[1].place, one[0], _ORDER.index(one[1].phase)))
-    return [announcement for _, announcement in found]
+                timed.append((time, Announcement(position, name, phase, span, None)))
+    timed.sort(key=lambda pair: (pair[1].position, pair[0], _ORDER.index(pair[1].phase)))
+    return [announcement for _, announcement in timed]
 
 
 def _moments(span: DriftSpan) -> Iterator[tuple[DriftPhase, float]]:
@@ -110,11 +110,11 @@ def _named(spans: Iterable[DriftSpan]) -> Iterator[tuple[str, DriftSpan]]:
 
 
 def short_name(name: str, *, spare: int = 0) -> str:
-    """`name` on one line, printable, and with `spare` bytes left of what an announcement may have."""
+    """`name` on one line, printable, at least `spare` bytes shorter than an announcement's name may be."""
     line = "".join(letter if letter.isprintable() else " " for letter in " ".join(name.split()))
     return line.encode()[: MAX_NAME_BYTES - spare].decode(errors="ignore").strip() or "drift"
 
 
-def ended(announcement: Announcement) -> Announcement:
-    """The end of something that was announced, for a play that is cut short."""
+def early_end(announcement: Announcement) -> Announcement:
+    """The end of what this announced, for a play that is cut short."""
     return replace(announcement, phase="ends", recorded=None)

@@ -13,7 +13,7 @@ import aiohttp
 import msgspec
 
 from lab.streams.request import Request
-from local.replay.announce import Announcement, Programme, ended
+from local.replay.announce import Announcement, ReplayPlan, early_end
 from local.replay.played import PlayConfig, Played
 from streaming.events import DriftEvent, FeedbackEvent
 from streaming.scorer.schema import DomainFacets, ScoreRequest, ScoreResponse
@@ -49,11 +49,11 @@ class Player:
         self._open = asyncio.Semaphore(config.max_open)
         self._late: set[asyncio.Task[None]] = set()
         self._ending = asyncio.Event()
-        self._at_work: dict[tuple[str, str], Announcement] = {}
+        self._active: dict[tuple[str, str], Announcement] = {}
         self.played = Played()
 
-    async def play(self, programme: Programme) -> Played:
-        """Sends every request at its time and says in between what drift begins and ends.
+    async def play(self, replay_plan: ReplayPlan) -> Played:
+        """Sends every request at its time and announces in between what drift begins and ends.
 
         Raises ScorerGoneError after too many failures in a row. However the play ends, what was announced has ended.
         """
@@ -63,65 +63,65 @@ class Player:
         ticker = asyncio.create_task(self._tick())
         try:
             async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
-                await self._play_all(session, programme)
+                await self._play_all(session, replay_plan)
         except* ScorerGoneError as gone:
             raise gone.exceptions[0] from None
         finally:
             ticker.cancel()
-            self._say([ended(announcement) for announcement in self._at_work.values()])
+            self._send([early_end(announcement) for announcement in self._active.values()])
             self.played.ended_at = time.time()
             self._report()
         return self.played
 
-    async def _play_all(self, session: aiohttp.ClientSession, programme: Programme) -> None:
+    async def _play_all(self, session: aiohttp.ClientSession, replay_plan: ReplayPlan) -> None:
         last_of_user: dict[str, asyncio.Task[None]] = {}
         due: dict[int, list[Announcement]] = {}
-        for announcement in programme.announcements:
-            due.setdefault(announcement.place, []).append(announcement)
+        for announcement in replay_plan.announcements:
+            due.setdefault(announcement.position, []).append(announcement)
         began = time.monotonic()
         async with asyncio.TaskGroup() as tasks:
 
             def later(answer: ScoreResponse, clicks: list[tuple[float, str]]) -> None:
                 for delay, item in clicks:
-                    task = tasks.create_task(self._click_late(delay / programme.speed, answer.request_id, item))
+                    task = tasks.create_task(self._click_late(delay / replay_plan.speed, answer.request_id, item))
                     self._late.add(task)
                     task.add_done_callback(self._late.discard)
 
-            for place, slot in enumerate(programme.slots):
+            for position, slot in enumerate(replay_plan.slots):
                 await asyncio.sleep(max(0.0, began + slot.at - time.monotonic()))
-                await self._announce(due.get(place, ()))
+                await self._announce(due.get(position, ()))
                 await self._open.acquire()
                 self.played.behind_s = max(self.played.behind_s, time.monotonic() - began - slot.at)
-                request = programme.requests[slot.index]
+                request = replay_plan.requests[slot.index]
                 before = last_of_user.get(request.user_id)
                 last_of_user[request.user_id] = tasks.create_task(self._one(session, request, before, later))
             if last_of_user:
                 await asyncio.wait(last_of_user.values())
-            await self._announce(due.get(len(programme.slots), ()))
+            await self._announce(due.get(len(replay_plan.slots), ()))
             if self._late:
                 await asyncio.wait(self._late, timeout=self._config.late_clicks_s)
             self._ending.set()
 
     async def _announce(self, announcements: Sequence[Announcement]) -> None:
-        """Says it when every request before has its answer, and before the next one leaves."""
+        """Sends them when every request before has its answer, and before the next one leaves."""
         if not announcements:
             return
         for _ in range(self._config.max_open):
             await self._open.acquire()
-        self._say(announcements)
+        self._send(announcements)
         for _ in range(self._config.max_open):
             self._open.release()
 
-    def _say(self, announcements: Iterable[Announcement]) -> None:
+    def _send(self, announcements: Iterable[Announcement]) -> None:
         for announcement in announcements:
             key = (announcement.name, announcement.span.kind)
             event = announcement.event(time.time())
             self._sink.send(event)
             self.played.announced.append(event)
             if announcement.phase == "ends":
-                self._at_work.pop(key, None)
+                self._active.pop(key, None)
             else:
-                self._at_work[key] = announcement
+                self._active[key] = announcement
 
     async def _one(
         self, session: aiohttp.ClientSession, request: Request, before: asyncio.Task[None] | None, later: _Later

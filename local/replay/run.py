@@ -17,7 +17,7 @@ from lab.progress import bars, reporter
 from lab.streams.choice import StreamChoice, open_recording
 from lab.streams.fit import ensure_fits
 from lab.streams.recording import Profiles
-from local.replay.announce import Programme, make_programme
+from local.replay.announce import ReplayPlan, make_replay_plan
 from local.replay.pacing import Pace
 from local.replay.played import PlayConfig, Played
 from local.replay.player import Player
@@ -74,12 +74,12 @@ def _missing(body: bytes) -> str:
 
 async def play(
     config: Config,
-    programme: Programme,
+    replay_plan: ReplayPlan,
     *,
     scorer: str,
     progress: Callable[[Played], None] | None = None,
 ) -> Played:
-    """Plays a programme and waits until every click and announcement is acknowledged by Kafka.
+    """Plays a replay plan and waits until every click and announcement is acknowledged by Kafka.
 
     Raises ScorerGoneError, PublishFailedError or kafka.errors.KafkaError.
     """
@@ -87,7 +87,7 @@ async def play(
     try:
         late = 2 * (config.join.window_s + config.join.lateness_s) + _LATE_S
         player = Player(PlayConfig(scorer, late_clicks_s=late), publisher, progress)
-        played = await player.play(programme)
+        played = await player.play(replay_plan)
         await asyncio.to_thread(publisher.flush)
     finally:
         publisher.close()
@@ -126,21 +126,21 @@ def run_replay(
 
     console = console or Console(stderr=True)
     recording = open_recording(config, choice, console)
-    ensure_fits(config, recording, choice.arguments)
+    ensure_fits(config, recording, choice)
     address = scorer or scorer_address(config)
     wait_for_broker(config.kafka, log)
     if profiles:
         publish_and_wait(config, recording, console)
-    programme = make_programme(recording.requests("live")[:limit], recording.drift_spans, pace or Pace())
+    replay_plan = make_replay_plan(recording.requests("live")[:limit], recording.drift_spans, pace or Pace())
     with bars(console) as progress:
-        task = progress.add_task("replay", total=len(programme.requests), note=f"waiting for {address}")
+        task = progress.add_task("replay", total=len(replay_plan.requests), note=f"waiting for {address}")
 
         def moved(played: Played) -> None:
             progress.update(task, completed=played.requests, note=live_figures(played))
 
         try:
             with interruptible():
-                played = asyncio.run(_when_ready(config, programme, address, moved))
+                played = asyncio.run(_when_ready(config, replay_plan, address, moved))
         except Interrupted as interrupted:
             console.print(
                 f"[yellow]{interrupted}: the play was cut short; announced drift has ended[/]", highlight=False
@@ -170,9 +170,9 @@ def publish_and_wait(
         wait_for_ingest(config, patience_s=config.kafka.startup_wait_s, progress=moved)
 
 
-async def _when_ready(config: Config, programme: Programme, address: str, moved: Callable[[Played], None]) -> Played:
+async def _when_ready(config: Config, replay_plan: ReplayPlan, address: str, moved: Callable[[Played], None]) -> Played:
     await wait_for_scorer(address, patience_s=config.kafka.startup_wait_s)
-    return await play(config, programme, scorer=address, progress=moved)
+    return await play(config, replay_plan, scorer=address, progress=moved)
 
 
 def _say(console: Console, played: Played) -> None:

@@ -1,4 +1,4 @@
-"""Announced drift as spans of a run, and how the arms did in each."""
+"""Announced drift, read back from the log as spans of a run, and how both arms did in each."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ from model import evaluation as metrics
 from streaming.events import DriftEvent, Facet
 
 _GAP_SHARE, _GAP_LEAST = 0.005, 20
-"""Rows of the log lie slightly out of order in time: a gap of so few of them within a span is none."""
+"""Rows of the log lie slightly out of order in time: so few rows outside a span do not cut its stretch in two."""
 
 
 @dataclass(frozen=True)
 class AnnouncedSpan:
-    """A stretch of event time in which announced drift was at work."""
+    """A stretch of event time in which announced drift was active."""
 
     name: str
     kind: str
     begins: float
     """Event time, seconds since the epoch."""
     full: float | None = None
-    """From when at full strength; None if that was so from the begin, or was not reached."""
+    """Event time from which it was at full strength; None if from its begin, or never."""
     ends: float | None = None
     """None if nobody announced an end."""
     domain: Mapping[Facet, list[str]] = field(default_factory=dict)
-    """Facets and values it was confined to; empty for all."""
+    """Facets and values it was confined to; empty for all domains."""
     returns: bool = False
-    """Whether what was before came back at its end."""
+    """Whether the state before its begin came back at its end."""
 
     def inside(self, stream: ScoredStream) -> NDArray[np.bool_]:
-        """Which rows were served while it was at work, whatever their domain, `(n,)`."""
+        """Which rows were served while it was active, whatever their domain, bool `(n,)`."""
         end = float("inf") if self.ends is None else self.ends
         return np.asarray((stream.time >= self.begins) & (stream.time < end))
 
     def stretches(self, stream: ScoredStream) -> list[tuple[int, int]]:
-        """Places `[from, to)` of those rows, one stretch per group's part of the log."""
-        places = np.flatnonzero(self.inside(stream))
-        if not places.size:
+        """Row indices `[from, to)` that it covers: one stretch per kernel group, since groups follow one another."""
+        rows = np.flatnonzero(self.inside(stream))
+        if not rows.size:
             return []
         gap = max(_GAP_LEAST, int(_GAP_SHARE * len(stream)))
-        cuts = np.flatnonzero(np.diff(places) > gap) + 1
-        return [(int(part[0]), int(part[-1]) + 1) for part in np.split(places, cuts)]
+        cuts = np.flatnonzero(np.diff(rows) > gap) + 1
+        return [(int(part[0]), int(part[-1]) + 1) for part in np.split(rows, cuts)]
 
     def as_json(self, stream: ScoredStream) -> dict[str, Any]:
         """For programs: what was announced, and what was served meanwhile."""
@@ -69,10 +69,10 @@ class AnnouncedSpan:
 
 
 def announced_spans(events: Iterable[DriftEvent]) -> list[AnnouncedSpan]:
-    """Announcements put together, by begin. One that comes twice counts once; an end alone counts for nothing.
+    """The spans that these announcements make, in the order of their begins.
 
-    Of announcements about one name and kind, each newer one goes on from the older: a begin while it is at work is the
-    same span.
+    An announcement that comes twice counts once, so does a second begin before the end. An end without a begin makes no
+    span.
     """
     closed: list[AnnouncedSpan] = []
     open_: dict[tuple[str, str], AnnouncedSpan] = {}
@@ -97,11 +97,11 @@ def announced_spans(events: Iterable[DriftEvent]) -> list[AnnouncedSpan]:
 
 
 def in_words(spans: Sequence[AnnouncedSpan]) -> str:
-    """Their names with the kind where it says more."""
+    """The labels of the spans, each once, separated by commas."""
     return ", ".join(dict.fromkeys(label(span) for span in spans))
 
 
 def label(span: AnnouncedSpan) -> str:
-    """What a person calls it."""
-    said = span.name if span.name == span.kind else f"{span.name} ({span.kind})"
-    return said.replace("_", " ")
+    """The name, with the kind where that is another word."""
+    text = span.name if span.name == span.kind else f"{span.name} ({span.kind})"
+    return text.replace("_", " ")

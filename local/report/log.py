@@ -12,8 +12,8 @@ from kafka import KafkaConsumer, TopicPartition
 
 from streaming.clients import make_consumer
 from streaming.config import Config
-from streaming.drift import fault
 from streaming.events import DriftEvent, Traffic, decode_event, decode_traffic
+from streaming.events.announcements import announcement_fault
 from streaming.kernel_log.keys import kernel_group
 
 Progress = Callable[[int, int], None]
@@ -68,7 +68,7 @@ def read_drift(config: Config) -> list[DriftEvent]:
         with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):  # ingest has said what is wrong with it
             if _tag.decode(record.value).event == "drift":
                 event = decode_event(record.value)
-                if isinstance(event, DriftEvent) and fault(event) is None:
+                if isinstance(event, DriftEvent) and announcement_fault(event) is None:
                     events.append(event)
     return events
 

@@ -1,105 +1,178 @@
-"""Backbones on disk. Everything is checked before anything is used."""
+"""Backbones on disk: tensors, encoder and card in a folder. Everything is checked before anything is used."""
 
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import ValidationError
+from torch import Tensor
 
 from model.backbone.foundation import BackboneShape, FoundationBackbone
-from model.config import BackboneConfig
+from model.backbone.interface import FrozenBackbone
+from model.backbone.own import OwnBackbone, make_module
+from model.backbone.probe import probe_batch
+from model.backbone.schema import CARD, FORMAT, BackboneRefused, InputSchema, check_card, read_json
+from model.config import BackboneConfig, unfed_keys
 from model.container import ContainerError, check_shapes, pack, unpack
 from model.encoding.features import FeatureEncoder
+from model.whole_files import write_whole
 
-FORMAT = 1
-_TENSORS, _ENCODER, _CARD = "backbone.safetensors", "encoder.json", "card.json"
+__all__ = ["BackboneRefused", "LoadedBackbone", "load_backbone", "save_backbone"]
 
-
-class BackboneRefused(Exception):
-    """A saved backbone cannot be used; the message names what is wrong and the cure."""
+_TENSORS, _ENCODER = "backbone.safetensors", "encoder.json"
+_PARAMETER, _PROBE = "module.", "probe."
+_TOLERANCE = 1e-3
+"""Of the largest value: how far an own backbone may answer from what it answered at pretraining, on another machine."""
 
 
 @dataclass(frozen=True)
 class LoadedBackbone:
     """A frozen backbone with the encoder it was trained with."""
 
-    backbone: FoundationBackbone
+    backbone: FrozenBackbone
     encoder: FeatureEncoder
     card: dict[str, Any]
-    """Configuration, vocabulary hash, data window, metrics, fingerprint."""
+    """Configuration, input schema, vocabulary hash, data window, metrics, fingerprint."""
+
+    @property
+    def trunk_width(self) -> int | None:
+        """Width after the trunk, where a kernel may sit; None if the backbone is not split there."""
+        width: int | None = getattr(self.backbone, "trunk_width", None)
+        return width
 
 
-def save_backbone(path: Path, backbone: FoundationBackbone, encoder: FeatureEncoder, card: Mapping[str, Any]) -> None:
+def save_backbone(
+    path: Path, backbone: FrozenBackbone, encoder: FeatureEncoder, schema: InputSchema, card: Mapping[str, Any]
+) -> None:
     """Writes the folder `path`: tensors, encoder and card. Files appear whole or not at all; the card comes last.
 
-    `card` may hold anything JSON (metrics, data window); the description of the backbone is added.
+    `card` may hold anything JSON (metrics, data window); the description of the backbone and its inputs are added. An
+    own backbone is opened once from what was written: what it learned outside of parameters and buffers is lost there,
+    and is better met now than by the processes. Raises BackboneRefused.
     """
+    if not isinstance(backbone, FoundationBackbone | OwnBackbone):
+        raise BackboneRefused(f"a {type(backbone).__name__} cannot be saved: name what makes it in backbone.factory")
     if encoder.digest != backbone.encoder_digest:
         raise BackboneRefused("this encoder is not the one the backbone was trained with")
-    path.mkdir(parents=True, exist_ok=True)
+    if schema.space.sizes != backbone.shape.domain_sizes:
+        raise BackboneRefused(
+            f"the facets have {schema.space.sizes} values, the backbone was trained for {backbone.shape.domain_sizes}"
+        )
     full = {
         **card,
         "format": FORMAT,
         "fingerprint": backbone.fingerprint,
         "encoder_digest": encoder.digest,
-        "backbone": backbone.description(),
+        "inputs": schema.to_json(),
+        "backbone": {"config": backbone.config.model_dump(), "shape": backbone.shape.to_json()},
     }
-    (path / _CARD).unlink(missing_ok=True)
-    _write(path / _TENSORS, pack(backbone.state_dict(), {"fingerprint": backbone.fingerprint}))
-    _write(path / _ENCODER, json.dumps(encoder.to_json()).encode())
-    _write(path / _CARD, json.dumps(full, indent=2, sort_keys=True).encode())
+    tensors = _own_tensors(backbone, encoder) if isinstance(backbone, OwnBackbone) else backbone.state_dict()
+    path.mkdir(parents=True, exist_ok=True)
+    (path / CARD).unlink(missing_ok=True)
+    write_whole(path / _TENSORS, pack(tensors, {"fingerprint": backbone.fingerprint}))
+    write_whole(path / _ENCODER, json.dumps(encoder.to_json()).encode())
+    write_whole(path / CARD, json.dumps(full, indent=2, sort_keys=True).encode())
+    if isinstance(backbone, OwnBackbone):
+        try:
+            load_backbone(path, schema, backbone.config.factory)
+        except BackboneRefused:
+            (path / CARD).unlink(missing_ok=True)
+            raise
 
 
-def _write(path: Path, data: bytes) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+def load_backbone(path: Path, schema: InputSchema, factory: str = "") -> LoadedBackbone:
+    """The frozen backbone of a folder: the one way to open it, for every process and the lab.
 
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise BackboneRefused(f"no file {path}: pretrain a backbone first, or point to the folder of one") from None
-    except (OSError, ValueError) as error:
-        raise BackboneRefused(f"{path}: {error}") from error
-    if not isinstance(data, dict):
-        raise BackboneRefused(f"{path}: not a JSON object")
-    return data
-
-
-def load_backbone(path: Path) -> LoadedBackbone:
-    """The frozen backbone of a folder. Raises BackboneRefused if a file is missing, foreign, torn or changed."""
-    card, encoder_json = _read_json(path / _CARD), _read_json(path / _ENCODER)
-    if card.get("format") != FORMAT:
-        raise BackboneRefused(f"{path}: format {card.get('format')!r}, this version reads {FORMAT}")
+    `schema` is what the configuration declares, `factory` its `backbone.factory`. Raises BackboneRefused if a file is
+    missing, foreign, torn or changed, if the backbone was made for other inputs, or by another factory.
+    """
+    card = check_card(path, schema)
+    encoder_json = read_json(path / _ENCODER)
     try:
         encoder = FeatureEncoder.from_json(encoder_json)
-        description = card["backbone"]
-        config = BackboneConfig(**description["config"])
-        shape = BackboneShape.from_json(description["shape"])
+        config = BackboneConfig(**card["backbone"]["config"])
+        shape = BackboneShape.from_json(card["backbone"]["shape"])
         if encoder.digest != card["encoder_digest"]:
             raise BackboneRefused(f"{path}: the vocabularies were changed after pretraining")
-        backbone = FoundationBackbone(config, shape, encoder.digest)
+        _check_kind(path, config, factory)
         tensors, _ = unpack((path / _TENSORS).read_bytes())
-        check_shapes(tensors, backbone.state_dict())
+        backbone = (_own if factory else _foundation)(config, shape, encoder, tensors, factory)
     except (KeyError, TypeError, ValidationError, ContainerError, OSError) as error:
         raise BackboneRefused(f"{path}: {type(error).__name__}: {error}") from error
-    backbone.load_state_dict(tensors)
-    backbone.freeze()
     if backbone.fingerprint != card.get("fingerprint"):
         raise BackboneRefused(
             f"{path}: fingerprint {backbone.fingerprint[:12]} is not the card's: the files do not belong together"
+            + (f", or {factory} makes another module than at pretraining" if factory else "")
         )
     return LoadedBackbone(backbone, encoder, card)
+
+
+def _check_kind(path: Path, config: BackboneConfig, factory: str) -> None:
+    """The factory comes from the configuration alone: a file that was copied here must not say what code is run."""
+    if config.factory and not factory:
+        raise BackboneRefused(
+            f"{path} holds a backbone of {config.factory}: set backbone.factory for every process, or pretrain again"
+        )
+    if factory and not config.factory:
+        raise BackboneRefused(
+            f"backbone.factory is {factory}, but {path} holds the foundation model: pretrain again, or leave it empty"
+        )
+    if problems := unfed_keys(config):
+        raise BackboneRefused(f"{path}: {'; '.join(problems)}")
+
+
+def _foundation(
+    config: BackboneConfig, shape: BackboneShape, encoder: FeatureEncoder, tensors: dict[str, Tensor], _factory: str
+) -> FoundationBackbone:
+    backbone = FoundationBackbone(config, shape, encoder.digest)
+    check_shapes(tensors, backbone.state_dict())
+    backbone.load_state_dict(tensors)
+    return backbone.freeze()
+
+
+def _own(
+    config: BackboneConfig, shape: BackboneShape, encoder: FeatureEncoder, tensors: dict[str, Tensor], factory: str
+) -> OwnBackbone:
+    config = config.model_copy(update={"factory": factory})
+    with torch.random.fork_rng(devices=[]):  # the random start of the parameters is overwritten
+        module = make_module(config, shape)
+    parameters = {name.removeprefix(_PARAMETER): t for name, t in tensors.items() if name.startswith(_PARAMETER)}
+    try:
+        check_shapes(parameters, {name: t for name, t in module.state_dict().items() if isinstance(t, Tensor)})
+    except ContainerError as error:
+        raise BackboneRefused(f"{factory} makes another module than at pretraining: {error}; pretrain again") from error
+    module.load_state_dict(parameters)
+    backbone = OwnBackbone(module, config, shape, encoder)
+    for name, value in _answers(backbone, encoder).items():
+        if not _close(value, tensors[name]):
+            raise BackboneRefused(
+                f"{factory}: {name.removeprefix(_PROBE)}() gives other values than at pretraining for the same "
+                "parameters: was the code changed, or does it learn something that is no parameter or buffer? Pretrain "
+                "again"
+            )
+    return backbone
+
+
+def _own_tensors(backbone: OwnBackbone, encoder: FeatureEncoder) -> dict[str, Tensor]:
+    """Parameters and buffers of the module, and its answers: the code is not saved, but it is known by them."""
+    parameters = {f"{_PARAMETER}{name}": tensor for name, tensor in backbone.module.state_dict().items()}
+    return parameters | _answers(backbone, encoder)
+
+
+@torch.no_grad()
+def _answers(backbone: OwnBackbone, encoder: FeatureEncoder) -> dict[str, Tensor]:
+    probe = probe_batch(encoder, backbone.shape.domain_sizes)
+    x = backbone.represent(probe)
+    answers = {"represent": x, "predict": backbone.predict(x, probe.domain), "content": backbone.content(probe)}
+    return {f"{_PROBE}{name}": value for name, value in answers.items()}
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and torch.allclose(
+        one, other, rtol=0, atol=_TOLERANCE * max(float(other.abs().max()), _TOLERANCE)
+    )

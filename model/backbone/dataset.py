@@ -50,6 +50,14 @@ class Examples:
         return replace(self, **picked)
 
 
+def validation_cut(examples: Examples, share: float) -> int:
+    """Where the last `share` of the examples begins. Raises ValueError if either side would be empty."""
+    cut = round(len(examples) * (1 - share))
+    if not 0 < cut < len(examples):
+        raise ValueError(f"{len(examples)} examples cannot be split into training and validation")
+    return cut
+
+
 class ProfileTable:
     """All profiles encoded once."""
 
@@ -104,3 +112,58 @@ def histories(examples: Examples, item_row: NDArray[np.int64], length: int) -> N
         if label > 0:
             seen.setdefault(int(user), []).append((float(time), int(item_row[item])))
     return out
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Labelled pairs as tensors, all `(n,)` but domain and history, with the profiles they point to."""
+
+    profiles: ProfileTable
+    user: Tensor
+    """Positions in `profiles`, int64; `item` likewise."""
+    item: Tensor
+    domain: Tensor
+    """Facet indices, int64 `(n, 3)`."""
+    label: Tensor
+    """1 for a click, else 0, float32."""
+    conversion: Tensor
+    history: Tensor | None
+    """Rows of the items clicked before, `(n, h)`, where the backbone reads them."""
+
+    @staticmethod
+    def of(examples: Examples, profiles: ProfileTable) -> TrainingData:
+        """Raises nothing: `Examples` has been checked."""
+        past = None
+        if profiles.history_length:
+            past = torch.from_numpy(histories(examples, profiles.item.numpy(), profiles.history_length))
+        conversion = examples.conversion if examples.conversion is not None else np.zeros_like(examples.label)
+        return TrainingData(
+            profiles,
+            user=torch.from_numpy(examples.user),
+            item=torch.from_numpy(examples.item),
+            domain=torch.from_numpy(examples.domain),
+            label=torch.from_numpy(examples.label),
+            conversion=torch.from_numpy(conversion),
+            history=past,
+        )
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def batch(self, index: Tensor) -> FeatureBatch:
+        """The features of the pairs `index`, int64 `(m,)`, with a user for each item."""
+        history = None if self.history is None else self.history[index]
+        return self.profiles.batch(self.user[index], self.item[index], self.domain[index], history)
+
+    def part(self, begin: int, end: int) -> TrainingData:
+        """The pairs from `begin` to before `end`, in time order as these are."""
+        rows = slice(begin, end)
+        return replace(
+            self,
+            user=self.user[rows],
+            item=self.item[rows],
+            domain=self.domain[rows],
+            label=self.label[rows],
+            conversion=self.conversion[rows],
+            history=None if self.history is None else self.history[rows],
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -42,6 +42,10 @@ class BackboneShape:
             item_slots=tuple(field.slots for field in encoder.item_fields),
             domain_sizes=domain_sizes,
         )
+
+    def to_json(self) -> dict[str, Any]:
+        """For a card."""
+        return asdict(self)
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> BackboneShape:
@@ -205,7 +209,7 @@ class FoundationBackbone(nn.Module):
         """Ends training: no gradients, evaluation mode, fingerprint taken."""
         self.zero_grad(set_to_none=True)
         self.requires_grad_(False).eval()
-        self._fingerprint = fingerprint(self, self.config.model_dump_json(), self.encoder_digest)
+        self._fingerprint = fingerprint(self, self.config.model_dump_json(exclude={"factory"}), self.encoder_digest)
         return self
 
     @property
@@ -219,8 +223,3 @@ class FoundationBackbone(nn.Module):
         """Number of parameters outside the embedding tables."""
         tables = {id(m.weight) for m in self.modules() if isinstance(m, nn.Embedding)}
         return sum(p.numel() for p in self.parameters() if id(p) not in tables)
-
-    def description(self) -> dict[str, Any]:
-        """Configuration and table sizes, for the card."""
-        shape = {name: getattr(self.shape, name) for name in self.shape.__dataclass_fields__}
-        return {"config": self.config.model_dump(), "shape": shape, "encoder_digest": self.encoder_digest}

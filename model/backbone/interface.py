@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
 from model.encoding.features import FeatureBatch
@@ -58,7 +59,7 @@ def fingerprint(module: nn.Module, *extra: str) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name}|{tuple(tensor.shape)}|{tensor.dtype}|".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     for text in extra:
         digest.update(text.encode())
     return digest.hexdigest()

@@ -15,14 +15,18 @@ import torch
 from torch import nn
 
 from model.backbone.content import fit_content
-from model.backbone.dataset import Examples, ProfileTable
+from model.backbone.dataset import Examples, ProfileTable, TrainingData, validation_cut
 from model.backbone.foundation import BackboneShape, FoundationBackbone
-from model.backbone.trainer import PretrainReport, Progress, Trainer, TrainingData
-from model.config import BackboneConfig, PretrainConfig
+from model.backbone.interface import FrozenBackbone
+from model.backbone.own import pretrain_own
+from model.backbone.report import PretrainReport, Progress
+from model.backbone.schema import BackboneRefused
+from model.backbone.trainer import Trainer
+from model.config import BackboneConfig, PretrainConfig, unfed_keys
 from model.encoding.domain import FACETS
 from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
 
-__all__ = ["FreezeLevel", "PretrainReport", "Progress", "fine_tune", "pretrain", "trainable_after"]
+__all__ = ["FreezeLevel", "PretrainReport", "Progress", "fine_tune", "pretrain", "pretrain_backbone", "trainable_after"]
 
 FreezeLevel = Literal["none", "L0", "L1", "L2", "all"]
 """What fine-tuning keeps: nothing; L0 text and tables; L1 also encoding and fusion; L2 also the domain layer, experts
@@ -36,6 +40,36 @@ _LEVELS: dict[str, int] = {
     "domain_embedding": 2, "domain_layer": 2, "experts": 2,
     "towers": 3,
 }  # fmt: skip
+
+
+def pretrain_backbone(
+    examples: Examples,
+    users: Sequence[UserFeatures],
+    items: Sequence[ItemFeatures],
+    encoder: FeatureEncoder,
+    *,
+    domain_sizes: tuple[int, int, int],
+    backbone: BackboneConfig,
+    config: PretrainConfig,
+    progress: Callable[[Progress], None] | None = None,
+) -> tuple[FrozenBackbone, PretrainReport]:
+    """The backbone that the configuration asks for: that of `backbone.factory` if it is set, else the foundation model.
+
+    Raises BackboneRefused for keys that nothing feeds yet and for an own backbone that cannot be used, ValueError as
+    `pretrain` does.
+    """
+    if problems := unfed_keys(backbone):
+        raise BackboneRefused("; ".join(problems))
+    if backbone.factory:
+        shape = BackboneShape.of(encoder, domain_sizes)
+        data = TrainingData.of(examples, ProfileTable(encoder, users, items))
+        cut = validation_cut(examples, config.validation_share)
+        own, report = pretrain_own(data, cut, encoder, shape, backbone, config)
+        report.window = (float(examples.time[0]), float(examples.time[-1]))
+        return own, report
+    return pretrain(
+        examples, users, items, encoder, domain_sizes=domain_sizes, backbone=backbone, config=config, progress=progress
+    )
 
 
 def pretrain(
@@ -64,7 +98,7 @@ def pretrain(
         trainer = Trainer(
             model,
             TrainingData.of(examples, profiles),
-            _cut(examples, config),
+            validation_cut(examples, config.validation_share),
             config,
             _run_name(examples, encoder, backbone, config),
         )
@@ -106,7 +140,7 @@ def fine_tune(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         data = TrainingData.of(examples, ProfileTable(encoder, users, items))
-        trainer = Trainer(model, data, _cut(examples, config), config)
+        trainer = Trainer(model, data, validation_cut(examples, config.validation_share), config)
         if freeze == "all":
             trainer.judge_only()
         else:
@@ -139,13 +173,6 @@ def _adopt_scene(model: FoundationBackbone, scene: int) -> None:
     for table in tables:
         assert isinstance(table, nn.Embedding)
         table.weight[scene] = table.weight[others].mean(0)
-
-
-def _cut(examples: Examples, config: PretrainConfig) -> int:
-    cut = round(len(examples) * (1 - config.validation_share))
-    if not 0 < cut < len(examples):
-        raise ValueError(f"{len(examples)} examples cannot be split into training and validation")
-    return cut
 
 
 def _run_name(examples: Examples, encoder: FeatureEncoder, backbone: BackboneConfig, config: PretrainConfig) -> str:

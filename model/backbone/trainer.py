@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,90 +13,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.backbone.alignment import alignment
-from model.backbone.dataset import Examples, ProfileTable, histories
+from model.backbone.dataset import TrainingData
 from model.backbone.foundation import FoundationBackbone
+from model.backbone.interface import FrozenBackbone
+from model.backbone.report import PretrainReport, Progress, auc_by_domain
 from model.backbone.training_state import Unfinished, load_state, save_state
 from model.config import PretrainConfig
-from model.encoding.domain import FACETS
 from model.evaluation import auc, log_loss, sigmoid
 from model.losses import entire_space_loss
 
-
-@dataclass(frozen=True)
-class Progress:
-    """Where training stands; handed to the callback after each step."""
-
-    step: int
-    steps: int
-    """Upper bound: early stopping may end before it."""
-    epoch: int
-    validation_auc: float
-    """Of the best pass so far; not-a-number before the first has ended."""
-
-
-@dataclass
-class PretrainReport:
-    """What training did."""
-
-    epochs: int = 0
-    best_epoch: int = 0
-    resumed_epoch: int = 0
-    """Passes that an earlier, interrupted run had done."""
-    train_examples: int = 0
-    validation_examples: int = 0
-    validation_auc: float = float("nan")
-    validation_log_loss: float = float("inf")
-    validation_auc_ctcvr: float = float("nan")
-    """AUC of CTCVR over all impressions; not-a-number without a conversion tower."""
-    validation_auc_by_domain: dict[str, float] = field(default_factory=dict)
-    """AUC per facet value, `"<facet>=<index>"`."""
-    window: tuple[float, float] = (float("nan"), float("nan"))
-    """First and last event time of the examples."""
-    dense_parameters: int = 0
-    trained_parameters: int = 0
-    content: dict[str, Any] = field(default_factory=dict)
-    """How the content vectors were fitted."""
-    seconds: float = 0.0
-    history: list[dict[str, float]] = field(default_factory=list)
-    """Validation log loss and AUC per pass."""
-
-    def to_json(self) -> dict[str, Any]:
-        """For the card: figures that are undefined become null."""
-        plain: dict[str, Any] = _without_nan(asdict(self))
-        return plain
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """Examples as tensors, with histories where the backbone reads them."""
-
-    profiles: ProfileTable
-    user: Tensor
-    item: Tensor
-    domain: Tensor
-    label: Tensor
-    conversion: Tensor
-    history: Tensor | None
-
-    @staticmethod
-    def of(examples: Examples, profiles: ProfileTable) -> TrainingData:
-        """Raises nothing: `Examples` has been checked."""
-        past = None
-        if profiles.history_length:
-            past = torch.from_numpy(histories(examples, profiles.item.numpy(), profiles.history_length))
-        conversion = examples.conversion if examples.conversion is not None else np.zeros_like(examples.label)
-        return TrainingData(
-            profiles,
-            user=torch.from_numpy(examples.user),
-            item=torch.from_numpy(examples.item),
-            domain=torch.from_numpy(examples.domain),
-            label=torch.from_numpy(examples.label),
-            conversion=torch.from_numpy(conversion),
-            history=past,
-        )
-
-    def __len__(self) -> int:
-        return len(self.label)
+_JUDGED = 4_096
+"""Pairs that are scored at once."""
 
 
 class Trainer:
@@ -176,9 +102,7 @@ class Trainer:
 
     def _loss(self, index: Tensor) -> Tensor:
         data, config = self.data, self.model.config
-        history = None if data.history is None else data.history[index]
-        batch = data.profiles.batch(data.user[index], data.item[index], data.domain[index], history)
-        batch = self.model.drop_ids(batch, self._generator)
+        batch = self.model.drop_ids(data.batch(index), self._generator)
         x = self.model.represent(batch)
         ctr, cvr = self.model.predict(x, batch.domain).unbind(1)
         loss = entire_space_loss((ctr, cvr), data.label[index], data.conversion[index], self.model.has_conversion)
@@ -186,18 +110,10 @@ class Trainer:
             loss = loss + config.alignment_weight * alignment(config.alignment, x, batch.domain)
         return loss
 
-    @torch.no_grad()
     def logits(self, begin: int, end: int) -> NDArray[np.float32]:
         """Logits of CTR and CVR of the examples from `begin` to `end`, `(n, 2)`."""
         self.model.eval()
-        out = []
-        for index in torch.split(torch.arange(begin, end), 4096):
-            history = None if self.data.history is None else self.data.history[index]
-            batch = self.data.profiles.batch(
-                self.data.user[index], self.data.item[index], self.data.domain[index], history
-            )
-            out.append(self.model.predict(self.model.represent(batch), batch.domain))
-        return torch.cat(out).numpy()
+        return logits_of(self.model, self.data.part(begin, end))
 
     def _judge(self) -> None:
         labels = self.data.label[self.cut :].numpy()
@@ -213,18 +129,17 @@ class Trainer:
     def _final(self) -> None:
         labels, logits = self.data.label[self.cut :].numpy(), self.logits(self.cut, len(self.data))
         domain = self.data.domain[self.cut :].numpy()
-        for facet, name in enumerate(FACETS):
-            for value in np.unique(domain[:, facet]):
-                picked = domain[:, facet] == value
-                self.report.validation_auc_by_domain[f"{name}={value}"] = auc(labels[picked], logits[picked, 0])
+        self.report.validation_auc_by_domain = auc_by_domain(labels, logits[:, 0], domain)
         if self.model.has_conversion:
             both = sigmoid(logits[:, 0]) * sigmoid(logits[:, 1])
             self.report.validation_auc_ctcvr = auc(self.data.conversion[self.cut :].numpy(), both)
 
 
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nan(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+@torch.no_grad()
+def logits_of(backbone: FrozenBackbone, data: TrainingData) -> NDArray[np.float32]:
+    """Logits of CTR and CVR of all pairs, `(n, 2)`."""
+    parts = []
+    for index in torch.split(torch.arange(len(data)), _JUDGED):
+        batch = data.batch(index)
+        parts.append(backbone.predict(backbone.represent(batch), batch.domain))
+    return torch.cat(parts).numpy()

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from model.container import ContainerError, pack, unpack
+from model.whole_files import write_whole
 
 
 class ResumeError(ValueError):
@@ -38,9 +39,7 @@ def save_state(path: Path, run: str, state: Unfinished, progress: Mapping[str, A
     tensors["generator"] = state.generator.get_state()
     tensors["global"] = torch.get_rng_state()
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_suffix(".part")
-    scratch.write_bytes(pack(tensors, {"run": run, "progress": json.dumps(progress)}))
-    scratch.replace(path)
+    write_whole(path, pack(tensors, {"run": run, "progress": json.dumps(progress)}))
 
 
 def load_state(path: Path, run: str, state: Unfinished) -> dict[str, Any] | None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
 
-class Activation:
-    """Groups the rows of a batch by domain, so that each domain's weights meet only its own rows (domain activation).
+class ActiveDomains:
+    """The domains that a batch holds, and its rows grouped by them: each domain's weights see only its own rows.
+
+    This is our reading of the paper's "parallel inference with domain activation", of which only the name is known.
 
     Rows are padded to the largest group: the product is `(m, largest, width)` for the `m` domains present,
     whatever the size of the bank. Where one domain alone is present, rows stay as they are: `(rows, width)`.
@@ -18,43 +18,43 @@ class Activation:
     def __init__(self, index: Tensor, bank: int) -> None:
         self.rows = len(index)
         self.only = 0
-        self.active: Tensor | None = None
+        self.present: Tensor | None = None
         if bank == 1:
             return
         low = int(index.min())
         if low == int(index.max()):
             self.only = low
             return
-        self.active, group, counts = torch.unique(index, return_inverse=True, return_counts=True)
+        self.present, group, counts = torch.unique(index, return_inverse=True, return_counts=True)
         order = torch.argsort(group, stable=True)
         begin = torch.cumsum(counts, 0) - counts
         within = torch.empty_like(order)
         within[order] = torch.arange(self.rows) - begin[group[order]]
         self.largest = int(counts.max())
-        self.place = group * self.largest + within
+        self._position = group * self.largest + within
 
     @property
     def groups(self) -> int:
         """Domains present."""
-        return 1 if self.active is None else len(self.active)
+        return 1 if self.present is None else len(self.present)
 
     def scatter(self, values: Tensor) -> Tensor:
-        """`(n, w)` to `(m, largest, w)`, unused places zero; for one domain `(n, w)` as it is."""
-        if self.active is None:
+        """`(n, w)` to `(m, largest, w)`, unused positions zero; for one domain `(n, w)` as it is."""
+        if self.present is None:
             return values
         flat = values.new_zeros(self.groups * self.largest, values.shape[1])
-        return flat.index_copy(0, self.place, values).view(self.groups, self.largest, -1)
+        return flat.index_copy(0, self._position, values).view(self.groups, self.largest, -1)
 
     def gather(self, values: Tensor) -> Tensor:
         """The inverse of `scatter`."""
-        if self.active is None:
+        if self.present is None:
             return values
-        return values.flatten(0, 1)[self.place]
+        return values.flatten(0, 1)[self._position]
 
-    def pick(self, bank: Tensor) -> Tensor:
+    def select(self, bank: Tensor) -> Tensor:
         """The active domains' slices of a parameter `(K, ...)`; for one domain its slice, `(...)`."""
-        if self.active is not None:
-            return bank[self.active]
+        if self.present is not None:
+            return bank[self.present]
         # The gradient of a squeeze is a view, that of a slice a copy into zeros.
         return bank.squeeze(0) if len(bank) == 1 else bank[self.only]
 
@@ -71,16 +71,13 @@ class BankLinear(nn.Module):
             bound = max(width_in, 1) ** -0.5
             weight.uniform_(-bound, bound, generator=generator)
             bias.uniform_(-bound, bound, generator=generator)
-        # All domains are born equal: what differs between them is what they have seen.
+        # All domains start equal, so that what differs between them later is what they have seen.
         self.weight = nn.Parameter(weight.repeat(bank, 1, 1))
         self.bias = nn.Parameter(bias.repeat(bank, 1, 1))
 
-    def forward(self, values: Tensor, activation: Activation) -> Tensor:
+    def forward(self, values: Tensor, active: ActiveDomains) -> Tensor:
         """`(m, rows, in)` to `(m, rows, out)`; for one domain `(rows, in)` to `(rows, out)`."""
-        weight, bias = activation.pick(self.weight), activation.pick(self.bias)
-        if activation.active is None:
+        weight, bias = active.select(self.weight), active.select(self.bias)
+        if active.present is None:
             return torch.addmm(bias, values, weight)
         return torch.baddbmm(bias, values, weight)
-
-
-Layer = Callable[[Tensor, Activation], Tensor]

@@ -1,4 +1,4 @@
-"""The tensors that travel: what a backbone reads, and what a kernel learns from."""
+"""What a kernel learns from: micro-batches of labelled examples as they were served."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class MicroBatch:
     weight: Tensor
     """Sample weight, float32 `(n,)`."""
     time: Tensor
-    """Event time of the label, seconds, float64 `(n,)`."""
+    """Event time of the impression (not of its label), seconds since the epoch, float64 `(n,)`."""
     origin: tuple[object, ...] = ()
     """Opaque references to the records the examples came from, one per request, set by who built the batch."""
 

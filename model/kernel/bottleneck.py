@@ -1,4 +1,4 @@
-"""The Gaussian of the kernel's bottleneck: sampling and the closed-form divergence (papers' readings A, B and D)."""
+"""The Gaussian of the kernel's bottleneck in readings A and B: sampling and the divergence in closed form."""
 
 from __future__ import annotations
 

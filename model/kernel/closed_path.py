@@ -1,4 +1,4 @@
-"""A straight path to the logit that is learned in closed form (ours; in neither paper).
+"""A linear path to the logit that is learned in closed form (ours; in neither paper).
 
 With features `phi` `(p,)` and `z = offset + m'phi`, a Gaussian posterior `N(m, P^-1)` over the weights is carried from
 batch to batch by one Newton step of the Laplace approximation (Bishop, Pattern Recognition and Machine Learning, 4.4
@@ -8,7 +8,8 @@ and 4.5), the past and the prior `N(0, 1/tau)` weighed by a half-life in example
     P <- l P + (1 - l) tau I + sum p (1 - p) phi phi'
     m <- m + P^-1 (sum (y - p) phi - (1 - l) tau m)
 
-There is no learning rate and no rehearsal: P holds what past examples had to say.
+There is no learning rate and no rehearsal: P keeps what past examples said. Why a Newton step and not a gradient
+step: docs/decisions/0063.
 """
 
 from __future__ import annotations
@@ -16,18 +17,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_LEAST_CURVATURE = 1e-6
+_MIN_CURVATURE = 1e-6
 
 
 def information(features: Tensor, logit: Tensor, weight: Tensor) -> Tensor:
     """`sum p (1 - p) phi phi'` of a batch, `(p, p)`: features `(n, p)`, logits and sample weights `(n,)`."""
     score = torch.sigmoid(logit)
-    curvature = (weight * score * (1 - score)).clamp_(min=_LEAST_CURVATURE)
+    curvature = (weight * score * (1 - score)).clamp_(min=_MIN_CURVATURE)
     return (features * curvature[:, None]).T @ features
 
 
 class ClosedPath:
-    """The posterior over the weights of `width` features; the prior's mean, zero, is the birth.
+    """The posterior over the weights of `width` features; it starts as the prior, whose mean is zero.
 
     Single precision: features must be of the order of one, as `model.kernel.path_features` makes them.
     """
@@ -51,12 +52,14 @@ class ClosedPath:
 
         All float32. `added` is the batch's `information`, if paths beside each other share it.
         """
-        faded = 1.0 - 2.0 ** (-len(features) / self.half_life)
+        forgotten = 1.0 - 2.0 ** (-len(features) / self.half_life)
         logit = offset + self.logit(features)
-        self.precision.mul_(1 - faded).diagonal().add_(faded * self.prior)
+        # P <- l P + (1 - l) tau I + sum p (1 - p) phi phi'
+        self.precision.mul_(1 - forgotten).diagonal().add_(forgotten * self.prior)
         self.precision.add_(information(features, logit, weight) if added is None else added)
+        # m <- m + P^-1 (sum (y - p) phi - (1 - l) tau m)
         error = weight * (label - torch.sigmoid(logit))
-        gradient = features.T @ error - faded * self.prior * self.mean
+        gradient = features.T @ error - forgotten * self.prior * self.mean
         step = torch.cholesky_solve(gradient[:, None], torch.linalg.cholesky(self.precision))
         self.mean = self.mean + step[:, 0]
 

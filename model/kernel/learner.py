@@ -1,30 +1,38 @@
-"""Test-then-train: the candidate kernel is scored on every micro-batch before it learns from it."""
+"""Test-then-train: the candidate kernel is scored on every micro-batch before it learns from it.
+
+One call of `Learner.learn` is the whole method:
+
+    1. observe     count the evidence of the batch's domains; give new domains their first parameters
+    2. test        the candidate's logit as it would serve now: this is the score that is reported
+    3. mix         each arm's weight falls with its log loss on the batch; then the closed-form paths take the batch in
+    4. train       one Adam step of the core on the objective (`model.kernel.objective`)
+    5. rehearse    `rehearsal_steps` more steps on recent batches; none by default
+
+The tie to the last published kernel is a proximal term, `proximal ||theta - theta_published||^2` (ours), of which only
+the gradient is needed.
+"""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from reprlib import repr as shortened
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
-import msgspec
 import torch
 from torch import Tensor
 
 from model.backbone.interface import FrozenBackbone
 from model.config import KernelConfig, LearnerConfig
-from model.container import ContainerError, check_shapes, pack, unpack
 from model.kernel.arms import Arms
 from model.kernel.batch import MicroBatch
-from model.kernel.birth import Births
-from model.kernel.compatibility import dependencies, difference
-from model.kernel.kernel import Answer, Kernel, answer
+from model.kernel.compatibility import dependencies
+from model.kernel.kernel import Kernel, KernelOutput, kernel_output
+from model.kernel.new_domains import NewDomains
+from model.kernel.objective import Objective, objective
 from model.kernel.optimiser import FlatAdam
 from model.kernel.rehearsal import Rehearsal
-from model.losses import entire_space_loss
-
-_FRESH_TOPICS = "give this one topics of its own (topics.kernels, topics.state)"
+from model.kernel.snapshot import Counters, LearnerState, pack_learner, unpack_learner
 
 
 @dataclass(frozen=True)
@@ -48,29 +56,11 @@ class LearnReport:
     """Share of the kernel in what it would serve now, 0 to 1."""
 
 
-@dataclass(frozen=True)
-class _Counters:
-    """What a snapshot counts; steps are those of the optimiser, rehearsal included."""
+class _CoreScore(NamedTuple):
+    """The core's click logit as it would serve, `(n,)`, and which rows have evidence (None: all)."""
 
-    batches: int
-    examples: int
-    steps: int
-
-
-class _Scored(NamedTuple):
-    """The core's logit in evaluation mode, and which rows have evidence enough (None: all)."""
-
-    core: Tensor
-    enough: Tensor | None
-
-
-class _Step(NamedTuple):
-    """Loss and information terms, nats per example, and the gradient's norm before clipping."""
-
-    loss: float
-    compression: float
-    matching: float
-    norm: float
+    logit: Tensor
+    has_evidence: Tensor | None
 
 
 class Learner:
@@ -96,11 +86,11 @@ class Learner:
                 (self.candidate.linear_parameters(), learner_config.linear_learning_rate),
             ]
         )
-        self._birth = self._optimiser.values.clone()
+        self._initial = self._optimiser.values.clone()
         self._anchor = self._optimiser.values.clone()
         self._generator = torch.Generator().manual_seed(learner_config.seed)
         self._arms = Arms(self.candidate, learner_config)
-        self._births = Births(self.candidate)
+        self._new_domains = NewDomains(self.candidate)
         self._rehearsal = Rehearsal(
             self.candidate, self.recent, learner_config.rehearsal_plan, learner_config.batch_examples
         )
@@ -111,105 +101,111 @@ class Learner:
             trunk_width=getattr(self.backbone, "trunk_width", None), seed=self.config.seed,
         )  # fmt: skip
 
-    def learn(self, batch: MicroBatch) -> LearnReport:
-        """Scores the batch, judges the arms by it, then learns: the closed-form paths at once, the core by one step.
+    # --- test, then train ---
 
-        `rehearsal_steps` steps of the core on batches drawn from `recent` follow. Raises ValueError, naming the field,
-        for a wrong shape or non-finite values; nothing is changed then.
+    def learn(self, batch: MicroBatch) -> LearnReport:
+        """Scores the batch, then learns from it, in the five steps that the module describes.
+
+        Raises ValueError, naming the field, for a wrong shape or non-finite values; nothing is changed then.
         """
         batch.check(self.backbone.width, self.live_width, self.domain_sizes)
-        scored = self._meet(batch)
-        found = self._forward(batch)
-        scored = scored or _Scored(found.logits[:, 0].detach(), None)
-        features = self._arms.meet(batch)
-        logit = self.candidate.mix(scored.core, batch.frozen_logit, features, scored.enough)
-        self._arms.learn(scored.core, batch, features, scored.enough)
-        first = self._descend(found, batch, features)
+        score = self._observe(batch)
+        output = self._train_forward(batch)
+        # Where nothing is sampled and no row is held back, the training pass gives the served logit: one pass is saved.
+        score = score or _CoreScore(output.logits[:, 0].detach(), None)
+        features = self._arms.observe(batch)
+        logit = self.candidate.mix(score.logit, batch.frozen_logit, features, score.has_evidence)
+        # The arms learn before the core: its step then fits only what the paths leave over (docs/decisions/0063).
+        self._arms.learn(score.logit, batch, features, score.has_evidence)
+        loss, gradient_norm = self._gradient_step(output, batch, features)
         self.recent.append(batch)
-        self._rehearsal.added()
-        steps = self.config.rehearsal_steps if self.recent else 0
-        for _ in range(steps):
-            drawn = self._rehearsal.draw(self._generator)
-            self._descend(self._forward(drawn), drawn, self.candidate.features(drawn.x, drawn.live))
+        self._rehearsal.index_latest()
+        steps = 1 + self._rehearse()
         self.batches += 1
         self.examples += len(batch)
         return LearnReport(
-            examples=len(batch), candidate_logit=logit, loss=first.loss, compression=first.compression,
-            matching=first.matching, gradient_norm=first.norm, steps=1 + steps, trust=self._arms.trust,
+            examples=len(batch), candidate_logit=logit, loss=loss.task, compression=loss.compression,
+            matching=loss.matching, gradient_norm=gradient_norm, steps=steps, trust=self._arms.trust,
         )  # fmt: skip
 
-    def _meet(self, batch: MicroBatch) -> _Scored | None:
-        """Counts evidence; returns the candidate's score where the first step will not compute the same.
+    def _observe(self, batch: MicroBatch) -> _CoreScore | None:
+        """Counts evidence and initialises new domains.
 
-        What is born starts without momentum, and is tied to what it was born as.
+        Returns the candidate's score from before, where the training pass will not compute the same: if a domain is
+        new (its parameters change here), if the bottleneck is sampled, or if rows without evidence are held back.
         """
         config = self.kernel_config
-        strange = self._births.strange(batch.domain)
-        scored = None
-        if strange or config.reading != "D" or config.min_evidence:
-            scored = self._scored(batch)
-        if not strange:
-            self._births.count(batch.x, batch.domain)
-            return scored
+        any_unseen = self._new_domains.any_unseen(batch.domain)
+        score = None
+        if any_unseen or config.reading != "D" or config.min_evidence:
+            score = self._score_core(batch)
+        if not any_unseen:
+            self._new_domains.count(batch.x, batch.domain)
+            return score
         before = self._optimiser.values.clone()
-        if self._births.meet(batch.x, batch.domain):
+        if self._new_domains.observe(batch.x, batch.domain):
+            # Moments of the replaced values say nothing of the new ones, and the tie would pull back to the old ones.
             changed = self._optimiser.values != before
-            self._optimiser.forget(changed)
+            self._optimiser.reset(changed)
             self._anchor[changed] = self._optimiser.values[changed]
-        return scored
+        return score
 
     @torch.no_grad()
-    def _scored(self, batch: MicroBatch) -> _Scored:
-        core = answer(self.candidate, self.backbone, batch.x, batch.live, batch.domain).logits[:, 0]
-        return _Scored(core, self.candidate.answers(batch.domain))
+    def _score_core(self, batch: MicroBatch) -> _CoreScore:
+        logits = kernel_output(self.candidate, self.backbone, batch.x, batch.live, batch.domain).logits
+        return _CoreScore(logits[:, 0], self.candidate.has_evidence(batch.domain))
 
     def score(self, batch: MicroBatch) -> Tensor:
         """Logits of the candidate as it would serve, `(n,)`."""
-        scored, features = self._scored(batch), self.candidate.features(batch.x, batch.live)
-        return self.candidate.mix(scored.core, batch.frozen_logit, features, scored.enough)
+        score, features = self._score_core(batch), self.candidate.features(batch.x, batch.live)
+        return self.candidate.mix(score.logit, batch.frozen_logit, features, score.has_evidence)
 
-    def _forward(self, batch: MicroBatch) -> Answer:
-        """The core as it learns, its bottleneck sampled."""
+    def _train_forward(self, batch: MicroBatch) -> KernelOutput:
+        """The core as it learns: its bottleneck sampled, rows without evidence included."""
         noise = None if self.kernel_config.reading == "D" else self._generator
-        return answer(self.candidate, self.backbone, batch.x, batch.live, batch.domain, noise, learning=True)
+        return kernel_output(self.candidate, self.backbone, batch.x, batch.live, batch.domain, noise, learning=True)
 
-    def _descend(self, found: Answer, batch: MicroBatch, features: Tensor | None) -> _Step:
-        """One step of the core beside the closed-form paths."""
+    def _gradient_step(
+        self, output: KernelOutput, batch: MicroBatch, features: Tensor | None
+    ) -> tuple[Objective, float]:
+        """One step of the core beside the closed-form paths; the objective and the gradient's norm before clipping."""
         optimiser, config = self._optimiser, self.config
-        ctr, cvr = found.logits.unbind(1)
-        if features is not None:
-            ctr = ctr + features @ self._arms.believed
-        task = entire_space_loss(
-            (ctr, cvr), batch.label, batch.conversion, self.backbone.has_conversion, batch.weight
+        path = None if features is None else features @ self._arms.mixed_weights
+        loss = objective(
+            output, path, batch, reading=self.kernel_config.reading, config=config, step=optimiser.steps + 1,
+            has_conversion=self.backbone.has_conversion,
         )  # fmt: skip
-        total, compression, matching = task, 0.0, 0.0
-        if self.kernel_config.reading != "D":
-            warm = min(1.0, (optimiser.steps + 1) / max(1, config.warmup_steps))
-            rate, match = found.compression.mean(), found.matching.mean()
-            first = config.beta if self.kernel_config.reading == "A" else config.l1
-            total = total + warm * (first * rate + config.l2 * match)
-            compression, matching = float(rate.detach()), float(match.detach())
         optimiser.zero_gradient()
-        total.backward()  # type: ignore[no-untyped-call]
+        loss.total.backward()  # type: ignore[no-untyped-call]
         if config.proximal:
             optimiser.gradient.add_(optimiser.values - self._anchor, alpha=2 * config.proximal)
-        norm = optimiser.step(config.gradient_clip)
-        return _Step(float(task.detach()), compression, matching, norm)
+        return loss, optimiser.step(config.gradient_clip)
 
-    def tie(self) -> None:
+    def _rehearse(self) -> int:
+        """Steps on recent batches; returns their number."""
+        # Off by default: the closed-form paths keep the past in their precision, without steps (docs/decisions/0063).
+        steps = self.config.rehearsal_steps if self.recent else 0
+        for _ in range(steps):
+            drawn = self._rehearsal.draw(self._generator)
+            self._gradient_step(self._train_forward(drawn), drawn, self.candidate.features(drawn.x, drawn.live))
+        return steps
+
+    # --- publication ---
+
+    def move_anchor(self) -> None:
         """Ties the core to where it stands now, as every publication does."""
         self._anchor.copy_(self._optimiser.values)
 
     def publish(self) -> Kernel:
-        """A detached copy of the candidate, ready to answer; the proximal tie moves to it."""
-        self.tie()
+        """A detached copy of the candidate, ready to serve; the proximal term's anchor moves to it."""
+        self.move_anchor()
         kernel = self._new_kernel()
         kernel.load_state_dict(self.candidate.state_dict())
         return kernel.requires_grad_(False)
 
     @property
     def parameters(self) -> int:
-        """Numbers that learning changes: core, straight paths, weights of the arms."""
+        """Numbers that learning changes: core, linear paths, weights of the arms."""
         return int(self._optimiser.values.numel()) + self._arms.parameters
 
     @property
@@ -218,74 +214,53 @@ class Learner:
         return 5 * 4 * int(self._optimiser.values.numel()) + sum(t.nbytes for t in self._arms.state().values())
 
     def distance(self) -> float:
-        """L2 distance of the candidate from its birth."""
-        moved = torch.linalg.vector_norm(self._optimiser.values - self._birth)
+        """L2 distance of the candidate from its initialisation."""
+        moved = torch.linalg.vector_norm(self._optimiser.values - self._initial)
         return float(torch.hypot(moved, torch.linalg.vector_norm(self.candidate.path)))
+
+    # --- state ---
 
     def snapshot(self) -> bytes:
         """All but `recent`, which the log has: candidate, anchor, paths, trust, optimiser, counters, random state."""
-        tensors = {
-            "values": self._optimiser.values,
-            "anchor": self._anchor,
-            "evidence": self.candidate.evidence,
-            "domain_sums": self._births.sums,
-            "generator": self._generator.get_state(),
-            **self._arms.state(),
-            **self._optimiser.state(),
-        }
-        return pack(tensors, self._metadata())
-
-    def _metadata(self) -> dict[str, Any]:
-        return {
-            "kind": "learner",
-            "backbone_fingerprint": self.backbone.fingerprint,
-            "depends_on": self._dependencies(),
-            **asdict(_Counters(self.batches, self.examples, self._optimiser.steps)),
-        }
-
-    def _dependencies(self) -> dict[str, Any]:
-        # Half-lives may be tuned under a running learner, their number may not: there is a posterior for each.
-        return {
-            **dependencies(self.candidate),
-            "learner.path_half_lives.count": len(self.config.path_half_lives),
-        }
+        return pack_learner(self._state())
 
     def check(self, data: bytes) -> None:
         """Raises ContainerError if `restore` cannot take this snapshot; the message names what differs and the cure."""
-        self._read(data)
+        unpack_learner(data, self._state())
 
     def restore(self, data: bytes, recent: Sequence[MicroBatch]) -> None:
         """Goes back to a snapshot; the continuation is bit-identical. `recent` as it was, oldest first.
 
-        Raises ContainerError, with nothing changed, if the snapshot is damaged or was made by another backbone, kernel
-        configuration or format.
+        Raises ContainerError as `check` does; nothing is changed then.
         """
-        tensors, counters = self._read(data)
+        state = unpack_learner(data, self._state())
+        tensors, counters = state.tensors, state.counters
         self._optimiser.values.copy_(tensors["values"])
         self._anchor.copy_(tensors["anchor"])
         self.candidate.evidence.copy_(tensors["evidence"])
-        self._births.sums.copy_(tensors["domain_sums"])
+        self._new_domains.sums.copy_(tensors["domain_sums"])
         self._arms.load(tensors)
         self._generator.set_state(tensors["generator"])
-        self._optimiser.load({"first": tensors["first"], "second": tensors["second"]}, counters.steps)
+        self._optimiser.load(tensors, counters.steps)
         self.batches, self.examples = counters.batches, counters.examples
         self.recent.clear()
         self.recent.extend(recent)
-        self._rehearsal.restart()
+        self._rehearsal.reindex()
 
-    def _read(self, data: bytes) -> tuple[dict[str, Tensor], _Counters]:
-        tensors, metadata = unpack(data)
-        own, stored = self._metadata(), metadata.get("depends_on")
-        for key in ("kind", "backbone_fingerprint"):
-            if metadata.get(key) != own[key]:
-                raise ContainerError(f"learner snapshot: {key} is {shortened(metadata.get(key))}, here {own[key]!r}")
-        if not isinstance(stored, dict):
-            raise ContainerError(f"learner snapshot: another version of Driftline wrote it; {_FRESH_TOPICS}")
-        if stored != own["depends_on"]:
-            clause = difference(stored, own["depends_on"], "snapshot")
-            raise ContainerError(f"learner snapshot: {clause}; go back to that configuration, or {_FRESH_TOPICS}")
-        check_shapes(tensors, unpack(self.snapshot())[0])
-        try:
-            return tensors, msgspec.convert(metadata, _Counters)
-        except msgspec.ValidationError as error:
-            raise ContainerError(f"learner snapshot: {error}") from error
+    def _state(self) -> LearnerState:
+        tensors = {
+            "values": self._optimiser.values,
+            "anchor": self._anchor,
+            "evidence": self.candidate.evidence,
+            "domain_sums": self._new_domains.sums,
+            "generator": self._generator.get_state(),
+            **self._arms.state(),
+            **self._optimiser.state(),
+        }
+        # Half-lives may be tuned under a running learner, their number may not: there is a posterior for each.
+        depends_on = {
+            **dependencies(self.candidate),
+            "learner.path_half_lives.count": len(self.config.path_half_lives),
+        }
+        counters = Counters(self.batches, self.examples, self._optimiser.steps)
+        return LearnerState(tensors, counters, self.backbone.fingerprint, depends_on)

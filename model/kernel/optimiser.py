@@ -1,8 +1,11 @@
-"""Adam on one flat vector: a step on a small kernel costs a handful of tensor operations, whatever its layers."""
+"""Adam on one flat vector: a step on a small kernel costs a handful of tensor operations, whatever its layers.
+
+Why not `torch.optim.Adam`: docs/decisions/0032. A test holds the two equal.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -50,17 +53,20 @@ class FlatAdam:
         b1, b2 = self.betas
         self.first.lerp_(self.gradient, 1 - b1)
         self.second.mul_(b2).addcmul_(self.gradient, self.gradient, value=1 - b2)
-        late = (1 - b2**self.steps) ** 0.5
-        scale = torch.sqrt(self.second, out=self._scale).add_(self.epsilon * late)
+        # The bias corrections go into the rate and epsilon, so that no corrected copy of a moment is made.
+        second_correction = (1 - b2**self.steps) ** 0.5
+        scale = torch.sqrt(self.second, out=self._scale).add_(self.epsilon * second_correction)
         begin = 0
         for size, rate in self._rates:
             part = slice(begin, begin + size)
-            self.values[part].addcdiv_(self.first[part], scale[part], value=-rate * late / (1 - b1**self.steps))
+            self.values[part].addcdiv_(
+                self.first[part], scale[part], value=-rate * second_correction / (1 - b1**self.steps)
+            )
             begin += size
         return norm
 
-    def forget(self, where: Tensor) -> None:
-        """Clears the moments where the mask `where` is true: those parameters begin anew."""
+    def reset(self, where: Tensor) -> None:
+        """Sets both moments to zero where the mask `where` is true."""
         self.first[where] = 0.0
         self.second[where] = 0.0
 
@@ -68,7 +74,7 @@ class FlatAdam:
         """Moments, for a snapshot."""
         return {"first": self.first.clone(), "second": self.second.clone()}
 
-    def load(self, state: dict[str, Tensor], steps: int) -> None:
+    def load(self, state: Mapping[str, Tensor], steps: int) -> None:
         """The inverse of `state`."""
         self.first.copy_(state["first"])
         self.second.copy_(state["second"])

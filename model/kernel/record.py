@@ -63,7 +63,7 @@ def unpack_kernel(
     trunk_width: int | None = None,
     max_bytes: int = 16 * 1024 * 1024,
 ) -> tuple[Kernel, KernelInfo]:
-    """A new kernel, ready to answer (evaluation mode, no gradients). Raises KernelRefused; all is checked first.
+    """A new kernel, ready to serve (evaluation mode, no gradients). Raises KernelRefused; all is checked first.
 
     `config` and the sizes are this process's own: a record that was made for others is refused by the keys that differ.
     """

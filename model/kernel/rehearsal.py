@@ -29,27 +29,27 @@ class Rehearsal:
     def draw(self, generator: torch.Generator) -> MicroBatch:
         """The next batch to rehearse. Raises IndexError if there is nothing yet."""
         if self.plan == "plain":
-            return self.recent[_below(len(self.recent), generator)]
+            return self.recent[_random_below(len(self.recent), generator)]
         present = sorted({domain for rows in self._rows for domain in rows})
-        domain = present[_below(len(present), generator)]
-        places = [place for place, rows in enumerate(self._rows) if domain in rows]
+        domain = present[_random_below(len(present), generator)]
+        positions = [position for position, rows in enumerate(self._rows) if domain in rows]
         parts: list[MicroBatch] = []
         missing = self.size
-        for index in torch.randperm(len(places), generator=generator).tolist():
-            rows = self._rows[places[index]][domain]
-            parts.append(self.recent[places[index]].select(rows[:missing]))
+        for index in torch.randperm(len(positions), generator=generator).tolist():
+            rows = self._rows[positions[index]][domain]
+            parts.append(self.recent[positions[index]].select(rows[:missing]))
             missing -= len(rows)
             if missing <= 0:
                 break
         return MicroBatch.concat(parts)
 
-    def restart(self) -> None:
+    def reindex(self) -> None:
         """To be called when `recent` was replaced."""
         self._rows.clear()
         if self.plan == "per_domain":
             self._rows.extend(self._by_domain(batch) for batch in self.recent)
 
-    def added(self) -> None:
+    def index_latest(self) -> None:
         """To be called when a micro-batch was added to `recent`."""
         if self.plan == "per_domain" and self.recent:
             self._rows.append(self._by_domain(self.recent[-1]))
@@ -59,7 +59,7 @@ class Rehearsal:
         return {int(domain): torch.nonzero(flat == domain)[:, 0] for domain in torch.unique(flat)}
 
 
-def _below(limit: int, generator: torch.Generator) -> int:
+def _random_below(limit: int, generator: torch.Generator) -> int:
     if limit == 0:
         raise IndexError("there is nothing to rehearse yet")
     return int(torch.randint(limit, (), generator=generator))

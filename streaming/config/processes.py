@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+import re
+
+from pydantic import Field, field_validator
 
 from model.config import Section
+
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@*\sA-Z]+")
 
 
 class JoinConfig(Section):
@@ -96,3 +100,18 @@ class ScorerConfig(Section):
         default=5.0, gt=0, description="How long a call to /v1/events waits for the broker before it answers 503."
     )
     max_kernel_bytes: int = Field(default=8 * 1024 * 1024, ge=1, description="A larger kernel is refused.")
+    cors_origins: tuple[str, ...] = Field(
+        default=(),
+        description="Origins (`scheme://host[:port]`, or `*`) whose pages may call the scorer from a browser.",
+    )
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _bare_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError(
+                    f"{origin!r} is no origin as browsers send it: `scheme://host[:port]` in lower case, without path "
+                    "or slash at its end, or `*` for all"
+                )
+        return origins

@@ -8,7 +8,16 @@ import platformdirs
 from pydantic import Field, field_validator, model_validator
 
 from features.config import FeatureConfig, LiveConfig
-from model.config import BackboneConfig, DomainConfig, KernelConfig, LearnerConfig, PretrainConfig, Section
+from model.backbone.schema import InputSchema
+from model.config import (
+    BackboneConfig,
+    DomainConfig,
+    KernelConfig,
+    LearnerConfig,
+    PretrainConfig,
+    Section,
+    unfed_keys,
+)
 from model.encoding.domain import FACETS, UNKNOWN, Domain, DomainSpace
 from model.paths import UserPath, user_path
 from streaming.config.cluster import GroupConfig, KafkaConfig, TopicConfig
@@ -69,6 +78,12 @@ class Config(Section):
         return groups
 
     @model_validator(mode="after")
+    def _fed(self) -> Config:
+        if problems := unfed_keys(self.backbone):
+            raise ValueError("; ".join(problems))
+        return self
+
+    @model_validator(mode="after")
     def _groups_of_declared_domains(self) -> Config:
         for group in self.groups:
             for facet in FACETS:
@@ -88,6 +103,11 @@ class Config(Section):
     def domain_space(self) -> DomainSpace:
         """The declared domains."""
         return DomainSpace({"scene": self.domains.scene, "region": self.domains.region, "period": self.domains.period})
+
+    def input_schema(self) -> InputSchema:
+        """What a backbone of this configuration reads: its card must hold the same."""
+        features = self.features
+        return InputSchema(self.domain_space().values, features.user_fields, features.item_fields, features.text_model)
 
     def group_of(self, domain: Domain) -> str | None:
         """Name of the group that answers for `domain`, or None."""

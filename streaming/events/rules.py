@@ -7,7 +7,7 @@ import math
 import msgspec
 
 from streaming.config import Config, group_of_request
-from streaming.drift import fault
+from streaming.events.announcements import announcement_fault
 from streaming.events.dead_letter import RefusedError
 from streaming.events.outside import (
     DriftEvent,
@@ -46,9 +46,9 @@ class EventRules:
             case UserEvent():
                 _check_id("user_id", event.user_id)
             case DriftEvent():
-                wrong = fault(event)
-                if wrong is not None:
-                    raise RefusedError("bad_announcement", wrong)
+                fault = announcement_fault(event)
+                if fault is not None:
+                    raise RefusedError("bad_announcement", fault)
 
     def group(self, event: ImpressionEvent | FeedbackEvent) -> str:
         """The kernel group that the request id names, else the one that holds the domain. Raises RefusedError.

@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -24,17 +25,18 @@ from streaming.events import (
     encode_traffic,
 )
 from streaming.ingest.output import Output
-from streaming.ingest.profiles import Patience, Profiles, ProfileStore
+from streaming.ingest.profiles import LatestProfiles, ProfileStore
 from streaming.ingest.routing import Routing
 from streaming.monitoring import metrics
+from streaming.retries import Retrier
 from streaming.topics import DEAD_LETTER_BYTES
 
 log = logging.getLogger(__name__)
 
 _P = TypeVar("_P", UserEvent, ItemEvent)
 
-_AT_FAULT = (ValueError, TypeError)
-"""What the feature store raises for a value it cannot hold; its own troubles have classes of their own."""
+_PROFILE_ERRORS = (ValueError, TypeError)
+"""What the feature store raises for a value it cannot hold; for its own failures it has other classes."""
 
 
 class Represents(Protocol):
@@ -56,12 +58,15 @@ class Entry:
     attempts: int = 1
 
     def refuse(self, refusal: RefusedError, attempts: int = 1) -> None:
-        """The record is no good: it becomes a dead letter and nothing else."""
+        """Makes the record a dead letter and nothing else; `attempts` is how often it was tried."""
         self.refusal, self.attempts, self.traffic = refusal, attempts, None
 
 
 class Batch:
-    """Reads and routes the records at once; the steps that may wait for other parts follow as methods."""
+    """The records of one poll. Made with all records read and routed; the steps that may wait are its methods.
+
+    Their order is that of `Ingest._handle`: profiles, then impressions, which are represented from them.
+    """
 
     def __init__(self, config: Config, routing: Routing, records: Sequence[Any], now: float) -> None:
         """`records` as kafka-python gives them; `now` is wall-clock time, seconds."""
@@ -69,35 +74,35 @@ class Batch:
         self._now = now
         self._entries = [self._read(routing, record, now) for record in records]
 
-    def write_profiles(self, store: ProfileStore, patience: Patience) -> None:
+    def write_profiles(self, store: ProfileStore, retrier: Retrier) -> None:
         """Writes users and items to the feature store, waiting for it as long as it takes.
 
         If the store is there and refuses the batch, each profile is tried alone and the ones at fault are refused.
         Raises StoppedError.
         """
-        profiles = Profiles()
+        profiles = LatestProfiles()
         for entry in self._entries:
             if isinstance(entry.event, UserEvent | ItemEvent):
                 profiles.add(entry.event)
         if profiles.users:
-            self._write(list(profiles.users.values()), store.write_users, patience)
+            self._write(list(profiles.users.values()), store.write_users, retrier)
         if profiles.items:
-            self._write(list(profiles.items.values()), store.write_items, patience)
+            self._write(list(profiles.items.values()), store.write_items, retrier)
 
-    def represent(self, long_way: Represents, patience: Patience) -> None:
+    def represent(self, external: Represents, retrier: Retrier) -> None:
         """Represents the impressions of other systems, in their order and after the profiles. Raises StoppedError."""
+        # The cached profiles would outlive those that were just written, of the same users and items.
         if any(isinstance(entry.event, UserEvent | ItemEvent) for entry in self._entries):
-            long_way.forget()
+            external.forget()
         for entry in self._entries:
             if not isinstance(entry.event, ImpressionEvent) or entry.refusal is not None:
                 continue
             event = entry.event
 
-            def step(entry: Entry = entry, event: ImpressionEvent = event) -> None:
-                entry.traffic = long_way.encode(event)
-
             try:
-                patience.until_done("representing impressions", step, hopeless=(RefusedError,))
+                entry.traffic = retrier.until_done(
+                    "representing impressions", partial(external.encode, event), permanent=(RefusedError,)
+                )
             except RefusedError as refusal:
                 entry.refuse(refusal)
 
@@ -114,12 +119,12 @@ class Batch:
         ]
 
     def newest(self) -> dict[int, float]:
-        """Newest event time that goes to each partition of `traffic`."""
-        found: dict[int, float] = {}
+        """Newest event time that goes to each partition of `traffic`, seconds since the epoch."""
+        newest: dict[int, float] = {}
         for entry in self._entries:
             if entry.traffic is not None and entry.event is not None:
-                found[entry.partition] = max(found.get(entry.partition, float("-inf")), entry.event.time)
-        return found
+                newest[entry.partition] = max(newest.get(entry.partition, float("-inf")), entry.event.time)
+        return newest
 
     def outcomes(self) -> list[str | None]:
         """Per record the reason of its refusal, None if it was taken."""
@@ -147,14 +152,14 @@ class Batch:
         return entry
 
     def _write(
-        self, profiles: list[_P], write: Callable[[list[_P]], object], patience: Patience, attempt: int = 1
+        self, profiles: list[_P], write: Callable[[list[_P]], object], retrier: Retrier, attempt: int = 1
     ) -> None:
         try:
-            patience.until_done("writing profiles", lambda: write(profiles), hopeless=_AT_FAULT)
-        except _AT_FAULT as error:
-            if len(profiles) > 1:
+            retrier.until_done("writing profiles", lambda: write(profiles), permanent=_PROFILE_ERRORS)
+        except _PROFILE_ERRORS as error:
+            if len(profiles) > 1:  # which one is at fault, the store does not say
                 for profile in profiles:
-                    self._write([profile], write, patience, attempt + 1)
+                    self._write([profile], write, retrier, attempt + 1)
                 return
             refusal = RefusedError("not_written", f"{type(error).__name__}: {error}")
             for entry in self._entries:

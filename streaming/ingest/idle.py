@@ -1,4 +1,4 @@
-"""When event time is moved on although no traffic comes. No broker: it is shown end offsets and says what to write.
+"""When event time is moved on although no traffic comes (docs/decisions/0012). No broker: offsets in, ticks out.
 
 The rule, for one partition of `traffic`: once its end offset has stood still for the interval, and has been *seen* to
 stand still, a tick carries (newest event time in it) + (time seen standing still). Never more than the wall clock, and
@@ -57,7 +57,8 @@ class IdleClock:
         self._newest = max(self._newest, time)
 
     def look(self, end: int, monotonic: float) -> bool:
-        """Takes one look at the end offset; True if the partition is idle and `tail` has not been shown since."""
+        """Takes note of the end offset at `monotonic` seconds; True if the partition is idle and `show` has to come."""
+        # After a long gap nobody saw the partition stand still, and writers may hold records back: count from now.
         unseen = monotonic - self._looked > self._rule.gap_s
         if unseen or end != self._end:
             self._since = monotonic
@@ -67,7 +68,7 @@ class IdleClock:
         return not self._shown and end > 0 and monotonic >= self._quiet_from
 
     def show(self, tail: Tail | None) -> None:
-        """What the partition ends with; None if it holds no impression or feedback any more."""
+        """Takes what the partition ends with; None if it holds no impression or feedback any more."""
         self._shown = True
         if tail is not None:
             self._newest = max(self._newest, tail.newest)
@@ -75,15 +76,16 @@ class IdleClock:
             self._written = self._tail.reached
 
     def due(self, monotonic: float, wall: float) -> float | None:
-        """Event time of the tick to write now, or None."""
+        """Event time of the tick to write now, or None; `wall` is wall-clock time, seconds since the epoch."""
         if self._tail is None or monotonic < self._quiet_from:
             return None
+        # Never more event time than was seen to pass: the stream may be recorded, and its next event older than now.
         seen = monotonic - self._since
         time = min(self._tail.reached + seen, self._tail.newest + self._rule.bound_s, wall)
         return time if time > self._written else None
 
     def wrote(self, time: float, offset: int, monotonic: float) -> None:
-        """Our tick stands at `offset`. If it is the next record it is no traffic; else somebody was quicker."""
+        """Our tick stands at `offset`: at the end that was seen it is no traffic, further on records came before it."""
         self._written = time
         if offset == self._end:
             self._end += 1

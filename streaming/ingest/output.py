@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kafka import KafkaProducer
@@ -21,16 +22,22 @@ from kafka.errors import (
     SaslAuthenticationFailedError,
     UnsupportedVersionError,
 )
+from tenacity import RetryCallState, Retrying, retry_if_exception, retry_if_exception_type, wait_fixed
 
 from streaming.clients import make_producer
-from streaming.config import KafkaConfig
+from streaming.config import Config
+from streaming.ingest.kafka_watch import KafkaWatch
+from streaming.retries import StoppedError, Throttle, stoppable_sleep
 
 log = logging.getLogger(__name__)
 
 _FLUSH_S = 1.0
+_RETRY_S = 1.0
 _SAY_EVERY_S = 3.0
+_MAX_BLOCK_MS = 2_000
+"""Longest wait of one record for a topic's metadata. The process does not hear meanwhile that it should end."""
 
-_HOPELESS = (
+_PERMANENT = (
     AuthorizationError,
     InvalidRecordError,
     InvalidTopicError,
@@ -60,16 +67,14 @@ class Output:
     headers: Headers = ()
 
 
-class StoppedError(Exception):
-    """The process was asked to end while it waited; nothing was committed, so nothing is lost."""
-
-
 class Writer:
     """An idempotent producer that outlives broker restarts; one batch at a time."""
 
-    def __init__(self, config: KafkaConfig, stopping: Callable[[], bool]) -> None:
-        self._config = config
-        self._stopping = stopping
+    def __init__(self, config: Config, stopping: threading.Event, watch: KafkaWatch) -> None:
+        """`watch` is told of every write that fails or takes long, and of every one that works."""
+        self._config = config.kafka
+        self._sleep = stoppable_sleep(stopping)
+        self._watch = watch
         self._producer: KafkaProducer | None = None
 
     def write(self, outputs: Sequence[Output]) -> list[int]:
@@ -80,19 +85,20 @@ class Writer:
         """
         if not outputs:
             return []
-        while True:
-            try:
-                return self._try(outputs)
-            except KafkaError as error:
-                if isinstance(error, _HOPELESS):
-                    raise OutputRefusedError(
-                        f"Kafka refused a record for {sorted({output.topic for output in outputs})}"
-                        f" ({type(error).__name__}: {error}); check the rights of the user and the topic's limits."
-                        " Nothing was committed: ingest goes on with the same records when it is started again"
-                    ) from error
-                log.warning("writing %d records failed (%s); sending them again", len(outputs), error)
-                self.close(0)
-                self._wait(1.0)
+        retrying = Retrying(
+            retry=retry_if_exception(_may_pass),
+            wait=wait_fixed(_RETRY_S),
+            sleep=self._sleep,
+            before_sleep=lambda state: self._start_over(state, len(outputs)),
+        )
+        try:
+            return retrying(self._send, outputs)
+        except _PERMANENT as error:
+            raise OutputRefusedError(
+                f"Kafka refused a record for {sorted({output.topic for output in outputs})}"
+                f" ({type(error).__name__}: {error}); check the rights of the user and the topic's limits."
+                " Nothing was committed: ingest goes on with the same records when it is started again"
+            ) from error
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Lets the producer go."""
@@ -101,36 +107,39 @@ class Writer:
                 self._producer.close(timeout=timeout_s)
             self._producer = None
 
-    def _try(self, outputs: Sequence[Output]) -> list[int]:
+    def _start_over(self, state: RetryCallState, records: int) -> None:
+        """A failed producer may have sent some records and given up others: a new one sends the batch whole."""
+        error = state.outcome.exception() if state.outcome is not None else None
+        log.warning("writing %d records failed (%s); sending them again", records, error)
+        self._watch.failed(error)
+        self.close(0)
+
+    def _send(self, outputs: Sequence[Output]) -> list[int]:
         if self._producer is None:
-            self._producer = make_producer(self._config)
+            self._producer = make_producer(self._config, max_block_ms=_MAX_BLOCK_MS)
         producer = self._producer
         sent = [producer.send(out.topic, out.value, out.key, list(out.headers), out.partition) for out in outputs]
-        away_s = self._flush(producer)
+        self._flush(producer)
         offsets = [future.get(timeout=0).offset for future in sent]
-        if away_s:
-            log.warning("Kafka is back after %.0f s", away_s)
+        self._watch.answered()
         return offsets
 
-    def _flush(self, producer: KafkaProducer) -> float:
-        """Waits for all that was sent; gives how long if that was worth a word, else 0."""
-        began = said = time.monotonic()
-        while True:
-            try:
-                producer.flush(timeout=_FLUSH_S)
-                return time.monotonic() - began if said > began else 0.0
-            except KafkaTimeoutError:
-                now = time.monotonic()
-                if now - said >= _SAY_EVERY_S:
-                    said = now
-                    log.warning(
-                        "Kafka on %s has not taken the last batch for %.0f s", self._config.bootstrap, now - began
-                    )
-            if self._stopping():
-                self.close(0)
-                raise StoppedError
+    def _flush(self, producer: KafkaProducer) -> None:
+        """Waits until all that was sent is acknowledged or has failed. Sending it again meanwhile would double it."""
+        began = time.monotonic()
+        throttle = Throttle(_SAY_EVERY_S, at_once=False)
 
-    def _wait(self, seconds: float) -> None:
-        time.sleep(seconds)
-        if self._stopping():
-            raise StoppedError
+        def note(_: RetryCallState) -> None:
+            if throttle.due():
+                self._watch.failed(f"the last batch has waited for {time.monotonic() - began:.0f} s")
+
+        retrying = Retrying(retry=retry_if_exception_type(KafkaTimeoutError), sleep=self._sleep, before_sleep=note)
+        try:
+            retrying(producer.flush, timeout=_FLUSH_S)
+        except StoppedError:
+            self.close(0)
+            raise
+
+
+def _may_pass(error: BaseException) -> bool:
+    return isinstance(error, KafkaError) and not isinstance(error, _PERMANENT)

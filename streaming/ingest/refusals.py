@@ -1,4 +1,4 @@
-"""How much refusing is still a stream with bad records, and from where on it is the wrong stream."""
+"""When refused records mean that the whole stream is wrong, so that ingest has to stop (docs/decisions/0013)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class TooManyRefusedError(Exception):
 
 
 class RefusalWindow:
-    """The last `size` records, refused or not; over `ratio` of them refused, `note` raises."""
+    """Counts the refused among the last `size` records; `note` raises when their share is over `ratio` (0 to 1)."""
 
     def __init__(self, size: int, ratio: float) -> None:
         self._ratio = ratio

@@ -1,7 +1,7 @@
 """The Kafka shell of ingest: poll, profiles to Feast, traffic and dead letters to Kafka, and only then the commit.
 
 Offsets are committed after the feature store and Kafka have taken everything that came of the records, so nothing is
-lost; after a crash records are handled twice, which the store and the join do not mind.
+lost; after a crash records are handled twice, which the store and the join do not mind (docs/decisions/0013).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kafka import TopicPartition
-from kafka.errors import AuthorizationError, KafkaError
+from kafka.errors import AuthorizationError, KafkaError, UnknownTopicOrPartitionError
 from kafka.structs import OffsetAndMetadata
 
 from streaming.clients import (
@@ -27,16 +27,17 @@ from streaming.clients import (
     wait_for_broker,
 )
 from streaming.config import Config
-from streaming.ingest.announced import Announced
-from streaming.ingest.batch import Batch
-from streaming.ingest.long_way import LongWay
-from streaming.ingest.output import OutputRefusedError, StoppedError, Writer
-from streaming.ingest.profiles import Patience
+from streaming.ingest.batch import Batch, Represents
+from streaming.ingest.drift_gauge import DriftGauge
+from streaming.ingest.external_impressions import ExternalImpressions
+from streaming.ingest.kafka_watch import KafkaWatch
+from streaming.ingest.output import OutputRefusedError, Writer
 from streaming.ingest.refusals import RefusalWindow, TooManyRefusedError
 from streaming.ingest.routing import Routing
 from streaming.ingest.ticker import Ticker
 from streaming.monitoring import metrics
 from streaming.monitoring.health import HealthServer, PortTakenError
+from streaming.retries import Retrier, StoppedError
 from streaming.topics import TopicMismatch, TopicsFailed, ensure_topics
 
 if TYPE_CHECKING:
@@ -57,10 +58,8 @@ _EXPLAINED = (
 """Errors whose message says it all: logged without a traceback."""
 
 _LOOK_MS = 1_000
-_AWAY_S = 10.0
-_SAY_EVERY_S = 5.0
 _MAX_POLL_INTERVAL_MS = 15 * 60 * 1_000
-"""A feature store that is down this long costs the membership, and with it some records handled twice."""
+"""A feature store that is down this long costs the membership, and then some records are handled twice."""
 
 
 def run_ingest(config: Config, stopping: threading.Event | None = None) -> int:
@@ -90,34 +89,32 @@ class Ingest:
         self._config = config
         self._stopping = stopping
         self._routing = Routing(config, metrics.FEATURE_DEFAULTS.labels(view="domain", reason="undeclared").inc)
-        self._patience = Patience(stopping)
+        self._retrier = Retrier(stopping)
         self._refusals = RefusalWindow(config.ingest.dead_letter_window, config.ingest.dead_letter_ratio)
-        self._writer = Writer(config.kafka, stopping.is_set)
+        self._watch = KafkaWatch(config)
+        self._writer = Writer(config, stopping, self._watch)
         self._ticker = Ticker(config, self._writer)
-        self._announced = Announced(config.ingest.drift_hours * 3_600)
-        self._owned: frozenset[int] = frozenset()
+        self._drift = DriftGauge(config.ingest.drift_hours * 3_600)
         self._state: str | None = "waiting for Kafka"
-        self._answered = time.monotonic()
-        self._said_away = 0.0
         self._next_look = 0.0
 
     def run(self) -> None:
         """Ingests until it is asked to end. Raises what ends it."""
         quiet_client_logs()
         config = self._config
-        checks = {"start": lambda: self._state, "kafka": self._check_kafka, "feature store": self._patience.check}
+        checks = {"start": lambda: self._state, "kafka": self._watch.check, "feature store": self._retrier.check}
         with HealthServer(config.ingest.metrics_port, checks):
-            wait_for_broker(config.kafka, log)
+            wait_for_broker(config.kafka, log, self._stopping)
             ensure_topics(config)
             self._state = "opening the feature store"
             store = self._open_store()
-            long_way = LongWay(config, store)
+            external = ExternalImpressions(config, store)
             consumer = self._open_consumer()
             self._state = None
             log.info("ingesting %s as %s", config.topics.interactions, config.ingest.group_id)
             try:
                 while not self._stopping.is_set():
-                    self._turn(consumer, store, long_way)
+                    self._turn(consumer, store, external)
             finally:
                 self._ticker.close()
                 self._writer.close()
@@ -131,7 +128,7 @@ class Ingest:
         features = self._config.features
         text = TextEncoder(features.text_model, self._config.cache_dir, features.max_text)
         store = FeatureStore(features, self._config.run_dir, _count_default, text=text)
-        self._patience.until_done("feature store: set-up", store.apply)
+        self._retrier.until_done("feature store: set-up", store.apply)
         return store
 
     def _open_consumer(self) -> Any:
@@ -150,7 +147,7 @@ class Ingest:
         consumer.topics()
         return consumer
 
-    def _turn(self, consumer: Any, store: FeatureStore, long_way: LongWay) -> None:
+    def _turn(self, consumer: Any, store: FeatureStore, external: Represents) -> None:
         wait_ms = int(min(0.25, self._config.ingest.idle_tick_s / 2) * 1_000)
         try:
             polled = consumer.poll(timeout_ms=wait_ms)
@@ -160,51 +157,30 @@ class Ingest:
             log.warning("reading %s failed (%s); trying again", self._config.topics.interactions, error)
             self._stopping.wait(1.0)
             return
-        self._own(consumer)
         if polled:
-            self._handle(consumer, store, long_way, [record for records in polled.values() for record in records])
+            self._handle(consumer, store, external, [record for records in polled.values() for record in records])
         if time.monotonic() >= self._next_look:
             self._look(consumer)
             self._next_look = time.monotonic() + self._config.ingest.idle_tick_s / 2
 
-    def _handle(self, consumer: Any, store: FeatureStore, long_way: LongWay, records: Sequence[Any]) -> None:
+    def _handle(self, consumer: Any, store: FeatureStore, external: Represents, records: Sequence[Any]) -> None:
         batch = Batch(self._config, self._routing, records, time.time())
-        batch.write_profiles(store, self._patience)
-        batch.represent(long_way, self._patience)
+        batch.write_profiles(store, self._retrier)
+        batch.represent(external, self._retrier)
         self._writer.write(batch.outputs())
-        for partition, event in batch.announcements():
-            self._announced.take(partition, event)
+        # Only now: after a crash records are handled twice, but none is committed that did not go where it belongs.
         self._commit(consumer, records)
         batch.count()
-        self._announced.show(time.time())
+        for partition, event in batch.announcements():
+            self._drift.take(partition, event)
         for partition, newest in batch.newest().items():
             self._ticker.routed(partition, newest)
         for reason in batch.outcomes():
             self._refusals.note(reason)
 
-    def _own(self, consumer: Any) -> None:
-        """Reads what drift is announced where a partition came to us, before its first record is handled."""
-        owned = frozenset(partition.partition for partition in consumer.assignment())
-        if owned == self._owned:
-            return
-
-        def stored(partition: int) -> str:
-            place = TopicPartition(self._config.topics.interactions, partition)
-            committed = consumer.committed(place, metadata=True, timeout_ms=_LOOK_MS)
-            return "" if committed is None else str(committed.metadata or "")
-
-        self._patience.until_done(
-            "reading announced drift", lambda: self._announced.own(owned, stored), hopeless=(AuthorizationError,)
-        )
-        self._owned = owned
-        self._announced.show(time.time())
-
     def _commit(self, consumer: Any, records: Iterable[Any]) -> None:
         read = {TopicPartition(record.topic, record.partition): record.offset + 1 for record in records}
-        offsets = {
-            partition: OffsetAndMetadata(offset, self._announced.metadata(partition.partition))
-            for partition, offset in read.items()
-        }
+        offsets = {partition: OffsetAndMetadata(offset, "") for partition, offset in read.items()}
         try:
             consumer.commit(offsets, 5_000)
         except KafkaError as error:
@@ -212,23 +188,22 @@ class Ingest:
             log.warning("committing %d partitions failed (%s); going on", len(offsets), error)
 
     def _look(self, consumer: Any) -> None:
-        self._announced.show(time.time())
+        """Asks Kafka how far the topics reach: for the lag, for the ticks, and to know that Kafka is there at all."""
         own = consumer.assignment()
-        ticks = TopicPartition(self._config.topics.interactions, 0) in own
-        if not own:
-            return
+        self._drift.show(time.time(), {partition.partition for partition in own})
         try:
-            self._lag(consumer, own, end_offsets(consumer, own, _LOOK_MS))
-            ends = end_offsets(consumer, self._ticker.partitions, _LOOK_MS) if ticks else {}
+            ends = end_offsets(consumer, self._ticker.partitions, _LOOK_MS)
+            if own:
+                self._lag(consumer, own, end_offsets(consumer, own, _LOOK_MS))
+            elif not consumer.partitions_for_topic(self._config.topics.interactions):
+                # A deleted topic takes our partitions away without an error. Asking for it also refreshes what the
+                # consumer knows of it, so that it goes on soon after the topic was made again.
+                raise UnknownTopicOrPartitionError(f"{self._config.topics.interactions} has no partitions")
         except KafkaError as error:
-            self._say_away(error)
+            self._watch.failed(error)
             return
-        now = time.monotonic()
-        if self._said_away:
-            log.warning("Kafka is back after %.0f s", now - self._answered)
-            self._said_away = 0.0
-        self._answered = now
-        if ticks:
+        self._watch.answered()
+        if TopicPartition(self._config.topics.interactions, 0) in own:  # one member ticks (docs/decisions/0012)
             self._ticker.look(ends)
 
     def _lag(self, consumer: Any, own: Iterable[TopicPartition], ends: Mapping[TopicPartition, int]) -> None:
@@ -236,21 +211,6 @@ class Ingest:
             position = consumer.position(partition, timeout_ms=_LOOK_MS)
             if position is not None:
                 metrics.INGEST_LAG.labels(partition=partition.partition).set(ends[partition] - position)
-
-    def _say_away(self, error: KafkaError) -> None:
-        now = time.monotonic()
-        if now - self._said_away >= _SAY_EVERY_S:
-            self._said_away = now
-            log.warning(
-                "Kafka on %s has not answered for %.0f s (%s); waiting, nothing is lost",
-                self._config.kafka.bootstrap,
-                now - self._answered,
-                error,
-            )
-
-    def _check_kafka(self) -> str | None:
-        away = time.monotonic() - self._answered
-        return f"no answer from {self._config.kafka.bootstrap} for {away:.0f} s" if away > _AWAY_S else None
 
 
 def _count_default(view: str, reason: str, number: int) -> None:

@@ -26,9 +26,10 @@ class TrafficTail:
         self._consumer: KafkaConsumer = make_consumer(config, max_partition_fetch_bytes=MAX_REQUEST_BYTES)
 
     def read(self, partition: TopicPartition, end: int) -> Tail | None:
-        """The newest times among the last records before `end`; looks further back past ticks.
+        """The newest event times among the last records before offset `end`; looks further back past ticks.
 
-        None if there is no impression or feedback. Raises KafkaError, also when reading takes longer than 5 s.
+        None if there is no impression or feedback. Several records, since event times are only roughly in order. Raises
+        KafkaError, also when reading takes longer than 5 s.
         """
         self._consumer.assign([partition])
         begin = self._begin(partition)
@@ -48,10 +49,10 @@ class TrafficTail:
 
     def _begin(self, partition: TopicPartition) -> int:
         try:
-            found: int = self._consumer.beginning_offsets([partition], timeout_ms=int(_READ_S * 1_000))[partition]
+            begin: int = self._consumer.beginning_offsets([partition], timeout_ms=int(_READ_S * 1_000))[partition]
         except KeyError as error:  # kafka-python stumbles over a partition without a leader
             raise LeaderNotAvailableError(f"no leader is known for {error}") from error
-        return found
+        return begin
 
     def _between(self, partition: TopicPartition, lower: int, upper: int) -> Iterator[Traffic]:
         self._consumer.seek(partition, lower)

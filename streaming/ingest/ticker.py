@@ -22,7 +22,7 @@ _TO_SPARE_S = 5.0
 
 
 def rule_of(config: Config) -> IdleRule:
-    """The rule of this configuration: ticks go on until twice the longest wait of the join, and 5 s, are over."""
+    """The rule of this configuration: ticks end twice the join's longest wait, and 5 s, after the newest event."""
     longest = config.join.window_s + config.join.lateness_s
     interval = config.ingest.idle_tick_s
     return IdleRule(interval, 2 * longest + _TO_SPARE_S, gap_s=max(2.0, 4 * interval))

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from socketserver import TCPServer
@@ -20,6 +21,8 @@ from streaming.monitoring import metrics
 
 Check = Callable[[], str | None]
 """None if all is well, else what is wrong, for a person to read."""
+
+_ALLOWED = "GET, HEAD, OPTIONS"
 
 log = logging.getLogger(__name__)
 
@@ -60,9 +63,16 @@ class _Server(ThreadingWSGIServer):
         self.server_name, self.server_port = "localhost", self.server_address[1]
         self.setup_environ()
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        # The base class prints a traceback for a client that hangs up or stalls: that is no failure of this process.
+        if isinstance(sys.exception(), OSError):
+            log.debug("health server: %s hung up or stalled", client_address)
+        else:
+            log.exception("health server: the answer to %s failed", client_address)
+
 
 class HealthServer:
-    """`/metrics` (this process's Prometheus registry) and `/healthz` on threads of their own.
+    """`/metrics` (this process's Prometheus registry) and `/healthz` on threads of their own (docs/decisions/0040).
 
     For processes that have no web server otherwise. Listens on every address, for Prometheus.
     """
@@ -111,17 +121,28 @@ class HealthServer:
         self.stop()
 
     def _answer(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        path = environ.get("PATH_INFO")
-        if path == "/metrics":
-            answer: Iterable[bytes] = self._metrics(environ, start_response)
-            return answer
-        status, body = "404 Not Found", b'{"detail": "there is /metrics and /healthz"}'
-        if path == "/healthz":
+        method, path = environ["REQUEST_METHOD"], environ.get("PATH_INFO")
+        answer: Iterable[bytes]
+        if path not in ("/metrics", "/healthz"):
+            answer = _json(start_response, "404 Not Found", b'{"detail": "there is /metrics and /healthz"}')
+        elif method == "OPTIONS":
+            start_response("200 OK", [("Allow", _ALLOWED), ("Content-Length", "0")])
+            return []
+        elif method not in ("GET", "HEAD"):
+            answer = _json(start_response, "405 Method Not Allowed", b'{"detail": "ask by GET"}', ("Allow", _ALLOWED))
+        elif path == "/metrics":
+            answer = self._metrics({**environ, "REQUEST_METHOD": "GET"}, start_response)
+        else:
             problems = examine(self._checks)
             status = "503 Service Unavailable" if problems else "200 OK"
-            body = health_body(self._checks, problems)
-        start_response(status, [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
-        return [body]
+            answer = _json(start_response, status, health_body(self._checks, problems))
+        return [] if method == "HEAD" else answer
+
+
+def _json(start_response: Callable[..., Any], status: str, body: bytes, *headers: tuple[str, str]) -> Iterable[bytes]:
+    length = ("Content-Length", str(len(body)))
+    start_response(status, [("Content-Type", "application/json"), length, *headers])
+    return [body]
 
 
 def end_this_process() -> None:

@@ -12,10 +12,14 @@ _SECONDS = (0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60, 300)
 
 # --- ingest ---
 EVENTS_INGESTED = Counter("driftline_events_ingested_total", "Outside events accepted.", ["event"])
-DEAD_LETTERS = Counter("driftline_dead_letters_total", "Records refused and kept as dead letters.", ["reason"])
+DEAD_LETTERS = Counter(
+    "driftline_dead_letters_total",
+    "Records refused and kept as dead letters, by reason (docs/failures.md).",
+    ["reason"],
+)
 INGEST_LAG = Gauge("driftline_ingest_lag_records", "Records of `interactions` not yet read.", ["partition"])
 DRIFT_ANNOUNCED = Gauge(
-    "driftline_drift_announced", "1 while drift of this name and kind is announced to be at work.", ["name", "kind"]
+    "driftline_drift_announced", "1 while drift of this name and kind is announced to be active.", ["name", "kind"]
 )
 TICKS = Counter("driftline_ticks_total", "Ticks written to move event time on.", ["group"])
 
@@ -63,7 +67,11 @@ LEARN_QUEUE = Gauge("driftline_learn_queue_records", "Records waiting for the le
 # --- kernel log ---
 KERNELS_PUBLISHED = Counter("driftline_kernels_published_total", "Kernels committed to the kernel log.", ["group"])
 COMMIT_SECONDS = Histogram("driftline_commit_seconds", "Time of one transaction, seconds.", ["group"], buckets=_FAST)
-COMMITS_FAILED = Counter("driftline_commits_failed_total", "Transactions that failed.", ["group", "reason"])
+COMMITS_FAILED = Counter(
+    "driftline_commits_failed_total",
+    "Transactions that failed, by reason: fenced (another processor owns the group now), failed.",
+    ["group", "reason"],
+)
 PROCESSOR_LAG = Gauge("driftline_processor_lag_records", "Records of `traffic` not yet processed.", ["group"])
 OWNED_GROUPS = Gauge("driftline_owned_groups", "Kernel groups this processor owns.")
 RECOVERY_SECONDS = Gauge("driftline_recovery_seconds", "Time the last recovery of the group took, seconds.", ["group"])
@@ -75,13 +83,18 @@ FEATURE_PUSH_SECONDS = Histogram(
 FEATURE_PUSH_FAILED = Counter("driftline_feature_push_failed_total", "Pushes of live features that failed.")
 FEATURE_DEFAULTS = Counter(
     "driftline_feature_defaults_total",
-    "Entities or values served by defaults, by view and reason (missing, stale, undeclared, bad_value, unknown_value, "
-    "cut_value).",
+    "Entities or values served by defaults, by view and reason: missing, stale, undeclared, bad_value, unknown_value, "
+    "cut_value.",
     ["view", "reason"],
 )
 
 # --- scorer ---
-SCORE_REQUESTS = Counter("driftline_score_requests_total", "Scoring requests, by outcome.", ["outcome"])
+SCORE_REQUESTS = Counter(
+    "driftline_score_requests_total",
+    "Scoring requests, by outcome: ok, refused (the caller's fault), aborted (the caller hung up before the body was "
+    "whole), not_ready (the scorer was starting or stopping), failed.",
+    ["outcome"],
+)
 SCORE_SECONDS = Histogram(
     "driftline_score_seconds", "Time of one scoring request inside the scorer, seconds.", buckets=_FAST
 )
@@ -110,7 +123,9 @@ FRESHNESS_SECONDS = Histogram(
     buckets=_SECONDS,
 )
 IMPRESSIONS_LOST = Counter(
-    "driftline_impressions_lost_total", "Served impressions that could not be logged, by reason.", ["reason"]
+    "driftline_impressions_lost_total",
+    "Served impressions that could not be logged, by reason: buffer_full, too_large, delivery_failed, shutdown.",
+    ["reason"],
 )
 
 # --- every process ---

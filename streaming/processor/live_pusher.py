@@ -26,7 +26,7 @@ class LivePusher:
         self._rows: dict[tuple[str, str, str], LiveRow] = {}
         self._lock = threading.Lock()
         self._wake = threading.Event()
-        self._ending = False
+        self._ending = threading.Event()
         self._problem: str | None = None
 
     def add(self, scope: str, rows: Sequence[LiveRow]) -> None:
@@ -41,15 +41,14 @@ class LivePusher:
 
     def run(self) -> None:
         """Pushes until `stop` was called; the body of its thread."""
-        while not self._ending:
+        while not self._ending.is_set():
             self._wake.wait()
             self._wake.clear()
             began = time.monotonic()
             pushed = self.flush()
             took = time.monotonic() - began
             pause = max(self._interval_s, took / _SHARE - took) if pushed else _RETRY_S
-            if not self._ending:
-                time.sleep(pause)
+            self._ending.wait(pause)  # newer rows of the same keys replace those that wait: no retry of one call
 
     def flush(self) -> bool:
         """Pushes what waits; False if that failed and the rows wait on."""
@@ -61,7 +60,7 @@ class LivePusher:
             with metrics.FEATURE_PUSH_SECONDS.time():
                 for scope in sorted({key[0] for key in rows}):
                     self._push([row for key, row in rows.items() if key[0] == scope], scope)
-        except Exception as error:  # noqa: BLE001 - any failure of the store: said, counted, tried again
+        except Exception as error:  # noqa: BLE001 - any failure of the store is logged, counted, tried again
             metrics.FEATURE_PUSH_FAILED.inc()
             self._problem = f"pushing {len(rows)} rows of live features failed: {type(error).__name__}: {error}"
             log.error("%s; trying again in %.0f s", self._problem, _RETRY_S)
@@ -74,5 +73,5 @@ class LivePusher:
 
     def stop(self) -> None:
         """Ends `run` soon; call `flush` afterwards for what still waits."""
-        self._ending = True
+        self._ending.set()
         self._wake.set()

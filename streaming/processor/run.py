@@ -9,7 +9,7 @@ import faust
 import mode.loop
 
 from features.store.feature_store import FeatureStore
-from model.backbone.checkpoint import load_backbone
+from streaming.backbone import open_backbone
 from streaming.clients import wait_for_broker
 from streaming.config import Config
 from streaming.monitoring.health import HealthServer, Watch
@@ -31,7 +31,7 @@ def run_processor(config: Config) -> int:
     ensure_topics(config)
     store = FeatureStore(config.features, config.run_dir)
     store.apply()
-    processor = Processor(config, load_backbone(config.backbone_dir).backbone, store.push_live, watch)
+    processor = Processor(config, open_backbone(config).backbone, store.push_live, watch)
     return run_until_stopped(config, processor, watch)
 
 

@@ -1,11 +1,12 @@
-"""The scorer's HTTP interface: a thin shell around the core."""
+"""The scorer's HTTP interface: a thin shell around the core. The endpoints stand in the order of the `/docs` page."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
@@ -13,28 +14,38 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import RedirectResponse
 from prometheus_client import REGISTRY
 from prometheus_client.exposition import choose_encoder
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
+from starlette.routing import Route
 
 from streaming.events import Event
+from streaming.events.rules import EventRules
 from streaming.monitoring import metrics
 from streaming.monitoring.health import Check, examine
 from streaming.scorer import openapi
+from streaming.scorer.body import decode_json, read_body
 from streaming.scorer.core import Scored
 from streaming.scorer.event_writer import decode_events
 from streaming.scorer.schema import (
     EventsAccepted,
     Health,
-    Kernels,
+    KernelsResponse,
     Problem,
     Readiness,
     RequestRefused,
     ScoreRequest,
-    decode_score_request,
 )
 
 log = logging.getLogger(__name__)
 
 _encoder = msgspec.json.Encoder()
-_ok, _refused, _failed = (metrics.SCORE_REQUESTS.labels(outcome=name) for name in ("ok", "refused", "failed"))
+_score_decoder = msgspec.json.Decoder(ScoreRequest)
+_NOT_READY = "not_ready"
+_outcomes = {
+    name: metrics.SCORE_REQUESTS.labels(outcome=name) for name in ("ok", "refused", "not_ready", "aborted", "failed")
+}
 
 
 class Backend(Protocol):
@@ -43,6 +54,8 @@ class Backend(Protocol):
     max_body_bytes: int
     checks: dict[str, Check]
     """Whether the process works."""
+    rules: EventRules
+    """What an outside event must be."""
 
     def missing(self) -> dict[str, str]:
         """What has to happen before it may score, empty when ready."""
@@ -50,7 +63,7 @@ class Backend(Protocol):
     def score(self, request: ScoreRequest, time: float) -> Scored:
         """Scores, and logs the impression. Raises RequestRefused."""
 
-    def kernels(self) -> Kernels:
+    def kernels(self) -> KernelsResponse:
         """Kernels in use and their history."""
 
     async def write_events(self, events: list[Event]) -> None:
@@ -63,29 +76,8 @@ class Backend(Protocol):
         """Called once, after the last request."""
 
 
-def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(_encoder.encode(value), status, headers, media_type="application/json")
-
-
-async def read_body(request: Request, limit: int) -> bytes:
-    """The body, at most `limit` bytes. Raises RequestRefused (413) as soon as it is known to be longer."""
-    parts, size = [], int(request.headers.get("content-length") or 0)
-    if size <= limit:
-        size = 0
-        async for part in request.stream():
-            parts.append(part)
-            size += len(part)
-            if size > limit:
-                break
-    if size > limit:
-        raise RequestRefused(
-            "body_too_large", f"the body exceeds {limit} bytes: send less, or raise scorer.max_body_bytes", status=413
-        )
-    return b"".join(parts)
-
-
-def make_app(backend: Backend) -> FastAPI:
-    """The application around `backend`, which it starts and stops."""
+def make_app(backend: Backend, cors_origins: Sequence[str] = ()) -> FastAPI:
+    """The application around `backend`, which it starts and stops; pages of `cors_origins` may call it."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -93,82 +85,155 @@ def make_app(backend: Backend) -> FastAPI:
         yield
         await backend.stop()
 
-    app = FastAPI(**openapi.ABOUT, lifespan=lifespan)
-    app.add_exception_handler(RequestRefused, _answer_refused)
-    app.add_exception_handler(Exception, _answer_failed)
-    _add_scoring(app, backend)
-    _add_operations(app, backend)
-    openapi.complete(app)
+    endpoints = Endpoints(backend)
+    app = FastAPI(
+        **openapi.ABOUT,
+        lifespan=lifespan,
+        # Plain routes: an endpoint decodes its body once, by msgspec, and no argument model is built
+        # (docs/decisions/0042).
+        routes=[
+            *_routes("POST", "/v1/score", endpoints.score),
+            *_routes("POST", "/v1/events", endpoints.events),
+            *_routes("GET", "/v1/kernels", endpoints.kernels),
+            *_routes("GET", "/healthz", endpoints.healthz),
+            *_routes("GET", "/readyz", endpoints.readyz),
+            *_routes("GET", "/metrics", endpoints.metrics),
+            *_routes("GET", "/", endpoints.front),
+        ],
+        middleware=_cors(cors_origins),
+        exception_handlers={
+            RequestRefused: _answer_refused,
+            HTTPException: _answer_unrouted,
+            ClientDisconnect: _answer_nobody,
+            Exception: _answer_failed,
+        },
+    )
+    app.openapi = openapi.document  # type: ignore[method-assign]
     return app
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """What each path does."""
+
+    backend: Backend
+
+    async def score(self, request: Request) -> Response:
+        """Ranks candidates, and counts how that went."""
+        began = time.perf_counter()
+        try:
+            response, candidates = await self._score(request)
+        except Exception as error:
+            _outcomes[_outcome(error)].inc()
+            raise
+        _outcomes["ok"].inc()
+        metrics.SCORE_CANDIDATES.observe(candidates)
+        metrics.SCORE_SECONDS.observe(time.perf_counter() - began)
+        return response
+
+    async def _score(self, request: Request) -> tuple[Response, int]:
+        # A scorer that answers before it has the newest kernel would serve what its neighbours no longer serve
+        # (docs/decisions/0043).
+        missing = self.backend.missing()
+        if missing:
+            raise RequestRefused(_NOT_READY, "; ".join(missing.values()), 503)
+        body = await read_body(request, self.backend.max_body_bytes)
+        decoded = decode_json(_score_decoder, body, "invalid_request")
+        # No thread: the work holds the interpreter's lock, a pool would only add switches (docs/decisions/0042).
+        scored = self.backend.score(decoded, time.time())
+        return _json(scored.response), len(decoded.candidates)
+
+    async def events(self, request: Request) -> Response:
+        """Takes events, and answers once the broker has them."""
+        body = await read_body(request, self.backend.max_body_bytes)
+        events = decode_events(body, self.backend.rules, time.time())
+        await self.backend.write_events(events)
+        return _json(EventsAccepted(len(events)), 202)
+
+    async def kernels(self, _: Request) -> Response:
+        """Kernels in use and their history."""
+        return _json(self.backend.kernels())
+
+    async def healthz(self, _: Request) -> Response:
+        """Whether the process works."""
+        problems = examine(self.backend.checks)
+        checks = {name: problems.get(name, "ok") for name in self.backend.checks}
+        return _json(Health(not problems, checks), 503 if problems else 200)
+
+    async def readyz(self, _: Request) -> Response:
+        """Whether traffic may be sent here."""
+        missing = self.backend.missing()
+        return _json(Readiness(not missing, missing), 503 if missing else 200)
+
+    async def metrics(self, request: Request) -> Response:
+        """The process's Prometheus registry."""
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(REGISTRY), media_type=content_type)
+
+    async def front(self, _: Request) -> Response:
+        """The page for people."""
+        return RedirectResponse("/docs")
+
+
+def _outcome(error: Exception) -> str:
+    """Whose fault it was. `failed` pages somebody: neither the caller's faults nor a scorer that starts count there."""
+    if isinstance(error, ClientDisconnect):
+        return "aborted"
+    if isinstance(error, RequestRefused):
+        if error.problem.error == _NOT_READY:
+            return "not_ready"
+        return "refused" if error.status < 500 else "failed"
+    return "failed"
+
+
+def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(_encoder.encode(value), status, headers, media_type="application/json")
+
+
+def _routes(method: str, path: str, endpoint: Callable[[Request], Awaitable[Response]]) -> list[Route]:
+    """`method` at `path`, OPTIONS, and HEAD beside GET: balancers and browsers ask these first."""
+    route = Route(path, endpoint, methods=[method])
+    allowed = ", ".join(sorted({*(route.methods or ()), "OPTIONS"}))
+
+    async def options(_: Request) -> Response:
+        return Response(headers={"Allow": allowed})
+
+    return [route, Route(path, options, methods=["OPTIONS"])]
+
+
+def _cors(origins: Sequence[str]) -> list[Middleware]:
+    if not origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Content-Type", "Content-Encoding"],
+            expose_headers=["Retry-After"],
+        )
+    ]
 
 
 async def _answer_refused(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestRefused)
-    return _json(error.problem, error.status, {"Retry-After": "1"} if error.status == 503 else None)
+    headers = {503: {"Retry-After": "1"}, 415: {"Accept-Encoding": "gzip"}}
+    return _json(error.problem, error.status, headers.get(error.status))
+
+
+async def _answer_unrouted(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    name = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http")
+    problem = Problem(name, f"{request.method} {request.url.path}: {error.detail}; see /docs")
+    return _json(problem, error.status_code, dict(error.headers or {}))
+
+
+async def _answer_nobody(request: Request, _: Exception) -> Response:
+    """The client hung up: nobody reads this, and nothing here has failed."""
+    log.debug("%s %s: the client hung up before its body was whole", request.method, request.url.path)
+    return Response(status_code=400)
 
 
 async def _answer_failed(request: Request, error: Exception) -> Response:
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
     return _json(Problem("internal", f"{type(error).__name__}: {error}; the scorer's log has the rest"), 500)
-
-
-def _add_scoring(app: FastAPI, backend: Backend) -> None:
-    # A plain route, not a decorated endpoint: the body is decoded once by msgspec, and no argument model is built.
-    async def score(request: Request) -> Response:
-        began = time.perf_counter()
-        try:
-            missing = backend.missing()
-            if missing:
-                raise RequestRefused("not_ready", "; ".join(missing.values()), status=503)
-            asked = decode_score_request(await read_body(request, backend.max_body_bytes))
-            scored = backend.score(asked, time.time())
-        except RequestRefused:
-            _refused.inc()
-            raise
-        except Exception:
-            _failed.inc()
-            raise
-        answer = _json(scored.response)
-        _ok.inc()
-        metrics.SCORE_CANDIDATES.observe(len(asked.candidates))
-        metrics.SCORE_SECONDS.observe(time.perf_counter() - began)
-        return answer
-
-    async def events(request: Request) -> Response:
-        taken = decode_events(await read_body(request, backend.max_body_bytes))
-        await backend.write_events(taken)
-        return _json(EventsAccepted(len(taken)), 202)
-
-    _route(app, "POST", "/v1/score", score)
-    _route(app, "POST", "/v1/events", events)
-
-
-def _add_operations(app: FastAPI, backend: Backend) -> None:
-    async def kernels(_: Request) -> Response:
-        return _json(backend.kernels())
-
-    async def healthz(_: Request) -> Response:
-        problems = examine(backend.checks)
-        checks = {name: problems.get(name, "ok") for name in backend.checks}
-        return _json(Health(not problems, checks), 503 if problems else 200)
-
-    async def readyz(_: Request) -> Response:
-        missing = backend.missing()
-        return _json(Readiness(not missing, missing), 503 if missing else 200)
-
-    async def prometheus(request: Request) -> Response:
-        encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        return Response(encode(REGISTRY), media_type=content_type)
-
-    async def front(_: Request) -> Response:
-        return RedirectResponse("/docs")
-
-    _route(app, "GET", "/v1/kernels", kernels)
-    _route(app, "GET", "/healthz", healthz)
-    _route(app, "GET", "/readyz", readyz)
-    _route(app, "GET", "/metrics", prometheus)
-    app.add_api_route("/", front, include_in_schema=False)
-
-
-def _route(app: FastAPI, method: str, path: str, endpoint: Callable[[Request], Awaitable[Response]]) -> None:
-    app.add_api_route(path, endpoint, methods=[method], **openapi.OPERATIONS[method, path])

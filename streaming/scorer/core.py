@@ -12,52 +12,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from features.represent import Represented
 from model.backbone.interface import FrozenBackbone
 from model.encoding.domain import Domain, DomainSpace
-from model.kernel.kernel import Kernel, adapt
+from model.kernel.kernel import Kernel, live_logit
 from streaming.events import ServedImpression
-from streaming.scorer.kernel_follower import ActiveKernel
+from streaming.scorer.kernel_follower import IDENTITY, ActiveKernels
 from streaming.scorer.schema import ItemScore, RequestRefused, ScoreRequest, ScoreResponse
 from streaming.scorer.score_window import ScoreWindow
 
 ARMS = ("frozen", "live")
 
 
-class Represented(Protocol):
-    """One user's candidates as the models see them: `n` rows each."""
-
-    @property
-    def x(self) -> Tensor:
-        """Representations, `(n, d)`."""
-
-    @property
-    def live(self) -> Tensor:
-        """Live drift features T, `(n, k)`."""
-
-    @property
-    def content(self) -> Tensor:
-        """Content vectors, `(n, c)`."""
-
-    @property
-    def frozen_logit(self) -> Tensor:
-        """Click logits of the frozen arm, `(n,)`."""
-
-
-class Representer(Protocol):
+class CandidateEncoder(Protocol):
     """Reads features and runs the frozen backbone."""
 
     def represent(self, user_id: str, item_ids: list[str], domain: Domain, time: float) -> Represented:
         """Rows of `item_ids` for a user in a domain at an event time, seconds since the epoch."""
-
-
-class Kernels(Protocol):
-    """The kernels in use."""
-
-    def current(self, group: str) -> ActiveKernel:
-        """The kernel that answers for a group now."""
-
-    def discard(self, group: str, version: int, reason: str, detail: str) -> None:
-        """Takes a kernel out of use that turned out bad while serving; the refusal is counted by `reason`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +41,19 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class _Arms:
+    """Both arms' logits of one request, in the order of the candidates."""
+
     represented: Represented
     frozen: NDArray[np.float32]
     live: NDArray[np.float32]
     version: int
+    """Of the kernel that made `live`; 0 is the identity."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Shown:
+    """What the user is shown, best first."""
+
     user_id: str
     items: list[str]
     domain: Domain
@@ -100,9 +76,9 @@ class Scorer:
     def __init__(
         self,
         *,
-        representer: Representer,
+        encoder: CandidateEncoder,
         backbone: FrozenBackbone,
-        kernels: Kernels,
+        kernels: ActiveKernels,
         space: DomainSpace,
         group_of: Callable[[Domain], str | None],
         groups: tuple[str, ...],
@@ -111,7 +87,7 @@ class Scorer:
         on_undeclared: Callable[[], None] = lambda: None,
     ) -> None:
         """`live_arm` False serves the frozen scores exactly. `on_undeclared` is told of undeclared domain facets."""
-        self._representer = representer
+        self._encoder = encoder
         self._backbone = backbone
         self._fingerprint = backbone.fingerprint
         self._kernels = kernels
@@ -133,12 +109,14 @@ class Scorer:
 
     def score(self, request: ScoreRequest, time: float) -> Scored:
         """Ranks the candidates by the live arm; `time` is the event time, seconds. Raises RequestRefused."""
+        # Refusals first: what a request may be is docs/decisions/0043.
         items = self._candidates(request)
         domain, group = self._domain(request)
         arms = self._arms(request.user_id, items, domain, group, time)
         scores = _sigmoid(arms.live)
         self.windows[group, "frozen"].add(_sigmoid(arms.frozen))
         self.windows[group, "live"].add(scores)
+        # Stable: of equal scores the retrieval's own order is the best guess. Logits, for the sigmoid saturates.
         order = np.argsort(-arms.live, kind="stable")[: request.top_k]
         ranked = [items[i] for i in order]
         response = ScoreResponse(
@@ -161,6 +139,9 @@ class Scorer:
                 f"{count} candidates, at most {self._max_candidates} are scored: send fewer, or raise "
                 "scorer.max_candidates - at `$.candidates`",
             )
+        # Feedback on a blank item would be refused at both doors: nothing could be learned from what was shown.
+        if any(map(str.isspace, (request.user_id, *request.candidates))):
+            raise RequestRefused("invalid_request", "user_id or one of the candidates is blank: name it")
         return list(dict.fromkeys(request.candidates))
 
     def _domain(self, request: ScoreRequest) -> tuple[Domain, str]:
@@ -176,10 +157,11 @@ class Scorer:
         return domain, group
 
     def _arms(self, user_id: str, items: list[str], domain: Domain, group: str, time: float) -> _Arms:
-        # One reference for the whole request: a swap in between changes the next request, never this one.
-        active = self._kernels.current(group) if self._live_arm else ActiveKernel()
+        # One reference for the whole request: a swap in between changes the next request, never this one
+        # (docs/decisions/0041).
+        active = self._kernels.current(group) if self._live_arm else IDENTITY
         with torch.inference_mode():
-            represented = self._representer.represent(user_id, items, domain, time)
+            represented = self._encoder.represent(user_id, items, domain, time)
             frozen = _array(represented.frozen_logit)
             if active.kernel is None:
                 return _Arms(represented, frozen, frozen, 0)
@@ -192,7 +174,7 @@ class Scorer:
     def _adapted(self, kernel: Kernel, represented: Represented, domain: Domain, count: int) -> NDArray[np.float32]:
         indices = torch.tensor(self._space.encode(domain)).expand(count, -1)
         frozen = represented.frozen_logit
-        return _array(adapt(kernel, self._backbone, represented.x, represented.live, indices, frozen))
+        return _array(live_logit(kernel, self._backbone, represented.x, represented.live, indices, frozen))
 
     def _impression(self, request_id: str, shown: _Shown, arms: _Arms) -> ServedImpression:
         represented, order = arms.represented, shown.order

@@ -7,8 +7,10 @@ import asyncio
 import msgspec
 from aiokafka.errors import KafkaError
 
-from streaming.events import DriftEvent, Event, FeedbackEvent, ImpressionEvent, ItemEvent, UserEvent, encode_event
-from streaming.scorer.producer import KeptProducer
+from streaming.events import Event, FeedbackEvent, ImpressionEvent, RefusedError, encode_event, event_key
+from streaming.events.rules import EventRules
+from streaming.scorer.body import decode_json
+from streaming.scorer.producer import RestartingProducer
 from streaming.scorer.schema import RequestRefused
 from streaming.topics import INTERACTION_BYTES
 
@@ -17,37 +19,32 @@ _HEADROOM = 1_024  # bytes of a record batch beside the event itself
 _decoder: msgspec.json.Decoder[Event | list[Event]] = msgspec.json.Decoder(Event | list[Event])
 
 
-def decode_events(body: bytes) -> list[Event]:
-    """One event or a list of them; either all are right or none is taken. Raises RequestRefused."""
-    try:
-        decoded = _decoder.decode(body)
-    except msgspec.ValidationError as error:
-        raise RequestRefused("invalid_event", str(error)) from None
-    except msgspec.DecodeError as error:
-        raise RequestRefused("malformed_json", str(error)) from None
+def decode_events(body: bytes, rules: EventRules, now: float) -> list[Event]:
+    """One event or a list of them, all in order at wall-clock time `now`, seconds. Raises RequestRefused.
+
+    What ingest would refuse later is refused here (400, under ingest's reason): the sender is still there to read it.
+    """
+    decoded = decode_json(_decoder, body, "invalid_event")
     events = decoded if isinstance(decoded, list) else [decoded]
     if not events:
         raise RequestRefused("no_events", "the list of events is empty")
+    for index, event in enumerate(events):
+        try:
+            rules.check(event, now)
+            if isinstance(event, ImpressionEvent | FeedbackEvent):
+                rules.group(event)
+        except RefusedError as refused:
+            position = f" - at `$[{index}]`" if isinstance(decoded, list) else ""
+            raise RequestRefused(refused.reason, refused.detail + position, 400) from None
     return events
-
-
-def event_key(event: Event) -> bytes:
-    """The Kafka key: what belongs together stays in order."""
-    match event:
-        case ItemEvent():
-            return event.item_id.encode()
-        case UserEvent():
-            return event.user_id.encode()
-        case ImpressionEvent() | FeedbackEvent():
-            return event.request_id.encode()
-        case DriftEvent():
-            return event.name.encode()
 
 
 class EventWriter:
     """Writes events and waits for the broker's acknowledgement, for a bounded time and a bounded number."""
 
-    def __init__(self, producer: KeptProducer, *, topic: str, timeout_s: float, max_waiting: int = 10_000) -> None:
+    def __init__(
+        self, producer: RestartingProducer, *, topic: str, timeout_s: float, max_waiting: int = 10_000
+    ) -> None:
         self._producer = producer
         self._topic = topic
         self._timeout_s = timeout_s
@@ -57,13 +54,16 @@ class EventWriter:
     async def write(self, events: list[Event]) -> None:
         """Returns once every event is acknowledged.
 
-        Raises RequestRefused: 422 for an event too large, 503 if the broker does not acknowledge in time. Then some
-        may be written all the same: sending all of them again is safe, profiles and labels take no harm from it.
+        Raises RequestRefused: 413 for too many events, 422 for one too large, 503 if the broker does not acknowledge in
+        time. Then some may be written all the same: sending all of them again is safe, profiles and labels take no harm
+        from it (docs/decisions/0044).
         """
-        if self._waiting + len(events) > self._max_waiting:
+        if len(events) > self._max_waiting:
             raise RequestRefused(
-                "busy", f"{self._waiting} events wait for the broker already: send again in a second", status=503
+                "too_many_events", f"{len(events)} events, at most {self._max_waiting} are taken at once", 413
             )
+        if self._waiting + len(events) > self._max_waiting:
+            raise RequestRefused("busy", f"{self._waiting} events wait for the broker: send again in a second", 503)
         self._waiting += len(events)
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -72,7 +72,7 @@ class EventWriter:
             raise RequestRefused(
                 "broker_away",
                 f"the broker has not acknowledged within {self._timeout_s:g} s: send the same events again later",
-                status=503,
+                503,
             ) from None
         finally:
             self._waiting -= len(events)
@@ -91,5 +91,5 @@ class EventWriter:
         except KafkaError as error:
             await self._producer.replace(producer)
             raise RequestRefused(
-                "broker_refused", f"{type(error).__name__}: {error}: send the same events again", status=503
+                "broker_refused", f"{type(error).__name__}: {error}: send the same events again", 503
             ) from None

@@ -13,16 +13,18 @@ from aiokafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeEr
 
 from streaming.events import ServedImpression, encode_traffic
 from streaming.monitoring import metrics
-from streaming.scorer.producer import KeptProducer
+from streaming.scorer.producer import RestartingProducer
 
 _ATTEMPTS = 3
-_SAY_EVERY_S = 5.0
+_LOG_EVERY_S = 5.0
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class _Record:
+class _Pending:
+    """An encoded impression that the broker has not acknowledged yet."""
+
     partition: int
     value: bytes
     attempts: int = 0
@@ -36,7 +38,7 @@ class ImpressionLog:
 
     def __init__(
         self,
-        producer: KeptProducer,
+        producer: RestartingProducer,
         *,
         topic: str,
         groups: Sequence[str],
@@ -47,21 +49,21 @@ class ImpressionLog:
         self._producer = producer
         self._topic = topic
         self._partitions = {group: index for index, group in enumerate(groups)}
-        self._queues: dict[int, asyncio.Queue[_Record]] = {i: asyncio.Queue() for i in range(len(groups))}
+        self._queues: dict[int, asyncio.Queue[_Pending]] = {i: asyncio.Queue() for i in range(len(groups))}
         self._max_bytes = max_bytes
         self._clock = clock
-        self._waiting: dict[int, _Record] = {}
+        self._waiting: dict[int, _Pending] = {}
         self._idle = asyncio.Event()
         self._idle.set()
-        self._lost_unsaid: dict[str, int] = {}
+        self._lost_unlogged: dict[str, int] = {}
         self._suspect: AIOKafkaProducer | None = None
-        self._said_at = -_SAY_EVERY_S
+        self._logged_at = -_LOG_EVERY_S
         self.waiting_bytes = 0
         """Bytes not yet acknowledged."""
 
     def write(self, group: str, impression: ServedImpression) -> None:
         """Takes an impression, without waiting. Never raises for a broker that is away."""
-        record = _Record(self._partitions[group], encode_traffic(impression))
+        record = _Pending(self._partitions[group], encode_traffic(impression))
         if self.waiting_bytes + len(record.value) > self._max_bytes:
             self._lost("buffer_full", 1)
             return
@@ -83,15 +85,15 @@ class ImpressionLog:
         except TimeoutError:
             self._lost("shutdown", len(self._waiting))
             self._waiting.clear()
-        self._say_lost(force=True)
+        self._log_lost(force=True)
 
-    async def _deliver(self, queue: asyncio.Queue[_Record]) -> None:
+    async def _deliver(self, queue: asyncio.Queue[_Pending]) -> None:
         while True:
             record = await queue.get()
             while not await self._sent(record):
                 pass
 
-    async def _sent(self, record: _Record) -> bool:
+    async def _sent(self, record: _Pending) -> bool:
         """Hands one record to the producer; False if it has to be handed over again."""
         producer = await self._producer.get()
         if producer is self._suspect:
@@ -112,7 +114,7 @@ class ImpressionLog:
         future.add_done_callback(lambda done: self._acknowledged(record, producer, done))
         return True
 
-    def _acknowledged(self, record: _Record, producer: AIOKafkaProducer, future: asyncio.Future[object]) -> None:
+    def _acknowledged(self, record: _Pending, producer: AIOKafkaProducer, future: asyncio.Future[object]) -> None:
         error = asyncio.CancelledError() if future.cancelled() else future.exception()
         if error is None:
             self._done(record)
@@ -127,7 +129,7 @@ class ImpressionLog:
         self._done(record)
         self._lost("delivery_failed", 1)
 
-    def _done(self, record: _Record) -> None:
+    def _done(self, record: _Pending) -> None:
         if self._waiting.pop(id(record), None) is not None:
             self.waiting_bytes -= len(record.value)
         if not self._waiting:
@@ -135,16 +137,16 @@ class ImpressionLog:
 
     def _lost(self, reason: str, count: int) -> None:
         metrics.IMPRESSIONS_LOST.labels(reason=reason).inc(count)
-        self._lost_unsaid[reason] = self._lost_unsaid.get(reason, 0) + count
-        self._say_lost()
+        self._lost_unlogged[reason] = self._lost_unlogged.get(reason, 0) + count
+        self._log_lost()
 
-    def _say_lost(self, *, force: bool = False) -> None:
-        if not self._lost_unsaid or not (force or self._clock() - self._said_at >= _SAY_EVERY_S):
+    def _log_lost(self, *, force: bool = False) -> None:
+        if not self._lost_unlogged or not (force or self._clock() - self._logged_at >= _LOG_EVERY_S):
             return
-        counts = ", ".join(f"{count} ({reason})" for reason, count in self._lost_unsaid.items())
+        counts = ", ".join(f"{count} ({reason})" for reason, count in self._lost_unlogged.items())
         log.error(
             "served impressions lost, nothing will be learned from them: %s; %d bytes wait for the broker",
             *(counts, self.waiting_bytes),
         )
-        self._lost_unsaid.clear()
-        self._said_at = self._clock()
+        self._lost_unlogged.clear()
+        self._logged_at = self._clock()

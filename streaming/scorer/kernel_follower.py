@@ -18,6 +18,7 @@ from model.kernel.kernel import Kernel
 from model.kernel.record import KernelInfo, KernelRefused
 from streaming.kernel_log.kernels import KernelRecord, newest_kernels
 from streaming.monitoring import metrics
+from streaming.scorer.schema import HotSwap, KernelRefusal
 
 _POLL_MS = 500
 _RETRY_S = 1.0
@@ -33,34 +34,6 @@ class ActiveKernel:
     """None is the identity: the live arm equals the frozen arm."""
     version: int = 0
     """0 is the identity."""
-
-
-@dataclass(frozen=True, slots=True)
-class Swap:
-    """One change of a group's kernel."""
-
-    group: str
-    version: int
-    newest_event_time: float
-    """Event time of the newest example the kernel has learned from, seconds since the epoch."""
-    taken_at: float
-    """Wall-clock time of the swap, seconds since the epoch."""
-    freshness_s: float
-    """`taken_at - newest_event_time`."""
-    examples: int
-    """Examples the kernel has learned from, since it was initialised."""
-    at_start: bool
-    """Found in the log when the scorer started: its freshness says nothing of the loop."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A kernel that was not taken."""
-
-    group: str
-    reason: str
-    detail: str
-    time: float
 
 
 IDENTITY = ActiveKernel()
@@ -79,8 +52,8 @@ class ActiveKernels:
     """Names of the groups; the index is the group's partition."""
     build: Build
     clock: Callable[[], float] = time.time
-    swaps: deque[Swap] = field(default_factory=lambda: deque(maxlen=1_000))
-    refusals: deque[Refusal] = field(default_factory=lambda: deque(maxlen=100))
+    swaps: deque[HotSwap] = field(default_factory=lambda: deque(maxlen=1_000))
+    refusals: deque[KernelRefusal] = field(default_factory=lambda: deque(maxlen=100))
     _active: dict[str, ActiveKernel] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -136,7 +109,7 @@ class ActiveKernels:
             self._use(group, ActiveKernel(kernel, info.version))
         now = self.clock()
         freshness = now - info.newest_event_time
-        self.swaps.append(Swap(group, info.version, info.newest_event_time, now, freshness, info.examples, at_start))
+        self.swaps.append(HotSwap(group, info.version, info.newest_event_time, now, freshness, info.examples, at_start))
         metrics.KERNELS_TAKEN.labels(group=group).inc()
         if not at_start:
             metrics.FRESHNESS_SECONDS.labels(group=group).observe(freshness)
@@ -152,7 +125,7 @@ class ActiveKernels:
 
     def _refuse(self, group: str, reason: str, detail: str) -> None:
         metrics.KERNELS_REFUSED.labels(group=group, reason=reason).inc()
-        self.refusals.append(Refusal(group, reason, detail, self.clock()))
+        self.refusals.append(KernelRefusal(group, reason, detail, self.clock()))
         log.error(
             "kernel refused for group %s (%s): %s; kernel %s stays in use",
             *(group, reason, detail, self._active[group].version if group in self._active else "none"),

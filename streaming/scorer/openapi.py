@@ -1,201 +1,207 @@
-"""The OpenAPI page: one source, the msgspec declarations, and a description and example per operation."""
+"""The OpenAPI page: schemas out of the msgspec declarations, and here the words and one example per operation."""
 
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from types import MappingProxyType
 from typing import Any
 
-from fastapi import FastAPI
+import msgspec
 
-from streaming.events import Event
+from streaming.events import REASONS, Event, FeedbackEvent, ItemEvent, UserEvent
 from streaming.scorer.schema import (
+    DomainFacets,
     EventsAccepted,
     Health,
-    Kernels,
+    ItemScore,
+    KernelsResponse,
     Problem,
     Readiness,
     ScoreRequest,
     ScoreResponse,
-    components,
 )
 
-ABOUT: dict[str, Any] = {
-    "title": "Driftline scorer",
-    "summary": "Ranks candidates by a frozen backbone and a kernel that learns from the live stream.",
-    "description": (
-        "Send candidates to `/v1/score`, show the ranking, and send what the user did to `/v1/events` under the same "
-        "`request_id`: seconds later a kernel that has learned from it answers."
-    ),
-    "version": importlib.metadata.version("driftline"),
-    "license_info": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
-    "openapi_tags": [
-        {"name": "scoring", "description": "Ranking candidates, and telling what the user did."},
-        {"name": "kernels", "description": "Which kernel answers, and how fresh it is."},
-        {"name": "operations", "description": "Health, readiness and metrics."},
-    ],
-}
-
-_EVENT_LIST = list[Event]
-_SCHEMAS, _COMPONENTS = components(
-    [ScoreRequest, ScoreResponse, Event, _EVENT_LIST, EventsAccepted, Problem, Readiness, Health, Kernels]
-)
-_SCORE_REQUEST, _SCORE_RESPONSE, _EVENT, _EVENTS, _ACCEPTED, _PROBLEM, _READINESS, _HEALTH, _KERNELS = _SCHEMAS
-
-_SCORE_EXAMPLE = {
-    "user_id": "196",
-    "domain": {"scene": "home", "region": "zip5", "period": "evening"},
-    "candidates": ["242", "302", "377"],
-    "top_k": 2,
-}
-_SCORED_EXAMPLE = {
-    "request_id": "main.1f0c9a4e4b7d4c0f8d4f3a5d0b1c2e3f",
-    "kernel_version": 42,
-    "group": "main",
-    "scores": [{"item_id": "302", "score": 0.71}, {"item_id": "242", "score": 0.55}],
-    "duplicates": 0,
-}
-_EVENT_EXAMPLES = {
-    "click": {
-        "summary": "A click on what was served",
-        "value": {
-            "event": "feedback",
-            "request_id": "main.1f0c9a4e4b7d4c0f8d4f3a5d0b1c2e3f",
-            "item_id": "302",
-            "time": 1_767_225_600.0,
-            "kind": "click",
-        },
-    },
-    "profiles": {
-        "summary": "A new item and a new user",
-        "value": [
-            {
-                "event": "item",
-                "item_id": "9001",
-                "time": 1_767_225_600.0,
-                "text": "Heat (1995)",
-                "fields": {"year": 1995.0},
-            },
-            {"event": "user", "user_id": "8001", "time": 1_767_225_600.0, "fields": {"age": 33.0}},
-        ],
-    },
-}
-
-
-def _content(schema: dict[str, Any], example: Any = None, examples: dict[str, Any] | None = None) -> dict[str, Any]:
-    media: dict[str, Any] = {"schema": schema}
-    if example is not None:
-        media["example"] = example
-    if examples is not None:
-        media["examples"] = examples
-    return {"application/json": media}
-
-
-def _problem(description: str, error: str, detail: str) -> dict[str, Any]:
-    return {"description": description, "content": _content(_PROBLEM, {"error": error, "detail": detail})}
-
-
-def _operation(
-    tag: str, name: str, summary: str, description: str, responses: dict[int, Any], **extra: Any
-) -> dict[str, Any]:
-    return {
-        "tags": [tag],
-        "operation_id": name,
-        "summary": summary,
-        "description": description,
-        "response_model": None,
-        "openapi_extra": {"responses": {str(code): answer for code, answer in responses.items()}, **extra},
+ABOUT: Mapping[str, Any] = MappingProxyType(
+    {
+        "title": "Driftline scorer",
+        "summary": "Ranks candidates by a frozen backbone and a kernel that learns from the live stream.",
+        "description": (
+            "Send candidates to `/v1/score`, show the ranking, and send what the user did to `/v1/events` under the "
+            "same `request_id`: seconds later a kernel that has learned from it answers.\n\nBodies are JSON in UTF-8, "
+            "whatever their Content-Type, plain or with `Content-Encoding: gzip`. Of a key that stands twice in one "
+            "object the last value counts. Every refusal is a `Problem`."
+        ),
+        "version": importlib.metadata.version("driftline"),
+        "license_info": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
     }
+)
+
+_EventsBody = Event | list[Event]
+_REQUEST_ID = "main.1f0c9a4e4b7d4c0f8d4f3a5d0b1c2e3f"
+_EVENT_TIME = 1_767_225_600.0
+_AT_ITEM = ("bad_id", "bad_time", "future", "no_items", "repeated_item", "too_many_items", "bad_announcement")
+_EVENT_RULES = "; ".join(f"`{reason}`: {REASONS[reason]}" for reason in (*_AT_ITEM, "no_group"))
+
+_BODY_PROBLEMS: Mapping[int, str] = MappingProxyType(
+    {
+        400: "The body cannot be decoded: `malformed_gzip`.",
+        413: "The body, as sent or decoded, exceeds `scorer.max_body_bytes`: `body_too_large`.",
+        415: "The Content-Encoding is neither gzip nor identity: `unsupported_encoding`.",
+    }
+)
 
 
-def _body(schema: dict[str, Any], **kinds: Any) -> dict[str, Any]:
-    return {"required": True, "content": _content(schema, **kinds)}
+@dataclass(frozen=True)
+class _Operation:
+    """One method of one path. Types are msgspec declarations, examples are values of them."""
+
+    method: str
+    path: str
+    tag: str
+    summary: str
+    description: str
+    answers: Mapping[int, tuple[Any, str]]
+    """Type and meaning by status."""
+    problems: Mapping[int, str] = field(default_factory=dict)
+    """Meaning by status; the type is `Problem`."""
+    body: Any = None
+    body_examples: Mapping[str, Any] = field(default_factory=dict)
+    answer_example: Any = None
 
 
-_TOO_LARGE = _problem("The body is too large.", "body_too_large", "the body exceeds 4194304 bytes: send less, ...")
-
-OPERATIONS: dict[tuple[str, str], dict[str, Any]] = {
-    ("POST", "/v1/score"): _operation(
+_OPERATIONS = (
+    _Operation(
+        "POST",
+        "/v1/score",
         "scoring",
-        "score",
         "Rank candidates for a user",
         "Scores every candidate by the live arm and returns the best `top_k`, best first. What is returned is logged "
         "as an impression. Unknown users and items are scored by defaults; an undeclared domain value counts as "
         "`unknown`; a candidate named twice is scored once. All scores of one answer come from one kernel.",
-        {
-            200: {"description": "The ranking.", "content": _content(_SCORE_RESPONSE, _SCORED_EXAMPLE)},
-            413: _TOO_LARGE,
-            422: _problem(
-                "The request is wrong: `malformed_json`, `invalid_request`, `empty_candidates`, `too_many_candidates`, "
-                "or `no_group` for a domain that no kernel group holds.",
-                "empty_candidates",
-                "candidates is empty: name at least one item - at `$.candidates`",
-            ),
-            503: _problem("Not ready yet, see `/readyz`.", "not_ready", "topic 'kernels' is not read to its end yet"),
+        answers={200: (ScoreResponse, "The ranking.")},
+        problems={
+            **_BODY_PROBLEMS,
+            422: "The request is wrong: `malformed_json`, `invalid_request`, `empty_candidates`, "
+            "`too_many_candidates`, or `no_group` for a domain that no kernel group holds.",
+            503: "`not_ready`, see `/readyz`; or `feature_store`: it cannot be read.",
         },
-        requestBody=_body(_SCORE_REQUEST, example=_SCORE_EXAMPLE),
+        body=ScoreRequest,
+        body_examples={
+            "evening": ScoreRequest("196", ["242", "302", "377"], DomainFacets("home", "zip5", "evening"), 2)
+        },
+        answer_example=ScoreResponse(_REQUEST_ID, 42, "main", [ItemScore("302", 0.71), ItemScore("242", 0.55)]),
     ),
-    ("POST", "/v1/events"): _operation(
+    _Operation(
+        "POST",
+        "/v1/events",
         "scoring",
-        "events",
         "Send events",
         "Writes one event, or a list of them, to Kafka and answers when the broker has acknowledged. Either all events "
-        "are valid or none is written. After a 503 send the same events again: a repetition does no harm.",
-        {
-            202: {"description": "Written.", "content": _content(_ACCEPTED, {"accepted": 2})},
-            413: _TOO_LARGE,
-            422: _problem(
-                "An event is wrong; the detail says which and where.",
-                "invalid_event",
-                "Object missing required field `time` - at `$[1]`",
-            ),
-            503: _problem("The broker is away.", "broker_away", "the broker has not acknowledged within 5 s: ..."),
+        "are in order, by the same rules that ingest applies to the topic, or none is written. After a 503 send the "
+        "same events again: a repetition does no harm.",
+        answers={202: (EventsAccepted, "Written.")},
+        problems={
+            **_BODY_PROBLEMS,
+            400: f"An event breaks a rule, the detail says which and where ({_EVENT_RULES}); or the body cannot be "
+            "decoded (`malformed_gzip`).",
+            413: f"{_BODY_PROBLEMS[413]} Or more events at once than are taken: `too_many_events`.",
+            422: "`malformed_json`; `invalid_event`: a key is missing, unknown or of the wrong kind; `no_events`; "
+            "`event_too_large`.",
+            503: "The broker is away: `broker_away`, `broker_refused`; or `busy`.",
         },
-        requestBody=_body({"anyOf": [_EVENT, _EVENTS]}, examples=_EVENT_EXAMPLES),
+        body=_EventsBody,
+        body_examples={
+            "click": FeedbackEvent(_REQUEST_ID, "302", _EVENT_TIME),
+            "profiles": [
+                ItemEvent("9001", _EVENT_TIME, "Heat (1995)", {"year": 1995.0}),
+                UserEvent("8001", _EVENT_TIME, {"age": 33.0}),
+            ],
+        },
+        answer_example=EventsAccepted(2),
     ),
-    ("GET", "/v1/kernels"): _operation(
-        "kernels",
+    _Operation(
+        "GET",
+        "/v1/kernels",
         "kernels",
         "Kernels in use and their history",
         "The kernel of every group, the last thousand swaps with their freshness, and the last refusals.",
-        {200: {"description": "Kernels.", "content": _content(_KERNELS)}},
+        answers={200: (KernelsResponse, "Kernels.")},
     ),
-    ("GET", "/healthz"): _operation(
+    _Operation(
+        "GET",
+        "/healthz",
         "operations",
-        "healthz",
         "Does the process work?",
         "503 once a background task has died; the process then ends by itself.",
-        {
-            200: {"description": "Healthy.", "content": _content(_HEALTH)},
-            503: {"description": "Unhealthy.", "content": _content(_HEALTH)},
-        },
+        answers={200: (Health, "Healthy."), 503: (Health, "Unhealthy.")},
     ),
-    ("GET", "/readyz"): _operation(
+    _Operation(
+        "GET",
+        "/readyz",
         "operations",
-        "readyz",
         "May traffic be sent here?",
         "200 after the warm-up and once the newest kernels are in use; before that 503 with what is missing.",
-        {
-            200: {"description": "Ready.", "content": _content(_READINESS)},
-            503: {"description": "Not ready.", "content": _content(_READINESS)},
-        },
+        answers={200: (Readiness, "Ready."), 503: (Readiness, "Not ready.")},
     ),
-    ("GET", "/metrics"): _operation(
+    _Operation(
+        "GET",
+        "/metrics",
         "operations",
-        "metrics",
         "Prometheus metrics",
         "In the exposition format that the client asks for.",
-        {200: {"description": "Metrics.", "content": {"text/plain": {"schema": {"type": "string"}}}}},
+        answers={200: (str, "Metrics.")},
     ),
-}
+)
 
 
-def complete(app: FastAPI) -> None:
-    """Adds the shared schemas, and takes out the validation models that the interface does not use."""
-    generate = app.openapi
+@cache
+def document() -> dict[str, Any]:
+    """The whole OpenAPI 3.1 document, made once."""
+    types = list(dict.fromkeys(type_ for operation in _OPERATIONS for type_ in _types(operation)))
+    schemas, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
+    schema_of = dict(zip(types, schemas, strict=True))
+    paths: dict[str, Any] = {}
+    for operation in _OPERATIONS:
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _described(operation, schema_of)
+    return {"openapi": "3.1.0", "info": dict(ABOUT), "paths": paths, "components": {"schemas": components}}
 
-    def openapi() -> dict[str, Any]:
-        document = generate()
-        document.setdefault("components", {}).setdefault("schemas", {}).update(_COMPONENTS)
-        return document
 
-    app.openapi = openapi  # type: ignore[method-assign]
+def _types(operation: _Operation) -> Iterable[Any]:
+    yield Problem
+    yield from (type_ for type_, _ in operation.answers.values())
+    if operation.body is not None:
+        yield operation.body
+
+
+def _described(operation: _Operation, schema_of: Mapping[Any, Any]) -> dict[str, Any]:
+    answers = {str(status): _answer(schema_of[type_], text) for status, (type_, text) in operation.answers.items()}
+    if operation.answer_example is not None:
+        (answer,) = answers.values()
+        answer["content"]["application/json"]["example"] = msgspec.to_builtins(operation.answer_example)
+    problems = {str(status): _answer(schema_of[Problem], text) for status, text in operation.problems.items()}
+    described: dict[str, Any] = {
+        "tags": [operation.tag],
+        "operationId": operation.path.removeprefix("/v1").removeprefix("/"),
+        "summary": operation.summary,
+        "description": operation.description,
+        "responses": answers | problems,
+    }
+    if operation.body is not None:
+        media = {"schema": schema_of[operation.body], **_examples(operation.body_examples)}
+        described["requestBody"] = {"required": True, "content": {"application/json": media}}
+    return described
+
+
+def _examples(values: Mapping[str, Any]) -> dict[str, Any]:
+    plain = {name: msgspec.to_builtins(value) for name, value in values.items()}
+    if len(plain) == 1:
+        return {"example": next(iter(plain.values()))}
+    return {"examples": {name: {"value": value} for name, value in plain.items()}}
+
+
+def _answer(schema: Any, description: str) -> dict[str, Any]:
+    kind = "text/plain" if schema == {"type": "string"} else "application/json"
+    return {"description": description, "content": {kind: {"schema": schema}}}

@@ -16,7 +16,7 @@ _STOP_S = 5.0
 log = logging.getLogger(__name__)
 
 
-class KeptProducer:
+class RestartingProducer:
     """An idempotent producer (acks=all) that outlives broker restarts and fatal errors of the library.
 
     The library retries for ever what may be retried. What it cannot mend (its sequence numbers are out of step, its

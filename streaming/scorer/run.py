@@ -13,9 +13,10 @@ import uvicorn
 from features.live.features import LiveLayout
 from features.represent import Representer
 from features.store.feature_store import FeatureStore
-from model.backbone.checkpoint import LoadedBackbone, load_backbone
+from model.backbone.checkpoint import LoadedBackbone
 from model.kernel.kernel import Kernel
 from model.kernel.record import KernelInfo, unpack_kernel
+from streaming.backbone import open_backbone
 from streaming.config import Config
 from streaming.monitoring import metrics
 from streaming.monitoring.health import Watch
@@ -55,7 +56,7 @@ def make_kernels(config: Config, loaded: LoadedBackbone, layout: LiveLayout) -> 
             width=loaded.backbone.width,
             live_width=layout.width,
             domain_sizes=config.domain_space().sizes,
-            trunk_width=loaded.backbone.trunk_width,
+            trunk_width=loaded.trunk_width,
             max_bytes=config.scorer.max_kernel_bytes,
         )
 
@@ -85,7 +86,7 @@ def make_scorer(
     store = FeatureStore(config.features, config.run_dir, count)
     store.apply()
     return Scorer(
-        representer=Representer(loaded.backbone, loaded.encoder, store, layout, space, scope_of=config.scope_of),
+        encoder=Representer(loaded.backbone, loaded.encoder, store, layout, space, scope_of=config.scope_of),
         backbone=loaded.backbone,
         kernels=kernels,
         space=space,
@@ -104,23 +105,23 @@ def run_scorer(config: Config) -> int:
     """
     torch.set_num_threads(1)  # the models are small: a second thread costs more than it brings
     with listen(config.scorer.host, config.scorer.port) as listener:
-        loaded = load_backbone(config.backbone_dir)
+        loaded = open_backbone(config)
         layout = LiveLayout.of(config.live, loaded.backbone.content_width)
         kernels = make_kernels(config, loaded, layout)
         count = DefaultsCount()
         scorer = make_scorer(config, loaded, layout, kernels, count)
         watch = Watch(lambda: setattr(server, "should_exit", True))
-        server = _server(ScorerService(config, scorer, kernels, watch, on_ready=count.begin))
+        server = _server(config, ScorerService(config, scorer, kernels, watch, on_ready=count.begin))
         _keep_signals_to_uvicorn()
         log.info("scorer listens on http://%s:%d", *listener.getsockname()[:2])
         server.run(sockets=[listener])
     return watch.exit_code
 
 
-def _server(service: ScorerService) -> uvicorn.Server:
+def _server(config: Config, service: ScorerService) -> uvicorn.Server:
     return uvicorn.Server(
         uvicorn.Config(
-            make_app(service),
+            make_app(service, config.scorer.cors_origins),
             loop="auto",
             http="auto",
             log_config=None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
@@ -32,8 +32,8 @@ class ScoreRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     candidates: Annotated[
         list[Identifier],
         Meta(
-            description="Item ids. An unknown item is scored by defaults; an item named twice is scored once, at its "
-            "first place."
+            description="Item ids. An unknown item is scored by defaults; an item named twice is scored once, where "
+            "it is named first."
         ),
     ]
     domain: DomainFacets = DomainFacets()
@@ -93,16 +93,16 @@ class CurrentKernel(msgspec.Struct, frozen=True):
     version: int
 
 
-class KernelSwap(msgspec.Struct, frozen=True):
-    """One change of a kernel."""
+class HotSwap(msgspec.Struct, frozen=True):
+    """One change of the kernel that answers for a group."""
 
     group: str
     version: int
     newest_event_time: Annotated[float, Meta(description="Newest example it learned from, seconds since the epoch.")]
     taken_at: Annotated[float, Meta(description="Wall-clock time of the swap, seconds since the epoch.")]
     freshness_s: Annotated[float, Meta(description="From the newest example to the kernel in use, seconds.")]
-    examples: Annotated[int, Meta(description="Examples it has learned from since its birth.")]
-    at_start: Annotated[bool, Meta(description="Found in the log at the start: no measure of freshness.")]
+    examples: Annotated[int, Meta(description="Examples it has learned from since it was initialised.")]
+    at_start: Annotated[bool, Meta(description="Read from the log at the start: no measure of freshness.")]
 
 
 class KernelRefusal(msgspec.Struct, frozen=True):
@@ -111,41 +111,25 @@ class KernelRefusal(msgspec.Struct, frozen=True):
     group: str
     reason: str
     detail: str
-    time: float
+    time: Annotated[float, Meta(description="Wall-clock time of the refusal, seconds since the epoch.")]
 
 
-class Kernels(msgspec.Struct, frozen=True):
+class KernelsResponse(msgspec.Struct, frozen=True):
     """Kernels in use, and the last changes, oldest first."""
 
     live_arm: Annotated[bool, Meta(description="False: the kernel is switched off, the frozen arm serves.")]
     current: list[CurrentKernel]
-    swaps: list[KernelSwap]
+    swaps: list[HotSwap]
     refusals: list[KernelRefusal]
 
 
 class RequestRefused(Exception):
-    """A request that cannot be answered as it is; `problem.error` is a stable name."""
+    """A request that cannot be answered as it is; `problem.error` is a stable name.
+
+    A status below 500 is the caller's fault, 503 asks to send the same again later.
+    """
 
     def __init__(self, error: str, detail: str, status: int = 422) -> None:
         super().__init__(detail)
         self.problem = Problem(error, detail)
         self.status = status
-
-
-_score_decoder = msgspec.json.Decoder(ScoreRequest)
-
-
-def decode_score_request(body: bytes) -> ScoreRequest:
-    """The request in `body`. Raises RequestRefused."""
-    try:
-        return _score_decoder.decode(body)
-    except msgspec.ValidationError as error:
-        raise RequestRefused("invalid_request", str(error)) from None
-    except msgspec.DecodeError as error:
-        raise RequestRefused("malformed_json", str(error)) from None
-
-
-def components(types: list[Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """JSON schemas of `types` and the named components they refer to, for OpenAPI."""
-    schemas, parts = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
-    return list(schemas), dict(parts)

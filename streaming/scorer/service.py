@@ -7,24 +7,22 @@ import gc
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import asdict
 
-from features.store.feature_store import StoreUnavailableError
+from features.store.online import StoreUnavailableError
 from streaming.clients import MAX_REQUEST_BYTES, aiokafka_options, wait_for_broker
 from streaming.config import Config
 from streaming.events import Event
+from streaming.events.rules import EventRules
 from streaming.monitoring import metrics
 from streaming.monitoring.health import Check, Watch
 from streaming.scorer.core import Scored, Scorer
 from streaming.scorer.event_writer import EventWriter
 from streaming.scorer.impression_log import ImpressionLog
 from streaming.scorer.kernel_follower import ActiveKernels, KernelFollower
-from streaming.scorer.producer import KeptProducer
+from streaming.scorer.producer import RestartingProducer
 from streaming.scorer.schema import (
     CurrentKernel,
-    KernelRefusal,
-    Kernels,
-    KernelSwap,
+    KernelsResponse,
     RequestRefused,
     ScoreRequest,
 )
@@ -57,6 +55,7 @@ class ScorerService:
         self._tasks: list[asyncio.Task[object]] = []
         self.max_body_bytes = config.scorer.max_body_bytes
         self.checks: dict[str, Check] = {"tasks": watch.check}
+        self.rules = EventRules(config)
         self._observe()
 
     def _observe(self) -> None:
@@ -68,7 +67,7 @@ class ScorerService:
         """Begins to start; `missing` tells how far it is."""
         options = aiokafka_options(self._config.kafka)
         topics, groups = self._config.topics, [group.name for group in self._config.groups]
-        self._producer = KeptProducer(options, max_bytes=MAX_REQUEST_BYTES)
+        self._producer = RestartingProducer(options, max_bytes=MAX_REQUEST_BYTES)
         self._impressions = ImpressionLog(
             self._producer,
             topic=topics.traffic,
@@ -126,13 +125,13 @@ class ScorerService:
         """Writes outside events. Raises RequestRefused."""
         await self._events.write(events)
 
-    def kernels(self) -> Kernels:
+    def kernels(self) -> KernelsResponse:
         """Kernels in use and their history."""
-        return Kernels(
+        return KernelsResponse(
             live_arm=self._config.scorer.live_arm,
             current=[CurrentKernel(group, version) for group, version in self._kernels.versions().items()],
-            swaps=[KernelSwap(**asdict(swap)) for swap in self._kernels.swaps],
-            refusals=[KernelRefusal(**asdict(refusal)) for refusal in self._kernels.refusals],
+            swaps=list(self._kernels.swaps),
+            refusals=list(self._kernels.refusals),
         )
 
     async def stop(self) -> None:

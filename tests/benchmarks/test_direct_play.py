@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.direct_play import Prepared, pour
+from benchmarks.direct_play import Prepared, play_directly
 from model.encoding.domain import Domain
 from streaming.clients import make_consumer
 from streaming.config import Config
@@ -12,10 +12,10 @@ from streaming.events import FeedbackEvent, ServedImpression, decode_event, deco
 from streaming.topics import ensure_topics
 
 
-def prepared(user: str, items: list[str], *liked: str) -> Prepared:
+def prepared(user: str, items: list[str], *clicked: str) -> Prepared:
     logits = np.zeros(len(items), dtype="<f4").tobytes()
     served = ServedImpression("", 0.0, user, Domain(), items, "print", 0, b"", b"", b"", logits, logits)
-    return Prepared(0, "main", served, liked)
+    return Prepared(0, "main", served, clicked)
 
 
 def read(config: Config, topic: str, count: int) -> list[bytes]:
@@ -28,8 +28,8 @@ def read(config: Config, topic: str, count: int) -> list[bytes]:
 
 def test_impressions_go_to_their_group_and_clicks_to_ingest_under_the_same_request(stream_config: Config) -> None:
     ensure_topics(stream_config)
-    poured = pour(stream_config, [prepared("a", ["i1", "i2"], "i2"), prepared("b", ["i3"])])
-    assert (poured.requests, poured.items, poured.clicks) == (2, 3, 1)
+    played = play_directly(stream_config, [prepared("a", ["i1", "i2"], "i2"), prepared("b", ["i3"])])
+    assert (played.requests, played.items, played.clicks) == (2, 3, 1)
     first, second = (decode_traffic(value) for value in read(stream_config, stream_config.topics.traffic, 2))
     click = decode_event(read(stream_config, stream_config.topics.interactions, 1)[0])
     assert isinstance(first, ServedImpression)
@@ -38,4 +38,4 @@ def test_impressions_go_to_their_group_and_clicks_to_ingest_under_the_same_reque
     assert (click.request_id, click.item_id) == (first.request_id, "i2")
     assert first.request_id.startswith("main.")
     assert first.request_id != second.request_id
-    assert poured.began_at <= first.time <= second.time
+    assert played.began_at <= first.time <= second.time

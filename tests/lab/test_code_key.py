@@ -32,11 +32,11 @@ for name in plan.adapters:
 TRAIN = """
 from lab.backbone_training import train_backbone
 from lab.streams.logged.logs import open_log
-from lab.streams.recording import StreamRecording
+from lab.streams.recording import Recording
 from model.config import PretrainConfig
 from streaming.config import Config
 config = Config(cache_dir=folder, pretrain=PretrainConfig(epochs=1))
-data = StreamRecording(open_log(folder / "mapping.yaml", folder / "log.csv"), "shop")
+data = Recording(open_log(folder / "mapping.yaml", folder / "log.csv"), "shop")
 (folder / "backbone").mkdir()
 train_backbone(config, data, folder / "backbone", lambda *_: None, lambda *_: None)
 """

@@ -12,11 +12,17 @@ from features.config import FeatureConfig
 from features.profiles import ItemProfile, UserProfile
 from lab.pretraining import backbone_key, install_backbone, pretrained_backbone
 from lab.streams.logged.movielens import MovieLens, Rating
+from lab.streams.logged.movielens_stream import movielens_stream
+from lab.streams.recording import Recording
 from model.backbone.checkpoint import load_backbone
 from model.config import BackboneConfig, FieldSpec, PretrainConfig
 from streaming.config import Config
 
 QUIET = Console(quiet=True)
+
+
+def recorded(data: MovieLens) -> Recording:
+    return Recording(movielens_stream(data), "MovieLens 100K")
 
 
 @pytest.fixture
@@ -44,33 +50,36 @@ def config(tmp_path: Path, cache_dir: Path) -> Config:
 
 
 def test_the_second_time_it_comes_from_the_cache(config: Config, data: MovieLens) -> None:
-    made = pretrained_backbone(config, data, QUIET)
+    made = pretrained_backbone(config, recorded(data), QUIET)
     stamp = (made / "card.json").stat().st_mtime_ns
-    assert pretrained_backbone(config, data, QUIET) == made
+    assert pretrained_backbone(config, recorded(data), QUIET) == made
     assert (made / "card.json").stat().st_mtime_ns == stamp
     assert not list((config.cache_dir / "backbones").glob(".making-*"))
 
 
 def test_what_decides_the_backbone_decides_its_key(config: Config, data: MovieLens) -> None:
-    key = backbone_key(config, data)
+    key = backbone_key(config, recorded(data))
     wider = config.model_copy(update={"backbone": BackboneConfig(width=32)})
     other_regions = config.model_copy(update={"domains": config.domains.model_copy(update={"region": ("zip1",)})})
     fewer = replace(data, ratings=data.ratings[2:])
     learning = config.model_copy(update={"run_dir": Path("elsewhere")})
-    assert len({key, backbone_key(wider, data), backbone_key(other_regions, data), backbone_key(config, fewer)}) == 4
-    assert backbone_key(learning, data) == key
+    changed = ((wider, data), (other_regions, data), (config, fewer))
+    assert len({key, *(backbone_key(other, recorded(played)) for other, played in changed)}) == 4
+    assert backbone_key(learning, recorded(data)) == key
 
 
 def test_only_the_first_half_teaches_it(config: Config, data: MovieLens) -> None:
     flipped = [replace(rating, rating=6 - rating.rating) for rating in data.half("live")]
     other = replace(data, ratings=[*data.half("pretrain"), *flipped])
-    assert backbone_key(config, other) == backbone_key(config, data)
+    assert backbone_key(config, recorded(other)) == backbone_key(config, recorded(data))
 
 
 def test_an_installed_backbone_replaces_the_one_before_it(config: Config, data: MovieLens) -> None:
-    made = pretrained_backbone(config, data, QUIET)
+    made = pretrained_backbone(config, recorded(data), QUIET)
     (config.backbone_dir).mkdir(parents=True)
     (config.backbone_dir / "old.safetensors").touch()
     install_backbone(made, config.backbone_dir)
     assert sorted(path.name for path in config.backbone_dir.iterdir()) == sorted(path.name for path in made.iterdir())
-    assert load_backbone(config.backbone_dir).backbone.fingerprint == load_backbone(made).backbone.fingerprint
+    schema = config.input_schema()
+    installed = load_backbone(config.backbone_dir, schema).backbone
+    assert installed.fingerprint == load_backbone(made, schema).backbone.fingerprint

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,48 +15,33 @@ import psutil
 import pytest
 from pydantic import SecretStr
 
+from lab.streams import Catalogue
+from lab.streams.logged.movielens import domain_values
 from lab.streams.request import Request
-from local.demo import guard
-from local.demo.children import Child, ChildDiedError, Children, Guard, NotReadyError, Part
+from local.demo.children import Child, ChildDiedError, Children, NotReadyError, Part
 from local.demo.command import _body
 from local.demo.folder import FolderInUseError, make_anew
 from local.demo.settings import CONFIG_FILE, child_environment, demo_config, free_ports, write_config
 from local.demo.state import DemoRunningError, DemoState, only_demo, read_state, running, write_state
 from local.probe import Scraped
 from local.signals import Interrupted, impatient, interruptible
-from model.encoding.domain import Domain
+from local.watchdog import Watchdog
+from model.encoding.domain import Domain, DomainSpace
 from streaming.config import Config, KafkaConfig, load_config
 from tests.lab.streams.worlds import stream
 
-SLEEP = [sys.executable, "-S", "-c", "import time; time.sleep(60)"]
-DEAF = [sys.executable, "-S", "-c", "import signal, time; signal.signal(15, 1); print(1, flush=True); time.sleep(60)"]
-
-
-@pytest.fixture
-def sleeper() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
-    started: list[subprocess.Popen[bytes]] = []
-
-    def start(command: list[str] = SLEEP) -> subprocess.Popen[bytes]:
-        started.append(subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE))
-        return started[-1]
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
-
-
+MOVIELENS = Catalogue((), (), DomainSpace(domain_values()))
 # --- configuration ---
 
 
 @pytest.mark.parametrize("own_topics", [False, True])
 def test_the_configuration_reads_back_as_it_was_written(tmp_path: Path, own_topics: bool) -> None:
-    config = demo_config(Config(), run_dir=tmp_path, bootstrap="127.0.0.1:7", own_topics=own_topics)
+    config = demo_config(Config(), MOVIELENS, run_dir=tmp_path, bootstrap="127.0.0.1:7", own_topics=own_topics)
     assert load_config(write_config(config)) == config
 
 
 def test_the_demo_declares_the_domains_of_its_data_and_windows_that_fit_its_clicks(tmp_path: Path) -> None:
-    config = demo_config(Config(), run_dir=tmp_path, bootstrap="127.0.0.1:7", own_topics=False)
+    config = demo_config(Config(), MOVIELENS, run_dir=tmp_path, bootstrap="127.0.0.1:7", own_topics=False)
     assert {"zip0", "zip9", "other"} <= set(config.domains.region)
     assert config.join.window_s < 1
     assert len({config.scorer.port, config.ingest.metrics_port, config.processor.metrics_port}) == 3
@@ -67,7 +51,7 @@ def test_for_a_stream_the_demo_declares_its_domains_and_fields_and_changes_nothi
     domains = "{scene: {home: 0.5, shorts: 0.5}, region: {north: 1}}"
     catalogue = stream(domains=domains, requests=20, pretrain_requests=20, users=5).catalogue
     base = Config()
-    config = demo_config(base, run_dir=tmp_path, bootstrap="127.0.0.1:7", own_topics=False, catalogue=catalogue)
+    config = demo_config(base, catalogue, run_dir=tmp_path, bootstrap="127.0.0.1:7", own_topics=False)
     assert config.domains.scene == ("home", "shorts")
     assert config.domains.region == ("north",)
     assert [spec.name for spec in config.features.user_fields] == ["gender", "age"]
@@ -85,7 +69,7 @@ def test_a_request_to_try_is_one_of_the_stream() -> None:
 
 
 def test_on_a_foreign_cluster_topics_and_groups_are_the_runs_own(tmp_path: Path) -> None:
-    config = demo_config(Config(), run_dir=tmp_path, bootstrap="kafka:9092", own_topics=True)
+    config = demo_config(Config(), MOVIELENS, run_dir=tmp_path, bootstrap="kafka:9092", own_topics=True)
     names = [*config.topics.model_dump(include={"interactions", "traffic", "kernels", "state"}).values()]
     assert all(name.startswith("driftline-demo-") for name in [*names, config.ingest.group_id, config.processor.app_id])
 
@@ -185,12 +169,11 @@ def driftline(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> Non
 
 @pytest.fixture
 def children() -> Iterator[Children]:
-    guarded = Guard()
-    started = Children(guarded)
-    yield started
-    started.kill()
-    started.stop()
-    guarded.close()
+    with Watchdog() as watching:
+        started = Children(watching)
+        yield started
+        started.kill()
+        started.stop()
 
 
 PARTS = [Part("ingest", "http://127.0.0.1:9/healthz"), Part("serve", "http://127.0.0.1:9/readyz")]
@@ -227,35 +210,6 @@ def test_stopping_ends_the_willing_and_kills_the_deaf(
     pids = children.pids()
     assert children.stop(patience_s=1.0) == ["serve"]
     assert not any(psutil.pid_exists(pid) for pid in pids.values())
-
-
-def test_what_is_guarded_ends_when_the_guards_input_ends(sleeper: Callable[..., subprocess.Popen[bytes]]) -> None:
-    kept, watched, let_go = sleeper(), sleeper(), sleeper()
-    guarded = Guard()
-    for process in (watched, let_go):
-        guarded.add(process.pid)
-    guarded.remove(let_go.pid)
-    threading.Thread(target=watched.wait, daemon=True).start()  # else it stays as a zombie, which still has its number
-    guarded.close()
-    assert watched.wait(10) == -signal.SIGTERM
-    assert kept.poll() is None
-    assert let_go.poll() is None
-
-
-def test_what_the_guard_releases_lives_on(sleeper: Callable[..., subprocess.Popen[bytes]]) -> None:
-    process = sleeper()
-    guarded = Guard()
-    guarded.add(process.pid)
-    guarded.release()
-    assert process.poll() is None
-
-
-def test_the_guard_kills_what_does_not_listen(sleeper: Callable[..., subprocess.Popen[bytes]]) -> None:
-    deaf = sleeper(DEAF)
-    assert deaf.stdout is not None
-    deaf.stdout.readline()
-    guard.end([deaf.pid], grace_s=0.3)
-    assert deaf.wait(10) == -signal.SIGKILL
 
 
 def test_a_child_leads_a_session_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

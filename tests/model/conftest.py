@@ -12,6 +12,7 @@ from model.backbone.dataset import Examples
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.interface import FrozenBackbone
 from model.backbone.pretrain import pretrain
+from model.backbone.schema import InputSchema
 from model.config import BackboneConfig, FieldSpec, PretrainConfig
 from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
 from model.kernel.batch import MicroBatch
@@ -27,6 +28,12 @@ SMALL = BackboneConfig(
 )  # fmt: skip
 FIELDS = (FieldSpec(name="age", kind="number", buckets=4), FieldSpec(name="job"))
 GENRES = (FieldSpec(name="genres", kind="multi", max_values=3),)
+
+
+SCHEMA = InputSchema(
+    {"scene": ("home",), "region": ("north", "south", "west"), "period": ("day", "night")}, FIELDS, GENRES, "letters"
+)
+"""What a backbone of the world reads; its facets have `SIZES` values, `unknown` included."""
 
 
 class World:

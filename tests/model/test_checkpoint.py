@@ -11,22 +11,23 @@ import torch
 from model.backbone.checkpoint import BackboneRefused, load_backbone, save_backbone
 from model.backbone.foundation import FoundationBackbone
 from model.container import ContainerError, pack, unpack
-from tests.model.conftest import World
+from tests.model.conftest import SCHEMA, World
 
 
 @pytest.fixture
 def folder(tmp_path: Path, backbone: FoundationBackbone, world: World) -> Path:
-    save_backbone(tmp_path / "backbone", backbone, world.encoder, {"window": [0, 1]})
+    save_backbone(tmp_path / "backbone", backbone, world.encoder, SCHEMA, {"window": [0, 1]})
     return tmp_path / "backbone"
 
 
 def test_a_saved_backbone_comes_back_with_the_same_fingerprint_and_card(
     folder: Path, backbone: FoundationBackbone, world: World
 ) -> None:
-    loaded = load_backbone(folder)
+    loaded = load_backbone(folder, SCHEMA)
     assert loaded.backbone.fingerprint == backbone.fingerprint
     assert loaded.encoder.digest == world.encoder.digest
     assert loaded.card["window"] == [0, 1]
+    assert isinstance(loaded.backbone, FoundationBackbone)
     assert not any(p.requires_grad for p in loaded.backbone.parameters())
 
 
@@ -34,7 +35,7 @@ def test_a_saved_backbone_comes_back_with_the_same_fingerprint_and_card(
 def test_a_missing_file_is_named(folder: Path, name: str) -> None:
     (folder / name).unlink()
     with pytest.raises(BackboneRefused, match=name):
-        load_backbone(folder)
+        load_backbone(folder, SCHEMA)
 
 
 @pytest.mark.parametrize("name", ["card.json", "encoder.json", "backbone.safetensors"])
@@ -42,7 +43,7 @@ def test_a_torn_file_is_refused(folder: Path, name: str) -> None:
     data = (folder / name).read_bytes()
     (folder / name).write_bytes(data[: len(data) // 2])
     with pytest.raises(BackboneRefused):
-        load_backbone(folder)
+        load_backbone(folder, SCHEMA)
 
 
 def test_one_changed_parameter_is_noticed(folder: Path) -> None:
@@ -51,7 +52,7 @@ def test_one_changed_parameter_is_noticed(folder: Path) -> None:
     tensors["user_table.weight"][0, 0] += 1e-3
     file.write_bytes(pack(tensors, metadata))
     with pytest.raises(BackboneRefused, match="do not belong together"):
-        load_backbone(folder)
+        load_backbone(folder, SCHEMA)
 
 
 def test_a_changed_vocabulary_is_noticed(folder: Path) -> None:
@@ -60,19 +61,19 @@ def test_a_changed_vocabulary_is_noticed(folder: Path) -> None:
     data["users"][0] = "someone else"
     file.write_text(json.dumps(data))
     with pytest.raises(BackboneRefused, match="vocabular"):
-        load_backbone(folder)
+        load_backbone(folder, SCHEMA)
 
 
 def test_another_format_is_refused(folder: Path) -> None:
     card = json.loads((folder / "card.json").read_text())
     (folder / "card.json").write_text(json.dumps({**card, "format": 99}))
     with pytest.raises(BackboneRefused, match="format 99"):
-        load_backbone(folder)
+        load_backbone(folder, SCHEMA)
 
 
 def test_an_encoder_of_another_backbone_is_not_saved_with_it(tmp_path: Path, backbone: FoundationBackbone) -> None:
     with pytest.raises(BackboneRefused, match="encoder"):
-        save_backbone(tmp_path, backbone, World(seed=3, users=5).encoder, {})
+        save_backbone(tmp_path, backbone, World(seed=3, users=5).encoder, SCHEMA, {})
 
 
 def test_equal_content_gives_equal_bytes_whatever_the_order() -> None:

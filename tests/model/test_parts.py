@@ -22,7 +22,7 @@ from model.evaluation import (
     normalised_entropy,
     sigmoid,
 )
-from model.kernel.bank import Activation, BankLinear
+from model.kernel.bank import ActiveDomains, BankLinear
 from model.kernel.bottleneck import LOG_VARIANCE_RANGE, clamp_log_variance, gaussian_kl, sample
 from model.kernel.optimiser import FlatAdam
 from model.losses import ctcvr, entire_space_loss
@@ -53,18 +53,18 @@ def test_samples_have_the_mean_and_the_deviation_they_were_asked_for() -> None:
 
 @settings(max_examples=50)
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=40))
-def test_each_row_of_a_mixed_batch_meets_its_own_weights(index: list[int]) -> None:
+def test_each_row_of_a_mixed_batch_is_mapped_by_its_own_weights(index: list[int]) -> None:
     generator = torch.Generator().manual_seed(0)
     layer = BankLinear(7, 3, 2, generator)
     with torch.no_grad():
         layer.weight.normal_(generator=generator)
         layer.bias.normal_(generator=generator)
     rows, values = torch.tensor(index), torch.randn(len(index), 3, generator=generator)
-    activation = Activation(rows, 7)
-    found = activation.gather(layer(activation.scatter(values), activation))
+    active = ActiveDomains(rows, 7)
+    found = active.gather(layer(active.scatter(values), active))
     expected = torch.einsum("ni,nio->no", values, layer.weight[rows]) + layer.bias[rows, 0]
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
-    assert activation.groups == len(set(index))
+    assert active.groups == len(set(index))
 
 
 def test_flat_adam_steps_like_torch_adam() -> None:

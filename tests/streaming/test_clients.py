@@ -12,6 +12,7 @@ import pytest
 from pydantic import SecretStr
 
 from local.broker import LocalBroker
+from local.watchdog import Watchdog
 from streaming.clients import (
     BrokerUnreachable,
     TlsFileError,
@@ -19,10 +20,13 @@ from streaming.clients import (
     faust_broker_credentials,
     faust_brokers,
     kafka_python_options,
+    missing_topics,
     ssl_context,
     wait_for_broker,
 )
-from streaming.config import KafkaConfig
+from streaming.config import Config, KafkaConfig
+from streaming.retries import StoppedError
+from streaming.topics import ensure_topics
 
 LOG = logging.getLogger("test")
 
@@ -90,13 +94,28 @@ def test_a_broker_that_never_answers_is_named_with_the_cure(caplog: pytest.LogCa
     assert "waiting for Kafka on 127.0.0.1:1" in caplog.text
 
 
-def test_a_broker_that_comes_late_is_waited_for(tmp_path: Path, cache_dir: Path) -> None:
+def test_a_process_that_is_asked_to_end_does_not_wait_for_the_broker() -> None:
+    stopping = threading.Event()
+    stopping.set()
+    with pytest.raises(StoppedError):
+        wait_for_broker(KafkaConfig(bootstrap="127.0.0.1:1", startup_wait_s=3_600.0), LOG, stopping)
+
+
+def test_topics_that_the_cluster_lacks_are_named_in_their_order(stream_config: Config) -> None:
+    names = stream_config.topics
+    asked = [names.traffic, "nowhere", names.interactions]
+    assert missing_topics(stream_config.kafka, asked) == asked
+    ensure_topics(stream_config)
+    assert missing_topics(stream_config.kafka, asked) == ["nowhere"]
+
+
+def test_a_broker_that_comes_late_is_waited_for(tmp_path: Path, cache_dir: Path, watchdog: Watchdog) -> None:
     import socket
 
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
-    late = LocalBroker(tmp_path, cache_dir, port, tied=True)
+    late = LocalBroker(tmp_path, cache_dir, port, watchdog=watchdog)
     done: list[float] = []
 
     def wait() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
+
 import pytest
 
 from streaming.clients import make_admin
 from streaming.config import Config, GroupConfig
-from streaming.topics import TopicMismatch, ensure_topics
+from streaming.topics import TopicMismatch, ensure_topics, topics
 
 
 def test_missing_topics_are_created_once_and_a_second_call_changes_nothing(stream_config: Config) -> None:
@@ -20,8 +22,8 @@ def test_the_topics_of_a_group_have_one_partition_per_group(stream_config: Confi
     ensure_topics(config)
     with make_admin(config.kafka) as admin:
         names = config.topics
-        found = {t["name"]: len(t["partitions"]) for t in admin.describe_topics([names.traffic, names.kernels])}
-    assert found == {names.traffic: 2, names.kernels: 2}
+        counts = {t["name"]: len(t["partitions"]) for t in admin.describe_topics([names.traffic, names.kernels])}
+    assert counts == {names.traffic: 2, names.kernels: 2}
 
 
 def test_a_topic_with_another_number_of_partitions_is_refused_by_name(stream_config: Config) -> None:
@@ -33,5 +35,61 @@ def test_a_topic_with_another_number_of_partitions_is_refused_by_name(stream_con
 
 def test_more_partitions_of_the_outside_topic_are_taken_as_they_are(stream_config: Config) -> None:
     ensure_topics(stream_config)
-    topics = stream_config.topics.model_copy(update={"interactions_partitions": 7})
-    assert ensure_topics(stream_config.model_copy(update={"topics": topics})) == []
+    names = stream_config.topics.model_copy(update={"interactions_partitions": 7})
+    assert ensure_topics(stream_config.model_copy(update={"topics": names})) == []
+
+
+def test_topics_that_we_made_meet_every_demand(stream_config: Config, caplog: pytest.LogCaptureFixture) -> None:
+    ensure_topics(stream_config)
+    ensure_topics(stream_config)
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+
+
+BY_HAND = [
+    ("kernels", "cleanup.policy", "delete", "must have compact"),
+    ("kernels", "cleanup.policy", "compact,delete", "must have compact"),
+    ("kernels", "max.message.bytes", "1048588", "must have at least 8388608"),
+    ("state", "cleanup.policy", "delete", "must have compact"),
+    ("state", "max.message.bytes", "1048588", "must have at least 8388608"),
+    ("traffic", "cleanup.policy", "compact", "must have delete"),
+    ("traffic", "retention.ms", "3600000", "must have at least 172800000"),
+    ("traffic", "retention.bytes", "1000000", "must have -1"),
+    ("traffic", "max.message.bytes", "1048588", "must have at least 8388608"),
+    ("interactions", "max.message.bytes", "1000", "must have at least 1048576"),
+    ("interactions", "cleanup.policy", "compact", "must have delete"),
+    ("dead_letters", "max.message.bytes", "1048588", "must have at least 2097152"),
+]
+
+
+def test_a_topic_made_by_hand_is_warned_of_with_setting_value_and_the_command_that_mends_it(
+    stream_config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
+    for topic, setting, value, wanted in BY_HAND:
+        caplog.clear()
+        config = renamed(stream_config)
+        name = getattr(config.topics, topic)
+        with make_admin(config.kafka) as admin:
+            made = {"num_partitions": 2 if topic == "interactions" else 1, "replication_factor": 1}
+            needed = {s: d.value for t in topics(config) if t.name == name for s, d in t.demands.items()}
+            admin.create_topics({name: {**made, "configs": {**needed, setting: value}}}, wait_for_metadata=True)
+        ensure_topics(config)
+        (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        assert f"topic {name} has {setting} = {value} and {wanted}" in warning
+        assert f"--entity-name {name} --add-config {setting}=" in warning
+
+
+def test_a_topic_that_keeps_more_than_asked_is_fine(stream_config: Config, caplog: pytest.LogCaptureFixture) -> None:
+    more = {"retention.ms": "-1", "max.message.bytes": str(16 * 1024 * 1024)}
+    with make_admin(stream_config.kafka) as admin:
+        made = {"num_partitions": 1, "replication_factor": 1, "configs": more}
+        admin.create_topics({stream_config.topics.traffic: made}, wait_for_metadata=True)
+    ensure_topics(stream_config)
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+
+
+def renamed(config: Config) -> Config:
+    """The configuration with topics that nobody has made."""
+    prefix = uuid.uuid4().hex[:8]
+    names = ("interactions", "traffic", "kernels", "state", "dead_letters")
+    new = {name: f"{prefix}-{name.replace('_', '-')}" for name in names}
+    return config.model_copy(update={"topics": config.topics.model_copy(update=new)})

@@ -1,4 +1,4 @@
-"""Public data sets as streams. All but MovieLens 100K are downloaded by the user; their folder is given.
+"""Public data sets as streams. They are downloaded by the user; their folder is given.
 
 Each function raises StreamError naming the file that is missing or not in the format its makers publish.
 """
@@ -9,59 +9,30 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
-from features.config import FeatureConfig
+from lab.streams.logged.click_datasets import microlens, ninerec
 from lab.streams.logged.logs import LoggedStream, make_stream, periods, read_log
 from lab.streams.logged.mapping import (
     FacetRule,
     FieldRule,
     Interactions,
     LabelRule,
-    Mapping,
-    Negatives,
+    LogMapping,
     SideTable,
     TableSource,
     TimeRule,
 )
-from lab.streams.logged.movielens import MovieLens, domain_values
-from lab.streams.logged.rows import Rows, log_chunk
+from lab.streams.logged.rows import LogRows
 from lab.streams.logged.tables import read_table
-from lab.streams.stream import NO_ITEM, Catalogue, StreamError
-from model.encoding.domain import DomainSpace
+from lab.streams.stream import StreamError
 
 _LIKED = 4.0
-
-
-def movielens_100k(data: MovieLens, config: FeatureConfig | None = None) -> LoggedStream:
-    """MovieLens 100K as `lab.streams.logged.movielens` loads it: its own requests and halves."""
-    config = config or FeatureConfig()
-    space = DomainSpace(domain_values())
-    users = {user.user_id: n for n, user in enumerate(data.users)}
-    goods = {item.item_id: n for n, item in enumerate(data.items)}
-    before, after = data.requests("pretrain"), data.requests("live")
-    everything = [*before, *after]
-    width = max(len(request.items) for request in everything)
-    items = np.full((len(everything), width), NO_ITEM, dtype=np.int64)
-    clicks = np.zeros((len(everything), width), dtype=bool)
-    for row, request in enumerate(everything):
-        items[row, : len(request.items)] = [goods[item] for item in request.items]
-        clicks[row, : len(request.clicks)] = request.clicks
-    chunk = log_chunk(
-        np.array([request.time for request in everything]),
-        np.array([users[request.user_id] for request in everything], dtype=np.int64),
-        space.encode_many([request.domain for request in everything]),
-        items,
-        clicks,
-    )
-    catalogue = Catalogue(tuple(data.users), tuple(data.items), space, config.user_fields, config.item_fields)
-    return LoggedStream("movielens-100k", catalogue, chunk, len(before))
 
 
 def movielens_1m(folder: Path) -> LoggedStream:
     """MovieLens 1M: `ratings.dat`, `movies.dat`, `users.dat` (`::` between fields, Latin-1). 4 stars are a click."""
     dat = {"format": "csv", "delimiter": "::", "encoding": "latin-1"}
-    mapping = Mapping(
+    mapping = LogMapping(
         name="movielens-1m",
         interactions=Interactions(
             path="ratings.dat",
@@ -87,7 +58,7 @@ def movielens_1m(folder: Path) -> LoggedStream:
 
 def movielens_latest(folder: Path) -> LoggedStream:
     """MovieLens latest, small or full: `ratings.csv`, `movies.csv`. 4 stars are a click; there is no user table."""
-    mapping = Mapping(
+    mapping = LogMapping(
         name="movielens-latest",
         interactions=Interactions(
             path="ratings.csv",
@@ -109,7 +80,7 @@ def _movies(path: str, key: str, **how: str) -> SideTable:
 def kuairand_pure(folder: Path) -> LoggedStream:
     """KuaiRand-Pure: the standard logs, user features and basic video features; the tab is the scene."""
     users = ("user_active_degree", "follow_user_num_range", "fans_user_num_range", "register_days_range")
-    mapping = Mapping(
+    mapping = LogMapping(
         name="kuairand-pure",
         interactions=Interactions(
             path="log_standard_*_pure.csv",
@@ -142,16 +113,16 @@ def mind(folder: Path) -> LoggedStream:
     table = read_table(behaviours, folder)
     time = table.times(TimeRule(column="time", format="%m/%d/%Y %I:%M:%S %p"))
     user, request = table.ids("user", "user"), table.ids("impression", "request")
-    split = [str(cell).split() for cell in table.column("shown", "impressions").fillna("")]
+    split = [(cell or "").split() for cell in table.texts("shown", "impressions")]
     count = np.array([len(parts) for parts in split])
     parsed = [part.rpartition("-") for parts in split for part in parts]
-    wrong = next((whole for whole in parsed if whole[2] not in ("0", "1") or not whole[0]), None)
+    wrong = next((parts for parts in parsed if parts[2] not in ("0", "1") or not parts[0]), None)
     if wrong is not None:
         raise StreamError(
             f"{table.source}: impression {''.join(wrong)!r} is not news-0 or news-1 (MIND's test part has no labels)"
         )
     when = np.repeat(time, count)
-    rows = Rows(
+    rows = LogRows(
         user=np.repeat(user, count),
         item=np.array([news for news, _, _ in parsed], dtype=object),
         time=when,
@@ -169,71 +140,8 @@ def mind(folder: Path) -> LoggedStream:
         fields={"category": FieldRule(), "subcategory": FieldRule()},
     )
     interactions = Interactions(user="user", item="news", time=TimeRule(column="time"), request="impression")
-    mapping = Mapping(name="mind", interactions=interactions, items=news, shown=100)
+    mapping = LogMapping(name="mind", interactions=interactions, items=news, shown=100)
     return make_stream(mapping, rows, None, read_table(news, folder), table.source)
-
-
-def microlens(folder: Path) -> LoggedStream:
-    """MicroLens (50k, 100k, 1M): `*_pairs.csv` (user, item, timestamp in ms) and titles; negatives are drawn."""
-    titles = _one(folder, ("*_title_en.csv", "*_titles.csv", "*_title*.csv"), "titles")
-    with titles.open(encoding="utf-8") as lines:
-        headed = lines.readline().strip().lower().startswith("item")
-    mapping = Mapping(
-        name="microlens",
-        interactions=Interactions(
-            path=_one(folder, ("*_pairs.csv",), "interactions").name,
-            user="user",
-            item="item",
-            time=TimeRule(column="timestamp", unit="ms"),
-        ),
-        items=SideTable(path=titles.name, columns=() if headed else ("item", "title"), key="item", text=("title",)),
-        negatives=Negatives(),
-    )
-    return read_log(mapping, folder)
-
-
-def ninerec(folder: Path) -> LoggedStream:
-    """NineRec (one of its sets): `*_pair.csv` (user, item, timestamp), `*_item.csv` (Chinese, English text)."""
-    pairs = _one(folder, ("*_pair.csv",), "interactions with timestamps (QB and TN are published without: no stream)")
-    texts = _one(folder, ("*_item.csv",), "item texts")
-    first = pd.read_csv(pairs, header=None, nrows=1, dtype=str).iloc[0]
-    mapping = Mapping(
-        name="ninerec",
-        interactions=Interactions(
-            path=pairs.name,
-            columns=_header(first, ("user", "item", "timestamp")),
-            user=str(first[0]) if _headed(first) else "user",
-            item=str(first[1]) if _headed(first) else "item",
-            time=TimeRule(column=str(first[2]) if _headed(first) else "timestamp", unit=_unit(pairs)),
-        ),
-        items=SideTable(path=texts.name, columns=("item", "chinese", "english"), key="item", text=("english",)),
-        negatives=Negatives(),
-    )
-    return read_log(mapping, folder)
-
-
-def _headed(first: pd.Series) -> bool:
-    if len(first) < 3 or pd.isna(first[2]):
-        raise StreamError("NineRec pairs need three columns: user, item and timestamp; QB and TN have no timestamps")
-    return not str(first[2]).replace(".", "", 1).isdigit()
-
-
-def _header(first: pd.Series, names: tuple[str, ...]) -> tuple[str, ...]:
-    return () if _headed(first) else names
-
-
-def _unit(path: Path) -> str:
-    """Seconds or milliseconds, told by the size of the first timestamp."""
-    stamp = float(str(pd.read_csv(path, header=None, skiprows=1, nrows=1, dtype=str).iloc[0, 2]))
-    return "ms" if stamp > 1e11 else "s"
-
-
-def _one(folder: Path, patterns: tuple[str, ...], what: str) -> Path:
-    for pattern in patterns:
-        found = sorted(folder.glob(pattern))
-        if found:
-            return found[0]
-    raise StreamError(f"{folder}: no file {' or '.join(patterns)} with the {what}")
 
 
 DATASETS: dict[str, Callable[[Path], LoggedStream]] = {

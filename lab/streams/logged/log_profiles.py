@@ -2,81 +2,126 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping as Columns
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from features.profiles import ItemProfile, UserProfile
-from lab.streams.logged.mapping import FieldRule, Mapping, SideTable
-from lab.streams.logged.rows import Rows
+from lab.streams.logged.columns import numbers
+from lab.streams.logged.mapping import FieldRule, LogMapping, SideTable
+from lab.streams.logged.rows import LogRows
 from lab.streams.logged.tables import Table
 from lab.streams.stream import StreamError
-from model.encoding.spelling import FieldValue
+from model.encoding.spelling import FieldValue, spell, spell_list
+
+log = logging.getLogger(__name__)
+
+_FEW = 0.1
+"""Below this share of identifiers with a row in the side table, the look-up is said to match hardly anything."""
 
 
-def make_users(mapping: Mapping, rows: Rows, table: Table | None) -> tuple[UserProfile, ...]:
+@dataclass(frozen=True)
+class _Columns:
+    """A side table: the row of each key (the last one counts), and the values of each field."""
+
+    index: Mapping[str, int]
+    fields: Mapping[str, Sequence[FieldValue]]
+
+    def fields_of(self, key: str) -> dict[str, FieldValue]:
+        """The fields of a key that have a value; none without a row."""
+        row = self.index.get(key)
+        return (
+            {} if row is None else {name: v for name, values in self.fields.items() if (v := values[row]) is not None}
+        )
+
+
+def make_users(mapping: LogMapping, rows: LogRows, table: Table | None) -> tuple[UserProfile, ...]:
     """The users of the log, in order of their first sight; one without a row in the table has no fields."""
     time = float(rows.time.min())
     ids = list(dict.fromkeys(rows.user))
     if table is None or mapping.users is None:
         return tuple(UserProfile(user, time) for user in ids)
-    place, fields = _columns(table, mapping.users)
-    return tuple(UserProfile(user, time, _fields(fields, place.get(user))) for user in ids)
+    columns = _columns(table, mapping.users)
+    _warn_if_few_match(ids, columns.index, "users", table)
+    return tuple(UserProfile(user, time, columns.fields_of(user)) for user in ids)
 
 
-def make_items(mapping: Mapping, rows: Rows, table: Table | None) -> tuple[ItemProfile, ...]:
+def make_items(mapping: LogMapping, rows: LogRows, table: Table | None) -> tuple[ItemProfile, ...]:
     """The items of the log, in order of their first sight; one without a row in the table has no text and fields."""
     time = float(rows.time.min())
     ids = list(dict.fromkeys(rows.item))
     if table is None or mapping.items is None:
         return tuple(ItemProfile(item, time) for item in ids)
-    place, fields = _columns(table, mapping.items)
-    texts = [table.column(name, "the item's text").fillna("").astype(str).to_numpy() for name in mapping.items.text]
-    out = []
-    for item in ids:
-        row = place.get(item)
-        text = ". ".join(part for part in (column[row] for column in texts) if part) if row is not None else ""
-        out.append(ItemProfile(item, time, text, _fields(fields, row)))
-    return tuple(out)
+    columns = _columns(table, mapping.items)
+    _warn_if_few_match(ids, columns.index, "items", table)
+    texts = [table.texts(name, "the item's text") for name in mapping.items.text]
+
+    def text_of(item: str) -> str:
+        row = columns.index.get(item)
+        return "" if row is None else ". ".join(part for column in texts if (part := column[row]))
+
+    return tuple(ItemProfile(item, time, text_of(item), columns.fields_of(item)) for item in ids)
 
 
-def _columns(table: Table, side: SideTable) -> tuple[dict[str, int], dict[str, Sequence[FieldValue | None]]]:
-    """Row of each key (the last one counts), and the values of each field."""
-    place = {key: n for n, key in enumerate(table.ids(side.key, "key"))}
-    fields: dict[str, Sequence[FieldValue | None]] = {
-        name: _values(table, name, rule) for name, rule in side.fields.items()
+def _columns(table: Table, side: SideTable) -> _Columns:
+    index = {key: row for row, key in enumerate(table.ids(side.key, "key"))}
+    return _Columns(index, {name: _values(table, name, rule) for name, rule in side.fields.items()})
+
+
+def _warn_if_few_match(ids: Sequence[str], index: Mapping[str, int], what: str, table: Table) -> None:
+    """Identifiers that are spelled differently in log and table leave everybody without fields, in silence."""
+    missing = [key for key in ids if key not in index]
+    if len(ids) - len(missing) >= _FEW * len(ids):
+        return
+    asked, known = _alike(missing, list(index))
+    log.warning(
+        "%s: %d of the log's %d %s have a row; the log says %r, the table %r. Are both spelled alike? Those without a "
+        "row have no fields",
+        table.source, len(ids) - len(missing), len(ids), what, asked, known,
+    )  # fmt: skip
+
+
+def _alike(asked: Sequence[str], known: Sequence[str]) -> tuple[str, str]:
+    """A pair that differs in spelling alone, if there is one, else the first of each."""
+    by_core = {_core(key): key for key in reversed(known)}
+    return next(((key, by_core[_core(key)]) for key in asked if _core(key) in by_core), (asked[0], known[0]))
+
+
+def _core(key: str) -> str:
+    """What remains of an identifier without zeros in front, decimals of a whole number, spaces and capitals."""
+    return key.strip().casefold().removesuffix(".0").lstrip("0")
+
+
+def _values(table: Table, name: str, rule: FieldRule) -> Sequence[FieldValue]:
+    column, purpose = rule.column or name, f"field {name!r}"
+    read: Mapping[str, Callable[[], Sequence[FieldValue]]] = {
+        "number": lambda: _numbers(table, column, purpose),
+        "multi": lambda: _lists(table, column, purpose, rule.separator),
+        "single": lambda: table.texts(column, purpose).tolist(),
     }
-    return place, fields
+    return read[rule.kind]()
 
 
-def _values(table: Table, name: str, rule: FieldRule) -> list[FieldValue | None]:
-    column = table.column(rule.column or name, f"field {name!r}")
-    if rule.kind == "number":
-        numbers = pd.to_numeric(column, errors="coerce")
-        if numbers.isna().all() and column.notna().any():
-            raise StreamError(
-                f"{table.source}: field {name!r} is said to be a number, but {column.dropna().iloc[0]!r} is none; "
-                f"set its kind to single or multi in the mapping"
-            )
-        return [None if np.isnan(number) else float(number) for number in numbers]
-    if rule.kind == "multi":
-        return [_many(value, rule.separator) for value in column]
-    return [
-        None if missing or value == "" else str(value) for value, missing in zip(column, column.isna(), strict=True)
-    ]
+def _numbers(table: Table, column: str, purpose: str) -> list[FieldValue]:
+    """Finite numbers; everything else is a missing value, but a column without any is refused."""
+    raw = table.column(column, purpose)
+    values = numbers(raw)
+    if np.isnan(values).all() and raw.notna().any():
+        raise StreamError(
+            f"{table.source}: {purpose} is said to be a number, but {raw.dropna().iloc[0]!r} is none; "
+            f"set its kind to single or multi in the mapping"
+        )
+    return [None if np.isnan(value) else float(value) for value in values]
 
 
-def _many(value: object, separator: str) -> list[str] | None:
-    if isinstance(value, list | np.ndarray):
-        return [str(part) for part in value]
-    if not isinstance(value, str):
-        return None
-    return [part.strip() for part in value.split(separator) if part.strip()]
-
-
-def _fields(columns: Columns[str, Sequence[FieldValue | None]], row: int | None) -> dict[str, FieldValue]:
-    if row is None:
-        return {}
-    return {name: value for name, values in columns.items() if (value := values[row]) is not None}
+def _lists(table: Table, column: str, purpose: str, separator: str) -> list[FieldValue]:
+    """Lists of a typed file as they are; text is split at the separator."""
+    out: list[FieldValue] = []
+    raw = table.column(column, purpose).tolist() if not table.untyped else table.texts(column, purpose).tolist()
+    for value in raw:
+        parts = [part.strip() for part in value.split(separator)] if isinstance(value, str) else spell_list(value)
+        spelled = [text for part in parts if (text := spell(part)) is not None]
+        out.append(spelled if spelled or isinstance(value, list | np.ndarray) else None)
+    return out

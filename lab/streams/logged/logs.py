@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from lab.streams.logged.log_profiles import make_items, make_users
-from lab.streams.logged.mapping import FacetRule, Mapping, load_mapping
+from lab.streams.logged.mapping import FacetRule, LogMapping, load_mapping
 from lab.streams.logged.movielens import PERIODS
 from lab.streams.logged.negatives import with_negatives
-from lab.streams.logged.rows import Rows, log_chunk
+from lab.streams.logged.rows import LogRows, log_chunk
 from lab.streams.logged.tables import Table, read_table
 from lab.streams.stream import NO_ITEM, Catalogue, Chunk, DriftSpan, Half, StreamError, rechunk
 from model.encoding.domain import UNKNOWN, DomainSpace
@@ -32,6 +31,8 @@ class LoggedStream:
     log: Chunk
     split: int
     """Requests of the pretraining half."""
+    rated: Chunk | None = None
+    """The pretraining half with one item per row, where each item has a time of its own beside the request's."""
     drift_spans: tuple[DriftSpan, ...] = ()
 
     def size(self, half: Half) -> int:
@@ -43,39 +44,45 @@ class LoggedStream:
         part = slice(0, self.split) if half == "pretrain" else slice(self.split, None)
         return rechunk(iter([self.log.rows(part)]), requests)
 
+    def pretraining(self) -> Chunk:
+        """What a backbone is trained on: the first half, at the finest times there are."""
+        return self.rated if self.rated is not None else self.log.rows(slice(0, self.split))
+
 
 def open_log(mapping_path: Path, log: Path | None = None) -> LoggedStream:
     """The stream of a log and its mapping file. Raises StreamError, which names the file, the fault and the cure."""
     return read_log(load_mapping(mapping_path), mapping_path.parent, log)
 
 
-def read_log(mapping: Mapping, folder: Path, log: Path | None = None) -> LoggedStream:
+def read_log(mapping: LogMapping, folder: Path, log: Path | None = None) -> LoggedStream:
     """The stream of a log; paths of the mapping are relative to `folder`."""
     rule = mapping.interactions
     table = read_table(rule, folder, log)
-    people = read_table(mapping.users, folder) if mapping.users else None
-    things = read_table(mapping.items, folder) if mapping.items else None
+    users = read_table(mapping.users, folder) if mapping.users else None
+    items = read_table(mapping.items, folder) if mapping.items else None
     user, time = table.ids(rule.user, "user"), table.times(rule.time)
-    rows = Rows(
+    rows = LogRows(
         user=user,
         item=table.ids(rule.item, "item"),
         time=time,
         click=table.labels(rule.label),
-        scene=_facet(rule.scene, table, user, mapping, people),
-        region=_facet(rule.region, table, user, mapping, people),
-        period=periods(time) if rule.period is None else _facet(rule.period, table, user, mapping, people),
+        scene=_facet(rule.scene, table, user, mapping, users),
+        region=_facet(rule.region, table, user, mapping, users),
+        period=periods(time) if rule.period is None else _facet(rule.period, table, user, mapping, users),
         request=table.ids(rule.request, "request") if rule.request else None,
     )
-    return make_stream(mapping, rows, people, things, table.source)
+    return make_stream(mapping, rows, users, items, table.source)
 
 
-def make_stream(mapping: Mapping, rows: Rows, people: Table | None, things: Table | None, source: str) -> LoggedStream:
+def make_stream(
+    mapping: LogMapping, rows: LogRows, user_table: Table | None, item_table: Table | None, source: str
+) -> LoggedStream:
     """Requests, catalogue and halves from rows and side tables."""
     rate = rows.click.mean()
     if mapping.negatives is None and rate in (0.0, 1.0):
         cure = "correct the label rule" if rate == 0 else "correct the label rule, or add `negatives`"
         raise StreamError(f"{source}: {'no' if rate == 0 else 'every'} row is a click; {cure} in the mapping")
-    users, items = make_users(mapping, rows, people), make_items(mapping, rows, things)
+    users, items = make_users(mapping, rows, user_table), make_items(mapping, rows, item_table)
     space = DomainSpace({f: _kept(getattr(rows, f), mapping.facet_values) for f in ("scene", "region", "period")})
     catalogue = Catalogue(
         users=users,
@@ -99,20 +106,19 @@ def periods(time: NDArray[np.float64]) -> NDArray[np.object_]:
 
 
 def _facet(
-    rule: FacetRule, table: Table, user: NDArray[np.object_], mapping: Mapping, people: Table | None
+    rule: FacetRule, table: Table, user: NDArray[np.object_], mapping: LogMapping, users: Table | None
 ) -> NDArray[np.object_]:
     if rule.value is not None:
         return np.full(len(table), rule.value, dtype=object)
     if rule.column is not None:
-        values = table.column(rule.column, "a domain facet")
-    elif people is not None and mapping.users is not None and rule.user_column is not None:
-        of_user = people.column(rule.user_column, "a domain facet")
-        known = dict(zip(people.ids(mapping.users.key, "key"), of_user, strict=True))
-        values = pd.Series([known.get(u) for u in user])
+        values = table.texts(rule.column, "a domain facet")
+    elif users is not None and mapping.users is not None and rule.user_column is not None:
+        of_user = users.texts(rule.user_column, "a domain facet")
+        known = dict(zip(users.ids(mapping.users.key, "key"), of_user, strict=True))
+        values = np.array([known.get(u) for u in user], dtype=object)
     else:
         raise StreamError(f"{table.source}: a facet names user_column {rule.user_column!r}, but there is no user table")
-    text = values.where(values.notna() & (values.astype(str) != ""), UNKNOWN).astype(str)
-    return (text.str.slice(0, rule.first) if rule.first else text).to_numpy(dtype=object)
+    return np.array([UNKNOWN if value is None else value[: rule.first] for value in values], dtype=object)
 
 
 def _kept(values: NDArray[np.object_], most: int) -> list[str]:
@@ -120,17 +126,17 @@ def _kept(values: NDArray[np.object_], most: int) -> list[str]:
     return sorted(value for value, _ in Counter(values.tolist()).most_common(most) if value != UNKNOWN)
 
 
-def _requests(mapping: Mapping, rows: Rows, catalogue: Catalogue) -> Chunk:
+def _requests(mapping: LogMapping, rows: LogRows, catalogue: Catalogue) -> Chunk:
     """Rows in time order, cut into requests of one user."""
-    place = {profile.user_id: n for n, profile in enumerate(catalogue.users)}
-    user = np.array([place[u] for u in rows.user], dtype=np.int64)
-    goods = {profile.item_id: n for n, profile in enumerate(catalogue.items)}
-    item = np.array([goods[i] for i in rows.item], dtype=np.int64)
-    told = np.zeros(len(user), np.int64) if rows.request is None else np.unique(rows.request, return_inverse=True)[1]
-    order = np.lexsort((rows.time, told, user))
-    user, item, told, time, click = user[order], item[order], told[order], rows.time[order], rows.click[order]
+    user_index = {profile.user_id: n for n, profile in enumerate(catalogue.users)}
+    user = np.array([user_index[u] for u in rows.user], dtype=np.int64)
+    item_index = {profile.item_id: n for n, profile in enumerate(catalogue.items)}
+    item = np.array([item_index[i] for i in rows.item], dtype=np.int64)
+    request = np.zeros(len(user), np.int64) if rows.request is None else np.unique(rows.request, return_inverse=True)[1]
+    order = np.lexsort((rows.time, request, user))
+    user, item, request, time, click = user[order], item[order], request[order], rows.time[order], rows.click[order]
     pause = np.diff(time, prepend=time[0]) > mapping.gap_s if rows.request is None else np.zeros(len(user), dtype=bool)
-    first = pause | (np.diff(user, prepend=-1) != 0) | (np.diff(told, prepend=-1) != 0)
+    first = pause | (np.diff(user, prepend=-1) != 0) | (np.diff(request, prepend=-1) != 0)
     run = np.cumsum(first) - 1
     within = np.arange(len(user)) - np.flatnonzero(first)[run]
     first |= within % mapping.shown == 0

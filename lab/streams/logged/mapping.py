@@ -7,8 +7,8 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from lab.streams.scripted.script import parse_section
-from lab.streams.stream import StreamError
+from lab.streams.files import read_text
+from lab.streams.sections import Category, parse_section
 from model.config import FieldSpec, Section
 
 Format = Literal["csv", "tsv", "jsonl", "parquet"]
@@ -23,13 +23,24 @@ class TableSource(Section):
     columns: tuple[str, ...] = Field(default=(), description="Column names of a text file without a header line.")
     encoding: str = Field(default="utf-8", description="Encoding of a text file.")
 
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, value: str) -> str:
+        try:
+            "".encode(value)
+        except LookupError:
+            raise ValueError(f"no encoding {value!r}; usual ones are utf-8, latin-1, cp1252 and utf-16") from None
+        return value
+
 
 class TimeRule(Section):
     """How the time of an interaction is written."""
 
     column: str = Field(description="Column of the time.")
-    unit: Literal["s", "ms", "us", "iso"] = Field(
-        default="s", description="Seconds, milli- or microseconds since the epoch, or ISO 8601 text (UTC if unsaid)."
+    unit: Literal["s", "ms", "us", "ns", "iso"] = Field(
+        default="s",
+        description="Seconds, milli-, micro- or nanoseconds since the epoch, or ISO 8601 text (UTC if unsaid). Unused "
+        "for a column that holds dates or datetimes by its type (Parquet).",
     )
     format: str | None = Field(default=None, description="A strptime format, for any other text; wins over `unit`.")
 
@@ -39,7 +50,7 @@ class LabelRule(Section):
 
     column: str | None = Field(default=None, description="Column of the label; left out, every row is a click.")
     at_least: float | None = Field(default=None, description="A number of at least this much is a click.")
-    among: tuple[str, ...] | None = Field(default=None, description="One of these values is a click.")
+    among: tuple[Category, ...] | None = Field(default=None, description="One of these values is a click.")
 
     @model_validator(mode="after")
     def _one(self) -> LabelRule:
@@ -55,7 +66,7 @@ class FacetRule(Section):
 
     column: str | None = Field(default=None, description="Column of the log that holds it.")
     user_column: str | None = Field(default=None, description="Column of the user table that holds it.")
-    value: str | None = Field(default=None, description="One value for all.")
+    value: Category | None = Field(default=None, min_length=1, description="One value for all.")
     first: int | None = Field(default=None, ge=1, description="Only so many first characters of the value.")
 
     @model_validator(mode="after")
@@ -119,7 +130,7 @@ class Negatives(Section):
     seed: int = Field(default=0, ge=0, description="Seed of the draw.")
 
 
-class Mapping(Section):
+class LogMapping(Section):
     """Everything about a log."""
 
     name: str = Field(default="log", description="Short name for tables and files.")
@@ -133,10 +144,6 @@ class Mapping(Section):
     facet_values: int = Field(default=50, ge=1, description="Values kept per facet; rarer ones become `unknown`.")
 
 
-def load_mapping(path: Path) -> Mapping:
+def load_mapping(path: Path) -> LogMapping:
     """The mapping of a YAML file. Raises StreamError, which names the file, the key and the cure."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise StreamError(f"mapping {path}: {error.strerror or error}") from error
-    return parse_section(Mapping, text, f"mapping {path}")
+    return parse_section(LogMapping, read_text(path, "mapping"), f"mapping {path}")

@@ -8,18 +8,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
-
-import numpy as np
+from typing import Literal
 
 from features.profiles import ItemProfile, UserProfile
 from lab.streams.logged import movielens_fetch
 from lab.streams.request import Request
-from model.encoding.domain import Domain, DomainSpace
+from model.encoding.domain import Domain
 from model.encoding.spelling import FieldValue
-
-if TYPE_CHECKING:
-    from model.backbone.dataset import Examples
 
 log = logging.getLogger(__name__)
 
@@ -68,21 +63,6 @@ class MovieLens:
     regions: dict[str, str]
     """Region of each user, from the first character of the zip code."""
 
-    @property
-    def title(self) -> str:
-        """Name for people."""
-        return "MovieLens 100K"
-
-    @property
-    def catalogue(self) -> None:
-        """Its fields and domains are those of the configuration."""
-        return None
-
-    @property
-    def drift_spans(self) -> tuple[()]:
-        """Nobody knows what drifted when."""
-        return ()
-
     @cached_property
     def split(self) -> int:
         """Index of the first rating of the live half."""
@@ -96,29 +76,8 @@ class MovieLens:
         """The half's ratings as requests, in the order of their times. No request crosses the halves."""
         return sorted(self._requests(self.half(half)), key=lambda request: request.time)
 
-    def examples(self, space: DomainSpace) -> Examples:
-        """The ratings of the first half, in the order of their times; positions point into `users` and `items`."""
-        from model.backbone.dataset import Examples
-
-        ratings = self.half("pretrain")
-        user_place = {user.user_id: place for place, user in enumerate(self.users)}
-        item_place = {item.item_id: place for place, item in enumerate(self.items)}
-        return Examples(
-            user=np.array([user_place[rating.user_id] for rating in ratings], dtype=np.int64),
-            item=np.array([item_place[rating.item_id] for rating in ratings], dtype=np.int64),
-            domain=space.encode_many([self._domain(rating) for rating in ratings]),
-            label=np.array([rating.click for rating in ratings], dtype=np.float32),
-            time=np.array([rating.time for rating in ratings], dtype=np.float64),
-        )
-
-    def identity(self) -> Iterator[bytes]:
-        """All that decides what is learned from the first half."""
-        for profile in (*self.users, *self.items):
-            yield repr(profile).encode()
-        for rating in self.half("pretrain"):
-            yield f"{rating.time} {rating.user_id} {rating.item_id} {rating.rating}\n".encode()
-
-    def _domain(self, rating: Rating) -> Domain:
+    def domain(self, rating: Rating) -> Domain:
+        """Domain of a rating: the one scene, the user's region, the period of its own time."""
         return Domain(SCENE, self.regions.get(rating.user_id, "other"), period_of(rating.time))
 
     def _requests(self, ratings: Iterable[Rating]) -> Iterator[Request]:
@@ -136,7 +95,7 @@ class MovieLens:
         return Request(
             time=first.time,
             user_id=first.user_id,
-            domain=self._domain(first),
+            domain=self.domain(first),
             items=tuple(rating.item_id for rating in shown),
             clicks=tuple(rating.click for rating in shown),
         )
@@ -156,16 +115,21 @@ def fetch(cache_dir: Path, progress: Progress | None = None, *, archive: Path | 
 
 
 def load(path: Path) -> MovieLens:
-    """Reads the folder that `fetch` gave (either source). Raises DataUnavailableError if a file is missing or torn."""
-    source = _official(path) if (path / "u.data").is_file() else _recbole(path)
-    users, items, ratings = source
+    """Reads the folder that `fetch` gave. Raises DataUnavailableError if a file is missing or damaged."""
+    try:
+        users, items, ratings = _official(path) if (path / "u.data").is_file() else _recbole(path)
+        regions = {row[0]: region_of(row[4]) for row in users}
+    except (ValueError, IndexError) as error:
+        raise movielens_fetch.DataUnavailableError(
+            f"{path} does not hold MovieLens 100K as it is published ({error}): delete it and fetch the data again"
+        ) from error
     order = sorted(ratings, key=lambda rating: rating.time)  # stable: ties keep the order of the file
     start = order[0].time if order else 0.0
     return MovieLens(
         users=[_user(start, row) for row in users],
         items=[_item(start, *row) for row in items],
         ratings=order,
-        regions={row[0]: region_of(row[4]) for row in users},
+        regions=regions,
     )
 
 
@@ -216,9 +180,9 @@ def _ratings(lines: Iterable[str]) -> list[Rating]:
 def _lines(path: Path, *, header: bool = False, encoding: str = "utf-8") -> list[str]:
     try:
         lines = path.read_text(encoding).splitlines()
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise movielens_fetch.DataUnavailableError(
-            f"{path} cannot be read ({error.strerror}): delete {path.parent} and fetch the data again"
+            f"{path} cannot be read ({error}): delete {path.parent} and fetch the data again"
         ) from error
     return [line for line in lines[1 if header else 0 :] if line]
 

@@ -15,6 +15,8 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from model.whole_files import whole_file
+
 log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
@@ -165,18 +167,12 @@ def explain_pip(output: str) -> str:
 
 
 def _extract(archive: Path, inside: str, files: Mapping[str, str], folder: Path) -> None:
-    """Each file is written beside its place and then moved: a reader sees all of it or nothing."""
+    """Writes each of `files` of the archive into `folder`, whole or not at all. Raises DataUnavailableError."""
     try:
         with zipfile.ZipFile(archive) as opened:
             for name in files:
-                with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{name}-", delete=False) as part:
-                    try:
-                        with opened.open(f"{inside}/{name}") as source:
-                            shutil.copyfileobj(source, part)
-                        part.close()
-                        Path(part.name).replace(folder / name)
-                    finally:
-                        Path(part.name).unlink(missing_ok=True)
+                with opened.open(f"{inside}/{name}") as source, whole_file(folder / name) as file:
+                    shutil.copyfileobj(source, file)
     except FileNotFoundError as error:
         raise DataUnavailableError(f"there is no archive {archive}: give the path of ml-100k.zip") from error
     except (zipfile.BadZipFile, KeyError) as error:

@@ -11,7 +11,7 @@ from lab.streams.stream import Chunk
 
 
 @dataclass(frozen=True)
-class Rows:
+class LogRows:
     """A log's rows in any order, before they become requests; all arrays `(rows,)`."""
 
     user: NDArray[np.object_]
@@ -22,7 +22,7 @@ class Rows:
     region: NDArray[np.object_]
     period: NDArray[np.object_]
     request: NDArray[np.object_] | None = None
-    """Rows of equal value and user are one request; none: see `Mapping.gap_s`."""
+    """Rows of equal value and user are one request; none: see `LogMapping.gap_s`."""
 
 
 def log_chunk(

@@ -1,95 +1,141 @@
-"""Reading CSV, TSV, JSON lines and Parquet as text columns, with errors that name file, column and cure."""
+"""A table's columns as identifiers, texts, numbers, times and labels, with errors that name file, column and cure."""
 
 from __future__ import annotations
 
-import csv
+import logging
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lab.streams.logged.mapping import Format, LabelRule, TableSource, TimeRule
+from lab.streams.logged.columns import (
+    EARLIEST,
+    LATEST,
+    UNITS,
+    is_nested,
+    is_typed_time,
+    numbers,
+    parsed_seconds,
+    spelled,
+    typed_seconds,
+)
+from lab.streams.logged.mapping import LabelRule, TableSource, TimeRule
+from lab.streams.logged.read import read_frames
 from lab.streams.stream import StreamError
 
-_UNITS = {"s": 1.0, "ms": 1e3, "us": 1e6}
-_TRUE, _FALSE = {"1", "1.0", "true", "yes"}, {"0", "0.0", "false", "no", ""}
-_ENDINGS: dict[str, Format] = {
-    ".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet",
-}  # fmt: skip
+log = logging.getLogger(__name__)
+
+_TRUE, _FALSE = {"1", "1.0", "true", "yes"}, {"0", "0.0", "false", "no"}
+_RECENT, _YEAR_S = 315_532_800.0, 31_536_000.0  # 1980: what a time read in another unit has to pass to be guessed
 
 
 class Table:
-    """Columns of text (lists where JSON or Parquet hold lists), and the name errors give to where they came from."""
+    """Columns as they were read, and the name errors give to where they came from."""
 
-    def __init__(self, frame: pd.DataFrame, source: str) -> None:
+    def __init__(self, frame: pd.DataFrame, source: str, *, untyped: bool = False) -> None:
         self.frame = frame
         self.source = source
+        self.untyped = untyped
+        """A text file: all its cells are text."""
 
     def __len__(self) -> int:
         return len(self.frame)
 
     def column(self, name: str, purpose: str) -> pd.Series:
-        """A column. Raises StreamError naming the columns there are."""
+        """A column as it was read. Raises StreamError naming the columns there are."""
         if name not in self.frame.columns:
             known = ", ".join(map(str, self.frame.columns))
             raise StreamError(f"{self.source}: no column {name!r} for {purpose}; the columns are {known}")
         return self.frame[name]
 
+    def texts(self, name: str, purpose: str) -> NDArray[np.object_]:
+        """Single values by their one spelling, None where one is missing. Raises StreamError for a list."""
+        column = self.column(name, purpose)
+        if column.dtype == object and not self.untyped:
+            for row, value in enumerate(column.tolist(), 1):
+                if is_nested(value):
+                    raise StreamError(
+                        f"{self.source}: column {name!r} ({purpose}), row {row}: {value!r} is a list or an object, one "
+                        f"value is wanted; for a field set its kind to multi in the mapping"
+                    )
+        return spelled(column, untyped=self.untyped)
+
     def ids(self, name: str, purpose: str) -> NDArray[np.object_]:
         """Identifiers as text. Raises StreamError for an empty one."""
-        column = self.column(name, purpose)
-        missing = column.isna() | (column.astype(str) == "")
+        texts = self.texts(name, purpose)
+        missing = _missing(texts)
         if missing.any():
             raise StreamError(
                 f"{self.source}: column {name!r} ({purpose}) is empty in row {_row(missing)}; drop or fill such rows"
             )
-        return column.astype(str).to_numpy(dtype=object)
+        return texts
 
     def numbers(self, name: str, purpose: str) -> NDArray[np.float64]:
-        """Numbers. Raises StreamError for anything else."""
+        """Finite numbers, nan in empty cells. Raises StreamError for anything else."""
         column = self.column(name, purpose)
-        numbers = pd.to_numeric(column, errors="coerce")
-        wrong = numbers.isna()
+        values = numbers(column)
+        wrong = np.isnan(values) & ~_missing(self.texts(name, purpose))
+        wrong |= np.isnan(values) & _infinite(column)
         if wrong.any():
+            row = _row(wrong)
             raise StreamError(
-                f"{self.source}: column {name!r} ({purpose}), row {_row(wrong)}: {column[wrong].iloc[0]!r} is no number"
+                f"{self.source}: column {name!r} ({purpose}), row {row}: {column.iloc[row - 1]!r} is no number"
             )
-        return numbers.to_numpy(dtype=np.float64)
+        return values
 
     def times(self, rule: TimeRule) -> NDArray[np.float64]:
-        """Seconds since the epoch. Raises StreamError for a time that cannot be read."""
+        """Seconds since the epoch. Raises StreamError for one that cannot be read or is not between 1970 and 2100."""
         column = self.column(rule.column, "time")
-        if rule.format is None and rule.unit != "iso":
-            numbers = pd.to_numeric(column, errors="coerce")
-            seconds = np.asarray(numbers.to_numpy(dtype=np.float64) / _UNITS[rule.unit], dtype=np.float64)
-            wrong = numbers.isna()
+        how = f"format {rule.format!r}" if rule.format else f"unit {rule.unit!r}"
+        if is_typed_time(column):
+            if rule.model_fields_set & {"unit", "format"}:
+                log.warning("%s: column %r holds times by its type, %s is not used", self.source, rule.column, how)
+            how = "its type"
+            seconds = typed_seconds(column)
+        elif rule.format is not None or rule.unit == "iso":
+            seconds = parsed_seconds(self.texts(rule.column, "time"), rule.format)
         else:
-            parsed = pd.to_datetime(column, format=rule.format or "ISO8601", errors="coerce", utc=True)
-            wrong = parsed.isna()
-            seconds = np.asarray((parsed - pd.Timestamp(0, tz="UTC")).dt.total_seconds(), dtype=np.float64)
-        if wrong.any():
-            how = f"format {rule.format!r}" if rule.format else f"unit {rule.unit!r}"
-            raise StreamError(
-                f"{self.source}: column {rule.column!r}, row {_row(wrong)}: cannot read {column[wrong].iloc[0]!r} as a "
-                f"time with {how}; set time.unit (s, ms, us, iso) or time.format in the mapping"
-            )
+            seconds = numbers(column) / UNITS[rule.unit]
+        self._check_times(rule, column, seconds, how)
         return seconds
 
+    def _check_times(self, rule: TimeRule, column: pd.Series, seconds: NDArray[np.float64], how: str) -> None:
+        wrong = ~((seconds >= EARLIEST) & (seconds < LATEST))  # not-a-number is wrong too
+        if not wrong.any():
+            if seconds.max() < _YEAR_S:
+                log.warning(
+                    "%s: column %r: with %s all times lie in 1970; see time.unit in the mapping if that is wrong",
+                    self.source, rule.column, how,
+                )  # fmt: skip
+            return
+        row = _row(wrong)
+        value, read = column.iloc[row - 1], float(seconds[row - 1])
+        at = f"{self.source}: column {rule.column!r}, row {row}"
+        if is_nested(value) or (np.isnan(read) and not pd.isna(value)):
+            raise StreamError(f"{at}: cannot read {value!r} as a time with {how}; {_time_cure(value)} in the mapping")
+        if np.isnan(read):
+            raise StreamError(f"{at}: the time is empty; drop or fill such rows")
+        raise StreamError(
+            f"{at}: {value!r} with {how} is no time between 1970 and 2100; {_range_cure(value)}, or correct or drop "
+            f"such rows"
+        )
+
     def labels(self, rule: LabelRule) -> NDArray[np.bool_]:
-        """Which rows are clicks. Raises StreamError for a rule that does not fit its column."""
+        """Which rows are clicks; an empty cell is none. Raises StreamError for a rule that does not fit its column."""
         if rule.column is None:
             return np.ones(len(self), dtype=bool)
         if rule.at_least is not None:
             return np.asarray(self.numbers(rule.column, "label with at_least") >= rule.at_least)
-        text = self.column(rule.column, "label").astype(str)
+        texts = pd.Series(self.texts(rule.column, "label"), dtype=object)
         if rule.among is not None:
-            return text.isin(rule.among).to_numpy(dtype=bool)
-        lower = text.str.lower()
-        wrong = ~lower.isin(_TRUE | _FALSE)
+            return texts.isin(rule.among).to_numpy(dtype=bool)
+        lower = texts.str.lower()
+        wrong = (texts.notna() & ~lower.isin(_TRUE | _FALSE)).to_numpy()
         if wrong.any():
+            row = _row(wrong)
             raise StreamError(
-                f"{self.source}: column {rule.column!r} (label), row {_row(wrong)}: {text[wrong].iloc[0]!r} is neither "
+                f"{self.source}: column {rule.column!r} (label), row {row}: {texts.iloc[row - 1]!r} is neither "
                 f"0/1 nor true/false; add at_least or among to label in the mapping"
             )
         return lower.isin(_TRUE).to_numpy(dtype=bool)
@@ -103,47 +149,35 @@ def read_table(source: TableSource, folder: Path, path: Path | None = None) -> T
     files = [wanted] if path is not None or wanted.is_file() else sorted(folder.glob(source.path))
     if not files:
         raise StreamError(f"{wanted}: no such file")
-    frames = [_read(source, file) for file in files]
-    frame = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
+    frame, untyped = read_frames(source, files)
     if not len(frame):
         raise StreamError(f"{wanted}: the table is empty")
-    return Table(frame, str(wanted))
+    return Table(frame, str(wanted), untyped=untyped)
 
 
-def _read(source: TableSource, file: Path) -> pd.DataFrame:
-    kind = source.format or _format(file)
-    try:
-        if kind == "parquet":
-            return pd.read_parquet(file)
-        if kind == "jsonl":
-            return pd.read_json(file, lines=True, dtype=False, convert_dates=False, encoding=source.encoding)
-        delimiter = source.delimiter or ("\t" if kind == "tsv" else ",")
-        return pd.read_csv(
-            file,
-            sep=delimiter,
-            names=list(source.columns) or None,
-            header=None if source.columns else "infer",
-            dtype=str,
-            keep_default_na=False,
-            na_values=[""],
-            encoding=source.encoding,
-            engine="python" if len(delimiter) > 1 else "c",
-            quoting=csv.QUOTE_NONE if kind == "tsv" else csv.QUOTE_MINIMAL,
-        )
-    except OSError as error:
-        raise StreamError(f"{file}: {error.strerror or error}") from error
-    except (ValueError, pd.errors.ParserError) as error:
-        raise StreamError(f"{file}: cannot be read as {kind}: {error}; set `format` in the mapping") from error
+def _time_cure(value: object) -> str:
+    if isinstance(value, str) and not np.isnan(parsed_seconds(np.array([value], dtype=object), None)[0]):
+        return "it looks like ISO 8601: set time.unit to iso"
+    return "set time.unit (s, ms, us, ns, iso) or time.format"
 
 
-def _format(file: Path) -> Format:
-    name = file.name.removesuffix(".gz")
-    for ending, kind in _ENDINGS.items():
-        if name.endswith(ending):
-            return kind
-    raise StreamError(f"{file}: unknown ending; set `format` in the mapping to csv, tsv, jsonl or parquet")
+def _range_cure(value: object) -> str:
+    stamp = numbers(pd.Series([value], dtype=object))[0]
+    likely = [unit for unit, size in UNITS.items() if _RECENT <= stamp / size < LATEST]
+    return f"it looks like {likely[0]}: set time.unit to {likely[0]}" if likely else "set time.unit in the mapping"
 
 
-def _row(wrong: pd.Series) -> int:
+def _missing(texts: NDArray[np.object_]) -> NDArray[np.bool_]:
+    return np.array([text is None for text in texts], dtype=bool)
+
+
+def _infinite(column: pd.Series) -> NDArray[np.bool_]:
+    """Infinity is spelled as missing, but in a number's column it is a fault and no gap."""
+    if column.dtype == object:
+        return np.array([isinstance(value, float) and np.isinf(value) for value in column.tolist()], dtype=bool)
+    return np.isinf(column.to_numpy()) if pd.api.types.is_float_dtype(column.dtype) else np.zeros(len(column), bool)
+
+
+def _row(wrong: NDArray[np.bool_]) -> int:
     """Number of the first wrong row, from 1, the header not counted."""
-    return int(np.flatnonzero(wrong.to_numpy())[0]) + 1
+    return int(np.flatnonzero(wrong)[0]) + 1

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lab.streams.scripted.script import Event, NewUsers, Script, Where, Who, Window
+from lab.streams.scripted.drift_events import Event, NewUsers, Where, Who, Window
+from lab.streams.scripted.script import Script
 from lab.streams.scripted.world import World, stream_rng
 from lab.streams.stream import DriftSpan, StreamError
 from model.encoding.domain import FACETS
+from model.encoding.spelling import FieldValue, spell, spell_list
 
 Mask = NDArray[np.bool_]
 
@@ -97,7 +99,10 @@ def users_of(who: Who, world: World, name: str) -> Mask:
                 f"script {script.name}: event {name!r}: users have no field {field!r}; "
                 f"there are {', '.join(sorted(known))}"
             )
-        chosen &= np.array([str(user.fields.get(field)) in values for user in world.catalogue.users])
+        chosen &= np.array([spell(user.fields.get(field)) in values for user in world.catalogue.users])
+    if who.fields and not chosen.any():
+        wanted = "; ".join(f"{field}: {', '.join(values)}" for field, values in who.fields.items())
+        raise StreamError(f"script {script.name}: event {name!r} concerns no user: nobody has {wanted}")
     return chosen
 
 
@@ -126,8 +131,8 @@ def items_of(share: float, genres: tuple[str, ...], world: World, name: str) -> 
     return chosen
 
 
-def _has_genre(value: object, genres: tuple[str, ...]) -> bool:
-    return bool(set(genres) & set(value)) if isinstance(value, list) else value in genres
+def _has_genre(value: FieldValue, genres: tuple[str, ...]) -> bool:
+    return not set(genres).isdisjoint(spell_list(value))
 
 
 def late_users(world: World) -> list[tuple[NewUsers, Mask]]:

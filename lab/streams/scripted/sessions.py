@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lab.streams.scripted.drift_events import NewDomain
 from lab.streams.scripted.effects import Clock, late_users
-from lab.streams.scripted.script import NewDomain, Script
+from lab.streams.scripted.script import Script
 from lab.streams.scripted.world import EPOCH, World, stream_rng
 from lab.streams.stream import Half
 from model.encoding.domain import FACETS

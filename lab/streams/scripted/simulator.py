@@ -10,17 +10,17 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from lab.streams.scripted.effects import domains_of, edges, items_of, level, spans, users_of
-from lab.streams.scripted.script import (
+from lab.streams.scripted.drift_events import (
     CorruptedLabels,
     LabelDelay,
     NewDomain,
     NewItems,
     Popularity,
-    Script,
     Taste,
     Window,
 )
+from lab.streams.scripted.effects import domains_of, edges, items_of, level, spans, users_of
+from lab.streams.scripted.script import Script
 from lab.streams.scripted.sessions import Schedule, clock_of, make_schedule
 from lab.streams.scripted.world import Matrix, RealItems, World, stream_rng
 from lab.streams.stream import Catalogue, Chunk, DriftSpan, Half, rechunk
@@ -64,8 +64,8 @@ class ScriptedStream:
     @cached_property
     def drift_spans(self) -> tuple[DriftSpan, ...]:
         """What changes and when, by start."""
-        found = [span for event in self.script.events for span in spans(event, self.clock)]
-        return tuple(sorted(found, key=lambda span: span.start))
+        everything = [span for event in self.script.events for span in spans(event, self.clock)]
+        return tuple(sorted(everything, key=lambda span: span.start))
 
     def size(self, half: Half) -> int:
         """Number of requests of a half."""
@@ -74,6 +74,10 @@ class ScriptedStream:
     def chunks(self, half: Half, requests: int = 4096) -> Iterator[Chunk]:
         """The requests of a half in time order."""
         return rechunk(self._blocks(half), requests)
+
+    def pretraining(self) -> Chunk:
+        """What a backbone is trained on: the first half."""
+        return Chunk.concat(list(self._blocks("pretrain")))
 
     def schedule(self, half: Half) -> Schedule:
         """Times, users and domains of a half."""

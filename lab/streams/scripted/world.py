@@ -1,4 +1,4 @@
-"""The people and things of a scripted stream: real items and user fields, simulated tastes (all of this is ours)."""
+"""The users and items of a scripted stream: real items and user fields, simulated tastes (all of this is ours)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from features.config import FeatureConfig
 from features.profiles import ItemProfile, UserProfile
 from lab.streams.logged.movielens import MovieLens
-from lab.streams.scripted.script import PERIODS, NewDomain, Script
+from lab.streams.scripted.drift_events import NewDomain
+from lab.streams.scripted.script import PERIODS, Script
 from lab.streams.stream import Catalogue
 from model.config import FieldSpec
 from model.encoding.domain import FACETS, DomainSpace
-from model.encoding.spelling import FieldValue
+from model.encoding.spelling import FieldValue, read_number, spell_list
 
 Matrix = NDArray[np.float32]
 PERSONAL_WIDTH = 8
@@ -67,12 +68,12 @@ def one_hot(profiles: Sequence[Mapping[str, FieldValue]], specs: Sequence[FieldS
     for spec in specs:
         raw = [profile.get(spec.name) for profile in profiles]
         if spec.kind == "number":
-            numbers = np.array([float(v) if isinstance(v, int | float) else np.nan for v in raw])
+            numbers = np.array([np.nan if (n := read_number(v)) is None else n for v in raw])
             known = numbers[~np.isnan(numbers)]
             edges = np.unique(np.quantile(known, [0.2, 0.4, 0.6, 0.8])) if known.size else np.zeros(0)
             sets = [set() if np.isnan(n) else {str(int(np.searchsorted(edges, n)))} for n in numbers]
         else:
-            sets = [set(v) if isinstance(v, list) else set() if v is None else {str(v)} for v in raw]
+            sets = [set(spell_list(v)) for v in raw]
         values = sorted(set().union(*sets)) if sets else []
         columns.extend(np.array([value in s for s in sets], dtype=np.float64) for value in values)
     if not columns:

@@ -35,8 +35,8 @@ def assert_close(one: Floats, other: Floats) -> None:
 
 
 def column(live: LiveFeatures, name: str, **where: Any) -> Floats:
-    found: Floats = read(live, **where)[:, live.layout.names.index(name)]
-    return found
+    values: Floats = read(live, **where)[:, live.layout.names.index(name)]
+    return values
 
 
 def test_nothing_seen_gives_zeros_and_the_prior_deviation() -> None:
@@ -220,13 +220,13 @@ def test_the_scale_of_the_content_vectors_does_not_matter_and_zeros_do_no_harm()
 def test_an_unknown_user_item_and_domain_read_as_nothing_seen() -> None:
     live = fresh()
     live.update([outcome("u", ["i0"], [0.5], 1.0)])
-    found = live.features(2.0, "nobody", DOMAINS[1], ["nothing"], content_of(["i1"]))
+    values = live.features(2.0, "nobody", DOMAINS[1], ["nothing"], content_of(["i1"]))
     names = live.layout.names
-    assert not any(found[0, names.index(f"{part}_residual_long")] for part in ("item", "user", "domain"))
+    assert not any(values[0, names.index(f"{part}_residual_long")] for part in ("item", "user", "domain"))
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "said"),
+    ("field", "value", "message"),
     [
         ("residual", np.array([math.nan], dtype=np.float32), "residual holds a value that is not finite"),
         ("content", np.full((1, WIDTH), math.inf, dtype=np.float32), "content holds a value that is not finite"),
@@ -235,11 +235,11 @@ def test_an_unknown_user_item_and_domain_read_as_nothing_seen() -> None:
         ("time", math.nan, "time holds a value that is not finite"),
     ],
 )
-def test_a_bad_outcome_is_refused_by_name_and_nothing_is_added(field: str, value: Any, said: str) -> None:
+def test_a_bad_outcome_is_refused_by_name_and_nothing_is_added(field: str, value: Any, message: str) -> None:
     live = fresh()
     changes: dict[str, Any] = {field: value}
     bad = replace(outcome("bad one", ["i0"], [0.5], 1.0), **changes)
-    with pytest.raises(ValueError, match=said) as error:
+    with pytest.raises(ValueError, match=message) as error:
         live.update([outcome("u", ["i0"], [0.5], 1.0), bad])
     assert "bad one" in str(error.value)
     assert len(live) == 0

@@ -23,13 +23,13 @@ def test_feasts_default_drops_a_row_with_an_equal_stamp(
 ) -> None:
     project = f"trap{skip_dedup}"
     store = FeatureStore(FeatureConfig(online_store="redis", redis=redis_address, project=project), tmp_path)
-    online: Any = store._repo_config.online_store
+    online: Any = store.online.repo_config.online_store
     assert online.skip_dedup, "our own setting"
-    view = store._repository.views["live_item"]
+    view = store.online.repository.views["live_item"]
     settings = import_feast().RepoConfig(
         project=project,
         provider="local",
-        registry=store._repo_config.registry,
+        registry=store.online.repo_config.registry,
         online_store={**online.model_dump(), "skip_dedup": skip_dedup},
         entity_key_serialization_version=3,
     )
@@ -44,5 +44,5 @@ def test_feasts_default_drops_a_row_with_an_equal_stamp(
 
 def test_stamps_of_a_writer_strictly_increase(tmp_path: Path) -> None:
     store = FeatureStore(FeatureConfig(), tmp_path)
-    stamps = [store._stamp() for _ in range(1_000)]
+    stamps = [store.online._stamp() for _ in range(1_000)]
     assert all(earlier < later for earlier, later in pairwise(stamps))

@@ -17,7 +17,8 @@ from pydantic import ValidationError
 from features.config import FeatureConfig
 from features.live.layout import Kind, LiveRow
 from features.profiles import ItemProfile, UserProfile
-from features.store.feature_store import FeatureStore, StoreUnavailableError
+from features.store.feature_store import FeatureStore
+from features.store.online import StoreUnavailableError
 from features.text import TextEncoder
 from model.encoding.spelling import FieldValue
 from tests.redis_server import redis_server
@@ -78,8 +79,8 @@ def test_a_new_profile_replaces_the_whole_old_one(store: FeatureStore) -> None:
 
 def test_rows_come_in_the_order_of_the_keys_and_the_missing_are_counted(store: FeatureStore, counts: Counts) -> None:
     store.push_live([row(f"i{n}", n) for n in range(5)])
-    found = store.read_live("item", ["i3", "nothing", "i0", "i3"], now=101.0)
-    assert [one and float(one.values[0]) for one in found] == [3.0, None, 0.0, 3.0]
+    stored = store.read_live("item", ["i3", "nothing", "i0", "i3"], now=101.0)
+    assert [one and float(one.values[0]) for one in stored] == [3.0, None, 0.0, 3.0]
     assert counts == {("live_item", "missing"): 1}
     assert store.read_users(["nobody"]) == [None]
     assert store.read_items(["nothing"]) == [None]
@@ -92,18 +93,18 @@ def test_a_live_row_comes_back_bit_for_bit(store: FeatureStore, kind: Kind) -> N
     values = np.random.default_rng(1).normal(size=191).astype(np.float32)
     values[:3] = 0.0, np.float32(1e-40), np.float32(3e38)
     store.push_live([LiveRow(kind, "key", 1_750_000_000.123456, values)])
-    found = store.read_live(kind, ["key"], now=1_750_000_001.0)[0]
-    assert found is not None
-    assert (found.kind, found.key, found.updated_at) == (kind, "key", 1_750_000_000.123456)
-    assert found.values.tobytes() == values.tobytes()
+    stored = store.read_live(kind, ["key"], now=1_750_000_001.0)[0]
+    assert stored is not None
+    assert (stored.kind, stored.key, stored.updated_at) == (kind, "key", 1_750_000_000.123456)
+    assert stored.values.tobytes() == values.tobytes()
 
 
 def test_a_stale_live_row_counts_as_missing_and_is_told_apart(make: Make, counts: Counts) -> None:
     store = make(max_age_live_s=50)
     store.apply()
     store.push_live([row("old", 1.0, updated_at=100.0), row("new", 2.0, updated_at=130.0)])
-    found = store.read_live("item", ["old", "new", "none"], now=160.0)
-    assert [one is not None for one in found] == [False, True, False]
+    stored = store.read_live("item", ["old", "new", "none"], now=160.0)
+    assert [one is not None for one in stored] == [False, True, False]
     assert counts == {("live_item", "stale"): 1, ("live_item", "missing"): 1}
 
 
@@ -111,8 +112,8 @@ def test_a_stale_profile_counts_as_missing_where_an_age_is_set(make: Make, count
     store = make(max_age_profile_s=10)
     store.apply()
     store.write_users([UserProfile("old", 0.0, {"gender": "M"}), UserProfile("new", 95.0, {"gender": "M"})])
-    found = store.read_users(["old", "new"], now=100.0)
-    assert [one is not None for one in found] == [False, True]
+    stored = store.read_users(["old", "new"], now=100.0)
+    assert [one is not None for one in stored] == [False, True]
     assert counts == {("user_profile", "stale"): 1}
 
 
@@ -127,29 +128,29 @@ def test_a_tombstone_makes_the_row_missing_until_it_is_written_again(store: Feat
 def test_the_last_push_of_a_key_wins_however_fast_it_follows(store: FeatureStore) -> None:
     for number in range(50):
         store.push_live([row("i", number, updated_at=7.0)])
-    found = store.read_live("item", ["i"], now=7.0)[0]
-    assert found is not None
-    assert found.values[0] == 49.0
+    stored = store.read_live("item", ["i"], now=7.0)[0]
+    assert stored is not None
+    assert stored.values[0] == 49.0
 
 
 def test_another_writer_with_a_clock_behind_is_still_heard(make: Make) -> None:
     first, second = make(), make()
     first.apply()
-    first._newest_stamp = first._stamp().replace(year=2200)
+    first.online._newest_stamp = first.online._stamp().replace(year=2200)
     first.push_live([row("i", 1.0)])
     second.push_live([row("i", 2.0)])
-    found = second.read_live("item", ["i"], now=100.0)[0]
-    assert found is not None
-    assert found.values[0] == 2.0
+    stored = second.read_live("item", ["i"], now=100.0)[0]
+    assert stored is not None
+    assert stored.values[0] == 2.0
 
 
 def test_scopes_keep_the_rows_of_two_groups_apart(store: FeatureStore) -> None:
     store.push_live([row("i", 1.0)], scope="north")
     store.push_live([row("i", 2.0)], scope="south")
     for scope, number in (("north", 1.0), ("south", 2.0)):
-        found = store.read_live("item", ["i"], 100.0, scope)[0]
-        assert found is not None
-        assert (found.key, found.values[0]) == ("i", number)
+        stored = store.read_live("item", ["i"], 100.0, scope)[0]
+        assert stored is not None
+        assert (stored.key, stored.values[0]) == ("i", number)
     assert store.read_live("item", ["i"], 100.0) == [None]
 
 
@@ -189,18 +190,18 @@ def test_odd_items_are_kept_all_the_same(store: FeatureStore) -> None:
         ItemProfile("one", 1.0, "   ", {"genres": "Drama"}),
     ]
     store.write_items(odd)
-    found = store.read_items([item.item_id for item in odd])
-    assert all(found)
-    assert not found[0].text.any()  # type: ignore[union-attr]
-    assert len(found[2].fields["genres"]) == 10_000  # type: ignore[union-attr, arg-type]
-    assert found[3].fields["genres"] == ["Drama"]  # type: ignore[union-attr]
+    stored = store.read_items([item.item_id for item in odd])
+    assert all(stored)
+    assert not stored[0].text.any()  # type: ignore[union-attr]
+    assert len(stored[2].fields["genres"]) == 10_000  # type: ignore[union-attr, arg-type]
+    assert stored[3].fields["genres"] == ["Drama"]  # type: ignore[union-attr]
 
 
 def test_feast_itself_reads_what_is_stored(store: FeatureStore) -> None:
     from features.store.feast_guard import import_feast
 
     store.push_live([row("i", 4.0)])
-    feast = import_feast().FeatureStore(config=store._repo_config)
+    feast = import_feast().FeatureStore(config=store.online.repo_config)
     names = {view.name for view in feast.list_feature_views()}
     assert {"user_profile", "item_profile", "item_text", "live_user", "live_item", "live_domain"} <= names
     answer = feast.get_online_features(["live_item:values", "live_item:updated_at"], [{"item_id": "i"}]).to_dict()
@@ -217,10 +218,10 @@ def test_feasts_own_push_is_read_too(store: FeatureStore) -> None:
         "item_id": ["i"], "values": [[1.5, 2.5]], "updated_at": [90.0],
         "event_timestamp": [pd.Timestamp.now(tz="UTC")],
     })  # fmt: skip
-    import_feast().FeatureStore(config=store._repo_config).push("live_item_push", frame)
-    found = store.read_live("item", ["i"], now=100.0)[0]
-    assert found is not None
-    assert found.values.tolist() == [1.5, 2.5]
+    import_feast().FeatureStore(config=store.online.repo_config).push("live_item_push", frame)
+    stored = store.read_live("item", ["i"], now=100.0)[0]
+    assert stored is not None
+    assert stored.values.tolist() == [1.5, 2.5]
 
 
 def test_applying_again_changes_nothing_and_a_new_field_is_added(make: Make) -> None:
@@ -233,8 +234,8 @@ def test_applying_again_changes_nothing_and_a_new_field_is_added(make: Make) -> 
     assert not wider.applied
     wider.apply()
     wider.write_users([UserProfile("v", 1.0, {"city": "Ulm"})])
-    found = wider.read_users(["u", "v"])
-    assert [dict(user.fields) for user in found if user] == [{"gender": "F"}, {"city": "Ulm"}]
+    stored = wider.read_users(["u", "v"])
+    assert [dict(user.fields) for user in stored if user] == [{"gender": "F"}, {"city": "Ulm"}]
 
 
 def test_writing_items_without_a_text_encoder_is_refused(tmp_path: Path) -> None:
@@ -249,8 +250,8 @@ def test_importing_feast_leaves_the_metrics_of_this_and_of_child_processes_alone
         "print(type(p.Gauge('g', 'h')._value).__name__, sorted(k for k in os.environ if 'PROMETHEUS' in k))"
     )
     clean = {name: value for name, value in os.environ.items() if "PROMETHEUS" not in name}
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=clean)
-    assert said.stdout.split() == ["MutexValue", "[]"]
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=clean)
+    assert output.stdout.split() == ["MutexValue", "[]"]
 
 
 def test_importing_feast_leaves_the_warning_filters_alone() -> None:
@@ -259,8 +260,8 @@ def test_importing_feast_leaves_the_warning_filters_alone() -> None:
         "from features.store.feast_guard import import_feast\nimport_feast('feast.feature_view')\n"
         "print(warnings.filters == before)"
     )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert said.stdout.split() == ["True"]
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert output.stdout.split() == ["True"]
 
 
 @pytest.mark.redis

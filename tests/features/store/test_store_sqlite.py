@@ -13,7 +13,8 @@ from features.config import FeatureConfig
 from features.live.layout import LiveRow
 from features.profiles import UserProfile
 from features.store import wal_sqlite
-from features.store.feature_store import FeatureStore, StoreUnavailableError
+from features.store.feature_store import FeatureStore
+from features.store.online import StoreUnavailableError
 
 _ROUNDS = 30
 
@@ -46,8 +47,8 @@ def test_two_processes_write_and_one_reads_whole_batches(tmp_path: Path) -> None
     keys = [f"i{n}" for n in range(50)]
     seen: set[float] = set()
     while any(writer.is_alive() for writer in writers):
-        found = store.read_live("item", keys, now=0.0)
-        numbers = {row.updated_at if row else -1.0 for row in found}
+        stored = store.read_live("item", keys, now=0.0)
+        numbers = {row.updated_at if row else -1.0 for row in stored}
         assert len(numbers) == 1, "a reader saw half of a batch"
         seen |= numbers
     assert [writer.exitcode for writer in writers] == [0, 0]

@@ -1,4 +1,4 @@
-"""One behaviour suite over every adapter: identity at birth, learning, no learning by looking, same again."""
+"""One behaviour suite over every adapter: identity at first, learning, no learning by scoring, repeatable."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ RATE = {"error-memory": 0.5, "closed-form": 9e3, "closed-form-trust": 9e3}
 
 @pytest.fixture
 def context(world: World, make_backbone: MakeBackbone) -> AdapterContext:
-    users = [*world.users, UserFeatures("stranger", {"job": "cook"})]
+    users = [*world.users, UserFeatures("unknown", {"job": "cook"})]
     return AdapterContext(
         backbone=make_backbone(),
         profiles=ProfileTable(world.encoder, users, world.items),
@@ -65,7 +65,7 @@ def loss(logit: torch.Tensor, batch: StreamBatch) -> float:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_newborn_adapter_scores_as_the_frozen_model(name: str, context: AdapterContext) -> None:
+def test_a_new_adapter_scores_as_the_frozen_model(name: str, context: AdapterContext) -> None:
     batch = batch_of(context)
     spec = ADAPTERS[name]
     logit = spec.build(context, spec.rate).score(batch)
@@ -103,11 +103,11 @@ def test_the_same_seed_learns_the_same(name: str, context: AdapterContext) -> No
 
 @pytest.mark.parametrize("name", LEARNING)
 def test_learning_leaves_the_backbone_alone(name: str, context: AdapterContext) -> None:
-    before = {key: value.clone() for key, value in context.backbone.state_dict().items()}
+    before = {key: value.clone() for key, value in context.foundation.state_dict().items()}
     adapter = ADAPTERS[name].build(context, RATE.get(name, 1e-2))
     adapter.learn(batch_of(context))
-    assert all(torch.equal(value, before[key]) for key, value in context.backbone.state_dict().items())
-    assert not any(p.requires_grad for p in context.backbone.parameters())
+    assert all(torch.equal(value, before[key]) for key, value in context.foundation.state_dict().items())
+    assert not any(p.requires_grad for p in context.foundation.parameters())
 
 
 @pytest.mark.parametrize("name", LEARNING)
@@ -127,8 +127,8 @@ def test_the_frozen_path_is_the_backbones_own(
     backbone = make_backbone(trunk=trunk, tasks=tasks)
     batch = batch_of(replace(context, backbone=backbone))
     path = ClickPath(backbone)
-    found = path(batch.micro.x, batch.micro.domain, Plugs())
-    torch.testing.assert_close(found, batch.micro.frozen_logit, atol=1e-5, rtol=0)
+    logit = path(batch.micro.x, batch.micro.domain, Plugs())
+    torch.testing.assert_close(logit, batch.micro.frozen_logit, atol=1e-5, rtol=0)
     for layer, (copies, width_in, width_out) in path.shapes.items():
         assert path.weight(layer).shape in {(copies, width_in, width_out), (width_in, width_out)}
 
@@ -153,20 +153,20 @@ def test_parameters_per_domain_do_not_touch_other_domains(context: AdapterContex
 def test_facet_tables_add_one_row_per_facet() -> None:
     tables = FacetTables(SIZES, (2, 3), std=1.0, seed=0)
     domain = torch.tensor([[1, 3, 2], [0, 0, 0]])
-    found = tables(one_hot(domain, SIZES))
+    picked = tables(one_hot(domain, SIZES))
     rows = tables.table.view(-1, 2, 3)
-    torch.testing.assert_close(found[0], rows[1] + rows[2 + 3] + rows[2 + 4 + 2])
-    torch.testing.assert_close(found[1], rows[0] + rows[2] + rows[6])
+    torch.testing.assert_close(picked[0], rows[1] + rows[2 + 3] + rows[2 + 4 + 2])
+    torch.testing.assert_close(picked[1], rows[0] + rows[2] + rows[6])
 
 
 def test_an_unknown_user_gets_a_row_of_its_own_that_begins_as_the_unknown_one(context: AdapterContext) -> None:
     model = WholeModel(context, live=False, scratch=False)
-    stranger = int(model.user_row[30])
-    assert stranger == context.backbone.user_table.num_embeddings
+    row = int(model.user_row[30])
+    assert row == context.foundation.user_table.num_embeddings
     table = model.net.user_table.weight
-    assert torch.equal(table[stranger], table[0])
-    assert len(table) == stranger + 1
-    assert context.backbone.user_table.num_embeddings == stranger
+    assert torch.equal(table[row], table[0])
+    assert len(table) == row + 1
+    assert context.foundation.user_table.num_embeddings == row
 
 
 def test_the_error_memory_forgets_the_oldest(context: AdapterContext) -> None:
@@ -179,7 +179,7 @@ def test_the_error_memory_forgets_the_oldest(context: AdapterContext) -> None:
     assert torch.equal(memory.score(first), filled.score(first))
 
 
-def test_a_trusted_adapter_is_not_believed_while_it_is_wrong_and_comes_back(context: AdapterContext) -> None:
+def test_a_trusted_adapter_has_no_weight_while_it_is_wrong_and_regains_it(context: AdapterContext) -> None:
     class Wrong:
         parameters = state_bytes = 0
         sign = -1.0

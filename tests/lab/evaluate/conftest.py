@@ -42,8 +42,8 @@ def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Plan:
     monkeypatch.setattr(RealItems, "of", staticmethod(lambda data, config: REAL))
     monkeypatch.setattr(work_module, "text_vectors", lambda plan, values: texts(values))
     keys: dict[str, Any] = {"requests": 300, "pretrain_requests": 300, "users": 40}
-    found = [Source(n, script=script(e, **keys).model_copy(update={"name": n})) for n, e in
+    sources = [Source(n, script=script(e, **keys).model_copy(update={"name": n})) for n, e in
              (("drift", DRIFT), ("no-drift", "[]"))]  # fmt: skip
-    plan = make_plan(found, ("full", "live-head", "iak-d"), 2, tmp_path, tmp_path, quick=False,
+    plan = make_plan(sources, ("full", "live-head", "iak-d"), 2, tmp_path, tmp_path, quick=False,
                      kernel=KernelConfig(latent=4, hidden=8), learner=LearnerConfig(rehearsal_steps=1))  # fmt: skip
     return replace(plan, config=CONFIG)

@@ -29,19 +29,19 @@ def of(auc: float, **changes: Any) -> Measures:
 
 
 def test_intervals_are_students() -> None:
-    found = interval([0.1, 0.2, 0.3, float("nan")])
-    assert found.mean == pytest.approx(0.2)
-    assert found.half_width == pytest.approx(4.303 * 0.1 / np.sqrt(3), rel=1e-3)
-    assert (found.low, found.high) == (found.mean - found.half_width, found.mean + found.half_width)
+    one = interval([0.1, 0.2, 0.3, float("nan")])
+    assert one.mean == pytest.approx(0.2)
+    assert one.half_width == pytest.approx(4.303 * 0.1 / np.sqrt(3), rel=1e-3)
+    assert (one.low, one.high) == (one.mean - one.half_width, one.mean + one.half_width)
     assert np.isnan(interval([]).mean)
     assert np.isnan(interval([1.0]).half_width)
 
 
 def test_differences_are_paired_by_seed() -> None:
     runs = {"a": {0: of(0.8), 1: of(0.6)}, "frozen": {0: of(0.7), 1: of(0.5), 2: of(0.1)}}
-    found = paired(runs, "a", "frozen")
-    assert found.mean == pytest.approx(0.1)
-    assert found.half_width == pytest.approx(0.0, abs=1e-9)
+    one = paired(runs, "a", "frozen")
+    assert one.mean == pytest.approx(0.1)
+    assert one.half_width == pytest.approx(0.0, abs=1e-9)
     both = over_streams({"s": runs, "t": runs}, "a", "frozen")
     assert both.mean == pytest.approx(0.1)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from lab.evaluate.plan import Plan, make_plan
+from lab.evaluate.plan import ALL_ADAPTERS, Plan, make_plan
 from lab.evaluate.report import make_report, measure_seed
 from lab.evaluate.work import close_stream, load_run, prepare_stream, run_adapter
 
@@ -92,3 +92,15 @@ def test_an_adapter_gives_the_same_whatever_ran_before_it_in_the_process(tiny: P
     run_all(replace(plan, adapters=tuple(reversed(plan.adapters))))
     for name, logit in first.items():
         assert (load_run(plan, plan.sources[0], 0, name).outcome.logit == logit).all()
+
+
+def test_a_word_for_a_set_of_adapters_stands_for_them_and_the_frozen_model_is_always_there(tmp_path: Path) -> None:
+    def adapters(*names: str) -> tuple[str, ...]:
+        return make_plan([], names, 1, tmp_path, tmp_path, quick=False).adapters
+
+    ablations = adapters("ablations")
+    assert ablations[:2] == ("frozen", "iak-d")
+    assert {"iak-a", "iak-d-no-live", "iak-d-after", "iak-d-no-trust"} <= set(ablations)
+    assert not set(ablations) & {"full", "lora", "iak-a-no-live"}
+    assert adapters("full", "ablations") == ("frozen", "full", *ablations[1:])
+    assert set(adapters("all")) == set(ALL_ADAPTERS)

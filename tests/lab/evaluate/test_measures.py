@@ -38,7 +38,7 @@ def test_returns_are_the_tenth_after_an_old_taste_came_back(prepared: tuple[Scri
     assert returns(data, [stays]) == []
 
 
-def test_the_places_around_a_return_lie_before_and_within_the_tenth_after_it(
+def test_the_stretches_around_a_return_lie_before_and_within_the_tenth_after_it(
     prepared: tuple[ScriptedStream, PreparedStream],
 ) -> None:
     stream, short = prepared
@@ -46,12 +46,12 @@ def test_the_places_around_a_return_lie_before_and_within_the_tenth_after_it(
     mask = returns(data, stream.drift_spans)[0]
     still = measure(data, data.frozen_logit, stream.drift_spans, stream.catalogue.space)
     assert len(still.around_return) == len(AROUND_RETURN)
-    for place, rows in enumerate(np.array_split(np.flatnonzero(mask), 4)):
+    for quarter, rows in enumerate(np.array_split(np.flatnonzero(mask), 4)):
         logit = data.frozen_logit.copy()
         logit[rows] = -logit[rows]
         turned = measure(data, logit, stream.drift_spans, stream.catalogue.space).around_return
         changed = [number for number, (a, b) in enumerate(zip(still.around_return, turned, strict=True)) if a != b]
-        assert changed == [2 + place]
+        assert changed == [2 + quarter]
 
 
 def test_around_a_return_the_true_probabilities_count_and_not_the_clicks(

@@ -37,7 +37,7 @@ def test_tuning_runs_every_rate_on_seeds_of_its_own(
     gains = tune_module.tune(Config(), tmp_path, ("closed-form",))
     rates = ADAPTERS["closed-form"].rates
     assert list(gains["closed-form"]) == list(rates)
-    assert all(set(found) == {("abrupt", 1000), ("abrupt", 1001)} for found in gains["closed-form"].values())
+    assert all(set(by_run) == {("abrupt", 1000), ("abrupt", 1001)} for by_run in gains["closed-form"].values())
     assert not set(tune_module.TUNING_SEEDS) & set(tiny.seeds)
 
 

@@ -14,13 +14,14 @@ from features.config import FeatureConfig
 from lab.streams import Catalogue, StreamError
 from lab.streams.choice import StreamChoice, open_recording
 from lab.streams.fit import ensure_fits, fitted
-from lab.streams.recording import StreamRecording
+from lab.streams.recording import Recording
 from model.config import DomainConfig, FieldSpec
 from model.encoding.domain import DomainSpace
 from streaming.config import Config, GroupConfig
 from tests.lab.streams.worlds import stream
 
-RECORDING = StreamRecording(stream(requests=50, pretrain_requests=50, users=20), "Script test")
+RECORDING = Recording(stream(requests=50, pretrain_requests=50, users=20), "Script test")
+TEST = StreamChoice(script="test")
 SHORT = "name: mine\nrequests: 20\npretrain_requests: 20\nusers: 10\nevents: [{kind: taste, at: 0.5}]\n"
 
 
@@ -89,7 +90,7 @@ def test_a_configuration_that_was_made_for_the_stream_fits_it() -> None:
     assert config.domain_space().values == RECORDING.catalogue.space.values
     assert config.features.item_fields == RECORDING.catalogue.item_fields
     assert config.features.text_model == FeatureConfig().text_model
-    ensure_fits(config, RECORDING, "--script test")
+    ensure_fits(config, RECORDING, TEST)
 
 
 def test_what_a_configuration_lacks_is_named_with_the_command_that_makes_a_fitting_one() -> None:
@@ -97,7 +98,7 @@ def test_what_a_configuration_lacks_is_named_with_the_command_that_makes_a_fitti
     numbers = config.features.model_copy(update={"user_fields": (FieldSpec(name="gender", kind="number"),)})
     lacking = config.model_copy(update={"domains": DomainConfig(region=("north",)), "features": numbers})
     with pytest.raises(StreamError) as raised:
-        ensure_fits(lacking, RECORDING, "--script test")
+        ensure_fits(lacking, RECORDING, TEST)
     said = str(raised.value)
     assert "domains.region lacks south, east" in said
     assert "features.user_fields lacks gender, age" in said
@@ -107,7 +108,7 @@ def test_what_a_configuration_lacks_is_named_with_the_command_that_makes_a_fitti
 def test_a_configuration_may_declare_more_than_the_stream_holds() -> None:
     config = fitted(Config(), RECORDING.catalogue)
     more = config.domains.model_copy(update={"region": ("west", *config.domains.region)})
-    ensure_fits(config.model_copy(update={"domains": more}), RECORDING, "")
+    ensure_fits(config.model_copy(update={"domains": more}), RECORDING, TEST)
 
 
 def test_a_domain_that_no_group_takes_is_named() -> None:
@@ -133,4 +134,4 @@ def test_config_prints_a_file_that_fits_the_stream(
     values: dict[str, Any] = tomllib.loads(capsys.readouterr().out)
     assert values["domains"]["region"] == ["north", "south", "east"]
     recording = open_recording(Config(cache_dir=cache_dir), StreamChoice(script=str(path)), Console(quiet=True))
-    ensure_fits(Config(**values), recording, "")
+    ensure_fits(Config(**values), recording, TEST)

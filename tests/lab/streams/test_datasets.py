@@ -9,8 +9,9 @@ import pytest
 
 from features.profiles import ItemProfile, UserProfile
 from lab.streams import Request, Stream, StreamError, requests
-from lab.streams.logged.datasets import DATASETS, movielens_100k
+from lab.streams.logged.datasets import DATASETS
 from lab.streams.logged.movielens import MovieLens, Rating
+from lab.streams.logged.movielens_stream import movielens_stream
 
 
 def named(stream: Stream) -> list[Request]:
@@ -31,7 +32,7 @@ def test_movielens_100k_keeps_its_own_requests_and_halves() -> None:
         ratings=ratings,
         regions={"0": "zip1", "1": "other"},
     )
-    stream = movielens_100k(data)
+    stream = movielens_stream(data)
     for half in ("pretrain", "live"):
         told = data.requests(half)
         got = list(requests(stream, half))

@@ -1,4 +1,4 @@
-"""Any stream as a recording to pretrain on and to play; MovieLens as it stands."""
+"""Any stream as a recording to pretrain on and to play."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import hashlib
 import numpy as np
 
 from features.profiles import ItemProfile, UserProfile
-from lab.streams.logged.movielens import MovieLens, Rating
-from lab.streams.recording import Recording, StreamRecording
+from lab.streams.logged.movielens import REGIONS, MovieLens, Rating
+from lab.streams.logged.movielens_stream import movielens_stream
+from lab.streams.recording import Recording
 from lab.streams.request import Request
 from model.encoding.domain import Domain, DomainSpace
 from tests.lab.streams.worlds import stream, whole
@@ -17,8 +18,8 @@ SHORT = {"requests": 60, "pretrain_requests": 80, "users": 30}
 TASTE = "[{kind: taste, at: 0.5}]"
 
 
-def recording(events: str = "[]", **keys: object) -> StreamRecording:
-    return StreamRecording(stream(events, **(SHORT | keys)), "Script test")
+def recording(events: str = "[]", **keys: object) -> Recording:
+    return Recording(stream(events, **(SHORT | keys)), "Script test")
 
 
 def digest(made: Recording) -> str:
@@ -67,20 +68,21 @@ def test_clicks_come_the_quickest_first_and_without_delays_in_the_order_of_the_i
     ]  # fmt: skip
 
 
-def test_movielens_is_a_recording_whose_examples_are_its_ratings_one_by_one() -> None:
+def test_movielens_teaches_its_ratings_one_by_one_at_their_own_times() -> None:
     ratings = [Rating(20_000.0 * n, f"u{n % 2}", f"i{n}", float(n % 6)) for n in range(8)]
-    data: Recording = MovieLens(
+    data = MovieLens(
         users=[UserProfile("u0", 0.0), UserProfile("u1", 0.0)],
         items=[ItemProfile(f"i{n}", 0.0) for n in range(8)],
         ratings=ratings,
         regions={"u0": "zip1"},
     )
     space = DomainSpace({"scene": ("home",), "region": ("zip1", "other"), "period": ("night", "morning", "afternoon")})
-    examples = data.examples(space)
+    made = Recording(movielens_stream(data), "MovieLens 100K")
+    examples = made.examples(space)
     assert examples.time.tolist() == [0.0, 20_000.0, 40_000.0, 60_000.0]
     assert examples.label.tolist() == [0, 0, 0, 0]
     assert [space.decode(row).key for row in examples.domain] == [
         "home/zip1/night", "home/other/night", "home/zip1/morning", "home/other/afternoon",
     ]  # fmt: skip
-    assert data.drift_spans == ()
-    assert data.catalogue is None
+    assert made.drift_spans == ()
+    assert made.catalogue.space.values["region"][1:] == REGIONS

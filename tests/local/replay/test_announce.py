@@ -1,4 +1,4 @@
-"""Where in a play drift is announced: pure properties of the programme."""
+"""Where in a play drift is announced: pure properties of the replay plan."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from lab.streams import DriftSpan
 from lab.streams.request import Request
-from local.replay.announce import Announcement, announcements, make_programme, short_name
+from local.replay.announce import Announcement, announcements, make_replay_plan, short_name
 from local.replay.pacing import Pace
 from model.encoding.domain import Domain
-from streaming.drift import fault
 from streaming.events import DriftPhase
+from streaming.events.announcements import announcement_fault
 
 PACE = Pace(rate=100.0, think_s=0.5)
 
@@ -39,20 +39,20 @@ REQUESTS = st.lists(st.tuples(st.integers(0, 25), st.sampled_from("abcd")), min_
 )
 
 
-def said(found: list[Announcement]) -> list[tuple[int, str, DriftPhase]]:
-    return [(one.place, one.name, one.phase) for one in found]
+def order_of(made: list[Announcement]) -> list[tuple[int, str, DriftPhase]]:
+    return [(one.position, one.name, one.phase) for one in made]
 
 
 @given(REQUESTS, SPANS)
 def test_what_is_played_between_begin_and_end_is_what_lies_in_the_span(
     requests: list[Request], spans: list[DriftSpan]
 ) -> None:
-    made = make_programme(requests, spans, PACE)
+    made = make_replay_plan(requests, spans, PACE)
     times = [requests[slot.index].time for slot in made.slots]
     for one in made.announcements:
         mark = {"begins": one.span.start, "full": one.span.full, "ends": one.span.end}[one.phase]
-        assert all(time >= mark for time in times[one.place :]) or one.phase == "full"
-        assert all(time < mark for time in times[: one.place])
+        assert all(time >= mark for time in times[one.position :]) or one.phase == "full"
+        assert all(time < mark for time in times[: one.position])
     assert sorted(slot.index for slot in made.slots) == list(range(len(requests)))
 
 
@@ -60,12 +60,12 @@ def test_what_is_played_between_begin_and_end_is_what_lies_in_the_span(
 def test_every_span_that_is_reached_begins_once_and_ends_once_in_the_order_of_the_play(
     requests: list[Request], spans: list[DriftSpan]
 ) -> None:
-    found = list(make_programme(requests, spans, PACE).announcements)
-    assert [one.place for one in found] == sorted(one.place for one in found)
+    made = list(make_replay_plan(requests, spans, PACE).announcements)
+    assert [one.position for one in made] == sorted(one.position for one in made)
     reached = [one for one in spans if one.start <= requests[-1].time]
-    assert sum(one.phase == "begins" for one in found) == sum(one.phase == "ends" for one in found) == len(reached)
+    assert sum(one.phase == "begins" for one in made) == sum(one.phase == "ends" for one in made) == len(reached)
     phases: dict[str, list[str]] = {}
-    for one in found:
+    for one in made:
         phases.setdefault(one.name, []).append(one.phase)
     for order in phases.values():
         text = " ".join(order).replace("begins full ends", "begins ends")
@@ -74,18 +74,20 @@ def test_every_span_that_is_reached_begins_once_and_ends_once_in_the_order_of_th
 
 @given(REQUESTS, SPANS)
 def test_whatever_is_announced_is_taken(requests: list[Request], spans: list[DriftSpan]) -> None:
-    assert all(fault(one.event(1.0)) is None for one in make_programme(requests, spans, PACE).announcements)
+    assert all(
+        announcement_fault(one.event(1.0)) is None for one in make_replay_plan(requests, spans, PACE).announcements
+    )
 
 
-def test_an_abrupt_one_that_stays_begins_in_its_place_and_ends_with_the_play() -> None:
-    found = announcements([span(3.0, 10.0)], [float(time) for time in range(9)])
-    assert said(found) == [(3, "taste", "begins"), (9, "taste", "ends")]
-    assert [one.recorded for one in found] == [3.0, None]
+def test_an_abrupt_one_that_stays_begins_at_its_time_and_ends_with_the_play() -> None:
+    made = announcements([span(3.0, 10.0)], [float(time) for time in range(9)])
+    assert order_of(made) == [(3, "taste", "begins"), (9, "taste", "ends")]
+    assert [one.recorded for one in made] == [3.0, None]
 
 
 def test_a_gradual_one_says_when_it_is_at_full_strength() -> None:
-    found = announcements([span(2.0, 8.0, full=5.0)], [float(time) for time in range(10)])
-    assert said(found) == [(2, "taste", "begins"), (5, "taste", "full"), (8, "taste", "ends")]
+    made = announcements([span(2.0, 8.0, full=5.0)], [float(time) for time in range(10)])
+    assert order_of(made) == [(2, "taste", "begins"), (5, "taste", "full"), (8, "taste", "ends")]
 
 
 def test_a_recurring_one_keeps_its_name_and_overlapping_ones_get_their_own() -> None:
@@ -100,35 +102,35 @@ def test_a_recurring_one_keeps_its_name_and_overlapping_ones_get_their_own() -> 
     ]  # fmt: skip
 
 
-def test_of_one_moment_the_end_is_said_before_the_begin() -> None:
-    found = announcements([span(1.0, 5.0, name="old"), span(5.0, 9.0, name="new")], [float(t) for t in range(10)])
-    assert [(one.name, one.phase) for one in found][1:3] == [("old", "ends"), ("new", "begins")]
+def test_of_one_moment_the_end_is_announced_before_the_begin() -> None:
+    made = announcements([span(1.0, 5.0, name="old"), span(5.0, 9.0, name="new")], [float(t) for t in range(10)])
+    assert [(one.name, one.phase) for one in made][1:3] == [("old", "ends"), ("new", "begins")]
 
 
 def test_a_play_that_is_cut_short_announces_what_it_reaches() -> None:
-    found = announcements([span(2.0, 9.0), span(6.0, 8.0, name="later")], [0.0, 1.0, 2.0, 3.0])
-    assert said(found) == [(2, "taste", "begins"), (4, "taste", "ends")]
+    made = announcements([span(2.0, 9.0), span(6.0, 8.0, name="later")], [0.0, 1.0, 2.0, 3.0])
+    assert order_of(made) == [(2, "taste", "begins"), (4, "taste", "ends")]
     assert announcements([span(0.0, 1.0)], []) == []
 
 
 def test_no_request_crosses_the_begin_of_a_span_though_its_user_thinks() -> None:
     requests = [request(float(n), "busy" if n < 10 else f"u{n}") for n in range(30)]
-    free = [slot.index for slot in make_programme(requests, [], PACE).slots]
-    held = [slot.index for slot in make_programme(requests, [span(10.0, 99.0)], PACE).slots]
+    free = [slot.index for slot in make_replay_plan(requests, [], PACE).slots]
+    held = [slot.index for slot in make_replay_plan(requests, [span(10.0, 99.0)], PACE).slots]
     assert set(free[:10]) != set(range(10))
     assert set(held[:10]) == set(range(10))
 
 
 def test_recorded_time_passes_so_many_times_faster() -> None:
     requests = [request(100.0 * n, f"u{n}") for n in range(11)]
-    assert make_programme(requests, [], PACE).speed == pytest.approx(1_000 / 0.1)
-    assert make_programme(requests[:1], [], PACE).speed == float("inf")
-    assert np.isinf(make_programme([replace(one, time=1.0) for one in requests], [], PACE).speed)
+    assert make_replay_plan(requests, [], PACE).speed == pytest.approx(1_000 / 0.1)
+    assert make_replay_plan(requests[:1], [], PACE).speed == float("inf")
+    assert np.isinf(make_replay_plan([replace(one, time=1.0) for one in requests], [], PACE).speed)
 
 
 @pytest.mark.parametrize("name", ["", "two\nlines", "ü" * 200, "\0", "語" * 40, "\x1b[31mred"])
 def test_any_name_of_a_script_becomes_one_that_can_be_announced(name: str) -> None:
-    made = make_programme([request(0.0)], [span(0.0, 5.0, name=name), span(0.0, 5.0, name=name)], PACE)
+    made = make_replay_plan([request(0.0)], [span(0.0, 5.0, name=name), span(0.0, 5.0, name=name)], PACE)
     assert len({one.name for one in made.announcements}) == 2
-    assert all(fault(one.event(0.0)) is None for one in made.announcements)
+    assert all(announcement_fault(one.event(0.0)) is None for one in made.announcements)
     assert short_name(name)

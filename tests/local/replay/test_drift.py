@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest_asyncio
 
-from lab.streams.recording import StreamRecording
-from local.replay.announce import make_programme
+from lab.streams.recording import Recording
+from local.replay.announce import make_replay_plan
 from local.replay.pacing import Pace
 from local.replay.run import play
 from local.report.drift import announced_spans
@@ -36,13 +36,13 @@ async def test_its_spans_are_announced_in_order_between_its_requests_and_read_ba
 ) -> None:
     config = stream_config.model_copy(update={"join": JoinConfig(window_s=0.2, lateness_s=0.1)})
     ensure_topics(config)
-    recording = StreamRecording(
+    recording = Recording(
         stream(EVENTS, requests=120, pretrain_requests=20, users=60, shown=5, session=1.0), "Script test"
     )
-    programme = make_programme(
+    replay_plan = make_replay_plan(
         recording.requests("live"), recording.drift_spans, Pace(rate=200.0, think_s=0.05, session_s=1.0)
     )
-    played = await play(config, programme, scorer=scorer.url)
+    played = await play(config, replay_plan, scorer=scorer.url)
 
     assert len(played.answered) == 120
     assert not played.failed
@@ -57,9 +57,9 @@ async def test_its_spans_are_announced_in_order_between_its_requests_and_read_ba
     assert drift == played.announced
 
     clicks = [event for event in events if isinstance(event, FeedbackEvent)]
-    assert len(clicks) == played.clicks == sum(sum(request.clicks) for request in programme.requests)
-    order = {answer: place for place, answer in enumerate(sorted(played.answered, key=_number))}
-    begun = next(one.place for one in programme.announcements if one.name == "label_delay")
+    assert len(clicks) == played.clicks == sum(sum(request.clicks) for request in replay_plan.requests)
+    order = {answer: position for position, answer in enumerate(sorted(played.answered, key=_number))}
+    begun = next(one.position for one in replay_plan.announcements if one.name == "label_delay")
     before = [click for click in clicks if order[click.request_id] < begun]
     after = [click for click in clicks if order[click.request_id] >= begun]
     assert all(click.time < drift[3].time + 0.3 for click in before)

@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from lab.streams import DriftSpan
 from lab.streams.request import Request
-from local.replay.announce import Announcement, Programme
+from local.replay.announce import Announcement, ReplayPlan
 from local.replay.pacing import Slot
 from local.replay.played import PlayConfig
 from local.replay.player import Player, ScorerGoneError
@@ -53,7 +53,7 @@ def at_once(count: int) -> list[Slot]:
 
 async def test_clicks_name_the_request_and_the_items_that_were_liked(scorer: FakeScorer) -> None:
     clicks = Clicks()
-    played = await Player(config(scorer), clicks).play(Programme([recorded("a", True, False, True)], at_once(1)))
+    played = await Player(config(scorer), clicks).play(ReplayPlan([recorded("a", True, False, True)], at_once(1)))
     assert [(click.request_id, click.item_id) for click in clicks.events] == [("main.1", "a-0"), ("main.1", "a-2")]
     assert played.answered == {"main.1"}
     assert (played.items, played.clicks, played.kernel_version) == (3, 2, 7)
@@ -63,14 +63,14 @@ async def test_clicks_name_the_request_and_the_items_that_were_liked(scorer: Fak
 async def test_requests_of_one_user_never_overlap_and_keep_their_order(scorer: FakeScorer) -> None:
     scorer.delay_s = 0.01
     requests = [recorded("a", *[False] * length) for length in range(1, 6)]
-    await Player(config(scorer), Clicks()).play(Programme(requests, at_once(5)))
+    await Player(config(scorer), Clicks()).play(ReplayPlan(requests, at_once(5)))
     assert not scorer.overlapped
     assert [len(request.candidates) for request in scorer.requests] == [1, 2, 3, 4, 5]
 
 
 async def test_requests_of_different_users_overlap(scorer: FakeScorer) -> None:
     scorer.delay_s = 0.05
-    await Player(config(scorer), Clicks()).play(Programme([recorded(user, True) for user in "abcdefgh"], at_once(8)))
+    await Player(config(scorer), Clicks()).play(ReplayPlan([recorded(user, True) for user in "abcdefgh"], at_once(8)))
     assert scorer.most_open > 1
 
 
@@ -78,7 +78,7 @@ async def test_an_answer_of_5xx_is_counted_by_its_status_and_gives_no_clicks(sco
     scorer.status = 503
     clicks = Clicks()
     played = await Player(config(scorer), clicks).play(
-        Programme([recorded("a", True), recorded("b", True)], at_once(2))
+        ReplayPlan([recorded("a", True), recorded("b", True)], at_once(2))
     )
     assert played.failed == {"HTTP 503": 2}
     assert not clicks.events
@@ -87,20 +87,20 @@ async def test_an_answer_of_5xx_is_counted_by_its_status_and_gives_no_clicks(sco
 
 async def test_a_request_without_an_answer_in_time_is_counted(scorer: FakeScorer) -> None:
     scorer.delay_s = 5.0
-    played = await Player(config(scorer, timeout_s=0.05), Clicks()).play(Programme([recorded("a", True)], at_once(1)))
+    played = await Player(config(scorer, timeout_s=0.05), Clicks()).play(ReplayPlan([recorded("a", True)], at_once(1)))
     assert played.failed == {"no answer in 0.05 s": 1}
 
 
 async def test_a_scorer_that_is_gone_ends_the_play_with_its_address() -> None:
     nobody = PlayConfig("http://127.0.0.1:9", give_up_after=3)
     with pytest.raises(ScorerGoneError, match=r"http://127.0.0.1:9"):
-        await Player(nobody, Clicks()).play(Programme([recorded(user, True) for user in "abcdef"], at_once(6)))
+        await Player(nobody, Clicks()).play(ReplayPlan([recorded(user, True) for user in "abcdef"], at_once(6)))
 
 
 async def test_progress_hears_of_the_end(scorer: FakeScorer) -> None:
     heard: list[int] = []
     player = Player(config(scorer), Clicks(), lambda played: heard.append(played.requests))
-    await player.play(Programme([recorded("a", True)], at_once(1)))
+    await player.play(ReplayPlan([recorded("a", True)], at_once(1)))
     assert heard[-1] == 1
 
 
@@ -112,14 +112,14 @@ def delayed(user: str, *delays: float) -> Request:
     return Request(0.0, user, Domain("home", "zip1", "night"), items, (True,) * len(delays), delays)
 
 
-def drift(place: int, phase: str, name: str = "taste") -> Announcement:
-    return Announcement(place, name, phase, DriftSpan(name, "taste", 1.0, 9.0, 1.0), 1.0)  # type: ignore[arg-type]
+def drift(position: int, phase: str, name: str = "taste") -> Announcement:
+    return Announcement(position, name, phase, DriftSpan(name, "taste", 1.0, 9.0, 1.0), 1.0)  # type: ignore[arg-type]
 
 
 async def test_a_recorded_delay_passes_as_fast_as_the_recording_does(scorer: FakeScorer) -> None:
     clicks = Clicks()
     played = await Player(config(scorer), clicks).play(
-        Programme([delayed("a", 1_000.0, 0.0, 3_000.0)], at_once(1), speed=10_000.0)
+        ReplayPlan([delayed("a", 1_000.0, 0.0, 3_000.0)], at_once(1), speed=10_000.0)
     )
     assert [click.item_id for click in clicks.events] == ["a-1", "a-0", "a-2"]
     first, second, third = (click.time for click in clicks.events)
@@ -132,7 +132,7 @@ async def test_a_late_click_holds_up_neither_its_users_next_request_nor_the_othe
     requests = [delayed("a", 1_000.0) for _ in range(6)]
     began = time.monotonic()
     player = Player(config(scorer, late_clicks_s=0.6), Clicks())
-    await player.play(Programme(requests, at_once(6), speed=1_000.0))
+    await player.play(ReplayPlan(requests, at_once(6), speed=1_000.0))
     assert time.monotonic() - began < 1.0
 
 
@@ -140,7 +140,7 @@ async def test_clicks_that_are_still_due_long_after_the_last_answer_are_sent_the
     clicks = Clicks()
     began = time.time()
     player = Player(config(scorer, late_clicks_s=0.3), clicks)
-    played = await player.play(Programme([delayed("a", 1e9, 10.0)], at_once(1), speed=1_000.0))
+    played = await player.play(ReplayPlan([delayed("a", 1e9, 10.0)], at_once(1), speed=1_000.0))
     assert [click.item_id for click in clicks.events] == ["a-1", "a-0"]
     assert 0.3 <= clicks.events[-1].time - began < 2.0
     assert played.clicks == 2
@@ -160,7 +160,7 @@ async def test_drift_is_announced_when_all_before_it_is_answered_and_before_the_
     plan = [drift(0, "begins"), drift(3, "ends"), drift(3, "begins", "other"), drift(6, "ends", "other")]
     sink = Noting()
     played = await Player(config(scorer), sink).play(
-        Programme([recorded(user, True) for user in "abcdef"], at_once(6), plan)
+        ReplayPlan([recorded(user, True) for user in "abcdef"], at_once(6), plan)
     )
     assert answered == [0, 3, 3, 6]
     assert [(event.name, event.phase) for event in played.announced] == [
@@ -175,7 +175,7 @@ async def test_a_play_that_fails_ends_what_it_announced() -> None:
     nobody = PlayConfig("http://127.0.0.1:9", give_up_after=3)
     with pytest.raises(ScorerGoneError):
         await Player(nobody, sink).play(
-            Programme([recorded(user, True) for user in "abcdef"], at_once(6), [drift(0, "begins"), drift(6, "ends")])
+            ReplayPlan([recorded(user, True) for user in "abcdef"], at_once(6), [drift(0, "begins"), drift(6, "ends")])
         )
     assert [event.phase for event in sink.sent if isinstance(event, DriftEvent)] == ["begins", "ends"]
 
@@ -192,7 +192,7 @@ async def test_a_play_that_is_interrupted_ends_what_it_announced_once(scorer: Fa
     scorer.delay_s = 0.05
     player = Player(config(scorer), sink)
     playing = asyncio.create_task(
-        player.play(Programme([recorded(user, False) for user in "abcdef"], at_once(6), [drift(1, "begins")]))
+        player.play(ReplayPlan([recorded(user, False) for user in "abcdef"], at_once(6), [drift(1, "begins")]))
     )
     await begun.wait()
     assert player.played.drift == ["taste"]

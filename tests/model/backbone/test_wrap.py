@@ -1,63 +1,48 @@
-"""A backbone of one's own: the documented DeepFM, and what is refused."""
+"""A backbone of the user's own: what is taken, and what is refused, by the name of the method or parameter."""
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn.functional import dropout
 
+from docs.examples.own_backbone import DeepFM
 from model.backbone.interface import FrozenBackbone, fingerprint, round_representation
+from model.backbone.probe import probe_batch, rows, with_user_per_item
 from model.backbone.wrap import WrappedBackbone
 from model.config import KernelConfig, LearnerConfig
 from model.encoding.features import FeatureBatch
 from model.kernel.batch import MicroBatch
-from model.kernel.kernel import adapt
+from model.kernel.kernel import live_logit
 from model.kernel.learner import Learner
 from tests.model.conftest import LIVE, SIZES, TEXT, World, micro_batch
-
-EXAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "own_backbone.py"
-
-
-@pytest.fixture(scope="module")
-def example() -> Any:
-    spec = importlib.util.spec_from_file_location("own_backbone", EXAMPLE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
 def probe(world: World) -> FeatureBatch:
-    encoder = world.encoder
-    items = [encoder.encode_item(item) for item in world.items[:5]]
-    return encoder.batch(encoder.encode_user(world.users[0]), items, (1, 2, 0))
+    return probe_batch(world.encoder, SIZES)
 
 
 @pytest.fixture(scope="module")
-def wrapped(example: Any, probe: FeatureBatch, world: World) -> WrappedBackbone:
+def wrapped(probe: FeatureBatch, world: World) -> WrappedBackbone:
     torch.manual_seed(0)
-    model = example.DeepFM(len(world.encoder.users), len(world.encoder.items), SIZES[0], TEXT)
-    example.train(model, probe, torch.tensor([1.0, 0, 1, 0, 1]))
-    found: WrappedBackbone = example.as_backbone(model, probe)
-    return found
+    return WrappedBackbone(DeepFM(len(world.encoder.users), len(world.encoder.items), SIZES[0], TEXT), probe)
 
 
-def test_the_documented_deepfm_carries_a_kernel_that_is_the_identity_at_birth(
-    wrapped: WrappedBackbone, probe: FeatureBatch
-) -> None:
+def test_a_deepfm_carries_a_kernel_that_is_the_identity_at_first(wrapped: WrappedBackbone, probe: FeatureBatch) -> None:
     assert isinstance(wrapped, FrozenBackbone)
     x = round_representation(wrapped.represent(probe))
-    domain = probe.domain.expand(5, -1)
     learner = Learner(wrapped, KernelConfig(), LearnerConfig(), live_width=LIVE, domain_sizes=SIZES)
-    frozen = wrapped.predict(x, domain)
-    assert frozen.shape == (5, 2)
-    assert torch.equal(adapt(learner.publish(), wrapped, x, torch.zeros(5, LIVE), domain), frozen[:, 0])
+    frozen = wrapped.predict(x, probe.domain)
+    assert frozen.shape == (len(probe), 2)
+    live = torch.zeros(len(probe), LIVE)
+    assert torch.equal(live_logit(learner.publish(), wrapped, x, live, probe.domain), frozen[:, 0])
 
 
 def test_a_kernel_learns_on_it_and_leaves_it_untouched(wrapped: WrappedBackbone) -> None:
@@ -73,23 +58,118 @@ def test_a_kernel_learns_on_it_and_leaves_it_untouched(wrapped: WrappedBackbone)
 
 def test_content_comes_from_the_text_if_the_module_has_none(wrapped: WrappedBackbone, probe: FeatureBatch) -> None:
     content = wrapped.content(probe)
-    assert content.shape == (5, wrapped.content_width)
+    assert content.shape == (len(probe), wrapped.content_width)
     assert torch.equal(content, wrapped.content(probe))
 
 
 class Good(nn.Module):
     """The least that works; the others break one promise each."""
 
+    trunk_width: int | None = None
+
     def __init__(self) -> None:
         super().__init__()
         self.net = nn.Linear(TEXT, 6)
+        self.out = nn.Linear(6, 1)
 
     def represent(self, batch: FeatureBatch) -> Tensor:
-        found: Tensor = self.net(batch.text)
-        return found
+        x: Tensor = self.net(batch.text)
+        return x
 
     def predict(self, x: Tensor, domain: Tensor) -> Tensor:
-        return x.sum(1)
+        logits: Tensor = self.out(x)[:, 0]
+        return logits
+
+
+class Split(Good):
+    """One with a trunk of its own."""
+
+    trunk_width = 6
+
+    def trunk(self, x: Tensor, domain: Tensor) -> Tensor:
+        return torch.tanh(x)
+
+    def head(self, h: Tensor) -> Tensor:
+        logits: Tensor = self.out(h)
+        return logits
+
+    def predict(self, x: Tensor, domain: Tensor) -> Tensor:
+        logits: Tensor = self.out(torch.tanh(x))
+        return logits
+
+
+class WithContent(Good):
+    def content(self, batch: FeatureBatch) -> Tensor:
+        return batch.text[:, :3]
+
+
+Method = Callable[..., Tensor]
+
+
+def changed(base: type[Good], method: str, change: Callable[[Method, nn.Module], Method]) -> Good:
+    """A module whose one method is changed."""
+    original = getattr(base, method)
+
+    def replacement(self: nn.Module, *arguments: object) -> Tensor:
+        return change(lambda *given: original(self, *given), self)(*arguments)
+
+    module: Good = type(f"Changed{base.__name__}", (base,), {method: replacement})()
+    return module
+
+
+def after(function: Callable[[Tensor], object]) -> Callable[[Method, nn.Module], Method]:
+    """A change of what the method gives."""
+    return lambda method, _: lambda *given: function(method(*given))  # type: ignore[return-value]
+
+
+METHODS = [(Good, "represent"), (Good, "predict"), (WithContent, "content"), (Split, "trunk"), (Split, "head")]
+FAULTS: dict[str, tuple[Callable[[Method, nn.Module], Method], str]] = {
+    "dropout": (after(lambda out: dropout(out, 0.5)), "another result the second time"),
+    "noise": (after(lambda out: out + torch.rand(())), "another result the second time"),
+    "mean of the rows": (after(lambda out: out - out.mean(0)), "among other rows"),
+    "softmax of the rows": (after(lambda out: out.softmax(0)), "among other rows"),
+    "norm of the batch": (after(lambda out: out / (1 + out.norm())), "among other rows"),
+    "squeeze": (after(lambda out: out[..., :1].squeeze() if out.dim() == 2 else out.squeeze()), "gives shape"),
+    "too many dimensions": (after(lambda out: out[None]), "gives shape"),
+    "rows lost": (after(lambda out: out[:1]), "gives shape"),
+    "not finite": (after(lambda out: out / 0), "not finite"),
+    "whole numbers": (after(lambda out: out.long()), "gives a tensor of torch.int64"),
+    "a tuple": (after(lambda out: (out, out)), "gives a tuple"),
+    "an exception": (after(lambda out: out[:, :, 7]), "fails for 1 row"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(("base", "method"), METHODS)
+def test_every_method_that_breaks_a_promise_is_refused_by_its_name(
+    base: type[Good], method: str, fault: str, probe: FeatureBatch
+) -> None:
+    change, words = FAULTS[fault]
+    with pytest.raises(ValueError, match=rf"^{method}\(\).*{words}"):
+        WrappedBackbone(changed(base, method, change), probe)
+
+
+@pytest.mark.parametrize(("base", "method"), [(Good, "predict"), (Split, "trunk"), (Split, "head")])
+def test_a_method_behind_the_kernel_without_a_gradient_is_refused(
+    base: type[Good], method: str, probe: FeatureBatch
+) -> None:
+    def detached(original: Method, _: nn.Module) -> Method:
+        return lambda first, *rest: original(first.detach(), *rest)
+
+    module = changed(base, method, detached).requires_grad_(False)
+    with pytest.raises(ValueError, match=rf"{method}\(\) is not differentiable"):
+        WrappedBackbone(module, probe)
+
+
+@pytest.mark.parametrize(("base", "method"), [(Good, "predict"), (Split, "trunk"), (Split, "head")])
+def test_a_method_that_works_on_its_input_in_place_is_refused(
+    base: type[Good], method: str, probe: FeatureBatch
+) -> None:
+    def in_place(original: Method, _: nn.Module) -> Method:
+        return lambda first, *rest: original(first.mul_(2), *rest)
+
+    with pytest.raises(ValueError, match=rf"{method}\(\) changes its input in place"):
+        WrappedBackbone(changed(base, method, in_place), probe)
 
 
 class NoPredict(nn.Module):
@@ -97,48 +177,225 @@ class NoPredict(nn.Module):
         return batch.text
 
 
-class Flat(Good):
+class OneUserOnly(Good):
+    """Does not expand the user's row, so a request of one user gives one row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.user = nn.Embedding(100, 6)
+
     def represent(self, batch: FeatureBatch) -> Tensor:
-        return super().represent(batch).sum(1)
-
-
-class Huge(Good):
-    def represent(self, batch: FeatureBatch) -> Tensor:
-        return 1e9 * super().represent(batch)
-
-
-class Moody(Good):
-    def represent(self, batch: FeatureBatch) -> Tensor:
-        return super().represent(batch) + torch.rand(())
-
-
-class Wide(Good):
-    def predict(self, x: Tensor, domain: Tensor) -> Tensor:
+        x: Tensor = self.user(batch.user)
         return x
 
 
-class Detached(Good):
+class AlwaysTraining(Good):
+    """Overrides `train`, so that its dropout is never off."""
+
+    def train(self, mode: bool = True) -> AlwaysTraining:
+        del mode
+        super().train(True)
+        return self
+
+
+class Counting(Good):
+    """Counts its calls in a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+
     def predict(self, x: Tensor, domain: Tensor) -> Tensor:
-        return x.detach().sum(1)
+        self.calls += 1
+        return super().predict(x, domain)
+
+
+class UsersContent(Good):
+    def content(self, batch: FeatureBatch) -> Tensor:
+        return batch.text[:, :3] + batch.domain[:, :1]
+
+
+class OtherHead(Split):
+    def predict(self, x: Tensor, domain: Tensor) -> Tensor:
+        return super().predict(x, domain) + 1
+
+
+class ShortTable(Good):
+    """Has no row for the last value of the period."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.period = nn.Embedding(SIZES[2] - 1, 6)
+
+    def represent(self, batch: FeatureBatch) -> Tensor:
+        return super().represent(batch) + self.period(batch.domain[:, 2])
+
+
+class BlankText(Good):
+    """Divides by the length of a text, which is 0 for an unknown item."""
+
+    def represent(self, batch: FeatureBatch) -> Tensor:
+        return super().represent(batch) / batch.text.norm(dim=1, keepdim=True)
 
 
 @pytest.mark.parametrize(
-    ("module", "error", "says"),
+    ("module", "error", "words"),
     [
         (NoPredict, TypeError, r"no method predict\(\)"),
-        (Flat, ValueError, r"represent\(\) gives shape \(5,\)"),
-        (Huge, ValueError, "float16"),
-        (Moody, ValueError, "another result"),
-        (Wide, ValueError, r"predict\(\) gives shape \(5, 6\)"),
-        (Detached, ValueError, "not differentiable"),
+        (OneUserOnly, ValueError, r"represent\(\) gives shape \(1, 6\) for one user with 2 items"),
+        (AlwaysTraining, ValueError, r"stays in training mode after eval\(\)"),
+        (Counting, ValueError, "changes parameters or buffers"),
+        (UsersContent, ValueError, r"content\(\) depends on the user or the domain"),
+        (OtherHead, ValueError, r"head\(trunk\(x, domain\)\) is not predict"),
+        (ShortTable, ValueError, r"represent\(\) fails for 37 row"),
+        (BlankText, ValueError, r"represent\(\) gives values that are not finite"),
     ],
 )
-def test_a_module_that_breaks_a_promise_is_refused_by_name(
-    module: type[nn.Module], error: type[Exception], says: str, probe: FeatureBatch
+def test_a_module_that_would_fail_in_service_is_refused_by_name(
+    module: type[nn.Module], error: type[Exception], words: str, probe: FeatureBatch
 ) -> None:
-    with pytest.raises(error, match=says):
+    with pytest.raises(error, match=words):
         WrappedBackbone(module(), probe)
 
 
-def test_the_least_that_works_is_taken(probe: FeatureBatch) -> None:
+def with_state(name: str) -> nn.Module:
+    """A working module with one piece of state that cannot be saved as it is."""
+    module = Good()
+    odd: dict[str, Callable[[], object]] = {
+        "bfloat16": module.bfloat16,
+        "float16": module.half,
+        "float64": module.double,
+        "sparse": lambda: module.register_buffer("extra", torch.eye(3).to_sparse()),
+        "sparse rows": lambda: module.register_buffer("extra", torch.eye(3).to_sparse_csr()),
+        "quantised": lambda: module.register_buffer(
+            "extra", torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8)
+        ),
+        "complex": lambda: module.register_buffer("extra", torch.ones(3, dtype=torch.complex64)),
+        "lazy": lambda: module.add_module("extra", nn.LazyLinear(3)),
+        "meta": lambda: module.register_buffer("extra", torch.ones(3, device="meta")),
+        "infinite": lambda: module.register_buffer("extra", torch.full((3,), float("-inf"))),
+        "tensor": lambda: setattr(module, "extra", torch.ones(3)),
+        "list of tensors": lambda: setattr(module, "extra", [torch.ones(3)]),
+        "dict of tensors": lambda: setattr(module, "extra", {"a": (torch.ones(3),)}),
+        "list of modules": lambda: setattr(module, "extra", [nn.Linear(2, 2)]),
+        "array": lambda: setattr(module, "extra", np.ones(3)),
+        "class attribute": lambda: setattr(module, "__class__", type("Odd", (Good,), {"extra": torch.ones(3)})),
+    }
+    odd[name]()
+    return module
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("bfloat16", "'net.weight' has type torch.bfloat16"), ("float16", "'net.weight' has type torch.float16"),
+        ("float64", "'net.weight' has type torch.float64"), ("complex", "'extra' has type torch.complex64"),
+        ("sparse", "'extra' is sparse"), ("sparse rows", "'extra' is sparse"), ("quantised", "'extra' is quantised"),
+        ("lazy", "'extra.weight' has no shape yet"), ("meta", "'extra' is on device meta"),
+        ("infinite", "'extra' has non-finite values"), ("tensor", "'extra' holds a tensor"),
+        ("list of tensors", "'extra' holds a tensor"), ("dict of tensors", "'extra' holds a tensor"),
+        ("list of modules", "'extra' holds a module"), ("array", "'extra' holds a NumPy array"),
+        ("class attribute", "'extra' holds a tensor"),
+    ],
+)  # fmt: skip
+def test_state_that_can_be_neither_saved_nor_named_is_refused_by_name(
+    name: str, words: str, probe: FeatureBatch
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        WrappedBackbone(with_state(name), probe)
+
+
+@pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated")
+def test_a_dynamically_quantised_layer_is_refused_by_name(probe: FeatureBatch) -> None:
+    module = torch.ao.quantization.quantize_dynamic(Good(), {nn.Linear}, dtype=torch.qint8)
+    with pytest.raises(ValueError, match=r"'net\..*' is a .*, not a plain tensor"):
+        WrappedBackbone(module, probe)
+
+
+def test_a_tensor_that_appears_with_the_first_call_is_refused(probe: FeatureBatch) -> None:
+    class Caching(Good):
+        def represent(self, batch: FeatureBatch) -> Tensor:
+            self.last = super().represent(batch)
+            return self.last
+
+    with pytest.raises(ValueError, match="'last' holds a tensor"):
+        WrappedBackbone(Caching(), probe)
+
+
+def test_every_learned_number_is_in_the_fingerprint(probe: FeatureBatch) -> None:
+    class Scaled(Good):
+        def __init__(self, scale: float, shift: float) -> None:
+            super().__init__()
+            self.scale = scale
+            self.register_buffer("shift", torch.tensor(shift), persistent=False)
+
+    def made(scale: float = 1.0, shift: float = 0.0, bias: float = 0.0) -> str:
+        torch.manual_seed(0)
+        module = Scaled(scale, shift)
+        nn.init.constant_(module.out.bias, bias)
+        return WrappedBackbone(module, probe).fingerprint
+
+    prints = {made(), made(scale=2.0), made(shift=1.0), made(bias=1.0)}
+    assert len(prints) == 4
+    assert made() in prints
+
+
+@pytest.mark.parametrize("columns", [1, 2])
+def test_one_or_two_columns_of_logits_are_taken(columns: int, probe: FeatureBatch) -> None:
+    class Columns(Good):
+        def __init__(self) -> None:
+            super().__init__()
+            self.out = nn.Linear(6, columns)
+
+        def predict(self, x: Tensor, domain: Tensor) -> Tensor:
+            logits: Tensor = self.out(x)
+            return logits
+
+    backbone = WrappedBackbone(Columns(), probe)
+    assert backbone.has_conversion == (columns == 2)
+    assert backbone.predict(torch.ones(1, 6), torch.zeros(1, 3, dtype=torch.int64)).shape == (1, 2)
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+def test_a_recurrent_layer_keeps_its_weights_in_a_list_and_is_taken(kind: type[nn.LSTM], probe: FeatureBatch) -> None:
+    class Recurrent(Good):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cell = kind(6, 6, batch_first=True)
+
+        def represent(self, batch: FeatureBatch) -> Tensor:
+            out: Tensor = self.cell(super().represent(batch)[:, None])[0][:, 0]
+            return out
+
+    assert WrappedBackbone(Recurrent(), probe).width == 6
+
+
+def test_a_trunk_of_its_own_lets_a_kernel_sit_behind_it(probe: FeatureBatch) -> None:
+    backbone = WrappedBackbone(Split(), probe)
+    learner = Learner(backbone, KernelConfig(plug="both"), LearnerConfig(), live_width=LIVE, domain_sizes=SIZES)
+    assert learner.learn(micro_batch(backbone)).examples > 0
+
+
+def test_the_least_that_works_is_taken_with_a_batch_of_one_user(world: World) -> None:
+    items = [world.encoder.encode_item(item) for item in world.items[:5]]
+    probe = world.encoder.batch(world.encoder.encode_user(world.users[0]), items, (1, 2, 0))
     assert WrappedBackbone(Good(), probe).width == 6
+
+
+@given(st.lists(st.integers(0, 15), min_size=1, max_size=40))
+def test_a_wrapped_row_is_the_same_in_whatever_company(
+    wrapped: WrappedBackbone, probe: FeatureBatch, index: list[int]
+) -> None:
+    picked = torch.tensor(index)
+    everything = with_user_per_item(probe)
+    together = wrapped.represent(everything)[picked]
+    torch.testing.assert_close(wrapped.represent(rows(everything, picked)), together)
+
+
+def test_the_probe_meets_the_edges_of_every_table(world: World) -> None:
+    probe = probe_batch(world.encoder, (2, 40, 3))
+    assert (int(probe.user.min()), int(probe.user.max())) == (0, len(world.encoder.users) - 1)
+    assert (int(probe.item.min()), int(probe.item.max())) == (0, len(world.encoder.items) - 1)
+    assert probe.domain.max(0).values.tolist() == [1, 39, 2]
+    assert int(probe.item_sparse.max()) == world.encoder.item_rows - 1
+    assert bool((probe.text == 0).all(1).any())

@@ -11,7 +11,7 @@ import torch
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.interface import fingerprint
 from model.config import KernelConfig, LearnerConfig
-from model.kernel.kernel import Kernel, adapt
+from model.kernel.kernel import Kernel, live_logit
 from model.kernel.learner import Learner
 from model.kernel.record import KernelInfo, KernelRefused, pack_kernel, unpack_kernel
 from tests.model.conftest import LIVE, SIZES, micro_batch
@@ -25,7 +25,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no live features": {"use_live": False},
     "no path": {"path": "none"},
     "path by gradient": {"path": "gradient"},
-    "always believed": {"use_trust": False},
+    "no trust": {"use_trust": False},
     "by gradient alone": {"path": "gradient", "use_trust": False},
     "nothing live": {"use_live": False, "path": "none"},
     "one kernel per period": {"sharing": "per_domain"},
@@ -35,7 +35,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "after the trunk": {"plug": "after"},
     "before and after": {"plug": "both", "reading": "A"},
     "waits for evidence": {"min_evidence": 5},
-    "born from the nearest": {"birth": "nearest", "sharing": "per_domain"},
+    "initialised from the nearest": {"new_domain_init": "nearest", "sharing": "per_domain"},
 }
 
 
@@ -63,13 +63,13 @@ def taught(config: KernelConfig, backbone: FoundationBackbone, batches: int = 6,
     return learner
 
 
-def test_newborn_kernel_is_the_frozen_model_bit_for_bit(config: KernelConfig, backbone: FoundationBackbone) -> None:
+def test_a_new_kernel_is_the_frozen_model_bit_for_bit(config: KernelConfig, backbone: FoundationBackbone) -> None:
     batch = micro_batch(backbone)
     frozen = backbone.predict(batch.x, batch.domain)[:, 0]
     kernel = make_kernel(config, backbone)
     for mode in (True, False):
         kernel.train(mode)
-        assert torch.equal(adapt(kernel, backbone, batch.x, batch.live, batch.domain), frozen)
+        assert torch.equal(live_logit(kernel, backbone, batch.x, batch.live, batch.domain), frozen)
 
 
 def test_learning_changes_the_kernel_and_leaves_the_backbone_untouched(
@@ -95,9 +95,11 @@ def test_learning_lowers_the_loss_on_what_the_live_features_say(
 
 def test_every_parameter_learns(config: KernelConfig, backbone: FoundationBackbone) -> None:
     learner = taught(config, backbone)
-    birth = make_kernel(config, backbone, seed=learner.config.seed)
-    for (name, born), (_, grown) in zip(birth.named_parameters(), learner.candidate.named_parameters(), strict=True):
-        assert born.numel() == 0 or not torch.equal(born, grown), name
+    initial = make_kernel(config, backbone, seed=learner.config.seed)
+    for (name, before), (_, after) in zip(
+        initial.named_parameters(), learner.candidate.named_parameters(), strict=True
+    ):
+        assert before.numel() == 0 or not torch.equal(before, after), name
 
 
 def test_same_seed_same_kernel_and_another_seed_another(config: KernelConfig, backbone: FoundationBackbone) -> None:
@@ -128,15 +130,15 @@ def test_restored_learner_goes_on_bit_for_bit(config: KernelConfig, backbone: Fo
     assert learner.snapshot() == other.snapshot()
 
 
-def test_published_kernel_answers_like_the_candidate_and_stays_when_it_moves_on(
+def test_a_published_kernel_scores_like_the_candidate_and_stays_when_it_moves_on(
     config: KernelConfig, backbone: FoundationBackbone
 ) -> None:
     learner = taught(config, backbone)
     kernel, batch = learner.publish(), micro_batch(backbone, seed=50)
-    served = adapt(kernel, backbone, batch.x, batch.live, batch.domain)
+    served = live_logit(kernel, backbone, batch.x, batch.live, batch.domain)
     assert torch.equal(served, learner.score(batch))
     learner.learn(batch)
-    assert torch.equal(adapt(kernel, backbone, batch.x, batch.live, batch.domain), served)
+    assert torch.equal(live_logit(kernel, backbone, batch.x, batch.live, batch.domain), served)
     assert not torch.equal(learner.score(batch), served)
 
 
@@ -146,16 +148,16 @@ def test_packed_kernel_comes_back_equal_and_an_equal_kernel_gives_equal_bytes(
     kernel = taught(config, backbone).publish()
     info = KernelInfo("main", 3, backbone.fingerprint, 12.5, 192)
     data = pack_kernel(kernel, info)
-    again, found = unpack_kernel(
+    again, unpacked_info = unpack_kernel(
         data, fingerprint=backbone.fingerprint, config=config, width=backbone.width, live_width=LIVE,
         domain_sizes=SIZES, trunk_width=backbone.trunk_width,
     )  # fmt: skip
     batch = micro_batch(backbone)
-    assert found == info
+    assert unpacked_info == info
     assert pack_kernel(again, info) == data
     assert torch.equal(
-        adapt(again, backbone, batch.x, batch.live, batch.domain),
-        adapt(kernel, backbone, batch.x, batch.live, batch.domain),
+        live_logit(again, backbone, batch.x, batch.live, batch.domain),
+        live_logit(kernel, backbone, batch.x, batch.live, batch.domain),
     )
 
 
@@ -171,15 +173,15 @@ def test_kernel_of_another_backbone_is_refused_by_name(config: KernelConfig, bac
 
 def test_serving_is_deterministic(config: KernelConfig, backbone: FoundationBackbone) -> None:
     kernel, batch = taught(config, backbone).publish(), micro_batch(backbone, seed=3)
-    first = adapt(kernel, backbone, batch.x, batch.live, batch.domain)
-    assert torch.equal(first, adapt(kernel, backbone, batch.x, batch.live, batch.domain))
+    first = live_logit(kernel, backbone, batch.x, batch.live, batch.domain)
+    assert torch.equal(first, live_logit(kernel, backbone, batch.x, batch.live, batch.domain))
 
 
-def test_a_mixed_batch_answers_as_each_domain_alone(config: KernelConfig, backbone: FoundationBackbone) -> None:
+def test_a_mixed_batch_scores_as_each_domain_alone(config: KernelConfig, backbone: FoundationBackbone) -> None:
     kernel, batch = taught(config, backbone).publish(), micro_batch(backbone, seed=4)
-    mixed = adapt(kernel, backbone, batch.x, batch.live, batch.domain)
+    mixed = live_logit(kernel, backbone, batch.x, batch.live, batch.domain)
     alone = [
-        adapt(kernel, backbone, batch.x[i : i + 1], batch.live[i : i + 1], batch.domain[i : i + 1])
+        live_logit(kernel, backbone, batch.x[i : i + 1], batch.live[i : i + 1], batch.domain[i : i + 1])
         for i in range(len(batch))
     ]
     torch.testing.assert_close(mixed, torch.cat(alone), rtol=1e-4, atol=1e-5)

@@ -1,4 +1,4 @@
-"""The learner: bad input by name, evidence, births, budgets and the proximal tie."""
+"""The learner: bad input by name, evidence, new domains, budgets and the proximal term."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from model.backbone.foundation import FoundationBackbone
 from model.config import KernelConfig, LearnerConfig
 from model.container import ContainerError, pack, unpack
-from model.kernel.kernel import Kernel, adapt
+from model.kernel.kernel import Kernel, live_logit
 from model.kernel.learner import Learner
 from tests.model.conftest import LIVE, SIZES, micro_batch
 
@@ -123,7 +123,7 @@ def test_deterministic_reading_reports_no_nats(backbone: FoundationBackbone) -> 
     assert (report.compression, report.matching) == (0.0, 0.0)
 
 
-def test_a_domain_without_evidence_answers_as_the_frozen_model(backbone: FoundationBackbone) -> None:
+def test_a_domain_without_evidence_scores_as_the_frozen_model(backbone: FoundationBackbone) -> None:
     learner = make(backbone, {"min_evidence": 40})
     there, here = in_domain(backbone, (1, 2, 1)), in_domain(backbone, (1, 1, 1))
     for seed in range(3):
@@ -131,16 +131,16 @@ def test_a_domain_without_evidence_answers_as_the_frozen_model(backbone: Foundat
     learner.learn(there)
     kernel = learner.publish()
     frozen = [backbone.predict(b.x, b.domain)[:, 0] for b in (there, here)]
-    assert torch.equal(adapt(kernel, backbone, there.x, there.live, there.domain), frozen[0])
-    assert not torch.equal(adapt(kernel, backbone, here.x, here.live, here.domain), frozen[1])
+    assert torch.equal(live_logit(kernel, backbone, there.x, there.live, there.domain), frozen[0])
+    assert not torch.equal(live_logit(kernel, backbone, here.x, here.live, here.domain), frozen[1])
     learner.learn(there)
     assert not torch.equal(learner.score(there), frozen[0])
 
 
-@pytest.mark.parametrize("birth", ["mean", "nearest"])
-def test_a_new_domain_is_born_from_those_that_are_known(backbone: FoundationBackbone, birth: str) -> None:
+@pytest.mark.parametrize("how", ["mean", "nearest"])
+def test_a_new_domain_starts_from_those_that_are_known(backbone: FoundationBackbone, how: str) -> None:
     learner = make(
-        backbone, {"sharing": "per_domain", "bank_facets": ("region",), "birth": birth}, rehearsal_steps=0,
+        backbone, {"sharing": "per_domain", "bank_facets": ("region",), "new_domain_init": how}, rehearsal_steps=0,
         learning_rate=1e-2,
     )  # fmt: skip
     near, far = in_domain(backbone, (0, 1, 0)), in_domain(backbone, (0, 2, 0))
@@ -150,15 +150,15 @@ def test_a_new_domain_is_born_from_those_that_are_known(backbone: FoundationBack
         learner.learn(far)
     bank = dict(learner.candidate.named_parameters())["cores.0.0.encode_in.weight"]
     known = bank.detach().clone()
-    learner._births.meet(near.x, torch.tensor([[0, 3, 0]]).expand(len(near), -1))
-    expected = (known[1] + known[2]) / 2 if birth == "mean" else known[1]
+    learner._new_domains.observe(near.x, torch.tensor([[0, 3, 0]]).expand(len(near), -1))
+    expected = (known[1] + known[2]) / 2 if how == "mean" else known[1]
     torch.testing.assert_close(bank[3].detach(), expected)
     assert torch.equal(bank[:3].detach(), known[:3])
 
 
 def test_the_first_domain_of_all_keeps_the_identity(backbone: FoundationBackbone) -> None:
     learner, batch = make(backbone, {"sharing": "per_domain"}), in_domain(backbone, (1, 1, 1))
-    assert not learner._births.meet(batch.x, batch.domain)
+    assert not learner._new_domains.observe(batch.x, batch.domain)
     assert torch.equal(learner.score(batch), backbone.predict(batch.x, batch.domain)[:, 0])
 
 
@@ -170,8 +170,8 @@ def test_equal_budgets_rehearse_small_domains_as_often_as_large_ones(backbone: F
     generator = torch.Generator().manual_seed(0)
     drawn = [learner._rehearsal.draw(generator) for _ in range(200)]
     regions = [set(batch.domain[:, 1].tolist()) for batch in drawn]
-    assert all(len(found) == 1 for found in regions)
-    share = sum(found == {2} for found in regions) / len(regions)
+    assert all(len(values) == 1 for values in regions)
+    share = sum(values == {2} for values in regions) / len(regions)
     assert 0.35 < share < 0.65
     assert max(len(batch) for batch in drawn) <= 16
 
@@ -245,7 +245,7 @@ def test_what_is_served_is_the_mixture_of_the_arms(backbone: FoundationBackbone)
     for seed in range(8):
         report = learner.learn(micro_batch(backbone, seed=seed))
     batch, arms = micro_batch(backbone, seed=20), learner._arms
-    core = learner._scored(batch).core
+    core = learner._score_core(batch).logit
     features = learner.candidate.features(batch.x, batch.live)
     assert features is not None
     logits = [batch.frozen_logit, *(core + path.logit(features) for path in arms.paths)]
@@ -254,7 +254,7 @@ def test_what_is_served_is_the_mixture_of_the_arms(backbone: FoundationBackbone)
     assert report.trust == pytest.approx(float(1 - arms._trust.weights[0]))
 
 
-def test_a_kernel_that_learned_a_lie_is_soon_not_believed(backbone: FoundationBackbone) -> None:
+def test_a_kernel_that_learned_wrong_labels_soon_loses_its_trust(backbone: FoundationBackbone) -> None:
     learner = make(backbone)
     for seed in range(20):
         report = learner.learn(micro_batch(backbone, seed=seed))
@@ -262,11 +262,11 @@ def test_a_kernel_that_learned_a_lie_is_soon_not_believed(backbone: FoundationBa
     truth = [micro_batch(backbone, 64, seed=seed) for seed in range(40, 44)]
     honest = [replace(batch, label=(batch.frozen_logit > 0).float()) for batch in truth]
     trust = [learner.learn(batch).trust for batch in honest]
-    assert min(trust) < 0.5, "it may rise again: the paths unlearn the lie"
+    assert min(trust) < 0.5, "it may rise again: the paths unlearn the wrong labels"
     assert torch.nn.functional.binary_cross_entropy_with_logits(learner.score(honest[0]), honest[0].label) < 0.9
 
 
-def test_one_arm_alone_is_always_believed(backbone: FoundationBackbone) -> None:
+def test_one_arm_alone_has_all_the_trust(backbone: FoundationBackbone) -> None:
     learner = make(backbone, {"use_trust": False}, path_half_lives=(1_000.0,))
     for seed in range(5):
         report = learner.learn(micro_batch(backbone, seed=seed))

@@ -22,28 +22,28 @@ def inputs(seed: int = 0, n: int = N) -> tuple[Tensor, Tensor]:
     return 2 + torch.randn(n, D, generator=generator), 0.2 * torch.randn(n, K, generator=generator)
 
 
-def met(products: int = 8, live: int = K) -> PathFeatures:
+def observed(products: int = 8, live: int = K) -> PathFeatures:
     features = PathFeatures(D, live, products)
-    features.meet(*inputs())
+    features.observe(*inputs())
     return features
 
 
 @pytest.mark.parametrize("products", [0, 8])
 def test_before_anything_is_met_there_is_only_the_constant(products: int) -> None:
-    found = PathFeatures(D, K, products)(*inputs())
-    assert found.shape == (N, D + K + products + 1)
-    assert not found[:, :-1].any()
-    assert bool((found[:, -1] == 1).all())
+    seen = PathFeatures(D, K, products)(*inputs())
+    assert seen.shape == (N, D + K + products + 1)
+    assert not seen[:, :-1].any()
+    assert bool((seen[:, -1] == 1).all())
 
 
 def test_the_first_examples_give_centre_and_scale_and_later_ones_change_nothing() -> None:
-    features = met()
+    features = observed()
     linear = features(*inputs())[:, : D + K]
     torch.testing.assert_close(linear.mean(0), torch.zeros(D + K), atol=1e-5, rtol=0)
     x, live = inputs()
     both = torch.cat([x, live], dim=1)
     torch.testing.assert_close(linear, 0.5 * (both - both.mean(0)) / (both.std(0, correction=0) + 0.3))
-    features.meet(*inputs(seed=1))
+    features.observe(*inputs(seed=1))
     assert torch.equal(features(*inputs())[:, : D + K], linear)
 
 
@@ -52,22 +52,22 @@ def test_small_first_batches_are_put_together_before_anything_is_scaled_by_them(
     features, (x, live) = PathFeatures(D, K, 8), inputs()
     for begin in range(0, N, size):
         assert bool(features.scale.any()) == (begin >= 100)
-        features.meet(x[begin : begin + size], live[begin : begin + size])
+        features.observe(x[begin : begin + size], live[begin : begin + size])
     together = PathFeatures(D, K, 8)
-    met_at = -(-100 // size) * size
-    together.meet(x[:met_at], live[:met_at])
+    count = -(-100 // size) * size
+    together.observe(x[:count], live[:count])
     torch.testing.assert_close(features(x, live), together(x, live))
 
 
 def test_live_features_that_are_all_zero_at_first_are_heard_later() -> None:
     features = PathFeatures(D, K, 0)
     x, live = inputs()
-    features.meet(x, torch.zeros_like(live))
+    features.observe(x, torch.zeros_like(live))
     assert float(features(x, live)[:, D:-1].std()) > 0.1
 
 
 def test_without_live_features_they_are_not_looked_at() -> None:
-    features = met(live=0)
+    features = observed(live=0)
     x, live = inputs()
     assert features.width == D + 8 + 1
     assert torch.equal(features(x, live), features(x, torch.full_like(live, 7.0)))
@@ -96,9 +96,9 @@ def test_projections_are_the_same_for_everyone_for_ever() -> None:
 @given(scale=st.floats(0, 6e4), seed=st.integers(0, 99))
 def test_features_are_bounded_whatever_comes(scale: float, seed: int) -> None:
     x, live = inputs(seed)
-    found = met()(scale * x, scale * live)
-    assert bool(torch.isfinite(found).all())
-    assert float(found.abs().max()) <= 2.5
+    seen = observed()(scale * x, scale * live)
+    assert bool(torch.isfinite(seen).all())
+    assert float(seen.abs().max()) <= 2.5
 
 
 def test_products_let_the_path_learn_what_no_straight_line_says() -> None:
@@ -108,7 +108,7 @@ def test_products_let_the_path_learn_what_no_straight_line_says() -> None:
         path = ClosedPath(features.width, 1e6, prior=1.0)
         for seed in range(30):
             x, live = inputs(seed)
-            features.meet(x, live)
+            features.observe(x, live)
             label = ((x[:, 0] - 2) * live[:, 0] > 0).float()
             seen = features(x, live)
             errors[products] = float(((path.logit(seen) > 0) != label.bool()).float().mean())

@@ -23,9 +23,8 @@ from streaming.events import (
     encode_event,
 )
 from streaming.ingest.batch import Batch
-from streaming.ingest.output import StoppedError
-from streaming.ingest.profiles import Patience
 from streaming.ingest.routing import Routing
+from streaming.retries import Retrier
 
 NOW = 1_000.0
 CONFIG = Config()
@@ -89,13 +88,13 @@ def batch_of(*events: Any) -> Batch:
     return Batch(CONFIG, Routing(CONFIG), [Record(value, offset) for offset, value in enumerate(values)], NOW)
 
 
-def patience() -> Patience:
-    return Patience(threading.Event(), first_s=0.001, longest_s=0.002)
+def retrier() -> Retrier:
+    return Retrier(threading.Event(), first_s=0.001, longest_s=0.002)
 
 
 def finish(batch: Batch, store: Store | None = None, backbone: Backbone | None = None) -> list[Any]:
-    batch.write_profiles(store or Store(), patience())
-    batch.represent(backbone or Backbone(), patience())
+    batch.write_profiles(store or Store(), retrier())
+    batch.represent(backbone or Backbone(), retrier())
     return batch.outputs()
 
 
@@ -117,6 +116,13 @@ def test_a_dead_letter_holds_the_record_whole_and_where_it_came_from() -> None:
     assert (letter.reason, letter.time, letter.attempts, output.key) == ("not_json", NOW, 1, b"key")
 
 
+@pytest.mark.parametrize("number", ["Infinity", "NaN", "1e400"])
+def test_the_dead_letter_of_a_number_that_is_none_can_be_read_again(number: str) -> None:
+    record = f'{{"event": "item", "item_id": "i", "time": 1, "fields": {{"year": [{number}]}}}}'.encode()
+    (output,) = finish(batch_of(record))
+    assert msgspec.json.decode(output.value, type=DeadLetter).value == record
+
+
 def test_a_record_too_large_for_a_letter_is_named_by_its_origin() -> None:
     (output,) = finish(batch_of(b"x" * 3_000_000))
     letter = msgspec.json.decode(output.value, type=DeadLetter)
@@ -133,20 +139,6 @@ def test_a_store_that_is_away_is_waited_for_and_no_profile_is_skipped() -> None:
     store = Store(down=3)
     assert finish(batch_of(UserEvent("u", 1.0), ItemEvent("i", 1.0)), store) == []
     assert (store.users, store.items) == (["u"], ["i@1"])
-
-
-def test_waiting_for_the_store_is_told_and_ends_when_the_process_is_asked_to_end() -> None:
-    stopping = threading.Event()
-    waiting = Patience(stopping, first_s=0.001)
-
-    def step() -> None:
-        if waiting.check() is not None:
-            stopping.set()
-        raise ConnectionError("store is away")
-
-    with pytest.raises(StoppedError):
-        waiting.until_done("writing profiles", step)
-    assert "writing profiles failing" in str(waiting.check()) and "store is away" in str(waiting.check())
 
 
 def test_one_profile_that_the_store_cannot_hold_is_refused_alone() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from local.broker import LocalBroker
+from local.watchdog import Watchdog
 from streaming.clients import quiet_client_logs
 from streaming.config import Config, IngestConfig, KafkaConfig
 from streaming.topics import ensure_topics
@@ -21,9 +22,9 @@ pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
 
 @pytest.fixture
-def own_broker(tmp_path: Path, cache_dir: Path) -> Iterator[LocalBroker]:
+def own_broker(tmp_path: Path, cache_dir: Path, watchdog: Watchdog) -> Iterator[LocalBroker]:
     quiet_client_logs()
-    kafka = LocalBroker(tmp_path / "kafka", cache_dir, tied=True)
+    kafka = LocalBroker(tmp_path / "kafka", cache_dir, watchdog=watchdog)
     kafka.start()
     yield kafka
     if kafka.running():

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
 from kafka.errors import KafkaError, KafkaTimeoutError, OutOfOrderSequenceNumberError, TopicAuthorizationFailedError
 
-from streaming.config import KafkaConfig
+from streaming.config import Config, KafkaConfig
 from streaming.ingest import output
-from streaming.ingest.output import Output, OutputRefusedError, StoppedError, Writer
+from streaming.ingest.kafka_watch import KafkaWatch
+from streaming.ingest.output import Output, OutputRefusedError, Writer
+from streaming.retries import StoppedError
 
 
 class Producer:
@@ -41,7 +44,8 @@ class Producer:
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> list[Producer]:
-    monkeypatch.setattr("time.sleep", lambda _: None)
+    monkeypatch.setattr(output, "_RETRY_S", 0.0)
+    monkeypatch.setattr(KafkaWatch, "_missing_topics", lambda _: [])
     return []
 
 
@@ -50,12 +54,15 @@ def writer(
 ) -> Writer:
     left = list(failures)
 
-    def make(_: KafkaConfig) -> Producer:
+    def make(_: KafkaConfig, **_options: Any) -> Producer:
         made.append(Producer(left))
         return made[-1]
 
     monkeypatch.setattr(output, "make_producer", make)
-    return Writer(KafkaConfig(), lambda: stop)
+    stopping = threading.Event()
+    if stop:
+        stopping.set()
+    return Writer(Config(), stopping, KafkaWatch(Config()))
 
 
 RECORD = Output("traffic", b"x", 0)

@@ -109,6 +109,26 @@ def test_what_is_wrong_with_a_record_has_a_name(value: bytes | None, reason: str
     assert refused.value.detail
 
 
+@pytest.mark.parametrize("number", ["1e400", "-1e400", "Infinity", "-Infinity", "NaN", "1" * 5_000])
+@pytest.mark.parametrize(
+    "record",
+    [
+        '{"event": "user", "user_id": "u", "time": 1, "fields": {"age": %s}}',
+        '{"event": "user", "user_id": "u", "time": %s, "fields": {"age": 3}}',
+        '{"event": "item", "item_id": "i", "time": 1, "fields": {"genres": ["Drama", %s]}}',
+        '{"event": "item", "item_id": "i", "time": 1, "fields": {"genres": [%s]}}',
+        '{"event": "drift", "name": "a", "kind": "b", "phase": "begins", "time": 1, "recorded": %s}',
+        '{"event": "impression", "request_id": "home.r", "user_id": "u", "items": ["i"], "time": %s}',
+        '{"event": "feedback", "request_id": "home.r", "item_id": "i", "time": %s}',
+    ],
+    ids=lambda record: record[:40],
+)
+def test_a_number_that_no_float_holds_is_refused_wherever_it_stands(record: str, number: str) -> None:
+    with pytest.raises(RefusedError) as refused:
+        ROUTING.read((record % number).encode(), NOW)
+    assert refused.value.reason in ("bad_shape", "not_json", "future", "bad_time")
+
+
 def test_a_time_in_milliseconds_is_told_so() -> None:
     with pytest.raises(RefusedError, match="milliseconds"):
         ROUTING.read(feedback(time=1.7e12), 1.7e9)

@@ -38,8 +38,8 @@ def eventually(what: str, holds: Callable[[], Any]) -> Any:
     """Waits until `holds` gives something true, and gives it."""
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
-        if found := holds():
-            return found
+        if outcome := holds():
+            return outcome
         time.sleep(0.05)
     pytest.fail(f"never happened: {what}")
 
@@ -186,12 +186,12 @@ def test_each_group_has_its_partition_by_request_id_first_and_domain_next(config
             click("d", request_id="foreign", domain=Domain(scene="shop")),
         )
         eventually("all four", lambda: len(ingest.feedback()) == 4)
-        found = {
+        partitions = {
             event.item_id: record.partition
             for record in ingest._traffic.records
             if isinstance(event := decode_traffic(record.value), ServedFeedback)
         }
-    assert found == {"a": 1, "b": 0, "c": 0, "d": 1}
+    assert partitions == {"a": 1, "b": 0, "c": 0, "d": 1}
 
 
 def test_a_record_that_comes_twice_is_routed_twice_and_kept_apart_by_nobody_but_the_join(config: Config) -> None:

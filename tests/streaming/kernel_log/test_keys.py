@@ -59,7 +59,7 @@ def test_the_newest_kernel_of_each_group_is_the_last_in_the_log() -> None:
 
 def test_the_topics_take_the_largest_record_that_the_writer_sends() -> None:
     names = Config().topics
-    sizes = {topic.name: topic.settings.get("max.message.bytes") for topic in topics(Config())}
+    sizes = {topic.name: topic.demands["max.message.bytes"].value for topic in topics(Config())}
     assert sizes[names.kernels] == sizes[names.state] == str(MAX_RECORD_BYTES)
 
 

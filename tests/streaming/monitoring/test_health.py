@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 import threading
 from collections.abc import Callable
 
@@ -50,6 +51,38 @@ def test_health_is_503_and_names_what_is_wrong() -> None:
     assert answer.json()["checks"]["broker"] == "gone"
     assert answer.json()["checks"]["store"] == "ok"
     assert "cannot look" in answer.json()["checks"]["odd"]
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/metrics"])
+def test_head_gives_the_head_of_get_without_a_body(path: str) -> None:
+    with HealthServer(0, {}, host="127.0.0.1") as server, httpx.Client(trust_env=False) as client:
+        head, get = (client.request(method, f"http://127.0.0.1:{server.port}{path}") for method in ("HEAD", "GET"))
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-type"] == get.headers["content-type"]
+
+
+def test_head_of_what_is_unwell_is_503() -> None:
+    with HealthServer(0, {"broker": lambda: "gone"}, host="127.0.0.1") as server:
+        assert httpx.head(f"http://127.0.0.1:{server.port}/healthz").status_code == 503
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/metrics"])
+def test_options_tell_the_methods_and_others_are_refused(path: str) -> None:
+    with HealthServer(0, {}, host="127.0.0.1") as server:
+        options = httpx.options(f"http://127.0.0.1:{server.port}{path}")
+        post = httpx.post(f"http://127.0.0.1:{server.port}{path}", content=b"x")
+    assert (options.status_code, options.headers["allow"]) == (200, "GET, HEAD, OPTIONS")
+    assert (post.status_code, post.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
+
+
+def test_a_client_that_hangs_up_leaves_no_traceback(capfd: pytest.CaptureFixture[str]) -> None:
+    with HealthServer(0, {}, host="127.0.0.1") as server:
+        for sent in (b"", b"GET /hea", b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"):
+            with socket.create_connection(("127.0.0.1", server.port)) as client:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closes by a reset
+                client.sendall(sent)
+        assert httpx.get(f"http://127.0.0.1:{server.port}/healthz").status_code == 200
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_an_unknown_path_says_what_there_is() -> None:

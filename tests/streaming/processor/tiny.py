@@ -27,7 +27,7 @@ LAYOUT = LiveLayout.of(LiveConfig(), CONTENT)
 
 
 class TinyBackbone(nn.Module):
-    """Two layers: all that a kernel needs to be carried by."""
+    """Two layers: the smallest trunk that a kernel can stand before."""
 
     width, content_width, has_conversion = WIDTH, CONTENT, False
 

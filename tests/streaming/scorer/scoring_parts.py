@@ -1,14 +1,17 @@
-"""Small real models for the scorer's tests, and the one fake among them: features made up from the identifiers."""
+"""Small real models for the scorer's tests, and two fakes: features made up from ids, a scorer with no broker."""
 
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 
+import httpx
 import numpy as np
 import torch
 from torch import Tensor
 
+from features.represent import Represented
 from model.backbone.foundation import BackboneShape, FoundationBackbone
 from model.backbone.interface import round_representation
 from model.config import BackboneConfig, KernelConfig
@@ -16,10 +19,15 @@ from model.encoding.domain import Domain, DomainSpace
 from model.encoding.features import FeatureEncoder
 from model.kernel.kernel import Kernel
 from model.kernel.record import KernelInfo, pack_kernel, unpack_kernel
+from streaming.config import Config
+from streaming.events import Event, ItemEvent
+from streaming.events.rules import EventRules
 from streaming.kernel_log.kernels import KernelRecord
 from streaming.kernel_log.keys import kernel_key
-from streaming.scorer.core import Scorer
+from streaming.scorer.app import make_app
+from streaming.scorer.core import CandidateEncoder, Scored, Scorer
 from streaming.scorer.kernel_follower import ActiveKernels
+from streaming.scorer.schema import CurrentKernel, KernelsResponse, RequestRefused, ScoreRequest
 
 torch.set_num_threads(1)  # as the scorer itself: on a busy machine more threads wait for each other
 
@@ -36,27 +44,17 @@ def make_backbone(seed: int = 0) -> FoundationBackbone:
     return FoundationBackbone(config, BackboneShape.of(encoder, SPACE.sizes)).freeze()
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Represented candidates."""
-
-    x: Tensor
-    live: Tensor
-    content: Tensor
-    frozen_logit: Tensor
-
-
 class MadeUpFeatures:
     """Represents items by numbers drawn from user and item id: the same ids give the same rows."""
 
     def __init__(self, backbone: FoundationBackbone) -> None:
         self._backbone = backbone
 
-    def represent(self, user_id: str, item_ids: list[str], domain: Domain, time: float) -> Rows:
+    def represent(self, user_id: str, item_ids: list[str], domain: Domain, time: float) -> Represented:
         """Rows for `item_ids`."""
         x = round_representation(self._draw(user_id, item_ids, self._backbone.width))
         indices = torch.tensor(SPACE.encode(domain)).expand(len(item_ids), -1)
-        return Rows(
+        return Represented(
             x=x,
             live=self._draw("live" + user_id, item_ids, LIVE_WIDTH),
             content=round_representation(self._draw("content", item_ids, self._backbone.content_width)),
@@ -113,11 +111,16 @@ def record(value: bytes | None, *, group: str = "main", partition: int = 0) -> K
 
 
 def make_scorer(
-    backbone: FoundationBackbone, kernels: ActiveKernels, *, live_arm: bool = True, max_candidates: int = 50
+    backbone: FoundationBackbone,
+    kernels: ActiveKernels,
+    *,
+    encoder: CandidateEncoder | None = None,
+    live_arm: bool = True,
+    max_candidates: int = 50,
 ) -> Scorer:
     """The scoring core on made-up features, one group for every domain."""
     return Scorer(
-        representer=MadeUpFeatures(backbone),
+        encoder=encoder or MadeUpFeatures(backbone),
         backbone=backbone,
         kernels=kernels,
         space=SPACE,
@@ -126,3 +129,51 @@ def make_scorer(
         live_arm=live_arm,
         max_candidates=max_candidates,
     )
+
+
+class FakeBackend:
+    """A real core without a broker: events are kept in a list."""
+
+    def __init__(self) -> None:
+        backbone = make_backbone()
+        self.active: ActiveKernels = make_kernels(backbone)
+        self.active.take([record(packed(backbone, 2))])
+        self.scorer = make_scorer(backbone, self.active)
+        self.max_body_bytes = 4_096
+        self.checks: dict[str, Callable[[], str | None]] = {"tasks": lambda: None}
+        self.rules = EventRules(Config())
+        self.waits_for: dict[str, str] = {}
+        self.events: list[Event] = []
+        self.life: list[str] = []
+
+    def missing(self) -> dict[str, str]:
+        return self.waits_for
+
+    def score(self, request: ScoreRequest, time: float) -> Scored:
+        if request.user_id == "poison":
+            raise OSError("the store is gone")
+        if request.user_id == "no-features":
+            raise RequestRefused("feature_store", "Redis is away", status=503)
+        return self.scorer.score(request, time)
+
+    def kernels(self) -> KernelsResponse:
+        return KernelsResponse(True, [CurrentKernel(*pair) for pair in self.active.versions().items()], [], [])
+
+    async def write_events(self, events: list[Event]) -> None:
+        if isinstance(events[0], ItemEvent):
+            raise RequestRefused("broker_away", "not now", status=503)
+        self.events.extend(events)
+
+    async def start(self) -> None:
+        self.life.append("start")
+
+    async def stop(self) -> None:
+        self.life.append("stop")
+
+
+@asynccontextmanager
+async def asgi_client(backend: FakeBackend, cors_origins: Sequence[str] = ()) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the interface around `backend`, without a socket."""
+    transport = httpx.ASGITransport(make_app(backend, cors_origins), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://scorer") as client:
+        yield client

@@ -3,68 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import re
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
+from pydantic import ValidationError
 
-from streaming.events import Event, FeedbackEvent, ItemEvent
-from streaming.scorer.app import make_app
-from streaming.scorer.core import Scored
-from streaming.scorer.kernel_follower import ActiveKernels
-from streaming.scorer.schema import CurrentKernel, Kernels, RequestRefused, ScoreRequest
-from tests.streaming.scorer.scoring_parts import make_backbone, make_kernels, make_scorer, packed, record
+from streaming.config import ScorerConfig
+from streaming.events import FeedbackEvent
+from tests.streaming.scorer.scoring_parts import FakeBackend, asgi_client
 
 GOOD = {"user_id": "u", "candidates": ["a", "b", "c"], "domain": {"scene": "home", "period": "day"}}
 
 
-class Backend:
-    """A real core without a broker: events are kept in a list."""
-
-    def __init__(self) -> None:
-        backbone = make_backbone()
-        self.active: ActiveKernels = make_kernels(backbone)
-        self.active.take([record(packed(backbone, 2))])
-        self.scorer = make_scorer(backbone, self.active)
-        self.max_body_bytes = 4_096
-        self.checks: dict[str, Callable[[], str | None]] = {"tasks": lambda: None}
-        self.waits_for: dict[str, str] = {}
-        self.events: list[Event] = []
-        self.life: list[str] = []
-
-    def missing(self) -> dict[str, str]:
-        return self.waits_for
-
-    def score(self, request: ScoreRequest, time: float) -> Scored:
-        if request.user_id == "poison":
-            raise OSError("the store is gone")
-        return self.scorer.score(request, time)
-
-    def kernels(self) -> Kernels:
-        return Kernels(True, [CurrentKernel(*pair) for pair in self.active.versions().items()], [], [])
-
-    async def write_events(self, events: list[Event]) -> None:
-        if isinstance(events[0], ItemEvent):
-            raise RequestRefused("broker_away", "not now", status=503)
-        self.events.extend(events)
-
-    async def start(self) -> None:
-        self.life.append("start")
-
-    async def stop(self) -> None:
-        self.life.append("stop")
+@pytest.fixture
+def backend() -> FakeBackend:
+    return FakeBackend()
 
 
 @pytest.fixture
-def backend() -> Backend:
-    return Backend()
-
-
-@pytest.fixture
-async def client(backend: Backend) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(make_app(backend), raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://scorer") as client:
+async def client(backend: FakeBackend) -> AsyncIterator[httpx.AsyncClient]:
+    async with asgi_client(backend) as client:
         yield client
 
 
@@ -117,7 +78,7 @@ async def test_a_body_over_the_limit_is_refused_naming_the_key(client: httpx.Asy
 
 
 async def test_before_it_is_ready_it_does_not_score_and_says_what_is_missing(
-    client: httpx.AsyncClient, backend: Backend
+    client: httpx.AsyncClient, backend: FakeBackend
 ) -> None:
     backend.waits_for = {"kernels": "topic 'kernels' is not read to its end yet"}
     ready = await client.get("/readyz")
@@ -130,7 +91,7 @@ async def test_before_it_is_ready_it_does_not_score_and_says_what_is_missing(
     assert (await client.get("/readyz")).json() == {"ready": True, "missing": {}}
 
 
-async def test_health_names_what_is_wrong(client: httpx.AsyncClient, backend: Backend) -> None:
+async def test_health_names_what_is_wrong(client: httpx.AsyncClient, backend: FakeBackend) -> None:
     assert (await client.get("/healthz")).json() == {"healthy": True, "checks": {"tasks": "ok"}}
     backend.checks = {"tasks": lambda: "kernel-follower died"}
     answer = await client.get("/healthz")
@@ -138,7 +99,7 @@ async def test_health_names_what_is_wrong(client: httpx.AsyncClient, backend: Ba
     assert answer.json()["checks"]["tasks"] == "kernel-follower died"
 
 
-async def test_events_are_taken_one_or_many(client: httpx.AsyncClient, backend: Backend) -> None:
+async def test_events_are_taken_one_or_many(client: httpx.AsyncClient, backend: FakeBackend) -> None:
     click = {"event": "feedback", "request_id": "main.1", "item_id": "a", "time": 1.0}
     assert (await client.post("/v1/events", json=click)).json() == {"accepted": 1}
     answer = await client.post("/v1/events", json=[click, {**click, "kind": "conversion"}])
@@ -161,7 +122,7 @@ WRONG_EVENTS: dict[str, tuple[Any, str]] = {
 
 @pytest.mark.parametrize("case", WRONG_EVENTS)
 async def test_a_wrong_event_is_refused_by_name_and_nothing_is_written(
-    client: httpx.AsyncClient, backend: Backend, case: str
+    client: httpx.AsyncClient, backend: FakeBackend, case: str
 ) -> None:
     body, where = WRONG_EVENTS[case]
     answer = await client.post("/v1/events", json=body)
@@ -182,17 +143,100 @@ async def test_an_unexpected_failure_is_an_answer_in_the_same_form(client: httpx
     assert "the store is gone" in answer.json()["detail"]
 
 
-async def test_metrics_count_the_outcomes(client: httpx.AsyncClient) -> None:
-    def counted(text: str, outcome: str) -> float:
-        line = f'driftline_score_requests_total{{outcome="{outcome}"}} '
-        return float(next((row for row in text.splitlines() if row.startswith(line)), "0").rsplit(" ", 1)[-1])
+PATHS = {"/healthz": "GET", "/readyz": "GET", "/metrics": "GET", "/v1/kernels": "GET", "/": "GET"}
+PATHS |= {"/v1/score": "POST", "/v1/events": "POST"}
 
-    before = (await client.get("/metrics")).text
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_options_tell_the_methods_of_every_path(client: httpx.AsyncClient, path: str) -> None:
+    answer = await client.options(path)
+    assert answer.status_code == 200
+    assert (
+        set(answer.headers["allow"].split(", "))
+        == {
+            "GET": {"GET", "HEAD", "OPTIONS"},
+            "POST": {"POST", "OPTIONS"},
+        }[PATHS[path]]
+    )
+
+
+async def test_head_of_a_scorer_that_is_not_ready_says_so(client: httpx.AsyncClient, backend: FakeBackend) -> None:
+    backend.waits_for = {"broker": "it is away"}
+    assert (await client.head("/readyz")).status_code == 503
+
+
+async def test_another_method_or_path_is_refused_in_the_same_form(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/v1/score")
+    assert (answer.status_code, answer.json()["error"]) == (405, "method_not_allowed")
+    assert "POST" in answer.headers["allow"]
+    answer = await client.post("/v2/score")
+    assert (answer.status_code, answer.json()["error"]) == (404, "not_found")
+    assert "/docs" in answer.json()["detail"]
+
+
+SHOP = "https://shop.example"
+PREFLIGHT = {
+    "Origin": SHOP,
+    "Access-Control-Request-Method": "POST",
+    "Access-Control-Request-Headers": "content-type",
+}
+
+
+async def test_a_page_of_a_configured_origin_may_call(backend: FakeBackend) -> None:
+    async with asgi_client(backend, cors_origins=(SHOP,)) as client:
+        preflight = await client.options("/v1/score", headers=PREFLIGHT)
+        answer = await client.post("/v1/score", json=GOOD, headers={"Origin": SHOP})
+        refused = await client.post("/v1/score", json={}, headers={"Origin": SHOP})
+        other = await client.post("/v1/score", json=GOOD, headers={"Origin": "https://else.example"})
+    assert preflight.status_code == 200
+    assert preflight.headers["access-control-allow-origin"] == SHOP
+    assert "POST" in preflight.headers["access-control-allow-methods"]
+    assert answer.headers["access-control-allow-origin"] == SHOP
+    assert refused.headers["access-control-allow-origin"] == SHOP
+    assert "access-control-allow-origin" not in other.headers
+
+
+async def test_without_a_configured_origin_no_page_may_call(client: httpx.AsyncClient) -> None:
+    for answer in (
+        await client.options("/v1/score", headers=PREFLIGHT),
+        await client.post("/v1/score", json=GOOD, headers={"Origin": SHOP}),
+    ):
+        assert "access-control-allow-origin" not in answer.headers
+
+
+@pytest.mark.parametrize("origin", ["shop.example", "https://shop.example/", "https://Shop.example", "", "https://*"])
+def test_what_is_no_origin_is_refused_with_the_form_that_is(origin: str) -> None:
+    with pytest.raises(ValidationError, match="scheme://host"):
+        ScorerConfig(cors_origins=(origin,))
+
+
+def test_origins_in_the_form_that_browsers_send_are_taken() -> None:
+    origins = ("*", SHOP, "http://localhost:3000", "http://[::1]:8080")
+    assert ScorerConfig(cors_origins=origins).cors_origins == origins
+
+
+async def test_metrics_count_the_outcomes_by_whose_fault_they_are(
+    client: httpx.AsyncClient, backend: FakeBackend
+) -> None:
+    def counted(text: str) -> dict[str, float]:
+        rows = re.findall(r'driftline_score_requests_total\{outcome="(\w+)"\} (\S+)', text)
+        return {outcome: float(count) for outcome, count in rows}
+
+    before = counted((await client.get("/metrics")).text)
     await client.post("/v1/score", json=GOOD)
     await client.post("/v1/score", json={})
-    after = (await client.get("/metrics")).text
-    for outcome in ("ok", "refused"):
-        assert counted(after, outcome) == counted(before, outcome) + 1
+    await client.post("/v1/score", json={**GOOD, "user_id": "no-features"})
+    await client.post("/v1/score", json={**GOOD, "user_id": "poison"})
+    backend.waits_for = {"broker": "it is away"}
+    await client.post("/v1/score", json=GOOD)
+    after = counted((await client.get("/metrics")).text)
+    assert {outcome: after[outcome] - before[outcome] for outcome in before} == {
+        "ok": 1,
+        "refused": 1,
+        "failed": 2,
+        "not_ready": 1,
+        "aborted": 0,
+    }
 
 
 async def test_concurrent_requests_each_get_their_own_request_id(client: httpx.AsyncClient) -> None:

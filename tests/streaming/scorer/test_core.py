@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from features.represent import Represented
 from model.backbone.foundation import FoundationBackbone
 from model.encoding.domain import Domain
-from model.kernel.kernel import adapt
+from model.kernel.kernel import live_logit
 from streaming.config import group_of_request
 from streaming.scorer.core import Scorer
 from streaming.scorer.kernel_follower import IDENTITY, ActiveKernels
@@ -57,7 +58,7 @@ def _frozen(backbone: FoundationBackbone, items: list[str]) -> np.ndarray:
 def _live(backbone: FoundationBackbone, items: list[str], version: int) -> np.ndarray:
     rows = MadeUpFeatures(backbone).represent("user-1", items, Domain("home", "unknown", "day"), 0.0)
     domain = torch.tensor(SPACE.encode(Domain("home", "unknown", "day"))).expand(len(items), -1)
-    return adapt(make_kernel(version), backbone, rows.x, rows.live, domain).numpy()
+    return live_logit(make_kernel(version), backbone, rows.x, rows.live, domain).numpy()
 
 
 def test_the_answer_is_the_live_arm_best_first(scorer: Scorer, backbone: FoundationBackbone) -> None:
@@ -70,10 +71,22 @@ def test_the_answer_is_the_live_arm_best_first(scorer: Scorer, backbone: Foundat
     assert group_of_request(response.request_id) == response.group == "main"
 
 
-def test_equal_scores_keep_the_callers_order(scorer: Scorer, kernels: ActiveKernels) -> None:
-    scored = scorer.score(_ask(["b", "a"]), 0.0).response
-    again = scorer.score(_ask(["a", "b"]), 0.0).response
-    assert [s.item_id for s in scored.scores] == [s.item_id for s in again.scores]
+class TwoKindsOfItems(MadeUpFeatures):
+    """Items whose names begin alike have the same features, and so the same score."""
+
+    def represent(self, user_id: str, item_ids: list[str], domain: Domain, time: float) -> Represented:
+        return super().represent(user_id, [item[0] for item in item_ids], domain, time)
+
+
+def test_equal_scores_keep_the_callers_order(backbone: FoundationBackbone, kernels: ActiveKernels) -> None:
+    scorer = make_scorer(backbone, kernels, encoder=TwoKindsOfItems(backbone), max_candidates=1_000)
+    candidates = [f"{kind}-{number}" for number in range(300) for kind in "ab"]
+    for asked in (candidates, candidates[::-1]):
+        response = scorer.score(_ask(asked), 0.0).response
+        assert len({score.score for score in response.scores}) == 2
+        for kind in "ab":
+            served = [score.item_id for score in response.scores if score.item_id[0] == kind]
+            assert served == [item for item in asked if item[0] == kind]
 
 
 def test_switched_off_the_kernel_gives_the_frozen_scores_bit_for_bit(
@@ -133,6 +146,13 @@ def test_no_candidates_are_refused_by_name(scorer: Scorer) -> None:
     assert refused.value.problem.error == "empty_candidates"
 
 
+@pytest.mark.parametrize("blank", [" ", "\t\n", "\u3000"])
+def test_a_blank_identifier_is_refused_as_it_would_be_in_feedback(scorer: Scorer, blank: str) -> None:
+    for request in (_ask(["a", blank]), ScoreRequest(blank, ["a"], HOME)):
+        with pytest.raises(RequestRefused, match="blank"):
+            scorer.score(request, 0.0)
+
+
 def test_ten_thousand_candidates_are_refused_naming_the_key(scorer: Scorer) -> None:
     with pytest.raises(RequestRefused, match=r"10000 candidates.*scorer\.max_candidates"):
         scorer.score(_ask([str(i) for i in range(10_000)]), 0.0)
@@ -145,21 +165,21 @@ def test_a_domain_that_no_group_holds_is_refused(scorer: Scorer) -> None:
 
 
 def test_an_undeclared_domain_value_counts_as_unknown(backbone: FoundationBackbone, kernels: ActiveKernels) -> None:
-    told: list[int] = []
+    counted: list[int] = []
     scorer = Scorer(
-        representer=MadeUpFeatures(backbone),
+        encoder=MadeUpFeatures(backbone),
         backbone=backbone,
         kernels=kernels,
         space=SPACE,
         group_of=lambda domain: "main",
         groups=("main",),
-        on_undeclared=lambda: told.append(1),
+        on_undeclared=lambda: counted.append(1),
     )
     impression = scorer.score(_ask(domain=DomainFacets("cinema", "unknown", "day")), 0.0).impression
     assert impression.domain == Domain("unknown", "unknown", "day")
-    assert told == [1]
+    assert counted == [1]
     scorer.score(_ask(), 0.0)
-    assert told == [1]
+    assert counted == [1]
 
 
 def test_a_kernel_that_gives_no_finite_score_is_put_out_of_use_and_the_frozen_arm_answers(
@@ -180,12 +200,11 @@ def test_a_swap_in_the_middle_of_a_request_changes_the_next_one(
     backbone: FoundationBackbone, kernels: ActiveKernels
 ) -> None:
     class Swapping(MadeUpFeatures):
-        def represent(self, user_id: str, item_ids: list[str], domain: Domain, time: float) -> object:  # type: ignore[override]
+        def represent(self, user_id: str, item_ids: list[str], domain: Domain, time: float) -> Represented:
             kernels.take([record(packed(backbone, 6))])
             return super().represent(user_id, item_ids, domain, time)
 
-    scorer = make_scorer(backbone, kernels)
-    scorer._representer = Swapping(backbone)  # type: ignore[assignment]
+    scorer = make_scorer(backbone, kernels, encoder=Swapping(backbone))
     first, second = scorer.score(_ask(), 0.0), scorer.score(_ask(), 0.0)
     assert [first.response.kernel_version, second.response.kernel_version] == [5, 6]
     for scored, version in ((first, 5), (second, 6)):

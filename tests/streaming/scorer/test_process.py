@@ -43,7 +43,7 @@ def _save_small_backbone(config: Config) -> str:
     backbone = FoundationBackbone(
         sizes, BackboneShape.of(encoder, config.domain_space().sizes), encoder.digest
     ).freeze()
-    save_backbone(config.backbone_dir, backbone, encoder, {})
+    save_backbone(config.backbone_dir, backbone, encoder, config.input_schema(), {})
     return backbone.fingerprint
 
 

@@ -18,9 +18,10 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from prometheus_client import REGISTRY
 
 from local.broker import LocalBroker
+from local.watchdog import Watchdog
 from model.backbone.foundation import FoundationBackbone
 from model.encoding.domain import Domain
-from model.kernel.kernel import adapt
+from model.kernel.kernel import live_logit
 from streaming.clients import aiokafka_options
 from streaming.config import Config, GroupConfig, KafkaConfig
 from streaming.events import ServedImpression, decode_event, decode_traffic
@@ -135,7 +136,7 @@ def live_scores(backbone: FoundationBackbone, items: list[str], version: int) ->
     if version == 0:
         return list(rows.frozen_logit.sigmoid().tolist())
     domain = torch.tensor(SPACE.encode(HOME)).expand(len(items), -1)
-    return list(adapt(make_kernel(version), backbone, rows.x, rows.live, domain).sigmoid().tolist())
+    return list(live_logit(make_kernel(version), backbone, rows.x, rows.live, domain).sigmoid().tolist())
 
 
 async def test_it_is_ready_only_with_the_newest_kernel(config: Config, backbone: FoundationBackbone) -> None:
@@ -291,10 +292,10 @@ async def test_without_a_broker_it_waits_says_so_and_ends_with_an_error(
 
 @pytest.mark.slow
 async def test_a_broker_that_goes_away_and_comes_back_costs_nothing(
-    tmp_path: Path, cache_dir: Path, config: Config, backbone: FoundationBackbone
+    tmp_path: Path, cache_dir: Path, watchdog: Watchdog, config: Config, backbone: FoundationBackbone
 ) -> None:
     """Scores go on, events are refused for the while, then impressions arrive whole and kernels are followed again."""
-    broker = LocalBroker(tmp_path / "kafka", cache_dir, tied=True)
+    broker = LocalBroker(tmp_path / "kafka", cache_dir, watchdog=watchdog)
     await asyncio.to_thread(broker.start)
     try:
         own = config.model_copy(update={"kafka": KafkaConfig(bootstrap=broker.address)})

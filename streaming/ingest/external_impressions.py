@@ -19,8 +19,8 @@ _RECORD_OVERHEAD = 1_024
 """Bytes that Kafka adds to a value at most, with room to spare."""
 
 
-class LongWay:
-    """Loads the backbone when the first such impression comes: an ingest that sees none needs no PyTorch."""
+class ExternalImpressions:
+    """Represents such impressions. The backbone is loaded when the first one comes: without any, PyTorch is not."""
 
     def __init__(self, config: Config, store: FeatureStore) -> None:
         self._config = config
@@ -38,8 +38,8 @@ class LongWay:
             self._load()
         assert self._representer is not None
         try:
-            found = self._representer.represent(event.user_id, event.items, event.domain, event.time)
-            value = encode_traffic(self._served(event, found))
+            represented = self._representer.represent(event.user_id, event.items, event.domain, event.time)
+            value = encode_traffic(self._served(event, represented))
         except (ValueError, TypeError, LookupError) as error:
             raise RefusedError("not_represented", f"{type(error).__name__}: {error}") from error
         if len(value) > MAX_REQUEST_BYTES - _RECORD_OVERHEAD:
@@ -51,8 +51,8 @@ class LongWay:
         if self._representer is not None:
             self._representer.forget()
 
-    def _served(self, event: ImpressionEvent, found: Represented) -> ServedImpression:
-        logit = found.frozen_logit.numpy()
+    def _served(self, event: ImpressionEvent, represented: Represented) -> ServedImpression:
+        logit = represented.frozen_logit.numpy()
         return ServedImpression.of(
             request_id=event.request_id,
             time=event.time,
@@ -62,9 +62,9 @@ class LongWay:
             fingerprint=self._fingerprint,
             kernel_version=0,
             arrays={
-                "x": found.x.numpy(),
-                "live": found.live.numpy(),
-                "content": found.content.numpy(),
+                "x": represented.x.numpy(),
+                "live": represented.live.numpy(),
+                "content": represented.content.numpy(),
                 "frozen_logit": logit,
                 "live_logit": logit,
             },
@@ -73,10 +73,10 @@ class LongWay:
     def _load(self) -> None:
         from features.live.layout import LiveLayout
         from features.represent import Representer
-        from model.backbone.checkpoint import load_backbone
+        from streaming.backbone import open_backbone
 
         log.info("impressions of another system: loading the backbone in %s", self._config.backbone_dir)
-        loaded = load_backbone(self._config.backbone_dir)
+        loaded = open_backbone(self._config)
         layout = LiveLayout.of(self._config.live, loaded.backbone.content_width)
         self._representer = Representer(
             loaded.backbone,

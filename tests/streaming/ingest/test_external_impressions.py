@@ -20,6 +20,8 @@ def backbone(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Path:
     from features.profiles import ItemProfile, UserProfile
     from lab.pretraining import pretrained_backbone
     from lab.streams.logged.movielens import MovieLens, Rating
+    from lab.streams.logged.movielens_stream import movielens_stream
+    from lab.streams.recording import Recording
     from model.config import PretrainConfig
 
     folder = tmp_path_factory.mktemp("backbone")
@@ -32,14 +34,14 @@ def backbone(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Path:
         regions={f"u{n}": f"zip{n}" for n in range(5)},
     )
     config = Config(cache_dir=folder, pretrain=PretrainConfig(epochs=1, batch_size=32))
-    return pretrained_backbone(config, data, Console(quiet=True))
+    return pretrained_backbone(config, Recording(movielens_stream(data), "a small shop"), Console(quiet=True))
 
 
 def test_it_waits_for_its_backbone_and_then_logs_the_impression_as_the_frozen_model_serves_it(
     stream_config: Config, backbone: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     from lab.pretraining import install_backbone
-    from model.backbone.checkpoint import load_backbone
+    from streaming.backbone import open_backbone
 
     ingest_config = IngestConfig(group_id=stream_config.ingest.group_id, metrics_port=0)
     config = stream_config.model_copy(update={"ingest": ingest_config})
@@ -54,7 +56,7 @@ def test_it_waits_for_its_backbone_and_then_logs_the_impression_as_the_frozen_mo
             "the impression is logged", lambda: [e for e in ingest.traffic() if isinstance(e, ServedImpression)]
         )
         eventually("both are committed", lambda: ingest.committed() == 2)
-    loaded = load_backbone(backbone).backbone
+    loaded = open_backbone(config).backbone
     assert (served.request_id, served.time, served.user_id, served.items) == ("elsewhere-1", now, "u1", shown.items)
     assert (served.fingerprint, served.kernel_version) == (loaded.fingerprint, 0)
     assert served.array("x").shape == (3, loaded.width)

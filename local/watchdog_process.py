@@ -1,4 +1,4 @@
-"""Ends processes whose starter has died: `python guard.py`, told by its standard input whom to watch.
+"""Ends processes whose starter has died: `python watchdog_process.py`, told by its standard input whom to watch.
 
 A line `+PID` adds a process, `-PID` leaves it out, `release` ends the watch. The end of the input without it
 means that the starter is gone, even by SIGKILL: what is still watched gets SIGTERM, and SIGKILL if that is not enough.
@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Iterable
 
-GRACE_S = 5.0
+GRACE_S = 10.0
 
 
 def alive(pid: int) -> bool:
@@ -52,15 +52,15 @@ def _signal(pid: int, number: int) -> None:
 
 def main() -> None:
     """Watches until it is released or its input ends."""
-    watched: list[int] = []
+    watched: set[int] = set()
     for line in sys.stdin:
-        word = line.strip()
-        if word == "release":
+        order = line.strip()
+        if order == "release":
             return
-        if word.startswith("+"):
-            watched.append(int(word[1:]))
-        elif word.startswith("-"):
-            watched.remove(int(word[1:]))
+        if order.startswith("+"):
+            watched.add(int(order[1:]))
+        elif order.startswith("-"):
+            watched.discard(int(order[1:]))
     end(watched)
 
 

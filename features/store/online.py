@@ -1,0 +1,181 @@
+"""The online store: Feast's objects and configuration, its tables, and rows of any view, read and written.
+
+Rows go through the online store's own `online_write_batch` and `online_read`, the interface that every Feast online
+store implements; `push` and `get_online_features` put pandas and Arrow between, at several times the cost
+(`benchmarks/feature_store.py`, docs/decisions/0022). What is stored is the same, and Feast's own calls read it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import hashlib
+import json
+import logging
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from features.config import FeatureConfig
+from features.store import codec, wal_sqlite
+from features.store.definitions import USER_PROFILE, build, join_key
+from features.store.feast_guard import import_feast
+from model.whole_files import write_whole
+
+log = logging.getLogger(__name__)
+
+_WRITE_CHUNK = 500
+"""Rows of one transaction: the other writer waits for it (docs/decisions/0023)."""
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class StoreUnavailableError(Exception):
+    """The online store cannot be used; the message names it and the cure."""
+
+
+class OnlineStore:
+    """Feast's online store of one run folder, SQLite or Redis. Safe to use from several threads."""
+
+    def __init__(self, config: FeatureConfig, run_dir: Path) -> None:
+        self._config = config
+        self.folder = run_dir / "feast"
+        self.repository = build(config, self.folder)
+        self.repo_config = _repo_config(config, self.folder)
+        helpers = import_feast("feast.infra.online_stores.helpers")
+        self._store = helpers.get_online_store_from_config(self.repo_config.online_store)
+        # our SQLite has quicker ones of its own
+        self._read_rows = getattr(self._store, "read_values", self._store.online_read)
+        self._write_rows = getattr(
+            self._store, "write_values", functools.partial(self._store.online_write_batch, progress=None)
+        )
+        self._newest_stamp = datetime.fromtimestamp(0, UTC)
+
+    @property
+    def applied(self) -> bool:
+        """Whether this configuration's views have been applied in this run's folder."""
+        made = self._config.online_store == "redis" or (self.folder / "online.db").is_file()
+        return made and self._marker.is_file() and self._marker.read_text(encoding="utf-8") == self._definition()
+
+    def apply(self) -> None:
+        """Registers entities and views and makes the tables. Safe to call by several processes at once.
+
+        Raises StoreUnavailableError.
+        """
+        if self.applied:
+            return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with (self.folder / ".lock").open("w") as lock, self._explained():
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if not self.applied:
+                    import_feast().FeatureStore(config=self.repo_config).apply(self.repository.objects)
+                    self._ping()
+                    write_whole(self._marker, self._definition())
+        except OSError as error:
+            raise StoreUnavailableError(
+                f"the feature store cannot be made in {self.folder} ({error}): "
+                "choose a DRIFTLINE_RUN_DIR that can be written"
+            ) from error
+        log.info("feature store: %s", self.describe())
+
+    def describe(self) -> str:
+        """Which online store is used, and where."""
+        if self._config.online_store == "redis":
+            return f"Redis at {self._config.redis.split(',')[0]}"
+        return f"SQLite in {self.folder / 'online.db'}"
+
+    def write(self, view: str, rows: Iterable[tuple[str, codec.Values]]) -> None:
+        """Replaces rows of a view, by key. Raises StoreUnavailableError."""
+        column = join_key(self.repository.entity_of(view))
+        encoded = [(codec.entity_key(column, key), values) for key, values in rows]
+        for start in range(0, len(encoded), _WRITE_CHUNK):
+            data = [(key, values, self._stamp(), None) for key, values in encoded[start : start + _WRITE_CHUNK]]
+            with self._explained():
+                self._write_rows(self.repo_config, self.repository.views[view], data)
+
+    def read(self, view: str, keys: Sequence[str]) -> list[codec.Values | None]:
+        """Rows of a view in the order of `keys`, None where there is none. Raises StoreUnavailableError."""
+        if not keys:
+            return []
+        column = join_key(self.repository.entity_of(view))
+        entity_keys = [codec.entity_key(column, key) for key in keys]
+        with self._explained():
+            rows = self._read_rows(self.repo_config, self.repository.views[view], entity_keys)
+        # Redis answers an unknown key with empty values; every row of ours has its time (docs/decisions/0022)
+        return [values if codec.has_time(values) else None for _, values in rows]
+
+    def _stamp(self) -> datetime:
+        """Strictly increasing: a Redis store with Feast's own settings drops a row with an equal or older stamp."""
+        self._newest_stamp = max(datetime.now(UTC), self._newest_stamp + _MICROSECOND)
+        return self._newest_stamp
+
+    @property
+    def _marker(self) -> Path:
+        return self.folder / "applied"
+
+    def _definition(self) -> str:
+        views = [f"{name}: {view.schema}" for name, view in sorted(self.repository.views.items())]
+        parts = [self._config.project, self._config.online_store, self._config.redis, *views]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    def _ping(self) -> None:
+        """One read: an online store that is not there is told at the set-up, not at the first request."""
+        self._store.online_read(
+            self.repo_config, self.repository.views[USER_PROFILE], [codec.entity_key(join_key("user"), "")]
+        )
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise StoreUnavailableError(self._explain_sqlite(str(error))) from error
+        except redis.RedisError as error:
+            raise StoreUnavailableError(
+                f"{self.describe()} cannot be used ({error}): start it, or set DRIFTLINE_FEATURES__REDIS to its address"
+            ) from error
+
+    def _explain_sqlite(self, message: str) -> str:
+        if "no such table" in message:
+            cure = "it was not applied: call FeatureStore.apply() first, as every process of ours does at its start"
+        elif "locked" in message:
+            cure = f"another process has held it for {wal_sqlite.BUSY_MS / 1_000:g} s: end that process"
+        elif "disk is full" in message:
+            cure = "free some space on its disk"
+        else:
+            cure = f"check that {self.folder} can be written, or delete it and start again"
+        return f"{self.describe()} cannot be used ({message}): {cure}"
+
+
+def _redis_connection(config: FeatureConfig) -> str:
+    """Feast's connection string with limits: a client's own defaults would hold a request for many seconds."""
+    given = {part.split("=", 1)[0] for part in config.redis.split(",") if "=" in part}
+    limits = {"socket_timeout": 2, "socket_connect_timeout": 2, "retry": "null"}
+    secret = [] if config.redis_password is None else [f"password={_quoted(config.redis_password.get_secret_value())}"]
+    options = [f"{name}={value}" for name, value in limits.items() if name not in given]
+    return ",".join([config.redis, *secret, *options])
+
+
+def _quoted(value: str) -> str:
+    """A value of Feast's connection string, which is cut at commas and read as JSON where it can be (`1e5`, `null`)."""
+    return json.dumps(value).replace(",", "\\u002c")
+
+
+def _repo_config(config: FeatureConfig, folder: Path) -> Any:
+    """Feast's own configuration."""
+    online: dict[str, Any] = {"type": wal_sqlite.TYPE, "path": str((folder / "online.db").absolute())}
+    if config.online_store == "redis":
+        # A row's writer decides which value is newest, not two machines' clocks (docs/decisions/0024).
+        online = {"type": "redis", "connection_string": _redis_connection(config), "skip_dedup": True}
+    return import_feast().RepoConfig(
+        project=config.project,
+        provider="local",
+        registry=str((folder / "registry.db").absolute()),
+        online_store=online,
+        entity_key_serialization_version=3,
+    )

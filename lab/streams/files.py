@@ -1,0 +1,100 @@
+"""Reading files that users give: whatever is wrong with one is said with the file, the line and the cure."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import io
+import lzma
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, cast
+
+from lab.streams.stream import StreamError
+
+_DAMAGED = (EOFError, zlib.error, zipfile.BadZipFile, lzma.LZMAError)
+_GZIP_MAGIC = b"\x1f\x8b"
+_UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+def read_text(path: Path, what: str) -> str:
+    """The text of a small UTF-8 file, without a byte-order mark. Raises StreamError; `what` names its purpose."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise StreamError(f"{what} {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise StreamError(f"{what} {_undecodable(path, 'utf-8')}: save the file as UTF-8") from error
+
+
+def open_text(path: Path, encoding: str) -> IO[str]:
+    """A text file, compressed if its name ends in `.gz`; a byte-order mark is passed over. Raises OSError."""
+    return io.TextIOWrapper(_open_bytes(path), encoding=without_mark(encoding))
+
+
+def without_mark(encoding: str) -> str:
+    """`encoding`, or the form of UTF-8 that passes over a byte-order mark, as spreadsheets write it."""
+    return "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
+
+
+@contextmanager
+def file_errors(path: Path, kind: str, encoding: str = "utf-8", cure: str = "set `format`") -> Iterator[None]:
+    """Turns every error of reading `path` as `kind` into a StreamError with the cure.
+
+    A reader's errors come from several libraries below it: decompression, decoding, parsing. None may go past.
+    """
+    try:
+        yield
+    except StreamError:
+        raise
+    except UnicodeDecodeError as error:
+        raise StreamError(f"{_undecodable(path, encoding)}; {_decoding_cure(path)}") from error
+    except _DAMAGED as error:
+        raise StreamError(f"{path}: the file is cut or damaged ({error or 'it ends too early'}): {_AGAIN}") from error
+    except gzip.BadGzipFile as error:
+        raise StreamError(f"{path}: not compressed by gzip as its name says, or damaged ({error}): {_AGAIN}") from error
+    except OSError as error:
+        if error.strerror is None:  # not the system's word: a library found the content damaged
+            raise StreamError(f"{path}: the file is cut or damaged ({error}): {_AGAIN}") from error
+        raise StreamError(f"{path}: {error.strerror}") from error
+    except (ValueError, TypeError, NotImplementedError, ArithmeticError, LookupError, csv.Error) as error:
+        text = " ".join(str(error).split())
+        raise StreamError(f"{path}: cannot be read as {kind}: {text}; {cure} in the mapping") from error
+
+
+_AGAIN = "fetch or write it again"
+
+
+def _open_bytes(path: Path) -> IO[bytes]:
+    return cast("IO[bytes]", gzip.open(path, "rb")) if path.name.endswith(".gz") else path.open("rb")
+
+
+def _undecodable(path: Path, encoding: str) -> str:
+    """File, line and bytes at which decoding fails first."""
+    try:
+        with _open_bytes(path) as lines:
+            for number, line in enumerate(lines, 1):
+                try:
+                    line.decode(encoding)
+                except UnicodeDecodeError as error:
+                    bytes_around = line[max(error.start - 10, 0) : error.end + 10]
+                    return f"{path}, line {number}: {bytes_around!r} is not {encoding}"
+    except (OSError, *_DAMAGED):
+        pass
+    return f"{path}: it is not {encoding}"
+
+
+def _decoding_cure(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            begin = file.read(2)
+    except OSError:
+        begin = b""
+    if begin == _GZIP_MAGIC:
+        return "it is compressed: let its name end in .gz"
+    guess = "utf-16" if begin in _UTF16_MARKS else "latin-1"
+    return f"save the file as UTF-8, or set `encoding` in the mapping, for instance {guess}"

@@ -1,0 +1,112 @@
+"""CSV, TSV, JSON lines and Parquet as data frames that keep every value exactly as it is written."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from pathlib import Path
+
+import msgspec
+import pandas as pd
+import pyarrow.parquet
+
+from lab.streams.files import file_errors, open_text, without_mark
+from lab.streams.logged.mapping import Format, TableSource
+from lab.streams.stream import StreamError
+
+_ENDINGS: dict[str, Format] = {
+    ".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet",
+}  # fmt: skip
+
+
+def read_frames(source: TableSource, files: list[Path]) -> tuple[pd.DataFrame, bool]:
+    """All files below each other, and whether they are text without types. Raises StreamError."""
+    kinds = [source.format or _format(file) for file in files]
+    frames = [_read(source, file, kind) for file, kind in zip(files, kinds, strict=True)]
+    if len(frames) > 1:
+        # Where one file has a gap and another has none, types differ: objects keep integers as integers.
+        frames = [frame.astype(object) for frame in frames]
+    frame = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
+    return frame, all(kind in ("csv", "tsv") for kind in kinds)
+
+
+def first_rows(file: Path, count: int, encoding: str = "utf-8") -> list[list[str]]:
+    """The first lines of a CSV file as cells, the header not told apart. Raises StreamError."""
+    with file_errors(file, "csv", encoding), open_text(file, encoding) as lines:
+        return [row for row, _ in zip(csv.reader(lines), range(count), strict=False)]
+
+
+def _read(source: TableSource, file: Path, kind: Format) -> pd.DataFrame:
+    with file_errors(file, kind, source.encoding):
+        if file.stat().st_size == 0:
+            raise StreamError(f"{file}: the file is empty")
+        frame = _READERS[kind](source, file)
+        twice = [name for name, count in Counter(frame.columns).items() if count > 1]
+        if twice:
+            raise StreamError(f"{file}: two columns are called {twice[0]!r}; rename one")
+        return frame
+
+
+def _read_parquet(_source: TableSource, file: Path) -> pd.DataFrame:
+    # Without pandas' own metadata an index is a column like any other. Integers with gaps stay integers.
+    table = pyarrow.parquet.read_table(file)
+    frame: pd.DataFrame = table.to_pandas(ignore_metadata=True, integer_object_nulls=True)
+    coded = [name for name, dtype in frame.dtypes.items() if isinstance(dtype, pd.CategoricalDtype)]
+    return frame.astype(dict.fromkeys(coded, object))
+
+
+def _read_jsonl(source: TableSource, file: Path) -> pd.DataFrame:
+    records: list[dict[str, object]] = []
+    with open_text(file, source.encoding) as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            record = _json(line, file, number)
+            if not isinstance(record, dict):
+                raise StreamError(f"{file}, line {number}: expected one JSON object per line, with its columns as keys")
+            records.append(record)
+    return pd.DataFrame(records, dtype=object)  # of objects: no number goes through a float
+
+
+def _json(line: str, file: Path, number: int) -> object:
+    try:
+        return msgspec.json.decode(line)
+    except (msgspec.DecodeError, RecursionError):
+        pass
+    try:
+        return json.loads(line)  # also takes NaN and Infinity, as Python and pandas write them
+    except (ValueError, RecursionError) as error:
+        raise StreamError(f"{file}, line {number}: not JSON: {error}; correct or drop the line") from error
+
+
+def _read_text(source: TableSource, file: Path) -> pd.DataFrame:
+    tabs = (source.format or _format(file)) == "tsv"
+    delimiter = source.delimiter or ("\t" if tabs else ",")
+    try:
+        return pd.read_csv(
+            file,
+            sep=delimiter,
+            names=list(source.columns) or None,
+            header=None if source.columns else "infer",
+            index_col=False,  # else a line with one cell more than the header shifts all columns in silence
+            dtype=str,
+            keep_default_na=False,
+            na_values=[""],
+            encoding=without_mark(source.encoding),
+            engine="python" if len(delimiter) > 1 else "c",
+            quoting=csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL,
+        )
+    except pd.errors.EmptyDataError:
+        raise StreamError(f"{file}: the table is empty") from None
+
+
+_READERS = {"csv": _read_text, "tsv": _read_text, "jsonl": _read_jsonl, "parquet": _read_parquet}
+
+
+def _format(file: Path) -> Format:
+    name = file.name.removesuffix(".gz")
+    for ending, kind in _ENDINGS.items():
+        if name.endswith(ending):
+            return kind
+    raise StreamError(f"{file}: unknown ending; set `format` in the mapping to csv, tsv, jsonl or parquet")

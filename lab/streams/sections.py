@@ -1,0 +1,60 @@
+"""Sections of keys from YAML: drift scripts and mapping files are read alike, and wrong keys are named alike."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from typing import Annotated, Any, TypeVar
+
+import yaml
+from pydantic import BeforeValidator, ValidationError
+
+from lab.streams.stream import StreamError
+from model.config import Section
+from model.encoding.spelling import spell
+
+S = TypeVar("S", bound=Section)
+
+
+def _category(value: object) -> object:
+    """YAML reads `5` as a number and `NO` as false: a number has one spelling, but what `NO` was nobody can say."""
+    return spell(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+Category = Annotated[str, BeforeValidator(_category)]
+"""A value of a field, label or domain facet, spelled as the logs' values are (docs/decisions/0086)."""
+
+
+def parse_section(kind: type[S], text: str, source: str) -> S:
+    """A validated section from YAML. Raises StreamError naming `source`, the key and the cure."""
+    try:
+        values = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that does not exist is a ValueError
+        raise StreamError(f"{source}: not YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise StreamError(f"{source}: expected keys and values, found {type(values).__name__}")
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise StreamError(f"{source}: " + "; ".join(_explain(kind, fault) for fault in error.errors())) from error
+
+
+def _explain(kind: type[Section], fault: Any) -> str:
+    """One fault in words; for an unknown key the nearest known one."""
+    where = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] != "extra_forbidden":
+        return f"{where or 'whole file'}: {fault['msg']}"
+    key = str(fault["loc"][-1])
+    near = difflib.get_close_matches(key, sorted(set(_keys(kind))), n=1)
+    return f"unknown key {key!r} at {where}" + (f"; did you mean {near[0]!r}?" if near else "; see docs/streams.md")
+
+
+def _keys(kind: type[Section]) -> Iterator[str]:
+    """All keys of the sections of `kind`'s package."""
+    package = kind.__module__.rpartition(".")[0]
+    todo = [Section]
+    while todo:
+        section = todo.pop()
+        todo.extend(section.__subclasses__())
+        if section.__module__.rpartition(".")[0] == package:
+            yield from section.model_fields

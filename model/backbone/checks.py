@@ -1,0 +1,220 @@
+"""What a wrapped module must do: every method, for one, two and many rows, the same each time, row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from model.backbone.interface import fingerprint, round_representation
+from model.backbone.probe import rows, with_user_of, with_user_per_item
+from model.encoding.features import FeatureBatch
+
+if TYPE_CHECKING:
+    from model.backbone.wrap import WrappedBackbone
+
+_MANY = 37
+"""More rows than a small probe has, and no power of two."""
+_ALONE = 16
+"""Rows that are also tried one by one: each costs a call."""
+_REPEATS = 3
+_TOLERANCE = 1e-4
+"""Of the largest value: other batch sizes sum in another order, which gives 1e-6 at most."""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What the trial tells of a module."""
+
+    width: int
+    content_width: int
+    has_conversion: bool
+
+
+@dataclass(frozen=True)
+class RowFunction:
+    """One method as a function of rows: row `i` of the result may depend on row `i` of the inputs alone."""
+
+    method: str
+    inputs: Callable[[Tensor], tuple[Any, ...]]
+    """The inputs' rows of an index, int64 `(m,)`; copies."""
+    call: Callable[..., Any]
+    rounded: bool = False
+    """Whether the result is logged in float16."""
+    logits: bool = False
+
+
+def check_behaviour(backbone: WrappedBackbone, probe: FeatureBatch) -> Tried:
+    """Tries every method of a frozen module on rows of `probe`.
+
+    Raises ValueError, naming the method, for a failure, a wrong shape or type, values that are not finite, results that
+    differ from call to call or depend on other rows, inputs or state that are changed, or a missing gradient.
+    """
+    before = fingerprint(backbone)
+    with torch.random.fork_rng(devices=[]):
+        tried = _try_all(backbone, with_user_per_item(probe))
+    if fingerprint(backbone) != before:
+        raise ValueError("a method changes parameters or buffers when it is called: a frozen backbone keeps no score")
+    return tried
+
+
+def _try_all(backbone: WrappedBackbone, probe: FeatureBatch) -> Tried:
+    raw, everything = backbone.raw, torch.arange(max(len(probe), _MANY)) % len(probe)
+
+    def batch(index: Tensor) -> tuple[FeatureBatch]:
+        return (rows(probe, everything[index]),)
+
+    count = len(everything)
+    x = _try(RowFunction("represent", batch, raw.represent, rounded=True), count)
+    _check_one_user(backbone, probe, x)
+    content = _try(RowFunction("content", batch, backbone.raw_content, rounded=True), count)
+    _check_content(backbone, probe, content)
+    logged, domain = round_representation(x), probe.domain[everything]
+
+    def logged_rows(index: Tensor) -> tuple[Tensor, Tensor]:
+        return logged[index], domain[index]
+
+    predict = RowFunction("predict", logged_rows, raw.predict, logits=True)
+    logits = _try(predict, count)
+    _check_gradient(predict, count)
+    if backbone.trunk_width is not None:
+        _try_split(backbone, logged_rows, count, logits)
+    return Tried(x.shape[1], content.shape[1], logits.dim() == 2 and logits.shape[1] == 2)
+
+
+def _try_split(
+    backbone: WrappedBackbone, inputs: Callable[[Tensor], tuple[Tensor, Tensor]], count: int, logits: Tensor
+) -> None:
+    trunk = RowFunction("trunk", inputs, backbone.raw.trunk)
+    h = _try(trunk, count)
+    if h.shape[1] != backbone.trunk_width:
+        raise ValueError(f"trunk() gives width {h.shape[1]}, but trunk_width is {backbone.trunk_width}")
+    head = RowFunction("head", lambda index: (h[index],), backbone.raw.head, logits=True)
+    composed = _try(head, count)
+    _check_gradient(trunk, count)
+    _check_gradient(head, count)
+    if composed.shape != logits.shape or not _close(composed, logits):
+        raise ValueError("head(trunk(x, domain)) is not predict(x, domain): a kernel after the trunk would miss a part")
+
+
+def _try(function: RowFunction, count: int) -> Tensor:
+    """The result for all rows, float32, after every check that needs no gradient."""
+    everything = torch.arange(count)
+    with torch.no_grad():
+        for size in (1, 2, count):
+            result = _called(function, everything[:size])
+            _check_result(function, result, size)
+        for _ in range(_REPEATS):
+            if not torch.equal(result, _called(function, everything)):
+                raise ValueError(
+                    f"{function.method}() gives another result the second time: is dropout on, or randomness inside?"
+                )
+        _check_rows(function, result.float())
+    return result.float()
+
+
+def _called(function: RowFunction, index: Tensor) -> Tensor:
+    return _call(function.method, function.call, len(index), lambda: function.inputs(index))
+
+
+def _call(method: str, call: Callable[..., Any], n: int, make_inputs: Callable[[], tuple[Any, ...]]) -> Tensor:
+    """What a method gives for `n` rows. Raises ValueError unless it is a dense tensor of floating-point numbers."""
+    inputs, untouched = make_inputs(), make_inputs()
+    try:
+        result = call(*inputs)
+    except Exception as error:
+        raise ValueError(f"{method}() fails for {n} row(s): {type(error).__name__}: {error}") from error
+    if not isinstance(result, Tensor) or not result.is_floating_point() or result.layout != torch.strided:
+        kind = f"a tensor of {result.dtype}" if isinstance(result, Tensor) else f"a {type(result).__name__}"
+        raise ValueError(f"{method}() gives {kind}, expected a dense tensor of floating-point numbers")
+    for given, kept in zip(inputs, untouched, strict=True):
+        if not _equal(given, kept):
+            raise ValueError(f"{method}() changes its input in place: work on a copy")
+    return result
+
+
+def _check_result(function: RowFunction, result: Tensor, n: int) -> None:
+    shape = tuple(result.shape)
+    if function.logits:
+        if shape not in ((n,), (n, 1), (n, 2)):
+            raise ValueError(
+                f"{function.method}() gives shape {shape} for {n} row(s), expected ({n},), ({n}, 1) or ({n}, 2)"
+            )
+    elif len(shape) != 2 or shape[0] != n or shape[1] == 0:
+        raise ValueError(f"{function.method}() gives shape {shape} for {n} row(s), expected ({n}, width)")
+    if not bool(torch.isfinite(round_representation(result) if function.rounded else result).all()):
+        problem = "not finite in float16: scale or normalise them" if function.rounded else "not finite"
+        raise ValueError(f"{function.method}() gives values that are {problem}")
+
+
+def _check_rows(function: RowFunction, together: Tensor) -> None:
+    """Each row alone, in pairs and in reverse order is what it is among all."""
+    count = len(together)
+    cuts = [torch.tensor([row]) for row in range(min(count, _ALONE))]
+    cuts += [torch.tensor([0, count - 1]), torch.arange(count).flip(0), torch.arange(0, count, 3)]
+    for index in cuts:
+        part = _called(function, index)
+        if part.dim() != together.dim() or not _close(part.float(), together[index]):
+            raise ValueError(
+                f"{function.method}() gives a row another result among other rows: a candidate's score must not depend "
+                "on the other candidates (is there a mean, a softmax or a batch norm over the rows?)"
+            )
+
+
+@torch.no_grad()
+def _check_one_user(backbone: WrappedBackbone, probe: FeatureBatch, x: Tensor) -> None:
+    """A request has one user's row for all of its items (`u = 1`); training has a row for each (`u = n`)."""
+    first = torch.tensor([0])
+    for size in (2, len(probe)):
+        shared = with_user_of(rows(probe, torch.arange(size)), first)
+        repeated = with_user_per_item(shared)
+        one = _call("represent", backbone.raw.represent, size, lambda batch=shared: (batch,))  # type: ignore[misc]
+        each = _call("represent", backbone.raw.represent, size, lambda batch=repeated: (batch,))  # type: ignore[misc]
+        if tuple(one.shape) != (size, x.shape[1]):
+            raise ValueError(
+                f"represent() gives shape {tuple(one.shape)} for one user with {size} items, expected "
+                f"({size}, {x.shape[1]}): expand the user's row to the items"
+            )
+        if not _close(one.float(), each.float()):
+            raise ValueError("represent() gives a request of one user other rows than the same pairs one by one")
+
+
+@torch.no_grad()
+def _check_content(backbone: WrappedBackbone, probe: FeatureBatch, content: Tensor) -> None:
+    """Content vectors are kept per item, so they may depend on nothing but the item."""
+    n = len(probe)
+    others = with_user_of(probe, torch.arange(n).roll(1))
+    result = _call("content", backbone.raw_content, n, lambda: (others,))
+    if not _close(result.float(), content[:n]):
+        raise ValueError("content() depends on the user or the domain: a content vector belongs to the item alone")
+
+
+def _check_gradient(function: RowFunction, count: int) -> None:
+    for size in (1, count):
+        first, *rest = function.inputs(torch.arange(size))
+        leaf = first.clone().requires_grad_()
+        with torch.enable_grad():
+            result = _call(function.method, function.call, size, lambda given=(leaf, *rest): given)  # type: ignore[misc]
+            if not result.requires_grad:
+                raise ValueError(
+                    f"{function.method}() is not differentiable in its first input: is there a no_grad or a detach?"
+                )
+            (gradient,) = torch.autograd.grad(result.sum(), leaf)
+        if not bool(torch.isfinite(gradient).all()):
+            raise ValueError(f"{function.method}() has a gradient that is not finite")
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    """Equal up to the rounding of another order of summing."""
+    scale = float(other.abs().max()) if other.numel() else 0.0
+    return one.shape == other.shape and bool(((one - other).abs() <= _TOLERANCE * scale).all())
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, FeatureBatch):
+        pairs = ((getattr(one, field.name), getattr(other, field.name)) for field in fields(FeatureBatch))
+        return all(a is b is None or torch.equal(a, b) for a, b in pairs)
+    return torch.equal(one, other)

@@ -1,0 +1,94 @@
+"""Made-up rows that meet the edges of a backbone's tables, and cuts of a batch: what its checks are run on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.encoding.features import FeatureBatch, FeatureEncoder, ItemFeatures, UserFeatures
+from model.encoding.spelling import FieldValue
+from model.encoding.vocabulary import FieldEncoder
+
+_ENTITIES = 16
+_PER_USER = ("user", "user_sparse", "user_weight", "domain", "history", "query")
+"""Fields of a batch that have one row per user."""
+
+
+def probe_batch(encoder: FeatureEncoder, domain_sizes: tuple[int, int, int]) -> FeatureBatch:
+    """Rows over unknown, first and last users, items and field values, and over every facet value; the same each time.
+
+    There are as many rows as the largest facet has values, at least 16, each with a user of its own (`u = n`). The text
+    of the unknown item is zeros, as in serving.
+    """
+    generator = np.random.default_rng(0)
+    profiles = _entities(encoder.users.values, encoder.user_fields)
+    users = [encoder.encode_user(UserFeatures(name, values)) for name, values in profiles]
+    items = []
+    for name, values in _entities(encoder.items.values, encoder.item_fields):
+        text = generator.normal(size=encoder.text_width).astype(np.float32)
+        text = text / np.linalg.norm(text) if name else np.zeros_like(text)
+        items.append(encoder.encode_item(ItemFeatures(name, values, text)))
+    size = max(_ENTITIES, *domain_sizes)
+    parts = []
+    for row in range(size):
+        scene, region, period = (row % count for count in domain_sizes)
+        # Users advance more slowly than items, so that the pairs differ where there are more rows than entities.
+        user, item = users[(row + row // _ENTITIES) % _ENTITIES], items[row % _ENTITIES]
+        parts.append(encoder.batch(user, [item], (scene, region, period)))
+    return _side_by_side(parts)
+
+
+def _entities(names: Sequence[str], encoders: Sequence[FieldEncoder]) -> list[tuple[str, dict[str, FieldValue]]]:
+    """Sixteen profiles: the unknown one, then known ones from the first to the last with values from first to last."""
+    profiles: list[tuple[str, dict[str, FieldValue]]] = [("", {})]
+    for share in np.linspace(0, 1, _ENTITIES - 1):
+        values = {field.spec.name: _value(field, float(share)) for field in encoders}
+        known = {name: value for name, value in values.items() if value is not None}
+        profiles.append((_pick(names, float(share)) or "unknown", known))
+    return profiles
+
+
+def _pick(values: Sequence[str], share: float) -> str | None:
+    return values[round(share * (len(values) - 1))] if values else None
+
+
+def _value(field: FieldEncoder, share: float) -> FieldValue | None:
+    if field.spec.kind == "number":
+        low, high = (field.edges[0] - 1, field.edges[-1] + 1) if field.edges else (0.0, 1.0)
+        return low + share * (high - low)
+    value = _pick(field.vocabulary.values, share)
+    return [value] if value is not None and field.spec.kind == "multi" else value
+
+
+def _side_by_side(batches: Sequence[FeatureBatch]) -> FeatureBatch:
+    first = batches[0]
+    return replace(first, **{name: torch.cat([getattr(b, name) for b in batches]) for name in _columns(first)})
+
+
+def _columns(batch: FeatureBatch) -> list[str]:
+    """Names of the tensors that the batch has."""
+    return [field.name for field in fields(batch) if getattr(batch, field.name) is not None]
+
+
+def with_user_per_item(batch: FeatureBatch) -> FeatureBatch:
+    """The same pairs with the user's row repeated for every item, `u = n`."""
+    n = len(batch)
+    changed = {
+        name: value.expand(n, *value.shape[1:]) for name in _PER_USER if (value := getattr(batch, name)) is not None
+    }
+    return replace(batch, **changed)
+
+
+def rows(batch: FeatureBatch, index: Tensor) -> FeatureBatch:
+    """The pairs of `index`, int64 `(m,)`, of a batch with a user per item; copies."""
+    return replace(batch, **{name: getattr(batch, name)[index] for name in _columns(batch)})
+
+
+def with_user_of(batch: FeatureBatch, index: Tensor) -> FeatureBatch:
+    """The same items for the users, domains and queries of the rows `index`, `(u,)`."""
+    changed = {name: value[index] for name in _PER_USER if (value := getattr(batch, name)) is not None}
+    return replace(batch, **changed)

@@ -1,0 +1,139 @@
+"""What a backbone reads: facet values, fields and the text model. Its card keeps them, every process compares them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from model.config import FieldSpec
+from model.encoding.domain import FACETS, DomainSpace
+
+FORMAT = 2
+CARD = "card.json"
+_CURE = "take the change back, or pretrain again with this configuration (`driftline pretrain`)"
+
+
+class BackboneRefused(Exception):
+    """A backbone cannot be trained or used; the message names what is wrong and the cure."""
+
+
+@dataclass(frozen=True)
+class InputSchema:
+    """The inputs that a configuration declares. A facet's index is its position, so the order counts."""
+
+    domains: Mapping[str, Sequence[str]]
+    """Declared values of each facet, without `unknown`."""
+    user_fields: tuple[FieldSpec, ...]
+    item_fields: tuple[FieldSpec, ...]
+    text_model: str
+    """Name or path of the language model; its last part is compared, for a path differs between machines."""
+
+    @property
+    def space(self) -> DomainSpace:
+        """The declared domains."""
+        return DomainSpace(self.domains)
+
+    def to_json(self) -> dict[str, Any]:
+        """All that `from_json` needs."""
+        return {
+            "domains": {facet: list(self.space.values[facet][1:]) for facet in FACETS},
+            "user_fields": [field.model_dump() for field in self.user_fields],
+            "item_fields": [field.model_dump() for field in self.item_fields],
+            "text_model": self.text_model,
+        }
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> InputSchema:
+        """The inverse of `to_json`. Raises KeyError, TypeError or ValueError for anything else."""
+        return InputSchema(
+            domains=DomainSpace(data["domains"]).values,
+            user_fields=tuple(FieldSpec(**field) for field in data["user_fields"]),
+            item_fields=tuple(FieldSpec(**field) for field in data["item_fields"]),
+            text_model=str(data["text_model"]),
+        )
+
+    def differences(self, pretrained: InputSchema) -> list[str]:
+        """One clause per key of this schema that differs from the one at pretraining."""
+        clauses = []
+        for facet in FACETS:
+            clauses += _facet_differs(facet, self.space.values[facet][1:], pretrained.space.values[facet][1:])
+        clauses += _fields_differ("user_fields", self.user_fields, pretrained.user_fields)
+        clauses += _fields_differ("item_fields", self.item_fields, pretrained.item_fields)
+        if Path(self.text_model).name != Path(pretrained.text_model).name:
+            clauses.append(f"features.text_model is {self.text_model!r}, pretraining had {pretrained.text_model!r}")
+        return clauses
+
+
+def _facet_differs(facet: str, now: Sequence[str], then: Sequence[str]) -> list[str]:
+    added, removed = [v for v in now if v not in then], [v for v in then if v not in now]
+    if added or removed:
+        return [
+            *([f"domains.{facet} has {_names(added)}, which pretraining did not know"] if added else []),
+            *([f"domains.{facet} lacks {_names(removed)}, which pretraining had"] if removed else []),
+        ]
+    if tuple(now) != tuple(then):
+        return [f"domains.{facet} has its values in another order than pretraining ({_names(then)})"]
+    return []
+
+
+def _fields_differ(key: str, now: Sequence[FieldSpec], then: Sequence[FieldSpec]) -> list[str]:
+    """The order of fields decides nothing: they are looked up by name."""
+    declared, known = {f.name: f for f in now}, {f.name: f for f in then}
+    added, removed = [n for n in declared if n not in known], [n for n in known if n not in declared]
+    clauses = []
+    if added:
+        clauses.append(f"features.{key} has {_names(added)}, which pretraining did not know")
+    if removed:
+        clauses.append(f"features.{key} lacks {_names(removed)}, which pretraining had")
+    for name in declared.keys() & known.keys():
+        for attribute in FieldSpec.model_fields:
+            value, before = getattr(declared[name], attribute), getattr(known[name], attribute)
+            if value != before:
+                clauses.append(f"features.{key}: {attribute} of {name!r} is {value!r}, pretraining had {before!r}")
+    return clauses
+
+
+def _names(values: Sequence[str]) -> str:
+    return ", ".join(map(repr, values[:5])) + (", ..." if len(values) > 5 else "")
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """The card of a saved backbone. Raises BackboneRefused if it is missing, torn or of another format."""
+    card = read_json(folder / CARD)
+    if card.get("format") != FORMAT:
+        raise BackboneRefused(
+            f"{folder}: format {card.get('format')!r}, this version reads {FORMAT}: pretrain again with this version"
+        )
+    return card
+
+
+def check_card(folder: Path, schema: InputSchema) -> dict[str, Any]:
+    """The card of the backbone in `folder`, compared with what the configuration declares; no tensor is read.
+
+    Raises BackboneRefused: it names every key that differs from pretraining.
+    """
+    card = read_card(folder)
+    try:
+        pretrained = InputSchema.from_json(card["inputs"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise BackboneRefused(f"{folder / CARD}: {type(error).__name__}: {error}") from error
+    differences = schema.differences(pretrained)
+    if differences:
+        raise BackboneRefused(f"the backbone in {folder} was made for other inputs: {'; '.join(differences)}: {_CURE}")
+    return card
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object. Raises BackboneRefused, naming the file."""
+    try:
+        data = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise BackboneRefused(f"no file {path}: pretrain a backbone first, or point to the folder of one") from None
+    except (OSError, ValueError) as error:
+        raise BackboneRefused(f"{path}: {error}") from error
+    if not isinstance(data, dict):
+        raise BackboneRefused(f"{path}: not a JSON object")
+    return data

@@ -1,0 +1,72 @@
+"""A learner's state as bytes. Everything is checked before anything is used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from reprlib import repr as shortened
+from typing import Any
+
+import msgspec
+from torch import Tensor
+
+from model.container import ContainerError, check_shapes, pack, unpack
+from model.kernel.compatibility import difference
+
+_FRESH_TOPICS = "give this one topics of its own (topics.kernels, topics.state)"
+
+
+@dataclass(frozen=True)
+class Counters:
+    """What a learner counts."""
+
+    batches: int
+    examples: int
+    steps: int
+    """Steps of the optimiser, rehearsal included."""
+
+
+@dataclass(frozen=True)
+class LearnerState:
+    """All that a learner needs to go on bit for bit, but for the batches that it rehearses, which the log has."""
+
+    tensors: Mapping[str, Tensor]
+    counters: Counters
+    backbone_fingerprint: str
+    depends_on: Mapping[str, Any]
+    """Configuration keys and sizes that decide the tensors' shapes and meaning."""
+
+
+def pack_learner(state: LearnerState) -> bytes:
+    """A learner's state as bytes; equal states give equal bytes."""
+    metadata = {
+        "kind": "learner",
+        "backbone_fingerprint": state.backbone_fingerprint,
+        "depends_on": dict(state.depends_on),
+        **asdict(state.counters),
+    }
+    return pack(state.tensors, metadata)
+
+
+def unpack_learner(data: bytes, own: LearnerState) -> LearnerState:
+    """The state in a snapshot, for a learner whose own state is `own`.
+
+    Raises ContainerError if the snapshot is damaged or was made by another backbone, configuration or version; the
+    message names what differs and the cure.
+    """
+    tensors, metadata = unpack(data)
+    for key, expected in (("kind", "learner"), ("backbone_fingerprint", own.backbone_fingerprint)):
+        if metadata.get(key) != expected:
+            raise ContainerError(f"learner snapshot: {key} is {shortened(metadata.get(key))}, here {expected!r}")
+    depends_on = metadata.get("depends_on")
+    if not isinstance(depends_on, dict):
+        raise ContainerError(f"learner snapshot: another version of Driftline wrote it; {_FRESH_TOPICS}")
+    clause = difference(depends_on, own.depends_on, "snapshot")
+    if clause:
+        raise ContainerError(f"learner snapshot: {clause}; go back to that configuration, or {_FRESH_TOPICS}")
+    check_shapes(tensors, own.tensors)
+    try:
+        counters = msgspec.convert(metadata, Counters)
+    except msgspec.ValidationError as error:
+        raise ContainerError(f"learner snapshot: {error}") from error
+    return LearnerState(tensors, counters, own.backbone_fingerprint, depends_on)

@@ -1,0 +1,96 @@
+"""Files and folders that appear whole or not at all, for every writer of the project.
+
+What is written lies beside its place under a name of its own until it is complete and on the disk; then one rename puts
+it there. A crash, a full disk or a second writer leaves what was there before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+
+def write_whole(path: Path, data: bytes | str) -> None:
+    """Writes `data` (text in UTF-8) to `path`, replacing what is there. Raises OSError."""
+    with whole_file(path) as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that becomes `path` when the block ends well, and is removed when it does not. Raises OSError.
+
+    The folder of `path` must exist. Where `path` is a link, the file it leads to is replaced.
+    """
+    path = path.resolve()
+    scratch = _beside(path)
+    try:
+        with scratch.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())  # else a crash of the machine can leave the new name with an empty file
+        scratch.replace(path)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
+    _sync(path.parent)
+
+
+@contextmanager
+def whole_folder(path: Path, *, finished: str | None = None) -> Iterator[Path]:
+    """An empty folder to fill that becomes `path` when the block ends well, and is removed when it does not.
+
+    A folder that is at `path` by then is replaced. If it holds the file `finished`, another writer was faster with the
+    same: then it stays and the new one is dropped. Between the two renames of a replacement there is a moment without
+    the folder: if the process is killed in it, the old one lies beside it as `.NAME.old-...`. Raises OSError.
+    """
+    path = path.resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = _beside(path)
+    scratch.mkdir()
+    try:
+        yield scratch
+        for part in scratch.rglob("*"):
+            _sync(part)
+        _sync(scratch)
+        _put(scratch, path, finished)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+    _sync(path.parent)
+
+
+def _put(scratch: Path, path: Path, finished: str | None) -> None:
+    if finished is not None and (path / finished).is_file():
+        shutil.rmtree(scratch)
+        return
+    old = path.with_name(f".{path.name[:100]}.old-{uuid.uuid4().hex}")
+    with contextlib.suppress(FileNotFoundError):
+        path.rename(old)
+    try:
+        scratch.rename(path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            old.rename(path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _beside(path: Path) -> Path:
+    """A free name on the same disk; hidden, and of a length that every disk takes whatever the length of the name."""
+    return path.with_name(f".making-{uuid.uuid4().hex}")
+
+
+def _sync(path: Path) -> None:
+    with contextlib.suppress(OSError):  # some file systems do not sync folders
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

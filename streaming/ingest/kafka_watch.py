@@ -1,0 +1,66 @@
+"""Whether Kafka answers and holds our topics: what the log and `/healthz` say when it does not."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from kafka.errors import KafkaError
+
+from streaming.clients import missing_topics
+from streaming.config import Config
+from streaming.retries import Throttle
+
+log = logging.getLogger(__name__)
+
+_AWAY_S = 10.0
+_SAY_EVERY_S = 5.0
+
+
+class KafkaWatch:
+    """Takes note of answers and failures. A topic that somebody deleted fails like a broker that is away: it asks."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._answered = time.monotonic()
+        self._missing: list[str] = []
+        self._told = False
+        self._throttle = Throttle(_SAY_EVERY_S)
+
+    def answered(self) -> None:
+        """Kafka answered, and the topics that were asked for are there."""
+        now = time.monotonic()
+        if self._told:
+            log.warning("Kafka is back after %.0f s", now - self._answered)
+        self._answered, self._told, self._missing = now, False, []
+
+    def failed(self, error: object) -> None:
+        """A request failed; `error` is what the log says of it beside the cause that can be found."""
+        if not self._throttle.due():
+            return
+        self._told = True
+        self._missing = self._missing_topics()
+        log.warning("%s (%s); waiting, nothing is skipped", self._explanation(), error)
+
+    def check(self) -> str | None:
+        """The check for `/healthz`."""
+        away = time.monotonic() - self._answered
+        return self._explanation() if self._missing or away > _AWAY_S else None
+
+    def _explanation(self) -> str:
+        away = time.monotonic() - self._answered
+        bootstrap = self._config.kafka.bootstrap
+        if not self._missing:
+            return f"Kafka on {bootstrap} has not answered for {away:.0f} s"
+        names = " and ".join(repr(name) for name in self._missing)
+        return (
+            f"Kafka on {bootstrap} has no topic {names} any more: somebody deleted it; make it again with"
+            " `driftline setup`, and ingest goes on by itself"
+        )
+
+    def _missing_topics(self) -> list[str]:
+        names = self._config.topics
+        try:
+            return missing_topics(self._config.kafka, (names.interactions, names.traffic, names.dead_letters))
+        except KafkaError:
+            return []  # the broker itself is away

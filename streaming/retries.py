@@ -1,0 +1,84 @@
+"""Trying again until it works, in one way everywhere (tenacity does the work).
+
+A retry says what it waits for, in the log and in `/healthz`, and a process that is asked to end leaves it at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class StoppedError(Exception):
+    """The process was asked to end while it waited; nothing was committed, so nothing is lost."""
+
+
+class Throttle:
+    """Lets something happen at most once in `every_s` seconds: a message that would repeat itself."""
+
+    def __init__(self, every_s: float, *, at_once: bool = True) -> None:
+        """`at_once` False makes the first one wait too."""
+        self._every_s = every_s
+        self._last = float("-inf") if at_once else time.monotonic()
+
+    def due(self) -> bool:
+        """Whether it is time again; if so, the time starts anew."""
+        now = time.monotonic()
+        if now - self._last < self._every_s:
+            return False
+        self._last = now
+        return True
+
+
+def stoppable_sleep(stopping: threading.Event) -> Callable[[float], None]:
+    """A sleep for tenacity that raises StoppedError as soon as `stopping` is set."""
+
+    def sleep(seconds: float) -> None:
+        if stopping.wait(seconds):
+            raise StoppedError
+
+    return sleep
+
+
+class Retrier:
+    """Runs a step until it works, with growing pauses. One step at a time."""
+
+    def __init__(self, stopping: threading.Event, *, first_s: float = 0.2, longest_s: float = 10.0) -> None:
+        """The pause between two tries is `first_s` at first, doubles, and ends at `longest_s`."""
+        self._sleep = stoppable_sleep(stopping)
+        self._wait = wait_exponential(multiplier=first_s, max=longest_s)
+        self._problem: str | None = None
+
+    def until_done(self, what: str, step: Callable[[], T], *, permanent: tuple[type[Exception], ...] = ()) -> T:
+        """Gives what `step` gives; any error but the `permanent` ones is logged and the step is tried again.
+
+        Raises the permanent error, or StoppedError when the process is asked to end between two tries.
+        """
+
+        def passes(error: BaseException) -> bool:
+            return isinstance(error, Exception) and not isinstance(error, (StoppedError, *permanent))
+
+        def note(state: RetryCallState) -> None:
+            assert state.outcome is not None
+            error = state.outcome.exception()
+            waited = state.seconds_since_start or 0.0
+            self._problem = f"{what} failing for {waited:.0f} s: {type(error).__name__}: {error}"
+            log.warning("%s; trying again in %.1f s, nothing is skipped", self._problem, state.upcoming_sleep)
+
+        retrying = Retrying(retry=retry_if_exception(passes), wait=self._wait, sleep=self._sleep, before_sleep=note)
+        result = retrying(step)
+        self._problem = None
+        return result
+
+    def check(self) -> str | None:
+        """The check for `/healthz`: what is being waited for, None if nothing is."""
+        return self._problem

@@ -1,0 +1,119 @@
+"""The body of a request, from the wire to the declared type. Whatever is wrong with it is the caller's to mend: 4xx."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Protocol, TypeVar
+
+import msgspec
+from fastapi import Request
+
+from streaming.scorer.schema import RequestRefused
+
+T = TypeVar("T")
+
+_GZIP = 16 + zlib.MAX_WBITS  # zlib's way to say: a gzip header and trailer, no raw stream
+_LENGTH_DIGITS = 18  # more than any limit has; int() raises beyond some thousand
+_BOM = b"\xef\xbb\xbf"
+
+
+class _Reader(Protocol):
+    def read(self, part: bytes) -> bytes: ...
+    def end(self) -> None: ...
+
+
+class _Plain:
+    def read(self, part: bytes) -> bytes:
+        return part
+
+    def end(self) -> None:
+        pass
+
+
+class _Gunzip:
+    """Decodes one gzip member, at most one byte more than `limit`: a bomb is cut short before it is blown up."""
+
+    def __init__(self, limit: int) -> None:
+        self._stream = zlib.decompressobj(_GZIP)
+        self._room = limit + 1
+
+    def read(self, part: bytes) -> bytes:
+        if not self._room:
+            return b""
+        try:
+            decoded = self._stream.decompress(part, self._room)
+        except zlib.error as error:
+            raise RequestRefused("malformed_gzip", f"the body is no gzip stream: {error}", 400) from None
+        self._room -= len(decoded)
+        # A second member is refused: a megabyte can hold fifty thousand empty ones, each with its own set-up.
+        if self._stream.unused_data:
+            raise RequestRefused("malformed_gzip", "something follows the end of the gzip stream", 400)
+        return decoded
+
+    def end(self) -> None:
+        if not self._stream.eof:
+            raise RequestRefused("malformed_gzip", "the gzip stream is cut short: send the body whole", 400)
+
+
+def _reader(request: Request, limit: int) -> _Reader:
+    named = ",".join(request.headers.getlist("content-encoding")).lower()
+    codings = [coding for part in named.split(",") if (coding := part.strip()) not in ("", "identity")]
+    if not codings:
+        return _Plain()
+    if codings in (["gzip"], ["x-gzip"]):
+        return _Gunzip(limit)
+    raise RequestRefused(
+        "unsupported_encoding", f"Content-Encoding {named!r} is not read: send the body plain, or as gzip", 415
+    )
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The decoded body, at most `limit` bytes on the wire and decoded.
+
+    Raises RequestRefused (413) as soon as it is known to be longer, RequestRefused (400, 415) for a Content-Encoding
+    that cannot be undone, starlette's ClientDisconnect if the client hangs up before the end.
+    """
+    reader = _reader(request, limit)
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and (len(declared) > _LENGTH_DIGITS or int(declared) > limit):
+        raise _too_large(limit)
+    parts, received, size = [], 0, 0
+    async for part in request.stream():
+        decoded = reader.read(part)
+        parts.append(decoded)
+        received, size = received + len(part), size + len(decoded)
+        if max(received, size) > limit:
+            raise _too_large(limit)
+    reader.end()
+    return b"".join(parts)
+
+
+def _too_large(limit: int) -> RequestRefused:
+    return RequestRefused(
+        "body_too_large", f"the body exceeds {limit} bytes: send less, or raise scorer.max_body_bytes", 413
+    )
+
+
+def decode_json(decoder: msgspec.json.Decoder[T], body: bytes, invalid: str) -> T:
+    """The value in `body`, whatever Content-Type it came with: curl and browsers name others by default.
+
+    Raises RequestRefused: `invalid` where the shape is wrong, `malformed_json` where it is no JSON at all.
+    """
+    try:
+        return decoder.decode(body.removeprefix(_BOM))
+    except msgspec.ValidationError as error:
+        raise RequestRefused(invalid, str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RequestRefused("malformed_json", _cause(body, error)) from None
+    except RecursionError:
+        raise RequestRefused("malformed_json", "the JSON is nested too deep") from None
+
+
+def _cause(body: bytes, error: Exception) -> str:
+    if not body:
+        return "the body is empty: send JSON"
+    try:
+        body.decode()
+    except UnicodeDecodeError as fault:
+        return f"the body is not UTF-8: byte {fault.start} is 0x{body[fault.start]:02x}; JSON is sent in UTF-8"
+    return str(error)

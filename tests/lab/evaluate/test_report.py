@@ -1,0 +1,148 @@
+"""The report of whatever was measured: odd streams leave cells blank, and a picture that fails costs only itself."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+import lab.evaluate.plots as plots_module
+from lab.evaluate.command import write
+from lab.evaluate.measures import measure
+from lab.evaluate.plan import Plan
+from lab.evaluate.plots import pictures
+from lab.evaluate.prepare import PreparedStream
+from lab.evaluate.report import EvaluationReport, RunCost, SeedResult, make_report
+from lab.evaluate.tables import markdown, show, tables
+from lab.streams import ScriptedStream
+
+NAN = float("nan")
+Changed = Callable[[PreparedStream], PreparedStream]
+
+
+def part(rows: slice) -> Changed:
+    return lambda data: PreparedStream(**{name: column[rows] for name, column in data.arrays().items()})
+
+
+def labelled(value: float) -> Changed:
+    return lambda data: replace(data, truth=np.full_like(data.truth, value))
+
+
+def constant(name: str) -> Changed:
+    return lambda data: replace(data, **{name: np.full_like(getattr(data, name), getattr(data, name)[0])})
+
+
+ODD: dict[str, Changed] = {
+    "without clicks": labelled(0.0),
+    "with clicks only": labelled(1.0),
+    "of one user": constant("user"),
+    "of one moment": constant("time"),
+    "of one example": part(slice(0, 1)),
+    "of fewer examples than windows": part(slice(0, 7)),
+    "without known probabilities": lambda data: replace(data, probability=np.full_like(data.probability, np.nan)),
+}
+
+
+def report_of(plan: Plan, stream: ScriptedStream, data: PreparedStream, *, cpu_s: float = 1.0) -> EvaluationReport:
+    """The report of made-up logits on `data`, for every stream and seed of the plan."""
+    results = {}
+    for source in plan.sources:
+        for seed in plan.seeds:
+            noise = np.random.default_rng(seed).normal(size=(len(plan.adapters), len(data))).astype(np.float32)
+            measures = {
+                name: measure(data, data.frozen_logit + noise[number], stream.drift_spans, stream.catalogue.space)
+                for number, name in enumerate(plan.adapters)
+            }
+            costs = {name: RunCost(len(data), 10, cpu_s, 0, 0) for name in plan.adapters}
+            results[source.name, seed] = SeedResult(
+                source.name, seed, measures, costs, len(data), float(data.truth.mean()), NAN, (("taste", 0.3, 0.7),)
+            )
+    return make_report(plan, results)
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_a_tested_half_is_reported_with_blank_cells(
+    odd: str, tiny: Plan, prepared: tuple[ScriptedStream, PreparedStream], tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    stream, data = prepared
+    report = report_of(tiny, stream, ODD[odd](data))
+    write(report, tmp_path)
+    show(report, Console(quiet=True))
+    for title, head, body in tables(report):
+        cells = [cell for row in body for cell in row]
+        assert not [cell for cell in cells if "nan" in cell or "inf" in cell.split()], title
+        assert all(len(row) == len(head) for row in body)
+    assert len(list(tmp_path.glob("*.png"))) == 4
+    assert not caplog.records, "a picture was left out"
+    json.loads((tmp_path / "report.json").read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
+def test_without_clicks_the_columns_that_need_them_are_blank_and_log_loss_is_not(
+    tiny: Plan, prepared: tuple[ScriptedStream, PreparedStream]
+) -> None:
+    stream, data = prepared
+    report = report_of(tiny, stream, labelled(0.0)(data))
+    _, head, body = next(table for table in tables(report) if table[0].startswith("drift ("))
+    row = dict(zip(head, body[0], strict=True))
+    assert row["AUC"] == row["above frozen"] == row["calibration"] == row["NE"] == ""
+    assert float(row["log loss"]) > 0
+
+
+def test_runs_that_took_no_time_at_all_are_reported(
+    tiny: Plan, prepared: tuple[ScriptedStream, PreparedStream]
+) -> None:
+    report = report_of(tiny, *prepared, cpu_s=0.0)
+    assert "0.0" in markdown(report)
+    assert len(pictures(report)) == 4
+
+
+def test_a_picture_that_fails_is_left_out_and_the_report_is_whole(
+    tiny: Plan, prepared: tuple[ScriptedStream, PreparedStream], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    def fails(*_: object, **__: object) -> None:
+        raise ValueError("no such colour")
+
+    monkeypatch.setattr(plots_module, "_curves", fails)
+    with caplog.at_level(logging.WARNING):
+        write(report_of(tiny, *prepared), tmp_path)
+    assert "drift.png cannot be drawn" in caplog.text
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == ["gain-and-cost.png", "gains.png"]
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 2
+    assert "<h2>Figures</h2>" in page
+
+
+def test_a_stream_may_have_any_name_that_a_file_has(
+    tiny: Plan, prepared: tuple[ScriptedStream, PreparedStream]
+) -> None:
+    named = replace(tiny, sources=(replace(tiny.sources[0], name="a$b^$|_{<i>"),))
+    report = report_of(named, *prepared)
+    assert "a$b^$|_{<i>.png" in pictures(report)
+    lines = [line for line in markdown(report).splitlines() if line.startswith("|")]
+    assert lines[0].replace(r"\|", "").count("|") == lines[1].count("|")
+
+
+def test_the_parts_of_the_kernel_stand_beside_it_paired_by_seed(
+    tiny: Plan, prepared: tuple[ScriptedStream, PreparedStream]
+) -> None:
+    report = report_of(replace(tiny, adapters=("frozen", "iak-a", "iak-d-after", "iak-d")), *prepared)
+    _, head, body = next(table for table in tables(report) if table[0].startswith("Parts of iak-d"))
+    assert [row[0] for row in body] == ["the kernel", "reading", "plug point"]
+    lead = {row[0]: float(row[head.index("above frozen")].split()[0]) for row in body}
+    for row in body[1:]:
+        difference = float(row[head.index("above iak-d")].split()[0])
+        assert difference == pytest.approx(lead[row[0]] - lead["the kernel"], abs=2e-4)
+
+
+def test_a_report_without_ablations_has_no_table_of_parts(
+    tiny: Plan, prepared: tuple[ScriptedStream, PreparedStream]
+) -> None:
+    assert not [title for title, *_ in tables(report_of(tiny, *prepared)) if title.startswith("Parts")]

@@ -1,0 +1,77 @@
+"""Topics that somebody deletes while ingest runs: it says which, and goes on when they are there again."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from streaming.clients import make_admin, missing_topics
+from streaming.config import Config
+from streaming.ingest.kafka_watch import KafkaWatch
+from streaming.ingest.service import Ingest
+from streaming.topics import ensure_topics
+from tests.streaming.ingest.test_service import Topic, click, eventually, running
+
+
+def delete(config: Config, name: str) -> None:
+    with make_admin(config.kafka) as admin:
+        admin.delete_topics([name])
+    eventually("it is gone", lambda: missing_topics(config.kafka, [name]) == [name])
+
+
+@pytest.mark.parametrize("topic", ["interactions", "traffic", "dead_letters"])
+def test_a_topic_that_is_deleted_is_named_with_the_cure_and_ingest_goes_on_when_it_is_made_again(
+    stream_config: Config, topic: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = getattr(stream_config.topics, topic)
+    gone = f"has no topic '{name}' any more"
+    with running(stream_config) as ingest:
+        ingest.send(click("before"), b"junk")
+        eventually("both are handled", lambda: ingest.committed() == 2)
+        delete(stream_config, name)
+        if topic != "interactions":
+            ingest.send(click("meanwhile"), b"more junk")
+        eventually("the log names the topic and the cure", lambda: gone in caplog.text)
+        assert "driftline setup" in caplog.text
+        ensure_topics(stream_config)
+        ingest._traffic = Topic(stream_config, stream_config.topics.traffic)
+        ingest._letters = Topic(stream_config, stream_config.topics.dead_letters)
+        ingest.send(click("after"), b"last junk")
+        eventually("the click is routed", lambda: "after" in ingest.feedback())
+        eventually("the letter is written", lambda: b"last junk" in [letter.value for letter in ingest.letters()])
+        eventually("Kafka counts as back", lambda: "Kafka is back" in caplog.text)
+        if topic != "interactions":
+            assert "meanwhile" in ingest.feedback()
+    assert ingest.exit_code == 0
+
+
+def test_a_member_without_partitions_is_healthy(stream_config: Config) -> None:
+    with running(stream_config):
+        spares = [Ingest(stream_config, threading.Event()) for _ in range(stream_config.topics.interactions_partitions)]
+        made_at = [spare._watch._answered for spare in spares]
+        threads = [threading.Thread(target=spare.run) for spare in spares]
+        for thread in threads:
+            thread.start()
+        try:
+            eventually(
+                "each has an answer",
+                lambda: all(spare._watch._answered > at for spare, at in zip(spares, made_at, strict=True)),
+            )
+            assert [spare._watch.check() for spare in spares] == [None] * len(spares)
+        finally:
+            for spare, thread in zip(spares, threads, strict=True):
+                spare._stopping.set()
+                thread.join(60)
+
+
+def test_health_names_the_missing_topic_at_once(stream_config: Config) -> None:
+    ensure_topics(stream_config)
+    watch = KafkaWatch(stream_config)
+    delete(stream_config, stream_config.topics.traffic)
+    assert watch.check() is None
+    watch.failed("no leader")
+    assert f"no topic '{stream_config.topics.traffic}'" in str(watch.check())
+    ensure_topics(stream_config)
+    watch.answered()
+    assert watch.check() is None

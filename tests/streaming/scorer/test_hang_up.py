@@ -1,0 +1,98 @@
+"""Clients that leave in the middle, on a real server and real sockets: nothing has failed, and the log stays quiet."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import httpx
+import msgspec
+import pytest
+import uvicorn
+from prometheus_client import REGISTRY
+
+from streaming.scorer.app import make_app
+from streaming.scorer.run import listen
+from tests.streaming.scorer.scoring_parts import FakeBackend
+
+BODY = msgspec.json.encode({"user_id": "u", "candidates": ["a", "b"], "domain": {"scene": "home", "period": "day"}})
+CLIENTS = 20
+
+
+@contextmanager
+def _serving(http: str) -> Iterator[int]:
+    """The port of a running scorer with the given HTTP parser of uvicorn."""
+    with listen("127.0.0.1", 0) as listener:
+        server = uvicorn.Server(uvicorn.Config(make_app(FakeBackend()), http=http, log_config=None, access_log=False))
+        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@pytest.fixture(params=["h11", "httptools"])
+def port(request: pytest.FixtureRequest) -> Iterator[int]:
+    with _serving(request.param) as port:
+        yield port
+
+
+def _counted(outcome: str) -> float:
+    return REGISTRY.get_sample_value("driftline_score_requests_total", {"outcome": outcome}) or 0.0
+
+
+def _eventually(true: Callable[[], bool]) -> None:
+    while not true():
+        time.sleep(0.01)
+
+
+def _leave(port: int, path: str, sent: bytes, length: int, *, reset: bool) -> None:
+    """Sends the head and `sent` of a body of `length` bytes, then closes, by a reset if `reset`."""
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n".encode()
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        if reset:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.sendall(head + sent)
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_a_client_that_hangs_up_before_its_body_is_whole_is_no_failure_and_no_line_in_the_log(
+    port: int, caplog: pytest.LogCaptureFixture, reset: bool
+) -> None:
+    aborted, others = _counted("aborted"), [_counted(name) for name in ("ok", "refused", "failed")]
+    with caplog.at_level(logging.INFO):
+        for _ in range(CLIENTS):
+            _leave(port, "/v1/score", b"{", 500, reset=reset)
+            _leave(port, "/v1/events", b"{", 500, reset=reset)
+        _eventually(lambda: _counted("aborted") == aborted + CLIENTS)
+    assert [_counted(name) for name in ("ok", "refused", "failed")] == others
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+    assert [record.name for record in caplog.records if record.name.startswith("streaming")] == []
+
+
+def test_a_client_that_does_not_wait_for_its_answer_is_served_and_no_failure(
+    port: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    ok, others = _counted("ok"), [_counted(name) for name in ("aborted", "refused", "failed")]
+    with caplog.at_level(logging.INFO):
+        for _ in range(CLIENTS):
+            _leave(port, "/v1/score", BODY, len(BODY), reset=False)
+        _eventually(lambda: _counted("ok") == ok + CLIENTS)
+    assert [_counted(name) for name in ("aborted", "refused", "failed")] == others
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/v1/kernels"])
+def test_head_gives_the_head_of_get_and_no_body_on_the_wire(port: int, path: str) -> None:
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+        head, get = client.head(path), client.get(path)
+        assert client.get(path).status_code == 200  # a body behind the head would be read as the next answer
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-type"] == get.headers["content-type"]
