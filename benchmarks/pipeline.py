@@ -144,7 +144,7 @@ def main() -> int:
     with running(console) as (config, data):
         prepared = prepare(config, data.requests("live"))
         played = play_directly(config, prepared, max_backlog=MAX_BACKLOG)
-        learned = wait_until_learned(config, played.items, patience_s=60.0)
+        learned = wait_until_learned(config, played.items, timeout_s=60.0)
         plain = plain_rate(config)
     table = Table("", "examples/s", "ratio", title="As fast as it goes, MovieLens' live half through one broker")
     seconds = learned.seen_at - played.began_at

@@ -74,8 +74,8 @@ class Features:
     def _read(self, kind: str, keys: list[str], features: list[str]) -> list[dict[str, Any]]:
         live = [f"{live_view(kind)}:{name}" for name in (VALUES, UPDATED_AT)]
         rows = [{join_key(kind): key} for key in keys]
-        found = self._store.get_online_features(features=features + live, entity_rows=rows).to_dict()
-        return [{name: values[place] for name, values in found.items()} for place in range(len(keys))]
+        columns = self._store.get_online_features(features=features + live, entity_rows=rows).to_dict()
+        return [{name: values[row] for name, values in columns.items()} for row in range(len(keys))]
 
     def user(self, user_id: str) -> tuple[UserFeatures, LiveRow | None]:
         """Profile and live row."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 
-_TO_SOURCE = re.compile(
-    r"\[([^\]]+)\]\((?:\.\./)+(?:driftline|local|lab|streaming|features|model|tests|benchmarks)/[^)]*\)"
-)
+_PACKAGES = "driftline|local|lab|streaming|features|model|tests|benchmarks"
+_TO_SOURCE = re.compile(rf"\[([^\]]+)\]\((?:\.\./)+(?:{_PACKAGES})/[^)]*\)")
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:

@@ -286,6 +286,10 @@ def evaluate(
     seeds: Annotated[int | None, typer.Option(help="How many seeds.", min=1)] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A short look: fewer requests and seeds.")] = False,
     tune: Annotated[bool, typer.Option("--tune", help="Find the adapters' rates on streams of another seed.")] = False,
+    cluster: Annotated[
+        str | None,
+        typer.Option(help="A Dask scheduler whose workers do the work, instead of this machine.", metavar="ADDRESS"),
+    ] = None,
     out: Annotated[
         Path,
         typer.Option(
@@ -301,7 +305,7 @@ def evaluate(
     if tune:
         from lab.evaluate.tune import run_tune
 
-        if quick or any(value is not None for value in (suite, script, log, mapping, seeds)):
+        if quick or any(value is not None for value in (suite, script, log, mapping, seeds, cluster)):
             raise typer.BadParameter(
                 "it has streams and seeds of its own: give --adapters and --out alone", param_hint="--tune"
             )
@@ -317,6 +321,7 @@ def evaluate(
         seeds=seeds,
         quick=quick,
         out=out,
+        cluster=cluster,
     )
 
 

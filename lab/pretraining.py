@@ -90,5 +90,6 @@ def _make(config: Config, data: Recording, folder: Path, console: Console) -> No
 
         report = train_backbone(config, data, folder, reporter(progress, texts), trained)
         progress.update(texts, completed=len(data.items))
-        note = f"best of {report.epochs} passes: validation AUC {report.validation_auc:.4f}"
+        passes = f"best of {report.epochs} passes: " if report.epochs else ""  # an own backbone counts them itself
+        note = f"{passes}validation AUC {report.validation_auc:.4f}"
         progress.update(steps, total=progress.tasks[steps].completed, note=note)

@@ -31,7 +31,7 @@ def interruptible() -> Iterator[None]:
 
 
 @contextmanager
-def impatient(hurry: Callable[[], None]) -> Iterator[None]:
+def hurried(hurry: Callable[[], None]) -> Iterator[None]:
     """Within it, an ending signal calls `hurry` and interrupts nothing: what is being ended is ended."""
     with _handled(lambda _number, _frame: hurry()):
         yield

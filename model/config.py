@@ -1,4 +1,4 @@
-"""Sizes and rates of backbone, kernel and learner: one validated place, a sentence per key."""
+"""Sizes and rates of backbone, kernel and learner: validated once, a sentence per key."""
 
 from __future__ import annotations
 

@@ -52,10 +52,10 @@ def expected_auc(probabilities: ArrayLike, scores: ArrayLike) -> float:
     pairs = float(p.sum() * (1 - p).sum()) - with_itself
     if p.size < 2 or pairs < _LEAST_PAIRS:
         return float("nan")
-    _, place = np.unique(s, return_inverse=True)
-    negative = np.bincount(place, 1 - p)
+    _, rank = np.unique(s, return_inverse=True)
+    negative = np.bincount(rank, 1 - p)
     below = np.cumsum(negative) - negative / 2
-    return (float((p * below[place]).sum()) - with_itself / 2) / pairs
+    return (float((p * below[rank]).sum()) - with_itself / 2) / pairs
 
 
 def log_loss(labels: ArrayLike, probabilities: ArrayLike) -> float:
@@ -93,10 +93,10 @@ def grouped_auc(labels: ArrayLike, scores: ArrayLike, groups: Sequence[Hashable]
     _, inverse = np.unique(np.asarray(groups), return_inverse=True)
     order = np.argsort(inverse, kind="stable")
     parts = np.split(order, np.flatnonzero(np.diff(inverse[order])) + 1)
-    found = [(auc(y[part], s[part]), part.size) for part in parts if part.size]
-    found = [(value, size) for value, size in found if not np.isnan(value)]
-    total = sum(size for _, size in found)
-    return sum(value * size for value, size in found) / total if total else float("nan")
+    areas = [(auc(y[part], s[part]), part.size) for part in parts if part.size]
+    areas = [(area, size) for area, size in areas if not np.isnan(area)]
+    total = sum(size for _, size in areas)
+    return sum(area * size for area, size in areas) / total if total else float("nan")
 
 
 class PrequentialWindow:

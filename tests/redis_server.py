@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_PATIENCE_S = 20.0
+_TIMEOUT_S = 20.0
 
 
 @contextmanager
@@ -33,7 +33,7 @@ def redis_server(folder: Path, password: str | None = None) -> Iterator[str]:
 
 
 def _wait(server: subprocess.Popen[bytes], port: int) -> None:
-    end = time.monotonic() + _PATIENCE_S
+    end = time.monotonic() + _TIMEOUT_S
     while time.monotonic() < end and server.poll() is None:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:

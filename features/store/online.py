@@ -70,7 +70,7 @@ class OnlineStore:
             return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with (self.folder / ".lock").open("w") as lock, self._explained():
+            with (self.folder / ".lock").open("w", encoding="utf-8") as lock, self._explained():
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 if not self.applied:
                     import_feast().FeatureStore(config=self.repo_config).apply(self.repository.objects)

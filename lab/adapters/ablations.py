@@ -23,23 +23,23 @@ def _learner(part: str, about: str, **changes: object) -> AdapterSpec:
 
 
 ABLATIONS: dict[str, AdapterSpec] = {
-    "iak-d-no-products": _kernel("straight path", "whose path sees x and T alone", path_products=0),
-    "iak-d-256-products": _kernel("straight path", "whose path sees 256 products", path_products=256),
-    "iak-d-short-memory": _learner("straight path", "with one memory of 2 000 examples", path_half_lives=(2_000.0,)),
-    "iak-d-long-memory": _learner("straight path", "with one memory of 20 000 examples", path_half_lives=(20_000.0,)),
-    "iak-d-no-path": _kernel("straight path", "without a straight path", NO_PATH_RATE, path="none"),
+    "iak-d-no-products": _kernel("linear path", "whose path sees x and T alone", path_products=0),
+    "iak-d-256-products": _kernel("linear path", "whose path sees 256 products", path_products=256),
+    "iak-d-short-memory": _learner("linear path", "with one memory of 2 000 examples", path_half_lives=(2_000.0,)),
+    "iak-d-long-memory": _learner("linear path", "with one memory of 20 000 examples", path_half_lives=(20_000.0,)),
+    "iak-d-no-path": _kernel("linear path", "without a linear path", NO_PATH_RATE, path="none"),
     "iak-d-gradient": AdapterSpec(
         "kernel",
         "IAK D by gradient alone: path over T, rehearsal, no trust",
         GRADIENT_RATE,
         partial(Iak, rehearse=True, kernel={"path": "gradient", "use_trust": False}),
-        part="straight path",
+        part="linear path",
         ablation=True,
     ),
     "iak-d-no-core": AdapterSpec(
         "kernel", "IAK D whose core does not learn", 1e-12, Iak, (), part="core", ablation=True
     ),
-    "iak-d-no-trust": _kernel("trust", "that is always believed", use_trust=False),
+    "iak-d-no-trust": _kernel("trust", "without trust", use_trust=False),
     "iak-d-no-live-no-path": _kernel(
         "live features", "without T and without a path", NO_PATH_RATE, use_live=False, path="none"
     ),
@@ -63,6 +63,9 @@ ABLATIONS: dict[str, AdapterSpec] = {
     ),
     "iak-d-evidence-50": _kernel("evidence", "that waits for 50 examples of a domain", min_evidence=50),
     "iak-d-evidence-50-nearest": _kernel(
-        "evidence", "that waits for 50 examples, then starts from the nearest domain", min_evidence=50, birth="nearest"
+        "evidence",
+        "that waits for 50 examples, then starts from the nearest domain",
+        min_evidence=50,
+        new_domain_init="nearest",
     ),
 }

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lab.adapters.base import AdapterContext, StreamBatch
+from model.config import KernelConfig, LearnerConfig
 from model.kernel.learner import Learner
 
 PUBLISH_BATCHES = 8
@@ -34,8 +35,11 @@ class Iak:
         learning = context.rehearsing if rehearse else context.learner
         self._learner = Learner(
             context.backbone,
-            context.kernel.model_copy(update=dict(kernel)),
-            learning.model_copy(update={**learner, "learning_rate": rate, "seed": context.seed}),
+            # Validated, where a copy with changes would pass over a key that does not exist.
+            KernelConfig.model_validate({**context.kernel.model_dump(), **kernel}),
+            LearnerConfig.model_validate(
+                {**learning.model_dump(), **learner, "learning_rate": rate, "seed": context.seed}
+            ),
             live_width=context.live_width,
             domain_sizes=context.domain_sizes,
         )

@@ -80,7 +80,8 @@ def _below(name: str, rows: dict[str, AdapterRow]) -> str:
     lead, windowed = (
         getattr(rows[KERNEL], what).mean - getattr(rows[HEAD], what).mean for what in ("lead", "windowed_lead")
     )
-    return f"{name} ({lead:+.4f}; {windowed:+.4f} within windows of time)"
+    within = "" if math.isnan(windowed) else f"; {windowed:+.4f} within windows of time"
+    return f"{name} ({lead:+.4f}{within})"
 
 
 def _single_streams(figures: _Figures) -> Iterator[Goal]:

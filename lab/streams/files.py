@@ -94,7 +94,7 @@ def _decoding_cure(path: Path) -> str:
             begin = file.read(2)
     except OSError:
         begin = b""
-    if begin == _GZIP_MAGIC:
+    if begin == _GZIP_MAGIC and not path.name.endswith(".gz"):
         return "it is compressed: let its name end in .gz"
     guess = "utf-16" if begin in _UTF16_MARKS else "latin-1"
     return f"save the file as UTF-8, or set `encoding` in the mapping, for instance {guess}"

@@ -112,7 +112,7 @@ def logs(
 
 
 def _follow(path: Path) -> None:
-    with path.open(errors="replace") as file:
+    with path.open(encoding="utf-8", errors="replace") as file:
         file.seek(0, 2)
         while True:
             line = file.readline()

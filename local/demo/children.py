@@ -74,7 +74,7 @@ class Child:
 
     def tail(self) -> str:
         """The end of its log."""
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-_TAIL_LINES:])
+        return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-_TAIL_LINES:])
 
     def signal(self, number: int) -> None:
         """Sends a signal, if it still runs."""
@@ -118,13 +118,13 @@ class Children:
                     + child.tail()
                 )
 
-    def wait_ready(self, patience_s: float, progress: Callable[[list[str]], None] | None = None) -> None:
+    def wait_ready(self, timeout_s: float, progress: Callable[[list[str]], None] | None = None) -> None:
         """Waits until all are ready; `progress` gets the names still waited for.
 
-        Raises ChildDiedError at once if one ends, NotReadyError when `patience_s` is over.
+        Raises ChildDiedError at once if one ends, NotReadyError when `timeout_s` is over.
         """
         waiting = dict(self._running)
-        until = time.monotonic() + patience_s
+        until = time.monotonic() + timeout_s
         while waiting:
             self.check()
             waiting = {name: child for name, child in waiting.items() if not child.ready()}
@@ -133,17 +133,17 @@ class Children:
             if waiting and time.monotonic() > until:
                 name, child = next(iter(waiting.items()))
                 raise NotReadyError(
-                    f"`driftline {name}` is not ready after {patience_s:.0f} s. The end of its log ({child.log}):\n"
+                    f"`driftline {name}` is not ready after {timeout_s:.0f} s. The end of its log ({child.log}):\n"
                     + child.tail()
                 )
             if waiting:
                 time.sleep(_ASK_EVERY_S)
 
-    def stop(self, patience_s: float = STOP_S) -> list[str]:
+    def stop(self, timeout_s: float = STOP_S) -> list[str]:
         """Ends all in order; who does not end in time is killed and named in the result."""
         for child in self._running.values():
             child.signal(signal.SIGTERM)
-        until = time.monotonic() + patience_s
+        until = time.monotonic() + timeout_s
         killed = [name for name, child in self._running.items() if not child.wait(max(0.0, until - time.monotonic()))]
         for name in killed:
             self._running[name].signal(signal.SIGKILL)

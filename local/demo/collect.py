@@ -8,10 +8,10 @@ import msgspec
 import psutil
 
 from local import probe as local
-from local.demo.drain import Learned
+from local.demo.drain import LearningProgress
 from local.replay.played import Played
 from local.report.drift import announced_spans
-from local.report.figures import KernelSwap, Run, Usage
+from local.report.figures import KernelUse, Run, Usage
 from local.report.log import count_dead_letters, read_drift, read_kernels, read_traffic
 from local.report.stream import ScoredStream, scored_stream
 from streaming.config import Config
@@ -25,31 +25,31 @@ def backbone_fingerprint(config: Config) -> str:
     return str(open_backbone(config).backbone.fingerprint)
 
 
-def kernel_swaps(address: str) -> list[KernelSwap]:
+def kernel_uses(address: str) -> list[KernelUse]:
     """Every kernel that the scorer took from the live log. Raises OSError if the scorer does not answer."""
     kernels = msgspec.json.decode(local.get(f"{address}/v1/kernels"), type=KernelsResponse)
     return [
-        KernelSwap(swap.version, swap.newest_event_time, swap.taken_at) for swap in kernels.swaps if not swap.at_start
+        KernelUse(swap.version, swap.newest_event_time, swap.taken_at) for swap in kernels.swaps if not swap.at_start
     ]
 
 
 def used(pids: Mapping[str, int]) -> dict[str, Usage]:
     """What each process has used so far. Raises psutil.NoSuchProcess."""
-    found = {}
+    usage = {}
     for name, pid in pids.items():
         process = psutil.Process(pid)
         with process.oneshot():
             cpu = process.cpu_times()
-            found[name] = Usage(int(process.memory_info().rss), cpu.user + cpu.system)
-    return found
+            usage[name] = Usage(int(process.memory_info().rss), cpu.user + cpu.system)
+    return usage
 
 
 def collect(
     config: Config,
     played: Played,
-    learned: Learned,
+    learned: LearningProgress,
     *,
-    swaps: list[KernelSwap],
+    swaps: list[KernelUse],
     usage: Mapping[str, Usage],
     fingerprint: str,
     progress: Callable[[int, int], None] | None = None,
@@ -61,6 +61,7 @@ def collect(
     """
     stream = scored_stream(read_traffic(config, progress))
     kernels = read_kernels(config)
+    # Asked of all three that could have changed it: the file, the scorer's log, the processor's (docs/decisions/0051).
     seen = stream.fingerprints | kernels.fingerprints | {backbone_fingerprint(config)}
     run = Run(
         examples_learned=learned.examples,

@@ -104,7 +104,7 @@ def _name_files(out: Console, folder: Path) -> None:
         (REPORT_FILE, "every figure, for programs"),
         (PLOT_FILE, "log loss over the stream"),
         (CONFIG_FILE, "the configuration of the run"),
-        ("logs", "what the processes said"),
+        ("logs", "the logs of the processes"),
     ):
         out.print(f"  {folder / name}  [dim]{what}[/]", highlight=False, soft_wrap=True)
 
@@ -122,7 +122,8 @@ def _say_running(out: Console, demo: Demo, options: DemoOptions) -> None:
     out.print("\nTry it:", highlight=False)
     out.print(f"  curl -s {url} -d {shlex.quote(body)}", highlight=False, markup=False, soft_wrap=True)
     out.print("\nMore traffic:", highlight=False)
-    command = f"  driftline --config {folder / CONFIG_FILE} replay {options.stream.arguments}".rstrip()
+    config_file = shlex.quote(str(folder / CONFIG_FILE))
+    command = f"  driftline --config {config_file} replay {options.stream.arguments}".rstrip()
     out.print(command, markup=False, highlight=False, soft_wrap=True)
     out.print("\nEnd it: `make stop` or `driftline demo --stop`", highlight=False)
 

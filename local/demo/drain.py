@@ -20,7 +20,7 @@ class StuckError(Exception):
 
 
 @dataclass(frozen=True)
-class Learned:
+class LearningProgress:
     """How far the processor is."""
 
     examples: int
@@ -33,7 +33,7 @@ class Learned:
     """Wall clock of this look, seconds since the epoch."""
 
     @classmethod
-    def look(cls, config: Config) -> Learned:
+    def look(cls, config: Config) -> LearningProgress:
         """Asks the processor. Raises OSError if it does not answer."""
         metrics = scrape(config.processor.metrics_port)
         return cls(
@@ -45,21 +45,21 @@ class Learned:
 
 
 def wait_until_learned(
-    config: Config, expected: int, *, patience_s: float, progress: Callable[[int], None] | None = None
-) -> Learned:
+    config: Config, expected: int, *, timeout_s: float, progress: Callable[[int], None] | None = None
+) -> LearningProgress:
     """Waits until `expected` examples are learned, or until nothing is left to learn; returns the last look.
 
     Fewer than `expected` is possible: what was dropped on the way is never learned. `progress` gets the examples
-    learned so far. Raises StuckError when records wait and nothing moved for `patience_s` seconds.
+    learned so far. Raises StuckError when records wait and nothing moved for `timeout_s` seconds.
     """
-    now = Learned.look(config)
+    now = LearningProgress.look(config)
     moved = time.monotonic()
     with make_admin(config.kafka) as admin:
         while now.examples < expected:
             if progress is not None:
                 progress(now.examples)
             time.sleep(_ASK_EVERY_S)
-            before, now = now, Learned.look(config)
+            before, now = now, LearningProgress.look(config)
             if (before.examples, before.waiting) != (now.examples, now.waiting):
                 moved = time.monotonic()
                 continue
@@ -69,10 +69,10 @@ def wait_until_learned(
             behind = ingest_lag(admin, config)
             if behind == 0 and now.waiting == 0:
                 break
-            if still > patience_s:
+            if still > timeout_s:
                 left = "an unknown number of" if behind is None else f"{behind:,}"
                 raise StuckError(
-                    f"{now.examples:,} of {expected:,} examples are learned and nothing moved for {patience_s:.0f} s: "
+                    f"{now.examples:,} of {expected:,} examples are learned and nothing moved for {timeout_s:.0f} s: "
                     f"{left} records wait for ingest and {now.waiting:,} for the processor; look at their logs"
                 )
     if progress is not None:

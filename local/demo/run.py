@@ -21,8 +21,8 @@ from lab.streams.request import Request
 from local.broker.jars import class_path, jar_list
 from local.broker.local import LocalBroker
 from local.demo.children import Children, Part
-from local.demo.collect import backbone_fingerprint, collect, kernel_swaps, used
-from local.demo.drain import Learned, wait_until_learned
+from local.demo.collect import backbone_fingerprint, collect, kernel_uses, used
+from local.demo.drain import LearningProgress, wait_until_learned
 from local.demo.folder import make_anew
 from local.demo.settings import child_environment, demo_config, free_ports, write_config
 from local.demo.state import DemoState, running, write_state
@@ -30,8 +30,8 @@ from local.replay.announce import ReplayPlan, make_replay_plan
 from local.replay.pacing import Pace
 from local.replay.played import Played
 from local.replay.run import live_figures, play, publish_and_wait, scorer_address
-from local.report import Report, Run, ScoredStream, build_report, draw_plot
-from local.signals import impatient
+from local.report import Run, RunReport, ScoredStream, build_report, draw_plot
+from local.signals import hurried
 from local.watchdog import Watchdog
 from model.whole_files import write_whole
 from streaming.clients import make_admin, quiet_client_logs, wait_for_broker
@@ -66,7 +66,7 @@ class DemoOptions:
     bootstrap: str | None = None
     """A running cluster to use instead of a broker of the demo's own."""
     stream: StreamChoice = field(default_factory=StreamChoice)
-    """What is played; MovieLens 100K if nothing is said."""
+    """What is played; MovieLens 100K if nothing is named."""
 
 
 class Demo:
@@ -88,14 +88,14 @@ class Demo:
         self.config = base
         """What the processes were given; `base` until that is decided."""
 
-    def run(self) -> Report:
+    def run(self) -> RunReport:
         """Runs all of it. Whatever happens, nothing is left running unless that was asked for and all went well."""
         try:
             stream, run = self._run()
             if self._options.keep:
                 self._leave_running()
         finally:
-            self._stop()
+            self._stop()  # nothing is left behind, whatever happened (docs/decisions/0052)
         return self._report(stream, run)
 
     def _run(self) -> tuple[ScoredStream, Run]:
@@ -206,7 +206,7 @@ class Demo:
                     f"Kafka ended and was away for {_BROKER_AWAY_S:.0f} s. The end of its log:\n{self._broker.tail()}"
                 )
 
-    def _drain(self, played: Played) -> Learned:
+    def _drain(self, played: Played) -> LearningProgress:
         with bars(self._console) as progress:
             task = progress.add_task("learned", total=played.items, note="waiting for the last click windows")
 
@@ -214,24 +214,24 @@ class Demo:
                 self._children.check()
                 progress.update(task, completed=examples)
 
-            return wait_until_learned(self.config, played.items, patience_s=_STUCK_S, progress=moved)
+            return wait_until_learned(self.config, played.items, timeout_s=_STUCK_S, progress=moved)
 
     # --- ending ---
 
-    def _collect(self, played: Played, learned: Learned, fingerprint: str) -> tuple[ScoredStream, Run]:
+    def _collect(self, played: Played, learned: LearningProgress, fingerprint: str) -> tuple[ScoredStream, Run]:
         with bars(self._console) as progress:
             task = progress.add_task("log", total=None, note="read back for the report")
             return collect(
                 self.config,
                 played,
                 learned,
-                swaps=kernel_swaps(scorer_address(self.config)),
+                swaps=kernel_uses(scorer_address(self.config)),
                 usage=used(self._children.pids()),
                 fingerprint=fingerprint,
                 progress=reporter(progress, task),
             )
 
-    def _report(self, stream: ScoredStream, run: Run) -> Report:
+    def _report(self, stream: ScoredStream, run: Run) -> RunReport:
         folder = self.config.run_dir
         report = build_report(stream, run)
         title = f"{self._title} played live: AUC {report.frozen.auc:.3f} frozen, {report.live.auc:.3f} live"
@@ -260,7 +260,7 @@ class Demo:
         """Ends every process in order: those that use the broker first. A second signal ends them at once."""
         if self._left_running:
             return
-        with impatient(self._children.kill):
+        with hurried(self._children.kill):
             killed = self._children.stop()
             for name in killed:
                 self._console.print(f"[yellow]`driftline {name}` did not end in time and was killed[/]")

@@ -77,7 +77,7 @@ def read_state(run_dir: Path) -> DemoState | None:
 def only_demo(run_dir: Path) -> Iterator[None]:
     """One demo at a time on one folder. Raises DemoRunningError if one plays or was left running."""
     run_dir.parent.mkdir(parents=True, exist_ok=True)
-    with (run_dir.parent / f".{run_dir.name}.lock").open("a+") as lock:
+    with (run_dir.parent / f".{run_dir.name}.lock").open("a+", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

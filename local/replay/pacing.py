@@ -26,7 +26,7 @@ class Pace:
     session_s: float = 10.0
     """A user with many requests pauses less, so that all of them fit in about this many seconds."""
     lookahead: int = 1_500
-    """A request never overtakes one that stands this many places before it in the recorded order."""
+    """A request never overtakes one that stands this many requests before it in the recorded order."""
 
     def __post_init__(self) -> None:
         """Raises ValueError naming the first value that makes no sense."""
@@ -49,7 +49,7 @@ class Slot:
     at: float
     """Seconds after the start of the play."""
     index: int
-    """Place in the recorded order."""
+    """Position in the recorded order."""
 
 
 class _Planner:
@@ -71,6 +71,7 @@ class _Planner:
         self._thinking: list[tuple[float, int]] = []
 
     def plan(self) -> list[Slot]:
+        # Of users and pace alone (docs/decisions/0050): two plays have the same order whatever the machine does.
         slots: list[Slot] = []
         now = 0.0
         for _ in self._users:
@@ -117,7 +118,7 @@ def plan(users: Sequence[str], pace: Pace, edges: Iterable[int] = ()) -> list[Sl
 
     Every request is planned exactly once, times never fall, each user's requests keep their order and lie at least
     `pace.pause(...)` apart, the rate is never exceeded, and no request overtakes one that is `pace.lookahead` or more
-    places older, so none starves. `edges` are places in the recorded order that no request crosses: all before one
+    requests older, so none starves. `edges` are positions in the recorded order that no request crosses: all before one
     are planned before all from it on.
     """
     return _Planner(users, pace, edges).plan()

@@ -115,11 +115,11 @@ def _ingest_lag(admin: KafkaAdminClient, config: Config) -> int:
     return lag
 
 
-def wait_for_ingest(config: Config, *, patience_s: float, progress: Progress | None = None) -> None:
+def wait_for_ingest(config: Config, *, timeout_s: float, progress: Progress | None = None) -> None:
     """Waits until ingest has committed everything that stands in `interactions`.
 
     `progress` gets records read since the call and records that were behind then. Raises IngestSilentError when
-    nothing moved for `patience_s` seconds.
+    nothing moved for `timeout_s` seconds.
     """
     behind = least = 0
     moved = time.monotonic()
@@ -130,10 +130,10 @@ def wait_for_ingest(config: Config, *, patience_s: float, progress: Progress | N
             behind = max(behind, lag or 0)
             if progress is not None:
                 progress(behind - (least if lag is None else lag), behind)
-            if time.monotonic() - moved > patience_s:
+            if time.monotonic() - moved > timeout_s:
                 raise IngestSilentError(
                     f"ingest has not read {behind if lag is None else lag:,} records of {config.topics.interactions} "
-                    f"for {patience_s:.0f} s; does `driftline ingest` run on this cluster?"
+                    f"for {timeout_s:.0f} s; does `driftline ingest` run on this cluster?"
                 )
             time.sleep(_POLL_S)
     if progress is not None:

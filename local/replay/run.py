@@ -43,9 +43,9 @@ def scorer_address(config: Config) -> str:
     return f"http://{host}:{config.scorer.port}"
 
 
-async def wait_for_scorer(address: str, *, patience_s: float) -> None:
-    """Waits until the scorer says it is ready. Raises ScorerNotReadyError when `patience_s` is over."""
-    until = time.monotonic() + patience_s
+async def wait_for_scorer(address: str, *, timeout_s: float) -> None:
+    """Waits until the scorer says it is ready. Raises ScorerNotReadyError when `timeout_s` is over."""
+    until = time.monotonic() + timeout_s
     problem = "nothing answers there"
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
         while True:
@@ -58,7 +58,7 @@ async def wait_for_scorer(address: str, *, patience_s: float) -> None:
                 problem = f"nothing answers there ({type(error).__name__})"
             if time.monotonic() > until:
                 raise ScorerNotReadyError(
-                    f"no scorer became ready on {address} within {patience_s:.0f} s: {problem}; start one with "
+                    f"no scorer became ready on {address} within {timeout_s:.0f} s: {problem}; start one with "
                     "`driftline serve`, or name another with --scorer"
                 )
             await asyncio.sleep(_ASK_EVERY_S)
@@ -167,11 +167,11 @@ def publish_and_wait(
             check()
             report(done, total)
 
-        wait_for_ingest(config, patience_s=config.kafka.startup_wait_s, progress=moved)
+        wait_for_ingest(config, timeout_s=config.kafka.startup_wait_s, progress=moved)
 
 
 async def _when_ready(config: Config, replay_plan: ReplayPlan, address: str, moved: Callable[[Played], None]) -> Played:
-    await wait_for_scorer(address, patience_s=config.kafka.startup_wait_s)
+    await wait_for_scorer(address, timeout_s=config.kafka.startup_wait_s)
     return await play(config, replay_plan, scorer=address, progress=moved)
 
 

@@ -1,7 +1,7 @@
 """What a run did: from the log itself to figures, a table, a file for programs and a plot."""
 
 from local.report.drift import AnnouncedSpan, announced_spans
-from local.report.figures import Arm, KernelSwap, Report, Run, Usage, build_report
+from local.report.figures import Arm, KernelUse, Run, RunReport, Usage, build_report
 from local.report.log import (
     LogUnreadableError,
     PublishedKernels,
@@ -17,11 +17,11 @@ from local.report.table import report_table
 __all__ = [
     "AnnouncedSpan",
     "Arm",
-    "KernelSwap",
+    "KernelUse",
     "LogUnreadableError",
     "PublishedKernels",
-    "Report",
     "Run",
+    "RunReport",
     "ScoredStream",
     "Usage",
     "announced_spans",

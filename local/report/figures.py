@@ -17,7 +17,7 @@ QUARTERS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class KernelSwap:
+class KernelUse:
     """One kernel taken into use by a scorer."""
 
     version: int
@@ -83,7 +83,7 @@ class Run:
     """From the first request to the last example learned, seconds."""
     latencies_s: Sequence[float]
     """Per answered request, seen by the client, seconds."""
-    swaps: Sequence[KernelSwap]
+    swaps: Sequence[KernelUse]
     kernels_published: int
     dead_letters: Mapping[str, int] = field(default_factory=dict)
     """Refused records by reason."""
@@ -101,7 +101,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Report:
+class RunReport:
     """All figures of a run."""
 
     frozen: Arm
@@ -160,9 +160,9 @@ class Report:
         return {key: _jsonable(value) for key, value in sorted(values.items())}
 
 
-def build_report(stream: ScoredStream, run: Run) -> Report:
+def build_report(stream: ScoredStream, run: Run) -> RunReport:
     """The report of a run from its log and what was measured beside it."""
-    return Report(
+    return RunReport(
         frozen=Arm.of(stream, stream.frozen),
         live=Arm.of(stream, stream.live),
         run=run,

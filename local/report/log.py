@@ -19,11 +19,11 @@ from streaming.kernel_log.keys import kernel_group
 Progress = Callable[[int, int], None]
 """Called with records read and records in all."""
 _POLL_MS = 500
-_PATIENCE = 60
+_SILENT_POLLS = 60
 
 
 class LogUnreadableError(Exception):
-    """A topic could not be read to its end; the message names topic, partition and place."""
+    """A topic could not be read to its end; the message names topic, partition and offset."""
 
 
 class _Reason(msgspec.Struct):
@@ -57,7 +57,7 @@ def read_traffic(config: Config, progress: Progress | None = None) -> list[Traff
         try:
             records.append(decode_traffic(record.value))
         except msgspec.DecodeError as error:
-            raise LogUnreadableError(f"{record.place}: {error}") from error
+            raise LogUnreadableError(f"{record.position}: {error}") from error
     return records
 
 
@@ -65,7 +65,7 @@ def read_drift(config: Config) -> list[DriftEvent]:
     """All announcements of drift in `interactions` that ingest takes. Raises LogUnreadableError."""
     events: list[DriftEvent] = []
     for record in _read(config, config.topics.interactions, None):
-        with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):  # ingest has said what is wrong with it
+        with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):  # ingest has reported what is wrong with it
             if _tag.decode(record.value).event == "drift":
                 event = decode_event(record.value)
                 if isinstance(event, DriftEvent) and announcement_fault(event) is None:
@@ -80,7 +80,7 @@ def count_dead_letters(config: Config) -> dict[str, int]:
         try:
             reasons[msgspec.json.decode(record.value, type=_Reason).reason] += 1
         except msgspec.DecodeError as error:
-            raise LogUnreadableError(f"{record.place}: {error}") from error
+            raise LogUnreadableError(f"{record.position}: {error}") from error
     return dict(reasons)
 
 
@@ -96,7 +96,7 @@ def read_kernels(config: Config) -> PublishedKernels:
         try:
             info = read_info(record.value)
         except KernelRefused as refused:
-            raise LogUnreadableError(f"{record.place}: {refused}") from refused
+            raise LogUnreadableError(f"{record.position}: {refused}") from refused
         newest[info.group] = max(info.version, newest.get(info.group, 0))
         fingerprints.add(info.backbone_fingerprint)
     return PublishedKernels(newest, frozenset(fingerprints))
@@ -104,7 +104,7 @@ def read_kernels(config: Config) -> PublishedKernels:
 
 @dataclass(frozen=True, slots=True)
 class _Record:
-    place: str
+    position: str
     key: bytes | None
     value: bytes
 
@@ -144,12 +144,12 @@ def _read_partition(consumer: KafkaConsumer, partition: TopicPartition, begin: i
     while (reached := consumer.position(partition)) < end:
         batch = consumer.poll(timeout_ms=_POLL_MS, max_records=2_000).get(partition, [])
         silent = 0 if batch or consumer.position(partition) > reached else silent + 1
-        if silent > _PATIENCE:
+        if silent > _SILENT_POLLS:
             raise LogUnreadableError(
                 f"{partition.topic}[{partition.partition}] gave nothing after offset {reached} of {end} "
-                f"for {_PATIENCE * _POLL_MS / 1_000:.0f} s: does the broker still run?"
+                f"for {_SILENT_POLLS * _POLL_MS / 1_000:.0f} s: does the broker still run?"
             )
         for record in batch:
             if record.offset < end and record.value is not None:
-                place = f"{record.topic}[{record.partition}]@{record.offset}"
-                yield _Record(place, record.key, record.value)
+                position = f"{record.topic}[{record.partition}]@{record.offset}"
+                yield _Record(position, record.key, record.value)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from local.report.drift import AnnouncedSpan, label
 from local.report.stream import Floats, ScoredStream
+from model.whole_files import whole_file
 
 FROZEN = "#8a8f98"
 LIVE = "#0b6bcb"
@@ -53,7 +54,7 @@ def window_size(examples: int) -> int:
 
 
 def rolling_mean(values: Floats, window: int) -> Floats:
-    """Mean of the last `window` values at every place, `(n,)`; of all so far where there are fewer."""
+    """Mean of the last `window` values at every position, `(n,)`; of all so far where there are fewer."""
     sums = np.concatenate([np.zeros(1), np.cumsum(values, dtype=np.float64)])
     end = np.arange(1, len(values) + 1)
     begin = np.maximum(0, end - window)
@@ -61,7 +62,7 @@ def rolling_mean(values: Floats, window: int) -> Floats:
     return means
 
 
-def swap_places(version: NDArray[np.int64]) -> NDArray[np.int64]:
+def swap_positions(version: NDArray[np.int64]) -> NDArray[np.int64]:
     """Places in the stream where the serving kernel is newer than any before it."""
     newest = np.maximum.accumulate(version) if version.size else version
     return np.flatnonzero(np.diff(newest, prepend=0) > 0)
@@ -86,18 +87,19 @@ def draw_plot(
         _draw_losses(losses, stream, title)
         _draw_drift(losses, stream, drift)
         _draw_kernels(kernels, stream)
-        figure.savefig(path)
+        with whole_file(path) as file:
+            figure.savefig(file, format=path.suffix.removeprefix("."))
     return path
 
 
 def _draw_losses(axes: Any, stream: ScoredStream, title: str) -> None:
     window = window_size(len(stream))
-    place = np.arange(window // _FIRST_SHARE, len(stream))
-    frozen = rolling_mean(log_losses(stream.label, stream.frozen), window)[place]
-    live = rolling_mean(log_losses(stream.label, stream.live), window)[place]
-    axes.fill_between(place, live, frozen, where=live <= frozen, color=LIVE, alpha=0.10, linewidth=0)
-    axes.plot(place, frozen, color=FROZEN, linewidth=2.4)
-    axes.plot(place, live, color=LIVE, linewidth=2.4)
+    position = np.arange(window // _FIRST_SHARE, len(stream))
+    frozen = rolling_mean(log_losses(stream.label, stream.frozen), window)[position]
+    live = rolling_mean(log_losses(stream.label, stream.live), window)[position]
+    axes.fill_between(position, live, frozen, where=live <= frozen, color=LIVE, alpha=0.10, linewidth=0)
+    axes.plot(position, frozen, color=FROZEN, linewidth=2.4)
+    axes.plot(position, live, color=LIVE, linewidth=2.4)
     axes.set_ylabel("log loss (lower is better)")
     axes.set_title(title, loc="left", fontsize=16, fontweight="bold", pad=30)
     axes.text(
@@ -126,13 +128,13 @@ def _draw_drift(axes: Any, stream: ScoredStream, spans: Sequence[AnnouncedSpan])
                 axes.axvspan(begin, end, color=DRIFT, alpha=0.08, linewidth=0, zorder=0)
         if not stretches:
             continue
-        place = stretches[0][0]
-        row = next((n for n, until in enumerate(taken) if until <= place), len(taken))
+        position = stretches[0][0]
+        row = next((n for n, until in enumerate(taken) if until <= position), len(taken))
         width = len(label(span)) * _LETTER * len(stream)
-        taken[row : row + 1] = [place + width]
+        taken[row : row + 1] = [position + width]
         axes.annotate(
             label(span),
-            (place, 1.0),
+            (position, 1.0),
             xycoords=("data", "axes fraction"),
             xytext=(4, -4 - 15 * row),
             textcoords="offset points",
@@ -158,9 +160,9 @@ def _name_lines(axes: Any, end: int, frozen: float, live: float) -> None:
 
 def _draw_kernels(axes: Any, stream: ScoredStream) -> None:
     newest = np.maximum.accumulate(stream.version)
-    places = swap_places(stream.version)
+    positions = swap_positions(stream.version)
     axes.fill_between(np.arange(len(stream)), newest, step="post", color=KERNEL, alpha=0.18, linewidth=0)
-    axes.plot(places, newest[places], "|", color=LIVE, markersize=7, markeredgewidth=1.0)
+    axes.plot(positions, newest[positions], "|", color=LIVE, markersize=7, markeredgewidth=1.0)
     axes.set_ylabel("kernel\nversion")
     axes.set_ylim(0, max(1.0, float(newest[-1])) * 1.25)
     axes.set_xlabel("shown items, in the order they were served")

@@ -10,10 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from local.report.drift import label
-from local.report.figures import Arm, Report
+from local.report.figures import Arm, RunReport
 
 
-def report_table(report: Report) -> RenderableType:
+def report_table(report: RunReport) -> RenderableType:
     """The two arms side by side, then what the run did."""
     parts: list[RenderableType] = [_arms(report), Text("")]
     if report.drift_spans:
@@ -21,7 +21,7 @@ def report_table(report: Report) -> RenderableType:
     return Group(*parts, _run(report))
 
 
-def _arms(report: Report) -> Table:
+def _arms(report: RunReport) -> Table:
     table = Table(title="Every item was scored before anything learned from it", title_justify="left")
     table.add_column("")
     for name in ("frozen", "live", "difference"):
@@ -50,7 +50,7 @@ def _calibration(frozen: Arm, live: Arm) -> tuple[str, str, Text]:
     return _number(frozen.calibration), _number(live.calibration), Text(_number(gap, signed=True), style=style)
 
 
-def _drift(report: Report) -> Table:
+def _drift(report: RunReport) -> Table:
     table = Table(title="AUC while announced drift was at work", title_justify="left")
     table.add_column("")
     for name in ("items", "frozen", "live", "difference"):
@@ -61,7 +61,7 @@ def _drift(report: Report) -> Table:
     return table
 
 
-def _run(report: Report) -> Table:
+def _run(report: RunReport) -> Table:
     run = report.run
     table = Table(show_header=False)
     table.add_column("")

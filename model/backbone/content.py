@@ -62,9 +62,9 @@ def fit_components(model: FoundationBackbone, aspects: Tensor) -> ContentReport:
 def _components(aspects: Tensor, width: int) -> Tensor:
     """The first `width` principal directions as columns; zeros where there are not so many."""
     _, _, directions = torch.linalg.svd(aspects - aspects.mean(0), full_matrices=False)
-    found = directions[:width].T
+    leading = directions[:width].T
     basis = torch.zeros(aspects.shape[1], width)
-    basis[:, : found.shape[1]] = found
+    basis[:, : leading.shape[1]] = leading
     return basis
 
 
@@ -91,15 +91,15 @@ def _set(model: FoundationBackbone, mean: Tensor, basis: Tensor, shift: Tensor, 
 
 @torch.no_grad()
 def _newcomer_logits(model: FoundationBackbone, profiles: ProfileTable, examples: Examples) -> Tensor:
-    """Logits as for users never seen: those are the ones whose taste must be found live."""
+    """Logits as for users never seen: those are the ones whose taste must be learned live."""
     out = []
     model.eval()
     for index in torch.split(torch.arange(len(examples)), 8192):
-        place = index.numpy()
+        rows = index.numpy()
         batch = profiles.batch(
-            torch.from_numpy(examples.user[place]),
-            torch.from_numpy(examples.item[place]),
-            torch.from_numpy(examples.domain[place]),
+            torch.from_numpy(examples.user[rows]),
+            torch.from_numpy(examples.item[rows]),
+            torch.from_numpy(examples.domain[rows]),
         )
         batch = model.as_newcomer(batch)
         out.append(model.predict(model.represent(batch), batch.domain)[:, 0])
@@ -170,11 +170,11 @@ class _TasteFit:
             for mean, value in zip(self.average, (self.basis, self.shift), strict=True):
                 mean.lerp_(value.detach(), 1 - _AVERAGE)
             if step % _CHECK_EVERY == 0 or step == steps:
-                found = self._test(tests)
-                if found >= best + _WORSE:
+                held_out = self._test(tests)
+                if held_out >= best + _WORSE:
                     break
-                if found < best:
-                    best, kept = found, (self.average[0].clone(), self.average[1].clone())
+                if held_out < best:
+                    best, kept = held_out, (self.average[0].clone(), self.average[1].clone())
         without = self._test(tests, content=False)
         with torch.no_grad():
             _set(self.model, self.mean, kept[0] / self.scale, kept[1], self.aspects)

@@ -1,4 +1,4 @@
-"""Backbones of the user's own: found by the name in `backbone.factory`, trained by their own `fit`, saved like ours."""
+"""Backbones of the user's own: made by what `backbone.factory` names, trained by their own `fit`, saved like ours."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def _entities(names: Sequence[str], encoders: Sequence[FieldEncoder]) -> list[tu
     profiles: list[tuple[str, dict[str, FieldValue]]] = [("", {})]
     for share in np.linspace(0, 1, _ENTITIES - 1):
         values = {field.spec.name: _value(field, float(share)) for field in encoders}
-        known = {name: value for name, value in values.items() if value is not None}
+        known: dict[str, FieldValue] = {name: value for name, value in values.items() if value is not None}
         profiles.append((_pick(names, float(share)) or "unknown", known))
     return profiles
 

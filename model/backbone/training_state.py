@@ -34,8 +34,8 @@ def save_state(path: Path, run: str, state: Unfinished, progress: Mapping[str, A
     """Writes the state whole or not at all. `run` names what was asked for; `progress` is anything JSON."""
     tensors = {f"model.{name}": value for name, value in state.model.state_dict().items()}
     tensors |= {f"best.{name}": value for name, value in state.best.items()}
-    for place, moments in state.optimiser.state_dict()["state"].items():
-        tensors |= {f"adam.{place}.{name}": torch.as_tensor(value) for name, value in moments.items()}
+    for index, moments in state.optimiser.state_dict()["state"].items():
+        tensors |= {f"adam.{index}.{name}": torch.as_tensor(value) for name, value in moments.items()}
     tensors["generator"] = state.generator.get_state()
     tensors["global"] = torch.get_rng_state()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,7 +43,7 @@ def save_state(path: Path, run: str, state: Unfinished, progress: Mapping[str, A
 
 
 def load_state(path: Path, run: str, state: Unfinished) -> dict[str, Any] | None:
-    """Restores everything in place and returns `progress`; None if there is no file. Raises ResumeError."""
+    """Restores everything in `state` itself and returns `progress`; None if there is no file. Raises ResumeError."""
     if not path.exists():
         return None
     try:
@@ -57,8 +57,8 @@ def load_state(path: Path, run: str, state: Unfinished) -> dict[str, Any] | None
     state.best.update(_part(tensors, "best."))
     moments: dict[int, dict[str, Tensor]] = {}
     for name, value in _part(tensors, "adam.").items():
-        place, key = name.split(".", 1)
-        moments.setdefault(int(place), {})[key] = value
+        index, key = name.split(".", 1)
+        moments.setdefault(int(index), {})[key] = value
     state.optimiser.load_state_dict({**state.optimiser.state_dict(), "state": moments})
     state.generator.set_state(tensors["generator"])
     torch.set_rng_state(tensors["global"])

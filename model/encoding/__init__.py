@@ -1,1 +1,5 @@
-"""From names to numbers: vocabularies, fields, domains."""
+"""From names to numbers.
+
+Reading order: `spelling` gives each value one text, `vocabulary` gives texts and numbers table rows, `features` encodes
+whole profiles into batches, `domain` turns scene, region and period into indices.
+"""

@@ -1,4 +1,7 @@
-"""What an outside event must be, at both doors: `POST /v1/events` and the topic `interactions`. No broker, no clock."""
+"""What an outside event must be, at both doors: `POST /v1/events` and the topic `interactions`. No broker, no clock.
+
+Why one set of rules: docs/decisions/0087.
+"""
 
 from __future__ import annotations
 

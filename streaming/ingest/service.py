@@ -17,6 +17,7 @@ from kafka import TopicPartition
 from kafka.errors import AuthorizationError, KafkaError, UnknownTopicOrPartitionError
 from kafka.structs import OffsetAndMetadata
 
+from model.backbone.schema import CARD, BackboneRefused, check_card
 from streaming.clients import (
     BrokerRefused,
     BrokerUnreachable,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _EXPLAINED = (
+    BackboneRefused,
     BrokerRefused,
     BrokerUnreachable,
     OutputRefusedError,
@@ -104,6 +106,7 @@ class Ingest:
         config = self._config
         checks = {"start": lambda: self._state, "kafka": self._watch.check, "feature store": self._retrier.check}
         with HealthServer(config.ingest.metrics_port, checks):
+            self._check_backbone()
             wait_for_broker(config.kafka, log, self._stopping)
             ensure_topics(config)
             self._state = "opening the feature store"
@@ -120,6 +123,11 @@ class Ingest:
                 self._writer.close()
                 consumer.close(autocommit=False, timeout_ms=5_000)
         log.info("ingest has ended in order")
+
+    def _check_backbone(self) -> None:
+        """Its card alone: an ingest that sees no impression of another system needs neither backbone nor PyTorch."""
+        if (self._config.backbone_dir / CARD).is_file():
+            check_card(self._config.backbone_dir, self._config.input_schema())
 
     def _open_store(self) -> FeatureStore:
         from features.store.feature_store import FeatureStore

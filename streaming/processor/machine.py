@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 from features.live.features import LiveFeatures, LiveRow
 from model.config import LearnerConfig
+from model.container import ContainerError
 from model.encoding.domain import DomainSpace
 from model.kernel.batch import MicroBatch
 from model.kernel.kernel import Kernel
@@ -27,6 +28,7 @@ from model.kernel.learner import Learner, LearnReport
 from model.kernel.record import KernelInfo
 from streaming.config import JoinConfig
 from streaming.events import Traffic
+from streaming.kernel_log.errors import SnapshotError
 from streaming.kernel_log.snapshot import GroupSnapshot, RequestRef
 from streaming.processor.batches import micro_batch, outcome
 from streaming.processor.join import Join, LabelledRequest
@@ -193,9 +195,12 @@ class GroupMachine:
     def restore(self, snapshot: GroupSnapshot, rows: Iterable[LiveRow]) -> None:
         """Goes back to `snapshot`; records from `snapshot.resume_offset` on must follow.
 
-        Raises ContainerError, before anything is changed, if the learner cannot take its part of the snapshot.
+        Raises SnapshotError, before anything is changed, if the learner cannot take its part of the snapshot.
         """
-        self.learner.check(snapshot.learner)
+        try:
+            self.learner.check(snapshot.learner)
+        except ContainerError as error:
+            raise SnapshotError(f"the snapshot of group {self.group!r} cannot be used: {error}") from error
         self.live.restore(rows)
         self.version, self.examples = snapshot.version, snapshot.examples
         self._newest_event_time, self._published_at = snapshot.newest_event_time, snapshot.published_at

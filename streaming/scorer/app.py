@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import RedirectResponse
 from prometheus_client import REGISTRY
 from prometheus_client.exposition import choose_encoder
-from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
@@ -28,19 +26,16 @@ from streaming.scorer import openapi
 from streaming.scorer.body import decode_json, read_body
 from streaming.scorer.core import Scored
 from streaming.scorer.event_writer import decode_events
+from streaming.scorer.responses import EXCEPTION_HANDLERS, json_response
 from streaming.scorer.schema import (
     EventsAccepted,
     Health,
     KernelsResponse,
-    Problem,
     Readiness,
     RequestRefused,
     ScoreRequest,
 )
 
-log = logging.getLogger(__name__)
-
-_encoder = msgspec.json.Encoder()
 _score_decoder = msgspec.json.Decoder(ScoreRequest)
 _NOT_READY = "not_ready"
 _outcomes = {
@@ -101,12 +96,7 @@ def make_app(backend: Backend, cors_origins: Sequence[str] = ()) -> FastAPI:
             *_routes("GET", "/", endpoints.front),
         ],
         middleware=_cors(cors_origins),
-        exception_handlers={
-            RequestRefused: _answer_refused,
-            HTTPException: _answer_unrouted,
-            ClientDisconnect: _answer_nobody,
-            Exception: _answer_failed,
-        },
+        exception_handlers=EXCEPTION_HANDLERS,
     )
     app.openapi = openapi.document  # type: ignore[method-assign]
     return app
@@ -141,29 +131,29 @@ class Endpoints:
         decoded = decode_json(_score_decoder, body, "invalid_request")
         # No thread: the work holds the interpreter's lock, a pool would only add switches (docs/decisions/0042).
         scored = self.backend.score(decoded, time.time())
-        return _json(scored.response), len(decoded.candidates)
+        return json_response(scored.response), len(decoded.candidates)
 
     async def events(self, request: Request) -> Response:
         """Takes events, and answers once the broker has them."""
         body = await read_body(request, self.backend.max_body_bytes)
         events = decode_events(body, self.backend.rules, time.time())
         await self.backend.write_events(events)
-        return _json(EventsAccepted(len(events)), 202)
+        return json_response(EventsAccepted(len(events)), 202)
 
     async def kernels(self, _: Request) -> Response:
         """Kernels in use and their history."""
-        return _json(self.backend.kernels())
+        return json_response(self.backend.kernels())
 
     async def healthz(self, _: Request) -> Response:
         """Whether the process works."""
         problems = examine(self.backend.checks)
         checks = {name: problems.get(name, "ok") for name in self.backend.checks}
-        return _json(Health(not problems, checks), 503 if problems else 200)
+        return json_response(Health(not problems, checks), 503 if problems else 200)
 
     async def readyz(self, _: Request) -> Response:
         """Whether traffic may be sent here."""
         missing = self.backend.missing()
-        return _json(Readiness(not missing, missing), 503 if missing else 200)
+        return json_response(Readiness(not missing, missing), 503 if missing else 200)
 
     async def metrics(self, request: Request) -> Response:
         """The process's Prometheus registry."""
@@ -176,7 +166,7 @@ class Endpoints:
 
 
 def _outcome(error: Exception) -> str:
-    """Whose fault it was. `failed` pages somebody: neither the caller's faults nor a scorer that starts count there."""
+    """Whose fault it was. `failed` pages somebody, so neither the caller's faults nor a starting scorer count there."""
     if isinstance(error, ClientDisconnect):
         return "aborted"
     if isinstance(error, RequestRefused):
@@ -184,10 +174,6 @@ def _outcome(error: Exception) -> str:
             return "not_ready"
         return "refused" if error.status < 500 else "failed"
     return "failed"
-
-
-def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(_encoder.encode(value), status, headers, media_type="application/json")
 
 
 def _routes(method: str, path: str, endpoint: Callable[[Request], Awaitable[Response]]) -> list[Route]:
@@ -213,27 +199,3 @@ def _cors(origins: Sequence[str]) -> list[Middleware]:
             expose_headers=["Retry-After"],
         )
     ]
-
-
-async def _answer_refused(_: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestRefused)
-    headers = {503: {"Retry-After": "1"}, 415: {"Accept-Encoding": "gzip"}}
-    return _json(error.problem, error.status, headers.get(error.status))
-
-
-async def _answer_unrouted(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    name = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http")
-    problem = Problem(name, f"{request.method} {request.url.path}: {error.detail}; see /docs")
-    return _json(problem, error.status_code, dict(error.headers or {}))
-
-
-async def _answer_nobody(request: Request, _: Exception) -> Response:
-    """The client hung up: nobody reads this, and nothing here has failed."""
-    log.debug("%s %s: the client hung up before its body was whole", request.method, request.url.path)
-    return Response(status_code=400)
-
-
-async def _answer_failed(request: Request, error: Exception) -> Response:
-    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return _json(Problem("internal", f"{type(error).__name__}: {error}; the scorer's log has the rest"), 500)

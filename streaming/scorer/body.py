@@ -95,7 +95,7 @@ def _too_large(limit: int) -> RequestRefused:
 
 
 def decode_json(decoder: msgspec.json.Decoder[T], body: bytes, invalid: str) -> T:
-    """The value in `body`, whatever Content-Type it came with: curl and browsers name others by default.
+    """The value in `body`, whatever Content-Type it came with (docs/decisions/0087).
 
     Raises RequestRefused: `invalid` where the shape is wrong, `malformed_json` where it is no JSON at all.
     """

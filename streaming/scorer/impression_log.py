@@ -33,7 +33,7 @@ class _Pending:
 class ImpressionLog:
     """Keeps impressions until the broker has acknowledged them; each is delivered at least once, or counted as lost.
 
-    A second delivery is harmless: the join drops impressions whose request it knows.
+    A second delivery is harmless: the join drops impressions whose request it knows (docs/decisions/0044).
     """
 
     def __init__(
@@ -64,6 +64,7 @@ class ImpressionLog:
     def write(self, group: str, impression: ServedImpression) -> None:
         """Takes an impression, without waiting. Never raises for a broker that is away."""
         record = _Pending(self._partitions[group], encode_traffic(impression))
+        # The newest is lost, not the oldest: what waits longer is further on its way, and its feedback comes first.
         if self.waiting_bytes + len(record.value) > self._max_bytes:
             self._lost("buffer_full", 1)
             return

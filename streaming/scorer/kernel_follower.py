@@ -13,6 +13,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_fixed
 
 from model.kernel.kernel import Kernel
 from model.kernel.record import KernelInfo, KernelRefused
@@ -45,7 +46,7 @@ Build = Callable[[bytes], tuple[Kernel, KernelInfo]]
 class ActiveKernels:
     """Which kernel answers for which group, and how it came to that. No broker, no loop.
 
-    The order of the log decides, not the version: a roll-back may write an older kernel again.
+    The order of the log decides, not the version: a roll-back may write an older kernel again (docs/decisions/0041).
     """
 
     groups: Sequence[str]
@@ -157,13 +158,15 @@ class KernelFollower:
 
     async def run(self) -> None:
         """Follows until it is cancelled."""
-        while True:
-            try:
-                await self._follow()
-            except KafkaError as error:
-                self._problem = f"reading topic {self._topic!r}: {type(error).__name__}: {error}"
-                log.warning("kernel log: %s; trying again in %.0f s", self._problem, _RETRY_S)
-                await asyncio.sleep(_RETRY_S)
+        forever = AsyncRetrying(
+            retry=retry_if_exception_type(KafkaError), wait=wait_fixed(_RETRY_S), before_sleep=self._note_problem
+        )
+        await forever(self._follow)
+
+    def _note_problem(self, attempt: RetryCallState) -> None:
+        error = attempt.outcome.exception() if attempt.outcome else None
+        self._problem = f"reading topic {self._topic!r}: {type(error).__name__}: {error}"
+        log.warning("kernel log: %s; trying again in %.0f s", self._problem, _RETRY_S)
 
     async def _follow(self) -> None:
         consumer = AIOKafkaConsumer(

@@ -39,11 +39,19 @@ ABOUT: Mapping[str, Any] = MappingProxyType(
     }
 )
 
+_TAGS: Mapping[str, str] = MappingProxyType(
+    {
+        "scoring": "Ranking candidates, and telling what the user did.",
+        "kernels": "Which kernel answers, and how fresh it is.",
+        "operations": "Health, readiness and metrics.",
+    }
+)
+
 _EventsBody = Event | list[Event]
 _REQUEST_ID = "main.1f0c9a4e4b7d4c0f8d4f3a5d0b1c2e3f"
 _EVENT_TIME = 1_767_225_600.0
-_AT_ITEM = ("bad_id", "bad_time", "future", "no_items", "repeated_item", "too_many_items", "bad_announcement")
-_EVENT_RULES = "; ".join(f"`{reason}`: {REASONS[reason]}" for reason in (*_AT_ITEM, "no_group"))
+_OF_THE_TOPIC = {"empty", "not_json", "unknown_event", "bad_shape", "too_large", "not_represented", "not_written"}
+_EVENT_RULES = "; ".join(f"`{reason}`: {text}" for reason, text in REASONS.items() if reason not in _OF_THE_TOPIC)
 
 _BODY_PROBLEMS: Mapping[int, str] = MappingProxyType(
     {
@@ -166,7 +174,13 @@ def document() -> dict[str, Any]:
     paths: dict[str, Any] = {}
     for operation in _OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _described(operation, schema_of)
-    return {"openapi": "3.1.0", "info": dict(ABOUT), "paths": paths, "components": {"schemas": components}}
+    return {
+        "openapi": "3.1.0",
+        "info": dict(ABOUT),
+        "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
+        "paths": paths,
+        "components": {"schemas": components},
+    }
 
 
 def _types(operation: _Operation) -> Iterable[Any]:

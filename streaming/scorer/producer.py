@@ -9,6 +9,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
+from tenacity import before_sleep_log, retry, retry_if_exception_type, wait_fixed
 
 _RETRY_S = 1.0
 _STOP_S = 5.0
@@ -17,7 +18,8 @@ log = logging.getLogger(__name__)
 
 
 class RestartingProducer:
-    """An idempotent producer (acks=all) that outlives broker restarts and fatal errors of the library.
+    """An idempotent producer (acks=all) that outlives broker restarts and fatal errors of the library
+    (docs/decisions/0044).
 
     The library retries for ever what may be retried. What it cannot mend (its sequence numbers are out of step, its
     sending task died) ends the producer: the next `get` starts another one.
@@ -36,9 +38,7 @@ class RestartingProducer:
         if self._producer is not None:
             return self._producer
         async with self._lock:
-            while self._producer is None:
-                if self._closed:
-                    raise RuntimeError("the producer has been stopped")
+            if self._producer is None:
                 self._producer = await self._start()
         return self._producer
 
@@ -63,7 +63,14 @@ class RestartingProducer:
         if producer is not None:
             await _stop(producer)
 
-    async def _start(self) -> AIOKafkaProducer | None:
+    @retry(
+        retry=retry_if_exception_type(KafkaError),
+        wait=wait_fixed(_RETRY_S),
+        before_sleep=before_sleep_log(log, logging.WARNING),
+    )
+    async def _start(self) -> AIOKafkaProducer:
+        if self._closed:
+            raise RuntimeError("the producer has been stopped")
         producer = AIOKafkaProducer(
             **self._options,
             acks="all",
@@ -74,11 +81,9 @@ class RestartingProducer:
         )
         try:
             await producer.start()
-        except KafkaError as error:
-            log.warning("no producer yet: %s: %s; trying again in %.0f s", type(error).__name__, error, _RETRY_S)
+        except KafkaError:
             await _stop(producer)
-            await asyncio.sleep(_RETRY_S)
-            return None
+            raise
         return producer
 
 

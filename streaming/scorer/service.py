@@ -1,4 +1,4 @@
-"""The running scorer: the core, and the three things that go on beside it (kernels in, impressions and events out)."""
+"""The running scorer: the core, and what runs beside it: kernels in, impressions and events out."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class ScorerService:
             metrics.SCORE_SHIFT.labels(group=group, arm=arm).set_function(window.shift)
 
     async def start(self) -> None:
-        """Begins to start; `missing` tells how far it is."""
+        """Begins to start in the background; `missing` names what is still waited for."""
         options = aiokafka_options(self._config.kafka)
         topics, groups = self._config.topics, [group.name for group in self._config.groups]
         self._producer = RestartingProducer(options, max_bytes=MAX_REQUEST_BYTES)
@@ -96,7 +96,11 @@ class ScorerService:
         log.info("ready: kernels in use %s", self._kernels.versions())
 
     async def _warm_up(self) -> None:
-        """Scores made-up requests, so that no caller pays for what happens only once; then freezes the collector."""
+        """Scores made-up requests, so that no caller pays for what happens only once; then freezes the collector.
+
+        What exists after the warm-up stays until the end: the collector need not look at it again
+        (docs/decisions/0042).
+        """
         items = [f"warm-up-{index}" for index in range(min(_WARM_UP_CANDIDATES, self._config.scorer.max_candidates))]
         for _ in range(self._config.scorer.warmup_requests):
             self._scorer.warm_up(items)

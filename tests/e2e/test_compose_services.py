@@ -55,7 +55,7 @@ class Stack:
     def _local(self, text: str) -> str:
         """`text` with every name replaced, in one pass: an address may itself look like a name."""
         names = "|".join(re.escape(name) for name in self.replaced)
-        return re.sub(rf"(?<!\d)(?:{names})(?!\d)", lambda found: self.replaced[found[0]], text)
+        return re.sub(rf"(?<!\d)(?:{names})(?!\d)", lambda name: self.replaced[name[0]], text)
 
     def environment(self, name: str) -> dict[str, str]:
         """What compose gives the service, and what a shell needs."""

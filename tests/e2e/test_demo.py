@@ -30,7 +30,7 @@ GONE_S = 40.0
 
 @dataclass
 class RunningDemo:
-    """One `driftline demo`; everything it starts inherits a mark, by which it is found again."""
+    """One `driftline demo`; everything it starts inherits a mark, by which it is recognised."""
 
     folder: Path
     arguments: list[str]
@@ -38,36 +38,36 @@ class RunningDemo:
 
     def __post_init__(self) -> None:
         command = [str(Path(sys.executable).with_name("driftline")), "--run-dir", str(self.folder), "demo"]
-        self.said = self.folder.parent / f"said-{self.mark}.txt"
-        with self.said.open("wb") as out:
+        self.output_file = self.folder.parent / f"output-{self.mark}.txt"
+        with self.output_file.open("wb") as out:
             self.process = subprocess.Popen(
                 [*command, *self.arguments], stdout=out, stderr=out, env={**os.environ, MARK: self.mark}
             )
 
     @property
     def output(self) -> str:
-        return self.said.read_text()
+        return self.output_file.read_text()
 
     def left(self) -> list[psutil.Process]:
         """Processes that bear the mark."""
-        found = []
+        processes = []
         for process in psutil.process_iter():
             try:
                 if process.environ().get(MARK) == self.mark and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
+                    processes.append(process)
             except psutil.Error:
                 continue
-        return found
+        return processes
 
     def part(self, name: str) -> psutil.Process:
         """The process of `driftline NAME`."""
         return next(process for process in self.left() if process.cmdline()[-1:] == [name])
 
     def until(self, what: str, true: Callable[[], bool], seconds: float = 240.0) -> None:
-        """Waits for `true`, or fails with what the demo said."""
+        """Waits for `true`, or fails with the output of the demo."""
         end = time.monotonic() + seconds
         while not true():
-            assert time.monotonic() < end, f"{what} did not come; the demo said:\n{self.output}"
+            assert time.monotonic() < end, f"{what} did not come; its output:\n{self.output}"
             time.sleep(0.1)
 
     def until_log(self, name: str, text: str) -> None:
@@ -177,8 +177,8 @@ def check_report(running: RunningDemo) -> None:
     assert 0.5 < report["auc_live"] < 1.0
     assert report["log_loss_frozen"] != report["log_loss_live"], "no served score came from a kernel that had learned"
     assert (running.folder / "log_loss.png").stat().st_size > 10_000
-    for said in ("frozen", "live", "freshness", "report.json", "log_loss.png"):
-        assert said in running.output
+    for word in ("frozen", "live", "freshness", "report.json", "log_loss.png"):
+        assert word in running.output
 
 
 def test_ctrl_c_in_the_middle_ends_everything_and_says_so(demo: Callable[..., RunningDemo]) -> None:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from rich.console import Console
 
 from lab.evaluate.command import run_evaluate
-from lab.evaluate.pool import EvaluationFailedError
+from lab.evaluate.pool import ClusterUnavailableError, EvaluationFailedError
 from model.config import BackboneConfig, KernelConfig, LearnerConfig
 from streaming.config import Config
 
@@ -74,4 +80,73 @@ def test_a_run_that_fails_names_its_stream_and_seed(tmp_path: Path) -> None:
         run_evaluate(
             wild, mapping=str(tmp_path / "mapping.yaml"), adapters=("frozen",), seeds=1,
             out=tmp_path / "out", processes=1, console=Console(quiet=True),
+        )  # fmt: skip
+
+
+def started(tmp_path: Path) -> subprocess.Popen[bytes]:
+    """`driftline evaluate` on the log, in a process of its own."""
+    command = "import sys; from driftline.cli import main; main(sys.argv[1:])"
+    arguments = ["evaluate", "--mapping", str(tmp_path / "mapping.yaml"), "--adapters", "iak-d,full", "--seeds", "2"]
+    environment = {**os.environ, "DRIFTLINE_CACHE_DIR": str(tmp_path / "cache"), "DRIFTLINE_RUN_DIR": str(tmp_path)}
+    return subprocess.Popen(
+        [sys.executable, "-c", command, *arguments, "--out", str(tmp_path / "out")],
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+def finished_runs(tmp_path: Path) -> dict[Path, int]:
+    """Results with the times at which they were written."""
+    return {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "work").rglob("seed-*/[a-z]*.npz")}
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+def test_an_interrupt_ends_all_processes_and_keeps_the_runs_that_are_finished(tmp_path: Path) -> None:
+    write_log(tmp_path)
+    process = started(tmp_path)
+    while len(finished_runs(tmp_path)) < 3:
+        assert process.poll() is None, process.communicate()[0].decode()
+        time.sleep(0.05)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGINT)
+    output = process.communicate(timeout=120)[0].decode()
+    assert process.returncode not in {0, None}, output
+    assert "Traceback" not in output
+    assert not psutil.wait_procs(workers, timeout=60)[1], "workers outlived the command"
+    kept = finished_runs(tmp_path)
+    again = started(tmp_path)
+    output = again.communicate(timeout=240)[0].decode()
+    assert again.returncode == 0, output
+    assert "leaked" not in output
+    assert {path: finished_runs(tmp_path)[path] for path in kept} == kept, "a finished run was made again"
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+def test_the_workers_of_a_dask_cluster_give_what_processes_here_give(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    distributed = pytest.importorskip("distributed")
+    write_log(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    arguments = {"mapping": "mapping.yaml", "adapters": ("iak-d",), "seeds": 2, "console": Console(quiet=True)}
+    here = run_evaluate(config_of(tmp_path), out=Path("here"), processes=1, **arguments)  # type: ignore[arg-type]
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        address = cluster.scheduler_address
+        there = run_evaluate(config_of(tmp_path), out=Path("there"), cluster=address, **arguments)  # type: ignore[arg-type]
+    assert there.to_json()["streams"] == here.to_json()["streams"]
+    assert len(list((tmp_path / "there" / "work").rglob("iak-d.npz"))) == 2
+
+
+@pytest.mark.e2e
+def test_a_cluster_that_does_not_answer_is_named_with_the_cure(tmp_path: Path) -> None:
+    dask = pytest.importorskip("dask")
+    write_log(tmp_path)
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
+        pytest.raises(ClusterUnavailableError, match=r"no Dask scheduler answers at tcp://127.0.0.1:9: .*dask worker"),
+    ):
+        run_evaluate(
+            config_of(tmp_path), mapping=str(tmp_path / "mapping.yaml"), adapters=("frozen",), seeds=1,
+            out=tmp_path / "out", cluster="tcp://127.0.0.1:9", console=Console(quiet=True),
         )  # fmt: skip

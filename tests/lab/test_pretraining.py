@@ -10,6 +10,7 @@ from rich.console import Console
 
 from features.config import FeatureConfig
 from features.profiles import ItemProfile, UserProfile
+from lab.backbone_training import TextWidthError
 from lab.pretraining import backbone_key, install_backbone, pretrained_backbone
 from lab.streams.logged.movielens import MovieLens, Rating
 from lab.streams.logged.movielens_stream import movielens_stream
@@ -66,6 +67,23 @@ def test_what_decides_the_backbone_decides_its_key(config: Config, data: MovieLe
     changed = ((wider, data), (other_regions, data), (config, fewer))
     assert len({key, *(backbone_key(other, recorded(played)) for other, played in changed)}) == 4
     assert backbone_key(learning, recorded(data)) == key
+
+
+def test_a_text_model_of_another_width_is_refused_with_both_keys(config: Config, data: MovieLens) -> None:
+    narrow = config.model_copy(update={"backbone": BackboneConfig(text_width=100)})
+    with pytest.raises(TextWidthError, match=r"text model.*384 numbers.*backbone\.text_width = 384"):
+        pretrained_backbone(narrow, recorded(data), QUIET)
+
+
+def test_the_file_of_an_own_backbone_decides_its_key(config: Config, data: MovieLens, tmp_path: Path) -> None:
+    def key(source: str) -> str:
+        (tmp_path / "own.py").write_text(source)
+        backbone = BackboneConfig(factory=f"{tmp_path / 'own.py'}:make")
+        return backbone_key(config.model_copy(update={"backbone": backbone}), recorded(data))
+
+    one, two = "def make(config, shape): ...\n", "def make(config, shape): return None\n"
+    assert key(one) != key(two)
+    assert key(one) == key(one)
 
 
 def test_only_the_first_half_teaches_it(config: Config, data: MovieLens) -> None:

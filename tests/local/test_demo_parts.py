@@ -24,13 +24,14 @@ from local.demo.folder import FolderInUseError, make_anew
 from local.demo.settings import CONFIG_FILE, child_environment, demo_config, free_ports, write_config
 from local.demo.state import DemoRunningError, DemoState, only_demo, read_state, running, write_state
 from local.probe import Scraped
-from local.signals import Interrupted, impatient, interruptible
+from local.signals import Interrupted, hurried, interruptible
 from local.watchdog import Watchdog
 from model.encoding.domain import Domain, DomainSpace
 from streaming.config import Config, KafkaConfig, load_config
 from tests.lab.streams.worlds import stream
 
 MOVIELENS = Catalogue((), (), DomainSpace(domain_values()))
+
 # --- configuration ---
 
 
@@ -208,7 +209,7 @@ def test_stopping_ends_the_willing_and_kills_the_deaf(
     while not all("up" in log.read_text() for log in logs):
         time.sleep(0.02)
     pids = children.pids()
-    assert children.stop(patience_s=1.0) == ["serve"]
+    assert children.stop(timeout_s=1.0) == ["serve"]
     assert not any(psutil.pid_exists(pid) for pid in pids.values())
 
 
@@ -231,12 +232,12 @@ def test_an_ending_signal_interrupts_with_the_shells_exit_code() -> None:
     assert raised.value.exit_code == 128 + signal.SIGTERM
 
 
-def test_while_things_are_ended_a_signal_only_hurries() -> None:
-    hurried: list[int] = []
+def test_while_processes_are_ended_a_signal_only_hurries() -> None:
+    calls: list[int] = []
     with interruptible():
-        with impatient(lambda: hurried.append(1)):
+        with hurried(lambda: calls.append(1)):
             signal.raise_signal(signal.SIGINT)
-        assert hurried == [1]
+        assert calls == [1]
 
 
 def test_metrics_are_summed_and_split_by_a_label() -> None:

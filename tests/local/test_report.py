@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from local.report import (
-    KernelSwap,
+    KernelUse,
     Run,
     announced_spans,
     build_report,
@@ -21,7 +21,7 @@ from local.report import (
     report_table,
     scored_stream,
 )
-from local.report.plot import rolling_mean, swap_places, window_size
+from local.report.plot import rolling_mean, swap_positions, window_size
 from model.encoding.domain import Domain
 from streaming.events import DriftEvent, DriftPhase, ServedFeedback, ServedImpression, Tick, Traffic
 
@@ -48,7 +48,7 @@ def click(request: str, item: str) -> ServedFeedback:
 def run(**values: object) -> Run:
     defaults: dict[str, object] = {
         "examples_learned": 8, "learn_seconds": 2.0, "latencies_s": [0.001, 0.003],
-        "swaps": [KernelSwap(1, 10.0, 11.0), KernelSwap(2, 11.0, 13.0)], "kernels_published": 2,
+        "swaps": [KernelUse(1, 10.0, 11.0), KernelUse(2, 11.0, 13.0)], "kernels_published": 2,
     }  # fmt: skip
     return Run(**(defaults | values))  # type: ignore[arg-type]
 
@@ -141,7 +141,7 @@ def test_the_rolling_mean_takes_what_there_is_until_the_window_is_full() -> None
 
 
 def test_a_swap_is_marked_once_although_older_requests_end_after_it() -> None:
-    assert swap_places(np.array([0, 0, 1, 0, 1, 4, 4])).tolist() == [2, 5]
+    assert swap_positions(np.array([0, 0, 1, 0, 1, 4, 4])).tolist() == [2, 5]
 
 
 @pytest.mark.parametrize("examples", [1, 19, 400, 1_000_000])
@@ -152,7 +152,7 @@ def test_the_window_is_never_longer_than_the_stream(examples: int) -> None:
 # --- announced drift ---
 
 
-def said(phase: DriftPhase, time: float, name: str = "taste", **more: object) -> DriftEvent:
+def event(phase: DriftPhase, time: float, name: str = "taste", **more: object) -> DriftEvent:
     return DriftEvent(name, "taste", phase, time, **more)  # type: ignore[arg-type]
 
 
@@ -167,8 +167,8 @@ def timed(*times: float) -> list[Traffic]:
 
 def test_announcements_become_spans_by_name_and_kind() -> None:
     spans = announced_spans([
-        said("ends", 9.0), said("begins", 1.0, returns=True), said("full", 3.0), said("begins", 5.0, "other"),
-        said("begins", 11.0), said("ends", 30.0, "never began"),
+        event("ends", 9.0), event("begins", 1.0, returns=True), event("full", 3.0), event("begins", 5.0, "other"),
+        event("begins", 11.0), event("ends", 30.0, "never began"),
     ])  # fmt: skip
     assert [(span.name, span.begins, span.full, span.ends, span.returns) for span in spans] == [
         ("taste", 1.0, 3.0, 9.0, True), ("other", 5.0, None, None, False), ("taste", 11.0, None, None, False),
@@ -176,13 +176,13 @@ def test_announcements_become_spans_by_name_and_kind() -> None:
 
 
 def test_an_announcement_that_stands_twice_counts_once() -> None:
-    events = [said("begins", 1.0), said("full", 3.0), said("ends", 9.0)]
+    events = [event("begins", 1.0), event("full", 3.0), event("ends", 9.0)]
     assert announced_spans([*events, *events]) == announced_spans(events)
 
 
 def test_the_file_says_what_was_announced_and_how_both_arms_did_meanwhile() -> None:
     stream = scored_stream(timed(1.0, 2.0, 3.0, 4.0))
-    drift = announced_spans([said("begins", 1.5, domain={"period": ["evening"]}), said("ends", 3.5)])
+    drift = announced_spans([event("begins", 1.5, domain={"period": ["evening"]}), event("ends", 3.5)])
     values = json.loads(json.dumps(build_report(stream, run(drift=drift)).as_json(), allow_nan=False))
     (span,) = values["drift_spans"]
     assert (span["name"], span["begins"], span["full"], span["ends"]) == ("taste", 1.5, None, 3.5)
@@ -193,13 +193,13 @@ def test_the_file_says_what_was_announced_and_how_both_arms_did_meanwhile() -> N
 
 def test_a_span_in_which_nothing_was_served_has_no_figures() -> None:
     stream = scored_stream(timed(1.0))
-    values = build_report(stream, run(drift=announced_spans([said("begins", 5.0)]))).as_json()
+    values = build_report(stream, run(drift=announced_spans([event("begins", 5.0)]))).as_json()
     (span,) = values["drift_spans"]
     assert (span["items_served"], span["auc_live"], span["ends"]) == (0, None, None)
 
 
 def test_a_span_is_one_stretch_though_the_log_is_slightly_out_of_order_and_two_where_groups_meet() -> None:
-    (span,) = announced_spans([said("begins", 100.0), said("ends", 200.0)])
+    (span,) = announced_spans([event("begins", 100.0), event("ends", 200.0)])
     times = [*np.arange(0.0, 300.0)]
     times[100], times[98], times[150] = 98.0, 100.0, 201.0
     assert span.stretches(scored_stream(timed(*times))) == [(196, 400)]
@@ -212,8 +212,8 @@ def test_the_plot_names_what_it_shades(tmp_path: Path) -> None:
     stream = scored_stream(timed(*np.arange(0.0, 50.0)))
     phases: list[tuple[DriftPhase, float]] = [("begins", 10.0), ("full", 20.0), ("ends", 40.0)]
     drift = announced_spans([
-        *(said(phase, time, "young evenings") for phase, time in phases),
-        said("begins", 12.0), said("begins", 90.0, "after the end"),
+        *(event(phase, time, "young evenings") for phase, time in phases),
+        event("begins", 12.0), event("begins", 90.0, "after the end"),
     ])  # fmt: skip
     with matplotlib.rc_context({"svg.fonttype": "none"}):
         drawn = draw_plot(stream, tmp_path / "plot.svg", title="Drift", drift=drift).read_text()
@@ -224,7 +224,7 @@ def test_the_plot_names_what_it_shades(tmp_path: Path) -> None:
 
 def test_the_table_shows_the_arms_while_drift_was_at_work() -> None:
     console = Console(width=120, quiet=False)
-    drift = announced_spans([said("begins", 1.5, "young evenings")])
+    drift = announced_spans([event("begins", 1.5, "young evenings")])
     with console.capture() as captured:
         console.print(report_table(build_report(scored_stream(timed(1.0, 2.0)), run(drift=drift))))
     assert "young evenings (taste)" in captured.get()

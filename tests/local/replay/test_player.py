@@ -39,7 +39,7 @@ async def scorer() -> AsyncIterator[FakeScorer]:
 
 
 def recorded(user: str, *clicks: bool) -> Request:
-    items = tuple(f"{user}-{place}" for place in range(len(clicks)))
+    items = tuple(f"{user}-{position}" for position in range(len(clicks)))
     return Request(0.0, user, Domain("home", "zip1", "night"), items, clicks)
 
 
@@ -108,7 +108,7 @@ async def test_progress_hears_of_the_end(scorer: FakeScorer) -> None:
 
 
 def delayed(user: str, *delays: float) -> Request:
-    items = tuple(f"{user}-{place}" for place in range(len(delays)))
+    items = tuple(f"{user}-{position}" for position in range(len(delays)))
     return Request(0.0, user, Domain("home", "zip1", "night"), items, (True,) * len(delays), delays)
 
 

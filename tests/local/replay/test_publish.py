@@ -63,7 +63,7 @@ def test_the_lag_is_everything_until_ingest_commits_and_then_nothing(config: Con
         assert ingest_lag(admin, config) == 3
         read_all(config, commit=True)
         assert ingest_lag(admin, config) == 0
-    wait_for_ingest(config, patience_s=1.0)
+    wait_for_ingest(config, timeout_s=1.0)
 
 
 def test_an_ingest_that_does_not_read_is_named_with_the_cure(config: Config) -> None:
@@ -71,4 +71,4 @@ def test_an_ingest_that_does_not_read_is_named_with_the_cure(config: Config) -> 
     publish_profiles(publisher, DATA)
     publisher.close()
     with pytest.raises(IngestSilentError, match="driftline ingest"):
-        wait_for_ingest(config, patience_s=0.3)
+        wait_for_ingest(config, timeout_s=0.3)

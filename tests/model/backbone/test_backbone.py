@@ -89,10 +89,8 @@ def test_conversion_logit_is_neutral_without_a_conversion_tower(variant: Foundat
 def test_an_item_never_seen_is_placed_by_its_text_and_fields(variant: FoundationBackbone, world: World) -> None:
     encoder = world.encoder
     rng = np.random.default_rng(5)
-    strangers = [
-        ItemFeatures(f"new{i}", {"genres": ["war"]}, rng.normal(size=TEXT).astype(np.float32)) for i in range(2)
-    ]
-    batch = encoder.batch(encoder.encode_user(world.users[0]), [encoder.encode_item(i) for i in strangers], (0, 0, 0))
+    unseen = [ItemFeatures(f"new{i}", {"genres": ["war"]}, rng.normal(size=TEXT).astype(np.float32)) for i in range(2)]
+    batch = encoder.batch(encoder.encode_user(world.users[0]), [encoder.encode_item(i) for i in unseen], (0, 0, 0))
     assert not torch.equal(*variant.content(batch))
     assert not torch.equal(*variant.represent(batch))
 
@@ -138,15 +136,15 @@ def test_fingerprint_is_refused_before_training_has_ended(backbone: FoundationBa
 def test_histories_hold_earlier_clicks_only(world: World) -> None:
     rows = world.encoder.encode_item(world.items[0]).row + np.arange(len(world.items))
     ex = world.examples
-    found = histories(ex, rows, 5)
+    past_rows = histories(ex, rows, 5)
     for i in range(0, len(ex), 37):
         past = [
             rows[ex.item[j]]
             for j in range(i)
             if ex.user[j] == ex.user[i] and ex.label[j] > 0 and ex.time[j] < ex.time[i]
         ][::-1][:5]
-        assert found[i][: len(past)].tolist() == [int(row) for row in past]
-        assert (found[i][len(past) :] == -1).all()
+        assert past_rows[i][: len(past)].tolist() == [int(row) for row in past]
+        assert (past_rows[i][len(past) :] == -1).all()
 
 
 def test_history_is_read_from_the_stored_profile_and_missing_history_is_handled(world: World) -> None:

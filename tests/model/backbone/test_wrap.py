@@ -201,6 +201,8 @@ class AlwaysTraining(Good):
 class Counting(Good):
     """Counts its calls in a buffer."""
 
+    calls: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("calls", torch.zeros(()))
@@ -228,14 +230,16 @@ class ShortTable(Good):
         self.period = nn.Embedding(SIZES[2] - 1, 6)
 
     def represent(self, batch: FeatureBatch) -> Tensor:
-        return super().represent(batch) + self.period(batch.domain[:, 2])
+        period: Tensor = self.period(batch.domain[:, 2])
+        return super().represent(batch) + period
 
 
 class BlankText(Good):
     """Divides by the length of a text, which is 0 for an unknown item."""
 
     def represent(self, batch: FeatureBatch) -> Tensor:
-        return super().represent(batch) / batch.text.norm(dim=1, keepdim=True)
+        length: Tensor = batch.text.norm(dim=1, keepdim=True)
+        return super().represent(batch) / length
 
 
 @pytest.mark.parametrize(
@@ -307,7 +311,7 @@ def test_state_that_can_be_neither_saved_nor_named_is_refused_by_name(
 
 @pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated")
 def test_a_dynamically_quantised_layer_is_refused_by_name(probe: FeatureBatch) -> None:
-    module = torch.ao.quantization.quantize_dynamic(Good(), {nn.Linear}, dtype=torch.qint8)
+    module = torch.ao.quantization.quantize_dynamic(Good(), {nn.Linear}, dtype=torch.qint8)  # type: ignore[no-untyped-call]
     with pytest.raises(ValueError, match=r"'net\..*' is a .*, not a plain tensor"):
         WrappedBackbone(module, probe)
 

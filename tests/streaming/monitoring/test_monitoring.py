@@ -27,10 +27,10 @@ DASHBOARD = MONITORING / "grafana" / "dashboards" / "driftline.json"
 
 
 def _tool(name: str) -> str:
-    found = shutil.which(name) or shutil.which(name, path=str(ROOT / ".tools" / "usr" / "bin"))
-    if found is None:
+    path = shutil.which(name) or shutil.which(name, path=str(ROOT / ".tools" / "usr" / "bin"))
+    if path is None:
         pytest.skip(f"{name} is not installed (the Debian package `prometheus` has it; `.ci/run` unpacks it)")
-    return found
+    return path
 
 
 def _rules() -> list[dict[str, Any]]:
@@ -156,7 +156,7 @@ def _series(name: str, values: str) -> dict[str, str]:
 
 
 def test_alerts_fire_when_they_should(tmp_path: Path) -> None:
-    """Prometheus' own rule tests: a live arm that turns harmful, and a first refused kernel."""
+    """Prometheus' own rule tests: a harmful live arm, a first refused kernel; but not clients that hang up."""
     promtool = _tool("promtool")
     case = {
         "rule_files": [str(MONITORING / "rules.yml")],
@@ -168,10 +168,14 @@ def test_alerts_fire_when_they_should(tmp_path: Path) -> None:
                     _series('driftline_arm_log_loss{group="main",arm="frozen"}', "0.5x40"),
                     _series('driftline_arm_log_loss{group="main",arm="live"}', "0.49x20 0.6x20"),
                     _series('driftline_kernels_refused_total{group="main",reason="fingerprint"}', "_x20 1x20"),
+                    _series('driftline_score_requests_total{outcome="ok"}', "0+10x40"),
+                    _series('driftline_score_requests_total{outcome="aborted"}', "0+900x40"),
+                    _series('driftline_score_requests_total{outcome="failed"}', "0x40"),
                 ],
                 "alert_rule_test": [
                     {"eval_time": "4m", "alertname": "DriftlineLiveWorseThanFrozen", "exp_alerts": []},
                     {"eval_time": "4m", "alertname": "DriftlineKernelsRefused", "exp_alerts": []},
+                    {"eval_time": "9m", "alertname": "DriftlineScoringFails", "exp_alerts": []},
                 ],
                 "promql_expr_test": [
                     {
@@ -238,17 +242,17 @@ def scraped(tmp_path: Path) -> Iterator[str]:
 def _query(address: str, expr: str, wanted: int) -> list[dict[str, Any]]:
     """The result once it holds `wanted` series; fails after half a minute."""
     deadline, url = time.monotonic() + 30, f"{address}/api/v1/query?" + urllib.parse.urlencode({"query": expr})
-    found: list[dict[str, Any]] = []
+    series: list[dict[str, Any]] = []
     while time.monotonic() < deadline:
         try:
             with urllib.request.urlopen(url, timeout=2) as answer:
-                found = json.load(answer)["data"]["result"]
+                series = json.load(answer)["data"]["result"]
         except OSError:
-            found = []
-        if len(found) >= wanted:
-            return found
+            series = []
+        if len(series) >= wanted:
+            return series
         time.sleep(0.2)
-    pytest.fail(f"{expr} gave {found}")
+    pytest.fail(f"{expr} gave {series}")
 
 
 @pytest.mark.slow

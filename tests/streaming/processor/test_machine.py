@@ -15,7 +15,7 @@ from streaming.events import ServedFeedback, ServedImpression, Tick, encode_traf
 from streaming.kernel_log.errors import SnapshotError
 from streaming.kernel_log.snapshot import GroupSnapshot, decode_snapshot, encode_snapshot
 from streaming.processor.machine import GroupMachine
-from tests.streaming.processor.tiny import BACKBONE, JOIN, LEARNER, encoded, machine, served, traffic
+from tests.streaming.processor.tiny import BACKBONE, JOIN, KERNEL, LEARNER, encoded, machine, served, traffic
 
 RECORDS = encoded(traffic(120))
 
@@ -81,7 +81,11 @@ def test_records_that_come_again_change_nothing() -> None:
     assert same(group, REFERENCE)
 
 
-@given(st.lists(st.integers(0, len(RECORDS) - 1), max_size=4), st.lists(st.integers(0, len(RECORDS) - 1), max_size=12))
+# The last record comes after every kill: it is what ends the last recovery.
+@given(
+    st.lists(st.integers(0, len(RECORDS) - 2), max_size=4, unique=True),
+    st.lists(st.integers(0, len(RECORDS) - 1), max_size=12),
+)
 @settings(max_examples=25)
 def test_kills_anywhere_change_nothing_in_the_final_kernel(kills: list[int], commits: list[int]) -> None:
     store = Store()
@@ -156,6 +160,13 @@ def test_a_record_it_cannot_use_is_counted_and_stops_nothing(value: bytes | None
 def test_a_snapshot_of_another_backbone_is_refused_with_the_cure() -> None:
     with pytest.raises(SnapshotError, match=r"topics\.kernels"):
         decode_snapshot(encode_snapshot(REFERENCE.snapshot()), group="main", fingerprint="0" * 64)
+
+
+def test_a_snapshot_of_another_kernel_configuration_is_refused_by_the_key_before_anything_changes() -> None:
+    other = machine(kernel=KERNEL.model_copy(update={"latent": 5}))
+    with pytest.raises(SnapshotError, match=r"'main' cannot be used: .*kernel\.latent is 4 in the snapshot, 5 here"):
+        other.restore(REFERENCE.snapshot(), list(REFERENCE.live.rows()))
+    assert same(other, machine(kernel=KERNEL.model_copy(update={"latent": 5})))
 
 
 def test_a_torn_snapshot_is_refused() -> None:

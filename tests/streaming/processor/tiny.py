@@ -22,6 +22,7 @@ from streaming.processor.traffic_reader import Widths
 
 torch.set_num_threads(1)
 WIDTH, CONTENT = 8, 4
+KERNEL = KernelConfig(latent=4, hidden=8, domain_width=2)
 SPACE = DomainSpace({"scene": ["home"], "period": ["day", "night"]})
 LAYOUT = LiveLayout.of(LiveConfig(), CONTENT)
 
@@ -58,7 +59,13 @@ LEARNER = LearnerConfig(batch_examples=16, batch_seconds=5, publish_seconds=2, r
 JOIN = JoinConfig(window_s=3, lateness_s=0.5, max_open=1_000)
 
 
-def machine(group: str = "main", *, learner: LearnerConfig = LEARNER, join: JoinConfig = JOIN) -> GroupMachine:
+def machine(
+    group: str = "main",
+    *,
+    kernel: KernelConfig = KERNEL,
+    learner: LearnerConfig = LEARNER,
+    join: JoinConfig = JOIN,
+) -> GroupMachine:
     """A group that has seen nothing yet."""
     return GroupMachine(
         group,
@@ -67,7 +74,7 @@ def machine(group: str = "main", *, learner: LearnerConfig = LEARNER, join: Join
         space=SPACE,
         learner=Learner(
             BACKBONE,
-            KernelConfig(latent=4, hidden=8, domain_width=2),
+            kernel,
             learner,
             live_width=LAYOUT.width,
             domain_sizes=SPACE.sizes,

@@ -49,8 +49,10 @@ def _counted(outcome: str) -> float:
 
 
 def _eventually(true: Callable[[], bool]) -> None:
-    while not true():
+    deadline = time.monotonic() + 60
+    while not true() and time.monotonic() < deadline:
         time.sleep(0.01)
+    assert true()
 
 
 def _leave(port: int, path: str, sent: bytes, length: int, *, reset: bool) -> None:

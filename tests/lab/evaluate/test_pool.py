@@ -1,0 +1,71 @@
+"""Tasks in worker processes: what fails is named, and nothing hangs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from joblib import parallel_config
+
+from lab.evaluate.plan import Plan, make_plan
+from lab.evaluate.pool import EvaluationFailedError, _each
+from lab.streams.sources import Source
+
+
+def echoes(plan: Plan, source: Source, seed: int, name: str) -> tuple[str, int, str, int]:
+    return source.name, seed, name, os.getpid()
+
+
+def fails(plan: Plan, source: Source, seed: int, name: str) -> None:
+    if name == "full":
+        raise FloatingPointError("its learning rate is too high")
+
+
+def dies(plan: Plan, source: Source, seed: int) -> None:
+    os._exit(9)
+
+
+def tasks(plan: Plan) -> list[tuple[Source, int, str]]:
+    return [(source, seed, name) for source in plan.sources for seed in plan.seeds for name in plan.adapters]
+
+
+def test_every_task_is_done_once_in_another_process(tiny: Plan) -> None:
+    with parallel_config("loky", n_jobs=2):
+        results = list(_each(tiny, echoes, tasks(tiny)))
+    assert sorted(result[:3] for result in results) == sorted((s.name, seed, name) for s, seed, name in tasks(tiny))
+    assert os.getpid() not in {result[3] for result in results}
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_task_that_fails_is_named_and_what_was_finished_is_kept(tiny: Plan, processes: int) -> None:
+    with (
+        parallel_config("loky", n_jobs=processes),
+        pytest.raises(EvaluationFailedError, match=r"^stream \S+, seed \d, full: its learning.* kept in") as raised,
+    ):
+        list(_each(tiny, fails, tasks(tiny)))
+    assert str(tiny.work_dir) in str(raised.value)
+    assert "call again to go on" in str(raised.value)
+
+
+def test_a_worker_that_dies_ends_the_evaluation_with_a_sentence(tiny: Plan) -> None:
+    with (
+        parallel_config("loky", n_jobs=2),
+        pytest.raises(EvaluationFailedError, match=r"a worker process ended: .*finished runs are kept in"),
+    ):
+        list(_each(tiny, dies, [(source, 0) for source in tiny.sources]))
+
+
+def test_the_pool_works_again_after_a_worker_died(tiny: Plan) -> None:
+    with parallel_config("loky", n_jobs=2):
+        with pytest.raises(EvaluationFailedError):
+            list(_each(tiny, dies, [(source, 0) for source in tiny.sources]))
+        assert len(list(_each(tiny, echoes, tasks(tiny)))) == len(tasks(tiny))
+
+
+def test_a_relative_log_is_found_by_a_worker_that_stands_elsewhere() -> None:
+    source = Source("shop", log=Path("log.csv"), mapping=Path("mapping.yaml"))
+    plan = make_plan([source], ("frozen",), 1, Path("out"), Path("cache"), quick=True)
+    assert plan.sources[0].log == Path.cwd() / "log.csv"
+    assert plan.sources[0].mapping == Path.cwd() / "mapping.yaml"
+    assert plan.work_dir.is_absolute() and plan.cache_dir.is_absolute()

@@ -1,0 +1,24 @@
+"""The rooms of `local` import one way: the demo is made of replay, report and broker, and none of them knows it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+LOCAL = Path(__file__).resolve().parents[2] / "local"
+ALLOWED = {
+    "broker": {"broker"},
+    "replay": {"replay"},
+    "report": {"report"},
+    "demo": {"demo", "replay", "report", "broker"},
+}
+
+
+@pytest.mark.parametrize("room", ALLOWED)
+def test_a_room_imports_only_the_rooms_that_it_is_made_of(room: str) -> None:
+    imports = re.compile(r"^\s*(?:from|import) local\.(\w+)", re.MULTILINE)
+    for path in (LOCAL / room).glob("*.py"):
+        rooms = set(imports.findall(path.read_text(encoding="utf-8"))) & ALLOWED.keys()
+        assert rooms <= ALLOWED[room], f"{path} imports {rooms - ALLOWED[room]}"

@@ -1,0 +1,50 @@
+"""A group in hand: which records follow on the state that was loaded."""
+
+from __future__ import annotations
+
+import pytest
+
+from streaming.config import Config
+from streaming.kernel_log.writer import GroupWriter
+from streaming.processor.commit import GroupCommitter
+from streaming.processor.learning_thread import LearningThread
+from streaming.processor.owned_group import OwnedGroup, RecoveryGapError
+from tests.streaming.processor.tiny import machine
+
+
+async def stored(_offset: int) -> None:
+    """The broker takes every offset."""
+
+
+@pytest.fixture
+def owned() -> OwnedGroup:
+    """A group whose state asks for records from offset 40 on; nothing is started or opened."""
+    group = machine()
+    thread = LearningThread(
+        group,
+        queue_records=10,
+        on_learned=lambda learned, seconds: None,
+        on_rows=lambda rows: None,
+        on_cut=lambda waiting: None,
+        on_failure=lambda error: None,
+    )
+    writer = GroupWriter(Config(), "main", 0)
+    committer = GroupCommitter("main", cut=thread.cut, writer=writer, store_offset=stored)
+    return OwnedGroup(group, thread, committer, writer, first_offset=40)
+
+
+@pytest.mark.parametrize("first", [0, 39, 40])
+def test_records_are_taken_from_the_offset_that_was_asked_for(owned: OwnedGroup, first: int) -> None:
+    assert all(owned.accepts(offset) for offset in (first, first + 1, 90))
+
+
+def test_records_that_were_fetched_before_the_seek_are_left_alone(owned: OwnedGroup) -> None:
+    assert [owned.accepts(offset) for offset in (90, 91, 40, 41, 90)] == [False, False, True, True, True]
+
+
+def test_a_group_that_only_gets_later_records_names_the_offset_to_go_back_to(owned: OwnedGroup) -> None:
+    assert not owned.accepts(90)
+    assert owned.strays_since is not None
+    owned.strays_since -= 3_600
+    with pytest.raises(RecoveryGapError, match="goes on at 91: set it back to 40"):
+        owned.accepts(91)
