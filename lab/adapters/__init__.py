@@ -14,11 +14,15 @@ from torch import Tensor
 from lab.adapters.ablations import ABLATIONS
 from lab.adapters.base import Adapter, AdapterContext, Frozen, GradientAdapter, StreamBatch
 from lab.adapters.closed_form import ClosedForm
+from lab.adapters.counters import CounterRegression, CounterSum, ItemMean
+from lab.adapters.factors import AlternatingLeastSquares
 from lab.adapters.iak import Iak
 from lab.adapters.light import ErrorMemory, live_head
+from lab.adapters.neighbours import Neighbours
 from lab.adapters.path import ClickPath, Plugs
 from lab.adapters.plugs import BiasOnly, HeadOnly, Houlsby, LoRA, MLoRA, PeterRec, Star
 from lab.adapters.spec import AdapterSpec
+from lab.adapters.refit import RefittedTrees
 from lab.adapters.trusted import trusted
 from lab.adapters.whole import whole
 
@@ -64,10 +68,17 @@ def _star(rank_one: bool) -> Callable[[ClickPath, AdapterContext], Plugs]:
 
 
 _HALF_LIVES = (1e3, 3e3, 9e3, 3e4, 1e5)
+_MEMORIES = (3e3, 1e4, 3e4, 1e5)
 _WHOLE = (1e-4, 3e-4, 1e-3, 3e-3)
 
 ADAPTERS: dict[str, AdapterSpec] = {
     "frozen": AdapterSpec("reference", "the backbone as it was trained", 0.0, lambda context, rate: Frozen(), ()),
+    "item-mean": AdapterSpec("rival", "click rate of the item", 5.0, ItemMean, (1.0, 5.0, 20.0)),
+    "counters": AdapterSpec("rival", "log-odds of item, user and facets added", 0.0, CounterSum, ()),
+    "counters-lr": AdapterSpec("rival", "logistic regression on counters", 3e4, CounterRegression, _MEMORIES),
+    "als": AdapterSpec("rival", "matrix factorisation with fold-in", 10.0, AlternatingLeastSquares, (3.0, 10.0, 30.0)),
+    "knn": AdapterSpec("rival", "item-item neighbours and counters", 3e4, Neighbours, _MEMORIES),
+    "refit": AdapterSpec("rival", "LightGBM on counters, refitted", 0.05, RefittedTrees, (0.02, 0.05, 0.1)),
     "iak-d": _iak("", "IAK, deterministic", 1e-4, reading="D"),
     "iak-a": _iak("reading", "IAK, prior N(0, I)", 1e-4, reading="A"),
     "iak-b": _iak("reading", "IAK, a learned Gaussian per domain", 1e-4, reading="B"),

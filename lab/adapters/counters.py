@@ -6,7 +6,7 @@ and `k` examples' worth of the parent's rate `m`. A counter never forgets.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from model.backbone.dataset import Examples
 from model.encoding.domain import FACETS
 from model.kernel.closed_path import ClosedPath
 
-ITEM_STRENGTH, STRENGTH = 5.0, 10.0
+STRENGTH = 10.0
 _LOG_COUNT_SCALE = 0.3
 """Brings `ln(1 + n)` to the order of one, as the closed form wants its columns."""
 _HISTORY_BATCH = 1_024
@@ -114,7 +114,7 @@ def in_batches(history: Examples) -> Iterator[Examples]:
 class ItemMean:
     """The click rate of the item so far."""
 
-    def __init__(self, context: AdapterContext, strength: float = ITEM_STRENGTH) -> None:
+    def __init__(self, context: AdapterContext, strength: float) -> None:
         self._counters, self._strength = Counters(context), strength
         self._counters.add(context.history)
         self.parameters = 2 * len(context.profiles.item)
@@ -155,7 +155,7 @@ class CounterRegression:
     On the way through the log every batch is seen before it is counted, so that no rate knows its own label.
     """
 
-    def __init__(self, context: AdapterContext, half_life: float, extra: Sequence[str] = ()) -> None:
+    def __init__(self, context: AdapterContext, half_life: float) -> None:
         self._counters = Counters(context)
         self._path = ClosedPath(self._counters.width, half_life, prior=1.0)
         for examples in in_batches(context.history):

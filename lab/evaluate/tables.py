@@ -62,6 +62,7 @@ def _line(cells: list[str]) -> str:
 def tables(report: EvaluationReport) -> list[tuple[str, list[str], Cells]]:
     """Title, heads and cells of every table, the overview first."""
     return [
+        ("All streams: AUC within requests above frozen", *_ranking(report)),
         ("All streams: AUC above frozen, and costs", *_overview(report)),
         *([(f"Parts of {KERNEL}: each left out or changed", *_parts(report))] if report.against_kernel else []),
         *((f"What {KERNEL} must show", *_goals(asked)) for asked in [goals(report)] if asked),
@@ -76,8 +77,21 @@ def tables(report: EvaluationReport) -> list[tuple[str, list[str], Cells]]:
 
 
 def _title(stream: StreamReport) -> str:
-    oracle = "" if math.isnan(stream.oracle_auc) else f", best possible AUC {stream.oracle_auc:.4f}"
-    return f"{stream.name} ({stream.examples:,} examples{oracle})"
+    best = f", best possible AUC {stream.oracle_auc:.4f}, within requests {stream.oracle_request_auc:.4f}"
+    oracle = "" if math.isnan(stream.oracle_auc) else best
+    return f"{stream.name} ({stream.examples:,} examples, {stream.lists:,} requests with both labels{oracle})"
+
+
+def _ranking(report: EvaluationReport) -> tuple[list[str], Cells]:
+    body = [
+        [
+            name,
+            *(_signed(row.request_auc_lead.mean) for stream in report.streams for row in stream.rows if row.adapter == name),
+            _span(report.request_leads[name]),
+        ]
+        for name in report.plan["adapters"]
+    ]
+    return ["adapter", *(stream.name for stream in report.streams), "mean"], body
 
 
 def _overview(report: EvaluationReport) -> tuple[list[str], Cells]:
@@ -130,20 +144,23 @@ def _goals(asked: list[Goal]) -> tuple[list[str], Cells]:
 
 def _stream(stream: StreamReport) -> tuple[list[str], Cells]:
     head = [
-        "adapter", "AUC", "grouped AUC", "log loss", "NE", "calibration", "above frozen", "in windows", "above full",
-        "recovered", "examples to half", "forgetting",
+        "adapter", "AUC in requests", "above frozen", "NDCG@5", "NDCG@10", "AUC", "above frozen", "in windows", "above full",
+        "log loss", "NE", "calibration", "recovered", "examples to half", "forgetting",
     ]  # fmt: skip
     body = [
         [
             row.adapter,
+            _plain_span(row.request_auc),
+            _span(row.request_auc_lead),
+            _number(row.ndcg_5.mean),
+            _number(row.ndcg_10.mean),
             _plain_span(row.auc),
-            _number(row.grouped_auc),
-            _number(row.log_loss),
-            _number(row.normalised_entropy),
-            _number(row.calibration, 3),
             _span(row.lead),
             _span(row.windowed_lead),
             _span(row.against_full),
+            _number(row.log_loss),
+            _number(row.normalised_entropy),
+            _number(row.calibration, 3),
             "" if math.isnan(row.recovered) else f"{row.recovered:.0%}",
             "" if row.examples_to_half is None else f"{row.examples_to_half:,}",
             _span(row.forgetting),

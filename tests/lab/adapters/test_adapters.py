@@ -37,6 +37,7 @@ def context(world: World, make_backbone: MakeBackbone) -> AdapterContext:
     return AdapterContext(
         backbone=make_backbone(),
         profiles=ProfileTable(world.encoder, users, world.items),
+        history=world.examples,
         live_width=LIVE,
         domain_sizes=SIZES,
         kernel=KernelConfig(latent=4, hidden=8, domain_width=2),
