@@ -70,6 +70,8 @@ class Measures:
     """AUC at each of `AROUND_RETURN`, means over the returns; empty without one."""
 
 
+# scikit-learn's roc_auc_score and log_loss give the same (a test holds that), but take 4 ms a call however few the
+# examples: ten times as long as ours on 15 000, eighty times within each of 900 users. A run takes some sixty calls.
 def measure(
     data: PreparedStream, logit: NDArray[np.float32], spans: Sequence[DriftSpan], space: DomainSpace
 ) -> Measures:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from joblib import Parallel, delayed, parallel_config
+from joblib.externals.loky import get_reusable_executor
 from rich.console import Console
 
 from lab.evaluate.plan import Plan
@@ -93,8 +94,12 @@ def _kept(plan: Plan) -> str:
 def _workers(processes: int, cluster: str | None) -> Iterator[None]:
     """joblib's backend: processes on this machine, or the workers of a Dask scheduler."""
     if cluster is None:
-        with parallel_config("loky", n_jobs=processes):
-            yield
+        try:
+            with parallel_config("loky", n_jobs=processes):
+                yield
+        finally:
+            # Idle workers would stay for minutes, with all that they hold; killed, they cannot print at their end.
+            get_reusable_executor(reuse=True).shutdown(wait=True, kill_workers=True)
         return
     try:
         from distributed import Client

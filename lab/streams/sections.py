@@ -32,7 +32,7 @@ def parse_section(kind: type[S], text: str, source: str) -> S:
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that does not exist is a ValueError
         raise StreamError(f"{source}: not YAML: {error}") from error
     if not isinstance(values, dict):
-        raise StreamError(f"{source}: expected keys and values, found {type(values).__name__}")
+        raise StreamError(f"{source}: expected keys and values, not {type(values).__name__}")
     try:
         return kind.model_validate(values)
     except ValidationError as error:

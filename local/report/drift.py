@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from local.report.stream import ScoredStream
-from model import evaluation as metrics
+from model import evaluation
 from streaming.events import DriftEvent, Facet
 
 _GAP_SHARE, _GAP_LEAST = 0.005, 20
@@ -61,10 +61,10 @@ class AnnouncedSpan:
             "domain": {facet: list(values) for facet, values in self.domain.items()},
             "returns": self.returns,
             "items_served": int(inside.sum()),
-            "auc_frozen": metrics.auc(label, stream.frozen[inside]),
-            "auc_live": metrics.auc(label, stream.live[inside]),
-            "log_loss_frozen": metrics.log_loss(label, stream.frozen[inside]),
-            "log_loss_live": metrics.log_loss(label, stream.live[inside]),
+            "auc_frozen": evaluation.auc(label, stream.frozen[inside]),
+            "auc_live": evaluation.auc(label, stream.live[inside]),
+            "log_loss_frozen": evaluation.log_loss(label, stream.frozen[inside]),
+            "log_loss_live": evaluation.log_loss(label, stream.live[inside]),
         }
 
 

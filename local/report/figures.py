@@ -11,7 +11,7 @@ import numpy as np
 
 from local.report.drift import AnnouncedSpan
 from local.report.stream import Floats, ScoredStream
-from model import evaluation as metrics
+from model import evaluation
 
 QUARTERS = 4
 
@@ -63,13 +63,13 @@ class Arm:
         """Measures `scores`, `(n,)` probabilities, against the stream's labels; not-a-number where undefined."""
         quarters = _quarters(stream.label, scores)
         return cls(
-            auc=metrics.auc(stream.label, scores),
-            log_loss=metrics.log_loss(stream.label, scores),
-            calibration=metrics.calibration(stream.label, scores),
-            normalised_entropy=metrics.normalised_entropy(stream.label, scores),
-            grouped_auc=metrics.grouped_auc(stream.label, scores, stream.user),
-            auc_quarters=tuple(metrics.auc(label, score) for label, score in quarters),
-            log_loss_quarters=tuple(metrics.log_loss(label, score) for label, score in quarters),
+            auc=evaluation.auc(stream.label, scores),
+            log_loss=evaluation.log_loss(stream.label, scores),
+            calibration=evaluation.calibration(stream.label, scores),
+            normalised_entropy=evaluation.normalised_entropy(stream.label, scores),
+            grouped_auc=evaluation.grouped_auc(stream.label, scores, stream.user),
+            auc_quarters=tuple(evaluation.auc(label, score) for label, score in quarters),
+            log_loss_quarters=tuple(evaluation.log_loss(label, score) for label, score in quarters),
         )
 
 

@@ -15,7 +15,7 @@ from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import msgspec
 from prometheus_client import REGISTRY, CollectorRegistry, make_wsgi_app
-from prometheus_client.exposition import ThreadingWSGIServer
+from prometheus_client.exposition import ThreadingWSGIServer, choose_encoder
 
 from streaming.monitoring import metrics
 
@@ -47,6 +47,15 @@ def examine(checks: Mapping[str, Check]) -> dict[str, str]:
 def health_body(checks: Mapping[str, Check], problems: Mapping[str, str]) -> bytes:
     """The JSON that `/healthz` answers: every check by name, `ok` or its problem."""
     return msgspec.json.encode({"healthy": not problems, "checks": {name: problems.get(name, "ok") for name in checks}})
+
+
+def readable_accept(accept: str) -> str:
+    """`accept`, or empty (any format will do) where prometheus-client raises on it: on a version that is no number."""
+    try:
+        choose_encoder(accept)
+    except (TypeError, ValueError):
+        return ""
+    return accept
 
 
 class _QuietHandler(WSGIRequestHandler):
@@ -131,7 +140,8 @@ class HealthServer:
         elif method not in ("GET", "HEAD"):
             answer = _json(start_response, "405 Method Not Allowed", b'{"detail": "ask by GET"}', ("Allow", _ALLOWED))
         elif path == "/metrics":
-            answer = self._metrics({**environ, "REQUEST_METHOD": "GET"}, start_response)
+            accept = readable_accept(environ.get("HTTP_ACCEPT", ""))
+            answer = self._metrics({**environ, "REQUEST_METHOD": "GET", "HTTP_ACCEPT": accept}, start_response)
         else:
             problems = examine(self._checks)
             status = "503 Service Unavailable" if problems else "200 OK"

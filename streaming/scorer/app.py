@@ -21,7 +21,7 @@ from starlette.routing import Route
 from streaming.events import Event
 from streaming.events.rules import EventRules
 from streaming.monitoring import metrics
-from streaming.monitoring.health import Check, examine
+from streaming.monitoring.health import Check, examine, readable_accept
 from streaming.scorer import openapi
 from streaming.scorer.body import decode_json, read_body
 from streaming.scorer.core import Scored
@@ -157,7 +157,7 @@ class Endpoints:
 
     async def metrics(self, request: Request) -> Response:
         """The process's Prometheus registry."""
-        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        encode, content_type = choose_encoder(readable_accept(request.headers.get("accept", "")))
         return Response(encode(REGISTRY), media_type=content_type)
 
     async def front(self, _: Request) -> Response:

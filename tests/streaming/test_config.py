@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
+from driftline import __version__
 from streaming.config import Config, ConfigError, load_config
 from streaming.config.environment import environment_values, foreign_names
 from streaming.config_docs import Key, keys
@@ -319,3 +320,10 @@ def run(command: list[str], environment: dict[str, str | None]) -> subprocess.Co
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("DRIFTLINE_")}
     merged = {name: value for name, value in {**inherited, **environment}.items() if value is not None}
     return subprocess.run(command, capture_output=True, text=True, env=merged, check=False)
+
+
+def test_the_version_has_one_source() -> None:
+    from streaming.scorer.openapi import ABOUT
+
+    assert driftline(["--version"]).stdout == f"driftline {__version__}\n"
+    assert ABOUT["version"] == __version__

@@ -38,7 +38,8 @@ def first_rows(file: Path, count: int, encoding: str = "utf-8") -> list[list[str
 
 
 def _read(source: TableSource, file: Path, kind: Format) -> pd.DataFrame:
-    with file_errors(file, kind, source.encoding):
+    cure = "fetch or write it again, or set `format`" if kind == "parquet" else "set `format`"
+    with file_errors(file, kind, source.encoding, cure):
         if file.stat().st_size == 0:
             raise StreamError(f"{file}: the file is empty")
         frame = _READERS[kind](source, file)
@@ -77,7 +78,8 @@ def _json(line: str, file: Path, number: int) -> object:
     try:
         return json.loads(line)  # also takes NaN and Infinity, as Python and pandas write them
     except (ValueError, RecursionError) as error:
-        raise StreamError(f"{file}, line {number}: not JSON: {error}; correct or drop the line") from error
+        cure = "one object per line is wanted: correct or drop it"
+        raise StreamError(f"{file}, line {number}: not JSON: {error}; {cure}") from error
 
 
 def _read_text(source: TableSource, file: Path) -> pd.DataFrame:

@@ -116,10 +116,9 @@ class Table:
             raise StreamError(f"{at}: cannot read {value!r} as a time with {how}; {_time_cure(value)} in the mapping")
         if np.isnan(read):
             raise StreamError(f"{at}: the time is empty; drop or fill such rows")
-        raise StreamError(
-            f"{at}: {value!r} with {how} is no time between 1970 and 2100; {_range_cure(value)}, or correct or drop "
-            f"such rows"
-        )
+        unit = "" if is_typed_time(column) else f"{_range_cure(value)}, or "
+        span = "no time between 1970 and 2100"
+        raise StreamError(f"{at}: {value!r} with {how} is {span}; {unit}correct or drop such rows")
 
     def labels(self, rule: LabelRule) -> NDArray[np.bool_]:
         """Which rows are clicks; an empty cell is none. Raises StreamError for a rule that does not fit its column."""

@@ -116,3 +116,11 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "feast").write_text("a file stands where the folder should be")
     with pytest.raises(StoreUnavailableError, match="DRIFTLINE_RUN_DIR"):
         FeatureStore(FeatureConfig(), tmp_path).apply()
+
+
+@pytest.mark.parametrize("name", ["käfka 日本", "a,b", "q'uo\"te", "100%=x", "back\\slash\n", "file:x?mode=ro#y"])
+def test_a_folder_of_any_name_holds_the_store_and_no_other_is_made(name: str, tmp_path: Path) -> None:
+    store = FeatureStore(FeatureConfig(), tmp_path / name)
+    store.apply()
+    assert store.applied
+    assert [path.name for path in tmp_path.iterdir()] == [name]

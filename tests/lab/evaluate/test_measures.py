@@ -6,11 +6,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import log_loss as sklearn_log_loss
+from sklearn.metrics import roc_auc_score
 
 from lab.evaluate.measures import AROUND_RETURN, measure, returns
 from lab.evaluate.prepare import PreparedStream
 from lab.streams import ScriptedStream
 from lab.streams.stream import DriftSpan
+from model.evaluation import auc, log_loss, sigmoid
 
 
 def test_an_oracle_is_the_best_on_every_measure(prepared: tuple[ScriptedStream, PreparedStream]) -> None:
@@ -80,3 +85,15 @@ def test_a_level_that_moves_from_window_to_window_costs_auc_but_none_within_wind
     )
     assert shaken.auc < still.auc - 0.02
     assert shaken.windowed_auc == pytest.approx(still.windowed_auc, abs=1e-3)
+
+
+@given(
+    st.lists(st.tuples(st.booleans(), st.integers(-8, 8)), min_size=2, max_size=60).filter(
+        lambda rows: len({clicked for clicked, _ in rows}) == 2
+    )
+)
+def test_auc_and_log_loss_are_those_of_scikit_learn(rows: list[tuple[bool, int]]) -> None:
+    label = np.array([clicked for clicked, _ in rows], dtype=np.float32)
+    logit = np.array([value / 2 for _, value in rows], dtype=np.float32)
+    assert auc(label, logit) == pytest.approx(roc_auc_score(label, logit), abs=1e-12)
+    assert log_loss(label, sigmoid(logit)) == pytest.approx(sklearn_log_loss(label, sigmoid(logit)), abs=1e-12)

@@ -30,9 +30,9 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 2
-    said = capsys.readouterr().err.strip().splitlines()
-    assert [line.startswith("error:") for line in said] == [False] * (len(said) - 1) + [True]
-    return said[-1]
+    message = capsys.readouterr().err.strip().splitlines()
+    assert [line.startswith("error:") for line in message] == [False] * (len(message) - 1) + [True]
+    return message[-1]
 
 
 @pytest.mark.parametrize("command", ["pretrain", "replay", "demo", "config"])
@@ -50,8 +50,8 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 def test_a_wrong_stream_is_one_line_with_the_cure(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str, arguments: tuple[str, ...], says: tuple[str, ...]
 ) -> None:
-    said = refused(capsys, "--run-dir", str(tmp_path / "run"), command, *arguments)
-    assert all(part in said for part in says), said
+    message = refused(capsys, "--run-dir", str(tmp_path / "run"), command, *arguments)
+    assert all(part in message for part in says), message
 
 
 def test_a_bad_key_of_a_script_or_mapping_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -80,8 +80,7 @@ def test_a_shipped_script_and_a_file_are_opened_by_name(cache_dir: Path, tmp_pat
     config = Config(cache_dir=cache_dir)
     mine = open_recording(config, StreamChoice(script=str(path)), Console(quiet=True))
     assert (mine.title, len(mine.requests("live"))) == ("Script mine", 20)
-    source = StreamChoice(script="by-domain").source()
-    assert source is not None and source.name == "by-domain"
+    assert StreamChoice(script="by-domain").source().name == "by-domain"
     assert open_recording(config, StreamChoice(), Console(quiet=True)).title == "MovieLens 100K"
 
 
@@ -99,16 +98,34 @@ def test_what_a_configuration_lacks_is_named_with_the_command_that_makes_a_fitti
     lacking = config.model_copy(update={"domains": DomainConfig(region=("north",)), "features": numbers})
     with pytest.raises(StreamError) as raised:
         ensure_fits(lacking, RECORDING, TEST)
-    said = str(raised.value)
-    assert "domains.region lacks south, east" in said
-    assert "features.user_fields lacks gender, age" in said
-    assert "`driftline config --script test`" in said
+    message = str(raised.value)
+    assert "domains.region lacks south, east" in message
+    assert "features.user_fields lacks gender, age" in message
+    assert "`driftline config --script test`" in message
 
 
 def test_a_configuration_may_declare_more_than_the_stream_holds() -> None:
     config = fitted(Config(), RECORDING.catalogue)
     more = config.domains.model_copy(update={"region": ("west", *config.domains.region)})
     ensure_fits(config.model_copy(update={"domains": more}), RECORDING, TEST)
+
+
+def test_movielens_is_named_like_any_other_stream_and_is_meant_when_none_is() -> None:
+    assert StreamChoice().source() == StreamChoice(mapping="movielens-100k").source()
+    assert StreamChoice(mapping="movielens-100k", archive=Path("ml.zip")).source().dataset == "movielens-100k"
+    with pytest.raises(StreamError, match="leave --log out"):
+        StreamChoice(mapping="movielens-100k", log=Path("folder")).source()
+
+
+def test_what_a_configuration_lacks_is_refused_for_a_named_stream_and_said_for_the_usual_one(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    lacking = Config(domains=DomainConfig(region=("north",)))
+    with pytest.raises(StreamError, match="domains"):
+        ensure_fits(lacking, RECORDING, TEST)
+    ensure_fits(lacking, RECORDING, StreamChoice())
+    assert "domains.region lacks south, east" in caplog.text
+    assert "`driftline config --mapping movielens-100k`" in caplog.text
 
 
 def test_a_domain_that_no_group_takes_is_named() -> None:

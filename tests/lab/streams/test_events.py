@@ -155,6 +155,7 @@ def test_corrupted_labels_leave_the_truth_alone(how: str) -> None:
             "[{kind: taste, at: 0.1, who: {fields: {shoe: ['42']}}}]",
             "users have no field 'shoe'; there are age, gender",
         ),
+        ("[{kind: taste, at: 0.1, who: {fields: {gender: [f]}}}]", "concerns no user: nobody has gender: f"),
         ("[{kind: popularity, at: 0.1, genres: [Opera]}]", "picks no item"),
         ("[{kind: new_users, at: 0.1, users: 1}]", "holds every user back"),
     ],

@@ -30,11 +30,11 @@ interactions:
   label: {column: stars, at_least: 4}
   scene: tab
 users:
-  path: people.jsonl
+  path: users.jsonl
   key: id
   fields: {age: {kind: number}, tags: {kind: multi}}
 items:
-  path: things.tsv
+  path: items.tsv
   key: id
   text: [title, blurb]
   fields: {colours: {column: colour, kind: multi, separator: ;}}
@@ -45,10 +45,10 @@ items:
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "log.csv").write_text(LOG)
     (tmp_path / "map.yaml").write_text(MAPPING)
-    people = [{"id": "a", "age": 30, "tags": ["new", "vip"]}, {"id": "b", "age": 41, "tags": []}]
-    (tmp_path / "people.jsonl").write_text("\n".join(json.dumps(p) for p in people))
-    things = 'id\ttitle\tblurb\tcolour\nx\tA "quoted" lamp\tIt shines\tred;blue\ny\tA chair\t\tgreen\n'
-    (tmp_path / "things.tsv").write_text(things)
+    users = [{"id": "a", "age": 30, "tags": ["new", "vip"]}, {"id": "b", "age": 41, "tags": []}]
+    (tmp_path / "users.jsonl").write_text("\n".join(json.dumps(p) for p in users))
+    items = 'id\ttitle\tblurb\tcolour\nx\tA "quoted" lamp\tIt shines\tred;blue\ny\tA chair\t\tgreen\n'
+    (tmp_path / "items.tsv").write_text(items)
     return tmp_path
 
 
@@ -161,8 +161,8 @@ def test_a_log_of_clicks_alone_gets_negatives_the_user_never_clicked(tmp_path: P
         ("{column: stars, at_least: 4}", "{column: stars, at_least: 9}", "no row is a click; correct the label rule"),
         ("{column: stars, at_least: 4}", "{column: stars, at_least: 4, among: [a]}", "either at_least or among"),
         ("scene: tab", "scene: {column: tab, value: home}", "exactly one of column, user_column and value"),
-        ("scene: tab", "region: {user_column: city}", r"people\.jsonl: no column 'city' for a domain facet"),
-        ("text: [title, blurb]", "text: [titel]", r"things\.tsv: no column 'titel' for the item's text"),
+        ("scene: tab", "region: {user_column: city}", r"users\.jsonl: no column 'city' for a domain facet"),
+        ("text: [title, blurb]", "text: [titel]", r"items\.tsv: no column 'titel' for the item's text"),
         (
             "kind: multi, separator: ;",
             "kind: number",

@@ -118,7 +118,7 @@ def test_a_wheel_with_other_content_is_refused(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize(
-    ("said", "reason"),
+    ("output", "reason"),
     [
         ("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.", "another SHA-256"),
         ("WARNING: Retrying after connection broken by NewConnectionError\nERROR: No matching distribution", "network"),
@@ -128,8 +128,8 @@ def test_a_wheel_with_other_content_is_refused(tmp_path: Path, monkeypatch: pyte
         ("", "no output"),
     ],
 )
-def test_each_failure_of_pip_is_told_with_a_cure(said: str, reason: str) -> None:
-    message = explain_pip(said)
+def test_each_failure_of_pip_is_told_with_a_cure(output: str, reason: str) -> None:
+    message = explain_pip(output)
     assert reason in message
     assert any(cure in message for cure in ("--archive", "free about 20 MB"))
 
@@ -168,12 +168,12 @@ def test_the_official_archive_is_the_other_source(tmp_path: Path, caplog: pytest
         films = f"7|Léon (1994)|01-Jan-1994||http|{genres}\n8|unknown||||{'|'.join(['1'] + ['0'] * 18)}\n"
         made.writestr("ml-100k/u.item", films.encode("latin-1"))
     with caplog.at_level(logging.INFO):
-        found = data.load(data.fetch(tmp_path, archive=archive))
+        loaded = data.load(data.fetch(tmp_path, archive=archive))
     assert "official archive" in caplog.text
-    assert found.items[0].text == "Léon"
-    assert dict(found.items[0].fields) == {"genres": ["Animation"], "year": 1994.0}
-    assert dict(found.items[1].fields) == {"genres": []}
-    assert [rating.item_id for rating in found.ratings] == ["8", "7"]
+    assert loaded.items[0].text == "Léon"
+    assert dict(loaded.items[0].fields) == {"genres": ["Animation"], "year": 1994.0}
+    assert dict(loaded.items[1].fields) == {"genres": []}
+    assert [rating.item_id for rating in loaded.ratings] == ["8", "7"]
 
 
 @pytest.mark.parametrize("content", [None, b"not a zip", b"empty zip"])

@@ -8,6 +8,7 @@ import pytest
 
 import lab.streams.logged.mapping  # noqa: F401  (its keys are checked too)
 from lab.streams import StreamError, load_script, parse_script, standard_suite
+from lab.streams.scripted.drift_events import Taste
 from model.config import Section
 
 
@@ -25,7 +26,7 @@ from model.config import Section
         ("name: x\nevents: [{kind: new_domain, at: 0.5, facet: region, value: north}]", "among the regions already"),
         ("name: x\ndomains: {scene: {home: 0}}", "every scene needs a share above 0"),
         ("requests: 100", "name: Field required"),
-        ("- a list", "expected keys and values, found list"),
+        ("- a list", "expected keys and values, not list"),
         ("name: [", "not YAML"),
     ],
 )
@@ -44,6 +45,17 @@ def test_a_script_file_is_read(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("name: mine\nevents: [{kind: taste, at: 0.5}]")
     assert load_script(path).events[0].label == "taste"
+
+
+def test_numbers_of_a_script_are_spelled_like_the_values_they_mean_and_lost_words_are_refused() -> None:
+    event = "{kind: taste, at: 0.5, where: {region: [1]}, who: {fields: {age: [34]}}}"
+    made = parse_script(f"name: x\ndomains: {{region: {{1: 0.5, 2: 0.5}}}}\nevents: [{event}]", "x.yaml")
+    assert list(made.domains["region"]) == ["1", "2"]
+    (taste,) = made.events
+    assert isinstance(taste, Taste)
+    assert (taste.where.region, taste.who.fields) == (("1",), {"age": ("34",)})
+    with pytest.raises(StreamError, match="valid string"):
+        parse_script("name: x\ndomains: {region: {NO: 1}}", "x.yaml")  # YAML reads NO as false
 
 
 def test_the_shipped_scripts_cover_every_kind_and_shape_and_no_drift_at_all() -> None:

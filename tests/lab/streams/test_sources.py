@@ -20,9 +20,9 @@ def test_suites_name_their_streams(suite: str | None, names: int) -> None:
 
 
 def test_quick_is_two_short_streams() -> None:
-    found = choose(None, None, None, None, quick=True)
-    assert [source.name for source in found] == ["abrupt", "no-drift"]
-    assert all(source.script is not None and source.script.requests <= 1500 for source in found)
+    sources = choose(None, None, None, None, quick=True)
+    assert [source.name for source in sources] == ["abrupt", "no-drift"]
+    assert all(source.script is not None and source.script.requests <= 1500 for source in sources)
 
 
 def test_a_script_alone_is_the_only_stream(tmp_path: Path) -> None:

@@ -23,14 +23,14 @@ def real_items(items: int = 300, users: int = 120) -> RealItems:
         genres = [str(g) for g in rng.choice(GENRES, size=rng.integers(1, 3), replace=False)]
         fields: dict[str, FieldValue] = {"genres": genres, "year": float(rng.integers(1950, 1999))}
         films.append(ItemProfile(f"i{n}", 0.0, f"Film {n}", fields))
-    people = tuple(
+    profiles = tuple(
         UserProfile(f"p{n}", 0.0, {"gender": str(rng.choice(["F", "M"])), "age": float(rng.integers(10, 70))})
         for n in range(users)
     )
     return RealItems(
         items=tuple(films),
         popularity=rng.pareto(1.5, size=items) * 20,
-        users=people,
+        users=profiles,
         item_fields=(FieldSpec(name="genres", kind="multi"), FieldSpec(name="year", kind="number")),
         user_fields=(FieldSpec(name="gender"), FieldSpec(name="age", kind="number")),
     )

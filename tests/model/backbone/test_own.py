@@ -144,7 +144,7 @@ BAD_SOURCES: dict[str, tuple[str, str]] = {
     "an error at import": ("1 / 0\n" + SOURCE, "ZeroDivisionError"),
     "an exit at import": ("raise SystemExit(3)\n", "SystemExit"),
     "a syntax error": ("def make(:\n", "SyntaxError"),
-    "an error in the factory": (SOURCE.replace("return Own(", "return 1 / 0 ("), "fails: ZeroDivisionError"),
+    "an error in the factory": (SOURCE.replace("return Own(", "return 1 / 0 or Own("), "fails: ZeroDivisionError"),
     "no module": (SOURCE.replace("return Own(config.text_width)", "return {}"), "gives a dict"),
     "no fit": (SOURCE.replace("def fit", "def learn"), r"has no method fit\(train, validation, config\)"),
     "an error in fit": (SOURCE.replace("float(train.label.mean())", "train.nothing"), r"fit\(\) fails: AttributeError"),

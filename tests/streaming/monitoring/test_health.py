@@ -61,6 +61,14 @@ def test_head_gives_the_head_of_get_without_a_body(path: str) -> None:
     assert head.headers["content-type"] == get.headers["content-type"]
 
 
+def test_an_accept_header_that_no_one_can_read_gets_the_plain_format() -> None:
+    with HealthServer(0, {}, host="127.0.0.1") as server:
+        headers = {"Accept": "application/openmetrics-text;version=x"}
+        answer = httpx.get(f"http://127.0.0.1:{server.port}/metrics", headers=headers)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/plain")
+
+
 def test_head_of_what_is_unwell_is_503() -> None:
     with HealthServer(0, {"broker": lambda: "gone"}, host="127.0.0.1") as server:
         assert httpx.head(f"http://127.0.0.1:{server.port}/healthz").status_code == 503

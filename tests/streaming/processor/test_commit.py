@@ -145,7 +145,8 @@ def test_a_failure_between_two_steps_loses_nothing_and_doubles_nothing(failure: 
 
 @given(
     st.sets(st.integers(0, len(RECORDS) - 1), max_size=10),
-    st.dictionaries(st.integers(0, len(RECORDS) - 1), st.sampled_from(FAILURES), max_size=4),
+    # Not behind the last record: a recovery ends with the first record that its snapshot has not seen.
+    st.dictionaries(st.integers(0, len(RECORDS) - 2), st.sampled_from(FAILURES), max_size=4),
 )
 @settings(max_examples=20, deadline=None)
 def test_failures_anywhere_change_nothing_in_the_final_kernel(commits: set[int], failures: dict[int, Failure]) -> None:

@@ -160,6 +160,12 @@ async def test_options_tell_the_methods_of_every_path(client: httpx.AsyncClient,
     )
 
 
+async def test_an_accept_header_that_no_one_can_read_gets_the_plain_format(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/metrics", headers={"Accept": "application/openmetrics-text;version=x"})
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/plain")
+
+
 async def test_head_of_a_scorer_that_is_not_ready_says_so(client: httpx.AsyncClient, backend: FakeBackend) -> None:
     backend.waits_for = {"broker": "it is away"}
     assert (await client.head("/readyz")).status_code == 503

@@ -1,0 +1,74 @@
+"""Which items a scripted stream shows: half by popularity, half by the community's old taste."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lab.streams.scripted.drift_events import NewItems, Popularity
+from lab.streams.scripted.effects import edges, level
+from lab.streams.scripted.plans import Plan
+from lab.streams.scripted.world import World
+
+
+def shown_items(
+    rng: np.random.Generator,
+    world: World,
+    plans: Sequence[Plan],
+    position: NDArray[np.float64],
+    user: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """Items of each request, none twice in a row, `(r, k)`."""
+    script, communities = world.script, world.script.communities
+    by_taste = rng.random((len(user), script.shown)) < script.personalised
+    row = np.where(by_taste, 1 + world.community[user][:, None], 0)
+    mass = []
+    for number, part in enumerate(_segments(plans, position)):
+        mass.append(_mass(world, plans, float(position[part].mean())))
+        row[part] += number * (1 + communities)
+    return _distinct(rng, np.concatenate(mass), row)
+
+
+def _segments(plans: Sequence[Plan], position: NDArray[np.float64]) -> list[slice]:
+    """Runs of requests between which nothing changes at once."""
+    marks = sorted({mark for plan in plans for mark in edges(plan.event)})
+    cuts = [0, *(int(c) for c in np.searchsorted(position, marks)), len(position)]
+    return [slice(a, b) for a, b in pairwise(cuts) if b > a]
+
+
+def _mass(world: World, plans: Sequence[Plan], position: float) -> NDArray[np.float64]:
+    """Cumulated chances to be shown, `(1 + communities, items)`: by popularity, then by each community's taste."""
+    weights = world.exposure.copy()
+    for plan in plans:
+        if isinstance(plan.event, NewItems):
+            weights[plan.items] *= plan.event.boost if position >= plan.event.at else 0.0
+        elif isinstance(plan.event, Popularity):
+            weights[plan.items] *= plan.event.boost ** float(level(plan.event, np.array([position]))[0])
+    rows = np.concatenate([np.ones((1, len(weights))), np.exp(0.7 * world.base_taste.astype(np.float64))])
+    mass = np.cumsum(rows * weights, axis=1)
+    return np.asarray(mass / mass[:, -1:], dtype=np.float64)
+
+
+def _distinct(rng: np.random.Generator, mass: NDArray[np.float64], row: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Items drawn by the cumulated chances of their row, none twice in one request, `(r, k)`."""
+    steps = np.arange(len(mass))[:, None]
+    flat = (mass + steps).ravel()
+    width = mass.shape[1]
+
+    def draw() -> NDArray[np.int64]:
+        # Always drawn for every cell: what one request needs again never moves what another one gets.
+        picked = np.searchsorted(flat, rng.random(row.shape) + row, side="right")
+        return np.asarray(np.minimum(picked - row * width, width - 1), dtype=np.int64)
+
+    items = draw()
+    while True:
+        order = np.argsort(items, axis=1, kind="stable")
+        ranked = np.take_along_axis(items, order, axis=1)
+        again = np.zeros(items.shape, dtype=bool)
+        np.put_along_axis(again, order[:, 1:], ranked[:, 1:] == ranked[:, :-1], axis=1)
+        if not again.any():
+            return items
+        items = np.where(again, draw(), items)

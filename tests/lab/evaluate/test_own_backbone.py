@@ -1,0 +1,51 @@
+"""The lab on a backbone of the user's own: the adapters that fit any backbone run, the others are refused by name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lab.adapters.base import AdapterUnfitError
+from lab.evaluate.plan import Plan, make_plan
+from lab.evaluate.work import load_run, prepare_stream, run_adapter
+from model.backbone.schema import BackboneRefused
+from model.config import BackboneConfig
+
+OWN = BackboneConfig(factory=f"{Path(__file__).parents[3] / 'docs' / 'examples' / 'own_backbone.py'}:deepfm")
+
+
+def test_kernel_adapters_run_on_an_own_backbone(tiny: Plan) -> None:
+    backbone = tiny.config.backbone.model_copy(update={"factory": OWN.factory})
+    plan = replace(tiny, config=replace(tiny.config, backbone=backbone), adapters=("frozen", "iak-d", "live-head"))
+    source = plan.sources[0]
+    prepare_stream(plan, source, 0)
+    logits = []
+    for name in plan.adapters:
+        run_adapter(plan, source, 0, name)
+        logits.append(load_run(plan, source, 0, name).outcome.logit)
+    assert all(np.isfinite(logit).all() for logit in logits)
+    assert not np.array_equal(logits[0], logits[1])
+
+
+def test_adapters_of_the_foundation_models_layers_are_left_out_or_refused_by_name(tmp_path: Path) -> None:
+    chosen = make_plan([], None, 1, tmp_path, tmp_path, quick=True, backbone=OWN).adapters
+    assert "iak-d" in chosen and not {"lora", "full"} & set(chosen)
+    with pytest.raises(AdapterUnfitError, match=r"lora changes the layers of the foundation model.*iak-d"):
+        make_plan([], ("iak-d", "lora"), 1, tmp_path, tmp_path, quick=True, backbone=OWN)
+
+
+def test_a_factory_that_leads_nowhere_is_refused_before_any_work(tmp_path: Path) -> None:
+    with pytest.raises(BackboneRefused, match="no file"):
+        make_plan([], None, 1, tmp_path, tmp_path, quick=True, backbone=BackboneConfig(factory="nowhere.py:make"))
+
+
+def test_the_file_of_an_own_backbone_decides_the_plans_key(tmp_path: Path) -> None:
+    def key(source: str) -> str:
+        (tmp_path / "own.py").write_text(source)
+        own = BackboneConfig(factory=f"{tmp_path / 'own.py'}:make")
+        return make_plan([], None, 1, tmp_path, tmp_path, quick=True, backbone=own).key
+
+    assert key("def make(config, shape): ...\n") != key("def make(config, shape): return None\n")
