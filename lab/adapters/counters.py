@@ -1,7 +1,7 @@
 """What a team would do without a kernel: running counters of shown and clicked, kept since the log began (ours).
 
-A rate is shrunk towards its parent's as a beta posterior's mean: `p = (s + k m) / (n + k)`, with `s` clicks of `n` shown
-and `k` examples' worth of the parent's rate `m`. A counter never forgets.
+A rate is shrunk towards its parent's as a beta posterior's mean: `p = (s + k m) / (n + k)`, with `s` clicks of `n`
+shown and `k` examples' worth of the parent's rate `m`. A counter never forgets.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from model.kernel.closed_path import ClosedPath
 STRENGTH = 10.0
 _LOG_COUNT_SCALE = 0.3
 """Brings `ln(1 + n)` to the order of one, as the closed form wants its columns."""
-_HISTORY_BATCH = 1_024
+_HISTORY_BATCH = 128
+"""Examples that are seen before any of them is counted, as many as live."""
 
 
 def log_odds(rate: NDArray[np.float64]) -> NDArray[np.float64]:

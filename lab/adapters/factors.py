@@ -17,6 +17,8 @@ from lab.adapters.counters import STRENGTH, Counters, log_odds
 from model.backbone.dataset import Examples
 
 RANK, SWEEPS = 8, 8
+_CHUNK = 65_536
+"""Examples whose outer products are held at once."""
 _SPAN = (0.01, 0.99)
 """A sum of a rate and a product is a probability only between these."""
 
@@ -41,8 +43,13 @@ class RidgeVectors:
 
     def add(self, key: NDArray[np.int64], other: NDArray[np.float64], residual: NDArray[np.float64]) -> None:
         """Takes examples in: keys `(n,)`, the other side's vectors `(n, rank)`, residuals `(n,)`."""
-        np.add.at(self._gram, key, other[:, :, None] * other[:, None, :])
-        np.add.at(self._moment, key, other * residual[:, None])
+        for begin in range(0, len(key), _CHUNK):
+            part = slice(begin, begin + _CHUNK)
+            order = np.argsort(key[part], kind="stable")
+            keys, first = np.unique(key[part][order], return_index=True)
+            rows, errors = other[part][order], residual[part][order]
+            self._gram[keys] += np.add.reduceat(rows[:, :, None] * rows[:, None, :], first)
+            self._moment[keys] += np.add.reduceat(rows * errors[:, None], first)
 
     def solve(self, keys: NDArray[np.int64]) -> None:
         """Solves the vectors of `keys` anew."""

@@ -1,4 +1,7 @@
-"""Item-item neighbours: what was clicked together before (Sarwar et al., WWW 2001), beside the counters."""
+"""Item-item neighbours: what was clicked together before (Sarwar et al., WWW 2001), beside the counters.
+
+Pairs of items are bounded by the catalogue, and a user's votes by `RECENT`.
+"""
 
 from __future__ import annotations
 

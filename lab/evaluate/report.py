@@ -112,7 +112,7 @@ class EvaluationReport:
     against_full: dict[str, Interval]
     """AUC above full fine-tuning, averaged over the streams; empty if that did not run."""
     against_kernel: dict[str, Interval]
-    """AUC above `iak-d` of the kernels that differ from it in one part, averaged over the streams."""
+    """AUC above `iak` of the kernels that differ from it in one part, averaged over the streams."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; not-a-number becomes null."""

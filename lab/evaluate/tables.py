@@ -15,6 +15,8 @@ from lab.evaluate.report import EvaluationReport, StreamReport
 
 Cells = list[list[str]]
 _WIDEST = 1_000
+ORACLE = "oracle"
+"""The row of a scorer that knows every click probability of a scripted stream: the head-room above frozen."""
 
 
 def show(report: EvaluationReport, console: Console) -> None:
@@ -45,7 +47,9 @@ def markdown(report: EvaluationReport) -> str:
         "# Evaluation",
         f"Commit `{report.commit or 'unknown'}`, {seeds} seeds, settings `{report.plan['key']}`. "
         "Prequential (test, then train): every example is scored before any adapter learns from it. "
-        "AUC against what users really did; *in windows*: the mean over 20 stretches of time. "
+        "The first figures are those of a ranker: AUC within requests (weighted by the request's items) and NDCG, over "
+        "the requests that hold both labels. All against what users really did; *in windows*: the mean over 20 "
+        "stretches of time; *oracle*: a scorer that knows every click probability of a script. "
         "± is a 95 % interval over the seeds (Student's t); differences are paired "
         "by seed. Each adapter runs at its own tuned learning rate, tuned on streams of another seed.",
     ]
@@ -84,14 +88,26 @@ def _title(stream: StreamReport) -> str:
 
 def _ranking(report: EvaluationReport) -> tuple[list[str], Cells]:
     body = [
-        [
-            name,
-            *(_signed(row.request_auc_lead.mean) for stream in report.streams for row in stream.rows if row.adapter == name),
-            _span(report.request_leads[name]),
-        ]
+        [name, *_leads(report, name, "request_auc_lead"), _span(report.request_leads[name])]
         for name in report.plan["adapters"]
     ]
-    return ["adapter", *(stream.name for stream in report.streams), "mean"], body
+    best = _head_room([s.oracle_request_auc - _frozen(s).request_auc.mean for s in report.streams], 1)
+    return ["adapter", *(stream.name for stream in report.streams), "mean"], [*body, *best]
+
+
+def _leads(report: EvaluationReport, adapter: str, lead: str) -> list[str]:
+    """An adapter's lead over frozen on each stream."""
+    rows = [row for stream in report.streams for row in stream.rows if row.adapter == adapter]
+    return [_signed(getattr(row, lead).mean) for row in rows]
+
+
+def _head_room(leads: list[float], blanks: int) -> Cells:
+    """The oracle's row, with blank cells behind it; none where no stream is scripted."""
+    return [] if all(map(math.isnan, leads)) else [[ORACLE, *map(_signed, leads), *[""] * blanks]]
+
+
+def _frozen(stream: StreamReport) -> AdapterRow:
+    return next(row for row in stream.rows if row.adapter == FROZEN)
 
 
 def _overview(report: EvaluationReport) -> tuple[list[str], Cells]:
@@ -107,7 +123,7 @@ def _overview(report: EvaluationReport) -> tuple[list[str], Cells]:
     body = [
         [
             name,
-            *(_signed(row.lead.mean) for stream in report.streams for row in stream.rows if row.adapter == name),
+            *_leads(report, name, "lead"),
             _span(report.leads[name]),
             _span(report.against_full[name]) if name in report.against_full else "",
             f"{costs[name].parameters:,}",
@@ -116,7 +132,8 @@ def _overview(report: EvaluationReport) -> tuple[list[str], Cells]:
         ]
         for name in report.plan["adapters"]
     ]
-    return [*head, "state kB"], body
+    best = _head_room([stream.oracle_auc - _frozen(stream).auc.mean for stream in report.streams], 5)
+    return [*head, "state kB"], [*body, *best]
 
 
 def _parts(report: EvaluationReport) -> tuple[list[str], Cells]:
@@ -144,8 +161,8 @@ def _goals(asked: list[Goal]) -> tuple[list[str], Cells]:
 
 def _stream(stream: StreamReport) -> tuple[list[str], Cells]:
     head = [
-        "adapter", "AUC in requests", "above frozen", "NDCG@5", "NDCG@10", "AUC", "above frozen", "in windows", "above full",
-        "log loss", "NE", "calibration", "recovered", "examples to half", "forgetting",
+        "adapter", "AUC in requests", "above frozen in requests", "NDCG@5", "NDCG@10", "AUC", "above frozen",
+        "in windows", "above full", "log loss", "NE", "calibration", "recovered", "examples to half", "forgetting",
     ]  # fmt: skip
     body = [
         [
@@ -167,7 +184,18 @@ def _stream(stream: StreamReport) -> tuple[list[str], Cells]:
         ]
         for row in stream.rows
     ]
-    return head, body
+    return head, [*body, *_oracle(stream, len(head))]
+
+
+def _oracle(stream: StreamReport, width: int) -> Cells:
+    """What a scorer that knows every probability reaches; no row for a log."""
+    if math.isnan(stream.oracle_auc):
+        return []
+    own = (stream.oracle_request_auc, stream.oracle_auc)
+    frozen = (_frozen(stream).request_auc.mean, _frozen(stream).auc.mean)
+    (request, request_lead), (area, lead) = ((_number(a), _signed(a - b)) for a, b in zip(own, frozen, strict=True))
+    cells = [ORACLE, request, request_lead, "", "", area, lead]
+    return [[*cells, *[""] * (width - len(cells))]]
 
 
 def _around(stream: StreamReport) -> tuple[list[str], Cells]:
