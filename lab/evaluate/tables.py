@@ -7,11 +7,11 @@ import math
 from rich.console import Console
 from rich.table import Table
 
-from lab.evaluate.compare import Interval
+from lab.evaluate.compare import FROZEN, Interval
 from lab.evaluate.goals import Goal, goals
 from lab.evaluate.measures import AROUND_RETURN
 from lab.evaluate.plan import ALL_ADAPTERS, KERNEL
-from lab.evaluate.report import EvaluationReport, StreamReport
+from lab.evaluate.report import AdapterRow, EvaluationReport, StreamReport
 
 Cells = list[list[str]]
 _WIDEST = 1_000

@@ -26,7 +26,8 @@ from model.encoding.domain import Domain
 from streaming.events import DriftEvent, DriftPhase, ServedFeedback, ServedImpression, Tick, Traffic
 
 REQUIRED = {
-    "request_auc_frozen", "request_auc_live", "ndcg_5_frozen", "ndcg_5_live", "lists", "auc_frozen", "auc_live", "log_loss_frozen", "log_loss_live", "examples", "examples_per_second", "freshness_p50_s",
+    "request_auc_frozen", "request_auc_live", "ndcg_5_frozen", "ndcg_5_live", "lists",
+    "auc_frozen", "auc_live", "log_loss_frozen", "log_loss_live", "examples", "examples_per_second", "freshness_p50_s",
     "freshness_p99_s", "score_p50_ms", "score_p99_ms", "kernels_published", "dead_letters", "backbone_unchanged",
     "seconds_total",
 }  # fmt: skip

@@ -46,7 +46,7 @@ def test_what_a_rival_keeps_is_bounded(name: str, context: AdapterContext, monke
     assert adapter.state_bytes == before
 
 
-@pytest.mark.parametrize("name", ["counters-lr", "knn", "refit"])
+@pytest.mark.parametrize("name", ["counters-lr", "knn"])
 def test_no_rate_of_the_log_knows_its_own_label(name: str, context: AdapterContext) -> None:
     """On labels that are pure chance, rates that know their own label would be trusted far too much."""
     rng = np.random.default_rng(0)

@@ -66,17 +66,10 @@ def report_of(plan: Plan, stream: ScriptedStream, data: PreparedStream, *, cpu_s
             }
             costs = {name: RunCost(len(data), 10, cpu_s, 0, 0) for name in plan.adapters}
             results[source.name, seed] = SeedResult(
-                source.name,
-                seed,
-                measures,
-                costs,
-                len(data),
-                30,
-                float(data.truth.mean()),
-                0.9,
-                0.8,
-                (("taste", 0.3, 0.7),),
-            )
+                stream=source.name, seed=seed, measures=measures, costs=costs, examples=len(data), lists=30,
+                click_rate=float(data.truth.mean()), oracle_auc=0.9, oracle_request_auc=0.8,
+                spans=(("taste", 0.3, 0.7),),
+            )  # fmt: skip
     return make_report(plan, results)
 
 
