@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 import torch
 
-from lab.adapters import ADAPTERS, AdapterContext, StreamBatch, refit
+from lab.adapters import ADAPTERS, AdapterContext, Frozen, StreamBatch, refit
+from lab.adapters.closed_form import ClosedForm
 from lab.adapters.iak import Iak
 from lab.adapters.light import ErrorMemory
 from lab.adapters.path import ClickPath, Plugs
 from lab.adapters.plugs import FacetTables, one_hot
 from lab.adapters.trusted import Trusted
 from lab.adapters.whole import WholeModel
+from lab.adapters.with_path import WithPath
 from tests.lab.adapters.batches import MakeBackbone, batch_of
 from tests.model.conftest import SIZES
 
@@ -184,3 +186,23 @@ def test_a_trusted_adapter_has_no_weight_while_it_is_wrong_and_regains_it(contex
     for _ in range(5):
         adapter.learn(batch)
     assert (adapter.score(batch) - batch.micro.frozen_logit).abs().min() > 1.5
+
+
+def test_a_path_beside_an_adapter_that_never_learns_is_the_closed_form_alone(context: AdapterContext) -> None:
+    beside, alone = WithPath(Frozen(), context), ClosedForm(context, min(context.learner.path_half_lives))
+    for seed in range(3):
+        for adapter in (beside, alone):
+            adapter.learn(batch_of(context, seed=seed))
+    batch = batch_of(context, seed=9)
+    assert not torch.equal(beside.score(batch), batch.micro.frozen_logit)
+    assert torch.equal(beside.score(batch), alone.score(batch))
+
+
+def test_the_kernel_of_the_paper_sees_no_live_features_and_the_served_one_does(context: AdapterContext) -> None:
+    batch = batch_of(context)
+    other = replace(batch, micro=replace(batch.micro, live=-batch.micro.live))
+    for name, same in (("iak-paper-a", True), ("iak-paper-b", True), ("iak-paper-d", True), ("iak", False)):
+        adapter = ADAPTERS[name].build(context, 1e-2)
+        for _ in range(3):
+            adapter.learn(batch)
+        assert torch.equal(adapter.score(batch), adapter.score(other)) == same, name
