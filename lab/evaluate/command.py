@@ -41,8 +41,8 @@ def run_evaluate(
 
     `suite` is standard, scripted, unmatched or movielens-100k; `mapping` is a file or the name of a public data set.
     Called again with the same settings and code, finished runs are taken from `out`. `cluster` is the address of a
-    Dask scheduler whose workers run it. Raises StreamError, UnknownAdapterError, DataUnavailableError, ClusterUnavailableError or
-    EvaluationFailedError; each message names the cure.
+    Dask scheduler whose workers run it. Raises StreamError, UnknownAdapterError, DataUnavailableError,
+    ClusterUnavailableError or EvaluationFailedError; each message names the cure.
     """
     console = console or Console()
     begun = time.monotonic()
