@@ -15,8 +15,9 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from driftline import __version__
+from driftline.options import Archive, Cluster, Limit, LogFile, MappingName, Rate, ReportFolder, ScriptName
 from local.broker.command import app as broker_app
-from local.options import name_or_path_option, path_option
+from local.options import path_option
 from streaming.config import Config, load_config
 from streaming.config.environment import foreign_names
 
@@ -141,41 +142,6 @@ def setup(context: typer.Context) -> None:
     log.info("feature store: ready (%s)", config.features.online_store)
 
 
-Archive = Annotated[
-    Path | None,
-    typer.Option(help="The official ml-100k.zip, instead of the package index.", parser=path_option, metavar="ZIP"),
-]
-Limit = Annotated[int | None, typer.Option(help="Play at most so many requests.", min=1)]
-Rate = Annotated[float, typer.Option(help="Requests per second.", min=0.1)]
-ScriptName = Annotated[
-    str | None,
-    typer.Option(
-        "--script",
-        help="A drift script: a file (YAML), or one that comes along, such as abrupt.",
-        parser=name_or_path_option,
-        metavar="NAME|FILE",
-    ),
-]
-LogFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--log",
-        help="A log: Parquet, CSV or JSONL; or the folder of a public data set.",
-        parser=path_option,
-        metavar="PATH",
-    ),
-]
-MappingName = Annotated[
-    str | None,
-    typer.Option(
-        "--mapping",
-        help="What the log's columns mean (YAML), or the name of a public data set.",
-        parser=name_or_path_option,
-        metavar="NAME|FILE",
-    ),
-]
-
-
 def _stream(script: str | None, log: Path | None, mapping: str | None, archive: Path | None = None) -> StreamChoice:
     from lab.streams.choice import StreamChoice
 
@@ -286,25 +252,16 @@ def evaluate(
     seeds: Annotated[int | None, typer.Option(help="How many seeds.", min=1)] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A short look: fewer requests and seeds.")] = False,
     tune: Annotated[bool, typer.Option("--tune", help="Find the adapters' rates on streams of another seed.")] = False,
-    cluster: Annotated[
-        str | None,
-        typer.Option(help="A Dask scheduler whose workers do the work, instead of this machine.", metavar="ADDRESS"),
-    ] = None,
-    out: Annotated[
-        Path,
-        typer.Option(
-            help="Folder of the report; finished runs in it are not repeated.", parser=path_option, metavar="FOLDER"
-        ),
-    ] = Path("runs/evaluate"),
+    cluster: Cluster = None,
+    out: ReportFolder = Path("runs/evaluate"),
 ) -> None:
     """Compare ways to adapt on drifting streams, test-then-train, and report what helps."""
     from lab.evaluate.command import run_evaluate
+    from lab.evaluate.tune import run_tune
 
     config = _settings(context)
     names = [name.strip() for name in adapters.split(",")] if adapters else None
     if tune:
-        from lab.evaluate.tune import run_tune
-
         if quick or any(value is not None for value in (suite, script, log, mapping, seeds, cluster)):
             raise typer.BadParameter(
                 "it has streams and seeds of its own: give --adapters and --out alone", param_hint="--tune"

@@ -2,15 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+MAX_SEED = 2**32 - 1
+"""The largest seed that every generator of random numbers takes."""
 
 
 class Section(BaseModel):
-    """A frozen group of keys; an unknown key is refused by its name."""
+    """A frozen group of keys; an unknown key is refused by its name, and so is a number that is not finite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_boolean_as_number(cls, values: Any) -> Any:
+        # Python's True is a 1, so `window_s = true` would be one second in silence.
+        for key, value in values.items() if isinstance(values, dict) else ():
+            if _has_boolean(value) and _holds_numbers(cls.model_fields.get(key)):
+                raise ValueError(f"{key}: a number is wanted, not true or false")
+        return values
+
+
+def _has_boolean(value: Any) -> bool:
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return isinstance(value, bool) or any(_has_boolean(part) for part in parts)
+
+
+def _holds_numbers(field: Any) -> bool:
+    """Whether a key is a number or a list of numbers, and no boolean."""
+    types = _leaves(field.annotation) if field is not None else set()
+    return bool(types & {int, float}) and bool not in types
+
+
+def _leaves(annotation: Any) -> set[Any]:
+    parts = get_args(annotation)
+    return set().union(*(_leaves(part) for part in parts)) if parts else {annotation}
 
 
 class FieldSpec(Section):
@@ -127,7 +155,7 @@ class PretrainConfig(Section):
         ge=0,
         description="Most steps that fit the content vectors to users' residuals; 0 takes components.",
     )
-    seed: int = Field(default=7, description="Seed of initialisation, shuffling and dropout.")
+    seed: int = Field(default=7, ge=0, le=MAX_SEED, description="Seed of initialisation, shuffling and dropout.")
 
 
 class KernelConfig(Section):
@@ -219,7 +247,7 @@ class LearnerConfig(Section):
     publish_seconds: float = Field(
         default=0.5, gt=0, description="A kernel is published at most once per so much event time."
     )
-    seed: int = Field(default=11, description="Seed of initialisation, noise and rehearsal.")
+    seed: int = Field(default=11, ge=0, le=MAX_SEED, description="Seed of initialisation, noise and rehearsal.")
 
     @field_validator("path_half_lives")
     @classmethod
@@ -243,4 +271,6 @@ class DomainConfig(Section):
     def _no_blank(cls, values: tuple[str, ...]) -> tuple[str, ...]:
         if any(not value.strip() for value in values):
             raise ValueError("a facet value is empty")
+        if len(set(values)) != len(values):
+            raise ValueError(f"{max(values, key=values.count)!r} stands there twice: drop one")
         return values

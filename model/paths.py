@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator
+
+_NAME_MAX, _PATH_MAX = 255, 4_096  # bytes, as Linux has them
 
 
 def user_path(text: str | Path) -> Path:
@@ -25,9 +28,13 @@ def user_path(text: str | Path) -> Path:
         # Such a name can be opened, but neither TOML nor JSON nor Java's properties can carry it to another process.
         raise ValueError(f"{written!r} is not UTF-8 text: choose a path whose name is") from None
     try:
-        return Path(written).expanduser()
+        path = Path(written).expanduser()
     except RuntimeError:
         raise ValueError(f"the home folder that {written!r} begins with is not known: write the whole path") from None
+    # Asking the system whether such a path exists is an error by itself, far from where it was written.
+    if len(os.fsencode(path)) >= _PATH_MAX or any(len(os.fsencode(part)) > _NAME_MAX for part in path.parts):
+        raise ValueError(f"the path {written[:40]!r}... is too long: no part may be over {_NAME_MAX} bytes")
+    return path
 
 
 def user_name_or_path(text: str) -> str:

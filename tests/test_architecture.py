@@ -1,4 +1,4 @@
-"""The map in docs/architecture.md and the recipes in CONTRIBUTING.md name files and functions that exist."""
+"""The map in docs/architecture.md and every other page name files and functions that exist."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 PACKAGES = ("driftline", "local", "lab", "streaming", "features", "model")
 STEPS = re.findall(r"`([\w/.-]+\.py)::([\w.]+)`", PAGE)
+PAGES = sorted(p.relative_to(ROOT).as_posix() for p in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")))
 FOLDERS = sorted(
     folder.relative_to(ROOT).as_posix()
     for package in PACKAGES
@@ -51,9 +52,9 @@ def test_every_folder_has_a_line_on_the_map(folder: str) -> None:
     assert f"`{folder}/`" in PAGE, f"docs/architecture.md has no line for {folder}/"
 
 
-def test_paths_in_the_recipes_exist() -> None:
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    paths = re.findall(r"`((?:driftline|local|lab|streaming|features|model|tests|docs)/[\w/.-]+)`", text)
-    assert len(paths) >= 10
-    for path in paths:
-        assert (ROOT / path).exists(), f"CONTRIBUTING.md names {path}, which does not exist"
+@pytest.mark.parametrize("page", PAGES)
+def test_files_and_folders_that_a_page_names_exist(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    tops = "|".join((*PACKAGES, "tests", "benchmarks", "docs"))
+    for path in re.findall(rf"`((?:{tops})/[\w/.-]+)(?:`|::)", text):
+        assert (ROOT / path).exists(), f"{page} names {path}, which does not exist"

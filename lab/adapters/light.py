@@ -47,8 +47,8 @@ class ErrorMemory:
         micro = batch.micro
         if self._filled < self._neighbours:
             return micro.frozen_logit
-        alike = torch.nn.functional.normalize(micro.x, dim=1) @ self._key[: self._filled].T
-        best, index = alike.topk(self._neighbours, dim=1)
+        similarity = torch.nn.functional.normalize(micro.x, dim=1) @ self._key[: self._filled].T
+        best, index = similarity.topk(self._neighbours, dim=1)
         error = (torch.softmax(best / self._temperature, dim=1) * self._error[index]).sum(1)
         return torch.logit(torch.sigmoid(micro.frozen_logit) + self._share * error, eps=1e-4)
 

@@ -108,8 +108,8 @@ def measure(
 
 def span_key(span: DriftSpan, spans: Sequence[DriftSpan]) -> str:
     """Name of a span, numbered where a name comes twice."""
-    alike = [other for other in spans if other.name == span.name]
-    return span.name if len(alike) == 1 else f"{span.name} {alike.index(span) + 1}"
+    same_name = [other for other in spans if other.name == span.name]
+    return span.name if len(same_name) == 1 else f"{span.name} {same_name.index(span) + 1}"
 
 
 def within(data: PreparedStream, span: DriftSpan) -> NDArray[np.bool_]:

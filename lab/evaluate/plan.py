@@ -109,11 +109,7 @@ def make_plan(
 
     Raises UnknownAdapterError, or with an own backbone AdapterUnfitError or BackboneRefused.
     """
-    chosen = adapters or (QUICK_ADAPTERS if quick else STANDARD_ADAPTERS)
-    chosen = tuple(one for name in chosen for one in ADAPTER_SETS.get(name, (name,)))
-    unknown = [name for name in chosen if name not in ALL_ADAPTERS]
-    if unknown:
-        raise UnknownAdapterError(f"no adapter {unknown[0]!r}; there are {', '.join((*ALL_ADAPTERS, *ADAPTER_SETS))}")
+    chosen = _choose_adapters(adapters or (QUICK_ADAPTERS if quick else STANDARD_ADAPTERS))
     learner, backbone = learner or LearnerConfig(), backbone or BackboneConfig()
     if backbone.factory:
         chosen = _fit_any_backbone(chosen, asked=bool(adapters))
@@ -139,6 +135,15 @@ def make_plan(
         learner,
         code_digest(WORK) + factory_digest(backbone.factory),
     )
+
+
+def _choose_adapters(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The adapters that `names` and the sets among them stand for. Raises UnknownAdapterError."""
+    chosen = tuple(one for name in names for one in ADAPTER_SETS.get(name, (name,)))
+    unknown = [name for name in chosen if name not in ALL_ADAPTERS]
+    if unknown:
+        raise UnknownAdapterError(f"no adapter {unknown[0]!r}; there are {', '.join((*ALL_ADAPTERS, *ADAPTER_SETS))}")
+    return chosen
 
 
 def _fit_any_backbone(names: tuple[str, ...], *, asked: bool) -> tuple[str, ...]:

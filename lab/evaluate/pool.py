@@ -39,12 +39,12 @@ def execute(
     ClusterUnavailableError.
     """
     pairs = [(source, seed) for seed in plan.seeds for source in plan.sources]
-    runs = [(*pair, name) for pair in _long_first(pairs) for name in plan.adapters]
+    runs = [(*pair, name) for pair in _longest_first(pairs) for name in plan.adapters]
     with _workers(processes, cluster), bars(console) as progress:
         first = progress.add_task("streams", total=len(pairs), note="pretraining, representations, live features")
         second = progress.add_task("runs", total=len(runs), note=f"{len(plan.adapters)} adapters, {len(pairs)} streams")
         third = progress.add_task("measures", total=len(pairs), note="AUC and the rest, of every run")
-        for _ in _each(plan, prepare_stream, _alike_last(pairs)):
+        for _ in _each(plan, prepare_stream, _spread_seeds(pairs)):
             progress.advance(first)
         for stream, seed, adapter in _each(plan, run_adapter, runs):
             progress.update(second, advance=1, note=f"{stream}, seed {seed}: {adapter}")
@@ -55,12 +55,12 @@ def execute(
     return results
 
 
-def _alike_last(pairs: list[Pair]) -> list[Pair]:
+def _spread_seeds(pairs: list[Pair]) -> list[Pair]:
     """Streams of one seed may share a backbone: seeds are spread, so that no two processes train the same at once."""
     return sorted(pairs, key=lambda pair: pair[0].name)
 
 
-def _long_first(pairs: list[Pair]) -> list[Pair]:
+def _longest_first(pairs: list[Pair]) -> list[Pair]:
     """Recorded logs, then scripts by length: a long one at the end would keep one process busy and the others idle."""
     return sorted(pairs, key=lambda pair: -math.inf if pair[0].script is None else -pair[0].script.requests)
 

@@ -1,4 +1,4 @@
-"""Reading files that users give: whatever is wrong with one is said with the file, the line and the cure."""
+"""Reading files that users give: whatever is wrong with one is reported with file, line and cure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,12 @@ from lab.streams.stream import StreamError
 
 _DAMAGED = (EOFError, zlib.error, zipfile.BadZipFile, lzma.LZMAError)
 _GZIP_MAGIC = b"\x1f\x8b"
-_UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),  # before UTF-16, whose mark begins it
+    (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
+)  # fmt: skip
+_PACKED = {b"BZh": "bzip2", b"PK\3\4": "zip", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+_PARQUET_MAGIC = b"PAR1"
 
 
 def read_text(path: Path, what: str) -> str:
@@ -56,7 +61,9 @@ def file_errors(path: Path, kind: str, encoding: str = "utf-8", cure: str = "set
     except _DAMAGED as error:
         raise StreamError(f"{path}: the file is cut or damaged ({error or 'it ends too early'}): {_AGAIN}") from error
     except gzip.BadGzipFile as error:
-        raise StreamError(f"{path}: not compressed by gzip as its name says, or damaged ({error}): {_AGAIN}") from error
+        raise StreamError(
+            f"{path}: not compressed by gzip as its name says, or damaged ({error}): {_AGAIN}, or drop the .gz"
+        ) from error
     except OSError as error:
         if error.strerror is None:  # not the system's word: a library found the content damaged
             raise StreamError(f"{path}: the file is cut or damaged ({error}): {_AGAIN}") from error
@@ -70,7 +77,7 @@ _AGAIN = "fetch or write it again"
 
 
 def _open_bytes(path: Path) -> IO[bytes]:
-    return cast("IO[bytes]", gzip.open(path, "rb")) if path.name.endswith(".gz") else path.open("rb")
+    return cast("IO[bytes]", gzip.open(path, "rb")) if path.name.lower().endswith(".gz") else path.open("rb")
 
 
 def _undecodable(path: Path, encoding: str) -> str:
@@ -90,11 +97,17 @@ def _undecodable(path: Path, encoding: str) -> str:
 
 def _decoding_cure(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            begin = file.read(2)
-    except OSError:
+        with _open_bytes(path) as file:
+            begin = file.read(6)
+    except (OSError, *_DAMAGED):
         begin = b""
-    if begin == _GZIP_MAGIC and not path.name.endswith(".gz"):
-        return "it is compressed: let its name end in .gz"
-    guess = "utf-16" if begin in _UTF16_MARKS else "latin-1"
+    if begin.startswith(_GZIP_MAGIC):
+        twice = path.name.lower().endswith(".gz")
+        return "it is compressed twice: unpack it once" if twice else "it is compressed: let its name end in .gz"
+    if begin.startswith(_PARQUET_MAGIC):
+        return "it is Parquet: set `format` in the mapping to parquet"
+    for magic, packer in _PACKED.items():
+        if begin.startswith(magic):
+            return f"it is packed by {packer}: unpack it, or pack it by gzip"
+    guess = next((encoding for mark, encoding in _MARKS if begin.startswith(mark)), "latin-1")
     return f"save the file as UTF-8, or set `encoding` in the mapping, for instance {guess}"

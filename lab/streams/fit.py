@@ -52,7 +52,7 @@ def ensure_fits(config: Config, recording: Recording, choice: StreamChoice) -> N
     """Checks that `config` declares every field and facet value of the stream. It may declare more.
 
     Raises StreamError if it does not, or if no kernel group takes a domain. Where no stream was named, the usual one is
-    played under any configuration, and what it lacks is said: undeclared values count as unknown.
+    played under any configuration, and a warning names what it lacks: undeclared values count as unknown.
     """
     catalogue = recording.catalogue
     lacks = _lacks(config, catalogue)

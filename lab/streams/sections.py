@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
+from datetime import date
 from typing import Annotated, Any, TypeVar
 
 import yaml
@@ -25,10 +26,23 @@ Category = Annotated[str, BeforeValidator(_category)]
 """A value of a field, label or domain facet, spelled as the logs' values are (docs/decisions/0086)."""
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """PyYAML takes the last of two equal keys in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        written = [
+            (part.value, part.start_mark.line + 1) for part, _ in node.value if isinstance(part, yaml.ScalarNode)
+        ]
+        for number, (key, line) in enumerate(written):
+            if key != "<<" and key in (earlier for earlier, _ in written[:number]):
+                raise ValueError(f"line {line}: the key {key!r} stands there twice: drop one")
+        return super().construct_mapping(node, deep)
+
+
 def parse_section(kind: type[S], text: str, source: str) -> S:
     """A validated section from YAML. Raises StreamError naming `source`, the key and the cure."""
     try:
-        values = yaml.safe_load(text)
+        values = yaml.load(text, _UniqueKeys)
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that does not exist is a ValueError
         raise StreamError(f"{source}: not YAML: {error}") from error
     if not isinstance(values, dict):
@@ -42,10 +56,12 @@ def parse_section(kind: type[S], text: str, source: str) -> S:
 def _explain(kind: type[Section], fault: Any) -> str:
     """One fault in words; for an unknown key the nearest known one."""
     where = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "string_type" and isinstance(fault["input"], bool | date):
+        return f"{where}: YAML reads this as {fault['input']!r}, text is wanted: put it in quotes"
     if fault["type"] != "extra_forbidden":
-        return f"{where or 'whole file'}: {fault['msg']}"
+        return f"{where or 'whole file'}: {fault['msg'].removeprefix('Value error, ')}"
     key = str(fault["loc"][-1])
-    near = difflib.get_close_matches(key, sorted(set(_keys(kind))), n=1)
+    near = difflib.get_close_matches(key, sorted(set(_keys(kind)) - {key}), n=1)
     return f"unknown key {key!r} at {where}" + (f"; did you mean {near[0]!r}?" if near else "; see docs/streams.md")
 
 

@@ -58,7 +58,7 @@ def run_demo(
     out.print(report_table(report))
     _name_files(out, options.folder)
     if keep:
-        _say_running(out, demo, options)
+        _print_addresses(out, demo, options)
     return 0 if report.run.backbone_unchanged else 1
 
 
@@ -109,7 +109,7 @@ def _name_files(out: Console, folder: Path) -> None:
         out.print(f"  {folder / name}  [dim]{what}[/]", highlight=False, soft_wrap=True)
 
 
-def _say_running(out: Console, demo: Demo, options: DemoOptions) -> None:
+def _print_addresses(out: Console, demo: Demo, options: DemoOptions) -> None:
     config, folder = demo.config, options.folder
     state = read_state(folder)
     assert isinstance(state, DemoState)

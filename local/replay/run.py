@@ -146,7 +146,7 @@ def run_replay(
                 f"[yellow]{interrupted}: the play was cut short; announced drift has ended[/]", highlight=False
             )
             return interrupted.exit_code
-    _say(console, played)
+    _print_figures(console, played)
     return 1 if played.failed else 0
 
 
@@ -175,7 +175,7 @@ async def _when_ready(config: Config, replay_plan: ReplayPlan, address: str, mov
     return await play(config, replay_plan, scorer=address, progress=moved)
 
 
-def _say(console: Console, played: Played) -> None:
+def _print_figures(console: Console, played: Played) -> None:
     quantiles = np.quantile(played.latencies_s, (0.5, 0.99)) * 1_000 if played.latencies_s else (np.nan, np.nan)
     console.print(
         f"{len(played.answered):,} requests answered, {played.items:,} items, {played.clicks:,} clicks in "

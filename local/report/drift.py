@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -94,11 +94,6 @@ def announced_spans(events: Iterable[DriftEvent]) -> list[AnnouncedSpan]:
         elif span is not None and event.phase == "ends":
             closed.append(replace(open_.pop(key), ends=event.time))
     return sorted([*closed, *open_.values()], key=lambda span: (span.begins, span.name))
-
-
-def in_words(spans: Sequence[AnnouncedSpan]) -> str:
-    """The labels of the spans, each once, separated by commas."""
-    return ", ".join(dict.fromkeys(label(span) for span in spans))
 
 
 def label(span: AnnouncedSpan) -> str:

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
 from model.backbone.foundation import BackboneShape, FoundationBackbone
 from model.backbone.interface import FrozenBackbone
 from model.backbone.own import OwnBackbone, make_module
 from model.backbone.probe import probe_batch
-from model.backbone.schema import CARD, FORMAT, BackboneRefused, InputSchema, check_card, read_json
+from model.backbone.schema import CARD, DAMAGED, FORMAT, BackboneRefused, InputSchema, check_card, read_json
 from model.config import BackboneConfig, unfed_keys
 from model.container import ContainerError, check_shapes, pack, unpack
 from model.encoding.features import FeatureEncoder
@@ -102,8 +101,10 @@ def load_backbone(path: Path, schema: InputSchema, factory: str = "") -> LoadedB
         _check_kind(path, config, factory)
         tensors, _ = unpack((path / _TENSORS).read_bytes())
         backbone = (_own if factory else _foundation)(config, shape, encoder, tensors, factory)
-    except (KeyError, TypeError, ValidationError, ContainerError, OSError) as error:
-        raise BackboneRefused(f"{path}: {type(error).__name__}: {error}") from error
+    except BackboneRefused:
+        raise
+    except Exception as error:  # a damaged file fails wherever its value is first used
+        raise BackboneRefused(f"{path}: {type(error).__name__}: {error}: {DAMAGED}") from error
     if backbone.fingerprint != card.get("fingerprint"):
         raise BackboneRefused(
             f"{path}: fingerprint {backbone.fingerprint[:12]} is not the card's: the files do not belong together"
@@ -146,14 +147,17 @@ def _own(
         check_shapes(parameters, {name: t for name, t in module.state_dict().items() if isinstance(t, Tensor)})
     except ContainerError as error:
         raise BackboneRefused(f"{factory} makes another module than at pretraining: {error}; pretrain again") from error
-    module.load_state_dict(parameters)
+    try:
+        module.load_state_dict(parameters)
+    except Exception as error:
+        raise BackboneRefused(f"{factory}: load_state_dict() fails: {type(error).__name__}: {error}") from error
     backbone = OwnBackbone(module, config, shape, encoder)
     for name, value in _answers(backbone, encoder).items():
         if not _close(value, tensors[name]):
             raise BackboneRefused(
                 f"{factory}: {name.removeprefix(_PROBE)}() gives other values than at pretraining for the same "
-                "parameters: was the code changed, or does it learn something that is no parameter or buffer? Pretrain "
-                "again"
+                "parameters: was the code changed, does it read a file or the clock, or does it learn something that "
+                "is no parameter or buffer? Pretrain again"
             )
     return backbone
 

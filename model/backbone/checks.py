@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from model.backbone.interface import fingerprint, round_representation
+from model.backbone.interface import round_representation
 from model.backbone.probe import rows, with_user_of, with_user_per_item
+from model.backbone.state import contents
 from model.encoding.features import FeatureBatch
 
 if TYPE_CHECKING:
@@ -53,11 +54,16 @@ def check_behaviour(backbone: WrappedBackbone, probe: FeatureBatch) -> Tried:
     Raises ValueError, naming the method, for a failure, a wrong shape or type, values that are not finite, results that
     differ from call to call or depend on other rows, inputs or state that are changed, or a missing gradient.
     """
-    before = fingerprint(backbone)
+    before = contents(backbone.module)
     with torch.random.fork_rng(devices=[]):
         tried = _try_all(backbone, with_user_per_item(probe))
-    if fingerprint(backbone) != before:
-        raise ValueError("a method changes parameters or buffers when it is called: a frozen backbone keeps no score")
+    after = contents(backbone.module)
+    changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    if changed:
+        raise ValueError(
+            f"a method changes {', '.join(map(repr, changed[:5]))} when it is called: parameters, buffers and plain "
+            "settings of a frozen backbone stay as they are"
+        )
     return tried
 
 
@@ -91,7 +97,7 @@ def _try_split(
     trunk = RowFunction("trunk", inputs, backbone.raw.trunk)
     h = _try(trunk, count)
     if h.shape[1] != backbone.trunk_width:
-        raise ValueError(f"trunk() gives width {h.shape[1]}, but trunk_width is {backbone.trunk_width}")
+        raise ValueError(f"trunk() gives width {h.shape[1]}, but trunk_width is {backbone.trunk_width!r}")
     head = RowFunction("head", lambda index: (h[index],), backbone.raw.head, logits=True)
     composed = _try(head, count)
     _check_gradient(trunk, count)
@@ -123,10 +129,14 @@ def _called(function: RowFunction, index: Tensor) -> Tensor:
 def _call(method: str, call: Callable[..., Any], n: int, make_inputs: Callable[[], tuple[Any, ...]]) -> Tensor:
     """What a method gives for `n` rows. Raises ValueError unless it is a dense tensor of floating-point numbers."""
     inputs, untouched = make_inputs(), make_inputs()
+    before = _settings_of_torch()
     try:
         result = call(*inputs)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(f"{method}() fails for {n} row(s): {type(error).__name__}: {error}") from error
+    for setting, value in _settings_of_torch().items():
+        if value != before[setting]:
+            raise ValueError(f"{method}() changes torch's {setting}, which belongs to the whole process: do not set it")
     if not isinstance(result, Tensor) or not result.is_floating_point() or result.layout != torch.strided:
         kind = f"a tensor of {result.dtype}" if isinstance(result, Tensor) else f"a {type(result).__name__}"
         raise ValueError(f"{method}() gives {kind}, expected a dense tensor of floating-point numbers")
@@ -134,6 +144,14 @@ def _call(method: str, call: Callable[..., Any], n: int, make_inputs: Callable[[
         if not _equal(given, kept):
             raise ValueError(f"{method}() changes its input in place: work on a copy")
     return result
+
+
+def _settings_of_torch() -> dict[str, object]:
+    return {
+        "default dtype": torch.get_default_dtype(),
+        "gradient mode": torch.is_grad_enabled(),
+        "number of threads": torch.get_num_threads(),
+    }
 
 
 def _check_result(function: RowFunction, result: Tensor, n: int) -> None:

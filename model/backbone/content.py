@@ -73,7 +73,7 @@ def fit_content(
 ) -> ContentReport:
     """Fits `content_map` and its mean. With `steps` 0, or fewer than 40 users to learn from, by principal components.
 
-    An item that pretraining has not seen is placed by its text and sparse fields.
+    The vector of an item that pretraining has not seen comes from its text and sparse fields.
     """
     aspects = catalogue_aspects(model, profiles)
     events = _Events.of(examples, _newcomer_logits(model, profiles, examples))
@@ -127,7 +127,8 @@ class _Events:
         return _Events(begin[kept], count[kept], item[order], label[order], logit[order])
 
     def draw(self, users: Tensor, generator: torch.Generator) -> _Drawn:
-        """A cut in each user's events: places of what came before and after it `(u, m)`, and which of them exist."""
+        """A cut in each user's events: positions of those before and after it, `(u, m)`, each with a mask of those that
+        exist."""
         count, begin = self.count[users], self.begin[users]
         cut = 3 + (torch.rand(len(users), generator=generator) * (count - 4)).long()
         past = cut[:, None] - 1 - torch.arange(_CONTEXT)
@@ -185,8 +186,8 @@ class _TasteFit:
         """Log loss on users held out, with the averaged vectors."""
         return sum(float(self._loss(test, self.average, content=content)) for test in tests) / len(tests)
 
-    def _vectors(self, places: Tensor, map_: tuple[Tensor, Tensor]) -> Tensor:
-        z = (self.aspects[self.events.item[places]] - self.mean) / self.scale
+    def _vectors(self, positions: Tensor, map_: tuple[Tensor, Tensor]) -> Tensor:
+        z = (self.aspects[self.events.item[positions]] - self.mean) / self.scale
         return normalize(z @ map_[0] + map_[1], dim=-1)
 
     def _loss(self, drawn: _Drawn, map_: tuple[Tensor, Tensor] | None = None, *, content: bool = True) -> Tensor:

@@ -50,6 +50,8 @@ class OwnBackbone(WrappedBackbone):
             )
         except (TypeError, ValueError) as error:
             raise BackboneRefused(f"{config.factory}: {error}") from error
+        except (Exception, SystemExit) as error:  # a method of torch's that the user's class overrides
+            raise BackboneRefused(f"{config.factory} cannot be frozen: {type(error).__name__}: {error}") from error
         if self.has_conversion:
             raise BackboneRefused(
                 f"{config.factory}: predict() gives two columns, but no event carries a conversion yet: give the click "
@@ -128,7 +130,7 @@ def make_module(config: BackboneConfig, shape: BackboneShape) -> nn.Module:
     factory = load_factory(config.factory)
     try:
         module = factory(config, shape)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BackboneRefused(f"{config.factory}(config, shape) fails: {type(error).__name__}: {error}") from error
     if not isinstance(module, nn.Module):
         raise BackboneRefused(f"{config.factory} gives a {type(module).__name__}, expected a torch.nn.Module")
@@ -157,7 +159,7 @@ def pretrain_own(  # noqa: PLR0917 -- all that a training is made of
             )
         try:
             fit(train, validation, config)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise BackboneRefused(f"{backbone.factory}: fit() fails: {type(error).__name__}: {error}") from error
         own = OwnBackbone(module, backbone, shape, encoder)
     labels, logits = validation.label.numpy(), logits_of(own, validation)[:, 0]

@@ -142,7 +142,7 @@ def fine_tune(
         data = TrainingData.of(examples, ProfileTable(encoder, users, items))
         trainer = Trainer(model, data, validation_cut(examples, config.validation_share), config)
         if freeze == "all":
-            trainer.judge_only()
+            trainer.validate_only()
         else:
             trainer.train(progress)
     trainer.report.window = (float(examples.time[0]), float(examples.time[-1]))

@@ -13,6 +13,7 @@ from model.encoding.domain import FACETS, DomainSpace
 
 FORMAT = 2
 CARD = "card.json"
+DAMAGED = "the folder is damaged or was made by another program: copy it again, or pretrain again"
 _CURE = "take the change back, or pretrain again with this configuration (`driftline pretrain`)"
 
 
@@ -47,7 +48,7 @@ class InputSchema:
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> InputSchema:
-        """The inverse of `to_json`. Raises KeyError, TypeError or ValueError for anything else."""
+        """The inverse of `to_json`. Raises whatever the first wrong value meets for anything else."""
         return InputSchema(
             domains=DomainSpace(data["domains"]).values,
             user_fields=tuple(FieldSpec(**field) for field in data["user_fields"]),
@@ -118,8 +119,8 @@ def check_card(folder: Path, schema: InputSchema) -> dict[str, Any]:
     card = read_card(folder)
     try:
         pretrained = InputSchema.from_json(card["inputs"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise BackboneRefused(f"{folder / CARD}: {type(error).__name__}: {error}") from error
+    except Exception as error:
+        raise BackboneRefused(f"{folder / CARD}: {type(error).__name__}: {error}: {DAMAGED}") from error
     differences = schema.differences(pretrained)
     if differences:
         raise BackboneRefused(f"the backbone in {folder} was made for other inputs: {'; '.join(differences)}: {_CURE}")
@@ -132,8 +133,8 @@ def read_json(path: Path) -> dict[str, Any]:
         data = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise BackboneRefused(f"no file {path}: pretrain a backbone first, or point to the folder of one") from None
-    except (OSError, ValueError) as error:
-        raise BackboneRefused(f"{path}: {error}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise BackboneRefused(f"{path}: {error}: {DAMAGED}") from error
     if not isinstance(data, dict):
-        raise BackboneRefused(f"{path}: not a JSON object")
+        raise BackboneRefused(f"{path}: not a JSON object: {DAMAGED}")
     return data

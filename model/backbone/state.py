@@ -22,7 +22,13 @@ def check_state(module: nn.Module) -> None:
         problem = _problem(value)
         if problem:
             raise ValueError(f"{name!r} {problem}")
-    for name, value in module.state_dict().items():
+    saved = module.state_dict()
+    if not isinstance(saved, Mapping):
+        raise ValueError(f"state_dict() gives a {type(saved).__name__}, expected a mapping: do not override it")
+    for name in _persistent(module):
+        if name not in saved:
+            raise ValueError(f"state_dict() leaves out {name!r}: do not override it, or what it leaves out is lost")
+    for name, value in saved.items():
         if type(value) is not Tensor:
             raise ValueError(
                 f"{name!r} is a {type(value).__name__}, not a plain tensor: a backbone's weights are dense float32, so "
@@ -44,11 +50,22 @@ def check_state(module: nn.Module) -> None:
                 )
 
 
+def _persistent(module: nn.Module) -> Iterator[str]:
+    """Names of all parameters and buffers that `state_dict` has to hold."""
+    for path, part in module.named_modules(remove_duplicate=False):
+        own = [*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)]
+        for name, _ in own:
+            if name not in part._non_persistent_buffers_set:
+                yield f"{path}.{name}" if path else name
+
+
 def _problem(value: Tensor) -> str | None:
     """What keeps a parameter or buffer from being saved as it is, with the cure."""
     problem = None
     if is_lazy(value):
         problem = "has no shape yet: run the module once before it is handed in"
+    elif value.is_inference():
+        problem = "was made under torch.inference_mode(), so no gradient passes it: make it outside, or clone it there"
     elif value.is_quantized:
         problem = f"is quantised ({value.dtype}): hand in the float32 model, or call dequantize()"
     elif value.layout != torch.strided:
@@ -99,15 +116,32 @@ def unsaved_state(module: nn.Module) -> str:
     left out: their names change with torch's version.
     """
     digest = hashlib.sha256()
+    for name, value in _unsaved(module):
+        digest.update(name.encode())
+        digest.update(value)
+    return digest.hexdigest()
+
+
+def contents(module: nn.Module) -> dict[str, bytes]:
+    """All that a module's results may depend on, by name: parameters, buffers and plain settings, as bytes."""
+    named = [*module.named_parameters(), *module.named_buffers()]
+    return {name: _bytes(value) for name, value in named} | dict(_unsaved(module))
+
+
+def _unsaved(module: nn.Module) -> Iterator[tuple[str, bytes]]:
     for path, part in module.named_modules():
+        prefix = f"{path}." if path else ""
         for name in sorted(part._non_persistent_buffers_set):
             buffer = part._buffers[name]
             if buffer is not None:
-                digest.update(f"{path}.{name}|{tuple(buffer.shape)}|{buffer.dtype}|".encode())
-                digest.update(buffer.detach().contiguous().numpy().tobytes())
+                yield prefix + name, _bytes(buffer)
         if type(part).__module__.startswith("torch."):
             continue
         for name, value in sorted(vars(part).items()):
             if isinstance(value, bool | int | float | str) and name != "training":
-                digest.update(f"{path}.{name}={value!r}|".encode())
-    return digest.hexdigest()
+                yield prefix + name, repr(value).encode()
+
+
+def _bytes(value: Tensor) -> bytes:
+    content = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    return f"{tuple(value.shape)}|{value.dtype}|".encode() + content

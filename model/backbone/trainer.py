@@ -22,7 +22,7 @@ from model.config import PretrainConfig
 from model.evaluation import auc, log_loss, sigmoid
 from model.losses import entire_space_loss
 
-_JUDGED = 4_096
+_VALIDATION_ROWS = 4_096
 """Pairs that are scored at once."""
 
 
@@ -53,7 +53,7 @@ class Trainer:
             self._resume(resume)
         while self.report.epochs < self.config.epochs and self._waited < self.config.patience:
             self._epoch(progress)
-            self._judge()
+            self._validate()
             if resume is not None:
                 kept = {"step": self._step, "waited": self._waited, "report": asdict(self.report)}
                 save_state(resume, self.run, self._unfinished(), kept)
@@ -62,9 +62,9 @@ class Trainer:
         if resume is not None:
             resume.unlink(missing_ok=True)
 
-    def judge_only(self) -> None:
+    def validate_only(self) -> None:
         """Measures the model as it is."""
-        self._judge()
+        self._validate()
         self._final()
 
     def _unfinished(self) -> Unfinished:
@@ -115,7 +115,7 @@ class Trainer:
         self.model.eval()
         return logits_of(self.model, self.data.part(begin, end))
 
-    def _judge(self) -> None:
+    def _validate(self) -> None:
         labels = self.data.label[self.cut :].numpy()
         scores = self.logits(self.cut, len(self.data))[:, 0]
         loss, area, report = log_loss(labels, sigmoid(scores)), auc(labels, scores), self.report
@@ -139,7 +139,7 @@ class Trainer:
 def logits_of(backbone: FrozenBackbone, data: TrainingData) -> NDArray[np.float32]:
     """Logits of CTR and CVR of all pairs, `(n, 2)`."""
     parts = []
-    for index in torch.split(torch.arange(len(data)), _JUDGED):
+    for index in torch.split(torch.arange(len(data)), _VALIDATION_ROWS):
         batch = data.batch(index)
         parts.append(backbone.predict(backbone.represent(batch), batch.domain))
     return torch.cat(parts).numpy()

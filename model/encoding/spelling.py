@@ -36,7 +36,7 @@ def spell(value: object) -> str | None:
         case Decimal():
             text = _spell_decimal(value)
         case bytes():
-            text = value.decode("utf-8", "replace")
+            text = value.decode("utf-8", "backslashreplace")  # two binary identifiers stay two
         case date() | time():
             text = "" if _is_missing(value) else value.isoformat()
         case _:

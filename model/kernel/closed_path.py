@@ -8,7 +8,7 @@ and 4.5), the past and the prior `N(0, 1/tau)` weighed by a half-life in example
     P <- l P + (1 - l) tau I + sum p (1 - p) phi phi'
     m <- m + P^-1 (sum (y - p) phi - (1 - l) tau m)
 
-There is no learning rate and no rehearsal: P keeps what past examples said. Why a Newton step and not a gradient
+There is no learning rate and no rehearsal: P keeps what past examples taught. Why a Newton step and not a gradient
 step: docs/decisions/0063.
 """
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from model.kernel.batch import MicroBatch
 from model.kernel.kernel import Kernel
 
-Plan = Literal["plain", "per_domain"]
+RehearsalPlan = Literal["plain", "per_domain"]
 
 
 class Rehearsal:
@@ -22,7 +22,7 @@ class Rehearsal:
     (our reading of the paper's dynamic batch-aware training).
     """
 
-    def __init__(self, kernel: Kernel, recent: deque[MicroBatch], plan: Plan, size: int) -> None:
+    def __init__(self, kernel: Kernel, recent: deque[MicroBatch], plan: RehearsalPlan, size: int) -> None:
         self.kernel, self.recent, self.plan, self.size = kernel, recent, plan, size
         self._rows: deque[dict[int, Tensor]] = deque(maxlen=recent.maxlen)
 

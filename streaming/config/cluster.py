@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, SecretStr, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, SecretStr, StringConstraints, model_validator
 
 from model.config import Section
 from model.encoding.domain import Domain
@@ -49,7 +49,13 @@ class KafkaConfig(Section):
         return self
 
 
-TopicName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
+def _not_dots(name: str) -> str:
+    if name in {".", ".."}:
+        raise ValueError(f"Kafka takes no topic that is called {name!r}")
+    return name
+
+
+TopicName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9._-]{1,249}$"), AfterValidator(_not_dots)]
 """What Kafka takes as a topic's name."""
 
 
@@ -63,8 +69,15 @@ class TopicConfig(Section):
     state: TopicName = Field(default="state", description="Live features, compacted.")
     dead_letters: TopicName = Field(default="dead-letters", description="Refused records with their reason.")
     traffic_retention_h: float = Field(
-        default=48, gt=0, description="Hours that traffic is kept: recovery re-reads it."
+        default=48, gt=0, le=1e6, description="Hours that traffic is kept: recovery re-reads it."
     )
+
+    @model_validator(mode="after")
+    def _each_its_own(self) -> TopicConfig:
+        names = [self.interactions, self.traffic, self.kernels, self.state, self.dead_letters]
+        if len(set(names)) != len(names):
+            raise ValueError(f"{max(names, key=names.count)!r} is the name of two topics: give each its own")
+        return self
 
 
 class GroupConfig(Section):

@@ -70,6 +70,9 @@ class DriftEvent(msgspec.Struct, frozen=True, tag="drift", tag_field="event", fo
     """The same moment in recorded time, if a recording is replayed."""
 
 
+BOM = b"\xef\xbb\xbf"
+"""The byte order mark of UTF-8, which some programs write before their JSON."""
+
 Event = ItemEvent | UserEvent | ImpressionEvent | FeedbackEvent | DriftEvent
 
 
@@ -77,12 +80,21 @@ _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 
 
 def decode_event(data: bytes) -> Event:
-    """One outside event.
+    """One outside event. A byte order mark before it is passed over.
 
     Raises msgspec.ValidationError (wrong shape), msgspec.DecodeError (not JSON), UnicodeDecodeError (not UTF-8) or
     RecursionError (nested too deep).
     """
-    return _decoder.decode(data)
+    return _decoder.decode(data.removeprefix(BOM))
+
+
+def json_fault(error: Exception) -> str:
+    """What is wrong with JSON that the parser refuses, with the cure where the parser's own words mislead."""
+    text = str(error)
+    # The parser also looks for the other half of a surrogate pair beyond the end, and then sees the end alone.
+    if text == "Input data was truncated":
+        return "the JSON is truncated: it was cut short, or ends in half a surrogate pair (\\ud800 to \\udfff)"
+    return text
 
 
 def encode_event(event: Event) -> bytes:

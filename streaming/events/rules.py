@@ -20,6 +20,7 @@ from streaming.events.outside import (
     ItemEvent,
     UserEvent,
     decode_event,
+    json_fault,
 )
 
 MAX_ID = 512
@@ -66,9 +67,10 @@ class EventRules:
             raise RefusedError(
                 "no_group", f"request {event.request_id[:80]!r} names no kernel group and the event names no domain"
             )
-        group = self._config.group_of(self._space.known(event.domain))
+        domain = self._space.known(event.domain)
+        group = self._config.group_of(domain)
         if group is None:
-            raise RefusedError("no_group", f"no kernel group answers for the domain {event.domain.key!r}")
+            raise RefusedError("no_group", f"no kernel group answers for the domain {domain.key!r}")
         return group
 
     def _check_time(self, time: float, now: float) -> None:
@@ -77,7 +79,7 @@ class EventRules:
         ahead = time - now
         if ahead > self._config.ingest.future_s:
             hint = "; it looks like milliseconds or finer, seconds are wanted" if time > _MILLISECONDS else ""
-            raise RefusedError("future", f"`time` is {ahead:.1f} s ahead of the clock{hint}")
+            raise RefusedError("future", f"`time` is {ahead:.12g} s ahead of the clock{hint}")
 
     def _check_impression(self, event: ImpressionEvent) -> None:
         if not event.items:
@@ -104,7 +106,7 @@ def decode_outside(value: bytes | None) -> Event:
         unknown = "`$.event`" in text or "field `event`" in text
         raise RefusedError("unknown_event" if unknown else "bad_shape", text) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RefusedError("not_json", str(error)) from error
+        raise RefusedError("not_json", json_fault(error)) from error
 
 
 def _check_id(name: str, identifier: str) -> None:

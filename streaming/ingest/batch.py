@@ -39,11 +39,14 @@ _PROFILE_ERRORS = (ValueError, TypeError)
 """What the feature store raises for a value it cannot hold; for its own failures it has other classes."""
 
 
-class Represents(Protocol):
+class ImpressionEncoder(Protocol):
     """What turns an outside impression into its `traffic` bytes."""
 
-    def encode(self, event: ImpressionEvent) -> bytes: ...
-    def forget(self) -> None: ...
+    def encode(self, event: ImpressionEvent) -> bytes:
+        """The impression as `traffic` holds it. Raises RefusedError."""
+
+    def forget(self) -> None:
+        """Profiles have changed: the next impression reads them anew."""
 
 
 @dataclass(slots=True)
@@ -89,7 +92,7 @@ class Batch:
         if profiles.items:
             self._write(list(profiles.items.values()), store.write_items, retrier)
 
-    def represent(self, external: Represents, retrier: Retrier) -> None:
+    def represent(self, external: ImpressionEncoder, retrier: Retrier) -> None:
         """Represents the impressions of other systems, in their order and after the profiles. Raises StoppedError."""
         # The cached profiles would outlive those that were just written, of the same users and items.
         if any(isinstance(entry.event, UserEvent | ItemEvent) for entry in self._entries):

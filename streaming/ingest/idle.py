@@ -7,7 +7,7 @@ more event time than has passed since the newest event, whether events are live 
 knowledge of who wrote them; and a restarted ingest goes on from the ticks that stand in the partition.
 
 Time in which the broker was away is not counted: writers hold their records back meanwhile, and a tick that jumped over
-it would make them late. Their reconnecting gets `settle_s` more.
+it would make them late. Their reconnecting gets `grace_s` more.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class IdleRule:
     interval_s: float
     bound_s: float
     """How far beyond the newest event ticks go: enough for every window to end."""
-    settle_s: float = 2.0
+    grace_s: float = 2.0
     """Extra standing still that is asked for after the broker was away."""
     gap_s: float = 2.0
     """Longest time between two looks that still counts as watching."""
@@ -62,7 +62,7 @@ class IdleClock:
         unseen = monotonic - self._looked > self._rule.gap_s
         if unseen or end != self._end:
             self._since = monotonic
-            self._quiet_from = monotonic + self._rule.interval_s + (self._rule.settle_s if unseen else 0.0)
+            self._quiet_from = monotonic + self._rule.interval_s + (self._rule.grace_s if unseen else 0.0)
             self._tail, self._shown = None, False
         self._end, self._looked = end, monotonic
         return not self._shown and end > 0 and monotonic >= self._quiet_from

@@ -28,7 +28,7 @@ from streaming.clients import (
     wait_for_broker,
 )
 from streaming.config import Config
-from streaming.ingest.batch import Batch, Represents
+from streaming.ingest.batch import Batch, ImpressionEncoder
 from streaming.ingest.drift_gauge import DriftGauge
 from streaming.ingest.external_impressions import ExternalImpressions
 from streaming.ingest.kafka_watch import KafkaWatch
@@ -155,7 +155,7 @@ class Ingest:
         consumer.topics()
         return consumer
 
-    def _turn(self, consumer: Any, store: FeatureStore, external: Represents) -> None:
+    def _turn(self, consumer: Any, store: FeatureStore, external: ImpressionEncoder) -> None:
         wait_ms = int(min(0.25, self._config.ingest.idle_tick_s / 2) * 1_000)
         try:
             polled = consumer.poll(timeout_ms=wait_ms)
@@ -171,7 +171,7 @@ class Ingest:
             self._look(consumer)
             self._next_look = time.monotonic() + self._config.ingest.idle_tick_s / 2
 
-    def _handle(self, consumer: Any, store: FeatureStore, external: Represents, records: Sequence[Any]) -> None:
+    def _handle(self, consumer: Any, store: FeatureStore, external: ImpressionEncoder, records: Sequence[Any]) -> None:
         batch = Batch(self._config, self._routing, records, time.time())
         batch.write_profiles(store, self._retrier)
         batch.represent(external, self._retrier)

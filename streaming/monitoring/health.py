@@ -1,14 +1,11 @@
-"""What a process says of itself: `/metrics`, `/healthz`, and background tasks that must not die unseen."""
+"""What a process answers of itself: `/metrics` and `/healthz`."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import os
-import signal
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from socketserver import TCPServer
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, make_server
@@ -16,8 +13,6 @@ from wsgiref.simple_server import WSGIRequestHandler, make_server
 import msgspec
 from prometheus_client import REGISTRY, CollectorRegistry, make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer, choose_encoder
-
-from streaming.monitoring import metrics
 
 Check = Callable[[], str | None]
 """None if all is well, else what is wrong, for a person to read."""
@@ -153,84 +148,3 @@ def _json(start_response: Callable[..., Any], status: str, body: bytes, *headers
     length = ("Content-Length", str(len(body)))
     start_response(status, [("Content-Type", "application/json"), length, *headers])
     return [body]
-
-
-def end_this_process() -> None:
-    """Asks this process to end in its ordinary way: SIGTERM to itself."""
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-class Watch:
-    """Background tasks of one process: one that dies is counted, logged, and makes the process unhealthy.
-
-    A task dies when it raises, or returns before `stopping()` was called. The first death calls `on_failure`,
-    by default SIGTERM to this process: the ordinary shut-down runs, and the process returns `exit_code`.
-    """
-
-    def __init__(self, on_failure: Callable[[], None] = end_this_process) -> None:
-        self._on_failure = on_failure
-        self._lock = threading.Lock()
-        self._failures: dict[str, str] = {}
-        self._stopping = False
-
-    @property
-    def failures(self) -> dict[str, str]:
-        """What killed each dead task, by its name."""
-        return dict(self._failures)
-
-    @property
-    def exit_code(self) -> int:
-        """0, or 1 once a task has died."""
-        return 1 if self._failures else 0
-
-    def check(self) -> str | None:
-        """The check for `/healthz`: names the dead tasks."""
-        dead = "; ".join(f"{name}: {cause}" for name, cause in self._failures.items())
-        return f"background task died: {dead}" if dead else None
-
-    def stopping(self) -> None:
-        """From now on a task may end without being missed."""
-        self._stopping = True
-
-    def failed(self, name: str, error: BaseException | None) -> None:
-        """Records that task `name` died of `error` (None: returned too early), for tasks run elsewhere."""
-        cause = "it ended too early" if error is None else f"{type(error).__name__}: {error}"
-        metrics.TASK_FAILURES.labels(task=name).inc()
-        log.critical("background task %s died, this process ends: %s", name, cause, exc_info=error)
-        with self._lock:
-            first = not self._failures
-            self._failures.setdefault(name, cause)
-        if first:
-            self._on_failure()
-
-    def thread(self, name: str, target: Callable[[], object], *, daemon: bool = True) -> threading.Thread:
-        """Starts `target` on a watched thread."""
-
-        def run() -> None:
-            try:
-                target()
-            except BaseException as error:  # noqa: BLE001 - whatever kills the thread must be seen
-                self.failed(name, error)
-            else:
-                if not self._stopping:
-                    self.failed(name, None)
-
-        thread = threading.Thread(target=run, name=name, daemon=daemon)
-        thread.start()
-        return thread
-
-    def task(self, name: str, work: Coroutine[Any, Any, object], *, lasting: bool = True) -> asyncio.Task[object]:
-        """Starts `work` as a watched task of the running loop. A cancelled task did not die.
-
-        `lasting` False: the task has an end, and only an error is a death.
-        """
-        task = asyncio.get_running_loop().create_task(work, name=name)
-        task.add_done_callback(lambda done: self._task_done(name, done, lasting))
-        return task
-
-    def _task_done(self, name: str, task: asyncio.Task[object], lasting: bool) -> None:
-        if task.cancelled():
-            return
-        error = task.exception()
-        if error is not None or (lasting and not self._stopping):
-            self.failed(name, error)

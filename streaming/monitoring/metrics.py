@@ -1,7 +1,4 @@
-"""Every Prometheus metric of the system, declared once, with its unit and meaning.
-
-Imported before Feast: importing `feast.metrics` switches prometheus-client to its multiprocess mode.
-"""
+"""Every Prometheus metric of the system, declared once, with its unit and meaning."""
 
 from __future__ import annotations
 

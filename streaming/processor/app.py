@@ -19,7 +19,7 @@ from streaming.clients import faust_broker_credentials, faust_brokers
 from streaming.config import Config
 from streaming.kernel_log.errors import KernelLogError, OwnershipLostError
 from streaming.monitoring import metrics
-from streaming.monitoring.health import Watch
+from streaming.monitoring.watch import Watch
 from streaming.processor.live_pusher import LivePusher
 from streaming.processor.owned_group import GroupLoader, OwnedGroup
 

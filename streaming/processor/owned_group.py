@@ -16,7 +16,7 @@ from streaming.kernel_log.reader import StoredGroup, read_group
 from streaming.kernel_log.snapshot import decode_snapshot
 from streaming.kernel_log.writer import GroupWriter
 from streaming.monitoring import metrics
-from streaming.monitoring.health import Watch
+from streaming.monitoring.watch import Watch
 from streaming.processor.commit import GroupCommitter
 from streaming.processor.group_metrics import GroupMetrics
 from streaming.processor.learning_thread import LearningThread

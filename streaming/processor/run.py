@@ -12,7 +12,8 @@ from features.store.feature_store import FeatureStore
 from streaming.backbone import open_backbone
 from streaming.clients import wait_for_broker
 from streaming.config import Config
-from streaming.monitoring.health import HealthServer, Watch
+from streaming.monitoring.health import HealthServer
+from streaming.monitoring.watch import Watch
 from streaming.processor.app import Processor
 from streaming.topics import ensure_topics
 

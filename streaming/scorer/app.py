@@ -87,13 +87,13 @@ def make_app(backend: Backend, cors_origins: Sequence[str] = ()) -> FastAPI:
         # Plain routes: an endpoint decodes its body once, by msgspec, and no argument model is built
         # (docs/decisions/0042).
         routes=[
-            *_routes("POST", "/v1/score", endpoints.score),
-            *_routes("POST", "/v1/events", endpoints.events),
-            *_routes("GET", "/v1/kernels", endpoints.kernels),
-            *_routes("GET", "/healthz", endpoints.healthz),
-            *_routes("GET", "/readyz", endpoints.readyz),
-            *_routes("GET", "/metrics", endpoints.metrics),
-            *_routes("GET", "/", endpoints.front),
+            _route("POST", "/v1/score", endpoints.score),
+            _route("POST", "/v1/events", endpoints.events),
+            _route("GET", "/v1/kernels", endpoints.kernels),
+            _route("GET", "/healthz", endpoints.healthz),
+            _route("GET", "/readyz", endpoints.readyz),
+            _route("GET", "/metrics", endpoints.metrics),
+            _route("GET", "/", endpoints.front),
         ],
         middleware=_cors(cors_origins),
         exception_handlers=EXCEPTION_HANDLERS,
@@ -161,7 +161,7 @@ class Endpoints:
         return Response(encode(REGISTRY), media_type=content_type)
 
     async def front(self, _: Request) -> Response:
-        """The page for people."""
+        """Leads a browser to the page that documents the interface."""
         return RedirectResponse("/docs")
 
 
@@ -176,15 +176,16 @@ def _outcome(error: Exception) -> str:
     return "failed"
 
 
-def _routes(method: str, path: str, endpoint: Callable[[Request], Awaitable[Response]]) -> list[Route]:
+def _route(method: str, path: str, endpoint: Callable[[Request], Awaitable[Response]]) -> Route:
     """`method` at `path`, OPTIONS, and HEAD beside GET: balancers and browsers ask these first."""
-    route = Route(path, endpoint, methods=[method])
-    allowed = ", ".join(sorted({*(route.methods or ()), "OPTIONS"}))
 
-    async def options(_: Request) -> Response:
-        return Response(headers={"Allow": allowed})
+    async def answer(request: Request) -> Response:
+        if request.method == "OPTIONS":
+            return Response(headers={"Allow": ", ".join(sorted(route.methods or ()))})
+        return await endpoint(request)
 
-    return [route, Route(path, options, methods=["OPTIONS"])]
+    route = Route(path, answer, methods=[method, "OPTIONS"])
+    return route
 
 
 def _cors(origins: Sequence[str]) -> list[Middleware]:

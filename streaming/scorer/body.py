@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import zlib
+from reprlib import repr as shortened
 from typing import Protocol, TypeVar
 
 import msgspec
 from fastapi import Request
 
+from streaming.events.outside import BOM, json_fault
 from streaming.scorer.schema import RequestRefused
 
 T = TypeVar("T")
 
 _GZIP = 16 + zlib.MAX_WBITS  # zlib's way to say: a gzip header and trailer, no raw stream
 _LENGTH_DIGITS = 18  # more than any limit has; int() raises beyond some thousand
-_BOM = b"\xef\xbb\xbf"
+# One of the server's two parsers drops the body of a request that asks for another protocol, as Java's client does.
+_UPGRADE = (
+    "the request asks to upgrade the protocol and brings no body: HTTP/1.1 alone is spoken here, send it without the "
+    "Upgrade header (in Java: HttpClient.Version.HTTP_1_1)"
+)
+_GZIP_MAGIC = b"\x1f\x8b"
 
 
 class _Reader(Protocol):
@@ -55,23 +62,41 @@ class _Gunzip:
             raise RequestRefused("malformed_gzip", "the gzip stream is cut short: send the body whole", 400)
 
 
+def _codings(request: Request, header: str, *, none: str) -> list[str]:
+    """What `header` names, in lower case, without `none`, which is its word for no coding."""
+    named = ",".join(request.headers.getlist(header)).lower()
+    return [coding for part in named.split(",") if (coding := part.strip()) not in ("", none)]
+
+
 def _reader(request: Request, limit: int) -> _Reader:
-    named = ",".join(request.headers.getlist("content-encoding")).lower()
-    codings = [coding for part in named.split(",") if (coding := part.strip()) not in ("", "identity")]
+    # The server undoes the chunks alone, and hands on a body that was encoded before it was cut into them.
+    if transfer := _codings(request, "transfer-encoding", none="chunked"):
+        raise RequestRefused(
+            "unsupported_encoding",
+            f"Transfer-Encoding {_shown(transfer)} is not undone: name the encoding by Content-Encoding, as gzip",
+            415,
+        )
+    codings = _codings(request, "content-encoding", none="identity")
     if not codings:
         return _Plain()
     if codings in (["gzip"], ["x-gzip"]):
         return _Gunzip(limit)
     raise RequestRefused(
-        "unsupported_encoding", f"Content-Encoding {named!r} is not read: send the body plain, or as gzip", 415
+        "unsupported_encoding",
+        f"Content-Encoding {_shown(codings)} is not read: send the body plain, or as gzip",
+        415,
     )
+
+
+def _shown(codings: list[str]) -> str:
+    return shortened(", ".join(codings))
 
 
 async def read_body(request: Request, limit: int) -> bytes:
     """The decoded body, at most `limit` bytes on the wire and decoded.
 
-    Raises RequestRefused (413) as soon as it is known to be longer, RequestRefused (400, 415) for a Content-Encoding
-    that cannot be undone, starlette's ClientDisconnect if the client hangs up before the end.
+    Raises RequestRefused (413) as soon as it is known to be longer, RequestRefused (400, 415) for an encoding that
+    cannot be undone, starlette's ClientDisconnect if the client hangs up before the end.
     """
     reader = _reader(request, limit)
     declared = request.headers.get("content-length", "")
@@ -85,6 +110,8 @@ async def read_body(request: Request, limit: int) -> bytes:
         if max(received, size) > limit:
             raise _too_large(limit)
     reader.end()
+    if not received and "upgrade" in request.headers:
+        raise RequestRefused("unsupported_upgrade", _UPGRADE, 400)
     return b"".join(parts)
 
 
@@ -100,7 +127,7 @@ def decode_json(decoder: msgspec.json.Decoder[T], body: bytes, invalid: str) -> 
     Raises RequestRefused: `invalid` where the shape is wrong, `malformed_json` where it is no JSON at all.
     """
     try:
-        return decoder.decode(body.removeprefix(_BOM))
+        return decoder.decode(body.removeprefix(BOM))
     except msgspec.ValidationError as error:
         raise RequestRefused(invalid, str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -112,8 +139,10 @@ def decode_json(decoder: msgspec.json.Decoder[T], body: bytes, invalid: str) -> 
 def _cause(body: bytes, error: Exception) -> str:
     if not body:
         return "the body is empty: send JSON"
+    if body.startswith(_GZIP_MAGIC):
+        return "the body is gzip, but its Content-Encoding does not say so: send it with Content-Encoding: gzip"
     try:
         body.decode()
     except UnicodeDecodeError as fault:
         return f"the body is not UTF-8: byte {fault.start} is 0x{body[fault.start]:02x}; JSON is sent in UTF-8"
-    return str(error)
+    return json_fault(error)

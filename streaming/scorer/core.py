@@ -17,7 +17,7 @@ from model.backbone.interface import FrozenBackbone
 from model.encoding.domain import Domain, DomainSpace
 from model.kernel.kernel import Kernel, live_logit
 from streaming.events import ServedImpression
-from streaming.scorer.kernel_follower import IDENTITY, ActiveKernels
+from streaming.scorer.active_kernels import IDENTITY, ActiveKernels
 from streaming.scorer.schema import ItemScore, RequestRefused, ScoreRequest, ScoreResponse
 from streaming.scorer.score_window import ScoreWindow
 

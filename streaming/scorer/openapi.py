@@ -55,9 +55,11 @@ _EVENT_RULES = "; ".join(f"`{reason}`: {text}" for reason, text in REASONS.items
 
 _BODY_PROBLEMS: Mapping[int, str] = MappingProxyType(
     {
-        400: "The body cannot be decoded: `malformed_gzip`.",
+        400: "The body cannot be decoded: `malformed_gzip`; or it was lost: `unsupported_upgrade`, the request asks "
+        "for another protocol than HTTP/1.1.",
         413: "The body, as sent or decoded, exceeds `scorer.max_body_bytes`: `body_too_large`.",
-        415: "The Content-Encoding is neither gzip nor identity: `unsupported_encoding`.",
+        415: "The Content-Encoding is neither gzip nor identity, or Transfer-Encoding names more than chunks: "
+        "`unsupported_encoding`.",
     }
 )
 
@@ -113,8 +115,7 @@ _OPERATIONS = (
         answers={202: (EventsAccepted, "Written.")},
         problems={
             **_BODY_PROBLEMS,
-            400: f"An event breaks a rule, the detail says which and where ({_EVENT_RULES}); or the body cannot be "
-            "decoded (`malformed_gzip`).",
+            400: f"An event breaks a rule, the detail says which and where ({_EVENT_RULES}). {_BODY_PROBLEMS[400]}",
             413: f"{_BODY_PROBLEMS[413]} Or more events at once than are taken: `too_many_events`.",
             422: "`malformed_json`; `invalid_event`: a key is missing, unknown or of the wrong kind; `no_events`; "
             "`event_too_large`.",

@@ -19,10 +19,10 @@ from model.kernel.record import KernelInfo, unpack_kernel
 from streaming.backbone import open_backbone
 from streaming.config import Config
 from streaming.monitoring import metrics
-from streaming.monitoring.health import Watch
+from streaming.monitoring.watch import Watch
+from streaming.scorer.active_kernels import ActiveKernels
 from streaming.scorer.app import make_app
 from streaming.scorer.core import Scorer
-from streaming.scorer.kernel_follower import ActiveKernels
 from streaming.scorer.service import ScorerService
 
 _GRACE_S = 15

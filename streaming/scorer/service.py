@@ -14,11 +14,13 @@ from streaming.config import Config
 from streaming.events import Event
 from streaming.events.rules import EventRules
 from streaming.monitoring import metrics
-from streaming.monitoring.health import Check, Watch
+from streaming.monitoring.health import Check
+from streaming.monitoring.watch import Watch
+from streaming.scorer.active_kernels import ActiveKernels
 from streaming.scorer.core import Scored, Scorer
 from streaming.scorer.event_writer import EventWriter
 from streaming.scorer.impression_log import ImpressionLog
-from streaming.scorer.kernel_follower import ActiveKernels, KernelFollower
+from streaming.scorer.kernel_follower import KernelFollower
 from streaming.scorer.producer import RestartingProducer
 from streaming.scorer.schema import (
     CurrentKernel,
@@ -154,7 +156,7 @@ async def in_daemon_thread(work: Callable[[], object]) -> None:
     loop = asyncio.get_running_loop()
     done: asyncio.Future[None] = loop.create_future()
 
-    def settle(error: BaseException | None) -> None:
+    def resolve(error: BaseException | None) -> None:
         if done.done():
             return
         if error is None:
@@ -169,7 +171,7 @@ async def in_daemon_thread(work: Callable[[], object]) -> None:
         except BaseException as error:  # noqa: BLE001 - it is raised again where the caller waits
             outcome = error
         if not loop.is_closed():
-            loop.call_soon_threadsafe(settle, outcome)
+            loop.call_soon_threadsafe(resolve, outcome)
 
     threading.Thread(target=run, name="scorer-start", daemon=True).start()
     await done

@@ -12,6 +12,7 @@ from local.demo.collect import backbone_fingerprint
 from local.demo.settings import free_ports
 from model.backbone.checkpoint import BackboneRefused, save_backbone
 from model.backbone.foundation import BackboneShape, FoundationBackbone
+from model.backbone.own import OwnBackbone, make_module
 from model.config import BackboneConfig
 from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
 from streaming.backbone import open_backbone
@@ -51,6 +52,42 @@ REFUSAL = r"domains\.scene has 'kids', which pretraining did not know: take the 
 
 def test_the_configuration_of_the_pretraining_opens_it(config: Config) -> None:
     assert open_backbone(config).backbone.fingerprint == backbone_fingerprint(config)
+
+
+def test_a_kernel_behind_the_trunk_is_refused_for_a_backbone_without_one(tmp_path: Path, config: Config) -> None:
+    source = """
+from torch import nn
+
+
+class Own(nn.Module):
+    def __init__(self, text_width):
+        super().__init__()
+        self.net, self.out = nn.Linear(text_width, 4), nn.Linear(4, 1)
+
+    def represent(self, batch):
+        return self.net(batch.text)
+
+    def predict(self, x, domain):
+        return self.out(x)
+
+
+def make(config, shape):
+    return Own(config.text_width)
+"""
+    (tmp_path / "own.py").write_text(source)
+    factory = f"{tmp_path / 'own.py'}:make"
+    backbone = config.backbone.model_copy(update={"factory": factory, "text_width": 6})
+    encoder = FeatureEncoder.fit(
+        [], [], user_fields=config.features.user_fields, item_fields=config.features.item_fields, text_width=6
+    )
+    shape = BackboneShape.of(encoder, config.domain_space().sizes)
+    module = OwnBackbone(make_module(backbone, shape), backbone, shape, encoder)
+    save_backbone(config.backbone_dir, module, encoder, config.input_schema(), {})
+    for plug in ("after", "both"):
+        kernel = config.kernel.model_copy(update={"plug": plug})
+        with pytest.raises(BackboneRefused, match=rf"kernel\.plug is '{plug}'.*set it to \"before\""):
+            open_backbone(config.model_copy(update={"backbone": backbone, "kernel": kernel}))
+    assert open_backbone(config.model_copy(update={"backbone": backbone})).trunk_width is None
 
 
 def test_processor_and_demo_refuse_it_by_the_key(changed: Config) -> None:

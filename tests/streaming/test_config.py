@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -135,6 +136,13 @@ def value_at(config: Config, path: str) -> Any:
         ("KAFKA__BOOTSTRAPS", "x:1", "did you mean DRIFTLINE_KAFKA__BOOTSTRAP"),
         ("KAFKA__BOOTSTRAP__HOST", "x", "no key of Driftline"),
         ("GROUPS__0__NAME", "x", "no key of Driftline"),
+        ("CONFIG", "a" * 5_000, "too long: no part may be over 255 bytes"),
+        ("RUN_DIR", "a" * 300, "run_dir: .*too long"),
+        ("LIVE__HALF_LIVES_S", "[true, 2]", "half_lives_s: a number is wanted, not true or false"),
+        ("DOMAINS__SCENE", '["home", "a", "a"]', r"domains\.scene: 'a' stands there twice"),
+        ("TOPICS__TRAFFIC", "interactions", "'interactions' is the name of two topics"),
+        ("TOPICS__TRAFFIC", "..", r"topics\.traffic: Kafka takes no topic"),
+        ("PRETRAIN__SEED", "-1", r"pretrain\.seed: .*greater than or equal to 0"),
     ],
 )
 def test_a_fault_in_the_environment_is_one_line_with_its_name_and_the_cure(
@@ -144,6 +152,27 @@ def test_a_fault_in_the_environment_is_one_line_with_its_name_and_the_cure(
     with pytest.raises(ConfigError, match=message) as caught:
         load_config()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["inf", "-inf", "nan", "1e400"])
+def test_no_number_of_the_configuration_may_be_infinite_or_none(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    floats = [key for key in keys() if field_of(key.environment).annotation is float]
+    assert len(floats) > 20
+    for key in floats:
+        monkeypatch.setenv(key.environment, text)
+        with pytest.raises(
+            ConfigError, match=rf"{re.escape('.'.join((*key.section, key.name)))}: .*finite number.*{key.environment}"
+        ):
+            load_config()
+        monkeypatch.delenv(key.environment)
+
+
+@pytest.mark.parametrize("written", ["[join]\nwindow_s = true", "[pretrain]\nepochs = false"])
+def test_a_boolean_is_no_number(written: str, tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text(written, encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"(window_s|epochs): a number is wanted, not true or false"):
+        load_config(path)
 
 
 @given(st.sampled_from([key.environment for key in keys()] + ["DRIFTLINE_KAFKA", "DRIFTLINE_LIVE"]), st.text())

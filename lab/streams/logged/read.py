@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -34,12 +36,18 @@ def read_frames(source: TableSource, files: list[Path]) -> tuple[pd.DataFrame, b
 def first_rows(file: Path, count: int, encoding: str = "utf-8") -> list[list[str]]:
     """The first lines of a CSV file as cells, the header not told apart. Raises StreamError."""
     with file_errors(file, "csv", encoding), open_text(file, encoding) as lines:
-        return [row for row, _ in zip(csv.reader(lines), range(count), strict=False)]
+        return list(itertools.islice((row for row in csv.reader(lines) if row), count))
 
 
 def _read(source: TableSource, file: Path, kind: Format) -> pd.DataFrame:
-    cure = "fetch or write it again, or set `format`" if kind == "parquet" else "set `format`"
+    cure = (
+        "fetch or write it again, or set `format`"
+        if kind == "parquet"
+        else "correct it, or set `delimiter` or `format`"
+    )
     with file_errors(file, kind, source.encoding, cure):
+        if file.is_dir():
+            raise StreamError(f"{file}: a folder: name a file, or a pattern (part-*.csv) as `path` in the mapping")
         if file.stat().st_size == 0:
             raise StreamError(f"{file}: the file is empty")
         frame = _READERS[kind](source, file)
@@ -51,6 +59,9 @@ def _read(source: TableSource, file: Path, kind: Format) -> pd.DataFrame:
 
 def _read_parquet(_source: TableSource, file: Path) -> pd.DataFrame:
     # Without pandas' own metadata an index is a column like any other. Integers with gaps stay integers.
+    names = pyarrow.parquet.read_schema(file).names
+    if len(set(names)) != len(names):
+        raise StreamError(f"{file}: two columns are called {max(names, key=names.count)!r}; rename one")
     table = pyarrow.parquet.read_table(file)
     frame: pd.DataFrame = table.to_pandas(ignore_metadata=True, integer_object_nulls=True)
     coded = [name for name, dtype in frame.dtypes.items() if isinstance(dtype, pd.CategoricalDtype)]
@@ -85,10 +96,12 @@ def _json(line: str, file: Path, number: int) -> object:
 def _read_text(source: TableSource, file: Path) -> pd.DataFrame:
     tabs = (source.format or _format(file)) == "tsv"
     delimiter = source.delimiter or ("\t" if tabs else ",")
+    plain = len(delimiter.encode()) == 1
+    _check_text(source, file, delimiter)
     try:
         return pd.read_csv(
             file,
-            sep=delimiter,
+            sep=delimiter if plain or delimiter == r"\s+" else re.escape(delimiter),  # pandas takes a pattern
             names=list(source.columns) or None,
             header=None if source.columns else "infer",
             index_col=False,  # else a line with one cell more than the header shifts all columns in silence
@@ -96,18 +109,32 @@ def _read_text(source: TableSource, file: Path) -> pd.DataFrame:
             keep_default_na=False,
             na_values=[""],
             encoding=without_mark(source.encoding),
-            engine="python" if len(delimiter) > 1 else "c",
+            engine="c" if plain else "python",
             quoting=csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL,
         )
     except pd.errors.EmptyDataError:
         raise StreamError(f"{file}: the table is empty") from None
 
 
+def _check_text(source: TableSource, file: Path, delimiter: str) -> None:
+    """Refuses what pandas alters in silence: it cuts a cell at a zero byte, and renames a column that comes twice."""
+    with open_text(file, source.encoding) as lines:
+        header = "" if source.columns else lines.readline()
+        names = next(csv.reader([header], delimiter=delimiter), []) if len(delimiter) == 1 else header.split(delimiter)
+        twice = [name for name, count in Counter(name.strip() for name in names).items() if count > 1 and name]
+        if twice:
+            raise StreamError(f"{file}: two columns are called {twice[0]!r}; rename one")
+        for number, line in enumerate(itertools.chain([header], lines), 2 if source.columns else 1):
+            if "\0" in line:
+                cure = "it is no text file, or damaged: fetch or write it again"
+                raise StreamError(f"{file}, line {number - bool(source.columns)}: holds a zero byte; {cure}")
+
+
 _READERS = {"csv": _read_text, "tsv": _read_text, "jsonl": _read_jsonl, "parquet": _read_parquet}
 
 
 def _format(file: Path) -> Format:
-    name = file.name.removesuffix(".gz")
+    name = file.name.lower().removesuffix(".gz")
     for ending, kind in _ENDINGS.items():
         if name.endswith(ending):
             return kind

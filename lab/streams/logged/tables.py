@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import time, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,10 @@ class Table:
         """A column as it was read. Raises StreamError naming the columns there are."""
         if name not in self.frame.columns:
             known = ", ".join(map(str, self.frame.columns))
-            raise StreamError(f"{self.source}: no column {name!r} for {purpose}; the columns are {known}")
+            cure = "correct the name in the mapping"
+            if len(self.frame.columns) == 1 and self.untyped:
+                cure = "set `delimiter` in the mapping to what stands between them"
+            raise StreamError(f"{self.source}: no column {name!r} for {purpose}; the columns are {known}; {cure}")
         return self.frame[name]
 
     def texts(self, name: str, purpose: str) -> NDArray[np.object_]:
@@ -94,14 +98,24 @@ class Table:
             how = "its type"
             seconds = typed_seconds(column)
         elif rule.format is not None or rule.unit == "iso":
-            seconds = parsed_seconds(self.texts(rule.column, "time"), rule.format)
+            seconds = self._parsed(rule)
         else:
             seconds = numbers(column) / UNITS[rule.unit]
         self._check_times(rule, column, seconds, how)
         return seconds
 
+    def _parsed(self, rule: TimeRule) -> NDArray[np.float64]:
+        try:
+            return parsed_seconds(self.texts(rule.column, "time"), rule.format)
+        except ValueError as error:
+            raise StreamError(
+                f"{self.source}: time.format {rule.format!r} is no strptime format ({error}); correct it in the mapping"
+            ) from error
+
     def _check_times(self, rule: TimeRule, column: pd.Series, seconds: NDArray[np.float64], how: str) -> None:
         wrong = ~((seconds >= EARLIEST) & (seconds < LATEST))  # not-a-number is wrong too
+        if not wrong.any() and seconds.max() >= _RECENT:
+            wrong = seconds < _YEAR_S  # beside later times, what lies in 1970 is the mark of a gap
         if not wrong.any():
             if seconds.max() < _YEAR_S:
                 log.warning(
@@ -112,12 +126,13 @@ class Table:
         row = _row(wrong)
         value, read = _plain(column.iloc[row - 1]), float(seconds[row - 1])
         at = f"{self.source}: column {rule.column!r}, row {row}"
-        if np.isnan(read) and (is_nested(value) or not column.isna().iloc[row - 1]):
+        if np.isnan(read) and (is_nested(value) or (value != "" and not column.isna().iloc[row - 1])):
             raise StreamError(f"{at}: cannot read {value!r} as a time with {how}; {_time_cure(value)} in the mapping")
         if np.isnan(read):
             raise StreamError(f"{at}: the time is empty; drop or fill such rows")
         unit = "" if is_typed_time(column) else f"{_range_cure(value)}, or "
-        span = "no time between 1970 and 2100"
+        odd = EARLIEST <= read < LATEST
+        span = "in 1970 while others are years later" if odd else "no time between 1970 and 2100"
         raise StreamError(f"{at}: {value!r} with {how} is {span}; {unit}correct or drop such rows")
 
     def labels(self, rule: LabelRule) -> NDArray[np.bool_]:
@@ -126,6 +141,11 @@ class Table:
             return np.ones(len(self), dtype=bool)
         if rule.at_least is not None:
             return np.asarray(self.numbers(rule.column, "label with at_least") >= rule.at_least)
+        infinite = _infinite(self.column(rule.column, "label"))
+        if infinite.any():
+            raise StreamError(
+                f"{self.source}: column {rule.column!r} (label), row {_row(infinite)}: infinity is no label; correct it"
+            )
         texts = pd.Series(self.texts(rule.column, "label"), dtype=object)
         if rule.among is not None:
             return texts.isin(rule.among).to_numpy(dtype=bool)
@@ -160,6 +180,10 @@ def _plain(value: object) -> object:
 
 
 def _time_cure(value: object) -> str:
+    if is_nested(value):
+        return "one value is wanted: name another column"
+    if isinstance(value, time | timedelta):
+        return "a time of day or a span has no date: name another column"
     if isinstance(value, str) and not np.isnan(parsed_seconds(np.array([value], dtype=object), None)[0]):
         return "it looks like ISO 8601: set time.unit to iso"
     return "set time.unit (s, ms, us, ns, iso) or time.format"

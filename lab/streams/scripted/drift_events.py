@@ -55,7 +55,7 @@ class Window(Event):
         default="abrupt", description="At once; growing linearly over `ramp`; or on and off with `cycle`."
     )
     ramp: float = Field(default=0.2, gt=0, le=1, description="Length of a gradual event's growth.")
-    cycle: float = Field(default=0.25, gt=0, le=1, description="Length of one on-off cycle of a recurring event.")
+    cycle: float = Field(default=0.25, ge=1e-3, le=1, description="Length of one on-off cycle of a recurring event.")
     duty: float = Field(default=0.5, gt=0, lt=1, description="Share of a cycle in which a recurring event is on.")
     where: Where = Field(default=Where(), description="Domains it concerns.")
     who: Who = Field(default=Who(), description="Users it concerns.")
@@ -82,8 +82,8 @@ class Popularity(Window):
     kind: Literal["popularity"]
     items: Share = Field(default=0.05, description="Seeded random share of the items (of `genres`, if given).")
     genres: tuple[Category, ...] = Field(default=(), description="Only items of these genres.")
-    boost: float = Field(default=5.0, gt=0, description="Factor on how often they are shown.")
-    lift: float = Field(default=1.0, description="Added to their click logit.")
+    boost: float = Field(default=5.0, gt=0, le=1e6, description="Factor on how often they are shown.")
+    lift: float = Field(default=1.0, ge=-100, le=100, description="Added to their click logit.")
 
 
 class NewItems(Event):
@@ -91,7 +91,9 @@ class NewItems(Event):
 
     kind: Literal["new_items"]
     items: Share = Field(default=0.2, description="Seeded random share of the items that are held back.")
-    boost: float = Field(default=3.0, gt=0, description="Factor on how often they are shown once they are there.")
+    boost: float = Field(
+        default=3.0, gt=0, le=1e6, description="Factor on how often they are shown once they are there."
+    )
 
 
 class NewUsers(Event):
@@ -116,7 +118,7 @@ class LabelDelay(Window):
     """Feedback takes longer (or less long)."""
 
     kind: Literal["label_delay"]
-    mean_s: float = Field(ge=0, description="New mean delay, seconds.")
+    mean_s: float = Field(ge=0, le=1e9, description="New mean delay, seconds.")
 
 
 class CorruptedLabels(Window):

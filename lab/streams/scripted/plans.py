@@ -23,7 +23,7 @@ from lab.streams.scripted.world import Matrix, World
 
 
 @dataclass(frozen=True)
-class Plan:
+class EventPlan:
     """An event with everything about it that does not depend on the request."""
 
     event: Taste | Popularity | NewItems | NewDomain | LabelDelay | CorruptedLabels
@@ -35,12 +35,12 @@ class Plan:
     """The taste it brings, `(communities, items)`; empty for an event that brings none."""
 
 
-def make_plans(world: World) -> list[Plan]:
+def make_plans(world: World) -> list[EventPlan]:
     """All events of the world's script but `new_users`, which the schedule plays. Raises StreamError."""
     return [plan for n, event in enumerate(world.script.events) if (plan := _make_plan(world, n, event)) is not None]
 
 
-def _make_plan(world: World, number: int, event: ScriptEvent) -> Plan | None:
+def _make_plan(world: World, number: int, event: ScriptEvent) -> EventPlan | None:
     if isinstance(event, NewUsers):
         return None
     name = f"{number}:{event.label}"
@@ -50,11 +50,11 @@ def _make_plan(world: World, number: int, event: ScriptEvent) -> Plan | None:
         genres = event.genres if isinstance(event, Popularity) else ()
         items = items_of(event.items, genres, world, name)
     drifts = isinstance(event, Taste | NewDomain)
-    return Plan(event, users, items, world.taste(name) if drifts else np.zeros((0, 0), dtype=np.float32))
+    return EventPlan(event, users, items, world.taste(name) if drifts else np.zeros((0, 0), dtype=np.float32))
 
 
 def weight_of(
-    plan: Plan, world: World, position: NDArray[np.float64], user: NDArray[np.int64], domain: NDArray[np.int64]
+    plan: EventPlan, world: World, position: NDArray[np.float64], user: NDArray[np.int64], domain: NDArray[np.int64]
 ) -> NDArray[np.float32]:
     """How far an event is at work for each request, its strength included, `(r,)`."""
     event = plan.event

@@ -13,19 +13,23 @@ from lab.streams.files import read_text
 from lab.streams.scripted.drift_events import NewDomain, ScriptEvent, Share, Window
 from lab.streams.sections import Category, parse_section
 from lab.streams.stream import StreamError
-from model.config import Section
+from model.config import MAX_SEED, Section
+from model.encoding.domain import UNKNOWN
 
+_MAX_SHARE = 1e6
 PERIODS = ("night", "morning", "afternoon", "evening")
 
 
 class Strengths(Section):
     """Standard deviations of the parts of the click logit."""
 
-    taste: float = Field(default=1.2, ge=0, description="Taste of the user's community for the item's content.")
-    personal: float = Field(default=0.4, ge=0, description="The user's own taste.")
-    popularity: float = Field(default=0.4, ge=0, description="The item's popularity (log of its real rating count).")
-    quality: float = Field(default=0.3, ge=0, description="Quality of the item that its content does not tell.")
-    domain: float = Field(default=0.4, ge=0, description="Taste of scene, region and period, each.")
+    taste: float = Field(default=1.2, ge=0, le=100, description="Taste of the user's community for the item's content.")
+    personal: float = Field(default=0.4, ge=0, le=100, description="The user's own taste.")
+    popularity: float = Field(
+        default=0.4, ge=0, le=100, description="The item's popularity (log of its real rating count)."
+    )
+    quality: float = Field(default=0.3, ge=0, le=100, description="Quality of the item that its content does not tell.")
+    domain: float = Field(default=0.4, ge=0, le=100, description="Taste of scene, region and period, each.")
     hidden: Share = Field(default=0.25, description="Share of the content's variance that no feature tells.")
 
 
@@ -34,18 +38,18 @@ class Script(Section):
 
     name: str = Field(pattern="^[a-z0-9-]+$", description="Short name for tables and files.")
     about: str = Field(default="", description="One sentence on what it shows.")
-    seed: int = Field(default=0, ge=0, description="Seed; `driftline evaluate --seeds` adds to it.")
+    seed: int = Field(default=0, ge=0, le=MAX_SEED, description="Seed; `driftline evaluate --seeds` adds to it.")
     requests: int = Field(default=1_500, ge=10, description="Requests of the live half.")
     pretrain_requests: int = Field(default=8_000, ge=10, description="Requests before it; nothing drifts in them.")
-    days: float = Field(default=4.0, gt=0, description="Days the live half spans.")
+    days: float = Field(default=4.0, ge=1e-3, le=36_500, description="Days the live half spans.")
     shown: int = Field(default=10, ge=1, le=100, description="Items shown per request.")
-    users: int = Field(default=500, ge=1, description="Users, drawn from the real profiles.")
-    communities: int = Field(default=8, ge=1, description="User communities, each with its own taste.")
-    session: float = Field(default=3.0, ge=1, description="Mean number of requests a user makes in a row.")
-    think_s: float = Field(default=30.0, gt=0, description="Mean seconds between two requests of a row.")
+    users: int = Field(default=500, ge=1, le=1_000_000, description="Users, drawn from the real profiles.")
+    communities: int = Field(default=8, ge=1, le=10_000, description="User communities, each with its own taste.")
+    session: float = Field(default=3.0, ge=1, le=1e6, description="Mean number of requests a user makes in a row.")
+    think_s: float = Field(default=30.0, gt=0, le=1e6, description="Mean seconds between two requests of a row.")
     base_ctr: float = Field(default=0.25, gt=0.005, lt=0.995, description="Click rate before anything drifts.")
     personalised: Share = Field(default=0.5, description="Share of shown items picked by the community's old taste.")
-    delay_s: float = Field(default=5.0, ge=0, description="Mean delay of feedback, seconds (exponential).")
+    delay_s: float = Field(default=5.0, ge=0, le=1e9, description="Mean delay of feedback, seconds (exponential).")
     domains: dict[Literal["scene", "region"], dict[Category, float]] = Field(
         default={"scene": {"home": 1.0}, "region": {"north": 0.5, "south": 0.3, "east": 0.2}},
         description="Scenes and regions with their share of traffic; periods of the day come by themselves.",
@@ -57,8 +61,10 @@ class Script(Section):
     @classmethod
     def _positive(cls, domains: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
         for facet, shares in domains.items():
-            if not shares or min(shares.values()) <= 0:
-                raise ValueError(f"every {facet} needs a share above 0")
+            if not shares or min(shares.values()) <= 0 or max(shares.values()) > _MAX_SHARE:
+                raise ValueError(f"every {facet} needs a share above 0 and up to {_MAX_SHARE:g}")
+            if UNKNOWN in shares or not all(value.strip() for value in shares):
+                raise ValueError(f"a {facet} may neither be empty nor be called {UNKNOWN!r}")
         return domains
 
     @model_validator(mode="after")
@@ -66,6 +72,8 @@ class Script(Section):
         known = {**{f: tuple(self.domains.get(f, {})) for f in ("scene", "region")}, "period": PERIODS}
         for event in self.events:
             if isinstance(event, NewDomain):
+                if event.value == UNKNOWN or not event.value.strip():
+                    raise ValueError(f"new_domain: {event.value!r} is no name of a {event.facet}")
                 if event.value in known[event.facet]:
                     raise ValueError(f"new_domain: {event.value!r} is among the {event.facet}s already")
                 known[event.facet] = (*known[event.facet], event.value)

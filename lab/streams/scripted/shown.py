@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from lab.streams.scripted.drift_events import NewItems, Popularity
 from lab.streams.scripted.effects import edges, level
-from lab.streams.scripted.plans import Plan
+from lab.streams.scripted.plans import EventPlan
 from lab.streams.scripted.world import World
 
 
 def shown_items(
     rng: np.random.Generator,
     world: World,
-    plans: Sequence[Plan],
+    plans: Sequence[EventPlan],
     position: NDArray[np.float64],
     user: NDArray[np.int64],
 ) -> NDArray[np.int64]:
@@ -32,14 +32,14 @@ def shown_items(
     return _distinct(rng, np.concatenate(mass), row)
 
 
-def _segments(plans: Sequence[Plan], position: NDArray[np.float64]) -> list[slice]:
+def _segments(plans: Sequence[EventPlan], position: NDArray[np.float64]) -> list[slice]:
     """Runs of requests between which nothing changes at once."""
     marks = sorted({mark for plan in plans for mark in edges(plan.event)})
     cuts = [0, *(int(c) for c in np.searchsorted(position, marks)), len(position)]
     return [slice(a, b) for a, b in pairwise(cuts) if b > a]
 
 
-def _mass(world: World, plans: Sequence[Plan], position: float) -> NDArray[np.float64]:
+def _mass(world: World, plans: Sequence[EventPlan], position: float) -> NDArray[np.float64]:
     """Cumulated chances to be shown, `(1 + communities, items)`: by popularity, then by each community's taste."""
     weights = world.exposure.copy()
     for plan in plans:

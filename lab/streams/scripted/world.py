@@ -128,8 +128,10 @@ class World:
         """Community of each user: a noisy function of the user's fields, so that fields tell part of it."""
         rng = stream_rng(self.script, "communities")
         fields = one_hot([user.fields for user in self.catalogue.users], real.user_fields)
-        told = fields @ rng.normal(size=(fields.shape[1], self.script.communities)) / np.sqrt(max(fields.shape[1], 1))
-        return np.asarray(np.argmax(1.5 * told + rng.gumbel(size=told.shape), axis=1), dtype=np.int64)
+        explained = (
+            fields @ rng.normal(size=(fields.shape[1], self.script.communities)) / np.sqrt(max(fields.shape[1], 1))
+        )
+        return np.asarray(np.argmax(1.5 * explained + rng.gumbel(size=explained.shape), axis=1), dtype=np.int64)
 
     def _regions(self) -> NDArray[np.int64]:
         """Home region of each user, an index of the domain space; regions that events add come later."""

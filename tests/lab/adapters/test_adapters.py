@@ -44,7 +44,7 @@ def test_a_new_adapter_scores_as_the_frozen_model(name: str, context: AdapterCon
     torch.testing.assert_close(logit, batch.micro.frozen_logit, atol=3e-3 if name.startswith("full") else 1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("changes", [{"kernel": {"birth": "nearest"}}, {"learner": {"rehearsal": 3}}])
+@pytest.mark.parametrize("changes", [{"kernel": {"init": "nearest"}}, {"learner": {"rehearsal": 3}}])
 def test_a_kernel_with_a_change_to_a_key_that_does_not_exist_is_refused(
     changes: dict[str, Any], context: AdapterContext
 ) -> None:

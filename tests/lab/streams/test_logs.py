@@ -1,4 +1,4 @@
-"""Any log with a mapping file; and what is said when log or mapping are wrong."""
+"""Any log with a mapping file; and the message when log or mapping are wrong."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_a_log_of_clicks_alone_gets_negatives_the_user_never_clicked(tmp_path: P
         (
             "kind: multi, separator: ;",
             "kind: number",
-            r"field 'colours' is said to be a number, but 'red;blue' is none",
+            r"field 'colours' is declared a number, but 'red;blue' is none",
         ),
         ("path: log.csv", "path: gone.csv", r"gone\.csv: no such file"),
         ("  key: id", "  keey: id", "unknown key 'keey'.*did you mean 'key'"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import logging
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -334,3 +334,111 @@ def test_a_float_column_reads_to_the_same_numbers_as_its_text() -> None:
 
     values = np.random.default_rng(0).normal(size=200)
     assert np.array_equal(numbers(pd.Series([repr(float(v)) for v in values], dtype=object)), values)
+
+
+# --- what a reader would alter in silence ---
+
+CSV = frame().to_csv(index=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("log.csv", CSV.replace("u3", "u\0003", 1).encode(), "line 5: holds a zero byte"),
+        ("log.csv", CSV.replace("label", "label,user", 1).encode(), "two columns are called 'user'"),
+        ("log.csv", CSV.encode("utf-32"), "set `encoding` in the mapping, for instance utf-32"),
+        ("log.csv", CSV.replace(",", ";").encode(), "set `delimiter`"),
+        ("log.csv.gz", gzip.compress(gzip.compress(CSV.encode())), "compressed twice"),
+        ("log.csv.gz", CSV.encode(), "or drop the .gz"),
+        ("log.csv", b"PAR1\xff\xff", "set `format` in the mapping to parquet"),
+        ("log.csv", b"PK\3\4\xff\xff", "packed by zip: unpack it"),
+    ],
+)
+def test_a_file_that_is_not_what_its_name_says_is_refused_with_the_cure(
+    tmp_path: Path, name: str, data: bytes, message: str
+) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(StreamError, match=message):
+        opened(tmp_path, tmp_path / name)
+
+
+def test_a_folder_in_place_of_a_log_is_said(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").mkdir()
+    with pytest.raises(StreamError, match="a folder: name a file, or a pattern"):
+        opened(tmp_path, tmp_path / "log.csv")
+
+
+@pytest.mark.parametrize("delimiter", ["||", ".", "((", "::", "\N{EURO SIGN}"])
+def test_a_delimiter_is_text_and_no_pattern(tmp_path: Path, delimiter: str) -> None:
+    whole = frame(time=[int(second) for second in SECONDS]).to_csv(index=False).replace(",", delimiter)
+    (tmp_path / "log.csv").write_text(whole, encoding="utf-8")
+    mapping = tmp_path / "m.yaml"
+    mapping.write_text(MAPPING.format(time="time", label=f"label, delimiter: '{delimiter}'", more=""), encoding="utf-8")
+    assert times(open_log(mapping, tmp_path / "log.csv")) == SECONDS
+
+
+@pytest.mark.parametrize("ending", ["CSV", "Csv.GZ", "JSONL"])
+def test_the_ending_may_be_in_capitals(tmp_path: Path, ending: str) -> None:
+    text = frame().to_json(orient="records", lines=True) if ending == "JSONL" else CSV
+    data = gzip.compress(text.encode()) if ending.endswith("GZ") else text.encode()
+    (tmp_path / f"log.{ending}").write_bytes(data)
+    assert times(opened(tmp_path, tmp_path / f"log.{ending}")) == SECONDS
+
+
+def test_binary_identifiers_that_are_no_text_stay_apart(tmp_path: Path) -> None:
+    stream = opened(tmp_path, parquet(tmp_path, user=[bytes([0xF0 + n % 9]) for n in range(40)]))
+    assert len(stream.catalogue.users) == 9
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (0.0, "row 4: 0.0 .* in 1970 while others are years later"),
+        (time(9, 30), "has no date: name another column"),
+        (timedelta(1), "has no date: name another column"),
+        ([1], "one value is wanted"),
+    ],
+)
+def test_the_mark_of_a_gap_and_what_is_no_moment_are_refused_as_times(
+    tmp_path: Path, value: object, message: str
+) -> None:
+    column: list[object] = [*SECONDS]
+    column[3] = value
+    if not isinstance(value, float):
+        column = [value] * len(SECONDS)
+    with pytest.raises(StreamError, match=message):
+        opened(tmp_path, parquet(tmp_path, time=column))
+
+
+def test_infinity_is_no_label(tmp_path: Path) -> None:
+    with pytest.raises(StreamError, match="row 1: infinity is no label"):
+        opened(tmp_path, parquet(tmp_path, label=[float("inf"), *[n % 2 for n in range(1, 40)]]))
+
+
+@pytest.mark.parametrize(
+    ("mapping", "message"),
+    [
+        ("interactions: {user: u, user: v, item: i, time: t}", "line 1: the key 'user' stands there twice"),
+        ("name: a\nname: b\ninteractions: {user: u, item: i, time: t}", "line 2: the key 'name' stands there twice"),
+        ("gap_s: .inf\ninteractions: {user: u, item: i, time: t}", "gap_s: .*finite"),
+        ("shown: yes\ninteractions: {user: u, item: i, time: t}", "shown: a number is wanted, not true or false"),
+        ("name: NO\ninteractions: {user: u, item: i, time: t}", "name: YAML reads this as False.*quotes"),
+        ("interactions: {user: u, item: i, time: t, separator: x}", "unknown key 'separator'(?!.*mean 'separator')"),
+        ("interactions: {user: u, item: i, time: t, columns: [a, a]}", "two columns are called 'a'"),
+        ("interactions: {user: u, item: i, time: t, delimiter: '\"'}", "cannot separate columns"),
+        ("interactions: {user: u, item: i, time: {column: t, format: ''}}", "interactions.time.format: .*at least 1"),
+    ],
+)
+def test_a_mapping_that_says_two_things_or_nothing_is_refused_by_key(
+    tmp_path: Path, mapping: str, message: str
+) -> None:
+    (tmp_path / "m.yaml").write_text(mapping, encoding="utf-8")
+    with pytest.raises(StreamError, match=message):
+        load_mapping(tmp_path / "m.yaml")
+
+
+@pytest.mark.parametrize("form", ["%Q", "%"])
+def test_a_time_format_that_is_none_is_refused(tmp_path: Path, form: str) -> None:
+    (tmp_path / "log.csv").write_text(CSV, encoding="utf-8")
+    with pytest.raises(StreamError, match=r"time\.format .* is no strptime format"):
+        opened(tmp_path, tmp_path / "log.csv", time=f"{{column: time, format: '{form}'}}")

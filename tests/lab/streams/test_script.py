@@ -1,4 +1,4 @@
-"""Scripts: what is wrong is said by name, with the cure."""
+"""Scripts: what is wrong is named, with the cure."""
 
 from __future__ import annotations
 
@@ -25,6 +25,15 @@ from model.config import Section
         ("name: x\nevents: [{kind: taste, at: 0.5, where: {region: [west]}}]", "no region 'west'; there are north"),
         ("name: x\nevents: [{kind: new_domain, at: 0.5, facet: region, value: north}]", "among the regions already"),
         ("name: x\ndomains: {scene: {home: 0}}", "every scene needs a share above 0"),
+        ("name: x\ndomains: {scene: {home: 1.0e+308}}", "every scene needs a share above 0 and up to"),
+        ("name: x\ndomains: {scene: {home: true}}", "domains: a number is wanted, not true or false"),
+        ("name: x\ndomains: {scene: {unknown: 1}}", "a scene may neither be empty nor be called 'unknown'"),
+        ("name: x\ndomains: {scene: {' ': 1}}", "a scene may neither be empty nor be called 'unknown'"),
+        ("name: x\nevents: [{kind: new_domain, at: 0.5, value: unknown}]", "'unknown' is no name of a scene"),
+        ("name: x\nrequests: 20\nrequests: 30", "line 3: the key 'requests' stands there twice"),
+        ("name: x\ndays: 1.0e-300", "days: .*greater than or equal to 0.001"),
+        ("name: x\nstrengths: {taste: .nan}", "strengths.taste: .*finite"),
+        ("name: x\nevents: [{kind: popularity, at: 0.5, lift: .inf}]", "lift: .*finite"),
         ("requests: 100", "name: Field required"),
         ("- a list", "expected keys and values, not list"),
         ("name: [", "not YAML"),
@@ -54,7 +63,7 @@ def test_numbers_of_a_script_are_spelled_like_the_values_they_mean_and_lost_word
     (taste,) = made.events
     assert isinstance(taste, Taste)
     assert (taste.where.region, taste.who.fields) == (("1",), {"age": ("34",)})
-    with pytest.raises(StreamError, match="valid string"):
+    with pytest.raises(StreamError, match="put it in quotes"):
         parse_script("name: x\ndomains: {region: {NO: 1}}", "x.yaml")  # YAML reads NO as false
 
 

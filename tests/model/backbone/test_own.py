@@ -148,6 +148,19 @@ BAD_SOURCES: dict[str, tuple[str, str]] = {
     "no module": (SOURCE.replace("return Own(config.text_width)", "return {}"), "gives a dict"),
     "no fit": (SOURCE.replace("def fit", "def learn"), r"has no method fit\(train, validation, config\)"),
     "an error in fit": (SOURCE.replace("float(train.label.mean())", "train.nothing"), r"fit\(\) fails: AttributeError"),
+    "an exit in the factory": (
+        SOURCE.replace("return Own(", "raise SystemExit(3)\n    return Own("), "fails: SystemExit: 3"
+    ),
+    "an exit in fit": (SOURCE.replace("with torch.no_grad", "raise SystemExit(3)\n        with torch.no_grad"),
+        r"fit\(\) fails: SystemExit: 3"),
+    "a method of torch's overridden": (
+        SOURCE.replace("def represent", "def train(self, mode=True):\n        1 / 0\n\n    def represent"),
+        "cannot be frozen: ZeroDivisionError",
+    ),
+    "parameters of inference mode": (
+        SOURCE.replace("with torch.no_grad():", "with torch.inference_mode():\n            self.out = nn.Linear(6, 1)"),
+        r"'out\.(weight|bias)' was made under torch\.inference_mode\(\)",
+    ),
     "no predict": (SOURCE.replace("def predict", "def answer"), r"has no method predict\(\)"),
     "a row that reads the others": (
         SOURCE.replace("self.out(x)[:, 0]", "(self.out(x) - self.out(x).mean())[:, 0]"), r"predict\(\).*other rows"
@@ -209,6 +222,14 @@ def test_code_that_answers_otherwise_than_at_pretraining_is_refused(saved: tuple
     factory = written(code, SOURCE.replace("self.out(x)[:, 0]", "self.out(x)[:, 0] + 1"))
     with pytest.raises(BackboneRefused, match=r"predict\(\) gives other values than at pretraining"):
         load_backbone(folder, SCHEMA, factory)
+
+
+def test_a_state_that_cannot_be_put_back_is_met_when_it_is_saved(world: World, tmp_path: Path) -> None:
+    overridden = "def load_state_dict(self, state):\n        raise KeyError('old name')\n\n    def represent"
+    factory = written(tmp_path, SOURCE.replace("def represent", overridden))
+    backbone = trained(world, factory)
+    with pytest.raises(BackboneRefused, match=r"load_state_dict\(\) fails: KeyError: 'old name'"):
+        save_backbone(tmp_path / "saved", backbone, world.encoder, SCHEMA, {})
 
 
 def test_code_of_another_shape_is_refused(saved: tuple[Path, Path]) -> None:

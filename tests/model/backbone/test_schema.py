@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -86,6 +89,33 @@ def test_a_card_without_its_inputs_is_refused(folder: Path, tmp_path: Path) -> N
     (tmp_path / "card.json").write_text(json.dumps({key: value for key, value in card.items() if key != "inputs"}))
     with pytest.raises(BackboneRefused, match="KeyError: 'inputs'"):
         check_card(tmp_path, SCHEMA)
+
+
+DAMAGE: dict[str, tuple[str, Callable[[dict[str, Any]], object]]] = {
+    "a list of domains": ("card.json", lambda card: card["inputs"].update(domains=[])),
+    "no shape": ("card.json", lambda card: card["backbone"].update(shape=None)),
+    "a negative size": ("card.json", lambda card: card["backbone"]["shape"].update(domain_sizes=[-1, 4, 3])),
+    "a user twice": ("encoder.json", lambda encoder: encoder.update(users=["u", "u"])),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_a_damaged_file_is_refused_with_the_cure(case: str, folder: Path, tmp_path: Path) -> None:
+    name, damage = DAMAGE[case]
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    content = json.loads((copy / name).read_text())
+    damage(content)
+    (copy / name).write_text(json.dumps(content))
+    with pytest.raises(BackboneRefused, match=r"the folder is damaged.*copy it again, or pretrain again"):
+        load_backbone(copy, SCHEMA)
+
+
+@pytest.mark.parametrize("name", ["card.json", "encoder.json"])
+def test_nesting_beyond_the_parser_is_refused_with_the_cure(name: str, folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    (copy / name).write_text("[" * 100_000)
+    with pytest.raises(BackboneRefused, match=rf"{name}: .*the folder is damaged"):
+        load_backbone(copy, SCHEMA)
 
 
 def test_a_backbone_is_not_saved_with_the_facets_of_another(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,6 +28,13 @@ from tests.model.conftest import LIVE, SIZES, TEXT, World, micro_batch
 @pytest.fixture(scope="module")
 def probe(world: World) -> FeatureBatch:
     return probe_batch(world.encoder, SIZES)
+
+
+@pytest.fixture(autouse=True)
+def default_dtype() -> Iterator[None]:
+    """One module under test changes it."""
+    yield
+    torch.set_default_dtype(torch.float32)
 
 
 @pytest.fixture(scope="module")
@@ -212,6 +220,41 @@ class Counting(Good):
         return super().predict(x, domain)
 
 
+class CountingPlainly(Good):
+    """Counts its calls in a plain attribute, which the fingerprint holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def predict(self, x: Tensor, domain: Tensor) -> Tensor:
+        self.calls += 1
+        return super().predict(x, domain)
+
+
+class WiderNumbers(Good):
+    """Changes what every other module of the process makes."""
+
+    def represent(self, batch: FeatureBatch) -> Tensor:
+        torch.set_default_dtype(torch.float64)
+        return super().represent(batch)
+
+
+class Leaving(Good):
+    def predict(self, x: Tensor, domain: Tensor) -> Tensor:
+        raise SystemExit(3)
+
+
+class WithoutState(Good):
+    def state_dict(self, *_: Any, **__: Any) -> Any:
+        return {}
+
+
+class OtherState(Good):
+    def state_dict(self, *_: Any, **__: Any) -> Any:
+        return None
+
+
 class UsersContent(Good):
     def content(self, batch: FeatureBatch) -> Tensor:
         return batch.text[:, :3] + batch.domain[:, :1]
@@ -248,7 +291,12 @@ class BlankText(Good):
         (NoPredict, TypeError, r"no method predict\(\)"),
         (OneUserOnly, ValueError, r"represent\(\) gives shape \(1, 6\) for one user with 2 items"),
         (AlwaysTraining, ValueError, r"stays in training mode after eval\(\)"),
-        (Counting, ValueError, "changes parameters or buffers"),
+        (Counting, ValueError, "a method changes 'calls' when it is called"),
+        (CountingPlainly, ValueError, "a method changes 'calls' when it is called"),
+        (WiderNumbers, ValueError, r"represent\(\) changes torch's default dtype"),
+        (Leaving, ValueError, r"predict\(\) fails for 1 row\(s\): SystemExit: 3"),
+        (WithoutState, ValueError, r"state_dict\(\) leaves out 'net.weight'"),
+        (OtherState, ValueError, r"state_dict\(\) gives a NoneType"),
         (UsersContent, ValueError, r"content\(\) depends on the user or the domain"),
         (OtherHead, ValueError, r"head\(trunk\(x, domain\)\) is not predict"),
         (ShortTable, ValueError, r"represent\(\) fails for 37 row"),

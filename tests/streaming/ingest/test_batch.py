@@ -70,7 +70,7 @@ class Store:
 
 @dataclass
 class Backbone:
-    """Represents by name; refuses one user."""
+    """ImpressionEncoder by name; refuses one user."""
 
     forgotten: int = 0
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from streaming.ingest.idle import IdleClock, IdleRule, Tail
 
-RULE = IdleRule(interval_s=0.5, bound_s=7.0, settle_s=2.0, gap_s=2.0)
+RULE = IdleRule(interval_s=0.5, bound_s=7.0, grace_s=2.0, gap_s=2.0)
 
 
 @dataclass

@@ -21,6 +21,7 @@ from streaming.events import (
     UserEvent,
     encode_event,
 )
+from streaming.events.rules import EventRules
 from streaming.ingest.routing import Routing
 
 NOW = 1_000_000.0
@@ -127,6 +128,23 @@ def test_a_number_that_no_float_holds_is_refused_wherever_it_stands(record: str,
     with pytest.raises(RefusedError) as refused:
         ROUTING.read((record % number).encode(), NOW)
     assert refused.value.reason in ("bad_shape", "not_json", "future", "bad_time")
+
+
+def test_a_byte_order_mark_is_passed_over_as_it_is_at_the_other_door() -> None:
+    assert ROUTING.read(b"\xef\xbb\xbf" + feedback(), NOW) == ROUTING.read(feedback(), NOW)
+
+
+def test_a_domain_of_no_group_is_refused_in_the_same_short_sentence_at_both_doors() -> None:
+    event = FeedbackEvent("r", "i", NOW, "click", Domain("s" * 100_000))
+    with pytest.raises(RefusedError) as posted:
+        EventRules(CONFIG).group(event)
+    received = ROUTING.read(encode_event(event), NOW)
+    assert isinstance(received, FeedbackEvent)
+    with pytest.raises(RefusedError) as read:
+        ROUTING.partition(received)
+    assert (
+        posted.value.detail == read.value.detail == "no kernel group answers for the domain 'unknown/unknown/unknown'"
+    )
 
 
 def test_a_time_in_milliseconds_is_told_so() -> None:

@@ -12,7 +12,8 @@ import httpx
 import pytest
 from prometheus_client import REGISTRY, CollectorRegistry, Counter
 
-from streaming.monitoring.health import HealthServer, PortTakenError, Watch, examine
+from streaming.monitoring.health import HealthServer, PortTakenError, examine
+from streaming.monitoring.watch import Watch
 
 
 def _failures(task: str) -> float:

@@ -10,7 +10,7 @@ from pathlib import Path
 from features.live.features import LiveRow
 from streaming.clients import wait_for_broker
 from streaming.config import load_config
-from streaming.monitoring.health import Watch
+from streaming.monitoring.watch import Watch
 from streaming.processor.app import Processor
 from streaming.processor.run import run_until_stopped
 from streaming.topics import ensure_topics

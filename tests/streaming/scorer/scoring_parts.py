@@ -24,9 +24,9 @@ from streaming.events import Event, ItemEvent
 from streaming.events.rules import EventRules
 from streaming.kernel_log.kernels import KernelRecord
 from streaming.kernel_log.keys import kernel_key
+from streaming.scorer.active_kernels import ActiveKernels
 from streaming.scorer.app import make_app
 from streaming.scorer.core import CandidateEncoder, Scored, Scorer
-from streaming.scorer.kernel_follower import ActiveKernels
 from streaming.scorer.schema import CurrentKernel, KernelsResponse, RequestRefused, ScoreRequest
 
 torch.set_num_threads(1)  # as the scorer itself: on a busy machine more threads wait for each other
@@ -45,7 +45,7 @@ def make_backbone(seed: int = 0) -> FoundationBackbone:
 
 
 class MadeUpFeatures:
-    """Represents items by numbers drawn from user and item id: the same ids give the same rows."""
+    """ImpressionEncoder items by numbers drawn from user and item id: the same ids give the same rows."""
 
     def __init__(self, backbone: FoundationBackbone) -> None:
         self._backbone = backbone

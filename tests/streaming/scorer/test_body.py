@@ -110,6 +110,41 @@ async def test_a_count_beyond_every_list_returns_the_whole_list(client: httpx.As
 
 
 @pytest.mark.parametrize("door", DOORS)
+async def test_gzip_that_no_header_names_is_refused_naming_the_header(client: httpx.AsyncClient, door: str) -> None:
+    answer = await client.post(door, content=gzip.compress(GOOD[door][0]))
+    assert (answer.status_code, answer.json()["error"]) == (422, "malformed_json")
+    assert "send it with Content-Encoding: gzip" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("half", [b'"\\ud800"}', b'"\\ud800', b'"u\\udbff"}'])
+async def test_half_a_surrogate_pair_at_the_end_is_named_as_what_it_may_be(
+    client: httpx.AsyncClient, door: str, half: bytes
+) -> None:
+    answer = await client.post(door, content=USER_ID[door] + half)
+    assert (answer.status_code, answer.json()["error"]) == (422, "malformed_json")
+    assert "half a surrogate pair" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("door", DOORS)
+async def test_an_encoding_below_the_chunks_is_refused_naming_the_one_above(
+    client: httpx.AsyncClient, door: str
+) -> None:
+    body, headers = gzip.compress(GOOD[door][0]), {"Transfer-Encoding": "gzip, chunked"}
+    answer = await client.post(door, content=body, headers=headers)
+    assert (answer.status_code, answer.json()["error"]) == (415, "unsupported_encoding")
+    assert "Transfer-Encoding 'gzip'" in answer.json()["detail"]
+    assert "Content-Encoding, as gzip" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("door", DOORS)
+async def test_the_name_of_an_encoding_comes_back_shortened(client: httpx.AsyncClient, door: str) -> None:
+    answer = await client.post(door, content=b"{}", headers={"Content-Encoding": "q" * 20_000})
+    assert answer.status_code == 415
+    assert len(answer.content) < 300
+
+
+@pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("content_type", ["application/json", "text/plain", "application/x-www-form-urlencoded", None])
 async def test_json_is_read_whatever_its_content_type(
     client: httpx.AsyncClient, door: str, content_type: str | None

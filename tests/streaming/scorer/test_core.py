@@ -11,8 +11,8 @@ from model.backbone.foundation import FoundationBackbone
 from model.encoding.domain import Domain
 from model.kernel.kernel import live_logit
 from streaming.config import group_of_request
+from streaming.scorer.active_kernels import IDENTITY, ActiveKernels
 from streaming.scorer.core import Scorer
-from streaming.scorer.kernel_follower import IDENTITY, ActiveKernels
 from streaming.scorer.schema import DomainFacets, RequestRefused, ScoreRequest
 from tests.streaming.scorer.scoring_parts import (
     SPACE,
@@ -105,10 +105,10 @@ def test_without_a_kernel_the_live_arm_is_the_frozen_arm(backbone: FoundationBac
     assert impression.live_logit == impression.frozen_logit
 
 
-def test_a_newborn_kernel_serves_the_frozen_scores_bit_for_bit(backbone: FoundationBackbone) -> None:
-    newborn = make_kernel(1, scale=0.0)
+def test_a_new_kernel_serves_the_frozen_scores_bit_for_bit(backbone: FoundationBackbone) -> None:
+    new = make_kernel(1, scale=0.0)
     kernels = make_kernels(backbone)
-    kernels.take([record(packed(backbone, 1, kernel=newborn))])
+    kernels.take([record(packed(backbone, 1, kernel=new))])
     impression = make_scorer(backbone, kernels).score(_ask(), 0.0).impression
     assert impression.kernel_version == 1
     assert impression.live_logit == impression.frozen_logit

@@ -91,6 +91,15 @@ def test_a_client_that_does_not_wait_for_its_answer_is_served_and_no_failure(
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
+@pytest.mark.parametrize("path", ["/v1/score", "/v1/events"])
+def test_a_client_that_asks_for_http_2_is_answered_or_told_to_send_http_1(port: int, path: str) -> None:
+    body = {"/v1/score": BODY, "/v1/events": b'{"event":"user","user_id":"u","time":1}'}[path]
+    headers = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAABkAARAAAAAAAIAAAAA"}
+    answer = httpx.post(f"http://127.0.0.1:{port}{path}", content=body, headers=headers, trust_env=False)
+    told = answer.status_code == 400 and answer.json()["error"] == "unsupported_upgrade"
+    assert answer.is_success or (told and "HTTP_1_1" in answer.json()["detail"])
+
+
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/v1/kernels"])
 def test_head_gives_the_head_of_get_and_no_body_on_the_wire(port: int, path: str) -> None:
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:

@@ -12,7 +12,7 @@ from model.backbone.foundation import FoundationBackbone
 from model.kernel.kernel import Kernel
 from streaming.kernel_log.kernels import KernelRecord
 from streaming.kernel_log.keys import kernel_key, learner_key
-from streaming.scorer.kernel_follower import IDENTITY
+from streaming.scorer.active_kernels import IDENTITY
 from tests.streaming.scorer.scoring_parts import (
     KERNEL_CONFIG,
     LIVE_WIDTH,

@@ -26,7 +26,7 @@ from streaming.clients import aiokafka_options
 from streaming.config import Config, GroupConfig, KafkaConfig
 from streaming.events import ServedImpression, decode_event, decode_traffic
 from streaming.kernel_log.keys import kernel_key
-from streaming.monitoring.health import Watch
+from streaming.monitoring.watch import Watch
 from streaming.scorer.app import make_app
 from streaming.scorer.service import ScorerService
 from streaming.topics import ensure_topics

@@ -1,0 +1,54 @@
+"""Options that several commands share: which stream is played, and how."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from local.options import name_or_path_option, path_option
+
+Archive = Annotated[
+    Path | None,
+    typer.Option(help="The official ml-100k.zip, instead of the package index.", parser=path_option, metavar="ZIP"),
+]
+Limit = Annotated[int | None, typer.Option(help="Play at most so many requests.", min=1)]
+Rate = Annotated[float, typer.Option(help="Requests per second.", min=0.1)]
+ScriptName = Annotated[
+    str | None,
+    typer.Option(
+        "--script",
+        help="A drift script: a file (YAML), or one that comes along, such as abrupt.",
+        parser=name_or_path_option,
+        metavar="NAME|FILE",
+    ),
+]
+LogFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--log",
+        help="A log: Parquet, CSV or JSONL; or the folder of a public data set.",
+        parser=path_option,
+        metavar="PATH",
+    ),
+]
+MappingName = Annotated[
+    str | None,
+    typer.Option(
+        "--mapping",
+        help="What the log's columns mean (YAML), or the name of a public data set.",
+        parser=name_or_path_option,
+        metavar="NAME|FILE",
+    ),
+]
+Cluster = Annotated[
+    str | None,
+    typer.Option(help="A Dask scheduler whose workers do the work, instead of this machine.", metavar="ADDRESS"),
+]
+ReportFolder = Annotated[
+    Path,
+    typer.Option(
+        help="Folder of the report; finished runs in it are not repeated.", parser=path_option, metavar="FOLDER"
+    ),
+]
