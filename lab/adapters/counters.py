@@ -46,7 +46,7 @@ class Counter:
         return np.asarray((self.clicked[key] + strength * parent) / (self.shown[key] + strength))
 
 
-class Counters:
+class ClickCounters:
     """The counters of item, user, each facet and of all."""
 
     def __init__(self, context: AdapterContext) -> None:
@@ -116,7 +116,7 @@ class ItemMean:
     """The click rate of the item so far."""
 
     def __init__(self, context: AdapterContext, strength: float) -> None:
-        self._counters, self._strength = Counters(context), strength
+        self._counters, self._strength = ClickCounters(context), strength
         self._counters.add(context.history)
         self.parameters = 2 * len(context.profiles.item)
         self.state_bytes = 8 * self.parameters
@@ -135,7 +135,7 @@ class CounterSum:
     """Log-odds of item, user and facets added up, as naive Bayes does."""
 
     def __init__(self, context: AdapterContext, _: float) -> None:
-        self._counters = Counters(context)
+        self._counters = ClickCounters(context)
         self._counters.add(context.history)
         self.parameters = self._counters.numbers
         self.state_bytes = 8 * self.parameters
@@ -157,7 +157,7 @@ class CounterRegression:
     """
 
     def __init__(self, context: AdapterContext, half_life: float) -> None:
-        self._counters = Counters(context)
+        self._counters = ClickCounters(context)
         self._path = ClosedPath(self._counters.width, half_life, prior=1.0)
         for examples in in_batches(context.history):
             label = torch.from_numpy(examples.label)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lab.adapters.base import AdapterContext, StreamBatch
-from lab.adapters.counters import STRENGTH, Counters, log_odds
+from lab.adapters.counters import STRENGTH, ClickCounters, log_odds
 from model.backbone.dataset import Examples
 
 RANK, SWEEPS = 8, 8
@@ -58,12 +58,12 @@ class RidgeVectors:
 
 
 class AlternatingLeastSquares:
-    """Counters of item and user, and a factorised residual on top."""
+    """ClickCounters of item and user, and a factorised residual on top."""
 
     def __init__(self, context: AdapterContext, ridge: float) -> None:
         rng = np.random.default_rng(context.seed)
         users, items = len(context.profiles.user), len(context.profiles.item)
-        self._counters = Counters(context)
+        self._counters = ClickCounters(context)
         self._counters.add(context.history)
         self._users = RidgeVectors(users, RANK, ridge, np.zeros((users, RANK)))
         self._items = RidgeVectors(items, RANK, ridge, rng.normal(scale=RANK**-0.5, size=(items, RANK)))

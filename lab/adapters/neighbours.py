@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lab.adapters.base import AdapterContext, StreamBatch
-from lab.adapters.counters import Counters, in_batches
+from lab.adapters.counters import ClickCounters, in_batches
 from model.kernel.closed_path import ClosedPath
 
 RECENT = 50
@@ -62,7 +62,7 @@ class Neighbours:
     """The neighbours' votes and the counters' columns in one closed-form logistic regression."""
 
     def __init__(self, context: AdapterContext, half_life: float) -> None:
-        self._counters, self._clicks = Counters(context), CoClicks()
+        self._counters, self._clicks = ClickCounters(context), CoClicks()
         self._path = ClosedPath(self._counters.width + 1, half_life, prior=1.0)
         for examples in in_batches(context.history):
             label = torch.from_numpy(examples.label)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lab.adapters.base import AdapterContext, StreamBatch
-from lab.adapters.counters import Counters, in_batches
+from lab.adapters.counters import ClickCounters, in_batches
 
 EVERY = 10_000
 """Examples between two fits."""
@@ -24,7 +24,7 @@ class RefittedTrees:
     """LightGBM on the counters as they stood before each example (Ke et al., NeurIPS 2017)."""
 
     def __init__(self, context: AdapterContext, rate: float) -> None:
-        self._counters, self._rate, self._seed = Counters(context), rate, context.seed
+        self._counters, self._rate, self._seed = ClickCounters(context), rate, context.seed
         self._rows: deque[tuple[NDArray[np.float32], NDArray[np.float32]]] = deque()
         self._kept = self._since_fit = 0
         for examples in in_batches(context.history):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.adapters import ADAPTERS, AdapterContext, refit
-from lab.adapters.counters import STRENGTH, Counter, Counters, in_batches, log_odds
+from lab.adapters.counters import STRENGTH, ClickCounters, Counter, in_batches, log_odds
 from lab.adapters.factors import RidgeVectors
 from lab.adapters.neighbours import RECENT, CoClicks
 from model.backbone.dataset import Examples
@@ -69,7 +69,7 @@ def test_a_counters_rate_is_the_mean_of_labels_and_prior_examples(rows: list[tup
 
 
 def test_counters_count_the_log_and_the_stream_alike(context: AdapterContext) -> None:
-    counters, batch = Counters(context), batch_of(context)
+    counters, batch = ClickCounters(context), batch_of(context)
     counters.add(batch)
     assert counters.all.shown[0] == 200
     assert counters.all.clicked[0] == float(batch.micro.label.sum())
@@ -79,13 +79,13 @@ def test_counters_count_the_log_and_the_stream_alike(context: AdapterContext) ->
     as_log = Examples(
         batch.user.numpy(), batch.item.numpy(), batch.micro.domain.numpy(), batch.micro.label.numpy(), np.arange(200.0)
     )
-    again = Counters(context)
+    again = ClickCounters(context)
     again.add(as_log)
     assert torch.equal(again.columns(as_log), counters.columns(batch))
 
 
 def test_a_key_without_examples_has_no_deviation(context: AdapterContext) -> None:
-    counters = Counters(context)
+    counters = ClickCounters(context)
     counters.add(context.history)
     batch = batch_of(context)
     unknown = counters.deviations(batch)[batch.user.numpy() == 30, 1]
