@@ -58,7 +58,7 @@ class RidgeVectors:
 
 
 class AlternatingLeastSquares:
-    """ClickCounters of item and user, and a factorised residual on top."""
+    """Counters of item and user, and a factorised residual on top."""
 
     def __init__(self, context: AdapterContext, ridge: float) -> None:
         rng = np.random.default_rng(context.seed)

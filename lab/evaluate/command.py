@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from lab.evaluate.plan import Plan, make_plan
-from lab.evaluate.pool import execute
+from lab.evaluate.pool import ensure_writable, execute
 from lab.evaluate.report import EvaluationReport, make_report
 from lab.evaluate.tables import markdown, show
 from lab.streams.sources import choose
@@ -41,11 +41,12 @@ def run_evaluate(
 
     `suite` is standard, scripted, unmatched or movielens-100k; `mapping` is a file or the name of a public data set.
     Called again with the same settings and code, finished runs are taken from `out`. `cluster` is the address of a
-    Dask scheduler whose workers run it. Raises StreamError, UnknownAdapterError, DataUnavailableError,
+    Dask scheduler whose workers run it. Raises OutFolderError, StreamError, UnknownAdapterError, DataUnavailableError,
     ClusterUnavailableError or EvaluationFailedError; each message names the cure.
     """
     console = console or Console()
     begun = time.monotonic()
+    ensure_writable(out)
     plan = make_plan(
         choose(suite, script, log, mapping, quick=quick),
         tuple(adapters) if adapters else None,

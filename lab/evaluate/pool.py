@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 from joblib import Parallel, delayed, parallel_config
@@ -19,6 +21,22 @@ from lab.streams.sources import Source
 
 Result = TypeVar("Result")
 Pair = tuple[Source, int]
+
+
+class OutFolderError(Exception):
+    """The folder of the report cannot be written; the message names it and the cure."""
+
+
+def ensure_writable(out: Path) -> None:
+    """Makes `out` and tries it with a small file, before hours of work end at it. Raises OutFolderError."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out) as file:
+            file.write(bytes(65_536))
+            file.flush()
+    except OSError as error:
+        reason = error.strerror or error
+        raise OutFolderError(f"--out {out}: {reason}; name a folder that can be written and has room") from error
 
 
 class EvaluationFailedError(Exception):

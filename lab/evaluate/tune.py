@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lab.evaluate.plan import ALL_ADAPTERS, make_plan
+from lab.evaluate.pool import ensure_writable
 from lab.evaluate.prequential import run
 from lab.evaluate.work import adapter_context, limit_threads, load_pretrained, load_stream, prepare_stream
 from lab.progress import bars
@@ -40,6 +41,7 @@ def tune(
 ) -> Gains:
     """Runs every rate an adapter lists on each stream; the best sum of gains is the one to write into the registry."""
     limit_threads()
+    ensure_writable(out)
     sources = [source for source in choose("standard", None, None, None, quick=False) if source.name in streams]
     plan = make_plan(
         sources, tuple(adapters or ("all",)), 1, out, config.cache_dir, quick=False,

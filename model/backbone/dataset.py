@@ -50,11 +50,18 @@ class Examples:
         return replace(self, **picked)
 
 
+class TooFewExamplesError(ValueError):
+    """There is nothing to train on, or nothing to validate with."""
+
+
 def validation_cut(examples: Examples, share: float) -> int:
-    """Where the last `share` of the examples begins. Raises ValueError if either side would be empty."""
+    """Where the last `share` of the examples begins. Raises TooFewExamplesError if either side would be empty."""
     cut = round(len(examples) * (1 - share))
     if not 0 < cut < len(examples):
-        raise ValueError(f"{len(examples)} examples cannot be split into training and validation")
+        raise TooFewExamplesError(
+            f"{len(examples)} examples are too few to pretrain on: with pretrain.validation_share {share:g} none would "
+            f"be left to {'validate' if cut else 'train'}; bring more data for the pretraining half"
+        )
     return cut
 
 

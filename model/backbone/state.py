@@ -117,7 +117,7 @@ def unsaved_state(module: nn.Module) -> str:
     """
     digest = hashlib.sha256()
     for name, value in _unsaved(module):
-        digest.update(name.encode())
+        digest.update(f"{name}|{len(value)}|".encode())
         digest.update(value)
     return digest.hexdigest()
 

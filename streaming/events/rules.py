@@ -67,10 +67,9 @@ class EventRules:
             raise RefusedError(
                 "no_group", f"request {event.request_id[:80]!r} names no kernel group and the event names no domain"
             )
-        domain = self._space.known(event.domain)
-        group = self._config.group_of(domain)
+        group = self._config.group_of(self._space.known(event.domain))
         if group is None:
-            raise RefusedError("no_group", f"no kernel group answers for the domain {domain.key!r}")
+            raise RefusedError("no_group", f"no kernel group answers for the domain {event.domain.key[:80]!r}")
         return group
 
     def _check_time(self, time: float, now: float) -> None:

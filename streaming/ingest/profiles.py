@@ -11,8 +11,11 @@ from streaming.events import ItemEvent, UserEvent
 class ProfileStore(Protocol):
     """The part of the feature store that ingest writes."""
 
-    def write_users(self, users: list[UserEvent]) -> object: ...
-    def write_items(self, items: list[ItemEvent]) -> object: ...
+    def write_users(self, users: list[UserEvent]) -> object:
+        """Writes all of them, or raises what the store raises."""
+
+    def write_items(self, items: list[ItemEvent]) -> object:
+        """Writes all of them, or raises what the store raises."""
 
 
 @dataclass

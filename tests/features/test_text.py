@@ -95,6 +95,7 @@ def test_a_broken_cache_is_said_and_left_out(
     assert network.asked == ["a", "a"]
 
 
+@pytest.mark.slow
 def test_a_model_that_is_not_there_is_named_with_the_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(TextModelUnavailableError, match=f"(?s)no-such-model.*{DEFAULT_MODEL}"):

@@ -98,6 +98,7 @@ def with_a_constant_changed(source: str) -> str:
     return "".join(lines)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("entry", [WORK, BACKBONE])
 def test_a_constant_changed_in_any_module_moves_the_key_exactly_if_the_work_runs_it(entry: str, copied: Path) -> None:
     key = code_digest(entry, root=copied)

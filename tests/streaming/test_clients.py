@@ -109,6 +109,7 @@ def test_topics_that_the_cluster_lacks_are_named_in_their_order(stream_config: C
     assert missing_topics(stream_config.kafka, asked) == ["nowhere"]
 
 
+@pytest.mark.slow
 def test_a_broker_that_comes_late_is_waited_for(tmp_path: Path, cache_dir: Path, watchdog: Watchdog) -> None:
     import socket
 

@@ -237,6 +237,7 @@ def test_what_kubernetes_injects_for_services_of_our_name_is_passed_over(monkeyp
     assert foreign_names(os.environ, Config) == sorted(INJECTED)
 
 
+@pytest.mark.slow
 def test_a_command_says_on_its_debug_lines_what_it_passed_over(tmp_path: Path) -> None:
     done = driftline(
         ["--run-dir", str(tmp_path), "--bootstrap", "127.0.0.1:1", "setup"],
@@ -299,6 +300,7 @@ def test_a_path_that_begins_with_a_tilde_lies_in_the_home_folder(
     assert value_at(load_config(file), key) == str(tmp_path / "x")
 
 
+@pytest.mark.slow
 def test_every_path_of_the_command_line_is_expanded(tmp_path: Path) -> None:
     (tmp_path / "own.toml").write_text('log_level = "ERROR"', encoding="utf-8")
     done = driftline(["--config=~/own.toml", "--run-dir=~/run", "config"], HOME=str(tmp_path))
@@ -323,17 +325,20 @@ def without_home(*arguments: str, **more: str) -> subprocess.CompletedProcess[st
     return run([sys.executable, "-c", NO_HOME, *arguments], {"HOME": None, "XDG_CACHE_HOME": None, **more})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [["--help"], ["serve", "--help"], ["broker", "start", "--help"], ["--version"]])
 def test_without_a_home_help_is_help(command: list[str]) -> None:
     done = without_home(*command)
     assert done.returncode == 0 and not done.stderr
 
 
+@pytest.mark.slow
 def test_without_a_home_the_cache_folder_that_is_named_is_used(tmp_path: Path) -> None:
     done = without_home("config", DRIFTLINE_CACHE_DIR=str(tmp_path))
     assert f'cache_dir = "{tmp_path}"' in done.stdout
 
 
+@pytest.mark.slow
 def test_without_a_home_and_a_cache_folder_the_cure_is_named() -> None:
     done = without_home("config")
     assert done.returncode == 2

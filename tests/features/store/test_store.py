@@ -243,6 +243,7 @@ def test_writing_items_without_a_text_encoder_is_refused(tmp_path: Path) -> None
         FeatureStore(FeatureConfig(), tmp_path).write_items([ItemProfile("i", 1.0)])
 
 
+@pytest.mark.slow
 def test_importing_feast_leaves_the_metrics_of_this_and_of_child_processes_alone(tmp_path: Path) -> None:
     code = (
         "import features.store.wal_sqlite, os, prometheus_client as p\n"
@@ -254,6 +255,7 @@ def test_importing_feast_leaves_the_metrics_of_this_and_of_child_processes_alone
     assert output.stdout.split() == ["MutexValue", "[]"]
 
 
+@pytest.mark.slow
 def test_importing_feast_leaves_the_warning_filters_alone() -> None:
     code = (
         "import warnings\nbefore = list(warnings.filters)\n"

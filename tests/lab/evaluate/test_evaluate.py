@@ -23,6 +23,7 @@ def run_all(plan: Plan) -> None:
     close_stream()
 
 
+@pytest.mark.slow
 def test_a_plan_runs_from_backbones_to_the_page_and_goes_on_where_it_stopped(tiny: Plan, tmp_path: Path) -> None:
     from lab.evaluate.command import write
     from lab.evaluate.tables import show
@@ -69,6 +70,7 @@ def test_an_unknown_adapter_is_refused_by_name(tmp_path: Path) -> None:
         make_plan([], ("magic",), 1, tmp_path, tmp_path, quick=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 torn", None], ids=["empty", "torn", "cut in half"])
 def test_a_result_that_was_not_written_whole_is_made_again(tiny: Plan, content: bytes | None) -> None:
     plan = replace(tiny, sources=tiny.sources[:1], seeds=(0,), adapters=("frozen", "live-head"))
@@ -83,6 +85,7 @@ def test_a_result_that_was_not_written_whole_is_made_again(tiny: Plan, content: 
     assert (load_run(plan, plan.sources[0], 0, "live-head").outcome.logit == before).all()
 
 
+@pytest.mark.slow
 def test_an_adapter_gives_the_same_whatever_ran_before_it_in_the_process(tiny: Plan) -> None:
     plan = replace(tiny, sources=tiny.sources[:1], seeds=(0,), adapters=("frozen", "full", "live-head", "iak"))
     run_all(plan)

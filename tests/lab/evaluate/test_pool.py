@@ -9,7 +9,7 @@ import pytest
 from joblib import parallel_config
 
 from lab.evaluate.plan import Plan, make_plan
-from lab.evaluate.pool import EvaluationFailedError, _each
+from lab.evaluate.pool import EvaluationFailedError, OutFolderError, _each, ensure_writable
 from lab.streams.sources import Source
 
 
@@ -73,3 +73,15 @@ def test_a_relative_log_is_found_by_a_worker_that_stands_elsewhere() -> None:
     assert plan.sources[0].log == Path.cwd() / "log.csv"
     assert plan.sources[0].mapping == Path.cwd() / "mapping.yaml"
     assert plan.work_dir.is_absolute() and plan.cache_dir.is_absolute()
+
+
+@pytest.mark.parametrize("name", ["file", "file/below"])
+def test_a_report_folder_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutFolderError, match=r"--out .*file.*name a folder that can be written"):
+        ensure_writable(tmp_path / name)
+
+
+def test_a_new_report_folder_is_made_and_left_empty(tmp_path: Path) -> None:
+    ensure_writable(tmp_path / "new" / "report")
+    assert not list((tmp_path / "new" / "report").iterdir())

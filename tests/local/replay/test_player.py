@@ -85,6 +85,7 @@ async def test_an_answer_of_5xx_is_counted_by_its_status_and_gives_no_clicks(sco
     assert not played.latencies_s
 
 
+@pytest.mark.slow
 async def test_a_request_without_an_answer_in_time_is_counted(scorer: FakeScorer) -> None:
     scorer.delay_s = 5.0
     played = await Player(config(scorer, timeout_s=0.05), Clicks()).play(ReplayPlan([recorded("a", True)], at_once(1)))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.backbone.dataset import Examples
+from model.backbone.dataset import Examples, TooFewExamplesError
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.interface import fingerprint
 from model.backbone.pretrain import FreezeLevel, PretrainReport, Progress, fine_tune, pretrain, trainable_after
@@ -114,7 +114,7 @@ def test_state_of_another_run_or_garbage_is_refused_with_the_cure(world: World, 
 
 def test_too_few_examples_are_refused(world: World) -> None:
     one = world.examples.select(slice(0, 1))
-    with pytest.raises(ValueError, match="split"):
+    with pytest.raises(TooFewExamplesError, match=r"too few .*validation_share 0.1 none would be left to validate"):
         pretrain(one, world.users, world.items, world.encoder, domain_sizes=SIZES, backbone=SMALL, config=QUICK)
 
 

@@ -143,6 +143,7 @@ def test_a_failure_between_two_steps_loses_nothing_and_doubles_nothing(failure: 
     assert durable.offset == owner.machine.snapshot().resume_offset
 
 
+@pytest.mark.slow
 @given(
     st.sets(st.integers(0, len(RECORDS) - 1), max_size=10),
     # Not behind the last record: a recovery ends with the first record that its snapshot has not seen.

@@ -10,6 +10,18 @@ from streaming.processor.machine import Learned
 from tests.streaming.processor.tiny import encoded, machine, traffic
 
 
+def thread_that_reports(failures: list[BaseException]) -> LearningThread:
+    """A thread around a new machine of which only the failures are looked at."""
+    return LearningThread(
+        machine(),
+        queue_records=1_000,
+        on_learned=lambda learned, seconds: None,
+        on_rows=lambda rows: None,
+        on_cut=lambda waiting: None,
+        on_failure=failures.append,
+    )
+
+
 async def test_learning_and_looking_happen_on_one_thread() -> None:
     seen: set[str] = set()
 
@@ -42,14 +54,7 @@ async def test_learning_and_looking_happen_on_one_thread() -> None:
 
 async def test_a_cut_that_nobody_waits_for_any_more_is_not_taken() -> None:
     failures: list[BaseException] = []
-    thread = LearningThread(
-        machine(),
-        queue_records=1_000,
-        on_learned=lambda learned, seconds: None,
-        on_rows=lambda rows: None,
-        on_cut=lambda waiting: None,
-        on_failure=failures.append,
-    )
+    thread = thread_that_reports(failures)
     records = encoded(traffic(30))
     for offset, value in enumerate(records[:-2]):
         await thread.put(offset, value)
@@ -69,14 +74,7 @@ async def test_a_cut_that_nobody_waits_for_any_more_is_not_taken() -> None:
 
 async def test_a_machine_that_raised_is_not_cut_again() -> None:
     failures: list[BaseException] = []
-    thread = LearningThread(
-        machine(),
-        queue_records=1_000,
-        on_learned=lambda learned, seconds: None,
-        on_rows=lambda rows: None,
-        on_cut=lambda waiting: None,
-        on_failure=failures.append,
-    )
+    thread = thread_that_reports(failures)
     thread.start()
     for offset, value in enumerate(encoded(traffic(10))):
         await thread.put(offset, value)

@@ -81,6 +81,7 @@ def test_records_that_come_again_change_nothing() -> None:
     assert same(group, REFERENCE)
 
 
+@pytest.mark.slow
 # The last record comes after every kill: it is what ends the last recovery.
 @given(
     st.lists(st.integers(0, len(RECORDS) - 2), max_size=4, unique=True),

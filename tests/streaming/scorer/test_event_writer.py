@@ -48,7 +48,7 @@ WRONG: dict[str, tuple[Event, str, str]] = {
     "milliseconds": (UserEvent("u", NOW * 1e3), "future", "milliseconds"),
     "nanoseconds": (FeedbackEvent("main.r", "i", NOW * 1e9), "future", "milliseconds or finer"),
     "before the epoch": (ItemEvent("i", -1.0), "bad_time", "`time` is -1.0"),
-    "tomorrow": (UserEvent("u", NOW + 86_400), "future", "86400.0 s ahead"),
+    "tomorrow": (UserEvent("u", NOW + 86_400), "future", "86400 s ahead"),
     "nothing shown": (ImpressionEvent("main.r", NOW, "u", []), "no_items", "empty"),
     "shown twice": (ImpressionEvent("main.r", NOW, "u", ["i", "i"]), "repeated_item", "more than once"),
     "too many shown": (ImpressionEvent("main.r", NOW, "u", ["1", "2", "3", "4"]), "too_many_items", "at most 3"),

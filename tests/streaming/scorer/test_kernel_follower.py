@@ -141,6 +141,7 @@ def test_a_deleted_kernel_gives_the_identity_back(backbone: FoundationBackbone) 
     assert kernels.current("main") is IDENTITY
 
 
+@pytest.mark.slow
 def test_the_history_is_bounded(backbone: FoundationBackbone) -> None:
     kernels = make_kernels(backbone)
     data = packed(backbone, 1)
