@@ -56,7 +56,7 @@ class DirectPlay:
 
 
 def prepare(config: Config, requests: Sequence[Request], progress: Progress | None = None) -> list[Prepared]:
-    """ImpressionEncoder `requests` with the run's backbone and the profiles that stand in its feature store."""
+    """Represents `requests` with the run's backbone and the profiles that stand in its feature store."""
     loaded = open_backbone(config)
     layout = LiveLayout.of(config.live, loaded.backbone.content_width)
     store = FeatureStore(config.features, config.run_dir)

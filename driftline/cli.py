@@ -244,7 +244,7 @@ def demo(
 @app.command(rich_help_panel="Whole")
 def evaluate(
     context: typer.Context,
-    suite: Annotated[str | None, typer.Option(help="standard, scripted or movielens-100k.")] = None,
+    suite: Annotated[str | None, typer.Option(help="standard, scripted, unmatched or movielens-100k.")] = None,
     script: ScriptName = None,
     log: LogFile = None,
     mapping: MappingName = None,

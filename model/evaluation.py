@@ -99,6 +99,40 @@ def grouped_auc(labels: ArrayLike, scores: ArrayLike, groups: Sequence[Hashable]
     return sum(area * size for area, size in areas) / total if total else float("nan")
 
 
+def grouped_ndcg(labels: ArrayLike, scores: ArrayLike, groups: NDArray[np.generic], at: int) -> float:
+    """Mean NDCG at `at` over the groups that hold both labels, gains 0 and 1 (Jarvelin and Kekalainen, TOIS 2002).
+
+    Items of one score share the discounts of their ranks, so that the order in which they came decides nothing.
+
+    >>> grouped_ndcg([0, 1, 1, 0], [0.9, 0.1, 0.8, 0.2], np.array([1, 1, 2, 2]), at=1)
+    0.5
+    """
+    y, s = np.asarray(labels) > 0.5, np.asarray(scores, dtype=np.float64)
+    _, group = np.unique(groups, return_inverse=True)
+    order = np.lexsort((-s, group))
+    y, s, group = y[order], s[order], group[order]
+    starts = np.flatnonzero(np.diff(group, prepend=-1))
+    rank = np.arange(len(group)) - starts[group]
+    discount = np.where(rank < at, 1.0 / np.log2(rank + 2.0), 0.0)
+    tied = np.cumsum((np.diff(group, prepend=-1) != 0) | (np.diff(s, prepend=np.nan) != 0)) - 1
+    shared = (np.bincount(tied, discount) / np.bincount(tied))[tied]
+    positives, size = np.bincount(group, y), np.bincount(group)
+    best = np.concatenate([[0.0], np.cumsum(1.0 / np.log2(np.arange(at) + 2.0))])
+    mixed = (positives > 0) & (positives < size)
+    if not mixed.any():
+        return float("nan")
+    gain = np.bincount(group, shared * y)[mixed]
+    return float((gain / best[np.minimum(positives[mixed].astype(np.int64), at)]).mean())
+
+
+def mixed_groups(labels: ArrayLike, groups: NDArray[np.generic]) -> int:
+    """How many groups hold both labels: those that `grouped_auc` and `grouped_ndcg` can judge."""
+    y = np.asarray(labels) > 0.5
+    _, group = np.unique(groups, return_inverse=True)
+    positives, size = np.bincount(group, y), np.bincount(group)
+    return int(((positives > 0) & (positives < size)).sum())
+
+
 class PrequentialWindow:
     """The most recent labels and the probabilities each arm gave before it learned from them."""
 

@@ -1,7 +1,8 @@
 """Ways to keep a click model current, behind one interface, each with the rate it was tuned to.
 
-Reading order: `base` (the interface), `iak` (the kernel), `closed_form`, `light`, `trusted`, then `path` and `plugs`
-(the few-parameter methods of the literature) and `whole`. Why the comparison is fair: docs/decisions/0061.
+Reading order: `base` (the interface), `iak` (the kernel), `closed_form`, `light`, `trusted`, `with_path`, then `path`
+and `plugs` (the few-parameter methods of the literature) and `whole`; beside them the rivals, which need no backbone:
+`counters`, `factors`, `neighbours`, `refit`. Why the comparison is fair: docs/decisions/0061.
 """
 
 from __future__ import annotations
@@ -14,13 +15,18 @@ from torch import Tensor
 from lab.adapters.ablations import ABLATIONS
 from lab.adapters.base import Adapter, AdapterContext, Frozen, GradientAdapter, StreamBatch
 from lab.adapters.closed_form import ClosedForm
+from lab.adapters.counters import CounterRegression, CounterSum, ItemMean
+from lab.adapters.factors import AlternatingLeastSquares
 from lab.adapters.iak import Iak
 from lab.adapters.light import ErrorMemory, live_head
+from lab.adapters.neighbours import Neighbours
 from lab.adapters.path import ClickPath, Plugs
 from lab.adapters.plugs import BiasOnly, HeadOnly, Houlsby, LoRA, MLoRA, PeterRec, Star
+from lab.adapters.refit import RefittedTrees
 from lab.adapters.spec import AdapterSpec
 from lab.adapters.trusted import trusted
 from lab.adapters.whole import whole
+from lab.adapters.with_path import with_path
 
 
 def plugged(make: Callable[[ClickPath, AdapterContext], Plugs], context: AdapterContext, rate: float) -> Adapter:
@@ -35,8 +41,21 @@ def plugged(make: Callable[[ClickPath, AdapterContext], Plugs], context: Adapter
     return GradientAdapter([(list(plugs.parameters()), rate)], logits, context.rehearsing, context.seed)
 
 
+_PAPER = (3e-4, 1e-3, 3e-3, 1e-2)
+_HALF_LIVES = (1e3, 3e3, 9e3, 3e4, 1e5)
+_MEMORIES = (3e3, 1e4, 3e4, 1e5)
+_WHOLE = (1e-4, 3e-4, 1e-3, 3e-3)
+
+
 def _iak(part: str, about: str, rate: float, **kernel: object) -> AdapterSpec:
     return AdapterSpec("kernel", about, rate, partial(Iak, kernel=kernel), part=part)
+
+
+def _paper(reading: str) -> AdapterSpec:
+    """The paper's kernel: it learns by gradient alone, with the steps that every such adapter has."""
+    alone = {"reading": reading, "use_live": False, "path": "none", "use_trust": False}
+    about = f"the paper's kernel, reading {reading}: no T, no path, no trust"
+    return AdapterSpec("kernel", about, 1e-3, partial(Iak, rehearse=True, kernel=alone), _PAPER)
 
 
 def _plug(make: Callable[[ClickPath, AdapterContext], Plugs]) -> Callable[[AdapterContext, float], Adapter]:
@@ -63,18 +82,24 @@ def _star(rank_one: bool) -> Callable[[ClickPath, AdapterContext], Plugs]:
     return lambda path, context: Star(path, context.domain_sizes, rank_one=rank_one, seed=context.seed)
 
 
-_HALF_LIVES = (1e3, 3e3, 9e3, 3e4, 1e5)
-_WHOLE = (1e-4, 3e-4, 1e-3, 3e-3)
-
 ADAPTERS: dict[str, AdapterSpec] = {
     "frozen": AdapterSpec("reference", "the backbone as it was trained", 0.0, lambda context, rate: Frozen(), ()),
-    "iak-d": _iak("", "IAK, deterministic", 1e-4, reading="D"),
+    "item-mean": AdapterSpec("rival", "click rate of the item", 5.0, ItemMean, (1.0, 5.0, 20.0)),
+    "counters": AdapterSpec("rival", "log-odds of item, user and facets added", 0.0, CounterSum, ()),
+    "counters-lr": AdapterSpec("rival", "logistic regression on counters", 3e4, CounterRegression, _MEMORIES),
+    "als": AdapterSpec("rival", "matrix factorisation with fold-in", 10.0, AlternatingLeastSquares, (3.0, 10.0, 30.0)),
+    "knn": AdapterSpec("rival", "item-item neighbours and counters", 3e4, Neighbours, _MEMORIES),
+    "refit": AdapterSpec("rival", "LightGBM on counters, refitted", 0.05, RefittedTrees, (0.02, 0.05, 0.1)),
+    "iak": _iak("", "IAK, deterministic", 1e-4, reading="D"),
     "iak-a": _iak("reading", "IAK, prior N(0, I)", 1e-4, reading="A"),
     "iak-b": _iak("reading", "IAK, a learned Gaussian per domain", 1e-4, reading="B"),
-    "iak-d-no-live": _iak("live features", "IAK D without T", 3e-3, reading="D", use_live=False),
+    "iak-no-live": _iak("live features", "IAK D without T", 3e-3, reading="D", use_live=False),
     "iak-a-no-live": _iak("", "IAK A without T", 3e-3, reading="A", use_live=False),
     "iak-b-no-live": _iak("", "IAK B without T", 3e-3, reading="B", use_live=False),
     **ABLATIONS,
+    "iak-paper-a": _paper("A"),
+    "iak-paper-b": _paper("B"),
+    "iak-paper-d": _paper("D"),
     "closed-form": AdapterSpec("live", "closed-form path on x and T, no core", 1e3, ClosedForm, _HALF_LIVES),
     "closed-form-trust": AdapterSpec("live", "the same under trust", 1e3, trusted(ClosedForm), _HALF_LIVES),
     "live-head": AdapterSpec("live", "T with a linear head", 3e-3, live_head),
@@ -82,14 +107,23 @@ ADAPTERS: dict[str, AdapterSpec] = {
     "head-only": AdapterSpec("few", "the click tower", 1e-4, _plug(lambda path, _: HeadOnly(path))),
     "bias-only": AdapterSpec("few", "biases of trunk and tower", 1e-4, _plug(lambda path, _: BiasOnly(path))),
     "lora": AdapterSpec("few", "LoRA of rank 4 in trunk and tower", 1e-3, _plug(_lora)),
+    "lora-path-trust": AdapterSpec(
+        "few", "LoRA beside a closed-form path on x and T, under trust", 1e-3, trusted(with_path(_plug(_lora)))
+    ),
     "mlora": AdapterSpec("few", "MLoRA: rank 1 per domain", 1e-4, _plug(_mlora)),
     "houlsby": AdapterSpec("few", "Houlsby adapters (AdapterRec)", 1e-3, _plug(_houlsby)),
+    "houlsby-path-trust": AdapterSpec(
+        "few", "Houlsby adapters beside the path, under trust", 1e-3, trusted(with_path(_plug(_houlsby)))
+    ),
     "peterrec": AdapterSpec("few", "PeterRec's parallel patch and head", 1e-3, _plug(_peterrec)),
     "star-norm": AdapterSpec("few", "STAR: scale, shift and bias per domain", 1e-4, _plug(_star(False))),
     "star-rank1": AdapterSpec("few", "STAR with rank-one factors", 1e-4, _plug(_star(True))),
     "full": AdapterSpec("whole", "all of the backbone; users and items grow", 3e-4, whole, _WHOLE),
     "full-live": AdapterSpec("whole", "all of the backbone with T as inputs", 1e-4, partial(whole, live=True), _WHOLE),
     "full-trust": AdapterSpec("whole", "all of the backbone, under trust", 3e-4, trusted(whole), _WHOLE, ablation=True),
+    "full-path-trust": AdapterSpec(
+        "whole", "all of the backbone beside the path, under trust", 3e-4, trusted(with_path(whole)), _WHOLE
+    ),
     "full-dense": AdapterSpec("whole", "all but the ID tables", 3e-4, partial(whole, dense_only=True), _WHOLE),
     "scratch": AdapterSpec("whole", "online from scratch", 1e-3, partial(whole, scratch=True)),
 }

@@ -1,4 +1,4 @@
-"""Kernels that differ from `iak-d` in one thing: what is each part of the kernel worth?
+"""Kernels that differ from `iak` in one thing: what is each part of the kernel worth?
 
 An evaluation runs them only if they are asked for (`driftline evaluate --adapters ablations`).
 """
@@ -23,12 +23,12 @@ def _learner(part: str, about: str, **changes: object) -> AdapterSpec:
 
 
 ABLATIONS: dict[str, AdapterSpec] = {
-    "iak-d-no-products": _kernel("linear path", "whose path sees x and T alone", path_products=0),
-    "iak-d-256-products": _kernel("linear path", "whose path sees 256 products", path_products=256),
-    "iak-d-short-memory": _learner("linear path", "with one memory of 2 000 examples", path_half_lives=(2_000.0,)),
-    "iak-d-long-memory": _learner("linear path", "with one memory of 20 000 examples", path_half_lives=(20_000.0,)),
-    "iak-d-no-path": _kernel("linear path", "without a linear path", NO_PATH_RATE, path="none"),
-    "iak-d-gradient": AdapterSpec(
+    "iak-no-products": _kernel("linear path", "whose path sees x and T alone", path_products=0),
+    "iak-256-products": _kernel("linear path", "whose path sees 256 products", path_products=256),
+    "iak-short-memory": _learner("linear path", "with one memory of 2 000 examples", path_half_lives=(2_000.0,)),
+    "iak-long-memory": _learner("linear path", "with one memory of 20 000 examples", path_half_lives=(20_000.0,)),
+    "iak-no-path": _kernel("linear path", "without a linear path", NO_PATH_RATE, path="none"),
+    "iak-gradient": AdapterSpec(
         "kernel",
         "IAK D by gradient alone: path over T, rehearsal, no trust",
         GRADIENT_RATE,
@@ -36,21 +36,19 @@ ABLATIONS: dict[str, AdapterSpec] = {
         part="linear path",
         ablation=True,
     ),
-    "iak-d-no-core": AdapterSpec(
-        "kernel", "IAK D whose core does not learn", 1e-12, Iak, (), part="core", ablation=True
-    ),
-    "iak-d-no-trust": _kernel("trust", "without trust", use_trust=False),
-    "iak-d-no-live-no-path": _kernel(
+    "iak-no-core": AdapterSpec("kernel", "IAK D whose core does not learn", 1e-12, Iak, (), part="core", ablation=True),
+    "iak-no-trust": _kernel("trust", "without trust", use_trust=False),
+    "iak-no-live-no-path": _kernel(
         "live features", "without T and without a path", NO_PATH_RATE, use_live=False, path="none"
     ),
-    "iak-d-after": _kernel("plug point", "after the trunk", plug="after"),
-    "iak-d-before-and-after": _kernel("plug point", "before and after the trunk", plug="both"),
-    "iak-d-after-no-live-no-path": _kernel(
+    "iak-after": _kernel("plug point", "after the trunk", plug="after"),
+    "iak-before-and-after": _kernel("plug point", "before and after the trunk", plug="both"),
+    "iak-after-no-live-no-path": _kernel(
         "plug point", "after the trunk, without T and path", NO_PATH_RATE, plug="after", use_live=False, path="none"
     ),
-    "iak-d-per-period": _kernel("sharing", "with one kernel per period", sharing="per_domain"),
-    "iak-d-shared-and-per-period": _kernel("sharing", "with a shared kernel and one per period", sharing="both"),
-    "iak-d-rehearsed": AdapterSpec(
+    "iak-per-period": _kernel("sharing", "with one kernel per period", sharing="per_domain"),
+    "iak-shared-and-per-period": _kernel("sharing", "with a shared kernel and one per period", sharing="both"),
+    "iak-rehearsed": AdapterSpec(
         "kernel",
         "IAK D with the others' rehearsal",
         PATH_RATE,
@@ -58,11 +56,11 @@ ABLATIONS: dict[str, AdapterSpec] = {
         part="rehearsal",
         ablation=True,
     ),
-    "iak-d-rehearsed-per-domain": _learner(
+    "iak-rehearsed-per-domain": _learner(
         "rehearsal", "with three rehearsal steps, equal per domain", rehearsal_steps=3, rehearsal_plan="per_domain"
     ),
-    "iak-d-evidence-50": _kernel("evidence", "that waits for 50 examples of a domain", min_evidence=50),
-    "iak-d-evidence-50-nearest": _kernel(
+    "iak-evidence-50": _kernel("evidence", "that waits for 50 examples of a domain", min_evidence=50),
+    "iak-evidence-50-nearest": _kernel(
         "evidence",
         "that waits for 50 examples, then starts from the nearest domain",
         min_evidence=50,

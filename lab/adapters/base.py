@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from model.backbone.dataset import ProfileTable
+from model.backbone.dataset import Examples, ProfileTable
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.interface import FrozenBackbone
 from model.config import KernelConfig, LearnerConfig
@@ -44,6 +44,8 @@ class AdapterContext:
     backbone: FrozenBackbone
     profiles: ProfileTable
     """All users and items that the stream may bring."""
+    history: Examples
+    """The pretraining log, in order of time: what counters and rivals of their own know before the live half."""
     live_width: int
     domain_sizes: tuple[int, int, int]
     kernel: KernelConfig

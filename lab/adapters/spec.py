@@ -8,7 +8,7 @@ from typing import Literal
 
 from lab.adapters.base import Adapter, AdapterContext
 
-Family = Literal["reference", "kernel", "live", "few", "whole"]
+Family = Literal["reference", "rival", "kernel", "live", "few", "whole"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,6 @@ class AdapterSpec:
     rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
     """What was tried."""
     part: str = ""
-    """The part of the kernel in which it differs from `iak-d`; empty if it differs in more, or is no kernel."""
+    """The part of the kernel in which it differs from `iak`; empty if it differs in more, or is no kernel."""
     ablation: bool = False
     """Answers what one part of an adapter is worth; an evaluation runs it only if it is asked for."""

@@ -15,7 +15,17 @@ from numpy.typing import NDArray
 from lab.evaluate.prepare import PreparedStream
 from lab.streams import DriftSpan
 from model.encoding.domain import FACETS, DomainSpace
-from model.evaluation import auc, calibration, expected_auc, grouped_auc, log_loss, normalised_entropy, sigmoid
+from model.evaluation import (
+    auc,
+    calibration,
+    expected_auc,
+    grouped_auc,
+    grouped_ndcg,
+    log_loss,
+    mixed_groups,
+    normalised_entropy,
+    sigmoid,
+)
 
 WINDOWS = 20
 """Stretches of equally many examples over which the curves are drawn."""
@@ -30,9 +40,14 @@ Rows = NDArray[np.bool_] | NDArray[np.intp]
 class Measures:
     """One adapter, one stream, one seed."""
 
+    request_auc: float
+    """AUC within each request that holds both labels, weighted by its items: what a ranker is for."""
+    ndcg_5: float
+    """NDCG at 5 within requests, mean over those that hold both labels."""
+    ndcg_10: float
+    lists: int
+    """Requests that hold both labels."""
     auc: float
-    grouped_auc: float
-    """AUC within each user, weighted by examples."""
     log_loss: float
     normalised_entropy: float
     calibration: float
@@ -71,8 +86,11 @@ def measure(
     after = returns(data, spans)
     around = [(before, *_around(data, logit, mask)) for mask in after]
     return Measures(
+        request_auc=grouped_auc(label, logit, data.request),
+        ndcg_5=grouped_ndcg(label, logit, data.request, 5),
+        ndcg_10=grouped_ndcg(label, logit, data.request, 10),
+        lists=mixed_groups(label, data.request),
         auc=auc(label, logit),
-        grouped_auc=grouped_auc(label, logit, data.user),
         log_loss=log_loss(label, score),
         normalised_entropy=normalised_entropy(label, score),
         calibration=calibration(label, score),

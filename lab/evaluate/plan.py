@@ -18,7 +18,7 @@ from model.backbone.own import factory_digest
 from model.config import BackboneConfig, KernelConfig, LearnerConfig, PretrainConfig
 
 ALL_ADAPTERS: dict[str, AdapterSpec] = {**ADAPTERS, "river-lr": RIVER}
-KERNEL = "iak-d"
+KERNEL = "iak"
 """The kernel as it is served."""
 STANDARD_ADAPTERS = tuple(name for name, spec in ALL_ADAPTERS.items() if not spec.ablation)
 ADAPTER_SETS = {
@@ -26,7 +26,7 @@ ADAPTER_SETS = {
     "ablations": (KERNEL, *(name for name, spec in ALL_ADAPTERS.items() if spec.part)),
 }
 """What one word on the command line stands for."""
-QUICK_ADAPTERS = ("frozen", "iak-d", "closed-form", "live-head", "lora", "full")
+QUICK_ADAPTERS = ("frozen", "iak", "closed-form", "live-head", "lora", "full")
 WORK = "lab.evaluate.work"
 """The module whose code, with all that it imports, decides what a run gives; reports only read its results."""
 

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SHOWN = ("frozen", "full", "live-head", "closed-form", "iak-d")
+SHOWN = ("frozen", "full", "live-head", "closed-form", "iak")
 """Adapters of the curves, as far as they ran; others would only hide these."""
-COLOURS = {"frozen": "#888888", "full": "#d95f02", "live-head": "#7570b3", "closed-form": "#66c2a5", "iak-d": "#1b7837"}
+COLOURS = {"frozen": "#888888", "full": "#d95f02", "live-head": "#7570b3", "closed-form": "#66c2a5", "iak": "#1b7837"}
 LABELS = {
     "frozen": "frozen",
     "full": "full fine-tuning",
     "live-head": "T with a linear head",
-    "iak-d": "kernel (IAK)",
+    "iak": "kernel (IAK)",
     "closed-form": "closed-form path alone",
 }
 

@@ -87,23 +87,18 @@ class Pretrained:
 def pretrain_on(stream: Stream, config: EvaluationConfig, texts: Texts, seed: int) -> Pretrained:
     """Pretrains a backbone on the stream's first half."""
     catalogue = stream.catalogue
-    chunk = Chunk.concat(list(stream.chunks("pretrain")))
+    examples = pretraining_examples(stream)
     vectors = texts([item.text for item in catalogue.items])
     users = [UserFeatures(user.user_id, user.fields) for user in catalogue.users]
     items = [
         ItemFeatures(item.item_id, item.fields, vector) for item, vector in zip(catalogue.items, vectors, strict=True)
     ]
-    row, column = np.nonzero(chunk.shown)
-    shown = chunk.items[row, column]
     encoder = FeatureEncoder.fit(
-        [users[n] for n in np.unique(chunk.user)],
-        [items[n] for n in np.unique(shown)],
+        [users[n] for n in np.unique(examples.user)],
+        [items[n] for n in np.unique(examples.item)],
         user_fields=catalogue.user_fields,
         item_fields=catalogue.item_fields,
         text_width=vectors.shape[1],
-    )
-    examples = Examples(
-        chunk.user[row], shown, chunk.domain[row], chunk.click[row, column].astype(np.float32), chunk.time[row]
     )
     backbone, _ = pretrain_backbone(
         examples,
@@ -118,8 +113,21 @@ def pretrain_on(stream: Stream, config: EvaluationConfig, texts: Texts, seed: in
     return Pretrained(backbone, encoder, ProfileTable(encoder, users, items), layout)
 
 
+def pretraining_examples(stream: Stream) -> Examples:
+    """The stream's first half, example by example, with the labels as they were logged."""
+    chunk = Chunk.concat(list(stream.chunks("pretrain")))
+    row, column = np.nonzero(chunk.shown)
+    return Examples(
+        user=chunk.user[row],
+        item=chunk.items[row, column],
+        domain=chunk.domain[row],
+        label=chunk.click[row, column].astype(np.float32),
+        time=chunk.time[row],
+    )
+
+
 def prepare(stream: Stream, pretrained: Pretrained, config: EvaluationConfig) -> PreparedStream:
-    """ImpressionEncoder every shown item of the live half and computes its live features as they were at that time."""
+    """Represents every shown item of the live half and computes its live features as they were at that time."""
     chunk = Chunk.concat(list(stream.chunks("live")))
     row, column = np.nonzero(chunk.shown)
     user, item, domain = chunk.user[row], chunk.items[row, column], chunk.domain[row]

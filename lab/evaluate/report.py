@@ -28,7 +28,7 @@ from lab.evaluate.measures import WINDOWS, Measures, mean_known, measure
 from lab.evaluate.plan import ALL_ADAPTERS, KERNEL, Plan
 from lab.evaluate.work import load_run, load_stream
 from lab.streams.sources import Source
-from model.evaluation import auc
+from model.evaluation import auc, grouped_auc, mixed_groups
 
 NO_DRIFT = "no-drift"
 
@@ -38,11 +38,18 @@ class AdapterRow:
     """One adapter on one stream, over the seeds."""
 
     adapter: str
+    request_auc: Interval
+    """AUC within requests: what a ranker is for."""
+    ndcg_5: Interval
+    ndcg_10: Interval
     auc: Interval
-    grouped_auc: float
     log_loss: float
     normalised_entropy: float
     calibration: float
+    request_auc_lead: Interval
+    """Above frozen, paired by seed, as the other leads."""
+    ndcg_5_lead: Interval
+    ndcg_10_lead: Interval
     lead: Interval
     """AUC above frozen, paired by seed."""
     windowed_lead: Interval
@@ -78,9 +85,13 @@ class StreamReport:
 
     name: str
     examples: int
+    lists: int
+    """Requests that hold both labels: the ones whose order is judged."""
     click_rate: float
     oracle_auc: float
     """AUC of a scorer that knows every probability; not-a-number for a log."""
+    oracle_request_auc: float
+    """The same within requests."""
     spans: tuple[tuple[str, float, float], ...]
     """Name, begin and end of each drift as shares of the stream's examples."""
     rows: tuple[AdapterRow, ...]
@@ -94,12 +105,14 @@ class EvaluationReport:
     plan: dict[str, Any]
     streams: tuple[StreamReport, ...]
     costs: tuple[CostRow, ...]
+    request_leads: dict[str, Interval]
+    """AUC within requests above frozen, averaged over the streams."""
     leads: dict[str, Interval]
     """AUC above frozen, averaged over the streams."""
     against_full: dict[str, Interval]
     """AUC above full fine-tuning, averaged over the streams; empty if that did not run."""
     against_kernel: dict[str, Interval]
-    """AUC above `iak-d` of the kernels that differ from it in one part, averaged over the streams."""
+    """AUC above `iak` of the kernels that differ from it in one part, averaged over the streams."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; not-a-number becomes null."""
@@ -129,8 +142,10 @@ class SeedResult:
     costs: dict[str, RunCost]
     """By adapter."""
     examples: int
+    lists: int
     click_rate: float
     oracle_auc: float
+    oracle_request_auc: float
     spans: tuple[tuple[str, float, float], ...]
     """As in `StreamReport`."""
 
@@ -147,8 +162,19 @@ def measure_seed(plan: Plan, source: Source, seed: int) -> SeedResult:
     spans = tuple(
         (span.name, _share(data.time, span.start), _share(data.time, span.end)) for span in stream.drift_spans
     )
-    oracle = auc(data.truth, data.probability) if np.isfinite(data.probability).all() else math.nan
-    return SeedResult(source.name, seed, measures, costs, len(data), float(data.truth.mean()), oracle, spans)
+    scripted = bool(np.isfinite(data.probability).all())
+    return SeedResult(
+        stream=source.name,
+        seed=seed,
+        measures=measures,
+        costs=costs,
+        examples=len(data),
+        lists=mixed_groups(data.truth, data.request),
+        click_rate=float(data.truth.mean()),
+        oracle_auc=auc(data.truth, data.probability) if scripted else math.nan,
+        oracle_request_auc=grouped_auc(data.truth, data.probability, data.request) if scripted else math.nan,
+        spans=spans,
+    )
 
 
 def make_report(plan: Plan, results: Mapping[tuple[str, int], SeedResult]) -> EvaluationReport:
@@ -163,15 +189,28 @@ def make_report(plan: Plan, results: Mapping[tuple[str, int], SeedResult]) -> Ev
         }
         first = seeds[0]
         rows = tuple(_row(name, of_stream, first.spans, first.examples) for name in plan.adapters)
-        clicks, oracle = (
-            float(np.mean([getattr(one, what) for one in seeds])) for what in ("click_rate", "oracle_auc")
+        clicks, oracle, oracle_request = (
+            float(np.mean([getattr(one, what) for one in seeds]))
+            for what in ("click_rate", "oracle_auc", "oracle_request_auc")
         )
-        streams.append(StreamReport(source.name, first.examples, clicks, oracle, first.spans, rows))
+        streams.append(
+            StreamReport(
+                name=source.name,
+                examples=first.examples,
+                lists=first.lists,
+                click_rate=clicks,
+                oracle_auc=oracle,
+                oracle_request_auc=oracle_request,
+                spans=first.spans,
+                rows=rows,
+            )
+        )
     return EvaluationReport(
         commit=_commit(),
         plan=plan.to_json(),
         streams=tuple(streams),
         costs=tuple(_cost(name, [result.costs[name] for result in results.values()]) for name in plan.adapters),
+        request_leads={name: over_streams(runs, name, FROZEN, "request_auc") for name in plan.adapters},
         leads={name: over_streams(runs, name, FROZEN) for name in plan.adapters},
         against_full={name: over_streams(runs, name, FULL) for name in plan.adapters if FULL in plan.adapters},
         against_kernel={name: over_streams(runs, name, KERNEL) for name in plan.adapters if ALL_ADAPTERS[name].part},
@@ -189,11 +228,16 @@ def _row(
         half = None if windows is None else windows * (examples // WINDOWS)
     return AdapterRow(
         adapter=name,
+        request_auc=interval([m.request_auc for m in own]),
+        ndcg_5=interval([m.ndcg_5 for m in own]),
+        ndcg_10=interval([m.ndcg_10 for m in own]),
         auc=interval([m.auc for m in own]),
-        grouped_auc=mean_known([m.grouped_auc for m in own]),
         log_loss=mean_known([m.log_loss for m in own]),
         normalised_entropy=mean_known([m.normalised_entropy for m in own]),
         calibration=mean_known([m.calibration for m in own]),
+        request_auc_lead=paired(runs, name, FROZEN, "request_auc"),
+        ndcg_5_lead=paired(runs, name, FROZEN, "ndcg_5"),
+        ndcg_10_lead=paired(runs, name, FROZEN, "ndcg_10"),
         lead=paired(runs, name, FROZEN),
         windowed_lead=paired(runs, name, FROZEN, "windowed_auc"),
         against_full=paired(runs, name, FULL),

@@ -7,14 +7,16 @@ import math
 from rich.console import Console
 from rich.table import Table
 
-from lab.evaluate.compare import Interval
+from lab.evaluate.compare import FROZEN, Interval
 from lab.evaluate.goals import Goal, goals
 from lab.evaluate.measures import AROUND_RETURN
 from lab.evaluate.plan import ALL_ADAPTERS, KERNEL
-from lab.evaluate.report import EvaluationReport, StreamReport
+from lab.evaluate.report import AdapterRow, EvaluationReport, StreamReport
 
 Cells = list[list[str]]
 _WIDEST = 1_000
+ORACLE = "oracle"
+"""The row of a scorer that knows every click probability of a scripted stream: the head-room above frozen."""
 
 
 def show(report: EvaluationReport, console: Console) -> None:
@@ -45,7 +47,9 @@ def markdown(report: EvaluationReport) -> str:
         "# Evaluation",
         f"Commit `{report.commit or 'unknown'}`, {seeds} seeds, settings `{report.plan['key']}`. "
         "Prequential (test, then train): every example is scored before any adapter learns from it. "
-        "AUC against what users really did; *in windows*: the mean over 20 stretches of time. "
+        "The first figures are those of a ranker: AUC within requests (weighted by the request's items) and NDCG, over "
+        "the requests that hold both labels. All against what users really did; *in windows*: the mean over 20 "
+        "stretches of time; *oracle*: a scorer that knows every click probability of a script. "
         "± is a 95 % interval over the seeds (Student's t); differences are paired "
         "by seed. Each adapter runs at its own tuned learning rate, tuned on streams of another seed.",
     ]
@@ -62,6 +66,7 @@ def _line(cells: list[str]) -> str:
 def tables(report: EvaluationReport) -> list[tuple[str, list[str], Cells]]:
     """Title, heads and cells of every table, the overview first."""
     return [
+        ("All streams: AUC within requests above frozen", *_ranking(report)),
         ("All streams: AUC above frozen, and costs", *_overview(report)),
         *([(f"Parts of {KERNEL}: each left out or changed", *_parts(report))] if report.against_kernel else []),
         *((f"What {KERNEL} must show", *_goals(asked)) for asked in [goals(report)] if asked),
@@ -76,8 +81,33 @@ def tables(report: EvaluationReport) -> list[tuple[str, list[str], Cells]]:
 
 
 def _title(stream: StreamReport) -> str:
-    oracle = "" if math.isnan(stream.oracle_auc) else f", best possible AUC {stream.oracle_auc:.4f}"
-    return f"{stream.name} ({stream.examples:,} examples{oracle})"
+    best = f", best possible AUC {stream.oracle_auc:.4f}, within requests {stream.oracle_request_auc:.4f}"
+    oracle = "" if math.isnan(stream.oracle_auc) else best
+    return f"{stream.name} ({stream.examples:,} examples, {stream.lists:,} requests with both labels{oracle})"
+
+
+def _ranking(report: EvaluationReport) -> tuple[list[str], Cells]:
+    body = [
+        [name, *_leads(report, name, "request_auc_lead"), _span(report.request_leads[name])]
+        for name in report.plan["adapters"]
+    ]
+    best = _head_room([s.oracle_request_auc - _frozen(s).request_auc.mean for s in report.streams], 1)
+    return ["adapter", *(stream.name for stream in report.streams), "mean"], [*body, *best]
+
+
+def _leads(report: EvaluationReport, adapter: str, lead: str) -> list[str]:
+    """An adapter's lead over frozen on each stream."""
+    rows = [row for stream in report.streams for row in stream.rows if row.adapter == adapter]
+    return [_signed(getattr(row, lead).mean) for row in rows]
+
+
+def _head_room(leads: list[float], blanks: int) -> Cells:
+    """The oracle's row, with blank cells behind it; none where no stream is scripted."""
+    return [] if all(map(math.isnan, leads)) else [[ORACLE, *map(_signed, leads), *[""] * blanks]]
+
+
+def _frozen(stream: StreamReport) -> AdapterRow:
+    return next(row for row in stream.rows if row.adapter == FROZEN)
 
 
 def _overview(report: EvaluationReport) -> tuple[list[str], Cells]:
@@ -93,7 +123,7 @@ def _overview(report: EvaluationReport) -> tuple[list[str], Cells]:
     body = [
         [
             name,
-            *(_signed(row.lead.mean) for stream in report.streams for row in stream.rows if row.adapter == name),
+            *_leads(report, name, "lead"),
             _span(report.leads[name]),
             _span(report.against_full[name]) if name in report.against_full else "",
             f"{costs[name].parameters:,}",
@@ -102,7 +132,8 @@ def _overview(report: EvaluationReport) -> tuple[list[str], Cells]:
         ]
         for name in report.plan["adapters"]
     ]
-    return [*head, "state kB"], body
+    best = _head_room([stream.oracle_auc - _frozen(stream).auc.mean for stream in report.streams], 5)
+    return [*head, "state kB"], [*body, *best]
 
 
 def _parts(report: EvaluationReport) -> tuple[list[str], Cells]:
@@ -130,27 +161,41 @@ def _goals(asked: list[Goal]) -> tuple[list[str], Cells]:
 
 def _stream(stream: StreamReport) -> tuple[list[str], Cells]:
     head = [
-        "adapter", "AUC", "grouped AUC", "log loss", "NE", "calibration", "above frozen", "in windows", "above full",
-        "recovered", "examples to half", "forgetting",
+        "adapter", "AUC in requests", "above frozen in requests", "NDCG@5", "NDCG@10", "AUC", "above frozen",
+        "in windows", "above full", "log loss", "NE", "calibration", "recovered", "examples to half", "forgetting",
     ]  # fmt: skip
     body = [
         [
             row.adapter,
+            _plain_span(row.request_auc),
+            _span(row.request_auc_lead),
+            _number(row.ndcg_5.mean),
+            _number(row.ndcg_10.mean),
             _plain_span(row.auc),
-            _number(row.grouped_auc),
-            _number(row.log_loss),
-            _number(row.normalised_entropy),
-            _number(row.calibration, 3),
             _span(row.lead),
             _span(row.windowed_lead),
             _span(row.against_full),
+            _number(row.log_loss),
+            _number(row.normalised_entropy),
+            _number(row.calibration, 3),
             "" if math.isnan(row.recovered) else f"{row.recovered:.0%}",
             "" if row.examples_to_half is None else f"{row.examples_to_half:,}",
             _span(row.forgetting),
         ]
         for row in stream.rows
     ]
-    return head, body
+    return head, [*body, *_oracle(stream, len(head))]
+
+
+def _oracle(stream: StreamReport, width: int) -> Cells:
+    """What a scorer that knows every probability reaches; no row for a log."""
+    if math.isnan(stream.oracle_auc):
+        return []
+    own = (stream.oracle_request_auc, stream.oracle_auc)
+    frozen = (_frozen(stream).request_auc.mean, _frozen(stream).auc.mean)
+    (request, request_lead), (area, lead) = ((_number(a), _signed(a - b)) for a, b in zip(own, frozen, strict=True))
+    cells = [ORACLE, request, request_lead, "", "", area, lead]
+    return [[*cells, *[""] * (width - len(cells))]]
 
 
 def _around(stream: StreamReport) -> tuple[list[str], Cells]:

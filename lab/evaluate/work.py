@@ -25,7 +25,7 @@ from features.live.layout import LiveLayout
 from features.text import DEFAULT_MODEL, TextEncoder
 from lab.adapters import AdapterContext
 from lab.evaluate.plan import ALL_ADAPTERS, Plan
-from lab.evaluate.prepare import PreparedStream, Pretrained, prepare, pretrain_on
+from lab.evaluate.prepare import PreparedStream, Pretrained, prepare, pretrain_on, pretraining_examples
 from lab.evaluate.prequential import Outcome, run
 from lab.streams import Catalogue, Chunk, Stream
 from lab.streams.sources import Source
@@ -149,6 +149,7 @@ def adapter_context(plan: Plan, stream: Stream, pretrained: Pretrained, seed: in
     return AdapterContext(
         backbone=pretrained.backbone,
         profiles=pretrained.profiles,
+        history=pretraining_examples(stream),
         live_width=pretrained.layout.width,
         domain_sizes=stream.catalogue.space.sizes,
         kernel=plan.kernel,

@@ -1,7 +1,7 @@
 """Streams of requests: scripted drift over real items, and logs of real traffic."""
 
 from lab.streams.request import Request
-from lab.streams.scripted.script import Script, find_script, load_script, parse_script, standard_suite
+from lab.streams.scripted.script import Script, find_script, load_script, parse_script, standard_suite, unmatched_suite
 from lab.streams.scripted.simulator import ScriptedStream
 from lab.streams.scripted.truth import oracle_auc, oracle_log_loss
 from lab.streams.scripted.world import RealItems
@@ -33,4 +33,5 @@ __all__ = [
     "parse_script",
     "requests",
     "standard_suite",
+    "unmatched_suite",
 ]

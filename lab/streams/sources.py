@@ -7,13 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from features.config import FeatureConfig
-from lab.streams import RealItems, Script, ScriptedStream, Stream, StreamError, find_script, standard_suite
+from lab.streams import (
+    RealItems,
+    Script,
+    ScriptedStream,
+    Stream,
+    StreamError,
+    find_script,
+    standard_suite,
+    unmatched_suite,
+)
 from lab.streams.logged.datasets import DATASETS
 from lab.streams.logged.logs import open_log
 from lab.streams.logged.movielens import Progress, fetch, load
 from lab.streams.logged.movielens_stream import MOVIELENS, movielens_stream
 
-SUITES = ("standard", "scripted", MOVIELENS)
+SUITES = ("standard", "scripted", "unmatched", MOVIELENS)
 QUICK_STREAMS = ("abrupt", "no-drift")
 QUICK_REQUESTS, QUICK_PRETRAIN = 1_500, 3_000
 
@@ -88,9 +97,12 @@ def choose(
 def _suite(name: str) -> list[Source]:
     if name not in SUITES:
         raise StreamError(f"no suite {name!r}; there are {', '.join(SUITES)}")
-    scripted = [Source(script.name, script=script) for script in standard_suite().values()]
+    scripted, unmatched = (
+        [Source(script.name, script=script) for script in suite().values()]
+        for suite in (standard_suite, unmatched_suite)
+    )
     real = [movielens_source()]
-    return {"standard": scripted + real, "scripted": scripted, MOVIELENS: real}[name]
+    return {"standard": scripted + real, "scripted": scripted, "unmatched": unmatched, MOVIELENS: real}[name]
 
 
 def log_source(log: Path | None, mapping: str | None) -> Source:

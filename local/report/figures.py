@@ -46,14 +46,17 @@ class Usage:
 class Arm:
     """Quality of one arm over the whole stream, scored before learning."""
 
+    request_auc: float
+    """AUC within each request that holds both labels, weighted by its items: what a ranker is for."""
+    ndcg_5: float
+    """NDCG at 5, mean over the same requests."""
+    ndcg_10: float
     auc: float
     log_loss: float
     calibration: float
     """Mean score over mean label; 1 is calibrated."""
     normalised_entropy: float
     """Log loss over that of the mean label; below 1 is better than a constant."""
-    grouped_auc: float
-    """AUC within each user, weighted by the user's items."""
     auc_quarters: tuple[float, ...]
     """AUC in each quarter of the stream, by examples."""
     log_loss_quarters: tuple[float, ...]
@@ -63,11 +66,13 @@ class Arm:
         """Measures `scores`, `(n,)` probabilities, against the stream's labels; not-a-number where undefined."""
         quarters = _quarters(stream.label, scores)
         return cls(
+            request_auc=evaluation.grouped_auc(stream.label, scores, stream.request),
+            ndcg_5=evaluation.grouped_ndcg(stream.label, scores, stream.request, 5),
+            ndcg_10=evaluation.grouped_ndcg(stream.label, scores, stream.request, 10),
             auc=evaluation.auc(stream.label, scores),
             log_loss=evaluation.log_loss(stream.label, scores),
             calibration=evaluation.calibration(stream.label, scores),
             normalised_entropy=evaluation.normalised_entropy(stream.label, scores),
-            grouped_auc=evaluation.grouped_auc(stream.label, scores, stream.user),
             auc_quarters=tuple(evaluation.auc(label, score) for label, score in quarters),
             log_loss_quarters=tuple(evaluation.log_loss(label, score) for label, score in quarters),
         )
@@ -109,6 +114,8 @@ class RunReport:
     run: Run
     requests: int
     items_served: int
+    lists: int
+    """Requests that hold both labels: the ones whose order is judged."""
     clicks: int
     orphan_feedback: int
     drift_spans: Sequence[Mapping[str, Any]] = ()
@@ -150,6 +157,7 @@ class RunReport:
             "requests_failed": run.requests_failed,
             "impressions_missing": run.impressions_missing,
             "items_served": self.items_served,
+            "lists": self.lists,
             "clicks": self.clicks,
             "orphan_feedback": self.orphan_feedback,
             "drift_spans": [dict(span) for span in self.drift_spans],
@@ -168,6 +176,7 @@ def build_report(stream: ScoredStream, run: Run) -> RunReport:
         run=run,
         requests=len(stream.request_ids),
         items_served=len(stream),
+        lists=evaluation.mixed_groups(stream.label, stream.request),
         clicks=int(stream.label.sum()),
         orphan_feedback=stream.orphan_feedback,
         drift_spans=tuple(span.as_json(stream) for span in run.drift),

@@ -30,8 +30,8 @@ class ScoredStream:
     """Click probability of the live arm."""
     version: NDArray[np.int64]
     """Version of the kernel that gave `live`; 0 is the identity."""
-    user: NDArray[np.str_]
-    """Who was asked."""
+    request: NDArray[np.int64]
+    """Number of the impression in the log: the items of one request share it."""
     request_ids: frozenset[str]
     """Impressions in the log."""
     fingerprints: frozenset[str]
@@ -64,7 +64,7 @@ def scored_stream(log: Iterable[Traffic]) -> ScoredStream:
         frozen=_probabilities([served.array("frozen_logit") for served in impressions]),
         live=_probabilities([served.array("live_logit") for served in impressions]),
         version=np.repeat(np.array([served.kernel_version for served in impressions], dtype=np.int64), sizes),
-        user=np.repeat(np.array([served.user_id for served in impressions], dtype=np.str_), sizes),
+        request=np.repeat(np.arange(len(impressions)), sizes),
         request_ids=frozenset(shown),
         fingerprints=frozenset(served.fingerprint for served in impressions),
         orphan_feedback=len(clicked.difference(pairs)),

@@ -27,10 +27,15 @@ def _arms(report: RunReport) -> Table:
     for name in ("frozen", "live", "difference"):
         table.add_column(name, justify="right")
     frozen, live = report.frozen, report.live
+    for name, measure in (
+        (f"AUC within requests ({report.lists:,} with both labels)", "request_auc"),
+        ("NDCG@5 of a request", "ndcg_5"),
+        ("NDCG@10 of a request", "ndcg_10"),
+    ):
+        table.add_row(name, *_pair(getattr(frozen, measure), getattr(live, measure), higher_is_better=True))
     table.add_row("AUC (higher is better)", *_pair(frozen.auc, live.auc, higher_is_better=True))
     for index, (before, after) in enumerate(zip(frozen.auc_quarters, live.auc_quarters, strict=True), 1):
         table.add_row(f"  quarter {index} of the stream", *_pair(before, after, higher_is_better=True))
-    table.add_row("AUC within each user", *_pair(frozen.grouped_auc, live.grouped_auc, higher_is_better=True))
     table.add_row("log loss (lower is better)", *_pair(frozen.log_loss, live.log_loss, higher_is_better=False))
     table.add_row("calibration (1 is best)", *_calibration(frozen, live))
     return table

@@ -51,13 +51,13 @@ def config_of(tmp_path: Path) -> Config:
 def test_a_log_is_evaluated_in_worker_processes_and_a_second_call_only_reads(tmp_path: Path) -> None:
     write_log(tmp_path)
     arguments = {
-        "mapping": str(tmp_path / "mapping.yaml"), "adapters": ("iak-d", "full"), "seeds": 2,
+        "mapping": str(tmp_path / "mapping.yaml"), "adapters": ("iak", "full"), "seeds": 2,
         "out": tmp_path / "out", "processes": 2,
     }  # fmt: skip
     console = Console(record=True, width=200)
     report = run_evaluate(config_of(tmp_path), console=console, **arguments)  # type: ignore[arg-type]
     assert [stream.name for stream in report.streams] == ["mapping"]
-    assert [row.adapter for row in report.streams[0].rows] == ["frozen", "iak-d", "full"]
+    assert [row.adapter for row in report.streams[0].rows] == ["frozen", "iak", "full"]
     assert "All streams" in console.export_text()
     results = sorted((tmp_path / "out" / "work").rglob("*.npz"))
     assert len(results) == 2 * 4
@@ -86,7 +86,7 @@ def test_a_run_that_fails_names_its_stream_and_seed(tmp_path: Path) -> None:
 def started(tmp_path: Path) -> subprocess.Popen[bytes]:
     """`driftline evaluate` on the log, in a process of its own."""
     command = "import sys; from driftline.cli import main; main(sys.argv[1:])"
-    arguments = ["evaluate", "--mapping", str(tmp_path / "mapping.yaml"), "--adapters", "iak-d,full", "--seeds", "2"]
+    arguments = ["evaluate", "--mapping", str(tmp_path / "mapping.yaml"), "--adapters", "iak,full", "--seeds", "2"]
     environment = {**os.environ, "DRIFTLINE_CACHE_DIR": str(tmp_path / "cache"), "DRIFTLINE_RUN_DIR": str(tmp_path)}
     return subprocess.Popen(
         [sys.executable, "-c", command, *arguments, "--out", str(tmp_path / "out")],
@@ -129,13 +129,13 @@ def test_the_workers_of_a_dask_cluster_give_what_processes_here_give(
     distributed = pytest.importorskip("distributed")
     write_log(tmp_path)
     monkeypatch.chdir(tmp_path)
-    arguments = {"mapping": "mapping.yaml", "adapters": ("iak-d",), "seeds": 2, "console": Console(quiet=True)}
+    arguments = {"mapping": "mapping.yaml", "adapters": ("iak",), "seeds": 2, "console": Console(quiet=True)}
     here = run_evaluate(config_of(tmp_path), out=Path("here"), processes=1, **arguments)  # type: ignore[arg-type]
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
         address = cluster.scheduler_address
         there = run_evaluate(config_of(tmp_path), out=Path("there"), cluster=address, **arguments)  # type: ignore[arg-type]
     assert there.to_json()["streams"] == here.to_json()["streams"]
-    assert len(list((tmp_path / "there" / "work").rglob("iak-d.npz"))) == 2
+    assert len(list((tmp_path / "there" / "work").rglob("iak.npz"))) == 2
 
 
 @pytest.mark.e2e

@@ -26,6 +26,7 @@ from model.encoding.domain import Domain
 from streaming.events import DriftEvent, DriftPhase, ServedFeedback, ServedImpression, Tick, Traffic
 
 REQUIRED = {
+    "request_auc_frozen", "request_auc_live", "ndcg_5_frozen", "ndcg_5_live", "lists",
     "auc_frozen", "auc_live", "log_loss_frozen", "log_loss_live", "examples", "examples_per_second", "freshness_p50_s",
     "freshness_p99_s", "score_p50_ms", "score_p99_ms", "kernels_published", "dead_letters", "backbone_unchanged",
     "seconds_total",
@@ -96,7 +97,15 @@ def test_auc_log_loss_and_calibration_are_those_worked_out_by_hand() -> None:
     assert report.live.auc == 1.0
     assert report.live.log_loss == pytest.approx(math.log1p(math.exp(-2.0)), abs=1e-6)
     assert report.live.calibration == pytest.approx(1.0, abs=1e-6)
-    assert report.live.grouped_auc == 1.0
+
+
+def test_the_order_of_a_request_is_judged_within_the_requests_that_hold_both_labels() -> None:
+    unclicked = served("r3", {"e": (3.0, 1.0), "f": (2.0, 1.5)})
+    turned = served("r4", {"a": (1.0, 2.0), "b": (0.0, -2.0)})
+    report = build_report(scored_stream([*LOG, unclicked, turned, click("r4", "b")]), run())
+    assert report.lists == 3
+    assert report.live.request_auc == report.frozen.request_auc == pytest.approx(2 / 3)
+    assert report.live.ndcg_5 == report.live.ndcg_10 == pytest.approx((2 + 1 / math.log2(3)) / 3)
 
 
 def test_the_file_has_every_promised_key_and_is_valid_json() -> None:

@@ -92,7 +92,7 @@ def find_script(named: str) -> Script:
 
     Raises StreamError; for a word that is neither, it lists the ones that come with the package.
     """
-    shipped = standard_suite()
+    shipped = standard_suite() | unmatched_suite()
     if named in shipped:
         return shipped[named]
     path = Path(named)
@@ -116,8 +116,17 @@ def parse_script(text: str, source: str) -> Script:
 
 
 def standard_suite() -> dict[str, Script]:
-    """The scripts that come with the package, by name."""
-    folder = resources.files("lab.streams.scripted") / "scripts"
+    """The scripts of the standard suite, by name."""
+    return _shipped("scripts")
+
+
+def unmatched_suite() -> dict[str, Script]:
+    """Scripts whose drift is not a group's taste for item fields, the form that the kernel matches best; by name."""
+    return _shipped("unmatched")
+
+
+def _shipped(folder_name: str) -> dict[str, Script]:
+    folder = resources.files("lab.streams.scripted") / folder_name
     files = sorted((f for f in folder.iterdir() if f.name.endswith(".yaml")), key=lambda f: f.name)
     scripts = [parse_script(f.read_text(encoding="utf-8"), f.name) for f in files]
     return {script.name: script for script in scripts}

@@ -1,5 +1,30 @@
 """Adapters are tried on the same small backbone as the model."""
 
-from tests.model.conftest import backbone, make_backbone, world
+from __future__ import annotations
+
+import pytest
+
+from lab.adapters import AdapterContext
+from model.backbone.dataset import ProfileTable
+from model.config import KernelConfig, LearnerConfig
+from model.encoding.features import UserFeatures
+from tests.lab.adapters.batches import MakeBackbone
+from tests.model.conftest import LIVE, SIZES, World, backbone, make_backbone, world
 
 __all__ = ["backbone", "make_backbone", "world"]
+
+
+@pytest.fixture
+def context(world: World, make_backbone: MakeBackbone) -> AdapterContext:
+    users = [*world.users, UserFeatures("unknown", {"job": "cook"})]
+    return AdapterContext(
+        backbone=make_backbone(),
+        profiles=ProfileTable(world.encoder, users, world.items),
+        history=world.examples,
+        live_width=LIVE,
+        domain_sizes=SIZES,
+        kernel=KernelConfig(latent=4, hidden=8, domain_width=2),
+        learner=LearnerConfig(rehearsal_batches=4),
+        rehearsal_steps=1,
+        seed=3,
+    )

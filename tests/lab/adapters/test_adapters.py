@@ -2,71 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
-from lab.adapters import ADAPTERS, AdapterContext, StreamBatch
+from lab.adapters import ADAPTERS, AdapterContext, Frozen, StreamBatch, refit
+from lab.adapters.closed_form import ClosedForm
 from lab.adapters.iak import Iak
 from lab.adapters.light import ErrorMemory
 from lab.adapters.path import ClickPath, Plugs
 from lab.adapters.plugs import FacetTables, one_hot
 from lab.adapters.trusted import Trusted
 from lab.adapters.whole import WholeModel
-from model.backbone.dataset import ProfileTable
-from model.backbone.foundation import FoundationBackbone
-from model.backbone.interface import round_representation
-from model.config import KernelConfig, LearnerConfig
-from model.encoding.features import UserFeatures
-from model.kernel.batch import MicroBatch
-from tests.model.conftest import LIVE, SIZES, World
+from lab.adapters.with_path import WithPath
+from tests.lab.adapters.batches import MakeBackbone, batch_of
+from tests.model.conftest import SIZES
 
-MakeBackbone = Callable[..., FoundationBackbone]
 NAMES = sorted(ADAPTERS)
 LEARNING = [name for name in NAMES if name != "frozen"]
-RATE = {"error-memory": 0.5, "closed-form": 9e3, "closed-form-trust": 9e3}
-
-
-@pytest.fixture
-def context(world: World, make_backbone: MakeBackbone) -> AdapterContext:
-    users = [*world.users, UserFeatures("unknown", {"job": "cook"})]
-    return AdapterContext(
-        backbone=make_backbone(),
-        profiles=ProfileTable(world.encoder, users, world.items),
-        live_width=LIVE,
-        domain_sizes=SIZES,
-        kernel=KernelConfig(latent=4, hidden=8, domain_width=2),
-        learner=LearnerConfig(rehearsal_batches=4),
-        rehearsal_steps=1,
-        seed=3,
-    )
-
-
-def batch_of(context: AdapterContext, n: int = 200, seed: int = 0) -> StreamBatch:
-    """Clicks that depend on the first live feature and on the item, which the frozen model does not know."""
-    rng = np.random.default_rng(seed)
-    user = torch.from_numpy(rng.integers(31, size=n))
-    item = torch.from_numpy(rng.integers(40, size=n))
-    domain = torch.from_numpy(np.stack([rng.integers(size, size=n) for size in SIZES], axis=1))
-    live = torch.from_numpy(rng.normal(size=(n, LIVE)).astype(np.float32))
-    with torch.no_grad():
-        x = round_representation(context.backbone.represent(context.profiles.batch(user, item, domain)))
-        frozen = context.backbone.predict(x, domain)[:, 0]
-    label = ((item % 2 == 0) ^ (live[:, 0] > 1.5)).float()
-    ones = torch.ones(n)
-    micro = MicroBatch(x, live, domain, label, 0 * ones, frozen, frozen, ones, torch.arange(n, dtype=torch.float64))
-    return StreamBatch(micro, user, item)
+RIVALS = [name for name in NAMES if ADAPTERS[name].family == "rival"]
+"""They need no backbone: they start from the pretraining log, and know nothing of the frozen model."""
+RATE = {"error-memory": 0.5, "closed-form": 9e3, "closed-form-trust": 9e3} | {n: ADAPTERS[n].rate for n in RIVALS}
 
 
 def loss(logit: torch.Tensor, batch: StreamBatch) -> float:
     return float(torch.nn.functional.binary_cross_entropy_with_logits(logit, batch.micro.label))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in RIVALS])
 def test_a_new_adapter_scores_as_the_frozen_model(name: str, context: AdapterContext) -> None:
     batch = batch_of(context)
     spec = ADAPTERS[name]
@@ -88,7 +53,10 @@ def test_a_kernel_with_a_change_to_a_key_that_does_not_exist_is_refused(
 
 
 @pytest.mark.parametrize("name", LEARNING)
-def test_an_adapter_learns_and_scoring_alone_changes_nothing(name: str, context: AdapterContext) -> None:
+def test_an_adapter_learns_and_scoring_alone_changes_nothing(
+    name: str, context: AdapterContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refit, "EVERY", 1_000)
     batch = batch_of(context)
     adapter = ADAPTERS[name].build(context, RATE.get(name, 1e-2))
     before = adapter.score(batch)
@@ -97,6 +65,15 @@ def test_an_adapter_learns_and_scoring_alone_changes_nothing(name: str, context:
         adapter.learn(batch)
     assert loss(adapter.score(batch), batch) < loss(before, batch) - 0.003
     assert not adapter.score(batch).requires_grad
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_score_does_not_know_the_label(name: str, context: AdapterContext) -> None:
+    adapter = ADAPTERS[name].build(context, RATE.get(name, 1e-2))
+    adapter.learn(batch_of(context, seed=1))
+    batch = batch_of(context)
+    flipped = replace(batch, micro=replace(batch.micro, label=1 - batch.micro.label))
+    assert torch.equal(adapter.score(batch), adapter.score(flipped))
 
 
 @pytest.mark.parametrize("name", LEARNING)
@@ -209,3 +186,23 @@ def test_a_trusted_adapter_has_no_weight_while_it_is_wrong_and_regains_it(contex
     for _ in range(5):
         adapter.learn(batch)
     assert (adapter.score(batch) - batch.micro.frozen_logit).abs().min() > 1.5
+
+
+def test_a_path_beside_an_adapter_that_never_learns_is_the_closed_form_alone(context: AdapterContext) -> None:
+    beside, alone = WithPath(Frozen(), context), ClosedForm(context, min(context.learner.path_half_lives))
+    for seed in range(3):
+        for adapter in (beside, alone):
+            adapter.learn(batch_of(context, seed=seed))
+    batch = batch_of(context, seed=9)
+    assert not torch.equal(beside.score(batch), batch.micro.frozen_logit)
+    assert torch.equal(beside.score(batch), alone.score(batch))
+
+
+def test_the_kernel_of_the_paper_sees_no_live_features_and_the_served_one_does(context: AdapterContext) -> None:
+    batch = batch_of(context)
+    other = replace(batch, micro=replace(batch.micro, live=-batch.micro.live))
+    for name, same in (("iak-paper-a", True), ("iak-paper-b", True), ("iak-paper-d", True), ("iak", False)):
+        adapter = ADAPTERS[name].build(context, 1e-2)
+        for _ in range(3):
+            adapter.learn(batch)
+        assert torch.equal(adapter.score(batch), adapter.score(other)) == same, name

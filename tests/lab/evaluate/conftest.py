@@ -44,6 +44,6 @@ def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Plan:
     keys: dict[str, Any] = {"requests": 300, "pretrain_requests": 300, "users": 40}
     sources = [Source(n, script=script(e, **keys).model_copy(update={"name": n})) for n, e in
              (("drift", DRIFT), ("no-drift", "[]"))]  # fmt: skip
-    plan = make_plan(sources, ("full", "live-head", "iak-d"), 2, tmp_path, tmp_path, quick=False,
+    plan = make_plan(sources, ("full", "live-head", "iak"), 2, tmp_path, tmp_path, quick=False,
                      kernel=KernelConfig(latent=4, hidden=8), learner=LearnerConfig(rehearsal_steps=1))  # fmt: skip
     return replace(plan, config=CONFIG)

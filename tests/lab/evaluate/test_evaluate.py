@@ -34,10 +34,10 @@ def test_a_plan_runs_from_backbones_to_the_page_and_goes_on_where_it_stopped(tin
     first = load_run(tiny, tiny.sources[0], 0, "full")
     path = tiny.folder(tiny.sources[0], 0) / "full.npz"
     stamp = path.stat().st_mtime_ns
-    (tiny.folder(tiny.sources[0], 0) / "iak-d.npz").unlink()
+    (tiny.folder(tiny.sources[0], 0) / "iak.npz").unlink()
     run_all(tiny)
     assert path.stat().st_mtime_ns == stamp, "a finished run was made again"
-    assert first.parameters > 5 * load_run(tiny, tiny.sources[0], 0, "iak-d").parameters > 0
+    assert first.parameters > 5 * load_run(tiny, tiny.sources[0], 0, "iak").parameters > 0
 
     results = {(one.name, seed): measure_seed(tiny, one, seed) for one in tiny.sources for seed in tiny.seeds}
     report = make_report(tiny, results)
@@ -87,7 +87,7 @@ def test_a_result_that_was_not_written_whole_is_made_again(tiny: Plan, content: 
 
 @pytest.mark.slow
 def test_an_adapter_gives_the_same_whatever_ran_before_it_in_the_process(tiny: Plan) -> None:
-    plan = replace(tiny, sources=tiny.sources[:1], seeds=(0,), adapters=("frozen", "full", "live-head", "iak-d"))
+    plan = replace(tiny, sources=tiny.sources[:1], seeds=(0,), adapters=("frozen", "full", "live-head", "iak"))
     run_all(plan)
     first = {name: load_run(plan, plan.sources[0], 0, name).outcome.logit for name in plan.adapters}
     for name in plan.adapters:
@@ -102,8 +102,8 @@ def test_a_word_for_a_set_of_adapters_stands_for_them_and_the_frozen_model_is_al
         return make_plan([], names, 1, tmp_path, tmp_path, quick=False).adapters
 
     ablations = adapters("ablations")
-    assert ablations[:2] == ("frozen", "iak-d")
-    assert {"iak-a", "iak-d-no-live", "iak-d-after", "iak-d-no-trust"} <= set(ablations)
+    assert ablations[:2] == ("frozen", "iak")
+    assert {"iak-a", "iak-no-live", "iak-after", "iak-no-trust"} <= set(ablations)
     assert not set(ablations) & {"full", "lora", "iak-a-no-live"}
     assert adapters("full", "ablations") == ("frozen", "full", *ablations[1:])
     assert set(adapters("all")) == set(ALL_ADAPTERS)

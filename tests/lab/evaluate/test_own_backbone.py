@@ -19,7 +19,7 @@ OWN = BackboneConfig(factory=f"{Path(__file__).parents[3] / 'docs' / 'examples' 
 
 def test_kernel_adapters_run_on_an_own_backbone(tiny: Plan) -> None:
     backbone = tiny.config.backbone.model_copy(update={"factory": OWN.factory})
-    plan = replace(tiny, config=replace(tiny.config, backbone=backbone), adapters=("frozen", "iak-d", "live-head"))
+    plan = replace(tiny, config=replace(tiny.config, backbone=backbone), adapters=("frozen", "iak", "live-head"))
     source = plan.sources[0]
     prepare_stream(plan, source, 0)
     logits = []
@@ -32,9 +32,9 @@ def test_kernel_adapters_run_on_an_own_backbone(tiny: Plan) -> None:
 
 def test_adapters_of_the_foundation_models_layers_are_left_out_or_refused_by_name(tmp_path: Path) -> None:
     chosen = make_plan([], None, 1, tmp_path, tmp_path, quick=True, backbone=OWN).adapters
-    assert "iak-d" in chosen and not {"lora", "full"} & set(chosen)
-    with pytest.raises(AdapterUnfitError, match=r"lora changes the layers of the foundation model.*iak-d"):
-        make_plan([], ("iak-d", "lora"), 1, tmp_path, tmp_path, quick=True, backbone=OWN)
+    assert "iak" in chosen and not {"lora", "full"} & set(chosen)
+    with pytest.raises(AdapterUnfitError, match=r"lora changes the layers of the foundation model.*iak"):
+        make_plan([], ("iak", "lora"), 1, tmp_path, tmp_path, quick=True, backbone=OWN)
 
 
 def test_a_factory_that_leads_nowhere_is_refused_before_any_work(tmp_path: Path) -> None:

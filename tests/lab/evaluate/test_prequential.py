@@ -10,7 +10,7 @@ import torch
 
 from lab.adapters import AdapterContext
 from lab.evaluate.measures import measure
-from lab.evaluate.prepare import PreparedStream, Pretrained
+from lab.evaluate.prepare import PreparedStream, Pretrained, pretraining_examples
 from lab.evaluate.prequential import run, schedule
 from lab.streams import ScriptedStream
 from model.config import KernelConfig, LearnerConfig
@@ -73,6 +73,7 @@ def test_river_learns_from_the_same_features(
     context = AdapterContext(
         pretrained.backbone,
         pretrained.profiles,
+        pretraining_examples(stream),
         pretrained.layout.width,
         stream.catalogue.space.sizes,
         KernelConfig(),

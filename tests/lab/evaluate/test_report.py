@@ -66,8 +66,10 @@ def report_of(plan: Plan, stream: ScriptedStream, data: PreparedStream, *, cpu_s
             }
             costs = {name: RunCost(len(data), 10, cpu_s, 0, 0) for name in plan.adapters}
             results[source.name, seed] = SeedResult(
-                source.name, seed, measures, costs, len(data), float(data.truth.mean()), NAN, (("taste", 0.3, 0.7),)
-            )
+                stream=source.name, seed=seed, measures=measures, costs=costs, examples=len(data), lists=30,
+                click_rate=float(data.truth.mean()), oracle_auc=0.9, oracle_request_auc=0.8,
+                spans=(("taste", 0.3, 0.7),),
+            )  # fmt: skip
     return make_report(plan, results)
 
 
@@ -138,12 +140,12 @@ def test_a_stream_may_have_any_name_that_a_file_has(
 def test_the_parts_of_the_kernel_stand_beside_it_paired_by_seed(
     tiny: Plan, prepared: tuple[ScriptedStream, PreparedStream]
 ) -> None:
-    report = report_of(replace(tiny, adapters=("frozen", "iak-a", "iak-d-after", "iak-d")), *prepared)
-    _, head, body = next(table for table in tables(report) if table[0].startswith("Parts of iak-d"))
+    report = report_of(replace(tiny, adapters=("frozen", "iak-a", "iak-after", "iak")), *prepared)
+    _, head, body = next(table for table in tables(report) if table[0].startswith("Parts of iak"))
     assert [row[0] for row in body] == ["the kernel", "reading", "plug point"]
     lead = {row[0]: float(row[head.index("above frozen")].split()[0]) for row in body}
     for row in body[1:]:
-        difference = float(row[head.index("above iak-d")].split()[0])
+        difference = float(row[head.index("above iak")].split()[0])
         assert difference == pytest.approx(lead[row[0]] - lead["the kernel"], abs=2e-4)
 
 
@@ -151,3 +153,38 @@ def test_a_report_without_ablations_has_no_table_of_parts(
     tiny: Plan, prepared: tuple[ScriptedStream, PreparedStream]
 ) -> None:
     assert not [title for title, *_ in tables(report_of(tiny, *prepared)) if title.startswith("Parts")]
+
+
+def test_the_first_table_ranks_within_requests_and_the_oracle_stands_below(
+    tiny: Plan, prepared: tuple[ScriptedStream, PreparedStream]
+) -> None:
+    report = report_of(tiny, *prepared)
+    title, head, body = tables(report)[0]
+    assert title == "All streams: AUC within requests above frozen"
+    assert head == ["adapter", "drift", "no-drift", "mean"]
+    full = next(row for row in report.streams[0].rows if row.adapter == "full")
+    assert next(row for row in body if row[0] == "full")[1] == f"{full.request_auc_lead.mean:+.4f}"
+    frozen = report.streams[0].rows[0]
+    assert body[-1][:2] == ["oracle", f"{0.8 - frozen.request_auc.mean:+.4f}"]
+    _, head, body = next(table for table in tables(report) if table[0].startswith("drift ("))
+    assert head[1:5] == ["AUC in requests", "above frozen in requests", "NDCG@5", "NDCG@10"]
+    assert dict(zip(head, body[-1], strict=True))["AUC"] == "0.9000"
+
+
+def test_a_log_has_no_row_of_an_oracle(tiny: Plan, prepared: tuple[ScriptedStream, PreparedStream]) -> None:
+    report = report_of(tiny, *prepared)
+    log = replace(report, streams=tuple(replace(s, oracle_auc=NAN, oracle_request_auc=NAN) for s in report.streams))
+    assert not [row for _, _, body in tables(log) for row in body if row[0] == "oracle"]
+
+
+def test_a_row_of_the_file_has_the_figures_of_a_ranker_with_their_leads(
+    tiny: Plan, prepared: tuple[ScriptedStream, PreparedStream]
+) -> None:
+    values = report_of(tiny, *prepared).to_json()
+    for stream in values["streams"]:
+        assert stream["lists"] == 30
+        for row in stream["rows"]:
+            for key in ("request_auc", "ndcg_5", "ndcg_10", "auc"):
+                lead = row["lead" if key == "auc" else f"{key}_lead"]
+                assert set(row[key]) == set(lead) == {"mean", "half_width"}
+                assert lead["mean"] == pytest.approx(row[key]["mean"] - stream["rows"][0][key]["mean"])

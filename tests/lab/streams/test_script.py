@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import lab.streams.logged.mapping  # noqa: F401  (its keys are checked too)
-from lab.streams import StreamError, load_script, parse_script, standard_suite
+from lab.streams import StreamError, find_script, load_script, parse_script, standard_suite, unmatched_suite
 from lab.streams.scripted.drift_events import Taste
 from model.config import Section
 
@@ -74,7 +74,23 @@ def test_the_shipped_scripts_cover_every_kind_and_shape_and_no_drift_at_all() ->
     }  # fmt: skip
     assert {event.shape for event in events if event.kind == "taste"} == {"abrupt", "gradual", "recurring"}
     assert not standard_suite()["no-drift"].events
-    assert all(script.about for script in standard_suite().values())
+    assert all(script.about for script in (standard_suite() | unmatched_suite()).values())
+
+
+def test_the_unmatched_scripts_are_found_by_name_and_stand_outside_the_standard_suite() -> None:
+    assert not set(unmatched_suite()) & set(standard_suite())
+    for name, unmatched in unmatched_suite().items():
+        assert find_script(name) == unmatched
+        assert unmatched.events
+
+
+def test_each_unmatched_script_drifts_in_the_form_that_it_names() -> None:
+    suite = unmatched_suite()
+    assert {event.kind for event in suite["items-drift"].events} == {"popularity"}
+    assert suite["context-drift"].communities == 1
+    assert all(isinstance(e, Taste) and e.where.facets() for e in suite["context-drift"].events)
+    assert suite["untold-taste"].strengths.hidden == 1.0
+    assert all(isinstance(e, Taste) and e.where.period and e.who.communities for e in suite["user-by-hour"].events)
 
 
 def test_every_key_of_a_script_and_of_a_mapping_is_documented() -> None:

@@ -7,7 +7,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from lab.streams import Chunk, oracle_auc, oracle_log_loss, requests, standard_suite
+from lab.streams import Chunk, oracle_auc, oracle_log_loss, requests, standard_suite, unmatched_suite
 from lab.streams.scripted.simulator import BLOCK
 from tests.lab.streams.worlds import REAL, positions, script, stream, whole
 
@@ -134,9 +134,12 @@ def test_too_few_items_are_refused() -> None:
         stream(shown=100)
 
 
-@pytest.mark.parametrize("name", sorted(standard_suite()))
+SHIPPED = standard_suite() | unmatched_suite()
+
+
+@pytest.mark.parametrize("name", sorted(SHIPPED))
 def test_every_shipped_script_makes_a_stream(name: str) -> None:
-    shipped = standard_suite()[name]
+    shipped = SHIPPED[name]
     source = type(stream(requests=10))(shipped.model_copy(update={"requests": 400, "pretrain_requests": 200}), REAL)
     chunk = whole(source)
     assert len(chunk) == 400

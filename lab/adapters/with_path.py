@@ -1,0 +1,42 @@
+"""Another adapter beside the kernel's closed-form path: what a method of the literature gains by x and T in a line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from lab.adapters.base import Adapter, AdapterContext, StreamBatch
+from model.kernel.closed_path import ClosedPath
+from model.kernel.path_features import PathFeatures
+
+
+class WithPath:
+    """`inner + m'[x, T, 1]`: the path takes the inner adapter's logit as its offset, as it takes the core's (ours).
+
+    The inner adapter learns as it does alone; the path learns what that leaves, with the kernel's shortest memory.
+    """
+
+    def __init__(self, inner: Adapter, context: AdapterContext) -> None:
+        self._inner = inner
+        self._features = PathFeatures(context.backbone.width, context.live_width, products=0)
+        learner = context.learner
+        self._path = ClosedPath(self._features.width, min(learner.path_half_lives), learner.path_prior)
+        self.parameters = inner.parameters + self._features.width
+        self.state_bytes = inner.state_bytes + sum(tensor.nbytes for tensor in self._path.state().values())
+
+    def score(self, batch: StreamBatch) -> Tensor:
+        """The inner adapter's logit and the path, `(n,)`."""
+        return self._inner.score(batch) + self._path.logit(self._features(batch.micro.x, batch.micro.live))
+
+    def learn(self, batch: StreamBatch) -> None:
+        """One Newton step of the path on the inner adapter's logits from before learning, then the inner adapter."""
+        micro = batch.micro
+        self._features.observe(micro.x, micro.live)
+        self._path.learn(self._features(micro.x, micro.live), self._inner.score(batch), micro.label, micro.weight)
+        self._inner.learn(batch)
+
+
+def with_path(make: Callable[[AdapterContext, float], Adapter]) -> Callable[[AdapterContext, float], Adapter]:
+    """The builder of an adapter beside a path."""
+    return lambda context, rate: WithPath(make(context, rate), context)
