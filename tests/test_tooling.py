@@ -36,6 +36,7 @@ def test_the_workflow_runs_every_python_that_the_package_names() -> None:
     assert set(workflow["jobs"]["test"]["strategy"]["matrix"]["python"]) == named
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("schema", "path"),
     [
@@ -66,6 +67,7 @@ def test_every_package_says_that_it_is_typed_and_goes_into_the_wheel() -> None:
         assert (ROOT / package / "py.typed").is_file()
 
 
+@pytest.mark.slow
 def test_the_documentation_site_builds_without_a_warning(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -9,9 +9,12 @@ import threading
 from collections.abc import Callable
 
 import psutil
+import pytest
 
 from local import watchdog_process
 from local.watchdog import Watchdog
+
+pytestmark = pytest.mark.slow
 
 DEAF = [sys.executable, "-S", "-c", "import signal, time; signal.signal(15, 1); print(1, flush=True); time.sleep(60)"]
 

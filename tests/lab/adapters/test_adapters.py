@@ -23,6 +23,16 @@ from tests.model.conftest import SIZES
 NAMES = sorted(ADAPTERS)
 LEARNING = [name for name in NAMES if name != "frozen"]
 RIVALS = [name for name in NAMES if ADAPTERS[name].family == "rival"]
+QUICK = ("frozen", "iak", "closed-form", "live-head", "lora", "full", "counters-lr")
+"""What the fast tests try; all of them run in `make test`."""
+
+
+def each(names: list[str]) -> pytest.MarkDecorator:
+    """A run per adapter."""
+    runs = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in names]
+    return pytest.mark.parametrize("name", runs)
+
+
 """They need no backbone: they start from the pretraining log, and know nothing of the frozen model."""
 RATE = {"error-memory": 0.5, "closed-form": 9e3, "closed-form-trust": 9e3} | {n: ADAPTERS[n].rate for n in RIVALS}
 
@@ -31,7 +41,7 @@ def loss(logit: torch.Tensor, batch: StreamBatch) -> float:
     return float(torch.nn.functional.binary_cross_entropy_with_logits(logit, batch.micro.label))
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in RIVALS])
+@each([name for name in NAMES if name not in RIVALS])
 def test_a_new_adapter_scores_as_the_frozen_model(name: str, context: AdapterContext) -> None:
     batch = batch_of(context)
     spec = ADAPTERS[name]
@@ -52,7 +62,7 @@ def test_a_kernel_with_a_change_to_a_key_that_does_not_exist_is_refused(
         Iak(context, 1e-3, **changes)
 
 
-@pytest.mark.parametrize("name", LEARNING)
+@each(LEARNING)
 def test_an_adapter_learns_and_scoring_alone_changes_nothing(
     name: str, context: AdapterContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -67,7 +77,7 @@ def test_an_adapter_learns_and_scoring_alone_changes_nothing(
     assert not adapter.score(batch).requires_grad
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each(NAMES)
 def test_a_score_does_not_know_the_label(name: str, context: AdapterContext) -> None:
     adapter = ADAPTERS[name].build(context, RATE.get(name, 1e-2))
     adapter.learn(batch_of(context, seed=1))
@@ -76,7 +86,7 @@ def test_a_score_does_not_know_the_label(name: str, context: AdapterContext) -> 
     assert torch.equal(adapter.score(batch), adapter.score(flipped))
 
 
-@pytest.mark.parametrize("name", LEARNING)
+@each(LEARNING)
 def test_the_same_seed_learns_the_same(name: str, context: AdapterContext) -> None:
     batches = [batch_of(context, seed=seed) for seed in range(3)]
     scores = []
@@ -88,7 +98,7 @@ def test_the_same_seed_learns_the_same(name: str, context: AdapterContext) -> No
     assert torch.equal(scores[0], scores[1])
 
 
-@pytest.mark.parametrize("name", LEARNING)
+@each(LEARNING)
 def test_learning_leaves_the_backbone_alone(name: str, context: AdapterContext) -> None:
     before = {key: value.clone() for key, value in context.foundation.state_dict().items()}
     adapter = ADAPTERS[name].build(context, RATE.get(name, 1e-2))
@@ -97,7 +107,7 @@ def test_learning_leaves_the_backbone_alone(name: str, context: AdapterContext) 
     assert not any(p.requires_grad for p in context.foundation.parameters())
 
 
-@pytest.mark.parametrize("name", LEARNING)
+@each(LEARNING)
 def test_what_is_trained_is_counted(name: str, context: AdapterContext) -> None:
     adapter = ADAPTERS[name].build(context, 1e-2)
     assert adapter.state_bytes > 0

@@ -87,6 +87,7 @@ def test_a_level_that_moves_from_window_to_window_costs_auc_but_none_within_wind
     assert shaken.windowed_auc == pytest.approx(still.windowed_auc, abs=1e-3)
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.booleans(), st.integers(-8, 8)), min_size=2, max_size=60).filter(
         lambda rows: len({clicked for clicked, _ in rows}) == 2

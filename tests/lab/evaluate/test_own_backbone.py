@@ -14,6 +14,8 @@ from lab.evaluate.work import load_run, prepare_stream, run_adapter
 from model.backbone.schema import BackboneRefused
 from model.config import BackboneConfig
 
+pytestmark = pytest.mark.slow
+
 OWN = BackboneConfig(factory=f"{Path(__file__).parents[3] / 'docs' / 'examples' / 'own_backbone.py'}:deepfm")
 
 

@@ -23,6 +23,8 @@ from lab.evaluate.report import EvaluationReport, RunCost, SeedResult, make_repo
 from lab.evaluate.tables import markdown, show, tables
 from lab.streams import ScriptedStream
 
+pytestmark = pytest.mark.slow
+
 NAN = float("nan")
 Changed = Callable[[PreparedStream], PreparedStream]
 

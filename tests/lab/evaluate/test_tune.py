@@ -17,6 +17,8 @@ from lab.evaluate.plan import Plan
 from lab.evaluate.prequential import Outcome, run
 from streaming.config import Config
 
+pytestmark = pytest.mark.slow
+
 
 def test_tuning_takes_the_rate_with_the_largest_sum_of_gains() -> None:
     s, t = ("s", 1000), ("t", 1000)

@@ -74,6 +74,7 @@ def test_an_archive_is_not_for_logs() -> None:
         StreamChoice(log=Path("a.csv"), mapping="mind", archive=Path("ml.zip")).source()
 
 
+@pytest.mark.slow
 def test_a_shipped_script_and_a_file_are_opened_by_name(cache_dir: Path, tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(SHORT)
@@ -140,6 +141,7 @@ def test_names_that_no_configuration_can_hold_are_refused() -> None:
         fitted(Config(), twice)
 
 
+@pytest.mark.slow
 def test_config_prints_a_file_that_fits_the_stream(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, cache_dir: Path
 ) -> None:

@@ -39,7 +39,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(params=VARIANTS, name="config")
+QUICK = ("default", "reading B", "by gradient alone", "one kernel per period")
+"""What the fast tests try; all of them run in `make test`."""
+
+
+@pytest.fixture(
+    params=[name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS], name="config"
+)
 def _config(request: pytest.FixtureRequest) -> KernelConfig:
     return KernelConfig(**{**SMALL, **VARIANTS[request.param]})
 

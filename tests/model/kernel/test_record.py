@@ -159,6 +159,7 @@ KEYS = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(metadata=JSON, changes=st.dictionaries(KEYS, JSON, max_size=3), nested=st.dictionaries(st.text(), JSON))
 def test_no_metadata_whatever_makes_anything_but_a_kernel_or_a_refusal(

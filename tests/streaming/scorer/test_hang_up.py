@@ -20,6 +20,8 @@ from streaming.scorer.app import make_app
 from streaming.scorer.run import listen
 from tests.streaming.scorer.scoring_parts import FakeBackend
 
+pytestmark = pytest.mark.slow
+
 BODY = msgspec.json.encode({"user_id": "u", "candidates": ["a", "b"], "domain": {"scene": "home", "period": "day"}})
 CLIENTS = 20
 
