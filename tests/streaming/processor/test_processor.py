@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from tests.streaming.processor.tiny import BACKBONE, JOIN, LEARNER, encoded, mac
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 REQUESTS = 400
+ROOT = Path(__file__).resolve().parents[3]
 GROUPS = ("main", "other")
 
 
@@ -53,7 +53,12 @@ class Workers:
     def __init__(self, config: Config, folder: Path) -> None:
         self._file = folder / "driftline.json.toml"
         self._folder = folder
-        self._environment = config_environment(config)
+        # Folders of their own: other tests that run beside this one write to the common ones.
+        self.working, self.scratch = folder / "working", folder / "scratch"
+        self.working.mkdir()
+        self.scratch.mkdir()
+        own = {"TMPDIR": str(self.scratch), "PYTHONPATH": str(ROOT)}
+        self._environment = config_environment(config) | own
         self.alive: list[subprocess.Popen[bytes]] = []
         self._file.write_text("")
 
@@ -62,6 +67,7 @@ class Workers:
         log = (self._folder / f"worker{number}.log").open("wb")
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.streaming.processor.tiny_processor", str(self._file)],
+            cwd=self.working,
             env=self._environment,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -189,7 +195,6 @@ def test_a_second_processor_takes_over_from_a_killed_one_and_loses_nothing(confi
 
 
 def test_a_stopped_processor_leaves_its_last_state_and_no_files_and_exits_0(config: Config, workers: Workers) -> None:
-    here, scratch = set(Path.cwd().iterdir()), set(Path(tempfile.gettempdir()).glob("driftline-faust-*"))
     process = workers.start()
     for index in range(len(GROUPS)):
         produce(config, index, group_records(index))
@@ -197,5 +202,5 @@ def test_a_stopped_processor_leaves_its_last_state_and_no_files_and_exits_0(conf
     process.terminate()
     assert process.wait(timeout=30) == 0, workers.logs()
     check_final(config, workers)
-    assert set(Path.cwd().iterdir()) <= here
-    assert set(Path(tempfile.gettempdir()).glob("driftline-faust-*")) <= scratch
+    assert not list(workers.working.iterdir())
+    assert not list(workers.scratch.iterdir())
