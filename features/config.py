@@ -30,7 +30,10 @@ class FeatureConfig(Section):
         default=0, ge=0, description="Older profiles count as stale and take defaults; 0 is no limit."
     )
     max_age_live_s: float = Field(
-        default=86_400, gt=0, description="Older live features count as stale and take defaults."
+        default=0,
+        ge=0,
+        description="Older live rows count as stale and take defaults; 0 is no limit: residuals decay by themselves, "
+        "and counters stay true.",
     )
     user_cache: int = Field(default=20_000, ge=1, description="User profiles that a scorer keeps in memory.")
     user_cache_s: float = Field(
@@ -75,7 +78,7 @@ class FeatureConfig(Section):
 
 
 class LiveConfig(Section):
-    """Live drift features T: decayed residuals of the frozen arm."""
+    """Live features: decayed residuals of the frozen arm (T), and counters of what was shown and clicked."""
 
     half_lives_s: tuple[float, float] = Field(
         default=(60.0, 3_600.0), description="Short and long half-life of the residuals, seconds of event time."
@@ -86,10 +89,6 @@ class LiveConfig(Section):
         gt=0,
         description="Prior precision of the per-user ridge regression, in units of the noise's precision.",
     )
-    per_domain_items: bool = Field(
-        default=False,
-        description="Whether an item is also followed within each domain: as many more rows to read again.",
-    )
     max_users: int = Field(
         default=200_000, ge=1, description="Users kept (about 1 kB each); the longest idle go first and are counted."
     )
@@ -97,10 +96,7 @@ class LiveConfig(Section):
         default=1_000_000, ge=1, description="Items kept; the longest idle go first and are counted."
     )
     max_domains: int = Field(
-        default=10_000, ge=1, description="Domains kept; the longest idle go first and are counted."
-    )
-    max_item_domains: int = Field(
-        default=1_000_000, ge=1, description="Pairs of item and domain kept; the longest idle go first and are counted."
+        default=10_000, ge=1, description="Domains, and facet values, kept; the longest idle go first and are counted."
     )
 
     @field_validator("half_lives_s")

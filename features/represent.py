@@ -13,14 +13,14 @@ from torch import Tensor
 
 from features.cache import Cache
 from features.config import FeatureConfig
-from features.live.features import item_domain_key
 from features.live.layout import OVERALL, Floats, LiveLayout
-from features.live.read import assemble
+from features.live.read import RequestItems, assemble
 from features.store.definitions import ITEM_PROFILE, USER_PROFILE
 from features.store.feature_store import FeatureStore
 from model.backbone.interface import FrozenBackbone, round_representation
 from model.encoding.domain import Domain, DomainSpace
 from model.encoding.features import EncodedItem, EncodedUser, FeatureEncoder, ItemFeatures, UserFeatures
+from model.encoding.item_values import ItemValues, Slots
 
 log = logging.getLogger(__name__)
 
@@ -32,9 +32,11 @@ class Represented:
     x: Tensor
     """Fused representation, `(n, d)`, rounded to float16 once and back."""
     live: Tensor
-    """Live drift features T at the request's time, `(n, k)`."""
+    """Live features at the request's time, `(n, k)`."""
     content: Tensor
     """Content vectors of the items, `(n, c)`, rounded like `x`."""
+    values: Slots
+    """Values of the items' crossed fields, int16 `(n, S)`."""
     frozen_logit: Tensor
     """Click logit of the frozen backbone on the rounded `x`, `(n,)`."""
 
@@ -43,6 +45,8 @@ class Represented:
 class _Item:
     encoded: EncodedItem
     content: Floats
+    values: Slots
+    """`(S,)`."""
 
 
 class Representer:
@@ -79,6 +83,7 @@ class Representer:
         self._users: Cache[EncodedUser] = Cache(config.user_cache, config.user_cache_s, now)
         self._items: Cache[_Item] = Cache(config.item_cache, config.item_cache_s, now)
         self._unknown: Cache[_Item] = Cache(config.item_cache, config.user_cache_s, now)
+        self._values = ItemValues(encoder)
         self._nobody = encoder.encode_user(UserFeatures("", {}))
         self._text_refused = False
 
@@ -94,31 +99,29 @@ class Representer:
         facets = self.space.encode(domain)
         batch = self.encoder.batch(self._user(user_id), [item.encoded for item in items], facets)
         content = np.stack([item.content for item in items])
-        live = self.live(user_id, item_ids, domain, time, content)
+        values = np.stack([item.values for item in items])
+        live = self.live(user_id, item_ids, RequestItems(domain, content, values), time)
         with torch.inference_mode():
             x = round_representation(self.backbone.represent(batch))
             rows = torch.tensor([facets], dtype=torch.int64).expand(len(items), -1)
             frozen = self.backbone.predict(x, rows)[:, 0]
-        return Represented(x, torch.from_numpy(live), torch.from_numpy(content), frozen)
+        return Represented(x, torch.from_numpy(live), torch.from_numpy(content), values, frozen)
 
-    def live(self, user_id: str, item_ids: Sequence[str], domain: Domain, time: float, content: Floats) -> Floats:
-        """T from the rows in the store, float32 `(n, k)`; `content` is `(n, c)`. Raises StoreUnavailableError."""
+    def live(self, user_id: str, item_ids: Sequence[str], request: RequestItems, time: float) -> Floats:
+        """The live features from the rows in the store, float32 `(n, k)`. Raises StoreUnavailableError."""
+        domain = request.domain
         scope = self._scope_of(domain)
         read = self.store.read_live
-        user = read("user", [user_id], time, scope)[0]
         here, overall = read("domain", [domain.key, OVERALL], time, scope)
-        pairs = None
-        if self.layout.per_domain_items:
-            pairs = read("item_domain", [item_domain_key(item_id, domain) for item_id in item_ids], time, scope)
         return assemble(
             self.layout,
             time,
-            content,
-            user=user,
+            request,
+            user=read("user", [user_id], time, scope)[0],
             domain=here,
             overall=overall,
+            facets=read("facet", self.layout.crossing.facet_keys(domain), time, scope),
             items=read("item", item_ids, time, scope),
-            item_domains=pairs,
         )
 
     def forget(self) -> None:
@@ -180,7 +183,8 @@ class Representer:
         with torch.inference_mode():
             content = self.backbone.content(self.encoder.batch(self._nobody, items, (0, 0, 0)))
             rounded = round_representation(content).numpy()
-        return [_Item(item, vector) for item, vector in zip(items, rounded, strict=True)]
+        values = self._values.of_items(items)
+        return [_Item(*parts) for parts in zip(items, rounded, values, strict=True)]
 
 
 def _one_scope(_domain: Domain) -> str:

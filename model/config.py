@@ -159,51 +159,14 @@ class PretrainConfig(Section):
 
 
 class KernelConfig(Section):
-    """The information-aware adaptive kernel."""
+    """The compression of the information-aware adaptive kernel, which is fixed with the backbone at pretraining."""
 
-    latent: int = Field(default=16, ge=1, description="Width z of the compressed representation.")
-    hidden: int = Field(default=48, ge=1, description="Hidden width of encoder and decoder.")
-    domain_width: int = Field(default=8, ge=0, description="Width of the domain embedding that the decoder sees.")
-    reading: Literal["A", "B", "D"] = Field(
-        default="D",
-        description="Gaussian of the bottleneck: A prior N(0, I), B learned per domain, D deterministic.",
-    )
-    use_live: bool = Field(default=True, description="Whether the decoder sees the live drift features.")
-    path: Literal["closed", "gradient", "none"] = Field(
-        default="closed",
-        description="How the linear path to the logit learns: in closed form over representation, live features "
-        "and products, by gradient over the live features alone, or there is none.",
-    )
-    path_products: int = Field(
-        default=128,
-        ge=0,
-        le=1_024,
-        description="Products of random projections of representation and live features in the closed-form path.",
-    )
-    use_trust: bool = Field(
-        default=True,
-        description="Whether frozen model and kernel are mixed by how well each has predicted of late.",
-    )
-    sharing: Literal["shared", "per_domain", "both"] = Field(
-        default="shared",
-        description="One kernel with domain parameters, one kernel per domain of `bank_facets`, or the sum of both.",
-    )
-    bank_facets: tuple[Literal["scene", "region", "period"], ...] = Field(
-        default=("period",),
-        min_length=1,
-        description="Facets that have a kernel per value (sharing per_domain or both).",
-    )
-    plug: Literal["before", "after", "both"] = Field(
-        default="before", description="Where the kernel sits: before the trunk, after it, or in both places."
-    )
-    min_evidence: int = Field(
-        default=0,
-        ge=0,
-        description="Examples a domain needs before the kernel answers for it; until then it answers as frozen.",
-    )
-    new_domain_init: Literal["mean", "nearest"] = Field(
-        default="mean",
-        description="A new domain starts from the mean of the known ones, or from the nearest by mean representation.",
+    rank: int = Field(default=8, ge=1, le=64, description="Most directions of the representation that are kept.")
+    beta: float = Field(
+        default=2.0,
+        gt=1,
+        description="What a nat about who asks, where and when is worth against a nat of the representation; a "
+        "direction is kept if more than 1 / beta of its variance lies between users and domains.",
     )
 
 
@@ -212,48 +175,34 @@ class LearnerConfig(Section):
 
     batch_examples: int = Field(default=128, ge=1, description="A micro-batch is cut when it holds this many examples.")
     batch_seconds: float = Field(default=0.25, gt=0, description="... or when its event time spans this many seconds.")
-    learning_rate: float = Field(default=1e-4, gt=0, description="Learning rate of encoder and decoder (Adam).")
-    path_half_lives: tuple[float, ...] = Field(
+    half_lives: tuple[float, float] = Field(
         default=(2_000.0, 20_000.0),
-        min_length=1,
-        description="Half-lives of the closed-form path's memory, in examples; there is a path for each.",
-    )
-    path_prior: float = Field(
-        default=30.0, gt=0, description="Prior precision of every weight of the closed-form path, in examples."
-    )
-    linear_learning_rate: float = Field(
-        default=1e-2, gt=0, description="Learning rate of a linear path that learns by gradient (Adam)."
+        description="Half-lives of the posteriors' memory, in examples: the short and the long one.",
     )
     trust_half_life: float = Field(
-        default=80.0,
-        gt=0,
-        description="Examples after which half of the evidence for or against the kernel is forgotten.",
+        default=80.0, gt=0, description="Examples after which half of what told the arms apart is forgotten."
     )
     trust_rate: float = Field(
-        default=0.3, gt=0, description="How strongly a difference in log loss moves the trust in the kernel."
+        default=0.3, gt=0, description="How strongly a difference in log loss moves the trust in an arm."
     )
-    rehearsal_steps: int = Field(default=0, ge=0, description="Steps on recent micro-batches after each new one.")
-    rehearsal_batches: int = Field(default=32, ge=0, description="Recent micro-batches that are kept for rehearsal.")
-    rehearsal_plan: Literal["plain", "per_domain"] = Field(
-        default="plain",
-        description="Whole recent micro-batches, or batches of one domain each with equal budgets for all domains.",
+    frozen_share: float = Field(
+        default=0.1, gt=0, lt=1, description="Share of the frozen model in what is served, where nothing speaks for it."
     )
-    beta: float = Field(default=1e-3, ge=0, description="Weight of the KL term of compression (reading A).")
-    l1: float = Field(default=1e-3, ge=0, description="Weight of the KL term of compression (reading B).")
-    l2: float = Field(default=1e-3, ge=0, description="Weight of the KL term of matching (reading B).")
-    warmup_steps: int = Field(default=200, ge=0, description="Steps over which beta, l1 and l2 grow from zero.")
-    gradient_clip: float = Field(default=1.0, gt=0, description="Largest L2 norm of a step's gradient.")
-    proximal: float = Field(default=1e-4, ge=0, description="Weight of the tie to the last published kernel.")
+    evidence_half_life: float = Field(
+        default=20_000.0, gt=0, description="Examples after which half of the evidence for the matching is forgotten."
+    )
+    evidence_rate: float = Field(
+        default=0.3, gt=0, description="How strongly a nat of evidence moves the resting share of the matching."
+    )
     publish_seconds: float = Field(
         default=0.5, gt=0, description="A kernel is published at most once per so much event time."
     )
-    seed: int = Field(default=11, ge=0, le=MAX_SEED, description="Seed of initialisation, noise and rehearsal.")
 
-    @field_validator("path_half_lives")
+    @field_validator("half_lives")
     @classmethod
-    def _some_life(cls, values: tuple[float, ...]) -> tuple[float, ...]:
-        if any(not value > 0 for value in values):
-            raise ValueError("a half-life must be above zero")
+    def _short_before_long(cls, values: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < values[0] <= values[1]:
+            raise ValueError("half-lives must be above zero, the short one first")
         return values
 
 

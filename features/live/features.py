@@ -1,9 +1,10 @@
-"""Live drift features T: what the frozen model has lately been wrong about, per item, user and domain.
+"""Live features: what the frozen model has lately been wrong about (T), and what was shown and clicked (counters).
 
 A *residual* is `label - sigmoid(frozen logit)`. Per key, and at a short and a long half-life, decayed sums are kept of
 examples, of residuals and (users and domains) of residual-weighted content vectors; per user also the second moment
 of the content vectors, from which a Bayesian ridge regression of the residuals is read. The design is ours; the ridge
-is the textbook posterior (Bishop, Pattern Recognition and Machine Learning, 3.3) with forgetting.
+is the textbook posterior (Bishop, Pattern Recognition and Machine Learning, 3.3) with forgetting. Beside them stand
+counters that never forget: examples shown and clicked, of a user and a facet also by item value (`counters`).
 
 Sums are decayed to the newest event time that touched the row, so the order in which events arrive does not matter (but
 for rounding), and decayed again to the time of the request when they are read. No clock, no broker, no global.
@@ -17,20 +18,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from features.config import LiveConfig
-from features.live.layout import (
-    KEY_SEPARATOR,
-    OVERALL,
-    Doubles,
-    Floats,
-    Kind,
-    LiveLayout,
-    LiveRow,
-)
-from features.live.read import assemble, compute
+from features.live.layout import OVERALL, Doubles, Floats, Kind, LiveLayout, LiveRow
+from features.live.read import RequestItems, assemble, compute
 from features.live.table import LiveTable
 from model.encoding.domain import Domain
+from model.encoding.item_values import Slots
 
-__all__ = ["LiveFeatures", "LiveLayout", "LiveRow", "RequestOutcome", "assemble", "item_domain_key"]
+__all__ = ["LiveFeatures", "LiveLayout", "LiveRow", "RequestItems", "RequestOutcome", "assemble"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +36,14 @@ class RequestOutcome:
     items: Sequence[str]
     content: Floats
     """Content vectors of the items as they were served, `(n, c)`."""
+    values: Slots
+    """Values of the items' crossed fields as they were served, `(n, S)`."""
+    click: Floats
+    """Labels, 0 or 1, `(n,)`."""
     residual: Floats
     """Label minus the frozen model's probability, `(n,)`."""
     time: float
     """Event time of the request, seconds."""
-
-
-def item_domain_key(item_id: str, domain: Domain) -> str:
-    """Key of an item within a domain."""
-    return f"{domain.key}{KEY_SEPARATOR}{item_id}"
 
 
 class LiveFeatures:
@@ -62,12 +55,9 @@ class LiveFeatures:
             "user": config.max_users,
             "item": config.max_items,
             "domain": config.max_domains,
-            "item_domain": config.max_item_domains,
+            "facet": config.max_domains,
         }
-        self._tables = {
-            kind: LiveTable(kind, layout.width_of(kind), layout.decay_columns(kind), config.half_lives_s, limits[kind])
-            for kind in layout.kinds
-        }
+        self._tables = {kind: LiveTable(kind, layout, limit) for kind, limit in limits.items()}
 
     def __len__(self) -> int:
         return sum(len(table) for table in self._tables.values())
@@ -77,47 +67,58 @@ class LiveFeatures:
         """Rows dropped so far to keep within the configured bounds, by kind."""
         return {kind: table.evicted for kind, table in self._tables.items()}
 
-    def update(self, outcomes: Sequence[RequestOutcome]) -> None:
+    def update(self, outcomes: Sequence[RequestOutcome], *, counters_only: bool = False) -> None:
         """Adds decided requests. Event times may come in any order.
 
-        Raises ValueError naming user and field for a wrong shape or a value that is not finite; then nothing is added.
+        With `counters_only`, for the pretraining log, T stays as it is: the frozen model was trained on these labels,
+        so its residuals on them say nothing. Raises ValueError naming user and field for a wrong shape or a value that
+        is not finite; then nothing is added.
         """
         filled = [outcome for outcome in outcomes if len(outcome.items)]
         if not filled:
             return
-        sizes = [len(outcome.items) for outcome in filled]
-        time, residual, content = self._stack(filled)
-        single = self.layout.contributions(residual, content)
+        batch = _Batch.of(filled, self.layout)
+        residuals = self.layout.residual_sums(batch.residual, batch.content)
+        if counters_only:
+            residuals[:] = 0.0
+        shown = _shown(batch, self.layout)
         # all examples of a request happen at one moment, to one user, in one domain: their sum is added at once
-        whole = np.add.reduceat(single, np.cumsum([0, *sizes[:-1]]), axis=0)
+        starts = np.cumsum([0, *batch.sizes[:-1]])
+        whole = np.add.reduceat(residuals, starts, axis=0)
+        counted = np.add.reduceat(np.stack([shown, shown * batch.click[:, None]], axis=1), starts, axis=0)
+        single = np.stack([np.ones_like(batch.click), batch.click], axis=1)[:, :, None]
         domains = [outcome.domain.key for outcome in filled]
-        self._add("user", [outcome.user_id for outcome in filled], time, whole)
-        both = np.concatenate([time, time]), np.concatenate([whole, whole])
+        self._add("user", [outcome.user_id for outcome in filled], batch.time, whole, counted)
+        both = tuple(np.concatenate([part, part]) for part in (batch.time, whole, counted))
         self._add("domain", [*domains, *[OVERALL] * len(filled)], *both)
-        times = np.repeat(time, sizes)
-        self._add("item", [item for outcome in filled for item in outcome.items], times, single)
-        if self.layout.per_domain_items:
-            pairs = [item_domain_key(item, outcome.domain) for outcome in filled for item in outcome.items]
-            self._add("item_domain", pairs, times, single)
+        items = [item for outcome in filled for item in outcome.items]
+        self._add("item", items, np.repeat(batch.time, batch.sizes), residuals, single)
+        for facet in range(len(self.layout.crossing.facets)):
+            keys = [self.layout.crossing.facet_keys(outcome.domain)[facet] for outcome in filled]
+            self._add("facet", keys, batch.time, whole, counted)
 
-    def _add(self, kind: Kind, keys: Sequence[str], time: Doubles, added: Doubles) -> None:
-        self._tables[kind].add(keys, time, added[:, : self.layout.width_of(kind)])
+    def _add(self, kind: Kind, keys: Sequence[str], time: Doubles, residuals: Doubles, counted: Doubles) -> None:
+        """Adds residual sums `(m, ..)` and counters `(m, 2, ..)`, of each as many columns as rows of `kind` have."""
+        layout = self.layout
+        counters = counted[:, :, : layout.counters_of(kind)].reshape(len(keys), -1)
+        self._tables[kind].add(
+            keys, time, np.concatenate([residuals[:, : layout.residuals_of(kind)], counters], axis=1)
+        )
 
-    def features(self, time: float, user_id: str, domain: Domain, items: Sequence[str], content: Floats) -> Floats:
-        """T of one request at event time `time`, float32 `(n, k)`.
+    def features(self, time: float, user_id: str, request: RequestItems, items: Sequence[str]) -> Floats:
+        """The live features of one request at event time `time`, float32 `(n, k)`.
 
         Bit for bit what `assemble` gives on the same rows out of the feature store.
         """
-        pairs = self._tables.get("item_domain")
         return compute(
             self.layout,
             time,
-            content,
+            request,
             user=self._tables["user"].read([user_id]),
-            domain=self._tables["domain"].read([domain.key]),
+            domain=self._tables["domain"].read([request.domain.key]),
             overall=self._tables["domain"].read([OVERALL]),
+            facets=self._tables["facet"].read(self.layout.crossing.facet_keys(request.domain)),
             item=self._tables["item"].read(items),
-            item_domain=pairs.read([item_domain_key(item, domain) for item in items]) if pairs is not None else None,
         )
 
     def take_changed(self) -> list[LiveRow]:
@@ -141,26 +142,79 @@ class LiveFeatures:
                 )
             table.put(row)
 
-    def _stack(self, outcomes: Sequence[RequestOutcome]) -> tuple[Doubles, Floats, Floats]:
-        """Times `(r,)` of the requests, residuals `(n,)` and content `(n, c)` of all their items, checked."""
-        for outcome in outcomes:
-            n, width = len(outcome.items), self.layout.content_width
-            for name, array, shape in (("residual", outcome.residual, (n,)), ("content", outcome.content, (n, width))):
-                if array.shape != shape:
-                    raise ValueError(
-                        f"outcome of user {outcome.user_id!r}: {name} has shape {array.shape}, not {shape}"
-                    )
-        time = np.array([outcome.time for outcome in outcomes], dtype=np.float64)
-        residual = np.concatenate([outcome.residual for outcome in outcomes])
-        content = np.concatenate([outcome.content for outcome in outcomes])
-        if not (np.isfinite(time).all() and np.isfinite(residual).all() and np.isfinite(content).all()):
+
+@dataclass(frozen=True)
+class _Batch:
+    """Checked outcomes side by side: `r` requests with `n` items in all."""
+
+    sizes: list[int]
+    time: Doubles
+    """`(r,)`."""
+    residual: Floats
+    """`(n,)`."""
+    click: Floats
+    """`(n,)`."""
+    content: Floats
+    """`(n, c)`."""
+    values: Slots
+    """`(n, S)`."""
+    facet_columns: list[list[int]]
+    """One per request."""
+
+    @staticmethod
+    def of(outcomes: Sequence[RequestOutcome], layout: LiveLayout) -> _Batch:
+        """Raises ValueError naming user and field for a wrong shape or a value that is not finite or not known."""
+        _check_shapes(outcomes, layout)
+        batch = _Batch(
+            sizes=[len(outcome.items) for outcome in outcomes],
+            time=np.array([outcome.time for outcome in outcomes], dtype=np.float64),
+            residual=np.concatenate([outcome.residual for outcome in outcomes]),
+            click=np.concatenate([outcome.click for outcome in outcomes]),
+            content=np.concatenate([outcome.content for outcome in outcomes]),
+            values=np.concatenate([outcome.values for outcome in outcomes]),
+            facet_columns=[layout.crossing.facet_columns(outcome.domain) for outcome in outcomes],
+        )
+        numbers = (batch.time, batch.residual, batch.click, batch.content)
+        if not all(np.isfinite(values).all() for values in numbers):
             raise ValueError(_not_finite(outcomes))
-        return time, residual, content
+        return batch
+
+
+def _check_shapes(outcomes: Sequence[RequestOutcome], layout: LiveLayout) -> None:
+    for outcome in outcomes:
+        n = len(outcome.items)
+        shapes = {
+            "residual": (n,),
+            "click": (n,),
+            "content": (n, layout.content_width),
+            "values": (n, layout.crossing.slots),
+        }
+        for name, shape in shapes.items():
+            array = getattr(outcome, name)
+            if array.shape != shape:
+                raise ValueError(f"outcome of user {outcome.user_id!r}: {name} has shape {array.shape}, not {shape}")
+        if outcome.values.size and not -1 <= outcome.values.min() <= outcome.values.max() < layout.crossing.values:
+            raise ValueError(
+                f"outcome of user {outcome.user_id!r}: values has a number outside 0 to {layout.crossing.values - 1}"
+            )
+
+
+def _shown(batch: _Batch, layout: LiveLayout) -> Doubles:
+    """1 for what each example counts for: all, its item's values, its facets' values, `(n, counters_of("user"))`."""
+    crossing = layout.crossing
+    shown = np.zeros((len(batch.click), 2 + crossing.values + crossing.facet_values))
+    shown[:, 0] = 1.0
+    # an empty slot, -1, marks a column at the end that is cut off
+    values = np.where(batch.values < 0, shown.shape[1] - 1, batch.values + 1).astype(np.intp)
+    np.put_along_axis(shown, values, 1.0, axis=1)
+    facets = np.array(batch.facet_columns, dtype=np.intp).reshape(len(batch.sizes), -1) + 1 + crossing.values
+    np.put_along_axis(shown, np.repeat(facets, batch.sizes, axis=0), 1.0, axis=1)
+    return shown[:, :-1]
 
 
 def _not_finite(outcomes: Sequence[RequestOutcome]) -> str:
     for outcome in outcomes:
-        for name in ("time", "residual", "content"):
+        for name in ("time", "residual", "click", "content"):
             if not np.isfinite(getattr(outcome, name)).all():
                 return f"outcome of user {outcome.user_id!r}: {name} holds a value that is not finite"
     return "no outcome holds a value that is not finite"

@@ -1,4 +1,8 @@
-"""What a live row holds, and what the live features T are called."""
+"""What a live row holds, and what the live features are called.
+
+A row has decayed sums of residuals (for T) and, behind them, counters: how often each crossed value was shown, then how
+often it was clicked (docs/decisions/0020, 0080).
+"""
 
 from __future__ import annotations
 
@@ -10,19 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.config import LiveConfig
+from model.encoding.domain import FACETS, Domain, DomainSpace
+from model.encoding.item_values import ItemValues
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
-Kind = Literal["user", "item", "domain", "item_domain"]
+Kind = Literal["user", "item", "domain", "facet"]
 
-KINDS: tuple[Kind, ...] = ("user", "item", "domain", "item_domain")
+KINDS: tuple[Kind, ...] = ("user", "item", "domain", "facet")
 OVERALL = "*"
 """Key of the row of kind `domain` that holds all domains together; the key of a real domain has slashes."""
 KEY_SEPARATOR = "\x1f"
-"""ASCII unit separator: between the parts of a key."""
-SHORT, LONG = 0, 1
+"""ASCII unit separator: between the scope and the key of a stored row."""
+SHORT, LONG, NEVER = 0, 1, 2
 HALF_LIVES = ("short", "long")
-_COUNTERS = 4  # examples and residuals, each at both half-lives
+_SUMS = 4  # examples and residuals, each at both half-lives
 _INTERCEPT = 0.5
 """Constant beside a content vector of length 1: lets the ridge split a user's mean from a user's taste
 (docs/decisions/0020)."""
@@ -56,103 +62,194 @@ class Rows:
 
 
 @dataclass(frozen=True)
+class Crossing:
+    """What the counters cross: values of the item's fields, and facets of the domain, with user and facet."""
+
+    values: int
+    """Number V of item values (`model.encoding.item_values`)."""
+    fields: tuple[str, ...]
+    """Names of the K crossed fields."""
+    field_of_slot: tuple[int, ...]
+    """Index in `fields` of each of an item's S slots."""
+    facets: tuple[tuple[str, tuple[str, ...]], ...]
+    """Name and values of each facet with more than one declared value."""
+
+    @staticmethod
+    def of(values: ItemValues, space: DomainSpace) -> Crossing:
+        """All crossed item fields, and the facets that vary."""
+        # The first value is `unknown`: a facet with one declared value is the same in every request.
+        facets = tuple((facet, space.values[facet]) for facet in FACETS if len(space.values[facet]) > 2)
+        return Crossing(values.width, values.fields, tuple(values.field_of_slot.tolist()), facets)
+
+    @property
+    def slots(self) -> int:
+        """Number S of slots that an item fills."""
+        return len(self.field_of_slot)
+
+    @cached_property
+    def field_matrix(self) -> Doubles:
+        """1 where a slot belongs to a field, `(S, K)`."""
+        matrix = np.zeros((self.slots, len(self.fields)))
+        matrix[np.arange(self.slots), list(self.field_of_slot)] = 1.0
+        return matrix
+
+    def facet_keys(self, domain: Domain) -> list[str]:
+        """Keys of the facet rows of a domain, one per facet."""
+        return [f"{facet}={getattr(domain, facet)}" for facet, _ in self.facets]
+
+    def facet_columns(self, domain: Domain) -> list[int]:
+        """Which of all facet values a domain has, one per facet; an undeclared value counts as `unknown`."""
+        columns, offset = [], 0
+        for facet, values in self.facets:
+            value = getattr(domain, facet)
+            columns.append(offset + (values.index(value) if value in values else 0))
+            offset += len(values)
+        return columns
+
+    @cached_property
+    def facet_values(self) -> int:
+        """Number of all facet values."""
+        return sum(len(values) for _, values in self.facets)
+
+
+@dataclass(frozen=True)
 class LiveLayout:
-    """Columns of the rows and of T, fixed by configuration and content width alone."""
+    """Columns of the rows and of the live features, fixed by configuration, content width and crossing alone."""
 
     half_lives: tuple[float, float]
     prior_examples: float
     ridge_prior: float
-    per_domain_items: bool
     content_width: int
+    crossing: Crossing
 
     @staticmethod
-    def of(live: LiveConfig, content_width: int) -> LiveLayout:
+    def of(live: LiveConfig, content_width: int, crossing: Crossing) -> LiveLayout:
         """The layout of a configuration, for content vectors `(n, content_width)`."""
         if content_width < 1:
             raise ValueError(
                 f"content width is {content_width}: live features need content vectors of at least one number"
             )
-        return LiveLayout(
-            live.half_lives_s, live.prior_examples, live.ridge_prior, live.per_domain_items, content_width
-        )
+        return LiveLayout(live.half_lives_s, live.prior_examples, live.ridge_prior, content_width, crossing)
 
     @property
     def design_width(self) -> int:
         """Width of `design_matrix`: the content vector and the intercept."""
         return self.content_width + 1
 
-    @property
-    def kinds(self) -> tuple[Kind, ...]:
-        """The kinds of rows that are kept."""
-        return KINDS if self.per_domain_items else KINDS[:3]
-
     def width_of(self, kind: Kind) -> int:
         """Length of a row's values."""
         return int(self._decays[kind].size)
 
+    def counters_of(self, kind: Kind) -> int:
+        """Counters of a row, each with one sum for shown and one for clicked."""
+        crossing = self.crossing
+        widths: dict[Kind, int] = {
+            "user": 1 + crossing.values + crossing.facet_values,
+            "item": 1,
+            "domain": 1,
+            "facet": 1 + crossing.values,
+        }
+        return widths[kind]
+
+    def residuals_of(self, kind: Kind) -> int:
+        """Length of the decayed residual sums, with which a row's values begin."""
+        return self.width_of(kind) - 2 * self.counters_of(kind)
+
     def decay_columns(self, kind: Kind) -> NDArray[np.intp]:
-        """For each column of a row, whether it decays at the short (0) or the long (1) half-life."""
+        """For each column of a row, whether it decays at the short (0) or the long half-life (1) or never (2)."""
         return self._decays[kind]
 
     @cached_property
     def _decays(self) -> dict[Kind, NDArray[np.intp]]:
-        counters = [SHORT, LONG, SHORT, LONG]
+        sums = [SHORT, LONG, SHORT, LONG]
         pulls = [SHORT] * self.design_width + [LONG] * self.design_width
         moment = [LONG] * self._triangle[0].size
         columns: dict[Kind, list[int]] = {
-            "user": counters + pulls + moment,
-            "item": counters,
-            "domain": counters + pulls,
-            "item_domain": counters,
+            "user": sums + pulls + moment,
+            "item": sums,
+            "domain": sums + pulls,
+            "facet": [],
         }
-        return {kind: np.array(decays, dtype=np.intp) for kind, decays in columns.items()}
+        return {
+            kind: np.array([*decays, *[NEVER] * (2 * self.counters_of(kind))], dtype=np.intp)
+            for kind, decays in columns.items()
+        }
 
     @cached_property
-    def names(self) -> tuple[str, ...]:
+    def drift_names(self) -> tuple[str, ...]:
         """Names of the columns of T."""
-        parts = ["item", "user", "domain", "overall"] + (["item_domain"] if self.per_domain_items else [])
+        parts = ("item", "user", "domain", "overall")
         per_half_life = [
             *(f"{part}_{what}" for part in parts for what in ("residual", "confidence")),
-            *(f"{part}_match" for part in ("user", "domain", "overall")),
+            *(f"{part}_match" for part in parts[1:]),
         ]
         return (*(f"{name}_{half}" for name in per_half_life for half in HALF_LIVES), "ridge_mean", "ridge_deviation")
+
+    @cached_property
+    def counter_names(self) -> tuple[str, ...]:
+        """Names of the columns of the counters."""
+        facets = [facet for facet, _ in self.crossing.facets]
+        return (
+            "rate",
+            *(f"{part}_{what}" for part in ("user", "item") for what in ("rate", "count")),
+            *(f"{facet}_{what}" for facet in facets for what in ("rate", "count")),
+            *(f"user_{facet}_rate" for facet in facets),
+            *(f"user_{field}_rate" for field in self.crossing.fields),
+            *(f"{facet}_{field}_rate" for facet in facets for field in self.crossing.fields),
+        )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all live features: T, then the counters."""
+        return self.drift_names + self.counter_names
 
     @cached_property
     def width(self) -> int:
         """Number k of live features."""
         return len(self.names)
 
-    def contributions(self, residual: Floats, content: Floats) -> Doubles:
-        """What each example adds to its user's row at the moment it happens, float64 `(n, width_of("user"))`.
+    @property
+    def drift_width(self) -> int:
+        """Number of columns of T, which come first."""
+        return len(self.drift_names)
 
-        The other kinds' rows are beginnings of it, `[:, :width_of(kind)]`. `residual` is `(n,)`, `content` `(n, c)`.
+    def residual_sums(self, residual: Floats, content: Floats) -> Doubles:
+        """What each example adds to its user's residual sums, float64 `(n, residuals_of("user"))`.
+
+        The other kinds' residual sums are beginnings of it. `residual` is `(n,)`, `content` `(n, c)`.
         """
         design = design_matrix(content)
         first, second = self._triangle
-        added = np.empty((residual.shape[0], self.width_of("user")))
+        added = np.empty((residual.shape[0], self.residuals_of("user")))
         added[:, : len(HALF_LIVES)] = 1.0
-        added[:, len(HALF_LIVES) : _COUNTERS] = residual[:, None]
-        added[:, _COUNTERS : -first.size] = np.tile(residual[:, None] * design, 2)
+        added[:, len(HALF_LIVES) : _SUMS] = residual[:, None]
+        added[:, _SUMS : -first.size] = np.tile(residual[:, None] * design, 2)
         np.multiply(design[:, first], design[:, second], out=added[:, -first.size :])
         return added
 
-    def read_counters(self, values: Doubles) -> tuple[Doubles, Doubles]:
+    def read_sums(self, values: Doubles) -> tuple[Doubles, Doubles]:
         """Examples and residual sums of decayed rows, each `(m, 2)` by half-life."""
-        return values[:, :2], values[:, 2:_COUNTERS]
+        return values[:, :2], values[:, 2:_SUMS]
 
     def read_pulls(self, values: Doubles) -> Doubles:
         """Residual-weighted content sums of decayed rows of users or domains, `(m, 2, c + 1)` by half-life."""
-        end = _COUNTERS + 2 * self.design_width
-        return values[:, _COUNTERS:end].reshape(-1, 2, self.design_width)
+        end = _SUMS + 2 * self.design_width
+        return values[:, _SUMS:end].reshape(-1, 2, self.design_width)
 
     def read_moment(self, values: Doubles) -> Doubles:
         """Second moment of the content of one decayed user row `(width,)` at the long half-life, `(c + 1, c + 1)`."""
-        packed = values[_COUNTERS + 2 * self.design_width :]
+        packed = values[_SUMS + 2 * self.design_width : self.residuals_of("user")]
         moment = np.zeros((self.design_width, self.design_width))
         rows, columns = self._triangle
         moment[rows, columns] = packed
         moment[columns, rows] = packed
         return moment
+
+    def read_counters(self, kind: Kind, rows: Rows) -> tuple[Doubles, Doubles]:
+        """Shown and clicked, each `(m, counters_of(kind))`."""
+        begin, width = self.residuals_of(kind), self.counters_of(kind)
+        values = rows.values.astype(np.float64)
+        return values[:, begin : begin + width], values[:, begin + width :]
 
     @cached_property
     def _triangle(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -1,59 +1,83 @@
-"""From live rows to the live features T: one function, whoever asks (training, serving, replay)."""
+"""From live rows to the live features, T and counters: one function, whoever asks (training, serving, replay)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from features.live.counters import counter_features
 from features.live.layout import Doubles, Floats, Kind, LiveLayout, LiveRow, Rows, design_matrix
+from model.encoding.domain import Domain
+from model.encoding.item_values import Slots
 
 _SPREAD = 4.0
 """Residuals are small numbers: times this, their means spread like the representation and are learned as fast
 (docs/decisions/0020)."""
 
 
+@dataclass(frozen=True, slots=True)
+class RequestItems:
+    """What the live features of a request depend on beside the rows: where it was made, and its `n` items."""
+
+    domain: Domain
+    content: Floats
+    """Content vectors of the items, `(n, c)`."""
+    values: Slots
+    """Values of the items' crossed fields, int16 `(n, S)`."""
+
+
 def assemble(
     layout: LiveLayout,
     time: float,
-    content: Floats,
+    request: RequestItems,
     *,
     user: LiveRow | None,
     domain: LiveRow | None,
     overall: LiveRow | None,
+    facets: Sequence[LiveRow | None],
     items: Sequence[LiveRow | None],
-    item_domains: Sequence[LiveRow | None] | None = None,
 ) -> Floats:
-    """T of one request at event time `time`, float32 `(n, k)`; a missing row counts as nothing seen.
+    """The live features of one request at event time `time`, float32 `(n, k)`; a missing row counts as nothing seen.
 
-    `content` is `(n, c)`; `items` (and `item_domains`, where the layout has them) hold `n` rows. Raises ValueError for
-    rows of another layout.
+    `facets` holds a row for each of `layout.crossing.facets`, `items` `n` rows. Raises ValueError for rows of another
+    layout.
     """
-    pairs = item_domains if item_domains is not None else [None] * len(items)
     return compute(
         layout,
         time,
-        content,
+        request,
         user=_stack(layout, "user", [user]),
         domain=_stack(layout, "domain", [domain]),
         overall=_stack(layout, "domain", [overall]),
+        facets=_stack(layout, "facet", facets),
         item=_stack(layout, "item", items),
-        item_domain=_stack(layout, "item_domain", pairs) if layout.per_domain_items else None,
     )
 
 
 def compute(
     layout: LiveLayout,
     time: float,
-    content: Floats,
+    request: RequestItems,
     *,
     user: Rows,
     domain: Rows,
     overall: Rows,
+    facets: Rows,
     item: Rows,
-    item_domain: Rows | None,
 ) -> Floats:
-    """`assemble` on rows that already lie side by side: `user`, `domain` and `overall` hold one row, the others `n`."""
+    """`assemble` on rows that already lie side by side: `user`, `domain` and `overall` hold one row, `item` `n`."""
+    drift = _drift_features(layout, time, request.content, user=user, domain=domain, overall=overall, item=item)
+    columns = layout.crossing.facet_columns(request.domain)
+    counters = counter_features(layout, request.values, columns, user=user, overall=overall, facets=facets, item=item)
+    return np.concatenate([drift, counters], axis=1).astype(np.float32)
+
+
+def _drift_features(
+    layout: LiveLayout, time: float, content: Floats, *, user: Rows, domain: Rows, overall: Rows, item: Rows
+) -> Doubles:
+    """T, `(n, drift_width)`."""
     design = design_matrix(content)
     decayed = [
         _decayed(layout, "item", item, time),
@@ -61,33 +85,32 @@ def compute(
         _decayed(layout, "domain", domain, time),
         _decayed(layout, "domain", overall, time),
     ]
-    if item_domain is not None:
-        decayed.append(_decayed(layout, "item_domain", item_domain, time))
-    live = np.empty((content.shape[0], layout.width))
+    live = np.empty((content.shape[0], layout.drift_width))
     for part, values in enumerate(decayed):
-        examples, residuals = layout.read_counters(values)
+        examples, residuals = layout.read_sums(values)
         # Pseudo-examples of residual 0: a key with few examples stays near what the frozen model says.
         shrunk = examples + layout.prior_examples
         live[:, 4 * part : 4 * part + 2] = residuals * (_SPREAD / shrunk)
         live[:, 4 * part + 2 : 4 * part + 4] = examples / shrunk
     first = 4 * len(decayed)
-    for part, values in enumerate(decayed[1:4]):
+    for part, values in enumerate(decayed[1:]):
         live[:, first + 2 * part : first + 2 * part + 2] = _match(layout, values, design)
     live[:, -2:] = _ridge(layout, decayed[1], design)
-    return live.astype(np.float32)
+    return live
 
 
 def _decayed(layout: LiveLayout, kind: Kind, rows: Rows, time: float) -> Doubles:
-    """Rows as of `time`, float64; a row that is newer than the request is taken as it is."""
+    """Residual sums of rows as of `time`, float64; a row that is newer than the request is taken as it is."""
     age = np.maximum(time - rows.updated_at, 0.0)[:, None]
     factor = np.exp2(-age / np.array(layout.half_lives))
-    decayed: Doubles = rows.values * factor[:, layout.decay_columns(kind)]
+    width = layout.residuals_of(kind)
+    decayed: Doubles = rows.values[:, :width] * factor[:, layout.decay_columns(kind)[:width]]
     return decayed
 
 
 def _match(layout: LiveLayout, values: Doubles, design: Doubles) -> Doubles:
     """Shrunk residual-weighted mean content, times each item's content: `(n, 2)` by half-life. The formula is ours."""
-    examples, _ = layout.read_counters(values)
+    examples, _ = layout.read_sums(values)
     pull = layout.read_pulls(values)[0, :, :-1] * (_SPREAD / (examples[0] + layout.prior_examples))[:, None]
     match: Doubles = design[:, :-1] @ pull.T
     return match
@@ -117,7 +140,7 @@ def _stack(layout: LiveLayout, kind: Kind, rows: Sequence[LiveRow | None]) -> Ro
         if row.values.shape != (width,):
             raise ValueError(
                 f"live row {row.kind} {row.key!r} holds {row.values.size} values where this configuration has {width}: "
-                "it was written with another content width"
+                "it was written with another content width, other fields or other domains"
             )
         values[index] = row.values
         updated_at[index] = row.updated_at

@@ -7,8 +7,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from features.live.layout import Doubles, Floats, Kind, LiveRow, Rows
+from features.live.layout import Doubles, Floats, Kind, LiveLayout, LiveRow, Rows
 
+MAX_COUNT = 2.0**20
+"""A counter above it is halved: beyond 2^24 a float32 would not move by one."""
 _FIRST_CAPACITY = 64
 _NEVER = -np.inf
 _EMPTY: Floats = np.zeros(0, dtype=np.float32)
@@ -21,14 +23,14 @@ class LiveTable:
     restored table goes on bit for bit like the one it was taken from.
     """
 
-    def __init__(
-        self, kind: Kind, width: int, decay_columns: NDArray[np.intp], half_lives: tuple[float, float], limit: int
-    ) -> None:
+    def __init__(self, kind: Kind, layout: LiveLayout, limit: int) -> None:
+        width = layout.width_of(kind)
         self.kind = kind
         self.limit = limit
         self.evicted = 0
-        self._decay_columns = decay_columns
-        self._half_lives = np.array(half_lives, dtype=np.float64)
+        self._decay_columns = layout.decay_columns(kind)
+        self._half_lives = np.array([*layout.half_lives, np.inf])
+        self._counters = layout.counters_of(kind)
         self._slots: dict[str, int] = {}
         self._free: list[int] = []
         self._values: Floats = np.zeros((_FIRST_CAPACITY, width), dtype=np.float32)
@@ -52,7 +54,8 @@ class LiveTable:
         fresh = self._decay(newest[np.cumsum(first) - 1] - time)
         # One sum per key first: assigning to `touched` twice would keep the last contribution alone.
         sums = np.add.reduceat(contributions[order] * fresh, starts, axis=0)
-        self._values[touched] = self._values[touched] * self._decay(newest - before) + sums
+        age = np.where(np.isfinite(before), newest - before, 0.0)  # a new row is all zeros, whatever its age
+        self._values[touched] = self._halved(self._values[touched] * self._decay(age) + sums)
         self._updated_at[touched] = newest
         self._changed.update(dict.fromkeys(keys))
         if len(self._slots) > self.limit:
@@ -82,7 +85,7 @@ class LiveTable:
         if row.values.shape != self._values.shape[1:]:
             raise ValueError(
                 f"live row {row.kind} {row.key!r} holds {row.values.size} values where this configuration has "
-                f"{self._values.shape[1]}: it was written with another content width"
+                f"{self._values.shape[1]}: it was written with another content width, other fields or other domains"
             )
         slot = int(self._slots_of([row.key])[0])
         self._values[slot] = row.values
@@ -92,6 +95,15 @@ class LiveTable:
         """Factor per row and column, `(len(age), width)`."""
         factor: Doubles = np.exp2(-age[:, None] / self._half_lives)[:, self._decay_columns]
         return factor
+
+    def _halved(self, values: Doubles) -> Doubles:
+        """The same rows with counters of more than `MAX_COUNT` halved: a rate stays, and float32 goes on counting."""
+        shown, clicked = values[:, -2 * self._counters : -self._counters], values[:, -self._counters :]
+        full = shown > MAX_COUNT
+        if full.any():
+            shown[full] /= 2
+            clicked[full] /= 2
+        return values
 
     def _row(self, key: str) -> LiveRow:
         slot = self._slots.get(key)

@@ -21,7 +21,7 @@ STAMP = "event_timestamp"
 USER_PROFILE = "user_profile"
 ITEM_PROFILE = "item_profile"
 ITEM_TEXT = "item_text"
-ENTITIES = ("user", "item", "domain", "item_domain")
+ENTITIES = ("user", "item", "domain", "facet")
 
 
 def live_view(kind: str) -> str:
@@ -56,7 +56,7 @@ def build(config: FeatureConfig, folder: Path) -> Repository:
     feast = import_feast()
     entities = {
         name: feast.Entity(name=name, join_keys=[join_key(name)], value_type=feast.ValueType.STRING, description=text)
-        for name, text in zip(ENTITIES, ("A user.", "An item.", "A domain.", "An item in a domain."), strict=True)
+        for name, text in zip(ENTITIES, ("A user.", "An item.", "A domain.", "A value of a domain facet."), strict=True)
     }
     types = import_feast("feast.types")
     live = [(VALUES, types.Array(types.Float32))]

@@ -123,7 +123,7 @@ class FeatureStore:
         stale = 0
         for key, values in zip(keys, self.online.read(view, [_scoped(scope, key) for key in keys]), strict=True):
             row = codec.read_live(kind, key, values) if values is not None else None
-            if row is not None and now - row.updated_at > self.config.max_age_live_s:
+            if row is not None and 0 < self.config.max_age_live_s < now - row.updated_at:
                 row = None
                 stale += 1
             rows.append(row)

@@ -10,13 +10,17 @@ import torch
 from numpy.typing import NDArray
 
 from features.config import LiveConfig
-from features.live.features import LiveFeatures, LiveLayout, RequestOutcome
+from features.live.features import LiveFeatures, LiveLayout, RequestItems, RequestOutcome
+from features.live.layout import Crossing
+from lab.kernel_start import PretrainingLog, count_log, kernel_start
 from lab.streams import Chunk, Stream
 from model.backbone.dataset import Examples, ProfileTable
 from model.backbone.interface import FrozenBackbone, round_representation
 from model.backbone.pretrain import pretrain_backbone
-from model.config import BackboneConfig, PretrainConfig
+from model.config import BackboneConfig, KernelConfig, PretrainConfig
 from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
+from model.encoding.item_values import ItemValues
+from model.kernel.start import KernelStart
 
 Texts = Callable[[Sequence[str]], NDArray[np.float32]]
 _REPRESENT = 8_192
@@ -44,6 +48,7 @@ class PreparedStream:
 
     x: NDArray[np.float16]
     live: NDArray[np.float32]
+    values: NDArray[np.int16]
     frozen_logit: NDArray[np.float32]
     domain: NDArray[np.int64]
     user: NDArray[np.int64]
@@ -82,10 +87,12 @@ class Pretrained:
     encoder: FeatureEncoder
     profiles: ProfileTable
     layout: LiveLayout
+    log: PretrainingLog
+    start: KernelStart
 
 
-def pretrain_on(stream: Stream, config: EvaluationConfig, texts: Texts, seed: int) -> Pretrained:
-    """Pretrains a backbone on the stream's first half."""
+def pretrain_on(stream: Stream, config: EvaluationConfig, kernel: KernelConfig, texts: Texts, seed: int) -> Pretrained:
+    """Pretrains a backbone on the stream's first half, and what a kernel of it starts from."""
     catalogue = stream.catalogue
     examples = pretraining_examples(stream)
     vectors = texts([item.text for item in catalogue.items])
@@ -100,7 +107,7 @@ def pretrain_on(stream: Stream, config: EvaluationConfig, texts: Texts, seed: in
         item_fields=catalogue.item_fields,
         text_width=vectors.shape[1],
     )
-    backbone, _ = pretrain_backbone(
+    backbone, report = pretrain_backbone(
         examples,
         users,
         items,
@@ -109,8 +116,25 @@ def pretrain_on(stream: Stream, config: EvaluationConfig, texts: Texts, seed: in
         backbone=config.backbone.model_copy(update={"text_width": vectors.shape[1]}),
         config=config.pretrain.model_copy(update={"seed": config.pretrain.seed + seed}),
     )
-    layout = LiveLayout.of(config.live, backbone.content_width)
-    return Pretrained(backbone, encoder, ProfileTable(encoder, users, items), layout)
+    profiles = ProfileTable(encoder, users, items)
+    log, layout = log_of(stream, examples, encoder, profiles), live_layout(stream, config, encoder, backbone)
+    start = kernel_start(log, LiveFeatures(layout, config.live), backbone, profiles, np.array(report.held_out, dtype=np.float32), kernel)
+    return Pretrained(backbone, encoder, profiles, layout, log, start)
+
+
+def log_of(stream: Stream, examples: Examples, encoder: FeatureEncoder, profiles: ProfileTable) -> PretrainingLog:
+    """The first half with the names of its users and items."""
+    catalogue = stream.catalogue
+    users, items = [user.user_id for user in catalogue.users], [item.item_id for item in catalogue.items]
+    return PretrainingLog.of(examples, users, items, catalogue.space, profiles, ItemValues(encoder))
+
+
+def live_layout(
+    stream: Stream, config: EvaluationConfig, encoder: FeatureEncoder, backbone: FrozenBackbone
+) -> LiveLayout:
+    """Columns of the live features of a stream."""
+    crossing = Crossing.of(ItemValues(encoder), stream.catalogue.space)
+    return LiveLayout.of(config.live, backbone.content_width, crossing)
 
 
 def pretraining_examples(stream: Stream) -> Examples:
@@ -138,7 +162,8 @@ def prepare(stream: Stream, pretrained: Pretrained, config: EvaluationConfig) ->
     residual = (label - 1.0 / (1.0 + np.exp(-frozen))).astype(np.float32)
     return PreparedStream(
         x=x,
-        live=_live(stream, pretrained, config, chunk, content, residual, decided),
+        live=_live(stream, pretrained, config, chunk, content, label, residual, decided),
+        values=pretrained.log.values[item],
         frozen_logit=frozen,
         domain=domain,
         user=user,
@@ -186,14 +211,18 @@ def _live(  # noqa: PLR0917
     config: EvaluationConfig,
     chunk: Chunk,
     content: NDArray[np.float32],
+    label: NDArray[np.bool_],
     residual: NDArray[np.float32],
     decided: NDArray[np.int64],
 ) -> NDArray[np.float32]:
-    """T of every example, `(n, k)`, from what was decided before its batch; time runs at the evaluation's pace."""
-    catalogue = stream.catalogue
+    """Live features of every example, `(n, k)`, from the pretraining log and what was decided before its batch.
+
+    Time runs at the evaluation's pace; the log lies before it.
+    """
+    catalogue, values = stream.catalogue, pretrained.log.values
     live = LiveFeatures(pretrained.layout, config.live)
-    counts = chunk.shown.sum(axis=1)
-    begin = np.concatenate([[0], np.cumsum(counts)])
+    count_log(live, pretrained.log, (np.arange(len(pretrained.log.examples)) - 1e9) / config.requests_per_second)
+    begin = np.concatenate([[0], np.cumsum(chunk.shown.sum(axis=1))])
     out = np.empty((len(content), pretrained.layout.width), dtype=np.float32)
     played = np.arange(len(chunk)) / config.requests_per_second
     batch, _ = _batches(chunk, config)
@@ -201,19 +230,24 @@ def _live(  # noqa: PLR0917
     taken = 0
     ids = [item.item_id for item in catalogue.items]
     domains = [catalogue.space.decode(row) for row in chunk.domain]
-    shown = [[ids[i] for i in chunk.items[r, chunk.shown[r]]] for r in range(len(chunk))]
+    positions = [chunk.items[r, chunk.shown[r]] for r in range(len(chunk))]
+    shown = [[ids[i] for i in items] for items in positions]
+    names = [catalogue.users[user].user_id for user in chunk.user]
+
+    def outcome(done: int) -> RequestOutcome:
+        part = slice(begin[done], begin[done + 1])
+        return RequestOutcome(
+            names[done], domains[done], shown[done], content[part], values[positions[done]],
+            label[part].astype(np.float32), residual[part], float(played[done]),
+        )  # fmt: skip
+
     for request in range(len(chunk)):
         known = []
         while taken < len(order) and decided[order[taken]] < batch[request]:
-            done = int(order[taken])
-            part = slice(begin[done], begin[done + 1])
-            name = catalogue.users[chunk.user[done]].user_id
-            known.append(
-                RequestOutcome(name, domains[done], shown[done], content[part], residual[part], float(played[done]))
-            )
+            known.append(outcome(int(order[taken])))
             taken += 1
         live.update(known)
         part = slice(begin[request], begin[request + 1])
-        name = catalogue.users[chunk.user[request]].user_id
-        out[part] = live.features(float(played[request]), name, domains[request], shown[request], content[part])
+        asked = RequestItems(domains[request], content[part], values[positions[request]])
+        out[part] = live.features(float(played[request]), names[request], asked, shown[request])
     return out

@@ -69,6 +69,7 @@ def stream_batch(data: PreparedStream, part: slice | NDArray[np.int64]) -> Strea
     micro = MicroBatch(
         x=torch.from_numpy(data.x[part].astype(np.float32)),
         live=tensor(data.live),
+        values=tensor(data.values),
         domain=tensor(data.domain),
         label=label,
         conversion=torch.zeros_like(label),

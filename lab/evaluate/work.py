@@ -21,11 +21,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from features.live.layout import LiveLayout
 from features.text import DEFAULT_MODEL, TextEncoder
 from lab.adapters import AdapterContext
 from lab.evaluate.plan import ALL_ADAPTERS, Plan
-from lab.evaluate.prepare import PreparedStream, Pretrained, prepare, pretrain_on, pretraining_examples
+from lab.evaluate.prepare import (
+    PreparedStream,
+    Pretrained,
+    live_layout,
+    log_of,
+    prepare,
+    pretrain_on,
+    pretraining_examples,
+)
 from lab.evaluate.prequential import Outcome, run
 from lab.streams import Catalogue, Chunk, Stream
 from lab.streams.sources import Source
@@ -33,6 +40,7 @@ from model.backbone.checkpoint import load_backbone, save_backbone
 from model.backbone.dataset import ProfileTable
 from model.backbone.schema import InputSchema
 from model.encoding.features import ItemFeatures, UserFeatures
+from model.kernel.start import KernelStart
 from model.whole_files import whole_file, whole_folder
 
 
@@ -126,10 +134,11 @@ def ensure_pretrained(plan: Plan, stream: Stream, seed: int) -> None:
     folder = _backbone_folder(plan, stream, seed)
     if (folder / "card.json").is_file():
         return
-    pretrained = pretrain_on(stream, plan.config, partial(text_vectors, plan), seed)
+    pretrained = pretrain_on(stream, plan.config, plan.kernel, partial(text_vectors, plan), seed)
     schema = input_schema(stream.catalogue)
     with whole_folder(folder, finished="card.json") as scratch:
         save_backbone(scratch, pretrained.backbone, pretrained.encoder, schema, {"stream": stream.name, "seed": seed})
+        pretrained.start.save(scratch)
 
 
 def load_pretrained(plan: Plan, stream: Stream, seed: int) -> Pretrained:
@@ -140,8 +149,11 @@ def load_pretrained(plan: Plan, stream: Stream, seed: int) -> Pretrained:
     vectors = text_vectors(plan, [item.text for item in catalogue.items])
     users = [UserFeatures(user.user_id, user.fields) for user in catalogue.users]
     items = [ItemFeatures(i.item_id, i.fields, vector) for i, vector in zip(catalogue.items, vectors, strict=True)]
-    layout = LiveLayout.of(plan.config.live, loaded.backbone.content_width)
-    return Pretrained(loaded.backbone, loaded.encoder, ProfileTable(loaded.encoder, users, items), layout)
+    profiles, start = ProfileTable(loaded.encoder, users, items), KernelStart.load(folder)
+    layout = live_layout(stream, plan.config, loaded.encoder, loaded.backbone)
+    start.check_live(layout.names)
+    log = log_of(stream, pretraining_examples(stream), loaded.encoder, profiles)
+    return Pretrained(loaded.backbone, loaded.encoder, profiles, layout, log, start)
 
 
 def adapter_context(plan: Plan, stream: Stream, pretrained: Pretrained, seed: int) -> AdapterContext:
@@ -149,10 +161,9 @@ def adapter_context(plan: Plan, stream: Stream, pretrained: Pretrained, seed: in
     return AdapterContext(
         backbone=pretrained.backbone,
         profiles=pretrained.profiles,
-        history=pretraining_examples(stream),
-        live_width=pretrained.layout.width,
+        history=pretrained.log.examples,
+        start=pretrained.start,
         domain_sizes=stream.catalogue.space.sizes,
-        kernel=plan.kernel,
         learner=plan.learner,
         rehearsal_steps=plan.config.rehearsal_steps,
         seed=seed,

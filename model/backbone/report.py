@@ -50,10 +50,13 @@ class PretrainReport:
     seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
     """Validation log loss and AUC per pass."""
+    held_out: list[float] = field(default_factory=list)
+    """Click logits of the validating examples, by a model that was not trained on them; not part of the card."""
 
     def to_json(self) -> dict[str, Any]:
         """For the card: figures that are undefined become null."""
         plain: dict[str, Any] = _without_nan(asdict(self))
+        del plain["held_out"]
         return plain
 
 

@@ -130,6 +130,7 @@ class Trainer:
         labels, logits = self.data.label[self.cut :].numpy(), self.logits(self.cut, len(self.data))
         domain = self.data.domain[self.cut :].numpy()
         self.report.validation_auc_by_domain = auc_by_domain(labels, logits[:, 0], domain)
+        self.report.held_out = logits[:, 0].tolist()
         if self.model.has_conversion:
             both = sigmoid(logits[:, 0]) * sigmoid(logits[:, 1])
             self.report.validation_auc_ctcvr = auc(self.data.conversion[self.cut :].numpy(), both)

@@ -1,16 +1,17 @@
-"""The kernel: a small network in front of the frozen backbone's trunk that learns from the stream for ever.
+"""The kernel: compresses what the frozen backbone knows, and matches it with what the stream teaches, in closed form.
 
-It follows IAK (Pre-train and Fine-tune: Recommenders as Large Models, arXiv 2501.14268). docs/model.md says what of it
-is known, what is inferred and what is ours. The files in reading order, each needing only those before it:
+It follows IAK (Pre-train and Fine-tune: Recommenders as Large Models, arXiv 2501.14268). docs/model.md explains it on
+one page and says what is known, what is inferred and what is ours. The files in reading order, each needing only those
+before it:
 
- 1. `batch`: what a kernel learns from.
- 2. `bank`, `bottleneck`: linear layers for many domains at once; the Gaussian of the bottleneck.
- 3. `core`: encoder (compression) and decoder (matching), the part that follows the paper.
- 4. `path_features`: what the linear path beside the core sees.
- 5. `kernel`: all of it as one module, and `live_logit`, the one function that scorer and learner share.
- 6. `closed_path`, `trust`, `arms`: the linear path learned in closed form, and the mixture of arms.
- 7. `objective`, `optimiser`: the loss of the core, and the step that lowers it.
- 8. `new_domains`, `rehearsal`: parameters of a domain that is new; which past examples are learned again.
+ 1. `compression`: phase 1, the part of the representation that says who asks, where and when.
+ 2. `descriptor`: what is shown, as the matching sees it.
+ 3. `features`: from one example to the numbers that the kernel is linear in; the logit.
+ 4. `start`: all that pretraining tells a kernel, kept with the backbone.
+ 5. `kernel`: the kernel as it is served.
+ 6. `batch`: what a kernel learns from.
+ 7. `posterior`: phase 2, what the stream teaches, as a Gaussian posterior over the weights.
+ 8. `trust`: which of the arms is served.
  9. `learner`: test-then-train, where all of the above comes together. To see how a kernel learns, read `Learner.learn`.
 10. `compatibility`, `snapshot`, `record`: what a kernel depends on, a learner as bytes, a published kernel as bytes.
 """

@@ -9,6 +9,9 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
+from model.kernel.features import KernelInputs
+from model.kernel.start import KernelStart
+
 
 @dataclass(frozen=True)
 class MicroBatch:
@@ -20,7 +23,9 @@ class MicroBatch:
     x: Tensor
     """Fused representation, float32 `(n, d)` (already rounded to float16 once, as it was logged)."""
     live: Tensor
-    """Live drift features T at serving time, float32 `(n, k)`."""
+    """Live features at serving time, T then counters, float32 `(n, k)`."""
+    values: Tensor
+    """Values of the items' crossed fields, int16 `(n, S)`; -1 is an empty slot."""
     domain: Tensor
     """Facet indices, int64 `(n, 3)`."""
     label: Tensor
@@ -35,35 +40,34 @@ class MicroBatch:
     """Sample weight, float32 `(n,)`."""
     time: Tensor
     """Event time of the impression (not of its label), seconds since the epoch, float64 `(n,)`."""
-    origin: tuple[object, ...] = ()
-    """Opaque references to the records the examples came from, one per request, set by who built the batch."""
 
     def __len__(self) -> int:
         return int(self.label.shape[0])
 
     def select(self, index: Tensor) -> MicroBatch:
         """The examples of `index` (int64 or bool)."""
-        picked = {f.name: getattr(self, f.name)[index] for f in fields(self) if f.name != "origin"}
-        return replace(self, **picked)
+        return replace(self, **{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
     @staticmethod
     def concat(batches: Sequence[MicroBatch]) -> MicroBatch:
         """All examples of `batches`, in order. Raises ValueError for an empty sequence."""
         if not batches:
             raise ValueError("cannot join zero micro-batches")
-        names = [f.name for f in fields(MicroBatch) if f.name != "origin"]
-        joined = {name: torch.cat([getattr(b, name) for b in batches]) for name in names}
-        return MicroBatch(**joined, origin=tuple(o for b in batches for o in b.origin))
+        return MicroBatch(**{f.name: torch.cat([getattr(b, f.name) for b in batches]) for f in fields(MicroBatch)})
 
-    def check(self, width: int, live_width: int, domain_sizes: tuple[int, int, int]) -> None:
-        """Raises ValueError, naming the field, for a wrong shape, a domain index out of range, or non-finite values."""
+    @property
+    def inputs(self) -> KernelInputs:
+        """What a kernel sees of the examples."""
+        return KernelInputs(self.x, self.live, self.values, self.frozen_logit)
+
+    def check(self, start: KernelStart, domain_sizes: tuple[int, int, int]) -> None:
+        """Raises ValueError, naming the field, for a wrong shape, an index out of range, or non-finite values."""
         n = len(self)
         if n == 0:
             raise ValueError("micro-batch: no examples")
-        widths = {"x": (n, width), "live": (n, live_width), "domain": (n, 3)}
+        widths = {"x": (n, start.width), "live": (n, len(start.live_names)), "domain": (n, 3)}
+        widths["values"] = (n, self.values.shape[-1])  # as many slots as items have: each is looked up by itself
         for field in fields(self):
-            if field.name == "origin":
-                continue
             value: Tensor = getattr(self, field.name)
             shape = widths.get(field.name, (n,))
             if tuple(value.shape) != shape:
@@ -74,3 +78,5 @@ class MicroBatch:
         highest = self.domain.amax(0).tolist()
         if int(self.domain.min()) < 0 or any(h >= size for h, size in zip(highest, domain_sizes, strict=True)):
             raise ValueError(f"micro-batch: domain has an index outside {domain_sizes}")
+        if self.values.numel() and not -1 <= int(self.values.min()) <= int(self.values.max()) < start.values:
+            raise ValueError(f"micro-batch: values has a number outside -1 to {start.values - 1}")

@@ -7,25 +7,23 @@ from reprlib import repr as shortened
 from typing import Any
 
 from model.encoding.domain import FACETS
-from model.kernel.kernel import Kernel
+from model.kernel.start import KernelStart
 
 _MISSING = "not set"
 
 
-def dependencies(kernel: Kernel) -> dict[str, Any]:
-    """The kernel's configuration and the sizes it takes from elsewhere, as JSON values by configuration key.
+def dependencies(start: KernelStart, domain_sizes: tuple[int, int, int]) -> dict[str, Any]:
+    """What decides the meaning of a kernel's weights, as JSON values by configuration key.
 
-    Sizes are looked up by what decides them: `backbone.width`, `live.width` (the number of live features) and
-    `domains.<facet>.count` (declared values and `unknown`). The width of the trunk is not among them: the fingerprint,
-    which every stored kernel carries too, stands for the whole backbone.
+    `kernel.start` is what pretraining told the kernel; sizes are looked up by what decides them: `backbone.width`,
+    `live.width` (the number of live features) and `domains.<facet>.count` (declared values and `unknown`).
     """
-    configured = {f"kernel.{key}": value for key, value in kernel.config.model_dump(mode="json").items()}
-    sizes = {f"domains.{facet}.count": size for facet, size in zip(FACETS, kernel.domain_sizes, strict=True)}
+    sizes = {f"domains.{facet}.count": size for facet, size in zip(FACETS, domain_sizes, strict=True)}
     return {
-        **configured,
         **sizes,
-        "backbone.width": kernel.width,
-        "live.width": kernel.live_width,
+        "kernel.start": start.digest[:16],
+        "backbone.width": start.width,
+        "live.width": len(start.live_names),
     }
 
 

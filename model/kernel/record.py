@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from reprlib import repr as shortened
 from typing import Annotated, Any, Literal
@@ -10,14 +11,15 @@ from typing import Annotated, Any, Literal
 import msgspec
 from torch import Tensor
 
-from model.config import KernelConfig
 from model.container import ContainerError, check_shapes, pack, unpack
-from model.kernel.compatibility import dependencies, difference, differing, sections
+from model.kernel.compatibility import difference, differing, sections
 from model.kernel.kernel import Kernel
+from model.kernel.start import KernelStart
 
-FORMAT = 2
-"""2 since a record carries what its kernel depends on."""
+FORMAT = 3
+"""3 since a kernel is a vector of weights learned in closed form."""
 
+_WEIGHTS = "weights"
 Reason = Literal[
     "size", "garbage", "format", "contents", "fingerprint", "configuration", "shapes", "wrong_group"
 ]  # fmt: skip
@@ -46,26 +48,23 @@ class KernelInfo:
     """Examples learned since the kernel was initialised."""
 
 
-def pack_kernel(kernel: Kernel, info: KernelInfo) -> bytes:
-    """A kernel as bytes; equal kernels give equal bytes."""
-    metadata = {"format": FORMAT, "kind": "kernel", **asdict(info), "depends_on": dependencies(kernel)}
-    return pack(kernel.state_dict(), metadata)
+def pack_kernel(kernel: Kernel, info: KernelInfo, depends_on: Mapping[str, Any]) -> bytes:
+    """A kernel as bytes, with what it depends on (`dependencies`); equal kernels give equal bytes."""
+    metadata = {"format": FORMAT, "kind": "kernel", **asdict(info), "depends_on": dict(depends_on)}
+    return pack({_WEIGHTS: kernel.weights}, metadata)
 
 
 def unpack_kernel(
     data: bytes,
     *,
     fingerprint: str,
-    config: KernelConfig,
-    width: int,
-    live_width: int,
-    domain_sizes: tuple[int, int, int],
-    trunk_width: int | None = None,
+    start: KernelStart,
+    depends_on: Mapping[str, Any],
     max_bytes: int = 16 * 1024 * 1024,
 ) -> tuple[Kernel, KernelInfo]:
-    """A new kernel, ready to serve (evaluation mode, no gradients). Raises KernelRefused; all is checked first.
+    """A new kernel, ready to serve. Raises KernelRefused; all is checked first.
 
-    `config` and the sizes are this process's own: a record that was made for others is refused by the keys that differ.
+    `start` and `depends_on` are this process's own: a record that was made for others is refused by what differs.
     """
     if len(data) > max_bytes:
         raise KernelRefused("size", f"{len(data)} bytes, more than the {max_bytes} allowed (scorer.max_kernel_bytes)")
@@ -75,15 +74,12 @@ def unpack_kernel(
         raise KernelRefused(
             "fingerprint", f"made for backbone {info.backbone_fingerprint[:12]}, this one is {fingerprint[:12]}"
         )
-    kernel = Kernel(config, width=width, live_width=live_width, domain_sizes=domain_sizes, trunk_width=trunk_width)
-    _check_dependencies(metadata, kernel)
+    _check_dependencies(metadata, depends_on)
     try:
-        check_shapes(tensors, kernel.state_dict())
+        check_shapes(tensors, {_WEIGHTS: start.features.identity()})
     except ContainerError as error:
         raise KernelRefused("shapes", str(error)) from error
-    kernel.load_state_dict(tensors)
-    kernel.requires_grad_(False).eval()
-    return kernel, info
+    return Kernel(start, tensors[_WEIGHTS]), info
 
 
 def read_info(data: bytes) -> KernelInfo:
@@ -116,8 +112,8 @@ def _info(metadata: dict[str, Any]) -> KernelInfo:
     return info
 
 
-def _check_dependencies(metadata: dict[str, Any], kernel: Kernel) -> None:
-    stored, own = metadata.get("depends_on"), dependencies(kernel)
+def _check_dependencies(metadata: dict[str, Any], own: Mapping[str, Any]) -> None:
+    stored = metadata.get("depends_on")
     if not isinstance(stored, dict):
         raise KernelRefused("garbage", "metadata: depends_on is no table of keys")
     keys = differing(stored, own)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from reprlib import repr as shortened
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from torch import Tensor
@@ -13,37 +13,37 @@ from torch import Tensor
 from model.container import ContainerError, check_shapes, pack, unpack
 from model.kernel.compatibility import difference
 
+KIND = "closed-form learner"
+"""Not "learner", as the snapshots of the gradient kernels before it were called."""
 _FRESH_TOPICS = "give this one topics of its own (topics.kernels, topics.state)"
 
 
 @dataclass(frozen=True)
-class Counters:
-    """What a learner counts."""
-
-    batches: int
-    examples: int
-    steps: int
-    """Steps of the optimiser, rehearsal included."""
-
-
-@dataclass(frozen=True)
 class LearnerState:
-    """All that a learner needs to go on bit for bit, but for the batches that it rehearses, which the log has."""
+    """All that a learner needs to go on bit for bit."""
 
     tensors: Mapping[str, Tensor]
-    counters: Counters
+    batches: int
+    examples: int
     backbone_fingerprint: str
     depends_on: Mapping[str, Any]
     """Configuration keys and sizes that decide the tensors' shapes and meaning."""
 
 
+@dataclass(frozen=True)
+class _Counts:
+    batches: Annotated[int, msgspec.Meta(ge=0)]
+    examples: Annotated[int, msgspec.Meta(ge=0)]
+
+
 def pack_learner(state: LearnerState) -> bytes:
     """A learner's state as bytes; equal states give equal bytes."""
     metadata = {
-        "kind": "learner",
+        "kind": KIND,
         "backbone_fingerprint": state.backbone_fingerprint,
         "depends_on": dict(state.depends_on),
-        **asdict(state.counters),
+        "batches": state.batches,
+        "examples": state.examples,
     }
     return pack(state.tensors, metadata)
 
@@ -55,9 +55,12 @@ def unpack_learner(data: bytes, own: LearnerState) -> LearnerState:
     message names what differs and the cure.
     """
     tensors, metadata = unpack(data)
-    for key, expected in (("kind", "learner"), ("backbone_fingerprint", own.backbone_fingerprint)):
+    for key, expected in (("kind", KIND), ("backbone_fingerprint", own.backbone_fingerprint)):
         if metadata.get(key) != expected:
-            raise ContainerError(f"learner snapshot: {key} is {shortened(metadata.get(key))}, here {expected!r}")
+            raise ContainerError(
+                f"learner snapshot: {key} is {shortened(metadata.get(key))}, here {expected!r}: go back to the version "
+                f"and backbone that wrote it, or {_FRESH_TOPICS}"
+            )
     depends_on = metadata.get("depends_on")
     if not isinstance(depends_on, dict):
         raise ContainerError(f"learner snapshot: another version of Driftline wrote it; {_FRESH_TOPICS}")
@@ -66,7 +69,7 @@ def unpack_learner(data: bytes, own: LearnerState) -> LearnerState:
         raise ContainerError(f"learner snapshot: {clause}; go back to that configuration, or {_FRESH_TOPICS}")
     check_shapes(tensors, own.tensors)
     try:
-        counters = msgspec.convert(metadata, Counters)
+        counts = msgspec.convert(metadata, _Counts)
     except msgspec.ValidationError as error:
         raise ContainerError(f"learner snapshot: {error}") from error
-    return LearnerState(tensors, counters, own.backbone_fingerprint, depends_on)
+    return LearnerState(tensors, counts.batches, counts.examples, own.backbone_fingerprint, depends_on)

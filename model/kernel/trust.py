@@ -1,34 +1,73 @@
-"""How far the kernel is trusted: arms are mixed by how well each has predicted of late (ours, docs/decisions/0075).
+"""Which model is served: arms are mixed by how well each has predicted of late, and by evidence (ours).
 
-Fixed share (Herbster and Warmuth, Tracking the best expert, 1998) over arms of which the first is the frozen model. The
-weight of an arm falls with its log loss `L` on examples it has not learned from, and a share goes back to equal
-parts. No weight ever falls to nothing, so an arm that was wrong for long comes back within a few hundred examples:
+Four arms: the frozen model; the direct features alone; all features with a short and with a long memory. The weight of
+an arm falls with its log loss `L` on examples that it has not learned from, and a share goes back to the resting
+weights `r` (fixed share; Herbster and Warmuth, Tracking the best expert, 1998):
 
-    w <- w exp(-rate L) / sum;   w <- (1 - s) w + s / arms;   s = 1 - 2^(-n / half_life)
+    w <- w exp(-rate L) / sum;   w <- (1 - s) w + s r;   s = 1 - 2^(-n / half_life)
+
+So no weight ever falls to nothing, and an arm that was wrong for long comes back within a few hundred examples. The
+resting weights are slow: the frozen model always rests at `frozen_share`, and the rest goes to the matching as far as
+there is evidence for it, the likelihood of the labels under all features against that under the direct ones, both with
+the long memory (a Bayes factor over prior precisions `inf` and `tau`, tempered and forgetting; docs/decisions/0084).
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from model.config import LearnerConfig
+
+FROZEN, DIRECT, SHORT, LONG = range(4)
+ARMS = ("frozen", "direct", "short", "long")
+_LEAST = 0.01
+"""Least resting share of either side: evidence of a million examples must not take as many to be overturned."""
+
 
 class Trust:
-    """Weights of `arms` arms, equal at first."""
+    """Weights of the four arms."""
 
-    def __init__(self, arms: int, half_life: float, rate: float) -> None:
-        self.half_life, self.rate = half_life, rate
-        self.weights = torch.full((arms,), 1.0 / arms, dtype=torch.float64)
-        """Sum to one, `(arms,)`."""
+    def __init__(self, config: LearnerConfig) -> None:
+        self._config = config
+        self.evidence = 0.0
+        """Log likelihood of all features above the direct ones, nats, forgotten at `evidence_half_life`."""
+        self.weights = self._resting()
+        """Sum to one, float64 `(4,)`, in the order of `ARMS`."""
+
+    @property
+    def matching(self) -> float:
+        """Probability that the matching helps, given the evidence."""
+        odds = 1.0 / (1.0 + math.exp(-max(-500.0, min(500.0, self._config.evidence_rate * self.evidence))))
+        return _LEAST + (1 - 2 * _LEAST) * odds
 
     def update(self, logits: Tensor, label: Tensor, weight: Tensor) -> None:
-        """Updates the weights by logits `(arms, n)` on labels that no arm has learned from.
+        """Updates weights and evidence by the arms' logits `(4, n)` on labels that no arm has learned from.
 
         Labels and sample weights are `(n,)`. Double precision: a batch's summed loss goes through an exponential.
         """
-        target = label.expand_as(logits)
-        loss = binary_cross_entropy_with_logits(logits, target, weight.expand_as(logits), reduction="none").sum(1)
-        posterior = torch.softmax(torch.log(self.weights) - self.rate * loss, 0)
-        share = 1.0 - 2.0 ** (-len(label) / self.half_life)
-        self.weights = (1 - share) * posterior + share / len(posterior)
+        target, weights = label.double().expand_as(logits), weight.double().expand_as(logits)
+        loss = binary_cross_entropy_with_logits(logits.double(), target, weights, reduction="none").sum(1)
+        config, n = self._config, len(label)
+        gained = float(loss[DIRECT] - loss[LONG])
+        self.evidence = self.evidence * 2.0 ** (-n / config.evidence_half_life) + gained
+        posterior = torch.softmax(torch.log(self.weights) - config.trust_rate * loss, 0)
+        share = 1.0 - 2.0 ** (-n / config.trust_half_life)
+        self.weights = (1 - share) * posterior + share * self._resting()
+
+    def _resting(self) -> Tensor:
+        frozen, matching = self._config.frozen_share, self.matching
+        rest = 1 - frozen
+        parts = [frozen, rest * (1 - matching), rest * matching / 2, rest * matching / 2]
+        return torch.tensor(parts, dtype=torch.float64)
+
+    def state(self) -> dict[str, Tensor]:
+        """For a snapshot."""
+        return {"weights": self.weights, "evidence": torch.tensor(self.evidence, dtype=torch.float64)}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """The inverse of `state`."""
+        self.weights, self.evidence = state["weights"].clone(), float(state["evidence"])

@@ -1,0 +1,69 @@
+"""What is shown, as the matching sees it: values of the item's fields, and how good the backbone finds it (ours).
+
+`v` is the multi-hot vector of the values of the crossed fields, centred over the catalogue, each column divided by the
+root of its deviation, all scaled to a mean square of 1; more than `MAX_WIDTH` columns are summed under random signs.
+`v+ = clip([v, f], 5)`, with `f` the standardised logit of the frozen model, itself clipped at 4 (docs/decisions/0082).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+MAX_WIDTH = 32
+_CLIP, _CLIP_LOGIT = 5.0, 4.0
+
+
+@dataclass(frozen=True)
+class Descriptor:
+    """A map of an item's values `(n, S)` and frozen logit `(n,)` to `v+` `(n, m + 1)`, fixed with the backbone."""
+
+    table: Tensor
+    """What each value adds, float32 `(V + 1, m)`; the last row, of an empty slot, is zero."""
+    shift: Tensor
+    """Mean over the catalogue, float32 `(m,)`."""
+    logit_mean: float
+    logit_deviation: float
+
+    @staticmethod
+    def fit(multi_hot: NDArray[np.float64], logit: NDArray[np.float32]) -> Descriptor:
+        """The descriptor of a catalogue whose items have values `(items, V)`; `logit` `(n,)` are the backbone's."""
+        deviation = multi_hot.std(axis=0) if len(multi_hot) else np.zeros(multi_hot.shape[1])
+        varying = np.flatnonzero(deviation > 0)
+        table = np.zeros((multi_hot.shape[1] + 1, len(varying)))
+        table[varying, np.arange(len(varying))] = 1.0 / np.sqrt(deviation[varying])
+        if len(varying) > MAX_WIDTH:
+            table = table @ _signs(len(varying), MAX_WIDTH)
+        described = multi_hot @ table[:-1]
+        shift = described.mean(axis=0) if len(described) else np.zeros(table.shape[1])
+        square = ((described - shift) ** 2).mean() if table.shape[1] else 1.0
+        scale = 1.0 / np.sqrt(square)
+        return Descriptor(
+            table=torch.from_numpy((table * scale).astype(np.float32)),
+            shift=torch.from_numpy((shift * scale).astype(np.float32)),
+            logit_mean=float(logit.mean(dtype=np.float64)),
+            logit_deviation=max(float(logit.std(dtype=np.float64)), 1e-3),
+        )
+
+    def __call__(self, values: Tensor, frozen_logit: Tensor) -> Tensor:
+        """`v+`, float32 `(n, m + 1)`, of values int16 `(n, S)` and logits `(n,)`."""
+        slots = torch.where(values < 0, len(self.table) - 1, values.long())
+        described = self.table[slots].sum(1) - self.shift
+        level = ((frozen_logit - self.logit_mean) / self.logit_deviation).clamp(-_CLIP_LOGIT, _CLIP_LOGIT)
+        return torch.cat([described.clamp(-_CLIP, _CLIP), level[:, None]], dim=1)
+
+    @property
+    def width(self) -> int:
+        """Width m + 1 of `v+`."""
+        return self.table.shape[1] + 1
+
+
+def _signs(size: int, count: int) -> NDArray[np.float64]:
+    """`(size, count)` of `+-size^-1/2`, from raw bits: the same on every machine and for every version of a library."""
+    words = -(-size * count // 64)
+    bits = np.unpackbits(np.frombuffer(np.random.PCG64([size, count]).random_raw(words), "u1"))
+    return np.asarray((bits[: size * count].reshape(size, count) * 2.0 - 1.0) / np.sqrt(size))

@@ -1,0 +1,162 @@
+"""What a kernel starts from: all that pretraining tells it, kept with the backbone.
+
+The compression and the descriptor are fixed with the backbone. The posterior starts with what the newest part of the
+pretraining log teaches about the frozen logit and the counters: there the frozen logits are those of a model that had
+not been trained on these examples, as they will be on the stream (docs/decisions/0085).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from model.container import ContainerError, pack, unpack
+from model.kernel.compression import Compression
+from model.kernel.descriptor import Descriptor
+from model.kernel.features import FeatureMap
+from model.whole_files import write_whole
+
+FILE = "kernel-start.safetensors"
+"""Its name in a backbone's folder."""
+FORMAT = 1
+_TENSORS = ("centre", "projection", "gain", "relevance", "table", "shift", "mean", "precision")
+
+
+class StartRefused(Exception):
+    """What a kernel starts from cannot be used; the message names the file and the cure."""
+
+
+@dataclass(frozen=True)
+class KernelStart:
+    """What a kernel of one backbone starts from."""
+
+    compression: Compression
+    descriptor: Descriptor
+    live_names: tuple[str, ...]
+    """Names of the live features that it was made for, T first."""
+    drift: int
+    """How many of them are T."""
+    mean: Tensor
+    """Weights of frozen logit, constant and counters after the pretraining log, float32 `(b,)`."""
+    precision: Tensor
+    """Their precision, float32 `(b, b)`."""
+
+    @property
+    def features(self) -> FeatureMap:
+        """The map of examples to features."""
+        return FeatureMap(self.compression, self.descriptor, self.drift, len(self.live_names) - self.drift)
+
+    @property
+    def width(self) -> int:
+        """Width d of the representation."""
+        return len(self.compression.centre)
+
+    @property
+    def values(self) -> int:
+        """Number V of item values."""
+        return len(self.descriptor.table) - 1
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the whole content, hexadecimal: kernels of another start do not fit."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()
+
+    def to_bytes(self) -> bytes:
+        """All of it; equal starts give equal bytes."""
+        one, two = self.compression, self.descriptor
+        values = (
+            one.centre, one.projection, one.gain, one.relevance, two.table, two.shift, self.mean, self.precision,
+        )  # fmt: skip
+        metadata = {
+            "kind": "kernel-start",
+            "format": FORMAT,
+            "beta": one.beta,
+            "logit_mean": two.logit_mean,
+            "logit_deviation": two.logit_deviation,
+            "live_names": list(self.live_names),
+            "drift": self.drift,
+        }
+        return pack(dict(zip(_TENSORS, values, strict=True)), metadata)
+
+    @staticmethod
+    def from_bytes(data: bytes) -> KernelStart:
+        """The inverse of `to_bytes`. Raises ContainerError."""
+        tensors, metadata = unpack(data)
+        if metadata.get("kind") != "kernel-start" or metadata.get("format") != FORMAT:
+            raise ContainerError(f"it holds no kernel's start of format {FORMAT}")
+        if set(tensors) != set(_TENSORS):
+            raise ContainerError(f"it holds {sorted(tensors)}, not {sorted(_TENSORS)}")
+        start = _built(tensors, metadata)
+        _check(start)
+        return start
+
+    def save(self, folder: Path) -> None:
+        """Writes it into a backbone's folder."""
+        write_whole(folder / FILE, self.to_bytes())
+
+    @staticmethod
+    def load(folder: Path) -> KernelStart:
+        """The start in a backbone's folder. Raises StartRefused."""
+        path = folder / FILE
+        try:
+            return KernelStart.from_bytes(path.read_bytes())
+        except FileNotFoundError as error:
+            raise StartRefused(
+                f"{path} is missing: the backbone was pretrained by an older Driftline; pretrain it again"
+            ) from error
+        except (OSError, ContainerError) as error:
+            raise StartRefused(f"{path} cannot be used ({error}): pretrain the backbone again") from error
+
+    def check_live(self, names: Sequence[str]) -> None:
+        """Raises StartRefused unless the live features of this process are those it was made for."""
+        if tuple(names) != self.live_names:
+            odd = sorted(set(names) ^ set(self.live_names))
+            raise StartRefused(
+                f"the kernel's start was made for {len(self.live_names)} live features, this process has {len(names)} "
+                f"(different: {', '.join(odd[:3]) or 'their order'}): give pretraining, processor and scorer the same "
+                "`live`, `domains` and `features.item_fields` configuration, or pretrain the backbone again"
+            )
+
+
+def _built(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> KernelStart:
+    try:
+        return KernelStart(
+            Compression(
+                tensors["centre"], tensors["projection"], tensors["gain"], tensors["relevance"], float(metadata["beta"])
+            ),
+            Descriptor(
+                tensors["table"], tensors["shift"], float(metadata["logit_mean"]), float(metadata["logit_deviation"])
+            ),
+            live_names=tuple(map(str, metadata["live_names"])),
+            drift=int(metadata["drift"]),
+            mean=tensors["mean"],
+            precision=tensors["precision"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ContainerError(f"its metadata is wrong: {error!r}") from error
+
+
+def _check(start: KernelStart) -> None:
+    """Raises ContainerError unless all shapes fit together."""
+    one, two, counters = start.compression, start.descriptor, len(start.live_names) - start.drift
+    width, rank, shown = len(one.centre), len(one.gain), len(two.shift)
+    sound = (
+        one.projection.shape == (width, rank)
+        and one.relevance.shape == (rank,)
+        and two.table.dim() == 2
+        and two.table.shape[1] == shown
+        and 0 <= start.drift <= len(start.live_names)
+        and start.mean.shape == (2 + counters,)
+        and start.precision.shape == (2 + counters, 2 + counters)
+        and all(math.isfinite(value) for value in (one.beta, two.logit_mean, two.logit_deviation))
+        and all(t.dtype == torch.float32 for t in (one.centre, one.projection, two.table, start.mean, start.precision))
+    )
+    if not sound:
+        raise ContainerError("its tensors do not fit together")
