@@ -17,28 +17,22 @@ PUBLISH_BATCHES = 8
 
 
 class Iak:
-    """An IAK of the context's configuration, with changes to `kernel` and `learner` by the names of their keys.
-
-    It rehearses as its configuration says, by default not at all: its closed-form paths keep the past without steps
-    (docs/decisions/0063). `rehearse` gives it the steps that the other adapters have.
-    """
+    """An IAK of the context's configuration, with changes to `kernel` and `learner` by the names of their keys."""
 
     def __init__(
         self,
         context: AdapterContext,
         rate: float,
         *,
-        rehearse: bool = False,
         kernel: Mapping[str, object] = MappingProxyType({}),
         learner: Mapping[str, object] = MappingProxyType({}),
     ) -> None:
-        learning = context.rehearsing if rehearse else context.learner
         self._learner = Learner(
             context.backbone,
             # Validated, where a copy with changes would pass over a key that does not exist.
             KernelConfig.model_validate({**context.kernel.model_dump(), **kernel}),
             LearnerConfig.model_validate(
-                {**learning.model_dump(), **learner, "learning_rate": rate, "seed": context.seed}
+                {**context.learner.model_dump(), **learner, "learning_rate": rate, "seed": context.seed}
             ),
             live_width=context.live_width,
             domain_sizes=context.domain_sizes,

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from torch import Tensor
 
 from lab.adapters.base import Adapter, AdapterContext, StreamBatch
+from lab.adapters.line_features import LineFeatures
 from model.kernel.closed_path import ClosedPath
-from model.kernel.path_features import PathFeatures
 
 
 class WithPath:
@@ -19,7 +19,7 @@ class WithPath:
 
     def __init__(self, inner: Adapter, context: AdapterContext) -> None:
         self._inner = inner
-        self._features = PathFeatures(context.backbone.width, context.live_width, products=0)
+        self._features = LineFeatures(context.backbone.width, context.live_width)
         learner = context.learner
         self._path = ClosedPath(self._features.width, min(learner.path_half_lives), learner.path_prior)
         self.parameters = inner.parameters + self._features.width

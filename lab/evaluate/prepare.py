@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from features.config import LiveConfig
 from features.live.features import LiveFeatures, LiveLayout, RequestOutcome
+from lab.adapters.training import GradientTraining
 from lab.streams import Chunk, Stream
 from model.backbone.dataset import Examples, ProfileTable
 from model.backbone.interface import FrozenBackbone, round_representation
@@ -33,9 +34,8 @@ class EvaluationConfig:
     """Pace at which the live half is played: the live features' half-lives count in this time."""
     join_s: float
     """Original seconds a request waits for its feedback; a click after that is lost, as in the stream processor."""
-    batch_examples: int
-    rehearsal_steps: int
-    """Steps on recent micro-batches of every adapter that learns by gradient alone."""
+    training: GradientTraining
+    """Size of the batches that all adapters get, and the steps of those that learn by gradient."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ def _represent(
 def _batches(chunk: Chunk, config: EvaluationConfig) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Scoring batch of each request, and the batch after which its labels are known, both `(r,)`."""
     before = np.cumsum(chunk.shown.sum(axis=1)) - chunk.shown.sum(axis=1)
-    _, batch = np.unique(before // config.batch_examples, return_inverse=True)
+    _, batch = np.unique(before // config.training.batch_examples, return_inverse=True)
     last = np.searchsorted(batch, np.arange(batch[-1] + 1), side="right") - 1
     ends = chunk.time[last]  # when each batch has been scored
     closes = chunk.time + config.join_s
