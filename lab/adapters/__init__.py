@@ -82,7 +82,7 @@ def _star(rank_one: bool) -> Callable[[ClickPath, AdapterContext], Plugs]:
 
 ADAPTERS: dict[str, AdapterSpec] = {
     "frozen": AdapterSpec("reference", "the backbone as it was trained", 0.0, lambda context, rate: Frozen(), ()),
-    "item-mean": AdapterSpec("rival", "click rate of the item", 5.0, ItemMean, (1.0, 5.0, 20.0)),
+    "item-mean": AdapterSpec("rival", "click rate of the item", 5.0, ItemMean, (5.0, 20.0, 50.0, 100.0)),
     "counters": AdapterSpec("rival", "log-odds of item, user and facets added", 0.0, CounterSum, ()),
     "counters-lr": AdapterSpec("rival", "logistic regression on counters", 3e4, CounterRegression, _MEMORIES),
     "als": AdapterSpec("rival", "matrix factorisation with fold-in", 10.0, AlternatingLeastSquares, (3.0, 10.0, 30.0)),

@@ -35,6 +35,6 @@ def paper(context: AdapterContext, rate: float, *, settings: PaperSettings) -> G
     training = context.training
     recent: Recent | None = None
     if settings.bank_facets:
-        recent = DomainBatches(training.rehearsal_batches, training.batch_examples, kernel.bank_index)
+        recent = DomainBatches(training.rehearsal_batches, training.batch_examples, kernel.domain_index)
     groups = [([*kernel.parameters()], rate)]
     return GradientAdapter(groups, logits, training, context.seed, loss=loss, recent=recent)

@@ -33,7 +33,7 @@ class EncoderDecoder(nn.Module):
     def __init__(self, settings: PaperSettings, width: int, bank: int, generator: torch.Generator) -> None:
         super().__init__()
         z, h = settings.latent, settings.hidden
-        self.reading = settings.reading
+        self.reading, self.bank = settings.reading, bank
         self.encode_in = DomainLinear(bank, width, h, generator)
         self.encode_out = DomainLinear(bank, h, z if self.reading == "D" else 2 * z, generator)
         self.decode_in = DomainLinear(bank, z + settings.domain_width, h, generator)

@@ -9,7 +9,6 @@ The plug point and the domain embedding are ours: the paper's are not public. No
 
 from __future__ import annotations
 
-from math import prod
 from typing import NamedTuple
 
 import torch
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 
 from lab.adapters.paper.bank import DomainActivation
 from lab.adapters.paper.bottleneck import clamp_log_variance
-from lab.adapters.paper.core import EncoderDecoder
+from lab.adapters.paper.core import EncoderDecoder, Matched
 from lab.adapters.paper.settings import PaperSettings
 from model.backbone.fusion import sum_by_facet
 from model.backbone.interface import FrozenBackbone
@@ -43,16 +42,16 @@ class PaperKernel(nn.Module):
         self.facets = nn.ParameterList(0.1 * torch.randn(size, e, generator=generator) for size in domain_sizes)
         if settings.reading == "B":
             self.target = nn.ParameterList(torch.zeros(size, 2 * z) for size in domain_sizes)
-        self._banked = [(FACETS.index(facet), domain_sizes[FACETS.index(facet)]) for facet in settings.bank_facets]
-        self.bank_size = prod(size for _, size in self._banked)
-        """Encoders and decoders: the product of the sizes of `bank_facets`."""
-        self.core = EncoderDecoder(settings, width, self.bank_size, generator)
+        self._banked = [FACETS.index(facet) for facet in settings.bank_facets]
+        self._sizes = domain_sizes
+        banks = [domain_sizes[column] for column in self._banked] or [1]
+        self.cores = nn.ModuleList(EncoderDecoder(settings, width, bank, generator) for bank in banks)
 
-    def bank_index(self, domain: Tensor) -> Tensor:
-        """Which encoder and decoder answers, `(n,)`, for facet indices `(n, 3)`."""
+    def domain_index(self, domain: Tensor) -> Tensor:
+        """One index per combination of the banks' facet values, `(n,)`, of facet indices `(n, 3)`."""
         index = torch.zeros(len(domain), dtype=torch.int64)
-        for column, size in self._banked:
-            index = index * size + domain[:, column]
+        for column in self._banked:
+            index = index * self._sizes[column] + domain[:, column]
         return index
 
     def forward(
@@ -66,7 +65,14 @@ class PaperKernel(nn.Module):
         if self.settings.reading == "B":
             mean, log_variance = sum_by_facet(self.target, domain).chunk(2, dim=-1)
             target = (mean, clamp_log_variance(log_variance))
-        active = DomainActivation(self.bank_index(domain), self.bank_size)
-        matched: tuple[Tensor, Tensor, Tensor] = self.core(x, sum_by_facet(self.facets, domain), target, active, noise)
-        delta, compression, matching = matched
+        vector = sum_by_facet(self.facets, domain)
+        delta, compression, matching = torch.zeros_like(x), x.new_zeros(len(x)), x.new_zeros(len(x))
+        # A request is in a scene, a region and a period at once: their changes add up (docs/decisions/0064).
+        columns = [domain[:, column] for column in self._banked] or [torch.zeros_like(domain[:, 0])]
+        for core, column in zip(self.cores, columns, strict=True):
+            assert isinstance(core, EncoderDecoder)
+            active = DomainActivation(column, core.bank)
+            matched: Matched = core(x, vector, target, active, noise)
+            delta, compression = delta + matched.delta, compression + matched.compression
+            matching = matching + matched.matching
         return PaperOutput(backbone.predict(x + delta, domain)[:, 0], compression, matching)

@@ -15,7 +15,7 @@ class PaperSettings:
     reading: Literal["A", "B", "D"] = "D"
     """Gaussian of the bottleneck: A prior N(0, I), B learned per domain, D deterministic."""
     bank_facets: tuple[Facet, ...] = ()
-    """Facets that have an encoder and a decoder for each combination of their values; without any, one serves all."""
+    """Facets that have an encoder and a decoder for each of their values; without any, one pair serves all."""
     latent: int = 16
     """Width z of the compressed representation."""
     hidden: int = 48

@@ -17,6 +17,7 @@ from lab.adapters.paper.adapter import paper
 from lab.adapters.paper.bank import DomainActivation
 from lab.adapters.paper.batches import DomainBatches
 from lab.adapters.paper.bottleneck import gaussian_kl, sample
+from lab.adapters.paper.core import EncoderDecoder
 from lab.adapters.paper.kernel import PaperKernel
 from lab.adapters.paper.objective import paper_loss
 from lab.adapters.paper.settings import PaperSettings
@@ -67,7 +68,7 @@ def test_a_new_kernel_is_the_frozen_model_bit_for_bit(settings: PaperSettings, c
 
 def test_every_parameter_learns_and_the_backbone_stays(settings: PaperSettings, context: AdapterContext) -> None:
     kernel, micro = kernel_of(settings, context), batch_of(context).micro
-    before, backbone = [p.detach().clone() for p in kernel.parameters()], fingerprint(context.backbone)
+    before, backbone = [p.detach().clone() for p in kernel.parameters()], fingerprint(context.foundation)
     optimiser, noise = torch.optim.Adam(kernel.parameters(), 1e-2), torch.Generator().manual_seed(0)
     for step in range(1, 6):
         optimiser.zero_grad()
@@ -76,7 +77,7 @@ def test_every_parameter_learns_and_the_backbone_stays(settings: PaperSettings, 
         optimiser.step()
     changed = {name: not torch.equal(p, old) for (name, p), old in zip(kernel.named_parameters(), before, strict=True)}
     assert all(changed.values()), changed
-    assert fingerprint(context.backbone) == backbone
+    assert fingerprint(context.foundation) == backbone
 
 
 def test_the_live_features_do_not_matter(settings: PaperSettings, context: AdapterContext) -> None:
@@ -119,12 +120,26 @@ def test_an_example_without_weight_teaches_nothing(context: AdapterContext) -> N
 def test_a_bank_learns_a_domain_without_touching_the_others_encoder_and_decoder(context: AdapterContext) -> None:
     settings = PaperSettings("D", bank_facets=("region",), latent=4, hidden=8)
     kernel, micro = kernel_of(settings, context), one_domain(batch_of(context), (0, 1, 0)).micro
-    assert kernel.bank_size == SIZES[1]
+    (core,) = kernel.cores
+    assert isinstance(core, EncoderDecoder)
     output = kernel(context.backbone, micro.x, micro.domain)
     paper_loss(output, micro.label, micro.weight, settings, 1).backward()  # type: ignore[no-untyped-call]
-    gradient = kernel.core.decode_out.weight.grad
+    gradient = core.decode_out.weight.grad
     assert gradient is not None
     assert [bool(part.any()) for part in gradient] == [region == 1 for region in range(SIZES[1])]
+
+
+def test_the_changes_of_a_scene_a_region_and_a_period_add_up(context: AdapterContext) -> None:
+    settings = PaperSettings("D", bank_facets=("scene", "region", "period"), latent=4, hidden=8)
+    kernel, micro = moved(settings, context), batch_of(context, n=1).micro
+    assert [core.bank for core in kernel.cores] == list(SIZES)
+    deltas: list[torch.Tensor] = []
+    for core in kernel.cores:
+        core.register_forward_hook(lambda module, inputs, output: deltas.append(output.delta))
+    logit = kernel(context.backbone, micro.x, micro.domain).logit
+    expected = context.backbone.predict(micro.x + sum(deltas), micro.domain)[:, 0]
+    assert len(deltas) == 3
+    torch.testing.assert_close(logit, expected)
 
 
 @torch.no_grad()
