@@ -257,16 +257,17 @@ def evaluate(
 ) -> None:
     """Compare ways to adapt on drifting streams, test-then-train, and report what helps."""
     from lab.evaluate.command import run_evaluate
-    from lab.evaluate.tune import run_tune
+    from lab.evaluate.tune import run_tune, tuning_sources
 
     config = _settings(context)
     names = [name.strip() for name in adapters.split(",")] if adapters else None
     if tune:
-        if quick or any(value is not None for value in (suite, script, log, mapping, seeds, cluster)):
+        if quick or seeds is not None or cluster is not None:
             raise typer.BadParameter(
-                "it has streams and seeds of its own: give --adapters and --out alone", param_hint="--tune"
+                "it has seeds of its own and runs here: leave out --quick, --seeds and --cluster", param_hint="--tune"
             )
-        run_tune(config, out, names)
+        sources = tuning_sources(suite, Path(script) if script is not None else None, log, mapping)
+        run_tune(config, out, sources, names)
         return
     run_evaluate(
         config,

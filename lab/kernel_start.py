@@ -7,8 +7,10 @@ those of a model that had not been trained on it, the kernel learns its first we
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -19,14 +21,16 @@ from model.backbone.dataset import Examples, ProfileTable
 from model.backbone.interface import FrozenBackbone, round_representation
 from model.config import KernelConfig
 from model.encoding.domain import Domain, DomainSpace
+from model.encoding.features import FeatureEncoder
 from model.encoding.item_values import ItemValues, Slots
 from model.kernel.compression import Compression
 from model.kernel.descriptor import Descriptor
-from model.kernel.features import FeatureMap
+from model.kernel.features import FeatureMap, KernelInputs
 from model.kernel.learner import prior_precision
 from model.kernel.posterior import Posterior, information
 from model.kernel.start import KernelStart
 
+EncodedProfiles = tuple[ProfileTable, FeatureEncoder]
 _REPRESENT = 8_192
 _BATCH = 128
 """Examples that are seen before any of them is counted, as many as live."""
@@ -46,11 +50,11 @@ class PretrainingLog:
 
     @staticmethod
     def of(
-        examples: Examples, users: Sequence[str], items: Sequence[str], space: DomainSpace,
-        profiles: ProfileTable, values: ItemValues,
-    ) -> PretrainingLog:  # fmt: skip
-        """The log of examples whose positions point into `profiles`."""
-        slots = values.of_rows(profiles.item_sparse.numpy(), profiles.item_weight.numpy())
+        examples: Examples, users: Sequence[str], items: Sequence[str], space: DomainSpace, encoded: EncodedProfiles
+    ) -> PretrainingLog:
+        """The log of examples whose positions point into `users`, `items` and the encoded profiles."""
+        profiles, encoder = encoded
+        slots = ItemValues(encoder).of_rows(profiles.item_sparse.numpy(), profiles.item_weight.numpy())
         return PretrainingLog(examples, users, items, space, slots)
 
     def requests(self) -> Iterator[slice]:
@@ -58,7 +62,7 @@ class PretrainingLog:
         part = self.examples
         same = (np.diff(part.user) == 0) & (np.diff(part.time) == 0) & (np.diff(part.domain, axis=0) == 0).all(1)
         edges = [0, *(np.flatnonzero(~same) + 1).tolist(), len(part)]
-        return (slice(begin, end) for begin, end in zip(edges[:-1], edges[1:], strict=True) if end > begin)
+        return (slice(begin, end) for begin, end in pairwise(edges) if end > begin)
 
     def batches(self) -> Iterator[list[slice]]:
         """Requests until they hold as many examples as a micro-batch."""
@@ -81,33 +85,37 @@ def count_log(live: LiveFeatures, log: PretrainingLog, time: NDArray[np.float64]
 def kernel_start(
     log: PretrainingLog,
     live: LiveFeatures,
-    backbone: FrozenBackbone,
-    profiles: ProfileTable,
+    pretrained: tuple[FrozenBackbone, ProfileTable],
     held_out: NDArray[np.float32],
     config: KernelConfig,
 ) -> KernelStart:
-    """What a kernel of `backbone` starts from; counts the whole log into `live`, which is empty before, as it goes.
+    """What a kernel of a backbone starts from; counts the whole log into `live`, which is empty before, as it goes.
 
     `held_out` are the frozen logits of the newest examples by a model that was not trained on them.
     """
-    x, frozen = represent_log(log, backbone, profiles)
+    x, frozen = represent_log(log, *pretrained)
     space, examples = log.space, log.examples
     group = examples.user * space.size + space.flat(examples.domain)
     shown = np.unique(examples.item)
     values = log.values[shown]
     hot = _multi_hot(values, live.layout.crossing.values)
     layout = live.layout
-    compression = Compression.fit(x, group, beta=config.beta, rank=config.rank)
-    descriptor = Descriptor.fit(hot, frozen)
-    counters = layout.width - layout.drift_width
-    learned = _first_weights(log, live, held_out, FeatureMap(compression, descriptor, 0, counters))
+    features = FeatureMap(
+        Compression.fit(x, group, beta=config.beta, rank=config.rank),
+        Descriptor.fit(hot, frozen),
+        layout.drift_width,
+        layout.width - layout.drift_width,
+    )
+    learned = _first_weights(log, live, x, held_out, features)
     return KernelStart(
-        compression=compression,
-        descriptor=descriptor,
+        compression=features.compression,
+        descriptor=features.descriptor,
         live_names=layout.names,
         drift=layout.drift_width,
         mean=learned.means[0],
+        direct_mean=learned.means[1],
         precision=learned.precision,
+        examples=len(held_out),
     )
 
 
@@ -127,36 +135,46 @@ def represent_log(
     return x_all, frozen
 
 
+@torch.inference_mode()
 def _first_weights(
-    log: PretrainingLog, live: LiveFeatures, held_out: NDArray[np.float32], direct: FeatureMap
+    log: PretrainingLog,
+    live: LiveFeatures,
+    x: NDArray[np.float32],
+    held_out: NDArray[np.float32],
+    features: FeatureMap,
 ) -> Posterior:
-    """The posterior over frozen logit, constant and counters after the newest examples; nothing is forgotten."""
-    width, first = direct.direct, len(log.examples) - len(held_out)
-    prior = prior_precision(direct)[:width]
-    posterior = Posterior(direct.identity()[:width], prior, np.inf, [width])
-    time = log.examples.time
+    """The posterior of all features, and of the direct ones, after the newest examples; nothing is forgotten.
+
+    T is zero on the log, so its weights stay at their prior.
+    """
+    first = len(log.examples) - len(held_out)
+    posterior = Posterior(features.identity(), prior_precision(features), math.inf, [features.width, features.direct])
     for batch in log.batches():
         seen = [request for request in batch if request.start >= first]
         if seen:
-            counters = np.concatenate([_counters(live, log, request) for request in seen])
             rows = slice(seen[0].start, seen[-1].stop)
-            level = held_out[rows.start - first : rows.stop - first].clip(-15, 15)
-            features = torch.from_numpy(np.column_stack([level, np.ones_like(level), counters]))
-            label = torch.from_numpy(log.examples.label[rows])
+            inputs = KernelInputs(
+                torch.from_numpy(x[rows]),
+                torch.from_numpy(np.concatenate([_live(live, log, request) for request in seen])),
+                torch.from_numpy(log.values[log.examples.item[rows]]),
+                torch.from_numpy(held_out[rows.start - first : rows.stop - first]),
+            )
+            phi, label = features.features(inputs), torch.from_numpy(log.examples.label[rows])
             weight = torch.ones_like(label)
-            posterior.learn(features, label, weight, information(features, posterior.logit(features, 0), weight))
-        _count(live, log, batch, time)
+            posterior.learn(phi, label, weight, information(phi, posterior.logit(phi, 0), weight))
+        _count(live, log, batch, log.examples.time)
     return posterior
 
 
-def _counters(live: LiveFeatures, log: PretrainingLog, request: slice) -> NDArray[np.float32]:
-    """The counters as one request of the log saw them, `(n, c)`."""
+def _live(live: LiveFeatures, log: PretrainingLog, request: slice) -> NDArray[np.float32]:
+    """The live features as one request of the log saw them, `(n, k)`, T at zero."""
     examples = log.examples.select(request)
     items = [log.items[item] for item in examples.item]
     content = np.zeros((len(items), live.layout.content_width), dtype=np.float32)
     asked = RequestItems(_domain(log, examples), content, log.values[examples.item])
-    user = log.users[examples.user[0]]
-    return live.features(float(examples.time[0]), user, asked, items)[:, live.layout.drift_width :]
+    seen = live.features(float(examples.time[0]), log.users[examples.user[0]], asked, items)
+    seen[:, : live.layout.drift_width] = 0.0
+    return seen
 
 
 def _count(live: LiveFeatures, log: PretrainingLog, batch: Sequence[slice], time: NDArray[np.float64]) -> None:

@@ -1,8 +1,9 @@
 """Ways to keep a click model current, behind one interface, each with the rate it was tuned to.
 
-Reading order: `base` (the interface), `iak` (the kernel), `closed_form`, `light`, `trusted`, `with_path`, then `path`
-and `plugs` (the few-parameter methods of the literature) and `whole`; beside them the rivals, which need no backbone:
-`counters`, `factors`, `neighbours`, `refit`. Why the comparison is fair: docs/decisions/0061.
+Reading order: `base` (the interface), `iak` (the kernel), `closed_form`, `trusted`, `with_path`; then what learns by
+gradient: `training`, `optimiser`, `gradient`, `light`, `paper` (the kernel of the paper), `path` and `plugs` (the
+few-parameter methods of the literature), `whole`; beside them the rivals, which need no backbone: `counters`,
+`factors`, `neighbours`, `refit`. Why the comparison is fair: docs/decisions/0061.
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ from functools import partial
 from torch import Tensor
 
 from lab.adapters.ablations import ABLATIONS
-from lab.adapters.base import Adapter, AdapterContext, Frozen, GradientAdapter, StreamBatch
+from lab.adapters.base import Adapter, AdapterContext, Frozen, StreamBatch
 from lab.adapters.closed_form import ClosedForm
 from lab.adapters.counters import CounterRegression, CounterSum, ItemMean
 from lab.adapters.factors import AlternatingLeastSquares
+from lab.adapters.gradient import GradientAdapter
 from lab.adapters.iak import Iak
 from lab.adapters.light import ErrorMemory, live_head
 from lab.adapters.neighbours import Neighbours
+from lab.adapters.paper.adapter import paper
+from lab.adapters.paper.settings import PaperSettings
 from lab.adapters.path import ClickPath, Plugs
 from lab.adapters.plugs import BiasOnly, HeadOnly, Houlsby, LoRA, MLoRA, PeterRec, Star
 from lab.adapters.refit import RefittedTrees
@@ -38,24 +42,18 @@ def plugged(make: Callable[[ClickPath, AdapterContext], Plugs], context: Adapter
         """Click logits with the plugs in place, `(n,)`."""
         return path(batch.micro.x, batch.micro.domain, plugs)
 
-    return GradientAdapter([(list(plugs.parameters()), rate)], logits, context.rehearsing, context.seed)
+    return GradientAdapter([(list(plugs.parameters()), rate)], logits, context.training, context.seed)
 
 
 _PAPER = (3e-4, 1e-3, 3e-3, 1e-2)
+_BANK = PaperSettings("A", bank_facets=("scene", "region", "period"))
 _HALF_LIVES = (1e3, 3e3, 9e3, 3e4, 1e5)
 _MEMORIES = (3e3, 1e4, 3e4, 1e5)
 _WHOLE = (1e-4, 3e-4, 1e-3, 3e-3)
 
 
-def _iak(part: str, about: str, rate: float, **kernel: object) -> AdapterSpec:
-    return AdapterSpec("kernel", about, rate, partial(Iak, kernel=kernel), part=part)
-
-
-def _paper(reading: str) -> AdapterSpec:
-    """The paper's kernel: it learns by gradient alone, with the steps that every such adapter has."""
-    alone = {"reading": reading, "use_live": False, "path": "none", "use_trust": False}
-    about = f"the paper's kernel, reading {reading}: no T, no path, no trust"
-    return AdapterSpec("kernel", about, 1e-3, partial(Iak, rehearse=True, kernel=alone), _PAPER)
+def _paper(about: str, rate: float, settings: PaperSettings) -> AdapterSpec:
+    return AdapterSpec("kernel", f"the paper's kernel, {about}", rate, partial(paper, settings=settings), _PAPER)
 
 
 def _plug(make: Callable[[ClickPath, AdapterContext], Plugs]) -> Callable[[AdapterContext, float], Adapter]:
@@ -84,22 +82,18 @@ def _star(rank_one: bool) -> Callable[[ClickPath, AdapterContext], Plugs]:
 
 ADAPTERS: dict[str, AdapterSpec] = {
     "frozen": AdapterSpec("reference", "the backbone as it was trained", 0.0, lambda context, rate: Frozen(), ()),
-    "item-mean": AdapterSpec("rival", "click rate of the item", 5.0, ItemMean, (1.0, 5.0, 20.0)),
+    "item-mean": AdapterSpec("rival", "click rate of the item", 5.0, ItemMean, (5.0, 20.0, 50.0, 100.0)),
     "counters": AdapterSpec("rival", "log-odds of item, user and facets added", 0.0, CounterSum, ()),
     "counters-lr": AdapterSpec("rival", "logistic regression on counters", 3e4, CounterRegression, _MEMORIES),
     "als": AdapterSpec("rival", "matrix factorisation with fold-in", 10.0, AlternatingLeastSquares, (3.0, 10.0, 30.0)),
     "knn": AdapterSpec("rival", "item-item neighbours and counters", 3e4, Neighbours, _MEMORIES),
     "refit": AdapterSpec("rival", "LightGBM on counters, refitted", 0.05, RefittedTrees, (0.02, 0.05, 0.1)),
-    "iak": _iak("", "IAK, deterministic", 1e-4, reading="D"),
-    "iak-a": _iak("reading", "IAK, prior N(0, I)", 1e-4, reading="A"),
-    "iak-b": _iak("reading", "IAK, a learned Gaussian per domain", 1e-4, reading="B"),
-    "iak-no-live": _iak("live features", "IAK D without T", 3e-3, reading="D", use_live=False),
-    "iak-a-no-live": _iak("", "IAK A without T", 3e-3, reading="A", use_live=False),
-    "iak-b-no-live": _iak("", "IAK B without T", 3e-3, reading="B", use_live=False),
+    "iak": AdapterSpec("kernel", "IAK, as it is served", 0.0, Iak, ()),
     **ABLATIONS,
-    "iak-paper-a": _paper("A"),
-    "iak-paper-b": _paper("B"),
-    "iak-paper-d": _paper("D"),
+    "iak-paper-a": _paper("prior N(0, I)", 1e-3, PaperSettings("A")),
+    "iak-paper-b": _paper("a learned Gaussian per domain", 1e-3, PaperSettings("B")),
+    "iak-paper-d": _paper("deterministic", 1e-3, PaperSettings("D")),
+    "iak-paper-bank": _paper("one per domain, batches of one domain", 1e-3, _BANK),
     "closed-form": AdapterSpec("live", "closed-form path on x and T, no core", 1e3, ClosedForm, _HALF_LIVES),
     "closed-form-trust": AdapterSpec("live", "the same under trust", 1e3, trusted(ClosedForm), _HALF_LIVES),
     "live-head": AdapterSpec("live", "T with a linear head", 3e-3, live_head),

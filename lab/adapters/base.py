@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
-from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch import Tensor
 
+from lab.adapters.training import GradientTraining
 from model.backbone.dataset import Examples, ProfileTable
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.interface import FrozenBackbone
-from model.config import KernelConfig, LearnerConfig
+from model.config import LearnerConfig
 from model.kernel.batch import MicroBatch
-from model.kernel.optimiser import FlatAdam
+from model.kernel.start import KernelStart
 
 
 @dataclass(frozen=True)
@@ -46,14 +43,18 @@ class AdapterContext:
     """All users and items that the stream may bring."""
     history: Examples
     """The pretraining log, in order of time: what counters and rivals of their own know before the live half."""
-    live_width: int
+    start: KernelStart
+    """What the kernel starts from."""
     domain_sizes: tuple[int, int, int]
-    kernel: KernelConfig
     learner: LearnerConfig
-    """How the IAK learns; clipping and batch size are the same for every adapter."""
-    rehearsal_steps: int
-    """Rehearsal of the adapters that learn by gradient alone."""
+    training: GradientTraining
+    """How the adapters that learn by gradient take their steps; `kernel` and `learner` are the served kernel's own."""
     seed: int
+
+    @property
+    def live_width(self) -> int:
+        """Number of live features, T and counters."""
+        return len(self.start.live_names)
 
     @property
     def foundation(self) -> FoundationBackbone:
@@ -63,11 +64,6 @@ class AdapterContext:
                 "this adapter changes the layers of the foundation model, which a backbone of your own does not have"
             )
         return self.backbone
-
-    @property
-    def rehearsing(self) -> LearnerConfig:
-        """The learner's configuration with the rehearsal of the adapters that learn by gradient alone."""
-        return self.learner.model_copy(update={"rehearsal_steps": self.rehearsal_steps})
 
 
 class Adapter(Protocol):
@@ -100,44 +96,3 @@ class Frozen:
 
     def learn(self, batch: StreamBatch) -> None:
         """Nothing."""
-
-
-class GradientAdapter:
-    """Trains parameters by Adam: one step per new batch, then rehearsal on recent ones, as the IAK's learner does."""
-
-    def __init__(
-        self,
-        groups: Sequence[tuple[Sequence[nn.Parameter], float]],
-        logits: Callable[[StreamBatch], Tensor],
-        config: LearnerConfig,
-        seed: int,
-    ) -> None:
-        self._logits, self._config = logits, config
-        self._optimiser = FlatAdam(groups)
-        self._recent: deque[StreamBatch] = deque(maxlen=max(config.rehearsal_batches, 1))
-        self._generator = torch.Generator().manual_seed(seed)
-        self.parameters = int(self._optimiser.values.numel())
-        self.state_bytes = 4 * self._optimiser.values.element_size() * self.parameters
-        """Values, gradient and two moments."""
-
-    def score(self, batch: StreamBatch) -> Tensor:
-        """Click logits before learning."""
-        with torch.no_grad():
-            return self._logits(batch)
-
-    def learn(self, batch: StreamBatch) -> None:
-        """One step, then `rehearsal_steps` on recent batches."""
-        self._step(batch)
-        self._recent.append(batch)
-        if not self._config.rehearsal_batches:
-            return
-        for _ in range(self._config.rehearsal_steps):
-            drawn = int(torch.randint(len(self._recent), (), generator=self._generator))
-            self._step(self._recent[drawn])
-
-    def _step(self, batch: StreamBatch) -> None:
-        self._optimiser.zero_gradient()
-        micro = batch.micro
-        loss = binary_cross_entropy_with_logits(self._logits(batch), micro.label, micro.weight)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self._optimiser.step(self._config.gradient_clip)

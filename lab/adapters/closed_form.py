@@ -5,16 +5,16 @@ from __future__ import annotations
 from torch import Tensor
 
 from lab.adapters.base import AdapterContext, StreamBatch
-from model.kernel.closed_path import ClosedPath
-from model.kernel.path_features import PathFeatures
+from lab.adapters.closed_path import PATH_PRIOR, ClosedPath
+from lab.adapters.line_features import LineFeatures
 
 
 class ClosedForm:
     """The path as an adapter; its learning rate is the half-life of its memory, in examples."""
 
     def __init__(self, context: AdapterContext, half_life: float) -> None:
-        self._features = PathFeatures(context.backbone.width, context.live_width, products=0)
-        self._path = ClosedPath(self._features.width, half_life, context.learner.path_prior)
+        self._features = LineFeatures(context.backbone.width, context.live_width)
+        self._path = ClosedPath(self._features.width, half_life, PATH_PRIOR)
         self.parameters = self._features.width
         self.state_bytes = sum(tensor.nbytes for tensor in self._path.state().values())
 

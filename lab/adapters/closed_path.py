@@ -17,6 +17,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+PATH_PRIOR = 30.0
+"""Prior precision of a weight on x and T, in examples (docs/decisions/0063)."""
 _MIN_CURVATURE = 1e-6
 
 
@@ -30,7 +32,7 @@ def information(features: Tensor, logit: Tensor, weight: Tensor) -> Tensor:
 class ClosedPath:
     """The posterior over the weights of `width` features; it starts as the prior, whose mean is zero.
 
-    Single precision: features must be of the order of one, as `model.kernel.path_features` makes them.
+    Single precision: features must be of the order of one, as `lab.adapters.line_features` makes them.
     """
 
     def __init__(self, width: int, half_life: float, prior: float) -> None:

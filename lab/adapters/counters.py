@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lab.adapters.base import AdapterContext, StreamBatch
+from lab.adapters.closed_path import ClosedPath
 from model.backbone.dataset import Examples
 from model.encoding.domain import FACETS
-from model.kernel.closed_path import ClosedPath
 
 STRENGTH = 10.0
 _LOG_COUNT_SCALE = 0.3

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from lab.adapters.base import AdapterContext, GradientAdapter, StreamBatch
+from lab.adapters.base import AdapterContext, StreamBatch
+from lab.adapters.gradient import GradientAdapter
 
 
 def live_head(context: AdapterContext, rate: float) -> GradientAdapter:
@@ -15,7 +16,7 @@ def live_head(context: AdapterContext, rate: float) -> GradientAdapter:
     def logits(batch: StreamBatch) -> Tensor:
         return batch.micro.frozen_logit + torch.addmv(bias, batch.micro.live, weight)
 
-    return GradientAdapter([([weight, bias], rate)], logits, context.rehearsing, context.seed)
+    return GradientAdapter([([weight, bias], rate)], logits, context.training, context.seed)
 
 
 class ErrorMemory:

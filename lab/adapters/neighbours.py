@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lab.adapters.base import AdapterContext, StreamBatch
+from lab.adapters.closed_path import ClosedPath
 from lab.adapters.counters import ClickCounters, in_batches
-from model.kernel.closed_path import ClosedPath
 
 RECENT = 50
 """Clicked items of a user that vote."""

@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 
 from lab.adapters.base import Adapter, AdapterContext, StreamBatch
-from model.kernel.trust import Trust
+from lab.adapters.fixed_share import FixedShare
 
 
 class Trusted:
-    """`frozen + g (inner - frozen)` with the trust `g` of `model.kernel.trust`, updated as the kernel's is."""
+    """`frozen + g (inner - frozen)` with the trust `g` of `lab.adapters.fixed_share`, updated as the kernel's is."""
 
     def __init__(self, inner: Adapter, context: AdapterContext) -> None:
         self._inner = inner
-        self._trust = Trust(2, context.learner.trust_half_life, context.learner.trust_rate)
+        self._trust = FixedShare(2, context.learner.trust_half_life, context.learner.trust_rate)
         self.parameters = inner.parameters + 2
         self.state_bytes = inner.state_bytes + 16
 

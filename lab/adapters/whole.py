@@ -11,7 +11,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from lab.adapters.base import AdapterContext, GradientAdapter, StreamBatch
+from lab.adapters.base import AdapterContext, StreamBatch
+from lab.adapters.gradient import GradientAdapter
 from lab.adapters.path import ClickPath, Plugs
 from model.backbone.foundation import FoundationBackbone
 
@@ -63,8 +64,8 @@ def whole(
     trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad and _reached(name)]
     slow = [p for name, p in trained if not name.startswith("live_path")]
     fast = [p for name, p in trained if name.startswith("live_path")]
-    groups = [(slow, rate)] + ([(fast, context.learner.linear_learning_rate)] if fast else [])
-    return GradientAdapter(groups, model, context.rehearsing, context.seed)
+    groups = [(slow, rate)] + ([(fast, context.training.linear_rate)] if fast else [])
+    return GradientAdapter(groups, model, context.training, context.seed)
 
 
 def _reached(name: str) -> bool:

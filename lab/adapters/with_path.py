@@ -7,21 +7,23 @@ from collections.abc import Callable
 from torch import Tensor
 
 from lab.adapters.base import Adapter, AdapterContext, StreamBatch
-from model.kernel.closed_path import ClosedPath
-from model.kernel.path_features import PathFeatures
+from lab.adapters.closed_path import PATH_PRIOR, ClosedPath
+from lab.adapters.line_features import LineFeatures
+
+_HALF_LIFE = 2_000.0
+"""Memory of the path, in examples (docs/decisions/0075)."""
 
 
 class WithPath:
     """`inner + m'[x, T, 1]`: the path takes the inner adapter's logit as its offset, as it takes the core's (ours).
 
-    The inner adapter learns as it does alone; the path learns what that leaves, with the kernel's shortest memory.
+    The inner adapter learns as it does alone; the path learns what that leaves, with a short memory.
     """
 
     def __init__(self, inner: Adapter, context: AdapterContext) -> None:
         self._inner = inner
-        self._features = PathFeatures(context.backbone.width, context.live_width, products=0)
-        learner = context.learner
-        self._path = ClosedPath(self._features.width, min(learner.path_half_lives), learner.path_prior)
+        self._features = LineFeatures(context.backbone.width, context.live_width)
+        self._path = ClosedPath(self._features.width, _HALF_LIFE, PATH_PRIOR)
         self.parameters = inner.parameters + self._features.width
         self.state_bytes = inner.state_bytes + sum(tensor.nbytes for tensor in self._path.state().values())
 

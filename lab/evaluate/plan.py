@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from features.config import LiveConfig
 from lab.adapters import ADAPTERS, AdapterSpec
 from lab.adapters.base import AdapterUnfitError
 from lab.adapters.river_adapter import RIVER
+from lab.adapters.training import GradientTraining
 from lab.code_key import code_digest
 from lab.evaluate.prepare import EvaluationConfig
 from lab.streams.sources import Source
@@ -60,8 +61,7 @@ class Plan:
         parts["fixed"] = {
             "pace": config.requests_per_second,
             "join": config.join_s,
-            "batch": config.batch_examples,
-            "rehearsal": config.rehearsal_steps,
+            "training": asdict(config.training),
         }
         return hashlib.sha256((json.dumps(parts, sort_keys=True) + self.code).encode()).hexdigest()[:16]
 
@@ -80,7 +80,7 @@ class Plan:
             **{name: section.model_dump(mode="json") for name, section in _sections(self).items()},
             "requests_per_second": self.config.requests_per_second,
             "join_s": self.config.join_s,
-            "rehearsal_steps": self.config.rehearsal_steps,
+            "training": asdict(self.config.training),
         }  # fmt: skip
 
 
@@ -120,8 +120,7 @@ def make_plan(
         live=live or LiveConfig(),
         requests_per_second=PACE,
         join_s=JOIN_S,
-        batch_examples=learner.batch_examples,
-        rehearsal_steps=REHEARSAL_STEPS,
+        training=GradientTraining(batch_examples=learner.batch_examples),
     )
     needed = tuple(dict.fromkeys(("frozen", *chosen)))
     return Plan(
@@ -164,8 +163,6 @@ def _from_anywhere(source: Source) -> Source:
     return replace(source, log=log, mapping=mapping)
 
 
-REHEARSAL_STEPS = 2
-"""Steps on recent micro-batches of every adapter that learns by gradient alone: full fine-tuning gains most by two."""
 PACE = 8.0
 """Requests per second at which a live half is played for the live features' half-lives."""
 JOIN_S = 1_800.0

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from features.config import LiveConfig
 from features.live.features import LiveFeatures, LiveLayout, RequestItems, RequestOutcome
 from features.live.layout import Crossing
+from lab.adapters.training import GradientTraining
 from lab.kernel_start import PretrainingLog, count_log, kernel_start
 from lab.streams import Chunk, Stream
 from model.backbone.dataset import Examples, ProfileTable
@@ -37,9 +38,8 @@ class EvaluationConfig:
     """Pace at which the live half is played: the live features' half-lives count in this time."""
     join_s: float
     """Original seconds a request waits for its feedback; a click after that is lost, as in the stream processor."""
-    batch_examples: int
-    rehearsal_steps: int
-    """Steps on recent micro-batches of every adapter that learns by gradient alone."""
+    training: GradientTraining
+    """Size of the batches that all adapters get, and the steps of those that learn by gradient."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,8 @@ def pretrain_on(stream: Stream, config: EvaluationConfig, kernel: KernelConfig, 
     )
     profiles = ProfileTable(encoder, users, items)
     log, layout = log_of(stream, examples, encoder, profiles), live_layout(stream, config, encoder, backbone)
-    start = kernel_start(log, LiveFeatures(layout, config.live), backbone, profiles, np.array(report.held_out, dtype=np.float32), kernel)
+    held_out = np.array(report.held_out, dtype=np.float32)
+    start = kernel_start(log, LiveFeatures(layout, config.live), (backbone, profiles), held_out, kernel)
     return Pretrained(backbone, encoder, profiles, layout, log, start)
 
 
@@ -126,7 +127,7 @@ def log_of(stream: Stream, examples: Examples, encoder: FeatureEncoder, profiles
     """The first half with the names of its users and items."""
     catalogue = stream.catalogue
     users, items = [user.user_id for user in catalogue.users], [item.item_id for item in catalogue.items]
-    return PretrainingLog.of(examples, users, items, catalogue.space, profiles, ItemValues(encoder))
+    return PretrainingLog.of(examples, users, items, catalogue.space, (profiles, encoder))
 
 
 def live_layout(
@@ -198,7 +199,7 @@ def _represent(
 def _batches(chunk: Chunk, config: EvaluationConfig) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Scoring batch of each request, and the batch after which its labels are known, both `(r,)`."""
     before = np.cumsum(chunk.shown.sum(axis=1)) - chunk.shown.sum(axis=1)
-    _, batch = np.unique(before // config.batch_examples, return_inverse=True)
+    _, batch = np.unique(before // config.training.batch_examples, return_inverse=True)
     last = np.searchsorted(batch, np.arange(batch[-1] + 1), side="right") - 1
     ends = chunk.time[last]  # when each batch has been scored
     closes = chunk.time + config.join_s
@@ -221,7 +222,8 @@ def _live(  # noqa: PLR0917
     """
     catalogue, values = stream.catalogue, pretrained.log.values
     live = LiveFeatures(pretrained.layout, config.live)
-    count_log(live, pretrained.log, (np.arange(len(pretrained.log.examples)) - 1e9) / config.requests_per_second)
+    before = np.arange(len(pretrained.log.examples), dtype=np.float64) - 1e9
+    count_log(live, pretrained.log, before / config.requests_per_second)
     begin = np.concatenate([[0], np.cumsum(chunk.shown.sum(axis=1))])
     out = np.empty((len(content), pretrained.layout.width), dtype=np.float32)
     played = np.arange(len(chunk)) / config.requests_per_second

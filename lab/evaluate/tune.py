@@ -1,4 +1,4 @@
-"""Finds each adapter's learning rate on streams of seeds that no evaluation uses."""
+"""Finds each adapter's learning rate on streams of seeds that no evaluation uses, by the order of each request."""
 
 from __future__ import annotations
 
@@ -6,43 +6,64 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
 
-from lab.evaluate.plan import ALL_ADAPTERS, make_plan
+from lab.adapters import AdapterContext
+from lab.evaluate.plan import ALL_ADAPTERS, Plan, make_plan
 from lab.evaluate.pool import ensure_writable
+from lab.evaluate.prepare import PreparedStream
 from lab.evaluate.prequential import run
 from lab.evaluate.work import adapter_context, limit_threads, load_pretrained, load_stream, prepare_stream
 from lab.progress import bars
-from lab.streams.sources import choose
-from model.evaluation import auc
+from lab.streams.sources import Source, choose
+from model.evaluation import auc, grouped_auc
 from streaming.config import Config
 
 TUNING_SEEDS = (1_000, 1_001)
-STREAMS = ("abrupt", "recurring", "movielens-100k")
-Gains = dict[str, dict[float, dict[tuple[str, int], float]]]
-"""AUC above frozen by adapter, rate, and stream with seed."""
+STREAMS = ("abrupt", "by-domain", "movielens-100k")
 
 
-def run_tune(config: Config, out: Path, adapters: Sequence[str] | None = None) -> None:
+class Gain(NamedTuple):
+    """AUC above frozen; minus infinity if the rate was too high for the logits to stay finite."""
+
+    within: float
+    """Within requests: what the choice is made by."""
+    overall: float
+
+
+Gains = dict[str, dict[float, dict[tuple[str, int], Gain]]]
+"""By adapter, rate, and stream with seed."""
+
+
+def tuning_sources(
+    suite: str | None = None, script: Path | None = None, log: Path | None = None, mapping: str | None = None
+) -> list[Source]:
+    """The streams that a command line asks for, `STREAMS` if it asks for none. Raises StreamError."""
+    if any(value is not None for value in (suite, script, log, mapping)):
+        return choose(suite, script, log, mapping, quick=False)
+    return [source for source in choose("standard", None, None, None, quick=False) if source.name in STREAMS]
+
+
+def run_tune(config: Config, out: Path, sources: list[Source], adapters: Sequence[str] | None = None) -> None:
     """Tries every rate and shows the table with the best marked. Raises UnknownAdapterError."""
     console = Console()
-    show(tune(config, out, adapters, console=console), console)
+    show(tune(config, out, sources, adapters, console=console), console)
 
 
 def tune(
     config: Config,
     out: Path,
+    sources: list[Source],
     adapters: Sequence[str] | None = None,
-    streams: Sequence[str] = STREAMS,
     *,
     console: Console | None = None,
 ) -> Gains:
     """Runs every rate an adapter lists on each stream; the best sum of gains is the one to write into the registry."""
     limit_threads()
     ensure_writable(out)
-    sources = [source for source in choose("standard", None, None, None, quick=False) if source.name in streams]
     plan = make_plan(
         sources, tuple(adapters or ("all",)), 1, out, config.cache_dir, quick=False,
         kernel=config.kernel, learner=config.learner, live=config.live, backbone=config.backbone,
@@ -51,38 +72,53 @@ def tune(
     tried = [(name, rate) for name in names for rate in ALL_ADAPTERS[name].rates]
     gains: Gains = {name: {rate: {} for rate in ALL_ADAPTERS[name].rates} for name in names}
     with bars(console or Console(quiet=True)) as progress:
-        task = progress.add_task("runs", total=len(tried) * len(sources) * len(TUNING_SEEDS), note="")
-        for source, seed in ((source, seed) for source in sources for seed in TUNING_SEEDS):
+        task = progress.add_task("runs", total=len(tried) * len(plan.sources) * len(TUNING_SEEDS), note="")
+        for source, seed in ((source, seed) for source in plan.sources for seed in TUNING_SEEDS):
             progress.update(task, note=f"{source.name}, seed {seed}: pretraining")
-            prepare_stream(plan, source, seed)
-            stream, data = source.open(seed, plan.cache_dir), load_stream(plan, source, seed)
-            context = adapter_context(plan, stream, load_pretrained(plan, stream, seed), seed)
-            frozen = auc(data.truth, data.frozen_logit)
+            context, data = _open(plan, source, seed)
             for name, rate in tried:
                 progress.update(task, note=f"{source.name}, seed {seed}: {name} at {rate:g}")
-                adapter = ALL_ADAPTERS[name].build(context, rate)
-                try:
-                    gain = auc(data.truth, run(adapter, data, plan.config.batch_examples).logit) - frozen
-                except FloatingPointError:
-                    gain = -math.inf  # this rate is too high, and the table says so
-                gains[name][rate][source.name, seed] = gain
+                gains[name][rate][source.name, seed] = _gain(name, rate, context, data)
                 progress.advance(task)
     return gains
 
 
+def _open(plan: Plan, source: Source, seed: int) -> tuple[AdapterContext, PreparedStream]:
+    prepare_stream(plan, source, seed)
+    stream = source.open(seed, plan.cache_dir)
+    return adapter_context(plan, stream, load_pretrained(plan, stream, seed), seed), load_stream(plan, source, seed)
+
+
+def _gain(name: str, rate: float, context: AdapterContext, data: PreparedStream) -> Gain:
+    adapter, frozen = ALL_ADAPTERS[name].build(context, rate), data.frozen_logit
+    try:
+        logit = run(adapter, data, context.training.batch_examples).logit
+    except FloatingPointError:
+        return Gain(-math.inf, -math.inf)  # this rate is too high, and the table says so
+    within = grouped_auc(data.truth, logit, data.request) - grouped_auc(data.truth, frozen, data.request)
+    return Gain(within, auc(data.truth, logit) - auc(data.truth, frozen))
+
+
 def best(gains: Gains) -> dict[str, float]:
-    """The rate of each adapter with the largest sum of gains."""
-    return {name: max(by_rate, key=lambda rate: sum(by_rate[rate].values())) for name, by_rate in gains.items()}
+    """The rate of each adapter with the largest sum of gains within requests; by overall AUC where those are equal."""
+    return {
+        name: max(by_rate, key=lambda rate: tuple(map(sum, zip(*by_rate[rate].values(), strict=True))))
+        for name, by_rate in gains.items()
+    }
 
 
 def show(gains: Gains, console: Console) -> None:
-    """The table behind the choice: means over the seeds."""
+    """The table behind the choice: means over the seeds, within requests / overall."""
     chosen = best(gains)
     streams = list(dict.fromkeys(stream for stream, _ in next(iter(next(iter(gains.values())).values()))))
-    table = Table("adapter", "rate", *streams, "mean")
+    table = Table("adapter", "rate", *streams, "mean", title="AUC above frozen: within requests / overall")
     for name, by_rate in gains.items():
         for rate, by_stream in by_rate.items():
             mark = "*" if chosen[name] == rate else ""
-            means = [fmean([gain for (stream, _), gain in by_stream.items() if stream == one]) for one in streams]
-            table.add_row(name, f"{rate:g}{mark}", *(f"{mean:+.4f}" for mean in (*means, fmean(by_stream.values()))))
+            means = [_mean([gain for (stream, _), gain in by_stream.items() if stream == one]) for one in streams]
+            table.add_row(name, f"{rate:g}{mark}", *means, _mean(list(by_stream.values())))
     console.print(table)
+
+
+def _mean(gains: list[Gain]) -> str:
+    return f"{fmean(gain.within for gain in gains):+.4f} / {fmean(gain.overall for gain in gains):+.4f}"

@@ -91,7 +91,7 @@ def run_adapter(plan: Plan, source: Source, seed: int, name: str) -> tuple[str, 
         opened = _opened(plan, source, seed)
         spec = ALL_ADAPTERS[name]
         adapter = spec.build(opened.context, spec.rate)
-        outcome = run(adapter, opened.data, plan.config.batch_examples)
+        outcome = run(adapter, opened.data, plan.config.training.batch_examples)
         _write(
             path,
             logit=outcome.logit,
@@ -165,7 +165,7 @@ def adapter_context(plan: Plan, stream: Stream, pretrained: Pretrained, seed: in
         start=pretrained.start,
         domain_sizes=stream.catalogue.space.sizes,
         learner=plan.learner,
-        rehearsal_steps=plan.config.rehearsal_steps,
+        training=plan.config.training,
         seed=seed,
     )
 

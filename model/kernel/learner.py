@@ -66,8 +66,8 @@ class Learner:
         prior = prior_precision(self._map)
         self._short = Posterior(self._map.identity(), prior, short, [whole])
         self._long = Posterior(self._map.identity(), prior, long, [whole, direct])
-        for posterior in (self._short, self._long):
-            posterior.start_from(start.mean, start.precision)
+        self._short.start_from([start.mean], start.precision, start.examples)
+        self._long.start_from([start.mean, start.direct_mean], start.precision, start.examples)
         self._trust = Trust(config)
         self.batches = self.examples = 0
         self.candidate = Kernel.identity(start)

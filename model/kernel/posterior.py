@@ -9,12 +9,13 @@ weighed by a half-life in examples (ours):
     m <- m + P^-1 (sum (y - p) phi - (1 - l) tau (m - m0))
 
 There is no learning rate and no rehearsal: P keeps what past examples taught. `P^-1` is a Cholesky factor of P that is
-computed anew every fourth batch: a Newton step with a slightly old curvature ends in the same place
-(docs/decisions/0083). Information matrices add up: groups that learned apart are one sum.
+computed anew every fourth batch, and at once where P has grown: a Newton step with a slightly old curvature ends in the
+same place, one with far too little of it overshoots (docs/decisions/0083). Information matrices add up: groups that learned apart are one sum.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -22,6 +23,8 @@ from torch import Tensor
 
 _MIN_CURVATURE = 1e-6
 REFRESH_BATCHES = 4
+GROWTH = 1.1
+"""Growth of any diagonal entry of P at which the factor is computed anew."""
 _FIRST_JITTER = 1e-6
 
 
@@ -47,15 +50,18 @@ class Posterior:
         """P, float32 `(p, p)`."""
         self.factor = torch.diag(prior.sqrt())
         """Lower Cholesky factor of P as it was at the last refresh, float32 `(p, p)`."""
+        self._refreshed = prior.clone()
         self.batches = 0
         self._row, self._column = torch.tril_indices(len(mean), len(mean))
 
-    def start_from(self, mean: Tensor, precision: Tensor) -> None:
-        """Takes what was learned before about the first features: mean `(b,)` and precision `(b, b)`."""
-        width = len(mean)
-        for own in self.means:
-            own[:width] = mean[: len(own)]
-        self.precision[:width, :width] = precision
+    def start_from(self, means: Sequence[Tensor], precision: Tensor, examples: int) -> None:
+        """Takes what was learned before: a mean per model, and the precision `(p, p)`.
+
+        Of `examples` that nothing was forgotten of, it keeps as much as its half-life would have.
+        """
+        kept = min(1.0, self.half_life / math.log(2) / max(examples, 1))
+        self.means = [mean.clone() for mean in means]
+        self.precision = kept * precision + (1 - kept) * torch.diag(self.prior)
         self._refresh()
 
     def logit(self, features: Tensor, model: int) -> Tensor:
@@ -71,7 +77,8 @@ class Posterior:
         forgotten = 1.0 - 2.0 ** (-len(features) / self.half_life)
         # P <- l P + (1 - l) diag(tau) + sum p (1 - p) phi phi'
         self.precision.mul_(1 - forgotten).add_(added).diagonal().add_(self.prior, alpha=forgotten)
-        if self.batches % REFRESH_BATCHES == 0:
+        grown = self.precision.diagonal() > GROWTH * self._refreshed
+        if self.batches % REFRESH_BATCHES == 0 or bool(grown.any()):
             self._refresh()
         self.batches += 1
         for model, mean in enumerate(self.means):
@@ -108,6 +115,7 @@ class Posterior:
             factor, failed = torch.linalg.cholesky_ex(precise)
             jitter *= 10
         self.factor = factor.float()
+        self._refreshed = self.precision.diagonal().clone()
 
     def state(self) -> dict[str, Tensor]:
         """The posterior, for a snapshot; of the symmetric P and of the factor the lower triangle."""
@@ -117,6 +125,7 @@ class Posterior:
             **means,
             "precision": self.precision[triangle],
             "factor": self.factor[triangle],
+            "refreshed": self._refreshed,
             "batches": torch.tensor(self.batches),
         }
 
@@ -127,4 +136,5 @@ class Posterior:
         self.precision[self._column, self._row] = state["precision"]
         self.factor = torch.zeros_like(self.factor)
         self.factor[self._row, self._column] = state["factor"]
+        self._refreshed = state["refreshed"].clone()
         self.batches = int(state["batches"])

@@ -26,7 +26,7 @@ from model.whole_files import write_whole
 FILE = "kernel-start.safetensors"
 """Its name in a backbone's folder."""
 FORMAT = 1
-_TENSORS = ("centre", "projection", "gain", "relevance", "table", "shift", "mean", "precision")
+_TENSORS = ("centre", "projection", "gain", "relevance", "table", "shift", "mean", "direct_mean", "precision")
 
 
 class StartRefused(Exception):
@@ -44,9 +44,13 @@ class KernelStart:
     drift: int
     """How many of them are T."""
     mean: Tensor
-    """Weights of frozen logit, constant and counters after the pretraining log, float32 `(b,)`."""
+    """Weights after the pretraining log, float32 `(p,)`; those of T are zero."""
+    direct_mean: Tensor
+    """Weights of the direct features alone, float32 `(direct,)`."""
     precision: Tensor
-    """Their precision, float32 `(b, b)`."""
+    """Precision of both, float32 `(p, p)`."""
+    examples: int
+    """Examples of the log that they were learned from."""
 
     @property
     def features(self) -> FeatureMap:
@@ -72,7 +76,8 @@ class KernelStart:
         """All of it; equal starts give equal bytes."""
         one, two = self.compression, self.descriptor
         values = (
-            one.centre, one.projection, one.gain, one.relevance, two.table, two.shift, self.mean, self.precision,
+            one.centre, one.projection, one.gain, one.relevance, two.table, two.shift,
+            self.mean, self.direct_mean, self.precision,
         )  # fmt: skip
         metadata = {
             "kind": "kernel-start",
@@ -82,6 +87,7 @@ class KernelStart:
             "logit_deviation": two.logit_deviation,
             "live_names": list(self.live_names),
             "drift": self.drift,
+            "examples": self.examples,
         }
         return pack(dict(zip(_TENSORS, values, strict=True)), metadata)
 
@@ -137,7 +143,9 @@ def _built(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> KernelStart:
             live_names=tuple(map(str, metadata["live_names"])),
             drift=int(metadata["drift"]),
             mean=tensors["mean"],
+            direct_mean=tensors["direct_mean"],
             precision=tensors["precision"],
+            examples=int(metadata["examples"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ContainerError(f"its metadata is wrong: {error!r}") from error
@@ -145,7 +153,7 @@ def _built(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> KernelStart:
 
 def _check(start: KernelStart) -> None:
     """Raises ContainerError unless all shapes fit together."""
-    one, two, counters = start.compression, start.descriptor, len(start.live_names) - start.drift
+    one, two = start.compression, start.descriptor
     width, rank, shown = len(one.centre), len(one.gain), len(two.shift)
     sound = (
         one.projection.shape == (width, rank)
@@ -153,8 +161,9 @@ def _check(start: KernelStart) -> None:
         and two.table.dim() == 2
         and two.table.shape[1] == shown
         and 0 <= start.drift <= len(start.live_names)
-        and start.mean.shape == (2 + counters,)
-        and start.precision.shape == (2 + counters, 2 + counters)
+        and start.mean.shape == (start.features.width,)
+        and start.direct_mean.shape == (start.features.direct,)
+        and start.precision.shape == (start.features.width, start.features.width)
         and all(math.isfinite(value) for value in (one.beta, two.logit_mean, two.logit_deviation))
         and all(t.dtype == torch.float32 for t in (one.centre, one.projection, two.table, start.mean, start.precision))
     )

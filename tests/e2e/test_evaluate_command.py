@@ -42,7 +42,7 @@ def config_of(tmp_path: Path) -> Config:
         cache_dir=tmp_path / "cache",
         backbone=SMALL,
         kernel=KernelConfig(latent=4, hidden=8),
-        learner=LearnerConfig(batch_examples=64, rehearsal_steps=1),
+        learner=LearnerConfig(batch_examples=64),
     )
 
 

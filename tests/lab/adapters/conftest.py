@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lab.adapters import AdapterContext
+from lab.adapters.training import GradientTraining
 from model.backbone.dataset import ProfileTable
 from model.config import KernelConfig, LearnerConfig
 from model.encoding.features import UserFeatures
@@ -24,7 +25,7 @@ def context(world: World, make_backbone: MakeBackbone) -> AdapterContext:
         live_width=LIVE,
         domain_sizes=SIZES,
         kernel=KernelConfig(latent=4, hidden=8, domain_width=2),
-        learner=LearnerConfig(rehearsal_batches=4),
-        rehearsal_steps=1,
+        learner=LearnerConfig(),
+        training=GradientTraining(rehearsal_batches=4, rehearsal_steps=1),
         seed=3,
     )

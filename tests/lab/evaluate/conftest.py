@@ -15,7 +15,7 @@ from lab.evaluate.plan import Plan, make_plan
 from lab.evaluate.prepare import PreparedStream, Pretrained, prepare, pretrain_on
 from lab.streams import RealItems, ScriptedStream
 from lab.streams.sources import Source
-from model.config import KernelConfig, LearnerConfig
+from model.config import KernelConfig
 from tests.lab.evaluate.small import CONFIG, DRIFT, small, texts
 from tests.lab.streams.worlds import REAL, script
 
@@ -45,5 +45,5 @@ def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Plan:
     sources = [Source(n, script=script(e, **keys).model_copy(update={"name": n})) for n, e in
              (("drift", DRIFT), ("no-drift", "[]"))]  # fmt: skip
     plan = make_plan(sources, ("full", "live-head", "iak"), 2, tmp_path, tmp_path, quick=False,
-                     kernel=KernelConfig(latent=4, hidden=8), learner=LearnerConfig(rehearsal_steps=1))  # fmt: skip
+                     kernel=KernelConfig(latent=4, hidden=8))  # fmt: skip
     return replace(plan, config=CONFIG)

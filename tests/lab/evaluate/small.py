@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from features.config import LiveConfig
+from lab.adapters.training import GradientTraining
 from lab.evaluate.prepare import EvaluationConfig
 from lab.streams import ScriptedStream
 from model.config import BackboneConfig, PretrainConfig
@@ -18,7 +19,8 @@ SMALL = BackboneConfig(
     width=16, id_width=8, sparse_width=4, content_width=4, domain_width=4, text_width=TEXT,
     experts=2, expert_hidden=16, expert_width=8, tower_hidden=8,
 )  # fmt: skip
-CONFIG = EvaluationConfig(SMALL, PretrainConfig(epochs=2, batch_size=256), LiveConfig(), 8.0, 600.0, 64, 1)
+TRAINING = GradientTraining(batch_examples=64, rehearsal_steps=1)
+CONFIG = EvaluationConfig(SMALL, PretrainConfig(epochs=2, batch_size=256), LiveConfig(), 8.0, 600.0, TRAINING)
 DRIFT = "[{kind: taste, at: 0.3, until: 0.7}]"
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from lab.adapters import AdapterContext
+from lab.adapters.training import GradientTraining
 from lab.evaluate.measures import measure
 from lab.evaluate.prepare import PreparedStream, Pretrained, pretraining_examples
 from lab.evaluate.prequential import run, schedule
@@ -78,7 +79,7 @@ def test_river_learns_from_the_same_features(
         stream.catalogue.space.sizes,
         KernelConfig(),
         LearnerConfig(),
-        1,
+        GradientTraining(),
         0,
     )
     outcome = run(RIVER.build(context, RIVER.rate), data, 64)

@@ -142,9 +142,9 @@ def test_a_stream_may_have_any_name_that_a_file_has(
 def test_the_parts_of_the_kernel_stand_beside_it_paired_by_seed(
     tiny: Plan, prepared: tuple[ScriptedStream, PreparedStream]
 ) -> None:
-    report = report_of(replace(tiny, adapters=("frozen", "iak-a", "iak-after", "iak")), *prepared)
+    report = report_of(replace(tiny, adapters=("frozen", "iak-long-memory", "iak-no-trust", "iak")), *prepared)
     _, head, body = next(table for table in tables(report) if table[0].startswith("Parts of iak"))
-    assert [row[0] for row in body] == ["the kernel", "reading", "plug point"]
+    assert [row[0] for row in body] == ["the kernel", "memory", "trust"]
     lead = {row[0]: float(row[head.index("above frozen")].split()[0]) for row in body}
     for row in body[1:]:
         difference = float(row[head.index("above iak")].split()[0])

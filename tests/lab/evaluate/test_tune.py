@@ -15,31 +15,45 @@ from lab.adapters import ADAPTERS
 from lab.adapters.closed_form import ClosedForm
 from lab.evaluate.plan import Plan
 from lab.evaluate.prequential import Outcome, run
+from lab.evaluate.tune import Gain, tuning_sources
 from streaming.config import Config
 
 pytestmark = pytest.mark.slow
 
 
-def test_tuning_takes_the_rate_with_the_largest_sum_of_gains() -> None:
+def both(gain: float) -> Gain:
+    return Gain(gain, gain)
+
+
+def test_tuning_takes_the_rate_with_the_largest_sum_of_gains_within_requests() -> None:
     s, t = ("s", 1000), ("t", 1000)
-    gains = {"a": {0.1: {s: 0.01, t: -0.03}, 1.0: {s: 0.0, t: 0.0}}, "b": {0.1: {s: 0.1, ("s", 1001): 0.3, t: 0.0}}}
-    assert tune_module.best(gains) == {"a": 1.0, "b": 0.1}
-    console = Console(record=True, width=80)
+    gains = {
+        "a": {0.1: {s: Gain(0.01, 0.5), t: both(-0.03)}, 1.0: {s: both(0.0), t: both(0.0)}},
+        "b": {0.1: {s: both(0.1), ("s", 1001): Gain(0.3, 0.2), t: both(0.0)}},
+        "c": {0.1: {s: both(0.0), t: both(0.0)}, 1.0: {s: Gain(0.0, 0.1), t: both(0.0)}},
+    }
+    assert tune_module.best(gains) == {"a": 1.0, "b": 0.1, "c": 1.0}
+    console = Console(record=True, width=120)
     tune_module.show(gains, console)
     text = console.export_text()
     assert "1*" in text
-    assert "+0.2000" in text and "+0.1333" in text
+    assert "+0.2000 / +0.1500" in text and "+0.1333 / +0.1000" in text
+
+
+def test_without_a_choice_rates_are_tuned_on_the_streams_of_the_standard_suite_and_else_on_what_is_named() -> None:
+    assert [source.name for source in tuning_sources()] == list(tune_module.STREAMS)
+    assert [source.name for source in tuning_sources(script=Path("gradual"))] == ["gradual"]
 
 
 def test_tuning_runs_every_rate_on_seeds_of_its_own(
     tiny: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tune_module, "choose", lambda *_, quick: [replace(tiny.sources[0], name="abrupt")])
-    monkeypatch.setattr(tune_module, "make_plan", lambda *_, **__: replace(tiny, adapters=("closed-form",)))
-    gains = tune_module.tune(Config(), tmp_path, ("closed-form",))
+    one = replace(tiny, sources=tiny.sources[:1], adapters=("closed-form",))
+    monkeypatch.setattr(tune_module, "make_plan", lambda *_, **__: one)
+    gains = tune_module.tune(Config(), tmp_path, list(one.sources), one.adapters)
     rates = ADAPTERS["closed-form"].rates
     assert list(gains["closed-form"]) == list(rates)
-    assert all(set(by_run) == {("abrupt", 1000), ("abrupt", 1001)} for by_run in gains["closed-form"].values())
+    assert all(set(by_run) == {("drift", 1000), ("drift", 1001)} for by_run in gains["closed-form"].values())
     assert not set(tune_module.TUNING_SEEDS) & set(tiny.seeds)
 
 
@@ -52,8 +66,8 @@ def test_a_rate_that_breaks_an_adapter_loses_and_stops_nothing(
         return run(adapter, *rest)
 
     monkeypatch.setattr(tune_module, "run", run_or_break)
-    monkeypatch.setattr(tune_module, "choose", lambda *_, quick: [replace(tiny.sources[0], name="abrupt")])
-    monkeypatch.setattr(tune_module, "make_plan", lambda *_, **__: replace(tiny, adapters=("closed-form",)))
-    gains = tune_module.tune(Config(), tmp_path, ("closed-form",))
-    assert set(gains["closed-form"][1e3].values()) == {-math.inf}
+    one = replace(tiny, sources=tiny.sources[:1], adapters=("closed-form",))
+    monkeypatch.setattr(tune_module, "make_plan", lambda *_, **__: one)
+    gains = tune_module.tune(Config(), tmp_path, list(one.sources), one.adapters)
+    assert set(gains["closed-form"][1e3].values()) == {Gain(-math.inf, -math.inf)}
     assert tune_module.best(gains)["closed-form"] > 1e3
