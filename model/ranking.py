@@ -71,7 +71,7 @@ def list_ndcg(labels: ArrayLike, scores: ArrayLike, lists: ArrayLike, at: int) -
     best = np.concatenate([[0.0], np.cumsum(1.0 / np.log2(np.arange(at) + 2.0))])
     gain = np.bincount(items.list, items.shared(discount) * items.label)
     most = best[np.minimum(items.positives.astype(np.int64), at)]
-    return np.divide(gain, most, out=np.full(len(gain), np.nan), where=items.mixed)
+    return np.asarray(np.divide(gain, most, out=np.full(len(gain), np.nan), where=items.mixed))
 
 
 class ListWindow:

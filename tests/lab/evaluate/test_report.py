@@ -16,10 +16,11 @@ from rich.console import Console
 import lab.evaluate.plots as plots_module
 from lab.evaluate.command import write
 from lab.evaluate.measures import measure
-from lab.evaluate.plan import Plan
+from lab.evaluate.plan import ALL_ADAPTERS, Plan
 from lab.evaluate.plots import pictures
 from lab.evaluate.prepare import PreparedStream
-from lab.evaluate.report import EvaluationReport, RunCost, SeedResult, make_report
+from lab.evaluate.report import EvaluationReport, make_report
+from lab.evaluate.seed_results import RunCost, SeedResult
 from lab.evaluate.tables import markdown, show, tables
 from lab.streams import ScriptedStream
 
@@ -142,13 +143,20 @@ def test_a_stream_may_have_any_name_that_a_file_has(
 def test_the_parts_of_the_kernel_stand_beside_it_paired_by_seed(
     tiny: Plan, prepared: tuple[ScriptedStream, PreparedStream]
 ) -> None:
-    report = report_of(replace(tiny, adapters=("frozen", "iak-a", "iak-after", "iak")), *prepared)
+    ablations = [name for name, spec in ALL_ADAPTERS.items() if spec.part][-2:]
+    report = report_of(replace(tiny, adapters=("frozen", *ablations, "iak")), *prepared)
     _, head, body = next(table for table in tables(report) if table[0].startswith("Parts of iak"))
-    assert [row[0] for row in body] == ["the kernel", "reading", "plug point"]
-    lead = {row[0]: float(row[head.index("above frozen")].split()[0]) for row in body}
-    for row in body[1:]:
-        difference = float(row[head.index("above iak")].split()[0])
-        assert difference == pytest.approx(lead[row[0]] - lead["the kernel"], abs=2e-4)
+    assert [row[1] for row in body] == [ALL_ADAPTERS[name].about for name in ("iak", *ablations)]
+    assert head[2:4] == ["above frozen in requests", "above iak in requests"]
+    for within in ("", " in requests"):
+        lead = [float(row[head.index(f"above frozen{within}")].split()[0]) for row in body]
+        for row, own in zip(body[1:], lead[1:], strict=True):
+            difference = float(row[head.index(f"above iak{within}")].split()[0])
+            assert difference == pytest.approx(own - lead[0], abs=2e-4)
+    _, head, body = next(table for table in tables(report) if "within requests above iak, by stream" in table[0])
+    assert head == ["adapter", "drift", "no-drift"]
+    of_stream = {row.adapter: row.request_auc.mean for row in report.streams[0].rows}
+    assert float(body[0][1].split()[0]) == pytest.approx(of_stream[ablations[0]] - of_stream["iak"], abs=1e-4)
 
 
 def test_a_report_without_ablations_has_no_table_of_parts(
