@@ -34,7 +34,7 @@ class Goal:
     question: str
     measured: str
     met: bool | None
-    """None where the report cannot say: a stream or an adapter did not run."""
+    """None where the report cannot say: a stream or an adapter did not run, or a script was shortened."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,8 @@ def goals(report: EvaluationReport) -> list[Goal]:
     """Every goal, met, missed or not run; none at all for a report that answers not one of them."""
     if KERNEL not in report.plan["adapters"]:
         return []
-    rows = {stream.name: {row.adapter: row for row in stream.rows} for stream in report.streams}
+    whole = [stream for stream in report.streams if not stream.altered]
+    rows = {stream.name: {row.adapter: row for row in stream.rows} for stream in whole}
     bounds = [_judged(bound, rows.get(bound.stream, {}).get(KERNEL)) for bound in _BOUNDS]
     asked = [*_scripts(report), *bounds, _above_rivals(rows.get(KUAIRAND, {})), *_costs(report)]
     return asked if any(goal.met is not None for goal in asked) else []
@@ -72,7 +73,7 @@ def goals(report: EvaluationReport) -> list[Goal]:
 
 def _scripts(report: EvaluationReport) -> Iterator[Goal]:
     scripts = standard_suite()
-    run = sum(stream.name in scripts for stream in report.streams)
+    run = sum(stream.name in scripts and not stream.altered for stream in report.streams)
     for what, leads in (("AUC within requests", report.script_request_leads), ("AUC", report.script_leads)):
         question = f"{len(scripts)} scripts, mean {what} above frozen: at least {_SCRIPTS:.3f}"
         lead = leads[KERNEL]

@@ -100,6 +100,8 @@ class StreamReport:
     spans: tuple[tuple[str, float, float], ...]
     """Name, begin and end of each drift as shares of the stream's examples."""
     rows: tuple[AdapterRow, ...]
+    altered: bool = False
+    """Whether it has the name of a script of the standard suite and is another one: a short look, or a user's own."""
     information: tuple[SeedInformation, ...] = ()
     """What the kernel took up, a run a seed; empty where it did not run, or counts no information."""
 
@@ -143,12 +145,16 @@ def make_report(plan: Plan, results: Mapping[tuple[str, int], SeedResult]) -> Ev
         }
         for stream, of_stream in seeds.items()
     }
-    scripts = {name: of_stream for name, of_stream in runs.items() if name in standard_suite()}
+    suite = standard_suite()
+    scripts = {source.name: runs[source.name] for source in plan.sources if source.script == suite.get(source.name, "")}
     parts = [name for name in plan.adapters if ALL_ADAPTERS[name].part]
     return EvaluationReport(
         commit=_commit(),
         plan=plan.to_json(),
-        streams=tuple(_stream(plan, name, of_stream, runs[name]) for name, of_stream in seeds.items()),
+        streams=tuple(
+            _stream(plan, name, of_stream, runs[name], altered=name in suite and name not in scripts)
+            for name, of_stream in seeds.items()
+        ),
         costs=tuple(_cost(name, [result.costs[name] for result in results.values()]) for name in plan.adapters),
         request_leads={name: over_streams(runs, name, FROZEN, "request_auc") for name in plan.adapters},
         leads={name: over_streams(runs, name, FROZEN) for name in plan.adapters},
@@ -160,7 +166,7 @@ def make_report(plan: Plan, results: Mapping[tuple[str, int], SeedResult]) -> Ev
     )
 
 
-def _stream(plan: Plan, name: str, seeds: list[SeedResult], runs: Runs) -> StreamReport:
+def _stream(plan: Plan, name: str, seeds: list[SeedResult], runs: Runs, *, altered: bool) -> StreamReport:
     """One stream; what is not a mean is that of the first seed."""
     first = seeds[0]
     return StreamReport(
@@ -172,6 +178,7 @@ def _stream(plan: Plan, name: str, seeds: list[SeedResult], runs: Runs) -> Strea
         oracle_request_auc=float(np.mean([one.oracle_request_auc for one in seeds])),
         spans=first.spans,
         rows=tuple(_row(adapter, runs, first.spans, first.examples) for adapter in plan.adapters),
+        altered=altered,
         information=tuple(one.information for one in seeds if one.information is not None),
     )
 

@@ -234,7 +234,8 @@ class Demo:
     def _report(self, stream: ScoredStream, run: Run) -> RunReport:
         folder = self.config.run_dir
         report = build_report(stream, run)
-        title = f"{self._title} played live: AUC {report.frozen.auc:.3f} frozen, {report.live.auc:.3f} live"
+        order = f"AUC within requests {report.frozen.request_auc:.3f} frozen, {report.live.request_auc:.3f} live"
+        title = f"{self._title} played live: {order}"
         draw_plot(stream, folder / PLOT_FILE, title=title, drift=run.drift)
         report = replace(report, run=replace(run, seconds_total=time.time() - self._began))
         write_whole(folder / REPORT_FILE, json.dumps(report.as_json(), indent=2, allow_nan=False) + "\n")

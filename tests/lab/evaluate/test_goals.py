@@ -125,6 +125,13 @@ def test_a_rival_that_is_level_is_not_beaten() -> None:
     assert one(report(stream(KUAIRAND, own, replace(own, adapter="refit"))), "rivals").met is False
 
 
+def test_a_shortened_script_is_not_judged() -> None:
+    calm = stream("no-drift", row("iak", lead=0.005))
+    asked = report(replace(calm, altered=True), stream(MOVIELENS, GOOD[MOVIELENS]))
+    assert one(asked, "no-drift").met is None
+    assert one(report(calm), "no-drift").met is True
+
+
 def test_a_report_that_answers_nothing_has_no_goals() -> None:
     assert goals(report(stream("visits", row("iak")))) == []
     assert goals(report(stream(MOVIELENS, row("full")))) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,8 @@ from lab.evaluate.prepare import PreparedStream
 from lab.evaluate.report import EvaluationReport, make_report
 from lab.evaluate.seed_results import RunCost, SeedResult
 from lab.evaluate.tables import markdown, show, tables
-from lab.streams import ScriptedStream
+from lab.streams import ScriptedStream, standard_suite
+from lab.streams.sources import Source
 
 pytestmark = pytest.mark.slow
 
@@ -157,6 +159,20 @@ def test_the_parts_of_the_kernel_stand_beside_it_paired_by_seed(
     assert head == ["adapter", "drift", "no-drift"]
     of_stream = {row.adapter: row.request_auc.mean for row in report.streams[0].rows}
     assert float(body[0][1].split()[0]) == pytest.approx(of_stream[ablations[0]] - of_stream["iak"], abs=1e-4)
+
+
+def test_only_the_standard_suites_own_scripts_count_as_such(
+    tiny: Plan, prepared: tuple[ScriptedStream, PreparedStream]
+) -> None:
+    report = report_of(tiny, *prepared)
+    assert [one.altered for one in report.streams] == [False, True], "no-drift is short here, drift is not of the suite"
+    assert math.isnan(report.script_leads["iak"].mean)
+    name = "no-drift"
+    standard = replace(tiny, sources=(Source(name, script=standard_suite()[name]), tiny.sources[0]))
+    report = report_of(standard, *prepared)
+    assert not any(one.altered for one in report.streams)
+    row = next(row for row in report.streams[0].rows if row.adapter == "iak")
+    assert report.script_request_leads["iak"] == row.request_auc_lead
 
 
 def test_a_report_without_ablations_has_no_table_of_parts(
