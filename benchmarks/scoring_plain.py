@@ -94,9 +94,8 @@ class Features:
 
     def rows(self, kind: Kind, keys: list[str]) -> list[LiveRow | None]:
         """Live rows."""
-        return (
-            [_live(kind, key, row) for key, row in zip(keys, self._read(kind, keys, []), strict=True)] if keys else []
-        )
+        read = self._read(kind, keys, []) if keys else []
+        return [_live(kind, key, row) for key, row in zip(keys, read, strict=True)]
 
 
 def _fields(row: dict[str, Any], kind: str) -> dict[str, Any]:
