@@ -43,6 +43,17 @@ LEARN_SECONDS = Histogram(
     ["group"],
     buckets=_FAST,
 )
+ARM_REQUEST_AUC = Gauge(
+    "driftline_arm_request_auc",
+    "AUC within requests over the recent window of requests with both labels, scored before learning.",
+    ["group", "arm"],
+)
+ARM_NDCG = Gauge(
+    "driftline_arm_ndcg", "Mean NDCG at the rank `at`, 5 or 10, over the same requests.", ["group", "arm", "at"]
+)
+JUDGED_LISTS = Gauge(
+    "driftline_judged_lists", "Requests with both labels in that window: those whose order is judged.", ["group"]
+)
 ARM_LOG_LOSS = Gauge(
     "driftline_arm_log_loss", "Log loss over the recent window, scored before learning.", ["group", "arm"]
 )
