@@ -8,13 +8,16 @@ from lab.adapters.base import AdapterContext, StreamBatch
 from lab.adapters.line_features import LineFeatures
 from model.kernel.closed_path import ClosedPath
 
+PRIOR = 30.0
+"""Prior precision of every weight, in examples."""
+
 
 class ClosedForm:
     """The path as an adapter; its learning rate is the half-life of its memory, in examples."""
 
     def __init__(self, context: AdapterContext, half_life: float) -> None:
         self._features = LineFeatures(context.backbone.width, context.live_width)
-        self._path = ClosedPath(self._features.width, half_life, context.learner.path_prior)
+        self._path = ClosedPath(self._features.width, half_life, PRIOR)
         self.parameters = self._features.width
         self.state_bytes = sum(tensor.nbytes for tensor in self._path.state().values())
 

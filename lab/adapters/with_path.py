@@ -7,21 +7,24 @@ from collections.abc import Callable
 from torch import Tensor
 
 from lab.adapters.base import Adapter, AdapterContext, StreamBatch
+from lab.adapters.closed_form import PRIOR
 from lab.adapters.line_features import LineFeatures
 from model.kernel.closed_path import ClosedPath
+
+HALF_LIFE = 2_000.0
+"""Memory of the path, in examples."""
 
 
 class WithPath:
     """`inner + m'[x, T, 1]`: the path takes the inner adapter's logit as its offset, as it takes the core's (ours).
 
-    The inner adapter learns as it does alone; the path learns what that leaves, with the kernel's shortest memory.
+    The inner adapter learns as it does alone; the path learns what that leaves.
     """
 
     def __init__(self, inner: Adapter, context: AdapterContext) -> None:
         self._inner = inner
         self._features = LineFeatures(context.backbone.width, context.live_width)
-        learner = context.learner
-        self._path = ClosedPath(self._features.width, min(learner.path_half_lives), learner.path_prior)
+        self._path = ClosedPath(self._features.width, HALF_LIFE, PRIOR)
         self.parameters = inner.parameters + self._features.width
         self.state_bytes = inner.state_bytes + sum(tensor.nbytes for tensor in self._path.state().values())
 
