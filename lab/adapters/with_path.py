@@ -1,4 +1,4 @@
-"""Another adapter beside the kernel's closed-form path: what a method of the literature gains by x and T in a line."""
+"""Another adapter beside a closed-form path: what a method of the literature gains by x and T in a line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HALF_LIFE = 2_000.0
 
 
 class WithPath:
-    """`inner + m'[x, T, 1]`: the path takes the inner adapter's logit as its offset, as it takes the core's (ours).
+    """`inner + m'[x, T, 1]`: the path takes the inner adapter's logit as its offset (ours).
 
     The inner adapter learns as it does alone; the path learns what that leaves.
     """
