@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from model.encoding.domain import FACETS, DomainSpace
 from model.evaluation import PrequentialWindow
 from model.kernel.batch import MicroBatch
+from model.kernel.learner import Learner
 from model.ranking import NDCG_AT, ListWindow
 from streaming.monitoring import metrics
 from streaming.processor.machine import GroupMachine, Learned
@@ -20,8 +21,10 @@ WINDOW_LISTS = 2_000
 class GroupMetrics:
     """Keeps the metrics of one group current. The arms' scores are those that were served."""
 
-    def __init__(self, group: str) -> None:
+    def __init__(self, group: str, space: DomainSpace) -> None:
         self.group = group
+        self._space = space
+        self._last: MicroBatch | None = None
         self._window = PrequentialWindow(WINDOW_EXAMPLES)
         self._lists = ListWindow(WINDOW_LISTS)
         self._dropped: dict[str, int] = {}
@@ -34,17 +37,17 @@ class GroupMetrics:
         metrics.EXAMPLES_JOINED.labels(self.group, "click").inc(clicks)
         metrics.EXAMPLES_JOINED.labels(self.group, "no_click").inc(len(batch) - clicks)
         metrics.EXAMPLES_LEARNED.labels(self.group).inc(len(batch))
-        metrics.KERNEL_KL.labels(self.group).set(learned.report.compression)
-        metrics.KERNEL_TRUST.labels(self.group).set(learned.report.trust)
+        self._last = batch
+        metrics.MATCHING_PROBABILITY.labels(self.group).set(learned.report.matching)
+        for arm, share in learned.report.arms.items():
+            metrics.KERNEL_TRUST.labels(self.group, arm).set(share)
         logits = {
             "frozen": batch.frozen_logit,
             "live": batch.live_logit,
             "candidate": learned.report.candidate_logit,
         }
         self._window.add(batch.label.numpy(), {arm: torch.sigmoid(logit).numpy() for arm, logit in logits.items()})
-        lists = request_numbers(batch)
-        if lists is not None:
-            self._lists.add(batch.label.numpy(), {arm: logit.numpy() for arm, logit in logits.items()}, lists)
+        self._lists.add(batch.label.numpy(), {arm: logit.numpy() for arm, logit in logits.items()}, learned.request)
 
     def summarise(self, machine: GroupMachine, waiting: int) -> None:
         """Brings the gauges up to date; called now and then, on the thread that feeds `machine`."""
@@ -57,6 +60,7 @@ class GroupMetrics:
             metrics.ARM_REQUEST_AUC.labels(self.group, arm).set(values["request_auc"])
             for at in NDCG_AT:
                 metrics.ARM_NDCG.labels(self.group, arm, str(at)).set(values[f"ndcg_{at}"])
+        self._tell_information(machine.learner)
         metrics.KERNEL_DISTANCE.labels(self.group).set(machine.learner.distance())
         metrics.OPEN_REQUESTS.labels(self.group).set(len(machine.join))
         metrics.WATERMARK.labels(self.group).set(machine.join.watermark)
@@ -65,16 +69,18 @@ class GroupMetrics:
             metrics.JOIN_DROPPED.labels(self.group, reason).inc(max(0, count - self._dropped.get(reason, 0)))
             self._dropped[reason] = count
 
-
-def request_numbers(batch: MicroBatch) -> NDArray[np.int64] | None:
-    """Which request of the batch each example belongs to, `(n,)`, rising from 0.
-
-    A request's examples lie together and share its time and domain. None where the batch refers to more requests than
-    can be told apart so: as one list they would be judged by an order that nobody saw.
-    """
-    time, domain = batch.time.numpy(), batch.domain.numpy()
-    first = np.ones(len(batch), dtype=bool)
-    first[1:] = (np.diff(time) != 0) | (np.diff(domain, axis=0) != 0).any(axis=1)
-    if batch.origin and int(first.sum()) != len(batch.origin):
-        return None
-    return np.cumsum(first) - 1
+    def _tell_information(self, learner: Learner) -> None:
+        """What the kernel keeps, has been taught, and is being taught, in nats."""
+        compression = learner.start.compression
+        metrics.COMPRESSION_NATS_KEPT.labels(self.group).set(compression.nats_kept)
+        metrics.COMPRESSION_NATS_RELEVANT.labels(self.group).set(compression.nats_relevant)
+        metrics.MATCHING_NATS.labels(self.group).set(learner.nats())
+        if self._last is None:
+            return
+        gain, domain = learner.gain(self._last).numpy(), self._last.domain.numpy()
+        metrics.MATCHING_GAIN_NATS.labels(self.group).set(float(gain.mean()))
+        for column, facet in enumerate(FACETS):
+            for index in np.unique(domain[:, column]):
+                mean = float(gain[domain[:, column] == index].mean())
+                value = self._space.values[facet][index]
+                metrics.MATCHING_FACET_GAIN_NATS.labels(self.group, facet, value).set(mean)

@@ -15,6 +15,7 @@ from streaming.config import Config
 from streaming.monitoring.health import HealthServer
 from streaming.monitoring.watch import Watch
 from streaming.processor.app import Processor
+from streaming.processor.owned_group import first_rows
 from streaming.topics import ensure_topics
 
 log = logging.getLogger(__name__)
@@ -32,13 +33,21 @@ def run_processor(config: Config) -> int:
     ensure_topics(config)
     store = FeatureStore(config.features, config.run_dir)
     store.apply()
-    processor = Processor(config, open_backbone(config).backbone, store.push_live, watch)
+    opened = open_backbone(config)
+    for group in config.groups:  # whichever will be owned: it is better met now than at an assignment
+        first_rows(config, opened, group.name)
+    processor = Processor(config, opened, store.push_live, watch)
     return run_until_stopped(config, processor, watch)
 
 
 def run_until_stopped(config: Config, processor: Processor, watch: Watch) -> int:
     """Runs the Faust worker, `/metrics` and the pusher until a signal or a failure; the exit code."""
-    checks = {"tasks": watch.check, "groups": processor.check, "feature_push": processor.pusher.check}
+    checks = {
+        "tasks": watch.check,
+        "start": processor.check_start,
+        "groups": processor.check,
+        "feature_push": processor.pusher.check,
+    }
     with HealthServer(config.processor.metrics_port, checks):
         pushing = watch.thread("live-pusher", processor.pusher.run)
         worker = faust.Worker(processor.app, loglevel=config.log_level, redirect_stdouts=False, override_logging=False)
