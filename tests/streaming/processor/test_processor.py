@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from features.live.first_rows import write_first_rows
 from streaming.clients import make_consumer, make_producer
 from streaming.config import Config, GroupConfig, JoinConfig
 from streaming.kernel_log.keys import kernel_key, learner_key
 from streaming.kernel_log.snapshot import GroupSnapshot, decode_snapshot
 from streaming.topics import ensure_topics
-from tests.streaming.processor.tiny import BACKBONE, JOIN, LEARNER, encoded, machine, traffic
+from tests.streaming.processor.tiny import BACKBONE, FIRST_ROWS, JOIN, LEARNER, LIVE, encoded, machine, traffic
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 REQUESTS = 400
@@ -30,19 +31,23 @@ def group_records(index: int) -> list[bytes]:
 
 
 @pytest.fixture
-def config(stream_config: Config) -> Config:
-    """Two kernel groups, learned as in the tiny machine."""
+def config(stream_config: Config, tmp_path: Path) -> Config:
+    """Two kernel groups, learned as in the tiny machine, from the same first rows."""
     processor = stream_config.processor.model_copy(update={"commit_interval_s": 0.1, "session_timeout_s": 6.0})
     changed = stream_config.model_copy(
         update={
             "groups": tuple(GroupConfig(name=name) for name in GROUPS),
             "domains": stream_config.domains.model_copy(update={"period": ("day", "night")}),
-            "kernel": stream_config.kernel.model_copy(update={"latent": 4, "hidden": 8, "domain_width": 2}),
+            "live": LIVE,
+            "backbone_path": tmp_path / "backbone",
             "learner": LEARNER,
             "join": JoinConfig(**JOIN.model_dump()),
             "processor": processor,
         }
     )
+    changed.backbone_dir.mkdir()
+    for name in GROUPS:
+        write_first_rows(changed.backbone_dir, name, changed.domains_of(name), FIRST_ROWS)
     ensure_topics(changed)
     return changed
 
@@ -83,12 +88,12 @@ def config_environment(config: Config) -> dict[str, str]:
     """The configuration as the environment that a service gets."""
     import os
 
-    values = dict(os.environ) | {"OMP_NUM_THREADS": "1"}
+    values = dict(os.environ) | {"OMP_NUM_THREADS": "1", "DRIFTLINE_BACKBONE_PATH": str(config.backbone_dir)}
     for section, content in config.model_dump(mode="json").items():
         if section in ("groups",):
             values[f"DRIFTLINE_{section.upper()}"] = json.dumps(content)
         elif isinstance(content, dict) and section in (
-            "kafka", "topics", "kernel", "learner", "join", "processor", "domains"
+            "kafka", "topics", "live", "learner", "join", "processor", "domains"
         ):  # fmt: skip
             for key, value in content.items():
                 if value is not None:
