@@ -102,7 +102,7 @@ def _name_files(out: Console, folder: Path) -> None:
     out.print()
     for name, what in (
         (REPORT_FILE, "every figure, for programs"),
-        (PLOT_FILE, "log loss over the stream"),
+        (PLOT_FILE, "the order of requests and log loss over the stream"),
         (CONFIG_FILE, "the configuration of the run"),
         ("logs", "the logs of the processes"),
     ):

@@ -2,7 +2,7 @@
 
 `v` is the multi-hot vector of the values of the crossed fields, centred over the catalogue, each column divided by the
 root of its deviation, all scaled to a mean square of 1; more than `MAX_WIDTH` columns are summed under random signs.
-`v+ = clip([v, f], 5)`, with `f` the standardised logit of the frozen model, itself clipped at 4 (docs/decisions/0082).
+`v+ = [clip(v, 3), clip(f, 4)]`, with `f` the standardised logit of the frozen model (docs/decisions/0082).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 MAX_WIDTH = 32
-_CLIP, _CLIP_LOGIT = 5.0, 4.0
+_CLIP, _CLIP_LOGIT = 3.0, 4.0
 
 
 @dataclass(frozen=True)

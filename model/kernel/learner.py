@@ -31,7 +31,7 @@ _PRECISION_COUNTER = 5.0
 """Prior precision of a counter's weight, in examples; the frozen logit's and the constant's is 1."""
 _PRECISION_DRIFT = 100.0
 """Of a weight of T: there are many columns, and each is noisy (docs/decisions/0083)."""
-_PRECISION_MATCHING = 30.0
+_PRECISION_MATCHING = 20.0
 
 
 @dataclass(frozen=True)

@@ -173,6 +173,11 @@ def test_only_the_standard_suites_own_scripts_count_as_such(
     assert not any(one.altered for one in report.streams)
     row = next(row for row in report.streams[0].rows if row.adapter == "iak")
     assert report.script_request_leads["iak"] == row.request_auc_lead
+    for title, head, body in tables(report)[:2]:
+        cells = dict(zip(head, next(cells for cells in body if cells[0] == "iak"), strict=True))
+        lead = row.request_auc_lead if "within requests" in title else row.lead
+        assert cells["mean of scripts"] == str(lead)
+        assert len(body[-1]) == len(head)
 
 
 def test_a_report_without_ablations_has_no_table_of_parts(
