@@ -74,7 +74,7 @@ COMPRESSION_NATS_RELEVANT = Gauge(
     ["group"],
 )
 MATCHING_NATS = Gauge(
-    "driftline_matching_nats", "What the stream has taught the kernel, its prior forgotten, nats in sum.", ["group"]
+    "driftline_matching_nats", "What the stream has taught the kernel as far as it remembers, nats in sum.", ["group"]
 )
 MATCHING_GAIN_NATS = Gauge(
     "driftline_matching_gain_nats",
@@ -83,7 +83,7 @@ MATCHING_GAIN_NATS = Gauge(
 )
 MATCHING_FACET_GAIN_NATS = Gauge(
     "driftline_matching_facet_gain_nats",
-    "The same by declared value of a domain facet, of the last micro-batch that held it, nats per example.",
+    "The same by declared value of a domain facet, of the last micro-batch looked at that held it, nats per example.",
     ["group", "facet", "value"],
 )
 MATCHING_PROBABILITY = Gauge(
