@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ class KernelStart:
     examples: int
     """Examples of the log that they were learned from."""
 
-    @property
+    @cached_property
     def features(self) -> FeatureMap:
         """The map of examples to features."""
         return FeatureMap(self.compression, self.descriptor, self.drift, len(self.live_names) - self.drift)
