@@ -12,7 +12,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
