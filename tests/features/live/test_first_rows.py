@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -62,7 +63,7 @@ def written(values: bytes, updated_at: float = 1.0, kind: str = "item") -> list[
     return [[kind, "i", updated_at, values]]
 
 
-DAMAGE = {
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "torn": lambda data: data[:-3],
     "garbage": lambda data: b"garbage",
     "nested": lambda data: b"\x91" * 100_000,

@@ -36,8 +36,9 @@ def group_records(index: int) -> list[bytes]:
 @pytest.fixture
 def config(stream_config: Config, tmp_path: Path) -> Config:
     """Two kernel groups, learned as in the tiny machine, from the same first rows."""
+    (port,) = free_ports(1)
     processor = stream_config.processor.model_copy(
-        update={"commit_interval_s": 0.1, "session_timeout_s": 6.0, "metrics_port": free_ports(1)[0]}
+        update={"commit_interval_s": 0.1, "session_timeout_s": 6.0, "metrics_port": port}
     )
     changed = stream_config.model_copy(
         update={
