@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from features.live.features import LiveFeatures
 from features.live.first_rows import write_first_rows
@@ -21,6 +22,7 @@ from features.text import TextEncoder
 from lab.kernel_start import PretrainingLog, count_log, kernel_start
 from model.backbone.checkpoint import save_backbone
 from model.backbone.dataset import ProfileTable
+from model.backbone.interface import FrozenBackbone
 from model.backbone.pretrain import PretrainReport, Progress, pretrain_backbone
 from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
 from model.encoding.item_values import ItemValues
@@ -71,18 +73,29 @@ def train_backbone(
         profiles = ProfileTable(encoder, users, items)
         names = [user.user_id for user in users], [item.item_id for item in items]
         log = PretrainingLog.of(examples, *names, space, (profiles, encoder))
-        layout = LiveLayout.of(config.live, backbone.content_width, Crossing.of(ItemValues(encoder), space))
         held_out = np.array(report.held_out, dtype=np.float32)
-        start = kernel_start(log, LiveFeatures(layout, config.live), (backbone, profiles), held_out, config.kernel)
-    start.save(folder)
-    _write_first_rows(config, folder, log, layout)
+        _write_starts(config, folder, log, (backbone, profiles), held_out=held_out, encoder=encoder)
     card = {"data": f"{data.title}, first half by time", "pretrain": report.to_json()}
     save_backbone(folder, backbone, encoder, config.input_schema(), card)  # last: where a card is, all of it is
     return report
 
 
-def _write_first_rows(config: Config, folder: Path, log: PretrainingLog, layout: LiveLayout) -> None:
-    """The live rows of each kernel group: it counts the examples of its own domains, as it does live."""
+def _write_starts(
+    config: Config,
+    folder: Path,
+    log: PretrainingLog,
+    pretrained: tuple[FrozenBackbone, ProfileTable],
+    *,
+    held_out: NDArray[np.float32],
+    encoder: FeatureEncoder,
+) -> None:
+    """What the kernels of all groups start from, and the live rows of each.
+
+    A group counts the examples of its own domains, as it does live; `held_out` as for `kernel_start`.
+    """
+    crossing = Crossing.of(ItemValues(encoder), log.space)
+    layout = LiveLayout.of(config.live, pretrained[0].content_width, crossing)
+    kernel_start(log, LiveFeatures(layout, config.live), pretrained, held_out, config.kernel).save(folder)
     keys = np.array([domain.key for domain in log.space.domains()])[log.space.flat(log.examples.domain)]
     for group in config.groups:
         domains = config.domains_of(group.name)

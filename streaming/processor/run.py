@@ -7,6 +7,7 @@ import sys
 
 import faust
 import mode.loop
+import torch
 
 from features.store.feature_store import FeatureStore
 from streaming.backbone import open_backbone
@@ -27,6 +28,7 @@ def run_processor(config: Config) -> int:
     """Processes until SIGTERM or SIGINT; the exit code. Raises the named errors of broker, backbone and store."""
     watch = Watch()
     sys.setswitchinterval(_SWITCH_S)
+    torch.set_num_threads(1)  # what a learner begins with must not hang on how many cores the machine has
     if sys.platform != "win32":
         mode.loop.use("uvloop")
     wait_for_broker(config.kafka, log)

@@ -28,8 +28,14 @@ OPENED = OpenedBackbone(
 )
 
 
+STORE_AWAY = Path("the-store-is-away")
+"""While a file of this name lies in the working folder, pushes fail."""
+
+
 def nowhere(rows: Sequence[LiveRow], scope: str) -> None:
     """No feature store stands behind these tests."""
+    if STORE_AWAY.exists():
+        raise ConnectionError("the store is away")
 
 
 def main() -> int:
