@@ -113,7 +113,7 @@ def test_at_most_so_many_directions_are_kept_and_they_are_the_most_relevant() ->
     x, group = grouped()
     all_of_them = Compression.fit(x, group, beta=8.0, rank=6)
     two = Compression.fit(x, group, beta=8.0, rank=2)
-    assert (all_of_them.rank, two.rank) == (6, 2)
+    assert all_of_them.rank > two.rank == 2
     assert torch.equal(two.relevance, all_of_them.relevance[:2])
 
 
