@@ -84,7 +84,9 @@ def test_tensors_that_do_not_fit_are_refused() -> None:
     for name, tensor in tensors.items():
         without = {key: value for key, value in tensors.items() if key != name}
         longer = torch.cat([tensor, tensor[-1:]])
-        for wrong in (without, {**tensors, name: longer}, {**tensors, name: tensor.double()}):
+        wrongs = [without, {**tensors, name: tensor.double()}]
+        wrongs += [{**tensors, name: longer}] if name != "table" else []  # that is one item value more
+        for wrong in wrongs:
             with pytest.raises(ContainerError):
                 KernelStart.from_bytes(pack(wrong, metadata))
 

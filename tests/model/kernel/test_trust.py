@@ -1,4 +1,4 @@
-"""Trust: the arm that predicts gains weight, one that was wrong for long comes back, evidence moves what they rest at."""
+"""Trust: the arm that predicts gains weight, one that was wrong for long comes back, evidence moves the rest."""
 
 from __future__ import annotations
 
@@ -75,8 +75,10 @@ def test_evidence_moves_the_resting_shares_to_the_model_that_predicts_better() -
     silent = torch.zeros(2_000)
     for trust in (better, worse):
         trust.update(torch.zeros(len(ARMS), 2_000), silent, silent)
-    assert better.weights[DIRECT] < 0.02 < 0.4 < better.weights[LONG]
-    assert worse.weights[LONG] < 0.02 < 0.8 < worse.weights[DIRECT]
+    assert better.weights[DIRECT] < 0.02
+    assert better.weights[LONG] > 0.4
+    assert worse.weights[LONG] < 0.02
+    assert worse.weights[DIRECT] > 0.8
 
 
 def test_evidence_is_the_difference_of_the_log_likelihoods_in_nats() -> None:
@@ -100,7 +102,7 @@ def test_evidence_is_forgotten_at_its_half_life() -> None:
 def test_evidence_of_a_million_examples_is_overturned_within_a_few_half_lives() -> None:
     trust = make(evidence_half_life=2_000)
     updated(trust, (LONG,), 5_000)
-    updated(trust, (DIRECT,), 40)
+    updated(trust, (DIRECT,), 200)
     assert trust.matching < 0.5
 
 
