@@ -41,7 +41,7 @@ def config_of(tmp_path: Path) -> Config:
     return Config(
         cache_dir=tmp_path / "cache",
         backbone=SMALL,
-        kernel=KernelConfig(latent=4, hidden=8),
+        kernel=KernelConfig(rank=4),
         learner=LearnerConfig(batch_examples=64),
     )
 
