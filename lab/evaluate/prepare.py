@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -220,36 +221,52 @@ def _live(  # noqa: PLR0917
 
     Time runs at the evaluation's pace; the log lies before it.
     """
-    catalogue, values = stream.catalogue, pretrained.log.values
     live = LiveFeatures(pretrained.layout, config.live)
     before = np.arange(len(pretrained.log.examples), dtype=np.float64) - 1e9
     count_log(live, pretrained.log, before / config.requests_per_second)
+    played = np.arange(len(chunk)) / config.requests_per_second
+    outcomes = _outcomes(stream, pretrained, chunk, content, label, residual, played)
     begin = np.concatenate([[0], np.cumsum(chunk.shown.sum(axis=1))])
     out = np.empty((len(content), pretrained.layout.width), dtype=np.float32)
-    played = np.arange(len(chunk)) / config.requests_per_second
     batch, _ = _batches(chunk, config)
     order = np.argsort(decided, kind="stable")
     taken = 0
-    ids = [item.item_id for item in catalogue.items]
-    domains = [catalogue.space.decode(row) for row in chunk.domain]
-    positions = [chunk.items[r, chunk.shown[r]] for r in range(len(chunk))]
-    shown = [[ids[i] for i in items] for items in positions]
-    names = [catalogue.users[user].user_id for user in chunk.user]
-
-    def outcome(done: int) -> RequestOutcome:
-        part = slice(begin[done], begin[done + 1])
-        return RequestOutcome(
-            names[done], domains[done], shown[done], content[part], values[positions[done]],
-            label[part].astype(np.float32), residual[part], float(played[done]),
-        )  # fmt: skip
-
-    for request in range(len(chunk)):
+    for request, asked in enumerate(outcomes):
         known = []
         while taken < len(order) and decided[order[taken]] < batch[request]:
-            known.append(outcome(int(order[taken])))
+            known.append(outcomes[int(order[taken])])
             taken += 1
         live.update(known)
-        part = slice(begin[request], begin[request + 1])
-        asked = RequestItems(domains[request], content[part], values[positions[request]])
-        out[part] = live.features(float(played[request]), names[request], asked, shown[request])
+        items = RequestItems(asked.domain, asked.content, asked.values)
+        out[begin[request] : begin[request + 1]] = live.features(asked.time, asked.user_id, items, asked.items)
     return out
+
+
+def _outcomes(  # noqa: PLR0917
+    stream: Stream,
+    pretrained: Pretrained,
+    chunk: Chunk,
+    content: NDArray[np.float32],
+    label: NDArray[np.bool_],
+    residual: NDArray[np.float32],
+    played: NDArray[np.float64],
+) -> list[RequestOutcome]:
+    """The requests of the live half as the live features take them, at the times `played`, `(r,)`."""
+    catalogue, values = stream.catalogue, pretrained.log.values
+    edges = np.cumsum([0, *chunk.shown.sum(axis=1)]).tolist()
+    outcomes = []
+    for request, (begin, end) in enumerate(pairwise(edges)):
+        positions = chunk.items[request, chunk.shown[request]]
+        outcomes.append(
+            RequestOutcome(
+                user_id=catalogue.users[chunk.user[request]].user_id,
+                domain=catalogue.space.decode(chunk.domain[request]),
+                items=[catalogue.items[position].item_id for position in positions],
+                content=content[begin:end],
+                values=values[positions],
+                click=label[begin:end].astype(np.float32),
+                residual=residual[begin:end],
+                time=float(played[request]),
+            )
+        )
+    return outcomes
