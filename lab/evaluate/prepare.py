@@ -206,6 +206,14 @@ def _batches(chunk: Chunk, config: EvaluationConfig) -> tuple[NDArray[np.int64],
     return batch.astype(np.int64), np.maximum(batch, np.searchsorted(ends, closes, side="left")).astype(np.int64)
 
 
+def _after_log(pretrained: Pretrained, config: EvaluationConfig) -> LiveFeatures:
+    """The live rows as they are when the live half begins."""
+    live = LiveFeatures(pretrained.layout, config.live)
+    before = np.arange(len(pretrained.log.examples), dtype=np.float64) - 1e9
+    count_log(live, pretrained.log, before / config.requests_per_second)
+    return live
+
+
 def _live(  # noqa: PLR0917
     stream: Stream,
     pretrained: Pretrained,
@@ -221,19 +229,16 @@ def _live(  # noqa: PLR0917
     Time runs at the evaluation's pace; the log lies before it.
     """
     catalogue, values = stream.catalogue, pretrained.log.values
-    live = LiveFeatures(pretrained.layout, config.live)
-    before = np.arange(len(pretrained.log.examples), dtype=np.float64) - 1e9
-    count_log(live, pretrained.log, before / config.requests_per_second)
+    live = _after_log(pretrained, config)
     begin = np.concatenate([[0], np.cumsum(chunk.shown.sum(axis=1))])
     out = np.empty((len(content), pretrained.layout.width), dtype=np.float32)
     played = np.arange(len(chunk)) / config.requests_per_second
     batch, _ = _batches(chunk, config)
     order = np.argsort(decided, kind="stable")
     taken = 0
-    ids = [item.item_id for item in catalogue.items]
     domains = [catalogue.space.decode(row) for row in chunk.domain]
     positions = [chunk.items[r, chunk.shown[r]] for r in range(len(chunk))]
-    shown = [[ids[i] for i in items] for items in positions]
+    shown = [[catalogue.items[i].item_id for i in items] for items in positions]
     names = [catalogue.users[user].user_id for user in chunk.user]
 
     def outcome(done: int) -> RequestOutcome:
