@@ -27,9 +27,9 @@ class Benchmark:
 
 
 BENCHMARKS = (
-    Benchmark("live_features", "updating and reading live drift features, beside what a user would write"),
+    Benchmark("live_features", "updating and reading live features, beside what a user would write"),
     Benchmark("feature_store", "one request's reads and pushes, SQLite and Redis"),
-    Benchmark("kernel_cost", "parameters and time of the kernel, beside full fine-tuning"),
+    Benchmark("kernel_cost", "size and time of the kernel, beside full fine-tuning"),
     Benchmark("scoring", "scoring 100 candidates while the processor learns, latency and memory"),
     Benchmark("pipeline", "examples per second end to end through the real broker, and freshness"),
 )

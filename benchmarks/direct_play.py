@@ -16,7 +16,6 @@ import msgspec
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from kafka.admin import OffsetSpec
 
-from features.live.features import LiveLayout
 from features.represent import Representer
 from features.store.feature_store import FeatureStore
 from lab.streams.request import Request
@@ -58,9 +57,8 @@ class DirectPlay:
 def prepare(config: Config, requests: Sequence[Request], progress: Progress | None = None) -> list[Prepared]:
     """Represents `requests` with the run's backbone and the profiles that stand in its feature store."""
     loaded = open_backbone(config)
-    layout = LiveLayout.of(config.live, loaded.backbone.content_width)
     store = FeatureStore(config.features, config.run_dir)
-    representer = Representer(loaded.backbone, loaded.encoder, store, layout, config.domain_space())
+    representer = Representer(loaded.backbone, loaded.encoder, store, loaded.layout, config.domain_space())
     prepared = []
     for done, request in enumerate(requests, 1):
         prepared.append(_prepare(config, representer, request))
@@ -89,6 +87,7 @@ def _prepare(config: Config, representer: Representer, request: Request) -> Prep
             "x": made.x.numpy(),
             "live": made.live.numpy(),
             "content": made.content.numpy(),
+            "values": made.values,
             "frozen_logit": logits,
             "live_logit": logits,
         },

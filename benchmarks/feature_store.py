@@ -13,6 +13,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.crossed import CROSSING
 from features.config import FeatureConfig, LiveConfig
 from features.live.features import LiveLayout, LiveRow
 from features.live.layout import OVERALL, Kind
@@ -49,7 +50,7 @@ def main() -> int:
 
 
 def _rows() -> list[LiveRow]:
-    layout = LiveLayout.of(LiveConfig(), 16)
+    layout = LiveLayout.of(LiveConfig(), 16, CROSSING)
     rng = np.random.default_rng(0)
     keys: dict[Kind, list[str]] = {
         "user": [f"u{number}" for number in range(13)],

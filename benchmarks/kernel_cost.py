@@ -1,20 +1,18 @@
-"""What the kernel costs: parameters, a learning step, many domains, and scoring with it, as ratios of one run."""
+"""What the kernel costs: its size, scoring with it and a learning step, as ratios of one run."""
 
 from __future__ import annotations
 
 import argparse
-import math
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from benchmarks.crossed import CROSSING, SPACE, item_values
 from features.config import LiveConfig
 from features.live.layout import LiveLayout
 from model.backbone.foundation import BackboneShape, FoundationBackbone
@@ -22,10 +20,17 @@ from model.backbone.interface import round_representation
 from model.config import BackboneConfig, KernelConfig, LearnerConfig
 from model.encoding.features import FeatureBatch
 from model.kernel.batch import MicroBatch
-from model.kernel.kernel import Kernel, live_logit
-from model.kernel.learner import Learner
+from model.kernel.compatibility import dependencies
+from model.kernel.compression import Compression
+from model.kernel.descriptor import Descriptor
+from model.kernel.features import FeatureMap
+from model.kernel.kernel import Kernel
+from model.kernel.learner import Learner, prior_precision
+from model.kernel.record import KernelInfo, pack_kernel
+from model.kernel.start import KernelStart
 
-EXAMPLES, CANDIDATES, SIZES = 128, 100, (2, 12, 5)
+EXAMPLES, CANDIDATES, SIZES = 128, 100, SPACE.sizes
+LAYOUT = LiveLayout.of(LiveConfig(), BackboneConfig().content_width, CROSSING)
 SLOTS_USER, SLOTS_ITEM = (1, 1, 1), (16, 1)
 
 
@@ -65,23 +70,43 @@ def features(n: int, users: int, rows: int) -> FeatureBatch:
     )
 
 
-def micro_batch(width: int, live: int) -> MicroBatch:
+def start_of(width: int) -> KernelStart:
+    """What a kernel starts from, of representations of 500 made-up groups and the crossed values of MovieLens 100K."""
+    rng = np.random.default_rng(0)
+    group = np.arange(2_000) % 500
+    x = (rng.normal(size=(500, width))[group] + rng.normal(size=(2_000, width))).astype(np.float32)
+    shown = item_values(np.arange(1_682)).astype(np.intp)
+    hot = np.zeros((len(shown), CROSSING.values + 1))
+    np.put_along_axis(hot, shown, 1.0, axis=1)
+    compression = Compression.fit(x, group, beta=KernelConfig().beta, rank=KernelConfig().rank)
+    descriptor = Descriptor.fit(hot[:, :-1], rng.normal(size=1_682).astype(np.float32))
+    drift, counters = LAYOUT.drift_width, LAYOUT.width - LAYOUT.drift_width
+    features = FeatureMap(compression, descriptor, drift, counters)
+    identity, prior = features.identity(), prior_precision(features)
+    return KernelStart(
+        compression, descriptor, LAYOUT.names, drift, identity, identity[: features.direct], torch.diag(prior), 0
+    )
+
+
+def micro_batch(width: int, n: int = EXAMPLES) -> MicroBatch:
     """Random logged examples."""
     generator = torch.Generator().manual_seed(2)
-    n, zero = EXAMPLES, torch.zeros(EXAMPLES)
+    zero = torch.zeros(n)
     return MicroBatch(
         x=torch.randn(n, width, generator=generator).half().float(),
-        live=0.1 * torch.randn(n, live, generator=generator),
+        live=0.1 * torch.randn(n, LAYOUT.width, generator=generator),
+        values=torch.from_numpy(item_values(np.arange(n))),
         domain=torch.stack([torch.randint(size, (n,), generator=generator) for size in SIZES], dim=1),
         label=torch.randint(2, (n,), generator=generator).float(),
-        conversion=zero, frozen_logit=zero, live_logit=zero, weight=torch.ones(n), time=zero.double(),
+        conversion=zero, frozen_logit=torch.randn(n, generator=generator), live_logit=zero, weight=torch.ones(n),
+        time=zero.double(),
     )  # fmt: skip
 
 
 def full_step(rows: int, *, dense_adam: bool) -> Callable[[], object]:
     """One step of full fine-tuning on 128 raw examples: Adam over everything, or sparse Adam for the ID tables."""
     model = backbone_of(rows).train()
-    batch, label = features(EXAMPLES, EXAMPLES, rows), micro_batch(4, 1).label
+    batch, label = features(EXAMPLES, EXAMPLES, rows), micro_batch(4).label
     tables = [model.user_table, model.item_table]
     optimisers: list[torch.optim.Optimizer] = []
     if dense_adam:
@@ -105,123 +130,91 @@ def full_step(rows: int, *, dense_adam: bool) -> Callable[[], object]:
     return step
 
 
-def kernel_step(rows: int, live: int, config: KernelConfig | None = None) -> Callable[[], object]:
-    """One learning step on 128 logged examples, without rehearsal."""
-    backbone = backbone_of(rows).freeze()
-    learner = Learner(
-        backbone, config or KernelConfig(), LearnerConfig(rehearsal_steps=0), live_width=live, domain_sizes=SIZES
-    )
-    batch = micro_batch(backbone.width, live)
+def learner_of(width: int) -> Learner:
+    """A learner of the default configuration that has learned four batches."""
+    learner = Learner(start_of(width), LearnerConfig(), fingerprint="f" * 64, domain_sizes=SIZES)
+    for _ in range(4):
+        learner.learn(micro_batch(width))
+    return learner
+
+
+def kernel_step(width: int) -> Callable[[], object]:
+    """One learning step on 128 logged examples."""
+    learner, batch = learner_of(width), micro_batch(width)
     return lambda: learner.learn(batch)
 
 
-def _count(modules: Sequence[nn.Parameter]) -> int:
-    return sum(parameter.numel() for parameter in modules)
-
-
-def parameters(console: Console, live: int) -> None:
-    """How big."""
+def sizes(console: Console) -> None:
+    """How big: what is learned, what scorers follow, and what a restart needs."""
     backbone = backbone_of(1000)
     dense = backbone.dense_parameters()
-    table = Table("kernel", "parameters", "share of the backbone's dense parameters", title="How big")
-    for name, config in {
-        "default": KernelConfig(),
-        "reading A": KernelConfig(reading="A"),
-        "reading B": KernelConfig(reading="B"),
-        "one per period": KernelConfig(sharing="per_domain"),
-        "shared and one per period": KernelConfig(sharing="both"),
-    }.items():
-        kernel = Kernel(config, width=backbone.width, live_width=live, domain_sizes=SIZES)
-        size = _count(list(kernel.parameters()))
-        table.add_row(name, f"{size:,}", f"{size / dense:.1%} of {dense:,}")
+    learner = learner_of(backbone.width)
+    depends_on = dependencies(learner.start, SIZES)
+    info = KernelInfo("main", 1, "f" * 64, newest_event_time=1.0, examples=learner.examples)
+    record, snapshot = pack_kernel(learner.candidate, info, depends_on), learner.snapshot()
+    table = Table("what", "size", title="How big")
+    table.add_row("kernel, weights", f"{learner.start.features.width:,}")
+    share = learner.start.features.width / dense
+    table.add_row("share of the backbone's dense parameters", f"{share:.2%} of {dense:,}")
+    table.add_row("kernel record", f"{len(record) / 1024:.1f} KiB")
+    table.add_row("learner snapshot", f"{len(snapshot) / 1024:.1f} KiB")
+    table.add_row("learning state in memory", f"{learner.state_bytes / 1024:.1f} KiB")
     console.print(table)
 
 
-def learning(console: Console, live: int, largest: int) -> None:
+def learning(console: Console, largest: int) -> None:
     """A learning step, beside full fine-tuning, over table sizes."""
     table = Table(
         "rows per ID table", "kernel, ms", "full, sparse Adam, ms", "full, Adam, ms", "sparse/kernel", "Adam/kernel",
         title=f"One step on {EXAMPLES} examples, one thread",
     )  # fmt: skip
-    for rows in (1_000, 100_000, 1_000_000, 10_000_000):
+    kernel = median_ms(kernel_step(BackboneConfig().width))  # it reads no ID table: the same for all of them
+    for rows in (1_000, 100_000, 1_000_000):
         if rows > largest:
             continue
-        kernel = median_ms(kernel_step(rows, live))
-        sparse = median_ms(full_step(rows, dense_adam=False), 12, 3) if rows <= 1_000_000 else float("nan")
-        dense = median_ms(full_step(rows, dense_adam=True), 4, 1) if rows <= 1_000_000 else float("nan")
-        full = (sparse, dense)
-        cells = [*(_cell(ms, "") for ms in full), *(_cell(ms / kernel, " x") for ms in full)]
-        table.add_row(f"{rows:,}", f"{kernel:.2f}", *cells)
+        full = median_ms(full_step(rows, dense_adam=False), 12, 3), median_ms(full_step(rows, dense_adam=True), 4, 1)
+        ratios = (f"{ms / kernel:.1f} x" for ms in full)
+        table.add_row(f"{rows:,}", f"{kernel:.2f}", *(f"{ms:.1f}" for ms in full), *ratios)
     console.print(table)
 
 
-def _cell(value: float, unit: str) -> str:
-    return "not run" if math.isnan(value) else f"{value:.1f}{unit}"
-
-
-def domains(console: Console, live: int) -> None:
-    """64 domains against one: scoring one request, and a batch that mixes them all."""
-    backbone = backbone_of(1000, (1, 64, 1)).freeze()
-    batch = micro_batch(backbone.width, live)
-    table = Table("domains in the bank", "one request, ms", "mixed batch, ms", title=f"{CANDIDATES} candidates, a bank")
-    first: float | None = None
-    for size in (1, 8, 64):
-        config = KernelConfig(sharing="per_domain", bank_facets=("region",))
-        kernel = Kernel(config, width=64, live_width=live, domain_sizes=(1, size, 1)).eval().requires_grad_(False)
-        x, t = batch.x[:CANDIDATES], batch.live[:CANDIDATES]
-        mixed = torch.zeros(CANDIDATES, 3, dtype=torch.int64)
-        mixed[:, 1] = torch.arange(CANDIDATES) % size
-        alone = torch.zeros(CANDIDATES, 3, dtype=torch.int64)
-        alone[:, 1] = size - 1
-        times = []
-        for domain in (alone, mixed):
-            with torch.inference_mode():
-                times.append(median_ms(partial(live_logit, kernel, backbone, x, t, domain), 200))
-        first = first or times[0]
-        table.add_row(str(size), f"{times[0]:.3f} ({times[0] / first:.2f} x)", f"{times[1]:.3f}")
-    console.print(table)
-
-
-def scoring(console: Console, live: int) -> None:
-    """The kernel on against off, for one request."""
+def scoring(console: Console) -> None:
+    """What the kernel adds to the model time of one request."""
     backbone = backbone_of(100_000).freeze()
     batch = features(CANDIDATES, 1, 100_000)
-    kernel = Kernel(KernelConfig(), width=backbone.width, live_width=live, domain_sizes=SIZES).eval()
-    kernel.requires_grad_(False)
-    t, domain = torch.zeros(CANDIDATES, live), batch.domain.expand(CANDIDATES, -1)
+    start, domain = start_of(backbone.width), batch.domain.expand(CANDIDATES, -1)
+    generator = torch.Generator().manual_seed(3)
+    kernel = Kernel(start, start.mean + 0.1 * torch.randn(start.mean.shape, generator=generator))
+    inputs = micro_batch(backbone.width, CANDIDATES).inputs
 
     def frozen() -> object:
-        x = round_representation(backbone.represent(batch))
-        return backbone.predict(x, domain)
+        return backbone.predict(round_representation(backbone.represent(batch)), domain)
+
+    def alone() -> object:
+        return kernel.logit(inputs)
 
     def both() -> object:
-        x = round_representation(backbone.represent(batch))
-        frozen = backbone.predict(x, domain)[:, 0]
-        return frozen, live_logit(kernel, backbone, x, t, domain, frozen)
-
-    def live_only() -> object:
-        x = round_representation(backbone.represent(batch))
-        return live_logit(kernel, backbone, x, t, domain)
+        return frozen(), alone()
 
     with torch.inference_mode():
-        times = {name: median_ms(work, 150) for name, work in (("frozen", frozen), ("live", live_only), ("both", both))}
-    table = Table("arm", "ms", "against frozen", title=f"Model time of one request, {CANDIDATES} candidates")
+        works = (("frozen model", frozen), ("kernel alone", alone), ("both", both))
+        times = {name: median_ms(work, 200) for name, work in works}
+    table = Table("what", "ms", "against the frozen model", title=f"Model time of one request, {CANDIDATES} candidates")
     for name, milliseconds in times.items():
-        table.add_row(name, f"{milliseconds:.2f}", f"{milliseconds / times['frozen']:.2f} x")
+        table.add_row(name, f"{milliseconds:.3f}", f"{milliseconds / times['frozen model']:.2f} x")
     console.print(table)
 
 
 def main(arguments: Sequence[str] = ()) -> int:
-    """Prints the four tables."""
+    """Prints the three tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--largest", type=int, default=10_000_000, help="most rows of an ID table")
+    parser.add_argument("--largest", type=int, default=1_000_000, help="most rows of an ID table")
     options = parser.parse_args(list(arguments))
     torch.set_num_threads(1)
     console = Console()
-    live = LiveLayout.of(LiveConfig(), BackboneConfig().content_width).width
-    for part in (parameters, domains, scoring):
-        part(console, live)
-    learning(console, live, options.largest)
+    sizes(console)
+    scoring(console)
+    learning(console, options.largest)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Updating and reading live drift features, beside per-event dictionaries as one would write them first."""
+"""Updating and reading live features, beside per-event dictionaries of T alone as one would write them first."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.crossed import CROSSING, item_values
 from features.config import LiveConfig
-from features.live.features import LiveFeatures, LiveLayout, RequestOutcome
+from features.live.features import LiveFeatures, LiveLayout, RequestItems, RequestOutcome
 from features.live.layout import Floats
 from model.encoding.domain import Domain
 
@@ -19,7 +20,7 @@ _BATCHES, _REQUESTS, _PER_REQUEST = 400, 13, 10
 
 
 class Dictionaries:
-    """The same sums, one event at a time."""
+    """The sums of T, one event at a time."""
 
     def __init__(self, config: LiveConfig, width: int) -> None:
         self._half_lives = config.half_lives_s
@@ -48,14 +49,14 @@ class Dictionaries:
 
 
 def main() -> int:
-    """Prints updates per second and the time to read T for 100 candidates."""
+    """Prints updates per second and the time to read the live features of 100 candidates."""
     console = Console()
     table = Table(
         "what",
         "updates/s",
         "per batch of 130",
-        "T of 100 items",
-        title=f"Live drift features, content of {_WIDTH}, one core",
+        "read for 100 items",
+        title=f"Live features, content of {_WIDTH}, one core",
     )
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(_ITEMS, _WIDTH)).astype(np.float32)
@@ -64,15 +65,13 @@ def main() -> int:
     plain = Dictionaries(config, _WIDTH)
     slow = _rate(plain.update, stream[: _BATCHES // 10])
     table.add_row("dictionaries, event by event", f"{slow:,.0f}", f"{1e6 * 130 / slow:,.0f} us", "")
-    for per_domain in (False, True):
-        config = LiveConfig(per_domain_items=per_domain)
-        layout = LiveLayout.of(config, _WIDTH)
-        live = LiveFeatures(layout, config)
-        live.update(stream[0])
-        rate = _rate(live.update, stream[1:])
-        name = f"LiveFeatures, k={layout.width}" + (", items per domain" if per_domain else "")
-        speed = f"{rate:,.0f} ({rate / slow:.1f} x)"
-        table.add_row(name, speed, f"{1e6 * 130 / rate:,.0f} us", f"{_read_us(live, vectors):,.0f} us")
+    layout = LiveLayout.of(config, _WIDTH, CROSSING)
+    live = LiveFeatures(layout, config)
+    live.update(stream[0])
+    rate = _rate(live.update, stream[1:])
+    speed = f"{rate:,.0f} ({rate / slow:.1f} x)"
+    name = f"LiveFeatures with counters, k={layout.width}"
+    table.add_row(name, speed, f"{1e6 * 130 / rate:,.0f} us", f"{_read_us(live, vectors):,.0f} us")
     console.print(table)
     return 0
 
@@ -81,13 +80,16 @@ def _batch(rng: np.random.Generator, vectors: Floats, now: float) -> list[Reques
     made = []
     for _ in range(_REQUESTS):
         items = rng.integers(0, _ITEMS, _PER_REQUEST)
+        residual = rng.uniform(-1, 1, _PER_REQUEST).astype(np.float32)
         made.append(
             RequestOutcome(
                 user_id=f"u{rng.integers(_USERS)}",
                 domain=Domain("home", f"zip{rng.integers(10)}", "night"),
                 items=[f"i{item}" for item in items],
                 content=vectors[items],
-                residual=rng.uniform(-1, 1, _PER_REQUEST).astype(np.float32),
+                values=item_values(items),
+                click=(residual > 0).astype(np.float32),
+                residual=residual,
                 time=now,
             )
         )
@@ -104,7 +106,8 @@ def _rate(update: Callable[[Sequence[RequestOutcome]], None], stream: Sequence[S
 
 def _read_us(live: LiveFeatures, vectors: Floats) -> float:
     items = [f"i{item}" for item in range(100)]
+    request = RequestItems(Domain("home", "zip1", "night"), vectors[:100], item_values(np.arange(100)))
     began = time.process_time()
     for user in range(500):
-        live.features(100.0, f"u{user}", Domain("home", "zip1", "night"), items, vectors[:100])
+        live.features(100.0, f"u{user}", request, items)
     return 1e6 * (time.process_time() - began) / 500

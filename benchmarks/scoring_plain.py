@@ -16,9 +16,8 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from features.live.features import LiveLayout
 from features.live.layout import OVERALL, Kind, LiveRow
-from features.live.read import assemble
+from features.live.read import RequestItems, assemble
 from features.store.definitions import (
     ITEM_PROFILE,
     ITEM_TEXT,
@@ -34,7 +33,9 @@ from features.store.feature_store import FeatureStore
 from model.backbone.interface import round_representation
 from model.encoding.domain import Domain
 from model.encoding.features import ItemFeatures, UserFeatures
-from model.kernel.kernel import Kernel, live_logit
+from model.encoding.item_values import ItemValues
+from model.kernel.features import KernelInputs
+from model.kernel.kernel import Kernel
 from streaming.backbone import open_backbone
 from streaming.config import Config, load_config
 
@@ -91,9 +92,10 @@ class Features:
         ]
         return profiles, [_live("item", key, row) for key, row in zip(ids, rows, strict=True)]
 
-    def domains(self, keys: list[str]) -> list[LiveRow | None]:
+    def rows(self, kind: Kind, keys: list[str]) -> list[LiveRow | None]:
         """Live rows."""
-        return [_live("domain", key, row) for key, row in zip(keys, self._read("domain", keys, []), strict=True)]
+        read = self._read(kind, keys, []) if keys else []
+        return [_live(kind, key, row) for key, row in zip(keys, read, strict=True)]
 
 
 def _fields(row: dict[str, Any], kind: str) -> dict[str, Any]:
@@ -110,9 +112,8 @@ def make_app(config: Config) -> FastAPI:
     """The endpoint."""
     loaded, space, features = open_backbone(config), config.domain_space(), Features(config)
     backbone, encoder = loaded.backbone, loaded.encoder
-    layout = LiveLayout.of(config.live, backbone.content_width)
-    kernel = Kernel(config.kernel, width=backbone.width, live_width=layout.width, domain_sizes=space.sizes)
-    kernel.requires_grad_(False).eval()
+    layout, item_values = loaded.layout, ItemValues(encoder)
+    kernel = Kernel(loaded.start, loaded.start.mean)
     app = FastAPI()
 
     @app.post("/v1/score")
@@ -120,15 +121,21 @@ def make_app(config: Config) -> FastAPI:
         domain = Domain(request.domain.scene, request.domain.region, request.domain.period)
         user, user_live = features.user(request.user_id)
         items, item_live = features.items(request.candidates, encoder.text_width)
-        here, overall = features.domains([domain.key, OVERALL])
+        here, overall = features.rows("domain", [domain.key, OVERALL])
+        facets = features.rows("facet", layout.crossing.facet_keys(domain))
         with torch.inference_mode():
             indices = space.encode(domain)
-            batch = encoder.batch(encoder.encode_user(user), [encoder.encode_item(item) for item in items], indices)
+            encoded = [encoder.encode_item(item) for item in items]
+            batch = encoder.batch(encoder.encode_user(user), encoded, indices)
             x = round_representation(backbone.represent(batch))
             content = round_representation(backbone.content(batch)).numpy()
-            live = assemble(layout, time.time(), content, user=user_live, domain=here, overall=overall, items=item_live)
-            rows = torch.tensor([indices]).expand(len(items), -1)
-            scores = live_logit(kernel, backbone, x, torch.from_numpy(live), rows).sigmoid().tolist()
+            asked = RequestItems(domain, content, item_values.of_items(encoded))
+            live = assemble(
+                layout, time.time(), asked, user=user_live, domain=here, overall=overall, facets=facets, items=item_live
+            )
+            frozen = backbone.predict(x, torch.tensor([indices]).expand(len(items), -1))[:, 0]
+            inputs = KernelInputs(x, torch.from_numpy(live), torch.from_numpy(asked.values), frozen)
+            scores = kernel.logit(inputs).sigmoid().tolist()
         ranked = sorted(zip(request.candidates, scores, strict=True), key=lambda pair: -pair[1])
         return PlainResponse(scores=[PlainScore(item_id=i, score=s) for i, s in ranked[: request.top_k]])
 

@@ -206,7 +206,7 @@ def replay(
     """Play the second half of MovieLens 100K, a script or a log as live traffic against a running system."""
     config = _settings(context)
     _log_to_stderr(config)
-    from local.replay.pacing import Pace
+    from lab.streams.pacing import Pace
     from local.replay.run import run_replay
 
     choice = _stream(script, log, mapping, archive)
@@ -244,7 +244,9 @@ def demo(
 @app.command(rich_help_panel="Whole")
 def evaluate(
     context: typer.Context,
-    suite: Annotated[str | None, typer.Option(help="standard, scripted, unmatched or movielens-100k.")] = None,
+    suite: Annotated[
+        str | None, typer.Option(help="standard, scripted, unmatched, movielens-100k or movielens-sessions.")
+    ] = None,
     script: ScriptName = None,
     log: LogFile = None,
     mapping: MappingName = None,

@@ -1,4 +1,4 @@
-"""Trains a backbone on the first half of a recording: all the code that decides its weights, and none that keeps it.
+"""Trains a backbone on the first half of a recording: all the code that decides what is made, and none that keeps it.
 
 `lab.pretraining` keeps what is trained here under a hash of this module and of all that it imports.
 """
@@ -7,16 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from features.live.features import LiveFeatures
+from features.live.first_rows import write_first_rows
+from features.live.layout import Crossing, LiveLayout
 from features.text import TextEncoder
+from lab.kernel_start import PretrainingLog, count_log, kernel_start
 from model.backbone.checkpoint import save_backbone
+from model.backbone.dataset import ProfileTable
+from model.backbone.interface import FrozenBackbone
 from model.backbone.pretrain import PretrainReport, Progress, pretrain_backbone
 from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
+from model.encoding.item_values import ItemValues
 
 if TYPE_CHECKING:
     from lab.streams.recording import Recording
@@ -34,7 +43,7 @@ def train_backbone(
     encoded: Callable[[int, int], None],
     trained: Callable[[Progress], None],
 ) -> PretrainReport:
-    """Pretrains on the first half of `data` and writes the backbone to `folder`.
+    """Pretrains on the first half of `data` and writes the backbone, and what its kernels start from, to `folder`.
 
     `encoded` is told of item texts (done, of all), `trained` of steps. Raises TextModelUnavailableError,
     TextWidthError, BackboneRefused or OSError.
@@ -61,9 +70,39 @@ def train_backbone(
             config=config.pretrain,
             progress=trained,
         )
+        profiles = ProfileTable(encoder, users, items)
+        names = [user.user_id for user in users], [item.item_id for item in items]
+        log = PretrainingLog.of(examples, *names, space, (profiles, encoder))
+        held_out = np.array(report.held_out, dtype=np.float32)
+        _write_starts(config, folder, log, (backbone, profiles), held_out=held_out, encoder=encoder)
     card = {"data": f"{data.title}, first half by time", "pretrain": report.to_json()}
-    save_backbone(folder, backbone, encoder, config.input_schema(), card)
+    save_backbone(folder, backbone, encoder, config.input_schema(), card)  # last: where a card is, all of it is
     return report
+
+
+def _write_starts(
+    config: Config,
+    folder: Path,
+    log: PretrainingLog,
+    pretrained: tuple[FrozenBackbone, ProfileTable],
+    *,
+    held_out: NDArray[np.float32],
+    encoder: FeatureEncoder,
+) -> None:
+    """What the kernels of all groups start from, and the live rows of each.
+
+    A group counts the examples of its own domains, as it does live; `held_out` as for `kernel_start`.
+    """
+    crossing = Crossing.of(ItemValues(encoder), log.space)
+    layout = LiveLayout.of(config.live, pretrained[0].content_width, crossing)
+    kernel_start(log, LiveFeatures(layout, config.live), pretrained, held_out, config.kernel).save(folder)
+    keys = np.array([domain.key for domain in log.space.domains()])[log.space.flat(log.examples.domain)]
+    for group in config.groups:
+        domains = config.domains_of(group.name)
+        own = replace(log, examples=log.examples.select(np.flatnonzero(np.isin(keys, domains))))
+        live = LiveFeatures(layout, config.live)
+        count_log(live, own, own.examples.time)
+        write_first_rows(folder, group.name, domains, live.rows())
 
 
 def _items(config: Config, data: Recording, encoded: Callable[[int, int], None]) -> list[ItemFeatures]:

@@ -29,7 +29,7 @@ def backbone_key(config: Config, data: Recording) -> str:
     from model.backbone.own import factory_digest
 
     digest = hashlib.sha256()
-    for section in (config.backbone, config.pretrain, config.domains):
+    for section in (config.backbone, config.pretrain, config.domains, config.kernel, config.live, *config.groups):
         digest.update(section.model_dump_json().encode())
     features = config.features.model_dump(mode="json", include={"text_model", "max_text", "user_fields", "item_fields"})
     digest.update(json.dumps(features, sort_keys=True).encode())

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from model.ranking import list_auc, list_ndcg
 
 _EPSILON = 1e-7
 _LEAST_PAIRS = 1e-6
@@ -87,19 +89,15 @@ def normalised_entropy(labels: ArrayLike, probabilities: ArrayLike) -> float:
     return log_loss(y, probabilities) / log_loss(y, np.full(y.shape, y.mean()))
 
 
-def grouped_auc(labels: ArrayLike, scores: ArrayLike, groups: Sequence[Hashable] | NDArray[np.generic]) -> float:
+def grouped_auc(labels: ArrayLike, scores: ArrayLike, groups: ArrayLike) -> float:
     """AUC inside each group, weighted by its examples; groups with one class do not count."""
-    y, s = np.asarray(labels), np.asarray(scores)
-    _, inverse = np.unique(np.asarray(groups), return_inverse=True)
-    order = np.argsort(inverse, kind="stable")
-    parts = np.split(order, np.flatnonzero(np.diff(inverse[order])) + 1)
-    areas = [(auc(y[part], s[part]), part.size) for part in parts if part.size]
-    areas = [(area, size) for area, size in areas if not np.isnan(area)]
-    total = sum(size for _, size in areas)
-    return sum(area * size for area, size in areas) / total if total else float("nan")
+    order = list_auc(labels, scores, groups)
+    if not order.mixed.any():
+        return float("nan")
+    return float(np.average(order.auc[order.mixed], weights=order.size[order.mixed]))
 
 
-def grouped_ndcg(labels: ArrayLike, scores: ArrayLike, groups: NDArray[np.generic], at: int) -> float:
+def grouped_ndcg(labels: ArrayLike, scores: ArrayLike, groups: ArrayLike, at: int) -> float:
     """Mean NDCG at `at` over the groups that hold both labels, gains 0 and 1 (Jarvelin and Kekalainen, TOIS 2002).
 
     Items of one score share the discounts of their ranks, so that the order in which they came decides nothing.
@@ -107,25 +105,12 @@ def grouped_ndcg(labels: ArrayLike, scores: ArrayLike, groups: NDArray[np.generi
     >>> grouped_ndcg([0, 1, 1, 0], [0.9, 0.1, 0.8, 0.2], np.array([1, 1, 2, 2]), at=1)
     0.5
     """
-    y, s = np.asarray(labels) > 0.5, np.asarray(scores, dtype=np.float64)
-    _, group = np.unique(groups, return_inverse=True)
-    order = np.lexsort((-s, group))
-    y, s, group = y[order], s[order], group[order]
-    starts = np.flatnonzero(np.diff(group, prepend=-1))
-    rank = np.arange(len(group)) - starts[group]
-    discount = np.where(rank < at, 1.0 / np.log2(rank + 2.0), 0.0)
-    tied = np.cumsum((np.diff(group, prepend=-1) != 0) | (np.diff(s, prepend=np.nan) != 0)) - 1
-    shared = (np.bincount(tied, discount) / np.bincount(tied))[tied]
-    positives, size = np.bincount(group, y), np.bincount(group)
-    best = np.concatenate([[0.0], np.cumsum(1.0 / np.log2(np.arange(at) + 2.0))])
-    mixed = (positives > 0) & (positives < size)
-    if not mixed.any():
-        return float("nan")
-    gain = np.bincount(group, shared * y)[mixed]
-    return float((gain / best[np.minimum(positives[mixed].astype(np.int64), at)]).mean())
+    gains = list_ndcg(labels, scores, groups, at)
+    known = gains[~np.isnan(gains)]
+    return float(known.mean()) if known.size else float("nan")
 
 
-def mixed_groups(labels: ArrayLike, groups: NDArray[np.generic]) -> int:
+def mixed_groups(labels: ArrayLike, groups: ArrayLike) -> int:
     """How many groups hold both labels: those that `grouped_auc` and `grouped_ndcg` can judge."""
     y = np.asarray(labels) > 0.5
     _, group = np.unique(groups, return_inverse=True)

@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
-from model.backbone.checkpoint import BackboneRefused, LoadedBackbone, load_backbone
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from features.live.layout import Crossing, LiveLayout
+from model.backbone.checkpoint import load_backbone
+from model.backbone.interface import FrozenBackbone
+from model.encoding.features import FeatureEncoder
+from model.encoding.item_values import ItemValues
+from model.kernel.compatibility import dependencies
+from model.kernel.start import KernelStart
 from streaming.config import Config
 
 
-def open_backbone(config: Config) -> LoadedBackbone:
+@dataclass(frozen=True)
+class OpenedBackbone:
+    """A frozen backbone with all that was made with it, and the live features that belong to it."""
+
+    backbone: FrozenBackbone
+    encoder: FeatureEncoder
+    start: KernelStart
+    """What the kernels of the backbone start from."""
+    layout: LiveLayout
+    depends_on: Mapping[str, Any]
+    """What a kernel's weights depend on here (`model.kernel.compatibility`)."""
+
+
+def open_backbone(config: Config) -> OpenedBackbone:
     """The backbone in `config.backbone_dir`, made by `backbone.factory` if that is set.
 
-    Raises BackboneRefused, also where the kernel of `config` cannot sit on it.
+    Raises BackboneRefused, also where what its kernels start from is missing or made for other live features.
     """
     loaded = load_backbone(config.backbone_dir, config.input_schema(), config.backbone.factory)
-    if config.kernel.plug != "before" and loaded.trunk_width is None:
-        raise BackboneRefused(
-            f"kernel.plug is {config.kernel.plug!r}, but the backbone in {config.backbone_dir} has no trunk() and "
-            'head(): set it to "before", or give the module both and a trunk_width'
-        )
-    return loaded
+    start, space = KernelStart.load(config.backbone_dir), config.domain_space()
+    crossing = Crossing.of(ItemValues(loaded.encoder), space)
+    layout = LiveLayout.of(config.live, loaded.backbone.content_width, crossing)
+    start.check_live(layout.names)
+    return OpenedBackbone(loaded.backbone, loaded.encoder, start, layout, dependencies(start, space.sizes))

@@ -46,7 +46,7 @@ def plugged(make: Callable[[ClickPath, AdapterContext], Plugs], context: Adapter
 
 
 _PAPER = (3e-4, 1e-3, 3e-3, 1e-2)
-_BANK = PaperSettings("A", bank_facets=("scene", "region", "period"))
+_BANK = PaperSettings("D", bank_facets=("scene", "region"))
 _HALF_LIVES = (1e3, 3e3, 9e3, 3e4, 1e5)
 _MEMORIES = (3e3, 1e4, 3e4, 1e5)
 _WHOLE = (1e-4, 3e-4, 1e-3, 3e-3)
@@ -82,18 +82,18 @@ def _star(rank_one: bool) -> Callable[[ClickPath, AdapterContext], Plugs]:
 
 ADAPTERS: dict[str, AdapterSpec] = {
     "frozen": AdapterSpec("reference", "the backbone as it was trained", 0.0, lambda context, rate: Frozen(), ()),
-    "item-mean": AdapterSpec("rival", "click rate of the item", 5.0, ItemMean, (5.0, 20.0, 50.0, 100.0)),
+    "item-mean": AdapterSpec("rival", "click rate of the item", 20.0, ItemMean, (5.0, 20.0, 50.0, 100.0)),
     "counters": AdapterSpec("rival", "log-odds of item, user and facets added", 0.0, CounterSum, ()),
-    "counters-lr": AdapterSpec("rival", "logistic regression on counters", 3e4, CounterRegression, _MEMORIES),
+    "counters-lr": AdapterSpec("rival", "logistic regression on counters", 3e3, CounterRegression, _MEMORIES),
     "als": AdapterSpec("rival", "matrix factorisation with fold-in", 10.0, AlternatingLeastSquares, (3.0, 10.0, 30.0)),
-    "knn": AdapterSpec("rival", "item-item neighbours and counters", 3e4, Neighbours, _MEMORIES),
-    "refit": AdapterSpec("rival", "LightGBM on counters, refitted", 0.05, RefittedTrees, (0.02, 0.05, 0.1)),
+    "knn": AdapterSpec("rival", "item-item neighbours and counters", 3e3, Neighbours, _MEMORIES),
+    "refit": AdapterSpec("rival", "LightGBM on counters, refitted", 0.02, RefittedTrees, (0.02, 0.05, 0.1)),
     "iak": AdapterSpec("kernel", "IAK, as it is served", 0.0, Iak, ()),
     **ABLATIONS,
-    "iak-paper-a": _paper("prior N(0, I)", 1e-3, PaperSettings("A")),
-    "iak-paper-b": _paper("a learned Gaussian per domain", 1e-3, PaperSettings("B")),
+    "iak-paper-a": _paper("prior N(0, I)", 3e-3, PaperSettings("A")),
+    "iak-paper-b": _paper("a learned Gaussian per domain", 3e-3, PaperSettings("B")),
     "iak-paper-d": _paper("deterministic", 1e-3, PaperSettings("D")),
-    "iak-paper-bank": _paper("one per domain, batches of one domain", 1e-3, _BANK),
+    "iak-paper-bank": _paper("one per scene and region, batches of one domain", 3e-4, _BANK),
     "closed-form": AdapterSpec("live", "closed-form path on x and T, no core", 1e3, ClosedForm, _HALF_LIVES),
     "closed-form-trust": AdapterSpec("live", "the same under trust", 1e3, trusted(ClosedForm), _HALF_LIVES),
     "live-head": AdapterSpec("live", "T with a linear head", 3e-3, live_head),

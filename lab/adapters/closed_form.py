@@ -1,12 +1,15 @@
-"""The kernel's closed-form path on its own: `frozen logit + m'[x, T, 1]` (ours; see `model.kernel.closed_path`)."""
+"""A closed-form path on its own: `frozen logit + m'[x, T, 1]` (ours; see `model.kernel.closed_path`)."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
 from lab.adapters.base import AdapterContext, StreamBatch
-from lab.adapters.closed_path import PATH_PRIOR, ClosedPath
+from lab.adapters.closed_path import ClosedPath
 from lab.adapters.line_features import LineFeatures
+
+PRIOR = 30.0
+"""Prior precision of every weight, in examples."""
 
 
 class ClosedForm:
@@ -14,7 +17,7 @@ class ClosedForm:
 
     def __init__(self, context: AdapterContext, half_life: float) -> None:
         self._features = LineFeatures(context.backbone.width, context.live_width)
-        self._path = ClosedPath(self._features.width, half_life, PATH_PRIOR)
+        self._path = ClosedPath(self._features.width, half_life, PRIOR)
         self.parameters = self._features.width
         self.state_bytes = sum(tensor.nbytes for tensor in self._path.state().values())
 

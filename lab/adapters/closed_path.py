@@ -17,8 +17,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-PATH_PRIOR = 30.0
-"""Prior precision of a weight on x and T, in examples (docs/decisions/0063)."""
 _MIN_CURVATURE = 1e-6
 
 

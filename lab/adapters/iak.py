@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lab.adapters.base import AdapterContext, StreamBatch
@@ -13,6 +15,9 @@ from model.config import LearnerConfig
 from model.kernel.batch import MicroBatch
 from model.kernel.learner import Learner, prior_precision
 from model.kernel.start import KernelStart
+
+_INFORMATION_BATCHES = 8
+"""Information is counted on every eighth batch: it costs as much as learning does."""
 
 
 class Iak:
@@ -36,6 +41,8 @@ class Iak:
         )
         self.parameters = self._learner.parameters
         self.state_bytes = self._learner.state_bytes
+        self._sizes, self._since = context.domain_sizes, 0
+        self._gained: list[tuple[int, float, NDArray[np.float64]]] = []
 
     def score(self, batch: StreamBatch) -> Tensor:
         """Logits of the candidate."""
@@ -44,7 +51,32 @@ class Iak:
     @torch.inference_mode()
     def learn(self, batch: StreamBatch) -> None:
         """One micro-batch."""
-        self._learner.learn(self._seen(batch.micro, self._start))
+        seen = self._seen(batch.micro, self._start)
+        self._since += len(seen)
+        if self._learner.batches % _INFORMATION_BATCHES == 0:
+            self._count_information(seen)
+        self._learner.learn(seen)
+
+    def _count_information(self, batch: MicroBatch) -> None:
+        """Takes one batch's gain for that of all since the last, in sum and by facet value."""
+        gain = self._learner.gain(batch).double() * (self._since / len(batch))
+        offsets = np.cumsum([0, *self._sizes[:-1]])
+        by_value = np.zeros(sum(self._sizes))
+        np.add.at(by_value, batch.domain.numpy() + offsets, gain.numpy()[:, None])
+        self._gained.append((self._since, float(gain.sum()), by_value))
+        self._since = 0
+
+    def information(self) -> dict[str, NDArray[np.generic]]:
+        """What the run took up, for its file (`lab.evaluate.information`); empty before the first batch."""
+        if not self._gained:
+            return {}
+        examples, matching, by_value = zip(*self._gained, strict=True)
+        return {
+            "examples": np.array(examples),
+            "compression_nats": np.full(len(examples), self._start.compression.nats_kept),
+            "matching_nats": np.array(matching),
+            "domain_matching_nats": np.stack(by_value),
+        }
 
 
 def without_counters(batch: MicroBatch, start: KernelStart) -> MicroBatch:

@@ -1,4 +1,4 @@
-"""Another adapter beside the kernel's closed-form path: what a method of the literature gains by x and T in a line."""
+"""Another adapter beside a closed-form path: what a method of the literature gains by x and T in a line."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ from collections.abc import Callable
 from torch import Tensor
 
 from lab.adapters.base import Adapter, AdapterContext, StreamBatch
-from lab.adapters.closed_path import PATH_PRIOR, ClosedPath
+from lab.adapters.closed_form import PRIOR
+from lab.adapters.closed_path import ClosedPath
 from lab.adapters.line_features import LineFeatures
 
-_HALF_LIFE = 2_000.0
-"""Memory of the path, in examples (docs/decisions/0075)."""
+HALF_LIFE = 2_000.0
+"""Memory of the path, in examples."""
 
 
 class WithPath:
-    """`inner + m'[x, T, 1]`: the path takes the inner adapter's logit as its offset, as it takes the core's (ours).
+    """`inner + m'[x, T, 1]`: the path takes the inner adapter's logit as its offset (ours).
 
-    The inner adapter learns as it does alone; the path learns what that leaves, with a short memory.
+    The inner adapter learns as it does alone; the path learns what that leaves.
     """
 
     def __init__(self, inner: Adapter, context: AdapterContext) -> None:
         self._inner = inner
         self._features = LineFeatures(context.backbone.width, context.live_width)
-        self._path = ClosedPath(self._features.width, _HALF_LIFE, PATH_PRIOR)
+        self._path = ClosedPath(self._features.width, HALF_LIFE, PRIOR)
         self.parameters = inner.parameters + self._features.width
         self.state_bytes = inner.state_bytes + sum(tensor.nbytes for tensor in self._path.state().values())
 

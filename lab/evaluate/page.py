@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import html
 
+from lab.evaluate.plan import ALL_ADAPTERS
 from lab.evaluate.report import EvaluationReport
-from lab.evaluate.tables import about, tables
+from lab.evaluate.tables import tables
 
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:1200px;margin:2em auto;padding:0 1em;color:#222}
@@ -24,15 +25,16 @@ def page(report: EvaluationReport, pictures: dict[str, bytes]) -> str:
         f"<style>{_STYLE}</style><h1>What adapting gains, and what it costs</h1>",
         f"<p>Commit {html.escape(report.commit or 'unknown')}, {len(report.plan['seeds'])} seeds. Every example was "
         "scored before anything learned from it. The frozen model is never trained again; all others keep learning "
-        "from the same labels with the same rehearsal, each at its own tuned learning rate.</p>",
+        "from the same labels, each at its own tuned learning rate. The first figures are those of a ranker: AUC "
+        "within requests and NDCG, over the requests that hold both labels.</p>",
     ]
-    for name in ("gains.png", "gain-and-cost.png", *(f"{stream.name}.png" for stream in report.streams)):
-        if name not in pictures:
-            continue
-        data = base64.b64encode(pictures[name]).decode()
+    for name, picture in pictures.items():
+        data = base64.b64encode(picture).decode()
         parts.append(f'<p><img alt="{html.escape(name)}" src="data:image/png;base64,{data}"></p>')
     parts.append("<h2>Adapters</h2><ul>")
-    parts += [f"<li><b>{html.escape(n)}</b>: {html.escape(about(n))}</li>" for n in report.plan["adapters"]]
+    parts += [
+        f"<li><b>{html.escape(n)}</b>: {html.escape(ALL_ADAPTERS[n].about)}</li>" for n in report.plan["adapters"]
+    ]
     parts.append("</ul><h2>Figures</h2>")
     for number, (title, head, body) in enumerate(tables(report)):
         parts.append(f"<details{' open' if number == 0 else ''}><summary>{html.escape(title)}</summary><table><tr>")

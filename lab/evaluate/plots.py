@@ -13,33 +13,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lab.evaluate.compare import FROZEN
+from lab.evaluate.information_plane import draw_domains, draw_plane, plain
+from lab.evaluate.measures import WINDOWS
 from lab.evaluate.report import EvaluationReport, StreamReport
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 log = logging.getLogger(__name__)
 
-SHOWN = ("frozen", "full", "live-head", "closed-form", "iak")
+SHOWN = ("frozen", "full", "counters-lr", "live-head", "iak")
 """Adapters of the curves, as far as they ran; others would only hide these."""
-COLOURS = {"frozen": "#888888", "full": "#d95f02", "live-head": "#7570b3", "closed-form": "#66c2a5", "iak": "#1b7837"}
+COLOURS = {"frozen": "#888888", "full": "#d95f02", "counters-lr": "#66a3c2", "live-head": "#7570b3", "iak": "#1b7837"}
 LABELS = {
     "frozen": "frozen",
     "full": "full fine-tuning",
+    "counters-lr": "regression on counters",
     "live-head": "T with a linear head",
     "iak": "kernel (IAK)",
-    "closed-form": "closed-form path alone",
 }
 
 
 def pictures(report: EvaluationReport) -> dict[str, bytes]:
     """PNG files by name. One that cannot be drawn is left out and logged: it must not take the report along."""
     drawings: dict[str, tuple[Callable[[Figure], None], float, float]] = {
-        "gain-and-cost.png": (partial(_cost, report=report), 9, 5.5),
         "gains.png": (partial(_gains, report=report), 10, 0.32 * len(report.costs) + 1.6),
-        **{f"{stream.name}.png": (partial(_curves, stream=stream), 9, 6.5) for stream in report.streams},
+        "gain-and-cost.png": (partial(_cost, report=report), 9, 5.5),
+        **{f"{stream.name}.png": (partial(_curves, stream=stream), 9, 8.5) for stream in report.streams},
     }
+    known = [stream for stream in report.streams if stream.information]
+    if known:
+        drawings["information-plane.png"] = (partial(draw_plane, streams=known), 11, 4.8)
+    for stream in known:
+        if stream.information[0].domains:
+            drawings[f"information-{stream.name}.png"] = (partial(draw_domains, stream=stream), 9, 4.2)
     drawn = {}
     for name, drawing in drawings.items():
         try:
@@ -50,28 +57,29 @@ def pictures(report: EvaluationReport) -> dict[str, bytes]:
 
 
 def _curves(figure: Figure, stream: StreamReport) -> None:
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.3))
-    count = len(stream.rows[0].curve)
-    where = (np.arange(count) + 0.5) / count * stream.examples / 1e3
-    for axes in (above, below):
+    within, lead_within, lead = figure.subplots(3, 1, sharex=True, height_ratios=(1, 1.3, 1.3))
+    where = (np.arange(WINDOWS) + 0.5) / WINDOWS * stream.examples / 1e3
+    for axes in (within, lead_within, lead):
         for _, begin, end in stream.spans:
             axes.axvspan(begin * stream.examples / 1e3, end * stream.examples / 1e3, color="#ffe9b3", alpha=0.5, lw=0)
-        _plain(axes)
+        plain(axes)
     for name, begin, _ in stream.spans:
         at = (begin * stream.examples / 1e3, 1.02)
-        above.annotate(name, at, xycoords=("data", "axes fraction"), fontsize=8, color="#8a6d00", parse_math=False)
-    chosen = [row for row in stream.rows if row.adapter in SHOWN] or list(stream.rows[:4])
-    still = np.array(next(row.curve for row in stream.rows if row.adapter == FROZEN))
-    for row in chosen:
+        within.annotate(name, at, xycoords=("data", "axes fraction"), fontsize=8, color="#8a6d00", parse_math=False)
+    still = next(row for row in stream.rows if row.adapter == FROZEN)
+    for row in [row for row in stream.rows if row.adapter in SHOWN] or stream.rows[:4]:
         style = {"lw": 2, "color": COLOURS.get(row.adapter), "label": LABELS.get(row.adapter, row.adapter)}
-        above.plot(where, row.curve, **style)
-        below.plot(where, _smooth(np.array(row.curve) - still), **style)
-    above.set_ylabel("AUC")
-    above.set_title(stream.name, loc="left", fontweight="bold", pad=18, parse_math=False)
-    below.axhline(0, color="black", lw=0.8)
-    below.set_ylabel("AUC above the frozen model")
-    below.set_xlabel("examples seen (thousands), scored before learning from them; shaded: the world differs")
-    below.legend(frameon=False, fontsize=9, loc="upper left")
+        within.plot(where, row.request_curve, **style)
+        lead_within.plot(where, _smooth(np.array(row.request_curve) - still.request_curve), **style)
+        lead.plot(where, _smooth(np.array(row.curve) - still.curve), **style)
+    within.set_ylabel("AUC within requests")
+    within.set_title(stream.name, loc="left", fontweight="bold", pad=18, parse_math=False)
+    lead_within.set_ylabel("above frozen, within requests")
+    lead_within.legend(frameon=False, fontsize=9, loc="upper left")
+    lead.set_ylabel("above frozen, AUC")
+    lead.set_xlabel("examples seen (thousands), scored before learning from them; shaded: the world differs")
+    for axes in (lead_within, lead):
+        axes.axhline(0, color="black", lw=0.8)
 
 
 def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -82,25 +90,26 @@ def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _gains(figure: Figure, report: EvaluationReport) -> None:
     axes = figure.add_subplot()
-    known = [name for name, lead in report.leads.items() if math.isfinite(lead.mean)]
-    names = sorted(known, key=lambda name: report.leads[name].mean)
+    known = [name for name, lead in report.request_leads.items() if math.isfinite(lead.mean)]
+    names = sorted(known, key=lambda name: report.request_leads[name].mean)
     for position, name in enumerate(names):
-        lead = report.leads[name]
+        lead = report.request_leads[name]
         error = None if math.isnan(lead.half_width) else lead.half_width
         axes.barh(position, lead.mean, xerr=error, color=COLOURS.get(name, "#c9c9c9"), ecolor="#444444")
+        axes.plot(report.leads[name].mean, position, "D", color="#222222", markersize=4)
     axes.set_yticks(range(len(names)), names, fontsize=9)
     axes.axvline(0, color="black", lw=0.8)
-    axes.set_xlabel("AUC above the frozen model, mean over all streams (whiskers: 95 % interval over seeds)")
+    axes.set_xlabel("AUC within requests above frozen, mean over the streams (95 % interval over seeds); diamonds: AUC")
     axes.set_title("What each way to adapt gains", loc="left", fontweight="bold")
-    _plain(axes)
+    plain(axes)
 
 
 def _cost(figure: Figure, report: EvaluationReport) -> None:
     axes = figure.add_subplot()
     known = [
-        (cost, report.leads[cost.adapter].mean)
+        (cost, report.request_leads[cost.adapter].mean)
         for cost in report.costs
-        if cost.adapter != FROZEN and math.isfinite(report.leads[cost.adapter].mean) and cost.cpu_s_per_100k > 0
+        if cost.adapter != FROZEN and math.isfinite(report.request_leads[cost.adapter].mean) and cost.cpu_s_per_100k > 0
     ]
     for cost, lead in known:
         colour = COLOURS.get(cost.adapter, "#a0a0a0")
@@ -110,14 +119,9 @@ def _cost(figure: Figure, report: EvaluationReport) -> None:
     if known:  # a logarithmic axis cannot be without a point
         axes.set_xscale("log")
     axes.set_xlabel("processor seconds per 100 000 examples")
-    axes.set_ylabel("AUC above frozen, mean over all streams")
+    axes.set_ylabel("AUC within requests above frozen, mean over all streams")
     axes.set_title("Gain against cost: top left is best", loc="left", fontweight="bold")
-    _plain(axes)
-
-
-def _plain(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="both", alpha=0.25)
+    plain(axes)
 
 
 def _png(draw: Callable[[Figure], None], width: float, height: float) -> bytes:

@@ -14,7 +14,7 @@ from joblib.externals.loky import get_reusable_executor
 from rich.console import Console
 
 from lab.evaluate.plan import Plan
-from lab.evaluate.report import SeedResult, measure_seed
+from lab.evaluate.seed_results import SeedResult, measure_seed
 from lab.evaluate.work import close_stream, prepare_stream, run_adapter
 from lab.progress import bars
 from lab.streams.sources import Source

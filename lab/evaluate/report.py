@@ -24,13 +24,11 @@ from lab.evaluate.compare import (
     recovered,
     windows_to_half,
 )
-from lab.evaluate.measures import WINDOWS, Measures, mean_known, measure
+from lab.evaluate.information import SeedInformation
+from lab.evaluate.measures import WINDOWS, mean_known
 from lab.evaluate.plan import ALL_ADAPTERS, KERNEL, Plan
-from lab.evaluate.work import load_run, load_stream
-from lab.streams.sources import Source
-from model.evaluation import auc, grouped_auc, mixed_groups
-
-NO_DRIFT = "no-drift"
+from lab.evaluate.seed_results import RunCost, SeedResult
+from lab.streams import standard_suite
 
 
 @dataclass(frozen=True)
@@ -56,6 +54,10 @@ class AdapterRow:
     """The same of the AUC within windows of time."""
     against_full: Interval
     """AUC above full fine-tuning, paired by seed."""
+    against_kernel: Interval
+    """AUC above `iak`, paired by seed; not-a-number where that did not run."""
+    request_against_kernel: Interval
+    """The same of AUC within requests."""
     recovered: float
     """Share of full fine-tuning's gain inside the drift spans."""
     examples_to_half: int | None
@@ -64,7 +66,10 @@ class AdapterRow:
     """AUC above frozen at each of `AROUND_RETURN`; empty where no old taste returns."""
     domains: dict[str, float]
     spans: dict[str, float]
+    request_curve: tuple[float, ...]
+    """AUC within requests in each of `WINDOWS` windows."""
     curve: tuple[float, ...]
+    """AUC in the same windows."""
     log_loss_curve: tuple[float, ...]
 
 
@@ -95,6 +100,10 @@ class StreamReport:
     spans: tuple[tuple[str, float, float], ...]
     """Name, begin and end of each drift as shares of the stream's examples."""
     rows: tuple[AdapterRow, ...]
+    altered: bool = False
+    """Whether it has the name of a script of the standard suite and is another one: a short look, or a user's own."""
+    information: tuple[SeedInformation, ...] = ()
+    """What the kernel took up, a run a seed; empty where it did not run, or counts no information."""
 
 
 @dataclass(frozen=True)
@@ -109,10 +118,16 @@ class EvaluationReport:
     """AUC within requests above frozen, averaged over the streams."""
     leads: dict[str, Interval]
     """AUC above frozen, averaged over the streams."""
+    script_request_leads: dict[str, Interval]
+    """AUC within requests above frozen, averaged over the scripts of the standard suite; not-a-number without one."""
+    script_leads: dict[str, Interval]
+    """The same of AUC."""
     against_full: dict[str, Interval]
     """AUC above full fine-tuning, averaged over the streams; empty if that did not run."""
     against_kernel: dict[str, Interval]
     """AUC above `iak` of the kernels that differ from it in one part, averaged over the streams."""
+    request_against_kernel: dict[str, Interval]
+    """The same of AUC within requests."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; not-a-number becomes null."""
@@ -120,106 +135,55 @@ class EvaluationReport:
         return plain
 
 
-@dataclass(frozen=True)
-class RunCost:
-    """What one run cost."""
-
-    examples: int
-    parameters: int
-    cpu_s: float
-    state_bytes: int
-    peak_bytes: int
-
-
-@dataclass(frozen=True)
-class SeedResult:
-    """One stream and seed, measured."""
-
-    stream: str
-    seed: int
-    measures: dict[str, Measures]
-    """By adapter."""
-    costs: dict[str, RunCost]
-    """By adapter."""
-    examples: int
-    lists: int
-    click_rate: float
-    oracle_auc: float
-    oracle_request_auc: float
-    spans: tuple[tuple[str, float, float], ...]
-    """As in `StreamReport`."""
-
-
-def measure_seed(plan: Plan, source: Source, seed: int) -> SeedResult:
-    """Reads the runs of one stream and seed."""
-    stream, data = source.open(seed, plan.cache_dir), load_stream(plan, source, seed)
-    measures, costs = {}, {}
-    for name in plan.adapters:
-        done = load_run(plan, source, seed, name)
-        outcome = done.outcome
-        measures[name] = measure(data, outcome.logit, stream.drift_spans, stream.catalogue.space)
-        costs[name] = RunCost(len(data), done.parameters, outcome.cpu_s, done.state_bytes, outcome.peak_bytes)
-    spans = tuple(
-        (span.name, _share(data.time, span.start), _share(data.time, span.end)) for span in stream.drift_spans
-    )
-    scripted = bool(np.isfinite(data.probability).all())
-    return SeedResult(
-        stream=source.name,
-        seed=seed,
-        measures=measures,
-        costs=costs,
-        examples=len(data),
-        lists=mixed_groups(data.truth, data.request),
-        click_rate=float(data.truth.mean()),
-        oracle_auc=auc(data.truth, data.probability) if scripted else math.nan,
-        oracle_request_auc=grouped_auc(data.truth, data.probability, data.request) if scripted else math.nan,
-        spans=spans,
-    )
-
-
 def make_report(plan: Plan, results: Mapping[tuple[str, int], SeedResult]) -> EvaluationReport:
     """Puts together the results of `measure_seed`, by name of the stream and seed."""
-    runs: dict[str, Runs] = {}
-    streams = []
-    for source in plan.sources:
-        seeds = [results[source.name, seed] for seed in plan.seeds]
-        runs[source.name] = of_stream = {
-            name: {seed: one.measures[name] for seed, one in zip(plan.seeds, seeds, strict=True)}
+    seeds = {source.name: [results[source.name, seed] for seed in plan.seeds] for source in plan.sources}
+    runs: dict[str, Runs] = {
+        stream: {
+            name: {seed: one.measures[name] for seed, one in zip(plan.seeds, of_stream, strict=True)}
             for name in plan.adapters
         }
-        first = seeds[0]
-        rows = tuple(_row(name, of_stream, first.spans, first.examples) for name in plan.adapters)
-        clicks, oracle, oracle_request = (
-            float(np.mean([getattr(one, what) for one in seeds]))
-            for what in ("click_rate", "oracle_auc", "oracle_request_auc")
-        )
-        streams.append(
-            StreamReport(
-                name=source.name,
-                examples=first.examples,
-                lists=first.lists,
-                click_rate=clicks,
-                oracle_auc=oracle,
-                oracle_request_auc=oracle_request,
-                spans=first.spans,
-                rows=rows,
-            )
-        )
+        for stream, of_stream in seeds.items()
+    }
+    suite = standard_suite()
+    scripts = {source.name: runs[source.name] for source in plan.sources if source.script == suite.get(source.name, "")}
+    parts = [name for name in plan.adapters if ALL_ADAPTERS[name].part]
     return EvaluationReport(
         commit=_commit(),
         plan=plan.to_json(),
-        streams=tuple(streams),
+        streams=tuple(
+            _stream(plan, name, of_stream, runs[name], altered=name in suite and name not in scripts)
+            for name, of_stream in seeds.items()
+        ),
         costs=tuple(_cost(name, [result.costs[name] for result in results.values()]) for name in plan.adapters),
         request_leads={name: over_streams(runs, name, FROZEN, "request_auc") for name in plan.adapters},
         leads={name: over_streams(runs, name, FROZEN) for name in plan.adapters},
+        script_request_leads={name: over_streams(scripts, name, FROZEN, "request_auc") for name in plan.adapters},
+        script_leads={name: over_streams(scripts, name, FROZEN) for name in plan.adapters},
         against_full={name: over_streams(runs, name, FULL) for name in plan.adapters if FULL in plan.adapters},
-        against_kernel={name: over_streams(runs, name, KERNEL) for name in plan.adapters if ALL_ADAPTERS[name].part},
+        against_kernel={name: over_streams(runs, name, KERNEL) for name in parts},
+        request_against_kernel={name: over_streams(runs, name, KERNEL, "request_auc") for name in parts},
     )
 
 
-def _row(
-    name: str, runs: Mapping[str, Mapping[int, Measures]], marks: tuple[tuple[str, float, float], ...], examples: int
-) -> AdapterRow:
+def _stream(plan: Plan, name: str, seeds: list[SeedResult], runs: Runs, *, altered: bool) -> StreamReport:
+    """One stream; what is not a mean is that of the first seed."""
+    first = seeds[0]
+    return StreamReport(
+        name=name,
+        examples=first.examples,
+        lists=first.lists,
+        click_rate=float(np.mean([one.click_rate for one in seeds])),
+        oracle_auc=float(np.mean([one.oracle_auc for one in seeds])),
+        oracle_request_auc=float(np.mean([one.oracle_request_auc for one in seeds])),
+        spans=first.spans,
+        rows=tuple(_row(adapter, runs, first.spans, first.examples) for adapter in plan.adapters),
+        altered=altered,
+        information=tuple(one.information for one in seeds if one.information is not None),
+    )
+
+
+def _row(name: str, runs: Runs, marks: tuple[tuple[str, float, float], ...], examples: int) -> AdapterRow:
     own = list(runs[name].values())
     half = None
     if marks and FULL in runs:
@@ -241,12 +205,15 @@ def _row(
         lead=paired(runs, name, FROZEN),
         windowed_lead=paired(runs, name, FROZEN, "windowed_auc"),
         against_full=paired(runs, name, FULL),
+        against_kernel=paired(runs, name, KERNEL),
+        request_against_kernel=paired(runs, name, KERNEL, "request_auc"),
         recovered=recovered(runs, name) if FULL in runs else float("nan"),
         examples_to_half=half,
         forgetting=forgetting(runs, name),
         around_return=leads_around_return(runs, name),
         domains={key: mean_known([m.domains[key] for m in own if key in m.domains]) for key in own[0].domains},
         spans={key: mean_known([m.spans[key] for m in own]) for key in own[0].spans},
+        request_curve=tuple(np.mean([m.request_curve for m in own], axis=0).tolist()),
         curve=tuple(np.mean([m.curve for m in own], axis=0).tolist()),
         log_loss_curve=tuple(np.mean([m.log_loss_curve for m in own], axis=0).tolist()),
     )
@@ -261,10 +228,6 @@ def _cost(name: str, runs: list[RunCost]) -> CostRow:
         state_bytes=round(mean_known([float(run.state_bytes) for run in runs])),
         peak_bytes=max(run.peak_bytes for run in runs),
     )
-
-
-def _share(time: np.ndarray[Any, np.dtype[np.float64]], at: float) -> float:
-    return float(np.searchsorted(time, at)) / len(time)
 
 
 def _commit() -> str:

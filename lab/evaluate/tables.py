@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 from rich.console import Console
 from rich.table import Table
 
-from lab.evaluate.compare import FROZEN, Interval
-from lab.evaluate.goals import Goal, goals
+from lab.evaluate.cells import number, plain_span, signed, span
+from lab.evaluate.compare import FROZEN
+from lab.evaluate.goals import NOT_RUN, Goal, goals
+from lab.evaluate.information_plane import domain_table, information_table
 from lab.evaluate.measures import AROUND_RETURN
-from lab.evaluate.plan import ALL_ADAPTERS, KERNEL
+from lab.evaluate.part_tables import part_tables
+from lab.evaluate.plan import KERNEL
 from lab.evaluate.report import AdapterRow, EvaluationReport, StreamReport
+from lab.streams import standard_suite
 
 Cells = list[list[str]]
 _WIDEST = 1_000
@@ -23,10 +28,10 @@ def show(report: EvaluationReport, console: Console) -> None:
     """All tables in the terminal."""
     for title, head, body in tables(report):
         table = Table(title=title, title_justify="left", title_style="bold", header_style="dim")
-        for number, name in enumerate(head):
-            words = " ".join([name, *(row[number] for row in body)]).split()
+        for column, name in enumerate(head):
+            words = " ".join([name, *(row[column] for row in body)]).split()
             longest = max(map(len, words), default=0)
-            table.add_column(name, justify="left" if number == 0 else "right", min_width=longest)
+            table.add_column(name, justify="left" if column == 0 else "right", min_width=longest)
         for row in body:
             table.add_row(*row)
         _print_whole(table, console)
@@ -68,8 +73,8 @@ def tables(report: EvaluationReport) -> list[tuple[str, list[str], Cells]]:
     return [
         ("All streams: AUC within requests above frozen", *_ranking(report)),
         ("All streams: AUC above frozen, and costs", *_overview(report)),
-        *([(f"Parts of {KERNEL}: each left out or changed", *_parts(report))] if report.against_kernel else []),
         *((f"What {KERNEL} must show", *_goals(asked)) for asked in [goals(report)] if asked),
+        *part_tables(report),
         *((_title(stream), *_stream(stream)) for stream in report.streams),
         *(
             (f"{stream.name}: AUC above frozen around the return of the old taste", *_around(stream))
@@ -77,7 +82,18 @@ def tables(report: EvaluationReport) -> list[tuple[str, list[str], Cells]]:
             if any(row.around_return for row in stream.rows)
         ),
         *((f"{stream.name}: AUC by domain", *_domains(stream)) for stream in report.streams if stream.rows[0].domains),
+        *_information(report),
     ]
+
+
+def _information(report: EvaluationReport) -> Iterator[tuple[str, list[str], Cells]]:
+    """What the kernel took up; nothing where no run counted it."""
+    known = [stream for stream in report.streams if stream.information]
+    if known:
+        yield f"Information in {KERNEL}, nats", *information_table(known)
+    for stream in known:
+        if stream.information[0].domains:
+            yield f"{stream.name}: matching by domain, nats per example", *domain_table(stream)
 
 
 def _title(stream: StreamReport) -> str:
@@ -87,23 +103,34 @@ def _title(stream: StreamReport) -> str:
 
 
 def _ranking(report: EvaluationReport) -> tuple[list[str], Cells]:
+    means = [report.request_leads, *([report.script_request_leads] if _scripts_among_others(report) else [])]
     body = [
-        [name, *_leads(report, name, "request_auc_lead"), _span(report.request_leads[name])]
+        [name, *_leads(report, name, "request_auc_lead"), *(span(mean[name]) for mean in means)]
         for name in report.plan["adapters"]
     ]
-    best = _head_room([s.oracle_request_auc - _frozen(s).request_auc.mean for s in report.streams], 1)
-    return ["adapter", *(stream.name for stream in report.streams), "mean"], [*body, *best]
+    best = _head_room([s.oracle_request_auc - _frozen(s).request_auc.mean for s in report.streams], len(means))
+    return ["adapter", *(stream.name for stream in report.streams), *_means(report)], [*body, *best]
+
+
+def _means(report: EvaluationReport) -> list[str]:
+    return ["mean", *(["mean of scripts"] if _scripts_among_others(report) else [])]
+
+
+def _scripts_among_others(report: EvaluationReport) -> bool:
+    """Whether the mean over the standard suite's scripts is another than that over all streams: goals ask for it."""
+    scripts = [stream.name in standard_suite() and not stream.altered for stream in report.streams]
+    return any(scripts) and not all(scripts)
 
 
 def _leads(report: EvaluationReport, adapter: str, lead: str) -> list[str]:
     """An adapter's lead over frozen on each stream."""
     rows = [row for stream in report.streams for row in stream.rows if row.adapter == adapter]
-    return [_signed(getattr(row, lead).mean) for row in rows]
+    return [signed(getattr(row, lead).mean) for row in rows]
 
 
 def _head_room(leads: list[float], blanks: int) -> Cells:
     """The oracle's row, with blank cells behind it; none where no stream is scripted."""
-    return [] if all(map(math.isnan, leads)) else [[ORACLE, *map(_signed, leads), *[""] * blanks]]
+    return [] if all(map(math.isnan, leads)) else [[ORACLE, *map(signed, leads), *[""] * blanks]]
 
 
 def _frozen(stream: StreamReport) -> AdapterRow:
@@ -112,10 +139,11 @@ def _frozen(stream: StreamReport) -> AdapterRow:
 
 def _overview(report: EvaluationReport) -> tuple[list[str], Cells]:
     costs = {cost.adapter: cost for cost in report.costs}
+    means = [report.leads, *([report.script_leads] if _scripts_among_others(report) else [])]
     head = [
         "adapter",
         *(stream.name for stream in report.streams),
-        "mean",
+        *_means(report),
         "against full",
         "parameters",
         "CPU s / 100 k",
@@ -124,39 +152,21 @@ def _overview(report: EvaluationReport) -> tuple[list[str], Cells]:
         [
             name,
             *_leads(report, name, "lead"),
-            _span(report.leads[name]),
-            _span(report.against_full[name]) if name in report.against_full else "",
+            *(span(mean[name]) for mean in means),
+            span(report.against_full[name]) if name in report.against_full else "",
             f"{costs[name].parameters:,}",
             f"{costs[name].cpu_s_per_100k:.1f}",
             f"{costs[name].state_bytes / 1e3:,.0f}",
         ]
         for name in report.plan["adapters"]
     ]
-    best = _head_room([stream.oracle_auc - _frozen(stream).auc.mean for stream in report.streams], 5)
+    best = _head_room([stream.oracle_auc - _frozen(stream).auc.mean for stream in report.streams], 4 + len(means))
     return [*head, "state kB"], [*body, *best]
 
 
-def _parts(report: EvaluationReport) -> tuple[list[str], Cells]:
-    """The kernel, then its ablations in the order of the parts."""
-    costs = {cost.adapter: cost for cost in report.costs}
-    parts = list(dict.fromkeys(ALL_ADAPTERS[name].part for name in report.against_kernel))
-    names = sorted(report.against_kernel, key=lambda name: parts.index(ALL_ADAPTERS[name].part))
-    body = [
-        [
-            ALL_ADAPTERS[name].part or "the kernel",
-            about(name),
-            _span(report.leads[name]),
-            _span(report.against_kernel[name]) if name in report.against_kernel else "",
-            f"{costs[name].parameters:,}",
-            f"{costs[name].cpu_s_per_100k:.1f}",
-        ]
-        for name in (*([KERNEL] if KERNEL in costs else []), *names)
-    ]
-    return ["part", "variant", "above frozen", f"above {KERNEL}", "parameters", "CPU s / 100 k"], body
-
-
 def _goals(asked: list[Goal]) -> tuple[list[str], Cells]:
-    return ["goal", "measured", "met"], [[goal.question, goal.measured, "yes" if goal.met else "no"] for goal in asked]
+    words = {True: "yes", False: "no", None: NOT_RUN}
+    return ["goal", "measured", "met"], [[goal.question, goal.measured, words[goal.met]] for goal in asked]
 
 
 def _stream(stream: StreamReport) -> tuple[list[str], Cells]:
@@ -167,20 +177,20 @@ def _stream(stream: StreamReport) -> tuple[list[str], Cells]:
     body = [
         [
             row.adapter,
-            _plain_span(row.request_auc),
-            _span(row.request_auc_lead),
-            _number(row.ndcg_5.mean),
-            _number(row.ndcg_10.mean),
-            _plain_span(row.auc),
-            _span(row.lead),
-            _span(row.windowed_lead),
-            _span(row.against_full),
-            _number(row.log_loss),
-            _number(row.normalised_entropy),
-            _number(row.calibration, 3),
+            plain_span(row.request_auc),
+            span(row.request_auc_lead),
+            number(row.ndcg_5.mean),
+            number(row.ndcg_10.mean),
+            plain_span(row.auc),
+            span(row.lead),
+            span(row.windowed_lead),
+            span(row.against_full),
+            number(row.log_loss),
+            number(row.normalised_entropy),
+            number(row.calibration, 3),
             "" if math.isnan(row.recovered) else f"{row.recovered:.0%}",
             "" if row.examples_to_half is None else f"{row.examples_to_half:,}",
-            _span(row.forgetting),
+            span(row.forgetting),
         ]
         for row in stream.rows
     ]
@@ -193,37 +203,16 @@ def _oracle(stream: StreamReport, width: int) -> Cells:
         return []
     own = (stream.oracle_request_auc, stream.oracle_auc)
     frozen = (_frozen(stream).request_auc.mean, _frozen(stream).auc.mean)
-    (request, request_lead), (area, lead) = ((_number(a), _signed(a - b)) for a, b in zip(own, frozen, strict=True))
+    (request, request_lead), (area, lead) = ((number(a), signed(a - b)) for a, b in zip(own, frozen, strict=True))
     cells = [ORACLE, request, request_lead, "", "", area, lead]
     return [[*cells, *[""] * (width - len(cells))]]
 
 
 def _around(stream: StreamReport) -> tuple[list[str], Cells]:
-    return ["adapter", *AROUND_RETURN], [[row.adapter, *map(_signed, row.around_return)] for row in stream.rows]
+    return ["adapter", *AROUND_RETURN], [[row.adapter, *map(signed, row.around_return)] for row in stream.rows]
 
 
 def _domains(stream: StreamReport) -> tuple[list[str], Cells]:
     names = sorted({name for row in stream.rows for name in row.domains})
-    body = [[row.adapter, *(_number(row.domains.get(name, math.nan)) for name in names)] for row in stream.rows]
+    body = [[row.adapter, *(number(row.domains.get(name, math.nan)) for name in names)] for row in stream.rows]
     return ["adapter", *names], body
-
-
-def about(name: str) -> str:
-    """One line on an adapter."""
-    return ALL_ADAPTERS[name].about
-
-
-def _number(value: float, digits: int = 4) -> str:
-    return "" if math.isnan(value) else f"{value:.{digits}f}"
-
-
-def _signed(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:+.4f}"
-
-
-def _span(value: Interval) -> str:
-    return "" if math.isnan(value.mean) else str(value)
-
-
-def _plain_span(value: Interval) -> str:
-    return _span(value).lstrip("+")

@@ -22,7 +22,8 @@ import torch
 from numpy.typing import NDArray
 
 from features.text import DEFAULT_MODEL, TextEncoder
-from lab.adapters import AdapterContext
+from lab.adapters import Adapter, AdapterContext
+from lab.adapters.iak import Iak
 from lab.evaluate.plan import ALL_ADAPTERS, Plan
 from lab.evaluate.prepare import (
     PreparedStream,
@@ -39,6 +40,7 @@ from lab.streams.sources import Source
 from model.backbone.checkpoint import load_backbone, save_backbone
 from model.backbone.dataset import ProfileTable
 from model.backbone.schema import InputSchema
+from model.encoding.domain import FACETS, DomainSpace
 from model.encoding.features import ItemFeatures, UserFeatures
 from model.kernel.start import KernelStart
 from model.whole_files import whole_file, whole_folder
@@ -59,6 +61,7 @@ class _OpenStream:
 
     context: AdapterContext
     data: PreparedStream
+    space: DomainSpace
 
 
 _open: dict[Path, _OpenStream] = {}
@@ -99,8 +102,16 @@ def run_adapter(plan: Plan, source: Source, seed: int, name: str) -> tuple[str, 
             peak_bytes=np.array(outcome.peak_bytes),
             parameters=np.array(adapter.parameters),
             state_bytes=np.array(adapter.state_bytes),
+            **_information(adapter, opened.space),
         )
     return source.name, seed, name
+
+
+def _information(adapter: Adapter, space: DomainSpace) -> dict[str, NDArray[np.generic]]:
+    """What a kernel took up, in nats, for `lab.evaluate.information`; empty for other adapters."""
+    counted = adapter.information() if isinstance(adapter, Iak) else {}
+    names = [f"{facet}={value}" for facet in FACETS for value in space.values[facet]]
+    return {**counted, "domains": np.array(names)} if counted else {}
 
 
 def close_stream() -> None:
@@ -189,7 +200,7 @@ def _opened(plan: Plan, source: Source, seed: int) -> _OpenStream:
         close_stream()  # the last stream goes, and this one must not pile up on it
         stream = source.open(seed, plan.cache_dir)
         context = adapter_context(plan, stream, load_pretrained(plan, stream, seed), seed)
-        _open[folder] = opened = _OpenStream(context, load_stream(plan, source, seed))
+        _open[folder] = opened = _OpenStream(context, load_stream(plan, source, seed), stream.catalogue.space)
         # What is loaded stays: each collection would walk the 400 000 objects of PyTorch for a fifth of a second.
         gc.collect()
         gc.freeze()

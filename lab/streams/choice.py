@@ -10,7 +10,7 @@ from rich.console import Console
 
 from lab.progress import bars, reporter
 from lab.streams import StreamError, find_script
-from lab.streams.logged.movielens_stream import MOVIELENS
+from lab.streams.logged.movielens_stream import MOVIELENS_STREAMS
 from lab.streams.recording import Recording
 from lab.streams.sources import Source, log_source, movielens_source
 from streaming.config import Config
@@ -25,7 +25,7 @@ class StreamChoice:
     log: Path | None = None
     """A log, or the folder of a public data set."""
     mapping: str | None = None
-    """A mapping file, or the name of a public data set."""
+    """A mapping file, or the name of a public data set, `movielens-100k` and `movielens-sessions` among them."""
     archive: Path | None = None
     """The official MovieLens archive, instead of the package index."""
 
@@ -46,7 +46,7 @@ class StreamChoice:
         if self.script is not None and logged:
             raise StreamError("one stream at a time: give --script, or --log with --mapping")
         source = self._source()
-        if self.archive is not None and logged and source.dataset != MOVIELENS:
+        if self.archive is not None and logged and source.dataset not in MOVIELENS_STREAMS:
             raise StreamError("--archive is MovieLens 100K, for itself and for scripts; a log does not read it")
         return source
 

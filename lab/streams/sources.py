@@ -20,9 +20,9 @@ from lab.streams import (
 from lab.streams.logged.datasets import DATASETS
 from lab.streams.logged.logs import open_log
 from lab.streams.logged.movielens import Progress, fetch, load
-from lab.streams.logged.movielens_stream import MOVIELENS, movielens_stream
+from lab.streams.logged.movielens_stream import MOVIELENS, MOVIELENS_STREAMS
 
-SUITES = ("standard", "scripted", "unmatched", MOVIELENS)
+SUITES = ("standard", "scripted", "unmatched", *MOVIELENS_STREAMS)
 QUICK_STREAMS = ("abrupt", "no-drift")
 QUICK_REQUESTS, QUICK_PRETRAIN = 1_500, 3_000
 
@@ -36,12 +36,12 @@ class Source:
     log: Path | None = None
     mapping: Path | None = None
     dataset: str = ""
-    """Name in `DATASETS`, or `movielens-100k`."""
+    """Name in `DATASETS` or `MOVIELENS_STREAMS`."""
 
     def title(self, name: str) -> str:
         """Name for people; `name` is the opened stream's, which a mapping may give."""
-        if self.dataset == MOVIELENS:
-            return "MovieLens 100K"
+        if self.dataset in MOVIELENS_STREAMS:
+            return "MovieLens 100K" + ("" if self.dataset == MOVIELENS else ", sessions side by side")
         return f"{'Script' if self.script is not None else 'Log'} {name}"
 
     @property
@@ -67,8 +67,8 @@ class Source:
             return ScriptedStream(
                 script, RealItems.of(load(fetch(cache_dir, progress, archive=archive)), FeatureConfig())
             )
-        if self.dataset == MOVIELENS:
-            return movielens_stream(load(fetch(cache_dir, progress, archive=archive)))
+        if self.dataset in MOVIELENS_STREAMS:
+            return MOVIELENS_STREAMS[self.dataset](load(fetch(cache_dir, progress, archive=archive)))
         if self.dataset and self.log is not None:
             return DATASETS[self.dataset](self.log)
         if self.mapping is None:
@@ -90,7 +90,7 @@ def choose(
         sources.extend(_suite(suite or "standard"))
     if not quick:
         return sources
-    whole_suite = script is None and log is None and mapping is None and suite != MOVIELENS
+    whole_suite = script is None and log is None and mapping is None and suite not in MOVIELENS_STREAMS
     return [_shortened(s) for s in sources if not whole_suite or s.name in QUICK_STREAMS]
 
 
@@ -101,18 +101,18 @@ def _suite(name: str) -> list[Source]:
         [Source(script.name, script=script) for script in suite().values()]
         for suite in (standard_suite, unmatched_suite)
     )
-    real = [movielens_source()]
-    return {"standard": scripted + real, "scripted": scripted, "unmatched": unmatched, MOVIELENS: real}[name]
+    real = {of: [movielens_source(of)] for of in MOVIELENS_STREAMS}
+    return {"standard": scripted + real[MOVIELENS], "scripted": scripted, "unmatched": unmatched, **real}[name]
 
 
 def log_source(log: Path | None, mapping: str | None) -> Source:
     """The stream of a log, with a mapping file or the name of a public data set. Raises StreamError."""
     if mapping is None:
         raise StreamError(f"log {log}: it needs --mapping FILE, or --mapping with one of {', '.join(DATASETS)}")
-    if mapping == MOVIELENS:
+    if mapping in MOVIELENS_STREAMS:
         if log is not None:
             raise StreamError(f"data set {mapping} is fetched: leave --log out (--archive names a copy of your own)")
-        return movielens_source()
+        return movielens_source(mapping)
     if mapping in DATASETS:
         if log is None:
             raise StreamError(f"data set {mapping}: name the folder you downloaded by --log FOLDER")
@@ -121,9 +121,9 @@ def log_source(log: Path | None, mapping: str | None) -> Source:
     return Source(path.stem, log=log, mapping=path)
 
 
-def movielens_source() -> Source:
-    """MovieLens 100K, which is fetched."""
-    return Source(MOVIELENS, dataset=MOVIELENS)
+def movielens_source(name: str = MOVIELENS) -> Source:
+    """MovieLens 100K, which is fetched, played in one of the ways of `MOVIELENS_STREAMS`."""
+    return Source(name, dataset=name)
 
 
 def _shortened(source: Source) -> Source:

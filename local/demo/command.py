@@ -11,9 +11,9 @@ import psutil
 from rich.console import Console
 
 from lab.streams.choice import StreamChoice
+from lab.streams.pacing import Pace
 from local.demo.settings import CONFIG_FILE
 from local.demo.state import STATE_FILE, DemoState, only_demo, read_state
-from local.replay.pacing import Pace
 from local.signals import Interrupted, interruptible
 from model.encoding.domain import FACETS, UNKNOWN
 from streaming.config import Config
@@ -102,7 +102,7 @@ def _name_files(out: Console, folder: Path) -> None:
     out.print()
     for name, what in (
         (REPORT_FILE, "every figure, for programs"),
-        (PLOT_FILE, "log loss over the stream"),
+        (PLOT_FILE, "the order of requests and log loss over the stream"),
         (CONFIG_FILE, "the configuration of the run"),
         ("logs", "the logs of the processes"),
     ):

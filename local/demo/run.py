@@ -17,6 +17,7 @@ from lab.pretraining import install_backbone, pretrained_backbone
 from lab.progress import bars, reporter
 from lab.streams import Catalogue
 from lab.streams.choice import StreamChoice, open_recording
+from lab.streams.pacing import Pace
 from lab.streams.request import Request
 from local.broker.jars import class_path, jar_list
 from local.broker.local import LocalBroker
@@ -27,7 +28,6 @@ from local.demo.folder import make_anew
 from local.demo.settings import child_environment, demo_config, free_ports, write_config
 from local.demo.state import DemoState, running, write_state
 from local.replay.announce import ReplayPlan, make_replay_plan
-from local.replay.pacing import Pace
 from local.replay.played import Played
 from local.replay.run import live_figures, play, publish_and_wait, scorer_address
 from local.report import Run, RunReport, ScoredStream, build_report, draw_plot
@@ -234,7 +234,8 @@ class Demo:
     def _report(self, stream: ScoredStream, run: Run) -> RunReport:
         folder = self.config.run_dir
         report = build_report(stream, run)
-        title = f"{self._title} played live: AUC {report.frozen.auc:.3f} frozen, {report.live.auc:.3f} live"
+        order = f"AUC within requests {report.frozen.request_auc:.3f} frozen, {report.live.request_auc:.3f} live"
+        title = f"{self._title} played live: {order}"
         draw_plot(stream, folder / PLOT_FILE, title=title, drift=run.drift)
         report = replace(report, run=replace(run, seconds_total=time.time() - self._began))
         write_whole(folder / REPORT_FILE, json.dumps(report.as_json(), indent=2, allow_nan=False) + "\n")

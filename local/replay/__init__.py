@@ -1,6 +1,6 @@
 """Recorded requests as live traffic: planned, sent to the scorer, and their clicks as feedback."""
 
-from local.replay.pacing import Pace
+from lab.streams.pacing import Pace
 from local.replay.played import Played
 from local.replay.player import ScorerGoneError
 from local.replay.run import run_replay

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lab.streams import DriftSpan
+from lab.streams.pacing import Pace, Slot, plan
 from lab.streams.request import Request
-from local.replay.pacing import Pace, Slot, plan
 from streaming.events import DriftEvent, DriftPhase
 from streaming.events.announcements import MAX_NAME_BYTES
 

@@ -16,9 +16,9 @@ from rich.markup import escape
 from lab.progress import bars, reporter
 from lab.streams.choice import StreamChoice, open_recording
 from lab.streams.fit import ensure_fits
+from lab.streams.pacing import Pace
 from lab.streams.recording import Profiles
 from local.replay.announce import ReplayPlan, make_replay_plan
-from local.replay.pacing import Pace
 from local.replay.played import PlayConfig, Played
 from local.replay.player import Player
 from local.replay.publish import Publisher, publish_profiles, wait_for_ingest

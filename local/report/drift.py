@@ -61,6 +61,8 @@ class AnnouncedSpan:
             "domain": {facet: list(values) for facet, values in self.domain.items()},
             "returns": self.returns,
             "items_served": int(inside.sum()),
+            "request_auc_frozen": evaluation.grouped_auc(label, stream.frozen[inside], stream.request[inside]),
+            "request_auc_live": evaluation.grouped_auc(label, stream.live[inside], stream.request[inside]),
             "auc_frozen": evaluation.auc(label, stream.frozen[inside]),
             "auc_live": evaluation.auc(label, stream.live[inside]),
             "log_loss_frozen": evaluation.log_loss(label, stream.frozen[inside]),

@@ -57,6 +57,8 @@ class Arm:
     """Mean score over mean label; 1 is calibrated."""
     normalised_entropy: float
     """Log loss over that of the mean label; below 1 is better than a constant."""
+    request_auc_quarters: tuple[float, ...]
+    """AUC within requests in each quarter of the stream, by requests."""
     auc_quarters: tuple[float, ...]
     """AUC in each quarter of the stream, by examples."""
     log_loss_quarters: tuple[float, ...]
@@ -73,6 +75,7 @@ class Arm:
             log_loss=evaluation.log_loss(stream.label, scores),
             calibration=evaluation.calibration(stream.label, scores),
             normalised_entropy=evaluation.normalised_entropy(stream.label, scores),
+            request_auc_quarters=_request_quarters(stream, scores),
             auc_quarters=tuple(evaluation.auc(label, score) for label, score in quarters),
             log_loss_quarters=tuple(evaluation.log_loss(label, score) for label, score in quarters),
         )
@@ -161,6 +164,7 @@ class RunReport:
             "clicks": self.clicks,
             "orphan_feedback": self.orphan_feedback,
             "drift_spans": [dict(span) for span in self.drift_spans],
+            "request_auc_gain": self.live.request_auc - self.frozen.request_auc,
             "auc_gain": self.live.auc - self.frozen.auc,
         }
         for arm, measured in (("frozen", self.frozen), ("live", self.live)):
@@ -185,6 +189,12 @@ def build_report(stream: ScoredStream, run: Run) -> RunReport:
 
 def _quarters(label: Floats, scores: Floats) -> list[tuple[Floats, Floats]]:
     return list(zip(np.array_split(label, QUARTERS), np.array_split(scores, QUARTERS), strict=True))
+
+
+def _request_quarters(stream: ScoredStream, scores: Floats) -> tuple[float, ...]:
+    requests = np.array_split(np.unique(stream.request), QUARTERS)
+    inside = [np.isin(stream.request, part) for part in requests]
+    return tuple(evaluation.grouped_auc(stream.label[part], scores[part], stream.request[part]) for part in inside)
 
 
 def _quantile(values: Sequence[float], quantile: float) -> float:

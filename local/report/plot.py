@@ -1,4 +1,4 @@
-"""The picture of a run: log loss over the stream, frozen against live, and where kernels were swapped in."""
+"""The picture of a run: the order of requests and log loss, frozen against live, and where kernels were swapped in."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from local.report.drift import AnnouncedSpan, label
 from local.report.stream import Floats, ScoredStream
+from model.ranking import list_auc
 from model.whole_files import whole_file
 
 FROZEN = "#8a8f98"
@@ -62,6 +63,22 @@ def rolling_mean(values: Floats, window: int) -> Floats:
     return means
 
 
+def rolling_request_auc(stream: ScoredStream, scores: Floats, window: int) -> Floats:
+    """AUC within the requests that ended among the last `window` items, weighted by their items, `(n,)`.
+
+    Not-a-number until a request has ended that holds both labels.
+    """
+    order = list_auc(stream.label, scores, stream.request)
+    ends = np.cumsum(order.size) - 1
+    weight = np.zeros(len(stream))
+    weight[ends] = np.where(order.mixed, order.size, 0)
+    won = np.zeros(len(stream))
+    won[ends] = np.where(order.mixed, order.auc, 0.0) * weight[ends]
+    judged = rolling_mean(weight, window)
+    areas: Floats = np.divide(rolling_mean(won, window), judged, out=np.full(len(stream), np.nan), where=judged > 0)
+    return areas
+
+
 def swap_positions(version: NDArray[np.int64]) -> NDArray[np.int64]:
     """Places in the stream where the serving kernel is newer than any before it."""
     newest = np.maximum.accumulate(version) if version.size else version
@@ -76,56 +93,72 @@ def draw_plot(
     Raises ValueError for an empty stream.
     """
     if not len(stream):
-        raise ValueError("an empty stream has no log loss to draw")
+        raise ValueError("an empty stream has nothing to draw")
     import matplotlib
     from matplotlib.figure import Figure
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context(_STYLE):  # type: ignore[arg-type]
-        figure = Figure(figsize=(11, 5.6), dpi=dpi, layout="constrained")
-        losses, kernels = figure.subplots(2, 1, sharex=True, height_ratios=(5, 1))
-        _draw_losses(losses, stream, title)
-        _draw_drift(losses, stream, drift)
+        figure = Figure(figsize=(11, 8.4), dpi=dpi, layout="constrained")
+        order, losses, kernels = figure.subplots(3, 1, sharex=True, height_ratios=(4, 4, 1))
+        _draw_order(order, stream)
+        _draw_losses(losses, stream)
+        _draw_title(order, stream, title)
+        _draw_drift(order, stream, drift)
+        for span in drift:
+            _shade(losses, stream, span)
         _draw_kernels(kernels, stream)
         with whole_file(path) as file:
             figure.savefig(file, format=path.suffix.removeprefix("."))
     return path
 
 
-def _draw_losses(axes: Any, stream: ScoredStream, title: str) -> None:
+def _draw_order(axes: Any, stream: ScoredStream) -> None:
+    """Over twice as many items as log loss: a request's order is one figure where its items are ten."""
+    window = 2 * window_size(len(stream))
+    frozen, live = (rolling_request_auc(stream, scores, window) for scores in (stream.frozen, stream.live))
+    axes.set_ylabel("AUC within requests\n(higher is better)")
+    _draw_arms(axes, frozen, live, window // _FIRST_SHARE, live >= frozen)
+
+
+def _draw_losses(axes: Any, stream: ScoredStream) -> None:
     window = window_size(len(stream))
-    position = np.arange(window // _FIRST_SHARE, len(stream))
-    frozen = rolling_mean(log_losses(stream.label, stream.frozen), window)[position]
-    live = rolling_mean(log_losses(stream.label, stream.live), window)[position]
-    axes.fill_between(position, live, frozen, where=live <= frozen, color=LIVE, alpha=0.10, linewidth=0)
+    frozen, live = (rolling_mean(log_losses(stream.label, scores), window) for scores in (stream.frozen, stream.live))
+    axes.set_ylabel("log loss\n(lower is better)")
+    _draw_arms(axes, frozen, live, window // _FIRST_SHARE, live <= frozen)
+
+
+def _draw_arms(axes: Any, frozen: Floats, live: Floats, first: int, better: NDArray[np.bool_]) -> None:
+    """Both arms from position `first` on, the space between shaded where live is better."""
+    position = np.arange(min(first, len(live) - 1), len(live))
+    frozen, live, better = frozen[position], live[position], better[position]
+    axes.fill_between(position, live, frozen, where=better, color=LIVE, alpha=0.10, linewidth=0)
     axes.plot(position, frozen, color=FROZEN, linewidth=2.4)
     axes.plot(position, live, color=LIVE, linewidth=2.4)
-    axes.set_ylabel("log loss (lower is better)")
+    if np.isfinite(live[-1]):
+        _name_lines(axes, len(better) + int(position[0]), float(frozen[-1]), float(live[-1]))
+    axes.set_xlim(0, (len(better) + int(position[0])) * 1.13)
+    axes.yaxis.set_major_locator(_few_ticks())
+
+
+def _draw_title(axes: Any, stream: ScoredStream, title: str) -> None:
     axes.set_title(title, loc="left", fontsize=16, fontweight="bold", pad=30)
+    window = window_size(len(stream))
     axes.text(
         0,
         1.03,
-        f"Every item scored before anything learned from it; mean of the last {window:,} examples",
+        f"Every item scored before anything learned from it; means of the last {2 * window:,} and {window:,} items",
         transform=axes.transAxes,
         fontsize=11.5,
         color=KERNEL,
     )
-    _name_lines(axes, len(stream), float(frozen[-1]), float(live[-1]))
-    axes.set_xlim(0, len(stream) * 1.13)
-    axes.yaxis.set_major_locator(_few_ticks())
 
 
 def _draw_drift(axes: Any, stream: ScoredStream, spans: Sequence[AnnouncedSpan]) -> None:
-    """Shades each span, deeper from where it is at full strength, and names it at the top; overlapping names stack."""
+    """Shades each span and names it at the top; overlapping names stack."""
     taken: list[float] = []
     for span in spans:
-        stretches = span.stretches(stream)
-        for begin, end in stretches:
-            axes.axvspan(begin, end, color=DRIFT, alpha=0.10, linewidth=0, zorder=0)
-            axes.axvline(begin, color=DRIFT, linewidth=1.1, linestyle=(0, (4, 3)), zorder=1)
-        if span.full is not None:
-            for begin, end in replace(span, begins=span.full).stretches(stream):
-                axes.axvspan(begin, end, color=DRIFT, alpha=0.08, linewidth=0, zorder=0)
+        stretches = _shade(axes, stream, span)
         if not stretches:
             continue
         position = stretches[0][0]
@@ -145,6 +178,18 @@ def _draw_drift(axes: Any, stream: ScoredStream, spans: Sequence[AnnouncedSpan])
     if spans:
         low, high = axes.get_ylim()
         axes.set_ylim(low, high + 0.06 * len(taken) * (high - low))
+
+
+def _shade(axes: Any, stream: ScoredStream, span: AnnouncedSpan) -> list[tuple[int, int]]:
+    """Shades the stretches of a span, deeper from where it is at full strength, and returns them."""
+    stretches = span.stretches(stream)
+    for begin, end in stretches:
+        axes.axvspan(begin, end, color=DRIFT, alpha=0.10, linewidth=0, zorder=0)
+        axes.axvline(begin, color=DRIFT, linewidth=1.1, linestyle=(0, (4, 3)), zorder=1)
+    if span.full is not None:
+        for begin, end in replace(span, begins=span.full).stretches(stream):
+            axes.axvspan(begin, end, color=DRIFT, alpha=0.08, linewidth=0, zorder=0)
+    return stretches
 
 
 def _name_lines(axes: Any, end: int, frozen: float, live: float) -> None:

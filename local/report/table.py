@@ -27,15 +27,12 @@ def _arms(report: RunReport) -> Table:
     for name in ("frozen", "live", "difference"):
         table.add_column(name, justify="right")
     frozen, live = report.frozen, report.live
-    for name, measure in (
-        (f"AUC within requests ({report.lists:,} with both labels)", "request_auc"),
-        ("NDCG@5 of a request", "ndcg_5"),
-        ("NDCG@10 of a request", "ndcg_10"),
-    ):
+    within = f"AUC within requests ({report.lists:,} with both labels)"
+    table.add_row(within, *_pair(frozen.request_auc, live.request_auc, higher_is_better=True))
+    for index, arms in enumerate(zip(frozen.request_auc_quarters, live.request_auc_quarters, strict=True), 1):
+        table.add_row(f"  quarter {index} of the stream", *_pair(*arms, higher_is_better=True))
+    for name, measure in (("NDCG@5 of a request", "ndcg_5"), ("NDCG@10 of a request", "ndcg_10"), ("AUC", "auc")):
         table.add_row(name, *_pair(getattr(frozen, measure), getattr(live, measure), higher_is_better=True))
-    table.add_row("AUC (higher is better)", *_pair(frozen.auc, live.auc, higher_is_better=True))
-    for index, (before, after) in enumerate(zip(frozen.auc_quarters, live.auc_quarters, strict=True), 1):
-        table.add_row(f"  quarter {index} of the stream", *_pair(before, after, higher_is_better=True))
     table.add_row("log loss (lower is better)", *_pair(frozen.log_loss, live.log_loss, higher_is_better=False))
     table.add_row("calibration (1 is best)", *_calibration(frozen, live))
     return table
@@ -56,13 +53,16 @@ def _calibration(frozen: Arm, live: Arm) -> tuple[str, str, Text]:
 
 
 def _drift(report: RunReport) -> Table:
-    table = Table(title="AUC while announced drift was at work", title_justify="left")
+    table = Table(title="While announced drift was at work: AUC within requests, then AUC", title_justify="left")
     table.add_column("")
-    for name in ("items", "frozen", "live", "difference"):
+    for name in ("items", *2 * ("frozen", "live", "difference")):
         table.add_column(name, justify="right")
     for span, figures in zip(report.run.drift, report.drift_spans, strict=True):
-        arms = _pair(figures["auc_frozen"], figures["auc_live"], higher_is_better=True)
-        table.add_row(Text(label(span)), f"{figures['items_served']:,}", *arms)
+        arms = [
+            _pair(figures[f"{measure}_frozen"], figures[f"{measure}_live"], higher_is_better=True)
+            for measure in ("request_auc", "auc")
+        ]
+        table.add_row(Text(label(span)), f"{figures['items_served']:,}", *arms[0], *arms[1])
     return table
 
 

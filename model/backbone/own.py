@@ -171,5 +171,6 @@ def pretrain_own(  # noqa: PLR0917 -- all that a training is made of
         validation_auc_by_domain=auc_by_domain(labels, logits, validation.domain.numpy()),
         trained_parameters=sum(parameter.numel() for parameter in module.parameters()),
         seconds=clock.perf_counter() - begun,
+        held_out=logits.tolist(),
     )
     return own, report

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +53,10 @@ class DomainSpace:
         """Number of domains: the product of the facets' sizes."""
         scene, region, period = self.sizes
         return scene * region * period
+
+    def domains(self) -> Iterator[Domain]:
+        """Every domain, ``unknown`` values included."""
+        return (Domain(*values) for values in product(*(self.values[facet] for facet in FACETS)))
 
     def declared(self, domain: Domain) -> bool:
         """Whether every facet of ``domain`` names a declared value."""

@@ -8,7 +8,7 @@ For Gaussians it has a closed solution (Chechik et al., Information bottleneck f
 
     L = chol(S);   L^-1 B L^-T = V diag(s) V';   a_k = L^-T v_k
     keep k with beta s_k > 1;   alpha_k^2 = (beta s_k - 1) / (1 - s_k), divided by their mean
-    z = clip(A'(x - mu), 4) alpha
+    z = clip(A'(x - mu), 2) alpha
 
 `s_k`, from 0 to 1, is the share of the variance along `a_k` that lies between groups.
 """
@@ -26,7 +26,8 @@ _RIDGE = 0.01
 """Share of the mean variance that is added to every direction: a direction without variance has no inverse."""
 _MOST = 0.995
 """Largest `s`: a direction that tells the group without error would count for infinitely much."""
-_CLIP = 4.0
+_CLIP = 2.0
+"""Of a standard deviation: matching is a product, and a few large ones would decide it (docs/decisions/0082)."""
 
 Matrix = NDArray[np.float64]
 

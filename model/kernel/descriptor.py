@@ -2,7 +2,7 @@
 
 `v` is the multi-hot vector of the values of the crossed fields, centred over the catalogue, each column divided by the
 root of its deviation, all scaled to a mean square of 1; more than `MAX_WIDTH` columns are summed under random signs.
-`v+ = clip([v, f], 5)`, with `f` the standardised logit of the frozen model, itself clipped at 4 (docs/decisions/0082).
+`v+ = [clip(v, 3), clip(f, 4)]`, with `f` the standardised logit of the frozen model (docs/decisions/0082).
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
 MAX_WIDTH = 32
-_CLIP, _CLIP_LOGIT = 5.0, 4.0
+_CLIP, _CLIP_LOGIT = 3.0, 4.0
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,11 @@ class Descriptor:
 
     def __call__(self, values: Tensor, frozen_logit: Tensor) -> Tensor:
         """`v+`, float32 `(n, m + 1)`, of values int16 `(n, S)` and logits `(n,)`."""
-        slots = torch.where(values < 0, len(self.table) - 1, values.long())
-        described = self.table[slots].sum(1) - self.shift
+        slots = values.long().remainder(len(self.table))  # an empty slot, -1, is the last row, which is zero
+        described = embedding_bag(slots, self.table, mode="sum") - self.shift if slots.numel() else -self.shift
         level = ((frozen_logit - self.logit_mean) / self.logit_deviation).clamp(-_CLIP_LOGIT, _CLIP_LOGIT)
-        return torch.cat([described.clamp(-_CLIP, _CLIP), level[:, None]], dim=1)
+        clipped = described.clamp(-_CLIP, _CLIP).expand(len(values), -1)
+        return torch.cat([clipped, level[:, None]], dim=1)
 
     @property
     def width(self) -> int:

@@ -10,7 +10,8 @@ weighed by a half-life in examples (ours):
 
 There is no learning rate and no rehearsal: P keeps what past examples taught. `P^-1` is a Cholesky factor of P that is
 computed anew every fourth batch, and at once where P has grown: a Newton step with a slightly old curvature ends in the
-same place, one with far too little of it overshoots (docs/decisions/0083). Information matrices add up: groups that learned apart are one sum.
+same place, one with far too little of it overshoots (docs/decisions/0083). Information matrices add up: groups that
+learned apart are one sum.
 """
 
 from __future__ import annotations

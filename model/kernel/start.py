@@ -11,12 +11,14 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from model.backbone.schema import BackboneRefused
 from model.container import ContainerError, pack, unpack
 from model.kernel.compression import Compression
 from model.kernel.descriptor import Descriptor
@@ -29,7 +31,7 @@ FORMAT = 1
 _TENSORS = ("centre", "projection", "gain", "relevance", "table", "shift", "mean", "direct_mean", "precision")
 
 
-class StartRefused(Exception):
+class StartRefused(BackboneRefused):
     """What a kernel starts from cannot be used; the message names the file and the cure."""
 
 
@@ -52,7 +54,7 @@ class KernelStart:
     examples: int
     """Examples of the log that they were learned from."""
 
-    @property
+    @cached_property
     def features(self) -> FeatureMap:
         """The map of examples to features."""
         return FeatureMap(self.compression, self.descriptor, self.drift, len(self.live_names) - self.drift)
@@ -67,7 +69,7 @@ class KernelStart:
         """Number V of item values."""
         return len(self.descriptor.table) - 1
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of the whole content, hexadecimal: kernels of another start do not fit."""
         return hashlib.sha256(self.to_bytes()).hexdigest()

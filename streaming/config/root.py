@@ -113,6 +113,10 @@ class Config(Section):
         """Name of the group that answers for `domain`, or None."""
         return next((group.name for group in self.groups if group.holds(domain)), None)
 
+    def domains_of(self, group: str) -> list[str]:
+        """Keys of the declared domains that a group answers for, ``unknown`` values included."""
+        return [domain.key for domain in self.domain_space().domains() if self.group_of(domain) == group]
+
     def scope_of(self, domain: Domain) -> str:
         """Scope of the live features that a request of `domain` reads: its group, for each group follows its own."""
         return self.group_of(domain) or ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import msgspec
 import numpy as np
@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from model.encoding.domain import Domain
 from streaming.events.outside import FeedbackKind
 
-Payload = Literal["x", "live", "content", "frozen_logit", "live_logit"]
-PAYLOADS: tuple[Payload, ...] = ("x", "live", "content", "frozen_logit", "live_logit")
+FloatPayload = Literal["x", "live", "content", "frozen_logit", "live_logit"]
+Payload = FloatPayload | Literal["values"]
+PAYLOADS: tuple[Payload, ...] = ("x", "live", "content", "values", "frozen_logit", "live_logit")
 
 _DTYPES: Mapping[Payload, str] = MappingProxyType(
-    {"x": "<f2", "live": "<f4", "content": "<f2", "frozen_logit": "<f4", "live_logit": "<f4"}
+    {"x": "<f2", "live": "<f4", "content": "<f2", "values": "<i2", "frozen_logit": "<f4", "live_logit": "<f4"}
 )
 
 
@@ -40,9 +41,11 @@ class ServedImpression(msgspec.Struct, frozen=True, tag="i", array_like=True):
     x: bytes
     """Fused representation, float16, `(n, d)`."""
     live: bytes
-    """Live drift features T, float32, `(n, k)`."""
+    """Live features, float32, `(n, k)`."""
     content: bytes
     """Item content vectors, float16, `(n, c)`: what the live features of user and domain are made of."""
+    values: bytes
+    """Values of the items' crossed fields, int16, `(n, S)`; -1 is an empty slot."""
     frozen_logit: bytes
     """Logit of the frozen arm, float32, `(n,)`."""
     live_logit: bytes
@@ -61,7 +64,7 @@ class ServedImpression(msgspec.Struct, frozen=True, tag="i", array_like=True):
         kernel_version: int,
         arrays: Mapping[Payload, NDArray[Any]],
     ) -> ServedImpression:
-        """The impression with all five `arrays` encoded; their rows are the `items`, in order."""
+        """The impression with all six `arrays` encoded; their rows are the `items`, in order."""
         return cls(
             request_id,
             time,
@@ -73,9 +76,19 @@ class ServedImpression(msgspec.Struct, frozen=True, tag="i", array_like=True):
             *(arrays[name].astype(_DTYPES[name], copy=False).tobytes() for name in PAYLOADS),
         )
 
-    def array(self, name: Payload) -> NDArray[np.float32]:
-        """The named payload as float32, `(n, width)`, or `(n,)` for the logits. Raises ValueError on a wrong size."""
-        flat = np.frombuffer(getattr(self, name), dtype=_DTYPES[name]).astype(np.float32, copy=False)
+    @overload
+    def array(self, name: Literal["values"]) -> NDArray[np.int16]: ...
+
+    @overload
+    def array(self, name: FloatPayload) -> NDArray[np.float32]: ...
+
+    def array(self, name: Payload) -> NDArray[np.float32] | NDArray[np.int16]:
+        """The named payload, `(n, width)`, or `(n,)` for the logits: `values` as int16, all others as float32.
+
+        Raises ValueError on a wrong size.
+        """
+        flat: NDArray[Any] = np.frombuffer(getattr(self, name), dtype=_DTYPES[name])
+        flat = flat.astype(np.int16 if name == "values" else np.float32, copy=False)
         if name.endswith("logit"):
             if flat.size != len(self.items):
                 raise ValueError(

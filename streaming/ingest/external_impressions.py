@@ -65,24 +65,23 @@ class ExternalImpressions:
                 "x": represented.x.numpy(),
                 "live": represented.live.numpy(),
                 "content": represented.content.numpy(),
+                "values": represented.values,
                 "frozen_logit": logit,
                 "live_logit": logit,
             },
         )
 
     def _load(self) -> None:
-        from features.live.layout import LiveLayout
         from features.represent import Representer
         from streaming.backbone import open_backbone
 
         log.info("impressions of another system: loading the backbone in %s", self._config.backbone_dir)
         loaded = open_backbone(self._config)
-        layout = LiveLayout.of(self._config.live, loaded.backbone.content_width)
         self._representer = Representer(
             loaded.backbone,
             loaded.encoder,
             self._store,
-            layout,
+            loaded.layout,
             self._config.domain_space(),
             scope_of=self._config.scope_of,
         )

@@ -30,10 +30,14 @@ class _RowBody(msgspec.Struct, frozen=True, array_like=True):
 _row_decoder = msgspec.msgpack.Decoder(_RowBody)
 
 
-def encode_row(group: str, row: LiveRow) -> StateRecord:
-    """A row of live features as a record, its float32 values bit for bit."""
+def encode_row(group: str, row: LiveRow, *, first: bool) -> StateRecord:
+    """A row of live features as a record, its float32 values bit for bit.
+
+    If `first`, the backbone's first rows hold the key: then the log must say for good that it was evicted, for the
+    broker drops empty values in the end, and the first row would come back.
+    """
     key = row_key(group, row.kind, row.key)
-    if row.tombstone:
+    if row.tombstone and not first:
         return StateRecord(key, None)
     values = np.ascontiguousarray(row.values, dtype="<f4").tobytes()
     return StateRecord(key, msgspec.msgpack.encode(_RowBody(row.updated_at, values)))

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from streaming.kernel_log.errors import SnapshotError
 
-SCHEMA = 1
+SCHEMA = 2
+"""2 since a learner keeps what it was taught and rehearses nothing."""
 _BEGIN_ANEW = "give the group topics of its own to begin anew (topics.kernels, .state)"
 
 
@@ -61,8 +62,6 @@ class GroupSnapshot(msgspec.Struct, frozen=True):
     """Labelled, waiting for their micro-batch to fill."""
     pending_since: float
     """Watermark when the oldest of `pending` was labelled, seconds."""
-    recent: list[list[RequestRef]]
-    """Micro-batches kept for rehearsal, oldest first."""
     learner: bytes
     """See `model.kernel.learner.Learner.snapshot`."""
     schema: int = SCHEMA
@@ -70,8 +69,7 @@ class GroupSnapshot(msgspec.Struct, frozen=True):
     @property
     def resume_offset(self) -> int:
         """The earliest record that has to be read again."""
-        refs = [ref.offset for batch in (self.pending, *self.recent) for ref in batch]
-        return min([self.next_offset, self.join_offset, *refs])
+        return min([self.next_offset, self.join_offset, *(ref.offset for ref in self.pending)])
 
 
 _snapshot_decoder = msgspec.msgpack.Decoder(GroupSnapshot)

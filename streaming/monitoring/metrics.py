@@ -39,9 +39,20 @@ WATERMARK = Gauge(
 EXAMPLES_LEARNED = Counter("driftline_examples_learned_total", "Examples the kernel has learned from.", ["group"])
 LEARN_SECONDS = Histogram(
     "driftline_learn_seconds",
-    "Time to learn one micro-batch, rehearsal included, seconds.",
+    "Time to learn one micro-batch, seconds.",
     ["group"],
     buckets=_FAST,
+)
+ARM_REQUEST_AUC = Gauge(
+    "driftline_arm_request_auc",
+    "AUC within requests over the recent window of requests with both labels, scored before learning.",
+    ["group", "arm"],
+)
+ARM_NDCG = Gauge(
+    "driftline_arm_ndcg", "Mean NDCG at the rank `at`, 5 or 10, over the same requests.", ["group", "arm", "at"]
+)
+JUDGED_LISTS = Gauge(
+    "driftline_judged_lists", "Requests with both labels in that window: those whose order is judged.", ["group"]
 )
 ARM_LOG_LOSS = Gauge(
     "driftline_arm_log_loss", "Log loss over the recent window, scored before learning.", ["group", "arm"]
@@ -52,12 +63,41 @@ ARM_CALIBRATION = Gauge(
     "Mean score over mean label in the recent window; 1 is calibrated.",
     ["group", "arm"],
 )
-KERNEL_KL = Gauge("driftline_kernel_kl_nats", "Compression rate of the kernel, nats per example.", ["group"])
+COMPRESSION_NATS_KEPT = Gauge(
+    "driftline_compression_kept_nats",
+    "What the compressed knowledge keeps of the representation, nats per example; fixed with the backbone.",
+    ["group"],
+)
+COMPRESSION_NATS_RELEVANT = Gauge(
+    "driftline_compression_relevant_nats",
+    "What of that tells who asks, where and when, nats per example; fixed with the backbone.",
+    ["group"],
+)
+MATCHING_NATS = Gauge(
+    "driftline_matching_nats", "What the stream has taught the kernel as far as it remembers, nats in sum.", ["group"]
+)
+MATCHING_GAIN_NATS = Gauge(
+    "driftline_matching_gain_nats",
+    "What an example of the last micro-batch is expected to teach the kernel, nats per example.",
+    ["group"],
+)
+MATCHING_FACET_GAIN_NATS = Gauge(
+    "driftline_matching_facet_gain_nats",
+    "The same by declared value of a domain facet, of the last micro-batch looked at that held it, nats per example.",
+    ["group", "facet", "value"],
+)
+MATCHING_PROBABILITY = Gauge(
+    "driftline_matching_probability",
+    "Probability that the matching helps beside the direct features, given the evidence, 0 to 1.",
+    ["group"],
+)
 KERNEL_DISTANCE = Gauge(
     "driftline_kernel_distance", "L2 distance of the newest kernel from its initialisation, the identity.", ["group"]
 )
 KERNEL_TRUST = Gauge(
-    "driftline_kernel_trust", "Share of the kernel, 0 to 1, in what it serves; the rest is the frozen model.", ["group"]
+    "driftline_kernel_trust",
+    "Share of an arm in what the kernel serves, 0 to 1: frozen, direct, short, long; they sum to 1.",
+    ["group", "arm"],
 )
 LEARN_QUEUE = Gauge("driftline_learn_queue_records", "Records waiting for the learner thread.", ["group"])
 

@@ -9,12 +9,13 @@ import logging
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
+from typing import Literal
 
 import faust
 from faust.types import TP
 
 from features.live.features import LiveRow
-from model.backbone.interface import FrozenBackbone
+from streaming.backbone import OpenedBackbone
 from streaming.clients import faust_broker_credentials, faust_brokers
 from streaming.config import Config
 from streaming.kernel_log.errors import KernelLogError, OwnershipLostError
@@ -38,16 +39,17 @@ class Processor:
     """Owns the groups of the partitions that Kafka assigns to it."""
 
     def __init__(
-        self, config: Config, backbone: FrozenBackbone, push: Callable[[Sequence[LiveRow], str], object], watch: Watch
+        self, config: Config, opened: OpenedBackbone, push: Callable[[Sequence[LiveRow], str], object], watch: Watch
     ) -> None:
         """`push` writes live rows of a scope to the feature store."""
         self._config = config
         self._watch = watch
         self._groups: dict[int, asyncio.Task[OwnedGroup]] = {}
         self._lost: dict[str, str] = {}
+        self._start: Literal["unassigned", "taking over", "done"] = "unassigned"
         self._abandoned: set[asyncio.Task[None]] = set()
         self.pusher = LivePusher(push, config.processor.push_interval_s)
-        self._loader = GroupLoader(config, backbone, self.pusher, watch)
+        self._loader = GroupLoader(config, opened, self.pusher, watch)
         # Faust makes a folder for tables, which are not used here; its default is the working directory.
         self._scratch = tempfile.TemporaryDirectory(prefix="driftline-faust-")
         self.app = self._app()
@@ -95,6 +97,8 @@ class Processor:
         self._lost.clear()
         for partition in sorted(wanted - set(self._groups)):
             self._groups[partition] = asyncio.create_task(self._own(partition), name=f"own-{partition}")
+        if self._start == "unassigned":
+            self._start = "taking over"
         metrics.OWNED_GROUPS.set(len(self._groups))
 
     async def _revoked(self, _app: faust.App, revoked: Iterable[TP], **_: object) -> None:
@@ -194,6 +198,24 @@ class Processor:
         high = self.app.consumer.highwater(TP(self._config.topics.traffic, partition))
         if high is not None:
             metrics.PROCESSOR_LAG.labels(owned.machine.group).set(max(0, high - owned.machine.position))
+
+    def check_start(self) -> str | None:
+        """For `/healthz`: what is left to do before the groups of the first assignment are at work.
+
+        A group is at work once the feature store has its live rows: before, scorers would serve it as if nothing were
+        known. Later assignments find it healthy: a group that changes hands has its rows in the store.
+        """
+        if self._start == "unassigned":
+            return "Kafka has not assigned any groups yet"
+        if self._start == "taking over":
+            groups = self._config.groups
+            loading = [groups[partition].name for partition, task in [*self._groups.items()] if not task.done()]
+            if loading:
+                return f"taking over {', '.join(loading)}"
+            if self.pusher.beginning:
+                return f"the live rows of {', '.join(self.pusher.beginning)} are not in the feature store yet"
+            self._start = "done"
+        return None
 
     def check(self) -> str | None:
         """For `/healthz`: groups that were lost to another processor."""

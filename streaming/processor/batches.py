@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,12 +17,13 @@ from streaming.processor.join import LabelledRequest
 
 
 def micro_batch(requests: Sequence[LabelledRequest], space: DomainSpace) -> MicroBatch:
-    """The requests' examples, item by item; `origin` refers to the records they came from."""
+    """The requests' examples, item by item."""
     impressions = [request.impression for request in requests]
     counts = [len(impression.items) for impression in impressions]
 
     def joined(name: Payload) -> torch.Tensor:
-        return torch.from_numpy(np.concatenate([impression.array(name) for impression in impressions]))
+        arrays: list[NDArray[Any]] = [impression.array(name) for impression in impressions]
+        return torch.from_numpy(np.concatenate(arrays))
 
     def repeated(values: NDArray[np.generic]) -> torch.Tensor:
         return torch.from_numpy(np.repeat(values, counts, axis=0))
@@ -29,6 +31,7 @@ def micro_batch(requests: Sequence[LabelledRequest], space: DomainSpace) -> Micr
     return MicroBatch(
         x=joined("x"),
         live=joined("live"),
+        values=joined("values"),
         domain=repeated(space.encode_many([i.domain for i in impressions])),
         label=torch.from_numpy(np.concatenate([r.clicks for r in requests]).astype(np.float32)),
         conversion=torch.from_numpy(np.concatenate([r.conversions for r in requests]).astype(np.float32)),
@@ -36,12 +39,11 @@ def micro_batch(requests: Sequence[LabelledRequest], space: DomainSpace) -> Micr
         live_logit=joined("live_logit"),
         weight=torch.ones(sum(counts)),
         time=repeated(np.array([i.time for i in impressions], dtype=np.float64)),
-        origin=tuple(request.reference for request in requests),
     )
 
 
 def outcome(request: LabelledRequest) -> RequestOutcome:
-    """What the live features take from a request: its residuals against the frozen model."""
+    """What the live features take from a request: its clicks, and residuals against the frozen model."""
     impression = request.impression
     frozen = 1.0 / (1.0 + np.exp(-impression.array("frozen_logit")))
     return RequestOutcome(
@@ -49,6 +51,8 @@ def outcome(request: LabelledRequest) -> RequestOutcome:
         domain=impression.domain,
         items=impression.items,
         content=impression.array("content"),
+        values=impression.array("values"),
+        click=request.clicks.astype(np.float32),
         residual=(request.clicks - frozen).astype(np.float32),
         time=impression.time,
     )

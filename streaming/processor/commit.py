@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from features.live.features import LiveRow
+from features.live.layout import Kind, LiveRow
 from model.kernel.record import pack_kernel
 from streaming.kernel_log.errors import KernelLogError, OwnershipLostError
 from streaming.kernel_log.rows import encode_row
@@ -34,6 +34,8 @@ class Cut:
     """The published kernel if there is a new one since the last cut."""
     rows: Sequence[LiveRow]
     """Rows of live features that changed since the last cut."""
+    first_keys: frozenset[tuple[Kind, str]]
+    """Keys that the group has first rows of (`features.live.first_rows`)."""
 
 
 class TransactionWriter(Protocol):
@@ -46,9 +48,9 @@ class TransactionWriter(Protocol):
 def encode(cut: Cut) -> Transaction:
     """The records of a cut."""
     return Transaction(
-        kernel=None if cut.kernel is None else pack_kernel(cut.kernel.kernel, cut.kernel.info),
+        kernel=None if cut.kernel is None else pack_kernel(cut.kernel.kernel, cut.kernel.info, cut.kernel.depends_on),
         snapshot=encode_snapshot(cut.snapshot),
-        rows=[encode_row(cut.snapshot.group, row) for row in cut.rows],
+        rows=[encode_row(cut.snapshot.group, row, first=(row.kind, row.key) in cut.first_keys) for row in cut.rows],
     )
 
 

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
+from model.encoding.domain import FACETS, DomainSpace
 from model.evaluation import PrequentialWindow
+from model.kernel.batch import MicroBatch
+from model.kernel.learner import Learner
+from model.ranking import NDCG_AT, ListWindow
 from streaming.monitoring import metrics
 from streaming.processor.machine import GroupMachine, Learned
 
 WINDOW_EXAMPLES = 5_000
+WINDOW_LISTS = 2_000
+"""Requests with both labels over which their order is judged: few say little."""
 
 
 class GroupMetrics:
     """Keeps the metrics of one group current. The arms' scores are those that were served."""
 
-    def __init__(self, group: str) -> None:
+    def __init__(self, group: str, space: DomainSpace) -> None:
         self.group = group
+        self._space = space
+        self._last: MicroBatch | None = None
         self._window = PrequentialWindow(WINDOW_EXAMPLES)
+        self._lists = ListWindow(WINDOW_LISTS)
         self._dropped: dict[str, int] = {}
 
     def learned(self, learned: Learned, seconds: float) -> None:
@@ -27,16 +37,17 @@ class GroupMetrics:
         metrics.EXAMPLES_JOINED.labels(self.group, "click").inc(clicks)
         metrics.EXAMPLES_JOINED.labels(self.group, "no_click").inc(len(batch) - clicks)
         metrics.EXAMPLES_LEARNED.labels(self.group).inc(len(batch))
-        metrics.KERNEL_KL.labels(self.group).set(learned.report.compression)
-        metrics.KERNEL_TRUST.labels(self.group).set(learned.report.trust)
-        self._window.add(
-            batch.label.numpy(),
-            {
-                "frozen": torch.sigmoid(batch.frozen_logit).numpy(),
-                "live": torch.sigmoid(batch.live_logit).numpy(),
-                "candidate": torch.sigmoid(learned.report.candidate_logit).numpy(),
-            },
-        )
+        self._last = batch
+        metrics.MATCHING_PROBABILITY.labels(self.group).set(learned.report.matching)
+        for arm, share in learned.report.arms.items():
+            metrics.KERNEL_TRUST.labels(self.group, arm).set(share)
+        logits = {
+            "frozen": batch.frozen_logit,
+            "live": batch.live_logit,
+            "candidate": learned.report.candidate_logit,
+        }
+        self._window.add(batch.label.numpy(), {arm: torch.sigmoid(logit).numpy() for arm, logit in logits.items()})
+        self._lists.add(batch.label.numpy(), {arm: logit.numpy() for arm, logit in logits.items()}, learned.request)
 
     def summarise(self, machine: GroupMachine, waiting: int) -> None:
         """Brings the gauges up to date; called now and then, on the thread that feeds `machine`."""
@@ -44,6 +55,12 @@ class GroupMetrics:
             metrics.ARM_AUC.labels(self.group, arm).set(values["auc"])
             metrics.ARM_LOG_LOSS.labels(self.group, arm).set(values["log_loss"])
             metrics.ARM_CALIBRATION.labels(self.group, arm).set(values["calibration"])
+        metrics.JUDGED_LISTS.labels(self.group).set(len(self._lists))
+        for arm, values in self._lists.summary().items():
+            metrics.ARM_REQUEST_AUC.labels(self.group, arm).set(values["request_auc"])
+            for at in NDCG_AT:
+                metrics.ARM_NDCG.labels(self.group, arm, str(at)).set(values[f"ndcg_{at}"])
+        self._tell_information(machine.learner)
         metrics.KERNEL_DISTANCE.labels(self.group).set(machine.learner.distance())
         metrics.OPEN_REQUESTS.labels(self.group).set(len(machine.join))
         metrics.WATERMARK.labels(self.group).set(machine.join.watermark)
@@ -51,3 +68,19 @@ class GroupMetrics:
         for reason, count in machine.dropped.items():
             metrics.JOIN_DROPPED.labels(self.group, reason).inc(max(0, count - self._dropped.get(reason, 0)))
             self._dropped[reason] = count
+
+    def _tell_information(self, learner: Learner) -> None:
+        """What the kernel keeps, has been taught, and is being taught, in nats."""
+        compression = learner.start.compression
+        metrics.COMPRESSION_NATS_KEPT.labels(self.group).set(compression.nats_kept)
+        metrics.COMPRESSION_NATS_RELEVANT.labels(self.group).set(compression.nats_relevant)
+        metrics.MATCHING_NATS.labels(self.group).set(learner.nats())
+        if self._last is None:
+            return
+        gain, domain = learner.gain(self._last).numpy(), self._last.domain.numpy()
+        metrics.MATCHING_GAIN_NATS.labels(self.group).set(float(gain.mean()))
+        for column, facet in enumerate(FACETS):
+            for index in np.unique(domain[:, column]):
+                mean = float(gain[domain[:, column] == index].mean())
+                value = self._space.values[facet][index]
+                metrics.MATCHING_FACET_GAIN_NATS.labels(self.group, facet, value).set(mean)

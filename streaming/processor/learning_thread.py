@@ -140,7 +140,8 @@ class LearningThread:
             return None
         published = machine.published
         fresh = published is not None and published.info.version > self._cut_version
-        cut = Cut(machine.snapshot(), published if fresh else None, list(self._rows.values()))
+        kernel, rows = published if fresh else None, list(self._rows.values())
+        cut = Cut(machine.snapshot(), kernel, rows, machine.first_keys)
         self._rows = {}
         self._cut_position, self._cut_version = machine.position, machine.version
         return cut

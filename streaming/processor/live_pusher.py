@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from features.live.features import LiveRow
 from streaming.monitoring import metrics
@@ -24,6 +24,7 @@ class LivePusher:
         self._push = push
         self._interval_s = interval_s
         self._rows: dict[tuple[str, str, str], LiveRow] = {}
+        self._beginning: set[str] = set()
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._ending = threading.Event()
@@ -34,6 +35,18 @@ class LivePusher:
         with self._lock:
             self._rows.update({(scope, row.kind, row.key): row for row in rows})
         self._wake.set()
+
+    def begin(self, scope: str, rows: Sequence[LiveRow]) -> None:
+        """Takes all rows of a group that begins: `beginning` names it until they are pushed."""
+        with self._lock:
+            self._beginning.add(scope)
+        self.add(scope, rows)
+
+    @property
+    def beginning(self) -> list[str]:
+        """Groups whose rows as they began are not in the feature store yet."""
+        with self._lock:
+            return sorted(self._beginning)
 
     def check(self) -> str | None:
         """For `/healthz`: why the last push failed, or None."""
@@ -54,12 +67,10 @@ class LivePusher:
         """Pushes what waits; False if that failed and the rows wait on."""
         with self._lock:
             rows, self._rows = self._rows, {}
-        if not rows:
-            return True
+            beginning = set(self._beginning)
         try:
-            with metrics.FEATURE_PUSH_SECONDS.time():
-                for scope in sorted({key[0] for key in rows}):
-                    self._push([row for key, row in rows.items() if key[0] == scope], scope)
+            if rows:
+                self._push_all(rows)
         except Exception as error:  # noqa: BLE001 - any failure of the store is logged, counted, tried again
             metrics.FEATURE_PUSH_FAILED.inc()
             self._problem = f"pushing {len(rows)} rows of live features failed: {type(error).__name__}: {error}"
@@ -69,7 +80,14 @@ class LivePusher:
             self._wake.set()
             return False
         self._problem = None
+        with self._lock:
+            self._beginning -= beginning
         return True
+
+    def _push_all(self, rows: Mapping[tuple[str, str, str], LiveRow]) -> None:
+        with metrics.FEATURE_PUSH_SECONDS.time():
+            for scope in sorted({key[0] for key in rows}):
+                self._push([row for key, row in rows.items() if key[0] == scope], scope)
 
     def stop(self) -> None:
         """Ends `run` soon; call `flush` afterwards for what still waits."""

@@ -15,21 +15,27 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from features.live.features import LiveFeatures, LiveRow
+import numpy as np
+from numpy.typing import NDArray
+
+from features.live.features import LiveFeatures
+from features.live.layout import Kind, LiveRow
 from model.config import LearnerConfig
 from model.container import ContainerError
 from model.encoding.domain import DomainSpace
 from model.kernel.batch import MicroBatch
+from model.kernel.compatibility import dependencies
 from model.kernel.kernel import Kernel
 from model.kernel.learner import Learner, LearnReport
 from model.kernel.record import KernelInfo
 from streaming.config import JoinConfig
 from streaming.events import Traffic
 from streaming.kernel_log.errors import SnapshotError
-from streaming.kernel_log.snapshot import GroupSnapshot, RequestRef
+from streaming.kernel_log.snapshot import GroupSnapshot
 from streaming.processor.batches import micro_batch, outcome
 from streaming.processor.join import Join, LabelledRequest
 from streaming.processor.recovery import Recovery
@@ -44,6 +50,8 @@ class PublishedKernel:
 
     kernel: Kernel
     info: KernelInfo
+    depends_on: Mapping[str, Any]
+    """What its weights depend on (`model.kernel.compatibility`)."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,8 @@ class Learned:
     """What one micro-batch did."""
 
     batch: MicroBatch
+    request: NDArray[np.int64]
+    """Which request of the batch each example belongs to, `(n,)`, rising from 0."""
     report: LearnReport
     published: PublishedKernel | None
     """The kernel published behind it, if one was due."""
@@ -68,18 +78,23 @@ class GroupMachine:
         space: DomainSpace,
         learner: Learner,
         live: LiveFeatures,
+        first_rows: Sequence[LiveRow],
         join: JoinConfig,
         config: LearnerConfig,
     ) -> None:
+        """`first_rows` are what `live`, which is empty, knows before the group's first record."""
         self.group = group
         self.learner = learner
         self.live = live
+        self.live.restore(first_rows)
+        self.first_keys: frozenset[tuple[Kind, str]] = frozenset((row.kind, row.key) for row in first_rows)
         self.join = Join(join)
         self.published: PublishedKernel | None = None
         """The newest kernel published since this machine began; an earlier one stands in the kernel log."""
         self.examples = 0
         self.version = 0
         self._fingerprint = fingerprint
+        self._depends_on = dependencies(learner.start, space.sizes)
         self._reader = TrafficReader(fingerprint, widths)
         self._space = space
         self._config = config
@@ -152,7 +167,8 @@ class GroupMachine:
         # Event time again: a replay publishes the same versions as the first run did.
         if self.join.watermark - self._published_at >= self._config.publish_seconds:
             published = self._publish()
-        return Learned(batch, report, published)
+        sizes = [len(request.impression.items) for request in requests]
+        return Learned(batch, np.repeat(np.arange(len(requests)), sizes), report, published)
 
     def _publish(self) -> PublishedKernel:
         self.version += 1
@@ -164,7 +180,7 @@ class GroupMachine:
             newest_event_time=self._newest_event_time,
             examples=self.examples,
         )
-        self.published = PublishedKernel(self.learner.publish(), info)
+        self.published = PublishedKernel(self.learner.candidate, info, self._depends_on)
         return self.published
 
     # --- state: snapshot, restore, re-read ---
@@ -173,7 +189,7 @@ class GroupMachine:
         """The state between two records. Raises RuntimeError while it recovers: the old snapshot still holds."""
         if self._recovery is not None:
             raise RuntimeError(f"group {self.group!r} has not finished its recovery")
-        # Open, pending and rehearsed requests stand in it by offset: the log has their tensors (decision 0070).
+        # Open and pending requests stand in it by offset: the log has their tensors (decision 0070).
         point = self.join.resume_point
         return GroupSnapshot(
             group=self.group,
@@ -188,7 +204,6 @@ class GroupMachine:
             join_watermark=self.join.watermark if point is None else point.watermark,
             pending=[request.reference for request in self._pending],
             pending_since=self._pending_since,
-            recent=[[ref for ref in batch.origin if isinstance(ref, RequestRef)] for batch in self.learner.recent],
             learner=self.learner.snapshot(),
         )
 
@@ -198,7 +213,7 @@ class GroupMachine:
         Raises SnapshotError, before anything is changed, if the learner cannot take its part of the snapshot.
         """
         try:
-            self.learner.check(snapshot.learner)
+            self.learner.restore(snapshot.learner)
         except ContainerError as error:
             raise SnapshotError(f"the snapshot of group {self.group!r} cannot be used: {error}") from error
         self.live.restore(rows)
@@ -221,7 +236,7 @@ class GroupMachine:
         if recovery.missing or self.join.watermark != snapshot.watermark:
             log.warning(
                 "group %s: traffic lacks what its snapshot refers to (%d requests gone, watermark %s, was %s); "
-                "rehearsal goes on without them, open requests among them are lost; raise topics.traffic_retention_h",
+                "they are lost, nothing is learned from them; raise topics.traffic_retention_h",
                 self.group,
                 recovery.missing,
                 self.join.watermark,
@@ -231,7 +246,4 @@ class GroupMachine:
             # A watermark that went back would label as new what the snapshot has learned from.
             self.join.watermark = max(self.join.watermark, snapshot.watermark)
         self._pending = recovery.rebuild(snapshot.pending)
-        recent = [recovery.rebuild(batch) for batch in snapshot.recent]
-        rehearsed = [micro_batch(requests, self._space) for requests in recent if requests]
-        self.learner.restore(snapshot.learner, rehearsed)
         self._recovery = None

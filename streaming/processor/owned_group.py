@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
-from features.live.features import LiveFeatures, LiveLayout
-from model.backbone.interface import FrozenBackbone
+from features.live.features import LiveFeatures
+from features.live.first_rows import read_first_rows
+from features.live.layout import LiveRow
 from model.kernel.learner import Learner
+from streaming.backbone import OpenedBackbone
 from streaming.config import Config
 from streaming.kernel_log.reader import StoredGroup, read_group
 from streaming.kernel_log.snapshot import decode_snapshot
@@ -69,17 +71,21 @@ class OwnedGroup:
         return False
 
 
+def first_rows(config: Config, opened: OpenedBackbone, group: str) -> list[LiveRow]:
+    """The live rows that the pretraining log gave a group. Raises FirstRowsRefused."""
+    return read_first_rows(config.backbone_dir, group, config.domains_of(group), opened.layout)
+
+
 class GroupLoader:
     """Takes groups over; the steps are numbered as in `docs/recovery.md`, section Taking over."""
 
-    def __init__(self, config: Config, backbone: FrozenBackbone, pusher: LivePusher, watch: Watch) -> None:
-        self._config, self._backbone, self._pusher, self._watch = config, backbone, pusher, watch
+    def __init__(self, config: Config, opened: OpenedBackbone, pusher: LivePusher, watch: Watch) -> None:
+        self._config, self._opened, self._pusher, self._watch = config, opened, pusher, watch
         self._space = config.domain_space()
-        self._layout = LiveLayout.of(config.live, backbone.content_width)
 
     async def load(self, group: str, partition: int, store_offset: StoreOffset) -> OwnedGroup:
         """The group as its log has it, its thread started; `commits` is left to the caller. Raises KernelLogError."""
-        machine = self._machine(group)
+        machine = await asyncio.to_thread(self._machine, group)
         writer = GroupWriter(self._config, group, partition)
 
         # 1. Fence: from here on Kafka refuses whatever an earlier owner still sends.
@@ -99,7 +105,7 @@ class GroupLoader:
         return OwnedGroup(machine, thread, committer, writer, max(machine.position, stored.traffic_begin))
 
     def _thread(self, machine: GroupMachine) -> LearningThread:
-        group, observed = machine.group, GroupMetrics(machine.group)
+        group, observed = machine.group, GroupMetrics(machine.group, self._space)
         return LearningThread(
             machine,
             queue_records=self._config.processor.queue_records,
@@ -110,21 +116,17 @@ class GroupLoader:
         )
 
     def _machine(self, group: str) -> GroupMachine:
-        backbone, config = self._backbone, self._config
-        learner = Learner(
-            backbone,
-            config.kernel,
-            config.learner,
-            live_width=self._layout.width,
-            domain_sizes=self._space.sizes,
-        )
+        opened, config = self._opened, self._config
+        fingerprint, layout = opened.backbone.fingerprint, opened.layout
+        learner = Learner(opened.start, config.learner, fingerprint=fingerprint, domain_sizes=self._space.sizes)
         return GroupMachine(
             group,
-            fingerprint=backbone.fingerprint,
-            widths=Widths(backbone.width, self._layout.width, backbone.content_width),
+            fingerprint=fingerprint,
+            widths=Widths.of(opened.backbone, layout),
             space=self._space,
             learner=learner,
-            live=LiveFeatures(self._layout, config.live),
+            live=LiveFeatures(layout, config.live),
+            first_rows=first_rows(config, opened, group),
             join=config.join,
             config=config.learner,
         )
@@ -134,16 +136,21 @@ class GroupLoader:
             metrics.JOIN_DROPPED.labels(machine.group, "unreadable_row").inc(stored.unreadable)
         if stored.snapshot is None:
             log.info("group %s: no snapshot, the kernel begins as the identity", machine.group)
-            return
-        snapshot = decode_snapshot(stored.snapshot, group=machine.group, fingerprint=self._backbone.fingerprint)
-        machine.restore(snapshot, stored.rows)
-        self._pusher.add(machine.group, machine.live.rows())  # the store may miss what was pushed last before a crash
+        else:
+            self._go_back(machine, stored.snapshot, stored.rows)
+        # The store may miss the first rows, and what was pushed last before a crash.
+        self._pusher.begin(machine.group, machine.live.rows())
+
+    def _go_back(self, machine: GroupMachine, stored: bytes, rows: Sequence[LiveRow]) -> None:
+        fingerprint = self._opened.backbone.fingerprint
+        snapshot = decode_snapshot(stored, group=machine.group, fingerprint=fingerprint)
+        machine.restore(snapshot, rows)
         log.info(
             "group %s: kernel %d after %d examples, %d rows of live features; re-reading from %d, learning from %d",
             machine.group,
             snapshot.version,
             snapshot.examples,
-            len(stored.rows),
+            len(rows),
             snapshot.resume_offset,
             snapshot.next_offset,
         )

@@ -15,9 +15,7 @@ class Recovery:
     def __init__(self, snapshot: GroupSnapshot, join: Join) -> None:
         self.snapshot = snapshot
         self._join = join
-        self._impressions: dict[int, ServedImpression | None] = {
-            ref.offset: None for batch in (snapshot.pending, *snapshot.recent) for ref in batch
-        }
+        self._impressions: dict[int, ServedImpression | None] = {ref.offset: None for ref in snapshot.pending}
         # With a later watermark windows would close in another order than they did (decision 0070).
         join.watermark = snapshot.join_watermark
 

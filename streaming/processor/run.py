@@ -7,6 +7,7 @@ import sys
 
 import faust
 import mode.loop
+import torch
 
 from features.store.feature_store import FeatureStore
 from streaming.backbone import open_backbone
@@ -15,6 +16,7 @@ from streaming.config import Config
 from streaming.monitoring.health import HealthServer
 from streaming.monitoring.watch import Watch
 from streaming.processor.app import Processor
+from streaming.processor.owned_group import first_rows
 from streaming.topics import ensure_topics
 
 log = logging.getLogger(__name__)
@@ -26,19 +28,28 @@ def run_processor(config: Config) -> int:
     """Processes until SIGTERM or SIGINT; the exit code. Raises the named errors of broker, backbone and store."""
     watch = Watch()
     sys.setswitchinterval(_SWITCH_S)
+    torch.set_num_threads(1)  # what a learner begins with must not hang on how many cores the machine has
     if sys.platform != "win32":
         mode.loop.use("uvloop")
     wait_for_broker(config.kafka, log)
     ensure_topics(config)
     store = FeatureStore(config.features, config.run_dir)
     store.apply()
-    processor = Processor(config, open_backbone(config).backbone, store.push_live, watch)
+    opened = open_backbone(config)
+    for group in config.groups:  # whichever will be owned: it is better met now than at an assignment
+        first_rows(config, opened, group.name)
+    processor = Processor(config, opened, store.push_live, watch)
     return run_until_stopped(config, processor, watch)
 
 
 def run_until_stopped(config: Config, processor: Processor, watch: Watch) -> int:
     """Runs the Faust worker, `/metrics` and the pusher until a signal or a failure; the exit code."""
-    checks = {"tasks": watch.check, "groups": processor.check, "feature_push": processor.pusher.check}
+    checks = {
+        "tasks": watch.check,
+        "start": processor.check_start,
+        "groups": processor.check,
+        "feature_push": processor.pusher.check,
+    }
     with HealthServer(config.processor.metrics_port, checks):
         pushing = watch.thread("live-pusher", processor.pusher.run)
         worker = faust.Worker(processor.app, loglevel=config.log_level, redirect_stdouts=False, override_logging=False)

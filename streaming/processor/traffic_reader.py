@@ -8,16 +8,27 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
+from features.live.layout import LiveLayout
+from model.backbone.interface import FrozenBackbone
 from streaming.events import PAYLOADS, ServedImpression, Traffic, decode_traffic
 
 
 @dataclass(frozen=True)
 class Widths:
-    """Widths of what an impression carries: representation, live features, content."""
+    """Widths of what an impression carries: representation, live features, content, slots of item values."""
 
     x: int
     live: int
     content: int
+    slots: int
+    values: int
+    """Number V of item values: in a slot stands one of 0 to V - 1, or -1."""
+
+    @staticmethod
+    def of(backbone: FrozenBackbone, layout: LiveLayout) -> Widths:
+        """Of the impressions of a backbone and its live features."""
+        crossing = layout.crossing
+        return Widths(backbone.width, layout.width, layout.content_width, crossing.slots, crossing.values)
 
 
 class TrafficReader:
@@ -56,9 +67,13 @@ class TrafficReader:
             (record.x, 2 * n * self._widths.x),
             (record.live, 4 * n * self._widths.live),
             (record.content, 2 * n * self._widths.content),
+            (record.values, 2 * n * self._widths.slots),
             (record.frozen_logit, 4 * n),
             (record.live_logit, 4 * n),
         )
         if n == 0 or any(len(data) != size for data, size in sizes):
+            return False
+        values = record.array("values")
+        if values.size and not -1 <= values.min() <= values.max() < self._widths.values:
             return False
         return all(bool(np.isfinite(record.array(name)).all()) for name in PAYLOADS)

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from features.represent import Represented
-from model.backbone.interface import FrozenBackbone
 from model.encoding.domain import Domain, DomainSpace
-from model.kernel.kernel import Kernel, live_logit
+from model.kernel.features import KernelInputs
 from streaming.events import ServedImpression
 from streaming.scorer.active_kernels import IDENTITY, ActiveKernels
 from streaming.scorer.schema import ItemScore, RequestRefused, ScoreRequest, ScoreResponse
@@ -70,6 +69,11 @@ def _array(values: Tensor) -> NDArray[np.float32]:
     return np.asarray(values, dtype=np.float32)
 
 
+def _inputs(represented: Represented) -> KernelInputs:
+    values = torch.from_numpy(represented.values)
+    return KernelInputs(represented.x, represented.live, values, represented.frozen_logit)
+
+
 class Scorer:
     """Scores requests by the frozen backbone and the kernel in use."""
 
@@ -77,7 +81,7 @@ class Scorer:
         self,
         *,
         encoder: CandidateEncoder,
-        backbone: FrozenBackbone,
+        fingerprint: str,
         kernels: ActiveKernels,
         space: DomainSpace,
         group_of: Callable[[Domain], str | None],
@@ -86,10 +90,12 @@ class Scorer:
         max_candidates: int = 2_000,
         on_undeclared: Callable[[], None] = lambda: None,
     ) -> None:
-        """`live_arm` False serves the frozen scores exactly. `on_undeclared` is told of undeclared domain facets."""
+        """`fingerprint` is the backbone's. `live_arm` False serves the frozen scores exactly.
+
+        `on_undeclared` is told of undeclared domain facets.
+        """
         self._encoder = encoder
-        self._backbone = backbone
-        self._fingerprint = backbone.fingerprint
+        self._fingerprint = fingerprint
         self._kernels = kernels
         self._space = space
         self._groups = groups
@@ -165,16 +171,11 @@ class Scorer:
             frozen = _array(represented.frozen_logit)
             if active.kernel is None:
                 return _Arms(represented, frozen, frozen, 0)
-            live = self._adapted(active.kernel, represented, domain, len(items))
+            live = _array(active.kernel.logit(_inputs(represented)))
         if not np.isfinite(live).all():
             self._kernels.discard(group, active.version, "non_finite_scores", f"user {user_id!r} got no finite score")
             return _Arms(represented, frozen, frozen, 0)
         return _Arms(represented, frozen, live, active.version)
-
-    def _adapted(self, kernel: Kernel, represented: Represented, domain: Domain, count: int) -> NDArray[np.float32]:
-        indices = torch.tensor(self._space.encode(domain)).expand(count, -1)
-        frozen = represented.frozen_logit
-        return _array(live_logit(kernel, self._backbone, represented.x, represented.live, indices, frozen))
 
     def _impression(self, request_id: str, shown: _Shown, arms: _Arms) -> ServedImpression:
         represented, order = arms.represented, shown.order
@@ -190,6 +191,7 @@ class Scorer:
                 "x": represented.x.numpy()[order],
                 "live": represented.live.numpy()[order],
                 "content": represented.content.numpy()[order],
+                "values": represented.values[order],
                 "frozen_logit": arms.frozen[order],
                 "live_logit": arms.live[order],
             },

@@ -10,13 +10,11 @@ import threading
 import torch
 import uvicorn
 
-from features.live.features import LiveLayout
 from features.represent import Representer
 from features.store.feature_store import FeatureStore
-from model.backbone.checkpoint import LoadedBackbone
 from model.kernel.kernel import Kernel
 from model.kernel.record import KernelInfo, unpack_kernel
-from streaming.backbone import open_backbone
+from streaming.backbone import OpenedBackbone, open_backbone
 from streaming.config import Config
 from streaming.monitoring import metrics
 from streaming.monitoring.watch import Watch
@@ -45,18 +43,15 @@ def listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def make_kernels(config: Config, loaded: LoadedBackbone, layout: LiveLayout) -> ActiveKernels:
+def make_kernels(config: Config, opened: OpenedBackbone) -> ActiveKernels:
     """The kernels in use: all identities, until the follower brings others."""
 
     def build(data: bytes) -> tuple[Kernel, KernelInfo]:
         return unpack_kernel(
             data,
-            fingerprint=loaded.backbone.fingerprint,
-            config=config.kernel,
-            width=loaded.backbone.width,
-            live_width=layout.width,
-            domain_sizes=config.domain_space().sizes,
-            trunk_width=loaded.trunk_width,
+            fingerprint=opened.backbone.fingerprint,
+            start=opened.start,
+            depends_on=opened.depends_on,
             max_bytes=config.scorer.max_kernel_bytes,
         )
 
@@ -78,16 +73,14 @@ class DefaultsCount:
             metrics.FEATURE_DEFAULTS.labels(view=view, reason=reason).inc(number)
 
 
-def make_scorer(
-    config: Config, loaded: LoadedBackbone, layout: LiveLayout, kernels: ActiveKernels, count: DefaultsCount
-) -> Scorer:
+def make_scorer(config: Config, opened: OpenedBackbone, kernels: ActiveKernels, count: DefaultsCount) -> Scorer:
     """The scoring core on the real feature store. Raises StoreUnavailableError."""
     space = config.domain_space()
     store = FeatureStore(config.features, config.run_dir, count)
     store.apply()
     return Scorer(
-        encoder=Representer(loaded.backbone, loaded.encoder, store, layout, space, scope_of=config.scope_of),
-        backbone=loaded.backbone,
+        encoder=Representer(opened.backbone, opened.encoder, store, opened.layout, space, scope_of=config.scope_of),
+        fingerprint=opened.backbone.fingerprint,
         kernels=kernels,
         space=space,
         group_of=config.group_of,
@@ -105,11 +98,10 @@ def run_scorer(config: Config) -> int:
     """
     torch.set_num_threads(1)  # the models are small: a second thread costs more than it brings
     with listen(config.scorer.host, config.scorer.port) as listener:
-        loaded = open_backbone(config)
-        layout = LiveLayout.of(config.live, loaded.backbone.content_width)
-        kernels = make_kernels(config, loaded, layout)
+        opened = open_backbone(config)
+        kernels = make_kernels(config, opened)
         count = DefaultsCount()
-        scorer = make_scorer(config, loaded, layout, kernels, count)
+        scorer = make_scorer(config, opened, kernels, count)
         watch = Watch(lambda: setattr(server, "should_exit", True))
         server = _server(config, ScorerService(config, scorer, kernels, watch, on_ready=count.begin))
         _keep_signals_to_uvicorn()

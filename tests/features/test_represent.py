@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from features.cache import Cache
 from features.config import FeatureConfig, LiveConfig
-from features.live.features import LiveFeatures, LiveLayout, RequestOutcome
+from features.live.features import LiveFeatures, LiveLayout, RequestItems, RequestOutcome
+from features.live.layout import Crossing, Floats
 from features.profiles import ItemProfile, UserProfile
-from features.represent import Representer
+from features.represent import Represented, Representer
 from features.store.feature_store import FeatureStore
 from features.store.online import StoreUnavailableError
 from features.text import TextEncoder
@@ -24,6 +25,7 @@ from model.backbone.foundation import BackboneShape, FoundationBackbone
 from model.config import BackboneConfig
 from model.encoding.domain import Domain, DomainSpace
 from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
+from model.encoding.item_values import ItemValues
 from streaming.events import UserEvent, decode_event
 
 HERE = Domain("home", "north", "night")
@@ -69,11 +71,17 @@ def parts(tmp_path: Path, counts: Counts, text_encoder: TextEncoder) -> Parts:
     torch.nn.init.normal_(backbone.content_map)
     backbone.freeze()
     config = LiveConfig(half_lives_s=(2.0, 100.0))
-    layout = LiveLayout.of(config, backbone.content_width)
+    layout = LiveLayout.of(config, backbone.content_width, Crossing.of(ItemValues(encoder), space))
     clock = Clock()
     return Parts(
         store, Representer(backbone, encoder, store, layout, space, now=clock), LiveFeatures(layout, config), clock
     )
+
+
+def outcome(shown: Represented, items: list[str], residual: Floats, time: float) -> RequestOutcome:
+    """What the user did with what was shown: a click wherever the frozen model was too low."""
+    click = (residual > 0).astype(np.float32)
+    return RequestOutcome("u", HERE, items, shown.content.numpy(), shown.values, click, residual, time)
 
 
 def _encoder(store: FeatureStore) -> FeatureEncoder:
@@ -92,6 +100,8 @@ def test_shapes_types_and_the_one_rounding(parts: Parts) -> None:
     assert represented.live.shape == (12, parts.representer.layout.width)
     assert represented.content.shape == (12, backbone.content_width)
     assert represented.frozen_logit.shape == (12,)
+    assert represented.values.shape == (12, parts.representer.layout.crossing.slots)
+    assert represented.values.dtype == np.int16
     for tensor in (represented.x, represented.live, represented.content, represented.frozen_logit):
         assert tensor.dtype == torch.float32
     for tensor in (represented.x, represented.content):
@@ -101,21 +111,21 @@ def test_shapes_types_and_the_one_rounding(parts: Parts) -> None:
 
 
 def test_live_features_through_the_store_are_those_of_the_processor_bit_for_bit(parts: Parts) -> None:
-    content = parts.representer.represent("u", ITEMS, HERE, 10.0).content.numpy()
+    shown = parts.representer.represent("u", ITEMS, HERE, 10.0)
+    request = RequestItems(HERE, shown.content.numpy(), shown.values)
     rng = np.random.default_rng(0)
     for time in range(20):
         errors = rng.normal(size=12, scale=0.5).astype(np.float32)
-        parts.live.update([RequestOutcome("u", HERE, ITEMS, content, errors, float(time))])
+        parts.live.update([outcome(shown, ITEMS, errors, float(time))])
         parts.store.push_live(parts.live.take_changed())
     served = parts.representer.represent("u", ITEMS, HERE, 20.5).live.numpy()
     assert served.any()
-    assert served.tobytes() == parts.live.features(20.5, "u", HERE, ITEMS, content).tobytes()
+    assert served.tobytes() == parts.live.features(20.5, "u", request, ITEMS).tobytes()
 
 
 def test_live_rows_are_read_anew_for_each_request(parts: Parts) -> None:
     before = parts.representer.represent("u", ["i0"], HERE, 5.0)
-    one = RequestOutcome("u", HERE, ["i0"], before.content.numpy(), np.array([0.7], dtype=np.float32), 5.0)
-    parts.live.update([one])
+    parts.live.update([outcome(before, ["i0"], np.array([0.7], dtype=np.float32), 5.0)])
     parts.store.push_live(parts.live.take_changed())
     assert not torch.equal(parts.representer.represent("u", ["i0"], HERE, 5.0).live, before.live)
 
@@ -208,7 +218,13 @@ def test_an_empty_list_a_wrong_layout_and_a_missing_store_are_refused(parts: Par
         parts.representer.represent("u", [], HERE, 10.0)
     known = parts.representer
     with pytest.raises(ValueError, match="content vectors of width 3"):
-        Representer(known.backbone, known.encoder, known.store, LiveLayout.of(LiveConfig(), 3), known.space)
+        Representer(
+            known.backbone,
+            known.encoder,
+            known.store,
+            LiveLayout.of(LiveConfig(), 3, known.layout.crossing),
+            known.space,
+        )
     absent = FeatureStore(FeatureConfig(), tmp_path / "elsewhere")
     (tmp_path / "elsewhere").mkdir()
     with pytest.raises(StoreUnavailableError, match="not applied"):
@@ -220,8 +236,8 @@ def test_groups_read_their_own_live_rows(parts: Parts) -> None:
     scoped = Representer(
         known.backbone, known.encoder, known.store, known.layout, known.space, scope_of=lambda domain: domain.region
     )
-    content = known.represent("u", ["i0"], HERE, 5.0).content.numpy()
-    parts.live.update([RequestOutcome("u", HERE, ["i0"], content, np.array([0.7], dtype=np.float32), 5.0)])
+    shown = known.represent("u", ["i0"], HERE, 5.0)
+    parts.live.update([outcome(shown, ["i0"], np.array([0.7], dtype=np.float32), 5.0)])
     parts.store.push_live(parts.live.take_changed(), scope="north")
     assert scoped.represent("u", ["i0"], HERE, 5.0).live[:, 0] > 0
     assert known.represent("u", ["i0"], HERE, 5.0).live[:, 0] == 0

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from features.config import FeatureConfig
+from features.live.layout import OVERALL
 from features.profiles import ItemProfile, UserProfile
 from lab.backbone_training import TextWidthError
 from lab.pretraining import backbone_key, install_backbone, pretrained_backbone
@@ -17,7 +18,9 @@ from lab.streams.logged.movielens_stream import movielens_stream
 from lab.streams.recording import Recording
 from model.backbone.checkpoint import load_backbone
 from model.config import BackboneConfig, FieldSpec, PretrainConfig
-from streaming.config import Config
+from streaming.backbone import open_backbone
+from streaming.config import Config, GroupConfig
+from streaming.processor.owned_group import first_rows
 
 QUIET = Console(quiet=True)
 
@@ -67,6 +70,39 @@ def test_what_decides_the_backbone_decides_its_key(config: Config, data: MovieLe
     changed = ((wider, data), (other_regions, data), (config, fewer))
     assert len({key, *(backbone_key(other, recorded(played)) for other, played in changed)}) == 4
     assert backbone_key(learning, recorded(data)) == key
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"kernel": {"rank": 3}},
+        {"live": {"max_users": 3}},
+        {"groups": [{"name": "night", "period": ["night"]}, {"name": "main"}]},
+    ],
+)
+def test_what_decides_what_a_kernel_starts_from_decides_the_key(
+    config: Config, data: MovieLens, changes: dict[str, object]
+) -> None:
+    other = Config.model_validate({**config.model_dump(), **changes})
+    assert backbone_key(other, recorded(data)) != backbone_key(config, recorded(data))
+
+
+def test_a_group_starts_with_what_the_log_counted_in_its_own_domains(config: Config, data: MovieLens) -> None:
+    groups = (GroupConfig(name="night", period=("night",)), GroupConfig(name="rest"))
+    apart = config.model_copy(update={"groups": groups})
+    data = replace(data, ratings=[replace(rating, time=600 * rating.time) for rating in data.ratings])
+    install_backbone(pretrained_backbone(apart, recorded(data), QUIET), apart.backbone_dir)
+    opened, space = open_backbone(apart), apart.domain_space()
+    examples = recorded(data).examples(space)
+    domains = [space.decode(row) for row in examples.domain.tolist()]
+    for group in groups:
+        own = [apart.group_of(domain) == group.name for domain in domains]
+        rows = {(row.kind, row.key): row for row in first_rows(apart, opened, group.name)}
+        counted = {key: float(row.values[-2]) for (kind, key), row in rows.items() if kind == "domain"}
+        assert counted[OVERALL] == sum(own)
+        clicks = float(rows["domain", OVERALL].values[-1])
+        assert clicks == sum(label for label, mine in zip(examples.label, own, strict=True) if mine) > 0
+    assert not opened.start.mean.equal(opened.start.features.identity()), "the log taught first weights"
 
 
 def test_a_text_model_of_another_width_is_refused_with_both_keys(config: Config, data: MovieLens) -> None:

@@ -21,7 +21,7 @@ from local.report import (
     report_table,
     scored_stream,
 )
-from local.report.plot import rolling_mean, swap_positions, window_size
+from local.report.plot import rolling_mean, rolling_request_auc, swap_positions, window_size
 from model.encoding.domain import Domain
 from streaming.events import DriftEvent, DriftPhase, ServedFeedback, ServedImpression, Tick, Traffic
 
@@ -38,7 +38,7 @@ def served(
 ) -> ServedImpression:
     frozen, live = (np.array([pair[arm] for pair in items.values()], dtype="<f4").tobytes() for arm in (0, 1))
     return ServedImpression(
-        request, 10.0, user, Domain(), list(items), "print", version, b"", b"", b"", frozen, live
+        request, 10.0, user, Domain(), list(items), "print", version, b"", b"", b"", b"", frozen, live
     )  # fmt: skip
 
 
@@ -116,7 +116,7 @@ def test_the_file_has_every_promised_key_and_is_valid_json() -> None:
     assert values["freshness_p50_s"] == 1.5
     assert values["score_p99_ms"] == pytest.approx(2.98)
     assert values["dead_letters"] == 2
-    assert len(values["auc_quarters_live"]) == 4
+    assert len(values["auc_quarters_live"]) == len(values["request_auc_quarters_live"]) == 4
 
 
 def test_an_empty_log_gives_a_report_of_nulls_instead_of_an_error() -> None:
@@ -147,6 +147,21 @@ def test_the_plot_is_written_and_an_empty_stream_is_refused(tmp_path: Path) -> N
 
 def test_the_rolling_mean_takes_what_there_is_until_the_window_is_full() -> None:
     assert rolling_mean(np.array([2.0, 4.0, 6.0, 8.0]), 2).tolist() == [2.0, 3.0, 5.0, 7.0]
+
+
+def test_the_rolling_order_judges_the_requests_that_ended_within_the_window() -> None:
+    turned = served("r3", {"e": (1.0, -2.0), "f": (0.0, 2.0), "g": (-1.0, -1.0)})
+    stream = scored_stream([*LOG, served("r4", {"h": (0.0, 0.0)}), turned, click("r3", "e")])
+    areas = rolling_request_auc(stream, stream.live, window=6)
+    assert np.isnan(areas[0])
+    assert areas[1:7].tolist() == [1.0] * 6
+    assert areas[7] == pytest.approx((2 * 1.0 + 3 * 0.0) / 5)
+
+
+def test_a_quarter_of_the_stream_holds_whole_requests() -> None:
+    report = build_report(scored_stream(timed(*np.arange(0.0, 7.0))), run())
+    assert report.live.request_auc_quarters == (1.0,) * 4
+    assert report.frozen.request_auc_quarters == (0.0,) * 4
 
 
 def test_a_swap_is_marked_once_although_older_requests_end_after_it() -> None:
@@ -197,6 +212,7 @@ def test_the_file_says_what_was_announced_and_how_both_arms_did_meanwhile() -> N
     assert (span["name"], span["begins"], span["full"], span["ends"]) == ("taste", 1.5, None, 3.5)
     assert span["domain"] == {"period": ["evening"]}
     assert (span["items_served"], span["auc_frozen"], span["auc_live"]) == (4, 0.0, 1.0)
+    assert (span["request_auc_frozen"], span["request_auc_live"]) == (0.0, 1.0)
     assert build_report(stream, run()).as_json()["drift_spans"] == []
 
 
@@ -204,7 +220,7 @@ def test_a_span_in_which_nothing_was_served_has_no_figures() -> None:
     stream = scored_stream(timed(1.0))
     values = build_report(stream, run(drift=announced_spans([event("begins", 5.0)]))).as_json()
     (span,) = values["drift_spans"]
-    assert (span["items_served"], span["auc_live"], span["ends"]) == (0, None, None)
+    assert (span["items_served"], span["auc_live"], span["request_auc_live"], span["ends"]) == (0, None, None, None)
 
 
 def test_a_span_is_one_stretch_though_the_log_is_slightly_out_of_order_and_two_where_groups_meet() -> None:

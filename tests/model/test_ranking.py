@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import ndcg_score, roc_auc_score
 
 from model.evaluation import grouped_auc, grouped_ndcg, mixed_groups
+from model.ranking import ListWindow
 
 Lists = list[tuple[int, bool, int]]
 LISTS: st.SearchStrategy[Lists] = st.lists(
@@ -64,3 +65,30 @@ def test_a_ranking_does_not_depend_on_the_order_in_which_items_came(rows: Lists,
 def test_a_level_of_a_whole_request_changes_nothing_within_requests() -> None:
     labels, scores, groups = [0, 1, 0, 1], np.array([0.1, 0.2, 0.8, 0.9]), np.array([0, 0, 1, 1])
     assert grouped_ndcg(labels, scores + 5 * groups, groups, 5) == grouped_ndcg(labels, scores, groups, 5) == 1.0
+
+
+@given(st.lists(LISTS, max_size=6), st.integers(1, 12))
+def test_a_window_of_lists_holds_the_most_recent_that_can_be_judged(parts: list[Lists], size: int) -> None:
+    window, rows = ListWindow(size), []
+    for number, part in enumerate(parts):
+        labels, scores, groups = columns(part)
+        window.add(labels, {"frozen": scores, "live": [-score for score in scores]}, groups)
+        rows += [(10 * number + group, label, score) for group, label, score in part]
+    judged = sorted({g for g, _, _ in rows if len({y for h, y, _ in rows if h == g}) == 2})[-size:]
+    labels, scores, groups = columns([row for row in rows if row[0] in judged])
+    assert len(window) == len(judged)
+    summary = window.summary()
+    assert set(summary) == ({"frozen", "live"} if judged else set())
+    for arm, sign in (("frozen", 1), ("live", -1)) if judged else ():
+        turned = sign * np.array(scores)
+        assert summary[arm]["request_auc"] == pytest.approx(grouped_auc(labels, turned, groups))
+        assert summary[arm]["ndcg_5"] == pytest.approx(grouped_ndcg(labels, turned, groups, 5))
+
+
+def test_a_window_of_lists_refuses_a_change_of_arms() -> None:
+    window = ListWindow(3)
+    window.add([0, 1], {"frozen": [0.1, 0.2]}, [0, 0])
+    with pytest.raises(ValueError, match="arms changed"):
+        window.add([0, 1], {"live": [0.1, 0.2]}, [0, 0])
+    with pytest.raises(ValueError, match="at least one list"):
+        ListWindow(0)

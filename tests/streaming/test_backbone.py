@@ -12,13 +12,15 @@ from local.demo.collect import backbone_fingerprint
 from local.demo.settings import free_ports
 from model.backbone.checkpoint import BackboneRefused, save_backbone
 from model.backbone.foundation import BackboneShape, FoundationBackbone
-from model.backbone.own import OwnBackbone, make_module
 from model.config import BackboneConfig
 from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
+from model.kernel.start import FILE
 from streaming.backbone import open_backbone
-from streaming.config import Config
+from streaming.config import Config, GroupConfig
 from streaming.ingest import run_ingest
+from streaming.processor.owned_group import first_rows
 from streaming.scorer.run import run_scorer
+from tests.streaming.small_start import save_start, small_start
 
 
 @pytest.fixture
@@ -37,6 +39,7 @@ def config(tmp_path: Path) -> Config:
     shape = BackboneShape.of(encoder, own.domain_space().sizes)
     backbone = FoundationBackbone(sizes, shape, encoder.digest).freeze()
     save_backbone(own.backbone_dir, backbone, encoder, own.input_schema(), {})
+    save_start(own, backbone, encoder)
     return own
 
 
@@ -54,40 +57,26 @@ def test_the_configuration_of_the_pretraining_opens_it(config: Config) -> None:
     assert open_backbone(config).backbone.fingerprint == backbone_fingerprint(config)
 
 
-def test_a_kernel_behind_the_trunk_is_refused_for_a_backbone_without_one(tmp_path: Path, config: Config) -> None:
-    source = """
-from torch import nn
+def test_a_backbone_without_what_its_kernels_start_from_is_refused_with_the_cure(config: Config) -> None:
+    (config.backbone_dir / FILE).unlink()
+    with pytest.raises(BackboneRefused, match=rf"{FILE} is missing: .* pretrain it again"):
+        open_backbone(config)
 
 
-class Own(nn.Module):
-    def __init__(self, text_width):
-        super().__init__()
-        self.net, self.out = nn.Linear(text_width, 4), nn.Linear(4, 1)
-
-    def represent(self, batch):
-        return self.net(batch.text)
-
-    def predict(self, x, domain):
-        return self.out(x)
+def test_a_start_that_was_made_for_other_live_features_is_refused_by_their_names(config: Config) -> None:
+    small_start(8, ("elsewhere", "rate"), drift=1, values=3).save(config.backbone_dir)
+    with pytest.raises(
+        BackboneRefused, match=r"made for 2 live features, .*domain_confidence_long.*pretrain the backbone again"
+    ):
+        open_backbone(config)
 
 
-def make(config, shape):
-    return Own(config.text_width)
-"""
-    (tmp_path / "own.py").write_text(source)
-    factory = f"{tmp_path / 'own.py'}:make"
-    backbone = config.backbone.model_copy(update={"factory": factory, "text_width": 6})
-    encoder = FeatureEncoder.fit(
-        [], [], user_fields=config.features.user_fields, item_fields=config.features.item_fields, text_width=6
-    )
-    shape = BackboneShape.of(encoder, config.domain_space().sizes)
-    module = OwnBackbone(make_module(backbone, shape), backbone, shape, encoder)
-    save_backbone(config.backbone_dir, module, encoder, config.input_schema(), {})
-    for plug in ("after", "both"):
-        kernel = config.kernel.model_copy(update={"plug": plug})
-        with pytest.raises(BackboneRefused, match=rf"kernel\.plug is '{plug}'.*set it to \"before\""):
-            open_backbone(config.model_copy(update={"backbone": backbone, "kernel": kernel}))
-    assert open_backbone(config.model_copy(update={"backbone": backbone})).trunk_width is None
+def test_the_processor_names_the_file_of_a_group_that_pretraining_did_not_know(config: Config) -> None:
+    groups = (*config.groups, GroupConfig(name="new"))
+    changed = config.model_copy(update={"groups": groups})
+    with pytest.raises(BackboneRefused, match=r"new\.msgpack is missing: pretraining knew no kernel group 'new'"):
+        first_rows(changed, open_backbone(changed), "new")
+    assert first_rows(changed, open_backbone(changed), "main") == []
 
 
 def test_processor_and_demo_refuse_it_by_the_key(changed: Config) -> None:

@@ -1,6 +1,10 @@
-"""MovieLens 100K as a stream: its own requests and halves."""
+"""MovieLens 100K as a stream: its own requests and halves, as they were recorded or with its sessions side by side."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -8,10 +12,15 @@ from features.config import FeatureConfig
 from lab.streams.logged.logs import LoggedStream
 from lab.streams.logged.movielens import MovieLens, domain_values
 from lab.streams.logged.rows import log_chunk
+from lab.streams.pacing import Pace, plan
 from lab.streams.stream import NO_ITEM, Catalogue, Chunk
 from model.encoding.domain import DomainSpace
 
-MOVIELENS = "movielens-100k"
+MOVIELENS, MOVIELENS_SESSIONS = "movielens-100k", "movielens-sessions"
+SESSION_PACE = Pace(session_s=math.inf)
+"""The replay's own pace, but that even the heaviest user waits for his labels."""
+PLAYED_HOUR_S = 3_600.0
+"""Stream time of a second of that pace: a user pauses an hour, twice the half hour in which labels are decided."""
 
 
 def movielens_stream(data: MovieLens, config: FeatureConfig | None = None) -> LoggedStream:
@@ -38,6 +47,31 @@ def movielens_stream(data: MovieLens, config: FeatureConfig | None = None) -> Lo
     catalogue = Catalogue(tuple(data.users), tuple(data.items), space, config.user_fields, config.item_fields)
     ratings = _ratings(data, space, user_index, item_index)
     return LoggedStream(MOVIELENS, catalogue, log, len(before), rated=ratings)
+
+
+def movielens_sessions(data: MovieLens) -> LoggedStream:
+    """The same with the live half's sessions side by side: a user comes again when his last request's labels are known.
+
+    Users rate many films within minutes, hardly two of them at a time. In recorded order a session is over before the
+    first of its labels is decided, and most of it falls into one batch. Here other users' requests come in between, in
+    the order of a replay at `SESSION_PACE` (docs/decisions/0069). The first half and all domains stay as recorded.
+    """
+    recorded = movielens_stream(data)
+    live = recorded.log.rows(slice(recorded.split, None))
+    slots = plan([str(user) for user in live.user], SESSION_PACE)
+    played = replace(
+        live.rows(np.array([slot.index for slot in slots])),
+        time=live.time[0] + PLAYED_HOUR_S * np.array([slot.at for slot in slots]),
+    )
+    log = Chunk.concat([recorded.log.rows(slice(0, recorded.split)), played])
+    return replace(recorded, name=MOVIELENS_SESSIONS, log=log)
+
+
+MOVIELENS_STREAMS: dict[str, Callable[[MovieLens], LoggedStream]] = {
+    MOVIELENS: movielens_stream,
+    MOVIELENS_SESSIONS: movielens_sessions,
+}
+"""The ways in which MovieLens 100K is played, by name."""
 
 
 def _ratings(data: MovieLens, space: DomainSpace, user_index: dict[str, int], item_index: dict[str, int]) -> Chunk:

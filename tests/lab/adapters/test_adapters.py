@@ -14,7 +14,7 @@ from lab.adapters.path import ClickPath, Plugs
 from lab.adapters.plugs import FacetTables, one_hot
 from lab.adapters.trusted import Trusted
 from lab.adapters.whole import WholeModel
-from lab.adapters.with_path import WithPath
+from lab.adapters.with_path import HALF_LIFE, WithPath
 from tests.lab.adapters.batches import MakeBackbone, batch_of
 from tests.model.conftest import SIZES
 
@@ -189,7 +189,7 @@ def test_a_trusted_adapter_has_no_weight_while_it_is_wrong_and_regains_it(contex
 
 
 def test_a_path_beside_an_adapter_that_never_learns_is_the_closed_form_alone(context: AdapterContext) -> None:
-    beside, alone = WithPath(Frozen(), context), ClosedForm(context, 2_000.0)
+    beside, alone = WithPath(Frozen(), context), ClosedForm(context, HALF_LIFE)
     for seed in range(3):
         for adapter in (beside, alone):
             adapter.learn(batch_of(context, seed=seed))

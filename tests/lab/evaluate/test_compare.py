@@ -23,7 +23,8 @@ def of(auc: float, **changes: Any) -> Measures:
     values = {
         "auc": auc, "request_auc": auc, "ndcg_5": auc, "ndcg_10": auc, "lists": 9,
         "log_loss": 0.5, "normalised_entropy": 0.9, "calibration": 1.0,
-        "curve": (auc,) * 20, "log_loss_curve": (0.5,) * 20, "drift_auc": auc, "domains": {}, "spans": {},
+        "curve": (auc,) * 20, "request_curve": (auc,) * 20, "log_loss_curve": (0.5,) * 20,
+        "drift_auc": auc, "domains": {}, "spans": {},
         "returned": auc, "before": auc, "windowed_auc": auc, "around_return": (),
     }  # fmt: skip
     return Measures(**{**values, **changes})

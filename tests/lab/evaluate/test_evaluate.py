@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 
 from lab.evaluate.plan import ALL_ADAPTERS, Plan, make_plan
-from lab.evaluate.report import make_report, measure_seed
+from lab.evaluate.report import make_report
+from lab.evaluate.seed_results import measure_seed
 from lab.evaluate.work import close_stream, load_run, prepare_stream, run_adapter
 
 

@@ -15,7 +15,7 @@ from lab.evaluate.measures import AROUND_RETURN, measure, returns
 from lab.evaluate.prepare import PreparedStream
 from lab.streams import ScriptedStream
 from lab.streams.stream import DriftSpan
-from model.evaluation import auc, log_loss, sigmoid
+from model.evaluation import auc, grouped_auc, log_loss, sigmoid
 
 
 def test_an_oracle_is_the_best_on_every_measure(prepared: tuple[ScriptedStream, PreparedStream]) -> None:
@@ -98,3 +98,18 @@ def test_auc_and_log_loss_are_those_of_scikit_learn(rows: list[tuple[bool, int]]
     logit = np.array([value / 2 for _, value in rows], dtype=np.float32)
     assert auc(label, logit) == pytest.approx(roc_auc_score(label, logit), abs=1e-12)
     assert log_loss(label, sigmoid(logit)) == pytest.approx(sklearn_log_loss(label, sigmoid(logit)), abs=1e-12)
+
+
+def test_a_request_is_judged_whole_in_the_window_of_its_first_item(
+    prepared: tuple[ScriptedStream, PreparedStream],
+) -> None:
+    stream, data = prepared
+    curve = measure(data, data.frozen_logit, stream.drift_spans, stream.catalogue.space).request_curve
+    assert len(curve) == 20
+    starts = {int(request): int(row) for row, request in reversed(list(enumerate(data.request.tolist())))}
+    window = np.array([20 * starts[int(request)] // len(data) for request in data.request])
+    for number in (0, 7, 19):
+        part = window == number
+        assert curve[number] == pytest.approx(
+            grouped_auc(data.truth[part], data.frozen_logit[part], data.request[part])
+        )

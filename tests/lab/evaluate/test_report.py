@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,12 +17,14 @@ from rich.console import Console
 import lab.evaluate.plots as plots_module
 from lab.evaluate.command import write
 from lab.evaluate.measures import measure
-from lab.evaluate.plan import Plan
+from lab.evaluate.plan import ALL_ADAPTERS, Plan
 from lab.evaluate.plots import pictures
 from lab.evaluate.prepare import PreparedStream
-from lab.evaluate.report import EvaluationReport, RunCost, SeedResult, make_report
+from lab.evaluate.report import EvaluationReport, make_report
+from lab.evaluate.seed_results import RunCost, SeedResult
 from lab.evaluate.tables import markdown, show, tables
-from lab.streams import ScriptedStream
+from lab.streams import ScriptedStream, standard_suite
+from lab.streams.sources import Source
 
 pytestmark = pytest.mark.slow
 
@@ -142,13 +145,39 @@ def test_a_stream_may_have_any_name_that_a_file_has(
 def test_the_parts_of_the_kernel_stand_beside_it_paired_by_seed(
     tiny: Plan, prepared: tuple[ScriptedStream, PreparedStream]
 ) -> None:
-    report = report_of(replace(tiny, adapters=("frozen", "iak-long-memory", "iak-no-trust", "iak")), *prepared)
+    ablations = [name for name, spec in ALL_ADAPTERS.items() if spec.part][-2:]
+    report = report_of(replace(tiny, adapters=("frozen", *ablations, "iak")), *prepared)
     _, head, body = next(table for table in tables(report) if table[0].startswith("Parts of iak"))
-    assert [row[0] for row in body] == ["the kernel", "memory", "trust"]
-    lead = {row[0]: float(row[head.index("above frozen")].split()[0]) for row in body}
-    for row in body[1:]:
-        difference = float(row[head.index("above iak")].split()[0])
-        assert difference == pytest.approx(lead[row[0]] - lead["the kernel"], abs=2e-4)
+    assert [row[1] for row in body] == [ALL_ADAPTERS[name].about for name in ("iak", *ablations)]
+    assert head[2:4] == ["above frozen in requests", "above iak in requests"]
+    for within in ("", " in requests"):
+        lead = [float(row[head.index(f"above frozen{within}")].split()[0]) for row in body]
+        for row, own in zip(body[1:], lead[1:], strict=True):
+            difference = float(row[head.index(f"above iak{within}")].split()[0])
+            assert difference == pytest.approx(own - lead[0], abs=2e-4)
+    _, head, body = next(table for table in tables(report) if "within requests above iak, by stream" in table[0])
+    assert head == ["adapter", "drift", "no-drift"]
+    of_stream = {row.adapter: row.request_auc.mean for row in report.streams[0].rows}
+    assert float(body[0][1].split()[0]) == pytest.approx(of_stream[ablations[0]] - of_stream["iak"], abs=1e-4)
+
+
+def test_only_the_standard_suites_own_scripts_count_as_such(
+    tiny: Plan, prepared: tuple[ScriptedStream, PreparedStream]
+) -> None:
+    report = report_of(tiny, *prepared)
+    assert [one.altered for one in report.streams] == [False, True], "no-drift is short here, drift is not of the suite"
+    assert math.isnan(report.script_leads["iak"].mean)
+    name = "no-drift"
+    standard = replace(tiny, sources=(Source(name, script=standard_suite()[name]), tiny.sources[0]))
+    report = report_of(standard, *prepared)
+    assert not any(one.altered for one in report.streams)
+    row = next(row for row in report.streams[0].rows if row.adapter == "iak")
+    assert report.script_request_leads["iak"] == row.request_auc_lead
+    for title, head, body in tables(report)[:2]:
+        cells = dict(zip(head, next(cells for cells in body if cells[0] == "iak"), strict=True))
+        lead = row.request_auc_lead if "within requests" in title else row.lead
+        assert cells["mean of scripts"] == str(lead)
+        assert len(body[-1]) == len(head)
 
 
 def test_a_report_without_ablations_has_no_table_of_parts(

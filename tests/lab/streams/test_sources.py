@@ -13,7 +13,7 @@ from lab.streams.sources import choose
 
 @pytest.mark.parametrize(
     ("suite", "names"),
-    [(None, 9), ("standard", 9), ("scripted", 8), ("movielens-100k", 1)],
+    [(None, 9), ("standard", 9), ("scripted", 8), ("movielens-100k", 1), ("movielens-sessions", 1)],
 )
 def test_suites_name_their_streams(suite: str | None, names: int) -> None:
     assert len(choose(suite, None, None, None, quick=False)) == names

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.streams import DriftSpan
+from lab.streams.pacing import Pace
 from lab.streams.request import Request
 from local.replay.announce import Announcement, announcements, make_replay_plan, short_name
-from local.replay.pacing import Pace
 from model.encoding.domain import Domain
 from streaming.events import DriftPhase
 from streaming.events.announcements import announcement_fault

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 
 import pytest_asyncio
 
+from lab.streams.pacing import Pace
 from lab.streams.recording import Recording
 from local.replay.announce import make_replay_plan
-from local.replay.pacing import Pace
 from local.replay.run import play
 from local.report.drift import announced_spans
 from local.report.log import read_drift

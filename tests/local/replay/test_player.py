@@ -11,9 +11,9 @@ import pytest
 import pytest_asyncio
 
 from lab.streams import DriftSpan
+from lab.streams.pacing import Slot
 from lab.streams.request import Request
 from local.replay.announce import Announcement, ReplayPlan
-from local.replay.pacing import Slot
 from local.replay.played import PlayConfig
 from local.replay.player import Player, ScorerGoneError
 from model.encoding.domain import Domain

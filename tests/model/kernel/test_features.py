@@ -30,7 +30,7 @@ def weights(seed: int, features: FeatureMap = MAP) -> torch.Tensor:
 def test_the_logit_is_the_product_of_features_and_weights(seed: int, n: int, scale: float) -> None:
     w, asked = scale * weights(seed), inputs(n, seed)
     product = MAP.features(asked).double() @ w.double()
-    torch.testing.assert_close(MAP.logit(asked, w).double(), product, rtol=1e-4, atol=1e-4 * scale)
+    torch.testing.assert_close(MAP.logit(asked, MAP.form(w)).double(), product, rtol=1e-4, atol=1e-4 * scale)
 
 
 def test_the_direct_features_come_first_each_at_its_scale() -> None:
@@ -68,7 +68,7 @@ def test_scores_and_live_features_of_any_size_give_features_of_the_order_of_one(
     asked = replace(one, frozen_logit=torch.full((20,), size), live=torch.full_like(one.live, size), x=one.x * 6e4)
     phi = MAP.features(asked)
     assert float(phi.abs().max()) <= 30
-    assert bool(torch.isfinite(MAP.logit(asked, weights(0))).all())
+    assert bool(torch.isfinite(MAP.logit(asked, MAP.form(weights(0)))).all())
 
 
 def test_a_kernel_whose_compression_keeps_nothing_still_sees_what_is_shown() -> None:
@@ -77,7 +77,9 @@ def test_a_kernel_whose_compression_keeps_nothing_still_sees_what_is_shown() -> 
     features = FeatureMap(nothing, START.descriptor, DRIFT, LIVE - DRIFT)
     w, asked = weights(3, features), inputs()
     assert features.width == features.direct + START.descriptor.width
-    torch.testing.assert_close(features.logit(asked, w), features.features(asked) @ w, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        features.logit(asked, features.form(w)), features.features(asked) @ w, rtol=1e-4, atol=1e-4
+    )
 
 
 def test_a_kernel_of_a_backbone_with_live_features_alone_is_linear_in_them() -> None:

@@ -181,8 +181,8 @@ def test_no_metadata_whatever_makes_anything_but_a_kernel_or_a_refusal(
     metadata: object, changes: dict[str, object], nested: dict[str, object]
 ) -> None:
     _, good = unpack(packed())
-    dependencies = {**good["depends_on"], **nested}
-    for changed in (metadata, {**good, **changes}, {**good, "depends_on": dependencies}):
+    nested_keys = {**good["depends_on"], **nested}
+    for changed in (metadata, {**good, **changes}, {**good, "depends_on": nested_keys}):
         try:
             taken, info = unpack_kernel(
                 raw(json.dumps(changed)), fingerprint=PRINT, start=START, depends_on=dependencies(START, SIZES)

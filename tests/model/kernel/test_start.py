@@ -22,8 +22,11 @@ def test_it_comes_back_whole_and_the_same_start_gives_the_same_bytes(tmp_path: P
     assert loaded.to_bytes() == START.to_bytes() == kernel_start().to_bytes()
     assert loaded.digest == START.digest
     assert (loaded.live_names, loaded.drift, loaded.examples) == (START.live_names, START.drift, START.examples)
-    one, weights = batch(), torch.randn(START.features.width, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(loaded.features.logit(one.inputs, weights), START.features.logit(one.inputs, weights))
+    one, form = (
+        batch(),
+        START.features.form(torch.randn(START.features.width, generator=torch.Generator().manual_seed(0))),
+    )
+    assert torch.equal(loaded.features.logit(one.inputs, form), START.features.logit(one.inputs, form))
 
 
 def test_whatever_differs_gives_another_digest() -> None:

@@ -29,15 +29,24 @@ def test_a_row_comes_back_bit_for_bit_whatever_its_key(
     kind: Kind, key: str, updated_at: float, values: list[float]
 ) -> None:
     row = LiveRow(kind, key, updated_at, np.array(values, dtype=np.float32))
-    record = encode_row("main", row)
+    record = encode_row("main", row, first=False)
     assert record.value is not None
     group, back = decode_row(record.key, record.value)
     assert (group, back.kind, back.key, back.updated_at) == ("main", kind, key, updated_at)
     assert back.values.tobytes() == row.values.tobytes()
 
 
+EVICTED = LiveRow("item", "i", 1.0, np.zeros(0, dtype=np.float32))
+
+
 def test_an_evicted_row_is_a_tombstone() -> None:
-    assert encode_row("main", LiveRow("item", "i", 1.0, np.zeros(0, dtype=np.float32))).value is None
+    assert encode_row("main", EVICTED, first=False).value is None
+
+
+def test_that_a_first_row_was_evicted_stays_in_the_log_for_good() -> None:
+    record = encode_row("main", EVICTED, first=True)
+    rows, _ = stored_rows({record.key: record.value})
+    assert [(row.kind, row.key, row.tombstone) for row in rows["main"]] == [("item", "i", True)]
 
 
 def body(updated_at: float, values: bytes) -> bytes:
@@ -69,7 +78,7 @@ def test_what_is_no_row_is_refused_by_its_key(key: bytes | None, value: bytes) -
 def test_an_unreadable_row_is_counted_and_logged_and_the_others_are_loaded(
     key: bytes | None, value: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    good = encode_row("main", LiveRow("item", "i", 1.0, np.ones(2, dtype=np.float32)))
+    good = encode_row("main", LiveRow("item", "i", 1.0, np.ones(2, dtype=np.float32)), first=False)
     with caplog.at_level(logging.ERROR):
         rows, unreadable = stored_rows({key: value, good.key: good.value, b"main/user/gone": None})
     assert [(row.kind, row.key) for row in rows["main"]] == [("item", "i")]

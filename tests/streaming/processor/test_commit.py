@@ -94,7 +94,7 @@ class Owner:
             return None
         kernel = self.machine.published if self.machine.version > self._version else None
         rows, self._rows, self._version = list(self._rows.values()), {}, self.machine.version
-        return Cut(self.machine.snapshot(), kernel, rows)
+        return Cut(self.machine.snapshot(), kernel, rows, self.machine.first_keys)
 
 
 @contextmanager
@@ -139,7 +139,9 @@ def test_a_failure_between_two_steps_loses_nothing_and_doubles_nothing(failure: 
     assert same(owner.machine, REFERENCE)
     asyncio.run(owner.committer.commit())
     assert REFERENCE.published is not None
-    assert durable.kernels[-1] == pack_kernel(REFERENCE.published.kernel, REFERENCE.published.info)
+    assert durable.kernels[-1] == pack_kernel(
+        REFERENCE.published.kernel, REFERENCE.published.info, REFERENCE.published.depends_on
+    )
     assert durable.offset == owner.machine.snapshot().resume_offset
 
 

@@ -20,7 +20,7 @@ CONFIG = JoinConfig(window_s=10, lateness_s=1, max_open=100)
 def impression(request: str, time: float, items: Sequence[str] = ("a", "b")) -> ServedImpression:
     n = len(items)
     half, single = np.zeros((n, 2), "<f2").tobytes(), np.zeros(n, "<f4").tobytes()
-    return ServedImpression(request, time, "u", Domain(), list(items), "f", 0, half, single, half, single, single)
+    return ServedImpression(request, time, "u", Domain(), list(items), "f", 0, half, single, half, b"", single, single)
 
 
 def click(request: str, item: str, time: float, kind: FeedbackKind = "click") -> ServedFeedback:

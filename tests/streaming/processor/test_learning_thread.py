@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 
+from features.config import LiveConfig
 from streaming.processor.learning_thread import LearningThread
 from streaming.processor.machine import Learned
 from tests.streaming.processor.tiny import encoded, machine, traffic
@@ -13,7 +14,7 @@ from tests.streaming.processor.tiny import encoded, machine, traffic
 def thread_that_reports(failures: list[BaseException]) -> LearningThread:
     """A thread around a new machine of which only the failures are looked at."""
     return LearningThread(
-        machine(),
+        machine(live=LiveConfig(), first_rows=()),
         queue_records=1_000,
         on_learned=lambda learned, seconds: None,
         on_rows=lambda rows: None,

@@ -55,3 +55,17 @@ def test_rows_of_a_failed_push_wait_and_do_not_replace_newer_ones() -> None:
     assert pusher.flush()
     assert pusher.check() is None
     assert sorted(store.pushed[-1][1]) == [("a", 2), ("b", 1)]
+
+
+def test_a_group_is_beginning_until_the_rows_it_began_with_are_pushed() -> None:
+    store = Store()
+    store.fails = 1
+    pusher = LivePusher(store.push, 0)
+    pusher.begin("main", [row("a", 1)])
+    pusher.begin("empty", [])
+    assert pusher.beginning == ["empty", "main"]
+    assert not pusher.flush()
+    assert pusher.beginning == ["empty", "main"]
+    assert pusher.flush()
+    assert pusher.beginning == []
+    assert store.pushed == [("main", [("a", 1)])]

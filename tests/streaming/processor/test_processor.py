@@ -10,14 +10,18 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
+from features.live.first_rows import write_first_rows
+from local.demo.settings import free_ports
 from streaming.clients import make_consumer, make_producer
 from streaming.config import Config, GroupConfig, JoinConfig
 from streaming.kernel_log.keys import kernel_key, learner_key
 from streaming.kernel_log.snapshot import GroupSnapshot, decode_snapshot
 from streaming.topics import ensure_topics
-from tests.streaming.processor.tiny import BACKBONE, JOIN, LEARNER, encoded, machine, traffic
+from tests.streaming.processor.tiny import BACKBONE, FIRST_ROWS, JOIN, LEARNER, LIVE, encoded, machine, traffic
+from tests.streaming.processor.tiny_processor import STORE_AWAY
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 REQUESTS = 400
@@ -30,19 +34,26 @@ def group_records(index: int) -> list[bytes]:
 
 
 @pytest.fixture
-def config(stream_config: Config) -> Config:
-    """Two kernel groups, learned as in the tiny machine."""
-    processor = stream_config.processor.model_copy(update={"commit_interval_s": 0.1, "session_timeout_s": 6.0})
+def config(stream_config: Config, tmp_path: Path) -> Config:
+    """Two kernel groups, learned as in the tiny machine, from the same first rows."""
+    (port,) = free_ports(1)
+    processor = stream_config.processor.model_copy(
+        update={"commit_interval_s": 0.1, "session_timeout_s": 6.0, "metrics_port": port}
+    )
     changed = stream_config.model_copy(
         update={
             "groups": tuple(GroupConfig(name=name) for name in GROUPS),
             "domains": stream_config.domains.model_copy(update={"period": ("day", "night")}),
-            "kernel": stream_config.kernel.model_copy(update={"latent": 4, "hidden": 8, "domain_width": 2}),
+            "live": LIVE,
+            "backbone_path": tmp_path / "backbone",
             "learner": LEARNER,
             "join": JoinConfig(**JOIN.model_dump()),
             "processor": processor,
         }
     )
+    changed.backbone_dir.mkdir()
+    for name in GROUPS:
+        write_first_rows(changed.backbone_dir, name, changed.domains_of(name), FIRST_ROWS)
     ensure_topics(changed)
     return changed
 
@@ -83,12 +94,12 @@ def config_environment(config: Config) -> dict[str, str]:
     """The configuration as the environment that a service gets."""
     import os
 
-    values = dict(os.environ) | {"OMP_NUM_THREADS": "1"}
+    values = dict(os.environ) | {"OMP_NUM_THREADS": "1", "DRIFTLINE_BACKBONE_PATH": str(config.backbone_dir)}
     for section, content in config.model_dump(mode="json").items():
         if section in ("groups",):
             values[f"DRIFTLINE_{section.upper()}"] = json.dumps(content)
         elif isinstance(content, dict) and section in (
-            "kafka", "topics", "kernel", "learner", "join", "processor", "domains"
+            "kafka", "topics", "live", "learner", "join", "processor", "domains"
         ):  # fmt: skip
             for key, value in content.items():
                 if value is not None:
@@ -204,3 +215,29 @@ def test_a_stopped_processor_leaves_its_last_state_and_no_files_and_exits_0(conf
     check_final(config, workers)
     assert not list(workers.working.iterdir())
     assert not list(workers.scratch.iterdir())
+
+
+def test_it_is_well_only_when_the_store_has_the_rows_that_its_groups_begin_with(
+    config: Config, workers: Workers
+) -> None:
+    away = workers.working / STORE_AWAY
+    away.touch()
+    workers.start()
+
+    def start() -> str:
+        return health(config)["start"]
+
+    wait_until(lambda: "live rows of main, other are not in the feature store yet" in start(), workers)
+    away.unlink()
+    wait_until(lambda: start() == "ok", workers)
+
+
+def health(config: Config) -> dict[str, str]:
+    """What the processor's `/healthz` says of each check; of "start" that nobody answers, while nobody does."""
+    try:
+        answer = httpx.get(f"http://127.0.0.1:{config.processor.metrics_port}/healthz", trust_env=False)
+    except httpx.TransportError:
+        return {"start": "nobody answers"}
+    checks: dict[str, str] = answer.json()["checks"]
+    assert (answer.status_code == 200) == all(said == "ok" for said in checks.values())
+    return checks

@@ -9,22 +9,27 @@ import torch
 from torch import Tensor, nn
 
 from features.config import LiveConfig
-from features.live.features import LiveFeatures, LiveLayout
+from features.live.features import LiveFeatures, LiveLayout, LiveRow
+from features.live.layout import OVERALL, Crossing, Kind
 from model.backbone.interface import fingerprint
-from model.config import KernelConfig, LearnerConfig
+from model.config import LearnerConfig
 from model.encoding.domain import Domain, DomainSpace
 from model.encoding.features import FeatureBatch
 from model.kernel.learner import Learner
+from model.kernel.start import KernelStart
 from streaming.config import JoinConfig
 from streaming.events import ServedFeedback, ServedImpression, Tick, Traffic, encode_traffic
 from streaming.processor.machine import GroupMachine
 from streaming.processor.traffic_reader import Widths
+from tests.streaming.small_start import start_of
 
 torch.set_num_threads(1)
 WIDTH, CONTENT = 8, 4
-KERNEL = KernelConfig(latent=4, hidden=8, domain_width=2)
 SPACE = DomainSpace({"scene": ["home"], "period": ["day", "night"]})
-LAYOUT = LiveLayout.of(LiveConfig(), CONTENT)
+LAYOUT = LiveLayout.of(
+    LiveConfig(), CONTENT, Crossing(5, ("genres", "year"), (0, 0, 1), (("period", SPACE.values["period"]),))
+)
+START = start_of(LAYOUT, WIDTH)
 
 
 class TinyBackbone(nn.Module):
@@ -55,31 +60,40 @@ class TinyBackbone(nn.Module):
 
 
 BACKBONE = TinyBackbone()
-LEARNER = LearnerConfig(batch_examples=16, batch_seconds=5, publish_seconds=2, rehearsal_steps=2, rehearsal_batches=4)
+LEARNER = LearnerConfig(batch_examples=16, batch_seconds=5, publish_seconds=2)
 JOIN = JoinConfig(window_s=3, lateness_s=0.5, max_open=1_000)
+
+
+KEYS: tuple[tuple[Kind, str], ...] = (
+    ("user", "u1"), ("user", "u2"), ("user", "gone"), ("item", "i3"), ("item", "never"), ("domain", OVERALL),
+)  # fmt: skip
+LIVE = LiveConfig(max_users=5)
+"""So few users that rows of the first ones are evicted."""
+FIRST_ROWS = tuple(
+    LiveRow(kind, key, 10.0 + number, np.full(LAYOUT.width_of(kind), 2.0 + number, dtype=np.float32))
+    for number, (kind, key) in enumerate(KEYS)
+)
+"""What the pretraining log counted: users and items that come again, and some that never do."""
 
 
 def machine(
     group: str = "main",
     *,
-    kernel: KernelConfig = KERNEL,
+    start: KernelStart = START,
     learner: LearnerConfig = LEARNER,
+    live: LiveConfig = LIVE,
     join: JoinConfig = JOIN,
+    first_rows: Sequence[LiveRow] = FIRST_ROWS,
 ) -> GroupMachine:
     """A group that has seen nothing yet."""
     return GroupMachine(
         group,
         fingerprint=BACKBONE.fingerprint,
-        widths=Widths(WIDTH, LAYOUT.width, CONTENT),
+        widths=Widths.of(BACKBONE, LAYOUT),
         space=SPACE,
-        learner=Learner(
-            BACKBONE,
-            kernel,
-            learner,
-            live_width=LAYOUT.width,
-            domain_sizes=SPACE.sizes,
-        ),
-        live=LiveFeatures(LAYOUT, LiveConfig()),
+        learner=Learner(start, learner, fingerprint=BACKBONE.fingerprint, domain_sizes=SPACE.sizes),
+        live=LiveFeatures(LAYOUT, live),
+        first_rows=first_rows,
         join=join,
         config=learner,
     )
@@ -94,9 +108,22 @@ def served(request: str, time: float, items: Sequence[str], random: np.random.Ge
     frozen = logit.numpy().astype("<f4").tobytes()
     live = random.normal(size=(n, LAYOUT.width)).astype("<f4").tobytes()
     content = random.normal(size=(n, CONTENT)).astype("<f2").tobytes()
+    values = random.integers(-1, 5, size=(n, 3)).astype("<i2").tobytes()
     domain = Domain("home", "unknown", "day" if n % 2 else "night")
     return ServedImpression(
-        request, time, f"u{n}", domain, list(items), BACKBONE.fingerprint, 0, x.tobytes(), live, content, frozen, frozen
+        request,
+        time,
+        f"u{n}",
+        domain,
+        list(items),
+        BACKBONE.fingerprint,
+        0,
+        x.tobytes(),
+        live,
+        content,
+        values,
+        frozen,
+        frozen,
     )
 
 

@@ -8,17 +8,34 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from features.live.features import LiveRow
+from model.encoding.features import FeatureEncoder
+from model.kernel.compatibility import dependencies
+from streaming.backbone import OpenedBackbone
 from streaming.clients import wait_for_broker
 from streaming.config import load_config
 from streaming.monitoring.watch import Watch
 from streaming.processor.app import Processor
 from streaming.processor.run import run_until_stopped
 from streaming.topics import ensure_topics
-from tests.streaming.processor.tiny import BACKBONE
+from tests.streaming.processor.tiny import BACKBONE, LAYOUT, SPACE, START
+
+OPENED = OpenedBackbone(
+    BACKBONE,
+    FeatureEncoder.fit([], [], user_fields=(), item_fields=(), text_width=4),
+    START,
+    LAYOUT,
+    dependencies(START, SPACE.sizes),
+)
+
+
+STORE_AWAY = Path("the-store-is-away")
+"""While a file of this name lies in the working folder, pushes fail."""
 
 
 def nowhere(rows: Sequence[LiveRow], scope: str) -> None:
     """No feature store stands behind these tests."""
+    if STORE_AWAY.exists():
+        raise ConnectionError("the store is away")
 
 
 def main() -> int:
@@ -27,7 +44,7 @@ def main() -> int:
     wait_for_broker(config.kafka, logging.getLogger("tiny"))
     ensure_topics(config)
     watch = Watch()
-    return run_until_stopped(config, Processor(config, BACKBONE, nowhere, watch), watch)
+    return run_until_stopped(config, Processor(config, OPENED, nowhere, watch), watch)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import httpx
 import numpy as np
@@ -14,9 +15,12 @@ from torch import Tensor
 from features.represent import Represented
 from model.backbone.foundation import BackboneShape, FoundationBackbone
 from model.backbone.interface import round_representation
-from model.config import BackboneConfig, KernelConfig
+from model.config import BackboneConfig
 from model.encoding.domain import Domain, DomainSpace
 from model.encoding.features import FeatureEncoder
+from model.encoding.item_values import Slots
+from model.kernel.compatibility import dependencies
+from model.kernel.features import KernelInputs
 from model.kernel.kernel import Kernel
 from model.kernel.record import KernelInfo, pack_kernel, unpack_kernel
 from streaming.config import Config
@@ -28,11 +32,12 @@ from streaming.scorer.active_kernels import ActiveKernels
 from streaming.scorer.app import make_app
 from streaming.scorer.core import CandidateEncoder, Scored, Scorer
 from streaming.scorer.schema import CurrentKernel, KernelsResponse, RequestRefused, ScoreRequest
+from tests.streaming.small_start import small_start
 
 torch.set_num_threads(1)  # as the scorer itself: on a busy machine more threads wait for each other
 
-LIVE_WIDTH = 5
-KERNEL_CONFIG = KernelConfig(latent=4, hidden=8, domain_width=2)
+LIVE_NAMES = ("t0", "t1", "t2", "rate", "user_rate")
+SLOTS, VALUES = 2, 4
 SPACE = DomainSpace({"scene": ("home",), "region": (), "period": ("day", "night")})
 
 
@@ -42,6 +47,10 @@ def make_backbone(seed: int = 0) -> FoundationBackbone:
     encoder = FeatureEncoder.fit([], [], user_fields=(), item_fields=(), text_width=4)
     config = BackboneConfig(width=8, id_width=4, sparse_width=4, text_width=4, content_width=3)
     return FoundationBackbone(config, BackboneShape.of(encoder, SPACE.sizes)).freeze()
+
+
+START = small_start(8, LIVE_NAMES, drift=3, values=VALUES)
+DEPENDS_ON = dependencies(START, SPACE.sizes)
 
 
 class MadeUpFeatures:
@@ -56,10 +65,16 @@ class MadeUpFeatures:
         indices = torch.tensor(SPACE.encode(domain)).expand(len(item_ids), -1)
         return Represented(
             x=x,
-            live=self._draw("live" + user_id, item_ids, LIVE_WIDTH),
+            live=self._draw("live" + user_id, item_ids, len(LIVE_NAMES)),
             content=round_representation(self._draw("content", item_ids, self._backbone.content_width)),
+            values=self._values(item_ids),
             frozen_logit=self._backbone.predict(x, indices)[:, 0],
         )
+
+    @staticmethod
+    def _values(item_ids: list[str]) -> Slots:
+        seeds = [zlib.crc32(f"values/{item}".encode()) for item in item_ids]
+        return np.stack([np.random.default_rng(seed).integers(-1, VALUES, size=SLOTS) for seed in seeds]).astype("i2")
 
     @staticmethod
     def _draw(salt: str, item_ids: list[str], width: int) -> Tensor:
@@ -70,22 +85,28 @@ class MadeUpFeatures:
 
 
 def make_kernel(seed: int = 1, scale: float = 0.5) -> Kernel:
-    """A kernel that has learned something: no parameter is zero, nor the closed-form path and what it sees."""
-    kernel = Kernel(KERNEL_CONFIG, width=8, live_width=LIVE_WIDTH, domain_sizes=SPACE.sizes, seed=seed)
-    assert kernel.path_features is not None
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for learned in (*kernel.parameters(), kernel.path, kernel.path_features.centre, kernel.path_features.scale):
-            learned.add_(scale * torch.randn(learned.shape, generator=generator))
-    return kernel.requires_grad_(False).eval()
+    """A kernel that has learned something: no weight is that of the identity, unless `scale` is 0."""
+    identity = START.features.identity()
+    return Kernel(START, identity + scale * torch.randn(identity.shape, generator=torch.Generator().manual_seed(seed)))
+
+
+def live_logit(rows: Represented, version: int) -> Tensor:
+    """What the kernel of a version gives for rows."""
+    return make_kernel(version).logit(KernelInputs(rows.x, rows.live, torch.from_numpy(rows.values), rows.frozen_logit))
 
 
 def packed(
-    backbone: FoundationBackbone, version: int, *, group: str = "main", kernel: Kernel | None = None, time: float = 0.0
+    backbone: FoundationBackbone,
+    version: int,
+    *,
+    group: str = "main",
+    kernel: Kernel | None = None,
+    time: float = 0.0,
+    depends_on: Mapping[str, Any] | None = None,
 ) -> bytes:
     """A kernel as it stands in the log."""
     info = KernelInfo(group, version, backbone.fingerprint, newest_event_time=time, examples=100 * version)
-    return pack_kernel(kernel or make_kernel(version), info)
+    return pack_kernel(kernel or make_kernel(version), info, depends_on or DEPENDS_ON)
 
 
 def make_kernels(backbone: FoundationBackbone, groups: tuple[str, ...] = ("main",)) -> ActiveKernels:
@@ -95,10 +116,8 @@ def make_kernels(backbone: FoundationBackbone, groups: tuple[str, ...] = ("main"
         lambda data: unpack_kernel(
             data,
             fingerprint=backbone.fingerprint,
-            config=KERNEL_CONFIG,
-            width=backbone.width,
-            live_width=LIVE_WIDTH,
-            domain_sizes=SPACE.sizes,
+            start=START,
+            depends_on=DEPENDS_ON,
             max_bytes=200_000,
         ),
         clock=lambda: 1_000.0,
@@ -121,7 +140,7 @@ def make_scorer(
     """The scoring core on made-up features, one group for every domain."""
     return Scorer(
         encoder=encoder or MadeUpFeatures(backbone),
-        backbone=backbone,
+        fingerprint=backbone.fingerprint,
         kernels=kernels,
         space=SPACE,
         group_of=lambda domain: None if domain.period == "night" else "main",

@@ -9,14 +9,17 @@ import torch
 from features.represent import Represented
 from model.backbone.foundation import FoundationBackbone
 from model.encoding.domain import Domain
-from model.kernel.kernel import live_logit
+from model.kernel.kernel import Kernel
 from streaming.config import group_of_request
+from streaming.events.traffic import FloatPayload
 from streaming.scorer.active_kernels import IDENTITY, ActiveKernels
 from streaming.scorer.core import Scorer
 from streaming.scorer.schema import DomainFacets, RequestRefused, ScoreRequest
 from tests.streaming.scorer.scoring_parts import (
     SPACE,
+    START,
     MadeUpFeatures,
+    live_logit,
     make_backbone,
     make_kernel,
     make_kernels,
@@ -57,8 +60,7 @@ def _frozen(backbone: FoundationBackbone, items: list[str]) -> np.ndarray:
 
 def _live(backbone: FoundationBackbone, items: list[str], version: int) -> np.ndarray:
     rows = MadeUpFeatures(backbone).represent("user-1", items, Domain("home", "unknown", "day"), 0.0)
-    domain = torch.tensor(SPACE.encode(Domain("home", "unknown", "day"))).expand(len(items), -1)
-    return live_logit(make_kernel(version), backbone, rows.x, rows.live, domain).numpy()
+    return live_logit(rows, version).numpy()
 
 
 def test_the_answer_is_the_live_arm_best_first(scorer: Scorer, backbone: FoundationBackbone) -> None:
@@ -122,8 +124,10 @@ def test_the_impression_holds_what_was_served_in_the_served_order(scorer: Scorer
     assert (impression.fingerprint, impression.kernel_version) == (backbone.fingerprint, 5)
     domain = Domain("home", "unknown", "day")
     rows = MadeUpFeatures(backbone).represent("user-1", impression.items, domain, 7.0)
-    for name in ("x", "live", "content"):
+    floats: tuple[FloatPayload, ...] = ("x", "live", "content")
+    for name in floats:
         np.testing.assert_array_equal(impression.array(name), getattr(rows, name).numpy())
+    np.testing.assert_array_equal(impression.array("values"), rows.values)
     np.testing.assert_allclose(impression.array("live_logit"), _live(backbone, impression.items, 5), rtol=1e-5)
 
 
@@ -168,7 +172,7 @@ def test_an_undeclared_domain_value_counts_as_unknown(backbone: FoundationBackbo
     counted: list[int] = []
     scorer = Scorer(
         encoder=MadeUpFeatures(backbone),
-        backbone=backbone,
+        fingerprint=backbone.fingerprint,
         kernels=kernels,
         space=SPACE,
         group_of=lambda domain: "main",
@@ -185,9 +189,7 @@ def test_an_undeclared_domain_value_counts_as_unknown(backbone: FoundationBackbo
 def test_a_kernel_that_gives_no_finite_score_is_put_out_of_use_and_the_frozen_arm_answers(
     backbone: FoundationBackbone, kernels: ActiveKernels
 ) -> None:
-    wild = make_kernel(6)
-    with torch.no_grad():
-        wild.path.fill_(3e38)
+    wild = Kernel(START, torch.full_like(START.features.identity(), 3e38))
     kernels.take([record(packed(backbone, 6, kernel=wild))])
     scored = make_scorer(backbone, kernels).score(_ask(), 0.0)
     assert scored.response.kernel_version == 0

@@ -14,9 +14,8 @@ from streaming.kernel_log.kernels import KernelRecord
 from streaming.kernel_log.keys import kernel_key, learner_key
 from streaming.scorer.active_kernels import IDENTITY
 from tests.streaming.scorer.scoring_parts import (
-    KERNEL_CONFIG,
-    LIVE_WIDTH,
-    SPACE,
+    DEPENDS_ON,
+    START,
     make_backbone,
     make_kernel,
     make_kernels,
@@ -57,11 +56,11 @@ def test_a_reference_held_by_a_request_outlives_the_swap(backbone: FoundationBac
     kernels = make_kernels(backbone)
     kernels.take([record(packed(backbone, 1))])
     held = kernels.current("main")
-    before = {name: value.clone() for name, value in held.kernel.state_dict().items()} if held.kernel else {}
+    before = held.kernel.weights.clone() if held.kernel else None
     kernels.take([record(packed(backbone, 2))])
     assert held.version == 1
     assert held.kernel is not None
-    assert all(torch.equal(before[name], value) for name, value in held.kernel.state_dict().items())
+    assert before is not None and torch.equal(before, held.kernel.weights)
 
 
 def test_the_learners_private_snapshot_is_passed_over(backbone: FoundationBackbone) -> None:
@@ -77,25 +76,24 @@ def test_the_key_is_the_one_the_processor_writes(backbone: FoundationBackbone) -
     assert kernels.versions() == {"main": 1}
 
 
-def _other_configuration() -> Kernel:
-    config = KERNEL_CONFIG.model_copy(update={"hidden": 9})
-    return Kernel(config, width=8, live_width=LIVE_WIDTH, domain_sizes=SPACE.sizes)
-
-
-def _not_finite(name: str) -> Kernel:
+def _not_finite() -> Kernel:
     kernel = make_kernel(1)
-    kernel.state_dict()[name].view(-1)[0] = float("nan")
+    kernel.weights[0] = float("nan")
     return kernel
 
 
+def _too_short() -> Kernel:
+    return Kernel(START, make_kernel(1).weights[:-1])
+
+
+_OTHER = {**DEPENDS_ON, "kernel.start": "another"}
 BAD: dict[str, tuple[str, Callable[[FoundationBackbone], bytes]]] = {
     "garbage": ("garbage", lambda backbone: b"no kernel at all"),
     "torn": ("garbage", lambda backbone: packed(backbone, 2)[:-7]),
     "another backbone": ("fingerprint", lambda backbone: packed(make_backbone(9), 2)),
-    "another configuration": ("configuration", lambda backbone: packed(backbone, 2, kernel=_other_configuration())),
-    "core not finite": ("contents", lambda backbone: packed(backbone, 2, kernel=_not_finite("facets.0"))),
-    "path not finite": ("contents", lambda backbone: packed(backbone, 2, kernel=_not_finite("path"))),
-    "trust not finite": ("contents", lambda backbone: packed(backbone, 2, kernel=_not_finite("trust"))),
+    "another configuration": ("configuration", lambda backbone: packed(backbone, 2, depends_on=_OTHER)),
+    "not finite": ("contents", lambda backbone: packed(backbone, 2, kernel=_not_finite())),
+    "too short": ("shapes", lambda backbone: packed(backbone, 2, kernel=_too_short())),
     "too large": ("size", lambda backbone: b"x" * 200_001),
     "another group": ("wrong_group", lambda backbone: packed(backbone, 2, group="other")),
     "no time": ("garbage", lambda backbone: packed(backbone, 2, time=float("nan"))),

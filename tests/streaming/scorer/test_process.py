@@ -25,6 +25,7 @@ from streaming.clients import make_consumer
 from streaming.config import Config
 from streaming.events import ServedImpression, decode_traffic
 from streaming.scorer.run import ScorerPortTakenError, listen, run_scorer
+from tests.streaming.small_start import save_start
 
 ASK = {"user_id": "nobody", "candidates": ["a", "b", "c"], "domain": {"scene": "home", "period": "night"}, "top_k": 2}
 
@@ -44,6 +45,7 @@ def _save_small_backbone(config: Config) -> str:
         sizes, BackboneShape.of(encoder, config.domain_space().sizes), encoder.digest
     ).freeze()
     save_backbone(config.backbone_dir, backbone, encoder, config.input_schema(), {})
+    save_start(config, backbone, encoder)
     return backbone.fingerprint
 
 

@@ -21,7 +21,6 @@ from local.broker import LocalBroker
 from local.watchdog import Watchdog
 from model.backbone.foundation import FoundationBackbone
 from model.encoding.domain import Domain
-from model.kernel.kernel import live_logit
 from streaming.clients import aiokafka_options
 from streaming.config import Config, GroupConfig, KafkaConfig
 from streaming.events import ServedImpression, decode_event, decode_traffic
@@ -31,10 +30,9 @@ from streaming.scorer.app import make_app
 from streaming.scorer.service import ScorerService
 from streaming.topics import ensure_topics
 from tests.streaming.scorer.scoring_parts import (
-    SPACE,
     MadeUpFeatures,
+    live_logit,
     make_backbone,
-    make_kernel,
     make_kernels,
     make_scorer,
     packed,
@@ -135,8 +133,7 @@ def live_scores(backbone: FoundationBackbone, items: list[str], version: int) ->
     rows = MadeUpFeatures(backbone).represent("user-1", items, HOME, 0.0)
     if version == 0:
         return list(rows.frozen_logit.sigmoid().tolist())
-    domain = torch.tensor(SPACE.encode(HOME)).expand(len(items), -1)
-    return list(live_logit(make_kernel(version), backbone, rows.x, rows.live, domain).sigmoid().tolist())
+    return list(live_logit(rows, version).sigmoid().tolist())
 
 
 async def test_it_is_ready_only_with_the_newest_kernel(config: Config, backbone: FoundationBackbone) -> None:

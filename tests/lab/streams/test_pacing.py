@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local.replay.pacing import Pace, Slot, plan
+from lab.streams.pacing import Pace, Slot, plan
 
 STREAMS = st.lists(st.sampled_from("abcdef"), max_size=60)
 PACES = st.builds(

@@ -1,0 +1,35 @@
+"""How figures are written in tables: what is not a number is a blank cell."""
+
+from __future__ import annotations
+
+import math
+
+from lab.evaluate.compare import Interval
+
+
+def number(value: float, digits: int = 4) -> str:
+    """A figure.
+
+    >>> number(0.65, 3)
+    '0.650'
+    """
+    return "" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def signed(value: float) -> str:
+    """A difference.
+
+    >>> signed(0.01)
+    '+0.0100'
+    """
+    return "" if math.isnan(value) else f"{value:+.4f}"
+
+
+def span(value: Interval) -> str:
+    """A difference with its interval."""
+    return "" if math.isnan(value.mean) else str(value)
+
+
+def plain_span(value: Interval) -> str:
+    """A figure with its interval."""
+    return span(value).lstrip("+")

@@ -1,0 +1,81 @@
+"""The runs of one stream and seed, measured."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lab.evaluate.information import SeedInformation, read_information
+from lab.evaluate.measures import Measures, measure
+from lab.evaluate.plan import KERNEL, Plan
+from lab.evaluate.work import load_run, load_stream
+from lab.streams.sources import Source
+from model.evaluation import auc, grouped_auc, mixed_groups
+
+
+@dataclass(frozen=True)
+class RunCost:
+    """What one run cost."""
+
+    examples: int
+    parameters: int
+    cpu_s: float
+    state_bytes: int
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
+class SeedResult:
+    """One stream and seed, measured."""
+
+    stream: str
+    seed: int
+    measures: dict[str, Measures]
+    """By adapter."""
+    costs: dict[str, RunCost]
+    """By adapter."""
+    examples: int
+    lists: int
+    click_rate: float
+    oracle_auc: float
+    oracle_request_auc: float
+    spans: tuple[tuple[str, float, float], ...]
+    """As in `StreamReport`."""
+    information: SeedInformation | None = None
+    """What the kernel took up; None where it did not run, or counts no information."""
+
+
+def measure_seed(plan: Plan, source: Source, seed: int) -> SeedResult:
+    """Reads the runs of one stream and seed."""
+    stream, data = source.open(seed, plan.cache_dir), load_stream(plan, source, seed)
+    measures, costs = {}, {}
+    for name in plan.adapters:
+        done = load_run(plan, source, seed, name)
+        outcome = done.outcome
+        measures[name] = measure(data, outcome.logit, stream.drift_spans, stream.catalogue.space)
+        costs[name] = RunCost(len(data), done.parameters, outcome.cpu_s, done.state_bytes, outcome.peak_bytes)
+    spans = tuple(
+        (span.name, _share(data.time, span.start), _share(data.time, span.end)) for span in stream.drift_spans
+    )
+    scripted = bool(np.isfinite(data.probability).all())
+    run = plan.folder(source, seed) / f"{KERNEL}.npz"
+    return SeedResult(
+        stream=source.name,
+        seed=seed,
+        measures=measures,
+        costs=costs,
+        examples=len(data),
+        lists=mixed_groups(data.truth, data.request),
+        click_rate=float(data.truth.mean()),
+        oracle_auc=auc(data.truth, data.probability) if scripted else math.nan,
+        oracle_request_auc=grouped_auc(data.truth, data.probability, data.request) if scripted else math.nan,
+        spans=spans,
+        information=read_information(run, seed) if KERNEL in plan.adapters else None,
+    )
+
+
+def _share(time: np.ndarray[Any, np.dtype[np.float64]], at: float) -> float:
+    return float(np.searchsorted(time, at)) / len(time)
