@@ -207,6 +207,14 @@ def _batches(chunk: Chunk, config: EvaluationConfig) -> tuple[NDArray[np.int64],
     return batch.astype(np.int64), np.maximum(batch, np.searchsorted(ends, closes, side="left")).astype(np.int64)
 
 
+def _after_log(pretrained: Pretrained, config: EvaluationConfig) -> LiveFeatures:
+    """The live rows as they are when the live half begins."""
+    live = LiveFeatures(pretrained.layout, config.live)
+    before = np.arange(len(pretrained.log.examples), dtype=np.float64) - 1e9
+    count_log(live, pretrained.log, before / config.requests_per_second)
+    return live
+
+
 def _live(  # noqa: PLR0917
     stream: Stream,
     pretrained: Pretrained,
@@ -221,9 +229,7 @@ def _live(  # noqa: PLR0917
 
     Time runs at the evaluation's pace; the log lies before it.
     """
-    live = LiveFeatures(pretrained.layout, config.live)
-    before = np.arange(len(pretrained.log.examples), dtype=np.float64) - 1e9
-    count_log(live, pretrained.log, before / config.requests_per_second)
+    live = _after_log(pretrained, config)
     played = np.arange(len(chunk)) / config.requests_per_second
     outcomes = _outcomes(stream, pretrained, chunk, content, label, residual, played)
     begin = np.concatenate([[0], np.cumsum(chunk.shown.sum(axis=1))])

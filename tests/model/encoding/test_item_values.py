@@ -38,7 +38,8 @@ VALUES = ItemValues(ENCODER)
 
 
 def slots(**fields: Any) -> list[int]:
-    return VALUES.of_items([ENCODER.encode_item(item("new", **fields))])[0].tolist()
+    made: list[int] = VALUES.of_items([ENCODER.encode_item(item("new", **fields))])[0].tolist()
+    return made
 
 
 def test_fields_of_two_to_so_many_values_are_crossed_and_no_others() -> None:
