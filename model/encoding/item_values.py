@@ -58,9 +58,14 @@ class ItemValues:
         return len(self._columns)
 
     def of_rows(self, sparse: NDArray[np.int64], weight: NDArray[np.float32]) -> Slots:
-        """Slots `(n, S)` of encoded items: `sparse` and `weight` are `(n, slots of the item fields)`."""
+        """Slots `(n, S)` of encoded items: `sparse` and `weight` are `(n, slots of the item fields)`.
+
+        A value that an item has twice, as two unknown values of one field are, counts once.
+        """
         rows = sparse[:, self._columns] + self._shifts
-        return np.where(weight[:, self._columns] > 0, rows, NONE).astype(np.int16)
+        earlier = np.tri(self.slots, k=-1, dtype=np.bool_)
+        repeated = ((rows[:, :, None] == rows[:, None, :]) & earlier).any(axis=2)
+        return np.where((weight[:, self._columns] > 0) & ~repeated, rows, NONE).astype(np.int16)
 
     def of_items(self, items: Sequence[EncodedItem]) -> Slots:
         """Slots `(n, S)` of encoded items."""

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
 MAX_WIDTH = 32
 _CLIP, _CLIP_LOGIT = 3.0, 4.0
@@ -51,10 +52,11 @@ class Descriptor:
 
     def __call__(self, values: Tensor, frozen_logit: Tensor) -> Tensor:
         """`v+`, float32 `(n, m + 1)`, of values int16 `(n, S)` and logits `(n,)`."""
-        slots = torch.where(values < 0, len(self.table) - 1, values.long())
-        described = self.table[slots].sum(1) - self.shift
+        slots = values.long().remainder(len(self.table))  # an empty slot, -1, is the last row, which is zero
+        described = embedding_bag(slots, self.table, mode="sum") - self.shift if slots.numel() else -self.shift
         level = ((frozen_logit - self.logit_mean) / self.logit_deviation).clamp(-_CLIP_LOGIT, _CLIP_LOGIT)
-        return torch.cat([described.clamp(-_CLIP, _CLIP), level[:, None]], dim=1)
+        clipped = described.clamp(-_CLIP, _CLIP).expand(len(values), -1)
+        return torch.cat([clipped, level[:, None]], dim=1)
 
     @property
     def width(self) -> int:

@@ -39,6 +39,18 @@ class KernelInputs:
 
 
 @dataclass(frozen=True)
+class BilinearForm:
+    """A kernel's weights, `w - e_f`, by what they are multiplied with."""
+
+    change: Tensor
+    """Of the direct features, `(direct,)`."""
+    shown: Tensor
+    """a, `(m + 1,)`."""
+    matched: Tensor
+    """M, `(r, m + 1)`."""
+
+
+@dataclass(frozen=True)
 class FeatureMap:
     """The features of a backbone: `features` is the matrix, `logit` its product with weights, computed cheaply."""
 
@@ -66,16 +78,21 @@ class FeatureMap:
         crossed = (compressed[:, :, None] * shown[:, None, :]).flatten(1)
         return torch.cat([direct, _SHOWN * shown, _MATCH * crossed], dim=1)
 
-    def logit(self, inputs: KernelInputs, weights: Tensor) -> Tensor:
+    def logit(self, inputs: KernelInputs, form: BilinearForm) -> Tensor:
         """`frozen + (w - e_f)'phi`, float32 `(n,)`; with weights of `identity` it is the frozen logit, bit for bit.
 
         The matching is a bilinear form, `v+'(a + M'z)`, so that no product of the two is written out.
         """
-        change = self._direct(inputs) @ (weights[: self.direct] - self.identity()[: self.direct])
-        matching = weights[self.direct :].view(1 + self.compression.rank, self.descriptor.width)
         shown = self.descriptor(inputs.values, inputs.frozen_logit)
-        asked = torch.addmm(_SHOWN * matching[0], self.compression(inputs.x), _MATCH * matching[1:])
-        return inputs.frozen_logit + change + (shown * asked).sum(1)
+        asked = torch.addmm(form.shown, self.compression(inputs.x), form.matched)
+        return inputs.frozen_logit + self._direct(inputs) @ form.change + (shown * asked).sum(1)
+
+    def form(self, weights: Tensor) -> BilinearForm:
+        """Weights w `(p,)` as `logit` uses them, made once per kernel."""
+        change = weights[: self.direct].clone()
+        change[0] -= 1.0
+        matching = weights[self.direct :].view(1 + self.compression.rank, self.descriptor.width)
+        return BilinearForm(change, _SHOWN * matching[0], _MATCH * matching[1:])
 
     def identity(self) -> Tensor:
         """The weights of the frozen model, float32 `(p,)`: 1 for its logit, 0 for all else."""

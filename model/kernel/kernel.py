@@ -11,10 +11,11 @@ have closed solutions, so a published kernel is the mean of a posterior, mixed b
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Tensor
 
-from model.kernel.features import KernelInputs
+from model.kernel.features import BilinearForm, KernelInputs
 from model.kernel.start import KernelStart
 
 
@@ -33,4 +34,8 @@ class Kernel:
 
     def logit(self, inputs: KernelInputs) -> Tensor:
         """Click logits of the live arm, float32 `(n,)`: the one function that scorer and learner share."""
-        return self.start.features.logit(inputs, self.weights)
+        return self.start.features.logit(inputs, self._form)
+
+    @cached_property
+    def _form(self) -> BilinearForm:
+        return self.start.features.form(self.weights)

@@ -68,7 +68,7 @@ class Learner:
         self._long = Posterior(self._map.identity(), prior, long, [whole, direct])
         self._short.start_from([start.mean], start.precision, start.examples)
         self._long.start_from([start.mean, start.direct_mean], start.precision, start.examples)
-        self._trust = Trust(config)
+        self._trust, self._identity = Trust(config), self._map.identity()
         self.batches = self.examples = 0
         self.candidate = Kernel.identity(start)
 
@@ -79,8 +79,8 @@ class Learner:
         """
         batch.check(self.start, self.domain_sizes)
         features = self._map.features(batch.inputs)
-        # 1. Test.
-        candidate = self.score(batch)
+        # 1. Test: the features are at hand, so the logit is their product; `Kernel.logit` gives the same to rounding.
+        candidate = batch.frozen_logit + features @ (self.candidate.weights - self._identity)
         # 2. Trust: before any arm has learned from the batch.
         arms = self._arm_logits(features, batch.frozen_logit)
         self._trust.update(arms, batch.label, batch.weight)

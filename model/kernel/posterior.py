@@ -107,11 +107,18 @@ class Posterior:
         return 0.5 * torch.log1p(score * (1 - score) * (solved**2).sum(0))
 
     def _refresh(self) -> None:
-        """Double precision, for P may be nearly singular; if single precision has lost its rank, a little is added."""
+        """Double precision, for P may be nearly singular; if single precision has lost its rank, a little is added.
+
+        Raises FloatingPointError for a P that no addition makes positive definite.
+        """
         precise = self.precision.double()
         factor, failed = torch.linalg.cholesky_ex(precise)
         jitter = _FIRST_JITTER
         while bool(failed):
+            if not bool(torch.isfinite(precise).all()) or bool((precise.diagonal() <= 0).any()):
+                raise FloatingPointError(
+                    "the posterior's precision is not finite or not positive: go back to a snapshot"
+                )
             precise.diagonal().mul_(1 + jitter)
             factor, failed = torch.linalg.cholesky_ex(precise)
             jitter *= 10

@@ -54,7 +54,7 @@ class KernelStart:
     examples: int
     """Examples of the log that they were learned from."""
 
-    @property
+    @cached_property
     def features(self) -> FeatureMap:
         """The map of examples to features."""
         return FeatureMap(self.compression, self.descriptor, self.drift, len(self.live_names) - self.drift)
@@ -157,6 +157,10 @@ def _check(start: KernelStart) -> None:
     """Raises ContainerError unless all shapes fit together."""
     one, two = start.compression, start.descriptor
     width, rank, shown = len(one.centre), len(one.gain), len(two.shift)
+    tensors = (
+        one.centre, one.projection, one.gain, one.relevance, two.table, two.shift,
+        start.mean, start.direct_mean, start.precision,
+    )  # fmt: skip
     sound = (
         one.projection.shape == (width, rank)
         and one.relevance.shape == (rank,)
@@ -167,7 +171,8 @@ def _check(start: KernelStart) -> None:
         and start.direct_mean.shape == (start.features.direct,)
         and start.precision.shape == (start.features.width, start.features.width)
         and all(math.isfinite(value) for value in (one.beta, two.logit_mean, two.logit_deviation))
-        and all(t.dtype == torch.float32 for t in (one.centre, one.projection, two.table, start.mean, start.precision))
+        and bool((start.precision.diagonal() > 0).all())
+        and all(tensor.dtype == torch.float32 for tensor in tensors)
     )
     if not sound:
         raise ContainerError("its tensors do not fit together")

@@ -16,12 +16,20 @@ from model.backbone.schema import InputSchema
 from model.config import BackboneConfig, FieldSpec, PretrainConfig
 from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
 from model.kernel.batch import MicroBatch
+from model.kernel.compression import Compression
+from model.kernel.descriptor import Descriptor
+from model.kernel.features import FeatureMap
+from model.kernel.learner import prior_precision
+from model.kernel.start import KernelStart
 
 torch.set_num_threads(1)  # bit-for-bit replay is promised for one thread
 
 SIZES = (2, 4, 3)
 TEXT = 12
-LIVE = 7
+LIVE, DRIFT = 7, 4
+"""Live features, and how many of them are T."""
+VALUES = 6
+"""Item values: two in each of three fields."""
 SMALL = BackboneConfig(
     width=16, id_width=8, sparse_width=4, text_width=TEXT, content_width=4, domain_width=4,
     experts=2, expert_hidden=16, expert_width=8, tower_hidden=8,
@@ -95,18 +103,42 @@ def backbone(make_backbone: Callable[..., FoundationBackbone]) -> FoundationBack
     return make_backbone()
 
 
-def micro_batch(backbone: FrozenBackbone, n: int = 32, seed: int = 0, live_width: int = LIVE) -> MicroBatch:
-    """Random labelled examples whose label depends on the first live feature; served by `backbone`."""
+def kernel_start(width: int = SMALL.width, seed: int = 0, rank: int = 3) -> KernelStart:
+    """What a kernel starts from that has learned nothing yet, for representations that tell four groups apart."""
+    rng = np.random.default_rng(seed)
+    group = np.arange(400) % 4
+    x = (rng.normal(size=(400, width)) + 2 * rng.normal(size=(4, width))[group]).astype(np.float32)
+    hot = np.concatenate([np.eye(2)[rng.integers(2, size=50)] for _ in range(VALUES // 2)], axis=1)
+    features = FeatureMap(
+        Compression.fit(x, group, beta=2.0, rank=rank),
+        Descriptor.fit(hot, rng.normal(size=400).astype(np.float32)),
+        DRIFT,
+        LIVE - DRIFT,
+    )
+    mean = features.identity()
+    names = tuple(f"live_{number}" for number in range(LIVE))
+    precision = torch.diag(prior_precision(features))
+    return KernelStart(
+        features.compression, features.descriptor, names, DRIFT, mean, mean[: features.direct], precision, 0
+    )
+
+
+def random_inputs(n: int, width: int, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Representation, live features, item values and domains of `n` examples."""
     generator = torch.Generator().manual_seed(seed)
-    live = torch.randn(n, live_width, generator=generator)
-    x = torch.randn(n, backbone.width, generator=generator).half().float()
+    live = torch.randn(n, LIVE, generator=generator)
+    x = torch.randn(n, width, generator=generator).half().float()
     domain = torch.stack([torch.randint(size, (n,), generator=generator) for size in SIZES], dim=1)
-    with torch.no_grad():
-        frozen = backbone.predict(x, domain)[:, 0]
+    pick = torch.randint(-1, 2, (n, VALUES // 2), generator=generator)
+    values = torch.where(pick < 0, -1, pick + 2 * torch.arange(VALUES // 2)).to(torch.int16)
+    return {"x": x, "live": live, "values": values, "domain": domain}
+
+
+def labelled(inputs: dict[str, torch.Tensor], frozen: torch.Tensor) -> MicroBatch:
+    """Examples whose label depends on the first live feature."""
+    live, n = inputs["live"], len(frozen)
     return MicroBatch(
-        x=x,
-        live=live,
-        domain=domain,
+        **inputs,
         label=(live[:, 0] > 0).float(),
         conversion=((live[:, 0] > 0) & (live[:, 1] > 0)).float(),
         frozen_logit=frozen,
@@ -114,3 +146,11 @@ def micro_batch(backbone: FrozenBackbone, n: int = 32, seed: int = 0, live_width
         weight=torch.ones(n),
         time=torch.arange(n, dtype=torch.float64),
     )
+
+
+def micro_batch(backbone: FrozenBackbone, n: int = 32, seed: int = 0) -> MicroBatch:
+    """Random labelled examples whose label depends on the first live feature; served by `backbone`."""
+    inputs = random_inputs(n, backbone.width, seed)
+    with torch.no_grad():
+        frozen = backbone.predict(inputs["x"], inputs["domain"])[:, 0]
+    return labelled(inputs, frozen)

@@ -1,4 +1,4 @@
-"""The small parts against a reference: divergence, bank, optimiser, alignment, measures."""
+"""The small parts against a reference: alignment, losses, measures."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
 
 from model.backbone.alignment import alignment, jensen_shannon, maximum_mean_discrepancy
 from model.evaluation import (
@@ -22,75 +21,9 @@ from model.evaluation import (
     normalised_entropy,
     sigmoid,
 )
-from model.kernel.bank import ActiveDomains, BankLinear
-from model.kernel.bottleneck import LOG_VARIANCE_RANGE, clamp_log_variance, gaussian_kl, sample
-from model.kernel.optimiser import FlatAdam
 from model.losses import ctcvr, entire_space_loss
 
 FLOATS = st.floats(-5, 5, width=32)
-
-
-@given(st.lists(st.tuples(FLOATS, FLOATS, FLOATS, FLOATS), min_size=1, max_size=6))
-def test_divergence_agrees_with_torch_and_is_not_negative(rows: list[tuple[float, float, float, float]]) -> None:
-    m1, v1, m2, v2 = torch.tensor(rows, dtype=torch.float64).T[:, None]
-    divergence = gaussian_kl(m1, v1, m2, v2)
-    one, two = (torch.distributions.Normal(m, (0.5 * v).exp()) for m, v in ((m1, v1), (m2, v2)))
-    torch.testing.assert_close(divergence, torch.distributions.kl_divergence(one, two).sum(-1))
-    assert (divergence >= -1e-9).all()
-
-
-def test_log_variance_cannot_leave_its_range() -> None:
-    low, high = LOG_VARIANCE_RANGE
-    assert clamp_log_variance(torch.tensor([-1e9, 0.0, 1e9])).tolist() == [low, 0.0, high]
-
-
-def test_samples_have_the_mean_and_the_deviation_they_were_asked_for() -> None:
-    mean, log_variance = torch.full((20_000, 1), 2.0), torch.full((20_000, 1), math.log(0.25))
-    drawn = sample(mean, log_variance, torch.Generator().manual_seed(0))
-    assert float(drawn.mean()) == pytest.approx(2.0, abs=0.02)
-    assert float(drawn.std()) == pytest.approx(0.5, abs=0.02)
-
-
-@settings(max_examples=50)
-@given(st.lists(st.integers(0, 6), min_size=1, max_size=40))
-def test_each_row_of_a_mixed_batch_is_mapped_by_its_own_weights(index: list[int]) -> None:
-    generator = torch.Generator().manual_seed(0)
-    layer = BankLinear(7, 3, 2, generator)
-    with torch.no_grad():
-        layer.weight.normal_(generator=generator)
-        layer.bias.normal_(generator=generator)
-    rows, values = torch.tensor(index), torch.randn(len(index), 3, generator=generator)
-    active = ActiveDomains(rows, 7)
-    gathered = active.gather(layer(active.scatter(values), active))
-    expected = torch.einsum("ni,nio->no", values, layer.weight[rows]) + layer.bias[rows, 0]
-    torch.testing.assert_close(gathered, expected, rtol=1e-4, atol=1e-5)
-    assert active.groups == len(set(index))
-
-
-def test_flat_adam_steps_like_torch_adam() -> None:
-    torch.manual_seed(0)
-    ours, theirs = nn.Linear(5, 3), nn.Linear(5, 3)
-    theirs.load_state_dict(ours.state_dict())
-    flat = FlatAdam([([ours.weight], 1e-2), ([ours.bias], 1e-3)])
-    reference = torch.optim.Adam([{"params": [theirs.weight], "lr": 1e-2}, {"params": [theirs.bias], "lr": 1e-3}])
-    for _ in range(20):
-        x = torch.randn(8, 5)
-        flat.zero_gradient()
-        reference.zero_grad()
-        ours(x).square().mean().backward()
-        theirs(x).square().mean().backward()
-        flat.step(clip=1e9)
-        reference.step()
-    torch.testing.assert_close(ours.weight, theirs.weight)
-    torch.testing.assert_close(ours.bias, theirs.bias)
-
-
-def test_flat_adam_limits_the_gradient() -> None:
-    layer = nn.Linear(2, 1, bias=False)
-    flat = FlatAdam([([layer.weight], 1.0)])
-    layer(torch.full((1, 2), 100.0)).sum().backward()
-    assert flat.step(clip=1.0) == pytest.approx(100 * math.sqrt(2))
-    assert float(torch.linalg.vector_norm(flat.gradient)) == pytest.approx(1.0)
 
 
 def domains(k: int, n: int) -> torch.Tensor:

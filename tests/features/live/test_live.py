@@ -1,4 +1,4 @@
-"""What the live drift features promise, whatever comes in."""
+"""What the live rows promise, whatever comes in; of the features, T (the counters: test_counters)."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.live.features import LiveFeatures, LiveLayout, LiveRow, RequestOutcome
-from features.live.layout import Floats, design_matrix
+from features.live.features import LiveFeatures, LiveRow, RequestOutcome
+from features.live.layout import Floats, LiveLayout, design_matrix
 from tests.features.live.live_parts import (
     CONTENT,
-    DOMAINS,
     WIDTH,
+    asked,
     config,
     content_of,
     fresh,
+    layout_of,
     outcome,
     quick,
     read,
@@ -41,7 +42,7 @@ def column(live: LiveFeatures, name: str, **where: Any) -> Floats:
 
 def test_nothing_seen_gives_zeros_and_the_prior_deviation() -> None:
     live = fresh()
-    assert not read(live)[:, :-1].any()
+    assert not read(live)[:, : live.layout.drift_width - 1].any()
     norm = np.sqrt((design_matrix(content_of(sorted(CONTENT))) ** 2).sum(1) / config().ridge_prior)
     assert column(live, "ridge_deviation") == pytest.approx(4 * norm, rel=1e-5)
 
@@ -81,7 +82,6 @@ def test_a_liked_item_lifts_its_likes_for_the_user_and_the_domain_only() -> None
     assert not column(live, "user_match_long", time=0.0, user="v").any()
     assert not column(live, "domain_match_long", time=0.0, domain=1).any()
     assert column(live, "overall_match_long", time=0.0, domain=1)[0] > 0
-    assert not column(live, "item_domain_residual_long", time=0.0, domain=1).any()
 
 
 @quick
@@ -125,7 +125,7 @@ def test_a_restored_state_goes_on_bit_for_bit(before: list[RequestOutcome], afte
 @quick
 @given(streams, st.lists(st.integers(1, 4), min_size=1, max_size=4))
 def test_changed_rows_alone_rebuild_the_state(stream: list[RequestOutcome], cuts: list[int]) -> None:
-    original, follower = fresh(config(max_users=2, max_items=3, max_item_domains=2)), fresh()
+    original, follower = fresh(config(max_users=2, max_items=3, max_domains=2)), fresh()
     rest = list(stream)
     for cut in [*cuts, len(rest)]:
         original.update(rest[:cut])
@@ -151,7 +151,7 @@ def test_the_scorer_gets_the_same_bits_through_rows(
 @quick
 @given(streams, st.integers(1, 4))
 def test_memory_stays_within_its_bounds_and_the_longest_idle_go_first(stream: list[RequestOutcome], limit: int) -> None:
-    live = fresh(config(max_items=limit, max_users=limit, max_item_domains=limit))
+    live = fresh(config(max_items=limit, max_users=limit, max_domains=limit))
     known: set[tuple[str, str]] = set()
     for one in stream:
         live.update([one])
@@ -159,7 +159,7 @@ def test_memory_stays_within_its_bounds_and_the_longest_idle_go_first(stream: li
             (known.discard if row.tombstone else known.add)((row.kind, row.key))
         rows = live.rows()
         assert {(row.kind, row.key) for row in rows} == known
-        for kind in ("item", "user", "item_domain"):
+        for kind in ("item", "user", "domain", "facet"):
             assert sum(row.kind == kind for row in rows) <= limit
     assert np.isfinite(read(live)).all()
 
@@ -214,13 +214,13 @@ def test_the_scale_of_the_content_vectors_does_not_matter_and_zeros_do_no_harm()
     large.update([replace(one, content=one.content * 64)])
     np.testing.assert_allclose(read(small), read(large), rtol=1e-5, atol=1e-6)
     nothing = np.zeros((1, WIDTH), dtype=np.float32)
-    assert np.isfinite(small.features(2.0, "u", DOMAINS[0], ["i0"], nothing)).all()
+    assert np.isfinite(small.features(2.0, "u", replace(asked(["i0"]), content=nothing), ["i0"])).all()
 
 
 def test_an_unknown_user_item_and_domain_read_as_nothing_seen() -> None:
     live = fresh()
     live.update([outcome("u", ["i0"], [0.5], 1.0)])
-    values = live.features(2.0, "nobody", DOMAINS[1], ["nothing"], content_of(["i1"]))
+    values = live.features(2.0, "nobody", asked(["i1"], domain=1), ["nothing"])
     names = live.layout.names
     assert not any(values[0, names.index(f"{part}_residual_long")] for part in ("item", "user", "domain"))
 
@@ -232,6 +232,11 @@ def test_an_unknown_user_item_and_domain_read_as_nothing_seen() -> None:
         ("content", np.full((1, WIDTH), math.inf, dtype=np.float32), "content holds a value that is not finite"),
         ("content", np.zeros((1, WIDTH + 1), dtype=np.float32), "content has shape"),
         ("residual", np.zeros(2, dtype=np.float32), "residual has shape"),
+        ("click", np.array([math.nan], dtype=np.float32), "click holds a value that is not finite"),
+        ("click", np.zeros(2, dtype=np.float32), "click has shape"),
+        ("values", np.zeros((1, 3), dtype=np.int16), "values has shape"),
+        ("values", np.array([[0, 7, -1, -1]], dtype=np.int16), "values has a number outside 0 to 6"),
+        ("values", np.array([[-2, 3, -1, -1]], dtype=np.int16), "values has a number outside 0 to 6"),
         ("time", math.nan, "time holds a value that is not finite"),
     ],
 )
@@ -258,15 +263,18 @@ def test_rows_of_another_layout_are_refused() -> None:
         live.restore([LiveRow("item", "i0", 1.0, np.zeros(9, dtype=np.float32))])
     with pytest.raises(ValueError, match="another content width"):
         through_rows(live, [LiveRow("user", "u", 1.0, np.zeros(9, dtype=np.float32))], 1.0, "u")
-    without_pairs = fresh(config(per_domain_items=False))
-    with pytest.raises(ValueError, match="keeps user, item, domain"):
-        without_pairs.restore([LiveRow("item_domain", "x", 1.0, np.zeros(4, dtype=np.float32))])
+    with pytest.raises(ValueError, match="keeps user, item, domain, facet"):
+        live.restore([LiveRow("item_domain", "x", 1.0, np.zeros(4, dtype=np.float32))])  # type: ignore[arg-type]
 
 
-def test_names_and_width_follow_the_configuration() -> None:
-    for per_domain in (False, True):
-        layout = LiveLayout.of(config(per_domain_items=per_domain), WIDTH)
-        assert layout.width == len(layout.names) == len(set(layout.names)) == (28 if per_domain else 24)
+def test_names_and_widths_follow_the_configuration() -> None:
+    layout = layout_of()
+    assert layout.width == len(layout.names) == len(set(layout.names))
+    assert layout.drift_width == len(layout.drift_names) == 24
+    assert layout.names[: layout.drift_width] == layout.drift_names
+    assert read(fresh()).shape == (6, layout.width)
+    with pytest.raises(ValueError, match="content width is 0"):
+        LiveLayout.of(config(), 0, layout.crossing)
 
 
 def test_half_lives_must_be_positive_and_in_order() -> None:

@@ -26,7 +26,9 @@ def batch_of(context: AdapterContext, n: int = 200, seed: int = 0) -> StreamBatc
     with torch.no_grad():
         x = round_representation(context.backbone.represent(context.profiles.batch(user, item, domain)))
         frozen = context.backbone.predict(x, domain)[:, 0]
+    values = torch.stack([item % 2, 2 + item // 2 % 2, torch.full_like(item, -1)], dim=1).to(torch.int16)
     label = ((item % 2 == 0) ^ (live[:, 0] > 1.5)).float()
     ones = torch.ones(n)
-    micro = MicroBatch(x, live, domain, label, 0 * ones, frozen, frozen, ones, torch.arange(n, dtype=torch.float64))
+    time = torch.arange(n, dtype=torch.float64)
+    micro = MicroBatch(x, live, values, domain, label, 0 * ones, frozen, frozen, ones, time)
     return StreamBatch(micro, user, item)

@@ -7,10 +7,10 @@ import pytest
 from lab.adapters import AdapterContext
 from lab.adapters.training import GradientTraining
 from model.backbone.dataset import ProfileTable
-from model.config import KernelConfig, LearnerConfig
+from model.config import LearnerConfig
 from model.encoding.features import UserFeatures
 from tests.lab.adapters.batches import MakeBackbone
-from tests.model.conftest import LIVE, SIZES, World, backbone, make_backbone, world
+from tests.model.conftest import SIZES, World, backbone, kernel_start, make_backbone, world
 
 __all__ = ["backbone", "make_backbone", "world"]
 
@@ -18,13 +18,13 @@ __all__ = ["backbone", "make_backbone", "world"]
 @pytest.fixture
 def context(world: World, make_backbone: MakeBackbone) -> AdapterContext:
     users = [*world.users, UserFeatures("unknown", {"job": "cook"})]
+    backbone = make_backbone()
     return AdapterContext(
-        backbone=make_backbone(),
+        backbone=backbone,
         profiles=ProfileTable(world.encoder, users, world.items),
         history=world.examples,
-        live_width=LIVE,
+        start=kernel_start(backbone.width),
         domain_sizes=SIZES,
-        kernel=KernelConfig(latent=4, hidden=8, domain_width=2),
         learner=LearnerConfig(),
         training=GradientTraining(rehearsal_batches=4, rehearsal_steps=1),
         seed=3,

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
 
 from lab.adapters import ADAPTERS, AdapterContext, Frozen, StreamBatch, refit
 from lab.adapters.closed_form import ClosedForm
-from lab.adapters.iak import Iak
 from lab.adapters.light import ErrorMemory
 from lab.adapters.path import ClickPath, Plugs
 from lab.adapters.plugs import FacetTables, one_hot
@@ -52,14 +50,6 @@ def test_a_new_adapter_scores_as_the_frozen_model(name: str, context: AdapterCon
         return
     # Full fine-tuning has its own x, which is not rounded to float16.
     torch.testing.assert_close(logit, batch.micro.frozen_logit, atol=3e-3 if name.startswith("full") else 1e-5, rtol=0)
-
-
-@pytest.mark.parametrize("changes", [{"kernel": {"init": "nearest"}}, {"learner": {"rehearsal": 3}}])
-def test_a_kernel_with_a_change_to_a_key_that_does_not_exist_is_refused(
-    changes: dict[str, Any], context: AdapterContext
-) -> None:
-    with pytest.raises(ValueError, match="extra_forbidden"):
-        Iak(context, 1e-3, **changes)
 
 
 @each(LEARNING)

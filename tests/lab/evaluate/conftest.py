@@ -15,8 +15,7 @@ from lab.evaluate.plan import Plan, make_plan
 from lab.evaluate.prepare import PreparedStream, Pretrained, prepare, pretrain_on
 from lab.streams import RealItems, ScriptedStream
 from lab.streams.sources import Source
-from model.config import KernelConfig
-from tests.lab.evaluate.small import CONFIG, DRIFT, small, texts
+from tests.lab.evaluate.small import CONFIG, DRIFT, KERNEL, small, texts
 from tests.lab.streams.worlds import REAL, script
 
 torch.set_num_threads(1)
@@ -25,7 +24,7 @@ torch.set_num_threads(1)
 @pytest.fixture(scope="module")
 def pretrained() -> Pretrained:
     """The backbone of all small streams: their first halves are the same."""
-    return pretrain_on(small(), CONFIG, texts, 0)
+    return pretrain_on(small(), CONFIG, KERNEL, texts, 0)
 
 
 @pytest.fixture(scope="module")
@@ -45,5 +44,5 @@ def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Plan:
     sources = [Source(n, script=script(e, **keys).model_copy(update={"name": n})) for n, e in
              (("drift", DRIFT), ("no-drift", "[]"))]  # fmt: skip
     plan = make_plan(sources, ("full", "live-head", "iak"), 2, tmp_path, tmp_path, quick=False,
-                     kernel=KernelConfig(latent=4, hidden=8))  # fmt: skip
+                     kernel=KERNEL)  # fmt: skip
     return replace(plan, config=CONFIG)

@@ -11,7 +11,7 @@ from features.config import LiveConfig
 from lab.adapters.training import GradientTraining
 from lab.evaluate.prepare import EvaluationConfig
 from lab.streams import ScriptedStream
-from model.config import BackboneConfig, PretrainConfig
+from model.config import BackboneConfig, KernelConfig, PretrainConfig
 from tests.lab.streams.worlds import REAL, script
 
 TEXT = 6
@@ -21,6 +21,7 @@ SMALL = BackboneConfig(
 )  # fmt: skip
 TRAINING = GradientTraining(batch_examples=64, rehearsal_steps=1)
 CONFIG = EvaluationConfig(SMALL, PretrainConfig(epochs=2, batch_size=256), LiveConfig(), 8.0, 600.0, TRAINING)
+KERNEL = KernelConfig(rank=4)
 DRIFT = "[{kind: taste, at: 0.3, until: 0.7}]"
 
 

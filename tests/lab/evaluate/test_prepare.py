@@ -27,9 +27,9 @@ def test_live_features_are_blind_to_what_is_not_decided_yet(
     prepared: tuple[ScriptedStream, PreparedStream], pretrained: Pretrained
 ) -> None:
     stream, data = prepared
-    known = slice(0, -1)  # the last feature is the ridge's deviation: not zero without any evidence
-    assert not data.live[data.batch == 0, known].any()
-    assert data.live[data.batch == data.batches - 1, known].any()
+    drift = slice(0, pretrained.layout.drift_width - 1)  # its last is the ridge's deviation: not zero without evidence
+    assert not data.live[data.batch == 0, drift].any()
+    assert data.live[data.batch == data.batches - 1, drift].any()
     flipped = small()
     blocks = list(flipped.chunks("live"))
     late = blocks[0].rows(np.arange(len(blocks[0])))
@@ -49,3 +49,24 @@ def test_a_click_after_the_window_is_lost_to_training_but_not_to_the_measures(pr
     stream = small("[{kind: label_delay, at: 0, mean_s: 100000}]")
     data = prepare(stream, pretrained, CONFIG)
     assert data.label.mean() < 0.1 * data.truth.mean()
+
+
+def test_the_counters_hold_the_pretraining_log_before_the_first_live_label(
+    prepared: tuple[ScriptedStream, PreparedStream], pretrained: Pretrained
+) -> None:
+    _, data = prepared
+    names, log = pretrained.layout.names, pretrained.log.examples
+    first = data.batch == 0
+    shown = np.bincount(log.item, minlength=data.item.max() + 1)[data.item[first]]
+    np.testing.assert_allclose(data.live[first, names.index("item_count")], 0.3 * np.log1p(shown), rtol=1e-5)
+    rate = (log.label.sum() + 2) / (len(log) + 5)
+    np.testing.assert_allclose(data.live[first, names.index("rate")], np.log(rate / (1 - rate)), rtol=1e-4)
+
+
+def test_the_values_are_those_of_the_item(
+    prepared: tuple[ScriptedStream, PreparedStream], pretrained: Pretrained
+) -> None:
+    _, data = prepared
+    assert data.values.shape == (len(data), pretrained.layout.crossing.slots)
+    assert np.array_equal(data.values, pretrained.log.values[data.item])
+    assert data.values.max() < pretrained.start.values

@@ -11,10 +11,10 @@ import torch
 from lab.adapters import AdapterContext
 from lab.adapters.training import GradientTraining
 from lab.evaluate.measures import measure
-from lab.evaluate.prepare import PreparedStream, Pretrained, pretraining_examples
+from lab.evaluate.prepare import PreparedStream, Pretrained
 from lab.evaluate.prequential import run, schedule
 from lab.streams import ScriptedStream
-from model.config import KernelConfig, LearnerConfig
+from model.config import LearnerConfig
 
 
 def test_no_label_is_learned_before_it_is_known(prepared: tuple[ScriptedStream, PreparedStream]) -> None:
@@ -74,10 +74,9 @@ def test_river_learns_from_the_same_features(
     context = AdapterContext(
         pretrained.backbone,
         pretrained.profiles,
-        pretraining_examples(stream),
-        pretrained.layout.width,
+        pretrained.log.examples,
+        pretrained.start,
         stream.catalogue.space.sizes,
-        KernelConfig(),
         LearnerConfig(),
         GradientTraining(),
         0,

@@ -1,4 +1,4 @@
-"""Kernels on the wire: all is checked, and refused by name; a record says which key it was made with."""
+"""Kernels on the wire: all is checked, and refused by name; a record says what it was made with."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,31 +14,34 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 from torch import Tensor
 
-from model.config import KernelConfig
 from model.container import pack, unpack
+from model.kernel.compatibility import dependencies
+from model.kernel.compression import Compression
+from model.kernel.descriptor import Descriptor
+from model.kernel.features import FeatureMap
 from model.kernel.kernel import Kernel
+from model.kernel.learner import prior_precision
 from model.kernel.record import FORMAT, KernelInfo, KernelRefused, Reason, pack_kernel, read_info, unpack_kernel
-from tests.model.conftest import LIVE, SIZES
+from model.kernel.start import KernelStart
+from tests.model.conftest import SIZES, kernel_start
+from tests.model.kernel.kernel_parts import PRINT, START, WIDTH, batch, make
 
-CONFIG = KernelConfig(latent=4, hidden=8, domain_width=3)
-PRINT = "f" * 64
 INFO = KernelInfo("main", 1, PRINT, 0.0, 0)
 FAILURES = Path(__file__).resolve().parents[3] / "docs/failures.md"
 
 
-def kernel(seed: int = 0, **changes: Any) -> Kernel:
-    return Kernel(
-        CONFIG.model_copy(update=changes), width=16, live_width=LIVE, domain_sizes=SIZES, trunk_width=8, seed=seed
-    )
+def kernel(start: KernelStart = START, seed: int = 0) -> Kernel:
+    return Kernel(start, torch.randn(start.features.width, generator=torch.Generator().manual_seed(seed)))
 
 
-def take(data: bytes, **changes: Any) -> Kernel:
-    """The kernel of a record in a process of `CONFIG`, `changes` made to what this process has."""
-    own: dict[str, Any] = {
-        "fingerprint": PRINT, "config": CONFIG, "width": 16, "live_width": LIVE, "domain_sizes": SIZES,
-        "trunk_width": 8, "max_bytes": 1_000_000,
-    }  # fmt: skip
-    taken, _ = unpack_kernel(data, **{**own, **changes})
+def packed(start: KernelStart = START, sizes: tuple[int, int, int] = SIZES, info: KernelInfo = INFO) -> bytes:
+    return pack_kernel(kernel(start), info, dependencies(start, sizes))
+
+
+def take(data: bytes, start: KernelStart = START, sizes: tuple[int, int, int] = SIZES, **changes: Any) -> Kernel:
+    """The kernel of a record in a process that has `start` and facets of `sizes`."""
+    own: dict[str, Any] = {"fingerprint": PRINT, "depends_on": dependencies(start, sizes), "max_bytes": 1_000_000}
+    taken, _ = unpack_kernel(data, start=start, **{**own, **changes})
     return taken
 
 
@@ -49,59 +53,72 @@ def refused(data: bytes, **changes: Any) -> KernelRefused:
 
 def described(changes: dict[str, object]) -> bytes:
     """A good record whose metadata is changed; a value of None removes the key."""
-    _, metadata = unpack(pack_kernel(kernel(), INFO))
+    tensors, metadata = unpack(packed())
     changed = {key: value for key, value in {**metadata, **changes}.items() if value is not None}
-    return pack(kernel().state_dict(), changed)
+    return pack(tensors, changed)
 
 
-OTHER_CONFIGURATIONS: dict[str, tuple[dict[str, Any], str]] = {
-    "kernel.latent is 6 in the record, 4 here": ({"latent": 6}, "`kernel`"),
-    "kernel.plug is 'after' in the record, 'before' here": ({"plug": "after"}, "`kernel`"),
-    "kernel.sharing is 'both' in the record, 'shared' here": ({"sharing": "both"}, "`kernel`"),
-    "kernel.use_trust is False in the record, True here": ({"use_trust": False}, "`kernel`"),
-    "kernel.min_evidence is 7 in the record, 0 here": ({"min_evidence": 7}, "`kernel`"),
-    "kernel.bank_facets is ['scene'] in the record, ['period'] here": ({"bank_facets": ("scene",)}, "`kernel`"),
-}
+def wide_start() -> KernelStart:
+    """A start as wide as the defaults make it."""
+    rng = np.random.default_rng(0)
+    group = np.arange(2_000) % 40
+    x = (rng.normal(size=(2_000, 64)) + 2 * rng.normal(size=(40, 64))[group]).astype(np.float32)
+    drift, counters = 24, 22
+    hot = (rng.random((300, 60)) < 0.2).astype(np.float64)
+    logit = rng.normal(size=300).astype(np.float32)
+    features = FeatureMap(Compression.fit(x, group, beta=2.0, rank=8), Descriptor.fit(hot, logit), drift, counters)
+    mean, names = features.identity(), tuple(f"live_{number}" for number in range(drift + counters))
+    precision = torch.diag(prior_precision(features))
+    return KernelStart(
+        features.compression, features.descriptor, names, drift, mean, mean[: features.direct], precision, 0
+    )
 
 
-@pytest.mark.parametrize("clause", OTHER_CONFIGURATIONS)
-def test_a_kernel_of_another_configuration_is_refused_by_the_key_that_differs(clause: str) -> None:
-    changes, section = OTHER_CONFIGURATIONS[clause]
-    error = refused(pack_kernel(kernel(**changes), INFO))
+def test_a_kernel_comes_back_as_it_was_and_scores_the_same_bits() -> None:
+    learner = make()
+    for seed in range(4):
+        learner.learn(batch(seed=seed))
+    info = KernelInfo("main", 7, PRINT, 12.5, learner.examples)
+    data = pack_kernel(learner.candidate, info, dependencies(START, SIZES))
+    taken, read = unpack_kernel(data, fingerprint=PRINT, start=START, depends_on=dependencies(START, SIZES))
+    assert read == info
+    assert torch.equal(taken.logit(batch().inputs), learner.score(batch()))
+    assert data == pack_kernel(taken, info, dependencies(START, SIZES))
+
+
+def test_a_kernel_of_another_start_is_refused_by_name() -> None:
+    error = refused(packed(kernel_start(WIDTH, seed=4)))
     assert error.reason == "configuration"
-    assert clause in str(error)
-    assert f"give processor and scorer the same {section} configuration" in str(error)
+    assert "kernel.start is" in str(error)
+    assert "give processor and scorer the same `kernel` configuration" in str(error)
 
 
-@pytest.mark.parametrize(
-    ("own", "clause", "section"),
-    [
-        ({"live_width": LIVE + 1}, f"live.width is {LIVE} in the record, {LIVE + 1} here", "`live`"),
-        ({"width": 32}, "backbone.width is 16 in the record, 32 here", "`backbone`"),
-        ({"domain_sizes": (2, 5, 3)}, "domains.region.count is 4 in the record, 5 here", "`domains`"),
-    ],
-)
-def test_a_kernel_of_another_width_is_refused_by_what_decides_the_width(
-    own: dict[str, Any], clause: str, section: str
-) -> None:
-    error = refused(pack_kernel(kernel(), INFO), **own)
+def test_a_kernel_of_another_backbone_is_refused() -> None:
+    error = refused(packed(), fingerprint="e" * 64)
+    assert error.reason == "fingerprint"
+    assert "ffffffffffff" in str(error) and "eeeeeeeeeeee" in str(error)
+
+
+def test_a_kernel_of_another_width_is_refused_by_what_decides_the_width() -> None:
+    error = refused(packed(kernel_start(8)))
     assert error.reason == "configuration"
-    assert clause in str(error)
-    assert section in str(error)
+    assert "backbone.width is 8 in the record, 16 here" in str(error)
+    assert "`backbone` and `kernel`" in str(error)
 
 
-def test_every_key_that_differs_is_named() -> None:
-    error = refused(pack_kernel(kernel(latent=6, hidden=9), INFO), live_width=LIVE + 1)
-    assert all(key in str(error) for key in ("kernel.latent", "kernel.hidden", "live.width", "`kernel` and `live`"))
+def test_a_kernel_of_other_domains_is_refused_by_the_facet() -> None:
+    error = refused(packed(), sizes=(2, 5, 3))
+    assert "domains.region.count is 4 in the record, 5 here" in str(error)
+    assert "`domains`" in str(error)
 
 
 def test_a_key_that_only_one_version_of_the_program_knows_is_named() -> None:
-    _, metadata = unpack(pack_kernel(kernel(), INFO))
+    _, metadata = unpack(packed())
     extended = {**metadata["depends_on"], "kernel.depth": 3}
     assert "kernel.depth is 3 in the record, not set here" in str(refused(described({"depends_on": extended})))
 
 
-@pytest.mark.parametrize("version", [1, 0, FORMAT + 1, "2", None, [FORMAT]])
+@pytest.mark.parametrize("version", [2, 1, 0, FORMAT + 1, "2", None, [FORMAT]])
 def test_a_record_of_another_format_is_refused_with_a_sentence(version: object) -> None:
     error = refused(described({"format": version}))
     assert error.reason == "format"
@@ -110,18 +127,18 @@ def test_a_record_of_another_format_is_refused_with_a_sentence(version: object) 
 
 def test_kernel_with_non_finite_values_is_refused() -> None:
     broken = kernel()
-    with torch.no_grad():
-        broken.path[0] = float("nan")
-    assert refused(pack_kernel(broken, INFO)).reason == "contents"
+    broken.weights[0] = float("nan")
+    assert refused(pack_kernel(broken, INFO, dependencies(START, SIZES))).reason == "contents"
 
 
 def test_kernel_beyond_the_allowed_size_is_refused_unread() -> None:
     assert refused(b"x" * 101, max_bytes=100).reason == "size"
 
 
-def test_tensors_that_are_not_the_configurations_are_refused() -> None:
-    _, metadata = unpack(pack_kernel(kernel(), INFO))
-    assert refused(pack({"path": torch.zeros(3)}, metadata)).reason == "shapes"
+@pytest.mark.parametrize("tensors", [{}, {"path": torch.zeros(3)}, {"weights": torch.zeros(3)}])
+def test_tensors_that_are_not_the_starts_are_refused(tensors: dict[str, Tensor]) -> None:
+    _, metadata = unpack(packed())
+    assert refused(pack(tensors, metadata)).reason == "shapes"
 
 
 @pytest.mark.parametrize(
@@ -130,7 +147,7 @@ def test_tensors_that_are_not_the_configurations_are_refused() -> None:
         {"kind": None}, {"kind": "learner"}, {"group": 5}, {"group": None}, {"version": "1"}, {"version": -1},
         {"version": True}, {"version": 1.5}, {"examples": [1]}, {"newest_event_time": "now"},
         {"newest_event_time": float("inf")}, {"newest_event_time": float("nan")}, {"backbone_fingerprint": 7},
-        {"depends_on": None}, {"depends_on": 5}, {"depends_on": ["kernel.latent"]},
+        {"depends_on": None}, {"depends_on": 5}, {"depends_on": ["kernel.start"]},
     ],
 )  # fmt: skip
 def test_metadata_that_says_no_kernel_is_refused(changes: dict[str, object]) -> None:
@@ -139,9 +156,7 @@ def test_metadata_that_says_no_kernel_is_refused(changes: dict[str, object]) -> 
 
 def raw(metadata: str) -> bytes:
     """A kernel's tensors beside any text in the place of its metadata."""
-    return bytes(
-        save({name: tensor.clone() for name, tensor in kernel().state_dict().items()}, {"driftline": metadata})
-    )
+    return bytes(save({"weights": kernel().weights}, {"driftline": metadata}))
 
 
 @pytest.mark.parametrize("metadata", ["5", "null", "[]", '"kernel"', "{", "", "[" * 100_000, "1" * 10_000, "NaN"])
@@ -165,14 +180,13 @@ KEYS = st.sampled_from(
 def test_no_metadata_whatever_makes_anything_but_a_kernel_or_a_refusal(
     metadata: object, changes: dict[str, object], nested: dict[str, object]
 ) -> None:
-    _, good = unpack(pack_kernel(kernel(), INFO))
+    _, good = unpack(packed())
     dependencies = {**good["depends_on"], **nested}
     for changed in (metadata, {**good, **changes}, {**good, "depends_on": dependencies}):
         try:
             taken, info = unpack_kernel(
-                raw(json.dumps(changed)), fingerprint=PRINT, config=CONFIG, width=16, live_width=LIVE,
-                domain_sizes=SIZES,
-            )  # fmt: skip
+                raw(json.dumps(changed)), fingerprint=PRINT, start=START, depends_on=dependencies(START, SIZES)
+            )
         except KernelRefused:
             continue
         assert isinstance(taken, Kernel)
@@ -187,25 +201,33 @@ def test_garbage_is_refused_and_never_crashes(data: bytes) -> None:
 @settings(max_examples=40)
 @given(st.data())
 def test_a_kernel_with_a_flipped_byte_is_refused_or_still_well_formed(data: st.DataObject) -> None:
-    packed = bytearray(pack_kernel(kernel(), INFO))
-    position = data.draw(st.integers(0, len(packed) - 1))
-    packed[position] ^= data.draw(st.integers(1, 255))
+    record = bytearray(packed())
+    record[data.draw(st.integers(0, len(record) - 1))] ^= data.draw(st.integers(1, 255))
     try:
-        taken = take(bytes(packed))
+        taken = take(bytes(record))
     except KernelRefused:
         return
-    assert all(bool(torch.isfinite(p).all()) for p in taken.parameters())
+    assert bool(torch.isfinite(taken.weights).all())
 
 
 @pytest.mark.parametrize("name", ["float8_e4m3fn", "bfloat16", "float16", "complex64"])
 def test_a_kernel_of_another_number_type_is_refused(name: str) -> None:
-    _, metadata = unpack(pack_kernel(kernel(), INFO))
-    cast: dict[str, Tensor] = {key: value.to(getattr(torch, name)) for key, value in kernel().state_dict().items()}
-    assert refused(pack(cast, metadata)).reason == "shapes"
+    _, metadata = unpack(packed())
+    cast = kernel().weights.to(getattr(torch, name))
+    assert refused(pack({"weights": cast}, metadata)).reason == "shapes"
 
 
 def test_what_a_record_says_of_its_kernel_can_be_read_without_its_configuration() -> None:
-    assert read_info(pack_kernel(kernel(latent=9), INFO)) == INFO
+    assert read_info(packed(kernel_start(8, seed=9))) == INFO
+
+
+def test_records_and_snapshots_of_three_hundred_and_fifty_features_are_small() -> None:
+    """As with the defaults: eight directions, a descriptor of thirty-three columns, T and the counters."""
+    start = wide_start()
+    assert 330 <= start.features.width <= 370
+    learner = make(start)
+    assert len(packed(start)) <= 32_000
+    assert len(learner.snapshot()) <= 1_000_000
 
 
 @pytest.mark.parametrize("reason", get_args(Reason))

@@ -1,55 +1,126 @@
-"""Trust: the arm that predicts gains weight, and one that was wrong for long comes back quickly."""
+"""Trust: the arm that predicts gains weight, one that was wrong for long comes back, evidence moves the rest."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from model.kernel.trust import Trust
+from model.config import LearnerConfig
+from model.kernel.trust import ARMS, DIRECT, FROZEN, LONG, SHORT, Trust
 
 
-def updated(trust: Trust, right: int, batches: int, n: int = 128) -> Tensor:
-    """Arms of which `right` alone predicts the labels a little."""
-    label = (torch.arange(n) % 2).double()
-    logits = torch.zeros(len(trust.weights), n, dtype=torch.float64)
-    logits[right] = 2 * label - 1
+def make(**changes: Any) -> Trust:
+    return Trust(LearnerConfig(**changes))
+
+
+def updated(trust: Trust, right: tuple[int, ...], batches: int, n: int = 32) -> Tensor:
+    """Arms of which those in `right` alone predict the labels a little."""
+    label = (torch.arange(n) % 2).float()
+    logits = torch.zeros(len(ARMS), n)
+    logits[list(right)] = 2 * label - 1
     for _ in range(batches):
-        trust.update(logits, label, torch.ones(n, dtype=torch.float64))
+        trust.update(logits, label, torch.ones(n))
     return trust.weights
 
 
-def test_all_arms_are_equal_at_first() -> None:
-    assert Trust(3, 400, 0.3).weights.tolist() == [1 / 3] * 3
+def test_at_first_the_frozen_model_has_its_share_and_matching_half_of_the_rest() -> None:
+    assert make(frozen_share=0.2).weights.tolist() == pytest.approx([0.2, 0.4, 0.2, 0.2])
 
 
-def test_the_arm_that_predicts_gains_weight() -> None:
-    weights = updated(Trust(3, 400, 0.3), right=1, batches=10)
-    assert int(weights.argmax()) == 1
-    assert weights[1] > 0.8
+@pytest.mark.parametrize("arm", range(len(ARMS)))
+def test_the_arm_that_predicts_gains_weight(arm: int) -> None:
+    weights = updated(make(), (arm,), 10)
+    assert int(weights.argmax()) == arm
+    assert weights[arm] > 0.6
 
 
 def test_an_arm_that_was_wrong_for_long_comes_back_within_a_few_hundred_examples() -> None:
-    trust = Trust(2, 400, 0.3)
-    updated(trust, right=0, batches=500)
-    assert updated(trust, right=1, batches=3)[1] > 0.8
+    trust = make()
+    updated(trust, (LONG,), 500)
+    assert updated(trust, (FROZEN,), 10)[FROZEN] > 0.6
 
 
-def test_without_evidence_trust_goes_back_to_equal_shares_by_its_half_life() -> None:
-    trust = Trust(2, 400, 0.3)
-    trust.weights = torch.tensor([0.9, 0.1], dtype=torch.float64)
-    silent = torch.zeros(400, dtype=torch.float64)
-    trust.update(torch.zeros(2, 400, dtype=torch.float64), silent, silent)
-    torch.testing.assert_close(trust.weights, torch.tensor([0.7, 0.3], dtype=torch.float64))
+@pytest.mark.parametrize("frozen_share", [0.05, 1 / 3])
+def test_the_frozen_model_never_rests_below_its_share(frozen_share: float) -> None:
+    trust = make(frozen_share=frozen_share)
+    updated(trust, (LONG, SHORT), 200)
+    silent = torch.zeros(128)
+    for _ in range(60):
+        trust.update(torch.zeros(len(ARMS), 128), silent, silent)
+    assert float(trust.weights[FROZEN]) == pytest.approx(frozen_share, rel=1e-6)
 
 
-@given(st.lists(st.tuples(st.floats(-1e4, 1e4), st.floats(-1e4, 1e4), st.booleans()), min_size=1, max_size=60))
-def test_weights_stay_a_mixture_whatever_the_arms_say(rows: list[tuple[float, float, bool]]) -> None:
-    trust = Trust(2, 400, 0.3)
-    logits = torch.tensor([[a, b] for a, b, _ in rows], dtype=torch.float64).T
-    label = torch.tensor([c for *_, c in rows], dtype=torch.float64)
+def test_without_evidence_half_of_what_told_the_arms_apart_is_gone_after_a_half_life() -> None:
+    trust = make(trust_half_life=400)
+    resting = trust.weights.clone()
+    trust.weights = torch.tensor([0.7, 0.1, 0.1, 0.1], dtype=torch.float64)
+    silent = torch.zeros(400)
+    trust.update(torch.zeros(len(ARMS), 400), silent, silent)
+    expected = (torch.tensor([0.7, 0.1, 0.1, 0.1], dtype=torch.float64) + resting) / 2
+    torch.testing.assert_close(trust.weights, expected)
+
+
+def test_evidence_moves_the_resting_shares_to_the_model_that_predicts_better() -> None:
+    better, worse = make(), make()
+    updated(better, (SHORT, LONG), 50)
+    updated(worse, (DIRECT,), 50)
+    assert better.evidence > 0 > worse.evidence
+    assert better.matching == pytest.approx(0.99, abs=1e-3)
+    assert worse.matching == pytest.approx(0.01, abs=1e-3)
+    silent = torch.zeros(2_000)
+    for trust in (better, worse):
+        trust.update(torch.zeros(len(ARMS), 2_000), silent, silent)
+    assert better.weights[DIRECT] < 0.02
+    assert better.weights[LONG] > 0.4
+    assert worse.weights[LONG] < 0.02
+    assert worse.weights[DIRECT] > 0.8
+
+
+def test_evidence_is_the_difference_of_the_log_likelihoods_in_nats() -> None:
+    trust = make()
+    label = torch.tensor([1.0, 0.0, 1.0])
+    logits = torch.randn(len(ARMS), 3, generator=torch.Generator().manual_seed(0))
+    weight = torch.tensor([1.0, 2.0, 0.5])
+    trust.update(logits, label, weight)
+    likelihood = (weight * torch.distributions.Bernoulli(logits=logits).log_prob(label.expand_as(logits))).sum(1)
+    assert trust.evidence == pytest.approx(float(likelihood[LONG] - likelihood[DIRECT]), rel=1e-5)
+
+
+def test_evidence_is_forgotten_at_its_half_life() -> None:
+    trust = make(evidence_half_life=1_000)
+    updated(trust, (LONG,), 10)
+    before, silent = trust.evidence, torch.zeros(1_000)
+    trust.update(torch.zeros(len(ARMS), 1_000), silent, silent)
+    assert trust.evidence == pytest.approx(before / 2)
+
+
+def test_evidence_of_a_million_examples_is_overturned_within_a_few_half_lives() -> None:
+    trust = make(evidence_half_life=2_000)
+    updated(trust, (LONG,), 5_000)
+    updated(trust, (DIRECT,), 200)
+    assert trust.matching < 0.5
+
+
+@given(st.lists(st.tuples(*[st.floats(-1e30, 1e30)] * 4, st.booleans()), min_size=1, max_size=40))
+def test_weights_stay_a_mixture_whatever_the_arms_say(rows: list[tuple[float, float, float, float, bool]]) -> None:
+    trust = make()
+    logits = torch.tensor([row[:4] for row in rows], dtype=torch.float64).T
+    label = torch.tensor([float(row[4]) for row in rows])
     for _ in range(3):
-        trust.update(logits, label, torch.ones(len(rows), dtype=torch.float64))
+        trust.update(logits, label, torch.ones(len(rows)))
     assert abs(float(trust.weights.sum()) - 1) < 1e-9
     assert float(trust.weights.min()) > 0
+    assert 0 < trust.matching < 1
+
+
+def test_a_loaded_trust_goes_on_bit_for_bit() -> None:
+    one, other = make(), make()
+    updated(one, (SHORT,), 7)
+    other.load({name: tensor.clone() for name, tensor in one.state().items()})
+    assert torch.equal(updated(one, (LONG,), 5), updated(other, (LONG,), 5))
+    assert one.evidence == other.evidence

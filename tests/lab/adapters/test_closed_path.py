@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from model.kernel.closed_path import ClosedPath
+from lab.adapters.closed_path import ClosedPath
 
 FOREVER = 1e18
 

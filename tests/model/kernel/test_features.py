@@ -1,0 +1,86 @@
+"""From an example to the logit: the cheap form is the product with the features, the identity is the frozen model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model.kernel.features import FeatureMap, KernelInputs
+from model.kernel.kernel import Kernel
+from tests.model.conftest import DRIFT, LIVE, kernel_start
+from tests.model.kernel.kernel_parts import START, batch
+
+MAP = START.features
+
+
+def inputs(n: int = 20, seed: int = 0) -> KernelInputs:
+    return batch(n, seed).inputs
+
+
+def weights(seed: int, features: FeatureMap = MAP) -> torch.Tensor:
+    return torch.randn(features.width, generator=torch.Generator().manual_seed(seed))
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 10_000), st.integers(1, 60), st.sampled_from([0.01, 1.0, 20.0]))
+def test_the_logit_is_the_product_of_features_and_weights(seed: int, n: int, scale: float) -> None:
+    w, asked = scale * weights(seed), inputs(n, seed)
+    product = MAP.features(asked).double() @ w.double()
+    torch.testing.assert_close(MAP.logit(asked, w).double(), product, rtol=1e-4, atol=1e-4 * scale)
+
+
+def test_the_direct_features_come_first_each_at_its_scale() -> None:
+    asked = inputs()
+    phi = MAP.features(asked)
+    assert phi.shape == (20, MAP.width)
+    assert torch.equal(phi[:, 0], asked.frozen_logit)
+    assert torch.equal(phi[:, 1], torch.ones(20))
+    assert torch.equal(phi[:, 2 : 2 + LIVE - DRIFT], asked.live[:, DRIFT:])
+    assert torch.equal(phi[:, 2 + LIVE - DRIFT : MAP.direct], asked.live[:, :DRIFT] / 2)
+
+
+def test_the_matching_is_every_direction_times_every_column_of_what_is_shown() -> None:
+    asked = inputs()
+    phi, z = MAP.features(asked), START.compression(asked.x)
+    v = START.descriptor(asked.values, asked.frozen_logit)
+    width = START.descriptor.width
+    torch.testing.assert_close(phi[:, MAP.direct : MAP.direct + width], v / 2)
+    for k in range(START.compression.rank):
+        begin = MAP.direct + (1 + k) * width
+        torch.testing.assert_close(phi[:, begin : begin + width], 0.2 * z[:, k : k + 1] * v)
+    assert MAP.width == MAP.direct + (1 + START.compression.rank) * width
+
+
+@settings(max_examples=40)
+@given(st.lists(st.floats(-(2.0**127), 2.0**127, width=32), min_size=1, max_size=9), st.integers(0, 99))
+def test_the_identity_is_the_frozen_model_bit_for_bit_whatever_it_says(logit: list[float], seed: int) -> None:
+    asked = replace(inputs(len(logit), seed), frozen_logit=torch.tensor(logit))
+    assert torch.equal(Kernel.identity(START).logit(asked), asked.frozen_logit)
+
+
+@pytest.mark.parametrize("size", [1e30, -1e30])
+def test_scores_and_live_features_of_any_size_give_features_of_the_order_of_one(size: float) -> None:
+    one = inputs()
+    asked = replace(one, frozen_logit=torch.full((20,), size), live=torch.full_like(one.live, size), x=one.x * 6e4)
+    phi = MAP.features(asked)
+    assert float(phi.abs().max()) <= 30
+    assert bool(torch.isfinite(MAP.logit(asked, weights(0))).all())
+
+
+def test_a_kernel_whose_compression_keeps_nothing_still_sees_what_is_shown() -> None:
+    one = START.compression
+    nothing = replace(one, projection=one.projection[:, :0], gain=one.gain[:0], relevance=one.relevance[:0])
+    features = FeatureMap(nothing, START.descriptor, DRIFT, LIVE - DRIFT)
+    w, asked = weights(3, features), inputs()
+    assert features.width == features.direct + START.descriptor.width
+    torch.testing.assert_close(features.logit(asked, w), features.features(asked) @ w, rtol=1e-4, atol=1e-4)
+
+
+def test_a_kernel_of_a_backbone_with_live_features_alone_is_linear_in_them() -> None:
+    other = kernel_start(4, seed=1)
+    assert other.width == 4
+    assert other.features.direct == MAP.direct
