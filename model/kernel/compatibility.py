@@ -33,7 +33,7 @@ def differing(stored: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
 
 
 def difference(stored: Mapping[str, Any], own: Mapping[str, Any], where: str) -> str:
-    """A clause for each differing key ("kernel.latent is 16 in the record, 8 here"); empty if all agree."""
+    """A clause for each differing key ("live.width is 41 in the record, 50 here"); empty if all agree."""
     return "; ".join(
         f"{key} is {_shown(stored.get(key, _MISSING))} in the {where}, {_shown(own.get(key, _MISSING))} here"
         for key in differing(stored, own)
