@@ -88,7 +88,7 @@ def test_rows_come_in_the_order_of_the_keys_and_the_missing_are_counted(store: F
     assert counts["item_profile", "missing"] == 1
 
 
-@pytest.mark.parametrize("kind", ["user", "item", "domain", "item_domain"])
+@pytest.mark.parametrize("kind", ["user", "item", "domain", "facet"])
 def test_a_live_row_comes_back_bit_for_bit(store: FeatureStore, kind: Kind) -> None:
     values = np.random.default_rng(1).normal(size=191).astype(np.float32)
     values[:3] = 0.0, np.float32(1e-40), np.float32(3e38)
