@@ -177,6 +177,9 @@ class _Batch:
         numbers = (batch.time, batch.residual, batch.click, batch.content)
         if not all(np.isfinite(values).all() for values in numbers):
             raise ValueError(_not_finite(outcomes))
+        if batch.click.min() < 0 or batch.click.max() > 1:
+            user = next(o.user_id for o in outcomes if o.click.min() < 0 or o.click.max() > 1)
+            raise ValueError(f"outcome of user {user!r}: click has a value outside 0 to 1")
         return batch
 
 

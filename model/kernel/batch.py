@@ -61,7 +61,7 @@ class MicroBatch:
         return KernelInputs(self.x, self.live, self.values, self.frozen_logit)
 
     def check(self, start: KernelStart, domain_sizes: tuple[int, int, int]) -> None:
-        """Raises ValueError, naming the field, for a wrong shape, an index out of range, or non-finite values."""
+        """Raises ValueError, naming the field, for a wrong shape, a value out of range, or non-finite values."""
         n = len(self)
         if n == 0:
             raise ValueError("micro-batch: no examples")
@@ -75,6 +75,10 @@ class MicroBatch:
             # One sum is quicker than a test per value; a sum of finite values may overflow, so look closer then.
             if not math.isfinite(float(value.sum())) and not bool(torch.isfinite(value).all()):
                 raise ValueError(f"micro-batch: {field.name} has non-finite values")
+        if not 0 <= float(self.label.min()) <= float(self.label.max()) <= 1:
+            raise ValueError("micro-batch: label has a value outside 0 to 1")
+        if float(self.weight.min()) < 0:
+            raise ValueError("micro-batch: weight has a value below 0")
         highest = self.domain.amax(0).tolist()
         if int(self.domain.min()) < 0 or any(h >= size for h, size in zip(highest, domain_sizes, strict=True)):
             raise ValueError(f"micro-batch: domain has an index outside {domain_sizes}")

@@ -17,6 +17,8 @@ from features.live.features import LiveFeatures, LiveRow, RequestOutcome
 from features.live.layout import OVERALL, Crossing, Floats
 from features.live.table import MAX_COUNT
 from model.encoding.domain import DomainSpace
+from model.encoding.features import FeatureEncoder
+from model.encoding.item_values import ItemValues
 from tests.features.live.live_parts import (
     CONTENT,
     CROSSING,
@@ -154,16 +156,13 @@ def test_without_facets_and_fields_item_and_user_are_left() -> None:
     assert {row.kind for row in live.rows()} == {"user", "item", "domain"}
 
 
-def _no_values() -> object:
-    from model.encoding.features import FeatureEncoder
-    from model.encoding.item_values import ItemValues
-
+def _no_values() -> ItemValues:
     return ItemValues(FeatureEncoder.fit([], [], user_fields=(), item_fields=(), text_width=2))
 
 
 def test_a_facet_of_one_declared_value_is_not_crossed() -> None:
     space = DomainSpace({"scene": ("home",), "region": ("north", "south"), "period": ()})
-    assert Crossing.of(_no_values(), space).facets == (("region", ("unknown", "north", "south")),)  # type: ignore[arg-type]
+    assert Crossing.of(_no_values(), space).facets == (("region", ("unknown", "north", "south")),)
 
 
 # --- time, order, size ---

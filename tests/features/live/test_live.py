@@ -234,6 +234,8 @@ def test_an_unknown_user_item_and_domain_read_as_nothing_seen() -> None:
         ("residual", np.zeros(2, dtype=np.float32), "residual has shape"),
         ("click", np.array([math.nan], dtype=np.float32), "click holds a value that is not finite"),
         ("click", np.zeros(2, dtype=np.float32), "click has shape"),
+        ("click", np.array([70.0], dtype=np.float32), "click has a value outside 0 to 1"),
+        ("click", np.array([-1.0], dtype=np.float32), "click has a value outside 0 to 1"),
         ("values", np.zeros((1, 3), dtype=np.int16), "values has shape"),
         ("values", np.array([[0, 7, -1, -1]], dtype=np.int16), "values has a number outside 0 to 6"),
         ("values", np.array([[-2, 3, -1, -1]], dtype=np.int16), "values has a number outside 0 to 6"),

@@ -170,6 +170,14 @@ def test_values_of_fewer_examples_are_refused() -> None:
         make().learn(replace(batch(), values=batch().values[:-1]))
 
 
+@pytest.mark.parametrize(("field", "value"), [("label", 7.0), ("label", -1.0), ("weight", -1.0)])
+def test_a_label_or_a_weight_that_is_none_is_refused_by_name(field: str, value: float) -> None:
+    one = batch()
+    getattr(one, field)[3] = value
+    with pytest.raises(ValueError, match=f"micro-batch: {field} has a value"):
+        make().learn(one)
+
+
 @pytest.mark.parametrize("index", [-1, SIZES[1]])
 def test_a_domain_nobody_declared_is_refused(index: int) -> None:
     one = batch()
