@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from features.live.layout import OVERALL
+from features.store.feature_store import FeatureStore
 from lab.streams.choice import StreamChoice
 from lab.streams.fit import config_for
 from local.demo.settings import child_environment, free_ports, write_config
@@ -25,6 +27,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(1800)]
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "own_backbone.py"
 MAPPING = "interactions: {user: user, item: item, time: time, label: label}\n"
 USERS, ITEMS = 12, 8
+PARTS = ("train", "validation")
 PATIENCE_S = 600
 """Bounds a test that hangs; a busy machine takes minutes to start three processes."""
 
@@ -99,6 +102,14 @@ def system(config: Config) -> Iterator[System]:
         process.wait()
 
 
+def answers(url: str) -> bool:
+    """Whether a process says there that it is ready."""
+    try:
+        return httpx.get(url, trust_env=False).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
 class Traffic:
     """Requests and clicks over HTTP; the taste is the log's turned round, so there is something to learn."""
 
@@ -107,10 +118,7 @@ class Traffic:
         self._asked = 0
 
     def ready(self) -> bool:
-        try:
-            return self._client.get("/readyz").status_code == 200
-        except httpx.TransportError:
-            return False
+        return answers(str(self._client.base_url.join("/readyz")))
 
     def version(self) -> int:
         """Version of the kernel that a request is answered with."""
@@ -150,6 +158,9 @@ def test_the_documented_backbone_is_pretrained_served_learned_on_and_survives_a_
     processor = system.start("process")
     with httpx.Client(base_url=f"http://127.0.0.1:{config.scorer.port}", trust_env=False) as client:
         traffic = Traffic(client, system)
+        traffic.until(lambda: answers(f"http://127.0.0.1:{config.processor.metrics_port}/healthz"))
+        row = FeatureStore(config.features, config.run_dir).read_live("domain", [OVERALL], time.time(), "main")[0]
+        assert row is not None and row.values[-2] == sum(card["pretrain"][f"{part}_examples"] for part in PARTS)
         traffic.until(traffic.ready)
         traffic.until(lambda: traffic.version() > 2)
         processor.send_signal(signal.SIGKILL)
