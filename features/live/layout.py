@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.config import LiveConfig
-from model.encoding.domain import FACETS, Domain, DomainSpace
+from model.encoding.domain import FACETS, UNKNOWN, Domain, DomainSpace
 from model.encoding.item_values import ItemValues
 
 Floats = NDArray[np.float32]
@@ -94,8 +94,9 @@ class Crossing:
         return matrix
 
     def facet_keys(self, domain: Domain) -> list[str]:
-        """Keys of the facet rows of a domain, one per facet."""
-        return [f"{facet}={getattr(domain, facet)}" for facet, _ in self.facets]
+        """Keys of the facet rows of a domain, one per facet; an undeclared value counts as `unknown`."""
+        asked = [(facet, getattr(domain, facet), values) for facet, values in self.facets]
+        return [f"{facet}={value if value in values else UNKNOWN}" for facet, value, values in asked]
 
     def facet_columns(self, domain: Domain) -> list[int]:
         """Which of all facet values a domain has, one per facet; an undeclared value counts as `unknown`."""
