@@ -136,15 +136,16 @@ def test_a_value_counts_once_however_often_an_item_has_it() -> None:
     assert read(one).tobytes() == read(other).tobytes()
 
 
-def test_an_undeclared_facet_value_has_a_row_of_its_own_and_counts_as_unknown_for_the_user() -> None:
+def test_all_undeclared_facet_values_share_the_row_of_the_unknown_one() -> None:
     live = fresh()
     live.update([outcome("u", ["i0"] * 5, [0.5] * 5, 1.0, domain=2)])
-    assert "region=elsewhere" in {row.key for row in live.rows() if row.kind == "facet"}
+    keys = {row.key for row in live.rows() if row.kind == "facet"}
+    assert "region=unknown" in keys
+    assert "region=elsewhere" not in keys
     here, there = counters(live, domain=2), counters(live, domain=0)
     assert here["user_region_rate"][0] > 0
     assert here["region_count"][0] > 0
     assert not there["region_count"].any()
-    assert not there["user_region_rate"].any()
 
 
 def test_without_facets_and_fields_item_and_user_are_left() -> None:
