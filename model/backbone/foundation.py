@@ -1,10 +1,8 @@
-"""The foundation backbone: aspects, fusion, domain layer, trunk and towers; trained once, then frozen."""
+"""The foundation backbone: aspects, statistics, fusion, domain layer, trunk and towers; trained once, then frozen."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -12,57 +10,28 @@ from torch.nn.functional import layer_norm
 
 from model.backbone.fusion import AspectFusion, DomainEmbedding, DomainLayer
 from model.backbone.interface import fingerprint, round_representation
+from model.backbone.shape import BackboneShape
+from model.backbone.statistics import TargetStatistics
 from model.backbone.trunk import Towers, Trunk
 from model.config import BackboneConfig
-from model.encoding.features import PAD, FeatureBatch, FeatureEncoder
+from model.encoding.features import PAD, FeatureBatch
 
-
-@dataclass(frozen=True)
-class BackboneShape:
-    """Table sizes that come from the data, not from the configuration."""
-
-    users: int
-    items: int
-    user_rows: int
-    item_rows: int
-    user_slots: tuple[int, ...]
-    """Slots of each user field."""
-    item_slots: tuple[int, ...]
-    domain_sizes: tuple[int, int, int]
-
-    @staticmethod
-    def of(encoder: FeatureEncoder, domain_sizes: tuple[int, int, int]) -> BackboneShape:
-        """The sizes that `encoder` needs."""
-        return BackboneShape(
-            users=len(encoder.users),
-            items=len(encoder.items),
-            user_rows=encoder.user_rows,
-            item_rows=encoder.item_rows,
-            user_slots=tuple(field.slots for field in encoder.user_fields),
-            item_slots=tuple(field.slots for field in encoder.item_fields),
-            domain_sizes=domain_sizes,
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """For a card."""
-        return asdict(self)
-
-    @staticmethod
-    def from_json(data: Mapping[str, Any]) -> BackboneShape:
-        """From a card; lists become tuples. Raises TypeError for missing or unknown names."""
-        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
-        return BackboneShape(**values)
+_START = 0.01
+"""Standard deviation with which tables begin: the statistics bring the rates, and large starts are memory of one pass
+(docs/decisions/0067)."""
+_PLAIN_ID_START, _PLAIN_FIELD_START = 0.05, 0.1
+"""The same where the tables alone must learn the rates."""
 
 
 class SparseAspect(nn.Module):
     """Mean embedding per field, all fields side by side, mapped to width d."""
 
-    def __init__(self, rows: int, slots: tuple[int, ...], width: int, width_out: int) -> None:
+    def __init__(self, rows: int, slots: tuple[int, ...], width: int, width_out: int, std: float) -> None:
         super().__init__()
         self.slots = slots
         self.table = nn.Embedding(rows, width)
         self.map = nn.Linear(width * len(slots), width_out)
-        nn.init.normal_(self.table.weight, std=0.1)
+        nn.init.normal_(self.table.weight, std=std)
 
     def forward(self, rows: Tensor, weight: Tensor) -> Tensor:
         """Rows and weights `(m, S)` to `(m, d)`."""
@@ -106,11 +75,16 @@ class FoundationBackbone(nn.Module):
         self.user_id = nn.Linear(config.id_width, d)
         self.item_id = nn.Linear(config.id_width, d)
         self.item_text = nn.Linear(config.text_width, d)
+        id_start, field_start = (_START, _START) if config.target_statistics else (_PLAIN_ID_START, _PLAIN_FIELD_START)
         self.user_sparse = (
-            SparseAspect(shape.user_rows, shape.user_slots, config.sparse_width, d) if shape.user_slots else None
+            SparseAspect(shape.user_rows, shape.user_slots, config.sparse_width, d, field_start)
+            if shape.user_slots
+            else None
         )
         self.item_sparse = (
-            SparseAspect(shape.item_rows, shape.item_slots, config.sparse_width, d) if shape.item_slots else None
+            SparseAspect(shape.item_rows, shape.item_slots, config.sparse_width, d, field_start)
+            if shape.item_slots
+            else None
         )
         self.history = HistoryAspect(config.id_width, d) if config.history_field else None
         self.query_text = nn.Linear(config.text_width, d) if config.query_text else None
@@ -118,20 +92,24 @@ class FoundationBackbone(nn.Module):
         item_aspects = 2 + (self.item_sparse is not None)
         self.user_fusion = AspectFusion(config.gating, user_aspects, d, e)
         self.item_fusion = AspectFusion(config.gating, item_aspects, d, e)
-        parts = 3 + (self.query_text is not None)
-        self.domain_layer = DomainLayer(config.domain_map, parts * d, d, e, shape.domain_sizes)
+        self.statistics = TargetStatistics(shape) if config.target_statistics else None
+        fused = (3 + (self.query_text is not None)) * d + (self.statistics.width if self.statistics else 0)
+        self.domain_layer = DomainLayer(
+            config.domain_map, fused, d - 1 if self.statistics else d, e, shape.domain_sizes
+        )
+        self.straight = nn.Linear(self.statistics.width, 1) if self.statistics else None
         tasks = 2 if self.has_conversion else 1
         self.experts = Trunk(
             config.trunk, tasks, d, e, experts=config.experts, hidden=config.expert_hidden,
             width_out=config.expert_width, dropout=config.dropout,
         )  # fmt: skip
-        self.trunk_width = tasks * config.expert_width
+        self.trunk_width = tasks * config.expert_width + (self.straight is not None)
         self.towers = Towers(tasks, config.expert_width, config.tower_hidden)
         self.register_buffer("content_mean", torch.zeros(item_aspects * d))
         self.register_buffer("content_map", torch.zeros(item_aspects * d, config.content_width))
         self.register_buffer("content_shift", torch.zeros(config.content_width))
         for table in (self.user_table, self.item_table):
-            nn.init.normal_(table.weight, std=0.05)
+            nn.init.normal_(table.weight, std=id_start)
         self._fingerprint = ""
 
     def item_aspects(self, batch: FeatureBatch) -> Tensor:
@@ -166,25 +144,41 @@ class FoundationBackbone(nn.Module):
             parts.append(self.query_text(batch.query).expand(len(batch), -1))
         return torch.cat(parts, dim=-1), vector
 
-    def represent(self, batch: FeatureBatch) -> Tensor:
-        """The fused representation, float32 `(n, d)`, of zero mean and unit variance per row up to the norm's scale."""
+    def represent(self, batch: FeatureBatch, statistics: Tensor | None = None) -> Tensor:
+        """The fused representation, float32 `(n, d)`: a layer norm's output and, with target statistics, their sum.
+
+        Training gives the `statistics` of the pairs, `(n, width)`, made without their labels; otherwise they are those
+        of the whole pretraining half.
+        """
         fused, vector = self.fuse(batch)
-        x: Tensor = self.domain_layer(fused, vector, batch.domain)
-        return x
+        if self.statistics is None or self.straight is None:
+            x: Tensor = self.domain_layer(fused, vector, batch.domain)
+            return x
+        seen = self.statistics(batch) if statistics is None else statistics
+        x = self.domain_layer(torch.cat([fused, seen], dim=-1), vector, batch.domain)
+        return torch.cat([x, self.straight(seen)], dim=-1)
+
+    def straight_logit(self, x: Tensor) -> Tensor | None:
+        """The last coordinate of `x`, `(n, 1)`: what the statistics add to the click logit past trunk and tower."""
+        return None if self.straight is None else x[:, -1:]
 
     def trunk(self, x: Tensor, domain: Tensor) -> Tensor:
-        """The trunk's output, all tasks side by side, `(n, trunk_width)`."""
-        return torch.cat(self.experts(x, self.domain_embedding(domain)), dim=-1)
+        """The trunk's output, all tasks side by side and what is added to the click logit, `(n, trunk_width)`."""
+        straight = self.straight_logit(x)
+        parts = self.experts(x, self.domain_embedding(domain))
+        return torch.cat(parts if straight is None else [*parts, straight], dim=-1)
 
     def head(self, h: Tensor) -> Tensor:
         """Logits of CTR and CVR, `(n, 2)`; the second is 0 without a conversion tower."""
-        logits: Tensor = self.towers(torch.split(h, self.config.expert_width, dim=1))
+        straight = self.straight_logit(h)
+        parts = h if straight is None else h[:, :-1]
+        logits: Tensor = self.towers(torch.split(parts, self.config.expert_width, dim=1), straight)
         return logits
 
     def predict(self, x: Tensor, domain: Tensor) -> Tensor:
         """Logits of CTR and CVR, `(n, 2)`. A single domain row `(1, 3)` serves all of `x`."""
         vector = self.domain_embedding(domain).expand(len(x), -1)
-        logits: Tensor = self.towers(self.experts(x, vector))
+        logits: Tensor = self.towers(self.experts(x, vector), self.straight_logit(x))
         return logits
 
     def content(self, batch: FeatureBatch) -> Tensor:

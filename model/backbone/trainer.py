@@ -17,6 +17,7 @@ from model.backbone.dataset import TrainingData
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.interface import FrozenBackbone
 from model.backbone.report import PretrainReport, Progress, auc_by_domain
+from model.backbone.statistics import FittedStatistics
 from model.backbone.training_state import Unfinished, load_state, save_state
 from model.config import PretrainConfig
 from model.evaluation import auc, log_loss, sigmoid
@@ -27,12 +28,23 @@ _VALIDATION_ROWS = 4_096
 
 
 class Trainer:
-    """Trains what requires a gradient on `data[:cut]`, keeps the pass with the best log loss on the rest."""
+    """Trains what requires a gradient on `data[:cut]`, keeps the pass with the best log loss on the rest.
 
-    def __init__(
-        self, model: FoundationBackbone, data: TrainingData, cut: int, config: PretrainConfig, run: str = ""
+    Without a rest it makes all passes and keeps the last. `statistics` are those of `data[:cut]`; without them the model
+    sees its own, which must then come from other examples.
+    """
+
+    def __init__(  # noqa: PLR0917
+        self,
+        model: FoundationBackbone,
+        data: TrainingData,
+        cut: int,
+        config: PretrainConfig,
+        run: str = "",
+        statistics: FittedStatistics | None = None,
     ) -> None:
         self.model, self.data, self.cut, self.config, self.run = model, data, cut, config, run
+        self.statistics = statistics
         self.report = PretrainReport(train_examples=cut, validation_examples=len(data) - cut)
         self.report.dense_parameters = model.dense_parameters()
         trained = [p for p in model.parameters() if p.requires_grad]
@@ -45,7 +57,7 @@ class Trainer:
         self._best = {name: value.clone() for name, value in model.state_dict().items()}
 
     def train(self, progress: Callable[[Progress], None] | None = None, resume: Path | None = None) -> None:
-        """Runs to the end, from the state in `resume` if there is one; that file is removed at the end."""
+        """Runs to the end, from the state in `resume` if there is one; that file is left as it was after the last pass."""
         self._optimiser = torch.optim.AdamW(
             self._trained, lr=self.config.learning_rate, weight_decay=self.config.weight_decay, fused=True
         )
@@ -53,14 +65,14 @@ class Trainer:
             self._resume(resume)
         while self.report.epochs < self.config.epochs and self._waited < self.config.patience:
             self._epoch(progress)
-            self._validate()
+            if self.cut < len(self.data):
+                self._validate()
             if resume is not None:
                 kept = {"step": self._step, "waited": self._waited, "report": asdict(self.report)}
                 save_state(resume, self.run, self._unfinished(), kept)
-        self.model.load_state_dict(self._best)
-        self._final()
-        if resume is not None:
-            resume.unlink(missing_ok=True)
+        if self.cut < len(self.data):
+            self.model.load_state_dict(self._best)
+            self._final()
 
     def validate_only(self) -> None:
         """Measures the model as it is."""
@@ -103,7 +115,8 @@ class Trainer:
     def _loss(self, index: Tensor) -> Tensor:
         data, config = self.data, self.model.config
         batch = self.model.drop_ids(data.batch(index), self._generator)
-        x = self.model.represent(batch)
+        seen = None if self.statistics is None else self.statistics.of(batch, index)
+        x = self.model.represent(batch, seen)
         ctr, cvr = self.model.predict(x, batch.domain).unbind(1)
         loss = entire_space_loss((ctr, cvr), data.label[index], data.conversion[index], self.model.has_conversion)
         if config.alignment != "none":

@@ -85,9 +85,11 @@ class Towers(nn.Module):
         super().__init__()
         self.nets = nn.ModuleList(mlp((width, hidden, 1)) for _ in range(tasks))
 
-    def forward(self, h: Sequence[Tensor]) -> Tensor:
-        """One `(n, width)` per task to logits of CTR and CVR, `(n, 2)`."""
+    def forward(self, h: Sequence[Tensor], straight: Tensor | None = None) -> Tensor:
+        """One `(n, width)` per task to logits of CTR and CVR, `(n, 2)`; `straight` `(n, 1)` is added to the first."""
         logits = [net(part) for net, part in zip(self.nets, h, strict=True)]
+        if straight is not None:
+            logits[0] = logits[0] + straight
         if len(logits) == 1:
             logits.append(torch.zeros_like(logits[0]))
         return torch.cat(logits, dim=-1)

@@ -20,7 +20,8 @@ from features.represent import Representer
 from features.store.feature_store import FeatureStore
 from features.store.online import StoreUnavailableError
 from features.text import TextEncoder
-from model.backbone.foundation import BackboneShape, FoundationBackbone
+from model.backbone.foundation import FoundationBackbone
+from model.backbone.shape import BackboneShape
 from model.config import BackboneConfig
 from model.encoding.domain import Domain, DomainSpace
 from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
