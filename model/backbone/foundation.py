@@ -8,10 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 
+from model.backbone.dataset import TrainingData
+from model.backbone.first_order import regress
 from model.backbone.fusion import AspectFusion, DomainEmbedding, DomainLayer
 from model.backbone.interface import fingerprint, round_representation
 from model.backbone.shape import BackboneShape
-from model.backbone.statistics import TargetStatistics
+from model.backbone.statistics import FittedStatistics, TargetStatistics
 from model.backbone.trunk import Towers, Trunk
 from model.config import BackboneConfig
 from model.encoding.features import PAD, FeatureBatch
@@ -97,13 +99,13 @@ class FoundationBackbone(nn.Module):
         self.domain_layer = DomainLayer(
             config.domain_map, fused, d - 1 if self.statistics else d, e, shape.domain_sizes
         )
-        self.straight = nn.Linear(self.statistics.width, 1) if self.statistics else None
+        self.first_order = nn.Linear(self.statistics.width, 1) if self.statistics else None
         tasks = 2 if self.has_conversion else 1
         self.experts = Trunk(
             config.trunk, tasks, d, e, experts=config.experts, hidden=config.expert_hidden,
             width_out=config.expert_width, dropout=config.dropout,
         )  # fmt: skip
-        self.trunk_width = tasks * config.expert_width + (self.straight is not None)
+        self.trunk_width = tasks * config.expert_width + (self.first_order is not None)
         self.towers = Towers(tasks, config.expert_width, config.tower_hidden)
         self.register_buffer("content_mean", torch.zeros(item_aspects * d))
         self.register_buffer("content_map", torch.zeros(item_aspects * d, config.content_width))
@@ -151,34 +153,44 @@ class FoundationBackbone(nn.Module):
         of the whole pretraining half.
         """
         fused, vector = self.fuse(batch)
-        if self.statistics is None or self.straight is None:
+        if self.statistics is None or self.first_order is None:
             x: Tensor = self.domain_layer(fused, vector, batch.domain)
             return x
         seen = self.statistics(batch) if statistics is None else statistics
         x = self.domain_layer(torch.cat([fused, seen], dim=-1), vector, batch.domain)
-        return torch.cat([x, self.straight(seen)], dim=-1)
+        return torch.cat([x, self.first_order(seen)], dim=-1)
 
-    def straight_logit(self, x: Tensor) -> Tensor | None:
+    @torch.no_grad()
+    def begin_with(self, statistics: FittedStatistics, data: TrainingData) -> None:
+        """Takes the statistics of `data` and begins as a logistic regression on them: the tower adds 0 at first."""
+        assert self.statistics is not None and self.first_order is not None
+        self.statistics.load_state_dict(statistics.whole.state_dict())
+        weight, bias = regress(statistics.columns(data), data.label)
+        self.first_order.weight.copy_(weight)
+        self.first_order.bias.copy_(bias)
+        self.towers.begin_at_zero()
+
+    def first_order_logit(self, x: Tensor) -> Tensor | None:
         """The last coordinate of `x`, `(n, 1)`: what the statistics add to the click logit past trunk and tower."""
-        return None if self.straight is None else x[:, -1:]
+        return None if self.first_order is None else x[:, -1:]
 
     def trunk(self, x: Tensor, domain: Tensor) -> Tensor:
         """The trunk's output, all tasks side by side and what is added to the click logit, `(n, trunk_width)`."""
-        straight = self.straight_logit(x)
+        first_order = self.first_order_logit(x)
         parts = self.experts(x, self.domain_embedding(domain))
-        return torch.cat(parts if straight is None else [*parts, straight], dim=-1)
+        return torch.cat(parts if first_order is None else [*parts, first_order], dim=-1)
 
     def head(self, h: Tensor) -> Tensor:
         """Logits of CTR and CVR, `(n, 2)`; the second is 0 without a conversion tower."""
-        straight = self.straight_logit(h)
-        parts = h if straight is None else h[:, :-1]
-        logits: Tensor = self.towers(torch.split(parts, self.config.expert_width, dim=1), straight)
+        first_order = self.first_order_logit(h)
+        parts = h if first_order is None else h[:, :-1]
+        logits: Tensor = self.towers(torch.split(parts, self.config.expert_width, dim=1), first_order)
         return logits
 
     def predict(self, x: Tensor, domain: Tensor) -> Tensor:
         """Logits of CTR and CVR, `(n, 2)`. A single domain row `(1, 3)` serves all of `x`."""
         vector = self.domain_embedding(domain).expand(len(x), -1)
-        logits: Tensor = self.towers(self.experts(x, vector), self.straight_logit(x))
+        logits: Tensor = self.towers(self.experts(x, vector), self.first_order_logit(x))
         return logits
 
     def content(self, batch: FeatureBatch) -> Tensor:

@@ -39,7 +39,7 @@ _LEVELS: dict[str, int] = {
     "user_table": 0, "item_table": 0, "item_text": 0, "query_text": 0, "user_sparse.table": 0, "item_sparse.table": 0,
     "user_id": 1, "item_id": 1, "user_sparse.map": 1, "item_sparse.map": 1, "history": 1,
     "user_fusion": 1, "item_fusion": 1,
-    "domain_embedding": 2, "domain_layer": 2, "experts": 2, "straight": 2,
+    "domain_embedding": 2, "domain_layer": 2, "experts": 2, "first_order": 2,
     "towers": 3,
 }  # fmt: skip
 
@@ -88,22 +88,22 @@ def pretrain(
 ) -> tuple[FoundationBackbone, PretrainReport]:
     """Trains on all but the last `validation_share` of the examples, stops early on it, and freezes the best pass.
 
-    With `config.refit`, a second model is then trained on all examples for the best number of passes, its rate falling
-    over just these, and frozen instead (docs/decisions/0067). The examples may mix any number of domains. With `resume`,
-    the state is kept in that file (and of the refit beside it) after each pass and an interrupted run is taken up from
-    there, bit for bit. The caller's random state is left as it was. Raises ValueError if a part of the split would be
-    empty, ResumeError if the file belongs to another run.
+    With `config.refit`, a second model is then trained on all examples for the best number of passes and frozen instead
+    (docs/decisions/0067). The examples may mix any number of domains. With `resume`, the state is kept in that file
+    (and of the refit beside it) after each pass, and an interrupted run is taken up from there, bit for bit. The
+    caller's random state is left as it was. Raises ValueError if a part of the split would be empty, ResumeError if the
+    file belongs to another run.
     """
     begun = clock.perf_counter()
     profiles = ProfileTable(encoder, users, items)
     data = TrainingData.of(examples, profiles)
-    run = _Run(data, encoder, domain_sizes, backbone, _run_name(examples, encoder, backbone, config))
+    run = _Run(data, encoder, domain_sizes, backbone, config, _run_name(examples, encoder, backbone, config))
+    refit = resume and resume.with_name(f"{resume.name}.refit")
     with torch.random.fork_rng(devices=[]):
-        trainer = run.trained(validation_cut(examples, config.validation_share), config, progress, resume)
+        trainer = run.trained(validation_cut(examples, config.validation_share), progress, resume)
         report = trainer.report
         if config.refit:
-            passes = config.model_copy(update={"epochs": report.best_epoch})
-            trainer = run.trained(len(data), passes, progress, resume and resume.with_name(f"{resume.name}.refit"))
+            trainer = run.trained(len(data), progress, refit, report.best_epoch)
             report.refit_examples = len(data)
         model = trainer.model
         content = fit_content(
@@ -114,7 +114,7 @@ def pretrain(
             steps=config.content_steps,
             statistics=run.statistics(len(data)),
         )
-    for path in (resume, resume and resume.with_name(f"{resume.name}.refit")):
+    for path in (resume, refit):
         if path is not None:
             path.unlink(missing_ok=True)
     report.content = asdict(content)
@@ -131,27 +131,37 @@ class _Run:
     encoder: FeatureEncoder
     domain_sizes: tuple[int, int, int]
     backbone: BackboneConfig
+    config: PretrainConfig
     name: str
+
+    @property
+    def shape(self) -> BackboneShape:
+        """Sizes of the tables."""
+        return BackboneShape.of(self.encoder, self.domain_sizes)
 
     def statistics(self, cut: int) -> FittedStatistics | None:
         """Of the first `cut` examples, where the backbone reads statistics."""
         if not self.backbone.target_statistics:
             return None
-        return fit_statistics(BackboneShape.of(self.encoder, self.domain_sizes), self.encoder, self.data.part(0, cut))
+        return fit_statistics(self.shape, self.encoder, self.data.part(0, cut))
 
     def trained(
-        self, cut: int, config: PretrainConfig, progress: Callable[[Progress], None] | None, resume: Path | None
+        self,
+        cut: int,
+        progress: Callable[[Progress], None] | None,
+        resume: Path | None,
+        passes: int | None = None,
     ) -> Trainer:
-        """A new model, trained on the first `cut` examples."""
-        torch.manual_seed(config.seed)
+        """A new model, trained on the first `cut` examples: until it gets no better on the rest, or for `passes`."""
+        torch.manual_seed(self.config.seed)
         model = FoundationBackbone(
             self.backbone, BackboneShape.of(self.encoder, self.domain_sizes), self.encoder.digest
         )
         statistics = self.statistics(cut)
-        if model.statistics is not None and statistics is not None:
-            model.statistics.load_state_dict(statistics.whole.state_dict())
-        trainer = Trainer(model, self.data, cut, config, f"{self.name} {cut}", statistics)
-        trainer.train(progress, resume)
+        if statistics is not None:
+            model.begin_with(statistics, self.data.part(0, cut))
+        trainer = Trainer(model, self.data, cut, self.config, f"{self.name} {cut}", statistics)
+        trainer.train(progress, resume, passes)
         return trainer
 
 

@@ -5,9 +5,10 @@ A value's rate is shrunk towards the rate of all (Micci-Barreca, SIGKDD Explorat
 
     p = (s + k m) / (n + k),    statistic = ln(p / (1 - p)) - ln(m / (1 - m)),    in nats.
 
-A value without examples and row 0 of every table have a statistic of 0: they say nothing. While the backbone trains,
-an example sees the statistics of the other blocks of time, so that its own label is in none of them; a frozen backbone
-holds those of the whole pretraining half (docs/decisions/0066).
+A value without examples and row 0 of every table have a statistic of 0: they say nothing. Beside them stands the
+user's `.3 ln(1 + n)`: who has been here often clicks otherwise than who has not. While the backbone trains, an example
+sees the statistics of the other blocks of time, so that its own label is in none of them; a frozen backbone holds those
+of the whole pretraining half (docs/decisions/0066).
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from model.encoding.features import FeatureBatch, FeatureEncoder
 BLOCKS = 5
 """Stretches of the pretraining half with equally many examples."""
 STRENGTH = 5.0
+_COUNT_SCALE = 0.3
+"""Brings `ln(1 + n)` to the order of the statistics."""
 _ROWS_AT_ONCE = 8_192
 
 
@@ -45,16 +48,16 @@ class TargetStatistics(nn.Module):
             "item_sparse": shape.item_rows,
             **dict(zip(FACETS, shape.domain_sizes, strict=True)),
         }
-        self.width = 2 + len(shape.user_slots) + len(shape.item_slots) + len(FACETS)
+        self.width = 3 + len(shape.user_slots) + len(shape.item_slots) + len(FACETS)
         """Columns that an example gets."""
-        for table, rows in self.sizes.items():
+        for table, rows in (*self.sizes.items(), ("user_count", shape.users)):
             self.register_buffer(table, torch.zeros(blocks, rows))
         self.register_buffer("user_fields", _membership(shape.user_slots), persistent=False)
         self.register_buffer("item_fields", _membership(shape.item_slots), persistent=False)
 
     def forward(self, batch: FeatureBatch, block: Tensor | None = None) -> Tensor:
         """Statistics of the pairs, `(n, width)`; `block` is each pair's, int64 `(n,)`, where there are several."""
-        user = [self._of("user", batch.user[:, None], block)]
+        user = [self._of(table, batch.user[:, None], block) for table in ("user", "user_count")]
         user.append((self._of("user_sparse", batch.user_sparse, block) * batch.user_weight) @ self.user_fields)
         user += [self._of(facet, batch.domain[:, at, None], block) for at, facet in enumerate(FACETS)]
         item = [self._of("item", batch.item[:, None], block)]
@@ -65,10 +68,11 @@ class TargetStatistics(nn.Module):
         values = self.get_buffer(table)
         return values[0][rows] if block is None else values[block[:, None], rows]
 
-    def widen(self, table: str, rows: int) -> None:
-        """Adds rows that say nothing, for a table that is widened after pretraining."""
-        values = self.get_buffer(table)
-        setattr(self, table, torch.cat([values, values.new_zeros(len(values), rows)], dim=1))
+    def widen(self, users: int, items: int) -> None:
+        """Adds rows that say nothing, for tables that are widened after pretraining."""
+        for table, rows in (("user", users), ("user_count", users), ("item", items)):
+            values = self.get_buffer(table)
+            setattr(self, table, torch.cat([values, values.new_zeros(len(values), rows)], dim=1))
 
 
 def _membership(slots: Sequence[int]) -> Tensor:
@@ -92,6 +96,11 @@ class FittedStatistics:
         seen: Tensor = self.out_of_fold(batch, self.block[index])
         return seen
 
+    def columns(self, data: TrainingData) -> Tensor:
+        """The same of all `n` examples, `(n, width)`."""
+        parts = torch.split(torch.arange(len(data)), _ROWS_AT_ONCE)
+        return torch.cat([self.of(data.batch(index), index) for index in parts])
+
 
 @torch.no_grad()
 def fit_statistics(shape: BackboneShape, encoder: FeatureEncoder, data: TrainingData) -> FittedStatistics:
@@ -113,6 +122,10 @@ def fit_statistics(shape: BackboneShape, encoder: FeatureEncoder, data: Training
         _set(whole, table, n.sum(0, keepdim=True), s.sum(0, keepdim=True), _rate(examples.sum(), clicks.sum()), known)
         rate = _rate(examples.sum() - examples, clicks.sum() - clicks)
         _set(others, table, n.sum(0) - n, s.sum(0) - s, rate, known)
+    users, known = shown["user"], _known_rows(encoder, whole.sizes)["user"]
+    whole.get_buffer("user_count").copy_(_log_count(users.sum(0, keepdim=True)) * known)
+    # The other blocks hold one block less: without the scale, every count would be larger when it is served.
+    others.get_buffer("user_count").copy_(_log_count((users.sum(0) - users) * (BLOCKS / (BLOCKS - 1))) * known)
     return FittedStatistics(whole, others, block)
 
 
@@ -142,6 +155,10 @@ def _known_rows(encoder: FeatureEncoder, sizes: dict[str, int]) -> dict[str, Ten
 def _rate(examples: Tensor, clicks: Tensor) -> Tensor:
     """Click rate of all, never 0 or 1, as a column."""
     return ((clicks + 1.0) / (examples + 2.0)).reshape(-1, 1)
+
+
+def _log_count(n: Tensor) -> Tensor:
+    return _COUNT_SCALE * torch.log1p(n)
 
 
 def _set(into: TargetStatistics, table: str, n: Tensor, s: Tensor, rate: Tensor, known: Tensor) -> None:  # noqa: PLR0917

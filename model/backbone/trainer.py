@@ -30,8 +30,8 @@ _VALIDATION_ROWS = 4_096
 class Trainer:
     """Trains what requires a gradient on `data[:cut]`, keeps the pass with the best log loss on the rest.
 
-    Without a rest it makes all passes and keeps the last. `statistics` are those of `data[:cut]`; without them the model
-    sees its own, which must then come from other examples.
+    Without a rest it makes all passes and keeps the last. `statistics` are those of `data[:cut]`; without them the
+    model sees its own, which must then come from other examples.
     """
 
     def __init__(  # noqa: PLR0917
@@ -56,14 +56,20 @@ class Trainer:
         self._step = self._waited = 0
         self._best = {name: value.clone() for name, value in model.state_dict().items()}
 
-    def train(self, progress: Callable[[Progress], None] | None = None, resume: Path | None = None) -> None:
-        """Runs to the end, from the state in `resume` if there is one; that file is left as it was after the last pass."""
+    def train(
+        self,
+        progress: Callable[[Progress], None] | None = None,
+        resume: Path | None = None,
+        passes: int | None = None,
+    ) -> None:
+        """Runs to the end or for `passes`, from the state in `resume` if there is one; that file is left behind."""
+        limit = self.config.epochs if passes is None else passes
         self._optimiser = torch.optim.AdamW(
             self._trained, lr=self.config.learning_rate, weight_decay=self.config.weight_decay, fused=True
         )
         if resume is not None:
             self._resume(resume)
-        while self.report.epochs < self.config.epochs and self._waited < self.config.patience:
+        while self.report.epochs < limit and self._waited < self.config.patience:
             self._epoch(progress)
             if self.cut < len(self.data):
                 self._validate()
