@@ -18,22 +18,16 @@ from model.backbone.trunk import Towers, Trunk
 from model.config import BackboneConfig
 from model.encoding.features import PAD, FeatureBatch
 
-_START = 0.01
-"""Standard deviation with which tables begin: the statistics bring the rates, and large starts are memory of one pass
-(docs/decisions/0067)."""
-_PLAIN_ID_START, _PLAIN_FIELD_START = 0.05, 0.1
-"""The same where the tables alone must learn the rates."""
-
 
 class SparseAspect(nn.Module):
     """Mean embedding per field, all fields side by side, mapped to width d."""
 
-    def __init__(self, rows: int, slots: tuple[int, ...], width: int, width_out: int, std: float) -> None:
+    def __init__(self, rows: int, slots: tuple[int, ...], width: int, width_out: int) -> None:
         super().__init__()
         self.slots = slots
         self.table = nn.Embedding(rows, width)
         self.map = nn.Linear(width * len(slots), width_out)
-        nn.init.normal_(self.table.weight, std=std)
+        nn.init.normal_(self.table.weight, std=0.1)
 
     def forward(self, rows: Tensor, weight: Tensor) -> Tensor:
         """Rows and weights `(m, S)` to `(m, d)`."""
@@ -77,16 +71,11 @@ class FoundationBackbone(nn.Module):
         self.user_id = nn.Linear(config.id_width, d)
         self.item_id = nn.Linear(config.id_width, d)
         self.item_text = nn.Linear(config.text_width, d)
-        id_start, field_start = (_START, _START) if config.target_statistics else (_PLAIN_ID_START, _PLAIN_FIELD_START)
         self.user_sparse = (
-            SparseAspect(shape.user_rows, shape.user_slots, config.sparse_width, d, field_start)
-            if shape.user_slots
-            else None
+            SparseAspect(shape.user_rows, shape.user_slots, config.sparse_width, d) if shape.user_slots else None
         )
         self.item_sparse = (
-            SparseAspect(shape.item_rows, shape.item_slots, config.sparse_width, d, field_start)
-            if shape.item_slots
-            else None
+            SparseAspect(shape.item_rows, shape.item_slots, config.sparse_width, d) if shape.item_slots else None
         )
         self.history = HistoryAspect(config.id_width, d) if config.history_field else None
         self.query_text = nn.Linear(config.text_width, d) if config.query_text else None
@@ -111,7 +100,8 @@ class FoundationBackbone(nn.Module):
         self.register_buffer("content_map", torch.zeros(item_aspects * d, config.content_width))
         self.register_buffer("content_shift", torch.zeros(config.content_width))
         for table in (self.user_table, self.item_table):
-            nn.init.normal_(table.weight, std=id_start)
+            # Where statistics bring the rates, a large start is memory of one pass (docs/decisions/0067).
+            nn.init.normal_(table.weight, std=0.05 if self.statistics is None else 0.01)
         self._fingerprint = ""
 
     def item_aspects(self, batch: FeatureBatch) -> Tensor:
@@ -162,13 +152,12 @@ class FoundationBackbone(nn.Module):
 
     @torch.no_grad()
     def begin_with(self, statistics: FittedStatistics, data: TrainingData) -> None:
-        """Takes the statistics of `data` and begins as a logistic regression on them: the tower adds 0 at first."""
+        """Takes the statistics of `data` and begins the first-order path as a logistic regression on them."""
         assert self.statistics is not None and self.first_order is not None
         self.statistics.load_state_dict(statistics.whole.state_dict())
         weight, bias = regress(statistics.columns(data), data.label)
         self.first_order.weight.copy_(weight)
         self.first_order.bias.copy_(bias)
-        self.towers.begin_at_zero()
 
     def first_order_logit(self, x: Tensor) -> Tensor | None:
         """The last coordinate of `x`, `(n, 1)`: what the statistics add to the click logit past trunk and tower."""

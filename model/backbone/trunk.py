@@ -85,12 +85,6 @@ class Towers(nn.Module):
         super().__init__()
         self.nets = nn.ModuleList(mlp((width, hidden, 1)) for _ in range(tasks))
 
-    def begin_at_zero(self) -> None:
-        """Lets the click tower give 0: what is added to it is all there is at first."""
-        last = self.nets[0][-1]  # type: ignore[index]
-        for parameter in (last.weight, last.bias):
-            nn.init.zeros_(parameter)
-
     def forward(self, h: Sequence[Tensor], first_order: Tensor | None = None) -> Tensor:
         """One `(n, width)` per task to logits of CTR and CVR, `(n, 2)`; `first_order` `(n, 1)` is added to CTR."""
         logits = [net(part) for net, part in zip(self.nets, h, strict=True)]
