@@ -70,7 +70,7 @@ class BackboneConfig(Section):
         "half, go into the domain layer and straight to the click logit.",
     )
     id_width: int = Field(default=8, ge=2, description="Width of an ID embedding.")
-    sparse_width: int = Field(default=8, ge=2, description="Width of a sparse field's embedding.")
+    sparse_width: int = Field(default=16, ge=2, description="Width of a sparse field's embedding.")
     text_width: int = Field(default=384, ge=1, description="Width of the text encoder's vectors.")
     content_width: int = Field(
         default=16, ge=2, description="Width c of the content vectors that the live features use."
@@ -151,7 +151,7 @@ class PretrainConfig(Section):
     batch_size: int = Field(default=512, ge=1, description="Examples per step.")
     learning_rate: float = Field(default=2e-3, gt=0, description="Peak learning rate of AdamW.")
     weight_decay: float = Field(default=1e-4, ge=0, description="Weight decay of AdamW.")
-    patience: int = Field(default=3, ge=1, description="Passes without a better validation log loss before it stops.")
+    patience: int = Field(default=4, ge=1, description="Passes without a better validation log loss before it stops.")
     validation_share: float = Field(
         default=0.1, gt=0, lt=0.5, description="Last share of the training half, by time, that validates."
     )

@@ -23,7 +23,7 @@ def shipped_base() -> Base:
 def plain_base() -> Base:
     """The network without target statistics, with wide tables and without refit, as it was before decision 0066."""
     return Base(
-        BackboneConfig(target_statistics=False, id_width=32, sparse_width=16),
+        BackboneConfig(target_statistics=False, id_width=32),
         PretrainConfig(refit=False, epochs=10, batch_size=1_024, learning_rate=4e-3, patience=2, content_steps=200),
     )
 

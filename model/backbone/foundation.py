@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 
@@ -158,6 +160,13 @@ class FoundationBackbone(nn.Module):
         weight, bias = regress(statistics.columns(data), data.label)
         self.first_order.weight.copy_(weight)
         self.first_order.bias.copy_(bias)
+
+    @torch.no_grad()
+    def first_order_of(self, statistics: Tensor) -> NDArray[np.float32]:
+        """What statistics `(n, width)` add to the click logit, `(n,)`."""
+        assert self.first_order is not None
+        added: NDArray[np.float32] = self.first_order(statistics)[:, 0].numpy()
+        return added
 
     def first_order_logit(self, x: Tensor) -> Tensor | None:
         """The last coordinate of `x`, `(n, 1)`: what the statistics add to the click logit past trunk and tower."""

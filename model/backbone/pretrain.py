@@ -7,7 +7,7 @@ import hashlib
 import json
 import time as clock
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -103,7 +103,7 @@ def pretrain(
         trainer = run.trained(validation_cut(examples, config.validation_share), progress, resume)
         report = trainer.report
         if config.refit:
-            trainer = run.trained(len(data), progress, refit, report.best_epoch)
+            trainer = run.trained(len(data), _going_on(progress, trainer.steps_done), refit, report)
             report.refit_examples = len(data)
         model = trainer.model
         content = fit_content(
@@ -150,9 +150,9 @@ class _Run:
         cut: int,
         progress: Callable[[Progress], None] | None,
         resume: Path | None,
-        passes: int | None = None,
+        like: PretrainReport | None = None,
     ) -> Trainer:
-        """A new model, trained on the first `cut` examples: until it gets no better on the rest, or for `passes`."""
+        """A new model, trained on the first `cut` examples: until it gets no better on the rest, or `like` before."""
         torch.manual_seed(self.config.seed)
         model = FoundationBackbone(
             self.backbone, BackboneShape.of(self.encoder, self.domain_sizes), self.encoder.digest
@@ -161,8 +161,15 @@ class _Run:
         if statistics is not None:
             model.begin_with(statistics, self.data.part(0, cut))
         trainer = Trainer(model, self.data, cut, self.config, f"{self.name} {cut}", statistics)
-        trainer.train(progress, resume, passes)
+        trainer.train(progress, resume, like)
         return trainer
+
+
+def _going_on(progress: Callable[[Progress], None] | None, done: int) -> Callable[[Progress], None] | None:
+    """The same callback for a training that follows `done` steps."""
+    if progress is None:
+        return None
+    return lambda at: progress(replace(at, step=at.step + done, steps=at.steps + done))
 
 
 def fine_tune(

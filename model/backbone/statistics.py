@@ -101,6 +101,11 @@ class FittedStatistics:
         parts = torch.split(torch.arange(len(data)), _ROWS_AT_ONCE)
         return torch.cat([self.of(data.batch(index), index) for index in parts])
 
+    def served(self, data: TrainingData) -> Tensor:
+        """What later pairs see, `(m, width)`: the statistics of all `n` examples."""
+        parts = torch.split(torch.arange(len(data)), _ROWS_AT_ONCE)
+        return torch.cat([self.whole(data.batch(index)) for index in parts])
+
 
 @torch.no_grad()
 def fit_statistics(shape: BackboneShape, encoder: FeatureEncoder, data: TrainingData) -> FittedStatistics:

@@ -23,6 +23,9 @@ from model.config import PretrainConfig
 from model.evaluation import auc, log_loss, sigmoid
 from model.losses import entire_space_loss
 
+_SHARES = tuple(round(0.1 * tenth, 1) for tenth in range(2, 11))
+"""Shares of the tower's logit that the validation chooses from: what trunk and tower learn is surer of itself than it
+is right (docs/decisions/0068). Never 0, for the kernel needs a trunk."""
 _VALIDATION_ROWS = 4_096
 """Pairs that are scored at once."""
 
@@ -60,10 +63,13 @@ class Trainer:
         self,
         progress: Callable[[Progress], None] | None = None,
         resume: Path | None = None,
-        passes: int | None = None,
+        like: PretrainReport | None = None,
     ) -> None:
-        """Runs to the end or for `passes`, from the state in `resume` if there is one; that file is left behind."""
-        limit = self.config.epochs if passes is None else passes
+        """Runs to the end, or for as many passes as were best before, from the state in `resume` if there is one.
+
+        That file is left behind. The report of the training before is `like`; the tower's share is taken from it too.
+        """
+        limit = self.config.epochs if like is None else like.best_epoch
         self._optimiser = torch.optim.AdamW(
             self._trained, lr=self.config.learning_rate, weight_decay=self.config.weight_decay, fused=True
         )
@@ -78,12 +84,19 @@ class Trainer:
                 save_state(resume, self.run, self._unfinished(), kept)
         if self.cut < len(self.data):
             self.model.load_state_dict(self._best)
+        self.model.towers.shrink((like or self.report).tower_share)
+        if self.cut < len(self.data):
             self._final()
 
     def validate_only(self) -> None:
         """Measures the model as it is."""
         self._validate()
         self._final()
+
+    @property
+    def steps_done(self) -> int:
+        """Steps since the first pass began."""
+        return self._step
 
     def _unfinished(self) -> Unfinished:
         return Unfinished(self.model, self._best, self._optimiser, self._generator)
@@ -135,13 +148,17 @@ class Trainer:
         return logits_of(self.model, self.data.part(begin, end))
 
     def _validate(self) -> None:
-        labels = self.data.label[self.cut :].numpy()
+        labels, report = self.data.label[self.cut :].numpy(), self.report
         scores = self.logits(self.cut, len(self.data))[:, 0]
-        loss, area, report = log_loss(labels, sigmoid(scores)), auc(labels, scores), self.report
+        loss, area, share = log_loss(labels, sigmoid(scores)), auc(labels, scores), 1.0
+        if self.statistics is not None:
+            known = self.statistics.served(self.data.part(self.cut, len(self.data)))
+            loss, area, share = _best_share(labels, scores, self.model.first_order_of(known))
         report.history.append({"epoch": report.epochs, "log_loss": loss, "auc": area})
         self._waited += 1
         if loss < report.validation_log_loss:
             report.best_epoch, report.validation_log_loss, report.validation_auc = report.epochs, loss, area
+            report.tower_share = share
             self._best = {name: value.clone() for name, value in self.model.state_dict().items()}
             self._waited = 0
 
@@ -152,6 +169,15 @@ class Trainer:
         if self.model.has_conversion:
             both = sigmoid(logits[:, 0]) * sigmoid(logits[:, 1])
             self.report.validation_auc_ctcvr = auc(self.data.conversion[self.cut :].numpy(), both)
+
+
+def _best_share(
+    labels: NDArray[np.float32], logits: NDArray[np.float32], first_order: NDArray[np.float32]
+) -> tuple[float, float, float]:
+    """Least log loss, its AUC and the share of the tower's logit beside the first-order one that gives them."""
+    mixed = {share: first_order + share * (logits - first_order) for share in _SHARES}
+    loss, share = min((log_loss(labels, sigmoid(logit)), share) for share, logit in mixed.items())
+    return loss, auc(labels, mixed[share]), share
 
 
 @torch.no_grad()
