@@ -11,7 +11,7 @@ from lab.bases.compare import Measured, measured
 from lab.bases.presets import BASES
 from lab.evaluate.compare import interval
 from lab.progress import bars
-from lab.streams.choice import StreamChoice
+from lab.streams.choice import StreamChoice, open_recording
 from streaming.config import Config
 
 _FIGURES = ("request_auc", "auc", "log_loss", "calibration")
@@ -21,17 +21,21 @@ _HEAD = ("model", "AUC in requests", "AUC", "log loss", "calibration", "what it 
 def run_bases(config: Config, choice: StreamChoice, seeds: int, console: Console | None = None) -> str:
     """Trains base and baselines on the first half of a stream, MovieLens 100K if none is named, and gives the table.
 
-    Each figure is a mean over the seeds with its 95 % interval (Student's t). Raises StreamError, DataUnavailableError
-    or TextModelUnavailableError; each message names the cure.
+    Each figure is a mean over the seeds with its 95 % interval (Student's t); another seed is another stream of a
+    script, and another start of whatever is random on a log. Raises StreamError, DataUnavailableError,
+    TextModelUnavailableError or TextWidthError; each message names the cure.
     """
-    source, rows = choice.source(), dict[str, list[Measured]]()
-    with bars(console or Console(stderr=True)) as progress:
-        task = progress.add_task("bases", total=seeds * (len(BASES) + len(BASELINES)), note=source.name)
-        for seed in range(seeds):
-            for row in measured(source, seed, config.cache_dir, choice.archive):
+    console = console or Console(stderr=True)
+    recordings, rows = {}, dict[str, list[Measured]]()
+    for seed in range(seeds):
+        recordings[seed] = open_recording(config, choice, console, seed)
+    with bars(console) as progress:
+        task = progress.add_task("bases", total=seeds * (len(BASES) + len(BASELINES)), note=recordings[0].title)
+        for seed, recording in recordings.items():
+            for row in measured(config, recording, seed):
                 rows.setdefault(row.name, []).append(row)
                 progress.update(task, advance=1, note=f"seed {seed}: {row.name}, AUC {row.auc:.4f}")
-    return table(source.name, list(rows.values()))
+    return table(recordings[0].title, list(rows.values()))
 
 
 def table(name: str, rows: Sequence[Sequence[Measured]]) -> str:

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from features.config import LiveConfig
-from features.text import TextEncoder
+from lab.backbone_training import encoded_items, train_backbone
 from lab.bases.baselines import BASELINES
 from lab.bases.halves import Halves
 from lab.bases.presets import BASES, Base
-from lab.evaluate.prepare import EvaluationConfig, Pretrained, pretrain_on
-from lab.streams import Stream
-from lab.streams.sources import Source
+from lab.streams.fit import fitted
+from lab.streams.recording import Recording
+from model.backbone.checkpoint import LoadedBackbone, load_backbone
 from model.backbone.interface import FrozenBackbone, round_representation
 from model.evaluation import auc, calibration, grouped_auc, log_loss, sigmoid
+from streaming.config import Config
 
 _ROWS_AT_ONCE = 8_192
 
@@ -37,40 +37,31 @@ class Measured:
     calibration: float
 
 
-def measured(source: Source, seed: int, cache_dir: Path, archive: Path | None = None) -> Iterator[Measured]:
-    """Every base, then every baseline, as they are done; `archive` is a copy of MovieLens 100K.
+def measured(config: Config, recording: Recording, seed: int) -> Iterator[Measured]:
+    """Every base, then every baseline, as they are done.
 
-    Raises StreamError, DataUnavailableError or TextModelUnavailableError.
+    Raises StreamError, TextModelUnavailableError or TextWidthError.
     """
     torch.set_num_threads(1)
-    stream = source.open(seed, cache_dir, archive=archive)
-    halves: Halves | None = None
+    config, halves = fitted(config, recording.catalogue), None
     for name, make in BASES.items():
-        pretrained = _pretrained(stream, make(), seed, cache_dir)
-        halves = halves or Halves.of(stream, pretrained)
-        yield _measure(name, make.__doc__ or "", halves, _frozen_logits(pretrained.backbone, halves))
+        base = make()
+        loaded = _trained(config, base, recording, seed)
+        if halves is None:
+            items = encoded_items(config, recording, lambda _done, _all: None)
+            halves = Halves.of(recording, loaded.encoder, items)
+        yield _measure(name, base.about, halves, _frozen_logits(loaded.backbone, halves))
     assert halves is not None
     for name, baseline in BASELINES.items():
         yield _measure(name, baseline.about, halves, baseline.logits(halves, seed))
 
 
-def _pretrained(stream: Stream, base: Base, seed: int, cache_dir: Path) -> Pretrained:
-    fixed = EvaluationConfig(
-        base.backbone,
-        base.pretrain,
-        LiveConfig(),
-        requests_per_second=1.0,
-        join_s=0.0,
-        batch_examples=1,
-        rehearsal_steps=0,
-    )
-    return pretrain_on(stream, fixed, partial(_texts, cache_dir, base.backbone.text_width), seed)
-
-
-def _texts(cache_dir: Path, width: int, texts: Sequence[str]) -> NDArray[np.float32]:
-    if not any(text.strip() for text in texts):
-        return np.zeros((len(texts), width), dtype=np.float32)
-    return TextEncoder(cache_dir=cache_dir).encode(texts)
+def _trained(config: Config, base: Base, recording: Recording, seed: int) -> LoadedBackbone:
+    pretrain = base.pretrain.model_copy(update={"seed": base.pretrain.seed + seed})
+    config = config.model_copy(update={"backbone": base.backbone, "pretrain": pretrain})
+    with tempfile.TemporaryDirectory() as folder:
+        train_backbone(config, recording, Path(folder), lambda _done, _all: None, lambda _at: None)
+        return load_backbone(Path(folder), config.input_schema())
 
 
 @torch.no_grad()
@@ -87,7 +78,7 @@ def _measure(name: str, about: str, halves: Halves, logits: NDArray[np.float64])
     label, rate = halves.test.label.numpy(), sigmoid(logits)
     return Measured(
         name,
-        about.split(":", maxsplit=1)[0].rstrip("."),
+        about,
         auc(label, logits),
         grouped_auc(label, logits, halves.request),
         log_loss(label, rate),

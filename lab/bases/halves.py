@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lab.evaluate.prepare import Pretrained, pretraining_examples
-from lab.streams import Chunk, Stream
-from model.backbone.dataset import Examples, TrainingData
+from lab.streams.recording import Recording
+from lab.streams.stream import Chunk
+from model.backbone.dataset import Examples, ProfileTable, TrainingData
 from model.backbone.shape import BackboneShape
-from model.encoding.features import FeatureEncoder
+from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,9 @@ class Halves:
     shape: BackboneShape
 
     @staticmethod
-    def of(stream: Stream, pretrained: Pretrained) -> Halves:
-        """`pretrained` gives the vocabularies of the first half and the encoded profiles."""
+    def of(recording: Recording, encoder: FeatureEncoder, items: Sequence[ItemFeatures]) -> Halves:
+        """`encoder` has the vocabularies of the first half. Labels of the live half are what users really did."""
+        stream, space = recording.stream, recording.catalogue.space
         chunk = Chunk.concat(list(stream.chunks("live")))
         row, column = np.nonzero(chunk.shown)
         live = Examples(
@@ -39,13 +41,11 @@ class Halves:
             label=chunk.clean_click[row, column].astype(np.float32),
             time=chunk.time[row],
         )
-        return Halves(
-            TrainingData.of(pretraining_examples(stream), pretrained.profiles),
-            TrainingData.of(live, pretrained.profiles),
-            row.astype(np.int64),
-            pretrained.encoder,
-            BackboneShape.of(pretrained.encoder, stream.catalogue.space.sizes),
-        )
+        users = [UserFeatures(user.user_id, user.fields) for user in recording.users]
+        profiles = ProfileTable(encoder, users, items)
+        train = TrainingData.of(recording.examples(space), profiles)
+        shape = BackboneShape.of(encoder, space.sizes)
+        return Halves(train, TrainingData.of(live, profiles), row.astype(np.int64), encoder, shape)
 
     def within_train(self, share: float) -> Halves:
         """The first half cut once more: its last `share` by time is what is tried."""
