@@ -44,7 +44,7 @@ def _sum(halves: Halves, _: int, *, names: tuple[str, ...]) -> Logits:
     rate = (label.sum() + 1.0) / (len(label) + 2.0)
     columns = [at for at, field in enumerate(fields_of(halves, halves.test)) if field.name in names]
     deviations: Logits = log_odds(halves).test[:, columns].sum(axis=1, dtype=np.float64)
-    return np.log(rate / (1 - rate)) + deviations
+    return deviations + float(np.log(rate / (1 - rate)))
 
 
 def _regression(halves: Halves, _: int, *, crosses: bool) -> Logits:

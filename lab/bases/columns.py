@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix, hstack
+from scipy.sparse import csr_matrix, hstack  # type: ignore[import-untyped,unused-ignore]
 
 from lab.bases.halves import Field, Halves, cross, fields_of
 from model.backbone.dataset import TrainingData
@@ -84,7 +84,7 @@ class _Counts:
         clicks = np.repeat(label, here.sum(axis=1))
         size = BLOCKS * len(keys)
         shown, clicked = np.bincount(cell, minlength=size), np.bincount(cell, clicks, minlength=size)
-        return _Counts(keys, shown.reshape(BLOCKS, -1).astype(np.float64), clicked.reshape(BLOCKS, -1))
+        return _Counts(keys, *(counts.astype(np.float64).reshape(BLOCKS, -1) for counts in (shown, clicked)))
 
 
 def _field_columns(
