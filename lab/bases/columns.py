@@ -22,14 +22,14 @@ SCALE = 0.3
 
 
 @dataclass(frozen=True)
-class Table:
+class HalfColumns:
     """Columns of both halves, `(n, width)` each."""
 
     train: Columns
     test: Columns
 
 
-def log_odds(halves: Halves, *, crosses: bool = False, counts: bool = False) -> Table:
+def log_odds(halves: Halves, *, crosses: bool = False, counts: bool = False) -> HalfColumns:
     """Log-odds above the overall rate of each field; with `crosses`, of (facet, item field), (facet, user), (user, item
     field) and (user field, item field); with `counts`, `ln(1 + n)` beside each."""
     pairs = [_crossed(fields_of(halves, data)) if crosses else fields_of(halves, data) for data in _both(halves)]
@@ -37,7 +37,7 @@ def log_odds(halves: Halves, *, crosses: bool = False, counts: bool = False) -> 
     block = np.arange(len(label)) * BLOCKS // max(len(label), 1)
     parts = [_field_columns(train, test, label, block, counts=counts) for train, test in zip(*pairs, strict=True)]
     train, test = (np.stack([c for part in parts for c in part[side]], axis=1) for side in (0, 1))
-    return Table(train.astype(np.float32), test.astype(np.float32))
+    return HalfColumns(train.astype(np.float32), test.astype(np.float32))
 
 
 def one_hot(halves: Halves) -> tuple[csr_matrix, csr_matrix]:

@@ -115,8 +115,7 @@ def make_plan(
     learner, backbone = learner or LearnerConfig(), backbone or BackboneConfig()
     if backbone.factory:
         chosen = _fit_any_backbone(chosen, asked=bool(adapters))
-    pretrain = pretrain or PRETRAIN
-    pretrain = pretrain.model_copy(update={"epochs": 6}) if quick else pretrain
+    pretrain = (pretrain or PRETRAIN).model_copy(update={"epochs": 6} if quick else {})
     config = EvaluationConfig(
         backbone=backbone,
         pretrain=pretrain,

@@ -106,14 +106,8 @@ def pretrain(
             trainer = run.trained(len(data), _going_on(progress, trainer.steps_done), refit, report)
             report.refit_examples = len(data)
         model = trainer.model
-        content = fit_content(
-            model,
-            profiles,
-            examples,
-            seed=config.seed,
-            steps=config.content_steps,
-            statistics=run.statistics(len(data)),
-        )
+        seen, steps = run.statistics(len(data)), config.content_steps
+        content = fit_content(model, profiles, examples, seed=config.seed, steps=steps, statistics=seen)
     for path in (resume, refit):
         if path is not None:
             path.unlink(missing_ok=True)
