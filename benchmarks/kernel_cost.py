@@ -15,8 +15,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from benchmarks.crossed import CROSSING, SPACE, item_values
 from features.config import LiveConfig
 from features.live.layout import LiveLayout
-from model.backbone.foundation import BackboneShape, FoundationBackbone
+from model.backbone.foundation import FoundationBackbone
 from model.backbone.interface import round_representation
+from model.backbone.shape import BackboneShape
 from model.config import BackboneConfig, KernelConfig, LearnerConfig
 from model.encoding.features import FeatureBatch
 from model.kernel.batch import MicroBatch

@@ -285,6 +285,21 @@ def evaluate(
     )
 
 
+@app.command(rich_help_panel="Whole")
+def bases(
+    context: typer.Context,
+    script: ScriptName = None,
+    log: LogFile = None,
+    mapping: MappingName = None,
+    archive: Archive = None,
+    seeds: Annotated[int, typer.Option(help="How many seeds.", min=1)] = 3,
+) -> None:
+    """Compare the frozen base with what could be trained instead on the same half: counters, regressions, trees."""
+    from lab.bases.command import run_bases
+
+    typer.echo(run_bases(_settings(context), _stream(script, log, mapping, archive), seeds, errors))
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point. An error of our own is written for people: its message is shown, not a traceback."""
     try:

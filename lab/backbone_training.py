@@ -49,7 +49,7 @@ def train_backbone(
     TextWidthError, BackboneRefused or OSError.
     """
     users = [UserFeatures(user.user_id, user.fields) for user in data.users]
-    items = _items(config, data, encoded)
+    items = encoded_items(config, data, encoded)
     space = config.domain_space()
     examples = data.examples(space)
     encoder = FeatureEncoder.fit(
@@ -105,7 +105,8 @@ def _write_starts(
         write_first_rows(folder, group.name, domains, live.rows())
 
 
-def _items(config: Config, data: Recording, encoded: Callable[[int, int], None]) -> list[ItemFeatures]:
+def encoded_items(config: Config, data: Recording, encoded: Callable[[int, int], None]) -> list[ItemFeatures]:
+    """The items with their text vectors; `encoded` is told of them. Raises as `train_backbone`."""
     text = TextEncoder(config.features.text_model, config.cache_dir, config.features.max_text)
     if text.width != config.backbone.text_width:
         raise TextWidthError(

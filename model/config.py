@@ -64,7 +64,12 @@ class BackboneConfig(Section):
         "`text_width` and `content_width`, and reads what it likes of the rest.",
     )
     width: int = Field(default=64, ge=4, description="Width d of the fused representation.")
-    id_width: int = Field(default=32, ge=2, description="Width of an ID embedding.")
+    target_statistics: bool = Field(
+        default=True,
+        description="Whether the log-odds of each user, item, field value and facet value, counted in the pretraining "
+        "half, go into the domain layer and straight to the click logit.",
+    )
+    id_width: int = Field(default=8, ge=2, description="Width of an ID embedding.")
     sparse_width: int = Field(default=16, ge=2, description="Width of a sparse field's embedding.")
     text_width: int = Field(default=384, ge=1, description="Width of the text encoder's vectors.")
     content_width: int = Field(
@@ -146,9 +151,14 @@ class PretrainConfig(Section):
     batch_size: int = Field(default=512, ge=1, description="Examples per step.")
     learning_rate: float = Field(default=2e-3, gt=0, description="Peak learning rate of AdamW.")
     weight_decay: float = Field(default=1e-4, ge=0, description="Weight decay of AdamW.")
-    patience: int = Field(default=3, ge=1, description="Passes without a better validation log loss before it stops.")
+    patience: int = Field(default=4, ge=1, description="Passes without a better validation log loss before it stops.")
     validation_share: float = Field(
         default=0.1, gt=0, lt=0.5, description="Last share of the training half, by time, that validates."
+    )
+    refit: bool = Field(
+        default=True,
+        description="Whether it is trained anew on the whole half, for the best number of passes, once the last share "
+        "has validated.",
     )
     content_steps: int = Field(
         default=400,

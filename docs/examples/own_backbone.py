@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from model.backbone.dataset import TrainingData
-from model.backbone.foundation import BackboneShape
+from model.backbone.shape import BackboneShape
 from model.config import BackboneConfig, PretrainConfig
 from model.encoding.features import FeatureBatch
 

@@ -64,6 +64,7 @@ class ClickPath:
     def __call__(self, x: Tensor, domain: Tensor, plugs: Plugs) -> Tensor:
         """Click logits `(n,)` of `x` `(n, d)` in domains `(n, 3)`."""
         plugs.begin(domain)
+        first_order = self._backbone.first_order_logit(x)
         x = plugs.representation(x)
         experts = self._trunk.experts
         wide = x.expand(self.experts, *x.shape)
@@ -74,7 +75,8 @@ class ClickPath:
         mixed = self._mix(x, self._backbone.domain_embedding(domain), out)
         inner = plugs.linear("tower_in", mixed, self._tower_in(mixed))
         inner = plugs.block("tower_in", torch.relu(inner))
-        return plugs.linear("tower_out", inner, self._tower_out(inner))[:, 0]
+        logit = plugs.linear("tower_out", inner, self._tower_out(inner))[:, 0]
+        return logit if first_order is None else logit + first_order[:, 0]
 
     def _mix(self, x: Tensor, vector: Tensor, out: Tensor) -> Tensor:
         """The click task's mixture of experts, `(n, w)`."""

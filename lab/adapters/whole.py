@@ -31,6 +31,8 @@ class WholeModel(nn.Module):
         self.net = _fresh(context) if scratch else copy.deepcopy(context.foundation)
         self.user_row = _own_rows(self.net.user_table, profiles.user)
         self.item_row = _own_rows(self.net.item_table, profiles.item)
+        if self.net.statistics is not None:
+            self.net.statistics.widen(int((profiles.user == 0).sum()), int((profiles.item == 0).sum()))
         self.net.requires_grad_(True).eval()
         self._click, self._unplugged = ClickPath(self.net), Plugs()
         self.profiles = profiles

@@ -12,6 +12,7 @@ from lab.adapters import ADAPTERS, AdapterSpec
 from lab.adapters.base import AdapterUnfitError
 from lab.adapters.river_adapter import RIVER
 from lab.adapters.training import GradientTraining
+from lab.bases.presets import shipped_base
 from lab.code_key import code_digest
 from lab.evaluate.prepare import EvaluationConfig
 from lab.streams.sources import Source
@@ -31,7 +32,7 @@ QUICK_ADAPTERS = ("frozen", "iak", "closed-form", "live-head", "lora", "full")
 WORK = "lab.evaluate.work"
 """The module whose code, with all that it imports, decides what a run gives; reports only read its results."""
 
-PRETRAIN = PretrainConfig(epochs=10, batch_size=1_024, learning_rate=4e-3, patience=2, content_steps=200)
+PRETRAIN = shipped_base().pretrain.model_copy(update={"content_steps": 200})
 
 
 class UnknownAdapterError(ValueError):
@@ -104,6 +105,7 @@ def make_plan(
     learner: LearnerConfig | None = None,
     live: LiveConfig | None = None,
     backbone: BackboneConfig | None = None,
+    pretrain: PretrainConfig | None = None,
 ) -> Plan:
     """The plan of a command line; a name of `ADAPTER_SETS` stands for its adapters.
 
@@ -113,7 +115,7 @@ def make_plan(
     learner, backbone = learner or LearnerConfig(), backbone or BackboneConfig()
     if backbone.factory:
         chosen = _fit_any_backbone(chosen, asked=bool(adapters))
-    pretrain = PRETRAIN.model_copy(update={"epochs": 6}) if quick else PRETRAIN
+    pretrain = (pretrain or PRETRAIN).model_copy(update={"epochs": 6} if quick else {})
     config = EvaluationConfig(
         backbone=backbone,
         pretrain=pretrain,

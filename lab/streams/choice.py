@@ -57,15 +57,15 @@ class StreamChoice:
         return log_source(self.log, self.mapping) if self.named else movielens_source()
 
 
-def open_recording(config: Config, choice: StreamChoice, console: Console) -> Recording:
-    """The chosen stream; what it is made of is fetched into the cache the first time.
+def open_recording(config: Config, choice: StreamChoice, console: Console, seed: int = 0) -> Recording:
+    """The chosen stream of a seed; what it is made of is fetched into the cache the first time.
 
     Raises StreamError or DataUnavailableError; each message names the cure.
     """
     source = choice.source()
     with bars(console) as progress:
         task = progress.add_task("data", total=None, note=source.title(source.name))
-        stream = source.open(0, config.cache_dir, archive=choice.archive, progress=reporter(progress, task))
+        stream = source.open(seed, config.cache_dir, archive=choice.archive, progress=reporter(progress, task))
         recording = Recording(stream, source.title(stream.name))
         size = stream.size("live")
         note = f"{recording.title}: {len(recording.users):,} users, {len(recording.items):,} items"

@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model.backbone.foundation import BackboneShape, FoundationBackbone
+from model.backbone.foundation import FoundationBackbone
 from model.backbone.interface import FrozenBackbone
 from model.backbone.own import OwnBackbone, make_module
 from model.backbone.probe import probe_batch
 from model.backbone.schema import CARD, DAMAGED, FORMAT, BackboneRefused, InputSchema, check_card, read_json
+from model.backbone.shape import BackboneShape
 from model.config import BackboneConfig, unfed_keys
 from model.container import ContainerError, check_shapes, pack, unpack
 from model.encoding.features import FeatureEncoder

@@ -16,6 +16,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, normalize
 
 from model.backbone.dataset import Examples, ProfileTable
 from model.backbone.foundation import FoundationBackbone
+from model.backbone.statistics import FittedStatistics
 
 RIDGE_PRIOR = 4.0
 """Prior precision of the ridge regression from residuals to taste, in units of the noise's."""
@@ -69,14 +70,21 @@ def _components(aspects: Tensor, width: int) -> Tensor:
 
 
 def fit_content(
-    model: FoundationBackbone, profiles: ProfileTable, examples: Examples, *, seed: int, steps: int
+    model: FoundationBackbone,
+    profiles: ProfileTable,
+    examples: Examples,
+    *,
+    seed: int,
+    steps: int,
+    statistics: FittedStatistics | None = None,
 ) -> ContentReport:
     """Fits `content_map` and its mean. With `steps` 0, or fewer than 40 users to learn from, by principal components.
 
-    The vector of an item that pretraining has not seen comes from its text and sparse fields.
+    The vector of an item that pretraining has not seen comes from its text and sparse fields. `statistics` are those of
+    `examples`: with the model's own, a residual would be taken against a logit that knows the label.
     """
     aspects = catalogue_aspects(model, profiles)
-    events = _Events.of(examples, _newcomer_logits(model, profiles, examples))
+    events = _Events.of(examples, _newcomer_logits(model, profiles, examples, statistics))
     if steps == 0 or len(events.count) < _FEWEST_USERS:
         return fit_components(model, aspects)
     return _TasteFit(model, aspects, events, seed).run(steps)
@@ -90,7 +98,9 @@ def _set(model: FoundationBackbone, mean: Tensor, basis: Tensor, shift: Tensor, 
 
 
 @torch.no_grad()
-def _newcomer_logits(model: FoundationBackbone, profiles: ProfileTable, examples: Examples) -> Tensor:
+def _newcomer_logits(
+    model: FoundationBackbone, profiles: ProfileTable, examples: Examples, statistics: FittedStatistics | None
+) -> Tensor:
     """Logits as for users never seen: those are the ones whose taste must be learned live."""
     out = []
     model.eval()
@@ -102,7 +112,8 @@ def _newcomer_logits(model: FoundationBackbone, profiles: ProfileTable, examples
             torch.from_numpy(examples.domain[rows]),
         )
         batch = model.as_newcomer(batch)
-        out.append(model.predict(model.represent(batch), batch.domain)[:, 0])
+        seen = None if statistics is None else statistics.of(batch, index)
+        out.append(model.predict(model.represent(batch, seen), batch.domain)[:, 0])
     return torch.cat(out)
 
 

@@ -1,57 +1,24 @@
-"""The foundation backbone: aspects, fusion, domain layer, trunk and towers; trained once, then frozen."""
+"""The foundation backbone: aspects, statistics, fusion, domain layer, trunk and towers; trained once, then frozen."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 
+from model.backbone.dataset import TrainingData
+from model.backbone.first_order import regress
 from model.backbone.fusion import AspectFusion, DomainEmbedding, DomainLayer
 from model.backbone.interface import fingerprint, round_representation
+from model.backbone.shape import BackboneShape
+from model.backbone.statistics import FittedStatistics, TargetStatistics
 from model.backbone.trunk import Towers, Trunk
 from model.config import BackboneConfig
-from model.encoding.features import PAD, FeatureBatch, FeatureEncoder
-
-
-@dataclass(frozen=True)
-class BackboneShape:
-    """Table sizes that come from the data, not from the configuration."""
-
-    users: int
-    items: int
-    user_rows: int
-    item_rows: int
-    user_slots: tuple[int, ...]
-    """Slots of each user field."""
-    item_slots: tuple[int, ...]
-    domain_sizes: tuple[int, int, int]
-
-    @staticmethod
-    def of(encoder: FeatureEncoder, domain_sizes: tuple[int, int, int]) -> BackboneShape:
-        """The sizes that `encoder` needs."""
-        return BackboneShape(
-            users=len(encoder.users),
-            items=len(encoder.items),
-            user_rows=encoder.user_rows,
-            item_rows=encoder.item_rows,
-            user_slots=tuple(field.slots for field in encoder.user_fields),
-            item_slots=tuple(field.slots for field in encoder.item_fields),
-            domain_sizes=domain_sizes,
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """For a card."""
-        return asdict(self)
-
-    @staticmethod
-    def from_json(data: Mapping[str, Any]) -> BackboneShape:
-        """From a card; lists become tuples. Raises TypeError for missing or unknown names."""
-        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
-        return BackboneShape(**values)
+from model.encoding.features import PAD, FeatureBatch
 
 
 class SparseAspect(nn.Module):
@@ -118,20 +85,25 @@ class FoundationBackbone(nn.Module):
         item_aspects = 2 + (self.item_sparse is not None)
         self.user_fusion = AspectFusion(config.gating, user_aspects, d, e)
         self.item_fusion = AspectFusion(config.gating, item_aspects, d, e)
-        parts = 3 + (self.query_text is not None)
-        self.domain_layer = DomainLayer(config.domain_map, parts * d, d, e, shape.domain_sizes)
+        self.statistics = TargetStatistics(shape) if config.target_statistics else None
+        fused = (3 + (self.query_text is not None)) * d + (self.statistics.width if self.statistics else 0)
+        self.domain_layer = DomainLayer(
+            config.domain_map, fused, d - 1 if self.statistics else d, e, shape.domain_sizes
+        )
+        self.first_order = nn.Linear(self.statistics.width, 1) if self.statistics else None
         tasks = 2 if self.has_conversion else 1
         self.experts = Trunk(
             config.trunk, tasks, d, e, experts=config.experts, hidden=config.expert_hidden,
             width_out=config.expert_width, dropout=config.dropout,
         )  # fmt: skip
-        self.trunk_width = tasks * config.expert_width
+        self.trunk_width = tasks * config.expert_width + (self.first_order is not None)
         self.towers = Towers(tasks, config.expert_width, config.tower_hidden)
         self.register_buffer("content_mean", torch.zeros(item_aspects * d))
         self.register_buffer("content_map", torch.zeros(item_aspects * d, config.content_width))
         self.register_buffer("content_shift", torch.zeros(config.content_width))
         for table in (self.user_table, self.item_table):
-            nn.init.normal_(table.weight, std=0.05)
+            # Where statistics bring the rates, a large start is memory of one pass (docs/decisions/0067).
+            nn.init.normal_(table.weight, std=0.05 if self.statistics is None else 0.01)
         self._fingerprint = ""
 
     def item_aspects(self, batch: FeatureBatch) -> Tensor:
@@ -166,25 +138,57 @@ class FoundationBackbone(nn.Module):
             parts.append(self.query_text(batch.query).expand(len(batch), -1))
         return torch.cat(parts, dim=-1), vector
 
-    def represent(self, batch: FeatureBatch) -> Tensor:
-        """The fused representation, float32 `(n, d)`, of zero mean and unit variance per row up to the norm's scale."""
+    def represent(self, batch: FeatureBatch, statistics: Tensor | None = None) -> Tensor:
+        """The fused representation, float32 `(n, d)`: a layer norm's output and, with target statistics, their sum.
+
+        Training gives the `statistics` of the pairs, `(n, width)`, made without their labels; otherwise they are those
+        of the whole pretraining half.
+        """
         fused, vector = self.fuse(batch)
-        x: Tensor = self.domain_layer(fused, vector, batch.domain)
-        return x
+        if self.statistics is None or self.first_order is None:
+            x: Tensor = self.domain_layer(fused, vector, batch.domain)
+            return x
+        seen = self.statistics(batch) if statistics is None else statistics
+        x = self.domain_layer(torch.cat([fused, seen], dim=-1), vector, batch.domain)
+        return torch.cat([x, self.first_order(seen)], dim=-1)
+
+    @torch.no_grad()
+    def begin_with(self, statistics: FittedStatistics, data: TrainingData) -> None:
+        """Takes the statistics of `data` and begins the first-order path as a logistic regression on them."""
+        assert self.statistics is not None and self.first_order is not None
+        self.statistics.load_state_dict(statistics.whole.state_dict())
+        weight, bias = regress(statistics.columns(data), data.label)
+        self.first_order.weight.copy_(weight)
+        self.first_order.bias.copy_(bias)
+
+    @torch.no_grad()
+    def first_order_of(self, statistics: Tensor) -> NDArray[np.float32]:
+        """What statistics `(n, width)` add to the click logit, `(n,)`."""
+        assert self.first_order is not None
+        added: NDArray[np.float32] = self.first_order(statistics)[:, 0].numpy()
+        return added
+
+    def first_order_logit(self, x: Tensor) -> Tensor | None:
+        """The last coordinate of `x`, `(n, 1)`: what the statistics add to the click logit past trunk and tower."""
+        return None if self.first_order is None else x[:, -1:]
 
     def trunk(self, x: Tensor, domain: Tensor) -> Tensor:
-        """The trunk's output, all tasks side by side, `(n, trunk_width)`."""
-        return torch.cat(self.experts(x, self.domain_embedding(domain)), dim=-1)
+        """The trunk's output, all tasks side by side and what is added to the click logit, `(n, trunk_width)`."""
+        first_order = self.first_order_logit(x)
+        parts = self.experts(x, self.domain_embedding(domain))
+        return torch.cat(parts if first_order is None else [*parts, first_order], dim=-1)
 
     def head(self, h: Tensor) -> Tensor:
         """Logits of CTR and CVR, `(n, 2)`; the second is 0 without a conversion tower."""
-        logits: Tensor = self.towers(torch.split(h, self.config.expert_width, dim=1))
+        first_order = self.first_order_logit(h)
+        parts = h if first_order is None else h[:, :-1]
+        logits: Tensor = self.towers(torch.split(parts, self.config.expert_width, dim=1), first_order)
         return logits
 
     def predict(self, x: Tensor, domain: Tensor) -> Tensor:
         """Logits of CTR and CVR, `(n, 2)`. A single domain row `(1, 3)` serves all of `x`."""
         vector = self.domain_embedding(domain).expand(len(x), -1)
-        logits: Tensor = self.towers(self.experts(x, vector))
+        logits: Tensor = self.towers(self.experts(x, vector), self.first_order_logit(x))
         return logits
 
     def content(self, batch: FeatureBatch) -> Tensor:

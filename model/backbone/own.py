@@ -16,10 +16,10 @@ import torch
 from torch import nn
 
 from model.backbone.dataset import TrainingData
-from model.backbone.foundation import BackboneShape
 from model.backbone.probe import probe_batch
 from model.backbone.report import PretrainReport, auc_by_domain
 from model.backbone.schema import BackboneRefused
+from model.backbone.shape import BackboneShape
 from model.backbone.trainer import logits_of
 from model.backbone.wrap import WrappedBackbone
 from model.config import BackboneConfig, PretrainConfig

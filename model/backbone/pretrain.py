@@ -7,7 +7,7 @@ import hashlib
 import json
 import time as clock
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,11 +16,13 @@ from torch import nn
 
 from model.backbone.content import fit_content
 from model.backbone.dataset import Examples, ProfileTable, TrainingData, validation_cut
-from model.backbone.foundation import BackboneShape, FoundationBackbone
+from model.backbone.foundation import FoundationBackbone
 from model.backbone.interface import FrozenBackbone
 from model.backbone.own import pretrain_own
 from model.backbone.report import PretrainReport, Progress
 from model.backbone.schema import BackboneRefused
+from model.backbone.shape import BackboneShape
+from model.backbone.statistics import FittedStatistics, fit_statistics
 from model.backbone.trainer import Trainer
 from model.config import BackboneConfig, PretrainConfig, unfed_keys
 from model.encoding.domain import FACETS
@@ -37,7 +39,7 @@ _LEVELS: dict[str, int] = {
     "user_table": 0, "item_table": 0, "item_text": 0, "query_text": 0, "user_sparse.table": 0, "item_sparse.table": 0,
     "user_id": 1, "item_id": 1, "user_sparse.map": 1, "item_sparse.map": 1, "history": 1,
     "user_fusion": 1, "item_fusion": 1,
-    "domain_embedding": 2, "domain_layer": 2, "experts": 2,
+    "domain_embedding": 2, "domain_layer": 2, "experts": 2, "first_order": 2,
     "towers": 3,
 }  # fmt: skip
 
@@ -86,29 +88,82 @@ def pretrain(
 ) -> tuple[FoundationBackbone, PretrainReport]:
     """Trains on all but the last `validation_share` of the examples, stops early on it, and freezes the best pass.
 
-    The examples may mix any number of domains. With `resume`, the state is kept in that file after each pass and an
-    interrupted run is taken up from it, bit for bit. The caller's random state is left as it was. Raises ValueError if
-    a part of the split would be empty, ResumeError if the file belongs to another run.
+    With `config.refit`, a second model is then trained on all examples for the best number of passes and frozen instead
+    (docs/decisions/0067). The examples may mix any number of domains. With `resume`, the state is kept in that file
+    (and of the refit beside it) after each pass, and an interrupted run is taken up from there, bit for bit. The
+    caller's random state is left as it was. Raises ValueError if a part of the split would be empty, ResumeError if the
+    file belongs to another run.
     """
     begun = clock.perf_counter()
+    profiles = ProfileTable(encoder, users, items)
+    data = TrainingData.of(examples, profiles)
+    run = _Run(data, encoder, domain_sizes, backbone, config, _run_name(examples, encoder, backbone, config))
+    refit = resume and resume.with_name(f"{resume.name}.refit")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        model = FoundationBackbone(backbone, BackboneShape.of(encoder, domain_sizes), encoder.digest)
-        profiles = ProfileTable(encoder, users, items)
-        trainer = Trainer(
-            model,
-            TrainingData.of(examples, profiles),
-            validation_cut(examples, config.validation_share),
-            config,
-            _run_name(examples, encoder, backbone, config),
-        )
-        trainer.train(progress, resume)
+        trainer = run.trained(validation_cut(examples, config.validation_share), progress, resume)
         report = trainer.report
-        content = fit_content(model, profiles, examples, seed=config.seed, steps=config.content_steps)
+        if config.refit:
+            trainer = run.trained(len(data), _going_on(progress, trainer.steps_done), refit, report)
+            report.refit_examples = len(data)
+        model = trainer.model
+        seen, steps = run.statistics(len(data)), config.content_steps
+        content = fit_content(model, profiles, examples, seed=config.seed, steps=steps, statistics=seen)
+    for path in (resume, refit):
+        if path is not None:
+            path.unlink(missing_ok=True)
     report.content = asdict(content)
     report.window = (float(examples.time[0]), float(examples.time[-1]))
     report.seconds = clock.perf_counter() - begun
     return model.freeze(), report
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What both trainings of a pretraining share."""
+
+    data: TrainingData
+    encoder: FeatureEncoder
+    domain_sizes: tuple[int, int, int]
+    backbone: BackboneConfig
+    config: PretrainConfig
+    name: str
+
+    @property
+    def shape(self) -> BackboneShape:
+        """Sizes of the tables."""
+        return BackboneShape.of(self.encoder, self.domain_sizes)
+
+    def statistics(self, cut: int) -> FittedStatistics | None:
+        """Of the first `cut` examples, where the backbone reads statistics."""
+        if not self.backbone.target_statistics:
+            return None
+        return fit_statistics(self.shape, self.encoder, self.data.part(0, cut))
+
+    def trained(
+        self,
+        cut: int,
+        progress: Callable[[Progress], None] | None,
+        resume: Path | None,
+        like: PretrainReport | None = None,
+    ) -> Trainer:
+        """A new model, trained on the first `cut` examples: until it gets no better on the rest, or `like` before."""
+        torch.manual_seed(self.config.seed)
+        model = FoundationBackbone(
+            self.backbone, BackboneShape.of(self.encoder, self.domain_sizes), self.encoder.digest
+        )
+        statistics = self.statistics(cut)
+        if statistics is not None:
+            model.begin_with(statistics, self.data.part(0, cut))
+        trainer = Trainer(model, self.data, cut, self.config, f"{self.name} {cut}", statistics)
+        trainer.train(progress, resume, like)
+        return trainer
+
+
+def _going_on(progress: Callable[[Progress], None] | None, done: int) -> Callable[[Progress], None] | None:
+    """The same callback for a training that follows `done` steps."""
+    if progress is None:
+        return None
+    return lambda at: progress(replace(at, step=at.step + done, steps=at.steps + done))
 
 
 def fine_tune(

@@ -35,6 +35,10 @@ class PretrainReport:
     """Passes that an earlier, interrupted run had done."""
     train_examples: int = 0
     validation_examples: int = 0
+    tower_share: float = 1.0
+    """Share of the tower's logit beside the first-order one that validated best; the rest is taken off at the end."""
+    refit_examples: int = 0
+    """Examples on which it was trained anew for `best_epoch` passes; 0 without. The validation is that of before."""
     validation_auc: float = float("nan")
     validation_log_loss: float = float("inf")
     validation_auc_ctcvr: float = float("nan")

@@ -11,7 +11,7 @@ from typing import Any
 from model.config import FieldSpec
 from model.encoding.domain import FACETS, DomainSpace
 
-FORMAT = 2
+FORMAT = 3
 CARD = "card.json"
 DAMAGED = "the folder is damaged or was made by another program: copy it again, or pretrain again"
 _CURE = "take the change back, or pretrain again with this configuration (`driftline pretrain`)"

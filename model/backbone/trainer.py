@@ -17,22 +17,37 @@ from model.backbone.dataset import TrainingData
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.interface import FrozenBackbone
 from model.backbone.report import PretrainReport, Progress, auc_by_domain
+from model.backbone.statistics import FittedStatistics
 from model.backbone.training_state import Unfinished, load_state, save_state
 from model.config import PretrainConfig
 from model.evaluation import auc, log_loss, sigmoid
 from model.losses import entire_space_loss
 
+_SHARES = tuple(round(0.1 * tenth, 1) for tenth in range(2, 11))
+"""Shares of the tower's logit that the validation chooses from: what trunk and tower learn is surer of itself than it
+is right (docs/decisions/0068). Never 0, for the kernel needs a trunk."""
 _VALIDATION_ROWS = 4_096
 """Pairs that are scored at once."""
 
 
 class Trainer:
-    """Trains what requires a gradient on `data[:cut]`, keeps the pass with the best log loss on the rest."""
+    """Trains what requires a gradient on `data[:cut]`, keeps the pass with the best log loss on the rest.
 
-    def __init__(
-        self, model: FoundationBackbone, data: TrainingData, cut: int, config: PretrainConfig, run: str = ""
+    Without a rest it makes all passes and keeps the last. `statistics` are those of `data[:cut]`; without them the
+    model sees its own, which must then come from other examples.
+    """
+
+    def __init__(  # noqa: PLR0917
+        self,
+        model: FoundationBackbone,
+        data: TrainingData,
+        cut: int,
+        config: PretrainConfig,
+        run: str = "",
+        statistics: FittedStatistics | None = None,
     ) -> None:
         self.model, self.data, self.cut, self.config, self.run = model, data, cut, config, run
+        self.statistics = statistics
         self.report = PretrainReport(train_examples=cut, validation_examples=len(data) - cut)
         self.report.dense_parameters = model.dense_parameters()
         trained = [p for p in model.parameters() if p.requires_grad]
@@ -44,28 +59,44 @@ class Trainer:
         self._step = self._waited = 0
         self._best = {name: value.clone() for name, value in model.state_dict().items()}
 
-    def train(self, progress: Callable[[Progress], None] | None = None, resume: Path | None = None) -> None:
-        """Runs to the end, from the state in `resume` if there is one; that file is removed at the end."""
+    def train(
+        self,
+        progress: Callable[[Progress], None] | None = None,
+        resume: Path | None = None,
+        like: PretrainReport | None = None,
+    ) -> None:
+        """Runs to the end, or for as many passes as were best before, from the state in `resume` if there is one.
+
+        That file is left behind. The report of the training before is `like`; the tower's share is taken from it too.
+        """
+        limit = self.config.epochs if like is None else like.best_epoch
         self._optimiser = torch.optim.AdamW(
             self._trained, lr=self.config.learning_rate, weight_decay=self.config.weight_decay, fused=True
         )
         if resume is not None:
             self._resume(resume)
-        while self.report.epochs < self.config.epochs and self._waited < self.config.patience:
+        while self.report.epochs < limit and self._waited < self.config.patience:
             self._epoch(progress)
-            self._validate()
+            if self.cut < len(self.data):
+                self._validate()
             if resume is not None:
                 kept = {"step": self._step, "waited": self._waited, "report": asdict(self.report)}
                 save_state(resume, self.run, self._unfinished(), kept)
-        self.model.load_state_dict(self._best)
-        self._final()
-        if resume is not None:
-            resume.unlink(missing_ok=True)
+        if self.cut < len(self.data):
+            self.model.load_state_dict(self._best)
+        self.model.towers.shrink((like or self.report).tower_share)
+        if self.cut < len(self.data):
+            self._final()
 
     def validate_only(self) -> None:
         """Measures the model as it is."""
         self._validate()
         self._final()
+
+    @property
+    def steps_done(self) -> int:
+        """Steps since the first pass began."""
+        return self._step
 
     def _unfinished(self) -> Unfinished:
         return Unfinished(self.model, self._best, self._optimiser, self._generator)
@@ -103,7 +134,8 @@ class Trainer:
     def _loss(self, index: Tensor) -> Tensor:
         data, config = self.data, self.model.config
         batch = self.model.drop_ids(data.batch(index), self._generator)
-        x = self.model.represent(batch)
+        seen = None if self.statistics is None else self.statistics.of(batch, index)
+        x = self.model.represent(batch, seen)
         ctr, cvr = self.model.predict(x, batch.domain).unbind(1)
         loss = entire_space_loss((ctr, cvr), data.label[index], data.conversion[index], self.model.has_conversion)
         if config.alignment != "none":
@@ -116,13 +148,17 @@ class Trainer:
         return logits_of(self.model, self.data.part(begin, end))
 
     def _validate(self) -> None:
-        labels = self.data.label[self.cut :].numpy()
+        labels, report = self.data.label[self.cut :].numpy(), self.report
         scores = self.logits(self.cut, len(self.data))[:, 0]
-        loss, area, report = log_loss(labels, sigmoid(scores)), auc(labels, scores), self.report
+        loss, area, share = log_loss(labels, sigmoid(scores)), auc(labels, scores), 1.0
+        if self.statistics is not None:
+            known = self.statistics.served(self.data.part(self.cut, len(self.data)))
+            loss, area, share = _best_share(labels, scores, self.model.first_order_of(known))
         report.history.append({"epoch": report.epochs, "log_loss": loss, "auc": area})
         self._waited += 1
         if loss < report.validation_log_loss:
             report.best_epoch, report.validation_log_loss, report.validation_auc = report.epochs, loss, area
+            report.tower_share = share
             self._best = {name: value.clone() for name, value in self.model.state_dict().items()}
             self._waited = 0
 
@@ -134,6 +170,15 @@ class Trainer:
         if self.model.has_conversion:
             both = sigmoid(logits[:, 0]) * sigmoid(logits[:, 1])
             self.report.validation_auc_ctcvr = auc(self.data.conversion[self.cut :].numpy(), both)
+
+
+def _best_share(
+    labels: NDArray[np.float32], logits: NDArray[np.float32], first_order: NDArray[np.float32]
+) -> tuple[float, float, float]:
+    """Least log loss, its AUC and the share of the tower's logit beside the first-order one that gives them."""
+    mixed = {share: first_order + share * (logits - first_order) for share in _SHARES}
+    loss, share = min((log_loss(labels, sigmoid(logit)), share) for share, logit in mixed.items())
+    return loss, auc(labels, mixed[share]), share
 
 
 @torch.no_grad()

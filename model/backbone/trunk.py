@@ -85,9 +85,18 @@ class Towers(nn.Module):
         super().__init__()
         self.nets = nn.ModuleList(mlp((width, hidden, 1)) for _ in range(tasks))
 
-    def forward(self, h: Sequence[Tensor]) -> Tensor:
-        """One `(n, width)` per task to logits of CTR and CVR, `(n, 2)`."""
+    @torch.no_grad()
+    def shrink(self, share: float) -> None:
+        """Multiplies what the click tower gives by `share`."""
+        last = self.nets[0][-1]  # type: ignore[index]
+        for parameter in (last.weight, last.bias):
+            parameter.mul_(share)
+
+    def forward(self, h: Sequence[Tensor], first_order: Tensor | None = None) -> Tensor:
+        """One `(n, width)` per task to logits of CTR and CVR, `(n, 2)`; `first_order` `(n, 1)` is added to CTR."""
         logits = [net(part) for net, part in zip(self.nets, h, strict=True)]
+        if first_order is not None:
+            logits[0] = logits[0] + first_order
         if len(logits) == 1:
             logits.append(torch.zeros_like(logits[0]))
         return torch.cat(logits, dim=-1)

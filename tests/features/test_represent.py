@@ -21,7 +21,8 @@ from features.represent import Represented, Representer
 from features.store.feature_store import FeatureStore
 from features.store.online import StoreUnavailableError
 from features.text import TextEncoder
-from model.backbone.foundation import BackboneShape, FoundationBackbone
+from model.backbone.foundation import FoundationBackbone
+from model.backbone.shape import BackboneShape
 from model.config import BackboneConfig
 from model.encoding.domain import Domain, DomainSpace
 from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures

@@ -9,9 +9,10 @@ import pytest
 from pydantic import ValidationError
 
 from model.backbone.checkpoint import save_backbone
-from model.backbone.foundation import BackboneShape, FoundationBackbone
+from model.backbone.foundation import FoundationBackbone
 from model.backbone.pretrain import pretrain_backbone
 from model.backbone.schema import BackboneRefused
+from model.backbone.shape import BackboneShape
 from model.config import PretrainConfig
 from streaming.backbone import open_backbone
 from streaming.config import Config

@@ -11,7 +11,8 @@ import pytest
 from local.demo.collect import backbone_fingerprint
 from local.demo.settings import free_ports
 from model.backbone.checkpoint import BackboneRefused, save_backbone
-from model.backbone.foundation import BackboneShape, FoundationBackbone
+from model.backbone.foundation import FoundationBackbone
+from model.backbone.shape import BackboneShape
 from model.config import BackboneConfig
 from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
 from model.kernel.start import FILE

@@ -10,7 +10,8 @@ import torch
 
 from model.backbone.content import fit_content
 from model.backbone.dataset import Examples, ProfileTable
-from model.backbone.foundation import BackboneShape, FoundationBackbone
+from model.backbone.foundation import FoundationBackbone
+from model.backbone.shape import BackboneShape
 from tests.model.conftest import SIZES, SMALL, World
 
 

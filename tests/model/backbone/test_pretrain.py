@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from model.backbone.dataset import Examples, TooFewExamplesError
+from model.backbone.dataset import Examples, ProfileTable, TooFewExamplesError
 from model.backbone.foundation import FoundationBackbone
-from model.backbone.interface import fingerprint
+from model.backbone.interface import fingerprint, round_representation
 from model.backbone.pretrain import FreezeLevel, PretrainReport, Progress, fine_tune, pretrain, trainable_after
 from model.backbone.training_state import ResumeError
 from model.config import BackboneConfig, PretrainConfig
-from tests.model.conftest import SIZES, SMALL, World
+from model.encoding.features import FeatureEncoder
+from tests.model.conftest import SIZES, SMALL, TEXT, World
 
 QUICK = PretrainConfig(epochs=2, batch_size=64)
 
@@ -32,9 +33,9 @@ def run(
 
 def test_it_learns_what_the_world_is_made_of() -> None:
     world = World(examples=4_000)
-    _, report = run(world, PretrainConfig(epochs=8, batch_size=64, learning_rate=5e-3))
+    _, report = run(world, PretrainConfig(epochs=16, batch_size=64, learning_rate=5e-3, patience=16))
     assert report.validation_auc > 0.62
-    assert report.best_epoch <= report.epochs <= 8
+    assert report.best_epoch <= report.epochs <= 16
 
 
 def test_same_seed_same_backbone_whatever_the_global_random_state(world: World) -> None:
@@ -94,6 +95,93 @@ def test_an_interrupted_run_is_taken_up_bit_for_bit(world: World, tmp_path: Path
     assert again.fingerprint == whole.fingerprint
     assert report.resumed_epoch == 2
     assert not file.exists()
+
+
+def test_an_interrupted_refit_is_taken_up_bit_for_bit(world: World, tmp_path: Path) -> None:
+    config = PretrainConfig(epochs=3, batch_size=64, patience=3)
+    seen: list[Progress] = []
+    whole, report = run(world, config, progress=seen.append)
+    last = seen[-1].step
+    file = tmp_path / "state.safetensors"
+
+    def stop(at: Progress) -> None:
+        if at.step == last:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        run(world, config, progress=stop, resume=file)
+    again, resumed = run(world, config, resume=file)
+    assert again.fingerprint == whole.fingerprint
+    assert resumed.history == report.history
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_refit_learns_from_the_share_that_validated(world: World) -> None:
+    last = len(world.examples) - 1
+    label = world.examples.label.copy()
+    label[last] = 1 - label[last]
+    changed = World()
+    changed.examples = replace(world.examples, label=label)
+    config = QUICK.model_copy(update={"epochs": 1})  # one pass is the best of one, whatever validates it
+    before, report = run(world, config)
+    after, _ = run(changed, config)
+    assert report.refit_examples == len(world.examples)
+    assert fingerprint(after.item_id) != fingerprint(before.item_id)
+    unfitted = config.model_copy(update={"refit": False})
+    (first, alone), (second, _) = run(world, unfitted), run(changed, unfitted)
+    assert alone.refit_examples == 0
+    assert fingerprint(first.item_id) == fingerprint(second.item_id)
+
+
+def edge(world: World, name: str) -> tuple[Examples, BackboneConfig]:
+    """Examples that many a model cannot be trained on."""
+    examples = world.examples
+    few, zeros = examples.select(slice(0, 50)), np.zeros(len(examples), dtype=np.int64)
+    return {
+        "fifty rows": (few, SMALL),
+        "two rows": (examples.select(slice(0, 2)), SMALL),
+        "all clicks": (replace(examples, label=np.ones_like(examples.label)), SMALL),
+        "no clicks": (replace(examples, label=np.zeros_like(examples.label)), SMALL),
+        "one user": (replace(examples, user=zeros), SMALL),
+        "one item": (replace(examples, item=zeros), SMALL),
+    }[name]
+
+
+@pytest.mark.parametrize("name", ["fifty rows", "two rows", "all clicks", "no clicks", "one user", "one item"])
+def test_odd_data_give_a_backbone_that_answers(world: World, name: str) -> None:
+    examples, config = edge(world, name)
+    share = PretrainConfig(epochs=2, batch_size=64, validation_share=0.3)
+    backbone, _ = pretrain(
+        examples, world.users, world.items, world.encoder, domain_sizes=SIZES, backbone=config, config=share
+    )
+    batch = ProfileTable(world.encoder, world.users, world.items).batch(
+        torch.from_numpy(examples.user), torch.from_numpy(examples.item), torch.from_numpy(examples.domain)
+    )
+    x = round_representation(backbone.represent(batch))
+    logit = backbone.predict(x, batch.domain)[:, 0]
+    assert torch.isfinite(x).all() and torch.isfinite(logit).all()
+    if name in {"all clicks", "no clicks"}:
+        assert bool(((logit > 1) if name == "all clicks" else (logit < -1)).all())
+
+
+def test_a_world_without_fields_gives_a_backbone_that_answers(world: World) -> None:
+    users, items = [replace(u, fields={}) for u in world.users], [replace(i, fields={}) for i in world.items]
+    encoder = FeatureEncoder.fit(users, items, user_fields=(), item_fields=(), text_width=TEXT)
+    backbone, _ = pretrain(world.examples, users, items, encoder, domain_sizes=SIZES, backbone=SMALL, config=QUICK)
+    batch = encoder.batch(encoder.encode_user(users[0]), [encoder.encode_item(item) for item in items], (1, 1, 1))
+    assert torch.isfinite(backbone.predict(backbone.represent(batch), batch.domain)).all()
+
+
+@pytest.mark.parametrize("target_statistics", [True, False])
+def test_the_click_logit_is_a_function_of_representation_and_domain(world: World, target_statistics: bool) -> None:
+    backbone, _ = run(world, backbone=SMALL.model_copy(update={"target_statistics": target_statistics}))
+    x = torch.randn(4, backbone.width)
+    domain = torch.zeros(4, 3, dtype=torch.int64)
+    moved = x.clone()
+    moved[:, -1] += 0.5
+    assert torch.equal(backbone.predict(x, domain), backbone.predict(x.clone(), domain.clone()))
+    assert not torch.equal(backbone.predict(moved, domain), backbone.predict(x, domain))
+    assert (backbone.statistics is not None) == target_statistics == (backbone.first_order is not None)
 
 
 def test_state_of_another_run_or_garbage_is_refused_with_the_cure(world: World, tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from features.represent import Represented
-from model.backbone.foundation import BackboneShape, FoundationBackbone
+from model.backbone.foundation import FoundationBackbone
 from model.backbone.interface import round_representation
+from model.backbone.shape import BackboneShape
 from model.config import BackboneConfig
 from model.encoding.domain import Domain, DomainSpace
 from model.encoding.features import FeatureEncoder

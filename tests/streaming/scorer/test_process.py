@@ -18,7 +18,8 @@ from kafka import TopicPartition
 
 from local.demo.settings import child_environment, free_ports, write_config
 from model.backbone.checkpoint import BackboneRefused, save_backbone
-from model.backbone.foundation import BackboneShape, FoundationBackbone
+from model.backbone.foundation import FoundationBackbone
+from model.backbone.shape import BackboneShape
 from model.config import BackboneConfig
 from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
 from streaming.clients import make_consumer

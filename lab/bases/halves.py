@@ -1,0 +1,97 @@
+"""A stream's two halves as a base sees them: labelled pairs to train on, and pairs to be tried on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lab.streams.recording import Recording
+from lab.streams.stream import Chunk
+from model.backbone.dataset import Examples, ProfileTable, TrainingData
+from model.backbone.shape import BackboneShape
+from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
+
+
+@dataclass(frozen=True)
+class Halves:
+    """The same pairs and the same encoding for every base and baseline."""
+
+    train: TrainingData
+    test: TrainingData
+    request: NDArray[np.int64]
+    """Number of the request of each pair of `test`, `(n,)`."""
+    encoder: FeatureEncoder
+    shape: BackboneShape
+
+    @staticmethod
+    def of(recording: Recording, encoder: FeatureEncoder, items: Sequence[ItemFeatures]) -> Halves:
+        """`encoder` has the vocabularies of the first half. Labels of the live half are what users really did."""
+        stream, space = recording.stream, recording.catalogue.space
+        chunk = Chunk.concat(list(stream.chunks("live")))
+        row, column = np.nonzero(chunk.shown)
+        live = Examples(
+            user=chunk.user[row],
+            item=chunk.items[row, column],
+            domain=chunk.domain[row],
+            label=chunk.clean_click[row, column].astype(np.float32),
+            time=chunk.time[row],
+        )
+        users = [UserFeatures(user.user_id, user.fields) for user in recording.users]
+        profiles = ProfileTable(encoder, users, items)
+        train = TrainingData.of(recording.examples(space), profiles)
+        shape = BackboneShape.of(encoder, space.sizes)
+        return Halves(train, TrainingData.of(live, profiles), row.astype(np.int64), encoder, shape)
+
+    def within_train(self, share: float) -> Halves:
+        """The first half cut once more: its last `share` by time is what is tried."""
+        n = len(self.train)
+        cut = min(max(round(n * (1 - share)), 1), n - 1)
+        request = np.arange(n - cut, dtype=np.int64)
+        return replace(self, train=self.train.part(0, cut), test=self.train.part(cut, n), request=request)
+
+
+@dataclass(frozen=True)
+class Field:
+    """One categorical column: the rows that each of `n` pairs has, and their weights, both `(n, slots)`."""
+
+    name: str
+    rows: Tensor
+    weight: Tensor
+    size: int
+    """Rows of its table; 0 is what is unknown or missing."""
+
+
+def fields_of(halves: Halves, data: TrainingData) -> list[Field]:
+    """User, item, their fields and the facets of all pairs of `data`."""
+    profiles, encoder = data.profiles, halves.encoder
+    one = torch.ones(len(data), 1)
+    fields = [
+        Field("user", profiles.user[data.user][:, None], one, halves.shape.users),
+        Field("item", profiles.item[data.item][:, None], one, halves.shape.items),
+    ]
+    for side, encoders, rows, weight, at in (
+        ("user", encoder.user_fields, profiles.user_sparse, profiles.user_weight, data.user),
+        ("item", encoder.item_fields, profiles.item_sparse, profiles.item_weight, data.item),
+    ):
+        first = slot = 0
+        for field in encoders:
+            here = slice(slot, slot + field.slots)
+            name = f"{side}.{field.spec.name}"
+            fields.append(Field(name, rows[at][:, here] - first, weight[at][:, here], field.rows))
+            first, slot = first + field.rows, slot + field.slots
+    for facet, size in enumerate(halves.shape.domain_sizes):
+        fields.append(Field(f"facet {facet}", data.domain[:, facet, None], one, size))
+    return fields
+
+
+def cross(one: Field, other: Field) -> Field:
+    """Pairs of a row of each."""
+    n = len(one.rows)
+    rows = one.rows[:, :, None] * other.size + other.rows[:, None, :]
+    weight = one.weight[:, :, None] * other.weight[:, None, :]
+    return Field(f"{one.name} x {other.name}", rows.view(n, -1), weight.view(n, -1), one.size * other.size)

@@ -1,0 +1,34 @@
+"""The bases that the lab compares a kernel on: the one that is shipped, and one that leaves more to gain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from model.config import BackboneConfig, PretrainConfig
+
+
+@dataclass(frozen=True)
+class Base:
+    """What decides a frozen backbone, beside the stream and the seed."""
+
+    about: str
+    backbone: BackboneConfig
+    pretrain: PretrainConfig
+
+
+def shipped_base() -> Base:
+    """The default configuration."""
+    return Base("the shipped base, frozen", BackboneConfig(), PretrainConfig())
+
+
+def plain_base() -> Base:
+    """The same network as it was before decision 0066: no target statistics, wide tables, no refit, the lab's rates."""
+    return Base(
+        "the base before decision 66, frozen",
+        BackboneConfig(target_statistics=False, id_width=32),
+        PretrainConfig(refit=False, epochs=10, batch_size=1_024, learning_rate=4e-3, patience=2, content_steps=200),
+    )
+
+
+BASES = {"shipped": shipped_base, "plain": plain_base}
+"""By name, for a plan that chooses."""

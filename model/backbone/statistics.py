@@ -1,0 +1,171 @@
+"""Target statistics: how much more than usual a user, an item, a field's value or a facet's value was clicked.
+
+A value's rate is shrunk towards the rate of all (Micci-Barreca, SIGKDD Explorations 2001); the log-odds are ours. With
+`s` clicks among `n` examples of the value, the click rate `m` of all, and `k` examples' worth of trust in `m`,
+
+    p = (s + k m) / (n + k),    statistic = ln(p / (1 - p)) - ln(m / (1 - m)),    in nats.
+
+A value without examples and row 0 of every table have a statistic of 0: they say nothing. Beside them stands the
+user's `.3 ln(1 + n)`: who has been here often clicks otherwise than who has not. While the backbone trains, an example
+sees the statistics of the other blocks of time, so that its own label is in none of them; a frozen backbone holds those
+of the whole pretraining half (docs/decisions/0066).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+from torch import Tensor, nn
+
+from model.backbone.dataset import TrainingData
+from model.backbone.shape import BackboneShape
+from model.encoding.domain import FACETS
+from model.encoding.features import FeatureBatch, FeatureEncoder
+
+BLOCKS = 5
+"""Stretches of the pretraining half with equally many examples."""
+STRENGTH = 5.0
+_COUNT_SCALE = 0.3
+"""Brings `ln(1 + n)` to the order of the statistics."""
+_ROWS_AT_ONCE = 8_192
+
+
+class TargetStatistics(nn.Module):
+    """One statistic per row of the user, item and sparse tables and per facet value, for each of `blocks` blocks."""
+
+    user_fields: Tensor
+    item_fields: Tensor
+
+    def __init__(self, shape: BackboneShape, blocks: int = 1) -> None:
+        super().__init__()
+        self.sizes = {
+            "user": shape.users,
+            "user_sparse": shape.user_rows,
+            "item": shape.items,
+            "item_sparse": shape.item_rows,
+            **dict(zip(FACETS, shape.domain_sizes, strict=True)),
+        }
+        self.width = 3 + len(shape.user_slots) + len(shape.item_slots) + len(FACETS)
+        """Columns that an example gets."""
+        for table, rows in (*self.sizes.items(), ("user_count", shape.users)):
+            self.register_buffer(table, torch.zeros(blocks, rows))
+        self.register_buffer("user_fields", _membership(shape.user_slots), persistent=False)
+        self.register_buffer("item_fields", _membership(shape.item_slots), persistent=False)
+
+    def forward(self, batch: FeatureBatch, block: Tensor | None = None) -> Tensor:
+        """Statistics of the pairs, `(n, width)`; `block` is each pair's, int64 `(n,)`, where there are several."""
+        user = [self._of(table, batch.user[:, None], block) for table in ("user", "user_count")]
+        user.append((self._of("user_sparse", batch.user_sparse, block) * batch.user_weight) @ self.user_fields)
+        user += [self._of(facet, batch.domain[:, at, None], block) for at, facet in enumerate(FACETS)]
+        item = [self._of("item", batch.item[:, None], block)]
+        item.append((self._of("item_sparse", batch.item_sparse, block) * batch.item_weight) @ self.item_fields)
+        return torch.cat([torch.cat(user, dim=1).expand(len(batch), -1), *item], dim=1)
+
+    def _of(self, table: str, rows: Tensor, block: Tensor | None) -> Tensor:
+        values = self.get_buffer(table)
+        return values[0][rows] if block is None else values[block[:, None], rows]
+
+    def widen(self, users: int, items: int) -> None:
+        """Adds rows that say nothing, for tables that are widened after pretraining."""
+        for table, rows in (("user", users), ("user_count", users), ("item", items)):
+            values = self.get_buffer(table)
+            setattr(self, table, torch.cat([values, values.new_zeros(len(values), rows)], dim=1))
+
+
+def _membership(slots: Sequence[int]) -> Tensor:
+    """Which slot belongs to which field, 0 or 1, `(slots, fields)`."""
+    return torch.eye(len(slots)).repeat_interleave(torch.tensor(slots, dtype=torch.int64), dim=0)
+
+
+@dataclass(frozen=True)
+class FittedStatistics:
+    """The statistics of `n` examples."""
+
+    whole: TargetStatistics
+    """Of all of them: what is served, and what later examples see."""
+    out_of_fold: TargetStatistics
+    """For each block, of all the others."""
+    block: Tensor
+    """The block of each example, int64 `(n,)`."""
+
+    def of(self, batch: FeatureBatch, index: Tensor) -> Tensor:
+        """What the examples `index`, int64 `(m,)`, may know, `(m, width)`: nothing that their own block holds."""
+        seen: Tensor = self.out_of_fold(batch, self.block[index])
+        return seen
+
+    def columns(self, data: TrainingData) -> Tensor:
+        """The same of all `n` examples, `(n, width)`."""
+        parts = torch.split(torch.arange(len(data)), _ROWS_AT_ONCE)
+        return torch.cat([self.of(data.batch(index), index) for index in parts])
+
+    def served(self, data: TrainingData) -> Tensor:
+        """What later pairs see, `(m, width)`: the statistics of all `n` examples."""
+        parts = torch.split(torch.arange(len(data)), _ROWS_AT_ONCE)
+        return torch.cat([self.whole(data.batch(index)) for index in parts])
+
+
+@torch.no_grad()
+def fit_statistics(shape: BackboneShape, encoder: FeatureEncoder, data: TrainingData) -> FittedStatistics:
+    """Counts shown and clicked of every row in each block of time. `data` are in order of time."""
+    whole, others = TargetStatistics(shape), TargetStatistics(shape, BLOCKS)
+    block = torch.arange(len(data)) * BLOCKS // max(len(data), 1)
+    shown = {table: torch.zeros(BLOCKS, rows, dtype=torch.float64) for table, rows in whole.sizes.items()}
+    clicked = {table: torch.zeros_like(counts) for table, counts in shown.items()}
+    for index in torch.split(torch.arange(len(data)), _ROWS_AT_ONCE):
+        for table, rows, present in _rows_of(data.batch(index)):
+            at = (block[index, None] * whole.sizes[table] + rows)[present]
+            label = data.label[index, None].double().expand_as(rows)[present]
+            shown[table].view(-1).index_add_(0, at, torch.ones_like(label))
+            clicked[table].view(-1).index_add_(0, at, label)
+    examples = torch.bincount(block, minlength=BLOCKS).double()
+    clicks = torch.zeros_like(examples).index_add_(0, block, data.label.double())
+    for table, known in _known_rows(encoder, whole.sizes).items():
+        n, s = shown[table], clicked[table]
+        _set(whole, table, n.sum(0, keepdim=True), s.sum(0, keepdim=True), _rate(examples.sum(), clicks.sum()), known)
+        rate = _rate(examples.sum() - examples, clicks.sum() - clicks)
+        _set(others, table, n.sum(0) - n, s.sum(0) - s, rate, known)
+    users, known = shown["user"], _known_rows(encoder, whole.sizes)["user"]
+    whole.get_buffer("user_count").copy_(_log_count(users.sum(0, keepdim=True)) * known)
+    # The other blocks hold one block less: without the scale, every count would be larger when it is served.
+    others.get_buffer("user_count").copy_(_log_count((users.sum(0) - users) * (BLOCKS / (BLOCKS - 1))) * known)
+    return FittedStatistics(whole, others, block)
+
+
+def _rows_of(batch: FeatureBatch) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Table, rows `(n, slots)` and which of them are there."""
+    yield "user", batch.user[:, None], torch.ones_like(batch.user[:, None], dtype=torch.bool)
+    yield "user_sparse", batch.user_sparse, batch.user_weight > 0
+    yield "item", batch.item[:, None], torch.ones_like(batch.item[:, None], dtype=torch.bool)
+    yield "item_sparse", batch.item_sparse, batch.item_weight > 0
+    for at, facet in enumerate(FACETS):
+        rows = batch.domain[:, at, None]
+        yield facet, rows, torch.ones_like(rows, dtype=torch.bool)
+
+
+def _known_rows(encoder: FeatureEncoder, sizes: dict[str, int]) -> dict[str, Tensor]:
+    """1 for every row that stands for a value, 0 for those of what is unknown or missing, `(rows,)` per table."""
+    unknown = {table: [0] for table in sizes}
+    for table, fields in (("user_sparse", encoder.user_fields), ("item_sparse", encoder.item_fields)):
+        unknown[table] = list(accumulate((field.rows for field in fields), initial=0))[:-1]
+    known = {}
+    for table, rows in sizes.items():
+        known[table] = torch.ones(rows, dtype=torch.float64)
+        known[table][unknown[table]] = 0.0
+    return known
+
+
+def _rate(examples: Tensor, clicks: Tensor) -> Tensor:
+    """Click rate of all, never 0 or 1, as a column."""
+    return ((clicks + 1.0) / (examples + 2.0)).reshape(-1, 1)
+
+
+def _log_count(n: Tensor) -> Tensor:
+    return _COUNT_SCALE * torch.log1p(n)
+
+
+def _set(into: TargetStatistics, table: str, n: Tensor, s: Tensor, rate: Tensor, known: Tensor) -> None:  # noqa: PLR0917
+    p = (s + STRENGTH * rate) / (n + STRENGTH)
+    into.get_buffer(table).copy_((torch.logit(p) - torch.logit(rate)) * known)
