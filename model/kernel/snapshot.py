@@ -31,7 +31,7 @@ class LearnerState:
 
 
 @dataclass(frozen=True)
-class _Counts:
+class _StoredCounts:
     batches: Annotated[int, msgspec.Meta(ge=0)]
     examples: Annotated[int, msgspec.Meta(ge=0)]
 
@@ -69,7 +69,7 @@ def unpack_learner(data: bytes, own: LearnerState) -> LearnerState:
         raise ContainerError(f"learner snapshot: {clause}; go back to that configuration, or {_FRESH_TOPICS}")
     check_shapes(tensors, own.tensors)
     try:
-        counts = msgspec.convert(metadata, _Counts)
+        counts = msgspec.convert(metadata, _StoredCounts)
     except msgspec.ValidationError as error:
         raise ContainerError(f"learner snapshot: {error}") from error
     return LearnerState(tensors, counts.batches, counts.examples, own.backbone_fingerprint, depends_on)
