@@ -43,8 +43,7 @@ OTHER: dict[str, Any] = {
     "FEATURES__USER_FIELDS": [{"name": "plan"}],
     "FEATURES__ITEM_FIELDS": [{"name": "size", "kind": "number"}],
     "LIVE__HALF_LIVES_S": [3.0, 4.0],
-    "LEARNER__PATH_HALF_LIVES": [7.0],
-    "KERNEL__BANK_FACETS": ["scene"],
+    "LEARNER__HALF_LIVES": [1_000.0, 9_000.0],
 }
 """Values that no rule below can make."""
 
