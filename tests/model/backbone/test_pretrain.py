@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from model.backbone.dataset import Examples, ProfileTable, TooFewExamplesError
+from model.backbone.dataset import Examples, ProfileTable, TooFewExamplesError, TrainingData
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.interface import fingerprint, round_representation
 from model.backbone.pretrain import FreezeLevel, PretrainReport, Progress, fine_tune, pretrain, trainable_after
+from model.backbone.trainer import logits_of
 from model.backbone.training_state import ResumeError
 from model.config import BackboneConfig, PretrainConfig
 from model.encoding.features import FeatureEncoder
+from model.evaluation import log_loss, sigmoid
 from tests.model.conftest import SIZES, SMALL, TEXT, World
 
 QUICK = PretrainConfig(epochs=2, batch_size=64)
@@ -170,6 +172,22 @@ def test_a_world_without_fields_gives_a_backbone_that_answers(world: World) -> N
     backbone, _ = pretrain(world.examples, users, items, encoder, domain_sizes=SIZES, backbone=SMALL, config=QUICK)
     batch = encoder.batch(encoder.encode_user(users[0]), [encoder.encode_item(item) for item in items], (1, 1, 1))
     assert torch.isfinite(backbone.predict(backbone.represent(batch), batch.domain)).all()
+
+
+def test_the_share_of_the_tower_is_taken_off_at_the_end() -> None:
+    world = World()
+    shuffled = np.random.default_rng(0).permutation(world.examples.label)  # all that a tower learns of them is wrong
+    world.examples = replace(world.examples, label=shuffled)
+    config = PretrainConfig(epochs=2, batch_size=64, learning_rate=0.03, refit=False)
+    backbone, report = run(world, config)
+    assert 0.2 <= report.tower_share < 1
+    data = TrainingData.of(world.examples, ProfileTable(world.encoder, world.users, world.items))
+    held_out = data.part(report.train_examples, len(data))
+    loss = log_loss(held_out.label.numpy(), sigmoid(logits_of(backbone, held_out)[:, 0]))
+    assert loss == pytest.approx(report.validation_log_loss, abs=1e-6)
+    assert report.validation_log_loss == min(row["log_loss"] for row in report.history)
+    _, plain = run(world, config, SMALL.model_copy(update={"target_statistics": False}))
+    assert plain.tower_share == 1
 
 
 @pytest.mark.parametrize("target_statistics", [True, False])
