@@ -255,6 +255,9 @@ def evaluate(
     quick: Annotated[bool, typer.Option("--quick", help="A short look: fewer requests and seeds.")] = False,
     tune: Annotated[bool, typer.Option("--tune", help="Find the adapters' rates on streams of another seed.")] = False,
     cluster: Cluster = None,
+    base: Annotated[
+        str | None, typer.Option(help="shipped or plain: a base that the lab knows, in place of the configured one.")
+    ] = None,
     out: ReportFolder = Path("runs/evaluate"),
 ) -> None:
     """Compare ways to adapt on drifting streams, test-then-train, and report what helps."""
@@ -264,9 +267,10 @@ def evaluate(
     config = _settings(context)
     names = [name.strip() for name in adapters.split(",")] if adapters else None
     if tune:
-        if quick or seeds is not None or cluster is not None:
+        if quick or seeds is not None or cluster is not None or base is not None:
             raise typer.BadParameter(
-                "it has seeds of its own and runs here: leave out --quick, --seeds and --cluster", param_hint="--tune"
+                "it has seeds and a base of its own and runs here: leave out --quick, --seeds, --base and --cluster",
+                param_hint="--tune",
             )
         sources = tuning_sources(suite, Path(script) if script is not None else None, log, mapping)
         run_tune(config, out, sources, names)
@@ -282,6 +286,7 @@ def evaluate(
         quick=quick,
         out=out,
         cluster=cluster,
+        base=base,
     )
 
 

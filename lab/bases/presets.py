@@ -32,3 +32,18 @@ def plain_base() -> Base:
 
 BASES = {"shipped": shipped_base, "plain": plain_base}
 """By name, for a plan that chooses."""
+
+
+class UnknownBaseError(ValueError):
+    """There is no base of that name, or the configuration names one of its own; the message says which there are."""
+
+
+def known_base(name: str, configured: BackboneConfig) -> Base:
+    """The base of a name, in place of the `configured` one. Raises UnknownBaseError."""
+    if name not in BASES:
+        raise UnknownBaseError(f"no base {name!r}; there are {', '.join(BASES)}")
+    if configured.factory:
+        raise UnknownBaseError(
+            f"--base {name} takes a foundation model, but backbone.factory names {configured.factory}: leave out one"
+        )
+    return BASES[name]()

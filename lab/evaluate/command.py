@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from lab.bases.presets import known_base
 from lab.evaluate.plan import Plan, make_plan
 from lab.evaluate.pool import ensure_writable, execute
 from lab.evaluate.report import EvaluationReport, make_report
@@ -35,18 +36,21 @@ def run_evaluate(
     out: Path = OUT,
     processes: int | None = None,
     cluster: str | None = None,
+    base: str | None = None,
     console: Console | None = None,
 ) -> EvaluationReport:
     """Runs what is missing, writes `report.json`, `report.md`, `report.html` and PNG files to `out`, shows the table.
 
     `suite` is standard, scripted, unmatched, movielens-100k or movielens-sessions; `mapping` is a file or the name of a
-    public data set. Called again with the same settings and code, finished runs are taken from `out`. `cluster` is the
-    address of a Dask scheduler whose workers run it. Raises OutFolderError, StreamError, UnknownAdapterError,
-    DataUnavailableError, ClusterUnavailableError or EvaluationFailedError; each message names the cure.
+    public data set; `base` names one of `lab.bases.presets`. Called again with the same settings and code, finished runs
+    are taken from `out`. `cluster` is the address of a Dask scheduler whose workers run it. Raises OutFolderError,
+    StreamError, UnknownAdapterError, UnknownBaseError, DataUnavailableError, ClusterUnavailableError or
+    EvaluationFailedError; each message names the cure.
     """
     console = console or Console()
     begun = time.monotonic()
     ensure_writable(out)
+    preset = known_base(base, config.backbone) if base is not None else None
     plan = make_plan(
         choose(suite, script, log, mapping, quick=quick),
         tuple(adapters) if adapters else None,
@@ -57,7 +61,8 @@ def run_evaluate(
         kernel=config.kernel,
         learner=config.learner,
         live=config.live,
-        backbone=config.backbone,
+        backbone=preset.backbone if preset else config.backbone,
+        pretrain=preset.pretrain if preset else None,
     )
     _warm_up(plan, console)
     report = make_report(plan, execute(plan, console, processes or os.cpu_count() or 1, cluster))

@@ -39,12 +39,6 @@ class LoadedBackbone:
     card: dict[str, Any]
     """Configuration, input schema, vocabulary hash, data window, metrics, fingerprint."""
 
-    @property
-    def trunk_width(self) -> int | None:
-        """Width after the trunk, where a kernel may sit; None if the backbone is not split there."""
-        width: int | None = getattr(self.backbone, "trunk_width", None)
-        return width
-
 
 def save_backbone(
     path: Path, backbone: FrozenBackbone, encoder: FeatureEncoder, schema: InputSchema, card: Mapping[str, Any]

@@ -86,24 +86,7 @@ def _try_all(backbone: WrappedBackbone, probe: FeatureBatch) -> Tried:
     predict = RowFunction("predict", logged_rows, raw.predict, logits=True)
     logits = _try(predict, count)
     _check_gradient(predict, count)
-    if backbone.trunk_width is not None:
-        _try_split(backbone, logged_rows, count, logits)
     return Tried(x.shape[1], content.shape[1], logits.dim() == 2 and logits.shape[1] == 2)
-
-
-def _try_split(
-    backbone: WrappedBackbone, inputs: Callable[[Tensor], tuple[Tensor, Tensor]], count: int, logits: Tensor
-) -> None:
-    trunk = RowFunction("trunk", inputs, backbone.raw.trunk)
-    h = _try(trunk, count)
-    if h.shape[1] != backbone.trunk_width:
-        raise ValueError(f"trunk() gives width {h.shape[1]}, but trunk_width is {backbone.trunk_width!r}")
-    head = RowFunction("head", lambda index: (h[index],), backbone.raw.head, logits=True)
-    composed = _try(head, count)
-    _check_gradient(trunk, count)
-    _check_gradient(head, count)
-    if composed.shape != logits.shape or not _close(composed, logits):
-        raise ValueError("head(trunk(x, domain)) is not predict(x, domain): a kernel after the trunk would miss a part")
 
 
 def _try(function: RowFunction, count: int) -> Tensor:

@@ -55,7 +55,7 @@ class HistoryAspect(nn.Module):
 
 
 class FoundationBackbone(nn.Module):
-    """Implements `SplitBackbone`. `represent` needs the tables; `predict` needs only trunk and towers."""
+    """Implements `FrozenBackbone`. `represent` needs the tables; `predict` needs only trunk and towers."""
 
     content_mean: Tensor
     content_map: Tensor
@@ -96,7 +96,6 @@ class FoundationBackbone(nn.Module):
             config.trunk, tasks, d, e, experts=config.experts, hidden=config.expert_hidden,
             width_out=config.expert_width, dropout=config.dropout,
         )  # fmt: skip
-        self.trunk_width = tasks * config.expert_width + (self.first_order is not None)
         self.towers = Towers(tasks, config.expert_width, config.tower_hidden)
         self.register_buffer("content_mean", torch.zeros(item_aspects * d))
         self.register_buffer("content_map", torch.zeros(item_aspects * d, config.content_width))
@@ -171,19 +170,6 @@ class FoundationBackbone(nn.Module):
     def first_order_logit(self, x: Tensor) -> Tensor | None:
         """The last coordinate of `x`, `(n, 1)`: what the statistics add to the click logit past trunk and tower."""
         return None if self.first_order is None else x[:, -1:]
-
-    def trunk(self, x: Tensor, domain: Tensor) -> Tensor:
-        """The trunk's output, all tasks side by side and what is added to the click logit, `(n, trunk_width)`."""
-        first_order = self.first_order_logit(x)
-        parts = self.experts(x, self.domain_embedding(domain))
-        return torch.cat(parts if first_order is None else [*parts, first_order], dim=-1)
-
-    def head(self, h: Tensor) -> Tensor:
-        """Logits of CTR and CVR, `(n, 2)`; the second is 0 without a conversion tower."""
-        first_order = self.first_order_logit(h)
-        parts = h if first_order is None else h[:, :-1]
-        logits: Tensor = self.towers(torch.split(parts, self.config.expert_width, dim=1), first_order)
-        return logits
 
     def predict(self, x: Tensor, domain: Tensor) -> Tensor:
         """Logits of CTR and CVR, `(n, 2)`. A single domain row `(1, 3)` serves all of `x`."""

@@ -36,19 +36,6 @@ class FrozenBackbone(Protocol):
         """Content vectors of the items, float32 `(n, c)`."""
 
 
-@runtime_checkable
-class SplitBackbone(FrozenBackbone, Protocol):
-    """A backbone whose `predict` is `head(trunk(x, domain))`: a kernel may also sit after the trunk."""
-
-    trunk_width: int
-
-    def trunk(self, x: Tensor, domain: Tensor) -> Tensor:
-        """The trunk's output, `(n, trunk_width)`."""
-
-    def head(self, h: Tensor) -> Tensor:
-        """Logits of CTR and CVR, `(n, 2)`."""
-
-
 def round_representation(x: Tensor) -> Tensor:
     """`x` as it is logged: rounded to float16 once and back, before anything uses it."""
     return x.half().float()

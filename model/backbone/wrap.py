@@ -18,8 +18,7 @@ class WrappedBackbone(nn.Module):
 
     The module offers `represent(batch: FeatureBatch) -> (n, d)` and `predict(x, domain) -> (n,)`, `(n, 1)` or `(n, 2)`
     logits (the second column is CVR). It may offer `content(batch) -> (n, c)`; without it, content vectors are a fixed
-    random projection of the items' text vectors. If it has an attribute `trunk_width`, it offers `trunk(x, domain) ->
-    (n, trunk_width)` and `head(h)`, whose composition is `predict`, and a kernel may sit after the trunk too.
+    random projection of the items' text vectors.
     """
 
     projection: Tensor
@@ -33,8 +32,7 @@ class WrappedBackbone(nn.Module):
         for parameters or outputs that a frozen backbone cannot have; the message names the parameter or the method.
         """
         super().__init__()
-        self.trunk_width: int | None = getattr(module, "trunk_width", None)
-        for method in ("represent", "predict", *(("trunk", "head") if self.trunk_width is not None else ())):
+        for method in ("represent", "predict"):
             if not callable(getattr(module, method, None)):
                 raise TypeError(f"{type(module).__name__} has no method {method}(): a backbone needs it")
         if len(probe) < 2:
@@ -81,15 +79,6 @@ class WrappedBackbone(nn.Module):
     def predict(self, x: Tensor, domain: Tensor) -> Tensor:
         """Logits of CTR and CVR, float32 `(n, 2)`; the second is 0 if the module has one logit only."""
         return _two_columns(self.raw.predict(x, domain))
-
-    def trunk(self, x: Tensor, domain: Tensor) -> Tensor:
-        """The module's trunk, float32 `(n, trunk_width)`."""
-        h: Tensor = self.raw.trunk(x, domain)
-        return h.float()
-
-    def head(self, h: Tensor) -> Tensor:
-        """The module's head, float32 `(n, 2)`."""
-        return _two_columns(self.raw.head(h))
 
     def raw_content(self, batch: FeatureBatch) -> Tensor:
         """Content vectors before they are rounded."""

@@ -12,7 +12,7 @@ import torch
 from model.backbone.dataset import ProfileTable, histories
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.fusion import AspectFusion
-from model.backbone.interface import FrozenBackbone, SplitBackbone, round_representation
+from model.backbone.interface import FrozenBackbone, round_representation
 from model.backbone.pretrain import pretrain
 from model.encoding.features import FeatureBatch, FeatureEncoder, ItemFeatures, UserFeatures
 from tests.model.conftest import SIZES, SMALL, TEXT, World
@@ -46,9 +46,8 @@ def one_request(world: World, n: int = 6) -> FeatureBatch:
     return encoder.batch(encoder.encode_user(world.users[1]), items, (1, 1, 2))
 
 
-def test_it_is_a_backbone_that_can_carry_a_kernel_anywhere(variant: FoundationBackbone) -> None:
+def test_it_is_a_backbone_that_a_kernel_can_stand_beside(variant: FoundationBackbone) -> None:
     assert isinstance(variant, FrozenBackbone)
-    assert isinstance(variant, SplitBackbone)
 
 
 def test_shapes_are_as_promised_and_all_is_finite(variant: FoundationBackbone, world: World) -> None:
@@ -67,12 +66,6 @@ def test_everything_is_frozen_after_pretraining(variant: FoundationBackbone) -> 
     assert not variant.training
     assert all(not p.requires_grad and p.grad is None for p in variant.parameters())
     assert len(variant.fingerprint) == 64
-
-
-def test_predict_is_head_after_trunk(variant: FoundationBackbone, world: World) -> None:
-    batch = one_request(world)
-    x, domain = round_representation(variant.represent(batch)), batch.domain.expand(6, -1)
-    torch.testing.assert_close(variant.head(variant.trunk(x, domain)), variant.predict(x, domain))
 
 
 def test_content_is_already_rounded_as_it_is_logged(variant: FoundationBackbone, world: World) -> None:

@@ -69,8 +69,6 @@ def test_content_comes_from_the_text_if_the_module_has_none(wrapped: WrappedBack
 class Good(nn.Module):
     """The least that works; the others break one promise each."""
 
-    trunk_width: int | None = None
-
     def __init__(self) -> None:
         super().__init__()
         self.net = nn.Linear(TEXT, 6)
@@ -82,23 +80,6 @@ class Good(nn.Module):
 
     def predict(self, x: Tensor, domain: Tensor) -> Tensor:
         logits: Tensor = self.out(x)[:, 0]
-        return logits
-
-
-class Split(Good):
-    """One with a trunk of its own."""
-
-    trunk_width = 6
-
-    def trunk(self, x: Tensor, domain: Tensor) -> Tensor:
-        return torch.tanh(x)
-
-    def head(self, h: Tensor) -> Tensor:
-        logits: Tensor = self.out(h)
-        return logits
-
-    def predict(self, x: Tensor, domain: Tensor) -> Tensor:
-        logits: Tensor = self.out(torch.tanh(x))
         return logits
 
 
@@ -126,7 +107,7 @@ def after(function: Callable[[Tensor], object]) -> Callable[[Method, nn.Module],
     return lambda method, _: lambda *given: function(method(*given))  # type: ignore[return-value]
 
 
-METHODS = [(Good, "represent"), (Good, "predict"), (WithContent, "content"), (Split, "trunk"), (Split, "head")]
+METHODS = [(Good, "represent"), (Good, "predict"), (WithContent, "content")]
 FAULTS: dict[str, tuple[Callable[[Method, nn.Module], Method], str]] = {
     "dropout": (after(lambda out: dropout(out, 0.5)), "another result the second time"),
     "noise": (after(lambda out: out + torch.rand(())), "another result the second time"),
@@ -153,7 +134,7 @@ def test_every_method_that_breaks_a_promise_is_refused_by_its_name(
         WrappedBackbone(changed(base, method, change), probe)
 
 
-@pytest.mark.parametrize(("base", "method"), [(Good, "predict"), (Split, "trunk"), (Split, "head")])
+@pytest.mark.parametrize(("base", "method"), [(Good, "predict")])
 def test_a_method_behind_the_kernel_without_a_gradient_is_refused(
     base: type[Good], method: str, probe: FeatureBatch
 ) -> None:
@@ -165,7 +146,7 @@ def test_a_method_behind_the_kernel_without_a_gradient_is_refused(
         WrappedBackbone(module, probe)
 
 
-@pytest.mark.parametrize(("base", "method"), [(Good, "predict"), (Split, "trunk"), (Split, "head")])
+@pytest.mark.parametrize(("base", "method"), [(Good, "predict")])
 def test_a_method_that_works_on_its_input_in_place_is_refused(
     base: type[Good], method: str, probe: FeatureBatch
 ) -> None:
@@ -256,11 +237,6 @@ class UsersContent(Good):
         return batch.text[:, :3] + batch.domain[:, :1]
 
 
-class OtherHead(Split):
-    def predict(self, x: Tensor, domain: Tensor) -> Tensor:
-        return super().predict(x, domain) + 1
-
-
 class ShortTable(Good):
     """Has no row for the last value of the period."""
 
@@ -294,7 +270,6 @@ class BlankText(Good):
         (WithoutState, ValueError, r"state_dict\(\) leaves out 'net.weight'"),
         (OtherState, ValueError, r"state_dict\(\) gives a NoneType"),
         (UsersContent, ValueError, r"content\(\) depends on the user or the domain"),
-        (OtherHead, ValueError, r"head\(trunk\(x, domain\)\) is not predict"),
         (ShortTable, ValueError, r"represent\(\) fails for 37 row"),
         (BlankText, ValueError, r"represent\(\) gives values that are not finite"),
     ],
