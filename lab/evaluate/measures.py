@@ -31,6 +31,10 @@ WINDOWS = 20
 """Stretches of equally many examples over which the curves are drawn."""
 AROUND_RETURN = ("before the drift", "before the return", "1st quarter after", "2nd", "3rd", "4th")
 """Where an AUC is taken around the return of an old taste; the quarters are those of the tenth after it."""
+FIRST_EXAMPLES = (100, 500, 2_000)
+"""Examples of a new facet value over which its ranking is told."""
+_NEW_AFTER = 0.1
+"""Share of the live half after which a facet value counts as new."""
 _LEAST = 200  # examples below which an AUC says nothing
 Rows = NDArray[np.bool_] | NDArray[np.intp]
 """Which examples: a mask or indices."""
@@ -61,7 +65,7 @@ class Measures:
     drift_auc: float
     """AUC over the examples inside any drift span; not-a-number without drift."""
     domains: Mapping[str, float]
-    """AUC per facet value, `facet=value`."""
+    """AUC per facet value, `facet=value`; of a new one also over its first examples, `facet=value, first 100`."""
     spans: Mapping[str, float]
     """AUC inside each drift span, by `name@start`."""
     returned: float
@@ -169,4 +173,17 @@ def _by_domain(data: PreparedStream, logit: NDArray[np.float32], space: DomainSp
             mask = np.asarray(data.domain[:, column] == index)
             if mask.sum() >= _LEAST:
                 areas[f"{facet}={value}"] = _area(data.truth, logit, mask)
+                areas |= _first_of_new(data, logit, np.flatnonzero(mask), f"{facet}={value}")
     return areas
+
+
+def _first_of_new(
+    data: PreparedStream, logit: NDArray[np.float32], rows: NDArray[np.intp], name: str
+) -> dict[str, float]:
+    """Expected AUC over the first examples of a facet value that comes up late; nothing for others, nor for logs."""
+    if rows[0] < _NEW_AFTER * len(data) or not np.isfinite(data.probability[rows]).all():
+        return {}
+    firsts = {count: rows[:count] for count in FIRST_EXAMPLES if len(rows) >= count}
+    return {
+        f"{name}, first {count}": expected_auc(data.probability[part], logit[part]) for count, part in firsts.items()
+    }

@@ -33,6 +33,23 @@ def test_an_oracle_is_the_best_on_every_measure(prepared: tuple[ScriptedStream, 
     assert list(best.spans) == ["taste"]
 
 
+def test_a_facet_value_that_comes_up_late_is_told_over_its_first_examples(
+    prepared: tuple[ScriptedStream, PreparedStream],
+) -> None:
+    stream, data = prepared
+    space = stream.catalogue.space
+    late = data.domain.copy()
+    late[:, 1] = 1
+    late[len(data) // 2 :, 1] = 2
+    moved = replace(data, domain=late)
+    best = measure(moved, np.log(data.probability / (1 - data.probability)), stream.drift_spans, space).domains
+    turned = measure(moved, -np.log(data.probability / (1 - data.probability)), stream.drift_spans, space).domains
+    old, new = (f"region={value}" for value in space.values["region"][1:3])
+    assert {name for name in best if ", first" in name} >= {f"{new}, first 100", f"{new}, first 500"}
+    assert not any(name.startswith(f"{old}, first") for name in best)
+    assert best[f"{new}, first 100"] > 0.5 > turned[f"{new}, first 100"]
+
+
 def test_returns_are_the_tenth_after_an_old_taste_came_back(prepared: tuple[ScriptedStream, PreparedStream]) -> None:
     stream, data = prepared
     (mask,) = returns(data, stream.drift_spans)
