@@ -53,16 +53,15 @@ def _calibration(frozen: Arm, live: Arm) -> tuple[str, str, Text]:
 
 
 def _drift(report: RunReport) -> Table:
-    table = Table(title="While announced drift was at work: AUC within requests, then AUC", title_justify="left")
+    table = Table(title="While announced drift was at work", title_justify="left")
     table.add_column("")
-    for name in ("items", *2 * ("frozen", "live", "difference")):
+    for name in ("items", "frozen", "live", "difference"):
         table.add_column(name, justify="right")
     for span, figures in zip(report.run.drift, report.drift_spans, strict=True):
-        arms = [
-            _pair(figures[f"{measure}_frozen"], figures[f"{measure}_live"], higher_is_better=True)
-            for measure in ("request_auc", "auc")
-        ]
-        table.add_row(Text(label(span)), f"{figures['items_served']:,}", *arms[0], *arms[1])
+        table.add_row(Text(label(span)), f"{figures['items_served']:,}")
+        for name, measure in (("AUC within requests", "request_auc"), ("AUC", "auc")):
+            arms = _pair(figures[f"{measure}_frozen"], figures[f"{measure}_live"], higher_is_better=True)
+            table.add_row(f"  {name}", "", *arms)
     return table
 
 

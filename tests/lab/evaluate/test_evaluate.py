@@ -49,7 +49,10 @@ def test_a_plan_runs_from_backbones_to_the_page_and_goes_on_where_it_stopped(tin
     assert rows["frozen"]["lead"]["mean"] == 0
     assert data["streams"][0]["oracle_auc"] > rows["full"]["auc"]["mean"]
     page = (tmp_path / "out" / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 4
+    drawn = {path.name for path in (tmp_path / "out").glob("*.png")}
+    information = {"information-plane.png", "information-drift.png", "information-no-drift.png"}
+    assert drawn == {"gains.png", "gain-and-cost.png", "drift.png", "no-drift.png", *information}
+    assert page.count("data:image/png;base64,") == len(drawn)
     assert "http" not in page.replace("https://", "http").split("<style>")[0]
     assert "| full |" in (tmp_path / "out" / "report.md").read_text()
     assert (tmp_path / "out" / "drift.png").read_bytes().startswith(b"\x89PNG")
