@@ -24,8 +24,9 @@ from model.config import LearnerConfig
 
 FROZEN, DIRECT, SHORT, LONG = range(4)
 ARMS = ("frozen", "direct", "short", "long")
-_LEAST = 0.01
-"""Least resting share of either side: evidence of a million examples must not take as many to be overturned."""
+_LEAST_MATCHING, _LEAST_DIRECT = 0.01, 0.3
+"""Least parts of what rests on either side. The direct features are what is left when an old taste comes back, so
+evidence never takes all from them (docs/decisions/0084)."""
 
 
 class Trust:
@@ -40,9 +41,9 @@ class Trust:
 
     @property
     def matching(self) -> float:
-        """Probability that the matching helps, given the evidence."""
+        """The matching's part of what rests on the learned arms: how likely it helps, given the evidence."""
         odds = 1.0 / (1.0 + math.exp(-max(-500.0, min(500.0, self._config.evidence_rate * self.evidence))))
-        return _LEAST + (1 - 2 * _LEAST) * odds
+        return _LEAST_MATCHING + (1 - _LEAST_MATCHING - _LEAST_DIRECT) * odds
 
     def update(self, logits: Tensor, label: Tensor, weight: Tensor) -> None:
         """Updates weights and evidence by the arms' logits `(4, n)` on labels that no arm has learned from.
