@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from driftline import __version__
-from driftline.options import Archive, Cluster, Limit, LogFile, MappingName, Rate, ReportFolder, ScriptName
+from driftline.options import Archive, BaseName, Cluster, Limit, LogFile, MappingName, Rate, ReportFolder, ScriptName
 from local.broker.command import app as broker_app
 from local.options import path_option
 from streaming.config import Config, load_config
@@ -255,9 +255,7 @@ def evaluate(
     quick: Annotated[bool, typer.Option("--quick", help="A short look: fewer requests and seeds.")] = False,
     tune: Annotated[bool, typer.Option("--tune", help="Find the adapters' rates on streams of another seed.")] = False,
     cluster: Cluster = None,
-    base: Annotated[
-        str | None, typer.Option(help="shipped or plain: a base that the lab knows, in place of the configured one.")
-    ] = None,
+    base: BaseName = None,
     out: ReportFolder = Path("runs/evaluate"),
 ) -> None:
     """Compare ways to adapt on drifting streams, test-then-train, and report what helps."""
@@ -268,10 +266,8 @@ def evaluate(
     names = [name.strip() for name in adapters.split(",")] if adapters else None
     if tune:
         if quick or seeds is not None or cluster is not None or base is not None:
-            raise typer.BadParameter(
-                "it has seeds and a base of its own and runs here: leave out --quick, --seeds, --base and --cluster",
-                param_hint="--tune",
-            )
+            others = "--quick, --seeds, --base and --cluster"
+            raise typer.BadParameter(f"it has seeds of its own and runs here: leave out {others}", param_hint="--tune")
         sources = tuning_sources(suite, Path(script) if script is not None else None, log, mapping)
         run_tune(config, out, sources, names)
         return

@@ -52,3 +52,6 @@ ReportFolder = Annotated[
         help="Folder of the report; finished runs in it are not repeated.", parser=path_option, metavar="FOLDER"
     ),
 ]
+BaseName = Annotated[
+    str | None, typer.Option(help="shipped or plain: a base that the lab knows, in place of the configured one.")
+]

@@ -51,19 +51,13 @@ def run_evaluate(
     begun = time.monotonic()
     ensure_writable(out)
     preset = known_base(base, config.backbone) if base is not None else None
+    sources = choose(suite, script, log, mapping, quick=quick)
+    chosen, count = tuple(adapters) if adapters else None, seeds or (QUICK_SEEDS if quick else SEEDS)
     plan = make_plan(
-        choose(suite, script, log, mapping, quick=quick),
-        tuple(adapters) if adapters else None,
-        seeds or (QUICK_SEEDS if quick else SEEDS),
-        out,
-        config.cache_dir,
-        quick=quick,
-        kernel=config.kernel,
-        learner=config.learner,
-        live=config.live,
-        backbone=preset.backbone if preset else config.backbone,
+        sources, chosen, count, out, config.cache_dir, quick=quick, kernel=config.kernel, learner=config.learner,
+        live=config.live, backbone=preset.backbone if preset else config.backbone,
         pretrain=preset.pretrain if preset else None,
-    )
+    )  # fmt: skip
     _warm_up(plan, console)
     report = make_report(plan, execute(plan, console, processes or os.cpu_count() or 1, cluster))
     write(report, out)
