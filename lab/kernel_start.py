@@ -17,8 +17,9 @@ import torch
 from numpy.typing import NDArray
 
 from features.live.features import LiveFeatures, RequestItems, RequestOutcome
+from lab.represented import represent_pairs
 from model.backbone.dataset import Examples, ProfileTable
-from model.backbone.interface import FrozenBackbone, round_representation
+from model.backbone.interface import FrozenBackbone
 from model.config import KernelConfig
 from model.encoding.domain import Domain, DomainSpace
 from model.encoding.features import FeatureEncoder
@@ -31,7 +32,6 @@ from model.kernel.posterior import Posterior, information
 from model.kernel.start import KernelStart
 
 EncodedProfiles = tuple[ProfileTable, FeatureEncoder]
-_REPRESENT = 8_192
 _BATCH = 128
 """Examples that are seen before any of them is counted, as many as live."""
 
@@ -93,8 +93,9 @@ def kernel_start(
 
     `held_out` are the frozen logits of the newest examples by a model that was not trained on them.
     """
-    x, frozen = represent_log(log, *pretrained)
     space, examples = log.space, log.examples
+    pairs = represent_pairs(*pretrained, examples.user, examples.item, examples.domain)
+    x = pairs.x.astype(np.float32)
     group = examples.user * space.size + space.flat(examples.domain)
     shown = np.unique(examples.item)
     values = log.values[shown]
@@ -102,7 +103,7 @@ def kernel_start(
     layout = live.layout
     features = FeatureMap(
         Compression.fit(x, group, beta=config.beta, rank=config.rank),
-        Descriptor.fit(hot, frozen),
+        Descriptor.fit(hot, pairs.frozen_logit),
         layout.drift_width,
         layout.width - layout.drift_width,
     )
@@ -117,22 +118,6 @@ def kernel_start(
         precision=learned.precision,
         examples=len(held_out),
     )
-
-
-@torch.inference_mode()
-def represent_log(
-    log: PretrainingLog, backbone: FrozenBackbone, profiles: ProfileTable
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Rounded representations `(n, d)` and frozen logits `(n,)` of all examples."""
-    examples, parts = log.examples, []
-    for begin in range(0, len(examples), _REPRESENT):
-        part = examples.select(slice(begin, begin + _REPRESENT))
-        domain = torch.from_numpy(part.domain)
-        batch = profiles.batch(torch.from_numpy(part.user), torch.from_numpy(part.item), domain)
-        x = round_representation(backbone.represent(batch))
-        parts.append((x.numpy(), backbone.predict(x, domain)[:, 0].numpy()))
-    x_all, frozen = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return x_all, frozen
 
 
 @torch.inference_mode()

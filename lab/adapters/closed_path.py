@@ -17,14 +17,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_MIN_CURVATURE = 1e-6
-
-
-def information(features: Tensor, logit: Tensor, weight: Tensor) -> Tensor:
-    """`sum p (1 - p) phi phi'` of a batch, `(p, p)`: features `(n, p)`, logits and sample weights `(n,)`."""
-    score = torch.sigmoid(logit)
-    curvature = (weight * score * (1 - score)).clamp_(min=_MIN_CURVATURE)
-    return (features * curvature[:, None]).T @ features
+from model.kernel.posterior import information
 
 
 class ClosedPath:

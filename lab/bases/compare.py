@@ -15,14 +15,13 @@ from lab.backbone_training import encoded_items, train_backbone
 from lab.bases.baselines import BASELINES
 from lab.bases.halves import Halves
 from lab.bases.presets import BASES, Base
+from lab.represented import represent_pairs
 from lab.streams.fit import fitted
 from lab.streams.recording import Recording
 from model.backbone.checkpoint import LoadedBackbone, load_backbone
-from model.backbone.interface import FrozenBackbone, round_representation
+from model.backbone.interface import FrozenBackbone
 from model.evaluation import auc, calibration, grouped_auc, log_loss, sigmoid
 from streaming.config import Config
-
-_ROWS_AT_ONCE = 8_192
 
 
 @dataclass(frozen=True)
@@ -64,14 +63,11 @@ def _trained(config: Config, base: Base, recording: Recording, seed: int) -> Loa
         return load_backbone(Path(folder), config.input_schema())
 
 
-@torch.no_grad()
 def _frozen_logits(backbone: FrozenBackbone, halves: Halves) -> NDArray[np.float64]:
-    """Click logits of the live half as they are served: of the representation that was rounded."""
-    parts = []
-    for index in torch.split(torch.arange(len(halves.test)), _ROWS_AT_ONCE):
-        batch = halves.test.batch(index)
-        parts.append(backbone.predict(round_representation(backbone.represent(batch)), batch.domain)[:, 0])
-    return torch.cat(parts).numpy().astype(np.float64)
+    """Click logits of the live half as they are served."""
+    test = halves.test
+    pairs = represent_pairs(backbone, test.profiles, test.user.numpy(), test.item.numpy(), test.domain.numpy())
+    return pairs.frozen_logit.astype(np.float64)
 
 
 def _measure(name: str, about: str, halves: Halves, logits: NDArray[np.float64]) -> Measured:

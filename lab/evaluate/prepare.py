@@ -7,7 +7,6 @@ from dataclasses import dataclass, fields
 from itertools import pairwise
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from features.config import LiveConfig
@@ -15,9 +14,10 @@ from features.live.features import LiveFeatures, LiveLayout, RequestItems, Reque
 from features.live.layout import Crossing
 from lab.adapters.training import GradientTraining
 from lab.kernel_start import PretrainingLog, count_log, kernel_start
+from lab.represented import represent_pairs
 from lab.streams import Chunk, Stream
 from model.backbone.dataset import Examples, ProfileTable
-from model.backbone.interface import FrozenBackbone, round_representation
+from model.backbone.interface import FrozenBackbone
 from model.backbone.pretrain import pretrain_backbone
 from model.config import BackboneConfig, KernelConfig, PretrainConfig
 from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
@@ -25,7 +25,6 @@ from model.encoding.item_values import ItemValues
 from model.kernel.start import KernelStart
 
 Texts = Callable[[Sequence[str]], NDArray[np.float32]]
-_REPRESENT = 8_192
 
 
 @dataclass(frozen=True)
@@ -157,16 +156,16 @@ def prepare(stream: Stream, pretrained: Pretrained, config: EvaluationConfig) ->
     chunk = Chunk.concat(list(stream.chunks("live")))
     row, column = np.nonzero(chunk.shown)
     user, item, domain = chunk.user[row], chunk.items[row, column], chunk.domain[row]
-    x, content, frozen = _represent(pretrained, user, item, domain)
+    pairs = represent_pairs(pretrained.backbone, pretrained.profiles, user, item, domain)
     on_time = chunk.delay[row, column] <= config.join_s
     label = chunk.click[row, column] & on_time
     batch, decided = _batches(chunk, config)
-    residual = (label - 1.0 / (1.0 + np.exp(-frozen))).astype(np.float32)
+    residual = (label - 1.0 / (1.0 + np.exp(-pairs.frozen_logit))).astype(np.float32)
     return PreparedStream(
-        x=x,
-        live=_live(stream, pretrained, config, chunk, content, label, residual, decided),
+        x=pairs.x,
+        live=_live(stream, pretrained, config, chunk, pairs.content, label, residual, decided),
         values=pretrained.log.values[item],
-        frozen_logit=frozen,
+        frozen_logit=pairs.frozen_logit,
         domain=domain,
         user=user,
         item=item,
@@ -178,23 +177,6 @@ def prepare(stream: Stream, pretrained: Pretrained, config: EvaluationConfig) ->
         decided=decided[row],
         batch=batch[row],
     )
-
-
-@torch.no_grad()
-def _represent(
-    pretrained: Pretrained, user: NDArray[np.int64], item: NDArray[np.int64], domain: NDArray[np.int64]
-) -> tuple[NDArray[np.float16], NDArray[np.float32], NDArray[np.float32]]:
-    """Rounded representations `(n, d)`, content vectors `(n, c)` and frozen logits `(n,)`."""
-    parts = []
-    for begin in range(0, len(user), _REPRESENT):
-        part = slice(begin, begin + _REPRESENT)
-        where = torch.from_numpy(domain[part])
-        batch = pretrained.profiles.batch(torch.from_numpy(user[part]), torch.from_numpy(item[part]), where)
-        x = round_representation(pretrained.backbone.represent(batch))
-        logit = pretrained.backbone.predict(x, where)[:, 0]
-        parts.append((x.half().numpy(), pretrained.backbone.content(batch).numpy(), logit.numpy()))
-    x_all, content, frozen = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return x_all, content, frozen
 
 
 def _batches(chunk: Chunk, config: EvaluationConfig) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -46,11 +46,6 @@ class LearnReport:
     matching: float
     """Probability that the matching helps, 0 to 1, given the evidence so far."""
 
-    @property
-    def trust(self) -> float:
-        """Share of all that was learned in what it would serve now, 0 to 1."""
-        return 1.0 - self.arms["frozen"]
-
 
 class Learner:
     """Owns the candidate kernel of one group."""
@@ -143,7 +138,7 @@ class Learner:
 
     def distance(self) -> float:
         """L2 distance of the candidate's weights from those of the identity."""
-        return float(torch.linalg.vector_norm(self.candidate.weights - self._map.identity()))
+        return float(torch.linalg.vector_norm(self.candidate.weights - self._identity))
 
     # --- state ---
 

@@ -41,9 +41,8 @@ class Trust:
 
     @property
     def matching(self) -> float:
-        """The matching's part of what rests on the learned arms: how likely it helps, given the evidence."""
-        odds = 1.0 / (1.0 + math.exp(-max(-500.0, min(500.0, self._config.evidence_rate * self.evidence))))
-        return _LEAST_MATCHING + (1 - _LEAST_MATCHING - _LEAST_DIRECT) * odds
+        """Probability that the matching helps beside the direct features, given the evidence."""
+        return 1.0 / (1.0 + math.exp(-max(-500.0, min(500.0, self._config.evidence_rate * self.evidence))))
 
     def update(self, logits: Tensor, label: Tensor, weight: Tensor) -> None:
         """Updates weights and evidence by the arms' logits `(4, n)` on labels that no arm has learned from.
@@ -60,8 +59,8 @@ class Trust:
         self.weights = (1 - share) * posterior + share * self._resting()
 
     def _resting(self) -> Tensor:
-        frozen, matching = self._config.frozen_share, self.matching
-        rest = 1 - frozen
+        frozen = self._config.frozen_share
+        rest, matching = 1 - frozen, _LEAST_MATCHING + (1 - _LEAST_MATCHING - _LEAST_DIRECT) * self.matching
         parts = [frozen, rest * (1 - matching), rest * matching / 2, rest * matching / 2]
         return torch.tensor(parts, dtype=torch.float64)
 

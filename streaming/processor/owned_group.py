@@ -95,10 +95,14 @@ class GroupLoader:
             stored = await read_group(self._config, group, partition)
 
             # 3. Restore: the machine stands where the snapshot was cut; steps 4 and 5 are the machine's own.
-            self._restore(machine, stored)
+            # Off the loop, as the machine was made: rows are many, and heartbeats go on.
+            await asyncio.to_thread(self._restore, machine, stored)
         except BaseException:
             await writer.close()
             raise
+        # The store may miss the first rows, and what was pushed last before a crash. On the loop: a group that was lost
+        # meanwhile is cancelled here, and its rows must not overwrite those of its next owner.
+        self._pusher.begin(group, machine.live.rows())
         thread = self._thread(machine)
         thread.start()
         committer = GroupCommitter(group, cut=thread.cut, writer=writer, store_offset=store_offset)
@@ -138,8 +142,6 @@ class GroupLoader:
             log.info("group %s: no snapshot, the kernel begins as the identity", machine.group)
         else:
             self._go_back(machine, stored.snapshot, stored.rows)
-        # The store may miss the first rows, and what was pushed last before a crash.
-        self._pusher.begin(machine.group, machine.live.rows())
 
     def _go_back(self, machine: GroupMachine, stored: bytes, rows: Sequence[LiveRow]) -> None:
         fingerprint = self._opened.backbone.fingerprint

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from features.config import LiveConfig
 from features.live.features import LiveFeatures
 from features.live.layout import OVERALL, Crossing, LiveLayout
-from lab.kernel_start import PretrainingLog, count_log, kernel_start, represent_log
+from lab.kernel_start import PretrainingLog, count_log, kernel_start
+from lab.represented import represent_pairs
 from model.backbone.dataset import Examples, ProfileTable
 from model.backbone.foundation import FoundationBackbone
 from model.config import KernelConfig
@@ -167,7 +168,9 @@ def test_a_request_is_the_examples_of_one_user_domain_and_moment(world: World, b
 
 def test_representations_are_those_of_serving(world: World, backbone: FoundationBackbone) -> None:
     shop = Shop(world, backbone)
-    x, frozen = represent_log(shop.log, backbone, shop.profiles)
+    examples = shop.log.examples
+    pairs = represent_pairs(backbone, shop.profiles, examples.user, examples.item, examples.domain)
+    x, frozen = pairs.x.astype(np.float32), pairs.frozen_logit
     assert np.array_equal(x, x.astype(np.float16).astype(np.float32))
     domain = torch.from_numpy(world.examples.domain)
     with torch.no_grad():

@@ -75,7 +75,6 @@ def test_what_is_served_is_the_mixture_of_the_arms() -> None:
 def test_the_report_tells_the_arms_and_the_evidence() -> None:
     report = taught().learn(batch(seed=7))
     assert sum(report.arms.values()) == pytest.approx(1.0)
-    assert report.trust == pytest.approx(1 - report.arms["frozen"])
     assert 0 < report.matching < 1
 
 

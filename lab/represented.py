@@ -1,0 +1,46 @@
+"""Pairs of user and item as a frozen backbone sees them, in parts that fit into memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model.backbone.dataset import ProfileTable
+from model.backbone.interface import FrozenBackbone, round_representation
+
+_ROWS_AT_ONCE = 8_192
+
+
+@dataclass(frozen=True)
+class RepresentedPairs:
+    """What would be logged of `n` pairs."""
+
+    x: NDArray[np.float16]
+    """Rounded representations, `(n, d)`."""
+    content: NDArray[np.float32]
+    """Content vectors of the items, `(n, c)`."""
+    frozen_logit: NDArray[np.float32]
+    """Click logits on the rounded representations, `(n,)`."""
+
+
+@torch.inference_mode()
+def represent_pairs(
+    backbone: FrozenBackbone,
+    profiles: ProfileTable,
+    user: NDArray[np.int64],
+    item: NDArray[np.int64],
+    domain: NDArray[np.int64],
+) -> RepresentedPairs:
+    """Positions in `profiles` `(n,)` and facet indices `(n, 3)`."""
+    parts = []
+    for begin in range(0, len(user), _ROWS_AT_ONCE):
+        part = slice(begin, begin + _ROWS_AT_ONCE)
+        where = torch.from_numpy(domain[part])
+        batch = profiles.batch(torch.from_numpy(user[part]), torch.from_numpy(item[part]), where)
+        x = round_representation(backbone.represent(batch))
+        logit = backbone.predict(x, where)[:, 0]
+        parts.append((x.half().numpy(), backbone.content(batch).numpy(), logit.numpy()))
+    return RepresentedPairs(*(np.concatenate(column) for column in zip(*parts, strict=True)))
