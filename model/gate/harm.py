@@ -1,0 +1,137 @@
+"""Whether the candidate or the live kernel does harm, and what is done about it.
+
+Evidence is followed by an act that makes it old: the learner goes back to its last good state, and if harm is found again
+before a new good state was reached, to the one that it began with. A live kernel that does harm is replaced at once, by the
+good state's kernel or by the identity. After either, nothing is published until the candidate has stood a probation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from model.gate.config import GateConfig
+from model.gate.decision import GateDecision
+from model.gate.evidence import HarmEvidence
+from model.gate.seen import Doubles, Seen, Strata
+
+COMPARISONS = ("candidate above live", "candidate above frozen", "live above frozen")
+_LIVE_FROZEN = 2
+PROBATION = 1_000
+"""Examples over which a candidate must not be above live and frozen in mean log loss, after something was undone."""
+
+
+@dataclass(frozen=True)
+class HarmVerdict:
+    """What follows from a micro-batch."""
+
+    undo: Literal["", "good", "start"] = ""
+    """The learner goes back to its last good state, or to the one that it began with."""
+    serve: Literal["", "good", "identity"] = ""
+    """What is published at once, in place of a live kernel that does harm."""
+    decisions: list[GateDecision] = field(default_factory=list)
+
+
+def log_losses(logit: Doubles, label: Doubles) -> Doubles:
+    """Nats, `(n,)`."""
+    return np.asarray(np.logaddexp(0.0, logit) - label * logit)
+
+
+class HarmTest:
+    """Compares the arms of one group for ever."""
+
+    def __init__(self, strata: Strata, config: GateConfig) -> None:
+        self._strata = strata
+        self._evidence = HarmEvidence(len(COMPARISONS), len(strata))
+        self.threshold = config.false_alarm_requests * len(COMPARISONS) * len(strata)
+        """Evidence at which an arm is found worse: the error rate is divided among comparisons and strata."""
+        self._fallen_back = False
+        self._probation = 0
+        self._losses: Doubles = np.zeros(3)
+        self._live_since = 0
+
+    @property
+    def on_probation(self) -> bool:
+        """Whether the candidate still has to show that it does no harm."""
+        return self._probation > 0
+
+    @property
+    def evidence(self) -> Doubles:
+        """M of each stratum and comparison as a share of the threshold, `(strata, comparisons)`."""
+        return self._evidence.value / self.threshold
+
+    def judge(self, seen: Seen, weight: Doubles, candidate: Doubles) -> HarmVerdict:
+        """Takes a micro-batch that was learned; `candidate` are the logits `(n,)` from before."""
+        arms = np.stack([log_losses(logit, seen.label) for logit in (candidate, seen.live, seen.frozen)])
+        one, live, frozen = (seen.per_request(loss) for loss in arms)
+        current = seen.version >= self._live_since  # a kernel that is no longer served needs no judgement
+        difference = np.stack([(one - live) * current, one - frozen, (live - frozen) * current], axis=1)
+        self._evidence.update(difference, self._strata.of(seen.domain), seen.per_request(weight))
+        found = self._evidence.value >= self.threshold
+        if found.any():
+            return self._undo(*(int(k) for k in np.argwhere(found.T)[-1][::-1]))
+        return HarmVerdict(decisions=self._serve_probation(arms @ weight, len(weight)))
+
+    def fail(self, reason: str) -> HarmVerdict:
+        """The learner's numbers are unsound."""
+        return self._go_back(serve=False, detail={"reason": reason})
+
+    def _undo(self, stratum: int, comparison: int) -> HarmVerdict:
+        detail = {
+            "reason": f"log loss of {COMPARISONS[comparison]}",
+            "stratum": self._strata.name(stratum),
+            "evidence": float(self._evidence.value[stratum, comparison]),
+            "threshold": self.threshold,
+        }
+        return self._go_back(serve=comparison == _LIVE_FROZEN, detail=detail)
+
+    def _go_back(self, *, serve: bool, detail: dict[str, Any]) -> HarmVerdict:
+        to: Literal["good", "start"] = "start" if self._fallen_back else "good"
+        self._fallen_back = True
+        self._probation, self._losses = PROBATION, np.zeros(3)
+        self._evidence.forget()
+        decisions = [GateDecision("undone", {**detail, "to": to})]
+        if not serve:
+            return HarmVerdict(to, "", decisions)
+        served: Literal["good", "identity"] = "good" if to == "good" else "identity"
+        return HarmVerdict(to, served, [GateDecision("rolled_back", {**detail, "to": served}), *decisions])
+
+    def _serve_probation(self, losses: Doubles, examples: int) -> list[GateDecision]:
+        if not self._probation:
+            return []
+        self._losses = self._losses + losses
+        self._probation = max(0, self._probation - examples)
+        if self._probation:
+            return []
+        candidate, live, frozen = self._losses
+        if candidate > min(live, frozen):
+            self._probation, self._losses = PROBATION, np.zeros(3)
+            return []
+        return [GateDecision("resumed", {"reason": "the candidate has stood its probation", "examples": PROBATION})]
+
+    def went_well(self) -> None:
+        """A new good state was reached."""
+        self._fallen_back = False
+
+    def serve(self, version: int) -> None:
+        """From this version on the live kernel is another one."""
+        self._live_since = version
+
+    def state(self) -> dict[str, Any]:
+        """For a snapshot."""
+        return {
+            "evidence": self._evidence.state(),
+            "fallen_back": self._fallen_back,
+            "probation": self._probation,
+            "losses": self._losses.tolist(),
+            "live_since": self._live_since,
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state`."""
+        self._evidence.load(state["evidence"])
+        self._fallen_back, self._probation = bool(state["fallen_back"]), int(state["probation"])
+        self._losses, self._live_since = np.array(state["losses"]), int(state["live_since"])

@@ -1,0 +1,133 @@
+"""Labels that are not what they should be are set aside before anything learns from them.
+
+A micro-batch waits while any stratum's labels are in doubt, at most `WAIT_EXAMPLES`: then it is learned after all. Where a
+change is certain, the stratum's requests are left out for good, those that waited too, until its labels are as expected
+again. A changed rate that lasts is taken for the new truth after `hold_max_examples`, but only if the frozen model still
+orders the new labels, as it did the old ones: that tells a new rate from turned, made-up or missing labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.gate.config import GateConfig
+from model.gate.decision import GateDecision
+from model.gate.labels import KINDS, SUSPECT, LabelEvidence, LabelWatch
+from model.gate.seen import Doubles, Seen, Strata
+
+WAIT_EXAMPLES = 1_024
+_SENTENCES = {
+    "few": "far fewer clicks than expected",
+    "many": "far more clicks than expected",
+    "turned": "clicks are ordered against the frozen model",
+}
+
+
+@dataclass(frozen=True)
+class LabelVerdict:
+    """What to do with a micro-batch."""
+
+    leave: NDArray[np.bool_]
+    """Requests to set aside for good, `(r,)`."""
+    wait: bool
+    decisions: list[GateDecision]
+
+
+class Quarantine:
+    """Which strata of a group are set aside."""
+
+    def __init__(self, strata: Strata, config: GateConfig) -> None:
+        self._strata, self._config = strata, config
+        self.labels = LabelWatch(strata, config.label_odds)
+        self.aside = np.zeros(len(strata), dtype=np.bool_)
+        """Whether a stratum is set aside, `(strata,)`."""
+        self._examples: Doubles = np.zeros(len(strata))
+        self._clicks: Doubles = np.zeros(len(strata))
+        self._expected: Doubles = np.zeros(len(strata))
+        self._order: Doubles = np.zeros(len(strata))
+        self._order_before: Doubles = np.zeros(len(strata))
+
+    def leaves(self, seen: Seen) -> NDArray[np.bool_]:
+        """Requests in a stratum that is set aside, `(r,)`."""
+        return np.asarray((self._strata.of(seen.domain) & self.aside[:, None]).any(axis=0))
+
+    def judge(self, seen: Seen, weight: Doubles) -> LabelVerdict:
+        """Takes a micro-batch whose examples weigh `weight` `(n,)`."""
+        inside, leave = self._strata.of(seen.domain), self.leaves(seen)
+        # What is left out says nothing of the strata that are sound.
+        evidence = self.labels.measure(seen, weight, inside & (~leave | self.aside[:, None]))
+        decisions = self._end(evidence) + self._begin(evidence)
+        doubt = ~self.aside & (self.labels.suspicion.max(axis=1) > SUSPECT)
+        wait = bool(doubt.any())
+        if not wait:
+            believed = np.where(self.aside, 0.0, 1.0)
+            self.labels.believe(evidence, believed)
+            self._order_before = np.clip(self._order_before + believed * evidence.order, 0.0, 1e3)
+        return LabelVerdict(self.leaves(seen), wait, decisions)
+
+    def _begin(self, evidence: LabelEvidence) -> list[GateDecision]:
+        """At most one stratum a batch, the one with the most evidence: the others then see what is left."""
+        rising = np.where(evidence.ratio > 0, self.labels.suspicion, 0.0).max(axis=1) * ~self.aside
+        stratum = int(rising.argmax())
+        if rising[stratum] < self.labels.alarm:
+            return []
+        self.aside[stratum] = True
+        for sums in (self._examples, self._clicks, self._expected, self._order):
+            sums[stratum] = 0.0
+        kind = KINDS[int(self.labels.suspicion[stratum].argmax())]
+        detail = {
+            "reason": _SENTENCES[kind],
+            "change": kind,
+            "nats": round(float(rising[stratum]), 2),
+            "clicks": round(float(evidence.clicks[stratum]), 1),
+            "expected": round(float(evidence.clicks[stratum] - evidence.error[stratum]), 1),
+            "examples": round(float(evidence.examples[stratum]), 1),
+        }
+        return [GateDecision("quarantined", {"stratum": self._strata.name(stratum), **detail})]
+
+    def _end(self, evidence: LabelEvidence) -> list[GateDecision]:
+        decisions = []
+        for total, part in (
+            (self._examples, evidence.examples), (self._clicks, evidence.clicks),
+            (self._expected, evidence.clicks - evidence.error), (self._order, evidence.order),
+        ):  # fmt: skip
+            total += np.where(self.aside, part, 0.0)
+        for stratum in np.flatnonzero(self.aside).tolist():
+            name, examples = self._strata.name(stratum), round(float(self._examples[stratum]))
+            if self.labels.suspicion[stratum].max() == 0:
+                detail: dict[str, Any] = {"reason": "labels are as expected again", "examples": examples}
+                decisions.append(GateDecision("resumed", {"stratum": name, **detail}))
+                self.aside[stratum] = False
+            elif self._is_new_truth(stratum):
+                self.labels.accept(stratum, *(float(t[stratum]) for t in (self._examples, self._clicks, self._expected)))
+                detail = {
+                    "reason": "the changed label rate lasts, and the frozen model orders the new labels",
+                    "examples": examples,
+                    "clicks": round(float(self._clicks[stratum])),
+                }
+                decisions.append(GateDecision("accepted", {"stratum": name, **detail}))
+                self.aside[stratum] = False
+        return decisions
+
+    def _is_new_truth(self, stratum: int) -> bool:
+        """Of the new labels no more is asked than the old ones had."""
+        ordered = self._order[stratum] > SUSPECT or self._order_before[stratum] < SUSPECT
+        return bool(self._examples[stratum] >= self._config.hold_max_examples and ordered)
+
+    def state(self) -> dict[str, Any]:
+        """For a snapshot."""
+        return {"labels": self.labels.state(), **{name: getattr(self, name).tobytes() for name in self._ARRAYS}}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state`."""
+        self.labels.load(state["labels"])
+        for name in self._ARRAYS:
+            like = getattr(self, name)
+            setattr(self, name, np.frombuffer(state[name], dtype=like.dtype).copy())
+
+    _ARRAYS = ("aside", "_examples", "_clicks", "_expected", "_order", "_order_before")

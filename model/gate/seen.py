@@ -1,0 +1,82 @@
+"""What the gate sees of a micro-batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+Doubles = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """`n` labelled examples of `r` requests, as they were served."""
+
+    label: Doubles
+    """0 or 1, `(n,)`."""
+    frozen: Doubles
+    """Logit of the frozen arm, `(n,)`."""
+    live: Doubles
+    """Logit of the live arm when the request was served, `(n,)`."""
+    request: NDArray[np.int64]
+    """Which request an example belongs to, `(n,)`, rising from 0 without a gap."""
+    user: Sequence[str]
+    """`(r,)`."""
+    item: Sequence[str]
+    """`(n,)`."""
+    domain: NDArray[np.int64]
+    """Facet indices, `(r, 3)`."""
+    version: NDArray[np.int64]
+    """Version of the kernel that served the request, `(r,)`."""
+
+    @property
+    def requests(self) -> int:
+        """Number r of requests."""
+        return len(self.user)
+
+    def select(self, keep: NDArray[np.bool_]) -> Seen:
+        """The requests of `keep` `(r,)`."""
+        examples = keep[self.request]
+        return replace(
+            self,
+            label=self.label[examples],
+            frozen=self.frozen[examples],
+            live=self.live[examples],
+            request=(np.cumsum(keep) - 1)[self.request[examples]],
+            user=[user for user, kept in zip(self.user, keep, strict=True) if kept],
+            item=[item for item, kept in zip(self.item, examples, strict=True) if kept],
+            domain=self.domain[keep],
+            version=self.version[keep],
+        )
+
+    def per_request(self, values: Doubles) -> Doubles:
+        """Means over the requests' examples, `(r,)`, of values `(n,)`."""
+        sums = np.bincount(self.request, values, minlength=self.requests)
+        return np.asarray(sums / np.bincount(self.request, minlength=self.requests))
+
+
+class Strata:
+    """The whole group, and each value of each facet: what is watched apart. Stratum 0 is the group."""
+
+    def __init__(self, facets: Mapping[str, Sequence[str]]) -> None:
+        """`facets` are the values of each facet, in the order of their indices (`DomainSpace.values`)."""
+        self._names = ["group", *(f"{facet}={value}" for facet, values in facets.items() for value in values)]
+        self._offsets = 1 + np.cumsum([0, *(len(values) for values in facets.values())])[:-1]
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def of(self, domain: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which requests `(r, 3)` belong to which stratum, `(strata, r)`."""
+        inside = np.zeros((len(self), len(domain)), dtype=np.bool_)
+        inside[0] = True
+        for column, offset in enumerate(self._offsets):
+            inside[offset + domain[:, column], np.arange(len(domain))] = True
+        return inside
+
+    def name(self, stratum: int) -> str:
+        """`group`, or a facet and its value."""
+        return self._names[stratum]
