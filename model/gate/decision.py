@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Decided = Literal["held", "resumed", "quarantined", "accepted", "rolled_back", "undone"]
-"""`held`: nothing is published; `quarantined`: labels are set aside; `resumed`: the end of either; `accepted`: a changed
-label rate is the new truth; `undone`: the learner went back; `rolled_back`: so did the live kernel."""
+"""`held`: nothing is published; `quarantined`: labels are set aside; `resumed`: the end of either; `accepted`: a
+changed label rate is the new truth; `undone`: the learner went back; `rolled_back`: so did the live kernel."""
 
 
 @dataclass(frozen=True)

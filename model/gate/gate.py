@@ -19,10 +19,12 @@ import numpy as np
 
 from model.gate.config import GateConfig
 from model.gate.decision import GateDecision
-from model.gate.harm import HarmTest, HarmVerdict
+from model.gate.feedback import FeedbackWatch
+from model.gate.harm import HarmTest, HarmVerdict, log_losses
 from model.gate.quarantine import WAIT_EXAMPLES, Quarantine
 from model.gate.seen import Doubles, Seen, Strata
 from model.gate.shares import ShareCap
+from model.gate.soundness import Soundness
 
 RequestT = TypeVar("RequestT")
 
@@ -43,14 +45,14 @@ class Admission(Generic[RequestT]):
 
     learn: list[Weighed[RequestT]]
     decisions: list[GateDecision]
+    harm: HarmVerdict
+    """What follows where no label can be believed."""
 
 
 @dataclass(frozen=True)
 class Verdict:
     """What follows from a micro-batch that was learned."""
 
-    publish: bool
-    """Whether the candidate may be published."""
     keep: bool
     """Whether the learner's state is to be handed to `Gate.keep`."""
     harm: HarmVerdict
@@ -64,6 +66,7 @@ class Gate(Generic[RequestT]):
         self.strata = Strata(facets)
         self.quarantine = Quarantine(self.strata, config)
         self.harm = HarmTest(self.strata, config)
+        self.soundness = Soundness()
         self.waiting: list[Weighed[RequestT]] = []
         """Micro-batches whose labels are in doubt, oldest first."""
         self.left = 0
@@ -72,6 +75,7 @@ class Gate(Generic[RequestT]):
         """The learner's last good state; before there is one, it is the state that it began with."""
         self.next_good: bytes | None = None
         """A newer state that becomes the good one if nothing happens."""
+        self.feedback = FeedbackWatch(config.late_share)
         self._config = config
         self._users, self._items = ShareCap(config.user_share), ShareCap(config.item_share)
         self._since_kept = 0
@@ -83,21 +87,34 @@ class Gate(Generic[RequestT]):
         self.waiting.append(Weighed(list(requests), seen, weight))
         if any(decision.kind == "quarantined" for decision in verdict.decisions) or verdict.leave.any():
             self.waiting = [kept for one in self.waiting if (kept := self._without_left(one)) is not None]
+        harm = self.harm.unjudged(len(weight) if self.quarantine.aside[0] else 0)
         if verdict.wait and sum(len(one.weight) for one in self.waiting) < WAIT_EXAMPLES:
-            return Admission([], verdict.decisions)
+            return Admission([], verdict.decisions, harm)
         learn, self.waiting = self.waiting, []
-        return Admission(learn, verdict.decisions)
+        return Admission(learn, verdict.decisions, harm)
 
-    def judge(self, one: Weighed[RequestT], candidate: Doubles) -> Verdict:
-        """Takes the candidate's logits `(n,)` from before it learned from `one`."""
-        harm = self.harm.judge(one.seen, one.weight, candidate)
+    def judge(self, one: Weighed[RequestT], before: Doubles, after: Doubles) -> Verdict:
+        """Takes the candidate's logits `(n,)` from before and after it learned from `one`."""
+        harm = self.harm.judge(one.seen, one.weight, before)
         if harm.undo:
             self.next_good, self._since_kept = None, 0
-            return Verdict(False, False, harm)
-        publish = not self.waiting and not self.harm.on_probation
+            self.soundness = Soundness()
+            return Verdict(False, harm)
+        losses = [float(log_losses(logit, one.seen.label).sum()) for logit in (before, one.seen.live)]
+        decisions = self.soundness.judge(before, after, one.seen.frozen, better=losses[0] <= losses[1])
+        harm = replace(harm, decisions=[*harm.decisions, *decisions])
         self._since_kept += len(one.weight)
-        keep = publish and self._since_kept >= self._config.good_every_examples and not self.quarantine.aside.any()
-        return Verdict(publish, keep, harm)
+        due = self._since_kept >= self._config.good_every_examples
+        return Verdict(due and not self.held and not self.quarantine.aside.any(), harm)
+
+    @property
+    def held(self) -> str:
+        """Why the candidate may not be published; empty if nothing speaks against it."""
+        if self.waiting:
+            return "labels are in doubt"
+        if self.harm.on_probation:
+            return "the candidate is on probation"
+        return self.soundness.held or self.feedback.held
 
     def keep(self, state: bytes) -> None:
         """Keeps the learner's state: it is good once as many examples have followed without an alarm."""
@@ -130,6 +147,8 @@ class Gate(Generic[RequestT]):
             "items": self._items.state(),
             "quarantine": self.quarantine.state(),
             "harm": self.harm.state(),
+            "soundness": self.soundness.state(),
+            "feedback": self.feedback.state(),
             "left": self.left,
             "since_kept": self._since_kept,
         }
@@ -140,4 +159,6 @@ class Gate(Generic[RequestT]):
         self._items.load(state["items"])
         self.quarantine.load(state["quarantine"])
         self.harm.load(state["harm"])
+        self.soundness.load(state["soundness"])
+        self.feedback.load(state["feedback"])
         self.left, self._since_kept = int(state["left"]), int(state["since_kept"])

@@ -1,8 +1,9 @@
 """Whether the candidate or the live kernel does harm, and what is done about it.
 
-Evidence is followed by an act that makes it old: the learner goes back to its last good state, and if harm is found again
-before a new good state was reached, to the one that it began with. A live kernel that does harm is replaced at once, by the
-good state's kernel or by the identity. After either, nothing is published until the candidate has stood a probation.
+Evidence is followed by an act that makes it old: the learner goes back to its last good state, and if harm is found
+again before a new good state was reached, to the one that it began with. A live kernel that does harm is replaced at
+once, by the good state's kernel or by the identity. After either, nothing is published until the candidate has stood a
+probation.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from model.gate.seen import Doubles, Seen, Strata
 
 COMPARISONS = ("candidate above live", "candidate above frozen", "live above frozen")
 _LIVE_FROZEN = 2
+UNJUDGED = 512
+"""Examples without a believable label after which the identity is served."""
 PROBATION = 1_000
 """Examples over which a candidate must not be above live and frozen in mean log loss, after something was undone."""
 
@@ -51,7 +54,8 @@ class HarmTest:
         self._fallen_back = False
         self._probation = 0
         self._losses: Doubles = np.zeros(3)
-        self._live_since = 0
+        self._live_since = self._unjudged = 0
+        self._identity = True
 
     @property
     def on_probation(self) -> bool:
@@ -75,6 +79,19 @@ class HarmTest:
             return self._undo(*(int(k) for k in np.argwhere(found.T)[-1][::-1]))
         return HarmVerdict(decisions=self._serve_probation(arms @ weight, len(weight)))
 
+    def unjudged(self, examples: int) -> HarmVerdict:
+        """Takes how many examples were set aside because no label of the group can be believed, 0 for none.
+
+        Nothing can tell then whether the live kernel still fits, and the identity needs nobody to tell.
+        """
+        self._unjudged = self._unjudged + examples if examples else 0
+        if self._unjudged < UNJUDGED or self._identity:
+            return HarmVerdict()
+        self._identity = True
+        self._probation, self._losses = PROBATION, np.zeros(3)
+        detail = {"reason": "no label can be believed that would judge the live kernel", "to": "identity"}
+        return HarmVerdict("", "identity", [GateDecision("rolled_back", {**detail, "examples": self._unjudged})])
+
     def fail(self, reason: str) -> HarmVerdict:
         """The learner's numbers are unsound."""
         return self._go_back(serve=False, detail={"reason": reason})
@@ -97,6 +114,7 @@ class HarmTest:
         if not serve:
             return HarmVerdict(to, "", decisions)
         served: Literal["good", "identity"] = "good" if to == "good" else "identity"
+        self._identity = served == "identity"
         return HarmVerdict(to, served, [GateDecision("rolled_back", {**detail, "to": served}), *decisions])
 
     def _serve_probation(self, losses: Doubles, examples: int) -> list[GateDecision]:
@@ -117,8 +135,12 @@ class HarmTest:
         self._fallen_back = False
 
     def serve(self, version: int) -> None:
-        """From this version on the live kernel is another one."""
+        """From this version on another kernel is served, in place of one that was rolled back."""
         self._live_since = version
+
+    def published(self) -> None:
+        """A candidate is live."""
+        self._identity = False
 
     def state(self) -> dict[str, Any]:
         """For a snapshot."""
@@ -128,6 +150,8 @@ class HarmTest:
             "probation": self._probation,
             "losses": self._losses.tolist(),
             "live_since": self._live_since,
+            "unjudged": self._unjudged,
+            "identity": self._identity,
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -135,3 +159,4 @@ class HarmTest:
         self._evidence.load(state["evidence"])
         self._fallen_back, self._probation = bool(state["fallen_back"]), int(state["probation"])
         self._losses, self._live_since = np.array(state["losses"]), int(state["live_since"])
+        self._unjudged, self._identity = int(state["unjudged"]), bool(state["identity"])

@@ -1,16 +1,16 @@
 """Whether labels are what they should be: a domain's label rate against its expectation, and their order (ours).
 
-The expectation is the frozen model's probability, corrected by an offset per domain that is learned slowly and only from
-labels that nothing speaks against, so a sudden change does not move it. Three changes are watched, each by a CUSUM
+The expectation is the frozen model's probability, corrected by an offset per domain that is learned slowly and only
+from labels that nothing speaks against, so a sudden change does not move it. Three changes are watched, each by a CUSUM
 (Page, Continuous inspection schemes, 1954) of log likelihood ratios against the expectation:
 
     few     odds of a click `odds` times smaller
     many    odds of a click `odds` times larger
     turned  clicks in the opposite order of the frozen model's logits, against none
 
-Examples of one user hang together, so a user's log likelihood ratio is divided by `1 + SPREAD v`, `v` being what his
-examples would vary without that (a normal effect per user, its variance `SPREAD`): many users of one opinion are
-evidence, one user is not.
+Examples of one user hang together, so a user's log likelihood ratio is divided by `1 + spread v`, `v` being what the
+user's examples would vary without that and `spread` the variance of a normal effect per user: many users of one opinion
+are evidence, one user is not.
 """
 
 from __future__ import annotations
@@ -23,17 +23,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.gate.seen import Seen, Strata
+from model.gate.shares import DecayedMass, key_of
 
 Doubles = NDArray[np.float64]
 KINDS = ("few", "many", "turned")
-_SPREAD = np.array([0.5, 0.5, 0.25])
+_SPREAD_RATE, _SPREAD_ORDER = 0.5, 0.25
 _TURNED = -0.5
 """Slope of the labels on the frozen logit that speaks for a wrong order: right ones have about 1."""
 _HALF_LIFE = 5_000.0
 """Of the offsets' memory, in examples of the domain."""
 _PRIOR = 20.0
 """Precision of an offset before any example."""
-_FLOOR = 1e-4
+_FLOOR, _LEAST = 1e-4, 1e-9
+_USERS_HALF_LIFE = 500.0
+"""Of what a user has brought in earlier micro-batches, in examples of the stream."""
+_VARIANCE = 0.16
+"""Of one such example, about."""
 SUSPECT = 3.0
 """Nats: one chance in twenty."""
 ALARM = 9.0
@@ -45,53 +50,70 @@ class LabelEvidence:
     """What one micro-batch says."""
 
     ratio: Doubles
-    """Log likelihood ratio of each change, nats, `(strata, 3)`."""
-    error: Doubles
-    """Sum of label minus expectation, `(strata,)`."""
-    variance: Doubles
-    """Sum of `e (1 - e)`, `(strata,)`."""
+    """Log likelihood ratio of each change, nats, `(strata, 3)`; all else `(strata,)`."""
     order: Doubles
-    """Log likelihood ratio of the frozen model's order against none, nats, `(strata,)`."""
+    """Log likelihood ratio of the frozen model's order against none, nats."""
+    error: Doubles
+    """Sum of label minus expectation."""
+    variance: Doubles
+    """Sum of `e (1 - e)`, e being the expectation."""
     clicks: Doubles
     examples: Doubles
 
 
-def measure(seen: Seen, weight: Doubles, inside: NDArray[np.bool_], offset: Doubles, odds: float) -> LabelEvidence:
-    """The evidence of a micro-batch, its examples weighing `weight` `(n,)`; `offset` `(strata,)` is the expectation's."""
-    _, user = np.unique(np.asarray(seen.user), return_inverse=True)
-    user = user[seen.request]
-    users = int(user.max()) + 1
-    member = inside[:, seen.request] * weight  # (strata, n)
-    p = np.clip(1.0 / (1.0 + np.exp(-(seen.frozen[None] + offset[:, None]))), _FLOOR, 1 - _FLOOR)
+class _ByUser:
+    """Sums over the examples of one user, in every stratum: `(strata, n)` values to `(strata, users)`."""
 
-    def summed(values: Doubles) -> Doubles:
-        """By user, `(strata, users)`."""
-        strata = np.arange(len(values))[:, None]
-        cell = (strata * users + user[None]).ravel()
-        return np.bincount(cell, values.ravel(), minlength=len(values) * users).reshape(len(values), users)
+    def __init__(self, seen: Seen, weight: Doubles, inside: NDArray[np.bool_]) -> None:
+        _, self._first, of_request = np.unique(np.asarray(seen.user), return_index=True, return_inverse=True)
+        self.user = of_request[seen.request]
+        self.member: Doubles = inside[:, seen.request] * weight
+        self._shape = (len(inside), int(of_request.max()) + 1)
+        self._cell = (np.arange(len(inside))[:, None] * self._shape[1] + self.user).ravel()
 
-    variance = summed(member * p * (1 - p))
+    def __call__(self, values: Doubles) -> Doubles:
+        weighed = (self.member * values).ravel()
+        return np.bincount(self._cell, weighed, self._shape[0] * self._shape[1]).reshape(self._shape).astype(np.float64)
+
+    def of_user(self, values: Doubles) -> Doubles:
+        """Of values by request `(r,)`, equal for all requests of a user: one for each user, `(users,)`."""
+        return values[self._first]
+
+    def mean(self, values: Doubles) -> Doubles:
+        """Each example's user's mean, `(strata, n)`."""
+        count = np.maximum(self(np.ones_like(values)), _LEAST)
+        return np.asarray((self(values) / count)[:, self.user])
+
+
+def measure(
+    seen: Seen, weight: Doubles, inside: NDArray[np.bool_], offset: Doubles, odds: float, *, before: Doubles
+) -> LabelEvidence:
+    """What a micro-batch is evidence of, its examples weighing `weight` `(n,)`; `offset` `(strata,)` is as expected.
+
+    `before` `(r,)` are the examples that the request's user has lately brought in other micro-batches.
+    """
+    summed = _ByUser(seen, weight, inside)
+    p = np.clip(1.0 / (1.0 + np.exp(-(seen.frozen + offset[:, None]))), _FLOOR, 1 - _FLOOR)
+    variance = summed(p * (1 - p))
+    had = _VARIANCE * summed.of_user(before)
     ratios = []
-    for factor, spread in ((1.0 / odds, _SPREAD[0]), (odds, _SPREAD[1])):
-        other = factor * p / (1 - p + factor * p)
-        one = seen.label * np.log(other / p) + (1 - seen.label) * np.log((1 - other) / (1 - p))
-        ratios.append((summed(member * one) / (1 + spread * variance)).sum(axis=1))
-    count = np.maximum(summed(member), 1e-9)
-    rate = summed(member * seen.label) / count
-    centred = seen.frozen - np.take_along_axis(summed(member * seen.frozen) / count, user[None], axis=1)
-    own = np.take_along_axis(rate, user[None], axis=1)
-    score = summed(member * (seen.label - own) * centred)
-    curvature = summed(member * own * (1 - own) * centred**2)
-    damped = 1 + _SPREAD[2] * curvature
-    turned = ((_TURNED * score - _TURNED**2 * curvature / 2) / damped).sum(axis=1)
-    order = ((-_TURNED * score - _TURNED**2 * curvature / 2) / damped).sum(axis=1)
+    for factor in (1.0 / odds, odds):
+        grown = 1 - p + factor * p  # odds times factor: p becomes factor p / grown, 1 - p becomes (1 - p) / grown
+        ratio = summed(seen.label * np.log(factor) - np.log(grown))
+        ratios.append((ratio / (1 + _SPREAD_RATE * (variance + had))).sum(axis=1))
+    label = np.broadcast_to(seen.label, p.shape)
+    rate = summed.mean(label)
+    centred = seen.frozen - summed.mean(np.broadcast_to(seen.frozen, p.shape))
+    score, curvature = summed((label - rate) * centred), summed(rate * (1 - rate) * centred**2)
+    damped = 1 + _SPREAD_ORDER * (curvature + had)
+    turned, order = (((slope * score - slope**2 * curvature / 2) / damped).sum(axis=1) for slope in (_TURNED, -_TURNED))
     return LabelEvidence(
-        np.stack([*ratios, turned], axis=1),
-        (member * (seen.label - p)).sum(axis=1),
-        variance.sum(axis=1),
-        order,
-        (member * seen.label).sum(axis=1),
-        member.sum(axis=1),
+        ratio=np.stack([*ratios, turned], axis=1),
+        order=order,
+        error=(summed.member * (label - p)).sum(axis=1),
+        variance=variance.sum(axis=1),
+        clicks=(summed.member * label).sum(axis=1),
+        examples=summed.member.sum(axis=1),
     )
 
 
@@ -106,12 +128,19 @@ class LabelWatch:
         self._memory: Doubles = np.full(count, _PRIOR)
         self.suspicion: Doubles = np.zeros((count, len(KINDS)))
         """CUSUM, nats, at most twice the alarm."""
-        self.alarm = ALARM + np.log(count)
+        self._users = DecayedMass(_USERS_HALF_LIFE)
+        self.alarm = ALARM + float(np.log(count))
         """Nats at which a change is taken for one."""
 
     def measure(self, seen: Seen, weight: Doubles, inside: NDArray[np.bool_]) -> LabelEvidence:
         """Says what a micro-batch is evidence of, and adds it to the suspicion."""
-        evidence = measure(seen, weight, inside, self.offset, self._odds)
+        sizes = np.bincount(seen.request).tolist()
+        keys = [key_of(user) for user in seen.user]
+        self._users.pass_by(len(seen.label))
+        before = np.array([self._users[key] for key in keys])
+        for key, size in zip(keys, sizes, strict=True):
+            self._users.add(key, size)
+        evidence = measure(seen, weight, inside, self.offset, self._odds, before=before)
         self.suspicion = np.clip(self.suspicion + evidence.ratio, 0.0, 1.5 * self.alarm)
         return evidence
 
@@ -124,7 +153,8 @@ class LabelWatch:
 
     def accept(self, stratum: int, examples: float, clicks: float, expected: float) -> None:
         """Takes the rate of the last `examples` for the expectation; that of the group moves all of its strata."""
-        observed, before = (np.clip(value / examples, 0.5 / examples, 1 - 0.5 / examples) for value in (clicks, expected))
+        least = 0.5 / examples
+        observed, before = (np.clip(value / examples, least, 1 - least) for value in (clicks, expected))
         shift = np.log(observed / (1 - observed)) - np.log(before / (1 - before))
         moved = slice(None) if stratum == 0 else slice(stratum, stratum + 1)
         self.offset[moved] += shift
@@ -132,10 +162,11 @@ class LabelWatch:
 
     def state(self) -> dict[str, Any]:
         """For a snapshot."""
-        names = ("offset", "_memory", "suspicion")
-        return {name: getattr(self, name).tobytes() for name in names}
+        arrays = {name: getattr(self, name).tobytes() for name in ("offset", "_memory", "suspicion")}
+        return {"arrays": arrays, "users": self._users.state()}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state`."""
-        for name, data in state.items():
+        self._users.load(state["users"])
+        for name, data in state["arrays"].items():
             setattr(self, name, np.frombuffer(data, dtype=np.float64).reshape(getattr(self, name).shape).copy())

@@ -1,9 +1,9 @@
 """Labels that are not what they should be are set aside before anything learns from them.
 
-A micro-batch waits while any stratum's labels are in doubt, at most `WAIT_EXAMPLES`: then it is learned after all. Where a
-change is certain, the stratum's requests are left out for good, those that waited too, until its labels are as expected
-again. A changed rate that lasts is taken for the new truth after `hold_max_examples`, but only if the frozen model still
-orders the new labels, as it did the old ones: that tells a new rate from turned, made-up or missing labels.
+A micro-batch waits while labels are in doubt, at most `WAIT_EXAMPLES`: then it is learned after all. Where a change is
+certain, the stratum's requests are left out for good, those that waited too, until its labels are as expected again. A
+changed rate that lasts is taken for the new truth after `hold_max_examples`, but only if the frozen model still orders
+the new labels, as it did the old ones: that tells a new rate from turned, made-up or missing labels.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ class Quarantine:
     def __init__(self, strata: Strata, config: GateConfig) -> None:
         self._strata, self._config = strata, config
         self.labels = LabelWatch(strata, config.label_odds)
+        self._doubt = np.where(np.arange(len(strata)) == 0, SUSPECT, self.labels.alarm / 2)
         self.aside = np.zeros(len(strata), dtype=np.bool_)
         """Whether a stratum is set aside, `(strata,)`."""
         self._examples: Doubles = np.zeros(len(strata))
@@ -62,7 +63,7 @@ class Quarantine:
         # What is left out says nothing of the strata that are sound.
         evidence = self.labels.measure(seen, weight, inside & (~leave | self.aside[:, None]))
         decisions = self._end(evidence) + self._begin(evidence)
-        doubt = ~self.aside & (self.labels.suspicion.max(axis=1) > SUSPECT)
+        doubt = ~self.aside & (self.labels.suspicion.max(axis=1) > self._doubt)
         wait = bool(doubt.any())
         if not wait:
             believed = np.where(self.aside, 0.0, 1.0)
@@ -96,7 +97,7 @@ class Quarantine:
             (self._examples, evidence.examples), (self._clicks, evidence.clicks),
             (self._expected, evidence.clicks - evidence.error), (self._order, evidence.order),
         ):  # fmt: skip
-            total += np.where(self.aside, part, 0.0)
+            total[self.aside] += part[self.aside]
         for stratum in np.flatnonzero(self.aside).tolist():
             name, examples = self._strata.name(stratum), round(float(self._examples[stratum]))
             if self.labels.suspicion[stratum].max() == 0:
@@ -104,7 +105,8 @@ class Quarantine:
                 decisions.append(GateDecision("resumed", {"stratum": name, **detail}))
                 self.aside[stratum] = False
             elif self._is_new_truth(stratum):
-                self.labels.accept(stratum, *(float(t[stratum]) for t in (self._examples, self._clicks, self._expected)))
+                sums = (float(total[stratum]) for total in (self._examples, self._clicks, self._expected))
+                self.labels.accept(stratum, *sums)
                 detail = {
                     "reason": "the changed label rate lasts, and the frozen model orders the new labels",
                     "examples": examples,

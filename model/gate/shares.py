@@ -1,7 +1,7 @@
 """Nobody teaches more than a share: examples of a key beyond its budget weigh nothing (ours).
 
-The weight that a key has had halves every `HALF_LIFE` examples of the stream. Its budget is its share of what all keys
-have had in that memory, and an example weighs as much as is left of it. Only the heaviest keys are kept, so memory is
+What a key has brought halves every so many examples of the stream. Its budget is its share of what all keys have
+brought in that memory, and an example weighs as much as is left of it. Only the heaviest keys are kept, so memory is
 bounded: a key that is dropped had less than a `KEYS`-th of the whole.
 """
 
@@ -18,41 +18,78 @@ _LEAST = 2_500.0
 """Examples that a memory counts for at least: the first users of a stream are all there is."""
 
 
-class ShareCap:
-    """Weights of the examples of one kind of key."""
+class DecayedMass:
+    """What each key has brought lately, examples; it halves every `half_life` examples of the stream."""
 
-    def __init__(self, share: float) -> None:
-        self._share = share
-        self._whole: tuple[float, int] = (0.0, 0)
+    def __init__(self, half_life: float) -> None:
+        self._half_life = half_life
         self._mass: dict[int, tuple[float, int]] = {}
         self._examples = 0
+        self._whole: tuple[float, int] = (0.0, 0)
 
-    def weigh(self, keys: Iterable[tuple[str, int]]) -> list[float]:
-        """Weight, 0 to 1, of each key's examples, in order; of each key also how many examples it brings now."""
-        return [self._weigh(key, examples) for key, examples in keys]
-
-    def _weigh(self, key: str, examples: int) -> float:
-        name = int.from_bytes(blake2b(key.encode(), digest_size=8).digest(), "little")
+    def pass_by(self, examples: int) -> None:
+        """So many examples of the stream went by."""
         self._examples += examples
-        had = self._decayed(self._mass.get(name, (0.0, self._examples)))
-        whole = self._decayed(self._whole)
-        weight = min(1.0, max(0.0, self._share * max(_LEAST, whole) - had) / examples)
-        self._whole = (whole + weight * examples, self._examples)
-        self._mass[name] = (had + weight * examples, self._examples)
+
+    def __getitem__(self, key: int) -> float:
+        return self._decayed(self._mass.get(key, (0.0, self._examples)))
+
+    @property
+    def whole(self) -> float:
+        """Of all keys together."""
+        return self._decayed(self._whole)
+
+    def add(self, key: int, mass: float) -> None:
+        """Adds to a key."""
+        self._mass[key] = (self[key] + mass, self._examples)
+        self._whole = (self.whole + mass, self._examples)
         if len(self._mass) > 2 * KEYS:
             kept = heapq.nlargest(KEYS, self._mass.items(), key=lambda pair: (self._decayed(pair[1]), pair[0]))
             self._mass = dict(sorted(kept))
-        return weight
 
     def _decayed(self, mass: tuple[float, int]) -> float:
-        return mass[0] * 2.0 ** ((mass[1] - self._examples) / HALF_LIFE)
+        return float(mass[0] * 2.0 ** ((mass[1] - self._examples) / self._half_life))
 
     def state(self) -> dict[str, Any]:
         """For a snapshot."""
-        return {"examples": self._examples, "whole": list(self._whole), "mass": [[name, *mass] for name, mass in self._mass.items()]}
+        mass = [[key, *mass] for key, mass in self._mass.items()]
+        return {"examples": self._examples, "whole": list(self._whole), "mass": mass}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state`."""
         self._examples = int(state["examples"])
         self._whole = (float(state["whole"][0]), int(state["whole"][1]))
-        self._mass = {int(name): (float(mass), int(at)) for name, mass, at in state["mass"]}
+        self._mass = {int(key): (float(mass), int(at)) for key, mass, at in state["mass"]}
+
+
+def key_of(name: str) -> int:
+    """A name of any length as 64 bits."""
+    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little")
+
+
+class ShareCap:
+    """Weights of the examples of one kind of key."""
+
+    def __init__(self, share: float) -> None:
+        self._share = share
+        self._mass = DecayedMass(HALF_LIFE)
+
+    def weigh(self, keys: Iterable[tuple[str, int]]) -> list[float]:
+        """Weight, 0 to 1, of each key's examples, in order; of each key also how many examples it brings now."""
+        return [self._weigh(key_of(name), examples) for name, examples in keys]
+
+    def _weigh(self, key: int, examples: int) -> float:
+        mass = self._mass
+        mass.pass_by(examples)
+        left = self._share * max(_LEAST, mass.whole) - mass[key]
+        weight = min(1.0, max(0.0, left) / examples)
+        mass.add(key, weight * examples)
+        return weight
+
+    def state(self) -> dict[str, Any]:
+        """For a snapshot."""
+        return self._mass.state()
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state`."""
+        self._mass.load(state)

@@ -1,0 +1,64 @@
+"""Numbers that no sound kernel has: a step that is too large, scores that saturate, weights that are not finite (ours).
+
+An unsound candidate is not published until it has been scored on labels that it has not learned from, without a larger
+loss than the live kernel had, and its numbers are sound again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from model.gate.decision import GateDecision
+from model.gate.seen import Doubles
+
+STEP = 2.0
+"""Root mean square of what one micro-batch may add to the logits of its own examples; 0.7 is the most seen in sound
+learning on scripts and logs."""
+SATURATED = 12.0
+"""A logit beyond it, of a candidate and not of the frozen model, says what no label can have taught."""
+_SATURATED_SHARE = 0.05
+
+
+class Soundness:
+    """Whether the candidate's numbers hold its publication."""
+
+    def __init__(self) -> None:
+        self.held = ""
+        """Why nothing is published; empty if nothing speaks against it."""
+
+    def judge(self, before: Doubles, after: Doubles, frozen: Doubles, *, better: bool) -> list[GateDecision]:
+        """Takes the candidate's logits `(n,)` from before and after it learned from a micro-batch.
+
+        `better` says whether its mean log loss before learning was not above that of the live kernel.
+        """
+        reason, held = self._reason(before, after, frozen), self.held
+        if reason:
+            self.held = reason
+            return [] if held else [GateDecision("held", {"reason": reason})]
+        if held and better:
+            self.held = ""
+            return [GateDecision("resumed", {"reason": "the candidate's numbers are sound again", "was": held})]
+        return []
+
+    @staticmethod
+    def _reason(before: Doubles, after: Doubles, frozen: Doubles) -> str:
+        if not np.isfinite(after).all():
+            return "the candidate's logits are not finite"
+        moved = float(np.sqrt(((after - before) ** 2).mean()))
+        if moved > STEP:
+            return f"one micro-batch moved the candidate's logits by {moved:.1f}, more than {STEP:.1f}"
+        saturated = float(((np.abs(after) > SATURATED) & (np.abs(frozen) <= SATURATED)).mean())
+        if saturated > _SATURATED_SHARE:
+            return f"{saturated:.0%} of the candidate's logits are beyond {SATURATED:.0f}"
+        return ""
+
+    def state(self) -> dict[str, Any]:
+        """For a snapshot."""
+        return {"held": self.held}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state`."""
+        self.held = str(state["held"])
