@@ -37,14 +37,6 @@ __all__ = [
     "pretrain_backbone",
     "trainable_after",
 ]
-    "FreezeLevel",
-    "PretrainReport",
-    "TrainingProgress",
-    "fine_tune",
-    "pretrain",
-    "pretrain_backbone",
-    "trainable_after",
-]
 
 FreezeLevel = Literal["none", "L0", "L1", "L2", "all"]
 """What fine-tuning keeps: nothing; L0 text and tables; L1 also encoding and fusion; L2 also the domain layer, experts
