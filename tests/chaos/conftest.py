@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
@@ -48,18 +47,24 @@ def sizes() -> Sizes:
     return Sizes(4, 2_000, 400, 20_000, 4.0, 0.0)
 
 
-@pytest.fixture
-def stack(tmp_path: Path, watchdog: Watchdog) -> Iterator[Stack]:
-    """Ingest, a processor and a scorer on a broker of their own, ready."""
+@pytest.fixture(scope="session")
+def started(tmp_path_factory: pytest.TempPathFactory, watchdog: Watchdog) -> Iterator[Stack]:
+    """Ingest, a processor and a scorer on a broker of their own: most proofs break the same ones, one after another."""
     quiet_client_logs()
-    made = make_stack(tmp_path / "run", watchdog)
+    made = make_stack(tmp_path_factory.mktemp("chaos") / "run", watchdog)
     try:
         for role in ("ingest", "processor", "scorer"):
             made.add(role)
-        made.wait_ready()
         yield made
     finally:
         made.close()
+
+
+@pytest.fixture
+def stack(started: Stack) -> Stack:
+    """The same, whole again whatever the proof before did to it."""
+    started.mend()
+    return started
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import httpx
 import numpy as np
 from kafka import TopicPartition
 
-from model.encoding.domain import Domain
 from streaming.clients import make_consumer
 from streaming.config import Config
 from streaming.events import ServedImpression, decode_traffic
@@ -53,8 +52,7 @@ class Truth:
         return [
             click
             for click in self.clicks
-            if click.acknowledged is not None
-            and click.acknowledged <= self.shown[click.request_id].time + window_s
+            if click.acknowledged is not None and click.acknowledged <= self.shown[click.request_id].time + window_s
         ]
 
 
@@ -88,25 +86,26 @@ class Driver:
         self._waiting: list[Click] = []
         self._following = threading.Event()
         self._last_shown = time.monotonic()
-        self._threads = [threading.Thread(target=self._ask, daemon=True), threading.Thread(target=self._click, daemon=True)]
+        self._asker = threading.Thread(target=self._ask, daemon=True)
+        self._clicker = threading.Thread(target=self._click, daemon=True)
         self.error: BaseException | None = None
 
     def start(self) -> Driver:
         """Begins; gives itself back."""
-        self._threads[1].start()
+        self._clicker.start()
         assert self._following.wait(30) or self.error is not None, "the driver cannot read the log"
-        self._threads[0].start()
+        self._asker.start()
         return self
 
     def stop(self) -> Truth:
         """Asks no more, lets the users click on what they were shown, and gives the truth."""
         self._asking.set()
-        self._threads[0].join()
+        self._asker.join()
         end = time.monotonic() + 30
-        while time.monotonic() < end and self._threads[1].is_alive() and (self._waiting or not self._quiet()):
+        while time.monotonic() < end and self._clicker.is_alive() and (self._waiting or not self._quiet()):
             time.sleep(0.05)
         self._stop.set()
-        self._threads[1].join()
+        self._clicker.join()
         if self.error is not None:
             raise self.error
         return self.truth

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from kafka import TopicPartition
 
+from features.live.layout import LiveRow
 from streaming.backbone import open_backbone
 from streaming.clients import make_consumer
 from streaming.config import Config
@@ -81,7 +82,8 @@ def committed(config: Config, group: str = "main") -> Committed | None:
     fingerprint = open_backbone(config).backbone.fingerprint
     snapshot = decode_snapshot(stored.snapshot, group=group, fingerprint=fingerprint)
     return Committed(
-        snapshot, {(row.kind, row.key): (row.updated_at, row.values.tobytes()) for row in stored.rows if not row.tombstone}
+        snapshot,
+        {(row.kind, row.key): (row.updated_at, row.values.tobytes()) for row in stored.rows if not row.tombstone},
     )
 
 
@@ -90,9 +92,12 @@ def undisturbed(config: Config, records: Sequence[Appended], until: int, group: 
     machine = fresh_machine(config, group)
     for record in records:
         if record.offset < until:
-            machine.feed(record.offset, record.value)
-    rows: Rows = {(row.kind, row.key): (row.updated_at, row.values.tobytes()) for row in machine.live.rows()}
-    return Committed(machine.snapshot(), rows)
+            machine.feed(record.offset, record.value, record.time)
+    return Committed(machine.snapshot(), _rows(machine.live.rows()))
+
+
+def _rows(rows: Iterable[LiveRow]) -> Rows:
+    return {(row.kind, row.key): (row.updated_at, row.values.tobytes()) for row in rows}
 
 
 def fresh_machine(config: Config, group: str) -> GroupMachine:
@@ -112,7 +117,7 @@ def labels_of(config: Config, records: Sequence[Appended]) -> Labels:
             continue
         if isinstance(record, ServedImpression):
             labels.impressions.setdefault(record.request_id, record)
-        for request in join.feed(appended.offset, record):
+        for request in join.feed(appended.offset, record, appended.time):
             name = request.impression.request_id
             for item, click in zip(request.impression.items, request.clicks, strict=True):
                 if (name, item) in labels.learned:

@@ -136,6 +136,15 @@ class Stack:
         self._watchdog.remove(process.pid)
         return code
 
+    def mend(self) -> None:
+        """Starts again what has ended, and waits until everything is ready."""
+        if not self.broker.running():
+            self.broker.start()
+        for member in self.members.values():
+            if not member.alive:
+                self.start(member.name)
+        self.wait_ready()
+
     def wait_ready(self) -> None:
         """Waits until every started member is ready; fails with the log of one that ends by itself."""
         waited = [member for member in self.members.values() if member.process is not None]
@@ -209,5 +218,3 @@ def make_stack(folder: Path, watchdog: Watchdog, **sections: object) -> Stack:
     save_small_backbone(config)
     ensure_topics(config)
     return Stack(config, broker, watchdog)
-
-
