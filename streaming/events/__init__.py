@@ -24,7 +24,9 @@ from streaming.events.outside import (
 )
 from streaming.events.traffic import (
     PAYLOADS,
+    Arm,
     Payload,
+    Progress,
     ServedFeedback,
     ServedImpression,
     Tick,
@@ -36,6 +38,7 @@ from streaming.events.traffic import (
 __all__ = [
     "PAYLOADS",
     "REASONS",
+    "Arm",
     "DeadLetter",
     "DriftEvent",
     "DriftPhase",
@@ -47,6 +50,7 @@ __all__ = [
     "ImpressionEvent",
     "ItemEvent",
     "Payload",
+    "Progress",
     "RefusedError",
     "ServedFeedback",
     "ServedImpression",
