@@ -20,7 +20,7 @@ from driftline.keys import app as key_app
 from streaming.config import Config, ConfigError, DoorsConfig, load_config
 from streaming.config_docs import as_toml
 from streaming.events.request_ids import RequestIds
-from streaming.scorer.doors import Doors, CallRate, check_doors, key_hash, new_key
+from streaming.scorer.doors import CallRate, Doors, check_doors, key_hash, new_key
 from streaming.scorer.schema import RequestRefused
 from tests.streaming.scorer.scoring_parts import FakeBackend, asgi_client
 
