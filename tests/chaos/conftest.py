@@ -63,10 +63,11 @@ def started(tmp_path_factory: pytest.TempPathFactory, watchdog: Watchdog) -> Ite
 
 
 @pytest.fixture
-def stack(started: Stack) -> Stack:
+def stack(started: Stack) -> Iterator[Stack]:
     """The same, whole again whatever the proof before did to it."""
     started.mend()
-    return started
+    yield started
+    started.leave()
 
 
 @pytest.fixture

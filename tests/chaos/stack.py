@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -23,6 +24,7 @@ from model.whole_files import write_whole
 from streaming.config import Config
 from streaming.config_docs import as_toml
 from streaming.topics import ensure_topics
+from tests.chaos.driver import Driver
 from tests.chaos.small_backbone import save_small_backbone
 from tests.redis_server import redis_process
 
@@ -103,6 +105,7 @@ class Stack:
         """The Redis server."""
         self._watchdog = watchdog
         self.members: dict[str, Member] = {}
+        self.drivers: list[Driver] = []
 
     @property
     def broker(self) -> LocalBroker:
@@ -149,6 +152,25 @@ class Stack:
         self._watchdog.remove(process.pid)
         return code
 
+    def drive(self, seed: int, **options: Any) -> Driver:
+        """Users of all scorers that run; `options` are the driver's. It waits until the first of them are answered."""
+        driver = Driver(self.config, lambda: [member.url for member in self.of("scorer")], seed=seed, **options)
+        self.drivers.append(driver)
+        driver.start()
+        self.answered(driver, 20)
+        return driver
+
+    def answered(self, driver: Driver, more: int) -> None:
+        """Waits until so many more requests are answered."""
+        wanted = driver.truth.requests + more
+        self.wait_until(lambda: driver.truth.requests >= wanted, f"{more} more requests are answered")
+
+    def leave(self) -> None:
+        """Ends the users of a proof, also of one that failed."""
+        for driver in self.drivers:
+            driver.abandon()
+        self.drivers.clear()
+
     def mend(self) -> None:
         """Starts again what has ended, and waits until everything is ready."""
         self.store.send_signal(signal.SIGCONT)
@@ -192,7 +214,8 @@ class Stack:
         )
 
     def close(self) -> None:
-        """Ends every process of ours."""
+        """Ends users and every process of ours."""
+        self.leave()
         for member in self.members.values():
             if member.process is not None:
                 member.process.kill()

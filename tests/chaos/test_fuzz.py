@@ -18,7 +18,6 @@ from tests.chaos.conftest import Sizes, Tell
 from tests.chaos.fuzz import EVENTS, JSON, damaged, made_up
 from tests.chaos.log_reader import read_topic
 from tests.chaos.stack import Stack
-from tests.chaos.test_outages import answered, drive
 from tests.chaos.verdicts import check_all
 
 MADE_UP = 1_000
@@ -64,8 +63,7 @@ def test_garbage_in_what_comes_from_outside_is_refused_counted_and_kept(stack: S
     )
     assert len(read_topic(stack.config, stack.config.topics.dead_letters)) - letters == refused
     assert starts(stack) == lives
-    driver = drive(stack, seed=8)
-    answered(stack, driver, 20)
+    driver = stack.drive(seed=8)
     seen = check_all(stack.config, driver.stop())
     tell(f"{sent} records of garbage in interactions", f"{refused:.0f} dead letters, no process ended; {seen}")
 
@@ -84,14 +82,13 @@ def test_garbage_in_our_own_topics_ends_no_process_even_at_its_start(stack: Stac
     for number, (topic, keys) in enumerate(own.items(), 3):
         present = [record.value or b"" for record in read_topic(stack.config, topic)[-100:]]
         sent += write(stack.config, topic, damaged(present, sizes.fuzzed_records // 4, seed=number), keys)
-    driver = drive(stack, seed=9)
-    answered(stack, driver, 20)
+    driver = stack.drive(seed=9)
     assert starts(stack) == lives
     for name in ("processor-1", "scorer-1"):
         stack.kill(name)
         stack.start(name)
     stack.wait_ready()
-    answered(stack, driver, 20)
+    stack.answered(driver, 20)
     seen = check_all(stack.config, driver.stop())
     tell(f"{sent} records of garbage in our own topics, then both readers started again", seen)
 
@@ -144,8 +141,7 @@ def test_garbage_at_every_door_is_answered_and_never_by_a_fault_of_ours(stack: S
     after = stack.metrics("scorer-1").by("driftline_score_requests_total", "outcome")
     assert after.get("failed", 0) == before.get("failed", 0)
     assert starts(stack) == lives
-    driver = drive(stack, seed=10)
-    answered(stack, driver, 20)
+    driver = stack.drive(seed=10)
     seen = check_all(stack.config, driver.stop())
     counted = ", ".join(f"{number} times {status}" for status, number in sorted(statuses.items()))
     tell(f"{statuses.total()} calls with garbage", f"{counted}; {seen}")
@@ -155,8 +151,7 @@ def test_garbage_at_every_door_is_answered_and_never_by_a_fault_of_ours(stack: S
 def test_a_flood_of_made_up_ids_costs_no_real_request_and_bounded_memory(
     stack: Stack, sizes: Sizes, tell: Tell
 ) -> None:
-    driver = drive(stack, seed=11)
-    answered(stack, driver, 20)
+    driver = stack.drive(seed=11)
     processor = stack.members["processor-1"]
     before, now = processor.memory(), time.time()
     flood = (
@@ -164,7 +159,7 @@ def test_a_flood_of_made_up_ids_costs_no_real_request_and_bounded_memory(
         for number in range(sizes.made_up_ids)
     )
     write(stack.config, stack.config.topics.interactions, flood)
-    answered(stack, driver, 20)
+    stack.answered(driver, 20)
     truth = driver.stop()
     seen = check_all(stack.config, truth)
     grown = (processor.memory() - before) / 2**20

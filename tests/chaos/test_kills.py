@@ -8,7 +8,6 @@ import time
 import pytest
 
 from tests.chaos.conftest import Sizes, Tell
-from tests.chaos.driver import Driver
 from tests.chaos.stack import Stack
 from tests.chaos.verdicts import check_all
 
@@ -31,7 +30,7 @@ def kill_and_start(stack: Stack, name: str, away_s: float) -> None:
 @pytest.mark.timeout(6 * 3_600)
 def test_kills_at_random_moments_lose_no_record_and_no_label(stack: Stack, sizes: Sizes, tell: Tell) -> None:
     choice = random.Random(12)
-    driver = Driver(stack.config, lambda: [member.url for member in stack.of("scorer")], seed=1).start()
+    driver = stack.drive(seed=1)
     names = ["ingest-1", "processor-1", "scorer-1", BROKER]
     order = [name for _ in range(-(-sizes.kills // 4)) for name in choice.sample(names, 4)][: sizes.kills]
     for name in order:

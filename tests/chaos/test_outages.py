@@ -10,7 +10,6 @@ from pathlib import Path
 
 from tests.chaos import skewed_clock
 from tests.chaos.conftest import Sizes, Tell
-from tests.chaos.driver import Driver
 from tests.chaos.stack import Stack
 from tests.chaos.verdicts import check_all
 
@@ -18,24 +17,12 @@ SLOW_S = 0.15
 """How long the store stands still before each moment in which it answers."""
 
 
-def drive(stack: Stack, seed: int, rate: float = 25.0) -> Driver:
-    """Users of all scorers that run."""
-    return Driver(stack.config, lambda: [member.url for member in stack.of("scorer")], seed=seed, rate=rate).start()
-
-
-def answered(stack: Stack, driver: Driver, more: int) -> None:
-    """Waits until so many more requests are answered."""
-    wanted = driver.truth.requests + more
-    stack.wait_until(lambda: driver.truth.requests >= wanted, f"{more} more requests are answered")
-
-
 def test_a_feature_store_that_is_away_stops_no_learning_and_comes_back(stack: Stack, sizes: Sizes, tell: Tell) -> None:
-    driver = drive(stack, seed=2)
-    answered(stack, driver, 20)
+    driver = stack.drive(seed=2)
     stack.store.send_signal(signal.SIGSTOP)
     time.sleep(sizes.away_s)
     stack.store.send_signal(signal.SIGCONT)
-    answered(stack, driver, 20)
+    stack.answered(driver, 20)
     truth = driver.stop()
     stack.wait_ready()
     assert all(member.starts == 1 or member.alive for member in stack.members.values())
@@ -43,20 +30,19 @@ def test_a_feature_store_that_is_away_stops_no_learning_and_comes_back(stack: St
 
 
 def test_a_feature_store_that_answers_slowly_costs_no_label(stack: Stack, sizes: Sizes, tell: Tell) -> None:
-    driver = drive(stack, seed=3)
+    driver = stack.drive(seed=3)
     end = time.monotonic() + sizes.away_s
     while time.monotonic() < end:
         stack.store.send_signal(signal.SIGSTOP)
         time.sleep(SLOW_S)
         stack.store.send_signal(signal.SIGCONT)
         time.sleep(0.01)
-    answered(stack, driver, 20)
+    stack.answered(driver, 20)
     tell(f"Redis answered every {SLOW_S} s for {sizes.away_s:.0f} s", check_all(stack.config, driver.stop()))
 
 
 def test_a_full_disk_of_the_broker_loses_nothing_that_was_acknowledged(stack: Stack, tell: Tell) -> None:
-    driver = drive(stack, seed=4)
-    answered(stack, driver, 20)
+    driver = stack.drive(seed=4)
     state = stack.broker.state()
     assert state is not None
     process = state.process()
@@ -67,7 +53,7 @@ def test_a_full_disk_of_the_broker_loses_nothing_that_was_acknowledged(stack: St
     said = stack.broker.tail(400)
     stack.broker.start()
     stack.mend()
-    answered(stack, driver, 20)
+    stack.answered(driver, 20)
     assert "KafkaStorageException" in said or "File too large" in said
     tell(
         "no file of the broker could grow until it ended; it started again with room",
@@ -81,12 +67,12 @@ def test_a_scorer_whose_clock_is_wrong_takes_no_label_from_anybody(stack: Stack,
     wrong = stack.add("scorer", prefix=[sys.executable, str(Path(skewed_clock.__file__)), str(ahead)])
     try:
         stack.wait_ready()
-        driver = drive(stack, seed=5)
-        answered(stack, driver, 60)
+        driver = stack.drive(seed=5)
+        stack.answered(driver, 60)
         ahead.write_text("-300")
         assert wrong.process is not None
         wrong.process.send_signal(signal.SIGUSR1)
-        answered(stack, driver, 60)
+        stack.answered(driver, 60)
         seen = check_all(stack.config, driver.stop())
     finally:
         stack.end(wrong.name)

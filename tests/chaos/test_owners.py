@@ -10,9 +10,7 @@ import pytest
 from local.watchdog import Watchdog
 from streaming.config import GroupConfig
 from tests.chaos.conftest import Tell, only_long
-from tests.chaos.driver import Driver
 from tests.chaos.stack import Stack, made_stack
-from tests.chaos.test_outages import answered
 from tests.chaos.verdicts import check_all
 
 GROUPS = ("day", "night", "other")
@@ -37,17 +35,17 @@ def test_groups_go_from_one_processor_to_three_and_back_with_nothing_lost(
         for role in ("ingest", "processor", "scorer"):
             stack.add(role)
         stack.wait_ready()
-        driver = Driver(stack.config, lambda: [stack.of("scorer")[0].url], seed=12).start()
-        answered(stack, driver, 50)
+        driver = stack.drive(seed=12)
+        stack.answered(driver, 50)
         for _ in range(2):
             stack.add("processor")
         stack.wait_ready()
         stack.wait_until(lambda: list(owned(stack).values()) == [1, 1, 1], "each of three owns one group")
-        answered(stack, driver, 100)
+        stack.answered(driver, 100)
         stack.end("processor-2")
         stack.kill("processor-3")
         stack.wait_until(lambda: owned(stack) == {"processor-1": 3}, "one owns all again")
-        answered(stack, driver, 50)
+        stack.answered(driver, 50)
         truth = driver.stop()
         tell("1, 3, 1 processors for three groups", "; ".join(check_all(stack.config, truth, name) for name in GROUPS))
 
@@ -59,11 +57,11 @@ def test_three_brokers_of_which_one_dies_lose_nothing(tmp_path: Path, watchdog: 
         for role in ("ingest", "processor", "scorer"):
             stack.add(role)
         stack.wait_ready()
-        driver = Driver(stack.config, lambda: [stack.of("scorer")[0].url], seed=13).start()
-        answered(stack, driver, 50)
+        driver = stack.drive(seed=13)
+        stack.answered(driver, 50)
         for broker in stack.brokers:
             broker.kill()
-            answered(stack, driver, 50)
+            stack.answered(driver, 50)
             broker.start()
             time.sleep(10)  # it catches up before the next one dies
         tell("each of three brokers killed in turn, two left", check_all(stack.config, driver.stop()))

@@ -67,11 +67,7 @@ def shows(driver: Driver, wanted: int) -> bool:
 
 def play(stack: Stack, phases: Sequence[tuple[Vote, int]], seed: int, users: Sequence[str] = USERS) -> Truth:
     """Users who vote so for so many examples each."""
-    driver = Driver(
-        stack.config,
-        lambda: [member.url for member in stack.of("scorer")],
-        rate=60.0, candidates=40, seed=seed, users=users,
-    ).start()  # fmt: skip
+    driver = stack.drive(seed, rate=60.0, candidates=40, users=users)
     wanted = 0
     for vote, examples in phases:
         driver.vote = vote

@@ -9,7 +9,6 @@ import pytest
 
 from tests.chaos.conftest import Sizes, Tell, only_long
 from tests.chaos.stack import Stack
-from tests.chaos.test_outages import drive
 from tests.chaos.verdicts import check_all
 
 SAMPLE_S = 5.0
@@ -21,7 +20,7 @@ NOISE = 4 * 2**20
 @only_long
 @pytest.mark.timeout(24 * 3_600)
 def test_memory_stays_flat_and_commits_follow_what_changed(stack: Stack, sizes: Sizes, tell: Tell) -> None:
-    driver = drive(stack, seed=14, rate=14.0)
+    driver = stack.drive(seed=14, rate=14.0)
     samples: dict[str, list[tuple[float, int]]] = {name: [] for name in stack.members}
     began = time.monotonic()
     bytes_before = stack.metrics("processor-1").total("driftline_commit_bytes_total")
