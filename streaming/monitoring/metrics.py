@@ -171,6 +171,13 @@ DOOR_CALLS = Counter(
     "allowed, refused (no known key), forbidden (the key may not do that), limited (too many).",
     ["key", "outcome"],
 )
+CONNECTIONS = Gauge("driftline_connections", "Connections to the scorer's HTTP port.")
+CONNECTIONS_DROPPED = Counter(
+    "driftline_connections_dropped_total",
+    "HTTP connections that the scorer closed, by reason: too_slow (a request not whole, or an answer not read, in "
+    "doors.request_timeout_s), too_many (doors.max_connections), head_too_large, no_http.",
+    ["reason"],
+)
 
 # --- every process ---
 TASK_FAILURES = Counter("driftline_task_failures_total", "Background tasks that died, by task.", ["task"])
