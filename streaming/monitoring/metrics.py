@@ -146,7 +146,11 @@ SCORE_SHIFT = Gauge(
     "Population stability index of recent scores against the first ones.",
     ["group", "arm"],
 )
-KERNEL_VERSION = Gauge("driftline_kernel_version", "Version of the kernel in use.", ["group"])
+KERNEL_VERSION = Gauge(
+    "driftline_kernel_version", "Version of the kernel that is served; 0 is the frozen arm.", ["group"]
+)
+KERNEL_PINNED = Gauge("driftline_kernel_pinned", "Version that an operator pinned; 0 is none.", ["group"])
+KERNEL_FROZEN = Gauge("driftline_kernel_frozen", "1 while an operator has the frozen arm served.", ["group"])
 KERNELS_TAKEN = Counter("driftline_kernels_taken_total", "Kernels taken into use.", ["group"])
 KERNELS_REFUSED = Counter(
     "driftline_kernels_refused_total",
