@@ -17,6 +17,7 @@ from rich.logging import RichHandler
 from driftline import __version__
 from driftline.options import Archive, BaseName, Cluster, Limit, LogFile, MappingName, Rate, ReportFolder, ScriptName
 from local.broker.command import app as broker_app
+from local.control.command import app as kernel_app
 from local.options import path_option
 from streaming.config import Config, load_config
 from streaming.config.environment import foreign_names
@@ -34,6 +35,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(broker_app, name="broker", rich_help_panel="Parts")
+app.add_typer(kernel_app, name="kernel", rich_help_panel="Operate")
 errors = Console(stderr=True)
 
 _OURS = ("driftline", "local", "lab", "streaming", "features", "model")

@@ -84,7 +84,7 @@ class ScorerConfig(Section):
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     max_candidates: int = Field(default=2_000, ge=1, description="Candidates of one request; more are refused.")
-    live_arm: bool = Field(default=True, description="False serves the frozen arm (the kernel is off).")
+    live_arm: bool = Field(default=True, description="False serves the frozen arm; the kernel is measured.")
     warmup_requests: int = Field(
         default=20, ge=0, description="Synthetic scorings before the scorer calls itself ready."
     )

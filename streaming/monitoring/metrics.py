@@ -26,7 +26,8 @@ OPEN_REQUESTS = Gauge("driftline_open_requests", "Requests waiting for their win
 JOIN_DROPPED = Counter(
     "driftline_join_dropped_total",
     "Records the join could not use, by reason: late_impression, late_feedback, orphan_feedback, duplicate, "
-    "unshown_item, evicted, other_backbone, bad_payload, undecodable, lost_in_recovery, unreadable_row.",
+    "unshown_item, evicted, other_backbone, bad_payload, undecodable, lost_in_recovery, unreadable_row, "
+    "learning_stopped.",
     ["group", "reason"],
 )
 WATERMARK = Gauge(
@@ -100,6 +101,7 @@ KERNEL_TRUST = Gauge(
     ["group", "arm"],
 )
 LEARN_QUEUE = Gauge("driftline_learn_queue_records", "Records waiting for the learner thread.", ["group"])
+LEARNING_STOPPED = Gauge("driftline_learning_stopped", "1 while an operator has stopped learning.", ["group"])
 
 # --- kernel log ---
 KERNELS_PUBLISHED = Counter("driftline_kernels_published_total", "Kernels committed to the kernel log.", ["group"])
