@@ -93,7 +93,7 @@ class ScorerConfig(Section):
         default=9103, ge=0, le=65535, description="Port of /metrics, /healthz and /readyz; 0 takes a free one."
     )
     max_candidates: int = Field(default=2_000, ge=1, description="Candidates of one request; more are refused.")
-    live_arm: bool = Field(default=True, description="False serves the frozen arm (the kernel is off).")
+    live_arm: bool = Field(default=True, description="False serves the frozen arm; the kernel is measured.")
     warmup_requests: int = Field(
         default=20, ge=0, description="Synthetic scorings before the scorer calls itself ready."
     )

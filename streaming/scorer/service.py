@@ -26,7 +26,6 @@ from streaming.scorer.impression_log import ImpressionLog
 from streaming.scorer.kernel_follower import KernelFollower
 from streaming.scorer.producer import RestartingProducer
 from streaming.scorer.schema import (
-    CurrentKernel,
     KernelsResponse,
     RequestRefused,
     ScoreRequest,
@@ -92,7 +91,7 @@ class ScorerService:
             timeout_s=self._config.scorer.events_timeout_s,
             max_waiting=_WAITING_CALLS * self.max_events,
         )
-        self._follower = KernelFollower(self._kernels, topic=topics.kernels, options=options)
+        self._follower = KernelFollower(self._kernels, topic=topics.kernels, control=topics.control, options=options)
         self._missing = {"broker": f"Kafka on {self._config.kafka.bootstrap} has not answered yet"}
         self._tasks.append(self._watch.task("heartbeat", self._heartbeat.run()))
         self._tasks.append(self._watch.task("scorer-start", self._get_ready(), lasting=False))
@@ -149,7 +148,7 @@ class ScorerService:
         """Kernels in use and their history."""
         return KernelsResponse(
             live_arm=self._config.scorer.live_arm,
-            current=[CurrentKernel(group, version) for group, version in self._kernels.versions().items()],
+            current=[self._kernels.state(group) for group in self._kernels.groups],
             swaps=list(self._kernels.swaps),
             refusals=list(self._kernels.refusals),
         )

@@ -28,6 +28,7 @@ from model.kernel.kernel import Kernel
 from model.kernel.record import KernelInfo, pack_kernel, unpack_kernel
 from streaming.config import Config
 from streaming.events import Event, ItemEvent
+from streaming.events.decisions import Order, encode_order
 from streaming.events.request_ids import RequestIds
 from streaming.events.rules import EventRules
 from streaming.kernel_log.kernels import KernelRecord
@@ -133,6 +134,11 @@ def make_kernels(backbone: FoundationBackbone, groups: tuple[str, ...] = ("main"
 def record(value: bytes | None, *, group: str = "main", partition: int = 0) -> KernelRecord:
     """A record of the kernel log."""
     return KernelRecord(partition, kernel_key(group), value)
+
+
+def ordered(order: Order, *, group: str | None = None) -> KernelRecord:
+    """A record of the topic of orders."""
+    return KernelRecord(0, (group or order.group).encode(), encode_order(order))
 
 
 def make_scorer(
