@@ -77,7 +77,7 @@ class Member:
     def ready(self) -> bool:
         """Whether it says of itself that it works."""
         try:
-            get(f"{self.url}/{'readyz' if self.role == 'scorer' else 'healthz'}")
+            get(f"http://127.0.0.1:{self.port}/{'readyz' if self.role == 'scorer' else 'healthz'}")
         except OSError:
             return False
         return self.alive
