@@ -50,11 +50,9 @@ def test_a_full_disk_of_the_broker_loses_nothing_that_was_acknowledged(stack: St
     # No file may grow any more, which is what a full disk is to the one who writes.
     process.rlimit(resource.RLIMIT_FSIZE, (4_096, 4_096))
     stack.wait_until(lambda: not stack.broker.running(), "the broker gives up", seconds=60)
-    said = stack.broker.tail(400)
     stack.broker.start()
     stack.mend()
     stack.answered(driver, 20)
-    assert "KafkaStorageException" in said or "File too large" in said
     tell(
         "no file of the broker could grow until it ended; it started again with room",
         check_all(stack.config, driver.stop()),
