@@ -17,7 +17,8 @@ from features.live.first_rows import write_first_rows
 from local.demo.settings import free_ports
 from streaming.clients import make_consumer, make_producer
 from streaming.config import Config, GroupConfig, JoinConfig
-from streaming.kernel_log.keys import kernel_key, learner_key
+from streaming.kernel_log.cuts import choose
+from streaming.kernel_log.keys import SLOTS, kernel_key, learner_key
 from streaming.kernel_log.snapshot import GroupSnapshot, decode_snapshot
 from streaming.topics import ensure_topics
 from tests.streaming.processor.tiny import (
@@ -48,7 +49,7 @@ def config(stream_config: Config, tmp_path: Path) -> Config:
     """Two kernel groups, learned as in the tiny machine, from the same first rows."""
     (port,) = free_ports(1)
     processor = stream_config.processor.model_copy(
-        update={"commit_interval_s": 0.1, "session_timeout_s": 6.0, "metrics_port": port}
+        update={"commit_interval_s": 0.1, "snapshot_interval_s": 0.2, "session_timeout_s": 6.0, "metrics_port": port}
     )
     changed = stream_config.model_copy(
         update={
@@ -148,10 +149,13 @@ def committed(config: Config) -> dict[bytes, bytes]:
 
 def snapshots(config: Config) -> dict[str, GroupSnapshot]:
     values = committed(config)
+    cuts = {
+        name: choose(name, {slot: values.get(learner_key(name, slot)) for slot in SLOTS}, None).cut for name in GROUPS
+    }
     return {
-        name: decode_snapshot(values[learner_key(name)], group=name, fingerprint=BACKBONE.fingerprint)
-        for name in GROUPS
-        if learner_key(name) in values
+        name: decode_snapshot(cut.snapshot, group=name, fingerprint=BACKBONE.fingerprint)
+        for name, cut in cuts.items()
+        if cut is not None
     }
 
 
