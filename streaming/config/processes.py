@@ -33,7 +33,7 @@ class IngestConfig(Section):
     """The consumer of outside events."""
 
     group_id: str = Field(
-        default="driftline-ingest", description="Kafka consumer group, followed by a dot and `topics.traffic`."
+        default="driftline-ingest", description="Kafka consumer group; a dot and `topics.traffic` follow it."
     )
     max_poll: int = Field(default=500, ge=1, description="Records per poll.")
     future_s: float = Field(default=60.0, ge=0, description="Events further than this in the future are refused.")

@@ -26,6 +26,8 @@ class Transaction:
     """The learner's snapshot, in a whole cut."""
     rows: Sequence[StateRecord] = ()
     """Rows of live features that changed since the last whole cut, and the mark that says what they hold."""
+    decisions: Sequence[bytes] = ()
+    """Decisions of the group since the last whole cut (`streaming.events.decisions`)."""
 
     @property
     def size(self) -> Mapping[str, int]:
@@ -35,6 +37,7 @@ class Transaction:
             "kernel": len(self.kernel or b""),
             "snapshot": sum(record.size for record in snapshot),
             "rows": sum(record.size for record in self.rows),
+            "decisions": sum(map(len, self.decisions)),
         }
 
 
@@ -48,7 +51,7 @@ def transactional_id(config: Config, group: str) -> str:
 
 
 class GroupWriter:
-    """Writes the `kernels` and `state` partitions of one group.
+    """Writes the `kernels`, `state` and `history` partitions of one group, and its decisions.
 
     The transactional id is that of the partition it writes (`transactional_id`), so Kafka itself fences an owner that
     lost it.
@@ -59,6 +62,8 @@ class GroupWriter:
         self._group = group
         self._kernels = TopicPartition(config.topics.kernels, partition)
         self._state = TopicPartition(config.topics.state, partition)
+        self._history = TopicPartition(config.topics.history, partition)
+        self._decisions = TopicPartition(config.topics.decisions, 0)
         self._producer: AIOKafkaProducer | None = None
 
     async def open(self) -> None:
@@ -84,11 +89,15 @@ class GroupWriter:
         assert self._producer is not None
         try:
             async with self._producer.transaction():
-                sent = [await self._send(self._state, record.key, record.value) for record in transaction.rows]
+                sent = [
+                    *[await self._send(self._state, record.key, record.value) for record in transaction.rows],
+                    *[await self._send(self._decisions, self._group.encode(), made) for made in transaction.decisions],
+                ]
                 if transaction.snapshot is not None:
                     sent.append(await self._send(self._kernels, transaction.snapshot.key, transaction.snapshot.value))
                 if transaction.kernel is not None:
-                    sent.append(await self._send(self._kernels, kernel_key(self._group), transaction.kernel))
+                    key, kernel = kernel_key(self._group), transaction.kernel
+                    sent += [await self._send(partition, key, kernel) for partition in (self._kernels, self._history)]
                 await asyncio.gather(*sent)
         except ProducerFenced as error:
             raise OwnershipLostError(f"group {self._group!r} is owned by another processor now") from error

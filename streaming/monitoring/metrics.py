@@ -26,7 +26,8 @@ OPEN_REQUESTS = Gauge("driftline_open_requests", "Requests waiting for their win
 JOIN_DROPPED = Counter(
     "driftline_join_dropped_total",
     "Records the join could not use, by reason: late_impression, late_feedback, orphan_feedback, duplicate, "
-    "unshown_item, evicted, other_backbone, bad_payload, undecodable, lost_in_recovery, unreadable_row.",
+    "unshown_item, evicted, other_backbone, bad_payload, undecodable, lost_in_recovery, lost_with_topic, "
+    "unreadable_row.",
     ["group", "reason"],
 )
 WATERMARK = Gauge(
@@ -106,7 +107,7 @@ KERNELS_PUBLISHED = Counter("driftline_kernels_published_total", "Kernels commit
 COMMIT_SECONDS = Histogram("driftline_commit_seconds", "Time of one transaction, seconds.", ["group"], buckets=_FAST)
 COMMIT_BYTES = Counter(
     "driftline_commit_bytes_total",
-    "Bytes that committed transactions held, keys and values, by what they are: kernel, snapshot, rows.",
+    "Bytes that committed transactions held, keys and values, by what they are: kernel, snapshot, rows, decisions.",
     ["group", "what"],
 )
 COMMITS_FAILED = Counter(

@@ -17,6 +17,7 @@ from typing import Protocol
 
 from features.live.layout import Kind, LiveRow
 from model.kernel.record import pack_kernel
+from streaming.events.decisions import Decision, encode_decision
 from streaming.kernel_log.cuts import StoredCut, seal
 from streaming.kernel_log.errors import KernelLogError, OwnershipLostError
 from streaming.kernel_log.keys import SLOTS, learner_key, mark_key
@@ -45,6 +46,8 @@ class CutState:
     """All records before it are in the rows; more than the snapshot has seen while a fallback catches up."""
     first_keys: frozenset[tuple[Kind, str]]
     """Keys that the group has first rows of (`features.live.first_rows`)."""
+    decisions: Sequence[Decision] = ()
+    """What was decided about kernels since the last whole cut."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,7 @@ def encode(cut: Cut, place: CutPlace) -> Transaction:
         kernel,
         snapshot=StateRecord(learner_key(group, place.slot), seal(whole)),
         rows=[*rows, StateRecord(mark_key(group), seal(mark))],
+        decisions=[encode_decision(decision) for decision in cut.state.decisions],
     )
 
 

@@ -13,6 +13,7 @@ from concurrent.futures import Future
 import torch
 
 from features.live.features import LiveRow
+from streaming.events.decisions import Decision
 from streaming.processor.commit import Cut, CutState, SnapshotPace
 from streaming.processor.machine import GroupMachine, Learned, PublishedKernel
 
@@ -49,6 +50,7 @@ class LearningThread:
         self._queue: queue.Queue[Item | None] = queue.Queue(maxsize=queue_records)
         self._on_learned, self._on_rows, self._on_cut, self._on_failure = on_learned, on_rows, on_cut, on_failure
         self._rows: dict[tuple[str, str], LiveRow] = {}
+        self._decisions: list[Decision] = []
         self._cut_position = -1
         self._cut_version = max(published_version, machine.version)
         self._thread = threading.Thread(target=self._run, name=f"learner-{machine.group}", daemon=True)
@@ -145,6 +147,7 @@ class LearningThread:
         self._rows.update({(row.kind, row.key): row for row in rows})
         self._on_rows(rows)
         for one in learned:
+            self._decisions.extend(one.decisions)
             self._on_learned(one, seconds)
 
     def _take_cut(self) -> Cut | None:
@@ -152,7 +155,8 @@ class LearningThread:
         if self._failed or machine.recovering or machine.position in (0, self._cut_position):
             return None
         rows, self._rows = list(self._rows.values()), {}
-        state = CutState(machine.snapshot(), rows, machine.rows_offset, machine.first_keys)
+        decisions, self._decisions = self._decisions, []
+        state = CutState(machine.snapshot(), rows, machine.rows_offset, machine.first_keys, decisions)
         self._cut_position = machine.position
         self._pace.cut()
         return Cut(self._fresh_kernel(), state)
