@@ -73,6 +73,22 @@ def first_rows(config: Config, opened: OpenedBackbone, group: str) -> list[LiveR
     return read_first_rows(config.backbone_dir, group, config.domains_of(group), opened.layout)
 
 
+def new_machine(config: Config, opened: OpenedBackbone, group: str) -> GroupMachine:
+    """A group that has seen no record yet. Raises FirstRowsRefused."""
+    fingerprint, layout, space = opened.backbone.fingerprint, opened.layout, config.domain_space()
+    return GroupMachine(
+        group,
+        fingerprint=fingerprint,
+        widths=Widths.of(opened.backbone, layout),
+        space=space,
+        learner=Learner(opened.start, config.learner, fingerprint=fingerprint, domain_sizes=space.sizes),
+        live=LiveFeatures(layout, config.live),
+        first_rows=first_rows(config, opened, group),
+        join=config.join,
+        config=config.learner,
+    )
+
+
 @dataclass(frozen=True)
 class _Restored:
     another: AnotherLog | None
@@ -90,7 +106,7 @@ class GroupLoader:
 
     async def load(self, group: str, partition: int, store_offset: StoreOffset) -> OwnedGroup:
         """The group as its log has it, its thread started; `commits` is left to the caller. Raises KernelLogError."""
-        machine = await asyncio.to_thread(self._machine, group)
+        machine = await asyncio.to_thread(new_machine, self._config, self._opened, group)
         writer = GroupWriter(self._config, group, partition)
 
         # 1. Fence: from here on Kafka refuses whatever an earlier owner still sends.
@@ -130,22 +146,6 @@ class GroupLoader:
             on_rows=lambda rows: self._pusher.add(group, rows),
             on_cut=lambda waiting: observed.summarise(machine, waiting),
             on_failure=lambda error: self._watch.failed(f"learner-{group}", error),
-        )
-
-    def _machine(self, group: str) -> GroupMachine:
-        opened, config = self._opened, self._config
-        fingerprint, layout = opened.backbone.fingerprint, opened.layout
-        learner = Learner(opened.start, config.learner, fingerprint=fingerprint, domain_sizes=self._space.sizes)
-        return GroupMachine(
-            group,
-            fingerprint=fingerprint,
-            widths=Widths.of(opened.backbone, layout),
-            space=self._space,
-            learner=learner,
-            live=LiveFeatures(layout, config.live),
-            first_rows=first_rows(config, opened, group),
-            join=config.join,
-            config=config.learner,
         )
 
     def _restore(self, machine: GroupMachine, stored: StoredGroup) -> _Restored:
