@@ -33,7 +33,7 @@ from model.kernel.kernel import Kernel
 from model.kernel.learner import Learner, LearnReport
 from model.kernel.record import KernelInfo
 from streaming.config import JoinConfig
-from streaming.events import Traffic
+from streaming.events import LearningOrder, Traffic
 from streaming.events.decisions import Decision
 from streaming.kernel_log.errors import SnapshotError
 from streaming.kernel_log.snapshot import GroupSnapshot
@@ -96,6 +96,9 @@ class GroupMachine:
         """The newest kernel published since this machine began; an earlier one stands in the kernel log."""
         self.examples = 0
         self.version = 0
+        self.learning = True
+        """False while an operator has stopped learning: labelled requests are skipped and counted."""
+        self._skipped: Counter[str] = Counter()
         self._fingerprint = fingerprint
         self._depends_on = dependencies(learner.start, space.sizes)
         self._reader = TrafficReader(fingerprint, widths)
@@ -127,7 +130,7 @@ class GroupMachine:
     @property
     def dropped(self) -> Counter[str]:
         """Records that could not be used, by reason, since this machine began."""
-        return self._reader.refused + self.join.dropped
+        return self._reader.refused + self.join.dropped + self._skipped
 
     # --- records: join ---
 
@@ -149,11 +152,22 @@ class GroupMachine:
             # 5. Go on: this record and all later ones are news.
             self._finish_recovery(self._recovery)
         record = self._reader.read(value)
+        if isinstance(record, LearningOrder):
+            self._obey(record)
+            return []
         return [] if record is None else self._take(offset, record, appended)
+
+    def _obey(self, order: LearningOrder) -> None:
+        """What was labelled before the order is still learned."""
+        self.learning = order.learning
+        log.warning("group %s: learning %s, ordered by %s", self.group, order.learning, order.by)
 
     def _take(self, offset: int, record: Traffic, appended: float) -> list[Learned]:
         learned = []
         for request in self.join.feed(offset, record, appended):
+            if not self.learning:
+                self._skipped["learning_stopped"] += len(request.impression.items)
+                continue
             if not self._pending:
                 self._pending_since = self.join.watermark
             self._pending.append(request)
@@ -217,6 +231,7 @@ class GroupMachine:
             pending=[request.reference for request in self._pending],
             pending_since=self._pending_since,
             learner=self.learner.snapshot(),
+            learning=self.learning,
         )
 
     def restore(self, snapshot: GroupSnapshot, rows: Iterable[LiveRow], rows_offset: int = 0) -> None:
@@ -235,7 +250,7 @@ class GroupMachine:
         self._rows_offset = rows_offset
         self.version, self.examples = snapshot.version, snapshot.examples
         self._newest_event_time, self._published_at = snapshot.newest_event_time, snapshot.published_at
-        self._pending_since = snapshot.pending_since
+        self._pending_since, self.learning = snapshot.pending_since, snapshot.learning
         self._position = snapshot.resume_offset
         self._recovery = Recovery(snapshot, self.join)
 
