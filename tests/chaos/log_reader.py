@@ -17,7 +17,6 @@ from streaming.events import ServedImpression
 from streaming.kernel_log.reader import read_group
 from streaming.kernel_log.snapshot import GroupSnapshot, decode_snapshot
 from streaming.processor.join import Join
-from streaming.processor.machine import GroupMachine
 from streaming.processor.owned_group import new_machine
 from streaming.processor.traffic_reader import TrafficReader, Widths
 
