@@ -13,13 +13,14 @@ from concurrent.futures import Future
 import torch
 
 from features.live.features import LiveRow
+from streaming.events.decisions import Decision
 from streaming.processor.commit import Cut
 from streaming.processor.machine import GroupMachine, Learned
 
 _FULL_PAUSE_S = 0.002
 
 CutRequest = Future[Cut | None]
-Item = tuple[int, bytes | None] | CutRequest
+Item = tuple[int, bytes | None, float] | CutRequest
 
 
 class LearningThread:
@@ -43,6 +44,7 @@ class LearningThread:
         self._queue: queue.Queue[Item | None] = queue.Queue(maxsize=queue_records)
         self._on_learned, self._on_rows, self._on_cut, self._on_failure = on_learned, on_rows, on_cut, on_failure
         self._rows: dict[tuple[str, str], LiveRow] = {}
+        self._decisions: list[Decision] = []
         self._cut_position = -1
         self._cut_version = 0
         self._thread = threading.Thread(target=self._run, name=f"learner-{machine.group}", daemon=True)
@@ -55,9 +57,12 @@ class LearningThread:
         self._cut_version = self.machine.version
         self._thread.start()
 
-    async def put(self, offset: int, value: bytes | None) -> None:
-        """Hands over a record; waits while the queue is full, which pauses the reading."""
-        await self._put((offset, value))
+    async def put(self, offset: int, value: bytes | None, appended: float) -> None:
+        """Hands over a record, appended at broker time `appended`, seconds.
+
+        Waits while the queue is full, which pauses the reading.
+        """
+        await self._put((offset, value, appended))
 
     async def cut(self) -> Cut | None:
         """A cut behind the records handed over so far, or behind the last one fed once the thread has ended.
@@ -122,9 +127,9 @@ class LearningThread:
             self._on_cut(self._queue.qsize())
             request.set_result(self._take_cut())
 
-    def _feed(self, offset: int, value: bytes | None) -> None:
+    def _feed(self, offset: int, value: bytes | None, appended: float) -> None:
         began = time.perf_counter()
-        learned = self.machine.feed(offset, value)
+        learned = self.machine.feed(offset, value, appended)
         if not learned:
             return
         seconds = (time.perf_counter() - began) / len(learned)
@@ -132,6 +137,7 @@ class LearningThread:
         self._rows.update({(row.kind, row.key): row for row in rows})
         self._on_rows(rows)
         for one in learned:
+            self._decisions.extend(one.decisions)
             self._on_learned(one, seconds)
 
     def _take_cut(self) -> Cut | None:
@@ -141,7 +147,7 @@ class LearningThread:
         published = machine.published
         fresh = published is not None and published.info.version > self._cut_version
         kernel, rows = published if fresh else None, list(self._rows.values())
-        cut = Cut(machine.snapshot(), kernel, rows, machine.first_keys)
-        self._rows = {}
+        cut = Cut(machine.snapshot(), kernel, rows, machine.first_keys, self._decisions)
+        self._rows, self._decisions = {}, []
         self._cut_position, self._cut_version = machine.position, machine.version
         return cut

@@ -50,7 +50,7 @@ def run_until_stopped(config: Config, processor: Processor, watch: Watch) -> int
         "groups": processor.check,
         "feature_push": processor.pusher.check,
     }
-    with HealthServer(config.processor.metrics_port, checks):
+    with HealthServer(config.processor.metrics_host, config.processor.metrics_port, checks):
         pushing = watch.thread("live-pusher", processor.pusher.run)
         worker = faust.Worker(processor.app, loglevel=config.log_level, redirect_stdouts=False, override_logging=False)
         try:
