@@ -195,7 +195,7 @@ class Learner:
             raise ContainerError(f"learner snapshot: {error}") from error
 
     def _tensors(self) -> dict[str, Tensor]:
-        parts = {"short": self._short, "long": self._long, "trust": self._trust}
+        parts: dict[str, Posterior | Trust] = {"short": self._short, "long": self._long, "trust": self._trust}
         return {f"{name}.{key}": tensor for name, part in parts.items() for key, tensor in part.state().items()}
 
     def _state(self) -> LearnerState:

@@ -176,4 +176,5 @@ def _factor(precision: Tensor) -> Tensor:
         factor, failed = torch.linalg.cholesky_ex(precise)
         precise.diagonal().mul_(1 + jitter)
         jitter *= 10
-    return factor.float()
+    single: Tensor = factor.float()
+    return single
