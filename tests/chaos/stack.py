@@ -203,7 +203,7 @@ def small_config(folder: Path, bootstrap: str) -> Config:
         "learner": {"batch_examples": 64, "publish_seconds": 0.5},
         "join": {"window_s": 2.0, "lateness_s": 0.3},
         "ingest": {"idle_tick_s": 0.5},
-        "processor": {"commit_interval_s": 0.2, "session_timeout_s": 6.0},
+        "processor": {"commit_interval_s": 0.2, "snapshot_interval_s": 1.0, "session_timeout_s": 6.0},
         "scorer": {"warmup_requests": 2},
     }
     changed = {name: getattr(base, name).model_copy(update=values) for name, values in sections.items()}
