@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
@@ -12,15 +13,23 @@ from kafka.errors import KafkaError, TopicAlreadyExistsError
 
 from streaming.clients import make_admin
 from streaming.config import Config
-from streaming.kernel_log.keys import MAX_RECORD_BYTES
+from streaming.kernel_log.keys import MAX_RECORD_BYTES, ORDER_BYTES
 
 log = logging.getLogger(__name__)
 
 INTERACTION_BYTES = 1024 * 1024
 """Largest outside event."""
 
+_REPLICAS_TO_SPARE = 3
+"""From so many replicas on, two must have a record and one may be away."""
+
 DEAD_LETTER_BYTES = 2 * INTERACTION_BYTES
 """A dead letter holds the whole record in base64, four thirds of it, and its origin."""
+
+DECISION_BYTES = INTERACTION_BYTES
+"""Largest decision, with its evidence."""
+
+_RE_READ = "recovery re-reads records that are deleted by then"
 
 
 class TopicMismatch(Exception):
@@ -70,33 +79,61 @@ _COMPACTION = {
 }
 
 
+_BROKER_TIME = {
+    "message.timestamp.type": Demand(
+        "LogAppendTime",
+        "records carry the time their senders claim, and then one clock that is wrong moves event time for everybody",
+    )
+}
+
+
 def topics(config: Config) -> tuple[Topic, ...]:
-    """Every topic of this configuration; `traffic`, `kernels` and `state` have one partition per kernel group."""
+    """Every topic of this configuration; those that a group writes have one partition per kernel group."""
     names, groups = config.topics, len(config.groups)
-    compacted = {
-        "cleanup.policy": Demand("compact", "any other policy deletes kernels and state by age, or never thins them"),
-        "max.message.bytes": _largest(MAX_RECORD_BYTES),
-    }
+    safe = _acknowledged_twice(config.kafka.replication_factor)
+    compacted = safe | _compacted(MAX_RECORD_BYTES)
+    interactions = safe | _kept(INTERACTION_BYTES) | _BROKER_TIME
+    traffic = safe | _kept(MAX_RECORD_BYTES, _ms(names.traffic_retention_h), _RE_READ) | _BROKER_TIME
+    history = safe | _kept(MAX_RECORD_BYTES, _ms(names.history_retention_h), "no kernel to show")
+    decisions = safe | _kept(DECISION_BYTES, _ms(names.decisions_retention_h), "the audit has a hole")
     return (
-        Topic(names.interactions, names.interactions_partitions, _kept(INTERACTION_BYTES), fixed=False),
-        Topic(names.traffic, groups, _kept(MAX_RECORD_BYTES, round(names.traffic_retention_h * 3_600_000))),
+        Topic(names.interactions, names.interactions_partitions, interactions, fixed=False),
+        Topic(names.traffic, groups, traffic),
         Topic(names.kernels, groups, compacted, _COMPACTION),
         Topic(names.state, groups, compacted, _COMPACTION),
-        Topic(names.dead_letters, 1, _kept(DEAD_LETTER_BYTES), fixed=False),
+        Topic(names.dead_letters, 1, safe | _kept(DEAD_LETTER_BYTES), fixed=False),
+        Topic(names.history, groups, history),
+        Topic(names.control, 1, safe | _compacted(ORDER_BYTES)),
+        Topic(names.decisions, 1, decisions),
     )
+
+
+def _acknowledged_twice(replicas: int) -> dict[str, Demand]:
+    if replicas < _REPLICAS_TO_SPARE:  # with two, one dead broker would stop every write
+        return {}
+    why = "a record that one broker alone has acknowledged is gone with that broker"
+    return {"min.insync.replicas": Demand("2", why, at_least=True)}
+
+
+def _ms(hours: float) -> int:
+    return round(hours * 3_600_000)
+
+
+def _compacted(largest: int) -> dict[str, Demand]:
+    why = "any other policy deletes kernels, state and orders by age, or never thins them"
+    return {"cleanup.policy": Demand("compact", why), "max.message.bytes": _largest(largest)}
 
 
 def _largest(size: int) -> Demand:
     return Demand(str(size), "larger records are refused by the broker", at_least=True)
 
 
-def _kept(largest: int, retention_ms: int | None = None) -> dict[str, Demand]:
+def _kept(largest: int, retention_ms: int | None = None, too_early: str = "") -> dict[str, Demand]:
     demands = {
         "cleanup.policy": Demand("delete", "compaction removes every record but the newest of a key"),
         "max.message.bytes": _largest(largest),
     }
     if retention_ms is not None:
-        too_early = "recovery re-reads records that are deleted by then"
         demands["retention.ms"] = Demand(str(retention_ms), too_early, at_least=True)
         demands["retention.bytes"] = Demand("-1", too_early)
     return demands
@@ -109,26 +146,32 @@ def ensure_topics(config: Config) -> list[str]:
     Raises TopicMismatch for a topic whose partitions do not match the kernel groups, TopicsFailed if the cluster
     refuses.
     """
-    wanted = topics(config)
+    wanted, replicas = topics(config), config.kafka.replication_factor
     with make_admin(config.kafka) as admin:
-        existing = _partitions(admin.describe_topics())
+        existing = _replicas(admin.describe_topics())
         missing = [topic for topic in wanted if topic.name not in existing]
         for topic in missing:
-            _create(admin, topic, config.kafka.replication_factor)
-        existing = _partitions(admin.describe_topics([topic.name for topic in wanted]))
+            _create(admin, topic, replicas)
+        existing = _replicas(admin.describe_topics([topic.name for topic in wanted]))
         warn_of_settings(admin, wanted, config.kafka.bootstrap)
     for topic in wanted:
-        _check(topic, existing.get(topic.name, 0))
+        partitions = existing.get(topic.name, [])
+        _check(topic, len(partitions))
+        if min(partitions, default=replicas) < replicas:
+            log.warning(
+                "topic %s has partitions on %d of the kafka.replication_factor = %d brokers: what is lost with them is"
+                " lost; move them with `kafka-reassign-partitions.sh --bootstrap-server %s`, or change the key",
+                topic.name, min(partitions), replicas, config.kafka.bootstrap,
+            )  # fmt: skip
     return [topic.name for topic in missing]
 
 
-def _partitions(described: list[dict[str, object]]) -> dict[str, int]:
-    counted = {}
-    for topic in described:
-        partitions = topic["partitions"]
-        assert isinstance(partitions, list)
-        counted[str(topic["name"])] = len(partitions)
-    return counted
+def _replicas(described: list[dict[str, Any]]) -> dict[str, list[int]]:
+    """How many replicas each partition of each topic has."""
+    return {
+        str(topic["name"]): [len(partition["replica_nodes"]) for partition in topic["partitions"]]
+        for topic in described
+    }
 
 
 def _create(admin: KafkaAdminClient, topic: Topic, replicas: int) -> None:

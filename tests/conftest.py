@@ -101,8 +101,7 @@ def unique_topics() -> TopicConfig:
     from streaming.config import TopicConfig
 
     prefix = f"t{uuid.uuid4().hex[:10]}-"
-    names = ("interactions", "traffic", "kernels", "state", "dead_letters")
-    return TopicConfig(**{name: prefix + name.replace("_", "-") for name in names})
+    return TopicConfig(**{key: prefix + name for key, name in TopicConfig().names().items()})
 
 
 @pytest.fixture
@@ -117,5 +116,5 @@ def stream_config(tmp_path: Path, kafka_config: KafkaConfig, unique_topics: Topi
         topics=unique_topics,
         ingest=IngestConfig(group_id=f"{own}-ingest", metrics_port=0),
         processor=ProcessorConfig(app_id=f"{own}-processor", metrics_port=0),
-        scorer=ScorerConfig(port=0),
+        scorer=ScorerConfig(port=0, metrics_port=0),
     )

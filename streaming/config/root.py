@@ -21,6 +21,7 @@ from model.config import (
 from model.encoding.domain import FACETS, UNKNOWN, Domain, DomainSpace
 from model.paths import UserPath, user_path
 from streaming.config.cluster import GroupConfig, KafkaConfig, TopicConfig
+from streaming.config.doors import DoorsConfig
 from streaming.config.errors import ConfigError
 from streaming.config.processes import IngestConfig, JoinConfig, ProcessorConfig, ScorerConfig
 
@@ -68,6 +69,7 @@ class Config(Section):
     ingest: IngestConfig = IngestConfig()
     processor: ProcessorConfig = ProcessorConfig()
     scorer: ScorerConfig = ScorerConfig()
+    doors: DoorsConfig = DoorsConfig()
 
     @field_validator("groups")
     @classmethod
@@ -99,6 +101,16 @@ class Config(Section):
     def backbone_dir(self) -> Path:
         """Folder of the pretrained backbone."""
         return self.backbone_path or self.run_dir / "backbone"
+
+    @property
+    def processor_consumers(self) -> str:
+        """Consumer group of the processors that write one `kernels`; others may read the same traffic."""
+        return f"{self.processor.app_id}.{self.topics.kernels}"
+
+    @property
+    def ingest_consumers(self) -> str:
+        """Consumer group of the ingests that write one `traffic`."""
+        return f"{self.ingest.group_id}.{self.topics.traffic}"
 
     def domain_space(self) -> DomainSpace:
         """The declared domains."""

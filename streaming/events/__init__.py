@@ -1,7 +1,8 @@
 """Every record that passes between the processes, and the rules for those from outside.
 
 `outside` holds what others send (JSON, topic `interactions`), `traffic` what the processes tell each other
-(MessagePack, topic `traffic`), `dead_letter` what was refused and why, `rules` what an outside event must be.
+(MessagePack, topic `traffic`), `dead_letter` what was refused and why, `rules` what an outside event must be,
+`decisions` what is decided about kernels and what operators order (JSON).
 Times are event times: seconds since the epoch, UTC. Identifiers are opaque strings.
 """
 
@@ -23,7 +24,10 @@ from streaming.events.outside import (
 )
 from streaming.events.traffic import (
     PAYLOADS,
+    Arm,
+    LearningOrder,
     Payload,
+    Progress,
     ServedFeedback,
     ServedImpression,
     Tick,
@@ -35,6 +39,7 @@ from streaming.events.traffic import (
 __all__ = [
     "PAYLOADS",
     "REASONS",
+    "Arm",
     "DeadLetter",
     "DriftEvent",
     "DriftPhase",
@@ -45,7 +50,9 @@ __all__ = [
     "FieldValue",
     "ImpressionEvent",
     "ItemEvent",
+    "LearningOrder",
     "Payload",
+    "Progress",
     "RefusedError",
     "ServedFeedback",
     "ServedImpression",

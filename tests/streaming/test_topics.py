@@ -6,14 +6,14 @@ import uuid
 
 import pytest
 
-from streaming.clients import make_admin
-from streaming.config import Config, GroupConfig
+from streaming.clients import make_admin, make_producer
+from streaming.config import Config, GroupConfig, KafkaConfig
 from streaming.topics import TopicMismatch, ensure_topics, topics
 
 
 def test_missing_topics_are_created_once_and_a_second_call_changes_nothing(stream_config: Config) -> None:
     created = ensure_topics(stream_config)
-    assert len(created) == 5
+    assert len(created) == len(stream_config.topics.names())
     assert ensure_topics(stream_config) == []
 
 
@@ -54,8 +54,10 @@ BY_HAND = [
     ("traffic", "cleanup.policy", "compact", "must have delete"),
     ("traffic", "retention.ms", "3600000", "must have at least 172800000"),
     ("traffic", "retention.bytes", "1000000", "must have -1"),
+    ("traffic", "message.timestamp.type", "CreateTime", "must have LogAppendTime"),
     ("traffic", "max.message.bytes", "1048588", "must have at least 8388608"),
     ("interactions", "max.message.bytes", "1000", "must have at least 1048576"),
+    ("interactions", "message.timestamp.type", "CreateTime", "must have LogAppendTime"),
     ("interactions", "cleanup.policy", "compact", "must have delete"),
     ("dead_letters", "max.message.bytes", "1048588", "must have at least 2097152"),
 ]
@@ -79,7 +81,8 @@ def test_a_topic_made_by_hand_is_warned_of_with_setting_value_and_the_command_th
 
 
 def test_a_topic_that_keeps_more_than_asked_is_fine(stream_config: Config, caplog: pytest.LogCaptureFixture) -> None:
-    more = {"retention.ms": "-1", "max.message.bytes": str(16 * 1024 * 1024)}
+    broker_time = {"message.timestamp.type": "LogAppendTime"}
+    more = {"retention.ms": "-1", "max.message.bytes": str(16 * 1024 * 1024), **broker_time}
     with make_admin(stream_config.kafka) as admin:
         made = {"num_partitions": 1, "replication_factor": 1, "configs": more}
         admin.create_topics({stream_config.topics.traffic: made}, wait_for_metadata=True)
@@ -87,9 +90,36 @@ def test_a_topic_that_keeps_more_than_asked_is_fine(stream_config: Config, caplo
     assert not [record for record in caplog.records if record.levelname == "WARNING"]
 
 
+def test_a_topic_with_fewer_replicas_than_configured_is_warned_of(
+    stream_config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
+    ensure_topics(stream_config)
+    three = stream_config.model_copy(update={"kafka": stream_config.kafka.model_copy(update={"replication_factor": 3})})
+    ensure_topics(three)
+    name = three.topics.state
+    warnings = [record.getMessage() for record in caplog.records if f"topic {name} has" in record.getMessage()]
+    assert any("on 1 of the kafka.replication_factor = 3 brokers" in warning for warning in warnings)
+    assert any("min.insync.replicas = 1 and must have at least 2" in warning for warning in warnings)
+
+
+@pytest.mark.parametrize(("replicas", "wanted"), [(1, None), (2, None), (3, "2"), (5, "2")])
+def test_two_brokers_must_have_a_record_where_a_third_is_to_spare(replicas: int, wanted: str | None) -> None:
+    config = Config(kafka=KafkaConfig(replication_factor=replicas))
+    for topic in topics(config):
+        demand = topic.demands.get("min.insync.replicas")
+        assert (None if demand is None else demand.value) == wanted
+
+
+def test_the_time_of_a_record_is_the_brokers_whatever_its_sender_says(stream_config: Config) -> None:
+    ensure_topics(stream_config)
+    with make_producer(stream_config.kafka) as producer:
+        for topic in (stream_config.topics.traffic, stream_config.topics.interactions):
+            sent = producer.send(topic, b"x", partition=0, timestamp_ms=1_000).get(timeout=30)
+            assert sent.timestamp > 1_700_000_000_000
+
+
 def renamed(config: Config) -> Config:
     """The configuration with topics that nobody has made."""
     prefix = uuid.uuid4().hex[:8]
-    names = ("interactions", "traffic", "kernels", "state", "dead_letters")
-    new = {name: f"{prefix}-{name.replace('_', '-')}" for name in names}
+    new = {key: f"{prefix}-{name}" for key, name in config.topics.names().items()}
     return config.model_copy(update={"topics": config.topics.model_copy(update=new)})

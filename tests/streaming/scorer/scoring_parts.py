@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+import time
 import zlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import httpx
@@ -26,12 +28,16 @@ from model.kernel.kernel import Kernel
 from model.kernel.record import KernelInfo, pack_kernel, unpack_kernel
 from streaming.config import Config
 from streaming.events import Event, ItemEvent
+from streaming.events.decisions import Order, encode_order
+from streaming.events.request_ids import RequestIds
 from streaming.events.rules import EventRules
 from streaming.kernel_log.kernels import KernelRecord
 from streaming.kernel_log.keys import kernel_key
 from streaming.scorer.active_kernels import ActiveKernels
 from streaming.scorer.app import make_app
 from streaming.scorer.core import CandidateEncoder, Scored, Scorer
+from streaming.scorer.doors import Doors
+from streaming.scorer.run import listen, make_server
 from streaming.scorer.schema import CurrentKernel, KernelsResponse, RequestRefused, ScoreRequest
 from tests.streaming.small_start import small_start
 
@@ -130,12 +136,18 @@ def record(value: bytes | None, *, group: str = "main", partition: int = 0) -> K
     return KernelRecord(partition, kernel_key(group), value)
 
 
+def ordered(order: Order, *, group: str | None = None) -> KernelRecord:
+    """A record of the topic of orders."""
+    return KernelRecord(0, (group or order.group).encode(), encode_order(order))
+
+
 def make_scorer(
     backbone: FoundationBackbone,
     kernels: ActiveKernels,
     *,
     encoder: CandidateEncoder | None = None,
     live_arm: bool = True,
+    request_ids: RequestIds | None = None,
     max_candidates: int = 50,
 ) -> Scorer:
     """The scoring core on made-up features, one group for every domain."""
@@ -147,6 +159,7 @@ def make_scorer(
         group_of=lambda domain: None if domain.period == "night" else "main",
         groups=tuple(kernels.groups),
         live_arm=live_arm,
+        request_ids=request_ids or RequestIds(),
         max_candidates=max_candidates,
     )
 
@@ -154,14 +167,17 @@ def make_scorer(
 class FakeBackend:
     """A real core without a broker: events are kept in a list."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: Config | None = None) -> None:
+        config = config or Config()
         backbone = make_backbone()
         self.active: ActiveKernels = make_kernels(backbone)
         self.active.take([record(packed(backbone, 2))])
-        self.scorer = make_scorer(backbone, self.active)
+        self.rules = EventRules(config)
+        self.scorer = make_scorer(backbone, self.active, request_ids=self.rules.request_ids)
         self.max_body_bytes = 4_096
         self.checks: dict[str, Callable[[], str | None]] = {"tasks": lambda: None}
-        self.rules = EventRules(Config())
+        self.doors = Doors(config.doors, time.monotonic)
+        self.max_events = config.doors.max_events
         self.waits_for: dict[str, str] = {}
         self.events: list[Event] = []
         self.life: list[str] = []
@@ -169,7 +185,7 @@ class FakeBackend:
     def missing(self) -> dict[str, str]:
         return self.waits_for
 
-    def score(self, request: ScoreRequest, time: float) -> Scored:
+    async def score(self, request: ScoreRequest, time: float) -> Scored:
         if request.user_id == "poison":
             raise OSError("the store is gone")
         if request.user_id == "no-features":
@@ -197,3 +213,19 @@ async def asgi_client(backend: FakeBackend, cors_origins: Sequence[str] = ()) ->
     transport = httpx.ASGITransport(make_app(backend, cors_origins), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://scorer") as client:
         yield client
+
+
+@contextmanager
+def serving(config: Config | None = None, backend: FakeBackend | None = None) -> Iterator[int]:
+    """The port of a running scorer, on real sockets, by the server that `driftline serve` runs."""
+    config = config or Config()
+    backend = backend or FakeBackend(config)
+    with listen("127.0.0.1", 0) as listener:
+        server = make_server(config, backend)
+        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            server.should_exit = True
+            thread.join()
