@@ -27,6 +27,7 @@ class Benchmark:
 
 
 BENCHMARKS = (
+    Benchmark("gate", "false alarms of the gate over 10 000 streams without harm, and how soon harm is found"),
     Benchmark("live_features", "updating and reading live features, beside what a user would write"),
     Benchmark("feature_store", "one request's reads and pushes, SQLite and Redis"),
     Benchmark("kernel_cost", "size and time of the kernel, beside full fine-tuning"),

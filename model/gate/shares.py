@@ -14,7 +14,7 @@ from typing import Any
 
 HALF_LIFE = 5_000.0
 KEYS = 512
-_LEAST = 2_500.0
+_LEAST = 1_000.0
 """Examples that a memory counts for at least: the first users of a stream are all there is."""
 
 

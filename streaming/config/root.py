@@ -19,6 +19,7 @@ from model.config import (
     unfed_keys,
 )
 from model.encoding.domain import FACETS, UNKNOWN, Domain, DomainSpace
+from model.gate.config import GateConfig
 from model.paths import UserPath, user_path
 from streaming.config.cluster import GroupConfig, KafkaConfig, TopicConfig
 from streaming.config.doors import DoorsConfig
@@ -65,6 +66,7 @@ class Config(Section):
     pretrain: PretrainConfig = PretrainConfig()
     kernel: KernelConfig = KernelConfig()
     learner: LearnerConfig = LearnerConfig()
+    gate: GateConfig = GateConfig()
     join: JoinConfig = JoinConfig()
     ingest: IngestConfig = IngestConfig()
     processor: ProcessorConfig = ProcessorConfig()

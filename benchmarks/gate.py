@@ -1,0 +1,133 @@
+"""How often the gate's test finds harm where there is none, over 10 000 streams, and how soon it finds what there is.
+
+The two arms of a stream are off the true logit by errors of the same distribution, so neither is worse: the border of
+what the test must tolerate. Items of a request share what its user likes, and a user's errors are the same for all of a
+session. The test itself is the one that runs (`model.gate.evidence.HarmEvidence`), a stream taking the place of a
+comparison.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from model.gate.config import GateConfig
+from model.gate.evidence import HarmEvidence
+from model.gate.harm import COMPARISONS, log_losses
+
+STREAMS, REQUESTS, ITEMS = 10_000, 1_000, 10
+_AT_ONCE = 50
+_STRATA = 16
+"""As many as a group with three scenes, seven regions and five periods."""
+_ERROR_USER, _ERROR_ITEM = 0.25, 0.25
+"""Deviations of an arm's error, logits: its loss is then 2 to 3 % above that of the truth."""
+
+
+@dataclass(frozen=True)
+class World:
+    """How requests hang together, and what is wrong with the first arm."""
+
+    name: str
+    session: int = 1
+    """Requests in a row of one user."""
+    bias: float = 0.0
+    """Logits added to the first arm from `onset` on."""
+    onset: int = 0
+
+
+def differences(world: World, streams: int, requests: int, seed: int = 0) -> Iterator[NDArray[np.float64]]:
+    """Mean log loss of a request of the first arm above the second, `(requests, streams)` a part."""
+    random = np.random.default_rng(seed)
+
+    def normal(scale: float, *shape: int) -> NDArray[np.float32]:
+        return scale * random.standard_normal(shape, dtype=np.float32)
+
+    taste, errors = normal(0.7, streams, 1), normal(_ERROR_USER, 2, streams, 1)
+    for begin in range(0, requests, _AT_ONCE):
+        rows = []
+        for request in range(begin, min(begin + _AT_ONCE, requests)):
+            if request % world.session == 0:
+                taste, errors = normal(0.7, streams, 1), normal(_ERROR_USER, 2, streams, 1)
+            logit = -1.4 + taste + normal(0.9, streams, ITEMS)
+            label = (random.random((streams, ITEMS), dtype=np.float32) < 1 / (1 + np.exp(-logit))).astype(np.float32)
+            one, two = (logit + error + normal(_ERROR_ITEM, streams, ITEMS) for error in errors)
+            if request >= world.onset:
+                one = one + world.bias
+            rows.append((log_losses(one, label) - log_losses(two, label)).mean(axis=1))
+        yield np.stack(rows).astype(np.float64)
+
+
+def first_alarms(world: World, thresholds: Sequence[float], streams: int, requests: int) -> NDArray[np.int64]:
+    """Request at which each stream's evidence first reached each threshold, `(thresholds, streams)`; else -1.
+
+    Looked at every `_AT_ONCE` requests where nothing is wrong, and at every request from the onset on.
+    """
+    evidence = HarmEvidence(streams, 1)
+    first = np.full((len(thresholds), streams), -1)
+    request = 0
+    for part in differences(world, streams, requests):
+        for rows in np.split(part, len(part)) if world.bias else [part]:
+            evidence.update(rows, np.ones((1, len(rows)), dtype=np.bool_))
+            request += len(rows)
+            for row, threshold in zip(first, thresholds, strict=True):
+                row[(row < 0) & (evidence.value[0] >= threshold)] = request
+    return first
+
+
+def false_alarms(console: Console, streams: int, requests: int) -> None:
+    """Share of streams without harm in which the evidence ever reached a threshold."""
+    config = GateConfig()
+    used = config.false_alarm_requests * len(COMPARISONS) * _STRATA
+    thresholds = (1e3, 1e4, 1e5, used)
+    table = Table(
+        "threshold", "bound", "requests apart", "sessions of 5", "sessions of 20",
+        title=f"False alarms in {streams:,} streams of {requests:,} requests without harm",
+    )  # fmt: skip
+    worlds = [World("apart"), World("5", session=5), World("20", session=20)]
+    found = [(first_alarms(world, thresholds, streams, requests) >= 0).mean(axis=1) for world in worlds]
+    for index, threshold in enumerate(thresholds):
+        bound = min(1.0, requests / threshold)
+        name = f"{threshold:,.0f}" + (" (as configured)" if threshold == used else "")
+        table.add_row(name, f"{bound:.3%}", *(f"{share[index]:.3%}" for share in found))
+    console.print(table)
+
+
+def delays(console: Console, streams: int) -> None:
+    """Requests from the onset of harm until it is found, at the threshold that is used."""
+    config, onset = GateConfig(), 500
+    used = config.false_alarm_requests * len(COMPARISONS) * _STRATA
+    table = Table(
+        "logits off",
+        "log loss, nats",
+        "median",
+        "90 % within",
+        "found",
+        title=f"Requests until harm is found ({streams} streams)",
+    )
+    for bias in (0.25, 0.5, 1.0, 2.0, 4.0):
+        world = World("harm", session=5, bias=bias, onset=onset)
+        cost = np.concatenate(list(differences(World("cost", bias=bias), 400, 500, seed=1))).mean()
+        found = first_alarms(world, (used,), streams, 6_000)[0]
+        late = np.where(found < 0, 10**9, found - onset)
+        middle, most = np.quantile(late, [0.5, 0.9], method="higher")
+        cells = (f"{value:,.0f}" if value < 10**8 else "not in 5 500" for value in (middle, most))
+        table.add_row(f"{bias}", f"{cost:+.4f}", *cells, f"{(found >= 0).mean():.0%}")
+    console.print(table)
+
+
+def main(arguments: Sequence[str] = ()) -> int:
+    """Prints both tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--streams", type=int, default=STREAMS)
+    parser.add_argument("--requests", type=int, default=REQUESTS)
+    options = parser.parse_args(list(arguments))
+    console = Console()
+    false_alarms(console, options.streams, options.requests)
+    delays(console, max(20, options.streams // 100))
+    return 0

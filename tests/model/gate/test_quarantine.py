@@ -1,0 +1,135 @@
+"""Labels that are not what they should be are set aside, and come back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from model.gate.config import GateConfig
+from model.gate.decision import GateDecision
+from model.gate.quarantine import Quarantine
+from model.gate.seen import Seen
+from tests.model.gate.streams import STRATA, both, micro_batch
+
+Change = Callable[[Seen], Seen]
+
+
+def turned(seen: Seen) -> Seen:
+    return replace(seen, label=1 - seen.label)
+
+
+def silent(seen: Seen) -> Seen:
+    return replace(seen, label=np.zeros_like(seen.label))
+
+
+def halved(seen: Seen) -> Seen:
+    """Half of the clicks do not arrive."""
+    kept = np.random.default_rng(len(seen.label)).random(len(seen.label)) < 0.5
+    return replace(seen, label=seen.label * kept)
+
+
+class Stream:
+    """A quarantine and the batches it is given."""
+
+    def __init__(self, seed: int = 0, config: GateConfig | None = None, **keys: float) -> None:
+        self.random, self.keys = np.random.default_rng(seed), keys
+        self.quarantine = Quarantine(STRATA, config or GateConfig())
+        self.decisions: list[GateDecision] = []
+        self.waited = 0
+
+    def play(self, batches: int, change: Change = lambda seen: seen) -> Stream:
+        for _ in range(batches):
+            seen = change(micro_batch(self.random, **self.keys))  # type: ignore[arg-type]
+            verdict = self.quarantine.judge(seen, np.ones(len(seen.label)))
+            self.decisions += verdict.decisions
+            self.waited += verdict.wait
+        return self
+
+    @property
+    def kinds(self) -> list[str]:
+        return [decision.kind for decision in self.decisions]
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.2, 0.5])
+def test_sound_labels_are_never_set_aside(rate: float) -> None:
+    stream = Stream(rate=rate).play(300)
+    assert stream.kinds == []
+    assert stream.waited < 6
+
+
+@pytest.mark.parametrize("change", [turned, silent])
+@pytest.mark.parametrize("rate", [0.2, 0.5])
+def test_wrong_labels_are_set_aside_within_three_batches_and_believed_soon_after(change: Change, rate: float) -> None:
+    stream = Stream(rate=rate).play(60).play(3, change)
+    assert stream.kinds == ["quarantined"]
+    assert stream.quarantine.aside[0]
+    stream.play(15)
+    assert stream.kinds == ["quarantined", "resumed"]
+    assert not stream.quarantine.aside.any()
+
+
+def test_nothing_is_admitted_between_the_first_wrong_label_and_the_alarm() -> None:
+    quarantine, random = Quarantine(STRATA, GateConfig()), np.random.default_rng(3)
+    for _ in range(60):
+        seen = micro_batch(random)
+        quarantine.judge(seen, np.ones(len(seen.label)))
+    while not quarantine.aside[0]:
+        seen = silent(micro_batch(random))
+        verdict = quarantine.judge(seen, np.ones(len(seen.label)))
+        assert verdict.wait or verdict.leave.all()
+
+
+def test_turned_and_missing_labels_are_never_taken_for_the_new_truth() -> None:
+    config = GateConfig(hold_max_examples=1_000)
+    for change in (turned, silent):
+        assert Stream(config=config, rate=0.5).play(60).play(60, change).kinds == ["quarantined"]
+
+
+def test_a_click_rate_that_falls_for_good_becomes_the_new_truth() -> None:
+    stream = Stream(config=GateConfig(hold_max_examples=2_000, label_odds=2.0), rate=0.3).play(60).play(60, halved)
+    assert stream.kinds == ["quarantined", "accepted"]
+    accepted = stream.decisions[-1].detail
+    assert 2_000 <= accepted["examples"] <= 2_500
+    assert stream.play(100, halved).kinds == ["quarantined", "accepted"]
+
+
+def test_a_slow_change_of_the_rate_is_followed() -> None:
+    stream = Stream()
+    for step in range(60):
+        stream.keys = {"rate": 0.2 * 0.965**step}
+        stream.play(6)
+    assert stream.kinds == []
+
+
+def test_only_the_domain_with_wrong_labels_is_set_aside() -> None:
+    quarantine, random = Quarantine(STRATA, GateConfig()), np.random.default_rng(5)
+    decisions: list[GateDecision] = []
+    for batch in range(90):
+        home, search = micro_batch(random, scene=1), micro_batch(random, scene=2, requests=8)
+        seen = both(home, turned(search) if batch >= 60 else search)
+        verdict = quarantine.judge(seen, np.ones(len(seen.label)))
+        decisions += verdict.decisions
+    assert [decision.detail["stratum"] for decision in decisions] == ["scene=search"]
+    assert verdict.leave.tolist() == [False] * 13 + [True] * 8
+
+
+def test_one_user_alone_is_no_evidence_against_labels() -> None:
+    quarantine, random = Quarantine(STRATA, GateConfig()), np.random.default_rng(6)
+    for batch in range(66):
+        seen = micro_batch(random) if batch < 60 else silent(micro_batch(random, user="one"))
+        assert quarantine.judge(seen, np.ones(len(seen.label))).decisions == []
+
+
+def test_a_quarantine_that_was_stored_goes_on_as_the_one_it_was_taken_from() -> None:
+    one = Stream(seed=8).play(60).play(2, turned)
+    other = Stream(seed=8)
+    other.quarantine.load(one.quarantine.state())
+    other.random = np.random.default_rng(9)
+    one.random = np.random.default_rng(9)
+    for stream in (one, other):
+        stream.play(5, turned).play(15)
+    assert one.quarantine.state() == other.quarantine.state()
+    assert one.kinds[-1:] == other.kinds[-1:] == ["resumed"]
