@@ -12,6 +12,7 @@ from aiokafka.errors import KafkaError
 from features.live.layout import LiveRow
 from streaming.clients import aiokafka_options
 from streaming.config import Config
+from streaming.kernel_log.closed import ClosedSegment, is_closed_key, stored_segments
 from streaming.kernel_log.errors import KernelLogError, RowError
 from streaming.kernel_log.keys import MAX_RECORD_BYTES, learner_key
 from streaming.kernel_log.rows import decode_row
@@ -30,6 +31,8 @@ class StoredGroup:
     """`state` records that are no rows; each was logged by its key."""
     traffic_begin: int
     """First offset of the group's traffic that the broker still holds."""
+    closed: Mapping[int, ClosedSegment]
+    """Requests that late clicks may correct, by number of their segment."""
 
 
 async def read_group(config: Config, group: str, partition: int) -> StoredGroup:
@@ -45,8 +48,10 @@ async def read_group(config: Config, group: str, partition: int) -> StoredGroup:
         newest, begin = await _read_newest(config, (kernels, state), traffic)
     except KafkaError as error:
         raise KernelLogError(f"group {group!r}: reading its kernel log failed: {error!r}") from error
-    rows, unreadable = stored_rows({key: value for (topic, key), value in newest.items() if topic == state.topic})
-    return StoredGroup(newest.get((kernels.topic, learner_key(group))), rows.get(group, ()), unreadable, begin)
+    values = {key: value for (topic, key), value in newest.items() if topic == state.topic}
+    rows, unreadable = stored_rows(values)
+    closed = stored_segments(group, values)
+    return StoredGroup(newest.get((kernels.topic, learner_key(group))), rows.get(group, ()), unreadable, begin, closed)
 
 
 def stored_rows(values: Mapping[bytes | None, bytes | None]) -> tuple[dict[str, list[LiveRow]], int]:
@@ -58,7 +63,7 @@ def stored_rows(values: Mapping[bytes | None, bytes | None]) -> tuple[dict[str, 
     rows: dict[str, list[LiveRow]] = {}
     unreadable = 0
     for key, value in values.items():
-        if value is None:
+        if value is None or is_closed_key(key):
             continue
         try:
             group, row = decode_row(key, value)

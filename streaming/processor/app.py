@@ -155,7 +155,7 @@ class Processor:
                 "group %s: the last snapshot was not stored, a successor re-learns it: %s", owned.machine.group, error
             )
         finally:
-            await owned.writer.close()
+            await self._close(owned)
 
     # --- records and commits ---
 
@@ -192,6 +192,11 @@ class Processor:
 
     async def _abandon(self, owned: OwnedGroup) -> None:
         await owned.thread.stop()
+        await self._close(owned)
+
+    @staticmethod
+    async def _close(owned: OwnedGroup) -> None:
+        await asyncio.to_thread(owned.reader.close)
         await owned.writer.close()
 
     def _observe_lag(self, partition: int, owned: OwnedGroup) -> None:

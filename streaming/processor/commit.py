@@ -14,6 +14,7 @@ from typing import Protocol
 from features.live.layout import Kind, LiveRow
 from model.kernel.record import pack_kernel
 from streaming.events.decisions import Decision, encode_decision
+from streaming.kernel_log.closed import ClosedChanges, encode_closed
 from streaming.kernel_log.errors import KernelLogError, OwnershipLostError
 from streaming.kernel_log.rows import encode_row
 from streaming.kernel_log.snapshot import GroupSnapshot, encode_snapshot
@@ -37,6 +38,8 @@ class Cut:
     """Rows of live features that changed since the last cut."""
     first_keys: frozenset[tuple[Kind, str]]
     """Keys that the group has first rows of (`features.live.first_rows`)."""
+    closed: ClosedChanges
+    """What changed in the closed requests since the last cut."""
     decisions: Sequence[Decision] = ()
     """What was decided about kernels since the last cut."""
 
@@ -50,10 +53,12 @@ class TransactionWriter(Protocol):
 
 def encode(cut: Cut) -> Transaction:
     """The records of a cut."""
+    group = cut.snapshot.group
+    rows = [encode_row(group, row, first=(row.kind, row.key) in cut.first_keys) for row in cut.rows]
     return Transaction(
         kernel=None if cut.kernel is None else pack_kernel(cut.kernel.kernel, cut.kernel.info, cut.kernel.depends_on),
         snapshot=encode_snapshot(cut.snapshot),
-        rows=[encode_row(cut.snapshot.group, row, first=(row.kind, row.key) in cut.first_keys) for row in cut.rows],
+        rows=rows + encode_closed(group, cut.closed),
         decisions=[encode_decision(decision) for decision in cut.decisions],
     )
 

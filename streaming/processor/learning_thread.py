@@ -147,7 +147,8 @@ class LearningThread:
         published = machine.published
         fresh = published is not None and published.info.version > self._cut_version
         kernel, rows = published if fresh else None, list(self._rows.values())
-        cut = Cut(machine.snapshot(), kernel, rows, machine.first_keys, self._decisions)
+        closed = machine.take_closed()  # ahead of the snapshot, which says how many segments there are
+        cut = Cut(machine.snapshot(), kernel, rows, machine.first_keys, closed, self._decisions)
         self._rows, self._decisions = {}, []
         self._cut_position, self._cut_version = machine.position, machine.version
         return cut

@@ -2,10 +2,14 @@
 
 Each record goes the same way, and the methods stand in its order:
 
-1. join (`_take`): the record moves the watermark, which labels the requests whose window it ends;
-2. learn (`_learn`): labelled requests fill a micro-batch, the kernel learns it;
-3. live features (`_learn`): the same examples move the decayed residuals of their user, items and domain;
-4. publish (`_publish`): now and then the candidate becomes the kernel that scorers take.
+1. read (`feed`): what cannot be used is refused, counted, and left out;
+2. join (`_take`): the record moves event time, bounded by the broker's clock; a window closes once impressions *and*
+   feedback are known up to its end, and its labels are decided;
+3. relabel (`_relabel`): a click for a closed request changes the label that still waits, or waits for its correction;
+4. learn (`_learn`): labelled requests fill a micro-batch, the kernel learns it;
+5. live features (`_learn`): the same examples move the decayed residuals of their user, items and domain;
+6. publish (`_publish`): now and then the candidate becomes the kernel that scorers take;
+7. correct (`_correct`): late clicks change kernel and live features as if they had been on time.
 
 No broker, no clock, no thread in here. The same records from the same state give the same kernel, bit for bit, wherever
 snapshots were taken and however often records are read again: that is what makes a kill harmless (`docs/recovery.md`).
@@ -35,10 +39,12 @@ from model.kernel.record import KernelInfo
 from streaming.config import JoinConfig
 from streaming.events import Traffic
 from streaming.events.decisions import Decision
+from streaming.kernel_log.closed import ClosedChanges, ClosedSegment
 from streaming.kernel_log.errors import SnapshotError
 from streaming.kernel_log.snapshot import GroupSnapshot
-from streaming.processor.batches import micro_batch, outcome
-from streaming.processor.join import Join, LabelledRequest
+from streaming.processor.batches import corrected_examples, corrected_outcome, micro_batch, outcome
+from streaming.processor.corrections import Corrections, LoggedTraffic, turn
+from streaming.processor.join import Join, LabelledRequest, LateClick
 from streaming.processor.recovery import Recovery
 from streaming.processor.traffic_reader import TrafficReader, Widths
 
@@ -84,8 +90,12 @@ class GroupMachine:
         first_rows: Sequence[LiveRow],
         join: JoinConfig,
         config: LearnerConfig,
+        traffic: LoggedTraffic,
     ) -> None:
-        """`first_rows` are what `live`, which is empty, knows before the group's first record."""
+        """`first_rows` are what `live`, which is empty, knows before the group's first record.
+
+        `traffic` gives back what late clicks belong to.
+        """
         self.group = group
         self.learner = learner
         self.live = live
@@ -98,7 +108,10 @@ class GroupMachine:
         self.version = 0
         self._fingerprint = fingerprint
         self._depends_on = dependencies(learner.start, space.sizes)
-        self._reader = TrafficReader(fingerprint, widths)
+        self._reader = TrafficReader(group, fingerprint, widths)
+        self._late = Corrections(self.join.closed, self._reader, traffic, self.join.dropped)
+        self.late_clicks: Counter[str] = Counter()
+        """Clicks that came after their window, by what became of them: relabelled, corrected."""
         self._space = space
         self._config = config
         self._position = 0
@@ -123,7 +136,7 @@ class GroupMachine:
         """Records that could not be used, by reason, since this machine began."""
         return self._reader.refused + self.join.dropped
 
-    # --- records: join ---
+    # --- records: read, join, relabel ---
 
     def feed(self, offset: int, value: bytes | None, appended: float) -> list[Learned]:
         """Takes the record at `offset`; returns the micro-batches it completed. A record seen before is skipped.
@@ -142,21 +155,37 @@ class GroupMachine:
                 return []
             # 5. Go on: this record and all later ones are news.
             self._finish_recovery(self._recovery)
-        record = self._reader.read(value)
+        record = self._reader.read(offset, value)
         return [] if record is None else self._take(offset, record, appended)
 
     def _take(self, offset: int, record: Traffic, appended: float) -> list[Learned]:
         learned = []
-        for request in self.join.feed(offset, record, appended):
+        joined = self.join.feed(offset, record, appended)
+        if joined.late is not None:
+            self._relabel(joined.late)
+        for request in joined.closed:
             if not self._pending:
                 self._pending_since = self.join.watermark
             self._pending.append(request)
             if sum(len(r.impression.items) for r in self._pending) >= self._config.batch_examples:
                 learned.append(self._learn())
         # The watermark, not a clock, ends a batch that fills slowly: a replay must cut the same batches (0071).
-        if self._pending and self.join.watermark - self._pending_since >= self._config.batch_seconds:
+        if self._pending and self._waited(self._pending_since):
             learned.append(self._learn())
+        if len(self._late) >= self._config.batch_examples or (len(self._late) and self._waited(self._late.since)):
+            self._correct()
         return learned
+
+    def _waited(self, since: float) -> bool:
+        return self.join.watermark - since >= self._config.batch_seconds
+
+    def _relabel(self, late: LateClick) -> None:
+        if late.request.learned_at >= 0:
+            self._late.add(late, self.join.watermark)
+            return
+        waiting = next(request for request in self._pending if request.offset == late.request.offset)
+        turned = turn(late.request, waiting.impression, late.item_id, waiting.clicks, self.join.dropped)
+        self.late_clicks["relabelled"] += turned
 
     # --- micro-batches: learn, live features, publish ---
 
@@ -167,6 +196,7 @@ class GroupMachine:
         # The kernel learned with the live features that were served, so they may move only behind it.
         self.live.update([outcome(request) for request in requests])
         self.examples += len(batch)
+        self.join.closed.learned(self.learner.examples)
         self._newest_event_time = max(self._newest_event_time, float(batch.time.max()))
         published = None
         # Event time again: a replay publishes the same versions as the first run did.
@@ -188,14 +218,28 @@ class GroupMachine:
         self.published = PublishedKernel(self.learner.candidate, info, self._depends_on)
         return self.published
 
+    # --- late clicks: correct ---
+
+    def _correct(self) -> None:
+        corrections = self._late.take()
+        if not corrections:
+            return
+        batch, learned_at = corrected_examples(corrections, self._space)
+        self.learner.correct(batch, learned_at)
+        self.live.correct([corrected_outcome(correction) for correction in corrections])
+        self.late_clicks["corrected"] += len(batch)
+
     # --- state: snapshot, restore, re-read ---
+
+    def take_closed(self) -> ClosedChanges:
+        """What changed in the closed requests since the last call: to be written with the next `snapshot`, or lost."""
+        return self.join.closed.cut()
 
     def snapshot(self) -> GroupSnapshot:
         """The state between two records. Raises RuntimeError while it recovers: the old snapshot still holds."""
         if self._recovery is not None:
             raise RuntimeError(f"group {self.group!r} has not finished its recovery")
         # Open and pending requests stand in it by offset: the log has their tensors (decision 0070).
-        point = self.join.resume_point
         return GroupSnapshot(
             group=self.group,
             fingerprint=self._fingerprint,
@@ -204,16 +248,18 @@ class GroupMachine:
             examples=self.examples,
             newest_event_time=self._newest_event_time,
             published_at=self._published_at,
-            watermark=self.join.watermark,
-            join_offset=self._position if point is None else point.offset,
-            join_watermark=self.join.watermark if point is None else point.watermark,
+            join=self.join.state(),
+            late=self._late.state(),
+            late_since=self._late.since,
             pending=[request.reference for request in self._pending],
             pending_since=self._pending_since,
             learner=self.learner.snapshot(),
         )
 
-    def restore(self, snapshot: GroupSnapshot, rows: Iterable[LiveRow]) -> None:
+    def restore(self, snapshot: GroupSnapshot, rows: Iterable[LiveRow], closed: Mapping[int, ClosedSegment]) -> None:
         """Goes back to `snapshot`; records from `snapshot.resume_offset` on must follow.
+
+        `closed` are the segments of its closed requests by number.
 
         Raises SnapshotError, before anything is changed, if the learner cannot take its part of the snapshot.
         """
@@ -226,11 +272,13 @@ class GroupMachine:
         self._newest_event_time, self._published_at = snapshot.newest_event_time, snapshot.published_at
         self._pending_since = snapshot.pending_since
         self._position = snapshot.resume_offset
+        self.join.restore(snapshot.join, closed)
+        self._late.restore(snapshot.late, snapshot.late_since)
         self._recovery = Recovery(snapshot, self.join)
 
     def _reread(self, recovery: Recovery, offset: int, value: bytes | None, appended: float) -> None:
         if recovery.needs(offset):
-            record = self._reader.read(value)
+            record = self._reader.read(offset, value)
             if record is not None:
                 recovery.take(offset, record, appended)
 
@@ -238,17 +286,15 @@ class GroupMachine:
         snapshot, refused = recovery.snapshot, self._reader.refused
         self.join.dropped.clear()  # counted by the owner before, when the same records came for the first time
         refused.clear()
-        if recovery.missing or self.join.watermark != snapshot.watermark:
+        if recovery.missing:
             log.warning(
-                "group %s: traffic lacks what its snapshot refers to (%d requests gone, watermark %s, was %s); "
-                "they are lost, nothing is learned from them; raise topics.traffic_retention_h",
+                "group %s: traffic lacks %d requests that its snapshot refers to; they are lost, nothing is learned "
+                "from them; raise topics.traffic_retention_h",
                 self.group,
                 recovery.missing,
-                self.join.watermark,
-                snapshot.watermark,
             )
             refused["lost_in_recovery"] += recovery.missing
-            # A watermark that went back would label as new what the snapshot has learned from.
-            self.join.watermark = max(self.join.watermark, snapshot.watermark)
         self._pending = recovery.rebuild(snapshot.pending)
+        for request in self._pending:
+            self.join.closed.add(request.impression.request_id, request.reference, request.impression.time)
         self._recovery = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from features.live.features import LiveFeatures
@@ -24,6 +24,7 @@ from streaming.processor.group_metrics import GroupMetrics
 from streaming.processor.learning_thread import LearningThread
 from streaming.processor.live_pusher import LivePusher
 from streaming.processor.machine import GroupMachine
+from streaming.processor.partition_reader import PartitionReader
 from streaming.processor.traffic_reader import Widths
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,8 @@ class OwnedGroup:
     thread: LearningThread
     committer: GroupCommitter
     writer: GroupWriter
+    reader: PartitionReader
+    """Gives back what late clicks belong to; only its thread reads."""
     first_offset: int
     """No record before this one is left to read; the first to come must not lie behind it."""
     commits: asyncio.Task[None] = field(init=False)
@@ -85,7 +88,8 @@ class GroupLoader:
 
     async def load(self, group: str, partition: int, store_offset: StoreOffset) -> OwnedGroup:
         """The group as its log has it, its thread started; `commits` is left to the caller. Raises KernelLogError."""
-        machine = await asyncio.to_thread(self._machine, group)
+        reader = PartitionReader(self._config, partition)
+        machine = await asyncio.to_thread(self._machine, group, reader)
         writer = GroupWriter(self._config, group, partition)
 
         # 1. Fence: from here on Kafka refuses whatever an earlier owner still sends.
@@ -106,7 +110,7 @@ class GroupLoader:
         thread = self._thread(machine)
         thread.start()
         committer = GroupCommitter(group, cut=thread.cut, writer=writer, store_offset=store_offset)
-        return OwnedGroup(machine, thread, committer, writer, max(machine.position, stored.traffic_begin))
+        return OwnedGroup(machine, thread, committer, writer, reader, max(machine.position, stored.traffic_begin))
 
     def _thread(self, machine: GroupMachine) -> LearningThread:
         group, observed = machine.group, GroupMetrics(machine.group, self._space)
@@ -119,7 +123,7 @@ class GroupLoader:
             on_failure=lambda error: self._watch.failed(f"learner-{group}", error),
         )
 
-    def _machine(self, group: str) -> GroupMachine:
+    def _machine(self, group: str, traffic: PartitionReader) -> GroupMachine:
         opened, config = self._opened, self._config
         fingerprint, layout = opened.backbone.fingerprint, opened.layout
         learner = Learner(opened.start, config.learner, fingerprint=fingerprint, domain_sizes=self._space.sizes)
@@ -133,6 +137,7 @@ class GroupLoader:
             first_rows=first_rows(config, opened, group),
             join=config.join,
             config=config.learner,
+            traffic=traffic,
         )
 
     def _restore(self, machine: GroupMachine, stored: StoredGroup) -> None:
@@ -141,18 +146,18 @@ class GroupLoader:
         if stored.snapshot is None:
             log.info("group %s: no snapshot, the kernel begins as the identity", machine.group)
         else:
-            self._go_back(machine, stored.snapshot, stored.rows)
+            self._go_back(machine, stored.snapshot, stored)
 
-    def _go_back(self, machine: GroupMachine, stored: bytes, rows: Sequence[LiveRow]) -> None:
+    def _go_back(self, machine: GroupMachine, data: bytes, stored: StoredGroup) -> None:
         fingerprint = self._opened.backbone.fingerprint
-        snapshot = decode_snapshot(stored, group=machine.group, fingerprint=fingerprint)
-        machine.restore(snapshot, rows)
+        snapshot = decode_snapshot(data, group=machine.group, fingerprint=fingerprint)
+        machine.restore(snapshot, stored.rows, stored.closed)
         log.info(
             "group %s: kernel %d after %d examples, %d rows of live features; re-reading from %d, learning from %d",
             machine.group,
             snapshot.version,
             snapshot.examples,
-            len(rows),
+            len(stored.rows),
             snapshot.resume_offset,
             snapshot.next_offset,
         )

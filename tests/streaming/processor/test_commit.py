@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from features.live.features import LiveRow
 from model.kernel.record import pack_kernel
+from streaming.kernel_log.closed import stored_segments
 from streaming.kernel_log.errors import KernelLogError, OwnershipLostError
 from streaming.kernel_log.reader import stored_rows
 from streaming.kernel_log.snapshot import decode_snapshot
@@ -69,7 +70,7 @@ class Durable:
             snapshot = decode_snapshot(self.snapshot, group="main", fingerprint=BACKBONE.fingerprint)
             rows, unreadable = stored_rows(self.rows)
             assert unreadable == 0
-            group.restore(snapshot, rows.get("main", []))
+            group.restore(snapshot, rows.get("main", []), stored_segments("main", self.rows))
         return group
 
 
@@ -94,7 +95,8 @@ class Owner:
             return None
         kernel = self.machine.published if self.machine.version > self._version else None
         rows, self._rows, self._version = list(self._rows.values()), {}, self.machine.version
-        return Cut(self.machine.snapshot(), kernel, rows, self.machine.first_keys)
+        closed = self.machine.take_closed()
+        return Cut(self.machine.snapshot(), kernel, rows, self.machine.first_keys, closed)
 
 
 @contextmanager
