@@ -16,6 +16,7 @@ REASONS: Mapping[str, str] = MappingProxyType(
         "bad_id": "an identifier is empty or longer than 512 characters",
         "bad_time": "`time` is no time: negative, or not finite",
         "future": "`time` lies further in the future than ingest.future_s",
+        "unsigned": "the request id carries no signature of doors.request_id_secrets, nor a beginning of unsigned_ids",
         "no_items": "an impression shows nothing",
         "repeated_item": "an impression shows an item twice",
         "too_many_items": "an impression shows more items than ingest.max_items",
