@@ -68,12 +68,12 @@ class ClosedIndex:
         """A request of this event time was dropped: whether an older one is news can no longer be told."""
         self.forgotten = max(self.forgotten, time)
 
-    def learned(self, examples: int) -> None:
-        """All that waited were taught; `examples` is how many the learner has been taught since it began."""
-        for closed in self._pending:
+    def learned(self, requests: int, examples: int) -> None:
+        """The first `requests` that waited were taught; `examples` is how many the learner has been taught in all."""
+        taught, self._pending = self._pending[:requests], self._pending[requests:]
+        for closed in taught:
             closed.learned_at = examples
-        self._fresh += self._pending
-        self._pending = []
+        self._fresh += taught
 
     def corrected(self, closed: ClosedRequest) -> None:
         """The clicks of a request have changed after it was taught."""

@@ -196,7 +196,7 @@ class GroupMachine:
         # The kernel learned with the live features that were served, so they may move only behind it.
         self.live.update([outcome(request) for request in requests])
         self.examples += len(batch)
-        self.join.closed.learned(self.learner.examples)
+        self.join.closed.learned(len(requests), self.learner.examples)
         self._newest_event_time = max(self._newest_event_time, float(batch.time.max()))
         published = None
         # Event time again: a replay publishes the same versions as the first run did.

@@ -57,7 +57,7 @@ class Played:
         """The next record, appended `at` or when it says."""
         joined = self.join.feed(self.offset, record, appended(record) if at is None else at)
         self.closed += joined.closed
-        self.join.closed.learned(sum(len(closed.clicks) for closed in self.closed))
+        self.join.closed.learned(len(joined.closed), sum(len(closed.clicks) for closed in self.closed))
         self.late += [] if joined.late is None else [joined.late]
         self.offset += 1
 

@@ -326,7 +326,7 @@ def fed(join: Join, records: Sequence[tuple[Traffic, float]], begin: int, end: i
         if joined.late is not None:
             given.append((joined.late.request.offset, joined.late.item_id, joined.late.request.learned_at))
         if offset % 3 == 0:
-            join.closed.learned(offset)
+            join.closed.learned(10**6, offset)
     return given
 
 
@@ -352,8 +352,8 @@ def test_a_join_that_is_restored_goes_on_as_if_nothing_had_happened_also_when_it
     for cut in [*cuts, len(records)]:
         assert fed(ours, records, begin, cut) == fed(whole, records, begin, cut)
         begin = cut
-        ours.closed.learned(cut)
-        whole.closed.learned(cut)
+        ours.closed.learned(10**6, cut)
+        whole.closed.learned(10**6, cut)
         state |= {record.key: record.value for record in encode_closed("g", ours.closed.cut())}
         ours = restored(config, ours.state(), stored_segments("g", state), records)
         whole.closed.cut()

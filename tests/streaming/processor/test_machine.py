@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import msgspec
 import numpy as np
@@ -37,7 +38,8 @@ RECORDS = encoded(traffic(120))
 class Store:
     """What a transaction keeps: the newest row per key, kernel and snapshot as bytes."""
 
-    def __init__(self) -> None:
+    def __init__(self, new: Callable[[], GroupMachine] = machine) -> None:
+        self._new = new
         self.rows: dict[tuple[str, str], LiveRow] = {}
         self.snapshot: bytes | None = None
         self.state: dict[bytes | None, bytes | None] = {}
@@ -51,7 +53,7 @@ class Store:
 
     def successor(self) -> tuple[GroupMachine, int]:
         """A machine restored from the store, and the offset that it must read from."""
-        successor = machine()
+        successor = self._new()
         if self.snapshot is None:
             return successor, 0
         snapshot = decode_snapshot(self.snapshot, group="main", fingerprint=BACKBONE.fingerprint)
