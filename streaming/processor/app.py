@@ -222,6 +222,14 @@ class Processor:
             self._start = "done"
         return None
 
+    def check_feedback(self) -> str | None:
+        """For `/healthz`: groups that learn nothing because nobody tells them that feedback was read."""
+        owned = [task.result() for task in [*self._groups.values()] if task.done() and not task.cancelled()]
+        paused = [one.machine.group for one in owned if one.machine.join.paused]
+        if not paused:
+            return None
+        return f"learning of {', '.join(paused)} is paused: ingest does not tell how much feedback it has read"
+
     def check(self) -> str | None:
         """For `/healthz`: groups that were lost to another processor."""
         return "; ".join(self._lost.values()) or None

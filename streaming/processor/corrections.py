@@ -69,8 +69,12 @@ class Corrections:
         self._add(late.request, late.item_id)
 
     def _add(self, request: ClosedRequest, item_id: str) -> None:
-        self._waiting.setdefault(request.request_id, (request, []))[1].append(item_id)
-        self._clicks += 1
+        _, items = self._waiting.setdefault(request.request_id, (request, []))
+        if item_id in items:
+            self.dropped["duplicate"] += 1
+        else:
+            items.append(item_id)
+            self._clicks += 1
 
     def take(self) -> list[Correction]:
         """The corrections of all that waited, in the order of the log."""

@@ -68,6 +68,11 @@ class EventTime:
         return self.newest - self._lateness_s
 
     @property
+    def unread_s(self) -> float:
+        """How far behind the newest record feedback has been read, seconds; infinite before ingest has told."""
+        return self.broker - self.feedback
+
+    @property
     def frontier(self) -> float:
         """Windows that end before it may close, seconds: impressions and their feedback are both known up to here."""
         return min(self.watermark, self.feedback)

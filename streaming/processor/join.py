@@ -24,7 +24,7 @@ from streaming.processor.event_time import EventTime, as_of_append
 from streaming.processor.label_delays import LabelDelays
 from streaming.processor.unmatched import UnmatchedFeedback
 
-_REQUEST_BYTES, _ITEM_BYTES = 1_900, 90
+_REQUEST_BYTES, _ITEM_BYTES = 1_300, 65
 """What an open request and one item of it take beside ids and payload, measured (docs/decisions/0092)."""
 
 
@@ -52,8 +52,6 @@ class LateClick:
 
     request: ClosedRequest
     item_id: str
-    delay: float
-    """From the impression to the click by their own times, seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +95,7 @@ class Join:
         self._open: OrderedDict[str, _Open] = OrderedDict()
         self._closing: list[tuple[float, int, str]] = []
         self._bytes = 0
+        self._paused_until = float("-inf")
 
     def __len__(self) -> int:
         return len(self._open)
@@ -107,9 +106,9 @@ class Join:
         return self._bytes
 
     @property
-    def unread_s(self) -> float:
-        """How far ingest's reading of feedback is behind the newest record, seconds; infinite before it has told."""
-        return self.time.broker - self.time.feedback
+    def paused(self) -> bool:
+        """Whether nothing closes because ingest has not told that it has read feedback of windows long over."""
+        return self.time.feedback < self._paused_until
 
     @property
     def watermark(self) -> float:
@@ -241,7 +240,8 @@ class Join:
         elif self._config.horizon_s == 0:
             self.dropped["late_feedback"] += 1
         else:
-            return LateClick(closed, record.item_id, record.time - closed.time)
+            self.delays.add(record.kind, record.time - closed.time)
+            return LateClick(closed, record.item_id)
         return None
 
     # --- closing ---
@@ -272,6 +272,7 @@ class Join:
         self._remove(entry)
         self.closed.forget(entry.impression.time)
         self.dropped["feedback_unread"] += 1
+        self._paused_until = entry.close_at
 
     def _remove(self, entry: _Open) -> None:
         heapq.heappop(self._closing)

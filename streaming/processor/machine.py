@@ -44,7 +44,7 @@ from streaming.kernel_log.errors import SnapshotError
 from streaming.kernel_log.snapshot import GroupSnapshot
 from streaming.processor.batches import corrected_examples, corrected_outcome, micro_batch, outcome
 from streaming.processor.corrections import Corrections, LoggedTraffic, turn
-from streaming.processor.join import Join, LabelledRequest, LateClick
+from streaming.processor.join import Join, Joined, LabelledRequest, LateClick
 from streaming.processor.recovery import Recovery
 from streaming.processor.traffic_reader import TrafficReader, Widths
 
@@ -160,7 +160,7 @@ class GroupMachine:
 
     def _take(self, offset: int, record: Traffic, appended: float) -> list[Learned]:
         learned = []
-        joined = self.join.feed(offset, record, appended)
+        joined = self._join(offset, record, appended)
         if joined.late is not None:
             self._relabel(joined.late)
         for request in joined.closed:
@@ -169,12 +169,29 @@ class GroupMachine:
             self._pending.append(request)
             if sum(len(r.impression.items) for r in self._pending) >= self._config.batch_examples:
                 learned.append(self._learn())
-        # The watermark, not a clock, ends a batch that fills slowly: a replay must cut the same batches (0071).
+        # The watermark, not a clock, ends a batch that fills slowly: a replay must cut the same batches (0090).
         if self._pending and self._waited(self._pending_since):
             learned.append(self._learn())
         if len(self._late) >= self._config.batch_examples or (len(self._late) and self._waited(self._late.since)):
             self._correct()
         return learned
+
+    def _join(self, offset: int, record: Traffic, appended: float) -> Joined:
+        was_paused = self.join.paused
+        try:
+            joined = self.join.feed(offset, record, appended)
+        except Exception as error:  # noqa: BLE001 - whatever one record holds, the others are learned from
+            self._reader.refuse(offset, "unjoinable", repr(error))
+            return Joined([])
+        if self.join.paused and not was_paused:
+            log.error(
+                "group %s: learning is paused: ingest has not told that it has read the feedback of requests whose "
+                "window ended; they are dropped unlearned (feedback_unread) until it has; look at ingest",
+                self.group,
+            )
+        elif was_paused and not self.join.paused:
+            log.warning("group %s: learning goes on, ingest has read the feedback that was missing", self.group)
+        return joined
 
     def _waited(self, since: float) -> bool:
         return self.join.watermark - since >= self._config.batch_seconds

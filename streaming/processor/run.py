@@ -48,6 +48,7 @@ def run_until_stopped(config: Config, processor: Processor, watch: Watch) -> int
         "tasks": watch.check,
         "start": processor.check_start,
         "groups": processor.check,
+        "feedback": processor.check_feedback,
         "feature_push": processor.pusher.check,
     }
     with HealthServer(config.processor.metrics_port, checks):

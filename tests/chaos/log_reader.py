@@ -21,6 +21,7 @@ from streaming.processor.join import Join
 from streaming.processor.live_pusher import LivePusher
 from streaming.processor.machine import GroupMachine
 from streaming.processor.owned_group import GroupLoader
+from streaming.processor.partition_reader import PartitionReader
 from streaming.processor.traffic_reader import TrafficReader, Widths
 
 Rows = dict[tuple[str, str], tuple[float, bytes]]
@@ -103,21 +104,24 @@ def _rows(rows: Iterable[LiveRow]) -> Rows:
 def fresh_machine(config: Config, group: str) -> GroupMachine:
     """A group that has seen nothing yet, made as the processor makes it."""
     pusher = LivePusher(lambda _rows, _scope: None, 1.0)
-    return GroupLoader(config, open_backbone(config), pusher, Watch())._machine(group)
+    partition = config.partition_of(group)
+    assert partition is not None
+    loader = GroupLoader(config, open_backbone(config), pusher, Watch())
+    return loader._machine(group, PartitionReader(config, partition))
 
 
 def labels_of(config: Config, records: Sequence[Appended]) -> Labels:
     """The labels that the records make, by the join alone."""
     opened = open_backbone(config)
-    reader = TrafficReader(opened.backbone.fingerprint, Widths.of(opened.backbone, opened.layout))
+    reader = TrafficReader("main", opened.backbone.fingerprint, Widths.of(opened.backbone, opened.layout))
     join, labels = Join(config.join), Labels()
     for appended in records:
-        record = reader.read(appended.value)
+        record = reader.read(appended.offset, appended.value)
         if record is None:
             continue
         if isinstance(record, ServedImpression):
             labels.impressions.setdefault(record.request_id, record)
-        for request in join.feed(appended.offset, record, appended.time):
+        for request in join.feed(appended.offset, record, appended.time).closed:
             name = request.impression.request_id
             for item, click in zip(request.impression.items, request.clicks, strict=True):
                 if (name, item) in labels.learned:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from features.config import LiveConfig
 from streaming.config import JoinConfig
 from streaming.events import Progress, ServedFeedback, ServedImpression, Tick, Traffic, encode_traffic
 from streaming.processor.machine import GroupMachine
@@ -39,9 +40,10 @@ def stream(requests: int, seed: int, late_share: float) -> list[Traffic]:
     return [record for _, record in sorted(records, key=lambda one: one[0])]
 
 
-def run(records: Sequence[Traffic], join: JoinConfig = JOIN) -> GroupMachine:
+def run(records: Sequence[Traffic]) -> GroupMachine:
+    """All records by a group that evicts no row: one that is gone is not corrected."""
     values = [encode_traffic(record) for record in records]
-    group = machine(join=join, log=values)
+    group = machine(join=JOIN, live=LiveConfig(), log=values)
     for offset, value in enumerate(values):
         group.feed(offset, value, appended(value))
     return group
