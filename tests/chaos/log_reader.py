@@ -78,10 +78,10 @@ def committed(config: Config, group: str = "main") -> Committed | None:
     partition = config.partition_of(group)
     assert partition is not None
     stored = asyncio.run(read_group(config, group, partition))
-    if stored.snapshot is None:
+    if stored.chosen.cut is None:
         return None
     fingerprint = open_backbone(config).backbone.fingerprint
-    snapshot = decode_snapshot(stored.snapshot, group=group, fingerprint=fingerprint)
+    snapshot = decode_snapshot(stored.chosen.cut.snapshot, group=group, fingerprint=fingerprint)
     return Committed(
         snapshot,
         {(row.kind, row.key): (row.updated_at, row.values.tobytes()) for row in stored.rows if not row.tombstone},
