@@ -8,6 +8,9 @@ from pydantic import Field, field_validator
 
 from model.config import Section
 
+_METRICS_HOST = (
+    "Address of /metrics and /healthz. They need no key, so another address than loopback is for your monitoring alone."
+)
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@*\sA-Z]+")
 
 
@@ -87,6 +90,7 @@ class IngestConfig(Section):
         description="If more than this share of a window of records is refused, ingest stops.",
     )
     dead_letter_window: int = Field(default=1_000, ge=10, description="Records over which the share is taken.")
+    metrics_host: str = Field(default="127.0.0.1", description=_METRICS_HOST)
     metrics_port: int = Field(
         default=9101, ge=0, le=65535, description="Port of /metrics and /healthz; 0 takes a free one."
     )
@@ -122,6 +126,7 @@ class ProcessorConfig(Section):
         default=10.0, ge=6, description="Seconds without a sign of life after which Kafka gives a group to another."
     )
     transaction_timeout_s: float = Field(default=60.0, gt=0, description="Kafka's time-out of a transaction.")
+    metrics_host: str = Field(default="127.0.0.1", description=_METRICS_HOST)
     metrics_port: int = Field(
         default=9102, ge=0, le=65535, description="Port of /metrics and /healthz; 0 takes a free one."
     )
@@ -132,8 +137,12 @@ class ScorerConfig(Section):
 
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    metrics_host: str = Field(default="127.0.0.1", description=_METRICS_HOST)
+    metrics_port: int = Field(
+        default=9103, ge=0, le=65535, description="Port of /metrics, /healthz and /readyz; 0 takes a free one."
+    )
     max_candidates: int = Field(default=2_000, ge=1, description="Candidates of one request; more are refused.")
-    live_arm: bool = Field(default=True, description="False serves the frozen arm (the kernel is off).")
+    live_arm: bool = Field(default=True, description="False serves the frozen arm; the kernel is measured.")
     warmup_requests: int = Field(
         default=20, ge=0, description="Synthetic scorings before the scorer calls itself ready."
     )

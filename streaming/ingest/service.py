@@ -105,7 +105,7 @@ class Ingest:
         quiet_client_logs()
         config = self._config
         checks = {"start": lambda: self._state, "kafka": self._watch.check, "feature store": self._retrier.check}
-        with HealthServer(config.ingest.metrics_port, checks):
+        with HealthServer(config.ingest.metrics_host, config.ingest.metrics_port, checks):
             self._check_backbone()
             wait_for_broker(config.kafka, log, self._stopping)
             ensure_topics(config)

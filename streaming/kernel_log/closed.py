@@ -13,6 +13,8 @@ from streaming.kernel_log.rows import StateRecord
 
 log = logging.getLogger(__name__)
 _CLOSED = "closed"
+NEVER_TAUGHT = 0
+"""`ClosedRequest.learned_at` of a request that came while learning was stopped."""
 
 
 class ClosedRequest(msgspec.Struct, array_like=True, gc=False):
@@ -26,7 +28,7 @@ class ClosedRequest(msgspec.Struct, array_like=True, gc=False):
     clicks: bytes
     """Packed bits, one per item: the labels as they were last taught."""
     learned_at: int = -1
-    """`Learner.examples` right after the micro-batch that taught it; -1 while that still fills."""
+    """`Learner.examples` right after the micro-batch that taught it; -1 while that still fills, or `NEVER_TAUGHT`."""
 
     def clicked(self, index: int) -> bool:
         """Whether the item at `index` counts as clicked."""

@@ -39,6 +39,8 @@ class GroupSnapshot(msgspec.Struct, frozen=True):
     """Watermark when the oldest of `pending` was labelled, seconds."""
     learner: bytes
     """See `model.kernel.learner.Learner.snapshot`."""
+    learning: bool = True
+    """False while an operator has stopped learning."""
     schema: int = SCHEMA
 
     @property

@@ -27,7 +27,8 @@ JOIN_DROPPED = Counter(
     "driftline_join_dropped_total",
     "Records the join could not use, by reason: late_impression, late_feedback, late_conversion, orphan_feedback, "
     "duplicate, unshown_item, evicted, feedback_evicted, feedback_unread, uncorrectable, other_backbone, bad_payload, "
-    "undecodable, unjoinable, lost_in_recovery, lost_with_topic, unreadable_row.",
+    "undecodable, unjoinable, lost_in_recovery, lost_with_topic, unreadable_row, "
+    "learning_stopped.",
     ["group", "reason"],
 )
 LABEL_DELAY = Histogram(
@@ -133,6 +134,7 @@ KERNEL_TRUST = Gauge(
     ["group", "arm"],
 )
 LEARN_QUEUE = Gauge("driftline_learn_queue_records", "Records waiting for the learner thread.", ["group"])
+LEARNING_STOPPED = Gauge("driftline_learning_stopped", "1 while an operator has stopped learning.", ["group"])
 
 # --- kernel log ---
 KERNELS_PUBLISHED = Counter("driftline_kernels_published_total", "Kernels committed to the kernel log.", ["group"])
@@ -187,7 +189,11 @@ SCORE_SHIFT = Gauge(
     "Population stability index of recent scores against the first ones.",
     ["group", "arm"],
 )
-KERNEL_VERSION = Gauge("driftline_kernel_version", "Version of the kernel in use.", ["group"])
+KERNEL_VERSION = Gauge(
+    "driftline_kernel_version", "Version of the kernel that is served; 0 is the frozen arm.", ["group"]
+)
+KERNEL_PINNED = Gauge("driftline_kernel_pinned", "Version that an operator pinned; 0 is none.", ["group"])
+KERNEL_FROZEN = Gauge("driftline_kernel_frozen", "1 while an operator has the frozen arm served.", ["group"])
 KERNELS_TAKEN = Counter("driftline_kernels_taken_total", "Kernels taken into use.", ["group"])
 KERNELS_REFUSED = Counter(
     "driftline_kernels_refused_total",
@@ -211,6 +217,13 @@ DOOR_CALLS = Counter(
     "HTTP calls, by the name of their key ((none): no keys are set, (unknown): no known key was sent) and outcome: "
     "allowed, refused (no known key), forbidden (the key may not do that), limited (too many).",
     ["key", "outcome"],
+)
+CONNECTIONS = Gauge("driftline_connections", "Connections to the scorer's HTTP port.")
+CONNECTIONS_DROPPED = Counter(
+    "driftline_connections_dropped_total",
+    "HTTP connections that the scorer closed, by reason: too_slow (a request not whole, or an answer not read, in "
+    "doors.request_timeout_s), too_many (doors.max_connections), head_too_large, no_http.",
+    ["reason"],
 )
 
 # --- every process ---

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import msgspec
 
-from streaming.events import Progress, ServedFeedback, ServedImpression, Traffic
+from streaming.events import Progress, ServedFeedback, ServedImpression, Tick, Traffic
 from streaming.kernel_log.join_state import TimeState
 
 _NEVER = float("-inf")
@@ -45,7 +45,7 @@ class EventTime:
         self.broker = max(self.broker, appended)
         if isinstance(record, Progress):
             self._progress(record, appended)
-        elif not isinstance(record, ServedFeedback):
+        elif isinstance(record, ServedImpression | Tick):
             self.newest = max(self.newest, min(record.time, appended))
 
     def _progress(self, record: Progress, appended: float) -> None:

@@ -64,6 +64,7 @@ class GroupMetrics:
         metrics.KERNEL_DISTANCE.labels(self.group).set(machine.learner.distance())
         metrics.OPEN_REQUESTS.labels(self.group).set(len(machine.join))
         metrics.LEARN_QUEUE.labels(self.group).set(waiting)
+        metrics.LEARNING_STOPPED.labels(self.group).set(not machine.learning)
         self._tell_join(machine)
 
     def _tell_join(self, machine: GroupMachine) -> None:

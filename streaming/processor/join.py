@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streaming.config import JoinConfig
-from streaming.events import PAYLOADS, Progress, ServedFeedback, ServedImpression, Tick, Traffic
+from streaming.events import PAYLOADS, LearningOrder, Progress, ServedFeedback, ServedImpression, Tick, Traffic
 from streaming.kernel_log.closed import ClosedRequest, ClosedSegment
 from streaming.kernel_log.join_state import JoinState, RequestRef
 from streaming.processor.closed_index import ClosedIndex
@@ -128,7 +128,7 @@ class Join:
         elif isinstance(record, ServedFeedback):
             late = self._feedback(as_of_append(record, appended))
         else:
-            assert isinstance(record, Tick | Progress)
+            assert isinstance(record, Tick | Progress | LearningOrder)
         closed = list(self._close())
         self.unmatched.expire(self.time.frontier)
         self.closed.expire(self.time.frontier)

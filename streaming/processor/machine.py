@@ -37,9 +37,9 @@ from model.kernel.kernel import Kernel
 from model.kernel.learner import Learner, LearnReport
 from model.kernel.record import KernelInfo
 from streaming.config import JoinConfig
-from streaming.events import Traffic
+from streaming.events import LearningOrder, Traffic
 from streaming.events.decisions import Decision
-from streaming.kernel_log.closed import ClosedChanges, ClosedSegment
+from streaming.kernel_log.closed import NEVER_TAUGHT, ClosedChanges, ClosedSegment
 from streaming.kernel_log.errors import SnapshotError
 from streaming.kernel_log.snapshot import GroupSnapshot
 from streaming.processor.batches import corrected_examples, corrected_outcome, micro_batch, outcome
@@ -106,6 +106,9 @@ class GroupMachine:
         """The newest kernel published since this machine began; an earlier one stands in the kernel log."""
         self.examples = 0
         self.version = 0
+        self.learning = True
+        """False while an operator has stopped learning: labelled requests are skipped and counted."""
+        self._skipped: Counter[str] = Counter()
         self._fingerprint = fingerprint
         self._depends_on = dependencies(learner.start, space.sizes)
         self._reader = TrafficReader(group, fingerprint, widths)
@@ -140,7 +143,7 @@ class GroupMachine:
     @property
     def dropped(self) -> Counter[str]:
         """Records that could not be used, by reason, since this machine began."""
-        return self._reader.refused + self.join.dropped
+        return self._reader.refused + self.join.dropped + self._skipped
 
     # --- records: read, join, relabel ---
 
@@ -162,13 +165,26 @@ class GroupMachine:
             # 5. Go on: this record and all later ones are news.
             self._finish_recovery(self._recovery)
         record = self._reader.read(offset, value)
-        return [] if record is None else self._take(offset, record, appended)
+        if record is None:
+            return []
+        return self._obey(record) if isinstance(record, LearningOrder) else self._take(offset, record, appended)
+
+    def _obey(self, order: LearningOrder) -> list[Learned]:
+        """What was labelled before the order is still learned."""
+        learned = [self._learn()] if self._pending else []
+        self._correct()
+        self.learning = order.learning
+        log.warning("group %s: learning %s, ordered by %s", self.group, order.learning, order.by)
+        return learned
 
     def _take(self, offset: int, record: Traffic, appended: float) -> list[Learned]:
         learned = []
         joined = self._join(offset, record, appended)
         if joined.late is not None:
             self._relabel(joined.late)
+        if not self.learning:
+            self._skip(joined.closed)
+            return []
         for request in joined.closed:
             if not self._pending:
                 self._pending_since = self.join.watermark
@@ -199,11 +215,19 @@ class GroupMachine:
             log.warning("group %s: learning goes on, ingest has read the feedback that was missing", self.group)
         return joined
 
+    def _skip(self, requests: Sequence[LabelledRequest]) -> None:
+        """Learns nothing from them, now or ever: a late click finds that they were not taught."""
+        self._skipped["learning_stopped"] += sum(len(request.impression.items) for request in requests)
+        self.join.closed.learned(len(requests), NEVER_TAUGHT)
+
     def _waited(self, since: float) -> bool:
         return self.join.watermark - since >= self._config.batch_seconds
 
     def _relabel(self, late: LateClick) -> None:
-        if late.request.learned_at >= 0:
+        if late.request.learned_at == NEVER_TAUGHT or not self.learning:
+            self._skipped["learning_stopped"] += 1
+            return
+        if late.request.learned_at > 0:
             self._late.add(late, self.join.watermark)
             return
         waiting = next(request for request in self._pending if request.offset == late.request.offset)
@@ -279,6 +303,7 @@ class GroupMachine:
             pending=[request.reference for request in self._pending],
             pending_since=self._pending_since,
             learner=self.learner.snapshot(),
+            learning=self.learning,
         )
 
     def restore(
@@ -304,7 +329,7 @@ class GroupMachine:
         self._rows_offset = rows_offset
         self.version, self.examples = snapshot.version, snapshot.examples
         self._newest_event_time, self._published_at = snapshot.newest_event_time, snapshot.published_at
-        self._pending_since = snapshot.pending_since
+        self._pending_since, self.learning = snapshot.pending_since, snapshot.learning
         self._position = snapshot.resume_offset
         self.join.restore(snapshot.join, closed)
         self._late.restore(snapshot.late, snapshot.late_since)

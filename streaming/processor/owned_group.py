@@ -20,6 +20,7 @@ from streaming.kernel_log.writer import GroupWriter
 from streaming.monitoring import metrics
 from streaming.monitoring.watch import Watch
 from streaming.processor.commit import CutPlace, GroupCommitter, SnapshotPace, StoreOffset
+from streaming.processor.corrections import LoggedTraffic
 from streaming.processor.group_metrics import GroupMetrics
 from streaming.processor.learning_thread import LearningThread
 from streaming.processor.live_pusher import LivePusher
@@ -76,6 +77,23 @@ def first_rows(config: Config, opened: OpenedBackbone, group: str) -> list[LiveR
     return read_first_rows(config.backbone_dir, group, config.domains_of(group), opened.layout)
 
 
+def new_machine(config: Config, opened: OpenedBackbone, group: str, traffic: LoggedTraffic) -> GroupMachine:
+    """A group that has seen no record yet; `traffic` is its log. Raises FirstRowsRefused."""
+    fingerprint, layout, space = opened.backbone.fingerprint, opened.layout, config.domain_space()
+    return GroupMachine(
+        group,
+        fingerprint=fingerprint,
+        widths=Widths.of(opened.backbone, layout),
+        space=space,
+        learner=Learner(opened.start, config.learner, fingerprint=fingerprint, domain_sizes=space.sizes),
+        live=LiveFeatures(layout, config.live),
+        first_rows=first_rows(config, opened, group),
+        join=config.join,
+        config=config.learner,
+        traffic=traffic,
+    )
+
+
 @dataclass(frozen=True)
 class _Restored:
     another: AnotherLog | None
@@ -94,7 +112,7 @@ class GroupLoader:
     async def load(self, group: str, partition: int, store_offset: StoreOffset) -> OwnedGroup:
         """The group as its log has it, its thread started; `commits` is left to the caller. Raises KernelLogError."""
         reader = PartitionReader(self._config, partition)
-        machine = await asyncio.to_thread(self._machine, group, reader)
+        machine = await asyncio.to_thread(new_machine, self._config, self._opened, group, reader)
         writer = GroupWriter(self._config, group, partition)
 
         # 1. Fence: from here on Kafka refuses whatever an earlier owner still sends.
@@ -134,23 +152,6 @@ class GroupLoader:
             on_rows=lambda rows: self._pusher.add(group, rows),
             on_cut=lambda waiting: observed.summarise(machine, waiting),
             on_failure=lambda error: self._watch.failed(f"learner-{group}", error),
-        )
-
-    def _machine(self, group: str, traffic: PartitionReader) -> GroupMachine:
-        opened, config = self._opened, self._config
-        fingerprint, layout = opened.backbone.fingerprint, opened.layout
-        learner = Learner(opened.start, config.learner, fingerprint=fingerprint, domain_sizes=self._space.sizes)
-        return GroupMachine(
-            group,
-            fingerprint=fingerprint,
-            widths=Widths.of(opened.backbone, layout),
-            space=self._space,
-            learner=learner,
-            live=LiveFeatures(layout, config.live),
-            first_rows=first_rows(config, opened, group),
-            join=config.join,
-            config=config.learner,
-            traffic=traffic,
         )
 
     def _restore(self, machine: GroupMachine, stored: StoredGroup) -> _Restored:

@@ -54,7 +54,7 @@ def run_until_stopped(config: Config, processor: Processor, watch: Watch) -> int
         "feature_push": processor.pusher.check,
         "traffic": traffic.check,
     }
-    with HealthServer(config.processor.metrics_port, checks):
+    with HealthServer(config.processor.metrics_host, config.processor.metrics_port, checks):
         pushing = watch.thread("live-pusher", processor.pusher.run)
         watch.thread("traffic-watch", traffic.run)
         worker = faust.Worker(processor.app, loglevel=config.log_level, redirect_stdouts=False, override_logging=False)

@@ -11,7 +11,7 @@ import numpy as np
 
 from features.live.layout import LiveLayout
 from model.backbone.interface import FrozenBackbone
-from streaming.events import PAYLOADS, Progress, ServedImpression, Traffic, decode_traffic
+from streaming.events import PAYLOADS, LearningOrder, Progress, ServedImpression, Traffic, decode_traffic
 
 log = logging.getLogger(__name__)
 _POSITIONS_TOLD = 20
@@ -77,6 +77,8 @@ class TrafficReader:
             )
 
     def _problem(self, record: Traffic) -> str | None:
+        if isinstance(record, LearningOrder):
+            return None
         if isinstance(record, Progress):
             return None if self._sound_progress(record) else "bad_payload"
         if not math.isfinite(record.time):

@@ -16,11 +16,9 @@ from streaming.config import Config
 from streaming.events import ServedImpression
 from streaming.kernel_log.reader import read_group
 from streaming.kernel_log.snapshot import GroupSnapshot, decode_snapshot
-from streaming.monitoring.watch import Watch
 from streaming.processor.join import Join
-from streaming.processor.live_pusher import LivePusher
 from streaming.processor.machine import GroupMachine
-from streaming.processor.owned_group import GroupLoader
+from streaming.processor.owned_group import new_machine
 from streaming.processor.partition_reader import PartitionReader
 from streaming.processor.traffic_reader import TrafficReader, Widths
 
@@ -103,11 +101,9 @@ def _rows(rows: Iterable[LiveRow]) -> Rows:
 
 def fresh_machine(config: Config, group: str) -> GroupMachine:
     """A group that has seen nothing yet, made as the processor makes it."""
-    pusher = LivePusher(lambda _rows, _scope: None, 1.0)
     partition = config.partition_of(group)
     assert partition is not None
-    loader = GroupLoader(config, open_backbone(config), pusher, Watch())
-    return loader._machine(group, PartitionReader(config, partition))
+    return new_machine(config, open_backbone(config), group, PartitionReader(config, partition))
 
 
 def labels_of(config: Config, records: Sequence[Appended]) -> Labels:

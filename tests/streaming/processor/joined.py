@@ -9,7 +9,7 @@ import numpy as np
 
 from model.encoding.domain import Domain
 from streaming.config import JoinConfig
-from streaming.events import FeedbackKind, Progress, ServedFeedback, ServedImpression, Tick, Traffic
+from streaming.events import FeedbackKind, LearningOrder, Progress, ServedFeedback, ServedImpression, Tick, Traffic
 from streaming.processor.join import Join, LabelledRequest, LateClick
 
 CONFIG = JoinConfig(window_s=10, lateness_s=1, horizon_s=100, conversion_window_s=50)
@@ -36,7 +36,9 @@ def read(time: float) -> Progress:
 
 def appended(record: Traffic) -> float:
     """When a broker whose clock agrees with the senders' appended a record, seconds."""
-    return max(record.read.values(), default=0.0) if isinstance(record, Progress) else record.time
+    if isinstance(record, Progress):
+        return max(record.read.values(), default=0.0)
+    return 0.0 if isinstance(record, LearningOrder) else record.time
 
 
 def labels(closed: LabelledRequest) -> dict[str, bool]:

@@ -18,8 +18,8 @@ from features.live.first_rows import write_first_rows
 from local.demo.settings import free_ports
 from streaming.clients import make_admin, make_consumer, make_producer
 from streaming.config import Config, GroupConfig, JoinConfig
-from streaming.kernel_log.cuts import choose
 from streaming.events import Progress
+from streaming.kernel_log.cuts import choose
 from streaming.kernel_log.keys import SLOTS, kernel_key, learner_key
 from streaming.kernel_log.snapshot import GroupSnapshot, decode_snapshot
 from streaming.topics import ensure_topics

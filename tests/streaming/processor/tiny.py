@@ -19,7 +19,16 @@ from model.encoding.features import FeatureBatch
 from model.kernel.learner import Learner
 from model.kernel.start import KernelStart
 from streaming.config import JoinConfig
-from streaming.events import Progress, ServedFeedback, ServedImpression, Tick, Traffic, decode_traffic, encode_traffic
+from streaming.events import (
+    LearningOrder,
+    Progress,
+    ServedFeedback,
+    ServedImpression,
+    Tick,
+    Traffic,
+    decode_traffic,
+    encode_traffic,
+)
 from streaming.processor.corrections import LoggedRecord
 from streaming.processor.machine import GroupMachine
 from streaming.processor.traffic_reader import Widths
@@ -165,6 +174,8 @@ def appended(value: bytes | None) -> float:
     try:
         record = decode_traffic(value or b"")
     except (msgspec.DecodeError, RecursionError):
+        return 0.0
+    if isinstance(record, LearningOrder):
         return 0.0
     return max(record.read.values()) if isinstance(record, Progress) else record.time
 
