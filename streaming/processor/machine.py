@@ -104,8 +104,7 @@ class GroupMachine:
         self.join = Join(join)
         self.published: PublishedKernel | None = None
         """The newest kernel published since this machine began; an earlier one stands in the kernel log."""
-        self.examples = 0
-        self.version = 0
+        self.examples = self.version = 0
         self.learning = True
         """False while an operator has stopped learning: labelled requests are skipped and counted."""
         self._skipped: Counter[str] = Counter()
@@ -115,13 +114,11 @@ class GroupMachine:
         self._late = Corrections(self.join.closed, self._reader, traffic, self.join.dropped)
         self.late_clicks: Counter[str] = Counter()
         """Clicks that came after their window, by what became of them: relabelled, corrected."""
-        self._space = space
-        self._config = config
+        self._space, self._config = space, config
         self._position = 0
         self._pending: list[LabelledRequest] = []
         self._pending_since = 0.0
-        self._published_at = float("-inf")
-        self._newest_event_time = float("-inf")
+        self._published_at = self._newest_event_time = float("-inf")
         self._recovery: Recovery | None = None
         self._rows_offset = 0
 
