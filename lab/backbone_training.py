@@ -23,7 +23,7 @@ from lab.kernel_start import PretrainingLog, count_log, kernel_start
 from model.backbone.checkpoint import save_backbone
 from model.backbone.dataset import ProfileTable
 from model.backbone.interface import FrozenBackbone
-from model.backbone.pretrain import PretrainReport, Progress, pretrain_backbone
+from model.backbone.pretrain import PretrainReport, TrainingProgress, pretrain_backbone
 from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
 from model.encoding.item_values import ItemValues
 
@@ -41,7 +41,7 @@ def train_backbone(
     data: Recording,
     folder: Path,
     encoded: Callable[[int, int], None],
-    trained: Callable[[Progress], None],
+    trained: Callable[[TrainingProgress], None],
 ) -> PretrainReport:
     """Pretrains on the first half of `data` and writes the backbone, and what its kernels start from, to `folder`.
 

@@ -19,7 +19,7 @@ from streaming.config import Config
 
 if TYPE_CHECKING:
     from lab.streams.choice import StreamChoice
-    from model.backbone.pretrain import Progress
+    from model.backbone.pretrain import TrainingProgress
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ def _make(config: Config, data: Recording, folder: Path, console: Console) -> No
         texts = progress.add_task("titles", total=len(data.items), note=f"text vectors by {config.features.text_model}")
         steps = progress.add_task("backbone", total=None, note="pretraining")
 
-        def trained(at: Progress) -> None:
+        def trained(at: TrainingProgress) -> None:
             note = f"pass {at.epoch}, validation AUC {at.validation_auc:.4f}"
             progress.update(steps, completed=at.step, total=at.steps, note=note)
 

@@ -19,7 +19,7 @@ from model.backbone.dataset import Examples, ProfileTable, TrainingData, validat
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.interface import FrozenBackbone
 from model.backbone.own import pretrain_own
-from model.backbone.report import PretrainReport, Progress
+from model.backbone.report import PretrainReport, TrainingProgress
 from model.backbone.schema import BackboneRefused
 from model.backbone.shape import BackboneShape
 from model.backbone.statistics import FittedStatistics, fit_statistics
@@ -28,7 +28,15 @@ from model.config import BackboneConfig, PretrainConfig, unfed_keys
 from model.encoding.domain import FACETS
 from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
 
-__all__ = ["FreezeLevel", "PretrainReport", "Progress", "fine_tune", "pretrain", "pretrain_backbone", "trainable_after"]
+__all__ = [
+    "FreezeLevel",
+    "PretrainReport",
+    "TrainingProgress",
+    "fine_tune",
+    "pretrain",
+    "pretrain_backbone",
+    "trainable_after",
+]
 
 FreezeLevel = Literal["none", "L0", "L1", "L2", "all"]
 """What fine-tuning keeps: nothing; L0 text and tables; L1 also encoding and fusion; L2 also the domain layer, experts
@@ -53,7 +61,7 @@ def pretrain_backbone(
     domain_sizes: tuple[int, int, int],
     backbone: BackboneConfig,
     config: PretrainConfig,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[TrainingProgress], None] | None = None,
 ) -> tuple[FrozenBackbone, PretrainReport]:
     """The backbone that the configuration asks for: that of `backbone.factory` if it is set, else the foundation model.
 
@@ -83,7 +91,7 @@ def pretrain(
     domain_sizes: tuple[int, int, int],
     backbone: BackboneConfig,
     config: PretrainConfig,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[TrainingProgress], None] | None = None,
     resume: Path | None = None,
 ) -> tuple[FoundationBackbone, PretrainReport]:
     """Trains on all but the last `validation_share` of the examples, stops early on it, and freezes the best pass.
@@ -142,7 +150,7 @@ class _Run:
     def trained(
         self,
         cut: int,
-        progress: Callable[[Progress], None] | None,
+        progress: Callable[[TrainingProgress], None] | None,
         resume: Path | None,
         like: PretrainReport | None = None,
     ) -> Trainer:
@@ -159,7 +167,9 @@ class _Run:
         return trainer
 
 
-def _going_on(progress: Callable[[Progress], None] | None, done: int) -> Callable[[Progress], None] | None:
+def _going_on(
+    progress: Callable[[TrainingProgress], None] | None, done: int
+) -> Callable[[TrainingProgress], None] | None:
     """The same callback for a training that follows `done` steps."""
     if progress is None:
         return None
@@ -176,7 +186,7 @@ def fine_tune(
     freeze: FreezeLevel,
     config: PretrainConfig,
     new_scene: int | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[TrainingProgress], None] | None = None,
 ) -> tuple[FoundationBackbone, PretrainReport]:
     """A copy of `backbone` fitted to a scenario's own examples with the named levels frozen; `backbone` stays as it is.
 

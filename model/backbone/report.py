@@ -14,7 +14,7 @@ from model.evaluation import auc
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainingProgress:
     """Where training stands; handed to the callback after each step."""
 
     step: int

@@ -16,7 +16,7 @@ from model.backbone.alignment import alignment
 from model.backbone.dataset import TrainingData
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.interface import FrozenBackbone
-from model.backbone.report import PretrainReport, Progress, auc_by_domain
+from model.backbone.report import PretrainReport, TrainingProgress, auc_by_domain
 from model.backbone.statistics import FittedStatistics
 from model.backbone.training_state import Unfinished, load_state, save_state
 from model.config import PretrainConfig
@@ -61,7 +61,7 @@ class Trainer:
 
     def train(
         self,
-        progress: Callable[[Progress], None] | None = None,
+        progress: Callable[[TrainingProgress], None] | None = None,
         resume: Path | None = None,
         like: PretrainReport | None = None,
     ) -> None:
@@ -108,7 +108,7 @@ class Trainer:
             self.report = PretrainReport(**kept["report"])
             self.report.resumed_epoch = self.report.epochs
 
-    def _epoch(self, progress: Callable[[Progress], None] | None) -> None:
+    def _epoch(self, progress: Callable[[TrainingProgress], None] | None) -> None:
         self.model.train()
         order = torch.randperm(self.cut, generator=self._generator)
         for index in torch.split(order, self.config.batch_size):
@@ -119,7 +119,7 @@ class Trainer:
             self._optimiser.step()
             self._step += 1
             if progress is not None:
-                at = Progress(self._step, self._steps, self.report.epochs + 1, self.report.validation_auc)
+                at = TrainingProgress(self._step, self._steps, self.report.epochs + 1, self.report.validation_auc)
                 progress(at)
         self.report.epochs += 1
 

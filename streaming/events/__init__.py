@@ -23,7 +23,9 @@ from streaming.events.outside import (
 )
 from streaming.events.traffic import (
     PAYLOADS,
+    Arm,
     Payload,
+    Progress,
     ServedFeedback,
     ServedImpression,
     Tick,
@@ -35,6 +37,7 @@ from streaming.events.traffic import (
 __all__ = [
     "PAYLOADS",
     "REASONS",
+    "Arm",
     "DeadLetter",
     "DriftEvent",
     "DriftPhase",
@@ -46,6 +49,7 @@ __all__ = [
     "ImpressionEvent",
     "ItemEvent",
     "Payload",
+    "Progress",
     "RefusedError",
     "ServedFeedback",
     "ServedImpression",

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from model.encoding.domain import Domain
 from streaming.events.outside import FeedbackKind
 
+Arm = Literal["live", "frozen"]
 FloatPayload = Literal["x", "live", "content", "frozen_logit", "live_logit"]
 Payload = FloatPayload | Literal["values"]
 PAYLOADS: tuple[Payload, ...] = ("x", "live", "content", "values", "frozen_logit", "live_logit")
@@ -38,6 +39,8 @@ class ServedImpression(msgspec.Struct, frozen=True, tag="i", array_like=True):
     """Fingerprint of the backbone that made `x`."""
     kernel_version: int
     """Version of the kernel that made `live_logit`; 0 is the identity."""
+    arm: Arm
+    """Whose scores ordered what was served."""
     x: bytes
     """Fused representation, float16, `(n, d)`."""
     live: bytes
@@ -62,6 +65,7 @@ class ServedImpression(msgspec.Struct, frozen=True, tag="i", array_like=True):
         items: list[str],
         fingerprint: str,
         kernel_version: int,
+        arm: Arm = "live",
         arrays: Mapping[Payload, NDArray[Any]],
     ) -> ServedImpression:
         """The impression with all six `arrays` encoded; their rows are the `items`, in order."""
@@ -73,6 +77,7 @@ class ServedImpression(msgspec.Struct, frozen=True, tag="i", array_like=True):
             items,
             fingerprint,
             kernel_version,
+            arm,
             *(arrays[name].astype(_DTYPES[name], copy=False).tobytes() for name in PAYLOADS),
         )
 
@@ -113,7 +118,19 @@ class Tick(msgspec.Struct, frozen=True, tag="t", array_like=True):
     time: float
 
 
-Traffic = ServedImpression | ServedFeedback | Tick
+class Progress(msgspec.Struct, frozen=True, tag="p", array_like=True):
+    """How far ingest has read `interactions`: a window closes only behind it, or clicks on their way become negatives.
+
+    All that was appended to partition k of `interactions` before `read[k]` stands in `traffic` ahead of this record.
+    """
+
+    read: dict[int, float]
+    """Broker time by partition of `interactions`, seconds. Partitions that are missing are told by other records."""
+    partitions: int
+    """How many partitions `interactions` has."""
+
+
+Traffic = ServedImpression | ServedFeedback | Tick | Progress
 
 _decoder: msgspec.msgpack.Decoder[Traffic] = msgspec.msgpack.Decoder(Traffic)
 _encoder = msgspec.msgpack.Encoder()

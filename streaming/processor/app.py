@@ -83,7 +83,7 @@ class Processor:
             """Takes every record. An acknowledgement would commit its offset ahead of the state."""
             async for event in stream.noack().events():
                 message = event.message
-                await self.take(message.partition, message.offset, message.value)
+                await self.take(message.partition, message.offset, message.value, message.timestamp)
 
         app.agent(traffic, name="learn")(learn)
         app.on_partitions_assigned.connect(self._assigned)
@@ -159,14 +159,14 @@ class Processor:
 
     # --- records and commits ---
 
-    async def take(self, partition: int, offset: int, value: bytes | None) -> None:
-        """Hands a record to its group, once the group's state is loaded."""
+    async def take(self, partition: int, offset: int, value: bytes | None, appended: float) -> None:
+        """Hands a record to its group, once the group's state is loaded; `appended` is its broker time, seconds."""
         task = self._groups.get(partition)
         if task is None:
             return  # revoked meanwhile: the record belongs to another owner
         owned = task.result() if task.done() else await asyncio.shield(task)
         if owned.accepts(offset):
-            await owned.thread.put(offset, value)
+            await owned.thread.put(offset, value, appended)
 
     async def _commit_until_left(self, partition: int, owned: OwnedGroup) -> None:
         while not await _is_set(owned.leaving, self._config.processor.commit_interval_s):

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streaming.config import JoinConfig
-from streaming.events import FeedbackKind, ServedFeedback, ServedImpression, Tick, Traffic
+from streaming.events import FeedbackKind, Progress, ServedFeedback, ServedImpression, Tick, Traffic
 from streaming.kernel_log.snapshot import RequestRef
 
 
@@ -78,8 +78,13 @@ class Join:
         oldest = next(iter(self._open.values()), None)
         return None if oldest is None else ResumePoint(oldest.first_offset, oldest.watermark_before)
 
-    def feed(self, offset: int, record: Traffic) -> list[LabelledRequest]:
-        """Takes the record at `offset` and returns the requests that its time closes, in the order they closed."""
+    def feed(self, offset: int, record: Traffic, appended: float) -> list[LabelledRequest]:
+        """Takes the record at `offset`; returns the requests that its time closes, in the order they closed.
+
+        `appended` is when the broker appended it, seconds.
+        """
+        if isinstance(record, Progress):
+            return []
         before = self.watermark  # of the record before: a re-read that begins at this one starts with it (0070)
         closed = self._advance(self._watermark_of(record))
         if isinstance(record, ServedImpression):
@@ -90,7 +95,7 @@ class Join:
             assert isinstance(record, Tick)
         return closed
 
-    def _watermark_of(self, record: Traffic) -> float:
+    def _watermark_of(self, record: ServedImpression | ServedFeedback | Tick) -> float:
         """Feedback trails its impression by up to a window: it proves less about what is still to come (0071)."""
         trail = self._config.window_s if isinstance(record, ServedFeedback) else 0.0
         return record.time - self._config.lateness_s - trail

@@ -19,7 +19,7 @@ from streaming.processor.machine import GroupMachine, Learned
 _FULL_PAUSE_S = 0.002
 
 CutRequest = Future[Cut | None]
-Item = tuple[int, bytes | None] | CutRequest
+Item = tuple[int, bytes | None, float] | CutRequest
 
 
 class LearningThread:
@@ -55,9 +55,12 @@ class LearningThread:
         self._cut_version = self.machine.version
         self._thread.start()
 
-    async def put(self, offset: int, value: bytes | None) -> None:
-        """Hands over a record; waits while the queue is full, which pauses the reading."""
-        await self._put((offset, value))
+    async def put(self, offset: int, value: bytes | None, appended: float) -> None:
+        """Hands over a record, appended at broker time `appended`, seconds.
+
+        Waits while the queue is full, which pauses the reading.
+        """
+        await self._put((offset, value, appended))
 
     async def cut(self) -> Cut | None:
         """A cut behind the records handed over so far, or behind the last one fed once the thread has ended.
@@ -122,9 +125,9 @@ class LearningThread:
             self._on_cut(self._queue.qsize())
             request.set_result(self._take_cut())
 
-    def _feed(self, offset: int, value: bytes | None) -> None:
+    def _feed(self, offset: int, value: bytes | None, appended: float) -> None:
         began = time.perf_counter()
-        learned = self.machine.feed(offset, value)
+        learned = self.machine.feed(offset, value, appended)
         if not learned:
             return
         seconds = (time.perf_counter() - began) / len(learned)

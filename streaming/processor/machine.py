@@ -122,8 +122,10 @@ class GroupMachine:
 
     # --- records: join ---
 
-    def feed(self, offset: int, value: bytes | None) -> list[Learned]:
+    def feed(self, offset: int, value: bytes | None, appended: float) -> list[Learned]:
         """Takes the record at `offset`; returns the micro-batches it completed. A record seen before is skipped.
+
+        `appended` is when the broker appended it, seconds: the one clock that all processes share.
 
         The numbers go on where `GroupLoader.load` ends: see `docs/recovery.md`, section Taking over.
         """
@@ -133,16 +135,16 @@ class GroupMachine:
         if self._recovery is not None:
             # 4. Re-read: what the snapshot refers to stands in the log, nothing of it is learned again (0070).
             if offset < self._recovery.snapshot.next_offset:
-                self._reread(self._recovery, offset, value)
+                self._reread(self._recovery, offset, value, appended)
                 return []
             # 5. Go on: this record and all later ones are news.
             self._finish_recovery(self._recovery)
         record = self._reader.read(value)
-        return [] if record is None else self._take(offset, record)
+        return [] if record is None else self._take(offset, record, appended)
 
-    def _take(self, offset: int, record: Traffic) -> list[Learned]:
+    def _take(self, offset: int, record: Traffic, appended: float) -> list[Learned]:
         learned = []
-        for request in self.join.feed(offset, record):
+        for request in self.join.feed(offset, record, appended):
             if not self._pending:
                 self._pending_since = self.join.watermark
             self._pending.append(request)
@@ -223,11 +225,11 @@ class GroupMachine:
         self._position = snapshot.resume_offset
         self._recovery = Recovery(snapshot, self.join)
 
-    def _reread(self, recovery: Recovery, offset: int, value: bytes | None) -> None:
+    def _reread(self, recovery: Recovery, offset: int, value: bytes | None, appended: float) -> None:
         if recovery.needs(offset):
             record = self._reader.read(value)
             if record is not None:
-                recovery.take(offset, record)
+                recovery.take(offset, record, appended)
 
     def _finish_recovery(self, recovery: Recovery) -> None:
         snapshot, refused = recovery.snapshot, self._reader.refused

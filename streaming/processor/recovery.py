@@ -23,12 +23,12 @@ class Recovery:
         """Whether the record at `offset` has anything to give."""
         return offset in self._impressions or offset >= self.snapshot.join_offset
 
-    def take(self, offset: int, record: Traffic) -> None:
+    def take(self, offset: int, record: Traffic, appended: float) -> None:
         """A record that is needed."""
         if offset in self._impressions and isinstance(record, ServedImpression):
             self._impressions[offset] = record
         if offset >= self.snapshot.join_offset:
-            self._join.feed(offset, record)  # what closes here was learned before the snapshot
+            self._join.feed(offset, record, appended)  # what closes here was learned before the snapshot
 
     @property
     def missing(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from features.live.layout import LiveLayout
 from model.backbone.interface import FrozenBackbone
-from streaming.events import PAYLOADS, ServedImpression, Traffic, decode_traffic
+from streaming.events import PAYLOADS, Progress, ServedImpression, Traffic, decode_traffic
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ class TrafficReader:
         return None
 
     def _problem(self, record: Traffic) -> str | None:
-        if not np.isfinite(record.time):
+        times = record.read.values() if isinstance(record, Progress) else (record.time,)
+        if not all(math.isfinite(time) for time in times):
             return "bad_payload"
         if not isinstance(record, ServedImpression):
             return None

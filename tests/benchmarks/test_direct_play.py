@@ -14,7 +14,7 @@ from streaming.topics import ensure_topics
 
 def prepared(user: str, items: list[str], *clicked: str) -> Prepared:
     logits = np.zeros(len(items), dtype="<f4").tobytes()
-    served = ServedImpression("", 0.0, user, Domain(), items, "print", 0, b"", b"", b"", b"", logits, logits)
+    served = ServedImpression("", 0.0, user, Domain(), items, "print", 0, "live", b"", b"", b"", b"", logits, logits)
     return Prepared(0, "main", served, clicked)
 
 

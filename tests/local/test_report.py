@@ -38,7 +38,7 @@ def served(
 ) -> ServedImpression:
     frozen, live = (np.array([pair[arm] for pair in items.values()], dtype="<f4").tobytes() for arm in (0, 1))
     return ServedImpression(
-        request, 10.0, user, Domain(), list(items), "print", version, b"", b"", b"", b"", frozen, live
+        request, 10.0, user, Domain(), list(items), "print", version, "live", b"", b"", b"", b"", frozen, live
     )  # fmt: skip
 
 

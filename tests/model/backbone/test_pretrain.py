@@ -13,7 +13,7 @@ import torch
 from model.backbone.dataset import Examples, ProfileTable, TooFewExamplesError, TrainingData
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.interface import fingerprint, round_representation
-from model.backbone.pretrain import FreezeLevel, PretrainReport, Progress, fine_tune, pretrain, trainable_after
+from model.backbone.pretrain import FreezeLevel, PretrainReport, TrainingProgress, fine_tune, pretrain, trainable_after
 from model.backbone.trainer import logits_of
 from model.backbone.training_state import ResumeError
 from model.config import BackboneConfig, PretrainConfig
@@ -64,7 +64,7 @@ def test_report_has_an_auc_per_facet_value(world: World) -> None:
 
 
 def test_progress_moves_on_and_never_beyond_its_bound(world: World) -> None:
-    seen: list[Progress] = []
+    seen: list[TrainingProgress] = []
     run(world, progress=seen.append)
     assert [at.step for at in seen] == list(range(1, len(seen) + 1))
     assert all(at.step <= at.steps for at in seen)
@@ -86,7 +86,7 @@ def test_an_interrupted_run_is_taken_up_bit_for_bit(world: World, tmp_path: Path
     whole, _ = run(world, config)
     file = tmp_path / "state.safetensors"
 
-    def stop(at: Progress) -> None:
+    def stop(at: TrainingProgress) -> None:
         if at.epoch == 3:
             raise Interrupted
 
@@ -101,12 +101,12 @@ def test_an_interrupted_run_is_taken_up_bit_for_bit(world: World, tmp_path: Path
 
 def test_an_interrupted_refit_is_taken_up_bit_for_bit(world: World, tmp_path: Path) -> None:
     config = PretrainConfig(epochs=3, batch_size=64, patience=3)
-    seen: list[Progress] = []
+    seen: list[TrainingProgress] = []
     whole, report = run(world, config, progress=seen.append)
     last = seen[-1].step
     file = tmp_path / "state.safetensors"
 
-    def stop(at: Progress) -> None:
+    def stop(at: TrainingProgress) -> None:
         if at.step == last:
             raise Interrupted
 
@@ -205,7 +205,7 @@ def test_the_click_logit_is_a_function_of_representation_and_domain(world: World
 def test_state_of_another_run_or_garbage_is_refused_with_the_cure(world: World, tmp_path: Path) -> None:
     file = tmp_path / "state.safetensors"
 
-    def stop(at: Progress) -> None:
+    def stop(at: TrainingProgress) -> None:
         if at.epoch == 2:
             raise Interrupted
 

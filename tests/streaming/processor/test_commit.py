@@ -25,7 +25,7 @@ from streaming.processor.commit import Cut, GroupCommitter, UnfinishedCommitErro
 from streaming.processor.machine import GroupMachine
 from streaming.processor.owned_group import GroupLoader
 from tests.streaming.processor.test_machine import RECORDS, REFERENCE, same
-from tests.streaming.processor.tiny import BACKBONE, machine
+from tests.streaming.processor.tiny import BACKBONE, appended, machine
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "recovery.md"
 Failure = Literal["before 1", "before 2", "before 3", "inside 3", "before 4", "before 5"]
@@ -84,7 +84,7 @@ class Owner:
         self._rows: dict[tuple[str, str], LiveRow] = {}
 
     def feed(self, offset: int) -> None:
-        self.machine.feed(offset, RECORDS[offset])
+        self.machine.feed(offset, RECORDS[offset], appended(RECORDS[offset]))
         self._rows |= {(row.kind, row.key): row for row in self.machine.live.take_changed()}
 
     async def cut(self) -> Cut | None:

@@ -14,12 +14,12 @@ from model.kernel.trust import ARMS
 from streaming.events import ServedFeedback, ServedImpression, Tick, Traffic
 from streaming.processor.group_metrics import GroupMetrics
 from streaming.processor.machine import Learned
-from tests.streaming.processor.tiny import SPACE, START, encoded, machine, traffic
+from tests.streaming.processor.tiny import SPACE, START, appended, encoded, machine, traffic
 
 
 def learned_from(records: Sequence[Traffic]) -> list[Learned]:
     fed = machine()
-    return [one for offset, value in enumerate(encoded(records)) for one in fed.feed(offset, value)]
+    return [one for offset, value in enumerate(encoded(records)) for one in fed.feed(offset, value, appended(value))]
 
 
 def gauge(name: str, group: str, **labels: str) -> float | None:
@@ -67,7 +67,7 @@ def test_what_the_kernel_keeps_and_is_taught_is_told_in_nats_and_trust_by_arm() 
     observed, fed = GroupMetrics("told", SPACE), machine("told")
     last: Learned | None = None
     for offset, value in enumerate(encoded(traffic(60))):
-        for last in fed.feed(offset, value):
+        for last in fed.feed(offset, value, appended(value)):
             observed.learned(last, 0.001)
     observed.summarise(fed, waiting=0)
     assert last is not None

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from model.encoding.domain import Domain
 from streaming.config import JoinConfig
-from streaming.events import FeedbackKind, ServedFeedback, ServedImpression, Tick, Traffic
+from streaming.events import FeedbackKind, Progress, ServedFeedback, ServedImpression, Tick, Traffic
 from streaming.processor.join import Join, LabelledRequest
 
 CONFIG = JoinConfig(window_s=10, lateness_s=1, max_open=100)
@@ -20,16 +20,23 @@ CONFIG = JoinConfig(window_s=10, lateness_s=1, max_open=100)
 def impression(request: str, time: float, items: Sequence[str] = ("a", "b")) -> ServedImpression:
     n = len(items)
     half, single = np.zeros((n, 2), "<f2").tobytes(), np.zeros(n, "<f4").tobytes()
-    return ServedImpression(request, time, "u", Domain(), list(items), "f", 0, half, single, half, b"", single, single)
+    return ServedImpression(
+        request, time, "u", Domain(), list(items), "f", 0, "live", half, single, half, b"", single, single
+    )
 
 
 def click(request: str, item: str, time: float, kind: FeedbackKind = "click") -> ServedFeedback:
     return ServedFeedback(request, item, time, kind)
 
 
+def appended(record: Traffic) -> float:
+    """When a broker whose clock agrees with the senders' appended a record, seconds."""
+    return max(record.read.values()) if isinstance(record, Progress) else record.time
+
+
 def play(records: Sequence[Traffic], config: JoinConfig = CONFIG) -> tuple[Join, list[LabelledRequest]]:
     join = Join(config)
-    return join, [request for offset, record in enumerate(records) for request in join.feed(offset, record)]
+    return join, [r for offset, record in enumerate(records) for r in join.feed(offset, record, appended(record))]
 
 
 def labels(closed: LabelledRequest) -> dict[str, bool]:
@@ -102,7 +109,8 @@ RECORDS = st.lists(
 
 
 def build(steps: list[tuple[str, int, float, str]]) -> list[Traffic]:
-    now, records = 0.0, []
+    now = 0.0
+    records: list[Traffic] = []
     shown: dict[int, float] = {}
     for kind, request, ahead, item in steps:
         now += ahead
@@ -142,7 +150,7 @@ def test_a_re_read_from_the_resume_point_closes_the_same_requests(
     cut = data.draw(st.integers(0, len(records)))
     whole = Join(CONFIG)
     for offset in range(cut):
-        whole.feed(offset, records[offset])
+        whole.feed(offset, records[offset], appended(records[offset]))
     point = whole.resume_point
     again = Join(CONFIG)
     if point is None:
@@ -152,8 +160,8 @@ def test_a_re_read_from_the_resume_point_closes_the_same_requests(
         again.watermark = point.watermark
         start = point.offset
     for offset in range(start, cut):
-        again.feed(offset, records[offset])
+        again.feed(offset, records[offset], appended(records[offset]))
     assert again.watermark == whole.watermark
     for offset in range(cut, len(records)):
-        ours = [(c.offset, labels(c)) for c in again.feed(offset, records[offset])]
-        assert ours == [(c.offset, labels(c)) for c in whole.feed(offset, records[offset])]
+        ours = [(c.offset, labels(c)) for c in again.feed(offset, records[offset], appended(records[offset]))]
+        assert ours == [(c.offset, labels(c)) for c in whole.feed(offset, records[offset], appended(records[offset]))]

@@ -8,7 +8,7 @@ import threading
 from features.config import LiveConfig
 from streaming.processor.learning_thread import LearningThread
 from streaming.processor.machine import Learned
-from tests.streaming.processor.tiny import encoded, machine, traffic
+from tests.streaming.processor.tiny import appended, encoded, machine, traffic
 
 
 def thread_that_reports(failures: list[BaseException]) -> LearningThread:
@@ -44,7 +44,7 @@ async def test_learning_and_looking_happen_on_one_thread() -> None:
     )
     thread.start()
     for offset, value in enumerate(encoded(traffic(30))):
-        await thread.put(offset, value)
+        await thread.put(offset, value, appended(value))
     taken = await thread.cut()
     await thread.stop()
     assert taken is not None
@@ -58,14 +58,14 @@ async def test_a_cut_that_nobody_waits_for_any_more_is_not_taken() -> None:
     thread = thread_that_reports(failures)
     records = encoded(traffic(30))
     for offset, value in enumerate(records[:-2]):
-        await thread.put(offset, value)
+        await thread.put(offset, value, appended(value))
     waiting = asyncio.create_task(thread.cut())
     await asyncio.sleep(0)
     waiting.cancel()
     await asyncio.sleep(0)
     thread.start()
     for offset, value in enumerate(records[-2:], len(records) - 2):
-        await thread.put(offset, value)
+        await thread.put(offset, value, appended(value))
     taken = await thread.cut()
     await thread.stop()
     assert taken is not None
@@ -78,8 +78,8 @@ async def test_a_machine_that_raised_is_not_cut_again() -> None:
     thread = thread_that_reports(failures)
     thread.start()
     for offset, value in enumerate(encoded(traffic(10))):
-        await thread.put(offset, value)
-    await thread.put("no offset", b"")  # type: ignore[arg-type]
+        await thread.put(offset, value, appended(value))
+    await thread.put("no offset", b"", 0.0)  # type: ignore[arg-type]
     assert await thread.cut() is None
     await thread.stop()
     assert await thread.cut() is None

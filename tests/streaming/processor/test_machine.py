@@ -22,6 +22,7 @@ from tests.streaming.processor.tiny import (
     LAYOUT,
     LEARNER,
     WIDTH,
+    appended,
     encoded,
     machine,
     served,
@@ -59,7 +60,7 @@ class Store:
 def whole(records: list[bytes]) -> GroupMachine:
     group = machine()
     for offset, value in enumerate(records):
-        group.feed(offset, value)
+        group.feed(offset, value, appended(value))
     return group
 
 
@@ -89,9 +90,9 @@ def test_the_same_records_give_the_same_kernel_bit_for_bit() -> None:
 def test_records_that_come_again_change_nothing() -> None:
     group = machine()
     for offset, value in enumerate(RECORDS):
-        group.feed(offset, value)
+        group.feed(offset, value, appended(value))
         for again in range(max(0, offset - 7), offset):
-            group.feed(again, RECORDS[again])
+            group.feed(again, RECORDS[again], appended(RECORDS[again]))
     assert same(group, REFERENCE)
 
 
@@ -107,7 +108,7 @@ def test_kills_anywhere_change_nothing_in_the_final_kernel(kills: list[int], com
     group, offset = machine(), 0
     waiting = sorted(kills)
     while offset < len(RECORDS):
-        group.feed(offset, RECORDS[offset])
+        group.feed(offset, RECORDS[offset], appended(RECORDS[offset]))
         if offset in commits and not group.recovering:
             store.commit(group)
         offset += 1
@@ -120,7 +121,7 @@ def test_kills_anywhere_change_nothing_in_the_final_kernel(kills: list[int], com
 def test_snapshots_do_not_change_what_is_learned() -> None:
     store, group = Store(), machine()
     for offset, value in enumerate(RECORDS):
-        group.feed(offset, value)
+        group.feed(offset, value, appended(value))
         store.commit(group)
     assert same(group, REFERENCE)
 
@@ -128,7 +129,7 @@ def test_snapshots_do_not_change_what_is_learned() -> None:
 def test_only_what_is_undecided_is_read_again() -> None:
     group, offset = machine(), 0
     while offset < len(RECORDS) // 2 or not group.snapshot().pending:
-        group.feed(offset, RECORDS[offset])
+        group.feed(offset, RECORDS[offset], appended(RECORDS[offset]))
         offset += 1
     snapshot = group.snapshot()
     assert snapshot.resume_offset == min([snapshot.join_offset, *(ref.offset for ref in snapshot.pending)])
@@ -148,7 +149,7 @@ def test_a_group_begins_with_its_first_rows_and_a_row_that_was_evicted_does_not_
     }
     store, group = Store(), machine()
     for offset, value in enumerate(RECORDS):
-        group.feed(offset, value)
+        group.feed(offset, value, appended(value))
     store.commit(group)
     assert store.rows["user", "gone"].tombstone, "or the test says little"
     successor, _ = store.successor()
@@ -160,7 +161,7 @@ def test_a_kernel_is_published_at_most_once_per_interval_of_event_time() -> None
     group = machine()
     times = []
     for offset, value in enumerate(RECORDS):
-        times += [group.join.watermark for one in group.feed(offset, value) if one.published]
+        times += [group.join.watermark for one in group.feed(offset, value, appended(value)) if one.published]
     assert times
     assert all(later - earlier >= LEARNER.publish_seconds for earlier, later in itertools.pairwise(times))
 
@@ -200,7 +201,7 @@ SOUND = served("main.bad", 1_000.0, ["a", "b"], np.random.default_rng(3))
 def test_a_record_it_cannot_use_is_counted_and_stops_nothing(value: bytes | None, reason: str) -> None:
     group = machine()
     for offset, record in enumerate([value, *RECORDS]):
-        group.feed(offset, record)
+        group.feed(offset, record, appended(record))
     assert group.dropped[reason] == 1
     assert group.examples == REFERENCE.examples
 
@@ -228,11 +229,11 @@ def test_a_torn_snapshot_is_refused() -> None:
 def test_a_log_cut_short_by_retention_is_logged_and_learning_goes_on(caplog: pytest.LogCaptureFixture) -> None:
     group, store, half = machine(), Store(), len(RECORDS) // 2
     for offset in range(half):
-        group.feed(offset, RECORDS[offset])
+        group.feed(offset, RECORDS[offset], appended(RECORDS[offset]))
     store.commit(group)
     successor, _ = store.successor()
     for offset in range(half, len(RECORDS)):  # nothing before the snapshot is left
-        successor.feed(offset, RECORDS[offset])
+        successor.feed(offset, RECORDS[offset], appended(RECORDS[offset]))
     assert "traffic_retention_h" in caplog.text
     assert successor.examples > group.examples
 
@@ -240,7 +241,7 @@ def test_a_log_cut_short_by_retention_is_logged_and_learning_goes_on(caplog: pyt
 def test_a_snapshot_stays_small_whatever_is_open() -> None:
     group = machine(join=JOIN.model_copy(update={"window_s": 1e6}))
     for offset, value in enumerate(RECORDS[:-2]):
-        group.feed(offset, value)
+        group.feed(offset, value, appended(value))
     snapshot: GroupSnapshot = group.snapshot()
     assert len(group.join) == 120
     assert len(encode_snapshot(snapshot)) < len(snapshot.learner) + 1_000

@@ -20,7 +20,17 @@ from streaming.config import Config, GroupConfig, JoinConfig
 from streaming.kernel_log.keys import kernel_key, learner_key
 from streaming.kernel_log.snapshot import GroupSnapshot, decode_snapshot
 from streaming.topics import ensure_topics
-from tests.streaming.processor.tiny import BACKBONE, FIRST_ROWS, JOIN, LEARNER, LIVE, encoded, machine, traffic
+from tests.streaming.processor.tiny import (
+    BACKBONE,
+    FIRST_ROWS,
+    JOIN,
+    LEARNER,
+    LIVE,
+    appended,
+    encoded,
+    machine,
+    traffic,
+)
 from tests.streaming.processor.tiny_processor import STORE_AWAY
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
@@ -161,7 +171,7 @@ def reference(index: int) -> GroupSnapshot:
     """What the group's machine learns in process, undisturbed."""
     group = machine(GROUPS[index])
     for offset, value in enumerate(group_records(index)):
-        group.feed(offset, value)
+        group.feed(offset, value, appended(value))
     return group.snapshot()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from model.encoding.features import FeatureBatch
 from model.kernel.learner import Learner
 from model.kernel.start import KernelStart
 from streaming.config import JoinConfig
-from streaming.events import ServedFeedback, ServedImpression, Tick, Traffic, encode_traffic
+from streaming.events import Progress, ServedFeedback, ServedImpression, Tick, Traffic, decode_traffic, encode_traffic
 from streaming.processor.machine import GroupMachine
 from streaming.processor.traffic_reader import Widths
 from tests.streaming.small_start import start_of
@@ -118,6 +119,7 @@ def served(request: str, time: float, items: Sequence[str], random: np.random.Ge
         list(items),
         BACKBONE.fingerprint,
         0,
+        "live",
         x.tobytes(),
         live,
         content,
@@ -140,6 +142,15 @@ def traffic(requests: int, seed: int = 0, prefix: str = "main.r") -> list[Traffi
         late = 0.3 * float(random.random())
         records += [ServedFeedback(request, item, time + late) for item in items if random.random() < 0.5]
     return [*records, Tick(time + 60), Tick(time + 120)]
+
+
+def appended(value: bytes | None) -> float:
+    """When a broker whose clock agrees with the scorers' appended a record of `traffic`, seconds; 0 if it is none."""
+    try:
+        record = decode_traffic(value or b"")
+    except (msgspec.DecodeError, RecursionError):
+        return 0.0
+    return max(record.read.values()) if isinstance(record, Progress) else record.time
 
 
 def encoded(records: Sequence[Traffic]) -> list[bytes]:
