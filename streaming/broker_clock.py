@@ -15,6 +15,9 @@ import math
 import threading
 import time
 
+LOG_APPEND_TIME = 1
+"""Timestamp type of a record whose time is the broker's; 0 is the sender's."""
+
 _RESOLUTION_S = 0.001
 """Kafka's stamps are whole milliseconds, cut off."""
 _DRIFT = 500e-6

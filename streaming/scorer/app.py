@@ -52,6 +52,9 @@ class Backend(Protocol):
     rules: EventRules
     """What an outside event must be."""
 
+    def now(self) -> float:
+        """The time that all processes share, seconds since the epoch."""
+
     def missing(self) -> dict[str, str]:
         """What has to happen before it may score, empty when ready."""
 
@@ -130,13 +133,13 @@ class Endpoints:
         body = await read_body(request, self.backend.max_body_bytes)
         decoded = decode_json(_score_decoder, body, "invalid_request")
         # No thread: the work holds the interpreter's lock, a pool would only add switches (docs/decisions/0042).
-        scored = self.backend.score(decoded, time.time())
+        scored = self.backend.score(decoded, self.backend.now())
         return json_response(scored.response), len(decoded.candidates)
 
     async def events(self, request: Request) -> Response:
         """Takes events, and answers once the broker has them."""
         body = await read_body(request, self.backend.max_body_bytes)
-        events = decode_events(body, self.backend.rules, time.time())
+        events = decode_events(body, self.backend.rules, self.backend.now())
         await self.backend.write_events(events)
         return json_response(EventsAccepted(len(events)), 202)
 

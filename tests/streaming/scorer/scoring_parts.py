@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import zlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -165,6 +166,9 @@ class FakeBackend:
         self.waits_for: dict[str, str] = {}
         self.events: list[Event] = []
         self.life: list[str] = []
+
+    def now(self) -> float:
+        return time.time()
 
     def missing(self) -> dict[str, str]:
         return self.waits_for
