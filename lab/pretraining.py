@@ -14,7 +14,8 @@ from rich.console import Console
 from lab.code_key import code_digest
 from lab.progress import bars, reporter
 from lab.streams.recording import Recording
-from model.whole_files import whole_folder
+from model.backbone.schema import CARD
+from model.whole_files import changed_files, whole_folder, write_digests
 from streaming.config import Config
 
 if TYPE_CHECKING:
@@ -41,16 +42,21 @@ def backbone_key(config: Config, data: Recording) -> str:
 
 
 def pretrained_backbone(config: Config, data: Recording, console: Console) -> Path:
-    """Folder of the pretrained backbone in the cache; it is trained first if it is not there.
+    """Folder of the pretrained backbone in the cache; it is trained first if it is not there, or not as it was made.
 
     Raises TextModelUnavailableError, TextWidthError, BackboneRefused, or OSError if the cache cannot be written.
     """
     folder = config.cache_dir / "backbones" / backbone_key(config, data)
-    if (folder / "card.json").is_file():
-        log.info("backbone: taken from %s", folder)
-        return folder
-    with whole_folder(folder, finished="card.json") as scratch:
+    if (folder / CARD).is_file():
+        changed = changed_files(folder)
+        if not changed:
+            log.info("backbone: taken from %s", folder)
+            return folder
+        log.warning("%s in the cache is damaged (%s); the backbone is trained again", folder, ", ".join(changed))
+        shutil.rmtree(folder)
+    with whole_folder(folder, finished=CARD) as scratch:
         _make(config, data, scratch, console)
+        write_digests(scratch)
     return folder
 
 

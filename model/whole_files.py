@@ -7,6 +7,8 @@ it there. A crash, a full disk or a second writer leaves what was there before.
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
 import shutil
 import uuid
@@ -14,6 +16,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+DIGESTS = "digests.json"
+"""SHA-256 of every other file of a folder, by its name within the folder."""
 
 
 def write_whole(path: Path, data: bytes | str) -> None:
@@ -64,6 +69,41 @@ def whole_folder(path: Path, *, finished: str | None = None) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
     _sync(path.parent)
+
+
+def write_digests(folder: Path) -> None:
+    """Notes what `folder` holds, so that `changed_files` can tell later. Raises OSError."""
+    write_whole(folder / DIGESTS, json.dumps(_digests(folder), indent=2, sort_keys=True))
+
+
+def changed_files(folder: Path) -> list[str]:
+    """Files of `folder` that are not as `write_digests` saw them: other bytes, gone, or new. Raises OSError.
+
+    The bytes are what counts: size and time of a damaged file may be what they were. A folder without readable notes
+    is all changed.
+    """
+    try:
+        noted = json.loads((folder / DIGESTS).read_bytes())
+    except (FileNotFoundError, ValueError):
+        return [DIGESTS]
+    found = _digests(folder)
+    if not isinstance(noted, dict):
+        return [DIGESTS]
+    return sorted(name for name in noted.keys() | found.keys() if noted.get(name) != found.get(name))
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): sha256_of(path)
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != DIGESTS
+    }
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _put(scratch: Path, path: Path, finished: str | None) -> None:

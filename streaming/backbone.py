@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from features.live.layout import Crossing, LiveLayout
 from model.backbone.checkpoint import load_backbone
 from model.backbone.interface import FrozenBackbone
+from model.backbone.schema import DAMAGED, BackboneRefused
 from model.encoding.features import FeatureEncoder
 from model.encoding.item_values import ItemValues
 from model.kernel.compatibility import dependencies
 from model.kernel.start import KernelStart
+from model.whole_files import DIGESTS, changed_files
 from streaming.config import Config
 
 
@@ -32,11 +35,21 @@ class OpenedBackbone:
 def open_backbone(config: Config) -> OpenedBackbone:
     """The backbone in `config.backbone_dir`, made by `backbone.factory` if that is set.
 
-    Raises BackboneRefused, also where what its kernels start from is missing or made for other live features.
+    Raises BackboneRefused, also where what its kernels start from is missing or made for other live features, and where
+    a file is not the one that pretraining wrote.
     """
+    _check_files(config.backbone_dir)
     loaded = load_backbone(config.backbone_dir, config.input_schema(), config.backbone.factory)
     start, space = KernelStart.load(config.backbone_dir), config.domain_space()
     crossing = Crossing.of(ItemValues(loaded.encoder), space)
     layout = LiveLayout.of(config.live, loaded.backbone.content_width, crossing)
     start.check_live(layout.names)
     return OpenedBackbone(loaded.backbone, loaded.encoder, start, layout, dependencies(start, space.sizes))
+
+
+def _check_files(folder: Path) -> None:
+    """One that was saved by hand has no notes of its files; what `load_backbone` checks is all that is known then."""
+    if not (folder / DIGESTS).is_file():
+        return
+    if changed := changed_files(folder):
+        raise BackboneRefused(f"{folder}: {', '.join(changed)} changed after pretraining: {DAMAGED}")

@@ -104,6 +104,11 @@ def as_toml(config: Config) -> str:
     return "\n".join(_toml_lines(config, ())).strip()
 
 
+def entry_as_toml(entry: BaseModel) -> str:
+    """One entry of a list of tables, as it stands below its heading."""
+    return "\n".join(f"{name} = {_toml(getattr(entry, name))}" for name in type(entry).model_fields)
+
+
 def _section_page(rows: Sequence[Key]) -> list[str]:
     if not rows[0].section:
         return ["## At the top", _table(rows)]
@@ -133,7 +138,8 @@ def _toml_lines(model: BaseModel, section: tuple[str, ...]) -> Iterator[str]:
             lists.append((name, value))
         else:
             yield from _comment(field.description)
-            hidden = value is None or isinstance(value, SecretStr)
+            held = value if isinstance(value, tuple) else (value,)
+            hidden = value is None or any(isinstance(one, SecretStr) for one in held)
             yield f"# {name} =" if hidden else f"{name} = {_toml(value)}"
     for name, table in tables:
         header = ".".join((*section, name))

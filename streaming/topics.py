@@ -13,7 +13,7 @@ from kafka.errors import KafkaError, TopicAlreadyExistsError
 
 from streaming.clients import make_admin
 from streaming.config import Config
-from streaming.kernel_log.keys import MAX_RECORD_BYTES
+from streaming.kernel_log.keys import MAX_RECORD_BYTES, ORDER_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +25,11 @@ _REPLICAS_TO_SPARE = 3
 
 DEAD_LETTER_BYTES = 2 * INTERACTION_BYTES
 """A dead letter holds the whole record in base64, four thirds of it, and its origin."""
+
+DECISION_BYTES = INTERACTION_BYTES
+"""Largest decision, with its evidence."""
+
+_RE_READ = "recovery re-reads records that are deleted by then"
 
 
 class TopicMismatch(Exception):
@@ -83,21 +88,23 @@ _BROKER_TIME = {
 
 
 def topics(config: Config) -> tuple[Topic, ...]:
-    """Every topic of this configuration; `traffic`, `kernels` and `state` have one partition per kernel group."""
+    """Every topic of this configuration; those that a group writes have one partition per kernel group."""
     names, groups = config.topics, len(config.groups)
     safe = _acknowledged_twice(config.kafka.replication_factor)
-    compacted = safe | {
-        "cleanup.policy": Demand("compact", "any other policy deletes kernels and state by age, or never thins them"),
-        "max.message.bytes": _largest(MAX_RECORD_BYTES),
-    }
+    compacted = safe | _compacted(MAX_RECORD_BYTES)
     interactions = safe | _kept(INTERACTION_BYTES) | _BROKER_TIME
-    traffic = safe | _kept(MAX_RECORD_BYTES, round(names.traffic_retention_h * 3_600_000)) | _BROKER_TIME
+    traffic = safe | _kept(MAX_RECORD_BYTES, _ms(names.traffic_retention_h), _RE_READ) | _BROKER_TIME
+    history = safe | _kept(MAX_RECORD_BYTES, _ms(names.history_retention_h), "no kernel to show")
+    decisions = safe | _kept(DECISION_BYTES, _ms(names.decisions_retention_h), "the audit has a hole")
     return (
         Topic(names.interactions, names.interactions_partitions, interactions, fixed=False),
         Topic(names.traffic, groups, traffic),
         Topic(names.kernels, groups, compacted, _COMPACTION),
         Topic(names.state, groups, compacted, _COMPACTION),
         Topic(names.dead_letters, 1, safe | _kept(DEAD_LETTER_BYTES), fixed=False),
+        Topic(names.history, groups, history),
+        Topic(names.control, 1, safe | _compacted(ORDER_BYTES)),
+        Topic(names.decisions, 1, decisions),
     )
 
 
@@ -108,17 +115,25 @@ def _acknowledged_twice(replicas: int) -> dict[str, Demand]:
     return {"min.insync.replicas": Demand("2", why, at_least=True)}
 
 
+def _ms(hours: float) -> int:
+    return round(hours * 3_600_000)
+
+
+def _compacted(largest: int) -> dict[str, Demand]:
+    why = "any other policy deletes kernels, state and orders by age, or never thins them"
+    return {"cleanup.policy": Demand("compact", why), "max.message.bytes": _largest(largest)}
+
+
 def _largest(size: int) -> Demand:
     return Demand(str(size), "larger records are refused by the broker", at_least=True)
 
 
-def _kept(largest: int, retention_ms: int | None = None) -> dict[str, Demand]:
+def _kept(largest: int, retention_ms: int | None = None, too_early: str = "") -> dict[str, Demand]:
     demands = {
         "cleanup.policy": Demand("delete", "compaction removes every record but the newest of a key"),
         "max.message.bytes": _largest(largest),
     }
     if retention_ms is not None:
-        too_early = "recovery re-reads records that are deleted by then"
         demands["retention.ms"] = Demand(str(retention_ms), too_early, at_least=True)
         demands["retention.bytes"] = Demand("-1", too_early)
     return demands

@@ -101,8 +101,7 @@ def unique_topics() -> TopicConfig:
     from streaming.config import TopicConfig
 
     prefix = f"t{uuid.uuid4().hex[:10]}-"
-    names = ("interactions", "traffic", "kernels", "state", "dead_letters")
-    return TopicConfig(**{name: prefix + name.replace("_", "-") for name in names})
+    return TopicConfig(**{key: prefix + name for key, name in TopicConfig().names().items()})
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import shutil
 import tempfile
@@ -18,13 +16,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from local.broker.errors import BadHash, BrokerError, CacheUnwritable, FetchFailed
-from model.whole_files import whole_file, write_whole
+from model.whole_files import sha256_of, whole_file
 
 log = logging.getLogger(__name__)
 
 KAFKA_VERSION = "4.3.1"
 THREADS = 8
-STAMP = "checked.json"
 FETCH_TIMEOUT_S = 30
 
 
@@ -59,8 +56,8 @@ def _parse(line: str) -> Jar:
 def class_path(cache_dir: Path, jars: Sequence[Jar], console: Console | None = None) -> list[Path]:
     """The jars in `cache_dir/kafka-<version>/`, fetched if they are not there yet.
 
-    A file is hashed in full when it arrives; later its size and modification time are compared with the stamp
-    that was written then, and it is hashed again only if they differ. Raises BadHash, FetchFailed, CacheUnwritable.
+    Every file is hashed at every use, in a fifth of a second: size and time of a changed one may be what they were
+    (docs/decisions/0010). Raises BadHash, FetchFailed, CacheUnwritable.
     """
     folder = cache_dir / f"kafka-{KAFKA_VERSION}"
     try:
@@ -68,48 +65,22 @@ def class_path(cache_dir: Path, jars: Sequence[Jar], console: Console | None = N
         missing = _missing(folder, jars)
         if missing:
             _fetch_all(folder, missing, len(jars), console)
-            _missing(folder, jars)
     except OSError as error:
         raise CacheUnwritable(folder, error) from error
     return [folder / jar.filename for jar in jars]
 
 
 def _missing(folder: Path, jars: Sequence[Jar]) -> list[Jar]:
-    stamps = _read_stamps(folder / STAMP)
-    fresh: dict[str, list[object]] = {}
+    """Jars that are not there as they are pinned."""
     missing = []
     for jar in jars:
         path = folder / jar.filename
-        if not path.is_file():
-            missing.append(jar)
+        if path.is_file() and sha256_of(path) == jar.sha256:
             continue
-        facts = path.stat()
-        stamp: list[object] = [facts.st_size, facts.st_mtime_ns, jar.sha256]
-        if stamps.get(jar.filename) != stamp and _sha256(path) != jar.sha256:
+        if path.is_file():
             log.warning("%s in the jar cache is damaged; it is fetched again", path)
-            missing.append(jar)
-            continue
-        fresh[jar.filename] = stamp
-    if fresh != stamps:
-        _write_stamps(folder / STAMP, fresh)
+        missing.append(jar)
     return missing
-
-
-def _read_stamps(path: Path) -> dict[str, list[object]]:
-    try:
-        stamps = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return stamps if isinstance(stamps, dict) else {}
-
-
-def _write_stamps(path: Path, stamps: dict[str, list[object]]) -> None:
-    write_whole(path, json.dumps(stamps))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _fetch_all(folder: Path, missing: Sequence[Jar], total: int, console: Console | None) -> None:
@@ -148,7 +119,7 @@ def _progress(console: Console | None) -> Iterator[Progress]:
 
 def _fetch(jar: Jar, part: Path, folder: Path) -> None:
     path = _download(jar, part)
-    actual = _sha256(path)
+    actual = sha256_of(path)
     if actual != jar.sha256:
         path.unlink()
         raise BadHash(jar.coordinate, jar.sha256, actual)

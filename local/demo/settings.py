@@ -45,8 +45,7 @@ def demo_config(base: Config, catalogue: Catalogue, *, run_dir: Path, bootstrap:
     base = fitted(base, catalogue)
     scorer_port, ingest_port, processor_port = free_ports(3)
     prefix = f"driftline-demo-{int(time.time())}-" if own_topics else ""
-    names = ("interactions", "traffic", "kernels", "state", "dead_letters")
-    topics = {name: prefix + getattr(TopicConfig(), name) for name in names} if prefix else {}
+    topics = {key: prefix + name for key, name in TopicConfig().names().items()} if prefix else {}
     sections = {
         "kafka": {"bootstrap": bootstrap},
         "topics": topics,

@@ -4,6 +4,7 @@ Environment names are `DRIFTLINE_<SECTION>__<KEY>`, for example `DRIFTLINE_KAFKA
 """
 
 from streaming.config.cluster import GroupConfig, KafkaConfig, TopicConfig, group_of_request
+from streaming.config.doors import DoorsConfig, KeyConfig, Right
 from streaming.config.environment import ENV_FILE, ENV_PREFIX
 from streaming.config.errors import ConfigError
 from streaming.config.load import load_config
@@ -15,11 +16,14 @@ __all__ = [
     "ENV_PREFIX",
     "Config",
     "ConfigError",
+    "DoorsConfig",
     "GroupConfig",
     "IngestConfig",
     "JoinConfig",
     "KafkaConfig",
+    "KeyConfig",
     "ProcessorConfig",
+    "Right",
     "ScorerConfig",
     "TopicConfig",
     "group_of_request",

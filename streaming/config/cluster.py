@@ -68,16 +68,32 @@ class TopicConfig(Section):
     kernels: TopicName = Field(default="kernels", description="Kernels and learner snapshots, compacted.")
     state: TopicName = Field(default="state", description="Live features, compacted.")
     dead_letters: TopicName = Field(default="dead-letters", description="Refused records with their reason.")
+    history: TopicName = Field(default="history", description="Every published kernel, one partition per kernel group.")
+    control: TopicName = Field(default="control", description="What an operator orders, compacted.")
+    decisions: TopicName = Field(default="decisions", description="Every decision about kernels, with its evidence.")
     traffic_retention_h: float = Field(
         default=48, gt=0, le=1e6, description="Hours that traffic is kept: recovery re-reads it."
+    )
+    history_retention_h: float = Field(
+        default=48,
+        gt=0,
+        le=1e6,
+        description="Hours that published kernels are kept, to show and pin.",
+    )
+    decisions_retention_h: float = Field(
+        default=8760, gt=0, le=1e6, description="Hours that decisions are kept: the audit of who changed what, and why."
     )
 
     @model_validator(mode="after")
     def _each_its_own(self) -> TopicConfig:
-        names = [self.interactions, self.traffic, self.kernels, self.state, self.dead_letters]
+        names = [*self.names().values()]
         if len(set(names)) != len(names):
             raise ValueError(f"{max(names, key=names.count)!r} is the name of two topics: give each its own")
         return self
+
+    def names(self) -> dict[str, str]:
+        """The topics' names by their keys."""
+        return {key: value for key, value in self if isinstance(value, str)}
 
 
 class GroupConfig(Section):

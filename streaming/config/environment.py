@@ -142,6 +142,8 @@ def _example(text: str, field: FieldInfo) -> Any:
             return [item(word) for word in words]
         except ValueError:
             pass
+    if field.examples:
+        return field.examples[0]
     default = field.get_default()
     if default:
         return [

@@ -32,7 +32,10 @@ class JoinConfig(Section):
 class IngestConfig(Section):
     """The consumer of outside events."""
 
-    group_id: str = Field(default="driftline-ingest", description="Kafka consumer group.")
+    group_id: str = Field(
+        default="driftline-ingest",
+        description="Kafka consumer group; `<group_id>-profiles` reads profiles.",
+    )
     max_poll: int = Field(default=500, ge=1, description="Records per poll.")
     future_s: float = Field(
         default=86_400.0,
@@ -51,6 +54,11 @@ class IngestConfig(Section):
     metrics_port: int = Field(
         default=9101, ge=0, le=65535, description="Port of /metrics and /healthz; 0 takes a free one."
     )
+
+    @property
+    def profile_group_id(self) -> str:
+        """The consumer group of the lane of profiles."""
+        return f"{self.group_id}-profiles"
 
 
 class ProcessorConfig(Section):

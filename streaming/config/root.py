@@ -21,6 +21,7 @@ from model.config import (
 from model.encoding.domain import FACETS, UNKNOWN, Domain, DomainSpace
 from model.paths import UserPath, user_path
 from streaming.config.cluster import GroupConfig, KafkaConfig, TopicConfig
+from streaming.config.doors import DoorsConfig
 from streaming.config.errors import ConfigError
 from streaming.config.processes import IngestConfig, JoinConfig, ProcessorConfig, ScorerConfig
 
@@ -68,6 +69,7 @@ class Config(Section):
     ingest: IngestConfig = IngestConfig()
     processor: ProcessorConfig = ProcessorConfig()
     scorer: ScorerConfig = ScorerConfig()
+    doors: DoorsConfig = DoorsConfig()
 
     @field_validator("groups")
     @classmethod

@@ -1,7 +1,8 @@
 """Every record that passes between the processes, and the rules for those from outside.
 
 `outside` holds what others send (JSON, topic `interactions`), `traffic` what the processes tell each other
-(MessagePack, topic `traffic`), `dead_letter` what was refused and why, `rules` what an outside event must be.
+(MessagePack, topic `traffic`), `dead_letter` what was refused and why, `rules` what an outside event must be,
+`decisions` what is decided about kernels and what operators order (JSON).
 Times are event times: seconds since the epoch, UTC. Identifiers are opaque strings.
 """
 

@@ -22,6 +22,7 @@ from streaming.events.outside import (
     decode_event,
     json_fault,
 )
+from streaming.events.request_ids import RequestIds
 
 MAX_ID = 512
 
@@ -35,6 +36,11 @@ class EventRules:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._space = config.domain_space()
+        doors = config.doors
+        self.request_ids = RequestIds(
+            [secret.get_secret_value() for secret in doors.request_id_secrets], doors.unsigned_ids
+        )
+        """The ids that this deployment's scorers give, and knows again."""
 
     def check(self, event: Event, now: float) -> None:
         """Passes an event that is in order at broker time `now`, seconds. Raises RefusedError."""
@@ -43,6 +49,8 @@ class EventRules:
             case FeedbackEvent():
                 _check_id("request_id", event.request_id)
                 _check_id("item_id", event.item_id)
+                if not (self.request_ids.ours(event.request_id) or self.request_ids.foreign(event.request_id)):
+                    raise RefusedError("unsigned", f"no scorer gave the request id {event.request_id[:80]!r}")
             case ImpressionEvent():
                 self._check_impression(event)
             case ItemEvent():
@@ -91,6 +99,11 @@ class EventRules:
         if len(event.items) > most:
             raise RefusedError("too_many_items", f"{len(event.items)} items, at most {most} are taken")
         _check_id("request_id", event.request_id)
+        # A scorer logs its impressions itself: under one of its ids this could only be a forgery.
+        if not self.request_ids.foreign(event.request_id):
+            raise RefusedError(
+                "unsigned", f"the request id {event.request_id[:80]!r} begins as none of doors.unsigned_ids"
+            )
         _check_id("user_id", event.user_id)
         for index, item in enumerate(event.items):
             _check_id(f"items[{index}]", item)

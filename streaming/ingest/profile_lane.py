@@ -43,11 +43,6 @@ _AWAY = (StoreUnavailableError, TextModelUnavailableError)
 """What is waited for; whatever else the store raises is about a profile."""
 
 
-def profile_group(config: Config) -> str:
-    """The consumer group of this lane."""
-    return f"{config.ingest.group_id}-profiles"
-
-
 @dataclass(slots=True)
 class _Profile:
     """One record that holds a profile, and what became of it."""
@@ -183,7 +178,7 @@ class ProfileLane:
     def _run(self) -> None:
         writer = Writer(self._config, self._stopping, self._watch, self._clock)
         try:
-            reader = InteractionsReader(self._config, profile_group(self._config), self._stopping)
+            reader = InteractionsReader(self._config, self._config.ingest.profile_group_id, self._stopping)
             try:
                 while not self._stopping.is_set():
                     self._turn(reader, writer)

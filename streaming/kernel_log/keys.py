@@ -9,6 +9,8 @@ from streaming.clients import MAX_REQUEST_BYTES
 
 MAX_RECORD_BYTES = MAX_REQUEST_BYTES
 """Largest kernel, snapshot or row."""
+ORDER_BYTES = 2 * MAX_RECORD_BYTES
+"""Largest order of an operator: it holds a pinned kernel in base64, four thirds of it."""
 _KERNEL = "/kernel"
 _LEARNER = "/learner"
 

@@ -25,10 +25,12 @@ class Transaction:
     snapshot: bytes
     rows: Sequence[StateRecord]
     """Rows of live features that changed since the last transaction."""
+    decisions: Sequence[bytes] = ()
+    """Decisions of the group since the last transaction (`streaming.events.decisions`)."""
 
 
 class GroupWriter:
-    """Writes the `kernels` and `state` partitions of one group.
+    """Writes the `kernels`, `state` and `history` partitions of one group, and its decisions.
 
     The transactional id is the group's, so Kafka itself fences an owner that lost its partition.
     """
@@ -38,6 +40,8 @@ class GroupWriter:
         self._group = group
         self._kernels = TopicPartition(config.topics.kernels, partition)
         self._state = TopicPartition(config.topics.state, partition)
+        self._history = TopicPartition(config.topics.history, partition)
+        self._decisions = TopicPartition(config.topics.decisions, 0)
         self._producer: AIOKafkaProducer | None = None
 
     async def open(self) -> None:
@@ -66,9 +70,11 @@ class GroupWriter:
                 sent = [
                     await self._send(self._kernels, learner_key(self._group), transaction.snapshot),
                     *[await self._send(self._state, record.key, record.value) for record in transaction.rows],
+                    *[await self._send(self._decisions, self._group.encode(), made) for made in transaction.decisions],
                 ]
                 if transaction.kernel is not None:
-                    sent.append(await self._send(self._kernels, kernel_key(self._group), transaction.kernel))
+                    key, kernel = kernel_key(self._group), transaction.kernel
+                    sent += [await self._send(partition, key, kernel) for partition in (self._kernels, self._history)]
                 await asyncio.gather(*sent)
         except ProducerFenced as error:
             raise OwnershipLostError(f"group {self._group!r} is owned by another processor now") from error

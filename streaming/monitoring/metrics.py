@@ -182,6 +182,13 @@ IMPRESSIONS_LOST = Counter(
     ["reason"],
 )
 
+DOOR_CALLS = Counter(
+    "driftline_door_calls_total",
+    "HTTP calls, by the name of their key ((none): no keys are set, (unknown): no known key was sent) and outcome: "
+    "allowed, refused (no known key), forbidden (the key may not do that), limited (too many).",
+    ["key", "outcome"],
+)
+
 # --- every process ---
 CLOCK_OFFSET = Gauge(
     "driftline_clock_offset_seconds",

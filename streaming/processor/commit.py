@@ -13,6 +13,7 @@ from typing import Protocol
 
 from features.live.layout import Kind, LiveRow
 from model.kernel.record import pack_kernel
+from streaming.events.decisions import Decision, encode_decision
 from streaming.kernel_log.errors import KernelLogError, OwnershipLostError
 from streaming.kernel_log.rows import encode_row
 from streaming.kernel_log.snapshot import GroupSnapshot, encode_snapshot
@@ -36,6 +37,8 @@ class Cut:
     """Rows of live features that changed since the last cut."""
     first_keys: frozenset[tuple[Kind, str]]
     """Keys that the group has first rows of (`features.live.first_rows`)."""
+    decisions: Sequence[Decision] = ()
+    """What was decided about kernels since the last cut."""
 
 
 class TransactionWriter(Protocol):
@@ -51,6 +54,7 @@ def encode(cut: Cut) -> Transaction:
         kernel=None if cut.kernel is None else pack_kernel(cut.kernel.kernel, cut.kernel.info, cut.kernel.depends_on),
         snapshot=encode_snapshot(cut.snapshot),
         rows=[encode_row(cut.snapshot.group, row, first=(row.kind, row.key) in cut.first_keys) for row in cut.rows],
+        decisions=[encode_decision(decision) for decision in cut.decisions],
     )
 
 

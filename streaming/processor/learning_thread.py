@@ -13,6 +13,7 @@ from concurrent.futures import Future
 import torch
 
 from features.live.features import LiveRow
+from streaming.events.decisions import Decision
 from streaming.processor.commit import Cut
 from streaming.processor.machine import GroupMachine, Learned
 
@@ -43,6 +44,7 @@ class LearningThread:
         self._queue: queue.Queue[Item | None] = queue.Queue(maxsize=queue_records)
         self._on_learned, self._on_rows, self._on_cut, self._on_failure = on_learned, on_rows, on_cut, on_failure
         self._rows: dict[tuple[str, str], LiveRow] = {}
+        self._decisions: list[Decision] = []
         self._cut_position = -1
         self._cut_version = 0
         self._thread = threading.Thread(target=self._run, name=f"learner-{machine.group}", daemon=True)
@@ -135,6 +137,7 @@ class LearningThread:
         self._rows.update({(row.kind, row.key): row for row in rows})
         self._on_rows(rows)
         for one in learned:
+            self._decisions.extend(one.decisions)
             self._on_learned(one, seconds)
 
     def _take_cut(self) -> Cut | None:
@@ -144,7 +147,7 @@ class LearningThread:
         published = machine.published
         fresh = published is not None and published.info.version > self._cut_version
         kernel, rows = published if fresh else None, list(self._rows.values())
-        cut = Cut(machine.snapshot(), kernel, rows, machine.first_keys)
-        self._rows = {}
+        cut = Cut(machine.snapshot(), kernel, rows, machine.first_keys, self._decisions)
+        self._rows, self._decisions = {}, []
         self._cut_position, self._cut_version = machine.position, machine.version
         return cut

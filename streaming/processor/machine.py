@@ -34,6 +34,7 @@ from model.kernel.learner import Learner, LearnReport
 from model.kernel.record import KernelInfo
 from streaming.config import JoinConfig
 from streaming.events import Traffic
+from streaming.events.decisions import Decision
 from streaming.kernel_log.errors import SnapshotError
 from streaming.kernel_log.snapshot import GroupSnapshot
 from streaming.processor.batches import micro_batch, outcome
@@ -64,6 +65,8 @@ class Learned:
     report: LearnReport
     published: PublishedKernel | None
     """The kernel published behind it, if one was due."""
+    decisions: tuple[Decision, ...] = ()
+    """What was decided about kernels behind it."""
 
 
 class GroupMachine:

@@ -25,6 +25,7 @@ from streaming.monitoring.health import Check, examine, readable_accept
 from streaming.scorer import openapi
 from streaming.scorer.body import decode_json, read_body
 from streaming.scorer.core import Scored
+from streaming.scorer.doors import Doors, Guest, right_of
 from streaming.scorer.event_writer import decode_events
 from streaming.scorer.responses import EXCEPTION_HANDLERS, json_response
 from streaming.scorer.schema import (
@@ -49,6 +50,10 @@ class Backend(Protocol):
     max_body_bytes: int
     checks: dict[str, Check]
     """Whether the process works."""
+    doors: Doors
+    """Who comes in."""
+    max_events: int
+    """Events of one call."""
     rules: EventRules
     """What an outside event must be."""
 
@@ -58,7 +63,7 @@ class Backend(Protocol):
     def missing(self) -> dict[str, str]:
         """What has to happen before it may score, empty when ready."""
 
-    def score(self, request: ScoreRequest, time: float) -> Scored:
+    async def score(self, request: ScoreRequest, time: float) -> Scored:
         """Scores, and logs the impression. Raises RequestRefused."""
 
     def kernels(self) -> KernelsResponse:
@@ -125,6 +130,7 @@ class Endpoints:
         return response
 
     async def _score(self, request: Request) -> tuple[Response, int]:
+        self._enter(request).need("score")
         # A scorer that answers before it has the newest kernel would serve what its neighbours no longer serve
         # (docs/decisions/0043).
         missing = self.backend.missing()
@@ -133,19 +139,27 @@ class Endpoints:
         body = await read_body(request, self.backend.max_body_bytes)
         decoded = decode_json(_score_decoder, body, "invalid_request")
         # No thread: the work holds the interpreter's lock, a pool would only add switches (docs/decisions/0042).
-        scored = self.backend.score(decoded, self.backend.now())
+        scored = await self.backend.score(decoded, self.backend.now())
         return json_response(scored.response), len(decoded.candidates)
 
     async def events(self, request: Request) -> Response:
         """Takes events, and answers once the broker has them."""
+        guest = self._enter(request)
         body = await read_body(request, self.backend.max_body_bytes)
-        events = decode_events(body, self.backend.rules, self.backend.now())
+        events = decode_events(body, self.backend.rules, self.backend.now(), self.backend.max_events)
+        for right in {right_of(event) for event in events}:
+            guest.need(right)
         await self.backend.write_events(events)
         return json_response(EventsAccepted(len(events)), 202)
 
-    async def kernels(self, _: Request) -> Response:
+    async def kernels(self, request: Request) -> Response:
         """Kernels in use and their history."""
+        self._enter(request).need("operator")
         return json_response(self.backend.kernels())
+
+    def _enter(self, request: Request) -> Guest:
+        address = request.client.host if request.client is not None else ""
+        return self.backend.doors.enter(request.headers.get("authorization", ""), address)
 
     async def healthz(self, _: Request) -> Response:
         """Whether the process works."""
@@ -199,7 +213,7 @@ def _cors(origins: Sequence[str]) -> list[Middleware]:
             CORSMiddleware,
             allow_origins=origins,
             allow_methods=["GET", "POST"],
-            allow_headers=["Content-Type", "Content-Encoding"],
+            allow_headers=["Authorization", "Content-Type", "Content-Encoding"],
             expose_headers=["Retry-After"],
         )
     ]

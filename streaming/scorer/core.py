@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
-from uuid import uuid4
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -16,11 +15,17 @@ from features.represent import Represented
 from model.encoding.domain import Domain, DomainSpace
 from model.kernel.features import KernelInputs
 from streaming.events import ServedImpression
+from streaming.events.request_ids import RequestIds
 from streaming.scorer.active_kernels import IDENTITY, ActiveKernels
 from streaming.scorer.schema import ItemScore, RequestRefused, ScoreRequest, ScoreResponse
 from streaming.scorer.score_window import ScoreWindow
 
+T = TypeVar("T")
+
 ARMS = ("frozen", "live")
+SLICE_CANDIDATES = 250
+"""Scored without a pause. More at once is hardly faster by the candidate, and others wait longer
+(docs/decisions/0102)."""
 
 
 class CandidateEncoder(Protocol):
@@ -69,9 +74,31 @@ def _array(values: Tensor) -> NDArray[np.float32]:
     return np.asarray(values, dtype=np.float32)
 
 
+def _joined(parts: Sequence[Represented]) -> Represented:
+    """The slices of one request as one."""
+    if len(parts) == 1:
+        return parts[0]
+    return Represented(
+        x=torch.cat([part.x for part in parts]),
+        live=torch.cat([part.live for part in parts]),
+        content=torch.cat([part.content for part in parts]),
+        values=np.concatenate([part.values for part in parts]),
+        frozen_logit=torch.cat([part.frozen_logit for part in parts]),
+    )
+
+
 def _inputs(represented: Represented) -> KernelInputs:
     values = torch.from_numpy(represented.values)
     return KernelInputs(represented.x, represented.live, values, represented.frozen_logit)
+
+
+def _finished(slices: Generator[None, None, T]) -> T:
+    """What the slices come to, without a pause."""
+    while True:
+        try:
+            next(slices)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
 
 
 class Scorer:
@@ -87,6 +114,7 @@ class Scorer:
         group_of: Callable[[Domain], str | None],
         groups: tuple[str, ...],
         live_arm: bool = True,
+        request_ids: RequestIds,
         max_candidates: int = 2_000,
         on_undeclared: Callable[[], None] = lambda: None,
     ) -> None:
@@ -101,6 +129,7 @@ class Scorer:
         self._groups = groups
         self._group_of = group_of
         self._live_arm = live_arm
+        self._request_ids = request_ids
         self._max_candidates = max_candidates
         self._on_undeclared = on_undeclared
         self.windows: Mapping[tuple[str, str], ScoreWindow] = {
@@ -111,14 +140,18 @@ class Scorer:
     def warm_up(self, items: list[str]) -> None:
         """Goes the whole way of a request once per group's kernel, without leaving a trace in the windows."""
         for group in self._groups:
-            self._arms("warm-up", items, Domain(), group, 0.0)
+            _finished(self._arms("warm-up", items, Domain(), group, 0.0))
 
     def score(self, request: ScoreRequest, time: float) -> Scored:
         """Ranks the candidates by the live arm; `time` is the event time, seconds. Raises RequestRefused."""
+        return _finished(self.in_slices(request, time))
+
+    def in_slices(self, request: ScoreRequest, time: float) -> Generator[None, None, Scored]:
+        """The same, with a pause before each slice of a request that has several; refusals come before the first."""
         # Refusals first: what a request may be is docs/decisions/0043.
         items = self._candidates(request)
         domain, group = self._domain(request)
-        arms = self._arms(request.user_id, items, domain, group, time)
+        arms = yield from self._arms(request.user_id, items, domain, group, time)
         scores = _sigmoid(arms.live)
         self.windows[group, "frozen"].add(_sigmoid(arms.frozen))
         self.windows[group, "live"].add(scores)
@@ -126,7 +159,7 @@ class Scorer:
         order = np.argsort(-arms.live, kind="stable")[: request.top_k]
         ranked = [items[i] for i in order]
         response = ScoreResponse(
-            request_id=f"{group}.{uuid4().hex}",
+            request_id=self._request_ids.new(group),
             kernel_version=arms.version,
             group=group,
             scores=[ItemScore(item, score) for item, score in zip(ranked, scores[order].tolist(), strict=True)],
@@ -162,16 +195,26 @@ class Scorer:
             )
         return domain, group
 
-    def _arms(self, user_id: str, items: list[str], domain: Domain, group: str, time: float) -> _Arms:
+    def _arms(
+        self, user_id: str, items: list[str], domain: Domain, group: str, time: float
+    ) -> Generator[None, None, _Arms]:
         # One reference for the whole request: a swap in between changes the next request, never this one
         # (docs/decisions/0041).
         active = self._kernels.current(group) if self._live_arm else IDENTITY
-        with torch.inference_mode():
-            represented = self._encoder.represent(user_id, items, domain, time)
-            frozen = _array(represented.frozen_logit)
-            if active.kernel is None:
-                return _Arms(represented, frozen, frozen, 0)
-            live = _array(active.kernel.logit(_inputs(represented)))
+        parts, lives = [], []
+        for start in range(0, len(items), SLICE_CANDIDATES):
+            if len(items) > SLICE_CANDIDATES:
+                yield
+            with torch.inference_mode():
+                part = self._encoder.represent(user_id, items[start : start + SLICE_CANDIDATES], domain, time)
+                parts.append(part)
+                if active.kernel is not None:
+                    lives.append(_array(active.kernel.logit(_inputs(part))))
+        represented = _joined(parts)
+        frozen = _array(represented.frozen_logit)
+        if active.kernel is None:
+            return _Arms(represented, frozen, frozen, 0)
+        live = np.concatenate(lives)
         if not np.isfinite(live).all():
             self._kernels.discard(group, active.version, "non_finite_scores", f"user {user_id!r} got no finite score")
             return _Arms(represented, frozen, frozen, 0)

@@ -19,8 +19,8 @@ _HEADROOM = 1_024  # bytes of a record batch beside the event itself
 _decoder: msgspec.json.Decoder[Event | list[Event]] = msgspec.json.Decoder(Event | list[Event])
 
 
-def decode_events(body: bytes, rules: EventRules, now: float) -> list[Event]:
-    """One event or a list of them, all in order at wall-clock time `now`, seconds. Raises RequestRefused.
+def decode_events(body: bytes, rules: EventRules, now: float, most: int) -> list[Event]:
+    """One event or a list of at most `most`, all in order at wall-clock time `now`, seconds. Raises RequestRefused.
 
     What ingest would refuse later is refused here (400, under ingest's reason): the sender is still there to read it.
     """
@@ -28,6 +28,12 @@ def decode_events(body: bytes, rules: EventRules, now: float) -> list[Event]:
     events = decoded if isinstance(decoded, list) else [decoded]
     if not events:
         raise RequestRefused("no_events", "the list of events is empty")
+    if len(events) > most:
+        raise RequestRefused(
+            "too_many_events",
+            f"{len(events)} events, at most {most} are taken at once: send several lists, or raise doors.max_events",
+            413,
+        )
     for index, event in enumerate(events):
         try:
             rules.check(event, now)
@@ -42,9 +48,8 @@ def decode_events(body: bytes, rules: EventRules, now: float) -> list[Event]:
 class EventWriter:
     """Writes events and waits for the broker's acknowledgement, for a bounded time and a bounded number."""
 
-    def __init__(
-        self, producer: RestartingProducer, *, topic: str, timeout_s: float, max_waiting: int = 10_000
-    ) -> None:
+    def __init__(self, producer: RestartingProducer, *, topic: str, timeout_s: float, max_waiting: int) -> None:
+        """`max_waiting`: events that may wait for the broker; at least as many as one call may bring."""
         self._producer = producer
         self._topic = topic
         self._timeout_s = timeout_s
@@ -54,14 +59,10 @@ class EventWriter:
     async def write(self, events: list[Event]) -> None:
         """Returns once every event is acknowledged.
 
-        Raises RequestRefused: 413 for too many events, 422 for one too large, 503 if the broker does not acknowledge in
-        time. Then some may be written all the same: sending all of them again is safe, profiles and labels take no harm
-        from it (docs/decisions/0044).
+        Raises RequestRefused: 422 for an event too large, 503 if the broker does not acknowledge in time. Then some may
+        be written all the same: sending all of them again is safe, profiles and labels take no harm from it
+        (docs/decisions/0044).
         """
-        if len(events) > self._max_waiting:
-            raise RequestRefused(
-                "too_many_events", f"{len(events)} events, at most {self._max_waiting} are taken at once", 413
-            )
         if self._waiting + len(events) > self._max_waiting:
             raise RequestRefused("busy", f"{self._waiting} events wait for the broker: send again in a second", 503)
         self._waiting += len(events)

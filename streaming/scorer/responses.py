@@ -29,7 +29,7 @@ def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | No
 
 async def _refused(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestRefused)
-    return json_response(error.problem, error.status, _HEADERS.get(error.status))
+    return json_response(error.problem, error.status, error.headers or _HEADERS.get(error.status))
 
 
 async def _unrouted(request: Request, error: Exception) -> Response:

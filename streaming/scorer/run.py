@@ -16,11 +16,13 @@ from model.kernel.kernel import Kernel
 from model.kernel.record import KernelInfo, unpack_kernel
 from streaming.backbone import OpenedBackbone, open_backbone
 from streaming.config import Config
+from streaming.events.rules import EventRules
 from streaming.monitoring import metrics
 from streaming.monitoring.watch import Watch
 from streaming.scorer.active_kernels import ActiveKernels
 from streaming.scorer.app import make_app
 from streaming.scorer.core import Scorer
+from streaming.scorer.doors import check_doors
 from streaming.scorer.service import ScorerService
 
 _GRACE_S = 15
@@ -86,6 +88,7 @@ def make_scorer(config: Config, opened: OpenedBackbone, kernels: ActiveKernels, 
         group_of=config.group_of,
         groups=tuple(group.name for group in config.groups),
         live_arm=config.scorer.live_arm,
+        request_ids=EventRules(config).request_ids,
         max_candidates=config.scorer.max_candidates,
         on_undeclared=lambda: count("domain", "undeclared"),
     )
@@ -94,8 +97,9 @@ def make_scorer(config: Config, opened: OpenedBackbone, kernels: ActiveKernels, 
 def run_scorer(config: Config) -> int:
     """Serves until SIGTERM or SIGINT, then delivers the waiting impressions. Gives the exit code: 1 after a failure.
 
-    Raises ScorerPortTakenError, BackboneRefused or StoreUnavailableError before it serves anything.
+    Raises ConfigError, ScorerPortTakenError, BackboneRefused or StoreUnavailableError before it serves anything.
     """
+    check_doors(config)
     torch.set_num_threads(1)  # the models are small: a second thread costs more than it brings
     with listen(config.scorer.host, config.scorer.port) as listener:
         opened = open_backbone(config)
@@ -106,6 +110,8 @@ def run_scorer(config: Config) -> int:
         server = _server(config, ScorerService(config, scorer, kernels, watch, on_ready=count.begin))
         _keep_signals_to_uvicorn()
         log.info("scorer listens on http://%s:%d", *listener.getsockname()[:2])
+        if not config.doors.request_id_secrets:
+            log.info("request ids are not signed, feedback can be forged: doors.request_id_secrets is empty")
         server.run(sockets=[listener])
     return watch.exit_code
 

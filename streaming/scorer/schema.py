@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 import msgspec
@@ -129,7 +130,8 @@ class RequestRefused(Exception):
     A status below 500 is the caller's fault, 503 asks to send the same again later.
     """
 
-    def __init__(self, error: str, detail: str, status: int = 422) -> None:
+    def __init__(self, error: str, detail: str, status: int = 422, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
         self.problem = Problem(error, detail)
         self.status = status
+        self.headers = headers

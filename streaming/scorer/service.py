@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 from features.store.online import StoreUnavailableError
@@ -19,6 +20,7 @@ from streaming.monitoring.health import Check
 from streaming.monitoring.watch import Watch
 from streaming.scorer.active_kernels import ActiveKernels
 from streaming.scorer.core import Scored, Scorer
+from streaming.scorer.doors import Doors
 from streaming.scorer.event_writer import EventWriter
 from streaming.scorer.impression_log import ImpressionLog
 from streaming.scorer.kernel_follower import KernelFollower
@@ -29,9 +31,12 @@ from streaming.scorer.schema import (
     RequestRefused,
     ScoreRequest,
 )
+from streaming.scorer.turns import Turns
 from streaming.topics import ensure_topics
 
 _FLUSH_S = 10.0
+_WAITING_CALLS = 10
+"""Full calls of events that may wait for the broker."""
 _WARM_UP_CANDIDATES = 100
 
 log = logging.getLogger(__name__)
@@ -63,6 +68,9 @@ class ScorerService:
         self.max_body_bytes = config.scorer.max_body_bytes
         self.checks: dict[str, Check] = {"tasks": watch.check}
         self.rules = EventRules(config)
+        self.doors = Doors(config.doors, time.monotonic)
+        self.max_events = config.doors.max_events
+        self._turns = Turns(config.doors.max_waiting_candidates)
         self._observe()
 
     def _observe(self) -> None:
@@ -85,7 +93,10 @@ class ScorerService:
             wall=self._wall,
         )
         self._events = EventWriter(
-            self._producer, topic=topics.interactions, timeout_s=self._config.scorer.events_timeout_s
+            self._producer,
+            topic=topics.interactions,
+            timeout_s=self._config.scorer.events_timeout_s,
+            max_waiting=_WAITING_CALLS * self.max_events,
         )
         self._follower = KernelFollower(self._kernels, topic=topics.kernels, options=options)
         self._missing = {"broker": f"Kafka on {self._config.kafka.bootstrap} has not answered yet"}
@@ -132,10 +143,10 @@ class ScorerService:
         """Broker time, seconds since the epoch: what impressions are stamped with, however wrong the own clock is."""
         return self._clock.now(self._wall())
 
-    def score(self, request: ScoreRequest, time: float) -> Scored:
+    async def score(self, request: ScoreRequest, time: float) -> Scored:
         """Scores and logs the impression. Raises RequestRefused."""
         try:
-            scored = self._scorer.score(request, time)
+            scored = await self._turns.run(self._scorer.in_slices(request, time), len(request.candidates))
         except StoreUnavailableError as error:
             raise RequestRefused("feature_store", str(error), status=503) from error
         self._impressions.write(scored.response.group, scored.impression)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from lab.pretraining import backbone_key, install_backbone, pretrained_backbone
 from lab.streams.logged.movielens import MovieLens, Rating
 from lab.streams.logged.movielens_stream import movielens_stream
 from lab.streams.recording import Recording
-from model.backbone.checkpoint import load_backbone
+from model.backbone.checkpoint import BackboneRefused, load_backbone
 from model.config import BackboneConfig, FieldSpec, PretrainConfig
 from streaming.backbone import open_backbone
 from streaming.config import Config, GroupConfig
@@ -59,6 +60,35 @@ def test_the_second_time_it_comes_from_the_cache(config: Config, data: MovieLens
     assert pretrained_backbone(config, recorded(data), QUIET) == made
     assert (made / "card.json").stat().st_mtime_ns == stamp
     assert not list((config.cache_dir / "backbones").glob(".making-*"))
+
+
+def _flip_a_byte(path: Path) -> None:
+    """Size and time stay what they were."""
+    before, data = path.stat(), bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_a_damaged_one_in_the_cache_is_named_and_made_again(
+    config: Config, data: MovieLens, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = pretrained_backbone(config, recorded(data), QUIET)
+    whole = {path.name: path.read_bytes() for path in made.iterdir() if path.is_file()}
+    start = made / "kernel-start.safetensors"
+    _flip_a_byte(start)
+    (made / "backbone.safetensors").write_bytes(whole["backbone.safetensors"][:-10])
+    pretrained_backbone(config, recorded(data), QUIET)
+    assert "damaged (backbone.safetensors, kernel-start.safetensors)" in caplog.text
+    assert start.read_bytes() == whole[start.name]
+
+
+def test_an_installed_one_that_changed_after_pretraining_is_refused_by_name(config: Config, data: MovieLens) -> None:
+    install_backbone(pretrained_backbone(config, recorded(data), QUIET), config.backbone_dir)
+    open_backbone(config)
+    _flip_a_byte(config.backbone_dir / "live-rows" / "main.msgpack")
+    with pytest.raises(BackboneRefused, match=r"live-rows/main\.msgpack changed after pretraining: .*pretrain again"):
+        open_backbone(config)
 
 
 def test_what_decides_the_backbone_decides_its_key(config: Config, data: MovieLens) -> None:

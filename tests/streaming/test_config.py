@@ -44,6 +44,8 @@ OTHER: dict[str, Any] = {
     "FEATURES__ITEM_FIELDS": [{"name": "size", "kind": "number"}],
     "LIVE__HALF_LIVES_S": [3.0, 4.0],
     "LEARNER__HALF_LIVES": [1_000.0, 9_000.0],
+    "DOORS__KEYS": [{"name": "shop", "hash": "sha256:" + "0" * 64, "may": ["score", "feedback"]}],
+    "DOORS__REQUEST_ID_SECRETS": ["first" * 8, "second" * 8],
 }
 """Values that no rule below can make."""
 
@@ -93,6 +95,12 @@ def test_every_environment_name_on_the_page_sets_its_key(key: Key, monkeypatch: 
         assert value_at(load_config(), key.path) == value
 
 
+def _plain(entry: Any) -> Any:
+    if isinstance(entry, BaseModel):
+        return entry.model_dump(mode="json", exclude_defaults=True)
+    return entry.get_secret_value() if isinstance(entry, SecretStr) else entry
+
+
 def value_at(config: Config, path: str) -> Any:
     """The value of a key, as JSON has it; a secret as its text."""
     value: Any = config
@@ -101,7 +109,7 @@ def value_at(config: Config, path: str) -> Any:
     if isinstance(value, SecretStr):
         return value.get_secret_value()
     if isinstance(value, tuple):
-        return [one.model_dump(exclude_defaults=True) if isinstance(one, BaseModel) else one for one in value]
+        return [_plain(one) for one in value]
     return str(value) if isinstance(value, Path) else value
 
 

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -113,7 +114,7 @@ def test_no_mark_claims_what_was_not_written_however_often_ingest_is_killed(conf
             seen = len(sender.feedback())
             process = ingest_process(config)
             try:
-                eventually("it routes", lambda seen=seen: len(sender.feedback()) > seen + 50)
+                eventually("it routes", partial(routed_beyond, sender, seen + 50))
                 eventually("it marks", lambda: marks(sender))
             finally:
                 process.kill()
@@ -127,6 +128,10 @@ def test_no_mark_claims_what_was_not_written_however_often_ingest_is_killed(conf
         end = max(record.timestamp for record in ingest._traffic.records) / 1_000
         eventually("marks pass the end", lambda: min_read(ingest) > end)
         check_marks(config, ingest)
+
+
+def routed_beyond(sender: Running, number: int) -> bool:
+    return len(sender.feedback()) > number
 
 
 def marks(ingest: Running) -> list[Progress]:
@@ -153,13 +158,14 @@ def check_marks(config: Config, ingest: Running) -> None:
     written: set[str] = set()
     checked = 0
     for record in ingest._traffic.records:
-        event = decode_traffic(record.value)
-        if isinstance(event, ServedFeedback):
-            written.add(event.item_id)
-        elif isinstance(event, Progress):
+        written_event = decode_traffic(record.value)
+        if isinstance(written_event, ServedFeedback):
+            written.add(written_event.item_id)
+        elif isinstance(written_event, Progress):
             checked += 1
-            late = [item for (item, k), at in appended.items() if at < event.read.get(k, 0.0) and item not in written]
-            assert not late, (event, late)
+            read = written_event.read
+            late = [item for (item, k), at in appended.items() if at < read.get(k, 0.0) and item not in written]
+            assert not late, (read, late)
     assert checked > 10
 
 

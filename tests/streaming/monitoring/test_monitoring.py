@@ -151,55 +151,6 @@ def test_promtool_accepts_configuration_rules_and_every_panel(tmp_path: Path) ->
         assert result.returncode == 0, result.stdout + result.stderr
 
 
-def _series(name: str, values: str) -> dict[str, str]:
-    return {"series": name, "values": values}
-
-
-def test_alerts_fire_when_they_should(tmp_path: Path) -> None:
-    """Prometheus' own rule tests: a harmful live arm, a first refused kernel; but not clients that hang up."""
-    promtool = _tool("promtool")
-    case = {
-        "rule_files": [str(MONITORING / "rules.yml")],
-        "evaluation_interval": "15s",
-        "tests": [
-            {
-                "interval": "15s",
-                "input_series": [
-                    _series('driftline_arm_log_loss{group="main",arm="frozen"}', "0.5x40"),
-                    _series('driftline_arm_log_loss{group="main",arm="live"}', "0.49x20 0.6x20"),
-                    _series('driftline_kernels_refused_total{group="main",reason="fingerprint"}', "_x20 1x20"),
-                    _series('driftline_score_requests_total{outcome="ok"}', "0+10x40"),
-                    _series('driftline_score_requests_total{outcome="aborted"}', "0+900x40"),
-                    _series('driftline_score_requests_total{outcome="failed"}', "0x40"),
-                ],
-                "alert_rule_test": [
-                    {"eval_time": "4m", "alertname": "DriftlineLiveWorseThanFrozen", "exp_alerts": []},
-                    {"eval_time": "4m", "alertname": "DriftlineKernelsRefused", "exp_alerts": []},
-                    {"eval_time": "9m", "alertname": "DriftlineScoringFails", "exp_alerts": []},
-                ],
-                "promql_expr_test": [
-                    {
-                        "expr": f'ALERTS{{alertname="{name}",alertstate="firing"}}',
-                        "eval_time": "9m",
-                        "exp_samples": [
-                            {"labels": f'ALERTS{{{labels},alertname="{name}",alertstate="firing"}}', "value": 1}
-                        ],
-                    }
-                    for name, labels in (
-                        ("DriftlineLiveWorseThanFrozen", 'group="main",severity="page"'),
-                        ("DriftlineKernelsRefused", 'group="main",reason="fingerprint",severity="warn"'),
-                    )
-                ],
-            }
-        ],
-    }
-    (tmp_path / "case.yml").write_text(yaml.safe_dump(case))
-    result = subprocess.run(
-        [promtool, "test", "rules", str(tmp_path / "case.yml")], capture_output=True, text=True, check=False
-    )
-    assert result.returncode == 0, result.stdout + result.stderr
-
-
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -27,12 +27,14 @@ from model.kernel.kernel import Kernel
 from model.kernel.record import KernelInfo, pack_kernel, unpack_kernel
 from streaming.config import Config
 from streaming.events import Event, ItemEvent
+from streaming.events.request_ids import RequestIds
 from streaming.events.rules import EventRules
 from streaming.kernel_log.kernels import KernelRecord
 from streaming.kernel_log.keys import kernel_key
 from streaming.scorer.active_kernels import ActiveKernels
 from streaming.scorer.app import make_app
 from streaming.scorer.core import CandidateEncoder, Scored, Scorer
+from streaming.scorer.doors import Doors
 from streaming.scorer.schema import CurrentKernel, KernelsResponse, RequestRefused, ScoreRequest
 from tests.streaming.small_start import small_start
 
@@ -137,6 +139,7 @@ def make_scorer(
     *,
     encoder: CandidateEncoder | None = None,
     live_arm: bool = True,
+    request_ids: RequestIds | None = None,
     max_candidates: int = 50,
 ) -> Scorer:
     """The scoring core on made-up features, one group for every domain."""
@@ -148,6 +151,7 @@ def make_scorer(
         group_of=lambda domain: None if domain.period == "night" else "main",
         groups=tuple(kernels.groups),
         live_arm=live_arm,
+        request_ids=request_ids or RequestIds(),
         max_candidates=max_candidates,
     )
 
@@ -155,14 +159,17 @@ def make_scorer(
 class FakeBackend:
     """A real core without a broker: events are kept in a list."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: Config | None = None) -> None:
+        config = config or Config()
         backbone = make_backbone()
         self.active: ActiveKernels = make_kernels(backbone)
         self.active.take([record(packed(backbone, 2))])
-        self.scorer = make_scorer(backbone, self.active)
+        self.rules = EventRules(config)
+        self.scorer = make_scorer(backbone, self.active, request_ids=self.rules.request_ids)
         self.max_body_bytes = 4_096
         self.checks: dict[str, Callable[[], str | None]] = {"tasks": lambda: None}
-        self.rules = EventRules(Config())
+        self.doors = Doors(config.doors, time.monotonic)
+        self.max_events = config.doors.max_events
         self.waits_for: dict[str, str] = {}
         self.events: list[Event] = []
         self.life: list[str] = []
@@ -173,7 +180,7 @@ class FakeBackend:
     def missing(self) -> dict[str, str]:
         return self.waits_for
 
-    def score(self, request: ScoreRequest, time: float) -> Scored:
+    async def score(self, request: ScoreRequest, time: float) -> Scored:
         if request.user_id == "poison":
             raise OSError("the store is gone")
         if request.user_id == "no-features":

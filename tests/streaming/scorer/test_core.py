@@ -11,9 +11,10 @@ from model.backbone.foundation import FoundationBackbone
 from model.encoding.domain import Domain
 from model.kernel.kernel import Kernel
 from streaming.config import group_of_request
+from streaming.events.request_ids import RequestIds
 from streaming.events.traffic import FloatPayload
 from streaming.scorer.active_kernels import IDENTITY, ActiveKernels
-from streaming.scorer.core import Scorer
+from streaming.scorer.core import Scored, Scorer
 from streaming.scorer.schema import DomainFacets, RequestRefused, ScoreRequest
 from tests.streaming.scorer.scoring_parts import (
     SPACE,
@@ -177,6 +178,7 @@ def test_an_undeclared_domain_value_counts_as_unknown(backbone: FoundationBackbo
         space=SPACE,
         group_of=lambda domain: "main",
         groups=("main",),
+        request_ids=RequestIds(),
         on_undeclared=lambda: counted.append(1),
     )
     impression = scorer.score(_ask(domain=DomainFacets("cinema", "unknown", "day")), 0.0).impression
@@ -219,3 +221,68 @@ def test_the_warm_up_leaves_no_trace_in_the_score_windows(scorer: Scorer) -> Non
     assert np.isnan(scorer.windows["main", "live"].mean())
     scorer.score(_ask(), 0.0)
     assert not np.isnan(scorer.windows["main", "live"].mean())
+
+
+def _score_one_by_one(scorer: Scorer, asked: ScoreRequest) -> tuple[int, Scored]:
+    """How often a request paused, and what came of it."""
+    slices, pauses = scorer.in_slices(asked, 7.0), 0
+    while True:
+        try:
+            next(slices)
+        except StopIteration as done:
+            return pauses, done.value
+        pauses += 1
+
+
+@pytest.mark.parametrize(("candidates", "pauses"), [(1, 0), (250, 0), (251, 2), (1_000, 4)])
+def test_a_large_request_pauses_before_each_slice_and_a_small_one_never(
+    backbone: FoundationBackbone, kernels: ActiveKernels, candidates: int, pauses: int
+) -> None:
+    scorer = make_scorer(backbone, kernels, max_candidates=1_000)
+    seen, scored = _score_one_by_one(scorer, _ask([f"item-{index}" for index in range(candidates)]))
+    assert seen == pauses
+    assert len(scored.response.scores) == candidates == len(scored.impression.array("x"))
+
+
+def test_slices_give_every_item_the_scores_that_it_has_alone(
+    backbone: FoundationBackbone, kernels: ActiveKernels
+) -> None:
+    scorer = make_scorer(backbone, kernels, max_candidates=1_000)
+    items = [f"item-{index}" for index in range(600)]
+    together = {s.item_id: s.score for s in scorer.score(_ask(items), 7.0).response.scores}
+    for item in ("item-0", "item-249", "item-250", "item-599"):
+        (alone,) = scorer.score(_ask([item]), 7.0).response.scores
+        assert together[item] == pytest.approx(alone.score, abs=1e-6)
+
+
+def test_a_swap_between_two_slices_changes_the_next_request_and_not_this_one(
+    backbone: FoundationBackbone, kernels: ActiveKernels
+) -> None:
+    scorer = make_scorer(backbone, kernels, max_candidates=1_000)
+    items = [f"item-{index}" for index in range(600)]
+    before = scorer.score(_ask(items), 7.0).response
+    slices = scorer.in_slices(_ask(items), 7.0)
+    next(slices), next(slices)
+    kernels.take([record(packed(backbone, before.kernel_version + 1))])
+    with pytest.raises(StopIteration) as done:
+        while True:
+            next(slices)
+    after = done.value.value.response
+    assert (after.kernel_version, after.scores) == (before.kernel_version, before.scores)
+
+
+def test_a_request_that_is_refused_is_refused_before_its_first_pause(
+    backbone: FoundationBackbone, kernels: ActiveKernels
+) -> None:
+    with pytest.raises(RequestRefused, match="max_candidates"):
+        next(make_scorer(backbone, kernels).in_slices(_ask([str(i) for i in range(10_000)]), 0.0))
+
+
+def test_a_request_id_is_signed_where_there_are_secrets_and_names_its_group(
+    backbone: FoundationBackbone, kernels: ActiveKernels
+) -> None:
+    ids = RequestIds(["s" * 32])
+    given = make_scorer(backbone, kernels, request_ids=ids).score(_ask(), 0.0)
+    assert given.response.request_id == given.impression.request_id
+    assert ids.ours(given.response.request_id)
+    assert given.response.request_id.startswith("main.")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import msgspec
 import pytest
 from hypothesis import given
@@ -25,8 +23,7 @@ from streaming.events import (
 )
 from streaming.events.rules import EventRules
 from streaming.ingest.routing import Routing
-from streaming.scorer.event_writer import EventWriter, decode_events
-from streaming.scorer.producer import RestartingProducer
+from streaming.scorer.event_writer import decode_events
 from streaming.scorer.schema import RequestRefused
 
 NOW = 1_800_000_000.0
@@ -66,7 +63,7 @@ def test_what_breaks_a_rule_is_refused_with_ingests_reason_and_says_where(case: 
         (msgspec.json.encode([UserEvent("u", NOW), event]), " - at `$[1]`"),
     ):
         with pytest.raises(RequestRefused) as refused:
-            decode_events(body, RULES, NOW)
+            decode_events(body, RULES, NOW, 5)
         assert (refused.value.problem.error, refused.value.status) == (reason, 400)
         assert detail in refused.value.problem.detail
         assert refused.value.problem.detail.endswith(position)
@@ -97,7 +94,7 @@ def _by_topic(event: Event) -> str | None:
 
 def _by_http(event: Event) -> str | None:
     try:
-        decode_events(encode_event(event), RULES, NOW)
+        decode_events(encode_event(event), RULES, NOW, 5)
     except RequestRefused as refused:
         return refused.problem.error
     return None
@@ -110,8 +107,7 @@ def test_both_doors_refuse_the_same_events_for_the_same_reasons(event: Event) ->
     assert reason is None or reason in REASONS
 
 
-async def test_more_events_than_can_ever_wait_are_refused_for_good_and_not_for_later() -> None:
-    writer = EventWriter(RestartingProducer({}, max_bytes=1), topic="t", timeout_s=0.1, max_waiting=3)
-    with pytest.raises(RequestRefused, match="at most 3") as refused:
-        await writer.write([UserEvent("u", time.time())] * 4)
+def test_more_events_than_one_call_may_bring_are_refused_for_good_and_not_for_later() -> None:
+    with pytest.raises(RequestRefused, match=r"6 events, at most 5.*doors\.max_events") as refused:
+        decode_events(msgspec.json.encode([UserEvent("u", NOW)] * 6), RULES, NOW, 5)
     assert (refused.value.problem.error, refused.value.status) == ("too_many_events", 413)

@@ -1,0 +1,95 @@
+"""Who may come in by the scorer's HTTP door, and how much is taken at once."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, SecretStr, field_validator
+
+from model.config import Section
+
+Right = Literal["score", "feedback", "impression", "profile", "drift", "operator"]
+
+_LEAST_SECRET = 32
+
+
+class KeyConfig(Section):
+    """One API key: who holds it, and what it may. `driftline key new` makes one."""
+
+    name: str = Field(
+        pattern="^[a-z0-9_.-]{1,64}$", description="Who holds it; metrics and log lines say the name, never the key."
+    )
+    hash: str = Field(
+        pattern="^sha256:[0-9a-f]{64}$", description="`sha256:` and the digest of the key: it gives nobody entry."
+    )
+    may: tuple[Right, ...] = Field(
+        min_length=1,
+        description="What it opens: `score` for /v1/score; `feedback`, `impression`, `profile` (users and items) and "
+        "`drift` for these events at /v1/events; `operator` for /v1/kernels.",
+    )
+
+
+class DoorsConfig(Section):
+    """Who may come in by the scorer's HTTP door, and how much is taken at once (SECURITY.md has the whole model)."""
+
+    keys: tuple[KeyConfig, ...] = Field(
+        default=(),
+        examples=[[{"name": "shop", "hash": "sha256:<64 hex digits>", "may": ["score", "feedback"]}]],
+        description="API keys; a caller sends one as `Authorization: Bearer KEY`. None opens the door to everybody, "
+        "which is refused unless scorer.host is a loopback address.",
+    )
+    request_id_secrets: tuple[SecretStr, ...] = Field(
+        default=(),
+        description="Secrets that sign request ids, from `driftline key secret`: scorers sign with the first, scorers "
+        "and ingest take feedback signed with any. None leaves feedback unsigned, and so open to forgery.",
+    )
+    unsigned_ids: tuple[str, ...] = Field(
+        default=(),
+        description="Beginnings of the request ids that other systems give; where ids are signed, impressions under "
+        "other ids are refused, and these ids need no signature.",
+    )
+    requests_per_s: float = Field(
+        default=0,
+        ge=0,
+        description="Calls per second that one key may make, or one address where there is no known key; beyond it "
+        "they are answered 429. 0 sets no limit.",
+    )
+    max_events: int = Field(default=1_000, ge=1, description="Events of one call to /v1/events; more are refused.")
+    max_waiting_candidates: int = Field(
+        default=50_000,
+        ge=1,
+        description="Candidates of large requests that may wait for their turn; beyond it they are answered 503.",
+    )
+    max_connections: int = Field(
+        default=1_024,
+        ge=1,
+        description="Connections held at once; beyond it the one that has kept the scorer waiting longest is closed.",
+    )
+    request_timeout_s: float = Field(
+        default=10.0,
+        gt=0,
+        description="How long the head and body of a request may take to arrive, and an answer to be read.",
+    )
+
+    @field_validator("keys")
+    @classmethod
+    def _told_apart(cls, keys: tuple[KeyConfig, ...]) -> tuple[KeyConfig, ...]:
+        for part in ("name", "hash"):
+            values = [getattr(key, part) for key in keys]
+            if len(set(values)) != len(values):
+                raise ValueError(f"the {part} {max(values, key=values.count)!r} stands there twice")
+        return keys
+
+    @field_validator("request_id_secrets")
+    @classmethod
+    def _long(cls, secrets: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        if any(len(secret.get_secret_value()) < _LEAST_SECRET for secret in secrets):
+            raise ValueError(f"a secret has fewer than {_LEAST_SECRET} characters: `driftline key secret` makes one")
+        return secrets
+
+    @field_validator("unsigned_ids")
+    @classmethod
+    def _not_all(cls, beginnings: tuple[str, ...]) -> tuple[str, ...]:
+        if "" in beginnings:
+            raise ValueError("an empty beginning stands for every id: leave request_id_secrets empty instead")
+        return beginnings

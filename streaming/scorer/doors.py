@@ -1,0 +1,169 @@
+"""Who comes in at the HTTP door, what for and how often. No web server, no clock of its own.
+
+Keys are 256 random bits, so their plain SHA-256 may stand in the configuration: there is nothing to guess that a slow
+hash would protect, and a slow hash would let any stranger burn the scorer's time (docs/decisions/0100).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import math
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from streaming.config import Config, ConfigError, DoorsConfig, Right
+from streaming.events import DriftEvent, Event, FeedbackEvent, ImpressionEvent
+from streaming.monitoring import metrics
+from streaming.scorer.schema import RequestRefused
+
+NOBODY = "(none)"
+"""In metrics, the caller where no keys are set; brackets keep it apart from every key's name."""
+_STRANGER = "(unknown)"
+_BEARER = "bearer "
+_KEY_BYTES = 32
+_PREFIX = "dl_"
+_MOST_CALLERS = 10_000
+"""Callers whose rate is remembered; beyond it the longest unseen is forgotten, and may begin anew."""
+_ROUNDING_S = 1e-9
+
+
+def new_key() -> str:
+    """A key as its holder sends it: a prefix that scanners for leaked secrets can look for, and 256 random bits."""
+    return _PREFIX + secrets.token_urlsafe(_KEY_BYTES)
+
+
+def key_hash(key: str) -> str:
+    """What stands of a key in the configuration."""
+    return f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"
+
+
+def check_doors(config: Config) -> None:
+    """Raises ConfigError if strangers could come in: no keys, on an address that other machines reach."""
+    host = config.scorer.host
+    if config.doors.keys or _loopback(host):
+        return
+    raise ConfigError(
+        f"scorer.host {host!r} is reached from other machines and doors.keys is empty, so that anybody could forge "
+        "clicks and overwrite profiles: make a key with `driftline key new NAME` and put what it prints into the "
+        "configuration (or DRIFTLINE_DOORS__KEYS, as JSON), or set scorer.host to 127.0.0.1"
+    )
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """A caller who was let in, and what for."""
+
+    name: str
+    rights: frozenset[str]
+
+    def need(self, right: Right) -> None:
+        """Raises RequestRefused (403) without the right."""
+        if right not in self.rights:
+            _count(self.name, "forbidden")
+            raise RequestRefused(
+                "not_allowed", f"the key {self.name!r} may not {right!r}: add it to the key's `may` in doors.keys", 403
+            )
+
+
+def right_of(event: Event) -> Right:
+    """The right that writing `event` takes."""
+    match event:
+        case FeedbackEvent():
+            return "feedback"
+        case ImpressionEvent():
+            return "impression"
+        case DriftEvent():
+            return "drift"
+        case _:
+            return "profile"
+
+
+_EVERY: frozenset[str] = frozenset(("score", "feedback", "impression", "profile", "drift", "operator"))
+
+
+class Doors:
+    """Lets callers in by key, each at its rate."""
+
+    def __init__(self, config: DoorsConfig, clock: Callable[[], float]) -> None:
+        """`clock` gives seconds of a clock that never goes back."""
+        self._keys = [(key.hash, Guest(key.name, frozenset(key.may))) for key in config.keys]
+        self._rate = CallRate(config.requests_per_s, clock)
+
+    def enter(self, authorization: str, address: str) -> Guest:
+        """The caller with this Authorization header. Raises RequestRefused: 401 without a known key, 429 too fast."""
+        guest = self._guest(authorization)
+        wait = self._rate.wait(guest.name if guest is not None and self._keys else f"address {address}")
+        name = guest.name if guest is not None else _STRANGER
+        if wait > 0:
+            _count(name, "limited")
+            raise RequestRefused(
+                "too_many_requests",
+                f"more calls than doors.requests_per_s: try again in {math.ceil(wait)} s",
+                429,
+                {"Retry-After": str(math.ceil(wait))},
+            )
+        if guest is None:
+            _count(name, "refused")
+            raise _no_entry(authorization)
+        _count(name, "allowed")
+        return guest
+
+    def _guest(self, authorization: str) -> Guest | None:
+        if not self._keys:
+            return Guest(NOBODY, _EVERY)
+        if authorization[: len(_BEARER)].lower() != _BEARER:
+            return None
+        sent = key_hash(authorization[len(_BEARER) :].strip()).encode()
+        # Every key is compared, each in constant time: the time of a refusal tells nothing of any key.
+        found = [guest for known, guest in self._keys if hmac.compare_digest(known.encode(), sent)]
+        return found[0] if found else None
+
+
+def _no_entry(authorization: str) -> RequestRefused:
+    if authorization:
+        error, detail = "unknown_key", "the key is none of doors.keys; it is sent as `Authorization: Bearer KEY`"
+    else:
+        error, detail = "no_key", "this scorer is opened by a key: send `Authorization: Bearer KEY`"
+    return RequestRefused(error, detail, 401, {"WWW-Authenticate": "Bearer"})
+
+
+def _count(name: str, outcome: str) -> None:
+    metrics.DOOR_CALLS.labels(key=name, outcome=outcome).inc()
+
+
+class CallRate:
+    """How often each caller may come: so many per second, a second's worth at once.
+
+    The generic cell rate algorithm (ITU-T I.371), a token bucket that needs one number a caller: the time at which it
+    would be level with its rate.
+    """
+
+    def __init__(self, per_s: float, clock: Callable[[], float]) -> None:
+        """0 per second sets no limit."""
+        self._per_s, self._clock = per_s, clock
+        self._level: OrderedDict[str, float] = OrderedDict()
+
+    def wait(self, caller: str) -> float:
+        """Seconds until the caller may come; 0 lets it in now. A refused call costs its caller nothing."""
+        if not self._per_s:
+            return 0.0
+        now = self._clock()
+        interval, burst = 1 / self._per_s, max(1.0, 1 / self._per_s)
+        before = max(self._level.pop(caller, now), now)
+        ahead = before + interval - now - burst
+        let_in = ahead <= _ROUNDING_S
+        self._level[caller] = before + interval if let_in else before
+        if len(self._level) > _MOST_CALLERS:
+            self._level.popitem(last=False)
+        return 0.0 if let_in else ahead

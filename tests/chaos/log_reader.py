@@ -1,0 +1,127 @@
+"""What stands in the log: traffic as it was appended, the committed state, and what an undisturbed pass makes of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from kafka import TopicPartition
+
+from features.live.layout import LiveRow
+from streaming.backbone import open_backbone
+from streaming.clients import make_consumer
+from streaming.config import Config
+from streaming.events import ServedImpression
+from streaming.kernel_log.reader import read_group
+from streaming.kernel_log.snapshot import GroupSnapshot, decode_snapshot
+from streaming.monitoring.watch import Watch
+from streaming.processor.join import Join
+from streaming.processor.live_pusher import LivePusher
+from streaming.processor.machine import GroupMachine
+from streaming.processor.owned_group import GroupLoader
+from streaming.processor.traffic_reader import TrafficReader, Widths
+
+Rows = dict[tuple[str, str], tuple[float, bytes]]
+"""Live rows by kind and key: when they changed, and their values."""
+
+
+@dataclass(frozen=True)
+class Appended:
+    """One record of a topic."""
+
+    offset: int
+    value: bytes | None
+    time: float
+    """When the broker appended it, seconds."""
+
+
+@dataclass(frozen=True)
+class Committed:
+    """A group as the log has it."""
+
+    snapshot: GroupSnapshot
+    rows: Rows
+
+
+@dataclass
+class Labels:
+    """What the join decides about a log."""
+
+    learned: dict[tuple[str, str], bool] = field(default_factory=dict)
+    """Whether an item of a request became a positive."""
+    impressions: dict[str, ServedImpression] = field(default_factory=dict)
+    """Every impression of the log, by request."""
+    twice: list[str] = field(default_factory=list)
+    """Requests that were labelled more than once."""
+    dropped: Counter[str] = field(default_factory=Counter)
+
+
+def read_topic(config: Config, topic: str, partition: int = 0) -> list[Appended]:
+    """All records of a partition up to its present end."""
+    where = TopicPartition(topic, partition)
+    records = []
+    with make_consumer(config.kafka) as consumer:
+        consumer.assign([where])
+        end = consumer.end_offsets([where])[where]
+        consumer.seek_to_beginning(where)
+        while consumer.position(where) < end:
+            for batch in consumer.poll(timeout_ms=500).values():
+                records += [Appended(record.offset, record.value, record.timestamp / 1_000) for record in batch]
+    return records
+
+
+def committed(config: Config, group: str = "main") -> Committed | None:
+    """The last transaction of a group; None before its first."""
+    partition = config.partition_of(group)
+    assert partition is not None
+    stored = asyncio.run(read_group(config, group, partition))
+    if stored.snapshot is None:
+        return None
+    fingerprint = open_backbone(config).backbone.fingerprint
+    snapshot = decode_snapshot(stored.snapshot, group=group, fingerprint=fingerprint)
+    return Committed(
+        snapshot,
+        {(row.kind, row.key): (row.updated_at, row.values.tobytes()) for row in stored.rows if not row.tombstone},
+    )
+
+
+def undisturbed(config: Config, records: Sequence[Appended], until: int, group: str = "main") -> Committed:
+    """What one pass over the records before offset `until` learns, in this process and never interrupted."""
+    machine = fresh_machine(config, group)
+    for record in records:
+        if record.offset < until:
+            machine.feed(record.offset, record.value, record.time)
+    return Committed(machine.snapshot(), _rows(machine.live.rows()))
+
+
+def _rows(rows: Iterable[LiveRow]) -> Rows:
+    return {(row.kind, row.key): (row.updated_at, row.values.tobytes()) for row in rows}
+
+
+def fresh_machine(config: Config, group: str) -> GroupMachine:
+    """A group that has seen nothing yet, made as the processor makes it."""
+    pusher = LivePusher(lambda _rows, _scope: None, 1.0)
+    return GroupLoader(config, open_backbone(config), pusher, Watch())._machine(group)
+
+
+def labels_of(config: Config, records: Sequence[Appended]) -> Labels:
+    """The labels that the records make, by the join alone."""
+    opened = open_backbone(config)
+    reader = TrafficReader(opened.backbone.fingerprint, Widths.of(opened.backbone, opened.layout))
+    join, labels = Join(config.join), Labels()
+    for appended in records:
+        record = reader.read(appended.value)
+        if record is None:
+            continue
+        if isinstance(record, ServedImpression):
+            labels.impressions.setdefault(record.request_id, record)
+        for request in join.feed(appended.offset, record, appended.time):
+            name = request.impression.request_id
+            for item, click in zip(request.impression.items, request.clicks, strict=True):
+                if (name, item) in labels.learned:
+                    labels.twice.append(name)
+                labels.learned[name, item] = bool(click)
+    labels.dropped = join.dropped + reader.refused
+    return labels

@@ -1,0 +1,47 @@
+"""`kill -9` at random moments over every process and the broker."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import pytest
+
+from tests.chaos.conftest import Sizes, Tell
+from tests.chaos.driver import Driver
+from tests.chaos.stack import Stack
+from tests.chaos.verdicts import check_all
+
+BROKER = "broker"
+
+
+def kill_and_start(stack: Stack, name: str, away_s: float) -> None:
+    """Kills a member or the broker and starts it again `away_s` later."""
+    if name == BROKER:
+        stack.broker.kill()
+    else:
+        stack.kill(name)
+    time.sleep(away_s)
+    if name == BROKER:
+        stack.broker.start()
+    else:
+        stack.start(name)
+
+
+@pytest.mark.xfail(reason="windows do not wait for feedback yet")
+@pytest.mark.timeout(6 * 3_600)
+def test_kills_at_random_moments_lose_no_record_and_no_label(stack: Stack, sizes: Sizes, tell: Tell) -> None:
+    choice = random.Random(12)
+    driver = Driver(stack.config, lambda: [member.url for member in stack.of("scorer")], seed=1).start()
+    names = ["ingest-1", "processor-1", "scorer-1", BROKER]
+    order = [name for _ in range(-(-sizes.kills // 4)) for name in choice.sample(names, 4)][: sizes.kills]
+    for name in order:
+        time.sleep(choice.uniform(0.5, 2.5))
+        kill_and_start(stack, name, choice.uniform(0.0, 2.0))
+        stack.wait_ready()
+    time.sleep(1)
+    truth = driver.stop()
+    tell(
+        f"{len(order)} kills: {', '.join(f'{order.count(name)} {name}' for name in names)}",
+        check_all(stack.config, truth),
+    )
