@@ -101,7 +101,7 @@ def ingest_lag(admin: KafkaAdminClient, config: Config) -> int | None:
 
 
 def _ingest_lag(admin: KafkaAdminClient, config: Config) -> int:
-    topic, groups = config.topics.interactions, (config.ingest.group_id, config.ingest.profile_group_id)
+    topic, groups = config.topics.interactions, (config.ingest_consumers, config.profile_consumers)
     described = admin.describe_topics([topic])[0]["partitions"]
     partitions = [TopicPartition(topic, int(partition["partition_index"])) for partition in described]
     ends = admin.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST))

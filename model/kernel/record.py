@@ -21,7 +21,8 @@ FORMAT = 3
 
 _WEIGHTS = "weights"
 Reason = Literal[
-    "size", "garbage", "format", "contents", "fingerprint", "configuration", "shapes", "wrong_group"
+    "size", "garbage", "format", "contents", "fingerprint", "configuration", "shapes", "wrong_group", "unknown_group",
+    "wrong_partition", "deleted", "bad_order", "non_finite_scores", "saturated", "far_off", "collapsed",
 ]  # fmt: skip
 """Why a kernel is refused; docs/failures.md says of each what to do."""
 

@@ -25,6 +25,7 @@ from streaming.events.outside import (
 from streaming.events.traffic import (
     PAYLOADS,
     Arm,
+    LearningOrder,
     Payload,
     Progress,
     ServedFeedback,
@@ -50,6 +51,7 @@ __all__ = [
     "FieldValue",
     "ImpressionEvent",
     "ItemEvent",
+    "LearningOrder",
     "Payload",
     "Progress",
     "RefusedError",

@@ -130,7 +130,14 @@ class Progress(msgspec.Struct, frozen=True, tag="p", array_like=True):
     """How many partitions `interactions` has."""
 
 
-Traffic = ServedImpression | ServedFeedback | Tick | Progress
+class LearningOrder(msgspec.Struct, frozen=True, tag="o", array_like=True):
+    """From this record on the group learns, or does not: in its own log, so that a replay stops at the same place."""
+
+    learning: bool
+    by: str
+
+
+Traffic = ServedImpression | ServedFeedback | Tick | Progress | LearningOrder
 
 _decoder: msgspec.msgpack.Decoder[Traffic] = msgspec.msgpack.Decoder(Traffic)
 _encoder = msgspec.msgpack.Encoder()

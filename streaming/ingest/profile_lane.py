@@ -178,7 +178,7 @@ class ProfileLane:
     def _run(self) -> None:
         writer = Writer(self._config, self._stopping, self._watch, self._clock)
         try:
-            reader = InteractionsReader(self._config, self._config.ingest.profile_group_id, self._stopping)
+            reader = InteractionsReader(self._config, self._config.profile_consumers, self._stopping)
             try:
                 while not self._stopping.is_set():
                     self._turn(reader, writer)

@@ -104,17 +104,17 @@ class Ingest:
         """Ingests until it is asked to end. Raises what ends it."""
         quiet_client_logs()
         config = self._config
-        with HealthServer(config.ingest.metrics_port, self._checks()):
+        with HealthServer(config.ingest.metrics_host, config.ingest.metrics_port, self._checks()):
             self._check_backbone()
             wait_for_broker(config.kafka, log, self._stopping)
             ensure_topics(config)
             self._state = "opening the feature store"
             store = self._open_store()
             external = ExternalImpressions(config, store)
-            reader = InteractionsReader(config, config.ingest.group_id, self._stopping)
+            reader = InteractionsReader(config, config.ingest_consumers, self._stopping)
             lane = self._lane = ProfileLane(config, self._routing, store, self._clock)
             self._state = None
-            log.info("ingesting %s as %s", config.topics.interactions, config.ingest.group_id)
+            log.info("ingesting %s as %s", config.topics.interactions, config.ingest_consumers)
             try:
                 lane.start()
                 while not self._stopping.is_set():

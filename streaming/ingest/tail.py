@@ -12,7 +12,7 @@ from kafka.errors import KafkaTimeoutError, LeaderNotAvailableError
 
 from streaming.clients import MAX_REQUEST_BYTES, make_consumer
 from streaming.config import KafkaConfig
-from streaming.events import Progress, Tick, Traffic, decode_traffic
+from streaming.events import LearningOrder, Progress, Tick, Traffic, decode_traffic
 from streaming.ingest.idle import Tail
 
 _FIRST_LOOK = 16
@@ -39,7 +39,7 @@ class TrafficTail:
         while upper > begin:
             lower = max(begin, upper - look)
             for record in self._between(partition, lower, upper):
-                if isinstance(record, Progress):
+                if isinstance(record, (Progress, LearningOrder)):
                     continue
                 reached = max(reached, record.time)
                 if not isinstance(record, Tick):

@@ -65,6 +65,7 @@ class GroupMetrics:
         metrics.OPEN_REQUESTS.labels(self.group).set(len(machine.join))
         metrics.WATERMARK.labels(self.group).set(machine.join.watermark)
         metrics.LEARN_QUEUE.labels(self.group).set(waiting)
+        metrics.LEARNING_STOPPED.labels(self.group).set(not machine.learning)
         for reason, count in machine.dropped.items():
             metrics.JOIN_DROPPED.labels(self.group, reason).inc(max(0, count - self._dropped.get(reason, 0)))
             self._dropped[reason] = count

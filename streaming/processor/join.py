@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streaming.config import JoinConfig
-from streaming.events import FeedbackKind, Progress, ServedFeedback, ServedImpression, Tick, Traffic
+from streaming.events import FeedbackKind, LearningOrder, Progress, ServedFeedback, ServedImpression, Tick, Traffic
 from streaming.kernel_log.snapshot import RequestRef
 
 
@@ -83,7 +83,7 @@ class Join:
 
         `appended` is when the broker appended it, seconds.
         """
-        if isinstance(record, Progress):
+        if isinstance(record, (Progress, LearningOrder)):
             return []
         before = self.watermark  # of the record before: a re-read that begins at this one starts with it (0070)
         closed = self._advance(self._watermark_of(record))

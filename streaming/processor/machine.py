@@ -33,7 +33,7 @@ from model.kernel.kernel import Kernel
 from model.kernel.learner import Learner, LearnReport
 from model.kernel.record import KernelInfo
 from streaming.config import JoinConfig
-from streaming.events import Traffic
+from streaming.events import LearningOrder, Traffic
 from streaming.events.decisions import Decision
 from streaming.kernel_log.errors import SnapshotError
 from streaming.kernel_log.snapshot import GroupSnapshot
@@ -96,6 +96,9 @@ class GroupMachine:
         """The newest kernel published since this machine began; an earlier one stands in the kernel log."""
         self.examples = 0
         self.version = 0
+        self.learning = True
+        """False while an operator has stopped learning: labelled requests are skipped and counted."""
+        self._skipped: Counter[str] = Counter()
         self._fingerprint = fingerprint
         self._depends_on = dependencies(learner.start, space.sizes)
         self._reader = TrafficReader(fingerprint, widths)
@@ -107,11 +110,17 @@ class GroupMachine:
         self._published_at = float("-inf")
         self._newest_event_time = float("-inf")
         self._recovery: Recovery | None = None
+        self._rows_offset = 0
 
     @property
     def position(self) -> int:
         """Offset of the next record it will take; earlier ones are skipped."""
         return self._position
+
+    @property
+    def rows_offset(self) -> int:
+        """All records before it are in the live rows, none from it on."""
+        return max(self._position, self._rows_offset)
 
     @property
     def recovering(self) -> bool:
@@ -121,7 +130,7 @@ class GroupMachine:
     @property
     def dropped(self) -> Counter[str]:
         """Records that could not be used, by reason, since this machine began."""
-        return self._reader.refused + self.join.dropped
+        return self._reader.refused + self.join.dropped + self._skipped
 
     # --- records: join ---
 
@@ -143,11 +152,22 @@ class GroupMachine:
             # 5. Go on: this record and all later ones are news.
             self._finish_recovery(self._recovery)
         record = self._reader.read(value)
+        if isinstance(record, LearningOrder):
+            self._obey(record)
+            return []
         return [] if record is None else self._take(offset, record, appended)
+
+    def _obey(self, order: LearningOrder) -> None:
+        """What was labelled before the order is still learned."""
+        self.learning = order.learning
+        log.warning("group %s: learning %s, ordered by %s", self.group, order.learning, order.by)
 
     def _take(self, offset: int, record: Traffic, appended: float) -> list[Learned]:
         learned = []
         for request in self.join.feed(offset, record, appended):
+            if not self.learning:
+                self._skipped["learning_stopped"] += len(request.impression.items)
+                continue
             if not self._pending:
                 self._pending_since = self.join.watermark
             self._pending.append(request)
@@ -165,7 +185,8 @@ class GroupMachine:
         batch = micro_batch(requests, self._space)
         report = self.learner.learn(batch)
         # The kernel learned with the live features that were served, so they may move only behind it.
-        self.live.update([outcome(request) for request in requests])
+        if self._position > self._rows_offset:  # or they hold these examples already, see `restore`
+            self.live.update([outcome(request) for request in requests])
         self.examples += len(batch)
         self._newest_event_time = max(self._newest_event_time, float(batch.time.max()))
         published = None
@@ -210,10 +231,14 @@ class GroupMachine:
             pending=[request.reference for request in self._pending],
             pending_since=self._pending_since,
             learner=self.learner.snapshot(),
+            learning=self.learning,
         )
 
-    def restore(self, snapshot: GroupSnapshot, rows: Iterable[LiveRow]) -> None:
+    def restore(self, snapshot: GroupSnapshot, rows: Iterable[LiveRow], rows_offset: int = 0) -> None:
         """Goes back to `snapshot`; records from `snapshot.resume_offset` on must follow.
+
+        `rows` hold all records before `rows_offset`, which may be more than the snapshot has seen: they stay as they
+        are until learning has come as far. That is exact, for the kernel learns from the features that were served.
 
         Raises SnapshotError, before anything is changed, if the learner cannot take its part of the snapshot.
         """
@@ -222,9 +247,10 @@ class GroupMachine:
         except ContainerError as error:
             raise SnapshotError(f"the snapshot of group {self.group!r} cannot be used: {error}") from error
         self.live.restore(rows)
+        self._rows_offset = rows_offset
         self.version, self.examples = snapshot.version, snapshot.examples
         self._newest_event_time, self._published_at = snapshot.newest_event_time, snapshot.published_at
-        self._pending_since = snapshot.pending_since
+        self._pending_since, self.learning = snapshot.pending_since, snapshot.learning
         self._position = snapshot.resume_offset
         self._recovery = Recovery(snapshot, self.join)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from features.live.layout import LiveLayout
 from model.backbone.interface import FrozenBackbone
-from streaming.events import PAYLOADS, Progress, ServedImpression, Traffic, decode_traffic
+from streaming.events import PAYLOADS, LearningOrder, Progress, ServedImpression, Traffic, decode_traffic
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,8 @@ class TrafficReader:
         return None
 
     def _problem(self, record: Traffic) -> str | None:
+        if isinstance(record, LearningOrder):
+            return None
         times = record.read.values() if isinstance(record, Progress) else (record.time,)
         if not all(math.isfinite(time) for time in times):
             return "bad_payload"

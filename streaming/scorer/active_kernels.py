@@ -1,6 +1,7 @@
 """Which kernel answers for which group: each new one is built beside the old one, checked, and taken by one assignment.
 
-No broker, no loop: `streaming.scorer.kernel_follower` brings the records.
+What is published decides, unless an operator's order says otherwise. No broker, no loop:
+`streaming.scorer.kernel_follower` brings the records.
 """
 
 from __future__ import annotations
@@ -10,13 +11,18 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+import msgspec
+
+from model.kernel.features import KernelInputs
 from model.kernel.kernel import Kernel
 from model.kernel.record import KernelInfo, KernelRefused
+from streaming.events.decisions import Order, decode_order
 from streaming.kernel_log.kernels import KernelRecord, newest_kernels
 from streaming.monitoring import metrics
-from streaming.scorer.schema import HotSwap, KernelRefusal
+from streaming.scorer.schema import CurrentKernel, HotSwap, KernelRefusal
+from streaming.scorer.sense import LOOK_AGAIN, RecentRequests, check_sense
 
 log = logging.getLogger(__name__)
 
@@ -27,13 +33,32 @@ class ActiveKernel:
 
     kernel: Kernel | None = None
     """None is the identity: the live arm equals the frozen arm."""
-    version: int = 0
-    """0 is the identity."""
+    info: KernelInfo | None = None
+    frozen: bool = False
+    """An operator froze the group: the frozen arm is served, the live one only measured."""
+
+    @property
+    def version(self) -> int:
+        """Version of `kernel`; 0 is the identity."""
+        return 0 if self.info is None else self.info.version
 
 
 IDENTITY = ActiveKernel()
 Build = Callable[[bytes], tuple[Kernel, KernelInfo]]
 """Makes and checks a kernel. Raises KernelRefused."""
+
+
+@dataclass(slots=True)
+class _Group:
+    """What is known of one group."""
+
+    order: Order
+    published: ActiveKernel = IDENTITY
+    """The newest good kernel of the log."""
+    pinned: ActiveKernel | None = None
+    """The kernel that an operator ordered."""
+    active: ActiveKernel = IDENTITY
+    recent: RecentRequests = field(default_factory=RecentRequests)
 
 
 @dataclass(slots=True)
@@ -49,79 +74,180 @@ class ActiveKernels:
     clock: Callable[[], float] = time.time
     swaps: deque[HotSwap] = field(default_factory=lambda: deque(maxlen=1_000))
     refusals: deque[KernelRefusal] = field(default_factory=lambda: deque(maxlen=100))
-    _active: dict[str, ActiveKernel] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _groups: dict[str, _Group] = field(default_factory=dict)
+    _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def __post_init__(self) -> None:
-        self._active = dict.fromkeys(self.groups, IDENTITY)
+        self._groups = {group: _Group(Order(group)) for group in self.groups}
         for group in self.groups:
-            metrics.KERNEL_VERSION.labels(group=group).set(0)
+            self._show(group)
 
     def current(self, group: str) -> ActiveKernel:
         """The kernel in use; the identity before the first one. Raises KeyError for a name that no group has."""
-        return self._active[group]
+        return self._groups[group].active
 
     def versions(self) -> dict[str, int]:
-        """Version in use by group."""
-        return {group: active.version for group, active in self._active.items()}
+        """Version that is served by group; 0 is the frozen arm."""
+        return {group: self.state(group).version for group in self.groups}
+
+    def state(self, group: str) -> CurrentKernel:
+        """What is served, and what an operator ordered."""
+        known = self._groups[group]
+        active, order = known.active, known.order
+        return CurrentKernel(
+            group=group,
+            version=0 if active.frozen else active.version,
+            published=known.published.version,
+            pinned=order.pinned_version,
+            frozen=order.frozen,
+            learning=order.learning,
+            by=order.by,
+            why=order.why,
+            ordered_at=order.time,
+        )
+
+    # --- what is published ---
 
     def take(self, records: Iterable[KernelRecord], *, at_start: bool = False) -> None:
         """Takes the newest kernel per group out of `records` (in the order of the log); other keys are passed over."""
         for group, record in newest_kernels(records).items():
-            self._take_one(group, record, at_start=at_start)
+            try:
+                self._take_one(group, record, at_start=at_start)
+            except KernelRefused as refused:
+                self._refuse(group, refused.reason, str(refused))
+            except Exception as error:  # noqa: BLE001 - whatever one record does, the next ones are read
+                self._refuse(group, "garbage", f"{type(error).__name__}: {error}")
+
+    def _take_one(self, group: str, record: KernelRecord, *, at_start: bool) -> None:
+        known = self._known(group)
+        if self.groups.index(group) != record.partition:
+            raise KernelRefused("wrong_partition", f"it stands on partition {record.partition}")
+        if record.value is None:
+            self._publish(group, IDENTITY, at_start=at_start)
+            raise KernelRefused("deleted", "somebody deleted the kernel from the log: the frozen arm is what is left")
+        kernel, info = self._built(group, record.value)
+        known.recent.check(kernel)
+        self._publish(group, ActiveKernel(kernel, info), at_start=at_start)
+
+    def _known(self, group: str) -> _Group:
+        known = self._groups.get(group)
+        if known is None:
+            raise KernelRefused("unknown_group", "its key names no configured group")
+        return known
+
+    def _built(self, group: str, data: bytes) -> tuple[Kernel, KernelInfo]:
+        kernel, info = self.build(data)
+        if info.group != group:
+            raise KernelRefused("wrong_group", f"it was learned by group {info.group!r}")
+        return kernel, info
+
+    def _publish(self, group: str, published: ActiveKernel, *, at_start: bool) -> None:
+        with self._lock:
+            self._groups[group].published = published
+            self._decide(group, at_start=at_start)
+        if published.info is not None:
+            metrics.KERNELS_TAKEN.labels(group=group).inc()
+
+    # --- what an operator orders ---
+
+    def obey(self, records: Iterable[KernelRecord]) -> None:
+        """Takes orders out of records of `control`, in the order of the log; of a group the newest one holds."""
+        newest = {(record.key or b"").decode(errors="replace"): record.value for record in records}
+        for group, value in newest.items():
+            try:
+                self._obey_one(group, value)
+            except KernelRefused as refused:
+                self._refuse(group, refused.reason, f"an order: {refused}")
+            except Exception as error:  # noqa: BLE001 - whatever one record does, the next ones are read
+                self._refuse(group, "bad_order", f"an order of an operator: {type(error).__name__}: {error}")
+
+    def _obey_one(self, group: str, value: bytes | None) -> None:
+        known = self._known(group)
+        order = Order(group) if value is None else decode_order(value)
+        if order.group != group:
+            raise KernelRefused("bad_order", f"it is for group {order.group!r}")
+        pinned = None
+        try:
+            if order.pinned_version is not None:
+                pinned = ActiveKernel(*self._built(group, order.kernel or b""))
+        finally:  # a pin that cannot be obeyed leaves the published kernel, and the order is shown beside it
+            with self._lock:
+                known.order, known.pinned = msgspec.structs.replace(order, kernel=None), pinned
+                self._decide(group, ordered=True)
+        log.warning(
+            "group %s: ordered by %s (%s): pinned %s, frozen %s, learning %s; version %d is served",
+            *(group, order.by, order.why, order.pinned_version, order.frozen, order.learning),
+            self.state(group).version,
+        )
+
+    # --- what is served ---
+
+    def observe(self, group: str, inputs: KernelInputs) -> None:
+        """Remembers what was asked, to hold new kernels against it; looks again at one that was taken blindly."""
+        known = self._groups[group]
+        known.recent.add(inputs)
+        if known.recent.seen in LOOK_AGAIN and known.active.kernel is not None and known.pinned is None:
+            try:
+                known.recent.check(known.active.kernel)
+            except KernelRefused as refused:
+                self.discard(group, known.active.version, refused.reason, str(refused))
+
+    def look_at(self, group: str, inputs: KernelInputs) -> None:
+        """Holds the kernel in use against made-up requests, as the warm-up has them."""
+        active = self._groups[group].active
+        if active.kernel is not None:
+            try:
+                check_sense(active.kernel, inputs)
+            except KernelRefused as refused:
+                self.discard(group, active.version, refused.reason, str(refused))
 
     def discard(self, group: str, version: int, reason: str, detail: str) -> None:
         """Goes back to the identity if `version` is still the one in use: it has shown itself unfit."""
         with self._lock:
-            if self._active[group].version != version:
+            known = self._groups[group]
+            if known.active.version != version:
                 return
-            self._use(group, IDENTITY)
+            if known.pinned is None:
+                known.published = IDENTITY
+            else:
+                known.pinned = IDENTITY
+            self._decide(group)
         self._refuse(group, reason, f"version {version} is out of use: {detail}")
 
-    def _take_one(self, group: str, record: KernelRecord, *, at_start: bool) -> None:
-        if group not in self._active:
-            self._refuse("unknown", "unknown_group", f"key {record.key!r} names no configured group")
-            return
-        if self.groups.index(group) != record.partition:
-            self._refuse(group, "wrong_partition", f"it stands on partition {record.partition}")
-            return
-        if record.value is None:
-            log.warning("kernel of group %s was deleted from the log: the identity serves", group)
-            with self._lock:
-                self._use(group, IDENTITY)
-            return
-        try:
-            kernel, info = self.build(record.value)
-            if info.group != group:
-                raise KernelRefused("wrong_group", f"it was learned by group {info.group!r}")
-        except KernelRefused as refused:
-            self._refuse(group, refused.reason, str(refused))
-            return
-        self._swap(group, kernel, info, at_start=at_start)
+    def _decide(self, group: str, *, at_start: bool = False, ordered: bool = False) -> None:
+        """Swaps in what shall be served now: the pinned kernel if there is one, else the published one."""
+        known = self._groups[group]
+        chosen = known.published if known.pinned is None else known.pinned
+        before, now = known.active, replace(chosen, frozen=True) if known.order.frozen else chosen
+        known.active = now
+        self._show(group)
+        if now.kernel is not before.kernel and now.info is not None:
+            self._note(group, now.info, at_start=at_start, ordered=ordered)
 
-    def _swap(self, group: str, kernel: Kernel, info: KernelInfo, *, at_start: bool) -> None:
-        with self._lock:
-            self._use(group, ActiveKernel(kernel, info.version))
+    def _note(self, group: str, info: KernelInfo, *, at_start: bool, ordered: bool) -> None:
         now = self.clock()
-        freshness = now - info.newest_event_time
-        self.swaps.append(HotSwap(group, info.version, info.newest_event_time, now, freshness, info.examples, at_start))
-        metrics.KERNELS_TAKEN.labels(group=group).inc()
-        if not at_start:
-            metrics.FRESHNESS_SECONDS.labels(group=group).observe(freshness)
+        fresh = now - info.newest_event_time
+        newest, examples = info.newest_event_time, info.examples
+        self.swaps.append(HotSwap(group, info.version, newest, now, fresh, examples, at_start, ordered))
+        if not at_start and not ordered:
+            metrics.FRESHNESS_SECONDS.labels(group=group).observe(fresh)
         log.log(
             logging.INFO if at_start else logging.DEBUG,
             "group %s: kernel %d taken, %d examples, %.3f s fresh",
-            *(group, info.version, info.examples, freshness),
+            *(group, info.version, examples, fresh),
         )
 
-    def _use(self, group: str, active: ActiveKernel) -> None:
-        self._active[group] = active
-        metrics.KERNEL_VERSION.labels(group=group).set(active.version)
+    def _show(self, group: str) -> None:
+        state = self.state(group)
+        metrics.KERNEL_VERSION.labels(group=group).set(state.version)
+        metrics.KERNEL_PINNED.labels(group=group).set(state.pinned or 0)
+        metrics.KERNEL_FROZEN.labels(group=group).set(state.frozen)
 
     def _refuse(self, group: str, reason: str, detail: str) -> None:
-        metrics.KERNELS_REFUSED.labels(group=group, reason=reason).inc()
-        self.refusals.append(KernelRefusal(group, reason, detail, self.clock()))
+        known = group in self._groups
+        metrics.KERNELS_REFUSED.labels(group=group if known else "unknown", reason=reason).inc()
+        self.refusals.append(KernelRefusal(group if known else "unknown", reason, detail, self.clock()))
         log.error(
-            "kernel refused for group %s (%s): %s; kernel %s stays in use",
-            *(group, reason, detail, self._active[group].version if group in self._active else "none"),
+            "kernel refused for group %s (%s): %s; kernel %s is in use",
+            *(group, reason, detail, self.state(group).version if known else "none"),
         )

@@ -14,9 +14,9 @@ from torch import Tensor
 from features.represent import Represented
 from model.encoding.domain import Domain, DomainSpace
 from model.kernel.features import KernelInputs
-from streaming.events import ServedImpression
+from streaming.events import Arm, ServedImpression
 from streaming.events.request_ids import RequestIds
-from streaming.scorer.active_kernels import IDENTITY, ActiveKernels
+from streaming.scorer.active_kernels import ActiveKernels
 from streaming.scorer.schema import ItemScore, RequestRefused, ScoreRequest, ScoreResponse
 from streaming.scorer.score_window import ScoreWindow
 
@@ -52,6 +52,13 @@ class _Arms:
     live: NDArray[np.float32]
     version: int
     """Of the kernel that made `live`; 0 is the identity."""
+    arm: Arm
+    """Which of the two is served."""
+
+    @property
+    def served(self) -> NDArray[np.float32]:
+        """Logits of the arm that is served."""
+        return self.live if self.arm == "live" else self.frozen
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +125,7 @@ class Scorer:
         max_candidates: int = 2_000,
         on_undeclared: Callable[[], None] = lambda: None,
     ) -> None:
-        """`fingerprint` is the backbone's. `live_arm` False serves the frozen scores exactly.
+        """`fingerprint` is the backbone's. `live_arm` False serves the frozen scores exactly; live ones are measured.
 
         `on_undeclared` is told of undeclared domain facets.
         """
@@ -140,10 +147,11 @@ class Scorer:
     def warm_up(self, items: list[str]) -> None:
         """Goes the whole way of a request once per group's kernel, without leaving a trace in the windows."""
         for group in self._groups:
-            _finished(self._arms("warm-up", items, Domain(), group, 0.0))
+            arms = _finished(self._arms("warm-up", items, Domain(), group, 0.0))
+            self._kernels.look_at(group, _inputs(arms.represented))
 
     def score(self, request: ScoreRequest, time: float) -> Scored:
-        """Ranks the candidates by the live arm; `time` is the event time, seconds. Raises RequestRefused."""
+        """Ranks the candidates by the arm that is served; `time` is the event time, seconds. Raises RequestRefused."""
         return _finished(self.in_slices(request, time))
 
     def in_slices(self, request: ScoreRequest, time: float) -> Generator[None, None, Scored]:
@@ -152,15 +160,16 @@ class Scorer:
         items = self._candidates(request)
         domain, group = self._domain(request)
         arms = yield from self._arms(request.user_id, items, domain, group, time)
-        scores = _sigmoid(arms.live)
+        scores = _sigmoid(arms.served)
         self.windows[group, "frozen"].add(_sigmoid(arms.frozen))
-        self.windows[group, "live"].add(scores)
+        self.windows[group, "live"].add(_sigmoid(arms.live))
+        self._kernels.observe(group, _inputs(arms.represented))
         # Stable: of equal scores the retrieval's own order is the best guess. Logits, for the sigmoid saturates.
-        order = np.argsort(-arms.live, kind="stable")[: request.top_k]
+        order = np.argsort(-arms.served, kind="stable")[: request.top_k]
         ranked = [items[i] for i in order]
         response = ScoreResponse(
             request_id=self._request_ids.new(group),
-            kernel_version=arms.version,
+            kernel_version=arms.version if arms.arm == "live" else 0,
             group=group,
             scores=[ItemScore(item, score) for item, score in zip(ranked, scores[order].tolist(), strict=True)],
             duplicates=len(request.candidates) - len(items),
@@ -200,7 +209,8 @@ class Scorer:
     ) -> Generator[None, None, _Arms]:
         # One reference for the whole request: a swap in between changes the next request, never this one
         # (docs/decisions/0041).
-        active = self._kernels.current(group) if self._live_arm else IDENTITY
+        active = self._kernels.current(group)
+        arm: Arm = "frozen" if active.frozen or not self._live_arm else "live"
         parts, lives = [], []
         for start in range(0, len(items), SLICE_CANDIDATES):
             if len(items) > SLICE_CANDIDATES:
@@ -213,12 +223,12 @@ class Scorer:
         represented = _joined(parts)
         frozen = _array(represented.frozen_logit)
         if active.kernel is None:
-            return _Arms(represented, frozen, frozen, 0)
+            return _Arms(represented, frozen, frozen, 0, arm)
         live = np.concatenate(lives)
         if not np.isfinite(live).all():
             self._kernels.discard(group, active.version, "non_finite_scores", f"user {user_id!r} got no finite score")
-            return _Arms(represented, frozen, frozen, 0)
-        return _Arms(represented, frozen, live, active.version)
+            return _Arms(represented, frozen, frozen, 0, arm)
+        return _Arms(represented, frozen, live, active.version, arm)
 
     def _impression(self, request_id: str, shown: _Shown, arms: _Arms) -> ServedImpression:
         represented, order = arms.represented, shown.order
@@ -230,6 +240,7 @@ class Scorer:
             items=shown.items,
             fingerprint=self._fingerprint,
             kernel_version=arms.version,
+            arm=arms.arm,
             arrays={
                 "x": represented.x.numpy()[order],
                 "live": represented.live.numpy()[order],

@@ -1,4 +1,4 @@
-"""Follows the kernel log and hands each new kernel to the kernels in use."""
+"""Follows the kernel log and the operators' orders, and hands both to the kernels in use."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ log = logging.getLogger(__name__)
 
 
 class KernelFollower:
-    """Reads the kernel log from its beginning to its end, then lives on it: read_committed, no consumer group.
+    """Reads kernels and orders from the beginning to the end, then lives on them: read_committed, no consumer group.
 
     Only what its transaction committed is seen. A broker that goes away is waited for by the client; an error the
     client does not mend itself makes a new client that goes on at the same offsets.
     """
 
-    def __init__(self, kernels: ActiveKernels, *, topic: str, options: Mapping[str, Any]) -> None:
-        """`options`: how clients reach the cluster, as keyword arguments of aiokafka."""
+    def __init__(self, kernels: ActiveKernels, *, topic: str, control: str, options: Mapping[str, Any]) -> None:
+        """`control` is the topic of orders; `options` say how aiokafka reaches the cluster."""
         self._kernels = kernels
-        self._topic = topic
+        self._topic, self._control = topic, control
         self._options = dict(options)
-        self._positions: dict[int, int] = {}
+        self._positions: dict[TopicPartition, int] = {}
         self._problem: str | None = None
         self.reached = asyncio.Event()
         """Set once everything that stood in the log at the start has been read and the newest kernels are in use."""
@@ -71,35 +71,42 @@ class KernelFollower:
                 await self._read_to_end(consumer, partitions)
             self._problem = None
             while True:
-                self._kernels.take(await self._poll(consumer))
+                orders, kernels = await self._poll(consumer)
+                self._kernels.obey(orders)
+                self._kernels.take(kernels)
         finally:
             await consumer.stop()
 
     def _assign(self, consumer: AIOKafkaConsumer) -> list[TopicPartition]:
         partitions = [TopicPartition(self._topic, index) for index in range(len(self._kernels.groups))]
+        partitions.append(TopicPartition(self._control, 0))
         consumer.assign(partitions)
         for partition in partitions:
-            consumer.seek(partition, self._positions.get(partition.partition, 0))
+            consumer.seek(partition, self._positions.get(partition, 0))
         return partitions
 
     async def _read_to_end(self, consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -> None:
-        """Reads what is there and takes only the newest kernel per group."""
+        """Reads what is there and takes only the newest kernel and order per group; the orders first."""
         ends = await consumer.end_offsets(partitions)
         newest: dict[str, KernelRecord] = {}
+        ordered: dict[bytes | None, KernelRecord] = {}
         behind = list(partitions)
         while behind:
-            newest |= newest_kernels(await self._poll(consumer))
+            orders, kernels = await self._poll(consumer)
+            ordered |= {order.key: order for order in orders}
+            newest |= newest_kernels(kernels)
             behind = [p for p in behind if await consumer.position(p) < ends[p]]
+        self._kernels.obey(ordered.values())
         self._kernels.take(newest.values(), at_start=True)
         self.reached.set()
         log.info("kernel log read to its end; kernels in use: %s", self._kernels.versions())
 
-    async def _poll(self, consumer: AIOKafkaConsumer) -> list[KernelRecord]:
-        batches = await consumer.getmany(timeout_ms=_POLL_MS)
-        for partition, records in batches.items():
-            self._positions[partition.partition] = records[-1].offset + 1
-        return [
-            KernelRecord(partition.partition, record.key, record.value)
-            for partition, records in batches.items()
-            for record in records
-        ]
+    async def _poll(self, consumer: AIOKafkaConsumer) -> tuple[list[KernelRecord], list[KernelRecord]]:
+        """New records of `control` and of the kernel log."""
+        orders: list[KernelRecord] = []
+        kernels: list[KernelRecord] = []
+        for partition, records in (await consumer.getmany(timeout_ms=_POLL_MS)).items():
+            self._positions[partition] = records[-1].offset + 1
+            found = orders if partition.topic == self._control else kernels
+            found.extend(KernelRecord(partition.partition, record.key, record.value) for record in records)
+        return orders, kernels

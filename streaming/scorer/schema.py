@@ -47,7 +47,7 @@ class ItemScore(msgspec.Struct, frozen=True):
     """One ranked item."""
 
     item_id: str
-    score: Annotated[float, Meta(ge=0, le=1, description="Click probability of the live arm.")]
+    score: Annotated[float, Meta(ge=0, le=1, description="Click probability by the arm that is served.")]
 
 
 class ScoreResponse(msgspec.Struct, frozen=True):
@@ -88,10 +88,17 @@ class Health(msgspec.Struct, frozen=True):
 
 
 class CurrentKernel(msgspec.Struct, frozen=True):
-    """The kernel in use by one group."""
+    """What one group is served, and what an operator ordered."""
 
     group: str
-    version: int
+    version: Annotated[int, Meta(description="Kernel whose scores are served; 0 is the frozen arm.")]
+    published: Annotated[int, Meta(description="Newest good kernel of the log; 0 is none.")] = 0
+    pinned: Annotated[int | None, Meta(description="Version that an operator pinned.")] = None
+    frozen: Annotated[bool, Meta(description="An operator froze the group: the frozen arm is served.")] = False
+    learning: Annotated[bool, Meta(description="False: an operator stopped learning.")] = True
+    by: Annotated[str, Meta(description="Who gave the newest order.")] = ""
+    why: Annotated[str, Meta(description="Why.")] = ""
+    ordered_at: Annotated[float, Meta(description="When, seconds since the epoch; 0 without any order.")] = 0.0
 
 
 class HotSwap(msgspec.Struct, frozen=True):
@@ -104,6 +111,7 @@ class HotSwap(msgspec.Struct, frozen=True):
     freshness_s: Annotated[float, Meta(description="From the newest example to the kernel in use, seconds.")]
     examples: Annotated[int, Meta(description="Examples it has learned from since it was initialised.")]
     at_start: Annotated[bool, Meta(description="Read from the log at the start: no measure of freshness.")]
+    ordered: Annotated[bool, Meta(description="Made by an operator's order: no measure of freshness.")] = False
 
 
 class KernelRefusal(msgspec.Struct, frozen=True):

@@ -17,6 +17,7 @@ from streaming.events import Event
 from streaming.events.rules import EventRules
 from streaming.monitoring import metrics
 from streaming.monitoring.health import Check
+from streaming.monitoring.heartbeat import Heartbeat
 from streaming.monitoring.watch import Watch
 from streaming.scorer.active_kernels import ActiveKernels
 from streaming.scorer.core import Scored, Scorer
@@ -26,7 +27,6 @@ from streaming.scorer.impression_log import ImpressionLog
 from streaming.scorer.kernel_follower import KernelFollower
 from streaming.scorer.producer import RestartingProducer
 from streaming.scorer.schema import (
-    CurrentKernel,
     KernelsResponse,
     RequestRefused,
     ScoreRequest,
@@ -66,7 +66,8 @@ class ScorerService:
         self._missing = {"start": "the scorer has not started yet"}
         self._tasks: list[asyncio.Task[object]] = []
         self.max_body_bytes = config.scorer.max_body_bytes
-        self.checks: dict[str, Check] = {"tasks": watch.check}
+        self._heartbeat = Heartbeat()
+        self.checks: dict[str, Check] = {"tasks": watch.check, "event loop": self._heartbeat.check}
         self.rules = EventRules(config)
         self.doors = Doors(config.doors, time.monotonic)
         self.max_events = config.doors.max_events
@@ -98,8 +99,9 @@ class ScorerService:
             timeout_s=self._config.scorer.events_timeout_s,
             max_waiting=_WAITING_CALLS * self.max_events,
         )
-        self._follower = KernelFollower(self._kernels, topic=topics.kernels, options=options)
+        self._follower = KernelFollower(self._kernels, topic=topics.kernels, control=topics.control, options=options)
         self._missing = {"broker": f"Kafka on {self._config.kafka.bootstrap} has not answered yet"}
+        self._tasks.append(self._watch.task("heartbeat", self._heartbeat.run()))
         self._tasks.append(self._watch.task("scorer-start", self._get_ready(), lasting=False))
 
     async def _get_ready(self) -> None:
@@ -160,7 +162,7 @@ class ScorerService:
         """Kernels in use and their history."""
         return KernelsResponse(
             live_arm=self._config.scorer.live_arm,
-            current=[CurrentKernel(group, version) for group, version in self._kernels.versions().items()],
+            current=[self._kernels.state(group) for group in self._kernels.groups],
             swaps=list(self._kernels.swaps),
             refusals=list(self._kernels.refusals),
         )

@@ -46,7 +46,7 @@ def test_profiles_are_published_with_their_fields_and_clicks_by_their_request(co
     publisher.send(FeedbackEvent("main.1", "i1", 6.0))
     publisher.flush()
     publisher.close()
-    events = {key: decode_event(value) for key, value in read_all(config, config.ingest.group_id)}
+    events = {key: decode_event(value) for key, value in read_all(config, config.ingest_consumers)}
     toy_story, user = events[b"i1"], events[b"u1"]
     assert isinstance(toy_story, ItemEvent)
     assert (toy_story.text, toy_story.fields) == ("Toy Story", {"genres": ["Comedy"]})
@@ -61,9 +61,9 @@ def test_the_lag_is_everything_until_both_lanes_of_ingest_commit_and_then_nothin
     publisher.close()
     with make_admin(config.kafka) as admin:
         assert ingest_lag(admin, config) == 3
-        read_all(config, config.ingest.group_id, commit=True)
+        read_all(config, config.ingest_consumers, commit=True)
         assert ingest_lag(admin, config) == 3, "the lane of profiles has read none"
-        read_all(config, config.ingest.profile_group_id, commit=True)
+        read_all(config, config.profile_consumers, commit=True)
         assert ingest_lag(admin, config) == 0
     wait_for_ingest(config, timeout_s=1.0)
 

@@ -96,7 +96,7 @@ class Running:
         return [msgspec.json.decode(record.value, type=DeadLetter) for record in self._letters()]
 
     def committed(self) -> int:
-        names, group = self.config.topics, self.config.ingest.group_id
+        names, group = self.config.topics, self.config.ingest_consumers
         consumer = make_consumer(self.config.kafka, group_id=group)
         try:
             partitions = [TopicPartition(names.interactions, p) for p in range(names.interactions_partitions)]
@@ -295,7 +295,7 @@ def test_ticks_follow_traffic_that_others_wrote_however_old_it_is(config: Config
 
 def test_the_partitions_are_known_before_the_first_join(config: Config) -> None:
     ensure_topics(config)
-    reader = InteractionsReader(config, config.ingest.group_id, threading.Event())
+    reader = InteractionsReader(config, config.ingest_consumers, threading.Event())
     try:
         known = reader.consumer._cluster.partitions_for_topic(config.topics.interactions)
     finally:

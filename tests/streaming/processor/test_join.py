@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from model.encoding.domain import Domain
 from streaming.config import JoinConfig
-from streaming.events import FeedbackKind, Progress, ServedFeedback, ServedImpression, Tick, Traffic
+from streaming.events import FeedbackKind, LearningOrder, Progress, ServedFeedback, ServedImpression, Tick, Traffic
 from streaming.processor.join import Join, LabelledRequest
 
 CONFIG = JoinConfig(window_s=10, lateness_s=1, max_open=100)
@@ -31,6 +31,8 @@ def click(request: str, item: str, time: float, kind: FeedbackKind = "click") ->
 
 def appended(record: Traffic) -> float:
     """When a broker whose clock agrees with the senders' appended a record, seconds."""
+    if isinstance(record, LearningOrder):
+        return 0.0
     return max(record.read.values()) if isinstance(record, Progress) else record.time
 
 

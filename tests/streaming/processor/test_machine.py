@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.live.features import LiveRow
-from streaming.events import ServedFeedback, ServedImpression, Tick, decode_traffic, encode_traffic
+from streaming.events import LearningOrder, ServedFeedback, ServedImpression, Tick, decode_traffic, encode_traffic
 from streaming.kernel_log.errors import SnapshotError
 from streaming.kernel_log.snapshot import GroupSnapshot, decode_snapshot, encode_snapshot
 from streaming.processor.machine import GroupMachine
@@ -116,6 +116,37 @@ def test_kills_anywhere_change_nothing_in_the_final_kernel(kills: list[int], com
             waiting.pop(0)
             group, offset = store.successor()  # all that was not committed is gone
     assert same(group, REFERENCE)
+
+
+STOPPED = [
+    *RECORDS[: len(RECORDS) // 3],
+    encode_traffic(LearningOrder(learning=False, by="ann")),
+    *RECORDS[len(RECORDS) // 3 : len(RECORDS) // 2],
+    encode_traffic(LearningOrder(learning=True, by="ann")),
+    *RECORDS[len(RECORDS) // 2 :],
+]
+
+
+def test_what_is_labelled_while_learning_is_stopped_is_skipped_and_counted() -> None:
+    group = whole(STOPPED)
+    assert group.dropped["learning_stopped"] > 20
+    assert group.examples == REFERENCE.examples - group.dropped["learning_stopped"]
+
+
+@given(st.lists(st.integers(0, len(STOPPED) - 2), min_size=1, max_size=4, unique=True))
+@settings(max_examples=15)
+def test_a_kill_changes_nothing_in_where_an_operator_stopped_learning(kills: list[int]) -> None:
+    store, group, offset = Store(), machine(), 0
+    waiting = sorted(kills)
+    while offset < len(STOPPED):
+        group.feed(offset, STOPPED[offset], appended(STOPPED[offset]))
+        if offset % 7 == 0 and not group.recovering:
+            store.commit(group)
+        offset += 1
+        if waiting and offset > waiting[0]:
+            waiting.pop(0)
+            group, offset = store.successor()
+    assert same(group, whole(STOPPED))
 
 
 def test_snapshots_do_not_change_what_is_learned() -> None:

@@ -19,7 +19,16 @@ from model.encoding.features import FeatureBatch
 from model.kernel.learner import Learner
 from model.kernel.start import KernelStart
 from streaming.config import JoinConfig
-from streaming.events import Progress, ServedFeedback, ServedImpression, Tick, Traffic, decode_traffic, encode_traffic
+from streaming.events import (
+    LearningOrder,
+    Progress,
+    ServedFeedback,
+    ServedImpression,
+    Tick,
+    Traffic,
+    decode_traffic,
+    encode_traffic,
+)
 from streaming.processor.machine import GroupMachine
 from streaming.processor.traffic_reader import Widths
 from tests.streaming.small_start import start_of
@@ -129,11 +138,11 @@ def served(request: str, time: float, items: Sequence[str], random: np.random.Ge
     )
 
 
-def traffic(requests: int, seed: int = 0, prefix: str = "main.r") -> list[Traffic]:
+def traffic(requests: int, seed: int = 0, prefix: str = "main.r", start: float = 1_000.0) -> list[Traffic]:
     """A stream of impressions with clicks on about half the items, and a tick that closes the last windows."""
     random = np.random.default_rng(seed)
     records: list[Traffic] = []
-    time = 1_000.0
+    time = start
     for number in range(requests):
         time += float(random.exponential(0.4))
         request = f"{prefix}{number}"
@@ -149,6 +158,8 @@ def appended(value: bytes | None) -> float:
     try:
         record = decode_traffic(value or b"")
     except (msgspec.DecodeError, RecursionError):
+        return 0.0
+    if isinstance(record, LearningOrder):
         return 0.0
     return max(record.read.values()) if isinstance(record, Progress) else record.time
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import zlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import httpx
@@ -27,6 +28,7 @@ from model.kernel.kernel import Kernel
 from model.kernel.record import KernelInfo, pack_kernel, unpack_kernel
 from streaming.config import Config
 from streaming.events import Event, ItemEvent
+from streaming.events.decisions import Order, encode_order
 from streaming.events.request_ids import RequestIds
 from streaming.events.rules import EventRules
 from streaming.kernel_log.kernels import KernelRecord
@@ -35,6 +37,7 @@ from streaming.scorer.active_kernels import ActiveKernels
 from streaming.scorer.app import make_app
 from streaming.scorer.core import CandidateEncoder, Scored, Scorer
 from streaming.scorer.doors import Doors
+from streaming.scorer.run import listen, make_server
 from streaming.scorer.schema import CurrentKernel, KernelsResponse, RequestRefused, ScoreRequest
 from tests.streaming.small_start import small_start
 
@@ -133,6 +136,11 @@ def record(value: bytes | None, *, group: str = "main", partition: int = 0) -> K
     return KernelRecord(partition, kernel_key(group), value)
 
 
+def ordered(order: Order, *, group: str | None = None) -> KernelRecord:
+    """A record of the topic of orders."""
+    return KernelRecord(0, (group or order.group).encode(), encode_order(order))
+
+
 def make_scorer(
     backbone: FoundationBackbone,
     kernels: ActiveKernels,
@@ -208,3 +216,19 @@ async def asgi_client(backend: FakeBackend, cors_origins: Sequence[str] = ()) ->
     transport = httpx.ASGITransport(make_app(backend, cors_origins), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://scorer") as client:
         yield client
+
+
+@contextmanager
+def serving(config: Config | None = None, backend: FakeBackend | None = None) -> Iterator[int]:
+    """The port of a running scorer, on real sockets, by the server that `driftline serve` runs."""
+    config = config or Config()
+    backend = backend or FakeBackend(config)
+    with listen("127.0.0.1", 0) as listener:
+        server = make_server(config, backend)
+        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            server.should_exit = True
+            thread.join()

@@ -11,6 +11,7 @@ from model.backbone.foundation import FoundationBackbone
 from model.encoding.domain import Domain
 from model.kernel.kernel import Kernel
 from streaming.config import group_of_request
+from streaming.events.decisions import Order
 from streaming.events.request_ids import RequestIds
 from streaming.events.traffic import FloatPayload
 from streaming.scorer.active_kernels import IDENTITY, ActiveKernels
@@ -25,6 +26,7 @@ from tests.streaming.scorer.scoring_parts import (
     make_kernel,
     make_kernels,
     make_scorer,
+    ordered,
     packed,
     record,
 )
@@ -92,15 +94,34 @@ def test_equal_scores_keep_the_callers_order(backbone: FoundationBackbone, kerne
             assert served == [item for item in asked if item[0] == kind]
 
 
-def test_switched_off_the_kernel_gives_the_frozen_scores_bit_for_bit(
+def _serves_frozen(backbone: FoundationBackbone, scored: Scored) -> None:
+    """The order and the scores are the frozen model's, and the log says so beside what the kernel would have given."""
+    frozen = _frozen(backbone, ITEMS)
+    impression, response = scored.impression, scored.response
+    best_first = [ITEMS[i] for i in np.argsort(-np.array(frozen), kind="stable")]
+    assert impression.items == [score.item_id for score in response.scores] == best_first
+    served = torch.tensor(impression.array("frozen_logit")).sigmoid().tolist()
+    assert [score.score for score in response.scores] == served
+    assert (impression.arm, response.kernel_version) == ("frozen", 0)
+    assert impression.kernel_version > 0
+    assert impression.live_logit != impression.frozen_logit
+
+
+def test_switched_off_the_frozen_scores_are_served_bit_for_bit_and_the_kernel_is_measured(
     backbone: FoundationBackbone, kernels: ActiveKernels
 ) -> None:
-    scored = make_scorer(backbone, kernels, live_arm=False).score(_ask(), 0.0)
-    frozen = dict(zip(ITEMS, _frozen(backbone, ITEMS), strict=True))
-    impression = scored.impression
-    assert impression.array("live_logit").tolist() == [frozen[item] for item in impression.items]
-    assert impression.live_logit == impression.frozen_logit
-    assert impression.kernel_version == scored.response.kernel_version == 0
+    _serves_frozen(backbone, make_scorer(backbone, kernels, live_arm=False).score(_ask(), 0.0))
+
+
+def test_a_group_that_an_operator_froze_is_served_the_frozen_scores(
+    backbone: FoundationBackbone, kernels: ActiveKernels
+) -> None:
+    scorer = make_scorer(backbone, kernels)
+    assert scorer.score(_ask(), 0.0).impression.arm == "live"
+    kernels.obey([ordered(Order("main", frozen=True))])
+    _serves_frozen(backbone, scorer.score(_ask(), 0.0))
+    kernels.obey([ordered(Order("main"))])
+    assert scorer.score(_ask(), 0.0).response.kernel_version > 0
 
 
 def test_without_a_kernel_the_live_arm_is_the_frozen_arm(backbone: FoundationBackbone) -> None:

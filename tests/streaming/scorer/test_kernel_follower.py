@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from typing import Any
 
+import msgspec
 import pytest
 import torch
 from prometheus_client import REGISTRY
 
 from model.backbone.foundation import FoundationBackbone
+from model.encoding.domain import Domain
+from model.kernel.features import KernelInputs
 from model.kernel.kernel import Kernel
+from model.kernel.record import KernelInfo
+from streaming.events.decisions import Order, encode_order
 from streaming.kernel_log.kernels import KernelRecord
 from streaming.kernel_log.keys import kernel_key, learner_key
 from streaming.scorer.active_kernels import IDENTITY
 from tests.streaming.scorer.scoring_parts import (
     DEPENDS_ON,
     START,
+    MadeUpFeatures,
     make_backbone,
     make_kernel,
     make_kernels,
+    make_scorer,
+    ordered,
     packed,
     record,
 )
@@ -65,7 +75,7 @@ def test_a_reference_held_by_a_request_outlives_the_swap(backbone: FoundationBac
 
 def test_the_learners_private_snapshot_is_passed_over(backbone: FoundationBackbone) -> None:
     kernels = make_kernels(backbone)
-    kernels.take([KernelRecord(0, learner_key("main"), b"anything")])
+    kernels.take([KernelRecord(0, learner_key("main", 0), b"anything")])
     assert kernels.current("main") is IDENTITY
     assert not kernels.refusals
 
@@ -156,3 +166,179 @@ def test_a_discarded_kernel_gives_the_identity_back_once(backbone: FoundationBac
     kernels.take([record(packed(backbone, 2))])
     kernels.discard("main", 1, "non_finite_scores", "an old request ends")
     assert kernels.versions() == {"main": 2}
+
+
+# --- what an operator orders ---
+
+
+def _pin(backbone: FoundationBackbone, version: int, **changes: Any) -> KernelRecord:
+    order = Order("main", pinned_version=version, kernel=packed(backbone, version), by="ann", why="a test")
+    return ordered(msgspec.structs.replace(order, **changes))
+
+
+def test_a_pinned_kernel_serves_while_newer_ones_are_taken_and_the_newest_serves_again_after_it(
+    backbone: FoundationBackbone,
+) -> None:
+    kernels = make_kernels(backbone)
+    kernels.take([record(packed(backbone, 5))])
+    kernels.obey([_pin(backbone, 3)])
+    kernels.take([record(packed(backbone, 6))])
+    assert kernels.versions() == {"main": 3}
+    state = kernels.state("main")
+    assert (state.pinned, state.published, state.by, state.why) == (3, 6, "ann", "a test")
+    assert REGISTRY.get_sample_value("driftline_kernel_pinned", {"group": "main"}) == 3
+    kernels.obey([ordered(Order("main"))])
+    assert kernels.versions() == {"main": 6}
+    assert [(swap.version, swap.ordered) for swap in kernels.swaps] == [(5, False), (3, True), (6, True)]
+
+
+def test_an_order_that_comes_before_any_kernel_holds(backbone: FoundationBackbone) -> None:
+    kernels = make_kernels(backbone)
+    kernels.obey([_pin(backbone, 3)])
+    kernels.take([record(packed(backbone, 6))], at_start=True)
+    assert kernels.versions() == {"main": 3}
+
+
+def test_of_several_orders_the_newest_holds_and_a_deleted_one_orders_nothing(backbone: FoundationBackbone) -> None:
+    kernels = make_kernels(backbone)
+    kernels.take([record(packed(backbone, 5))])
+    kernels.obey([_pin(backbone, 3), ordered(Order("main", frozen=True)), _pin(backbone, 2)])
+    assert kernels.versions() == {"main": 2}
+    kernels.obey([KernelRecord(0, b"main", None)])
+    assert kernels.versions() == {"main": 5}
+
+
+@pytest.mark.parametrize(
+    ("reason", "value"),
+    [
+        ("bad_order", b"5"),
+        ("bad_order", b"\xff"),
+        ("bad_order", b"[" * 100_000),
+        ("bad_order", encode_order(Order("other"))),
+        ("garbage", encode_order(Order("main", pinned_version=3))),
+        ("garbage", encode_order(Order("main", pinned_version=3, kernel=b"no kernel"))),
+    ],
+)
+def test_an_order_that_cannot_be_obeyed_is_refused_by_name_and_the_published_kernel_serves(
+    backbone: FoundationBackbone, reason: str, value: bytes
+) -> None:
+    kernels = make_kernels(backbone)
+    kernels.take([record(packed(backbone, 5))])
+    kernels.obey([KernelRecord(0, b"main", value)])
+    assert kernels.refusals[-1].reason == reason
+    assert kernels.versions() == {"main": 5}
+    kernels.obey([_pin(backbone, 3)])
+    assert kernels.versions() == {"main": 3}
+
+
+# --- sense, not form ---
+
+
+def _asked(backbone: FoundationBackbone) -> KernelInputs:
+    rows = MadeUpFeatures(backbone).represent("user", [f"item-{i}" for i in range(16)], Domain(), 0.0)
+    return KernelInputs(rows.x, rows.live, torch.from_numpy(rows.values), rows.frozen_logit)
+
+
+def _changed(change: Callable[[torch.Tensor], torch.Tensor]) -> Kernel:
+    return Kernel(START, change(make_kernel(1, scale=0.1).weights.clone()))
+
+
+def _shifted(weights: torch.Tensor) -> torch.Tensor:
+    weights[1] = -9.0
+    return weights
+
+
+def _only(index: int, value: float) -> torch.Tensor:
+    weights = torch.zeros(START.features.width)
+    weights[index] = value
+    return weights
+
+
+SENSELESS = {
+    "saturated": lambda: _changed(lambda weights: weights * 1e6),
+    "far_off": lambda: _changed(_shifted),
+    "collapsed": lambda: _changed(lambda weights: _only(1, -1.0)),
+}
+
+
+@pytest.mark.parametrize("reason", SENSELESS)
+def test_a_kernel_that_passes_every_check_of_form_but_makes_no_sense_is_refused(
+    backbone: FoundationBackbone, reason: str
+) -> None:
+    kernels = make_kernels(backbone)
+    kernels.take([record(packed(backbone, 1, kernel=make_kernel(1, scale=0.1)))])
+    for _ in range(4):
+        kernels.observe("main", _asked(backbone))
+    kernels.take([record(packed(backbone, 2, kernel=SENSELESS[reason]()))])
+    assert kernels.refusals[-1].reason == reason
+    assert kernels.versions() == {"main": 1}
+
+
+@pytest.mark.parametrize("reason", SENSELESS)
+def test_a_senseless_kernel_that_was_taken_at_the_start_is_put_out_of_use_by_the_first_requests(
+    backbone: FoundationBackbone, reason: str
+) -> None:
+    kernels = make_kernels(backbone)
+    kernels.take([record(packed(backbone, 2, kernel=SENSELESS[reason]()))], at_start=True)
+    for _ in range(10):
+        kernels.observe("main", _asked(backbone))
+    assert kernels.refusals[-1].reason == reason
+    assert kernels.versions() == {"main": 0}
+
+
+def test_the_warm_up_meets_a_saturated_kernel_before_any_user_does(backbone: FoundationBackbone) -> None:
+    kernels = make_kernels(backbone)
+    kernels.take([record(packed(backbone, 2, kernel=SENSELESS["saturated"]()))], at_start=True)
+    make_scorer(backbone, kernels).warm_up(["a", "b"])
+    assert kernels.refusals[-1].reason == "saturated"
+    assert kernels.versions() == {"main": 0}
+
+
+def test_what_a_learner_may_come_to_is_taken(backbone: FoundationBackbone) -> None:
+    kernels = make_kernels(backbone)
+    for _ in range(4):
+        kernels.observe("main", _asked(backbone))
+    for version in range(1, 30):
+        kernels.take([record(packed(backbone, version, kernel=make_kernel(version, scale=0.3)))])
+        assert kernels.versions() == {"main": version}, kernels.refusals
+
+
+def test_a_deleted_kernel_is_counted_by_name(backbone: FoundationBackbone) -> None:
+    kernels = make_kernels(backbone)
+    kernels.take([record(packed(backbone, 1))])
+    before = _refused("deleted")
+    kernels.take([record(None)])
+    assert _refused("deleted") == before + 1
+
+
+def _container(metadata: str) -> bytes:
+    header = json.dumps({"__metadata__": {"driftline": metadata}}).encode()
+    return len(header).to_bytes(8, "little") + header
+
+
+@pytest.mark.parametrize("metadata", ["5", "[" * 5_000, "null", '{"kind": "kernel", "format": {"a": [[[]]]}}'])
+def test_metadata_that_is_none_is_garbage_or_a_format_and_the_next_kernel_is_taken(
+    backbone: FoundationBackbone, metadata: str
+) -> None:
+    kernels = make_kernels(backbone)
+    kernels.take([record(_container(metadata))])
+    assert kernels.refusals[-1].reason in {"garbage", "format"}
+    kernels.take([record(packed(backbone, 1))])
+    assert kernels.versions() == {"main": 1}
+
+
+@pytest.mark.parametrize("error", [AttributeError("'int' has no attribute 'get'"), RecursionError(), MemoryError()])
+def test_whatever_one_record_raises_the_next_ones_are_taken(backbone: FoundationBackbone, error: Exception) -> None:
+    kernels = make_kernels(backbone)
+    build = kernels.build
+
+    def fails(data: bytes) -> tuple[Kernel, KernelInfo]:
+        if data == b"odd":
+            raise error
+        return build(data)
+
+    kernels.build = fails
+    kernels.take([record(b"odd")])
+    assert kernels.refusals[-1].reason == "garbage"
+    kernels.take([record(packed(backbone, 1))])
+    assert kernels.versions() == {"main": 1}

@@ -1,0 +1,1 @@
+"""`driftline kernel ...`: the operator's hand on the command line."""

@@ -1,0 +1,34 @@
+"""Whether a scorer obeys an order: it says so itself, at `/v1/kernels`."""
+
+from __future__ import annotations
+
+import json
+import time
+
+from local.probe import get
+from streaming.events.decisions import Order
+
+_WAIT_S = 5.0
+_ASK_EVERY_S = 0.05
+
+
+def wait_until_obeyed(address: str, order: Order) -> str:
+    """What came of an order at one scorer, as a sentence."""
+    began = time.monotonic()
+    while True:
+        try:
+            current = json.loads(get(f"{address.rstrip('/')}/v1/kernels"))["current"]
+        except (OSError, ValueError, LookupError) as error:
+            return f"does not tell ({error}); it obeys as soon as it reads topic `control`"
+        state = next((state for state in current if state["group"] == order.group), None)
+        if state is None:
+            return f"knows no group {order.group!r}: it runs with another configuration"
+        if state["ordered_at"] == order.time:
+            return f"obeys {time.time() - order.time:.1f} s after the order, and serves {_served(state['version'])}"
+        if time.monotonic() - began > _WAIT_S:
+            return f"has not obeyed within {_WAIT_S:.0f} s and serves {_served(state['version'])}: look at its log"
+        time.sleep(_ASK_EVERY_S)
+
+
+def _served(version: int) -> str:
+    return f"version {version}" if version else "the frozen arm"

@@ -1,0 +1,72 @@
+"""The kernels that a group has published, as far back as `topics.history_retention_h` keeps them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from model.kernel.record import KernelInfo, KernelRefused, read_info
+from streaming.config import Config
+from streaming.control.topic_scan import ControlError, scan
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PastKernel:
+    """One published kernel."""
+
+    offset: int
+    published_at: float
+    """When its transaction was written, seconds since the epoch."""
+    info: KernelInfo
+    record: bytes
+    """As it stood in the log."""
+
+
+def read_history(config: Config, group: str) -> list[PastKernel]:
+    """The kernels of a group, oldest first; what is no kernel is logged and passed over. Raises ControlError."""
+    past = []
+    for record in scan(config, config.topics.history, partition_of(config, group)):
+        if record.value is None:
+            continue
+        try:
+            info = read_info(record.value)
+        except KernelRefused as refused:
+            log.warning("offset %d of %s holds no kernel: %s", record.offset, config.topics.history, refused)
+            continue
+        past.append(PastKernel(record.offset, record.appended, info, record.value))
+    return past
+
+
+def partition_of(config: Config, group: str) -> int:
+    """The partition of a group. Raises ControlError for a name that no group has."""
+    partition = config.partition_of(group)
+    if partition is None:
+        known = ", ".join(known.name for known in config.groups)
+        raise ControlError(f"there is no kernel group {group!r}; the configured ones are: {known}")
+    return partition
+
+
+def version_of(history: Sequence[PastKernel], version: int) -> PastKernel:
+    """The newest kernel with this version. Raises ControlError."""
+    found = next((past for past in reversed(history) if past.info.version == version), None)
+    if found is None:
+        raise ControlError(f"version {version} is not in the history: {_range(history)}")
+    return found
+
+
+def version_before(history: Sequence[PastKernel], version: int) -> PastKernel:
+    """The newest kernel with a smaller version. Raises ControlError."""
+    found = next((past for past in reversed(history) if past.info.version < version), None)
+    if found is None:
+        raise ControlError(f"there is no version before {version} in the history: {_range(history)}")
+    return found
+
+
+def _range(history: Sequence[PastKernel]) -> str:
+    if not history:
+        return "it holds no kernel yet"
+    versions = [past.info.version for past in history]
+    return f"it holds {min(versions)} to {max(versions)} (topics.history_retention_h says how long it is kept)"
