@@ -11,15 +11,16 @@ No broker, clock or global. The same batches give the same decisions, bit for bi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from model.gate.config import GateConfig
 from model.gate.decision import GateDecision
-from model.gate.feedback import FeedbackWatch
+from model.gate.feedback import FeedbackPath, FeedbackWatch
 from model.gate.harm import HarmTest, HarmVerdict, log_losses
 from model.gate.quarantine import WAIT_EXAMPLES, Quarantine
 from model.gate.seen import Doubles, Seen, Strata
@@ -31,19 +32,20 @@ RequestT = TypeVar("RequestT")
 
 @dataclass(frozen=True)
 class Weighed(Generic[RequestT]):
-    """A micro-batch as it is to be learned."""
+    """A micro-batch that was weighed."""
 
     requests: list[RequestT]
-    seen: Seen
     weight: Doubles
     """Of its examples, 0 to 1, `(n,)`."""
+    left: NDArray[np.bool_]
+    """Requests that are set aside for good, `(r,)`."""
 
 
 @dataclass(frozen=True)
 class Admission(Generic[RequestT]):
-    """What is to be learned now, oldest first: nothing while labels are in doubt, then also what waited."""
+    """What is decided now, oldest first: nothing while labels are in doubt, then also what waited."""
 
-    learn: list[Weighed[RequestT]]
+    decided: list[Weighed[RequestT]]
     decisions: list[GateDecision]
     harm: HarmVerdict
     """What follows where no label can be believed."""
@@ -58,54 +60,42 @@ class Verdict:
     harm: HarmVerdict
 
 
+@dataclass(frozen=True)
+class KeptState:
+    """A learner's snapshot that it may go back to."""
+
+    number: int
+    """From 1 on, each kept state is one more."""
+    learner: bytes
+
+
 class Gate(Generic[RequestT]):
     """Decides for one group; a request is whatever the caller learns from."""
 
-    def __init__(self, config: GateConfig, facets: Mapping[str, Sequence[str]]) -> None:
-        """`facets` are the domain facets and their values (`DomainSpace.values`)."""
+    def __init__(
+        self,
+        config: GateConfig,
+        facets: Mapping[str, Sequence[str]],
+        seen_of: Callable[[Sequence[RequestT]], Seen],
+    ) -> None:
+        """`facets` are the domain facets and their values (`DomainSpace.values`); `seen_of` looks at requests."""
         self.strata = Strata(facets)
         self.quarantine = Quarantine(self.strata, config)
         self.harm = HarmTest(self.strata, config)
         self.soundness = Soundness()
+        self.feedback = FeedbackWatch(config.late_share)
+        self.seen_of = seen_of
         self.waiting: list[Weighed[RequestT]] = []
         """Micro-batches whose labels are in doubt, oldest first."""
         self.left = 0
         """Examples set aside for good since the group began."""
-        self.good: bytes | None = None
+        self.good: KeptState | None = None
         """The learner's last good state; before there is one, it is the state that it began with."""
-        self.next_good: bytes | None = None
+        self.next_good: KeptState | None = None
         """A newer state that becomes the good one if nothing happens."""
-        self.feedback = FeedbackWatch(config.late_share)
         self._config = config
         self._users, self._items = ShareCap(config.user_share), ShareCap(config.item_share)
-        self._since_kept = 0
-
-    def admit(self, seen: Seen, requests: Sequence[RequestT]) -> Admission[RequestT]:
-        """Takes a micro-batch before anything has learned from it."""
-        weight = self._weigh(seen)
-        verdict = self.quarantine.judge(seen, weight)
-        self.waiting.append(Weighed(list(requests), seen, weight))
-        if any(decision.kind == "quarantined" for decision in verdict.decisions) or verdict.leave.any():
-            self.waiting = [kept for one in self.waiting if (kept := self._without_left(one)) is not None]
-        harm = self.harm.unjudged(len(weight) if self.quarantine.aside[0] else 0)
-        if verdict.wait and sum(len(one.weight) for one in self.waiting) < WAIT_EXAMPLES:
-            return Admission([], verdict.decisions, harm)
-        learn, self.waiting = self.waiting, []
-        return Admission(learn, verdict.decisions, harm)
-
-    def judge(self, one: Weighed[RequestT], before: Doubles, after: Doubles) -> Verdict:
-        """Takes the candidate's logits `(n,)` from before and after it learned from `one`."""
-        harm = self.harm.judge(one.seen, one.weight, before)
-        if harm.undo:
-            self.next_good, self._since_kept = None, 0
-            self.soundness = Soundness()
-            return Verdict(False, harm)
-        losses = [float(log_losses(logit, one.seen.label).sum()) for logit in (before, one.seen.live)]
-        decisions = self.soundness.judge(before, after, one.seen.frozen, better=losses[0] <= losses[1])
-        harm = replace(harm, decisions=[*harm.decisions, *decisions])
-        self._since_kept += len(one.weight)
-        due = self._since_kept >= self._config.good_every_examples
-        return Verdict(due and not self.held and not self.quarantine.aside.any(), harm)
+        self._since_kept = self._kept = 0
 
     @property
     def held(self) -> str:
@@ -116,12 +106,46 @@ class Gate(Generic[RequestT]):
             return "the candidate is on probation"
         return self.soundness.held or self.feedback.held
 
-    def keep(self, state: bytes) -> None:
-        """Keeps the learner's state: it is good once as many examples have followed without an alarm."""
+    def admit(self, requests: Sequence[RequestT], path: FeedbackPath | None = None) -> Admission[RequestT]:
+        """Takes a micro-batch before anything has learned from it, and what is known of the feedback's path."""
+        seen = self.seen_of(requests)
+        weight = self._weigh(seen)
+        verdict = self.quarantine.judge(seen, weight)
+        decisions = [*verdict.decisions, *([] if path is None else self.feedback.judge(path))]
+        if any(decision.kind == "quarantined" for decision in verdict.decisions):
+            leaves = self.quarantine.leaves
+            self.waiting = [replace(one, left=one.left | leaves(self.seen_of(one.requests))) for one in self.waiting]
+        self.waiting.append(Weighed(list(requests), weight, verdict.leave))
+        harm = self.harm.unjudged(len(weight) if self.quarantine.aside[0] else 0)
+        if verdict.wait and sum(len(one.weight) for one in self.waiting) < WAIT_EXAMPLES:
+            return Admission([], decisions, harm)
+        decided, self.waiting = self.waiting, []
+        return Admission(decided, decisions, harm)
+
+    def judge(self, seen: Seen, weight: Doubles, before: Doubles, after: Doubles) -> Verdict:
+        """Takes what was learned, and the candidate's logits `(n,)` from before and after it learned from it."""
+        harm = self.harm.judge(seen, weight, before)
+        if harm.undo:
+            self.soundness = Soundness()
+            return Verdict(False, harm)
+        losses = [float(log_losses(logit, seen.label).sum()) for logit in (before, seen.live)]
+        decisions = self.soundness.judge(before, after, seen.frozen, better=losses[0] <= losses[1])
+        harm = replace(harm, decisions=[*harm.decisions, *decisions])
+        self._since_kept += len(weight)
+        due = self._since_kept >= self._config.good_every_examples
+        return Verdict(due and not self.held and not self.quarantine.aside.any(), harm)
+
+    def keep(self, learner: bytes) -> None:
+        """Keeps the learner's snapshot: it is good once as many examples have followed without an alarm."""
         if self.next_good is not None:
             self.good = self.next_good
             self.harm.went_well()
-        self.next_good, self._since_kept = state, 0
+        self._kept += 1
+        self.next_good, self._since_kept = KeptState(self._kept, learner), 0
+
+    def went_back(self) -> None:
+        """The learner went back: what it was after the good state is nothing to keep."""
+        self.next_good, self._since_kept = None, 0
 
     def _weigh(self, seen: Seen) -> Doubles:
         sizes = np.bincount(seen.request).tolist()
@@ -129,19 +153,10 @@ class Gate(Generic[RequestT]):
         item = np.array(self._items.weigh((item, 1) for item in seen.item))
         return np.asarray(np.minimum(user[seen.request], item))
 
-    def _without_left(self, one: Weighed[RequestT]) -> Weighed[RequestT] | None:
-        kept = ~self.quarantine.leaves(one.seen)
-        examples = kept[one.seen.request]
-        self.left += int((~examples).sum())
-        if not kept.any():
-            return None
-        requests = [request for request, stays in zip(one.requests, kept, strict=True) if stays]
-        return replace(one, requests=requests, seen=one.seen.select(kept), weight=one.weight[examples])
-
     # --- state ---
 
     def state(self) -> dict[str, Any]:
-        """All but the waiting requests and the good states, which are the caller's to keep."""
+        """All but the waiting requests and the kept states, which are the caller's to write."""
         return {
             "users": self._users.state(),
             "items": self._items.state(),
@@ -151,14 +166,12 @@ class Gate(Generic[RequestT]):
             "feedback": self.feedback.state(),
             "left": self.left,
             "since_kept": self._since_kept,
+            "kept": self._kept,
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state`."""
-        self._users.load(state["users"])
-        self._items.load(state["items"])
-        self.quarantine.load(state["quarantine"])
-        self.harm.load(state["harm"])
-        self.soundness.load(state["soundness"])
-        self.feedback.load(state["feedback"])
-        self.left, self._since_kept = int(state["left"]), int(state["since_kept"])
+        parts = {"users": self._users, "items": self._items, "quarantine": self.quarantine, "harm": self.harm}
+        for name, part in {**parts, "soundness": self.soundness, "feedback": self.feedback}.items():
+            part.load(state[name])  # type: ignore[attr-defined]
+        self.left, self._since_kept, self._kept = (int(state[name]) for name in ("left", "since_kept", "kept"))

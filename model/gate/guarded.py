@@ -8,47 +8,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from model.gate.decision import GateDecision
+from model.gate.feedback import FeedbackPath
 from model.gate.gate import Gate, RequestT, Weighed
 from model.gate.harm import HarmVerdict
-from model.gate.seen import Doubles, Seen
+from model.gate.seen import Doubles
 from model.kernel.batch import MicroBatch
 from model.kernel.kernel import Kernel
 from model.kernel.learner import Learner, LearnReport
 
+_COUNTED = 0.5
+
 
 @dataclass(frozen=True)
-class Taught(Generic[RequestT]):
-    """One micro-batch that was learned."""
+class GuardedBatch(Generic[RequestT]):
+    """One micro-batch of which it is decided what becomes of it."""
 
     requests: list[RequestT]
-    batch: MicroBatch
-    request: NDArray[Any]
-    """Which of the requests each example belongs to, int64 `(n,)`."""
-    counted: list[RequestT]
-    """Requests of full weight, which the live features count: they have no weights."""
-    report: LearnReport
+    taught: NDArray[np.bool_]
+    """Which of them were taught, `(r,)`; the others are set aside for good."""
+    learned_at: int
+    """`Learner.examples` right behind it."""
+    batch: MicroBatch | None = None
+    """What was taught; None if nothing was."""
+    request: NDArray[np.int64] | None = None
+    """Which of the taught requests each of its examples belongs to, `(n,)`."""
+    report: LearnReport | None = None
+    counted: list[RequestT] = field(default_factory=list)
+    """Taught requests of full weight: the live features count them, for they know no weights."""
 
 
 @dataclass
 class Step(Generic[RequestT]):
     """What one micro-batch led to."""
 
-    taught: list[Taught[RequestT]] = field(default_factory=list)
+    batches: list[GuardedBatch[RequestT]] = field(default_factory=list)
     decisions: list[GateDecision] = field(default_factory=list)
     served: Kernel | None = None
     """To be published at once, in place of a live kernel that does harm."""
-
-
-_COUNTED = 0.5
 
 
 class GuardedLearner(Generic[RequestT]):
@@ -61,41 +67,80 @@ class GuardedLearner(Generic[RequestT]):
         self.learner, self.gate = learner, gate
         self._batch_of = batch_of
         self._start = learner.snapshot()
+        self._undone: list[tuple[int, int]] = []
 
-    def step(self, seen: Seen, requests: Sequence[RequestT]) -> Step[RequestT]:
+    def step(self, requests: Sequence[RequestT], path: FeedbackPath | None = None) -> Step[RequestT]:
         """Takes a micro-batch of labelled requests."""
-        admission = self.gate.admit(seen, requests)
+        admission = self.gate.admit(requests, path)
         step: Step[RequestT] = Step(decisions=[*admission.decisions])
         self._undo(admission.harm, step)
-        for one in admission.learn:
-            self._learn(one, step)
+        for one in admission.decided:
+            step.batches.append(self._decide(one, step))
         return step
 
-    def _learn(self, one: Weighed[RequestT], step: Step[RequestT]) -> None:
-        batch = self._batch_of(one.requests)
-        batch = replace(batch, weight=torch.from_numpy(one.weight).to(batch.weight.dtype))
+    def was_undone(self, learned_at: int) -> bool:
+        """Whether what was taught then has been undone: a late click has nothing to correct there."""
+        return any(first < learned_at <= last for first, last in self._undone)
+
+    def _decide(self, one: Weighed[RequestT], step: Step[RequestT]) -> GuardedBatch[RequestT]:
+        kept = ~one.left
+        requests = [request for request, stays in zip(one.requests, kept, strict=True) if stays]
+        if not requests:
+            self.gate.left += len(one.weight)
+            return GuardedBatch(one.requests, kept, self.learner.examples)
+        weight = one.weight
+        if not kept.all():
+            weight = weight[kept[self.gate.seen_of(one.requests).request]]
+            self.gate.left += len(one.weight) - len(weight)
+        return self._learn(one.requests, requests, kept, weight, step=step)
+
+    def _learn(
+        self,
+        of: list[RequestT],
+        requests: list[RequestT],
+        kept: NDArray[np.bool_],
+        weight: Doubles,
+        *,
+        step: Step[RequestT],
+    ) -> GuardedBatch[RequestT]:
+        seen, batch = self.gate.seen_of(requests), self._batch_of(requests)
+        batch = replace(batch, weight=torch.from_numpy(weight).to(batch.weight.dtype))
         try:
             report = self.learner.learn(batch)
         except FloatingPointError as error:
             self._undo(self.gate.harm.fail(str(error)), step)
-            return
-        share = one.seen.per_request(one.weight)
-        counted = [request for request, full in zip(one.requests, share >= _COUNTED, strict=True) if full]
-        step.taught.append(Taught(one.requests, batch, one.seen.request, counted, report))
-        verdict = self.gate.judge(one, _doubles(report.candidate_logit), _doubles(self.learner.score(batch)))
+            return GuardedBatch(of, np.zeros_like(kept), self.learner.examples)
+        learned_at, share = self.learner.examples, seen.per_request(weight)
+        counted = [request for request, full in zip(requests, share >= _COUNTED, strict=True) if full]
+        verdict = self.gate.judge(seen, weight, _doubles(report.candidate_logit), _doubles(self.learner.score(batch)))
         self._undo(verdict.harm, step)
         if verdict.keep:
             self.gate.keep(self.learner.snapshot())
+        return GuardedBatch(of, kept, learned_at, batch, seen.request, report, counted)
 
     def _undo(self, harm: HarmVerdict, step: Step[RequestT]) -> None:
         step.decisions.extend(harm.decisions)
+        good = self.gate.good
         if harm.undo:
-            good = self.gate.good if harm.undo == "good" else None
-            self.learner.restore(self._start if good is None else good)
+            taught = self.learner.examples
+            self.learner.restore(good.learner if harm.undo == "good" and good is not None else self._start)
+            # The count goes on: what is taught from now on must not pass for what was undone.
+            self._undone = [*self._undone, (self.learner.examples, taught)]
+            self.learner.examples = taught
+            self.gate.went_back()
         if harm.serve:
-            good_kernel = harm.serve == "good" and self.gate.good is not None
-            step.served = self.learner.candidate if good_kernel else Kernel.identity(self.learner.start)
+            to_good = harm.serve == "good" and good is not None
+            step.served = self.learner.candidate if to_good else Kernel.identity(self.learner.start)
+
+    def state(self) -> dict[str, Any]:
+        """All but learner, waiting requests and kept states, which have records of their own."""
+        return {"gate": self.gate.state(), "undone": [list(span) for span in self._undone]}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state`."""
+        self.gate.load(state["gate"])
+        self._undone = [(int(first), int(last)) for first, last in state["undone"]]
 
 
 def _doubles(logit: Tensor) -> Doubles:
-    return logit.double().numpy()
+    return np.asarray(logit.double().numpy())
