@@ -122,6 +122,11 @@ class Gate(Generic[RequestT]):
         decided, self.waiting = self.waiting, []
         return Admission(decided, decisions, harm)
 
+    def settle(self) -> list[Weighed[RequestT]]:
+        """All that waits, to be decided now."""
+        decided, self.waiting = self.waiting, []
+        return decided
+
     def judge(self, seen: Seen, weight: Doubles, before: Doubles, after: Doubles) -> Verdict:
         """Takes what was learned, and the candidate's logits `(n,)` from before and after it learned from it."""
         harm = self.harm.judge(seen, weight, before)

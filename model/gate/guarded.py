@@ -27,6 +27,8 @@ from model.kernel.kernel import Kernel
 from model.kernel.learner import Learner, LearnReport
 
 _COUNTED = 0.5
+_SPANS = 31
+"""Of undone learning that are remembered, but for one: late clicks reach back hours at most."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,13 @@ class GuardedLearner(Generic[RequestT]):
             step.batches.append(self._decide(one, step))
         return step
 
+    def settle(self) -> Step[RequestT]:
+        """Decides all that waits: nothing more will come for now."""
+        step: Step[RequestT] = Step()
+        for one in self.gate.settle():
+            step.batches.append(self._decide(one, step))
+        return step
+
     def was_undone(self, learned_at: int) -> bool:
         """Whether what was taught then has been undone: a late click has nothing to correct there."""
         return any(first < learned_at <= last for first, last in self._undone)
@@ -125,7 +134,7 @@ class GuardedLearner(Generic[RequestT]):
             taught = self.learner.examples
             self.learner.restore(good.learner if harm.undo == "good" and good is not None else self._start)
             # The count goes on: what is taught from now on must not pass for what was undone.
-            self._undone = [*self._undone, (self.learner.examples, taught)]
+            self._undone = [*self._undone[-_SPANS:], (self.learner.examples, taught)]
             self.learner.examples = taught
             self.gate.went_back()
         if harm.serve:

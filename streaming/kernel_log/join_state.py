@@ -37,6 +37,16 @@ class RequestRef(msgspec.Struct, frozen=True, array_like=True):
         return clicks, conversions
 
 
+class WaitingBatch(msgspec.Struct, frozen=True, array_like=True):
+    """A micro-batch whose labels are in doubt (`model.gate.gate.Weighed`)."""
+
+    requests: list[RequestRef]
+    weight: bytes
+    """Of its examples, float64."""
+    left: bytes
+    """Which requests are set aside for good, a byte each."""
+
+
 class TimeState(msgspec.Struct, frozen=True, array_like=True):
     """How far a group's time has come."""
 

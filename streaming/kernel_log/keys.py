@@ -13,6 +13,7 @@ ORDER_BYTES = 2 * MAX_RECORD_BYTES
 """Largest order of an operator: it holds a pinned kernel in base64, four thirds of it."""
 SLOTS = (0, 1)
 """A group keeps two snapshots, so that one is left where the other cannot be read (docs/decisions/0107)."""
+KEPT_STATES = 4
 _KERNEL = "/kernel"
 
 
@@ -30,6 +31,14 @@ def kernel_group(key: bytes | None) -> str | None:
 def learner_key(group: str, slot: int) -> bytes:
     """Key of one of a group's two learner snapshots in the `kernels` topic."""
     return f"{group}/learner/{slot}".encode()
+
+
+def good_key(group: str, number: int) -> bytes:
+    """Key of a state of a group's learner that is kept to go back to, in the `kernels` topic.
+
+    The last few are there: a snapshot that a group falls back to refers to older ones than the newest does.
+    """
+    return f"{group}/good/{number % KEPT_STATES}".encode()
 
 
 def mark_key(group: str) -> bytes:

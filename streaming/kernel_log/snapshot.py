@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from streaming.kernel_log.errors import SnapshotError
-from streaming.kernel_log.join_state import JoinState, RequestRef, WaitingClicks
+from streaming.kernel_log.join_state import JoinState, RequestRef, WaitingBatch, WaitingClicks
 
-SCHEMA = 3
-"""3 since late clicks correct what was taught."""
+SCHEMA = 4
+"""4 since a gate stands before the learner."""
 _BEGIN_ANEW = "give the group topics of its own to begin anew (topics.kernels, .state)"
 
 
@@ -39,6 +41,14 @@ class GroupSnapshot(msgspec.Struct, frozen=True):
     """Watermark when the oldest of `pending` was labelled, seconds."""
     learner: bytes
     """See `model.kernel.learner.Learner.snapshot`."""
+    gate: dict[str, Any]
+    """See `model.gate.guarded.GuardedLearner.state`."""
+    waiting: list[WaitingBatch]
+    """Micro-batches whose labels are in doubt, oldest first."""
+    good: int
+    """Number of the learner's last good state, 0 for none; it has a record of its own."""
+    next_good: int
+    """Number of the state that becomes the good one, 0 for none."""
     learning: bool = True
     """False while an operator has stopped learning."""
     schema: int = SCHEMA
@@ -47,7 +57,12 @@ class GroupSnapshot(msgspec.Struct, frozen=True):
     def resume_offset(self) -> int:
         """The earliest record that has to be read again."""
         opened = [self.join.open_from] if self.join.open else []
-        return min([self.next_offset, *opened, *(ref.offset for ref in self.pending)])
+        return min([self.next_offset, *opened, *(ref.offset for ref in self.labelled)])
+
+    @property
+    def labelled(self) -> list[RequestRef]:
+        """Requests that are labelled and not yet learned, in the order they were closed."""
+        return [*(ref for batch in self.waiting for ref in batch.requests), *self.pending]
 
 
 def on_another_log(snapshot: GroupSnapshot, begin: int, version: int) -> GroupSnapshot:
@@ -62,6 +77,7 @@ def on_another_log(snapshot: GroupSnapshot, begin: int, version: int) -> GroupSn
         join=snapshot.join.without_log(),
         late=[],
         pending=[],
+        waiting=[],
     )
 
 

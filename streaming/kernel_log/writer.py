@@ -26,6 +26,8 @@ class Transaction:
     """The learner's snapshot, in a whole cut."""
     rows: Sequence[StateRecord] = ()
     """Rows of live features that changed since the last whole cut, and the mark that says what they hold."""
+    kept: Sequence[StateRecord] = ()
+    """States of the learner that it may go back to, new since the last whole cut."""
     decisions: Sequence[bytes] = ()
     """Decisions of the group since the last whole cut (`streaming.events.decisions`)."""
 
@@ -36,6 +38,7 @@ class Transaction:
         return {
             "kernel": len(self.kernel or b""),
             "snapshot": sum(record.size for record in snapshot),
+            "kept": sum(record.size for record in self.kept),
             "rows": sum(record.size for record in self.rows),
             "decisions": sum(map(len, self.decisions)),
         }
@@ -93,6 +96,7 @@ class GroupWriter:
                     *[await self._send(self._state, record.key, record.value) for record in transaction.rows],
                     *[await self._send(self._decisions, self._group.encode(), made) for made in transaction.decisions],
                 ]
+                sent += [await self._send(self._kernels, record.key, record.value) for record in transaction.kept]
                 if transaction.snapshot is not None:
                     sent.append(await self._send(self._kernels, transaction.snapshot.key, transaction.snapshot.value))
                 if transaction.kernel is not None:

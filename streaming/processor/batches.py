@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from features.live.features import RequestOutcome
 from model.encoding.domain import DomainSpace
+from model.gate.seen import Seen
 from model.kernel.batch import MicroBatch
 from streaming.events import Payload
 from streaming.processor.corrections import Correction
@@ -41,6 +42,22 @@ def micro_batch(requests: Sequence[LabelledRequest], space: DomainSpace) -> Micr
         live_logit=joined("live_logit"),
         weight=torch.ones(sum(counts)),
         time=repeated(np.array([i.time for i in impressions], dtype=np.float64)),
+    )
+
+
+def seen(requests: Sequence[LabelledRequest], space: DomainSpace) -> Seen:
+    """The requests' examples as the gate sees them."""
+    impressions = [request.impression for request in requests]
+    counts = [len(impression.items) for impression in impressions]
+    return Seen(
+        label=np.concatenate([request.clicks for request in requests]).astype(np.float64),
+        frozen=np.concatenate([i.array("frozen_logit") for i in impressions]).astype(np.float64),
+        live=np.concatenate([i.array("live_logit") for i in impressions]).astype(np.float64),
+        request=np.repeat(np.arange(len(requests)), counts),
+        user=[impression.user_id for impression in impressions],
+        item=[item for impression in impressions for item in impression.items],
+        domain=space.encode_many([impression.domain for impression in impressions]),
+        version=np.array([impression.kernel_version for impression in impressions]),
     )
 
 

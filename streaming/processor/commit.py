@@ -16,11 +16,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from features.live.layout import Kind, LiveRow
+from model.gate.gate import KeptState
 from model.kernel.record import pack_kernel
 from streaming.events.decisions import Decision, encode_decision
 from streaming.kernel_log.closed import ClosedChanges, encode_closed
 from streaming.kernel_log.cuts import StoredCut, seal
 from streaming.kernel_log.errors import KernelLogError, OwnershipLostError
+from streaming.kernel_log.kept import encode_kept
 from streaming.kernel_log.keys import SLOTS, learner_key, mark_key
 from streaming.kernel_log.rows import StateRecord, encode_row
 from streaming.kernel_log.snapshot import GroupSnapshot, encode_snapshot
@@ -51,6 +53,8 @@ class CutState:
     """What changed in the closed requests since the last cut."""
     decisions: Sequence[Decision] = ()
     """What was decided about kernels since the last whole cut."""
+    kept: Sequence[KeptState] = ()
+    """States of the learner that it may go back to, new since the last whole cut."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,7 @@ def encode(cut: Cut, place: CutPlace) -> Transaction:
         kernel,
         snapshot=StateRecord(learner_key(group, place.slot), seal(whole)),
         rows=[*rows, *encode_closed(group, cut.state.closed), StateRecord(mark_key(group), seal(mark))],
+        kept=[encode_kept(cut.state.snapshot.group, state) for state in cut.state.kept],
         decisions=[encode_decision(decision) for decision in cut.state.decisions],
     )
 

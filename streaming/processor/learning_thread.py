@@ -140,12 +140,12 @@ class LearningThread:
         began = time.perf_counter()
         learned = self.machine.feed(offset, value, appended)
         self._pace.learned(time.perf_counter() - began)
+        self._decisions.extend(self.machine.take_decisions())
         if not learned:
             return
         seconds = (time.perf_counter() - began) / len(learned)
         self._take_rows()
         for one in learned:
-            self._decisions.extend(one.decisions)
             self._on_learned(one, seconds)
 
     def _take_rows(self) -> None:
@@ -161,7 +161,8 @@ class LearningThread:
         rows, self._rows = list(self._rows.values()), {}
         decisions, self._decisions = self._decisions, []
         closed = machine.take_closed()  # ahead of the snapshot, which says how many segments there are
-        state = CutState(machine.snapshot(), rows, machine.rows_offset, machine.first_keys, closed, decisions)
+        kept, snapshot = machine.take_kept(), machine.snapshot()
+        state = CutState(snapshot, rows, machine.rows_offset, machine.first_keys, closed, decisions, kept)
         self._cut_position = machine.position
         self._pace.cut()
         return Cut(self._fresh_kernel(), state)

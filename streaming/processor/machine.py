@@ -17,10 +17,12 @@ snapshots were taken and however often records are read again: that is what make
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,11 @@ from features.live.layout import Kind, LiveRow
 from model.config import LearnerConfig
 from model.container import ContainerError
 from model.encoding.domain import DomainSpace
+from model.gate.config import GateConfig
+from model.gate.decision import GateDecision
+from model.gate.feedback import FeedbackPath
+from model.gate.gate import Gate, KeptState, Weighed
+from model.gate.guarded import GuardedBatch, GuardedLearner, Step
 from model.kernel.batch import MicroBatch
 from model.kernel.compatibility import dependencies
 from model.kernel.kernel import Kernel
@@ -41,8 +48,9 @@ from streaming.events import LearningOrder, Traffic
 from streaming.events.decisions import Decision
 from streaming.kernel_log.closed import NEVER_TAUGHT, ClosedChanges, ClosedSegment
 from streaming.kernel_log.errors import SnapshotError
+from streaming.kernel_log.join_state import WaitingBatch
 from streaming.kernel_log.snapshot import GroupSnapshot
-from streaming.processor.batches import corrected_examples, corrected_outcome, micro_batch, outcome
+from streaming.processor.batches import corrected_examples, corrected_outcome, micro_batch, outcome, seen
 from streaming.processor.corrections import Corrections, LoggedTraffic, turn
 from streaming.processor.join import Join, Joined, LabelledRequest, LateClick
 from streaming.processor.recovery import Recovery
@@ -71,8 +79,6 @@ class Learned:
     report: LearnReport
     published: PublishedKernel | None
     """The kernel published behind it, if one was due."""
-    decisions: tuple[Decision, ...] = ()
-    """What was decided about kernels behind it."""
 
 
 class GroupMachine:
@@ -90,6 +96,7 @@ class GroupMachine:
         first_rows: Sequence[LiveRow],
         join: JoinConfig,
         config: LearnerConfig,
+        gate: GateConfig,
         traffic: LoggedTraffic,
     ) -> None:
         """`first_rows` are what `live`, which is empty, knows before the group's first record.
@@ -98,6 +105,14 @@ class GroupMachine:
         """
         self.group = group
         self.learner = learner
+        self.guarded: GuardedLearner[LabelledRequest] = GuardedLearner(
+            learner,
+            Gate(gate, space.values, lambda requests: seen(requests, space)),
+            lambda requests: micro_batch(requests, space),
+        )
+        self._decisions: list[Decision] = []
+        self._lost_before = 0
+        self._kept_written = 0
         self.live = live
         self.live.restore(first_rows)
         self.first_keys: frozenset[tuple[Kind, str]] = frozenset((row.kind, row.key) for row in first_rows)
@@ -168,7 +183,8 @@ class GroupMachine:
 
     def _obey(self, order: LearningOrder) -> list[Learned]:
         """What was labelled before the order is still learned."""
-        learned = [self._learn()] if self._pending else []
+        learned = self._learn() if self._pending else []
+        learned += self._take_step(self.guarded.settle())
         self._correct()
         self.learning = order.learning
         log.warning("group %s: learning %s, ordered by %s", self.group, order.learning, order.by)
@@ -187,10 +203,10 @@ class GroupMachine:
                 self._pending_since = self.join.watermark
             self._pending.append(request)
             if sum(len(r.impression.items) for r in self._pending) >= self._config.batch_examples:
-                learned.append(self._learn())
+                learned += self._learn()
         # The watermark, not a clock, ends a batch that fills slowly: a replay must cut the same batches (0090).
         if self._pending and self._waited(self._pending_since):
-            learned.append(self._learn())
+            learned += self._learn()
         if len(self._late) >= self._config.batch_examples or (len(self._late) and self._waited(self._late.since)):
             self._correct()
         return learned
@@ -222,35 +238,76 @@ class GroupMachine:
 
     def _relabel(self, late: LateClick) -> None:
         if late.request.learned_at == NEVER_TAUGHT or not self.learning:
-            self._skipped["learning_stopped"] += 1
+            self._skipped["set_aside" if self.learning else "learning_stopped"] += 1
             return
         if late.request.learned_at > 0:
             self._late.add(late, self.join.watermark)
             return
-        waiting = next(request for request in self._pending if request.offset == late.request.offset)
+        in_doubt = (request for batch in self.guarded.gate.waiting for request in batch.requests)
+        labelled = chain(self._pending, in_doubt)
+        waiting = next(request for request in labelled if request.offset == late.request.offset)
         turned = turn(late.request, waiting.impression, late.item_id, waiting.clicks, self.join.dropped)
         self.late_clicks["relabelled"] += turned
 
     # --- micro-batches: learn, live features, publish ---
 
-    def _learn(self) -> Learned:
+    def _learn(self) -> list[Learned]:
         requests, self._pending = self._pending, []
-        batch = micro_batch(requests, self._space)
-        report = self.learner.learn(batch)
+        lost = self._lost_feedback
+        clicks = sum(int(request.clicks.sum()) for request in requests)
+        path = FeedbackPath(clicks, lost - self._lost_before, self.join.paused)
+        self._lost_before = lost
+        return self._take_step(self.guarded.step(requests, path))
+
+    @property
+    def _lost_feedback(self) -> int:
+        return self.join.dropped["late_feedback"] + self.join.dropped["orphan_feedback"]
+
+    def _take_step(self, step: Step[LabelledRequest]) -> list[Learned]:
+        learned = [one for batch in step.batches if (one := self._taught(batch)) is not None]
+        for decision in step.decisions:
+            self._tell(decision)
+        published = self._publish_what_is_due(step)
+        if learned and published is not None:
+            learned[-1] = dataclasses.replace(learned[-1], published=published)
+        return learned
+
+    def _taught(self, batch: GuardedBatch[LabelledRequest]) -> Learned | None:
+        for request, taught in zip(batch.requests, batch.taught.tolist(), strict=True):
+            self.join.closed.learned(1, batch.learned_at if taught else NEVER_TAUGHT)
+            self._skipped["set_aside"] += 0 if taught else len(request.impression.items)
+        if batch.batch is None or batch.request is None or batch.report is None:
+            return None
         # The kernel learned with the live features that were served, so they may move only behind it.
         if self._position > self._rows_offset:  # or they hold these examples already, see `restore`
-            self.live.update([outcome(request) for request in requests])
-        self.examples += len(batch)
-        self.join.closed.learned(len(requests), self.learner.examples)
-        self._newest_event_time = max(self._newest_event_time, float(batch.time.max()))
-        published = None
-        # Event time again: a replay publishes the same versions as the first run did.
-        if self.join.watermark - self._published_at >= self._config.publish_seconds:
-            published = self._publish()
-        sizes = [len(request.impression.items) for request in requests]
-        return Learned(batch, np.repeat(np.arange(len(requests)), sizes), report, published)
+            self.live.update([outcome(request) for request in batch.counted])
+        self.examples += len(batch.batch)
+        self._newest_event_time = max(self._newest_event_time, float(batch.batch.time.max()))
+        return Learned(batch.batch, batch.request, batch.report, None)
 
-    def _publish(self) -> PublishedKernel:
+    def _tell(self, decided: GateDecision) -> None:
+        log.warning("group %s: %s: %s", self.group, decided.kind, decided.detail)
+        self._decisions.append(Decision(decided.kind, self.group, self.join.watermark, "gate", decided.detail))
+
+    def take_decisions(self) -> list[Decision]:
+        """What the gate decided since the last call."""
+        decisions, self._decisions = self._decisions, []
+        return decisions
+
+    def _publish_what_is_due(self, step: Step[LabelledRequest]) -> PublishedKernel | None:
+        gate = self.guarded.gate
+        if step.served is not None:  # at once, whatever the pace: what is live does harm (0094)
+            published = self._publish(step.served)
+            gate.harm.serve(self.version)
+            return published
+        # Event time again: a replay publishes the same versions as the first run did.
+        due = self.join.watermark - self._published_at >= self._config.publish_seconds
+        if not due or gate.held or not any(batch.batch is not None for batch in step.batches):
+            return None
+        gate.harm.published()
+        return self._publish(self.learner.candidate)
+
+    def _publish(self, kernel: Kernel) -> PublishedKernel:
         self.version += 1
         self._published_at = self.join.watermark
         info = KernelInfo(
@@ -260,7 +317,7 @@ class GroupMachine:
             newest_event_time=self._newest_event_time,
             examples=self.examples,
         )
-        self.published = PublishedKernel(self.learner.candidate, info, self._depends_on)
+        self.published = PublishedKernel(kernel, info, self._depends_on)
         return self.published
 
     # --- late clicks: correct ---
@@ -269,10 +326,13 @@ class GroupMachine:
         corrections = self._late.take()
         if not corrections:
             return
-        batch, learned_at = corrected_examples(corrections, self._space)
-        self.learner.correct(batch, learned_at)
         if self._position > self._rows_offset:
             self.live.correct([corrected_outcome(correction) for correction in corrections])
+        standing = [one for one in corrections if not self.guarded.was_undone(one.learned_at)]
+        if not standing:
+            return
+        batch, learned_at = corrected_examples(standing, self._space)
+        self.learner.correct(batch, learned_at)
         self.late_clicks["corrected"] += len(batch)
 
     # --- state: snapshot, restore, re-read ---
@@ -285,6 +345,7 @@ class GroupMachine:
         """The state between two records. Raises RuntimeError while it recovers: the old snapshot still holds."""
         if self._recovery is not None:
             raise RuntimeError(f"group {self.group!r} has not finished its recovery")
+        gate = self.guarded.gate
         # Open and pending requests stand in it by offset: the log has their tensors (decision 0070).
         return GroupSnapshot(
             group=self.group,
@@ -300,6 +361,10 @@ class GroupMachine:
             pending=[request.reference for request in self._pending],
             pending_since=self._pending_since,
             learner=self.learner.snapshot(),
+            gate={**self.guarded.state(), "lost": self._lost_feedback - self._lost_before},
+            waiting=[_waiting(batch) for batch in gate.waiting],
+            good=0 if gate.good is None else gate.good.number,
+            next_good=0 if gate.next_good is None else gate.next_good.number,
             learning=self.learning,
         )
 
@@ -309,12 +374,13 @@ class GroupMachine:
         rows: Iterable[LiveRow],
         closed: Mapping[int, ClosedSegment],
         rows_offset: int = 0,
+        kept: Sequence[KeptState] = (),
     ) -> None:
         """Goes back to `snapshot`; records from `snapshot.resume_offset` on must follow.
 
         `rows` hold all records before `rows_offset`, which may be more than the snapshot has seen: they stay as they
         are until learning has come as far. That is exact, for the kernel learns from the features that were served.
-        `closed` are the segments of its closed requests by number.
+        `closed` are the segments of its closed requests by number, `kept` the learner's kept states.
 
         Raises SnapshotError, before anything is changed, if the learner cannot take its part of the snapshot.
         """
@@ -330,7 +396,32 @@ class GroupMachine:
         self._position = snapshot.resume_offset
         self.join.restore(snapshot.join, closed)
         self._late.restore(snapshot.late, snapshot.late_since)
+        self.guarded.load(snapshot.gate)
+        self._lost_before = -int(snapshot.gate["lost"])
+        gate = self.guarded.gate
+        gate.good, gate.next_good = (self._kept(kept, number) for number in (snapshot.good, snapshot.next_good))
+        self._kept_written = max(snapshot.good, snapshot.next_good)
         self._recovery = Recovery(snapshot, self.join)
+
+    def _kept(self, kept: Sequence[KeptState], number: int) -> KeptState | None:
+        for state in kept:
+            if state.number == number:
+                try:
+                    self.learner.check(state.learner)
+                except ContainerError as error:
+                    log.error("group %s: the kept state %d cannot be used: %s", self.group, number, error)
+                    return None
+                return state
+        if number:
+            log.error("group %s: the kept state %d is missing: what is undone goes further back", self.group, number)
+        return None
+
+    def take_kept(self) -> list[KeptState]:
+        """States of the learner that it may go back to, since the last call: to be written with the next snapshot."""
+        gate = self.guarded.gate
+        fresh = [one for one in (gate.good, gate.next_good) if one is not None and one.number > self._kept_written]
+        self._kept_written = max([self._kept_written, *(one.number for one in fresh)])
+        return fresh
 
     def _reread(self, recovery: Recovery, offset: int, value: bytes | None, appended: float) -> None:
         if recovery.needs(offset):
@@ -350,7 +441,14 @@ class GroupMachine:
                 recovery.missing,
             )
             refused["lost_in_recovery"] += recovery.missing
+        self.guarded.gate.waiting = recovery.rebuild_waiting()
         self._pending = recovery.rebuild(snapshot.pending)
-        for request in self._pending:
+        in_doubt = [request for batch in self.guarded.gate.waiting for request in batch.requests]
+        for request in [*in_doubt, *self._pending]:
             self.join.closed.add(request.impression.request_id, request.reference, request.impression.time)
         self._recovery = None
+
+
+def _waiting(batch: Weighed[LabelledRequest]) -> WaitingBatch:
+    refs = [request.reference for request in batch.requests]
+    return WaitingBatch(refs, batch.weight.tobytes(), batch.left.tobytes())

@@ -90,6 +90,7 @@ def new_machine(config: Config, opened: OpenedBackbone, group: str, traffic: Log
         first_rows=first_rows(config, opened, group),
         join=config.join,
         config=config.learner,
+        gate=config.gate,
         traffic=traffic,
     )
 
@@ -181,7 +182,8 @@ class GroupLoader:
         return _Restored(another, snapshot.resume_offset)
 
     def _go_back(self, machine: GroupMachine, snapshot: GroupSnapshot, stored: StoredGroup) -> None:
-        machine.restore(snapshot, stored.rows, stored.closed, stored.chosen.rows_offset(stored.traffic.topic))
+        rows_offset = stored.chosen.rows_offset(stored.traffic.topic)
+        machine.restore(snapshot, stored.rows, stored.closed, rows_offset, stored.kept)
         if stored.chosen.fallen_back:
             log.error(
                 "group %s: fallen back to the snapshot before; it learns again from %d, the live rows wait until %d",

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
+from model.gate.gate import Weighed
 from streaming.events import ServedImpression, Traffic
 from streaming.kernel_log.join_state import RequestRef
 from streaming.kernel_log.snapshot import GroupSnapshot
@@ -21,7 +24,7 @@ class Recovery:
     def __init__(self, snapshot: GroupSnapshot, join: Join) -> None:
         self.snapshot = snapshot
         self._join = join
-        self._pending: dict[int, ServedImpression | None] = {ref.offset: None for ref in snapshot.pending}
+        self._pending: dict[int, ServedImpression | None] = {ref.offset: None for ref in snapshot.labelled}
         self._open: dict[int, RequestRef | None] = dict.fromkeys(snapshot.join.open_offsets)
         self._open |= {ref.offset: ref for ref in snapshot.join.labelled}
 
@@ -42,6 +45,16 @@ class Recovery:
     def missing(self) -> int:
         """Requests that the snapshot refers to and the log no longer has."""
         return len(self._open) + sum(1 for impression in self._pending.values() if impression is None)
+
+    def rebuild_waiting(self) -> list[Weighed[LabelledRequest]]:
+        """The micro-batches whose labels are in doubt, without those of which the log no longer has everything."""
+        waiting = []
+        for batch in self.snapshot.waiting:
+            requests = self.rebuild(batch.requests)
+            if len(requests) == len(batch.requests):
+                weight, left = np.frombuffer(batch.weight), np.frombuffer(batch.left, dtype=np.bool_)
+                waiting.append(Weighed(requests, weight.copy(), left.copy()))
+        return waiting
 
     def rebuild(self, refs: Sequence[RequestRef]) -> list[LabelledRequest]:
         """The labelled requests of `refs`, without those that are missing."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from streaming.kernel_log.closed import ClosedRequest
 from streaming.kernel_log.errors import SnapshotError
-from streaming.kernel_log.join_state import ClosedState, JoinState, RequestRef, TimeState, WaitingClicks
+from streaming.kernel_log.join_state import ClosedState, JoinState, RequestRef, TimeState, WaitingBatch, WaitingClicks
 from streaming.kernel_log.snapshot import GroupSnapshot, decode_snapshot, encode_snapshot
 
 PRINT = "f" * 64
@@ -32,6 +32,10 @@ def snapshot() -> GroupSnapshot:
         pending=[RequestRef(6, b"\x80", b"\x00")],
         pending_since=4.0,
         learner=b"tensors",
+        gate={"left": 3},
+        waiting=[WaitingBatch([RequestRef(5, b"\x80", b"\x00")], b"", b"\x00")],
+        good=1,
+        next_good=2,
     )
 
 
@@ -41,8 +45,9 @@ def test_a_snapshot_comes_back_as_it_was() -> None:
 
 def test_the_re_read_begins_at_the_oldest_record_that_the_snapshot_refers_to() -> None:
     whole = snapshot()
-    assert whole.resume_offset == 6
-    assert msgspec.structs.replace(whole, pending=[]).resume_offset == 7
+    assert whole.resume_offset == 5
+    assert msgspec.structs.replace(whole, waiting=[]).resume_offset == 6
+    assert msgspec.structs.replace(whole, waiting=[], pending=[]).resume_offset == 7
 
 
 @given(BITS)

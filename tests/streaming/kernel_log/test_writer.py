@@ -24,7 +24,7 @@ async def test_a_transaction_writes_the_kernel_to_the_history_and_the_decisions_
     writer = GroupWriter(stream_config, "main", 0)
     await writer.open()
     try:
-        await writer.write(Transaction(b"kernel 1", SNAPSHOT, [], [encode_decision(hold)]))
+        await writer.write(Transaction(b"kernel 1", SNAPSHOT, decisions=[encode_decision(hold)]))
         await writer.write(Transaction(b"kernel 2"))
         await writer.write(Transaction(None, SNAPSHOT))
     finally:

@@ -16,6 +16,7 @@ from model.backbone.interface import fingerprint
 from model.config import LearnerConfig
 from model.encoding.domain import Domain, DomainSpace
 from model.encoding.features import FeatureBatch
+from model.gate.config import GateConfig
 from model.kernel.learner import Learner
 from model.kernel.start import KernelStart
 from streaming.config import JoinConfig
@@ -72,6 +73,8 @@ class TinyBackbone(nn.Module):
 
 BACKBONE = TinyBackbone()
 LEARNER = LearnerConfig(batch_examples=16, batch_seconds=5, publish_seconds=2)
+GATE = GateConfig(label_odds=1e9, user_share=1.0, item_share=1.0, late_share=1.0)
+"""As good as open: six users and labels of chance are no traffic for a gate."""
 JOIN = JoinConfig(window_s=3, lateness_s=0.5)
 
 
@@ -108,6 +111,7 @@ def machine(
     join: JoinConfig = JOIN,
     first_rows: Sequence[LiveRow] = FIRST_ROWS,
     log: Sequence[bytes | None] = (),
+    gate: GateConfig = GATE,
 ) -> GroupMachine:
     """A group that has seen nothing yet; `log` are the records that late clicks find their impressions in."""
     return GroupMachine(
@@ -120,6 +124,7 @@ def machine(
         first_rows=first_rows,
         join=join,
         config=learner,
+        gate=gate,
         traffic=MemoryLog(log),
     )
 
