@@ -199,15 +199,19 @@ class GroupMachine:
     def _publish(self) -> PublishedKernel:
         self.version += 1
         self._published_at = self.join.watermark
+        self.published = self.as_kernel(self.version)
+        return self.published
+
+    def as_kernel(self, version: int) -> PublishedKernel:
+        """The candidate as it would be published now."""
         info = KernelInfo(
             group=self.group,
-            version=self.version,
+            version=version,
             backbone_fingerprint=self._fingerprint,
             newest_event_time=self._newest_event_time,
             examples=self.examples,
         )
-        self.published = PublishedKernel(self.learner.candidate, info, self._depends_on)
-        return self.published
+        return PublishedKernel(self.learner.candidate, info, self._depends_on)
 
     # --- state: snapshot, restore, re-read ---
 
