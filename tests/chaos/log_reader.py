@@ -17,7 +17,6 @@ from streaming.events import ServedImpression
 from streaming.kernel_log.reader import read_group
 from streaming.kernel_log.snapshot import GroupSnapshot, decode_snapshot
 from streaming.processor.join import Join
-from streaming.processor.machine import GroupMachine
 from streaming.processor.owned_group import new_machine
 from streaming.processor.traffic_reader import TrafficReader, Widths
 
@@ -87,7 +86,7 @@ def committed(config: Config, group: str = "main") -> Committed | None:
 
 def undisturbed(config: Config, records: Sequence[Appended], until: int, group: str = "main") -> Committed:
     """What one pass over the records before offset `until` learns, in this process and never interrupted."""
-    machine = fresh_machine(config, group)
+    machine = new_machine(config, open_backbone(config), group)
     for record in records:
         if record.offset < until:
             machine.feed(record.offset, record.value, record.time)
@@ -96,11 +95,6 @@ def undisturbed(config: Config, records: Sequence[Appended], until: int, group: 
 
 def _rows(rows: Iterable[LiveRow]) -> Rows:
     return {(row.kind, row.key): (row.updated_at, row.values.tobytes()) for row in rows}
-
-
-def fresh_machine(config: Config, group: str) -> GroupMachine:
-    """A group that has seen nothing yet, made as the processor makes it."""
-    return new_machine(config, open_backbone(config), group)
 
 
 def labels_of(config: Config, records: Sequence[Appended]) -> Labels:
