@@ -20,6 +20,7 @@ from driftline.options import Archive, BaseName, Cluster, Limit, LogFile, Mappin
 from local.broker.command import app as broker_app
 from local.control.command import app as kernel_app
 from local.options import path_option
+from local.state.groups import app as groups_app
 from streaming.config import Config, load_config
 from streaming.config.environment import foreign_names
 
@@ -37,6 +38,7 @@ app = typer.Typer(
 )
 app.add_typer(broker_app, name="broker", rich_help_panel="Parts")
 app.add_typer(kernel_app, name="kernel", rich_help_panel="Operate")
+app.add_typer(groups_app, name="groups", rich_help_panel="Operate")
 app.add_typer(key_app, name="key", rich_help_panel="Set-up")
 errors = Console(stderr=True)
 

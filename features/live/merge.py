@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from features.live.layout import OVERALL, Doubles, Kind, LiveLayout, LiveRow
+from model.encoding.domain import FACETS
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def merge_rows(layout: LiveLayout, parents: Sequence[ParentRows]) -> list[LiveRo
 
 
 def _taken(parent: ParentRows) -> Iterable[LiveRow]:
-    facets = {facet for key in parent.taken for facet in key.split("/")}
+    facets = {f"{name}={value}" for key in parent.taken for name, value in zip(FACETS, key.split("/"), strict=True)}
     for row in parent.rows:
         if row.tombstone:
             continue
@@ -47,7 +48,7 @@ def _taken(parent: ParentRows) -> Iterable[LiveRow]:
                     yield replace(row, key=OVERALL)
             elif row.key == OVERALL and parent.whole:
                 yield row
-        elif row.kind != "facet" or row.key.split("=", 1)[1] in facets:
+        elif row.kind != "facet" or row.key in facets:
             yield row
 
 

@@ -54,7 +54,7 @@ class WholeState:
 async def publish(config: Config, state: WholeState, decision: Decision) -> int:
     """Writes a state as its group's; the version of its kernel, one more than any that scorers saw.
 
-    Every owner of the group is fenced. Raises ReplayError while processors run, KernelLogError if the transaction fails.
+    Every owner of the group is fenced. Raises ReplayError while processors run, KernelLogError if it fails.
     """
     group = state.snapshot.group
     partition = config.partition_of(group)
