@@ -1,8 +1,8 @@
 """What commits write: bytes a day of one group at a steady rate of requests, and what a take-over has to do again.
 
 The live half of MovieLens is played into a group's machine in event time, with kernels and whole cuts as the processor
-takes them, and the bytes of their keys and values are counted. Beside them stands what it would be if every commit were
-a whole cut. No broker: it would add headers and markers, about 300 bytes a transaction, which are counted as such.
+takes them, and the bytes of their keys and values are counted. No broker: it would add headers and markers, about 300
+bytes a transaction, which are counted as such.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.direct_play import Prepared, prepare
-from features.live.features import LiveRow
 from features.store.feature_store import FeatureStore
 from features.text import TextEncoder
 from lab.pretraining import install_backbone, pretrained_backbone
@@ -28,11 +27,13 @@ from lab.streams.choice import StreamChoice, open_recording
 from lab.streams.fit import fitted
 from lab.streams.recording import Recording
 from streaming.backbone import OpenedBackbone, open_backbone
-from streaming.config import Config, load_config
+from streaming.config import Config, ProcessorConfig, load_config
 from streaming.events import Progress, ServedFeedback, Tick, Traffic, encode_traffic
+from streaming.kernel_log.closed import ClosedSegment, decode_segment
 from streaming.kernel_log.rows import decode_row, encode_row
 from streaming.kernel_log.snapshot import decode_snapshot, encode_snapshot
 from streaming.processor.commit import Cut, CutPlace, CutState, encode
+from streaming.processor.corrections import LoggedRecord
 from streaming.processor.machine import GroupMachine, PublishedKernel
 from streaming.processor.owned_group import new_machine
 
@@ -65,27 +66,38 @@ class Written:
 
 
 class Committing:
-    """A group that is committed in event time: a kernel as soon as there is one, a whole cut every `interval_s`."""
+    """A group that is committed in event time as the processor does it."""
 
-    def __init__(self, machine: GroupMachine, interval_s: float) -> None:
+    def __init__(self, machine: GroupMachine, config: ProcessorConfig) -> None:
         self.written = Written()
         self.cuts: list[CutState] = []
-        self._machine, self._interval_s = machine, interval_s
-        self._changed: dict[tuple[str, str], LiveRow] = {}
-        self._cut_at = 0.0
+        self.closed: dict[int, ClosedSegment] = {}
+        """Segments of closed requests before the last cut."""
+        self._machine, self._config = machine, config
+        self._cut_at = self._committed_at = 0.0
         self._kernel: PublishedKernel | None = None
 
-    def step(self, now: float, changed: Sequence[LiveRow]) -> None:
-        """Commits what is due at event time `now`; `changed` are the rows that were touched since the last call."""
-        self._changed |= {(row.kind, row.key): row for row in changed}
+    def step(self, now: float) -> None:
+        """Commits what is due at event time `now`."""
+        if now - self._committed_at < self._config.commit_interval_s:
+            return
+        self._committed_at = now
         kernel = self._machine.published
         fresh, self._kernel = None if kernel is self._kernel else kernel, kernel
-        if now - self._cut_at >= self._interval_s:
-            rows, self._changed, self._cut_at = list(self._changed.values()), {}, now
-            self.cuts.append(CutState(self._machine.snapshot(), rows, self._machine.rows_offset, frozenset()))
-            self.written.add(Cut(fresh, self.cuts[-1]), self.written.transactions + 1)
+        if now - self._cut_at >= self._config.snapshot_interval_s:
+            self._cut_at = now
+            self.written.add(Cut(fresh, self._whole()), self.written.transactions + 1)
         elif fresh is not None:
             self.written.add(Cut(fresh, None), self.written.transactions + 1)
+
+    def _whole(self) -> CutState:
+        machine = self._machine
+        if self.cuts and self.cuts[-1].closed.segment is not None:
+            self.closed[self.cuts[-1].closed.number] = decode_segment(self.cuts[-1].closed.segment)
+        closed = machine.take_closed()
+        rows = machine.live.take_changed()
+        self.cuts.append(CutState(machine.snapshot(), rows, machine.rows_offset, frozenset(), closed))
+        return self.cuts[-1]
 
 
 def records(prepared: Sequence[Prepared]) -> Iterator[tuple[float, Traffic]]:
@@ -114,18 +126,30 @@ def opened_run(base: Config, folder: Path, console: Console) -> tuple[Config, Re
     return config, data
 
 
-def take_over(config: Config, opened: OpenedBackbone, cuts: Sequence[CutState], log: Sequence[_Fed]) -> float:
+def take_over(config: Config, opened: OpenedBackbone, played: Committing, log: Sequence[_Fed]) -> float:
     """Seconds to restore the cut before the last one and to learn all up to the last one again."""
-    machine = new_machine(config, opened, config.groups[0].name)
-    rows = {(row.kind, row.key): row for cut in cuts[:-1] for row in cut.rows}
+    machine = new_machine(config, opened, config.groups[0].name, _Log(log))
+    rows = {(row.kind, row.key): row for cut in played.cuts[:-1] for row in cut.rows}
     stored = [encode_row("main", row, first=True) for row in rows.values()]
-    whole = encode_snapshot(cuts[-2].snapshot)
+    whole = encode_snapshot(played.cuts[-2].snapshot)
     began = time.perf_counter()
     snapshot = decode_snapshot(whole, group=machine.group, fingerprint=opened.backbone.fingerprint)
-    machine.restore(snapshot, [decode_row(record.key, record.value or b"")[1] for record in stored])
-    for fed in log[snapshot.resume_offset : cuts[-1].snapshot.next_offset]:
+    machine.restore(snapshot, [decode_row(record.key, record.value or b"")[1] for record in stored], played.closed)
+    for fed in log[snapshot.resume_offset : played.cuts[-1].snapshot.next_offset]:
         machine.feed(*fed)
     return time.perf_counter() - began
+
+
+class _Log:
+    """The records, for late clicks."""
+
+    def __init__(self, log: Sequence[_Fed]) -> None:
+        self._log = log
+
+    def read(self, offset: int) -> LoggedRecord | None:
+        """The record at `offset`."""
+        _, value, appended = self._log[offset]
+        return LoggedRecord(value, appended)
 
 
 def main() -> int:
@@ -137,35 +161,28 @@ def main() -> int:
         opened = open_backbone(config)
         prepared = prepare(config, data.requests("live"))
         log = [(number, encode_traffic(record), now) for number, (now, record) in enumerate(records(prepared))]
-        machine = new_machine(config, opened, config.groups[0].name)
-        processor = config.processor
-        ways = [
-            Committing(machine, seconds) for seconds in (processor.snapshot_interval_s, processor.commit_interval_s)
-        ]
-        committed = 0.0
+        machine = new_machine(config, opened, config.groups[0].name, _Log(log))
+        played = Committing(machine, config.processor)
         for fed in log:
             machine.feed(*fed)
-            if fed[2] - committed >= processor.commit_interval_s:
-                committed, changed = fed[2], machine.live.take_changed()
-                for way in ways:
-                    way.step(committed, changed)
-        again = take_over(config, opened, ways[0].cuts, log)
-    _tell(console, config, ways, len(prepared) / RATE, again)
+            played.step(fed[2])
+        again = take_over(config, opened, played, log)
+    _tell(console, config.processor, played, len(prepared) / RATE, again)
     return 0
 
 
-def _tell(console: Console, config: Config, ways: Sequence[Committing], seconds: float, again: float) -> None:
-    title = f"Written by one group at {RATE:g} requests a second, GB a day"
-    table = Table("whole cut every", "kernel", "snapshot", "rows", "transactions", "in all", title=title)
-    intervals = (config.processor.snapshot_interval_s, config.processor.commit_interval_s)
-    for interval, way in zip(intervals, ways, strict=True):
-        day = way.written.per_day(seconds)
-        parts = [day.get(what, 0.0) for what in ("kernel", "snapshot", "rows", "transactions")]
-        table.add_row(f"{interval:g} s", *[f"{part:.2f}" for part in parts], f"{sum(day.values()):.2f}")
+def _tell(console: Console, config: ProcessorConfig, played: Committing, seconds: float, again: float) -> None:
+    table = Table("", "GB a day", title=f"Written by one group at {RATE:g} requests a second")
+    day = played.written.per_day(seconds)
+    for what, size in day.items():
+        table.add_row(what, f"{size:.2f}")
+    table.add_row("in all", f"{sum(day.values()):.2f}")
+    snapshot = len(encode_snapshot(played.cuts[-1].snapshot))
+    every = snapshot / config.commit_interval_s * _DAY_S / 1e9
+    table.add_row("a snapshot with every commit would be", f"{every:.2f}")
     console.print(table)
-    snapshot = encode_snapshot(ways[0].cuts[-1].snapshot)
     console.print(
-        f"snapshot {len(snapshot):,} bytes; restoring a cut and learning the {intervals[0]:g} s behind it again "
+        f"snapshot {snapshot:,} bytes; restoring a cut and learning {config.snapshot_interval_s:g} s again "
         f"takes {again:.2f} s ({seconds:.0f} s of traffic were played)",
         highlight=False,
     )

@@ -15,10 +15,10 @@ from streaming.config import Config
 from streaming.events.decisions import Decision
 from streaming.kernel_log.reader import StoredGroup, read_group
 from streaming.kernel_log.snapshot import GroupSnapshot, decode_snapshot
-from streaming.processor.machine import GroupMachine
 from streaming.rebuild import saved
-from streaming.rebuild.publish import WholeState, publish
+from streaming.rebuild.publish import publish
 from streaming.rebuild.replay import Replayed, ReplayError, Span, TrafficSpan, offset_at, replay, traffic_span
+from streaming.rebuild.state import WholeState
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,11 @@ def run_replay_log(config: Config, order: ReplayOrder, console: Console) -> int:
     start = None if order.start is None else saved.load(order.start, order.group)
     done = replay(config, opened, order.group, traffic, span=span, skip=order.skip, start=start)
     _tell(console, order, span, done)
-    equal = None if order.skip is not None else _compare(console, done.machine, stored, snapshot)
-    saved.save(order.into, done.machine, done.kernel, traffic.topic)
+    equal = None if order.skip is not None else _compare(console, done.state, stored, snapshot)
+    saved.save(order.into, done.state)
     console.print(f"written to {order.into}", highlight=False)
     if order.publish:
-        _publish(config, order, span, WholeState.of(done.machine, traffic.topic), console)
+        _publish(config, order, span, done.state, console)
     return 1 if begin is None and equal is False else 0
 
 
@@ -81,25 +81,24 @@ def _tell(console: Console, order: ReplayOrder, span: Span, done: Replayed) -> N
     left_out = f", {done.skipped:,} of them left out" if done.skipped else ""
     console.print(
         f"group {order.group}: offsets {span.begin} to {span.end}, {done.records:,} records{left_out}; kernel "
-        f"{done.machine.version} after {done.machine.examples:,} examples",
+        f"{done.state.snapshot.version} after {done.state.snapshot.examples:,} examples",
         highlight=False,
     )
 
 
-def _compare(
-    console: Console, machine: GroupMachine, stored: StoredGroup, snapshot: GroupSnapshot | None
-) -> bool | None:
+def _compare(console: Console, state: WholeState, stored: StoredGroup, snapshot: GroupSnapshot | None) -> bool | None:
     """Whether the log has the same state at this offset; None if it has none there."""
-    if snapshot is None or snapshot.next_offset != machine.position:
+    position = state.snapshot.next_offset
+    if snapshot is None or snapshot.next_offset != position:
         where = "no snapshot" if snapshot is None else f"its snapshot at offset {snapshot.next_offset}"
-        console.print(f"nothing to compare with: the log has {where}, this is offset {machine.position}")
+        console.print(f"nothing to compare with: the log has {where}, this is offset {position}")
         return None
-    learned = _essence(machine.snapshot()) == _essence(snapshot)
-    rows = {(row.kind, row.key): (row.updated_at, row.values.tobytes()) for row in machine.live.rows()}
+    learned = _essence(state.snapshot) == _essence(snapshot)
+    rows = {(row.kind, row.key): (row.updated_at, row.values.tobytes()) for row in state.rows}
     kept = {(row.kind, row.key): (row.updated_at, row.values.tobytes()) for row in stored.rows if not row.tombstone}
     same_rows = stored.chosen.fallen_back or all(rows.get(key) == value for key, value in kept.items())
     console.print(
-        f"what the log has at offset {machine.position}: learner {'equal, bit for bit' if learned else 'different'},"
+        f"what the log has at offset {position}: learner {'equal, bit for bit' if learned else 'different'},"
         f" live rows {'equal, bit for bit' if same_rows else 'different'}",
         highlight=False,
     )
@@ -107,9 +106,9 @@ def _compare(
 
 
 def _essence(snapshot: GroupSnapshot) -> dict[str, object]:
-    """Without where a re-read would begin: that may differ, what it leads to may not."""
-    fields = msgspec.structs.asdict(snapshot)
-    return {name: value for name, value in fields.items() if not name.startswith("join_")}
+    """Without in how many pieces it was written: that may differ, what stands in them may not."""
+    closed = msgspec.structs.replace(snapshot.join.closed, segments=0)
+    return msgspec.structs.asdict(snapshot) | {"join": msgspec.structs.replace(snapshot.join, closed=closed)}
 
 
 def _publish(config: Config, order: ReplayOrder, span: Span, state: WholeState, console: Console) -> None:

@@ -20,10 +20,11 @@ from streaming.config import Config
 from streaming.events.decisions import Decision
 from streaming.kernel_log.reader import read_group
 from streaming.kernel_log.snapshot import GroupSnapshot, decode_snapshot
-from streaming.processor.machine import GroupMachine
 from streaming.processor.owned_group import new_machine
-from streaming.rebuild.publish import WholeState, publish
+from streaming.processor.partition_reader import PartitionReader
+from streaming.rebuild.publish import publish
 from streaming.rebuild.replay import ReplayError, traffic_span
+from streaming.rebuild.state import WholeState
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def _read(old: Config, opened: OpenedBackbone, parent: Parent) -> _Known | None:
             f"the newest snapshot of group {parent.group!r} cannot be read: start its processor once, it mends that"
         )
     snapshot = decode_snapshot(cut.snapshot, group=parent.group, fingerprint=opened.backbone.fingerprint)
-    machine = new_machine(old, opened, parent.group)
+    machine = new_machine(old, opened, parent.group, PartitionReader(old, partition))
     machine.live.restore(stored.rows)
     return _Known(parent, snapshot, ParentRows(machine.live.rows(), parent.taken, parent.whole))
 
@@ -111,13 +112,13 @@ def _read(old: Config, opened: OpenedBackbone, parent: Parent) -> _Known | None:
 def _state(new: Config, opened: OpenedBackbone, group: str, known: Sequence[_Known]) -> WholeState:
     if not any((new.backbone_dir / FOLDER).glob(f"{group}.*")):
         write_first_rows(new.backbone_dir, group, new.domains_of(group), [])  # its rows come from its parents
-    machine: GroupMachine = new_machine(new, opened, group)
+    traffic = traffic_span(new, group)
+    machine = new_machine(new, opened, group, PartitionReader(new, traffic.partition.partition))
     try:
         machine.learner.restore_sum([one.snapshot.learner for one in known])
     except ContainerError as error:
         raise ReplayError(f"group {group!r} cannot begin with what its parents know: {error}") from error
     rows = merge_rows(opened.layout, [one.rows for one in known])
-    traffic = traffic_span(new, group)
     examples, version = machine.learner.examples, max(one.snapshot.version for one in known)
     newest = max(one.snapshot.newest_event_time for one in known)
     begin = traffic.held.begin
@@ -125,10 +126,9 @@ def _state(new: Config, opened: OpenedBackbone, group: str, known: Sequence[_Kno
     snapshot = msgspec.structs.replace(
         machine.snapshot(),
         next_offset=begin,
-        join_offset=begin,
         examples=examples,
         version=version,
         newest_event_time=newest,
     )
     info = replace(kernel.info, examples=examples, version=version, newest_event_time=newest)
-    return WholeState(snapshot, replace(kernel, info=info), rows, begin, machine.first_keys, traffic.topic)
+    return WholeState(snapshot, replace(kernel, info=info), rows, begin, {}, machine.first_keys, traffic.topic)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import msgspec
 import numpy as np
@@ -12,43 +11,23 @@ from kafka.errors import KafkaError, for_code
 from kafka.structs import OffsetAndMetadata
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
-from features.live.layout import Kind, LiveRow
+from features.live.layout import LiveRow
 from model.kernel.record import pack_kernel
 from streaming.clients import make_admin
 from streaming.config import Config
 from streaming.events.decisions import Decision, encode_decision
+from streaming.kernel_log.closed import encode_segment, segment_key
 from streaming.kernel_log.cuts import StoredCut, seal
 from streaming.kernel_log.keys import learner_key, mark_key
 from streaming.kernel_log.reader import StoredGroup, read_group
 from streaming.kernel_log.rows import StateRecord, encode_row
-from streaming.kernel_log.snapshot import GroupSnapshot, encode_snapshot
+from streaming.kernel_log.snapshot import encode_snapshot
 from streaming.kernel_log.writer import GroupWriter, Transaction
-from streaming.processor.machine import GroupMachine, PublishedKernel
 from streaming.rebuild.replay import ReplayError
+from streaming.rebuild.state import WholeState
 
 _EVICTED = np.zeros(0, dtype=np.float32)
 _WAIT_S, _RETRY_S = 15.0, 0.5
-
-
-@dataclass(frozen=True)
-class WholeState:
-    """All that a group is, to be written at once."""
-
-    snapshot: GroupSnapshot
-    kernel: PublishedKernel
-    rows: Sequence[LiveRow]
-    """Every live row."""
-    rows_offset: int
-    first_keys: frozenset[tuple[Kind, str]]
-    topic: str
-    """Id of the `traffic` whose offsets the snapshot means."""
-
-    @staticmethod
-    def of(machine: GroupMachine, topic: str) -> WholeState:
-        """The state of a machine between two records."""
-        kernel = machine.as_kernel(machine.version)
-        rows = list(machine.live.rows())
-        return WholeState(machine.snapshot(), kernel, rows, machine.rows_offset, machine.first_keys, topic)
 
 
 async def publish(config: Config, state: WholeState, decision: Decision) -> int:
@@ -84,6 +63,8 @@ def _transaction(state: WholeState, stored: StoredGroup, version: int, decision:
         ),
         [
             *[encode_row(group, row, first=key in state.first_keys) for key, row in rows.items()],
+            *[StateRecord(segment_key(group, number), None) for number in set(stored.closed) - set(state.segments)],
+            *[StateRecord(segment_key(group, number), encode_segment(one)) for number, one in state.segments.items()],
             StateRecord(mark_key(group), seal(StoredCut(chosen.number, state.topic, state.rows_offset))),
         ],
         [encode_decision(decision)],

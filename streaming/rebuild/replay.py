@@ -13,9 +13,11 @@ from streaming.clients import end_offsets, make_admin, make_consumer, topic_id
 from streaming.config import Config
 from streaming.kernel_log.keys import MAX_RECORD_BYTES
 from streaming.kernel_log.snapshot import decode_snapshot
-from streaming.processor.machine import GroupMachine, PublishedKernel
+from streaming.processor.machine import GroupMachine
 from streaming.processor.owned_group import new_machine
+from streaming.processor.partition_reader import PartitionReader
 from streaming.rebuild.saved import SavedGroup
+from streaming.rebuild.state import WholeState
 
 _POLL_MS = 500
 _SILENT_POLLS = 60
@@ -49,11 +51,9 @@ class TrafficSpan:
 
 @dataclass(frozen=True)
 class Replayed:
-    """A machine that has learned a span again."""
+    """A group that has learned a span again."""
 
-    machine: GroupMachine
-    kernel: PublishedKernel
-    """The candidate behind the last record, under the version published last."""
+    state: WholeState
     records: int
     skipped: int
 
@@ -101,7 +101,8 @@ def replay(
     It begins with its first rows, or as `start` was, whose own records come first then. Raises ReplayError,
     SnapshotError, FirstRowsRefused.
     """
-    machine = new_machine(config, opened, group)
+    reader = PartitionReader(config, traffic.partition.partition)
+    machine = new_machine(config, opened, group, reader)
     begin = span.begin
     if start is not None:
         begin = _begin_with(machine, start, traffic, opened.backbone.fingerprint)
@@ -120,7 +121,8 @@ def replay(
         progress(records)
     if machine.recovering:
         raise ReplayError(f"group {group!r}: the saved state has seen all before offset {span.end}: nothing is left")
-    return Replayed(machine, machine.as_kernel(machine.version), records, skipped)
+    reader.close()
+    return Replayed(WholeState.of(machine, traffic.topic, {} if start is None else start.segments), records, skipped)
 
 
 def _begin_with(machine: GroupMachine, start: SavedGroup, traffic: TrafficSpan, fingerprint: str) -> int:
@@ -130,7 +132,7 @@ def _begin_with(machine: GroupMachine, start: SavedGroup, traffic: TrafficSpan, 
             f" {traffic.topic}): its offsets mean nothing here"
         )
     snapshot = decode_snapshot(start.cut.snapshot, group=machine.group, fingerprint=fingerprint)
-    machine.restore(snapshot, start.rows, start.cut.rows_offset)
+    machine.restore(snapshot, start.rows, start.segments, start.cut.rows_offset)
     return snapshot.resume_offset
 
 

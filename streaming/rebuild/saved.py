@@ -1,8 +1,8 @@
-"""A group's state as three files: kernel, learner's snapshot and live rows, each as the log would hold it."""
+"""A group's state as files: kernel, snapshot, live rows and closed requests, each as the log would hold it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,16 +11,17 @@ import msgspec
 from features.live.layout import LiveRow
 from model.kernel.record import pack_kernel
 from model.whole_files import write_whole
+from streaming.kernel_log.closed import ClosedSegment
 from streaming.kernel_log.cuts import StoredCut, seal, unseal
 from streaming.kernel_log.errors import SnapshotError
 from streaming.kernel_log.reader import stored_rows
 from streaming.kernel_log.rows import encode_row
 from streaming.kernel_log.snapshot import encode_snapshot
-from streaming.processor.machine import GroupMachine, PublishedKernel
+from streaming.rebuild.state import WholeState
 
-KERNEL, SNAPSHOT, ROWS = "kernel.safetensors", "snapshot", "rows.msgpack"
-_Rows = list[tuple[bytes, bytes]]
-_rows_decoder = msgspec.msgpack.Decoder(_Rows)
+KERNEL, SNAPSHOT, ROWS, CLOSED = "kernel.safetensors", "snapshot", "rows.msgpack", "closed.msgpack"
+_rows_decoder = msgspec.msgpack.Decoder(list[tuple[bytes, bytes]])
+_closed_decoder = msgspec.msgpack.Decoder(dict[int, ClosedSegment])
 
 
 @dataclass(frozen=True)
@@ -29,15 +30,18 @@ class SavedGroup:
 
     cut: StoredCut
     rows: Sequence[LiveRow]
+    segments: Mapping[int, ClosedSegment]
 
 
-def save(folder: Path, machine: GroupMachine, kernel: PublishedKernel, topic: str) -> None:
-    """Writes the state of a group; `topic` is the id of the `traffic` whose offsets it means. Raises OSError."""
+def save(folder: Path, state: WholeState) -> None:
+    """Writes the state of a group. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
-    packed = [encode_row(machine.group, row, first=True) for row in machine.live.rows()]
-    cut = StoredCut(0, topic, machine.rows_offset, encode_snapshot(machine.snapshot()))
+    kernel, group = state.kernel, state.snapshot.group
+    packed = [encode_row(group, row, first=True) for row in state.rows]
+    cut = StoredCut(0, state.topic, state.rows_offset, encode_snapshot(state.snapshot))
     write_whole(folder / KERNEL, pack_kernel(kernel.kernel, kernel.info, kernel.depends_on))
     write_whole(folder / ROWS, msgspec.msgpack.encode([(record.key, record.value or b"") for record in packed]))
+    write_whole(folder / CLOSED, msgspec.msgpack.encode(dict(state.segments)))
     write_whole(folder / SNAPSHOT, seal(cut))
 
 
@@ -46,6 +50,7 @@ def load(folder: Path, group: str) -> SavedGroup:
     try:
         cut = unseal((folder / SNAPSHOT).read_bytes())
         packed = _rows_decoder.decode((folder / ROWS).read_bytes())
+        segments = _closed_decoder.decode((folder / CLOSED).read_bytes())
     except (OSError, SnapshotError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SnapshotError(
             f"{folder} holds no state that `driftline replay-log` wrote, or it is damaged: {error}"
@@ -53,4 +58,4 @@ def load(folder: Path, group: str) -> SavedGroup:
     rows, unreadable = stored_rows(dict(packed))
     if unreadable:
         raise SnapshotError(f"{folder / ROWS} holds {unreadable} rows that cannot be read")
-    return SavedGroup(cut, rows.get(group, []))
+    return SavedGroup(cut, rows.get(group, []), segments)

@@ -21,7 +21,7 @@ from streaming.processor.owned_group import new_machine
 from streaming.rebuild.migrate import descents, migrate
 from streaming.rebuild.replay import ReplayError
 from streaming.topics import ensure_topics
-from tests.streaming.processor.tiny import BACKBONE, JOIN, LAYOUT, LEARNER, LIVE, appended, encoded, traffic
+from tests.streaming.processor.tiny import BACKBONE, JOIN, LAYOUT, LEARNER, LIVE, MemoryLog, appended, encoded, traffic
 from tests.streaming.processor.tiny_processor import OPENED
 
 BOTH = (GroupConfig(name="main"),)
@@ -55,14 +55,15 @@ async def commit(config: Config, machine: GroupMachine) -> None:
     writer = GroupWriter(config, machine.group, partition)
     await writer.open()
     stored = await read_group(config, machine.group, partition)
-    state = CutState(machine.snapshot(), machine.live.rows(), machine.rows_offset, machine.first_keys)
+    closed = machine.take_closed()
+    state = CutState(machine.snapshot(), machine.live.rows(), machine.rows_offset, machine.first_keys, closed)
     place = CutPlace(stored.chosen.number, stored.chosen.slot, stored.traffic.topic)
     await writer.write(encode(Cut(machine.published, state), place))
     await writer.close()
 
 
 def learned(config: Config, group: str, seed: int) -> GroupMachine:
-    machine = new_machine(config, OPENED, group)
+    machine = new_machine(config, OPENED, group, MemoryLog([]))
     for offset, value in enumerate(encoded(traffic(60, seed=seed, prefix=f"{group}.r"))):
         machine.feed(offset, value, appended(value))
     asyncio.run(commit(config, machine))
@@ -75,9 +76,9 @@ def begun(config: Config, group: str) -> GroupMachine:
     assert partition is not None
     stored = asyncio.run(read_group(config, group, partition))
     assert stored.chosen.cut is not None
-    machine = new_machine(config, OPENED, group)
+    machine = new_machine(config, OPENED, group, MemoryLog([]))
     snapshot = decode_snapshot(stored.chosen.cut.snapshot, group=group, fingerprint=BACKBONE.fingerprint)
-    machine.restore(snapshot, stored.rows, stored.chosen.rows_offset(stored.traffic.topic))
+    machine.restore(snapshot, stored.rows, stored.closed, stored.chosen.rows_offset(stored.traffic.topic))
     return machine
 
 
