@@ -35,7 +35,9 @@ class JoinConfig(Section):
 class IngestConfig(Section):
     """The consumer of outside events."""
 
-    group_id: str = Field(default="driftline-ingest", description="Kafka consumer group.")
+    group_id: str = Field(
+        default="driftline-ingest", description="Kafka consumer group; a dot and `topics.traffic` follow it."
+    )
     max_poll: int = Field(default=500, ge=1, description="Records per poll.")
     future_s: float = Field(default=60.0, ge=0, description="Events further than this in the future are refused.")
     idle_tick_s: float = Field(
@@ -63,12 +65,25 @@ class IngestConfig(Section):
 class ProcessorConfig(Section):
     """The stream processor."""
 
-    app_id: str = Field(default="driftline-processor", description="Faust application id and consumer group.")
+    app_id: str = Field(
+        default="driftline-processor",
+        description="Faust application id and consumer group; a dot and `topics.kernels` follow it.",
+    )
     queue_records: int = Field(
         default=2_000, ge=1, description="Records waiting for the learner thread before reading pauses."
     )
     commit_interval_s: float = Field(
-        default=0.5, gt=0, description="Wall-clock seconds between two transactions of a group."
+        default=0.5, gt=0, description="Wall-clock seconds between two transactions of a group: kernels go out in them."
+    )
+    snapshot_interval_s: float = Field(
+        default=15.0,
+        gt=0,
+        description="Wall-clock seconds after which a transaction holds all that a group knows, not its kernel alone.",
+    )
+    relearn_s: float = Field(
+        default=3.0,
+        gt=0,
+        description="... or after so many seconds of learning, which a new owner would have to do again.",
     )
     push_interval_s: float = Field(
         default=0.1, ge=0, description="Wall-clock seconds between two pushes of live features to the feature store."

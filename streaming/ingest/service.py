@@ -114,7 +114,7 @@ class Ingest:
             external = ExternalImpressions(config, store)
             consumer = self._open_consumer()
             self._state = None
-            log.info("ingesting %s as %s", config.topics.interactions, config.ingest.group_id)
+            log.info("ingesting %s as %s", config.topics.interactions, config.ingest_consumers)
             try:
                 while not self._stopping.is_set():
                     self._turn(consumer, store, external)
@@ -144,7 +144,7 @@ class Ingest:
         consumer = make_consumer(
             config.kafka,
             config.topics.interactions,
-            group_id=config.ingest.group_id,
+            group_id=config.ingest_consumers,
             max_poll_records=config.ingest.max_poll,
             max_poll_interval_ms=_MAX_POLL_INTERVAL_MS,
             session_timeout_ms=10_000,
