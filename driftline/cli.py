@@ -16,9 +16,11 @@ from rich.logging import RichHandler
 
 from driftline import __version__
 from driftline.keys import app as key_app
+from driftline.keys import read_key
 from driftline.options import Archive, BaseName, Cluster, Limit, LogFile, MappingName, Rate, ReportFolder, ScriptName
 from local.broker.command import app as broker_app
 from local.control.command import app as kernel_app
+from local.dead_letters import app as dead_letters_app
 from local.options import path_option
 from streaming.config import Config, load_config
 from streaming.config.environment import foreign_names
@@ -36,6 +38,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(broker_app, name="broker", rich_help_panel="Parts")
+app.add_typer(dead_letters_app, name="dead-letters", rich_help_panel="Parts")
 app.add_typer(kernel_app, name="kernel", rich_help_panel="Operate")
 app.add_typer(key_app, name="key", rich_help_panel="Set-up")
 errors = Console(stderr=True)
@@ -199,6 +202,10 @@ def show_config(
 def replay(
     context: typer.Context,
     scorer: Annotated[str | None, typer.Option(help="Address of the scorer; default is the configured one.")] = None,
+    key_file: Annotated[
+        Path | None,
+        typer.Option(help="File with the API key that the scorer asks for.", parser=path_option, metavar="FILE"),
+    ] = None,
     rate: Rate = 120.0,
     limit: Limit = None,
     profiles: Annotated[bool, typer.Option(help="Publish items and users first.")] = True,
@@ -213,9 +220,11 @@ def replay(
     from lab.streams.pacing import Pace
     from local.replay.run import run_replay
 
-    choice = _stream(script, log, mapping, archive)
+    choice, key = _stream(script, log, mapping, archive), read_key(key_file)
     raise typer.Exit(
-        run_replay(config, choice, scorer=scorer, pace=Pace(rate), limit=limit, profiles=profiles, console=errors)
+        run_replay(
+            config, choice, scorer=scorer, key=key, pace=Pace(rate), limit=limit, profiles=profiles, console=errors
+        )
     )
 
 
