@@ -59,6 +59,9 @@ HEALTHY = {
     'driftline_join_dropped_total{group="main",reason="orphan_feedback"}': rising(1),
     'driftline_join_dropped_total{group="main",reason="duplicate"}': rising(1),
     'driftline_kernels_taken_total{group="main"}': rising(60),
+    'driftline_kernel_pinned{group="main"}': steady(0),
+    'driftline_kernel_frozen{group="main"}': steady(0),
+    'driftline_learning_stopped{group="main"}': steady(0),
     'driftline_events_ingested_total{event="feedback"}': rising(120),
     'driftline_ingest_lag_records{job="ingest",lane="feedback",partition="0"}': steady(10),
     'driftline_ingest_lag_records{job="ingest",lane="profiles",partition="0"}': steady(40_000),
@@ -164,6 +167,7 @@ FAULTS: dict[str, tuple[Fault, ...]] = {
         Fault({f'driftline_kernels_refused_total{{{MAIN},reason="fingerprint"}}': then("_", "1")}),
     ),
     "DriftlineCommitsFailing": (Fault({f'driftline_commits_failed_total{{{MAIN},reason="failed"}}': then("_", "1")}),),
+    "DriftlineSnapshotRefused": (Fault({f"driftline_snapshots_refused_total{{{MAIN}}}": then("_", "1")}),),
     "DriftlineImpressionsLost": (Fault({'driftline_impressions_lost_total{reason="buffer_full"}': then("_", "1")}),),
     "DriftlineScoringFails": (Fault({'driftline_score_requests_total{outcome="failed"}': then("0+0", "0+60")}),),
     "DriftlineScoringSlow": (Fault({'driftline_score_seconds_bucket{le="0.05"}': then("0+60", f"{60 * FAULT_AT}+0")}),),
@@ -227,6 +231,13 @@ def test_the_healthy_run_has_every_series_that_an_alert_looks_at() -> None:
 
 def test_no_alert_fires_in_a_healthy_run(tmp_path: Path) -> None:
     assert firing(HEALTHY, tmp_path, MINUTES) == set()
+
+
+def test_what_an_operator_ordered_wakes_nobody(tmp_path: Path) -> None:
+    stopped = FAULTS["DriftlineLearningStopped"][0].input() | {'driftline_learning_stopped{group="main"}': steady(1)}
+    assert "DriftlineLearningStopped" not in firing(stopped, tmp_path, MINUTES)
+    pinned = FAULTS["DriftlineStale"][1].input() | {'driftline_kernel_frozen{group="main"}': steady(1)}
+    assert "DriftlineStale" not in firing(pinned, tmp_path, MINUTES)
 
 
 @pytest.mark.parametrize(("alert", "number", "fault"), CASES, ids=[f"{alert}-{number}" for alert, number, _ in CASES])
