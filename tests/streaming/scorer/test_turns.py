@@ -20,11 +20,18 @@ def _work(done: list[str], name: str, slices: int) -> Generator[None, None, str]
     return name
 
 
+async def _until(done: list[str], slices: int) -> None:
+    for _ in range(10_000):
+        if len(done) >= slices:
+            return
+        await asyncio.sleep(0)
+    raise AssertionError(f"no {slices} slices were scored")
+
+
 async def test_a_small_request_that_comes_while_eight_large_ones_wait_is_answered_after_one_slice_more() -> None:
     turns, done = Turns(100_000), list[str]()
     large = [asyncio.create_task(turns.run(_work(done, f"large-{n}-", 8), 2_000)) for n in range(8)]
-    while len(done) < 3:
-        await asyncio.sleep(0)
+    await _until(done, 3)
     before = len(done)
     assert await turns.run(_work(done, "small", 1), 20) == "small"
     assert done.index("small0") - before <= 1
@@ -40,8 +47,7 @@ async def test_large_requests_go_one_after_the_other() -> None:
 async def test_a_small_request_never_waits_for_the_lock_of_the_large() -> None:
     turns, done = Turns(100_000), list[str]()
     large = asyncio.create_task(turns.run(_work(done, "large", 50), 2_000))
-    while not done:
-        await asyncio.sleep(0)
+    await _until(done, 1)
     for number in range(20):
         assert await turns.run(_work(done, f"small-{number}-", 1), 1)
     assert not large.done()
@@ -67,8 +73,7 @@ async def test_a_large_request_that_is_given_up_lets_the_next_one_go_on() -> Non
     turns, done = Turns(3_000), list[str]()
     first = asyncio.create_task(turns.run(_work(done, "a", 1_000), 1_500))
     second = asyncio.create_task(turns.run(_work(done, "b", 3), 1_500))
-    while not done:
-        await asyncio.sleep(0)
+    await _until(done, 1)
     first.cancel()
     assert await second == "b"
     assert await turns.run(_work(done, "c", 3), 3_000) == "c"
