@@ -25,11 +25,45 @@ class JoinConfig(Section):
         ge=0,
         description="How far the watermark stays behind the newest impression: covers scorers out of step.",
     )
-    max_open: int = Field(
-        default=200_000,
-        ge=1,
-        description="Open requests kept; beyond it the oldest is dropped unlearned and counted.",
+    progress_timeout_s: float = Field(
+        default=60.0,
+        gt=0,
+        description="If ingest has not told that far how much it has read, requests are dropped unlearned, not taught "
+        "as negatives.",
     )
+    horizon_s: float = Field(
+        default=3_600.0,
+        ge=0,
+        description="How long after an impression a click still corrects the label that was taught; 0 corrects none.",
+    )
+    conversion_window_s: float = Field(
+        default=3_600.0, gt=0, description="How long after an impression a conversion still belongs to it."
+    )
+    max_bytes: int = Field(
+        default=512 * 2**20,
+        ge=2**20,
+        description="Memory for open requests; beyond it the oldest is dropped unlearned and counted.",
+    )
+    feedback_bytes: int = Field(
+        default=256 * 2**10,
+        ge=2**10,
+        description="Memory for feedback whose impression has not come; beyond it the oldest is dropped and counted.",
+    )
+    horizon_bytes: int = Field(
+        default=64 * 2**20,
+        ge=2**10,
+        description="Memory for what late clicks correct; beyond it the oldest requests can no longer be corrected.",
+    )
+
+    @property
+    def click_s(self) -> float:
+        """How long after its impression a click is believed, seconds."""
+        return max(self.window_s, self.horizon_s)
+
+    @property
+    def patience_s(self) -> float:
+        """How long feedback waits for its impression, and an impression may be late: all it got is then still there."""
+        return 2 * self.window_s
 
 
 class IngestConfig(Section):

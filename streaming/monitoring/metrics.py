@@ -25,10 +25,43 @@ EXAMPLES_JOINED = Counter("driftline_examples_joined_total", "Examples whose lab
 OPEN_REQUESTS = Gauge("driftline_open_requests", "Requests waiting for their window to end.", ["group"])
 JOIN_DROPPED = Counter(
     "driftline_join_dropped_total",
-    "Records the join could not use, by reason: late_impression, late_feedback, orphan_feedback, duplicate, "
-    "unshown_item, evicted, other_backbone, bad_payload, undecodable, lost_in_recovery, lost_with_topic, "
-    "unreadable_row, learning_stopped.",
+    "Records the join could not use, by reason: late_impression, late_feedback, late_conversion, orphan_feedback, "
+    "duplicate, unshown_item, evicted, feedback_evicted, feedback_unread, uncorrectable, other_backbone, bad_payload, "
+    "undecodable, unjoinable, lost_in_recovery, lost_with_topic, unreadable_row, "
+    "learning_stopped.",
     ["group", "reason"],
+)
+LABEL_DELAY = Histogram(
+    "driftline_label_delay_seconds",
+    "From an impression to its feedback by their own times, seconds, of feedback that counts.",
+    ["group", "kind"],
+    buckets=(0.5, 1, 2, 5, 10, 15, 20, 30, 45, 60, 90, 120, 300, 600, 1_200, 1_800, 3_600),
+)
+LATE_CLICKS = Counter(
+    "driftline_late_clicks_total",
+    "Clicks that came when their request was closed, by what became of them: relabelled (before it was taught), "
+    "corrected (after).",
+    ["group", "outcome"],
+)
+AHEAD_OF_BROKER = Counter(
+    "driftline_ahead_of_broker_total",
+    "Impressions stamped further ahead of the broker than join.lateness_s: they count as of their append time.",
+    ["group"],
+)
+FEEDBACK_UNREAD = Gauge(
+    "driftline_feedback_unread_seconds",
+    "How far behind the newest record ingest has read feedback, seconds: windows close no sooner.",
+    ["group"],
+)
+LEARNING_PAUSED = Gauge(
+    "driftline_learning_paused",
+    "1 while requests are dropped unlearned because ingest does not tell that their feedback was read.",
+    ["group"],
+)
+JOIN_BYTES = Gauge(
+    "driftline_join_bytes",
+    "Memory of the join, estimated, by part: open (join.max_bytes), closed (join.horizon_bytes).",
+    ["group", "part"],
 )
 WATERMARK = Gauge(
     "driftline_watermark_seconds",

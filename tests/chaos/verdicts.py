@@ -16,7 +16,7 @@ def settled(config: Config, newest: float, group: str = "main") -> Committed:
     end = time.monotonic() + SETTLE_S
     while time.monotonic() < end:
         stored = committed(config, group)
-        if stored is not None and stored.snapshot.watermark >= newest + config.join.window_s:
+        if stored is not None and stored.snapshot.join.time.newest > newest and not stored.snapshot.join.open:
             return stored
         time.sleep(0.5)
     raise AssertionError(f"group {group}: the windows up to {newest} were not closed within {SETTLE_S:.0f} s: {stored}")
