@@ -73,7 +73,11 @@ class IngestConfig(Section):
         default="driftline-ingest", description="Kafka consumer group; a dot and `topics.traffic` follow it."
     )
     max_poll: int = Field(default=500, ge=1, description="Records per poll.")
-    future_s: float = Field(default=60.0, ge=0, description="Events further than this in the future are refused.")
+    future_s: float = Field(
+        default=86_400.0,
+        ge=0,
+        description="Events ahead of the broker's clock count as of now; further ahead than this they are refused.",
+    )
     idle_tick_s: float = Field(
         default=0.5, gt=0, description="Without traffic for this long, event time is moved on by ticks."
     )
@@ -83,13 +87,6 @@ class IngestConfig(Section):
         gt=0,
         description="Hours after which announced drift counts as over although nobody announced its end.",
     )
-    dead_letter_ratio: float = Field(
-        default=0.5,
-        gt=0,
-        le=1,
-        description="If more than this share of a window of records is refused, ingest stops.",
-    )
-    dead_letter_window: int = Field(default=1_000, ge=10, description="Records over which the share is taken.")
     metrics_host: str = Field(default="127.0.0.1", description=_METRICS_HOST)
     metrics_port: int = Field(
         default=9101, ge=0, le=65535, description="Port of /metrics and /healthz; 0 takes a free one."

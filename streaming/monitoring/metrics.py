@@ -14,7 +14,24 @@ DEAD_LETTERS = Counter(
     "Records refused and kept as dead letters, by reason (docs/failures.md).",
     ["reason"],
 )
-INGEST_LAG = Gauge("driftline_ingest_lag_records", "Records of `interactions` not yet read.", ["partition"])
+CLOCK_CORRECTED = Counter(
+    "driftline_clock_corrected_total",
+    "Outside events whose time was ahead of the broker's clock, and that count as of when they were appended.",
+    ["event"],
+)
+PROFILES_OUTDATED = Counter(
+    "driftline_profiles_outdated_total", "Profiles left out because the feature store holds a newer one."
+)
+INGEST_LAG = Gauge(
+    "driftline_ingest_lag_records",
+    "Records of `interactions` not yet read, by lane: feedback, profiles.",
+    ["lane", "partition"],
+)
+INGEST_PROGRESS_AGE = Gauge(
+    "driftline_ingest_progress_age_seconds",
+    "How long ago, in broker time, all that stood in the partition of `interactions` had been handled.",
+    ["partition"],
+)
 DRIFT_ANNOUNCED = Gauge(
     "driftline_drift_announced", "1 while drift of this name and kind is announced to be active.", ["name", "kind"]
 )
@@ -227,4 +244,8 @@ CONNECTIONS_DROPPED = Counter(
 )
 
 # --- every process ---
+CLOCK_OFFSET = Gauge(
+    "driftline_clock_offset_seconds",
+    "The broker's clock less the own one, as acknowledgements of own writes tell, seconds.",
+)
 TASK_FAILURES = Counter("driftline_task_failures_total", "Background tasks that died, by task.", ["task"])

@@ -63,7 +63,11 @@ HEALTHY = {
     'driftline_kernel_frozen{group="main"}': steady(0),
     'driftline_learning_stopped{group="main"}': steady(0),
     'driftline_events_ingested_total{event="feedback"}': rising(120),
-    'driftline_ingest_lag_records{job="ingest",partition="0"}': steady(10),
+    'driftline_ingest_lag_records{job="ingest",lane="feedback",partition="0"}': steady(10),
+    'driftline_ingest_lag_records{job="ingest",lane="profiles",partition="0"}': steady(40_000),
+    'driftline_ingest_progress_age_seconds{job="ingest",partition="0"}': steady(0.3),
+    'driftline_clock_offset_seconds{job="ingest",instance="i"}': steady(-0.2),
+    'driftline_clock_corrected_total{event="feedback"}': rising(6),
     'driftline_processor_lag_records{job="processor",group="main"}': steady(10),
     'driftline_score_requests_total{outcome="ok"}': rising(60),
     'driftline_score_requests_total{outcome="failed"}': steady(0),
@@ -146,9 +150,18 @@ FAULTS: dict[str, tuple[Fault, ...]] = {
     ),
     "DriftlineFeaturePushFails": (Fault({"driftline_feature_push_failed_total": then("0+0", "0+60")}),),
     "DriftlineLag": (
-        Fault({'driftline_ingest_lag_records{job="ingest",partition="0"}': then("10", "60000")}),
+        Fault({'driftline_ingest_lag_records{job="ingest",lane="feedback",partition="0"}': then("10", "60000")}),
+        Fault({'driftline_ingest_lag_records{job="ingest",lane="profiles",partition="0"}': then("10", "60000")}),
         Fault({'driftline_processor_lag_records{job="processor",group="main"}': then("10", "60000")}),
     ),
+    "DriftlineIngestBehind": (
+        Fault({'driftline_ingest_progress_age_seconds{job="ingest",partition="0"}': then("0.3", "0.3+60")}),
+    ),
+    "DriftlineClockOff": (
+        Fault({'driftline_clock_offset_seconds{job="ingest",instance="i"}': then("-0.2", "-3600")}),
+        Fault({'driftline_clock_offset_seconds{job="scorer",instance="s"}': then("0", "300")}),
+    ),
+    "DriftlineEventsAhead": (Fault({'driftline_clock_corrected_total{event="feedback"}': then("0+6", "180+60")}),),
     "DriftlineDeadLetters": (Fault({'driftline_dead_letters_total{reason="future"}': then("0+0", "0+60")}),),
     "DriftlineKernelsRefused": (
         Fault({f'driftline_kernels_refused_total{{{MAIN},reason="fingerprint"}}': then("_", "1")}),
