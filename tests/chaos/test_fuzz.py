@@ -14,7 +14,7 @@ import pytest
 from streaming.clients import make_producer
 from streaming.config import Config
 from streaming.kernel_log.keys import kernel_key
-from tests.chaos.conftest import Sizes, Tell, not_yet
+from tests.chaos.conftest import Sizes, Tell
 from tests.chaos.fuzz import EVENTS, JSON, damaged, made_up
 from tests.chaos.log_reader import read_topic
 from tests.chaos.stack import Stack

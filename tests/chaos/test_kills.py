@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.chaos.conftest import Sizes, Tell, not_yet
+from tests.chaos.conftest import Sizes, Tell
 from tests.chaos.stack import Stack
 from tests.chaos.verdicts import check_all
 

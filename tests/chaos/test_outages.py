@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from tests.chaos import skewed_clock
-from tests.chaos.conftest import Sizes, Tell, not_yet
+from tests.chaos.conftest import Sizes, Tell
 from tests.chaos.stack import Stack
 from tests.chaos.verdicts import check_all
 

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from streaming.events import ServedImpression
-from tests.chaos.conftest import Sizes, Tell, not_yet, only_long
+from tests.chaos.conftest import Sizes, Tell, only_long
 from tests.chaos.driver import Driver, Truth, Vote
 from tests.chaos.small_backbone import USERS
 from tests.chaos.stack import Stack
