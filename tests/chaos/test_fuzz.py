@@ -29,7 +29,8 @@ def write(config: Config, topic: str, values: Iterable[bytes | None], keys: Sequ
     number = 0
     with make_producer(config.kafka, linger_ms=20) as producer:
         for number, value in enumerate(values, 1):
-            producer.send(topic, value=value, key=keys[number % len(keys)], partition=0)
+            key = keys[number % len(keys)]
+            producer.send(topic, value=b"" if value is None and key is None else value, key=key, partition=0)
         producer.flush()
     return number
 
