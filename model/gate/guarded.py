@@ -47,6 +47,8 @@ class GuardedBatch(Generic[RequestT]):
     report: LearnReport | None = None
     counted: list[RequestT] = field(default_factory=list)
     """Taught requests of full weight: the live features count them, for they know no weights."""
+    error: Exception | None = None
+    """Why the learner, which has not changed, cannot learn it."""
 
 
 @dataclass
@@ -116,9 +118,8 @@ class GuardedLearner(Generic[RequestT]):
         batch = replace(batch, weight=torch.from_numpy(weight).to(batch.weight.dtype))
         try:
             report = self.learner.learn(batch)
-        except FloatingPointError as error:
-            self._undo(self.gate.harm.fail(str(error)), step)
-            return GuardedBatch(of, np.zeros_like(kept), self.learner.examples)
+        except Exception as error:  # noqa: BLE001 - a batch that raises would raise again at every start
+            return GuardedBatch(of, np.zeros_like(kept), self.learner.examples, error=error)
         learned_at, share = self.learner.examples, seen.per_request(weight)
         counted = [request for request, full in zip(requests, share >= _COUNTED, strict=True) if full]
         verdict = self.gate.judge(seen, weight, _doubles(report.candidate_logit), _doubles(self.learner.score(batch)))

@@ -92,10 +92,6 @@ class HarmTest:
         detail = {"reason": "no label can be believed that would judge the live kernel", "to": "identity"}
         return HarmVerdict("", "identity", [GateDecision("rolled_back", {**detail, "examples": self._unjudged})])
 
-    def fail(self, reason: str) -> HarmVerdict:
-        """The learner's numbers are unsound."""
-        return self._go_back(serve=False, detail={"reason": reason})
-
     def _undo(self, stratum: int, comparison: int) -> HarmVerdict:
         detail = {
             "reason": f"log loss of {COMPARISONS[comparison]}",

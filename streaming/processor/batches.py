@@ -51,14 +51,19 @@ def seen(requests: Sequence[LabelledRequest], space: DomainSpace) -> Seen:
     counts = [len(impression.items) for impression in impressions]
     return Seen(
         label=np.concatenate([request.clicks for request in requests]).astype(np.float64),
-        frozen=np.concatenate([i.array("frozen_logit") for i in impressions]).astype(np.float64),
-        live=np.concatenate([i.array("live_logit") for i in impressions]).astype(np.float64),
+        frozen=_finite([impression.array("frozen_logit") for impression in impressions]),
+        live=_finite([impression.array("live_logit") for impression in impressions]),
         request=np.repeat(np.arange(len(requests)), counts),
         user=[impression.user_id for impression in impressions],
         item=[item for impression in impressions for item in impression.items],
         domain=space.encode_many([impression.domain for impression in impressions]),
         version=np.array([impression.kernel_version for impression in impressions]),
     )
+
+
+def _finite(logits: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
+    """The learner refuses what is not finite; until then it must not spoil what the gate knows."""
+    return np.nan_to_num(np.concatenate(logits).astype(np.float64), nan=0.0, posinf=50.0, neginf=-50.0)
 
 
 def corrected_examples(corrections: Sequence[Correction], space: DomainSpace) -> tuple[MicroBatch, NDArray[np.int64]]:

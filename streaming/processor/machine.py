@@ -184,7 +184,10 @@ class GroupMachine:
     def _obey(self, order: LearningOrder) -> list[Learned]:
         """What was labelled before the order is still learned."""
         learned = self._learn() if self._pending else []
+<<<<<<< HEAD
         learned += self._take_step(self.guarded.settle())
+=======
+>>>>>>> main
         self._correct()
         self.learning = order.learning
         log.warning("group %s: learning %s, ordered by %s", self.group, order.learning, order.by)
@@ -275,7 +278,13 @@ class GroupMachine:
     def _taught(self, batch: GuardedBatch[LabelledRequest]) -> Learned | None:
         for request, taught in zip(batch.requests, batch.taught.tolist(), strict=True):
             self.join.closed.learned(1, batch.learned_at if taught else NEVER_TAUGHT)
-            self._skipped["set_aside"] += 0 if taught else len(request.impression.items)
+            if not taught:
+                self._skipped["set_aside" if batch.error is None else "unlearnable"] += len(request.impression.items)
+        if batch.error is not None:
+            log.error(
+                "group %s: a micro-batch cannot be learned (%r) and is left out: the requests at offsets %s",
+                self.group, batch.error, ", ".join(str(request.offset) for request in batch.requests[:20]),
+            )  # fmt: skip
         if batch.batch is None or batch.request is None or batch.report is None:
             return None
         # The kernel learned with the live features that were served, so they may move only behind it.
@@ -310,29 +319,39 @@ class GroupMachine:
     def _publish(self, kernel: Kernel) -> PublishedKernel:
         self.version += 1
         self._published_at = self.join.watermark
+        self.published = self._carded(kernel, self.version)
+        return self.published
+
+    def as_kernel(self, version: int) -> PublishedKernel:
+        """The candidate as it would be published now."""
+        return self._carded(self.learner.candidate, version)
+
+    def _carded(self, kernel: Kernel, version: int) -> PublishedKernel:
         info = KernelInfo(
             group=self.group,
-            version=self.version,
+            version=version,
             backbone_fingerprint=self._fingerprint,
             newest_event_time=self._newest_event_time,
             examples=self.examples,
         )
-        self.published = PublishedKernel(kernel, info, self._depends_on)
-        return self.published
+        return PublishedKernel(kernel, info, self._depends_on)
 
     # --- late clicks: correct ---
 
     def _correct(self) -> None:
         corrections = self._late.take()
-        if not corrections:
-            return
-        if self._position > self._rows_offset:
-            self.live.correct([corrected_outcome(correction) for correction in corrections])
         standing = [one for one in corrections if not self.guarded.was_undone(one.learned_at)]
         if not standing:
             return
         batch, learned_at = corrected_examples(standing, self._space)
-        self.learner.correct(batch, learned_at)
+        try:
+            self.learner.correct(batch, learned_at)
+        except Exception as error:  # noqa: BLE001 - as in `_learn`
+            self._skipped["unlearnable"] += len(batch)
+            log.error("group %s: late clicks cannot be learned (%r) and are left out", self.group, error)
+            return
+        if self._position > self._rows_offset:
+            self.live.correct([corrected_outcome(correction) for correction in standing])
         self.late_clicks["corrected"] += len(batch)
 
     # --- state: snapshot, restore, re-read ---

@@ -146,7 +146,7 @@ def test_harm_goes_back_to_the_last_good_state_and_late_clicks_do_not_correct_wh
     before = group.learner.examples
     for reason in ("once", "twice"):
         step = guarded.settle()
-        guarded._undo(guarded.gate.harm.fail(reason), step)
+        guarded._undo(guarded.gate.harm._go_back(serve=False, detail={"reason": reason}), step)
         assert step.decisions[0].detail == {"reason": reason, "to": "good" if reason == "once" else "start"}
     assert group.learner.examples == before
     assert guarded.was_undone(before)
