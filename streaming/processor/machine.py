@@ -184,10 +184,7 @@ class GroupMachine:
     def _obey(self, order: LearningOrder) -> list[Learned]:
         """What was labelled before the order is still learned."""
         learned = self._learn() if self._pending else []
-<<<<<<< HEAD
         learned += self._take_step(self.guarded.settle())
-=======
->>>>>>> main
         self._correct()
         self.learning = order.learning
         log.warning("group %s: learning %s, ordered by %s", self.group, order.learning, order.by)
