@@ -26,10 +26,10 @@ class Transaction:
     """The learner's snapshot, in a whole cut."""
     rows: Sequence[StateRecord] = ()
     """Rows of live features that changed since the last whole cut, and the mark that says what they hold."""
-    kept: Sequence[StateRecord] = ()
-    """States of the learner that it may go back to, new since the last whole cut."""
     decisions: Sequence[bytes] = ()
     """Decisions of the group since the last whole cut (`streaming.events.decisions`)."""
+    kept: Sequence[StateRecord] = ()
+    """States of the learner that it may go back to, new since the last whole cut."""
 
     @property
     def size(self) -> Mapping[str, int]:

@@ -45,7 +45,7 @@ JOIN_DROPPED = Counter(
     "Records the join could not use, by reason: late_impression, late_feedback, late_conversion, orphan_feedback, "
     "duplicate, unshown_item, evicted, feedback_evicted, feedback_unread, uncorrectable, other_backbone, bad_payload, "
     "undecodable, unjoinable, lost_in_recovery, lost_with_topic, unreadable_row, "
-    "learning_stopped, unlearnable.",
+    "learning_stopped, unlearnable, set_aside.",
     ["group", "reason"],
 )
 LABEL_DELAY = Histogram(
@@ -93,6 +93,20 @@ LEARN_SECONDS = Histogram(
     "Time to learn one micro-batch, seconds.",
     ["group"],
     buckets=_FAST,
+)
+GATE_DECISIONS = Counter(
+    "driftline_gate_decisions_total",
+    "Decisions of the gate, by kind: quarantined, resumed, accepted, held, undone, rolled_back (docs/gate.md).",
+    ["group", "kind"],
+)
+GATE_HELD = Gauge("driftline_gate_held", "1 while the gate lets no kernel be published.", ["group"])
+GATE_SET_ASIDE = Gauge("driftline_gate_set_aside", "Domains whose labels are set aside; the group is one.", ["group"])
+GATE_WAITING = Gauge("driftline_gate_waiting_examples", "Examples whose labels are in doubt.", ["group"])
+GATE_EVIDENCE = Gauge(
+    "driftline_gate_evidence",
+    "Evidence that the first arm is worse than the second, as a share of what is taken for proof; the most of all "
+    "domains.",
+    ["group", "comparison"],
 )
 ARM_REQUEST_AUC = Gauge(
     "driftline_arm_request_auc",

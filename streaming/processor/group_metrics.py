@@ -7,6 +7,7 @@ import torch
 
 from model.encoding.domain import FACETS, DomainSpace
 from model.evaluation import PrequentialWindow
+from model.gate.harm import COMPARISONS
 from model.kernel.batch import MicroBatch
 from model.kernel.learner import Learner
 from model.ranking import NDCG_AT, ListWindow
@@ -66,6 +67,15 @@ class GroupMetrics:
         metrics.LEARN_QUEUE.labels(self.group).set(waiting)
         metrics.LEARNING_STOPPED.labels(self.group).set(not machine.learning)
         self._tell_join(machine)
+        self._tell_gate(machine)
+
+    def _tell_gate(self, machine: GroupMachine) -> None:
+        gate = machine.guarded.gate
+        metrics.GATE_HELD.labels(self.group).set(bool(gate.held))
+        metrics.GATE_SET_ASIDE.labels(self.group).set(int(gate.quarantine.aside.sum()))
+        metrics.GATE_WAITING.labels(self.group).set(sum(len(one.weight) for one in gate.waiting))
+        for comparison, most in zip(COMPARISONS, gate.harm.evidence.max(axis=0).tolist(), strict=True):
+            metrics.GATE_EVIDENCE.labels(self.group, comparison).set(most)
 
     def _tell_join(self, machine: GroupMachine) -> None:
         group, join = self.group, machine.join

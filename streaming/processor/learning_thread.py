@@ -14,6 +14,7 @@ import torch
 
 from features.live.features import LiveRow
 from streaming.events.decisions import Decision
+from streaming.monitoring import metrics
 from streaming.processor.commit import Cut, CutState, SnapshotPace
 from streaming.processor.machine import GroupMachine, Learned, PublishedKernel
 
@@ -140,7 +141,10 @@ class LearningThread:
         began = time.perf_counter()
         learned = self.machine.feed(offset, value, appended)
         self._pace.learned(time.perf_counter() - began)
-        self._decisions.extend(self.machine.take_decisions())
+        decided = self.machine.take_decisions()
+        self._decisions.extend(decided)
+        for decision in decided:
+            metrics.GATE_DECISIONS.labels(decision.group, decision.kind).inc()
         if not learned:
             return
         seconds = (time.perf_counter() - began) / len(learned)

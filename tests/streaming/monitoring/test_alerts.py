@@ -128,6 +128,9 @@ FAULTS: dict[str, tuple[Fault, ...]] = {
         # the processor reads another topic than the scorers write: nothing is open, and it never had a group's metrics
         Fault({}, gone=("driftline_examples_", "driftline_open_requests", "driftline_watermark")),
     ),
+    "DriftlineLabelsSetAside": (Fault({f"driftline_gate_set_aside{{{MAIN}}}": then("0", "1")}),),
+    "DriftlinePublicationHeld": (Fault({f"driftline_gate_held{{{MAIN}}}": then("0", "1")}),),
+    "DriftlineRolledBack": (Fault({f'driftline_gate_decisions_total{{{MAIN},kind="rolled_back"}}': then("0", "1")}),),
     "DriftlineLearningPaused": (Fault({f"driftline_learning_paused{{{MAIN}}}": then("0", "1")}),),
     "DriftlineWatermarkStands": (
         Fault({f"driftline_watermark_seconds{{{MAIN}}}": then("0+60", f"{60 * FAULT_AT}+0")}),
