@@ -171,7 +171,7 @@ def test_only_what_is_undecided_is_read_again() -> None:
         offset += 1
     snapshot = group.snapshot()
     assert snapshot.resume_offset == min([*snapshot.join.open_offsets, *(ref.offset for ref in snapshot.pending)])
-    open_or_pending = len(group.join) + len(snapshot.pending)
+    open_or_pending = len(group.join.open) + len(snapshot.pending)
     assert len(_impressions(RECORDS[snapshot.resume_offset : offset])) < 3 * open_or_pending
 
 
@@ -281,5 +281,5 @@ def test_a_snapshot_takes_a_few_bytes_of_what_is_open() -> None:
     for offset, value in enumerate(RECORDS[:-2]):
         group.feed(offset, value, appended(value))
     snapshot: GroupSnapshot = group.snapshot()
-    assert len(group.join) == 120
-    assert len(encode_snapshot(snapshot)) < len(snapshot.learner) + 600 + 12 * len(group.join)
+    assert len(group.join.open) == 120
+    assert len(encode_snapshot(snapshot)) < len(snapshot.learner) + 600 + 12 * len(group.join.open)
