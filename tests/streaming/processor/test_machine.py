@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.live.features import LiveRow
+from model.kernel.batch import MicroBatch
+from model.kernel.learner import LearnReport
 from streaming.events import LearningOrder, Progress, ServedImpression, Tick, Traffic, decode_traffic, encode_traffic
 from streaming.kernel_log.closed import encode_closed, stored_segments
 from streaming.kernel_log.errors import SnapshotError
@@ -329,3 +331,22 @@ def test_a_group_whose_feedback_is_not_read_says_so_once_and_says_when_it_goes_o
     group.feed(len(silent), encode_traffic(Progress({0: at}, 1)), at)
     assert not group.join.paused
     assert [record.levelname for record in caplog.records if "learning" in record.getMessage()] == ["ERROR", "WARNING"]
+
+
+def test_a_micro_batch_that_cannot_be_learned_is_left_out_and_counted(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    group, batches = machine(), itertools.count()
+    learn = group.learner.learn
+
+    def third_raises(batch: MicroBatch) -> LearnReport:
+        if next(batches) == 2:
+            raise FloatingPointError("the posterior's precision is not finite")
+        return learn(batch)
+
+    monkeypatch.setattr(group.learner, "learn", third_raises)
+    for offset, value in enumerate(RECORDS):
+        group.feed(offset, value, appended(value))
+    assert group.dropped["unlearnable"] > 0
+    assert group.examples + group.dropped["unlearnable"] == REFERENCE.examples
+    assert "cannot be learned" in caplog.text
