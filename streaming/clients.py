@@ -177,6 +177,15 @@ def missing_topics(config: KafkaConfig, names: Sequence[str]) -> list[str]:
     return [name for name in names if name not in existing]
 
 
+def topic_id(admin: KafkaAdminClient, name: str) -> str | None:
+    """The id that the cluster gave a topic when it was made, None if there is no such topic. Raises KafkaError.
+
+    A topic that is deleted and made again under its name has another one: offsets of the old one mean nothing in it.
+    """
+    (described,) = admin.describe_topics([name])
+    return None if described["error_code"] else str(described["topic_id"])
+
+
 def quiet_client_logs() -> None:
     """Lets kafka-python log what needs somebody: it logs every failed try to connect as an error of its own."""
     logging.getLogger("kafka").setLevel(logging.CRITICAL)

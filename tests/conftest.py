@@ -116,5 +116,5 @@ def stream_config(tmp_path: Path, kafka_config: KafkaConfig, unique_topics: Topi
         topics=unique_topics,
         ingest=IngestConfig(group_id=f"{own}-ingest", metrics_port=0),
         processor=ProcessorConfig(app_id=f"{own}-processor", metrics_port=0),
-        scorer=ScorerConfig(port=0),
+        scorer=ScorerConfig(port=0, metrics_port=0),
     )

@@ -75,14 +75,13 @@ def read_fields(specs: Sequence[FieldSpec], values: Mapping[str, Any]) -> dict[s
 
 
 def write_live(row: LiveRow) -> Values:
-    """A live row; a tombstone is an empty vector."""
+    """A live row."""
     return {VALUES: vector(row.values), UPDATED_AT: number(row.updated_at)}
 
 
-def read_live(kind: Kind, key: str, values: Mapping[str, Any]) -> LiveRow | None:
-    """The live row, or None for a tombstone."""
-    sums = read_vector(values, VALUES)
-    return LiveRow(kind, key, updated_at(values), sums) if sums.size else None
+def read_live(kind: Kind, key: str, values: Mapping[str, Any]) -> LiveRow:
+    """The live row."""
+    return LiveRow(kind, key, updated_at(values), read_vector(values, VALUES))
 
 
 def updated_at(values: Mapping[str, Any]) -> float:

@@ -103,15 +103,22 @@ class FeatureStore:
         ]
 
     def push_live(self, rows: Sequence[LiveRow], scope: str = "") -> None:
-        """Writes live rows, one batch per view; tombstones too. Raises StoreUnavailableError.
+        """Writes live rows, one batch per view, and deletes what was evicted. Raises StoreUnavailableError.
 
         `scope` keeps the rows of kernel groups apart that follow the same users and items.
         """
-        by_kind: dict[Kind, list[tuple[str, codec.Values]]] = {}
-        for row in rows:
-            by_kind.setdefault(row.kind, []).append((_scoped(scope, row.key), codec.write_live(row)))
-        for kind, written in by_kind.items():
-            self.online.write(live_view(kind), written)
+        written: dict[Kind, list[tuple[str, codec.Values]]] = {}
+        evicted: dict[Kind, list[str]] = {}
+        for row in {(row.kind, row.key): row for row in rows}.values():
+            key = _scoped(scope, row.key)
+            if row.tombstone:
+                evicted.setdefault(row.kind, []).append(key)
+            else:
+                written.setdefault(row.kind, []).append((key, codec.write_live(row)))
+        for kind, changed in written.items():
+            self.online.write(live_view(kind), changed)
+        for kind, keys in evicted.items():
+            self.online.delete(live_view(kind), keys)
 
     def read_live(self, kind: Kind, keys: Sequence[str], now: float, scope: str = "") -> list[LiveRow | None]:
         """Live rows in the order of `keys`; None where there is none or it is older than `max_age_live_s` (counted).

@@ -22,7 +22,7 @@ from typing import Any
 import redis
 
 from features.config import FeatureConfig
-from features.store import codec, wal_sqlite
+from features.store import codec, redis_delete, wal_sqlite
 from features.store.definitions import USER_PROFILE, build, join_key
 from features.store.feast_guard import import_feast
 from model.whole_files import write_whole
@@ -52,6 +52,9 @@ class OnlineStore:
         self._read_rows = getattr(self._store, "read_values", self._store.online_read)
         self._write_rows = getattr(
             self._store, "write_values", functools.partial(self._store.online_write_batch, progress=None)
+        )
+        self._delete_rows = getattr(
+            self._store, "delete_values", functools.partial(redis_delete.delete_values, self._store)
         )
         self._newest_stamp = datetime.fromtimestamp(0, UTC)
 
@@ -97,6 +100,14 @@ class OnlineStore:
             data = [(key, values, self._stamp(), None) for key, values in encoded[start : start + _WRITE_CHUNK]]
             with self._explained():
                 self._write_rows(self.repo_config, self.repository.views[view], data)
+
+    def delete(self, view: str, keys: Sequence[str]) -> None:
+        """Deletes rows of a view; a key without a row is no fault. Raises StoreUnavailableError."""
+        column = join_key(self.repository.entity_of(view))
+        for start in range(0, len(keys), _WRITE_CHUNK):
+            chunk = [codec.entity_key(column, key) for key in keys[start : start + _WRITE_CHUNK]]
+            with self._explained():
+                self._delete_rows(self.repo_config, self.repository.views[view], chunk)
 
     def read(self, view: str, keys: Sequence[str]) -> list[codec.Values | None]:
         """Rows of a view in the order of `keys`, None where there is none. Raises StoreUnavailableError."""

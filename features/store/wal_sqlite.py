@@ -90,6 +90,13 @@ class WalSqliteOnlineStore(_Base):  # type: ignore[misc]
         with connection:
             connection.executemany(_UPSERT.format(table=self._table(config, table)), stored)
 
+    def delete_values(self, config: Any, table: Any, entity_keys: Sequence[Any]) -> None:
+        """Deletes rows by key, in one transaction."""
+        keys = [(self._serialised(key, config.entity_key_serialization_version),) for key in entity_keys]
+        connection = self._get_conn(config)
+        with connection:
+            connection.executemany(f"DELETE FROM {self._table(config, table)} WHERE entity_key = ?", keys)
+
     def _table(self, config: Any, table: Any) -> str:
         versioned = config.registry.enable_online_feature_view_versioning
         name: str = _sqlite._quote_id(_sqlite._table_id(config.project, table, versioned))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import time
@@ -43,7 +44,7 @@ def demo_config(base: Config, catalogue: Catalogue, *, run_dir: Path, bootstrap:
     Raises StreamError if no kernel group takes a domain of the stream.
     """
     base = fitted(base, catalogue)
-    scorer_port, ingest_port, processor_port = free_ports(3)
+    scorer_port, scorer_metrics, ingest_port, processor_port = free_ports(4)
     prefix = f"driftline-demo-{int(time.time())}-" if own_topics else ""
     topics = {key: prefix + name for key, name in TopicConfig().names().items()} if prefix else {}
     sections = {
@@ -57,7 +58,7 @@ def demo_config(base: Config, catalogue: Catalogue, *, run_dir: Path, bootstrap:
             "app_id": prefix + base.processor.app_id,
             "commit_interval_s": COMMIT_S,
         },
-        "scorer": {"host": _HOST, "port": scorer_port},
+        "scorer": {"host": _HOST, "port": scorer_port, "metrics_port": scorer_metrics},
     }
     changed = {name: getattr(base, name).model_copy(update=values) for name, values in sections.items()}
     folders = {"run_dir": run_dir.absolute(), "cache_dir": base.cache_dir.absolute(), "backbone_path": None}
@@ -79,4 +80,7 @@ def child_environment(config: Config, path: Path) -> dict[str, str]:
         kept[f"{ENV_PREFIX}FEATURES__REDIS_PASSWORD"] = config.features.redis_password.get_secret_value()
     if config.kafka.sasl_password is not None:
         kept[f"{ENV_PREFIX}KAFKA__SASL_PASSWORD"] = config.kafka.sasl_password.get_secret_value()
+    if config.doors.request_id_secrets:
+        secrets = [secret.get_secret_value() for secret in config.doors.request_id_secrets]
+        kept[f"{ENV_PREFIX}DOORS__REQUEST_ID_SECRETS"] = json.dumps(secrets)
     return kept

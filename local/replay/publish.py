@@ -101,7 +101,7 @@ def ingest_lag(admin: KafkaAdminClient, config: Config) -> int | None:
 
 
 def _ingest_lag(admin: KafkaAdminClient, config: Config) -> int:
-    topic, group = config.topics.interactions, config.ingest.group_id
+    topic, group = config.topics.interactions, config.ingest_consumers
     described = admin.describe_topics([topic])[0]["partitions"]
     partitions = [TopicPartition(topic, int(partition["partition_index"])) for partition in described]
     ends = admin.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST))

@@ -8,6 +8,9 @@ from pydantic import Field, field_validator
 
 from model.config import Section
 
+_METRICS_HOST = (
+    "Address of /metrics and /healthz. They need no key, so another address than loopback is for your monitoring alone."
+)
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@*\sA-Z]+")
 
 
@@ -32,7 +35,9 @@ class JoinConfig(Section):
 class IngestConfig(Section):
     """The consumer of outside events."""
 
-    group_id: str = Field(default="driftline-ingest", description="Kafka consumer group.")
+    group_id: str = Field(
+        default="driftline-ingest", description="Kafka consumer group; a dot and `topics.traffic` follow it."
+    )
     max_poll: int = Field(default=500, ge=1, description="Records per poll.")
     future_s: float = Field(default=60.0, ge=0, description="Events further than this in the future are refused.")
     idle_tick_s: float = Field(
@@ -51,6 +56,7 @@ class IngestConfig(Section):
         description="If more than this share of a window of records is refused, ingest stops.",
     )
     dead_letter_window: int = Field(default=1_000, ge=10, description="Records over which the share is taken.")
+    metrics_host: str = Field(default="127.0.0.1", description=_METRICS_HOST)
     metrics_port: int = Field(
         default=9101, ge=0, le=65535, description="Port of /metrics and /healthz; 0 takes a free one."
     )
@@ -59,12 +65,25 @@ class IngestConfig(Section):
 class ProcessorConfig(Section):
     """The stream processor."""
 
-    app_id: str = Field(default="driftline-processor", description="Faust application id and consumer group.")
+    app_id: str = Field(
+        default="driftline-processor",
+        description="Faust application id and consumer group; a dot and `topics.kernels` follow it.",
+    )
     queue_records: int = Field(
         default=2_000, ge=1, description="Records waiting for the learner thread before reading pauses."
     )
     commit_interval_s: float = Field(
-        default=0.5, gt=0, description="Wall-clock seconds between two transactions of a group."
+        default=0.5, gt=0, description="Wall-clock seconds between two transactions of a group: kernels go out in them."
+    )
+    snapshot_interval_s: float = Field(
+        default=15.0,
+        gt=0,
+        description="Wall-clock seconds after which a transaction holds all that a group knows, not its kernel alone.",
+    )
+    relearn_s: float = Field(
+        default=3.0,
+        gt=0,
+        description="... or after so many seconds of learning, which a new owner would have to do again.",
     )
     push_interval_s: float = Field(
         default=0.1, ge=0, description="Wall-clock seconds between two pushes of live features to the feature store."
@@ -73,6 +92,7 @@ class ProcessorConfig(Section):
         default=10.0, ge=6, description="Seconds without a sign of life after which Kafka gives a group to another."
     )
     transaction_timeout_s: float = Field(default=60.0, gt=0, description="Kafka's time-out of a transaction.")
+    metrics_host: str = Field(default="127.0.0.1", description=_METRICS_HOST)
     metrics_port: int = Field(
         default=9102, ge=0, le=65535, description="Port of /metrics and /healthz; 0 takes a free one."
     )
@@ -83,6 +103,10 @@ class ScorerConfig(Section):
 
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    metrics_host: str = Field(default="127.0.0.1", description=_METRICS_HOST)
+    metrics_port: int = Field(
+        default=9103, ge=0, le=65535, description="Port of /metrics, /healthz and /readyz; 0 takes a free one."
+    )
     max_candidates: int = Field(default=2_000, ge=1, description="Candidates of one request; more are refused.")
     live_arm: bool = Field(default=True, description="False serves the frozen arm; the kernel is measured.")
     warmup_requests: int = Field(

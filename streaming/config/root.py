@@ -102,6 +102,16 @@ class Config(Section):
         """Folder of the pretrained backbone."""
         return self.backbone_path or self.run_dir / "backbone"
 
+    @property
+    def processor_consumers(self) -> str:
+        """Consumer group of the processors that write one `kernels`; others may read the same traffic."""
+        return f"{self.processor.app_id}.{self.topics.kernels}"
+
+    @property
+    def ingest_consumers(self) -> str:
+        """Consumer group of the ingests that write one `traffic`."""
+        return f"{self.ingest.group_id}.{self.topics.traffic}"
+
     def domain_space(self) -> DomainSpace:
         """The declared domains."""
         return DomainSpace({"scene": self.domains.scene, "region": self.domains.region, "period": self.domains.period})

@@ -105,7 +105,7 @@ class Ingest:
         quiet_client_logs()
         config = self._config
         checks = {"start": lambda: self._state, "kafka": self._watch.check, "feature store": self._retrier.check}
-        with HealthServer(config.ingest.metrics_port, checks):
+        with HealthServer(config.ingest.metrics_host, config.ingest.metrics_port, checks):
             self._check_backbone()
             wait_for_broker(config.kafka, log, self._stopping)
             ensure_topics(config)
@@ -114,7 +114,7 @@ class Ingest:
             external = ExternalImpressions(config, store)
             consumer = self._open_consumer()
             self._state = None
-            log.info("ingesting %s as %s", config.topics.interactions, config.ingest.group_id)
+            log.info("ingesting %s as %s", config.topics.interactions, config.ingest_consumers)
             try:
                 while not self._stopping.is_set():
                     self._turn(consumer, store, external)
@@ -144,7 +144,7 @@ class Ingest:
         consumer = make_consumer(
             config.kafka,
             config.topics.interactions,
-            group_id=config.ingest.group_id,
+            group_id=config.ingest_consumers,
             max_poll_records=config.ingest.max_poll,
             max_poll_interval_ms=_MAX_POLL_INTERVAL_MS,
             session_timeout_ms=10_000,

@@ -11,8 +11,9 @@ MAX_RECORD_BYTES = MAX_REQUEST_BYTES
 """Largest kernel, snapshot or row."""
 ORDER_BYTES = 2 * MAX_RECORD_BYTES
 """Largest order of an operator: it holds a pinned kernel in base64, four thirds of it."""
+SLOTS = (0, 1)
+"""A group keeps two snapshots, so that one is left where the other cannot be read (docs/decisions/0107)."""
 _KERNEL = "/kernel"
-_LEARNER = "/learner"
 
 
 def kernel_key(group: str) -> bytes:
@@ -26,9 +27,14 @@ def kernel_group(key: bytes | None) -> str | None:
     return name.removesuffix(_KERNEL) if name.endswith(_KERNEL) else None
 
 
-def learner_key(group: str) -> bytes:
-    """Key of a group's learner snapshot in the `kernels` topic."""
-    return f"{group}{_LEARNER}".encode()
+def learner_key(group: str, slot: int) -> bytes:
+    """Key of one of a group's two learner snapshots in the `kernels` topic."""
+    return f"{group}/learner/{slot}".encode()
+
+
+def mark_key(group: str) -> bytes:
+    """Key in the `state` topic of what says to which cut a group's rows belong."""
+    return f"{group}/cut".encode()
 
 
 def row_key(group: str, kind: Kind, key: str) -> bytes:

@@ -2,34 +2,51 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
+from kafka.errors import KafkaError as PythonKafkaError
 
 from features.live.layout import LiveRow
-from streaming.clients import aiokafka_options
+from model.kernel.record import KernelRefused, read_info
+from streaming.clients import aiokafka_options, make_admin, topic_id
 from streaming.config import Config
+from streaming.kernel_log.cuts import ChosenCut, choose
 from streaming.kernel_log.errors import KernelLogError, RowError
-from streaming.kernel_log.keys import MAX_RECORD_BYTES, learner_key
+from streaming.kernel_log.keys import MAX_RECORD_BYTES, SLOTS, kernel_key, learner_key, mark_key
 from streaming.kernel_log.rows import decode_row
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class TrafficLog:
+    """A group's partition of `traffic` as the broker has it."""
+
+    topic: str
+    """Id of the topic: another one once it was deleted and made anew."""
+    begin: int
+    """First offset that the broker still holds."""
+    end: int
+    """Offset of the next record to come."""
+
+
+@dataclass(frozen=True)
 class StoredGroup:
     """What the log holds of a group."""
 
-    snapshot: bytes | None
-    """The learner's snapshot; None for a group that never committed."""
+    chosen: ChosenCut
+    """The cut to go on from."""
     rows: Sequence[LiveRow]
     unreadable: int
     """`state` records that are no rows; each was logged by its key."""
-    traffic_begin: int
-    """First offset of the group's traffic that the broker still holds."""
+    kernel_version: int
+    """Version of the newest kernel in the log, which may have run ahead of the cut; 0 if there is none."""
+    traffic: TrafficLog
 
 
 async def read_group(config: Config, group: str, partition: int) -> StoredGroup:
@@ -42,11 +59,26 @@ async def read_group(config: Config, group: str, partition: int) -> StoredGroup:
         for topic in (config.topics.kernels, config.topics.state, config.topics.traffic)
     )
     try:
-        newest, begin = await _read_newest(config, (kernels, state), traffic)
-    except KafkaError as error:
+        newest, log_of_traffic = await _read_newest(config, (kernels, state), traffic)
+    except (KafkaError, PythonKafkaError) as error:
         raise KernelLogError(f"group {group!r}: reading its kernel log failed: {error!r}") from error
+    slots = {slot: newest.get((kernels.topic, learner_key(group, slot))) for slot in SLOTS}
+    chosen = choose(group, slots, newest.pop((state.topic, mark_key(group)), None))
     rows, unreadable = stored_rows({key: value for (topic, key), value in newest.items() if topic == state.topic})
-    return StoredGroup(newest.get((kernels.topic, learner_key(group))), rows.get(group, ()), unreadable, begin)
+    version = newest_version(group, newest.get((kernels.topic, kernel_key(group))))
+    return StoredGroup(chosen, rows.get(group, ()), unreadable, version, log_of_traffic)
+
+
+def newest_version(group: str, kernel: bytes | None) -> int:
+    """Version of the kernel record of a group; 0 if there is none of ours."""
+    if kernel is None:
+        return 0
+    try:
+        info = read_info(kernel)
+    except KernelRefused as refused:
+        log.error("the kernel of group %r in the log cannot be read (%s); the next one replaces it", group, refused)
+        return 0
+    return info.version if info.group == group else 0
 
 
 def stored_rows(values: Mapping[bytes | None, bytes | None]) -> tuple[dict[str, list[LiveRow]], int]:
@@ -75,8 +107,9 @@ _Newest = dict[tuple[str, bytes | None], bytes | None]
 
 async def _read_newest(
     config: Config, partitions: Sequence[TopicPartition], traffic: TopicPartition
-) -> tuple[_Newest, int]:
-    """The newest value by topic and key of compacted `partitions`, and the first offset that is left of `traffic`."""
+) -> tuple[_Newest, TrafficLog]:
+    """The newest value by topic and key of compacted `partitions`, and what the broker has of `traffic`."""
+    topic = await asyncio.to_thread(_topic_id, config, traffic.topic)
     newest: _Newest = {}
     consumer = AIOKafkaConsumer(
         isolation_level="read_committed",
@@ -89,14 +122,19 @@ async def _read_newest(
         consumer.assign(list(partitions))
         await consumer.seek_to_beginning(*partitions)
         ends = await consumer.end_offsets(partitions)
-        begins = await consumer.beginning_offsets([traffic])
+        begins, last = await consumer.beginning_offsets([traffic]), await consumer.end_offsets([traffic])
         while not await _reached(consumer, ends):
             for batch in (await consumer.getmany(timeout_ms=100)).values():
                 for record in batch:
                     newest[record.topic, record.key] = record.value
     finally:
         await consumer.stop()
-    return newest, begins[traffic]
+    return newest, TrafficLog(topic, begins[traffic], last[traffic])
+
+
+def _topic_id(config: Config, name: str) -> str:
+    with make_admin(config.kafka) as admin:
+        return topic_id(admin, name) or ""
 
 
 async def _reached(consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]) -> bool:

@@ -15,10 +15,15 @@ from streaming.kernel_log.keys import row_key, split_row_key
 
 @dataclass(frozen=True)
 class StateRecord:
-    """One key of the `state` topic; `value` None is a tombstone."""
+    """One key of a compacted topic; `value` None is a tombstone."""
 
     key: bytes
     value: bytes | None
+
+    @property
+    def size(self) -> int:
+        """Bytes of key and value."""
+        return len(self.key) + len(self.value or b"")
 
 
 class _RowBody(msgspec.Struct, frozen=True, array_like=True):

@@ -74,6 +74,21 @@ class GroupSnapshot(msgspec.Struct, frozen=True):
         return min([self.next_offset, self.join_offset, *(ref.offset for ref in self.pending)])
 
 
+def on_another_log(snapshot: GroupSnapshot, begin: int, version: int) -> GroupSnapshot:
+    """What a group knows, to go on with a log whose records have nothing to do with the snapshot's offsets.
+
+    Requests that waited are lost with the log that had them. `version` is at least what scorers have seen.
+    """
+    return msgspec.structs.replace(
+        snapshot,
+        next_offset=begin,
+        version=max(version, snapshot.version),
+        join_offset=begin,
+        join_watermark=snapshot.watermark,
+        pending=[],
+    )
+
+
 _snapshot_decoder = msgspec.msgpack.Decoder(GroupSnapshot)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaProducer, TopicPartition
@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError, ProducerFenced
 from streaming.clients import aiokafka_options
 from streaming.config import Config
 from streaming.kernel_log.errors import KernelLogError, OwnershipLostError
-from streaming.kernel_log.keys import MAX_RECORD_BYTES, kernel_key, learner_key
+from streaming.kernel_log.keys import MAX_RECORD_BYTES, kernel_key
 from streaming.kernel_log.rows import StateRecord
 
 
@@ -22,17 +22,39 @@ class Transaction:
 
     kernel: bytes | None
     """The published kernel if there is a new one since the last transaction."""
-    snapshot: bytes
-    rows: Sequence[StateRecord]
-    """Rows of live features that changed since the last transaction."""
+    snapshot: StateRecord | None = None
+    """The learner's snapshot, in a whole cut."""
+    rows: Sequence[StateRecord] = ()
+    """Rows of live features that changed since the last whole cut, and the mark that says what they hold."""
     decisions: Sequence[bytes] = ()
-    """Decisions of the group since the last transaction (`streaming.events.decisions`)."""
+    """Decisions of the group since the last whole cut (`streaming.events.decisions`)."""
+
+    @property
+    def size(self) -> Mapping[str, int]:
+        """Bytes of keys and values, by what they are."""
+        snapshot = () if self.snapshot is None else (self.snapshot,)
+        return {
+            "kernel": len(self.kernel or b""),
+            "snapshot": sum(record.size for record in snapshot),
+            "rows": sum(record.size for record in self.rows),
+            "decisions": sum(map(len, self.decisions)),
+        }
+
+
+def transactional_id(config: Config, group: str) -> str:
+    """What fences the owners of a group: named after the topic they write, not the one they read.
+
+    So two deployments that learn from one `traffic` into `kernels` of their own never meet, and two that would write
+    the same `kernels` do.
+    """
+    return f"{config.topics.kernels}.{group}"
 
 
 class GroupWriter:
     """Writes the `kernels`, `state` and `history` partitions of one group, and its decisions.
 
-    The transactional id is the group's, so Kafka itself fences an owner that lost its partition.
+    The transactional id is that of the partition it writes (`transactional_id`), so Kafka itself fences an owner that
+    lost it.
     """
 
     def __init__(self, config: Config, group: str, partition: int) -> None:
@@ -47,7 +69,7 @@ class GroupWriter:
     async def open(self) -> None:
         """Fences every earlier owner of the group. Raises KernelLogError."""
         self._producer = AIOKafkaProducer(
-            transactional_id=f"{self._config.topics.traffic}.{self._group}",
+            transactional_id=transactional_id(self._config, self._group),
             transaction_timeout_ms=int(self._config.processor.transaction_timeout_s * 1000),
             max_request_size=MAX_RECORD_BYTES,
             acks="all",
@@ -68,10 +90,11 @@ class GroupWriter:
         try:
             async with self._producer.transaction():
                 sent = [
-                    await self._send(self._kernels, learner_key(self._group), transaction.snapshot),
                     *[await self._send(self._state, record.key, record.value) for record in transaction.rows],
                     *[await self._send(self._decisions, self._group.encode(), made) for made in transaction.decisions],
                 ]
+                if transaction.snapshot is not None:
+                    sent.append(await self._send(self._kernels, transaction.snapshot.key, transaction.snapshot.value))
                 if transaction.kernel is not None:
                     key, kernel = kernel_key(self._group), transaction.kernel
                     sent += [await self._send(partition, key, kernel) for partition in (self._kernels, self._history)]

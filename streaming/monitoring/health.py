@@ -1,4 +1,4 @@
-"""What a process answers of itself: `/metrics` and `/healthz`."""
+"""What a process answers of itself: `/metrics`, `/healthz`, and `/readyz` where it takes traffic."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from http import HTTPStatus
 from socketserver import TCPServer
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, make_server
@@ -17,7 +18,11 @@ from prometheus_client.exposition import ThreadingWSGIServer, choose_encoder
 Check = Callable[[], str | None]
 """None if all is well, else what is wrong, for a person to read."""
 
+Missing = Callable[[], Mapping[str, str]]
+"""What has to happen before traffic may be sent, by name; empty when ready."""
+
 _ALLOWED = "GET, HEAD, OPTIONS"
+_MOST_CLIENTS = 32
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +44,9 @@ def examine(checks: Mapping[str, Check]) -> dict[str, str]:
     return problems
 
 
-def health_body(checks: Mapping[str, Check], problems: Mapping[str, str]) -> bytes:
-    """The JSON that `/healthz` answers: every check by name, `ok` or its problem."""
-    return msgspec.json.encode({"healthy": not problems, "checks": {name: problems.get(name, "ok") for name in checks}})
+def health_body(checks: Mapping[str, Check], problems: Mapping[str, str]) -> dict[str, Any]:
+    """What `/healthz` answers: every check by name, `ok` or its problem."""
+    return {"healthy": not problems, "checks": {name: problems.get(name, "ok") for name in checks}}
 
 
 def readable_accept(accept: str) -> str:
@@ -54,13 +59,30 @@ def readable_accept(accept: str) -> str:
 
 
 class _QuietHandler(WSGIRequestHandler):
-    timeout = 10  # seconds: a client that stalls does not hold its thread for ever
+    timeout = 5  # seconds: a client that stalls does not hold its thread for ever
 
     def log_message(self, format: str, *args: Any) -> None:
         log.debug("health server: " + format, *args)
 
 
 class _Server(ThreadingWSGIServer):
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self._places = threading.BoundedSemaphore(_MOST_CLIENTS)
+        super().__init__(*arguments, **options)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        # A thread a client, but not for everyone who knocks: half-sent requests would fill the process with them.
+        if not self._places.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
+
     def server_bind(self) -> None:
         # The base class looks up the host's full name, which can wait for seconds on a machine without DNS.
         TCPServer.server_bind(self)
@@ -76,28 +98,29 @@ class _Server(ThreadingWSGIServer):
 
 
 class HealthServer:
-    """`/metrics` (this process's Prometheus registry) and `/healthz` on threads of their own (docs/decisions/0040).
-
-    For processes that have no web server otherwise. Listens on every address, for Prometheus.
+    """`/metrics` (this process's Prometheus registry) and `/healthz` on a port and threads of their own
+    (docs/decisions/0040): they answer whatever the process is busy with.
     """
 
     def __init__(
         self,
+        host: str,
         port: int,
         checks: Mapping[str, Check],
         *,
-        host: str = "0.0.0.0",
+        missing: Missing | None = None,
         registry: CollectorRegistry = REGISTRY,
     ) -> None:
-        """Binds at once: port 0 takes a free one. Raises PortTakenError."""
+        """Binds at once: port 0 takes a free one. `missing` adds `/readyz`. Raises PortTakenError."""
         self._checks = dict(checks)
+        self._missing = missing
         self._metrics = make_wsgi_app(registry)
         try:
             self._server = make_server(host, port, self._answer, server_class=_Server, handler_class=_QuietHandler)
         except OSError as error:
             raise PortTakenError(
                 f"cannot listen on {host}:{port} for /metrics: {error.strerror or error}; "
-                "end the process that holds the port, or set metrics_port to another (0 takes a free one)"
+                "end the process that holds the port, or set metrics_host and metrics_port (0 takes a free one)"
             ) from error
         self.port: int = self._server.server_address[1]
         """The port it listens on."""
@@ -126,25 +149,31 @@ class HealthServer:
 
     def _answer(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         method, path = environ["REQUEST_METHOD"], environ.get("PATH_INFO")
+        paths = ["/metrics", "/healthz"] + (["/readyz"] if self._missing is not None else [])
         answer: Iterable[bytes]
-        if path not in ("/metrics", "/healthz"):
-            answer = _json(start_response, "404 Not Found", b'{"detail": "there is /metrics and /healthz"}')
+        if path not in paths:
+            answer = _json(start_response, 404, {"detail": f"there is {', '.join(paths)}"})
         elif method == "OPTIONS":
             start_response("200 OK", [("Allow", _ALLOWED), ("Content-Length", "0")])
             return []
         elif method not in ("GET", "HEAD"):
-            answer = _json(start_response, "405 Method Not Allowed", b'{"detail": "ask by GET"}', ("Allow", _ALLOWED))
+            answer = _json(start_response, 405, {"detail": "ask by GET"}, ("Allow", _ALLOWED))
         elif path == "/metrics":
             accept = readable_accept(environ.get("HTTP_ACCEPT", ""))
             answer = self._metrics({**environ, "REQUEST_METHOD": "GET", "HTTP_ACCEPT": accept}, start_response)
+        elif path == "/readyz" and self._missing is not None:
+            missing = dict(self._missing())
+            answer = _json(start_response, 503 if missing else 200, {"ready": not missing, "missing": missing})
         else:
             problems = examine(self._checks)
-            status = "503 Service Unavailable" if problems else "200 OK"
-            answer = _json(start_response, status, health_body(self._checks, problems))
+            answer = _json(start_response, 503 if problems else 200, health_body(self._checks, problems))
         return [] if method == "HEAD" else answer
 
 
-def _json(start_response: Callable[..., Any], status: str, body: bytes, *headers: tuple[str, str]) -> Iterable[bytes]:
-    length = ("Content-Length", str(len(body)))
-    start_response(status, [("Content-Type", "application/json"), length, *headers])
+def _json(
+    start_response: Callable[..., Any], status: int, value: Mapping[str, Any], *headers: tuple[str, str]
+) -> Iterable[bytes]:
+    body = msgspec.json.encode(value)
+    line = f"{status} {HTTPStatus(status).phrase}"
+    start_response(line, [("Content-Type", "application/json"), ("Content-Length", str(len(body))), *headers])
     return [body]

@@ -26,8 +26,8 @@ OPEN_REQUESTS = Gauge("driftline_open_requests", "Requests waiting for their win
 JOIN_DROPPED = Counter(
     "driftline_join_dropped_total",
     "Records the join could not use, by reason: late_impression, late_feedback, orphan_feedback, duplicate, "
-    "unshown_item, evicted, other_backbone, bad_payload, undecodable, lost_in_recovery, unreadable_row, "
-    "learning_stopped.",
+    "unshown_item, evicted, other_backbone, bad_payload, undecodable, lost_in_recovery, lost_with_topic, "
+    "unreadable_row, learning_stopped.",
     ["group", "reason"],
 )
 WATERMARK = Gauge(
@@ -106,10 +106,18 @@ LEARNING_STOPPED = Gauge("driftline_learning_stopped", "1 while an operator has 
 # --- kernel log ---
 KERNELS_PUBLISHED = Counter("driftline_kernels_published_total", "Kernels committed to the kernel log.", ["group"])
 COMMIT_SECONDS = Histogram("driftline_commit_seconds", "Time of one transaction, seconds.", ["group"], buckets=_FAST)
+COMMIT_BYTES = Counter(
+    "driftline_commit_bytes_total",
+    "Bytes that committed transactions held, keys and values, by what they are: kernel, snapshot, rows, decisions.",
+    ["group", "what"],
+)
 COMMITS_FAILED = Counter(
     "driftline_commits_failed_total",
     "Transactions that failed, by reason: fenced (another processor owns the group now), failed.",
     ["group", "reason"],
+)
+SNAPSHOTS_REFUSED = Counter(
+    "driftline_snapshots_refused_total", "Learner snapshots and marks that could not be read at take-over.", ["group"]
 )
 PROCESSOR_LAG = Gauge("driftline_processor_lag_records", "Records of `traffic` not yet processed.", ["group"])
 OWNED_GROUPS = Gauge("driftline_owned_groups", "Kernel groups this processor owns.")
@@ -176,6 +184,13 @@ DOOR_CALLS = Counter(
     "HTTP calls, by the name of their key ((none): no keys are set, (unknown): no known key was sent) and outcome: "
     "allowed, refused (no known key), forbidden (the key may not do that), limited (too many).",
     ["key", "outcome"],
+)
+CONNECTIONS = Gauge("driftline_connections", "Connections to the scorer's HTTP port.")
+CONNECTIONS_DROPPED = Counter(
+    "driftline_connections_dropped_total",
+    "HTTP connections that the scorer closed, by reason: too_slow (a request not whole, or an answer not read, in "
+    "doors.request_timeout_s), too_many (doors.max_connections), head_too_large, no_http.",
+    ["reason"],
 )
 
 # --- every process ---

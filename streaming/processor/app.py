@@ -59,7 +59,7 @@ class Processor:
     def _app(self) -> faust.App:
         config = self._config
         app = faust.App(
-            config.processor.app_id,
+            config.processor_consumers,
             store="memory://",
             datadir=self._scratch.name,
             value_serializer="raw",

@@ -14,8 +14,8 @@ import torch
 
 from features.live.features import LiveRow
 from streaming.events.decisions import Decision
-from streaming.processor.commit import Cut
-from streaming.processor.machine import GroupMachine, Learned
+from streaming.processor.commit import Cut, CutState, SnapshotPace
+from streaming.processor.machine import GroupMachine, Learned, PublishedKernel
 
 _FULL_PAUSE_S = 0.002
 
@@ -26,6 +26,9 @@ Item = tuple[int, bytes | None, float] | CutRequest
 class LearningThread:
     """Feeds records to a machine in their order and cuts between two records.
 
+    `published_version` is the newest version in the kernel log: a machine that learns again what ran ahead of its state
+    publishes nothing up to there, so that scorers never go back.
+
     All calls come on the thread, where the machine stands still: `on_learned` and `on_rows` after every micro-batch,
     `on_cut` before every cut that was asked for, `on_failure` when the machine raised.
     """
@@ -35,18 +38,21 @@ class LearningThread:
         machine: GroupMachine,
         *,
         queue_records: int,
+        pace: SnapshotPace,
+        published_version: int,
         on_learned: Callable[[Learned, float], None],
         on_rows: Callable[[Sequence[LiveRow]], None],
         on_cut: Callable[[int], None],
         on_failure: Callable[[BaseException], None],
     ) -> None:
         self.machine = machine
+        self._pace = pace
         self._queue: queue.Queue[Item | None] = queue.Queue(maxsize=queue_records)
         self._on_learned, self._on_rows, self._on_cut, self._on_failure = on_learned, on_rows, on_cut, on_failure
         self._rows: dict[tuple[str, str], LiveRow] = {}
         self._decisions: list[Decision] = []
         self._cut_position = -1
-        self._cut_version = 0
+        self._cut_version = max(published_version, machine.version)
         self._thread = threading.Thread(target=self._run, name=f"learner-{machine.group}", daemon=True)
         self._ending = False
         self._ended = False
@@ -54,7 +60,6 @@ class LearningThread:
 
     def start(self) -> None:
         """Begins to work through the queue."""
-        self._cut_version = self.machine.version
         self._thread.start()
 
     async def put(self, offset: int, value: bytes | None, appended: float) -> None:
@@ -64,12 +69,16 @@ class LearningThread:
         """
         await self._put((offset, value, appended))
 
-    async def cut(self) -> Cut | None:
-        """A cut behind the records handed over so far, or behind the last one fed once the thread has ended.
+    async def cut(self, *, whole: bool) -> Cut | None:
+        """A whole cut behind the records handed over so far, or behind the last one fed once the thread has ended.
 
-        None if there is nothing new, or if the machine raised: what it was in the middle of must not be kept. A cut
-        that was taken must be committed before the next one: it holds the rows that changed since the last.
+        Not `whole`: the newest kernel alone, at once, and None if it is not new. None too for a whole cut if there is
+        nothing new, or if the machine raised: what it was in the middle of must not be kept. A cut that was taken must
+        be committed before the next one: it holds the rows that changed since the last.
         """
+        if not whole:
+            kernel = self._fresh_kernel()
+            return None if kernel is None else Cut(kernel, None)
         if self._ended:
             return self._take_cut()
         request: CutRequest = Future()
@@ -130,6 +139,7 @@ class LearningThread:
     def _feed(self, offset: int, value: bytes | None, appended: float) -> None:
         began = time.perf_counter()
         learned = self.machine.feed(offset, value, appended)
+        self._pace.learned(time.perf_counter() - began)
         if not learned:
             return
         seconds = (time.perf_counter() - began) / len(learned)
@@ -144,10 +154,17 @@ class LearningThread:
         machine = self.machine
         if self._failed or machine.recovering or machine.position in (0, self._cut_position):
             return None
-        published = machine.published
-        fresh = published is not None and published.info.version > self._cut_version
-        kernel, rows = published if fresh else None, list(self._rows.values())
-        cut = Cut(machine.snapshot(), kernel, rows, machine.first_keys, self._decisions)
-        self._rows, self._decisions = {}, []
-        self._cut_position, self._cut_version = machine.position, machine.version
-        return cut
+        rows, self._rows = list(self._rows.values()), {}
+        decisions, self._decisions = self._decisions, []
+        state = CutState(machine.snapshot(), rows, machine.rows_offset, machine.first_keys, decisions)
+        self._cut_position = machine.position
+        self._pace.cut()
+        return Cut(self._fresh_kernel(), state)
+
+    def _fresh_kernel(self) -> PublishedKernel | None:
+        """The newest kernel if it is in no cut yet. One cut is asked for after the other, so never on two threads."""
+        published = self.machine.published
+        if published is None or published.info.version <= self._cut_version:
+            return None
+        self._cut_version = published.info.version
+        return published

@@ -110,11 +110,17 @@ class GroupMachine:
         self._published_at = float("-inf")
         self._newest_event_time = float("-inf")
         self._recovery: Recovery | None = None
+        self._rows_offset = 0
 
     @property
     def position(self) -> int:
         """Offset of the next record it will take; earlier ones are skipped."""
         return self._position
+
+    @property
+    def rows_offset(self) -> int:
+        """All records before it are in the live rows, none from it on."""
+        return max(self._position, self._rows_offset)
 
     @property
     def recovering(self) -> bool:
@@ -179,7 +185,8 @@ class GroupMachine:
         batch = micro_batch(requests, self._space)
         report = self.learner.learn(batch)
         # The kernel learned with the live features that were served, so they may move only behind it.
-        self.live.update([outcome(request) for request in requests])
+        if self._position > self._rows_offset:  # or they hold these examples already, see `restore`
+            self.live.update([outcome(request) for request in requests])
         self.examples += len(batch)
         self._newest_event_time = max(self._newest_event_time, float(batch.time.max()))
         published = None
@@ -227,8 +234,11 @@ class GroupMachine:
             learning=self.learning,
         )
 
-    def restore(self, snapshot: GroupSnapshot, rows: Iterable[LiveRow]) -> None:
+    def restore(self, snapshot: GroupSnapshot, rows: Iterable[LiveRow], rows_offset: int = 0) -> None:
         """Goes back to `snapshot`; records from `snapshot.resume_offset` on must follow.
+
+        `rows` hold all records before `rows_offset`, which may be more than the snapshot has seen: they stay as they
+        are until learning has come as far. That is exact, for the kernel learns from the features that were served.
 
         Raises SnapshotError, before anything is changed, if the learner cannot take its part of the snapshot.
         """
@@ -237,6 +247,7 @@ class GroupMachine:
         except ContainerError as error:
             raise SnapshotError(f"the snapshot of group {self.group!r} cannot be used: {error}") from error
         self.live.restore(rows)
+        self._rows_offset = rows_offset
         self.version, self.examples = snapshot.version, snapshot.examples
         self._newest_event_time, self._published_at = snapshot.newest_event_time, snapshot.published_at
         self._pending_since, self.learning = snapshot.pending_since, snapshot.learning

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from features.live.features import LiveFeatures
@@ -14,12 +13,13 @@ from features.live.layout import LiveRow
 from model.kernel.learner import Learner
 from streaming.backbone import OpenedBackbone
 from streaming.config import Config
-from streaming.kernel_log.reader import StoredGroup, read_group
-from streaming.kernel_log.snapshot import decode_snapshot
+from streaming.kernel_log.cuts import StoredCut
+from streaming.kernel_log.reader import StoredGroup, TrafficLog, read_group
+from streaming.kernel_log.snapshot import GroupSnapshot, decode_snapshot, on_another_log
 from streaming.kernel_log.writer import GroupWriter
 from streaming.monitoring import metrics
 from streaming.monitoring.watch import Watch
-from streaming.processor.commit import GroupCommitter
+from streaming.processor.commit import CutPlace, GroupCommitter, SnapshotPace, StoreOffset
 from streaming.processor.group_metrics import GroupMetrics
 from streaming.processor.learning_thread import LearningThread
 from streaming.processor.live_pusher import LivePusher
@@ -28,9 +28,6 @@ from streaming.processor.traffic_reader import Widths
 
 log = logging.getLogger(__name__)
 _STRAY_LIMIT_S = 15.0
-
-StoreOffset = Callable[[int], Awaitable[object]]
-"""Commits the offset that a group's next owner reads from to the broker."""
 
 
 class RecoveryGapError(Exception):
@@ -76,6 +73,30 @@ def first_rows(config: Config, opened: OpenedBackbone, group: str) -> list[LiveR
     return read_first_rows(config.backbone_dir, group, config.domains_of(group), opened.layout)
 
 
+def new_machine(config: Config, opened: OpenedBackbone, group: str) -> GroupMachine:
+    """A group that has seen no record yet. Raises FirstRowsRefused."""
+    fingerprint, layout, space = opened.backbone.fingerprint, opened.layout, config.domain_space()
+    return GroupMachine(
+        group,
+        fingerprint=fingerprint,
+        widths=Widths.of(opened.backbone, layout),
+        space=space,
+        learner=Learner(opened.start, config.learner, fingerprint=fingerprint, domain_sizes=space.sizes),
+        live=LiveFeatures(layout, config.live),
+        first_rows=first_rows(config, opened, group),
+        join=config.join,
+        config=config.learner,
+    )
+
+
+@dataclass(frozen=True)
+class _Restored:
+    another: AnotherLog | None
+    """The log of `traffic` if it is not the one that the cut was made on."""
+    resume_offset: int | None
+    """Where the re-read for the cut begins; None without a cut."""
+
+
 class GroupLoader:
     """Takes groups over; the steps are numbered as in `docs/recovery.md`, section Taking over."""
 
@@ -85,7 +106,7 @@ class GroupLoader:
 
     async def load(self, group: str, partition: int, store_offset: StoreOffset) -> OwnedGroup:
         """The group as its log has it, its thread started; `commits` is left to the caller. Raises KernelLogError."""
-        machine = await asyncio.to_thread(self._machine, group)
+        machine = await asyncio.to_thread(new_machine, self._config, self._opened, group)
         writer = GroupWriter(self._config, group, partition)
 
         # 1. Fence: from here on Kafka refuses whatever an earlier owner still sends.
@@ -96,63 +117,98 @@ class GroupLoader:
 
             # 3. Restore: the machine stands where the snapshot was cut; steps 4 and 5 are the machine's own.
             # Off the loop, as the machine was made: rows are many, and heartbeats go on.
-            await asyncio.to_thread(self._restore, machine, stored)
+            restored = await asyncio.to_thread(self._restore, machine, stored)
+            if restored.another is not None:
+                await store_offset(restored.another.begin)
         except BaseException:
             await writer.close()
             raise
         # The store may miss the first rows, and what was pushed last before a crash. On the loop: a group that was lost
         # meanwhile is cancelled here, and its rows must not overwrite those of its next owner.
         self._pusher.begin(group, machine.live.rows())
-        thread = self._thread(machine)
+        pace = SnapshotPace(self._config.processor.snapshot_interval_s, self._config.processor.relearn_s)
+        thread = self._thread(machine, pace, stored.kernel_version)
         thread.start()
-        committer = GroupCommitter(group, cut=thread.cut, writer=writer, store_offset=store_offset)
-        return OwnedGroup(machine, thread, committer, writer, max(machine.position, stored.traffic_begin))
+        place = CutPlace(stored.chosen.number, stored.chosen.slot, stored.traffic.topic, restored.resume_offset)
+        committer = GroupCommitter(
+            group, source=thread, pace=pace, writer=writer, store_offset=store_offset, place=place
+        )
+        return OwnedGroup(machine, thread, committer, writer, max(machine.position, stored.traffic.begin))
 
-    def _thread(self, machine: GroupMachine) -> LearningThread:
+    def _thread(self, machine: GroupMachine, pace: SnapshotPace, published_version: int) -> LearningThread:
         group, observed = machine.group, GroupMetrics(machine.group, self._space)
         return LearningThread(
             machine,
             queue_records=self._config.processor.queue_records,
+            pace=pace,
+            published_version=published_version,
             on_learned=observed.learned,
             on_rows=lambda rows: self._pusher.add(group, rows),
             on_cut=lambda waiting: observed.summarise(machine, waiting),
             on_failure=lambda error: self._watch.failed(f"learner-{group}", error),
         )
 
-    def _machine(self, group: str) -> GroupMachine:
-        opened, config = self._opened, self._config
-        fingerprint, layout = opened.backbone.fingerprint, opened.layout
-        learner = Learner(opened.start, config.learner, fingerprint=fingerprint, domain_sizes=self._space.sizes)
-        return GroupMachine(
-            group,
-            fingerprint=fingerprint,
-            widths=Widths.of(opened.backbone, layout),
-            space=self._space,
-            learner=learner,
-            live=LiveFeatures(layout, config.live),
-            first_rows=first_rows(config, opened, group),
-            join=config.join,
-            config=config.learner,
-        )
-
-    def _restore(self, machine: GroupMachine, stored: StoredGroup) -> None:
+    def _restore(self, machine: GroupMachine, stored: StoredGroup) -> _Restored:
+        group = machine.group
         if stored.unreadable:
-            metrics.JOIN_DROPPED.labels(machine.group, "unreadable_row").inc(stored.unreadable)
-        if stored.snapshot is None:
-            log.info("group %s: no snapshot, the kernel begins as the identity", machine.group)
-        else:
-            self._go_back(machine, stored.snapshot, stored.rows)
+            metrics.JOIN_DROPPED.labels(group, "unreadable_row").inc(stored.unreadable)
+        for sentence in stored.chosen.refused:
+            metrics.SNAPSHOTS_REFUSED.labels(group).inc()
+            log.error("%s; going on without it", sentence)
+        cut = stored.chosen.cut
+        if cut is None:
+            log.info("group %s: no snapshot, the kernel begins as the identity", group)
+            if stored.traffic.begin > 0:  # not the same records again: versions must go on where scorers are
+                machine.version = stored.kernel_version
+            return _Restored(None, None)
+        snapshot = decode_snapshot(cut.snapshot, group=group, fingerprint=self._opened.backbone.fingerprint)
+        another = another_log(cut, snapshot, stored.traffic)
+        if another is not None:
+            metrics.JOIN_DROPPED.labels(group, "lost_with_topic").inc(len(snapshot.pending))
+            log.error(
+                "group %s: %s; what was learned is kept, what waited for its label is lost (%d labelled requests and "
+                "all open ones), and learning goes on from offset %d",
+                group, another.why, len(snapshot.pending), another.begin,
+            )  # fmt: skip
+            snapshot = on_another_log(snapshot, another.begin, stored.kernel_version)
+        self._go_back(machine, snapshot, stored)
+        return _Restored(another, snapshot.resume_offset)
 
-    def _go_back(self, machine: GroupMachine, stored: bytes, rows: Sequence[LiveRow]) -> None:
-        fingerprint = self._opened.backbone.fingerprint
-        snapshot = decode_snapshot(stored, group=machine.group, fingerprint=fingerprint)
-        machine.restore(snapshot, rows)
+    def _go_back(self, machine: GroupMachine, snapshot: GroupSnapshot, stored: StoredGroup) -> None:
+        machine.restore(snapshot, stored.rows, stored.chosen.rows_offset(stored.traffic.topic))
+        if stored.chosen.fallen_back:
+            log.error(
+                "group %s: fallen back to the snapshot before; it learns again from %d, the live rows wait until %d",
+                machine.group, snapshot.next_offset, machine.rows_offset,
+            )  # fmt: skip
         log.info(
-            "group %s: kernel %d after %d examples, %d rows of live features; re-reading from %d, learning from %d",
+            "group %s: kernel %d after %d examples, %d rows of live features; re-reading from %d, learning from %d, "
+            "kernels from version %d on are published",
             machine.group,
             snapshot.version,
             snapshot.examples,
-            len(rows),
+            len(stored.rows),
             snapshot.resume_offset,
             snapshot.next_offset,
+            max(snapshot.version, stored.kernel_version) + 1,
         )
+
+
+@dataclass(frozen=True)
+class AnotherLog:
+    """The log that a cut means is gone."""
+
+    why: str
+    begin: int
+    """Where learning goes on."""
+
+
+def another_log(cut: StoredCut, snapshot: GroupSnapshot, traffic: TrafficLog) -> AnotherLog | None:
+    """Whether the offsets of a cut mean nothing in this log."""
+    if cut.topic != traffic.topic:
+        why = f"the topic of traffic was deleted and made anew since the last cut ({cut.topic}, now {traffic.topic})"
+        return AnotherLog(why, traffic.begin)
+    if traffic.end < snapshot.next_offset:
+        why = f"its traffic ends at offset {traffic.end}, but the snapshot has seen all up to {snapshot.next_offset}"
+        return AnotherLog(why, traffic.end)
+    return None

@@ -17,6 +17,7 @@ from streaming.monitoring.health import HealthServer
 from streaming.monitoring.watch import Watch
 from streaming.processor.app import Processor
 from streaming.processor.owned_group import first_rows
+from streaming.processor.traffic_watch import TrafficWatch
 from streaming.topics import ensure_topics
 
 log = logging.getLogger(__name__)
@@ -44,14 +45,17 @@ def run_processor(config: Config) -> int:
 
 def run_until_stopped(config: Config, processor: Processor, watch: Watch) -> int:
     """Runs the Faust worker, `/metrics` and the pusher until a signal or a failure; the exit code."""
+    traffic = TrafficWatch(config)
     checks = {
         "tasks": watch.check,
         "start": processor.check_start,
         "groups": processor.check,
         "feature_push": processor.pusher.check,
+        "traffic": traffic.check,
     }
-    with HealthServer(config.processor.metrics_port, checks):
+    with HealthServer(config.processor.metrics_host, config.processor.metrics_port, checks):
         pushing = watch.thread("live-pusher", processor.pusher.run)
+        watch.thread("traffic-watch", traffic.run)
         worker = faust.Worker(processor.app, loglevel=config.log_level, redirect_stdouts=False, override_logging=False)
         try:
             worker.execute_from_commandline()
@@ -60,6 +64,7 @@ def run_until_stopped(config: Config, processor: Processor, watch: Watch) -> int
                 watch.failed("faust-worker", RuntimeError(f"the Faust worker ended with {error.code}"))
         finally:
             watch.stopping()
+            traffic.stop()
             processor.pusher.stop()
             pushing.join()
             processor.pusher.flush()

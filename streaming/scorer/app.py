@@ -10,9 +10,7 @@ from typing import Protocol
 
 import msgspec
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import RedirectResponse
-from prometheus_client import REGISTRY
-from prometheus_client.exposition import choose_encoder
+from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
@@ -21,8 +19,8 @@ from starlette.routing import Route
 from streaming.events import Event
 from streaming.events.rules import EventRules
 from streaming.monitoring import metrics
-from streaming.monitoring.health import Check, examine, readable_accept
-from streaming.scorer import openapi
+from streaming.monitoring.health import Check, examine
+from streaming.scorer import docs_page, openapi
 from streaming.scorer.body import decode_json, read_body
 from streaming.scorer.core import Scored
 from streaming.scorer.doors import Doors, Guest, right_of
@@ -89,6 +87,8 @@ def make_app(backend: Backend, cors_origins: Sequence[str] = ()) -> FastAPI:
     app = FastAPI(
         **openapi.ABOUT,
         lifespan=lifespan,
+        docs_url=None,  # FastAPI's own pages load scripts from public hosts
+        redoc_url=None,
         # Plain routes: an endpoint decodes its body once, by msgspec, and no argument model is built
         # (docs/decisions/0042).
         routes=[
@@ -97,7 +97,7 @@ def make_app(backend: Backend, cors_origins: Sequence[str] = ()) -> FastAPI:
             _route("GET", "/v1/kernels", endpoints.kernels),
             _route("GET", "/healthz", endpoints.healthz),
             _route("GET", "/readyz", endpoints.readyz),
-            _route("GET", "/metrics", endpoints.metrics),
+            _route("GET", "/docs", endpoints.docs),
             _route("GET", "/", endpoints.front),
         ],
         middleware=_cors(cors_origins),
@@ -169,10 +169,9 @@ class Endpoints:
         missing = self.backend.missing()
         return json_response(Readiness(not missing, missing), 503 if missing else 200)
 
-    async def metrics(self, request: Request) -> Response:
-        """The process's Prometheus registry."""
-        encode, content_type = choose_encoder(readable_accept(request.headers.get("accept", "")))
-        return Response(encode(REGISTRY), media_type=content_type)
+    async def docs(self, _: Request) -> Response:
+        """The page that documents the interface; it loads nothing."""
+        return HTMLResponse(docs_page.page(), headers=docs_page.HEADERS)
 
     async def front(self, _: Request) -> Response:
         """Leads a browser to the page that documents the interface."""

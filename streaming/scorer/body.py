@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 _GZIP = 16 + zlib.MAX_WBITS  # zlib's way to say: a gzip header and trailer, no raw stream
 _LENGTH_DIGITS = 18  # more than any limit has; int() raises beyond some thousand
-# One of the server's two parsers drops the body of a request that asks for another protocol, as Java's client does.
+# The server's parser drops the body of a request that asks for another protocol, as Java's client does.
 _UPGRADE = (
     "the request asks to upgrade the protocol and brings no body: HTTP/1.1 alone is spoken here, send it without the "
     "Upgrade header (in Java: HttpClient.Version.HTTP_1_1)"

@@ -32,7 +32,8 @@ ABOUT: Mapping[str, Any] = MappingProxyType(
             "Send candidates to `/v1/score`, show the ranking, and send what the user did to `/v1/events` under the "
             "same `request_id`: seconds later a kernel that has learned from it answers.\n\nBodies are JSON in UTF-8, "
             "whatever their Content-Type, plain or with `Content-Encoding: gzip`. Of a key that stands twice in one "
-            "object the last value counts. Every refusal is a `Problem`."
+            "object the last value counts. Every refusal is a `Problem`.\n\nWhere keys are configured, send one as "
+            "`Authorization: Bearer KEY`."
         ),
         "version": importlib.metadata.version("driftline"),
         "license_info": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
@@ -43,7 +44,8 @@ _TAGS: Mapping[str, str] = MappingProxyType(
     {
         "scoring": "Ranking candidates, and telling what the user did.",
         "kernels": "Which kernel answers, and how fresh it is.",
-        "operations": "Health, readiness and metrics.",
+        "operations": "Health and readiness; both also stand on `scorer.metrics_port`, beside `/metrics`, where they "
+        "answer while requests are scored.",
     }
 )
 
@@ -60,6 +62,15 @@ _BODY_PROBLEMS: Mapping[int, str] = MappingProxyType(
         413: "The body, as sent or decoded, exceeds `scorer.max_body_bytes`: `body_too_large`.",
         415: "The Content-Encoding is neither gzip nor identity, or Transfer-Encoding names more than chunks: "
         "`unsupported_encoding`.",
+    }
+)
+
+
+_DOOR_PROBLEMS: Mapping[int, str] = MappingProxyType(
+    {
+        401: "Keys are configured and none that is known was sent: `no_key`, `unknown_key`.",
+        403: "The key is known and may not do this: `not_allowed`.",
+        429: "More calls than `doors.requests_per_s`: `too_many_requests`; Retry-After says when to come again.",
     }
 )
 
@@ -93,10 +104,11 @@ _OPERATIONS = (
         "`unknown`; a candidate named twice is scored once. All scores of one answer come from one kernel.",
         answers={200: (ScoreResponse, "The ranking.")},
         problems={
+            **_DOOR_PROBLEMS,
             **_BODY_PROBLEMS,
             422: "The request is wrong: `malformed_json`, `invalid_request`, `empty_candidates`, "
             "`too_many_candidates`, or `no_group` for a domain that no kernel group holds.",
-            503: "`not_ready`, see `/readyz`; or `feature_store`: it cannot be read.",
+            503: "`not_ready`, see `/readyz`; `feature_store`: it cannot be read; `busy`: large requests wait.",
         },
         body=ScoreRequest,
         body_examples={
@@ -114,9 +126,10 @@ _OPERATIONS = (
         "same events again: a repetition does no harm.",
         answers={202: (EventsAccepted, "Written.")},
         problems={
+            **_DOOR_PROBLEMS,
             **_BODY_PROBLEMS,
             400: f"An event breaks a rule, the detail says which and where ({_EVENT_RULES}). {_BODY_PROBLEMS[400]}",
-            413: f"{_BODY_PROBLEMS[413]} Or more events at once than are taken: `too_many_events`.",
+            413: f"{_BODY_PROBLEMS[413]} Or more events at once than `doors.max_events`: `too_many_events`.",
             422: "`malformed_json`; `invalid_event`: a key is missing, unknown or of the wrong kind; `no_events`; "
             "`event_too_large`.",
             503: "The broker is away: `broker_away`, `broker_refused`; or `busy`.",
@@ -138,13 +151,14 @@ _OPERATIONS = (
         "Kernels in use and their history",
         "The kernel of every group, the last thousand swaps with their freshness, and the last refusals.",
         answers={200: (KernelsResponse, "Kernels.")},
+        problems=_DOOR_PROBLEMS,
     ),
     _Operation(
         "GET",
         "/healthz",
         "operations",
         "Does the process work?",
-        "503 once a background task has died; the process then ends by itself.",
+        "503 once a background task has died (the process then ends by itself), or while the event loop does not turn.",
         answers={200: (Health, "Healthy."), 503: (Health, "Unhealthy.")},
     ),
     _Operation(
@@ -154,14 +168,6 @@ _OPERATIONS = (
         "May traffic be sent here?",
         "200 after the warm-up and once the newest kernels are in use; before that 503 with what is missing.",
         answers={200: (Readiness, "Ready."), 503: (Readiness, "Not ready.")},
-    ),
-    _Operation(
-        "GET",
-        "/metrics",
-        "operations",
-        "Prometheus metrics",
-        "In the exposition format that the client asks for.",
-        answers={200: (str, "Metrics.")},
     ),
 )
 

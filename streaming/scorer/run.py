@@ -18,9 +18,11 @@ from streaming.backbone import OpenedBackbone, open_backbone
 from streaming.config import Config
 from streaming.events.rules import EventRules
 from streaming.monitoring import metrics
+from streaming.monitoring.health import HealthServer
 from streaming.monitoring.watch import Watch
 from streaming.scorer.active_kernels import ActiveKernels
-from streaming.scorer.app import make_app
+from streaming.scorer.app import Backend, make_app
+from streaming.scorer.connections import Connections, make_room, quiet
 from streaming.scorer.core import Scorer
 from streaming.scorer.doors import check_doors
 from streaming.scorer.service import ScorerService
@@ -107,21 +109,29 @@ def run_scorer(config: Config) -> int:
         count = DefaultsCount()
         scorer = make_scorer(config, opened, kernels, count)
         watch = Watch(lambda: setattr(server, "should_exit", True))
-        server = _server(config, ScorerService(config, scorer, kernels, watch, on_ready=count.begin))
+        service = ScorerService(config, scorer, kernels, watch, on_ready=count.begin)
+        server = make_server(config, service)
         _keep_signals_to_uvicorn()
         log.info("scorer listens on http://%s:%d", *listener.getsockname()[:2])
         if not config.doors.request_id_secrets:
             log.info("request ids are not signed, feedback can be forged: doors.request_id_secrets is empty")
-        server.run(sockets=[listener])
+        metrics_host, metrics_port = config.scorer.metrics_host, config.scorer.metrics_port
+        with HealthServer(metrics_host, metrics_port, service.checks, missing=service.missing):
+            server.run(sockets=[listener])
     return watch.exit_code
 
 
-def _server(config: Config, service: ScorerService) -> uvicorn.Server:
+def make_server(config: Config, backend: Backend) -> uvicorn.Server:
+    """The HTTP server around `backend`, with the bounds of `doors`."""
+    make_room(config.doors)
+    logging.getLogger("uvicorn.error").addFilter(quiet)
     return uvicorn.Server(
         uvicorn.Config(
-            make_app(service, config.scorer.cors_origins),
+            make_app(backend, config.scorer.cors_origins),
             loop="auto",
-            http="auto",
+            http=Connections(config.doors).protocol,  # type: ignore[arg-type]
+            ws="none",
+            proxy_headers=False,  # an address is what the socket says, not what a caller writes
             log_config=None,
             access_log=False,
             server_header=False,

@@ -16,6 +16,7 @@ from streaming.events import Event
 from streaming.events.rules import EventRules
 from streaming.monitoring import metrics
 from streaming.monitoring.health import Check
+from streaming.monitoring.heartbeat import Heartbeat
 from streaming.monitoring.watch import Watch
 from streaming.scorer.active_kernels import ActiveKernels
 from streaming.scorer.core import Scored, Scorer
@@ -60,7 +61,8 @@ class ScorerService:
         self._missing = {"start": "the scorer has not started yet"}
         self._tasks: list[asyncio.Task[object]] = []
         self.max_body_bytes = config.scorer.max_body_bytes
-        self.checks: dict[str, Check] = {"tasks": watch.check}
+        self._heartbeat = Heartbeat()
+        self.checks: dict[str, Check] = {"tasks": watch.check, "event loop": self._heartbeat.check}
         self.rules = EventRules(config)
         self.doors = Doors(config.doors, time.monotonic)
         self.max_events = config.doors.max_events
@@ -91,6 +93,7 @@ class ScorerService:
         )
         self._follower = KernelFollower(self._kernels, topic=topics.kernels, control=topics.control, options=options)
         self._missing = {"broker": f"Kafka on {self._config.kafka.bootstrap} has not answered yet"}
+        self._tasks.append(self._watch.task("heartbeat", self._heartbeat.run()))
         self._tasks.append(self._watch.task("scorer-start", self._get_ready(), lasting=False))
 
     async def _get_ready(self) -> None:

@@ -16,11 +16,9 @@ from streaming.config import Config
 from streaming.events import ServedImpression
 from streaming.kernel_log.reader import read_group
 from streaming.kernel_log.snapshot import GroupSnapshot, decode_snapshot
-from streaming.monitoring.watch import Watch
 from streaming.processor.join import Join
-from streaming.processor.live_pusher import LivePusher
 from streaming.processor.machine import GroupMachine
-from streaming.processor.owned_group import GroupLoader
+from streaming.processor.owned_group import new_machine
 from streaming.processor.traffic_reader import TrafficReader, Widths
 
 Rows = dict[tuple[str, str], tuple[float, bytes]]
@@ -77,10 +75,10 @@ def committed(config: Config, group: str = "main") -> Committed | None:
     partition = config.partition_of(group)
     assert partition is not None
     stored = asyncio.run(read_group(config, group, partition))
-    if stored.snapshot is None:
+    if stored.chosen.cut is None:
         return None
     fingerprint = open_backbone(config).backbone.fingerprint
-    snapshot = decode_snapshot(stored.snapshot, group=group, fingerprint=fingerprint)
+    snapshot = decode_snapshot(stored.chosen.cut.snapshot, group=group, fingerprint=fingerprint)
     return Committed(
         snapshot,
         {(row.kind, row.key): (row.updated_at, row.values.tobytes()) for row in stored.rows if not row.tombstone},
@@ -102,8 +100,7 @@ def _rows(rows: Iterable[LiveRow]) -> Rows:
 
 def fresh_machine(config: Config, group: str) -> GroupMachine:
     """A group that has seen nothing yet, made as the processor makes it."""
-    pusher = LivePusher(lambda _rows, _scope: None, 1.0)
-    return GroupLoader(config, open_backbone(config), pusher, Watch())._machine(group)
+    return new_machine(config, open_backbone(config), group)
 
 
 def labels_of(config: Config, records: Sequence[Appended]) -> Labels:

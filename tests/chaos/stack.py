@@ -59,13 +59,13 @@ class Member:
         return {
             "ingest": config.ingest.metrics_port,
             "processor": config.processor.metrics_port,
-            "scorer": config.scorer.port,
+            "scorer": config.scorer.metrics_port,
         }[self.role]
 
     @property
     def url(self) -> str:
         """Where it answers."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://127.0.0.1:{self.config.scorer.port if self.role == 'scorer' else self.port}"
 
     @property
     def ready(self) -> bool:
@@ -188,9 +188,9 @@ class Stack:
 
     def _on_free_ports(self, role: str) -> Config:
         section = getattr(self.config, role)
-        (port,) = free_ports(1)
-        key = "port" if role == "scorer" else "metrics_port"
-        return self.config.model_copy(update={role: section.model_copy(update={key: port})})
+        port, metrics_port = free_ports(2)
+        ports = {"port": port} if role == "scorer" else {}
+        return self.config.model_copy(update={role: section.model_copy(update={**ports, "metrics_port": metrics_port})})
 
 
 def small_config(folder: Path, bootstrap: str) -> Config:
@@ -203,7 +203,7 @@ def small_config(folder: Path, bootstrap: str) -> Config:
         "learner": {"batch_examples": 64, "publish_seconds": 0.5},
         "join": {"window_s": 2.0, "lateness_s": 0.3},
         "ingest": {"idle_tick_s": 0.5},
-        "processor": {"commit_interval_s": 0.2, "session_timeout_s": 6.0},
+        "processor": {"commit_interval_s": 0.2, "snapshot_interval_s": 1.0, "session_timeout_s": 6.0},
         "scorer": {"warmup_requests": 2},
     }
     changed = {name: getattr(base, name).model_copy(update=values) for name, values in sections.items()}

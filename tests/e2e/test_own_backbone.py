@@ -60,7 +60,7 @@ def config(stream_config: Config, cache_dir: Path, choice: StreamChoice, tmp_pat
         "learner": {"batch_examples": 16, "publish_seconds": 0.1},
         "ingest": {"metrics_port": ingest, "idle_tick_s": 0.2},
         "processor": {"metrics_port": processor, "commit_interval_s": 0.1, "session_timeout_s": 6.0},
-        "scorer": {"port": scorer},
+        "scorer": {"port": scorer, "metrics_port": 0},
     }
     changed = {name: getattr(stream_config, name).model_copy(update=values) for name, values in sections.items()}
     base = stream_config.model_copy(

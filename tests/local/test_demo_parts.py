@@ -45,7 +45,8 @@ def test_the_demo_declares_the_domains_of_its_data_and_windows_that_fit_its_clic
     config = demo_config(Config(), MOVIELENS, run_dir=tmp_path, bootstrap="127.0.0.1:7", own_topics=False)
     assert {"zip0", "zip9", "other"} <= set(config.domains.region)
     assert config.join.window_s < 1
-    assert len({config.scorer.port, config.ingest.metrics_port, config.processor.metrics_port}) == 3
+    parts = (config.ingest, config.processor, config.scorer)
+    assert len({config.scorer.port, *(part.metrics_port for part in parts)}) == 4
 
 
 def test_for_a_stream_the_demo_declares_its_domains_and_fields_and_changes_nothing_else(tmp_path: Path) -> None:

@@ -28,7 +28,9 @@ from tests.streaming.small_start import save_start, small_start
 def config(tmp_path: Path) -> Config:
     """A configuration with a small backbone that was made for it."""
     (port,) = free_ports(1)
-    own = Config.model_validate({"run_dir": tmp_path, "scorer": {"port": port}, "ingest": {"metrics_port": 0}})
+    own = Config.model_validate(
+        {"run_dir": tmp_path, "scorer": {"port": port, "metrics_port": 0}, "ingest": {"metrics_port": 0}}
+    )
     encoder = FeatureEncoder.fit(
         [UserFeatures("u", {"age": 30.0})],
         [ItemFeatures("a", {"year": 1999.0}, np.zeros(6, dtype=np.float32))],

@@ -114,7 +114,7 @@ def test_prometheus_scrapes_the_ports_the_processes_are_given(monkeypatch: pytes
     assert scraped == {
         "ingest": config.ingest.metrics_port,
         "processor": config.processor.metrics_port,
-        "scorer": config.scorer.port,
+        "scorer": config.scorer.metrics_port,
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 from collections import Counter
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import redis
 from pydantic import ValidationError
 
 from features.config import FeatureConfig
@@ -123,6 +125,30 @@ def test_a_tombstone_makes_the_row_missing_until_it_is_written_again(store: Feat
     assert store.read_live("item", ["i"], now=100.0) == [None]
     store.push_live([row("i", 2.0)])
     assert store.read_live("item", ["i"], now=100.0)[0] is not None
+
+
+def stored_keys(store: FeatureStore) -> int:
+    """How many keys the online store holds, whatever their rows say."""
+    config = store.config
+    if config.online_store == "redis":
+        host, port = config.redis.split(":")
+        return sum(1 for _ in redis.Redis(host, int(port)).scan_iter(f"*{config.project}"))
+    tables = f"{config.project}_live_item", f"{config.project}_user_profile"
+    with sqlite3.connect(store.online.folder / "online.db") as connection:
+        counts = [connection.execute(f'SELECT COUNT(DISTINCT entity_key) FROM "{name}"').fetchone() for name in tables]
+    return sum(count for (count,) in counts)
+
+
+def test_an_evicted_key_is_gone_from_the_store_and_its_namesake_in_another_view_stays(store: FeatureStore) -> None:
+    before = stored_keys(store)
+    store.write_users([UserProfile("i", 5.0, {"gender": "F"})])
+    store.push_live([row(f"i{number}", 1.0) for number in range(1_000)] + [row("i", 1.0)], "main")
+    gone = [LiveRow("item", f"i{number}", 0.0, np.zeros(0, dtype=np.float32)) for number in range(1, 1_000)]
+    store.push_live([*gone, row("i0", 2.0)], "main")
+    store.push_live(gone, "main")
+    assert stored_keys(store) == before + 3
+    assert store.read_users(["i"])[0] is not None
+    assert [one is not None for one in store.read_live("item", ["i", "i0", "i1"], 100.0, "main")] == [True, True, False]
 
 
 def test_the_last_push_of_a_key_wins_however_fast_it_follows(store: FeatureStore) -> None:

@@ -29,7 +29,7 @@ def config(stream_config: Config) -> Config:
 def read_all(config: Config, *, commit: bool = False) -> list[tuple[bytes, bytes]]:
     """Reads until two polls in a row bring nothing, as ingest's own group."""
     records: list[tuple[bytes, bytes]] = []
-    with make_consumer(config.kafka, config.topics.interactions, group_id=config.ingest.group_id) as consumer:
+    with make_consumer(config.kafka, config.topics.interactions, group_id=config.ingest_consumers) as consumer:
         silent = 0
         while silent < 2 or not records:
             batch = [record for part in consumer.poll(timeout_ms=300).values() for record in part]

@@ -94,7 +94,7 @@ class Running:
         return [msgspec.json.decode(record.value, type=DeadLetter) for record in self._letters()]
 
     def committed(self) -> int:
-        names, group = self.config.topics, self.config.ingest.group_id
+        names, group = self.config.topics, self.config.ingest_consumers
         consumer = make_consumer(self.config.kafka, group_id=group)
         try:
             partitions = [TopicPartition(names.interactions, p) for p in range(names.interactions_partitions)]

@@ -28,7 +28,7 @@ NAMES = st.from_regex(r"[a-z][a-z0-9-]{0,10}", fullmatch=True)
 @given(NAMES)
 def test_a_kernel_key_names_its_group_and_a_learner_key_none(group: str) -> None:
     assert kernel_group(kernel_key(group)) == group
-    assert kernel_group(learner_key(group)) is None
+    assert kernel_group(learner_key(group, 1)) is None
 
 
 @pytest.mark.parametrize("key", [None, b"", b"main", b"main/kernels", b"kernel"])
@@ -48,7 +48,7 @@ def test_a_row_key_is_split_as_it_was_put_together(group: str, kind: Kind, key: 
 def test_the_newest_kernel_of_each_group_is_the_last_in_the_log() -> None:
     records = [
         KernelRecord(0, kernel_key("a"), b"1"),
-        KernelRecord(0, learner_key("a"), b"private"),
+        KernelRecord(0, learner_key("a", 0), b"private"),
         KernelRecord(1, kernel_key("b"), b"1"),
         KernelRecord(0, kernel_key("a"), b"2"),
         KernelRecord(1, kernel_key("b"), None),

@@ -5,8 +5,12 @@ from __future__ import annotations
 from streaming.clients import make_consumer
 from streaming.config import Config
 from streaming.events.decisions import Decision, decode_decision, encode_decision
+from streaming.kernel_log.keys import learner_key
+from streaming.kernel_log.rows import StateRecord
 from streaming.kernel_log.writer import GroupWriter, Transaction
 from streaming.topics import ensure_topics
+
+SNAPSHOT = StateRecord(learner_key("main", 0), b"snapshot")
 
 
 def values(config: Config, topic: str) -> list[bytes]:
@@ -20,9 +24,9 @@ async def test_a_transaction_writes_the_kernel_to_the_history_and_the_decisions_
     writer = GroupWriter(stream_config, "main", 0)
     await writer.open()
     try:
-        await writer.write(Transaction(b"kernel 1", b"snapshot", [], [encode_decision(hold)]))
-        await writer.write(Transaction(b"kernel 2", b"snapshot", []))
-        await writer.write(Transaction(None, b"snapshot", []))
+        await writer.write(Transaction(b"kernel 1", SNAPSHOT, [], [encode_decision(hold)]))
+        await writer.write(Transaction(b"kernel 2"))
+        await writer.write(Transaction(None, SNAPSHOT))
     finally:
         await writer.close()
     topics = stream_config.topics

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable
 
 import httpx
@@ -13,6 +14,7 @@ import pytest
 from prometheus_client import REGISTRY, CollectorRegistry, Counter
 
 from streaming.monitoring.health import HealthServer, PortTakenError, examine
+from streaming.monitoring.heartbeat import STUCK_S, Heartbeat
 from streaming.monitoring.watch import Watch
 
 
@@ -27,14 +29,14 @@ def _broken() -> str | None:
 def test_metrics_of_the_registry_are_served() -> None:
     registry = CollectorRegistry()
     Counter("apples_total", "Apples.", registry=registry).inc(3)
-    with HealthServer(0, {}, host="127.0.0.1", registry=registry) as server:
+    with HealthServer("127.0.0.1", 0, {}, registry=registry) as server:
         answer = httpx.get(f"http://127.0.0.1:{server.port}/metrics")
     assert answer.status_code == 200
     assert "apples_total 3.0" in answer.text
 
 
 def test_health_is_200_while_every_check_is_well() -> None:
-    with HealthServer(0, {"broker": lambda: None}, host="127.0.0.1") as server:
+    with HealthServer("127.0.0.1", 0, {"broker": lambda: None}) as server:
         answer = httpx.get(f"http://127.0.0.1:{server.port}/healthz")
     assert answer.status_code == 200
     assert answer.json() == {"healthy": True, "checks": {"broker": "ok"}}
@@ -46,7 +48,7 @@ def test_health_is_503_and_names_what_is_wrong() -> None:
         "store": lambda: None,
         "odd": _broken,
     }
-    with HealthServer(0, checks, host="127.0.0.1") as server:
+    with HealthServer("127.0.0.1", 0, checks) as server:
         answer = httpx.get(f"http://127.0.0.1:{server.port}/healthz")
     assert answer.status_code == 503
     assert answer.json()["checks"]["broker"] == "gone"
@@ -54,16 +56,63 @@ def test_health_is_503_and_names_what_is_wrong() -> None:
     assert "cannot look" in answer.json()["checks"]["odd"]
 
 
+def test_readiness_is_served_where_there_is_one_and_says_what_is_missing() -> None:
+    missing: dict[str, str] = {"kernels": "not read yet"}
+    with HealthServer("127.0.0.1", 0, {}, missing=lambda: missing) as server:
+        address = f"http://127.0.0.1:{server.port}/readyz"
+        waiting = httpx.get(address)
+        missing.clear()
+        ready = httpx.get(address)
+    assert (waiting.status_code, waiting.json()["missing"]) == (503, {"kernels": "not read yet"})
+    assert (ready.status_code, ready.json()["ready"]) == (200, True)
+    with HealthServer("127.0.0.1", 0, {}) as server:
+        assert httpx.get(f"http://127.0.0.1:{server.port}/readyz").status_code == 404
+
+
+async def test_a_loop_that_is_blocked_is_told_from_outside_and_one_that_turns_again_is_well() -> None:
+    now = 0.0
+    heartbeat = Heartbeat(lambda: now)
+    assert heartbeat.check() is None
+    beating = asyncio.create_task(heartbeat.run())
+    with HealthServer("127.0.0.1", 0, {"event loop": heartbeat.check}) as server:
+        address = f"http://127.0.0.1:{server.port}/healthz"
+        await asyncio.sleep(0)
+        now = STUCK_S + 1  # the loop is held up here: nothing below gives it a turn
+        stuck = httpx.get(address)  # noqa: ASYNC210 - the loop is to be blocked
+        beating.cancel()
+        beating = asyncio.create_task(heartbeat.run())
+        await asyncio.sleep(0)
+        well = httpx.get(address)  # noqa: ASYNC210
+    beating.cancel()
+    assert (stuck.status_code, well.status_code) == (503, 200)
+    assert "not turned for 11 s" in stuck.json()["checks"]["event loop"]
+
+
+def test_half_sent_requests_hold_a_bounded_number_of_threads() -> None:
+    before = threading.active_count()
+    with HealthServer("127.0.0.1", 0, {}) as server:
+        held = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(100)]
+        for one in held:
+            one.sendall(b"GET /hea")
+        most = 0
+        for _ in range(50):
+            most = max(most, threading.active_count())
+            time.sleep(0.01)
+        for one in held:
+            one.close()
+    assert most - before <= 40
+
+
 @pytest.mark.parametrize("path", ["/healthz", "/metrics"])
 def test_head_gives_the_head_of_get_without_a_body(path: str) -> None:
-    with HealthServer(0, {}, host="127.0.0.1") as server, httpx.Client(trust_env=False) as client:
+    with HealthServer("127.0.0.1", 0, {}) as server, httpx.Client(trust_env=False) as client:
         head, get = (client.request(method, f"http://127.0.0.1:{server.port}{path}") for method in ("HEAD", "GET"))
     assert (head.status_code, head.content) == (200, b"")
     assert head.headers["content-type"] == get.headers["content-type"]
 
 
 def test_an_accept_header_that_no_one_can_read_gets_the_plain_format() -> None:
-    with HealthServer(0, {}, host="127.0.0.1") as server:
+    with HealthServer("127.0.0.1", 0, {}) as server:
         headers = {"Accept": "application/openmetrics-text;version=x"}
         answer = httpx.get(f"http://127.0.0.1:{server.port}/metrics", headers=headers)
     assert answer.status_code == 200
@@ -71,13 +120,13 @@ def test_an_accept_header_that_no_one_can_read_gets_the_plain_format() -> None:
 
 
 def test_head_of_what_is_unwell_is_503() -> None:
-    with HealthServer(0, {"broker": lambda: "gone"}, host="127.0.0.1") as server:
+    with HealthServer("127.0.0.1", 0, {"broker": lambda: "gone"}) as server:
         assert httpx.head(f"http://127.0.0.1:{server.port}/healthz").status_code == 503
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/metrics"])
 def test_options_tell_the_methods_and_others_are_refused(path: str) -> None:
-    with HealthServer(0, {}, host="127.0.0.1") as server:
+    with HealthServer("127.0.0.1", 0, {}) as server:
         options = httpx.options(f"http://127.0.0.1:{server.port}{path}")
         post = httpx.post(f"http://127.0.0.1:{server.port}{path}", content=b"x")
     assert (options.status_code, options.headers["allow"]) == (200, "GET, HEAD, OPTIONS")
@@ -85,7 +134,7 @@ def test_options_tell_the_methods_and_others_are_refused(path: str) -> None:
 
 
 def test_a_client_that_hangs_up_leaves_no_traceback(capfd: pytest.CaptureFixture[str]) -> None:
-    with HealthServer(0, {}, host="127.0.0.1") as server:
+    with HealthServer("127.0.0.1", 0, {}) as server:
         for sent in (b"", b"GET /hea", b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"):
             with socket.create_connection(("127.0.0.1", server.port)) as client:
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closes by a reset
@@ -95,7 +144,7 @@ def test_a_client_that_hangs_up_leaves_no_traceback(capfd: pytest.CaptureFixture
 
 
 def test_an_unknown_path_says_what_there_is() -> None:
-    with HealthServer(0, {}, host="127.0.0.1") as server:
+    with HealthServer("127.0.0.1", 0, {}) as server:
         answer = httpx.get(f"http://127.0.0.1:{server.port}/nothing")
     assert answer.status_code == 404
     assert "/metrics" in answer.json()["detail"]
@@ -105,14 +154,14 @@ def test_a_taken_port_is_refused_with_the_cure() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(PortTakenError, match=rf"{port}.*metrics_port"):
-            HealthServer(port, {}, host="127.0.0.1")
+            HealthServer("127.0.0.1", port, {})
 
 
 def test_a_stopped_server_frees_its_port() -> None:
-    server = HealthServer(0, {}, host="127.0.0.1").start()
+    server = HealthServer("127.0.0.1", 0, {}).start()
     server.stop()
     server.stop()
-    HealthServer(server.port, {}, host="127.0.0.1").stop()
+    HealthServer("127.0.0.1", server.port, {}).stop()
 
 
 def test_a_check_that_raises_is_a_problem_itself() -> None:

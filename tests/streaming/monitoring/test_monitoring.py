@@ -174,7 +174,7 @@ def _config_for(targets: dict[str, int], folder: Path) -> Path:
 def scraped(tmp_path: Path) -> Iterator[str]:
     """Address of a real Prometheus that scrapes this process's registry under each of the three jobs."""
     binary, port = _tool("prometheus"), _free_port()
-    with HealthServer(0, {}, host="127.0.0.1") as target:
+    with HealthServer("127.0.0.1", 0, {}) as target:
         config = _config_for(dict.fromkeys(("ingest", "processor", "scorer"), target.port), tmp_path)
         arguments = [
             f"--config.file={config}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, get_args
@@ -15,13 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.live.features import LiveRow
-from model.kernel.record import pack_kernel
+from model.kernel.record import pack_kernel, read_info
+from streaming.kernel_log.cuts import ChosenCut, choose
 from streaming.kernel_log.errors import KernelLogError, OwnershipLostError
-from streaming.kernel_log.reader import stored_rows
+from streaming.kernel_log.keys import mark_key
+from streaming.kernel_log.reader import newest_version, stored_rows
 from streaming.kernel_log.snapshot import decode_snapshot
 from streaming.kernel_log.writer import Transaction
 from streaming.processor import commit
-from streaming.processor.commit import Cut, GroupCommitter, UnfinishedCommitError
+from streaming.processor.commit import Cut, CutPlace, CutState, GroupCommitter, SnapshotPace, UnfinishedCommitError
 from streaming.processor.machine import GroupMachine
 from streaming.processor.owned_group import GroupLoader
 from tests.streaming.processor.test_machine import RECORDS, REFERENCE, same
@@ -32,6 +34,9 @@ Failure = Literal["before 1", "before 2", "before 3", "inside 3", "before 4", "b
 FAILURES: tuple[Failure, ...] = get_args(Failure)
 
 
+TOPIC = "topic-id"
+
+
 class Killed(Exception):
     """The process is gone."""
 
@@ -40,21 +45,29 @@ class Durable:
     """What outlives a process: the kernel log and the broker's offset. `failing` is where the next commit ends."""
 
     def __init__(self) -> None:
-        self.snapshot: bytes | None = None
+        self.slots: dict[int, bytes | None] = {}
         self.rows: dict[bytes | None, bytes | None] = {}
         self.kernels: list[bytes] = []
-        self.offset = 0
+        self.offset = self.torn = 0
         self.failing: Failure | None = None
 
     async def write(self, transaction: Transaction) -> None:
         if self.failing == "before 3":
             raise KernelLogError("the broker is away")
-        self.snapshot = transaction.snapshot
+        if transaction.snapshot is not None:
+            self.slots[int(transaction.snapshot.key[-1:])] = transaction.snapshot.value
         self.rows |= {record.key: record.value for record in transaction.rows}
         if transaction.kernel is not None:
             self.kernels.append(transaction.kernel)
         if self.failing == "inside 3":
             raise Killed("written, but the answer did not arrive")
+
+    def tear(self) -> None:
+        """The newest snapshot cannot be read any more."""
+        self.torn += 1
+        slot = self.newest_slot
+        assert slot is not None
+        self.slots[slot] = (self.slots[slot] or b"")[:-7]
 
     async def store_offset(self, offset: int) -> None:
         if self.failing == "before 4":
@@ -63,38 +76,70 @@ class Durable:
         if self.failing == "before 5":
             raise Killed
 
+    @property
+    def chosen(self) -> ChosenCut:
+        return choose("main", self.slots, self.rows.get(mark_key("main")))
+
+    @property
+    def newest_slot(self) -> int | None:
+        return None if self.chosen.cut is None else 1 - self.chosen.slot
+
+    @property
+    def version(self) -> int:
+        return newest_version("main", self.kernels[-1] if self.kernels else None)
+
     def successor(self) -> GroupMachine:
-        group = machine()
-        if self.snapshot is not None:
-            snapshot = decode_snapshot(self.snapshot, group="main", fingerprint=BACKBONE.fingerprint)
-            rows, unreadable = stored_rows(self.rows)
+        group, cut = machine(), self.chosen.cut
+        if cut is not None:
+            snapshot = decode_snapshot(cut.snapshot, group="main", fingerprint=BACKBONE.fingerprint)
+            rows, unreadable = stored_rows({key: row for key, row in self.rows.items() if key != mark_key("main")})
             assert unreadable == 0
-            group.restore(snapshot, rows.get("main", []))
+            group.restore(snapshot, rows.get("main", []), self.chosen.rows_offset(TOPIC))
         return group
 
 
 class Owner:
     """A machine with its committer, on what is durable."""
 
+    _clock = 0.0
+
     def __init__(self, durable: Durable) -> None:
         self.machine = durable.successor()
-        self.committer = GroupCommitter("main", cut=self.cut, writer=durable, store_offset=durable.store_offset)
+        self._pace = SnapshotPace(1.0, 1e9, clock=lambda: self._clock)
+        resume = self.machine.position if durable.slots else None
+        self.committer = GroupCommitter(
+            "main",
+            source=self,
+            pace=self._pace,
+            writer=durable,
+            store_offset=durable.store_offset,
+            place=CutPlace(durable.chosen.number, durable.chosen.slot, TOPIC, resume),
+        )
         self._durable = durable
-        self._version = self.machine.version
+        self._version = max(self.machine.version, durable.version)
         self._rows: dict[tuple[str, str], LiveRow] = {}
 
     def feed(self, offset: int) -> None:
         self.machine.feed(offset, RECORDS[offset], appended(RECORDS[offset]))
         self._rows |= {(row.kind, row.key): row for row in self.machine.live.take_changed()}
 
-    async def cut(self) -> Cut | None:
+    def commit(self, *, whole: bool, leaving: bool = False) -> None:
+        if whole:
+            self._clock += 10
+        asyncio.run(self.committer.commit(leaving=leaving))
+
+    async def cut(self, *, whole: bool) -> Cut | None:
         if self._durable.failing == "before 1":
             raise Killed
-        if self.machine.recovering:
+        if self.machine.recovering and whole:
             return None
         kernel = self.machine.published if self.machine.version > self._version else None
-        rows, self._rows, self._version = list(self._rows.values()), {}, self.machine.version
-        return Cut(self.machine.snapshot(), kernel, rows, self.machine.first_keys)
+        self._version = max(self._version, self.machine.version)
+        if not whole:
+            return None if kernel is None else Cut(kernel, None)
+        self._pace.cut()
+        rows, self._rows = list(self._rows.values()), {}
+        return Cut(kernel, CutState(self.machine.snapshot(), rows, self.machine.rows_offset, self.machine.first_keys))
 
 
 @contextmanager
@@ -102,7 +147,7 @@ def encoding_fails(failing: bool) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         if failing:
 
-            def encode(_cut: Cut) -> Transaction:
+            def encode(_cut: Cut, _place: CutPlace) -> Transaction:
                 raise Killed
 
             patch.setattr(commit, "encode", encode)
@@ -112,20 +157,32 @@ def encoding_fails(failing: bool) -> Iterator[None]:
 def fail(owner: Owner, durable: Durable, failure: Failure) -> None:
     durable.failing = failure
     with encoding_fails(failure == "before 2"), pytest.raises((Killed, KernelLogError)):
-        asyncio.run(owner.committer.commit())
+        owner.commit(whole=True)
     durable.failing = None
 
 
-def play(commits: set[int], failures: dict[int, Failure]) -> tuple[Owner, Durable]:
-    """Feeds all records; commits and fails behind the given ones, a failure once each."""
+def play(
+    commits: set[int],
+    failures: dict[int, Failure],
+    kernels: Collection[int] = (),
+    torn: bool = False,
+) -> tuple[Owner, Durable]:
+    """Feeds all records; commits and fails behind the given ones, a failure once each.
+
+    Behind `kernels` a kernel alone is committed. `torn`: the newest snapshot cannot be read after a failure.
+    """
     durable, failures = Durable(), dict(failures)
     owner, offset = Owner(durable), 0
     while offset < len(RECORDS):
         owner.feed(offset)
         if offset in commits:
-            asyncio.run(owner.committer.commit())
+            owner.commit(whole=True)
+        elif offset in kernels:
+            owner.commit(whole=False)
         if offset in failures and not owner.machine.recovering:
             fail(owner, durable, failures.pop(offset))
+            if torn and len(durable.slots) == 2 and not durable.chosen.refused:
+                durable.tear()
             owner, offset = Owner(durable), durable.offset
             assert offset <= owner.machine.position, "the broker's offset must not lead the state"
         else:
@@ -137,11 +194,12 @@ def play(commits: set[int], failures: dict[int, Failure]) -> tuple[Owner, Durabl
 def test_a_failure_between_two_steps_loses_nothing_and_doubles_nothing(failure: Failure) -> None:
     owner, durable = play(commits=set(range(0, len(RECORDS), 40)), failures={90: failure, 200: failure})
     assert same(owner.machine, REFERENCE)
-    asyncio.run(owner.committer.commit())
+    owner.commit(whole=True)
     assert REFERENCE.published is not None
     assert durable.kernels[-1] == pack_kernel(
         REFERENCE.published.kernel, REFERENCE.published.info, REFERENCE.published.depends_on
     )
+    owner.commit(whole=True)
     assert durable.offset == owner.machine.snapshot().resume_offset
 
 
@@ -150,11 +208,60 @@ def test_a_failure_between_two_steps_loses_nothing_and_doubles_nothing(failure: 
     st.sets(st.integers(0, len(RECORDS) - 1), max_size=10),
     # Not behind the last record: a recovery ends with the first record that its snapshot has not seen.
     st.dictionaries(st.integers(0, len(RECORDS) - 2), st.sampled_from(FAILURES), max_size=4),
+    st.sets(st.integers(0, len(RECORDS) - 1), max_size=30),
+    st.booleans(),
 )
 @settings(max_examples=20, deadline=None)
-def test_failures_anywhere_change_nothing_in_the_final_kernel(commits: set[int], failures: dict[int, Failure]) -> None:
-    owner, _ = play(commits, failures)
+def test_failures_anywhere_change_nothing_in_the_final_kernel(
+    commits: set[int], failures: dict[int, Failure], kernels: set[int], torn: bool
+) -> None:
+    owner, durable = play(commits, failures, kernels, torn)
     assert same(owner.machine, REFERENCE)
+    versions = [read_info(kernel).version for kernel in durable.kernels]
+    assert versions == sorted(set(versions)), "scorers must never go back"
+
+
+def test_a_kernel_goes_out_alone_and_its_state_follows() -> None:
+    owner, durable = play(commits=set(), failures={}, kernels=set(range(len(RECORDS))))
+    assert len(durable.kernels) == REFERENCE.version
+    assert not durable.slots
+    assert durable.offset == 0
+    owner.commit(whole=True)
+    assert durable.chosen.cut is not None
+
+
+def test_kernels_that_ran_ahead_of_the_state_are_learned_again_to_the_same_bytes_and_not_published_twice() -> None:
+    every = set(range(len(RECORDS)))
+    _, undisturbed = play(commits=set(), failures={}, kernels=every)
+    owner, durable = play(commits={60}, failures={150: "before 1"}, kernels=every)
+    assert durable.kernels == undisturbed.kernels
+    assert same(owner.machine, REFERENCE)
+
+
+def test_a_snapshot_that_cannot_be_read_falls_back_to_the_one_before_and_ends_in_the_same_state() -> None:
+    owner, durable = play(commits={60, 120, 180}, failures={200: "before 1"}, torn=True)
+    assert same(owner.machine, REFERENCE)
+    assert durable.torn == 1
+
+
+def test_a_cut_while_a_fallback_catches_up_keeps_what_its_rows_hold() -> None:
+    owner, _ = play(commits={60, 120, 130, 140, 180}, failures={122: "before 1", 150: "before 1"}, torn=True)
+    assert same(owner.machine, REFERENCE)
+
+
+def test_the_next_cut_never_goes_over_the_only_good_one() -> None:
+    _, durable = play(commits={60, 120}, failures={})
+    durable.tear()
+    good = durable.newest_slot
+    assert good is not None
+    assert durable.chosen.fallen_back
+    owner = Owner(durable)
+    for offset in range(owner.machine.position, len(RECORDS)):
+        owner.feed(offset)
+    before = durable.slots[good]
+    owner.commit(whole=True)
+    assert durable.slots[good] == before
+    assert not durable.chosen.fallen_back
 
 
 @pytest.mark.parametrize("failure", ["before 1", "before 2", "before 3", "inside 3"])
@@ -164,11 +271,11 @@ def test_nothing_is_committed_behind_a_commit_that_did_not_get_through(failure: 
     for offset in range(60):
         owner.feed(offset)
     fail(owner, durable, failure)
-    stored = durable.snapshot
+    stored = dict(durable.slots)
     for leaving in (False, True):
         with pytest.raises(UnfinishedCommitError, match="'main'"):
-            asyncio.run(owner.committer.commit(leaving=leaving))
-    assert durable.snapshot == stored
+            owner.commit(whole=True, leaving=leaving)
+    assert durable.slots == stored
 
 
 def test_a_fenced_owner_says_so_and_writes_no_offset() -> None:
@@ -181,7 +288,7 @@ def test_a_fenced_owner_says_so_and_writes_no_offset() -> None:
     for offset in range(60):
         owner.feed(offset)
     with pytest.raises(OwnershipLostError):
-        asyncio.run(owner.committer.commit())
+        owner.commit(whole=True)
     assert durable.offset == 0
 
 
@@ -190,8 +297,8 @@ def test_the_offset_of_a_group_that_is_left_is_not_committed() -> None:
     owner = Owner(durable)
     for offset in range(len(RECORDS)):
         owner.feed(offset)
-    asyncio.run(owner.committer.commit(leaving=True))
-    assert durable.snapshot is not None
+    owner.commit(whole=False, leaving=True)
+    assert durable.chosen.cut is not None
     assert durable.offset == 0
 
 

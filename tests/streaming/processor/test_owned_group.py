@@ -6,7 +6,7 @@ import pytest
 
 from streaming.config import Config
 from streaming.kernel_log.writer import GroupWriter
-from streaming.processor.commit import GroupCommitter
+from streaming.processor.commit import CutPlace, GroupCommitter, SnapshotPace
 from streaming.processor.learning_thread import LearningThread
 from streaming.processor.owned_group import OwnedGroup, RecoveryGapError
 from tests.streaming.processor.tiny import machine
@@ -20,16 +20,20 @@ async def stored(_offset: int) -> None:
 def owned() -> OwnedGroup:
     """A group whose state asks for records from offset 40 on; nothing is started or opened."""
     group = machine()
+    pace = SnapshotPace(60, 60)
     thread = LearningThread(
         group,
         queue_records=10,
+        pace=pace,
+        published_version=0,
         on_learned=lambda learned, seconds: None,
         on_rows=lambda rows: None,
         on_cut=lambda waiting: None,
         on_failure=lambda error: None,
     )
     writer = GroupWriter(Config(), "main", 0)
-    committer = GroupCommitter("main", cut=thread.cut, writer=writer, store_offset=stored)
+    place = CutPlace(1, 0, "topic")
+    committer = GroupCommitter("main", source=thread, pace=pace, writer=writer, store_offset=stored, place=place)
     return OwnedGroup(group, thread, committer, writer, first_offset=40)
 
 

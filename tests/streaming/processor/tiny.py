@@ -138,11 +138,11 @@ def served(request: str, time: float, items: Sequence[str], random: np.random.Ge
     )
 
 
-def traffic(requests: int, seed: int = 0, prefix: str = "main.r") -> list[Traffic]:
+def traffic(requests: int, seed: int = 0, prefix: str = "main.r", start: float = 1_000.0) -> list[Traffic]:
     """A stream of impressions with clicks on about half the items, and a tick that closes the last windows."""
     random = np.random.default_rng(seed)
     records: list[Traffic] = []
-    time = 1_000.0
+    time = start
     for number in range(requests):
         time += float(random.exponential(0.4))
         request = f"{prefix}{number}"

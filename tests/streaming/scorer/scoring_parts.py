@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import zlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import httpx
@@ -36,6 +37,7 @@ from streaming.scorer.active_kernels import ActiveKernels
 from streaming.scorer.app import make_app
 from streaming.scorer.core import CandidateEncoder, Scored, Scorer
 from streaming.scorer.doors import Doors
+from streaming.scorer.run import listen, make_server
 from streaming.scorer.schema import CurrentKernel, KernelsResponse, RequestRefused, ScoreRequest
 from tests.streaming.small_start import small_start
 
@@ -211,3 +213,19 @@ async def asgi_client(backend: FakeBackend, cors_origins: Sequence[str] = ()) ->
     transport = httpx.ASGITransport(make_app(backend, cors_origins), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://scorer") as client:
         yield client
+
+
+@contextmanager
+def serving(config: Config | None = None, backend: FakeBackend | None = None) -> Iterator[int]:
+    """The port of a running scorer, on real sockets, by the server that `driftline serve` runs."""
+    config = config or Config()
+    backend = backend or FakeBackend(config)
+    with listen("127.0.0.1", 0) as listener:
+        server = make_server(config, backend)
+        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            server.should_exit = True
+            thread.join()

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from prometheus_client import REGISTRY
 from pydantic import ValidationError
 
 from streaming.config import ScorerConfig
@@ -143,7 +144,7 @@ async def test_an_unexpected_failure_is_an_answer_in_the_same_form(client: httpx
     assert "the store is gone" in answer.json()["detail"]
 
 
-PATHS = {"/healthz": "GET", "/readyz": "GET", "/metrics": "GET", "/v1/kernels": "GET", "/": "GET"}
+PATHS = {"/healthz": "GET", "/readyz": "GET", "/docs": "GET", "/v1/kernels": "GET", "/": "GET"}
 PATHS |= {"/v1/score": "POST", "/v1/events": "POST"}
 
 
@@ -158,12 +159,6 @@ async def test_options_tell_the_methods_of_every_path(client: httpx.AsyncClient,
             "POST": {"POST", "OPTIONS"},
         }[PATHS[path]]
     )
-
-
-async def test_an_accept_header_that_no_one_can_read_gets_the_plain_format(client: httpx.AsyncClient) -> None:
-    answer = await client.get("/metrics", headers={"Accept": "application/openmetrics-text;version=x"})
-    assert answer.status_code == 200
-    assert answer.headers["content-type"].startswith("text/plain")
 
 
 async def test_head_of_a_scorer_that_is_not_ready_says_so(client: httpx.AsyncClient, backend: FakeBackend) -> None:
@@ -224,18 +219,20 @@ def test_origins_in_the_form_that_browsers_send_are_taken() -> None:
 async def test_metrics_count_the_outcomes_by_whose_fault_they_are(
     client: httpx.AsyncClient, backend: FakeBackend
 ) -> None:
-    def counted(text: str) -> dict[str, float]:
-        rows = re.findall(r'driftline_score_requests_total\{outcome="(\w+)"\} (\S+)', text)
-        return {outcome: float(count) for outcome, count in rows}
+    outcomes = ("ok", "refused", "failed", "not_ready", "aborted")
 
-    before = counted((await client.get("/metrics")).text)
+    def counted() -> dict[str, float]:
+        name = "driftline_score_requests_total"
+        return {outcome: REGISTRY.get_sample_value(name, {"outcome": outcome}) or 0.0 for outcome in outcomes}
+
+    before = counted()
     await client.post("/v1/score", json=GOOD)
     await client.post("/v1/score", json={})
     await client.post("/v1/score", json={**GOOD, "user_id": "no-features"})
     await client.post("/v1/score", json={**GOOD, "user_id": "poison"})
     backend.waits_for = {"broker": "it is away"}
     await client.post("/v1/score", json=GOOD)
-    after = counted((await client.get("/metrics")).text)
+    after = counted()
     assert {outcome: after[outcome] - before[outcome] for outcome in before} == {
         "ok": 1,
         "refused": 1,
@@ -252,7 +249,7 @@ async def test_concurrent_requests_each_get_their_own_request_id(client: httpx.A
 
 async def test_the_openapi_page_is_whole(client: httpx.AsyncClient) -> None:
     document = (await client.get("/openapi.json")).json()
-    assert set(document["paths"]) == {"/v1/score", "/v1/events", "/v1/kernels", "/healthz", "/readyz", "/metrics"}
+    assert set(document["paths"]) == {"/v1/score", "/v1/events", "/v1/kernels", "/healthz", "/readyz"}
     known = document["components"]["schemas"]
     references: list[str] = []
 
@@ -279,3 +276,28 @@ async def test_the_openapi_page_is_whole(client: httpx.AsyncClient) -> None:
 async def test_the_front_page_leads_to_the_documentation(client: httpx.AsyncClient) -> None:
     answer = await client.get("/")
     assert answer.headers["location"] == "/docs"
+
+
+async def test_the_page_of_the_interface_names_every_path_and_type_and_loads_nothing(
+    client: httpx.AsyncClient,
+) -> None:
+    answer = await client.get("/docs")
+    document = (await client.get("/openapi.json")).json()
+    assert answer.headers["content-type"].startswith("text/html")
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    for name in (*document["paths"], *document["components"]["schemas"]):
+        assert name in answer.text
+    assert re.findall(r"<(?:script|link|img|iframe|object|embed|base|form)\b|\bsrc=|@import|url\(", answer.text) == []
+    assert set(re.findall(r'href="([^"#]*)', answer.text)) <= {"openapi.json", ""}
+
+
+async def test_nothing_of_the_document_gets_into_its_page_as_markup(client: httpx.AsyncClient) -> None:
+    page = (await client.get("/docs")).text
+    tags = set(re.findall(r"</?([a-z0-9]+)", page))
+    known = "html head meta title style body h1 h2 h3 p a code pre table tr th td"
+    assert tags <= set(known.split())
+
+
+@pytest.mark.parametrize("path", ["/redoc", "/docs/oauth2-redirect", "/metrics"])
+async def test_no_other_page_is_served(client: httpx.AsyncClient, path: str) -> None:
+    assert (await client.get(path)).status_code == 404

@@ -5,20 +5,15 @@ from __future__ import annotations
 import logging
 import socket
 import struct
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import httpx
 import msgspec
 import pytest
-import uvicorn
 from prometheus_client import REGISTRY
 
-from streaming.scorer.app import make_app
-from streaming.scorer.run import listen
-from tests.streaming.scorer.scoring_parts import FakeBackend
+from tests.streaming.scorer.scoring_parts import serving
 
 pytestmark = pytest.mark.slow
 
@@ -26,23 +21,9 @@ BODY = msgspec.json.encode({"user_id": "u", "candidates": ["a", "b"], "domain": 
 CLIENTS = 20
 
 
-@contextmanager
-def _serving(http: str) -> Iterator[int]:
-    """The port of a running scorer with the given HTTP parser of uvicorn."""
-    with listen("127.0.0.1", 0) as listener:
-        server = uvicorn.Server(uvicorn.Config(make_app(FakeBackend()), http=http, log_config=None, access_log=False))
-        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-        thread.start()
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            server.should_exit = True
-            thread.join()
-
-
-@pytest.fixture(params=["h11", "httptools"])
-def port(request: pytest.FixtureRequest) -> Iterator[int]:
-    with _serving(request.param) as port:
+@pytest.fixture
+def port() -> Iterator[int]:
+    with serving() as port:
         yield port
 
 
@@ -102,7 +83,7 @@ def test_a_client_that_asks_for_http_2_is_answered_or_told_to_send_http_1(port: 
     assert answer.is_success or (told and "HTTP_1_1" in answer.json()["detail"])
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/v1/kernels"])
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/docs", "/v1/kernels"])
 def test_head_gives_the_head_of_get_and_no_body_on_the_wire(port: int, path: str) -> None:
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
         head, get = client.head(path), client.get(path)

@@ -75,7 +75,7 @@ def test_a_reference_held_by_a_request_outlives_the_swap(backbone: FoundationBac
 
 def test_the_learners_private_snapshot_is_passed_over(backbone: FoundationBackbone) -> None:
     kernels = make_kernels(backbone)
-    kernels.take([KernelRecord(0, learner_key("main"), b"anything")])
+    kernels.take([KernelRecord(0, learner_key("main", 0), b"anything")])
     assert kernels.current("main") is IDENTITY
     assert not kernels.refusals
 

@@ -64,14 +64,15 @@ def _serving(config: Config) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
-def _on_port(config: Config, port: int) -> Config:
-    return config.model_copy(update={"scorer": config.scorer.model_copy(update={"port": port})})
+def _on_port(config: Config, port: int, metrics_port: int = 0) -> Config:
+    ports = {"port": port, "metrics_port": metrics_port}
+    return config.model_copy(update={"scorer": config.scorer.model_copy(update=ports)})
 
 
 @pytest.mark.slow
 def test_it_becomes_ready_scores_and_delivers_its_impressions_before_it_ends(stream_config: Config) -> None:
-    (port,) = free_ports(1)
-    config = _on_port(stream_config, port)
+    port, metrics_port = free_ports(2)
+    config = _on_port(stream_config, port, metrics_port)
     fingerprint = _save_small_backbone(config)
     with _serving(config) as process, httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
         while not _ready(client):
@@ -79,7 +80,7 @@ def test_it_becomes_ready_scores_and_delivers_its_impressions_before_it_ends(str
             time.sleep(0.1)
         answer = client.post("/v1/score", json=ASK)
         assert answer.status_code == 200, answer.text
-        defaults = client.get("/metrics").text
+        defaults = httpx.get(f"http://127.0.0.1:{metrics_port}/metrics", trust_env=False).text
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0, (config.run_dir / "serve.log").read_text()
     with make_consumer(config.kafka) as consumer:

@@ -1,0 +1,167 @@
+"""Connections to the HTTP door: bounded in number, in the size of a head, and in how long they keep the door waiting.
+
+uvicorn bounds none of the three for a request that never becomes whole: it has a time-out between requests and a limit
+that answers 503 to everybody. This is its own protocol with one timer and one queue added (docs/decisions/0100).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+from collections import OrderedDict
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from streaming.config import DoorsConfig
+from streaming.monitoring import metrics
+
+_MOST_HEAD_BYTES = 64 * 1024
+_OTHER_FILES = 256
+"""Descriptors beside the connections: store, Kafka, logs, libraries."""
+_SAID_BY_STRANGERS = ("Invalid HTTP request received.", "Unsupported upgrade request.")
+
+log = logging.getLogger(__name__)
+
+
+class Connections:
+    """All connections that wait for their client, longest first: before a request, within one, or with an answer."""
+
+    def __init__(self, config: DoorsConfig) -> None:
+        self.timeout_s = config.request_timeout_s
+        self._most = config.max_connections
+        self._all: set[DoorProtocol] = set()
+        self._waiting: OrderedDict[DoorProtocol, None] = OrderedDict()
+
+    def opened(self, connection: DoorProtocol) -> None:
+        """A new one; if there are too many, the one that has waited longest makes room."""
+        self._all.add(connection)
+        if len(self._all) > self._most:
+            # The new one is the youngest to wait: it is closed only where all others are being answered.
+            longest = next(iter(self._waiting), connection)
+            longest.give_up("too_many")
+        metrics.CONNECTIONS.set(len(self._all))
+
+    def waits(self, connection: DoorProtocol) -> None:
+        """It is the client's turn, from now on or already."""
+        self._waiting.setdefault(connection)
+
+    def goes_on(self, connection: DoorProtocol) -> None:
+        """It is ours."""
+        self._waiting.pop(connection, None)
+
+    def closed(self, connection: DoorProtocol) -> None:
+        """It is gone."""
+        self._all.discard(connection)
+        self._waiting.pop(connection, None)
+        metrics.CONNECTIONS.set(len(self._all))
+
+    def protocol(self, **given: Any) -> DoorProtocol:
+        """What uvicorn calls for a new connection."""
+        return DoorProtocol(self, **given)
+
+
+class DoorProtocol(HttpToolsProtocol):
+    """uvicorn's protocol, which a client can keep waiting only so long."""
+
+    def __init__(self, connections: Connections, **given: Any) -> None:
+        super().__init__(**given)
+        self._connections = connections
+        self._timer: asyncio.TimerHandle | None = None
+        self._whole = True
+        """No request is here in part."""
+        self._in_head = False
+        self._head_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._wait_for_client()
+        self._connections.opened(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._go_on()
+        self._connections.closed(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._whole:
+            self._wait_for_client()  # for the rest of a next request
+        within = self._in_head
+        super().data_received(data)
+        if within and self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > _MOST_HEAD_BYTES:
+                self._count("head_too_large")
+                super().send_400_response("The head of the request is too large.")
+
+    def on_message_begin(self) -> None:
+        self._whole, self._in_head, self._head_bytes = False, True, 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._whole = True
+        self._go_on()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._whole and not self.pipeline:
+            self._connections.waits(self)  # idle; how long is uvicorn's own time-out
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._wait_for_client()  # to read its answer
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._go_on()
+
+    def send_400_response(self, msg: str) -> None:
+        self._count("no_http")
+        super().send_400_response(msg)
+
+    def give_up(self, reason: str) -> None:
+        """Ends the connection and counts why. Nothing is said: who reads nothing could not be told."""
+        self._count(reason)
+        self.transport.abort()
+
+    @staticmethod
+    def _count(reason: str) -> None:
+        metrics.CONNECTIONS_DROPPED.labels(reason=reason).inc()
+
+    def _wait_for_client(self) -> None:
+        if self._timer is None:
+            self._timer = self.loop.call_later(self._connections.timeout_s, self.give_up, "too_slow")
+            self._connections.waits(self)
+
+    def _go_on(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._connections.goes_on(self)
+
+
+def make_room(config: DoorsConfig) -> None:
+    """Raises this process's limit of open files so that all connections fit; says so where it may not."""
+    wanted = config.max_connections + _OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < wanted:
+        log.warning(
+            "this process may open %d files, doors.max_connections of %d needs %d: raise the limit (ulimit -n), or "
+            "lower doors.max_connections",
+            *(allowed, config.max_connections, wanted),
+        )
+
+
+def quiet(record: logging.LogRecord) -> bool:
+    """A filter: what a stranger can say on every connection is counted, not logged."""
+    return record.getMessage() not in _SAID_BY_STRANGERS

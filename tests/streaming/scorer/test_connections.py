@@ -1,0 +1,149 @@
+"""Clients that keep the door waiting, on a real server and real sockets: it stays open for the others."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+from prometheus_client import REGISTRY
+
+from streaming.config import Config
+from tests.streaming.scorer.scoring_parts import FakeBackend, serving
+
+BODY = msgspec.json.encode({"user_id": "u", "candidates": ["a", "b"], "domain": {"scene": "home", "period": "day"}})
+HEAD = f"POST /v1/score HTTP/1.1\r\nHost: x\r\nContent-Length: {len(BODY)}\r\n\r\n".encode()
+HALF: dict[str, bytes] = {
+    "nothing": b"",
+    "part of a line": b"POST /v1/sc",
+    "part of a head": b"POST /v1/score HTTP/1.1\r\nHost: x\r\nContent-Le",
+    "a head without its body": HEAD,
+    "part of a body": HEAD + BODY[:10],
+}
+
+
+def _doors(**doors: Any) -> Config:
+    return Config.model_validate({"doors": doors})
+
+
+def _dropped(reason: str) -> float:
+    return REGISTRY.get_sample_value("driftline_connections_dropped_total", {"reason": reason}) or 0.0
+
+
+def _connect(port: int, sent: bytes = b"") -> socket.socket:
+    client = socket.create_connection(("127.0.0.1", port), timeout=30)
+    client.sendall(sent)
+    return client
+
+
+def _eventually(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not true() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert true()
+
+
+def _ended(client: socket.socket) -> bool:
+    """Waits for the server to close; False if an answer comes instead."""
+    try:
+        return client.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+@contextmanager
+def _held(port: int, sent: bytes, count: int) -> Iterator[list[socket.socket]]:
+    with ExitStack() as stack:
+        yield [stack.enter_context(_connect(port, sent)) for _ in range(count)]
+
+
+@pytest.mark.parametrize("case", HALF)
+def test_many_half_sent_requests_do_not_close_the_door(case: str) -> None:
+    before = _dropped("too_many")
+    with serving(_doors(max_connections=50, request_timeout_s=600)) as port, _held(port, HALF[case], 300):
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+            assert client.get("/healthz").status_code == 200
+            assert client.post("/v1/score", content=BODY).status_code == 200
+        assert _dropped("too_many") - before >= 250
+
+
+@pytest.mark.parametrize("case", HALF)
+def test_a_request_that_does_not_become_whole_in_time_is_given_up(case: str) -> None:
+    with serving(_doors(request_timeout_s=0.2)) as port, _connect(port, HALF[case]) as client:
+        assert _ended(client)
+
+
+def test_a_request_that_drips_in_is_given_up_although_something_always_comes() -> None:
+    with serving(_doors(request_timeout_s=0.3)) as port, _connect(port, b"GET /healthz HTTP/1.1\r\n") as client:
+
+        def dripping() -> bool:
+            try:
+                client.sendall(b"X-A: b\r\n")
+            except OSError:
+                return True
+            return False
+
+        _eventually(dripping)
+
+
+def test_the_second_request_of_a_connection_has_as_long_as_the_first() -> None:
+    with serving(_doors(request_timeout_s=0.3)) as port, _connect(port, HEAD + BODY) as client:
+        assert client.recv(12) == b"HTTP/1.1 200"
+        while client.recv(65_536)[-1:] != b"}":
+            pass
+        client.sendall(HEAD)
+        assert _ended(client)
+
+
+def test_a_connection_that_is_being_answered_is_never_the_one_to_go() -> None:
+    with serving(_doors(max_connections=2)) as port, httpx.Client(trust_env=False) as client:
+        answers = [client.post(f"http://127.0.0.1:{port}/v1/score", content=BODY).status_code for _ in range(5)]
+        with _held(port, b"", 10):
+            answers.append(client.post(f"http://127.0.0.1:{port}/v1/score", content=BODY).status_code)
+    assert answers == [200] * 6
+
+
+def test_a_client_that_does_not_read_its_answers_is_given_up() -> None:
+    before = _dropped("too_slow")
+    ask = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
+    with serving(_doors(request_timeout_s=0.3)) as port, _connect(port) as client:
+        client.settimeout(0.05)
+        for _ in range(2_000):
+            try:
+                client.sendall(ask)
+            except OSError:
+                break
+        _eventually(lambda: _dropped("too_slow") > before)
+
+
+def test_a_head_without_end_is_refused() -> None:
+    before = _dropped("head_too_large")
+    with serving() as port, _connect(port, b"GET /healthz HTTP/1.1\r\n") as client:
+        with suppress(OSError):
+            for _ in range(100_000):
+                client.sendall(b"X-A: " + b"b" * 1_000 + b"\r\n")
+        _eventually(lambda: _dropped("head_too_large") == before + 1)
+
+
+def test_what_is_no_http_is_counted_and_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    before = _dropped("no_http")
+    with serving() as port:
+        for _ in range(20):
+            with _connect(port, b"\x16\x03\x01 hello\r\n\r\n") as client:
+                assert client.recv(12) == b"HTTP/1.1 400"
+    assert _dropped("no_http") == before + 20
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == []
+
+
+def test_a_large_body_in_pieces_arrives_whole() -> None:
+    body = msgspec.json.encode({"user_id": "u", "candidates": ["x" * 500] * 1_000 + ["a"] * 40, "domain": {}})
+    backend = FakeBackend()
+    backend.max_body_bytes = 4 * 1024 * 1024
+    with serving(backend=backend) as port:
+        answer = httpx.post(f"http://127.0.0.1:{port}/v1/score", content=body, trust_env=False)
+    assert answer.json()["error"] == "too_many_candidates"
