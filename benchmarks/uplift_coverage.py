@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from model.uplift import BUCKETS, GROWTH, MIN_BUCKETS, Effect, effect, level_of
+from model.control_users import BUCKETS
+from model.uplift import GROWTH, MIN_BUCKETS, Effect, effect, level_of
 
 STREAMS = 2_000
 ITEMS = 10

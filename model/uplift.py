@@ -8,30 +8,29 @@ Chamandy et al. 2012):
 
     var(R) = (G - 1) / G  sum_b (R_-b - mean R_-b)^2,    R_-b the ratio without bucket b.
 
-The interval of `R_live - R_frozen` at look k = 0, 1, .. has Student's quantile at level `alpha / ((k + 1) (k + 2))` with
-Welch's degrees of freedom. The levels sum to alpha, so by the union bound all intervals of all looks hold together with
-probability 1 - alpha: whoever watches may stop when he likes. Looks come when the control users' requests have grown by
-a fourth, which no label decides. That is the peeling of Darling and Robbins (1967) with a robust variance in place of a
-martingale: a boundary for martingales would not be honest, for a user's later requests are no news (docs/decisions/0105).
-It is asymptotic in the number of users; `python -m benchmarks --only uplift_coverage` shows how it does with few.
+The interval of `R_live - R_frozen` at look k = 0, 1, .. has Student's quantile at level `alpha / ((k + 1) (k + 2))`
+with Welch's degrees of freedom. The levels sum to alpha, so by the union bound all intervals of all looks hold together
+with probability 1 - alpha: whoever watches may stop when he likes. Looks come when the control users' requests have
+grown by a fourth, which no label decides. That is the peeling of Darling and Robbins (1967) with a robust variance in
+place of a martingale: a martingale's boundary would not be honest, for a user's later requests are no news
+(docs/decisions/0105). It is asymptotic in the number of users; `python -m benchmarks --only uplift_coverage` shows how
+it does with few.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
+from scipy import special  # type: ignore[import-untyped,unused-ignore]
 
-BUCKETS = 128
-"""Per arm."""
+from model.control_users import BUCKETS, ControlUsers, UserDraw
+
 MIN_BUCKETS = 30
 """Buckets with users in either arm before the first look: fewer say nothing of their spread."""
 MIN_EVENTS = 20
@@ -51,30 +50,6 @@ RATIOS: Mapping[str, tuple[str, str]] = MappingProxyType(
     }
 )
 """What is compared: numerator and denominator. Each has an interval of its own."""
-
-
-@dataclass(frozen=True)
-class ControlUsers:
-    """Which users are control users: a share of them, the same ones as long as the salt is the same."""
-
-    share: float = 0.0
-    salt: str = ""
-
-    def draw(self, user_id: str) -> UserDraw:
-        """What the user's hash decides."""
-        digest = hashlib.blake2b(user_id.encode(), digest_size=24, key=self.salt.encode()[:64]).digest()
-        assigned, bucket, counted = (int.from_bytes(digest[at : at + 8], "little") for at in (0, 8, 16))
-        return UserDraw(assigned < self.share * 2.0**64, bucket % BUCKETS, counted)
-
-
-@dataclass(frozen=True, slots=True)
-class UserDraw:
-    """What a user's hash decides: three numbers that have nothing to do with each other."""
-
-    control: bool
-    bucket: int
-    counted: int
-    """64 bits, for counting users."""
 
 
 class Effect(msgspec.Struct, frozen=True):
@@ -189,7 +164,7 @@ def effect(name: str, counts: NDArray[np.int64], level: float) -> Effect:
     if counts[:, above].sum(axis=1).min() < MIN_EVENTS or total == 0.0:
         return Effect(name, live, frozen, None, None)
     freedom = total**2 / (live_var**2 / live_df + frozen_var**2 / frozen_df)
-    half = float(stdtrit(freedom, 1.0 - level / 2.0)) * math.sqrt(total)
+    half = float(special.stdtrit(freedom, 1.0 - level / 2.0)) * math.sqrt(total)
     return Effect(name, live, frozen, live - frozen - half, live - frozen + half)
 
 

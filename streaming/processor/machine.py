@@ -19,6 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,12 +27,14 @@ from features.live.features import LiveFeatures
 from features.live.layout import Kind, LiveRow
 from model.config import LearnerConfig
 from model.container import ContainerError
+from model.control_users import NO_CONTROL, ControlUsers
 from model.encoding.domain import DomainSpace
 from model.kernel.batch import MicroBatch
 from model.kernel.compatibility import dependencies
 from model.kernel.kernel import Kernel
 from model.kernel.learner import Learner, LearnReport
 from model.kernel.record import KernelInfo
+from model.uplift import Uplift
 from streaming.config import JoinConfig
 from streaming.events import LearningOrder, Traffic
 from streaming.events.decisions import Decision
@@ -84,6 +87,7 @@ class GroupMachine:
         first_rows: Sequence[LiveRow],
         join: JoinConfig,
         config: LearnerConfig,
+        control: ControlUsers = NO_CONTROL,
     ) -> None:
         """`first_rows` are what `live`, which is empty, knows before the group's first record."""
         self.group = group
@@ -99,6 +103,9 @@ class GroupMachine:
         self.learning = True
         """False while an operator has stopped learning: labelled requests are skipped and counted."""
         self._skipped: Counter[str] = Counter()
+        self.uplift = Uplift(control)
+        """What both arms' users did, while there are control users."""
+        self._decisions: list[Decision] = []
         self._fingerprint = fingerprint
         self._depends_on = dependencies(learner.start, space.sizes)
         self._reader = TrafficReader(fingerprint, widths)
@@ -165,6 +172,7 @@ class GroupMachine:
     def _take(self, offset: int, record: Traffic, appended: float) -> list[Learned]:
         learned = []
         for request in self.join.feed(offset, record, appended):
+            self._experience(request)
             if not self.learning:
                 self._skipped["learning_stopped"] += len(request.impression.items)
                 continue
@@ -177,6 +185,21 @@ class GroupMachine:
         if self._pending and self.join.watermark - self._pending_since >= self._config.batch_seconds:
             learned.append(self._learn())
         return learned
+
+    def _experience(self, request: LabelledRequest) -> None:
+        """What users of both arms did, learned from or not: the experiment goes by what was served."""
+        impression = request.impression
+        if self.uplift.control.share == 0 or impression.arm == "other":
+            return
+        user = self.uplift.control.draw(impression.user_id)
+        if user.control and impression.arm == "live":
+            self._skipped["other_experiment"] += 1
+            return
+        clicks, conversions = int(request.clicks.sum()), int(request.conversions.sum())
+        look = self.uplift.add(user, shown=len(impression.items), clicks=clicks, conversions=conversions)
+        if look is not None:
+            detail = msgspec.to_builtins(look) | {"share": self.uplift.control.share}
+            self._decisions.append(Decision("uplift", self.group, self.join.watermark, "experiment", detail))
 
     # --- micro-batches: learn, live features, publish ---
 
@@ -194,7 +217,8 @@ class GroupMachine:
         if self.join.watermark - self._published_at >= self._config.publish_seconds:
             published = self._publish()
         sizes = [len(request.impression.items) for request in requests]
-        return Learned(batch, np.repeat(np.arange(len(requests)), sizes), report, published)
+        decisions, self._decisions = tuple(self._decisions), []
+        return Learned(batch, np.repeat(np.arange(len(requests)), sizes), report, published, decisions)
 
     def _publish(self) -> PublishedKernel:
         self.version += 1
@@ -232,6 +256,7 @@ class GroupMachine:
             pending_since=self._pending_since,
             learner=self.learner.snapshot(),
             learning=self.learning,
+            uplift=self.uplift.snapshot() if self.uplift.control.share else b"",
         )
 
     def restore(self, snapshot: GroupSnapshot, rows: Iterable[LiveRow], rows_offset: int = 0) -> None:
@@ -251,6 +276,8 @@ class GroupMachine:
         self.version, self.examples = snapshot.version, snapshot.examples
         self._newest_event_time, self._published_at = snapshot.newest_event_time, snapshot.published_at
         self._pending_since, self.learning = snapshot.pending_since, snapshot.learning
+        if snapshot.uplift:
+            self.uplift.restore(snapshot.uplift)
         self._position = snapshot.resume_offset
         self._recovery = Recovery(snapshot, self.join)
 

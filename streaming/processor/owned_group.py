@@ -86,6 +86,7 @@ def new_machine(config: Config, opened: OpenedBackbone, group: str) -> GroupMach
         first_rows=first_rows(config, opened, group),
         join=config.join,
         config=config.learner,
+        control=config.scorer.control_users,
     )
 
 

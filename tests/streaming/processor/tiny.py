@@ -14,6 +14,7 @@ from features.live.features import LiveFeatures, LiveLayout, LiveRow
 from features.live.layout import OVERALL, Crossing, Kind
 from model.backbone.interface import fingerprint
 from model.config import LearnerConfig
+from model.control_users import NO_CONTROL, ControlUsers
 from model.encoding.domain import Domain, DomainSpace
 from model.encoding.features import FeatureBatch
 from model.kernel.learner import Learner
@@ -94,6 +95,7 @@ def machine(
     live: LiveConfig = LIVE,
     join: JoinConfig = JOIN,
     first_rows: Sequence[LiveRow] = FIRST_ROWS,
+    control: ControlUsers = NO_CONTROL,
 ) -> GroupMachine:
     """A group that has seen nothing yet."""
     return GroupMachine(
@@ -106,6 +108,7 @@ def machine(
         first_rows=first_rows,
         join=join,
         config=learner,
+        control=control,
     )
 
 
