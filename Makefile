@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 ENV := $(VENV)/.installed
 CODE := driftline local lab streaming features model tests benchmarks
 
-.PHONY: help env demo stop test test-fast check format bench docs lock clean
+.PHONY: help env demo stop test test-fast chaos check format bench docs lock clean
 
 # Two test processes, each with a broker of its own: a test file stays in one of them, so its fixtures are made once.
 WORKERS ?= 2
@@ -47,6 +47,10 @@ test: $(ENV) ## All tests, on the real broker and stores
 
 test-fast: $(ENV) ## The tests without broker, Redis, browser and whole runs: under a minute
 	@exec $(PYTEST) -m "not broker and not redis and not browser and not e2e and not slow"
+
+# One process: the proofs break the same stack one after another, and would take the processor from each other.
+chaos: $(ENV) ## Break everything at length and print what came of it (SOAK_MINUTES=60, TESTS=tests/chaos/test_kills.py)
+	@CHAOS=long SOAK_MINUTES=$(or $(SOAK_MINUTES),10) exec $(BIN)/python -m pytest $(or $(TESTS),tests/chaos)
 
 check: $(ENV) ## Format, lint, types
 	@$(BIN)/ruff format --check $(CODE)

@@ -16,7 +16,7 @@ from rich.table import Table
 from model.control_users import BUCKETS
 from model.uplift import GROWTH, MIN_BUCKETS, Effect, effect, level_of
 
-STREAMS = 2_000
+STREAMS = 300
 ITEMS = 10
 _LOOKS = 18
 _SEED = 0

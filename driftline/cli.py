@@ -19,6 +19,7 @@ from driftline.keys import app as key_app
 from driftline.options import Archive, BaseName, Cluster, Limit, LogFile, MappingName, Rate, ReportFolder, ScriptName
 from local.broker.command import app as broker_app
 from local.control.command import app as kernel_app
+from local.dead_letters import app as dead_letters_app
 from local.options import path_option
 from streaming.config import Config, load_config
 from streaming.config.environment import foreign_names
@@ -36,6 +37,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(broker_app, name="broker", rich_help_panel="Parts")
+app.add_typer(dead_letters_app, name="dead-letters", rich_help_panel="Parts")
 app.add_typer(kernel_app, name="kernel", rich_help_panel="Operate")
 app.add_typer(key_app, name="key", rich_help_panel="Set-up")
 errors = Console(stderr=True)

@@ -28,7 +28,7 @@ from model.kernel.compression import Compression
 from model.kernel.descriptor import Descriptor
 from model.kernel.features import FeatureMap, KernelInputs
 from model.kernel.learner import prior_precision
-from model.kernel.posterior import Posterior, information
+from model.kernel.posterior import Expansion, Posterior, Taught
 from model.kernel.start import KernelStart
 
 EncodedProfiles = tuple[ProfileTable, FeatureEncoder]
@@ -145,8 +145,8 @@ def _first_weights(
                 torch.from_numpy(held_out[rows.start - first : rows.stop - first]),
             )
             phi, label = features.features(inputs), torch.from_numpy(log.examples.label[rows])
-            weight = torch.ones_like(label)
-            posterior.learn(phi, label, weight, information(phi, posterior.logit(phi, 0), weight))
+            expansion = Expansion(inputs.frozen_logit, features.overall_rate(phi))
+            posterior = posterior.after(Taught.of(phi, label, torch.ones_like(label), expansion))
         _count(live, log, batch, log.examples.time)
     return posterior
 

@@ -58,14 +58,16 @@ class Retrier:
         self._wait = wait_exponential(multiplier=first_s, max=longest_s)
         self._problem: str | None = None
 
-    def until_done(self, what: str, step: Callable[[], T], *, permanent: tuple[type[Exception], ...] = ()) -> T:
-        """Gives what `step` gives; any error but the `permanent` ones is logged and the step is tried again.
+    def until_done(
+        self, what: str, step: Callable[[], T], *, transient: tuple[type[Exception], ...] = (Exception,)
+    ) -> T:
+        """Gives what `step` gives; after a `transient` error, which is logged, the step is tried again.
 
-        Raises the permanent error, or StoppedError when the process is asked to end between two tries.
+        Raises any other error, or StoppedError when the process is asked to end between two tries.
         """
 
         def passes(error: BaseException) -> bool:
-            return isinstance(error, Exception) and not isinstance(error, (StoppedError, *permanent))
+            return isinstance(error, transient) and not isinstance(error, StoppedError)
 
         def note(state: RetryCallState) -> None:
             assert state.outcome is not None
@@ -75,7 +77,13 @@ class Retrier:
             log.warning("%s; trying again in %.1f s, nothing is skipped", self._problem, state.upcoming_sleep)
 
         retrying = Retrying(retry=retry_if_exception(passes), wait=self._wait, sleep=self._sleep, before_sleep=note)
-        result = retrying(step)
+        try:
+            result = retrying(step)
+        except StoppedError:
+            raise
+        except Exception:
+            self._problem = None
+            raise
         self._problem = None
         return result
 

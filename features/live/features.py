@@ -81,29 +81,48 @@ class LiveFeatures:
         residuals = self.layout.residual_sums(batch.residual, batch.content)
         if counters_only:
             residuals[:] = 0.0
-        shown = _shown(batch, self.layout)
+        self._spread(filled, batch, residuals, late=False)
+
+    def correct(self, outcomes: Sequence[RequestOutcome]) -> None:
+        """Adds clicks that came after their requests were added by `update`, as of the time of the requests.
+
+        `click` is 1 for the items whose label turned and `residual` by how much theirs changed, which is 1. The rows
+        are then, to rounding, those of a stream whose clicks were on time (docs/decisions/0095); a row that was evicted
+        meanwhile stays away. Raises ValueError as `update` does; then nothing is added.
+        """
+        filled = [outcome for outcome in outcomes if len(outcome.items)]
+        if not filled:
+            return
+        batch = _Batch.of(filled, self.layout)
+        residuals = self.layout.residual_sums(batch.residual, batch.content) * self.layout.labelled_columns
+        self._spread(filled, batch, residuals, late=True)
+
+    def _spread(self, filled: Sequence[RequestOutcome], batch: _Batch, residuals: Doubles, *, late: bool) -> None:
+        """Adds residual sums `(n, residuals_of("user"))` and counters to all rows; of a late click nothing is shown."""
+        part, first = _shown(batch, self.layout), 0.0 if late else 1.0
         # all examples of a request happen at one moment, to one user, in one domain: their sum is added at once
         starts = np.cumsum([0, *batch.sizes[:-1]])
         whole = np.add.reduceat(residuals, starts, axis=0)
-        counted = np.add.reduceat(np.stack([shown, shown * batch.click[:, None]], axis=1), starts, axis=0)
-        single = np.stack([np.ones_like(batch.click), batch.click], axis=1)[:, :, None]
+        counted = np.add.reduceat(np.stack([first * part, part * batch.click[:, None]], axis=1), starts, axis=0)
+        single = np.stack([np.full_like(batch.click, first), batch.click], axis=1)[:, :, None]
         domains = [outcome.domain.key for outcome in filled]
-        self._add("user", [outcome.user_id for outcome in filled], batch.time, whole, counted)
+        self._add("user", [outcome.user_id for outcome in filled], batch.time, whole, counted, late=late)
         both = tuple(np.concatenate([part, part]) for part in (batch.time, whole, counted))
-        self._add("domain", [*domains, *[OVERALL] * len(filled)], *both)
+        self._add("domain", [*domains, *[OVERALL] * len(filled)], *both, late=late)
         items = [item for outcome in filled for item in outcome.items]
-        self._add("item", items, np.repeat(batch.time, batch.sizes), residuals, single)
+        self._add("item", items, np.repeat(batch.time, batch.sizes), residuals, single, late=late)
         for facet in range(len(self.layout.crossing.facets)):
             keys = [self.layout.crossing.facet_keys(outcome.domain)[facet] for outcome in filled]
-            self._add("facet", keys, batch.time, whole, counted)
+            self._add("facet", keys, batch.time, whole, counted, late=late)
 
-    def _add(self, kind: Kind, keys: Sequence[str], time: Doubles, residuals: Doubles, counted: Doubles) -> None:
+    def _add(
+        self, kind: Kind, keys: Sequence[str], time: Doubles, residuals: Doubles, counted: Doubles, *, late: bool
+    ) -> None:
         """Adds residual sums `(m, ..)` and counters `(m, 2, ..)`, of each as many columns as rows of `kind` have."""
-        layout = self.layout
+        layout, table = self.layout, self._tables[kind]
         counters = counted[:, :, : layout.counters_of(kind)].reshape(len(keys), -1)
-        self._tables[kind].add(
-            keys, time, np.concatenate([residuals[:, : layout.residuals_of(kind)], counters], axis=1)
-        )
+        added = np.concatenate([residuals[:, : layout.residuals_of(kind)], counters], axis=1)
+        (table.correct if late else table.add)(keys, time, added)
 
     def features(self, time: float, user_id: str, request: RequestItems, items: Sequence[str]) -> Floats:
         """The live features of one request at event time `time`, float32 `(n, k)`.

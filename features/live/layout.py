@@ -228,6 +228,13 @@ class LiveLayout:
         np.multiply(design[:, first], design[:, second], out=added[:, -first.size :])
         return added
 
+    @cached_property
+    def labelled_columns(self) -> Doubles:
+        """1 for the columns of `residual_sums` that a label is part of, 0 for the others, `(residuals_of("user"),)`."""
+        columns = np.zeros(self.residuals_of("user"))
+        columns[len(HALF_LIVES) : -self._triangle[0].size] = 1.0
+        return columns
+
     def read_sums(self, values: Doubles) -> tuple[Doubles, Doubles]:
         """Examples and residual sums of decayed rows, each `(m, 2)` by half-life."""
         return values[:, :2], values[:, 2:_SUMS]

@@ -42,10 +42,32 @@ class LiveTable:
 
     def add(self, keys: Sequence[str], time: Doubles, contributions: Doubles) -> None:
         """Adds one contribution `(len(keys), width)` per example; a key may occur any number of times."""
-        slots = self._slots_of(keys)
+        self._accumulate(self._slots_of(keys), time, contributions)
+        self._changed.update(dict.fromkeys(keys))
+        if len(self._slots) > self.limit:
+            self._evict()
+
+    def correct(self, keys: Sequence[str], time: Doubles, contributions: Doubles) -> None:
+        """Adds to what was added at `time` before, as `add` does; a key that was evicted since stays away.
+
+        A key that came back after its eviction holds less than it was shown: no more of it counts as clicked.
+        """
+        there = np.array([key in self._slots for key in keys], dtype=np.bool_)
+        known = [key for key in keys if key in self._slots]
+        if not known:
+            return
+        slots = self._slots_of(known)
+        self._accumulate(slots, time[there], contributions[there])
+        rows, shown = np.unique(slots), slice(-2 * self._counters, -self._counters)
+        corrected = self._values[rows]
+        np.minimum(corrected[:, -self._counters :], corrected[:, shown], out=corrected[:, -self._counters :])
+        self._values[rows] = corrected
+        self._changed.update(dict.fromkeys(known))
+
+    def _accumulate(self, slots: NDArray[np.intp], time: Doubles, contributions: Doubles) -> None:
         order = np.argsort(slots, kind="stable")
         slots, time = slots[order], time[order]
-        first = np.ones(len(keys), dtype=np.bool_)  # of each key's examples
+        first = np.ones(len(slots), dtype=np.bool_)  # of each key's examples
         np.not_equal(slots[1:], slots[:-1], out=first[1:])
         starts = np.flatnonzero(first)
         touched = slots[starts]
@@ -57,9 +79,6 @@ class LiveTable:
         age = np.where(np.isfinite(before), newest - before, 0.0)  # a new row is all zeros, whatever its age
         self._values[touched] = self._halved(self._values[touched] * self._decay(age) + sums)
         self._updated_at[touched] = newest
-        self._changed.update(dict.fromkeys(keys))
-        if len(self._slots) > self.limit:
-            self._evict()
 
     def read(self, keys: Sequence[str]) -> Rows:
         """Rows of `keys`; an unknown key gives zeros."""

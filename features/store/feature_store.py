@@ -102,6 +102,17 @@ class FeatureStore:
             for key, profile, text in zip(ids, profiles, texts, strict=True)
         ]
 
+    def user_times(self, ids: Sequence[str]) -> list[float | None]:
+        """Event times of the stored profiles in the order of `ids`, None where there is none; nothing is counted.
+
+        Raises StoreUnavailableError.
+        """
+        return [None if row is None else codec.updated_at(row) for row in self.online.read(USER_PROFILE, ids)]
+
+    def item_times(self, ids: Sequence[str]) -> list[float | None]:
+        """As `user_times`."""
+        return [None if row is None else codec.updated_at(row) for row in self.online.read(ITEM_PROFILE, ids)]
+
     def push_live(self, rows: Sequence[LiveRow], scope: str = "") -> None:
         """Writes live rows, one batch per view, and deletes what was evicted. Raises StoreUnavailableError.
 

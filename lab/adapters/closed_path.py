@@ -17,7 +17,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from model.kernel.posterior import information
+_MIN_CURVATURE = 1e-6
 
 
 class ClosedPath:
@@ -38,20 +38,19 @@ class ClosedPath:
         """What the path adds to the logit, `(n,)`, of features `(n, p)`."""
         return features @ self.mean
 
-    def learn(
-        self, features: Tensor, offset: Tensor, label: Tensor, weight: Tensor, added: Tensor | None = None
-    ) -> None:
+    def learn(self, features: Tensor, offset: Tensor, label: Tensor, weight: Tensor) -> None:
         """One Newton step: features `(n, p)`; the logit without the path, 0/1 labels and sample weights, each `(n,)`.
 
-        All float32. `added` is the batch's `information`, if paths beside each other share it.
+        All float32.
         """
         forgotten = 1.0 - 2.0 ** (-len(features) / self.half_life)
-        logit = offset + self.logit(features)
+        score = torch.sigmoid(offset + self.logit(features))
+        curvature = (weight * score * (1 - score)).clamp_(min=_MIN_CURVATURE)
         # P <- l P + (1 - l) tau I + sum p (1 - p) phi phi'
         self.precision.mul_(1 - forgotten).diagonal().add_(forgotten * self.prior)
-        self.precision.add_(information(features, logit, weight) if added is None else added)
+        self.precision.add_((features * curvature[:, None]).T @ features)
         # m <- m + P^-1 (sum (y - p) phi - (1 - l) tau m)
-        error = weight * (label - torch.sigmoid(logit))
+        error = weight * (label - score)
         gradient = features.T @ error - forgotten * self.prior * self.mean
         step = torch.cholesky_solve(gradient[:, None], torch.linalg.cholesky(self.precision))
         self.mean = self.mean + step[:, 0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import fcntl
 import logging
@@ -44,7 +43,7 @@ FREE_PORT_TRIES = 3
 
 
 class LocalBroker:
-    """Apache Kafka in KRaft mode, one node, on loopback, with its data in `data_dir`.
+    """Apache Kafka in KRaft mode, one node, on loopback, with its data in `data_dir`; `node` makes it one of several.
 
     `port` 0 takes a free port at the first start and keeps it for this object, so that clients find the broker again
     after a restart. With a `watchdog` the broker ends with the process that the watchdog watches, however that ends.
@@ -56,6 +55,7 @@ class LocalBroker:
         cache_dir: Path,
         port: int = 0,
         *,
+        node: settings.Node | None = None,
         watchdog: Watchdog | None = None,
         console: Console | None = None,
     ) -> None:
@@ -63,6 +63,7 @@ class LocalBroker:
         self.cache_dir = cache_dir.absolute()
         self.port = port
         self.log_file = self.data_dir / LOG_FILE
+        self._node = node or settings.Node()
         self._watchdog = watchdog
         self._console = console
 
@@ -194,7 +195,7 @@ class LocalBroker:
         return address
 
     def _write_settings(self, port: int, jars: Path) -> None:
-        properties = settings.render(settings.server_properties(port, _free_port()))
+        properties = settings.render(settings.server_properties(port, _free_port(), self._node))
         (self.data_dir / settings.SERVER_FILE).write_text(properties, encoding="ascii")
         (self.data_dir / settings.LOGGING_FILE).write_text(settings.LOGGING, encoding="ascii")
         link = self.data_dir / settings.JAR_DIR
@@ -202,9 +203,7 @@ class LocalBroker:
         link.symlink_to(jars)
 
     def _format(self, command: list[str]) -> None:
-        identity = uuid.uuid4().bytes
-        # A first byte below 128 keeps the text from beginning with a dash, which the tool takes for an option.
-        cluster = base64.urlsafe_b64encode(bytes([identity[0] & 0x7F]) + identity[1:]).decode().rstrip("=")
+        cluster = self._node.cluster_id or settings.as_cluster_id(uuid.uuid4().bytes)
         tool = ["kafka.tools.StorageTool", "format", "--ignore-formatted", "--cluster-id", cluster]
         process = self._spawn([*command, *tool, "--config", settings.SERVER_FILE])
         try:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+from dataclasses import dataclass
+
 HOST = "127.0.0.1"
 LOG_DIR = "log"
 """Relative to the data folder, the broker's working directory: `log.dirs` is cut at commas, and nothing escapes
@@ -44,31 +48,72 @@ logger.utils.level = WARN
 """
 
 
-def server_properties(port: int, controller_port: int) -> dict[str, str]:
-    """Kafka's properties of one node that is broker and controller, reachable from this machine only."""
+@dataclass(frozen=True)
+class Node:
+    """One node of a cluster on this machine: broker and controller in one process."""
+
+    number: int = 1
+    """From 1 on."""
+    controller_ports: tuple[int, ...] = ()
+    """Of all nodes, in the order of their numbers; none is one node alone, on a free port."""
+
+    @property
+    def size(self) -> int:
+        """Nodes of the cluster."""
+        return max(1, len(self.controller_ports))
+
+    @property
+    def cluster_id(self) -> str | None:
+        """Made of the ports, so that every node formats its storage for the same cluster; None for a node alone."""
+        if not self.controller_ports:
+            return None
+        name = ",".join(map(str, self.controller_ports)).encode()
+        return as_cluster_id(hashlib.sha256(name).digest()[:16])
+
+
+def as_cluster_id(identity: bytes) -> str:
+    """Sixteen bytes as Kafka writes a cluster's identity."""
+    # A first byte below 128 keeps the text from beginning with a dash, which the tool takes for an option.
+    return base64.urlsafe_b64encode(bytes([identity[0] & 0x7F]) + identity[1:]).decode().rstrip("=")
+
+
+def server_properties(port: int, controller_port: int, node: Node | None = None) -> dict[str, str]:
+    """Kafka's properties of a node that is broker and controller, reachable from this machine only."""
+    node = node or Node()
+    controllers = node.controller_ports or (controller_port,)
+    own = controllers[node.number - 1] if node.controller_ports else controller_port
     return {
         "process.roles": "broker,controller",
-        "node.id": "1",
-        "controller.quorum.voters": f"1@{HOST}:{controller_port}",
-        "listeners": f"PLAINTEXT://{HOST}:{port},CONTROLLER://{HOST}:{controller_port}",
+        "node.id": str(node.number),
+        "controller.quorum.voters": ",".join(f"{n}@{HOST}:{p}" for n, p in enumerate(controllers, 1)),
+        "listeners": f"PLAINTEXT://{HOST}:{port},CONTROLLER://{HOST}:{own}",
         "advertised.listeners": f"PLAINTEXT://{HOST}:{port}",
         "controller.listener.names": "CONTROLLER",
         "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
         "log.dirs": LOG_DIR,
-        **_ONE_NODE,
+        **_replicas(node.size),
+        **_SMALL,
         **_QUICK,
         "message.max.bytes": str(MAX_MESSAGE_BYTES),
         "auto.create.topics.enable": "false",
     }
 
 
-_ONE_NODE = {
-    "offsets.topic.replication.factor": "1",
-    "transaction.state.log.replication.factor": "1",
-    "transaction.state.log.min.isr": "1",
-    "share.coordinator.state.topic.replication.factor": "1",
-    "share.coordinator.state.topic.min.isr": "1",
-    "default.replication.factor": "1",
+def _replicas(nodes: int) -> dict[str, str]:
+    """Kafka's own topics on every node, up to three; with three, two must have a record before it is acknowledged."""
+    replicas, in_sync = str(min(nodes, 3)), "2" if nodes > 2 else "1"
+    return {
+        "offsets.topic.replication.factor": replicas,
+        "transaction.state.log.replication.factor": replicas,
+        "transaction.state.log.min.isr": in_sync,
+        "share.coordinator.state.topic.replication.factor": replicas,
+        "share.coordinator.state.topic.min.isr": in_sync,
+        "default.replication.factor": replicas,
+        "min.insync.replicas": in_sync,
+    }
+
+
+_SMALL = {
     # Fifty partitions of each internal topic are for clusters; here they are files to open at every start.
     "offsets.topic.num.partitions": "4",
     "transaction.state.log.num.partitions": "4",

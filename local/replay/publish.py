@@ -91,7 +91,7 @@ def publish_profiles(publisher: Publisher, data: Profiles, progress: Progress | 
 
 
 def ingest_lag(admin: KafkaAdminClient, config: Config) -> int | None:
-    """Records of `interactions` that ingest has not committed yet; None while the cluster cannot tell."""
+    """Records of `interactions` that ingest's slower lane has not committed; None while the cluster cannot tell."""
     try:
         return _ingest_lag(admin, config)
     except KafkaError as error:
@@ -101,18 +101,17 @@ def ingest_lag(admin: KafkaAdminClient, config: Config) -> int | None:
 
 
 def _ingest_lag(admin: KafkaAdminClient, config: Config) -> int:
-    topic, group = config.topics.interactions, config.ingest_consumers
+    topic, groups = config.topics.interactions, (config.ingest_consumers, config.profile_consumers)
     described = admin.describe_topics([topic])[0]["partitions"]
     partitions = [TopicPartition(topic, int(partition["partition_index"])) for partition in described]
     ends = admin.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST))
     begins = admin.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.EARLIEST))
-    committed = admin.list_group_offsets({group: partitions})[group]
-    lag = 0
-    for partition in partitions:
-        stored = committed.get(partition)
-        read = stored.offset if stored is not None and stored.offset >= 0 else begins[partition].offset
-        lag += max(0, ends[partition].offset - read)
-    return lag
+    lags: list[int] = []
+    for group in groups:
+        committed = admin.list_group_offsets({group: partitions})[group]
+        stored = {p: committed[p].offset for p in partitions if p in committed and committed[p].offset >= 0}
+        lags.append(sum(max(0, ends[p].offset - stored.get(p, begins[p].offset)) for p in partitions))
+    return max(lags)
 
 
 def wait_for_ingest(config: Config, *, timeout_s: float, progress: Progress | None = None) -> None:

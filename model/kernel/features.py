@@ -94,6 +94,10 @@ class FeatureMap:
         matching = weights[self.direct :].view(1 + self.compression.rank, self.descriptor.width)
         return BilinearForm(change, _SHOWN * matching[0], _MATCH * matching[1:])
 
+    def overall_rate(self, features: Tensor) -> Tensor:
+        """Log-odds of the click rate of all examples, `(n,)`, as features `(n, p)` hold it: the first counter."""
+        return features[:, 2] if self.counters else torch.zeros(len(features))
+
     def identity(self) -> Tensor:
         """The weights of the frozen model, float32 `(p,)`: 1 for its logit, 0 for all else."""
         weights = torch.zeros(self.width)

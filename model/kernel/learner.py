@@ -7,22 +7,26 @@ One call of `Learner.learn` is the whole method:
     3. match    the posteriors take the batch in, in closed form
     4. mix      the arms' weights, mixed by trust, are the new candidate
 
-Nothing in here is random. Bit-for-bit replay needs the same number of torch threads: use one.
+A click that comes after its example was learned is put right by `Learner.correct`. Nothing in here is random.
+Bit-for-bit replay needs the same number of torch threads: use one.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from model.config import LearnerConfig
+from model.container import ContainerError
 from model.kernel.batch import MicroBatch
 from model.kernel.compatibility import dependencies
 from model.kernel.features import FeatureMap
 from model.kernel.kernel import Kernel
-from model.kernel.posterior import Posterior, information
+from model.kernel.posterior import Expansion, Posterior, Taught
 from model.kernel.snapshot import LearnerState, pack_learner, unpack_learner
 from model.kernel.start import KernelStart
 from model.kernel.trust import ARMS, DIRECT, FROZEN, LONG, SHORT, Trust
@@ -59,35 +63,58 @@ class Learner:
         short, long = config.half_lives
         whole, direct = self._map.width, self._map.direct
         prior = prior_precision(self._map)
-        self._short = Posterior(self._map.identity(), prior, short, [whole])
-        self._long = Posterior(self._map.identity(), prior, long, [whole, direct])
-        self._short.start_from([start.mean], start.precision, start.examples)
-        self._long.start_from([start.mean, start.direct_mean], start.precision, start.examples)
         self._trust, self._identity = Trust(config), self._map.identity()
+        self._short = Posterior(self._identity, prior, short, [whole]).started_from(
+            [start.mean], start.precision, start.examples
+        )
+        self._long = Posterior(self._identity, prior, long, [whole, direct]).started_from(
+            [start.mean, start.direct_mean], start.precision, start.examples
+        )
         self.batches = self.examples = 0
         self.candidate = Kernel.identity(start)
 
     def learn(self, batch: MicroBatch) -> LearnReport:
         """Scores the batch, then learns from it, in the four steps that the module describes.
 
-        Raises ValueError, naming the field, for a wrong shape or non-finite values; nothing is changed then.
+        Raises ValueError, naming the field, for a wrong shape or non-finite values, FloatingPointError if the numbers
+        leave what single precision holds; nothing is changed then.
         """
         batch.check(self.start, self.domain_sizes)
         features = self._map.features(batch.inputs)
         # 1. Test: the features are at hand, so the logit is their product; `Kernel.logit` gives the same to rounding.
         candidate = batch.frozen_logit + features @ (self.candidate.weights - self._identity)
-        # 2. Trust: before any arm has learned from the batch.
         arms = self._arm_logits(features, batch.frozen_logit)
+        # 3. Match: what is taught does not hang on what was learned, so one product serves both posteriors (0095).
+        expansion = Expansion(batch.live_logit, self._map.overall_rate(features))
+        taught = Taught.of(features, batch.label, batch.weight, expansion)
+        short, long = self._short.after(taught), self._long.after(taught)
+        # 2. Trust: by logits from before any arm learned from the batch. From here on nothing can fail.
         self._trust.update(arms, batch.label, batch.weight)
-        # 3. Match: one product serves both posteriors, for where they disagree their curvatures hardly differ (0083).
-        added = information(features, candidate, batch.weight)
-        for posterior in (self._short, self._long):
-            posterior.learn(features, batch.label, batch.weight, added)
         # 4. Mix.
+        self._short, self._long = short, long
         self.batches += 1
         self.examples += len(batch)
         self.candidate = Kernel(self.start, self._mixed_weights())
         return LearnReport(len(batch), candidate, self.arms, self._trust.matching)
+
+    def correct(self, batch: MicroBatch, learned_at: NDArray[np.int64]) -> None:
+        """Teaches clicks that came after their examples had been learned as not clicked.
+
+        `batch` holds those examples with their labels at 1; `learned_at` `(n,)` is `examples` as it was right after the
+        micro-batch that taught each. The posteriors are then those of a stream whose clicks were on time. Trust is not
+        corrected: it forgets within a few hundred examples, and an error of the past cannot be served better
+        (docs/decisions/0095). Raises as `learn` does; nothing is changed then.
+        """
+        batch.check(self.start, self.domain_sizes)
+        if float(batch.label.min()) < 1:
+            raise ValueError("correction: label has a value that is not 1")
+        if learned_at.shape != (len(batch),) or learned_at.min() < 1 or learned_at.max() > self.examples:
+            raise ValueError(f"correction: learned_at must be {len(batch)} numbers of 1 to {self.examples} examples")
+        features = self._map.features(batch.inputs)
+        age = torch.from_numpy(self.examples - learned_at.astype(np.float64))
+        self._short = self._short.corrected(features, batch.weight, age)
+        self._long = self._long.corrected(features, batch.weight, age)
+        self.candidate = Kernel(self.start, self._mixed_weights())
 
     def score(self, batch: MicroBatch) -> Tensor:
         """Logits of the candidate as it would serve, `(n,)`."""
@@ -148,32 +175,38 @@ class Learner:
 
     def check(self, data: bytes) -> None:
         """Raises ContainerError if `restore` cannot take this snapshot; the message names what differs and the cure."""
-        unpack_learner(data, self._state())
+        self._read(data)
 
     def restore(self, data: bytes) -> None:
         """Goes back to a snapshot; the continuation is bit-identical.
 
         Raises ContainerError as `check` does; nothing is changed then.
         """
-        state = unpack_learner(data, self._state())
-        for name, part in self._parts.items():
-            part.load(
-                {key.removeprefix(f"{name}."): t for key, t in state.tensors.items() if key.startswith(f"{name}.")}
-            )
+        state, self._short, self._long = self._read(data)
+        self._trust.load(_part(state, "trust"))
         self.batches, self.examples = state.batches, state.examples
         self.candidate = Kernel(self.start, self._mixed_weights()) if self.batches else Kernel.identity(self.start)
 
-    @property
-    def _parts(self) -> dict[str, Posterior | Trust]:
-        return {"short": self._short, "long": self._long, "trust": self._trust}
+    def _read(self, data: bytes) -> tuple[LearnerState, Posterior, Posterior]:
+        state = unpack_learner(data, self._state())
+        try:
+            return state, self._short.restored(_part(state, "short")), self._long.restored(_part(state, "long"))
+        except FloatingPointError as error:
+            raise ContainerError(f"learner snapshot: {error}") from error
 
     def _tensors(self) -> dict[str, Tensor]:
-        return {f"{name}.{key}": tensor for name, part in self._parts.items() for key, tensor in part.state().items()}
+        parts: dict[str, Posterior | Trust] = {"short": self._short, "long": self._long, "trust": self._trust}
+        return {f"{name}.{key}": tensor for name, part in parts.items() for key, tensor in part.state().items()}
 
     def _state(self) -> LearnerState:
         return LearnerState(
             self._tensors(), self.batches, self.examples, self.fingerprint, dependencies(self.start, self.domain_sizes)
         )
+
+
+def _part(state: LearnerState, name: str) -> dict[str, Tensor]:
+    """The tensors of one part of a learner, under their own names."""
+    return {key.removeprefix(f"{name}."): t for key, t in state.tensors.items() if key.startswith(f"{name}.")}
 
 
 def prior_precision(features: FeatureMap) -> Tensor:

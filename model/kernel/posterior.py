@@ -1,43 +1,79 @@
 """Phase 2, knowledge matching: what the stream teaches, as a Gaussian posterior over the weights, in closed form.
 
-With features `phi` `(p,)`, a posterior `N(m, P^-1)` is carried from batch to batch by one Newton step of the Laplace
-approximation (Bishop, Pattern Recognition and Machine Learning, 4.4 and 4.5), the past and the prior `N(m0, 1/tau)`
-weighed by a half-life in examples (ours):
+The log likelihood of a label `y` at the logit `z = phi'm` is `y z - A(z)`, `A(z) = ln(1 + e^z)`: linear in the label.
+`A` is expanded to second order at the logit `e` that was served and logged, so that all an example teaches is a
+quadratic form of the weights, and its only part with a label in it is `y phi`. Sums of those are the natural parameters
+`P` and `b = P m` of a Gaussian `N(m, P^-1)` (Bishop, Pattern Recognition and Machine Learning, 2.3 and 4.4), the past
+and the prior `N(m0, 1/tau)` weighed by a half-life in examples (ours):
 
+    p = sigmoid(e);   w = A''(e), and no less than A'' at the bound if e is more than 2 from the overall rate's log-odds
     l = 2^(-n / half_life)
-    P <- l P + (1 - l) diag(tau) + sum p (1 - p) phi phi'
-    m <- m + P^-1 (sum (y - p) phi - (1 - l) tau (m - m0))
+    P <- l P + (1 - l) diag(tau)    + sum w phi phi'
+    b <- l b + (1 - l) tau m0       + sum (y - p + w e) phi
+    m  = P^-1 b
 
-There is no learning rate and no rehearsal: P keeps what past examples taught. `P^-1` is a Cholesky factor of P that is
-computed anew every fourth batch, and at once where P has grown: a Newton step with a slightly old curvature ends in the
-same place, one with far too little of it overshoots (docs/decisions/0083). Information matrices add up: groups that
-learned apart are one sum.
+There is no learning rate and no rehearsal. A click that comes when its example has been learned, `k` examples ago, adds
+`2^(-k / half_life) phi` to `b`, and the posterior is that of a stream whose click was on time (docs/decisions/0095).
+Natural parameters add up: groups that learned apart are one sum.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-_MIN_CURVATURE = 1e-6
-REFRESH_BATCHES = 4
-GROWTH = 1.1
-"""Growth of any diagonal entry of P at which the factor is computed anew."""
+_REACH = 2.0
+"""How far from the overall click rate's log-odds the curvature goes on falling: of a served model that is sure and
+wrong it would be nearly nothing, and the weights would run away (docs/decisions/0095)."""
+_FARTHEST = 15.0
+"""A served logit beyond it says no more, as in the features."""
 _FIRST_JITTER = 1e-6
 
 
-def information(features: Tensor, logit: Tensor, weight: Tensor) -> Tensor:
-    """`sum p (1 - p) phi phi'` of a batch, `(p, p)`: features `(n, p)`, logits and sample weights `(n,)`."""
-    score = torch.sigmoid(logit)
-    curvature = (weight * score * (1 - score)).clamp_(min=_MIN_CURVATURE)
-    return (features * curvature[:, None]).T @ features
+@dataclass(frozen=True)
+class Expansion:
+    """Where the likelihoods of `n` examples are expanded: by what was logged with them, never by a label of theirs."""
+
+    served: Tensor
+    """Logits of the arm that was served, float32 `(n,)`."""
+    rate: Tensor
+    """Log-odds of the overall click rate when they were served, float32 `(n,)`."""
+
+    def point(self) -> Tensor:
+        """e, `(n,)`."""
+        return self.served.clamp(-_FARTHEST, _FARTHEST)
+
+    def curvature(self) -> Tensor:
+        """w, `(n,)`."""
+        score = torch.sigmoid(torch.minimum(torch.maximum(self.served, self.rate - _REACH), self.rate + _REACH))
+        return score * (1 - score)
+
+
+@dataclass(frozen=True)
+class Taught:
+    """What a batch teaches every posterior alike: its natural parameters."""
+
+    examples: int
+    precision: Tensor
+    """`sum w phi phi'`, float32 `(p, p)`."""
+    vector: Tensor
+    """`sum (y - p + w e) phi`, float32 `(p,)`."""
+
+    @staticmethod
+    def of(features: Tensor, label: Tensor, weight: Tensor, expansion: Expansion) -> Taught:
+        """Features `(n, p)`; 0/1 labels and sample weights `(n,)`."""
+        point, curvature = expansion.point(), weight * expansion.curvature()
+        error = weight * (label - torch.sigmoid(point)) + curvature * point
+        return Taught(len(features), (features * curvature[:, None]).T @ features, features.T @ error)
 
 
 class Posterior:
-    """Posteriors of nested models that share one information matrix: each sees the first so many features.
+    """Posteriors of nested models that share one precision: each sees the first so many features. Never changed.
 
     The leading block of a Cholesky factor is the factor of the leading block: a smaller model costs one more solution.
     """
@@ -45,50 +81,47 @@ class Posterior:
     def __init__(self, mean: Tensor, prior: Tensor, half_life: float, widths: Sequence[int]) -> None:
         """`mean` m0 and precisions `prior` tau, both `(p,)`; `widths` are the nested models' numbers of features."""
         self.prior_mean, self.prior, self.half_life = mean.clone(), prior.clone(), half_life
-        self.means = [mean[:width].clone() for width in widths]
-        """Weights m of each model, float32 `(width,)`."""
         self.precision = torch.diag(prior)
         """P, float32 `(p, p)`."""
+        self.vectors = [(prior * mean)[:width].clone() for width in widths]
+        """b of each model, float32 `(width,)`."""
+        self.means = [mean[:width].clone() for width in widths]
+        """Weights m of each model, float32 `(width,)`."""
         self.factor = torch.diag(prior.sqrt())
-        """Lower Cholesky factor of P as it was at the last refresh, float32 `(p, p)`."""
-        self._refreshed = prior.clone()
-        self.batches = 0
-        self._row, self._column = torch.tril_indices(len(mean), len(mean))
+        """Lower Cholesky factor of P, float32 `(p, p)`."""
+        self._triangle = torch.tril_indices(len(mean), len(mean)).unbind()
 
-    def start_from(self, means: Sequence[Tensor], precision: Tensor, examples: int) -> None:
-        """Takes what was learned before: a mean per model, and the precision `(p, p)`.
+    def started_from(self, means: Sequence[Tensor], precision: Tensor, examples: int) -> Posterior:
+        """The posterior that has learned before: a mean per model, and the precision `(p, p)`.
 
         Of `examples` that nothing was forgotten of, it keeps as much as its half-life would have.
         """
         kept = min(1.0, self.half_life / math.log(2) / max(examples, 1))
-        self.means = [mean.clone() for mean in means]
-        self.precision = kept * precision + (1 - kept) * torch.diag(self.prior)
-        self._refresh()
+        mixed = kept * precision + (1 - kept) * torch.diag(self.prior)
+        vectors = [mixed[: len(mean), : len(mean)] @ mean for mean in means]
+        return self._with(mixed, _factor(mixed), vectors)
 
     def logit(self, features: Tensor, model: int) -> Tensor:
         """Logits `(n,)` of one of the models, of features `(n, p)`."""
         mean = self.means[model]
         return features[:, : len(mean)] @ mean
 
-    def learn(self, features: Tensor, label: Tensor, weight: Tensor, added: Tensor) -> None:
-        """One Newton step of every model: features `(n, p)`, 0/1 labels and sample weights `(n,)`.
+    def after(self, taught: Taught) -> Posterior:
+        """The posterior that has learned a batch. Raises FloatingPointError if P is then no precision any more."""
+        kept = 2.0 ** (-taught.examples / self.half_life)
+        precision = torch.add(taught.precision, self.precision, alpha=kept)
+        precision.diagonal().add_(self.prior, alpha=1 - kept)
+        added = (1 - kept) * self.prior * self.prior_mean + taught.vector
+        vectors = [kept * vector + added[: len(vector)] for vector in self.vectors]
+        return self._with(precision, _factor(precision), vectors)
 
-        `added` is the batch's `information`, which posteriors beside each other share.
+    def corrected(self, features: Tensor, weight: Tensor, age: Tensor) -> Posterior:
+        """The posterior whose examples with these features `(n, p)` were clicked after all.
+
+        `weight` are their sample weights, `age` the examples learned since, float64, both `(n,)`.
         """
-        forgotten = 1.0 - 2.0 ** (-len(features) / self.half_life)
-        # P <- l P + (1 - l) diag(tau) + sum p (1 - p) phi phi'
-        self.precision.mul_(1 - forgotten).add_(added).diagonal().add_(self.prior, alpha=forgotten)
-        grown = self.precision.diagonal() > GROWTH * self._refreshed
-        if self.batches % REFRESH_BATCHES == 0 or bool(grown.any()):
-            self._refresh()
-        self.batches += 1
-        for model, mean in enumerate(self.means):
-            width = len(mean)
-            # m <- m + P^-1 (sum (y - p) phi - (1 - l) tau (m - m0))
-            error = weight * (label - torch.sigmoid(self.logit(features, model)))
-            pull = forgotten * self.prior[:width] * (mean - self.prior_mean[:width])
-            gradient = features[:, :width].T @ error - pull
-            mean.add_(torch.cholesky_solve(gradient[:, None], self.factor[:width, :width])[:, 0])
+        change = features.T @ (weight * torch.exp2(-age / self.half_life)).float()
+        return self._with(self.precision, self.factor, [vector + change[: len(vector)] for vector in self.vectors])
 
     def nats(self) -> float:
         """`KL(posterior || prior)` of the widest model: what has been learned, nats in all."""
@@ -106,43 +139,42 @@ class Posterior:
         solved = torch.linalg.solve_triangular(self.factor, features.T, upper=False)
         return 0.5 * torch.log1p(score * (1 - score) * (solved**2).sum(0))
 
-    def _refresh(self) -> None:
-        """Double precision, for P may be nearly singular; if single precision has lost its rank, a little is added.
-
-        Raises FloatingPointError for a P that no addition makes positive definite.
-        """
-        precise = self.precision.double()
-        factor, failed = torch.linalg.cholesky_ex(precise)
-        jitter = _FIRST_JITTER
-        while bool(failed):
-            if not bool(torch.isfinite(precise).all()) or bool((precise.diagonal() <= 0).any()):
-                raise FloatingPointError(
-                    "the posterior's precision is not finite or not positive: go back to a snapshot"
-                )
-            precise.diagonal().mul_(1 + jitter)
-            factor, failed = torch.linalg.cholesky_ex(precise)
-            jitter *= 10
-        self.factor = factor.float()
-        self._refreshed = self.precision.diagonal().clone()
+    def _with(self, precision: Tensor, factor: Tensor, vectors: Sequence[Tensor]) -> Posterior:
+        """The same prior with other natural parameters; the weights are a function of those alone."""
+        other = copy.copy(self)
+        other.precision, other.factor, other.vectors = precision, factor, list(vectors)
+        other.means = [
+            torch.cholesky_solve(vector[:, None], factor[: len(vector), : len(vector)])[:, 0] for vector in vectors
+        ]
+        return other
 
     def state(self) -> dict[str, Tensor]:
-        """The posterior, for a snapshot; of the symmetric P and of the factor the lower triangle."""
-        triangle = (self._row, self._column)
-        means = {f"mean.{model}": mean for model, mean in enumerate(self.means)}
-        return {
-            **means,
-            "precision": self.precision[triangle],
-            "factor": self.factor[triangle],
-            "refreshed": self._refreshed,
-            "batches": torch.tensor(self.batches),
-        }
+        """The natural parameters, for a snapshot: of the symmetric P the lower triangle. All else follows from them."""
+        vectors = {f"vector.{model}": vector for model, vector in enumerate(self.vectors)}
+        return {**vectors, "precision": self.precision[self._triangle]}
 
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        """The inverse of `state`."""
-        self.means = [state[f"mean.{model}"].clone() for model in range(len(self.means))]
-        self.precision[self._row, self._column] = state["precision"]
-        self.precision[self._column, self._row] = state["precision"]
-        self.factor = torch.zeros_like(self.factor)
-        self.factor[self._row, self._column] = state["factor"]
-        self._refreshed = state["refreshed"].clone()
-        self.batches = int(state["batches"])
+    def restored(self, state: Mapping[str, Tensor]) -> Posterior:
+        """The posterior of a `state`. Raises FloatingPointError if its P is no precision."""
+        precision = torch.empty_like(self.precision)
+        row, column = self._triangle
+        precision[row, column] = state["precision"]
+        precision[column, row] = state["precision"]
+        return self._with(precision, _factor(precision), [state[f"vector.{n}"] for n in range(len(self.vectors))])
+
+
+def _factor(precision: Tensor) -> Tensor:
+    """Lower Cholesky factor, float32; where single precision has lost the rank of P, in double, with a little added.
+
+    Raises FloatingPointError for a P that no addition makes positive definite.
+    """
+    factor, failed = torch.linalg.cholesky_ex(precision)
+    precise, jitter = precision, _FIRST_JITTER
+    while bool(failed):
+        if not bool(torch.isfinite(precise).all()) or bool((precise.diagonal() <= 0).any()):
+            raise FloatingPointError("the posterior's precision is not finite or not positive: go back to a snapshot")
+        precise = precise.double()
+        factor, failed = torch.linalg.cholesky_ex(precise)
+        precise.diagonal().mul_(1 + jitter)
+        jitter *= 10
+    single: Tensor = factor.float()
+    return single

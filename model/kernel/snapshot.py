@@ -13,8 +13,8 @@ from torch import Tensor
 from model.container import ContainerError, check_shapes, pack, unpack
 from model.kernel.compatibility import difference
 
-KIND = "closed-form learner"
-"""Not "learner", as the snapshots of the gradient kernels before it were called."""
+KIND = "natural-parameter learner"
+"""Earlier versions kept the means of their posteriors and called it "closed-form learner"."""
 _FRESH_TOPICS = "give this one topics of its own (topics.kernels, topics.state)"
 
 

@@ -26,11 +26,45 @@ class JoinConfig(Section):
         ge=0,
         description="How far the watermark stays behind the newest impression: covers scorers out of step.",
     )
-    max_open: int = Field(
-        default=200_000,
-        ge=1,
-        description="Open requests kept; beyond it the oldest is dropped unlearned and counted.",
+    progress_timeout_s: float = Field(
+        default=60.0,
+        gt=0,
+        description="If ingest has not told that far how much it has read, requests are dropped unlearned, not taught "
+        "as negatives.",
     )
+    horizon_s: float = Field(
+        default=3_600.0,
+        ge=0,
+        description="How long after an impression a click still corrects the label that was taught; 0 corrects none.",
+    )
+    conversion_window_s: float = Field(
+        default=3_600.0, gt=0, description="How long after an impression a conversion still belongs to it."
+    )
+    max_bytes: int = Field(
+        default=512 * 2**20,
+        ge=2**20,
+        description="Memory for open requests; beyond it the oldest is dropped unlearned and counted.",
+    )
+    feedback_bytes: int = Field(
+        default=256 * 2**10,
+        ge=2**10,
+        description="Memory for feedback whose impression has not come; beyond it the oldest is dropped and counted.",
+    )
+    horizon_bytes: int = Field(
+        default=64 * 2**20,
+        ge=2**10,
+        description="Memory for what late clicks correct; beyond it the oldest requests can no longer be corrected.",
+    )
+
+    @property
+    def click_s(self) -> float:
+        """How long after its impression a click is believed, seconds."""
+        return max(self.window_s, self.horizon_s)
+
+    @property
+    def patience_s(self) -> float:
+        """How long feedback waits for its impression, and an impression may be late: all it got is then still there."""
+        return 2 * self.window_s
 
 
 class IngestConfig(Section):
@@ -40,7 +74,11 @@ class IngestConfig(Section):
         default="driftline-ingest", description="Kafka consumer group; a dot and `topics.traffic` follow it."
     )
     max_poll: int = Field(default=500, ge=1, description="Records per poll.")
-    future_s: float = Field(default=60.0, ge=0, description="Events further than this in the future are refused.")
+    future_s: float = Field(
+        default=86_400.0,
+        ge=0,
+        description="Events ahead of the broker's clock count as of now; further ahead than this they are refused.",
+    )
     idle_tick_s: float = Field(
         default=0.5, gt=0, description="Without traffic for this long, event time is moved on by ticks."
     )
@@ -50,13 +88,6 @@ class IngestConfig(Section):
         gt=0,
         description="Hours after which announced drift counts as over although nobody announced its end.",
     )
-    dead_letter_ratio: float = Field(
-        default=0.5,
-        gt=0,
-        le=1,
-        description="If more than this share of a window of records is refused, ingest stops.",
-    )
-    dead_letter_window: int = Field(default=1_000, ge=10, description="Records over which the share is taken.")
     metrics_host: str = Field(default="127.0.0.1", description=_METRICS_HOST)
     metrics_port: int = Field(
         default=9101, ge=0, le=65535, description="Port of /metrics and /healthz; 0 takes a free one."

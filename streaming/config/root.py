@@ -112,6 +112,11 @@ class Config(Section):
         """Consumer group of the ingests that write one `traffic`."""
         return f"{self.ingest.group_id}.{self.topics.traffic}"
 
+    @property
+    def profile_consumers(self) -> str:
+        """Consumer group of their lanes of profiles: those that write one feature store."""
+        return f"{self.ingest_consumers}.{self.features.project}"
+
     def domain_space(self) -> DomainSpace:
         """The declared domains."""
         return DomainSpace({"scene": self.domains.scene, "region": self.domains.region, "period": self.domains.period})

@@ -7,7 +7,7 @@ Times are event times: seconds since the epoch, UTC. Identifiers are opaque stri
 """
 
 from model.encoding.spelling import FieldValue
-from streaming.events.dead_letter import REASONS, DeadLetter, RefusedError
+from streaming.events.dead_letter import CURES, REASONS, DeadLetter, RefusedError
 from streaming.events.outside import (
     DriftEvent,
     DriftPhase,
@@ -37,6 +37,7 @@ from streaming.events.traffic import (
 )
 
 __all__ = [
+    "CURES",
     "PAYLOADS",
     "REASONS",
     "Arm",

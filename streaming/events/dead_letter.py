@@ -1,4 +1,4 @@
-"""Outside events that are refused: the reasons, and the record that keeps what was refused."""
+"""Outside events that are refused: the reasons with their cures, and the record that keeps what was refused."""
 
 from __future__ import annotations
 
@@ -22,12 +22,42 @@ REASONS: Mapping[str, str] = MappingProxyType(
         "too_many_items": "an impression shows more items than ingest.max_items",
         "bad_announcement": "name, kind or domain of a drift announcement is empty, too long or unreadable",
         "no_group": "neither the request id nor the domain names a kernel group",
-        "too_large": "the impression with its representations is larger than a record may be",
+        "too_large": "the record, or the impression with its representations, is larger than a record may be",
+        "unreadable": "a batch of records cannot be unpacked",
         "not_represented": "the impression could not be represented",
         "not_written": "the feature store refuses this profile and takes others",
+        "failed": "reading, routing or writing it raised an error that nobody foresaw",
     }
 )
 """Why an event is refused: short stable names, each with its meaning."""
+
+_SENDER = "mend what its sender sends, and let it send the event again"
+_THEN_REPLAY = "then `driftline dead-letters replay --reason"
+
+CURES: Mapping[str, str] = MappingProxyType(
+    {
+        "empty": "nothing: a record without value says nothing",
+        "not_json": _SENDER,
+        "unknown_event": _SENDER,
+        "bad_shape": _SENDER,
+        "bad_id": _SENDER,
+        "bad_time": _SENDER,
+        "future": f"set the sender's clock, and send seconds rather than milliseconds: {_SENDER}",
+        "no_items": _SENDER,
+        "repeated_item": _SENDER,
+        "too_many_items": f"let the sender show less, or raise ingest.max_items, {_THEN_REPLAY} too_many_items`",
+        "bad_announcement": _SENDER,
+        "unsigned": f"name the prefix in doors.unsigned_ids or the secret in doors.request_id_secrets, {_THEN_REPLAY}"
+        " unsigned`; nothing for a forgery",
+        "no_group": f"add the group or domain to the configuration, {_THEN_REPLAY} no_group`; or {_SENDER}",
+        "too_large": f"show fewer items in one impression, or send shorter texts: {_SENDER}",
+        "unreadable": "let the sender compress by gzip or not at all, and send the events again",
+        "not_represented": f"mostly the backbone is missing: mend it, {_THEN_REPLAY} not_represented`",
+        "not_written": _SENDER,
+        "failed": f"report it with the detail; with a mended version {_THEN_REPLAY} failed`",
+    }
+)
+"""What to do about each reason."""
 
 
 class RefusedError(Exception):
@@ -38,6 +68,11 @@ class RefusedError(Exception):
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
+
+    @classmethod
+    def unforeseen(cls, error: Exception) -> RefusedError:
+        """The refusal of a record with which something raised `error`."""
+        return cls("failed", f"{type(error).__name__}: {error}"[:2_000])
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
@@ -50,7 +85,9 @@ class DeadLetter(msgspec.Struct, frozen=True):
     partition: int
     offset: int
     time: float
-    """Wall-clock time of the refusal."""
+    """Broker time of the refusal, as far as it is known."""
     attempts: int
     value: bytes
     """The record as it was (base64 in JSON)."""
+    cure: str = ""
+    """What to do, one of `CURES`."""

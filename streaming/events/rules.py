@@ -43,7 +43,7 @@ class EventRules:
         """The ids that this deployment's scorers give, and knows again."""
 
     def check(self, event: Event, now: float) -> None:
-        """Passes an event that is in order at wall-clock time `now`, seconds. Raises RefusedError."""
+        """Passes an event that is in order at broker time `now`, seconds. Raises RefusedError."""
         self._check_time(event.time, now)
         match event:
             case FeedbackEvent():
@@ -61,6 +61,10 @@ class EventRules:
                 fault = announcement_fault(event)
                 if fault is not None:
                     raise RefusedError("bad_announcement", fault)
+
+    def timed(self, event: Event, appended: float) -> Event:
+        """The event, as of `appended` if it claims a later time: nothing happens after it was written (0097)."""
+        return event if event.time <= appended else msgspec.structs.replace(event, time=appended)
 
     def group(self, event: ImpressionEvent | FeedbackEvent) -> str:
         """The kernel group that the request id names, else the one that holds the domain. Raises RefusedError.
@@ -86,7 +90,7 @@ class EventRules:
         ahead = time - now
         if ahead > self._config.ingest.future_s:
             hint = "; it looks like milliseconds or finer, seconds are wanted" if time > _MILLISECONDS else ""
-            raise RefusedError("future", f"`time` is {ahead:.12g} s ahead of the clock{hint}")
+            raise RefusedError("future", f"`time` is {ahead:.12g} s ahead of the broker's clock{hint}")
 
     def _check_impression(self, event: ImpressionEvent) -> None:
         if not event.items:

@@ -1,4 +1,4 @@
-"""The records of one poll, from their bytes to what is written for them."""
+"""The records of one poll in the lane of feedback, from their bytes to what is written for them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
-import msgspec
-
+from features.store.online import StoreUnavailableError
+from streaming.broker_clock import LOG_APPEND_TIME
 from streaming.config import Config
 from streaming.events import (
-    DeadLetter,
     DriftEvent,
     Event,
     FeedbackEvent,
@@ -24,19 +23,14 @@ from streaming.events import (
     UserEvent,
     encode_traffic,
 )
-from streaming.ingest.output import Output
-from streaming.ingest.profiles import LatestProfiles, ProfileStore
+from streaming.ingest.letters import Letters
+from streaming.ingest.output import Output, RecordRefusedError
+from streaming.ingest.reader import Polled
 from streaming.ingest.routing import Routing
 from streaming.monitoring import metrics
-from streaming.retries import Retrier
-from streaming.topics import DEAD_LETTER_BYTES
+from streaming.retries import Retrier, StoppedError
 
 log = logging.getLogger(__name__)
-
-_P = TypeVar("_P", UserEvent, ItemEvent)
-
-_PROFILE_ERRORS = (ValueError, TypeError)
-"""What the feature store raises for a value it cannot hold; for its own failures it has other classes."""
 
 
 class ImpressionEncoder(Protocol):
@@ -44,9 +38,6 @@ class ImpressionEncoder(Protocol):
 
     def encode(self, event: ImpressionEvent) -> bytes:
         """The impression as `traffic` holds it. Raises RefusedError."""
-
-    def forget(self) -> None:
-        """Profiles have changed: the next impression reads them anew."""
 
 
 @dataclass(slots=True)
@@ -58,60 +49,62 @@ class Entry:
     partition: int = -1
     traffic: bytes | None = None
     refusal: RefusedError | None = None
-    attempts: int = 1
 
-    def refuse(self, refusal: RefusedError, attempts: int = 1) -> None:
-        """Makes the record a dead letter and nothing else; `attempts` is how often it was tried."""
-        self.refusal, self.attempts, self.traffic = refusal, attempts, None
+    def refuse(self, error: Exception) -> None:
+        """Makes the record a dead letter and nothing else."""
+        self.refusal = error if isinstance(error, RefusedError) else RefusedError.unforeseen(error)
+        self.traffic = None
 
 
 class Batch:
-    """The records of one poll. Made with all records read and routed; the steps that may wait are its methods.
+    """The records of one poll. Made with all records read and routed; `represent`, which may wait, is the only step.
 
-    Their order is that of `Ingest._handle`: profiles, then impressions, which are represented from them.
+    Users and items belong to the other lane (`profile_lane`), and records that cannot be decoded to this one.
+    Whatever is raised over one record refuses that record and no other.
     """
 
-    def __init__(self, config: Config, routing: Routing, records: Sequence[Any], now: float) -> None:
-        """`records` as kafka-python gives them; `now` is wall-clock time, seconds."""
-        self._topics = config.topics
+    def __init__(self, config: Config, routing: Routing, letters: Letters, polled: Polled, now: float) -> None:
+        """`now` is broker time as far as it is known, seconds: for records without the broker's stamp."""
+        self._traffic_topic = config.topics.traffic
+        self._letters = letters
         self._now = now
-        self._entries = [self._read(routing, record, now) for record in records]
-
-    def write_profiles(self, store: ProfileStore, retrier: Retrier) -> None:
-        """Writes users and items to the feature store, waiting for it as long as it takes.
-
-        If the store is there and refuses the batch, each profile is tried alone and the ones at fault are refused.
-        Raises StoppedError.
-        """
-        profiles = LatestProfiles()
-        for entry in self._entries:
-            if isinstance(entry.event, UserEvent | ItemEvent):
-                profiles.add(entry.event)
-        if profiles.users:
-            self._write(list(profiles.users.values()), store.write_users, retrier)
-        if profiles.items:
-            self._write(list(profiles.items.values()), store.write_items, retrier)
+        self._unreadable = polled.unreadable
+        self._entries = [self._read(routing, record) for record in polled.records]
 
     def represent(self, external: ImpressionEncoder, retrier: Retrier) -> None:
-        """Represents the impressions of other systems, in their order and after the profiles. Raises StoppedError."""
-        # The cached profiles would outlive those that were just written, of the same users and items.
-        if any(isinstance(entry.event, UserEvent | ItemEvent) for entry in self._entries):
-            external.forget()
+        """Represents the impressions of other systems, in their order, from the profiles that are known by now.
+
+        Waits for a feature store that is away. Raises StoppedError.
+        """
         for entry in self._entries:
             if not isinstance(entry.event, ImpressionEvent) or entry.refusal is not None:
                 continue
-            event = entry.event
-
+            encode = partial(external.encode, entry.event)
             try:
                 entry.traffic = retrier.until_done(
-                    "representing impressions", partial(external.encode, event), permanent=(RefusedError,)
+                    "representing impressions", encode, transient=(StoreUnavailableError,)
                 )
-            except RefusedError as refusal:
-                entry.refuse(refusal)
+            except StoppedError:
+                raise
+            except Exception as error:  # noqa: BLE001 - one impression must not hold up the others
+                entry.refuse(error)
 
-    def outputs(self) -> list[Output]:
-        """Traffic and dead letters, in the order of the records."""
-        return [output for entry in self._entries if (output := self._output(entry)) is not None]
+    def write(self, write: Callable[[Sequence[Output]], object]) -> None:
+        """Writes traffic and dead letters, in the order of the records.
+
+        If Kafka takes them, but not all, each is written alone and those at fault become dead letters. Raises what
+        `write` raises for more than a record, as OutputRefusedError and StoppedError.
+        """
+        outputs = [output for entry in self._entries if (output := self._output(entry)) is not None]
+        outputs += [self._letters.of_batch(batch, self._now) for batch in self._unreadable]
+        try:
+            write(outputs)
+            return
+        except RecordRefusedError as error:
+            log.warning("%s; writing %d records one by one", error, len(outputs))
+        for entry in self._entries:
+            self._write_alone(entry, write)
+        write([self._letters.of_batch(batch, self._now) for batch in self._unreadable])
 
     def announcements(self) -> list[tuple[int, DriftEvent]]:
         """Announced drift with the partition of `interactions` it stands in, in the order of the records."""
@@ -129,73 +122,69 @@ class Batch:
                 newest[entry.partition] = max(newest.get(entry.partition, float("-inf")), entry.event.time)
         return newest
 
+    def appended(self) -> dict[int, float]:
+        """Broker time at which the last record of each partition of `interactions` was appended, where it is told."""
+        told = [entry.record for entry in self._entries if entry.record.timestamp_type == LOG_APPEND_TIME]
+        return {record.partition: record.timestamp / 1_000 for record in told}
+
     def outcomes(self) -> list[str | None]:
-        """Per record the reason of its refusal, None if it was taken."""
+        """Per record the reason of its refusal, None if it was taken or belongs to the other lane."""
         return [entry.refusal.reason if entry.refusal else None for entry in self._entries]
 
     def count(self) -> None:
         """Counts what was taken and refused."""
-        for kind, number in Counter(_kind(entry) for entry in self._entries if entry.refusal is None).items():
+        taken = [entry.event for entry in self._entries if entry.refusal is None and entry.event is not None]
+        for kind, number in Counter(map(kind_of, taken)).items():
             metrics.EVENTS_INGESTED.labels(event=kind).inc(number)
-        for reason, number in Counter(filter(None, self.outcomes())).items():
-            metrics.DEAD_LETTERS.labels(reason=reason).inc(number)
+        refused = Counter(filter(None, self.outcomes()))
+        refused["unreadable"] += len(self._unreadable)
+        self._letters.count(+refused)
 
-    def _read(self, routing: Routing, record: Any, now: float) -> Entry:
+    def _read(self, routing: Routing, record: Any) -> Entry:
         entry = Entry(record)
         try:
-            event = entry.event = routing.read(record.value, now)
+            event = routing.decode(record.value)
+            if isinstance(event, UserEvent | ItemEvent):
+                return entry
+            entry.event = event = routing.accept(event, appended_at(record, self._now))
             if isinstance(event, FeedbackEvent):
                 entry.partition = routing.partition(event)
                 served = ServedFeedback(event.request_id, event.item_id, event.time, event.kind)
                 entry.traffic = encode_traffic(served)
             elif isinstance(event, ImpressionEvent):
                 entry.partition = routing.partition(event)
-        except RefusedError as refusal:
-            entry.refuse(refusal)
+        except Exception as error:  # noqa: BLE001 - whatever one record does, the next one is read
+            entry.refuse(error)
         return entry
-
-    def _write(
-        self, profiles: list[_P], write: Callable[[list[_P]], object], retrier: Retrier, attempt: int = 1
-    ) -> None:
-        try:
-            retrier.until_done("writing profiles", lambda: write(profiles), permanent=_PROFILE_ERRORS)
-        except _PROFILE_ERRORS as error:
-            if len(profiles) > 1:  # which one is at fault, the store does not say
-                for profile in profiles:
-                    self._write([profile], write, retrier, attempt + 1)
-                return
-            refusal = RefusedError("not_written", f"{type(error).__name__}: {error}")
-            for entry in self._entries:
-                if entry.event is profiles[0]:
-                    entry.refuse(refusal, attempt)
 
     def _output(self, entry: Entry) -> Output | None:
         if entry.refusal is not None:
-            return self._letter(entry, entry.refusal)
+            return self._letters.of(entry.record, entry.refusal, self._now)
         if entry.traffic is not None:
-            return Output(self._topics.traffic, entry.traffic, entry.partition)
+            return Output(self._traffic_topic, entry.traffic, entry.partition)
         return None
 
-    def _letter(self, entry: Entry, refusal: RefusedError) -> Output:
-        record = entry.record
-        letter = DeadLetter(
-            reason=refusal.reason,
-            detail=refusal.detail,
-            topic=record.topic,
-            partition=record.partition,
-            offset=record.offset,
-            time=self._now,
-            attempts=entry.attempts,
-            value=record.value or b"",
-        )
-        data = msgspec.json.encode(letter)
-        if len(data) > DEAD_LETTER_BYTES - 1_024:
-            detail = f"{refusal.detail}; its {len(letter.value)} bytes are too many for a dead letter, read them there"
-            data = msgspec.json.encode(msgspec.structs.replace(letter, detail=detail, value=b""))
-        log.info("refused %s/%d@%d: %s", record.topic, record.partition, record.offset, refusal)
-        return Output(self._topics.dead_letters, data, None, record.key, tuple(record.headers or ()))
+    def _write_alone(self, entry: Entry, write: Callable[[Sequence[Output]], object]) -> None:
+        output = self._output(entry)
+        if output is None:
+            return
+        try:
+            write([output])
+            return
+        except RecordRefusedError as error:
+            entry.refuse(entry.refusal or error)
+        assert entry.refusal is not None
+        write([self._letters.bare(entry.record, entry.refusal, self._now)])
 
 
-def _kind(entry: Entry) -> str:
-    tag = entry.event.__struct_config__.tag if entry.event is not None else None
-    return str(tag)
+def appended_at(record: Any, now: float) -> float:
+    """Broker time at which a record was appended, seconds; `now` if its topic keeps the senders' times.
+
+    The stamp is cut to milliseconds, and what happened in the same one did not happen later.
+    """
+    return record.timestamp / 1_000 + 0.001 if record.timestamp_type == LOG_APPEND_TIME else now
+
+
+def kind_of(event: Event) -> str:
+    """The word that the event's `event` key holds."""
+    return str(event.__struct_config__.tag)

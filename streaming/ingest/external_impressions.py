@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from model.backbone.schema import BackboneRefused
 from streaming.clients import MAX_REQUEST_BYTES
 from streaming.config import Config
 from streaming.events import ImpressionEvent, RefusedError, ServedImpression, encode_traffic
+from streaming.retries import Throttle
 
 if TYPE_CHECKING:
     from features.represent import Represented, Representer
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_TRY_EVERY_S = 30.0
 _RECORD_OVERHEAD = 1_024
 """Bytes that Kafka adds to a value at most, with room to spare."""
 
@@ -27,12 +30,14 @@ class ExternalImpressions:
         self._store = store
         self._representer: Representer | None = None
         self._fingerprint = ""
+        self._absent: str | None = None
+        self._try_again = Throttle(_TRY_EVERY_S, at_once=False)
 
     def encode(self, event: ImpressionEvent) -> bytes:
         """The impression as `traffic` wants it: frozen logits in both arms, kernel version 0.
 
-        Raises RefusedError if it cannot be represented or is too large, BackboneRefused if there is no backbone to do
-        it with, StoreUnavailableError if the store does not answer.
+        Raises RefusedError if it cannot be represented, for want of a backbone too, or is too large, and
+        StoreUnavailableError if the store does not answer.
         """
         if self._representer is None:
             self._load()
@@ -76,8 +81,15 @@ class ExternalImpressions:
         from features.represent import Representer
         from streaming.backbone import open_backbone
 
+        if self._absent is not None and not self._try_again.due():
+            raise RefusedError("not_represented", self._absent)
         log.info("impressions of another system: loading the backbone in %s", self._config.backbone_dir)
-        loaded = open_backbone(self._config)
+        try:
+            loaded = open_backbone(self._config)
+        except BackboneRefused as error:
+            self._absent = str(error)
+            self._try_again.due()
+            raise RefusedError("not_represented", self._absent) from error
         self._representer = Representer(
             loaded.backbone,
             loaded.encoder,

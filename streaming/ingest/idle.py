@@ -1,10 +1,11 @@
 """When event time is moved on although no traffic comes (docs/decisions/0012). No broker: offsets in, ticks out.
 
-The rule, for one partition of `traffic`: once its end offset has stood still for the interval, and has been *seen* to
-stand still, a tick carries (newest event time in it) + (time seen standing still). Never more than the wall clock, and
-never more than (newest event time) + bound, after which all windows are closed and the ticks end. So a tick claims no
-more event time than has passed since the newest event, whether events are live or recorded long ago; it needs no
-knowledge of who wrote them; and a restarted ingest goes on from the ticks that stand in the partition.
+The rule, for one partition of `traffic`: once its end offset has stood still for the interval, marks of progress and
+ticks apart, and has been *seen* to stand still, a tick carries (newest event time in it) + (time seen standing still).
+Never more than the wall clock, and never more than (newest event time) + bound, after which all windows are closed and
+the ticks end. So a tick claims no more event time than has passed since the newest event, whether events are live or
+recorded long ago; it needs no knowledge of who wrote them; and a restarted ingest goes on from the ticks that stand in
+the partition.
 
 Time in which the broker was away is not counted: writers hold their records back meanwhile, and a tick that jumped over
 it would make them late. Their reconnecting gets `grace_s` more.
@@ -52,6 +53,20 @@ class IdleClock:
         self._newest = float("-inf")
         self._written = float("-inf")
 
+    @property
+    def since(self) -> float:
+        """When the partition was last seen to grow by traffic, monotonic seconds; or when watching began anew."""
+        return self._since
+
+    @property
+    def seen(self) -> int:
+        """The end offset that was seen last; -1 before the first look."""
+        return self._end
+
+    def passed(self, end: int) -> None:
+        """Up to `end` nothing but marks and ticks was added: that is no traffic."""
+        self._end = end
+
     def routed(self, time: float) -> None:
         """An event of this time was written to the partition by this process."""
         self._newest = max(self._newest, time)
@@ -88,5 +103,5 @@ class IdleClock:
         """Our tick stands at `offset`: at the end that was seen it is no traffic, further on records came before it."""
         self._written = time
         if offset == self._end:
-            self._end += 1
+            self.passed(offset + 1)
             self._quiet_from = monotonic + self._rule.interval_s

@@ -24,6 +24,7 @@ from kafka.errors import (
 )
 from tenacity import RetryCallState, Retrying, retry_if_exception, retry_if_exception_type, wait_fixed
 
+from streaming.broker_clock import BrokerClock, steady_wall
 from streaming.clients import make_producer
 from streaming.config import Config
 from streaming.ingest.kafka_watch import KafkaWatch
@@ -37,23 +38,27 @@ _SAY_EVERY_S = 3.0
 _MAX_BLOCK_MS = 2_000
 """Longest wait of one record for a topic's metadata. The process does not hear meanwhile that it should end."""
 
-_PERMANENT = (
+_OF_ALL = (
     AuthorizationError,
-    InvalidRecordError,
     InvalidTopicError,
-    MessageSizeTooLargeError,
     PolicyViolationError,
-    RecordListTooLargeError,
     SaslAuthenticationFailedError,
     UnsupportedVersionError,
 )
-"""All else, sequence numbers out of step after a crash of the broker included, a new producer mends."""
+"""What no record would get past."""
+_OF_ONE = (InvalidRecordError, MessageSizeTooLargeError, RecordListTooLargeError)
+"""What another record may get past. All else, sequence numbers out of step after a crash of the broker included, a new
+producer mends."""
 
 Headers = Sequence[tuple[str, bytes]]
 
 
 class OutputRefusedError(Exception):
     """Kafka refuses what ingest writes, and trying again would not help."""
+
+
+class RecordRefusedError(Exception):
+    """A record of the batch cannot be written; the others may be."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +75,14 @@ class Output:
 class Writer:
     """An idempotent producer that outlives broker restarts; one batch at a time."""
 
-    def __init__(self, config: Config, stopping: threading.Event, watch: KafkaWatch) -> None:
-        """`watch` is told of every write that fails or takes long, and of every one that works."""
+    def __init__(self, config: Config, stopping: threading.Event, watch: KafkaWatch, clock: BrokerClock) -> None:
+        """`watch` is told of every write that fails or takes long, and of every one that works.
+
+        `clock` is told when what went to `traffic` was sent, appended and acknowledged.
+        """
         self._config = config.kafka
+        self._traffic = config.topics.traffic
+        self._clock = clock
         self._sleep = stoppable_sleep(stopping)
         self._watch = watch
         self._producer: KafkaProducer | None = None
@@ -81,7 +91,7 @@ class Writer:
         """Writes all of them and gives their offsets once every one is acknowledged.
 
         Waits while the broker is away; after a failure the whole batch is sent again, so records may stand twice.
-        Raises OutputRefusedError or StoppedError.
+        Raises OutputRefusedError, RecordRefusedError (then some may be written) or StoppedError.
         """
         if not outputs:
             return []
@@ -93,12 +103,17 @@ class Writer:
         )
         try:
             return retrying(self._send, outputs)
-        except _PERMANENT as error:
+        except _OF_ALL as error:
             raise OutputRefusedError(
                 f"Kafka refused a record for {sorted({output.topic for output in outputs})}"
                 f" ({type(error).__name__}: {error}); check the rights of the user and the topic's limits."
                 " Nothing was committed: ingest goes on with the same records when it is started again"
             ) from error
+        except StoppedError:
+            raise
+        except Exception as error:
+            self.close(0)
+            raise RecordRefusedError(f"a record cannot be written ({type(error).__name__}: {error})") from error
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Lets the producer go."""
@@ -118,11 +133,18 @@ class Writer:
         if self._producer is None:
             self._producer = make_producer(self._config, max_block_ms=_MAX_BLOCK_MS)
         producer = self._producer
-        sent = [producer.send(out.topic, out.value, out.key, list(out.headers), out.partition) for out in outputs]
+        began = steady_wall()
+        own_ms = int(began * 1_000)  # where a topic keeps the senders' times, ours proves nothing to our clock
+        sent = [
+            producer.send(out.topic, out.value, out.key, list(out.headers), out.partition, own_ms) for out in outputs
+        ]
         self._flush(producer)
-        offsets = [future.get(timeout=0).offset for future in sent]
+        written = [future.get(timeout=0) for future in sent]
         self._watch.answered()
-        return offsets
+        for metadata in written:
+            if metadata.topic == self._traffic:
+                self._clock.acknowledged(began, steady_wall(), metadata.timestamp / 1_000)
+        return [metadata.offset for metadata in written]
 
     def _flush(self, producer: KafkaProducer) -> None:
         """Waits until all that was sent is acknowledged or has failed. Sending it again meanwhile would double it."""
@@ -142,4 +164,4 @@ class Writer:
 
 
 def _may_pass(error: BaseException) -> bool:
-    return isinstance(error, KafkaError) and not isinstance(error, _PERMANENT)
+    return isinstance(error, KafkaError) and not isinstance(error, _OF_ALL + _OF_ONE)

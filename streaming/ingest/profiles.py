@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -11,11 +12,17 @@ from streaming.events import ItemEvent, UserEvent
 class ProfileStore(Protocol):
     """The part of the feature store that ingest writes."""
 
-    def write_users(self, users: list[UserEvent]) -> object:
+    def write_users(self, users: Sequence[UserEvent]) -> None:
         """Writes all of them, or raises what the store raises."""
 
-    def write_items(self, items: list[ItemEvent]) -> object:
+    def write_items(self, items: Sequence[ItemEvent]) -> None:
         """Writes all of them, or raises what the store raises."""
+
+    def user_times(self, ids: Sequence[str]) -> list[float | None]:
+        """Event times of the stored profiles, seconds; None where there is none."""
+
+    def item_times(self, ids: Sequence[str]) -> list[float | None]:
+        """Event times of the stored profiles, seconds; None where there is none."""
 
 
 @dataclass
@@ -35,3 +42,24 @@ class LatestProfiles:
             known_item = self.items.get(event.item_id)
             if known_item is None or event.time >= known_item.time:
                 self.items[event.item_id] = event
+
+
+def write_newer_users(store: ProfileStore, users: Sequence[UserEvent]) -> int:
+    """Writes those that are not older than what the store holds, and gives how many; equally new ones replace it.
+
+    Raises what the store raises. Why by event time, and what that cannot hold: docs/decisions/0099.
+    """
+    times = store.user_times([user.user_id for user in users])
+    newer = [user for user, stored in zip(users, times, strict=True) if stored is None or user.time >= stored]
+    if newer:
+        store.write_users(newer)
+    return len(newer)
+
+
+def write_newer_items(store: ProfileStore, items: Sequence[ItemEvent]) -> int:
+    """The same for items."""
+    times = store.item_times([item.item_id for item in items])
+    newer = [item for item, stored in zip(items, times, strict=True) if stored is None or item.time >= stored]
+    if newer:
+        store.write_items(newer)
+    return len(newer)

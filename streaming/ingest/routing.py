@@ -7,33 +7,57 @@ from collections.abc import Callable
 import msgspec
 
 from streaming.config import Config
-from streaming.events import Event, FeedbackEvent, ImpressionEvent
+from streaming.events import Event, FeedbackEvent, ImpressionEvent, RefusedError
 from streaming.events.rules import EventRules, decode_outside
+from streaming.topics import INTERACTION_BYTES
 
 
 class Routing:
     """The rules of one configuration."""
 
-    def __init__(self, config: Config, on_undeclared: Callable[[], None] = lambda: None) -> None:
-        """`on_undeclared` is told of every impression of an undeclared domain value, as a scorer's is."""
+    def __init__(
+        self,
+        config: Config,
+        on_undeclared: Callable[[], None] = lambda: None,
+        on_corrected: Callable[[Event], None] = lambda _: None,
+    ) -> None:
+        """`on_undeclared` is told of every impression of an undeclared domain value, as a scorer's is.
+
+        `on_corrected` is told of every event whose time was ahead of the broker's clock.
+        """
         self._config = config
         self._rules = EventRules(config)
         self._on_undeclared = on_undeclared
+        self._on_corrected = on_corrected
         self._space = config.domain_space()
 
-    def read(self, value: bytes | None, now: float) -> Event:
-        """The event in `value` if it is in order at wall-clock time `now`. Raises RefusedError.
+    def decode(self, value: bytes | None) -> Event:
+        """The event in `value`, whatever it says. Raises RefusedError."""
+        # The broker bounds what is sent, which may be compressed: this bounds what it was before.
+        if value is not None and len(value) > INTERACTION_BYTES:
+            raise RefusedError("too_large", f"{len(value)} bytes, at most {INTERACTION_BYTES} are taken")
+        return decode_outside(value)
+
+    def accept(self, event: Event, appended: float) -> Event:
+        """The event if it is in order at broker time `appended`, seconds, and not later than that. Raises RefusedError.
 
         An undeclared value of an impression's or feedback's domain becomes `unknown`, as it does in a scorer.
         """
-        event = decode_outside(value)
-        self._rules.check(event, now)
+        self._rules.check(event, appended)
+        timed = self._rules.timed(event, appended)
+        if timed is not event:
+            self._on_corrected(event)
+            event = timed
         if isinstance(event, ImpressionEvent) and not self._space.declared(event.domain):
             self._on_undeclared()
             return msgspec.structs.replace(event, domain=self._space.known(event.domain))
         if isinstance(event, FeedbackEvent) and event.domain is not None and not self._space.declared(event.domain):
             return msgspec.structs.replace(event, domain=self._space.known(event.domain))
         return event
+
+    def read(self, value: bytes | None, appended: float) -> Event:
+        """`decode` and `accept`. Raises RefusedError."""
+        return self.accept(self.decode(value), appended)
 
     def partition(self, event: ImpressionEvent | FeedbackEvent) -> int:
         """Partition of `traffic`: that of the event's kernel group. Raises RefusedError."""

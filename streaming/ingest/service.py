@@ -1,7 +1,7 @@
-"""The Kafka shell of ingest: poll, profiles to Feast, traffic and dead letters to Kafka, and only then the commit.
+"""The Kafka shell of ingest: poll, traffic and dead letters to Kafka, then the commit, and marks of how far it read.
 
-Offsets are committed after the feature store and Kafka have taken everything that came of the records, so nothing is
-lost; after a crash records are handled twice, which the store and the join do not mind (docs/decisions/0013).
+Offsets are committed after Kafka has taken everything that came of the records, so nothing is lost; after a crash
+records are handled twice, which the join does not mind (docs/decisions/0013). Profiles have a lane of their own.
 """
 
 from __future__ import annotations
@@ -10,34 +10,29 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection
+from functools import partial
+from typing import TYPE_CHECKING
 
-from kafka import TopicPartition
-from kafka.errors import AuthorizationError, KafkaError, UnknownTopicOrPartitionError
-from kafka.structs import OffsetAndMetadata
+from kafka.errors import KafkaError
 
 from model.backbone.schema import CARD, BackboneRefused, check_card
-from streaming.clients import (
-    BrokerRefused,
-    BrokerUnreachable,
-    TlsFileError,
-    end_offsets,
-    make_consumer,
-    quiet_client_logs,
-    wait_for_broker,
-)
+from streaming.broker_clock import BrokerClock, steady_wall
+from streaming.clients import BrokerRefused, BrokerUnreachable, TlsFileError, quiet_client_logs, wait_for_broker
 from streaming.config import Config
-from streaming.ingest.batch import Batch, ImpressionEncoder
+from streaming.ingest.batch import Batch, ImpressionEncoder, kind_of
 from streaming.ingest.drift_gauge import DriftGauge
 from streaming.ingest.external_impressions import ExternalImpressions
 from streaming.ingest.kafka_watch import KafkaWatch
+from streaming.ingest.letters import Letters
 from streaming.ingest.output import OutputRefusedError, Writer
-from streaming.ingest.refusals import RefusalWindow, TooManyRefusedError
+from streaming.ingest.profile_lane import ProfileLane, show_lag
+from streaming.ingest.progress import ReadProgress
+from streaming.ingest.reader import InteractionsReader, Polled
 from streaming.ingest.routing import Routing
 from streaming.ingest.ticker import Ticker
 from streaming.monitoring import metrics
-from streaming.monitoring.health import HealthServer, PortTakenError
+from streaming.monitoring.health import Check, HealthServer, PortTakenError
 from streaming.retries import Retrier, StoppedError
 from streaming.topics import TopicMismatch, TopicsFailed, ensure_topics
 
@@ -53,15 +48,10 @@ _EXPLAINED = (
     OutputRefusedError,
     PortTakenError,
     TlsFileError,
-    TooManyRefusedError,
     TopicMismatch,
     TopicsFailed,
 )
 """Errors whose message says it all: logged without a traceback."""
-
-_LOOK_MS = 1_000
-_MAX_POLL_INTERVAL_MS = 15 * 60 * 1_000
-"""A feature store that is down this long costs the membership, and then some records are handled twice."""
 
 
 def run_ingest(config: Config, stopping: threading.Event | None = None) -> int:
@@ -90,39 +80,59 @@ class Ingest:
     def __init__(self, config: Config, stopping: threading.Event) -> None:
         self._config = config
         self._stopping = stopping
-        self._routing = Routing(config, metrics.FEATURE_DEFAULTS.labels(view="domain", reason="undeclared").inc)
+        self._clock = BrokerClock()
+        self._routing = Routing(
+            config,
+            metrics.FEATURE_DEFAULTS.labels(view="domain", reason="undeclared").inc,
+            lambda event: metrics.CLOCK_CORRECTED.labels(event=kind_of(event)).inc(),
+        )
         self._retrier = Retrier(stopping)
-        self._refusals = RefusalWindow(config.ingest.dead_letter_window, config.ingest.dead_letter_ratio)
+        self._letters = Letters(config)
         self._watch = KafkaWatch(config)
-        self._writer = Writer(config, stopping, self._watch)
-        self._ticker = Ticker(config, self._writer)
+        self._writer = Writer(config, stopping, self._watch, self._clock)
+        self._ticker = Ticker(config, self._writer, self._clock)
+        self._progress = ReadProgress()
         self._drift = DriftGauge(config.ingest.drift_hours * 3_600)
+        self._lane: ProfileLane | None = None
         self._state: str | None = "waiting for Kafka"
         self._next_look = 0.0
+        self._shown: set[int] = set()
+        self._began = steady_wall()
+        metrics.CLOCK_OFFSET.set_function(lambda: self._clock.offset_s)
 
     def run(self) -> None:
         """Ingests until it is asked to end. Raises what ends it."""
         quiet_client_logs()
         config = self._config
-        checks = {"start": lambda: self._state, "kafka": self._watch.check, "feature store": self._retrier.check}
-        with HealthServer(config.ingest.metrics_host, config.ingest.metrics_port, checks):
+        with HealthServer(config.ingest.metrics_host, config.ingest.metrics_port, self._checks()):
             self._check_backbone()
             wait_for_broker(config.kafka, log, self._stopping)
             ensure_topics(config)
             self._state = "opening the feature store"
             store = self._open_store()
             external = ExternalImpressions(config, store)
-            consumer = self._open_consumer()
+            reader = InteractionsReader(config, config.ingest_consumers, self._stopping)
+            lane = self._lane = ProfileLane(config, self._routing, store, self._clock)
             self._state = None
             log.info("ingesting %s as %s", config.topics.interactions, config.ingest_consumers)
             try:
+                lane.start()
                 while not self._stopping.is_set():
-                    self._turn(consumer, store, external)
+                    self._turn(reader, external, lane)
             finally:
+                lane.close()
                 self._ticker.close()
                 self._writer.close()
-                consumer.close(autocommit=False, timeout_ms=5_000)
+                reader.close()
         log.info("ingest has ended in order")
+
+    def _checks(self) -> dict[str, Check]:
+        return {
+            "start": lambda: self._state,
+            "kafka": self._watch.check,
+            "impressions": self._retrier.check,
+            "profiles": lambda: self._lane.check() if self._lane is not None else None,
+        }
 
     def _check_backbone(self) -> None:
         """Its card alone: an ingest that sees no impression of another system needs neither backbone nor PyTorch."""
@@ -139,86 +149,66 @@ class Ingest:
         self._retrier.until_done("feature store: set-up", store.apply)
         return store
 
-    def _open_consumer(self) -> Any:
-        config = self._config
-        consumer = make_consumer(
-            config.kafka,
-            config.topics.interactions,
-            group_id=config.ingest_consumers,
-            max_poll_records=config.ingest.max_poll,
-            max_poll_interval_ms=_MAX_POLL_INTERVAL_MS,
-            session_timeout_ms=10_000,
-        )
-        # A leader that first joins without knowing the topic's partitions joins again as soon as it does, and
-        # kafka-python 3.0 forgets a join that it began for that reason and that outlives one short poll: the member
-        # would stay without partitions, and say nothing. So the partitions are asked for before the first join.
-        consumer.topics()
-        return consumer
-
-    def _turn(self, consumer: Any, store: FeatureStore, external: ImpressionEncoder) -> None:
+    def _turn(self, reader: InteractionsReader, external: ExternalImpressions, lane: ProfileLane) -> None:
+        if lane.failure is not None:
+            raise lane.failure
         wait_ms = int(min(0.25, self._config.ingest.idle_tick_s / 2) * 1_000)
-        try:
-            polled = consumer.poll(timeout_ms=wait_ms)
-        except AuthorizationError:
-            raise
-        except KafkaError as error:
-            log.warning("reading %s failed (%s); trying again", self._config.topics.interactions, error)
-            self._stopping.wait(1.0)
-            return
-        if polled:
-            self._handle(consumer, store, external, [record for records in polled.values() for record in records])
+        polled = reader.poll(wait_ms)
+        if polled.records or polled.unreadable:
+            if lane.changed():
+                external.forget()
+            self._handle(reader, external, polled)
         if time.monotonic() >= self._next_look:
-            self._look(consumer)
+            self._look(reader)
             self._next_look = time.monotonic() + self._config.ingest.idle_tick_s / 2
 
-    def _handle(self, consumer: Any, store: FeatureStore, external: ImpressionEncoder, records: Sequence[Any]) -> None:
-        batch = Batch(self._config, self._routing, records, time.time())
-        batch.write_profiles(store, self._retrier)
+    def _handle(self, reader: InteractionsReader, external: ImpressionEncoder, polled: Polled) -> None:
+        batch = Batch(self._config, self._routing, self._letters, polled, self._clock.now(steady_wall()))
         batch.represent(external, self._retrier)
-        self._writer.write(batch.outputs())
+        batch.write(self._writer.write)
         # Only now: after a crash records are handled twice, but none is committed that did not go where it belongs.
-        self._commit(consumer, records)
+        reader.commit(polled.positions())
+        for partition, appended in batch.appended().items():
+            self._progress.handled(partition, appended)
         batch.count()
         for partition, event in batch.announcements():
             self._drift.take(partition, event)
         for partition, newest in batch.newest().items():
             self._ticker.routed(partition, newest)
-        for reason in batch.outcomes():
-            self._refusals.note(reason)
 
-    def _commit(self, consumer: Any, records: Iterable[Any]) -> None:
-        read = {TopicPartition(record.topic, record.partition): record.offset + 1 for record in records}
-        offsets = {partition: OffsetAndMetadata(offset, "") for partition, offset in read.items()}
+    def _look(self, reader: InteractionsReader) -> None:
+        """Asks Kafka how far the topics reach: for the lag, for ticks and marks, and to know that Kafka is there."""
         try:
-            consumer.commit(offsets, 5_000)
-        except KafkaError as error:
-            # The next commit covers these records; if the partitions moved on, their new owner handles them again.
-            log.warning("committing %d partitions failed (%s); going on", len(offsets), error)
-
-    def _look(self, consumer: Any) -> None:
-        """Asks Kafka how far the topics reach: for the lag, for the ticks, and to know that Kafka is there at all."""
-        own = consumer.assignment()
-        self._drift.show(time.time(), {partition.partition for partition in own})
-        try:
-            ends = end_offsets(consumer, self._ticker.partitions, _LOOK_MS)
-            if own:
-                self._lag(consumer, own, end_offsets(consumer, own, _LOOK_MS))
-            elif not consumer.partitions_for_topic(self._config.topics.interactions):
-                # A deleted topic takes our partitions away without an error. Asking for it also refreshes what the
-                # consumer knows of it, so that it goes on soon after the topic was made again.
-                raise UnknownTopicOrPartitionError(f"{self._config.topics.interactions} has no partitions")
+            own = reader.own()
+            # Before the question: what was appended at this time or earlier stands before the end it is answered with.
+            asked = self._clock.earliest(steady_wall())
+            ends = reader.ends([*self._ticker.partitions, *own])
+            positions = reader.positions(own)
         except KafkaError as error:
             self._watch.failed(error)
             return
         self._watch.answered()
-        if TopicPartition(self._config.topics.interactions, 0) in own:  # one member ticks (docs/decisions/0012)
-            self._ticker.look(ends)
+        numbers = {partition.partition for partition in own}
+        self._drift.show(self._clock.now(steady_wall()), numbers)
+        show_lag("feedback", positions, ends)
+        self._progress.own(numbers)
+        for partition, position in positions.items():
+            self._progress.looked(partition.partition, position, ends[partition], asked)
+        self._show_age(numbers)
+        self._ticker.look(ends, ticks=0 in numbers)  # one member ticks (docs/decisions/0012)
+        self._ticker.mark(self._progress.claims(), numbers, reader.partitions())
 
-    def _lag(self, consumer: Any, own: Iterable[TopicPartition], ends: Mapping[TopicPartition, int]) -> None:
+    def _show_age(self, own: Collection[int]) -> None:
+        """As of when it is asked for: it has to grow while this loop stands still."""
+        for partition in self._shown - set(own):
+            metrics.INGEST_PROGRESS_AGE.remove(str(partition))
+        self._shown = set(own)
         for partition in own:
-            position = consumer.position(partition, timeout_ms=_LOOK_MS)
-            if position is not None:
-                metrics.INGEST_LAG.labels(partition=partition.partition).set(ends[partition] - position)
+            metrics.INGEST_PROGRESS_AGE.labels(partition=partition).set_function(partial(self._age, partition))
+
+    def _age(self, partition: int) -> float:
+        read = self._progress.claims().get(partition, self._began)
+        return self._clock.now(steady_wall()) - read
 
 
 def _count_default(view: str, reason: str, number: int) -> None:

@@ -49,6 +49,11 @@ class TrafficTail:
             upper, look = lower, look * 2
         return None
 
+    def only_marks(self, partition: TopicPartition, begin: int, end: int) -> bool:
+        """Whether nothing but progress marks and ticks stands from offset `begin` up to `end`. Raises KafkaError."""
+        self._consumer.assign([partition])
+        return all(isinstance(record, Progress | Tick) for record in self._between(partition, begin, end))
+
     def _begin(self, partition: TopicPartition) -> int:
         try:
             begin: int = self._consumer.beginning_offsets([partition], timeout_ms=int(_READ_S * 1_000))[partition]
@@ -66,7 +71,9 @@ class TrafficTail:
             for record in self._consumer.poll(timeout_ms=200).get(partition, ()):
                 position = record.offset + 1
                 if record.offset < upper:
-                    with contextlib.suppress(msgspec.MsgspecError):  # the processor says what is wrong with it
+                    with contextlib.suppress(
+                        msgspec.MsgspecError, RecursionError
+                    ):  # the processor says what is wrong with it
                         yield decode_traffic(record.value or b"")
             position = max(position, self._consumer.position(partition, timeout_ms=1_000))
 

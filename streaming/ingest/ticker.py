@@ -1,18 +1,20 @@
-"""Moves event time on while no traffic comes: the idle rule on the real `traffic` topic."""
+"""What ingest adds to `traffic` by itself: ticks while no traffic comes, and marks of how far it has read."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from kafka import TopicPartition
 from kafka.errors import KafkaError
 
+from streaming.broker_clock import BrokerClock, steady_wall
 from streaming.config import Config
-from streaming.events import Tick, encode_traffic
+from streaming.events import Progress, Tick, encode_traffic
 from streaming.ingest.idle import IdleClock, IdleRule
 from streaming.ingest.output import Output, Writer
+from streaming.ingest.progress import MarkSchedule
 from streaming.ingest.tail import TrafficTail
 from streaming.monitoring import metrics
 
@@ -29,32 +31,58 @@ def rule_of(config: Config) -> IdleRule:
 
 
 class Ticker:
-    """The idle clocks of all groups. One process of the consumer group runs it at a time."""
+    """The idle clocks of all groups. Every member of the consumer group watches and marks, one of them ticks."""
 
-    def __init__(self, config: Config, writer: Writer) -> None:
-        rule = rule_of(config)
+    def __init__(self, config: Config, writer: Writer, clock: BrokerClock) -> None:
+        self._rule = rule_of(config)
         self.partitions = [TopicPartition(config.topics.traffic, i) for i in range(len(config.groups))]
         self._config = config
         self._writer = writer
-        self._clocks = [IdleClock(rule) for _ in self.partitions]
+        self._clock = clock
+        self._idle = [IdleClock(self._rule) for _ in self.partitions]
+        self._marks = [MarkSchedule() for _ in self.partitions]
         self._tail: TrafficTail | None = None
 
     def routed(self, partition: int, newest: float) -> None:
         """Events up to this time were written to the partition."""
-        self._clocks[partition].routed(newest)
+        self._idle[partition].routed(newest)
 
-    def look(self, ends: Mapping[TopicPartition, int]) -> None:
-        """Looks at the end offsets of `traffic` and writes the ticks that are due."""
-        for partition, clock, group in zip(self.partitions, self._clocks, self._config.groups, strict=True):
+    def look(self, ends: Mapping[TopicPartition, int], *, ticks: bool) -> None:
+        """Looks at the end offsets of `traffic`, and writes the ticks that are due if this member is the one."""
+        for partition, idle, group in zip(self.partitions, self._idle, self._config.groups, strict=True):
             end = ends[partition]
-            if clock.look(end, time.monotonic()):
-                self._show(partition, clock, end)
-            due = clock.due(time.monotonic(), time.time())
+            self._pass_marks(partition, idle, end)
+            shown = idle.look(end, time.monotonic())
+            if not ticks:
+                continue
+            if shown:
+                self._show(partition, idle, end)
+            due = idle.due(time.monotonic(), self._clock.now(steady_wall()))
             if due is not None:
                 tick = Output(partition.topic, encode_traffic(Tick(due)), partition.partition)
                 (offset,) = self._writer.write([tick])
-                clock.wrote(due, offset, time.monotonic())
+                idle.wrote(due, offset, time.monotonic())
                 metrics.TICKS.labels(group=group.name).inc()
+
+    def mark(self, claims: Mapping[int, float], own: Collection[int], partitions: int) -> None:
+        """Writes how far the own partitions of `interactions`, out of `partitions`, are read, where that is due.
+
+        All that the claims are about has to be acknowledged by now.
+        """
+        if not own:
+            return
+        due = []
+        for partition, idle, marks in zip(self.partitions, self._idle, self._marks, strict=True):
+            last_traffic = self._clock.now(steady_wall() - time.monotonic() + idle.since)
+            if marks.due(claims, own, last_traffic + self._rule.bound_s):
+                due.append(partition)
+        value = encode_traffic(Progress(dict(claims), partitions))
+        offsets = self._writer.write([Output(partition.topic, value, partition.partition) for partition in due])
+        for partition, offset in zip(due, offsets, strict=True):
+            self._marks[partition.partition].wrote(claims)
+            idle = self._idle[partition.partition]
+            if offset == idle.seen:
+                idle.passed(offset + 1)
 
     def close(self) -> None:
         """Lets the reader of the tails go."""
@@ -62,11 +90,28 @@ class Ticker:
             self._tail.close()
             self._tail = None
 
-    def _show(self, partition: TopicPartition, clock: IdleClock, end: int) -> None:
+    def _pass_marks(self, partition: TopicPartition, idle: IdleClock, end: int) -> None:
+        """What other members marked is no traffic. Few records are read: where traffic runs there are more."""
+        most = 2 * self._config.topics.interactions_partitions
+        if idle.seen < 0 or not 0 < end - idle.seen <= most:
+            return
         try:
-            if self._tail is None:
-                self._tail = TrafficTail(self._config.kafka)
-            clock.show(self._tail.read(partition, end))
+            if self._open_tail().only_marks(partition, idle.seen, end):
+                idle.passed(end)
         except KafkaError as error:
-            log.warning("the end of %s could not be read (%s); no ticks until it can", partition.topic, error)
-            self.close()
+            self._tail_failed(partition, error)
+
+    def _show(self, partition: TopicPartition, idle: IdleClock, end: int) -> None:
+        try:
+            idle.show(self._open_tail().read(partition, end))
+        except KafkaError as error:
+            self._tail_failed(partition, error)
+
+    def _open_tail(self) -> TrafficTail:
+        if self._tail is None:
+            self._tail = TrafficTail(self._config.kafka)
+        return self._tail
+
+    def _tail_failed(self, partition: TopicPartition, error: KafkaError) -> None:
+        log.warning("the end of %s could not be read (%s); no ticks until it can", partition.topic, error)
+        self.close()

@@ -15,6 +15,7 @@ from features.live.layout import LiveRow
 from model.kernel.record import KernelRefused, read_info
 from streaming.clients import aiokafka_options, make_admin, topic_id
 from streaming.config import Config
+from streaming.kernel_log.closed import ClosedSegment, is_closed_key, stored_segments
 from streaming.kernel_log.cuts import ChosenCut, choose
 from streaming.kernel_log.errors import KernelLogError, RowError
 from streaming.kernel_log.keys import MAX_RECORD_BYTES, SLOTS, kernel_key, learner_key, mark_key
@@ -47,6 +48,8 @@ class StoredGroup:
     kernel_version: int
     """Version of the newest kernel in the log, which may have run ahead of the cut; 0 if there is none."""
     traffic: TrafficLog
+    closed: Mapping[int, ClosedSegment]
+    """Requests that late clicks may correct, by number of their segment."""
 
 
 async def read_group(config: Config, group: str, partition: int) -> StoredGroup:
@@ -64,9 +67,11 @@ async def read_group(config: Config, group: str, partition: int) -> StoredGroup:
         raise KernelLogError(f"group {group!r}: reading its kernel log failed: {error!r}") from error
     slots = {slot: newest.get((kernels.topic, learner_key(group, slot))) for slot in SLOTS}
     chosen = choose(group, slots, newest.pop((state.topic, mark_key(group)), None))
-    rows, unreadable = stored_rows({key: value for (topic, key), value in newest.items() if topic == state.topic})
+    values = {key: value for (topic, key), value in newest.items() if topic == state.topic}
+    rows, unreadable = stored_rows(values)
     version = newest_version(group, newest.get((kernels.topic, kernel_key(group))))
-    return StoredGroup(chosen, rows.get(group, ()), unreadable, version, log_of_traffic)
+    closed = stored_segments(group, values)
+    return StoredGroup(chosen, rows.get(group, ()), unreadable, version, log_of_traffic, closed)
 
 
 def newest_version(group: str, kernel: bytes | None) -> int:
@@ -90,7 +95,7 @@ def stored_rows(values: Mapping[bytes | None, bytes | None]) -> tuple[dict[str, 
     rows: dict[str, list[LiveRow]] = {}
     unreadable = 0
     for key, value in values.items():
-        if value is None:
+        if value is None or is_closed_key(key):
             continue
         try:
             group, row = decode_row(key, value)

@@ -3,37 +3,13 @@
 from __future__ import annotations
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from streaming.kernel_log.errors import SnapshotError
+from streaming.kernel_log.join_state import JoinState, RequestRef, WaitingClicks
 
-SCHEMA = 2
-"""2 since a learner keeps what it was taught and rehearses nothing."""
+SCHEMA = 3
+"""3 since late clicks correct what was taught."""
 _BEGIN_ANEW = "give the group topics of its own to begin anew (topics.kernels, .state)"
-
-
-class RequestRef(msgspec.Struct, frozen=True, array_like=True):
-    """A labelled request by reference: the record at `offset` of `traffic` has its tensors (decision 0070)."""
-
-    offset: int
-    clicks: bytes
-    """Packed bits, one per item."""
-    conversions: bytes
-    """Packed bits, one per item."""
-
-    @classmethod
-    def of(cls, offset: int, clicks: NDArray[np.bool_], conversions: NDArray[np.bool_]) -> RequestRef:
-        """The reference of a request whose items were labelled so, both `(n,)`."""
-        return cls(offset, np.packbits(clicks).tobytes(), np.packbits(conversions).tobytes())
-
-    def labels(self, n: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Clicks and conversions of the request's `n` items, both `(n,)`."""
-        clicks, conversions = (
-            np.unpackbits(np.frombuffer(bits, dtype=np.uint8), count=n).astype(np.bool_)
-            for bits in (self.clicks, self.conversions)
-        )
-        return clicks, conversions
 
 
 class GroupSnapshot(msgspec.Struct, frozen=True):
@@ -52,12 +28,11 @@ class GroupSnapshot(msgspec.Struct, frozen=True):
     """Event time of the newest example learned from, seconds."""
     published_at: float
     """Watermark at the last publication, seconds."""
-    watermark: float
-    """Watermark of the join, seconds."""
-    join_offset: int
-    """Where the re-read for open requests begins; `next_offset` when none is open."""
-    join_watermark: float
-    """Watermark just before the record at `join_offset`, seconds."""
+    join: JoinState
+    late: list[WaitingClicks]
+    """Late clicks that wait for their correction."""
+    late_since: float
+    """Watermark when the oldest of `late` came, seconds."""
     pending: list[RequestRef]
     """Labelled, waiting for their micro-batch to fill."""
     pending_since: float
@@ -73,7 +48,8 @@ class GroupSnapshot(msgspec.Struct, frozen=True):
     @property
     def resume_offset(self) -> int:
         """The earliest record that has to be read again."""
-        return min([self.next_offset, self.join_offset, *(ref.offset for ref in self.pending)])
+        opened = [self.join.open_from] if self.join.open else []
+        return min([self.next_offset, *opened, *(ref.offset for ref in self.pending)])
 
 
 def on_another_log(snapshot: GroupSnapshot, begin: int, version: int) -> GroupSnapshot:
@@ -85,8 +61,8 @@ def on_another_log(snapshot: GroupSnapshot, begin: int, version: int) -> GroupSn
         snapshot,
         next_offset=begin,
         version=max(version, snapshot.version),
-        join_offset=begin,
-        join_watermark=snapshot.watermark,
+        join=snapshot.join.without_log(),
+        late=[],
         pending=[],
     )
 

@@ -14,7 +14,24 @@ DEAD_LETTERS = Counter(
     "Records refused and kept as dead letters, by reason (docs/failures.md).",
     ["reason"],
 )
-INGEST_LAG = Gauge("driftline_ingest_lag_records", "Records of `interactions` not yet read.", ["partition"])
+CLOCK_CORRECTED = Counter(
+    "driftline_clock_corrected_total",
+    "Outside events whose time was ahead of the broker's clock, and that count as of when they were appended.",
+    ["event"],
+)
+PROFILES_OUTDATED = Counter(
+    "driftline_profiles_outdated_total", "Profiles left out because the feature store holds a newer one."
+)
+INGEST_LAG = Gauge(
+    "driftline_ingest_lag_records",
+    "Records of `interactions` not yet read, by lane: feedback, profiles.",
+    ["lane", "partition"],
+)
+INGEST_PROGRESS_AGE = Gauge(
+    "driftline_ingest_progress_age_seconds",
+    "How long ago, in broker time, all that stood in the partition of `interactions` had been handled.",
+    ["partition"],
+)
 DRIFT_ANNOUNCED = Gauge(
     "driftline_drift_announced", "1 while drift of this name and kind is announced to be active.", ["name", "kind"]
 )
@@ -25,10 +42,43 @@ EXAMPLES_JOINED = Counter("driftline_examples_joined_total", "Examples whose lab
 OPEN_REQUESTS = Gauge("driftline_open_requests", "Requests waiting for their window to end.", ["group"])
 JOIN_DROPPED = Counter(
     "driftline_join_dropped_total",
-    "Records the join could not use, by reason: late_impression, late_feedback, orphan_feedback, duplicate, "
-    "unshown_item, evicted, other_backbone, bad_payload, undecodable, lost_in_recovery, lost_with_topic, "
-    "unreadable_row, learning_stopped, other_experiment.",
+    "Records the join could not use, by reason: late_impression, late_feedback, late_conversion, orphan_feedback, "
+    "duplicate, unshown_item, evicted, feedback_evicted, feedback_unread, uncorrectable, other_backbone, bad_payload, "
+    "undecodable, unjoinable, lost_in_recovery, lost_with_topic, unreadable_row, "
+    "learning_stopped, other_experiment.",
     ["group", "reason"],
+)
+LABEL_DELAY = Histogram(
+    "driftline_label_delay_seconds",
+    "From an impression to its feedback by their own times, seconds, of feedback that counts.",
+    ["group", "kind"],
+    buckets=(0.5, 1, 2, 5, 10, 15, 20, 30, 45, 60, 90, 120, 300, 600, 1_200, 1_800, 3_600),
+)
+LATE_CLICKS = Counter(
+    "driftline_late_clicks_total",
+    "Clicks that came when their request was closed, by what became of them: relabelled (before it was taught), "
+    "corrected (after).",
+    ["group", "outcome"],
+)
+AHEAD_OF_BROKER = Counter(
+    "driftline_ahead_of_broker_total",
+    "Impressions stamped further ahead of the broker than join.lateness_s: they count as of their append time.",
+    ["group"],
+)
+FEEDBACK_UNREAD = Gauge(
+    "driftline_feedback_unread_seconds",
+    "How far behind the newest record ingest has read feedback, seconds: windows close no sooner.",
+    ["group"],
+)
+LEARNING_PAUSED = Gauge(
+    "driftline_learning_paused",
+    "1 while requests are dropped unlearned because ingest does not tell that their feedback was read.",
+    ["group"],
+)
+JOIN_BYTES = Gauge(
+    "driftline_join_bytes",
+    "Memory of the join, estimated, by part: open (join.max_bytes), closed (join.horizon_bytes).",
+    ["group", "part"],
 )
 WATERMARK = Gauge(
     "driftline_watermark_seconds",
@@ -208,4 +258,8 @@ CONNECTIONS_DROPPED = Counter(
 )
 
 # --- every process ---
+CLOCK_OFFSET = Gauge(
+    "driftline_clock_offset_seconds",
+    "The broker's clock less the own one, as acknowledgements of own writes tell, seconds.",
+)
 TASK_FAILURES = Counter("driftline_task_failures_total", "Background tasks that died, by task.", ["task"])

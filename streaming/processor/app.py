@@ -155,7 +155,7 @@ class Processor:
                 "group %s: the last snapshot was not stored, a successor re-learns it: %s", owned.machine.group, error
             )
         finally:
-            await owned.writer.close()
+            await self._close(owned)
 
     # --- records and commits ---
 
@@ -192,6 +192,11 @@ class Processor:
 
     async def _abandon(self, owned: OwnedGroup) -> None:
         await owned.thread.stop()
+        await self._close(owned)
+
+    @staticmethod
+    async def _close(owned: OwnedGroup) -> None:
+        await asyncio.to_thread(owned.reader.close)
         await owned.writer.close()
 
     def _observe_lag(self, partition: int, owned: OwnedGroup) -> None:
@@ -216,6 +221,14 @@ class Processor:
                 return f"the live rows of {', '.join(self.pusher.beginning)} are not in the feature store yet"
             self._start = "done"
         return None
+
+    def check_feedback(self) -> str | None:
+        """For `/healthz`: groups that learn nothing because nobody tells them that feedback was read."""
+        owned = [task.result() for task in [*self._groups.values()] if task.done() and not task.cancelled()]
+        paused = [one.machine.group for one in owned if one.machine.join.paused]
+        if not paused:
+            return None
+        return f"learning of {', '.join(paused)} is paused: ingest does not tell how much feedback it has read"
 
     def check(self) -> str | None:
         """For `/healthz`: groups that were lost to another processor."""

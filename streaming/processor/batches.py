@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from features.live.features import RequestOutcome
 from model.encoding.domain import DomainSpace
 from model.kernel.batch import MicroBatch
 from streaming.events import Payload
+from streaming.processor.corrections import Correction
 from streaming.processor.join import LabelledRequest
 
 
@@ -40,6 +42,21 @@ def micro_batch(requests: Sequence[LabelledRequest], space: DomainSpace) -> Micr
         weight=torch.ones(sum(counts)),
         time=repeated(np.array([i.time for i in impressions], dtype=np.float64)),
     )
+
+
+def corrected_examples(corrections: Sequence[Correction], space: DomainSpace) -> tuple[MicroBatch, NDArray[np.int64]]:
+    """The examples whose label turned, and when each was learned (`Learner.correct`)."""
+    batch = micro_batch([correction.request for correction in corrections], space)
+    sizes = [len(correction.request.clicks) for correction in corrections]
+    learned_at = np.repeat(np.array([correction.learned_at for correction in corrections], dtype=np.int64), sizes)
+    turned = batch.label > 0
+    return batch.select(turned), learned_at[turned.numpy()]
+
+
+def corrected_outcome(correction: Correction) -> RequestOutcome:
+    """What the live features take from a correction: by how much click and residual change, per item."""
+    change = correction.request.clicks.astype(np.float32)
+    return dataclasses.replace(outcome(correction.request), click=change, residual=change)
 
 
 def outcome(request: LabelledRequest) -> RequestOutcome:

@@ -18,6 +18,7 @@ from typing import Protocol
 from features.live.layout import Kind, LiveRow
 from model.kernel.record import pack_kernel
 from streaming.events.decisions import Decision, encode_decision
+from streaming.kernel_log.closed import ClosedChanges, encode_closed
 from streaming.kernel_log.cuts import StoredCut, seal
 from streaming.kernel_log.errors import KernelLogError, OwnershipLostError
 from streaming.kernel_log.keys import SLOTS, learner_key, mark_key
@@ -46,6 +47,8 @@ class CutState:
     """All records before it are in the rows; more than the snapshot has seen while a fallback catches up."""
     first_keys: frozenset[tuple[Kind, str]]
     """Keys that the group has first rows of (`features.live.first_rows`)."""
+    closed: ClosedChanges
+    """What changed in the closed requests since the last cut."""
     decisions: Sequence[Decision] = ()
     """What was decided about kernels since the last whole cut."""
 
@@ -131,7 +134,7 @@ def encode(cut: Cut, place: CutPlace) -> Transaction:
     return Transaction(
         kernel,
         snapshot=StateRecord(learner_key(group, place.slot), seal(whole)),
-        rows=[*rows, StateRecord(mark_key(group), seal(mark))],
+        rows=[*rows, *encode_closed(group, cut.state.closed), StateRecord(mark_key(group), seal(mark))],
         decisions=[encode_decision(decision) for decision in cut.state.decisions],
     )
 

@@ -28,7 +28,7 @@ class GroupMetrics:
         self._last: MicroBatch | None = None
         self._window = PrequentialWindow(WINDOW_EXAMPLES)
         self._lists = ListWindow(WINDOW_LISTS)
-        self._dropped: dict[str, int] = {}
+        self._told: dict[str, int] = {}
 
     def learned(self, learned: Learned, seconds: float) -> None:
         """Counts one micro-batch that took `seconds` to learn."""
@@ -64,13 +64,30 @@ class GroupMetrics:
         self._tell_information(machine.learner)
         metrics.KERNEL_DISTANCE.labels(self.group).set(machine.learner.distance())
         metrics.OPEN_REQUESTS.labels(self.group).set(len(machine.join))
-        metrics.WATERMARK.labels(self.group).set(machine.join.watermark)
         metrics.LEARN_QUEUE.labels(self.group).set(waiting)
-        self._tell_uplift(machine.uplift)
+        self._tell_uplift(machine.experiment.uplift)
         metrics.LEARNING_STOPPED.labels(self.group).set(not machine.learning)
+        self._tell_join(machine)
+
+    def _tell_join(self, machine: GroupMachine) -> None:
+        group, join = self.group, machine.join
+        metrics.WATERMARK.labels(group).set(join.time.frontier)
+        metrics.FEEDBACK_UNREAD.labels(group).set(join.time.unread_s)
+        metrics.LEARNING_PAUSED.labels(group).set(join.paused)
+        metrics.JOIN_BYTES.labels(group, "open").set(join.bytes)
+        metrics.JOIN_BYTES.labels(group, "closed").set(join.closed.bytes)
+        for kind, delay in join.delays.take():
+            metrics.LABEL_DELAY.labels(group, kind).observe(delay)
         for reason, count in machine.dropped.items():
-            metrics.JOIN_DROPPED.labels(self.group, reason).inc(max(0, count - self._dropped.get(reason, 0)))
-            self._dropped[reason] = count
+            metrics.JOIN_DROPPED.labels(group, reason).inc(self._new("dropped " + reason, count))
+        for outcome, count in machine.late_clicks.items():
+            metrics.LATE_CLICKS.labels(group, outcome).inc(self._new("late " + outcome, count))
+        metrics.AHEAD_OF_BROKER.labels(group).inc(self._new("ahead", join.ahead))
+
+    def _new(self, name: str, count: int) -> int:
+        """What was added to a count since it was last told; a recovery begins it again."""
+        before, self._told[name] = self._told.get(name, 0), count
+        return max(0, count - before)
 
     def _tell_uplift(self, uplift: Uplift) -> None:
         """What the live arm's users do more than the control users; nothing before the first look."""

@@ -1,21 +1,31 @@
-"""The join of served impressions with their late feedback: event time, one partition, deterministic.
+"""The join of served impressions with their feedback: event time, one partition, deterministic.
 
-A click inside the window makes a positive, the end of the window a negative. The watermark alone closes windows, so the
+A window closes when impressions *and* feedback are known up to its end (`event_time`). What was clicked by then is a
+positive, the rest a negative that a later click may still correct (`closed_index`). The records alone decide, so the
 same records in the same order always give the same examples.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections import Counter
-from dataclasses import dataclass, field
+from collections import Counter, OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streaming.config import JoinConfig
-from streaming.events import FeedbackKind, LearningOrder, Progress, ServedFeedback, ServedImpression, Tick, Traffic
-from streaming.kernel_log.snapshot import RequestRef
+from streaming.events import PAYLOADS, LearningOrder, Progress, ServedFeedback, ServedImpression, Tick, Traffic
+from streaming.kernel_log.closed import ClosedRequest, ClosedSegment
+from streaming.kernel_log.join_state import JoinState, RequestRef
+from streaming.processor.closed_index import ClosedIndex
+from streaming.processor.event_time import EventTime, as_of_append
+from streaming.processor.label_delays import LabelDelays
+from streaming.processor.unmatched import UnmatchedFeedback
+
+_REQUEST_BYTES, _ITEM_BYTES = 1_300, 65
+"""What an open request and one item of it take beside ids and payload, measured (docs/decisions/0092)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,136 +47,240 @@ class LabelledRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class ResumePoint:
-    """Where a re-read must begin to rebuild what is open, and the watermark just before that record."""
+class LateClick:
+    """A click for a request that is closed."""
 
-    offset: int
-    watermark: float
+    request: ClosedRequest
+    item_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """What one record led to."""
+
+    closed: list[LabelledRequest]
+    """In the order they closed."""
+    late: LateClick | None = None
 
 
 @dataclass(slots=True)
 class _Open:
-    first_offset: int
-    watermark_before: float
+    offset: int
+    impression: ServedImpression
     close_at: float
-    offset: int = -1
-    impression: ServedImpression | None = None
-    feedback: dict[tuple[str, FeedbackKind], float] = field(default_factory=dict)
+    patience: float
+    """Append time at which it is given up if its feedback is not known by then, seconds."""
+    bytes: int
+    labels: NDArray[np.bool_] | None = None
+    """Clicks and conversions, `(2, n)`; None before the first."""
 
 
 class Join:
     """Impressions and feedback of one group, matched by request id and item id.
 
-    A request id belongs to one impression, and whoever sends it again sends it with the same time: so a duplicate of a
-    closed impression needs no memory of what was closed, it is too late by its own time. Feedback may come before its
-    impression: it waits for one window. Records the join cannot use are counted in `dropped` by reason.
+    A request id belongs to one impression. Feedback may come before its impression, within the window, after it and
+    again. Records the join cannot use are counted in `dropped` by reason.
     """
 
     def __init__(self, config: JoinConfig) -> None:
         self._config = config
-        self._open: dict[str, _Open] = {}
-        self._closing: list[tuple[float, int, str]] = []
-        self.watermark = float("-inf")
         self.dropped: Counter[str] = Counter()
+        self.ahead = 0
+        """Impressions that were stamped further ahead of the broker than `lateness_s`."""
+        self.time = EventTime(config.lateness_s)
+        remembered_s = max(config.click_s, config.conversion_window_s, config.patience_s)
+        self.closed = ClosedIndex(remembered_s, config.horizon_bytes)
+        self.unmatched = UnmatchedFeedback(config.patience_s, config.feedback_bytes, self.dropped)
+        self.delays = LabelDelays()
+        self._open: OrderedDict[str, _Open] = OrderedDict()
+        self._closing: list[tuple[float, int, str]] = []
+        self._bytes = 0
+        self._paused_until = float("-inf")
 
     def __len__(self) -> int:
         return len(self._open)
 
     @property
-    def resume_point(self) -> ResumePoint | None:
-        """Where the oldest open request began; None when nothing is open."""
-        oldest = next(iter(self._open.values()), None)
-        return None if oldest is None else ResumePoint(oldest.first_offset, oldest.watermark_before)
+    def bytes(self) -> int:
+        """Memory the open requests take, estimated."""
+        return self._bytes
 
-    def feed(self, offset: int, record: Traffic, appended: float) -> list[LabelledRequest]:
-        """Takes the record at `offset`; returns the requests that its time closes, in the order they closed.
+    @property
+    def paused(self) -> bool:
+        """Whether nothing closes because ingest has not told that it has read feedback of windows long over."""
+        return self.time.feedback < self._paused_until
+
+    @property
+    def watermark(self) -> float:
+        """No impression before it is expected any more, seconds of event time."""
+        return self.time.watermark
+
+    def feed(self, offset: int, record: Traffic, appended: float) -> Joined:
+        """Takes the record at `offset`; returns what its time closes, and the click if it came too late.
 
         `appended` is when the broker appended it, seconds.
         """
-        if isinstance(record, (Progress, LearningOrder)):
-            return []
-        before = self.watermark  # of the record before: a re-read that begins at this one starts with it (0070)
-        closed = self._advance(self._watermark_of(record))
+        self.time.move(record, appended)
+        late = None
         if isinstance(record, ServedImpression):
-            self._impression(offset, record, before)
+            self.ahead += record.time > appended + self._config.lateness_s
+            self._impression(offset, as_of_append(record, appended), appended)
         elif isinstance(record, ServedFeedback):
-            self._feedback(offset, record, before)
+            late = self._feedback(as_of_append(record, appended))
         else:
-            assert isinstance(record, Tick)
-        return closed
+            assert isinstance(record, Tick | Progress | LearningOrder)
+        closed = list(self._close())
+        self.unmatched.expire(self.time.frontier)
+        self.closed.expire(self.time.frontier)
+        return Joined(closed, late)
 
-    def _watermark_of(self, record: ServedImpression | ServedFeedback | Tick) -> float:
-        """Feedback trails its impression by up to a window: it proves less about what is still to come (0071)."""
-        trail = self._config.window_s if isinstance(record, ServedFeedback) else 0.0
-        return record.time - self._config.lateness_s - trail
+    # --- state ---
 
-    def _advance(self, watermark: float) -> list[LabelledRequest]:
-        self.watermark = max(self.watermark, watermark)
-        closed = []
-        while self._closing and self._closing[0][0] <= self.watermark:
-            close_at, _, request_id = heapq.heappop(self._closing)
-            entry = self._open.get(request_id)
-            if entry is None or entry.close_at != close_at:
-                continue  # evicted, or its impression came and moved the time
-            del self._open[request_id]
-            if entry.impression is None:
-                self.dropped["orphan_feedback"] += len(entry.feedback)
-            else:
-                closed.append(self._label(entry, entry.impression))
-        return closed
+    def state(self) -> JoinState:
+        """What `restore` takes, behind a cut of `closed`. The open impressions stand in it by offset."""
+        opened = sorted(self._open.values(), key=lambda entry: entry.offset)
+        labelled = [RequestRef.of(e.offset, *e.labels) for e in opened if e.labels is not None]
+        open_from, bits = JoinState.pack_open([entry.offset for entry in opened])
+        return JoinState(self.time.state, open_from, bits, labelled, self.unmatched.state(), self.closed.state)
 
-    def _impression(self, offset: int, record: ServedImpression, watermark_before: float) -> None:
-        close_at = record.time + self._config.window_s
-        if close_at <= self.watermark:
+    def restore(self, state: JoinState, segments: Mapping[int, ClosedSegment]) -> None:
+        """Goes back to `state`, but for the open requests: `reopen` takes these as the log gives them back."""
+        self.time.restore(state.time)
+        self.unmatched.restore(state.unmatched)
+        self.closed.restore(state.closed, segments)
+
+    def reopen(self, offset: int, record: ServedImpression, appended: float, labels: RequestRef | None) -> None:
+        """An impression that was open when the state was taken, and the labels it had."""
+        entry = self._open_request(offset, as_of_append(record, appended), appended)
+        if labels is not None:
+            entry.labels = np.stack(labels.labels(len(record.items)))
+
+    # --- impressions ---
+
+    def _impression(self, offset: int, record: ServedImpression, appended: float) -> None:
+        if record.request_id in self._open or self.closed.get(record.request_id) is not None:
+            self.dropped["duplicate"] += 1
+        elif self._too_late(record):
             self.dropped["late_impression"] += 1
-            return
-        entry = self._open.get(record.request_id)
-        if entry is None:
-            entry = self._add(record.request_id, _Open(offset, watermark_before, close_at))
-        elif entry.impression is not None:
-            self.dropped["duplicate"] += 1
-            return
-        entry.impression, entry.offset, entry.close_at = record, offset, close_at
-        heapq.heappush(self._closing, (close_at, entry.first_offset, record.request_id))
-
-    def _feedback(self, offset: int, record: ServedFeedback, watermark_before: float) -> None:
-        close_at = record.time + self._config.window_s
-        entry = self._open.get(record.request_id)
-        if entry is None:
-            if close_at <= self.watermark:
-                self.dropped["late_feedback"] += 1
-                return
-            entry = self._add(record.request_id, _Open(offset, watermark_before, close_at))
-            heapq.heappush(self._closing, (close_at, offset, record.request_id))
-        elif entry.impression is None and close_at > entry.close_at:
-            # All of a request's feedback waits together: a re-read that begins between two of them finds the same.
-            entry.close_at = close_at
-            heapq.heappush(self._closing, (close_at, entry.first_offset, record.request_id))
-        key = (record.item_id, record.kind)
-        if key in entry.feedback:
-            self.dropped["duplicate"] += 1
-            entry.feedback[key] = min(entry.feedback[key], record.time)
-        else:
-            entry.feedback[key] = record.time
-
-    def _add(self, request_id: str, entry: _Open) -> _Open:
-        if len(self._open) >= self._config.max_open:
-            # The oldest goes first: what is left begins at one offset, which is all that a snapshot says of it (0070).
-            del self._open[next(iter(self._open))]
+        elif _bytes(record) > self._config.max_bytes:
             self.dropped["evicted"] += 1
-        self._open[request_id] = entry
+        else:
+            entry = self._open_request(offset, record, appended)
+            for feedback in self.unmatched.take(record.request_id):
+                self._label(entry, feedback)
+            self._evict()
+
+    def _too_late(self, record: ServedImpression) -> bool:
+        """Whether feedback of it may be gone already, or whether it may have been here before and is forgotten.
+
+        Within these bounds an impression that comes behind its own window is labelled by the feedback that waits.
+        """
+        gone = record.time + self._config.patience_s <= self.time.frontier
+        return gone or record.time <= self.closed.forgotten
+
+    def _open_request(self, offset: int, record: ServedImpression, appended: float) -> _Open:
+        close_at = record.time + self._config.window_s
+        patience = max(close_at, appended) + self._config.progress_timeout_s
+        entry = _Open(offset, record, close_at, patience, _bytes(record))
+        self._open[record.request_id] = entry
+        self._bytes += entry.bytes
+        heapq.heappush(self._closing, (close_at, offset, record.request_id))
         return entry
 
-    def _label(self, entry: _Open, impression: ServedImpression) -> LabelledRequest:
-        position = {item: index for index, item in enumerate(impression.items)}
-        clicks = np.zeros(len(impression.items), dtype=np.bool_)
-        conversions = np.zeros_like(clicks)
-        for (item, kind), time in entry.feedback.items():
-            index = position.get(item)
-            if index is None:
-                self.dropped["unshown_item"] += 1
-            elif time > impression.time + self._config.window_s:
-                self.dropped["late_feedback"] += 1
+    def _evict(self) -> None:
+        while self._bytes > self._config.max_bytes:
+            _, entry = self._open.popitem(last=False)
+            self._bytes -= entry.bytes
+            self.closed.forget(entry.impression.time)
+            self.dropped["evicted"] += 1
+        if len(self._closing) > 2 * len(self._open) + 1_000:  # what was evicted is still in there
+            self._closing = [(entry.close_at, entry.offset, key) for key, entry in self._open.items()]
+            heapq.heapify(self._closing)
+
+    # --- feedback ---
+
+    def _feedback(self, record: ServedFeedback) -> LateClick | None:
+        if (entry := self._open.get(record.request_id)) is not None:
+            self._label(entry, record)
+        elif (closed := self.closed.get(record.request_id)) is not None:
+            return self._late(closed, record)
+        elif record.time + self._config.patience_s <= self.time.frontier:
+            self.dropped["late_feedback"] += 1
+        else:
+            self.unmatched.add(record)
+        return None
+
+    def _label(self, entry: _Open, record: ServedFeedback) -> None:
+        items = entry.impression.items
+        if record.item_id not in items:
+            self.dropped["unshown_item"] += 1
+        elif self._believed(record, entry.impression.time):
+            if entry.labels is None:
+                entry.labels = np.zeros((2, len(items)), dtype=np.bool_)
+            at = (0 if record.kind == "click" else 1, items.index(record.item_id))
+            if entry.labels[at]:
+                self.dropped["duplicate"] += 1
             else:
-                (clicks if kind == "click" else conversions)[index] = True
-        return LabelledRequest(entry.offset, impression, clicks, conversions)
+                entry.labels[at] = True
+                self.delays.add(record.kind, record.time - entry.impression.time)
+
+    def _believed(self, record: ServedFeedback, shown_at: float) -> bool:
+        """Whether feedback came soon enough after its impression. A clock that says before it means at once."""
+        window = self._config.click_s if record.kind == "click" else self._config.conversion_window_s
+        if record.time - shown_at <= window:
+            return True
+        self.dropped["late_feedback"] += 1
+        return False
+
+    def _late(self, closed: ClosedRequest, record: ServedFeedback) -> LateClick | None:
+        if not self._believed(record, closed.time):
+            return None
+        if record.kind == "conversion":
+            self.dropped["late_conversion"] += 1  # the kernel learns clicks: there is nothing to correct
+        elif self._config.horizon_s == 0:
+            self.dropped["late_feedback"] += 1
+        else:
+            self.delays.add(record.kind, record.time - closed.time)
+            return LateClick(closed, record.item_id)
+        return None
+
+    # --- closing ---
+
+    def _close(self) -> Iterator[LabelledRequest]:
+        while self._closing:
+            close_at, offset, request_id = self._closing[0]
+            entry = self._open.get(request_id)
+            if entry is None or entry.offset != offset:
+                heapq.heappop(self._closing)  # evicted
+            elif close_at <= self.time.frontier:
+                yield self._closed(entry)
+            elif close_at > self.time.feedback and entry.patience < self.time.broker:
+                self._give_up(entry)
+            else:
+                return
+
+    def _closed(self, entry: _Open) -> LabelledRequest:
+        self._remove(entry)
+        n = len(entry.impression.items)
+        clicks, conversions = np.zeros((2, n), dtype=np.bool_) if entry.labels is None else entry.labels
+        request = LabelledRequest(entry.offset, entry.impression, clicks, conversions)
+        self.closed.add(entry.impression.request_id, request.reference, entry.impression.time)
+        return request
+
+    def _give_up(self, entry: _Open) -> None:
+        """Its clicks may stand unread in `interactions`: taught now, they would be negatives."""
+        self._remove(entry)
+        self.closed.forget(entry.impression.time)
+        self.dropped["feedback_unread"] += 1
+        self._paused_until = entry.close_at
+
+    def _remove(self, entry: _Open) -> None:
+        heapq.heappop(self._closing)
+        del self._open[entry.impression.request_id]
+        self._bytes -= entry.bytes
+
+
+def _bytes(record: ServedImpression) -> int:
+    payload = sum(len(getattr(record, name)) for name in PAYLOADS)
+    names = len(record.request_id) + len(record.user_id) + sum(len(item) for item in record.items)
+    return _REQUEST_BYTES + _ITEM_BYTES * len(record.items) + names + payload

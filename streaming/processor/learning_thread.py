@@ -143,20 +143,25 @@ class LearningThread:
         if not learned:
             return
         seconds = (time.perf_counter() - began) / len(learned)
-        rows = self.machine.live.take_changed()
-        self._rows.update({(row.kind, row.key): row for row in rows})
-        self._on_rows(rows)
+        self._take_rows()
         for one in learned:
             self._decisions.extend(one.decisions)
             self._on_learned(one, seconds)
+
+    def _take_rows(self) -> None:
+        rows = self.machine.live.take_changed()
+        self._rows.update({(row.kind, row.key): row for row in rows})
+        self._on_rows(rows)
 
     def _take_cut(self) -> Cut | None:
         machine = self.machine
         if self._failed or machine.recovering or machine.position in (0, self._cut_position):
             return None
+        self._take_rows()  # of corrections behind the last micro-batch
         rows, self._rows = list(self._rows.values()), {}
         decisions, self._decisions = self._decisions, []
-        state = CutState(machine.snapshot(), rows, machine.rows_offset, machine.first_keys, decisions)
+        closed = machine.take_closed()  # ahead of the snapshot, which says how many segments there are
+        state = CutState(machine.snapshot(), rows, machine.rows_offset, machine.first_keys, closed, decisions)
         self._cut_position = machine.position
         self._pace.cut()
         return Cut(self._fresh_kernel(), state)

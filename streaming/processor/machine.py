@@ -2,10 +2,14 @@
 
 Each record goes the same way, and the methods stand in its order:
 
-1. join (`_take`): the record moves the watermark, which labels the requests whose window it ends;
-2. learn (`_learn`): labelled requests fill a micro-batch, the kernel learns it;
-3. live features (`_learn`): the same examples move the decayed residuals of their user, items and domain;
-4. publish (`_publish`): now and then the candidate becomes the kernel that scorers take.
+1. read (`feed`): what cannot be used is refused, counted, and left out;
+2. join (`_take`): the record moves event time, bounded by the broker's clock; a window closes once impressions *and*
+   feedback are known up to its end, and its labels are decided;
+3. relabel (`_relabel`): a click for a closed request changes the label that still waits, or waits for its correction;
+4. learn (`_learn`): labelled requests fill a micro-batch, the kernel learns it;
+5. live features (`_learn`): the same examples move the decayed residuals of their user, items and domain;
+6. publish (`_publish`): now and then the candidate becomes the kernel that scorers take;
+7. correct (`_correct`): late clicks change kernel and live features as if they had been on time.
 
 No broker, no clock, no thread in here. The same records from the same state give the same kernel, bit for bit, wherever
 snapshots were taken and however often records are read again: that is what makes a kill harmless (`docs/recovery.md`).
@@ -19,7 +23,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,14 +37,16 @@ from model.kernel.compatibility import dependencies
 from model.kernel.kernel import Kernel
 from model.kernel.learner import Learner, LearnReport
 from model.kernel.record import KernelInfo
-from model.uplift import Uplift
 from streaming.config import JoinConfig
 from streaming.events import LearningOrder, Traffic
 from streaming.events.decisions import Decision
+from streaming.kernel_log.closed import NEVER_TAUGHT, ClosedChanges, ClosedSegment
 from streaming.kernel_log.errors import SnapshotError
 from streaming.kernel_log.snapshot import GroupSnapshot
-from streaming.processor.batches import micro_batch, outcome
-from streaming.processor.join import Join, LabelledRequest
+from streaming.processor.batches import corrected_examples, corrected_outcome, micro_batch, outcome
+from streaming.processor.corrections import Corrections, LoggedTraffic, turn
+from streaming.processor.experiment import Experiment
+from streaming.processor.join import Join, Joined, LabelledRequest, LateClick
 from streaming.processor.recovery import Recovery
 from streaming.processor.traffic_reader import TrafficReader, Widths
 
@@ -88,8 +93,9 @@ class GroupMachine:
         join: JoinConfig,
         config: LearnerConfig,
         control: ControlUsers = NO_CONTROL,
+        traffic: LoggedTraffic,
     ) -> None:
-        """`first_rows` are what `live`, which is empty, knows before the group's first record."""
+        """`first_rows` are what `live` knows before the first record; `traffic` has what late clicks belong to."""
         self.group = group
         self.learner = learner
         self.live = live
@@ -98,24 +104,22 @@ class GroupMachine:
         self.join = Join(join)
         self.published: PublishedKernel | None = None
         """The newest kernel published since this machine began; an earlier one stands in the kernel log."""
-        self.examples = 0
-        self.version = 0
+        self.examples = self.version = 0
         self.learning = True
         """False while an operator has stopped learning: labelled requests are skipped and counted."""
         self._skipped: Counter[str] = Counter()
-        self.uplift = Uplift(control)
-        """What both arms' users did, while there are control users."""
-        self._decisions: list[Decision] = []
+        self.experiment = Experiment(group, control)
         self._fingerprint = fingerprint
         self._depends_on = dependencies(learner.start, space.sizes)
-        self._reader = TrafficReader(fingerprint, widths)
-        self._space = space
-        self._config = config
+        self._reader = TrafficReader(group, fingerprint, widths)
+        self._late = Corrections(self.join.closed, self._reader, traffic, self.join.dropped)
+        self.late_clicks: Counter[str] = Counter()
+        """Clicks that came after their window, by what became of them: relabelled, corrected."""
+        self._space, self._config = space, config
         self._position = 0
         self._pending: list[LabelledRequest] = []
         self._pending_since = 0.0
-        self._published_at = float("-inf")
-        self._newest_event_time = float("-inf")
+        self._published_at = self._newest_event_time = float("-inf")
         self._recovery: Recovery | None = None
         self._rows_offset = 0
 
@@ -137,9 +141,9 @@ class GroupMachine:
     @property
     def dropped(self) -> Counter[str]:
         """Records that could not be used, by reason, since this machine began."""
-        return self._reader.refused + self.join.dropped + self._skipped
+        return self._reader.refused + self.join.dropped + self._skipped + self.experiment.dropped
 
-    # --- records: join ---
+    # --- records: read, join, relabel ---
 
     def feed(self, offset: int, value: bytes | None, appended: float) -> list[Learned]:
         """Takes the record at `offset`; returns the micro-batches it completed. A record seen before is skipped.
@@ -158,48 +162,77 @@ class GroupMachine:
                 return []
             # 5. Go on: this record and all later ones are news.
             self._finish_recovery(self._recovery)
-        record = self._reader.read(value)
-        if isinstance(record, LearningOrder):
-            self._obey(record)
+        record = self._reader.read(offset, value)
+        if record is None:
             return []
-        return [] if record is None else self._take(offset, record, appended)
+        return self._obey(record) if isinstance(record, LearningOrder) else self._take(offset, record, appended)
 
-    def _obey(self, order: LearningOrder) -> None:
+    def _obey(self, order: LearningOrder) -> list[Learned]:
         """What was labelled before the order is still learned."""
+        learned = [self._learn()] if self._pending else []
+        self._correct()
         self.learning = order.learning
         log.warning("group %s: learning %s, ordered by %s", self.group, order.learning, order.by)
+        return learned
 
     def _take(self, offset: int, record: Traffic, appended: float) -> list[Learned]:
         learned = []
-        for request in self.join.feed(offset, record, appended):
-            self._experience(request)
-            if not self.learning:
-                self._skipped["learning_stopped"] += len(request.impression.items)
-                continue
+        joined = self._join(offset, record, appended)
+        if joined.late is not None:
+            self._relabel(joined.late)
+        for request in joined.closed:
+            self.experiment.take(request, self.join.watermark)
+        if not self.learning:
+            self._skip(joined.closed)
+            return []
+        for request in joined.closed:
             if not self._pending:
                 self._pending_since = self.join.watermark
             self._pending.append(request)
             if sum(len(r.impression.items) for r in self._pending) >= self._config.batch_examples:
                 learned.append(self._learn())
-        # The watermark, not a clock, ends a batch that fills slowly: a replay must cut the same batches (0071).
-        if self._pending and self.join.watermark - self._pending_since >= self._config.batch_seconds:
+        # The watermark, not a clock, ends a batch that fills slowly: a replay must cut the same batches (0090).
+        if self._pending and self._waited(self._pending_since):
             learned.append(self._learn())
+        if len(self._late) >= self._config.batch_examples or (len(self._late) and self._waited(self._late.since)):
+            self._correct()
         return learned
 
-    def _experience(self, request: LabelledRequest) -> None:
-        """What users of both arms did, learned from or not: the experiment goes by what was served."""
-        impression = request.impression
-        if self.uplift.control.share == 0 or impression.arm == "other":
+    def _join(self, offset: int, record: Traffic, appended: float) -> Joined:
+        was_paused = self.join.paused
+        try:
+            joined = self.join.feed(offset, record, appended)
+        except Exception as error:  # noqa: BLE001 - whatever one record holds, the others are learned from
+            self._reader.refuse(offset, "unjoinable", repr(error))
+            return Joined([])
+        if self.join.paused and not was_paused:
+            log.error(
+                "group %s: learning is paused: ingest has not told that it has read the feedback of requests whose "
+                "window ended; they are dropped unlearned (feedback_unread) until it has; look at ingest",
+                self.group,
+            )
+        elif was_paused and not self.join.paused:
+            log.warning("group %s: learning goes on, ingest has read the feedback that was missing", self.group)
+        return joined
+
+    def _skip(self, requests: Sequence[LabelledRequest]) -> None:
+        """Learns nothing from them, now or ever: a late click finds that they were not taught."""
+        self._skipped["learning_stopped"] += sum(len(request.impression.items) for request in requests)
+        self.join.closed.learned(len(requests), NEVER_TAUGHT)
+
+    def _waited(self, since: float) -> bool:
+        return self.join.watermark - since >= self._config.batch_seconds
+
+    def _relabel(self, late: LateClick) -> None:
+        if late.request.learned_at == NEVER_TAUGHT or not self.learning:
+            self._skipped["learning_stopped"] += 1
             return
-        user = self.uplift.control.draw(impression.user_id)
-        if user.control and impression.arm == "live":
-            self._skipped["other_experiment"] += 1
+        if late.request.learned_at > 0:
+            self._late.add(late, self.join.watermark)
             return
-        clicks, conversions = int(request.clicks.sum()), int(request.conversions.sum())
-        look = self.uplift.add(user, shown=len(impression.items), clicks=clicks, conversions=conversions)
-        if look is not None:
-            detail = msgspec.to_builtins(look) | {"share": self.uplift.control.share}
-            self._decisions.append(Decision("uplift", self.group, self.join.watermark, "experiment", detail))
+        waiting = next(request for request in self._pending if request.offset == late.request.offset)
+        turned = turn(late.request, waiting.impression, late.item_id, waiting.clicks, self.join.dropped)
+        self.late_clicks["relabelled"] += turned
 
     # --- micro-batches: learn, live features, publish ---
 
@@ -211,13 +244,14 @@ class GroupMachine:
         if self._position > self._rows_offset:  # or they hold these examples already, see `restore`
             self.live.update([outcome(request) for request in requests])
         self.examples += len(batch)
+        self.join.closed.learned(len(requests), self.learner.examples)
         self._newest_event_time = max(self._newest_event_time, float(batch.time.max()))
         published = None
         # Event time again: a replay publishes the same versions as the first run did.
         if self.join.watermark - self._published_at >= self._config.publish_seconds:
             published = self._publish()
         sizes = [len(request.impression.items) for request in requests]
-        decisions, self._decisions = tuple(self._decisions), []
+        decisions = self.experiment.take_decisions()
         return Learned(batch, np.repeat(np.arange(len(requests)), sizes), report, published, decisions)
 
     def _publish(self) -> PublishedKernel:
@@ -233,14 +267,29 @@ class GroupMachine:
         self.published = PublishedKernel(self.learner.candidate, info, self._depends_on)
         return self.published
 
+    # --- late clicks: correct ---
+
+    def _correct(self) -> None:
+        corrections = self._late.take()
+        if not corrections:
+            return
+        batch, learned_at = corrected_examples(corrections, self._space)
+        self.learner.correct(batch, learned_at)
+        if self._position > self._rows_offset:
+            self.live.correct([corrected_outcome(correction) for correction in corrections])
+        self.late_clicks["corrected"] += len(batch)
+
     # --- state: snapshot, restore, re-read ---
+
+    def take_closed(self) -> ClosedChanges:
+        """What changed in the closed requests since the last call: to be written with the next `snapshot`, or lost."""
+        return self.join.closed.cut()
 
     def snapshot(self) -> GroupSnapshot:
         """The state between two records. Raises RuntimeError while it recovers: the old snapshot still holds."""
         if self._recovery is not None:
             raise RuntimeError(f"group {self.group!r} has not finished its recovery")
         # Open and pending requests stand in it by offset: the log has their tensors (decision 0070).
-        point = self.join.resume_point
         return GroupSnapshot(
             group=self.group,
             fingerprint=self._fingerprint,
@@ -249,21 +298,28 @@ class GroupMachine:
             examples=self.examples,
             newest_event_time=self._newest_event_time,
             published_at=self._published_at,
-            watermark=self.join.watermark,
-            join_offset=self._position if point is None else point.offset,
-            join_watermark=self.join.watermark if point is None else point.watermark,
+            join=self.join.state(),
+            late=self._late.state(),
+            late_since=self._late.since,
             pending=[request.reference for request in self._pending],
             pending_since=self._pending_since,
             learner=self.learner.snapshot(),
             learning=self.learning,
-            uplift=self.uplift.snapshot() if self.uplift.control.share else b"",
+            uplift=self.experiment.snapshot(),
         )
 
-    def restore(self, snapshot: GroupSnapshot, rows: Iterable[LiveRow], rows_offset: int = 0) -> None:
+    def restore(
+        self,
+        snapshot: GroupSnapshot,
+        rows: Iterable[LiveRow],
+        closed: Mapping[int, ClosedSegment],
+        rows_offset: int = 0,
+    ) -> None:
         """Goes back to `snapshot`; records from `snapshot.resume_offset` on must follow.
 
         `rows` hold all records before `rows_offset`, which may be more than the snapshot has seen: they stay as they
         are until learning has come as far. That is exact, for the kernel learns from the features that were served.
+        `closed` are the segments of its closed requests by number.
 
         Raises SnapshotError, before anything is changed, if the learner cannot take its part of the snapshot.
         """
@@ -276,14 +332,15 @@ class GroupMachine:
         self.version, self.examples = snapshot.version, snapshot.examples
         self._newest_event_time, self._published_at = snapshot.newest_event_time, snapshot.published_at
         self._pending_since, self.learning = snapshot.pending_since, snapshot.learning
-        if snapshot.uplift:
-            self.uplift.restore(snapshot.uplift)
+        self.experiment.restore(snapshot.uplift)
         self._position = snapshot.resume_offset
+        self.join.restore(snapshot.join, closed)
+        self._late.restore(snapshot.late, snapshot.late_since)
         self._recovery = Recovery(snapshot, self.join)
 
     def _reread(self, recovery: Recovery, offset: int, value: bytes | None, appended: float) -> None:
         if recovery.needs(offset):
-            record = self._reader.read(value)
+            record = self._reader.read(offset, value)
             if record is not None:
                 recovery.take(offset, record, appended)
 
@@ -291,17 +348,15 @@ class GroupMachine:
         snapshot, refused = recovery.snapshot, self._reader.refused
         self.join.dropped.clear()  # counted by the owner before, when the same records came for the first time
         refused.clear()
-        if recovery.missing or self.join.watermark != snapshot.watermark:
+        if recovery.missing:
             log.warning(
-                "group %s: traffic lacks what its snapshot refers to (%d requests gone, watermark %s, was %s); "
-                "they are lost, nothing is learned from them; raise topics.traffic_retention_h",
+                "group %s: traffic lacks %d requests that its snapshot refers to; they are lost, nothing is learned "
+                "from them; raise topics.traffic_retention_h",
                 self.group,
                 recovery.missing,
-                self.join.watermark,
-                snapshot.watermark,
             )
             refused["lost_in_recovery"] += recovery.missing
-            # A watermark that went back would label as new what the snapshot has learned from.
-            self.join.watermark = max(self.join.watermark, snapshot.watermark)
         self._pending = recovery.rebuild(snapshot.pending)
+        for request in self._pending:
+            self.join.closed.add(request.impression.request_id, request.reference, request.impression.time)
         self._recovery = None

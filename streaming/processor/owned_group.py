@@ -20,10 +20,12 @@ from streaming.kernel_log.writer import GroupWriter
 from streaming.monitoring import metrics
 from streaming.monitoring.watch import Watch
 from streaming.processor.commit import CutPlace, GroupCommitter, SnapshotPace, StoreOffset
+from streaming.processor.corrections import LoggedTraffic
 from streaming.processor.group_metrics import GroupMetrics
 from streaming.processor.learning_thread import LearningThread
 from streaming.processor.live_pusher import LivePusher
 from streaming.processor.machine import GroupMachine
+from streaming.processor.partition_reader import PartitionReader
 from streaming.processor.traffic_reader import Widths
 
 log = logging.getLogger(__name__)
@@ -42,6 +44,8 @@ class OwnedGroup:
     thread: LearningThread
     committer: GroupCommitter
     writer: GroupWriter
+    reader: PartitionReader
+    """Gives back what late clicks belong to; only its thread reads."""
     first_offset: int
     """No record before this one is left to read; the first to come must not lie behind it."""
     commits: asyncio.Task[None] = field(init=False)
@@ -73,8 +77,8 @@ def first_rows(config: Config, opened: OpenedBackbone, group: str) -> list[LiveR
     return read_first_rows(config.backbone_dir, group, config.domains_of(group), opened.layout)
 
 
-def new_machine(config: Config, opened: OpenedBackbone, group: str) -> GroupMachine:
-    """A group that has seen no record yet. Raises FirstRowsRefused."""
+def new_machine(config: Config, opened: OpenedBackbone, group: str, traffic: LoggedTraffic) -> GroupMachine:
+    """A group that has seen no record yet; `traffic` is its log. Raises FirstRowsRefused."""
     fingerprint, layout, space = opened.backbone.fingerprint, opened.layout, config.domain_space()
     return GroupMachine(
         group,
@@ -87,6 +91,7 @@ def new_machine(config: Config, opened: OpenedBackbone, group: str) -> GroupMach
         join=config.join,
         config=config.learner,
         control=config.scorer.control_users,
+        traffic=traffic,
     )
 
 
@@ -107,7 +112,8 @@ class GroupLoader:
 
     async def load(self, group: str, partition: int, store_offset: StoreOffset) -> OwnedGroup:
         """The group as its log has it, its thread started; `commits` is left to the caller. Raises KernelLogError."""
-        machine = await asyncio.to_thread(new_machine, self._config, self._opened, group)
+        reader = PartitionReader(self._config, partition)
+        machine = await asyncio.to_thread(new_machine, self._config, self._opened, group, reader)
         writer = GroupWriter(self._config, group, partition)
 
         # 1. Fence: from here on Kafka refuses whatever an earlier owner still sends.
@@ -134,7 +140,7 @@ class GroupLoader:
         committer = GroupCommitter(
             group, source=thread, pace=pace, writer=writer, store_offset=store_offset, place=place
         )
-        return OwnedGroup(machine, thread, committer, writer, max(machine.position, stored.traffic.begin))
+        return OwnedGroup(machine, thread, committer, writer, reader, max(machine.position, stored.traffic.begin))
 
     def _thread(self, machine: GroupMachine, pace: SnapshotPace, published_version: int) -> LearningThread:
         group, observed = machine.group, GroupMetrics(machine.group, self._space)
@@ -176,7 +182,7 @@ class GroupLoader:
         return _Restored(another, snapshot.resume_offset)
 
     def _go_back(self, machine: GroupMachine, snapshot: GroupSnapshot, stored: StoredGroup) -> None:
-        machine.restore(snapshot, stored.rows, stored.chosen.rows_offset(stored.traffic.topic))
+        machine.restore(snapshot, stored.rows, stored.closed, stored.chosen.rows_offset(stored.traffic.topic))
         if stored.chosen.fallen_back:
             log.error(
                 "group %s: fallen back to the snapshot before; it learns again from %d, the live rows wait until %d",

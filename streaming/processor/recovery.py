@@ -1,43 +1,51 @@
-"""The re-read after a restart: what a snapshot refers to is looked up in the log, open requests are opened again."""
+"""The re-read after a restart: what a snapshot refers to is looked up in the log, and nothing else is read from it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from streaming.events import ServedImpression, Traffic
-from streaming.kernel_log.snapshot import GroupSnapshot, RequestRef
+from streaming.kernel_log.join_state import RequestRef
+from streaming.kernel_log.snapshot import GroupSnapshot
+from streaming.processor.event_time import as_of_append
 from streaming.processor.join import Join, LabelledRequest
 
 
 class Recovery:
-    """Takes the records from `snapshot.resume_offset` to `snapshot.next_offset` and fills `join` with what is open."""
+    """Takes the records from `snapshot.resume_offset` to `snapshot.next_offset` and opens in `join` what was open.
+
+    The snapshot names every impression that it needs, so it does not matter how the join came to hold just these
+    (decision 0070).
+    """
 
     def __init__(self, snapshot: GroupSnapshot, join: Join) -> None:
         self.snapshot = snapshot
         self._join = join
-        self._impressions: dict[int, ServedImpression | None] = {ref.offset: None for ref in snapshot.pending}
-        # With a later watermark windows would close in another order than they did (decision 0070).
-        join.watermark = snapshot.join_watermark
+        self._pending: dict[int, ServedImpression | None] = {ref.offset: None for ref in snapshot.pending}
+        self._open: dict[int, RequestRef | None] = dict.fromkeys(snapshot.join.open_offsets)
+        self._open |= {ref.offset: ref for ref in snapshot.join.labelled}
 
     def needs(self, offset: int) -> bool:
         """Whether the record at `offset` has anything to give."""
-        return offset in self._impressions or offset >= self.snapshot.join_offset
+        return offset in self._pending or offset in self._open
 
     def take(self, offset: int, record: Traffic, appended: float) -> None:
         """A record that is needed."""
-        if offset in self._impressions and isinstance(record, ServedImpression):
-            self._impressions[offset] = record
-        if offset >= self.snapshot.join_offset:
-            self._join.feed(offset, record, appended)  # what closes here was learned before the snapshot
+        if not isinstance(record, ServedImpression):
+            return
+        if offset in self._pending:
+            self._pending[offset] = as_of_append(record, appended)
+        if offset in self._open:
+            self._join.reopen(offset, record, appended, self._open.pop(offset))
 
     @property
     def missing(self) -> int:
         """Requests that the snapshot refers to and the log no longer has."""
-        return sum(1 for impression in self._impressions.values() if impression is None)
+        return len(self._open) + sum(1 for impression in self._pending.values() if impression is None)
 
     def rebuild(self, refs: Sequence[RequestRef]) -> list[LabelledRequest]:
         """The labelled requests of `refs`, without those that are missing."""
-        referred = ((ref, self._impressions[ref.offset]) for ref in refs)
+        referred = ((ref, self._pending[ref.offset]) for ref in refs)
         return [
             LabelledRequest(ref.offset, impression, *ref.labels(len(impression.items)))
             for ref, impression in referred

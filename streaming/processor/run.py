@@ -50,6 +50,7 @@ def run_until_stopped(config: Config, processor: Processor, watch: Watch) -> int
         "tasks": watch.check,
         "start": processor.check_start,
         "groups": processor.check,
+        "feedback": processor.check_feedback,
         "feature_push": processor.pusher.check,
         "traffic": traffic.check,
     }

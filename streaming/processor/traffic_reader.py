@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass
 
-import msgspec
 import numpy as np
 
 from features.live.layout import LiveLayout
 from model.backbone.interface import FrozenBackbone
 from streaming.events import PAYLOADS, LearningOrder, Progress, ServedImpression, Traffic, decode_traffic
+
+log = logging.getLogger(__name__)
+_POSITIONS_TOLD = 20
+_PARTITIONS = 10_000
+"""More than a topic has: a mark of more would only take memory."""
 
 
 @dataclass(frozen=True)
@@ -35,35 +40,59 @@ class Widths:
 class TrafficReader:
     """Decodes and checks records of one backbone. `refused` counts the others by reason."""
 
-    def __init__(self, fingerprint: str, widths: Widths) -> None:
+    def __init__(self, group: str, fingerprint: str, widths: Widths) -> None:
         self.refused: Counter[str] = Counter()
-        self._fingerprint, self._widths = fingerprint, widths
+        self._group, self._fingerprint, self._widths = group, fingerprint, widths
+        self._positions: deque[int] = deque(maxlen=_POSITIONS_TOLD)
 
-    def read(self, value: bytes | None) -> Traffic | None:
-        """The record, or None if it is refused."""
+    def read(self, offset: int, value: bytes | None) -> Traffic | None:
+        """The record at `offset`, or None if it is refused."""
         try:
             record = decode_traffic(value or b"")
-        # RecursionError: MessagePack may nest deeper than the decoder goes, and anybody can write such a record
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            self.refused["undecodable"] += 1
+            problem = self._problem(record)
+        # Anybody who can write to the topic can write anything: whatever it raises must not end the process.
+        except Exception as error:  # noqa: BLE001
+            self.refuse(offset, "undecodable", repr(error))
             return None
-        problem = self._problem(record)
         if problem is None:
             return record
-        self.refused[problem] += 1
+        self.refuse(offset, problem, f"a {type(record).__name__}")
         return None
+
+    def refuse(self, offset: int, reason: str, detail: str) -> None:
+        """Counts a record that cannot be used. Logs the first of a reason, then the tenth, the hundredth and so on."""
+        self.refused[reason] += 1
+        self._positions.append(offset)
+        count = self.refused[reason]
+        if 10 ** round(math.log10(count)) == count:
+            log.error(
+                "group %s: record %d of traffic is refused as %s and left out (%s); %d so far, the last ones at %s; "
+                "find out who else writes to this topic",
+                self._group,
+                offset,
+                reason,
+                detail[:200],
+                count,
+                [*self._positions],
+            )
 
     def _problem(self, record: Traffic) -> str | None:
         if isinstance(record, LearningOrder):
             return None
-        times = record.read.values() if isinstance(record, Progress) else (record.time,)
-        if not all(math.isfinite(time) for time in times):
+        if isinstance(record, Progress):
+            return None if self._sound_progress(record) else "bad_payload"
+        if not math.isfinite(record.time):
             return "bad_payload"
         if not isinstance(record, ServedImpression):
             return None
         if record.fingerprint != self._fingerprint:
             return "other_backbone"
         return None if self._sound(record) else "bad_payload"
+
+    @staticmethod
+    def _sound_progress(record: Progress) -> bool:
+        known = 0 < record.partitions <= _PARTITIONS and len(record.read) <= record.partitions
+        return known and all(math.isfinite(time) for time in record.read.values())
 
     def _sound(self, record: ServedImpression) -> bool:
         n = len(record.items)

@@ -55,6 +55,9 @@ class Backend(Protocol):
     rules: EventRules
     """What an outside event must be."""
 
+    def now(self) -> float:
+        """The time that all processes share, seconds since the epoch."""
+
     def missing(self) -> dict[str, str]:
         """What has to happen before it may score, empty when ready."""
 
@@ -136,14 +139,14 @@ class Endpoints:
         body = await read_body(request, self.backend.max_body_bytes)
         decoded = decode_json(_score_decoder, body, "invalid_request")
         # No thread: the work holds the interpreter's lock, a pool would only add switches (docs/decisions/0042).
-        scored = await self.backend.score(decoded, time.time())
+        scored = await self.backend.score(decoded, self.backend.now())
         return json_response(scored.response), len(decoded.candidates)
 
     async def events(self, request: Request) -> Response:
         """Takes events, and answers once the broker has them."""
         guest = self._enter(request)
         body = await read_body(request, self.backend.max_body_bytes)
-        events = decode_events(body, self.backend.rules, time.time(), self.backend.max_events)
+        events = decode_events(body, self.backend.rules, self.backend.now(), self.backend.max_events)
         for right in {right_of(event) for event in events}:
             guest.need(right)
         await self.backend.write_events(events)

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
+from aiokafka.structs import RecordMetadata
 
-from streaming.events import ServedImpression, encode_traffic
+from streaming.broker_clock import LOG_APPEND_TIME, BrokerClock, steady_wall
+from streaming.events import ServedImpression, Tick, encode_traffic
 from streaming.monitoring import metrics
 from streaming.scorer.producer import RestartingProducer
 
@@ -43,14 +45,21 @@ class ImpressionLog:
         topic: str,
         groups: Sequence[str],
         max_bytes: int,
+        broker_clock: BrokerClock,
+        wall: Callable[[], float] = steady_wall,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`max_bytes`: impressions waiting for an acknowledgement; beyond it new ones are lost."""
+        """`max_bytes`: impressions waiting for an acknowledgement; beyond it new ones are lost.
+
+        `broker_clock` is told of every acknowledgement, by the own time of `wall`.
+        """
         self._producer = producer
         self._topic = topic
         self._partitions = {group: index for index, group in enumerate(groups)}
         self._queues: dict[int, asyncio.Queue[_Pending]] = {i: asyncio.Queue() for i in range(len(groups))}
         self._max_bytes = max_bytes
+        self._broker_clock = broker_clock
+        self._wall = wall
         self._clock = clock
         self._waiting: dict[int, _Pending] = {}
         self._idle = asyncio.Event()
@@ -68,10 +77,21 @@ class ImpressionLog:
         if self.waiting_bytes + len(record.value) > self._max_bytes:
             self._lost("buffer_full", 1)
             return
+        self._take(record)
+
+    def _take(self, record: _Pending) -> None:
         self._waiting[id(record)] = record
         self.waiting_bytes += len(record.value)
         self._idle.clear()
         self._queues[record.partition].put_nowait(record)
+
+    async def ask_time(self) -> None:
+        """Writes a tick that moves nothing and waits for its acknowledgement: the first impression is to have the time.
+
+        Called before any `write`, while `run` runs.
+        """
+        self._take(_Pending(0, encode_traffic(Tick(0.0))))
+        await self._idle.wait()
 
     async def run(self) -> None:
         """Delivers until it is cancelled."""
@@ -100,6 +120,7 @@ class ImpressionLog:
         if producer is self._suspect:
             await self._producer.replace(producer)
             return False
+        sent = self._wall()
         try:
             future = await producer.send(self._topic, record.value, partition=record.partition)
         except KafkaTimeoutError:
@@ -112,12 +133,17 @@ class ImpressionLog:
             log.warning("impressions cannot be sent: %s: %s", type(error).__name__, error)
             await self._producer.replace(producer)
             return False
-        future.add_done_callback(lambda done: self._acknowledged(record, producer, done))
+        future.add_done_callback(lambda done: self._acknowledged(record, producer, sent, done))
         return True
 
-    def _acknowledged(self, record: _Pending, producer: AIOKafkaProducer, future: asyncio.Future[object]) -> None:
+    def _acknowledged(
+        self, record: _Pending, producer: AIOKafkaProducer, sent: float, future: asyncio.Future[RecordMetadata]
+    ) -> None:
         error = asyncio.CancelledError() if future.cancelled() else future.exception()
         if error is None:
+            written = future.result()
+            if written.timestamp is not None and written.timestamp_type == LOG_APPEND_TIME:
+                self._broker_clock.acknowledged(sent, self._wall(), written.timestamp / 1_000)
             self._done(record)
             return
         # After a batch that failed for good, the idempotent producer's sequence numbers are out of step.

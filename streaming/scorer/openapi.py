@@ -52,7 +52,17 @@ _TAGS: Mapping[str, str] = MappingProxyType(
 _EventsBody = Event | list[Event]
 _REQUEST_ID = "main.1f0c9a4e4b7d4c0f8d4f3a5d0b1c2e3f"
 _EVENT_TIME = 1_767_225_600.0
-_OF_THE_TOPIC = {"empty", "not_json", "unknown_event", "bad_shape", "too_large", "not_represented", "not_written"}
+_OF_THE_TOPIC = {
+    "empty",
+    "not_json",
+    "unknown_event",
+    "bad_shape",
+    "too_large",
+    "unreadable",
+    "not_represented",
+    "not_written",
+    "failed",
+}
 _EVENT_RULES = "; ".join(f"`{reason}`: {text}" for reason, text in REASONS.items() if reason not in _OF_THE_TOPIC)
 
 _BODY_PROBLEMS: Mapping[int, str] = MappingProxyType(

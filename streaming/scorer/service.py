@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 
 from features.store.online import StoreUnavailableError
+from streaming.broker_clock import BrokerClock, steady_wall
 from streaming.clients import MAX_REQUEST_BYTES, aiokafka_options, wait_for_broker
 from streaming.config import Config
 from streaming.events import Event
@@ -52,7 +53,11 @@ class ScorerService:
         watch: Watch,
         *,
         on_ready: Callable[[], None] = lambda: None,
+        wall: Callable[[], float] = steady_wall,
     ) -> None:
+        """`wall` is the own clock, seconds since the epoch."""
+        self._wall = wall
+        self._clock = BrokerClock()
         self._on_ready = on_ready
         self._config = config
         self._scorer = scorer
@@ -70,6 +75,7 @@ class ScorerService:
         self._observe()
 
     def _observe(self) -> None:
+        metrics.CLOCK_OFFSET.set_function(lambda: self._clock.offset_s)
         for (group, arm), window in self._scorer.windows.items():
             metrics.SCORE_MEAN.labels(group=group, arm=arm).set_function(window.mean)
             metrics.SCORE_SHIFT.labels(group=group, arm=arm).set_function(window.shift)
@@ -84,6 +90,8 @@ class ScorerService:
             topic=topics.traffic,
             groups=groups,
             max_bytes=self._config.scorer.impression_buffer_bytes,
+            broker_clock=self._clock,
+            wall=self._wall,
         )
         self._events = EventWriter(
             self._producer,
@@ -101,6 +109,8 @@ class ScorerService:
         await in_daemon_thread(lambda: ensure_topics(self._config))
         await self._producer.get()
         self._tasks.append(self._watch.task("impression-log", self._impressions.run()))
+        self._missing = {"clock": "the broker's clock is not known yet"}
+        await self._impressions.ask_time()
         self._tasks.append(self._watch.task("kernel-follower", self._follower.run()))
         self._missing = {"kernels": "the newest kernels are not in use yet"}
         await self._follower.reached.wait()
@@ -130,6 +140,10 @@ class ScorerService:
         if "kernels" in self._missing:
             return {"kernels": self._follower.missing() or self._missing["kernels"]}
         return self._missing
+
+    def now(self) -> float:
+        """Broker time, seconds since the epoch: what impressions are stamped with, however wrong the own clock is."""
+        return self._clock.now(self._wall())
 
     async def score(self, request: ScoreRequest, time: float) -> Scored:
         """Scores and logs the impression. Raises RequestRefused."""

@@ -10,10 +10,13 @@ import pytest
 
 from local.watchdog import Watchdog
 from streaming.clients import quiet_client_logs
-from tests.chaos.stack import Stack, make_stack
+from tests.chaos.stack import Stack, made_stack
 
 LONG = os.environ.get("CHAOS") == "long"
 """`make chaos` sets it: the sizes that the page of failures names. `make test` takes the short ones."""
+
+not_yet = pytest.mark.xfail(reason="what it proves is on its way", strict=False)
+only_long = pytest.mark.skipif(not LONG, reason="a long proof: `make chaos` runs it")
 
 Tell = Callable[[str, str], None]
 
@@ -23,6 +26,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "chaos" in item.path.parts:
             item.add_marker(pytest.mark.broker)
+            item.add_marker(pytest.mark.redis)
             item.add_marker(pytest.mark.slow)
 
 
@@ -35,6 +39,8 @@ class Sizes:
     fuzzed_calls: int
     made_up_ids: int
     away_s: float
+    poison: int
+    """Examples of each phase with true or false labels."""
     soak_minutes: float
 
 
@@ -43,28 +49,26 @@ def sizes() -> Sizes:
     """Of this run."""
     if LONG:
         minutes = float(os.environ.get("SOAK_MINUTES", "10"))
-        return Sizes(100, 1_000_000, 100_000, 1_000_000, 60.0, minutes)
-    return Sizes(4, 2_000, 400, 20_000, 4.0, 0.0)
+        return Sizes(100, 1_000_000, 100_000, 1_000_000, 60.0, 5_000, minutes)
+    return Sizes(4, 2_000, 400, 20_000, 4.0, 1_500, 0.0)
 
 
 @pytest.fixture(scope="session")
 def started(tmp_path_factory: pytest.TempPathFactory, watchdog: Watchdog) -> Iterator[Stack]:
     """Ingest, a processor and a scorer on a broker of their own: most proofs break the same ones, one after another."""
     quiet_client_logs()
-    made = make_stack(tmp_path_factory.mktemp("chaos") / "run", watchdog)
-    try:
+    with made_stack(tmp_path_factory.mktemp("chaos") / "run", watchdog) as made:
         for role in ("ingest", "processor", "scorer"):
             made.add(role)
         yield made
-    finally:
-        made.close()
 
 
 @pytest.fixture
-def stack(started: Stack) -> Stack:
+def stack(started: Stack) -> Iterator[Stack]:
     """The same, whole again whatever the proof before did to it."""
     started.mend()
-    return started
+    yield started
+    started.leave()
 
 
 @pytest.fixture

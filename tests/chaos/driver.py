@@ -110,6 +110,11 @@ class Driver:
             raise self.error
         return self.truth
 
+    def abandon(self) -> None:
+        """Ends at once, whatever is left to click. Harmless after `stop`."""
+        self._asking.set()
+        self._stop.set()
+
     def _quiet(self) -> bool:
         return time.monotonic() - self._last_shown > 1.0
 

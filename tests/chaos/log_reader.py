@@ -17,8 +17,8 @@ from streaming.events import ServedImpression
 from streaming.kernel_log.reader import read_group
 from streaming.kernel_log.snapshot import GroupSnapshot, decode_snapshot
 from streaming.processor.join import Join
-from streaming.processor.machine import GroupMachine
 from streaming.processor.owned_group import new_machine
+from streaming.processor.partition_reader import PartitionReader
 from streaming.processor.traffic_reader import TrafficReader, Widths
 
 Rows = dict[tuple[str, str], tuple[float, bytes]]
@@ -87,7 +87,9 @@ def committed(config: Config, group: str = "main") -> Committed | None:
 
 def undisturbed(config: Config, records: Sequence[Appended], until: int, group: str = "main") -> Committed:
     """What one pass over the records before offset `until` learns, in this process and never interrupted."""
-    machine = fresh_machine(config, group)
+    partition = config.partition_of(group)
+    assert partition is not None
+    machine = new_machine(config, open_backbone(config), group, PartitionReader(config, partition))
     for record in records:
         if record.offset < until:
             machine.feed(record.offset, record.value, record.time)
@@ -98,23 +100,18 @@ def _rows(rows: Iterable[LiveRow]) -> Rows:
     return {(row.kind, row.key): (row.updated_at, row.values.tobytes()) for row in rows}
 
 
-def fresh_machine(config: Config, group: str) -> GroupMachine:
-    """A group that has seen nothing yet, made as the processor makes it."""
-    return new_machine(config, open_backbone(config), group)
-
-
 def labels_of(config: Config, records: Sequence[Appended]) -> Labels:
     """The labels that the records make, by the join alone."""
     opened = open_backbone(config)
-    reader = TrafficReader(opened.backbone.fingerprint, Widths.of(opened.backbone, opened.layout))
+    reader = TrafficReader("main", opened.backbone.fingerprint, Widths.of(opened.backbone, opened.layout))
     join, labels = Join(config.join), Labels()
     for appended in records:
-        record = reader.read(appended.value)
+        record = reader.read(appended.offset, appended.value)
         if record is None:
             continue
         if isinstance(record, ServedImpression):
             labels.impressions.setdefault(record.request_id, record)
-        for request in join.feed(appended.offset, record, appended.time):
+        for request in join.feed(appended.offset, record, appended.time).closed:
             name = request.impression.request_id
             for item, click in zip(request.impression.items, request.clicks, strict=True):
                 if (name, item) in labels.learned:

@@ -6,13 +6,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from local.broker import LocalBroker
+from local.broker.settings import Node
 from local.demo.settings import child_environment, free_ports
 from local.probe import Scraped, get, scrape
 from local.watchdog import Watchdog
@@ -20,7 +24,9 @@ from model.whole_files import write_whole
 from streaming.config import Config
 from streaming.config_docs import as_toml
 from streaming.topics import ensure_topics
+from tests.chaos.driver import Driver
 from tests.chaos.small_backbone import save_small_backbone
+from tests.redis_server import redis_process
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_S = 120.0
@@ -71,7 +77,7 @@ class Member:
     def ready(self) -> bool:
         """Whether it says of itself that it works."""
         try:
-            get(f"{self.url}/{'readyz' if self.role == 'scorer' else 'healthz'}")
+            get(f"http://127.0.0.1:{self.port}/{'readyz' if self.role == 'scorer' else 'healthz'}")
         except OSError:
             return False
         return self.alive
@@ -90,11 +96,21 @@ class Member:
 class Stack:
     """Broker and processes of one proof. Whatever is left at the end is killed."""
 
-    def __init__(self, config: Config, broker: LocalBroker, watchdog: Watchdog) -> None:
+    def __init__(
+        self, config: Config, brokers: Sequence[LocalBroker], watchdog: Watchdog, store: subprocess.Popen[bytes]
+    ) -> None:
         self.config = config
-        self.broker = broker
+        self.brokers = brokers
+        self.store = store
+        """The Redis server."""
         self._watchdog = watchdog
         self.members: dict[str, Member] = {}
+        self.drivers: list[Driver] = []
+
+    @property
+    def broker(self) -> LocalBroker:
+        """The first of the brokers, mostly the only one."""
+        return self.brokers[0]
 
     def add(self, role: str, prefix: Sequence[str] = ()) -> Member:
         """Starts one more process of a role."""
@@ -136,10 +152,31 @@ class Stack:
         self._watchdog.remove(process.pid)
         return code
 
+    def drive(self, seed: int, **options: Any) -> Driver:
+        """Users of all scorers that run; `options` are the driver's. It waits until the first of them are answered."""
+        driver = Driver(self.config, lambda: [member.url for member in self.of("scorer")], seed=seed, **options)
+        self.drivers.append(driver)
+        driver.start()
+        self.answered(driver, 20)
+        return driver
+
+    def answered(self, driver: Driver, more: int) -> None:
+        """Waits until so many more requests are answered."""
+        wanted = driver.truth.requests + more
+        self.wait_until(lambda: driver.truth.requests >= wanted, f"{more} more requests are answered")
+
+    def leave(self) -> None:
+        """Ends the users of a proof, also of one that failed."""
+        for driver in self.drivers:
+            driver.abandon()
+        self.drivers.clear()
+
     def mend(self) -> None:
         """Starts again what has ended, and waits until everything is ready."""
-        if not self.broker.running():
-            self.broker.start()
+        self.store.send_signal(signal.SIGCONT)
+        for broker in self.brokers:
+            if not broker.running():
+                broker.start()
         for member in self.members.values():
             if not member.alive:
                 self.start(member.name)
@@ -177,14 +214,13 @@ class Stack:
         )
 
     def close(self) -> None:
-        """Ends everything."""
+        """Ends users and every process of ours."""
+        self.leave()
         for member in self.members.values():
             if member.process is not None:
                 member.process.kill()
                 member.process.wait()
                 self._watchdog.remove(member.process.pid)
-        if self.broker.running():
-            self.broker.kill()
 
     def _on_free_ports(self, role: str) -> Config:
         section = getattr(self.config, role)
@@ -193,11 +229,12 @@ class Stack:
         return self.config.model_copy(update={role: section.model_copy(update={**ports, "metrics_port": metrics_port})})
 
 
-def small_config(folder: Path, bootstrap: str) -> Config:
+def small_config(folder: Path, addresses: Sequence[str], redis: str) -> Config:
     """Short times, small batches, two periods: what needs hours in production happens in seconds."""
     base = Config()
     sections: dict[str, dict[str, object]] = {
-        "kafka": {"bootstrap": bootstrap},
+        "kafka": {"bootstrap": ",".join(addresses), "replication_factor": len(addresses)},
+        "features": {"online_store": "redis", "redis": redis},
         "domains": {"scene": ("home",), "region": (), "period": ("day", "night")},
         "live": {"half_lives_s": (2.0, 120.0)},
         "learner": {"batch_examples": 64, "publish_seconds": 0.5},
@@ -210,11 +247,36 @@ def small_config(folder: Path, bootstrap: str) -> Config:
     return base.model_copy(update={**changed, "run_dir": folder, "cache_dir": base.cache_dir})
 
 
-def make_stack(folder: Path, watchdog: Watchdog, **sections: object) -> Stack:
-    """A started broker with topics and a backbone; no process runs yet. `sections` replace those of `small_config`."""
+@contextmanager
+def made_stack(folder: Path, watchdog: Watchdog, *, nodes: int = 1, **sections: object) -> Iterator[Stack]:
+    """Brokers, Redis, topics and a backbone; no process of ours yet. `sections` replace those of `small_config`."""
     folder.mkdir(parents=True, exist_ok=True)
-    broker = LocalBroker(folder / "broker", Config().cache_dir, watchdog=watchdog)
-    config = small_config(folder, broker.start()).model_copy(update=sections)
-    save_small_backbone(config)
-    ensure_topics(config)
-    return Stack(config, broker, watchdog)
+    brokers = [
+        LocalBroker(folder / f"broker-{node.number}", Config().cache_dir, watchdog=watchdog, node=node)
+        for node in nodes_of(nodes)
+    ]
+    with redis_process(folder) as (redis, store):
+        watchdog.add(store.pid)
+        try:
+            # All at once: of several nodes one answers only when most of them are there.
+            with ThreadPoolExecutor(nodes) as pool:
+                addresses = list(pool.map(LocalBroker.start, brokers))
+            config = small_config(folder, addresses, redis).model_copy(update=sections)
+            save_small_backbone(config)
+            ensure_topics(config)
+            stack = Stack(config, brokers, watchdog, store)
+            try:
+                yield stack
+            finally:
+                stack.close()
+        finally:
+            for broker in brokers:
+                if broker.running():
+                    broker.kill()
+            watchdog.remove(store.pid)
+
+
+def nodes_of(count: int) -> list[Node]:
+    """The nodes of one cluster on this machine."""
+    ports = tuple(free_ports(count)) if count > 1 else ()
+    return [Node(number, ports) for number in range(1, count + 1)]

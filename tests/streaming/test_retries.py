@@ -60,9 +60,9 @@ def test_a_process_that_is_asked_to_end_leaves_the_pause_and_does_not_try_once_m
     assert "writing profiles failing" in str(retries.check()) and "store is away" in str(retries.check())
 
 
-def test_a_permanent_error_is_raised_at_once() -> None:
+def test_an_error_that_no_new_try_would_mend_is_raised_at_once() -> None:
     with pytest.raises(ValueError, match="store is away"):
-        retrier().until_done("writing", failing(1, ValueError), permanent=(ValueError,))
+        retrier().until_done("writing", failing(1, ValueError), transient=(ConnectionError,))
 
 
 def test_an_interrupt_is_no_failure_to_be_tried_again() -> None:

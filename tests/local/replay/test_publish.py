@@ -26,10 +26,10 @@ def config(stream_config: Config) -> Config:
     return stream_config
 
 
-def read_all(config: Config, *, commit: bool = False) -> list[tuple[bytes, bytes]]:
-    """Reads until two polls in a row bring nothing, as ingest's own group."""
+def read_all(config: Config, group_id: str, *, commit: bool = False) -> list[tuple[bytes, bytes]]:
+    """Reads until two polls in a row bring nothing, as one of ingest's own groups."""
     records: list[tuple[bytes, bytes]] = []
-    with make_consumer(config.kafka, config.topics.interactions, group_id=config.ingest_consumers) as consumer:
+    with make_consumer(config.kafka, config.topics.interactions, group_id=group_id) as consumer:
         silent = 0
         while silent < 2 or not records:
             batch = [record for part in consumer.poll(timeout_ms=300).values() for record in part]
@@ -46,7 +46,7 @@ def test_profiles_are_published_with_their_fields_and_clicks_by_their_request(co
     publisher.send(FeedbackEvent("main.1", "i1", 6.0))
     publisher.flush()
     publisher.close()
-    events = {key: decode_event(value) for key, value in read_all(config)}
+    events = {key: decode_event(value) for key, value in read_all(config, config.ingest_consumers)}
     toy_story, user = events[b"i1"], events[b"u1"]
     assert isinstance(toy_story, ItemEvent)
     assert (toy_story.text, toy_story.fields) == ("Toy Story", {"genres": ["Comedy"]})
@@ -55,13 +55,15 @@ def test_profiles_are_published_with_their_fields_and_clicks_by_their_request(co
     assert events[b"main.1"] == FeedbackEvent("main.1", "i1", 6.0)
 
 
-def test_the_lag_is_everything_until_ingest_commits_and_then_nothing(config: Config) -> None:
+def test_the_lag_is_everything_until_both_lanes_of_ingest_commit_and_then_nothing(config: Config) -> None:
     publisher = Publisher(config)
     publish_profiles(publisher, DATA)
     publisher.close()
     with make_admin(config.kafka) as admin:
         assert ingest_lag(admin, config) == 3
-        read_all(config, commit=True)
+        read_all(config, config.ingest_consumers, commit=True)
+        assert ingest_lag(admin, config) == 3, "the lane of profiles has read none"
+        read_all(config, config.profile_consumers, commit=True)
         assert ingest_lag(admin, config) == 0
     wait_for_ingest(config, timeout_s=1.0)
 

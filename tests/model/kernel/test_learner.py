@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -111,9 +112,10 @@ def test_where_labels_turn_false_it_soon_serves_no_worse_than_the_frozen_model_t
     for seed in range(100, 120):
         true = batch(128, seed=seed)
         told = replace(true, label=1 - true.label, frozen_logit=4 - 8 * true.label)
+        told = replace(told, live_logit=learner.score(told))
         worse.append(float(log_loss(learner.learn(told).candidate_logit, told.label)))
     assert worse[0] > 0.3
-    assert max(worse[4:]) < 0.1
+    assert max(worse[5:]) < 0.1
 
 
 def test_labels_that_follow_nothing_cost_little_against_the_frozen_model() -> None:
@@ -138,6 +140,73 @@ def test_a_learner_that_was_fooled_comes_back() -> None:
         learner.learn(batch(128, seed=seed))
     asked = batch(500, seed=99)
     assert log_loss(learner.score(asked), asked.label) < log_loss(asked.frozen_logit, asked.label)
+
+
+# --- late clicks ---
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.data())
+def test_after_its_corrections_the_posteriors_are_those_of_clicks_on_time(data: st.DataObject) -> None:
+    sizes = data.draw(st.lists(st.integers(1, 60), min_size=1, max_size=6))
+    true, late = make(half_lives=(60.0, 300.0)), make(half_lives=(60.0, 300.0))
+    waiting: list[tuple[MicroBatch, int]] = []
+    for seed, n in enumerate(sizes):
+        one = batch(n, seed=seed)
+        hidden = torch.tensor(data.draw(st.lists(st.booleans(), min_size=n, max_size=n))) & (one.label > 0)
+        true.learn(one)
+        late.learn(replace(one, label=one.label * ~hidden))
+        waiting += [(one.select(row[None]), late.examples) for row in hidden.nonzero()[:, 0]]
+        if data.draw(st.booleans()):
+            other = make(half_lives=(60.0, 300.0))
+            other.restore(late.snapshot())
+            late = other
+        waiting = data.draw(st.permutations(waiting))
+        now = data.draw(st.integers(0, len(waiting)))
+        correct(late, waiting[:now])
+        waiting = waiting[now:]
+    correct(late, waiting)
+    for on_time, put_right in ((true._short, late._short), (true._long, late._long)):
+        assert torch.equal(put_right.precision.tril(), on_time.precision.tril())
+        for model in range(len(on_time.means)):
+            torch.testing.assert_close(put_right.vectors[model], on_time.vectors[model], rtol=1e-5, atol=1e-4)
+            torch.testing.assert_close(put_right.means[model], on_time.means[model], rtol=1e-4, atol=1e-4)
+
+
+def correct(learner: Learner, rows: list[tuple[MicroBatch, int]]) -> None:
+    if rows:
+        learned_at = np.array([at for _, at in rows])
+        learner.correct(MicroBatch.concat([one for one, _ in rows]), learned_at)
+
+
+def test_a_correction_is_served_at_once_and_leaves_trust_as_it_was() -> None:
+    learner, one = taught(), batch(seed=9)
+    learner.learn(replace(one, label=0 * one.label))
+    before, arms = learner.score(one), learner.arms
+    clicked = one.select(one.label > 0)
+    learner.correct(clicked, np.full(len(clicked), learner.examples))
+    assert float((learner.score(one) - before)[one.label > 0].mean()) > 0
+    assert learner.arms == arms
+
+
+def test_a_correction_without_clicks_or_of_what_was_not_learned_is_refused_and_changes_nothing() -> None:
+    learner, one = taught(), batch(seed=9)
+    clicked = replace(one, label=torch.ones(len(one)))
+    before = learner.snapshot()
+    with pytest.raises(ValueError, match="correction: label has a value that is not 1"):
+        learner.correct(one, np.full(len(one), 1))
+    for learned_at in (np.full(len(one), learner.examples + 1), np.zeros(len(one), dtype=np.int64), np.array([1])):
+        with pytest.raises(ValueError, match="correction: learned_at must be 32 numbers of 1 to 160 examples"):
+            learner.correct(clicked, learned_at)
+    assert learner.snapshot() == before
+
+
+def test_numbers_that_leave_single_precision_change_nothing() -> None:
+    learner, one = taught(), batch(seed=9)
+    before = learner.snapshot()
+    with pytest.raises(FloatingPointError, match="precision is not finite"):
+        learner.learn(replace(one, weight=torch.full((len(one),), 3e38)))
+    assert learner.snapshot() == before
 
 
 # --- bad input ---
@@ -324,7 +393,7 @@ def test_a_snapshot_of_a_gradient_kernel_is_refused_with_a_sentence() -> None:
     _, metadata = unpack(make().snapshot())
     old = pack({"path": torch.zeros(4)}, {**metadata, "kind": "learner", "kernel": {"latent": 16}})
     sentence = refused(make(), old)
-    assert "kind is 'learner', here 'closed-form learner'" in sentence
+    assert "kind is 'learner', here 'natural-parameter learner'" in sentence
     assert "go back to the version" in sentence
 
 
@@ -356,8 +425,8 @@ def test_a_snapshot_with_tensors_of_another_kind_or_none_is_refused() -> None:
 
 def test_a_snapshot_that_holds_nan_is_refused() -> None:
     tensors, metadata = unpack(make().snapshot())
-    tensors["short.mean.0"][2] = float("nan")
-    assert re.search(r"short\.mean\.0.*non-finite", refused(taught(), pack(tensors, metadata)))
+    tensors["short.vector.0"][2] = float("nan")
+    assert re.search(r"short\.vector\.0.*non-finite", refused(taught(), pack(tensors, metadata)))
 
 
 @settings(max_examples=30)

@@ -1,16 +1,20 @@
-"""The records of one poll, with the store and the backbone stood in for: our own order and our own retries."""
+"""The records of one poll, with the backbone stood in for: our own order and our own retries."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 import pytest
 
+from features.store.online import StoreUnavailableError
+from streaming.broker_clock import LOG_APPEND_TIME
 from streaming.config import Config
 from streaming.events import (
+    CURES,
     DeadLetter,
     DriftEvent,
     FeedbackEvent,
@@ -23,6 +27,9 @@ from streaming.events import (
     encode_event,
 )
 from streaming.ingest.batch import Batch
+from streaming.ingest.letters import Letters
+from streaming.ingest.output import Output, RecordRefusedError
+from streaming.ingest.reader import Polled, UnreadableBatch
 from streaming.ingest.routing import Routing
 from streaming.retries import Retrier
 
@@ -40,62 +47,49 @@ class Record:
     partition: int = 0
     key: bytes | None = b"key"
     headers: list[tuple[str, bytes]] = field(default_factory=list)
-
-
-@dataclass
-class Store:
-    """Fails `down` times, then takes all but the poison."""
-
-    down: int = 0
-    users: list[str] = field(default_factory=list)
-    items: list[str] = field(default_factory=list)
-    calls: int = 0
-
-    def write_users(self, users: list[UserEvent]) -> None:
-        self._may_fail([user.user_id for user in users])
-        self.users += [user.user_id for user in users]
-
-    def write_items(self, items: list[ItemEvent]) -> None:
-        self._may_fail([item.item_id for item in items])
-        self.items += [f"{item.item_id}@{item.time:g}" for item in items]
-
-    def _may_fail(self, ids: list[str]) -> None:
-        self.calls += 1
-        if self.down:
-            self.down -= 1
-            raise ConnectionError("store is away")
-        if "poison" in ids:
-            raise ValueError("cannot hold poison")
+    timestamp: int = int(NOW * 1_000)
+    timestamp_type: int = LOG_APPEND_TIME
 
 
 @dataclass
 class Backbone:
-    """ImpressionEncoder by name; refuses one user."""
+    """ImpressionEncoder by name; refuses one user, stumbles over another and is without a store for a while."""
 
-    forgotten: int = 0
+    down: int = 0
 
     def encode(self, event: ImpressionEvent) -> bytes:
+        if self.down:
+            self.down -= 1
+            raise StoreUnavailableError("store is away")
         if event.user_id == "poison":
             raise RefusedError("not_represented", "cannot")
+        if event.user_id == "bomb":
+            raise ZeroDivisionError("nobody foresaw this")
         return msgspec.msgpack.encode(["f", event.request_id, "shown", event.time])
 
-    def forget(self) -> None:
-        self.forgotten += 1
 
-
-def batch_of(*events: Any) -> Batch:
+def batch_of(*events: Any, unreadable: Sequence[UnreadableBatch] = ()) -> Batch:
     values = [event if isinstance(event, bytes) else encode_event(event) for event in events]
-    return Batch(CONFIG, Routing(CONFIG), [Record(value, offset) for offset, value in enumerate(values)], NOW)
+    return batch_with(*(Record(value, offset) for offset, value in enumerate(values)), unreadable=unreadable)
+
+
+def batch_with(*records: Record, unreadable: Sequence[UnreadableBatch] = (), routing: Routing | None = None) -> Batch:
+    return Batch(CONFIG, routing or Routing(CONFIG), Letters(CONFIG), Polled([*records], [*unreadable]), NOW)
 
 
 def retrier() -> Retrier:
     return Retrier(threading.Event(), first_s=0.001, longest_s=0.002)
 
 
-def finish(batch: Batch, store: Store | None = None, backbone: Backbone | None = None) -> list[Any]:
-    batch.write_profiles(store or Store(), retrier())
+def finish(batch: Batch, backbone: Backbone | None = None) -> list[Output]:
     batch.represent(backbone or Backbone(), retrier())
-    return batch.outputs()
+    written: list[Output] = []
+    batch.write(written.extend)
+    return written
+
+
+def letters(outputs: Sequence[Output]) -> list[DeadLetter]:
+    return [msgspec.json.decode(output.value, type=DeadLetter) for output in outputs if output.topic == "dead-letters"]
 
 
 def click(item: str, time: float = NOW) -> FeedbackEvent:
@@ -129,28 +123,6 @@ def test_a_record_too_large_for_a_letter_is_named_by_its_origin() -> None:
     assert letter.value == b"" and "3000000 bytes" in letter.detail
 
 
-def test_of_several_profiles_of_one_item_the_newest_is_written() -> None:
-    store = Store()
-    finish(batch_of(ItemEvent("i", 2.0), ItemEvent("j", 1.0), ItemEvent("i", 1.0), ItemEvent("j", 3.0)), store)
-    assert store.items == ["i@2", "j@3"] and store.calls == 1
-
-
-def test_a_store_that_is_away_is_waited_for_and_no_profile_is_skipped() -> None:
-    store = Store(down=3)
-    assert finish(batch_of(UserEvent("u", 1.0), ItemEvent("i", 1.0)), store) == []
-    assert (store.users, store.items) == (["u"], ["i@1"])
-
-
-def test_one_profile_that_the_store_cannot_hold_is_refused_alone() -> None:
-    store = Store()
-    batch = batch_of(UserEvent("u1", 1.0), UserEvent("poison", 1.0), UserEvent("u2", 1.0))
-    (output,) = finish(batch, store)
-    letter = msgspec.json.decode(output.value, type=DeadLetter)
-    assert (letter.reason, letter.attempts, letter.offset) == ("not_written", 2, 1)
-    assert store.users == ["u1", "u2"]
-    assert batch.outcomes() == [None, "not_written", None]
-
-
 def test_an_impression_that_cannot_be_represented_is_refused_alone() -> None:
     impressions = [ImpressionEvent("main.r", NOW, user, ["i"]) for user in ("u", "poison", "v")]
     batch = batch_of(*impressions)
@@ -158,12 +130,106 @@ def test_an_impression_that_cannot_be_represented_is_refused_alone() -> None:
     assert batch.outcomes() == [None, "not_represented", None]
 
 
-def test_profiles_of_the_batch_are_seen_by_its_impressions() -> None:
-    backbone = Backbone()
-    finish(batch_of(click("a")), backbone=backbone)
-    assert backbone.forgotten == 0
-    finish(batch_of(UserEvent("u", 1.0)), backbone=backbone)
-    assert backbone.forgotten == 1
+def test_an_error_that_nobody_foresaw_refuses_one_impression_by_its_name() -> None:
+    batch = batch_of(*(ImpressionEvent("main.r", NOW, user, ["i"]) for user in ("u", "bomb", "v")))
+    (letter,) = letters(finish(batch))
+    assert (letter.reason, letter.detail) == ("failed", "ZeroDivisionError: nobody foresaw this")
+    assert letter.cure == CURES["failed"]
+    assert batch.outcomes() == [None, "failed", None]
+
+
+def test_a_feature_store_that_is_away_is_waited_for_and_no_impression_is_skipped() -> None:
+    batch = batch_of(*(ImpressionEvent("main.r", NOW, user, ["i"]) for user in ("u", "v")))
+    assert len(finish(batch, Backbone(down=3))) == 2
+    assert batch.outcomes() == [None, None]
+
+
+def test_an_error_that_nobody_foresaw_while_reading_refuses_one_record() -> None:
+    class Stumbling(Routing):
+        def partition(self, event: ImpressionEvent | FeedbackEvent) -> int:
+            if event.request_id == "main.bomb":
+                raise RuntimeError("boom")
+            return super().partition(event)
+
+    values = [FeedbackEvent(name, "i", NOW) for name in ("main.a", "main.bomb", "main.b")]
+    records = [Record(encode_event(value), offset) for offset, value in enumerate(values)]
+    outputs = finish(batch_with(*records, routing=Stumbling(CONFIG)))
+    assert [output.topic for output in outputs] == ["traffic", "dead-letters", "traffic"]
+    assert letters(outputs)[0].detail == "RuntimeError: boom"
+
+
+def test_a_record_that_kafka_does_not_take_becomes_a_letter_and_the_others_are_written() -> None:
+    written: list[Output] = []
+
+    def write(outputs: Sequence[Output]) -> None:
+        if any(b"large" in output.value for output in outputs if output.topic == "traffic"):
+            raise RecordRefusedError("too large")
+        written.extend(outputs)
+
+    batch = batch_of(click("a"), click("large"), click("b"))
+    batch.write(write)
+    assert [output.topic for output in written] == ["traffic", "dead-letters", "traffic"]
+    assert letters(written)[0].reason == "failed"
+
+
+def test_a_letter_that_kafka_does_not_take_either_is_written_without_the_record() -> None:
+    written: list[Output] = []
+
+    def write(outputs: Sequence[Output]) -> None:
+        if any(output.key is not None for output in outputs):
+            raise RecordRefusedError("a key it does not like")
+        written.extend(outputs)
+
+    batch_of(b"junk", click("a")).write(write)
+    assert [output.topic for output in written] == ["dead-letters", "traffic"]
+    assert (letters(written)[0].reason, letters(written)[0].value) == ("not_json", b"")
+
+
+def test_a_key_or_headers_too_large_for_a_letter_are_named_by_their_origin() -> None:
+    for record in (Record(b"junk", key=b"k" * 20_000_000), Record(b"junk", headers=[("h", b"v" * 20_000_000)])):
+        (output,) = finish(batch_with(record))
+        assert output.key is None and output.headers == ()
+        (letter,) = letters([output])
+        assert letter.value == b"junk" and "key and headers of 2000000" in letter.detail
+
+
+def test_records_that_cannot_be_unpacked_are_one_letter_with_their_place() -> None:
+    batch = batch_of(click("a"), unreadable=[UnreadableBatch("interactions", 1, 7, 12, ValueError("no codec"))])
+    (letter,) = letters(finish(batch))
+    assert (letter.reason, letter.partition, letter.offset, letter.value) == ("unreadable", 1, 7, b"")
+    assert "records 7 to 11" in letter.detail and "ValueError: no codec" in letter.detail
+
+
+def test_a_record_larger_than_an_event_may_be_is_refused_whatever_it_holds() -> None:
+    (letter,) = letters(finish(batch_of(b'{"event":"item","item_id":"i","time":1,"text":"' + b"x" * 2_000_000 + b'"}')))
+    assert letter.reason == "too_large"
+
+
+def test_feedback_from_a_device_that_is_ahead_counts_as_of_its_append_time() -> None:
+    told: list[float] = []
+    routing = Routing(CONFIG, on_corrected=lambda event: told.append(event.time))
+    outputs = finish(batch_with(Record(encode_event(click("a", NOW + 61.0))), routing=routing))
+    (served,) = (decode_traffic(output.value) for output in outputs)
+    assert isinstance(served, ServedFeedback)
+    assert NOW <= served.time <= NOW + 0.001 and told == [NOW + 61.0]
+
+
+def test_a_topic_that_keeps_the_senders_times_is_judged_by_the_time_of_reading() -> None:
+    batch = batch_with(Record(encode_event(click("a", NOW + 61.0)), timestamp=0, timestamp_type=0))
+    (served,) = (decode_traffic(output.value) for output in finish(batch))
+    assert isinstance(served, ServedFeedback) and served.time == NOW
+    assert batch.appended() == {}
+
+
+def test_profiles_are_left_to_their_own_lane_whatever_is_wrong_with_them() -> None:
+    batch = batch_of(UserEvent("u", 1.0), ItemEvent("", 1.0), click("a"))
+    assert [output.topic for output in finish(batch)] == ["traffic"]
+    assert batch.outcomes() == [None, None, None]
+
+
+def test_how_far_was_read_is_the_append_time_of_the_last_record_of_each_partition() -> None:
+    records = [Record(b"junk", n, partition=n % 2, timestamp=1_000 + n) for n in range(4)]
+    assert batch_with(*records).appended() == {0: 1.002, 1: 1.003}
 
 
 def test_the_newest_time_per_partition_is_what_went_to_traffic() -> None:

@@ -6,17 +6,21 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from local.broker import LocalBroker
 from local.watchdog import Watchdog
-from streaming.clients import quiet_client_logs
+from streaming.clients import make_producer, quiet_client_logs
 from streaming.config import Config, IngestConfig, KafkaConfig
+from streaming.events import FeedbackEvent, Progress, ServedFeedback, decode_event, decode_traffic
 from streaming.topics import ensure_topics
-from tests.streaming.ingest.test_service import Running, click, eventually, running
+from tests.streaming.ingest.test_service import Running, Topic, click, eventually, running
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
@@ -38,6 +42,20 @@ def config(tmp_path: Path, own_broker: LocalBroker) -> Config:
         kafka=KafkaConfig(bootstrap=own_broker.address),
         ingest=IngestConfig(metrics_port=0, max_poll=50),
     )
+
+
+def ingest_process(config: Config) -> subprocess.Popen[bytes]:
+    code = (
+        "from streaming.config import load_config; from streaming.ingest import run_ingest; run_ingest(load_config())"
+    )
+    environment = {
+        **os.environ,
+        "DRIFTLINE_RUN_DIR": str(config.run_dir),
+        "DRIFTLINE_KAFKA__BOOTSTRAP": config.kafka.bootstrap,
+        "DRIFTLINE_INGEST__METRICS_PORT": "0",
+        "DRIFTLINE_INGEST__MAX_POLL": "5",
+    }
+    return subprocess.Popen([sys.executable, "-c", code], env=environment)
 
 
 def test_a_broker_that_is_killed_in_the_middle_and_comes_back_costs_nothing(
@@ -62,17 +80,7 @@ def test_a_broker_that_is_killed_in_the_middle_and_comes_back_costs_nothing(
 def test_an_ingest_that_is_killed_in_the_middle_is_followed_by_one_that_loses_nothing(config: Config) -> None:
     ensure_topics(config)
     sender = Running(config)
-    code = (
-        "from streaming.config import load_config; from streaming.ingest import run_ingest; run_ingest(load_config())"
-    )
-    environment = {
-        **os.environ,
-        "DRIFTLINE_RUN_DIR": str(config.run_dir),
-        "DRIFTLINE_KAFKA__BOOTSTRAP": config.kafka.bootstrap,
-        "DRIFTLINE_INGEST__METRICS_PORT": "0",
-        "DRIFTLINE_INGEST__MAX_POLL": "5",
-    }
-    process = subprocess.Popen([sys.executable, "-c", code], env=environment)
+    process = ingest_process(config)
     try:
         sender.send(*(click(f"a{n}") for n in range(2_000)))
         eventually("the stream has begun", sender.feedback)
@@ -84,6 +92,81 @@ def test_an_ingest_that_is_killed_in_the_middle_is_followed_by_one_that_loses_no
     with running(config) as ingest:
         wanted = {f"a{n}" for n in range(2_000)}
         eventually("the rest is routed", lambda: wanted <= set(ingest.feedback()))
+
+
+def test_no_mark_claims_what_was_not_written_however_often_ingest_is_killed(config: Config) -> None:
+    ensure_topics(config)
+    sender = Running(config)
+    done = threading.Event()
+    sent: list[str] = []
+
+    def click_on() -> None:
+        producer = make_producer(config.kafka)
+        while not done.wait(0.02):
+            sent.append(f"c{len(sent)}")
+            producer.send(config.topics.interactions, click(sent[-1]), key=sent[-1].encode())
+        producer.close()
+
+    clicking = threading.Thread(target=click_on)
+    clicking.start()
+    try:
+        for _ in range(2):
+            seen = len(sender.feedback())
+            process = ingest_process(config)
+            try:
+                eventually("it routes", partial(routed_beyond, sender, seen + 50))
+                eventually("it marks", lambda: marks(sender))
+            finally:
+                process.kill()
+                process.wait()
+            time.sleep(1.0)
+    finally:
+        done.set()
+        clicking.join()
+    with running(config) as ingest:
+        eventually("everything is routed", lambda: set(sent) <= set(ingest.feedback()))
+        end = max(record.timestamp for record in ingest._traffic.records) / 1_000
+        eventually("marks pass the end", lambda: min_read(ingest) > end)
+        check_marks(config, ingest)
+
+
+def routed_beyond(sender: Running, number: int) -> bool:
+    return len(sender.feedback()) > number
+
+
+def marks(ingest: Running) -> list[Progress]:
+    return [record for record in ingest.traffic() if isinstance(record, Progress) and record.read]
+
+
+def min_read(ingest: Running) -> float:
+    newest: dict[int, float] = {}
+    for mark in marks(ingest):
+        assert mark.partitions == 2
+        newest |= {k: max(read, newest.get(k, 0.0)) for k, read in mark.read.items()}
+    return min(newest.values()) if len(newest) == 2 else 0.0
+
+
+def check_marks(config: Config, ingest: Running) -> None:
+    """By the broker's own stamps: what a mark claims stands ahead of it."""
+    interactions = Topic(config, config.topics.interactions)
+    eventually("all are read", lambda: len(interactions()) >= len(set(ingest.feedback())))
+    appended = {
+        (event.item_id, record.partition): record.timestamp / 1_000
+        for record in interactions.records
+        if isinstance(event := decode_event(record.value), FeedbackEvent)
+    }
+    written: set[str] = set()
+    checked = 0
+    for record in ingest._traffic.records:
+        written_event = decode_traffic(record.value)
+        if isinstance(written_event, ServedFeedback):
+            written.add(written_event.item_id)
+        elif isinstance(written_event, Progress):
+            checked += 1
+            read = written_event.read
+            late = [item for (item, k), at in appended.items() if at < read.get(k, 0.0) and item not in written]
+            assert not late, (read, late)
+    assert checked > 10
 
 
 def test_an_ingest_without_a_broker_says_what_it_waits_for_and_ends_with_the_cure(

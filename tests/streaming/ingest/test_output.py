@@ -6,12 +6,19 @@ import threading
 from typing import Any
 
 import pytest
-from kafka.errors import KafkaError, KafkaTimeoutError, OutOfOrderSequenceNumberError, TopicAuthorizationFailedError
+from kafka.errors import (
+    KafkaError,
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    OutOfOrderSequenceNumberError,
+    TopicAuthorizationFailedError,
+)
 
+from streaming.broker_clock import BrokerClock
 from streaming.config import Config, KafkaConfig
 from streaming.ingest import output
 from streaming.ingest.kafka_watch import KafkaWatch
-from streaming.ingest.output import Output, OutputRefusedError, Writer
+from streaming.ingest.output import Output, OutputRefusedError, RecordRefusedError, Writer
 from streaming.retries import StoppedError
 
 
@@ -22,10 +29,12 @@ class Producer:
         self.failures = failures
         self.closed = False
         self.sent = 0
+        self.stamp = 0
 
-    def send(self, *_: Any) -> Producer:
+    def send(self, *record: Any) -> Producer:
         assert not self.closed
         self.sent += 1
+        self.stamp = record[-1]
         return self
 
     def flush(self, timeout: float) -> None:
@@ -36,7 +45,7 @@ class Producer:
         failure = self.failures.pop(0) if self.failures else None
         if failure is not None:
             raise failure
-        return type("Metadata", (), {"offset": self.sent})
+        return type("Metadata", (), {"offset": self.sent, "topic": "traffic", "timestamp": self.stamp})
 
     def close(self, timeout: float) -> None:
         self.closed = True
@@ -62,7 +71,7 @@ def writer(
     stopping = threading.Event()
     if stop:
         stopping.set()
-    return Writer(Config(), stopping, KafkaWatch(Config()))
+    return Writer(Config(), stopping, KafkaWatch(Config()), BrokerClock())
 
 
 RECORD = Output("traffic", b"x", 0)
@@ -88,6 +97,24 @@ def test_a_refusal_that_no_new_try_would_mend_ends_with_the_topic_and_the_cure(
 ) -> None:
     with pytest.raises(OutputRefusedError, match=r"traffic.*TopicAuthorizationFailed.*rights of the user"):
         writer(monkeypatch, made, TopicAuthorizationFailedError()).write([RECORD])
+
+
+def test_a_refusal_of_one_record_says_so_and_the_next_write_has_a_new_producer(
+    monkeypatch: pytest.MonkeyPatch, made: list[Producer]
+) -> None:
+    refusing = writer(monkeypatch, made, MessageSizeTooLargeError(), None)
+    with pytest.raises(RecordRefusedError, match="MessageSizeTooLarge"):
+        refusing.write([RECORD])
+    assert refusing.write([RECORD]) == [1]
+    assert [producer.closed for producer in made] == [True, False]
+
+
+def test_an_error_of_the_library_over_one_record_is_a_refusal_of_that_record(
+    monkeypatch: pytest.MonkeyPatch, made: list[Producer]
+) -> None:
+    monkeypatch.setattr(Producer, "send", lambda *_: 1 // 0)
+    with pytest.raises(RecordRefusedError, match="ZeroDivisionError"):
+        writer(monkeypatch, made).write([RECORD])
 
 
 def test_a_process_that_is_asked_to_end_does_not_wait_for_the_broker(

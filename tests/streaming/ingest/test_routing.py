@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,13 +39,23 @@ GOOD = [
     ImpressionEvent("home.r1", NOW, "u1", ["i1", "i2"]),
     DriftEvent("holiday sale", "campaign", "begins", NOW, {"scene": ["shop"]}, returns=True),
     FeedbackEvent("home.r1", "i1", NOW),
-    FeedbackEvent("home.r1", "i1", NOW + 60.0, "conversion", Domain("home")),
+    FeedbackEvent("home.r1", "i1", NOW - 60.0, "conversion", Domain("home")),
 ]
 
 
 @pytest.mark.parametrize("event", GOOD, ids=lambda event: type(event).__name__)
 def test_an_event_in_order_comes_back_as_it_was(event: ItemEvent) -> None:
     assert ROUTING.read(encode_event(event), NOW) == event
+
+
+@pytest.mark.parametrize("event", GOOD, ids=lambda event: type(event).__name__)
+def test_an_event_ahead_of_its_append_time_counts_as_of_then_and_is_told(event: ItemEvent) -> None:
+    told: list[object] = []
+    routing = Routing(CONFIG, on_corrected=told.append)
+    early = msgspec.structs.replace(event, time=NOW + 59.0)
+    assert routing.read(encode_event(early), NOW) == msgspec.structs.replace(event, time=NOW)
+    assert told == [early]
+    assert routing.read(encode_event(event), NOW + 1.0) == event and len(told) == 1
 
 
 def feedback(**changes: object) -> bytes:
@@ -162,8 +173,6 @@ def test_a_time_in_milliseconds_is_told_so() -> None:
 def test_the_group_is_the_request_ids_or_else_the_domains(
     kind: FeedbackEvent | ImpressionEvent, request_id: str, domain: Domain, partition: int
 ) -> None:
-    import msgspec
-
     event = msgspec.structs.replace(kind, request_id=request_id, domain=domain)
     assert ROUTING.partition(event) == partition
 
@@ -176,8 +185,6 @@ def test_an_event_of_no_group_is_refused(domain: Domain | None) -> None:
 
 @pytest.mark.parametrize("kind", [FeedbackEvent("?", "i", NOW), ImpressionEvent("?", NOW, "u", ["i"])])
 def test_an_undeclared_facet_counts_as_unknown_as_it_does_in_a_scorer(kind: FeedbackEvent | ImpressionEvent) -> None:
-    import msgspec
-
     told: list[None] = []
     routing = Routing(
         CONFIG.model_copy(update={"groups": (*CONFIG.groups, GroupConfig(name="rest", scene=("unknown",)))}),

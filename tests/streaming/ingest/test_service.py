@@ -7,10 +7,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import msgspec
 import pytest
 from kafka import TopicPartition
+from kafka.record.default_records import DefaultRecordBatchBuilder
 
 from model.encoding.domain import Domain
 from streaming.clients import make_consumer, make_producer
@@ -28,7 +30,7 @@ from streaming.events import (
     encode_traffic,
 )
 from streaming.ingest import run_ingest
-from streaming.ingest.service import Ingest
+from streaming.ingest.reader import InteractionsReader
 from streaming.topics import ensure_topics
 
 PATIENCE_S = 120.0
@@ -103,6 +105,29 @@ class Running:
             consumer.close(autocommit=False)
 
 
+def send_lz4_batch(config: Config) -> int:
+    """Three records in partition 0 in an LZ4 batch, which kafka-python cannot unpack; gives the offset of the first."""
+
+    def compress(builder: Any) -> bool:
+        header = builder.HEADER_STRUCT.size
+        data = bytes(builder._buffer[header:])
+        block = (len(data) | 0x80000000).to_bytes(4, "little") + data  # stored as it is
+        builder._buffer[header:] = b"\x04\x22\x4d\x18\x60\x40\x82" + block + bytes(4)
+        return True
+
+    lz4 = DefaultRecordBatchBuilder.CODEC_LZ4
+    with (
+        patch.object(DefaultRecordBatchBuilder, "_maybe_compress", compress),
+        patch.object(DefaultRecordBatchBuilder, "_get_attributes", lambda *_: lz4),
+    ):
+        producer = make_producer(config.kafka, linger_ms=500)
+        sent = [producer.send(config.topics.interactions, click(f"lz4 {n}"), partition=0) for n in range(3)]
+        producer.flush()
+        producer.close()
+    first: int = sent[0].get(timeout=0).offset
+    return first
+
+
 @contextmanager
 def running(config: Config) -> Iterator[Running]:
     ensure_topics(config)
@@ -156,7 +181,7 @@ def test_every_bad_record_becomes_a_whole_dead_letter_and_the_good_ones_go_on(co
         b"\xff\xfe": "not_json",
         b'{"event": "purchase", "time": 1}': "unknown_event",
         b'{"event": "feedback", "request_id": "main.r"}': "bad_shape",
-        click("i", time=time.time() + 3_600): "future",
+        click("i", time=time.time() + 90_000): "future",
         click(""): "bad_id",
         click("i", request_id="elsewhere.1"): "no_group",
         b"": "empty",
@@ -202,16 +227,58 @@ def test_a_record_that_comes_twice_is_routed_twice_and_kept_apart_by_nobody_but_
         assert ingest.letters() == []
 
 
-def test_ingest_stops_by_itself_when_most_records_are_refused_and_goes_on_behind_them(config: Config) -> None:
-    limits = config.ingest.model_copy(update={"dead_letter_window": 20, "max_poll": 10})
-    config = config.model_copy(update={"ingest": limits})
+def test_however_much_is_refused_the_feedback_behind_it_is_routed(
+    config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
     with running(config) as ingest:
-        ingest.send(*[b"junk"] * 200)
-        ingest.thread.join(PATIENCE_S)
-        assert ingest.exit_code == 1
-        letters = eventually("some letters", ingest.letters)
-        assert 20 <= len(letters) < 200
-        assert ingest.committed() == len(ingest.letters())
+        ingest.send(*(click("i", request_id="nobody.1") for _ in range(1_200)), click("good"))
+        eventually("the good one is routed", lambda: ingest.feedback() == ["good"])
+        eventually("all letters", lambda: len(ingest.letters()) == 1_200)
+        assert ingest.thread.is_alive()
+        eventually("the log says what to look at", lambda: "driftline dead-letters list" in caplog.text)
+    assert ingest.exit_code == 0
+
+
+def test_a_record_that_is_compressed_and_has_a_huge_key_is_kept_aside_and_costs_no_other(config: Config) -> None:
+    with running(config) as ingest:
+        producer = make_producer(config.kafka, compression_type="gzip", max_request_size=64 * 1024 * 1024)
+        topic = config.topics.interactions
+        producer.send(topic, click("huge key"), key=b"k" * 20_000_000, partition=0)
+        producer.send(topic, b"junk", key=b"k" * 20_000_000, partition=0)
+        producer.send(topic, b'{"event": "item"' + b" " * 20_000_000, partition=0)
+        producer.close()
+        ingest.send(click("good"))
+        eventually("both clicks are routed", lambda: sorted(ingest.feedback()) == ["good", "huge key"])
+        eventually("two letters", lambda: {letter.reason for letter in ingest.letters()} == {"not_json", "too_large"})
+        (junk,) = (letter for letter in ingest.letters() if letter.reason == "not_json")
+        assert junk.value == b"junk" and "key and headers of 20000000 bytes" in junk.detail and junk.cure
+    assert ingest.exit_code == 0
+
+
+def test_a_batch_that_cannot_be_unpacked_is_passed_over_and_named_by_its_place(config: Config) -> None:
+    with running(config) as ingest:
+        ingest.send(click("before"))
+        eventually("it is routed", lambda: ingest.feedback() == ["before"])
+        spoilt = send_lz4_batch(config)
+        ingest.send(click("after"))
+        eventually("what stands behind it is routed", lambda: ingest.feedback() == ["before", "after"])
+        (letter,) = eventually("one letter", ingest.letters)
+        assert (letter.reason, letter.partition, letter.offset) == ("unreadable", 0, spoilt)
+        assert f"records {spoilt} to {spoilt + 2}" in letter.detail and "gzip" in letter.cure
+        eventually("all is committed", lambda: ingest.committed() == 5)
+    with running(config) as again:
+        again.send(click("later"))
+        eventually("nothing is read twice", lambda: again.feedback() == ["before", "after", "later"])
+        assert len(again.letters()) == 1
+
+
+def test_feedback_of_a_device_that_is_ahead_is_taken_as_of_now(config: Config) -> None:
+    with running(config) as ingest:
+        ahead = time.time() + 61.0
+        ingest.send(click("a", time=ahead))
+        (served,) = eventually("it is routed", lambda: [e for e in ingest.traffic() if isinstance(e, ServedFeedback)])
+        assert served.time < ahead - 1.0
+        assert ingest.letters() == []
 
 
 def test_ticks_follow_traffic_that_others_wrote_however_old_it_is(config: Config) -> None:
@@ -228,14 +295,11 @@ def test_ticks_follow_traffic_that_others_wrote_however_old_it_is(config: Config
 
 def test_the_partitions_are_known_before_the_first_join(config: Config) -> None:
     ensure_topics(config)
-    ingest = Ingest(config, threading.Event())
-    consumer = ingest._open_consumer()
+    reader = InteractionsReader(config, config.ingest_consumers, threading.Event())
     try:
-        known = consumer._cluster.partitions_for_topic(config.topics.interactions)
+        known = reader.consumer._cluster.partitions_for_topic(config.topics.interactions)
     finally:
-        consumer.close(autocommit=False, timeout_ms=5_000)
-        ingest._ticker.close()
-        ingest._writer.close()
+        reader.close()
     assert known == set(range(config.topics.interactions_partitions))
 
 

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streaming.kernel_log.closed import ClosedRequest
 from streaming.kernel_log.errors import SnapshotError
-from streaming.kernel_log.snapshot import GroupSnapshot, RequestRef, decode_snapshot, encode_snapshot
+from streaming.kernel_log.join_state import ClosedState, JoinState, RequestRef, TimeState, WaitingClicks
+from streaming.kernel_log.snapshot import GroupSnapshot, decode_snapshot, encode_snapshot
 
 PRINT = "f" * 64
 BITS = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=40)
@@ -24,9 +26,9 @@ def snapshot() -> GroupSnapshot:
         examples=30,
         newest_event_time=5.0,
         published_at=4.0,
-        watermark=4.5,
-        join_offset=7,
-        join_watermark=3.5,
+        join=JoinState(TimeState(5.5, 5.6, {0: 5.4}, 1), *JoinState.pack_open([7, 8]), closed=ClosedState(3, 2)),
+        late=[WaitingClicks(ClosedRequest("r", 2, 1.5, b"\x40", 16), ["a"])],
+        late_since=4.2,
         pending=[RequestRef(6, b"\x80", b"\x00")],
         pending_since=4.0,
         learner=b"tensors",

@@ -59,8 +59,15 @@ HEALTHY = {
     'driftline_join_dropped_total{group="main",reason="orphan_feedback"}': rising(1),
     'driftline_join_dropped_total{group="main",reason="duplicate"}': rising(1),
     'driftline_kernels_taken_total{group="main"}': rising(60),
+    'driftline_kernel_pinned{group="main"}': steady(0),
+    'driftline_kernel_frozen{group="main"}': steady(0),
+    'driftline_learning_stopped{group="main"}': steady(0),
     'driftline_events_ingested_total{event="feedback"}': rising(120),
-    'driftline_ingest_lag_records{job="ingest",partition="0"}': steady(10),
+    'driftline_ingest_lag_records{job="ingest",lane="feedback",partition="0"}': steady(10),
+    'driftline_ingest_lag_records{job="ingest",lane="profiles",partition="0"}': steady(40_000),
+    'driftline_ingest_progress_age_seconds{job="ingest",partition="0"}': steady(0.3),
+    'driftline_clock_offset_seconds{job="ingest",instance="i"}': steady(-0.2),
+    'driftline_clock_corrected_total{event="feedback"}': rising(6),
     'driftline_processor_lag_records{job="processor",group="main"}': steady(10),
     'driftline_score_requests_total{outcome="ok"}': rising(60),
     'driftline_score_requests_total{outcome="failed"}': steady(0),
@@ -143,14 +150,24 @@ FAULTS: dict[str, tuple[Fault, ...]] = {
     ),
     "DriftlineFeaturePushFails": (Fault({"driftline_feature_push_failed_total": then("0+0", "0+60")}),),
     "DriftlineLag": (
-        Fault({'driftline_ingest_lag_records{job="ingest",partition="0"}': then("10", "60000")}),
+        Fault({'driftline_ingest_lag_records{job="ingest",lane="feedback",partition="0"}': then("10", "60000")}),
+        Fault({'driftline_ingest_lag_records{job="ingest",lane="profiles",partition="0"}': then("10", "60000")}),
         Fault({'driftline_processor_lag_records{job="processor",group="main"}': then("10", "60000")}),
     ),
+    "DriftlineIngestBehind": (
+        Fault({'driftline_ingest_progress_age_seconds{job="ingest",partition="0"}': then("0.3", "0.3+60")}),
+    ),
+    "DriftlineClockOff": (
+        Fault({'driftline_clock_offset_seconds{job="ingest",instance="i"}': then("-0.2", "-3600")}),
+        Fault({'driftline_clock_offset_seconds{job="scorer",instance="s"}': then("0", "300")}),
+    ),
+    "DriftlineEventsAhead": (Fault({'driftline_clock_corrected_total{event="feedback"}': then("0+6", "180+60")}),),
     "DriftlineDeadLetters": (Fault({'driftline_dead_letters_total{reason="future"}': then("0+0", "0+60")}),),
     "DriftlineKernelsRefused": (
         Fault({f'driftline_kernels_refused_total{{{MAIN},reason="fingerprint"}}': then("_", "1")}),
     ),
     "DriftlineCommitsFailing": (Fault({f'driftline_commits_failed_total{{{MAIN},reason="failed"}}': then("_", "1")}),),
+    "DriftlineSnapshotRefused": (Fault({f"driftline_snapshots_refused_total{{{MAIN}}}": then("_", "1")}),),
     "DriftlineImpressionsLost": (Fault({'driftline_impressions_lost_total{reason="buffer_full"}': then("_", "1")}),),
     "DriftlineScoringFails": (Fault({'driftline_score_requests_total{outcome="failed"}': then("0+0", "0+60")}),),
     "DriftlineScoringSlow": (Fault({'driftline_score_seconds_bucket{le="0.05"}': then("0+60", f"{60 * FAULT_AT}+0")}),),
@@ -214,6 +231,13 @@ def test_the_healthy_run_has_every_series_that_an_alert_looks_at() -> None:
 
 def test_no_alert_fires_in_a_healthy_run(tmp_path: Path) -> None:
     assert firing(HEALTHY, tmp_path, MINUTES) == set()
+
+
+def test_what_an_operator_ordered_wakes_nobody(tmp_path: Path) -> None:
+    stopped = FAULTS["DriftlineLearningStopped"][0].input() | {'driftline_learning_stopped{group="main"}': steady(1)}
+    assert "DriftlineLearningStopped" not in firing(stopped, tmp_path, MINUTES)
+    pinned = FAULTS["DriftlineStale"][1].input() | {'driftline_kernel_frozen{group="main"}': steady(1)}
+    assert "DriftlineStale" not in firing(pinned, tmp_path, MINUTES)
 
 
 @pytest.mark.parametrize(("alert", "number", "fault"), CASES, ids=[f"{alert}-{number}" for alert, number, _ in CASES])

@@ -26,7 +26,7 @@ MONITORING = ROOT / "streaming" / "monitoring"
 DASHBOARD = MONITORING / "grafana" / "dashboards" / "driftline.json"
 
 
-def _tool(name: str) -> str:
+def tool(name: str) -> str:
     path = shutil.which(name) or shutil.which(name, path=str(ROOT / ".tools" / "usr" / "bin"))
     if path is None:
         pytest.skip(f"{name} is not installed (the Debian package `prometheus` has it; `.ci/run` unpacks it)")
@@ -137,7 +137,7 @@ def test_panels_have_their_own_ids_and_do_not_overlap() -> None:
 
 
 def test_promtool_accepts_configuration_rules_and_every_panel(tmp_path: Path) -> None:
-    promtool = _tool("promtool")
+    promtool = tool("promtool")
     panels = [
         {"record": f"panel:{i}", "expr": expr.replace("$group", "main")}
         for i, expr in enumerate(_dashboard_expressions())
@@ -173,7 +173,7 @@ def _config_for(targets: dict[str, int], folder: Path) -> Path:
 @pytest.fixture
 def scraped(tmp_path: Path) -> Iterator[str]:
     """Address of a real Prometheus that scrapes this process's registry under each of the three jobs."""
-    binary, port = _tool("prometheus"), _free_port()
+    binary, port = tool("prometheus"), _free_port()
     with HealthServer("127.0.0.1", 0, {}) as target:
         config = _config_for(dict.fromkeys(("ingest", "processor", "scorer"), target.port), tmp_path)
         arguments = [

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from features.live.features import LiveRow
 from model.kernel.record import pack_kernel, read_info
+from streaming.kernel_log.closed import stored_segments
 from streaming.kernel_log.cuts import ChosenCut, choose
 from streaming.kernel_log.errors import KernelLogError, OwnershipLostError
 from streaming.kernel_log.keys import mark_key
@@ -94,7 +95,9 @@ class Durable:
             snapshot = decode_snapshot(cut.snapshot, group="main", fingerprint=BACKBONE.fingerprint)
             rows, unreadable = stored_rows({key: row for key, row in self.rows.items() if key != mark_key("main")})
             assert unreadable == 0
-            group.restore(snapshot, rows.get("main", []), self.chosen.rows_offset(TOPIC))
+            group.restore(
+                snapshot, rows.get("main", []), stored_segments("main", self.rows), self.chosen.rows_offset(TOPIC)
+            )
         return group
 
 
@@ -139,7 +142,8 @@ class Owner:
             return None if kernel is None else Cut(kernel, None)
         self._pace.cut()
         rows, self._rows = list(self._rows.values()), {}
-        return Cut(kernel, CutState(self.machine.snapshot(), rows, self.machine.rows_offset, self.machine.first_keys))
+        machine, closed = self.machine, self.machine.take_closed()
+        return Cut(kernel, CutState(machine.snapshot(), rows, machine.rows_offset, machine.first_keys, closed))
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from prometheus_client import REGISTRY
 
 from model.evaluation import grouped_auc, grouped_ndcg, mixed_groups
 from model.kernel.trust import ARMS
-from streaming.events import ServedFeedback, ServedImpression, Tick, Traffic
+from streaming.events import Progress, ServedFeedback, ServedImpression, Tick, Traffic
 from streaming.processor.group_metrics import GroupMetrics
 from streaming.processor.machine import Learned
 from tests.streaming.processor.tiny import SPACE, START, appended, encoded, machine, traffic
@@ -52,7 +52,7 @@ def test_requests_of_one_instant_are_judged_each_by_itself() -> None:
     clicks = [ServedFeedback(r.request_id, r.items[0], 1_000.1) for r in apart if isinstance(r, ServedImpression)]
     at_once = [at_one_instant(r) for r in apart if isinstance(r, ServedImpression)]
     observed = GroupMetrics("at-once", SPACE)
-    for one in learned_from([*at_once, *clicks, Tick(2_000.0)]):
+    for one in learned_from([*at_once, *clicks, Progress({0: 2_000.0}, 1), Tick(2_000.0)]):
         assert len(one.request) == len(one.batch)
         observed.learned(one, 0.001)
     observed.summarise(machine("at-once"), waiting=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import msgspec
 import numpy as np
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 
 from features.live.features import LiveRow
 from model.control_users import ControlUsers
-from streaming.events import LearningOrder, ServedFeedback, ServedImpression, Tick, decode_traffic, encode_traffic
+from streaming.events import LearningOrder, ServedImpression, Tick, Traffic, decode_traffic, encode_traffic
+from streaming.kernel_log.closed import encode_closed, stored_segments
 from streaming.kernel_log.errors import SnapshotError
 from streaming.kernel_log.snapshot import GroupSnapshot, decode_snapshot, encode_snapshot
 from streaming.processor.machine import GroupMachine
@@ -37,24 +39,28 @@ RECORDS = encoded(traffic(120))
 class Store:
     """What a transaction keeps: the newest row per key, kernel and snapshot as bytes."""
 
-    def __init__(self) -> None:
+    def __init__(self, new: Callable[[], GroupMachine] = machine) -> None:
+        self._new = new
         self.rows: dict[tuple[str, str], LiveRow] = {}
         self.snapshot: bytes | None = None
+        self.state: dict[bytes | None, bytes | None] = {}
 
     def commit(self, group: GroupMachine) -> None:
         for row in group.live.take_changed():
             self.rows[row.kind, row.key] = row
+        for record in encode_closed(group.group, group.take_closed()):
+            self.state[record.key] = record.value
         self.snapshot = encode_snapshot(group.snapshot())
 
     def successor(self) -> tuple[GroupMachine, int]:
         """A machine restored from the store, and the offset that it must read from."""
-        successor = machine()
+        successor = self._new()
         if self.snapshot is None:
             return successor, 0
         snapshot = decode_snapshot(self.snapshot, group="main", fingerprint=BACKBONE.fingerprint)
         firsts = {(row.kind, row.key) for row in FIRST_ROWS}  # of others a tombstone leaves nothing behind
         kept = [row for key, row in self.rows.items() if not row.tombstone or key in firsts]
-        successor.restore(snapshot, kept)
+        successor.restore(snapshot, kept, stored_segments("main", self.state))
         return successor, snapshot.resume_offset
 
 
@@ -69,8 +75,9 @@ def same(one: GroupMachine, other: GroupMachine) -> bool:
     """Bit for bit: posteriors, trust, counts, what is open and pending, live features."""
     rows = [{(r.kind, r.key): (r.updated_at, r.values.tobytes()) for r in m.live.rows()} for m in (one, other)]
     snapshots = [msgspec.structs.asdict(m.snapshot()) for m in (one, other)]
-    for snapshot in snapshots:  # where a re-read would begin may differ, what it leads to may not
-        del snapshot["join_offset"], snapshot["join_watermark"]
+    for snapshot in snapshots:  # how many cuts there were may differ, what they hold may not
+        closed = msgspec.structs.replace(snapshot["join"].closed, segments=0)
+        snapshot["join"] = msgspec.structs.replace(snapshot["join"], closed=closed)
     return rows[0] == rows[1] and snapshots[0] == snapshots[1]
 
 
@@ -78,7 +85,7 @@ REFERENCE = whole(RECORDS)
 
 
 def test_every_joined_example_is_learned_once() -> None:
-    records = [msgspec.msgpack.decode(value, type=ServedImpression | ServedFeedback | Tick) for value in RECORDS]
+    records = [msgspec.msgpack.decode(value, type=Traffic) for value in RECORDS]
     shown = sum(len(record.items) for record in records if isinstance(record, ServedImpression))
     assert REFERENCE.examples == shown
     assert REFERENCE.version > 3
@@ -168,7 +175,7 @@ def test_every_request_counts_for_the_arm_that_its_user_was_served_by() -> None:
     group = machine(control=HALF)
     for offset, value in enumerate(_served_by_arms(RECORDS)):
         group.feed(offset, value, appended(value))
-    requests = group.uplift.requests()
+    requests = group.experiment.uplift.requests()
     shown = [record for record in map(decode_traffic, RECORDS) if isinstance(record, ServedImpression)]
     control = sum(HALF.draw(record.user_id).control for record in shown)
     assert requests == {"live": len(shown) - control, "frozen": control}
@@ -179,7 +186,7 @@ def test_a_control_user_whom_another_scorer_served_by_the_live_arm_is_left_out_a
     group = machine(control=HALF)
     for offset, value in enumerate(RECORDS):
         group.feed(offset, value, appended(value))
-    assert group.uplift.requests()["frozen"] == 0
+    assert group.experiment.uplift.requests()["frozen"] == 0
     assert group.dropped["other_experiment"] > 0
 
 
@@ -189,25 +196,22 @@ def test_what_another_system_served_is_no_part_of_the_experiment() -> None:
         record = decode_traffic(value)
         other = msgspec.structs.replace(record, arm="other") if isinstance(record, ServedImpression) else record
         group.feed(offset, encode_traffic(other), appended(value))
-    assert group.uplift.requests() == {"live": 0, "frozen": 0}
+    assert group.experiment.uplift.requests() == {"live": 0, "frozen": 0}
 
 
 def test_the_experiment_goes_on_over_a_restart_as_if_there_had_been_none() -> None:
     records = _served_by_arms(RECORDS)
-    store, group = Store(), machine(control=HALF)
+    store, group = Store(lambda: machine(control=HALF)), machine(control=HALF)
     for offset, value in enumerate(records[:200]):
         group.feed(offset, value, appended(value))
     store.commit(group)
-    assert store.snapshot is not None
-    snapshot = decode_snapshot(store.snapshot, group="main", fingerprint=BACKBONE.fingerprint)
-    successor, undisturbed = machine(control=HALF), machine(control=HALF)
-    successor.restore(snapshot, list(store.rows.values()))
+    (successor, resumed), undisturbed = store.successor(), machine(control=HALF)
     for offset, value in enumerate(records):
         undisturbed.feed(offset, value, appended(value))
-        if offset >= snapshot.resume_offset:
+        if offset >= resumed:
             successor.feed(offset, value, appended(value))
-    assert successor.uplift.snapshot() == undisturbed.uplift.snapshot()
-    assert successor.uplift.requests()["frozen"] > 0
+    assert successor.experiment.uplift.snapshot() == undisturbed.experiment.uplift.snapshot()
+    assert successor.experiment.uplift.requests()["frozen"] > 0
 
 
 def test_snapshots_do_not_change_what_is_learned() -> None:
@@ -224,7 +228,7 @@ def test_only_what_is_undecided_is_read_again() -> None:
         group.feed(offset, RECORDS[offset], appended(RECORDS[offset]))
         offset += 1
     snapshot = group.snapshot()
-    assert snapshot.resume_offset == min([snapshot.join_offset, *(ref.offset for ref in snapshot.pending)])
+    assert snapshot.resume_offset == min([*snapshot.join.open_offsets, *(ref.offset for ref in snapshot.pending)])
     open_or_pending = len(group.join) + len(snapshot.pending)
     assert len(_impressions(RECORDS[snapshot.resume_offset : offset])) < 3 * open_or_pending
 
@@ -309,7 +313,7 @@ def test_a_snapshot_of_another_kernels_start_is_refused_by_the_key_before_anythi
     with pytest.raises(
         SnapshotError, match=r"'main' cannot be used: .*kernel\.start is '\w+' in the snapshot, '\w+' here"
     ):
-        other.restore(REFERENCE.snapshot(), list(REFERENCE.live.rows()))
+        other.restore(REFERENCE.snapshot(), list(REFERENCE.live.rows()), {})
     assert same(other, machine(start=start))
 
 
@@ -330,10 +334,10 @@ def test_a_log_cut_short_by_retention_is_logged_and_learning_goes_on(caplog: pyt
     assert successor.examples > group.examples
 
 
-def test_a_snapshot_stays_small_whatever_is_open() -> None:
+def test_a_snapshot_takes_a_few_bytes_of_what_is_open() -> None:
     group = machine(join=JOIN.model_copy(update={"window_s": 1e6}))
     for offset, value in enumerate(RECORDS[:-2]):
         group.feed(offset, value, appended(value))
     snapshot: GroupSnapshot = group.snapshot()
     assert len(group.join) == 120
-    assert len(encode_snapshot(snapshot)) < len(snapshot.learner) + 1_000
+    assert len(encode_snapshot(snapshot)) < len(snapshot.learner) + 600 + 12 * len(group.join)

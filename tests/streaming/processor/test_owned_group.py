@@ -9,6 +9,7 @@ from streaming.kernel_log.writer import GroupWriter
 from streaming.processor.commit import CutPlace, GroupCommitter, SnapshotPace
 from streaming.processor.learning_thread import LearningThread
 from streaming.processor.owned_group import OwnedGroup, RecoveryGapError
+from streaming.processor.partition_reader import PartitionReader
 from tests.streaming.processor.tiny import machine
 
 
@@ -34,7 +35,7 @@ def owned() -> OwnedGroup:
     writer = GroupWriter(Config(), "main", 0)
     place = CutPlace(1, 0, "topic")
     committer = GroupCommitter("main", source=thread, pace=pace, writer=writer, store_offset=stored, place=place)
-    return OwnedGroup(group, thread, committer, writer, first_offset=40)
+    return OwnedGroup(group, thread, committer, writer, PartitionReader(Config(), 0), first_offset=40)
 
 
 @pytest.mark.parametrize("first", [0, 39, 40])

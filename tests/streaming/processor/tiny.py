@@ -30,6 +30,7 @@ from streaming.events import (
     decode_traffic,
     encode_traffic,
 )
+from streaming.processor.corrections import LoggedRecord
 from streaming.processor.machine import GroupMachine
 from streaming.processor.traffic_reader import Widths
 from tests.streaming.small_start import start_of
@@ -72,7 +73,7 @@ class TinyBackbone(nn.Module):
 
 BACKBONE = TinyBackbone()
 LEARNER = LearnerConfig(batch_examples=16, batch_seconds=5, publish_seconds=2)
-JOIN = JoinConfig(window_s=3, lateness_s=0.5, max_open=1_000)
+JOIN = JoinConfig(window_s=3, lateness_s=0.5)
 
 
 KEYS: tuple[tuple[Kind, str], ...] = (
@@ -87,6 +88,18 @@ FIRST_ROWS = tuple(
 """What the pretraining log counted: users and items that come again, and some that never do."""
 
 
+class MemoryLog:
+    """Records of `traffic` by offset."""
+
+    def __init__(self, values: Sequence[bytes | None]) -> None:
+        self._values = values
+
+    def read(self, offset: int) -> LoggedRecord | None:
+        if offset >= len(self._values):
+            return None
+        return LoggedRecord(self._values[offset], appended(self._values[offset]))
+
+
 def machine(
     group: str = "main",
     *,
@@ -96,8 +109,9 @@ def machine(
     join: JoinConfig = JOIN,
     first_rows: Sequence[LiveRow] = FIRST_ROWS,
     control: ControlUsers = NO_CONTROL,
+    log: Sequence[bytes | None] = (),
 ) -> GroupMachine:
-    """A group that has seen nothing yet."""
+    """A group that has seen nothing yet; `log` are the records that late clicks find their impressions in."""
     return GroupMachine(
         group,
         fingerprint=BACKBONE.fingerprint,
@@ -109,6 +123,7 @@ def machine(
         join=join,
         config=learner,
         control=control,
+        traffic=MemoryLog(log),
     )
 
 
@@ -153,7 +168,8 @@ def traffic(requests: int, seed: int = 0, prefix: str = "main.r", start: float =
         records.append(served(request, time, items, random))
         late = 0.3 * float(random.random())
         records += [ServedFeedback(request, item, time + late) for item in items if random.random() < 0.5]
-    return [*records, Tick(time + 60), Tick(time + 120)]
+        records.append(Progress({0: time}, 1))
+    return [*records, Progress({0: time + 60}, 1), Tick(time + 60), Tick(time + 120)]
 
 
 def appended(value: bytes | None) -> float:

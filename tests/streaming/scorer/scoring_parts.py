@@ -182,6 +182,9 @@ class FakeBackend:
         self.events: list[Event] = []
         self.life: list[str] = []
 
+    def now(self) -> float:
+        return time.time()
+
     def missing(self) -> dict[str, str]:
         return self.waits_for
 

@@ -83,13 +83,15 @@ class Running:
 
 
 @asynccontextmanager
-async def running(config: Config, backbone: FoundationBackbone) -> AsyncIterator[Running]:
+async def running(
+    config: Config, backbone: FoundationBackbone, wall: Callable[[], float] = time.time
+) -> AsyncIterator[Running]:
     died = asyncio.Event()
     watch = Watch(died.set)
     kernels = make_kernels(backbone)
     kernels.clock = time.time
     scorer = make_scorer(backbone, kernels, live_arm=config.scorer.live_arm)
-    service = ScorerService(config, scorer, kernels, watch)
+    service = ScorerService(config, scorer, kernels, watch, wall=wall)
     transport = httpx.ASGITransport(make_app(service))
     async with httpx.AsyncClient(transport=transport, base_url="http://scorer") as client:
         await service.start()
@@ -127,6 +129,12 @@ async def read(config: Config, topic: str, count: int, partitions: int = 1) -> l
         return values
     finally:
         await consumer.stop()
+
+
+async def read_impressions(config: Config, count: int) -> list[ServedImpression]:
+    """The first `count` impressions of `traffic`: behind the tick that asks the broker's time."""
+    records = [decode_traffic(value) for value in await read(config, config.topics.traffic, count + 1)]
+    return [record for record in records if isinstance(record, ServedImpression)]
 
 
 def live_scores(backbone: FoundationBackbone, items: list[str], version: int) -> list[float]:
@@ -238,14 +246,29 @@ async def test_what_was_served_is_in_the_log(config: Config, backbone: Foundatio
     async with running(config, backbone) as scorer:
         await scorer.ready()
         answers = [await scorer.score(top_k=3) for _ in range(5)]
-    logged = [decode_traffic(value) for value in await read(config, config.topics.traffic, 5)]
-    for answer, impression in zip(answers, logged, strict=True):
-        assert isinstance(impression, ServedImpression)
+    for answer, impression in zip(answers, await read_impressions(config, 5), strict=True):
         assert impression.request_id == answer["request_id"]
         assert impression.items == [score["item_id"] for score in answer["scores"]]
         assert (impression.kernel_version, impression.fingerprint) == (2, backbone.fingerprint)
         served = torch.tensor(impression.array("live_logit")).sigmoid().tolist()
         assert served == [score["score"] for score in answer["scores"]]
+
+
+@pytest.mark.parametrize("ahead_s", [3_600.0, -300.0])
+async def test_impressions_have_the_brokers_time_however_wrong_the_own_clock_is(
+    config: Config, backbone: FoundationBackbone, ahead_s: float
+) -> None:
+    async with running(config, backbone, wall=lambda: time.time() + ahead_s) as scorer:
+        await scorer.ready()
+        began = time.time()
+        await scorer.score()
+        ended = time.time()
+        slack = abs((REGISTRY.get_sample_value("driftline_clock_offset_seconds") or 0.0) + ahead_s)
+        ahead = await scorer.client.post("/v1/events", json={**CLICK, "time": ended + 60.0})
+        assert ahead.status_code == 202
+    (impression,) = await read_impressions(config, 1)
+    assert began - slack - 1e-3 <= impression.time <= ended + slack + 1e-3
+    assert slack < abs(ahead_s) / 2
 
 
 async def test_events_are_written_to_the_outside_topic(config: Config, backbone: FoundationBackbone) -> None:
@@ -312,8 +335,8 @@ async def test_a_broker_that_goes_away_and_comes_back_costs_nothing(
             assert back.status_code == 202
             asked.append((await scorer.score())["request_id"])
             assert not scorer.watch.failures
-        logged = [decode_traffic(value) for value in await read(own, own.topics.traffic, len(asked))]
+        logged = await read_impressions(own, len(asked))
     finally:
         if broker.running():
             await asyncio.to_thread(broker.stop)
-    assert [impression.request_id for impression in logged if isinstance(impression, ServedImpression)] == asked
+    assert [impression.request_id for impression in logged] == asked

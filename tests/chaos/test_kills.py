@@ -7,8 +7,7 @@ import time
 
 import pytest
 
-from tests.chaos.conftest import Sizes, Tell
-from tests.chaos.driver import Driver
+from tests.chaos.conftest import Sizes, Tell, not_yet
 from tests.chaos.stack import Stack
 from tests.chaos.verdicts import check_all
 
@@ -28,11 +27,11 @@ def kill_and_start(stack: Stack, name: str, away_s: float) -> None:
         stack.start(name)
 
 
-@pytest.mark.xfail(reason="windows do not wait for feedback yet")
+@not_yet
 @pytest.mark.timeout(6 * 3_600)
 def test_kills_at_random_moments_lose_no_record_and_no_label(stack: Stack, sizes: Sizes, tell: Tell) -> None:
     choice = random.Random(12)
-    driver = Driver(stack.config, lambda: [member.url for member in stack.of("scorer")], seed=1).start()
+    driver = stack.drive(seed=1)
     names = ["ingest-1", "processor-1", "scorer-1", BROKER]
     order = [name for _ in range(-(-sizes.kills // 4)) for name in choice.sample(names, 4)][: sizes.kills]
     for name in order:

@@ -1,0 +1,219 @@
+"""Users and items in a lane of their own: however long texts take to encode, no feedback waits for them.
+
+The lane is a second member of a consumer group of its own on a thread of its own. It reads the same topic, takes what
+is a profile and leaves the rest to the lane of feedback. So nothing waits in memory, and its committed offsets never
+pass a profile that is not written (docs/decisions/0097).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+from kafka.errors import KafkaError
+
+from features.store.online import StoreUnavailableError
+from features.text import TextModelUnavailableError
+from streaming.broker_clock import BrokerClock, steady_wall
+from streaming.config import Config
+from streaming.events import ItemEvent, RefusedError, UserEvent
+from streaming.ingest.batch import appended_at, kind_of
+from streaming.ingest.kafka_watch import KafkaWatch
+from streaming.ingest.letters import Letters
+from streaming.ingest.output import Output, RecordRefusedError, Writer
+from streaming.ingest.profiles import LatestProfiles, ProfileStore, write_newer_items, write_newer_users
+from streaming.ingest.reader import InteractionsReader, Polled
+from streaming.ingest.routing import Routing
+from streaming.monitoring import metrics
+from streaming.retries import Retrier, StoppedError
+
+log = logging.getLogger(__name__)
+
+_P = TypeVar("_P", UserEvent, ItemEvent)
+
+_WAIT_MS = 250
+_LOOK_S = 1.0
+_AWAY = (StoreUnavailableError, TextModelUnavailableError)
+"""What is waited for; whatever else the store raises is about a profile."""
+
+
+@dataclass(slots=True)
+class _Profile:
+    """One record that holds a profile, and what became of it."""
+
+    record: Any
+    event: UserEvent | ItemEvent
+    refusal: RefusedError | None = None
+    attempts: int = 1
+
+    def refuse(self, error: Exception, attempts: int = 1) -> None:
+        self.refusal = error if isinstance(error, RefusedError) else RefusedError.unforeseen(error)
+        self.attempts = attempts
+
+
+class ProfileBatch:
+    """The profiles of one poll."""
+
+    def __init__(self, routing: Routing, letters: Letters, polled: Polled, now: float) -> None:
+        """`now` is broker time as far as it is known, seconds."""
+        self._letters = letters
+        self._now = now
+        self._profiles = [found for record in polled.records if (found := _read(routing, record, now)) is not None]
+
+    def write(self, store: ProfileStore, retrier: Retrier) -> int:
+        """Writes those that are newer than what the store holds, and gives how many it wrote.
+
+        Waits for the store as long as it takes. If it is there and refuses the batch, each profile is tried alone and
+        the ones at fault are refused. Raises StoppedError.
+        """
+        latest = LatestProfiles()
+        for profile in self._profiles:
+            if profile.refusal is None:
+                latest.add(profile.event)
+        written = 0
+        if latest.users:
+            written += self._write(list(latest.users.values()), partial(write_newer_users, store), retrier)
+        if latest.items:
+            written += self._write(list(latest.items.values()), partial(write_newer_items, store), retrier)
+        return written
+
+    def write_letters(self, write: Callable[[Sequence[Output]], object]) -> None:
+        """Writes the dead letters. Raises what `write` raises for more than a record."""
+        for profile in self._profiles:
+            if profile.refusal is None:
+                continue
+            try:
+                write([self._letters.of(profile.record, profile.refusal, self._now, profile.attempts)])
+            except RecordRefusedError:
+                write([self._letters.bare(profile.record, profile.refusal, self._now)])
+
+    def outcomes(self) -> list[str | None]:
+        """Per profile the reason of its refusal, None if it was taken."""
+        return [profile.refusal.reason if profile.refusal else None for profile in self._profiles]
+
+    def count(self) -> None:
+        """Counts what was taken and refused."""
+        taken = Counter(kind_of(profile.event) for profile in self._profiles if profile.refusal is None)
+        for kind, number in taken.items():
+            metrics.EVENTS_INGESTED.labels(event=kind).inc(number)
+        self._letters.count(Counter(filter(None, self.outcomes())))
+
+    def _write(self, profiles: list[_P], write: Callable[[list[_P]], int], retrier: Retrier, attempt: int = 1) -> int:
+        try:
+            written = retrier.until_done("writing profiles", lambda: write(profiles), transient=_AWAY)
+            metrics.PROFILES_OUTDATED.inc(len(profiles) - written)
+            return written
+        except StoppedError:
+            raise
+        except Exception as error:  # noqa: BLE001 - one profile must not hold up the others
+            if len(profiles) > 1:  # which one is at fault, the store does not say
+                return sum(self._write([profile], write, retrier, attempt + 1) for profile in profiles)
+            for found in self._profiles:
+                if found.event is profiles[0]:
+                    found.refuse(RefusedError("not_written", f"{type(error).__name__}: {error}"), attempt)
+            return 0
+
+
+def _read(routing: Routing, record: Any, now: float) -> _Profile | None:
+    try:
+        event = routing.decode(record.value)
+    except Exception:  # noqa: BLE001 - the lane of feedback refuses what cannot be decoded
+        return None
+    if not isinstance(event, UserEvent | ItemEvent):
+        return None
+    profile = _Profile(record, event)
+    try:
+        accepted = routing.accept(event, appended_at(record, now))
+        assert isinstance(accepted, UserEvent | ItemEvent)
+        profile.event = accepted
+    except Exception as error:  # noqa: BLE001 - whatever one record does, the next one is read
+        profile.refuse(error)
+    return profile
+
+
+class ProfileLane:
+    """The thread of the lane."""
+
+    def __init__(self, config: Config, routing: Routing, store: ProfileStore, clock: BrokerClock) -> None:
+        self._config = config
+        self._routing = routing
+        self._store = store
+        self._clock = clock
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="profiles", daemon=True)
+        self._letters = Letters(config)
+        self._watch = KafkaWatch(config)
+        self._retrier = Retrier(self._stopping)
+        self._changed = threading.Event()
+        self._next_look = 0.0
+        self.failure: Exception | None = None
+        """What ended the thread before its time."""
+
+    def start(self) -> None:
+        """Begins to read."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Ends the thread; what it has not written yet is read again by the next member."""
+        self._stopping.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def changed(self) -> bool:
+        """Whether profiles were written since the last call."""
+        changed = self._changed.is_set()
+        self._changed.clear()
+        return changed
+
+    def check(self) -> str | None:
+        """The check for `/healthz`: whether Kafka answers this lane, and the feature store takes profiles."""
+        return self._retrier.check() or self._watch.check()
+
+    def _run(self) -> None:
+        writer = Writer(self._config, self._stopping, self._watch, self._clock)
+        try:
+            reader = InteractionsReader(self._config, self._config.profile_consumers, self._stopping)
+            try:
+                while not self._stopping.is_set():
+                    self._turn(reader, writer)
+            finally:
+                writer.close()
+                reader.close()
+        except StoppedError:
+            pass
+        except Exception as error:  # noqa: BLE001 - the lane of feedback raises it
+            self.failure = error
+
+    def _turn(self, reader: InteractionsReader, writer: Writer) -> None:
+        polled = reader.poll(_WAIT_MS)
+        if positions := polled.positions():
+            batch = ProfileBatch(self._routing, self._letters, polled, self._clock.now(steady_wall()))
+            if batch.write(self._store, self._retrier):
+                self._changed.set()
+            batch.write_letters(writer.write)
+            reader.commit(positions)
+            batch.count()
+        if time.monotonic() >= self._next_look:
+            self._look(reader)
+            self._next_look = time.monotonic() + _LOOK_S
+
+    def _look(self, reader: InteractionsReader) -> None:
+        try:
+            own = reader.own()
+            show_lag("profiles", reader.positions(own), reader.ends(own))
+        except KafkaError as error:
+            self._watch.failed(error)
+            return
+        self._watch.answered()
+
+
+def show_lag(lane: str, positions: dict[Any, int], ends: dict[Any, int]) -> None:
+    """Sets the metric for the partitions of one lane."""
+    for partition, position in positions.items():
+        metrics.INGEST_LAG.labels(lane=lane, partition=partition.partition).set(ends[partition] - position)

@@ -1,0 +1,168 @@
+"""Reads `interactions` as a member of a consumer group: batches that cannot be unpacked are passed over and told."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kafka import KafkaConsumer, TopicPartition
+from kafka.consumer.fetcher import Fetcher
+from kafka.errors import AuthorizationError, KafkaError, UnknownTopicOrPartitionError
+from kafka.structs import OffsetAndMetadata
+
+from streaming.clients import end_offsets, make_consumer
+from streaming.config import Config
+
+log = logging.getLogger(__name__)
+
+_LOOK_MS = 1_000
+_MAX_POLL_INTERVAL_MS = 15 * 60 * 1_000
+"""A feature store that is down this long costs the membership, and then some records are handled twice."""
+
+
+@dataclass(frozen=True)
+class UnreadableBatch:
+    """Records that stand in the topic and cannot be unpacked."""
+
+    topic: str
+    partition: int
+    offset: int
+    """The first of them."""
+    next_offset: int
+    """The first behind them."""
+    error: Exception
+
+
+@dataclass(frozen=True)
+class Polled:
+    """What one poll gave."""
+
+    records: list[Any]
+    """As kafka-python gives them, of each partition in its order."""
+    unreadable: list[UnreadableBatch]
+
+    def positions(self) -> dict[tuple[str, int], int]:
+        """Topic and partition to the offset behind what was read."""
+        ends: dict[tuple[str, int], int] = {}
+        for record in self.records:
+            ends[record.topic, record.partition] = record.offset + 1
+        for batch in self.unreadable:
+            place = (batch.topic, batch.partition)
+            ends[place] = max(ends.get(place, 0), batch.next_offset)
+        return ends
+
+
+class InteractionsReader:
+    """One member of a consumer group of `interactions`."""
+
+    def __init__(self, config: Config, group_id: str, stopping: threading.Event) -> None:
+        self._topic = config.topics.interactions
+        self._stopping = stopping
+        self._unreadable: list[UnreadableBatch] = []
+        self.consumer: KafkaConsumer = make_consumer(
+            config.kafka,
+            self._topic,
+            group_id=group_id,
+            max_poll_records=config.ingest.max_poll,
+            max_poll_interval_ms=_MAX_POLL_INTERVAL_MS,
+            session_timeout_ms=10_000,
+        )
+        _pass_over_unreadable(self.consumer, self._unreadable)
+        # A leader that first joins without knowing the topic's partitions joins again as soon as it does, and
+        # kafka-python 3.0 forgets a join that it began for that reason and that outlives one short poll: the member
+        # would stay without partitions, and say nothing. So the partitions are asked for before the first join.
+        self.consumer.topics()
+
+    def poll(self, wait_ms: int) -> Polled:
+        """What has come; empty after a failure, which is logged. Raises AuthorizationError."""
+        try:
+            polled = self.consumer.poll(timeout_ms=wait_ms)
+        except AuthorizationError:
+            raise
+        except KafkaError as error:
+            log.warning("reading %s failed (%s); trying again", self._topic, error)
+            self._stopping.wait(1.0)
+            polled = {}
+        unreadable = self._unreadable[:]
+        self._unreadable.clear()
+        return Polled([record for records in polled.values() for record in records], unreadable)
+
+    def commit(self, positions: Mapping[tuple[str, int], int]) -> None:
+        """Commits these offsets; a failure is logged."""
+        offsets = {TopicPartition(*place): OffsetAndMetadata(offset, "") for place, offset in positions.items()}
+        try:
+            self.consumer.commit(offsets, 5_000)
+        except KafkaError as error:
+            # The next commit covers these records; if the partitions moved on, their new owner handles them again.
+            log.warning("committing %d partitions failed (%s); going on", len(offsets), error)
+
+    def own(self) -> set[TopicPartition]:
+        """The partitions that are this member's now. Raises UnknownTopicOrPartitionError if the topic is gone."""
+        own: set[TopicPartition] = self.consumer.assignment()
+        if not own and not self.partitions():
+            # A deleted topic takes our partitions away without an error. Asking for it also refreshes what the
+            # consumer knows of it, so that it goes on soon after the topic was made again.
+            raise UnknownTopicOrPartitionError(f"{self._topic} has no partitions")
+        return own
+
+    def partitions(self) -> int:
+        """How many partitions the topic has; 0 if it is gone."""
+        return len(self.consumer.partitions_for_topic(self._topic) or ())
+
+    def ends(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+        """The next offset of each partition, of whatever topic. Raises KafkaError."""
+        return end_offsets(self.consumer, partitions, _LOOK_MS) if partitions else {}
+
+    def positions(self, own: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """The next offset to be read of each own partition, without those that have none yet. Raises KafkaError."""
+        found = {partition: self.consumer.position(partition, timeout_ms=_LOOK_MS) for partition in own}
+        return {partition: position for partition, position in found.items() if position is not None}
+
+    def close(self) -> None:
+        """Leaves the group."""
+        self.consumer.close(autocommit=False, timeout_ms=5_000)
+
+
+class _PassingOver(Fetcher.PartitionRecords):  # type: ignore[misc]
+    """Goes on behind a batch that cannot be unpacked.
+
+    kafka-python 3.0 raises once and then, still at that batch, loops for ever inside `poll`.
+    """
+
+    told: list[UnreadableBatch]
+    next_fetch_offset: int
+
+    def _unpack_records(self, tp: TopicPartition, records: Any, *deserializers: Any) -> Iterator[Any]:
+        batches = _Remembering(records)
+        while True:
+            try:
+                yield from super()._unpack_records(tp, batches, *deserializers)
+                return
+            except Exception as error:
+                batch = batches.last
+                behind = getattr(batch, "next_offset", None)  # batches older than Kafka 0.11 do not tell
+                if behind is None:
+                    raise
+                begin = max(self.next_fetch_offset, self.fetch_offset)
+                self.told.append(UnreadableBatch(tp.topic, tp.partition, begin, behind, error))
+                self.next_fetch_offset = behind
+
+
+class _Remembering:
+    """The batches of a fetch, one after the other."""
+
+    def __init__(self, records: Any) -> None:
+        self._records = records
+        self.last: Any = None
+
+    def next_batch(self) -> Any:
+        self.last = None  # a batch that cannot even be cut out has no end to go on behind
+        self.last = self._records.next_batch()
+        return self.last
+
+
+def _pass_over_unreadable(consumer: KafkaConsumer, told: list[UnreadableBatch]) -> None:
+    consumer._fetcher.PartitionRecords = type("PassingOver", (_PassingOver,), {"told": told})

@@ -1,0 +1,107 @@
+"""Closed requests as they stand in the `state` topic: what a late click needs to correct what was taught."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+
+from streaming.kernel_log.rows import StateRecord
+
+log = logging.getLogger(__name__)
+_CLOSED = "closed"
+NEVER_TAUGHT = 0
+"""`ClosedRequest.learned_at` of a request that came while learning was stopped."""
+
+
+class ClosedRequest(msgspec.Struct, array_like=True, gc=False):
+    """A request whose labels were decided. Its tensors stand in the log."""
+
+    request_id: str
+    offset: int
+    """Offset of its impression in `traffic`."""
+    time: float
+    """Event time of its impression, seconds."""
+    clicks: bytes
+    """Packed bits, one per item: the labels as they were last taught."""
+    learned_at: int = -1
+    """`Learner.examples` right after the micro-batch that taught it; -1 while that still fills, or `NEVER_TAUGHT`."""
+
+    def clicked(self, index: int) -> bool:
+        """Whether the item at `index` counts as clicked."""
+        return bool(self.clicks[index >> 3] & (128 >> (index & 7)))
+
+    def click(self, index: int) -> None:
+        """Counts the item at `index` as clicked."""
+        bits = np.frombuffer(self.clicks, dtype=np.uint8).copy()
+        bits[index >> 3] |= 128 >> (index & 7)
+        self.clicks = bits.tobytes()
+
+
+class ClosedSegment(msgspec.Struct, frozen=True, array_like=True):
+    """What changed in the closed requests between two cuts."""
+
+    first: int
+    """Number of the first of `requests` among all that the group ever closed."""
+    requests: list[ClosedRequest]
+    """Taught since the cut before, in the order they closed."""
+    corrected: dict[str, bytes]
+    """Clicks of earlier requests that late clicks have changed, by request id."""
+
+
+@dataclass(frozen=True)
+class ClosedChanges:
+    """What a transaction writes of the closed requests."""
+
+    number: int
+    """Of the new segment."""
+    segment: bytes | None
+    expired: Sequence[int]
+    """Numbers of segments of which no request can be corrected any more."""
+
+
+_decoder = msgspec.msgpack.Decoder(ClosedSegment)
+
+
+def encode_segment(segment: ClosedSegment) -> bytes:
+    """A segment as MessagePack."""
+    return msgspec.msgpack.encode(segment)
+
+
+def encode_closed(group: str, changes: ClosedChanges) -> list[StateRecord]:
+    """The records of `changes`: the new segment, and tombstones."""
+    records = []
+    if changes.segment is not None:
+        records.append(StateRecord(_key(group, changes.number), changes.segment))
+    return records + [StateRecord(_key(group, number), None) for number in changes.expired]
+
+
+def stored_segments(group: str, values: Mapping[bytes | None, bytes | None]) -> dict[int, ClosedSegment]:
+    """Segments of a group by number, in their order, from the newest value of each key of the `state` topic.
+
+    One that cannot be read is logged: late clicks for the requests in it correct nothing.
+    """
+    prefix = f"{group}/{_CLOSED}/".encode()
+    found = {}
+    for key, value in values.items():
+        if key is None or value is None or not key.startswith(prefix):
+            continue
+        try:
+            found[int(key.removeprefix(prefix))] = _decoder.decode(value)
+        # RecursionError: MessagePack may nest deeper than the decoder goes, and anybody can write such a record
+        except (ValueError, msgspec.DecodeError, RecursionError) as error:
+            log.error("the state record %r cannot be read (%s); late clicks for its requests are lost", key, error)
+    return {number: found[number] for number in sorted(found)}
+
+
+def is_closed_key(key: bytes | None) -> bool:
+    """Whether a key of the `state` topic is that of a segment."""
+    parts = (key or b"").split(b"/", 2)
+    return len(parts) == 3 and parts[1] == _CLOSED.encode()
+
+
+def _key(group: str, number: int) -> bytes:
+    return f"{group}/{_CLOSED}/{number}".encode()

@@ -1,0 +1,110 @@
+"""What a snapshot holds of the join: the log by reference, and by value what is small."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from streaming.events import FeedbackKind
+from streaming.kernel_log.closed import ClosedRequest
+
+_NEVER = float("-inf")
+
+
+class RequestRef(msgspec.Struct, frozen=True, array_like=True):
+    """A request with labels by reference: the record at `offset` of `traffic` has its tensors (decision 0070)."""
+
+    offset: int
+    clicks: bytes
+    """Packed bits, one per item."""
+    conversions: bytes
+    """Packed bits, one per item."""
+
+    @classmethod
+    def of(cls, offset: int, clicks: NDArray[np.bool_], conversions: NDArray[np.bool_]) -> RequestRef:
+        """The reference of a request whose items were labelled so, both `(n,)`."""
+        return cls(offset, np.packbits(clicks).tobytes(), np.packbits(conversions).tobytes())
+
+    def labels(self, n: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Clicks and conversions of the request's `n` items, both `(n,)`."""
+        clicks, conversions = (
+            np.unpackbits(np.frombuffer(bits, dtype=np.uint8), count=n).astype(np.bool_)
+            for bits in (self.clicks, self.conversions)
+        )
+        return clicks, conversions
+
+
+class TimeState(msgspec.Struct, frozen=True, array_like=True):
+    """How far a group's time has come."""
+
+    newest: float = _NEVER
+    """Newest event time of an impression or tick, seconds."""
+    broker: float = _NEVER
+    """Newest append time, seconds."""
+    read: dict[int, float] = {}
+    """Append time up to which each partition of `interactions` has been read, seconds."""
+    partitions: int = 0
+    """How many partitions `interactions` has; 0 before ingest has told."""
+
+
+class WaitingFeedback(msgspec.Struct, frozen=True, array_like=True):
+    """All feedback of one request whose impression has not come."""
+
+    request_id: str
+    feedback: list[tuple[str, FeedbackKind, float]]
+    """Item, kind and event time of each, in the order they came."""
+
+
+class WaitingClicks(msgspec.Struct, frozen=True, array_like=True):
+    """Late clicks of one request that wait for their correction."""
+
+    request: ClosedRequest
+    items: list[str]
+
+
+class ClosedState(msgspec.Struct, frozen=True, array_like=True):
+    """What a snapshot says of the closed requests; the segments in `state` hold the rest."""
+
+    first: int = 0
+    """Number of the oldest that is kept, among all that the group ever closed."""
+    segments: int = 0
+    """How many segments were cut so far: those that come later belong to a later snapshot."""
+    forgotten: float = _NEVER
+    """Newest event time of a request that was dropped, seconds."""
+
+
+class JoinState(msgspec.Struct, frozen=True, array_like=True):
+    """The join between two records."""
+
+    time: TimeState = TimeState()
+    open_from: int = 0
+    """Offset of the oldest open impression."""
+    open: bytes = b""
+    """Packed bits, one per record from `open_from` on: whether it is an open impression."""
+    labelled: list[RequestRef] = []
+    """Those open impressions that have feedback already."""
+    unmatched: list[WaitingFeedback] = []
+    closed: ClosedState = ClosedState()
+
+    @staticmethod
+    def pack_open(offsets: Sequence[int]) -> tuple[int, bytes]:
+        """`open_from` and `open` of the open impressions' offsets, which rise."""
+        if not offsets:
+            return 0, b""
+        bits = np.zeros(offsets[-1] - offsets[0] + 1, dtype=np.bool_)
+        bits[np.array(offsets, dtype=np.int64) - offsets[0]] = True
+        return offsets[0], np.packbits(bits).tobytes()
+
+    @property
+    def open_offsets(self) -> list[int]:
+        """Offsets of the open impressions, in their order."""
+        bits = np.unpackbits(np.frombuffer(self.open, dtype=np.uint8))
+        offsets: list[int] = (np.flatnonzero(bits) + self.open_from).tolist()
+        return offsets
+
+    def without_log(self) -> JoinState:
+        """The time alone: for a log in which no offset of before means anything."""
+        return JoinState(time=self.time)

@@ -1,0 +1,74 @@
+"""Reads single records of a group's `traffic` again: what late clicks belong to."""
+
+from __future__ import annotations
+
+import time
+
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
+
+from streaming.clients import MAX_REQUEST_BYTES, make_consumer
+from streaming.config import Config
+from streaming.processor.corrections import LoggedRecord
+
+_PATIENCE_S = 60.0
+"""How long the broker may be away before the processor ends, as after a failed transaction."""
+_POLL_MS = 200
+
+
+class PartitionReader:
+    """A partition by offset, for one thread. Records that came along are kept until the next miss.
+
+    It has a consumer of its own, made with the first read: a group without late clicks needs none.
+    """
+
+    def __init__(self, config: Config, partition: int) -> None:
+        self._config = config
+        self._partition = TopicPartition(config.topics.traffic, partition)
+        self._consumer: KafkaConsumer | None = None
+        self._ahead: dict[int, LoggedRecord] = {}
+
+    def read(self, offset: int) -> LoggedRecord | None:
+        """The record at `offset`; None if the broker no longer has it.
+
+        Raises KafkaError if it does not answer for a minute: to take a record for gone then would not be the same
+        on a replay.
+        """
+        if offset in self._ahead:
+            return self._ahead[offset]
+        deadline = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                found = self._fetch(offset)
+            except KafkaError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_POLL_MS / 1_000)
+                continue
+            if found:
+                return self._ahead.get(offset)
+            if time.monotonic() > deadline:
+                raise KafkaError(f"record {offset} of {self._partition} did not come within {_PATIENCE_S:g} s")
+
+    def _fetch(self, offset: int) -> bool:
+        """Whether it is known now if the broker has the record."""
+        consumer = self._opened()
+        consumer.seek(self._partition, offset)
+        records = consumer.poll(timeout_ms=_POLL_MS).get(self._partition, [])
+        self._ahead = {record.offset: LoggedRecord(record.value, record.timestamp / 1_000) for record in records}
+        if records:
+            return True
+        begin: int = consumer.beginning_offsets([self._partition])[self._partition]
+        end: int = consumer.end_offsets([self._partition])[self._partition]
+        return not begin <= offset < end
+
+    def _opened(self) -> KafkaConsumer:
+        if self._consumer is None:
+            self._consumer = make_consumer(self._config.kafka, max_partition_fetch_bytes=MAX_REQUEST_BYTES)
+            self._consumer.assign([self._partition])
+        return self._consumer
+
+    def close(self) -> None:
+        """Closes the connection. Only once the thread that reads has ended."""
+        if self._consumer is not None:
+            self._consumer.close()

@@ -1,0 +1,172 @@
+"""Anything at every topic and every door: no process ends, what is refused is counted, and what is right is learned."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import httpx
+import pytest
+
+from streaming.clients import make_producer
+from streaming.config import Config
+from streaming.kernel_log.keys import kernel_key
+from tests.chaos.conftest import Sizes, Tell, not_yet
+from tests.chaos.fuzz import EVENTS, JSON, damaged, made_up
+from tests.chaos.log_reader import read_topic
+from tests.chaos.stack import Stack
+from tests.chaos.verdicts import check_all
+
+MADE_UP = 1_000
+"""Values that hypothesis makes; more come from damage, which is quicker."""
+
+
+def write(config: Config, topic: str, values: Iterable[bytes | None], keys: Sequence[bytes | None] = (None,)) -> int:
+    """Writes raw values under keys by turns; how many."""
+    number = 0
+    with make_producer(config.kafka, linger_ms=20) as producer:
+        for number, value in enumerate(values, 1):
+            producer.send(topic, value=value, key=keys[number % len(keys)], partition=0)
+        producer.flush()
+    return number
+
+
+def starts(stack: Stack) -> dict[str, int]:
+    """How often each member was started, and whether it lives."""
+    return {member.name: member.starts if member.alive else -1 for member in stack.members.values()}
+
+
+@not_yet
+@pytest.mark.timeout(3_600)
+def test_garbage_in_what_comes_from_outside_is_refused_counted_and_kept(stack: Stack, sizes: Sizes, tell: Tell) -> None:
+    before, lives = stack.metrics("ingest-1"), starts(stack)
+    letters = len(read_topic(stack.config, stack.config.topics.dead_letters))
+    real = [record.value or b"" for record in read_topic(stack.config, stack.config.topics.interactions)[-500:]]
+    half = sizes.fuzzed_records // 2
+    values = [*made_up(min(MADE_UP, half), EVENTS), *made_up(min(MADE_UP, half), JSON)]
+    sent = write(stack.config, stack.config.topics.interactions, values)
+    sent += write(stack.config, stack.config.topics.interactions, damaged(real, sizes.fuzzed_records - sent, seed=1))
+
+    def counted() -> float:
+        now = stack.metrics("ingest-1")
+        names = ("driftline_dead_letters_total", "driftline_events_ingested_total")
+        return sum(now.total(name) - before.total(name) for name in names)
+
+    stack.wait_until(
+        lambda: counted() >= sent, "every record is ingested or refused", stack.of("ingest"), seconds=1_800
+    )
+    assert counted() == sent
+    refused = stack.metrics("ingest-1").total("driftline_dead_letters_total") - before.total(
+        "driftline_dead_letters_total"
+    )
+    assert len(read_topic(stack.config, stack.config.topics.dead_letters)) - letters == refused
+    assert starts(stack) == lives
+    driver = stack.drive(seed=8)
+    seen = check_all(stack.config, driver.stop())
+    tell(f"{sent} records of garbage in interactions", f"{refused:.0f} dead letters, no process ended; {seen}")
+
+
+@not_yet
+@pytest.mark.timeout(3_600)
+def test_garbage_in_our_own_topics_ends_no_process_even_at_its_start(stack: Stack, sizes: Sizes, tell: Tell) -> None:
+    lives, topics = starts(stack), stack.config.topics
+    real = [record.value or b"" for record in read_topic(stack.config, topics.traffic)[-300:]]
+    sent = write(stack.config, topics.traffic, made_up(min(MADE_UP, sizes.fuzzed_records), JSON))
+    sent += write(stack.config, topics.traffic, damaged(real, sizes.fuzzed_records, seed=2))
+    own = {
+        topics.kernels: [None, b"", b"\xff", b"main/other", b"elsewhere/kernel", kernel_key("main")],
+        topics.state: [None, b"", b"\xff\xfe", b"main/user/nobody", b"main/nothing/u1", b"other/item/i1"],
+        topics.dead_letters: [None, b"x"],
+    }
+    for number, (topic, keys) in enumerate(own.items(), 3):
+        present = [record.value or b"" for record in read_topic(stack.config, topic)[-100:]]
+        sent += write(stack.config, topic, damaged(present, sizes.fuzzed_records // 4, seed=number), keys)
+    driver = stack.drive(seed=9)
+    assert starts(stack) == lives
+    for name in ("processor-1", "scorer-1"):
+        stack.kill(name)
+        stack.start(name)
+    stack.wait_ready()
+    stack.answered(driver, 20)
+    seen = check_all(stack.config, driver.stop())
+    tell(f"{sent} records of garbage in our own topics, then both readers started again", seen)
+
+
+PATHS = ("/v1/score", "/v1/events")
+
+
+async def call(client: httpx.AsyncClient, url: str, body: bytes, dice: random.Random) -> int:
+    """One call that may be wrong in its path, method, headers or body; the status."""
+    method = dice.choice(("POST",) * 8 + ("GET", "PUT", "PATCH"))
+    path = dice.choice((*PATHS * 4, "/v1/kernels", "/healthz", "/readyz", "/metrics", "/", "/../etc", "/v1/score?%ff"))
+    headers = {"content-type": dice.choice(("application/json", "text/plain", "application/x-www-form-urlencoded"))}
+    if dice.random() < 0.1:
+        headers["content-encoding"] = dice.choice(("gzip", "br", "identity", "gzip, gzip"))
+    if dice.random() < 0.1:
+        headers["accept"] = dice.choice(("application/openmetrics-text; version=x", "*/*;q=nan", "\x7f"))
+    return (await client.request(method, url + path, content=body, headers=headers)).status_code
+
+
+async def call_all(url: str, bodies: Iterable[bytes | None]) -> Counter[int]:
+    """Statuses of all calls, eight at a time."""
+    dice, statuses = random.Random(4), Counter[int]()
+    gate = asyncio.Semaphore(8)
+    async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+
+        async def one(body: bytes) -> None:
+            async with gate:
+                statuses[await call(client, url, body, dice)] += 1
+
+        async with asyncio.TaskGroup() as group:
+            for body in bodies:
+                group.create_task(one(body or b""))
+    return statuses
+
+
+@pytest.mark.timeout(3_600)
+def test_garbage_at_every_door_is_answered_and_never_by_a_fault_of_ours(stack: Stack, sizes: Sizes, tell: Tell) -> None:
+    lives = starts(stack)
+    before = stack.metrics("scorer-1").by("driftline_score_requests_total", "outcome")
+    real = [
+        b'{"user_id": "u1", "candidates": ["i1", "i2"], "domain": {"scene": "home", "period": "day"}, "top_k": 2}',
+        b'[{"event": "feedback", "request_id": "main.nobody", "item_id": "i1", "time": %d}]' % time.time(),
+    ]
+    bodies = [*made_up(sizes.fuzzed_calls // 4, JSON), *damaged(real, sizes.fuzzed_calls, seed=5)]
+    statuses = Counter[int]()
+    for member in stack.members.values():
+        share = bodies if member.role == "scorer" else bodies[: len(bodies) // 10]
+        statuses += asyncio.run(call_all(member.url, share))
+    assert not {status for status in statuses if status >= 500}, statuses
+    after = stack.metrics("scorer-1").by("driftline_score_requests_total", "outcome")
+    assert after.get("failed", 0) == before.get("failed", 0)
+    assert starts(stack) == lives
+    driver = stack.drive(seed=10)
+    seen = check_all(stack.config, driver.stop())
+    counted = ", ".join(f"{number} times {status}" for status, number in sorted(statuses.items()))
+    tell(f"{statuses.total()} calls with garbage", f"{counted}; {seen}")
+
+
+@not_yet
+@pytest.mark.timeout(3_600)
+def test_a_flood_of_made_up_ids_costs_no_real_request_and_bounded_memory(
+    stack: Stack, sizes: Sizes, tell: Tell
+) -> None:
+    driver = stack.drive(seed=11)
+    processor = stack.members["processor-1"]
+    before, now = processor.memory(), time.time()
+    flood = (
+        b'{"event":"feedback","request_id":"main.made-up-%d","item_id":"i%d","time":%d}' % (number, number, now)
+        for number in range(sizes.made_up_ids)
+    )
+    write(stack.config, stack.config.topics.interactions, flood)
+    stack.answered(driver, 20)
+    truth = driver.stop()
+    seen = check_all(stack.config, truth)
+    grown = (processor.memory() - before) / 2**20
+    dropped = stack.metrics("processor-1").by("driftline_join_dropped_total", "reason")
+    assert "evicted" not in dropped
+    assert grown < 150, f"the processor grew by {grown:.0f} MB"
+    tell(f"{sizes.made_up_ids} clicks under made-up request ids", f"the processor grew by {grown:.0f} MB; {seen}")

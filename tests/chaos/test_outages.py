@@ -1,0 +1,80 @@
+"""What the processes lean on goes away, grows slow, is full, or tells the wrong time."""
+
+from __future__ import annotations
+
+import resource
+import signal
+import sys
+import time
+from pathlib import Path
+
+from tests.chaos import skewed_clock
+from tests.chaos.conftest import Sizes, Tell, not_yet
+from tests.chaos.stack import Stack
+from tests.chaos.verdicts import check_all
+
+SLOW_S = 0.15
+"""How long the store stands still before each moment in which it answers."""
+
+
+def test_a_feature_store_that_is_away_stops_no_learning_and_comes_back(stack: Stack, sizes: Sizes, tell: Tell) -> None:
+    driver = stack.drive(seed=2)
+    stack.store.send_signal(signal.SIGSTOP)
+    time.sleep(sizes.away_s)
+    stack.store.send_signal(signal.SIGCONT)
+    stack.answered(driver, 20)
+    truth = driver.stop()
+    stack.wait_ready()
+    assert all(member.starts == 1 or member.alive for member in stack.members.values())
+    tell(f"Redis stood still for {sizes.away_s:.0f} s", check_all(stack.config, truth))
+
+
+def test_a_feature_store_that_answers_slowly_costs_no_label(stack: Stack, sizes: Sizes, tell: Tell) -> None:
+    driver = stack.drive(seed=3)
+    end = time.monotonic() + sizes.away_s
+    while time.monotonic() < end:
+        stack.store.send_signal(signal.SIGSTOP)
+        time.sleep(SLOW_S)
+        stack.store.send_signal(signal.SIGCONT)
+        time.sleep(0.01)
+    stack.answered(driver, 20)
+    tell(f"Redis answered every {SLOW_S} s for {sizes.away_s:.0f} s", check_all(stack.config, driver.stop()))
+
+
+@not_yet
+def test_a_full_disk_of_the_broker_loses_nothing_that_was_acknowledged(stack: Stack, tell: Tell) -> None:
+    driver = stack.drive(seed=4)
+    state = stack.broker.state()
+    assert state is not None
+    process = state.process()
+    assert process is not None
+    # No file may grow any more, which is what a full disk is to the one who writes.
+    process.rlimit(resource.RLIMIT_FSIZE, (4_096, 4_096))
+    stack.wait_until(lambda: not stack.broker.running(), "the broker gives up", seconds=60)
+    stack.broker.start()
+    stack.mend()
+    stack.answered(driver, 20)
+    tell(
+        "no file of the broker could grow until it ended; it started again with room",
+        check_all(stack.config, driver.stop()),
+    )
+
+
+@not_yet
+def test_a_scorer_whose_clock_is_wrong_takes_no_label_from_anybody(stack: Stack, tmp_path: Path, tell: Tell) -> None:
+    ahead = tmp_path / "ahead"
+    ahead.write_text("3600")
+    wrong = stack.add("scorer", prefix=[sys.executable, str(Path(skewed_clock.__file__)), str(ahead)])
+    try:
+        stack.wait_ready()
+        driver = stack.drive(seed=5)
+        stack.answered(driver, 60)
+        ahead.write_text("-300")
+        assert wrong.process is not None
+        wrong.process.send_signal(signal.SIGUSR1)
+        stack.answered(driver, 60)
+        seen = check_all(stack.config, driver.stop())
+    finally:
+        stack.end(wrong.name)
+        del stack.members[wrong.name]
+    tell("one of two scorers an hour fast, then set back to five minutes slow", seen)
