@@ -1,7 +1,7 @@
 # One image for every process of ours: `docker build -t driftline .`; the command says which one it is.
 #
-# Base images are pinned by version. Pin them by digest too where your registry's policy asks for it:
-#   docker buildx imagetools inspect python:3.11.15-slim-bookworm
+# Base images are pinned by version. Pin them by digest too where your registry's policy asks for it: add `@sha256:...`,
+# as `docker buildx imagetools inspect python:3.11.15-slim-bookworm` prints it, to both FROM lines.
 
 FROM python:3.11.15-slim-bookworm AS builder
 

@@ -6,6 +6,7 @@ takes no lock and writes nothing (docs/decisions/0026).
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -15,18 +16,23 @@ T = TypeVar("T")
 
 _FREED_PER_WRITE = 2
 """One would keep the number as it is; two shrink it to what is alive."""
+_ENTRY_BYTES = 260
+"""Of an entry beside key and value: a node of the ordered dictionary, its place in the table, a tuple, a float."""
 
 
 class Cache(Generic[T]):
-    """Values by key with a time to live, at most `limit` of them; the longest unwritten goes first.
+    """Values by key with a time to live, at most `limit` bytes of them; the longest unwritten goes first.
 
-    Safe to use from several threads. `now` gives seconds of a clock that never goes back.
+    Safe to use from several threads. `now` gives seconds of a clock that never goes back, `size_of` the bytes of a
+    value; key and entry are counted here.
     """
 
-    def __init__(self, limit: int, ttl_s: float, now: Callable[[], float]) -> None:
-        self._limit, self._ttl_s, self._now = limit, ttl_s, now
-        self._entries: OrderedDict[str, tuple[float, T]] = OrderedDict()
+    def __init__(self, limit: int, ttl_s: float, now: Callable[[], float], size_of: Callable[[T], int]) -> None:
+        self._limit, self._ttl_s, self._now, self._size_of = limit, ttl_s, now, size_of
+        self._entries: OrderedDict[str, tuple[float, T, int]] = OrderedDict()
         self._lock = threading.Lock()
+        self.bytes = 0
+        """Bytes of what is kept, as far as they can be told."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -37,14 +43,25 @@ class Cache(Generic[T]):
         return entry[1] if entry is not None and self._now() < entry[0] else None
 
     def put(self, key: str, value: T) -> None:
-        """Keeps a value; 0 seconds to live keep nothing. Frees expired ones, two at most: no request pays for all."""
+        """Keeps a value; 0 seconds to live keep nothing. Frees expired ones, two at most: no request pays for all.
+
+        What is over the limit goes at once, and a value larger than the limit is not kept.
+        """
+        size = self._size_of(value) + sys.getsizeof(key) + _ENTRY_BYTES
         with self._lock:
             now = self._now()
-            self._entries.pop(key, None)
-            self._entries[key] = (now + self._ttl_s, value)
+            old = self._entries.pop(key, None)
+            self._entries[key] = (now + self._ttl_s, value, size)
+            self.bytes += size - (old[2] if old is not None else 0)
             for _ in range(_FREED_PER_WRITE):
-                if self._entries and (len(self._entries) > self._limit or self._oldest_expires() <= now):
-                    self._entries.popitem(last=False)
+                if self._entries and self._oldest_expires() <= now:
+                    self._free_oldest()
+            while self.bytes > self._limit:
+                self._free_oldest()
+
+    def _free_oldest(self) -> None:
+        _, (_, _, size) = self._entries.popitem(last=False)
+        self.bytes -= size
 
     def _oldest_expires(self) -> float:
         """All live equally long, so the oldest written expires first."""
@@ -54,3 +71,4 @@ class Cache(Generic[T]):
         """Forgets everything."""
         with self._lock:
             self._entries.clear()
+            self.bytes = 0

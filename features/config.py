@@ -35,12 +35,16 @@ class FeatureConfig(Section):
         description="Older live rows count as stale and take defaults; 0 is no limit: residuals decay by themselves, "
         "and counters stay true.",
     )
-    user_cache: int = Field(default=20_000, ge=1, description="User profiles that a scorer keeps in memory.")
+    user_cache_bytes: int = Field(
+        default=32 * 1024 * 1024, ge=1, description="Bytes of user profiles that a scorer keeps (about 1 kB each)."
+    )
     user_cache_s: float = Field(
         default=5.0, ge=0, description="How long a scorer goes on with a user's profile, or without an unknown item's."
     )
-    item_cache: int = Field(
-        default=100_000, ge=1, description="Item profiles that a scorer keeps in memory (2 kB each)."
+    item_cache_bytes: int = Field(
+        default=256 * 1024 * 1024,
+        ge=1,
+        description="Bytes of item profiles that a scorer keeps (about 3 kB each); an eighth of it for unknown items.",
     )
     item_cache_s: float = Field(default=60.0, ge=0, description="How long a scorer goes on with an item's profile.")
     user_fields: tuple[FieldSpec, ...] = Field(

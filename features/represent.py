@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time as clock
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from features.cache import Cache
@@ -21,6 +24,9 @@ from model.backbone.interface import FrozenBackbone, round_representation
 from model.encoding.domain import Domain, DomainSpace
 from model.encoding.features import EncodedItem, EncodedUser, FeatureEncoder, ItemFeatures, UserFeatures
 from model.encoding.item_values import ItemValues, Slots
+
+_VIEW_BYTES = 112  # of an array beside its numbers
+_OBJECT_BYTES = 120
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +53,22 @@ class _Item:
     content: Floats
     values: Slots
     """`(S,)`."""
+
+
+def _array_bytes(arrays: Sequence[NDArray[Any]]) -> int:
+    return sum(sys.getsizeof(array) if array.base is None else array.nbytes + _VIEW_BYTES for array in arrays)
+
+
+def user_bytes(user: EncodedUser) -> int:
+    """Bytes that a user takes in memory."""
+    return _OBJECT_BYTES + _array_bytes((user.sparse, user.weight, user.history))
+
+
+def item_bytes(item: _Item) -> int:
+    """Bytes that an item takes in memory; views count their part of what they look into."""
+    encoded = item.encoded
+    arrays = (encoded.sparse, encoded.weight, encoded.text, item.content, item.values)
+    return 2 * _OBJECT_BYTES + _array_bytes(arrays)
 
 
 class Representer:
@@ -80,9 +102,10 @@ class Representer:
         self.backbone, self.encoder, self.store, self.layout, self.space = backbone, encoder, store, layout, space
         config: FeatureConfig = store.config
         self._scope_of = scope_of or _one_scope
-        self._users: Cache[EncodedUser] = Cache(config.user_cache, config.user_cache_s, now)
-        self._items: Cache[_Item] = Cache(config.item_cache, config.item_cache_s, now)
-        self._unknown: Cache[_Item] = Cache(config.item_cache, config.user_cache_s, now)
+        self._users: Cache[EncodedUser] = Cache(config.user_cache_bytes, config.user_cache_s, now, user_bytes)
+        self._items: Cache[_Item] = Cache(config.item_cache_bytes, config.item_cache_s, now, item_bytes)
+        # Whoever makes up ids must not push out what is known.
+        self._unknown: Cache[_Item] = Cache(config.item_cache_bytes // 8, config.user_cache_s, now, item_bytes)
         self._values = ItemValues(encoder)
         self._nobody = encoder.encode_user(UserFeatures("", {}))
         self._text_refused = False

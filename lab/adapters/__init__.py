@@ -14,7 +14,7 @@ from functools import partial
 from torch import Tensor
 
 from lab.adapters.ablations import ABLATIONS
-from lab.adapters.base import Adapter, AdapterContext, Frozen, StreamBatch
+from lab.adapters.base import Adapter, AdapterContext, Correctable, Frozen, StreamBatch
 from lab.adapters.closed_form import ClosedForm
 from lab.adapters.counters import CounterRegression, CounterSum, ItemMean
 from lab.adapters.factors import AlternatingLeastSquares
@@ -123,4 +123,13 @@ ADAPTERS: dict[str, AdapterSpec] = {
 }
 """All adapters that need PyTorch alone; `lab.evaluate` adds river's logistic regression."""
 
-__all__ = ["ADAPTERS", "Adapter", "AdapterContext", "AdapterSpec", "Frozen", "GradientAdapter", "StreamBatch"]
+__all__ = [
+    "ADAPTERS",
+    "Adapter",
+    "AdapterContext",
+    "AdapterSpec",
+    "Correctable",
+    "Frozen",
+    "GradientAdapter",
+    "StreamBatch",
+]

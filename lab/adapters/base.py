@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lab.adapters.training import GradientTraining
@@ -82,6 +84,14 @@ class Adapter(Protocol):
 
     def learn(self, batch: StreamBatch) -> None:
         """Learns from labelled examples; rehearsal included."""
+
+
+@runtime_checkable
+class Correctable(Adapter, Protocol):
+    """An adapter that can take back that it learned an example as not clicked; the others never hear of late clicks."""
+
+    def correct(self, batch: StreamBatch, learned_at: NDArray[np.int64]) -> None:
+        """Takes clicks, labels at 1, on examples learned without; `learned_at` `(n,)` is how many were learned then."""
 
 
 class Frozen:

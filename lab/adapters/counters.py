@@ -41,6 +41,10 @@ class Counter:
         np.add.at(self.shown, key, 1.0)
         np.add.at(self.clicked, key, label)
 
+    def click(self, key: NDArray[np.int64]) -> None:
+        """Counts clicks on examples that were counted as shown before, keys `(n,)`."""
+        np.add.at(self.clicked, key, 1.0)
+
     def rate(self, key: NDArray[np.int64], parent: float | NDArray[np.float64], strength: float) -> NDArray[np.float64]:
         """Click rates `(n,)`, shrunk towards the parent's by `strength` examples."""
         return np.asarray((self.clicked[key] + strength * parent) / (self.shown[key] + strength))
@@ -78,6 +82,13 @@ class ClickCounters:
         for name, counter in self.counters.items():
             counter.add(keys[name], label)
         self.all.add(np.zeros(len(label), dtype=np.int64), label)
+
+    def correct(self, batch: StreamBatch) -> None:
+        """Counts late clicks."""
+        keys = _keys(batch)
+        for name, counter in self.counters.items():
+            counter.click(keys[name])
+        self.all.click(np.zeros(len(batch), dtype=np.int64))
 
     def deviations(self, examples: Examples | StreamBatch) -> NDArray[np.float64]:
         """Log-odds of each counter's rate above those of all, `(n, counters)`."""
@@ -130,6 +141,10 @@ class ItemMean:
         """Counts."""
         self._counters.add(batch)
 
+    def correct(self, batch: StreamBatch, learned_at: NDArray[np.int64]) -> None:
+        """Counts late clicks, exactly."""
+        self._counters.correct(batch)
+
 
 class CounterSum:
     """Log-odds of item, user and facets added up, as naive Bayes does."""
@@ -148,6 +163,10 @@ class CounterSum:
     def learn(self, batch: StreamBatch) -> None:
         """Counts."""
         self._counters.add(batch)
+
+    def correct(self, batch: StreamBatch, learned_at: NDArray[np.int64]) -> None:
+        """Counts late clicks, exactly."""
+        self._counters.correct(batch)
 
 
 class CounterRegression:
@@ -174,6 +193,10 @@ class CounterRegression:
         """Regresses on the counters as they stand, then counts."""
         self._learn(self._counters.columns(batch), batch.micro.label, batch.micro.weight)
         self._counters.add(batch)
+
+    def correct(self, batch: StreamBatch, learned_at: NDArray[np.int64]) -> None:
+        """Counts late clicks; what the regression was taught meanwhile stays."""
+        self._counters.correct(batch)
 
     def _learn(self, columns: Tensor, label: Tensor, weight: Tensor) -> None:
         self._path.learn(columns, torch.zeros_like(label), label, weight)

@@ -41,6 +41,10 @@ class RidgeVectors:
         """Empties the sums, not the vectors: the next sweep begins."""
         self._gram[:], self._moment[:] = 0.0, 0.0
 
+    def correct(self, key: NDArray[np.int64], other: NDArray[np.float64], change: float) -> None:
+        """Changes the residuals of examples that were added before, with the other side's vectors as they are now."""
+        np.add.at(self._moment, key, change * other)
+
     def add(self, key: NDArray[np.int64], other: NDArray[np.float64], residual: NDArray[np.float64]) -> None:
         """Takes examples in: keys `(n,)`, the other side's vectors `(n, rank)`, residuals `(n,)`."""
         for begin in range(0, len(key), _CHUNK):
@@ -86,6 +90,15 @@ class AlternatingLeastSquares:
         self._items.add(item, self._users.vectors[user], residual)
         self._items.solve(np.unique(item))
         self._counters.add(batch)
+
+    def correct(self, batch: StreamBatch, learned_at: NDArray[np.int64]) -> None:
+        """Folds late clicks in, and counts them."""
+        user, item = batch.user.numpy(), batch.item.numpy()
+        self._users.correct(user, self._items.vectors[item], 1.0)
+        self._users.solve(np.unique(user))
+        self._items.correct(item, self._users.vectors[user], 1.0)
+        self._items.solve(np.unique(item))
+        self._counters.correct(batch)
 
     def _fit(self, history: Examples) -> None:
         residual = history.label.astype(np.float64) - self._rate(history.user, history.item)

@@ -57,6 +57,11 @@ class Iak:
             self._count_information(seen)
         self._learner.learn(seen)
 
+    @torch.inference_mode()
+    def correct(self, batch: StreamBatch, learned_at: NDArray[np.int64]) -> None:
+        """Late clicks, exactly."""
+        self._learner.correct(self._seen(batch.micro, self._start), learned_at)
+
     def _count_information(self, batch: MicroBatch) -> None:
         """Takes one batch's gain for that of all since the last, in sum and by facet value."""
         gain = self._learner.gain(batch).double() * (self._since / len(batch))

@@ -93,6 +93,11 @@ class Neighbours:
         self._counters.add(batch)
         self._clicks.add(batch.user.numpy(), batch.item.numpy(), micro.label.numpy())
 
+    def correct(self, batch: StreamBatch, learned_at: NDArray[np.int64]) -> None:
+        """Counts late clicks, alone and together; what the regression was taught meanwhile stays."""
+        self._counters.correct(batch)
+        self._clicks.add(batch.user.numpy(), batch.item.numpy(), batch.micro.label.numpy())
+
     def _of(self, batch: StreamBatch) -> Tensor:
         return self._columns(self._counters.columns(batch), batch.user.numpy(), batch.item.numpy())
 

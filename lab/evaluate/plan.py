@@ -62,6 +62,7 @@ class Plan:
         parts["fixed"] = {
             "pace": config.requests_per_second,
             "join": config.join_s,
+            "horizon": config.horizon_s,
             "training": asdict(config.training),
         }
         return hashlib.sha256((json.dumps(parts, sort_keys=True) + self.code).encode()).hexdigest()[:16]
@@ -81,6 +82,7 @@ class Plan:
             **{name: section.model_dump(mode="json") for name, section in _sections(self).items()},
             "requests_per_second": self.config.requests_per_second,
             "join_s": self.config.join_s,
+            "horizon_s": self.config.horizon_s,
             "training": asdict(self.config.training),
         }  # fmt: skip
 
@@ -122,6 +124,7 @@ def make_plan(
         live=live or LiveConfig(),
         requests_per_second=PACE,
         join_s=JOIN_S,
+        horizon_s=HORIZON_S,
         training=GradientTraining(batch_examples=learner.batch_examples),
     )
     needed = tuple(dict.fromkeys(("frozen", *chosen)))
@@ -169,3 +172,5 @@ PACE = 8.0
 """Requests per second at which a live half is played for the live features' half-lives."""
 JOIN_S = 1_800.0
 """Original seconds until a request's labels are decided."""
+HORIZON_S = 21_600.0
+"""Original seconds for which a late click is put right: six hours."""

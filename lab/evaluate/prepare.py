@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 
 import numpy as np
@@ -37,7 +37,9 @@ class EvaluationConfig:
     requests_per_second: float
     """Pace at which the live half is played: the live features' half-lives count in this time."""
     join_s: float
-    """Original seconds a request waits for its feedback; a click after that is lost, as in the stream processor."""
+    """Original seconds a request waits for its feedback; a click after that is learned as none at first."""
+    horizon_s: float
+    """Original seconds for which a late click is still put right, as in the stream processor; later it is lost."""
     training: GradientTraining
     """Size of the batches that all adapters get, and the steps of those that learn by gradient."""
 
@@ -57,12 +59,14 @@ class PreparedStream:
     time: NDArray[np.float64]
     """Original event time of the request, seconds."""
     label: NDArray[np.float32]
-    """The label as training sees it: wrong or lost where the script says so."""
+    """The label as training sees it when the window closes: wrong or not there yet where the script says so."""
     truth: NDArray[np.float32]
     """What the user really did: what the measures are taken on."""
     probability: NDArray[np.float32]
     decided: NDArray[np.int64]
     """Number of the scoring batch after which the label is known."""
+    corrected: NDArray[np.int64]
+    """Number of the scoring batch after which a click that came late is known; -1 where there was none."""
     batch: NDArray[np.int64]
     """Number of the scoring batch."""
 
@@ -157,13 +161,15 @@ def prepare(stream: Stream, pretrained: Pretrained, config: EvaluationConfig) ->
     row, column = np.nonzero(chunk.shown)
     user, item, domain = chunk.user[row], chunk.items[row, column], chunk.domain[row]
     pairs = represent_pairs(pretrained.backbone, pretrained.profiles, user, item, domain)
-    on_time = chunk.delay[row, column] <= config.join_s
-    label = chunk.click[row, column] & on_time
+    delay = chunk.delay[row, column]
+    label = chunk.click[row, column] & (delay <= config.join_s)
+    late = chunk.click[row, column] & (delay > config.join_s) & (delay <= config.horizon_s)
     batch, decided = _batches(chunk, config)
+    corrected = np.where(late, np.maximum(_known(chunk, batch, chunk.time[row] + delay), decided[row]), -1)
     residual = (label - 1.0 / (1.0 + np.exp(-pairs.frozen_logit))).astype(np.float32)
     return PreparedStream(
         x=pairs.x,
-        live=_live(stream, pretrained, config, chunk, pairs.content, label, residual, decided),
+        live=_live(stream, pretrained, config, chunk, pairs.content, label, residual, decided, corrected),
         values=pretrained.log.values[item],
         frozen_logit=pairs.frozen_logit,
         domain=domain,
@@ -175,6 +181,7 @@ def prepare(stream: Stream, pretrained: Pretrained, config: EvaluationConfig) ->
         truth=chunk.clean_click[row, column].astype(np.float32),
         probability=chunk.probability[row, column],
         decided=decided[row],
+        corrected=corrected,
         batch=batch[row],
     )
 
@@ -183,10 +190,14 @@ def _batches(chunk: Chunk, config: EvaluationConfig) -> tuple[NDArray[np.int64],
     """Scoring batch of each request, and the batch after which its labels are known, both `(r,)`."""
     before = np.cumsum(chunk.shown.sum(axis=1)) - chunk.shown.sum(axis=1)
     _, batch = np.unique(before // config.training.batch_examples, return_inverse=True)
-    last = np.searchsorted(batch, np.arange(batch[-1] + 1), side="right") - 1
-    ends = chunk.time[last]  # when each batch has been scored
     closes = chunk.time + config.join_s
-    return batch.astype(np.int64), np.maximum(batch, np.searchsorted(ends, closes, side="left")).astype(np.int64)
+    return batch.astype(np.int64), np.maximum(batch, _known(chunk, batch, closes))
+
+
+def _known(chunk: Chunk, batch: NDArray[np.int64], time: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The first scoring batch that ends at or after each time; one more than there are if none does."""
+    last = np.searchsorted(batch, np.arange(batch[-1] + 1), side="right") - 1
+    return np.searchsorted(chunk.time[last], time, side="left").astype(np.int64)  # when each batch has been scored
 
 
 def _after_log(pretrained: Pretrained, config: EvaluationConfig) -> LiveFeatures:
@@ -206,8 +217,9 @@ def _live(  # noqa: PLR0917
     label: NDArray[np.bool_],
     residual: NDArray[np.float32],
     decided: NDArray[np.int64],
+    corrected: NDArray[np.int64],
 ) -> NDArray[np.float32]:
-    """Live features of every example, `(n, k)`, from the pretraining log and what was decided before its batch.
+    """Live features of every example, `(n, k)`, from the pretraining log and what was known before its batch.
 
     Time runs at the evaluation's pace; the log lies before it.
     """
@@ -217,17 +229,40 @@ def _live(  # noqa: PLR0917
     begin = np.concatenate([[0], np.cumsum(chunk.shown.sum(axis=1))])
     out = np.empty((len(content), pretrained.layout.width), dtype=np.float32)
     batch, _ = _batches(chunk, config)
-    order = np.argsort(decided, kind="stable")
-    taken = 0
+    clicked_late = _late_clicks(outcomes, begin, corrected)
+    order, late_order = np.argsort(decided, kind="stable"), sorted(clicked_late, key=lambda pair: pair[0])
+    taken = put_right = 0
     for request, asked in enumerate(outcomes):
-        known = []
+        known, late = [], []
         while taken < len(order) and decided[order[taken]] < batch[request]:
             known.append(outcomes[int(order[taken])])
             taken += 1
+        while put_right < len(late_order) and late_order[put_right][0] < batch[request]:
+            late.append(late_order[put_right][1])
+            put_right += 1
         live.update(known)
+        live.correct(late)
         items = RequestItems(asked.domain, asked.content, asked.values)
         out[begin[request] : begin[request + 1]] = live.features(asked.time, asked.user_id, items, asked.items)
     return out
+
+
+def _late_clicks(
+    outcomes: Sequence[RequestOutcome], begin: NDArray[np.int64], corrected: NDArray[np.int64]
+) -> list[tuple[int, RequestOutcome]]:
+    """Every late click with the number of the scoring batch after which it is known, as a correction of its own."""
+    late = []
+    for example in np.flatnonzero(corrected >= 0).tolist():
+        request = int(np.searchsorted(begin, example, side="right")) - 1
+        one, position = outcomes[request], example - int(begin[request])
+        only = slice(position, position + 1)
+        turned = np.ones(1, dtype=np.float32)
+        clicked = replace(
+            one, items=one.items[only], content=one.content[only], values=one.values[only],
+            click=turned, residual=turned,
+        )  # fmt: skip
+        late.append((int(corrected[example]), clicked))
+    return late
 
 
 def _outcomes(  # noqa: PLR0917

@@ -58,6 +58,7 @@ def demo_config(base: Config, catalogue: Catalogue, *, run_dir: Path, bootstrap:
             "app_id": prefix + base.processor.app_id,
             "commit_interval_s": COMMIT_S,
         },
+        "doors": {"keys": ()},  # nobody but this machine reaches it, and its own requests carry none
         "scorer": {"host": _HOST, "port": scorer_port, "metrics_port": scorer_metrics},
     }
     changed = {name: getattr(base, name).model_copy(update=values) for name, values in sections.items()}

@@ -15,6 +15,8 @@ class PlayConfig:
 
     scorer: str
     """Base address of the scorer, `http://host:port`."""
+    key: str | None = None
+    """API key that the scorer asks for."""
     timeout_s: float = 5.0
     """A request without an answer for this long has failed."""
     click_after_s: tuple[float, float] = (0.02, 0.15)

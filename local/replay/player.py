@@ -62,7 +62,8 @@ class Player:
         self.played.began_at = time.time()
         ticker = asyncio.create_task(self._tick())
         try:
-            async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+            headers = {"Authorization": f"Bearer {self._config.key}"} if self._config.key else None
+            async with aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers) as session:
                 await self._play_all(session, replay_plan)
         except* ScorerGoneError as gone:
             raise gone.exceptions[0] from None
@@ -148,7 +149,8 @@ class Player:
             self._failed(type(error).__name__)
             return None
         if response.status != 200:
-            self._failed(f"HTTP {response.status}")
+            cure = " (it asks for a key that may score: name its file by --key-file)"
+            self._failed(f"HTTP {response.status}{cure if response.status in (401, 403) else ''}")
             return None
         self.played.latencies_s.append(time.perf_counter() - began)
         return self._answered(msgspec.json.decode(content, type=ScoreResponse))

@@ -77,6 +77,7 @@ async def play(
     replay_plan: ReplayPlan,
     *,
     scorer: str,
+    key: str | None = None,
     progress: Callable[[Played], None] | None = None,
 ) -> Played:
     """Plays a replay plan and waits until every click and announcement is acknowledged by Kafka.
@@ -86,7 +87,7 @@ async def play(
     publisher = Publisher(config)
     try:
         late = 2 * (config.join.window_s + config.join.lateness_s) + _LATE_S
-        player = Player(PlayConfig(scorer, late_clicks_s=late), publisher, progress)
+        player = Player(PlayConfig(scorer, key, late_clicks_s=late), publisher, progress)
         played = await player.play(replay_plan)
         await asyncio.to_thread(publisher.flush)
     finally:
@@ -109,6 +110,7 @@ def run_replay(
     choice: StreamChoice,
     *,
     scorer: str | None = None,
+    key: str | None = None,
     pace: Pace | None = None,
     limit: int | None = None,
     profiles: bool = True,
@@ -118,9 +120,8 @@ def run_replay(
 
     A signal ends the play in order: what it announced is announced as ended. The code is then 128 + its number.
 
-    `scorer` is its base address (default: the configured one), `limit` how many requests are played at most,
-    `profiles` whether catalogue and users are published first. Raises StreamError if the stream is wrong or the
-    configuration does not declare what it holds.
+    `scorer` is its base address (default: the configured one), `key` the API key it asks for, `limit` how many requests
+    are played at most, `profiles` whether catalogue and users are published first. Raises StreamError.
     """
     from local.signals import Interrupted, interruptible
 
@@ -140,7 +141,7 @@ def run_replay(
 
         try:
             with interruptible():
-                played = asyncio.run(_when_ready(config, replay_plan, address, moved))
+                played = asyncio.run(_when_ready(config, replay_plan, address, key, moved))
         except Interrupted as interrupted:
             console.print(
                 f"[yellow]{interrupted}: the play was cut short; announced drift has ended[/]", highlight=False
@@ -170,9 +171,11 @@ def publish_and_wait(
         wait_for_ingest(config, timeout_s=config.kafka.startup_wait_s, progress=moved)
 
 
-async def _when_ready(config: Config, replay_plan: ReplayPlan, address: str, moved: Callable[[Played], None]) -> Played:
+async def _when_ready(
+    config: Config, replay_plan: ReplayPlan, address: str, key: str | None, moved: Callable[[Played], None]
+) -> Played:
     await wait_for_scorer(address, timeout_s=config.kafka.startup_wait_s)
-    return await play(config, replay_plan, scorer=address, progress=moved)
+    return await play(config, replay_plan, scorer=address, key=key, progress=moved)
 
 
 def _print_figures(console: Console, played: Played) -> None:

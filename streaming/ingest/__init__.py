@@ -4,8 +4,8 @@ Read `service` first (the loop: poll, write, commit, mark), then `reader` and `b
 way), `routing` (which event is taken, and to which partition of `traffic`), `external_impressions`, `letters` and
 `output` (where they go). `profile_lane` and `profiles` do the same for users and items, in a lane of their own.
 `progress` knows how far was read; `ticker` writes that, and ticks when traffic stops, with `idle` and `tail`
-(docs/decisions/0012, 0097). `kafka_watch` and `drift_gauge` tell an operator. `routing`, `progress`, `idle`: plain
-classes without a broker or a clock.
+(docs/decisions/0012, 0097). `kafka_watch` and `drift_gauge` tell an operator. `routing`, `progress` and `idle`
+are plain classes without a broker or a clock.
 """
 
 from streaming.ingest.service import run_ingest

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -244,19 +246,64 @@ def test_groups_read_their_own_live_rows(parts: Parts) -> None:
     assert known.represent("u", ["i0"], HERE, 5.0).live[:, 0] == 0
 
 
-def test_a_cache_forgets_by_age_and_by_number() -> None:
+def _nothing(_: int) -> int:
+    return 0
+
+
+def test_a_cache_forgets_by_age_and_by_bytes_the_longest_unwritten_first() -> None:
     clock = Clock()
-    cache: Cache[int] = Cache(2, 10.0, clock)
+    cache: Cache[int] = Cache(5_000, 10.0, clock, lambda _: 2_000)
     for number, key in enumerate("abc"):
         cache.put(key, number)
     assert [cache.get(key) for key in "abc"] == [None, 1, 2]
+    assert cache.bytes <= 5_000
     clock.now = 10.0
     assert cache.get("b") is None
 
 
+def test_a_value_larger_than_the_whole_cache_is_not_kept() -> None:
+    cache: Cache[int] = Cache(1_000, 10.0, Clock(), lambda value: value)
+    cache.put("small", 10)
+    cache.put("large", 5_000)
+    assert (cache.get("large"), cache.bytes) == (None, 0)
+
+
+@given(
+    writes=st.lists(st.tuples(st.text(max_size=3), st.integers(0, 5_000), st.integers(0, 8)), max_size=60),
+    limit=st.integers(0, 20_000),
+)
+def test_a_cache_never_holds_more_bytes_than_its_limit_and_counts_what_it_holds(
+    writes: list[tuple[str, int, int]], limit: int
+) -> None:
+    clock = Clock()
+    cache: Cache[int] = Cache(limit, 10.0, clock, lambda value: value)
+    for key, size, pause in writes:
+        clock.now += pause
+        cache.put(key, size)
+        assert 0 <= cache.bytes <= limit
+        assert (cache.bytes == 0) == (len(cache) == 0)
+
+
+def test_what_a_cache_says_it_holds_is_what_it_takes_in_memory(parts: Parts) -> None:
+    items = [f"stranger {number}" for number in range(3_000)]
+    representer = parts.representer
+    representer.represent("u", ["warm"], HERE, 0.0)
+    representer.forget()
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for start in range(0, len(items), 100):
+            representer._read_items(items[start : start + 100])
+        gc.collect()
+        traced, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert representer._unknown.bytes == pytest.approx(traced, rel=0.25)
+
+
 def test_a_cache_frees_what_has_expired_while_it_is_used() -> None:
     clock = Clock()
-    cache: Cache[int] = Cache(100_000, 10.0, clock)
+    cache: Cache[int] = Cache(10_000_000, 10.0, clock, _nothing)
     for number in range(1_000):
         cache.put(f"old {number}", number)
     clock.now = 10.0
@@ -270,7 +317,7 @@ def test_a_cache_frees_what_has_expired_while_it_is_used() -> None:
 @given(writes=st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 12)), max_size=40))
 def test_a_cache_gives_the_last_value_until_its_time_is_over(ttl_s: float, writes: list[tuple[str, int]]) -> None:
     clock = Clock()
-    cache: Cache[int] = Cache(6, ttl_s, clock)
+    cache: Cache[int] = Cache(10_000_000, ttl_s, clock, _nothing)
     expected: dict[str, tuple[float, int]] = {}
     for number, (key, pause) in enumerate(writes):
         clock.now += pause

@@ -13,10 +13,10 @@ _VARIABLE = re.compile(r"\$\{(\w+):-([^}]*)\}")
 
 
 def compose() -> dict[str, Any]:
-    """The compose file with every `${NAME:-default}` at its default."""
+    """The compose file with every `${NAME:-default}` at its default, and `$$` as the `$` that it stands for."""
     text = _VARIABLE.sub(lambda match: match[2], (ROOT / "docker-compose.yml").read_text())
     assert "${" not in text, "a variable of docker-compose.yml has no default"
-    loaded: dict[str, Any] = yaml.safe_load(text)
+    loaded: dict[str, Any] = yaml.safe_load(text.replace("$$", "$"))
     return loaded
 
 

@@ -96,9 +96,13 @@ def test_the_services_have_their_parts_and_ours_share_one_image() -> None:
 
 
 @pytest.mark.parametrize("name", ours())
-def test_the_environment_of_a_service_is_a_valid_configuration(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_of_a_service_is_a_valid_configuration(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    written = tmp_path / "doors.toml"  # stands for what `setup` writes
+    written.write_text(f'[doors]\nrequest_id_secrets = ["{"s" * 32}"]\n')
     for key, value in ours()[name]["environment"].items():
-        monkeypatch.setenv(key, value)
+        monkeypatch.setenv(key, str(written) if key == "DRIFTLINE_CONFIG" else value)
     config = load_config()
     assert config.kafka.bootstrap == "kafka:9092"
     assert config.features.online_store == "redis"
@@ -106,7 +110,7 @@ def test_the_environment_of_a_service_is_a_valid_configuration(name: str, monkey
 
 
 def test_prometheus_scrapes_the_ports_the_processes_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    for key, value in ours()["ingest"]["environment"].items():
+    for key, value in ours()["setup"]["environment"].items():
         monkeypatch.setenv(key, value)
     config: Config = load_config()
     jobs = yaml.safe_load(Path(ROOT / "streaming/monitoring/prometheus.yml").read_text())["scrape_configs"]
@@ -116,6 +120,25 @@ def test_prometheus_scrapes_the_ports_the_processes_are_given(monkeypatch: pytes
         "processor": config.processor.metrics_port,
         "scorer": config.scorer.metrics_port,
     }
+    assert {section.metrics_host for section in (config.ingest, config.processor, config.scorer)} == {"0.0.0.0"}
+
+
+@pytest.mark.parametrize("name", services())
+def test_every_service_is_confined_and_bounded(name: str) -> None:
+    service = services()[name]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["read_only"] is True and "/tmp" in service["tmpfs"]
+    assert service["mem_limit"] and service["pids_limit"]
+    assert not service.get("privileged")
+
+
+def test_only_the_scorer_takes_its_callers_and_it_knows_them_by_the_keys_of_set_up() -> None:
+    config = {name: service["environment"].get("DRIFTLINE_CONFIG") for name, service in ours().items()}
+    assert config.pop("setup") is None
+    assert set(config.values()) == {"/var/lib/driftline/run/doors.toml"}
+    published = [port.split(":")[-1] for service in ours().values() for port in service.get("ports", [])]
+    assert published == ["8000"]
 
 
 def test_the_grafana_mounts_are_where_its_provisioning_looks() -> None:

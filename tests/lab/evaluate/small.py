@@ -20,7 +20,7 @@ SMALL = BackboneConfig(
     experts=2, expert_hidden=16, expert_width=8, tower_hidden=8,
 )  # fmt: skip
 TRAINING = GradientTraining(batch_examples=64, rehearsal_steps=1)
-CONFIG = EvaluationConfig(SMALL, PretrainConfig(epochs=2, batch_size=256), LiveConfig(), 8.0, 600.0, TRAINING)
+CONFIG = EvaluationConfig(SMALL, PretrainConfig(epochs=2, batch_size=256), LiveConfig(), 8.0, 600.0, 3_600.0, TRAINING)
 KERNEL = KernelConfig(rank=4)
 DRIFT = "[{kind: taste, at: 0.3, until: 0.7}]"
 

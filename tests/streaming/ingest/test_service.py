@@ -164,8 +164,8 @@ def test_feedback_profiles_and_ticks_go_where_they_belong(config: Config) -> Non
         )
         eventually("the feedback is routed", lambda: ingest.feedback() == ["i1"])
         store = FeatureStore(config.features, config.run_dir)
-        (user,) = eventually("the user is stored", lambda: store.read_users(["u1"]))
-        (item,) = store.read_items(["i1"])
+        user = eventually("the user is stored", lambda: store.read_users(["u1"])[0])
+        item = eventually("the item is stored", lambda: store.read_items(["i1"])[0])
         assert user is not None and dict(user.fields) == {"age": 31.0, "gender": "F"}
         assert item is not None and item.fields["year"] == 1994.0
         bound = now + 2 * (0.2 + 0.1) + 5.0
@@ -269,6 +269,7 @@ def test_a_batch_that_cannot_be_unpacked_is_passed_over_and_named_by_its_place(c
     with running(config) as again:
         again.send(click("later"))
         eventually("nothing is read twice", lambda: again.feedback() == ["before", "after", "later"])
+        eventually("there is still one letter", again.letters)
         assert len(again.letters()) == 1
 
 
