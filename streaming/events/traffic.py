@@ -145,8 +145,11 @@ _encoder = msgspec.msgpack.Encoder()
 
 
 def decode_traffic(data: bytes) -> Traffic:
-    """One inside event. Raises msgspec.DecodeError, or RecursionError if it is nested too deep."""
-    return _decoder.decode(data)
+    """One inside event. Raises msgspec.DecodeError for anything else, whatever the decoder itself stumbles over."""
+    try:
+        return _decoder.decode(data)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(f"{type(error).__name__}: {error}") from error
 
 
 def encode_traffic(event: Traffic) -> bytes:

@@ -71,9 +71,7 @@ class TrafficTail:
             for record in self._consumer.poll(timeout_ms=200).get(partition, ()):
                 position = record.offset + 1
                 if record.offset < upper:
-                    with contextlib.suppress(
-                        msgspec.MsgspecError, RecursionError
-                    ):  # the processor says what is wrong with it
+                    with contextlib.suppress(msgspec.DecodeError):  # the processor says what is wrong with it
                         yield decode_traffic(record.value or b"")
             position = max(position, self._consumer.position(partition, timeout_ms=1_000))
 

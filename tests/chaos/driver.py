@@ -43,17 +43,16 @@ class Truth:
     """Requests that no scorer answered."""
     shown: dict[str, ServedImpression] = field(default_factory=dict)
     """Impressions that reached the log, by request."""
+    appended: dict[str, float] = field(default_factory=dict)
+    """When the broker had them, seconds: a clock that is ahead moves no window."""
     clicked: dict[tuple[str, str], bool] = field(default_factory=dict)
     """Whether the user really wanted the item, whatever was sent about it."""
     clicks: list[Click] = field(default_factory=list)
 
-    def in_time(self, window_s: float) -> list[Click]:
-        """Clicks that were acknowledged before the window of their impression ended."""
-        return [
-            click
-            for click in self.clicks
-            if click.acknowledged is not None and click.acknowledged <= self.shown[click.request_id].time + window_s
-        ]
+    def in_time(self, click: Click, window_s: float) -> bool:
+        """Whether the broker had the click before the window of its impression ended."""
+        shown_at = min(self.shown[click.request_id].time, self.appended[click.request_id])
+        return click.acknowledged is not None and click.acknowledged <= shown_at + window_s
 
 
 Vote = Callable[[ServedImpression, np.ndarray], np.ndarray]
@@ -176,6 +175,7 @@ class Driver:
                     for record in records:
                         shown = _impression(record.value)
                         if shown is not None and shown.request_id not in self.truth.shown:
+                            self.truth.appended[shown.request_id] = record.timestamp / 1_000
                             self._last_shown = time.monotonic()
                             yield shown
                 yield None
@@ -187,7 +187,7 @@ class Driver:
             self.truth.clicked[impression.request_id, item] = bool(really)
         for item, sent in zip(impression.items, self.vote(impression, wanted), strict=True):
             if sent:
-                when = max(time.time(), impression.time) + float(random.uniform(*CLICK_DELAY_S))
+                when = time.time() + float(random.uniform(*CLICK_DELAY_S))
                 click = Click(impression.request_id, item, impression.user_id, when)
                 self._waiting.append(click)
                 self.truth.clicks.append(click)

@@ -48,7 +48,9 @@ class Labels:
     """What the join decides about a log."""
 
     learned: dict[tuple[str, str], bool] = field(default_factory=dict)
-    """Whether an item of a request became a positive."""
+    """Whether an item of a request became a positive when its window closed."""
+    corrected: set[tuple[str, str]] = field(default_factory=set)
+    """Items that a later click made positives."""
     impressions: dict[str, ServedImpression] = field(default_factory=dict)
     """Every impression of the log, by request."""
     twice: list[str] = field(default_factory=list)
@@ -100,10 +102,10 @@ def _rows(rows: Iterable[LiveRow]) -> Rows:
     return {(row.kind, row.key): (row.updated_at, row.values.tobytes()) for row in rows}
 
 
-def labels_of(config: Config, records: Sequence[Appended]) -> Labels:
+def labels_of(config: Config, records: Sequence[Appended], group: str = "main") -> Labels:
     """The labels that the records make, by the join alone."""
     opened = open_backbone(config)
-    reader = TrafficReader("main", opened.backbone.fingerprint, Widths.of(opened.backbone, opened.layout))
+    reader = TrafficReader(group, opened.backbone.fingerprint, Widths.of(opened.backbone, opened.layout))
     join, labels = Join(config.join), Labels()
     for appended in records:
         record = reader.read(appended.offset, appended.value)
@@ -111,7 +113,10 @@ def labels_of(config: Config, records: Sequence[Appended]) -> Labels:
             continue
         if isinstance(record, ServedImpression):
             labels.impressions.setdefault(record.request_id, record)
-        for request in join.feed(appended.offset, record, appended.time).closed:
+        joined = join.feed(appended.offset, record, appended.time)
+        if joined.late is not None:
+            labels.corrected.add((joined.late.request.request_id, joined.late.item_id))
+        for request in joined.closed:
             name = request.impression.request_id
             for item, click in zip(request.impression.items, request.clicks, strict=True):
                 if (name, item) in labels.learned:

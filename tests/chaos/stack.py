@@ -238,7 +238,8 @@ def small_config(folder: Path, addresses: Sequence[str], redis: str) -> Config:
         "domains": {"scene": ("home",), "region": (), "period": ("day", "night")},
         "live": {"half_lives_s": (2.0, 120.0)},
         "learner": {"batch_examples": 64, "publish_seconds": 0.5},
-        "join": {"window_s": 2.0, "lateness_s": 0.3},
+        # An ingest that starts again on a busy machine may take longer than the default's minute.
+        "join": {"window_s": 2.0, "lateness_s": 0.3, "progress_timeout_s": 600.0},
         "ingest": {"idle_tick_s": 0.5},
         "processor": {"commit_interval_s": 0.2, "snapshot_interval_s": 1.0, "session_timeout_s": 6.0},
         "scorer": {"warmup_requests": 2},

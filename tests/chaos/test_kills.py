@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.chaos.conftest import Sizes, Tell, not_yet
+from tests.chaos.conftest import Sizes, Tell
 from tests.chaos.stack import Stack
 from tests.chaos.verdicts import check_all
 
@@ -27,7 +27,6 @@ def kill_and_start(stack: Stack, name: str, away_s: float) -> None:
         stack.start(name)
 
 
-@not_yet
 @pytest.mark.timeout(6 * 3_600)
 def test_kills_at_random_moments_lose_no_record_and_no_label(stack: Stack, sizes: Sizes, tell: Tell) -> None:
     choice = random.Random(12)

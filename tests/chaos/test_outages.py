@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from tests.chaos import skewed_clock
-from tests.chaos.conftest import Sizes, Tell, not_yet
+from tests.chaos.conftest import Sizes, Tell
 from tests.chaos.stack import Stack
 from tests.chaos.verdicts import check_all
 
@@ -41,7 +41,6 @@ def test_a_feature_store_that_answers_slowly_costs_no_label(stack: Stack, sizes:
     tell(f"Redis answered every {SLOW_S} s for {sizes.away_s:.0f} s", check_all(stack.config, driver.stop()))
 
 
-@not_yet
 def test_a_full_disk_of_the_broker_loses_nothing_that_was_acknowledged(stack: Stack, tell: Tell) -> None:
     driver = stack.drive(seed=4)
     state = stack.broker.state()
@@ -60,7 +59,6 @@ def test_a_full_disk_of_the_broker_loses_nothing_that_was_acknowledged(stack: St
     )
 
 
-@not_yet
 def test_a_scorer_whose_clock_is_wrong_takes_no_label_from_anybody(stack: Stack, tmp_path: Path, tell: Tell) -> None:
     ahead = tmp_path / "ahead"
     ahead.write_text("3600")

@@ -8,12 +8,16 @@ from pathlib import Path
 import pytest
 
 from local.watchdog import Watchdog
+from model.config import DomainConfig
+from streaming.clients import make_admin
 from streaming.config import GroupConfig
+from streaming.topics import ensure_topics
 from tests.chaos.conftest import Tell, only_long
+from tests.chaos.log_reader import committed, read_topic
 from tests.chaos.stack import Stack, made_stack
-from tests.chaos.verdicts import check_all
+from tests.chaos.verdicts import check_all, check_labels, settled
 
-GROUPS = ("day", "night", "other")
+GROUPS = ("day", "evening", "night")
 
 
 def owned(stack: Stack) -> dict[str, int]:
@@ -30,8 +34,9 @@ def owned(stack: Stack) -> dict[str, int]:
 def test_groups_go_from_one_processor_to_three_and_back_with_nothing_lost(
     tmp_path: Path, watchdog: Watchdog, tell: Tell
 ) -> None:
-    groups = tuple(GroupConfig(name=name, period=() if name == "other" else (name,)) for name in GROUPS)
-    with made_stack(tmp_path / "run", watchdog, groups=groups) as stack:
+    groups = tuple(GroupConfig(name=name, period=(name,)) for name in GROUPS)
+    domains = DomainConfig(scene=("home",), region=(), period=GROUPS)
+    with made_stack(tmp_path / "run", watchdog, groups=groups, domains=domains) as stack:
         for role in ("ingest", "processor", "scorer"):
             stack.add(role)
         stack.wait_ready()
@@ -65,3 +70,30 @@ def test_three_brokers_of_which_one_dies_lose_nothing(tmp_path: Path, watchdog: 
             broker.start()
             time.sleep(10)  # it catches up before the next one dies
         tell("each of three brokers killed in turn, two left", check_all(stack.config, driver.stop()))
+
+
+@only_long
+@pytest.mark.timeout(1_800)
+def test_a_topic_that_was_deleted_and_made_anew_is_learned_from(tmp_path: Path, watchdog: Watchdog, tell: Tell) -> None:
+    with made_stack(tmp_path / "run", watchdog) as stack:
+        for role in ("ingest", "processor", "scorer"):
+            stack.add(role)
+        stack.wait_ready()
+        driver = stack.drive(seed=16)
+        stack.answered(driver, 50)
+        check_all(stack.config, driver.stop())
+        before = committed(stack.config)
+        assert before is not None
+        with make_admin(stack.config.kafka) as admin:
+            admin.delete_topics([stack.config.topics.traffic])
+        time.sleep(5)
+        ensure_topics(stack.config)
+        stack.mend()
+        driver = stack.drive(seed=17)
+        stack.answered(driver, 50)
+        truth = driver.stop()
+        stored = settled(stack.config, max(shown.time for shown in truth.shown.values()))
+        clicks, _, examples = check_labels(stack.config, truth, read_topic(stack.config, stack.config.topics.traffic))
+        # What was learned before is kept, and the new records come on top of it.
+        assert stored.snapshot.examples == before.snapshot.examples + examples
+        tell("traffic deleted and made anew", f"{examples} new examples, {clicks} clicks in time, none lost")

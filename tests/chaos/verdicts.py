@@ -32,19 +32,27 @@ def check_exact(config: Config, stored: Committed, records: list[Appended], grou
     assert {key: stored.rows.get(key) for key in expected.rows} == expected.rows
 
 
-def check_labels(config: Config, truth: Truth, records: list[Appended], group: str = "main") -> tuple[int, int]:
-    """No click that was acknowledged in time is learned as a negative; the clicks looked at, and the examples."""
-    labels = labels_of(config, records)
+def check_labels(config: Config, truth: Truth, records: list[Appended], group: str = "main") -> tuple[int, int, int]:
+    """No click that was acknowledged in time is learned as a negative, and a later one corrects what was taught.
+
+    Gives the clicks in time, the later ones, and the examples.
+    """
+    labels = labels_of(config, records, group)
     assert not labels.twice
-    in_time = [click for click in truth.in_time(config.join.window_s) if group_of_request(click.request_id) == group]
-    false = [click for click in in_time if labels.learned.get((click.request_id, click.item_id)) is False]
-    unlearned = [click for click in in_time if (click.request_id, click.item_id) not in labels.learned]
-    assert not false, f"{len(false)} of {len(in_time)} clicks in time became negatives; dropped: {dict(labels.dropped)}"
-    assert not unlearned, f"{len(unlearned)} of {len(in_time)} were never learned; dropped: {dict(labels.dropped)}"
-    sent = {(click.request_id, click.item_id) for click in truth.clicks}
-    invented = [key for key, click in labels.learned.items() if click and key[0] in truth.shown and key not in sent]
-    assert not invented, f"positives that nobody clicked: {invented[:3]}"
-    return len(in_time), sum(key[0] in truth.shown for key in labels.learned)
+    own = [click for click in truth.clicks if group_of_request(click.request_id) == group]
+    in_time = {(click.request_id, click.item_id) for click in own if truth.in_time(click, config.join.window_s)}
+    late = {(click.request_id, click.item_id) for click in own if click.acknowledged is not None} - in_time
+    false = [key for key in in_time if labels.learned.get(key) is False]
+    unlearned = in_time - labels.learned.keys()
+    lost = [key for key in late if labels.learned.get(key) is False and key not in labels.corrected]
+    told = f"of {len(in_time)} clicks in time and {len(late)} later ones; dropped: {dict(labels.dropped)}"
+    assert not false, f"{len(false)} became negatives {told}"
+    assert not unlearned, f"{len(unlearned)} were never learned {told}"
+    assert not lost, f"{len(lost)} later ones corrected nothing {told}"
+    sent = {(click.request_id, click.item_id) for click in own}
+    positives = {key for key, click in labels.learned.items() if click and key[0] in truth.shown}
+    assert positives <= sent, f"{len(positives - sent)} positives that nobody clicked"
+    return len(in_time), len(late), sum(key[0] in truth.shown for key in labels.learned)
 
 
 def check_all(config: Config, truth: Truth, group: str = "main") -> str:
@@ -55,8 +63,8 @@ def check_all(config: Config, truth: Truth, group: str = "main") -> str:
     assert partition is not None
     records = read_topic(config, config.topics.traffic, partition)
     check_exact(config, stored, records, group)
-    clicks, examples = check_labels(config, truth, records, group)
+    clicks, late, examples = check_labels(config, truth, records, group)
     return (
         f"{truth.requests} requests answered, {truth.refused} refused; {examples} examples, {clicks} clicks in time, "
-        f"kernel {stored.snapshot.version} byte-identical"
+        f"{late} later, kernel {stored.snapshot.version} byte-identical"
     )

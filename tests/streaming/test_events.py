@@ -1,11 +1,16 @@
-"""What an outside event may hold."""
+"""What an outside event may hold, and what is no inside event."""
 
 from __future__ import annotations
 
+import contextlib
+
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from model.encoding.spelling import FieldValue
-from streaming.events import ItemEvent, UserEvent, decode_event, encode_event
+from streaming.events import ItemEvent, UserEvent, decode_event, decode_traffic, encode_event
 
 
 @pytest.mark.parametrize(
@@ -31,3 +36,15 @@ def test_what_is_written_as_an_event_can_be_read_again() -> None:
     event = decode_event(encode_event(ItemEvent("i", 1.0, "", {"year": float("inf"), "genres": ["a"]})))
     assert isinstance(event, ItemEvent)
     assert event.fields == {"year": None, "genres": ["a"]}
+
+
+@pytest.mark.parametrize("data", [b"", b"\x91" * 20_000, b"\x93\xa1f\xa3\xbb\xbb\xbb", b"\xff", b"\x91\xa1?"])
+def test_whatever_is_no_inside_event_is_refused_by_one_error(data: bytes) -> None:
+    with pytest.raises(msgspec.DecodeError):
+        decode_traffic(data)
+
+
+@given(st.binary(max_size=80))
+def test_no_bytes_raise_another_error(data: bytes) -> None:
+    with contextlib.suppress(msgspec.DecodeError):
+        decode_traffic(data)

@@ -62,6 +62,7 @@ HEALTHY = {
     'driftline_kernel_pinned{group="main"}': steady(0),
     'driftline_kernel_frozen{group="main"}': steady(0),
     'driftline_learning_stopped{group="main"}': steady(0),
+    'driftline_learning_paused{group="main"}': steady(0),
     'driftline_events_ingested_total{event="feedback"}': rising(120),
     'driftline_ingest_lag_records{job="ingest",lane="feedback",partition="0"}': steady(10),
     'driftline_ingest_lag_records{job="ingest",lane="profiles",partition="0"}': steady(40_000),
@@ -127,6 +128,7 @@ FAULTS: dict[str, tuple[Fault, ...]] = {
         # the processor reads another topic than the scorers write: nothing is open, and it never had a group's metrics
         Fault({}, gone=("driftline_examples_", "driftline_open_requests", "driftline_watermark")),
     ),
+    "DriftlineLearningPaused": (Fault({f"driftline_learning_paused{{{MAIN}}}": then("0", "1")}),),
     "DriftlineWatermarkStands": (
         Fault({f"driftline_watermark_seconds{{{MAIN}}}": then("0+60", f"{60 * FAULT_AT}+0")}),
     ),

@@ -1,0 +1,31 @@
+"""What a node is told: alone, or as one of several on this machine."""
+
+from __future__ import annotations
+
+import pytest
+
+from local.broker.settings import Node, server_properties
+
+PORTS = (9301, 9302, 9303)
+
+
+def test_a_node_alone_keeps_one_copy_of_everything() -> None:
+    told = server_properties(9092, 9093)
+    assert told["controller.quorum.voters"] == "1@127.0.0.1:9093"
+    assert told["default.replication.factor"] == told["min.insync.replicas"] == "1"
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_three_nodes_name_the_same_voters_and_acknowledge_what_two_of_them_have(number: int) -> None:
+    told = server_properties(9092, 9999, Node(number, PORTS))
+    assert told["controller.quorum.voters"] == "1@127.0.0.1:9301,2@127.0.0.1:9302,3@127.0.0.1:9303"
+    assert told["listeners"].endswith(f"CONTROLLER://127.0.0.1:{PORTS[number - 1]}")
+    assert told["node.id"] == str(number)
+    assert told["transaction.state.log.replication.factor"] == told["default.replication.factor"] == "3"
+    assert told["transaction.state.log.min.isr"] == told["min.insync.replicas"] == "2"
+
+
+def test_nodes_of_one_cluster_format_their_storage_for_the_same_cluster() -> None:
+    assert len({Node(number, PORTS).cluster_id for number in (1, 2, 3)}) == 1
+    assert Node(1, PORTS).cluster_id != Node(1, (9401, 9402, 9403)).cluster_id
+    assert Node().cluster_id is None
