@@ -22,6 +22,7 @@ from local.broker.command import app as broker_app
 from local.control.command import app as kernel_app
 from local.dead_letters import app as dead_letters_app
 from local.options import path_option
+from local.state.groups import app as groups_app
 from streaming.config import Config, load_config
 from streaming.config.environment import foreign_names
 
@@ -40,6 +41,7 @@ app = typer.Typer(
 app.add_typer(broker_app, name="broker", rich_help_panel="Parts")
 app.add_typer(dead_letters_app, name="dead-letters", rich_help_panel="Parts")
 app.add_typer(kernel_app, name="kernel", rich_help_panel="Operate")
+app.add_typer(groups_app, name="groups", rich_help_panel="Operate")
 app.add_typer(key_app, name="key", rich_help_panel="Set-up")
 errors = Console(stderr=True)
 
@@ -196,6 +198,45 @@ def show_config(
         typer.echo(as_markdown())
         return
     typer.echo(as_toml(config_for(_settings(context), _stream(script, log, mapping), errors)))
+
+
+@app.command("replay-log", rich_help_panel="Operate")
+def replay_log(
+    context: typer.Context,
+    group: Annotated[str, typer.Option(help="Kernel group.")],
+    into: Annotated[str, typer.Option(help="Name of the result: a folder in `run_dir`/replays.", metavar="NAME")],
+    from_offset: Annotated[int | None, typer.Option(help="Begin at this offset of the group's traffic.", min=0)] = None,
+    from_time: Annotated[float | None, typer.Option(help="Begin at this broker time, epoch seconds.")] = None,
+    until_offset: Annotated[int | None, typer.Option(help="End before this offset.", min=0)] = None,
+    until_time: Annotated[float | None, typer.Option(help="End before this broker time, epoch seconds.")] = None,
+    skip_from: Annotated[int | None, typer.Option(help="Leave out what is from this offset on ..", min=0)] = None,
+    skip_to: Annotated[int | None, typer.Option(help=".. and before this one.", min=0)] = None,
+    start: Annotated[
+        str | None, typer.Option(help="Begin with the state of an earlier replay.", metavar="NAME")
+    ] = None,
+    publish: Annotated[bool, typer.Option("--publish", help="Make the result the group's state.")] = False,
+    by: Annotated[str, typer.Option(help="Who does this, for the audit.")] = "operator",
+) -> None:
+    """Learn a group's traffic again and rebuild its kernel, bit for bit; leave a bad span out if one is named.
+
+    Says whether the result equals what the log has. Processors must not run while it is published.
+    """
+    config = _settings(context)
+    _log_to_stderr(config)
+    from local.state.replay_log import Point, ReplayOrder, run_replay_log, skip_span
+
+    folder = config.run_dir / "replays"
+    order = ReplayOrder(
+        group,
+        folder / into / group,
+        Point(from_offset, from_time),
+        Point(until_offset, until_time),
+        skip_span(skip_from, skip_to),
+        None if start is None else folder / start / group,
+        publish,
+        by,
+    )
+    raise typer.Exit(run_replay_log(config, order, Console(soft_wrap=True)))
 
 
 @app.command(rich_help_panel="Whole")

@@ -13,6 +13,7 @@ Bit-for-bit replay needs the same number of torch threads: use one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -186,6 +187,26 @@ class Learner:
         self._trust.load(_part(state, "trust"))
         self.batches, self.examples = state.batches, state.examples
         self.candidate = Kernel(self.start, self._mixed_weights()) if self.batches else Kernel.identity(self.start)
+
+    def restore_sum(self, snapshots: Sequence[bytes]) -> None:
+        """Begins with all that several groups have learned apart; of one, as `restore`. This learner must be new.
+
+        Natural parameters add up; trust is their mean, weighed by examples. Raises ContainerError as `check` does.
+        """
+        if len(snapshots) == 1:
+            return self.restore(snapshots[0])
+        read = [self._read(data) for data in snapshots]
+        counts = [state.examples for state, _, _ in read]
+        self._short = self._short.joined([(short, state.examples) for state, short, _ in read])
+        self._long = self._long.joined([(long, state.examples) for state, _, long in read])
+        trusts = [_part(state, "trust") for state, _, _ in read]
+        shares = torch.tensor(counts, dtype=torch.float64) / max(sum(counts), 1)
+        for name, tensor in trusts[0].items():
+            trusts[0][name] = torch.tensordot(shares, torch.stack([trust[name] for trust in trusts]), 1).to(tensor)
+        self._trust.load(trusts[0])
+        self.batches, self.examples = sum(state.batches for state, _, _ in read), sum(counts)
+        self.candidate = Kernel(self.start, self._mixed_weights())
+        return None
 
     def _read(self, data: bytes) -> tuple[LearnerState, Posterior, Posterior]:
         state = unpack_learner(data, self._state())

@@ -123,6 +123,23 @@ class Posterior:
         change = features.T @ (weight * torch.exp2(-age / self.half_life)).float()
         return self._with(self.precision, self.factor, [vector + change[: len(vector)] for vector in self.vectors])
 
+    def joined(self, parts: Sequence[tuple[Posterior, int]]) -> Posterior:
+        """The posterior of all that `parts` learned apart, each from this one as its start, with their examples.
+
+        What each learned is its natural parameters less what is left of the start, `2^(-n / half_life)`, and of the
+        prior. Those are added, and start and prior as they would be left behind all examples.
+        """
+        kept = [2.0 ** (-examples / self.half_life) for _, examples in parts]
+        left = math.prod(kept) - sum(kept)  # of the start; of the prior the rest of each
+        precision = left * self.precision
+        precision.diagonal().add_(self.prior, alpha=1 - len(parts) - left)
+        precision += sum(part.precision for part, _ in parts)
+        base = (1 - len(parts) - left) * self.prior * self.prior_mean
+        vectors = [left * vector + base[: len(vector)] for vector in self.vectors]
+        for part, _ in parts:
+            vectors = [one + other for one, other in zip(vectors, part.vectors, strict=True)]
+        return self._with(precision, _factor(precision), vectors)
+
     def nats(self) -> float:
         """`KL(posterior || prior)` of the widest model: what has been learned, nats in all."""
         whole = max(self.means, key=len)

@@ -71,12 +71,17 @@ def encode_segment(segment: ClosedSegment) -> bytes:
     return msgspec.msgpack.encode(segment)
 
 
+def decode_segment(data: bytes) -> ClosedSegment:
+    """The inverse of `encode_segment`. Raises msgspec.DecodeError."""
+    return _decoder.decode(data)
+
+
 def encode_closed(group: str, changes: ClosedChanges) -> list[StateRecord]:
     """The records of `changes`: the new segment, and tombstones."""
     records = []
     if changes.segment is not None:
-        records.append(StateRecord(_key(group, changes.number), changes.segment))
-    return records + [StateRecord(_key(group, number), None) for number in changes.expired]
+        records.append(StateRecord(segment_key(group, changes.number), changes.segment))
+    return records + [StateRecord(segment_key(group, number), None) for number in changes.expired]
 
 
 def stored_segments(group: str, values: Mapping[bytes | None, bytes | None]) -> dict[int, ClosedSegment]:
@@ -103,5 +108,6 @@ def is_closed_key(key: bytes | None) -> bool:
     return len(parts) == 3 and parts[1] == _CLOSED.encode()
 
 
-def _key(group: str, number: int) -> bytes:
+def segment_key(group: str, number: int) -> bytes:
+    """Key of a segment in the `state` topic."""
     return f"{group}/{_CLOSED}/{number}".encode()

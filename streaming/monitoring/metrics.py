@@ -45,7 +45,7 @@ JOIN_DROPPED = Counter(
     "Records the join could not use, by reason: late_impression, late_feedback, late_conversion, orphan_feedback, "
     "duplicate, unshown_item, evicted, feedback_evicted, feedback_unread, uncorrectable, other_backbone, bad_payload, "
     "undecodable, unjoinable, lost_in_recovery, lost_with_topic, unreadable_row, "
-    "learning_stopped, other_experiment.",
+    "learning_stopped, unlearnable, other_experiment.",
     ["group", "reason"],
 )
 LABEL_DELAY = Histogram(

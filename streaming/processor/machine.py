@@ -169,7 +169,7 @@ class GroupMachine:
 
     def _obey(self, order: LearningOrder) -> list[Learned]:
         """What was labelled before the order is still learned."""
-        learned = [self._learn()] if self._pending else []
+        learned = self._learn() if self._pending else []
         self._correct()
         self.learning = order.learning
         log.warning("group %s: learning %s, ordered by %s", self.group, order.learning, order.by)
@@ -190,10 +190,10 @@ class GroupMachine:
                 self._pending_since = self.join.watermark
             self._pending.append(request)
             if sum(len(r.impression.items) for r in self._pending) >= self._config.batch_examples:
-                learned.append(self._learn())
+                learned += self._learn()
         # The watermark, not a clock, ends a batch that fills slowly: a replay must cut the same batches (0090).
         if self._pending and self._waited(self._pending_since):
-            learned.append(self._learn())
+            learned += self._learn()
         if len(self._late) >= self._config.batch_examples or (len(self._late) and self._waited(self._late.since)):
             self._correct()
         return learned
@@ -236,10 +236,14 @@ class GroupMachine:
 
     # --- micro-batches: learn, live features, publish ---
 
-    def _learn(self) -> Learned:
+    def _learn(self) -> list[Learned]:
         requests, self._pending = self._pending, []
         batch = micro_batch(requests, self._space)
-        report = self.learner.learn(batch)
+        try:
+            report = self.learner.learn(batch)
+        except Exception as error:  # noqa: BLE001 - a batch that raises would raise again at every start
+            self._set_aside(requests, error)
+            return []
         # The kernel learned with the live features that were served, so they may move only behind it.
         if self._position > self._rows_offset:  # or they hold these examples already, see `restore`
             self.live.update([outcome(request) for request in requests])
@@ -252,20 +256,33 @@ class GroupMachine:
             published = self._publish()
         sizes = [len(request.impression.items) for request in requests]
         decisions = self.experiment.take_decisions()
-        return Learned(batch, np.repeat(np.arange(len(requests)), sizes), report, published, decisions)
+        return [Learned(batch, np.repeat(np.arange(len(requests)), sizes), report, published, decisions)]
+
+    def _set_aside(self, requests: Sequence[LabelledRequest], error: Exception) -> None:
+        """Counts a batch that cannot be learned and goes on: the learner has not changed."""
+        self._skipped["unlearnable"] += sum(len(request.impression.items) for request in requests)
+        self.join.closed.learned(len(requests), NEVER_TAUGHT)
+        log.error(
+            "group %s: a micro-batch cannot be learned (%r) and is left out: the requests at offsets %s",
+            self.group, error, ", ".join(str(request.offset) for request in requests[:20]),
+        )  # fmt: skip
 
     def _publish(self) -> PublishedKernel:
         self.version += 1
         self._published_at = self.join.watermark
+        self.published = self.as_kernel(self.version)
+        return self.published
+
+    def as_kernel(self, version: int) -> PublishedKernel:
+        """The candidate as it would be published now."""
         info = KernelInfo(
             group=self.group,
-            version=self.version,
+            version=version,
             backbone_fingerprint=self._fingerprint,
             newest_event_time=self._newest_event_time,
             examples=self.examples,
         )
-        self.published = PublishedKernel(self.learner.candidate, info, self._depends_on)
-        return self.published
+        return PublishedKernel(self.learner.candidate, info, self._depends_on)
 
     # --- late clicks: correct ---
 
@@ -274,7 +291,12 @@ class GroupMachine:
         if not corrections:
             return
         batch, learned_at = corrected_examples(corrections, self._space)
-        self.learner.correct(batch, learned_at)
+        try:
+            self.learner.correct(batch, learned_at)
+        except Exception as error:  # noqa: BLE001 - as in `_learn`
+            self._skipped["unlearnable"] += len(batch)
+            log.error("group %s: late clicks cannot be learned (%r) and are left out", self.group, error)
+            return
         if self._position > self._rows_offset:
             self.live.correct([corrected_outcome(correction) for correction in corrections])
         self.late_clicks["corrected"] += len(batch)

@@ -173,11 +173,20 @@ def test_two_halves_learned_apart_and_summed_are_one_whole(cut: int, seed: int) 
     features, label, weight = examples(200, seed)
     halves = [(features[half], label[half], weight[half]) for half in (slice(0, cut), slice(cut, 200))]
     apart, whole = [make().after(taught(half)) for half in halves], make().after(taught((features, label, weight)))
-    # Each half holds the prior once, so the sum holds it once too often.
-    precision = apart[0].precision + apart[1].precision - torch.diag(PRIOR)
-    vector = apart[0].vectors[0] + apart[1].vectors[0] - PRIOR * MEAN
-    torch.testing.assert_close(precision, whole.precision, rtol=1e-4, atol=1e-3)
-    torch.testing.assert_close(torch.linalg.solve(precision, vector), whole.means[0], rtol=1e-3, atol=1e-3)
+    joined = make().joined([(apart[0], cut), (apart[1], 200 - cut)])
+    torch.testing.assert_close(joined.precision, whole.precision, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(joined.means[0], whole.means[0], rtol=1e-3, atol=1e-3)
+
+
+def test_what_was_learned_apart_is_added_and_the_start_is_left_once_as_behind_all_examples() -> None:
+    start = make(100.0).after(taught(examples(200)))
+    halves = [start.after(taught(examples(60, seed))) for seed in (1, 2)]
+    left = 2.0 ** (-120 / 100.0)
+    learned = [half.precision - 2.0 ** (-0.6) * start.precision for half in halves]
+    learned = [one - (1 - 2.0 ** (-0.6)) * torch.diag(PRIOR) for one in learned]
+    expected = learned[0] + learned[1] + left * start.precision + (1 - left) * torch.diag(PRIOR)
+    joined = start.joined([(half, 60) for half in halves])
+    torch.testing.assert_close(joined.precision, expected, rtol=1e-4, atol=1e-3)
 
 
 SILENCE = Taught(100, torch.zeros(WIDTH, WIDTH), torch.zeros(WIDTH))

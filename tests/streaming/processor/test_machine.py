@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from features.live.features import LiveRow
 from model.control_users import ControlUsers
+from model.kernel.batch import MicroBatch
+from model.kernel.learner import LearnReport
 from streaming.events import LearningOrder, ServedImpression, Tick, Traffic, decode_traffic, encode_traffic
 from streaming.kernel_log.closed import encode_closed, stored_segments
 from streaming.kernel_log.errors import SnapshotError
@@ -341,3 +343,22 @@ def test_a_snapshot_takes_a_few_bytes_of_what_is_open() -> None:
     snapshot: GroupSnapshot = group.snapshot()
     assert len(group.join) == 120
     assert len(encode_snapshot(snapshot)) < len(snapshot.learner) + 600 + 12 * len(group.join)
+
+
+def test_a_micro_batch_that_cannot_be_learned_is_left_out_and_counted(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    group, batches = machine(), itertools.count()
+    learn = group.learner.learn
+
+    def third_raises(batch: MicroBatch) -> LearnReport:
+        if next(batches) == 2:
+            raise FloatingPointError("the posterior's precision is not finite")
+        return learn(batch)
+
+    monkeypatch.setattr(group.learner, "learn", third_raises)
+    for offset, value in enumerate(RECORDS):
+        group.feed(offset, value, appended(value))
+    assert group.dropped["unlearnable"] > 0
+    assert group.examples + group.dropped["unlearnable"] == REFERENCE.examples
+    assert "cannot be learned" in caplog.text

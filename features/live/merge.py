@@ -1,0 +1,64 @@
+"""Live rows of a kernel group that takes over the domains of others: sums add up, each decayed to the newest.
+
+What a group knows of a user or an item is taken whole, also where the new group gets a part of its domains alone: it is
+what the new one starts from. Rows of domains and of facet values go where the domain goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from features.live.layout import OVERALL, Doubles, Kind, LiveLayout, LiveRow
+from model.encoding.domain import FACETS
+
+
+@dataclass(frozen=True)
+class ParentRows:
+    """The live rows of a group, and what the new group takes of it."""
+
+    rows: Sequence[LiveRow]
+    taken: Collection[str]
+    """Keys of its domains that the new group answers for."""
+    whole: bool
+    """Whether those are all that it has."""
+
+
+def merge_rows(layout: LiveLayout, parents: Sequence[ParentRows]) -> list[LiveRow]:
+    """The rows of a group that begins with what its parents know."""
+    merged: dict[tuple[Kind, str], LiveRow] = {}
+    for parent in parents:
+        for row in _taken(parent):
+            key = (row.kind, row.key)
+            merged[key] = _sum(layout, merged[key], row) if key in merged else row
+    return list(merged.values())
+
+
+def _taken(parent: ParentRows) -> Iterable[LiveRow]:
+    facets = {f"{name}={value}" for key in parent.taken for name, value in zip(FACETS, key.split("/"), strict=True)}
+    for row in parent.rows:
+        if row.tombstone:
+            continue
+        if row.kind == "domain":
+            if row.key in parent.taken:
+                yield row
+                if not parent.whole:  # the row of all domains is the sum of theirs
+                    yield replace(row, key=OVERALL)
+            elif row.key == OVERALL and parent.whole:
+                yield row
+        elif row.kind != "facet" or row.key in facets:
+            yield row
+
+
+def _sum(layout: LiveLayout, one: LiveRow, other: LiveRow) -> LiveRow:
+    newest = max(one.updated_at, other.updated_at)
+    values = _decayed(layout, one, newest) + _decayed(layout, other, newest)
+    return LiveRow(one.kind, one.key, newest, values.astype(np.float32))
+
+
+def _decayed(layout: LiveLayout, row: LiveRow, newest: float) -> Doubles:
+    half_lives = np.array([*layout.half_lives, np.inf])[layout.decay_columns(row.kind)]
+    decayed: Doubles = row.values.astype(np.float64) * np.exp2(-(newest - row.updated_at) / half_lives)
+    return decayed

@@ -1,0 +1,134 @@
+"""Gives new kernel groups what older ones know: groups are divided or merged without starting over.
+
+Each new group looks at the old groups whose domains it takes. Of one it begins with a copy of the learner, of several
+with their sum (`model.kernel.posterior.Posterior.joined`). Live rows go along (`features.live.merge`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from features.live.first_rows import FOLDER, write_first_rows
+from features.live.merge import ParentRows, merge_rows
+from model.container import ContainerError
+from streaming.backbone import OpenedBackbone
+from streaming.config import Config
+from streaming.events.decisions import Decision
+from streaming.kernel_log.reader import read_group
+from streaming.kernel_log.snapshot import GroupSnapshot, decode_snapshot
+from streaming.processor.owned_group import new_machine
+from streaming.processor.partition_reader import PartitionReader
+from streaming.rebuild.publish import publish
+from streaming.rebuild.replay import ReplayError, traffic_span
+from streaming.rebuild.state import WholeState
+
+
+@dataclass(frozen=True)
+class Parent:
+    """What a new group takes of an old one."""
+
+    group: str
+    taken: frozenset[str]
+    """Keys of its domains that the new group answers for."""
+    whole: bool
+    """Whether those are all that it has."""
+
+
+@dataclass(frozen=True)
+class Descent:
+    """A new group and what it begins with."""
+
+    group: str
+    parents: tuple[Parent, ...]
+    """None: it takes no domain that an old group had, and begins as the identity."""
+
+
+@dataclass(frozen=True)
+class _Known:
+    parent: Parent
+    snapshot: GroupSnapshot
+    rows: ParentRows
+
+
+def descents(old: Config, new: Config) -> list[Descent]:
+    """Where each new group comes from. Raises ReplayError for configurations that do not go together."""
+    for name in ("traffic", "kernels", "state", "history"):
+        if getattr(old.topics, name) == getattr(new.topics, name):
+            raise ReplayError(
+                f"both configurations have topics.{name} = {getattr(new.topics, name)!r}: other groups need topics of"
+                " their own, because a partition is a group"
+            )
+    if old.domain_space().values != new.domain_space().values:
+        raise ReplayError("the configurations declare other domains: a kernel knows no more than it was pretrained for")
+    return [Descent(group.name, tuple(_parents(old, set(new.domains_of(group.name))))) for group in new.groups]
+
+
+def _parents(old: Config, wanted: set[str]) -> list[Parent]:
+    held = {group.name: set(old.domains_of(group.name)) for group in old.groups}
+    return [Parent(name, frozenset(keys & wanted), keys <= wanted) for name, keys in held.items() if keys & wanted]
+
+
+def migrate(old: Config, new: Config, opened: OpenedBackbone, descent: Descent, by: str) -> WholeState | None:
+    """Writes the first state of one new group; None if it has no parents that know anything.
+
+    Raises ReplayError, SnapshotError, KernelLogError; then nothing of this group is written.
+    """
+    known = [one for parent in descent.parents if (one := _read(old, opened, parent)) is not None]
+    partition = new.partition_of(descent.group)
+    assert partition is not None
+    stored = asyncio.run(read_group(new, descent.group, partition))
+    if stored.chosen.cut is not None or stored.kernel_version:
+        raise ReplayError(f"group {descent.group!r} has learned already: give the new groups topics of their own")
+    if not known:
+        return None
+    state = _state(new, opened, descent.group, known)
+    detail = {"from": [one.parent.group for one in known], "examples": state.snapshot.examples}
+    decision = Decision("migrate", descent.group, state.snapshot.newest_event_time, by, detail)
+    asyncio.run(publish(new, state, decision))
+    return state
+
+
+def _read(old: Config, opened: OpenedBackbone, parent: Parent) -> _Known | None:
+    partition = old.partition_of(parent.group)
+    assert partition is not None
+    stored = asyncio.run(read_group(old, parent.group, partition))
+    cut = stored.chosen.cut
+    if cut is None:
+        return None
+    if stored.chosen.fallen_back:
+        raise ReplayError(
+            f"the newest snapshot of group {parent.group!r} cannot be read: start its processor once, it mends that"
+        )
+    snapshot = decode_snapshot(cut.snapshot, group=parent.group, fingerprint=opened.backbone.fingerprint)
+    machine = new_machine(old, opened, parent.group, PartitionReader(old, partition))
+    machine.live.restore(stored.rows)
+    return _Known(parent, snapshot, ParentRows(machine.live.rows(), parent.taken, parent.whole))
+
+
+def _state(new: Config, opened: OpenedBackbone, group: str, known: Sequence[_Known]) -> WholeState:
+    if not any((new.backbone_dir / FOLDER).glob(f"{group}.*")):
+        write_first_rows(new.backbone_dir, group, new.domains_of(group), [])  # its rows come from its parents
+    traffic = traffic_span(new, group)
+    machine = new_machine(new, opened, group, PartitionReader(new, traffic.partition.partition))
+    try:
+        machine.learner.restore_sum([one.snapshot.learner for one in known])
+    except ContainerError as error:
+        raise ReplayError(f"group {group!r} cannot begin with what its parents know: {error}") from error
+    rows = merge_rows(opened.layout, [one.rows for one in known])
+    examples, version = machine.learner.examples, max(one.snapshot.version for one in known)
+    newest = max(one.snapshot.newest_event_time for one in known)
+    begin = traffic.held.begin
+    kernel = machine.as_kernel(0)
+    snapshot = msgspec.structs.replace(
+        machine.snapshot(),
+        next_offset=begin,
+        examples=examples,
+        version=version,
+        newest_event_time=newest,
+    )
+    info = replace(kernel.info, examples=examples, version=version, newest_event_time=newest)
+    return WholeState(snapshot, replace(kernel, info=info), rows, begin, {}, machine.first_keys, traffic.topic)

@@ -1,0 +1,156 @@
+"""Learns a span of `traffic` again: the same machine on the same records gives the same kernel, bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
+
+from streaming.backbone import OpenedBackbone
+from streaming.clients import end_offsets, make_admin, make_consumer, topic_id
+from streaming.config import Config
+from streaming.kernel_log.keys import MAX_RECORD_BYTES
+from streaming.kernel_log.snapshot import decode_snapshot
+from streaming.processor.machine import GroupMachine
+from streaming.processor.owned_group import new_machine
+from streaming.processor.partition_reader import PartitionReader
+from streaming.rebuild.saved import SavedGroup
+from streaming.rebuild.state import WholeState
+
+_POLL_MS = 500
+_SILENT_POLLS = 60
+_ASK_MS = 10_000
+
+
+class ReplayError(Exception):
+    """The log cannot be replayed as asked; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """Offsets from `begin` on, before `end`."""
+
+    begin: int
+    end: int
+
+    def __contains__(self, offset: int) -> bool:
+        return self.begin <= offset < self.end
+
+
+@dataclass(frozen=True)
+class TrafficSpan:
+    """What a group's partition of `traffic` holds."""
+
+    partition: TopicPartition
+    topic: str
+    """Id of the topic."""
+    held: Span
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """A group that has learned a span again."""
+
+    state: WholeState
+    records: int
+    skipped: int
+
+
+def traffic_span(config: Config, group: str) -> TrafficSpan:
+    """What the broker holds of a group's traffic. Raises ReplayError."""
+    number = config.partition_of(group)
+    if number is None:
+        known = ", ".join(known.name for known in config.groups)
+        raise ReplayError(f"there is no kernel group {group!r}; the configured ones are: {known}")
+    partition = TopicPartition(config.topics.traffic, number)
+    try:
+        with make_admin(config.kafka) as admin:
+            topic = topic_id(admin, partition.topic)
+        if topic is None:
+            raise ReplayError(f"there is no topic {partition.topic!r}: nothing is left to replay")
+        with make_consumer(config.kafka) as consumer:
+            begin = consumer.beginning_offsets([partition])[partition]
+            end = end_offsets(consumer, [partition], _ASK_MS)[partition]
+    except KafkaError as error:
+        raise ReplayError(f"{partition.topic!r} on {config.kafka.bootstrap} cannot be read: {error!r}") from error
+    return TrafficSpan(partition, topic, Span(begin, end))
+
+
+def offset_at(config: Config, traffic: TrafficSpan, seconds: float) -> int:
+    """Offset of the first record that the broker appended at or after a time, seconds; the end if there is none."""
+    with make_consumer(config.kafka) as consumer:
+        found = consumer.offsets_for_times({traffic.partition: round(seconds * 1000)})[traffic.partition]
+    return traffic.held.end if found is None else int(found.offset)
+
+
+def replay(
+    config: Config,
+    opened: OpenedBackbone,
+    group: str,
+    traffic: TrafficSpan,
+    *,
+    span: Span,
+    skip: Span | None = None,
+    start: SavedGroup | None = None,
+    progress: Callable[[int], None] = lambda _done: None,
+) -> Replayed:
+    """A group that has learned the records of `span` but for those of `skip`.
+
+    It begins with its first rows, or as `start` was, whose own records come first then. Raises ReplayError,
+    SnapshotError, FirstRowsRefused.
+    """
+    reader = PartitionReader(config, traffic.partition.partition)
+    machine = new_machine(config, opened, group, reader)
+    begin = span.begin
+    if start is not None:
+        begin = _begin_with(machine, start, traffic, opened.backbone.fingerprint)
+    if begin < traffic.held.begin:
+        raise ReplayError(
+            f"group {group!r}: traffic begins at offset {traffic.held.begin}, {begin} is deleted by age: start there"
+            f" (--from-offset {traffic.held.begin}) or from a saved state (--start)"
+        )
+    records = skipped = 0
+    for offset, value, appended in _records(config, traffic.partition, Span(begin, span.end)):
+        records += 1
+        if skip is not None and offset in skip:
+            skipped += 1
+            continue
+        machine.feed(offset, value, appended)
+        progress(records)
+    if machine.recovering:
+        raise ReplayError(f"group {group!r}: the saved state has seen all before offset {span.end}: nothing is left")
+    reader.close()
+    return Replayed(WholeState.of(machine, traffic.topic, {} if start is None else start.segments), records, skipped)
+
+
+def _begin_with(machine: GroupMachine, start: SavedGroup, traffic: TrafficSpan, fingerprint: str) -> int:
+    if start.cut.topic != traffic.topic:
+        raise ReplayError(
+            f"group {machine.group!r}: the saved state belongs to another topic of traffic ({start.cut.topic}, this is"
+            f" {traffic.topic}): its offsets mean nothing here"
+        )
+    snapshot = decode_snapshot(start.cut.snapshot, group=machine.group, fingerprint=fingerprint)
+    machine.restore(snapshot, start.rows, start.segments, start.cut.rows_offset)
+    return snapshot.resume_offset
+
+
+def _records(config: Config, partition: TopicPartition, span: Span) -> Iterator[tuple[int, bytes | None, float]]:
+    consumer = make_consumer(config.kafka, isolation_level="read_committed", max_partition_fetch_bytes=MAX_RECORD_BYTES)
+    with consumer:
+        consumer.assign([partition])
+        consumer.seek(partition, span.begin)
+        silent = 0
+        while (reached := _position(consumer, partition)) < span.end:
+            batch = consumer.poll(timeout_ms=_POLL_MS).get(partition, [])
+            silent = 0 if batch else silent + 1
+            if silent > _SILENT_POLLS:
+                raise ReplayError(f"{partition.topic!r} gave nothing after offset {reached} of {span.end}")
+            for record in batch:
+                if record.offset < span.end:
+                    yield record.offset, record.value, record.timestamp / 1000
+
+
+def _position(consumer: KafkaConsumer, partition: TopicPartition) -> int:
+    return int(consumer.position(partition))

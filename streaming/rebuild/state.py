@@ -1,0 +1,40 @@
+"""All that a group is between two records, in one piece."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from features.live.layout import Kind, LiveRow
+from streaming.kernel_log.closed import ClosedSegment, decode_segment
+from streaming.kernel_log.snapshot import GroupSnapshot
+from streaming.processor.machine import GroupMachine, PublishedKernel
+
+
+@dataclass(frozen=True)
+class WholeState:
+    """A group's state, as it can be compared, saved and written."""
+
+    snapshot: GroupSnapshot
+    kernel: PublishedKernel
+    """The candidate, under the version published last."""
+    rows: Sequence[LiveRow]
+    """Every live row."""
+    rows_offset: int
+    """All records before it are in the rows."""
+    segments: Mapping[int, ClosedSegment]
+    """Of the closed requests, by number."""
+    first_keys: frozenset[tuple[Kind, str]]
+    """Keys that the group has first rows of."""
+    topic: str
+    """Id of the `traffic` topic whose offsets the snapshot means."""
+
+    @staticmethod
+    def of(machine: GroupMachine, topic: str, segments: Mapping[int, ClosedSegment]) -> WholeState:
+        """The state of a machine between two records; `segments` are those it was restored with. Takes its changes."""
+        changes = machine.take_closed()  # ahead of the snapshot, which says how many segments there are
+        kept = {number: segment for number, segment in segments.items() if number not in changes.expired}
+        if changes.segment is not None:
+            kept[changes.number] = decode_segment(changes.segment)
+        rows, kernel = list(machine.live.rows()), machine.as_kernel(machine.version)
+        return WholeState(machine.snapshot(), kernel, rows, machine.rows_offset, kept, machine.first_keys, topic)

@@ -1,0 +1,182 @@
+"""`driftline replay-log` on a real broker: the same records give the same kernel, a bad span can be left out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from features.live.first_rows import write_first_rows
+from local.state import replay_log
+from local.state.replay_log import Point, ReplayOrder, run_replay_log, skip_span
+from streaming.backbone import OpenedBackbone
+from streaming.clients import make_producer
+from streaming.config import Config, JoinConfig
+from streaming.control.topic_scan import scan
+from streaming.events.decisions import decode_decision
+from streaming.kernel_log.errors import SnapshotError
+from streaming.kernel_log.reader import read_group
+from streaming.kernel_log.snapshot import decode_snapshot
+from streaming.kernel_log.writer import GroupWriter
+from streaming.processor.commit import Cut, CutPlace, CutState, encode
+from streaming.processor.machine import GroupMachine
+from streaming.processor.owned_group import new_machine
+from streaming.processor.partition_reader import PartitionReader
+from streaming.rebuild import saved
+from streaming.rebuild.publish import publish
+from streaming.rebuild.replay import ReplayError, Span, replay, traffic_span
+from streaming.rebuild.state import WholeState
+from streaming.topics import ensure_topics
+from tests.streaming.processor.tiny import BACKBONE, FIRST_ROWS, JOIN, LEARNER, LIVE, encoded, traffic
+from tests.streaming.processor.tiny_processor import OPENED
+
+RECORDS = encoded(traffic(80))
+
+
+@pytest.fixture
+def config(stream_config: Config, tmp_path: Path) -> Config:
+    """One kernel group, learned as in the tiny machine."""
+    changed = stream_config.model_copy(
+        update={
+            "domains": stream_config.domains.model_copy(update={"period": ("day", "night")}),
+            "live": LIVE,
+            "backbone_path": tmp_path / "backbone",
+            "learner": LEARNER,
+            "join": JoinConfig(**JOIN.model_dump()),
+        }
+    )
+    changed.backbone_dir.mkdir()
+    write_first_rows(changed.backbone_dir, "main", changed.domains_of("main"), FIRST_ROWS)
+    ensure_topics(changed)
+    return changed
+
+
+def produce(config: Config, records: Sequence[bytes]) -> list[float]:
+    """Appends records; their append times, seconds."""
+    with make_producer(config.kafka) as producer:
+        sent = [producer.send(config.topics.traffic, value=value, partition=0) for value in records]
+        return [one.get(timeout=30).timestamp / 1_000 for one in sent]
+
+
+def learned(config: Config, records: Sequence[bytes], times: Sequence[float], skip: Span | None = None) -> GroupMachine:
+    machine = new_machine(config, OPENED, "main", PartitionReader(config, 0))
+    for offset, (value, appended) in enumerate(zip(records, times, strict=True)):
+        if skip is None or offset not in skip:
+            machine.feed(offset, value, appended)
+    return machine
+
+
+async def commit(config: Config, machine: GroupMachine) -> None:
+    """Writes the state of a machine as a processor would."""
+    writer = GroupWriter(config, "main", 0)
+    await writer.open()
+    stored = await read_group(config, "main", 0)
+    closed = machine.take_closed()
+    state = CutState(machine.snapshot(), machine.live.rows(), machine.rows_offset, machine.first_keys, closed)
+    place = CutPlace(stored.chosen.number, stored.chosen.slot, stored.traffic.topic)
+    await writer.write(encode(Cut(machine.published, state), place))
+    await writer.close()
+
+
+def order(folder: Path, *, skip: Span | None = None, publish: bool = False, start: Path | None = None) -> ReplayOrder:
+    return ReplayOrder("main", folder, Point(), Point(), skip, start, publish, "a test")
+
+
+def run(config: Config, wanted: ReplayOrder, monkeypatch: pytest.MonkeyPatch) -> tuple[int, str]:
+    def opened(_config: Config) -> OpenedBackbone:
+        return OPENED
+
+    monkeypatch.setattr(replay_log, "open_backbone", opened)
+    console = Console(record=True, width=300)
+    code = run_replay_log(config, wanted, console)
+    return code, console.export_text()
+
+
+def test_a_replay_equals_what_the_log_has_bit_for_bit_and_says_so(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = produce(config, RECORDS)
+    asyncio.run(commit(config, learned(config, RECORDS, times)))
+    code, said = run(config, order(tmp_path / "out"), monkeypatch)
+    assert code == 0
+    assert "learner equal, bit for bit, live rows equal, bit for bit" in said
+
+
+def test_a_log_that_somebody_changed_is_told_apart(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = produce(config, RECORDS)
+    asyncio.run(commit(config, learned(config, RECORDS, times, Span(10, 20))))
+    code, said = run(config, order(tmp_path / "out"), monkeypatch)
+    assert code == 1
+    assert "learner different" in said
+
+
+def test_a_bad_span_is_left_out_and_the_result_becomes_the_groups_state(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = produce(config, RECORDS)
+    poisoned = learned(config, RECORDS, times)
+    asyncio.run(commit(config, poisoned))
+    span = Span(100, 160)
+    code, said = run(config, order(tmp_path / "out", skip=span, publish=True), monkeypatch)
+    assert code == 0, said
+    wanted = learned(config, RECORDS, times, span)
+    stored = asyncio.run(read_group(config, "main", 0))
+    assert stored.kernel_version == poisoned.version + 1, "scorers never go back"
+    assert stored.chosen.cut is not None
+    state = saved.load(tmp_path / "out", "main")
+    assert {(row.kind, row.key): row.values.tobytes() for row in stored.rows if not row.tombstone} == {
+        (row.kind, row.key): row.values.tobytes() for row in wanted.live.rows()
+    }
+    snapshot = decode_snapshot(stored.chosen.cut.snapshot, group="main", fingerprint=BACKBONE.fingerprint)
+    assert snapshot.learner == wanted.learner.snapshot()
+    assert (snapshot.examples, snapshot.next_offset) == (wanted.examples, wanted.position)
+    assert state.cut.topic == stored.traffic.topic
+    (made,) = [decode_decision(record.value or b"") for record in scan(config, config.topics.decisions, 0)]
+    assert (made.kind, made.by, made.detail["left_out"]) == ("replay", "a test", [100, 160])
+
+
+def test_a_replay_goes_on_from_the_state_that_an_earlier_one_kept(config: Config, tmp_path: Path) -> None:
+    times = produce(config, RECORDS)
+    span = traffic_span(config, "main")
+    half = replay(config, OPENED, "main", span, span=Span(0, 150))
+    saved.save(tmp_path / "half", half.state)
+    start = saved.load(tmp_path / "half", "main")
+    done = replay(config, OPENED, "main", span, span=Span(0, len(RECORDS)), start=start)
+    whole = learned(config, RECORDS, times)
+    assert done.state.snapshot.learner == whole.learner.snapshot()
+    assert done.state.snapshot.examples == whole.examples
+
+
+def test_what_cannot_be_replayed_is_refused_with_a_sentence(config: Config, tmp_path: Path) -> None:
+    produce(config, RECORDS)
+    span = traffic_span(config, "main")
+    with pytest.raises(ReplayError, match="no kernel group 'other'; the configured ones are: main"):
+        traffic_span(config, "other")
+    with pytest.raises(ReplayError, match="come together"):
+        skip_span(3, None)
+    with pytest.raises(SnapshotError, match="no state that `driftline replay-log` wrote"):
+        saved.load(tmp_path / "nothing", "main")
+    done = replay(config, OPENED, "main", span, span=Span(0, 150))
+    saved.save(tmp_path / "half", replace(done.state, topic="another topic"))
+    with pytest.raises(ReplayError, match="belongs to another topic"):
+        replay(config, OPENED, "main", span, span=Span(0, 200), start=saved.load(tmp_path / "half", "main"))
+
+
+def test_nothing_is_published_while_processors_run(config: Config) -> None:
+    from streaming.clients import make_consumer
+    from streaming.events.decisions import Decision
+
+    times = produce(config, RECORDS)
+    machine = learned(config, RECORDS, times)
+    with make_consumer(config.kafka, config.topics.traffic, group_id=config.processor_consumers) as consumer:
+        while not consumer.assignment():
+            consumer.poll(timeout_ms=200)
+        state = WholeState.of(machine, "topic", {})
+        with pytest.raises(ReplayError, match="still run"):
+            asyncio.run(publish(config, state, Decision("replay", "main", 0.0, "a test")))
