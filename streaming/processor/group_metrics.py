@@ -63,7 +63,7 @@ class GroupMetrics:
                 metrics.ARM_NDCG.labels(self.group, arm, str(at)).set(values[f"ndcg_{at}"])
         self._tell_information(machine.learner)
         metrics.KERNEL_DISTANCE.labels(self.group).set(machine.learner.distance())
-        metrics.OPEN_REQUESTS.labels(self.group).set(len(machine.join))
+        metrics.OPEN_REQUESTS.labels(self.group).set(len(machine.join.open))
         metrics.LEARN_QUEUE.labels(self.group).set(waiting)
         self._tell_uplift(machine.experiment.uplift)
         metrics.LEARNING_STOPPED.labels(self.group).set(not machine.learning)
@@ -74,7 +74,7 @@ class GroupMetrics:
         metrics.WATERMARK.labels(group).set(join.time.frontier)
         metrics.FEEDBACK_UNREAD.labels(group).set(join.time.unread_s)
         metrics.LEARNING_PAUSED.labels(group).set(join.paused)
-        metrics.JOIN_BYTES.labels(group, "open").set(join.bytes)
+        metrics.JOIN_BYTES.labels(group, "open").set(join.open.bytes)
         metrics.JOIN_BYTES.labels(group, "closed").set(join.closed.bytes)
         for kind, delay in join.delays.take():
             metrics.LABEL_DELAY.labels(group, kind).observe(delay)
