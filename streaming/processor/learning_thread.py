@@ -16,7 +16,7 @@ from features.live.features import LiveRow
 from streaming.events.decisions import Decision
 from streaming.monitoring import metrics
 from streaming.processor.commit import Cut, CutState, SnapshotPace
-from streaming.processor.machine import GroupMachine, Learned, PublishedKernel
+from streaming.processor.machine import GATE, GroupMachine, Learned, PublishedKernel
 
 _FULL_PAUSE_S = 0.002
 
@@ -143,7 +143,7 @@ class LearningThread:
         self._pace.learned(time.perf_counter() - began)
         decided = self.machine.take_decisions()
         self._decisions.extend(decided)
-        for decision in decided:
+        for decision in (one for one in decided if one.by == GATE):
             metrics.GATE_DECISIONS.labels(decision.group, decision.kind).inc()
         if not learned:
             return

@@ -32,6 +32,7 @@ from features.live.features import LiveFeatures
 from features.live.layout import Kind, LiveRow
 from model.config import LearnerConfig
 from model.container import ContainerError
+from model.control_users import NO_CONTROL, ControlUsers
 from model.encoding.domain import DomainSpace
 from model.gate.config import GateConfig
 from model.gate.decision import GateDecision
@@ -52,11 +53,14 @@ from streaming.kernel_log.join_state import WaitingBatch
 from streaming.kernel_log.snapshot import GroupSnapshot
 from streaming.processor.batches import corrected_examples, corrected_outcome, micro_batch, outcome, seen
 from streaming.processor.corrections import Corrections, LoggedTraffic, turn
+from streaming.processor.experiment import Experiment
 from streaming.processor.join import Join, Joined, LabelledRequest, LateClick
 from streaming.processor.recovery import Recovery
 from streaming.processor.traffic_reader import TrafficReader, Widths
 
 log = logging.getLogger(__name__)
+GATE = "gate"
+"""Who decides, in decisions of the gate."""
 
 
 @dataclass(frozen=True)
@@ -97,12 +101,10 @@ class GroupMachine:
         join: JoinConfig,
         config: LearnerConfig,
         gate: GateConfig,
+        control: ControlUsers = NO_CONTROL,
         traffic: LoggedTraffic,
     ) -> None:
-        """`first_rows` are what `live`, which is empty, knows before the group's first record.
-
-        `traffic` gives back what late clicks belong to.
-        """
+        """`first_rows` are what `live` knows before the first record; `traffic` has what late clicks belong to."""
         self.group = group
         self.learner = learner
         self.guarded: GuardedLearner[LabelledRequest] = GuardedLearner(
@@ -123,6 +125,7 @@ class GroupMachine:
         self.learning = True
         """False while an operator has stopped learning: labelled requests are skipped and counted."""
         self._skipped: Counter[str] = Counter()
+        self.experiment = Experiment(group, control)
         self._fingerprint = fingerprint
         self._depends_on = dependencies(learner.start, space.sizes)
         self._reader = TrafficReader(group, fingerprint, widths)
@@ -155,7 +158,7 @@ class GroupMachine:
     @property
     def dropped(self) -> Counter[str]:
         """Records that could not be used, by reason, since this machine began."""
-        return self._reader.refused + self.join.dropped + self._skipped
+        return self._reader.refused + self.join.dropped + self._skipped + self.experiment.dropped
 
     # --- records: read, join, relabel ---
 
@@ -195,6 +198,8 @@ class GroupMachine:
         joined = self._join(offset, record, appended)
         if joined.late is not None:
             self._relabel(joined.late)
+        for request in joined.closed:
+            self.experiment.take(request, self.join.watermark)
         if not self.learning:
             self._skip(joined.closed)
             return []
@@ -293,12 +298,12 @@ class GroupMachine:
 
     def _tell(self, decided: GateDecision) -> None:
         log.warning("group %s: %s: %s", self.group, decided.kind, decided.detail)
-        self._decisions.append(Decision(decided.kind, self.group, self.join.watermark, "gate", decided.detail))
+        self._decisions.append(Decision(decided.kind, self.group, self.join.watermark, GATE, decided.detail))
 
     def take_decisions(self) -> list[Decision]:
-        """What the gate decided since the last call."""
+        """What was decided about kernels since the last call."""
         decisions, self._decisions = self._decisions, []
-        return decisions
+        return [*decisions, *self.experiment.take_decisions()]
 
     def _publish_what_is_due(self, step: Step[LabelledRequest]) -> PublishedKernel | None:
         gate = self.guarded.gate
@@ -382,6 +387,7 @@ class GroupMachine:
             good=0 if gate.good is None else gate.good.number,
             next_good=0 if gate.next_good is None else gate.next_good.number,
             learning=self.learning,
+            uplift=self.experiment.snapshot(),
         )
 
     def restore(
@@ -409,6 +415,7 @@ class GroupMachine:
         self.version, self.examples = snapshot.version, snapshot.examples
         self._newest_event_time, self._published_at = snapshot.newest_event_time, snapshot.published_at
         self._pending_since, self.learning = snapshot.pending_since, snapshot.learning
+        self.experiment.restore(snapshot.uplift)
         self._position = snapshot.resume_offset
         self.join.restore(snapshot.join, closed)
         self._late.restore(snapshot.late, snapshot.late_since)

@@ -91,6 +91,7 @@ def new_machine(config: Config, opened: OpenedBackbone, group: str, traffic: Log
         join=config.join,
         config=config.learner,
         gate=config.gate,
+        control=config.scorer.control_users,
         traffic=traffic,
     )
 

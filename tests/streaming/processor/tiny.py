@@ -14,6 +14,7 @@ from features.live.features import LiveFeatures, LiveLayout, LiveRow
 from features.live.layout import OVERALL, Crossing, Kind
 from model.backbone.interface import fingerprint
 from model.config import LearnerConfig
+from model.control_users import NO_CONTROL, ControlUsers
 from model.encoding.domain import Domain, DomainSpace
 from model.encoding.features import FeatureBatch
 from model.gate.config import GateConfig
@@ -110,6 +111,7 @@ def machine(
     live: LiveConfig = LIVE,
     join: JoinConfig = JOIN,
     first_rows: Sequence[LiveRow] = FIRST_ROWS,
+    control: ControlUsers = NO_CONTROL,
     log: Sequence[bytes | None] = (),
     gate: GateConfig = GATE,
 ) -> GroupMachine:
@@ -125,6 +127,7 @@ def machine(
         join=join,
         config=learner,
         gate=gate,
+        control=control,
         traffic=MemoryLog(log),
     )
 
