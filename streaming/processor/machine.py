@@ -107,14 +107,9 @@ class GroupMachine:
         """`first_rows` are what `live` knows before the first record; `traffic` has what late clicks belong to."""
         self.group = group
         self.learner = learner
-        self.guarded: GuardedLearner[LabelledRequest] = GuardedLearner(
-            learner,
-            Gate(gate, space.values, lambda requests: seen(requests, space)),
-            lambda requests: micro_batch(requests, space),
-        )
+        self.guarded = _guarded(learner, gate, space)
         self._decisions: list[Decision] = []
-        self._lost_before = 0
-        self._kept_written = 0
+        self._lost_before = self._kept_written = 0
         self.live = live
         self.live.restore(first_rows)
         self.first_keys: frozenset[tuple[Kind, str]] = frozenset((row.kind, row.key) for row in first_rows)
@@ -475,3 +470,8 @@ class GroupMachine:
 def _waiting(batch: Weighed[LabelledRequest]) -> WaitingBatch:
     refs = [request.reference for request in batch.requests]
     return WaitingBatch(refs, batch.weight.tobytes(), batch.left.tobytes())
+
+
+def _guarded(learner: Learner, config: GateConfig, space: DomainSpace) -> GuardedLearner[LabelledRequest]:
+    gate = Gate[LabelledRequest](config, space.values, lambda requests: seen(requests, space))
+    return GuardedLearner(learner, gate, lambda requests: micro_batch(requests, space))
