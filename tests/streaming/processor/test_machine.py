@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.live.features import LiveRow
+from model.control_users import ControlUsers
 from model.kernel.batch import MicroBatch
 from model.kernel.learner import LearnReport
 from streaming.events import LearningOrder, Progress, ServedImpression, Tick, Traffic, decode_traffic, encode_traffic
@@ -157,6 +158,63 @@ def test_a_kill_changes_nothing_in_where_an_operator_stopped_learning(kills: lis
             waiting.pop(0)
             group, offset = store.successor()
     assert same(group, whole(STOPPED))
+
+
+HALF = ControlUsers(0.5, "a test")
+
+
+def _served_by_arms(records: list[bytes]) -> list[bytes]:
+    """The same records as scorers with control users log them."""
+    served = [decode_traffic(value) for value in records]
+    return [
+        encode_traffic(msgspec.structs.replace(record, arm="frozen"))
+        if isinstance(record, ServedImpression) and HALF.draw(record.user_id).control
+        else value
+        for record, value in zip(served, records, strict=True)
+    ]
+
+
+def test_every_request_counts_for_the_arm_that_its_user_was_served_by() -> None:
+    group = machine(control=HALF)
+    for offset, value in enumerate(_served_by_arms(RECORDS)):
+        group.feed(offset, value, appended(value))
+    requests = group.experiment.uplift.requests()
+    shown = [record for record in map(decode_traffic, RECORDS) if isinstance(record, ServedImpression)]
+    control = sum(HALF.draw(record.user_id).control for record in shown)
+    assert requests == {"live": len(shown) - control, "frozen": control}
+    assert group.examples == REFERENCE.examples  # the control users' requests are learned from like all others
+
+
+def test_a_control_user_whom_another_scorer_served_by_the_live_arm_is_left_out_and_counted() -> None:
+    group = machine(control=HALF)
+    for offset, value in enumerate(RECORDS):
+        group.feed(offset, value, appended(value))
+    assert group.experiment.uplift.requests()["frozen"] == 0
+    assert group.dropped["other_experiment"] > 0
+
+
+def test_what_another_system_served_is_no_part_of_the_experiment() -> None:
+    group = machine(control=HALF)
+    for offset, value in enumerate(RECORDS):
+        record = decode_traffic(value)
+        other = msgspec.structs.replace(record, arm="other") if isinstance(record, ServedImpression) else record
+        group.feed(offset, encode_traffic(other), appended(value))
+    assert group.experiment.uplift.requests() == {"live": 0, "frozen": 0}
+
+
+def test_the_experiment_goes_on_over_a_restart_as_if_there_had_been_none() -> None:
+    records = _served_by_arms(RECORDS)
+    store, group = Store(lambda: machine(control=HALF)), machine(control=HALF)
+    for offset, value in enumerate(records[:200]):
+        group.feed(offset, value, appended(value))
+    store.commit(group)
+    (successor, resumed), undisturbed = store.successor(), machine(control=HALF)
+    for offset, value in enumerate(records):
+        undisturbed.feed(offset, value, appended(value))
+        if offset >= resumed:
+            successor.feed(offset, value, appended(value))
+    assert successor.experiment.uplift.snapshot() == undisturbed.experiment.uplift.snapshot()
+    assert successor.experiment.uplift.requests()["frozen"] > 0
 
 
 def test_snapshots_do_not_change_what_is_learned() -> None:
