@@ -30,6 +30,7 @@ BENCHMARKS = (
     Benchmark("live_features", "updating and reading live features, beside what a user would write"),
     Benchmark("feature_store", "one request's reads and pushes, SQLite and Redis"),
     Benchmark("kernel_cost", "size and time of the kernel, beside full fine-tuning"),
+    Benchmark("uplift_coverage", "how often the experiment's intervals hold at all looks together, in simulation"),
     Benchmark("commits", "bytes a day that commits write at 14 requests a second, and what a take-over learns again"),
     Benchmark("scoring", "scoring 100 candidates while the processor learns, latency and memory"),
     Benchmark("pipeline", "examples per second end to end through the real broker, and freshness"),

@@ -340,6 +340,18 @@ def evaluate(
     )
 
 
+@app.command(rich_help_panel="Operate")
+def uplift(
+    context: typer.Context,
+    group: Annotated[str | None, typer.Option(help="Kernel group; default is all of them.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Show what the live arm is worth: its users against control users, by an interval that may be watched any time."""
+    from local.control.uplift import print_uplift
+
+    print_uplift(_settings(context), group, Console(), as_json=as_json)
+
+
 @app.command(rich_help_panel="Whole")
 def bases(
     context: typer.Context,

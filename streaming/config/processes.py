@@ -7,6 +7,7 @@ import re
 from pydantic import Field, field_validator
 
 from model.config import Section
+from model.control_users import ControlUsers
 
 _METRICS_HOST = (
     "Address of /metrics and /healthz. They need no key, so another address than loopback is for your monitoring alone."
@@ -140,6 +141,17 @@ class ScorerConfig(Section):
     )
     max_candidates: int = Field(default=2_000, ge=1, description="Candidates of one request; more are refused.")
     live_arm: bool = Field(default=True, description="False serves the frozen arm; the kernel is measured.")
+    control_share: float = Field(
+        default=0.0,
+        ge=0,
+        le=0.5,
+        description="Share of users whom the frozen arm serves, to see what the live arm is worth; 0.02 is advised.",
+    )
+    control_salt: str = Field(
+        default="",
+        max_length=64,
+        description="Another value draws other control users, and begins the experiment anew.",
+    )
     warmup_requests: int = Field(
         default=20, ge=0, description="Synthetic scorings before the scorer calls itself ready."
     )
@@ -159,6 +171,11 @@ class ScorerConfig(Section):
         default=(),
         description="Origins (`scheme://host[:port]`, or `*`) whose pages may call the scorer from a browser.",
     )
+
+    @property
+    def control_users(self) -> ControlUsers:
+        """The users who are served by the frozen arm."""
+        return ControlUsers(self.control_share, self.control_salt)
 
     @field_validator("cors_origins")
     @classmethod

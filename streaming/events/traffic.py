@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from model.encoding.domain import Domain
 from streaming.events.outside import FeedbackKind
 
-Arm = Literal["live", "frozen"]
+Arm = Literal["live", "frozen", "other"]
+"""Whose scores ordered what was served; `other` is another system's."""
 FloatPayload = Literal["x", "live", "content", "frozen_logit", "live_logit"]
 Payload = FloatPayload | Literal["values"]
 PAYLOADS: tuple[Payload, ...] = ("x", "live", "content", "values", "frozen_logit", "live_logit")

@@ -66,6 +66,7 @@ class ExternalImpressions:
             items=event.items,
             fingerprint=self._fingerprint,
             kernel_version=0,
+            arm="other",
             arrays={
                 "x": represented.x.numpy(),
                 "live": represented.live.numpy(),

@@ -41,6 +41,8 @@ class GroupSnapshot(msgspec.Struct, frozen=True):
     """See `model.kernel.learner.Learner.snapshot`."""
     learning: bool = True
     """False while an operator has stopped learning."""
+    uplift: bytes = b""
+    """See `model.uplift.Uplift.snapshot`; empty without control users."""
     schema: int = SCHEMA
 
     @property

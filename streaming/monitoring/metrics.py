@@ -45,7 +45,7 @@ JOIN_DROPPED = Counter(
     "Records the join could not use, by reason: late_impression, late_feedback, late_conversion, orphan_feedback, "
     "duplicate, unshown_item, evicted, feedback_evicted, feedback_unread, uncorrectable, other_backbone, bad_payload, "
     "undecodable, unjoinable, lost_in_recovery, lost_with_topic, unreadable_row, "
-    "learning_stopped, unlearnable.",
+    "learning_stopped, unlearnable, other_experiment.",
     ["group", "reason"],
 )
 LABEL_DELAY = Histogram(
@@ -152,6 +152,20 @@ KERNEL_TRUST = Gauge(
 )
 LEARN_QUEUE = Gauge("driftline_learn_queue_records", "Records waiting for the learner thread.", ["group"])
 LEARNING_STOPPED = Gauge("driftline_learning_stopped", "1 while an operator has stopped learning.", ["group"])
+UPLIFT = Gauge(
+    "driftline_uplift_difference",
+    "Rate of the live arm's users less that of the control users, at the last look, by ratio: clicks_per_item, "
+    "clicks_per_request, conversions_per_item.",
+    ["group", "ratio"],
+)
+UPLIFT_LOW = Gauge(
+    "driftline_uplift_low",
+    "Lower end of its 95 % interval, which may be watched at any time; there is none while too little has happened.",
+    ["group", "ratio"],
+)
+UPLIFT_HIGH = Gauge("driftline_uplift_high", "Upper end of the same interval.", ["group", "ratio"])
+UPLIFT_USERS = Gauge("driftline_uplift_users", "Distinct users in the experiment, to some 5 %.", ["group", "arm"])
+UPLIFT_REQUESTS = Gauge("driftline_uplift_requests", "Labelled requests in the experiment.", ["group", "arm"])
 
 # --- kernel log ---
 KERNELS_PUBLISHED = Counter("driftline_kernels_published_total", "Kernels committed to the kernel log.", ["group"])

@@ -10,6 +10,7 @@ from model.evaluation import PrequentialWindow
 from model.kernel.batch import MicroBatch
 from model.kernel.learner import Learner
 from model.ranking import NDCG_AT, ListWindow
+from model.uplift import Uplift
 from streaming.monitoring import metrics
 from streaming.processor.machine import GroupMachine, Learned
 
@@ -62,8 +63,9 @@ class GroupMetrics:
                 metrics.ARM_NDCG.labels(self.group, arm, str(at)).set(values[f"ndcg_{at}"])
         self._tell_information(machine.learner)
         metrics.KERNEL_DISTANCE.labels(self.group).set(machine.learner.distance())
-        metrics.OPEN_REQUESTS.labels(self.group).set(len(machine.join))
+        metrics.OPEN_REQUESTS.labels(self.group).set(len(machine.join.open))
         metrics.LEARN_QUEUE.labels(self.group).set(waiting)
+        self._tell_uplift(machine.experiment.uplift)
         metrics.LEARNING_STOPPED.labels(self.group).set(not machine.learning)
         self._tell_join(machine)
 
@@ -72,7 +74,7 @@ class GroupMetrics:
         metrics.WATERMARK.labels(group).set(join.time.frontier)
         metrics.FEEDBACK_UNREAD.labels(group).set(join.time.unread_s)
         metrics.LEARNING_PAUSED.labels(group).set(join.paused)
-        metrics.JOIN_BYTES.labels(group, "open").set(join.bytes)
+        metrics.JOIN_BYTES.labels(group, "open").set(join.open.bytes)
         metrics.JOIN_BYTES.labels(group, "closed").set(join.closed.bytes)
         for kind, delay in join.delays.take():
             metrics.LABEL_DELAY.labels(group, kind).observe(delay)
@@ -86,6 +88,20 @@ class GroupMetrics:
         """What was added to a count since it was last told; a recovery begins it again."""
         before, self._told[name] = self._told.get(name, 0), count
         return max(0, count - before)
+
+    def _tell_uplift(self, uplift: Uplift) -> None:
+        """What the live arm's users do more than the control users; nothing before the first look."""
+        if uplift.control.share == 0:
+            return
+        users, requests = uplift.users(), uplift.requests()
+        for arm in users:
+            metrics.UPLIFT_USERS.labels(self.group, arm).set(users[arm])
+            metrics.UPLIFT_REQUESTS.labels(self.group, arm).set(requests[arm])
+        for effect in uplift.look.effects if uplift.look is not None else ():
+            metrics.UPLIFT.labels(self.group, effect.ratio).set(effect.live - effect.frozen)
+            if effect.low is not None and effect.high is not None:
+                metrics.UPLIFT_LOW.labels(self.group, effect.ratio).set(effect.low)
+                metrics.UPLIFT_HIGH.labels(self.group, effect.ratio).set(effect.high)
 
     def _tell_information(self, learner: Learner) -> None:
         """What the kernel keeps, has been taught, and is being taught, in nats."""

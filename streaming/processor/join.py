@@ -7,8 +7,7 @@ same records in the same order always give the same examples.
 
 from __future__ import annotations
 
-import heapq
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -16,16 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streaming.config import JoinConfig
-from streaming.events import PAYLOADS, LearningOrder, Progress, ServedFeedback, ServedImpression, Tick, Traffic
+from streaming.events import LearningOrder, Progress, ServedFeedback, ServedImpression, Tick, Traffic
 from streaming.kernel_log.closed import ClosedRequest, ClosedSegment
 from streaming.kernel_log.join_state import JoinState, RequestRef
 from streaming.processor.closed_index import ClosedIndex
 from streaming.processor.event_time import EventTime, as_of_append
 from streaming.processor.label_delays import LabelDelays
+from streaming.processor.open_requests import OpenRequest, OpenRequests
 from streaming.processor.unmatched import UnmatchedFeedback
-
-_REQUEST_BYTES, _ITEM_BYTES = 1_300, 65
-"""What an open request and one item of it take beside ids and payload, measured (docs/decisions/0092)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +60,6 @@ class Joined:
     late: LateClick | None = None
 
 
-@dataclass(slots=True)
-class _Open:
-    offset: int
-    impression: ServedImpression
-    close_at: float
-    patience: float
-    """Append time at which it is given up if its feedback is not known by then, seconds."""
-    bytes: int
-    labels: NDArray[np.bool_] | None = None
-    """Clicks and conversions, `(2, n)`; None before the first."""
-
-
 class Join:
     """Impressions and feedback of one group, matched by request id and item id.
 
@@ -92,18 +77,8 @@ class Join:
         self.closed = ClosedIndex(remembered_s, config.horizon_bytes)
         self.unmatched = UnmatchedFeedback(config.patience_s, config.feedback_bytes, self.dropped)
         self.delays = LabelDelays()
-        self._open: OrderedDict[str, _Open] = OrderedDict()
-        self._closing: list[tuple[float, int, str]] = []
-        self._bytes = 0
+        self.open = OpenRequests(config)
         self._paused_until = float("-inf")
-
-    def __len__(self) -> int:
-        return len(self._open)
-
-    @property
-    def bytes(self) -> int:
-        """Memory the open requests take, estimated."""
-        return self._bytes
 
     @property
     def paused(self) -> bool:
@@ -138,7 +113,7 @@ class Join:
 
     def state(self) -> JoinState:
         """What `restore` takes, behind a cut of `closed`. The open impressions stand in it by offset."""
-        opened = sorted(self._open.values(), key=lambda entry: entry.offset)
+        opened = self.open.in_order()
         labelled = [RequestRef.of(e.offset, *e.labels) for e in opened if e.labels is not None]
         open_from, bits = JoinState.pack_open([entry.offset for entry in opened])
         return JoinState(self.time.state, open_from, bits, labelled, self.unmatched.state(), self.closed.state)
@@ -151,24 +126,25 @@ class Join:
 
     def reopen(self, offset: int, record: ServedImpression, appended: float, labels: RequestRef | None) -> None:
         """An impression that was open when the state was taken, and the labels it had."""
-        entry = self._open_request(offset, as_of_append(record, appended), appended)
+        entry = self.open.add(offset, as_of_append(record, appended), appended)
         if labels is not None:
             entry.labels = np.stack(labels.labels(len(record.items)))
 
     # --- impressions ---
 
     def _impression(self, offset: int, record: ServedImpression, appended: float) -> None:
-        if record.request_id in self._open or self.closed.get(record.request_id) is not None:
+        if self.open.get(record.request_id) is not None or self.closed.get(record.request_id) is not None:
             self.dropped["duplicate"] += 1
         elif self._too_late(record):
             self.dropped["late_impression"] += 1
-        elif _bytes(record) > self._config.max_bytes:
+        elif not self.open.fits(record):
             self.dropped["evicted"] += 1
         else:
-            entry = self._open_request(offset, record, appended)
+            entry = self.open.add(offset, record, appended)
             for feedback in self.unmatched.take(record.request_id):
                 self._label(entry, feedback)
-            self._evict()
+            for evicted in self.open.evict():
+                self._lose(evicted, "evicted")
 
     def _too_late(self, record: ServedImpression) -> bool:
         """Whether feedback of it may be gone already, or whether it may have been here before and is forgotten.
@@ -178,29 +154,14 @@ class Join:
         gone = record.time + self._config.patience_s <= self.time.frontier
         return gone or record.time <= self.closed.forgotten
 
-    def _open_request(self, offset: int, record: ServedImpression, appended: float) -> _Open:
-        close_at = record.time + self._config.window_s
-        patience = max(close_at, appended) + self._config.progress_timeout_s
-        entry = _Open(offset, record, close_at, patience, _bytes(record))
-        self._open[record.request_id] = entry
-        self._bytes += entry.bytes
-        heapq.heappush(self._closing, (close_at, offset, record.request_id))
-        return entry
-
-    def _evict(self) -> None:
-        while self._bytes > self._config.max_bytes:
-            _, entry = self._open.popitem(last=False)
-            self._bytes -= entry.bytes
-            self.closed.forget(entry.impression.time)
-            self.dropped["evicted"] += 1
-        if len(self._closing) > 2 * len(self._open) + 1_000:  # what was evicted is still in there
-            self._closing = [(entry.close_at, entry.offset, key) for key, entry in self._open.items()]
-            heapq.heapify(self._closing)
+    def _lose(self, entry: OpenRequest, reason: str) -> None:
+        self.closed.forget(entry.impression.time)
+        self.dropped[reason] += 1
 
     # --- feedback ---
 
     def _feedback(self, record: ServedFeedback) -> LateClick | None:
-        if (entry := self._open.get(record.request_id)) is not None:
+        if (entry := self.open.get(record.request_id)) is not None:
             self._label(entry, record)
         elif (closed := self.closed.get(record.request_id)) is not None:
             return self._late(closed, record)
@@ -210,7 +171,7 @@ class Join:
             self.unmatched.add(record)
         return None
 
-    def _label(self, entry: _Open, record: ServedFeedback) -> None:
+    def _label(self, entry: OpenRequest, record: ServedFeedback) -> None:
         items = entry.impression.items
         if record.item_id not in items:
             self.dropped["unshown_item"] += 1
@@ -247,40 +208,21 @@ class Join:
     # --- closing ---
 
     def _close(self) -> Iterator[LabelledRequest]:
-        while self._closing:
-            close_at, offset, request_id = self._closing[0]
-            entry = self._open.get(request_id)
-            if entry is None or entry.offset != offset:
-                heapq.heappop(self._closing)  # evicted
-            elif close_at <= self.time.frontier:
-                yield self._closed(entry)
-            elif close_at > self.time.feedback and entry.patience < self.time.broker:
-                self._give_up(entry)
+        while (entry := self.open.next_to_close) is not None:
+            if entry.close_at <= self.time.frontier:
+                yield self._labelled(entry)
+            elif entry.close_at > self.time.feedback and entry.patience < self.time.broker:
+                # Its clicks may stand unread in `interactions`: taught now, they would be negatives.
+                self.open.close(entry)
+                self._lose(entry, "feedback_unread")
+                self._paused_until = entry.close_at
             else:
                 return
 
-    def _closed(self, entry: _Open) -> LabelledRequest:
-        self._remove(entry)
+    def _labelled(self, entry: OpenRequest) -> LabelledRequest:
+        self.open.close(entry)
         n = len(entry.impression.items)
         clicks, conversions = np.zeros((2, n), dtype=np.bool_) if entry.labels is None else entry.labels
         request = LabelledRequest(entry.offset, entry.impression, clicks, conversions)
         self.closed.add(entry.impression.request_id, request.reference, entry.impression.time)
         return request
-
-    def _give_up(self, entry: _Open) -> None:
-        """Its clicks may stand unread in `interactions`: taught now, they would be negatives."""
-        self._remove(entry)
-        self.closed.forget(entry.impression.time)
-        self.dropped["feedback_unread"] += 1
-        self._paused_until = entry.close_at
-
-    def _remove(self, entry: _Open) -> None:
-        heapq.heappop(self._closing)
-        del self._open[entry.impression.request_id]
-        self._bytes -= entry.bytes
-
-
-def _bytes(record: ServedImpression) -> int:
-    payload = sum(len(getattr(record, name)) for name in PAYLOADS)
-    names = len(record.request_id) + len(record.user_id) + sum(len(item) for item in record.items)
-    return _REQUEST_BYTES + _ITEM_BYTES * len(record.items) + names + payload

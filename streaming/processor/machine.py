@@ -30,6 +30,7 @@ from features.live.features import LiveFeatures
 from features.live.layout import Kind, LiveRow
 from model.config import LearnerConfig
 from model.container import ContainerError
+from model.control_users import NO_CONTROL, ControlUsers
 from model.encoding.domain import DomainSpace
 from model.kernel.batch import MicroBatch
 from model.kernel.compatibility import dependencies
@@ -44,6 +45,7 @@ from streaming.kernel_log.errors import SnapshotError
 from streaming.kernel_log.snapshot import GroupSnapshot
 from streaming.processor.batches import corrected_examples, corrected_outcome, micro_batch, outcome
 from streaming.processor.corrections import Corrections, LoggedTraffic, turn
+from streaming.processor.experiment import Experiment
 from streaming.processor.join import Join, Joined, LabelledRequest, LateClick
 from streaming.processor.recovery import Recovery
 from streaming.processor.traffic_reader import TrafficReader, Widths
@@ -90,12 +92,10 @@ class GroupMachine:
         first_rows: Sequence[LiveRow],
         join: JoinConfig,
         config: LearnerConfig,
+        control: ControlUsers = NO_CONTROL,
         traffic: LoggedTraffic,
     ) -> None:
-        """`first_rows` are what `live`, which is empty, knows before the group's first record.
-
-        `traffic` gives back what late clicks belong to.
-        """
+        """`first_rows` are what `live` knows before the first record; `traffic` has what late clicks belong to."""
         self.group = group
         self.learner = learner
         self.live = live
@@ -108,6 +108,7 @@ class GroupMachine:
         self.learning = True
         """False while an operator has stopped learning: labelled requests are skipped and counted."""
         self._skipped: Counter[str] = Counter()
+        self.experiment = Experiment(group, control)
         self._fingerprint = fingerprint
         self._depends_on = dependencies(learner.start, space.sizes)
         self._reader = TrafficReader(group, fingerprint, widths)
@@ -140,7 +141,7 @@ class GroupMachine:
     @property
     def dropped(self) -> Counter[str]:
         """Records that could not be used, by reason, since this machine began."""
-        return self._reader.refused + self.join.dropped + self._skipped
+        return self._reader.refused + self.join.dropped + self._skipped + self.experiment.dropped
 
     # --- records: read, join, relabel ---
 
@@ -179,6 +180,8 @@ class GroupMachine:
         joined = self._join(offset, record, appended)
         if joined.late is not None:
             self._relabel(joined.late)
+        for request in joined.closed:
+            self.experiment.take(request, self.join.watermark)
         if not self.learning:
             self._skip(joined.closed)
             return []
@@ -252,7 +255,8 @@ class GroupMachine:
         if self.join.watermark - self._published_at >= self._config.publish_seconds:
             published = self._publish()
         sizes = [len(request.impression.items) for request in requests]
-        return [Learned(batch, np.repeat(np.arange(len(requests)), sizes), report, published)]
+        decisions = self.experiment.take_decisions()
+        return [Learned(batch, np.repeat(np.arange(len(requests)), sizes), report, published, decisions)]
 
     def _set_aside(self, requests: Sequence[LabelledRequest], error: Exception) -> None:
         """Counts a batch that cannot be learned and goes on: the learner has not changed."""
@@ -323,6 +327,7 @@ class GroupMachine:
             pending_since=self._pending_since,
             learner=self.learner.snapshot(),
             learning=self.learning,
+            uplift=self.experiment.snapshot(),
         )
 
     def restore(
@@ -349,6 +354,7 @@ class GroupMachine:
         self.version, self.examples = snapshot.version, snapshot.examples
         self._newest_event_time, self._published_at = snapshot.newest_event_time, snapshot.published_at
         self._pending_since, self.learning = snapshot.pending_since, snapshot.learning
+        self.experiment.restore(snapshot.uplift)
         self._position = snapshot.resume_offset
         self.join.restore(snapshot.join, closed)
         self._late.restore(snapshot.late, snapshot.late_since)

@@ -90,6 +90,7 @@ def new_machine(config: Config, opened: OpenedBackbone, group: str, traffic: Log
         first_rows=first_rows(config, opened, group),
         join=config.join,
         config=config.learner,
+        control=config.scorer.control_users,
         traffic=traffic,
     )
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from features.represent import Represented
+from model.control_users import NO_CONTROL, ControlUsers
 from model.encoding.domain import Domain, DomainSpace
 from model.kernel.features import KernelInputs
 from streaming.events import Arm, ServedImpression
@@ -121,6 +122,7 @@ class Scorer:
         group_of: Callable[[Domain], str | None],
         groups: tuple[str, ...],
         live_arm: bool = True,
+        control: ControlUsers = NO_CONTROL,
         request_ids: RequestIds,
         max_candidates: int = 2_000,
         on_undeclared: Callable[[], None] = lambda: None,
@@ -136,6 +138,7 @@ class Scorer:
         self._groups = groups
         self._group_of = group_of
         self._live_arm = live_arm
+        self._control = control
         self._request_ids = request_ids
         self._max_candidates = max_candidates
         self._on_undeclared = on_undeclared
@@ -204,13 +207,16 @@ class Scorer:
             )
         return domain, group
 
+    def _controls(self, user_id: str) -> bool:
+        return self._control.share > 0 and self._control.draw(user_id).control
+
     def _arms(
         self, user_id: str, items: list[str], domain: Domain, group: str, time: float
     ) -> Generator[None, None, _Arms]:
         # One reference for the whole request: a swap in between changes the next request, never this one
         # (docs/decisions/0041).
         active = self._kernels.current(group)
-        arm: Arm = "frozen" if active.frozen or not self._live_arm else "live"
+        arm: Arm = "frozen" if active.frozen or not self._live_arm or self._controls(user_id) else "live"
         parts, lives = [], []
         for start in range(0, len(items), SLICE_CANDIDATES):
             if len(items) > SLICE_CANDIDATES:

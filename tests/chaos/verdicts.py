@@ -8,7 +8,7 @@ from streaming.config import Config, group_of_request
 from tests.chaos.driver import Truth
 from tests.chaos.log_reader import Appended, Committed, committed, labels_of, read_topic, undisturbed
 
-SETTLE_S = 40.0
+SETTLE_S = 120.0
 
 
 def settled(config: Config, newest: float, group: str = "main") -> Committed:

@@ -59,7 +59,12 @@ def config(stream_config: Config, cache_dir: Path, choice: StreamChoice, tmp_pat
         "pretrain": {"epochs": 3, "batch_size": 64, "learning_rate": 1e-2},
         "learner": {"batch_examples": 16, "publish_seconds": 0.1},
         "ingest": {"metrics_port": ingest, "idle_tick_s": 0.2},
-        "processor": {"metrics_port": processor, "commit_interval_s": 0.1, "session_timeout_s": 6.0},
+        "processor": {
+            "metrics_port": processor,
+            "commit_interval_s": 0.1,
+            "snapshot_interval_s": 0.2,
+            "session_timeout_s": 6.0,
+        },
         "scorer": {"port": scorer, "metrics_port": 0},
     }
     changed = {name: getattr(stream_config, name).model_copy(update=values) for name, values in sections.items()}

@@ -77,7 +77,7 @@ def test_the_events_that_the_page_shows_are_events() -> None:
 def test_the_configurations_that_the_page_shows_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DRIFTLINE_KAFKA__SASL_PASSWORD", "of-this-test")
     blocks = [block.split("```", 1)[0] for block in OPERATIONS.split("```toml\n")[1:]]
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     for block in blocks:
         (tmp_path / "driftline.toml").write_text(block, encoding="utf-8")
         load_config(tmp_path / "driftline.toml")

@@ -464,3 +464,20 @@ def test_what_learning_changes_is_counted() -> None:
 def test_t_comes_before_the_counters() -> None:
     features = START.features
     assert (features.drift, features.counters) == (DRIFT, LIVE - DRIFT)
+
+
+# --- groups that learned apart ---
+
+
+def test_a_learner_begins_with_the_copy_of_one_or_the_sum_of_several() -> None:
+    one, other = taught(6), taught(3)
+    copied, summed = make(), make()
+    copied.restore_sum([one.snapshot()])
+    assert copied.snapshot() == one.snapshot()
+    summed.restore_sum([one.snapshot(), other.snapshot()])
+    assert summed.examples == one.examples + other.examples
+    assert summed.nats() > max(one.nats(), other.nats())
+    back = make()
+    back.restore(summed.snapshot())
+    assert back.snapshot() == summed.snapshot()
+    assert sum(summed.arms.values()) == pytest.approx(1.0)

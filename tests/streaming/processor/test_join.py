@@ -24,7 +24,7 @@ def test_a_click_inside_the_window_is_a_positive_and_the_rest_are_negatives() ->
 def test_nothing_closes_before_the_watermark_has_passed_the_window() -> None:
     played = play([impression("r", 0), Tick(10.9)])
     assert played.closed == []
-    assert len(played.join) == 1
+    assert len(played.join.open) == 1
 
 
 def test_feedback_before_its_impression_waits_for_it() -> None:
@@ -237,9 +237,9 @@ def test_without_a_horizon_a_click_behind_its_window_is_too_late() -> None:
 def test_open_requests_take_at_most_their_bytes_and_the_oldest_goes_first() -> None:
     config = CONFIG.model_copy(update={"max_bytes": 100_000})
     played = play([impression(f"r{i}", i / 100) for i in range(150)], config)
-    assert played.join.bytes <= 100_000
-    assert played.join.dropped["evicted"] == 150 - len(played.join) > 50
-    assert played.join.state().open_offsets == list(range(2 * (150 - len(played.join)) + 1, 300, 2))
+    assert played.join.open.bytes <= 100_000
+    assert played.join.dropped["evicted"] == 150 - len(played.join.open) > 50
+    assert played.join.state().open_offsets == list(range(2 * (150 - len(played.join.open)) + 1, 300, 2))
 
 
 def test_an_impression_larger_than_all_the_memory_pushes_nothing_out() -> None:
@@ -260,7 +260,7 @@ def test_made_up_ids_evict_no_request_take_little_memory_and_do_not_hold_the_re_
     used, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert used < 2 * CONFIG.feedback_bytes
-    assert len(played.join) == 5
+    assert len(played.join.open) == 5
     assert played.join.state().open_from == 0
     played.feed(read(100), at=100)
     played.feed(Tick(100), at=100)
@@ -284,8 +284,8 @@ def test_the_memory_of_open_requests_is_no_more_than_is_counted(items: int) -> N
     played = play([impression(f"request-{k}", 1.0, [*map("".join, zip(names))]) for k in range(300)])
     used, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert len(played.join) == 300
-    assert used <= played.join.bytes
+    assert len(played.join.open) == 300
+    assert used <= played.join.open.bytes
 
 
 # --- replay ---

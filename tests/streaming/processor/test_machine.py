@@ -12,12 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.live.features import LiveRow
+from model.control_users import ControlUsers
 from model.kernel.batch import MicroBatch
 from model.kernel.learner import LearnReport
-from streaming.events import LearningOrder, ServedImpression, Tick, Traffic, decode_traffic, encode_traffic
+from streaming.events import LearningOrder, Progress, ServedImpression, Tick, Traffic, decode_traffic, encode_traffic
 from streaming.kernel_log.closed import encode_closed, stored_segments
 from streaming.kernel_log.errors import SnapshotError
 from streaming.kernel_log.snapshot import GroupSnapshot, decode_snapshot, encode_snapshot
+from streaming.processor.join import Joined
 from streaming.processor.machine import GroupMachine
 from tests.streaming.processor.tiny import (
     BACKBONE,
@@ -158,6 +160,63 @@ def test_a_kill_changes_nothing_in_where_an_operator_stopped_learning(kills: lis
     assert same(group, whole(STOPPED))
 
 
+HALF = ControlUsers(0.5, "a test")
+
+
+def _served_by_arms(records: list[bytes]) -> list[bytes]:
+    """The same records as scorers with control users log them."""
+    served = [decode_traffic(value) for value in records]
+    return [
+        encode_traffic(msgspec.structs.replace(record, arm="frozen"))
+        if isinstance(record, ServedImpression) and HALF.draw(record.user_id).control
+        else value
+        for record, value in zip(served, records, strict=True)
+    ]
+
+
+def test_every_request_counts_for_the_arm_that_its_user_was_served_by() -> None:
+    group = machine(control=HALF)
+    for offset, value in enumerate(_served_by_arms(RECORDS)):
+        group.feed(offset, value, appended(value))
+    requests = group.experiment.uplift.requests()
+    shown = [record for record in map(decode_traffic, RECORDS) if isinstance(record, ServedImpression)]
+    control = sum(HALF.draw(record.user_id).control for record in shown)
+    assert requests == {"live": len(shown) - control, "frozen": control}
+    assert group.examples == REFERENCE.examples  # the control users' requests are learned from like all others
+
+
+def test_a_control_user_whom_another_scorer_served_by_the_live_arm_is_left_out_and_counted() -> None:
+    group = machine(control=HALF)
+    for offset, value in enumerate(RECORDS):
+        group.feed(offset, value, appended(value))
+    assert group.experiment.uplift.requests()["frozen"] == 0
+    assert group.dropped["other_experiment"] > 0
+
+
+def test_what_another_system_served_is_no_part_of_the_experiment() -> None:
+    group = machine(control=HALF)
+    for offset, value in enumerate(RECORDS):
+        record = decode_traffic(value)
+        other = msgspec.structs.replace(record, arm="other") if isinstance(record, ServedImpression) else record
+        group.feed(offset, encode_traffic(other), appended(value))
+    assert group.experiment.uplift.requests() == {"live": 0, "frozen": 0}
+
+
+def test_the_experiment_goes_on_over_a_restart_as_if_there_had_been_none() -> None:
+    records = _served_by_arms(RECORDS)
+    store, group = Store(lambda: machine(control=HALF)), machine(control=HALF)
+    for offset, value in enumerate(records[:200]):
+        group.feed(offset, value, appended(value))
+    store.commit(group)
+    (successor, resumed), undisturbed = store.successor(), machine(control=HALF)
+    for offset, value in enumerate(records):
+        undisturbed.feed(offset, value, appended(value))
+        if offset >= resumed:
+            successor.feed(offset, value, appended(value))
+    assert successor.experiment.uplift.snapshot() == undisturbed.experiment.uplift.snapshot()
+    assert successor.experiment.uplift.requests()["frozen"] > 0
+
+
 def test_snapshots_do_not_change_what_is_learned() -> None:
     store, group = Store(), machine()
     for offset, value in enumerate(RECORDS):
@@ -173,7 +232,7 @@ def test_only_what_is_undecided_is_read_again() -> None:
         offset += 1
     snapshot = group.snapshot()
     assert snapshot.resume_offset == min([*snapshot.join.open_offsets, *(ref.offset for ref in snapshot.pending)])
-    open_or_pending = len(group.join) + len(snapshot.pending)
+    open_or_pending = len(group.join.open) + len(snapshot.pending)
     assert len(_impressions(RECORDS[snapshot.resume_offset : offset])) < 3 * open_or_pending
 
 
@@ -283,8 +342,53 @@ def test_a_snapshot_takes_a_few_bytes_of_what_is_open() -> None:
     for offset, value in enumerate(RECORDS[:-2]):
         group.feed(offset, value, appended(value))
     snapshot: GroupSnapshot = group.snapshot()
-    assert len(group.join) == 120
-    assert len(encode_snapshot(snapshot)) < len(snapshot.learner) + 600 + 12 * len(group.join)
+    assert len(group.join.open) == 120
+    assert len(encode_snapshot(snapshot)) < len(snapshot.learner) + 600 + 12 * len(group.join.open)
+
+
+def test_what_is_refused_is_logged_with_its_position_at_the_first_and_the_tenth_time(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    group = machine()
+    for offset in range(12):
+        group.feed(offset, None, 1_000.0)
+    lines = [record.getMessage() for record in caplog.records if "undecodable" in record.getMessage()]
+    assert len(lines) == 2
+    assert "record 0 of traffic" in lines[0]
+    assert "record 9 of traffic" in lines[1]
+    assert str([*range(10)]) in lines[1]
+
+
+def test_whatever_one_record_does_to_the_join_the_others_are_learned_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    group = machine()
+    feed = group.join.feed
+
+    def stumble(offset: int, record: Traffic, at: float) -> Joined:
+        if offset == 0:
+            raise OverflowError("nobody thought of this one")
+        return feed(offset, record, at)
+
+    monkeypatch.setattr(group.join, "feed", stumble)
+    for offset, value in enumerate([encode_traffic(Tick(1.0)), *RECORDS]):
+        group.feed(offset, value, appended(value))
+    assert group.dropped["unjoinable"] == 1
+    assert group.examples == REFERENCE.examples
+
+
+def test_a_group_whose_feedback_is_not_read_says_so_once_and_says_when_it_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    silent = [value for value in RECORDS if not isinstance(decode_traffic(value), Progress)]
+    group = machine()
+    for offset, value in enumerate(silent):
+        group.feed(offset, value, appended(value))
+    assert group.join.paused
+    assert group.examples == 0, "no click is taken for missing"
+    assert group.dropped["feedback_unread"] == 120
+    at = appended(silent[-1]) + 100
+    group.feed(len(silent), encode_traffic(Progress({0: at}, 1)), at)
+    assert not group.join.paused
+    assert [record.levelname for record in caplog.records if "learning" in record.getMessage()] == ["ERROR", "WARNING"]
 
 
 def test_a_micro_batch_that_cannot_be_learned_is_left_out_and_counted(

@@ -163,7 +163,7 @@ def snapshots(config: Config) -> dict[str, GroupSnapshot]:
     }
 
 
-def wait_until(condition: Callable[[], bool], workers: Workers, seconds: float = 90) -> None:
+def wait_until(condition: Callable[[], bool], workers: Workers, seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, workers.logs()
@@ -354,8 +354,8 @@ def test_two_deployments_on_one_traffic_do_not_meet(config: Config, workers: Wor
         others.start()
         for index in range(len(GROUPS)):
             produce(config, index, group_records(index))
-        wait_until(lambda: all_learned(config), workers, 300)
-        wait_until(lambda: all_learned(other), others, 300)
+        wait_until(lambda: all_learned(config), workers)
+        wait_until(lambda: all_learned(other), others)
         check_final(config, workers)
         check_final(other, others)
     finally:

@@ -14,6 +14,7 @@ from features.live.features import LiveFeatures, LiveLayout, LiveRow
 from features.live.layout import OVERALL, Crossing, Kind
 from model.backbone.interface import fingerprint
 from model.config import LearnerConfig
+from model.control_users import NO_CONTROL, ControlUsers
 from model.encoding.domain import Domain, DomainSpace
 from model.encoding.features import FeatureBatch
 from model.kernel.learner import Learner
@@ -107,6 +108,7 @@ def machine(
     live: LiveConfig = LIVE,
     join: JoinConfig = JOIN,
     first_rows: Sequence[LiveRow] = FIRST_ROWS,
+    control: ControlUsers = NO_CONTROL,
     log: Sequence[bytes | None] = (),
 ) -> GroupMachine:
     """A group that has seen nothing yet; `log` are the records that late clicks find their impressions in."""
@@ -120,6 +122,7 @@ def machine(
         first_rows=first_rows,
         join=join,
         config=learner,
+        control=control,
         traffic=MemoryLog(log),
     )
 

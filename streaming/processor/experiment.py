@@ -1,0 +1,51 @@
+"""The experiment of one group: what users of both arms did, learned from or not. It goes by what was served."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import msgspec
+
+from model.control_users import ControlUsers
+from model.uplift import Uplift
+from streaming.events.decisions import Decision
+from streaming.processor.join import LabelledRequest
+
+
+class Experiment:
+    """Counts labelled requests for the arm that their user is drawn for; `dropped` counts those it could not use."""
+
+    def __init__(self, group: str, control: ControlUsers) -> None:
+        self.uplift = Uplift(control)
+        self.dropped: Counter[str] = Counter()
+        self._group = group
+        self._decisions: list[Decision] = []
+
+    def take(self, request: LabelledRequest, watermark: float) -> None:
+        """A request whose labels are decided, at an event time."""
+        impression, control = request.impression, self.uplift.control
+        if control.share == 0 or impression.arm == "other":
+            return
+        user = control.draw(impression.user_id)
+        if user.control and impression.arm == "live":
+            self.dropped["other_experiment"] += 1
+            return
+        clicks, conversions = int(request.clicks.sum()), int(request.conversions.sum())
+        look = self.uplift.add(user, shown=len(impression.items), clicks=clicks, conversions=conversions)
+        if look is not None:
+            detail = msgspec.to_builtins(look) | {"share": control.share}
+            self._decisions.append(Decision("uplift", self._group, watermark, "experiment", detail))
+
+    def take_decisions(self) -> tuple[Decision, ...]:
+        """The looks since the last call."""
+        decisions, self._decisions = tuple(self._decisions), []
+        return decisions
+
+    def snapshot(self) -> bytes:
+        """All counts; nothing without control users."""
+        return self.uplift.snapshot() if self.uplift.control.share else b""
+
+    def restore(self, data: bytes) -> None:
+        """Goes on from a snapshot."""
+        if data:
+            self.uplift.restore(data)
