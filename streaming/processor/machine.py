@@ -105,13 +105,12 @@ class GroupMachine:
         traffic: LoggedTraffic,
     ) -> None:
         """`first_rows` are what `live` knows before the first record; `traffic` has what late clicks belong to."""
-        self.group = group
-        self.learner = learner
+        self.group, self.learner = group, learner
         self.guarded = _guarded(learner, gate, space)
         self._decisions: list[Decision] = []
         self._lost_before = self._kept_written = 0
         self.live = live
-        self.live.restore(first_rows)
+        live.restore(first_rows)
         self.first_keys: frozenset[tuple[Kind, str]] = frozenset((row.kind, row.key) for row in first_rows)
         self.join = Join(join)
         self.published: PublishedKernel | None = None
@@ -121,19 +120,17 @@ class GroupMachine:
         """False while an operator has stopped learning: labelled requests are skipped and counted."""
         self._skipped: Counter[str] = Counter()
         self.experiment = Experiment(group, control)
-        self._fingerprint = fingerprint
-        self._depends_on = dependencies(learner.start, space.sizes)
+        self._fingerprint, self._depends_on = fingerprint, dependencies(learner.start, space.sizes)
         self._reader = TrafficReader(group, fingerprint, widths)
         self._late = Corrections(self.join.closed, self._reader, traffic, self.join.dropped)
         self.late_clicks: Counter[str] = Counter()
         """Clicks that came after their window, by what became of them: relabelled, corrected."""
         self._space, self._config = space, config
-        self._position = 0
         self._pending: list[LabelledRequest] = []
         self._pending_since = 0.0
         self._published_at = self._newest_event_time = float("-inf")
         self._recovery: Recovery | None = None
-        self._rows_offset = 0
+        self._position = self._rows_offset = 0
 
     @property
     def position(self) -> int:
