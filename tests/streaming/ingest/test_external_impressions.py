@@ -10,7 +10,9 @@ import pytest
 from rich.console import Console
 
 from streaming.config import Config, IngestConfig
+from streaming.dead_letters import replay
 from streaming.events import ImpressionEvent, ServedImpression, encode_event
+from streaming.ingest import external_impressions
 from tests.streaming.ingest.test_service import click, eventually, running
 
 
@@ -37,25 +39,28 @@ def backbone(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Path:
     return pretrained_backbone(config, Recording(movielens_stream(data), "a small shop"), Console(quiet=True))
 
 
-def test_it_waits_for_its_backbone_and_then_logs_the_impression_as_the_frozen_model_serves_it(
-    stream_config: Config, backbone: Path, caplog: pytest.LogCaptureFixture
+def test_without_a_backbone_it_is_kept_aside_and_replayed_it_is_logged_as_the_frozen_model_serves_it(
+    stream_config: Config, backbone: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from lab.pretraining import install_backbone
     from streaming.backbone import open_backbone
 
     ingest_config = IngestConfig(group_id=stream_config.ingest.group_id, metrics_port=0)
     config = stream_config.model_copy(update={"ingest": ingest_config})
+    monkeypatch.setattr(external_impressions, "_TRY_EVERY_S", 0.0)
     with running(config) as ingest:
         now = time.time()
         shown = ImpressionEvent("elsewhere-1", now, "u1", ["i1", "unknown", "i3"])
         ingest.send(encode_event(shown), click("i1", request_id="elsewhere-1", domain=shown.domain))
-        eventually("it says what it lacks", lambda: "representing impressions failing" in caplog.text)
-        assert ingest.committed() == 0
+        (letter,) = eventually("a letter", ingest.letters)
+        assert letter.reason == "not_represented" and str(config.backbone_dir) in letter.detail
+        eventually("the click does not wait for it", lambda: ingest.feedback() == ["i1"])
         install_backbone(backbone, config.backbone_dir)
+        assert replay(config, reason="not_represented").sent == 1
         (served,) = eventually(
             "the impression is logged", lambda: [e for e in ingest.traffic() if isinstance(e, ServedImpression)]
         )
-        eventually("both are committed", lambda: ingest.committed() == 2)
+        eventually("all are committed", lambda: ingest.committed() == 3)
     loaded = open_backbone(config).backbone
     assert (served.request_id, served.time, served.user_id, served.items) == ("elsewhere-1", now, "u1", shown.items)
     assert (served.fingerprint, served.kernel_version) == (loaded.fingerprint, 0)
@@ -63,4 +68,3 @@ def test_it_waits_for_its_backbone_and_then_logs_the_impression_as_the_frozen_mo
     assert served.array("content").shape == (3, loaded.content_width)
     assert served.live_logit == served.frozen_logit
     assert np.isfinite(served.array("frozen_logit")).all() and served.array("live").shape[0] == 3
-    assert ingest.letters() == []

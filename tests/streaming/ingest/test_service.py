@@ -21,6 +21,7 @@ from streaming.events import (
     DeadLetter,
     FeedbackEvent,
     ItemEvent,
+    Progress,
     ServedFeedback,
     Tick,
     Traffic,
@@ -91,6 +92,14 @@ class Running:
 
     def ticks(self) -> list[float]:
         return [event.time for event in self.traffic() if isinstance(event, Tick)]
+
+    def read_up_to(self) -> float:
+        """What the marks claim of the partition that is read least far; 0 while they do not tell of all."""
+        newest: dict[int, float] = {}
+        for mark in self.traffic():
+            if isinstance(mark, Progress):
+                newest |= {k: max(read, newest.get(k, 0.0)) for k, read in mark.read.items()}
+        return min(newest.values()) if len(newest) == self.config.topics.interactions_partitions else 0.0
 
     def letters(self) -> list[DeadLetter]:
         return [msgspec.json.decode(record.value, type=DeadLetter) for record in self._letters()]
@@ -271,6 +280,46 @@ def test_a_batch_that_cannot_be_unpacked_is_passed_over_and_named_by_its_place(c
         eventually("nothing is read twice", lambda: again.feedback() == ["before", "after", "later"])
         eventually("there is still one letter", again.letters)
         assert len(again.letters()) == 1
+
+
+def test_clicks_and_marks_do_not_wait_for_texts_that_take_long_and_no_profile_is_lost(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from features.store.feature_store import FeatureStore
+    from features.text import TextEncoder
+
+    encoded, encode = threading.Event(), TextEncoder.encode
+
+    def slow(encoder: TextEncoder, texts: Any, progress: Any = None) -> Any:
+        assert encoded.wait(PATIENCE_S)
+        return encode(encoder, texts, progress)
+
+    monkeypatch.setattr(TextEncoder, "encode", slow)
+    store = FeatureStore(config.features, config.run_dir)
+    with running(config) as ingest:
+        try:
+            ingest.send(*(encode_event(ItemEvent(f"i{n}", time.time())) for n in range(1_500)), click("behind them"))
+            eventually("the click is routed", lambda: ingest.feedback() == ["behind them"])
+            sent = ingest._traffic.records[-1].timestamp / 1_000
+            eventually("marks pass it", lambda: ingest.read_up_to() > sent)
+            assert store.read_items(["i0"]) == [None]
+        finally:
+            encoded.set()
+        eventually("the last item is stored", lambda: store.read_items(["i1499"])[0])
+    assert ingest.exit_code == 0
+
+
+def test_an_older_profile_does_not_replace_a_newer_one_in_the_real_store(config: Config) -> None:
+    from features.store.feature_store import FeatureStore
+
+    store, now = FeatureStore(config.features, config.run_dir), time.time()
+    with running(config) as ingest:
+        ingest.send(encode_event(UserEvent("u", now, {"age": 40.0})))
+        eventually("the newer is stored", lambda: store.read_users(["u"])[0])
+        ingest.send(encode_event(UserEvent("u", now - 60.0, {"age": 20.0})), encode_event(UserEvent("v", now)))
+        eventually("what came behind the older is stored", lambda: store.read_users(["v"])[0])
+    (user,) = store.read_users(["u"])
+    assert user is not None and user.fields["age"] == 40.0
 
 
 def test_feedback_of_a_device_that_is_ahead_is_taken_as_of_now(config: Config) -> None:

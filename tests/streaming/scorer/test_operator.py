@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
+import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
+from rich.console import Console
 from typer.testing import CliRunner
 
 from local.control.command import app
+from local.control.uplift import print_uplift
 from model.backbone.foundation import FoundationBackbone
+from model.uplift import Effect, UpliftLook
 from streaming.clients import aiokafka_options
 from streaming.config import Config, GroupConfig
 from streaming.control.history import read_history, version_before, version_of
 from streaming.control.orders import Operator, read_decisions, read_order
 from streaming.control.topic_scan import ControlError, scan
 from streaming.events import LearningOrder, decode_traffic
+from streaming.events.decisions import Decision, encode_decision
 from streaming.kernel_log.keys import kernel_key
 from streaming.topics import ensure_topics
 from tests.streaming.scorer.scoring_parts import make_backbone, packed
@@ -132,3 +138,26 @@ async def test_the_command_line_orders_and_lists(config: Config, backbone: Found
     assert "rollback" in listed
     assert "learning is stopped" in await asyncio.to_thread(call, "freeze", "main", "--learning", "--by", "bob")
     assert "the newest published kernel is served" in await asyncio.to_thread(call, "resume", "main", "--by", "bob")
+
+
+async def test_the_command_line_tells_the_newest_look_of_the_experiment_and_says_when_there_is_none(
+    config: Config,
+) -> None:
+    def said(*, as_json: bool = False) -> str:
+        console = Console(file=io.StringIO(), width=200)
+        print_uplift(config, None, console, as_json=as_json)
+        assert isinstance(console.file, io.StringIO)
+        return console.file.getvalue()
+
+    assert "not yet decided" in await asyncio.to_thread(said)
+    effects = [Effect("clicks_per_item", 0.2, 0.1, 0.05, 0.15), Effect("conversions_per_item", 0.0, 0.0, None, None)]
+    for number in range(2):
+        look = UpliftLook(number, effects, {"live": 980, "frozen": 20}, {"live": 9_800, "frozen": 200})
+        decision = Decision("uplift", "main", 1.0, "experiment", msgspec.to_builtins(look))
+        async with AIOKafkaProducer(**aiokafka_options(config.kafka), acks="all") as producer:
+            await producer.send_and_wait(config.topics.decisions, encode_decision(decision), key=b"main", partition=0)
+    told = await asyncio.to_thread(said)
+    assert "look 2" in told and "980 users" in told
+    assert "the live arm is better" in told and "too few events" in told
+    shown = msgspec.json.decode(await asyncio.to_thread(lambda: said(as_json=True)))
+    assert [effect["decided"] for effect in shown["main"]["effects"]] == ["better", "not yet"]
