@@ -88,6 +88,8 @@ def test_a_topic_that_was_deleted_and_made_anew_is_learned_from(tmp_path: Path, 
             admin.delete_topics([stack.config.topics.traffic])
         time.sleep(5)
         ensure_topics(stack.config)
+        processor = stack.members["processor-1"]
+        stack.wait_until(lambda: not processor.alive, "the processor sees that its topic is another one, and ends")
         stack.mend()
         driver = stack.drive(seed=17)
         stack.answered(driver, 50)

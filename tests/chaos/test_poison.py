@@ -101,11 +101,11 @@ def test_a_user_with_nine_tenths_of_the_traffic_does_the_others_little_harm(
 
 
 def judge(truth: Truth, sizes: Sizes, tell: Tell, done: str) -> None:
-    """Never much worse than frozen by the true labels, and as good in the end."""
+    """Never much worse than frozen by the true labels over any `WINDOW` examples, nor at the end."""
     frozen, live = losses(truth)
-    window = min(WINDOW, sizes.poison, len(frozen))
+    window = min(WINDOW, len(frozen))
     worst = worst_ratio(frozen, live, window)
-    last = float(live[-window:].sum() / frozen[-window:].sum())
+    last = float(live[-sizes.poison :].sum() / frozen[-sizes.poison :].sum())
     assert worst <= HARM, f"live log loss was {worst:.3f} times the frozen one over {window} examples"
-    assert last <= HARM
+    assert last <= HARM, f"live log loss was {last:.3f} times the frozen one over the last {sizes.poison} examples"
     tell(done, f"live log loss at most {worst:.4f} times frozen over any {window} examples, {last:.4f} over the last")
