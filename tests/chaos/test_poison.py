@@ -77,17 +77,12 @@ def play(stack: Stack, phases: Sequence[tuple[Vote, int]], seed: int, users: Seq
     return driver.stop()
 
 
-WAITS = pytest.mark.xfail(reason="no gate stands between what is learned and what is published yet", strict=False)
-
-
-@WAITS
 @pytest.mark.parametrize("lie", [flipped, nothing], ids=["flipped", "click rate zero"])
 def test_labels_that_lie_do_little_harm_and_are_forgotten(stack: Stack, sizes: Sizes, tell: Tell, lie: Vote) -> None:
     truth = play(stack, [(honest, sizes.poison), (lie, sizes.poison), (honest, 2 * sizes.poison)], seed=6)
     judge(truth, sizes, tell, f"{sizes.poison} examples honest, as many {lie.__name__}, {2 * sizes.poison} honest")
 
 
-@WAITS
 @only_long
 def test_a_user_with_nine_tenths_of_the_traffic_does_the_others_little_harm(
     stack: Stack, sizes: Sizes, tell: Tell
