@@ -60,11 +60,15 @@ def another(field: FieldInfo, default: Any) -> Any:
         return next(choice for choice in get_args(annotation) if choice != default)
     if isinstance(default, bool):
         return not default
-    if isinstance(default, float) and any(getattr(limit, "lt", 2) <= 1 for limit in field.metadata):
+    if isinstance(default, float) and any(_highest(limit) <= 1 for limit in field.metadata):
         return default / 2 + 0.01
     if isinstance(default, int | float):
         return default + 1 if default < 60_000 or "port" not in field.description.lower() else default - 1  # type: ignore[union-attr]
     return ["one", "two"] if get_origin(annotation) is tuple else "another"
+
+
+def _highest(limit: object) -> float:
+    return float(getattr(limit, "lt", getattr(limit, "le", 2)))
 
 
 def field_of(environment: str) -> FieldInfo:
