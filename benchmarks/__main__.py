@@ -27,8 +27,8 @@ class Benchmark:
 
 
 BENCHMARKS = (
-    Benchmark("gate", "false alarms of the gate over 10 000 streams without harm, and how soon harm is found"),
     Benchmark("live_features", "updating and reading live features, beside what a user would write"),
+    Benchmark("gate", "false alarms of the gate over 10 000 streams without harm, and how soon harm is found"),
     Benchmark("feature_store", "one request's reads and pushes, SQLite and Redis"),
     Benchmark("kernel_cost", "size and time of the kernel, beside full fine-tuning"),
     Benchmark("uplift_coverage", "how often the experiment's intervals hold at all looks together, in simulation"),
