@@ -14,7 +14,7 @@ import pytest
 from streaming.clients import make_producer
 from streaming.config import Config
 from streaming.kernel_log.keys import kernel_key
-from tests.chaos.conftest import Sizes, Tell
+from tests.chaos.conftest import Sizes, Tell, only_long
 from tests.chaos.fuzz import EVENTS, JSON, damaged, made_up
 from tests.chaos.log_reader import read_topic
 from tests.chaos.stack import Stack
@@ -69,6 +69,7 @@ def test_garbage_in_what_comes_from_outside_is_refused_counted_and_kept(stack: S
     tell(f"{sent} records of garbage in interactions", f"{refused:.0f} dead letters, no process ended; {seen}")
 
 
+@only_long
 @pytest.mark.timeout(3_600)
 def test_garbage_in_our_own_topics_ends_no_process_even_at_its_start(stack: Stack, sizes: Sizes, tell: Tell) -> None:
     lives, topics = starts(stack), stack.config.topics
@@ -148,6 +149,7 @@ def test_garbage_at_every_door_is_answered_and_never_by_a_fault_of_ours(stack: S
     tell(f"{statuses.total()} calls with garbage", f"{counted}; {seen}")
 
 
+@only_long
 @pytest.mark.timeout(3_600)
 def test_a_flood_of_made_up_ids_costs_no_real_request_and_bounded_memory(
     stack: Stack, sizes: Sizes, tell: Tell

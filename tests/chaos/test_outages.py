@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from tests.chaos import skewed_clock
-from tests.chaos.conftest import Sizes, Tell
+from tests.chaos.conftest import Sizes, Tell, only_long
 from tests.chaos.stack import Stack
 from tests.chaos.verdicts import check_all
 
@@ -17,6 +17,7 @@ SLOW_S = 0.15
 """How long the store stands still before each moment in which it answers."""
 
 
+@only_long
 def test_a_feature_store_that_is_away_stops_no_learning_and_comes_back(stack: Stack, sizes: Sizes, tell: Tell) -> None:
     driver = stack.drive(seed=2)
     stack.store.send_signal(signal.SIGSTOP)
@@ -59,6 +60,7 @@ def test_a_full_disk_of_the_broker_loses_nothing_that_was_acknowledged(stack: St
     )
 
 
+@only_long
 def test_a_scorer_whose_clock_is_wrong_takes_no_label_from_anybody(stack: Stack, tmp_path: Path, tell: Tell) -> None:
     ahead = tmp_path / "ahead"
     ahead.write_text("3600")
