@@ -39,8 +39,9 @@ class Measured:
     after: float
     """Excess over the `WINDOW` examples behind the poison."""
     auc: float
+    """AUC above the frozen arm's."""
     within: float
-    """AUC inside the requests; this and `auc` are above the frozen arm's by so much."""
+    """The same inside the requests."""
     set_aside: int
 
 
@@ -55,16 +56,14 @@ def measure(examples: PlayedExamples, end: int) -> Measured:
     """Measures of a play whose poison ends before request `end` of the live half."""
     live, frozen = (log_losses(logit, examples.truth) for logit in (examples.live, examples.frozen))
     behind = np.flatnonzero(examples.place >= end)[:WINDOW]
-    arms = (examples.live, examples.frozen)
-    gains = (
-        [auc(examples.truth, arm) for arm in arms],
-        [grouped_auc(examples.truth, arm, examples.request) for arm in arms],
-    )
+    arms, of = (examples.live, examples.frozen), examples.truth
+    whole, within = [auc(of, arm) for arm in arms], [grouped_auc(of, arm, examples.request) for arm in arms]
     return Measured(
-        worst_excess(live, frozen),
-        float(live[behind].sum() / frozen[behind].sum() - 1.0),
-        *(one - two for one, two in gains),
-        examples.set_aside,
+        worst=worst_excess(live, frozen),
+        after=float(live[behind].sum() / frozen[behind].sum() - 1.0),
+        auc=whole[0] - whole[1],
+        within=within[0] - within[1],
+        set_aside=examples.set_aside,
     )
 
 

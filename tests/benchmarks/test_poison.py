@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.poison import POISONS, Measured, cost_table, harm_table, measure, worst_excess
-from benchmarks.poisoned import LiveHalf, poisoned, span_of
+from benchmarks.poison import Measured, cost_table, harm_table, measure, worst_excess
+from benchmarks.poisoned import POISONS, LiveHalf, poisoned, span_of
 from benchmarks.poisoned_play import PlayedExamples, play
 from lab.evaluate.prepare import pretrain_on
 from model.gate.config import GateConfig
