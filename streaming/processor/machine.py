@@ -6,9 +6,11 @@ Each record goes the same way, and the methods stand in its order:
 2. join (`_take`): the record moves event time, bounded by the broker's clock; a window closes once impressions *and*
    feedback are known up to its end, and its labels are decided;
 3. relabel (`_relabel`): a click for a closed request changes the label that still waits, or waits for its correction;
-4. learn (`_learn`): labelled requests fill a micro-batch, the kernel learns it;
-5. live features (`_learn`): the same examples move the decayed residuals of their user, items and domain;
-6. publish (`_publish`): now and then the candidate becomes the kernel that scorers take;
+4. learn (`_learn`): labelled requests fill a micro-batch; the gate weighs it, sets aside what it does not believe, and
+   the kernel learns the rest (`model.gate.guarded`);
+5. live features (`_taught`): the same examples move the counters and residuals of their user, items and domain;
+6. publish (`_publish_what_is_due`): now and then the candidate becomes the kernel that scorers take, unless the gate
+   holds it; where a live kernel does harm, what replaces it is published at once;
 7. correct (`_correct`): late clicks change kernel and live features as if they had been on time.
 
 No broker, no clock, no thread in here. The same records from the same state give the same kernel, bit for bit, wherever

@@ -26,6 +26,7 @@ from streaming.topics import ensure_topics
 from tests.streaming.processor.tiny import (
     BACKBONE,
     FIRST_ROWS,
+    GATE,
     JOIN,
     LEARNER,
     LIVE,
@@ -62,6 +63,7 @@ def config(stream_config: Config, tmp_path: Path) -> Config:
             "live": LIVE,
             "backbone_path": tmp_path / "backbone",
             "learner": LEARNER,
+            "gate": GATE,
             "join": JoinConfig(**JOIN.model_dump()),
             "processor": processor,
         }
@@ -114,7 +116,7 @@ def config_environment(config: Config) -> dict[str, str]:
         if section in ("groups",):
             values[f"DRIFTLINE_{section.upper()}"] = json.dumps(content)
         elif isinstance(content, dict) and section in (
-            "kafka", "topics", "live", "learner", "join", "processor", "domains"
+            "kafka", "topics", "live", "learner", "gate", "join", "processor", "domains"
         ):  # fmt: skip
             for key, value in content.items():
                 if value is not None:
