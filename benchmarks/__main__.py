@@ -29,6 +29,7 @@ class Benchmark:
 BENCHMARKS = (
     Benchmark("live_features", "updating and reading live features, beside what a user would write"),
     Benchmark("gate", "false alarms of the gate over 10 000 streams without harm, and how soon harm is found"),
+    Benchmark("poison", "what wrong labels do to the live arm on scripted streams, with the gate and without it"),
     Benchmark("feature_store", "one request's reads and pushes, SQLite and Redis"),
     Benchmark("kernel_cost", "size and time of the kernel, beside full fine-tuning"),
     Benchmark("uplift_coverage", "how often the experiment's intervals hold at all looks together, in simulation"),

@@ -1,0 +1,135 @@
+"""What wrong labels do to the live arm, with the gate and without it, on scripted streams (docs/gate.md).
+
+A fifth of each live half is poisoned, from a request on that the seed draws. The excess is the live arm's log loss over
+the frozen arm's, less one, by what users really did; where one user sends nine tenths of the traffic, that of others.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.poisoned import POISONS, LiveHalf, Poison, poisoned, ready
+from benchmarks.poisoned_play import PlayedExamples, play
+from lab.evaluate.plan import make_plan
+from lab.evaluate.work import limit_threads
+from lab.streams.sources import choose
+from model.evaluation import auc, grouped_auc
+from model.gate.config import GateConfig
+from model.gate.harm import log_losses
+from streaming.config import Config
+
+STREAMS, SEEDS = ("no-drift", "abrupt", "newcomers"), (0,)
+WINDOW = 5_000
+"""Examples."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one play gave."""
+
+    worst: float
+    """Largest excess over any `WINDOW` examples in a row."""
+    after: float
+    """Excess over the `WINDOW` examples behind the poison."""
+    auc: float
+    """AUC above the frozen arm's."""
+    within: float
+    """The same inside the requests."""
+    set_aside: int
+
+
+def worst_excess(live: NDArray[np.float64], frozen: NDArray[np.float64], window: int = WINDOW) -> float:
+    """Largest excess of losses `(n,)` over `window` in a row; over all where there are fewer."""
+    size = min(window, len(live))
+    above, below = (np.concatenate([[0.0], np.cumsum(losses)]) for losses in (live, frozen))
+    return float(((above[size:] - above[:-size]) / (below[size:] - below[:-size])).max() - 1.0)
+
+
+def measure(examples: PlayedExamples, end: int) -> Measured:
+    """Measures of a play whose poison ends before request `end` of the live half."""
+    live, frozen = (log_losses(logit, examples.truth) for logit in (examples.live, examples.frozen))
+    behind = np.flatnonzero(examples.place >= end)[:WINDOW]
+    arms, of = (examples.live, examples.frozen), examples.truth
+    whole, within = [auc(of, arm) for arm in arms], [grouped_auc(of, arm, examples.request) for arm in arms]
+    return Measured(
+        worst=worst_excess(live, frozen),
+        after=float(live[behind].sum() / frozen[behind].sum() - 1.0),
+        auc=whole[0] - whole[1],
+        within=within[0] - within[1],
+        set_aside=examples.set_aside,
+    )
+
+
+def compared(half: LiveHalf, poison: Poison, seed: int) -> tuple[Measured, Measured]:
+    """Without the gate and with it."""
+    played = poisoned(half, poison, seed)
+    without, guarded = (measure(play(half, played, gate), played.span[1]) for gate in (None, GateConfig()))
+    return without, guarded
+
+
+Results = dict[tuple[str, Poison], list[tuple[Measured, Measured]]]
+
+
+def harm_table(results: Results, seeds: Sequence[int]) -> Table:
+    """Excess of every stream and poison, a figure per seed."""
+    table = Table(
+        "stream", "poison", "worst without gate", "worst with gate", "after, without", "after, with", "set aside",
+        title=f"Excess of live over frozen log loss, %; a figure per seed of {', '.join(map(str, seeds))}",
+    )  # fmt: skip
+    for (stream, poison), pairs in results.items():
+        without, guarded = zip(*pairs, strict=True)
+        cells = [
+            *(_percent(one.worst for one in arm) for arm in (without, guarded)),
+            *(_percent(one.after for one in arm) for arm in (without, guarded)),
+        ]
+        table.add_row(stream, poison, *cells, ", ".join(f"{one.set_aside:,}" for one in guarded))
+    return table
+
+
+def cost_table(results: Results) -> Table:
+    """What the gate costs where nothing is wrong."""
+    table = Table(
+        "stream", "AUC without gate", "AUC with gate", "within requests without", "within requests with",
+        title="Above frozen where nothing is wrong, mean over the seeds",
+    )  # fmt: skip
+    for (stream, poison), pairs in results.items():
+        if poison == "none":
+            arms = list(zip(*pairs, strict=True))
+            means = [np.mean([one.auc for one in arm]) for arm in arms]
+            means += [np.mean([one.within for one in arm]) for arm in arms]
+            table.add_row(stream, *(f"{mean:+.4f}" for mean in means))
+    return table
+
+
+def _percent(values: Iterable[float]) -> str:
+    return ", ".join(f"{100 * value:+.1f}" for value in values)
+
+
+def main(arguments: Sequence[str] = ()) -> int:
+    """Prints both tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--streams", nargs="+", default=STREAMS, choices=STREAMS)
+    parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
+    options = parser.parse_args(list(arguments))
+    limit_threads()
+    cache = Config().cache_dir
+    sources = [source for source in choose("scripted", None, None, None, quick=False) if source.name in options.streams]
+    plan = make_plan(sources, ("frozen",), 1, cache / "poison", cache, quick=False)
+    results: Results = {(source.name, poison): [] for source in plan.sources for poison in POISONS}
+    console = Console()
+    for seed in options.seeds:
+        for source in plan.sources:
+            half = ready(plan, source, seed)
+            for poison in POISONS:
+                results[source.name, poison].append(compared(half, poison, seed))
+            console.print(f"[dim]{source.name}, seed {seed}: played[/]")
+    console.print(harm_table(results, options.seeds))
+    console.print(cost_table(results))
+    return 0

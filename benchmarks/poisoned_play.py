@@ -1,0 +1,200 @@
+"""A learner on its way through a poisoned live half, with a gate before it or without one.
+
+The parts are those that the stream processor uses: live features, learner, and the gate in the order in which
+`streaming.processor.machine` calls it. What differs: a kernel is published behind every micro-batch, and late clicks
+are not put right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.poisoned import LiveHalf, PlayedRequests
+from features.live.features import LiveFeatures, RequestItems, RequestOutcome
+from model.config import LearnerConfig
+from model.evaluation import sigmoid
+from model.gate.config import GateConfig
+from model.gate.gate import Gate
+from model.gate.guarded import GuardedLearner
+from model.gate.seen import Seen
+from model.kernel.batch import MicroBatch
+from model.kernel.features import KernelInputs
+from model.kernel.kernel import Kernel
+from model.kernel.learner import Learner
+
+Part = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class PlayedExamples:
+    """The measured examples of a play, in order, `(n,)`."""
+
+    live: NDArray[np.float64]
+    """Logit that was served."""
+    frozen: NDArray[np.float64]
+    truth: NDArray[np.float64]
+    request: NDArray[np.int64]
+    place: NDArray[np.float64]
+    """When, in requests of the live half."""
+    set_aside: int
+    """Examples that the gate did not let teach."""
+
+
+def play(half: LiveHalf, played: PlayedRequests, gate: GateConfig | None) -> PlayedExamples:
+    """Serves every request, and learns it once its labels are decided; without a `gate` nothing is judged."""
+    with torch.inference_mode():
+        return _Play(half, played, gate).run()
+
+
+class _Play:
+    """Requests are numbered as played, their examples likewise."""
+
+    def __init__(self, half: LiveHalf, played: PlayedRequests, gate: GateConfig | None) -> None:
+        self._half, self._played, self._config = half, played, LearnerConfig()
+        shown = half.chunk.shown
+        edges = np.concatenate([[0], np.cumsum(shown.sum(axis=1))])
+        self._counts = shown.sum(axis=1)[played.origin]
+        self._edges = np.concatenate([[0], np.cumsum(self._counts)])
+        first = edges[played.origin] - self._edges[:-1]
+        self._source = np.arange(self._edges[-1]) + np.repeat(first, self._counts)
+        """Which example of the live half is served."""
+        self._item = half.chunk.items[shown][self._source]
+        self._label = played.click[shown[played.origin]].astype(np.float32)
+        self._truth = played.truth[shown[played.origin]].astype(np.float64)
+        self._time = np.interp(played.place, np.arange(len(half.chunk)), half.chunk.time)
+        self._features = np.zeros((len(self._source), half.layout.width), dtype=np.float32)
+        self._logit = np.zeros(len(self._source), dtype=np.float32)
+        self._version = np.zeros(len(played.origin), dtype=np.int64)
+        self._live = LiveFeatures(half.layout, half.live)
+        self._live.restore(half.rows)
+        self._learner = Learner(half.start, self._config, fingerprint="played", domain_sizes=half.space.sizes)
+        self._guarded = None if gate is None else self._behind(gate)
+        self._served, self._newest = Kernel.identity(half.start), 0
+
+    def _behind(self, config: GateConfig) -> GuardedLearner[int]:
+        return GuardedLearner(self._learner, Gate[int](config, self._half.space.values, self._seen), self._batch)
+
+    def run(self) -> PlayedExamples:
+        taken, pending = 0, list[int]()
+        for requests in self._blocks():
+            self._serve(requests)
+            now = self._time[requests[-1]]
+            while taken <= requests[-1] and self._time[taken] + self._half.join_s <= now:
+                pending.append(taken)
+                taken += 1
+                if self._counts[pending].sum() >= self._config.batch_examples:
+                    self._learn(pending)
+                    pending = []
+        return self._examples()
+
+    def _examples(self) -> PlayedExamples:
+        keep = np.repeat(self._played.measured, self._counts)
+        return PlayedExamples(
+            live=self._logit[keep].astype(np.float64),
+            frozen=self._half.pairs.frozen_logit[self._source][keep].astype(np.float64),
+            truth=self._truth[keep],
+            request=np.repeat(np.arange(len(self._counts)), self._counts)[keep],
+            place=np.repeat(self._played.place, self._counts)[keep],
+            set_aside=0 if self._guarded is None else self._guarded.gate.left,
+        )
+
+    def _blocks(self) -> Iterator[list[int]]:
+        """Requests that are scored together, a micro-batch's worth."""
+        block = self._edges[:-1] // self._config.batch_examples
+        for requests in np.split(np.arange(len(block)), np.flatnonzero(np.diff(block)) + 1):
+            yield requests.tolist()
+
+    def _part(self, requests: Sequence[int]) -> Part:
+        return np.concatenate([np.arange(self._edges[one], self._edges[one + 1]) for one in requests])
+
+    def _serve(self, requests: Sequence[int]) -> None:
+        part = self._part(requests)
+        for one in requests:
+            asked = self._outcome(one)
+            items = RequestItems(asked.domain, asked.content, asked.values)
+            rows = slice(self._edges[one], self._edges[one + 1])
+            self._features[rows] = self._live.features(asked.time, asked.user_id, items, asked.items)
+        self._logit[part] = self._served.logit(self._inputs(part)).numpy()
+        self._version[requests] = self._newest
+
+    def _learn(self, requests: list[int]) -> None:
+        if self._guarded is None:
+            self._learner.learn(self._batch(requests))
+            self._live.update([self._outcome(one) for one in requests])
+            self._publish(self._learner.candidate)
+            return
+        step, gate = self._guarded.step(requests), self._guarded.gate
+        for batch in step.batches:
+            if batch.error is not None:
+                raise batch.error
+            self._live.update([self._outcome(one) for one in batch.counted])
+        if step.served is not None:
+            self._publish(step.served)
+            gate.harm.serve(self._newest)
+        elif not gate.held and any(batch.batch is not None for batch in step.batches):
+            gate.harm.published()
+            self._publish(self._learner.candidate)
+
+    def _publish(self, kernel: Kernel) -> None:
+        self._served, self._newest = kernel, self._newest + 1
+
+    def _inputs(self, part: Part) -> KernelInputs:
+        source, pairs = self._source[part], self._half.pairs
+        return KernelInputs(
+            torch.from_numpy(pairs.x[source].astype(np.float32)),
+            torch.from_numpy(self._features[part]),
+            torch.from_numpy(self._half.values[self._item[part]]),
+            torch.from_numpy(pairs.frozen_logit[source]),
+        )
+
+    def _batch(self, requests: Sequence[int]) -> MicroBatch:
+        part, counts = self._part(requests), self._counts[requests]
+        inputs, label = self._inputs(part), torch.from_numpy(self._label[part])
+        return MicroBatch(
+            x=inputs.x,
+            live=inputs.live,
+            values=inputs.values,
+            domain=torch.from_numpy(np.repeat(self._domain(requests), counts, axis=0)),
+            label=label,
+            conversion=torch.zeros_like(label),
+            frozen_logit=inputs.frozen_logit,
+            live_logit=torch.from_numpy(self._logit[part]),
+            weight=torch.ones_like(label),
+            time=torch.from_numpy(np.repeat(self._time[requests], counts)),
+        )
+
+    def _seen(self, requests: Sequence[int]) -> Seen:
+        part, half = self._part(requests), self._half
+        return Seen(
+            label=self._label[part].astype(np.float64),
+            frozen=half.pairs.frozen_logit[self._source[part]].astype(np.float64),
+            live=self._logit[part].astype(np.float64),
+            request=np.repeat(np.arange(len(requests)), self._counts[requests]),
+            user=[half.users[half.chunk.user[self._played.origin[one]]] for one in requests],
+            item=[half.items[item] for item in self._item[part]],
+            domain=self._domain(requests),
+            version=self._version[requests],
+        )
+
+    def _domain(self, requests: Sequence[int]) -> NDArray[np.int64]:
+        return self._half.chunk.domain[self._played.origin[requests]]
+
+    def _outcome(self, request: int) -> RequestOutcome:
+        part, half = self._part([request]), self._half
+        source, label = self._source[part], self._label[part]
+        origin = self._played.origin[request]
+        return RequestOutcome(
+            user_id=half.users[half.chunk.user[origin]],
+            domain=half.space.decode(half.chunk.domain[origin]),
+            items=[half.items[item] for item in self._item[part]],
+            content=half.pairs.content[source],
+            values=half.values[self._item[part]],
+            click=label,
+            residual=(label - sigmoid(half.pairs.frozen_logit[source])).astype(np.float32),
+            time=float(self._played.place[request]) / half.pace,
+        )

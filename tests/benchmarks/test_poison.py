@@ -1,0 +1,102 @@
+"""What is put wrong in a stream, and how its harm is measured."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.poison import Measured, cost_table, harm_table, measure, worst_excess
+from benchmarks.poisoned import POISONS, LiveHalf, poisoned, span_of
+from benchmarks.poisoned_play import PlayedExamples, play
+from lab.evaluate.prepare import pretrain_on
+from model.gate.config import GateConfig
+from tests.lab.evaluate.small import CONFIG, KERNEL, small, texts
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def half() -> LiveHalf:
+    stream = small("[]")
+    return LiveHalf.of(stream, pretrain_on(stream, CONFIG, KERNEL, texts, 0), CONFIG)
+
+
+def test_the_worst_excess_is_that_of_the_worst_examples_in_a_row() -> None:
+    live, frozen = np.array([1.0, 1.0, 3.0, 3.0, 1.0, 0.5]), np.ones(6)
+    assert worst_excess(live, frozen, 2) == pytest.approx(2.0)
+    assert worst_excess(live, frozen, 3) == pytest.approx(7 / 3 - 1)
+    assert worst_excess(live, frozen, 50) == pytest.approx(9.5 / 6 - 1)
+    assert worst_excess(0.9 * frozen, frozen, 2) == pytest.approx(-0.1)
+
+
+def test_what_lies_behind_the_poison_is_measured_apart() -> None:
+    sure, unsure = np.full(200, 3.0), np.zeros(200)
+    live = np.concatenate([-sure, sure])  # wrong while poisoned, right behind it
+    truth, request = np.ones(400), np.repeat(np.arange(40), 10)
+    examples = PlayedExamples(live, np.concatenate([unsure, unsure]), truth, request, request.astype(float), 7)
+    found = measure(examples, 20)
+    assert found.after == pytest.approx(np.log1p(np.exp(-3)) / np.log(2) - 1)
+    assert found.worst > 0 > found.after
+    assert found.set_aside == 7
+
+
+def test_labels_are_wrong_in_the_span_alone_and_the_truth_stays(half: LiveHalf) -> None:
+    sound = poisoned(half, "none", 0)
+    begin, end = sound.span
+    outside = np.r_[0:begin, end : len(half.chunk)]
+    for poison in ("labels flipped", "no clicks"):
+        played = poisoned(half, poison, 0)
+        assert np.array_equal(played.truth, half.chunk.clean_click)
+        assert np.array_equal(played.click[outside], sound.click[outside])
+        assert played.measured.all()
+    assert np.array_equal(poisoned(half, "labels flipped", 0).click[begin:end], ~sound.click[begin:end])
+    assert not poisoned(half, "no clicks", 0).click[begin:end].any()
+
+
+@pytest.mark.parametrize("clicks", [False, True])
+def test_one_user_sends_nine_tenths_of_the_span_and_is_not_measured(half: LiveHalf, clicks: bool) -> None:
+    played = poisoned(half, "one user clicks everything" if clicks else "one user clicks nothing", 1)
+    user = half.chunk.user[played.origin]
+    one = user[~played.measured][0]
+    assert np.array_equal(played.measured, user != one)
+    begin, end = played.span
+    inside = (played.place >= begin - 0.95) & (played.place < end)
+    assert inside.sum() == 10 * (end - begin)
+    assert (user[inside] == one).mean() >= 0.9
+    assert (played.click[inside & (user == one)] == clicks).all()
+    assert (np.diff(played.place) > 0).all()
+    assert np.array_equal(played.origin[played.measured], np.flatnonzero(half.chunk.user != one))
+
+
+def test_the_seed_draws_where_the_poison_begins() -> None:
+    spans = [span_of(1_500, seed) for seed in range(20)]
+    assert len(set(spans)) > 10
+    assert all(end - begin == 300 and begin >= 300 and (1_500 - end) * 10 >= 5_000 for begin, end in spans)
+
+
+@pytest.mark.parametrize("gate", [None, GateConfig()])
+def test_what_is_served_before_the_poison_knows_nothing_of_it(half: LiveHalf, gate: GateConfig | None) -> None:
+    sound, wrong = (play(half, poisoned(half, poison, 0), gate) for poison in ("none", "labels flipped"))
+    before = sound.place < span_of(len(half.chunk), 0)[0]
+    assert np.array_equal(sound.live[before], wrong.live[before])
+    assert not np.array_equal(sound.live[~before], wrong.live[~before])
+    assert np.array_equal(sound.live[:60], sound.frozen[:60])  # no label was known yet
+    assert not np.array_equal(sound.live[before], sound.frozen[before])
+
+
+def test_flipped_labels_do_less_harm_behind_the_gate(half: LiveHalf) -> None:
+    played = poisoned(half, "labels flipped", 0)
+    without, guarded = (measure(play(half, played, gate), played.span[1]) for gate in (None, GateConfig()))
+    assert without.worst > guarded.worst
+    assert without.set_aside == 0 < guarded.set_aside
+
+
+def test_the_tables_have_a_row_per_poison_and_a_figure_per_seed() -> None:
+    pair = (Measured(0.4, 0.2, 0.01, 0.02, 0), Measured(0.01, -0.01, 0.01, 0.02, 3_000))
+    results = {("abrupt", poison): [pair, pair] for poison in POISONS}
+    table = harm_table(results, (0, 1))
+    assert table.row_count == len(POISONS)
+    assert list(table.columns[2].cells) == ["+40.0, +40.0"] * len(POISONS)
+    assert list(table.columns[6].cells) == ["3,000, 3,000"] * len(POISONS)
+    assert cost_table(results).row_count == 1
