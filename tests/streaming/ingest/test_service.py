@@ -313,6 +313,7 @@ def test_an_older_profile_does_not_replace_a_newer_one_in_the_real_store(config:
     from features.store.feature_store import FeatureStore
 
     store, now = FeatureStore(config.features, config.run_dir), time.time()
+    store.apply()
     with running(config) as ingest:
         ingest.send(encode_event(UserEvent("u", now, {"age": 40.0})))
         eventually("the newer is stored", lambda: store.read_users(["u"])[0])
