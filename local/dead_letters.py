@@ -18,7 +18,6 @@ from streaming.dead_letters import KeptLetter, LetterPosition, ReplayFailedError
 from streaming.events import CURES, REASONS
 
 app = typer.Typer(help="What ingest refused and kept aside: how much of it, why, and what to do.", no_args_is_help=True)
-console = Console()
 errors = Console(stderr=True)
 
 
@@ -67,7 +66,7 @@ def list_letters(
     newest: Annotated[int, typer.Option(help="Newest positions of each reason.", min=1, max=100)] = 3,
 ) -> None:
     """Count the letters by reason, with the newest positions of each and the cure."""
-    config = _config(context)
+    config, console = _config(context), Console()  # made now: it takes the width of the terminal as it is
     with _explained(config):
         found = summary(config, reason=reason, newest=newest)
     if not found.number:
@@ -110,6 +109,7 @@ def replay_letters(
     config, places = _config(context), {_position(text) for text in positions or ()}
     with _explained(config):
         counts = replay(config, reason=reason, positions=places, again=again)
+    console = Console()
     console.print(f"{counts.sent} sent again", highlight=False)
     for number, why in (
         (counts.already, "were sent again before (--again sends them once more)"),
