@@ -123,6 +123,19 @@ def test_one_user_alone_is_no_evidence_against_labels() -> None:
         assert quarantine.judge(seen, np.ones(len(seen.label))).decisions == []
 
 
+def test_users_in_a_row_who_rarely_click_are_no_evidence_however_many_batches_each_takes() -> None:
+    """A few people with opinions of their own, each for hundreds of examples: MovieLens is like that."""
+    stream = Stream(rate=0.5).play(40)
+    for rater in range(3):
+        for _ in range(20):
+            seen = micro_batch(stream.random, rate=0.5, user=f"rater {rater}")
+            one = seen.select(np.arange(seen.requests) == 0)
+            rare = replace(one, label=(stream.random.random(len(one.label)) < 0.1) * 1.0)
+            stream.quarantine.judge(rare, np.ones(len(rare.label)))
+    assert not stream.quarantine.aside.any()
+    assert stream.quarantine.labels.suspicion.max() < stream.quarantine.labels.alarm
+
+
 def test_a_quarantine_that_was_stored_goes_on_as_the_one_it_was_taken_from() -> None:
     one = Stream(seed=8).play(60).play(2, turned)
     other = Stream(seed=8)
