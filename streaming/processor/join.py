@@ -209,13 +209,14 @@ class Join:
 
     def _close(self) -> Iterator[LabelledRequest]:
         while (entry := self.open.next_to_close) is not None:
-            if entry.close_at <= self.time.frontier:
+            read = entry.feedback_by <= self.time.feedback
+            if read and entry.close_at <= self.time.watermark:
                 yield self._labelled(entry)
-            elif entry.close_at > self.time.feedback and entry.patience < self.time.broker:
+            elif not read and entry.patience < self.time.broker:
                 # Its clicks may stand unread in `interactions`: taught now, they would be negatives.
                 self.open.close(entry)
                 self._lose(entry, "feedback_unread")
-                self._paused_until = entry.close_at
+                self._paused_until = entry.feedback_by
             else:
                 return
 

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from streaming.config import JoinConfig
 from streaming.events import PAYLOADS, ServedImpression
 
+LONGEST_RETURN_S = 5.0
+"""How much later than another a sender finds back to a broker that was away: some of its attempts to connect."""
 _REQUEST_BYTES, _ITEM_BYTES = 1_300, 65
 """What an open request and one item of it take beside ids and payload, measured (docs/decisions/0092)."""
 
@@ -26,6 +28,8 @@ class OpenRequest:
     impression: ServedImpression
     close_at: float
     """Event time at which its window ends, seconds."""
+    feedback_by: float
+    """Append time up to which its feedback has to be read before it closes, seconds."""
     patience: float
     """Append time at which it is given up if its feedback is not known by then, seconds."""
     bytes: int
@@ -56,13 +60,20 @@ class OpenRequests:
 
     def add(self, offset: int, record: ServedImpression, appended: float) -> OpenRequest:
         """Opens a request that is not open; `appended` is the broker time of its record, seconds."""
-        close_at = record.time + self._config.window_s
-        patience = max(close_at, appended) + self._config.progress_timeout_s
-        request = OpenRequest(offset, record, close_at, patience, _bytes(record))
+        close_at, feedback_by = record.time + self._config.window_s, self._feedback_by(record.time, appended)
+        patience = feedback_by + self._config.progress_timeout_s
+        request = OpenRequest(offset, record, close_at, feedback_by, patience, _bytes(record))
         self._requests[record.request_id] = request
         self.bytes += request.bytes
         heapq.heappush(self._closing, (close_at, offset, record.request_id))
         return request
+
+    def _feedback_by(self, time: float, appended: float) -> float:
+        """A window behind the append: what held an impression back, held back its clicks, for longer if not for less.
+
+        An outage of the broker does so with every sender, and each finds back at a time of its own (0090).
+        """
+        return appended + self._config.window_s + min(max(appended - time, 0.0), LONGEST_RETURN_S)
 
     def evict(self) -> Iterator[OpenRequest]:
         """Drops the oldest until the others fit."""

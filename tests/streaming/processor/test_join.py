@@ -156,6 +156,23 @@ def test_a_window_closes_only_when_ingest_has_read_every_partition_up_to_its_end
     assert played.labels == [{"a": True, "b": False}]
 
 
+def test_clicks_that_an_outage_of_the_broker_held_back_decide_their_labels() -> None:
+    """Every sender finds back at a time of its own: impressions at 21, clicks at 24."""
+    played = Played(Join(JoinConfig(window_s=1, lateness_s=0.2)))
+    shown = [float(second) for second in range(20)]
+    for second in shown:
+        played.feed(impression(f"r{second:.0f}", second), at=21)
+    for now in (22.0, 23.0, 24.0):
+        played.feed(Tick(now), at=now)
+        played.feed(read(now), at=now)
+    for second in shown:
+        played.feed(click(f"r{second:.0f}", "a", second + 0.5), at=24.1)
+    played.feed(Tick(30), at=30)
+    played.feed(read(30), at=30)
+    assert played.labels == [{"a": True, "b": False}] * 20
+    assert played.late == []
+
+
 def test_progress_told_ahead_of_the_broker_is_not_believed() -> None:
     played = Played()
     played.feed(impression("r", 0), at=0)
