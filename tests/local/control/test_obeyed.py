@@ -22,7 +22,9 @@ KEYS = [
 
 
 @pytest.mark.parametrize(
-    ("key", "told"), [(OPS, "obeys"), (SHOP, "a key with the right `operator`"), (None, "name its file by --key-file")]
+    ("key", "told"),
+    [(OPS, "obeys"), (SHOP, "a key with the right `operator`"), (None, "name its file by --key-file")],
+    ids=["operator", "shop", "none"],  # the keys are drawn anew in every process that runs tests
 )
 def test_a_scorer_with_keys_tells_whether_it_obeys_to_a_key_that_may_ask(key: str | None, told: str) -> None:
     with serving(Config.model_validate({"doors": {"keys": KEYS}})) as port:
