@@ -120,6 +120,8 @@ class DoorProtocol(HttpToolsProtocol):
     def resume_writing(self) -> None:
         super().resume_writing()
         self._go_on()
+        if not self._whole:
+            self._wait_for_client()  # for the rest of a next request, part of which came meanwhile
 
     def send_400_response(self, msg: str) -> None:
         self._count("no_http")

@@ -35,7 +35,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 class Sizes:
     """How much each proof does."""
 
-    kills: int
+    rounds: int
+    """Of kills, in each of which every process and the broker dies once."""
     fuzzed_records: int
     fuzzed_calls: int
     made_up_ids: int
@@ -50,8 +51,8 @@ def sizes() -> Sizes:
     """Of this run."""
     if LONG:
         minutes = float(os.environ.get("SOAK_MINUTES", "10"))
-        return Sizes(100, 1_000_000, 100_000, 1_000_000, 60.0, 5_000, minutes)
-    return Sizes(4, 2_000, 400, 20_000, 4.0, 1_500, 0.0)
+        return Sizes(25, 1_000_000, 100_000, 1_000_000, 60.0, 5_000, minutes)
+    return Sizes(1, 2_000, 400, 20_000, 4.0, 1_500, 0.0)
 
 
 @pytest.fixture(scope="session")

@@ -202,6 +202,10 @@ class Stack:
         """The running members of a role."""
         return [member for member in self.members.values() if member.role == role and member.alive]
 
+    def lives(self) -> dict[str, int]:
+        """How often each member was started, -1 for one that does not live: the same before and after if none ended."""
+        return {member.name: member.starts if member.alive else -1 for member in self.members.values()}
+
     def metrics(self, name: str) -> Scraped:
         """The metrics of a member. Raises OSError."""
         return scrape(self.members[name].port)

@@ -17,6 +17,7 @@ from local.demo.settings import free_ports
 from local.probe import get
 from tests.chaos.conftest import Tell
 from tests.chaos.stack import Stack
+from tests.chaos.verdicts import check_all
 from tests.streaming.monitoring.test_monitoring import MONITORING, tool
 
 MINUTE_S = 2
@@ -63,19 +64,25 @@ def prometheus(stack: Stack, folder: Path) -> Iterator[str]:
             process.terminate()
 
 
-def firing(address: str) -> set[str]:
-    """Alerts that fire now; none while Prometheus does not answer yet."""
-    query = urllib.parse.urlencode({"query": 'ALERTS{alertstate="firing"}'})
+def asked(address: str, query: str) -> list[dict[str, str]]:
+    """Labels of the series that Prometheus has of a query now; none while it does not answer yet."""
     try:
-        found = json.loads(get(f"{address}/api/v1/query?{query}"))["data"]["result"]
+        found = json.loads(get(f"{address}/api/v1/query?{urllib.parse.urlencode({'query': query})}"))
     except OSError:
-        return set()
-    return {series["metric"]["alertname"] for series in found}
+        return []
+    return [series["metric"] for series in found["data"]["result"]]
+
+
+def firing(address: str) -> set[str]:
+    """Alerts that fire now."""
+    return {series["alertname"] for series in asked(address, 'ALERTS{alertstate="firing"}')}
 
 
 def test_alerts_fire_while_a_processor_hangs_and_end_when_it_goes_on(stack: Stack, tmp_path: Path, tell: Tell) -> None:
+    tool("prometheus")  # or skips, before anybody asks for anything
     driver = stack.drive(seed=15)
     with prometheus(stack, tmp_path) as address:
+        stack.wait_until(lambda: len(asked(address, "up == 1")) == len(stack.members), "every process is scraped")
         stack.answered(driver, 300)
         well = firing(address)
         process = stack.members["processor-1"].process
@@ -85,9 +92,9 @@ def test_alerts_fire_while_a_processor_hangs_and_end_when_it_goes_on(stack: Stac
         stack.wait_until(lambda: wanted <= firing(address), f"{wanted} fire")
         process.send_signal(signal.SIGCONT)
         stack.wait_until(lambda: not wanted & firing(address), f"{wanted} end")
-    driver.stop()
     assert not well & SILENT_WHEN_WELL
+    seen = check_all(stack.config, driver.stop())
     tell(
         "a processor stood still under the shipped rules, minutes shortened",
-        f"{', '.join(sorted(wanted))} fired, then ended",
+        f"{', '.join(sorted(wanted))} fired, then ended; {seen}",
     )

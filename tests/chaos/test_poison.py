@@ -98,9 +98,12 @@ def test_a_user_with_nine_tenths_of_the_traffic_does_the_others_little_harm(
 def judge(truth: Truth, sizes: Sizes, tell: Tell, done: str) -> None:
     """Never much worse than frozen by the true labels over any `WINDOW` examples, nor at the end."""
     frozen, live = losses(truth)
+    differ = float((frozen != live).mean())
+    assert differ > 0, "no kernel was ever served: nothing is shown"
     window = min(WINDOW, len(frozen))
     worst = worst_ratio(frozen, live, window)
     last = float(live[-sizes.poison :].sum() / frozen[-sizes.poison :].sum())
     assert worst <= HARM, f"live log loss was {worst:.3f} times the frozen one over {window} examples"
     assert last <= HARM, f"live log loss was {last:.3f} times the frozen one over the last {sizes.poison} examples"
-    tell(done, f"live log loss at most {worst:.4f} times frozen over any {window} examples, {last:.4f} over the last")
+    most = f"live log loss at most {worst:.4f} times frozen over any {window} examples, {last:.4f} over the last"
+    tell(done, f"{most}; a kernel served {differ:.0%} of all")

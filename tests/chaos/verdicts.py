@@ -35,7 +35,7 @@ def check_exact(config: Config, stored: Committed, records: list[Appended], grou
 def check_labels(config: Config, truth: Truth, records: list[Appended], group: str = "main") -> tuple[int, int, int]:
     """No click that was acknowledged in time is learned as a negative, and a later one corrects what was taught.
 
-    Gives the clicks in time, the later ones, and the examples.
+    Gives the clicks in time (without any nothing is shown), the later ones, and the examples.
     """
     labels = labels_of(config, records, group)
     assert not labels.twice
@@ -46,6 +46,7 @@ def check_labels(config: Config, truth: Truth, records: list[Appended], group: s
     unlearned = in_time - labels.learned.keys()
     lost = [key for key in late if labels.learned.get(key) is False and key not in labels.corrected]
     told = f"of {len(in_time)} clicks in time and {len(late)} later ones; dropped: {dict(labels.dropped)}"
+    assert in_time, f"no click was acknowledged in time: nothing is shown {told}"
     assert not false, f"{len(false)} became negatives {told}"
     assert not unlearned, f"{len(unlearned)} were never learned {told}"
     assert not lost, f"{len(lost)} later ones corrected nothing {told}"

@@ -16,8 +16,9 @@ import pytest
 
 from features.live.first_rows import write_first_rows
 from local.demo.settings import free_ports
-from streaming.clients import make_admin, make_consumer, make_producer
+from streaming.clients import make_admin, make_producer
 from streaming.config import Config, GroupConfig, JoinConfig
+from streaming.control.topic_scan import scan
 from streaming.events import Progress
 from streaming.kernel_log.cuts import choose
 from streaming.kernel_log.keys import SLOTS, kernel_key, learner_key
@@ -43,6 +44,7 @@ ROOT = Path(__file__).resolve().parents[3]
 GROUPS = ("main", "other")
 
 
+@functools.cache
 def group_records(index: int) -> list[bytes]:
     """An ingest that is never behind: it has read all that the broker's clock, now, may mean."""
     records = traffic(REQUESTS, seed=index, prefix=f"{GROUPS[index]}.r")
@@ -144,13 +146,11 @@ def produce(config: Config, index: int, records: list[bytes]) -> None:
 
 def committed(config: Config) -> dict[bytes, bytes]:
     """The newest committed value of every key in the kernel log."""
-    newest: dict[bytes, bytes] = {}
-    with make_consumer(
-        config.kafka, config.topics.kernels, isolation_level="read_committed", consumer_timeout_ms=1_500
-    ) as consumer:
-        for record in consumer:
-            newest[record.key] = record.value
-    return newest
+    return {
+        record.key or b"": record.value or b""
+        for partition in range(len(GROUPS))
+        for record in scan(config, config.topics.kernels, partition)
+    }
 
 
 def snapshots(config: Config) -> dict[str, GroupSnapshot]:
@@ -177,6 +177,7 @@ def all_learned(config: Config) -> bool:
     return all(name in stored and stored[name].next_offset == len(group_records(GROUPS.index(name))) for name in GROUPS)
 
 
+@functools.cache
 def reference(index: int) -> GroupSnapshot:
     """What the group's machine learns in process, undisturbed."""
     group = machine(GROUPS[index])

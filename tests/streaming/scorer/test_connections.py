@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -11,9 +12,13 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+import uvicorn
 from prometheus_client import REGISTRY
+from uvicorn.server import ServerState
 
-from streaming.config import Config
+from streaming.config import Config, DoorsConfig
+from streaming.scorer.app import make_app
+from streaming.scorer.connections import Connections
 from tests.streaming.scorer.scoring_parts import FakeBackend, serving
 
 BODY = msgspec.json.encode({"user_id": "u", "candidates": ["a", "b"], "domain": {"scene": "home", "period": "day"}})
@@ -119,6 +124,31 @@ def test_a_client_that_does_not_read_its_answers_is_given_up() -> None:
             except OSError:
                 break
         _eventually(lambda: _dropped("too_slow") > before)
+
+
+class AbortableTransport(asyncio.Transport):
+    """A connection of which only the end counts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.aborted = asyncio.Event()
+
+    def abort(self) -> None:
+        self.aborted.set()
+
+
+async def test_the_rest_of_a_request_is_waited_for_no_longer_because_an_answer_was_read_meanwhile() -> None:
+    config = uvicorn.Config(make_app(FakeBackend()), log_config=None)
+    config.load()
+    transport = AbortableTransport()
+    protocol = Connections(DoorsConfig(request_timeout_s=0.05)).protocol(
+        config=config, server_state=ServerState(), app_state={}
+    )
+    protocol.connection_made(transport)
+    protocol.data_received(HEAD[:20])
+    protocol.pause_writing()
+    protocol.resume_writing()
+    await asyncio.wait_for(transport.aborted.wait(), 60)
 
 
 def test_a_head_without_end_is_refused() -> None:
