@@ -16,8 +16,8 @@ from rich.logging import RichHandler
 
 from driftline import __version__
 from driftline.keys import app as key_app
-from driftline.keys import read_key
 from driftline.options import Archive, BaseName, Cluster, Limit, LogFile, MappingName, Rate, ReportFolder, ScriptName
+from local.api_keys import ScorerKey
 from local.broker.command import app as broker_app
 from local.control.command import app as kernel_app
 from local.dead_letters import app as dead_letters_app
@@ -243,10 +243,7 @@ def replay_log(
 def replay(
     context: typer.Context,
     scorer: Annotated[str | None, typer.Option(help="Address of the scorer; default is the configured one.")] = None,
-    key_file: Annotated[
-        Path | None,
-        typer.Option(help="File with the API key that the scorer asks for.", parser=path_option, metavar="FILE"),
-    ] = None,
+    key: ScorerKey = None,
     rate: Rate = 120.0,
     limit: Limit = None,
     profiles: Annotated[bool, typer.Option(help="Publish items and users first.")] = True,
@@ -261,7 +258,7 @@ def replay(
     from lab.streams.pacing import Pace
     from local.replay.run import run_replay
 
-    choice, key = _stream(script, log, mapping, archive), read_key(key_file)
+    choice = _stream(script, log, mapping, archive)
     raise typer.Exit(
         run_replay(
             config, choice, scorer=scorer, key=key, pace=Pace(rate), limit=limit, profiles=profiles, console=errors

@@ -57,19 +57,6 @@ def secret() -> None:
     typer.echo(secrets.token_urlsafe(32))
 
 
-def read_key(path: Path | None) -> str | None:
-    """The key in a file; None without a file. Raises ConfigError."""
-    if path is None:
-        return None
-    try:
-        key = path.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"no key can be read from {path}: {error}") from error
-    if not key.isprintable() or not key or " " in key:
-        raise ConfigError(f"{path} holds no key: one line is wanted, as `driftline key new --key-file` writes it")
-    return key
-
-
 def _words(text: str) -> list[str]:
     return [word for part in text.split(",") if (word := part.strip())]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import urllib.request
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from prometheus_client.samples import Sample
@@ -13,9 +13,9 @@ _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 _TIMEOUT_S = 5.0
 
 
-def get(url: str) -> bytes:
+def get(url: str, headers: Mapping[str, str] | None = None) -> bytes:
     """The body at `url`, past any proxy. Raises OSError if nothing answers in time or the answer is no success."""
-    with _DIRECT.open(url, timeout=_TIMEOUT_S) as answer:
+    with _DIRECT.open(urllib.request.Request(url, headers=dict(headers or {})), timeout=_TIMEOUT_S) as answer:
         body: bytes = answer.read()
     return body
 

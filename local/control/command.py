@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from local.api_keys import ScorerKey
 from streaming.config import Config
 
 if TYPE_CHECKING:
@@ -82,13 +83,14 @@ def pin(
     by: By = None,
     why: Why = "",
     scorer: Scorers = None,
+    key: ScorerKey = None,
 ) -> None:
     """Have every scorer serve this version until `resume`; learning goes on."""
     from streaming.control.history import read_history, version_of
 
     config = _config(context)
     past = version_of(read_history(config, group), version)
-    _tell(config, _operator(config, by, why).pin(group, past), scorer)
+    _tell(config, _operator(config, by, why).pin(group, past), scorer, key)
 
 
 @app.command()
@@ -100,6 +102,7 @@ def rollback(
     by: By = None,
     why: Why = "",
     scorer: Scorers = None,
+    key: ScorerKey = None,
 ) -> None:
     """Pin the version before the one that is served, or the given one; the audit says that it was a roll-back."""
     from streaming.control.history import read_history, version_before, version_of
@@ -112,7 +115,7 @@ def rollback(
     else:
         newest = history[-1].info.version if history else 0
         past = version_before(history, read_order(config, group).pinned_version or newest)
-    _tell(config, _operator(config, by, why).pin(group, past, kind="rollback"), scorer)
+    _tell(config, _operator(config, by, why).pin(group, past, kind="rollback"), scorer, key)
 
 
 @app.command()
@@ -124,25 +127,34 @@ def freeze(
     by: By = None,
     why: Why = "",
     scorer: Scorers = None,
+    key: ScorerKey = None,
 ) -> None:
     """Have every scorer serve the frozen arm until `resume`; learning goes on. With --learning it is the other way."""
     config = _config(context)
     operator = _operator(config, by, why)
-    _tell(config, operator.stop_learning(group) if learning else operator.freeze(group), scorer)
+    _tell(config, operator.stop_learning(group) if learning else operator.freeze(group), scorer, key)
 
 
 @app.command()
-def resume(context: typer.Context, group: KernelGroup, *, by: By = None, why: Why = "", scorer: Scorers = None) -> None:
+def resume(
+    context: typer.Context,
+    group: KernelGroup,
+    *,
+    by: By = None,
+    why: Why = "",
+    scorer: Scorers = None,
+    key: ScorerKey = None,
+) -> None:
     """End every order: the newest published kernel is served again, and the processor learns."""
     config = _config(context)
-    _tell(config, _operator(config, by, why).resume(group), scorer)
+    _tell(config, _operator(config, by, why).resume(group), scorer, key)
 
 
-def _tell(config: Config, order: Order, scorers: list[str] | None) -> None:
+def _tell(config: Config, order: Order, scorers: list[str] | None, key: str | None) -> None:
     from local.control.obeyed import wait_until_obeyed
     from local.control.views import ordered
 
     console.print(f"[bold]{order.group}[/]: {ordered(order)}", highlight=False, soft_wrap=True)
     configured = [f"http://{config.scorer.host}:{config.scorer.port}"] if config.scorer.port else []
     for address in scorers or configured:
-        console.print(f"  {address}: {wait_until_obeyed(address, order)}", highlight=False, soft_wrap=True)
+        console.print(f"  {address}: {wait_until_obeyed(address, order, key)}", highlight=False, soft_wrap=True)

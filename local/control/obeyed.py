@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+from urllib.error import HTTPError
 
+from local.api_keys import key_cure, key_headers
 from local.probe import get
 from streaming.events.decisions import Order
 
@@ -12,14 +14,15 @@ _WAIT_S = 5.0
 _ASK_EVERY_S = 0.05
 
 
-def wait_until_obeyed(address: str, order: Order) -> str:
-    """What came of an order at one scorer, as a sentence."""
+def wait_until_obeyed(address: str, order: Order, key: str | None) -> str:
+    """What came of an order at one scorer, asked with this API key, as a sentence."""
     began = time.monotonic()
     while True:
         try:
-            current = json.loads(get(f"{address.rstrip('/')}/v1/kernels"))["current"]
+            current = json.loads(get(f"{address.rstrip('/')}/v1/kernels", key_headers(key)))["current"]
         except (OSError, ValueError, LookupError) as error:
-            return f"does not tell ({error}); it obeys as soon as it reads topic `control`"
+            cure = key_cure(error.code, "operator") if isinstance(error, HTTPError) else ""
+            return f"does not tell: {error}{cure}; it obeys as soon as it reads topic `control`"
         state = next((state for state in current if state["group"] == order.group), None)
         if state is None:
             return f"knows no group {order.group!r}: it runs with another configuration"

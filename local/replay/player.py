@@ -13,6 +13,7 @@ import aiohttp
 import msgspec
 
 from lab.streams.request import Request
+from local.api_keys import key_cure, key_headers
 from local.replay.announce import Announcement, ReplayPlan, early_end
 from local.replay.played import PlayConfig, Played
 from streaming.events import DriftEvent, FeedbackEvent
@@ -62,7 +63,7 @@ class Player:
         self.played.began_at = time.time()
         ticker = asyncio.create_task(self._tick())
         try:
-            headers = {"Authorization": f"Bearer {self._config.key}"} if self._config.key else None
+            headers = key_headers(self._config.key)
             async with aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers) as session:
                 await self._play_all(session, replay_plan)
         except* ScorerGoneError as gone:
@@ -149,8 +150,7 @@ class Player:
             self._failed(type(error).__name__)
             return None
         if response.status != 200:
-            cure = " (it asks for a key that may score: name its file by --key-file)"
-            self._failed(f"HTTP {response.status}{cure if response.status in (401, 403) else ''}")
+            self._failed(f"HTTP {response.status}{key_cure(response.status, 'score')}")
             return None
         self.played.latencies_s.append(time.perf_counter() - began)
         return self._answered(msgspec.json.decode(content, type=ScoreResponse))

@@ -1,0 +1,42 @@
+"""The command asks a real scorer on a real socket whether it obeys, by a key where the scorer asks for one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from local.control.command import app
+from local.control.obeyed import wait_until_obeyed
+from streaming.config import Config
+from streaming.events.decisions import Order
+from streaming.scorer.doors import key_hash, new_key
+from tests.streaming.scorer.scoring_parts import serving
+
+SHOP, OPS = new_key(), new_key()
+KEYS = [
+    {"name": "shop", "hash": key_hash(SHOP), "may": ["score"]},
+    {"name": "ops", "hash": key_hash(OPS), "may": ["operator"]},
+]
+
+
+@pytest.mark.parametrize(
+    ("key", "told"), [(OPS, "obeys"), (SHOP, "a key with the right `operator`"), (None, "name its file by --key-file")]
+)
+def test_a_scorer_with_keys_tells_whether_it_obeys_to_a_key_that_may_ask(key: str | None, told: str) -> None:
+    with serving(Config.model_validate({"doors": {"keys": KEYS}})) as port:
+        assert told in wait_until_obeyed(f"http://127.0.0.1:{port}", Order("main"), key)
+
+
+@pytest.mark.parametrize("content", [None, "", "two words", "unreadable \u00e9"])
+@pytest.mark.parametrize("command", ["pin main 1", "rollback main", "freeze main", "resume main"])
+def test_a_file_that_holds_no_key_is_refused_before_anything_is_ordered(
+    tmp_path: Path, command: str, content: str | None
+) -> None:
+    path = tmp_path / "ops.key"
+    if content is not None:
+        path.write_text(content, encoding="utf-8")
+    arguments = [*command.split(), "--key-file", str(path)]
+    refused = CliRunner().invoke(app, arguments, obj=lambda: pytest.fail("it was ordered"))
+    assert refused.exit_code == 2 and "--key-file" in refused.output
