@@ -26,6 +26,7 @@ from lab.pretraining import install_backbone, pretrained_backbone
 from lab.streams.choice import StreamChoice, open_recording
 from lab.streams.fit import fitted
 from lab.streams.recording import Recording
+from model.gate.gate import KeptState
 from streaming.backbone import OpenedBackbone, open_backbone
 from streaming.config import Config, ProcessorConfig, load_config
 from streaming.events import Progress, ServedFeedback, Tick, Traffic, encode_traffic
@@ -73,6 +74,8 @@ class Committing:
         self.cuts: list[CutState] = []
         self.closed: dict[int, ClosedSegment] = {}
         """Segments of closed requests before the last cut."""
+        self.kept: list[KeptState] = []
+        """States of the learner that it may go back to."""
         self._machine, self._config = machine, config
         self._cut_at = self._committed_at = 0.0
         self._kernel: PublishedKernel | None = None
@@ -95,8 +98,9 @@ class Committing:
         if self.cuts and self.cuts[-1].closed.segment is not None:
             self.closed[self.cuts[-1].closed.number] = decode_segment(self.cuts[-1].closed.segment)
         closed = machine.take_closed()
-        rows = machine.live.take_changed()
-        self.cuts.append(CutState(machine.snapshot(), rows, machine.rows_offset, frozenset(), closed))
+        rows, kept = machine.live.take_changed(), machine.take_kept()
+        self.kept += kept
+        self.cuts.append(CutState(machine.snapshot(), rows, machine.rows_offset, frozenset(), closed, kept=kept))
         return self.cuts[-1]
 
 
@@ -134,7 +138,8 @@ def take_over(config: Config, opened: OpenedBackbone, played: Committing, log: S
     whole = encode_snapshot(played.cuts[-2].snapshot)
     began = time.perf_counter()
     snapshot = decode_snapshot(whole, group=machine.group, fingerprint=opened.backbone.fingerprint)
-    machine.restore(snapshot, [decode_row(record.key, record.value or b"")[1] for record in stored], played.closed)
+    live = [decode_row(record.key, record.value or b"")[1] for record in stored]
+    machine.restore(snapshot, live, played.closed, kept=played.kept)
     for fed in log[snapshot.resume_offset : played.cuts[-1].snapshot.next_offset]:
         machine.feed(*fed)
     return time.perf_counter() - began

@@ -8,7 +8,6 @@ comparison.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -64,26 +63,29 @@ def differences(world: World, streams: int, requests: int, seed: int = 0) -> Ite
 
 
 def first_alarms(world: World, thresholds: Sequence[float], streams: int, requests: int) -> NDArray[np.int64]:
-    """Request at which each stream's evidence first reached each threshold, `(thresholds, streams)`; else -1.
-
-    Looked at every `_AT_ONCE` requests where nothing is wrong, and at every request from the onset on.
-    """
+    """Request at which each stream's evidence first reached each threshold, `(thresholds, streams)`; else -1."""
     evidence = HarmEvidence(streams, 1)
     first = np.full((len(thresholds), streams), -1)
     request = 0
+    inside = np.ones((1, 1), dtype=np.bool_)
     for part in differences(world, streams, requests):
-        for rows in np.split(part, len(part)) if world.bias else [part]:
-            evidence.update(rows, np.ones((1, len(rows)), dtype=np.bool_))
-            request += len(rows)
+        for rows in np.split(part, len(part)):  # at every request: between two looks it may rise and fall again
+            evidence.update(rows, inside)
+            request += 1
+            value = evidence.value[0]
             for row, threshold in zip(first, thresholds, strict=True):
-                row[(row < 0) & (evidence.value[0] >= threshold)] = request
+                row[(row < 0) & (value >= threshold)] = request
     return first
+
+
+def used_threshold() -> float:
+    """The threshold that is used, of a group with `_STRATA` strata."""
+    return GateConfig().false_alarm_requests * len(COMPARISONS) * _STRATA
 
 
 def false_alarms(console: Console, streams: int, requests: int) -> None:
     """Share of streams without harm in which the evidence ever reached a threshold."""
-    config = GateConfig()
-    used = config.false_alarm_requests * len(COMPARISONS) * _STRATA
+    used = used_threshold()
     thresholds = (1e3, 1e4, 1e5, used)
     table = Table(
         "threshold", "bound", "requests apart", "sessions of 5", "sessions of 20",
@@ -100,8 +102,7 @@ def false_alarms(console: Console, streams: int, requests: int) -> None:
 
 def delays(console: Console, streams: int) -> None:
     """Requests from the onset of harm until it is found, at the threshold that is used."""
-    config, onset = GateConfig(), 500
-    used = config.false_alarm_requests * len(COMPARISONS) * _STRATA
+    onset = 500
     table = Table(
         "logits off",
         "log loss, nats",
@@ -113,7 +114,7 @@ def delays(console: Console, streams: int) -> None:
     for bias in (0.25, 0.5, 1.0, 2.0, 4.0):
         world = World("harm", session=5, bias=bias, onset=onset)
         cost = np.concatenate(list(differences(World("cost", bias=bias), 400, 500, seed=1))).mean()
-        found = first_alarms(world, (used,), streams, 6_000)[0]
+        found = first_alarms(world, (used_threshold(),), streams, 6_000)[0]
         late = np.where(found < 0, 10**9, found - onset)
         middle, most = np.quantile(late, [0.5, 0.9], method="higher")
         cells = (f"{value:,.0f}" if value < 10**8 else "not in 5 500" for value in (middle, most))
@@ -121,13 +122,9 @@ def delays(console: Console, streams: int) -> None:
     console.print(table)
 
 
-def main(arguments: Sequence[str] = ()) -> int:
+def main() -> int:
     """Prints both tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--streams", type=int, default=STREAMS)
-    parser.add_argument("--requests", type=int, default=REQUESTS)
-    options = parser.parse_args(list(arguments))
     console = Console()
-    false_alarms(console, options.streams, options.requests)
-    delays(console, max(20, options.streams // 100))
+    false_alarms(console, STREAMS, REQUESTS)
+    delays(console, STREAMS // 100)
     return 0

@@ -6,9 +6,10 @@ the frozen arm's, less one, by what users really did; where one user sends nine 
 
 from __future__ import annotations
 
-import argparse
+import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,24 +113,21 @@ def _percent(values: Iterable[float]) -> str:
     return ", ".join(f"{100 * value:+.1f}" for value in values)
 
 
-def main(arguments: Sequence[str] = ()) -> int:
+def main() -> int:
     """Prints both tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--streams", nargs="+", default=STREAMS, choices=STREAMS)
-    parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
-    options = parser.parse_args(list(arguments))
     limit_threads()
     cache = Config().cache_dir
-    sources = [source for source in choose("scripted", None, None, None, quick=False) if source.name in options.streams]
-    plan = make_plan(sources, ("frozen",), 1, cache / "poison", cache, quick=False)
-    results: Results = {(source.name, poison): [] for source in plan.sources for poison in POISONS}
+    sources = [source for source in choose("scripted", None, None, None, quick=False) if source.name in STREAMS]
+    results: Results = {(source.name, poison): [] for source in sources for poison in POISONS}
     console = Console()
-    for seed in options.seeds:
-        for source in plan.sources:
-            half = ready(plan, source, seed)
-            for poison in POISONS:
-                results[source.name, poison].append(compared(half, poison, seed))
-            console.print(f"[dim]{source.name}, seed {seed}: played[/]")
-    console.print(harm_table(results, options.seeds))
+    with tempfile.TemporaryDirectory(prefix="driftline-poison-") as folder:
+        plan = make_plan(sources, ("frozen",), len(SEEDS), Path(folder), cache, quick=False)
+        for seed in SEEDS:
+            for source in plan.sources:
+                half = ready(plan, source, seed)
+                for poison in POISONS:
+                    results[source.name, poison].append(compared(half, poison, seed))
+                console.print(f"[dim]{source.name}, seed {seed}: played[/]")
+    console.print(harm_table(results, SEEDS))
     console.print(cost_table(results))
     return 0

@@ -80,6 +80,7 @@ class _Play:
         return GuardedLearner(self._learner, Gate[int](config, self._half.space.values, self._seen), self._batch)
 
     def run(self) -> PlayedExamples:
+        """Serves block by block; what is decided by the end of a block is learned behind it."""
         taken, pending = 0, list[int]()
         for requests in self._blocks():
             self._serve(requests)

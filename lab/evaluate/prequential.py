@@ -56,9 +56,11 @@ class _Play:
         self._learned = 0
 
     def score(self, part: slice) -> None:
+        """Serves the examples of a scoring batch."""
         self.logit[part] = self._adapter.score(self._batch(part)).numpy()
 
     def learn(self, part: NDArray[np.int64]) -> None:
+        """Teaches a micro-batch by the labels known now."""
         self._adapter.learn(self._batch(part))
         self._learned += len(part)
         self._learned_at[part] = self._learned

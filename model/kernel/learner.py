@@ -183,30 +183,34 @@ class Learner:
 
         Raises ContainerError as `check` does; nothing is changed then.
         """
-        state, self._short, self._long = self._read(data)
-        self._trust.load(_part(state, "trust"))
-        self.batches, self.examples = state.batches, state.examples
-        self.candidate = Kernel(self.start, self._mixed_weights()) if self.batches else Kernel.identity(self.start)
+        self._take(*self._read(data))
 
     def restore_sum(self, snapshots: Sequence[bytes]) -> None:
-        """Begins with all that several groups have learned apart; of one, as `restore`. This learner must be new.
+        """Begins with all that groups have learned apart; where one alone did, as `restore`. This learner must be new.
 
         Natural parameters add up; trust is their mean, weighed by examples. Raises ContainerError as `check` does.
         """
-        if len(snapshots) == 1:
-            return self.restore(snapshots[0])
-        read = [self._read(data) for data in snapshots]
+        whole = [self._read(data) for data in snapshots]
+        read = [one for one in whole if one[0].examples] or whole[:1]
+        if len(read) == 1:
+            return self._take(*read[0])
         counts = [state.examples for state, _, _ in read]
         self._short = self._short.joined([(short, state.examples) for state, short, _ in read])
         self._long = self._long.joined([(long, state.examples) for state, _, long in read])
         trusts = [_part(state, "trust") for state, _, _ in read]
-        shares = torch.tensor(counts, dtype=torch.float64) / max(sum(counts), 1)
+        shares = torch.tensor(counts, dtype=torch.float64) / sum(counts)
         for name, tensor in trusts[0].items():
             trusts[0][name] = torch.tensordot(shares, torch.stack([trust[name] for trust in trusts]), 1).to(tensor)
         self._trust.load(trusts[0])
         self.batches, self.examples = sum(state.batches for state, _, _ in read), sum(counts)
         self.candidate = Kernel(self.start, self._mixed_weights())
         return None
+
+    def _take(self, state: LearnerState, short: Posterior, long: Posterior) -> None:
+        self._short, self._long = short, long
+        self._trust.load(_part(state, "trust"))
+        self.batches, self.examples = state.batches, state.examples
+        self.candidate = Kernel(self.start, self._mixed_weights()) if self.batches else Kernel.identity(self.start)
 
     def _read(self, data: bytes) -> tuple[LearnerState, Posterior, Posterior]:
         state = unpack_learner(data, self._state())

@@ -18,6 +18,7 @@ from streaming.config import Config
 from streaming.events.decisions import Decision, encode_decision
 from streaming.kernel_log.closed import encode_segment, segment_key
 from streaming.kernel_log.cuts import StoredCut, seal
+from streaming.kernel_log.kept import encode_kept
 from streaming.kernel_log.keys import learner_key, mark_key
 from streaming.kernel_log.reader import StoredGroup, read_group
 from streaming.kernel_log.rows import StateRecord, encode_row
@@ -68,6 +69,8 @@ def _transaction(state: WholeState, stored: StoredGroup, version: int, decision:
             StateRecord(mark_key(group), seal(StoredCut(chosen.number, state.topic, state.rows_offset))),
         ],
         [encode_decision(decision)],
+        # under the same numbers the log may hold states of the run that this one replaces
+        [encode_kept(group, kept) for kept in state.kept],
     )
 
 

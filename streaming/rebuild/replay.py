@@ -132,7 +132,7 @@ def _begin_with(machine: GroupMachine, start: SavedGroup, traffic: TrafficSpan, 
             f" {traffic.topic}): its offsets mean nothing here"
         )
     snapshot = decode_snapshot(start.cut.snapshot, group=machine.group, fingerprint=fingerprint)
-    machine.restore(snapshot, start.rows, start.segments, start.cut.rows_offset)
+    machine.restore(snapshot, start.rows, start.segments, start.cut.rows_offset, start.kept)
     return snapshot.resume_offset
 
 

@@ -1,4 +1,4 @@
-"""A group's state as files: kernel, snapshot, live rows and closed requests, each as the log would hold it."""
+"""A group's state as files: kernel, snapshot, rows, closed requests and kept states, as in the log."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from features.live.layout import LiveRow
+from model.gate.gate import KeptState
 from model.kernel.record import pack_kernel
 from model.whole_files import write_whole
 from streaming.kernel_log.closed import ClosedSegment
@@ -19,9 +20,11 @@ from streaming.kernel_log.rows import encode_row
 from streaming.kernel_log.snapshot import encode_snapshot
 from streaming.rebuild.state import WholeState
 
-KERNEL, SNAPSHOT, ROWS, CLOSED = "kernel.safetensors", "snapshot", "rows.msgpack", "closed.msgpack"
+KERNEL, SNAPSHOT = "kernel.safetensors", "snapshot"
+ROWS, CLOSED, KEPT = "rows.msgpack", "closed.msgpack", "kept.msgpack"
 _rows_decoder = msgspec.msgpack.Decoder(list[tuple[bytes, bytes]])
 _closed_decoder = msgspec.msgpack.Decoder(dict[int, ClosedSegment])
+_kept_decoder = msgspec.msgpack.Decoder(list[KeptState])
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class SavedGroup:
     cut: StoredCut
     rows: Sequence[LiveRow]
     segments: Mapping[int, ClosedSegment]
+    kept: Sequence[KeptState]
 
 
 def save(folder: Path, state: WholeState) -> None:
@@ -42,6 +46,7 @@ def save(folder: Path, state: WholeState) -> None:
     write_whole(folder / KERNEL, pack_kernel(kernel.kernel, kernel.info, kernel.depends_on))
     write_whole(folder / ROWS, msgspec.msgpack.encode([(record.key, record.value or b"") for record in packed]))
     write_whole(folder / CLOSED, msgspec.msgpack.encode(dict(state.segments)))
+    write_whole(folder / KEPT, msgspec.msgpack.encode(list(state.kept)))
     write_whole(folder / SNAPSHOT, seal(cut))
 
 
@@ -51,6 +56,7 @@ def load(folder: Path, group: str) -> SavedGroup:
         cut = unseal((folder / SNAPSHOT).read_bytes())
         packed = _rows_decoder.decode((folder / ROWS).read_bytes())
         segments = _closed_decoder.decode((folder / CLOSED).read_bytes())
+        kept = _kept_decoder.decode((folder / KEPT).read_bytes())
     except (OSError, SnapshotError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SnapshotError(
             f"{folder} holds no state that `driftline replay-log` wrote, or it is damaged: {error}"
@@ -58,4 +64,4 @@ def load(folder: Path, group: str) -> SavedGroup:
     rows, unreadable = stored_rows(dict(packed))
     if unreadable:
         raise SnapshotError(f"{folder / ROWS} holds {unreadable} rows that cannot be read")
-    return SavedGroup(cut, rows.get(group, []), segments)
+    return SavedGroup(cut, rows.get(group, []), segments, kept)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from features.live.layout import Kind, LiveRow
+from model.gate.gate import KeptState
 from streaming.kernel_log.closed import ClosedSegment, decode_segment
 from streaming.kernel_log.snapshot import GroupSnapshot
 from streaming.processor.machine import GroupMachine, PublishedKernel
@@ -28,13 +29,18 @@ class WholeState:
     """Keys that the group has first rows of."""
     topic: str
     """Id of the `traffic` topic whose offsets the snapshot means."""
+    kept: Sequence[KeptState] = ()
+    """States of the learner that it may go back to: the snapshot names them by number."""
 
     @staticmethod
     def of(machine: GroupMachine, topic: str, segments: Mapping[int, ClosedSegment]) -> WholeState:
         """The state of a machine between two records; `segments` are those it was restored with. Takes its changes."""
         changes = machine.take_closed()  # ahead of the snapshot, which says how many segments there are
-        kept = {number: segment for number, segment in segments.items() if number not in changes.expired}
+        segments_left = {number: segment for number, segment in segments.items() if number not in changes.expired}
         if changes.segment is not None:
-            kept[changes.number] = decode_segment(changes.segment)
-        rows, kernel = list(machine.live.rows()), machine.as_kernel(machine.version)
-        return WholeState(machine.snapshot(), kernel, rows, machine.rows_offset, kept, machine.first_keys, topic)
+            segments_left[changes.number] = decode_segment(changes.segment)
+        rows, kernel, gate = list(machine.live.rows()), machine.as_kernel(machine.version), machine.guarded.gate
+        back = [one for one in (gate.good, gate.next_good) if one is not None]
+        return WholeState(
+            machine.snapshot(), kernel, rows, machine.rows_offset, segments_left, machine.first_keys, topic, back
+        )

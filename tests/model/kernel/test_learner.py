@@ -481,3 +481,12 @@ def test_a_learner_begins_with_the_copy_of_one_or_the_sum_of_several() -> None:
     back.restore(summed.snapshot())
     assert back.snapshot() == summed.snapshot()
     assert sum(summed.arms.values()) == pytest.approx(1.0)
+
+
+def test_the_sum_of_groups_of_which_some_have_learned_nothing_is_that_of_the_others() -> None:
+    some, none = make(), make()
+    some.restore_sum([make().snapshot(), taught(6).snapshot(), make().snapshot()])
+    assert some.snapshot() == taught(6).snapshot()
+    none.restore_sum([make().snapshot(), make().snapshot()])
+    assert none.snapshot() == make().snapshot()
+    assert torch.equal(none.candidate.weights, make().candidate.weights)

@@ -13,6 +13,7 @@ from rich.console import Console
 from features.live.first_rows import write_first_rows
 from local.state import replay_log
 from local.state.replay_log import Point, ReplayOrder, run_replay_log, skip_span
+from model.gate.config import GateConfig
 from streaming.backbone import OpenedBackbone
 from streaming.clients import make_producer
 from streaming.config import Config, JoinConfig
@@ -47,6 +48,7 @@ def config(stream_config: Config, tmp_path: Path) -> Config:
             "backbone_path": tmp_path / "backbone",
             "learner": LEARNER,
             "join": JoinConfig(**JOIN.model_dump()),
+            "gate": GateConfig(good_every_examples=32),
         }
     )
     changed.backbone_dir.mkdir()
@@ -76,7 +78,14 @@ async def commit(config: Config, machine: GroupMachine) -> None:
     await writer.open()
     stored = await read_group(config, "main", 0)
     closed = machine.take_closed()
-    state = CutState(machine.snapshot(), machine.live.rows(), machine.rows_offset, machine.first_keys, closed)
+    state = CutState(
+        machine.snapshot(),
+        machine.live.rows(),
+        machine.rows_offset,
+        machine.first_keys,
+        closed,
+        kept=machine.take_kept(),
+    )
     place = CutPlace(stored.chosen.number, stored.chosen.slot, stored.traffic.topic)
     await writer.write(encode(Cut(machine.published, state), place))
     await writer.close()
@@ -137,6 +146,9 @@ def test_a_bad_span_is_left_out_and_the_result_becomes_the_groups_state(
     assert snapshot.learner == wanted.learner.snapshot()
     assert (snapshot.examples, snapshot.next_offset) == (wanted.examples, wanted.position)
     assert state.cut.topic == stored.traffic.topic
+    poisoned_good, good = poisoned.guarded.gate.good, wanted.guarded.gate.good
+    assert good is not None and poisoned_good is not None and good != poisoned_good, "or the next line says little"
+    assert [kept for kept in stored.kept if kept.number == snapshot.good] == [good]
     (made,) = [decode_decision(record.value or b"") for record in scan(config, config.topics.decisions, 0)]
     assert (made.kind, made.by, made.detail["left_out"]) == ("replay", "a test", [100, 160])
 
@@ -151,6 +163,7 @@ def test_a_replay_goes_on_from_the_state_that_an_earlier_one_kept(config: Config
     whole = learned(config, RECORDS, times)
     assert done.state.snapshot.learner == whole.learner.snapshot()
     assert done.state.snapshot.examples == whole.examples
+    assert done.state.kept == [whole.guarded.gate.good, whole.guarded.gate.next_good]
 
 
 def test_what_cannot_be_replayed_is_refused_with_a_sentence(config: Config, tmp_path: Path) -> None:
