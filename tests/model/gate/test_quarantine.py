@@ -130,7 +130,7 @@ def test_users_in_a_row_who_rarely_click_are_no_evidence_however_many_batches_ea
         for _ in range(20):
             seen = micro_batch(stream.random, rate=0.5, user=f"rater {rater}")
             one = seen.select(np.arange(seen.requests) == 0)
-            rare = replace(one, label=(stream.random.random(len(one.label)) < 0.1) * 1.0)
+            rare = replace(one, label=(stream.random.random(len(one.label)) < 0.1).astype(np.float64))
             stream.quarantine.judge(rare, np.ones(len(rare.label)))
     assert not stream.quarantine.aside.any()
     assert stream.quarantine.labels.suspicion.max() < stream.quarantine.labels.alarm
