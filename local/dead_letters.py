@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated, Any
 
 import msgspec
 import typer
-from kafka.errors import KafkaError
 from rich.console import Console
 from rich.table import Table
 
-from streaming.config import Config, load_config
-from streaming.dead_letters import KeptLetter, LetterPosition, ReplayFailedError, letter_at, replay, summary
+from streaming.config import Config
+from streaming.dead_letters import KeptLetter, LetterPosition, letter_at, replay, summary
 from streaming.events import CURES, REASONS
 
 app = typer.Typer(help="What ingest refused and kept aside: how much of it, why, and what to do.", no_args_is_help=True)
@@ -39,22 +36,11 @@ ReasonOption = Annotated[
 ]
 
 
-@contextmanager
-def _explained(config: Config) -> Iterator[None]:
-    try:
-        yield
-    except (KafkaError, ReplayFailedError, LookupError) as error:
-        text = f"Kafka on {config.kafka.bootstrap}: {error}" if isinstance(error, KafkaError) else str(error)
-        errors.print("[bold red]error:[/] ", end="")
-        errors.print(text, markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(1) from error
-
-
 def _config(context: typer.Context) -> Config:
     from streaming.clients import quiet_client_logs
 
     quiet_client_logs()
-    config = context.obj() if context.obj is not None else load_config()
+    config = context.obj()
     assert isinstance(config, Config)
     return config
 
@@ -67,8 +53,7 @@ def list_letters(
 ) -> None:
     """Count the letters by reason, with the newest positions of each and the cure."""
     config, console = _config(context), Console()  # made now: it takes the width of the terminal as it is
-    with _explained(config):
-        found = summary(config, reason=reason, newest=newest)
+    found = summary(config, reason=reason, newest=newest)
     if not found.number:
         console.print("no dead letters")
     table = Table("reason", "letters", "sent again", "newest", "what it means, and the cure")
@@ -89,8 +74,7 @@ def show(
 ) -> None:
     """Print one letter whole, as JSON: what was sent, why it was refused, and the cure."""
     config, place = _config(context), _position(position)
-    with _explained(config):
-        kept = letter_at(config, place)
+    kept = letter_at(config, place)
     typer.echo(msgspec.json.format(msgspec.json.encode(_shown(kept)), indent=2).decode())
 
 
@@ -107,8 +91,7 @@ def replay_letters(
     if not positions and reason is None:
         raise typer.BadParameter("name positions, or a --reason")
     config, places = _config(context), {_position(text) for text in positions or ()}
-    with _explained(config):
-        counts = replay(config, reason=reason, positions=places, again=again)
+    counts = replay(config, reason=reason, positions=places, again=again)
     console = Console()
     console.print(f"{counts.sent} sent again", highlight=False)
     for number, why in (

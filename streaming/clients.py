@@ -154,15 +154,26 @@ def make_consumer(config: KafkaConfig, *topics: str, **options: Any) -> KafkaCon
 def end_offsets(
     consumer: KafkaConsumer, partitions: Collection[TopicPartition], timeout_ms: int
 ) -> dict[TopicPartition, int]:
-    """The next offset of each partition. Raises KafkaError, a retriable one for a partition without a leader.
+    """The next offset of each partition. Raises KafkaError, a retriable one for a partition without a leader."""
+    return _offsets(consumer.end_offsets, partitions, timeout_ms)
 
-    kafka-python leaves partitions whose leader it does not know out of the answer, and then stumbles over them.
-    """
+
+def begin_offsets(
+    consumer: KafkaConsumer, partitions: Collection[TopicPartition], timeout_ms: int
+) -> dict[TopicPartition, int]:
+    """The first offset that each partition still has. Raises KafkaError as `end_offsets`."""
+    return _offsets(consumer.beginning_offsets, partitions, timeout_ms)
+
+
+def _offsets(
+    ask: Callable[..., Any], partitions: Collection[TopicPartition], timeout_ms: int
+) -> dict[TopicPartition, int]:
     try:
-        ends: dict[TopicPartition, int] = consumer.end_offsets(list(partitions), timeout_ms=timeout_ms)
+        offsets: dict[TopicPartition, int] = ask(list(partitions), timeout_ms=timeout_ms)
     except KeyError as error:
+        # kafka-python leaves partitions whose leader it does not know out of the answer, and then stumbles over them.
         raise LeaderNotAvailableError(f"no leader is known for {error}") from error
-    return ends
+    return offsets
 
 
 def make_admin(config: KafkaConfig, **options: Any) -> KafkaAdminClient:

@@ -15,23 +15,23 @@ from itertools import islice
 from typing import Any
 
 import msgspec
-from kafka import KafkaProducer, TopicPartition
-from kafka.errors import KafkaTimeoutError, UnknownTopicOrPartitionError
+from kafka import KafkaProducer
+from kafka.errors import KafkaError
 
-from streaming.clients import end_offsets, make_consumer, make_producer
+from streaming.clients import make_producer
 from streaming.config import Config
 from streaming.events import DeadLetter
+from streaming.topic_scan import scan
 
 REPLAYED = "driftline-replayed"
 """Header of a record that is sent again: the reason of its letter, and where that stands."""
 
-_ASK_MS = 5_000
-_READ_S = 30.0
+_FLUSH_S = 30.0
 _CHUNK = 500
 
 
-class ReplayFailedError(Exception):
-    """Kafka did not take a record that was sent again; the message says how many it took."""
+class DeadLetterError(Exception):
+    """A letter is not there, or its record could not be sent again; the message names the cure."""
 
 
 @dataclass(frozen=True, order=True)
@@ -108,7 +108,7 @@ class LettersByReason:
 
 
 def summary(config: Config, *, reason: str | None = None, newest: int = 3) -> LettersByReason:
-    """Counts the letters by reason, with the last few of each. Raises KafkaError."""
+    """Counts the letters by reason, with the last few of each. Raises TopicScanError."""
     found, done = LettersByReason(), _replayed(config)
     for record in _scan(config):
         if record is None:
@@ -122,11 +122,13 @@ def summary(config: Config, *, reason: str | None = None, newest: int = 3) -> Le
 
 
 def letter_at(config: Config, position: LetterPosition) -> KeptLetter:
-    """The letter that stands there. Raises LookupError with the cure, KafkaError."""
+    """The letter that stands there. Raises DeadLetterError, TopicScanError."""
     for record in _scan(config):
         if isinstance(record, KeptLetter) and record.position == position:
             return record
-    raise LookupError(f"no letter stands at {position} (any more): `driftline dead-letters list` shows where some do")
+    raise DeadLetterError(
+        f"no letter stands at {position} (any more): `driftline dead-letters list` shows where some do"
+    )
 
 
 def replay(
@@ -134,7 +136,7 @@ def replay(
 ) -> LetterCounts:
     """Sends the records of these letters again: all of a reason, or the named ones; `again` also those left alone.
 
-    Raises ReplayFailedError, KafkaError.
+    Raises DeadLetterError, TopicScanError.
     """
     counts, done = LetterCounts(), _replayed(config)
     wanted = (
@@ -142,13 +144,19 @@ def replay(
         for record in _scan(config)
         if isinstance(record, KeptLetter) and (record.position in positions or record.letter.reason == reason)
     )
-    producer = make_producer(config.kafka)
     try:
-        replayable = _replayable(wanted, done, counts, again=again)
-        while chunk := list(islice(replayable, _CHUNK)):
-            _send(producer, config, chunk, counts)
-    finally:
-        producer.close(timeout=5)
+        producer = make_producer(config.kafka)
+        try:
+            replayable = _replayable(wanted, done, counts, again=again)
+            while chunk := list(islice(replayable, _CHUNK)):
+                _send(producer, config, chunk, counts)
+        finally:
+            producer.close(timeout=5)
+    except KafkaError as error:
+        raise DeadLetterError(
+            f"Kafka on {config.kafka.bootstrap} did not take a record ({error!r}); {counts.sent} were sent again"
+            " before it. Run it again: nothing is sent twice that was noted"
+        ) from error
     return counts
 
 
@@ -173,32 +181,13 @@ def _send(producer: KafkaProducer, config: Config, chunk: Iterable[KeptLetter], 
         (kept, producer.send(topics.interactions, kept.letter.value, kept.key, kept.replayed_headers()))
         for kept in chunk
     ]
-    _flush(producer, counts)
+    producer.flush(timeout=_FLUSH_S)
     for kept, future in sent:
-        _acknowledged(future, counts)
+        future.get(timeout=0)
         note = msgspec.json.encode(ReplayNote(str(kept.position), time.time()))
         producer.send(topics.dead_letters, note, partition=kept.position.partition)
         counts.sent += 1
-    _flush(producer, counts)
-
-
-def _flush(producer: KafkaProducer, counts: LetterCounts) -> None:
-    try:
-        producer.flush(timeout=_READ_S)
-    except KafkaTimeoutError as error:
-        raise ReplayFailedError(
-            f"Kafka has not acknowledged within {_READ_S:.0f} s; {counts.sent} records were sent before. Run it again:"
-            " nothing is sent twice that was noted"
-        ) from error
-
-
-def _acknowledged(future: Any, counts: LetterCounts) -> None:
-    try:
-        future.get(timeout=0)
-    except Exception as error:
-        raise ReplayFailedError(
-            f"Kafka refused a record ({type(error).__name__}: {error}); {counts.sent} were sent before"
-        ) from error
+    producer.flush(timeout=_FLUSH_S)
 
 
 def _replayed(config: Config) -> set[LetterPosition]:
@@ -207,24 +196,7 @@ def _replayed(config: Config) -> set[LetterPosition]:
 
 def _scan(config: Config) -> Iterator[KeptLetter | ReplayNote | None]:
     """Everything up to the present end of the topic, in the order of each partition; None for what is neither."""
-    topic = config.topics.dead_letters
-    with make_consumer(config.kafka) as consumer:
-        numbers = consumer.partitions_for_topic(topic)
-        if not numbers:
-            raise UnknownTopicOrPartitionError(f"there is no topic {topic!r}: `driftline setup` makes it")
-        partitions = [TopicPartition(topic, number) for number in sorted(numbers)]
-        consumer.assign(partitions)
-        consumer.seek_to_beginning()
-        ends = end_offsets(consumer, partitions, _ASK_MS)
-        quiet_since = time.monotonic()
-        while any(consumer.position(p, timeout_ms=_ASK_MS) < ends[p] for p in partitions):
-            polled = consumer.poll(timeout_ms=500)
-            if polled:
-                quiet_since = time.monotonic()
-            elif time.monotonic() - quiet_since > _READ_S:
-                raise KafkaTimeoutError(f"reading {topic} brought nothing for {_READ_S:.0f} s")
-            for records in polled.values():
-                yield from (_read(record) for record in records)
+    return map(_read, scan(config, config.topics.dead_letters))
 
 
 def _read(record: Any) -> KeptLetter | ReplayNote | None:

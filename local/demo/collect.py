@@ -12,9 +12,10 @@ from local.demo.drain import LearningProgress
 from local.replay.played import Played
 from local.report.drift import announced_spans
 from local.report.figures import KernelUse, Run, Usage
-from local.report.log import count_dead_letters, read_drift, read_kernels, read_traffic
+from local.report.log import read_drift, read_kernels, read_traffic
 from local.report.stream import ScoredStream, scored_stream
 from streaming.config import Config
+from streaming.dead_letters import summary
 from streaming.scorer.schema import KernelsResponse
 
 
@@ -52,12 +53,13 @@ def collect(
     swaps: list[KernelUse],
     usage: Mapping[str, Usage],
     fingerprint: str,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None],
 ) -> tuple[ScoredStream, Run]:
     """The scored stream and the figures beside it; `fingerprint` is the backbone's before the run.
 
     The backbone counts as unchanged if its file still gives that fingerprint, and if every impression the scorer logged
-    and every kernel the processor published names it. Raises LogUnreadableError.
+    and every kernel the processor published names it. Raises LogUnreadableError,
+    TopicScanError.
     """
     stream = scored_stream(read_traffic(config, progress))
     kernels = read_kernels(config)
@@ -69,7 +71,7 @@ def collect(
         latencies_s=played.latencies_s,
         swaps=swaps,
         kernels_published=sum(kernels.newest.values()),
-        dead_letters=count_dead_letters(config),
+        dead_letters=dict(summary(config).number),
         join_dropped=learned.dropped,
         requests_failed=played.failed.total(),
         impressions_missing=len(played.answered - stream.request_ids),

@@ -5,7 +5,6 @@ from local.report.figures import Arm, KernelUse, Run, RunReport, Usage, build_re
 from local.report.log import (
     LogUnreadableError,
     PublishedKernels,
-    count_dead_letters,
     read_drift,
     read_kernels,
     read_traffic,
@@ -26,7 +25,6 @@ __all__ = [
     "Usage",
     "announced_spans",
     "build_report",
-    "count_dead_letters",
     "draw_plot",
     "read_drift",
     "read_kernels",

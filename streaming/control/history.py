@@ -8,9 +8,13 @@ from dataclasses import dataclass
 
 from model.kernel.record import KernelInfo, KernelRefused, read_info
 from streaming.config import Config
-from streaming.control.topic_scan import ControlError, scan
+from streaming.topic_scan import scan
 
 log = logging.getLogger(__name__)
+
+
+class ControlError(Exception):
+    """An operator's command cannot be carried out; the message names the thing and the cure."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,10 @@ class PastKernel:
 
 
 def read_history(config: Config, group: str) -> list[PastKernel]:
-    """The kernels of a group, oldest first; what is no kernel is logged and passed over. Raises ControlError."""
+    """The kernels of a group, oldest first; what is no kernel is logged and passed over.
+
+    Raises ControlError, TopicScanError.
+    """
     past = []
     for record in scan(config, config.topics.history, partition_of(config, group)):
         if record.value is None:
@@ -36,7 +43,7 @@ def read_history(config: Config, group: str) -> list[PastKernel]:
         except KernelRefused as refused:
             log.warning("offset %d of %s holds no kernel: %s", record.offset, config.topics.history, refused)
             continue
-        past.append(PastKernel(record.offset, record.appended, info, record.value))
+        past.append(PastKernel(record.offset, record.timestamp / 1_000, info, record.value))
     return past
 
 

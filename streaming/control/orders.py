@@ -11,8 +11,7 @@ from kafka.errors import KafkaError
 
 from streaming.clients import make_producer
 from streaming.config import Config
-from streaming.control.history import PastKernel, partition_of
-from streaming.control.topic_scan import ControlError, scan
+from streaming.control.history import ControlError, PastKernel, partition_of
 from streaming.events import LearningOrder, encode_traffic
 from streaming.events.decisions import (
     Decision,
@@ -23,12 +22,13 @@ from streaming.events.decisions import (
     encode_order,
 )
 from streaming.kernel_log.keys import ORDER_BYTES
+from streaming.topic_scan import scan
 
 _ACK_S = 10.0
 
 
 def read_order(config: Config, group: str) -> Order:
-    """What is ordered of a group now; nothing if nothing can be read. Raises ControlError."""
+    """What is ordered of a group now; nothing if nothing can be read. Raises ControlError, TopicScanError."""
     partition_of(config, group)
     newest = Order(group)
     for record in scan(config, config.topics.control, 0):
@@ -41,7 +41,7 @@ def read_order(config: Config, group: str) -> Order:
 
 
 def read_decisions(config: Config, group: str) -> list[Decision]:
-    """The decisions of a group, oldest first; what is none is passed over. Raises ControlError."""
+    """The decisions of a group, oldest first; what is none is passed over. Raises TopicScanError."""
     decisions = []
     for record in scan(config, config.topics.decisions, 0):
         try:

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import msgspec
 from kafka import KafkaConsumer, TopicPartition
-from kafka.errors import KafkaTimeoutError, LeaderNotAvailableError
+from kafka.errors import KafkaTimeoutError
 
-from streaming.clients import MAX_REQUEST_BYTES, make_consumer
+from streaming.clients import MAX_REQUEST_BYTES, begin_offsets, make_consumer
 from streaming.config import KafkaConfig
 from streaming.events import LearningOrder, Progress, Tick, Traffic, decode_traffic
 from streaming.ingest.idle import Tail
@@ -32,7 +32,7 @@ class TrafficTail:
         KafkaError, also when reading takes longer than 5 s.
         """
         self._consumer.assign([partition])
-        begin = self._begin(partition)
+        begin = begin_offsets(self._consumer, [partition], int(_READ_S * 1_000))[partition]
         look = _FIRST_LOOK
         newest = reached = float("-inf")
         upper = end
@@ -53,13 +53,6 @@ class TrafficTail:
         """Whether nothing but progress marks and ticks stands from offset `begin` up to `end`. Raises KafkaError."""
         self._consumer.assign([partition])
         return all(isinstance(record, Progress | Tick) for record in self._between(partition, begin, end))
-
-    def _begin(self, partition: TopicPartition) -> int:
-        try:
-            begin: int = self._consumer.beginning_offsets([partition], timeout_ms=int(_READ_S * 1_000))[partition]
-        except KeyError as error:  # kafka-python stumbles over a partition without a leader
-            raise LeaderNotAvailableError(f"no leader is known for {error}") from error
-        return begin
 
     def _between(self, partition: TopicPartition, lower: int, upper: int) -> Iterator[Traffic]:
         self._consumer.seek(partition, lower)

@@ -5,23 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 from kafka.errors import KafkaError
 
 from streaming.backbone import OpenedBackbone
-from streaming.clients import end_offsets, make_admin, make_consumer, topic_id
+from streaming.clients import begin_offsets, end_offsets, make_admin, make_consumer, topic_id
 from streaming.config import Config
-from streaming.kernel_log.keys import MAX_RECORD_BYTES
 from streaming.kernel_log.snapshot import decode_snapshot
 from streaming.processor.machine import GroupMachine
 from streaming.processor.owned_group import new_machine
 from streaming.processor.partition_reader import PartitionReader
 from streaming.rebuild.saved import SavedGroup
 from streaming.rebuild.state import WholeState
-
-_POLL_MS = 500
-_SILENT_POLLS = 60
-_ASK_MS = 10_000
+from streaming.topic_scan import ASK_MS, make_scanner, read_span
 
 
 class ReplayError(Exception):
@@ -71,8 +67,8 @@ def traffic_span(config: Config, group: str) -> TrafficSpan:
         if topic is None:
             raise ReplayError(f"there is no topic {partition.topic!r}: nothing is left to replay")
         with make_consumer(config.kafka) as consumer:
-            begin = consumer.beginning_offsets([partition])[partition]
-            end = end_offsets(consumer, [partition], _ASK_MS)[partition]
+            begin = begin_offsets(consumer, [partition], ASK_MS)[partition]
+            end = end_offsets(consumer, [partition], ASK_MS)[partition]
     except KafkaError as error:
         raise ReplayError(f"{partition.topic!r} on {config.kafka.bootstrap} cannot be read: {error!r}") from error
     return TrafficSpan(partition, topic, Span(begin, end))
@@ -99,7 +95,7 @@ def replay(
     """A group that has learned the records of `span` but for those of `skip`.
 
     It begins with its first rows, or as `start` was, whose own records come first then. Raises ReplayError,
-    SnapshotError, FirstRowsRefused.
+    SnapshotError, FirstRowsRefused, TopicScanError.
     """
     reader = PartitionReader(config, traffic.partition.partition)
     machine = new_machine(config, opened, group, reader)
@@ -137,20 +133,6 @@ def _begin_with(machine: GroupMachine, start: SavedGroup, traffic: TrafficSpan, 
 
 
 def _records(config: Config, partition: TopicPartition, span: Span) -> Iterator[tuple[int, bytes | None, float]]:
-    consumer = make_consumer(config.kafka, isolation_level="read_committed", max_partition_fetch_bytes=MAX_RECORD_BYTES)
-    with consumer:
-        consumer.assign([partition])
-        consumer.seek(partition, span.begin)
-        silent = 0
-        while (reached := _position(consumer, partition)) < span.end:
-            batch = consumer.poll(timeout_ms=_POLL_MS).get(partition, [])
-            silent = 0 if batch else silent + 1
-            if silent > _SILENT_POLLS:
-                raise ReplayError(f"{partition.topic!r} gave nothing after offset {reached} of {span.end}")
-            for record in batch:
-                if record.offset < span.end:
-                    yield record.offset, record.value, record.timestamp / 1000
-
-
-def _position(consumer: KafkaConsumer, partition: TopicPartition) -> int:
-    return int(consumer.position(partition))
+    with make_scanner(config) as consumer:
+        for record in read_span(consumer, partition, span.begin, span.end):
+            yield record.offset, record.value, record.timestamp / 1000

@@ -17,7 +17,6 @@ from model.gate.config import GateConfig
 from streaming.backbone import OpenedBackbone
 from streaming.clients import make_producer
 from streaming.config import Config, JoinConfig
-from streaming.control.topic_scan import scan
 from streaming.events.decisions import decode_decision
 from streaming.kernel_log.errors import SnapshotError
 from streaming.kernel_log.reader import read_group
@@ -31,6 +30,7 @@ from streaming.rebuild import saved
 from streaming.rebuild.publish import publish
 from streaming.rebuild.replay import ReplayError, Span, replay, traffic_span
 from streaming.rebuild.state import WholeState
+from streaming.topic_scan import scan
 from streaming.topics import ensure_topics
 from tests.streaming.processor.tiny import BACKBONE, FIRST_ROWS, JOIN, LEARNER, LIVE, encoded, traffic
 from tests.streaming.processor.tiny_processor import OPENED

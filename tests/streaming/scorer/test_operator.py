@@ -19,12 +19,12 @@ from model.backbone.foundation import FoundationBackbone
 from model.uplift import Effect, UpliftLook
 from streaming.clients import aiokafka_options
 from streaming.config import Config, GroupConfig
-from streaming.control.history import read_history, version_before, version_of
+from streaming.control.history import ControlError, read_history, version_before, version_of
 from streaming.control.orders import Operator, read_decisions, read_order
-from streaming.control.topic_scan import ControlError, scan
 from streaming.events import LearningOrder, decode_traffic
 from streaming.events.decisions import Decision, encode_decision
 from streaming.kernel_log.keys import kernel_key
+from streaming.topic_scan import scan
 from streaming.topics import ensure_topics
 from tests.streaming.scorer.scoring_parts import make_backbone, packed
 from tests.streaming.scorer.test_service import Running, running

@@ -1,0 +1,82 @@
+"""Reads what stands in a topic now, up to its present end: for commands and reports, which follow nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
+
+from streaming.clients import begin_offsets, end_offsets, make_consumer
+from streaming.config import Config
+from streaming.kernel_log.keys import ORDER_BYTES
+
+ASK_MS = 10_000
+"""How long a question about offsets waits for its answer."""
+_POLL_MS = 200
+_SILENT_S = 30.0
+_TELL_EVERY = 1_000
+
+
+class TopicScanError(Exception):
+    """A topic is not there, or cannot be read to its end; the message names it and the cure."""
+
+
+def scan(
+    config: Config,
+    topic: str,
+    partition: int | None = None,
+    *,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Iterator[Any]:
+    """All committed records of a topic or of one partition, as kafka-python gives them: each partition in its order.
+
+    `progress` is told of records read and records in all. Raises TopicScanError.
+    """
+    try:
+        with make_scanner(config) as consumer:
+            numbers = consumer.partitions_for_topic(topic)
+            if not numbers:
+                raise TopicScanError(f"there is no topic {topic!r} yet: `driftline setup` makes it")
+            places = [TopicPartition(topic, n) for n in (sorted(numbers) if partition is None else [partition])]
+            begins = begin_offsets(consumer, places, ASK_MS)
+            ends = end_offsets(consumer, places, ASK_MS)
+            done, total = 0, sum(ends.values()) - sum(begins.values())
+            for place in places:
+                for record in read_span(consumer, place, begins[place], ends[place]):
+                    yield record
+                    done += 1
+                    if done % _TELL_EVERY == 0:
+                        progress(done, total)
+            progress(total, total)
+    except KafkaError as error:
+        raise TopicScanError(f"topic {topic!r} on {config.kafka.bootstrap} cannot be read: {error!r}") from error
+
+
+def make_scanner(config: Config) -> KafkaConsumer:
+    """A consumer that sees committed records alone, and takes the largest of every topic."""
+    return make_consumer(config.kafka, isolation_level="read_committed", max_partition_fetch_bytes=ORDER_BYTES)
+
+
+def read_span(consumer: KafkaConsumer, partition: TopicPartition, begin: int, end: int) -> Iterator[Any]:
+    """The records of a partition from offset `begin` on, before `end`.
+
+    Raises TopicScanError if none comes for 30 s, and KafkaError.
+    """
+    consumer.assign([partition])
+    consumer.seek(partition, begin)
+    reached, heard = begin, time.monotonic()
+    while reached < end:
+        for record in consumer.poll(timeout_ms=_POLL_MS).get(partition, ()):
+            if record.offset < end:
+                yield record
+        position = consumer.position(partition, timeout_ms=ASK_MS)  # markers of transactions move it, too
+        if position > reached:
+            reached, heard = position, time.monotonic()
+        elif time.monotonic() - heard > _SILENT_S:
+            raise TopicScanError(
+                f"{partition.topic}[{partition.partition}] gave nothing after offset {reached} of {end} for"
+                f" {_SILENT_S:.0f} s: does the broker still run?"
+            )
