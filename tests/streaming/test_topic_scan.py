@@ -49,5 +49,5 @@ def test_what_a_transaction_gave_up_is_passed_over_and_its_markers_at_the_end_do
 
 
 def test_a_topic_that_is_not_there_is_named_with_the_cure(stream_config: Config) -> None:
-    with pytest.raises(TopicScanError, match="no topic 'nowhere'.*driftline setup"):
+    with pytest.raises(TopicScanError, match=r"no topic 'nowhere'.*driftline setup"):
         list(scan(stream_config, "nowhere"))

@@ -18,11 +18,11 @@ from features.live.first_rows import write_first_rows
 from local.demo.settings import free_ports
 from streaming.clients import make_admin, make_producer
 from streaming.config import Config, GroupConfig, JoinConfig
-from streaming.control.topic_scan import scan
 from streaming.events import Progress
 from streaming.kernel_log.cuts import choose
 from streaming.kernel_log.keys import SLOTS, kernel_key, learner_key
 from streaming.kernel_log.snapshot import GroupSnapshot, decode_snapshot
+from streaming.topic_scan import scan
 from streaming.topics import ensure_topics
 from tests.streaming.processor.tiny import (
     BACKBONE,
