@@ -217,10 +217,6 @@ def test_a_second_demo_is_refused_and_a_process_that_dies_ends_the_first_with_it
     assert not first.left()
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="clicks that their sender holds back during the outage come late, and the gate sets their requests aside",
-)
 def test_a_broker_that_is_away_for_a_while_loses_no_request(
     demo: Callable[..., RunningDemo], watchdog: Watchdog
 ) -> None:
