@@ -81,7 +81,7 @@ JOIN_BYTES = Gauge(
     ["group", "part"],
 )
 WATERMARK = Gauge(
-    "driftline_watermark_seconds",
+    "driftline_watermark_timestamp_seconds",
     "Event time up to which windows are closed, seconds since the epoch.",
     ["group"],
 )
@@ -103,7 +103,7 @@ GATE_HELD = Gauge("driftline_gate_held", "1 while the gate lets no kernel be pub
 GATE_SET_ASIDE = Gauge("driftline_gate_set_aside", "Domains whose labels are set aside; the group is one.", ["group"])
 GATE_WAITING = Gauge("driftline_gate_waiting_examples", "Examples whose labels are in doubt.", ["group"])
 GATE_EVIDENCE = Gauge(
-    "driftline_gate_evidence",
+    "driftline_gate_evidence_ratio",
     "Evidence that the first arm is worse than the second, as a share of what is taken for proof; the most of all "
     "domains.",
     ["group", "comparison"],
@@ -124,7 +124,7 @@ ARM_LOG_LOSS = Gauge(
 )
 ARM_AUC = Gauge("driftline_arm_auc", "AUC over the recent window, scored before learning.", ["group", "arm"])
 ARM_CALIBRATION = Gauge(
-    "driftline_arm_calibration",
+    "driftline_arm_calibration_ratio",
     "Mean score over mean label in the recent window; 1 is calibrated.",
     ["group", "arm"],
 )
@@ -160,7 +160,7 @@ KERNEL_DISTANCE = Gauge(
     "driftline_kernel_distance", "L2 distance of the newest kernel from its initialisation, the identity.", ["group"]
 )
 KERNEL_TRUST = Gauge(
-    "driftline_kernel_trust",
+    "driftline_kernel_trust_ratio",
     "Share of an arm in what the kernel serves, 0 to 1: frozen, direct, short, long; they sum to 1.",
     ["group", "arm"],
 )
