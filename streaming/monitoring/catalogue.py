@@ -1,4 +1,4 @@
-"""The metrics as a page to read (Markdown), made from `streaming.monitoring.metrics`: name, type, unit, labels, meaning."""
+"""The metrics as a page to read (Markdown): name, type, unit, labels and meaning of each that `metrics` declares."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _DECLARED = re.compile(r"^([A-Z_0-9]+) = (?:Counter|Gauge|Histogram)\(")
 
 
 @dataclass(frozen=True)
-class Entry:
+class MetricEntry:
     """One metric as the catalogue tells it."""
 
     section: str
@@ -48,7 +48,7 @@ class Entry:
         return next((unit for end, unit in UNITS.items() if stem.endswith(f"_{end}")), "number")
 
 
-def entries() -> Iterator[Entry]:
+def entries() -> Iterator[MetricEntry]:
     """Every metric of the system in the order of its declaration."""
     section = ""
     for line in inspect.getsource(metrics).splitlines():
@@ -62,14 +62,14 @@ def as_markdown() -> str:
     """The page `docs/metrics.md`."""
     parts = [
         "# Metrics",
-        "Made by `driftline metrics`; do not edit by hand. Every process answers `GET /metrics` on its `metrics_port`. What "
-        "to watch and what each alert asks of you: [runbooks](runbooks.md).",
-        "Names follow Prometheus's conventions: base units, `_total` behind counters, `_ratio` behind shares and quotients. No "
-        "label holds a user, an item or a request. `group` is a kernel group, `stratum` one of the parts by which drift is "
-        "judged (`group` is the whole, `scene=home` one declared value of a facet; a value that is not declared is `other`), "
-        "`arm` a model that is measured.",
+        "Made by `driftline metrics`; do not edit by hand. Every process answers `GET /metrics` on its `metrics_port`. "
+        "What each alert on them asks of you: [runbooks](runbooks.md).",
+        "Names follow Prometheus's conventions: base units, `_total` behind counters, `_ratio` behind shares and "
+        "quotients. No label holds a user, an item or a request. `group` is a kernel group; `stratum` one of the parts "
+        "by which drift is judged (`group` is the whole, `scene=home` one declared value of a facet; what is not "
+        "declared is `other`); `arm` a model that is measured.",
     ]
-    rows: dict[str, list[Entry]] = {}
+    rows: dict[str, list[MetricEntry]] = {}
     for entry in entries():
         rows.setdefault(entry.section, []).append(entry)
     for section, held in rows.items():
@@ -77,13 +77,13 @@ def as_markdown() -> str:
     return "\n\n".join(parts)
 
 
-def _entry(section: str, metric: MetricWrapperBase) -> Entry:
+def _entry(section: str, metric: MetricWrapperBase) -> MetricEntry:
     kind = _TYPES[type(metric)]
     name = metric._name + ("_total" if kind == "counter" else "")
-    return Entry(section, name, kind, tuple(metric._labelnames), metric._documentation)
+    return MetricEntry(section, name, kind, tuple(metric._labelnames), metric._documentation)
 
 
-def _table(rows: list[Entry]) -> str:
+def _table(rows: list[MetricEntry]) -> str:
     lines = ["| metric | type | unit | labels | meaning |", "| -- | -- | -- | -- | -- |"]
     for entry in rows:
         labels = ", ".join(f"`{label}`" for label in entry.labels) or "-"
