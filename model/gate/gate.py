@@ -52,7 +52,7 @@ class Admission(Generic[RequestT]):
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Judgement:
     """What follows from a micro-batch that was learned."""
 
     keep: bool
@@ -127,18 +127,18 @@ class Gate(Generic[RequestT]):
         decided, self.waiting = self.waiting, []
         return decided
 
-    def judge(self, seen: Seen, weight: Doubles, before: Doubles, after: Doubles) -> Verdict:
+    def judge(self, seen: Seen, weight: Doubles, before: Doubles, after: Doubles) -> Judgement:
         """Takes what was learned, and the candidate's logits `(n,)` from before and after it learned from it."""
         harm = self.harm.judge(seen, weight, before)
         if harm.undo:
             self.soundness = Soundness()
-            return Verdict(False, harm)
+            return Judgement(False, harm)
         losses = [float(log_losses(logit, seen.label).sum()) for logit in (before, seen.live)]
         decisions = self.soundness.judge(before, after, seen.frozen, better=losses[0] <= losses[1])
         harm = replace(harm, decisions=[*harm.decisions, *decisions])
         self._since_kept += len(weight)
         due = self._since_kept >= self._config.good_every_examples
-        return Verdict(due and not self.held and not self.quarantine.aside.any(), harm)
+        return Judgement(due and not self.held and not self.quarantine.aside.any(), harm)
 
     def keep(self, learner: bytes) -> None:
         """Keeps the learner's snapshot: it is good once as many examples have followed without an alarm."""
