@@ -20,6 +20,7 @@ from features.live.features import LiveFeatures, RequestItems, RequestOutcome
 from lab.represented import represent_pairs
 from model.backbone.dataset import Examples, ProfileTable
 from model.backbone.interface import FrozenBackbone
+from model.backbone.past import past_events
 from model.config import KernelConfig
 from model.encoding.domain import Domain, DomainSpace
 from model.encoding.features import FeatureEncoder
@@ -94,7 +95,9 @@ def kernel_start(
     `held_out` are the frozen logits of the newest examples by a model that was not trained on them.
     """
     space, examples = log.space, log.examples
-    pairs = represent_pairs(*pretrained, examples.user, examples.item, examples.domain)
+    spec = live.layout.history
+    past = past_events(examples, spec) if spec.length else None
+    pairs = represent_pairs(*pretrained, examples.user, examples.item, examples.domain, past)
     x = pairs.x.astype(np.float32)
     group = examples.user * space.size + space.flat(examples.domain)
     shown = np.unique(examples.item)

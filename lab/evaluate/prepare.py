@@ -139,7 +139,7 @@ def live_layout(
 ) -> LiveLayout:
     """Columns of the live features of a stream."""
     crossing = Crossing.of(ItemValues(encoder), stream.catalogue.space)
-    return LiveLayout.of(config.live, backbone.content_width, crossing)
+    return LiveLayout.of(config.live, backbone.content_width, crossing, config.backbone.history)
 
 
 def pretraining_examples(stream: Stream) -> Examples:
