@@ -166,6 +166,13 @@ def _live(live: LiveFeatures, log: PretrainingLog, request: slice) -> NDArray[np
 
 
 def _count(live: LiveFeatures, log: PretrainingLog, batch: Sequence[slice], time: NDArray[np.float64]) -> None:
+    live.update(log_outcomes(log, batch, time, live.layout.content_width), counters_only=True)
+
+
+def log_outcomes(
+    log: PretrainingLog, batch: Sequence[slice], time: NDArray[np.float64], content_width: int
+) -> list[RequestOutcome]:
+    """The requests of a batch as live rows take them; the frozen model was trained on them, so nothing is left over."""
     outcomes = []
     for request in batch:
         examples = log.examples.select(request)
@@ -175,14 +182,14 @@ def _count(live: LiveFeatures, log: PretrainingLog, batch: Sequence[slice], time
                 user_id=log.users[examples.user[0]],
                 domain=_domain(log, examples),
                 items=[log.items[item] for item in examples.item],
-                content=np.zeros((n, live.layout.content_width), dtype=np.float32),
+                content=np.zeros((n, content_width), dtype=np.float32),
                 values=log.values[examples.item],
                 click=examples.label,
                 residual=np.zeros(n, dtype=np.float32),
                 time=float(time[request.start]),
             )
         )
-    live.update(outcomes, counters_only=True)
+    return outcomes
 
 
 def _domain(log: PretrainingLog, examples: Examples) -> Domain:

@@ -43,7 +43,8 @@ def represent_pairs(  # noqa: PLR0917 -- the columns of a pair
         where = torch.from_numpy(domain[part])
         users, items = torch.from_numpy(user[part]), torch.from_numpy(item[part])
         rows = torch.arange(begin, begin + len(users))
-        batch = profiles.batch(users, items, where, past and profiles.history(past, rows))
+        history = None if past is None else profiles.history(past, rows)
+        batch = profiles.batch(users, items, where, history)
         x = round_representation(backbone.represent(batch))
         logit = backbone.predict(x, where)[:, 0]
         parts.append((x.half().numpy(), backbone.content(batch).numpy(), logit.numpy()))

@@ -128,7 +128,9 @@ class BackboneConfig(Section):
         "convolutions, causal or bidirectional attention. A backbone of your own reads `batch.history` with any but "
         "`none`.",
     )
-    history_length: int = Field(default=50, ge=1, le=1_000, description="Newest events of a live history that are kept.")
+    history_length: int = Field(
+        default=50, ge=1, le=1_000, description="Events of a live history that are kept, the newest."
+    )
     history_skips: bool = Field(
         default=False, description="Whether a live history also holds what was shown and passed over."
     )

@@ -112,7 +112,7 @@ class HistoryTable:
             return
         self._users[row.key] = past = _unpacked(row)
         if len(past.items) > self.spec.length:
-            raise ValueError(f"history of {row.key!r} has {len(past.items)} events, at most {self.spec.length} are kept")
+            raise ValueError(f"history of {row.key!r} has {len(past.items)} events, not at most {self.spec.length}")
 
     def _row(self, user_id: str) -> LiveRow:
         past = self._users.get(user_id)

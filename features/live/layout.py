@@ -130,9 +130,7 @@ class LiveLayout:
     """What is kept of a user's events; nothing where the backbone reads none."""
 
     @staticmethod
-    def of(
-        live: LiveConfig, content_width: int, crossing: Crossing, history: HistorySpec = NO_HISTORY
-    ) -> LiveLayout:
+    def of(live: LiveConfig, content_width: int, crossing: Crossing, history: HistorySpec = NO_HISTORY) -> LiveLayout:
         """The layout of a configuration, for content vectors `(n, content_width)`."""
         if content_width < 1:
             raise ValueError(

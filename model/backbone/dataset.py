@@ -84,7 +84,7 @@ class ProfileTable:
 
     def history(self, past: PastEvents, index: Tensor) -> History:
         """The histories of the pairs `index`, int64 `(n,)`."""
-        moment = past.moment[index.numpy()]
+        moment, of = np.unique(past.moment[index.numpy()], return_inverse=True)
         at, event = torch.unique(torch.from_numpy(past.item[moment]).long(), return_inverse=True)
         if len(at) and at[0] == PAD:
             at, event = at[1:], event - 1
@@ -94,6 +94,7 @@ class ProfileTable:
             event=event,
             age=torch.from_numpy(past.age[moment]),
             clicked=torch.from_numpy(past.clicked[moment]).long(),
+            of=torch.from_numpy(of.reshape(-1)),
         )
 
     def batch(self, user: Tensor, item: Tensor, domain: Tensor, history: History | None = None) -> FeatureBatch:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from model.config import HistorySpec
 from model.encoding.history import PAD, PastEvents
@@ -39,7 +40,9 @@ def past_events(examples: Examples, spec: HistorySpec) -> PastEvents:
     )
 
 
-def _before(examples: Examples, known: np.ndarray, user: np.ndarray, time: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+def _before(
+    examples: Examples, known: NDArray[np.int64], user: NDArray[np.int64], time: NDArray[np.float64]
+) -> NDArray[np.int64]:
     """For each user and time, where the events of that user before that time end among `known`."""
     users = np.concatenate([examples.user[known], user])
     times = np.concatenate([examples.time[known], time])

@@ -93,16 +93,16 @@ def with_user_per_item(batch: FeatureBatch) -> FeatureBatch:
     changed = {
         name: value.expand(n, *value.shape[1:]) for name in _PER_USER if (value := getattr(batch, name)) is not None
     }
-    return replace(batch, **changed, history=batch.history and batch.history.for_each(n))
+    return replace(batch, **changed, history=batch.history and replace(batch.history, of=batch.history.of.expand(n)))
 
 
 def rows(batch: FeatureBatch, index: Tensor) -> FeatureBatch:
     """The pairs of `index`, int64 `(m,)`, of a batch with a user per item; copies."""
     columns = {name: getattr(batch, name)[index] for name in _columns(batch)}
-    return replace(batch, **columns, history=batch.history and batch.history.users(index))
+    return replace(batch, **columns, history=batch.history and batch.history.pairs(index))
 
 
 def with_user_of(batch: FeatureBatch, index: Tensor) -> FeatureBatch:
     """The same items for the users, domains, histories and queries of the rows `index`, `(u,)`."""
     changed = {name: value[index] for name in _PER_USER if (value := getattr(batch, name)) is not None}
-    return replace(batch, **changed, history=batch.history and batch.history.users(index))
+    return replace(batch, **changed, history=batch.history and batch.history.pairs(index))

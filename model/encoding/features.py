@@ -15,8 +15,9 @@ from torch import Tensor
 
 from model.config import FieldSpec
 from model.encoding.history import Event, History
-from model.encoding.spelling import FieldValue, spell_list
+from model.encoding.spelling import FieldValue
 from model.encoding.vocabulary import FieldEncoder, Vocabulary, encode_fields
+
 
 @dataclass(frozen=True, slots=True)
 class UserFeatures:
@@ -157,6 +158,7 @@ class FeatureEncoder:
             event=torch.tensor([[known[event.item_id] for event in events]], dtype=torch.int64),
             age=torch.tensor([[now - event.time for event in events]], dtype=torch.float32),
             clicked=torch.tensor([[int(event.clicked) for event in events]], dtype=torch.int64),
+            of=torch.zeros(1, dtype=torch.int64),
         )
 
     def batch(

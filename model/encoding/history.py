@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -41,6 +42,9 @@ class History:
     """Seconds from the event to the request, float32 `(u, h)`."""
     clicked: Tensor
     """1 where the item was clicked, 0 where it was shown and passed over, int64 `(u, h)`."""
+    of: Tensor
+    """Whose history each of `n` pairs has, int64 `(n,)`, or `(1,)` where all have the one: pairs of one request share
+    theirs, so that it is encoded once."""
 
     @property
     def there(self) -> Tensor:
@@ -55,22 +59,12 @@ class History:
         if longest <= length:
             return replace(self, event=self.event[:, :kept], age=self.age[:, :kept], clicked=self.clicked[:, :kept])
         place = (count - length).clamp(min=0)[:, None] + torch.arange(kept)
-        return replace(
-            self, event=self.event.gather(1, place), age=self.age.gather(1, place), clicked=self.clicked.gather(1, place)
-        )
+        event, age, clicked = (part.gather(1, place) for part in (self.event, self.age, self.clicked))
+        return replace(self, event=event, age=age, clicked=clicked)
 
-    def users(self, index: Tensor) -> History:
-        """The histories of the users `index`, int64 `(m,)`."""
-        return replace(self, event=self.event[index], age=self.age[index], clicked=self.clicked[index])
-
-    def for_each(self, n: int) -> History:
-        """The one user's history repeated for `n` rows."""
-        return replace(
-            self,
-            event=self.event.expand(n, -1),
-            age=self.age.expand(n, -1),
-            clicked=self.clicked.expand(n, -1),
-        )
+    def pairs(self, index: Tensor) -> History:
+        """The histories of the pairs `index`, int64 `(m,)`."""
+        return replace(self, of=self.of[index])
 
     @staticmethod
     def of_nobody(users: int, text_width: int) -> History:
@@ -81,21 +75,22 @@ class History:
             event=torch.zeros(users, 0, dtype=torch.int64),
             age=torch.zeros(users, 0),
             clicked=torch.zeros(users, 0, dtype=torch.int64),
+            of=torch.arange(users),
         )
 
     @staticmethod
     def side_by_side(parts: Sequence[History]) -> History:
-        """The users of all parts, which are equally long."""
-        begin = np.cumsum([0, *(len(part.row) for part in parts)]).tolist()
-        events = [
-            torch.where(part.there, part.event + offset, PAD) for part, offset in zip(parts, begin[:-1], strict=True)
-        ]
+        """The pairs of all parts, whose histories have equally many places."""
+        items = list(accumulate((len(part.row) for part in parts), initial=0))
+        users = list(accumulate((len(part.event) for part in parts), initial=0))
+        events = [torch.where(part.there, part.event + first, PAD) for part, first in zip(parts, items, strict=False)]
         return History(
             row=torch.cat([part.row for part in parts]),
             text=torch.cat([part.text for part in parts]),
             event=torch.cat(events),
             age=torch.cat([part.age for part in parts]),
             clicked=torch.cat([part.clicked for part in parts]),
+            of=torch.cat([part.of + first for part, first in zip(parts, users, strict=False)]),
         )
 
 

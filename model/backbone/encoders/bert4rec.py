@@ -52,7 +52,8 @@ class Bert4Rec(nn.Module):
         seen = torch.cat([torch.ones_like(mask[:, :1]), mask], dim=1)[:, None, None, :]
         for layer in self.layers:
             x = layer(x, seen)
-        return x
+        states: Tensor = x
+        return states
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """The state at a mask behind the newest event, `(u, e)`."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -27,10 +29,12 @@ def cloze_pretrain(encoder: UserEncoder, table: nn.Embedding, data: TrainingData
     generator = torch.Generator().manual_seed(config.seed)
     trained = [*encoder.tokens.parameters(), *bert.parameters(), *table.parameters()]
     optimiser = torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
+    moments = torch.unique(torch.from_numpy(data.past.moment))
     encoder.train()
     for _ in range(config.cloze_passes):
-        for index in torch.split(torch.randperm(len(data), generator=generator), config.batch_size):
-            history = data.profiles.history(data.past, index).newest(encoder.length)
+        for part in torch.split(torch.randperm(len(moments), generator=generator), config.batch_size):
+            at = replace(data.past, moment=moments[part].numpy())
+            history = data.profiles.history(at, torch.arange(len(part))).newest(encoder.length)
             there = history.there
             hidden = there & (torch.rand(there.shape, generator=generator) < _HIDDEN)
             if not hidden.any():

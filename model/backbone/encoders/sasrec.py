@@ -10,7 +10,7 @@ from model.backbone.encoders.causal import CausalEncoder
 
 
 class _Block(nn.Module):
-    """`g(x) = x + dropout(g(LN(x)))` (III-C) of attention (III-B) and of a point-wise two-layer network (equation 5)."""
+    """`g(x) = x + dropout(g(LN(x)))` (III-C) of attention (III-B) and of a point-wise network (equation 5)."""
 
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()

@@ -27,7 +27,7 @@ class UserEncoder(nn.Module):
         self.map = nn.Linear(config.history_width, config.width)
 
     def forward(self, history: History, table: nn.Embedding) -> Tensor:
-        """One vector per user, `(u, d)`; `table` holds the id embeddings of items. Older events are left out."""
+        """One vector per pair, `(n or 1, d)`; `table` holds the id embeddings of items. Older events are left out."""
         history = history.newest(self.length)
         mask = history.there
         if mask.shape[1] == 0:
@@ -37,7 +37,7 @@ class UserEncoder(nn.Module):
             encoded = torch.where(
                 mask.any(1, keepdim=True), self.sequence(self.tokens(items, history), mask), self.empty
             )
-        out: Tensor = self.map(encoded)
+        out: Tensor = self.map(encoded)[history.of]
         return out
 
 
