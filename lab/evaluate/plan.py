@@ -117,6 +117,8 @@ def make_plan(
     learner, backbone = learner or LearnerConfig(), backbone or BackboneConfig()
     if backbone.factory:
         chosen = _fit_any_backbone(chosen, asked=bool(adapters))
+    if backbone.history.length:
+        chosen = _without_histories(chosen, asked=bool(adapters))
     pretrain = (pretrain or PRETRAIN).model_copy(update={"epochs": 6} if quick else {})
     config = EvaluationConfig(
         backbone=backbone,
@@ -158,6 +160,17 @@ def _fit_any_backbone(names: tuple[str, ...], *, asked: bool) -> tuple[str, ...]
         raise AdapterUnfitError(
             f"{unfit[0]} changes the layers of the foundation model, which a backbone of your own does not have; these "
             f"fit any backbone: {', '.join(others)}"
+        )
+    return fitting
+
+
+def _without_histories(names: tuple[str, ...], *, asked: bool) -> tuple[str, ...]:
+    """The adapters that are given no raw features: batches carry no histories. Raises AdapterUnfitError as above."""
+    fitting = tuple(name for name in names if ALL_ADAPTERS[name].family != "whole")
+    if asked and (unfit := [name for name in names if name not in fitting]):
+        raise AdapterUnfitError(
+            f"{unfit[0]} trains the whole backbone, histories included, which batches of the lab do not carry: set "
+            "backbone.user_encoder to none, or leave it out"
         )
     return fitting
 
