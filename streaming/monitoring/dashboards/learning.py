@@ -80,9 +80,8 @@ def _kernel() -> Section:
             ),
             line(
                 "Trust by arm",
-                "Share of each arm in what the kernel serves: the frozen model, the direct features alone, and all "
-                "features with a short and a long memory. Frozen grows when the frozen model has predicted better of "
-                "late. Beside it, the probability that the matching helps.",
+                "Share of each arm in what the kernel serves. Frozen grows when the frozen model has predicted better "
+                "of late. Beside it, the probability that the matching helps.",
                 "percentunit",
                 Query(_of_group("driftline_kernel_trust_ratio", "arm"), "{{group}} {{arm}}"),
                 Query(_of_group("driftline_matching_probability"), "{{group}} matching helps"),

@@ -161,9 +161,7 @@ class Annotation(Builder[model.AnnotationQuery]):
     """Marks and spans on every panel, from one expression; the title may name the series' labels."""
 
     def __init__(self, name: str, colour: str, expr: str, title: str, step: str) -> None:
-        self._made = _PrometheusAnnotation(
-            name=name, datasource=SOURCE, enable=True, icon_color=colour, expr=expr, hide=None, built_in=None
-        )
+        self._made = _PrometheusAnnotation(name=name, datasource=SOURCE, enable=True, icon_color=colour, expr=expr)
         self._made.title, self._made.step = title, step
 
     def build(self) -> model.AnnotationQuery:
