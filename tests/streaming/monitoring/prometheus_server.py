@@ -72,9 +72,8 @@ class Prometheus:
 
     def _ask(self, what: str, values: Mapping[str, str | float]) -> list[dict[str, Any]]:
         try:
-            with urllib.request.urlopen(
-                f"{self.address}/api/v1/{what}?{urllib.parse.urlencode(values)}", timeout=20
-            ) as told:
+            url = f"{self.address}/api/v1/{what}?{urllib.parse.urlencode(values)}"
+            with urllib.request.urlopen(url, timeout=20) as told:
                 found: list[dict[str, Any]] = json.load(told)["data"]["result"]
         except urllib.error.HTTPError as error:
             pytest.fail(f"Prometheus refuses {values['query']}: {error.read().decode()}")

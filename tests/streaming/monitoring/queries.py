@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,14 +34,15 @@ def dashboards() -> dict[str, dict[str, Any]]:
 
 def asked() -> list[Asked]:
     """Panels' targets, then annotations and variables."""
-    found = []
-    for name, whole in dashboards().items():
-        for panel in whole["panels"]:
-            for target in panel.get("targets", ()):
-                found.append(Asked(name, f"{panel['title']} {target['refId']}", target["expr"]))
-        for mark in whole["annotations"]["list"]:
-            found.append(Asked(name, mark["name"], mark["expr"]))
-        for variable in whole["templating"]["list"]:
-            series = variable["query"]["query"].removeprefix("label_values(").rpartition(",")[0]
-            found.append(Asked(name, f"variable {variable['name']}", series))
-    return found
+    return [one for name, whole in dashboards().items() for one in _of(name, whole)]
+
+
+def _of(name: str, whole: dict[str, Any]) -> Iterator[Asked]:
+    for panel in whole["panels"]:
+        for target in panel.get("targets", ()):
+            yield Asked(name, f"{panel['title']} {target['refId']}", target["expr"])
+    for mark in whole["annotations"]["list"]:
+        yield Asked(name, mark["name"], mark["expr"])
+    for variable in whole["templating"]["list"]:
+        series = variable["query"]["query"].removeprefix("label_values(").rpartition(",")[0]
+        yield Asked(name, f"variable {variable['name']}", series)

@@ -35,7 +35,7 @@ def test_the_series_of_the_rule_tests_are_such_as_the_metrics_module_makes() -> 
     for series in {*HEALTHY, *(series for _, _, fault in CASES for series in fault.series)}:
         name, _, labels = series.partition("{")
         if name.startswith("driftline_"):
-            own = set(re.findall(r"(\w+)=", labels)) - {"job", "instance", "le"}
+            own = set(re.findall(r'(\w+)="', labels)) - {"job", "instance", "le"}
             assert own == names[name], series
 
 
@@ -46,9 +46,7 @@ def test_an_alert_says_what_is_wrong_how_urgent_it_is_and_what_to_do(alert: dict
 
 
 @pytest.mark.parametrize("alert", ALERTS, ids=named)
-def test_the_runbook_of_an_alert_exists_and_says_what_it_means_where_to_look_and_what_to_do(
-    alert: dict[str, Any],
-) -> None:
+def test_the_runbook_of_an_alert_says_what_it_means_where_to_look_and_what_to_do(alert: dict[str, Any]) -> None:
     page, _, anchor = alert["annotations"]["runbook_url"].partition("#")
     sections = re.split(r"^## ", (ROOT / page).read_text(encoding="utf-8"), flags=re.M)[1:]
     found = [section for section in sections if section.partition("\n")[0].lower() == anchor]
