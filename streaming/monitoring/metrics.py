@@ -230,8 +230,8 @@ DOMAIN_EXPECTED_ERROR = Gauge(
 )
 INPUT_DISTANCE = Gauge(
     "driftline_input_distance",
-    "Distance of recent inputs from the reference, of `what`: a score, a feature, a projection; by distance: psi, js, "
-    "ks.",
+    "Distance of recent inputs from the reference, of `what`: a score, a feature, a projection; by distance: psi, "
+    "jensen_shannon, ks.",
     ["group", "stratum", "what", "distance"],
 )
 DRIFT_REFERENCE = Gauge(
