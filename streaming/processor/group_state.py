@@ -15,6 +15,9 @@ from features.live.layout import Kind, LiveRow
 from model.config import LearnerConfig
 from model.container import ContainerError
 from model.control_users import NO_CONTROL, ControlUsers
+from model.drift.config import DriftConfig
+from model.drift.monitor import DriftMonitor
+from model.drift.reference import Reference
 from model.encoding.domain import DomainSpace
 from model.gate.config import GateConfig
 from model.gate.gate import Gate, KeptState, Weighed
@@ -29,6 +32,7 @@ from streaming.kernel_log.join_state import WaitingBatch
 from streaming.kernel_log.snapshot import GroupSnapshot
 from streaming.processor.batches import micro_batch, seen
 from streaming.processor.corrections import Corrections, LoggedTraffic
+from streaming.processor.drift_watch import DriftWatch
 from streaming.processor.experiment import Experiment
 from streaming.processor.join import Join, LabelledRequest
 from streaming.processor.learned import PublishedKernel
@@ -40,6 +44,17 @@ log = logging.getLogger(__name__)
 
 class GroupState:
     """The parts of one group. `dropped` counts records it could not use, by reason."""
+
+    published: PublishedKernel | None = None
+    """The newest kernel published since this machine began; an earlier one stands in the kernel log."""
+    examples = version = 0
+    learning = True
+    """False while an operator has stopped learning: labelled requests are skipped and counted."""
+    _lost_before = _kept_written = 0
+    _pending_since = 0.0
+    _published_at = _newest_event_time = float("-inf")
+    _recovery: Recovery | None = None
+    _position = _rows_offset = 0
 
     def __init__(
         self,
@@ -56,21 +71,22 @@ class GroupState:
         gate: GateConfig,
         control: ControlUsers = NO_CONTROL,
         traffic: LoggedTraffic,
+        drift: DriftConfig,
+        reference: Reference | None = None,
     ) -> None:
-        """`first_rows` are what `live` knows before the first record; `traffic` has what late clicks belong to."""
+        """`first_rows` are what `live` knows before the first record; `traffic` has what late clicks belong to.
+
+        `reference` is what drift is measured against; None takes the group's first examples.
+        """
         self.group, self.learner = group, learner
         self.guarded = _guarded(learner, gate, space)
+        monitor = DriftMonitor(self.guarded.gate.strata, reference, drift)
+        self.drift = DriftWatch(group, monitor, self.guarded.gate, space)
         self._decisions: list[Decision] = []
-        self._lost_before = self._kept_written = 0
         self.live = live
         live.restore(first_rows)
         self.first_keys: frozenset[tuple[Kind, str]] = frozenset((row.kind, row.key) for row in first_rows)
         self.join = Join(join)
-        self.published: PublishedKernel | None = None
-        """The newest kernel published since this machine began; an earlier one stands in the kernel log."""
-        self.examples = self.version = 0
-        self.learning = True
-        """False while an operator has stopped learning: labelled requests are skipped and counted."""
         self._skipped: Counter[str] = Counter()
         self.experiment = Experiment(group, control)
         self._fingerprint, self._depends_on = fingerprint, dependencies(learner.start, space.sizes)
@@ -80,10 +96,6 @@ class GroupState:
         """Clicks that came after their window, by what became of them: relabelled, corrected."""
         self._space, self._config = space, config
         self._pending: list[LabelledRequest] = []
-        self._pending_since = 0.0
-        self._published_at = self._newest_event_time = float("-inf")
-        self._recovery: Recovery | None = None
-        self._position = self._rows_offset = 0
 
     @property
     def position(self) -> int:
@@ -140,6 +152,7 @@ class GroupState:
             good=0 if gate.good is None else gate.good.number,
             next_good=0 if gate.next_good is None else gate.next_good.number,
             learning=self.learning,
+            drift=self.drift.state(self.dropped),
             uplift=self.experiment.snapshot(),
         )
 
@@ -173,6 +186,7 @@ class GroupState:
         self.join.restore(snapshot.join, closed)
         self._late.restore(snapshot.late, snapshot.late_since)
         self.guarded.load(snapshot.gate)
+        self.drift.load(snapshot.drift)
         self._lost_before = -int(snapshot.gate["lost"])
         gate = self.guarded.gate
         gate.good, gate.next_good = (self._kept(kept, number) for number in (snapshot.good, snapshot.next_good))

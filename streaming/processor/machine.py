@@ -7,7 +7,7 @@ Each record goes the same way, and the methods stand in its order:
    feedback are known up to its end, and its labels are decided;
 3. relabel (`_relabel`): a click for a closed request changes the label that still waits, or waits for its correction;
 4. learn (`_learn`): labelled requests fill a micro-batch; the gate weighs it, sets aside what it does not believe, and
-   the kernel learns the rest (`model.gate.guarded`);
+   the kernel learns the rest (`model.gate.guarded`); the drift monitor sees all of it (`drift_watch`);
 5. live features (`_taught`): the same examples move the counters and residuals of their user, items and domain;
 6. publish (`_publish_what_is_due`): now and then the candidate becomes the kernel that scorers take, unless the gate
    holds it; where a live kernel does harm, what replaces it is published at once;
@@ -82,7 +82,10 @@ class GroupMachine(GroupState):
     def _take(self, offset: int, record: Traffic, appended: float) -> list[Learned]:
         learned = []
         joined = self._join(offset, record, appended)
+        if joined.shown is not None:
+            self.drift.served(joined.shown)
         if joined.late is not None:
+            self.drift.late_click()
             self._relabel(joined.late)
         for request in joined.closed:
             self.experiment.take(request, self.join.watermark)
@@ -100,6 +103,8 @@ class GroupMachine(GroupState):
             learned += self._learn()
         if len(self._late) >= self._config.batch_examples or (len(self._late) and self._waited(self._late.since)):
             self._correct()
+        if self.drift.is_due(self.join.watermark):
+            self._judge(FeedbackPath(0, 0, self.join.paused))
         return learned
 
     def _join(self, offset: int, record: Traffic, appended: float) -> Joined:
@@ -148,10 +153,18 @@ class GroupMachine(GroupState):
         clicks = sum(int(request.clicks.sum()) for request in requests)
         path = FeedbackPath(clicks, lost - self._lost_before, self.join.paused)
         self._lost_before = lost
-        return self._take_step(self.guarded.step(requests, path))
+        learned = self._take_step(self.guarded.step(requests, path))
+        self._judge(path)
+        return learned
+
+    def _judge(self, path: FeedbackPath) -> None:
+        self._decisions += self.drift.judge(path, self.join, self.dropped)
 
     def _take_step(self, step: Step[LabelledRequest]) -> list[Learned]:
         learned = [one for batch in step.batches if (one := self._taught(batch)) is not None]
+        for batch in step.batches:
+            self.drift.decided(batch, self.learner)
+        self.drift.followed(step.decisions)
         for decision in step.decisions:
             self._tell(decision)
         published = self._publish_what_is_due(step)
