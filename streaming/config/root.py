@@ -101,6 +101,17 @@ class Config(Section):
                     )
         return self
 
+    @model_validator(mode="after")
+    def _late_clicks_find_their_impression(self) -> Config:
+        longest_s = max(self.join.click_s, self.join.conversion_window_s)
+        if longest_s > 3_600 * self.topics.traffic_retention_h:
+            raise ValueError(
+                f"feedback is believed for {longest_s:g} s (join.window_s, join.horizon_s, join.conversion_window_s),"
+                f" longer than the {self.topics.traffic_retention_h:g} h that `traffic` keeps its impression:"
+                " raise topics.traffic_retention_h"
+            )
+        return self
+
     @property
     def backbone_dir(self) -> Path:
         """Folder of the pretrained backbone."""
