@@ -46,7 +46,7 @@ class DriftMonitor:
     ) -> None:
         """A micro-batch of which it was decided what becomes of it.
 
-        `weight` `(n,)` by the shares of users and items (`GuardedBatch.weight`), `taught` `(r,)` which requests were not
+        `weight` `(n,)` by the shares of users and items (`GuardedBatch.weight`), `taught` `(r,)` what was not
         set aside, `candidate` `(n,)` logits from before it learned, nan where it did not; `time` is the newest event
         time of the batch, s.
         """

@@ -13,7 +13,7 @@ from model.evaluation import grouped_auc, grouped_ndcg, mixed_groups
 from model.kernel.trust import ARMS
 from streaming.events import Progress, ServedFeedback, ServedImpression, Tick, Traffic
 from streaming.processor.group_metrics import GroupMetrics
-from streaming.processor.machine import Learned
+from streaming.processor.learned import Learned
 from tests.streaming.processor.tiny import SPACE, START, appended, encoded, machine, traffic
 
 
