@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from streaming.monitoring.dashboards import marks
-from streaming.monitoring.dashboards.panels import Query, Section, dashboard, line, switch_timeline, verdict_timeline
+from streaming.monitoring.dashboards.panels import PanelRow, Query, dashboard, line, switch_timeline, verdict_timeline
 
 _BY = 'group=~"$group",stratum=~"$stratum"'
 
@@ -22,8 +22,8 @@ def drift() -> Dashboard:
     )
 
 
-def _verdicts() -> Section:
-    return Section(
+def _verdicts() -> PanelRow:
+    return PanelRow(
         "",
         [
             verdict_timeline(
@@ -63,8 +63,8 @@ def _verdicts() -> Section:
     )
 
 
-def _before_labels() -> Section:
-    return Section(
+def _before_labels() -> PanelRow:
+    return PanelRow(
         "Before the labels are there",
         [
             line(
@@ -105,7 +105,7 @@ def _before_labels() -> Section:
     )
 
 
-def _inputs() -> Section:
+def _inputs() -> PanelRow:
     of_input = "{{group}} {{stratum}} {{what}}"
     distances = [
         ("psi", "Population stability index", "Above 0.25 is a large shift."),
@@ -138,13 +138,13 @@ def _inputs() -> Section:
             width=12,
         ),
     ]
-    return Section("Inputs and scores", panels)
+    return PanelRow("Inputs and scores", panels)
 
 
-def _labels() -> Section:
+def _labels() -> PanelRow:
     quantile = "histogram_quantile({}, sum by (group, le) (rate(driftline_label_delay_seconds_bucket{}[5m])))"
     clicks = '{group=~"$group",kind="click"}'
-    return Section(
+    return PanelRow(
         "Labels",
         [
             line(
@@ -174,8 +174,8 @@ def _labels() -> Section:
     )
 
 
-def _detectors() -> Section:
-    return Section(
+def _detectors() -> PanelRow:
+    return PanelRow(
         "Detectors",
         [
             line(
@@ -202,8 +202,8 @@ def _detectors() -> Section:
     )
 
 
-def _monitor() -> Section:
-    return Section(
+def _monitor() -> PanelRow:
+    return PanelRow(
         "The monitor itself",
         [
             line(

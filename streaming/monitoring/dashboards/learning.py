@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from streaming.monitoring.dashboards import marks
-from streaming.monitoring.dashboards.panels import Query, Section, dashboard, line
+from streaming.monitoring.dashboards.panels import PanelRow, Query, dashboard, line
 
 
 def learning() -> Dashboard:
@@ -33,8 +33,8 @@ def _p99(metric: str, *labels: str) -> str:
     return f"histogram_quantile(0.99, sum by ({', '.join((*labels, 'le'))}) (rate({series}[1m])))"
 
 
-def _order() -> Section:
-    return Section(
+def _order() -> PanelRow:
+    return PanelRow(
         "",
         [
             line(
@@ -62,9 +62,9 @@ def _order() -> Section:
     )
 
 
-def _kernel() -> Section:
+def _kernel() -> PanelRow:
     by_facet = _of_group("driftline_matching_facet_gain_nats", "facet", "value")
-    return Section(
+    return PanelRow(
         "The kernel",
         [
             line(
@@ -108,9 +108,9 @@ def _kernel() -> Section:
     )
 
 
-def _gate() -> Section:
+def _gate() -> PanelRow:
     decisions = 'sum by (group, kind) (increase(driftline_gate_decisions_total{group=~"$group"}[5m]))'
-    return Section(
+    return PanelRow(
         "The gate",
         [
             line(
@@ -151,9 +151,9 @@ def _gate() -> Section:
     )
 
 
-def _worth() -> Section:
+def _worth() -> PanelRow:
     ends = (("difference", "difference"), ("low", "lower end"), ("high", "upper end"))
-    return Section(
+    return PanelRow(
         "What it is worth: live against control users",
         [
             line(
@@ -181,8 +181,8 @@ def _worth() -> Section:
     )
 
 
-def _join() -> Section:
-    return Section(
+def _join() -> PanelRow:
+    return PanelRow(
         "The join",
         [
             line(
@@ -207,8 +207,8 @@ def _join() -> Section:
     )
 
 
-def _processor() -> Section:
-    return Section(
+def _processor() -> PanelRow:
+    return PanelRow(
         "The processor",
         [
             line(
@@ -244,8 +244,8 @@ def _processor() -> Section:
     )
 
 
-def _ownership() -> Section:
-    return Section(
+def _ownership() -> PanelRow:
+    return PanelRow(
         "Who owns what",
         [
             line(

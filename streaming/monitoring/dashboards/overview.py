@@ -7,8 +7,8 @@ from grafana_foundation_sdk.models.dashboard import Dashboard, Panel
 
 from streaming.monitoring.dashboards import marks
 from streaming.monitoring.dashboards.panels import (
+    PanelRow,
     Query,
-    Section,
     dashboard,
     line,
     number,
@@ -21,7 +21,7 @@ from streaming.monitoring.dashboards.panels import (
 def overview() -> Dashboard:
     """Verdicts by domain, what the kernel gains, how fresh it is, what lags, what is lost."""
     sections = [
-        Section("", [*_verdict_numbers(), *_kernel_numbers(), *_timelines()]),
+        PanelRow("", [*_verdict_numbers(), *_kernel_numbers(), *_timelines()]),
         _arms(),
         _flow(),
         _volume(),
@@ -117,8 +117,8 @@ def _timelines() -> list[Builder[Panel]]:
     ]
 
 
-def _arms() -> Section:
-    return Section(
+def _arms() -> PanelRow:
+    return PanelRow(
         "Is it better than the frozen model?",
         [
             line(
@@ -149,8 +149,8 @@ def _arms() -> Section:
     )
 
 
-def _flow() -> Section:
-    return Section(
+def _flow() -> PanelRow:
+    return PanelRow(
         "How fresh is it, and how far behind?",
         [
             line(
@@ -186,8 +186,8 @@ def _flow() -> Section:
     )
 
 
-def _volume() -> Section:
-    return Section(
+def _volume() -> PanelRow:
+    return PanelRow(
         "How much?",
         [
             line(
@@ -228,8 +228,8 @@ def _volume() -> Section:
     )
 
 
-def _lost() -> Section:
-    return Section(
+def _lost() -> PanelRow:
+    return PanelRow(
         "What was refused or lost?",
         [
             line(

@@ -45,7 +45,7 @@ class Query:
 
 
 @dataclass(frozen=True)
-class Section:
+class PanelRow:
     """A row of panels under a heading; without a title they stand at the top."""
 
     title: str
@@ -123,7 +123,7 @@ def dashboard(
     uid: str,
     title: str,
     description: str,
-    sections: Sequence[Section],
+    sections: Sequence[PanelRow],
     annotations: Sequence[Annotation],
     *,
     by_stratum: bool = False,

@@ -6,7 +6,7 @@ from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models.dashboard import Dashboard, Panel
 
 from streaming.monitoring.dashboards import marks
-from streaming.monitoring.dashboards.panels import Query, Section, dashboard, line, number
+from streaming.monitoring.dashboards.panels import PanelRow, Query, dashboard, line, number
 
 
 def serving() -> Dashboard:
@@ -15,7 +15,7 @@ def serving() -> Dashboard:
         "driftline-serving",
         "Driftline: serving",
         "What callers of the scorers meet.",
-        [Section("", _numbers()), _requests(), _doors(), _kernels()],
+        [PanelRow("", _numbers()), _requests(), _doors(), _kernels()],
         [marks.ANNOUNCED, marks.DECISIONS],
     )
 
@@ -54,9 +54,9 @@ def _numbers() -> list[Builder[Panel]]:
     ]
 
 
-def _requests() -> Section:
+def _requests() -> PanelRow:
     quantile = "histogram_quantile({}, sum by (le) (rate(driftline_score_candidates_bucket[1m])))"
-    return Section(
+    return PanelRow(
         "Requests",
         [
             line(
@@ -93,8 +93,8 @@ def _requests() -> Section:
     )
 
 
-def _doors() -> Section:
-    return Section(
+def _doors() -> PanelRow:
+    return PanelRow(
         "Doors",
         [
             line(
@@ -119,8 +119,8 @@ def _doors() -> Section:
     )
 
 
-def _kernels() -> Section:
-    return Section(
+def _kernels() -> PanelRow:
+    return PanelRow(
         "Kernels",
         [
             line(
