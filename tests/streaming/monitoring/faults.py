@@ -88,6 +88,8 @@ class Fault:
     series: Mapping[str, str]
     gone: tuple[str, ...] = field(default=())
     """Series that a process never had or took with it, by the beginning of their names."""
+    seen_after: int = 20
+    """Minutes from the fault to a moment at which the alert holds: one count is soon out of a window."""
 
     def input(self) -> dict[str, str]:
         """All series of the run."""
@@ -117,10 +119,13 @@ FAULTS: dict[str, tuple[Fault, ...]] = {
     ),
     "DriftlineTaskDied": (
         # seen by one scrape before the process ended
-        Fault({'driftline_task_failures_total{job="processor",task="learner-main"}': f"_x{FAULT_AT} 1 _x{FAULT_AT}"}),
+        Fault(
+            {'driftline_task_failures_total{job="processor",task="learner-main"}': f"_x{FAULT_AT} 1 _x{FAULT_AT}"},
+            seen_after=3,
+        ),
     ),
     "DriftlineRestarts": (
-        Fault({'process_start_time_seconds{job="processor",instance="p"}': then("1000", "1800+60")}),
+        Fault({'process_start_time_seconds{job="processor",instance="p"}': then("1000", "1800+60")}, seen_after=10),
     ),
     "DriftlineLiveWorseThanFrozen": (Fault({f'driftline_arm_log_loss{{{MAIN},arm="live"}}': then("0.48", "0.6")}),),
     "DriftlineStale": (
@@ -148,7 +153,9 @@ FAULTS: dict[str, tuple[Fault, ...]] = {
     ),
     "DriftlineLabelsSetAside": (Fault({f"driftline_gate_set_aside{{{MAIN}}}": then("0", "1")}),),
     "DriftlinePublicationHeld": (Fault({f"driftline_gate_held{{{MAIN}}}": then("0", "1")}),),
-    "DriftlineRolledBack": (Fault({f'driftline_gate_decisions_total{{{MAIN},kind="rolled_back"}}': then("0", "1")}),),
+    "DriftlineRolledBack": (
+        Fault({f'driftline_gate_decisions_total{{{MAIN},kind="rolled_back"}}': then("0", "1")}, seen_after=5),
+    ),
     "DriftlineLearningPaused": (Fault({f"driftline_learning_paused{{{MAIN}}}": then("0", "1")}),),
     "DriftlineWatermarkStands": (
         Fault({f"driftline_watermark_timestamp_seconds{{{MAIN}}}": then("0+60", f"{60 * FAULT_AT}+0")}),
@@ -187,11 +194,17 @@ FAULTS: dict[str, tuple[Fault, ...]] = {
     "DriftlineEventsAhead": (Fault({'driftline_clock_corrected_total{event="feedback"}': then("0+6", "180+60")}),),
     "DriftlineDeadLetters": (Fault({'driftline_dead_letters_total{reason="future"}': then("0+0", "0+60")}),),
     "DriftlineKernelsRefused": (
-        Fault({f'driftline_kernels_refused_total{{{MAIN},reason="fingerprint"}}': then("_", "1")}),
+        Fault({f'driftline_kernels_refused_total{{{MAIN},reason="fingerprint"}}': then("_", "1")}, seen_after=3),
     ),
-    "DriftlineCommitsFailing": (Fault({f'driftline_commits_failed_total{{{MAIN},reason="failed"}}': then("_", "1")}),),
-    "DriftlineSnapshotRefused": (Fault({f"driftline_snapshots_refused_total{{{MAIN}}}": then("_", "1")}),),
-    "DriftlineImpressionsLost": (Fault({'driftline_impressions_lost_total{reason="buffer_full"}': then("_", "1")}),),
+    "DriftlineCommitsFailing": (
+        Fault({f'driftline_commits_failed_total{{{MAIN},reason="failed"}}': then("_", "1")}, seen_after=3),
+    ),
+    "DriftlineSnapshotRefused": (
+        Fault({f"driftline_snapshots_refused_total{{{MAIN}}}": then("_", "1")}, seen_after=3),
+    ),
+    "DriftlineImpressionsLost": (
+        Fault({'driftline_impressions_lost_total{reason="buffer_full"}': then("_", "1")}, seen_after=3),
+    ),
     "DriftlineScoringFails": (Fault({'driftline_score_requests_total{outcome="failed"}': then("0+0", "0+60")}),),
     "DriftlineScoringSlow": (Fault({'driftline_score_seconds_bucket{le="0.05"}': then("0+60", f"{60 * FAULT_AT}+0")}),),
     "DriftlineScoresMoved": (Fault({f'driftline_score_shift{{{MAIN},arm="live"}}': then("0.05", "0.4")}),),
