@@ -34,8 +34,8 @@ class DomainStatus(msgspec.Struct, frozen=True):
     """Labelled examples so far."""
     verdict: str
     """A name of `model.drift.VerdictKind`."""
-    since: float
-    """Event time since when the verdict holds, seconds since the epoch."""
+    since: float | None
+    """Event time since when the verdict holds, seconds since the epoch; null before there was any traffic."""
     words: str
     """The verdict in a sentence."""
     advice: str
