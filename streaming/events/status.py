@@ -6,7 +6,7 @@ look, not an event: none is missed where one is lost, for the next one says how 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import msgspec
 
@@ -76,7 +76,7 @@ class GroupStatus(msgspec.Struct, frozen=True):
     """Share of the recent clicks that came after their window."""
     reference: str = ""
     """What drift is measured against: `pretraining`, `first_examples`; empty while there is nothing yet."""
-    domains: Sequence[DomainStatus] = ()
+    domains: list[DomainStatus] = []
 
 
 class InvalidStatusError(Exception):
