@@ -148,6 +148,14 @@ FAULTS: dict[str, tuple[Fault, ...]] = {
                 f'driftline_examples_joined_total{{{MAIN},label="no_click"}}': then("0+480", f"{480 * FAULT_AT}+0"),
             }
         ),
+        # nothing is scored here: other systems show the items and tell of it
+        Fault(
+            {
+                f"driftline_examples_learned_total{{{MAIN}}}": STANDS,
+                'driftline_events_ingested_total{event="impression"}': rising(60),
+            },
+            gone=("driftline_score_requests_total", "driftline_open_requests"),
+        ),
         # the processor reads another topic than the scorers write: nothing is open, and it never had a group's metrics
         Fault({}, gone=("driftline_examples_", "driftline_open_requests", "driftline_watermark")),
     ),
