@@ -11,7 +11,7 @@ from tests.streaming.monitoring.prometheus_server import RULES, Prometheus, tool
 
 _STEP_S = 15
 """Between two samples: a window of a minute holds some, wherever it ends."""
-_RUN = re.compile(r"(?P<first>_|-?[\d.]+)(?P<by>[+-][\d.]+)?(?:x(?P<more>\d+))?$")
+_RUN = re.compile(r"(?P<first>_|NaN|-?[\d.]+)(?P<by>[+-][\d.]+)?(?:x(?P<more>\d+))?$")
 
 
 def sample_values(text: str) -> Iterator[float | None]:

@@ -25,6 +25,11 @@ def wave(low: float, high: float) -> str:
     return " ".join(f"{value}" for value in (low, high) * (MINUTES // 2))
 
 
+def unknown(minutes: int) -> str:
+    """A gauge that is no number for so long."""
+    return " ".join(["NaN"] * minutes)
+
+
 def then(healthy: str, faulty: str) -> str:
     """`healthy` up to the fault, `faulty` after it; both in promtool's notation without their repeats."""
     return f"{healthy}x{FAULT_AT - 1} {faulty}x{MINUTES - FAULT_AT}"
@@ -111,6 +116,13 @@ FAULTS: dict[str, tuple[Fault, ...]] = {
     },
     "DriftlineExpectedLossHigh": (
         Fault({f'driftline_domain_expected_log_loss{{{MAIN},stratum="scene=home"}}': then("0.5", "0.6")}),
+        # nothing was known at first, and no label has come yet: no error of what is expected
+        Fault(
+            {
+                f'driftline_domain_expected_log_loss{{{MAIN},stratum="scene=home"}}': f"{unknown(5)} 0.5x24 0.6x{FAULT_AT}",
+                f'driftline_domain_expected_error_nats{{{MAIN},stratum="scene=home"}}': unknown(MINUTES),
+            }
+        ),
     ),
     "DriftlineProcessDown": (
         Fault({'up{job="scorer",instance="s"}': then("1", "0")}),
