@@ -55,13 +55,10 @@ def announce(stack: Stack) -> None:
     assert answer.status_code == 202, answer.text
 
 
-def test_every_reason_for_an_empty_panel_is_that_of_a_query() -> None:
-    for part in EMPTY_WHEN_WELL:
-        assert any(part in query.expr for query in asked()), part
-
-
 def test_every_panel_shows_something_of_a_real_run(stack: Stack, tmp_path: Path, tell: Tell) -> None:
     tool("prometheus")  # or skips, before anybody asks for anything
+    for part in EMPTY_WHEN_WELL:
+        assert any(part in query.expr for query in asked()), f"no query has {part}"
     driver = stack.drive(seed=16)
     with prometheus(tmp_path, RULES.read_text(), ports(stack)) as running:
         announce(stack)

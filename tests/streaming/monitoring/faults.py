@@ -119,7 +119,9 @@ FAULTS: dict[str, tuple[Fault, ...]] = {
         # nothing was known at first, and no label has come yet: no error of what is expected
         Fault(
             {
-                f'driftline_domain_expected_log_loss{{{MAIN},stratum="scene=home"}}': f"{unknown(5)} 0.5x24 0.6x{FAULT_AT}",
+                f'driftline_domain_expected_log_loss{{{MAIN},stratum="scene=home"}}': (
+                    f"{unknown(5)} 0.5x24 0.6x{FAULT_AT}"
+                ),
                 f'driftline_domain_expected_error_nats{{{MAIN},stratum="scene=home"}}': unknown(MINUTES),
             }
         ),
