@@ -37,6 +37,8 @@ from streaming.scorer.active_kernels import ActiveKernels
 from streaming.scorer.app import make_app
 from streaming.scorer.core import CandidateEncoder, Scored, Scorer
 from streaming.scorer.doors import Doors
+from streaming.scorer.page.history import StatusHistory
+from streaming.scorer.page.views import OrderRequest, PageView
 from streaming.scorer.run import listen, make_server
 from streaming.scorer.schema import CurrentKernel, KernelsResponse, RequestRefused, ScoreRequest
 from tests.streaming.small_start import small_start
@@ -181,6 +183,9 @@ class FakeBackend:
         self.waits_for: dict[str, str] = {}
         self.events: list[Event] = []
         self.life: list[str] = []
+        self.told = StatusHistory(self.active.groups)
+        self.orders: list[Order] = []
+        self.page = PageView(self.told, self.active, live_arm=True, now=self.now, problem=lambda: None)
 
     def now(self) -> float:
         return time.time()
@@ -197,6 +202,21 @@ class FakeBackend:
 
     def kernels(self) -> KernelsResponse:
         return KernelsResponse(True, [CurrentKernel(*pair) for pair in self.active.versions().items()], [], [])
+
+    async def order(self, request: OrderRequest, key: str) -> Order:
+        wanted = request.version or self.active.state(request.group).version - 1
+        kinds: dict[str, dict[str, Any]] = {
+            "pin": {"pinned_version": wanted},
+            "rollback": {"pinned_version": wanted},
+            "freeze": {"frozen": True},
+            "stop_learning": {"learning": False},
+            "resume": {},
+        }
+        order = Order(
+            request.group, by=f"{request.by} ({key})", why=request.why, time=time.time(), **kinds[request.order]
+        )
+        self.orders.append(order)
+        return order
 
     async def write_events(self, events: list[Event]) -> None:
         if isinstance(events[0], ItemEvent):
