@@ -26,7 +26,7 @@ from streaming.scorer.body import decode_json, read_body
 from streaming.scorer.core import Scored
 from streaming.scorer.doors import Doors, Guest, right_of
 from streaming.scorer.event_writer import decode_events
-from streaming.scorer.page.endpoints import PageEndpoints
+from streaming.scorer.page.endpoints import PageEndpoints, number_of
 from streaming.scorer.page.views import OrderRequest, PageView
 from streaming.scorer.responses import EXCEPTION_HANDLERS, json_response
 from streaming.scorer.schema import (
@@ -169,7 +169,11 @@ class Endpoints:
     async def kernels(self, request: Request) -> Response:
         """Kernels in use and their history."""
         self.enter(request).need("operator")
-        return json_response(self.backend.kernels())
+        known = self.backend.kernels()
+        if "last" in request.query_params:
+            last = max(int(number_of(request, "last")), 0)
+            known = msgspec.structs.replace(known, swaps=known.swaps[len(known.swaps) - min(last, len(known.swaps)) :])
+        return json_response(known)
 
     def enter(self, request: Request) -> Guest:
         """The caller. Raises RequestRefused."""

@@ -5,13 +5,15 @@ No clock: what is said depends on what is known and the time that is handed in.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Reversible, Sequence
 from typing import Literal
 
 import msgspec
 
 from model.drift.verdict import VerdictKind
+from streaming.events.decisions import Decision
 from streaming.events.status import ArmStatus, DomainStatus, GroupStatus
+from streaming.scorer.page.history import VERDICT
 from streaming.scorer.schema import CurrentKernel, KernelRefusal
 
 OLD_S = 60.0
@@ -40,12 +42,16 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 def answers(
-    looks: Sequence[GroupStatus], kernels: Sequence[CurrentKernel], refusals: Iterable[KernelRefusal], now: float
+    looks: Sequence[GroupStatus],
+    kernels: Sequence[CurrentKernel],
+    refusals: Iterable[KernelRefusal],
+    happenings: Reversible[Decision],
+    now: float,
 ) -> list[Answer]:
-    """The three answers, of the newest looks; `now` in seconds since the epoch."""
+    """The three answers, of the newest looks and what happened, oldest first; `now` in seconds since the epoch."""
     seen = [(look.group, domain) for look in looks for domain in look.domains]
     return [
-        _drifting(seen, many=len(kernels) > 1),
+        _drifting(seen, happenings, many=len(kernels) > 1),
         _handled(seen, kernels, many=len(kernels) > 1),
         _broken(looks, seen, kernels, refusals, now),
     ]
@@ -78,14 +84,27 @@ def _nothing_known(question: str, seen: _Seen) -> Answer | None:
     return None
 
 
-def _drifting(seen: _Seen, *, many: bool) -> Answer:
+def _began(group: str, domain: DomainStatus, happenings: Reversible[Decision]) -> float:
+    """When drift was first said of a domain that drifts, by whatever name: that it is handled by now begins nothing."""
+    began = domain.since
+    for one in reversed(happenings):
+        if one.kind == VERDICT and one.group == group and one.detail.get("stratum") == domain.stratum:
+            since = one.detail.get("since", one.time)
+            if one.detail.get("to") not in _DRIFTING or not isinstance(since, float | int):
+                break
+            began = min(began, since)
+    return began
+
+
+def _drifting(seen: _Seen, happenings: Reversible[Decision], *, many: bool) -> Answer:
     question = "Is interest drifting?"
     if (nothing := _nothing_known(question, seen)) is not None:
         return nothing
     drifting = _with(seen, *_DRIFTING)
     if drifting:
         tone: Tone = "bad" if _with(seen, VerdictKind.UNHANDLED) else "watch"
-        return Answer(question, tone, f"Yes, in {_where(drifting, many=many)}.", drifting[0][1].since)
+        began = min(_began(group, domain, happenings) for group, domain in drifting)
+        return Answer(question, tone, f"Yes, in {_where(drifting, many=many)}.", began)
     judged = sum(domain.verdict != VerdictKind.TOO_LITTLE for _, domain in seen)
     unjudged = len(seen) - judged
     rest = f"; {unjudged} more have too few examples" if unjudged else ""
@@ -103,7 +122,9 @@ def _handled(seen: _Seen, kernels: Sequence[CurrentKernel], *, many: bool) -> An
         words = f"No, not in {_where(unhandled, many=many)}: {_gain(unhandled[0][1])}."
         return Answer(question, "bad", words, unhandled[0][1].since)
     if handled := _with(seen, VerdictKind.HANDLED):
-        return Answer(question, "good", f"Yes: {_gain(handled[0][1])} in {_where(handled[:1], many=many)}.")
+        return Answer(
+            question, "good", f"Yes: {_gain(handled[0][1])} in {_where(handled[:1], many=many)}.", handled[0][1].since
+        )
     whole = next((domain for _, domain in seen if domain.stratum == _WHOLE), seen[0][1])
     return Answer(question, "good", f"There is no drift to handle; {_gain(whole)}.")
 

@@ -46,13 +46,13 @@ class PageEndpoints:
     async def status(self, request: Request) -> Response:
         """How every group does, and what has happened."""
         self.enter(request).need("operator")
-        return json_response(self.view.status(int(_number(request, "after"))), headers=_PRIVATE)
+        return json_response(self.view.status(int(number_of(request, "after"))), headers=_PRIVATE)
 
     async def history(self, request: Request) -> Response:
         """One stratum over the last hours."""
         self.enter(request).need("operator")
         group, stratum = (request.query_params.get(name, "") for name in ("group", "stratum"))
-        return json_response(self.view.past(group, stratum, _number(request, "since")), headers=_PRIVATE)
+        return json_response(self.view.past(group, stratum, number_of(request, "since")), headers=_PRIVATE)
 
     async def orders(self, request: Request) -> Response:
         """Gives an order, and answers once the broker has it."""
@@ -67,7 +67,7 @@ class PageEndpoints:
 _PRIVATE = {"Cache-Control": "no-store"}
 
 
-def _number(request: Request, name: str) -> float:
+def number_of(request: Request, name: str) -> float:
     """A query parameter; 0 where it is missing. Raises RequestRefused."""
     try:
         number = float(request.query_params.get(name, "0"))

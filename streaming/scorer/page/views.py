@@ -117,7 +117,7 @@ class PageView:
             problem=self._problem(),
             unread=history.unread,
             live_arm=self._live_arm,
-            answers=answers(looks, kernels, self._kernels.refusals, now),
+            answers=answers(looks, kernels, self._kernels.refusals, history.happenings, now),
             kernels=kernels,
             groups=looks,
             told=history.told,

@@ -40,7 +40,7 @@ from streaming.scorer.doors import Doors
 from streaming.scorer.page.history import StatusHistory
 from streaming.scorer.page.views import OrderRequest, PageView
 from streaming.scorer.run import listen, make_server
-from streaming.scorer.schema import CurrentKernel, KernelsResponse, RequestRefused, ScoreRequest
+from streaming.scorer.schema import KernelsResponse, RequestRefused, ScoreRequest
 from tests.streaming.small_start import small_start
 
 torch.set_num_threads(1)  # as the scorer itself: on a busy machine more threads wait for each other
@@ -201,7 +201,8 @@ class FakeBackend:
         return self.scorer.score(request, time)
 
     def kernels(self) -> KernelsResponse:
-        return KernelsResponse(True, [CurrentKernel(*pair) for pair in self.active.versions().items()], [], [])
+        current = [self.active.state(group) for group in self.active.groups]
+        return KernelsResponse(True, current, list(self.active.swaps), list(self.active.refusals))
 
     async def order(self, request: OrderRequest, key: str) -> Order:
         wanted = request.version or self.active.state(request.group).version - 1
