@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping
-from typing import Any
 
 from model.drift.verdict import VerdictKind
+from streaming.events.announcements import ANNOUNCED
 from streaming.events.decisions import Decision, decode_decision, encode_decision
 from streaming.events.status import ArmStatus, DomainStatus, GroupStatus, decode_status, encode_status
-from streaming.scorer.page.history import ALARM, ANNOUNCED, VERDICT, StatusHistory
+from streaming.scorer.page.history import ALARM, VERDICT, StatusHistory
 
 STRATA = ("group", "scene=home", "scene=search", "region=north", "region=south", "period=day", "period=night")
 EVERY_S = 5.0
@@ -35,24 +35,27 @@ _WORDS: Mapping[VerdictKind, tuple[str, str]] = {
 }
 
 
-def domain(stratum: str, kind: VerdictKind, since: float, loss: float, gain: float, **more: Any) -> DomainStatus:
-    """One stratum with both arms."""
-    words, advice = _WORDS[kind]
+def domain(
+    stratum: str, kind: VerdictKind, since: float, loss: float, gain: float, words: str = "", advice: str = ""
+) -> DomainStatus:
+    """One stratum with both arms; words and advice of its verdict, unless others are given."""
     arms = {
         "frozen": ArmStatus(loss, 0.72 - loss / 10, 0.72 - loss / 8, 1.03),
         "live": ArmStatus(loss - gain, 0.74 - loss / 10, 0.74 - (loss - gain) / 8, 1.0),
     }
-    told = {"words": words, "advice": advice, "label_rate": 0.31, "arms": arms} | more
-    evidence = {"gap": gain, "adwin": "log loss 0.021 up"} if kind is not VerdictKind.TOO_LITTLE else {}
+    evidence: dict[str, float | str | None] = {"gap": gain, "adwin": "log loss 0.021 up", "label_delay_s": None}
     return DomainStatus(
         stratum,
         4_096,
         kind,
         since,
+        words or _WORDS[kind][0],
+        advice or _WORDS[kind][1],
+        label_rate=0.31,
+        arms=arms,
         expected_log_loss=loss - gain + 0.012,
         expected_auc=0.66,
-        evidence=evidence,
-        **told,
+        evidence={} if kind is VerdictKind.TOO_LITTLE else evidence,
     )
 
 

@@ -11,6 +11,7 @@ const MOST_TICKS = 60;
 const MOST_MARKS = 8;
 const MOST_SPANS = 20;
 const TABLE_ROWS = 24;
+const LETTER_PX = 6.5;
 const ORDERS = {
   pin: "pinned", rollback: "rolled back by an operator", freeze: "frozen", stop_learning: "learning stopped",
   resume: "resumed", held: "held by the gate", rolled_back: "rolled back by the gate", undone: "undone by the gate",
@@ -153,7 +154,7 @@ function orderTrace(happenings, begin, end) {
 }
 
 // Announced drift is shaded; a change of this stratum's verdict is a line with its new name.
-function marks(spans, changes) {
+function marks(spans, changes, perSecond) {
   const shapes = spans.map((span) => ({
     type: "rect", xref: "x", yref: "paper", x0: stamp(span.begin), x1: stamp(span.end), y0: 0, y1: 1,
     fillcolor: color("announced"), opacity: 0.13, line: { width: 0 }, layer: "below",
@@ -162,13 +163,14 @@ function marks(spans, changes) {
     x: stamp(span.begin), xref: "x", y: 1, yref: "paper", xanchor: "left", yanchor: "bottom", showarrow: false,
     yshift: 14, text: plain(`announced: ${short(span.name, 24)}`), font: { size: 11, color: color("soft") },
   }));
-  changes.slice(-MOST_MARKS).forEach(({ time, detail }) => {
+  changes.slice(-MOST_MARKS).forEach(({ time, detail }, at, shown) => {
     const tone = color(COLORS[detail.to] ?? "unknown");
     shapes.push({
       type: "line", xref: "x", yref: "paper", x0: stamp(time), x1: stamp(time), y0: 0, y1: 1,
       line: { color: tone, width: 1.5, dash: "dot" },
     });
-    notes.push({
+    const room = at + 1 < shown.length ? (shown[at + 1].time - time) * perSecond : Infinity;
+    if (room > LETTER_PX * verdictName(detail.to).length) notes.push({
       x: stamp(time), xref: "x", y: 1, yref: "paper", xanchor: "left", yanchor: "bottom", showarrow: false,
       text: plain(verdictName(detail.to)), font: { size: 11, color: tone },
     });
@@ -186,7 +188,7 @@ function layout(past, names, marked, most) {
     margin: { l: 10, r: 12, t: 38, b: 30 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: color("ink") },
     hoverlabel: { bgcolor: color("card"), bordercolor: color("field"), font: { color: color("ink") } },
-    xaxis: { ...axis, type: "date", anchor: "y3", showgrid: false, range: [stamp(past.begin), stamp(past.end)] },
+    xaxis: { ...axis, type: "date", anchor: "y3", showgrid: false, tickangle: 0, nticks: most < 20 ? 4 : 8, range: [stamp(past.begin), stamp(past.end)] },
     yaxis: { ...axis, domain: [share + half + 0.1, 1], title: title("log loss"), nticks: 5 },
     yaxis2: { ...axis, domain: [share + 0.05, share + half + 0.05], title: title("AUC in requests"), nticks: 5 },
     yaxis3: {
@@ -240,7 +242,7 @@ export function draw(past, domains, happenings, now) {
     ...arms(past), ...laneTraces(spans, names, most), versionTrace(past), orderTrace(happenings, begin, end),
   ];
   drawLegend(Object.keys(VERDICTS).reverse().filter((kind) => spans.some((span) => span.kind === kind)));
-  const marked = marks(announced(happenings, begin, end), changes);
+  const marked = marks(announced(happenings, begin, end), changes, (0.8 * chart.clientWidth) / (end - begin));
   window.Plotly.react(chart, traces, layout({ ...past, begin, end }, names, marked, most), {
     displayModeBar: false, responsive: true, doubleClick: "reset", showTips: false,
   });

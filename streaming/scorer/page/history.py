@@ -31,8 +31,6 @@ SERIES = (
     "expected_auc",
 )
 """What is kept of a stratum at each look."""
-ANNOUNCED = "drift_announced"
-"""Kind of the decision that tells of announced drift."""
 VERDICT, ALARM = "verdict", "alarm"
 """Kinds of what a drift monitor says."""
 

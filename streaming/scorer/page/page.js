@@ -93,11 +93,12 @@ function failed(error) {
 
 // --- showing ---
 
+// It changes every few seconds: spoken is only that the scorer went away, or came back.
 function feed(kind, words) {
-  if (at("feed").dataset.state !== kind || at("feed").textContent !== words) {
-    at("feed").dataset.state = kind;
-    at("feed").textContent = words;
-  }
+  const before = at("feed").dataset.state;
+  if (before !== kind && (kind !== "live" || before === "away")) at("spoken").textContent = words;
+  at("feed").dataset.state = kind;
+  at("feed").textContent = words;
 }
 
 function notice(words) {

@@ -71,14 +71,15 @@ export function element(tag, attributes = {}, ...children) {
   return made;
 }
 
-// The same rows again, but only if they have changed: focus and open details stay where they are.
+const shown = new WeakMap();
+
+// New rows, but only if they have changed: focus and open details stay where they are.
 export function fill(parent, key, make) {
-  if (parent.dataset.shown === key) return false;
+  if (shown.get(parent) === key) return;
   const focused = document.activeElement?.dataset?.focus;
   const open = new Set([...parent.querySelectorAll("details[open]")].map((one) => one.dataset.focus));
   parent.replaceChildren(...make());
-  parent.dataset.shown = key;
+  shown.set(parent, key);
   for (const details of parent.querySelectorAll("details")) details.open = open.has(details.dataset.focus);
   if (focused) [...parent.querySelectorAll("[data-focus]")].find((one) => one.dataset.focus === focused)?.focus();
-  return true;
 }

@@ -240,11 +240,11 @@ async def asgi_client(backend: FakeBackend, cors_origins: Sequence[str] = ()) ->
 
 
 @contextmanager
-def serving(config: Config | None = None, backend: FakeBackend | None = None) -> Iterator[int]:
+def serving(config: Config | None = None, backend: FakeBackend | None = None, port: int = 0) -> Iterator[int]:
     """The port of a running scorer, on real sockets, by the server that `driftline serve` runs."""
     config = config or Config()
     backend = backend or FakeBackend(config)
-    with listen("127.0.0.1", 0) as listener:
+    with listen("127.0.0.1", port) as listener:
         server = make_server(config, backend)
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()
