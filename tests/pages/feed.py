@@ -31,12 +31,14 @@ _WORDS: Mapping[VerdictKind, tuple[str, str]] = {
         "Look whether learning goes on; wait some thousand examples, then pretrain again.",
     ),
     VerdictKind.BROKEN_BY_US: ("The live arm does worse than the frozen one it adapts.", "Roll back or freeze."),
+    VerdictKind.LABELS: ("Labels do not come as they should.", "Look at the senders of feedback."),
+    VerdictKind.INPUTS: ("What the model is given is not what it was trained on.", "Look at the features."),
     VerdictKind.TOO_LITTLE: ("Three clicks in an hour say nothing.", "Wait."),
 }
 
 
 def domain(
-    stratum: str, kind: VerdictKind, since: float, loss: float, gain: float, words: str = "", advice: str = ""
+    stratum: str, kind: VerdictKind, since: float, loss: float, gain: float, *, words: str = "", advice: str = ""
 ) -> DomainStatus:
     """One stratum with both arms; words and advice of its verdict, unless others are given."""
     arms = {

@@ -119,7 +119,7 @@ def test_everything_can_be_done_by_keyboard_alone(visit: Open, backend: FakeBack
     keys.press("Enter")
     seen.waits_for("#spoken", "Freeze main")
     seen.page.wait_for_function("!document.querySelector('#order-dialog').open")
-    assert [(order.by, order.why, order.frozen) for order in backend.orders] == [("ann ((none))", "looks odd", True)]
+    assert [(order.by, order.why, order.frozen) for order in backend.orders] == [("ann (no key)", "looks odd", True)]
 
 
 def test_names_from_outside_stay_text(visit: Open, backend: FakeBackend, address: str) -> None:

@@ -10,11 +10,18 @@ from streaming.config import Config
 from streaming.control.history import ControlError, PastKernel, read_history_back
 from streaming.control.orders import Operator, read_order
 from streaming.events.decisions import Order
+from streaming.scorer.doors import NOBODY
 from streaming.scorer.page.views import OrderRequest
 from streaming.scorer.schema import RequestRefused
 from streaming.topic_scan import TopicScanError
 
 _KEPT = "topics.history_retention_h says how long kernels are kept"
+
+
+def signed(by: str, key: str) -> str:
+    """Who gave an order, for the audit: the name that was told, and that of the key, which nobody can make up."""
+    name, proof = by.strip() or "somebody", "no key" if key == NOBODY else key
+    return f"{name} ({proof})"
 
 
 class OrderDesk:
@@ -26,10 +33,9 @@ class OrderDesk:
 
     def give(self, request: OrderRequest, key: str) -> Order:
         """Gives an order for the holder of the key with this name; waits for the broker. Raises RequestRefused."""
-        by = f"{request.by.strip()} ({key})" if request.by.strip() else key
         try:
             with self._turn:
-                return self._give(request, Operator(self._config, by, request.why.strip()))
+                return self._give(request, Operator(self._config, signed(request.by, key), request.why.strip()))
         except TopicScanError as error:
             raise RequestRefused("broker_away", str(error), 503) from error
         except ControlError as error:

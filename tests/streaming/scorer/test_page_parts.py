@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -68,7 +69,7 @@ def test_the_past_goes_on_from_a_time_and_a_new_domain_was_not_known_before() ->
     past.add(look(NOW + 10, stratum("group", VerdictKind.STABLE)))
     times, _, series = past.since("scene=new", 0)
     assert times == [NOW, NOW + 5, NOW + 10]
-    assert [value == value for value in series["frozen_log_loss"]] == [False, True, False]
+    assert np.isfinite(series["frozen_log_loss"]).tolist() == [False, True, False]
     assert past.since("group", NOW + 5)[0] == [NOW + 10]
     assert past.since("no such domain", 0)[2] == {}
 
@@ -197,7 +198,7 @@ async def test_an_order_from_the_page_of_another_site_is_refused() -> None:
         assert backend.orders == []
         answer = await client.post("/v1/orders", json=order, headers={"Origin": "http://scorer"})
         assert (answer.status_code, answer.json()["frozen"]) == (202, True)
-        assert answer.json()["by"] == " ((none))" or len(backend.orders) == 1
+        assert answer.json()["by"] == "somebody (no key)"
 
 
 @pytest.mark.parametrize("order", [{"order": "explode"}, {"order": "pin", "version": 0}, {"order": "pin", "x": 1}])

@@ -83,7 +83,7 @@ async def test_orders_of_the_page_are_obeyed_audited_and_kept_to_the_history(
         await scorer.version(4)
         assert (await order("rollback"))["pinned_version"] == 3
         await scorer.version(3)
-        assert (await order("pin", version=1))["by"] == "ann ((none))"
+        assert (await order("pin", version=1))["by"] == "ann (no key)"
         await scorer.version(1)
         assert "no version before 1" in str((await order("rollback", 422))["detail"])
         assert "version 9 is not in the history" in str((await order("pin", 422, version=9))["detail"])
@@ -99,4 +99,4 @@ async def test_orders_of_the_page_are_obeyed_audited_and_kept_to_the_history(
         assert [one.kind for one in scorer.service.page.status(0).happenings] == kinds
     decisions = await asyncio.to_thread(read_decisions, config, "main")
     assert [one.kind for one in decisions] == kinds
-    assert {(one.by, one.detail["why"]) for one in decisions} == {("ann ((none))", "odd")}
+    assert {(one.by, one.detail["why"]) for one in decisions} == {("ann (no key)", "odd")}
