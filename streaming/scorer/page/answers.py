@@ -5,6 +5,7 @@ No clock: what is said depends on what is known and the time that is handed in.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Reversible, Sequence
 from typing import Literal
 
@@ -64,7 +65,12 @@ def _with(seen: _Seen, *kinds: VerdictKind) -> list[tuple[str, DomainStatus]]:
     """Those with one of these verdicts: single domains where there are some, else whole groups; oldest first."""
     found = [(group, domain) for group, domain in seen if domain.verdict in kinds]
     single = [(group, domain) for group, domain in found if domain.stratum != _WHOLE]
-    return sorted(single or found, key=lambda pair: pair[1].since)
+    return sorted(single or found, key=lambda pair: _time(pair[1].since))
+
+
+def _time(since: float | None) -> float:
+    """To sort by and to compare; what has no time is put last."""
+    return math.inf if since is None else since
 
 
 def _where(found: _Seen, *, many: bool) -> str:
@@ -86,7 +92,7 @@ def _nothing_known(question: str, seen: _Seen) -> Answer | None:
 
 def _began(group: str, domain: DomainStatus, happenings: Reversible[Decision]) -> float:
     """When drift was first said of a domain that drifts, by whatever name: that it is handled by now begins nothing."""
-    began = domain.since
+    began = _time(domain.since)
     for one in reversed(happenings):
         if one.kind == VERDICT and one.group == group and one.detail.get("stratum") == domain.stratum:
             since = one.detail.get("since", one.time)
@@ -104,7 +110,9 @@ def _drifting(seen: _Seen, happenings: Reversible[Decision], *, many: bool) -> A
     if drifting:
         tone: Tone = "bad" if _with(seen, VerdictKind.UNHANDLED) else "watch"
         began = min(_began(group, domain, happenings) for group, domain in drifting)
-        return Answer(question, tone, f"Yes, in {_where(drifting, many=many)}.", began)
+        return Answer(
+            question, tone, f"Yes, in {_where(drifting, many=many)}.", began if math.isfinite(began) else None
+        )
     judged = sum(domain.verdict != VerdictKind.TOO_LITTLE for _, domain in seen)
     unjudged = len(seen) - judged
     rest = f"; {unjudged} more have too few examples" if unjudged else ""

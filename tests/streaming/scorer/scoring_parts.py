@@ -38,6 +38,7 @@ from streaming.scorer.app import make_app
 from streaming.scorer.core import CandidateEncoder, Scored, Scorer
 from streaming.scorer.doors import Doors
 from streaming.scorer.page.history import StatusHistory
+from streaming.scorer.page.orders import signed
 from streaming.scorer.page.views import OrderRequest, PageView
 from streaming.scorer.run import listen, make_server
 from streaming.scorer.schema import KernelsResponse, RequestRefused, ScoreRequest
@@ -214,7 +215,7 @@ class FakeBackend:
             "resume": {},
         }
         order = Order(
-            request.group, by=f"{request.by} ({key})", why=request.why, time=time.time(), **kinds[request.order]
+            request.group, by=signed(request.by, key), why=request.why, time=time.time(), **kinds[request.order]
         )
         self.orders.append(order)
         return order

@@ -35,7 +35,7 @@ KERNEL = CurrentKernel("main", 7)
 
 
 def look(time: float, *domains: DomainStatus, **changed: Any) -> GroupStatus:
-    return msgspec.structs.replace(GroupStatus("main", time, time, 1, 7, domains=domains), **changed)
+    return msgspec.structs.replace(GroupStatus("main", time, time, 1, 7, domains=list(domains)), **changed)
 
 
 def said(*domains: DomainStatus, kernel: CurrentKernel = KERNEL, **changed: Any) -> list[Answer]:
