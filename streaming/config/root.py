@@ -18,6 +18,7 @@ from model.config import (
     Section,
     unfed_keys,
 )
+from model.drift.config import DriftConfig
 from model.encoding.domain import FACETS, UNKNOWN, Domain, DomainSpace
 from model.gate.config import GateConfig
 from model.paths import UserPath, user_path
@@ -67,6 +68,7 @@ class Config(Section):
     kernel: KernelConfig = KernelConfig()
     learner: LearnerConfig = LearnerConfig()
     gate: GateConfig = GateConfig()
+    drift: DriftConfig = DriftConfig()
     join: JoinConfig = JoinConfig()
     ingest: IngestConfig = IngestConfig()
     processor: ProcessorConfig = ProcessorConfig()

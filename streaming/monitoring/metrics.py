@@ -230,8 +230,8 @@ DOMAIN_EXPECTED_ERROR = Gauge(
 )
 INPUT_DISTANCE = Gauge(
     "driftline_input_distance",
-    "Distance of recent inputs from the reference, of `what`: a score, a feature, a projection; by distance: psi, js, "
-    "ks.",
+    "Distance of recent inputs from the reference, of `what`: a score, a feature, a projection; by distance: psi, "
+    "jensen_shannon, ks.",
     ["group", "stratum", "what", "distance"],
 )
 DRIFT_REFERENCE = Gauge(
@@ -249,7 +249,8 @@ KERNELS_PUBLISHED = Counter("driftline_kernels_published_total", "Kernels commit
 COMMIT_SECONDS = Histogram("driftline_commit_seconds", "Time of one transaction, seconds.", ["group"], buckets=_FAST)
 COMMIT_BYTES = Counter(
     "driftline_commit_bytes_total",
-    "Bytes that committed transactions held, keys and values, by what they are: kernel, snapshot, rows, decisions.",
+    "Bytes that committed transactions held, keys and values, by what they are: kernel, snapshot, kept, rows, "
+    "decisions, status.",
     ["group", "what"],
 )
 COMMITS_FAILED = Counter(
