@@ -11,7 +11,8 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -59,10 +60,14 @@ class DriftWatch:
         reference: Reference | None,
     ) -> None:
         """Without a `reference` the group's first examples are taken for it."""
-        self.monitor = monitor = DriftMonitor(gate.strata, reference, config)
+        self._parts = gate.strata, reference, config
         self.reference = "first_examples" if reference is None else "pretraining"
-        self.verdicts: list[Verdict] = monitor.verdicts
+        self.monitor: DriftMonitor
+        self.verdicts: list[Verdict]
         """One per stratum, as they were told last."""
+        self.failures = 0
+        """How often the monitor failed, since this owner began."""
+        self._begin()
         self._group, self._gate, self._space = group, gate, space
         self._late = 0
         self._shares = dict.fromkeys(("joined", "late", "kept", "dropped"), 0.0)
@@ -77,11 +82,10 @@ class DriftWatch:
 
     def served(self, record: ServedImpression) -> None:
         """An impression that the join has taken."""
-        began = time.perf_counter()
         self._shares["kept"] += 1
-        frozen, live, x = (record.array(name) for name in ("frozen_logit", "live_logit", "x"))
-        self.monitor.served(frozen, live, x, self._space.encode(record.domain), record.time)
-        self.seconds += time.perf_counter() - began
+        with self._watching():
+            frozen, live, x = (record.array(name) for name in ("frozen_logit", "live_logit", "x"))
+            self.monitor.served(frozen, live, x, self._space.encode(record.domain), record.time)
 
     def late_click(self) -> None:
         """A click that came when its request was closed."""
@@ -89,20 +93,19 @@ class DriftWatch:
 
     def decided(self, batch: GuardedBatch[LabelledRequest], learner: Learner) -> None:
         """A micro-batch of which it was decided what becomes of it."""
-        began = time.perf_counter()
-        seen = self._gate.seen_of(batch.requests)
-        candidate: Doubles = np.full(len(seen.label), NAN)
-        trust: Mapping[str, float] = {}
-        if batch.report is not None:
-            candidate[batch.taught[seen.request]] = batch.report.candidate_logit.double().numpy()
-            trust = batch.report.arms
-        if learner.examples >= self._nats_due:
-            self._nats, self._nats_due = learner.nats(), learner.examples + _NATS_EVERY
-        changed = float(np.sqrt(np.mean((seen.live - seen.frozen) ** 2)))
-        newest = max(request.impression.time for request in batch.requests)
-        health = KernelHealth(self._nats, changed, trust)
-        self.monitor.learned(seen, batch.weight, batch.taught, candidate, health, newest)
-        self.seconds += time.perf_counter() - began
+        with self._watching():
+            seen = self._gate.seen_of(batch.requests)
+            candidate: Doubles = np.full(len(seen.label), NAN)
+            trust: Mapping[str, float] = {}
+            if batch.report is not None:
+                candidate[batch.taught[seen.request]] = batch.report.candidate_logit.double().numpy()
+                trust = batch.report.arms
+            if learner.examples >= self._nats_due:
+                self._nats, self._nats_due = learner.nats(), learner.examples + _NATS_EVERY
+            changed = float(np.sqrt(np.mean((seen.live - seen.frozen) ** 2)))
+            newest = max(request.impression.time for request in batch.requests)
+            health = KernelHealth(self._nats, changed, trust)
+            self.monitor.learned(seen, batch.weight, batch.taught, candidate, health, newest)
 
     def followed(self, decisions: Sequence[GateDecision]) -> None:
         """What the gate decided."""
@@ -116,15 +119,34 @@ class DriftWatch:
 
     def judge(self, path: FeedbackPath, join: Join, dropped: Counter[str]) -> list[Decision]:
         """What has changed; `path` is what came of feedback since the last call, `dropped` the machine's counts."""
-        began = time.perf_counter()
         self._judged_at = join.watermark
         self._count(path, dropped)
-        before = {verdict.stratum: verdict.kind for verdict in self.verdicts}
-        told = self.monitor.judge(self._health(join), join.watermark)
-        if told:
-            self.verdicts = self.monitor.verdicts
-        self.seconds += time.perf_counter() - began
+        before, told = {verdict.stratum: verdict.kind for verdict in self.verdicts}, list[Verdict | Alarm]()
+        with self._watching():
+            told = self.monitor.judge(self._health(join), join.watermark)
+            if told:
+                self.verdicts = self.monitor.verdicts
         return [self._decision(one, before, join.watermark) for one in told]
+
+    @contextmanager
+    def _watching(self) -> Iterator[None]:
+        """Whatever the monitor stumbles over, the group learns on: it only looks."""
+        began = time.perf_counter()
+        try:
+            yield
+        except Exception as error:
+            log.exception("group %s: the drift monitor failed; it begins anew, and learning goes on", self._group)
+            self.failures += 1
+            self._begin(repr(error))
+        finally:
+            self.seconds += time.perf_counter() - began
+
+    def _begin(self, failed: str = "") -> None:
+        self.monitor = DriftMonitor(*self._parts)
+        self.verdicts = self.monitor.verdicts
+        if failed:
+            words = f"The drift monitor failed ({failed}) and begins anew: nothing is known yet."
+            self.verdicts = [dataclasses.replace(verdict, words=words) for verdict in self.verdicts]
 
     def _count(self, path: FeedbackPath, dropped: Counter[str]) -> None:
         lost = self._lost(dropped)
