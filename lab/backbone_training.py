@@ -19,11 +19,12 @@ from features.live.features import LiveFeatures
 from features.live.first_rows import write_first_rows
 from features.live.layout import Crossing, LiveLayout
 from features.text import TextEncoder
-from lab.kernel_start import PretrainingLog, count_log, kernel_start
+from lab.kernel_start import PretrainingLog, count_log, drift_reference, kernel_start
 from model.backbone.checkpoint import save_backbone
 from model.backbone.dataset import ProfileTable
 from model.backbone.interface import FrozenBackbone
 from model.backbone.pretrain import PretrainReport, TrainingProgress, pretrain_backbone
+from model.drift.kept_reference import write_reference
 from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
 from model.encoding.item_values import ItemValues
 
@@ -75,6 +76,9 @@ def train_backbone(
         log = PretrainingLog.of(examples, *names, space, (profiles, encoder))
         held_out = np.array(report.held_out, dtype=np.float32)
         _write_starts(config, folder, log, (backbone, profiles), held_out=held_out, encoder=encoder)
+        reference = drift_reference(log, (backbone, profiles), held_out)
+        if reference is not None:
+            write_reference(folder, reference, backbone.fingerprint)
     card = {"data": f"{data.title}, first half by time", "pretrain": report.to_json()}
     save_backbone(folder, backbone, encoder, config.input_schema(), card)  # last: where a card is, all of it is
     return report

@@ -207,8 +207,9 @@ class DriftWatch:
         """The inverse of `state`, for a machine whose counts begin anew; an empty one begins a new monitor's life."""
         if not state:
             return
-        self.monitor.load(state["monitor"])
-        self.verdicts = self.monitor.verdicts
+        with self._watching():  # another reference than it had then, or an older program's state
+            self.monitor.load(state["monitor"])
+            self.verdicts = self.monitor.verdicts
         self._late, self._lost_before = int(state["late"]), -int(state["lost"])
         self._shares.update({name: float(value) for name, value in state["shares"].items()})
         self._happened.update({name: int(value) for name, value in state["happened"].items()})
