@@ -63,8 +63,6 @@ class DriftWatch:
         self._parts = gate.strata, reference, config
         self.reference = "first_examples" if reference is None else "pretraining"
         self.monitor: DriftMonitor
-        self.verdicts: list[Verdict]
-        """One per stratum, as they were told last."""
         self.failures = 0
         """How often the monitor failed, since this owner began."""
         self._begin()
@@ -121,12 +119,10 @@ class DriftWatch:
         """What has changed; `path` is what came of feedback since the last call, `dropped` the machine's counts."""
         self._judged_at = join.watermark
         self._count(path, dropped)
-        before, told = {verdict.stratum: verdict.kind for verdict in self.verdicts}, list[Verdict | Alarm]()
+        told: list[Verdict | Alarm] = []
         with self._watching():
             told = self.monitor.judge(self._health(join), join.watermark)
-            if told:
-                self.verdicts = self.monitor.verdicts
-        return [self._decision(one, before, join.watermark) for one in told]
+        return [self._decision(one, join.watermark) for one in told]
 
     @contextmanager
     def _watching(self) -> Iterator[None]:
@@ -142,11 +138,18 @@ class DriftWatch:
             self.seconds += time.perf_counter() - began
 
     def _begin(self, failed: str = "") -> None:
-        self.monitor = DriftMonitor(*self._parts)
-        self.verdicts = self.monitor.verdicts
-        if failed:
-            words = f"The drift monitor failed ({failed}) and begins anew: nothing is known yet."
-            self.verdicts = [dataclasses.replace(verdict, words=words) for verdict in self.verdicts]
+        self.monitor, self._failed = DriftMonitor(*self._parts), failed
+        self._told = {verdict.stratum: str(verdict.kind) for verdict in self.monitor.verdicts}
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """One per stratum, as the monitor has it now."""
+        verdicts = self.monitor.verdicts
+        if not self._failed:
+            return verdicts
+        words = f"The drift monitor failed ({self._failed}) and begins anew: nothing is known yet."
+        unknown = VerdictKind.TOO_LITTLE
+        return [dataclasses.replace(one, words=words) if one.kind is unknown else one for one in verdicts]
 
     def _count(self, path: FeedbackPath, dropped: Counter[str]) -> None:
         lost = self._lost(dropped)
@@ -169,12 +172,13 @@ class DriftWatch:
             dropped_share=_share(shares["dropped"], shares["kept"]),
         )
 
-    def _decision(self, told: Verdict | Alarm, before: Mapping[str, VerdictKind], now: float) -> Decision:
+    def _decision(self, told: Verdict | Alarm, now: float) -> Decision:
         if isinstance(told, Alarm):
             return Decision(ALARM, self._group, told.time, MONITOR, dataclasses.asdict(told))
+        before, self._told[told.stratum] = self._told[told.stratum], str(told.kind)
         detail = {
             "stratum": told.stratum,
-            "from": str(before[told.stratum]),
+            "from": before,
             "to": str(told.kind),
             "since": told.since,
             "words": told.words,
@@ -194,6 +198,7 @@ class DriftWatch:
         """For a snapshot."""
         return {
             "monitor": self.monitor.state(),
+            "told": dict(self._told),
             "late": self._late,
             "shares": dict(self._shares),
             "happened": dict(self._happened),
@@ -209,7 +214,7 @@ class DriftWatch:
             return
         with self._watching():  # another reference than it had then, or an older program's state
             self.monitor.load(state["monitor"])
-            self.verdicts = self.monitor.verdicts
+            self._told.update({stratum: str(kind) for stratum, kind in state["told"].items()})
         self._late, self._lost_before = int(state["late"]), -int(state["lost"])
         self._shares.update({name: float(value) for name, value in state["shares"].items()})
         self._happened.update({name: int(value) for name, value in state["happened"].items()})
