@@ -76,9 +76,6 @@ def train_backbone(
         log = PretrainingLog.of(examples, *names, space, (profiles, encoder))
         held_out = np.array(report.held_out, dtype=np.float32)
         _write_starts(config, folder, log, (backbone, profiles), held_out=held_out, encoder=encoder)
-        reference = drift_reference(log, (backbone, profiles), held_out)
-        if reference is not None:
-            write_reference(folder, reference, backbone.fingerprint)
     card = {"data": f"{data.title}, first half by time", "pretrain": report.to_json()}
     save_backbone(folder, backbone, encoder, config.input_schema(), card)  # last: where a card is, all of it is
     return report
@@ -93,13 +90,16 @@ def _write_starts(
     held_out: NDArray[np.float32],
     encoder: FeatureEncoder,
 ) -> None:
-    """What the kernels of all groups start from, and the live rows of each.
+    """What the kernels of all groups start from, what drift is measured against, and the live rows of each group.
 
     A group counts the examples of its own domains, as it does live; `held_out` as for `kernel_start`.
     """
     crossing = Crossing.of(ItemValues(encoder), log.space)
     layout = LiveLayout.of(config.live, pretrained[0].content_width, crossing)
     kernel_start(log, LiveFeatures(layout, config.live), pretrained, held_out, config.kernel).save(folder)
+    reference = drift_reference(log, pretrained, held_out)
+    if reference is not None:
+        write_reference(folder, reference, pretrained[0].fingerprint)
     keys = np.array([domain.key for domain in log.space.domains()])[log.space.flat(log.examples.domain)]
     for group in config.groups:
         domains = config.domains_of(group.name)
