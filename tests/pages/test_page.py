@@ -81,6 +81,8 @@ def test_a_row_per_domain_tells_verdict_time_evidence_and_advice_the_worst_first
     for part in ("drifting, handled", "the kernel follows", "min ago", "Nothing now", "Evidence"):
         assert part in rows[1]
     assert "stable" in rows[-1]
+    seen.page.locator("#alarms-box summary").click()
+    assert "scene=home: adwin on log_loss, 0.310 beyond 0.200" in seen.text("#alarms")
     seen.page.get_by_role("button", name="scene=home").click()
     seen.waits_for("#domains tr[aria-current]", "scene=home")
     assert seen.page.locator("#stratum").input_value() == "scene=home"
