@@ -29,6 +29,9 @@ DEAD_LETTER_BYTES = 2 * INTERACTION_BYTES
 DECISION_BYTES = INTERACTION_BYTES
 """Largest decision, with its evidence."""
 
+STATUS_BYTES = INTERACTION_BYTES
+"""Largest status of a group; with 64 domains it has some 60 kB."""
+
 _RE_READ = "recovery re-reads records that are deleted by then"
 
 
@@ -96,6 +99,7 @@ def topics(config: Config) -> tuple[Topic, ...]:
     traffic = safe | _kept(MAX_RECORD_BYTES, _ms(names.traffic_retention_h), _RE_READ) | _BROKER_TIME
     history = safe | _kept(MAX_RECORD_BYTES, _ms(names.history_retention_h), "no kernel to show")
     decisions = safe | _kept(DECISION_BYTES, _ms(names.decisions_retention_h), "the audit has a hole")
+    status = safe | _kept(STATUS_BYTES, _ms(names.status_retention_h), "the page forgets how it went")
     return (
         Topic(names.interactions, names.interactions_partitions, interactions, fixed=False),
         Topic(names.traffic, groups, traffic),
@@ -105,6 +109,7 @@ def topics(config: Config) -> tuple[Topic, ...]:
         Topic(names.history, groups, history),
         Topic(names.control, 1, safe | _compacted(ORDER_BYTES)),
         Topic(names.decisions, 1, decisions),
+        Topic(names.status, 1, status),
     )
 
 

@@ -71,6 +71,7 @@ class TopicConfig(Section):
     history: TopicName = Field(default="history", description="Every published kernel, one partition per kernel group.")
     control: TopicName = Field(default="control", description="What an operator orders, compacted.")
     decisions: TopicName = Field(default="decisions", description="Every decision about kernels, with its evidence.")
+    status: TopicName = Field(default="status", description="How each kernel group does, now and then, by domain.")
     traffic_retention_h: float = Field(
         default=48, gt=0, le=1e6, description="Hours that traffic is kept: recovery re-reads it."
     )
@@ -82,6 +83,9 @@ class TopicConfig(Section):
     )
     decisions_retention_h: float = Field(
         default=8760, gt=0, le=1e6, description="Hours that decisions are kept: the audit of who changed what, and why."
+    )
+    status_retention_h: float = Field(
+        default=48, gt=0, le=1e6, description="Hours that the groups' status is kept: how far back the page can look."
     )
 
     @model_validator(mode="after")

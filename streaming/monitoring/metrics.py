@@ -181,6 +181,69 @@ UPLIFT_HIGH = Gauge("driftline_uplift_high", "Upper end of the same interval.", 
 UPLIFT_USERS = Gauge("driftline_uplift_users", "Distinct users in the experiment, to some 5 %.", ["group", "arm"])
 UPLIFT_REQUESTS = Gauge("driftline_uplift_requests", "Labelled requests in the experiment.", ["group", "arm"])
 
+# --- drift, by stratum: the group, and each declared value of each facet ---
+VERDICT = Gauge(
+    "driftline_verdict",
+    "1 for the verdict that holds, 0 for the others: stable, drifting_handled, drifting_unhandled, broken_by_us, "
+    "labels_faulty, input_fault, too_little_data (docs/drift.md).",
+    ["group", "stratum", "verdict"],
+)
+VERDICT_CHANGES = Counter(
+    "driftline_verdict_changes_total", "Changes to this verdict.", ["group", "stratum", "verdict"]
+)
+DRIFT_ALARMS = Counter(
+    "driftline_drift_alarms_total",
+    "Alarms of single detectors, by the signal they watch.",
+    ["group", "stratum", "detector", "signal"],
+)
+DOMAIN_EXAMPLES = Counter("driftline_domain_examples_total", "Labelled examples.", ["group", "stratum"])
+DOMAIN_LABEL_RATE = Gauge(
+    "driftline_domain_label_rate", "Clicks per item of the recent labelled examples, 0 to 1.", ["group", "stratum"]
+)
+DOMAIN_ARM_LOG_LOSS = Gauge(
+    "driftline_domain_arm_log_loss",
+    "Log loss of the recent examples, scored before learning, nats.",
+    ["group", "stratum", "arm"],
+)
+DOMAIN_ARM_AUC = Gauge(
+    "driftline_domain_arm_auc", "AUC of the recent examples, scored before learning.", ["group", "stratum", "arm"]
+)
+DOMAIN_ARM_CALIBRATION = Gauge(
+    "driftline_domain_arm_calibration",
+    "Mean score over mean label of the recent examples; 1 is calibrated.",
+    ["group", "stratum", "arm"],
+)
+DOMAIN_EXPECTED_LOG_LOSS = Gauge(
+    "driftline_domain_expected_log_loss",
+    "What the served scores say the log loss will be, before the labels are there, nats.",
+    ["group", "stratum"],
+)
+DOMAIN_EXPECTED_AUC = Gauge(
+    "driftline_domain_expected_auc",
+    "What the served scores say the AUC will be, before the labels are there.",
+    ["group", "stratum"],
+)
+DOMAIN_EXPECTED_ERROR = Gauge(
+    "driftline_domain_expected_error",
+    "By how much the expected log loss missed the one that came true, nats.",
+    ["group", "stratum"],
+)
+INPUT_DISTANCE = Gauge(
+    "driftline_input_distance",
+    "Distance of recent inputs from the reference, of `what`: a score, a feature, a projection; by distance: psi, js, "
+    "ks.",
+    ["group", "stratum", "what", "distance"],
+)
+DRIFT_REFERENCE = Gauge(
+    "driftline_drift_reference_info",
+    "1 for what drift is measured against: pretraining, first_examples.",
+    ["group", "source"],
+)
+MONITOR_REFUSED = Counter(
+    "driftline_monitor_refused_total", "Examples the drift monitor left out: a value was not finite.", ["group"]
+)
+MONITOR_SECONDS = Counter("driftline_monitor_seconds_total", "Time that the drift monitor took, seconds.", ["group"])
+
 # --- kernel log ---
 KERNELS_PUBLISHED = Counter("driftline_kernels_published_total", "Kernels committed to the kernel log.", ["group"])
 COMMIT_SECONDS = Histogram("driftline_commit_seconds", "Time of one transaction, seconds.", ["group"], buckets=_FAST)
