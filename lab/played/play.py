@@ -1,6 +1,6 @@
-"""A learner on its way through a live half, with a gate before it or without one, and a drift monitor that looks on.
+"""A learner on its way through a live half, with a gate before it or without one.
 
-The parts are those that the stream processor uses: live features, learner, gate and monitor, in the order in which
+The parts are those that the stream processor uses: live features, learner and gate, in the order in which
 `streaming.processor.machine` calls them. What differs: a kernel is published behind every micro-batch.
 """
 
@@ -14,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from features.live.features import LiveFeatures, RequestItems, RequestOutcome
+from lab.played.feedback import Feedback
 from lab.played.half import LiveHalf, PlayedRequests
-from lab.played.watch import Feedback, Watch
+from lab.played.record import Recorder
 from model.config import LearnerConfig
 from model.evaluation import sigmoid
 from model.gate.config import GateConfig
@@ -47,21 +48,23 @@ class PlayedExamples:
 
 
 def play(
-    half: LiveHalf, played: PlayedRequests, gate: GateConfig | None, watch: Watch | None = None
+    half: LiveHalf, played: PlayedRequests, gate: GateConfig | None, recorder: Recorder | None = None
 ) -> PlayedExamples:
-    """Serves every request, and learns it once its labels are decided; without a `gate` nothing is judged or watched.
+    """Serves every request, and learns it once its labels are decided; without a `gate` nothing is judged or recorded.
 
-    `watch` hears of every request that is served and of every micro-batch that is decided.
+    `recorder` notes every request that is served and every micro-batch that is decided.
     """
     with torch.inference_mode():
-        return _Play(half, played, gate, watch).run()
+        return _Play(half, played, gate, recorder).run()
 
 
 class _Play:
     """Requests are numbered as played, their examples likewise."""
 
-    def __init__(self, half: LiveHalf, played: PlayedRequests, gate: GateConfig | None, watch: Watch | None) -> None:
-        self._half, self._played, self._config, self._watch = half, played, LearnerConfig(), watch
+    def __init__(
+        self, half: LiveHalf, played: PlayedRequests, gate: GateConfig | None, recorder: Recorder | None
+    ) -> None:
+        self._half, self._played, self._config, self._recorder = half, played, LearnerConfig(), recorder
         shown = half.chunk.shown
         edges = np.concatenate([[0], np.cumsum(shown.sum(axis=1))])
         self._counts = shown.sum(axis=1)[played.origin]
@@ -138,12 +141,12 @@ class _Play:
         frozen, live = pairs.frozen_logit[self._source[part]], self._served.logit(self._inputs(part)).numpy()
         self._logit[part] = frozen + self._played.gain[self._request[part]].astype(np.float32) * (live - frozen)
         self._version[requests] = self._newest
-        if self._watch is None:
+        if self._recorder is None:
             return
         for one, domain in zip(requests, self._domain(requests), strict=True):
             rows = slice(self._edges[one], self._edges[one + 1])
             source = self._source[rows]
-            self._watch.served(
+            self._recorder.served(
                 pairs.frozen_logit[source], self._logit[rows], pairs.x[source], domain, float(self._time[one])
             )
 
@@ -161,17 +164,17 @@ class _Play:
             self._live.update([self._outcome(one) for one in batch.counted])
             self._note(batch)
         self._publish_what_is_due(step, self._guarded.gate)
-        if self._watch is not None:
+        if self._recorder is not None:
             now = float(self._time[requests[-1]])
-            self._watch.judge(self._guarded.gate, step.decisions, self._feedback, now)
+            self._recorder.judge(self._guarded.gate, step.decisions, self._feedback, now)
 
     def _note(self, batch: GuardedBatch[int]) -> None:
-        """Notes when each request was taught, and tells the watch."""
+        """Notes when each request was taught, and records it."""
         for one, taught in zip(batch.requests, batch.taught.tolist(), strict=True):
             self._learned_at[self._edges[one] : self._edges[one + 1]] = batch.learned_at if taught else _NEVER_TAUGHT
-        if self._watch is not None:
+        if self._recorder is not None:
             newest = float(self._time[batch.requests].max())
-            self._watch.learned(self._seen(batch.requests), batch, self._learner, newest)
+            self._recorder.learned(self._seen(batch.requests), batch, self._learner, newest)
 
     def _publish_what_is_due(self, step: Step[int], gate: Gate[int]) -> None:
         if step.served is not None:

@@ -1,0 +1,123 @@
+"""What a drift monitor is told while a live half is played; the play does not hang on what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lab.played.feedback import Feedback
+from model.drift.monitor import DriftMonitor
+from model.drift.signs import KernelHealth, LabelHealth
+from model.drift.verdict import Alarm, Verdict
+from model.gate.decision import GateDecision
+from model.gate.gate import Gate
+from model.gate.guarded import GuardedBatch
+from model.gate.seen import Doubles, Seen
+from model.kernel.learner import Learner
+
+
+@dataclass(frozen=True)
+class Served:
+    """A request, before its labels."""
+
+    frozen: NDArray[np.float32]
+    live: NDArray[np.float32]
+    x: NDArray[np.float16]
+    domain: tuple[int, int, int]
+    time: float
+
+
+@dataclass(frozen=True)
+class Decided:
+    """A micro-batch of which it was decided what becomes of it."""
+
+    seen: Seen
+    weight: Doubles
+    candidate: NDArray[np.float64] | None
+    kernel: KernelHealth
+    time: float
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The monitor was asked what has changed."""
+
+    health: LabelHealth
+    time: float
+
+
+@dataclass(frozen=True)
+class Said:
+    """Something the monitor said."""
+
+    time: float
+    """Event time at which it was said, s."""
+    what: Verdict | Alarm
+
+
+@dataclass
+class Record:
+    """The calls of a play in their order."""
+
+    calls: list[Served | Decided | Judged] = field(default_factory=list)
+
+    def heard_by(self, monitor: DriftMonitor) -> list[Said]:
+        """What a new monitor says to it."""
+        said: list[Said] = []
+        for call in self.calls:
+            if isinstance(call, Served):
+                monitor.served(call.frozen, call.live, call.x, call.domain, call.time)
+            elif isinstance(call, Decided):
+                monitor.learned(call.seen, call.weight, call.candidate, call.kernel, call.time)
+            else:
+                said.extend(Said(call.time, one) for one in monitor.judge(call.health, call.time))
+        return said
+
+
+class Recorder:
+    """Notes what a play does."""
+
+    def __init__(self) -> None:
+        self.record = Record()
+        self._undone = self._rolled_back = 0
+
+    def served(
+        self,
+        frozen: NDArray[np.float32],
+        live: NDArray[np.float32],
+        x: NDArray[np.float16],
+        domain: NDArray[np.int64],
+        time: float,
+    ) -> None:
+        """A request was served, its labels are not known yet."""
+        scene, region, period = domain.tolist()
+        self.record.calls.append(Served(frozen, live, x, (scene, region, period), time))
+
+    def learned(self, seen: Seen, batch: GuardedBatch[int], learner: Learner, time: float) -> None:
+        """It is decided what becomes of a micro-batch; `seen` are all of its requests, `time` its newest."""
+        weight, candidate = np.zeros(len(seen.label)), None
+        if batch.batch is not None and batch.report is not None:
+            taught = batch.taught[seen.request]
+            candidate = seen.live.copy()
+            candidate[taught] = batch.report.candidate_logit.numpy()
+            weight[taught] = batch.batch.weight.numpy()
+        moved = float(np.sqrt(np.mean((seen.live - seen.frozen) ** 2)))
+        kernel = KernelHealth(distance=moved, trust=learner.arms)
+        self.record.calls.append(Decided(seen, weight, candidate, kernel, time))
+
+    def judge(self, gate: Gate[int], decisions: Sequence[GateDecision], feedback: Feedback, time: float) -> None:
+        """The monitor is asked what has changed."""
+        self._undone += sum(decision.kind == "undone" for decision in decisions)
+        self._rolled_back += sum(decision.kind == "rolled_back" for decision in decisions)
+        health = LabelHealth(
+            aside=gate.quarantine.aside.copy(),
+            held=bool(gate.held),
+            undone=self._undone,
+            rolled_back=self._rolled_back,
+            late_share=feedback.late_share,
+            delay_s=feedback.delay_s,
+        )
+        self.record.calls.append(Judged(health, time))
