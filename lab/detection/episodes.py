@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -19,7 +19,6 @@ from lab.streams.scripted.drift_events import (
 )
 from lab.streams.scripted.effects import spans
 from lab.streams.scripted.simulator import ScriptedStream
-from model.drift.verdict import VerdictKind
 from model.encoding.domain import FACETS, DomainSpace
 
 
@@ -34,14 +33,6 @@ class Cause(StrEnum):
     """A kernel that does harm."""
 
 
-CAUSE_OF = {
-    VerdictKind.HANDLED: Cause.DRIFT,
-    VerdictKind.UNHANDLED: Cause.DRIFT,
-    VerdictKind.BROKEN_BY_US: Cause.OURS,
-    VerdictKind.LABELS: Cause.LABELS,
-    VerdictKind.INPUTS: Cause.INPUTS,
-}
-"""Of the verdicts that announce something; the others say that nothing is known to be the matter."""
 STRONG = 0.7
 """A drift of this strength must be announced in time; a gradual one once it has grown so strong."""
 
@@ -61,6 +52,11 @@ class Episode:
     """0 to 1; nan for an event that has none, such as new items."""
     facets: Mapping[str, tuple[str, ...]]
     """Facets and values that it is confined to; empty for all."""
+
+    @property
+    def strong(self) -> bool:
+        """Whether the goals demand that it is announced: drift of strength `STRONG` and more, and all faults."""
+        return self.cause is not Cause.DRIFT or self.strength >= STRONG
 
     def inside(self, domain: NDArray[np.int64], space: DomainSpace) -> NDArray[np.bool_]:
         """Which requests, by their facet indices `(r, 3)`, are of its domain, `(r,)`."""
@@ -105,8 +101,3 @@ def _strength(event: ScriptEvent) -> float:
     if isinstance(event, Taste | NewDomain):
         return event.strength
     return event.share if isinstance(event, CorruptedLabels) else float("nan")
-
-
-def demanded(episodes: Sequence[Episode]) -> list[Episode]:
-    """Drift of strength `STRONG` and more, and all that is no drift: what the goals speak of."""
-    return [one for one in episodes if one.cause is not Cause.DRIFT or one.strength >= STRONG]

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lab.played.feedback import Feedback
-from model.drift.monitor import DriftMonitor
 from model.drift.signs import KernelHealth, LabelHealth
-from model.drift.verdict import Alarm, Verdict
 from model.gate.decision import GateDecision
 from model.gate.gate import Gate
 from model.gate.guarded import GuardedBatch
 from model.gate.seen import Doubles, Seen
 from model.kernel.learner import Learner
+
+if TYPE_CHECKING:  # plays are kept under the code that makes them, and the monitor is none of it
+    from model.drift.monitor import DriftMonitor
+    from model.drift.verdict import Alarm, Verdict
 
 
 @dataclass(frozen=True)
