@@ -35,7 +35,8 @@ from streaming.kernel_log.rows import decode_row, encode_row
 from streaming.kernel_log.snapshot import decode_snapshot, encode_snapshot
 from streaming.processor.commit import Cut, CutPlace, CutState, encode
 from streaming.processor.corrections import LoggedRecord
-from streaming.processor.machine import GroupMachine, PublishedKernel
+from streaming.processor.learned import PublishedKernel
+from streaming.processor.machine import GroupMachine
 from streaming.processor.owned_group import new_machine
 
 RATE = 14.0

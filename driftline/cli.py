@@ -200,6 +200,14 @@ def show_config(
     typer.echo(as_toml(config_for(_settings(context), _stream(script, log, mapping), errors)))
 
 
+@app.command("metrics", rich_help_panel="Set-up")
+def show_metrics() -> None:
+    """Print every metric with its type, unit, labels and meaning, as a Markdown page."""
+    from streaming.monitoring.catalogue import as_markdown
+
+    typer.echo(as_markdown())
+
+
 @app.command("replay-log", rich_help_panel="Operate")
 def replay_log(
     context: typer.Context,

@@ -11,6 +11,8 @@ from features.live.layout import Crossing, LiveLayout
 from model.backbone.checkpoint import load_backbone
 from model.backbone.interface import FrozenBackbone
 from model.backbone.schema import DAMAGED, BackboneRefused
+from model.drift.kept_reference import read_reference
+from model.drift.reference import Reference
 from model.encoding.features import FeatureEncoder
 from model.encoding.item_values import ItemValues
 from model.kernel.compatibility import dependencies
@@ -28,6 +30,8 @@ class OpenedBackbone:
     start: KernelStart
     """What the kernels of the backbone start from."""
     layout: LiveLayout
+    reference: Reference | None
+    """What drift is measured against; None for a backbone that was kept without it."""
     depends_on: Mapping[str, Any]
     """What a kernel's weights depend on here (`model.kernel.compatibility`)."""
 
@@ -44,7 +48,8 @@ def open_backbone(config: Config) -> OpenedBackbone:
     crossing = Crossing.of(ItemValues(loaded.encoder), space)
     layout = LiveLayout.of(config.live, loaded.backbone.content_width, crossing)
     start.check_live(layout.names)
-    return OpenedBackbone(loaded.backbone, loaded.encoder, start, layout, dependencies(start, space.sizes))
+    reference = read_reference(config.backbone_dir, loaded.backbone.fingerprint)
+    return OpenedBackbone(loaded.backbone, loaded.encoder, start, layout, reference, dependencies(start, space.sizes))
 
 
 def _check_files(folder: Path) -> None:

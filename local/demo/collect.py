@@ -14,7 +14,9 @@ from local.report.drift import announced_spans
 from local.report.figures import KernelUse, Run, Usage
 from local.report.log import read_drift, read_kernels, read_traffic
 from local.report.stream import ScoredStream, scored_stream
+from local.report.verdicts import verdict_spans
 from streaming.config import Config
+from streaming.control.orders import read_decisions
 from streaming.dead_letters import summary
 from streaming.scorer.schema import KernelsResponse
 
@@ -77,6 +79,7 @@ def collect(
         impressions_missing=len(played.answered - stream.request_ids),
         usage=usage,
         drift=announced_spans(read_drift(config)),
+        verdicts=verdict_spans(read_decisions(config)),
         backbone_unchanged=seen == {fingerprint},
     )
     return stream, run

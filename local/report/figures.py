@@ -11,6 +11,7 @@ import numpy as np
 
 from local.report.drift import AnnouncedSpan
 from local.report.stream import Floats, ScoredStream
+from local.report.verdicts import VerdictSpan
 from model import evaluation
 
 QUARTERS = 4
@@ -105,6 +106,8 @@ class Run:
     backbone_unchanged: bool = True
     drift: Sequence[AnnouncedSpan] = ()
     """Drift that was announced, by begin."""
+    verdicts: Sequence[VerdictSpan] = ()
+    """What the drift monitor said, by begin."""
     seconds_total: float = math.nan
 
 
@@ -123,6 +126,8 @@ class RunReport:
     orphan_feedback: int
     drift_spans: Sequence[Mapping[str, Any]] = ()
     """Each announced span with the figures of both arms inside it."""
+    verdicts: Sequence[Mapping[str, Any]] = ()
+    """What the drift monitor said, from which to which item."""
 
     @property
     def examples_per_second(self) -> float:
@@ -164,6 +169,7 @@ class RunReport:
             "clicks": self.clicks,
             "orphan_feedback": self.orphan_feedback,
             "drift_spans": [dict(span) for span in self.drift_spans],
+            "verdicts": [dict(span) for span in self.verdicts],
             "request_auc_gain": self.live.request_auc - self.frozen.request_auc,
             "auc_gain": self.live.auc - self.frozen.auc,
         }
@@ -184,6 +190,7 @@ def build_report(stream: ScoredStream, run: Run) -> RunReport:
         clicks=int(stream.label.sum()),
         orphan_feedback=stream.orphan_feedback,
         drift_spans=tuple(span.as_json(stream) for span in run.drift),
+        verdicts=tuple(span.as_json(stream) for span in run.verdicts),
     )
 
 

@@ -11,6 +11,8 @@ from rich.text import Text
 
 from local.report.drift import label
 from local.report.figures import Arm, RunReport
+from local.report.verdicts import QUIET
+from model.drift.verdict import VerdictKind
 
 
 def report_table(report: RunReport) -> RenderableType:
@@ -18,6 +20,8 @@ def report_table(report: RunReport) -> RenderableType:
     parts: list[RenderableType] = [_arms(report), Text("")]
     if report.drift_spans:
         parts += [_drift(report), Text("")]
+    if any(span.kind not in QUIET for span in report.run.verdicts):
+        parts += [_verdicts(report), Text("")]
     return Group(*parts, _run(report))
 
 
@@ -62,6 +66,18 @@ def _drift(report: RunReport) -> Table:
         for name, measure in (("AUC within requests", "request_auc"), ("AUC", "auc")):
             arms = _pair(figures[f"{measure}_frozen"], figures[f"{measure}_live"], higher_is_better=True)
             table.add_row(f"  {name}", "", *arms)
+    return table
+
+
+def _verdicts(report: RunReport) -> Table:
+    """What the monitor said of the domains in which something happened; quiet ones are left out."""
+    table = Table(title="What the drift monitor said", title_justify="left")
+    for name, justify in (("after items", "right"), ("domain", "left"), ("verdict", "left")):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    loud = {(span.group, span.stratum) for span in report.run.verdicts if span.kind not in QUIET}
+    for span, figures in zip(report.run.verdicts, report.verdicts, strict=True):
+        if (span.group, span.stratum) in loud and span.kind is not VerdictKind.TOO_LITTLE:
+            table.add_row(f"{figures['first_item']:,}", Text(span.stratum), Text(span.words))
     return table
 
 

@@ -35,18 +35,20 @@ class DriftMonitor:
     ) -> None:
         """An impression, before its labels: logits `(n,)` of its items, representation `(n, width)`, facet indices."""
 
-    def learned(
+    def learned(  # noqa: PLR0917 - what a micro-batch is, in the order of the gate
         self,
         seen: Seen,
         weight: Doubles,
-        candidate: NDArray[np.floating] | None,
+        taught: NDArray[np.bool_],
+        candidate: Doubles,
         kernel: KernelHealth,
         time: float,
     ) -> None:
         """A micro-batch of which it was decided what becomes of it.
 
-        `weight` `(n,)`, 0 where set aside; `candidate` `(n,)` are its logits from before it learned from them, None
-        where all was set aside; `time` is the batch's newest event time, s.
+        `weight` `(n,)` by the shares of users and items (`GuardedBatch.weight`), `taught` `(r,)` what was not
+        set aside, `candidate` `(n,)` logits from before it learned, nan where it did not; `time` is the newest event
+        time of the batch, s.
         """
 
     def judge(self, health: LabelHealth, time: float) -> list[Verdict | Alarm]:

@@ -40,6 +40,8 @@ class GuardedBatch(Generic[RequestT]):
     """Which of them were taught, `(r,)`; the others are set aside for good."""
     learned_at: int
     """`Learner.examples` right behind it."""
+    weight: Doubles
+    """Of all its examples by the shares of their users and items, whether they were taught or not, `(n,)`."""
     batch: MicroBatch | None = None
     """What was taught; None if nothing was."""
     request: NDArray[np.int64] | None = None
@@ -98,12 +100,13 @@ class GuardedLearner(Generic[RequestT]):
         requests = [request for request, stays in zip(one.requests, kept, strict=True) if stays]
         if not requests:
             self.gate.left += len(one.weight)
-            return GuardedBatch(one.requests, kept, self.learner.examples)
+            return GuardedBatch(one.requests, kept, self.learner.examples, one.weight)
         weight = one.weight
         if not kept.all():
             weight = weight[kept[self.gate.seen_of(one.requests).request]]
             self.gate.left += len(one.weight) - len(weight)
-        return self._learn(one.requests, requests, kept, weight, step=step)
+        batch = self._learn(one.requests, requests, kept, weight, step=step)
+        return replace(batch, weight=one.weight)
 
     def _learn(
         self,
@@ -119,14 +122,14 @@ class GuardedLearner(Generic[RequestT]):
         try:
             report = self.learner.learn(batch)
         except Exception as error:  # noqa: BLE001 - a batch that raises would raise again at every start
-            return GuardedBatch(of, np.zeros_like(kept), self.learner.examples, error=error)
+            return GuardedBatch(of, np.zeros_like(kept), self.learner.examples, weight, error=error)
         learned_at, share = self.learner.examples, seen.per_request(weight)
         counted = [request for request, full in zip(requests, share >= _COUNTED, strict=True) if full]
         verdict = self.gate.judge(seen, weight, _doubles(report.candidate_logit), _doubles(self.learner.score(batch)))
         self._undo(verdict.harm, step)
         if verdict.keep:
             self.gate.keep(self.learner.snapshot())
-        return GuardedBatch(of, kept, learned_at, batch, seen.request, report, counted)
+        return GuardedBatch(of, kept, learned_at, weight, batch, seen.request, report, counted)
 
     def _undo(self, harm: HarmVerdict, step: Step[RequestT]) -> None:
         step.decisions.extend(harm.decisions)

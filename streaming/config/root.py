@@ -18,6 +18,7 @@ from model.config import (
     Section,
     unfed_keys,
 )
+from model.drift.config import DriftConfig
 from model.encoding.domain import FACETS, UNKNOWN, Domain, DomainSpace
 from model.gate.config import GateConfig
 from model.paths import UserPath, user_path
@@ -67,6 +68,7 @@ class Config(Section):
     kernel: KernelConfig = KernelConfig()
     learner: LearnerConfig = LearnerConfig()
     gate: GateConfig = GateConfig()
+    drift: DriftConfig = DriftConfig()
     join: JoinConfig = JoinConfig()
     ingest: IngestConfig = IngestConfig()
     processor: ProcessorConfig = ProcessorConfig()
@@ -97,6 +99,17 @@ class Config(Section):
                         f"group {group.name!r} is for {facet} {min(undeclared)!r},"
                         f" which domains.{facet} does not declare"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _late_clicks_find_their_impression(self) -> Config:
+        longest_s = max(self.join.click_s, self.join.conversion_window_s)
+        if longest_s > 3_600 * self.topics.traffic_retention_h:
+            raise ValueError(
+                f"feedback is believed for {longest_s:g} s (join.window_s, join.horizon_s, join.conversion_window_s),"
+                f" longer than the {self.topics.traffic_retention_h:g} h that `traffic` keeps its impression:"
+                " raise topics.traffic_retention_h"
+            )
         return self
 
     @property

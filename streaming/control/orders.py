@@ -40,15 +40,15 @@ def read_order(config: Config, group: str) -> Order:
     return newest
 
 
-def read_decisions(config: Config, group: str) -> list[Decision]:
-    """The decisions of a group, oldest first; what is none is passed over. Raises TopicScanError."""
+def read_decisions(config: Config, group: str | None = None) -> list[Decision]:
+    """The decisions of a group or of all, oldest first; what is none is passed over. Raises TopicScanError."""
     decisions = []
     for record in scan(config, config.topics.decisions, 0):
         try:
             decision = decode_decision(record.value or b"")
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             continue
-        if decision.group == group:
+        if group in {None, decision.group}:
             decisions.append(decision)
     return decisions
 

@@ -51,7 +51,7 @@ CURES: Mapping[str, str] = MappingProxyType(
         " unsigned`; nothing for a forgery",
         "no_group": f"add the group or domain to the configuration, {_THEN_REPLAY} no_group`; or {_SENDER}",
         "too_large": f"show fewer items in one impression, or send shorter texts: {_SENDER}",
-        "unreadable": "let the sender compress by gzip or not at all, and send the events again",
+        "unreadable": "look for damage on the broker's disk or a sender with a codec of its own, and send them again",
         "not_represented": f"mostly the backbone is missing: mend it, {_THEN_REPLAY} not_represented`",
         "not_written": _SENDER,
         "failed": f"report it with the detail; with a mended version {_THEN_REPLAY} failed`",

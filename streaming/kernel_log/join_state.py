@@ -98,6 +98,10 @@ class JoinState(msgspec.Struct, frozen=True, array_like=True):
     """Those open impressions that have feedback already."""
     unmatched: list[WaitingFeedback] = []
     closed: ClosedState = ClosedState()
+    paused_until: float = _NEVER
+    """Append time up to which feedback must have been read before anything closes again, seconds."""
+    delays: tuple[float, float] = (0.0, 0.0)
+    """See `streaming.processor.label_delays.LabelDelays.state`."""
 
     @staticmethod
     def pack_open(offsets: Sequence[int]) -> tuple[int, bytes]:

@@ -51,6 +51,8 @@ class GroupSnapshot(msgspec.Struct, frozen=True):
     """Number of the state that becomes the good one, 0 for none."""
     learning: bool = True
     """False while an operator has stopped learning."""
+    drift: dict[str, Any] = {}
+    """See `streaming.processor.drift_watch.DriftWatch.state`; empty begins a new monitor's life."""
     uplift: bytes = b""
     """See `model.uplift.Uplift.snapshot`; empty without control users."""
     schema: int = SCHEMA

@@ -81,7 +81,7 @@ JOIN_BYTES = Gauge(
     ["group", "part"],
 )
 WATERMARK = Gauge(
-    "driftline_watermark_seconds",
+    "driftline_watermark_timestamp_seconds",
     "Event time up to which windows are closed, seconds since the epoch.",
     ["group"],
 )
@@ -103,7 +103,7 @@ GATE_HELD = Gauge("driftline_gate_held", "1 while the gate lets no kernel be pub
 GATE_SET_ASIDE = Gauge("driftline_gate_set_aside", "Domains whose labels are set aside; the group is one.", ["group"])
 GATE_WAITING = Gauge("driftline_gate_waiting_examples", "Examples whose labels are in doubt.", ["group"])
 GATE_EVIDENCE = Gauge(
-    "driftline_gate_evidence",
+    "driftline_gate_evidence_ratio",
     "Evidence that the first arm is worse than the second, as a share of what is taken for proof; the most of all "
     "domains.",
     ["group", "comparison"],
@@ -124,7 +124,7 @@ ARM_LOG_LOSS = Gauge(
 )
 ARM_AUC = Gauge("driftline_arm_auc", "AUC over the recent window, scored before learning.", ["group", "arm"])
 ARM_CALIBRATION = Gauge(
-    "driftline_arm_calibration",
+    "driftline_arm_calibration_ratio",
     "Mean score over mean label in the recent window; 1 is calibrated.",
     ["group", "arm"],
 )
@@ -160,7 +160,7 @@ KERNEL_DISTANCE = Gauge(
     "driftline_kernel_distance", "L2 distance of the newest kernel from its initialisation, the identity.", ["group"]
 )
 KERNEL_TRUST = Gauge(
-    "driftline_kernel_trust",
+    "driftline_kernel_trust_ratio",
     "Share of an arm in what the kernel serves, 0 to 1: frozen, direct, short, long; they sum to 1.",
     ["group", "arm"],
 )
@@ -181,11 +181,11 @@ UPLIFT_HIGH = Gauge("driftline_uplift_high", "Upper end of the same interval.", 
 UPLIFT_USERS = Gauge("driftline_uplift_users", "Distinct users in the experiment, to some 5 %.", ["group", "arm"])
 UPLIFT_REQUESTS = Gauge("driftline_uplift_requests", "Labelled requests in the experiment.", ["group", "arm"])
 
-# --- drift, by stratum: the group, and each declared value of each facet ---
+# --- drift ---
 VERDICT = Gauge(
     "driftline_verdict",
     "1 for the verdict that holds, 0 for the others: stable, drifting_handled, drifting_unhandled, broken_by_us, "
-    "labels_faulty, input_fault, too_little_data (docs/drift.md).",
+    "labels_faulty, input_fault, too_little_data.",
     ["group", "stratum", "verdict"],
 )
 VERDICT_CHANGES = Counter(
@@ -198,7 +198,7 @@ DRIFT_ALARMS = Counter(
 )
 DOMAIN_EXAMPLES = Counter("driftline_domain_examples_total", "Labelled examples.", ["group", "stratum"])
 DOMAIN_LABEL_RATE = Gauge(
-    "driftline_domain_label_rate", "Clicks per item of the recent labelled examples, 0 to 1.", ["group", "stratum"]
+    "driftline_domain_label_ratio", "Clicks per item of the recent labelled examples, 0 to 1.", ["group", "stratum"]
 )
 DOMAIN_ARM_LOG_LOSS = Gauge(
     "driftline_domain_arm_log_loss",
@@ -209,7 +209,7 @@ DOMAIN_ARM_AUC = Gauge(
     "driftline_domain_arm_auc", "AUC of the recent examples, scored before learning.", ["group", "stratum", "arm"]
 )
 DOMAIN_ARM_CALIBRATION = Gauge(
-    "driftline_domain_arm_calibration",
+    "driftline_domain_arm_calibration_ratio",
     "Mean score over mean label of the recent examples; 1 is calibrated.",
     ["group", "stratum", "arm"],
 )
@@ -224,14 +224,14 @@ DOMAIN_EXPECTED_AUC = Gauge(
     ["group", "stratum"],
 )
 DOMAIN_EXPECTED_ERROR = Gauge(
-    "driftline_domain_expected_error",
+    "driftline_domain_expected_error_nats",
     "By how much the expected log loss missed the one that came true, nats.",
     ["group", "stratum"],
 )
 INPUT_DISTANCE = Gauge(
     "driftline_input_distance",
-    "Distance of recent inputs from the reference, of `what`: a score, a feature, a projection; by distance: psi, js, "
-    "ks.",
+    "Distance of recent inputs from the reference, of `what`: a score, a feature, a projection; by distance: psi, "
+    "jensen_shannon, ks.",
     ["group", "stratum", "what", "distance"],
 )
 DRIFT_REFERENCE = Gauge(

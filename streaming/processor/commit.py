@@ -28,7 +28,7 @@ from streaming.kernel_log.rows import StateRecord, encode_row
 from streaming.kernel_log.snapshot import GroupSnapshot, encode_snapshot
 from streaming.kernel_log.writer import Transaction
 from streaming.monitoring import metrics
-from streaming.processor.machine import PublishedKernel
+from streaming.processor.learned import PublishedKernel
 
 StoreOffset = Callable[[int], Awaitable[object]]
 """Commits the offset that a group's next owner reads from to the broker."""

@@ -13,7 +13,8 @@ from model.kernel.learner import Learner
 from model.ranking import NDCG_AT, ListWindow
 from model.uplift import Uplift
 from streaming.monitoring import metrics
-from streaming.processor.machine import GroupMachine, Learned
+from streaming.processor.learned import Learned
+from streaming.processor.machine import GroupMachine
 
 WINDOW_EXAMPLES = 5_000
 WINDOW_LISTS = 2_000

@@ -58,6 +58,8 @@ class Joined:
     closed: list[LabelledRequest]
     """In the order they closed."""
     late: LateClick | None = None
+    shown: ServedImpression | None = None
+    """The record as it was taken, if it is an impression that counts."""
 
 
 class Join:
@@ -96,10 +98,10 @@ class Join:
         `appended` is when the broker appended it, seconds.
         """
         self.time.move(record, appended)
-        late = None
+        late = shown = None
         if isinstance(record, ServedImpression):
             self.ahead += record.time > appended + self._config.lateness_s
-            self._impression(offset, as_of_append(record, appended), appended)
+            shown = self._impression(offset, as_of_append(record, appended), appended)
         elif isinstance(record, ServedFeedback):
             late = self._feedback(as_of_append(record, appended))
         else:
@@ -107,7 +109,7 @@ class Join:
         closed = list(self._close())
         self.unmatched.expire(self.time.frontier)
         self.closed.expire(self.time.frontier)
-        return Joined(closed, late)
+        return Joined(closed, late, shown)
 
     # --- state ---
 
@@ -116,13 +118,18 @@ class Join:
         opened = self.open.in_order()
         labelled = [RequestRef.of(e.offset, *e.labels) for e in opened if e.labels is not None]
         open_from, bits = JoinState.pack_open([entry.offset for entry in opened])
-        return JoinState(self.time.state, open_from, bits, labelled, self.unmatched.state(), self.closed.state)
+        waiting, closed = self.unmatched.state(), self.closed.state
+        return JoinState(
+            self.time.state, open_from, bits, labelled, waiting, closed, self._paused_until, self.delays.state
+        )
 
     def restore(self, state: JoinState, segments: Mapping[int, ClosedSegment]) -> None:
         """Goes back to `state`, but for the open requests: `reopen` takes these as the log gives them back."""
         self.time.restore(state.time)
         self.unmatched.restore(state.unmatched)
         self.closed.restore(state.closed, segments)
+        self._paused_until = state.paused_until
+        self.delays.restore(state.delays)
 
     def reopen(self, offset: int, record: ServedImpression, appended: float, labels: RequestRef | None) -> None:
         """An impression that was open when the state was taken, and the labels it had."""
@@ -132,7 +139,7 @@ class Join:
 
     # --- impressions ---
 
-    def _impression(self, offset: int, record: ServedImpression, appended: float) -> None:
+    def _impression(self, offset: int, record: ServedImpression, appended: float) -> ServedImpression | None:
         if self.open.get(record.request_id) is not None or self.closed.get(record.request_id) is not None:
             self.dropped["duplicate"] += 1
         elif self._too_late(record):
@@ -145,6 +152,8 @@ class Join:
                 self._label(entry, feedback)
             for evicted in self.open.evict():
                 self._lose(evicted, "evicted")
+            return record
+        return None
 
     def _too_late(self, record: ServedImpression) -> bool:
         """Whether feedback of it may be gone already, or whether it may have been here before and is forgotten.

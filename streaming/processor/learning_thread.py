@@ -16,7 +16,8 @@ from features.live.features import LiveRow
 from streaming.events.decisions import Decision
 from streaming.monitoring import metrics
 from streaming.processor.commit import Cut, CutState, SnapshotPace
-from streaming.processor.machine import GATE, GroupMachine, Learned, PublishedKernel
+from streaming.processor.learned import Learned, PublishedKernel
+from streaming.processor.machine import GATE, GroupMachine
 
 _FULL_PAUSE_S = 0.002
 

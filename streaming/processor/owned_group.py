@@ -93,6 +93,8 @@ def new_machine(config: Config, opened: OpenedBackbone, group: str, traffic: Log
         gate=config.gate,
         control=config.scorer.control_users,
         traffic=traffic,
+        drift=config.drift,
+        reference=opened.reference,
     )
 
 

@@ -9,7 +9,8 @@ from features.live.layout import Kind, LiveRow
 from model.gate.gate import KeptState
 from streaming.kernel_log.closed import ClosedSegment, decode_segment
 from streaming.kernel_log.snapshot import GroupSnapshot
-from streaming.processor.machine import GroupMachine, PublishedKernel
+from streaming.processor.learned import PublishedKernel
+from streaming.processor.machine import GroupMachine
 
 
 @dataclass(frozen=True)

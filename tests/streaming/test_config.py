@@ -282,6 +282,7 @@ def test_a_mistyped_key_of_ours_is_no_service(name: str, monkeypatch: pytest.Mon
         (b"[scorer]\nport = 1" + b"0" * 5_000, r"driftline\.toml: "),
         (b"[scorer]\nprot = 1", r"driftline\.toml: scorer\.prot: unknown key"),
         (b"kafka = 5", r"driftline\.toml: kafka: "),
+        (b"[join]\nhorizon_s = 3e5", r"feedback is believed for 300000 s.*raise topics\.traffic_retention_h"),
         (b'run_dir = ""', "run_dir: the path is empty"),
         (b'run_dir = "a\\u0000b"', "run_dir: .*zero byte"),
     ],

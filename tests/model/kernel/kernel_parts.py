@@ -25,3 +25,11 @@ def batch(n: int = 32, seed: int = 0, scale: float = 1.0) -> MicroBatch:
 
 def make(start: KernelStart = START, fingerprint: str = PRINT, **changes: Any) -> Learner:
     return Learner(start, LearnerConfig(**changes), fingerprint=fingerprint, domain_sizes=SIZES)
+
+
+def taught(batches: int = 5, **changes: Any) -> Learner:
+    """A learner that has learned micro-batches 0 to `batches` - 1."""
+    learner = make(**changes)
+    for seed in range(batches):
+        learner.learn(batch(seed=seed))
+    return learner

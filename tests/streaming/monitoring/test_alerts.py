@@ -55,7 +55,7 @@ HEALTHY = {
     'driftline_examples_joined_total{group="main",label="no_click"}': rising(480),
     'driftline_examples_learned_total{group="main"}': rising(600),
     'driftline_open_requests{group="main"}': steady(40),
-    'driftline_watermark_seconds{group="main"}': rising(60),
+    'driftline_watermark_timestamp_seconds{group="main"}': rising(60),
     'driftline_join_dropped_total{group="main",reason="orphan_feedback"}': rising(1),
     'driftline_join_dropped_total{group="main",reason="duplicate"}': rising(1),
     'driftline_kernels_taken_total{group="main"}': rising(60),
@@ -133,10 +133,10 @@ FAULTS: dict[str, tuple[Fault, ...]] = {
     "DriftlineRolledBack": (Fault({f'driftline_gate_decisions_total{{{MAIN},kind="rolled_back"}}': then("0", "1")}),),
     "DriftlineLearningPaused": (Fault({f"driftline_learning_paused{{{MAIN}}}": then("0", "1")}),),
     "DriftlineWatermarkStands": (
-        Fault({f"driftline_watermark_seconds{{{MAIN}}}": then("0+60", f"{60 * FAULT_AT}+0")}),
+        Fault({f"driftline_watermark_timestamp_seconds{{{MAIN}}}": then("0+60", f"{60 * FAULT_AT}+0")}),
     ),
     "DriftlineWatermarkAhead": (
-        Fault({f"driftline_watermark_seconds{{{MAIN}}}": then("0+60", f"{60 * FAULT_AT + 3_600}+60")}),
+        Fault({f"driftline_watermark_timestamp_seconds{{{MAIN}}}": then("0+60", f"{60 * FAULT_AT + 3_600}+60")}),
     ),
     "DriftlineJoinDrops": (
         Fault({f'driftline_join_dropped_total{{{MAIN},reason="late_impression"}}': then("0+0", "0+10")}),

@@ -13,7 +13,7 @@ from model.evaluation import grouped_auc, grouped_ndcg, mixed_groups
 from model.kernel.trust import ARMS
 from streaming.events import Progress, ServedFeedback, ServedImpression, Tick, Traffic
 from streaming.processor.group_metrics import GroupMetrics
-from streaming.processor.machine import Learned
+from streaming.processor.learned import Learned
 from tests.streaming.processor.tiny import SPACE, START, appended, encoded, machine, traffic
 
 
@@ -80,6 +80,6 @@ def test_what_the_kernel_keeps_and_is_taught_is_told_in_nats_and_trust_by_arm() 
     same = gain[last.batch.domain[:, 2] == period]
     by_value = gauge("driftline_matching_facet_gain_nats", "told", facet="period", value=SPACE.values["period"][period])
     assert by_value == pytest.approx(float(same.mean()))
-    shares = [gauge("driftline_kernel_trust", "told", arm=arm) for arm in ARMS]
+    shares = [gauge("driftline_kernel_trust_ratio", "told", arm=arm) for arm in ARMS]
     assert sum(share or 0.0 for share in shares) == pytest.approx(1.0)
     assert gauge("driftline_matching_probability", "told") == pytest.approx(last.report.matching)

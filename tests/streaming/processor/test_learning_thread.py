@@ -7,8 +7,8 @@ import threading
 
 from features.config import LiveConfig
 from streaming.processor.commit import SnapshotPace
+from streaming.processor.learned import Learned
 from streaming.processor.learning_thread import LearningThread
-from streaming.processor.machine import Learned
 from tests.streaming.processor.tiny import appended, encoded, machine, traffic
 
 

@@ -15,6 +15,7 @@ from features.live.layout import OVERALL, Crossing, Kind
 from model.backbone.interface import fingerprint
 from model.config import LearnerConfig
 from model.control_users import NO_CONTROL, ControlUsers
+from model.drift.config import DriftConfig
 from model.encoding.domain import Domain, DomainSpace
 from model.encoding.features import FeatureBatch
 from model.gate.config import GateConfig
@@ -129,6 +130,7 @@ def machine(
         gate=gate,
         control=control,
         traffic=MemoryLog(log),
+        drift=DriftConfig(),
     )
 
 

@@ -24,6 +24,7 @@ OPENED = OpenedBackbone(
     FeatureEncoder.fit([], [], user_fields=(), item_fields=(), text_width=4),
     START,
     LAYOUT,
+    None,
     dependencies(START, SPACE.sizes),
 )
 

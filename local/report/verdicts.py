@@ -1,0 +1,80 @@
+"""What the drift monitor said during a run, read back from the log as spans: one per stratum and verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from local.report.stream import ScoredStream
+from model.drift.verdict import VerdictKind
+from streaming.events.decisions import Decision
+
+QUIET = frozenset({VerdictKind.STABLE, VerdictKind.TOO_LITTLE})
+"""Verdicts that tell of nothing to look at."""
+
+
+@dataclass(frozen=True)
+class VerdictSpan:
+    """A stretch of event time in which one verdict held."""
+
+    group: str
+    stratum: str
+    kind: VerdictKind
+    begins: float
+    """Event time at which it was given, seconds since the epoch."""
+    ends: float | None
+    """Event time of the next verdict; None if it held to the end."""
+    since: float
+    """Event time since which, as the verdict itself says, it has been so."""
+    words: str
+
+    def rows(self, stream: ScoredStream) -> tuple[int, int]:
+        """Row indices `[from, to)` of the stream that were served meanwhile, by the number of rows before each end."""
+        begin, end = np.searchsorted(np.sort(stream.time), [self.begins, np.inf if self.ends is None else self.ends])
+        return int(begin), int(end)
+
+    def as_json(self, stream: ScoredStream) -> dict[str, Any]:
+        """For programs: what was said, and from which to which served item."""
+        begin, end = self.rows(stream)
+        return {
+            "group": self.group,
+            "stratum": self.stratum,
+            "verdict": str(self.kind),
+            "begins": self.begins,
+            "ends": self.ends,
+            "since": self.since,
+            "words": self.words,
+            "first_item": begin,
+            "last_item": end,
+        }
+
+
+def verdict_spans(decisions: Iterable[Decision]) -> list[VerdictSpan]:
+    """The spans that the monitor's decisions make, by begin. What is no verdict is passed over."""
+    closed: list[VerdictSpan] = []
+    open_: dict[tuple[str, str], VerdictSpan] = {}
+    for decision in decisions:
+        span = _begun(decision)
+        if span is None:
+            continue
+        before = open_.get((span.group, span.stratum))
+        if before is not None:
+            closed.append(replace(before, ends=span.begins))
+        open_[span.group, span.stratum] = span
+    return sorted([*closed, *open_.values()], key=lambda span: (span.begins, span.stratum))
+
+
+def _begun(decision: Decision) -> VerdictSpan | None:
+    if decision.kind != "verdict":
+        return None
+    detail: Mapping[str, Any] = decision.detail
+    try:
+        kind, since = VerdictKind(detail["to"]), float(detail["since"])
+        return VerdictSpan(
+            decision.group, str(detail["stratum"]), kind, decision.time, None, since, str(detail["words"])
+        )
+    except (KeyError, TypeError, ValueError):
+        return None

@@ -1,0 +1,92 @@
+"""The metrics as a page to read (Markdown): name, type, unit, labels and meaning of each that `metrics` declares."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client.metrics import MetricWrapperBase
+
+from streaming.monitoring import metrics
+
+UNITS = {
+    "timestamp_seconds": "seconds since the epoch",
+    "seconds": "seconds",
+    "bytes": "bytes",
+    "ratio": "ratio",
+    "nats": "nats",
+    "log_loss": "nats per example",
+    "records": "records",
+    "examples": "examples",
+}
+"""What a name ends on, before `_total`, and the unit it tells; the first that fits. Any other value is a number."""
+
+_TYPES: dict[type[MetricWrapperBase], str] = {Counter: "counter", Gauge: "gauge", Histogram: "histogram"}
+_SECTION = re.compile(r"^# --- (.+) ---$")
+_DECLARED = re.compile(r"^([A-Z_0-9]+) = (?:Counter|Gauge|Histogram)\(")
+
+
+@dataclass(frozen=True)
+class MetricEntry:
+    """One metric as the catalogue tells it."""
+
+    section: str
+    """The part of the system that exposes it."""
+    name: str
+    """As it stands in a query; a histogram's series have `_bucket`, `_sum` and `_count` behind it."""
+    type: str
+    labels: tuple[str, ...]
+    meaning: str
+
+    @property
+    def unit(self) -> str:
+        """Told by the name."""
+        stem = self.name.removesuffix("_total")
+        return next((unit for end, unit in UNITS.items() if stem.endswith(f"_{end}")), "number")
+
+
+def entries() -> Iterator[MetricEntry]:
+    """Every metric of the system in the order of its declaration."""
+    section = ""
+    for line in inspect.getsource(metrics).splitlines():
+        if heading := _SECTION.match(line):
+            section = heading[1]
+        elif declared := _DECLARED.match(line):
+            yield _entry(section, getattr(metrics, declared[1]))
+
+
+def as_markdown() -> str:
+    """The page `docs/metrics.md`."""
+    parts = [
+        "# Metrics",
+        "Made by `driftline metrics`; do not edit by hand. Every process answers `GET /metrics` on its `metrics_port`. "
+        "What each alert on them asks of you: [runbooks](runbooks.md).",
+        "Names follow Prometheus's conventions: base units, `_total` behind counters, `_ratio` behind shares and "
+        "quotients. No label holds a user, an item or a request. `group` is a kernel group; `stratum` one of the parts "
+        "by which drift is judged (`group` is the whole, `scene=home` one declared value of a facet; what is not "
+        "declared is `other`); `arm` a model that is measured.",
+    ]
+    rows: dict[str, list[MetricEntry]] = {}
+    for entry in entries():
+        rows.setdefault(entry.section, []).append(entry)
+    for section, held in rows.items():
+        parts += [f"## {section.capitalize()}", _table(held)]
+    return "\n\n".join(parts)
+
+
+def _entry(section: str, metric: MetricWrapperBase) -> MetricEntry:
+    kind = _TYPES[type(metric)]
+    name = metric._name + ("_total" if kind == "counter" else "")
+    return MetricEntry(section, name, kind, tuple(metric._labelnames), metric._documentation)
+
+
+def _table(rows: list[MetricEntry]) -> str:
+    lines = ["| metric | type | unit | labels | meaning |", "| -- | -- | -- | -- | -- |"]
+    for entry in rows:
+        labels = ", ".join(f"`{label}`" for label in entry.labels) or "-"
+        meaning = re.sub(r"\(docs/(\w+)\.md\)", r"([\1](\1.md))", entry.meaning).replace("|", "\\|")
+        lines.append(f"| `{entry.name}` | {entry.type} | {entry.unit} | {labels} | {meaning} |")
+    return "\n".join(lines)

@@ -1,0 +1,176 @@
+"""The drift monitor of one group, told what its machine sees: impressions, micro-batches, and the path of the labels.
+
+What the monitor says becomes decisions, each with its evidence: `verdict` where a domain's verdict changed, `alarm`
+where a single detector fired. They go out in the transaction of the state that they were made from.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from model.drift.monitor import DriftMonitor
+from model.drift.signs import NAN, KernelHealth, LabelHealth
+from model.drift.verdict import Alarm, Verdict, VerdictKind
+from model.encoding.domain import DomainSpace
+from model.gate.decision import GateDecision
+from model.gate.feedback import FeedbackPath
+from model.gate.gate import Gate
+from model.gate.guarded import GuardedBatch
+from model.gate.seen import Doubles
+from model.kernel.learner import Learner
+from streaming.events import ServedImpression
+from streaming.events.decisions import Decision
+from streaming.processor.join import Join, LabelledRequest
+
+log = logging.getLogger(__name__)
+MONITOR = "monitor"
+"""Who decides, in decisions of the drift monitor."""
+LOST = ("late_impression", "evicted", "feedback_evicted", "feedback_unread", "other_backbone", "bad_payload")
+"""Reasons for which the join leaves out traffic that should have been learned from."""
+_KEPT = 0.98
+"""Of what was counted, kept from one micro-batch to the next, as the gate keeps it (`model.gate.feedback`)."""
+_JUDGE_S = 5.0
+"""Event time without a judgement after which one is due, seconds."""
+_NATS_EVERY = 8_192
+"""Examples between two looks at what matching has taught: a look takes as long as learning a micro-batch."""
+
+
+class DriftWatch:
+    """Feeds a monitor in the machine's order."""
+
+    def __init__(self, group: str, monitor: DriftMonitor, gate: Gate[LabelledRequest], space: DomainSpace) -> None:
+        self.monitor = monitor
+        self.verdicts: list[Verdict] = monitor.verdicts
+        """One per stratum, as they were told last."""
+        self._group, self._gate, self._space = group, gate, space
+        self._late = 0
+        self._shares = dict.fromkeys(("joined", "late", "kept", "dropped"), 0.0)
+        self._happened = {"undone": 0, "rolled_back": 0}
+        self._lost_before = 0
+        self._nats, self._nats_due = NAN, 0
+        self._judged_at = -math.inf
+
+    # --- what the machine sees ---
+
+    def served(self, record: ServedImpression) -> None:
+        """An impression that the join has taken."""
+        self._shares["kept"] += 1
+        frozen, live, x = (record.array(name) for name in ("frozen_logit", "live_logit", "x"))
+        self.monitor.served(frozen, live, x, self._space.encode(record.domain), record.time)
+
+    def late_click(self) -> None:
+        """A click that came when its request was closed."""
+        self._late += 1
+
+    def decided(self, batch: GuardedBatch[LabelledRequest], learner: Learner) -> None:
+        """A micro-batch of which it was decided what becomes of it."""
+        seen = self._gate.seen_of(batch.requests)
+        candidate: Doubles = np.full(len(seen.label), NAN)
+        trust: Mapping[str, float] = {}
+        if batch.report is not None:
+            candidate[batch.taught[seen.request]] = batch.report.candidate_logit.double().numpy()
+            trust = batch.report.arms
+        if learner.examples >= self._nats_due:
+            self._nats, self._nats_due = learner.nats(), learner.examples + _NATS_EVERY
+        changed = float(np.sqrt(np.mean((seen.live - seen.frozen) ** 2)))
+        newest = max(request.impression.time for request in batch.requests)
+        health = KernelHealth(self._nats, changed, trust)
+        self.monitor.learned(seen, batch.weight, batch.taught, candidate, health, newest)
+
+    def followed(self, decisions: Sequence[GateDecision]) -> None:
+        """What the gate decided."""
+        for decision in decisions:
+            if decision.kind in self._happened:
+                self._happened[decision.kind] += 1
+
+    def is_due(self, watermark: float) -> bool:
+        """Whether a judgement is due although no micro-batch has filled: labels that do not come are a fault, too."""
+        return watermark - self._judged_at >= _JUDGE_S
+
+    def judge(self, path: FeedbackPath, join: Join, dropped: Counter[str]) -> list[Decision]:
+        """What has changed; `path` is what came of feedback since the last call, `dropped` the machine's counts."""
+        self._judged_at = join.watermark
+        self._count(path, dropped)
+        before = {verdict.stratum: verdict.kind for verdict in self.verdicts}
+        told = self.monitor.judge(self._health(join), join.watermark)
+        if told:
+            self.verdicts = self.monitor.verdicts
+        return [self._decision(one, before, join.watermark) for one in told]
+
+    def _count(self, path: FeedbackPath, dropped: Counter[str]) -> None:
+        lost = self._lost(dropped)
+        came = {"joined": path.joined, "late": path.lost + self._late, "dropped": lost - self._lost_before}
+        for name in self._shares:
+            # `kept` counts up as impressions come; it is aged here with the rest
+            self._shares[name] = _KEPT * self._shares[name] + came.get(name, 0)
+        self._late, self._lost_before = 0, lost
+
+    def _health(self, join: Join) -> LabelHealth:
+        shares = self._shares
+        return LabelHealth(
+            aside=self._gate.quarantine.aside,
+            held=bool(self._gate.held),
+            undone=self._happened["undone"],
+            rolled_back=self._happened["rolled_back"],
+            late_share=_share(shares["late"], shares["joined"]),
+            delay_s=join.delays.click_s,
+            paused=join.paused,
+            dropped_share=_share(shares["dropped"], shares["kept"]),
+        )
+
+    def _decision(self, told: Verdict | Alarm, before: Mapping[str, VerdictKind], time: float) -> Decision:
+        if isinstance(told, Alarm):
+            return Decision("alarm", self._group, told.time, MONITOR, dataclasses.asdict(told))
+        detail = {
+            "stratum": told.stratum,
+            "from": str(before[told.stratum]),
+            "to": str(told.kind),
+            "since": told.since,
+            "words": told.words,
+            "advice": told.advice,
+            "evidence": dict(told.evidence),
+        }
+        log.warning("group %s: %s: %s: %s", self._group, told.stratum, told.kind, told.words)
+        return Decision("verdict", self._group, time, MONITOR, detail)
+
+    @staticmethod
+    def _lost(dropped: Counter[str]) -> int:
+        return sum(dropped[reason] for reason in LOST)
+
+    # --- state ---
+
+    def state(self, dropped: Counter[str]) -> dict[str, Any]:
+        """For a snapshot."""
+        return {
+            "monitor": self.monitor.state(),
+            "late": self._late,
+            "shares": dict(self._shares),
+            "happened": dict(self._happened),
+            "lost": self._lost(dropped) - self._lost_before,
+            "judged_at": self._judged_at,
+            "nats": self._nats,
+            "nats_due": self._nats_due,
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state`, for a machine whose counts begin anew; an empty one begins a new monitor's life."""
+        if not state:
+            return
+        self.monitor.load(state["monitor"])
+        self.verdicts = self.monitor.verdicts
+        self._late, self._lost_before = int(state["late"]), -int(state["lost"])
+        self._shares.update({name: float(value) for name, value in state["shares"].items()})
+        self._happened.update({name: int(value) for name, value in state["happened"].items()})
+        self._judged_at = float(state["judged_at"])
+        self._nats, self._nats_due = float(state["nats"]), int(state["nats_due"])
+
+
+def _share(part: float, rest: float) -> float:
+    return part / (part + rest) if part + rest > 0 else math.nan

@@ -1,0 +1,249 @@
+"""What a kernel group is between two records: all its parts, and how they are kept, restored, and read again.
+
+`GroupMachine` has the steps that change it, one record at a time. A snapshot refers to records of the log that are
+still open or waiting; after `restore` they are read again, nothing of them is learned twice (`docs/recovery.md`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from features.live.features import LiveFeatures
+from features.live.layout import Kind, LiveRow
+from model.config import LearnerConfig
+from model.container import ContainerError
+from model.control_users import NO_CONTROL, ControlUsers
+from model.drift.config import DriftConfig
+from model.drift.monitor import DriftMonitor
+from model.drift.reference import Reference
+from model.encoding.domain import DomainSpace
+from model.gate.config import GateConfig
+from model.gate.gate import Gate, KeptState, Weighed
+from model.gate.guarded import GuardedLearner
+from model.kernel.compatibility import dependencies
+from model.kernel.learner import Learner
+from streaming.config import JoinConfig
+from streaming.events.decisions import Decision
+from streaming.kernel_log.closed import ClosedChanges, ClosedSegment
+from streaming.kernel_log.errors import SnapshotError
+from streaming.kernel_log.join_state import WaitingBatch
+from streaming.kernel_log.snapshot import GroupSnapshot
+from streaming.processor.batches import micro_batch, seen
+from streaming.processor.corrections import Corrections, LoggedTraffic
+from streaming.processor.drift_watch import DriftWatch
+from streaming.processor.experiment import Experiment
+from streaming.processor.join import Join, LabelledRequest
+from streaming.processor.learned import PublishedKernel
+from streaming.processor.recovery import Recovery
+from streaming.processor.traffic_reader import TrafficReader, Widths
+
+log = logging.getLogger(__name__)
+
+
+class GroupState:
+    """The parts of one group. `dropped` counts records it could not use, by reason."""
+
+    published: PublishedKernel | None = None
+    """The newest kernel published since this machine began; an earlier one stands in the kernel log."""
+    examples = version = 0
+    learning = True
+    """False while an operator has stopped learning: labelled requests are skipped and counted."""
+    _lost_before = _kept_written = 0
+    _pending_since = 0.0
+    _published_at = _newest_event_time = float("-inf")
+    _recovery: Recovery | None = None
+    _position = _rows_offset = 0
+
+    def __init__(
+        self,
+        group: str,
+        *,
+        fingerprint: str,
+        widths: Widths,
+        space: DomainSpace,
+        learner: Learner,
+        live: LiveFeatures,
+        first_rows: Sequence[LiveRow],
+        join: JoinConfig,
+        config: LearnerConfig,
+        gate: GateConfig,
+        control: ControlUsers = NO_CONTROL,
+        traffic: LoggedTraffic,
+        drift: DriftConfig,
+        reference: Reference | None = None,
+    ) -> None:
+        """`first_rows` are what `live` knows before the first record; `traffic` has what late clicks belong to.
+
+        `reference` is what drift is measured against; None takes the group's first examples.
+        """
+        self.group, self.learner = group, learner
+        self.guarded = _guarded(learner, gate, space)
+        monitor = DriftMonitor(self.guarded.gate.strata, reference, drift)
+        self.drift = DriftWatch(group, monitor, self.guarded.gate, space)
+        self._decisions: list[Decision] = []
+        self.live = live
+        live.restore(first_rows)
+        self.first_keys: frozenset[tuple[Kind, str]] = frozenset((row.kind, row.key) for row in first_rows)
+        self.join = Join(join)
+        self._skipped: Counter[str] = Counter()
+        self.experiment = Experiment(group, control)
+        self._fingerprint, self._depends_on = fingerprint, dependencies(learner.start, space.sizes)
+        self._reader = TrafficReader(group, fingerprint, widths)
+        self._late = Corrections(self.join.closed, self._reader, traffic, self.join.dropped)
+        self.late_clicks: Counter[str] = Counter()
+        """Clicks that came after their window, by what became of them: relabelled, corrected."""
+        self._space, self._config = space, config
+        self._pending: list[LabelledRequest] = []
+
+    @property
+    def position(self) -> int:
+        """Offset of the next record it will take; earlier ones are skipped."""
+        return self._position
+
+    @property
+    def rows_offset(self) -> int:
+        """All records before it are in the live rows, none from it on."""
+        return max(self._position, self._rows_offset)
+
+    @property
+    def recovering(self) -> bool:
+        """Whether it still re-reads records that its snapshot has already learned from."""
+        return self._recovery is not None
+
+    @property
+    def dropped(self) -> Counter[str]:
+        """Records that could not be used, by reason, since this machine began."""
+        return self._reader.refused + self.join.dropped + self._skipped + self.experiment.dropped
+
+    @property
+    def _lost_feedback(self) -> int:
+        return self.join.dropped["late_feedback"] + self.join.dropped["orphan_feedback"]
+
+    # --- state: snapshot, restore, re-read ---
+
+    def take_closed(self) -> ClosedChanges:
+        """What changed in the closed requests since the last call: to be written with the next `snapshot`, or lost."""
+        return self.join.closed.cut()
+
+    def snapshot(self) -> GroupSnapshot:
+        """The state between two records. Raises RuntimeError while it recovers: the old snapshot still holds."""
+        if self._recovery is not None:
+            raise RuntimeError(f"group {self.group!r} has not finished its recovery")
+        gate = self.guarded.gate
+        # Open and pending requests stand in it by offset: the log has their tensors (decision 0070).
+        return GroupSnapshot(
+            group=self.group,
+            fingerprint=self._fingerprint,
+            next_offset=self._position,
+            version=self.version,
+            examples=self.examples,
+            newest_event_time=self._newest_event_time,
+            published_at=self._published_at,
+            join=self.join.state(),
+            late=self._late.state(),
+            late_since=self._late.since,
+            pending=[request.reference for request in self._pending],
+            pending_since=self._pending_since,
+            learner=self.learner.snapshot(),
+            gate={**self.guarded.state(), "lost": self._lost_feedback - self._lost_before},
+            waiting=[_waiting(batch) for batch in gate.waiting],
+            good=0 if gate.good is None else gate.good.number,
+            next_good=0 if gate.next_good is None else gate.next_good.number,
+            learning=self.learning,
+            drift=self.drift.state(self.dropped),
+            uplift=self.experiment.snapshot(),
+        )
+
+    def restore(
+        self,
+        snapshot: GroupSnapshot,
+        rows: Iterable[LiveRow],
+        closed: Mapping[int, ClosedSegment],
+        rows_offset: int = 0,
+        kept: Sequence[KeptState] = (),
+    ) -> None:
+        """Goes back to `snapshot`; records from `snapshot.resume_offset` on must follow.
+
+        `rows` hold all records before `rows_offset`, which may be more than the snapshot has seen: they stay as they
+        are until learning has come as far. That is exact, for the kernel learns from the features that were served.
+        `closed` are the segments of its closed requests by number, `kept` the learner's kept states.
+
+        Raises SnapshotError, before anything is changed, if the learner cannot take its part of the snapshot.
+        """
+        try:
+            self.learner.restore(snapshot.learner)
+        except ContainerError as error:
+            raise SnapshotError(f"the snapshot of group {self.group!r} cannot be used: {error}") from error
+        self.live.restore(rows)
+        self._rows_offset = rows_offset
+        self.version, self.examples = snapshot.version, snapshot.examples
+        self._newest_event_time, self._published_at = snapshot.newest_event_time, snapshot.published_at
+        self._pending_since, self.learning = snapshot.pending_since, snapshot.learning
+        self.experiment.restore(snapshot.uplift)
+        self._position = snapshot.resume_offset
+        self.join.restore(snapshot.join, closed)
+        self._late.restore(snapshot.late, snapshot.late_since)
+        self.guarded.load(snapshot.gate)
+        self.drift.load(snapshot.drift)
+        self._lost_before = -int(snapshot.gate["lost"])
+        gate = self.guarded.gate
+        gate.good, gate.next_good = (self._kept(kept, number) for number in (snapshot.good, snapshot.next_good))
+        self._kept_written = max(snapshot.good, snapshot.next_good)
+        self._recovery = Recovery(snapshot, self.join)
+
+    def _kept(self, kept: Sequence[KeptState], number: int) -> KeptState | None:
+        for state in kept:
+            if state.number == number:
+                try:
+                    self.learner.check(state.learner)
+                except ContainerError as error:
+                    log.error("group %s: the kept state %d cannot be used: %s", self.group, number, error)
+                    return None
+                return state
+        if number:
+            log.error("group %s: the kept state %d is missing: what is undone goes further back", self.group, number)
+        return None
+
+    def take_kept(self) -> list[KeptState]:
+        """States of the learner that it may go back to, since the last call: to be written with the next snapshot."""
+        gate = self.guarded.gate
+        fresh = [one for one in (gate.good, gate.next_good) if one is not None and one.number > self._kept_written]
+        self._kept_written = max([self._kept_written, *(one.number for one in fresh)])
+        return fresh
+
+    def _reread(self, recovery: Recovery, offset: int, value: bytes | None, appended: float) -> None:
+        if recovery.needs(offset):
+            record = self._reader.read(offset, value)
+            if record is not None:
+                recovery.take(offset, record, appended)
+
+    def _finish_recovery(self, recovery: Recovery) -> None:
+        snapshot, refused = recovery.snapshot, self._reader.refused
+        self.join.dropped.clear()  # counted by the owner before, when the same records came for the first time
+        refused.clear()
+        if recovery.missing:
+            log.warning(
+                "group %s: traffic lacks %d requests that its snapshot refers to; they are lost, nothing is learned "
+                "from them; raise topics.traffic_retention_h",
+                self.group,
+                recovery.missing,
+            )
+            refused["lost_in_recovery"] += recovery.missing
+        self.guarded.gate.waiting = recovery.rebuild_waiting()
+        self._pending = recovery.rebuild(snapshot.pending)
+        in_doubt = [request for batch in self.guarded.gate.waiting for request in batch.requests]
+        for request in [*in_doubt, *self._pending]:
+            self.join.closed.add(request.impression.request_id, request.reference, request.impression.time)
+        self._recovery = None
+
+
+def _waiting(batch: Weighed[LabelledRequest]) -> WaitingBatch:
+    refs = [request.reference for request in batch.requests]
+    return WaitingBatch(refs, batch.weight.tobytes(), batch.left.tobytes())
+
+
+def _guarded(learner: Learner, config: GateConfig, space: DomainSpace) -> GuardedLearner[LabelledRequest]:
+    gate = Gate[LabelledRequest](config, space.values, lambda requests: seen(requests, space))
+    return GuardedLearner(learner, gate, lambda requests: micro_batch(requests, space))

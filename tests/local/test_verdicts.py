@@ -1,0 +1,74 @@
+"""What the drift monitor said, read back from its decisions: spans worked out by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from local.report import build_report, report_table, scored_stream
+from local.report.verdicts import verdict_spans
+from model.drift.verdict import VerdictKind
+from streaming.events.decisions import Decision
+from tests.local.test_report import LOG, run
+
+
+def said(stratum: str, to: str, time: float, **changes: Any) -> Decision:
+    detail = {"stratum": stratum, "from": "stable", "to": to, "since": time - 1, "words": f"{stratum} is {to}."}
+    return Decision("verdict", "main", time, "monitor", detail | changes)
+
+
+def test_a_verdict_holds_until_the_next_one_of_its_stratum() -> None:
+    spans = verdict_spans(
+        [
+            said("group", "stable", 1.0),
+            said("scene=home", "drifting_unhandled", 2.0),
+            said("scene=home", "drifting_handled", 5.0),
+        ]
+    )
+    told = [(span.stratum, span.kind, span.begins, span.ends) for span in spans]
+    assert told == [
+        ("group", VerdictKind.STABLE, 1.0, None),
+        ("scene=home", VerdictKind.UNHANDLED, 2.0, 5.0),
+        ("scene=home", VerdictKind.HANDLED, 5.0, None),
+    ]
+
+
+def test_groups_of_the_same_strata_do_not_end_each_others_verdicts() -> None:
+    first, second = said("group", "stable", 1.0), said("group", "stable", 2.0)
+    spans = verdict_spans([first, Decision("verdict", "other", second.time, "monitor", second.detail)])
+    assert [span.ends for span in spans] == [None, None]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"to": "splendid"}, {"since": "yesterday"}, {"since": None}], ids=["kind", "text", "none"]
+)
+def test_a_verdict_that_cannot_be_read_is_passed_over(changes: dict[str, Any]) -> None:
+    spoilt = said("group", changes.pop("to", "stable"), 1.0, **changes)
+    assert verdict_spans([spoilt, Decision("alarm", "main", 1.0, "monitor")]) == []
+
+
+def test_the_file_says_from_which_to_which_item_a_verdict_held() -> None:
+    stream = scored_stream(LOG)
+    stream = replace(stream, time=np.arange(len(stream), dtype=np.float64))
+    spans = verdict_spans([said("group", "labels_faulty", 2.0), said("group", "stable", 4.0)])
+    report = build_report(stream, run(verdicts=spans))
+    told = [(one["verdict"], one["first_item"], one["last_item"]) for one in report.as_json()["verdicts"]]
+    assert told == [("labels_faulty", 2, 4), ("stable", 4, len(stream))]
+
+
+def test_the_table_tells_of_strata_in_which_something_happened_and_of_no_others() -> None:
+    spans = verdict_spans(
+        [
+            said("region=north", "stable", 1.0),
+            said("scene=home", "broken_by_us", 2.0),
+            said("scene=home", "stable", 9.0),
+        ]
+    )
+    console = Console(width=120, record=True)
+    console.print(report_table(build_report(scored_stream(LOG), run(verdicts=spans))))
+    text = console.export_text()
+    assert "scene=home is broken_by_us." in text and "scene=home is stable." in text and "region=north" not in text
