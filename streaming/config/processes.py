@@ -117,6 +117,11 @@ class ProcessorConfig(Section):
         gt=0,
         description="... or after so many seconds of learning, which a new owner would have to do again.",
     )
+    status_seconds: float = Field(
+        default=5.0,
+        ge=0.1,
+        description="Wall-clock seconds between two looks at a group: metrics by domain, and a record of `status`.",
+    )
     push_interval_s: float = Field(
         default=0.1, ge=0, description="Wall-clock seconds between two pushes of live features to the feature store."
     )

@@ -6,7 +6,7 @@ look, not an event: none is missed where one is lost, for the next one says how 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import msgspec
 
@@ -34,8 +34,8 @@ class DomainStatus(msgspec.Struct, frozen=True):
     """Labelled examples so far."""
     verdict: str
     """A name of `model.drift.VerdictKind`."""
-    since: float
-    """Event time since when the verdict holds, seconds since the epoch."""
+    since: float | None
+    """Event time since when the verdict holds, seconds since the epoch; null before there was any traffic."""
     words: str
     """The verdict in a sentence."""
     advice: str
@@ -76,7 +76,7 @@ class GroupStatus(msgspec.Struct, frozen=True):
     """Share of the recent clicks that came after their window."""
     reference: str = ""
     """What drift is measured against: `pretraining`, `first_examples`; empty while there is nothing yet."""
-    domains: Sequence[DomainStatus] = ()
+    domains: list[DomainStatus] = []
 
 
 class InvalidStatusError(Exception):

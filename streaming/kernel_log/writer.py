@@ -30,6 +30,8 @@ class Transaction:
     """Decisions of the group since the last whole cut (`streaming.events.decisions`)."""
     kept: Sequence[StateRecord] = ()
     """States of the learner that it may go back to, new since the last whole cut."""
+    status: bytes | None = None
+    """A look at the group, now and then (`streaming.events.status`)."""
 
     @property
     def size(self) -> Mapping[str, int]:
@@ -41,6 +43,7 @@ class Transaction:
             "kept": sum(record.size for record in self.kept),
             "rows": sum(record.size for record in self.rows),
             "decisions": sum(map(len, self.decisions)),
+            "status": len(self.status or b""),
         }
 
 
@@ -54,7 +57,7 @@ def transactional_id(config: Config, group: str) -> str:
 
 
 class GroupWriter:
-    """Writes the `kernels`, `state` and `history` partitions of one group, and its decisions.
+    """Writes the `kernels`, `state` and `history` partitions of one group, its decisions and its status.
 
     The transactional id is that of the partition it writes (`transactional_id`), so Kafka itself fences an owner that
     lost it.
@@ -67,6 +70,7 @@ class GroupWriter:
         self._state = TopicPartition(config.topics.state, partition)
         self._history = TopicPartition(config.topics.history, partition)
         self._decisions = TopicPartition(config.topics.decisions, 0)
+        self._status = TopicPartition(config.topics.status, 0)
         self._producer: AIOKafkaProducer | None = None
 
     async def open(self) -> None:
@@ -102,6 +106,8 @@ class GroupWriter:
                 if transaction.kernel is not None:
                     key, kernel = kernel_key(self._group), transaction.kernel
                     sent += [await self._send(partition, key, kernel) for partition in (self._kernels, self._history)]
+                if transaction.status is not None:
+                    sent.append(await self._send(self._status, self._group.encode(), transaction.status))
                 await asyncio.gather(*sent)
         except ProducerFenced as error:
             raise OwnershipLostError(f"group {self._group!r} is owned by another processor now") from error

@@ -242,14 +242,14 @@ DRIFT_REFERENCE = Gauge(
 MONITOR_REFUSED = Counter(
     "driftline_monitor_refused_total", "Examples the drift monitor left out: a value was not finite.", ["group"]
 )
-MONITOR_SECONDS = Counter("driftline_monitor_seconds_total", "Time that the drift monitor took, seconds.", ["group"])
 
 # --- kernel log ---
 KERNELS_PUBLISHED = Counter("driftline_kernels_published_total", "Kernels committed to the kernel log.", ["group"])
 COMMIT_SECONDS = Histogram("driftline_commit_seconds", "Time of one transaction, seconds.", ["group"], buckets=_FAST)
 COMMIT_BYTES = Counter(
     "driftline_commit_bytes_total",
-    "Bytes that committed transactions held, keys and values, by what they are: kernel, snapshot, rows, decisions.",
+    "Bytes that committed transactions held, keys and values, by what they are: kernel, snapshot, kept, rows, "
+    "decisions, status.",
     ["group", "what"],
 )
 COMMITS_FAILED = Counter(

@@ -19,6 +19,7 @@ from features.live.layout import Kind, LiveRow
 from model.gate.gate import KeptState
 from model.kernel.record import pack_kernel
 from streaming.events.decisions import Decision, encode_decision
+from streaming.events.status import GroupStatus, encode_status
 from streaming.kernel_log.closed import ClosedChanges, encode_closed
 from streaming.kernel_log.cuts import StoredCut, seal
 from streaming.kernel_log.errors import KernelLogError, OwnershipLostError
@@ -65,6 +66,8 @@ class Cut:
     """The published kernel if there is a new one since the last cut."""
     state: CutState | None
     """In a whole cut."""
+    status: GroupStatus | None = None
+    """A look at the group, now and then."""
 
 
 @dataclass(frozen=True)
@@ -129,8 +132,9 @@ class CutSource(Protocol):
 def encode(cut: Cut, place: CutPlace) -> Transaction:
     """The records of a cut; `place` is where a whole one goes."""
     kernel = None if cut.kernel is None else pack_kernel(cut.kernel.kernel, cut.kernel.info, cut.kernel.depends_on)
+    status = None if cut.status is None else encode_status(cut.status)
     if cut.state is None:
-        return Transaction(kernel)
+        return Transaction(kernel, status=status)
     group = cut.state.snapshot.group
     mark = StoredCut(place.number, place.topic, cut.state.rows_offset)
     whole = StoredCut(place.number, place.topic, cut.state.rows_offset, encode_snapshot(cut.state.snapshot))
@@ -141,6 +145,7 @@ def encode(cut: Cut, place: CutPlace) -> Transaction:
         rows=[*rows, *encode_closed(group, cut.state.closed), StateRecord(mark_key(group), seal(mark))],
         kept=[encode_kept(cut.state.snapshot.group, state) for state in cut.state.kept],
         decisions=[encode_decision(decision) for decision in cut.state.decisions],
+        status=status,
     )
 
 

@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from model.drift.config import DriftConfig
 from model.drift.monitor import DriftMonitor
+from model.drift.reference import Reference
 from model.drift.signs import NAN, KernelHealth, LabelHealth
 from model.drift.verdict import Alarm, Verdict, VerdictKind
 from model.encoding.domain import DomainSpace
@@ -30,6 +32,8 @@ from streaming.events.decisions import Decision
 from streaming.processor.join import Join, LabelledRequest
 
 log = logging.getLogger(__name__)
+VERDICT, ALARM = "verdict", "alarm"
+"""Kinds of the monitor's decisions."""
 MONITOR = "monitor"
 """Who decides, in decisions of the drift monitor."""
 LOST = ("late_impression", "evicted", "feedback_evicted", "feedback_unread", "other_backbone", "bad_payload")
@@ -45,8 +49,17 @@ _NATS_EVERY = 8_192
 class DriftWatch:
     """Feeds a monitor in the machine's order."""
 
-    def __init__(self, group: str, monitor: DriftMonitor, gate: Gate[LabelledRequest], space: DomainSpace) -> None:
-        self.monitor = monitor
+    def __init__(
+        self,
+        group: str,
+        gate: Gate[LabelledRequest],
+        space: DomainSpace,
+        config: DriftConfig,
+        reference: Reference | None,
+    ) -> None:
+        """Without a `reference` the group's first examples are taken for it."""
+        self.monitor = monitor = DriftMonitor(gate.strata, reference, config)
+        self.reference = "first_examples" if reference is None else "pretraining"
         self.verdicts: list[Verdict] = monitor.verdicts
         """One per stratum, as they were told last."""
         self._group, self._gate, self._space = group, gate, space
@@ -127,7 +140,7 @@ class DriftWatch:
 
     def _decision(self, told: Verdict | Alarm, before: Mapping[str, VerdictKind], time: float) -> Decision:
         if isinstance(told, Alarm):
-            return Decision("alarm", self._group, told.time, MONITOR, dataclasses.asdict(told))
+            return Decision(ALARM, self._group, told.time, MONITOR, dataclasses.asdict(told))
         detail = {
             "stratum": told.stratum,
             "from": str(before[told.stratum]),
@@ -138,7 +151,7 @@ class DriftWatch:
             "evidence": dict(told.evidence),
         }
         log.warning("group %s: %s: %s: %s", self._group, told.stratum, told.kind, told.words)
-        return Decision("verdict", self._group, time, MONITOR, detail)
+        return Decision(VERDICT, self._group, time, MONITOR, detail)
 
     @staticmethod
     def _lost(dropped: Counter[str]) -> int:

@@ -12,9 +12,12 @@ from model.kernel.batch import MicroBatch
 from model.kernel.learner import Learner
 from model.ranking import NDCG_AT, ListWindow
 from model.uplift import Uplift
+from streaming.events.status import GroupStatus
 from streaming.monitoring import metrics
+from streaming.processor.drift_metrics import DriftMetrics
 from streaming.processor.learned import Learned
 from streaming.processor.machine import GroupMachine
+from streaming.processor.status import ShownStrata, group_status
 
 WINDOW_EXAMPLES = 5_000
 WINDOW_LISTS = 2_000
@@ -24,8 +27,9 @@ WINDOW_LISTS = 2_000
 class GroupMetrics:
     """Keeps the metrics of one group current. The arms' scores are those that were served."""
 
-    def __init__(self, group: str, space: DomainSpace) -> None:
+    def __init__(self, group: str, space: DomainSpace, shown: ShownStrata) -> None:
         self.group = group
+        self._shown, self._drift = shown, DriftMetrics(group)
         self._space = space
         self._last: MicroBatch | None = None
         self._window = PrequentialWindow(WINDOW_EXAMPLES)
@@ -51,6 +55,13 @@ class GroupMetrics:
         }
         self._window.add(batch.label.numpy(), {arm: torch.sigmoid(logit).numpy() for arm, logit in logits.items()})
         self._lists.add(batch.label.numpy(), {arm: logit.numpy() for arm, logit in logits.items()}, learned.request)
+
+    def status(self, machine: GroupMachine, wall: float) -> GroupStatus:
+        """A look at `machine` between two records, at wall-clock time `wall`, s; brings its domains' series along."""
+        look = self._shown.look(machine)
+        self._drift.tell(look)
+        request_auc = {arm: values["request_auc"] for arm, values in self._lists.summary().items()}
+        return group_status(machine, look, wall, request_auc)
 
     def summarise(self, machine: GroupMachine, waiting: int) -> None:
         """Brings the gauges up to date; called now and then, on the thread that feeds `machine`."""

@@ -16,7 +16,6 @@ from model.config import LearnerConfig
 from model.container import ContainerError
 from model.control_users import NO_CONTROL, ControlUsers
 from model.drift.config import DriftConfig
-from model.drift.monitor import DriftMonitor
 from model.drift.reference import Reference
 from model.encoding.domain import DomainSpace
 from model.gate.config import GateConfig
@@ -80,8 +79,7 @@ class GroupState:
         """
         self.group, self.learner = group, learner
         self.guarded = _guarded(learner, gate, space)
-        monitor = DriftMonitor(self.guarded.gate.strata, reference, drift)
-        self.drift = DriftWatch(group, monitor, self.guarded.gate, space)
+        self.drift = DriftWatch(group, self.guarded.gate, space, drift, reference)
         self._decisions: list[Decision] = []
         self.live = live
         live.restore(first_rows)
@@ -106,6 +104,11 @@ class GroupState:
     def rows_offset(self) -> int:
         """All records before it are in the live rows, none from it on."""
         return max(self._position, self._rows_offset)
+
+    @property
+    def newest_event_time(self) -> float:
+        """Event time of the newest example that was learned, seconds; minus infinity before the first."""
+        return self._newest_event_time
 
     @property
     def recovering(self) -> bool:

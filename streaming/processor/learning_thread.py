@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import queue
 import threading
 import time
@@ -14,10 +15,11 @@ import torch
 
 from features.live.features import LiveRow
 from streaming.events.decisions import Decision
-from streaming.monitoring import metrics
+from streaming.events.status import GroupStatus
 from streaming.processor.commit import Cut, CutState, SnapshotPace
+from streaming.processor.drift_metrics import count_decision
 from streaming.processor.learned import Learned, PublishedKernel
-from streaming.processor.machine import GATE, GroupMachine
+from streaming.processor.machine import GroupMachine
 
 _FULL_PAUSE_S = 0.002
 
@@ -32,7 +34,8 @@ class LearningThread:
     publishes nothing up to there, so that scorers never go back.
 
     All calls come on the thread, where the machine stands still: `on_learned` and `on_rows` after every micro-batch,
-    `on_cut` before every cut that was asked for, `on_failure` when the machine raised.
+    `on_cut` before every cut that was asked for, `on_failure` when the machine raised, `status` every
+    `status_seconds` while records come.
     """
 
     def __init__(
@@ -42,6 +45,8 @@ class LearningThread:
         queue_records: int,
         pace: SnapshotPace,
         published_version: int,
+        status_seconds: float,
+        status: Callable[[], GroupStatus],
         on_learned: Callable[[Learned, float], None],
         on_rows: Callable[[Sequence[LiveRow]], None],
         on_cut: Callable[[int], None],
@@ -53,6 +58,9 @@ class LearningThread:
         self._on_learned, self._on_rows, self._on_cut, self._on_failure = on_learned, on_rows, on_cut, on_failure
         self._rows: dict[tuple[str, str], LiveRow] = {}
         self._decisions: list[Decision] = []
+        self._status_seconds, self._take_status = status_seconds, status
+        self._status: GroupStatus | None = None
+        self._looked_at = -math.inf
         self._cut_position = -1
         self._cut_version = max(published_version, machine.version)
         self._thread = threading.Thread(target=self._run, name=f"learner-{machine.group}", daemon=True)
@@ -74,13 +82,13 @@ class LearningThread:
     async def cut(self, *, whole: bool) -> Cut | None:
         """A whole cut behind the records handed over so far, or behind the last one fed once the thread has ended.
 
-        Not `whole`: the newest kernel alone, at once, and None if it is not new. None too for a whole cut if there is
-        nothing new, or if the machine raised: what it was in the middle of must not be kept. A cut that was taken must
-        be committed before the next one: it holds the rows that changed since the last.
+        Not `whole`: the newest kernel and the newest status, at once, and None if neither is new. None too for a whole
+        cut if there is nothing new, or if the machine raised: what it was in the middle of must not be kept. A cut that
+        was taken must be committed before the next one: it holds the rows that changed since the last.
         """
         if not whole:
-            kernel = self._fresh_kernel()
-            return None if kernel is None else Cut(kernel, None)
+            kernel, status = self._fresh_kernel(), self._fresh_status()
+            return Cut(kernel, None, status) if kernel is not None or status is not None else None
         if self._ended:
             return self._take_cut()
         request: CutRequest = Future()
@@ -144,14 +152,23 @@ class LearningThread:
         self._pace.learned(time.perf_counter() - began)
         decided = self.machine.take_decisions()
         self._decisions.extend(decided)
-        for decision in (one for one in decided if one.by == GATE):
-            metrics.GATE_DECISIONS.labels(decision.group, decision.kind).inc()
+        for decision in decided:
+            count_decision(decision)
+        self._look()
         if not learned:
             return
         seconds = (time.perf_counter() - began) / len(learned)
         self._take_rows()
         for one in learned:
             self._on_learned(one, seconds)
+
+    def _look(self) -> None:
+        if time.monotonic() - self._looked_at >= self._status_seconds and not self.machine.recovering:
+            self._status, self._looked_at = self._take_status(), time.monotonic()
+
+    def _fresh_status(self) -> GroupStatus | None:
+        status, self._status = self._status, None
+        return status
 
     def _take_rows(self) -> None:
         rows = self.machine.live.take_changed()
@@ -170,7 +187,7 @@ class LearningThread:
         state = CutState(snapshot, rows, machine.rows_offset, machine.first_keys, closed, decisions, kept)
         self._cut_position = machine.position
         self._pace.cut()
-        return Cut(self._fresh_kernel(), state)
+        return Cut(self._fresh_kernel(), state, self._fresh_status())
 
     def _fresh_kernel(self) -> PublishedKernel | None:
         """The newest kernel if it is in no cut yet. One cut is asked for after the other, so never on two threads."""

@@ -26,6 +26,7 @@ from streaming.processor.learning_thread import LearningThread
 from streaming.processor.live_pusher import LivePusher
 from streaming.processor.machine import GroupMachine
 from streaming.processor.partition_reader import PartitionReader
+from streaming.processor.status import ShownStrata
 from streaming.processor.traffic_reader import Widths
 
 log = logging.getLogger(__name__)
@@ -146,12 +147,16 @@ class GroupLoader:
         return OwnedGroup(machine, thread, committer, writer, reader, max(machine.position, stored.traffic.begin))
 
     def _thread(self, machine: GroupMachine, pace: SnapshotPace, published_version: int) -> LearningThread:
-        group, observed = machine.group, GroupMetrics(machine.group, self._space)
+        group = machine.group
+        held = (domain for domain in self._space.domains() if self._config.group_of(domain) == group)
+        observed = GroupMetrics(group, self._space, ShownStrata(self._space, held))
         return LearningThread(
             machine,
             queue_records=self._config.processor.queue_records,
             pace=pace,
             published_version=published_version,
+            status_seconds=self._config.processor.status_seconds,
+            status=lambda: observed.status(machine, time.time()),
             on_learned=observed.learned,
             on_rows=lambda rows: self._pusher.add(group, rows),
             on_cut=lambda waiting: observed.summarise(machine, waiting),

@@ -14,7 +14,10 @@ from model.kernel.trust import ARMS
 from streaming.events import Progress, ServedFeedback, ServedImpression, Tick, Traffic
 from streaming.processor.group_metrics import GroupMetrics
 from streaming.processor.learned import Learned
+from streaming.processor.status import ShownStrata
 from tests.streaming.processor.tiny import SPACE, START, appended, encoded, machine, traffic
+
+SHOWN = ShownStrata(SPACE, SPACE.domains())
 
 
 def learned_from(records: Sequence[Traffic]) -> list[Learned]:
@@ -28,7 +31,7 @@ def gauge(name: str, group: str, **labels: str) -> float | None:
 
 def test_the_order_of_requests_is_judged_request_by_request_across_batches() -> None:
     records = traffic(60)
-    observed = GroupMetrics("ranked", SPACE)
+    observed = GroupMetrics("ranked", SPACE, SHOWN)
     for one in learned_from(records):
         observed.learned(one, 0.001)
     observed.summarise(machine("ranked"), waiting=0)
@@ -51,7 +54,7 @@ def test_requests_of_one_instant_are_judged_each_by_itself() -> None:
     apart = [r for r in traffic(40) if not isinstance(r, ServedFeedback)]
     clicks = [ServedFeedback(r.request_id, r.items[0], 1_000.1) for r in apart if isinstance(r, ServedImpression)]
     at_once = [at_one_instant(r) for r in apart if isinstance(r, ServedImpression)]
-    observed = GroupMetrics("at-once", SPACE)
+    observed = GroupMetrics("at-once", SPACE, SHOWN)
     for one in learned_from([*at_once, *clicks, Progress({0: 2_000.0}, 1), Tick(2_000.0)]):
         assert len(one.request) == len(one.batch)
         observed.learned(one, 0.001)
@@ -64,7 +67,7 @@ def at_one_instant(record: ServedImpression) -> ServedImpression:
 
 
 def test_what_the_kernel_keeps_and_is_taught_is_told_in_nats_and_trust_by_arm() -> None:
-    observed, fed = GroupMetrics("told", SPACE), machine("told")
+    observed, fed = GroupMetrics("told", SPACE, SHOWN), machine("told")
     last: Learned | None = None
     for offset, value in enumerate(encoded(traffic(60))):
         for last in fed.feed(offset, value, appended(value)):

@@ -6,6 +6,7 @@ import asyncio
 import threading
 
 from features.config import LiveConfig
+from streaming.events.status import GroupStatus
 from streaming.processor.commit import SnapshotPace
 from streaming.processor.learned import Learned
 from streaming.processor.learning_thread import LearningThread
@@ -19,6 +20,8 @@ def thread_that_reports(failures: list[BaseException], published_version: int = 
         queue_records=1_000,
         pace=SnapshotPace(60, 60),
         published_version=published_version,
+        status_seconds=3_600,
+        status=lambda: GroupStatus("main", 0.0, 0.0, 0, 0),
         on_learned=lambda learned, seconds: None,
         on_rows=lambda rows: None,
         on_cut=lambda waiting: None,
@@ -42,6 +45,8 @@ async def test_learning_and_looking_happen_on_one_thread() -> None:
         queue_records=10,
         pace=SnapshotPace(60, 60),
         published_version=0,
+        status_seconds=3_600,
+        status=lambda: GroupStatus("main", 0.0, 0.0, 0, 0),
         on_learned=learned,
         on_rows=lambda rows: None,
         on_cut=cut,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from streaming.config import Config
+from streaming.events.status import GroupStatus
 from streaming.kernel_log.writer import GroupWriter
 from streaming.processor.commit import CutPlace, GroupCommitter, SnapshotPace
 from streaming.processor.learning_thread import LearningThread
@@ -27,6 +28,8 @@ def owned() -> OwnedGroup:
         queue_records=10,
         pace=pace,
         published_version=0,
+        status_seconds=3_600,
+        status=lambda: GroupStatus("main", 0.0, 0.0, 0, 0),
         on_learned=lambda learned, seconds: None,
         on_rows=lambda rows: None,
         on_cut=lambda waiting: None,

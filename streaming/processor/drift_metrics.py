@@ -1,0 +1,63 @@
+"""What Prometheus sees of a group's drift: verdicts, arms, inputs by domain."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from model.drift.signs import Signals
+from model.drift.verdict import VerdictKind
+from streaming.events.decisions import Decision
+from streaming.monitoring import metrics
+from streaming.processor.drift_watch import ALARM, VERDICT
+from streaming.processor.machine import GATE
+from streaming.processor.status import Look
+
+
+def count_decision(made: Decision) -> None:
+    """Counts what gate and monitor decided; others' decisions are counted where they are made."""
+    if made.by == GATE:
+        metrics.GATE_DECISIONS.labels(made.group, made.kind).inc()
+    elif made.kind == VERDICT:
+        metrics.VERDICT_CHANGES.labels(made.group, made.detail["stratum"], made.detail["to"]).inc()
+    elif made.kind == ALARM:
+        where = (made.detail[name] for name in ("stratum", "detector", "signal"))
+        metrics.DRIFT_ALARMS.labels(made.group, *where).inc()
+
+
+class DriftMetrics:
+    """Keeps the series of one group's domains current."""
+
+    def __init__(self, group: str) -> None:
+        self._group = group
+        self._told: Counter[str] = Counter()
+
+    def tell(self, look: Look) -> None:
+        """Sets every series; what is not known is NaN, as Prometheus has it."""
+        for signals, verdict in look.domains:
+            for kind in VerdictKind:
+                metrics.VERDICT.labels(self._group, verdict.stratum, kind.value).set(kind is verdict.kind)
+            self._tell_domain(signals)
+        for source in ("pretraining", "first_examples"):
+            metrics.DRIFT_REFERENCE.labels(self._group, source).set(source == look.reference)
+        metrics.MONITOR_REFUSED.labels(self._group).inc(self._new("refused", look.refused))
+
+    def _tell_domain(self, signals: Signals) -> None:
+        labels = (self._group, signals.stratum)
+        metrics.DOMAIN_EXAMPLES.labels(*labels).inc(self._new(signals.stratum, signals.examples))
+        metrics.DOMAIN_LABEL_RATE.labels(*labels).set(signals.label_rate)
+        for arm, signs in signals.arms.items():
+            metrics.DOMAIN_ARM_LOG_LOSS.labels(*labels, arm).set(signs.log_loss)
+            metrics.DOMAIN_ARM_AUC.labels(*labels, arm).set(signs.auc)
+            metrics.DOMAIN_ARM_CALIBRATION.labels(*labels, arm).set(signs.calibration)
+        metrics.DOMAIN_EXPECTED_LOG_LOSS.labels(*labels).set(signals.expected_log_loss)
+        metrics.DOMAIN_EXPECTED_AUC.labels(*labels).set(signals.expected_auc)
+        metrics.DOMAIN_EXPECTED_ERROR.labels(*labels).set(signals.expected_error)
+        for what, distances in signals.inputs.items():
+            for distance, value in distances.items():
+                metrics.INPUT_DISTANCE.labels(*labels, what, distance).set(value)
+
+    def _new(self, name: str, count: int) -> int:
+        """What was added since the last look; a restored group begins at what it knows, which was told before."""
+        before = self._told.get(name, count)
+        self._told[name] = count
+        return max(0, count - before)

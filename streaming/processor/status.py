@@ -1,0 +1,98 @@
+"""A look at a group as it is now, for the topic `status`: by domain what the arms do and what the verdict is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from model.drift.signs import NAN, Signals
+from model.drift.verdict import Verdict
+from model.encoding.domain import FACETS, UNKNOWN, Domain, DomainSpace
+from streaming.events.status import ArmStatus, DomainStatus, GroupStatus
+from streaming.processor.machine import GroupMachine
+
+WHOLE = "group"
+"""Name of the stratum that is the whole group (`model.gate.seen.Strata`)."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the drift monitor shows of the domains that a group has."""
+
+    domains: list[tuple[Signals, Verdict]]
+    refused: int
+    """Examples that the monitor left out."""
+    reference: str
+    """What drift is measured against."""
+
+
+class ShownStrata:
+    """Which strata there is something to say about: those of the group's own domains, and what has traffic."""
+
+    def __init__(self, space: DomainSpace, held: Iterable[Domain]) -> None:
+        """`held` are the domains that the group answers for. A facet of one value would repeat the whole group."""
+        domains = list(held)
+        self._told_apart = {facet for facet in FACETS if len(space.values[facet]) > 1}
+        self._held = {(facet, getattr(domain, facet)) for domain in domains for facet in FACETS}
+
+    def __contains__(self, signals: Signals) -> bool:
+        if signals.stratum == WHOLE:
+            return True
+        facet, _, value = signals.stratum.partition("=")
+        if facet not in self._told_apart:
+            return False
+        return signals.served > 0 or signals.examples > 0 or (value != UNKNOWN and (facet, value) in self._held)
+
+    def look(self, machine: GroupMachine) -> Look:
+        """To be taken between two records."""
+        monitor, verdicts = machine.drift.monitor, {one.stratum: one for one in machine.drift.verdicts}
+        signals = monitor.signals()
+        shown = [(one, verdicts[one.stratum]) for one in signals if one in self]
+        return Look(shown, signals[0].refused, machine.drift.reference)
+
+
+def group_status(machine: GroupMachine, look: Look, wall: float, request_auc: Mapping[str, float]) -> GroupStatus:
+    """The status at wall-clock time `wall`, s; `request_auc` of the whole group is the caller's, by arm."""
+    join, whole = machine.join, look.domains[0][0]
+    return GroupStatus(
+        group=machine.group,
+        time=join.watermark,
+        wall=wall,
+        examples=machine.examples,
+        kernel_version=machine.version,
+        newest_event_time=_known(machine.newest_event_time),
+        held=bool(machine.guarded.gate.held),
+        learning=machine.learning,
+        paused=join.paused,
+        label_delay_s=_known(whole.label_delay_s),
+        late_share=_known(whole.late_share),
+        reference=look.reference,
+        domains=[_domain(*one, request_auc if one[0] is whole else {}) for one in look.domains],
+    )
+
+
+def _domain(signals: Signals, verdict: Verdict, request_auc: Mapping[str, float]) -> DomainStatus:
+    arms = {
+        arm: ArmStatus(
+            _known(signs.log_loss), _known(signs.auc), _known(request_auc.get(arm, NAN)), _known(signs.calibration)
+        )
+        for arm, signs in signals.arms.items()
+    }
+    return DomainStatus(
+        stratum=signals.stratum,
+        examples=signals.examples,
+        verdict=str(verdict.kind),
+        since=_known(verdict.since),
+        words=verdict.words,
+        advice=verdict.advice,
+        label_rate=_known(signals.label_rate),
+        arms=arms,
+        expected_log_loss=_known(signals.expected_log_loss),
+        expected_auc=_known(signals.expected_auc),
+        evidence={name: value if isinstance(value, str) else _known(value) for name, value in verdict.evidence.items()},
+    )
+
+
+def _known(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

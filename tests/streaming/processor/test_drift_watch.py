@@ -1,0 +1,239 @@
+"""Drift in the machine: what the monitor is told, what it says goes out with the state, and a kill changes nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from prometheus_client import REGISTRY
+from pydantic import ValidationError
+
+from model.drift.config import DriftConfig
+from model.drift.monitor import DriftMonitor
+from model.drift.signs import KernelHealth, LabelHealth
+from model.drift.verdict import Alarm, Verdict, VerdictKind
+from model.encoding.domain import Domain, DomainSpace
+from model.gate.config import GateConfig
+from model.gate.seen import Doubles, Seen
+from streaming.config import JoinConfig, ProcessorConfig
+from streaming.events import Progress, ServedFeedback, ServedImpression, Tick, Traffic
+from streaming.events.decisions import encode_decision
+from streaming.events.status import decode_status, encode_status
+from streaming.kernel_log.snapshot import decode_snapshot, encode_snapshot
+from streaming.processor.group_metrics import GroupMetrics
+from streaming.processor.machine import GroupMachine
+from streaming.processor.status import ShownStrata
+from tests.streaming.processor import test_gate
+from tests.streaming.processor.tiny import BACKBONE, GATE, JOIN, SPACE, appended, encoded, machine, traffic
+
+RECORDS = traffic(120)
+SHOWN = ShownStrata(SPACE, SPACE.domains())
+
+
+class Recorder(DriftMonitor):
+    """A monitor that keeps what it is told, and says what it is asked to say."""
+
+    def __init__(self, of: DriftMonitor) -> None:
+        self.__dict__.update(of.__dict__)
+        self.served_items: list[int] = []
+        self.batches: list[tuple[Seen, Doubles, np.ndarray[Any, Any], Doubles]] = []
+        self.healths: list[LabelHealth] = []
+        self.says: list[Verdict | Alarm] = []
+
+    def served(self, frozen: Any, live: Any, x: Any, domain: tuple[int, int, int], time: float) -> None:
+        assert len(frozen) == len(live) == len(x)
+        self.served_items.append(len(frozen))
+
+    def learned(  # noqa: PLR0917 - as the monitor has it
+        self, seen: Seen, weight: Doubles, taught: Any, candidate: Doubles, kernel: KernelHealth, time: float
+    ) -> None:
+        self.batches.append((seen, weight, taught, candidate))
+
+    def judge(self, health: LabelHealth, time: float) -> list[Verdict | Alarm]:
+        self.healths.append(health)
+        said, self.says = self.says, []
+        return said
+
+    def state(self) -> dict[str, Any]:
+        return {"batches": len(self.batches)}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        assert state["batches"] > 0
+
+
+def watched(gate: GateConfig = GATE, join: JoinConfig = JOIN) -> tuple[GroupMachine, Recorder]:
+    fed = machine(gate=gate, join=join)
+    recorder = Recorder(fed.drift.monitor)
+    fed.drift.monitor = recorder
+    return fed, recorder
+
+
+def feed(fed: GroupMachine, records: list[Traffic], first: int = 0) -> None:
+    for offset, value in enumerate(encoded(records), first):
+        fed.feed(offset, value, appended(value))
+
+
+def items_of(records: list[Traffic]) -> list[int]:
+    return [len(record.items) for record in records if isinstance(record, ServedImpression)]
+
+
+def test_every_impression_is_seen_once_before_its_labels_and_every_example_once_with_them() -> None:
+    fed, recorder = watched()
+    again = [record for record in RECORDS if isinstance(record, ServedImpression)][:5]
+    feed(fed, [*RECORDS, *again])
+    assert recorder.served_items == items_of(RECORDS)
+    labels = np.concatenate([seen.label for seen, *_ in recorder.batches])
+    assert len(labels) == sum(items_of(RECORDS)) == fed.examples
+    assert labels.sum() == sum(isinstance(record, ServedFeedback) for record in RECORDS)
+    assert all(np.isfinite(candidate).all() and taught.all() for _, _, taught, candidate in recorder.batches)
+
+
+def test_what_the_gate_sets_aside_is_seen_with_its_weights_and_without_a_candidate() -> None:
+    fed, recorder = watched(test_gate.GATE)
+    for offset, value in enumerate(test_gate.stream("turned")):
+        fed.feed(offset, value, appended(value))
+    aside = [(weight, candidate[~taught[seen.request]]) for seen, weight, taught, candidate in recorder.batches]
+    left = np.concatenate([candidate for _, candidate in aside])
+    assert len(left) > 0 and np.isnan(left).all()
+    assert all((weight > 0).all() for weight, _ in aside)
+
+
+def test_a_change_of_verdict_is_a_decision_with_what_it_was_what_it_is_why_and_what_to_do() -> None:
+    fed, recorder = watched()
+    feed(fed, RECORDS[:200])
+    fed.take_decisions()
+    recorder.says = [
+        Verdict(
+            "period=night", VerdictKind.HANDLED, 1_010.0, {"excess": 0.1, "odds": float("nan")}, "Drifts.", "Wait."
+        ),
+        Alarm("adwin", "residual", "group", 1_011.0, 4.0, 3.0),
+    ]
+    feed(fed, RECORDS[200:], 200)
+    verdict, alarm = (json.loads(encode_decision(one)) for one in fed.take_decisions())
+    assert (verdict["kind"], verdict["by"], verdict["group"]) == ("verdict", "monitor", "main")
+    assert verdict["detail"] == {
+        "stratum": "period=night",
+        "from": "too_little_data",
+        "to": "drifting_handled",
+        "since": 1_010.0,
+        "words": "Drifts.",
+        "advice": "Wait.",
+        "evidence": {"excess": 0.1, "odds": None},
+    }
+    assert (alarm["kind"], alarm["time"], alarm["detail"]["detector"]) == ("alarm", 1_011.0, "adwin")
+
+
+def test_labels_that_do_not_come_are_judged_although_no_micro_batch_fills() -> None:
+    fed, recorder = watched(join=JOIN.model_copy(update={"progress_timeout_s": 5.0}))
+    feed(fed, [record for record in RECORDS if not isinstance(record, Progress | Tick)])
+    assert fed.examples == 0
+    assert recorder.healths[-1].paused
+    assert len(recorder.healths) > 3
+
+
+def test_late_feedback_shows_in_the_health_of_the_labels() -> None:
+    fed, recorder = watched()
+    end = RECORDS[-1].time if isinstance(RECORDS[-1], Tick) else 0.0
+    late = [
+        ServedFeedback(record.request_id, record.items[0], record.time + 100.0)
+        for record in RECORDS
+        if isinstance(record, ServedImpression)
+    ]
+    feed(fed, RECORDS)
+    assert recorder.healths[-1].late_share == 0.0
+    feed(fed, [*late, Tick(end + 180), Tick(end + 240)], len(RECORDS))
+    assert recorder.healths[-1].late_share > 0.3
+    assert recorder.healths[-1].delay_s > JOIN.window_s
+
+
+def test_a_kill_changes_nothing_in_what_the_monitor_is_told_of_the_labels() -> None:
+    undisturbed, whole = watched()
+    feed(undisturbed, RECORDS)
+    for killed_at in (150, 260, 333):
+        fed, _ = watched()
+        feed(fed, RECORDS[:killed_at])
+        stored = decode_snapshot(encode_snapshot(fed.snapshot()), group="main", fingerprint=BACKBONE.fingerprint)
+        closed = fed.take_closed()
+        del closed
+        successor, recorder = watched()
+        successor.restore(stored, fed.live.rows(), {})
+        feed(successor, RECORDS[stored.resume_offset :], stored.resume_offset)
+        told = len(recorder.healths)
+        for mine, theirs in zip(recorder.healths, whole.healths[-told:], strict=True):
+            assert msgspec.json.encode(_plain(mine)) == msgspec.json.encode(_plain(theirs))
+
+
+def _plain(health: LabelHealth) -> dict[str, Any]:
+    return {**health.__dict__, "aside": health.aside.tolist()}
+
+
+def test_the_monitor_s_state_goes_with_the_snapshot_and_one_without_it_begins_a_new_life() -> None:
+    fed = machine()
+    feed(fed, RECORDS)
+    snapshot = decode_snapshot(encode_snapshot(fed.snapshot()), group="main", fingerprint=BACKBONE.fingerprint)
+    successor = machine()
+    successor.restore(snapshot, fed.live.rows(), {})
+    assert successor.drift.verdicts == fed.drift.verdicts
+    assert successor.drift.state(successor.dropped) == snapshot.drift
+    older = machine()
+    older.restore(msgspec.structs.replace(snapshot, drift={}), fed.live.rows(), {})
+    assert older.drift.verdicts == machine().drift.verdicts
+
+
+def test_a_look_says_of_each_domain_how_it_is_in_status_and_metrics_alike() -> None:
+    fed = machine("looked-at")
+    observed = GroupMetrics("looked-at", SPACE, SHOWN)
+    fresh = observed.status(fed, 0.0)
+    assert fresh.domains[0].verdict == "too_little_data" and fresh.newest_event_time is None
+    for offset, value in enumerate(encoded(RECORDS)):
+        for one in fed.feed(offset, value, appended(value)):
+            observed.learned(one, 0.001)
+    status = decode_status(encode_status(observed.status(fed, 12.0)))
+    assert (status.group, status.wall, status.examples) == ("looked-at", 12.0, fed.examples)
+    assert status.time == fed.join.watermark and status.kernel_version == fed.version
+    assert {"group", "period=day", "period=night"} <= {domain.stratum for domain in status.domains}
+    for domain in status.domains:
+        labels = {"group": "looked-at", "stratum": domain.stratum, "verdict": domain.verdict}
+        assert REGISTRY.get_sample_value("driftline_verdict", labels) == 1
+        kinds = [labels | {"verdict": kind.value} for kind in VerdictKind]
+        assert sum(REGISTRY.get_sample_value("driftline_verdict", kind) or 0 for kind in kinds) == 1
+        assert domain.words and domain.advice
+    assert status.domains[0].arms["frozen"].request_auc is not None
+
+
+def test_a_group_shows_its_own_domains_and_those_with_traffic_and_no_others() -> None:
+    space = DomainSpace({"scene": ["home", "search"], "period": ["day", "night"]})
+    home = ShownStrata(space, [domain for domain in space.domains() if domain.scene == "home"])
+    signals = {one.stratum: one for one in machine().drift.monitor.signals()}
+    one = signals["group"]
+    names = ["group", "scene=unknown", "scene=home", "scene=search", "region=unknown", "period=day"]
+    assert [name for name in names if _named(one, name) in home] == ["group", "scene=home", "period=day"]
+    assert _named(one, "scene=search", served=3) in home
+    assert _named(one, "scene=unknown", served=3) in home
+
+
+def _named(signals: Any, stratum: str, served: int = 0) -> Any:
+    return dataclasses.replace(signals, stratum=stratum, served=served)
+
+
+@pytest.mark.parametrize("seconds", [0, -1, "soon"])
+def test_a_pace_of_looks_that_makes_no_sense_is_refused(seconds: object) -> None:
+    with pytest.raises(ValidationError, match="status_seconds"):
+        ProcessorConfig(status_seconds=seconds)
+
+
+def test_a_drift_config_without_patience_is_refused() -> None:
+    with pytest.raises(ValueError, match="false_alarm_examples"):
+        DriftConfig(false_alarm_examples=0)
+
+
+def test_the_domains_of_these_tests_have_traffic() -> None:
+    assert {record.domain for record in RECORDS if isinstance(record, ServedImpression)} == {
+        Domain("home", "unknown", "day"),
+        Domain("home", "unknown", "night"),
+    }
