@@ -46,7 +46,7 @@ def run_detectors(
     console, begun = console or Console(), time.monotonic()
     chosen, plan = _plan(config, suite, out)
     plan = replace(plan, seeds=tuple(range(seeds or SEEDS)))
-    trials = [heard[0] for heard in execute(plan, chosen, [DriftConfig()], console, processes)]
+    trials = [heard[0] for heard in execute(plan, chosen, [config.drift], console, processes)]
     report = report_of(trials)
     write(report, trials, out)
     show(report, console)

@@ -23,7 +23,7 @@ SHARE = 0.25
 """Of the live half in which a fault lasts: 3 750 examples."""
 _EARLIEST, _LATEST = 0.3, 0.5
 """Where it begins, as a share of the live half."""
-LONG_REQUESTS = 40_000
+LONG_REQUESTS = 20_000
 """Of the stream without drift: false alarms are rare, and a stream as short as the others would hardly show one."""
 
 

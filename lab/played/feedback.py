@@ -5,19 +5,24 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-_KEPT = 0.995
-"""Of what is known of feedback, kept from one click to the next: the last 200 clicks or so."""
+_KEPT = 0.98
+"""Of what was counted, kept from one look to the next, as the processor keeps it."""
 
 
 class Feedback:
     """Clicks in the order in which they come."""
 
-    def __init__(self, arrival: NDArray[np.float64], example: NDArray[np.int64], late: NDArray[np.int64]) -> None:
+    def __init__(
+        self,
+        arrival: NDArray[np.float64],
+        example: NDArray[np.int64],
+        delay: NDArray[np.float64],
+        late: NDArray[np.int64],
+    ) -> None:
         """All by click, rising by `arrival`, s; `late` is 0 in time, 1 to be put right, 2 for lost."""
-        self._arrival, self._example, self._late = arrival, example, late
+        self._arrival, self._example, self._delay, self._late = arrival, example, delay, late
         self._taken = 0
         self._mass = self._late_mass = self._delay_mass = 0.0
-        self._delay: NDArray[np.float64] = np.zeros(0)
 
     @staticmethod
     def of(
@@ -27,18 +32,15 @@ class Feedback:
         example = np.flatnonzero(click)
         example = example[np.argsort((time + delay)[example], kind="stable")]
         late = (delay[example] > limits[0]).astype(np.int64) + (delay[example] > limits[1])
-        feedback = Feedback((time + delay)[example], example, late)
-        feedback._delay = delay[example]
-        return feedback
+        return Feedback((time + delay)[example], example, delay[example], late)
 
     def until(self, now: float) -> NDArray[np.int64]:
         """Examples whose clicks came too late for their window since the last call, but not too late to count."""
         end = int(np.searchsorted(self._arrival, now, side="right"))
         come = slice(self._taken, end)
-        for late, delay in zip((self._late[come] > 0).tolist(), self._delay[come].tolist(), strict=True):
-            self._mass = _KEPT * self._mass + 1
-            self._late_mass = _KEPT * self._late_mass + late
-            self._delay_mass = _KEPT * self._delay_mass + delay
+        self._mass = _KEPT * self._mass + end - self._taken
+        self._late_mass = _KEPT * self._late_mass + float((self._late[come] > 0).sum())
+        self._delay_mass = _KEPT * self._delay_mass + float(self._delay[come].sum())
         self._taken = end
         return np.asarray(self._example[come][self._late[come] == 1])
 

@@ -99,7 +99,7 @@ class _Play:
         taken, pending = 0, list[int]()
         for requests in self._blocks():
             self._serve(requests)
-            now = self._time[requests[-1]]
+            now = float(self._time[requests[-1]])
             while taken <= requests[-1] and self._time[taken] + self._half.join_s <= now:
                 pending.append(taken)
                 taken += 1
@@ -107,6 +107,8 @@ class _Play:
                     self._learn(pending)
                     pending = []
             self._correct(self._feedback.until(now))
+            if self._recorder is not None and self._guarded is not None:
+                self._recorder.judge(self._guarded.gate, self._feedback, now)
         return self._examples()
 
     def _examples(self) -> PlayedExamples:
@@ -165,8 +167,7 @@ class _Play:
             self._note(batch)
         self._publish_what_is_due(step, self._guarded.gate)
         if self._recorder is not None:
-            now = float(self._time[requests[-1]])
-            self._recorder.judge(self._guarded.gate, step.decisions, self._feedback, now)
+            self._recorder.followed(step.decisions)
 
     def _note(self, batch: GuardedBatch[int]) -> None:
         """Notes when each request was taught, and records it."""

@@ -22,6 +22,10 @@ if TYPE_CHECKING:  # plays are kept under the code that makes them, and the moni
     from model.drift.verdict import Alarm, Verdict
 
 
+_NATS_EVERY = 8_192
+"""Examples between two looks at what matching has taught, as in the processor."""
+
+
 @dataclass(frozen=True)
 class Served:
     """A request, before its labels."""
@@ -39,7 +43,8 @@ class Decided:
 
     seen: Seen
     weight: Doubles
-    candidate: NDArray[np.float64] | None
+    taught: NDArray[np.bool_]
+    candidate: Doubles
     kernel: KernelHealth
     time: float
 
@@ -74,7 +79,7 @@ class Record:
             if isinstance(call, Served):
                 monitor.served(call.frozen, call.live, call.x, call.domain, call.time)
             elif isinstance(call, Decided):
-                monitor.learned(call.seen, call.weight, call.candidate, call.kernel, call.time)
+                monitor.learned(call.seen, call.weight, call.taught, call.candidate, call.kernel, call.time)
             else:
                 said.extend(Said(call.time, one) for one in monitor.judge(call.health, call.time))
         return said
@@ -86,6 +91,7 @@ class Recorder:
     def __init__(self) -> None:
         self.record = Record()
         self._undone = self._rolled_back = 0
+        self._nats, self._nats_due = float("nan"), 0
 
     def served(
         self,
@@ -101,20 +107,22 @@ class Recorder:
 
     def learned(self, seen: Seen, batch: GuardedBatch[int], learner: Learner, time: float) -> None:
         """It is decided what becomes of a micro-batch; `seen` are all of its requests, `time` its newest."""
-        weight, candidate = np.zeros(len(seen.label)), None
-        if batch.batch is not None and batch.report is not None:
-            taught = batch.taught[seen.request]
-            candidate = seen.live.copy()
-            candidate[taught] = batch.report.candidate_logit.numpy()
-            weight[taught] = batch.batch.weight.numpy()
+        candidate: Doubles = np.full(len(seen.label), np.nan)
+        if batch.report is not None:
+            candidate[batch.taught[seen.request]] = batch.report.candidate_logit.double().numpy()
+        if learner.examples >= self._nats_due:
+            self._nats, self._nats_due = learner.nats(), learner.examples + _NATS_EVERY
         moved = float(np.sqrt(np.mean((seen.live - seen.frozen) ** 2)))
-        kernel = KernelHealth(distance=moved, trust=learner.arms)
-        self.record.calls.append(Decided(seen, weight, candidate, kernel, time))
+        kernel = KernelHealth(self._nats, moved, {} if batch.report is None else batch.report.arms)
+        self.record.calls.append(Decided(seen, batch.weight, batch.taught, candidate, kernel, time))
 
-    def judge(self, gate: Gate[int], decisions: Sequence[GateDecision], feedback: Feedback, time: float) -> None:
-        """The monitor is asked what has changed."""
+    def followed(self, decisions: Sequence[GateDecision]) -> None:
+        """What the gate decided."""
         self._undone += sum(decision.kind == "undone" for decision in decisions)
         self._rolled_back += sum(decision.kind == "rolled_back" for decision in decisions)
+
+    def judge(self, gate: Gate[int], feedback: Feedback, time: float) -> None:
+        """The monitor is asked what has changed."""
         health = LabelHealth(
             aside=gate.quarantine.aside.copy(),
             held=bool(gate.held),
