@@ -313,6 +313,9 @@ def evaluate(
     seeds: Annotated[int | None, typer.Option(help="How many seeds.", min=1)] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A short look: fewer requests and seeds.")] = False,
     tune: Annotated[bool, typer.Option("--tune", help="Find the adapters' rates on streams of another seed.")] = False,
+    detectors: Annotated[
+        bool, typer.Option("--detectors", help="Try drift verdicts and detectors on streams whose truth is known.")
+    ] = False,
     cluster: Cluster = None,
     base: BaseName = None,
     out: ReportFolder = Path("runs/evaluate"),
@@ -323,6 +326,13 @@ def evaluate(
 
     config = _settings(context)
     names = [name.strip() for name in adapters.split(",")] if adapters else None
+    if detectors:
+        from lab.detection.command import run_detectors
+
+        if any((script, log, mapping, names, quick, cluster, base)) or (tune and seeds is not None):
+            raise typer.BadParameter("only --suite, --seeds or --tune, and --out go with it", param_hint="--detectors")
+        run_detectors(config, suite=suite, seeds=seeds, out=out, tune=tune)
+        return
     if tune:
         if quick or seeds is not None or cluster is not None or base is not None:
             others = "--quick, --seeds, --base and --cluster"

@@ -16,7 +16,7 @@ from lab.detection.pictures import draw_trial
 from lab.detection.plays import pretrain
 from lab.detection.rows import DetectorReport, report_of
 from lab.detection.scenarios import Scenario, scenarios
-from lab.detection.tables import markdown, show
+from lab.detection.tables import markdown, page, show, show_grid
 from lab.detection.trial import Trial, try_stream
 from lab.evaluate.plan import Plan, make_plan
 from lab.evaluate.plots import png
@@ -28,6 +28,8 @@ from model.whole_files import write_whole
 from streaming.config import Config
 
 SEEDS, TUNING_SEEDS = 5, (1_000, 1_001)
+GRID = (1e4, 1e5, 1e6, 1e7, 1e8)
+"""Values of `drift.false_alarm_examples` that are tried."""
 
 
 def run_detectors(
@@ -36,26 +38,34 @@ def run_detectors(
     suite: str | None = None,
     seeds: int | None = None,
     out: Path,
+    tune: bool = False,
     processes: int | None = None,
     console: Console | None = None,
-) -> DetectorReport:
-    """Plays what is missing, writes `detectors.json`, `detectors.md` and a PNG per stream to `out`, shows the tables.
+) -> list[DetectorReport]:
+    """Plays what is missing and writes `detectors.json`, `.md` and `.html` and a PNG per stream to `out`.
 
-    Raises OutFolderError, StreamError, DataUnavailableError or EvaluationFailedError; each message names the cure.
+    With `tune`, a report for each of `GRID` on the tuning seeds, printed and not written. Raises OutFolderError,
+    StreamError, DataUnavailableError or EvaluationFailedError; each message names the cure.
     """
     console, begun = console or Console(), time.monotonic()
+    ensure_writable(out)
     chosen, plan = _plan(config, suite, out)
-    plan = replace(plan, seeds=tuple(range(seeds or SEEDS)))
-    trials = [heard[0] for heard in execute(plan, chosen, [config.drift], console, processes)]
-    report = report_of(trials)
-    write(report, trials, out)
-    show(report, console)
-    console.print(f"{out / 'detectors.json'} ({time.monotonic() - begun:.0f} s)", highlight=False, soft_wrap=True)
-    return report
+    plan = replace(plan, seeds=TUNING_SEEDS if tune else tuple(range(seeds or SEEDS)))
+    configs = (
+        [config.drift.model_copy(update={"false_alarm_examples": one}) for one in GRID] if tune else [config.drift]
+    )
+    trials = execute(plan, chosen, configs, console, processes)
+    reports = [report_of([heard[number] for heard in trials]) for number in range(len(configs))]
+    if tune:
+        show_grid(list(zip(GRID, reports, strict=True)), console)
+        return reports
+    write(reports[0], [heard[0] for heard in trials], out)
+    show(reports[0], console)
+    console.print(f"{out / 'detectors.html'} ({time.monotonic() - begun:.0f} s)", highlight=False, soft_wrap=True)
+    return reports
 
 
 def _plan(config: Config, suite: str | None, out: Path) -> tuple[list[Scenario], Plan]:
-    ensure_writable(out)
     chosen = scenarios(suite or "scripted")
     sources = _sources(chosen)
     plan = make_plan(
@@ -99,9 +109,13 @@ def _longest_first(scenario: Scenario) -> int:
 
 def write(report: DetectorReport, trials: Sequence[Trial], out: Path) -> None:
     """All files of a report; the pictures show the first seed."""
+    drawn = {
+        f"detectors-{one.stream}.png": png(partial(draw_trial, name=one.stream, drawn=one.drawn), 11, 6)
+        for one in trials
+        if one.drawn is not None
+    }
     write_whole(out / "detectors.json", json.dumps(report.to_json(), indent=1) + "\n")
     write_whole(out / "detectors.md", markdown(report))
-    for one in trials:
-        if one.drawn is not None:
-            drawing = png(partial(draw_trial, name=one.stream, drawn=one.drawn), 11, 6)
-            write_whole(out / f"detectors-{one.stream}.png", drawing)
+    write_whole(out / "detectors.html", page(report, drawn))
+    for name, data in drawn.items():
+        write_whole(out / name, data)

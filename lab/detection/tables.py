@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -11,6 +12,7 @@ from rich.table import Table
 from lab.detection.heard import VERDICT
 from lab.detection.rows import DetectorReport, DetectorRow
 from lab.evaluate.compare import Interval
+from lab.evaluate.page import STYLE, folded, inlined
 
 Named = tuple[str, list[str], list[list[str]]]
 
@@ -42,11 +44,7 @@ def tables(report: DetectorReport) -> Iterator[Named]:
 
 def markdown(report: DetectorReport) -> str:
     """The tables, then what the verdict missed."""
-    seeds = ", ".join(map(str, report.seeds))
-    lines = [
-        "# What detectors are worth", "",
-        f"Seeds {seeds}; {report.examples:,} examples played, {report.quiet:,} of them without drift.", "",
-    ]  # fmt: skip
+    lines = ["# What detectors are worth", "", _played(report), ""]
     for title, head, body in tables(report):
         lines += [f"## {title}", "", f"| {' | '.join(head)} |", f"|{'--|' + '--:|' * (len(head) - 1)}"]
         lines += [f"| {' | '.join(row)} |" for row in body]
@@ -54,6 +52,36 @@ def markdown(report: DetectorReport) -> str:
     if report.missed:
         lines += ["## What the verdict missed", "", *(f"- {line}" for line in report.missed), ""]
     return "\n".join(lines)
+
+
+def page(report: DetectorReport, pictures: Mapping[str, bytes]) -> str:
+    """One HTML file with tables and pictures; it loads nothing from elsewhere."""
+    parts = [
+        "<!doctype html><html lang=en><meta charset=utf-8><title>Driftline: detectors</title>",
+        f"<style>{STYLE}</style><h1>What detectors are worth</h1><p>{html.escape(_played(report))}</p>",
+    ]
+    for table in tables(report):
+        parts += folded(*table, shown=True)
+    parts += [f"<p>{html.escape(line)}</p>" for line in report.missed]
+    return "".join([*parts, *inlined(pictures)]) + "\n"
+
+
+def show_grid(reports: Sequence[tuple[float, DetectorReport]], console: Console) -> None:
+    """What the verdict is worth at each value of `drift.false_alarm_examples`."""
+    table = Table(
+        "false_alarm_examples", "recalled", "with the right cause", "delay, examples", "false alarms per million",
+        title=f"The verdict on tuning seeds {', '.join(map(str, reports[0][1].seeds))}", title_justify="left",
+    )  # fmt: skip
+    for value, report in reports:
+        one = next(total for total in report.totals if total.detector == VERDICT)
+        cells = [_percent(one.recalled), _percent(one.right), _number(one.delay_examples), _rate(one.per_million)]
+        table.add_row(f"{value:,.0f}", *cells)
+    console.print(table)
+
+
+def _played(report: DetectorReport) -> str:
+    seeds = ", ".join(map(str, report.seeds))
+    return f"Seeds {seeds}; {report.examples:,} examples played, {report.quiet:,} of them without drift."
 
 
 def show(report: DetectorReport, console: Console) -> None:
