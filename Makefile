@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 ENV := $(VENV)/.installed
 CODE := driftline local lab streaming features model tests benchmarks
 
-.PHONY: help env demo stop test test-fast chaos check format bench docs lock clean
+.PHONY: help env demo stop test test-fast chaos check format bench docs dashboards lock clean
 
 # Two test processes, each with a broker of its own: a test file stays in one of them, so its fixtures are made once.
 WORKERS ?= 2
@@ -19,7 +19,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile \
   $(if $(COVERAGE),$(foreach p,driftline local lab streaming features model,--cov $(p)) --cov-report term --cov-report xml)
 
 help: ## What there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(UV):
 	@echo "[driftline] fetching uv into .uv"
@@ -66,6 +66,9 @@ bench: $(ENV) ## Print every figure the README quotes
 
 docs: $(ENV) ## Build the documentation site in site/
 	@NO_MKDOCS_2_WARNING=1 exec $(BIN)/mkdocs build --quiet --strict
+
+dashboards: $(ENV) ## Write Grafana's dashboards anew from their code
+	@exec $(BIN)/python -m streaming.monitoring.dashboards
 
 lock: | $(UV) ## Resolve requirements.lock anew, without any address in it
 	@$(UV) pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url \

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -69,14 +70,18 @@ class DriftWatch:
         self._lost_before = 0
         self._nats, self._nats_due = NAN, 0
         self._judged_at = -math.inf
+        self.seconds = 0.0
+        """Time that it has taken, for those who count costs; nothing is decided by it."""
 
     # --- what the machine sees ---
 
     def served(self, record: ServedImpression) -> None:
         """An impression that the join has taken."""
+        began = time.perf_counter()
         self._shares["kept"] += 1
         frozen, live, x = (record.array(name) for name in ("frozen_logit", "live_logit", "x"))
         self.monitor.served(frozen, live, x, self._space.encode(record.domain), record.time)
+        self.seconds += time.perf_counter() - began
 
     def late_click(self) -> None:
         """A click that came when its request was closed."""
@@ -84,6 +89,7 @@ class DriftWatch:
 
     def decided(self, batch: GuardedBatch[LabelledRequest], learner: Learner) -> None:
         """A micro-batch of which it was decided what becomes of it."""
+        began = time.perf_counter()
         seen = self._gate.seen_of(batch.requests)
         candidate: Doubles = np.full(len(seen.label), NAN)
         trust: Mapping[str, float] = {}
@@ -96,6 +102,7 @@ class DriftWatch:
         newest = max(request.impression.time for request in batch.requests)
         health = KernelHealth(self._nats, changed, trust)
         self.monitor.learned(seen, batch.weight, batch.taught, candidate, health, newest)
+        self.seconds += time.perf_counter() - began
 
     def followed(self, decisions: Sequence[GateDecision]) -> None:
         """What the gate decided."""
@@ -109,12 +116,14 @@ class DriftWatch:
 
     def judge(self, path: FeedbackPath, join: Join, dropped: Counter[str]) -> list[Decision]:
         """What has changed; `path` is what came of feedback since the last call, `dropped` the machine's counts."""
+        began = time.perf_counter()
         self._judged_at = join.watermark
         self._count(path, dropped)
         before = {verdict.stratum: verdict.kind for verdict in self.verdicts}
         told = self.monitor.judge(self._health(join), join.watermark)
         if told:
             self.verdicts = self.monitor.verdicts
+        self.seconds += time.perf_counter() - began
         return [self._decision(one, before, join.watermark) for one in told]
 
     def _count(self, path: FeedbackPath, dropped: Counter[str]) -> None:
@@ -138,7 +147,7 @@ class DriftWatch:
             dropped_share=_share(shares["dropped"], shares["kept"]),
         )
 
-    def _decision(self, told: Verdict | Alarm, before: Mapping[str, VerdictKind], time: float) -> Decision:
+    def _decision(self, told: Verdict | Alarm, before: Mapping[str, VerdictKind], now: float) -> Decision:
         if isinstance(told, Alarm):
             return Decision(ALARM, self._group, told.time, MONITOR, dataclasses.asdict(told))
         detail = {
@@ -151,7 +160,7 @@ class DriftWatch:
             "evidence": dict(told.evidence),
         }
         log.warning("group %s: %s: %s: %s", self._group, told.stratum, told.kind, told.words)
-        return Decision(VERDICT, self._group, time, MONITOR, detail)
+        return Decision(VERDICT, self._group, now, MONITOR, detail)
 
     @staticmethod
     def _lost(dropped: Counter[str]) -> int:

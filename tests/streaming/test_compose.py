@@ -149,4 +149,5 @@ def test_the_grafana_mounts_are_where_its_provisioning_looks() -> None:
     source = yaml.safe_load((folder / "datasources/prometheus.yml").read_text())["datasources"][0]
     assert source["url"] == "http://prometheus:9090"
     home = services()["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
-    assert home == provider["options"]["path"] + "/driftline.json"
+    assert home == provider["options"]["path"] + "/overview.json"
+    assert (ROOT / "streaming/monitoring/grafana/dashboards/overview.json").is_file()

@@ -3,192 +3,16 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parents[3]
-RULES = ROOT / "streaming" / "monitoring" / "rules.yml"
-MINUTES = 60
-FAULT_AT = 30
-"""Minutes of health before each fault begins."""
-
-
-def alerts() -> dict[str, str]:
-    """Every alert of the shipped rules with its expression."""
-    groups = yaml.safe_load(RULES.read_text())["groups"]
-    return {rule["alert"]: rule["expr"] for group in groups for rule in group["rules"] if "alert" in rule}
-
-
-def rising(per_minute: float) -> str:
-    """A counter that goes on at this pace throughout."""
-    return f"0+{per_minute}x{MINUTES}"
-
-
-def steady(value: float) -> str:
-    """A gauge that stands."""
-    return f"{value}x{MINUTES}"
-
-
-def then(healthy: str, faulty: str) -> str:
-    """`healthy` up to the fault, `faulty` after it; both in promtool's notation without their repeats."""
-    return f"{healthy}x{FAULT_AT - 1} {faulty}x{MINUTES - FAULT_AT}"
-
-
-HEALTHY = {
-    'up{job="ingest",instance="i"}': steady(1),
-    'up{job="processor",instance="p"}': steady(1),
-    'up{job="scorer",instance="s"}': steady(1),
-    'driftline_arm_log_loss{group="main",arm="frozen"}': steady(0.50),
-    'driftline_arm_log_loss{group="main",arm="live"}': steady(0.48),
-    'driftline_freshness_seconds_bucket{group="main",le="1"}': rising(60),
-    'driftline_freshness_seconds_bucket{group="main",le="60"}': rising(60),
-    'driftline_freshness_seconds_bucket{group="main",le="300"}': rising(60),
-    'driftline_freshness_seconds_bucket{group="main",le="+Inf"}': rising(60),
-    'driftline_examples_joined_total{group="main",label="click"}': rising(120),
-    'driftline_examples_joined_total{group="main",label="no_click"}': rising(480),
-    'driftline_examples_learned_total{group="main"}': rising(600),
-    'driftline_open_requests{group="main"}': steady(40),
-    'driftline_watermark_timestamp_seconds{group="main"}': rising(60),
-    'driftline_join_dropped_total{group="main",reason="orphan_feedback"}': rising(1),
-    'driftline_join_dropped_total{group="main",reason="duplicate"}': rising(1),
-    'driftline_kernels_taken_total{group="main"}': rising(60),
-    'driftline_kernel_pinned{group="main"}': steady(0),
-    'driftline_kernel_frozen{group="main"}': steady(0),
-    'driftline_learning_stopped{group="main"}': steady(0),
-    'driftline_learning_paused{group="main"}': steady(0),
-    'driftline_events_ingested_total{event="feedback"}': rising(120),
-    'driftline_ingest_lag_records{job="ingest",lane="feedback",partition="0"}': steady(10),
-    'driftline_ingest_lag_records{job="ingest",lane="profiles",partition="0"}': steady(40_000),
-    'driftline_ingest_progress_age_seconds{job="ingest",partition="0"}': steady(0.3),
-    'driftline_clock_offset_seconds{job="ingest",instance="i"}': steady(-0.2),
-    'driftline_clock_corrected_total{event="feedback"}': rising(6),
-    'driftline_processor_lag_records{job="processor",group="main"}': steady(10),
-    'driftline_score_requests_total{outcome="ok"}': rising(60),
-    'driftline_score_requests_total{outcome="failed"}': steady(0),
-    'driftline_score_requests_total{outcome="refused"}': rising(60),
-    'driftline_score_requests_total{outcome="aborted"}': rising(600),
-    'driftline_score_seconds_bucket{le="0.05"}': rising(60),
-    'driftline_score_seconds_bucket{le="0.5"}': rising(60),
-    'driftline_score_seconds_bucket{le="+Inf"}': rising(60),
-    'driftline_score_shift{group="main",arm="live"}': steady(0.05),
-    "driftline_feature_push_failed_total": steady(0),
-}
-"""A run as it should be, sample by minute; many clients hang up and are refused, which is nobody's alarm."""
-
-
-@dataclass(frozen=True)
-class Fault:
-    """What is other than in a healthy run from minute `FAULT_AT` on."""
-
-    series: Mapping[str, str]
-    gone: tuple[str, ...] = field(default=())
-    """Series that a process never had or took with it, by the beginning of their names."""
-
-    def input(self) -> dict[str, str]:
-        """All series of the run."""
-        kept = {name: values for name, values in HEALTHY.items() if not name.startswith(self.gone or ("\0",))}
-        return {**kept, **self.series}
-
-
-STANDS = then("0+600", f"{600 * FAULT_AT}+0")
-MAIN = 'group="main"'
-FAULTS: dict[str, tuple[Fault, ...]] = {
-    "DriftlineProcessDown": (Fault({'up{job="scorer",instance="s"}': then("1", "0")}),),
-    "DriftlineTaskDied": (
-        Fault({'driftline_task_failures_total{job="processor",task="learner-main"}': then("_", "1")}),
-    ),
-    "DriftlineLiveWorseThanFrozen": (Fault({f'driftline_arm_log_loss{{{MAIN},arm="live"}}': then("0.48", "0.6")}),),
-    "DriftlineStale": (
-        # kernels come, but old ones
-        Fault(
-            {
-                f'driftline_freshness_seconds_bucket{{{MAIN},le="{le}"}}': then("0+60", f"{60 * FAULT_AT}+0")
-                for le in ("1", "60")
-            }
-        ),
-        # no kernel was ever taken: there is no freshness to ask
-        Fault({}, gone=("driftline_freshness_seconds_bucket", "driftline_kernels_taken_total")),
-    ),
-    "DriftlineLearningStopped": (
-        # the join stands still: what it hands on and what is learned stop together
-        Fault(
-            {
-                f"driftline_examples_learned_total{{{MAIN}}}": STANDS,
-                f'driftline_examples_joined_total{{{MAIN},label="click"}}': then("0+120", f"{120 * FAULT_AT}+0"),
-                f'driftline_examples_joined_total{{{MAIN},label="no_click"}}': then("0+480", f"{480 * FAULT_AT}+0"),
-            }
-        ),
-        # the processor reads another topic than the scorers write: nothing is open, and it never had a group's metrics
-        Fault({}, gone=("driftline_examples_", "driftline_open_requests", "driftline_watermark")),
-    ),
-    "DriftlineLabelsSetAside": (Fault({f"driftline_gate_set_aside{{{MAIN}}}": then("0", "1")}),),
-    "DriftlinePublicationHeld": (Fault({f"driftline_gate_held{{{MAIN}}}": then("0", "1")}),),
-    "DriftlineRolledBack": (Fault({f'driftline_gate_decisions_total{{{MAIN},kind="rolled_back"}}': then("0", "1")}),),
-    "DriftlineLearningPaused": (Fault({f"driftline_learning_paused{{{MAIN}}}": then("0", "1")}),),
-    "DriftlineWatermarkStands": (
-        Fault({f"driftline_watermark_timestamp_seconds{{{MAIN}}}": then("0+60", f"{60 * FAULT_AT}+0")}),
-    ),
-    "DriftlineWatermarkAhead": (
-        Fault({f"driftline_watermark_timestamp_seconds{{{MAIN}}}": then("0+60", f"{60 * FAULT_AT + 3_600}+60")}),
-    ),
-    "DriftlineJoinDrops": (
-        Fault({f'driftline_join_dropped_total{{{MAIN},reason="late_impression"}}': then("0+0", "0+10")}),
-        # nothing is scored any more, and still records come that cannot be used
-        Fault(
-            {f'driftline_join_dropped_total{{{MAIN},reason="undecodable"}}': then("0+0", "0+1")},
-            gone=("driftline_score_requests_total",),
-        ),
-    ),
-    "DriftlineFeedbackUnused": (
-        Fault({f'driftline_join_dropped_total{{{MAIN},reason="orphan_feedback"}}': then("0+1", f"{FAULT_AT}+60")}),
-    ),
-    "DriftlineLabelRate": (
-        Fault({f'driftline_examples_joined_total{{{MAIN},label="click"}}': then("0+120", f"{120 * FAULT_AT}+0")}),
-        Fault({f'driftline_examples_joined_total{{{MAIN},label="click"}}': then("0+120", f"{120 * FAULT_AT}+600")}),
-    ),
-    "DriftlineFeaturePushFails": (Fault({"driftline_feature_push_failed_total": then("0+0", "0+60")}),),
-    "DriftlineLag": (
-        Fault({'driftline_ingest_lag_records{job="ingest",lane="feedback",partition="0"}': then("10", "60000")}),
-        Fault({'driftline_ingest_lag_records{job="ingest",lane="profiles",partition="0"}': then("10", "60000")}),
-        Fault({'driftline_processor_lag_records{job="processor",group="main"}': then("10", "60000")}),
-    ),
-    "DriftlineIngestBehind": (
-        Fault({'driftline_ingest_progress_age_seconds{job="ingest",partition="0"}': then("0.3", "0.3+60")}),
-    ),
-    "DriftlineClockOff": (
-        Fault({'driftline_clock_offset_seconds{job="ingest",instance="i"}': then("-0.2", "-3600")}),
-        Fault({'driftline_clock_offset_seconds{job="scorer",instance="s"}': then("0", "300")}),
-    ),
-    "DriftlineEventsAhead": (Fault({'driftline_clock_corrected_total{event="feedback"}': then("0+6", "180+60")}),),
-    "DriftlineDeadLetters": (Fault({'driftline_dead_letters_total{reason="future"}': then("0+0", "0+60")}),),
-    "DriftlineKernelsRefused": (
-        Fault({f'driftline_kernels_refused_total{{{MAIN},reason="fingerprint"}}': then("_", "1")}),
-    ),
-    "DriftlineCommitsFailing": (Fault({f'driftline_commits_failed_total{{{MAIN},reason="failed"}}': then("_", "1")}),),
-    "DriftlineSnapshotRefused": (Fault({f"driftline_snapshots_refused_total{{{MAIN}}}": then("_", "1")}),),
-    "DriftlineImpressionsLost": (Fault({'driftline_impressions_lost_total{reason="buffer_full"}': then("_", "1")}),),
-    "DriftlineScoringFails": (Fault({'driftline_score_requests_total{outcome="failed"}': then("0+0", "0+60")}),),
-    "DriftlineScoringSlow": (Fault({'driftline_score_seconds_bucket{le="0.05"}': then("0+60", f"{60 * FAULT_AT}+0")}),),
-    "DriftlineScoresMoved": (Fault({f'driftline_score_shift{{{MAIN},arm="live"}}': then("0.05", "0.4")}),),
-}
-"""Faults of each alert. One that is added to the rules gets its fault here."""
-
-CASES = [(alert, number, fault) for alert, faults in FAULTS.items() for number, fault in enumerate(faults, 1)]
-
-
-def promtool() -> str:
-    """Path of promtool; skips without it."""
-    path = shutil.which("promtool") or shutil.which("promtool", path=str(ROOT / ".tools" / "usr" / "bin"))
-    if path is None:
-        pytest.skip("promtool is not installed (the Debian package `prometheus` has it; `.ci/run` unpacks it)")
-    return path
+from tests.streaming.monitoring.faults import CASES, FAULT_AT, FAULTS, HEALTHY, MINUTES, Fault, steady
+from tests.streaming.monitoring.prometheus_server import RULES, alerts, rules, tool
 
 
 def firing(series: Mapping[str, str], folder: Path, minutes: int) -> set[str]:
@@ -213,7 +37,7 @@ def firing(series: Mapping[str, str], folder: Path, minutes: int) -> set[str]:
     }
     path = folder / f"case-{minutes}.yml"
     path.write_text(yaml.safe_dump(case))
-    done = subprocess.run([promtool(), "test", "rules", str(path)], capture_output=True, text=True, check=False)
+    done = subprocess.run([tool("promtool"), "test", "rules", str(path)], capture_output=True, text=True, check=False)
     told = done.stdout + done.stderr
     assert "got:" in told, told  # the expectation cannot be met: promtool says what it got instead
     return set(re.findall(r'alertname="(\w+)"', told.partition("got:")[2]))
@@ -224,8 +48,7 @@ def test_every_alert_has_a_fault_and_every_fault_an_alert() -> None:
 
 
 def test_the_healthy_run_has_every_series_that_an_alert_looks_at() -> None:
-    rules = [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
-    recorded = {rule["record"]: rule["expr"] for rule in rules if "record" in rule}
+    recorded = {rule["record"]: rule["expr"] for rule in rules() if "record" in rule}
     looked_at = " ".join(alerts().values())
     looked_at += " ".join(expr for name, expr in recorded.items() if name in looked_at)
     names = set(re.findall(r"\bdriftline_\w+", looked_at))

@@ -1,0 +1,145 @@
+"""What callers of the scorers meet: time, outcomes, doors, features, and which kernel each scorer uses."""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.cog.builder import Builder
+from grafana_foundation_sdk.models.dashboard import Dashboard, Panel
+
+from streaming.monitoring.dashboards import marks
+from streaming.monitoring.dashboards.panels import PanelRow, Query, dashboard, line, number
+
+
+def serving() -> Dashboard:
+    """Requests, doors and kernels of the scorers."""
+    return dashboard(
+        "driftline-serving",
+        "Driftline: serving",
+        "What callers of the scorers meet.",
+        [PanelRow("", _numbers()), _requests(), _doors(), _kernels()],
+        [marks.ANNOUNCED, marks.DECISIONS],
+    )
+
+
+def _numbers() -> list[Builder[Panel]]:
+    return [
+        number(
+            "Scorers that answer",
+            "As far as Prometheus sees.",
+            "none",
+            Query('sum(up{job="scorer"})'),
+            width=6,
+        ),
+        number(
+            "Requests per second",
+            "Scored well, mean of the last five minutes, with the impressions that other systems sent.",
+            "reqps",
+            Query("driftline:requests_shown:rate5m"),
+            width=6,
+        ),
+        number(
+            "Scoring p99",
+            "Time of one scoring request inside the scorer, last minute.",
+            "s",
+            Query("driftline:score_seconds:p99"),
+            width=6,
+        ),
+        number(
+            "Failed, last hour",
+            "Requests that failed by our fault.",
+            "none",
+            Query('sum(increase(driftline_score_requests_total{outcome="failed"}[1h])) or vector(0)'),
+            width=6,
+            bad_above=1,
+        ),
+    ]
+
+
+def _requests() -> PanelRow:
+    quantile = "histogram_quantile({}, sum by (le) (rate(driftline_score_candidates_bucket[1m])))"
+    return PanelRow(
+        "Requests",
+        [
+            line(
+                "Scoring time",
+                "Time of one scoring request inside the scorer.",
+                "s",
+                Query("driftline:score_seconds:p50", "p50"),
+                Query("driftline:score_seconds:p99", "p99"),
+                width=6,
+            ),
+            line(
+                "Requests by outcome",
+                "Scoring requests per second. Refused and aborted ones are their senders' doing.",
+                "reqps",
+                Query("sum by (outcome) (rate(driftline_score_requests_total[1m]))", "{{outcome}}"),
+                width=6,
+            ),
+            line(
+                "Candidates per request",
+                "Median and 99th percentile.",
+                "none",
+                Query(quantile.format("0.5"), "p50"),
+                Query(quantile.format("0.99"), "p99"),
+                width=6,
+            ),
+            line(
+                "Served by defaults",
+                "Entities or values per second without a usable value in the feature store: missing, or too old.",
+                "ops",
+                Query("sum by (view, reason) (rate(driftline_feature_defaults_total[1m]))", "{{view}} {{reason}}"),
+                width=6,
+            ),
+        ],
+    )
+
+
+def _doors() -> PanelRow:
+    return PanelRow(
+        "Doors",
+        [
+            line(
+                "Calls by key",
+                "Calls per second by the name of their key and how the door answered.",
+                "reqps",
+                Query("sum by (key, outcome) (rate(driftline_door_calls_total[1m]))", "{{key}} {{outcome}}"),
+            ),
+            line(
+                "Connections",
+                "Connections held.",
+                "none",
+                Query("sum(driftline_connections)", "held"),
+            ),
+            line(
+                "Connections closed",
+                "Per second, because they kept the scorer waiting.",
+                "ops",
+                Query("sum by (reason) (rate(driftline_connections_dropped_total[1m]))", "{{reason}}"),
+            ),
+        ],
+    )
+
+
+def _kernels() -> PanelRow:
+    return PanelRow(
+        "Kernels",
+        [
+            line(
+                "Kernel version by scorer",
+                "One line per scorer: a line that stays behind is a scorer that does not follow.",
+                "none",
+                Query('driftline_kernel_version{group=~"$group"}', "{{group}} {{instance}}"),
+                width=12,
+            ),
+            line(
+                "Freshness by scorer, p50",
+                "Event time of the newest example in a kernel to that kernel in this scorer.",
+                "s",
+                Query(
+                    "histogram_quantile(0.5, sum by (group, instance, le) "
+                    '(rate(driftline_freshness_seconds_bucket{group=~"$group"}[1m])))',
+                    "{{group}} {{instance}}",
+                ),
+                width=12,
+            ),
+        ],
+    )
