@@ -1,21 +1,53 @@
 """The drift monitor of one kernel group: everything seen goes in, what changed comes out.
 
+1. `served`: inputs against the reference, and how well the live arm is expected to do;
+2. `learned`: labels against what is expected of the frozen arm, live against frozen, the single detectors;
+3. `judge`: the cause for each stratum, in words.
+
 No broker, clock or global. The same calls give the same verdicts, wherever `state` was taken and loaded again.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from model.drift.causes import Causes, Finding
+from model.drift.change import ChangeTest, losses
 from model.drift.config import DriftConfig
-from model.drift.reference import Reference
-from model.drift.signs import ARMS, NAN, ArmSigns, KernelHealth, LabelHealth, Signals
+from model.drift.expectation import Expectation
+from model.drift.expected import ExpectedPerformance
+from model.drift.hypotheses import Cause
+from model.drift.inputs import DISTANCES, InputWatch
+from model.drift.latches import Latches
+from model.drift.live_arm import LiveArm
+from model.drift.measures import Measures
+from model.drift.reference import WATCHED, Reference, watched
+from model.drift.signs import NAN, KernelHealth, LabelHealth, Signals
+from model.drift.singles import Singles
 from model.drift.verdict import Alarm, Verdict, VerdictKind
+from model.drift.windows import Decaying
+from model.drift.words import advice, words
 from model.gate.seen import Doubles, Seen, Strata
+
+_SERVED_BLOCK, _LEARNED_BLOCK = 512, 256
+"""Examples that are looked at together: it costs hardly more to look at many than at few."""
+_LEAST = 128.0
+_REFUSED_HALF_LIFE = 500.0
+_CENTRE = -1.5
+_HARD = 0.5, 2.0
+"""A reference whose slope lies outside is of a model whose probabilities never fitted. Inside it may be that the
+reference was made of examples which the model was fitted to."""
+_DISTANT = 0.1, 0.2, 0.1
+"""Distances at which an input's alarm is given: PSI, Jensen-Shannon, KS."""
+_OFF = 0.5
+"""Logarithm of mean score over mean label at which an alarm is given."""
+_SHARED = {VerdictKind.INPUTS, VerdictKind.LABELS, VerdictKind.BROKEN_BY_US, VerdictKind.HANDLED, VerdictKind.UNHANDLED}
 
 
 class DriftMonitor:
@@ -23,7 +55,34 @@ class DriftMonitor:
 
     def __init__(self, strata: Strata, reference: Reference | None, config: DriftConfig) -> None:
         """Without a `reference` the first examples are taken for it, and until then inputs are not judged."""
-        self._strata, self._reference, self._config = strata, reference, config
+        count, facet = len(strata), strata.facet
+        self._strata, self._config = strata, config
+        self._names = [strata.name(n) for n in range(count)]
+        centre = _CENTRE if reference is None else reference.centre
+        expectation = Expectation(facet, centre)
+        if reference is None or not _HARD[0] < reference.slope < _HARD[1]:
+            expectation.loosen()
+        self._test = ChangeTest(facet, expectation, config.false_alarm_examples, config.least_examples)
+        self._expectation, self._arm = expectation, LiveArm(facet, config.false_alarm_examples)
+        self._inputs, self._expected = InputWatch(count, reference), ExpectedPerformance(facet, centre)
+        self._measures, self._singles = Measures(count), Singles(self._names)
+        self._causes, self._latches = Causes(count, config.least_examples), Latches(self._names)
+        self._refused = Decaying(count, _REFUSED_HALF_LIFE, {"count": (), "refused": ()})
+        self._served: list[NDArray[np.float32]] = []
+        self._learned: list[Doubles] = []
+        self._served_examples = self._learned_examples = 0
+        self._fresh = False
+        """Whether there is something new to judge."""
+        self._distances: Doubles = self._inputs.distances()
+        self._time = -math.inf
+        self._alarms: list[Alarm] = []
+        self._own = [
+            Verdict(name, VerdictKind.TOO_LITTLE, NAN, {"examples": 0.0}, words(VerdictKind.TOO_LITTLE, name, {}),
+                    advice(VerdictKind.TOO_LITTLE))
+            for name in self._names
+        ]  # fmt: skip
+
+    # --- what is told ---
 
     def served(
         self,
@@ -34,6 +93,13 @@ class DriftMonitor:
         time: float,
     ) -> None:
         """An impression, before its labels: logits `(n,)` of its items, representation `(n, width)`, facet indices."""
+        self._move_on(time)
+        values = np.empty((len(frozen), _SERVED_COLUMNS), dtype=np.float32)
+        values[:, 0], values[:, 1:_DOMAIN], values[:, _DOMAIN:] = live, watched(x, frozen), domain
+        self._served.append(values)
+        self._served_examples += len(values)
+        if self._served_examples >= _SERVED_BLOCK:
+            self._look_at_served()
 
     def learned(  # noqa: PLR0917 - what a micro-batch is, in the order of the gate
         self,
@@ -46,34 +112,180 @@ class DriftMonitor:
     ) -> None:
         """A micro-batch of which it was decided what becomes of it.
 
-        `weight` `(n,)` by the shares of users and items (`GuardedBatch.weight`), `taught` `(r,)` what was not
-        set aside, `candidate` `(n,)` logits from before it learned, nan where it did not; `time` is the newest event
-        time of the batch, s.
+        `weight` `(n,)` by the shares of users and items (`GuardedBatch.weight`), `taught` `(r,)` which requests were
+        not set aside, `candidate` `(n,)` logits from before it learned, nan where it did not; `time` is the newest
+        event time of the batch, s.
         """
+        self._move_on(time)
+        self._measures.take_kernel(kernel)
+        columns = [seen.label, seen.frozen, seen.live, weight, candidate]
+        self._learned.append(np.column_stack([*columns, seen.domain[seen.request]]))
+        self._learned_examples += len(weight)
+        if self._learned_examples >= _LEARNED_BLOCK:
+            self._look_at_learned()
 
     def judge(self, health: LabelHealth, time: float) -> list[Verdict | Alarm]:
         """What has changed since the last call, to be called behind each micro-batch."""
-        return []
+        self._move_on(time)
+        self._measures.hear(health)
+        examples = self._measures.examples
+        faulty = any(change.cause == Cause.LABELS for one in self._test.changes for change in one)
+        told = self._causes.told(health, self._arm, faulty, examples, self._time)
+        if not (told or self._fresh):
+            return []
+        self._fresh = False
+        alarms, self._alarms = [*self._alarms, *self._crossed()], []
+        findings = self._causes.find(self._test, self._arm, examples, self._distances[:, :, 0])
+        changed = []
+        for stratum, finding in enumerate(findings):
+            if finding.kind is not self._own[stratum].kind:
+                self._own[stratum] = self._in_words(stratum, finding)
+                changed.append(self._own[stratum])
+            else:
+                self._own[stratum] = replace(self._own[stratum], evidence=finding.evidence)
+        return [*alarms, *changed]
+
+    def _in_words(self, stratum: int, finding: Finding) -> Verdict:
+        name = self._names[stratum]
+        evidence = {**finding.evidence}
+        standing = self._latches.of(stratum)
+        if standing:
+            evidence["alarms"] = ", ".join(standing)
+        since = self._time if math.isnan(finding.since) else finding.since
+        return Verdict(name, finding.kind, since, evidence, words(finding.kind, name, evidence), advice(finding.kind))
+
+    def _move_on(self, time: float) -> None:
+        if math.isfinite(time):
+            self._time = max(self._time, time)
+
+    # --- what is made of it, a block at a time ---
+
+    def _look_at_served(self) -> None:
+        block = np.concatenate(self._served)
+        self._served, self._served_examples, self._fresh = [], 0, True
+        finite = np.isfinite(block).all(axis=1)
+        member = self._strata.of(block[:, _DOMAIN:].astype(np.int64)).astype(np.float64)
+        passed = member.sum(axis=1)
+        self._measures.served += passed
+        self._refused.add(passed, {"count": passed, "refused": member @ ~finite})
+        sound, member = block[finite].astype(np.float64), member[:, finite]
+        self._inputs.take(sound[:, 1:_DOMAIN], self._strata.numbers(sound[:, _DOMAIN:].astype(np.int64)))
+        self._expected.served(sound[:, 0], member)
+        self._distances = self._inputs.distances()
+        psi = np.nan_to_num(self._distances[:, :, 0]).max(axis=1)
+        sums = self._refused.sums
+        refused = np.where(sums["count"] >= _LEAST, sums["refused"] / np.maximum(sums["count"], 1), 0.0)
+        self._causes.inputs(psi, refused, self._time)
+
+    def _look_at_learned(self) -> None:
+        block = np.concatenate(self._learned)
+        self._learned, self._learned_examples, self._fresh = [], 0, True
+        finite = np.isfinite(block[:, :4]).all(axis=1)
+        inside = self._strata.of(block[:, 5:].astype(np.int64))
+        self._measures.refused += (inside & ~finite).sum(axis=1)
+        member = inside[:, finite] * block[finite, 3]
+        label, frozen, live, _, candidate = block[finite, :5].T
+        self._measures.take(label, {"frozen": frozen, "live": live, "candidate": candidate}, member)
+        if len(label) and not self._causes.far[0]:  # where inputs are at fault labels say nothing
+            self._test_labels(label, frozen, live, member * ~(member[self._causes.far] > 0).any(axis=0))
+
+    def _test_labels(self, label: Doubles, frozen: Doubles, live: Doubles, member: Doubles) -> None:
+        sound = self._causes.sound(self._test, self._measures.examples)
+        before = self._test.take(label, frozen, live, member, self._time)
+        self._expected.learned(label, live, member)
+        self._arm.take(losses(live, label), before, member, sound, self._time)
+        self._alarms += self._singles.take(before, label - 1 / (1 + np.exp(-frozen)), member, self._time)
+        self._alarms += self._evidence_alarms()
+        self._test.decide(self._time)
+
+    def _evidence_alarms(self) -> list[Alarm]:
+        """Of the tests that the verdicts rest on, before what they have found becomes what is expected."""
+        taste, labels = self._test.by_cause()
+        judge = self._latches.judge
+        return [
+            *judge("change", "taste", taste, self._test.alarm, self._time),
+            *judge("change", "labels", labels, self._test.alarm, self._time),
+            *judge("change", "gap", self._arm.evidence, self._arm.alarm, self._time),
+        ]
+
+    def _crossed(self) -> list[Alarm]:
+        """Measures that have crossed a threshold since the last call."""
+        measures, judge = self._measures, self._latches.judge
+        group = np.full(len(self._names), NAN)
+        found: list[tuple[str, str, Doubles, float]] = [
+            ("threshold", "calibration", measures.off("frozen"), _OFF),
+        ]
+        for signal, value, threshold in measures.of_labels():
+            one = group.copy()
+            one[0] = value
+            found.append(("threshold", signal, one, threshold))
+        for kind, signal in enumerate(WATCHED):
+            for number, distance in enumerate(DISTANCES):
+                found.append((distance, signal, self._distances[:, kind, number], _DISTANT[number]))
+        return [alarm for one in found for alarm in judge(*one, self._time)]
+
+    # --- what is known ---
 
     @property
     def verdicts(self) -> list[Verdict]:
-        """One per stratum, in their order."""
+        """One per stratum, in their order; what holds of the whole group holds of its strata."""
+        group = self._own[0]
         return [
-            Verdict(self._strata.name(n), VerdictKind.TOO_LITTLE, NAN, {}, "No traffic yet.", "Wait.")
-            for n in range(len(self._strata))
+            self._shared(own) if group.kind in _SHARED and own.kind is VerdictKind.STABLE else _worded(own)
+            for own in self._own
         ]
+
+    def _shared(self, own: Verdict) -> Verdict:
+        group = self._own[0]
+        said = words(group.kind, own.stratum, group.evidence, shared=group.stratum)
+        evidence = {**group.evidence, "shares": group.stratum}
+        return Verdict(own.stratum, group.kind, group.since, evidence, said, group.advice)
 
     def signals(self) -> list[Signals]:
         """One per stratum, in their order."""
-        arms = {arm: ArmSigns() for arm in ARMS}
-        return [
-            Signals(self._strata.name(n), 0, 0, NAN, arms, NAN, NAN, NAN, NAN, {}, NAN, NAN, NAN, KernelHealth(), 0)
-            for n in range(len(self._strata))
+        inputs: list[Mapping[str, Mapping[str, float]]] = [
+            {what: dict(zip(DISTANCES, row, strict=True)) for what, row in zip(WATCHED, one, strict=True)}
+            for one in self._distances.tolist()
         ]
+        return self._measures.signals(self._names, self._expected.measures(), self._arm.gap, inputs)
+
+    # --- state ---
 
     def state(self) -> dict[str, Any]:
         """For a snapshot: numbers, strings and bytes."""
-        return {}
+        return {
+            **{name: getattr(self, f"_{name}").state() for name in _PARTS},
+            "served": np.concatenate([_NO_SERVED, *self._served]).tobytes(),
+            "learned": np.concatenate([_NO_LEARNED, *self._learned]).tobytes(),
+            "time": self._time,
+            "fresh": self._fresh,
+            "alarms": [asdict(alarm) for alarm in self._alarms],
+            "own": [{**asdict(own), "kind": str(own.kind)} for own in self._own],
+        }
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """The inverse of `state`."""
+        """The inverse of `state`. The monitor must have the strata and the reference that it had then."""
+        for name in _PARTS:
+            getattr(self, f"_{name}").load(state[name])
+        self._served = [np.frombuffer(state["served"], dtype=np.float32).reshape(-1, _SERVED_COLUMNS).copy()]
+        self._learned = [np.frombuffer(state["learned"]).reshape(-1, _LEARNED_COLUMNS).copy()]
+        self._served_examples, self._learned_examples = len(self._served[0]), len(self._learned[0])
+        self._time, self._fresh = float(state["time"]), bool(state["fresh"])
+        self._alarms = [Alarm(**alarm) for alarm in state["alarms"]]
+        self._own = [Verdict(**{**own, "kind": VerdictKind(own["kind"])}) for own in state["own"]]
+        self._distances = self._inputs.distances()
+
+
+_PARTS = ("test", "expectation", "arm", "inputs", "expected", "measures", "singles", "causes", "latches", "refused")
+_DOMAIN = 1 + len(WATCHED)
+_SERVED_COLUMNS = _DOMAIN + 3
+"""Of what is kept of a served example until its block is full: the live logit, what is watched, facet indices."""
+_LEARNED_COLUMNS = 8
+"""Label, frozen and live logit, weight, candidate's logit, facet indices."""
+_NO_SERVED = np.zeros((0, _SERVED_COLUMNS), dtype=np.float32)
+_NO_LEARNED = np.zeros((0, _LEARNED_COLUMNS))
+
+
+def _worded(verdict: Verdict) -> Verdict:
+    """With the sentence of its newest figures."""
+    return replace(verdict, words=words(verdict.kind, verdict.stratum, verdict.evidence))

@@ -4,17 +4,57 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from model.drift.expectation import Expectation, probability
+from model.gate.seen import Doubles
+
+_PROJECTIONS = 4
+WATCHED = ("score", "norm", *(f"projection_{n + 1}" for n in range(_PROJECTIONS)))
+"""The inputs that are watched: the frozen score, the length of `x`, and `x` along fixed random directions."""
+BINS = 10
+_SEED = 20_17
+_PASSES = 20
+
+
+def watched(x: NDArray[np.floating], frozen_logit: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Values of all that is `WATCHED`, `(n, watched)`, of representations `(n, width)` and frozen logits `(n,)`."""
+    wide = np.asarray(x, dtype=np.float32)
+    out = np.empty((len(wide), len(WATCHED)), dtype=np.float32)
+    out[:, 0] = frozen_logit
+    np.sqrt(np.einsum("ij,ij->i", wide, wide), out=out[:, 1])
+    np.matmul(wide, _directions(wide.shape[1]), out=out[:, 2:])
+    return out
+
+
+@cache
+def _directions(width: int) -> NDArray[np.float32]:
+    drawn = np.random.default_rng(_SEED).standard_normal((width, _PROJECTIONS))
+    return np.asarray(drawn / np.sqrt((drawn**2).sum(axis=0)), dtype=np.float32)
 
 
 @dataclass(frozen=True)
 class Reference:
     """Distributions of the pretraining window; small, whatever the window holds."""
 
-    examples: int
+    edges: Doubles
+    """Deciles of each of the `WATCHED`, `(watched, BINS - 1)`."""
+    counts: Doubles
+    """Examples by stratum and bin, `(strata, watched, BINS)`."""
+    centre: float
+    """Mean frozen logit."""
+    slope: float
+    """Factor of the frozen logit in a logistic regression of the labels on it: near 1 if its probabilities fit."""
+
+    @property
+    def examples(self) -> int:
+        """How many it is made of."""
+        return round(float(self.counts[0, 0].sum()))
 
     @classmethod
     def of(
@@ -28,14 +68,58 @@ class Reference:
         """From examples `(n, width)`, `(n,)`, `(n,)` and facet indices `(n, 3)`; `sizes` are `DomainSpace.sizes`.
 
         The examples are best held out from the frozen model's training: a model is surer of what it has seen.
+        Raises ValueError if there are none, or none that are finite.
         """
-        raise NotImplementedError
+        values = watched(x, frozen_logit).astype(np.float64)
+        finite = np.isfinite(values).all(axis=1)
+        if not finite.any():
+            raise ValueError("a reference takes at least one example whose numbers are finite")
+        values, z = values[finite], np.asarray(frozen_logit, dtype=np.float64)[finite]
+        edges = np.quantile(values, np.arange(1, BINS) / BINS, axis=0).T
+        counts = counted(values, edges, strata_of(domain[finite], sizes), 1 + sum(sizes))
+        centre = float(z.mean())
+        return cls(edges, counts, centre, _slope(z, label[finite].astype(np.float64), centre))
 
     def to_tensors(self) -> dict[str, Tensor]:
         """For a container."""
-        raise NotImplementedError
+        scalars = torch.tensor([self.centre, self.slope], dtype=torch.float64)
+        return {"edges": torch.from_numpy(self.edges), "counts": torch.from_numpy(self.counts), "scalars": scalars}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Reference:
         """The inverse of `to_tensors`. Raises ValueError for tensors of another form."""
-        raise NotImplementedError
+        missing = {"edges", "counts", "scalars"} - set(tensors)
+        if missing:
+            raise ValueError(f"a drift reference lacks {sorted(missing)[0]!r}")
+        edges, counts, scalars = (tensors[name].double().numpy() for name in ("edges", "counts", "scalars"))
+        fits = edges.shape == (len(WATCHED), BINS - 1) and counts.shape[1:] == (len(WATCHED), BINS)
+        if not fits or scalars.shape != (2,):
+            raise ValueError(f"a drift reference has edges of shape {edges.shape} and counts of {counts.shape}")
+        return cls(edges.copy(), counts.copy(), *(float(value) for value in scalars))
+
+
+def strata_of(domain: NDArray[np.int64], sizes: tuple[int, int, int]) -> NDArray[np.int64]:
+    """Numbers of the strata of facet indices `(n, 3)`, in the order of `model.gate.seen.Strata`, `(n, 4)`."""
+    offsets = 1 + np.cumsum([0, *sizes])[:-1]
+    return np.column_stack([np.zeros(len(domain), dtype=np.int64), domain + offsets])
+
+
+def counted(values: Doubles, edges: Doubles, strata: NDArray[np.int64], count: int) -> Doubles:
+    """Examples by stratum and bin, `(count, watched, BINS)`, of values `(n, watched)` in strata `(n, k)`."""
+    kinds = len(edges)
+    out = np.empty((count, kinds, BINS))
+    for kind in range(kinds):
+        place = np.searchsorted(edges[kind], values[:, kind], side="right")
+        cell = (strata * BINS + place[:, None]).ravel()
+        out[:, kind] = np.bincount(cell, minlength=count * BINS).reshape(count, BINS)
+    return out
+
+
+def _slope(z: Doubles, label: Doubles, centre: float) -> float:
+    fit, member = Expectation([0], centre, slow=1.0), np.ones((1, len(z)))
+    for _ in range(_PASSES):
+        fit.see(member, z, probability(fit.logit(member, z)), label)
+        fit.refit(0)
+        fit.forget(np.ones(1, dtype=np.bool_))
+    slope = 1.0 + float(fit.theta[0, 1])
+    return slope if np.isfinite(slope) else 1.0

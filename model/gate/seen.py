@@ -65,6 +65,8 @@ class Strata:
         """`facets` are the values of each facet, in the order of their indices (`DomainSpace.values`)."""
         self._names = ["group", *(f"{facet}={value}" for facet, values in facets.items() for value in values)]
         self._offsets = 1 + np.cumsum([0, *(len(values) for values in facets.values())])[:-1]
+        self.facet = [0, *(n + 1 for n, values in enumerate(facets.values()) for _ in values)]
+        """Which facet each stratum is a value of, from 1; 0 for the group."""
 
     def __len__(self) -> int:
         return len(self._names)
@@ -76,6 +78,10 @@ class Strata:
         for column, offset in enumerate(self._offsets):
             inside[offset + domain[:, column], np.arange(len(domain))] = True
         return inside
+
+    def numbers(self, domain: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The strata that each of the domains `(r, 3)` belongs to, `(r, 4)`."""
+        return np.column_stack([np.zeros(len(domain), dtype=np.int64), domain + self._offsets])
 
     def name(self, stratum: int) -> str:
         """`group`, or a facet and its value."""

@@ -1,0 +1,162 @@
+"""From what was found to one verdict per stratum, with hysteresis (ours).
+
+In this order, because each explains the ones behind it away: inputs that are far off make every arm worse; labels that
+are wrong make taste look different; a kernel that is broken does not make the frozen arm fall; what is left is taste.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.drift.change import Change, ChangeTest
+from model.drift.hypotheses import Cause
+from model.drift.live_arm import LiveArm
+from model.drift.reference import WATCHED
+from model.drift.signs import LabelHealth
+from model.drift.verdict import VerdictKind
+from model.drift.words import HOW
+from model.gate.seen import Doubles
+
+FAR, NEAR = 1.0, 0.5
+"""PSI at which inputs are at fault, and below which they are well again."""
+REFUSED = 0.1
+"""Share of recent examples that are not finite, at which inputs are at fault."""
+_LATE = 0.5
+_HOLD = 300.0
+"""Examples for which a label fault that others told of stands after they are silent."""
+_AFTER = 2_000.0
+"""Examples behind a label fault for which what was learned from it may still be served."""
+_HANDLED, _UNHANDLED = 0.5, 0.25
+"""Share of the loss that the live arm makes good, from which on drift is handled, and below which it is no more."""
+_SETTLE, _LOST = 300.0, 6.0
+"""Examples and lost nats, at least, for that to be told."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is the matter with one stratum, before it is put into words."""
+
+    kind: VerdictKind
+    since: float
+    evidence: dict[str, float | str]
+
+
+class Causes:
+    """What holds of every stratum now."""
+
+    def __init__(self, strata: int, least_examples: int) -> None:
+        self._least = least_examples
+        self.far: NDArray[np.bool_] = np.zeros(strata, dtype=np.bool_)
+        """Strata whose inputs are at fault."""
+        self._far_since: Doubles = np.full(strata, np.nan)
+        self._told: Doubles = np.full(strata, -np.inf)
+        """Examples of the stratum up to which a label fault that others told of stands."""
+        self._told_since: Doubles = np.full(strata, np.nan)
+        self._told_how = [""] * strata
+        self._unsound_until: Doubles = np.full(strata, float(least_examples))
+        self._handled: NDArray[np.bool_] = np.zeros(strata, dtype=np.bool_)
+        self._rolled_back = -1
+
+    def inputs(self, psi: Doubles, refused: Doubles, time: float) -> None:
+        """Takes the largest PSI and the share of refused examples, `(strata,)`, nan where not known."""
+        worst = np.maximum(np.nan_to_num(psi) / FAR, np.nan_to_num(refused) / REFUSED)
+        far = (worst >= 1.0) | (self.far & (worst >= NEAR / FAR))
+        if far[0]:
+            far[1:] = False
+        self._far_since[far & ~self.far] = time
+        self.far = far
+
+    def told(self, health: LabelHealth, arm: LiveArm, labels_faulty: bool, examples: Doubles, time: float) -> bool:
+        """Takes what gate and join know of the labels; returns whether it changes what holds."""
+        before = self._told >= examples
+        signs = dict.fromkeys(np.flatnonzero(health.aside).tolist(), "aside")
+        if health.paused:
+            signs[0] = "paused"
+        elif health.late_share > _LATE:
+            signs[0] = "late"
+        for stratum, how in signs.items():
+            if self._told[stratum] < examples[stratum]:
+                self._told_since[stratum] = time
+            self._told_how[stratum] = how
+            self._told[stratum] = examples[stratum] + _HOLD
+        news = self._rolled_back >= 0 and health.rolled_back > self._rolled_back
+        self._rolled_back = health.rolled_back
+        if news and not labels_faulty and not (self._told >= examples).any():
+            arm.break_down(0, time)
+            return True
+        return bool(((self._told >= examples) != before).any())
+
+    def sound(self, test: ChangeTest, examples: Doubles) -> NDArray[np.bool_]:
+        """Strata whose live arm can be judged by their labels: there are some, and no fault holds or has just ended.
+
+        A kernel may have learned from labels that nobody knew to be wrong. That is not its own fault.
+        """
+        faulty = np.array([any(one.cause is Cause.LABELS for one in changes) for changes in test.changes])
+        faulty |= self._told >= examples
+        self._unsound_until[faulty | faulty[0]] = (examples + _AFTER)[faulty | faulty[0]]
+        return np.asarray(examples >= self._unsound_until)
+
+    def find(self, test: ChangeTest, arm: LiveArm, examples: Doubles, psi: Doubles) -> list[Finding]:
+        """One per stratum; nan as `since` where it is not said by the cause."""
+        return [self._find(stratum, test, arm, examples, psi) for stratum in range(len(examples))]
+
+    def _find(self, stratum: int, test: ChangeTest, arm: LiveArm, examples: Doubles, psi: Doubles) -> Finding:
+        changes = test.changes[stratum]
+        newest = changes[-1] if changes else None
+        if newest is None:
+            self._handled[stratum] = False
+        if self.far[stratum]:
+            return self._input_fault(stratum, psi)
+        if newest is not None and newest.cause is Cause.LABELS:
+            return Finding(VerdictKind.LABELS, newest.since, {"how": HOW[newest.name], **_of(newest)})
+        if self._told[stratum] >= examples[stratum]:
+            how = self._told_how[stratum]
+            return Finding(VerdictKind.LABELS, float(self._told_since[stratum]), {"how": HOW[how], "cause": how})
+        if not np.isnan(arm.since[stratum]):
+            gap: dict[str, float | str] = {"live_above_frozen": float(arm.gap[stratum]), "threshold": arm.alarm}
+            return Finding(VerdictKind.BROKEN_BY_US, float(arm.since[stratum]), gap)
+        if newest is not None:
+            return self._taste(stratum, newest)
+        figures: dict[str, float | str] = {"examples": float(examples[stratum])}
+        few = examples[stratum] < self._least
+        return Finding(VerdictKind.TOO_LITTLE if few else VerdictKind.STABLE, float("nan"), figures)
+
+    def _input_fault(self, stratum: int, psi: Doubles) -> Finding:
+        distances = np.nan_to_num(psi[stratum])
+        worst = int(distances.argmax())
+        how = f"PSI of {WATCHED[worst]} is {distances[worst]:.1f}"
+        if distances[worst] < NEAR:
+            how = "many numbers are not finite"
+        figures: dict[str, float | str] = {"how": how, "psi": float(distances[worst]), "threshold": FAR}
+        return Finding(VerdictKind.INPUTS, float(self._far_since[stratum]), figures)
+
+    def _taste(self, stratum: int, change: Change) -> Finding:
+        recovered = change.recovered
+        if change.examples >= _SETTLE and change.lost >= _LOST:
+            self._handled[stratum] = recovered >= (_UNHANDLED if self._handled[stratum] else _HANDLED)
+        kind = VerdictKind.HANDLED if self._handled[stratum] else VerdictKind.UNHANDLED
+        share = 0.0 if np.isnan(recovered) else float(np.clip(recovered, 0.0, 1.0))
+        return Finding(kind, change.since, {"recovered": share, **_of(change)})
+
+    def state(self) -> dict[str, Any]:
+        """For a snapshot."""
+        arrays = {name: getattr(self, name).tobytes() for name in _ARRAYS}
+        return {"arrays": arrays, "how": self._told_how, "rolled_back": self._rolled_back}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state`."""
+        for name in _ARRAYS:
+            setattr(self, name, np.frombuffer(state["arrays"][name], dtype=getattr(self, name).dtype).copy())
+        self._told_how, self._rolled_back = [str(how) for how in state["how"]], int(state["rolled_back"])
+
+
+_ARRAYS = ("far", "_far_since", "_told", "_told_since", "_unsound_until", "_handled")
+
+
+def _of(change: Change) -> dict[str, float | str]:
+    return {"cause": change.name, "nats": round(change.nats, 1), "examples_since": round(change.examples)}

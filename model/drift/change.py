@@ -1,0 +1,298 @@
+"""Whether labels have changed against what is expected of the frozen model, in which strata, and why (ours).
+
+Every hypothesis of `hypotheses` is tried against the expectation by CUSUM of its log likelihood ratio in every stratum,
+
+    W <- max(0, W + sum over the examples of log(P(label | hypothesis) / P(label | expected)))
+
+which stays below `A` for `exp(A)` examples on average while labels are as expected (Lorden, 1971; Page, 1954). The one
+with the most evidence names the cause. What is announced becomes the expectation, so the next change is judged against
+it, an end is found as well as a begin, and strata that only share the drift of another see nothing of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.drift.expectation import Expectation, probability
+from model.drift.hypotheses import CAUSES, HYPOTHESES, Cause, log_ratios
+from model.gate.seen import Doubles
+
+_CALM = 5.0
+"""Nats below which a stratum's examples are believed."""
+_HALF_LIFE = 600.0
+"""Examples for which evidence on the cause counts, once a change is announced."""
+_SWITCH = 10.0
+"""Nats by which another cause must fit better before it is named instead."""
+_SURE, _WAIT = 4.0, 1.5
+"""Nats by which one cause must fit better to be named; times the alarm at which it is named without."""
+_ELSEWHERE, _HERE = 10.0, 5.0
+"""Nats that speak against and for the change in the values of a facet, to say that it is in these alone."""
+_STRONG = 1 / 3
+"""Of the strongest value's evidence: a value with less is not said to have changed with it."""
+_MOVES = 2_000.0
+"""Examples for which a change of the group may turn out to be one of a few values: later it has ended elsewhere."""
+_RECOVERY_HALF_LIFE = 1_500.0
+_AS_MUCH = 0.75
+"""Of a value's evidence: a group that has so much of it has changed as a whole, as far as can be told yet."""
+_ACCEPTED = 10_000.0
+"""Examples after which fewer clicks in the expected order are the new truth."""
+_MEAN_HALF_LIFE = 2_000.0
+
+
+def losses(logit: Doubles, label: Doubles) -> Doubles:
+    """Log loss of every example, nats."""
+    return np.asarray(np.logaddexp(0.0, logit) - label * logit)
+
+
+@dataclass
+class Change:
+    """One change of a stratum's labels that has been announced and has not ended."""
+
+    cause: Cause
+    name: str
+    """Of the hypothesis."""
+    since: float
+    """Event time, s."""
+    before: list[float]
+    """Offset and slope that were expected before."""
+    nats: float
+    """Evidence when it was announced."""
+    examples: float = 0.0
+    """Of the stratum since it was announced."""
+    back: float = 0.0
+    """CUSUM of the evidence that all is as before, nats."""
+    fits: list[float] = field(default_factory=lambda: [0.0] * len(HYPOTHESES))
+    """Recent evidence for each hypothesis against what was expected before, nats."""
+    against: list[float] = field(default_factory=list)
+    """Of a change of the group: evidence against it in every stratum, nats."""
+    lost: float = 0.0
+    """Recent loss of what was expected before above that of the frozen arm corrected in hindsight, nats."""
+    left: float = 0.0
+    """The same of the live arm."""
+
+    @property
+    def recovered(self) -> float:
+        """Share of what the frozen arm lost that the live arm does not lose; nan where nothing was lost."""
+        return 1.0 - self.left / self.lost if self.lost > 0 else float("nan")
+
+
+@dataclass(frozen=True)
+class _Lot:
+    """Examples with what was expected of them, `(n,)`; weights in strata `(strata, n)`."""
+
+    label: Doubles
+    z: Doubles
+    live: Doubles
+    member: Doubles
+    logit: Doubles
+    p: Doubles
+
+
+_TASTE = np.array([cause is Cause.TASTE for cause in CAUSES])
+
+
+class ChangeTest:
+    """Changes of one group's labels, by stratum."""
+
+    def __init__(
+        self, facet: Sequence[int], expectation: Expectation, false_alarm_examples: float, least_examples: float
+    ) -> None:
+        """Announces nothing before `least_examples` have come: they tell what is expected."""
+        count, self._least = len(facet), least_examples
+        self._facet, self._expectation = np.asarray(facet), expectation
+        self.alarm = math.log(false_alarm_examples) + math.log(count * len(HYPOTHESES))
+        """Nats at which a change is announced, and at which its end is."""
+        self.evidence: Doubles = np.zeros((count, len(HYPOTHESES)))
+        """W, nats."""
+        self._onset: Doubles = np.full_like(self.evidence, np.nan)
+        self._raw: Doubles = np.zeros_like(self.evidence)
+        self._before = math.nan
+        self._mean, self._count, self._of_all = 0.0, 0.0, np.zeros(count)
+        self.changes: list[list[Change]] = [[] for _ in facet]
+        """What has been announced and has not ended, by stratum, oldest first."""
+
+    def take(self, label: Doubles, z: Doubles, live: Doubles, member: Doubles, time: float) -> Doubles:
+        """Takes labels and logits of the frozen and the live arm `(n,)`, and weights in strata `(strata, n)`.
+
+        Returns the losses of the frozen arm as it was expected to be before all changes, `(n,)`.
+        """
+        expectation = self._expectation
+        logit = expectation.logit(member, z)
+        p = probability(logit)
+        ratios = log_ratios(label, p, self._mean_of(p)) @ member.T
+        self._follow(_Lot(label, z, live, member, logit, p))
+        before = self.evidence
+        self.evidence = np.clip(before + ratios.T, 0.0, 4 * self.alarm)
+        self._onset[(before <= 0) & (self.evidence > 0)] = self._before  # it began behind what was taken before
+        self._before = time
+        # What came before the group's evidence for a hypothesis began says nothing of where the change is.
+        self._raw = np.where(self.evidence[0] > 0, self._raw + ratios.T, 0.0)
+        expectation.see(member, z, p, label)
+        self._of_all += member.sum(axis=1)
+        theta = expectation.theta.copy()
+        for stratum, changes in enumerate(self.changes):
+            if changes:
+                theta[stratum] = changes[0].before
+        return losses(expectation.logit_of(theta, member, z), label)
+
+    def by_cause(self) -> tuple[Doubles, Doubles]:
+        """The most evidence for a change of taste and for one of the labels, nats, `(strata,)` each."""
+        return self.evidence[:, _TASTE].max(axis=1), self.evidence[:, ~_TASTE].max(axis=1)
+
+    def decide(self, time: float) -> None:
+        """Ends what has ended, names another cause or place where it fits better, and announces at most one change."""
+        for stratum, changes in enumerate(self.changes):
+            if changes:
+                self._reconsider(stratum, changes, time)
+        if self._of_all[0] < self._least:  # what is expected is not known yet
+            self.evidence[:] = 0.0
+        top = self.evidence.max(axis=1)
+        taste, labels = self.by_cause()
+        sure = (np.abs(taste - labels) >= _SURE) | (top >= _WAIT * self.alarm)
+        stratum = int(np.where(sure, top, 0.0).argmax())
+        if top[stratum] >= self.alarm and sure[stratum]:
+            self._announce(self._where(stratum))
+        else:
+            self._expectation.believe(top < _CALM)
+
+    def _mean_of(self, p: Doubles) -> float:
+        kept = 2.0 ** (-len(p) / _MEAN_HALF_LIFE)
+        self._mean, self._count = kept * self._mean + float(p.sum()), kept * self._count + len(p)
+        return self._mean / self._count
+
+    # --- what has been announced ---
+
+    def _follow(self, lot: _Lot) -> None:
+        for stratum, changes in enumerate(self.changes):
+            inside = lot.member[stratum] > 0
+            if not changes or not inside.any():
+                continue
+            weight, y, z = lot.member[stratum, inside], lot.label[inside], lot.z[inside]
+            loss = losses(lot.logit[inside], y)
+            kept, long = (2.0 ** (-weight.sum() / half) for half in (_HALF_LIFE, _RECOVERY_HALF_LIFE))
+            for change in changes:
+                shift = np.asarray(change.before) - self._expectation.theta[stratum]
+                old = lot.logit[inside] + self._expectation.correction(shift, z)
+                ratio = loss - losses(old, y)
+                fits = log_ratios(y, probability(old), self._mean / self._count) @ weight
+                change.fits = (kept * np.asarray(change.fits) + fits).tolist()
+                change.lost = long * change.lost - float(ratio @ weight)
+                change.left = long * change.left + float((losses(lot.live[inside], y) - loss) @ weight)
+                change.examples += float(weight.sum())
+                # Under wrong labels nothing can be said of taste: only the newest change may end.
+                change.back = max(0.0, change.back + float(ratio @ weight)) if change is changes[-1] else 0.0
+                if change.against:
+                    change.against = (np.asarray(change.against) + lot.member[:, inside] @ ratio).tolist()
+
+    def _reconsider(self, stratum: int, changes: list[Change], time: float) -> None:
+        for change in list(changes):
+            if change.against and change.examples <= _MOVES and self._moved(change):
+                return
+            if change.name == "lost" and change.examples >= _ACCEPTED:
+                changes.remove(change)  # a rate that lasts and keeps the order is the new truth, as for the gate
+                return
+            if change.back >= self.alarm:
+                self._expectation.put_back(stratum, np.asarray(change.before))
+                del changes[changes.index(change) :]
+                self._begin_anew(stratum)
+                return
+        last, fits = changes[-1], np.asarray(changes[-1].fits)
+        best = int(fits.argmax())
+        if CAUSES[best] is not last.cause and fits[best] - fits[(last.cause is Cause.TASTE) == _TASTE].max() > _SWITCH:
+            last.cause, last.name = CAUSES[best], HYPOTHESES[best].name
+
+    def _moved(self, change: Change) -> bool:
+        """Whether a change of the group turns out to be one of a few values of a facet; it is theirs then."""
+        against = np.asarray(change.against)
+        here = self._only_here(against)
+        if len(here):
+            self._move(change, here, against)
+        return bool(len(here))
+
+    def _only_here(self, against: Doubles) -> NDArray[np.int64]:
+        """The values of one facet that alone have changed, given the evidence against it in each stratum, nats."""
+        best, most = np.zeros(0, dtype=np.int64), _ELSEWHERE
+        for facet in range(1, int(self._facet.max()) + 1):
+            values = np.flatnonzero(self._facet == facet)
+            least = max(_HERE, -_STRONG * float(against[values].min()))
+            here, elsewhere = values[against[values] < -least], values[against[values] > 0]
+            if len(here) and against[elsewhere].sum() > most:
+                best, most = here, float(against[elsewhere].sum())
+        return best
+
+    def _move(self, change: Change, here: NDArray[np.int64], against: Doubles) -> None:
+        shift = self._expectation.theta[0] - np.asarray(change.before)
+        self.changes[0].remove(change)
+        self._expectation.put_back(0, np.asarray(change.before))
+        for stratum in here.tolist():
+            before = self._expectation.theta[stratum].tolist()
+            moved = Change(change.cause, change.name, change.since, before, -float(against[stratum]), fits=change.fits)
+            self.changes[stratum].append(moved)
+            self._expectation.theta[stratum] += shift
+        self._begin_anew(0)
+
+    # --- announcing ---
+
+    def _where(self, stratum: int) -> int:
+        """The stratum that explains a change best: a value that is nearly all of the group cannot be told from it."""
+        group = self.evidence[0]
+        if stratum and group.max() >= _AS_MUCH * self.evidence[stratum].max():
+            return 0
+        here = self._only_here(-self._raw[:, group.argmax()]) if not stratum else np.array([stratum])
+        return int(here[self.evidence[here].max(axis=1).argmax()]) if len(here) else 0
+
+    def _announce(self, stratum: int) -> None:
+        chosen = int((self.evidence[stratum] + _SURE * _TASTE).argmax())  # in doubt it is not the labels
+        hypothesis, changes = HYPOTHESES[chosen], self.changes[stratum]
+        nats = float(self.evidence[stratum, chosen])
+        if not changes or (changes[-1].cause is Cause.TASTE and hypothesis.cause is Cause.LABELS):
+            change = Change(
+                hypothesis.cause,
+                hypothesis.name,
+                float(self._onset[stratum, chosen]),
+                self._expectation.theta[stratum].tolist(),
+                nats,
+                fits=self.evidence[stratum].tolist(),
+                against=(-self._raw[:, chosen]).tolist() if stratum == 0 else [],
+            )
+            changes.append(change)
+        else:
+            changes[-1].back = 0.0
+        self._expectation.refit(stratum)
+        self._begin_anew(stratum)
+
+    def _begin_anew(self, stratum: int) -> None:
+        """Of all strata that share examples with one whose expectation has changed."""
+        shared = (self._facet != self._facet[stratum]) | (np.arange(len(self._facet)) == stratum)
+        self.evidence[shared] = 0.0
+        self._raw[:] = 0.0
+        self._expectation.forget(shared)
+
+    # --- state ---
+
+    def state(self) -> dict[str, Any]:
+        """For a snapshot."""
+        return {
+            "arrays": {name: getattr(self, name).tobytes() for name in _ARRAYS},
+            "mean": [self._mean, self._count, self._before],
+            "changes": [[{**asdict(change), "cause": str(change.cause)} for change in one] for one in self.changes],
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state`."""
+        for name in _ARRAYS:
+            value = getattr(self, name)
+            setattr(self, name, np.frombuffer(state["arrays"][name]).reshape(value.shape).copy())
+        self._mean, self._count, self._before = (float(value) for value in state["mean"])
+        self.changes = [
+            [Change(**{**change, "cause": Cause(change["cause"])}) for change in one] for one in state["changes"]
+        ]
+
+
+_ARRAYS = ("evidence", "_onset", "_raw", "_of_all")

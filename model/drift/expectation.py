@@ -1,0 +1,130 @@
+"""What clicks are expected: the frozen model's probability, corrected by offset and slope in every stratum (ours).
+
+    logit = z + sum over the strata of the example of (a + b (z - centre))
+
+with `z` the frozen logit. The corrections are those of a logistic regression, fitted by one Newton step for each lot of
+examples that nothing speaks against; a prior precision keeps those of small strata near zero. Once a stratum is known
+they hardly move, or a slow drift would become what is expected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.gate.seen import Doubles
+
+FLOOR = 1e-4
+_PRIOR_GROUP, _PRIOR_VALUE = np.array([20.0, 0.0, 200.0]), np.array([60.0, 0.0, 200.0])
+"""Entries aa, ab, bb of the precision of (a, b). The group's offset is hardly known before the stream begins: clicks
+that come late are missing in it."""
+_REFIT = np.array([5.0, 0.0, 5.0])
+_KNOWN, _SLOW = 400.0, 0.1
+"""Information on the offset, about 2 700 examples, from which on a stratum is known; of later steps, what is taken."""
+_OVERLAP = 3.0
+"""Facets whose values share an example: each takes its part of what is left over."""
+_MOST = 20_000.0
+
+
+class Expectation:
+    """Corrections of the frozen logit, by stratum, and what has been seen but not been believed yet."""
+
+    def __init__(self, facet: Sequence[int], centre: float, *, slow: float = _SLOW) -> None:
+        """`facet` of each stratum, 0 for the group; `slow` is what is taken of a step once a stratum is known."""
+        self._facet, self._centre, self._slow = np.asarray(facet), centre, slow
+        self._most = _MOST if slow < 1 else _KNOWN
+        count = len(self._facet)
+        self.theta: Doubles = np.zeros((count, 2))
+        """Offset and slope."""
+        self._precision: Doubles = np.tile(_PRIOR_VALUE, (count, 1))
+        self._precision[0] = _PRIOR_GROUP
+        self._gradient: Doubles = np.zeros((count, 2))
+        self._information: Doubles = np.zeros((count, 3))
+
+    def logit(self, member: Doubles, z: Doubles) -> Doubles:
+        """Expected, `(n,)`; `member` `(strata, n)` is above 0 where an example belongs to a stratum."""
+        return self.logit_of(self.theta, member, z)
+
+    def logit_of(self, theta: Doubles, member: Doubles, z: Doubles) -> Doubles:
+        """The same under other offsets and slopes `(strata, 2)`."""
+        summed = theta.T @ (member > 0)
+        return np.asarray(z + summed[0] + summed[1] * (z - self._centre))
+
+    def correction(self, theta: Doubles, z: Doubles) -> Doubles:
+        """What one stratum's offset and slope add, `(n,)`."""
+        return np.asarray(theta[0] + theta[1] * (z - self._centre))
+
+    def see(self, member: Doubles, z: Doubles, p: Doubles, label: Doubles) -> None:
+        """Takes examples that were expected to be clicked with probability `p`."""
+        centred, variance = z - self._centre, p * (1 - p)
+        self._gradient += np.stack([member @ (label - p), member @ ((label - p) * centred)], 1)
+        parts = (variance, variance * centred, variance * centred**2)
+        self._information += np.stack([member @ part for part in parts], 1)
+
+    def believe(self, calm: NDArray[np.bool_]) -> None:
+        """Moves the expectation of the strata that are `calm` by what was seen, the group's first."""
+        for facet in range(int(self._facet.max()) + 1):
+            moved = calm & (self._facet == facet) & (self._information[:, 0] > 0)
+            if not moved.any():
+                continue
+            slow = np.where(self._precision[moved, 0] > _KNOWN, self._slow, 1.0) / (1.0 if facet == 0 else _OVERLAP)
+            self._precision[moved] += self._information[moved]
+            step = _solved(self._precision[moved], self._gradient[moved]) * slow[:, None]
+            self.theta[moved] += step
+            self._precision[moved] *= np.minimum(1.0, self._most / self._precision[moved, :1])
+            self.forget(moved)
+            if facet == 0:
+                self._gradient[1:] -= _times(self._information[1:], step[0])
+
+    def loosen(self) -> None:
+        """Knows nothing of the slope before the stream begins, as with a model of which no reference is at hand."""
+        self._precision[0] = _REFIT
+
+    def refit(self, stratum: int) -> None:
+        """Takes what was seen of a stratum for all that is known of it."""
+        precision = self._information[stratum] + _REFIT
+        self.theta[stratum] += _solved(precision[None], self._gradient[stratum][None])[0]
+        self._precision[stratum] = precision
+
+    def put_back(self, stratum: int, theta: Doubles) -> None:
+        """What was expected of a stratum before."""
+        self.theta[stratum] = theta
+        self._precision[stratum] = np.maximum(self._precision[stratum], _PRIOR_GROUP)
+
+    def forget(self, strata: NDArray[np.bool_]) -> None:
+        """Drops what was seen of some strata and not believed."""
+        self._gradient[strata] = 0.0
+        self._information[strata] = 0.0
+
+    def state(self) -> dict[str, Any]:
+        """For a snapshot."""
+        return {name: getattr(self, name).tobytes() for name in _ARRAYS}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state`."""
+        for name in _ARRAYS:
+            setattr(self, name, np.frombuffer(state[name]).reshape(getattr(self, name).shape).copy())
+
+
+_ARRAYS = ("theta", "_precision", "_gradient", "_information")
+
+
+def probability(logit: Doubles) -> Doubles:
+    """Of a click, never nearer to 0 or 1 than what is worth betting on."""
+    return np.clip(1.0 / (1.0 + np.exp(-np.clip(logit, -30, 30))), FLOOR, 1 - FLOOR)
+
+
+def _solved(precision: Doubles, gradient: Doubles) -> Doubles:
+    aa, ab, bb = precision.T
+    det = aa * bb - ab * ab
+    return np.stack(
+        [(bb * gradient[:, 0] - ab * gradient[:, 1]) / det, (aa * gradient[:, 1] - ab * gradient[:, 0]) / det], 1
+    )
+
+
+def _times(information: Doubles, step: Doubles) -> Doubles:
+    aa, ab, bb = information.T
+    return np.stack([aa * step[0] + ab * step[1], ab * step[0] + bb * step[1]], 1)

@@ -1,0 +1,72 @@
+"""What may have become of the labels: each hypothesis says how likely a click then is (ours).
+
+`p` is the probability that is expected, `m` its mean. What is named by its cause:
+
+    taste    (1 - s) p + s q m   for a share s of it the old taste says nothing, and q times the mean is clicked
+    flipped  (1 - s) p + s (1 - p)
+    lost     (1 - s) p
+    fake     p + s (1 - p)
+
+Taste leaves what nobody liked as it is, or little better; labels that are wrong make it look liked. That is what tells
+them apart, and a lost click keeps the order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+Doubles = NDArray[np.float64]
+
+_FLOOR = 1e-4
+
+
+class Cause(StrEnum):
+    """Why labels are not as expected."""
+
+    TASTE = "taste"
+    LABELS = "labels"
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One way in which a click's probability `p` may change: `keep p + add_mean m + add`."""
+
+    name: str
+    cause: Cause
+    keep: float
+    add_mean: float = 0.0
+    add: float = 0.0
+
+
+def _taste(share: float, liked: float) -> Hypothesis:
+    return Hypothesis("taste", Cause.TASTE, 1 - share, share * liked)
+
+
+HYPOTHESES = (
+    _taste(0.35, 0.4),
+    _taste(0.7, 0.4),
+    _taste(0.35, 1.0),
+    _taste(0.7, 1.0),
+    _taste(0.2, 2.0),
+    Hypothesis("flipped", Cause.LABELS, 0.7, add=0.15),
+    Hypothesis("flipped", Cause.LABELS, 0.4, add=0.3),
+    Hypothesis("flipped", Cause.LABELS, -0.8, add=0.9),
+    Hypothesis("lost", Cause.LABELS, 0.65),
+    Hypothesis("lost", Cause.LABELS, 0.2),
+    Hypothesis("fake", Cause.LABELS, 0.8, add=0.2),
+    Hypothesis("fake", Cause.LABELS, 0.5, add=0.5),
+)
+CAUSES = tuple(one.cause for one in HYPOTHESES)
+_KEEP, _MEAN, _ADD = (
+    np.array([getattr(one, part) for one in HYPOTHESES])[:, None] for part in ("keep", "add_mean", "add")
+)
+
+
+def log_ratios(label: Doubles, p: Doubles, mean: float) -> Doubles:
+    """Log likelihood of labels `(n,)` under each hypothesis above that under `p` `(n,)`, nats, `(hypotheses, n)`."""
+    other = np.clip(_KEEP * p + _MEAN * mean + _ADD, _FLOOR, 1 - _FLOOR)
+    return np.asarray(label * np.log(other / p) + (1 - label) * np.log((1 - other) / (1 - p)))

@@ -1,0 +1,126 @@
+"""How far inputs and scores are from the reference, by stratum, as soon as a request is served.
+
+Three distances between the recent share `q` and the reference's share `p` of each bin (deciles of the reference):
+
+    PSI   sum (q - p) log(q / p)
+    JSD   sqrt of the Jensen-Shannon divergence in bits, 0 to 1 (Endres and Schindelin, 2003)
+    KS    largest difference of the distribution functions at the edges
+
+From few examples all of them are above zero where nothing has changed. With `B` bins and `n` independent examples
+against `m` the PSI is `(B - 1) (1/n + 1/m)` on average (its chi-squared limit; Yurdakul, 2018), the divergence an
+eighth of that in nats, and KS stays below `sqrt((1/n + 1/m) log(2/a) / 2)` with probability `1 - a`. That much is taken
+off. `n` counts sessions, not examples: what one user is shown hangs together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.drift.reference import BINS, WATCHED, Reference, counted
+from model.drift.windows import Decaying
+from model.gate.seen import Doubles
+
+DISTANCES = ("psi", "jensen_shannon", "ks")
+HALF_LIFE = 500.0
+_TOGETHER = 30.0
+"""Examples that hang together: a session of some requests."""
+_FIRST = 5_000.0
+"""Examples that are taken for the reference where there is none."""
+_LEAST = 250.0
+"""Fewer examples on either side say nothing."""
+_FLOOR = 1e-3
+_KS_LEVEL = 1e-3
+
+
+class InputWatch:
+    """Recent distributions of all that is watched, and the reference."""
+
+    def __init__(self, strata: int, reference: Reference | None) -> None:
+        self._reference = reference
+        self._first: list[Doubles] = []
+        """Values of the first examples, until there is a reference."""
+        self._window = Decaying(strata, HALF_LIFE, {"count": (), "bins": (len(WATCHED), BINS)})
+        self.own_reference = reference is None
+
+    @property
+    def knows(self) -> bool:
+        """Whether there is a reference by now."""
+        return self._reference is not None
+
+    def take(self, values: Doubles, strata: NDArray[np.int64]) -> None:
+        """Takes values `(n, watched)` of examples in strata `(n, 4)`."""
+        if self._reference is None:
+            self._begin(values, strata)
+            return
+        count = len(self._window.sums["count"])
+        bins = counted(values, self._reference.edges, strata, count)
+        passed = bins[:, 0].sum(axis=1)
+        self._window.add(passed, {"count": passed, "bins": bins})
+
+    def _begin(self, values: Doubles, strata: NDArray[np.int64]) -> None:
+        self._first.append(np.column_stack([values, strata]))
+        if sum(len(one) for one in self._first) < _FIRST:
+            return
+        whole, self._first = np.concatenate(self._first), []
+        values, strata = whole[:, : len(WATCHED)], whole[:, len(WATCHED) :].astype(np.int64)
+        edges = np.quantile(values, np.arange(1, BINS) / BINS, axis=0).T
+        counts = counted(values, edges, strata, len(self._window.sums["count"]))
+        self._reference = Reference(edges, counts, float(values[:, 0].mean()), 1.0)
+
+    def distances(self) -> Doubles:
+        """By stratum, by what is watched, in the order of `DISTANCES`, `(strata, watched, 3)`; nan where not known."""
+        recent = self._window.sums["bins"]
+        out = np.full((*recent.shape[:2], len(DISTANCES)), np.nan)
+        if self._reference is None:
+            return out
+        n, m = self._window.sums["count"], self._reference.counts[:, 0].sum(axis=1)
+        known = (n >= _LEAST) & (m >= _LEAST)
+        if known.any():
+            noise = _TOGETHER * (1 / n[known] + 1 / m[known])
+            out[known] = _distances(recent[known], self._reference.counts[known], noise[:, None])
+        return out
+
+    def state(self) -> dict[str, Any]:
+        """For a snapshot. A reference of its own stands in it."""
+        own = self._reference if self.own_reference else None
+        first = np.concatenate(self._first) if self._first else np.zeros((0, len(WATCHED) + 4))
+        return {
+            "window": self._window.state(),
+            "first": first.tobytes(),
+            "own": None if own is None else [own.edges.tobytes(), own.counts.tobytes(), own.centre],
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state`."""
+        self._window.load(state["window"])
+        first = np.frombuffer(state["first"]).reshape(-1, len(WATCHED) + 4).copy()
+        self._first = [first] if len(first) else []
+        if state["own"] is not None and self.own_reference:
+            edges, counts, centre = state["own"]
+            shape = self._window.sums["bins"].shape
+            self._reference = Reference(
+                np.frombuffer(edges).reshape(len(WATCHED), BINS - 1).copy(),
+                np.frombuffer(counts).reshape(shape).copy(), float(centre), 1.0,
+            )  # fmt: skip
+
+
+def _distances(recent: Doubles, reference: Doubles, noise: Doubles) -> Doubles:
+    """Of counts by bin `(strata, watched, BINS)`, less what few examples make of nothing."""
+    q, p = (np.maximum(c / c.sum(axis=2, keepdims=True), _FLOOR) for c in (recent, reference))
+    psi = ((q - p) * np.log(q / p)).sum(axis=2)
+    half = (p + q) / 2
+    divergence = ((p * np.log(p / half)).sum(axis=2) + (q * np.log(q / half)).sum(axis=2)) / 2
+    ks = np.abs(np.cumsum(q - p, axis=2)).max(axis=2)
+    bias = (BINS - 1) * noise
+    return np.stack(
+        [
+            np.maximum(psi - bias, 0.0),
+            np.sqrt(np.clip(divergence - bias / 8, 0.0, np.log(2)) / np.log(2)),
+            np.maximum(ks - np.sqrt(noise * np.log(2 / _KS_LEVEL) / 2), 0.0),
+        ],
+        axis=2,
+    )

@@ -1,0 +1,124 @@
+"""Detectors from the literature on the frozen arm's log loss and residual: ADWIN, Page-Hinkley and KSWIN, river's.
+
+They take one number at a time, so they are fed means of blocks of a stratum's examples. A detector begins anew once it
+has fired, or has taken `_MOST` blocks: it then gets the newest `_KEPT` again. So what it is follows from few numbers,
+which is what a snapshot holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from model.drift.verdict import Alarm
+from model.drift.windows import Decaying
+from model.gate.seen import Doubles
+
+BLOCK = 256
+"""Examples of a stratum whose mean is one value."""
+_MOST, _KEPT = 160, 80
+_ADWIN_DELTA = 1e-5
+_PAGE_HINKLEY = {"log_loss": (0.01, 0.35), "residual": (0.01, 0.35)}
+"""`delta` and `threshold`."""
+_KSWIN = {"alpha": 1e-4, "window_size": 40, "stat_size": 12}
+SIGNALS = ("log_loss", "residual")
+
+
+class _Single(Protocol):
+    drift_detected: bool
+
+    def update(self, x: float) -> None: ...
+
+
+def _make(detector: str, signal: str) -> _Single:
+    from river.drift import ADWIN, KSWIN, PageHinkley  # seconds and 150 MB that only a monitor needs
+
+    if detector == "adwin":
+        made: _Single = ADWIN(delta=_ADWIN_DELTA, clock=1)
+    elif detector == "page_hinkley":
+        delta, threshold = _PAGE_HINKLEY[signal]
+        made = PageHinkley(delta=delta, threshold=threshold, min_instances=4)
+    else:
+        made = KSWIN(**_KSWIN, seed=0)
+    return made
+
+
+class _Channel:
+    """One detector on one signal of one stratum."""
+
+    def __init__(self, detector: str, signal: str) -> None:
+        self.detector, self.signal = detector, signal
+        self._values: list[float] = []
+        self._single = _make(detector, signal)
+
+    def take(self, value: float) -> bool:
+        """Whether it fires."""
+        self._values.append(value)
+        self._single.update(value)
+        fired = bool(self._single.drift_detected)
+        if fired or len(self._values) >= _MOST:
+            self.load([] if fired else self._values[-_KEPT:])
+        return fired
+
+    def values(self) -> list[float]:
+        """What it has been given since it began anew."""
+        return self._values
+
+    def load(self, values: list[float]) -> None:
+        """Begins anew with `values`."""
+        self._single, self._values = _make(self.detector, self.signal), list(values)
+        for value in values:
+            self._single.update(value)
+
+
+class Singles:
+    """All of them, by stratum. KSWIN tests for a millisecond at each value, so it watches the group's loss alone."""
+
+    def __init__(self, names: list[str]) -> None:
+        self._names = names
+        self._block = Decaying(len(names), np.inf, {"count": (), **dict.fromkeys(SIGNALS, ())})
+        self._channels = [
+            [_Channel(detector, signal) for signal in SIGNALS for detector in _detectors(stratum, signal)]
+            for stratum in range(len(names))
+        ]
+
+    def take(self, loss: Doubles, residual: Doubles, member: Doubles, time: float) -> list[Alarm]:
+        """Takes log losses and residuals (label less expectation) of examples `(n,)`; returns what fired."""
+        sums = member @ np.stack([np.ones_like(loss), loss, residual], 1)
+        self._block.add(sums[:, 0], dict(zip(("count", *SIGNALS), sums.T, strict=True)))
+        alarms = []
+        for stratum in np.flatnonzero(self._block.sums["count"] >= BLOCK).tolist():
+            count = self._block.sums["count"][stratum]
+            means = {name: float(self._block.sums[name][stratum] / count) for name in SIGNALS}
+            for value in self._block.sums.values():
+                value[stratum] = 0.0
+            alarms += [
+                Alarm(one.detector, one.signal, self._names[stratum], time, means[one.signal], _threshold(one))
+                for one in self._channels[stratum]
+                if one.take(means[one.signal])
+            ]
+        return alarms
+
+    def state(self) -> dict[str, Any]:
+        """For a snapshot."""
+        values = [[np.array(one.values()).tobytes() for one in row] for row in self._channels]
+        return {"block": self._block.state(), "values": values}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state`."""
+        self._block.load(state["block"])
+        for row, values in zip(self._channels, state["values"], strict=True):
+            for one, data in zip(row, values, strict=True):
+                one.load(np.frombuffer(data).tolist())
+
+
+def _detectors(stratum: int, signal: str) -> tuple[str, ...]:
+    return ("adwin", "page_hinkley", *(("kswin",) if stratum == 0 and signal == "log_loss" else ()))
+
+
+def _threshold(one: _Channel) -> float:
+    if one.detector == "adwin":
+        return _ADWIN_DELTA
+    return _PAGE_HINKLEY[one.signal][1] if one.detector == "page_hinkley" else float(_KSWIN["alpha"])
