@@ -100,7 +100,7 @@ def test_late_clicks_are_put_right_in_a_play(opened: tuple[LiveHalf, Pretrained]
     lost.delay[:] = half.horizon_s + 1
     assert not np.array_equal(corrected.live, play(half, lost, gate).live)
     health = [call.health for call in recorder.record.calls if isinstance(call, Judged)][-1]
-    assert health.late_share == 1.0 and health.delay_s == pytest.approx(half.join_s + 1)
+    assert health.late_share == pytest.approx(1.0) and health.delay_s == pytest.approx(half.join_s + 1)
 
 
 def test_the_suite_is_all_scripts_and_the_faults_and_the_still_stream_is_long() -> None:
