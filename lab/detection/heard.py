@@ -21,7 +21,7 @@ CAUSE_OF = {
 }
 """Of the verdicts that announce something; the others say that nothing is known to be the matter."""
 CAUSES = {
-    "label_delay": Cause.LABELS, "late_share": Cause.LABELS, "dropped_share": Cause.LABELS, "aside": Cause.LABELS,
+    "label_delay": Cause.LABELS, "late_share": Cause.LABELS, "dropped_share": Cause.LABELS, "labels": Cause.LABELS,
     "score": Cause.INPUTS, "norm": Cause.INPUTS, "projection": Cause.INPUTS, "x": Cause.INPUTS,
     "gap": Cause.OURS,
 }  # fmt: skip
