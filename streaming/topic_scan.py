@@ -18,6 +18,8 @@ ASK_MS = 10_000
 _POLL_MS = 200
 _SILENT_S = 30.0
 _TELL_EVERY = 1_000
+_STEP = 200
+"""Records that a scan from the end reads at once."""
 
 
 class TopicScanError(Exception):
@@ -51,6 +53,26 @@ def scan(
                     if done % _TELL_EVERY == 0:
                         progress(done, total)
             progress(total, total)
+    except KafkaError as error:
+        raise TopicScanError(f"topic {topic!r} on {config.kafka.bootstrap} cannot be read: {error!r}") from error
+
+
+def scan_back(config: Config, topic: str, partition: int) -> Iterator[Any]:
+    """The committed records of a partition, the newest first, read only as far back as it is asked for.
+
+    Raises TopicScanError.
+    """
+    try:
+        with make_scanner(config) as consumer:
+            if partition not in (consumer.partitions_for_topic(topic) or ()):
+                raise TopicScanError(f"there is no topic {topic!r} yet: `driftline setup` makes it")
+            place = TopicPartition(topic, partition)
+            begin = begin_offsets(consumer, [place], ASK_MS)[place]
+            end = end_offsets(consumer, [place], ASK_MS)[place]
+            while end > begin:
+                start = max(begin, end - _STEP)
+                yield from reversed(list(read_span(consumer, place, start, end)))
+                end = start
     except KafkaError as error:
         raise TopicScanError(f"topic {topic!r} on {config.kafka.bootstrap} cannot be read: {error!r}") from error
 

@@ -22,7 +22,7 @@ _DELAYED, _LATE, _DROPPED = 3.0, 0.5, 0.5
 """Times the usual delay, share of late feedback and share of dropped traffic at which an alarm is given."""
 
 
-class Measures:
+class StratumMeasures:
     """Recent measures and counts, by stratum."""
 
     def __init__(self, strata: int) -> None:

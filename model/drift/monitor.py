@@ -26,7 +26,7 @@ from model.drift.hypotheses import Cause
 from model.drift.inputs import DISTANCES, InputWatch
 from model.drift.latches import Latches
 from model.drift.live_arm import LiveArm
-from model.drift.measures import Measures
+from model.drift.measures import StratumMeasures
 from model.drift.reference import WATCHED, Reference, watched
 from model.drift.signs import NAN, KernelHealth, LabelHealth, Signals
 from model.drift.singles import Singles
@@ -65,7 +65,7 @@ class DriftMonitor:
         self._test = ChangeTest(facet, expectation, config.false_alarm_examples, config.least_examples)
         self._expectation, self._arm = expectation, LiveArm(facet, config.false_alarm_examples)
         self._inputs, self._expected = InputWatch(count, reference), ExpectedPerformance(facet, centre)
-        self._measures, self._singles = Measures(count), Singles(self._names)
+        self._measures, self._singles = StratumMeasures(count), Singles(self._names)
         self._causes, self._latches = Causes(count, config.least_examples), Latches(self._names)
         self._refused = Decaying(count, _REFUSED_HALF_LIFE, {"count": (), "refused": ()})
         self._served: list[NDArray[np.float32]] = []
@@ -209,7 +209,7 @@ class DriftMonitor:
         ]
 
     def _crossed(self) -> list[Alarm]:
-        """Measures that have crossed a threshold since the last call."""
+        """StratumMeasures that have crossed a threshold since the last call."""
         measures, judge = self._measures, self._latches.judge
         group = np.full(len(self._names), NAN)
         found: list[tuple[str, str, Doubles, float]] = [
@@ -272,7 +272,7 @@ class DriftMonitor:
         self._served_examples, self._learned_examples = len(self._served[0]), len(self._learned[0])
         self._time, self._fresh = float(state["time"]), bool(state["fresh"])
         self._alarms = [Alarm(**alarm) for alarm in state["alarms"]]
-        self._own = [Verdict(**{**own, "kind": VerdictKind(own["kind"])}) for own in state["own"]]
+        self._own = [_loaded(own) for own in state["own"]]
         self._distances = self._inputs.distances()
 
 
@@ -289,3 +289,8 @@ _NO_LEARNED = np.zeros((0, _LEARNED_COLUMNS))
 def _worded(verdict: Verdict) -> Verdict:
     """With the sentence of its newest figures."""
     return replace(verdict, words=words(verdict.kind, verdict.stratum, verdict.evidence))
+
+
+def _loaded(own: Mapping[str, Any]) -> Verdict:
+    since = float(own["since"])
+    return Verdict(**{**own, "kind": VerdictKind(own["kind"]), "since": NAN if math.isnan(since) else since})

@@ -25,7 +25,7 @@ class KeyConfig(Section):
     may: tuple[Right, ...] = Field(
         min_length=1,
         description="What it opens: `score` for /v1/score; `feedback`, `impression`, `profile` (users and items) and "
-        "`drift` for these events at /v1/events; `operator` for /v1/kernels.",
+        "`drift` for these events at /v1/events; `operator` to see kernels and verdicts and to order what is served.",
     )
 
 

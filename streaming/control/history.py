@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from model.kernel.record import KernelInfo, KernelRefused, read_info
 from streaming.config import Config
-from streaming.topic_scan import scan
+from streaming.topic_scan import scan, scan_back
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +35,16 @@ def read_history(config: Config, group: str) -> list[PastKernel]:
 
     Raises ControlError, TopicScanError.
     """
-    past = []
-    for record in scan(config, config.topics.history, partition_of(config, group)):
+    return list(_kernels(config, scan(config, config.topics.history, partition_of(config, group))))
+
+
+def read_history_back(config: Config, group: str) -> Iterator[PastKernel]:
+    """The same, newest first, and read only as far as it is asked for."""
+    return _kernels(config, scan_back(config, config.topics.history, partition_of(config, group)))
+
+
+def _kernels(config: Config, records: Iterable[Any]) -> Iterator[PastKernel]:
+    for record in records:
         if record.value is None:
             continue
         try:
@@ -43,8 +52,7 @@ def read_history(config: Config, group: str) -> list[PastKernel]:
         except KernelRefused as refused:
             log.warning("offset %d of %s holds no kernel: %s", record.offset, config.topics.history, refused)
             continue
-        past.append(PastKernel(record.offset, record.timestamp / 1_000, info, record.value))
-    return past
+        yield PastKernel(record.offset, record.timestamp / 1_000, info, record.value)
 
 
 def partition_of(config: Config, group: str) -> int:

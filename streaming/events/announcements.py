@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import re
 
+import msgspec
+
+from streaming.events.decisions import Decision
 from streaming.events.outside import DriftEvent
 
 MAX_NAME_BYTES = 64
 MAX_VALUES = 1_000
 """Facet values that an announcement may name per facet."""
+ANNOUNCED = "drift_announced"
+"""Kind of the decision that tells of an announcement."""
 _KIND = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 
 
@@ -25,3 +30,10 @@ def announcement_fault(event: DriftEvent) -> str | None:
         if not values or len(values) > MAX_VALUES or not all(values):
             return f"`domain.{facet}` must name 1 to {MAX_VALUES} values, none of them empty"
     return None
+
+
+def announced(event: DriftEvent) -> Decision:
+    """An announcement as it stands among the decisions, for those who do not read all that comes from outside."""
+    told = msgspec.to_builtins(event)
+    detail = {key: value for key, value in told.items() if key not in ("event", "time")}
+    return Decision(ANNOUNCED, "", event.time, "announcement", detail)

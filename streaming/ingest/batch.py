@@ -23,6 +23,8 @@ from streaming.events import (
     UserEvent,
     encode_traffic,
 )
+from streaming.events.announcements import announced
+from streaming.events.decisions import encode_decision
 from streaming.ingest.letters import Letters
 from streaming.ingest.output import Output, RecordRefusedError
 from streaming.ingest.reader import Polled
@@ -65,7 +67,7 @@ class Batch:
 
     def __init__(self, config: Config, routing: Routing, letters: Letters, polled: Polled, now: float) -> None:
         """`now` is broker time as far as it is known, seconds: for records without the broker's stamp."""
-        self._traffic_topic = config.topics.traffic
+        self._traffic_topic, self._decisions_topic = config.topics.traffic, config.topics.decisions
         self._letters = letters
         self._now = now
         self._unreadable = polled.unreadable
@@ -90,7 +92,7 @@ class Batch:
                 entry.refuse(error)
 
     def write(self, write: Callable[[Sequence[Output]], object]) -> None:
-        """Writes traffic and dead letters, in the order of the records.
+        """Writes traffic, announced drift and dead letters, in the order of the records.
 
         If Kafka takes them, but not all, each is written alone and those at fault become dead letters. Raises what
         `write` raises for more than a record, as OutputRefusedError and StoppedError.
@@ -162,6 +164,8 @@ class Batch:
             return self._letters.of(entry.record, entry.refusal, self._now)
         if entry.traffic is not None:
             return Output(self._traffic_topic, entry.traffic, entry.partition)
+        if isinstance(entry.event, DriftEvent):
+            return Output(self._decisions_topic, encode_decision(announced(entry.event)), 0)
         return None
 
     def _write_alone(self, entry: Entry, write: Callable[[Sequence[Output]], object]) -> None:

@@ -121,8 +121,7 @@ class DriftWatch:
         self._count(path, dropped)
         before = {verdict.stratum: verdict.kind for verdict in self.verdicts}
         told = self.monitor.judge(self._health(join), join.watermark)
-        if told:
-            self.verdicts = self.monitor.verdicts
+        self.verdicts = self.monitor.verdicts
         self.seconds += time.perf_counter() - began
         return [self._decision(one, before, join.watermark) for one in told]
 

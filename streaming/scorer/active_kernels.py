@@ -104,6 +104,7 @@ class ActiveKernels:
             by=order.by,
             why=order.why,
             ordered_at=order.time,
+            newest_event_time=None if active.info is None else active.info.newest_event_time,
         )
 
     # --- what is published ---

@@ -10,13 +10,14 @@ from typing import Protocol
 
 import msgspec
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.responses import HTMLResponse
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 
 from streaming.events import Event
+from streaming.events.decisions import Order
 from streaming.events.rules import EventRules
 from streaming.monitoring import metrics
 from streaming.monitoring.health import Check, examine
@@ -25,6 +26,8 @@ from streaming.scorer.body import decode_json, read_body
 from streaming.scorer.core import Scored
 from streaming.scorer.doors import Doors, Guest, right_of
 from streaming.scorer.event_writer import decode_events
+from streaming.scorer.page.endpoints import PageEndpoints, number_of
+from streaming.scorer.page.views import OrderRequest, PageView
 from streaming.scorer.responses import EXCEPTION_HANDLERS, json_response
 from streaming.scorer.schema import (
     EventsAccepted,
@@ -52,6 +55,8 @@ class Backend(Protocol):
     """Who comes in."""
     max_events: int
     """Events of one call."""
+    page: PageView
+    """What the page at `/` shows."""
     rules: EventRules
     """What an outside event must be."""
 
@@ -66,6 +71,9 @@ class Backend(Protocol):
 
     def kernels(self) -> KernelsResponse:
         """Kernels in use and their history."""
+
+    async def order(self, request: OrderRequest, key: str) -> Order:
+        """Gives an operator's order for the holder of a key. Raises RequestRefused."""
 
     async def write_events(self, events: list[Event]) -> None:
         """Writes outside events. Raises RequestRefused."""
@@ -87,6 +95,7 @@ def make_app(backend: Backend, cors_origins: Sequence[str] = ()) -> FastAPI:
         await backend.stop()
 
     endpoints = Endpoints(backend)
+    page = PageEndpoints(backend.page, backend.order, endpoints.enter, backend.max_body_bytes)
     app = FastAPI(
         **openapi.ABOUT,
         lifespan=lifespan,
@@ -98,10 +107,14 @@ def make_app(backend: Backend, cors_origins: Sequence[str] = ()) -> FastAPI:
             _route("POST", "/v1/score", endpoints.score),
             _route("POST", "/v1/events", endpoints.events),
             _route("GET", "/v1/kernels", endpoints.kernels),
+            _route("GET", "/v1/status", page.status),
+            _route("GET", "/v1/history", page.history),
+            _route("POST", "/v1/orders", page.orders),
             _route("GET", "/healthz", endpoints.healthz),
             _route("GET", "/readyz", endpoints.readyz),
             _route("GET", "/docs", endpoints.docs),
-            _route("GET", "/", endpoints.front),
+            _route("GET", "/", page.front),
+            _route("GET", "/page/{name}", page.file),
         ],
         middleware=_cors(cors_origins),
         exception_handlers=EXCEPTION_HANDLERS,
@@ -130,7 +143,7 @@ class Endpoints:
         return response
 
     async def _score(self, request: Request) -> tuple[Response, int]:
-        self._enter(request).need("score")
+        self.enter(request).need("score")
         # A scorer that answers before it has the newest kernel would serve what its neighbours no longer serve
         # (docs/decisions/0043).
         missing = self.backend.missing()
@@ -140,11 +153,12 @@ class Endpoints:
         decoded = decode_json(_score_decoder, body, "invalid_request")
         # No thread: the work holds the interpreter's lock, a pool would only add switches (docs/decisions/0042).
         scored = await self.backend.score(decoded, self.backend.now())
+        self.backend.page.asked(decoded)
         return json_response(scored.response), len(decoded.candidates)
 
     async def events(self, request: Request) -> Response:
         """Takes events, and answers once the broker has them."""
-        guest = self._enter(request)
+        guest = self.enter(request)
         body = await read_body(request, self.backend.max_body_bytes)
         events = decode_events(body, self.backend.rules, self.backend.now(), self.backend.max_events)
         for right in {right_of(event) for event in events}:
@@ -154,10 +168,15 @@ class Endpoints:
 
     async def kernels(self, request: Request) -> Response:
         """Kernels in use and their history."""
-        self._enter(request).need("operator")
-        return json_response(self.backend.kernels())
+        self.enter(request).need("operator")
+        known = self.backend.kernels()
+        if "last" in request.query_params:
+            last = max(int(number_of(request, "last")), 0)
+            known = msgspec.structs.replace(known, swaps=known.swaps[len(known.swaps) - min(last, len(known.swaps)) :])
+        return json_response(known)
 
-    def _enter(self, request: Request) -> Guest:
+    def enter(self, request: Request) -> Guest:
+        """The caller. Raises RequestRefused."""
         address = request.client.host if request.client is not None else ""
         return self.backend.doors.enter(request.headers.get("authorization", ""), address)
 
@@ -175,10 +194,6 @@ class Endpoints:
     async def docs(self, _: Request) -> Response:
         """The page that documents the interface; it loads nothing."""
         return HTMLResponse(docs_page.page(), headers=docs_page.HEADERS)
-
-    async def front(self, _: Request) -> Response:
-        """Leads a browser to the page that documents the interface."""
-        return RedirectResponse("/docs")
 
 
 def _outcome(error: Exception) -> str:

@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
+from msgspec import UNSET
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -18,7 +19,7 @@ from model.kernel.features import KernelInputs
 from streaming.events import Arm, ServedImpression
 from streaming.events.request_ids import RequestIds
 from streaming.scorer.active_kernels import ActiveKernels
-from streaming.scorer.schema import ItemScore, RequestRefused, ScoreRequest, ScoreResponse
+from streaming.scorer.schema import ArmScores, ItemScore, RequestRefused, ScoreRequest, ScoreResponse
 from streaming.scorer.score_window import ScoreWindow
 
 T = TypeVar("T")
@@ -76,6 +77,11 @@ class _Shown:
 
 def _sigmoid(logit: NDArray[np.float32]) -> NDArray[np.float32]:
     return torch.from_numpy(logit).sigmoid().numpy()
+
+
+def _both(ranked: list[str], arms: _Arms, order: NDArray[np.int64]) -> list[ArmScores]:
+    frozen, live = (_sigmoid(logit[order]).tolist() for logit in (arms.frozen, arms.live))
+    return [ArmScores(*row) for row in zip(ranked, frozen, live, strict=True)]
 
 
 def _array(values: Tensor) -> NDArray[np.float32]:
@@ -176,6 +182,7 @@ class Scorer:
             group=group,
             scores=[ItemScore(item, score) for item, score in zip(ranked, scores[order].tolist(), strict=True)],
             duplicates=len(request.candidates) - len(items),
+            arms=_both(ranked, arms, order) if request.arms else UNSET,
         )
         shown = _Shown(request.user_id, ranked, domain, time, order)
         return Scored(response, self._impression(response.request_id, shown, arms))

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from streaming.events import REASONS, Event, FeedbackEvent, ItemEvent, UserEvent
+from streaming.scorer.page.views import HistoryResponse, OrderGiven, OrderRequest, StatusResponse
 from streaming.scorer.schema import (
     DomainFacets,
     EventsAccepted,
@@ -98,6 +99,8 @@ class _Operation:
     """Type and meaning by status."""
     problems: Mapping[int, str] = field(default_factory=dict)
     """Meaning by status; the type is `Problem`."""
+    query: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
+    """Type and meaning of each parameter in the query; none is required."""
     body: Any = None
     body_examples: Mapping[str, Any] = field(default_factory=dict)
     answer_example: Any = None
@@ -162,6 +165,54 @@ _OPERATIONS = (
         "The kernel of every group, the last thousand swaps with their freshness, and the last refusals.",
         answers={200: (KernelsResponse, "Kernels.")},
         problems=_DOOR_PROBLEMS,
+        query={"last": (int, "Only so many of the newest swaps.")},
+    ),
+    _Operation(
+        "GET",
+        "/v1/status",
+        "kernels",
+        "How every group does, and what has happened",
+        "What the page at `/` shows: is interest drifting, does the kernel handle it, did we break something; the "
+        "newest look at each group, domain by domain, with its verdict, evidence and advice; and what has happened in "
+        "the last hours.",
+        answers={200: (StatusResponse, "The status.")},
+        problems=_DOOR_PROBLEMS,
+        query={"after": (int, "Only what has happened behind the first so many: `told` of the answer before.")},
+    ),
+    _Operation(
+        "GET",
+        "/v1/history",
+        "kernels",
+        "One domain over the last hours",
+        "Both arms, the label rate and what was expected before labels: at most two thousand looks, the older the "
+        "thinner.",
+        answers={200: (HistoryResponse, "The past.")},
+        problems={**_DOOR_PROBLEMS, 404: "There is no such group: `unknown_group`.", 422: "`invalid_request`."},
+        query={
+            "group": (str, "Kernel group."),
+            "stratum": (str, "`group` for the whole, or a facet and its value: `scene=home`."),
+            "since": (float, "Only looks after this event time, seconds since the epoch."),
+        },
+    ),
+    _Operation(
+        "POST",
+        "/v1/orders",
+        "kernels",
+        "Decide what is served",
+        "The operator's hand, the same as `driftline kernel`: pin a version of the history, roll back, freeze, stop "
+        "learning, or resume. Every scorer obeys within a second; each order is audited with who gave it and why. A "
+        "browser may send it from this scorer's own page alone.",
+        answers={202: (OrderGiven, "Ordered: what holds of the group now.")},
+        problems={
+            **_DOOR_PROBLEMS,
+            **_BODY_PROBLEMS,
+            403: f"{_DOOR_PROBLEMS[403]} Or the page of another site asks: `other_origin`.",
+            422: "`malformed_json`, `invalid_request`; `order_refused`: there is no such group, or no such version.",
+            503: "The broker is away: `broker_away`.",
+        },
+        body=OrderRequest,
+        body_examples={"rollback": OrderRequest("main", "rollback", why="scores fell after 14:00", by="ann")},
+        answer_example=OrderGiven("main", 41, False, True, "ann (oncall)", "scores fell after 14:00", _EVENT_TIME),
     ),
     _Operation(
         "GET",
@@ -203,6 +254,7 @@ def document() -> dict[str, Any]:
 def _types(operation: _Operation) -> Iterable[Any]:
     yield Problem
     yield from (type_ for type_, _ in operation.answers.values())
+    yield from (type_ for type_, _ in operation.query.values())
     if operation.body is not None:
         yield operation.body
 
@@ -220,6 +272,11 @@ def _described(operation: _Operation, schema_of: Mapping[Any, Any]) -> dict[str,
         "description": operation.description,
         "responses": answers | problems,
     }
+    if operation.query:
+        described["parameters"] = [
+            {"name": name, "in": "query", "required": False, "description": text, "schema": schema_of[type_]}
+            for name, (type_, text) in operation.query.items()
+        ]
     if operation.body is not None:
         media = {"schema": schema_of[operation.body], **_examples(operation.body_examples)}
         described["requestBody"] = {"required": True, "content": {"application/json": media}}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from model.encoding.domain import UNKNOWN, Domain
 
@@ -41,6 +41,7 @@ class ScoreRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     top_k: Annotated[int, Meta(ge=1, description="Only the best so many are returned, and logged as shown.")] | None = (
         None
     )
+    arms: Annotated[bool, Meta(description="Also tell what both arms give each item that is returned.")] = False
 
 
 class ItemScore(msgspec.Struct, frozen=True):
@@ -48,6 +49,14 @@ class ItemScore(msgspec.Struct, frozen=True):
 
     item_id: str
     score: Annotated[float, Meta(ge=0, le=1, description="Click probability by the arm that is served.")]
+
+
+class ArmScores(msgspec.Struct, frozen=True):
+    """One ranked item by both arms, whichever is served."""
+
+    item_id: str
+    frozen: Annotated[float, Meta(ge=0, le=1, description="Click probability by the frozen arm.")]
+    live: Annotated[float, Meta(ge=0, le=1, description="Click probability by the live arm.")]
 
 
 class ScoreResponse(msgspec.Struct, frozen=True):
@@ -58,6 +67,9 @@ class ScoreResponse(msgspec.Struct, frozen=True):
     group: Annotated[str, Meta(description="Kernel group that answered.")]
     scores: Annotated[list[ItemScore], Meta(description="Best first.")]
     duplicates: Annotated[int, Meta(description="Candidates that were named before in the same request.")] = 0
+    arms: Annotated[list[ArmScores], Meta(description="In the order of `scores`, where `arms` was asked for.")] | (
+        UnsetType
+    ) = UNSET
 
 
 class EventsAccepted(msgspec.Struct, frozen=True):
@@ -99,6 +111,9 @@ class CurrentKernel(msgspec.Struct, frozen=True):
     by: Annotated[str, Meta(description="Who gave the newest order.")] = ""
     why: Annotated[str, Meta(description="Why.")] = ""
     ordered_at: Annotated[float, Meta(description="When, seconds since the epoch; 0 without any order.")] = 0.0
+    newest_event_time: Annotated[
+        float | None, Meta(description="Newest example that the served kernel knows, event time; null without one.")
+    ] = None
 
 
 class HotSwap(msgspec.Struct, frozen=True):

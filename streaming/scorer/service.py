@@ -8,12 +8,15 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
 
 from features.store.online import StoreUnavailableError
 from streaming.broker_clock import BrokerClock, steady_wall
 from streaming.clients import MAX_REQUEST_BYTES, aiokafka_options, wait_for_broker
 from streaming.config import Config
 from streaming.events import Event
+from streaming.events.decisions import Order
 from streaming.events.rules import EventRules
 from streaming.monitoring import metrics
 from streaming.monitoring.health import Check
@@ -25,6 +28,10 @@ from streaming.scorer.doors import Doors
 from streaming.scorer.event_writer import EventWriter
 from streaming.scorer.impression_log import ImpressionLog
 from streaming.scorer.kernel_follower import KernelFollower
+from streaming.scorer.page.follower import StatusFollower
+from streaming.scorer.page.history import StatusHistory
+from streaming.scorer.page.orders import OrderDesk
+from streaming.scorer.page.views import OrderRequest, PageView
 from streaming.scorer.producer import RestartingProducer
 from streaming.scorer.schema import (
     KernelsResponse,
@@ -33,6 +40,8 @@ from streaming.scorer.schema import (
 )
 from streaming.scorer.turns import Turns
 from streaming.topics import ensure_topics
+
+T = TypeVar("T")
 
 _FLUSH_S = 10.0
 _WAITING_CALLS = 10
@@ -72,6 +81,12 @@ class ScorerService:
         self.doors = Doors(config.doors, time.monotonic)
         self.max_events = config.doors.max_events
         self._turns = Turns(config.doors.max_waiting_candidates)
+        self._history = StatusHistory(kernels.groups)
+        self._desk = OrderDesk(config)
+        self._status = StatusFollower(self._history, config, self.now)
+        self.page = PageView(
+            self._history, kernels, live_arm=config.scorer.live_arm, now=self.now, problem=lambda: self._status.problem
+        )
         self._observe()
 
     def _observe(self) -> None:
@@ -112,6 +127,7 @@ class ScorerService:
         self._missing = {"clock": "the broker's clock is not known yet"}
         await self._impressions.ask_time()
         self._tasks.append(self._watch.task("kernel-follower", self._follower.run()))
+        self._tasks.append(self._watch.task("status-follower", self._status.run()))
         self._missing = {"kernels": "the newest kernels are not in use yet"}
         await self._follower.reached.wait()
         self._missing = {"warm-up": "the warm-up goes on"}
@@ -167,6 +183,10 @@ class ScorerService:
             refusals=list(self._kernels.refusals),
         )
 
+    async def order(self, request: OrderRequest, key: str) -> Order:
+        """Gives an operator's order, on a thread: it waits for the broker. Raises RequestRefused."""
+        return await in_daemon_thread(lambda: self._desk.give(request, key))
+
     async def stop(self) -> None:
         """Delivers the impressions that wait, then ends everything."""
         self._watch.stopping()
@@ -178,27 +198,22 @@ class ScorerService:
         await self._producer.stop()
 
 
-async def in_daemon_thread(work: Callable[[], object]) -> None:
-    """Runs `work` on a thread that does not keep the process alive: a stop need not wait for its time-out."""
+async def in_daemon_thread(work: Callable[[], T]) -> T:
+    """What `work` gives, on a thread that does not keep the process alive: a stop need not wait for its time-out."""
     loop = asyncio.get_running_loop()
-    done: asyncio.Future[None] = loop.create_future()
+    done: asyncio.Future[T] = loop.create_future()
 
-    def resolve(error: BaseException | None) -> None:
-        if done.done():
-            return
-        if error is None:
-            done.set_result(None)
-        else:
-            done.set_exception(error)
+    def resolve(settle: Callable[[], None]) -> None:
+        if not done.done():
+            settle()
 
     def run() -> None:
-        outcome: BaseException | None = None
         try:
-            work()
+            settle = partial(done.set_result, work())
         except BaseException as error:  # noqa: BLE001 - it is raised again where the caller waits
-            outcome = error
+            settle = partial(done.set_exception, error)
         if not loop.is_closed():
-            loop.call_soon_threadsafe(resolve, outcome)
+            loop.call_soon_threadsafe(resolve, settle)
 
-    threading.Thread(target=run, name="scorer-start", daemon=True).start()
-    await done
+    threading.Thread(target=run, name="scorer-thread", daemon=True).start()
+    return await done

@@ -26,6 +26,8 @@ from streaming.events import (
     decode_traffic,
     encode_event,
 )
+from streaming.events.announcements import ANNOUNCED
+from streaming.events.decisions import decode_decision
 from streaming.ingest.batch import Batch
 from streaming.ingest.letters import Letters
 from streaming.ingest.output import Output, RecordRefusedError
@@ -238,10 +240,14 @@ def test_the_newest_time_per_partition_is_what_went_to_traffic() -> None:
     assert batch.newest() == {0: 5.0}
 
 
-def test_announced_drift_is_taken_with_its_partition_and_goes_nowhere_else() -> None:
-    sale = DriftEvent("sale", "campaign", "begins", NOW)
+def test_announced_drift_is_taken_with_its_partition_and_told_among_the_decisions_alone() -> None:
+    sale = DriftEvent("sale", "campaign", "begins", NOW, {"scene": ["home"]})
     batch = batch_of(click("a"), sale, DriftEvent("", "campaign", "begins", NOW))
-    assert [output.topic for output in finish(batch)] == ["traffic", "dead-letters"]
+    outputs = finish(batch)
+    assert [output.topic for output in outputs] == ["traffic", "decisions", "dead-letters"]
+    told = decode_decision(outputs[1].value)
+    assert (told.kind, told.group, told.time) == (ANNOUNCED, "", NOW)
+    assert told.detail["name"] == "sale" and told.detail["domain"] == {"scene": ["home"]}
     assert batch.announcements() == [(0, sale)]
     assert batch.outcomes() == [None, None, "bad_announcement"]
     assert batch.newest() == {0: NOW}

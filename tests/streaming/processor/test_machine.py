@@ -343,8 +343,8 @@ def test_a_snapshot_takes_a_few_bytes_of_what_is_open() -> None:
         group.feed(offset, value, appended(value))
     snapshot: GroupSnapshot = group.snapshot()
     assert len(group.join.open) == 120
-    gate = len(msgspec.msgpack.encode(snapshot.gate))
-    assert len(encode_snapshot(snapshot)) < len(snapshot.learner) + gate + 600 + 12 * len(group.join.open)
+    rest = len(snapshot.learner) + sum(len(msgspec.msgpack.encode(one)) for one in (snapshot.gate, snapshot.drift))
+    assert len(encode_snapshot(snapshot)) < rest + 600 + 12 * len(group.join.open)
 
 
 def test_what_is_refused_is_logged_with_its_position_at_the_first_and_the_tenth_time(

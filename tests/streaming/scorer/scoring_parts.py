@@ -37,8 +37,11 @@ from streaming.scorer.active_kernels import ActiveKernels
 from streaming.scorer.app import make_app
 from streaming.scorer.core import CandidateEncoder, Scored, Scorer
 from streaming.scorer.doors import Doors
+from streaming.scorer.page.history import StatusHistory
+from streaming.scorer.page.orders import signed
+from streaming.scorer.page.views import OrderRequest, PageView
 from streaming.scorer.run import listen, make_server
-from streaming.scorer.schema import CurrentKernel, KernelsResponse, RequestRefused, ScoreRequest
+from streaming.scorer.schema import KernelsResponse, RequestRefused, ScoreRequest
 from tests.streaming.small_start import small_start
 
 torch.set_num_threads(1)  # as the scorer itself: on a busy machine more threads wait for each other
@@ -181,6 +184,9 @@ class FakeBackend:
         self.waits_for: dict[str, str] = {}
         self.events: list[Event] = []
         self.life: list[str] = []
+        self.told = StatusHistory(self.active.groups)
+        self.orders: list[Order] = []
+        self.page = PageView(self.told, self.active, live_arm=True, now=self.now, problem=lambda: None)
 
     def now(self) -> float:
         return time.time()
@@ -196,7 +202,23 @@ class FakeBackend:
         return self.scorer.score(request, time)
 
     def kernels(self) -> KernelsResponse:
-        return KernelsResponse(True, [CurrentKernel(*pair) for pair in self.active.versions().items()], [], [])
+        current = [self.active.state(group) for group in self.active.groups]
+        return KernelsResponse(True, current, list(self.active.swaps), list(self.active.refusals))
+
+    async def order(self, request: OrderRequest, key: str) -> Order:
+        wanted = request.version or self.active.state(request.group).version - 1
+        kinds: dict[str, dict[str, Any]] = {
+            "pin": {"pinned_version": wanted},
+            "rollback": {"pinned_version": wanted},
+            "freeze": {"frozen": True},
+            "stop_learning": {"learning": False},
+            "resume": {},
+        }
+        order = Order(
+            request.group, by=signed(request.by, key), why=request.why, time=time.time(), **kinds[request.order]
+        )
+        self.orders.append(order)
+        return order
 
     async def write_events(self, events: list[Event]) -> None:
         if isinstance(events[0], ItemEvent):
@@ -219,11 +241,11 @@ async def asgi_client(backend: FakeBackend, cors_origins: Sequence[str] = ()) ->
 
 
 @contextmanager
-def serving(config: Config | None = None, backend: FakeBackend | None = None) -> Iterator[int]:
+def serving(config: Config | None = None, backend: FakeBackend | None = None, port: int = 0) -> Iterator[int]:
     """The port of a running scorer, on real sockets, by the server that `driftline serve` runs."""
     config = config or Config()
     backend = backend or FakeBackend(config)
-    with listen("127.0.0.1", 0) as listener:
+    with listen("127.0.0.1", port) as listener:
         server = make_server(config, backend)
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()

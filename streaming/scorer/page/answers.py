@@ -1,0 +1,179 @@
+"""The three sentences at the top of the page: is interest drifting, does the kernel handle it, did we break something.
+
+No clock: what is said depends on what is known and the time that is handed in.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Reversible, Sequence
+from typing import Literal
+
+import msgspec
+
+from model.drift.verdict import VerdictKind
+from streaming.events.decisions import Decision
+from streaming.events.status import ArmStatus, DomainStatus, GroupStatus
+from streaming.scorer.page.history import VERDICT
+from streaming.scorer.schema import CurrentKernel, KernelRefusal
+
+OLD_S = 60.0
+"""A look that is older says how it was, not how it is, seconds."""
+_REFUSED_S = 3_600.0
+_NAMED = 3
+_WHOLE = "group"
+
+Tone = Literal["good", "watch", "bad", "unknown"]
+_DRIFTING = (VerdictKind.HANDLED, VerdictKind.UNHANDLED)
+_FAULTS = {
+    VerdictKind.BROKEN_BY_US: "the kernel does harm",
+    VerdictKind.LABELS: "labels are faulty",
+    VerdictKind.INPUTS: "inputs are faulty",
+}
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """One question of the person on call, answered in a sentence."""
+
+    question: str
+    tone: Tone
+    words: str
+    since: float | None = None
+    """Event time since when, seconds since the epoch; null where it has no begin."""
+
+
+def answers(
+    looks: Sequence[GroupStatus],
+    kernels: Sequence[CurrentKernel],
+    refusals: Iterable[KernelRefusal],
+    happenings: Reversible[Decision],
+    now: float,
+) -> list[Answer]:
+    """The three answers, of the newest looks and what happened, oldest first; `now` in seconds since the epoch."""
+    seen = [(look.group, domain) for look in looks for domain in look.domains]
+    return [
+        _drifting(seen, happenings, many=len(kernels) > 1),
+        _handled(seen, kernels, many=len(kernels) > 1),
+        _broken(looks, seen, kernels, refusals, now),
+    ]
+
+
+_Seen = Sequence[tuple[str, DomainStatus]]
+
+
+def _with(seen: _Seen, *kinds: VerdictKind) -> list[tuple[str, DomainStatus]]:
+    """Those with one of these verdicts: single domains where there are some, else whole groups; oldest first."""
+    found = [(group, domain) for group, domain in seen if domain.verdict in kinds]
+    single = [(group, domain) for group, domain in found if domain.stratum != _WHOLE]
+    return sorted(single or found, key=lambda pair: _time(pair[1].since))
+
+
+def _time(since: float | None) -> float:
+    """To sort by and to compare; what has no time is put last."""
+    return math.inf if since is None else since
+
+
+def _where(found: _Seen, *, many: bool) -> str:
+    names = [
+        (f"{group}: " if many else "") + ("the whole group" if domain.stratum == _WHOLE else domain.stratum)
+        for group, domain in found
+    ]
+    shown, more = names[:_NAMED], len(names) - _NAMED
+    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
+
+
+def _nothing_known(question: str, seen: _Seen) -> Answer | None:
+    if not seen:
+        return Answer(question, "unknown", "Not known: no processor has told anything yet.")
+    if all(domain.verdict == VerdictKind.TOO_LITTLE for _, domain in seen):
+        return Answer(question, "unknown", "Not known yet: too few examples to judge any domain.")
+    return None
+
+
+def _began(group: str, domain: DomainStatus, happenings: Reversible[Decision]) -> float:
+    """When drift was first said of a domain that drifts, by whatever name: that it is handled by now begins nothing."""
+    began = _time(domain.since)
+    for one in reversed(happenings):
+        if one.kind == VERDICT and one.group == group and one.detail.get("stratum") == domain.stratum:
+            since = one.detail.get("since", one.time)
+            if one.detail.get("to") not in _DRIFTING or not isinstance(since, float | int):
+                break
+            began = min(began, since)
+    return began
+
+
+def _drifting(seen: _Seen, happenings: Reversible[Decision], *, many: bool) -> Answer:
+    question = "Is interest drifting?"
+    if (nothing := _nothing_known(question, seen)) is not None:
+        return nothing
+    drifting = _with(seen, *_DRIFTING)
+    if drifting:
+        tone: Tone = "bad" if _with(seen, VerdictKind.UNHANDLED) else "watch"
+        began = min(_began(group, domain, happenings) for group, domain in drifting)
+        return Answer(
+            question, tone, f"Yes, in {_where(drifting, many=many)}.", began if math.isfinite(began) else None
+        )
+    judged = sum(domain.verdict != VerdictKind.TOO_LITTLE for _, domain in seen)
+    unjudged = len(seen) - judged
+    rest = f"; {unjudged} more have too few examples" if unjudged else ""
+    return Answer(question, "good", f"No. Nothing drifts in the {judged} strata that are judged{rest}.")
+
+
+def _handled(seen: _Seen, kernels: Sequence[CurrentKernel], *, many: bool) -> Answer:
+    question = "Does the kernel handle it?"
+    if (nothing := _nothing_known(question, seen)) is not None:
+        return nothing
+    if frozen := [kernel for kernel in kernels if kernel.frozen]:
+        by = ", ".join(f"{kernel.group} ({kernel.by})" for kernel in frozen)
+        return Answer(question, "watch", f"No kernel is served: an operator froze {by}.")
+    if unhandled := _with(seen, VerdictKind.UNHANDLED):
+        words = f"No, not in {_where(unhandled, many=many)}: {_gain(unhandled[0][1])}."
+        return Answer(question, "bad", words, unhandled[0][1].since)
+    if handled := _with(seen, VerdictKind.HANDLED):
+        return Answer(
+            question, "good", f"Yes: {_gain(handled[0][1])} in {_where(handled[:1], many=many)}.", handled[0][1].since
+        )
+    whole = next((domain for _, domain in seen if domain.stratum == _WHOLE), seen[0][1])
+    return Answer(question, "good", f"There is no drift to handle; {_gain(whole)}.")
+
+
+def _gain(domain: DomainStatus) -> str:
+    frozen, live = (domain.arms.get(arm, ArmStatus()).log_loss for arm in ("frozen", "live"))
+    if frozen is None or live is None:
+        return "what the live arm gains is not known yet"
+    return f"log loss is {live:.3f} live against {frozen:.3f} frozen"
+
+
+def _broken(
+    looks: Sequence[GroupStatus],
+    seen: _Seen,
+    kernels: Sequence[CurrentKernel],
+    refusals: Iterable[KernelRefusal],
+    now: float,
+) -> Answer:
+    question, many = "Did we break something?", len(kernels) > 1
+    for kind, what in _FAULTS.items():
+        if found := _with(seen, kind):
+            return Answer(question, "bad", f"Yes: {what} in {_where(found, many=many)}.", found[0][1].since)
+    if old := [look for look in looks if now - look.wall > OLD_S]:
+        words = f"Something stands still: nothing was heard of {', '.join(look.group for look in old)} for a while."
+        return Answer(question, "bad", words, min(look.wall for look in old))
+    if recent := [refusal for refusal in refusals if now - refusal.time < _REFUSED_S]:
+        newest = recent[-1]
+        words = f"A kernel of {newest.group} was refused: {newest.reason}. The one before it is served."
+        return Answer(question, "watch", words, newest.time)
+    if stopped := _stopped(looks, kernels):
+        return Answer(question, "watch", stopped)
+    return _nothing_known(question, seen) or Answer(question, "good", "No sign of it: kernels, labels and inputs pass.")
+
+
+def _stopped(looks: Sequence[GroupStatus], kernels: Sequence[CurrentKernel]) -> str:
+    for look in looks:
+        if look.held:
+            return f"The gate holds back new kernels of {look.group}; the last good one is served."
+        if look.paused:
+            return f"Learning of {look.group} waits: its feedback is not read to the end."
+    for kernel in kernels:
+        if not kernel.learning:
+            return f"An operator ({kernel.by}) stopped the learning of {kernel.group}."
+    return ""

@@ -1,0 +1,88 @@
+"""The page's endpoints: its files without a key, what it shows and orders with one that may `operator`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+import msgspec
+from fastapi import Request, Response
+
+from streaming.events.decisions import Order
+from streaming.scorer.body import decode_json, read_body
+from streaming.scorer.doors import Guest
+from streaming.scorer.page.files import PageFiles
+from streaming.scorer.page.views import OrderGiven, OrderRequest, PageView
+from streaming.scorer.responses import json_response
+from streaming.scorer.schema import RequestRefused
+
+_order_decoder = msgspec.json.Decoder(OrderRequest)
+
+GiveOrder = Callable[[OrderRequest, str], Awaitable[Order]]
+"""Gives an order for the holder of the key with this name. Raises RequestRefused."""
+
+
+@dataclass(frozen=True, slots=True)
+class PageEndpoints:
+    """What each path of the page does."""
+
+    view: PageView
+    give: GiveOrder
+    enter: Callable[[Request], Guest]
+    """Lets a caller in. Raises RequestRefused."""
+    max_body_bytes: int
+    files: PageFiles = field(default_factory=PageFiles)
+
+    async def front(self, request: Request) -> Response:
+        """The page."""
+        return await self.files.send(request, "index.html")
+
+    async def file(self, request: Request) -> Response:
+        """A script or style of the page."""
+        return await self.files.send(request, request.path_params["name"])
+
+    async def status(self, request: Request) -> Response:
+        """How every group does, and what has happened."""
+        self.enter(request).need("operator")
+        return json_response(self.view.status(int(number_of(request, "after"))), headers=_PRIVATE)
+
+    async def history(self, request: Request) -> Response:
+        """One stratum over the last hours."""
+        self.enter(request).need("operator")
+        group, stratum = (request.query_params.get(name, "") for name in ("group", "stratum"))
+        return json_response(self.view.past(group, stratum, number_of(request, "since")), headers=_PRIVATE)
+
+    async def orders(self, request: Request) -> Response:
+        """Gives an order, and answers once the broker has it."""
+        guest = self.enter(request)
+        guest.need("operator")
+        _own_page(request)
+        body = await read_body(request, self.max_body_bytes)
+        order = await self.give(decode_json(_order_decoder, body, "invalid_request"), guest.name)
+        return json_response(OrderGiven.of(order), 202)
+
+
+_PRIVATE = {"Cache-Control": "no-store"}
+
+
+def number_of(request: Request, name: str) -> float:
+    """A query parameter; 0 where it is missing. Raises RequestRefused."""
+    try:
+        number = float(request.query_params.get(name, "0"))
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise RequestRefused("invalid_request", f"`{name}` must be a finite number")
+    return number
+
+
+def _own_page(request: Request) -> None:
+    """Raises RequestRefused (403) if the page of another site asks: a browser sends it, and nobody may know.
+
+    Where no keys are set, whatever page an operator looks at could otherwise give orders in his name.
+    """
+    origin, host = request.headers.get("origin"), request.headers.get("host", "")
+    if origin is not None and urlsplit(origin).netloc != host:
+        raise RequestRefused("other_origin", f"orders are taken from this scorer's own page, not from {origin!r}", 403)

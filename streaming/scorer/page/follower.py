@@ -1,0 +1,97 @@
+"""Follows what is said of the groups (topics `status` and `decisions`) and keeps the last hours of it for the page.
+
+Nothing here may slow a request down or end the scorer: it reads little at a time, gives way in between, and whatever
+fails is told on the page and tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_fixed
+
+from streaming.clients import aiokafka_options
+from streaming.config import Config
+from streaming.events.decisions import Decision, decode_decision
+from streaming.events.status import InvalidStatusError, decode_status
+from streaming.scorer.page.history import HORIZON_S, StatusHistory
+
+_POLL_MS = 1_000
+_AT_ONCE = 5
+"""Records decoded without a pause: about a millisecond, with 64 domains."""
+_PAUSE_S = 0.01
+_RETRY_S = 5.0
+
+log = logging.getLogger(__name__)
+
+
+class StatusFollower:
+    """Reads the last hours of both topics, then lives on them: read_committed, no consumer group."""
+
+    def __init__(self, history: StatusHistory, config: Config, now: Callable[[], float]) -> None:
+        """`now` is broker time, seconds since the epoch."""
+        self._history, self._config, self._now = history, config, now
+        self._status, self._decisions = config.topics.status, config.topics.decisions
+        self._positions: dict[TopicPartition, int] = {}
+        self.problem: str | None = "the topics are not read yet"
+        """Why what is shown may be old; None while it is followed."""
+
+    async def run(self) -> None:
+        """Follows until it is cancelled."""
+        forever = AsyncRetrying(
+            retry=retry_if_exception_type(Exception), wait=wait_fixed(_RETRY_S), before_sleep=self._note_problem
+        )
+        await forever(self._follow)
+
+    def _note_problem(self, attempt: RetryCallState) -> None:
+        error = attempt.outcome.exception() if attempt.outcome else None
+        self.problem = f"reading topics {self._status!r} and {self._decisions!r}: {type(error).__name__}: {error}"
+        log.warning("page: %s; trying again in %.0f s", self.problem, _RETRY_S)
+
+    async def _follow(self) -> None:
+        consumer = AIOKafkaConsumer(
+            **aiokafka_options(self._config.kafka),
+            group_id=None,
+            enable_auto_commit=False,
+            isolation_level="read_committed",
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=_POLL_MS,
+        )
+        try:
+            await consumer.start()
+            await self._assign(consumer)
+            while True:
+                for partition, records in (await consumer.getmany(timeout_ms=_POLL_MS, max_records=_AT_ONCE)).items():
+                    self._take(records)
+                    self._positions[partition] = records[-1].offset + 1
+                self.problem = None
+                await asyncio.sleep(_PAUSE_S)
+        finally:
+            await consumer.stop()
+
+    async def _assign(self, consumer: AIOKafkaConsumer) -> None:
+        partitions = [TopicPartition(self._status, 0), TopicPartition(self._decisions, 0)]
+        consumer.assign(partitions)
+        begin_ms = int((self._now() - HORIZON_S) * 1_000)
+        found = await consumer.offsets_for_times(dict.fromkeys(partitions, begin_ms))
+        ends = await consumer.end_offsets(partitions)
+        for partition in partitions:
+            first = found.get(partition)
+            begin = ends[partition] if first is None else first.offset
+            consumer.seek(partition, self._positions.get(partition, begin))
+
+    def _take(self, records: list[ConsumerRecord]) -> None:
+        decisions: list[Decision] = []
+        for record in records:
+            try:
+                if record.topic == self._decisions:
+                    decisions.append(decode_decision(record.value or b""))
+                else:
+                    self._history.take(decode_status(record.value or b""))
+            except (InvalidStatusError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                self._history.unread += 1
+        self._history.hear(decisions)

@@ -1,0 +1,133 @@
+// Ranks for a user by both arms, takes a click, and shows what the next kernel makes of it.
+
+import { Refused, call } from "./api.js";
+import { count, element, fill } from "./words.js";
+
+const NOW = "/v1/status?after=1e15"; // with nothing of what has happened
+const ASK_MS = 1000;
+const PATIENCE_MS = 90000;
+
+const form = document.getElementById("try");
+const told = document.getElementById("tried");
+let shown = null; // the ranking on the page: request, answer, clicked items
+let watch = 0; // a newer ranking ends an older wait
+
+function request() {
+  const value = (name) => form.elements[name].value.trim();
+  const domain = {};
+  for (const facet of ["scene", "region", "period"]) if (value(facet)) domain[facet] = value(facet);
+  const candidates = value("candidates").split(",").map((item) => item.trim()).filter(Boolean);
+  return { user_id: value("user"), candidates, domain, arms: true };
+}
+
+async function rank(asked, before) {
+  const { now } = await call(NOW);
+  const answer = await call("/v1/score", asked);
+  shown = { asked, answer, at: now, clicked: new Set(before?.clicked) };
+  draw(before);
+  return answer;
+}
+
+function draw(before) {
+  document.getElementById("rankings").hidden = false;
+  const { answer } = shown;
+  for (const arm of ["frozen", "live"]) {
+    const order = [...answer.arms].sort((one, other) => other[arm] - one[arm]);
+    const was = before && [...before.answer.arms].sort((one, other) => other[arm] - one[arm]);
+    document.getElementById(arm).replaceChildren(...order.map((item, place) => row(item, arm, place, was)));
+  }
+}
+
+function row(item, arm, place, was) {
+  const clicked = shown.clicked.has(item.item_id);
+  const cells = [
+    element("span", { class: clicked ? "item clicked" : "item", title: item.item_id }, item.item_id),
+    element("span", { class: "number" }, item[arm].toFixed(4)),
+    element("span", { class: "move" }, was ? moved(item, arm, place, was) : ""),
+  ];
+  if (arm === "live") {
+    const click = element("button", { type: "button", "aria-label": `Click ${item.item_id}` }, clicked ? "Clicked" : "Click");
+    click.disabled = clicked;
+    click.addEventListener("click", () => guarded(() => send(item.item_id, click)));
+    cells.push(click);
+  }
+  return element("li", {}, ...cells);
+}
+
+function moved(item, arm, place, was) {
+  const before = was.findIndex(({ item_id }) => item_id === item.item_id);
+  if (before < 0) return "new";
+  const change = item[arm] - was[before][arm];
+  const places = before - place;
+  const jump = places > 0 ? `▲ ${places}` : places < 0 ? `▼ ${-places}` : "=";
+  return `${jump}  ${change >= 0 ? "+" : "−"}${Math.abs(change).toFixed(4)}`;
+}
+
+async function send(item, button) {
+  const mine = shown;
+  const { now } = await call(NOW);
+  await call("/v1/events", { event: "feedback", request_id: mine.answer.request_id, item_id: item, time: now, kind: "click" });
+  mine.clicked.add(item);
+  button.textContent = "Clicked";
+  button.disabled = true;
+  told.textContent = `Clicked ${item}. Waiting for a kernel that has learned from it; that takes the join's window and a commit.`;
+  await wait(mine);
+}
+
+// A kernel whose newest example is as new as this request has learned from it: its window is closed.
+async function wait(mine) {
+  const own = ++watch;
+  const until = Date.now() + PATIENCE_MS;
+  while (own === watch && shown === mine && Date.now() < until) {
+    await new Promise((done) => setTimeout(done, ASK_MS));
+    if (document.hidden) continue;
+    const { current } = await call("/v1/kernels?last=1");
+    const kernel = current.find(({ group }) => group === mine.answer.group);
+    if (!kernel?.learning) return void (told.textContent = "Clicked, but learning is stopped: no kernel will know it until it is resumed.");
+    if (kernel.newest_event_time >= mine.at) return again(mine);
+  }
+  if (own === watch && shown === mine) told.textContent = `No kernel has learned from it within ${PATIENCE_MS / 1000} s: rank again later.`;
+}
+
+async function again(mine) {
+  const answer = await rank(mine.asked, mine);
+  told.textContent = `Kernel ${answer.kernel_version} has learned from it (before: ${mine.answer.kernel_version}). What moved is marked.`;
+}
+
+async function guarded(work) {
+  try {
+    await work();
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    told.textContent = `It did not work: ${error.message}`;
+  }
+}
+
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  watch += 1;
+  const asked = request();
+  guarded(async () => {
+    const before = shown && JSON.stringify(shown.asked) === JSON.stringify(asked) ? shown : null;
+    const answer = await rank(asked, before);
+    const served = answer.kernel_version ? `kernel ${answer.kernel_version} is served` : "the frozen arm is served";
+    told.textContent = `${count(answer.scores.length)} items ranked in group ${answer.group}; ${served}. Click one in the live list.`;
+  });
+});
+
+export function offer(example, strata) {
+  const recent = document.getElementById("recent");
+  recent.hidden = !example;
+  recent.onclick = () => {
+    form.elements.user.value = example.user_id;
+    form.elements.candidates.value = example.candidates.join(", ");
+    for (const facet of ["scene", "region", "period"]) {
+      const value = example.domain[facet];
+      form.elements[facet].value = value === "unknown" ? "" : value;
+    }
+  };
+  for (const facet of ["scene", "region", "period"]) {
+    const values = strata.filter((name) => name.startsWith(`${facet}=`)).map((name) => name.slice(facet.length + 1));
+    fill(document.getElementById(`${facet}s`), values.join("\n"), () => values.map((value) => element("option", { value })));
+  }
+}

@@ -1,0 +1,141 @@
+"""What the page's endpoints give: declarations for encoding and OpenAPI, and the view that fills them."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from streaming.events.decisions import Decision, Order
+from streaming.events.status import GroupStatus
+from streaming.scorer.active_kernels import ActiveKernels
+from streaming.scorer.page.answers import Answer, answers
+from streaming.scorer.page.history import StatusHistory
+from streaming.scorer.schema import CurrentKernel, RequestRefused, ScoreRequest
+
+_ALARMS = 20
+_EXAMPLE_CANDIDATES = 8
+
+
+class StatusResponse(msgspec.Struct, frozen=True):
+    """How every kernel group does, and what has happened."""
+
+    run: Annotated[str, Meta(description="Another one is another scorer, or the same started again: ask for all.")]
+    now: Annotated[float, Meta(description="Broker time, seconds since the epoch.")]
+    problem: Annotated[str | None, Meta(description="Why what is told may be old; null while it is not.")]
+    unread: Annotated[int, Meta(description="Records of `status` and `decisions` that could not be read.")]
+    live_arm: Annotated[bool, Meta(description="False: the kernel is switched off, the frozen arm serves.")]
+    answers: Annotated[list[Answer], Meta(description="Is interest drifting, is it handled, did we break something.")]
+    kernels: Annotated[list[CurrentKernel], Meta(description="What each group is served.")]
+    groups: Annotated[list[GroupStatus], Meta(description="The newest look at each group that there is one of.")]
+    told: Annotated[int, Meta(description="Send it as `after` to be told only what has happened since.")]
+    happenings: Annotated[
+        list[Decision],
+        Meta(description="Verdict changes, announced drift, what gate and operators did; oldest first."),
+    ]
+    alarms: Annotated[list[Decision], Meta(description="The last single detectors that fired, oldest first.")]
+    example: Annotated[ScoreRequest | None, Meta(description="What this scorer was lately asked, cut short.")] = None
+
+
+class HistoryResponse(msgspec.Struct, frozen=True):
+    """One stratum over the last hours. All lists are as long as `time`; null is not known."""
+
+    group: str
+    stratum: str
+    time: Annotated[list[float], Meta(description="Event time, seconds since the epoch.")]
+    kernel_version: list[int]
+    series: Annotated[
+        Mapping[str, Sequence[float | None]],
+        Meta(description="By name: `frozen_log_loss`, `live_request_auc`, `label_rate` ..; empty for a new stratum."),
+    ]
+
+
+OrderKind = Literal["pin", "rollback", "freeze", "stop_learning", "resume"]
+
+
+class OrderRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What an operator orders; the same as `driftline kernel` does."""
+
+    group: Annotated[str, Meta(min_length=1, max_length=512)]
+    order: Annotated[OrderKind, Meta(description="`pin` and `rollback` name the kernel that is served from now on.")]
+    version: Annotated[int, Meta(ge=1, description="Of `pin`; of `rollback` by default the one before.")] | None = None
+    why: Annotated[str, Meta(max_length=500, description="Why, for the audit.")] = ""
+    by: Annotated[str, Meta(max_length=64, description="Who orders it; the key's name stands beside it.")] = ""
+
+
+class OrderGiven(msgspec.Struct, frozen=True):
+    """What is ordered of the group now; a scorer that obeys it shows `time` as its `ordered_at`."""
+
+    group: str
+    pinned_version: int | None
+    frozen: bool
+    learning: bool
+    by: str
+    why: str
+    time: float
+
+    @classmethod
+    def of(cls, order: Order) -> OrderGiven:
+        """What a caller is told of an order."""
+        return cls(order.group, order.pinned_version, order.frozen, order.learning, order.by, order.why, order.time)
+
+
+class PageView:
+    """What the page shows, from what this scorer knows."""
+
+    def __init__(
+        self,
+        history: StatusHistory,
+        kernels: ActiveKernels,
+        *,
+        live_arm: bool,
+        now: Callable[[], float],
+        problem: Callable[[], str | None],
+    ) -> None:
+        """`now` is broker time; `problem` says why the history may be old."""
+        self._history, self._kernels = history, kernels
+        self._live_arm, self._now, self._problem = live_arm, now, problem
+        self._run = uuid.uuid4().hex
+        self._asked: ScoreRequest | None = None
+
+    def asked(self, request: ScoreRequest) -> None:
+        """Remembers the last request as an example; the page's own are none."""
+        if not request.arms:
+            self._asked = request
+
+    def status(self, after: int) -> StatusResponse:
+        """Everything but the past; of what happened only what came after the first `after` of all."""
+        history, now = self._history, self._now()
+        looks = [history.newest[group] for group in history.groups if group in history.newest]
+        kernels = [self._kernels.state(group) for group in self._kernels.groups]
+        return StatusResponse(
+            run=self._run,
+            now=now,
+            problem=self._problem(),
+            unread=history.unread,
+            live_arm=self._live_arm,
+            answers=answers(looks, kernels, self._kernels.refusals, history.happenings, now),
+            kernels=kernels,
+            groups=looks,
+            told=history.told,
+            happenings=history.after(after),
+            alarms=list(history.alarms)[-_ALARMS:],
+            example=self._example(),
+        )
+
+    def _example(self) -> ScoreRequest | None:
+        asked = self._asked
+        if asked is None:
+            return None
+        return msgspec.structs.replace(asked, candidates=asked.candidates[:_EXAMPLE_CANDIDATES], top_k=None)
+
+    def past(self, group: str, stratum: str, since: float) -> HistoryResponse:
+        """The looks at a stratum after `since`, event time. Raises RequestRefused for a group there is none of."""
+        looks = self._history.looks.get(group)
+        if looks is None:
+            raise RequestRefused("unknown_group", f"there is no kernel group {group!r}", 404)
+        time, kernel_version, series = looks.since(stratum, since)
+        return HistoryResponse(group, stratum, time, kernel_version, series)

@@ -1,0 +1,240 @@
+"""The parts behind the page, without a broker: the bounded past, the three answers, its files and endpoints."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.drift.verdict import VerdictKind
+from streaming.config import Config, DoorsConfig
+from streaming.config.doors import KeyConfig
+from streaming.events.decisions import Decision
+from streaming.events.status import ArmStatus, DomainStatus, GroupStatus
+from streaming.scorer.doors import key_hash, new_key
+from streaming.scorer.page.answers import OLD_S, Answer, answers
+from streaming.scorer.page.history import (
+    HORIZON_S,
+    MAX_HAPPENINGS,
+    MAX_POINTS,
+    MAX_STRATA,
+    VERDICT,
+    PastLooks,
+    StatusHistory,
+)
+from streaming.scorer.schema import CurrentKernel, KernelRefusal, ScoreRequest
+from tests.pages.feed import BEGINS, EVERY_S, NAMED, changes, domain, tell
+from tests.streaming.scorer.scoring_parts import FakeBackend, asgi_client
+
+NOW = 1_790_000_000.0
+KERNEL = CurrentKernel("main", 7)
+
+
+def look(time: float, *domains: DomainStatus, **changed: Any) -> GroupStatus:
+    return msgspec.structs.replace(GroupStatus("main", time, time, 1, 7, domains=list(domains)), **changed)
+
+
+def said(*domains: DomainStatus, kernel: CurrentKernel = KERNEL, **changed: Any) -> list[Answer]:
+    return answers([look(NOW, *domains, **changed)] if domains else [], [kernel], [], [], NOW)
+
+
+def stratum(name: str, kind: VerdictKind) -> DomainStatus:
+    return domain(name, kind, NOW - 60, 0.6, 0.05)
+
+
+# --- the past ---
+
+
+@given(steps=st.lists(st.floats(0.1, 60), min_size=1, max_size=60), many=st.integers(1, 120))
+def test_the_past_is_bounded_in_order_and_always_holds_the_newest_look(steps: list[float], many: int) -> None:
+    past, time = PastLooks(), NOW
+    for step in steps * many:
+        time += step
+        past.add(look(time, stratum("group", VerdictKind.STABLE)))
+    times, versions, series = past.since("group", 0)
+    assert len(past) == len(times) == len(versions) == len(series["live_auc"]) <= MAX_POINTS
+    assert times == sorted(set(times))
+    assert times[-1] == time
+    assert len(times) >= min(len(steps) * many, MAX_POINTS // 4) or times[0] >= time - HORIZON_S
+
+
+def test_the_past_goes_on_from_a_time_and_a_new_domain_was_not_known_before() -> None:
+    past = PastLooks()
+    past.add(look(NOW, stratum("group", VerdictKind.STABLE)))
+    past.add(look(NOW + 5, stratum("group", VerdictKind.STABLE), stratum("scene=new", VerdictKind.STABLE)))
+    past.add(look(NOW + 10, stratum("group", VerdictKind.STABLE)))
+    times, _, series = past.since("scene=new", 0)
+    assert times == [NOW, NOW + 5, NOW + 10]
+    assert np.isfinite(series["frozen_log_loss"]).tolist() == [False, True, False]
+    assert past.since("group", NOW + 5)[0] == [NOW + 10]
+    assert past.since("no such domain", 0)[2] == {}
+
+
+def test_a_time_that_jumps_back_or_is_none_adds_nothing() -> None:
+    past = PastLooks()
+    for time in (NOW, NOW - 5, NOW, float("nan"), float("-inf"), NOW + 1):
+        past.add(look(time, stratum("group", VerdictKind.STABLE)))
+    assert past.since("group", 0)[0] == [NOW, NOW + 1]
+
+
+def test_strata_and_happenings_are_bounded_and_only_what_is_new_is_told() -> None:
+    history = StatusHistory(("main",))
+    history.take(look(NOW, *(stratum(f"scene={n}", VerdictKind.STABLE) for n in range(MAX_STRATA + 9))))
+    assert history.looks["main"].since(f"scene={MAX_STRATA}", 0)[2] == {}
+    history.take(msgspec.structs.replace(look(NOW), group="unknown"))
+    assert list(history.newest) == ["main"]
+    decisions = [Decision("held", "main", NOW + n, "gate") for n in range(MAX_HAPPENINGS + 50)]
+    history.hear(decisions)
+    history.hear(decisions[-1:])
+    assert history.told == MAX_HAPPENINGS + 50
+    assert history.after(0) == decisions[-MAX_HAPPENINGS:]
+    assert history.after(history.told - 2) == decisions[-2:]
+    assert history.after(10**15) == []
+
+
+# --- the answers ---
+
+
+def test_nothing_told_and_too_few_examples_are_said_to_be_not_known() -> None:
+    assert {answer.tone for answer in said()} == {"unknown"}
+    assert all(answer.words.startswith("Not known") for answer in said(stratum("group", VerdictKind.TOO_LITTLE)))
+
+
+def test_a_calm_system_says_so_and_what_it_cannot_judge() -> None:
+    drift, handled, broken = said(stratum("group", VerdictKind.STABLE), stratum("scene=a", VerdictKind.TOO_LITTLE))
+    assert drift.words == "No. Nothing drifts in the 1 strata that are judged; 1 more have too few examples."
+    assert "0.550 live against 0.600 frozen" in handled.words
+    assert {drift.tone, handled.tone, broken.tone} == {"good"}
+
+
+def test_drift_is_told_where_it_is_and_since_it_began_by_whatever_name() -> None:
+    history = StatusHistory(("main",))
+    tell(history, NOW)
+    drift = answers([history.newest["main"]], [KERNEL], [], history.happenings, NOW)[0]
+    assert drift.words == "Yes, in scene=home."
+    assert drift.since == pytest.approx(NOW - (240 - NAMED) * EVERY_S)
+    assert BEGINS < NAMED
+    assert any(decision.kind == VERDICT for decision in changes(NOW))
+
+
+def test_drift_of_many_domains_names_the_oldest_three() -> None:
+    names = ["group", *(f"region={n}" for n in range(5))]
+    drift, handled, _ = said(*(stratum(name, VerdictKind.UNHANDLED) for name in names))
+    assert drift.words == "Yes, in region=0, region=1, region=2 and 2 more."
+    assert (drift.tone, handled.tone) == ("bad", "bad")
+    assert handled.words.startswith("No, not in region=0")
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (VerdictKind.BROKEN_BY_US, "Yes: the kernel does harm in scene=a."),
+        (VerdictKind.LABELS, "Yes: labels are faulty in scene=a."),
+        (VerdictKind.INPUTS, "Yes: inputs are faulty in scene=a."),
+    ],
+)
+def test_what_we_broke_is_named(kind: VerdictKind, words: str) -> None:
+    broken = said(stratum("group", VerdictKind.STABLE), stratum("scene=a", kind))[2]
+    assert (broken.tone, broken.words) == ("bad", words)
+
+
+def test_what_stands_still_is_held_or_was_refused_is_no_good_news() -> None:
+    calm = stratum("group", VerdictKind.STABLE)
+    assert "stands still" in said(calm, wall=NOW - OLD_S - 1)[2].words
+    assert "holds back" in said(calm, held=True)[2].words
+    assert "feedback is not read" in said(calm, paused=True)[2].words
+    assert "stopped the learning" in said(calm, kernel=msgspec.structs.replace(KERNEL, learning=False))[2].words
+    assert "an operator froze" in said(calm, kernel=msgspec.structs.replace(KERNEL, frozen=True, by="ann"))[1].words
+    refusal = KernelRefusal("main", "far_off", "", NOW - 60)
+    refused = answers([look(NOW, calm)], [KERNEL], [refusal], [], NOW)[2]
+    assert (refused.tone, "far_off" in refused.words) == ("watch", True)
+
+
+def test_a_gain_that_is_not_known_is_not_made_up() -> None:
+    bare = msgspec.structs.replace(stratum("group", VerdictKind.HANDLED), arms={"frozen": ArmStatus(0.5)})
+    assert "not known yet" in said(bare)[1].words
+
+
+# --- the endpoints ---
+
+
+async def test_the_page_and_its_files_need_no_key_and_are_asked_for_again_by_their_tag() -> None:
+    async with asgi_client(FakeBackend()) as client:
+        page = await client.get("/")
+        assert "script-src 'self'" in page.headers["content-security-policy"]
+        assert "unsafe" not in page.headers["content-security-policy"]
+        for name in ("page.js", "page.css", "plotly.min.js"):
+            file = await client.get(f"/page/{name}")
+            assert file.headers["x-content-type-options"] == "nosniff"
+            again = await client.get(f"/page/{name}", headers={"If-None-Match": file.headers["etag"]})
+            assert (again.status_code, again.content) == (304, b"")
+            plain = await client.get(f"/page/{name}", headers={"Accept-Encoding": "identity"})
+            assert plain.content == file.content
+        for name in ("nothing.js", "files.py", "..%2Frun.py"):
+            assert (await client.get(f"/page/{name}")).status_code == 404
+
+
+async def test_what_the_page_shows_needs_the_right_of_an_operator() -> None:
+    key = new_key()
+    config = Config(doors=DoorsConfig(keys=(KeyConfig(name="shop", hash=key_hash(key), may=("score",)),)))
+    async with asgi_client(FakeBackend(config)) as client:
+        for path in ("/v1/status", "/v1/history"):
+            assert (await client.get(path)).status_code == 401
+            assert (await client.get(path, headers={"Authorization": f"Bearer {key}"})).status_code == 403
+        order = {"group": "main", "order": "freeze"}
+        assert (await client.post("/v1/orders", json=order)).status_code == 401
+
+
+async def test_an_order_from_the_page_of_another_site_is_refused() -> None:
+    backend, order = FakeBackend(), {"group": "main", "order": "freeze"}
+    async with asgi_client(backend) as client:
+        for origin in ("https://else.example", "null", "http://scorer:81"):
+            answer = await client.post("/v1/orders", json=order, headers={"Origin": origin})
+            assert (answer.status_code, answer.json()["error"]) == (403, "other_origin")
+        assert backend.orders == []
+        answer = await client.post("/v1/orders", json=order, headers={"Origin": "http://scorer"})
+        assert (answer.status_code, answer.json()["frozen"]) == (202, True)
+        assert answer.json()["by"] == "somebody (no key)"
+
+
+@pytest.mark.parametrize("order", [{"order": "explode"}, {"order": "pin", "version": 0}, {"order": "pin", "x": 1}])
+async def test_a_wrong_order_is_refused_and_says_where(order: dict[str, Any]) -> None:
+    async with asgi_client(FakeBackend()) as client:
+        answer = await client.post("/v1/orders", json={"group": "main", **order})
+        assert (answer.status_code, answer.json()["error"]) == (422, "invalid_request")
+
+
+async def test_status_and_history_tell_only_what_is_new() -> None:
+    backend = FakeBackend()
+    tell(backend.told, NOW)
+    async with asgi_client(backend) as client:
+        first = (await client.get("/v1/status")).json()
+        assert first["groups"][0]["group"] == "main" and first["happenings"]
+        assert (await client.get(f"/v1/status?after={first['told']}")).json()["happenings"] == []
+        past = (await client.get("/v1/history?group=main&stratum=scene=home")).json()
+        assert len(past["time"]) == len(past["series"]["live_log_loss"]) == 240
+        query = f"group=main&stratum=group&since={past['time'][-3]}"
+        assert len((await client.get(f"/v1/history?{query}")).json()["time"]) == 2
+        assert (await client.get("/v1/history?group=other")).status_code == 404
+        for wrong in ("/v1/status?after=x", "/v1/history?group=main&since=inf", "/v1/kernels?last=nan"):
+            assert (await client.get(wrong)).status_code == 422
+        assert len((await client.get("/v1/kernels?last=0")).json()["swaps"]) == 0
+
+
+async def test_both_arms_are_told_of_each_item_that_is_asked_for_them_and_such_a_request_is_no_example() -> None:
+    backend = FakeBackend()
+    async with asgi_client(backend) as client:
+        body = {"user_id": "u", "candidates": ["a", "b", "c"], "top_k": 2}
+        plain = (await client.post("/v1/score", json=body)).json()
+        both = (await client.post("/v1/score", json={**body, "user_id": "v", "arms": True})).json()
+        assert "arms" not in plain
+        assert [item["item_id"] for item in both["arms"]] == [item["item_id"] for item in both["scores"]]
+        assert [item["live"] for item in both["arms"]] == [item["score"] for item in both["scores"]]
+        assert both["arms"][0]["frozen"] != both["arms"][0]["live"]
+        example = (await client.get("/v1/status")).json()["example"]
+        assert example["user_id"] == "u"
+        assert msgspec.convert(example, ScoreRequest).candidates == ["a", "b", "c"]
