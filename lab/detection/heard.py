@@ -5,53 +5,53 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from lab.detection.episodes import Cause
-from lab.detection.score import Announcement
+from lab.detection.episodes import EpisodeCause
+from lab.detection.score import Announced
 from lab.played.record import Said
 from model.drift.verdict import Verdict, VerdictKind
 from model.gate.seen import Strata
 
 VERDICT, ALWAYS, NEVER = "verdict", "always-fire", "never-fire"
 CAUSE_OF = {
-    VerdictKind.HANDLED: Cause.DRIFT,
-    VerdictKind.UNHANDLED: Cause.DRIFT,
-    VerdictKind.BROKEN_BY_US: Cause.OURS,
-    VerdictKind.LABELS: Cause.LABELS,
-    VerdictKind.INPUTS: Cause.INPUTS,
+    VerdictKind.HANDLED: EpisodeCause.DRIFT,
+    VerdictKind.UNHANDLED: EpisodeCause.DRIFT,
+    VerdictKind.BROKEN_BY_US: EpisodeCause.OURS,
+    VerdictKind.LABELS: EpisodeCause.LABELS,
+    VerdictKind.INPUTS: EpisodeCause.INPUTS,
 }
 """Of the verdicts that announce something; the others say that nothing is known to be the matter."""
 CAUSES = {
-    "label_delay": Cause.LABELS, "late_share": Cause.LABELS, "dropped_share": Cause.LABELS, "labels": Cause.LABELS,
-    "score": Cause.INPUTS, "norm": Cause.INPUTS, "projection": Cause.INPUTS, "x": Cause.INPUTS,
-    "gap": Cause.OURS,
+    "label_delay": EpisodeCause.LABELS, "late_share": EpisodeCause.LABELS, "dropped_share": EpisodeCause.LABELS, "labels": EpisodeCause.LABELS,
+    "score": EpisodeCause.INPUTS, "norm": EpisodeCause.INPUTS, "projection": EpisodeCause.INPUTS, "x": EpisodeCause.INPUTS,
+    "gap": EpisodeCause.OURS,
 }  # fmt: skip
 """What an alarm on a signal takes for the cause; on any other signal, drift."""
 
 
-def announcements(said: Sequence[Said], strata: Strata, judged: Sequence[float]) -> dict[str, list[Announcement]]:
+def announcements(said: Sequence[Said], strata: Strata, judged: Sequence[float]) -> dict[str, list[Announced]]:
     """By detector: the verdict, each single detector by what it looks at, and the two that look at nothing."""
-    heard: dict[str, list[Announcement]] = defaultdict(list)
+    heard: dict[str, list[Announced]] = defaultdict(list)
     heard[VERDICT] = _verdicts(said)
     for one in said:
         if not isinstance(one.what, Verdict):
             signal = _plain(one.what.signal)
-            alarm = Announcement(one.time, one.what.stratum, CAUSES.get(signal, Cause.DRIFT), lasts=False)
+            alarm = Announced(one.time, one.what.stratum, CAUSES.get(signal, EpisodeCause.DRIFT), lasts=False)
             heard[f"{one.what.detector} {signal}"].append(alarm)
     names = [strata.name(number) for number in range(len(strata))]
-    heard[ALWAYS] = [Announcement(time, name, Cause.DRIFT, lasts=False) for time in judged for name in names]
+    heard[ALWAYS] = [Announced(time, name, EpisodeCause.DRIFT, lasts=False) for time in judged for name in names]
     heard[NEVER] = []
     return heard
 
 
-def _verdicts(said: Sequence[Said]) -> list[Announcement]:
+def _verdicts(said: Sequence[Said]) -> list[Announced]:
     """A verdict announces something where it names another cause than before; a cause that stays is no news."""
-    standing: dict[str, Cause | None] = {}
+    standing: dict[str, EpisodeCause | None] = {}
     told = []
     for one in said:
         if isinstance(one.what, Verdict):
             cause = CAUSE_OF.get(one.what.kind)
             if standing.get(one.what.stratum) is not cause:
-                told.append(Announcement(one.time, one.what.stratum, cause))
+                told.append(Announced(one.time, one.what.stratum, cause))
             standing[one.what.stratum] = cause
     return told
 

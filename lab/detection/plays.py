@@ -28,7 +28,7 @@ from model.whole_files import whole_file
 
 
 @dataclass(frozen=True)
-class Window:
+class HeldOut:
     """The newest part of the pretraining half, which the frozen model was judged on: what a reference is made of."""
 
     x: NDArray[np.float16]
@@ -49,13 +49,13 @@ class Arms:
 
 
 @dataclass(frozen=True)
-class Played:
+class PlayedStream:
     """One stream of one seed, played."""
 
     record: Record
     episodes: tuple[Episode, ...]
     traffic: Traffic
-    window: Window
+    window: HeldOut
     arms: Arms
 
 
@@ -69,7 +69,7 @@ def pretrain(plan: Plan, source: Source, seed: int) -> None:
     ensure_pretrained(plan, source.open(seed, plan.cache_dir), seed)
 
 
-def played(plan: Plan, source: Source, seed: int, name: str) -> Played:
+def played(plan: Plan, source: Source, seed: int, name: str) -> PlayedStream:
     """The stream of that name, played behind the gate unless it lies in the plan's folder."""
     limit_threads()
     path = _folder(plan, source, seed) / f"{name}.played"
@@ -82,10 +82,10 @@ def played(plan: Plan, source: Source, seed: int, name: str) -> Played:
     return made
 
 
-def _load(path: Path) -> Played:
+def _load(path: Path) -> PlayedStream:
     with path.open("rb") as file:
         read = pickle.load(file)
-    assert isinstance(read, Played)
+    assert isinstance(read, PlayedStream)
     return read
 
 
@@ -95,7 +95,7 @@ def _folder(plan: Plan, source: Source, seed: int) -> Path:
     return plan.folder(source, seed) / digest
 
 
-def _play(plan: Plan, source: Source, seed: int, name: str) -> Played:
+def _play(plan: Plan, source: Source, seed: int, name: str) -> PlayedStream:
     stream, half, pretrained = _open(plan, source, seed)
     episodes, requests = scripted_episodes(stream), PlayedRequests.sound(half, (0, 0))
     if name in FAULTS:
@@ -103,7 +103,7 @@ def _play(plan: Plan, source: Source, seed: int, name: str) -> Played:
         episodes.append(episode)
     recorder, chunk = Recorder(), half.chunk
     examples = play(half, requests, GateConfig(), recorder)
-    return Played(
+    return PlayedStream(
         recorder.record,
         tuple(episodes),
         Traffic(chunk.time, chunk.shown.sum(axis=1), chunk.domain, half.space),
@@ -125,9 +125,9 @@ def _open(plan: Plan, source: Source, seed: int) -> tuple[ScriptedStream, LiveHa
     return _opened[key]
 
 
-def _window(pretrained: Pretrained) -> Window:
+def _window(pretrained: Pretrained) -> HeldOut:
     held_out, examples = pretrained.held_out, pretrained.log.examples
     part = slice(len(examples) - len(held_out), None)
     user, item, domain = examples.user[part], examples.item[part], examples.domain[part]
     pairs = represent_pairs(pretrained.backbone, pretrained.profiles, user, item, domain)
-    return Window(pairs.x, held_out, examples.label[part], domain)
+    return HeldOut(pairs.x, held_out, examples.label[part], domain)

@@ -10,7 +10,7 @@ from typing import Any
 
 from scipy.stats import chi2  # type: ignore[import-untyped,unused-ignore]
 
-from lab.detection.episodes import Cause
+from lab.detection.episodes import EpisodeCause
 from lab.detection.heard import ALWAYS, NEVER, VERDICT
 from lab.detection.scenarios import NO_DRIFT
 from lab.detection.score import WITHIN, Found, Score
@@ -54,7 +54,7 @@ class Total:
 
 
 @dataclass(frozen=True)
-class Goal:
+class VerdictGoal:
     """What the verdict must do, and what it does."""
 
     name: str
@@ -70,13 +70,13 @@ class DetectorReport:
     seeds: tuple[int, ...]
     rows: tuple[DetectorRow, ...]
     totals: tuple[Total, ...]
-    goals: tuple[Goal, ...]
+    goals: tuple[VerdictGoal, ...]
     missed: tuple[str, ...]
     """Demanded episodes that the verdict did not announce in time, or with another cause."""
     examples: int
-    """Played in all."""
+    """PlayedStream in all."""
     quiet: int
-    """Played of the stream without drift."""
+    """PlayedStream of the stream without drift."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -169,13 +169,13 @@ def rate(count: int, examples: int) -> tuple[float, float, float]:
     return count / millions, low / millions, float(chi2.ppf(1 - tail, 2 * count + 2)) / 2 / millions
 
 
-def _goals(trials: Sequence[Trial]) -> list[Goal]:
+def _goals(trials: Sequence[Trial]) -> list[VerdictGoal]:
     verdicts = [(one, _score(one, VERDICT)) for one in trials]
     drift: list[Found] = []
     labels: list[Found] = []
     for _, score in verdicts:
-        drift += [one for one in _strong(score) if one.cause is Cause.DRIFT]
-        labels += [one for one in _strong(score) if one.cause is Cause.LABELS]
+        drift += [one for one in _strong(score) if one.cause is EpisodeCause.DRIFT]
+        labels += [one for one in _strong(score) if one.cause is EpisodeCause.LABELS]
     goals = []
     for name, found in (
         ("scripted drift of strength 0.7 and more", drift),
@@ -183,12 +183,12 @@ def _goals(trials: Sequence[Trial]) -> list[Goal]:
     ):
         right = sum(one.right for one in found)
         wanted = f"announced within {WITHIN:,} examples with the right cause"
-        goals.append(Goal(name, wanted, f"{right} of {len(found)}", right == len(found) > 0))
+        goals.append(VerdictGoal(name, wanted, f"{right} of {len(found)}", right == len(found) > 0))
     still = [score for one, score in verdicts if one.stream == NO_DRIFT]
     false, quiet = sum(one.false_alarms for one in still), sum(one.quiet for one in still)
     each, low, high = rate(false, quiet)
     found_here = f"{each:.2f} ({low:.2f} to {high:.2f}), {false} in {quiet:,}"
-    goals.append(Goal("false alarms per million examples without drift", "below 1", found_here, each < 1))
+    goals.append(VerdictGoal("false alarms per million examples without drift", "below 1", found_here, each < 1))
     return goals
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lab.detection.episodes import Cause, Episode
+from lab.detection.episodes import Episode, EpisodeCause
 from model.encoding.domain import DomainSpace
 
 WITHIN = 2_000
@@ -17,13 +17,13 @@ GROUP = "group"
 
 
 @dataclass(frozen=True)
-class Announcement:
+class Announced:
     """Something said of a stratum."""
 
     time: float
     """Event time, s."""
     stratum: str
-    cause: Cause | None
+    cause: EpisodeCause | None
     """None: nothing is known to be the matter any more."""
     lasts: bool = True
     """Whether it holds until the next one of the stratum, as a verdict does; an alarm is of the moment."""
@@ -66,8 +66,8 @@ class Found:
     """What became of one episode."""
 
     episode: str
-    cause: Cause
-    named: Cause | None
+    cause: EpisodeCause
+    named: EpisodeCause | None
     """The cause that was named last in time; None if the episode was not announced."""
     strong: bool
     """Whether the goals demand it."""
@@ -91,7 +91,7 @@ class Score:
     """Examples over which false alarms were counted."""
 
 
-def score(announcements: Sequence[Announcement], episodes: Sequence[Episode], traffic: Traffic) -> Score:
+def score(announcements: Sequence[Announced], episodes: Sequence[Episode], traffic: Traffic) -> Score:
     """Announcements in the order in which they were made."""
     return Score(
         found=tuple(_found(one, episodes, announcements, traffic) for one in episodes),
@@ -100,13 +100,13 @@ def score(announcements: Sequence[Announcement], episodes: Sequence[Episode], tr
     )
 
 
-def _excused(said: Announcement, episodes: Sequence[Episode], traffic: Traffic) -> bool:
+def _excused(said: Announced, episodes: Sequence[Episode], traffic: Traffic) -> bool:
     """Whether something was the matter with the stratum, or had ended lately: its end is a change, too."""
     return any(one.touches(said.stratum) and one.begin <= said.time <= traffic.after(one, one.end) for one in episodes)
 
 
 def _found(
-    episode: Episode, episodes: Sequence[Episode], announcements: Sequence[Announcement], traffic: Traffic
+    episode: Episode, episodes: Sequence[Episode], announcements: Sequence[Announced], traffic: Traffic
 ) -> Found:
     until = traffic.after(episode, episode.full)
     said = [one for one in announcements if one.cause is not None and episode.concerns(one.stratum)]
@@ -119,15 +119,15 @@ def _found(
     return Found(episode.name, episode.cause, _last_named(inside), episode.strong, delay)
 
 
-def _last_named(inside: Sequence[Announcement]) -> Cause | None:
+def _last_named(inside: Sequence[Announced]) -> EpisodeCause | None:
     """Where the group as a whole is concerned, its own stratum has the last word."""
     own = [one for one in inside if one.stratum == GROUP] or inside
     return own[-1].cause if own else None
 
 
-def _shown_already(episode: Episode, episodes: Sequence[Episode], announcements: Sequence[Announcement]) -> bool:
+def _shown_already(episode: Episode, episodes: Sequence[Episode], announcements: Sequence[Announced]) -> bool:
     """Whether the right cause stands there since an earlier episode of that cause, which is still at work."""
-    standing: dict[str, Announcement] = {}
+    standing: dict[str, Announced] = {}
     for said in announcements:
         if said.time < episode.begin and said.lasts and episode.concerns(said.stratum):
             before = standing.get(said.stratum)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lab.detection.episodes import Episode
 from lab.detection.heard import announcements
-from lab.detection.plays import Arms, Played, played
+from lab.detection.plays import Arms, PlayedStream, played
 from lab.detection.score import Score, score
 from lab.evaluate.plan import Plan
 from lab.played.record import Judged
@@ -53,7 +53,7 @@ def try_stream(plan: Plan, source: Source, seed: int, name: str, *, configs: Seq
     return [trial(name, seed, one, config, draw=seed == plan.seeds[0]) for config in configs]
 
 
-def trial(name: str, seed: int, one: Played, config: DriftConfig, *, draw: bool) -> Trial:
+def trial(name: str, seed: int, one: PlayedStream, config: DriftConfig, *, draw: bool) -> Trial:
     """Scores all that a monitor of `config` says of a stream."""
     strata = Strata(one.traffic.space.values)
     said = one.record.heard_by(DriftMonitor(strata, reference(one), config))
@@ -68,7 +68,7 @@ def trial(name: str, seed: int, one: Played, config: DriftConfig, *, draw: bool)
     return Trial(name, seed, int(one.traffic.examples.sum()), scores, drawn)
 
 
-def reference(one: Played) -> Reference | None:
+def reference(one: PlayedStream) -> Reference | None:
     """What inputs and scores were like before the kernel began."""
     window, sizes = one.window, one.traffic.space.sizes
     return Reference.of(window.x, window.frozen, window.label, window.domain, sizes)

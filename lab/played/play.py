@@ -55,10 +55,10 @@ def play(
     `recorder` notes every request that is served and every micro-batch that is decided.
     """
     with torch.inference_mode():
-        return _Play(half, played, gate, recorder).run()
+        return _GuardedPlay(half, played, gate, recorder).run()
 
 
-class _Play:
+class _GuardedPlay:
     """Requests are numbered as played, their examples likewise."""
 
     def __init__(

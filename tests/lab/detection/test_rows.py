@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from lab.detection.episodes import Cause
+from lab.detection.episodes import EpisodeCause
 from lab.detection.heard import ALWAYS, NEVER, VERDICT
 from lab.detection.rows import rate, report_of
 from lab.detection.scenarios import NO_DRIFT
@@ -17,20 +17,26 @@ from lab.detection.trial import Trial
 KEYS = {"stream", "detector", "episodes", "recalled", "right_cause", "delay_examples", "false_alarms_per_million"}
 
 
-def found(named: Cause | None, cause: Cause = Cause.DRIFT, delay: int = 0) -> Found:
+def found(named: EpisodeCause | None, cause: EpisodeCause = EpisodeCause.DRIFT, delay: int = 0) -> Found:
     return Found("one", cause, named, True, delay)
 
 
 def trials(false: int = 0) -> list[Trial]:
-    missed, nothing = (found(None), found(None, Cause.LABELS)), Score((), 0, 1_000_000)
+    missed, nothing = (found(None), found(None, EpisodeCause.LABELS)), Score((), 0, 1_000_000)
     return [
         Trial(stream, seed, 1_000_000, scores, None)
         for seed in (0, 1)
         for stream, scores in {
             "abrupt": {
-                VERDICT: Score((found(Cause.DRIFT, delay=100 * seed), found(Cause.LABELS, Cause.LABELS)), 0, 500),
-                "adwin log_loss": Score((found(Cause.DRIFT), found(Cause.DRIFT, Cause.LABELS)), 3, 500),
-                ALWAYS: Score((found(Cause.DRIFT), found(Cause.DRIFT, Cause.LABELS)), 50, 500),
+                VERDICT: Score(
+                    (found(EpisodeCause.DRIFT, delay=100 * seed), found(EpisodeCause.LABELS, EpisodeCause.LABELS)),
+                    0,
+                    500,
+                ),
+                "adwin log_loss": Score(
+                    (found(EpisodeCause.DRIFT), found(EpisodeCause.DRIFT, EpisodeCause.LABELS)), 3, 500
+                ),
+                ALWAYS: Score((found(EpisodeCause.DRIFT), found(EpisodeCause.DRIFT, EpisodeCause.LABELS)), 50, 500),
                 NEVER: Score(missed, 0, 500),
             },
             NO_DRIFT: {VERDICT: Score((), false, 1_000_000), ALWAYS: Score((), 900, 1_000_000), NEVER: nothing},
@@ -70,7 +76,7 @@ def test_the_goals_are_met_only_without_a_false_alarm_too_many() -> None:
 
 def test_what_was_missed_is_named() -> None:
     one = trials()[:1]
-    one[0].scores[VERDICT] = Score((found(None), found(Cause.DRIFT, Cause.LABELS)), 0, 500)
+    one[0].scores[VERDICT] = Score((found(None), found(EpisodeCause.DRIFT, EpisodeCause.LABELS)), 0, 500)
     report = report_of(one)
     assert report.missed == (
         "abrupt, seed 0: one (drift) was not announced in time",
@@ -81,7 +87,8 @@ def test_what_was_missed_is_named() -> None:
 
 
 def test_a_rate_has_its_exact_interval() -> None:
-    assert rate(0, 3_000_000) == (0.0, 0.0, pytest.approx(3.6889 / 3, rel=1e-3))
+    none, least, most = rate(0, 3_000_000)
+    assert none == least == 0 and most == pytest.approx(3.6889 / 3, rel=1e-3)
     each, low, high = rate(10, 1_000_000)
     assert each == 10 and low == pytest.approx(4.795, rel=1e-3) and high == pytest.approx(18.39, rel=1e-3)
 
