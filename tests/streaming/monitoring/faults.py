@@ -25,6 +25,11 @@ def wave(low: float, high: float) -> str:
     return " ".join(f"{value}" for value in (low, high) * (MINUTES // 2))
 
 
+def unknown(minutes: int) -> str:
+    """A gauge that is no number for so long."""
+    return " ".join(["NaN"] * minutes)
+
+
 def then(healthy: str, faulty: str) -> str:
     """`healthy` up to the fault, `faulty` after it; both in promtool's notation without their repeats."""
     return f"{healthy}x{FAULT_AT - 1} {faulty}x{MINUTES - FAULT_AT}"
@@ -88,6 +93,8 @@ class Fault:
     series: Mapping[str, str]
     gone: tuple[str, ...] = field(default=())
     """Series that a process never had or took with it, by the beginning of their names."""
+    seen_after: int = 20
+    """Minutes from the fault to a moment at which the alert holds: one count is soon out of a window."""
 
     def input(self) -> dict[str, str]:
         """All series of the run."""
@@ -109,6 +116,15 @@ FAULTS: dict[str, tuple[Fault, ...]] = {
     },
     "DriftlineExpectedLossHigh": (
         Fault({f'driftline_domain_expected_log_loss{{{MAIN},stratum="scene=home"}}': then("0.5", "0.6")}),
+        # nothing was known at first, and no label has come yet: no error of what is expected
+        Fault(
+            {
+                f'driftline_domain_expected_log_loss{{{MAIN},stratum="scene=home"}}': (
+                    f"{unknown(5)} 0.5x24 0.6x{FAULT_AT}"
+                ),
+                f'driftline_domain_expected_error_nats{{{MAIN},stratum="scene=home"}}': unknown(MINUTES),
+            }
+        ),
     ),
     "DriftlineProcessDown": (
         Fault({'up{job="scorer",instance="s"}': then("1", "0")}),
@@ -117,10 +133,13 @@ FAULTS: dict[str, tuple[Fault, ...]] = {
     ),
     "DriftlineTaskDied": (
         # seen by one scrape before the process ended
-        Fault({'driftline_task_failures_total{job="processor",task="learner-main"}': f"_x{FAULT_AT} 1 _x{FAULT_AT}"}),
+        Fault(
+            {'driftline_task_failures_total{job="processor",task="learner-main"}': f"_x{FAULT_AT} 1 _x{FAULT_AT}"},
+            seen_after=3,
+        ),
     ),
     "DriftlineRestarts": (
-        Fault({'process_start_time_seconds{job="processor",instance="p"}': then("1000", "1800+60")}),
+        Fault({'process_start_time_seconds{job="processor",instance="p"}': then("1000", "1800+60")}, seen_after=10),
     ),
     "DriftlineLiveWorseThanFrozen": (Fault({f'driftline_arm_log_loss{{{MAIN},arm="live"}}': then("0.48", "0.6")}),),
     "DriftlineStale": (
@@ -143,12 +162,22 @@ FAULTS: dict[str, tuple[Fault, ...]] = {
                 f'driftline_examples_joined_total{{{MAIN},label="no_click"}}': then("0+480", f"{480 * FAULT_AT}+0"),
             }
         ),
+        # nothing is scored here: other systems show the items and tell of it
+        Fault(
+            {
+                f"driftline_examples_learned_total{{{MAIN}}}": STANDS,
+                'driftline_events_ingested_total{event="impression"}': rising(60),
+            },
+            gone=("driftline_score_requests_total", "driftline_open_requests"),
+        ),
         # the processor reads another topic than the scorers write: nothing is open, and it never had a group's metrics
         Fault({}, gone=("driftline_examples_", "driftline_open_requests", "driftline_watermark")),
     ),
     "DriftlineLabelsSetAside": (Fault({f"driftline_gate_set_aside{{{MAIN}}}": then("0", "1")}),),
     "DriftlinePublicationHeld": (Fault({f"driftline_gate_held{{{MAIN}}}": then("0", "1")}),),
-    "DriftlineRolledBack": (Fault({f'driftline_gate_decisions_total{{{MAIN},kind="rolled_back"}}': then("0", "1")}),),
+    "DriftlineRolledBack": (
+        Fault({f'driftline_gate_decisions_total{{{MAIN},kind="rolled_back"}}': then("0", "1")}, seen_after=5),
+    ),
     "DriftlineLearningPaused": (Fault({f"driftline_learning_paused{{{MAIN}}}": then("0", "1")}),),
     "DriftlineWatermarkStands": (
         Fault({f"driftline_watermark_timestamp_seconds{{{MAIN}}}": then("0+60", f"{60 * FAULT_AT}+0")}),
@@ -187,11 +216,17 @@ FAULTS: dict[str, tuple[Fault, ...]] = {
     "DriftlineEventsAhead": (Fault({'driftline_clock_corrected_total{event="feedback"}': then("0+6", "180+60")}),),
     "DriftlineDeadLetters": (Fault({'driftline_dead_letters_total{reason="future"}': then("0+0", "0+60")}),),
     "DriftlineKernelsRefused": (
-        Fault({f'driftline_kernels_refused_total{{{MAIN},reason="fingerprint"}}': then("_", "1")}),
+        Fault({f'driftline_kernels_refused_total{{{MAIN},reason="fingerprint"}}': then("_", "1")}, seen_after=3),
     ),
-    "DriftlineCommitsFailing": (Fault({f'driftline_commits_failed_total{{{MAIN},reason="failed"}}': then("_", "1")}),),
-    "DriftlineSnapshotRefused": (Fault({f"driftline_snapshots_refused_total{{{MAIN}}}": then("_", "1")}),),
-    "DriftlineImpressionsLost": (Fault({'driftline_impressions_lost_total{reason="buffer_full"}': then("_", "1")}),),
+    "DriftlineCommitsFailing": (
+        Fault({f'driftline_commits_failed_total{{{MAIN},reason="failed"}}': then("_", "1")}, seen_after=3),
+    ),
+    "DriftlineSnapshotRefused": (
+        Fault({f"driftline_snapshots_refused_total{{{MAIN}}}": then("_", "1")}, seen_after=3),
+    ),
+    "DriftlineImpressionsLost": (
+        Fault({'driftline_impressions_lost_total{reason="buffer_full"}': then("_", "1")}, seen_after=3),
+    ),
     "DriftlineScoringFails": (Fault({'driftline_score_requests_total{outcome="failed"}': then("0+0", "0+60")}),),
     "DriftlineScoringSlow": (Fault({'driftline_score_seconds_bucket{le="0.05"}': then("0+60", f"{60 * FAULT_AT}+0")}),),
     "DriftlineScoresMoved": (Fault({f'driftline_score_shift{{{MAIN},arm="live"}}': then("0.05", "0.4")}),),
