@@ -22,7 +22,7 @@ from lab.streams.scripted.simulator import ScriptedStream
 from model.encoding.domain import FACETS, DomainSpace
 
 
-class EpisodeCause(StrEnum):
+class Origin(StrEnum):
     """Whose doing something is."""
 
     DRIFT = "drift"
@@ -42,7 +42,7 @@ class Episode:
     """Something is the matter for a while."""
 
     name: str
-    cause: EpisodeCause
+    cause: Origin
     begin: float
     """Event time, s; nothing said from here on is a false alarm."""
     full: float
@@ -56,7 +56,7 @@ class Episode:
     @property
     def strong(self) -> bool:
         """Whether the goals demand that it is announced: drift of strength `STRONG` and more, and all faults."""
-        return self.cause is not EpisodeCause.DRIFT or self.strength >= STRONG
+        return self.cause is not Origin.DRIFT or self.strength >= STRONG
 
     def inside(self, domain: NDArray[np.int64], space: DomainSpace) -> NDArray[np.bool_]:
         """Which requests, by their facet indices `(r, 3)`, are of its domain, `(r,)`."""
@@ -84,7 +84,7 @@ def scripted_episodes(stream: ScriptedStream) -> list[Episode]:
 
 
 def _episodes(event: ScriptEvent, stream: ScriptedStream) -> list[Episode]:
-    cause = EpisodeCause.LABELS if isinstance(event, LabelDelay | CorruptedLabels) else EpisodeCause.DRIFT
+    cause = Origin.LABELS if isinstance(event, LabelDelay | CorruptedLabels) else Origin.DRIFT
     strength, facets = _strength(event), event.where.facets() if isinstance(event, Window) else {}
     if isinstance(event, NewDomain):
         facets = {event.facet: (event.value,)}

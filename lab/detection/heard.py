@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from lab.detection.episodes import EpisodeCause
+from lab.detection.episodes import Origin
 from lab.detection.score import Announced
 from lab.played.record import Said
 from model.drift.verdict import Verdict, VerdictKind
@@ -13,17 +13,17 @@ from model.gate.seen import Strata
 
 VERDICT, ALWAYS, NEVER = "verdict", "always-fire", "never-fire"
 CAUSE_OF = {
-    VerdictKind.HANDLED: EpisodeCause.DRIFT,
-    VerdictKind.UNHANDLED: EpisodeCause.DRIFT,
-    VerdictKind.BROKEN_BY_US: EpisodeCause.OURS,
-    VerdictKind.LABELS: EpisodeCause.LABELS,
-    VerdictKind.INPUTS: EpisodeCause.INPUTS,
+    VerdictKind.HANDLED: Origin.DRIFT,
+    VerdictKind.UNHANDLED: Origin.DRIFT,
+    VerdictKind.BROKEN_BY_US: Origin.OURS,
+    VerdictKind.LABELS: Origin.LABELS,
+    VerdictKind.INPUTS: Origin.INPUTS,
 }
 """Of the verdicts that announce something; the others say that nothing is known to be the matter."""
 CAUSES = {
-    "label_delay": EpisodeCause.LABELS, "late_share": EpisodeCause.LABELS, "dropped_share": EpisodeCause.LABELS, "labels": EpisodeCause.LABELS,
-    "score": EpisodeCause.INPUTS, "norm": EpisodeCause.INPUTS, "projection": EpisodeCause.INPUTS, "x": EpisodeCause.INPUTS,
-    "gap": EpisodeCause.OURS,
+    "label_delay": Origin.LABELS, "late_share": Origin.LABELS, "dropped_share": Origin.LABELS, "labels": Origin.LABELS,
+    "score": Origin.INPUTS, "norm": Origin.INPUTS, "projection": Origin.INPUTS, "x": Origin.INPUTS,
+    "gap": Origin.OURS,
 }  # fmt: skip
 """What an alarm on a signal takes for the cause; on any other signal, drift."""
 
@@ -35,17 +35,17 @@ def announcements(said: Sequence[Said], strata: Strata, judged: Sequence[float])
     for one in said:
         if not isinstance(one.what, Verdict):
             signal = _plain(one.what.signal)
-            alarm = Announced(one.time, one.what.stratum, CAUSES.get(signal, EpisodeCause.DRIFT), lasts=False)
+            alarm = Announced(one.time, one.what.stratum, CAUSES.get(signal, Origin.DRIFT), lasts=False)
             heard[f"{one.what.detector} {signal}"].append(alarm)
     names = [strata.name(number) for number in range(len(strata))]
-    heard[ALWAYS] = [Announced(time, name, EpisodeCause.DRIFT, lasts=False) for time in judged for name in names]
+    heard[ALWAYS] = [Announced(time, name, Origin.DRIFT, lasts=False) for time in judged for name in names]
     heard[NEVER] = []
     return heard
 
 
 def _verdicts(said: Sequence[Said]) -> list[Announced]:
     """A verdict announces something where it names another cause than before; a cause that stays is no news."""
-    standing: dict[str, EpisodeCause | None] = {}
+    standing: dict[str, Origin | None] = {}
     told = []
     for one in said:
         if isinstance(one.what, Verdict):

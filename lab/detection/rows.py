@@ -10,7 +10,7 @@ from typing import Any
 
 from scipy.stats import chi2  # type: ignore[import-untyped,unused-ignore]
 
-from lab.detection.episodes import EpisodeCause
+from lab.detection.episodes import Origin
 from lab.detection.heard import ALWAYS, NEVER, VERDICT
 from lab.detection.scenarios import NO_DRIFT
 from lab.detection.score import WITHIN, Found, Score
@@ -174,8 +174,8 @@ def _goals(trials: Sequence[Trial]) -> list[VerdictGoal]:
     drift: list[Found] = []
     labels: list[Found] = []
     for _, score in verdicts:
-        drift += [one for one in _strong(score) if one.cause is EpisodeCause.DRIFT]
-        labels += [one for one in _strong(score) if one.cause is EpisodeCause.LABELS]
+        drift += [one for one in _strong(score) if one.cause is Origin.DRIFT]
+        labels += [one for one in _strong(score) if one.cause is Origin.LABELS]
     goals = []
     for name, found in (
         ("scripted drift of strength 0.7 and more", drift),

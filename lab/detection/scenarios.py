@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lab.detection.episodes import Episode, EpisodeCause
+from lab.detection.episodes import Episode, Origin
 from lab.evaluate.prepare import Pretrained
 from lab.played.half import LiveHalf, PlayedRequests
 from lab.represented import represent_pairs
@@ -31,7 +31,7 @@ LONG_REQUESTS = 20_000
 class Fault:
     """Something put wrong into a live half."""
 
-    cause: EpisodeCause
+    cause: Origin
     about: str
     put: Callable[[LiveHalf, PlayedRequests, Pretrained], Faulty]
 
@@ -142,19 +142,13 @@ def _scaled(half: LiveHalf, played: PlayedRequests, _: Pretrained) -> Faulty:
 
 
 FAULTS: Mapping[str, Fault] = {
-    "labels-flipped": Fault(EpisodeCause.LABELS, "Every label is turned over.", _flipped),
-    "labels-dropped": Fault(EpisodeCause.LABELS, "No click arrives.", _dropped),
-    "labels-late": Fault(
-        EpisodeCause.LABELS, "Clicks take 5 000 s in place of 5: most come behind their window.", _late
-    ),
-    "inputs-permuted": Fault(EpisodeCause.INPUTS, "Every second column of x stands where another should.", _permuted),
-    "inputs-empty": Fault(EpisodeCause.INPUTS, "Users come without their fields.", _empty),
-    "scores-scaled": Fault(EpisodeCause.INPUTS, "The frozen model's logits are three times too large.", _scaled),
-    "kernel-overdone": Fault(
-        EpisodeCause.OURS, "Every kernel moves the logits four times too far.", _kernel_times(4.0)
-    ),
-    "kernel-turned": Fault(
-        EpisodeCause.OURS, "Every kernel moves them twice as far the wrong way.", _kernel_times(-2.0)
-    ),
+    "labels-flipped": Fault(Origin.LABELS, "Every label is turned over.", _flipped),
+    "labels-dropped": Fault(Origin.LABELS, "No click arrives.", _dropped),
+    "labels-late": Fault(Origin.LABELS, "Clicks take 5 000 s in place of 5: most come behind their window.", _late),
+    "inputs-permuted": Fault(Origin.INPUTS, "Every second column of x stands where another should.", _permuted),
+    "inputs-empty": Fault(Origin.INPUTS, "Users come without their fields.", _empty),
+    "scores-scaled": Fault(Origin.INPUTS, "The frozen model's logits are three times too large.", _scaled),
+    "kernel-overdone": Fault(Origin.OURS, "Every kernel moves the logits four times too far.", _kernel_times(4.0)),
+    "kernel-turned": Fault(Origin.OURS, "Every kernel moves them twice as far the wrong way.", _kernel_times(-2.0)),
 }
 """By the name of the stream."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lab.detection.episodes import Episode, EpisodeCause
+from lab.detection.episodes import Episode, Origin
 from model.encoding.domain import DomainSpace
 
 WITHIN = 2_000
@@ -23,7 +23,7 @@ class Announced:
     time: float
     """Event time, s."""
     stratum: str
-    cause: EpisodeCause | None
+    cause: Origin | None
     """None: nothing is known to be the matter any more."""
     lasts: bool = True
     """Whether it holds until the next one of the stratum, as a verdict does; an alarm is of the moment."""
@@ -66,8 +66,8 @@ class Found:
     """What became of one episode."""
 
     episode: str
-    cause: EpisodeCause
-    named: EpisodeCause | None
+    cause: Origin
+    named: Origin | None
     """The cause that was named last in time; None if the episode was not announced."""
     strong: bool
     """Whether the goals demand it."""
@@ -119,7 +119,7 @@ def _found(
     return Found(episode.name, episode.cause, _last_named(inside), episode.strong, delay)
 
 
-def _last_named(inside: Sequence[Announced]) -> EpisodeCause | None:
+def _last_named(inside: Sequence[Announced]) -> Origin | None:
     """Where the group as a whole is concerned, its own stratum has the last word."""
     own = [one for one in inside if one.stratum == GROUP] or inside
     return own[-1].cause if own else None

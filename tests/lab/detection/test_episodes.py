@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lab.detection.episodes import EpisodeCause, scripted_episodes
+from lab.detection.episodes import Origin, scripted_episodes
 from lab.detection.heard import ALWAYS, NEVER, VERDICT, announcements
 from lab.detection.scenarios import FAULTS, faulty, scenarios
 from lab.evaluate.prepare import Pretrained, pretrain_on
@@ -36,8 +36,8 @@ def test_each_event_of_a_script_is_an_episode_with_its_cause_and_its_place() -> 
         " {kind: new_domain, at: 0.6, value: shorts}, {kind: new_items, at: 0.7}]"
     )
     taste, late, domain, items = scripted_episodes(source)
-    assert (taste.cause, taste.strong, taste.facets) == (EpisodeCause.DRIFT, True, {"region": ("south",)})
-    assert (late.cause, late.strong) == (EpisodeCause.LABELS, True)
+    assert (taste.cause, taste.strong, taste.facets) == (Origin.DRIFT, True, {"region": ("south",)})
+    assert (late.cause, late.strong) == (Origin.LABELS, True)
     assert (domain.strength, domain.facets) == (0.7, {"scene": ("shorts",)})
     assert not items.strong and np.isnan(items.strength)
     assert taste.concerns("region=south") and not taste.concerns("region=north") and not taste.concerns("group")
@@ -124,9 +124,9 @@ def test_a_verdict_announces_a_cause_once_and_alarms_each_time() -> None:
         alarm(3, "projection_1"), alarm(4, "projection_2"), alarm(4, "residual"), verdict(5, VerdictKind.STABLE),
     ]  # fmt: skip
     heard = announcements(said, strata, [1.0, 2.0])
-    assert [(one.time, one.cause) for one in heard[VERDICT]] == [(2, EpisodeCause.DRIFT), (5, None)]
-    assert [one.cause for one in heard["psi projection"]] == [EpisodeCause.INPUTS, EpisodeCause.INPUTS]
-    assert [one.cause for one in heard["psi residual"]] == [EpisodeCause.DRIFT]
+    assert [(one.time, one.cause) for one in heard[VERDICT]] == [(2, Origin.DRIFT), (5, None)]
+    assert [one.cause for one in heard["psi projection"]] == [Origin.INPUTS, Origin.INPUTS]
+    assert [one.cause for one in heard["psi residual"]] == [Origin.DRIFT]
     assert len(heard[ALWAYS]) == 4 and heard[NEVER] == []
     drawn = bands([(one.time, one.what) for one in said if isinstance(one.what, Verdict)], 9.0)
     assert drawn[0] == Band("group", VerdictKind.STABLE, 1, 2) and drawn[-1] == Band("group", VerdictKind.STABLE, 5, 9)

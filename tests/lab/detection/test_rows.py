@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from lab.detection.episodes import EpisodeCause
+from lab.detection.episodes import Origin
 from lab.detection.heard import ALWAYS, NEVER, VERDICT
 from lab.detection.rows import rate, report_of
 from lab.detection.scenarios import NO_DRIFT
@@ -17,26 +17,24 @@ from lab.detection.trial import Trial
 KEYS = {"stream", "detector", "episodes", "recalled", "right_cause", "delay_examples", "false_alarms_per_million"}
 
 
-def found(named: EpisodeCause | None, cause: EpisodeCause = EpisodeCause.DRIFT, delay: int = 0) -> Found:
+def found(named: Origin | None, cause: Origin = Origin.DRIFT, delay: int = 0) -> Found:
     return Found("one", cause, named, True, delay)
 
 
 def trials(false: int = 0) -> list[Trial]:
-    missed, nothing = (found(None), found(None, EpisodeCause.LABELS)), Score((), 0, 1_000_000)
+    missed, nothing = (found(None), found(None, Origin.LABELS)), Score((), 0, 1_000_000)
     return [
         Trial(stream, seed, 1_000_000, scores, None)
         for seed in (0, 1)
         for stream, scores in {
             "abrupt": {
                 VERDICT: Score(
-                    (found(EpisodeCause.DRIFT, delay=100 * seed), found(EpisodeCause.LABELS, EpisodeCause.LABELS)),
+                    (found(Origin.DRIFT, delay=100 * seed), found(Origin.LABELS, Origin.LABELS)),
                     0,
                     500,
                 ),
-                "adwin log_loss": Score(
-                    (found(EpisodeCause.DRIFT), found(EpisodeCause.DRIFT, EpisodeCause.LABELS)), 3, 500
-                ),
-                ALWAYS: Score((found(EpisodeCause.DRIFT), found(EpisodeCause.DRIFT, EpisodeCause.LABELS)), 50, 500),
+                "adwin log_loss": Score((found(Origin.DRIFT), found(Origin.DRIFT, Origin.LABELS)), 3, 500),
+                ALWAYS: Score((found(Origin.DRIFT), found(Origin.DRIFT, Origin.LABELS)), 50, 500),
                 NEVER: Score(missed, 0, 500),
             },
             NO_DRIFT: {VERDICT: Score((), false, 1_000_000), ALWAYS: Score((), 900, 1_000_000), NEVER: nothing},
@@ -76,7 +74,7 @@ def test_the_goals_are_met_only_without_a_false_alarm_too_many() -> None:
 
 def test_what_was_missed_is_named() -> None:
     one = trials()[:1]
-    one[0].scores[VERDICT] = Score((found(None), found(EpisodeCause.DRIFT, EpisodeCause.LABELS)), 0, 500)
+    one[0].scores[VERDICT] = Score((found(None), found(Origin.DRIFT, Origin.LABELS)), 0, 500)
     report = report_of(one)
     assert report.missed == (
         "abrupt, seed 0: one (drift) was not announced in time",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lab.detection.episodes import Episode, EpisodeCause
+from lab.detection.episodes import Episode, Origin
 from lab.detection.score import WITHIN, Announced, Score, Traffic, score
 from model.encoding.domain import DomainSpace
 
@@ -19,16 +19,12 @@ TRAFFIC = Traffic(
 )
 
 
-def episode(
-    begin: float, end: float, cause: EpisodeCause = EpisodeCause.DRIFT, scene: str = "", full: float = -1
-) -> Episode:
+def episode(begin: float, end: float, cause: Origin = Origin.DRIFT, scene: str = "", full: float = -1) -> Episode:
     facets = {"scene": (scene,)} if scene else {}
     return Episode("one", cause, begin, max(begin, full), end, 1.0, facets)
 
 
-def said(
-    time: float, stratum: str = "group", cause: EpisodeCause | None = EpisodeCause.DRIFT, *, lasts: bool = True
-) -> Announced:
+def said(time: float, stratum: str = "group", cause: Origin | None = Origin.DRIFT, *, lasts: bool = True) -> Announced:
     return Announced(time, stratum, cause, lasts)
 
 
@@ -40,7 +36,7 @@ def test_an_episode_is_found_within_so_many_examples_of_its_domain_and_no_later(
     drift = episode(500, 2_000)
     for time, delay in ((500, 10), (600, 1_010), (699, 2_000)):
         found = scored([said(time)], drift).found[0]
-        assert found.named is EpisodeCause.DRIFT and found.right and found.delay == delay
+        assert found.named is Origin.DRIFT and found.right and found.delay == delay
     assert scored([said(700 + WITHIN)], drift).found[0].named is None
     assert scored([said(499)], drift).found[0].named is None
 
@@ -58,16 +54,16 @@ def test_where_it_is_matters_too() -> None:
 
 
 def test_another_cause_recalls_it_and_is_not_right_unless_corrected_in_time() -> None:
-    fault = episode(500, 800, EpisodeCause.LABELS)
+    fault = episode(500, 800, Origin.LABELS)
     wrong = scored([said(520)], fault).found[0]
-    assert wrong.named is EpisodeCause.DRIFT and not wrong.right
-    assert scored([said(520), said(600, cause=EpisodeCause.LABELS)], fault).found[0].right
-    assert not scored([said(520), said(900, cause=EpisodeCause.LABELS)], fault).found[0].right
+    assert wrong.named is Origin.DRIFT and not wrong.right
+    assert scored([said(520), said(600, cause=Origin.LABELS)], fault).found[0].right
+    assert not scored([said(520), said(900, cause=Origin.LABELS)], fault).found[0].right
 
 
 def test_the_group_has_the_last_word_where_all_of_it_is_concerned() -> None:
-    fault = episode(500, 800, EpisodeCause.LABELS)
-    told = [said(520, cause=EpisodeCause.LABELS), said(560, "scene=home", EpisodeCause.INPUTS)]
+    fault = episode(500, 800, Origin.LABELS)
+    told = [said(520, cause=Origin.LABELS), said(560, "scene=home", Origin.INPUTS)]
     assert scored(told, fault).found[0].right
 
 
