@@ -16,7 +16,19 @@ from rich.logging import RichHandler
 
 from driftline import __version__
 from driftline.keys import app as key_app
-from driftline.options import Archive, BaseName, Cluster, Limit, LogFile, MappingName, Rate, ReportFolder, ScriptName
+from driftline.options import (
+    Archive,
+    BaseName,
+    Cluster,
+    Detectors,
+    Limit,
+    LogFile,
+    MappingName,
+    Rate,
+    ReportFolder,
+    ScriptName,
+    SuiteName,
+)
 from local.api_keys import ScorerKey
 from local.broker.command import app as broker_app
 from local.control.command import app as kernel_app
@@ -303,9 +315,7 @@ def demo(
 @app.command(rich_help_panel="Whole")
 def evaluate(
     context: typer.Context,
-    suite: Annotated[
-        str | None, typer.Option(help="standard, scripted, unmatched, movielens-100k or movielens-sessions.")
-    ] = None,
+    suite: SuiteName = None,
     script: ScriptName = None,
     log: LogFile = None,
     mapping: MappingName = None,
@@ -313,9 +323,7 @@ def evaluate(
     seeds: Annotated[int | None, typer.Option(help="How many seeds.", min=1)] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A short look: fewer requests and seeds.")] = False,
     tune: Annotated[bool, typer.Option("--tune", help="Find the adapters' rates on streams of another seed.")] = False,
-    detectors: Annotated[
-        bool, typer.Option("--detectors", help="Try drift verdicts and detectors on streams whose truth is known.")
-    ] = False,
+    detectors: Detectors = False,
     cluster: Cluster = None,
     base: BaseName = None,
     out: ReportFolder = Path("runs/evaluate"),
@@ -327,19 +335,15 @@ def evaluate(
     config = _settings(context)
     names = [name.strip() for name in adapters.split(",")] if adapters else None
     if detectors:
-        from lab.detection.command import run_detectors
-
-        if any((script, log, mapping, names, quick, cluster, base)) or (tune and seeds is not None):
-            raise typer.BadParameter("only --suite, --seeds or --tune, and --out go with it", param_hint="--detectors")
-        run_detectors(config, suite=suite, seeds=seeds, out=out, tune=tune)
-        return
+        others = any((script, log, mapping, names, quick, cluster, base)) or (tune and seeds is not None)
+        return _try_detectors(config, suite, seeds, out, tune=tune, others=others)
     if tune:
         if quick or seeds is not None or cluster is not None or base is not None:
             others = "--quick, --seeds, --base and --cluster"
             raise typer.BadParameter(f"it has seeds of its own and runs here: leave out {others}", param_hint="--tune")
         sources = tuning_sources(suite, Path(script) if script is not None else None, log, mapping)
         run_tune(config, out, sources, names)
-        return
+        return None
     run_evaluate(
         config,
         suite=suite,
@@ -353,6 +357,17 @@ def evaluate(
         cluster=cluster,
         base=base,
     )
+
+
+def _try_detectors(
+    config: Config, suite: str | None, seeds: int | None, out: Path, *, tune: bool, others: bool
+) -> None:
+    """`evaluate --detectors`; `others` says whether options were given that do not go with it."""
+    from lab.detection.command import run_detectors
+
+    if others:
+        raise typer.BadParameter("only --suite, --seeds or --tune, and --out go with it", param_hint="--detectors")
+    run_detectors(config, suite=suite, seeds=seeds, out=out, tune=tune)
 
 
 @app.command(rich_help_panel="Operate")
