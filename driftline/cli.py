@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -335,15 +335,15 @@ def evaluate(
     config = _settings(context)
     names = [name.strip() for name in adapters.split(",")] if adapters else None
     if detectors:
-        others = any((script, log, mapping, names, quick, cluster, base)) or (tune and seeds is not None)
-        return _try_detectors(config, suite, seeds, out, tune=tune, others=others)
+        unfit = any((script, log, mapping, names, quick, cluster, base)) or (tune and seeds is not None)
+        _try_detectors(config, suite, seeds, out, tune=tune, unfit=unfit)
     if tune:
         if quick or seeds is not None or cluster is not None or base is not None:
             others = "--quick, --seeds, --base and --cluster"
             raise typer.BadParameter(f"it has seeds of its own and runs here: leave out {others}", param_hint="--tune")
         sources = tuning_sources(suite, Path(script) if script is not None else None, log, mapping)
         run_tune(config, out, sources, names)
-        return None
+        return
     run_evaluate(
         config,
         suite=suite,
@@ -360,14 +360,15 @@ def evaluate(
 
 
 def _try_detectors(
-    config: Config, suite: str | None, seeds: int | None, out: Path, *, tune: bool, others: bool
-) -> None:
-    """`evaluate --detectors`; `others` says whether options were given that do not go with it."""
+    config: Config, suite: str | None, seeds: int | None, out: Path, *, tune: bool, unfit: bool
+) -> NoReturn:
+    """`evaluate --detectors`; `unfit` says whether options were given that do not go with it."""
     from lab.detection.command import run_detectors
 
-    if others:
+    if unfit:
         raise typer.BadParameter("only --suite, --seeds or --tune, and --out go with it", param_hint="--detectors")
     run_detectors(config, suite=suite, seeds=seeds, out=out, tune=tune)
+    raise typer.Exit
 
 
 @app.command(rich_help_panel="Operate")
