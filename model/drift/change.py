@@ -38,6 +38,8 @@ _STRONG = 1 / 3
 _MOVES = 2_000.0
 """Examples for which a change of the group may turn out to be one of a few values: later it has ended elsewhere."""
 _RECOVERY_HALF_LIFE = 1_500.0
+_MOST = 50.0
+"""Times the alarm at which evidence is cut off: high enough that causes can still be told apart."""
 _AS_MUCH = 0.75
 """Of a value's evidence: a group that has so much of it has changed as a whole, as far as can be told yet."""
 _ACCEPTED = 10_000.0
@@ -128,7 +130,7 @@ class ChangeTest:
         ratios = log_ratios(label, p, self._mean_of(p)) @ member.T
         self._follow(_Lot(label, z, live, member, logit, p))
         before = self.evidence
-        self.evidence = np.clip(before + ratios.T, 0.0, 4 * self.alarm)
+        self.evidence = np.clip(before + ratios.T, 0.0, _MOST * self.alarm)
         self._onset[(before <= 0) & (self.evidence > 0)] = self._before  # it began behind what was taken before
         self._before = time
         # What came before the group's evidence for a hypothesis began says nothing of where the change is.
