@@ -184,8 +184,8 @@ class ChangeTest:
                 ratio = loss - losses(old, y)
                 fits = log_ratios(y, probability(old), self._mean / self._count) @ weight
                 change.fits = (kept * np.asarray(change.fits) + fits).tolist()
-                change.lost = long * change.lost - float(ratio @ weight)
-                change.left = long * change.left + float((losses(lot.live[inside], y) - loss) @ weight)
+                change.lost = float(long * change.lost - ratio @ weight)
+                change.left = float(long * change.left + (losses(lot.live[inside], y) - loss) @ weight)
                 change.examples += float(weight.sum())
                 # Under wrong labels nothing can be said of taste: only the newest change may end.
                 change.back = max(0.0, change.back + float(ratio @ weight)) if change is changes[-1] else 0.0
