@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from lab.detection.trial import Drawn
 from lab.evaluate.information_plane import plain
 from lab.verdict_bands import draw_bands
+from model.gate.harm import log_losses
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,7 +41,13 @@ def draw_trial(figure: Figure, name: str, drawn: Drawn) -> None:
     for logit, label, colour in (
         (drawn.arms.frozen, "frozen", "#888888"), (drawn.arms.live, "live", "#0b6bcb"),
     ):  # fmt: skip
-        losses.plot(middle, _means(_losses(logit, drawn.arms.truth), edges), color=colour, lw=2, label=label)
+        losses.plot(
+            middle,
+            _means(log_losses(logit.astype(np.float64), drawn.arms.truth.astype(np.float64)), edges),
+            color=colour,
+            lw=2,
+            label=label,
+        )
     losses.set_ylabel("log loss, by what users did")
     losses.set_title(name, loc="left", fontweight="bold", parse_math=False)
     losses.legend(frameon=False, fontsize=9, loc="upper right")
@@ -48,11 +55,6 @@ def draw_trial(figure: Figure, name: str, drawn: Drawn) -> None:
     draw_bands(verdicts, shown)
     verdicts.set_xlabel("examples seen (thousands); shaded: something is the matter")
     verdicts.set_xlim(0, examples / 1e3)
-
-
-def _losses(logit: NDArray[np.float32], truth: NDArray[np.bool_]) -> NDArray[np.float64]:
-    wide = logit.astype(np.float64)
-    return np.asarray(np.logaddexp(0.0, wide) - truth * wide)
 
 
 def _means(values: NDArray[np.float64], edges: NDArray[np.int64]) -> NDArray[np.float64]:

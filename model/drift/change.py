@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from model.drift.expectation import Expectation, probability
 from model.drift.hypotheses import CAUSES, HYPOTHESES, Cause, log_ratios
+from model.gate.harm import log_losses
 from model.gate.seen import Doubles
 
 _CALM = 5.0
@@ -45,11 +46,6 @@ _AS_MUCH = 0.75
 _ACCEPTED = 10_000.0
 """Examples after which fewer clicks in the expected order are the new truth."""
 _MEAN_HALF_LIFE = 2_000.0
-
-
-def losses(logit: Doubles, label: Doubles) -> Doubles:
-    """Log loss of every example, nats."""
-    return np.asarray(np.logaddexp(0.0, logit) - label * logit)
 
 
 @dataclass
@@ -141,7 +137,7 @@ class ChangeTest:
         for stratum, changes in enumerate(self.changes):
             if changes:
                 theta[stratum] = changes[0].before
-        return losses(expectation.logit_of(theta, member, z), label)
+        return log_losses(expectation.logit_of(theta, member, z), label)
 
     def by_cause(self) -> tuple[Doubles, Doubles]:
         """The most evidence for a change of taste and for one of the labels, nats, `(strata,)` each."""
@@ -176,16 +172,16 @@ class ChangeTest:
             if not changes or not inside.any():
                 continue
             weight, y, z = lot.member[stratum, inside], lot.label[inside], lot.z[inside]
-            loss = losses(lot.logit[inside], y)
+            loss = log_losses(lot.logit[inside], y)
             kept, long = (2.0 ** (-weight.sum() / half) for half in (_HALF_LIFE, _RECOVERY_HALF_LIFE))
             for change in changes:
                 shift = np.asarray(change.before) - self._expectation.theta[stratum]
                 old = lot.logit[inside] + self._expectation.correction(shift, z)
-                ratio = loss - losses(old, y)
+                ratio = loss - log_losses(old, y)
                 fits = log_ratios(y, probability(old), self._mean / self._count) @ weight
                 change.fits = (kept * np.asarray(change.fits) + fits).tolist()
                 change.lost = float(long * change.lost - ratio @ weight)
-                change.left = float(long * change.left + (losses(lot.live[inside], y) - loss) @ weight)
+                change.left = float(long * change.left + (log_losses(lot.live[inside], y) - loss) @ weight)
                 change.examples += float(weight.sum())
                 # Under wrong labels nothing can be said of taste: only the newest change may end.
                 change.back = max(0.0, change.back + float(ratio @ weight)) if change is changes[-1] else 0.0
