@@ -308,3 +308,26 @@ def test_the_page_of_the_interface_works_with_the_network_blocked(visit: Open, a
     assert "POST /v1/orders" in seen.text("body")
     assert seen.page.evaluate("getComputedStyle(document.body).fontFamily").startswith("system-ui")
     assert seen.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_what_is_told_of_the_group_alone_holds_of_its_domains_from_then_on_and_not_before(
+    visit: Open, address: str
+) -> None:
+    told = visit(address).page.evaluate(
+        """async () => (await import("/page/chart.js")).stretches(
+            [{ stratum: "group", verdict: "drifting_handled", evidence: {} },
+             { stratum: "scene=home", verdict: "drifting_handled", evidence: { shares: "group" } },
+             { stratum: "scene=search", verdict: "input_fault", evidence: {} }],
+            [{ kind: "verdict", time: 4, detail: { stratum: "group", from: "stable", to: "drifting_unhandled" } },
+             { kind: "verdict", time: 6, detail: { stratum: "scene=search", from: "stable", to: "input_fault" } },
+             { kind: "verdict", time: 8,
+               detail: { stratum: "group", from: "drifting_unhandled", to: "drifting_handled" } }], 0, 10)"""
+    )
+    spans = [(span["stratum"], span["kind"], span["begin"], span["end"]) for span in told]
+    assert spans == [
+        ("group", "stable", 0, 4), ("group", "drifting_unhandled", 4, 8), ("group", "drifting_handled", 8, 10),
+        ("scene=home", "stable", 0, 4), ("scene=home", "drifting_unhandled", 4, 8),
+        ("scene=home", "drifting_handled", 8, 10),
+        ("scene=search", "stable", 0, 4), ("scene=search", "drifting_unhandled", 4, 6),
+        ("scene=search", "input_fault", 6, 10),
+    ]  # fmt: skip
