@@ -16,13 +16,15 @@ from lab.evaluate.page import STYLE, folded, inlined
 
 Named = tuple[str, list[str], list[list[str]]]
 
+_MET = {True: "yes", False: "no", None: "not shown"}
+
 
 def tables(report: DetectorReport) -> Iterator[Named]:
     """Title, head and rows of each table."""
     yield (
         "Goals of the verdict",
         ["what", "wanted", "found", "met"],
-        [[goal.name, goal.wanted, goal.found, "yes" if goal.met else "no"] for goal in report.goals],
+        [[goal.name, goal.wanted, goal.found, _MET[goal.met]] for goal in report.goals],
     )
     yield (
         f"Detectors over all streams, {len(report.seeds)} seeds",
