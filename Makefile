@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 ENV := $(VENV)/.installed
 CODE := driftline local lab streaming features model tests benchmarks
 
-.PHONY: help env demo stop test test-fast chaos check format bench docs dashboards lock clean
+.PHONY: help env demo stop picture test test-fast chaos check format bench docs dashboards lock clean
 
 # Two test processes, each with a broker of its own: a test file stays in one of them, so its fixtures are made once.
 WORKERS ?= 2
@@ -41,6 +41,13 @@ demo: $(ENV) ## Run the whole loop on real data (KEEP=1 leaves it running)
 
 stop: $(ENV) ## End what `make demo KEEP=1` left running
 	@exec $(BIN)/driftline demo --stop
+
+picture: $(ENV) ## Draw the README's pictures of drift anew, from a real run (needs chromium for the page's)
+	@$(BIN)/driftline demo --script by-domain --keep
+	@cp runs/demo/log_loss.png docs/images/drift.png
+	@$(BIN)/python -m tests.pages.picture "$$($(BIN)/python -c 'import json; print(json.load(open("runs/demo/state.json"))["addresses"]["scorer"])')" \
+	  docs/images/page.png || true
+	@$(BIN)/driftline demo --stop
 
 test: $(ENV) ## All tests, on the real broker and stores
 	@exec $(PYTEST)

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.poisoned import POISONS, LiveHalf, Poison, poisoned, ready
-from benchmarks.poisoned_play import PlayedExamples, play
+from benchmarks.poisoned import POISONS, Poison, poisoned
 from lab.evaluate.plan import make_plan
 from lab.evaluate.work import limit_threads
+from lab.played.half import LiveHalf, ready
+from lab.played.play import PlayedExamples, play
 from lab.streams.sources import choose
 from model.evaluation import auc, grouped_auc
 from model.gate.config import GateConfig

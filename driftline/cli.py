@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -16,7 +16,19 @@ from rich.logging import RichHandler
 
 from driftline import __version__
 from driftline.keys import app as key_app
-from driftline.options import Archive, BaseName, Cluster, Limit, LogFile, MappingName, Rate, ReportFolder, ScriptName
+from driftline.options import (
+    Archive,
+    BaseName,
+    Cluster,
+    Detectors,
+    Limit,
+    LogFile,
+    MappingName,
+    Rate,
+    ReportFolder,
+    ScriptName,
+    SuiteName,
+)
 from local.api_keys import ScorerKey
 from local.broker.command import app as broker_app
 from local.control.command import app as kernel_app
@@ -303,9 +315,7 @@ def demo(
 @app.command(rich_help_panel="Whole")
 def evaluate(
     context: typer.Context,
-    suite: Annotated[
-        str | None, typer.Option(help="standard, scripted, unmatched, movielens-100k or movielens-sessions.")
-    ] = None,
+    suite: SuiteName = None,
     script: ScriptName = None,
     log: LogFile = None,
     mapping: MappingName = None,
@@ -313,6 +323,7 @@ def evaluate(
     seeds: Annotated[int | None, typer.Option(help="How many seeds.", min=1)] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A short look: fewer requests and seeds.")] = False,
     tune: Annotated[bool, typer.Option("--tune", help="Find the adapters' rates on streams of another seed.")] = False,
+    detectors: Detectors = False,
     cluster: Cluster = None,
     base: BaseName = None,
     out: ReportFolder = Path("runs/evaluate"),
@@ -323,6 +334,9 @@ def evaluate(
 
     config = _settings(context)
     names = [name.strip() for name in adapters.split(",")] if adapters else None
+    if detectors:
+        unfit = any((script, log, mapping, names, quick, cluster, base)) or (tune and seeds is not None)
+        _try_detectors(config, suite, seeds, out, tune=tune, unfit=unfit)
     if tune:
         if quick or seeds is not None or cluster is not None or base is not None:
             others = "--quick, --seeds, --base and --cluster"
@@ -343,6 +357,18 @@ def evaluate(
         cluster=cluster,
         base=base,
     )
+
+
+def _try_detectors(
+    config: Config, suite: str | None, seeds: int | None, out: Path, *, tune: bool, unfit: bool
+) -> NoReturn:
+    """`evaluate --detectors`; `unfit` says whether options were given that do not go with it."""
+    from lab.detection.command import run_detectors
+
+    if unfit:
+        raise typer.BadParameter("only --suite, --seeds or --tune, and --out go with it", param_hint="--detectors")
+    run_detectors(config, suite=suite, seeds=seeds, out=out, tune=tune)
+    raise typer.Exit
 
 
 @app.command(rich_help_panel="Operate")

@@ -19,11 +19,12 @@ from features.live.features import LiveFeatures
 from features.live.first_rows import write_first_rows
 from features.live.layout import Crossing, LiveLayout
 from features.text import TextEncoder
-from lab.kernel_start import PretrainingLog, count_log, kernel_start
+from lab.kernel_start import PretrainingLog, count_log, drift_reference, kernel_start
 from model.backbone.checkpoint import save_backbone
 from model.backbone.dataset import ProfileTable
 from model.backbone.interface import FrozenBackbone
 from model.backbone.pretrain import PretrainReport, TrainingProgress, pretrain_backbone
+from model.drift.kept_reference import write_reference
 from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
 from model.encoding.item_values import ItemValues
 
@@ -89,13 +90,16 @@ def _write_starts(
     held_out: NDArray[np.float32],
     encoder: FeatureEncoder,
 ) -> None:
-    """What the kernels of all groups start from, and the live rows of each.
+    """What the kernels of all groups start from, what drift is measured against, and the live rows of each group.
 
     A group counts the examples of its own domains, as it does live; `held_out` as for `kernel_start`.
     """
     crossing = Crossing.of(ItemValues(encoder), log.space)
     layout = LiveLayout.of(config.live, pretrained[0].content_width, crossing, config.backbone.history)
     kernel_start(log, LiveFeatures(layout, config.live), pretrained, held_out, config.kernel).save(folder)
+    reference = drift_reference(log, pretrained, held_out)
+    if reference is not None:
+        write_reference(folder, reference, pretrained[0].fingerprint)
     keys = np.array([domain.key for domain in log.space.domains()])[log.space.flat(log.examples.domain)]
     for group in config.groups:
         domains = config.domains_of(group.name)

@@ -22,6 +22,7 @@ from model.backbone.dataset import Examples, ProfileTable
 from model.backbone.interface import FrozenBackbone
 from model.backbone.past import past_events
 from model.config import KernelConfig
+from model.drift.reference import Reference
 from model.encoding.domain import Domain, DomainSpace
 from model.encoding.features import FeatureEncoder
 from model.encoding.item_values import ItemValues, Slots
@@ -121,6 +122,21 @@ def kernel_start(
         precision=learned.precision,
         examples=len(held_out),
     )
+
+
+def drift_reference(
+    log: PretrainingLog, pretrained: tuple[FrozenBackbone, ProfileTable], held_out: NDArray[np.float32]
+) -> Reference | None:
+    """What drift is measured against: the newest part of the log, as a model sees it that was not trained on it.
+
+    `held_out` as for `kernel_start`; None where there are none.
+    """
+    first = len(log.examples) - len(held_out)
+    newest = log.examples.select(np.arange(first, len(log.examples)))
+    if not len(newest):
+        return None
+    pairs = represent_pairs(*pretrained, newest.user, newest.item, newest.domain)
+    return Reference.of(pairs.x, held_out, newest.label, newest.domain, log.space.sizes)
 
 
 @torch.inference_mode()

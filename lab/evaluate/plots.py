@@ -50,7 +50,7 @@ def pictures(report: EvaluationReport) -> dict[str, bytes]:
     drawn = {}
     for name, drawing in drawings.items():
         try:
-            drawn[name] = _png(*drawing)
+            drawn[name] = png(*drawing)
         except Exception:
             log.warning("%s cannot be drawn; the tables hold its figures", name, exc_info=True)
     return drawn
@@ -124,7 +124,7 @@ def _cost(figure: Figure, report: EvaluationReport) -> None:
     plain(axes)
 
 
-def _png(draw: Callable[[Figure], None], width: float, height: float) -> bytes:
+def png(draw: Callable[[Figure], None], width: float, height: float) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

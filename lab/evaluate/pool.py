@@ -58,16 +58,16 @@ def execute(
     """
     pairs = [(source, seed) for seed in plan.seeds for source in plan.sources]
     runs = [(*pair, name) for pair in _longest_first(pairs) for name in plan.adapters]
-    with _workers(processes, cluster), bars(console) as progress:
+    with workers(processes, cluster), bars(console) as progress:
         first = progress.add_task("streams", total=len(pairs), note="pretraining, representations, live features")
         second = progress.add_task("runs", total=len(runs), note=f"{len(plan.adapters)} adapters, {len(pairs)} streams")
         third = progress.add_task("measures", total=len(pairs), note="AUC and the rest, of every run")
-        for _ in _each(plan, prepare_stream, _spread_seeds(pairs)):
+        for _ in each(plan, prepare_stream, _spread_seeds(pairs)):
             progress.advance(first)
-        for stream, seed, adapter in _each(plan, run_adapter, runs):
+        for stream, seed, adapter in each(plan, run_adapter, runs):
             progress.update(second, advance=1, note=f"{stream}, seed {seed}: {adapter}")
         results = {}
-        for result in _each(plan, measure_seed, pairs):
+        for result in each(plan, measure_seed, pairs):
             results[result.stream, result.seed] = result
             progress.advance(third)
     return results
@@ -83,7 +83,7 @@ def _longest_first(pairs: list[Pair]) -> list[Pair]:
     return sorted(pairs, key=lambda pair: -math.inf if pair[0].script is None else -pair[0].script.requests)
 
 
-def _each(plan: Plan, work: Callable[..., Result], tasks: Iterable[tuple[Any, ...]]) -> Iterator[Result]:
+def each(plan: Plan, work: Callable[..., Result], tasks: Iterable[tuple[Any, ...]]) -> Iterator[Result]:
     """Results of `work(plan, *task)` as they come. Raises EvaluationFailedError; joblib then ends the other tasks."""
     try:
         yield from Parallel(return_as="generator_unordered")(delayed(_named)(work, plan, *task) for task in tasks)
@@ -109,7 +109,7 @@ def _kept(plan: Plan) -> str:
 
 
 @contextmanager
-def _workers(processes: int, cluster: str | None) -> Iterator[None]:
+def workers(processes: int, cluster: str | None) -> Iterator[None]:
     """joblib's backend: processes on this machine, or the workers of a Dask scheduler."""
     if cluster is None:
         try:

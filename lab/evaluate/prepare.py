@@ -93,6 +93,8 @@ class Pretrained:
     layout: LiveLayout
     log: PretrainingLog
     start: KernelStart
+    held_out: NDArray[np.float32]
+    """Logits of the newest examples of the log by a model that was not trained on them."""
 
 
 def pretrain_on(stream: Stream, config: EvaluationConfig, kernel: KernelConfig, texts: Texts, seed: int) -> Pretrained:
@@ -124,7 +126,7 @@ def pretrain_on(stream: Stream, config: EvaluationConfig, kernel: KernelConfig, 
     log, layout = log_of(stream, examples, encoder, profiles), live_layout(stream, config, encoder, backbone)
     held_out = np.array(report.held_out, dtype=np.float32)
     start = kernel_start(log, LiveFeatures(layout, config.live), (backbone, profiles), held_out, kernel)
-    return Pretrained(backbone, encoder, profiles, layout, log, start)
+    return Pretrained(backbone, encoder, profiles, layout, log, start, held_out)
 
 
 def log_of(stream: Stream, examples: Examples, encoder: FeatureEncoder, profiles: ProfileTable) -> PretrainingLog:

@@ -64,6 +64,7 @@ class _OpenStream:
     space: DomainSpace
 
 
+_HELD_OUT = "held-out.npy"
 _open: dict[Path, _OpenStream] = {}
 """The stream that this process opened last: a worker runs the adapters of one stream one after the other."""
 
@@ -150,6 +151,7 @@ def ensure_pretrained(plan: Plan, stream: Stream, seed: int) -> None:
     with whole_folder(folder, finished="card.json") as scratch:
         save_backbone(scratch, pretrained.backbone, pretrained.encoder, schema, {"stream": stream.name, "seed": seed})
         pretrained.start.save(scratch)
+        np.save(scratch / _HELD_OUT, pretrained.held_out)
 
 
 def load_pretrained(plan: Plan, stream: Stream, seed: int) -> Pretrained:
@@ -164,7 +166,8 @@ def load_pretrained(plan: Plan, stream: Stream, seed: int) -> Pretrained:
     layout = live_layout(stream, plan.config, loaded.encoder, loaded.backbone)
     start.check_live(layout.names)
     log = log_of(stream, pretraining_examples(stream), loaded.encoder, profiles)
-    return Pretrained(loaded.backbone, loaded.encoder, profiles, layout, log, start)
+    held_out = np.load(folder / _HELD_OUT)
+    return Pretrained(loaded.backbone, loaded.encoder, profiles, layout, log, start, held_out)
 
 
 def adapter_context(plan: Plan, stream: Stream, pretrained: Pretrained, seed: int) -> AdapterContext:

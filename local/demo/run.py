@@ -236,7 +236,7 @@ class Demo:
         report = build_report(stream, run)
         order = f"AUC within requests {report.frozen.request_auc:.3f} frozen, {report.live.request_auc:.3f} live"
         title = f"{self._title} played live: {order}"
-        draw_plot(stream, folder / PLOT_FILE, title=title, drift=run.drift)
+        draw_plot(stream, folder / PLOT_FILE, title=title, drift=run.drift, verdicts=run.verdicts)
         report = replace(report, run=replace(run, seconds_total=time.time() - self._began))
         write_whole(folder / REPORT_FILE, json.dumps(report.as_json(), indent=2, allow_nan=False) + "\n")
         return report
@@ -247,7 +247,7 @@ class Demo:
             processes["broker"] = self._broker_pid()
         scorer = scorer_address(self.config)
         addresses = {
-            "scorer": f"{scorer}/docs",
+            "scorer": f"{scorer}/",
             "scorer metrics": f"http://127.0.0.1:{self.config.scorer.metrics_port}/metrics",
             "processor metrics": f"http://127.0.0.1:{self.config.processor.metrics_port}/metrics",
             "ingest metrics": f"http://127.0.0.1:{self.config.ingest.metrics_port}/metrics",

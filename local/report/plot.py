@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lab.verdict_bands import draw_bands
 from local.report.drift import AnnouncedSpan, label
 from local.report.stream import Floats, ScoredStream
+from local.report.verdicts import VerdictSpan, bands_of
 from model.ranking import list_auc
 from model.whole_files import whole_file
 
@@ -86,11 +88,18 @@ def swap_positions(version: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def draw_plot(
-    stream: ScoredStream, path: Path, *, title: str, drift: Sequence[AnnouncedSpan] = (), dpi: int = 110
+    stream: ScoredStream,
+    path: Path,
+    *,
+    title: str,
+    drift: Sequence[AnnouncedSpan] = (),
+    verdicts: Sequence[VerdictSpan] = (),
+    dpi: int = 110,
 ) -> Path:
-    """Writes the plot to `path` (PNG, or SVG by its ending) and returns it. Announced drift is shaded and named.
+    """Writes the plot to `path` (PNG, or SVG by its ending) and returns it.
 
-    Raises ValueError for an empty stream.
+    Announced drift is shaded and named; below the arms stands what the monitor said, a row per domain, unless it said
+    nothing but that all is stable. Raises ValueError for an empty stream.
     """
     if not len(stream):
         raise ValueError("an empty stream has nothing to draw")
@@ -99,8 +108,14 @@ def draw_plot(
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context(_STYLE):  # type: ignore[arg-type]
-        figure = Figure(figsize=(11, 8.4), dpi=dpi, layout="constrained")
-        order, losses, kernels = figure.subplots(3, 1, sharex=True, height_ratios=(4, 4, 1))
+        shown = bands_of(verdicts, stream)
+        rows = len({band.stratum for band in shown})
+        figure = Figure(figsize=(11, 8.4 + 0.42 * rows), dpi=dpi, layout="constrained")
+        if shown:
+            order, losses, said, kernels = figure.subplots(4, 1, sharex=True, height_ratios=(4, 4, 0.5 * rows, 1))
+            draw_bands(said, shown)
+        else:
+            order, losses, kernels = figure.subplots(3, 1, sharex=True, height_ratios=(4, 4, 1))
         _draw_order(order, stream)
         _draw_losses(losses, stream)
         _draw_title(order, stream, title)

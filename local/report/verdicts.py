@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from lab.verdict_bands import Band
 from local.report.stream import ScoredStream
 from model.drift.verdict import VerdictKind
 from streaming.events.decisions import Decision
@@ -65,6 +66,24 @@ def verdict_spans(decisions: Iterable[Decision]) -> list[VerdictSpan]:
             closed.append(replace(before, ends=span.begins))
         open_[span.group, span.stratum] = span
     return sorted([*closed, *open_.values()], key=lambda span: (span.begins, span.stratum))
+
+
+def bands_of(spans: Iterable[VerdictSpan], stream: ScoredStream) -> list[Band]:
+    """The spans on an axis of served items; none at all if no stratum had anything to look at.
+
+    Strata of which nothing but quiet was said are left out, but for the group. Groups of kernels are told apart by name
+    where there are several.
+    """
+    told = list(spans)
+    loud = {(span.group, span.stratum) for span in told if span.kind not in QUIET}
+    groups = {span.group for span in told}
+    bands = []
+    for span in told:
+        if loud and (span.stratum == "group" or (span.group, span.stratum) in loud):
+            begin, end = span.rows(stream)
+            name = span.stratum if len(groups) == 1 else f"{span.group}: {span.stratum}"
+            bands.append(Band(name, span.kind, begin, end))
+    return bands
 
 
 def _begun(decision: Decision) -> VerdictSpan | None:

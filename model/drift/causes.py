@@ -53,6 +53,7 @@ class Causes:
         self._least = least_examples
         self.far: NDArray[np.bool_] = np.zeros(strata, dtype=np.bool_)
         """Strata whose inputs are at fault."""
+        self._shadow: NDArray[np.bool_] = np.zeros(strata, dtype=np.bool_)
         self._far_since: Doubles = np.full(strata, np.nan)
         self._told: Doubles = np.full(strata, -np.inf)
         """Examples of the stratum up to which a label fault that others told of stands."""
@@ -66,8 +67,9 @@ class Causes:
         """Takes the largest PSI and the share of refused examples, `(strata,)`, nan where not known."""
         worst = np.maximum(np.nan_to_num(psi) / FAR, np.nan_to_num(refused) / REFUSED)
         far = (worst >= 1.0) | (self.far & (worst >= NEAR / FAR))
-        if far[0]:
-            far[1:] = False
+        # What the group's fault has left in the windows of its values is not theirs.
+        self._shadow = (self._shadow | far[0]) & (worst >= NEAR / FAR)
+        far[1:] &= ~self._shadow[1:]
         self._far_since[far & ~self.far] = time
         self.far = far
 
@@ -155,7 +157,7 @@ class Causes:
         self._told_how, self._rolled_back = [str(how) for how in state["how"]], int(state["rolled_back"])
 
 
-_ARRAYS = ("far", "_far_since", "_told", "_told_since", "_unsound_until", "_handled")
+_ARRAYS = ("far", "_shadow", "_far_since", "_told", "_told_since", "_unsound_until", "_handled")
 
 
 def _of(change: Change) -> dict[str, float | str]:

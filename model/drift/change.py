@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from model.drift.expectation import Expectation, probability
 from model.drift.hypotheses import CAUSES, HYPOTHESES, Cause, log_ratios
+from model.gate.harm import log_losses
 from model.gate.seen import Doubles
 
 _CALM = 5.0
@@ -38,16 +39,13 @@ _STRONG = 1 / 3
 _MOVES = 2_000.0
 """Examples for which a change of the group may turn out to be one of a few values: later it has ended elsewhere."""
 _RECOVERY_HALF_LIFE = 1_500.0
+_MOST = 50.0
+"""Times the alarm at which evidence is cut off: high enough that causes can still be told apart."""
 _AS_MUCH = 0.75
 """Of a value's evidence: a group that has so much of it has changed as a whole, as far as can be told yet."""
 _ACCEPTED = 10_000.0
 """Examples after which fewer clicks in the expected order are the new truth."""
 _MEAN_HALF_LIFE = 2_000.0
-
-
-def losses(logit: Doubles, label: Doubles) -> Doubles:
-    """Log loss of every example, nats."""
-    return np.asarray(np.logaddexp(0.0, logit) - label * logit)
 
 
 @dataclass
@@ -128,7 +126,7 @@ class ChangeTest:
         ratios = log_ratios(label, p, self._mean_of(p)) @ member.T
         self._follow(_Lot(label, z, live, member, logit, p))
         before = self.evidence
-        self.evidence = np.clip(before + ratios.T, 0.0, 4 * self.alarm)
+        self.evidence = np.clip(before + ratios.T, 0.0, _MOST * self.alarm)
         self._onset[(before <= 0) & (self.evidence > 0)] = self._before  # it began behind what was taken before
         self._before = time
         # What came before the group's evidence for a hypothesis began says nothing of where the change is.
@@ -139,7 +137,7 @@ class ChangeTest:
         for stratum, changes in enumerate(self.changes):
             if changes:
                 theta[stratum] = changes[0].before
-        return losses(expectation.logit_of(theta, member, z), label)
+        return log_losses(expectation.logit_of(theta, member, z), label)
 
     def by_cause(self) -> tuple[Doubles, Doubles]:
         """The most evidence for a change of taste and for one of the labels, nats, `(strata,)` each."""
@@ -174,16 +172,16 @@ class ChangeTest:
             if not changes or not inside.any():
                 continue
             weight, y, z = lot.member[stratum, inside], lot.label[inside], lot.z[inside]
-            loss = losses(lot.logit[inside], y)
+            loss = log_losses(lot.logit[inside], y)
             kept, long = (2.0 ** (-weight.sum() / half) for half in (_HALF_LIFE, _RECOVERY_HALF_LIFE))
             for change in changes:
                 shift = np.asarray(change.before) - self._expectation.theta[stratum]
                 old = lot.logit[inside] + self._expectation.correction(shift, z)
-                ratio = loss - losses(old, y)
+                ratio = loss - log_losses(old, y)
                 fits = log_ratios(y, probability(old), self._mean / self._count) @ weight
                 change.fits = (kept * np.asarray(change.fits) + fits).tolist()
-                change.lost = long * change.lost - float(ratio @ weight)
-                change.left = long * change.left + float((losses(lot.live[inside], y) - loss) @ weight)
+                change.lost = float(long * change.lost - ratio @ weight)
+                change.left = float(long * change.left + (log_losses(lot.live[inside], y) - loss) @ weight)
                 change.examples += float(weight.sum())
                 # Under wrong labels nothing can be said of taste: only the newest change may end.
                 change.back = max(0.0, change.back + float(ratio @ weight)) if change is changes[-1] else 0.0

@@ -61,6 +61,8 @@ class LiveArm:
         self._onset[(before <= 0) & (self.evidence > 0)] = time
         self._examples += sums[:, 0]
         self._decide()
+        if not np.isnan(self.since[0]):
+            self.evidence[1:] = 0.0  # what breaks all of them says nothing of one
 
     def _decide(self) -> None:
         broken = ~np.isnan(self.since)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.drift.causes import Causes, Finding
-from model.drift.change import ChangeTest, losses
+from model.drift.change import ChangeTest
 from model.drift.config import DriftConfig
 from model.drift.expectation import Expectation
 from model.drift.expected import ExpectedPerformance
@@ -33,6 +33,7 @@ from model.drift.singles import Singles
 from model.drift.verdict import Alarm, Verdict, VerdictKind
 from model.drift.windows import Decaying
 from model.drift.words import advice, words
+from model.gate.harm import log_losses
 from model.gate.seen import Doubles, Seen, Strata
 
 _SERVED_BLOCK, _LEARNED_BLOCK = 512, 256
@@ -193,7 +194,7 @@ class DriftMonitor:
         sound = self._causes.sound(self._test, self._measures.examples)
         before = self._test.take(label, frozen, live, member, self._time)
         self._expected.learned(label, live, member)
-        self._arm.take(losses(live, label), before, member, sound, self._time)
+        self._arm.take(log_losses(live, label), before, member, sound, self._time)
         self._alarms += self._singles.take(before, label - 1 / (1 + np.exp(-frozen)), member, self._time)
         self._alarms += self._evidence_alarms()
         self._test.decide(self._time)

@@ -18,7 +18,7 @@ from model.gate.seen import Doubles
 
 BLOCK = 256
 """Examples of a stratum whose mean is one value."""
-_MOST, _KEPT = 160, 80
+_MOST, _KEPT = 96, 48
 _ADWIN_DELTA = 1e-5
 _PAGE_HINKLEY = {"log_loss": (0.01, 0.35), "residual": (0.01, 0.35)}
 """`delta` and `threshold`."""

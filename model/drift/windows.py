@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from model.gate.harm import log_losses
 from model.gate.seen import Doubles
 
 HALF_LIFE = 1_000.0
@@ -74,8 +75,7 @@ class ArmWindow:
     def take(self, label: Doubles, logit: Doubles, member: Doubles) -> None:
         """Takes examples: labels 0 or 1 and logits `(n,)`, weights in their strata `(strata, n)`."""
         p = 0.5 * (1.0 + np.tanh(0.5 * logit))
-        loss = np.logaddexp(0.0, logit) - label * logit
-        sums = member @ np.stack([np.ones_like(label), loss, p, label], 1)
+        sums = member @ np.stack([np.ones_like(label), log_losses(logit, label), p, label], 1)
         row, column = np.nonzero(member)
         cell = ((2 * row + (label > 0.5)[column]) * _BINS) + bins_of(logit)[column]
         bins = np.bincount(cell, member[row, column], 2 * len(member) * _BINS).astype(np.float64)

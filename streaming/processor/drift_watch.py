@@ -11,7 +11,8 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -59,10 +60,12 @@ class DriftWatch:
         reference: Reference | None,
     ) -> None:
         """Without a `reference` the group's first examples are taken for it."""
-        self.monitor = monitor = DriftMonitor(gate.strata, reference, config)
+        self._parts = gate.strata, reference, config
         self.reference = "first_examples" if reference is None else "pretraining"
-        self.verdicts: list[Verdict] = monitor.verdicts
-        """One per stratum, as they were told last."""
+        self.monitor: DriftMonitor
+        self.failures = 0
+        """How often the monitor failed, since this owner began."""
+        self._begin()
         self._group, self._gate, self._space = group, gate, space
         self._late = 0
         self._shares = dict.fromkeys(("joined", "late", "kept", "dropped"), 0.0)
@@ -77,11 +80,10 @@ class DriftWatch:
 
     def served(self, record: ServedImpression) -> None:
         """An impression that the join has taken."""
-        began = time.perf_counter()
         self._shares["kept"] += 1
-        frozen, live, x = (record.array(name) for name in ("frozen_logit", "live_logit", "x"))
-        self.monitor.served(frozen, live, x, self._space.encode(record.domain), record.time)
-        self.seconds += time.perf_counter() - began
+        with self._watching():
+            frozen, live, x = (record.array(name) for name in ("frozen_logit", "live_logit", "x"))
+            self.monitor.served(frozen, live, x, self._space.encode(record.domain), record.time)
 
     def late_click(self) -> None:
         """A click that came when its request was closed."""
@@ -89,20 +91,19 @@ class DriftWatch:
 
     def decided(self, batch: GuardedBatch[LabelledRequest], learner: Learner) -> None:
         """A micro-batch of which it was decided what becomes of it."""
-        began = time.perf_counter()
-        seen = self._gate.seen_of(batch.requests)
-        candidate: Doubles = np.full(len(seen.label), NAN)
-        trust: Mapping[str, float] = {}
-        if batch.report is not None:
-            candidate[batch.taught[seen.request]] = batch.report.candidate_logit.double().numpy()
-            trust = batch.report.arms
-        if learner.examples >= self._nats_due:
-            self._nats, self._nats_due = learner.nats(), learner.examples + _NATS_EVERY
-        changed = float(np.sqrt(np.mean((seen.live - seen.frozen) ** 2)))
-        newest = max(request.impression.time for request in batch.requests)
-        health = KernelHealth(self._nats, changed, trust)
-        self.monitor.learned(seen, batch.weight, batch.taught, candidate, health, newest)
-        self.seconds += time.perf_counter() - began
+        with self._watching():
+            seen = self._gate.seen_of(batch.requests)
+            candidate: Doubles = np.full(len(seen.label), NAN)
+            trust: Mapping[str, float] = {}
+            if batch.report is not None:
+                candidate[batch.taught[seen.request]] = batch.report.candidate_logit.double().numpy()
+                trust = batch.report.arms
+            if learner.examples >= self._nats_due:
+                self._nats, self._nats_due = learner.nats(), learner.examples + _NATS_EVERY
+            changed = float(np.sqrt(np.mean((seen.live - seen.frozen) ** 2)))
+            newest = max(request.impression.time for request in batch.requests)
+            health = KernelHealth(self._nats, changed, trust)
+            self.monitor.learned(seen, batch.weight, batch.taught, candidate, health, newest)
 
     def followed(self, decisions: Sequence[GateDecision]) -> None:
         """What the gate decided."""
@@ -116,14 +117,39 @@ class DriftWatch:
 
     def judge(self, path: FeedbackPath, join: Join, dropped: Counter[str]) -> list[Decision]:
         """What has changed; `path` is what came of feedback since the last call, `dropped` the machine's counts."""
-        began = time.perf_counter()
         self._judged_at = join.watermark
         self._count(path, dropped)
-        before = {verdict.stratum: verdict.kind for verdict in self.verdicts}
-        told = self.monitor.judge(self._health(join), join.watermark)
-        self.verdicts = self.monitor.verdicts
-        self.seconds += time.perf_counter() - began
-        return [self._decision(one, before, join.watermark) for one in told]
+        told: list[Verdict | Alarm] = []
+        with self._watching():
+            told = self.monitor.judge(self._health(join), join.watermark)
+        return [self._decision(one, join.watermark) for one in told]
+
+    @contextmanager
+    def _watching(self) -> Iterator[None]:
+        """Whatever the monitor stumbles over, the group learns on: it only looks."""
+        began = time.perf_counter()
+        try:
+            yield
+        except Exception as error:
+            log.exception("group %s: the drift monitor failed; it begins anew, and learning goes on", self._group)
+            self.failures += 1
+            self._begin(repr(error))
+        finally:
+            self.seconds += time.perf_counter() - began
+
+    def _begin(self, failed: str = "") -> None:
+        self.monitor, self._failed = DriftMonitor(*self._parts), failed
+        self._told = {verdict.stratum: str(verdict.kind) for verdict in self.monitor.verdicts}
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """One per stratum, as the monitor has it now."""
+        verdicts = self.monitor.verdicts
+        if not self._failed:
+            return verdicts
+        words = f"The drift monitor failed ({self._failed}) and begins anew: nothing is known yet."
+        unknown = VerdictKind.TOO_LITTLE
+        return [dataclasses.replace(one, words=words) if one.kind is unknown else one for one in verdicts]
 
     def _count(self, path: FeedbackPath, dropped: Counter[str]) -> None:
         lost = self._lost(dropped)
@@ -146,12 +172,13 @@ class DriftWatch:
             dropped_share=_share(shares["dropped"], shares["kept"]),
         )
 
-    def _decision(self, told: Verdict | Alarm, before: Mapping[str, VerdictKind], now: float) -> Decision:
+    def _decision(self, told: Verdict | Alarm, now: float) -> Decision:
         if isinstance(told, Alarm):
             return Decision(ALARM, self._group, told.time, MONITOR, dataclasses.asdict(told))
+        before, self._told[told.stratum] = self._told[told.stratum], str(told.kind)
         detail = {
             "stratum": told.stratum,
-            "from": str(before[told.stratum]),
+            "from": before,
             "to": str(told.kind),
             "since": told.since,
             "words": told.words,
@@ -171,6 +198,7 @@ class DriftWatch:
         """For a snapshot."""
         return {
             "monitor": self.monitor.state(),
+            "told": dict(self._told),
             "late": self._late,
             "shares": dict(self._shares),
             "happened": dict(self._happened),
@@ -184,8 +212,9 @@ class DriftWatch:
         """The inverse of `state`, for a machine whose counts begin anew; an empty one begins a new monitor's life."""
         if not state:
             return
-        self.monitor.load(state["monitor"])
-        self.verdicts = self.monitor.verdicts
+        with self._watching():  # another reference than it had then, or an older program's state
+            self.monitor.load(state["monitor"])
+            self._told.update({stratum: str(kind) for stratum, kind in state["told"].items()})
         self._late, self._lost_before = int(state["late"]), -int(state["lost"])
         self._shares.update({name: float(value) for name, value in state["shares"].items()})
         self._happened.update({name: int(value) for name, value in state["happened"].items()})

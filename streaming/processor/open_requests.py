@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from streaming.config import JoinConfig
 from streaming.events import PAYLOADS, ServedImpression
 
+_LONGEST_OUTAGE_S = 86_400.0
+"""What was held back for longer comes from no outage: it is an old log that is played again, its clicks with it."""
 LONGEST_RETURN_S = 5.0
 """How much later than another a sender finds back to a broker that was away: some of its attempts to connect."""
 _REQUEST_BYTES, _ITEM_BYTES = 1_300, 65
@@ -61,7 +63,7 @@ class OpenRequests:
     def add(self, offset: int, record: ServedImpression, appended: float) -> OpenRequest:
         """Opens a request that is not open; `appended` is the broker time of its record, seconds."""
         close_at, feedback_by = record.time + self._config.window_s, self._feedback_by(record.time, appended)
-        patience = feedback_by + self._config.progress_timeout_s
+        patience = max(feedback_by, appended) + self._config.progress_timeout_s
         request = OpenRequest(offset, record, close_at, feedback_by, patience, _bytes(record))
         self._requests[record.request_id] = request
         self.bytes += request.bytes
@@ -73,7 +75,10 @@ class OpenRequests:
 
         An outage of the broker does so with every sender, and each finds back at a time of its own (0090).
         """
-        return appended + self._config.window_s + min(max(appended - time, 0.0), LONGEST_RETURN_S)
+        held = max(appended - time, 0.0)
+        if held > _LONGEST_OUTAGE_S:
+            return time + self._config.window_s
+        return appended + self._config.window_s + min(held, LONGEST_RETURN_S)
 
     def evict(self) -> Iterator[OpenRequest]:
         """Drops the oldest until the others fit."""

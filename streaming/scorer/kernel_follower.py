@@ -9,10 +9,10 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_fixed
 
 from streaming.kernel_log.kernels import KernelRecord, newest_kernels
 from streaming.scorer.active_kernels import ActiveKernels
+from streaming.scorer.following import follow
 
 _POLL_MS = 500
 _RETRY_S = 1.0
@@ -23,8 +23,7 @@ log = logging.getLogger(__name__)
 class KernelFollower:
     """Reads kernels and orders from the beginning to the end, then lives on them: read_committed, no consumer group.
 
-    Only what its transaction committed is seen. A broker that goes away is waited for by the client; an error the
-    client does not mend itself makes a new client that goes on at the same offsets.
+    Only what its transaction committed is seen. A new client goes on at the offsets of the one before.
     """
 
     def __init__(self, kernels: ActiveKernels, *, topic: str, control: str, options: Mapping[str, Any]) -> None:
@@ -45,37 +44,22 @@ class KernelFollower:
 
     async def run(self) -> None:
         """Follows until it is cancelled."""
-        forever = AsyncRetrying(
-            retry=retry_if_exception_type(KafkaError), wait=wait_fixed(_RETRY_S), before_sleep=self._note_problem
+        await follow(
+            self._options, self._read, self._failed, poll_ms=_POLL_MS, retry_s=_RETRY_S, log=log, errors=KafkaError
         )
-        await forever(self._follow)
 
-    def _note_problem(self, attempt: RetryCallState) -> None:
-        error = attempt.outcome.exception() if attempt.outcome else None
-        self._problem = f"reading topic {self._topic!r}: {type(error).__name__}: {error}"
-        log.warning("kernel log: %s; trying again in %.0f s", self._problem, _RETRY_S)
+    def _failed(self, why: str) -> None:
+        self._problem = f"reading topic {self._topic!r}: {why}"
 
-    async def _follow(self) -> None:
-        consumer = AIOKafkaConsumer(
-            **self._options,
-            group_id=None,
-            enable_auto_commit=False,
-            isolation_level="read_committed",
-            auto_offset_reset="earliest",
-            fetch_max_wait_ms=_POLL_MS,
-        )
-        try:
-            await consumer.start()
-            partitions = self._assign(consumer)
-            if not self.reached.is_set():
-                await self._read_to_end(consumer, partitions)
-            self._problem = None
-            while True:
-                orders, kernels = await self._poll(consumer)
-                self._kernels.obey(orders)
-                self._kernels.take(kernels)
-        finally:
-            await consumer.stop()
+    async def _read(self, consumer: AIOKafkaConsumer) -> None:
+        partitions = self._assign(consumer)
+        if not self.reached.is_set():
+            await self._read_to_end(consumer, partitions)
+        self._problem = None
+        while True:
+            orders, kernels = await self._poll(consumer)
+            self._kernels.obey(orders)
+            self._kernels.take(kernels)
 
     def _assign(self, consumer: AIOKafkaConsumer) -> list[TopicPartition]:
         partitions = [TopicPartition(self._topic, index) for index in range(len(self._kernels.groups))]

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from benchmarks.poison import Measured, cost_table, harm_table, measure, worst_excess
-from benchmarks.poisoned import POISONS, LiveHalf, poisoned, span_of
-from benchmarks.poisoned_play import PlayedExamples, play
+from benchmarks.poisoned import POISONS, poisoned, span_of
 from lab.evaluate.prepare import pretrain_on
+from lab.played.half import LiveHalf
+from lab.played.play import PlayedExamples, play
 from model.gate.config import GateConfig
 from tests.lab.evaluate.small import CONFIG, KERNEL, small, texts
 

@@ -65,8 +65,15 @@ def shows(driver: Driver, wanted: int) -> bool:
     return len(driver.truth.clicked) >= wanted
 
 
+def served(driver: Driver) -> bool:
+    """Whether a kernel was served: its logits differ from the frozen ones."""
+    return any(
+        (shown.array("frozen_logit") != shown.array("live_logit")).any() for shown in list(driver.truth.shown.values())
+    )
+
+
 def play(stack: Stack, phases: Sequence[tuple[Vote, int]], seed: int, users: Sequence[str] = USERS) -> Truth:
-    """Users who vote so for so many examples each."""
+    """Users who vote so for so many examples each; the first phase lasts until a kernel is served, however long."""
     driver = stack.drive(seed, rate=60.0, candidates=40, users=users)
     wanted = 0
     for vote, examples in phases:
@@ -74,6 +81,8 @@ def play(stack: Stack, phases: Sequence[tuple[Vote, int]], seed: int, users: Seq
         wanted += examples
         shown = partial(shows, driver, wanted)
         stack.wait_until(shown, f"{wanted} examples are shown", seconds=600)
+        stack.wait_until(partial(served, driver), "a kernel is served")
+        wanted = max(wanted, len(driver.truth.clicked))
     return driver.stop()
 
 

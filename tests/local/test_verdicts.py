@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pytest
 from rich.console import Console
 
-from local.report import build_report, report_table, scored_stream
-from local.report.verdicts import verdict_spans
+from local.report import build_report, draw_plot, report_table, scored_stream
+from local.report.verdicts import bands_of, verdict_spans
 from model.drift.verdict import VerdictKind
 from streaming.events.decisions import Decision
 from tests.local.test_report import LOG, run
@@ -72,3 +74,22 @@ def test_the_table_tells_of_strata_in_which_something_happened_and_of_no_others(
     console.print(report_table(build_report(scored_stream(LOG), run(verdicts=spans))))
     text = console.export_text()
     assert "scene=home is broken_by_us." in text and "scene=home is stable." in text and "region=north" not in text
+
+
+def test_the_plot_has_a_row_for_the_group_and_for_each_domain_in_which_something_happened(tmp_path: Path) -> None:
+    spans = verdict_spans(
+        [said("group", "stable", 0.0), said("scene=home", "input_fault", 0.0), said("region=north", "stable", 0.0)]
+    )
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        path = draw_plot(scored_stream(LOG), tmp_path / "plot.svg", title="Drift", verdicts=spans)
+        quiet = draw_plot(scored_stream(LOG), tmp_path / "quiet.svg", title="Drift", verdicts=spans[:1])
+    drawn = path.read_text()
+    assert ">scene home<" in drawn and ">group<" in drawn and ">input fault<" in drawn and "region" not in drawn
+    assert ">group<" not in quiet.read_text()
+
+
+def test_strata_of_several_groups_are_told_apart() -> None:
+    first = said("scene=home", "input_fault", 1.0)
+    other = Decision("verdict", "other", 1.0, "monitor", first.detail)
+    bands = bands_of(verdict_spans([first, other]), scored_stream(LOG))
+    assert {band.stratum for band in bands} == {"main: scene=home", "other: scene=home"}

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 CHROMIUM = shutil.which("chromium")
+_PATIENCE_MS = 120_000
+"""A busy machine takes long over a page with a chart."""
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +95,7 @@ def visit(browser: Browser) -> Iterator[Open]:
     def open_(address: str, path: str = "/", *, ready: str | None = ".js-plotly-plot", **options: Any) -> Visit:
         context = browser.new_context(**{"viewport": {"width": 1_280, "height": 900}, **options})
         contexts.append(context)
+        context.set_default_timeout(_PATIENCE_MS)
         page = context.new_page()
         seen = Visit(page)
         page.on("pageerror", lambda error: seen.errors.append(str(error)))

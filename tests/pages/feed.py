@@ -88,7 +88,9 @@ def changes(start: float) -> list[Decision]:
         Decision(ANNOUNCED, "", start + BEGINS * EVERY_S, "announcement", {
             "name": "home_taste", "kind": "covariate", "phase": "begins", "domain": {"scene": ["home"]},
         }),
-        Decision(ALARM, "main", start + (NAMED - 3) * EVERY_S, "monitor", {"detector": "adwin", "signal": "log_loss"}),
+        Decision(ALARM, "main", start + (NAMED - 3) * EVERY_S, "monitor", {
+            "stratum": "scene=home", "detector": "adwin", "signal": "log_loss", "value": 0.31, "threshold": 0.2,
+        }),
         Decision("held", "main", start + 0.5 * LENGTH * EVERY_S, "gate", {"reason": "the candidate does harm"}),
         Decision("resumed", "main", start + 0.55 * LENGTH * EVERY_S, "gate", {"reason": "probation is over"}),
     ]  # fmt: skip

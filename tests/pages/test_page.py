@@ -64,7 +64,7 @@ def test_axe_finds_nothing_that_a_keyboard_or_a_screen_reader_cannot_use(visit: 
     from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 
     seen = visit(address, **LOOKS[look])
-    seen.page.locator("details.figures summary").click()
+    seen.page.get_by_text("The figures as a table").click()
     seen.page.locator("#recent").click()
     seen.page.locator("#try button[type=submit]").click()
     seen.page.wait_for_selector("#live li")
@@ -81,6 +81,8 @@ def test_a_row_per_domain_tells_verdict_time_evidence_and_advice_the_worst_first
     for part in ("drifting, handled", "the kernel follows", "min ago", "Nothing now", "Evidence"):
         assert part in rows[1]
     assert "stable" in rows[-1]
+    seen.page.locator("#alarms-box summary").click()
+    assert "scene=home: adwin on log_loss, 0.310 beyond 0.200" in seen.text("#alarms")
     seen.page.get_by_role("button", name="scene=home").click()
     seen.waits_for("#domains tr[aria-current]", "scene=home")
     assert seen.page.locator("#stratum").input_value() == "scene=home"
@@ -88,7 +90,7 @@ def test_a_row_per_domain_tells_verdict_time_evidence_and_advice_the_worst_first
 
 def test_a_table_holds_what_the_chart_shows(visit: Open, address: str) -> None:
     seen = visit(address)
-    seen.page.locator("details.figures summary").click()
+    seen.page.get_by_text("The figures as a table").click()
     rows = seen.page.locator("#figures tbody tr").all_inner_texts()
     assert 20 <= len(rows) <= 24
     assert all(len(row.split()) >= 8 for row in rows)
@@ -306,3 +308,26 @@ def test_the_page_of_the_interface_works_with_the_network_blocked(visit: Open, a
     assert "POST /v1/orders" in seen.text("body")
     assert seen.page.evaluate("getComputedStyle(document.body).fontFamily").startswith("system-ui")
     assert seen.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_what_is_told_of_the_group_alone_holds_of_its_domains_from_then_on_and_not_before(
+    visit: Open, address: str
+) -> None:
+    told = visit(address).page.evaluate(
+        """async () => (await import("/page/chart.js")).stretches(
+            [{ stratum: "group", verdict: "drifting_handled", evidence: {} },
+             { stratum: "scene=home", verdict: "drifting_handled", evidence: { shares: "group" } },
+             { stratum: "scene=search", verdict: "input_fault", evidence: {} }],
+            [{ kind: "verdict", time: 4, detail: { stratum: "group", from: "stable", to: "drifting_unhandled" } },
+             { kind: "verdict", time: 6, detail: { stratum: "scene=search", from: "stable", to: "input_fault" } },
+             { kind: "verdict", time: 8,
+               detail: { stratum: "group", from: "drifting_unhandled", to: "drifting_handled" } }], 0, 10)"""
+    )
+    spans = [(span["stratum"], span["kind"], span["begin"], span["end"]) for span in told]
+    assert spans == [
+        ("group", "stable", 0, 4), ("group", "drifting_unhandled", 4, 8), ("group", "drifting_handled", 8, 10),
+        ("scene=home", "stable", 0, 4), ("scene=home", "drifting_unhandled", 4, 8),
+        ("scene=home", "drifting_handled", 8, 10),
+        ("scene=search", "stable", 0, 4), ("scene=search", "drifting_unhandled", 4, 6),
+        ("scene=search", "input_fault", 6, 10),
+    ]  # fmt: skip

@@ -62,8 +62,11 @@ _Seen = Sequence[tuple[str, DomainStatus]]
 
 
 def _with(seen: _Seen, *kinds: VerdictKind) -> list[tuple[str, DomainStatus]]:
-    """Those with one of these verdicts: single domains where there are some, else whole groups; oldest first."""
-    found = [(group, domain) for group, domain in seen if domain.verdict in kinds]
+    """Those with one of these verdicts: single domains where there are some, else whole groups; oldest first.
+
+    A domain that only shares its group's verdict is no single one.
+    """
+    found = [(group, domain) for group, domain in seen if domain.verdict in kinds and "shares" not in domain.evidence]
     single = [(group, domain) for group, domain in found if domain.stratum != _WHOLE]
     return sorted(single or found, key=lambda pair: _time(pair[1].since))
 

@@ -12,6 +12,7 @@ const MOST_MARKS = 8;
 const MOST_SPANS = 20;
 const TABLE_ROWS = 24;
 const LETTER_PX = 6.5;
+const OWN = ["stable", "too_little_data"];
 const ORDERS = {
   pin: "pinned", rollback: "rolled back by an operator", freeze: "frozen", stop_learning: "learning stopped",
   resume: "resumed", held: "held by the gate", rolled_back: "rolled back by the gate", undone: "undone by the gate",
@@ -63,27 +64,48 @@ export function announced(happenings, begin, end) {
     .slice(-MOST_SPANS);
 }
 
-// Stretches of one verdict in each stratum, from what it was told to become.
+// Stretches of one verdict in each stratum, from what it was told to become. What is told of the group alone holds of
+// its strata while they are stable by themselves: no change of theirs is told for it.
 export function stretches(domains, happenings, begin, end) {
   const changes = happenings.filter(({ kind, detail }) => kind === "verdict" && detail.stratum !== undefined);
+  const own = domains.map((domain) => ownStretches(domain, changes, begin, end));
+  const group = own.find(([first]) => first?.stratum === "group") ?? [];
+  return own.flatMap((spans) => (spans === group ? spans : spans.flatMap((span) => shared(span, group))));
+}
+
+function ownStretches(domain, changes, begin, end) {
+  const own = changes.filter(({ detail }) => detail.stratum === domain.stratum);
+  const alone = domain.evidence?.shares === undefined ? domain.verdict : "stable";
   const found = [];
-  for (const domain of domains) {
-    const own = changes.filter(({ detail }) => detail.stratum === domain.stratum);
-    let at = begin;
-    let kind = own.length ? own[0].detail.from : domain.verdict;
-    for (const { time, detail } of own) {
-      if (time > at) found.push({ stratum: domain.stratum, kind, begin: at, end: Math.min(time, end) });
-      at = Math.max(time, begin);
-      kind = detail.to;
-    }
-    if (end > at) found.push({ stratum: domain.stratum, kind: domain.verdict, begin: at, end });
+  let at = begin;
+  let kind = own.length ? own[0].detail.from : alone;
+  for (const { time, detail } of own) {
+    if (time > at) found.push({ stratum: domain.stratum, kind, begin: at, end: Math.min(time, end) });
+    at = Math.max(time, begin);
+    kind = detail.to;
   }
+  if (end > at) found.push({ stratum: domain.stratum, kind: alone, begin: at, end });
+  return found;
+}
+
+function shared(span, group) {
+  if (span.kind !== "stable") return [span];
+  const found = [];
+  let at = span.begin;
+  for (const { kind, begin, end } of group.filter(({ kind }) => !OWN.includes(kind))) {
+    const from = Math.max(begin, at), until = Math.min(end, span.end);
+    if (until <= from) continue;
+    if (from > at) found.push({ ...span, begin: at, end: from });
+    found.push({ ...span, kind, begin: from, end: until, shares: true });
+    at = until;
+  }
+  if (span.end > at) found.push({ ...span, begin: at });
   return found;
 }
 
 function lanes(domains, spans) {
   const eventful = new Set(
-    spans.filter(({ kind }) => kind !== "stable" && kind !== "too_little_data").map(({ stratum }) => stratum),
+    spans.filter(({ kind, shares }) => !OWN.includes(kind) && !shares).map(({ stratum }) => stratum),
   );
   const ranked = [...domains].sort((one, other) => eventful.has(other.stratum) - eventful.has(one.stratum));
   const kept = new Set(ranked.slice(0, MOST_LANES).map(({ stratum }) => stratum));

@@ -12,12 +12,12 @@ from collections.abc import Callable
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_fixed
 
 from streaming.clients import aiokafka_options
 from streaming.config import Config
 from streaming.events.decisions import Decision, decode_decision
 from streaming.events.status import InvalidStatusError, decode_status
+from streaming.scorer.following import follow
 from streaming.scorer.page.history import HORIZON_S, StatusHistory
 
 _POLL_MS = 1_000
@@ -42,36 +42,20 @@ class StatusFollower:
 
     async def run(self) -> None:
         """Follows until it is cancelled."""
-        forever = AsyncRetrying(
-            retry=retry_if_exception_type(Exception), wait=wait_fixed(_RETRY_S), before_sleep=self._note_problem
-        )
-        await forever(self._follow)
+        options = aiokafka_options(self._config.kafka)
+        await follow(options, self._read, self._failed, poll_ms=_POLL_MS, retry_s=_RETRY_S, log=log)
 
-    def _note_problem(self, attempt: RetryCallState) -> None:
-        error = attempt.outcome.exception() if attempt.outcome else None
-        self.problem = f"reading topics {self._status!r} and {self._decisions!r}: {type(error).__name__}: {error}"
-        log.warning("page: %s; trying again in %.0f s", self.problem, _RETRY_S)
+    def _failed(self, why: str) -> None:
+        self.problem = f"reading topics {self._status!r} and {self._decisions!r}: {why}"
 
-    async def _follow(self) -> None:
-        consumer = AIOKafkaConsumer(
-            **aiokafka_options(self._config.kafka),
-            group_id=None,
-            enable_auto_commit=False,
-            isolation_level="read_committed",
-            auto_offset_reset="earliest",
-            fetch_max_wait_ms=_POLL_MS,
-        )
-        try:
-            await consumer.start()
-            await self._assign(consumer)
-            while True:
-                for partition, records in (await consumer.getmany(timeout_ms=_POLL_MS, max_records=_AT_ONCE)).items():
-                    self._take(records)
-                    self._positions[partition] = records[-1].offset + 1
-                self.problem = None
-                await asyncio.sleep(_PAUSE_S)
-        finally:
-            await consumer.stop()
+    async def _read(self, consumer: AIOKafkaConsumer) -> None:
+        await self._assign(consumer)
+        while True:
+            for partition, records in (await consumer.getmany(timeout_ms=_POLL_MS, max_records=_AT_ONCE)).items():
+                self._take(records)
+                self._positions[partition] = records[-1].offset + 1
+            self.problem = None
+            await asyncio.sleep(_PAUSE_S)
 
     async def _assign(self, consumer: AIOKafkaConsumer) -> None:
         partitions = [TopicPartition(self._status, 0), TopicPartition(self._decisions, 0)]

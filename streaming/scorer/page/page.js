@@ -16,13 +16,14 @@ const OLD_S = 60;
 const at = (id) => document.getElementById(id);
 const state = {
   status: null, swaps: [], happenings: [], past: null, group: null, stratum: "group", heard: 0, failures: 0, timer: 0,
-  verdicts: new Map(), asking: false,
+  verdicts: new Map(), asking: false, again: false,
 };
 
 // --- asking ---
 
 async function poll() {
   clearTimeout(state.timer);
+  state.again = state.asking;
   if (document.hidden || state.asking) return;
   state.asking = true;
   let wait = POLL_MS;
@@ -35,7 +36,7 @@ async function poll() {
   } finally {
     state.asking = false;
     clearTimeout(state.timer);
-    state.timer = setTimeout(poll, wait);
+    state.timer = setTimeout(poll, state.again ? 0 : wait);
   }
 }
 
@@ -147,6 +148,7 @@ function show() {
   showDomains(domains, now);
   drawKernels(status.kernels.find(({ group }) => group === state.group), state.swaps, current, now, order);
   showHappened(happenings);
+  showAlarms(status.alarms.filter(({ group }) => group === state.group));
   offer(status.example, domains.map(({ stratum }) => stratum));
   speakChanges(domains);
 }
@@ -219,6 +221,13 @@ function showHappened(happenings) {
   at("happened-empty").hidden = shown.length > 0;
   fill(at("happened"), JSON.stringify(shown.map(({ kind, time, by }) => [kind, time, by])), () =>
     shown.map((one) => element("li", {}, element("time", { datetime: new Date(one.time * 1000).toISOString() }, clock(one.time)), element("span", {}, told(one)))));
+}
+
+function showAlarms(alarms) {
+  at("alarms-box").hidden = alarms.length === 0;
+  fill(at("alarms"), JSON.stringify(alarms), () => [...alarms].reverse().map(({ time, detail }) => element("li", {},
+    element("time", { datetime: new Date(time * 1000).toISOString() }, clock(time)),
+    element("span", {}, `${stratumName(detail.stratum)}: ${detail.detector} on ${detail.signal}, ${figure(detail.value, 3)} beyond ${figure(detail.threshold, 3)}`))));
 }
 
 function told({ kind, by, detail }) {

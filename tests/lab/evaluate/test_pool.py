@@ -9,7 +9,7 @@ import pytest
 from joblib import parallel_config
 
 from lab.evaluate.plan import Plan, make_plan
-from lab.evaluate.pool import EvaluationFailedError, OutFolderError, _each, ensure_writable
+from lab.evaluate.pool import EvaluationFailedError, OutFolderError, each, ensure_writable
 from lab.streams.sources import Source
 
 
@@ -33,7 +33,7 @@ def tasks(plan: Plan) -> list[tuple[Source, int, str]]:
 @pytest.mark.slow
 def test_every_task_is_done_once_in_another_process(tiny: Plan) -> None:
     with parallel_config("loky", n_jobs=2):
-        results = list(_each(tiny, echoes, tasks(tiny)))
+        results = list(each(tiny, echoes, tasks(tiny)))
     assert sorted(result[:3] for result in results) == sorted((s.name, seed, name) for s, seed, name in tasks(tiny))
     assert os.getpid() not in {result[3] for result in results}
 
@@ -45,7 +45,7 @@ def test_a_task_that_fails_is_named_and_what_was_finished_is_kept(tiny: Plan, pr
         parallel_config("loky", n_jobs=processes),
         pytest.raises(EvaluationFailedError, match=r"^stream \S+, seed \d, full: its learning.* kept in") as raised,
     ):
-        list(_each(tiny, fails, tasks(tiny)))
+        list(each(tiny, fails, tasks(tiny)))
     assert str(tiny.work_dir) in str(raised.value)
     assert "call again to go on" in str(raised.value)
 
@@ -56,15 +56,15 @@ def test_a_worker_that_dies_ends_the_evaluation_with_a_sentence(tiny: Plan) -> N
         parallel_config("loky", n_jobs=2),
         pytest.raises(EvaluationFailedError, match=r"(?s)a worker process ended: .*finished runs are kept in"),
     ):
-        list(_each(tiny, dies, [(source, 0) for source in tiny.sources]))
+        list(each(tiny, dies, [(source, 0) for source in tiny.sources]))
 
 
 @pytest.mark.slow
 def test_the_pool_works_again_after_a_worker_died(tiny: Plan) -> None:
     with parallel_config("loky", n_jobs=2):
         with pytest.raises(EvaluationFailedError):
-            list(_each(tiny, dies, [(source, 0) for source in tiny.sources]))
-        assert len(list(_each(tiny, echoes, tasks(tiny)))) == len(tasks(tiny))
+            list(each(tiny, dies, [(source, 0) for source in tiny.sources]))
+        assert len(list(each(tiny, echoes, tasks(tiny)))) == len(tasks(tiny))
 
 
 def test_a_relative_log_is_found_by_a_worker_that_stands_elsewhere() -> None:

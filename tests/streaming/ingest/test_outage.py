@@ -111,11 +111,11 @@ def test_no_mark_claims_what_was_not_written_however_often_ingest_is_killed(conf
     clicking.start()
     try:
         for _ in range(2):
-            seen = len(sender.feedback())
+            seen, marked = len(sender.feedback()), len(marks(sender))
             process = ingest_process(config)
             try:
                 eventually("it routes", partial(routed_beyond, sender, seen + 50))
-                eventually("it marks", lambda: marks(sender))
+                eventually("it marks", partial(marked_beyond, sender, marked + 5))
             finally:
                 process.kill()
                 process.wait()
@@ -132,6 +132,10 @@ def test_no_mark_claims_what_was_not_written_however_often_ingest_is_killed(conf
 
 def routed_beyond(sender: Running, number: int) -> bool:
     return len(sender.feedback()) > number
+
+
+def marked_beyond(sender: Running, number: int) -> bool:
+    return len(marks(sender)) > number
 
 
 def marks(ingest: Running) -> list[Progress]:

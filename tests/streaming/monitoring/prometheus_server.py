@@ -62,8 +62,8 @@ class Prometheus:
         return {series["metric"]["alertname"] for series in self.query('ALERTS{alertstate="firing"}')}
 
     def wait_for(self, expr: str, wanted: int = 1) -> list[dict[str, Any]]:
-        """The series once there are `wanted` of them; fails after half a minute."""
-        deadline = time.monotonic() + 30
+        """The series once there are `wanted` of them; fails after two minutes."""
+        deadline = time.monotonic() + 120
         while len(series := self.query(expr)) < wanted:
             if time.monotonic() > deadline:
                 pytest.fail(f"{expr} gave {series}")

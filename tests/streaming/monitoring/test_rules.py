@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from model.drift.verdict import VerdictKind
 from streaming.monitoring import metrics
 from streaming.monitoring.health import HealthServer
 from tests.streaming.monitoring.declared import declared, matchers_in, metrics_in, recorded, records_in
@@ -58,6 +59,11 @@ def test_the_runbook_of_an_alert_says_what_it_means_where_to_look_and_what_to_do
 def test_every_runbook_is_that_of_an_alert() -> None:
     headings = re.findall(r"^## (\w+)$", (ROOT / "docs" / "runbooks.md").read_text(encoding="utf-8"), flags=re.M)
     assert headings == [alert["alert"] for alert in ALERTS], "one section for each alert, in the order of the rules"
+
+
+def test_every_verdict_that_needs_somebody_has_an_alert() -> None:
+    asked = {name for rule in ALERTS for name in re.findall(r'driftline_verdict{verdict="(\w+)"}', rule["expr"])}
+    assert set(VerdictKind) - asked == {VerdictKind.STABLE, VerdictKind.HANDLED, VerdictKind.TOO_LITTLE}
 
 
 def test_every_recorded_name_that_a_rule_uses_is_recorded() -> None:

@@ -186,6 +186,16 @@ def test_the_monitor_s_state_goes_with_the_snapshot_and_one_without_it_begins_a_
     assert older.drift.verdicts == machine().drift.verdicts
 
 
+def test_a_monitor_that_fails_begins_anew_says_so_and_learning_goes_on() -> None:
+    fed, recorder = watched()
+    recorder.learned = None  # type: ignore[assignment]
+    feed(fed, RECORDS)
+    assert fed.examples == sum(items_of(RECORDS))
+    assert fed.drift.failures == 1
+    assert fed.drift.monitor is not recorder
+    assert "failed" in fed.drift.verdicts[0].words
+
+
 def test_a_look_says_of_each_domain_how_it_is_in_status_and_metrics_alike() -> None:
     fed = machine("looked-at")
     observed = GroupMetrics("looked-at", SPACE, SHOWN)

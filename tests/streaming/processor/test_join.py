@@ -173,6 +173,15 @@ def test_clicks_that_an_outage_of_the_broker_held_back_decide_their_labels() -> 
     assert played.late == []
 
 
+def test_an_old_log_that_is_played_again_waits_for_no_clicks_behind_it() -> None:
+    played = Played(Join(JoinConfig(window_s=1, lateness_s=0.2)))
+    played.feed(impression("r", 0), at=1e6)
+    played.feed(click("r", "a", 0.5), at=1e6)
+    played.feed(Tick(30), at=1e6)
+    played.feed(read(1e6), at=1e6)
+    assert played.labels == [{"a": True, "b": False}]
+
+
 def test_progress_told_ahead_of_the_broker_is_not_believed() -> None:
     played = Played()
     played.feed(impression("r", 0), at=0)

@@ -129,6 +129,13 @@ def test_drift_of_many_domains_names_the_oldest_three() -> None:
     assert handled.words.startswith("No, not in region=0")
 
 
+def test_domains_that_only_share_their_groups_drift_are_not_named() -> None:
+    home = msgspec.structs.replace(stratum("scene=home", VerdictKind.UNHANDLED), evidence={"shares": "group"})
+    drift, handled, _ = said(stratum("group", VerdictKind.UNHANDLED), home)
+    assert drift.words == "Yes, in the whole group."
+    assert handled.words.startswith("No, not in the whole group")
+
+
 @pytest.mark.parametrize(
     ("kind", "words"),
     [

@@ -1,26 +1,27 @@
-"""A learner on its way through a poisoned live half, with a gate before it or without one.
+"""A learner on its way through a live half, with a gate before it or without one.
 
-The parts are those that the stream processor uses: live features, learner, and the gate in the order in which
-`streaming.processor.machine` calls it. What differs: a kernel is published behind every micro-batch, and late clicks
-are not put right.
+The parts are those that the stream processor uses: live features, learner and gate, in the order in which
+`streaming.processor.machine` calls them. What differs: a kernel is published behind every micro-batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.poisoned import LiveHalf, PlayedRequests
 from features.live.features import LiveFeatures, RequestItems, RequestOutcome
+from lab.played.feedback import Feedback
+from lab.played.half import LiveHalf, PlayedRequests
+from lab.played.record import Recorder
 from model.config import LearnerConfig
 from model.evaluation import sigmoid
 from model.gate.config import GateConfig
 from model.gate.gate import Gate
-from model.gate.guarded import GuardedLearner
+from model.gate.guarded import GuardedBatch, GuardedLearner, Step
 from model.gate.seen import Seen
 from model.kernel.batch import MicroBatch
 from model.kernel.features import KernelInputs
@@ -28,6 +29,7 @@ from model.kernel.kernel import Kernel
 from model.kernel.learner import Learner
 
 Part = NDArray[np.int64]
+_NEVER_TAUGHT = -1
 
 
 @dataclass(frozen=True)
@@ -45,17 +47,24 @@ class PlayedExamples:
     """Examples that the gate did not let teach."""
 
 
-def play(half: LiveHalf, played: PlayedRequests, gate: GateConfig | None) -> PlayedExamples:
-    """Serves every request, and learns it once its labels are decided; without a `gate` nothing is judged."""
+def play(
+    half: LiveHalf, played: PlayedRequests, gate: GateConfig | None, recorder: Recorder | None = None
+) -> PlayedExamples:
+    """Serves every request, and learns it once its labels are decided; without a `gate` nothing is judged or recorded.
+
+    `recorder` notes every request that is served and every micro-batch that is decided.
+    """
     with torch.inference_mode():
-        return _Play(half, played, gate).run()
+        return _GuardedPlay(half, played, gate, recorder).run()
 
 
-class _Play:
+class _GuardedPlay:
     """Requests are numbered as played, their examples likewise."""
 
-    def __init__(self, half: LiveHalf, played: PlayedRequests, gate: GateConfig | None) -> None:
-        self._half, self._played, self._config = half, played, LearnerConfig()
+    def __init__(
+        self, half: LiveHalf, played: PlayedRequests, gate: GateConfig | None, recorder: Recorder | None
+    ) -> None:
+        self._half, self._played, self._config, self._recorder = half, played, LearnerConfig(), recorder
         shown = half.chunk.shown
         edges = np.concatenate([[0], np.cumsum(shown.sum(axis=1))])
         self._counts = shown.sum(axis=1)[played.origin]
@@ -63,10 +72,16 @@ class _Play:
         first = edges[played.origin] - self._edges[:-1]
         self._source = np.arange(self._edges[-1]) + np.repeat(first, self._counts)
         """Which example of the live half is served."""
+        self._request = np.repeat(np.arange(len(self._counts)), self._counts)
         self._item = half.chunk.items[shown][self._source]
-        self._label = played.click[shown[played.origin]].astype(np.float32)
-        self._truth = played.truth[shown[played.origin]].astype(np.float64)
+        cells = shown[played.origin]
+        click, delay = played.click[cells], played.delay[cells].astype(np.float64)
+        self._label = (click & (delay <= half.join_s)).astype(np.float32)
+        self._truth = played.truth[cells].astype(np.float64)
         self._time = np.interp(played.place, np.arange(len(half.chunk)), half.chunk.time)
+        self._feedback = Feedback.of(click, delay, self._time[self._request], (half.join_s, half.horizon_s))
+        self._learned_at = np.zeros(len(self._source), dtype=np.int64)
+        """`Learner.examples` right behind the micro-batch that taught an example, 0 before it is decided."""
         self._features = np.zeros((len(self._source), half.layout.width), dtype=np.float32)
         self._logit = np.zeros(len(self._source), dtype=np.float32)
         self._version = np.zeros(len(played.origin), dtype=np.int64)
@@ -84,13 +99,16 @@ class _Play:
         taken, pending = 0, list[int]()
         for requests in self._blocks():
             self._serve(requests)
-            now = self._time[requests[-1]]
+            now = float(self._time[requests[-1]])
             while taken <= requests[-1] and self._time[taken] + self._half.join_s <= now:
                 pending.append(taken)
                 taken += 1
                 if self._counts[pending].sum() >= self._config.batch_examples:
                     self._learn(pending)
                     pending = []
+            self._correct(self._feedback.until(now))
+            if self._recorder is not None and self._guarded is not None:
+                self._recorder.judge(self._guarded.gate, self._feedback, now)
         return self._examples()
 
     def _examples(self) -> PlayedExamples:
@@ -99,7 +117,7 @@ class _Play:
             live=self._logit[keep].astype(np.float64),
             frozen=self._half.pairs.frozen_logit[self._source][keep].astype(np.float64),
             truth=self._truth[keep],
-            request=np.repeat(np.arange(len(self._counts)), self._counts)[keep],
+            request=self._request[keep],
             place=np.repeat(self._played.place, self._counts)[keep],
             set_aside=0 if self._guarded is None else self._guarded.gate.left,
         )
@@ -113,27 +131,53 @@ class _Play:
     def _part(self, requests: Sequence[int]) -> Part:
         return np.concatenate([np.arange(self._edges[one], self._edges[one + 1]) for one in requests])
 
+    # --- serve, learn, publish ---
+
     def _serve(self, requests: Sequence[int]) -> None:
-        part = self._part(requests)
+        part, pairs = self._part(requests), self._half.pairs
         for one in requests:
             asked = self._outcome(one)
             items = RequestItems(asked.domain, asked.content, asked.values)
             rows = slice(self._edges[one], self._edges[one + 1])
             self._features[rows] = self._live.features(asked.time, asked.user_id, items, asked.items)
-        self._logit[part] = self._served.logit(self._inputs(part)).numpy()
+        frozen, live = pairs.frozen_logit[self._source[part]], self._served.logit(self._inputs(part)).numpy()
+        self._logit[part] = frozen + self._played.gain[self._request[part]].astype(np.float32) * (live - frozen)
         self._version[requests] = self._newest
+        if self._recorder is None:
+            return
+        for one, domain in zip(requests, self._domain(requests), strict=True):
+            rows = slice(self._edges[one], self._edges[one + 1])
+            source = self._source[rows]
+            self._recorder.served(
+                pairs.frozen_logit[source], self._logit[rows], pairs.x[source], domain, float(self._time[one])
+            )
 
     def _learn(self, requests: list[int]) -> None:
         if self._guarded is None:
             self._learner.learn(self._batch(requests))
+            self._learned_at[self._part(requests)] = self._learner.examples
             self._live.update([self._outcome(one) for one in requests])
             self._publish(self._learner.candidate)
             return
-        step, gate = self._guarded.step(requests), self._guarded.gate
+        step = self._guarded.step(requests)
         for batch in step.batches:
             if batch.error is not None:
                 raise batch.error
             self._live.update([self._outcome(one) for one in batch.counted])
+            self._note(batch)
+        self._publish_what_is_due(step, self._guarded.gate)
+        if self._recorder is not None:
+            self._recorder.followed(step.decisions)
+
+    def _note(self, batch: GuardedBatch[int]) -> None:
+        """Notes when each request was taught, and records it."""
+        for one, taught in zip(batch.requests, batch.taught.tolist(), strict=True):
+            self._learned_at[self._edges[one] : self._edges[one + 1]] = batch.learned_at if taught else _NEVER_TAUGHT
+        if self._recorder is not None:
+            newest = float(self._time[batch.requests].max())
+            self._recorder.learned(self._seen(batch.requests), batch, self._learner, newest)
+
+    def _publish_what_is_due(self, step: Step[int], gate: Gate[int]) -> None:
         if step.served is not None:
             self._publish(step.served)
             gate.harm.serve(self._newest)
@@ -143,6 +187,18 @@ class _Play:
 
     def _publish(self, kernel: Kernel) -> None:
         self._served, self._newest = kernel, self._newest + 1
+
+    def _correct(self, late: Part) -> None:
+        """Takes late clicks: what waits will be learned as clicked, what was taught is put right."""
+        self._label[late] = 1.0
+        late = late[self._learned_at[late] > 0]
+        if self._guarded is not None:
+            late = late[[not self._guarded.was_undone(at) for at in self._learned_at[late].tolist()]]
+        if len(late):
+            self._learner.correct(self._batch_of(late), self._learned_at[late])
+            self._live.correct([self._clicked(example) for example in late.tolist()])
+
+    # --- what the parts see ---
 
     def _inputs(self, part: Part) -> KernelInputs:
         source, pairs = self._source[part], self._half.pairs
@@ -154,19 +210,21 @@ class _Play:
         )
 
     def _batch(self, requests: Sequence[int]) -> MicroBatch:
-        part, counts = self._part(requests), self._counts[requests]
-        inputs, label = self._inputs(part), torch.from_numpy(self._label[part])
+        return self._batch_of(self._part(requests))
+
+    def _batch_of(self, part: Part) -> MicroBatch:
+        inputs, label, request = self._inputs(part), torch.from_numpy(self._label[part]), self._request[part]
         return MicroBatch(
             x=inputs.x,
             live=inputs.live,
             values=inputs.values,
-            domain=torch.from_numpy(np.repeat(self._domain(requests), counts, axis=0)),
+            domain=torch.from_numpy(self._domain(request)),
             label=label,
             conversion=torch.zeros_like(label),
             frozen_logit=inputs.frozen_logit,
             live_logit=torch.from_numpy(self._logit[part]),
             weight=torch.ones_like(label),
-            time=torch.from_numpy(np.repeat(self._time[requests], counts)),
+            time=torch.from_numpy(self._time[request]),
         )
 
     def _seen(self, requests: Sequence[int]) -> Seen:
@@ -182,7 +240,7 @@ class _Play:
             version=self._version[requests],
         )
 
-    def _domain(self, requests: Sequence[int]) -> NDArray[np.int64]:
+    def _domain(self, requests: Sequence[int] | Part) -> NDArray[np.int64]:
         return self._half.chunk.domain[self._played.origin[requests]]
 
     def _outcome(self, request: int) -> RequestOutcome:
@@ -199,3 +257,12 @@ class _Play:
             residual=(label - sigmoid(half.pairs.frozen_logit[source])).astype(np.float32),
             time=float(self._played.place[request]) / half.pace,
         )
+
+    def _clicked(self, example: int) -> RequestOutcome:
+        """A late click as a correction of its own."""
+        one, source = self._outcome(int(self._request[example])), self._source[[example]]
+        turned, item = np.ones(1, dtype=np.float32), self._item[[example]]
+        return replace(
+            one, items=[self._half.items[item[0]]], content=self._half.pairs.content[source],
+            values=self._half.values[item], click=turned, residual=turned,
+        )  # fmt: skip

@@ -1,0 +1,209 @@
+"""What monitoring costs: a share of learning, a part of a scoring request, a scrape, and memory that stays flat.
+
+Learning is that of a group's machine on the live half of MovieLens, without a broker. The scrape is that of a process
+whose one group has 64 domains. Memory is that of a monitor that is shown many examples; ten million of them with
+`python -m benchmarks.monitoring --examples 10000000`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import statistics
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import psutil
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.commits import opened_run, records
+from benchmarks.direct_play import prepare
+from model.drift.config import DriftConfig
+from model.drift.monitor import DriftMonitor
+from model.drift.signs import KernelHealth, LabelHealth
+from model.encoding.domain import DomainSpace
+from model.gate.seen import Seen, Strata
+from streaming.backbone import open_backbone
+from streaming.config import load_config
+from streaming.events import encode_traffic
+from streaming.monitoring import metrics
+from streaming.monitoring.health import HealthServer
+from streaming.processor.corrections import LoggedRecord
+from streaming.processor.drift_metrics import DriftMetrics
+from streaming.processor.group_metrics import GroupMetrics
+from streaming.processor.owned_group import new_machine
+from streaming.processor.status import Look, ShownStrata
+from streaming.scorer.score_window import ScoreWindow
+
+EXAMPLES = 1_000_000
+_BATCH, _PER_REQUEST, _WIDTH = 128, 8, 64
+_CANDIDATES = 100
+_ARMS = 2
+
+
+class _NoLog:
+    """No click is late here."""
+
+    def read(self, offset: int) -> LoggedRecord | None:
+        """Nothing."""
+        raise LookupError(offset)
+
+
+def learning(console: Console) -> None:
+    """Monitoring as a share of the time that a machine takes for its records, and a look."""
+    base = load_config()
+    with tempfile.TemporaryDirectory(prefix="driftline-monitoring-") as folder:
+        config, data = opened_run(base, Path(folder), console)
+        opened = open_backbone(config)
+        log = [(encode_traffic(record), now) for now, record in records(prepare(config, data.requests("live")))]
+        machine = new_machine(config, opened, config.groups[0].name, _NoLog())
+        space = config.domain_space()
+        observed = GroupMetrics(machine.group, space, ShownStrata(space, space.domains()))
+        began = time.perf_counter()
+        for offset, (value, now) in enumerate(log):
+            machine.feed(offset, value, now)
+        seconds = time.perf_counter() - began
+    looks = [_seconds(lambda: observed.status(machine, 0.0)) for _ in range(20)]
+    look, spent = statistics.median(looks), machine.drift.seconds
+    every = config.processor.status_seconds
+    table = Table("", "", title="Monitoring beside learning (goal: at most 5 %)")
+    table.add_row("examples learned per second", f"{machine.examples / seconds:,.0f}")
+    table.add_row("of the time, the monitor takes", f"{spent / seconds:.1%}")
+    table.add_row("a look takes", f"{look * 1e3:.1f} ms: {look / every:.2%} of the {every:g} s between two")
+    table.add_row("state of the monitor in a snapshot", f"{_state_bytes(machine.drift.monitor):,} bytes")
+    console.print(table)
+
+
+def request(console: Console) -> None:
+    """What a scoring request does for monitoring: the windows of both arms, and two observations."""
+    windows, random = [ScoreWindow() for _ in range(_ARMS)], np.random.default_rng(0)
+    scores = random.random(_CANDIDATES).astype(np.float32)
+    times = []
+    for _ in range(5_000):
+        began = time.perf_counter()
+        for window in windows:
+            window.add(scores)
+        metrics.SCORE_CANDIDATES.observe(_CANDIDATES)
+        metrics.SCORE_SECONDS.observe(0.01)
+        times.append(time.perf_counter() - began)
+    table = Table("", "", title="Monitoring in a scoring request of 100 candidates (goal: at most 0.5 ms)")
+    table.add_row("median", f"{statistics.median(times) * 1e3:.4f} ms")
+    table.add_row("99 of 100", f"{float(np.quantile(times, 0.99)) * 1e3:.4f} ms")
+    console.print(table)
+
+
+def scrape(console: Console) -> None:
+    """A scrape of a process whose group has 64 domains, each with all its series."""
+    space = DomainSpace({"scene": [f"scene-{number}" for number in range(64)]})
+    strata = Strata(space.values)
+    monitor = DriftMonitor(strata, None, DriftConfig())
+    blocks = _Blocks(space)
+    for number in range(400):
+        blocks.show(monitor, number)
+    look = Look(list(zip(monitor.signals(), monitor.verdicts, strict=True)), 0, "first_examples", 0.0)
+    telling = _seconds(lambda: DriftMetrics("main").tell(look))
+
+    def ask(port: int) -> urllib.request.Request:
+        return urllib.request.Request(f"http://127.0.0.1:{port}/metrics", headers={"Accept-Encoding": "gzip"})
+
+    with HealthServer("127.0.0.1", 0, {}) as server:
+        times, size = [], 0
+        for _ in range(30):
+            began = time.perf_counter()
+            with urllib.request.urlopen(ask(server.port), timeout=10) as answer:
+                size = len(answer.read())
+            times.append(time.perf_counter() - began)
+    table = Table("", "", title="A scrape with 64 domains (goal: at most 50 ms)")
+    table.add_row("median", f"{statistics.median(times) * 1e3:.1f} ms")
+    table.add_row("most of 30", f"{max(times) * 1e3:.1f} ms")
+    table.add_row("size", f"{size:,} bytes")
+    table.add_row("setting all series", f"{telling * 1e3:.1f} ms")
+    console.print(table)
+
+
+def memory(console: Console, examples: int) -> None:
+    """Resident memory of a monitor of 64 domains while it is shown `examples`."""
+    space = DomainSpace({"scene": [f"scene-{number}" for number in range(64)]})
+    monitor, blocks = DriftMonitor(Strata(space.values), None, DriftConfig()), _Blocks(space)
+    process = psutil.Process()
+    table = Table("examples", "resident memory", "state", title="Memory of a monitor of 64 domains (goal: flat)")
+    began, number, marks = time.perf_counter(), 0, [examples * part // 10 for part in (1, 2, 4, 6, 8, 10)]
+    for mark in marks:
+        while number * _BATCH < mark:
+            blocks.show(monitor, number)
+            number += 1
+        gc.collect()
+        resident = process.memory_info().rss / 2**20
+        table.add_row(f"{number * _BATCH:,}", f"{resident:.1f} MiB", f"{_state_bytes(monitor):,} bytes")
+    seconds = time.perf_counter() - began
+    console.print(table)
+    console.print(f"{seconds / number * 1e3:.2f} ms per micro-batch of {_BATCH} with 64 domains", highlight=False)
+
+
+class _Blocks:
+    """Micro-batches of chance, shown before and with their labels; two hundred of them, over and over."""
+
+    def __init__(self, space: DomainSpace) -> None:
+        self._random = np.random.default_rng(0)
+        self._space = space
+        self._blocks = [self._block() for _ in range(200)]
+
+    def _block(self) -> tuple[Seen, np.ndarray[tuple[int, int], np.dtype[np.float16]]]:
+        random, requests = self._random, _BATCH // _PER_REQUEST
+        domain = np.zeros((requests, 3), dtype=np.int64)
+        domain[:, 0] = random.integers(1, self._space.sizes[0], size=requests)
+        logit = random.normal(-1.0, 1.0, size=_BATCH)
+        label = (random.random(_BATCH) < 1 / (1 + np.exp(-logit))).astype(np.float64)
+        which = np.repeat(np.arange(requests), _PER_REQUEST)
+        users, items = [f"u{n}" for n in range(requests)], [f"i{n}" for n in range(_BATCH)]
+        seen = Seen(label, logit, logit + 0.1, which, users, items, domain, np.ones(requests, dtype=np.int64))
+        return seen, random.normal(size=(_BATCH, _WIDTH)).astype(np.float16)
+
+    def show(self, monitor: DriftMonitor, number: int) -> None:
+        """The micro-batch `number`, at a second each."""
+        (seen, x), now = self._blocks[number % len(self._blocks)], 1_000.0 + number
+        for request, domain in enumerate(seen.domain.tolist()):
+            rows = slice(request * _PER_REQUEST, (request + 1) * _PER_REQUEST)
+            place = (int(domain[0]), int(domain[1]), int(domain[2]))
+            monitor.served(seen.frozen[rows], seen.live[rows], x[rows], place, now)
+        taught = np.ones(seen.requests, dtype=np.bool_)
+        monitor.learned(seen, np.ones(_BATCH), taught, seen.live, KernelHealth(1.0, 0.1, {}), now)
+        strata = 1 + sum(self._space.sizes)
+        monitor.judge(LabelHealth(np.zeros(strata, dtype=np.bool_)), now)
+
+
+def _state_bytes(monitor: DriftMonitor) -> int:
+    return len(msgspec.msgpack.encode(monitor.state()))
+
+
+def _seconds(done: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    done()
+    return time.perf_counter() - began
+
+
+def main(arguments: Sequence[str] = ()) -> int:
+    """Prints the tables."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.monitoring", description=__doc__)
+    parser.add_argument("--examples", type=int, default=EXAMPLES, help="that the monitor is shown for its memory")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    console = Console()
+    learning(console)
+    request(console)
+    scrape(console)
+    memory(console, options.examples)
+    return 0
+
+
+if __name__ == "__main__":
+    import sys
+
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,121 @@
+"""The entry of `driftline evaluate --detectors`."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+
+from lab.detection.pictures import draw_trial
+from lab.detection.plays import pretrain
+from lab.detection.rows import DetectorReport, report_of
+from lab.detection.scenarios import Scenario, scenarios
+from lab.detection.tables import markdown, page, show, show_grid
+from lab.detection.trial import Trial, try_stream
+from lab.evaluate.plan import Plan, make_plan
+from lab.evaluate.plots import png
+from lab.evaluate.pool import each, ensure_writable, workers
+from lab.progress import bars
+from lab.streams.sources import Source
+from model.drift.config import DriftConfig
+from model.whole_files import write_whole
+from streaming.config import Config
+
+SEEDS, TUNING_SEEDS = 5, (1_000, 1_001)
+GRID = (1e4, 1e5, 1e6, 1e7, 1e8)
+"""Values of `drift.false_alarm_examples` that are tried."""
+
+
+def run_detectors(
+    config: Config,
+    *,
+    suite: str | None = None,
+    seeds: int | None = None,
+    out: Path,
+    tune: bool = False,
+    processes: int | None = None,
+    console: Console | None = None,
+) -> list[DetectorReport]:
+    """Plays what is missing and writes `detectors.json`, `.md` and `.html` and a PNG per stream to `out`.
+
+    With `tune`, a report for each of `GRID` on the tuning seeds, printed and not written. Raises OutFolderError,
+    StreamError, DataUnavailableError or EvaluationFailedError; each message names the cure.
+    """
+    console, begun = console or Console(), time.monotonic()
+    ensure_writable(out)
+    chosen, plan = _plan(config, suite, out)
+    plan = replace(plan, seeds=TUNING_SEEDS if tune else tuple(range(seeds or SEEDS)))
+    configs = (
+        [config.drift.model_copy(update={"false_alarm_examples": one}) for one in GRID] if tune else [config.drift]
+    )
+    trials = execute(plan, chosen, configs, console, processes)
+    reports = [report_of([heard[number] for heard in trials]) for number in range(len(configs))]
+    if tune:
+        show_grid(list(zip(GRID, reports, strict=True)), console)
+        return reports
+    write(reports[0], [heard[0] for heard in trials], out)
+    show(reports[0], console)
+    console.print(f"{out / 'detectors.html'} ({time.monotonic() - begun:.0f} s)", highlight=False, soft_wrap=True)
+    return reports
+
+
+def _plan(config: Config, suite: str | None, out: Path) -> tuple[list[Scenario], Plan]:
+    chosen = scenarios(suite or "scripted")
+    sources = _sources(chosen)
+    plan = make_plan(
+        sources, ("frozen",), 1, out, config.cache_dir, quick=False, kernel=config.kernel, learner=config.learner,
+        live=config.live, backbone=config.backbone,
+    )  # fmt: skip
+    return chosen, plan
+
+
+def _sources(chosen: Sequence[Scenario]) -> list[Source]:
+    """Each once: the faults are put into one stream."""
+    return list({one.source.describe(): one.source for one in chosen}.values())
+
+
+def execute(
+    plan: Plan,
+    chosen: Sequence[Scenario],
+    configs: Sequence[DriftConfig],
+    console: Console,
+    processes: int | None = None,
+) -> list[list[Trial]]:
+    """Every stream of every seed, heard by a monitor of each configuration; in the order of streams, then seeds."""
+    pairs = sorted(((one, seed) for one in _sources(chosen) for seed in plan.seeds), key=lambda pair: pair[0].name)
+    tasks = [(one.source, seed, one.name) for seed in plan.seeds for one in sorted(chosen, key=_longest_first)]
+    with workers(processes or os.cpu_count() or 1, None), bars(console) as progress:
+        first = progress.add_task("backbones", total=len(pairs), note="pretraining, unless they are there")
+        second = progress.add_task("streams", total=len(tasks), note=f"{len(chosen)} streams, {len(plan.seeds)} seeds")
+        for _ in each(plan, pretrain, pairs):
+            progress.advance(first)
+        trials = []
+        for heard in each(plan, partial(try_stream, configs=configs), tasks):
+            progress.update(second, advance=1, note=f"{heard[0].stream}, seed {heard[0].seed}")
+            trials.append(heard)
+    order = [one.name for one in chosen]
+    return sorted(trials, key=lambda heard: (order.index(heard[0].stream), heard[0].seed))
+
+
+def _longest_first(scenario: Scenario) -> int:
+    return 0 if scenario.source.script is None else -scenario.source.script.requests
+
+
+def write(report: DetectorReport, trials: Sequence[Trial], out: Path) -> None:
+    """All files of a report; the pictures show the first seed."""
+    drawn = {
+        f"detectors-{one.stream}.png": png(partial(draw_trial, name=one.stream, drawn=one.drawn), 11, 6)
+        for one in trials
+        if one.drawn is not None
+    }
+    write_whole(out / "detectors.json", json.dumps(report.to_json(), indent=1) + "\n")
+    write_whole(out / "detectors.md", markdown(report))
+    write_whole(out / "detectors.html", page(report, drawn))
+    for name, data in drawn.items():
+        write_whole(out / name, data)

@@ -1,0 +1,215 @@
+"""The trials of an evaluation put together: a row per stream and detector, and how well the goals are met."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+from scipy.stats import chi2  # type: ignore[import-untyped,unused-ignore]
+
+from lab.detection.episodes import Origin
+from lab.detection.heard import ALWAYS, NEVER, VERDICT
+from lab.detection.scenarios import NO_DRIFT
+from lab.detection.score import WITHIN, Found, Score
+from lab.detection.trial import Trial
+from lab.evaluate.compare import CONFIDENCE, Interval, interval
+
+_NOTHING = Score((), 0, 0)
+
+
+@dataclass(frozen=True)
+class DetectorRow:
+    """One detector on one stream, over the seeds."""
+
+    stream: str
+    detector: str
+    episodes: int
+    recalled: int
+    """Announced in time."""
+    right_cause: float | None
+    """Share of the recalled; None if there is none."""
+    delay_examples: float | None
+    """Median over the recalled."""
+    false_alarms_per_million: float | None
+    """None if something was the matter all the time."""
+
+
+@dataclass(frozen=True)
+class Total:
+    """One detector over all streams."""
+
+    detector: str
+    recalled: Interval
+    """Share of the episodes that the goals demand, over the seeds."""
+    right: Interval
+    """Share of them announced with the right cause."""
+    delay_examples: float
+    false_alarms: int
+    """On the stream without drift."""
+    per_million: tuple[float, float, float]
+    """The same per million examples, with its exact 95 % interval (Garwood)."""
+
+
+@dataclass(frozen=True)
+class VerdictGoal:
+    """What the verdict must do, and what it does."""
+
+    name: str
+    wanted: str
+    found: str
+    met: bool | None
+    """None where there are too few examples to say."""
+
+
+@dataclass(frozen=True)
+class DetectorReport:
+    """Everything that is written."""
+
+    seeds: tuple[int, ...]
+    rows: tuple[DetectorRow, ...]
+    totals: tuple[Total, ...]
+    goals: tuple[VerdictGoal, ...]
+    missed: tuple[str, ...]
+    """Demanded episodes that the verdict did not announce in time, or with another cause."""
+    examples: int
+    """PlayedStream in all."""
+    quiet: int
+    """PlayedStream of the stream without drift."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        plain: dict[str, Any] = asdict(self)
+        for total in plain["totals"]:
+            total["delay_examples"] = None if math.isnan(total["delay_examples"]) else total["delay_examples"]
+        return {**plain, "within_examples": WITHIN}
+
+
+def report_of(trials: Sequence[Trial]) -> DetectorReport:
+    """Of all streams and seeds, heard by monitors of one configuration."""
+    streams = list(dict.fromkeys(one.stream for one in trials))
+    detectors = _in_order({name for one in trials for name in one.scores})
+    still = [one for one in trials if one.stream == NO_DRIFT]
+    return DetectorReport(
+        seeds=tuple(dict.fromkeys(one.seed for one in trials)),
+        rows=tuple(_row(stream, name, _of(trials, stream, name)) for stream in streams for name in detectors),
+        totals=tuple(_total(name, trials) for name in detectors),
+        goals=tuple(_goals(trials)),
+        missed=tuple(_missed(trials)),
+        examples=sum(one.examples for one in trials),
+        quiet=sum(one.examples for one in still),
+    )
+
+
+def _in_order(names: Iterable[str]) -> list[str]:
+    """The verdict first, then the single detectors, then those that look at nothing."""
+    return sorted(names, key=lambda name: (name in {ALWAYS, NEVER}, name != VERDICT, name))
+
+
+def _of(trials: Sequence[Trial], stream: str, detector: str) -> list[Score]:
+    """A detector that said nothing on a stream has missed all of its episodes."""
+    return [_score(one, detector) for one in trials if one.stream == stream]
+
+
+def _score(trial: Trial, detector: str) -> Score:
+    never = trial.scores[NEVER]
+    return trial.scores.get(detector, Score(never.found, 0, never.quiet))
+
+
+def _row(stream: str, detector: str, scores: Sequence[Score]) -> DetectorRow:
+    found = [one for score in scores for one in score.found]
+    recalled = [one for one in found if one.named is not None]
+    quiet, false = sum(score.quiet for score in scores), sum(score.false_alarms for score in scores)
+    return DetectorRow(
+        stream=stream,
+        detector=detector,
+        episodes=len(found),
+        recalled=len(recalled),
+        right_cause=sum(one.right for one in recalled) / len(recalled) if recalled else None,
+        delay_examples=float(median(one.delay for one in recalled)) if recalled else None,
+        false_alarms_per_million=1e6 * false / quiet if quiet else None,
+    )
+
+
+def _total(detector: str, trials: Sequence[Trial]) -> Total:
+    recalled, right, delays = [], [], []
+    for seed in dict.fromkeys(one.seed for one in trials):
+        found = [one for trial in trials if trial.seed == seed for one in _strong(_score(trial, detector))]
+        recalled.append(_share(one.named is not None for one in found))
+        right.append(_share(one.right for one in found))
+        delays += [one.delay for one in found if one.named is not None]
+    still = [_score(one, detector) for one in trials if one.stream == NO_DRIFT]
+    false, quiet = sum(one.false_alarms for one in still), sum(one.quiet for one in still)
+    return Total(
+        detector, interval(recalled), interval(right), float(median(delays)) if delays else math.nan,
+        false, rate(false, quiet),
+    )  # fmt: skip
+
+
+def _strong(score: Score) -> list[Found]:
+    return [one for one in score.found if one.strong]
+
+
+def _share(held: Iterable[bool]) -> float:
+    values = list(held)
+    return sum(values) / len(values) if values else math.nan
+
+
+def rate(count: int, examples: int) -> tuple[float, float, float]:
+    """Events per million examples with their exact Poisson interval; nan without examples.
+
+    >>> [round(value, 2) for value in rate(0, 2_000_000)]
+    [0.0, 0.0, 1.84]
+    """
+    if not examples:
+        return math.nan, math.nan, math.nan
+    tail, millions = (1 - CONFIDENCE) / 2, examples / 1e6
+    low = float(chi2.ppf(tail, 2 * count)) / 2 if count else 0.0
+    return count / millions, low / millions, float(chi2.ppf(1 - tail, 2 * count + 2)) / 2 / millions
+
+
+def _goals(trials: Sequence[Trial]) -> list[VerdictGoal]:
+    verdicts = [(one, _score(one, VERDICT)) for one in trials]
+    drift: list[Found] = []
+    labels: list[Found] = []
+    for _, score in verdicts:
+        drift += [one for one in _strong(score) if one.cause is Origin.DRIFT]
+        labels += [one for one in _strong(score) if one.cause is Origin.LABELS]
+    goals = []
+    for name, found in (
+        ("scripted drift of strength 0.7 and more", drift),
+        ("labels that come late or are wrong", labels),
+    ):
+        right = sum(one.right for one in found)
+        wanted = f"announced within {WITHIN:,} examples with the right cause"
+        goals.append(VerdictGoal(name, wanted, f"{right} of {len(found)}", right == len(found) > 0))
+    still = [score for one, score in verdicts if one.stream == NO_DRIFT]
+    false, quiet = sum(one.false_alarms for one in still), sum(one.quiet for one in still)
+    each, low, high = rate(false, quiet)
+    found_here = f"{each:.2f} ({low:.2f} to {high:.2f}), {false} in {quiet:,}"
+    goals.append(
+        VerdictGoal("false alarms per million examples without drift", "below 1", found_here, _below_one(each, high))
+    )
+    return goals
+
+
+def _below_one(rate_found: float, high: float) -> bool | None:
+    """That nothing was seen in a few hundred thousand examples does not show that a million would hold nothing."""
+    if high < 1:
+        return True
+    return None if not rate_found >= 1 else False
+
+
+def _missed(trials: Sequence[Trial]) -> list[str]:
+    lines = []
+    for trial in trials:
+        for one in _strong(_score(trial, VERDICT)):
+            if one.named is None:
+                lines.append(
+                    f"{trial.stream}, seed {trial.seed}: {one.episode} ({one.cause}) was not announced in time"
+                )
+            elif not one.right:
+                lines.append(f"{trial.stream}, seed {trial.seed}: {one.episode} ({one.cause}) was called {one.named}")
+    return lines

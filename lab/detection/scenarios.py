@@ -1,0 +1,154 @@
+"""The streams that detectors are tried on: drift scripts as they are, and the one without drift with a fault put in."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lab.detection.episodes import Episode, Origin
+from lab.evaluate.prepare import Pretrained
+from lab.played.half import LiveHalf, PlayedRequests
+from lab.represented import represent_pairs
+from lab.streams.sources import Source, choose
+from model.encoding.features import UserFeatures
+
+Faulty = tuple[LiveHalf, PlayedRequests]
+NO_DRIFT = "no-drift"
+SHARE = 0.25
+"""Of the live half in which a fault lasts: 3 750 examples."""
+_EARLIEST, _LATEST = 0.3, 0.5
+"""Where it begins, as a share of the live half."""
+LONG_REQUESTS = 20_000
+"""Of the stream without drift: false alarms are rare, and a stream as short as the others would hardly show one."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something put wrong into a live half."""
+
+    cause: Origin
+    about: str
+    put: Callable[[LiveHalf, PlayedRequests, Pretrained], Faulty]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One stream that detectors are tried on."""
+
+    name: str
+    source: Source
+    fault: str = ""
+    """Name in `FAULTS`; empty for a script as it is."""
+
+
+def scenarios(suite: str) -> list[Scenario]:
+    """The scripts of a suite, then the faults. Raises StreamError."""
+    sources = [_long(source) for source in choose(suite, None, None, None, quick=False) if source.script is not None]
+    still = next(source for source in choose("scripted", None, None, None, quick=False) if source.name == NO_DRIFT)
+    return [*(Scenario(one.name, one) for one in sources), *(Scenario(name, still, name) for name in FAULTS)]
+
+
+def _long(source: Source) -> Source:
+    script = source.script
+    if script is None or source.name != NO_DRIFT:
+        return source
+    factor = LONG_REQUESTS / script.requests
+    return replace(source, script=script.model_copy(update={"requests": LONG_REQUESTS, "days": script.days * factor}))
+
+
+def faulty(name: str, half: LiveHalf, pretrained: Pretrained, seed: int) -> tuple[Faulty, Episode]:
+    """A live half with a fault in a stretch that the seed draws."""
+    requests, fault = len(half.chunk), FAULTS[name]
+    begin = int(np.random.default_rng(seed).uniform(_EARLIEST, _LATEST) * requests)
+    span = begin, begin + int(SHARE * requests)
+    put = fault.put(half, PlayedRequests.sound(half, span), pretrained)
+    time = half.chunk.time
+    return put, Episode(name, fault.cause, time[span[0]], time[span[0]], time[span[1]], 1.0, {})
+
+
+def _flipped(half: LiveHalf, played: PlayedRequests, _: Pretrained) -> Faulty:
+    played.click[slice(*played.span)] ^= True
+    return half, played
+
+
+def _dropped(half: LiveHalf, played: PlayedRequests, _: Pretrained) -> Faulty:
+    played.click[slice(*played.span)] = False
+    return half, played
+
+
+def _late(half: LiveHalf, played: PlayedRequests, _: Pretrained) -> Faulty:
+    played.delay[slice(*played.span)] *= 1_000.0
+    return half, played
+
+
+def _kernel_times(gain: float) -> Callable[[LiveHalf, PlayedRequests, Pretrained], Faulty]:
+    def put(half: LiveHalf, played: PlayedRequests, _: Pretrained) -> Faulty:
+        played.gain[slice(*played.span)] = gain
+        return half, played
+
+    return put
+
+
+def _span_examples(half: LiveHalf, played: PlayedRequests) -> slice:
+    edges = np.concatenate([[0], np.cumsum(half.chunk.shown.sum(axis=1))])
+    return slice(int(edges[played.span[0]]), int(edges[played.span[1]]))
+
+
+def _domains(half: LiveHalf) -> NDArray[np.int64]:
+    return half.chunk.domain[np.nonzero(half.chunk.shown)[0]]
+
+
+def _permuted(half: LiveHalf, played: PlayedRequests, pretrained: Pretrained) -> Faulty:
+    """Every second column of the representation stands where another should."""
+    part, x = _span_examples(half, played), half.pairs.x.copy()
+    columns = np.arange(0, x.shape[1], 2)
+    x[part, columns[:, None]] = x[part, np.roll(columns, 1)[:, None]]
+    return _seen_as(half, pretrained, x, part), played
+
+
+def _seen_as(half: LiveHalf, pretrained: Pretrained, x: NDArray[np.float16], part: slice) -> LiveHalf:
+    """A live half with another representation in `part`, as the frozen model scores it."""
+    logit = half.pairs.frozen_logit.copy()
+    with torch.inference_mode():
+        seen, domain = torch.from_numpy(x[part].astype(np.float32)), torch.from_numpy(_domains(half)[part])
+        logit[part] = pretrained.backbone.predict(seen, domain)[:, 0].numpy()
+    return replace(half, pairs=replace(half.pairs, x=x, frozen_logit=logit))
+
+
+def _empty(half: LiveHalf, played: PlayedRequests, pretrained: Pretrained) -> Faulty:
+    """Profiles of users come without a field, as after a store that lost them."""
+    profiles, nobody = copy.copy(pretrained.profiles), pretrained.encoder.encode_user(UserFeatures("", {}))
+    count = len(profiles.user)
+    profiles.user = torch.full((count,), nobody.row, dtype=torch.int64)
+    profiles.user_sparse = torch.from_numpy(nobody.sparse).expand(count, -1)
+    profiles.user_weight = torch.from_numpy(nobody.weight).expand(count, -1)
+    row, column = np.nonzero(half.chunk.shown)
+    where = (half.chunk.user[row], half.chunk.items[row, column], half.chunk.domain[row])
+    part = _span_examples(half, played)
+    x = half.pairs.x.copy()
+    x[part] = represent_pairs(pretrained.backbone, profiles, *(one[part] for one in where)).x
+    return _seen_as(half, pretrained, x, part), played
+
+
+def _scaled(half: LiveHalf, played: PlayedRequests, _: Pretrained) -> Faulty:
+    logit = half.pairs.frozen_logit.copy()
+    logit[_span_examples(half, played)] *= 3.0
+    return replace(half, pairs=replace(half.pairs, frozen_logit=logit)), played
+
+
+FAULTS: Mapping[str, Fault] = {
+    "labels-flipped": Fault(Origin.LABELS, "Every label is turned over.", _flipped),
+    "labels-dropped": Fault(Origin.LABELS, "No click arrives.", _dropped),
+    "labels-late": Fault(Origin.LABELS, "Clicks take 5 000 s in place of 5: most come behind their window.", _late),
+    "inputs-permuted": Fault(Origin.INPUTS, "Every second column of x stands where another should.", _permuted),
+    "inputs-empty": Fault(Origin.INPUTS, "Users come without their fields.", _empty),
+    "scores-scaled": Fault(Origin.INPUTS, "The frozen model's logits are three times too large.", _scaled),
+    "kernel-overdone": Fault(Origin.OURS, "Every kernel moves the logits four times too far.", _kernel_times(4.0)),
+    "kernel-turned": Fault(Origin.OURS, "Every kernel moves them twice as far the wrong way.", _kernel_times(-2.0)),
+}
+"""By the name of the stream."""

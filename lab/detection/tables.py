@@ -1,0 +1,121 @@
+"""What the detectors are worth, in the terminal and as Markdown."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from lab.detection.heard import VERDICT
+from lab.detection.rows import DetectorReport, DetectorRow
+from lab.evaluate.compare import Interval
+from lab.evaluate.page import STYLE, folded, inlined
+
+Named = tuple[str, list[str], list[list[str]]]
+
+_MET = {True: "yes", False: "no", None: "not shown"}
+
+
+def tables(report: DetectorReport) -> Iterator[Named]:
+    """Title, head and rows of each table."""
+    yield (
+        "Goals of the verdict",
+        ["what", "wanted", "found", "met"],
+        [[goal.name, goal.wanted, goal.found, _MET[goal.met]] for goal in report.goals],
+    )
+    yield (
+        f"Detectors over all streams, {len(report.seeds)} seeds",
+        ["detector", "recalled", "with the right cause", "delay, examples", "false alarms per million", "of them seen"],
+        [
+            [
+                one.detector, _percent(one.recalled), _percent(one.right), _number(one.delay_examples),
+                _rate(one.per_million), f"{one.false_alarms:,}",
+            ]
+            for one in report.totals
+        ],
+    )  # fmt: skip
+    yield (
+        "The verdict by stream",
+        ["stream", "episodes", "recalled", "right cause", "delay, examples", "false alarms per million"],
+        [_cells(row) for row in report.rows if row.detector == VERDICT],
+    )
+
+
+def markdown(report: DetectorReport) -> str:
+    """The tables, then what the verdict missed."""
+    lines = ["# What detectors are worth", "", _played(report), ""]
+    for title, head, body in tables(report):
+        lines += [f"## {title}", "", f"| {' | '.join(head)} |", f"|{'--|' + '--:|' * (len(head) - 1)}"]
+        lines += [f"| {' | '.join(row)} |" for row in body]
+        lines.append("")
+    if report.missed:
+        lines += ["## What the verdict missed", "", *(f"- {line}" for line in report.missed), ""]
+    return "\n".join(lines)
+
+
+def page(report: DetectorReport, pictures: Mapping[str, bytes]) -> str:
+    """One HTML file with tables and pictures; it loads nothing from elsewhere."""
+    parts = [
+        "<!doctype html><html lang=en><meta charset=utf-8><title>Driftline: detectors</title>",
+        f"<style>{STYLE}</style><h1>What detectors are worth</h1><p>{html.escape(_played(report))}</p>",
+    ]
+    for table in tables(report):
+        parts += folded(*table, shown=True)
+    parts += [f"<p>{html.escape(line)}</p>" for line in report.missed]
+    return "".join([*parts, *inlined(pictures)]) + "\n"
+
+
+def show_grid(reports: Sequence[tuple[float, DetectorReport]], console: Console) -> None:
+    """What the verdict is worth at each value of `drift.false_alarm_examples`."""
+    table = Table(
+        "false_alarm_examples", "recalled", "with the right cause", "delay, examples", "false alarms per million",
+        title=f"The verdict on tuning seeds {', '.join(map(str, reports[0][1].seeds))}", title_justify="left",
+    )  # fmt: skip
+    for value, report in reports:
+        one = next(total for total in report.totals if total.detector == VERDICT)
+        cells = [_percent(one.recalled), _percent(one.right), _number(one.delay_examples), _rate(one.per_million)]
+        table.add_row(f"{value:,.0f}", *cells)
+    console.print(table)
+
+
+def _played(report: DetectorReport) -> str:
+    seeds = ", ".join(map(str, report.seeds))
+    return f"Seeds {seeds}; {report.examples:,} examples played, {report.quiet:,} of them without drift."
+
+
+def show(report: DetectorReport, console: Console) -> None:
+    """The tables in the terminal."""
+    for title, head, body in tables(report):
+        table = Table(title=title, title_justify="left", title_style="bold", header_style="dim")
+        for column, name in enumerate(head):
+            table.add_column(name, justify="left" if column == 0 else "right")
+        for row in body:
+            table.add_row(*row)
+        console.print(table)
+    for line in report.missed:
+        console.print(f"[dim]{line}[/]", highlight=False)
+
+
+def _cells(row: DetectorRow) -> list[str]:
+    right = "" if row.right_cause is None else f"{100 * row.right_cause:.0f} %"
+    delay = "" if row.delay_examples is None else f"{row.delay_examples:,.0f}"
+    false = "" if row.false_alarms_per_million is None else f"{row.false_alarms_per_million:,.1f}"
+    return [row.stream, str(row.episodes), str(row.recalled), right, delay, false]
+
+
+def _percent(value: Interval) -> str:
+    if math.isnan(value.mean):
+        return ""
+    return f"{100 * value.mean:.0f} %" + ("" if math.isnan(value.half_width) else f" ±{100 * value.half_width:.0f}")
+
+
+def _number(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:,.0f}"
+
+
+def _rate(value: tuple[float, float, float]) -> str:
+    each, low, high = value
+    return "" if math.isnan(each) else f"{each:,.2f} ({low:,.2f} to {high:,.2f})"

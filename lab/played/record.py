@@ -1,0 +1,134 @@
+"""What a drift monitor is told while a live half is played; the play does not hang on what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lab.played.feedback import Feedback
+from model.drift.signs import KernelHealth, LabelHealth
+from model.gate.decision import GateDecision
+from model.gate.gate import Gate
+from model.gate.guarded import GuardedBatch
+from model.gate.seen import Doubles, Seen
+from model.kernel.learner import Learner
+
+if TYPE_CHECKING:  # plays are kept under the code that makes them, and the monitor is none of it
+    from model.drift.monitor import DriftMonitor
+    from model.drift.verdict import Alarm, Verdict
+
+
+_NATS_EVERY = 8_192
+"""Examples between two looks at what matching has taught, as in the processor."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """A request, before its labels."""
+
+    frozen: NDArray[np.float32]
+    live: NDArray[np.float32]
+    x: NDArray[np.float16]
+    domain: tuple[int, int, int]
+    time: float
+
+
+@dataclass(frozen=True)
+class Decided:
+    """A micro-batch of which it was decided what becomes of it."""
+
+    seen: Seen
+    weight: Doubles
+    taught: NDArray[np.bool_]
+    candidate: Doubles
+    kernel: KernelHealth
+    time: float
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The monitor was asked what has changed."""
+
+    health: LabelHealth
+    time: float
+
+
+@dataclass(frozen=True)
+class Said:
+    """Something the monitor said."""
+
+    time: float
+    """Event time at which it was said, s."""
+    what: Verdict | Alarm
+
+
+@dataclass
+class Record:
+    """The calls of a play in their order."""
+
+    calls: list[Served | Decided | Judged] = field(default_factory=list)
+
+    def heard_by(self, monitor: DriftMonitor) -> list[Said]:
+        """What a new monitor says to it."""
+        said: list[Said] = []
+        for call in self.calls:
+            if isinstance(call, Served):
+                monitor.served(call.frozen, call.live, call.x, call.domain, call.time)
+            elif isinstance(call, Decided):
+                monitor.learned(call.seen, call.weight, call.taught, call.candidate, call.kernel, call.time)
+            else:
+                said.extend(Said(call.time, one) for one in monitor.judge(call.health, call.time))
+        return said
+
+
+class Recorder:
+    """Notes what a play does."""
+
+    def __init__(self) -> None:
+        self.record = Record()
+        self._undone = self._rolled_back = 0
+        self._nats, self._nats_due = float("nan"), 0
+
+    def served(
+        self,
+        frozen: NDArray[np.float32],
+        live: NDArray[np.float32],
+        x: NDArray[np.float16],
+        domain: NDArray[np.int64],
+        time: float,
+    ) -> None:
+        """A request was served, its labels are not known yet."""
+        scene, region, period = domain.tolist()
+        self.record.calls.append(Served(frozen, live, x, (scene, region, period), time))
+
+    def learned(self, seen: Seen, batch: GuardedBatch[int], learner: Learner, time: float) -> None:
+        """It is decided what becomes of a micro-batch; `seen` are all of its requests, `time` its newest."""
+        candidate: Doubles = np.full(len(seen.label), np.nan)
+        if batch.report is not None:
+            candidate[batch.taught[seen.request]] = batch.report.candidate_logit.double().numpy()
+        if learner.examples >= self._nats_due:
+            self._nats, self._nats_due = learner.nats(), learner.examples + _NATS_EVERY
+        moved = float(np.sqrt(np.mean((seen.live - seen.frozen) ** 2)))
+        kernel = KernelHealth(self._nats, moved, {} if batch.report is None else batch.report.arms)
+        self.record.calls.append(Decided(seen, batch.weight, batch.taught, candidate, kernel, time))
+
+    def followed(self, decisions: Sequence[GateDecision]) -> None:
+        """What the gate decided."""
+        self._undone += sum(decision.kind == "undone" for decision in decisions)
+        self._rolled_back += sum(decision.kind == "rolled_back" for decision in decisions)
+
+    def judge(self, gate: Gate[int], feedback: Feedback, time: float) -> None:
+        """The monitor is asked what has changed."""
+        health = LabelHealth(
+            aside=gate.quarantine.aside.copy(),
+            held=bool(gate.held),
+            undone=self._undone,
+            rolled_back=self._rolled_back,
+            late_share=feedback.late_share,
+            delay_s=feedback.delay_s,
+        )
+        self.record.calls.append(Judged(health, time))

@@ -1,0 +1,132 @@
+"""The truth of scripts and faults, and what is put wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from lab.detection.episodes import Origin, scripted_episodes
+from lab.detection.heard import ALWAYS, NEVER, VERDICT, announcements
+from lab.detection.scenarios import FAULTS, faulty, scenarios
+from lab.evaluate.prepare import Pretrained, pretrain_on
+from lab.played.half import LiveHalf, PlayedRequests
+from lab.played.play import play
+from lab.played.record import Decided, Judged, Recorder, Said, Served
+from lab.verdict_bands import Band, bands
+from model.drift.verdict import Alarm, Verdict, VerdictKind
+from model.gate.config import GateConfig
+from model.gate.seen import Strata
+from tests.lab.evaluate.small import CONFIG, KERNEL, small, texts
+from tests.lab.streams.worlds import stream
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def opened() -> tuple[LiveHalf, Pretrained]:
+    source = small("[]")
+    pretrained = pretrain_on(source, CONFIG, KERNEL, texts, 0)
+    return LiveHalf.of(source, pretrained, CONFIG), pretrained
+
+
+def test_each_event_of_a_script_is_an_episode_with_its_cause_and_its_place() -> None:
+    source = stream(
+        "[{kind: taste, at: 0.2, strength: 0.9, where: {region: [south]}}, {kind: label_delay, at: 0.5, mean_s: 900},"
+        " {kind: new_domain, at: 0.6, value: shorts}, {kind: new_items, at: 0.7}]"
+    )
+    taste, late, domain, items = scripted_episodes(source)
+    assert (taste.cause, taste.strong, taste.facets) == (Origin.DRIFT, True, {"region": ("south",)})
+    assert (late.cause, late.strong) == (Origin.LABELS, True)
+    assert (domain.strength, domain.facets) == (0.7, {"scene": ("shorts",)})
+    assert not items.strong and np.isnan(items.strength)
+    assert taste.concerns("region=south") and not taste.concerns("region=north") and not taste.concerns("group")
+    assert taste.touches("scene=home") and taste.touches("group") and not taste.touches("region=north")
+
+
+def test_a_gradual_drift_must_be_announced_once_it_is_strong_and_a_recurring_one_every_time() -> None:
+    events = "[{kind: taste, at: 0.2, shape: gradual, ramp: 0.5, strength: 1.0}]"
+    source = stream(events)
+    one = scripted_episodes(source)[0]
+    assert source.clock.position(np.array([one.begin, one.full])) == pytest.approx([0.2, 0.55])
+    weak = scripted_episodes(stream(events.replace("1.0", "0.5")))[0]
+    assert source.clock.position(np.array([weak.full])) == pytest.approx([0.7]) and not weak.strong
+    again = scripted_episodes(stream("[{kind: taste, at: 0.0, shape: recurring, cycle: 0.5}]"))
+    assert len(again) == 2 and again[0].end < again[1].begin
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_lies_in_its_span_alone(opened: tuple[LiveHalf, Pretrained], name: str) -> None:
+    half, pretrained = opened
+    (wrong, requests), episode = faulty(name, half, pretrained, 3)
+    sound, (begin, end) = PlayedRequests.sound(half, requests.span), requests.span
+    edges = np.concatenate([[0], np.cumsum(half.chunk.shown.sum(axis=1))])
+    changed = np.zeros(len(half.chunk), dtype=np.bool_)
+    for one in range(len(half.chunk)):
+        part = slice(edges[one], edges[one + 1])
+        changed[one] = (
+            (requests.click[one] != sound.click[one]).any()
+            or (requests.delay[one] != sound.delay[one]).any()
+            or requests.gain[one] != 1.0
+            or (wrong.pairs.x[part] != half.pairs.x[part]).any()
+            or (wrong.pairs.frozen_logit[part] != half.pairs.frozen_logit[part]).any()
+        )
+    assert changed[begin:end].mean() > 0.9 and not changed[:begin].any() and not changed[end:].any()
+    assert (episode.begin, episode.end) == (half.chunk.time[begin], half.chunk.time[end])
+    assert episode.cause is FAULTS[name].cause and episode.strong
+
+
+def test_a_play_records_what_the_processor_would_tell_a_monitor(opened: tuple[LiveHalf, Pretrained]) -> None:
+    half, _ = opened
+    recorder = Recorder()
+    examples = play(half, PlayedRequests.sound(half, (0, 0)), GateConfig(), recorder)
+    served = [call for call in recorder.record.calls if isinstance(call, Served)]
+    decided = [call for call in recorder.record.calls if isinstance(call, Decided)]
+    assert len(served) == len(half.chunk) and [call.time for call in served] == half.chunk.time.tolist()
+    assert np.array_equal(np.concatenate([call.live for call in served]), examples.live.astype(np.float32))
+    assert sum(len(call.weight) for call in decided) > 0.5 * len(examples.live)
+    assert all(np.isfinite(call.candidate[call.taught[call.seen.request]]).all() for call in decided)
+    order = [type(call) for call in recorder.record.calls]
+    assert order[0] is Served and Judged in order and order.index(Decided) > order.index(Served)
+
+
+def test_late_clicks_are_put_right_in_a_play(opened: tuple[LiveHalf, Pretrained]) -> None:
+    half, _ = opened
+    gate, recorder = GateConfig(), Recorder()
+    late = PlayedRequests.sound(half, (0, 0))
+    late.delay[:] = half.join_s + 1
+    corrected = play(half, late, gate, recorder)
+    lost = PlayedRequests.sound(half, (0, 0))
+    lost.delay[:] = half.horizon_s + 1
+    assert not np.array_equal(corrected.live, play(half, lost, gate).live)
+    health = [call.health for call in recorder.record.calls if isinstance(call, Judged)][-1]
+    assert health.late_share == pytest.approx(1.0) and health.delay_s == pytest.approx(half.join_s + 1)
+
+
+def test_the_suite_is_all_scripts_and_the_faults_and_the_still_stream_is_long() -> None:
+    chosen = {one.name: one for one in scenarios("scripted")}
+    assert set(FAULTS) < set(chosen) and {"abrupt", "recurring", "feedback", "no-drift"} < set(chosen)
+    still, fault = chosen["no-drift"].source.script, chosen["labels-late"].source.script
+    assert still is not None and fault is not None and still.requests > 10 * fault.requests
+    assert still.days / still.requests == pytest.approx(fault.days / fault.requests)
+
+
+def test_a_verdict_announces_a_cause_once_and_alarms_each_time() -> None:
+    def verdict(time: float, kind: VerdictKind) -> Said:
+        return Said(time, Verdict("group", kind, time))
+
+    def alarm(time: float, signal: str) -> Said:
+        return Said(time, Alarm("psi", signal, "group", time, 1.0, 0.5))
+
+    strata = Strata({"scene": ["home"]})
+    said = [
+        verdict(1, VerdictKind.STABLE), verdict(2, VerdictKind.UNHANDLED), verdict(3, VerdictKind.HANDLED),
+        alarm(3, "projection_1"), alarm(4, "projection_2"), alarm(4, "residual"), verdict(5, VerdictKind.STABLE),
+    ]  # fmt: skip
+    heard = announcements(said, strata, [1.0, 2.0])
+    assert [(one.time, one.cause) for one in heard[VERDICT]] == [(2, Origin.DRIFT), (5, None)]
+    assert [one.cause for one in heard["psi projection"]] == [Origin.INPUTS, Origin.INPUTS]
+    assert [one.cause for one in heard["psi residual"]] == [Origin.DRIFT]
+    assert len(heard[ALWAYS]) == 4 and heard[NEVER] == []
+    drawn = bands([(one.time, one.what) for one in said if isinstance(one.what, Verdict)], 9.0)
+    assert drawn[0] == Band("group", VerdictKind.STABLE, 1, 2) and drawn[-1] == Band("group", VerdictKind.STABLE, 5, 9)

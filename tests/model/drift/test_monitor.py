@@ -1,0 +1,210 @@
+"""The monitor as a whole: which verdict for which fault, where, and through restarts."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model.drift.verdict import Verdict, VerdictKind
+from tests.model.drift.world import HEALTHY, STRATA, Batch, Story
+
+DRIFTING = {VerdictKind.HANDLED, VerdictKind.UNHANDLED}
+
+
+def test_a_fresh_system_says_that_it_knows_nothing() -> None:
+    story = Story()
+    assert {one.kind for one in story.monitor.verdicts} == {VerdictKind.TOO_LITTLE}
+    assert "nothing is known" in story.monitor.verdicts[0].words
+    assert all(np.isnan(one.expected_log_loss) and np.isnan(one.label_rate) for one in story.monitor.signals())
+
+
+def test_without_drift_all_that_has_traffic_is_stable_and_stays_so() -> None:
+    story = Story()
+    story.go_on(120)
+    assert {one.kind for one in story.said} == {VerdictKind.STABLE}
+    assert story.kind("scene=unknown") is VerdictKind.TOO_LITTLE
+
+
+def test_a_new_taste_of_all_is_drift_of_the_group_within_2000_examples_and_not_handled_yet() -> None:
+    story = Story()
+    story.go_on(30)
+    began = story.time
+    said = story.go_on(16, Batch.new_taste)
+    assert [(one.stratum, one.kind) for one in said if one.kind is not VerdictKind.STABLE] == [
+        ("group", VerdictKind.UNHANDLED)
+    ]
+    assert abs(said[-1].since - began) <= 60.0
+    assert story.kind("scene=home") is VerdictKind.UNHANDLED  # it shares the group's
+
+
+def test_drift_is_handled_once_the_live_arm_has_learned_the_new_taste() -> None:
+    def learned(batch: Batch) -> None:
+        batch.new_taste()
+        batch.live = batch.truth.copy()
+
+    story = Story()
+    story.go_on(30)
+    story.go_on(12, Batch.new_taste)
+    story.go_on(24, learned)
+    assert story.own()["group"] is VerdictKind.HANDLED
+    assert "made good" in story.monitor.verdicts[0].words
+
+
+def test_drift_of_one_scene_is_said_of_that_scene_and_of_no_other() -> None:
+    story = Story()
+    story.go_on(40)
+    story.go_on(60, lambda batch: batch.new_taste(batch.within(0, 2)))
+    drifting = {stratum for stratum, kind in story.own().items() if kind in DRIFTING}
+    assert drifting == {"scene=search"}
+    assert story.kind("scene=home") is VerdictKind.STABLE
+
+
+def test_an_old_taste_that_comes_back_ends_the_drift() -> None:
+    story = Story()
+    story.go_on(30)
+    story.go_on(20, Batch.new_taste)
+    assert story.own()["group"] in DRIFTING
+    story.go_on(30)
+    assert story.own()["group"] is VerdictKind.STABLE
+
+
+@pytest.mark.parametrize("share", [0.3, 1.0])
+def test_turned_labels_are_called_labels_and_not_taste(share: float) -> None:
+    def turned(batch: Batch) -> None:
+        batch.flip = batch.rng.random(len(batch.flip)) < share
+
+    story = Story()
+    story.go_on(30)
+    said = story.go_on(20, turned)
+    assert {one.kind for one in said if one.kind is not VerdictKind.STABLE} == {VerdictKind.LABELS}
+    story.go_on(30)
+    assert story.own()["group"] is VerdictKind.STABLE
+
+
+def test_lost_clicks_are_called_labels_and_not_taste() -> None:
+    def lost(batch: Batch) -> None:
+        batch.lost = batch.rng.random(len(batch.lost)) < 0.6
+
+    story = Story()
+    story.go_on(30)
+    said = story.go_on(20, lost)
+    assert {one.kind for one in said if one.kind is not VerdictKind.STABLE} == {VerdictKind.LABELS}
+    assert "missing" in next(one for one in said if one.kind is VerdictKind.LABELS).words
+
+
+def test_a_kernel_that_is_worse_than_the_frozen_arm_which_holds_is_broken_by_us() -> None:
+    def broken(batch: Batch) -> None:
+        batch.live = -1.5 - (batch.frozen + 1.5)
+
+    story = Story()
+    story.go_on(30)
+    said = story.go_on(20, broken)
+    assert [(one.stratum, one.kind) for one in said if one.kind is not VerdictKind.STABLE] == [
+        ("group", VerdictKind.BROKEN_BY_US)
+    ]
+    story.go_on(60)
+    assert story.own()["group"] is VerdictKind.STABLE
+
+
+def test_a_kernel_that_the_gate_replaced_is_broken_by_us() -> None:
+    story = Story()
+    story.go_on(10)
+    told = dataclasses.replace(HEALTHY, rolled_back=1)
+    story.go_on(2, lambda batch: setattr(batch, "health", told))
+    assert story.own()["group"] is VerdictKind.BROKEN_BY_US
+
+
+def test_inputs_far_from_the_reference_are_an_input_fault_and_not_drift() -> None:
+    def zeroed(batch: Batch) -> None:
+        batch.x[:] = 0.0
+        batch.frozen[:] = -1.5
+        batch.live[:] = -1.5
+
+    story = Story()
+    story.go_on(30)
+    said = story.go_on(30, zeroed)
+    assert {one.kind for one in said if one.kind is not VerdictKind.STABLE} == {VerdictKind.INPUTS}
+
+
+def test_labels_that_the_gate_sets_aside_are_faulty_where_it_does_so() -> None:
+    aside = HEALTHY.aside.copy()
+    aside[[STRATA.name(n) for n in range(len(STRATA))].index("region=south")] = True
+    story = Story()
+    story.go_on(30)
+    story.go_on(2, lambda batch: setattr(batch, "health", dataclasses.replace(HEALTHY, aside=aside)))
+    assert story.own()["region=south"] is VerdictKind.LABELS
+    assert story.own()["group"] is VerdictKind.STABLE
+
+
+def test_numbers_that_are_not_finite_are_counted_and_change_nothing_else() -> None:
+    def holed(batch: Batch) -> None:
+        batch.live[3] = np.nan
+        batch.frozen[7] = np.inf
+
+    story = Story()
+    story.go_on(60, holed)
+    assert {one.kind for one in story.said} == {VerdictKind.STABLE}
+    signals = story.monitor.signals()[0]
+    assert signals.refused > 50
+    assert np.isfinite([signals.expected_log_loss, signals.arms["frozen"].log_loss, signals.gap]).all()
+
+
+def test_a_clock_that_jumps_back_moves_nothing_back() -> None:
+    story = Story()
+    story.go_on(30)
+    story.time -= 100_000.0
+    story.go_on(20, Batch.new_taste)
+    assert all(one.since >= 1_000.0 for one in story.said)
+    assert story.own()["group"] in DRIFTING
+
+
+def test_without_a_reference_the_first_examples_are_it() -> None:
+    story = Story(reference=False)
+    story.go_on(20)
+    assert np.isnan(story.monitor.signals()[0].inputs["score"]["psi"])
+    story.go_on(40)
+    assert story.monitor.signals()[0].inputs["score"]["psi"] == 0.0
+
+
+def test_what_is_expected_before_labels_comes_true_where_nothing_drifts() -> None:
+    story = Story()
+    story.go_on(80)
+    signals = story.monitor.signals()[0]
+    assert signals.expected_log_loss == pytest.approx(signals.arms["live"].log_loss, abs=0.05)
+    assert signals.expected_auc == pytest.approx(signals.arms["live"].auc, abs=0.05)
+    assert 0 < signals.expected_error < 0.08
+
+
+@settings(max_examples=8, deadline=None)
+@given(cuts=st.sets(st.integers(0, 50), max_size=6), reference=st.booleans())
+def test_a_restart_anywhere_changes_no_verdict(cuts: set[int], reference: bool) -> None:
+    whole, cut = Story(reference=reference), Story(reference=reference)
+    for number in range(52):
+        change = Batch.new_taste if 20 <= number < 40 else None
+        whole.go_on(1, change)
+        cut.go_on(1, change)
+        if number in cuts:
+            cut.restart()
+    assert _plain(whole.said) == _plain(cut.said)
+    assert whole.alarms == cut.alarms
+    assert _plain(whole.monitor.verdicts) == _plain(cut.monitor.verdicts)
+    assert msgspec.msgpack.encode(whole.monitor.state()) == msgspec.msgpack.encode(cut.monitor.state())
+
+
+def _plain(verdicts: list[Verdict]) -> bytes:
+    return msgspec.msgpack.encode([dataclasses.asdict(one) for one in verdicts])
+
+
+def test_the_state_does_not_grow() -> None:
+    story = Story()
+    story.go_on(128)
+    early = len(msgspec.msgpack.encode(story.monitor.state()))
+    story.go_on(128)
+    late = len(msgspec.msgpack.encode(story.monitor.state()))
+    assert late < early + 1_500 * len(STRATA)
+    assert late < 6_000 * len(STRATA) + 40_000
