@@ -24,7 +24,7 @@ from features.store.feature_store import FeatureStore
 from model.backbone.interface import FrozenBackbone, round_representation
 from model.encoding.domain import Domain, DomainSpace
 from model.encoding.features import EncodedItem, EncodedUser, FeatureEncoder, ItemFeatures, UserFeatures
-from model.encoding.history import Event
+from model.encoding.history import HistoryEvent
 from model.encoding.item_values import ItemValues, Slots
 
 _VIEW_BYTES = 112  # of an array beside its numbers
@@ -135,7 +135,7 @@ class Representer:
             frozen = self.backbone.predict(x, rows)[:, 0]
         return Represented(x, torch.from_numpy(live), torch.from_numpy(content), values, frozen)
 
-    def _events(self, user_id: str, domain: Domain, time: float) -> list[Event]:
+    def _events(self, user_id: str, domain: Domain, time: float) -> list[HistoryEvent]:
         """What the user did lately, oldest first, where the backbone reads it."""
         if not self.layout.history.length:
             return []

@@ -23,7 +23,7 @@ from features.live.layout import OVERALL, Doubles, Floats, Kind, LiveLayout, Liv
 from features.live.read import RequestItems, assemble, compute
 from features.live.table import LiveTable
 from model.encoding.domain import Domain
-from model.encoding.history import Event
+from model.encoding.history import HistoryEvent
 from model.encoding.item_values import Slots
 
 __all__ = ["LiveFeatures", "LiveLayout", "LiveRow", "RequestItems", "RequestOutcome", "assemble"]
@@ -151,7 +151,7 @@ class LiveFeatures:
             item=self._tables["item"].read(items),
         )
 
-    def history(self, user_id: str) -> list[Event]:
+    def history(self, user_id: str) -> list[HistoryEvent]:
         """What a user did lately, oldest first; what `read_history` gives on the same row."""
         return self._histories.events(user_id)
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from features.live.layout import Floats, LiveRow
 from model.config import HistorySpec
-from model.encoding.history import Event
+from model.encoding.history import HistoryEvent
 
 if TYPE_CHECKING:
     from features.live.features import RequestOutcome
@@ -91,7 +91,7 @@ class HistoryTable:
                 if past.add(tick, self._names.setdefault(item_id, item_id), clicked, self.spec.length):
                     self._changed[outcome.user_id] = None
 
-    def events(self, user_id: str) -> list[Event]:
+    def events(self, user_id: str) -> list[HistoryEvent]:
         """A user's history, oldest first."""
         past = self._users.get(user_id)
         return [] if past is None else _events(past)
@@ -130,7 +130,7 @@ class HistoryTable:
         self._names = {item_id: item_id for item_id in self._names if item_id in kept}
 
 
-def read_history(row: LiveRow | None) -> list[Event]:
+def read_history(row: LiveRow | None) -> list[HistoryEvent]:
     """The events of a history's row, oldest first; none where there is no row. Raises ValueError for another row."""
     return [] if row is None or row.tombstone else _events(_unpacked(row))
 
@@ -144,9 +144,9 @@ def joined_history(spec: HistorySpec, one: LiveRow, other: LiveRow) -> LiveRow:
     return _packed(one.key, past)
 
 
-def _events(past: _Past) -> list[Event]:
+def _events(past: _Past) -> list[HistoryEvent]:
     return [
-        Event(item_id, tick / _TICKS, bool(clicked))
+        HistoryEvent(item_id, tick / _TICKS, bool(clicked))
         for item_id, tick, clicked in zip(past.items, past.ticks, past.clicked, strict=True)
     ]
 

@@ -113,12 +113,9 @@ def make_plan(
 
     Raises UnknownAdapterError, or with an own backbone AdapterUnfitError or BackboneRefused.
     """
-    chosen = _choose_adapters(adapters or (QUICK_ADAPTERS if quick else STANDARD_ADAPTERS))
     learner, backbone = learner or LearnerConfig(), backbone or BackboneConfig()
-    if backbone.factory:
-        chosen = _fit_any_backbone(chosen, asked=bool(adapters))
-    if backbone.history.length:
-        chosen = _without_histories(chosen, asked=bool(adapters))
+    chosen = _choose_adapters(adapters or (QUICK_ADAPTERS if quick else STANDARD_ADAPTERS))
+    chosen = _fitting(chosen, backbone, asked=bool(adapters))
     pretrain = (pretrain or PRETRAIN).model_copy(update={"epochs": 6} if quick else {})
     config = EvaluationConfig(
         backbone=backbone,
@@ -150,6 +147,13 @@ def _choose_adapters(names: tuple[str, ...]) -> tuple[str, ...]:
     if unknown:
         raise UnknownAdapterError(f"no adapter {unknown[0]!r}; there are {', '.join((*ALL_ADAPTERS, *ADAPTER_SETS))}")
     return chosen
+
+
+def _fitting(names: tuple[str, ...], backbone: BackboneConfig, *, asked: bool) -> tuple[str, ...]:
+    """The adapters that can be had on such a backbone. Raises AdapterUnfitError for one asked for."""
+    if backbone.factory:
+        names = _fit_any_backbone(names, asked=asked)
+    return _without_histories(names, asked=asked) if backbone.history.length else names
 
 
 def _fit_any_backbone(names: tuple[str, ...], *, asked: bool) -> tuple[str, ...]:

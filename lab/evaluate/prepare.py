@@ -162,15 +162,10 @@ def prepare(stream: Stream, pretrained: Pretrained, config: EvaluationConfig) ->
     chunk = Chunk.concat(list(stream.chunks("live")))
     row, column = np.nonzero(chunk.shown)
     user, item, domain = chunk.user[row], chunk.items[row, column], chunk.domain[row]
-    delay = chunk.delay[row, column]
-    label = chunk.click[row, column] & (delay <= config.join_s)
-    late = chunk.click[row, column] & (delay > config.join_s) & (delay <= config.horizon_s)
-    batch, decided = _batches(chunk, config)
-    corrected = np.where(late, np.maximum(_known(chunk, batch, chunk.time[row] + delay), decided[row]), -1)
-    known = Labels.of(chunk, label, batch, decided, corrected)
-    past = live_histories(stream, pretrained, known) if pretrained.layout.history.length else None
+    known = decided_labels(chunk, config)
+    past = live_histories(stream, pretrained, known)
     pairs = represent_pairs(pretrained.backbone, pretrained.profiles, user, item, domain, past)
-    residual = (label - 1.0 / (1.0 + np.exp(-pairs.frozen_logit))).astype(np.float32)
+    residual = (known.label - 1.0 / (1.0 + np.exp(-pairs.frozen_logit))).astype(np.float32)
     return PreparedStream(
         x=pairs.x,
         live=_live(stream, pretrained, config, known, pairs.content, residual),
@@ -181,13 +176,24 @@ def prepare(stream: Stream, pretrained: Pretrained, config: EvaluationConfig) ->
         item=item,
         request=row.astype(np.int64),
         time=chunk.time[row],
-        label=label.astype(np.float32),
+        label=known.label.astype(np.float32),
         truth=chunk.clean_click[row, column].astype(np.float32),
         probability=chunk.probability[row, column],
-        decided=decided[row],
-        corrected=corrected,
-        batch=batch[row],
+        decided=known.decided[row],
+        corrected=known.corrected,
+        batch=known.batch[row],
     )
+
+
+def decided_labels(chunk: Chunk, config: EvaluationConfig) -> Labels:
+    """What learning is told of a live half, and when."""
+    row, column = np.nonzero(chunk.shown)
+    delay = chunk.delay[row, column]
+    label = chunk.click[row, column] & (delay <= config.join_s)
+    late = chunk.click[row, column] & (delay > config.join_s) & (delay <= config.horizon_s)
+    batch, decided = _batches(chunk, config)
+    corrected = np.where(late, np.maximum(_known(chunk, batch, chunk.time[row] + delay), decided[row]), -1)
+    return Labels.of(chunk, label, batch, decided, corrected)
 
 
 def _batches(chunk: Chunk, config: EvaluationConfig) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -66,8 +66,13 @@ class Labels:
             yield slice(int(self.begin[request]), int(self.begin[request + 1])), asked, known, late
 
 
-def live_histories(stream: Stream, pretrained: Pretrained, known: Labels) -> PastEvents:
-    """What the user of each request had done, as the live rows held it: the pretraining log, and what was decided."""
+def live_histories(stream: Stream, pretrained: Pretrained, known: Labels) -> PastEvents | None:
+    """What the user of each request had done, as the live rows held it: the pretraining log, and what was decided.
+
+    None where the backbone reads no history.
+    """
+    if not pretrained.layout.history.length:
+        return None
     layout, log, items = pretrained.layout, pretrained.log, stream.catalogue.items
     table = HistoryTable(layout.history, len(stream.catalogue.users))
     for batch in log.batches():

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from model.config import HistorySpec
 from model.encoding.features import EncodedItem, FeatureBatch, FeatureEncoder, ItemFeatures, UserFeatures
-from model.encoding.history import PAD, Event, History
+from model.encoding.history import PAD, History, HistoryEvent
 from model.encoding.spelling import FieldValue
 from model.encoding.vocabulary import FieldEncoder
 
@@ -48,7 +48,7 @@ def probe_batch(encoder: FeatureEncoder, domain_sizes: tuple[int, int, int], his
 def _history(encoder: FeatureEncoder, items: Sequence[EncodedItem], row: int, length: int) -> History:
     """A history of `length` places of which the first none, half or all are used, a third of them not clicked."""
     by_name = {str(place): item for place, item in enumerate(items)}
-    events = [Event(str((row + place) % len(items)), 60.0 * place, place % 3 > 0) for place in range(length)]
+    events = [HistoryEvent(str((row + place) % len(items)), 60.0 * place, place % 3 > 0) for place in range(length)]
     full = encoder.history(events, by_name, 60.0 * length)
     used = torch.arange(length) < (row % 3) * length / 2
     return replace(full, event=full.event.where(used, PAD))

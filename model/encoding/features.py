@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.config import FieldSpec
-from model.encoding.history import Event, History
+from model.encoding.history import History, HistoryEvent
 from model.encoding.spelling import FieldValue
 from model.encoding.vocabulary import FieldEncoder, Vocabulary, encode_fields
 
@@ -148,7 +148,7 @@ class FeatureEncoder:
         own = encode_fields(self.item_fields, item.fields)
         return EncodedItem(self.items.row(item.item_id), own.rows, own.weights, text, own.unknown, own.cut)
 
-    def history(self, events: Sequence[Event], items: Mapping[str, EncodedItem], now: float) -> History:
+    def history(self, events: Sequence[HistoryEvent], items: Mapping[str, EncodedItem], now: float) -> History:
         """One user's events, oldest first, as a request at `now` (seconds) sees them; `items` has all that occur."""
         known = {item_id: place for place, item_id in enumerate(dict.fromkeys(event.item_id for event in events))}
         text = [items[item_id].text for item_id in known]

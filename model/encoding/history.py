@@ -16,7 +16,7 @@ PAD = -1
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class HistoryEvent:
     """One item that a user clicked, or passed over."""
 
     item_id: str

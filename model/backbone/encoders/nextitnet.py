@@ -15,7 +15,7 @@ _DILATIONS = (1, 2, 4)
 """Of the first convolution of each block; the second has twice as much. Together they see 43 events back."""
 
 
-class _Block(nn.Module):
+class _ConvolutionBlock(nn.Module):
     """Residual block (b) of figure 3: `x + relu(LN(conv_2l(relu(LN(conv_l(x))))))`."""
 
     def __init__(self, width: int, dilation: int) -> None:
@@ -40,7 +40,7 @@ class NextItNet(CausalEncoder):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.blocks = nn.Sequential(*(_Block(width, dilation) for dilation in _DILATIONS))
+        self.blocks = nn.Sequential(*(_ConvolutionBlock(width, dilation) for dilation in _DILATIONS))
 
     def states(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """See `CausalEncoder`."""

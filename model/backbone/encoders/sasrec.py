@@ -9,7 +9,7 @@ from model.backbone.encoders.attention import SelfAttention, places_from_newest
 from model.backbone.encoders.causal import CausalEncoder
 
 
-class _Block(nn.Module):
+class _AttentionBlock(nn.Module):
     """`g(x) = x + dropout(g(LN(x)))` (III-C) of attention (III-B) and of a point-wise network (equation 5)."""
 
     def __init__(self, width: int, dropout: float) -> None:
@@ -36,7 +36,7 @@ class SasRec(CausalEncoder):
         super().__init__()
         self.place = nn.Embedding(length, width)
         nn.init.normal_(self.place.weight, std=0.02)
-        self.blocks = nn.ModuleList(_Block(width, dropout) for _ in range(layers))
+        self.blocks = nn.ModuleList(_AttentionBlock(width, dropout) for _ in range(layers))
         self.norm, self.dropout = nn.LayerNorm(width), nn.Dropout(dropout)
 
     def states(self, tokens: Tensor, mask: Tensor) -> Tensor:

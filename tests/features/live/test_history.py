@@ -14,7 +14,7 @@ from features.live.features import LiveFeatures, RequestOutcome
 from features.live.history import HISTORY, HistoryTable, joined_history, read_history
 from features.live.layout import LiveRow
 from model.config import HistorySpec
-from model.encoding.history import Event
+from model.encoding.history import HistoryEvent
 from tests.features.live.live_parts import fresh, outcome, quick, streams
 
 
@@ -26,7 +26,7 @@ def clicked(user: str, items: list[str], time: float) -> RequestOutcome:
     return outcome(user, items, [1.0] * len(items), time)
 
 
-def names(events: list[Event]) -> list[str]:
+def names(events: list[HistoryEvent]) -> list[str]:
     return [event.item_id for event in events]
 
 
@@ -143,7 +143,7 @@ def test_without_a_history_none_is_kept_and_a_row_of_one_is_refused() -> None:
 def test_live_features_keep_it_beside_their_other_rows() -> None:
     live: LiveFeatures = fresh(history=HistorySpec(3))
     live.update([outcome("u", ["i1", "i2"], [1.0, -1.0], 5.0)])
-    assert live.history("u") == [Event("i1", 5.0, True)]
+    assert live.history("u") == [HistoryEvent("i1", 5.0, True)]
     live.correct([clicked("u", ["i2"], 5.0)])
     assert names(live.history("u")) == ["i1", "i2"]
     rows = [row for row in live.take_changed() if row.kind == HISTORY]

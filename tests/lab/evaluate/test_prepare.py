@@ -101,6 +101,7 @@ def test_the_histories_of_the_live_half_begin_with_the_pretraining_log() -> None
     example = int(live.shown.sum())
     known = Labels.of(live, np.zeros(example, bool), np.zeros(len(live), np.int64), nothing, np.full(example, -1))
     past, log = live_histories(stream, trained, known), trained.log.examples
+    assert past is not None
     for request in range(0, len(live), 17):
         clicked = (log.user == live.user[request]) & (log.label > 0)
         items = [item for item in past.item[request].tolist() if item >= 0]

@@ -18,7 +18,7 @@ from model.backbone.past import past_events
 from model.backbone.pretrain import pretrain
 from model.config import HistorySpec, PretrainConfig
 from model.encoding.features import FeatureBatch, ItemFeatures
-from model.encoding.history import PAD, Event
+from model.encoding.history import PAD, HistoryEvent
 from tests.model.conftest import SIZES, SMALL, TEXT, World
 
 Make = Callable[..., FoundationBackbone]
@@ -160,7 +160,7 @@ def test_a_user_is_what_was_done_lately_and_a_batch_without_histories_is_refused
     assert np.isfinite(report.validation_log_loss)
     items = {item.item_id: encoder.encode_item(item) for item in world.items[:4]}
     user, shown, ids = encoder.encode_user(world.users[1]), list(items.values()), list(items)
-    events = [Event(item_id, float(n), True) for n, item_id in enumerate(ids)]
+    events = [HistoryEvent(item_id, float(n), True) for n, item_id in enumerate(ids)]
     answers = [
         model.represent(encoder.batch(user, shown, (1, 1, 1), encoder.history(events[:n], items, 9.0)))
         for n in range(4)

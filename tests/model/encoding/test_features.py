@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from model.config import FieldSpec
 from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
-from model.encoding.history import Event
+from model.encoding.history import HistoryEvent
 from model.encoding.vocabulary import FieldEncoder, Vocabulary
 from tests.model.conftest import TEXT, World
 
@@ -71,7 +71,7 @@ def test_a_history_looks_each_item_up_once_and_counts_ages_from_the_request(worl
     encoder = world.encoder
     items = {item.item_id: encoder.encode_item(item) for item in world.items[:3]}
     first, second = list(items)[:2]
-    events = [Event(first, 10.0, True), Event(second, 20.0, False), Event(first, 30.0, True)]
+    events = [HistoryEvent(first, 10.0, True), HistoryEvent(second, 20.0, False), HistoryEvent(first, 30.0, True)]
     history = encoder.history(events, items, 40.0)
     assert history.row.tolist() == [items[first].row, items[second].row]
     assert history.event.tolist() == [[0, 1, 0]]
