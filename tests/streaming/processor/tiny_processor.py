@@ -15,7 +15,7 @@ from streaming.clients import wait_for_broker
 from streaming.config import load_config
 from streaming.monitoring.watch import Watch
 from streaming.processor.app import Processor
-from streaming.processor.run import run_until_stopped
+from streaming.processor.worker import run_until_stopped
 from streaming.topics import ensure_topics
 from tests.streaming.processor.tiny import BACKBONE, LAYOUT, SPACE, START
 
