@@ -19,7 +19,6 @@ from model.backbone.shape import BackboneShape
 from model.encoding.features import FeatureEncoder
 from model.encoding.vocabulary import OOV, FieldEncoder
 
-
 _TABLES = {
     "user_table.weight": "user",
     "item_table.weight": "item",

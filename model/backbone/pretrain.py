@@ -32,6 +32,7 @@ __all__ = [
     "pretrain_backbone",
 ]
 
+
 def pretrain_backbone(
     examples: Examples,
     users: Sequence[UserFeatures],

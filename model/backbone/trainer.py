@@ -34,7 +34,8 @@ class Trainer:
     """Trains what requires a gradient on `data[:cut]`, keeps the pass with the best log loss on the rest.
 
     Without a rest it makes all passes and keeps the last. `statistics` are those of `data[:cut]`; without them the
-    model sees its own, which must then come from other examples. The validation chooses the tower's share from `shares`.
+    model sees its own, which must then come from other examples. The validation chooses the tower's
+    share from `shares`.
     """
 
     def __init__(  # noqa: PLR0917
@@ -164,9 +165,7 @@ class Trainer:
         loss, area, share = log_loss(labels, sigmoid(scores)), auc(labels, scores), 1.0
         if self.statistics is not None:
             known = self.statistics.served(self.data.part(self.cut, len(self.data)))
-            loss, area, share = _best_share(
-                labels, scores, self.model.first_order_of(known), self._shares
-            )
+            loss, area, share = _best_share(labels, scores, self.model.first_order_of(known), self._shares)
         report.history.append({"epoch": report.epochs, "log_loss": loss, "auc": area})
         self._waited += 1
         if loss < report.validation_log_loss:

@@ -102,7 +102,7 @@ class _Run:
     def trained(
         self, cut: int, progress: Callable[[TrainingProgress], None] | None, like: PretrainReport | None = None
     ) -> Trainer:
-        """The grown backbone, trained on the first `cut` examples: while it gets better on the rest, or `like` before."""
+        """The grown backbone, trained on the first `cut` examples until it gets no better, or `like` before."""
         torch.manual_seed(self.config.seed)
         grown = grow(self.backbone, self.before, self.after)
         model, statistics = grown.model, self._statistics(grown, cut)

@@ -55,7 +55,11 @@ def scene(world: World) -> NewScene:
 
 
 def tuned(
-    backbone: FoundationBackbone, world: World, scene: NewScene, frozen: Collection[Level], config: PretrainConfig = QUICK
+    backbone: FoundationBackbone,
+    world: World,
+    scene: NewScene,
+    frozen: Collection[Level],
+    config: PretrainConfig = QUICK,
 ) -> Transferred:
     return fine_tune(
         backbone, scene.examples, scene.users, scene.items, world.encoder,
