@@ -76,7 +76,7 @@ def _schema_without(config: Config, card: dict[str, object], folder: Path, scene
 
 def _names(card: dict[str, object]) -> list[str]:
     try:
-        return list(card["inputs"]["domains"]["scene"])  # type: ignore[index, call-overload]
+        return list(card["inputs"]["domains"]["scene"])  # type: ignore[index]
     except (KeyError, TypeError):
         return []  # a damaged card: what opens the backbone says so
 

@@ -138,20 +138,21 @@ def test_statistics_of_old_values_stay_and_new_ones_are_counted(
     assert before is not None
     assert after is not None
     users = len(world.encoder.users)
-    assert torch.equal(after.user[:, :users], before.user)
-    assert (after.user[:, users:] != 0).all()
+    user, level = after.get_buffer("user"), after.get_buffer("scene")
+    assert torch.equal(user[:, :users], before.get_buffer("user"))
+    assert (user[:, users:] != 0).all()
     shown = scene.examples
     more_than_usual = shown.label[shown.user == len(world.users)].mean() > world.examples.label.mean()
     row = result.encoder.users.row("newcomer")
-    assert bool(after.user[0, row] > 0) == more_than_usual
-    assert bool(after.scene[0, NEW_SCENE] > 0) == (shown.label.mean() > world.examples.label.mean())
-    assert torch.equal(after.scene[:, :NEW_SCENE], before.scene)
+    assert bool(user[0, row] > 0) == more_than_usual
+    assert bool(level[0, NEW_SCENE] > 0) == (shown.label.mean() > world.examples.label.mean())
+    assert torch.equal(level[:, :NEW_SCENE], before.get_buffer("scene"))
 
 
 def test_a_new_scene_starts_from_the_mean_of_the_declared_ones(backbone: FoundationBackbone, world: World) -> None:
     once = grow(backbone, world.encoder, world.encoder).model
     with torch.no_grad():
-        once.domain_embedding.tables[0].weight[-1] += 1.0  # type: ignore[index, operator]
+        once.get_parameter("domain_embedding.tables.0.weight")[-1] += 1.0
     twice = grow(once.freeze(), world.encoder, world.encoder)
     table = twice.model.state_dict()["domain_embedding.tables.0.weight"]
     assert twice.scene == NEW_SCENE + 1
@@ -161,7 +162,8 @@ def test_a_new_scene_starts_from_the_mean_of_the_declared_ones(backbone: Foundat
 def test_it_learns_the_new_scene(backbone: FoundationBackbone, world: World, scene: NewScene) -> None:
     config = QUICK.model_copy(update={"epochs": 12})
     losses = []
-    for frozen in (LEVELS, ("L0", "L1")):
+    levels: list[tuple[Level, ...]] = [LEVELS, ("L0", "L1")]
+    for frozen in levels:
         result = tuned(backbone, world, scene, frozen, config)
         profiles = ProfileTable(result.encoder, scene.users, scene.items)
         scores = logits_of(result.backbone, TrainingData.of(scene.examples, profiles))[:, 0]
