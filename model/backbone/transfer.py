@@ -74,7 +74,7 @@ def fine_tune(
         [users[index] for index in np.unique(examples.user)], [items[index] for index in np.unique(examples.item)]
     )
     data = TrainingData.of(examples, ProfileTable(grown, users, items), backbone.config.history)
-    run = _Run(backbone, encoder, grown, data, frozenset(frozen), _fitting(config, len(data)), click_rate)
+    run = _FineTuning(backbone, encoder, grown, data, frozenset(frozen), _fitting(config, len(data)), click_rate)
     with torch.random.fork_rng(devices=[]):
         trainer = run.trained(validation_cut(examples, config.validation_share), progress)
         report = trainer.report
@@ -88,7 +88,7 @@ def fine_tune(
 
 
 @dataclass(frozen=True)
-class _Run:
+class _FineTuning:
     """What the trainings of one fine-tuning share."""
 
     backbone: FoundationBackbone

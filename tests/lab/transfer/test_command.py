@@ -81,7 +81,7 @@ def refused(config: Config, log: StreamChoice, asked: FineTuneOrder, says: str) 
     [
         (
             ["home"],
-            r"scene 'shorts' is not declared: add it to domains\.scene as the last, scene = \['home', 'shorts'\]",
+            r"'shorts' is not declared: add it to domains\.scene as the last, scene = \['home', 'shorts'\]",
         ),
         (["shorts", "home"], r"scene 'shorts' must be the last of domains\.scene.*scene = \['home', 'shorts'\]"),
         (["home", "search", "shorts"], r"domains\.scene has 'search', which pretraining did not know"),
