@@ -15,7 +15,7 @@ from lab.streams.choice import StreamChoice, open_recording
 from lab.streams.fit import ensure_fits
 from lab.streams.recording import Recording
 from lab.transfer.examples import scene_examples
-from lab.transfer.origin import Origin, TransferRefused, open_origin
+from lab.transfer.origin import OldBackbone, TransferRefused, open_origin
 from model.backbone.checkpoint import save_backbone
 from model.backbone.dataset import Examples, ProfileTable
 from model.backbone.report import PretrainReport, TrainingProgress
@@ -64,7 +64,7 @@ def run_fine_tune(config: Config, choice: StreamChoice, order: FineTuneOrder, *,
     ensure_fits(config, recording, choice)
     examples = scene_examples(recording, config.domain_space(), order.scene, order.examples)
     users = [UserFeatures(user.user_id, user.fields) for user in recording.users]
-    learned = _Learned(recording, examples, users, _items(config, recording, console))
+    learned = _SceneData(recording, examples, users, _items(config, recording, console))
     with whole_folder(target, finished=CARD) as folder, one_thread():
         result = _fine_tune(config, origin, order, learned, console)
         _write_starts(config, learned, result, folder)
@@ -76,7 +76,7 @@ def run_fine_tune(config: Config, choice: StreamChoice, order: FineTuneOrder, *,
 
 
 @dataclass(frozen=True)
-class _Learned:
+class _SceneData:
     """What a fine-tuning learns from."""
 
     recording: Recording
@@ -98,7 +98,7 @@ def _items(config: Config, recording: Recording, console: Console) -> list[ItemF
 
 
 def _fine_tune(
-    config: Config, origin: Origin, order: FineTuneOrder, learned: _Learned, console: Console
+    config: Config, origin: OldBackbone, order: FineTuneOrder, learned: _SceneData, console: Console
 ) -> Transferred:
     with bars(console) as progress:
         steps = progress.add_task("backbone", total=None, note=f"fine-tuning on {len(learned.examples):,} examples")
@@ -115,7 +115,7 @@ def _fine_tune(
     return result
 
 
-def _write_starts(config: Config, learned: _Learned, result: Transferred, folder: Path) -> None:
+def _write_starts(config: Config, learned: _SceneData, result: Transferred, folder: Path) -> None:
     """What kernels start from, as a pretraining writes it, of the scene's examples."""
     profiles, encoder = ProfileTable(result.encoder, learned.users, learned.items), result.encoder
     names = [user.user_id for user in learned.users], [item.item_id for item in learned.items]
@@ -124,7 +124,7 @@ def _write_starts(config: Config, learned: _Learned, result: Transferred, folder
     write_starts(config, folder, log, (result.backbone, profiles), held_out=held_out, encoder=encoder)
 
 
-def _card(origin: Origin, order: FineTuneOrder, learned: _Learned, result: Transferred) -> dict[str, object]:
+def _card(origin: OldBackbone, order: FineTuneOrder, learned: _SceneData, result: Transferred) -> dict[str, object]:
     """What the card says beside the backbone itself; `lineage` has an entry per fine-tuning, the newest last."""
     entry = {
         "from": origin.backbone.fingerprint,
@@ -141,7 +141,7 @@ def _card(origin: Origin, order: FineTuneOrder, learned: _Learned, result: Trans
     }
 
 
-def _grown(origin: Origin, result: Transferred) -> dict[str, int]:
+def _grown(origin: OldBackbone, result: Transferred) -> dict[str, int]:
     """Rows more than before, by table."""
     old, new = asdict(origin.backbone.shape), asdict(result.backbone.shape)
     return {table: new[table] - old[table] for table in ("users", "items", "user_rows", "item_rows")}

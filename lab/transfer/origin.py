@@ -20,7 +20,7 @@ class TransferRefused(BackboneRefused):
 
 
 @dataclass(frozen=True)
-class Origin:
+class OldBackbone:
     """An old backbone, as fine-tuning takes it."""
 
     backbone: FoundationBackbone
@@ -32,7 +32,7 @@ class Origin:
     """How it came to be itself: the cards' entries of earlier fine-tunings, oldest first."""
 
 
-def open_origin(config: Config, folder: Path, scene: str) -> Origin:
+def open_origin(config: Config, folder: Path, scene: str) -> OldBackbone:
     """The backbone in `folder`, which `scene` is to be added to. `config` declares that scene, as the last.
 
     Raises TransferRefused, or BackboneRefused as for any backbone that cannot be opened.
@@ -50,7 +50,7 @@ def open_origin(config: Config, folder: Path, scene: str) -> Origin:
     rate = card.get("pretrain", {}).get("click_rate")
     if not isinstance(rate, float) or not math.isfinite(rate):
         raise TransferRefused(f"{folder}: its card tells no click rate (pretrain.click_rate): pretrain it again")
-    return Origin(loaded.backbone, loaded.encoder, loaded.config, rate, list(card.get("lineage", [])))
+    return OldBackbone(loaded.backbone, loaded.encoder, loaded.config, rate, list(card.get("lineage", [])))
 
 
 def _schema_without(config: Config, card: dict[str, object], folder: Path, scene: str) -> InputSchema:

@@ -84,8 +84,8 @@ def grow(backbone: FoundationBackbone, before: FeatureEncoder, after: FeatureEnc
     """
     if before.digest != backbone.encoder_digest:
         raise ValueError("this encoder is not the one the backbone was pretrained with")
-    scene, *others = backbone.shape.domain_sizes
-    shape = replace(BackboneShape.of(after, backbone.shape.domain_sizes), domain_sizes=(scene + 1, *others))
+    scene, region, period = backbone.shape.domain_sizes
+    shape = replace(BackboneShape.of(after, backbone.shape.domain_sizes), domain_sizes=(scene + 1, region, period))
     rows, state = _rows(before, after, scene), backbone.state_dict()
     for name in _TABLES.keys() & state.keys():
         state[name] = state[name][rows[_TABLES[name]].origin]

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from model.backbone.dataset import Examples, ProfileTable, TrainingData
 from model.backbone.foundation import FoundationBackbone
@@ -67,7 +68,9 @@ def tuned(
     )  # fmt: skip
 
 
-def logits(backbone: FoundationBackbone, encoder: FeatureEncoder, world: World, examples: Examples) -> np.ndarray:  # type: ignore[type-arg]
+def logits(
+    backbone: FoundationBackbone, encoder: FeatureEncoder, world: World, examples: Examples
+) -> NDArray[np.float32]:
     profiles = ProfileTable(encoder, world.users, world.items)
     return logits_of(backbone, TrainingData.of(examples, profiles, backbone.config.history))
 
@@ -175,7 +178,8 @@ def test_a_fine_tuning_that_only_does_harm_is_not_kept(
     backbone: FoundationBackbone, world: World, scene: NewScene
 ) -> None:
     ruinous = QUICK.model_copy(update={"learning_rate": 30.0})
-    result = tuned(backbone, world, scene, ("L0",), ruinous)
+    tables: tuple[Level, ...] = ("L0",)
+    result = tuned(backbone, world, scene, tables, ruinous)
     assert result.report.best_epoch == 0
     expected = tuned(backbone, world, scene, LEVELS, ruinous)
     assert result.backbone.fingerprint == expected.backbone.fingerprint
