@@ -162,7 +162,7 @@ def scrape(console: Console) -> None:
     blocks = _Blocks(space)
     for number in range(400):
         blocks.show(monitor, number)
-    look = Look(list(zip(monitor.signals(), monitor.verdicts, strict=True)), 0, "first_examples", 0.0)
+    look = Look(list(zip(monitor.signals(), monitor.verdicts, strict=True)), 0, "first_examples")
     telling = _seconds(lambda: DriftMetrics("main").tell(look))
 
     def ask(port: int) -> urllib.request.Request:

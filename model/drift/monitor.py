@@ -85,16 +85,24 @@ class DriftMonitor:
 
     # --- what is told ---
 
+    @property
+    def room(self) -> int:
+        """How many served examples it looks at next time, less those that wait for it."""
+        return _SERVED_BLOCK - self._served_examples
+
     def served(
         self,
         frozen: NDArray[np.floating],
         live: NDArray[np.floating],
         x: NDArray[np.floating],
-        domain: tuple[int, int, int],
+        domain: NDArray[np.int64] | tuple[int, int, int],
         time: float,
     ) -> None:
-        """An impression, before its labels: logits `(n,)` of its items, representation `(n, width)`, facet indices."""
-        self._move_on(time)
+        """Impressions, before their labels: logits `(n,)`, representation `(n, width)`, facet indices.
+
+        These are `(n, 3)`, or `(3,)` of all. `time` is the event time of the newest, s.
+        """
+        self.move_on(time)
         values = np.empty((len(frozen), _SERVED_COLUMNS), dtype=np.float32)
         values[:, 0], values[:, 1:_DOMAIN], values[:, _DOMAIN:] = live, watched(x, frozen), domain
         self._served.append(values)
@@ -117,7 +125,7 @@ class DriftMonitor:
         not set aside, `candidate` `(n,)` logits from before it learned, nan where it did not; `time` is the newest
         event time of the batch, s.
         """
-        self._move_on(time)
+        self.move_on(time)
         self._measures.take_kernel(kernel)
         columns = [seen.label, seen.frozen, seen.live, weight, candidate]
         self._learned.append(np.column_stack([*columns, seen.domain[seen.request]]))
@@ -127,7 +135,7 @@ class DriftMonitor:
 
     def judge(self, health: LabelHealth, time: float) -> list[Verdict | Alarm]:
         """What has changed since the last call, to be called behind each micro-batch."""
-        self._move_on(time)
+        self.move_on(time)
         self._measures.hear(health)
         examples = self._measures.examples
         faulty = any(change.cause == Cause.LABELS for one in self._test.changes for change in one)
@@ -155,7 +163,8 @@ class DriftMonitor:
         since = self._time if math.isnan(finding.since) else finding.since
         return Verdict(name, finding.kind, since, evidence, words(finding.kind, name, evidence), advice(finding.kind))
 
-    def _move_on(self, time: float) -> None:
+    def move_on(self, time: float) -> None:
+        """Event time has come to `time`, s."""
         if math.isfinite(time):
             self._time = max(self._time, time)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal, overload
 
@@ -102,6 +102,13 @@ class ServedImpression(msgspec.Struct, frozen=True, tag="i", array_like=True):
                 )
             return flat
         return flat.reshape(len(self.items), -1)
+
+    @staticmethod
+    def joined(records: Sequence[ServedImpression], name: FloatPayload) -> NDArray[np.float32]:
+        """The named payload of all `records` as one array, faster than record by record; each must have its size."""
+        whole = np.frombuffer(b"".join(getattr(record, name) for record in records), dtype=_DTYPES[name])
+        flat = whole.astype(np.float32, copy=False)
+        return flat if name.endswith("logit") else flat.reshape(sum(len(record.items) for record in records), -1)
 
 
 class ServedFeedback(msgspec.Struct, frozen=True, tag="f", array_like=True):
