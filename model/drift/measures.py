@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from model.drift.signs import ARMS, NAN, ArmSigns, KernelHealth, LabelHealth, Signals
-from model.drift.windows import ArmWindow
+from model.drift.windows import ArmWindows
 from model.gate.seen import Doubles
 
 _DELAY_KEPT = 0.99
@@ -26,7 +26,7 @@ class StratumMeasures:
     """Recent measures and counts, by stratum."""
 
     def __init__(self, strata: int) -> None:
-        self._arms = {arm: ArmWindow(strata) for arm in ARMS}
+        self._arms = ArmWindows(strata, ARMS)
         self.examples: Doubles = np.zeros(strata)
         """Labelled examples since the group began; by weight."""
         self.served: Doubles = np.zeros(strata)
@@ -38,15 +38,16 @@ class StratumMeasures:
         """Takes what the learner says of the candidate."""
         self._kernel = replace(kernel, distance=self._kernel.distance) if math.isnan(kernel.distance) else kernel
 
-    def take(self, label: Doubles, logits: Mapping[str, Doubles], member: Doubles) -> None:
-        """Takes labels and each arm's logits `(n,)`, nan where it gave none, and weights in strata `(strata, n)`."""
+    def take(self, label: Doubles, logits: Doubles, member: Doubles) -> None:
+        """Takes labels `(n,)`, logits of the `ARMS` `(arms, n)`, nan where one gave none, and weights in strata.
+
+        These are `(strata, n)`.
+        """
         self.examples += member.sum(axis=1)
-        for arm, logit in logits.items():
-            known = np.isfinite(logit)
-            self._arms[arm].take(label[known], logit[known], member[:, known])
-        square = (logits["live"] - logits["frozen"]) ** 2
-        if len(square):
-            self._kernel = replace(self._kernel, distance=math.sqrt(float(square.mean())))
+        self._arms.take(label, logits, member)
+        frozen, live = (logits[ARMS.index(arm)] for arm in ("frozen", "live"))
+        if len(label):
+            self._kernel = replace(self._kernel, distance=math.sqrt(float(((live - frozen) ** 2).mean())))
 
     def hear(self, health: LabelHealth) -> None:
         """Takes what gate and join know of the labels."""
@@ -67,7 +68,7 @@ class StratumMeasures:
 
     def off(self, arm: str) -> Doubles:
         """How far mean score and mean label of an arm are apart, as a logarithm, `(strata,)`; nan for few examples."""
-        sums = self._arms[arm].sums
+        sums = self._arms.sums(arm)
         known = (sums["count"] >= _LEAST) & (sums["label"] > 0)
         ratio = np.where(known, sums["score"], 1.0) / np.where(known, sums["label"], 1.0)
         return np.where(known, np.abs(np.log(ratio)), np.nan)
@@ -80,7 +81,7 @@ class StratumMeasures:
         inputs: list[Mapping[str, Mapping[str, float]]],
     ) -> list[Signals]:
         """One per stratum."""
-        measured = {arm: window.measures() for arm, window in self._arms.items()}
+        measured = {arm: self._arms.measures(arm) for arm in ARMS}
         return [
             Signals(
                 stratum=name,
@@ -109,7 +110,7 @@ class StratumMeasures:
         """For a snapshot."""
         kernel = self._kernel
         return {
-            "arms": {arm: window.state() for arm, window in self._arms.items()},
+            "arms": self._arms.state(),
             "counts": {name: getattr(self, name).tobytes() for name in _COUNTS},
             "kernel": [kernel.nats, kernel.distance, dict(kernel.trust)],
             "delay": [self._delay, self._usual_delay, self._late, self._dropped],
@@ -117,8 +118,7 @@ class StratumMeasures:
 
     def load(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state`."""
-        for arm, window in self._arms.items():
-            window.load(state["arms"][arm])
+        self._arms.load(state["arms"])
         for name in _COUNTS:
             setattr(self, name, np.frombuffer(state["counts"][name]).copy())
         self._kernel = KernelHealth(*state["kernel"])

@@ -194,8 +194,8 @@ class DriftMonitor:
         inside = self._strata.of(block[:, 5:].astype(np.int64))
         self._measures.refused += (inside & ~finite).sum(axis=1)
         member = inside[:, finite] * block[finite, 3]
-        label, frozen, live, _, candidate = block[finite, :5].T
-        self._measures.take(label, {"frozen": frozen, "live": live, "candidate": candidate}, member)
+        label, frozen, live = np.ascontiguousarray(block[finite, :3].T)
+        self._measures.take(label, np.stack([frozen, live, block[finite, 4]]), member)
         if len(label) and not self._causes.far[0]:  # where inputs are at fault labels say nothing
             self._test_labels(label, frozen, live, member * ~(member[self._causes.far] > 0).any(axis=0))
 
