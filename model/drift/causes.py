@@ -46,6 +46,9 @@ class Finding:
     evidence: dict[str, float | str]
 
 
+_PLAIN = Finding(VerdictKind.STABLE, float("nan"), {}), Finding(VerdictKind.TOO_LITTLE, float("nan"), {})
+
+
 class Causes:
     """What holds of every stratum now."""
 
@@ -105,7 +108,14 @@ class Causes:
 
     def find(self, test: ChangeTest, arm: LiveArm, examples: Doubles, psi: Doubles) -> list[Finding]:
         """One per stratum; nan as `since` where it is not said by the cause."""
-        return [self._find(stratum, test, arm, examples, psi) for stratum in range(len(examples))]
+        nothing = ~self.far & (self._told < examples) & np.isnan(arm.since)
+        nothing &= [not changes for changes in test.changes]
+        self._handled[nothing] = False
+        few = (examples < self._least).tolist()
+        return [
+            _PLAIN[few[stratum]] if plain else self._find(stratum, test, arm, examples, psi)
+            for stratum, plain in enumerate(nothing.tolist())
+        ]
 
     def _find(self, stratum: int, test: ChangeTest, arm: LiveArm, examples: Doubles, psi: Doubles) -> Finding:
         changes = test.changes[stratum]
@@ -122,11 +132,8 @@ class Causes:
         if not np.isnan(arm.since[stratum]):
             gap: dict[str, float | str] = {"live_above_frozen": float(arm.gap[stratum]), "threshold": arm.alarm}
             return Finding(VerdictKind.BROKEN_BY_US, float(arm.since[stratum]), gap)
-        if newest is not None:
-            return self._taste(stratum, newest)
-        figures: dict[str, float | str] = {"examples": float(examples[stratum])}
-        few = examples[stratum] < self._least
-        return Finding(VerdictKind.TOO_LITTLE if few else VerdictKind.STABLE, float("nan"), figures)
+        assert newest is not None, "there is something to find"
+        return self._taste(stratum, newest)
 
     def _input_fault(self, stratum: int, psi: Doubles) -> Finding:
         distances = np.nan_to_num(psi[stratum])

@@ -67,7 +67,10 @@ _KEEP, _MEAN, _ADD = (
 
 
 def log_ratios(label: Doubles, p: Doubles, mean: float) -> Doubles:
-    """Log likelihood of labels 0 or 1 `(n,)` under each hypothesis above that under `p` `(n,)`, nats, `(hypotheses, n)`."""
+    """Log likelihood of labels under each hypothesis above that under `p`, nats, `(hypotheses, n)`.
+
+    Labels are 0 or 1 `(n,)`, `p` `(n,)`.
+    """
     other = _KEEP * p
     other += _MEAN * mean + _ADD
     np.maximum(np.minimum(other, 1 - _FLOOR, out=other), _FLOOR, out=other)

@@ -18,7 +18,7 @@ _DELAY_KEPT = 0.99
 _USUAL = 2.0
 """Times the usual delay up to which a delay belongs to what is usual."""
 _LEAST = 500.0
-_DELAYED, _LATE, _DROPPED = 3.0, 0.5, 0.5
+LABEL_ALARMS = (("label_delay", 3.0), ("late_share", 0.5), ("dropped_share", 0.5))
 """Times the usual delay, share of late feedback and share of dropped traffic at which an alarm is given."""
 
 
@@ -57,14 +57,10 @@ class StratumMeasures:
         elif self._delay <= _USUAL * self._usual_delay:
             self._usual_delay = _DELAY_KEPT * self._usual_delay + (1 - _DELAY_KEPT) * self._delay
 
-    def of_labels(self) -> list[tuple[str, float, float]]:
-        """What is known of the labels' way, with the thresholds of its alarms."""
+    def of_labels(self) -> tuple[float, ...]:
+        """What is known of the labels' way, in the order of `LABEL_ALARMS`."""
         ratio = self._delay / self._usual_delay if self._usual_delay > 0 else NAN
-        return [
-            ("label_delay", ratio, _DELAYED),
-            ("late_share", self._late, _LATE),
-            ("dropped_share", self._dropped, _DROPPED),
-        ]
+        return ratio, self._late, self._dropped
 
     def off(self, arm: str) -> Doubles:
         """How far mean score and mean label of an arm are apart, as a logarithm, `(strata,)`; nan for few examples."""

@@ -26,7 +26,7 @@ from model.drift.hypotheses import Cause
 from model.drift.inputs import DISTANCES, InputWatch
 from model.drift.latches import Latches
 from model.drift.live_arm import LiveArm
-from model.drift.measures import StratumMeasures
+from model.drift.measures import LABEL_ALARMS, StratumMeasures
 from model.drift.reference import WATCHED, Reference, watched
 from model.drift.signs import NAN, KernelHealth, LabelHealth, Signals
 from model.drift.singles import Singles
@@ -48,6 +48,7 @@ _DISTANT = 0.1, 0.2, 0.1
 """Distances at which an input's alarm is given: PSI, Jensen-Shannon, KS."""
 _OFF = 0.5
 """Logarithm of mean score over mean label at which an alarm is given."""
+Evidence = Mapping[str, float | str]
 _SHARED = {VerdictKind.INPUTS, VerdictKind.LABELS, VerdictKind.BROKEN_BY_US, VerdictKind.HANDLED, VerdictKind.UNHANDLED}
 
 
@@ -67,7 +68,9 @@ class DriftMonitor:
         self._expectation, self._arm = expectation, LiveArm(facet, config.false_alarm_examples)
         self._inputs, self._expected = InputWatch(count, reference), ExpectedPerformance(facet, centre)
         self._measures, self._singles = StratumMeasures(count), Singles(self._names)
-        self._causes, self._latches = Causes(count, config.least_examples), Latches(self._names)
+        self._causes, self._crossing = Causes(count, config.least_examples), Latches(self._names, _CROSSING)
+        tests = [("change", "taste", self._test.alarm), ("change", "labels", self._test.alarm)]
+        self._latches = Latches(self._names, [*tests, ("change", "gap", self._arm.alarm)])
         self._refused = Decaying(count, _REFUSED_HALF_LIFE, {"count": (), "refused": ()})
         self._served: list[NDArray[np.float32]] = []
         self._learned: list[Doubles] = []
@@ -82,6 +85,8 @@ class DriftMonitor:
                     advice(VerdictKind.TOO_LITTLE))
             for name in self._names
         ]  # fmt: skip
+        self._evidence: list[Evidence] = [{} for _ in self._names]
+        """The newest figures behind the verdicts; empty where there are none but how many examples came."""
 
     # --- what is told ---
 
@@ -150,18 +155,20 @@ class DriftMonitor:
             if finding.kind is not self._own[stratum].kind:
                 self._own[stratum] = self._in_words(stratum, finding)
                 changed.append(self._own[stratum])
-            else:
-                self._own[stratum] = replace(self._own[stratum], evidence=finding.evidence)
+            self._evidence[stratum] = finding.evidence
         return [*alarms, *changed]
 
     def _in_words(self, stratum: int, finding: Finding) -> Verdict:
         name = self._names[stratum]
-        evidence = {**finding.evidence}
-        standing = self._latches.of(stratum)
+        evidence = {**self._figures(stratum, finding.evidence)}
+        standing = sorted([*self._latches.of(stratum), *self._crossing.of(stratum)])
         if standing:
             evidence["alarms"] = ", ".join(standing)
         since = self._time if math.isnan(finding.since) else finding.since
         return Verdict(name, finding.kind, since, evidence, words(finding.kind, name, evidence), advice(finding.kind))
+
+    def _figures(self, stratum: int, evidence: Evidence) -> Evidence:
+        return evidence or {"examples": float(self._measures.examples[stratum])}
 
     def move_on(self, time: float) -> None:
         """Event time has come to `time`, s."""
@@ -210,46 +217,35 @@ class DriftMonitor:
 
     def _evidence_alarms(self) -> list[Alarm]:
         """Of the tests that the verdicts rest on, before what they have found becomes what is expected."""
-        taste, labels = self._test.by_cause()
-        judge = self._latches.judge
-        return [
-            *judge("change", "taste", taste, self._test.alarm, self._time),
-            *judge("change", "labels", labels, self._test.alarm, self._time),
-            *judge("change", "gap", self._arm.evidence, self._arm.alarm, self._time),
-        ]
+        return self._latches.judge(np.stack([*self._test.by_cause(), self._arm.evidence]), self._time)
 
     def _crossed(self) -> list[Alarm]:
-        """StratumMeasures that have crossed a threshold since the last call."""
-        measures, judge = self._measures, self._latches.judge
-        group = np.full(len(self._names), NAN)
-        found: list[tuple[str, str, Doubles, float]] = [
-            ("threshold", "calibration", measures.off("frozen"), _OFF),
-        ]
-        for signal, value, threshold in measures.of_labels():
-            one = group.copy()
-            one[0] = value
-            found.append(("threshold", signal, one, threshold))
-        for kind, signal in enumerate(WATCHED):
-            for number, distance in enumerate(DISTANCES):
-                found.append((distance, signal, self._distances[:, kind, number], _DISTANT[number]))
-        return [alarm for one in found for alarm in judge(*one, self._time)]
+        """Measures that have crossed a threshold since the last call, in the order of `_CROSSING`."""
+        values = np.full((len(_CROSSING), len(self._names)), NAN)
+        values[0], values[1:_OF_INPUTS, 0] = self._measures.off("frozen"), self._measures.of_labels()
+        values[_OF_INPUTS:] = self._distances.reshape(len(self._names), -1).T
+        return self._crossing.judge(values, self._time)
 
     # --- what is known ---
 
     @property
     def verdicts(self) -> list[Verdict]:
         """One per stratum, in their order; what holds of the whole group holds of its strata."""
-        group = self._own[0]
+        shared = self._own[0].kind in _SHARED
         return [
-            self._shared(own) if group.kind in _SHARED and own.kind is VerdictKind.STABLE else _worded(own)
-            for own in self._own
+            self._shared(own) if shared and own.kind is VerdictKind.STABLE else self._worded(stratum, own)
+            for stratum, own in enumerate(self._own)
         ]
 
     def _shared(self, own: Verdict) -> Verdict:
-        group = self._own[0]
-        said = words(group.kind, own.stratum, group.evidence, shared=group.stratum)
-        evidence = {**group.evidence, "shares": group.stratum}
-        return Verdict(own.stratum, group.kind, group.since, evidence, said, group.advice)
+        group, evidence = self._own[0], self._evidence[0]
+        said = words(group.kind, own.stratum, evidence, shared=group.stratum)
+        return Verdict(own.stratum, group.kind, group.since, {**evidence, "shares": group.stratum}, said, group.advice)
+
+    def _worded(self, stratum: int, own: Verdict) -> Verdict:
+        """With the newest figures, and the sentence of them."""
+        evidence = {**self._figures(stratum, self._evidence[stratum])}
+        return replace(own, evidence=evidence, words=words(own.kind, own.stratum, evidence))
 
     def signals(self) -> list[Signals]:
         """One per stratum, in their order."""
@@ -270,6 +266,7 @@ class DriftMonitor:
             "time": self._time,
             "fresh": self._fresh,
             "alarms": [asdict(alarm) for alarm in self._alarms],
+            "evidence": [{**evidence} for evidence in self._evidence],
             "own": [{**asdict(own), "kind": str(own.kind)} for own in self._own],
         }
 
@@ -283,10 +280,19 @@ class DriftMonitor:
         self._time, self._fresh = float(state["time"]), bool(state["fresh"])
         self._alarms = [Alarm(**alarm) for alarm in state["alarms"]]
         self._own = [_loaded(own) for own in state["own"]]
+        self._evidence = [{**evidence} for evidence in state["evidence"]]
         self._distances = self._inputs.distances()
 
 
-_PARTS = ("test", "expectation", "arm", "inputs", "expected", "measures", "singles", "causes", "latches", "refused")
+_PARTS = ("test", "expectation", "arm", "inputs", "expected", "measures", "singles", "causes", "latches", "crossing",
+          "refused")  # fmt: skip
+_CROSSING = (
+    ("threshold", "calibration", _OFF),
+    *(("threshold", signal, threshold) for signal, threshold in LABEL_ALARMS),
+    *((distance, signal, far) for signal in WATCHED for distance, far in zip(DISTANCES, _DISTANT, strict=True)),
+)
+"""Measures with an alarm of their own: detector, signal, threshold."""
+_OF_INPUTS = 1 + len(LABEL_ALARMS)
 _DOMAIN = 1 + len(WATCHED)
 _SERVED_COLUMNS = _DOMAIN + 3
 """Of what is kept of a served example until its block is full: the live logit, what is watched, facet indices."""
@@ -294,11 +300,6 @@ _LEARNED_COLUMNS = 8
 """Label, frozen and live logit, weight, candidate's logit, facet indices."""
 _NO_SERVED = np.zeros((0, _SERVED_COLUMNS), dtype=np.float32)
 _NO_LEARNED = np.zeros((0, _LEARNED_COLUMNS))
-
-
-def _worded(verdict: Verdict) -> Verdict:
-    """With the sentence of its newest figures."""
-    return replace(verdict, words=words(verdict.kind, verdict.stratum, verdict.evidence))
 
 
 def _loaded(own: Mapping[str, Any]) -> Verdict:
