@@ -29,12 +29,11 @@ from benchmarks.commits import opened_run, records
 from benchmarks.direct_play import prepare
 from model.drift.config import DriftConfig
 from model.drift.monitor import DriftMonitor
-from model.drift.signs import KernelHealth, LabelHealth
+from model.drift.signs import LabelHealth
 from model.encoding.domain import DomainSpace
 from model.gate.feedback import FeedbackPath
 from model.gate.guarded import GuardedBatch
 from model.gate.seen import Doubles, Seen, Strata
-from model.kernel.learner import Learner
 from streaming.backbone import OpenedBackbone, open_backbone
 from streaming.config import Config, load_config
 from streaming.events import ServedImpression, encode_traffic
@@ -124,7 +123,7 @@ class _NoWatch(DriftWatch):
     def served(self, record: ServedImpression) -> None:
         """Nothing."""
 
-    def decided(self, batch: GuardedBatch[LabelledRequest], learner: Learner) -> None:
+    def decided(self, batch: GuardedBatch[LabelledRequest]) -> None:
         """Nothing."""
 
     def judge(self, path: FeedbackPath, join: Join, dropped: Counter[str]) -> list[Decision]:
@@ -224,12 +223,8 @@ class _Blocks:
     def show(self, monitor: DriftMonitor, number: int) -> None:
         """The micro-batch `number`, at a second each."""
         (seen, x), now = self._blocks[number % len(self._blocks)], 1_000.0 + number
-        for request, domain in enumerate(seen.domain.tolist()):
-            rows = slice(request * _PER_REQUEST, (request + 1) * _PER_REQUEST)
-            place = (int(domain[0]), int(domain[1]), int(domain[2]))
-            monitor.served(seen.frozen[rows], seen.live[rows], x[rows], place, now)
-        taught = np.ones(seen.requests, dtype=np.bool_)
-        monitor.learned(seen, np.ones(_BATCH), taught, seen.live, KernelHealth(1.0, 0.1, {}), now)
+        monitor.served(seen.frozen, seen.live, x, seen.domain[seen.request], now)
+        monitor.learned(seen, np.ones(_BATCH), seen.live, now)
         strata = 1 + sum(self._space.sizes)
         monitor.judge(LabelHealth(np.zeros(strata, dtype=np.bool_)), now)
 

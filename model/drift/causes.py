@@ -76,21 +76,24 @@ class Causes:
         self._far_since[far & ~self.far] = time
         self.far = far
 
-    def told(self, health: LabelHealth, arm: LiveArm, labels_faulty: bool, examples: Doubles, time: float) -> bool:
+    def told(self, health: LabelHealth, arm: LiveArm, test: ChangeTest, examples: Doubles, time: float) -> bool:
         """Takes what gate and join know of the labels; returns whether it changes what holds."""
-        before = self._told >= examples
         signs = dict.fromkeys(np.flatnonzero(health.aside).tolist(), "aside")
         if health.paused:
             signs[0] = "paused"
         elif health.late_share > _LATE:
             signs[0] = "late"
+        news = self._rolled_back >= 0 and health.rolled_back > self._rolled_back
+        self._rolled_back = health.rolled_back
+        if not (signs or news):
+            return False
+        before = self._told >= examples
         for stratum, how in signs.items():
             if self._told[stratum] < examples[stratum]:
                 self._told_since[stratum] = time
             self._told_how[stratum] = how
             self._told[stratum] = examples[stratum] + _HOLD
-        news = self._rolled_back >= 0 and health.rolled_back > self._rolled_back
-        self._rolled_back = health.rolled_back
+        labels_faulty = any(change.cause is Cause.LABELS for one in test.changes for change in one)
         if news and not labels_faulty and not (self._told >= examples).any():
             arm.break_down(0, time)
             return True

@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from model.drift.expectation import Expectation, probability
-from model.drift.windows import HALF_LIFE, Decaying, binned, binned_auc
+from model.drift.windows import BINS, HALF_LIFE, Decaying, binned, binned_auc, bins_of
 from model.gate.seen import Doubles
 
 _BLOCK = 250.0
@@ -28,18 +29,19 @@ class ExpectedPerformance:
     def __init__(self, facet: Sequence[int], centre: float) -> None:
         count = len(facet)
         self._calibration = Expectation(facet, centre, slow=1.0)
-        bins = binned(np.zeros((1, 0)), np.zeros(0), np.zeros((2, 0))).shape[1:]
-        self._window = Decaying(count, HALF_LIFE, {"sums": (2,), "bins": bins})
+        self._window = Decaying(count, HALF_LIFE, {"sums": (2,), "bins": (2, BINS)})
         self._block: Doubles = np.zeros((count, 2))
         """Examples since an error was last taken, and what was lost on them beyond what was expected, nats."""
         self._error = Decaying(count, _ERROR_HALF_LIFE, {"sums": (2,)})
 
-    def served(self, live: Doubles, member: Doubles) -> None:
-        """Takes live logits `(n,)` as they are served."""
+    def served(self, live: Doubles, member: Doubles, strata: NDArray[np.int64]) -> None:
+        """Takes live logits `(n,)` as they are served, and their strata, `(strata, n)` and as numbers `(n, 4)`."""
         p = probability(self._calibration.logit(member, live))
         entropy = -(p * np.log(p) + (1 - p) * np.log1p(-p))
         sums = member @ np.column_stack([np.ones_like(p), entropy])
-        self._window.add(sums[:, 0], {"sums": sums, "bins": binned(member, live, np.array([p, 1 - p]))})
+        self._window.add(
+            sums[:, 0], {"sums": sums, "bins": binned(strata, len(member), bins_of(live), np.array([p, 1 - p]))}
+        )
 
     def learned(self, label: Doubles, live: Doubles, member: Doubles) -> None:
         """Takes the labels of what was served: how far off it was, and how the live arm is to be corrected."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from model.drift.signs import ARMS, NAN, ArmSigns, KernelHealth, LabelHealth, Signals
+from model.drift.signs import ARMS, NAN, ArmSigns, LabelHealth, Signals
 from model.drift.windows import ArmWindows
 from model.gate.seen import Doubles
 
@@ -31,23 +31,12 @@ class StratumMeasures:
         """Labelled examples since the group began; by weight."""
         self.served: Doubles = np.zeros(strata)
         self.refused: Doubles = np.zeros(strata)
-        self._kernel = KernelHealth()
         self._delay = self._usual_delay = self._late = self._dropped = NAN
 
-    def take_kernel(self, kernel: KernelHealth) -> None:
-        """Takes what the learner says of the candidate."""
-        self._kernel = replace(kernel, distance=self._kernel.distance) if math.isnan(kernel.distance) else kernel
-
-    def take(self, label: Doubles, logits: Doubles, member: Doubles) -> None:
-        """Takes labels `(n,)`, logits of the `ARMS` `(arms, n)`, nan where one gave none, and weights in strata.
-
-        These are `(strata, n)`.
-        """
+    def take(self, label: Doubles, logits: Doubles, member: Doubles, strata: NDArray[np.int64]) -> None:
+        """Takes what `ArmWindows.take` takes, of the `ARMS`."""
         self.examples += member.sum(axis=1)
-        self._arms.take(label, logits, member)
-        frozen, live = (logits[ARMS.index(arm)] for arm in ("frozen", "live"))
-        if len(label):
-            self._kernel = replace(self._kernel, distance=math.sqrt(float(((live - frozen) ** 2).mean())))
+        self._arms.take(label, logits, member, strata)
 
     def hear(self, health: LabelHealth) -> None:
         """Takes what gate and join know of the labels."""
@@ -96,7 +85,6 @@ class StratumMeasures:
                 label_delay_s=self._delay,
                 late_share=self._late,
                 dropped_share=self._dropped,
-                kernel=self._kernel,
                 refused=round(float(self.refused[n])),
             )
             for n, name in enumerate(names)
@@ -104,11 +92,9 @@ class StratumMeasures:
 
     def state(self) -> dict[str, Any]:
         """For a snapshot."""
-        kernel = self._kernel
         return {
             "arms": self._arms.state(),
             "counts": {name: getattr(self, name).tobytes() for name in _COUNTS},
-            "kernel": [kernel.nats, kernel.distance, dict(kernel.trust)],
             "delay": [self._delay, self._usual_delay, self._late, self._dropped],
         }
 
@@ -117,7 +103,6 @@ class StratumMeasures:
         self._arms.load(state["arms"])
         for name in _COUNTS:
             setattr(self, name, np.frombuffer(state["counts"][name]).copy())
-        self._kernel = KernelHealth(*state["kernel"])
         self._delay, self._usual_delay, self._late, self._dropped = (float(value) for value in state["delay"])
 
 

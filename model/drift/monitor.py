@@ -22,21 +22,20 @@ from model.drift.change import ChangeTest
 from model.drift.config import DriftConfig
 from model.drift.expectation import Expectation
 from model.drift.expected import ExpectedPerformance
-from model.drift.hypotheses import Cause
 from model.drift.inputs import DISTANCES, InputWatch
 from model.drift.latches import Latches
 from model.drift.live_arm import LiveArm
 from model.drift.measures import LABEL_ALARMS, StratumMeasures
 from model.drift.reference import WATCHED, Reference, watched
-from model.drift.signs import NAN, KernelHealth, LabelHealth, Signals
-from model.drift.singles import Singles
+from model.drift.signs import NAN, LabelHealth, Signals
+from model.drift.singles import BLOCK, Singles
 from model.drift.verdict import Alarm, Verdict, VerdictKind
 from model.drift.windows import Decaying
 from model.drift.words import advice, words
 from model.gate.harm import log_losses
 from model.gate.seen import Doubles, Seen, Strata
 
-_SERVED_BLOCK, _LEARNED_BLOCK = 512, 256
+_SERVED_BLOCK, _LEARNED_BLOCK = 1_024, 256
 """Examples that are looked at together: it costs hardly more to look at many than at few."""
 _LEAST = 128.0
 _REFUSED_HALF_LIFE = 500.0
@@ -115,25 +114,18 @@ class DriftMonitor:
         if self._served_examples >= _SERVED_BLOCK:
             self._look_at_served()
 
-    def learned(  # noqa: PLR0917 - what a micro-batch is, in the order of the gate
-        self,
-        seen: Seen,
-        weight: Doubles,
-        taught: NDArray[np.bool_],
-        candidate: Doubles,
-        kernel: KernelHealth,
-        time: float,
-    ) -> None:
+    def learned(self, seen: Seen, weight: Doubles, candidate: Doubles, time: float) -> None:
         """A micro-batch of which it was decided what becomes of it.
 
-        `weight` `(n,)` by the shares of users and items (`GuardedBatch.weight`), `taught` `(r,)` which requests were
-        not set aside, `candidate` `(n,)` logits from before it learned, nan where it did not; `time` is the newest
-        event time of the batch, s.
+        `weight` `(n,)` by the shares of users and items (`GuardedBatch.weight`), `candidate` `(n,)` logits from before
+        it learned, nan where it did not; `time` is the newest event time of the batch, s.
         """
         self.move_on(time)
-        self._measures.take_kernel(kernel)
-        columns = [seen.label, seen.frozen, seen.live, weight, candidate]
-        self._learned.append(np.column_stack([*columns, seen.domain[seen.request]]))
+        block = np.empty((len(weight), _LEARNED_COLUMNS))
+        for column, values in enumerate((seen.label, seen.frozen, seen.live, weight, candidate)):
+            block[:, column] = values
+        block[:, _LEARNED_DOMAIN:] = seen.domain[seen.request]
+        self._learned.append(block)
         self._learned_examples += len(weight)
         if self._learned_examples >= _LEARNED_BLOCK:
             self._look_at_learned()
@@ -143,8 +135,7 @@ class DriftMonitor:
         self.move_on(time)
         self._measures.hear(health)
         examples = self._measures.examples
-        faulty = any(change.cause == Cause.LABELS for one in self._test.changes for change in one)
-        told = self._causes.told(health, self._arm, faulty, examples, self._time)
+        told = self._causes.told(health, self._arm, self._test, examples, self._time)
         if not (told or self._fresh):
             return []
         self._fresh = False
@@ -181,13 +172,14 @@ class DriftMonitor:
         block = np.concatenate(self._served)
         self._served, self._served_examples, self._fresh = [], 0, True
         finite = np.isfinite(block).all(axis=1)
-        member = self._strata.of(block[:, _DOMAIN:].astype(np.int64)).astype(np.float64)
+        domain = block[:, _DOMAIN:].astype(np.int64)
+        member, strata = self._strata.of(domain).astype(np.float64), self._strata.numbers(domain[finite])
         passed = member.sum(axis=1)
         self._measures.served += passed
         self._refused.add(passed, {"count": passed, "refused": member @ ~finite})
         sound, member = block[finite].astype(np.float64), member[:, finite]
-        self._inputs.take(sound[:, 1:_DOMAIN], self._strata.numbers(sound[:, _DOMAIN:].astype(np.int64)))
-        self._expected.served(sound[:, 0], member)
+        self._inputs.take(sound[:, 1:_DOMAIN], strata)
+        self._expected.served(sound[:, 0], member, strata)
         self._distances = self._inputs.distances()
         psi = np.nan_to_num(self._distances[:, :, 0]).max(axis=1)
         sums = self._refused.sums
@@ -198,11 +190,13 @@ class DriftMonitor:
         block = np.concatenate(self._learned)
         self._learned, self._learned_examples, self._fresh = [], 0, True
         finite = np.isfinite(block[:, :4]).all(axis=1)
-        inside = self._strata.of(block[:, 5:].astype(np.int64))
+        domain = block[:, _LEARNED_DOMAIN:].astype(np.int64)
+        inside = self._strata.of(domain)
         self._measures.refused += (inside & ~finite).sum(axis=1)
         member = inside[:, finite] * block[finite, 3]
         label, frozen, live = np.ascontiguousarray(block[finite, :3].T)
-        self._measures.take(label, np.stack([frozen, live, block[finite, 4]]), member)
+        logits = np.stack([frozen, live, block[finite, 4]])
+        self._measures.take(label, logits, member, self._strata.numbers(domain[finite]))
         if len(label) and not self._causes.far[0]:  # where inputs are at fault labels say nothing
             self._test_labels(label, frozen, live, member * ~(member[self._causes.far] > 0).any(axis=0))
 
@@ -211,7 +205,10 @@ class DriftMonitor:
         before = self._test.take(label, frozen, live, member, self._time)
         self._expected.learned(label, live, member)
         self._arm.take(log_losses(live, label), before, member, sound, self._time)
-        self._alarms += self._singles.take(before, label - 1 / (1 + np.exp(-frozen)), member, self._time)
+        residual = label - 1 / (1 + np.exp(-frozen))
+        for begin in range(0, len(label), BLOCK):  # they compare means of so many
+            part = slice(begin, begin + BLOCK)
+            self._alarms += self._singles.take(before[part], residual[part], member[:, part], self._time)
         self._alarms += self._evidence_alarms()
         self._test.decide(self._time)
 
@@ -296,7 +293,8 @@ _OF_INPUTS = 1 + len(LABEL_ALARMS)
 _DOMAIN = 1 + len(WATCHED)
 _SERVED_COLUMNS = _DOMAIN + 3
 """Of what is kept of a served example until its block is full: the live logit, what is watched, facet indices."""
-_LEARNED_COLUMNS = 8
+_LEARNED_DOMAIN = 5
+_LEARNED_COLUMNS = _LEARNED_DOMAIN + 3
 """Label, frozen and live logit, weight, candidate's logit, facet indices."""
 _NO_SERVED = np.zeros((0, _SERVED_COLUMNS), dtype=np.float32)
 _NO_LEARNED = np.zeros((0, _LEARNED_COLUMNS))

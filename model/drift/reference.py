@@ -24,7 +24,7 @@ _PASSES = 20
 
 def watched(x: NDArray[np.floating], frozen_logit: NDArray[np.floating]) -> NDArray[np.float32]:
     """Values of all that is `WATCHED`, `(n, watched)`, of representations `(n, width)` and frozen logits `(n,)`."""
-    wide = np.ascontiguousarray(x, dtype=np.float32)
+    wide = torch.from_numpy(np.ascontiguousarray(x)).float().numpy()  # ten times faster than numpy from float16
     out = np.empty((len(wide), len(WATCHED)), dtype=np.float32)
     out[:, 0] = frozen_logit
     # Not by matmul: an example's value must not hang on how many others it is looked at with.

@@ -14,7 +14,7 @@ from model.gate.seen import Doubles
 HALF_LIFE = 1_000.0
 """Examples of a stratum."""
 _EDGES = np.linspace(-8.0, 4.0, 49)[1:-1]
-_BINS = len(_EDGES) + 1
+BINS = len(_EDGES) + 1
 
 
 def bins_of(logit: Doubles) -> NDArray[np.int64]:
@@ -22,14 +22,16 @@ def bins_of(logit: Doubles) -> NDArray[np.int64]:
     return np.searchsorted(_EDGES, logit)
 
 
-def binned(member: Doubles, logit: Doubles, weights: Doubles) -> Doubles:
-    """Weights `(k, n)` by stratum and bin of the logit `(n,)`, `(strata, k, bins)`."""
-    row, column = np.nonzero(member)
-    kinds = len(weights)
-    cell = (row * (kinds * _BINS) + bins_of(logit)[column]) + _BINS * np.arange(kinds)[:, None]
-    each = weights[:, column] * member[row, column]
-    summed = np.bincount(cell.ravel(), each.ravel(), len(member) * kinds * _BINS)
-    return summed.reshape(len(member), kinds, _BINS).astype(np.float64, copy=False)
+def binned(strata: NDArray[np.int64], count: int, place: NDArray[np.int64], weights: Doubles, rows: int = 1) -> Doubles:
+    """Weights `(k, n)` by stratum and bin, `(count, k, rows * BINS)`, of examples in strata `(n, 4)`.
+
+    `place` `(k, n)` or `(n,)` is their bin, of so many `rows` of bins.
+    """
+    kinds, bins = len(weights), rows * BINS
+    cell = strata.T[:, None] * (kinds * bins) + (place + bins * np.arange(kinds)[:, None])
+    each = np.broadcast_to(weights, cell.shape)
+    summed = np.bincount(cell.ravel(), each.ravel(), count * kinds * bins)
+    return summed.reshape(count, kinds, bins).astype(np.float64, copy=False)
 
 
 def binned_auc(positive: Doubles, negative: Doubles) -> Doubles:
@@ -73,28 +75,25 @@ class ArmWindows:
 
     def __init__(self, strata: int, arms: Sequence[str]) -> None:
         self._arms = arms
-        shapes = {"sums": (len(arms), len(_SUMS)), "bins": (len(arms), 2, _BINS)}
+        shapes = {"sums": (len(arms), len(_SUMS)), "bins": (len(arms), 2, BINS)}
         self._window = Decaying(strata, HALF_LIFE, shapes)
 
-    def take(self, label: Doubles, logits: Doubles, member: Doubles) -> None:
-        """Takes labels 0 or 1 `(n,)`, each arm's logits `(arms, n)`, nan where it gave none, and weights in strata.
+    def take(self, label: Doubles, logits: Doubles, member: Doubles, strata: NDArray[np.int64]) -> None:
+        """Takes labels 0 or 1 `(n,)`, each arm's logits `(arms, n)`, nan where it gave none, and who belongs where.
 
-        These are `(strata, n)`.
+        That is weights in strata `(strata, n)`, the group's first, and the strata of each example `(n, 4)`.
         """
-        arms, strata = len(logits), len(member)
+        arms, count = len(logits), len(member)
         known = np.isfinite(logits)
         logit = np.where(known, logits, 0.0)
         parts = np.empty((arms, len(_SUMS), len(label)))
         parts[:, 0], parts[:, 1], parts[:, 3] = 1.0, log_losses(logit, label), label
         parts[:, 2] = 0.5 * (1.0 + np.tanh(0.5 * logit))
         parts *= known[:, None]
-        sums = (member @ parts.reshape(-1, len(label)).T).reshape(strata, arms, len(_SUMS))
-        row, column = np.nonzero(member)
-        place = (2 * np.arange(arms)[:, None] + (label > 0)) * _BINS + bins_of(logit)
-        cell = place[:, column] + row * (2 * arms * _BINS)
-        each = member[row, column] * known[:, column]
-        bins = np.bincount(cell.ravel(), each.ravel(), strata * 2 * arms * _BINS).astype(np.float64, copy=False)
-        self._window.add(sums[:, :, 0], {"sums": sums, "bins": bins.reshape(strata, arms, 2, _BINS)})
+        sums = (member @ parts.reshape(-1, len(label)).T).reshape(count, arms, len(_SUMS))
+        place = (label > 0) * BINS + bins_of(logit)
+        bins = binned(strata, count, place, known * member[0], rows=2)
+        self._window.add(sums[:, :, 0], {"sums": sums, "bins": bins.reshape(count, arms, 2, BINS)})
 
     def sums(self, arm: str) -> dict[str, Doubles]:
         """`count`, `loss`, `score` and `label` of recent examples, by stratum."""

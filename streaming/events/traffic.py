@@ -104,10 +104,11 @@ class ServedImpression(msgspec.Struct, frozen=True, tag="i", array_like=True):
         return flat.reshape(len(self.items), -1)
 
     @staticmethod
-    def joined(records: Sequence[ServedImpression], name: FloatPayload) -> NDArray[np.float32]:
-        """The named payload of all `records` as one array, faster than record by record; each must have its size."""
-        whole = np.frombuffer(b"".join(getattr(record, name) for record in records), dtype=_DTYPES[name])
-        flat = whole.astype(np.float32, copy=False)
+    def joined(records: Sequence[ServedImpression], name: FloatPayload) -> NDArray[np.floating]:
+        """The named payload of all `records` as one array, as it was written; each must have its size."""
+        flat: NDArray[np.floating] = np.frombuffer(
+            bytearray().join(getattr(record, name) for record in records), dtype=_DTYPES[name]
+        )
         return flat if name.endswith("logit") else flat.reshape(sum(len(record.items) for record in records), -1)
 
 

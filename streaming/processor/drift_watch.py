@@ -19,7 +19,7 @@ import numpy as np
 from model.drift.config import DriftConfig
 from model.drift.monitor import DriftMonitor
 from model.drift.reference import Reference
-from model.drift.signs import NAN, KernelHealth, LabelHealth
+from model.drift.signs import NAN, LabelHealth
 from model.drift.verdict import Alarm, Verdict, VerdictKind
 from model.encoding.domain import DomainSpace
 from model.gate.decision import GateDecision
@@ -27,7 +27,6 @@ from model.gate.feedback import FeedbackPath
 from model.gate.gate import Gate
 from model.gate.guarded import GuardedBatch
 from model.gate.seen import Doubles
-from model.kernel.learner import Learner
 from streaming.events import ServedImpression
 from streaming.events.decisions import Decision
 from streaming.events.traffic import FloatPayload
@@ -45,8 +44,6 @@ _KEPT = 0.98
 _JUDGE_S = 5.0
 """Event time without a judgement after which one is due, seconds."""
 _SERVED: tuple[FloatPayload, ...] = ("frozen_logit", "live_logit", "x")
-_NATS_EVERY = 8_192
-"""Examples between two looks at what matching has taught: a look takes as long as learning a micro-batch."""
 
 
 class DriftWatch:
@@ -74,7 +71,6 @@ class DriftWatch:
         self._unshown: list[ServedImpression] = []
         self._unshown_items = 0
         self._lost_before = 0
-        self._nats, self._nats_due = NAN, 0
         self._judged_at = -math.inf
 
     # --- what the machine sees ---
@@ -103,21 +99,15 @@ class DriftWatch:
         """A click that came when its request was closed."""
         self._late += 1
 
-    def decided(self, batch: GuardedBatch[LabelledRequest], learner: Learner) -> None:
+    def decided(self, batch: GuardedBatch[LabelledRequest]) -> None:
         """A micro-batch of which it was decided what becomes of it."""
         with self._watching():
             seen = batch.seen
             candidate: Doubles = np.full(len(seen.label), NAN)
-            trust: Mapping[str, float] = {}
             if batch.report is not None:
                 candidate[batch.taught[seen.request]] = batch.report.candidate_logit.double().numpy()
-                trust = batch.report.arms
-            if learner.examples >= self._nats_due:
-                self._nats, self._nats_due = learner.nats(), learner.examples + _NATS_EVERY
-            changed = float(np.sqrt(np.mean((seen.live - seen.frozen) ** 2)))
             newest = max(request.impression.time for request in batch.requests)
-            health = KernelHealth(self._nats, changed, trust)
-            self.monitor.learned(seen, batch.weight, batch.taught, candidate, health, newest)
+            self.monitor.learned(seen, batch.weight, candidate, newest)
 
     def followed(self, decisions: Sequence[GateDecision]) -> None:
         """What the gate decided."""
@@ -216,8 +206,6 @@ class DriftWatch:
             "happened": dict(self._happened),
             "lost": self._lost(dropped) - self._lost_before,
             "judged_at": self._judged_at,
-            "nats": self._nats,
-            "nats_due": self._nats_due,
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -231,7 +219,6 @@ class DriftWatch:
         self._shares.update({name: float(value) for name, value in state["shares"].items()})
         self._happened.update({name: int(value) for name, value in state["happened"].items()})
         self._judged_at = float(state["judged_at"])
-        self._nats, self._nats_due = float(state["nats"]), int(state["nats_due"])
 
 
 def _share(part: float, rest: float) -> float:

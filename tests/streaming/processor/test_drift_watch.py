@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from model.drift.config import DriftConfig
 from model.drift.monitor import DriftMonitor
-from model.drift.signs import KernelHealth, LabelHealth
+from model.drift.signs import LabelHealth
 from model.drift.verdict import Alarm, Verdict, VerdictKind
 from model.encoding.domain import Domain, DomainSpace
 from model.gate.config import GateConfig
@@ -42,7 +42,7 @@ class Recorder(DriftMonitor):
     def __init__(self, of: DriftMonitor) -> None:
         self.__dict__.update(of.__dict__)
         self.served_items: list[int] = []
-        self.batches: list[tuple[Seen, Doubles, np.ndarray[Any, Any], Doubles]] = []
+        self.batches: list[tuple[Seen, Doubles, Doubles]] = []
         self.healths: list[LabelHealth] = []
         self.says: list[Verdict | Alarm] = []
 
@@ -50,10 +50,8 @@ class Recorder(DriftMonitor):
         assert len(frozen) == len(live) == len(x)
         self.served_items.append(len(frozen))
 
-    def learned(  # noqa: PLR0917 - as the monitor has it
-        self, seen: Seen, weight: Doubles, taught: Any, candidate: Doubles, kernel: KernelHealth, time: float
-    ) -> None:
-        self.batches.append((seen, weight, taught, candidate))
+    def learned(self, seen: Seen, weight: Doubles, candidate: Doubles, time: float) -> None:
+        self.batches.append((seen, weight, candidate))
 
     def judge(self, health: LabelHealth, time: float) -> list[Verdict | Alarm]:
         self.healths.append(health)
@@ -92,17 +90,16 @@ def test_every_impression_is_seen_once_and_every_example_once_with_its_label() -
     labels = np.concatenate([seen.label for seen, *_ in recorder.batches])
     assert len(labels) == sum(items_of(RECORDS)) == fed.examples
     assert labels.sum() == sum(isinstance(record, ServedFeedback) for record in RECORDS)
-    assert all(np.isfinite(candidate).all() and taught.all() for _, _, taught, candidate in recorder.batches)
+    assert all(np.isfinite(candidate).all() for _, _, candidate in recorder.batches)
 
 
 def test_what_the_gate_sets_aside_is_seen_with_its_weights_and_without_a_candidate() -> None:
     fed, recorder = watched(test_gate.GATE)
     for offset, value in enumerate(test_gate.stream("turned")):
         fed.feed(offset, value, appended(value))
-    aside = [(weight, candidate[~taught[seen.request]]) for seen, weight, taught, candidate in recorder.batches]
-    left = np.concatenate([candidate for _, candidate in aside])
-    assert len(left) > 0 and np.isnan(left).all()
-    assert all((weight > 0).all() for weight, _ in aside)
+    left = sum(int(np.isnan(candidate).sum()) for _, _, candidate in recorder.batches)
+    assert left == fed.guarded.gate.left > 0
+    assert all((weight > 0).all() for _, weight, _ in recorder.batches)
 
 
 def test_a_change_of_verdict_is_a_decision_with_what_it_was_what_it_is_why_and_what_to_do() -> None:
