@@ -16,6 +16,7 @@ from torch import Tensor
 
 from features.cache import Cache
 from features.config import FeatureConfig
+from features.live.history import HISTORY, read_history
 from features.live.layout import OVERALL, Floats, LiveLayout
 from features.live.read import RequestItems, assemble
 from features.store.definitions import ITEM_PROFILE, USER_PROFILE
@@ -23,6 +24,7 @@ from features.store.feature_store import FeatureStore
 from model.backbone.interface import FrozenBackbone, round_representation
 from model.encoding.domain import Domain, DomainSpace
 from model.encoding.features import EncodedItem, EncodedUser, FeatureEncoder, ItemFeatures, UserFeatures
+from model.encoding.history import HistoryEvent
 from model.encoding.item_values import ItemValues, Slots
 
 _VIEW_BYTES = 112  # of an array beside its numbers
@@ -61,7 +63,7 @@ def _array_bytes(arrays: Sequence[NDArray[Any]]) -> int:
 
 def user_bytes(user: EncodedUser) -> int:
     """Bytes that a user takes in memory."""
-    return _OBJECT_BYTES + _array_bytes((user.sparse, user.weight, user.history))
+    return _OBJECT_BYTES + _array_bytes((user.sparse, user.weight))
 
 
 def item_bytes(item: _Item) -> int:
@@ -117,10 +119,13 @@ class Representer:
         """
         if not item_ids:
             raise ValueError(f"request of user {user_id!r}: there is no item to represent")
-        by_id = self._read_items(item_ids)
+        events = self._events(user_id, domain, time)
+        by_id = self._read_items([*item_ids, *(event.item_id for event in events)])
         items = [by_id[item_id] for item_id in item_ids]
         facets = self.space.encode(domain)
-        batch = self.encoder.batch(self._user(user_id), [item.encoded for item in items], facets)
+        encoded = {item_id: item.encoded for item_id, item in by_id.items()}
+        history = self.encoder.history(events, encoded, time) if self.layout.history.length else None
+        batch = self.encoder.batch(self._user(user_id), [item.encoded for item in items], facets, history)
         content = np.stack([item.content for item in items])
         values = np.stack([item.values for item in items])
         live = self.live(user_id, item_ids, RequestItems(domain, content, values), time)
@@ -129,6 +134,13 @@ class Representer:
             rows = torch.tensor([facets], dtype=torch.int64).expand(len(items), -1)
             frozen = self.backbone.predict(x, rows)[:, 0]
         return Represented(x, torch.from_numpy(live), torch.from_numpy(content), values, frozen)
+
+    def _events(self, user_id: str, domain: Domain, time: float) -> list[HistoryEvent]:
+        """What the user did lately, oldest first, where the backbone reads it."""
+        if not self.layout.history.length:
+            return []
+        row = self.store.read_live(HISTORY, [user_id], time, self._scope_of(domain))[0]
+        return read_history(row)
 
     def live(self, user_id: str, item_ids: Sequence[str], request: RequestItems, time: float) -> Floats:
         """The live features from the rows in the store, float32 `(n, k)`. Raises StoreUnavailableError."""

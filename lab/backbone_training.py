@@ -95,9 +95,9 @@ def _write_starts(
     A group counts the examples of its own domains, as it does live; `held_out` as for `kernel_start`.
     """
     crossing = Crossing.of(ItemValues(encoder), log.space)
-    layout = LiveLayout.of(config.live, pretrained[0].content_width, crossing)
+    layout = LiveLayout.of(config.live, pretrained[0].content_width, crossing, config.backbone.history)
     kernel_start(log, LiveFeatures(layout, config.live), pretrained, held_out, config.kernel).save(folder)
-    reference = drift_reference(log, pretrained, held_out)
+    reference = drift_reference(log, pretrained, held_out, layout.history)
     if reference is not None:
         write_reference(folder, reference, pretrained[0].fingerprint)
     keys = np.array([domain.key for domain in log.space.domains()])[log.space.flat(log.examples.domain)]

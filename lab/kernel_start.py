@@ -17,10 +17,11 @@ import torch
 from numpy.typing import NDArray
 
 from features.live.features import LiveFeatures, RequestItems, RequestOutcome
-from lab.represented import represent_pairs
+from lab.represented import RepresentedPairs, represent_pairs
 from model.backbone.dataset import Examples, ProfileTable
 from model.backbone.interface import FrozenBackbone
-from model.config import KernelConfig
+from model.backbone.past import past_events
+from model.config import HistorySpec, KernelConfig
 from model.drift.reference import Reference
 from model.encoding.domain import Domain, DomainSpace
 from model.encoding.features import FeatureEncoder
@@ -95,7 +96,7 @@ def kernel_start(
     `held_out` are the frozen logits of the newest examples by a model that was not trained on them.
     """
     space, examples = log.space, log.examples
-    pairs = represent_pairs(*pretrained, examples.user, examples.item, examples.domain)
+    pairs = represent_log(log, pretrained, live.layout.history)
     x = pairs.x.astype(np.float32)
     group = examples.user * space.size + space.flat(examples.domain)
     shown = np.unique(examples.item)
@@ -121,18 +122,31 @@ def kernel_start(
     )
 
 
+def represent_log(
+    log: PretrainingLog, pretrained: tuple[FrozenBackbone, ProfileTable], spec: HistorySpec, first: int = 0
+) -> RepresentedPairs:
+    """The examples from `first` on as the backbone sees them, with what their users had done before."""
+    part = slice(first, len(log.examples))
+    past = past_events(log.examples, spec).of_pairs(part) if spec.length else None
+    examples = log.examples.select(part)
+    return represent_pairs(*pretrained, examples.user, examples.item, examples.domain, past)
+
+
 def drift_reference(
-    log: PretrainingLog, pretrained: tuple[FrozenBackbone, ProfileTable], held_out: NDArray[np.float32]
+    log: PretrainingLog,
+    pretrained: tuple[FrozenBackbone, ProfileTable],
+    held_out: NDArray[np.float32],
+    spec: HistorySpec,
 ) -> Reference | None:
     """What drift is measured against: the newest part of the log, as a model sees it that was not trained on it.
 
-    `held_out` as for `kernel_start`; None where there are none.
+    `held_out` as for `kernel_start`; None where there are none. `spec` says what of a history the backbone reads.
     """
-    first = len(log.examples) - len(held_out)
-    newest = log.examples.select(np.arange(first, len(log.examples)))
-    if not len(newest):
+    if not len(held_out):
         return None
-    pairs = represent_pairs(*pretrained, newest.user, newest.item, newest.domain)
+    first = len(log.examples) - len(held_out)
+    newest = log.examples.select(slice(first, len(log.examples)))
+    pairs = represent_log(log, pretrained, spec, first)
     return Reference.of(pairs.x, held_out, newest.label, newest.domain, log.space.sizes)
 
 
@@ -179,6 +193,13 @@ def _live(live: LiveFeatures, log: PretrainingLog, request: slice) -> NDArray[np
 
 
 def _count(live: LiveFeatures, log: PretrainingLog, batch: Sequence[slice], time: NDArray[np.float64]) -> None:
+    live.update(log_outcomes(log, batch, time, live.layout.content_width), counters_only=True)
+
+
+def log_outcomes(
+    log: PretrainingLog, batch: Sequence[slice], time: NDArray[np.float64], content_width: int
+) -> list[RequestOutcome]:
+    """The requests of a batch as live rows take them; the frozen model was trained on them, so nothing is left over."""
     outcomes = []
     for request in batch:
         examples = log.examples.select(request)
@@ -188,14 +209,14 @@ def _count(live: LiveFeatures, log: PretrainingLog, batch: Sequence[slice], time
                 user_id=log.users[examples.user[0]],
                 domain=_domain(log, examples),
                 items=[log.items[item] for item in examples.item],
-                content=np.zeros((n, live.layout.content_width), dtype=np.float32),
+                content=np.zeros((n, content_width), dtype=np.float32),
                 values=log.values[examples.item],
                 click=examples.label,
                 residual=np.zeros(n, dtype=np.float32),
                 time=float(time[request.start]),
             )
         )
-    live.update(outcomes, counters_only=True)
+    return outcomes
 
 
 def _domain(log: PretrainingLog, examples: Examples) -> Domain:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from model.backbone.dataset import ProfileTable
 from model.backbone.interface import FrozenBackbone, round_representation
+from model.encoding.history import PastEvents
 
 _ROWS_AT_ONCE = 8_192
 
@@ -27,19 +28,23 @@ class RepresentedPairs:
 
 
 @torch.inference_mode()
-def represent_pairs(
+def represent_pairs(  # noqa: PLR0917 -- the columns of a pair
     backbone: FrozenBackbone,
     profiles: ProfileTable,
     user: NDArray[np.int64],
     item: NDArray[np.int64],
     domain: NDArray[np.int64],
+    past: PastEvents | None = None,
 ) -> RepresentedPairs:
-    """Positions in `profiles` `(n,)` and facet indices `(n, 3)`."""
+    """Positions in `profiles` `(n,)` and facet indices `(n, 3)`; `past` is what a user encoder reads."""
     parts = []
     for begin in range(0, len(user), _ROWS_AT_ONCE):
         part = slice(begin, begin + _ROWS_AT_ONCE)
         where = torch.from_numpy(domain[part])
-        batch = profiles.batch(torch.from_numpy(user[part]), torch.from_numpy(item[part]), where)
+        users, items = torch.from_numpy(user[part]), torch.from_numpy(item[part])
+        rows = torch.arange(begin, begin + len(users))
+        history = None if past is None else profiles.history(past, rows)
+        batch = profiles.batch(users, items, where, history)
         x = round_representation(backbone.represent(batch))
         logit = backbone.predict(x, where)[:, 0]
         parts.append((x.half().numpy(), backbone.content(batch).numpy(), logit.numpy()))

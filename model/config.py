@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -52,6 +53,21 @@ class FieldSpec(Section):
     max_values: int = Field(
         default=16, ge=1, description="Values of a multi-valued field beyond this are left out and counted."
     )
+
+
+@dataclass(frozen=True)
+class HistorySpec:
+    """What of a user's events is kept as a live history."""
+
+    length: int
+    """The newest so many; 0 keeps none."""
+    skips: bool = False
+    """Whether what was shown and passed over is kept beside what was clicked."""
+    delay_s: float = 0.0
+    """Age from which pretraining shows an event."""
+
+
+NO_HISTORY = HistorySpec(0)
 
 
 class BackboneConfig(Section):
@@ -106,12 +122,34 @@ class BackboneConfig(Section):
         description="Whether a request carries a query whose text vector is an aspect. No request carries one yet: it "
         "must stay false.",
     )
-    history_field: str = Field(
-        default="",
-        description="Stored multi-valued user field with recent item ids, newest first; empty means no history aspect. "
-        "Nothing writes such a field yet: it must stay empty.",
+    user_encoder: Literal["none", "pool", "gru4rec", "nextitnet", "sasrec", "bert4rec"] = Field(
+        default="none",
+        description="What reads a user's live history: nothing, a weighted mean, a recurrent network, dilated "
+        "convolutions, causal or bidirectional attention. A backbone of your own reads `batch.history` with any but "
+        "`none`.",
     )
-    history_length: int = Field(default=20, ge=1, description="Recent items that the history aspect reads.")
+    history_length: int = Field(
+        default=50, ge=1, le=1_000, description="Events of a live history that are kept, the newest."
+    )
+    history_skips: bool = Field(
+        default=False, description="Whether a live history also holds what was shown and passed over."
+    )
+    history_items: Literal["id", "text", "both"] = Field(
+        default="both", description="What the user encoder knows of an item: its id, its text, or both."
+    )
+    history_gaps: bool = Field(
+        default=False,
+        description="Whether the user encoder knows how long ago an event was; leave it off where traffic is played "
+        "faster than it was recorded.",
+    )
+    history_width: int = Field(default=32, ge=4, multiple_of=2, description="Width of an event and of its encoder.")
+    history_layers: int = Field(default=2, ge=1, description="Layers of `sasrec` and `bert4rec`.")
+    history_delay_s: float = Field(
+        default=1_800.0,
+        ge=0,
+        description="Pretraining shows a request the events that are older than this, as live ones are when their "
+        "labels are decided.",
+    )
     id_dropout: float = Field(
         default=0.1, ge=0, lt=1, description="Share of IDs replaced by the out-of-vocabulary row in pretraining."
     )
@@ -127,6 +165,12 @@ class BackboneConfig(Section):
             )
         return factory
 
+    @property
+    def history(self) -> HistorySpec:
+        """The live history that the backbone reads."""
+        length = 0 if self.user_encoder == "none" else self.history_length
+        return HistorySpec(length, self.history_skips, self.history_delay_s)
+
 
 def unfed_keys(config: BackboneConfig) -> list[str]:
     """A sentence for each key that asks for input which no event, profile or request brings yet.
@@ -137,8 +181,6 @@ def unfed_keys(config: BackboneConfig) -> list[str]:
     problems = []
     if config.query_text:
         problems.append("backbone.query_text: no request carries a query yet, leave it false")
-    if config.history_field:
-        problems.append(f"backbone.history_field: nothing writes {config.history_field!r} yet, leave it empty")
     if config.tasks != "ctr":
         problems.append('backbone.tasks: no event carries a conversion yet, leave it "ctr"')
     return problems
@@ -164,6 +206,9 @@ class PretrainConfig(Section):
         default=400,
         ge=0,
         description="Most steps that fit the content vectors to users' residuals; 0 takes components.",
+    )
+    cloze_passes: int = Field(
+        default=10, ge=0, description="Passes over the users' histories in which `bert4rec` guesses hidden items first."
     )
     seed: int = Field(default=7, ge=0, le=MAX_SEED, description="Seed of initialisation, shuffling and dropout.")
 

@@ -46,7 +46,7 @@ def open_backbone(config: Config) -> OpenedBackbone:
     loaded = load_backbone(config.backbone_dir, config.input_schema(), config.backbone.factory)
     start, space = KernelStart.load(config.backbone_dir), config.domain_space()
     crossing = Crossing.of(ItemValues(loaded.encoder), space)
-    layout = LiveLayout.of(config.live, loaded.backbone.content_width, crossing)
+    layout = LiveLayout.of(config.live, loaded.backbone.content_width, crossing, loaded.config.history)
     start.check_live(layout.names)
     reference = read_reference(config.backbone_dir, loaded.backbone.fingerprint)
     return OpenedBackbone(loaded.backbone, loaded.encoder, start, layout, reference, dependencies(start, space.sizes))

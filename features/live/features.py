@@ -18,10 +18,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from features.config import LiveConfig
+from features.live.history import HISTORY, HistoryTable
 from features.live.layout import OVERALL, Doubles, Floats, Kind, LiveLayout, LiveRow
 from features.live.read import RequestItems, assemble, compute
 from features.live.table import LiveTable
 from model.encoding.domain import Domain
+from model.encoding.history import HistoryEvent
 from model.encoding.item_values import Slots
 
 __all__ = ["LiveFeatures", "LiveLayout", "LiveRow", "RequestItems", "RequestOutcome", "assemble"]
@@ -58,14 +60,20 @@ class LiveFeatures:
             "facet": config.max_domains,
         }
         self._tables = {kind: LiveTable(kind, layout, limit) for kind, limit in limits.items()}
+        self._histories = HistoryTable(layout.history, config.max_users)
 
     def __len__(self) -> int:
-        return sum(len(table) for table in self._tables.values())
+        return sum(len(table) for table in self._all)
+
+    @property
+    def _all(self) -> list[LiveTable | HistoryTable]:
+        """The histories are empty where the backbone reads none."""
+        return [*self._tables.values(), self._histories]
 
     @property
     def evicted(self) -> dict[Kind, int]:
         """Rows dropped so far to keep within the configured bounds, by kind."""
-        return {kind: table.evicted for kind, table in self._tables.items()}
+        return {**{kind: table.evicted for kind, table in self._tables.items()}, HISTORY: self._histories.evicted}
 
     def update(self, outcomes: Sequence[RequestOutcome], *, counters_only: bool = False) -> None:
         """Adds decided requests. Event times may come in any order.
@@ -82,6 +90,8 @@ class LiveFeatures:
         if counters_only:
             residuals[:] = 0.0
         self._spread(filled, batch, residuals, late=False)
+        if self.layout.history.length:
+            self._histories.add(filled)
 
     def correct(self, outcomes: Sequence[RequestOutcome]) -> None:
         """Adds clicks that came after their requests were added by `update`, as of the time of the requests.
@@ -96,6 +106,7 @@ class LiveFeatures:
         batch = _Batch.of(filled, self.layout)
         residuals = self.layout.residual_sums(batch.residual, batch.content) * self.layout.labelled_columns
         self._spread(filled, batch, residuals, late=True)
+        self._histories.correct(filled)
 
     def _spread(self, filled: Sequence[RequestOutcome], batch: _Batch, residuals: Doubles, *, late: bool) -> None:
         """Adds residual sums `(n, residuals_of("user"))` and counters to all rows; of a late click nothing is shown."""
@@ -140,24 +151,31 @@ class LiveFeatures:
             item=self._tables["item"].read(items),
         )
 
+    def history(self, user_id: str) -> list[HistoryEvent]:
+        """What a user did lately, oldest first; what `read_history` gives on the same row."""
+        return self._histories.events(user_id)
+
     def take_changed(self) -> list[LiveRow]:
         """Rows touched since the last call (copies), and tombstones for what was evicted meanwhile."""
-        return [row for table in self._tables.values() for row in table.take_changed()]
+        return [row for table in self._all for row in table.take_changed()]
 
     def rows(self) -> list[LiveRow]:
         """Every row (copies): what `restore` needs to make the same state again."""
-        return [row for table in self._tables.values() for row in table.rows()]
+        return [row for table in self._all for row in table.rows()]
 
     def restore(self, rows: Iterable[LiveRow]) -> None:
         """Takes rows as they were written, bit for bit; they do not count as changed.
 
         Raises ValueError for a kind or a width that this layout does not have.
         """
+        tables: dict[Kind, LiveTable | HistoryTable] = {**self._tables}
+        if self.layout.history.length:
+            tables[HISTORY] = self._histories
         for row in rows:
-            table = self._tables.get(row.kind)
+            table = tables.get(row.kind)
             if table is None:
                 raise ValueError(
-                    f"live row {row.key!r} is of kind {row.kind!r}; this configuration keeps {', '.join(self._tables)}"
+                    f"live row {row.key!r} is of kind {row.kind!r}; this configuration keeps {', '.join(tables)}"
                 )
             table.put(row)
 

@@ -14,13 +14,14 @@ from urllib.parse import quote
 import msgspec
 import numpy as np
 
+from features.live.history import HISTORY
 from features.live.layout import Kind, LiveLayout, LiveRow
 from model.backbone.schema import BackboneRefused
 from model.whole_files import write_whole
 
 FOLDER = "live-rows"
 """Its name in a backbone's folder."""
-FORMAT = 1
+FORMAT = 2
 _CURE = "pretrain the backbone again with this configuration"
 
 
@@ -34,6 +35,7 @@ class _Row(msgspec.Struct, frozen=True, array_like=True):
     updated_at: float
     values: bytes
     """float32, little-endian."""
+    items: tuple[str, ...]
 
 
 class _File(msgspec.Struct, frozen=True):
@@ -49,7 +51,7 @@ _decoder = msgspec.msgpack.Decoder(_File)
 
 def write_first_rows(folder: Path, group: str, domains: Sequence[str], rows: Sequence[LiveRow]) -> None:
     """Writes the rows of a group that answers for `domains` (their keys) into a backbone's folder. Raises OSError."""
-    packed = [_Row(row.kind, row.key, row.updated_at, row.values.astype("<f4").tobytes()) for row in rows]
+    packed = [_Row(row.kind, row.key, row.updated_at, row.values.astype("<f4").tobytes(), row.items) for row in rows]
     path = _path(folder, group)
     path.parent.mkdir(exist_ok=True)
     write_whole(path, msgspec.msgpack.encode(_File(FORMAT, group, _digest(domains), packed)))
@@ -80,8 +82,9 @@ def read_first_rows(folder: Path, group: str, domains: Sequence[str], layout: Li
 
 
 def _unpacked(path: Path, row: _Row, layout: LiveLayout) -> LiveRow:
-    width = layout.width_of(row.kind)
-    if len(row.values) != 4 * width:
+    history = row.kind == HISTORY
+    width = 3 * len(row.items) if history else layout.width_of(row.kind)
+    if len(row.values) != 4 * width or len(row.items) > (layout.history.length if history else 0):
         raise FirstRowsRefused(
             f"{path}: the row of {row.kind} {row.key!r} has {len(row.values)} bytes where this configuration has "
             f"{4 * width}: {_CURE}"
@@ -89,7 +92,7 @@ def _unpacked(path: Path, row: _Row, layout: LiveLayout) -> LiveRow:
     values = np.frombuffer(row.values, dtype="<f4").astype(np.float32, copy=False)
     if not np.isfinite(row.updated_at) or not np.isfinite(values).all():
         raise FirstRowsRefused(f"{path}: the row of {row.kind} {row.key!r} holds a number that is not finite: {_CURE}")
-    return LiveRow(row.kind, row.key, row.updated_at, values)
+    return LiveRow(row.kind, row.key, row.updated_at, values, row.items)
 
 
 def _path(folder: Path, group: str) -> Path:

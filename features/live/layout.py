@@ -14,14 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.config import LiveConfig
+from model.config import NO_HISTORY, HistorySpec
 from model.encoding.domain import FACETS, UNKNOWN, Domain, DomainSpace
 from model.encoding.item_values import ItemValues
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
-Kind = Literal["user", "item", "domain", "facet"]
+Kind = Literal["user", "item", "domain", "facet", "history"]
 
 KINDS: tuple[Kind, ...] = ("user", "item", "domain", "facet")
+"""Kinds whose rows are sums; a `history` is a list of events (`features.live.history`)."""
 OVERALL = "*"
 """Key of the row of kind `domain` that holds all domains together; the key of a real domain has slashes."""
 KEY_SEPARATOR = "\x1f"
@@ -41,9 +43,11 @@ class LiveRow:
     kind: Kind
     key: str
     updated_at: float
-    """Event time to which the sums are decayed, seconds."""
+    """Event time to which the sums are decayed, or of the newest event, seconds."""
     values: Floats
-    """The sums, float32 `(layout.width_of(kind),)`."""
+    """The sums, float32 `(layout.width_of(kind),)`; of a history what `features.live.history` makes of its events."""
+    items: tuple[str, ...] = ()
+    """Items of a history, oldest first."""
 
     @property
     def tombstone(self) -> bool:
@@ -122,15 +126,17 @@ class LiveLayout:
     ridge_prior: float
     content_width: int
     crossing: Crossing
+    history: HistorySpec = NO_HISTORY
+    """What is kept of a user's events; nothing where the backbone reads none."""
 
     @staticmethod
-    def of(live: LiveConfig, content_width: int, crossing: Crossing) -> LiveLayout:
+    def of(live: LiveConfig, content_width: int, crossing: Crossing, history: HistorySpec = NO_HISTORY) -> LiveLayout:
         """The layout of a configuration, for content vectors `(n, content_width)`."""
         if content_width < 1:
             raise ValueError(
                 f"content width is {content_width}: live features need content vectors of at least one number"
             )
-        return LiveLayout(live.half_lives_s, live.prior_examples, live.ridge_prior, content_width, crossing)
+        return LiveLayout(live.half_lives_s, live.prior_examples, live.ridge_prior, content_width, crossing, history)
 
     @property
     def design_width(self) -> int:

@@ -1,4 +1,5 @@
-"""Live rows of a kernel group that takes over the domains of others: sums add up, each decayed to the newest.
+"""Live rows of a kernel group that takes over the domains of others: sums add up, each decayed to the newest, and
+histories are joined.
 
 What a group knows of a user or an item is taken whole, also where the new group gets a part of its domains alone: it is
 what the new one starts from. Rows of domains and of facet values go where the domain goes.
@@ -11,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from features.live.history import HISTORY, joined_history
 from features.live.layout import OVERALL, Doubles, Kind, LiveLayout, LiveRow
 from model.encoding.domain import FACETS
 
@@ -53,6 +55,8 @@ def _taken(parent: ParentRows) -> Iterable[LiveRow]:
 
 
 def _sum(layout: LiveLayout, one: LiveRow, other: LiveRow) -> LiveRow:
+    if one.kind == HISTORY:
+        return joined_history(layout.history, one, other)
     newest = max(one.updated_at, other.updated_at)
     values = _decayed(layout, one, newest) + _decayed(layout, other, newest)
     return LiveRow(one.kind, one.key, newest, values.astype(np.float32))

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from features.live.history import HISTORY
 from features.live.layout import Floats, Kind, LiveRow
-from features.store.definitions import UPDATED_AT, VALUES
+from features.store.definitions import ITEMS, UPDATED_AT, VALUES
 from features.store.feast_guard import import_feast
 from model.config import FieldSpec
 from model.encoding.spelling import FieldValue, read_number, spell, spell_list
@@ -22,8 +23,11 @@ Values = dict[str, Any]
 
 def entity_key(join_key: str, key: str) -> Any:
     """Feast's key of one entity. A lone surrogate, legal in JSON, is replaced: protocol buffers refuse it."""
-    clean = key.encode("utf-8", "replace").decode("utf-8")
-    return _key.EntityKey(join_keys=[join_key], entity_values=[_value.Value(string_val=clean)])
+    return _key.EntityKey(join_keys=[join_key], entity_values=[_value.Value(string_val=_clean(key))])
+
+
+def _clean(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def number(value: float) -> Any:
@@ -76,12 +80,17 @@ def read_fields(specs: Sequence[FieldSpec], values: Mapping[str, Any]) -> dict[s
 
 def write_live(row: LiveRow) -> Values:
     """A live row."""
-    return {VALUES: vector(row.values), UPDATED_AT: number(row.updated_at)}
+    written = {VALUES: vector(row.values), UPDATED_AT: number(row.updated_at)}
+    if row.kind == HISTORY:
+        written[ITEMS] = _value.Value(string_list_val=_value.StringList(val=map(_clean, row.items)))
+    return written
 
 
 def read_live(kind: Kind, key: str, values: Mapping[str, Any]) -> LiveRow:
     """The live row."""
-    return LiveRow(kind, key, updated_at(values), read_vector(values, VALUES))
+    listed = values.get(ITEMS)
+    items = tuple(listed.string_list_val.val) if listed is not None else ()
+    return LiveRow(kind, key, updated_at(values), read_vector(values, VALUES), items)
 
 
 def updated_at(values: Mapping[str, Any]) -> float:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from features.config import FeatureConfig
+from features.live.history import HISTORY
 from features.live.layout import KINDS
 from features.store.feast_guard import import_feast
 from model.config import FieldSpec
@@ -16,6 +17,7 @@ UPDATED_AT = "updated_at"
 """In every view: event time of the newest event in the row, seconds. Feast enforces no ages online, so we do
 (docs/decisions/0022)."""
 VALUES = "values"
+ITEMS = "items"
 VECTOR = "vector"
 STAMP = "event_timestamp"
 USER_PROFILE = "user_profile"
@@ -65,6 +67,7 @@ def build(config: FeatureConfig, folder: Path) -> Repository:
         ITEM_PROFILE: ("item", [_field(types, spec) for spec in config.item_fields]),
         ITEM_TEXT: ("item", [(VECTOR, types.Array(types.Float32))]),
         **{live_view(kind): (kind, live) for kind in KINDS},
+        live_view(HISTORY): ("user", [*live, (ITEMS, types.Array(types.String))]),
     }
     views = {name: _view(folder, name, entities[entity], fields) for name, (entity, fields) in columns.items()}
     return Repository(entities, views)

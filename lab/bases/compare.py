@@ -66,7 +66,9 @@ def _trained(config: Config, base: Base, recording: Recording, seed: int) -> Loa
 def _frozen_logits(backbone: FrozenBackbone, halves: Halves) -> NDArray[np.float64]:
     """Click logits of the live half as they are served."""
     test = halves.test
-    pairs = represent_pairs(backbone, test.profiles, test.user.numpy(), test.item.numpy(), test.domain.numpy())
+    pairs = represent_pairs(
+        backbone, test.profiles, test.user.numpy(), test.item.numpy(), test.domain.numpy(), test.past
+    )
     return pairs.frozen_logit.astype(np.float64)
 
 

@@ -17,10 +17,10 @@ from lab.detection.score import Traffic
 from lab.evaluate.plan import Plan
 from lab.evaluate.prepare import Pretrained
 from lab.evaluate.work import ensure_pretrained, limit_threads, load_pretrained
+from lab.kernel_start import represent_log
 from lab.played.half import LiveHalf, PlayedRequests
 from lab.played.play import play
 from lab.played.record import Record, Recorder
-from lab.represented import represent_pairs
 from lab.streams import ScriptedStream
 from lab.streams.sources import Source
 from model.gate.config import GateConfig
@@ -126,8 +126,7 @@ def _open(plan: Plan, source: Source, seed: int) -> tuple[ScriptedStream, LiveHa
 
 
 def _window(pretrained: Pretrained) -> HeldOut:
-    held_out, examples = pretrained.held_out, pretrained.log.examples
-    part = slice(len(examples) - len(held_out), None)
-    user, item, domain = examples.user[part], examples.item[part], examples.domain[part]
-    pairs = represent_pairs(pretrained.backbone, pretrained.profiles, user, item, domain)
-    return HeldOut(pairs.x, held_out, examples.label[part], domain)
+    held_out, log = pretrained.held_out, pretrained.log
+    first = len(log.examples) - len(held_out)
+    pairs = represent_log(log, (pretrained.backbone, pretrained.profiles), pretrained.layout.history, first)
+    return HeldOut(pairs.x, held_out, log.examples.label[first:], log.examples.domain[first:])

@@ -128,10 +128,12 @@ def _empty(half: LiveHalf, played: PlayedRequests, pretrained: Pretrained) -> Fa
     profiles.user_sparse = torch.from_numpy(nobody.sparse).expand(count, -1)
     profiles.user_weight = torch.from_numpy(nobody.weight).expand(count, -1)
     row, column = np.nonzero(half.chunk.shown)
-    where = (half.chunk.user[row], half.chunk.items[row, column], half.chunk.domain[row])
     part = _span_examples(half, played)
+    row, column = row[part], column[part]
+    user, item, domain = half.chunk.user[row], half.chunk.items[row, column], half.chunk.domain[row]
+    past = None if half.past is None else half.past.of_pairs(part)
     x = half.pairs.x.copy()
-    x[part] = represent_pairs(pretrained.backbone, profiles, *(one[part] for one in where)).x
+    x[part] = represent_pairs(pretrained.backbone, profiles, user, item, domain, past).x
     return _seen_as(half, pretrained, x, part), played
 
 

@@ -113,10 +113,9 @@ def make_plan(
 
     Raises UnknownAdapterError, or with an own backbone AdapterUnfitError or BackboneRefused.
     """
-    chosen = _choose_adapters(adapters or (QUICK_ADAPTERS if quick else STANDARD_ADAPTERS))
     learner, backbone = learner or LearnerConfig(), backbone or BackboneConfig()
-    if backbone.factory:
-        chosen = _fit_any_backbone(chosen, asked=bool(adapters))
+    chosen = _choose_adapters(adapters or (QUICK_ADAPTERS if quick else STANDARD_ADAPTERS))
+    chosen = _fitting(chosen, backbone, asked=bool(adapters))
     pretrain = (pretrain or PRETRAIN).model_copy(update={"epochs": 6} if quick else {})
     config = EvaluationConfig(
         backbone=backbone,
@@ -150,6 +149,13 @@ def _choose_adapters(names: tuple[str, ...]) -> tuple[str, ...]:
     return chosen
 
 
+def _fitting(names: tuple[str, ...], backbone: BackboneConfig, *, asked: bool) -> tuple[str, ...]:
+    """The adapters that can be had on such a backbone. Raises AdapterUnfitError for one asked for."""
+    if backbone.factory:
+        names = _fit_any_backbone(names, asked=asked)
+    return _without_histories(names, asked=asked) if backbone.history.length else names
+
+
 def _fit_any_backbone(names: tuple[str, ...], *, asked: bool) -> tuple[str, ...]:
     """The adapters that do not change the foundation model's layers. Raises AdapterUnfitError for one asked for."""
     fitting = tuple(name for name in names if ALL_ADAPTERS[name].family not in ("few", "whole"))
@@ -158,6 +164,17 @@ def _fit_any_backbone(names: tuple[str, ...], *, asked: bool) -> tuple[str, ...]
         raise AdapterUnfitError(
             f"{unfit[0]} changes the layers of the foundation model, which a backbone of your own does not have; these "
             f"fit any backbone: {', '.join(others)}"
+        )
+    return fitting
+
+
+def _without_histories(names: tuple[str, ...], *, asked: bool) -> tuple[str, ...]:
+    """The adapters that are given no raw features: batches carry no histories. Raises AdapterUnfitError as above."""
+    fitting = tuple(name for name in names if ALL_ADAPTERS[name].family != "whole")
+    if asked and (unfit := [name for name in names if name not in fitting]):
+        raise AdapterUnfitError(
+            f"{unfit[0]} trains the whole backbone, histories included, which batches of the lab do not carry: set "
+            "backbone.user_encoder to none, or leave it out"
         )
     return fitting
 

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features.config import LiveConfig
-from features.live.features import LiveFeatures, LiveLayout, RequestItems, RequestOutcome
+from features.live.features import LiveFeatures, LiveLayout, RequestItems
 from features.live.layout import Crossing
 from lab.adapters.training import GradientTraining
+from lab.evaluate.told import Labels, live_histories, live_outcomes
 from lab.kernel_start import PretrainingLog, count_log, kernel_start
 from lab.represented import represent_pairs
 from lab.streams import Chunk, Stream
 from model.backbone.dataset import Examples, ProfileTable
 from model.backbone.interface import FrozenBackbone
 from model.backbone.pretrain import pretrain_backbone
-from model.config import BackboneConfig, KernelConfig, PretrainConfig
+from model.config import NO_HISTORY, BackboneConfig, KernelConfig, PretrainConfig
 from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
 from model.encoding.item_values import ItemValues
 from model.kernel.start import KernelStart
@@ -141,7 +141,7 @@ def live_layout(
 ) -> LiveLayout:
     """Columns of the live features of a stream."""
     crossing = Crossing.of(ItemValues(encoder), stream.catalogue.space)
-    return LiveLayout.of(config.live, backbone.content_width, crossing)
+    return LiveLayout.of(config.live, backbone.content_width, crossing, config.backbone.history)
 
 
 def pretraining_examples(stream: Stream) -> Examples:
@@ -162,16 +162,13 @@ def prepare(stream: Stream, pretrained: Pretrained, config: EvaluationConfig) ->
     chunk = Chunk.concat(list(stream.chunks("live")))
     row, column = np.nonzero(chunk.shown)
     user, item, domain = chunk.user[row], chunk.items[row, column], chunk.domain[row]
-    pairs = represent_pairs(pretrained.backbone, pretrained.profiles, user, item, domain)
-    delay = chunk.delay[row, column]
-    label = chunk.click[row, column] & (delay <= config.join_s)
-    late = chunk.click[row, column] & (delay > config.join_s) & (delay <= config.horizon_s)
-    batch, decided = _batches(chunk, config)
-    corrected = np.where(late, np.maximum(_known(chunk, batch, chunk.time[row] + delay), decided[row]), -1)
-    residual = (label - 1.0 / (1.0 + np.exp(-pairs.frozen_logit))).astype(np.float32)
+    known = decided_labels(chunk, config)
+    past = live_histories(stream, pretrained, known)
+    pairs = represent_pairs(pretrained.backbone, pretrained.profiles, user, item, domain, past)
+    residual = (known.label - 1.0 / (1.0 + np.exp(-pairs.frozen_logit))).astype(np.float32)
     return PreparedStream(
         x=pairs.x,
-        live=_live(stream, pretrained, config, chunk, pairs.content, label, residual, decided, corrected),
+        live=_live(stream, pretrained, config, known, pairs.content, residual),
         values=pretrained.log.values[item],
         frozen_logit=pairs.frozen_logit,
         domain=domain,
@@ -179,13 +176,24 @@ def prepare(stream: Stream, pretrained: Pretrained, config: EvaluationConfig) ->
         item=item,
         request=row.astype(np.int64),
         time=chunk.time[row],
-        label=label.astype(np.float32),
+        label=known.label.astype(np.float32),
         truth=chunk.clean_click[row, column].astype(np.float32),
         probability=chunk.probability[row, column],
-        decided=decided[row],
-        corrected=corrected,
-        batch=batch[row],
+        decided=known.decided[row],
+        corrected=known.corrected,
+        batch=known.batch[row],
     )
+
+
+def decided_labels(chunk: Chunk, config: EvaluationConfig) -> Labels:
+    """What learning is told of a live half, and when."""
+    row, column = np.nonzero(chunk.shown)
+    delay = chunk.delay[row, column]
+    label = chunk.click[row, column] & (delay <= config.join_s)
+    late = chunk.click[row, column] & (delay > config.join_s) & (delay <= config.horizon_s)
+    batch, decided = _batches(chunk, config)
+    corrected = np.where(late, np.maximum(_known(chunk, batch, chunk.time[row] + delay), decided[row]), -1)
+    return Labels.of(chunk, label, batch, decided, corrected)
 
 
 def _batches(chunk: Chunk, config: EvaluationConfig) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -204,7 +212,7 @@ def _known(chunk: Chunk, batch: NDArray[np.int64], time: NDArray[np.float64]) ->
 
 def _after_log(pretrained: Pretrained, config: EvaluationConfig) -> LiveFeatures:
     """The live rows as they are when the live half begins."""
-    live = LiveFeatures(pretrained.layout, config.live)
+    live = LiveFeatures(replace(pretrained.layout, history=NO_HISTORY), config.live)
     before = np.arange(len(pretrained.log.examples), dtype=np.float64) - 1e9
     count_log(live, pretrained.log, before / config.requests_per_second)
     return live
@@ -214,84 +222,21 @@ def _live(  # noqa: PLR0917
     stream: Stream,
     pretrained: Pretrained,
     config: EvaluationConfig,
-    chunk: Chunk,
+    known: Labels,
     content: NDArray[np.float32],
-    label: NDArray[np.bool_],
     residual: NDArray[np.float32],
-    decided: NDArray[np.int64],
-    corrected: NDArray[np.int64],
 ) -> NDArray[np.float32]:
     """Live features of every example, `(n, k)`, from the pretraining log and what was known before its batch.
 
     Time runs at the evaluation's pace; the log lies before it.
     """
     live = _after_log(pretrained, config)
-    played = np.arange(len(chunk)) / config.requests_per_second
-    outcomes = _outcomes(stream, pretrained, chunk, content, label, residual, played)
-    begin = np.concatenate([[0], np.cumsum(chunk.shown.sum(axis=1))])
+    played = np.arange(len(known.chunk)) / config.requests_per_second
+    outcomes = live_outcomes(stream, pretrained, known, content, residual, played)
     out = np.empty((len(content), pretrained.layout.width), dtype=np.float32)
-    batch, _ = _batches(chunk, config)
-    clicked_late = _late_clicks(outcomes, begin, corrected)
-    order, late_order = np.argsort(decided, kind="stable"), sorted(clicked_late, key=lambda pair: pair[0])
-    taken = put_right = 0
-    for request, asked in enumerate(outcomes):
-        known, late = [], []
-        while taken < len(order) and decided[order[taken]] < batch[request]:
-            known.append(outcomes[int(order[taken])])
-            taken += 1
-        while put_right < len(late_order) and late_order[put_right][0] < batch[request]:
-            late.append(late_order[put_right][1])
-            put_right += 1
-        live.update(known)
+    for rows, asked, decided, late in known.before(outcomes):
+        live.update(decided)
         live.correct(late)
         items = RequestItems(asked.domain, asked.content, asked.values)
-        out[begin[request] : begin[request + 1]] = live.features(asked.time, asked.user_id, items, asked.items)
+        out[rows] = live.features(asked.time, asked.user_id, items, asked.items)
     return out
-
-
-def _late_clicks(
-    outcomes: Sequence[RequestOutcome], begin: NDArray[np.int64], corrected: NDArray[np.int64]
-) -> list[tuple[int, RequestOutcome]]:
-    """Every late click with the number of the scoring batch after which it is known, as a correction of its own."""
-    late = []
-    for example in np.flatnonzero(corrected >= 0).tolist():
-        request = int(np.searchsorted(begin, example, side="right")) - 1
-        one, position = outcomes[request], example - int(begin[request])
-        only = slice(position, position + 1)
-        turned = np.ones(1, dtype=np.float32)
-        clicked = replace(
-            one, items=one.items[only], content=one.content[only], values=one.values[only],
-            click=turned, residual=turned,
-        )  # fmt: skip
-        late.append((int(corrected[example]), clicked))
-    return late
-
-
-def _outcomes(  # noqa: PLR0917
-    stream: Stream,
-    pretrained: Pretrained,
-    chunk: Chunk,
-    content: NDArray[np.float32],
-    label: NDArray[np.bool_],
-    residual: NDArray[np.float32],
-    played: NDArray[np.float64],
-) -> list[RequestOutcome]:
-    """The requests of the live half as the live features take them, at the times `played`, `(r,)`."""
-    catalogue, values = stream.catalogue, pretrained.log.values
-    edges = np.cumsum([0, *chunk.shown.sum(axis=1)]).tolist()
-    outcomes = []
-    for request, (begin, end) in enumerate(pairwise(edges)):
-        positions = chunk.items[request, chunk.shown[request]]
-        outcomes.append(
-            RequestOutcome(
-                user_id=catalogue.users[chunk.user[request]].user_id,
-                domain=catalogue.space.decode(chunk.domain[request]),
-                items=[catalogue.items[position].item_id for position in positions],
-                content=content[begin:end],
-                values=values[positions],
-                click=label[begin:end].astype(np.float32),
-                residual=residual[begin:end],
-                time=float(played[request]),
-            )
-        )
-    return outcomes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +12,16 @@ from features.config import LiveConfig
 from features.live.features import LiveFeatures
 from features.live.layout import LiveLayout, LiveRow
 from lab.evaluate.plan import Plan
-from lab.evaluate.prepare import EvaluationConfig, Pretrained
+from lab.evaluate.prepare import EvaluationConfig, Pretrained, decided_labels
+from lab.evaluate.told import live_histories
 from lab.evaluate.work import ensure_pretrained, load_pretrained
 from lab.kernel_start import count_log
 from lab.represented import RepresentedPairs, represent_pairs
 from lab.streams import Chunk, Stream
 from lab.streams.sources import Source
+from model.config import NO_HISTORY
 from model.encoding.domain import DomainSpace
+from model.encoding.history import PastEvents
 from model.encoding.item_values import Slots
 from model.kernel.start import KernelStart
 
@@ -29,6 +32,8 @@ class LiveHalf:
 
     chunk: Chunk
     pairs: RepresentedPairs
+    past: PastEvents | None
+    """What the users had done, as the sound stream tells it, where the backbone reads it."""
     values: Slots
     """Values of the items' crossed fields by item, int16 `(items, S)`."""
     users: Sequence[str]
@@ -51,18 +56,21 @@ class LiveHalf:
         """The live half of `stream` as `pretrained` represents it."""
         chunk, log = Chunk.concat(list(stream.chunks("live"))), pretrained.log
         row, column = np.nonzero(chunk.shown)
-        live = LiveFeatures(pretrained.layout, config.live)
+        layout = replace(pretrained.layout, history=NO_HISTORY)  # it is read already, in `past`
+        live = LiveFeatures(layout, config.live)
         before = np.arange(len(log.examples), dtype=np.float64) - 1e9
         count_log(live, log, before / config.requests_per_second)
         where = (chunk.user[row], chunk.items[row, column], chunk.domain[row])
+        past = live_histories(stream, pretrained, decided_labels(chunk, config))
         return LiveHalf(
             chunk=chunk,
-            pairs=represent_pairs(pretrained.backbone, pretrained.profiles, *where),
+            pairs=represent_pairs(pretrained.backbone, pretrained.profiles, *where, past),
+            past=past,
             values=log.values,
             users=log.users,
             items=log.items,
             space=stream.catalogue.space,
-            layout=pretrained.layout,
+            layout=layout,
             live=config.live,
             rows=live.rows(),
             start=pretrained.start,

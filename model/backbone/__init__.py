@@ -1,8 +1,9 @@
 """The backbone: trained once, then frozen.
 
 Reading order: `interface` says what a kernel needs of a backbone. The foundation model is `foundation`, made of
-`fusion` and `trunk`; `pretrain` trains it by `trainer` on `dataset`, with `alignment` in the loss, `training_state` for
-a run that was interrupted and `report` for its figures; `content` fits the content vectors afterwards. A backbone of
-the user's own is made and trained by `own`, wrapped by `wrap` and tried by `state` and `checks` on the rows of `probe`.
-`schema` is what a backbone reads, and `checkpoint` the folder in which either kind is kept.
+`fusion`, `trunk` and `encoders`; `pretrain` trains it by `trainer` on `dataset` and `past`, with `alignment` in the
+loss, `training_state` for a run that was interrupted and `report` for its figures; `content` fits the content vectors
+afterwards. A backbone of the user's own is made and trained by `own`, wrapped by `wrap` and tried by `state` and
+`checks` on the rows of `probe`. `schema` is what a backbone reads, and `checkpoint` the folder in which either kind is
+kept.
 """

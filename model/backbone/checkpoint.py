@@ -36,6 +36,8 @@ class LoadedBackbone:
 
     backbone: FrozenBackbone
     encoder: FeatureEncoder
+    config: BackboneConfig
+    """What it was pretrained with."""
     card: dict[str, Any]
     """Configuration, input schema, vocabulary hash, data window, metrics, fingerprint."""
 
@@ -105,7 +107,7 @@ def load_backbone(path: Path, schema: InputSchema, factory: str = "") -> LoadedB
             f"{path}: fingerprint {backbone.fingerprint[:12]} is not the card's: the files do not belong together"
             + (f", or {factory} makes another module than at pretraining" if factory else "")
         )
-    return LoadedBackbone(backbone, encoder, card)
+    return LoadedBackbone(backbone, encoder, config, card)
 
 
 def _check_kind(path: Path, config: BackboneConfig, factory: str) -> None:
@@ -165,7 +167,7 @@ def _own_tensors(backbone: OwnBackbone, encoder: FeatureEncoder) -> dict[str, Te
 
 @torch.no_grad()
 def _answers(backbone: OwnBackbone, encoder: FeatureEncoder) -> dict[str, Tensor]:
-    probe = probe_batch(encoder, backbone.shape.domain_sizes)
+    probe = probe_batch(encoder, backbone.shape.domain_sizes, backbone.config.history)
     x = backbone.represent(probe)
     answers = {"represent": x, "predict": backbone.predict(x, probe.domain), "content": backbone.content(probe)}
     return {f"{_PROBE}{name}": value for name, value in answers.items()}

@@ -10,7 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.encoding.features import PAD, FeatureBatch, FeatureEncoder, ItemFeatures, UserFeatures
+from model.backbone.past import past_events
+from model.config import NO_HISTORY, HistorySpec
+from model.encoding.features import FeatureBatch, FeatureEncoder, ItemFeatures, UserFeatures
+from model.encoding.history import PAD, History, PastEvents
 
 
 @dataclass(frozen=True)
@@ -78,15 +81,24 @@ class ProfileTable:
         self.item_sparse = _stack([item.sparse for item in encoded_items])
         self.item_weight = _stack([item.weight for item in encoded_items])
         self.text = _stack([item.text for item in encoded_items])
-        self.history_length = encoder.history_length
 
-    def batch(self, user: Tensor, item: Tensor, domain: Tensor, history: Tensor | None = None) -> FeatureBatch:
-        """The features of `n` pairs, by positions `(n,)`, facet indices `(n, 3)` and item rows `(n, h)`.
+    def history(self, past: PastEvents, index: Tensor) -> History:
+        """The histories of the pairs `index`, int64 `(n,)`."""
+        moment, of = np.unique(past.moment[index.numpy()], return_inverse=True)
+        at, event = torch.unique(torch.from_numpy(past.item[moment]).long(), return_inverse=True)
+        if len(at) and at[0] == PAD:
+            at, event = at[1:], event - 1
+        return History(
+            row=self.item[at],
+            text=self.text[at],
+            event=event,
+            age=torch.from_numpy(past.age[moment]),
+            clicked=torch.from_numpy(past.clicked[moment]).long(),
+            of=torch.from_numpy(of.reshape(-1)),
+        )
 
-        Without a history, where the encoder has one, it is empty.
-        """
-        if history is None and self.history_length:
-            history = torch.full((len(user), self.history_length), PAD)
+    def batch(self, user: Tensor, item: Tensor, domain: Tensor, history: History | None = None) -> FeatureBatch:
+        """The features of `n` pairs, by positions `(n,)` and facet indices `(n, 3)`."""
         return FeatureBatch(
             user=self.user[user],
             user_sparse=self.user_sparse[user],
@@ -104,26 +116,9 @@ def _stack(rows: Sequence[NDArray[np.generic]]) -> Tensor:
     return torch.from_numpy(np.stack(rows))
 
 
-def histories(examples: Examples, item_row: NDArray[np.int64], length: int) -> NDArray[np.int64]:
-    """Rows of the items that each example's user clicked strictly before its time, newest first, `(n, length)`.
-
-    A user's examples of one instant do not see each other.
-    """
-    out = np.full((len(examples), length), PAD, dtype=np.int64)
-    seen: dict[int, list[tuple[float, int]]] = {}
-    for i, (user, item, label, time) in enumerate(
-        zip(examples.user, examples.item, examples.label, examples.time, strict=True)
-    ):
-        past = [row for when, row in seen.get(int(user), [])[::-1] if when < time][:length]
-        out[i, : len(past)] = past
-        if label > 0:
-            seen.setdefault(int(user), []).append((float(time), int(item_row[item])))
-    return out
-
-
 @dataclass(frozen=True)
 class TrainingData:
-    """Labelled pairs as tensors, all `(n,)` but domain and history, with the profiles they point to."""
+    """Labelled pairs as tensors, all `(n,)` but domain, with the profiles they point to."""
 
     profiles: ProfileTable
     user: Tensor
@@ -134,15 +129,13 @@ class TrainingData:
     label: Tensor
     """1 for a click, else 0, float32."""
     conversion: Tensor
-    history: Tensor | None
-    """Rows of the items clicked before, `(n, h)`, where the backbone reads them."""
+    past: PastEvents | None
+    """What the users had done before, where the backbone reads it."""
 
     @staticmethod
-    def of(examples: Examples, profiles: ProfileTable) -> TrainingData:
+    def of(examples: Examples, profiles: ProfileTable, history: HistorySpec = NO_HISTORY) -> TrainingData:
         """Raises nothing: `Examples` has been checked."""
-        past = None
-        if profiles.history_length:
-            past = torch.from_numpy(histories(examples, profiles.item.numpy(), profiles.history_length))
+        past = past_events(examples, history) if history.length else None
         conversion = examples.conversion if examples.conversion is not None else np.zeros_like(examples.label)
         return TrainingData(
             profiles,
@@ -151,7 +144,7 @@ class TrainingData:
             domain=torch.from_numpy(examples.domain),
             label=torch.from_numpy(examples.label),
             conversion=torch.from_numpy(conversion),
-            history=past,
+            past=past,
         )
 
     def __len__(self) -> int:
@@ -159,7 +152,7 @@ class TrainingData:
 
     def batch(self, index: Tensor) -> FeatureBatch:
         """The features of the pairs `index`, int64 `(m,)`, with a user for each item."""
-        history = None if self.history is None else self.history[index]
+        history = None if self.past is None else self.profiles.history(self.past, index)
         return self.profiles.batch(self.user[index], self.item[index], self.domain[index], history)
 
     def part(self, begin: int, end: int) -> TrainingData:
@@ -172,5 +165,5 @@ class TrainingData:
             domain=self.domain[rows],
             label=self.label[rows],
             conversion=self.conversion[rows],
-            history=None if self.history is None else self.history[rows],
+            past=None if self.past is None else self.past.of_pairs(rows),
         )

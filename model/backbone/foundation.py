@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 
 from model.backbone.dataset import TrainingData
+from model.backbone.encoders.user_encoder import UserEncoder
 from model.backbone.first_order import regress
 from model.backbone.fusion import AspectFusion, DomainEmbedding, DomainLayer
 from model.backbone.interface import fingerprint, round_representation
@@ -18,7 +19,8 @@ from model.backbone.shape import BackboneShape
 from model.backbone.statistics import FittedStatistics, TargetStatistics
 from model.backbone.trunk import Towers, Trunk
 from model.config import BackboneConfig
-from model.encoding.features import PAD, FeatureBatch
+from model.encoding.features import FeatureBatch
+from model.encoding.history import History
 
 
 class SparseAspect(nn.Module):
@@ -36,22 +38,6 @@ class SparseAspect(nn.Module):
         embedded = self.table(rows) * weight[..., None]
         out: Tensor = self.map(torch.cat([part.sum(1) for part in embedded.split(self.slots, dim=1)], dim=-1))
         return out
-
-
-class HistoryAspect(nn.Module):
-    """Attention-pooled embeddings of the recent items; a user without any gets a learned vector."""
-
-    def __init__(self, width_in: int, width: int) -> None:
-        super().__init__()
-        self.score = nn.Linear(width_in, 1)
-        self.map = nn.Linear(width_in, width)
-        self.empty = nn.Parameter(torch.zeros(width))
-
-    def forward(self, embedded: Tensor, mask: Tensor) -> Tensor:
-        """Embeddings `(u, h, e)` and mask `(u, h)` (true where used) to `(u, d)`."""
-        score = self.score(embedded)[..., 0].masked_fill(~mask, -1e9)
-        pooled = (torch.softmax(score, dim=-1)[..., None] * embedded).sum(1)
-        return torch.where(mask.any(1, keepdim=True), self.map(pooled), self.empty)
 
 
 class FoundationBackbone(nn.Module):
@@ -79,9 +65,9 @@ class FoundationBackbone(nn.Module):
         self.item_sparse = (
             SparseAspect(shape.item_rows, shape.item_slots, config.sparse_width, d) if shape.item_slots else None
         )
-        self.history = HistoryAspect(config.id_width, d) if config.history_field else None
+        self.user_encoder = UserEncoder(config) if config.history.length else None
         self.query_text = nn.Linear(config.text_width, d) if config.query_text else None
-        user_aspects = 1 + (self.user_sparse is not None) + (self.history is not None)
+        user_aspects = 1 + (self.user_sparse is not None) + (self.user_encoder is not None)
         item_aspects = 2 + (self.item_sparse is not None)
         self.user_fusion = AspectFusion(config.gating, user_aspects, d, e)
         self.item_fusion = AspectFusion(config.gating, item_aspects, d, e)
@@ -117,11 +103,10 @@ class FoundationBackbone(nn.Module):
         aspects = [self.user_id(self.user_table(batch.user))]
         if self.user_sparse is not None:
             aspects.append(self.user_sparse(batch.user_sparse, batch.user_weight))
-        if self.history is not None:
+        if self.user_encoder is not None:
             if batch.history is None:
-                raise ValueError("the backbone has a history aspect, but the batch has no history")
-            recent = self.item_table(batch.history.clamp(min=0))
-            aspects.append(self.history(recent, batch.history != PAD))
+                raise ValueError("the backbone has a user encoder, but the batch has no history")
+            aspects.append(self.user_encoder(batch.history, self.item_table))
         return torch.stack(aspects, dim=1)
 
     def fuse(self, batch: FeatureBatch) -> tuple[Tensor, Tensor]:
@@ -187,12 +172,16 @@ class FoundationBackbone(nn.Module):
         share = self.config.id_dropout
         keep_user = torch.rand(batch.user.shape, generator=generator) >= share
         keep_item = torch.rand(batch.item.shape, generator=generator) >= share
-        return replace(batch, user=batch.user * keep_user, item=batch.item * keep_item)
+        history = batch.history
+        if history is not None:
+            keep_past = torch.rand(history.row.shape, generator=generator) >= share
+            history = replace(history, row=history.row * keep_past)
+        return replace(batch, user=batch.user * keep_user, item=batch.item * keep_item, history=history)
 
     @staticmethod
     def as_newcomer(batch: FeatureBatch) -> FeatureBatch:
         """The same batch for users never seen: the out-of-vocabulary row, no history."""
-        history = None if batch.history is None else torch.full_like(batch.history, PAD)
+        history = History.of_nobody(len(batch.user), batch.text.shape[1])
         return replace(batch, user=torch.zeros_like(batch.user), history=history)
 
     def freeze(self) -> FoundationBackbone:

@@ -16,6 +16,7 @@ from torch import nn
 
 from model.backbone.content import fit_content
 from model.backbone.dataset import Examples, ProfileTable, TrainingData, validation_cut
+from model.backbone.encoders.cloze import cloze_pretrain
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.interface import FrozenBackbone
 from model.backbone.own import pretrain_own
@@ -45,7 +46,7 @@ what is in them is inferred."""
 
 _LEVELS: dict[str, int] = {
     "user_table": 0, "item_table": 0, "item_text": 0, "query_text": 0, "user_sparse.table": 0, "item_sparse.table": 0,
-    "user_id": 1, "item_id": 1, "user_sparse.map": 1, "item_sparse.map": 1, "history": 1,
+    "user_id": 1, "item_id": 1, "user_sparse.map": 1, "item_sparse.map": 1, "user_encoder": 1,
     "user_fusion": 1, "item_fusion": 1,
     "domain_embedding": 2, "domain_layer": 2, "experts": 2, "first_order": 2,
     "towers": 3,
@@ -72,7 +73,7 @@ def pretrain_backbone(
         raise BackboneRefused("; ".join(problems))
     if backbone.factory:
         shape = BackboneShape.of(encoder, domain_sizes)
-        data = TrainingData.of(examples, ProfileTable(encoder, users, items))
+        data = TrainingData.of(examples, ProfileTable(encoder, users, items), backbone.history)
         cut = validation_cut(examples, config.validation_share)
         own, report = pretrain_own(data, cut, encoder, shape, backbone, config)
         report.window = (float(examples.time[0]), float(examples.time[-1]))
@@ -104,7 +105,7 @@ def pretrain(
     """
     begun = clock.perf_counter()
     profiles = ProfileTable(encoder, users, items)
-    data = TrainingData.of(examples, profiles)
+    data = TrainingData.of(examples, profiles, backbone.history)
     run = _Run(data, encoder, domain_sizes, backbone, config, _run_name(examples, encoder, backbone, config))
     refit = resume and resume.with_name(f"{resume.name}.refit")
     with torch.random.fork_rng(devices=[]):
@@ -162,6 +163,8 @@ class _Run:
         statistics = self.statistics(cut)
         if statistics is not None:
             model.begin_with(statistics, self.data.part(0, cut))
+        if model.user_encoder is not None and not (resume and resume.exists()):
+            cloze_pretrain(model.user_encoder, model.item_table, self.data.part(0, cut), self.config)
         trainer = Trainer(model, self.data, cut, self.config, f"{self.name} {cut}", statistics)
         trainer.train(progress, resume, like)
         return trainer
@@ -204,7 +207,7 @@ def fine_tune(
         parameter.requires_grad_(True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        data = TrainingData.of(examples, ProfileTable(encoder, users, items))
+        data = TrainingData.of(examples, ProfileTable(encoder, users, items), backbone.config.history)
         trainer = Trainer(model, data, validation_cut(examples, config.validation_share), config)
         if freeze == "all":
             trainer.validate_only()

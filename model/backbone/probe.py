@@ -9,20 +9,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.encoding.features import FeatureBatch, FeatureEncoder, ItemFeatures, UserFeatures
+from model.config import HistorySpec
+from model.encoding.features import EncodedItem, FeatureBatch, FeatureEncoder, ItemFeatures, UserFeatures
+from model.encoding.history import PAD, History, HistoryEvent
 from model.encoding.spelling import FieldValue
 from model.encoding.vocabulary import FieldEncoder
 
 _ENTITIES = 16
-_PER_USER = ("user", "user_sparse", "user_weight", "domain", "history", "query")
-"""Fields of a batch that have one row per user."""
+_PER_USER = ("user", "user_sparse", "user_weight", "domain", "query")
+"""Tensors of a batch that have one row per user."""
 
 
-def probe_batch(encoder: FeatureEncoder, domain_sizes: tuple[int, int, int]) -> FeatureBatch:
+def probe_batch(encoder: FeatureEncoder, domain_sizes: tuple[int, int, int], history: HistorySpec) -> FeatureBatch:
     """Rows over unknown, first and last users, items and field values, and over every facet value; the same each time.
 
     There are as many rows as the largest facet has values, at least 16, each with a user of its own (`u = n`). The text
-    of the unknown item is zeros, as in serving.
+    of the unknown item is zeros, as in serving. Histories, where there are any, are empty, half full and full.
     """
     generator = np.random.default_rng(0)
     profiles = _entities(encoder.users.values, encoder.user_fields)
@@ -38,8 +40,18 @@ def probe_batch(encoder: FeatureEncoder, domain_sizes: tuple[int, int, int]) -> 
         scene, region, period = (row % count for count in domain_sizes)
         # Users advance more slowly than items, so that the pairs differ where there are more rows than entities.
         user, item = users[(row + row // _ENTITIES) % _ENTITIES], items[row % _ENTITIES]
-        parts.append(encoder.batch(user, [item], (scene, region, period)))
+        past = _history(encoder, items, row, history.length) if history.length else None
+        parts.append(encoder.batch(user, [item], (scene, region, period), past))
     return _side_by_side(parts)
+
+
+def _history(encoder: FeatureEncoder, items: Sequence[EncodedItem], row: int, length: int) -> History:
+    """A history of `length` places of which the first none, half or all are used, a third of them not clicked."""
+    by_name = {str(place): item for place, item in enumerate(items)}
+    events = [HistoryEvent(str((row + place) % len(items)), 60.0 * place, place % 3 > 0) for place in range(length)]
+    full = encoder.history(events, by_name, 60.0 * length)
+    used = torch.arange(length) < (row % 3) * length / 2
+    return replace(full, event=full.event.where(used, PAD))
 
 
 def _entities(names: Sequence[str], encoders: Sequence[FieldEncoder]) -> list[tuple[str, dict[str, FieldValue]]]:
@@ -65,13 +77,14 @@ def _value(field: FieldEncoder, share: float) -> FieldValue | None:
 
 
 def _side_by_side(batches: Sequence[FeatureBatch]) -> FeatureBatch:
-    first = batches[0]
-    return replace(first, **{name: torch.cat([getattr(b, name) for b in batches]) for name in _columns(first)})
+    first, histories = batches[0], [batch.history for batch in batches if batch.history is not None]
+    columns = {name: torch.cat([getattr(b, name) for b in batches]) for name in _columns(first)}
+    return replace(first, **columns, history=History.side_by_side(histories) if histories else None)
 
 
 def _columns(batch: FeatureBatch) -> list[str]:
     """Names of the tensors that the batch has."""
-    return [field.name for field in fields(batch) if getattr(batch, field.name) is not None]
+    return [field.name for field in fields(batch) if isinstance(getattr(batch, field.name), Tensor)]
 
 
 def with_user_per_item(batch: FeatureBatch) -> FeatureBatch:
@@ -80,15 +93,16 @@ def with_user_per_item(batch: FeatureBatch) -> FeatureBatch:
     changed = {
         name: value.expand(n, *value.shape[1:]) for name in _PER_USER if (value := getattr(batch, name)) is not None
     }
-    return replace(batch, **changed)
+    return replace(batch, **changed, history=batch.history and replace(batch.history, of=batch.history.of.expand(n)))
 
 
 def rows(batch: FeatureBatch, index: Tensor) -> FeatureBatch:
     """The pairs of `index`, int64 `(m,)`, of a batch with a user per item; copies."""
-    return replace(batch, **{name: getattr(batch, name)[index] for name in _columns(batch)})
+    columns = {name: getattr(batch, name)[index] for name in _columns(batch)}
+    return replace(batch, **columns, history=batch.history and batch.history.pairs(index))
 
 
 def with_user_of(batch: FeatureBatch, index: Tensor) -> FeatureBatch:
-    """The same items for the users, domains and queries of the rows `index`, `(u,)`."""
+    """The same items for the users, domains, histories and queries of the rows `index`, `(u,)`."""
     changed = {name: value[index] for name in _PER_USER if (value := getattr(batch, name)) is not None}
-    return replace(batch, **changed)
+    return replace(batch, **changed, history=batch.history and batch.history.pairs(index))

@@ -110,7 +110,7 @@ class Trainer:
 
     def _epoch(self, progress: Callable[[TrainingProgress], None] | None) -> None:
         self.model.train()
-        order = torch.randperm(self.cut, generator=self._generator)
+        order = self._order()
         for index in torch.split(order, self.config.batch_size):
             self._set_rate()
             loss = self._loss(index)
@@ -122,6 +122,13 @@ class Trainer:
                 at = TrainingProgress(self._step, self._steps, self.report.epochs + 1, self.report.validation_auc)
                 progress(at)
         self.report.epochs += 1
+
+    def _order(self) -> Tensor:
+        """All examples in a new order; with histories those of a moment in a row, so that theirs is encoded once."""
+        if self.data.past is None:
+            return torch.randperm(self.cut, generator=self._generator)
+        moment = torch.from_numpy(self.data.past.moment[: self.cut])
+        return torch.argsort(torch.randperm(len(self.data.past.item), generator=self._generator)[moment], stable=True)
 
     def _set_rate(self) -> None:
         """Linear warm-up over the first half pass, then a cosine down to a tenth."""

@@ -14,11 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.config import FieldSpec
-from model.encoding.spelling import FieldValue, spell_list
+from model.encoding.history import History, HistoryEvent
+from model.encoding.spelling import FieldValue
 from model.encoding.vocabulary import FieldEncoder, Vocabulary, encode_fields
-
-PAD = -1
-"""Fills unused places of a history."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +38,11 @@ class ItemFeatures:
 
 @dataclass(frozen=True, slots=True)
 class EncodedUser:
-    """Rows of one user; `history` holds item rows, newest first, `PAD` where unused, `(h,)`."""
+    """Rows of one user."""
 
     row: int
     sparse: NDArray[np.int64]
     weight: NDArray[np.float32]
-    history: NDArray[np.int64]
     unknown_values: int = 0
     """Field values that pretraining did not see."""
     cut_values: int = 0
@@ -68,7 +65,7 @@ class EncodedItem:
 class FeatureBatch:
     """`n` items, each for one of `u` users; `u` is 1 (one request) or `n` (training).
 
-    S are the slots of the sparse fields, t the text width, h the length of a history.
+    S are the slots of the sparse fields, t the text width.
     """
 
     user: Tensor
@@ -85,8 +82,8 @@ class FeatureBatch:
     """Text vectors of the items, float32 `(n, t)`."""
     domain: Tensor
     """Facet indices, int64 `(u, 3)`."""
-    history: Tensor | None = None
-    """Item rows, int64 `(u, h)`, `PAD` where unused."""
+    history: History | None = None
+    """What the users did lately, where the backbone reads it."""
     query: Tensor | None = None
     """Text vector of the query, float32 `(u, t)`."""
 
@@ -109,13 +106,10 @@ class FeatureEncoder:
         item_fields: Sequence[FieldEncoder],
         *,
         text_width: int,
-        history_field: str = "",
-        history_length: int = 0,
     ) -> None:
         self.users, self.items = users, items
         self.user_fields, self.item_fields = tuple(user_fields), tuple(item_fields)
         self.text_width = text_width
-        self.history_field, self.history_length = history_field, history_length
 
     @classmethod
     def fit(
@@ -126,8 +120,6 @@ class FeatureEncoder:
         user_fields: Sequence[FieldSpec],
         item_fields: Sequence[FieldSpec],
         text_width: int,
-        history_field: str = "",
-        history_length: int = 0,
     ) -> FeatureEncoder:
         """Learns from the users and items that pretraining sees (and only those)."""
         users, items = list(users), list(items)
@@ -137,15 +129,12 @@ class FeatureEncoder:
             [FieldEncoder.fit(s, [u.fields[s.name] for u in users if s.name in u.fields]) for s in user_fields],
             [FieldEncoder.fit(s, [i.fields[s.name] for i in items if s.name in i.fields]) for s in item_fields],
             text_width=text_width,
-            history_field=history_field,
-            history_length=history_length if history_field else 0,
         )
 
     def encode_user(self, user: UserFeatures) -> EncodedUser:
         """Rows of a user."""
         own = encode_fields(self.user_fields, user.fields)
-        row, history = self.users.row(user.user_id), self._history(user.fields)
-        return EncodedUser(row, own.rows, own.weights, history, own.unknown, own.cut)
+        return EncodedUser(self.users.row(user.user_id), own.rows, own.weights, own.unknown, own.cut)
 
     def encode_item(self, item: ItemFeatures) -> EncodedItem:
         """Rows of an item. Raises ValueError for a text vector of another width or with non-finite values."""
@@ -159,14 +148,26 @@ class FeatureEncoder:
         own = encode_fields(self.item_fields, item.fields)
         return EncodedItem(self.items.row(item.item_id), own.rows, own.weights, text, own.unknown, own.cut)
 
-    def _history(self, fields: Mapping[str, FieldValue]) -> NDArray[np.int64]:
-        rows = np.full(self.history_length, PAD, dtype=np.int64)
-        if self.history_length and (value := fields.get(self.history_field)) is not None:
-            recent = [self.items.row(item) for item in spell_list(value)[: self.history_length]]
-            rows[: len(recent)] = recent
-        return rows
+    def history(self, events: Sequence[HistoryEvent], items: Mapping[str, EncodedItem], now: float) -> History:
+        """One user's events, oldest first, as a request at `now` (seconds) sees them; `items` has all that occur."""
+        known = {item_id: place for place, item_id in enumerate(dict.fromkeys(event.item_id for event in events))}
+        text = [items[item_id].text for item_id in known]
+        return History(
+            row=torch.tensor([items[item_id].row for item_id in known], dtype=torch.int64),
+            text=torch.from_numpy(np.stack(text) if text else np.zeros((0, self.text_width), dtype=np.float32)),
+            event=torch.tensor([[known[event.item_id] for event in events]], dtype=torch.int64),
+            age=torch.tensor([[now - event.time for event in events]], dtype=torch.float32),
+            clicked=torch.tensor([[int(event.clicked) for event in events]], dtype=torch.int64),
+            of=torch.zeros(1, dtype=torch.int64),
+        )
 
-    def batch(self, user: EncodedUser, items: Sequence[EncodedItem], domain: tuple[int, int, int]) -> FeatureBatch:
+    def batch(
+        self,
+        user: EncodedUser,
+        items: Sequence[EncodedItem],
+        domain: tuple[int, int, int],
+        history: History | None = None,
+    ) -> FeatureBatch:
         """One user and `n` items. Raises ValueError for an empty list."""
         if not items:
             raise ValueError("a feature batch needs at least one item")
@@ -179,7 +180,7 @@ class FeatureEncoder:
             item_weight=torch.from_numpy(np.stack([item.weight for item in items])),
             text=torch.from_numpy(np.stack([item.text for item in items])),
             domain=torch.tensor([domain]),
-            history=torch.from_numpy(user.history)[None] if self.history_length else None,
+            history=history,
         )
 
     @property
@@ -200,8 +201,6 @@ class FeatureEncoder:
             "user_fields": [field.to_json() for field in self.user_fields],
             "item_fields": [field.to_json() for field in self.item_fields],
             "text_width": self.text_width,
-            "history_field": self.history_field,
-            "history_length": self.history_length,
         }
 
     @classmethod
@@ -213,8 +212,6 @@ class FeatureEncoder:
             [FieldEncoder.from_json(field) for field in data["user_fields"]],
             [FieldEncoder.from_json(field) for field in data["item_fields"]],
             text_width=data["text_width"],
-            history_field=data["history_field"],
-            history_length=data["history_length"],
         )
 
     @property

@@ -30,6 +30,7 @@ class _RowBody(msgspec.Struct, frozen=True, array_like=True):
     updated_at: float
     values: bytes
     """float32, little-endian."""
+    items: tuple[str, ...]
 
 
 _row_decoder = msgspec.msgpack.Decoder(_RowBody)
@@ -45,7 +46,7 @@ def encode_row(group: str, row: LiveRow, *, first: bool) -> StateRecord:
     if row.tombstone and not first:
         return StateRecord(key, None)
     values = np.ascontiguousarray(row.values, dtype="<f4").tobytes()
-    return StateRecord(key, msgspec.msgpack.encode(_RowBody(row.updated_at, values)))
+    return StateRecord(key, msgspec.msgpack.encode(_RowBody(row.updated_at, values, row.items)))
 
 
 def decode_row(key: bytes | None, value: bytes) -> tuple[str, LiveRow]:
@@ -59,4 +60,4 @@ def decode_row(key: bytes | None, value: bytes) -> tuple[str, LiveRow]:
     # RecursionError: MessagePack may nest deeper than the decoder goes, and anybody can write such a record
     except (ValueError, msgspec.DecodeError, RecursionError) as error:
         raise RowError(f"the state record {key!r} cannot be read: {error}") from error
-    return group, LiveRow(kind, name, body.updated_at, values)
+    return group, LiveRow(kind, name, body.updated_at, values, body.items)

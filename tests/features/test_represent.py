@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import tracemalloc
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from features.store.online import StoreUnavailableError
 from features.text import TextEncoder
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.shape import BackboneShape
-from model.config import BackboneConfig
+from model.config import BackboneConfig, HistorySpec
 from model.encoding.domain import Domain, DomainSpace
 from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
 from model.encoding.item_values import ItemValues
@@ -244,6 +244,32 @@ def test_groups_read_their_own_live_rows(parts: Parts) -> None:
     parts.store.push_live(parts.live.take_changed(), scope="north")
     assert scoped.represent("u", ["i0"], HERE, 5.0).live[:, 0] > 0
     assert known.represent("u", ["i0"], HERE, 5.0).live[:, 0] == 0
+
+
+def test_the_user_is_read_with_the_history_that_the_processor_keeps(parts: Parts) -> None:
+    known, spec = parts.representer, HistorySpec(3)
+    config = BackboneConfig(user_encoder="sasrec", history_length=3)
+    torch.manual_seed(5)
+    shape = BackboneShape.of(known.encoder, known.space.sizes)
+    backbone = FoundationBackbone(config, shape, known.encoder.digest).freeze()
+    layout = replace(known.layout, history=spec)
+    live = LiveFeatures(layout, LiveConfig())
+    reader = Representer(backbone, known.encoder, parts.store, layout, known.space)
+    before = reader.represent("u", ITEMS, HERE, 10.0)
+    errors = np.array([0.5 if n % 3 == 0 else -0.5 for n in range(12)], dtype=np.float32)
+    live.update([outcome(before, ITEMS, errors, 10.0)])
+    parts.store.push_live(live.take_changed())
+    after = reader.represent("u", ITEMS, HERE, 20.0)
+    assert not torch.equal(after.x, before.x)
+    assert torch.equal(after.content, before.content)
+    profiles = {item.item_id: item for item in parts.store.read_items(ITEMS) if item is not None}
+    items = {item_id: known.encoder.encode_item(item) for item_id, item in profiles.items()}
+    user = known.encoder.encode_user(next(user for user in parts.store.read_users(["u"]) if user))
+    history = known.encoder.history(live.history("u"), items, 20.0)
+    with torch.inference_mode():
+        x = backbone.represent(known.encoder.batch(user, [items[item] for item in ITEMS], (1, 1, 1), history))
+    assert torch.equal(after.x, x.half().float())
+    assert torch.equal(reader.represent("nobody", ITEMS, HERE, 20.0).x, reader.represent("nobody", ITEMS, HERE, 9.0).x)
 
 
 def _nothing(_: int) -> int:

@@ -49,7 +49,7 @@ OTHER: dict[str, Any] = {
 }
 """Values that no rule below can make."""
 
-UNFED = {"backbone.tasks", "backbone.query_text", "backbone.history_field"}
+UNFED = {"backbone.tasks", "backbone.query_text"}
 """Keys that are refused but for their defaults, because no event brings what they ask for."""
 
 
@@ -63,7 +63,9 @@ def another(field: FieldInfo, default: Any) -> Any:
     if isinstance(default, float) and any(_highest(limit) <= 1 for limit in field.metadata):
         return default / 2 + 0.01
     if isinstance(default, int | float):
-        return default + 1 if default < 60_000 or "port" not in field.description.lower() else default - 1  # type: ignore[union-attr]
+        if default >= 60_000 and "port" in field.description.lower():  # type: ignore[union-attr]
+            return default - 1
+        return default + max((getattr(limit, "multiple_of", 1) for limit in field.metadata), default=1)
     return ["one", "two"] if get_origin(annotation) is tuple else "another"
 
 

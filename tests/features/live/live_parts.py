@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from features.config import LiveConfig
 from features.live.features import LiveFeatures, LiveLayout, LiveRow, RequestItems, RequestOutcome, assemble
 from features.live.layout import OVERALL, Crossing, Floats
+from model.config import HistorySpec
 from model.encoding.domain import Domain
 from model.encoding.item_values import Slots
 
@@ -35,13 +36,26 @@ def config(**changes: object) -> LiveConfig:
     return LiveConfig.model_validate({"half_lives_s": (10.0, 100.0), **changes})
 
 
-def layout_of(settings: LiveConfig | None = None, crossing: Crossing = CROSSING) -> LiveLayout:
-    return LiveLayout.of(settings or config(), WIDTH, crossing)
+HISTORY = HistorySpec(4, skips=True)
+"""So short that events of the first requests are cut off."""
 
 
-def fresh(settings: LiveConfig | None = None, crossing: Crossing = CROSSING) -> LiveFeatures:
+def layout_of(
+    settings: LiveConfig | None = None, crossing: Crossing = CROSSING, history: HistorySpec = HISTORY
+) -> LiveLayout:
+    return LiveLayout.of(settings or config(), WIDTH, crossing, history)
+
+
+def fresh(
+    settings: LiveConfig | None = None, crossing: Crossing = CROSSING, history: HistorySpec = HISTORY
+) -> LiveFeatures:
     settings = settings or config()
-    return LiveFeatures(layout_of(settings, crossing), settings)
+    return LiveFeatures(layout_of(settings, crossing, history), settings)
+
+
+def sums(live: LiveFeatures) -> list[LiveRow]:
+    """All rows but the histories."""
+    return [row for row in live.rows() if row.kind != "history"]
 
 
 def content_of(items: Sequence[str]) -> Floats:

@@ -30,6 +30,7 @@ from tests.features.live.live_parts import (
     quick,
     read,
     streams,
+    sums,
     through_rows,
 )
 
@@ -154,7 +155,7 @@ def test_without_facets_and_fields_item_and_user_are_left() -> None:
     assert live.layout.counter_names == ("rate", "user_rate", "user_count", "item_rate", "item_count")
     empty = np.zeros((2, 0), dtype=np.int16)
     live.update([replace(outcome("u", ["i0", "i1"], [0.5, -0.5], 1.0), values=empty)])
-    assert {row.kind for row in live.rows()} == {"user", "item", "domain"}
+    assert {row.kind for row in sums(live)} == {"user", "item", "domain"}
 
 
 def _no_values() -> ItemValues:
@@ -220,7 +221,7 @@ def filled(shown: float, clicked: float) -> LiveFeatures:
     live = fresh()
     live.update([outcome("u", ["i0"], [-0.5], 1.0)], counters_only=True)
     rows = []
-    for row in live.rows():
+    for row in sums(live):
         begin, width = live.layout.residuals_of(row.kind), live.layout.counters_of(row.kind)
         values = row.values.copy()
         seen = values[begin : begin + width] > 0
@@ -250,7 +251,7 @@ def test_counting_goes_on_however_long_with_rates_that_are_rates(click: float) -
         live.update([outcome("u", ["i0"] * 4, [click] * 4, float(time))])
     made = counters(live)
     assert all(np.isfinite(values).all() for values in made.values())
-    for row in live.rows():
+    for row in sums(live):
         width = live.layout.counters_of(row.kind)
         shown, clicked = row.values[-2 * width : -width], row.values[-width:]
         assert (clicked <= shown).all()
@@ -272,7 +273,7 @@ def test_an_evicted_key_reads_as_nothing_seen() -> None:
 def test_rows_hold_as_many_numbers_as_their_layout_says() -> None:
     live = fresh()
     live.update([outcome("u", ["i0", "i2"], [0.5, -0.5], 1.0)])
-    for row in live.rows():
+    for row in sums(live):
         assert row.values.shape == (live.layout.width_of(row.kind),)
     keys = {(row.kind, row.key) for row in live.rows()}
     assert {("domain", OVERALL), ("facet", "region=zip1"), ("facet", "period=night")} <= keys

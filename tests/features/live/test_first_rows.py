@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from features.config import LiveConfig
 from features.live.first_rows import FOLDER, FirstRowsRefused, read_first_rows, write_first_rows
 from features.live.layout import KINDS, Crossing, Kind, LiveLayout, LiveRow
+from model.config import HistorySpec
 
 LAYOUT = LiveLayout.of(LiveConfig(), 2, Crossing(3, ("genres",), (0, 0), (("period", ("unknown", "day", "night")),)))
 DOMAINS = ["home/unknown/day", "home/unknown/night"]
@@ -37,6 +39,18 @@ def test_rows_come_back_bit_for_bit_whatever_their_keys(
     assert [(r.kind, r.key, r.updated_at, r.values.tobytes()) for r in back] == [
         (r.kind, r.key, r.updated_at, r.values.tobytes()) for r in rows
     ]
+
+
+def test_histories_come_back_with_their_items(tmp_path: Path) -> None:
+    layout = replace(LAYOUT, history=HistorySpec(2))
+    kept = LiveRow("history", "u", 5.0, np.arange(6, dtype=np.float32), ("i9", "i1"))
+    write_first_rows(tmp_path, "main", DOMAINS, [kept])
+    (back,) = read_first_rows(tmp_path, "main", DOMAINS, layout)
+    assert (back.kind, back.key, back.items) == ("history", "u", ("i9", "i1"))
+    assert back.values.tobytes() == kept.values.tobytes()
+    for shorter in (LAYOUT, replace(LAYOUT, history=HistorySpec(1))):
+        with pytest.raises(FirstRowsRefused, match="history 'u'"):
+            read_first_rows(tmp_path, "main", DOMAINS, shorter)
 
 
 def test_the_order_in_which_domains_are_declared_makes_no_difference(tmp_path: Path) -> None:

@@ -90,6 +90,15 @@ def test_rows_come_in_the_order_of_the_keys_and_the_missing_are_counted(store: F
     assert counts["item_profile", "missing"] == 1
 
 
+def test_a_history_comes_back_with_its_items_in_their_order(store: FeatureStore) -> None:
+    values = np.array([104_150.0, 104_150.0, 7.0, 9.0, 1.0, 0.0], dtype=np.float32)
+    store.push_live([LiveRow("history", "u", 5.0, values, ("i9", "film \u00e9")), row("u", 1.0, kind="user")])
+    stored = store.read_live("history", ["u", "nobody"], now=6.0)
+    assert stored[0] is not None and stored[1] is None
+    assert stored[0].items == ("i9", "film \u00e9")
+    assert stored[0].values.tobytes() == values.tobytes()
+
+
 @pytest.mark.parametrize("kind", ["user", "item", "domain", "facet"])
 def test_a_live_row_comes_back_bit_for_bit(store: FeatureStore, kind: Kind) -> None:
     values = np.random.default_rng(1).normal(size=191).astype(np.float32)

@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from lab.evaluate.prepare import PreparedStream, Pretrained, prepare
+from lab.evaluate.prepare import PreparedStream, Pretrained, prepare, pretrain_on
 from lab.evaluate.prequential import stream_batch
+from lab.evaluate.told import Labels, live_histories
 from lab.streams import ScriptedStream
-from tests.lab.evaluate.small import CONFIG, small
+from tests.lab.evaluate.small import CONFIG, KERNEL, small, texts
 
 
 def test_the_logged_frozen_logit_is_that_of_the_rounded_representation(
@@ -70,3 +71,39 @@ def test_the_values_are_those_of_the_item(
     assert data.values.shape == (len(data), pretrained.layout.crossing.slots)
     assert np.array_equal(data.values, pretrained.log.values[data.item])
     assert data.values.max() < pretrained.start.values
+
+
+def test_a_frozen_model_with_a_live_history_sees_what_was_decided_and_nothing_later() -> None:
+    encoded = CONFIG.backbone.model_copy(update={"user_encoder": "pool", "history_length": 5, "history_width": 8})
+    config = replace(CONFIG, backbone=encoded)
+    stream = small()
+    trained = pretrain_on(stream, config, KERNEL, texts, 0)
+    data = prepare(stream, trained, config)
+    (live,) = stream.chunks("live", 4096)
+    cut, click = 200, live.click.copy()
+    click[cut:] ^= True
+    changed = replace(live, click=click)
+    flipped = small()
+    flipped.chunks = lambda half, requests=4096: iter([changed]) if half == "live" else stream.chunks(half, requests)  # type: ignore[method-assign]
+    again = prepare(flipped, trained, config)
+    first_changed = data.batch[data.request >= cut][0]
+    untouched = data.batch <= first_changed
+    assert np.array_equal(again.frozen_logit[untouched], data.frozen_logit[untouched])
+    assert not np.array_equal(again.frozen_logit[~untouched], data.frozen_logit[~untouched])
+
+
+def test_the_histories_of_the_live_half_begin_with_the_pretraining_log() -> None:
+    encoded = CONFIG.backbone.model_copy(update={"user_encoder": "pool", "history_length": 5, "history_width": 8})
+    stream = small()
+    trained = pretrain_on(stream, replace(CONFIG, backbone=encoded), KERNEL, texts, 0)
+    (live,) = stream.chunks("live", 4096)
+    nothing = np.full(len(live), 10**6, dtype=np.int64)
+    example = int(live.shown.sum())
+    known = Labels.of(live, np.zeros(example, bool), np.zeros(len(live), np.int64), nothing, np.full(example, -1))
+    past, log = live_histories(stream, trained, known), trained.log.examples
+    assert past is not None
+    for request in range(0, len(live), 17):
+        clicked = (log.user == live.user[request]) & (log.label > 0)
+        items = [item for item in past.item[request].tolist() if item >= 0]
+        assert len(items) == min(5, len(set(zip(log.time[clicked], log.item[clicked], strict=True))))
+        assert set(items) <= set(log.item[clicked].tolist())

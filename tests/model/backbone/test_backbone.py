@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from model.backbone.dataset import ProfileTable, histories
+from model.backbone.dataset import ProfileTable
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.fusion import AspectFusion
 from model.backbone.interface import FrozenBackbone, round_representation
+from model.backbone.past import past_events
 from model.backbone.pretrain import pretrain
-from model.encoding.features import FeatureBatch, FeatureEncoder, ItemFeatures, UserFeatures
+from model.config import HistorySpec, PretrainConfig
+from model.encoding.features import FeatureBatch, ItemFeatures
+from model.encoding.history import PAD, HistoryEvent
 from tests.model.conftest import SIZES, SMALL, TEXT, World
 
 Make = Callable[..., FoundationBackbone]
@@ -99,7 +103,8 @@ def test_the_domain_reaches_the_answer(variant: FoundationBackbone, world: World
 def test_conversions_are_learned_over_all_impressions(make_backbone: Make, world: World) -> None:
     model = make_backbone(tasks="ctr_ctcvr")
     table, ex = ProfileTable(world.encoder, world.users, world.items), world.examples
-    batch = table.batch(*(torch.from_numpy(column) for column in (ex.user, ex.item, ex.domain)))
+    user, item, domain = (torch.from_numpy(column) for column in (ex.user, ex.item, ex.domain))
+    batch = table.batch(user, item, domain)
     p = torch.sigmoid(model.predict(model.represent(batch), batch.domain))
     assert ex.conversion is not None
     assert float((p[:, 0] * p[:, 1]).mean()) == pytest.approx(float(ex.conversion.mean()), abs=0.1)
@@ -126,40 +131,44 @@ def test_fingerprint_is_refused_before_training_has_ended(backbone: FoundationBa
         _ = FoundationBackbone(SMALL, backbone.shape).fingerprint
 
 
-def test_histories_hold_earlier_clicks_only(world: World) -> None:
-    rows = world.encoder.encode_item(world.items[0]).row + np.arange(len(world.items))
+@pytest.mark.parametrize(("skips", "delay"), [(False, 0.0), (True, 0.0), (False, 3.0)])
+def test_pretraining_shows_a_request_what_was_decided_before_it(world: World, skips: bool, delay: float) -> None:
     ex = world.examples
-    past_rows = histories(ex, rows, 5)
+    past = past_events(ex, HistorySpec(5, skips, delay))
     for i in range(0, len(ex), 37):
-        past = [
-            rows[ex.item[j]]
-            for j in range(i)
-            if ex.user[j] == ex.user[i] and ex.label[j] > 0 and ex.time[j] < ex.time[i]
-        ][::-1][:5]
-        assert past_rows[i][: len(past)].tolist() == [int(row) for row in past]
-        assert (past_rows[i][len(past) :] == -1).all()
+        known = [
+            (ex.time[j], ex.item[j], ex.label[j] > 0)
+            for j in range(len(ex))
+            if ex.user[j] == ex.user[i] and (skips or ex.label[j] > 0) and ex.time[j] < ex.time[i] - delay
+        ]
+        expected, row = sorted(known)[-5:], past.moment[i]
+        n = len(expected)
+        assert past.item[row, :n].tolist() == [item for _, item, _ in expected]
+        assert np.allclose(past.age[row, :n], [ex.time[i] - time for time, _, _ in expected])
+        assert past.clicked[row, :n].tolist() == [clicked for _, _, clicked in expected]
+        assert (past.item[row, n:] == PAD).all()
 
 
-def test_history_is_read_from_the_stored_profile_and_missing_history_is_handled(world: World) -> None:
-    config = SMALL.model_copy(update={"history_field": "recent", "history_length": 3})
-    encoder = FeatureEncoder.from_json({**world.encoder.to_json(), "history_field": "recent", "history_length": 3})
-    from model.config import PretrainConfig
-
-    model, _ = pretrain(
+@pytest.mark.parametrize("name", ["pool", "gru4rec", "nextitnet", "sasrec", "bert4rec"])
+def test_a_user_is_what_was_done_lately_and_a_batch_without_histories_is_refused(world: World, name: str) -> None:
+    config = SMALL.model_copy(update={"user_encoder": name, "history_length": 3, "history_width": 8})
+    encoder = world.encoder
+    model, report = pretrain(
         world.examples, world.users, world.items, encoder, domain_sizes=SIZES, backbone=config,
-        config=PretrainConfig(epochs=1, batch_size=64),
+        config=PretrainConfig(epochs=1, batch_size=64, cloze_passes=1),
     )  # fmt: skip
-    items = [encoder.encode_item(item) for item in world.items[:4]]
-    profiles: list[dict[str, Any]] = [{}, {"recent": ["i1"]}, {"recent": ["i1", "i2"]}]
+    assert np.isfinite(report.validation_log_loss)
+    items = {item.item_id: encoder.encode_item(item) for item in world.items[:4]}
+    user, shown, ids = encoder.encode_user(world.users[1]), list(items.values()), list(items)
+    events = [HistoryEvent(item_id, float(n), True) for n, item_id in enumerate(ids)]
     answers = [
-        model.represent(encoder.batch(encoder.encode_user(UserFeatures("u1", fields)), items, (1, 1, 1)))
-        for fields in profiles
+        model.represent(encoder.batch(user, shown, (1, 1, 1), encoder.history(events[:n], items, 9.0)))
+        for n in range(4)
     ]
-    assert not torch.equal(answers[0], answers[1])
-    assert not torch.equal(answers[1], answers[2])
-    without = one_request(world)
+    for one, next_one in pairwise(answers):
+        assert not torch.equal(one, next_one)
     with pytest.raises(ValueError, match="history"):
-        model.represent(without)
+        model.represent(one_request(world))
 
 
 def test_query_text_is_an_aspect_of_its_own(world: World, make_backbone: Make) -> None:

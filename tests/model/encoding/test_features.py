@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.config import FieldSpec
-from model.encoding.features import PAD, FeatureEncoder, ItemFeatures, UserFeatures
+from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
+from model.encoding.history import HistoryEvent
 from model.encoding.vocabulary import FieldEncoder, Vocabulary
 from tests.model.conftest import TEXT, World
 
@@ -66,12 +67,17 @@ def test_encoder_survives_json_and_its_digest_names_its_content(world: World) ->
     assert other.digest != again.digest
 
 
-def test_history_holds_the_newest_items_first_and_is_padded(world: World) -> None:
-    data = {**world.encoder.to_json(), "history_field": "recent", "history_length": 4}
-    encoder = FeatureEncoder.from_json(data)
-    user = encoder.encode_user(UserFeatures("u1", {"recent": ["i3", "unheard of"]}))
-    assert user.history.tolist() == [encoder.items.row("i3"), 0, PAD, PAD]
-    assert encoder.batch(user, [encoder.encode_item(world.items[0])], (0, 0, 0)).history is not None
+def test_a_history_looks_each_item_up_once_and_counts_ages_from_the_request(world: World) -> None:
+    encoder = world.encoder
+    items = {item.item_id: encoder.encode_item(item) for item in world.items[:3]}
+    first, second = list(items)[:2]
+    events = [HistoryEvent(first, 10.0, True), HistoryEvent(second, 20.0, False), HistoryEvent(first, 30.0, True)]
+    history = encoder.history(events, items, 40.0)
+    assert history.row.tolist() == [items[first].row, items[second].row]
+    assert history.event.tolist() == [[0, 1, 0]]
+    assert history.age.tolist() == [[30.0, 20.0, 10.0]]
+    assert history.clicked.tolist() == [[1, 0, 1]]
+    assert encoder.history([], {}, 40.0).event.shape == (1, 0)
 
 
 def test_query_vector_is_added_to_a_batch(world: World) -> None:

@@ -36,6 +36,15 @@ def test_a_row_comes_back_bit_for_bit_whatever_its_key(
     assert back.values.tobytes() == row.values.tobytes()
 
 
+def test_a_history_comes_back_with_its_items_in_their_order() -> None:
+    row = LiveRow("history", "u1", 5.0, np.arange(6, dtype=np.float32), ("i9", "i1"))
+    record = encode_row("main", row, first=False)
+    assert record.value is not None
+    _, back = decode_row(record.key, record.value)
+    assert (back.kind, back.key, back.items) == ("history", "u1", ("i9", "i1"))
+    assert back.values.tobytes() == row.values.tobytes()
+
+
 EVICTED = LiveRow("item", "i", 1.0, np.zeros(0, dtype=np.float32))
 
 
@@ -50,7 +59,7 @@ def test_that_a_first_row_was_evicted_stays_in_the_log_for_good() -> None:
 
 
 def body(updated_at: float, values: bytes) -> bytes:
-    return msgspec.msgpack.encode((updated_at, values))
+    return msgspec.msgpack.encode((updated_at, values, ()))
 
 
 UNREADABLE: list[tuple[bytes | None, bytes]] = [

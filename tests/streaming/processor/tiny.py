@@ -13,7 +13,7 @@ from features.config import LiveConfig
 from features.live.features import LiveFeatures, LiveLayout, LiveRow
 from features.live.layout import OVERALL, Crossing, Kind
 from model.backbone.interface import fingerprint
-from model.config import LearnerConfig
+from model.config import HistorySpec, LearnerConfig
 from model.control_users import NO_CONTROL, ControlUsers
 from model.drift.config import DriftConfig
 from model.encoding.domain import Domain, DomainSpace
@@ -41,7 +41,10 @@ torch.set_num_threads(1)
 WIDTH, CONTENT = 8, 4
 SPACE = DomainSpace({"scene": ["home"], "period": ["day", "night"]})
 LAYOUT = LiveLayout.of(
-    LiveConfig(), CONTENT, Crossing(5, ("genres", "year"), (0, 0, 1), (("period", SPACE.values["period"]),))
+    LiveConfig(),
+    CONTENT,
+    Crossing(5, ("genres", "year"), (0, 0, 1), (("period", SPACE.values["period"]),)),
+    HistorySpec(4, skips=True),
 )
 START = start_of(LAYOUT, WIDTH)
 

@@ -1,0 +1,168 @@
+"""Live histories: per user the newest items clicked, or shown, with times and outcomes (docs/decisions/0121).
+
+A history is the newest events by time, then by item id. So it hangs on neither the order in which labels are decided
+nor on when a late click comes: what is kept of a set of events is always the same.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from features.live.layout import Floats, LiveRow
+from model.config import HistorySpec
+from model.encoding.history import HistoryEvent
+
+if TYPE_CHECKING:
+    from features.live.features import RequestOutcome
+
+HISTORY: Literal["history"] = "history"
+_TICKS = 1_024
+"""Ticks of a second. A row holds a tick as two float32, each a whole number that float32 has exactly."""
+_LOW_BITS = 24
+_EMPTY: Floats = np.zeros(0, dtype=np.float32)
+
+
+@dataclass(slots=True)
+class _Past:
+    """One user's events, oldest first; few bytes per event, for there are many users."""
+
+    items: list[str] = field(default_factory=list)
+    ticks: array[int] = field(default_factory=lambda: array("q"))
+    clicked: bytearray = field(default_factory=bytearray)
+
+    def add(self, tick: int, item_id: str, clicked: bool, length: int) -> bool:
+        """Takes one event in its place; whether anything changed."""
+        place = bisect_left(self.ticks, tick)
+        while place < len(self.ticks) and self.ticks[place] == tick and self.items[place] < item_id:
+            place += 1
+        if place < len(self.ticks) and self.ticks[place] == tick and self.items[place] == item_id:
+            turned = clicked and not self.clicked[place]
+            self.clicked[place] |= clicked
+            return turned
+        if place == 0 and len(self.ticks) >= length:
+            return False
+        self.items.insert(place, item_id)
+        self.ticks.insert(place, tick)
+        self.clicked.insert(place, clicked)
+        if len(self.ticks) > length:
+            del self.items[0], self.ticks[0], self.clicked[0]
+        return True
+
+
+class HistoryTable:
+    """The histories of one kernel group; at most `limit` users, of whom the longest idle go first (0021)."""
+
+    def __init__(self, spec: HistorySpec, limit: int) -> None:
+        self.spec, self.limit = spec, limit
+        self.evicted = 0
+        self._users: dict[str, _Past] = {}
+        self._names: dict[str, str] = {}
+        self._changed: dict[str, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._users)
+
+    def add(self, outcomes: Sequence[RequestOutcome]) -> None:
+        """Takes decided requests, in any order."""
+        for outcome in outcomes:
+            self._take(outcome)
+        if len(self._users) > self.limit:
+            self._evict()
+
+    def correct(self, outcomes: Sequence[RequestOutcome]) -> None:
+        """Takes clicks that came late, of users who are still known."""
+        for outcome in outcomes:
+            if outcome.user_id in self._users:
+                self._take(outcome, clicks_alone=True)
+
+    def _take(self, outcome: RequestOutcome, *, clicks_alone: bool = False) -> None:
+        tick = round(outcome.time * _TICKS)
+        for item_id, click in zip(outcome.items, outcome.click.tolist(), strict=True):
+            clicked = click > 0
+            if clicked or (self.spec.skips and not clicks_alone):
+                past = self._users.setdefault(outcome.user_id, _Past())
+                # Every record brings strings of its own: one of a kind is enough.
+                if past.add(tick, self._names.setdefault(item_id, item_id), clicked, self.spec.length):
+                    self._changed[outcome.user_id] = None
+
+    def events(self, user_id: str) -> list[HistoryEvent]:
+        """A user's history, oldest first."""
+        past = self._users.get(user_id)
+        return [] if past is None else _events(past)
+
+    def take_changed(self) -> Iterator[LiveRow]:
+        """Rows touched since the last call, in the order they were first touched; tombstones for the evicted."""
+        changed, self._changed = self._changed, {}
+        return (self._row(user_id) for user_id in changed)
+
+    def rows(self) -> Iterator[LiveRow]:
+        """Every row."""
+        return (self._row(user_id) for user_id in self._users)
+
+    def put(self, row: LiveRow) -> None:
+        """Takes a row as it is (a tombstone deletes its key). Raises ValueError for one that holds no history."""
+        if row.tombstone:
+            self._users.pop(row.key, None)
+            return
+        self._users[row.key] = past = _unpacked(row)
+        if len(past.items) > self.spec.length:
+            raise ValueError(f"history of {row.key!r} has {len(past.items)} events, not at most {self.spec.length}")
+
+    def _row(self, user_id: str) -> LiveRow:
+        past = self._users.get(user_id)
+        return LiveRow(HISTORY, user_id, 0.0, _EMPTY) if past is None else _packed(user_id, past)
+
+    def _evict(self) -> None:
+        """As `LiveTable` does: a sixteenth of the limit more than needed, so that it is rare."""
+        excess = len(self._users) - (self.limit - self.limit // 16)
+        idle = sorted((past.ticks[-1], user_id) for user_id, past in self._users.items())[:excess]
+        for _, user_id in idle:
+            del self._users[user_id]
+            self._changed[user_id] = None
+        self.evicted += excess
+        kept = {item_id for past in self._users.values() for item_id in past.items}
+        self._names = {item_id: item_id for item_id in self._names if item_id in kept}
+
+
+def read_history(row: LiveRow | None) -> list[HistoryEvent]:
+    """The events of a history's row, oldest first; none where there is no row. Raises ValueError for another row."""
+    return [] if row is None or row.tombstone else _events(_unpacked(row))
+
+
+def joined_history(spec: HistorySpec, one: LiveRow, other: LiveRow) -> LiveRow:
+    """The history of a user whom two groups knew."""
+    past = _unpacked(one)
+    more = _unpacked(other)
+    for tick, item_id, clicked in zip(more.ticks, more.items, more.clicked, strict=True):
+        past.add(tick, item_id, bool(clicked), spec.length)
+    return _packed(one.key, past)
+
+
+def _events(past: _Past) -> list[HistoryEvent]:
+    return [
+        HistoryEvent(item_id, tick / _TICKS, bool(clicked))
+        for item_id, tick, clicked in zip(past.items, past.ticks, past.clicked, strict=True)
+    ]
+
+
+def _packed(user_id: str, past: _Past) -> LiveRow:
+    ticks = np.array(past.ticks, dtype=np.int64)
+    parts = [ticks >> _LOW_BITS, ticks & ((1 << _LOW_BITS) - 1), np.frombuffer(past.clicked, dtype=np.uint8)]
+    values = np.concatenate(parts).astype(np.float32)
+    return LiveRow(HISTORY, user_id, past.ticks[-1] / _TICKS, values, tuple(past.items))
+
+
+def _unpacked(row: LiveRow) -> _Past:
+    if row.kind != HISTORY or row.values.shape != (3 * len(row.items),):
+        raise ValueError(
+            f"live row {row.kind} {row.key!r} with {len(row.items)} items and {row.values.size} values is no history"
+        )
+    high, low, clicked = row.values.reshape(3, -1).astype(np.int64)
+    ticks = (high << _LOW_BITS) + low
+    return _Past(list(row.items), array("q", ticks.tolist()), bytearray((clicked > 0).tolist()))

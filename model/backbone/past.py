@@ -1,0 +1,54 @@
+"""Histories of the pretraining log as of each of its requests: what a user encoder is trained on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.config import HistorySpec
+from model.encoding.history import PAD, PastEvents
+
+if TYPE_CHECKING:
+    from model.backbone.dataset import Examples
+
+
+def past_events(examples: Examples, spec: HistorySpec) -> PastEvents:
+    """What each example's user did before, as it would have been served.
+
+    An event is seen by requests that are more than `spec.delay_s` later, so a request never sees itself, nor what was
+    not decided yet.
+    """
+    known = np.flatnonzero(examples.label > 0) if not spec.skips else np.arange(len(examples))
+    known = known[np.lexsort((examples.item[known], examples.time[known], examples.user[known]))]
+    moments, moment = np.unique(
+        np.stack([examples.user.astype(np.float64), examples.time]), axis=1, return_inverse=True
+    )
+    user, now = moments[0].astype(np.int64), moments[1]
+    first = np.searchsorted(examples.user[known], user, side="left")
+    end = _before(examples, known, user, now - spec.delay_s)
+    begin = np.maximum(end - spec.length, first)
+    place = begin[:, None] + np.arange(spec.length)
+    there = place < end[:, None]
+    event = known[np.where(there, place, 0)] if len(known) else np.zeros_like(place)
+    return PastEvents(
+        item=np.where(there, examples.item[event], PAD).astype(np.int32),
+        age=np.where(there, now[:, None] - examples.time[event], 0.0).astype(np.float32),
+        clicked=there & (examples.label[event] > 0),
+        moment=moment.reshape(-1).astype(np.int64),
+    )
+
+
+def _before(
+    examples: Examples, known: NDArray[np.int64], user: NDArray[np.int64], time: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """For each user and time, where the events of that user before that time end among `known`."""
+    users = np.concatenate([examples.user[known], user])
+    times = np.concatenate([examples.time[known], time])
+    asks = np.concatenate([np.ones(len(known)), np.zeros(len(user))])  # at the same time the question comes first
+    order = np.lexsort((asks, times, users))
+    counted = np.cumsum(asks[order]).astype(np.int64)
+    end = np.empty(len(order), dtype=np.int64)
+    end[order] = counted
+    return end[len(known) :]
