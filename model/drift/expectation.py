@@ -137,4 +137,4 @@ def _solved(precision: Doubles, gradient: Doubles) -> Doubles:
 
 
 def _times(information: Doubles, step: Doubles) -> Doubles:
-    return information[:, :2] * step[0] + information[:, 1:] * step[1]
+    return np.asarray(information[:, :2] * step[0] + information[:, 1:] * step[1])

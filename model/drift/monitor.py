@@ -35,7 +35,7 @@ from model.drift.words import advice, words
 from model.gate.harm import log_losses
 from model.gate.seen import Doubles, Seen, Strata
 
-_SERVED_BLOCK, _LEARNED_BLOCK = 1_024, 256
+_SERVED_BLOCK, _LEARNED_BLOCK = 512, 256
 """Examples that are looked at together: it costs hardly more to look at many than at few."""
 _LEAST = 128.0
 _REFUSED_HALF_LIFE = 500.0

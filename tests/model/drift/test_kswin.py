@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from river.drift import KSWIN
-from scipy import stats
+from scipy import stats  # type: ignore[import-untyped]
 
 from model.drift.kswin import KswinWindow, critical_distance
 
