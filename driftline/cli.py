@@ -24,10 +24,12 @@ from driftline.options import (
     Limit,
     LogFile,
     MappingName,
+    Models,
     Rate,
     ReportFolder,
     ScriptName,
     SuiteName,
+    TextModels,
 )
 from local.api_keys import ScorerKey
 from local.broker.command import app as broker_app
@@ -324,6 +326,8 @@ def evaluate(
     quick: Annotated[bool, typer.Option("--quick", help="A short look: fewer requests and seeds.")] = False,
     tune: Annotated[bool, typer.Option("--tune", help="Find the adapters' rates on streams of another seed.")] = False,
     detectors: Detectors = False,
+    text_models: TextModels = False,
+    models: Models = None,
     cluster: Cluster = None,
     base: BaseName = None,
     out: ReportFolder = Path("runs/evaluate"),
@@ -334,6 +338,9 @@ def evaluate(
 
     config = _settings(context)
     names = [name.strip() for name in adapters.split(",")] if adapters else None
+    if text_models or models is not None:
+        unfit = any((names, quick, tune, detectors, cluster, base)) or not text_models
+        _compare_texts(config, (suite, script, log, mapping), models, seeds, out, unfit=unfit)
     if detectors:
         unfit = any((script, log, mapping, names, quick, cluster, base)) or (tune and seeds is not None)
         _try_detectors(config, suite, seeds, out, tune=tune, unfit=unfit)
@@ -357,6 +364,30 @@ def evaluate(
         cluster=cluster,
         base=base,
     )
+
+
+def _compare_texts(
+    config: Config,
+    stream: tuple[str | None, str | None, Path | None, str | None],
+    models: str | None,
+    seeds: int | None,
+    out: Path,
+    *,
+    unfit: bool,
+) -> NoReturn:
+    """`evaluate --text-models`; `unfit` says whether options were given that do not go with it."""
+    from lab.text_models.command import run_text_models
+
+    if unfit:
+        only = "only the stream, --models, --seeds and --out go with it, and --models goes with it alone"
+        raise typer.BadParameter(only, param_hint="--text-models")
+    suite, script, log, mapping = stream
+    names = [name.strip() for name in models.split(",")] if models else None
+    run_text_models(
+        config, suite=suite, script=Path(script) if script is not None else None, log=log, mapping=mapping,
+        models=names, seeds=seeds, out=out,
+    )  # fmt: skip
+    raise typer.Exit
 
 
 def _try_detectors(

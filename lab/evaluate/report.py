@@ -134,8 +134,8 @@ class EvaluationReport:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; not-a-number becomes null."""
-        plain: dict[str, Any] = _plain(asdict(self))
-        return plain
+        data: dict[str, Any] = plain(asdict(self))
+        return data
 
 
 def make_report(plan: Plan, results: Mapping[tuple[str, int], SeedResult]) -> EvaluationReport:
@@ -259,11 +259,12 @@ def _commit() -> str:
     return commit + ("+" if changed else "")
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """For JSON: tuples as lists, not-a-number as null."""
     if isinstance(value, dict):
-        return {key: _plain(v) for key, v in value.items()}
+        return {key: plain(v) for key, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     if isinstance(value, float):
         return None if math.isnan(value) else value
     return value

@@ -55,13 +55,13 @@ class SeedResult:
 def measure_seed(plan: Plan, source: Source, seed: int) -> SeedResult:
     """Reads the runs of one stream and seed."""
     stream, data = source.open(seed, plan.cache_dir), load_stream(plan, source, seed)
-    seen = Seen.of(pretraining_examples(stream), data)
+    seen = Seen.of(pretraining_examples(stream), data.item, data.user)
     measures, costs, slices = {}, {}, {}
     for name in plan.adapters:
         done = load_run(plan, source, seed, name)
         outcome = done.outcome
         measures[name] = measure(data, outcome.logit, stream.drift_spans, stream.catalogue.space)
-        slices[name] = measure_slices(data, outcome.logit, seen)
+        slices[name] = measure_slices(data.truth, outcome.logit, data.request, seen)
         costs[name] = RunCost(len(data), done.parameters, outcome.cpu_s, done.state_bytes, outcome.peak_bytes)
     spans = tuple(
         (span.name, _share(data.time, span.start), _share(data.time, span.end)) for span in stream.drift_spans

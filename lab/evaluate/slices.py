@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from lab.evaluate.compare import Interval, interval
 from lab.evaluate.measures import LEAST
-from lab.evaluate.prepare import PreparedStream
 from model.backbone.dataset import Examples
 from model.evaluation import auc, grouped_auc, log_loss, mixed_groups, sigmoid
 
@@ -33,9 +32,9 @@ class Seen:
     user: NDArray[np.int64]
 
     @staticmethod
-    def of(pretraining: Examples, data: PreparedStream) -> Seen:
-        """Counts the examples that pretraining saw, clicked or not."""
-        return Seen(_count(pretraining.item, data.item), _count(pretraining.user, data.user))
+    def of(pretraining: Examples, item: NDArray[np.int64], user: NDArray[np.int64]) -> Seen:
+        """Counts the examples that pretraining saw, clicked or not, for items and users by position, both `(n,)`."""
+        return Seen(_count(pretraining.item, item), _count(pretraining.user, user))
 
     def masks(self) -> dict[str, NDArray[np.bool_]]:
         """Which examples each slice holds, by its name."""
@@ -63,20 +62,23 @@ class SliceMeasures:
     log_loss: float
 
 
-def measure_slices(data: PreparedStream, logit: NDArray[np.float32], seen: Seen) -> dict[str, SliceMeasures]:
-    """All slices, also the empty ones, by name."""
-    return {name: _measure(data, logit, mask) for name, mask in seen.masks().items()}
+def measure_slices(
+    label: NDArray[np.float32], logit: NDArray[np.float32], request: NDArray[np.int64], seen: Seen
+) -> dict[str, SliceMeasures]:
+    """All slices of `n` examples, also the empty ones, by name."""
+    masks = seen.masks().items()
+    return {name: measure_slice(label[mask], logit[mask], request[mask]) for name, mask in masks}
 
 
-def _measure(data: PreparedStream, logit: NDArray[np.float32], mask: NDArray[np.bool_]) -> SliceMeasures:
-    label, score, request = data.truth[mask], logit[mask], data.request[mask]
+def measure_slice(label: NDArray[np.float32], logit: NDArray[np.float32], request: NDArray[np.int64]) -> SliceMeasures:
+    """Labels, click logits and requests of the examples of one slice, all `(m,)`."""
     lists = mixed_groups(label, request)
     return SliceMeasures(
         examples=len(label),
         lists=lists,
-        request_auc=grouped_auc(label, score, request) if lists >= _LEAST_LISTS else float("nan"),
-        auc=auc(label, score) if len(label) >= LEAST else float("nan"),
-        log_loss=log_loss(label, sigmoid(score)),
+        request_auc=grouped_auc(label, logit, request) if lists >= _LEAST_LISTS else float("nan"),
+        auc=auc(label, logit) if len(label) >= LEAST else float("nan"),
+        log_loss=log_loss(label, sigmoid(logit)),
     )
 
 

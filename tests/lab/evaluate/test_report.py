@@ -71,7 +71,7 @@ def report_of(plan: Plan, stream: ScriptedStream, data: PreparedStream, *, cpu_s
                 for number, name in enumerate(plan.adapters)
             }
             seen = Seen(np.arange(len(data)) % 200, np.arange(len(data)) % 2)
-            slices = {name: measure_slices(data, data.frozen_logit, seen) for name in plan.adapters}
+            slices = {name: measure_slices(data.truth, data.frozen_logit, data.request, seen) for name in plan.adapters}
             costs = {name: RunCost(len(data), 10, cpu_s, 0, 0) for name in plan.adapters}
             results[source.name, seed] = SeedResult(
                 stream=source.name, seed=seed, measures=measures, costs=costs, slices=slices, examples=len(data),

@@ -8,11 +8,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from lab.evaluate.prepare import PreparedStream, pretraining_examples
-from lab.evaluate.slices import ITEM_SLICES, SLICES, USER_SLICES, Seen, measure_slices, slice_rows
+from lab.evaluate.slices import ITEM_SLICES, SLICES, USER_SLICES, Seen, SliceMeasures, measure_slices, slice_rows
 from lab.streams import ScriptedStream
 from model.evaluation import auc, grouped_auc, log_loss, sigmoid
+
+
+def sliced(data: PreparedStream, logit: NDArray[np.float32], seen: Seen) -> dict[str, SliceMeasures]:
+    return measure_slices(data.truth, logit, data.request, seen)
+
 
 COUNTS = st.lists(st.tuples(st.integers(0, 300), st.integers(0, 5)), max_size=50)
 
@@ -43,7 +49,7 @@ def test_what_is_counted_are_the_shown_items_of_the_pretraining_half(
 ) -> None:
     stream, data = prepared
     examples = pretraining_examples(stream)
-    seen = Seen.of(examples, data)
+    seen = Seen.of(examples, data.item, data.user)
     for row in range(0, len(data), 97):
         assert seen.item[row] == (examples.item == data.item[row]).sum()
         assert seen.user[row] == (examples.user == data.user[row]).sum()
@@ -55,7 +61,7 @@ def test_an_item_or_user_that_comes_after_all_that_pretraining_knew_has_been_see
     stream, data = prepared
     examples = pretraining_examples(stream)
     later = replace(data, item=data.item + examples.item.max() + 1, user=data.user + examples.user.max() + 1)
-    seen = Seen.of(examples, later)
+    seen = Seen.of(examples, later.item, later.user)
     assert not seen.item.any()
     assert not seen.user.any()
 
@@ -64,9 +70,9 @@ def test_the_figures_of_a_slice_are_those_of_its_examples_alone(
     prepared: tuple[ScriptedStream, PreparedStream],
 ) -> None:
     stream, data = prepared
-    seen = Seen.of(pretraining_examples(stream), data)
+    seen = Seen.of(pretraining_examples(stream), data.item, data.user)
     turned = np.where(seen.masks()["item seen 1-10"], -data.frozen_logit, data.frozen_logit)
-    before, after = measure_slices(data, data.frozen_logit, seen), measure_slices(data, turned, seen)
+    before, after = sliced(data, data.frozen_logit, seen), sliced(data, turned, seen)
     changed = {name for name in SLICES if repr(before[name]) != repr(after[name])}
     assert "item seen 1-10" in changed
     assert not changed & {"item never seen", "item seen 11-100", "item seen more"}
@@ -84,7 +90,7 @@ def test_a_slice_with_too_few_examples_has_no_auc_and_still_says_how_many_it_hol
 ) -> None:
     _, data = prepared
     seen = Seen((np.arange(len(data)) >= 20).astype(np.int64) * 50, np.ones(len(data), np.int64))
-    few = measure_slices(data, data.frozen_logit, seen)["item never seen"]
+    few = sliced(data, data.frozen_logit, seen)["item never seen"]
     assert few.examples == 20
     assert np.isnan([few.auc, few.request_auc]).all()
     assert few.log_loss > 0
@@ -92,9 +98,9 @@ def test_a_slice_with_too_few_examples_has_no_auc_and_still_says_how_many_it_hol
 
 def test_over_seeds_a_slice_has_its_mean_with_an_interval(prepared: tuple[ScriptedStream, PreparedStream]) -> None:
     stream, data = prepared
-    seen = Seen.of(pretraining_examples(stream), data)
+    seen = Seen.of(pretraining_examples(stream), data.item, data.user)
     noise = np.random.default_rng(0).normal(size=(3, len(data))).astype(np.float32)
-    seeds = [measure_slices(data, data.frozen_logit + one, seen) for one in noise]
+    seeds = [sliced(data, data.frozen_logit + one, seen) for one in noise]
     row = slice_rows(seeds)["user known"]
     assert row.examples == seen.masks()["user known"].sum()
     assert row.auc.mean == pytest.approx(np.mean([one["user known"].auc for one in seeds]))
