@@ -339,8 +339,8 @@ def evaluate(
     config = _settings(context)
     names = [name.strip() for name in adapters.split(",")] if adapters else None
     if text_models or models is not None:
-        unfit = any((names, quick, tune, detectors, cluster, base)) or not text_models
-        _compare_texts(config, (suite, script, log, mapping), models, seeds, out, unfit=unfit)
+        unfit = any((names, tune, detectors, cluster, base)) or not text_models
+        _compare_texts(config, (suite, script, log, mapping), models, seeds, out, quick=quick, unfit=unfit)
     if detectors:
         unfit = any((script, log, mapping, names, quick, cluster, base)) or (tune and seeds is not None)
         _try_detectors(config, suite, seeds, out, tune=tune, unfit=unfit)
@@ -373,19 +373,20 @@ def _compare_texts(
     seeds: int | None,
     out: Path,
     *,
+    quick: bool,
     unfit: bool,
 ) -> NoReturn:
     """`evaluate --text-models`; `unfit` says whether options were given that do not go with it."""
     from lab.text_models.command import run_text_models
 
     if unfit:
-        only = "only the stream, --models, --seeds and --out go with it, and --models goes with it alone"
+        only = "only the stream, --models, --seeds, --quick and --out go with it, and --models goes with it alone"
         raise typer.BadParameter(only, param_hint="--text-models")
     suite, script, log, mapping = stream
     names = [name.strip() for name in models.split(",")] if models else None
     run_text_models(
         config, suite=suite, script=Path(script) if script is not None else None, log=log, mapping=mapping,
-        models=names, seeds=seeds, out=out,
+        models=names, seeds=seeds, quick=quick, out=out,
     )  # fmt: skip
     raise typer.Exit
 

@@ -16,7 +16,7 @@ from lab.code_key import code_digest
 from lab.evaluate.plan import Plan, make_plan
 from lab.evaluate.pool import each, ensure_writable, workers
 from lab.progress import bars
-from lab.streams import StreamError, find_script
+from lab.streams import StreamError
 from lab.streams.sources import Source, choose, movielens_source
 from lab.text_models.encoders import TEXT_MODELS, cost_of, ensure_known, text_encoder
 from lab.text_models.table import TextModelReport, markdown, report_of
@@ -26,7 +26,8 @@ from model.whole_files import write_whole
 from streaming.config import Config
 
 SEEDS = 3
-SCRIPT = "newcomers"
+QUICK_MODELS = ("hashed-words", "minilm-1", "minilm-6")
+SCRIPT = Path("newcomers")
 """The script that is played beside MovieLens 100K where no stream is named: a quarter of its items comes new."""
 
 
@@ -39,6 +40,7 @@ def run_text_models(
     mapping: str | None = None,
     models: Sequence[str] | None = None,
     seeds: int | None = None,
+    quick: bool = False,
     out: Path,
     processes: int | None = None,
     console: Console | None = None,
@@ -50,12 +52,16 @@ def run_text_models(
     EvaluationFailedError; each message names the cure.
     """
     console, begun = console or Console(), time.monotonic()
-    chosen = list(dict.fromkeys(models or TEXT_MODELS))
+    chosen = list(dict.fromkeys(models or (QUICK_MODELS if quick else TEXT_MODELS)))
     for name in chosen:
         ensure_known(name)
     _ensure_fits(config)
     ensure_writable(out)
-    plan = _plan(config, suite, script, log, mapping, seeds or SEEDS, out)
+    if suite is None and script is None and log is None and mapping is None:
+        sources = [movielens_source(), *choose(None, SCRIPT, None, None, quick=quick)]
+    else:
+        sources = choose(suite, script, log, mapping, quick=quick)
+    plan = _plan(config, sources, seeds or SEEDS, out, quick=quick)
     texts = _texts(plan)
     for name in chosen:  # once, before the processes would all do it
         text_encoder(name, plan.cache_dir).encode(texts)
@@ -76,20 +82,8 @@ def _ensure_fits(config: Config) -> None:
         raise BackboneRefused("--text-models gives no live histories: set backbone.user_encoder to none")
 
 
-def _plan(  # noqa: PLR0917
-    config: Config,
-    suite: str | None,
-    script: Path | None,
-    log: Path | None,
-    mapping: str | None,
-    seeds: int,
-    out: Path,
-) -> Plan:
-    if suite is None and script is None and log is None and mapping is None:
-        sources = [movielens_source(), Source(SCRIPT, script=find_script(SCRIPT))]
-    else:
-        sources = choose(suite, script, log, mapping, quick=False)
-    plan = make_plan(sources, ("frozen",), seeds, out, config.cache_dir, quick=False, backbone=config.backbone)
+def _plan(config: Config, sources: list[Source], seeds: int, out: Path, *, quick: bool) -> Plan:
+    plan = make_plan(sources, ("frozen",), seeds, out, config.cache_dir, quick=quick, backbone=config.backbone)
     return replace(plan, config=known_by(plan.config, "both"), code=code_digest(TRIAL))
 
 
