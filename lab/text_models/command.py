@@ -57,10 +57,9 @@ def run_text_models(
         ensure_known(name)
     _ensure_fits(config)
     ensure_writable(out)
-    if suite is None and script is None and log is None and mapping is None:
-        sources = [movielens_source(), *choose(None, SCRIPT, None, None, quick=quick)]
-    else:
-        sources = choose(suite, script, log, mapping, quick=quick)
+    unnamed = suite is None and script is None and log is None and mapping is None
+    sources = choose(suite, SCRIPT if unnamed else script, log, mapping, quick=quick)
+    sources = [movielens_source(), *sources] if unnamed else sources
     plan = _plan(config, sources, seeds or SEEDS, out, quick=quick)
     texts = _texts(plan)
     for name in chosen:  # once, before the processes would all do it
