@@ -352,18 +352,9 @@ def evaluate(
         run_tune(config, out, sources, names)
         return
     run_evaluate(
-        config,
-        suite=suite,
-        script=Path(script) if script is not None else None,
-        log=log,
-        mapping=mapping,
-        adapters=names,
-        seeds=seeds,
-        quick=quick,
-        out=out,
-        cluster=cluster,
-        base=base,
-    )
+        config, suite=suite, script=Path(script) if script is not None else None, log=log, mapping=mapping,
+        adapters=names, seeds=seeds, quick=quick, out=out, cluster=cluster, base=base,
+    )  # fmt: skip
 
 
 def _compare_texts(

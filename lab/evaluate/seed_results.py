@@ -12,7 +12,7 @@ from lab.evaluate.information import SeedInformation, read_information
 from lab.evaluate.measures import Measures, measure
 from lab.evaluate.plan import KERNEL, Plan
 from lab.evaluate.prepare import pretraining_examples
-from lab.evaluate.slices import Seen, SliceMeasures, measure_slices
+from lab.evaluate.slices import SeenBefore, SliceMeasures, measure_slices
 from lab.evaluate.work import load_run, load_stream
 from lab.streams.sources import Source
 from model.evaluation import auc, grouped_auc, mixed_groups
@@ -55,7 +55,7 @@ class SeedResult:
 def measure_seed(plan: Plan, source: Source, seed: int) -> SeedResult:
     """Reads the runs of one stream and seed."""
     stream, data = source.open(seed, plan.cache_dir), load_stream(plan, source, seed)
-    seen = Seen.of(pretraining_examples(stream), data.item, data.user)
+    seen = SeenBefore.of(pretraining_examples(stream), data.item, data.user)
     measures, costs, slices = {}, {}, {}
     for name in plan.adapters:
         done = load_run(plan, source, seed, name)

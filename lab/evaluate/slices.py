@@ -25,16 +25,16 @@ _LEAST_LISTS = 30  # requests below which their mean AUC says nothing
 
 
 @dataclass(frozen=True)
-class Seen:
+class SeenBefore:
     """How many examples of the pretraining half were of each live example's item and user, both `(n,)`."""
 
     item: NDArray[np.int64]
     user: NDArray[np.int64]
 
     @staticmethod
-    def of(pretraining: Examples, item: NDArray[np.int64], user: NDArray[np.int64]) -> Seen:
+    def of(pretraining: Examples, item: NDArray[np.int64], user: NDArray[np.int64]) -> SeenBefore:
         """Counts the examples that pretraining saw, clicked or not, for items and users by position, both `(n,)`."""
-        return Seen(_count(pretraining.item, item), _count(pretraining.user, user))
+        return SeenBefore(_count(pretraining.item, item), _count(pretraining.user, user))
 
     def masks(self) -> dict[str, NDArray[np.bool_]]:
         """Which examples each slice holds, by its name."""
@@ -63,7 +63,7 @@ class SliceMeasures:
 
 
 def measure_slices(
-    label: NDArray[np.float32], logit: NDArray[np.float32], request: NDArray[np.int64], seen: Seen
+    label: NDArray[np.float32], logit: NDArray[np.float32], request: NDArray[np.int64], seen: SeenBefore
 ) -> dict[str, SliceMeasures]:
     """All slices of `n` examples, also the empty ones, by name."""
     masks = seen.masks().items()

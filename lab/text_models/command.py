@@ -20,7 +20,7 @@ from lab.streams import StreamError
 from lab.streams.sources import Source, choose, movielens_source
 from lab.text_models.encoders import TEXT_MODELS, cost_of, ensure_known, text_encoder
 from lab.text_models.table import TextModelReport, markdown, report_of
-from lab.text_models.trial import TRIAL, Tried, known_by, try_text_model
+from lab.text_models.trial import TRIAL, TextTrial, known_by, try_text_model
 from model.backbone.schema import BackboneRefused
 from model.whole_files import write_whole
 from streaming.config import Config
@@ -97,7 +97,7 @@ def _texts(plan: Plan) -> list[str]:
     return texts
 
 
-def execute(plan: Plan, models: Sequence[str], console: Console, processes: int) -> list[Tried]:
+def execute(plan: Plan, models: Sequence[str], console: Console, processes: int) -> list[TextTrial]:
     """Every variant on every stream and seed; in the order of streams, then variants, then seeds."""
     variants = [("", "id"), *((model, "text") for model in models), *((model, "both") for model in models)]
     tasks = [(source, seed, model, by) for seed in plan.seeds for source in plan.sources for model, by in variants]

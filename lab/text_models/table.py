@@ -13,7 +13,7 @@ from lab.evaluate.compare import Interval, interval
 from lab.evaluate.report import plain
 from lab.evaluate.slices import SLICES, SliceMeasures
 from lab.text_models.encoders import EncoderCost
-from lab.text_models.trial import ALL, Tried
+from lab.text_models.trial import ALL, TextTrial
 
 Named = tuple[str, list[str], list[list[str]]]
 FIGURES = {"request_auc": "AUC within requests", "auc": "AUC", "log_loss": "log loss"}
@@ -51,7 +51,7 @@ class TextModelReport:
         return data
 
 
-def report_of(tried: Sequence[Tried], costs: Sequence[EncoderCost]) -> TextModelReport:
+def report_of(tried: Sequence[TextTrial], costs: Sequence[EncoderCost]) -> TextModelReport:
     """Of the trials of all streams, seeds and variants, in any order."""
     seeds = tuple(sorted({one.seed for one in tried}))
     variants = dict.fromkeys((one.stream, one.model, one.by) for one in tried)
@@ -60,7 +60,7 @@ def report_of(tried: Sequence[Tried], costs: Sequence[EncoderCost]) -> TextModel
     return TextModelReport(seeds, tuple(rows), tuple(costs))
 
 
-def _row(runs: Mapping[int, Tried], by_id: Mapping[int, Tried]) -> TextModelRow:
+def _row(runs: Mapping[int, TextTrial], by_id: Mapping[int, TextTrial]) -> TextModelRow:
     first = next(iter(runs.values()))
     names = (ALL, *SLICES)
     return TextModelRow(
@@ -83,7 +83,7 @@ def _row(runs: Mapping[int, Tried], by_id: Mapping[int, Tried]) -> TextModelRow:
     )
 
 
-def _of(one: Tried, name: str, figure: str) -> float:
+def _of(one: TextTrial, name: str, figure: str) -> float:
     measures: SliceMeasures = one.slices[name]
     return float(getattr(measures, figure))
 

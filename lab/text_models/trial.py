@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lab.evaluate.plan import Plan
 from lab.evaluate.prepare import EvaluationConfig, train_backbone_on
-from lab.evaluate.slices import Seen, SliceMeasures, measure_slice, measure_slices
+from lab.evaluate.slices import SeenBefore, SliceMeasures, measure_slice, measure_slices
 from lab.evaluate.work import limit_threads
 from lab.represented import represent_pairs
 from lab.streams import Chunk
@@ -33,7 +33,7 @@ TRIAL = "lab.text_models.trial"
 
 
 @dataclass(frozen=True)
-class Tried:
+class TextTrial:
     """One frozen backbone on one stream and seed."""
 
     stream: str
@@ -48,7 +48,7 @@ class Tried:
     """Of the live half, and `ALL` of it."""
 
 
-def try_text_model(plan: Plan, source: Source, seed: int, model: str, by: str) -> Tried:
+def try_text_model(plan: Plan, source: Source, seed: int, model: str, by: str) -> TextTrial:
     """Pretrains on the first half and measures on the live half, unless that was done before."""
     limit_threads()
     path = _path(plan, source, seed, model, by)
@@ -56,7 +56,7 @@ def try_text_model(plan: Plan, source: Source, seed: int, model: str, by: str) -
     return kept if kept is not None else _keep(path, _tried(plan, source, seed, model, by))
 
 
-def _tried(plan: Plan, source: Source, seed: int, model: str, by: str) -> Tried:
+def _tried(plan: Plan, source: Source, seed: int, model: str, by: str) -> TextTrial:
     stream = source.open(seed, plan.cache_dir)
     texts = partial(_vectors, model, plan.cache_dir)
     texts([item.text for item in stream.catalogue.items])  # before the clock runs
@@ -68,9 +68,9 @@ def _tried(plan: Plan, source: Source, seed: int, model: str, by: str) -> Tried:
     user, item = chunk.user[row], chunk.items[row, column]
     pairs = represent_pairs(made.backbone, made.profiles, user, item, chunk.domain[row])
     label, request = chunk.clean_click[row, column].astype(np.float32), row.astype(np.int64)
-    slices = measure_slices(label, pairs.frozen_logit, request, Seen.of(made.examples, item, user))
+    slices = measure_slices(label, pairs.frozen_logit, request, SeenBefore.of(made.examples, item, user))
     whole = measure_slice(label, pairs.frozen_logit, request)
-    return Tried(source.name, seed, model, by, cpu_s, {ALL: whole, **slices})
+    return TextTrial(source.name, seed, model, by, cpu_s, {ALL: whole, **slices})
 
 
 def known_by(config: EvaluationConfig, by: str) -> EvaluationConfig:
@@ -89,16 +89,16 @@ def _path(plan: Plan, source: Source, seed: int, model: str, by: str) -> Path:
     return plan.folder(source, seed) / f"{by}-{digest}.json"
 
 
-def _keep(path: Path, tried: Tried) -> Tried:
+def _keep(path: Path, tried: TextTrial) -> TextTrial:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, json.dumps(asdict(tried)))
     return tried
 
 
-def _read(path: Path) -> Tried | None:
+def _read(path: Path) -> TextTrial | None:
     """None if there is none, or one that was not written whole."""
     try:
         kept = json.loads(path.read_text())
-        return Tried(**{**kept, "slices": {name: SliceMeasures(**one) for name, one in kept["slices"].items()}})
+        return TextTrial(**{**kept, "slices": {name: SliceMeasures(**one) for name, one in kept["slices"].items()}})
     except (FileNotFoundError, ValueError, TypeError, KeyError):
         return None

@@ -40,6 +40,10 @@ class SparseAspect(nn.Module):
         return out
 
 
+def _sparse_aspect(rows: int, slots: tuple[int, ...], config: BackboneConfig) -> SparseAspect | None:
+    return SparseAspect(rows, slots, config.sparse_width, config.width) if slots else None
+
+
 class FoundationBackbone(nn.Module):
     """Implements `FrozenBackbone`. `represent` needs the tables; `predict` needs only trunk and towers."""
 
@@ -60,14 +64,8 @@ class FoundationBackbone(nn.Module):
         self.user_id = nn.Linear(config.id_width, d)
         self.item_id = nn.Linear(config.id_width, d) if "id" in aspects else None
         self.item_text = nn.Linear(config.text_width, d) if "text" in aspects else None
-        self.user_sparse = (
-            SparseAspect(shape.user_rows, shape.user_slots, config.sparse_width, d) if shape.user_slots else None
-        )
-        self.item_sparse = (
-            SparseAspect(shape.item_rows, shape.item_slots, config.sparse_width, d)
-            if shape.item_slots and "sparse" in aspects
-            else None
-        )
+        self.user_sparse = _sparse_aspect(shape.user_rows, shape.user_slots, config)
+        self.item_sparse = _sparse_aspect(shape.item_rows, shape.item_slots if "sparse" in aspects else (), config)
         self.user_encoder = UserEncoder(config) if config.history.length else None
         self.query_text = nn.Linear(config.text_width, d) if config.query_text else None
         user_aspects = 1 + (self.user_sparse is not None) + (self.user_encoder is not None)
