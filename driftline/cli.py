@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -28,6 +28,7 @@ from driftline.options import (
     ReportFolder,
     ScriptName,
     SuiteName,
+    UserEncoders,
 )
 from local.api_keys import ScorerKey
 from local.broker.command import app as broker_app
@@ -324,6 +325,7 @@ def evaluate(
     quick: Annotated[bool, typer.Option("--quick", help="A short look: fewer requests and seeds.")] = False,
     tune: Annotated[bool, typer.Option("--tune", help="Find the adapters' rates on streams of another seed.")] = False,
     detectors: Detectors = False,
+    user_encoders: UserEncoders = False,
     cluster: Cluster = None,
     base: BaseName = None,
     out: ReportFolder = Path("runs/evaluate"),
@@ -337,6 +339,11 @@ def evaluate(
     if detectors:
         unfit = any((script, log, mapping, names, quick, cluster, base)) or (tune and seeds is not None)
         _try_detectors(config, suite, seeds, out, tune=tune, unfit=unfit)
+    if user_encoders:
+        unfit = any((detectors, names, cluster, base)) or (tune and (quick or seeds is not None))
+        played = Path(script) if script is not None else None
+        streams = {"suite": suite, "script": played, "log": log, "mapping": mapping}
+        _compare_user_encoders(config, streams, seeds, out, quick=quick, tune=tune, unfit=unfit)
     if tune:
         if quick or seeds is not None or cluster is not None or base is not None:
             others = "--quick, --seeds, --base and --cluster"
@@ -368,6 +375,19 @@ def _try_detectors(
     if unfit:
         raise typer.BadParameter("only --suite, --seeds or --tune, and --out go with it", param_hint="--detectors")
     run_detectors(config, suite=suite, seeds=seeds, out=out, tune=tune)
+    raise typer.Exit
+
+
+def _compare_user_encoders(
+    config: Config, streams: dict[str, Any], seeds: int | None, out: Path, *, quick: bool, tune: bool, unfit: bool
+) -> NoReturn:
+    """`evaluate --user-encoders`; `unfit` as above."""
+    from lab.encoders.command import run_encoders
+
+    if unfit:
+        only = "only streams, --quick, --seeds or --tune, and --out go with it"
+        raise typer.BadParameter(only, param_hint="--user-encoders")
+    run_encoders(config, **streams, seeds=seeds, quick=quick, tune=tune, out=out)
     raise typer.Exit
 
 
