@@ -336,14 +336,14 @@ def evaluate(
 
     config = _settings(context)
     names = [name.strip() for name in adapters.split(",")] if adapters else None
-    if detectors:
-        unfit = any((script, log, mapping, names, quick, cluster, base)) or (tune and seeds is not None)
-        _try_detectors(config, suite, seeds, out, tune=tune, unfit=unfit)
     if user_encoders:
         unfit = any((detectors, names, cluster, base)) or (tune and (quick or seeds is not None))
         played = Path(script) if script is not None else None
         streams = {"suite": suite, "script": played, "log": log, "mapping": mapping}
         _compare_user_encoders(config, streams, seeds, out, quick=quick, tune=tune, unfit=unfit)
+    if detectors:
+        unfit = any((script, log, mapping, names, quick, cluster, base)) or (tune and seeds is not None)
+        _try_detectors(config, suite, seeds, out, tune=tune, unfit=unfit)
     if tune:
         if quick or seeds is not None or cluster is not None or base is not None:
             others = "--quick, --seeds, --base and --cluster"
