@@ -336,11 +336,11 @@ def evaluate(
 
     config = _settings(context)
     names = [name.strip() for name in adapters.split(",")] if adapters else None
+    drift = Path(script) if script is not None else None
+    played: dict[str, Any] = {"suite": suite, "script": drift, "log": log, "mapping": mapping}
     if user_encoders:
         unfit = any((detectors, names, cluster, base)) or (tune and (quick or seeds is not None))
-        played = Path(script) if script is not None else None
-        streams = {"suite": suite, "script": played, "log": log, "mapping": mapping}
-        _compare_user_encoders(config, streams, seeds, out, quick=quick, tune=tune, unfit=unfit)
+        _compare_user_encoders(config, played, seeds, out, quick=quick, tune=tune, unfit=unfit)
     if detectors:
         unfit = any((script, log, mapping, names, quick, cluster, base)) or (tune and seeds is not None)
         _try_detectors(config, suite, seeds, out, tune=tune, unfit=unfit)
@@ -348,22 +348,9 @@ def evaluate(
         if quick or seeds is not None or cluster is not None or base is not None:
             others = "--quick, --seeds, --base and --cluster"
             raise typer.BadParameter(f"it has seeds of its own and runs here: leave out {others}", param_hint="--tune")
-        sources = tuning_sources(suite, Path(script) if script is not None else None, log, mapping)
-        run_tune(config, out, sources, names)
+        run_tune(config, out, tuning_sources(**played), names)
         return
-    run_evaluate(
-        config,
-        suite=suite,
-        script=Path(script) if script is not None else None,
-        log=log,
-        mapping=mapping,
-        adapters=names,
-        seeds=seeds,
-        quick=quick,
-        out=out,
-        cluster=cluster,
-        base=base,
-    )
+    run_evaluate(config, **played, adapters=names, seeds=seeds, quick=quick, out=out, cluster=cluster, base=base)
 
 
 def _try_detectors(
@@ -379,7 +366,7 @@ def _try_detectors(
 
 
 def _compare_user_encoders(
-    config: Config, streams: dict[str, Any], seeds: int | None, out: Path, *, quick: bool, tune: bool, unfit: bool
+    config: Config, played: dict[str, Any], seeds: int | None, out: Path, *, quick: bool, tune: bool, unfit: bool
 ) -> NoReturn:
     """`evaluate --user-encoders`; `unfit` as above."""
     from lab.encoders.command import run_encoders
@@ -387,7 +374,7 @@ def _compare_user_encoders(
     if unfit:
         only = "only streams, --quick, --seeds or --tune, and --out go with it"
         raise typer.BadParameter(only, param_hint="--user-encoders")
-    run_encoders(config, **streams, seeds=seeds, quick=quick, tune=tune, out=out)
+    run_encoders(config, **played, seeds=seeds, quick=quick, tune=tune, out=out)
     raise typer.Exit
 
 

@@ -60,11 +60,7 @@ def run_encoders(
     OutFolderError, StreamError, DataUnavailableError or EvaluationFailedError; each message names the cure.
     """
     console, begun = console or Console(), time.monotonic()
-    if config.backbone.factory:
-        raise NoEncodersError(
-            f"--user-encoders compares those of the foundation model, but backbone.factory names "
-            f"{config.backbone.factory}: leave out one"
-        )
+    _refuse_own(config)
     ensure_writable(out)
     count = range(seeds or (QUICK_SEEDS if quick else SEEDS))
     plan = replace(
@@ -85,6 +81,14 @@ def run_encoders(
     show(reports[0], console)
     console.print(f"{out / 'user-encoders.md'} ({time.monotonic() - begun:.0f} s)", highlight=False, soft_wrap=True)
     return reports
+
+
+def _refuse_own(config: Config) -> None:
+    if config.backbone.factory:
+        raise NoEncodersError(
+            f"--user-encoders compares those of the foundation model, but backbone.factory names "
+            f"{config.backbone.factory}: leave out one"
+        )
 
 
 def _sources(
