@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -31,6 +31,7 @@ from driftline.options import (
     ScriptName,
     SuiteName,
     TextModels,
+    UserEncoders,
 )
 from local.api_keys import ScorerKey
 from local.broker.command import app as broker_app
@@ -351,6 +352,7 @@ def evaluate(
     detectors: Detectors = False,
     text_models: TextModels = False,
     models: Models = None,
+    user_encoders: UserEncoders = False,
     cluster: Cluster = None,
     base: BaseName = None,
     out: ReportFolder = Path("runs/evaluate"),
@@ -361,9 +363,14 @@ def evaluate(
 
     config = _settings(context)
     names = [name.strip() for name in adapters.split(",")] if adapters else None
+    drift = Path(script) if script is not None else None
+    played: dict[str, Any] = {"suite": suite, "script": drift, "log": log, "mapping": mapping}
     if text_models or models is not None:
-        unfit = any((names, tune, detectors, cluster, base)) or not text_models
-        _compare_texts(config, (suite, script, log, mapping), models, seeds, out, quick=quick, unfit=unfit)
+        unfit = any((names, tune, detectors, user_encoders, cluster, base)) or not text_models
+        _compare_texts(config, played, models, seeds, out, quick=quick, unfit=unfit)
+    if user_encoders:
+        unfit = any((detectors, names, cluster, base)) or (tune and (quick or seeds is not None))
+        _compare_user_encoders(config, played, seeds, out, quick=quick, tune=tune, unfit=unfit)
     if detectors:
         unfit = any((script, log, mapping, names, quick, cluster, base)) or (tune and seeds is not None)
         _try_detectors(config, suite, seeds, out, tune=tune, unfit=unfit)
@@ -371,18 +378,14 @@ def evaluate(
         if quick or seeds is not None or cluster is not None or base is not None:
             others = "--quick, --seeds, --base and --cluster"
             raise typer.BadParameter(f"it has seeds of its own and runs here: leave out {others}", param_hint="--tune")
-        sources = tuning_sources(suite, Path(script) if script is not None else None, log, mapping)
-        run_tune(config, out, sources, names)
+        run_tune(config, out, tuning_sources(**played), names)
         return
-    run_evaluate(
-        config, suite=suite, script=Path(script) if script is not None else None, log=log, mapping=mapping,
-        adapters=names, seeds=seeds, quick=quick, out=out, cluster=cluster, base=base,
-    )  # fmt: skip
+    run_evaluate(config, **played, adapters=names, seeds=seeds, quick=quick, out=out, cluster=cluster, base=base)
 
 
 def _compare_texts(
     config: Config,
-    stream: tuple[str | None, str | None, Path | None, str | None],
+    played: dict[str, Any],
     models: str | None,
     seeds: int | None,
     out: Path,
@@ -396,12 +399,8 @@ def _compare_texts(
     if unfit:
         only = "only the stream, --models, --seeds, --quick and --out go with it, and --models goes with it alone"
         raise typer.BadParameter(only, param_hint="--text-models")
-    suite, script, log, mapping = stream
     names = [name.strip() for name in models.split(",")] if models else None
-    run_text_models(
-        config, suite=suite, script=Path(script) if script is not None else None, log=log, mapping=mapping,
-        models=names, seeds=seeds, quick=quick, out=out,
-    )  # fmt: skip
+    run_text_models(config, **played, models=names, seeds=seeds, quick=quick, out=out)
     raise typer.Exit
 
 
@@ -414,6 +413,19 @@ def _try_detectors(
     if unfit:
         raise typer.BadParameter("only --suite, --seeds or --tune, and --out go with it", param_hint="--detectors")
     run_detectors(config, suite=suite, seeds=seeds, out=out, tune=tune)
+    raise typer.Exit
+
+
+def _compare_user_encoders(
+    config: Config, played: dict[str, Any], seeds: int | None, out: Path, *, quick: bool, tune: bool, unfit: bool
+) -> NoReturn:
+    """`evaluate --user-encoders`; `unfit` as above."""
+    from lab.encoders.command import run_encoders
+
+    if unfit:
+        only = "only streams, --quick, --seeds or --tune, and --out go with it"
+        raise typer.BadParameter(only, param_hint="--user-encoders")
+    run_encoders(config, **played, seeds=seeds, quick=quick, tune=tune, out=out)
     raise typer.Exit
 
 
