@@ -35,7 +35,7 @@ from model.drift.words import advice, words
 from model.gate.harm import log_losses
 from model.gate.seen import Doubles, Seen, Strata
 
-_SERVED_BLOCK, _LEARNED_BLOCK = 512, 256
+_SERVED_BLOCK, _LEARNED_BLOCK = 1_024, 256
 """Examples that are looked at together: it costs hardly more to look at many than at few."""
 _LEAST = 128.0
 _REFUSED_HALF_LIFE = 500.0
@@ -181,7 +181,7 @@ class DriftMonitor:
         self._inputs.take(sound[:, 1:_DOMAIN], strata)
         self._expected.served(sound[:, 0], member, strata)
         self._distances = self._inputs.distances()
-        psi = np.nan_to_num(self._distances[:, :, 0]).max(axis=1)
+        psi = self._distances[:, :, 0].max(axis=1)  # nan of all or none
         sums = self._refused.sums
         refused = np.where(sums["count"] >= _LEAST, sums["refused"] / np.maximum(sums["count"], 1), 0.0)
         self._causes.inputs(psi, refused, self._time)
@@ -195,7 +195,7 @@ class DriftMonitor:
         self._measures.refused += (inside & ~finite).sum(axis=1)
         member = inside[:, finite] * block[finite, 3]
         label, frozen, live = np.ascontiguousarray(block[finite, :3].T)
-        logits = np.stack([frozen, live, block[finite, 4]])
+        logits = np.array([frozen, live, block[finite, 4]])
         self._measures.take(label, logits, member, self._strata.numbers(domain[finite]))
         if len(label) and not self._causes.far[0]:  # where inputs are at fault labels say nothing
             self._test_labels(label, frozen, live, member * ~(member[self._causes.far] > 0).any(axis=0))
@@ -214,7 +214,7 @@ class DriftMonitor:
 
     def _evidence_alarms(self) -> list[Alarm]:
         """Of the tests that the verdicts rest on, before what they have found becomes what is expected."""
-        return self._latches.judge(np.stack([*self._test.by_cause(), self._arm.evidence]), self._time)
+        return self._latches.judge(np.array([*self._test.by_cause(), self._arm.evidence]), self._time)
 
     def _crossed(self) -> list[Alarm]:
         """Measures that have crossed a threshold since the last call, in the order of `_CROSSING`."""
