@@ -28,7 +28,7 @@ from model.drift.live_arm import LiveArm
 from model.drift.measures import LABEL_ALARMS, StratumMeasures
 from model.drift.reference import WATCHED, Reference, watched
 from model.drift.signs import NAN, LabelHealth, Signals
-from model.drift.singles import BLOCK, Singles
+from model.drift.singles import Singles
 from model.drift.verdict import Alarm, Verdict, VerdictKind
 from model.drift.windows import Decaying
 from model.drift.words import advice, words
@@ -36,7 +36,7 @@ from model.gate.harm import log_losses
 from model.gate.seen import Doubles, Seen, Strata
 
 _SERVED_BLOCK, _LEARNED_BLOCK = 1_024, 256
-"""Examples that are looked at together: it costs hardly more to look at many than at few."""
+"""Examples that are looked at together: it costs hardly more to look at many than at few (docs/decisions/0130)."""
 _LEAST = 128.0
 _REFUSED_HALF_LIFE = 500.0
 _CENTRE = -1.5
@@ -206,9 +206,7 @@ class DriftMonitor:
         self._expected.learned(label, live, member)
         self._arm.take(log_losses(live, label), before, member, sound, self._time)
         residual = label - 1 / (1 + np.exp(-frozen))
-        for begin in range(0, len(label), BLOCK):  # they compare means of so many
-            part = slice(begin, begin + BLOCK)
-            self._alarms += self._singles.take(before[part], residual[part], member[:, part], self._time)
+        self._alarms += self._singles.take(before, residual, member, self._time)
         self._alarms += self._evidence_alarms()
         self._test.decide(self._time)
 
