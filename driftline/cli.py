@@ -18,6 +18,7 @@ from driftline import __version__
 from driftline.keys import app as key_app
 from driftline.options import (
     Archive,
+    BackboneFolder,
     BaseName,
     Cluster,
     Detectors,
@@ -189,6 +190,28 @@ def pretrain(
     from lab.pretraining import run_pretrain
 
     raise typer.Exit(run_pretrain(_settings(context), _stream(script, log, mapping, archive)))
+
+
+@app.command("fine-tune", rich_help_panel="Set-up")
+def fine_tune(
+    context: typer.Context,
+    source: BackboneFolder,
+    scene: Annotated[str, typer.Option(help="The new scene; the configuration declares it as the last.")],
+    freeze: Annotated[
+        str, typer.Option(help="Levels that stay as they are: L0 to L3 with commas, none, or all.", metavar="LEVELS")
+    ] = "L0,L1",
+    examples: Annotated[
+        int | None, typer.Option(help="Learn from the scene's first so many examples alone.", min=2)
+    ] = None,
+    script: ScriptName = None,
+    log: LogFile = None,
+    mapping: MappingName = None,
+) -> None:
+    """Make a backbone for one scene more out of an old one, from the scene's examples in a script or a log."""
+    from lab.transfer.command import FineTuneOrder, levels_of, run_fine_tune
+
+    order = FineTuneOrder(source, scene, levels_of(freeze), examples)
+    raise typer.Exit(run_fine_tune(_settings(context), _stream(script, log, mapping), order))
 
 
 @app.command("config", rich_help_panel="Set-up")
