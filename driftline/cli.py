@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -29,6 +29,7 @@ from driftline.options import (
     ReportFolder,
     ScriptName,
     SuiteName,
+    UserEncoders,
 )
 from local.api_keys import ScorerKey
 from local.broker.command import app as broker_app
@@ -347,6 +348,7 @@ def evaluate(
     quick: Annotated[bool, typer.Option("--quick", help="A short look: fewer requests and seeds.")] = False,
     tune: Annotated[bool, typer.Option("--tune", help="Find the adapters' rates on streams of another seed.")] = False,
     detectors: Detectors = False,
+    user_encoders: UserEncoders = False,
     cluster: Cluster = None,
     base: BaseName = None,
     out: ReportFolder = Path("runs/evaluate"),
@@ -357,6 +359,11 @@ def evaluate(
 
     config = _settings(context)
     names = [name.strip() for name in adapters.split(",")] if adapters else None
+    drift = Path(script) if script is not None else None
+    played: dict[str, Any] = {"suite": suite, "script": drift, "log": log, "mapping": mapping}
+    if user_encoders:
+        unfit = any((detectors, names, cluster, base)) or (tune and (quick or seeds is not None))
+        _compare_user_encoders(config, played, seeds, out, quick=quick, tune=tune, unfit=unfit)
     if detectors:
         unfit = any((script, log, mapping, names, quick, cluster, base)) or (tune and seeds is not None)
         _try_detectors(config, suite, seeds, out, tune=tune, unfit=unfit)
@@ -364,22 +371,9 @@ def evaluate(
         if quick or seeds is not None or cluster is not None or base is not None:
             others = "--quick, --seeds, --base and --cluster"
             raise typer.BadParameter(f"it has seeds of its own and runs here: leave out {others}", param_hint="--tune")
-        sources = tuning_sources(suite, Path(script) if script is not None else None, log, mapping)
-        run_tune(config, out, sources, names)
+        run_tune(config, out, tuning_sources(**played), names)
         return
-    run_evaluate(
-        config,
-        suite=suite,
-        script=Path(script) if script is not None else None,
-        log=log,
-        mapping=mapping,
-        adapters=names,
-        seeds=seeds,
-        quick=quick,
-        out=out,
-        cluster=cluster,
-        base=base,
-    )
+    run_evaluate(config, **played, adapters=names, seeds=seeds, quick=quick, out=out, cluster=cluster, base=base)
 
 
 def _try_detectors(
@@ -391,6 +385,19 @@ def _try_detectors(
     if unfit:
         raise typer.BadParameter("only --suite, --seeds or --tune, and --out go with it", param_hint="--detectors")
     run_detectors(config, suite=suite, seeds=seeds, out=out, tune=tune)
+    raise typer.Exit
+
+
+def _compare_user_encoders(
+    config: Config, played: dict[str, Any], seeds: int | None, out: Path, *, quick: bool, tune: bool, unfit: bool
+) -> NoReturn:
+    """`evaluate --user-encoders`; `unfit` as above."""
+    from lab.encoders.command import run_encoders
+
+    if unfit:
+        only = "only streams, --quick, --seeds or --tune, and --out go with it"
+        raise typer.BadParameter(only, param_hint="--user-encoders")
+    run_encoders(config, **played, seeds=seeds, quick=quick, tune=tune, out=out)
     raise typer.Exit
 
 

@@ -65,3 +65,6 @@ SuiteName = Annotated[
 Detectors = Annotated[
     bool, typer.Option("--detectors", help="Try drift verdicts and detectors on streams whose truth is known.")
 ]
+UserEncoders = Annotated[
+    bool, typer.Option("--user-encoders", help="Compare user encoders, with and without a live history and a kernel.")
+]
