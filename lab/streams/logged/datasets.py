@@ -13,6 +13,7 @@ import numpy as np
 from lab.streams.logged.click_datasets import microlens, ninerec
 from lab.streams.logged.logs import LoggedStream, make_stream, periods, read_log
 from lab.streams.logged.mapping import (
+    ConversionRule,
     FacetRule,
     FieldRule,
     Interactions,
@@ -78,7 +79,10 @@ def _movies(path: str, key: str, **how: str) -> SideTable:
 
 
 def kuairand_pure(folder: Path) -> LoggedStream:
-    """KuaiRand-Pure: the standard logs, user features and basic video features; the tab is the scene."""
+    """KuaiRand-Pure: the standard logs, user features and basic video features; the tab is the scene.
+
+    A like is the conversion of a click (docs/decisions/0128).
+    """
     users = ("user_active_degree", "follow_user_num_range", "fans_user_num_range", "register_days_range")
     mapping = LogMapping(
         name="kuairand-pure",
@@ -88,6 +92,7 @@ def kuairand_pure(folder: Path) -> LoggedStream:
             item="video_id",
             time=TimeRule(column="time_ms", unit="ms"),
             label=LabelRule(column="is_click"),
+            conversion=ConversionRule(column="is_like"),
             scene=FacetRule(column="tab"),
         ),
         users=SideTable(path="user_features_pure.csv", key="user_id", fields={name: FieldRule() for name in users}),
