@@ -56,7 +56,8 @@ BaseName = Annotated[
     str | None, typer.Option(help="shipped or plain: a base that the lab knows, in place of the configured one.")
 ]
 SuiteName = Annotated[
-    str | None, typer.Option(help="standard, scripted, unmatched, movielens-100k or movielens-sessions.")
+    str | None,
+    typer.Option(help="standard, scripted, unmatched, movielens-100k, movielens-sessions or movielens-favourites."),
 ]
 Detectors = Annotated[
     bool, typer.Option("--detectors", help="Try drift verdicts and detectors on streams whose truth is known.")

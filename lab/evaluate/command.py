@@ -42,10 +42,10 @@ def run_evaluate(
 ) -> EvaluationReport:
     """Runs what is missing, writes `report.json`, `report.md`, `report.html` and PNG files to `out`, shows the table.
 
-    `suite` is standard, scripted, unmatched, movielens-100k or movielens-sessions; `mapping` is a file or the name of a
-    public data set; `base` names one of `lab.bases.presets`. Called again with the same settings and code, finished
-    runs are taken from `out`. `cluster` is the address of a Dask scheduler whose workers run it. Raises OutFolderError,
-    StreamError, UnknownAdapterError, UnknownBaseError, DataUnavailableError, ClusterUnavailableError or
+    `suite` is standard, scripted, unmatched or one of the ways to play MovieLens 100K; `mapping` is a file or the name
+    of a public data set; `base` names one of `lab.bases.presets`. Called again with the same settings and code,
+    finished runs are taken from `out`. `cluster` is the address of a Dask scheduler whose workers run it. Raises
+    OutFolderError, StreamError, UnknownAdapterError, UnknownBaseError, DataUnavailableError, ClusterUnavailableError or
     EvaluationFailedError; each message names the cure.
     """
     console = console or Console()
