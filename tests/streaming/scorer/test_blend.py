@@ -55,7 +55,7 @@ def test_a_backbone_with_conversions_tells_all_three_and_is_ordered_by_the_click
 def test_the_weight_orders_by_the_blend_and_what_is_logged_stands_in_that_order(
     weight: float, converting: FoundationBackbone
 ) -> None:
-    clicks, answer = answered(converting), answered(converting, Blend(weight))
+    clicks, answer = answered(converting, items=200), answered(converting, Blend(weight), items=200)
     for item in answer.scores:
         assert isinstance(item.ctr, float) and isinstance(item.cvr, float)
         assert item.score == pytest.approx(item.ctr * (1 - weight + weight * item.cvr), rel=1e-5)
