@@ -89,6 +89,13 @@ class Chunk:
         return None if self.conversions is None else np.asarray(self.conversions.happened & self.click)
 
     @property
+    def logged_delays(self) -> NDArray[np.float32] | None:
+        """Seconds from the click to the conversion as it was logged, nan where there was none, `(r, k)`."""
+        if self.conversions is None or self.converted is None:
+            return None
+        return np.where(self.converted, self.conversions.delay, np.float32(np.nan))
+
+    @property
     def taught(self) -> list[NDArray[Any]]:
         """All columns that a backbone is trained on: equal ones, equal backbone."""
         columns: list[NDArray[Any]] = [self.time, self.user, self.domain, self.items, self.click]
@@ -160,7 +167,7 @@ def requests(stream: Stream, half: Half) -> Iterator[Request]:
     users, items, values = stream.catalogue.users, stream.catalogue.items, stream.catalogue.space.values
     scene, region, period = values.values()
     for chunk in stream.chunks(half):
-        shown = chunk.shown
+        shown, conversions = chunk.shown, chunk.logged_delays
         for row in range(len(chunk)):
             cells = np.flatnonzero(shown[row])
             s, r, p = chunk.domain[row]
@@ -171,7 +178,12 @@ def requests(stream: Stream, half: Half) -> Iterator[Request]:
                 items=tuple(items[i].item_id for i in chunk.items[row, cells]),
                 clicks=tuple(bool(c) for c in chunk.click[row, cells]),
                 delays=tuple(float(d) for d in chunk.delay[row, cells]),
+                conversions=() if conversions is None else _known(conversions[row, cells]),
             )
+
+
+def _known(delays: NDArray[np.float32]) -> tuple[float | None, ...]:
+    return tuple(None if np.isnan(delay) else float(delay) for delay in delays)
 
 
 def rechunk(blocks: Iterator[Chunk], requests_per_chunk: int) -> Iterator[Chunk]:
