@@ -71,11 +71,7 @@ def pretrain_backbone(
     """
     if problems := unfed_keys(backbone):
         raise BackboneRefused("; ".join(problems))
-    if backbone.tasks == "ctr_ctcvr" and (examples.conversion is None or not examples.conversion.any()):
-        raise BackboneRefused(
-            'backbone.tasks is "ctr_ctcvr", but no example of the pretraining half is a conversion: bring a stream '
-            'whose first half has some, or set backbone.tasks = "ctr"'
-        )
+    ensure_converted(backbone, examples)
     if backbone.factory:
         shape = BackboneShape.of(encoder, domain_sizes)
         data = TrainingData.of(examples, ProfileTable(encoder, users, items), backbone.history)
@@ -86,6 +82,15 @@ def pretrain_backbone(
     return pretrain(
         examples, users, items, encoder, domain_sizes=domain_sizes, backbone=backbone, config=config, progress=progress
     )
+
+
+def ensure_converted(backbone: BackboneConfig, examples: Examples) -> None:
+    """Raises BackboneRefused if conversions are to be learned from none: CVR would become 0 in silence."""
+    if backbone.tasks == "ctr_ctcvr" and (examples.conversion is None or not examples.conversion.any()):
+        raise BackboneRefused(
+            'backbone.tasks is "ctr_ctcvr", but none of the examples is a conversion: bring a stream whose first half '
+            'has some, or set backbone.tasks = "ctr"'
+        )
 
 
 def pretrain(
@@ -199,8 +204,10 @@ def fine_tune(
     """A copy of `backbone` fitted to a scenario's own examples with the named levels frozen; `backbone` stays as it is.
 
     `new_scene` is the index of a scene that pretraining has not seen: its domain parameters start from the mean of the
-    others'. Content vectors are kept, so that live features stay comparable. Raises ValueError as `pretrain` does.
+    others'. Content vectors are kept, so that live features stay comparable. Raises ValueError as `pretrain` does, and
+    BackboneRefused for a backbone of conversions and examples without any.
     """
+    ensure_converted(backbone.config, examples)
     if encoder.digest != backbone.encoder_digest:
         raise ValueError("this encoder is not the one the backbone was pretrained with")
     begun = clock.perf_counter()
