@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 from model.encoding.domain import Domain
 
 
-class Feedback(NamedTuple):
+class ItemFeedback(NamedTuple):
     """What the user did with one item of a request."""
 
     delay: float
@@ -39,12 +39,12 @@ class Request:
         pairs = zip(delays, self.items, self.clicks, strict=True)
         return sorted(((delay, item) for delay, item, clicked in pairs if clicked), key=lambda pair: pair[0])
 
-    def feedback(self) -> list[Feedback]:
+    def feedback(self) -> list[ItemFeedback]:
         """Every click and conversion, the quickest first; of one delay a click comes before any conversion."""
         after = dict(zip(self.items, self.conversions, strict=True)) if self.conversions else {}
-        clicks = [Feedback(delay, item, "click") for delay, item in self.clicked()]
+        clicks = [ItemFeedback(delay, item, "click") for delay, item in self.clicked()]
         conversions = [
-            Feedback(click.delay + waited, click.item, "conversion")
+            ItemFeedback(click.delay + waited, click.item, "conversion")
             for click in clicks
             if (waited := after.get(click.item)) is not None
         ]

@@ -12,7 +12,7 @@ from typing import Protocol
 import aiohttp
 import msgspec
 
-from lab.streams.request import Feedback, Request
+from lab.streams.request import ItemFeedback, Request
 from local.api_keys import key_cure, key_headers
 from local.replay.announce import Announcement, ReplayPlan, early_end
 from local.replay.played import PlayConfig, Played
@@ -35,7 +35,7 @@ class EventSink(Protocol):
 
 
 Progress = Callable[[Played], None]
-_Later = Callable[[ScoreResponse, list[Feedback]], None]
+_Later = Callable[[ScoreResponse, list[ItemFeedback]], None]
 
 
 class Player:
@@ -83,7 +83,7 @@ class Player:
         began = time.monotonic()
         async with asyncio.TaskGroup() as tasks:
 
-            def later(answer: ScoreResponse, feedback: list[Feedback]) -> None:
+            def later(answer: ScoreResponse, feedback: list[ItemFeedback]) -> None:
                 for one in feedback:
                     task = tasks.create_task(self._tell_late(one.delay / replay_plan.speed, answer.request_id, one))
                     self._late.add(task)
@@ -182,12 +182,12 @@ class Player:
             self._send_feedback(answer.request_id, one, now)
         later(answer, feedback[len(at_once) :])
 
-    async def _tell_late(self, delay_s: float, request_id: str, feedback: Feedback) -> None:
+    async def _tell_late(self, delay_s: float, request_id: str, feedback: ItemFeedback) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._ending.wait(), delay_s)
         self._send_feedback(request_id, feedback, time.time())
 
-    def _send_feedback(self, request_id: str, feedback: Feedback, now: float) -> None:
+    def _send_feedback(self, request_id: str, feedback: ItemFeedback, now: float) -> None:
         self._sink.send(FeedbackEvent(request_id, feedback.item, now, feedback.kind))
         if feedback.kind == "click":
             self.played.clicks += 1

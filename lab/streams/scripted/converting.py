@@ -19,7 +19,7 @@ from lab.streams.scripted.script import ConversionModel
 from lab.streams.scripted.world import Matrix, World, stream_rng
 
 
-class Converting:
+class ScriptedConversions:
     """The conversions of one script."""
 
     def __init__(self, model: ConversionModel, world: World) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lab.streams.scripted.calibration import bias_for
-from lab.streams.scripted.converting import Converting
+from lab.streams.scripted.converting import ScriptedConversions
 from lab.streams.scripted.drift_events import CorruptedLabels, LabelDelay, NewItems, Popularity
 from lab.streams.scripted.effects import spans
 from lab.streams.scripted.plans import make_plans, weight_of
@@ -162,10 +162,10 @@ class ScriptedStream:
                 mean += weight * (plan.event.mean_s - mean)
         return rng.standard_exponential(shape, dtype=np.float32) * mean[:, None]
 
-    def _make_converting(self) -> Converting | None:
+    def _make_converting(self) -> ScriptedConversions | None:
         if self.script.conversions is None:
             return None
-        converting = Converting(self.script.conversions, self.world)
+        converting = ScriptedConversions(self.script.conversions, self.world)
         position, user, domain, shown = self._before_drift()
         converting.calibrate(user, shown, self._probability(position, user, domain, shown))
         return converting
