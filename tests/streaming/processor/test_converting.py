@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -11,6 +12,7 @@ from model.control_users import ControlUsers
 from model.uplift import COUNTS
 from streaming.config import JoinConfig
 from streaming.events import LearningOrder, Progress, ServedFeedback, Tick, Traffic, encode_traffic
+from streaming.events.traffic import Arm
 from streaming.processor.join import LateConversion
 from streaming.processor.machine import GroupMachine
 from tests.streaming.processor.joined import click, impression, play
@@ -27,7 +29,10 @@ def stream(requests: int = 40) -> list[Traffic]:
     records: list[tuple[float, Traffic]] = []
     for number in range(requests):
         time, request = 1_000.0 + number, f"main.r{number}"
-        records.append((time, served(request, time, ["a", "b"], random)))
+        user = f"u{number}"
+        arm: Arm = "frozen" if HALF.draw(user).control else "live"
+        shown = served(request, time, ["a", "b"], random)
+        records.append((time, msgspec.structs.replace(shown, user_id=user, arm=arm)))
         records.append((time + 0.2, ServedFeedback(request, "a", time + 0.2)))
         at = time + (1.0 if number % 3 == 0 else 60.0)
         records.append((at, ServedFeedback(request, "a", at, "conversion")))
