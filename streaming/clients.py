@@ -24,13 +24,11 @@ from kafka.errors import (
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from streaming.config import KafkaConfig
+from streaming.record_sizes import MAX_RECORD_BYTES
 from streaming.retries import Throttle, stoppable_sleep
 
 if TYPE_CHECKING:
     import faust
-
-MAX_REQUEST_BYTES = 8 * 1024 * 1024
-"""Largest record a producer sends: an impression of a thousand items with its representations fits."""
 
 RECONNECT_MAX_MS = 1_000
 """Longest pause between two tries to reach a broker that is away; the libraries' own is 30 s."""
@@ -137,7 +135,7 @@ def make_producer(config: KafkaConfig, **options: Any) -> KafkaProducer:
     """An idempotent kafka-python producer that waits for all replicas; `options` go to it as they are."""
     defaults = {
         "acks": "all",
-        "max_request_size": MAX_REQUEST_BYTES,
+        "max_request_size": MAX_RECORD_BYTES,
         "linger_ms": 5,
         "batch_size": 256 * 1024,
         "allow_auto_create_topics": False,  # the broker's own partitions and limits would not be those we need

@@ -11,7 +11,7 @@ from kafka.errors import KafkaError
 
 from streaming.clients import begin_offsets, end_offsets, make_consumer
 from streaming.config import Config
-from streaming.kernel_log.keys import ORDER_BYTES
+from streaming.record_sizes import ORDER_BYTES
 
 ASK_MS = 10_000
 """How long a question about offsets waits for its answer."""

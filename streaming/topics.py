@@ -13,7 +13,7 @@ from kafka.errors import KafkaError, TopicAlreadyExistsError
 
 from streaming.clients import make_admin
 from streaming.config import Config
-from streaming.kernel_log.keys import MAX_RECORD_BYTES, ORDER_BYTES
+from streaming.record_sizes import MAX_RECORD_BYTES, ORDER_BYTES
 
 log = logging.getLogger(__name__)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,3 +32,12 @@ def test_a_package_imports_only_itself_and_the_ones_below(package: str) -> None:
     assert paths
     wrong = {str(path.relative_to(ROOT)): reached for path in paths if (reached := imported_packages(path) & above)}
     assert not wrong
+
+
+HEAVY = ("torch", "faust", "feast", "pandas", "scipy", "fastapi")
+
+
+def test_the_command_line_starts_without_the_libraries_that_take_seconds() -> None:
+    program = f"import sys, driftline.cli; print(*[name for name in {HEAVY!r} if name in sys.modules])"
+    loaded = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert loaded.stdout.split() == []

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,12 +118,14 @@ class Children:
                     + child.tail()
                 )
 
-    def wait_ready(self, timeout_s: float, progress: Callable[[list[str]], None] | None = None) -> None:
-        """Waits until all are ready; `progress` gets the names still waited for.
+    def wait_ready(
+        self, names: Collection[str], timeout_s: float, progress: Callable[[list[str]], None] | None = None
+    ) -> None:
+        """Waits until those of these names are ready; `progress` gets the names still waited for.
 
         Raises ChildDiedError at once if one ends, NotReadyError when `timeout_s` is over.
         """
-        waiting = dict(self._running)
+        waiting = {name: self._running[name] for name in names}
         until = time.monotonic() + timeout_s
         while waiting:
             self.check()

@@ -109,8 +109,9 @@ class Demo:
         install_backbone(pretrained_backbone(self.config, data, self._console), self.config.backbone_dir)
         self._start()
         fingerprint = backbone_fingerprint(self.config)
+        self._wait_ready("ingest")  # or a slow start would pass for an ingest that does not read
         publish_and_wait(self.config, data, self._console, self._children.check)
-        self._wait_ready()
+        self._wait_ready("serve", "process", "ingest")
         played = self._play(make_replay_plan(live[: self._options.limit], data.drift_spans, self._options.pace))
         learned = self._drain(played)
         return self._collect(played, learned, fingerprint)
@@ -154,15 +155,15 @@ class Demo:
             self._own_topics = True
         ensure_topics(self.config)
 
-    def _wait_ready(self) -> None:
+    def _wait_ready(self, *names: str) -> None:
         with bars(self._console) as progress:
-            task = progress.add_task("processes", total=3, note="")
+            task = progress.add_task("processes", total=len(names), note="")
 
             def moved(waiting: list[str]) -> None:
                 note = f"waiting for {', '.join(waiting)}" if waiting else "ready"
-                progress.update(task, completed=3 - len(waiting), note=note)
+                progress.update(task, completed=len(names) - len(waiting), note=note)
 
-            self._children.wait_ready(_READY_S, moved)
+            self._children.wait_ready(names, _READY_S, moved)
 
     def _broker_pid(self) -> int:
         state = self._broker.state() if self._broker is not None else None

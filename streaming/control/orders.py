@@ -21,7 +21,7 @@ from streaming.events.decisions import (
     encode_decision,
     encode_order,
 )
-from streaming.kernel_log.keys import ORDER_BYTES
+from streaming.record_sizes import ORDER_BYTES
 from streaming.topic_scan import scan
 
 _ACK_S = 10.0

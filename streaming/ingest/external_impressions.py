@@ -6,9 +6,9 @@ import logging
 from typing import TYPE_CHECKING
 
 from model.backbone.schema import BackboneRefused
-from streaming.clients import MAX_REQUEST_BYTES
 from streaming.config import Config
 from streaming.events import ImpressionEvent, RefusedError, ServedImpression, encode_traffic
+from streaming.record_sizes import MAX_RECORD_BYTES
 from streaming.retries import Throttle
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class ExternalImpressions:
             value = encode_traffic(self._served(event, represented))
         except (ValueError, TypeError, LookupError) as error:
             raise RefusedError("not_represented", f"{type(error).__name__}: {error}") from error
-        if len(value) > MAX_REQUEST_BYTES - _RECORD_OVERHEAD:
+        if len(value) > MAX_RECORD_BYTES - _RECORD_OVERHEAD:
             raise RefusedError("too_large", f"{len(value)} bytes for {len(event.items)} items")
         return value
 

@@ -10,10 +10,11 @@ import msgspec
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaTimeoutError
 
-from streaming.clients import MAX_REQUEST_BYTES, begin_offsets, make_consumer
+from streaming.clients import begin_offsets, make_consumer
 from streaming.config import KafkaConfig
 from streaming.events import LearningOrder, Progress, Tick, Traffic, decode_traffic
 from streaming.ingest.idle import Tail
+from streaming.record_sizes import MAX_RECORD_BYTES
 
 _FIRST_LOOK = 16
 _READ_S = 5.0
@@ -23,7 +24,7 @@ class TrafficTail:
     """A consumer of its own, without a group."""
 
     def __init__(self, config: KafkaConfig) -> None:
-        self._consumer: KafkaConsumer = make_consumer(config, max_partition_fetch_bytes=MAX_REQUEST_BYTES)
+        self._consumer: KafkaConsumer = make_consumer(config, max_partition_fetch_bytes=MAX_RECORD_BYTES)
 
     def read(self, partition: TopicPartition, end: int) -> Tail | None:
         """The newest event times among the last records before offset `end`; looks further back past ticks.

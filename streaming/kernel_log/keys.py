@@ -1,16 +1,11 @@
-"""Keys and sizes of the records in `kernels` and `state`."""
+"""Keys of the records in `kernels` and `state`."""
 
 from __future__ import annotations
 
 from typing import cast, get_args
 
 from features.live.layout import Kind
-from streaming.clients import MAX_REQUEST_BYTES
 
-MAX_RECORD_BYTES = MAX_REQUEST_BYTES
-"""Largest kernel, snapshot or row."""
-ORDER_BYTES = 2 * MAX_RECORD_BYTES
-"""Largest order of an operator: it holds a pinned kernel in base64, four thirds of it."""
 SLOTS = (0, 1)
 """A group keeps two snapshots, so that one is left where the other cannot be read (docs/decisions/0107)."""
 KEPT_STATES = 4

@@ -20,8 +20,9 @@ from streaming.kernel_log.closed import ClosedSegment, is_closed_key, stored_seg
 from streaming.kernel_log.cuts import ChosenCut, choose
 from streaming.kernel_log.errors import KernelLogError, RowError
 from streaming.kernel_log.kept import stored_kept
-from streaming.kernel_log.keys import MAX_RECORD_BYTES, SLOTS, kernel_key, learner_key, mark_key
+from streaming.kernel_log.keys import SLOTS, kernel_key, learner_key, mark_key
 from streaming.kernel_log.rows import decode_row
+from streaming.record_sizes import MAX_RECORD_BYTES
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,9 @@ from aiokafka.errors import KafkaError, ProducerFenced
 from streaming.clients import aiokafka_options
 from streaming.config import Config
 from streaming.kernel_log.errors import KernelLogError, OwnershipLostError
-from streaming.kernel_log.keys import MAX_RECORD_BYTES, kernel_key
+from streaming.kernel_log.keys import kernel_key
 from streaming.kernel_log.rows import StateRecord
+from streaming.record_sizes import MAX_RECORD_BYTES
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ import time
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
-from streaming.clients import MAX_REQUEST_BYTES, make_consumer
+from streaming.clients import make_consumer
 from streaming.config import Config
 from streaming.processor.corrections import LoggedRecord
+from streaming.record_sizes import MAX_RECORD_BYTES
 
 _PATIENCE_S = 60.0
 """How long the broker may be away before the processor ends, as after a failed transaction."""
@@ -64,7 +65,7 @@ class PartitionReader:
 
     def _opened(self) -> KafkaConsumer:
         if self._consumer is None:
-            self._consumer = make_consumer(self._config.kafka, max_partition_fetch_bytes=MAX_REQUEST_BYTES)
+            self._consumer = make_consumer(self._config.kafka, max_partition_fetch_bytes=MAX_RECORD_BYTES)
             self._consumer.assign([self._partition])
         return self._consumer
 

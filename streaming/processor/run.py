@@ -1,11 +1,10 @@
-"""The processor as a process: broker, store and backbone first, then Faust until a signal or a failure."""
+"""The processor as a process: broker, store and backbone first, then the worker."""
 
 from __future__ import annotations
 
 import logging
 import sys
 
-import faust
 import mode.loop
 import torch
 
@@ -13,11 +12,10 @@ from features.store.feature_store import FeatureStore
 from streaming.backbone import open_backbone
 from streaming.clients import wait_for_broker
 from streaming.config import Config
-from streaming.monitoring.health import HealthServer
 from streaming.monitoring.watch import Watch
 from streaming.processor.app import Processor
 from streaming.processor.owned_group import first_rows
-from streaming.processor.traffic_watch import TrafficWatch
+from streaming.processor.worker import run_until_stopped
 from streaming.topics import ensure_topics
 
 log = logging.getLogger(__name__)
@@ -41,32 +39,3 @@ def run_processor(config: Config) -> int:
         first_rows(config, opened, group.name)
     processor = Processor(config, opened, store.push_live, watch)
     return run_until_stopped(config, processor, watch)
-
-
-def run_until_stopped(config: Config, processor: Processor, watch: Watch) -> int:
-    """Runs the Faust worker, `/metrics` and the pusher until a signal or a failure; the exit code."""
-    traffic = TrafficWatch(config)
-    checks = {
-        "tasks": watch.check,
-        "start": processor.check_start,
-        "groups": processor.check,
-        "feedback": processor.check_feedback,
-        "feature_push": processor.pusher.check,
-        "traffic": traffic.check,
-    }
-    with HealthServer(config.processor.metrics_host, config.processor.metrics_port, checks):
-        pushing = watch.thread("live-pusher", processor.pusher.run)
-        watch.thread("traffic-watch", traffic.run)
-        worker = faust.Worker(processor.app, loglevel=config.log_level, redirect_stdouts=False, override_logging=False)
-        try:
-            worker.execute_from_commandline()
-        except SystemExit as error:
-            if error.code not in (0, None):
-                watch.failed("faust-worker", RuntimeError(f"the Faust worker ended with {error.code}"))
-        finally:
-            watch.stopping()
-            traffic.stop()
-            processor.pusher.stop()
-            pushing.join()
-            processor.pusher.flush()
-    return watch.exit_code

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from features.store.online import StoreUnavailableError
 from streaming.broker_clock import BrokerClock, steady_wall
-from streaming.clients import MAX_REQUEST_BYTES, aiokafka_options, wait_for_broker
+from streaming.clients import aiokafka_options, wait_for_broker
 from streaming.config import Config
 from streaming.events import Event
 from streaming.events.decisions import Order
@@ -22,6 +22,7 @@ from streaming.monitoring import metrics
 from streaming.monitoring.health import Check
 from streaming.monitoring.heartbeat import Heartbeat
 from streaming.monitoring.watch import Watch
+from streaming.record_sizes import MAX_RECORD_BYTES
 from streaming.scorer.active_kernels import ActiveKernels
 from streaming.scorer.core import Scored, Scorer
 from streaming.scorer.doors import Doors
@@ -99,7 +100,7 @@ class ScorerService:
         """Begins to start in the background; `missing` names what is still waited for."""
         options = aiokafka_options(self._config.kafka)
         topics, groups = self._config.topics, [group.name for group in self._config.groups]
-        self._producer = RestartingProducer(options, max_bytes=MAX_REQUEST_BYTES)
+        self._producer = RestartingProducer(options, max_bytes=MAX_RECORD_BYTES)
         self._impressions = ImpressionLog(
             self._producer,
             topic=topics.traffic,

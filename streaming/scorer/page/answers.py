@@ -129,15 +129,25 @@ def _handled(seen: _Seen, kernels: Sequence[CurrentKernel], *, many: bool) -> An
     if frozen := [kernel for kernel in kernels if kernel.frozen]:
         by = ", ".join(f"{kernel.group} ({kernel.by})" for kernel in frozen)
         return Answer(question, "watch", f"No kernel is served: an operator froze {by}.")
-    if unhandled := _with(seen, VerdictKind.UNHANDLED):
-        words = f"No, not in {_where(unhandled, many=many)}: {_gain(unhandled[0][1])}."
+    unhandled, handled = _with(seen, VerdictKind.UNHANDLED), _with(seen, VerdictKind.HANDLED)
+    if unhandled:
+        words = f"Not yet in {_where(unhandled, many=many)}: {_made_good(unhandled[0][1])}."
+        if handled:
+            words += f" It does in {_where(handled, many=many)}."
         return Answer(question, "bad", words, unhandled[0][1].since)
-    if handled := _with(seen, VerdictKind.HANDLED):
-        return Answer(
-            question, "good", f"Yes: {_gain(handled[0][1])} in {_where(handled[:1], many=many)}.", handled[0][1].since
-        )
+    if handled:
+        words = f"Yes, in {_where(handled, many=many)}: {_made_good(handled[0][1])}."
+        return Answer(question, "good", words, handled[0][1].since)
     whole = next((domain for _, domain in seen if domain.stratum == _WHOLE), seen[0][1])
     return Answer(question, "good", f"There is no drift to handle; {_gain(whole)}.")
+
+
+def _made_good(domain: DomainStatus) -> str:
+    """How much of what the frozen arm lost since the drift began the live arm has won back: what is judged by."""
+    share = domain.evidence.get("recovered")
+    if not isinstance(share, float | int):
+        return _gain(domain)
+    return f"it makes good {share:.0%} of what the frozen model lost ({_gain(domain)})"
 
 
 def _gain(domain: DomainStatus) -> str:

@@ -11,14 +11,8 @@ from hypothesis import strategies as st
 from features.live.layout import KINDS, Kind
 from streaming.config import Config
 from streaming.kernel_log.kernels import KernelRecord, newest_kernels
-from streaming.kernel_log.keys import (
-    MAX_RECORD_BYTES,
-    kernel_group,
-    kernel_key,
-    learner_key,
-    row_key,
-    split_row_key,
-)
+from streaming.kernel_log.keys import kernel_group, kernel_key, learner_key, row_key, split_row_key
+from streaming.record_sizes import MAX_RECORD_BYTES
 from streaming.topics import topics
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import httpx
@@ -24,6 +22,7 @@ from streaming.kernel_log.keys import SLOTS, kernel_key, learner_key
 from streaming.kernel_log.snapshot import GroupSnapshot, decode_snapshot
 from streaming.topic_scan import scan
 from streaming.topics import ensure_topics
+from tests.streaming.processor import tiny_processor
 from tests.streaming.processor.tiny import (
     BACKBONE,
     FIRST_ROWS,
@@ -40,7 +39,6 @@ from tests.streaming.processor.tiny_processor import STORE_AWAY
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 REQUESTS = 400
-ROOT = Path(__file__).resolve().parents[3]
 GROUPS = ("main", "other")
 
 
@@ -87,21 +85,13 @@ class Workers:
         self.working, self.scratch = folder / "working", folder / "scratch"
         self.working.mkdir()
         self.scratch.mkdir()
-        own = {"TMPDIR": str(self.scratch), "PYTHONPATH": str(ROOT)}
-        self._environment = config_environment(config) | own
-        self.alive: list[subprocess.Popen[bytes]] = []
+        self._environment = config_environment(config) | {"TMPDIR": str(self.scratch)}
+        self.alive: list[BaseProcess] = []
         self._file.write_text("")
 
-    def start(self) -> subprocess.Popen[bytes]:
-        number = len(list(self._folder.glob("worker*.log")))
-        log = (self._folder / f"worker{number}.log").open("wb")
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.streaming.processor.tiny_processor", str(self._file)],
-            cwd=self.working,
-            env=self._environment,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
+    def start(self) -> BaseProcess:
+        log = self._folder / f"worker{len(self.alive)}.log"
+        process = tiny_processor.start(self._file, self._environment, self.working, log)
         self.alive.append(process)
         return process
 
@@ -133,8 +123,19 @@ def workers(config: Config, tmp_path: Path) -> Iterator[Workers]:
     started = Workers(config, tmp_path)
     yield started
     for process in started.alive:
-        process.kill()
-        process.wait()
+        kill(process)
+
+
+def kill(process: BaseProcess) -> None:
+    """As a lost machine would."""
+    process.kill()
+    process.join()
+
+
+def ended(process: BaseProcess, seconds: float) -> int | None:
+    """The exit code of a process that is to end by itself."""
+    process.join(seconds)
+    return process.exitcode
 
 
 def produce(config: Config, index: int, records: list[bytes]) -> None:
@@ -205,8 +206,7 @@ def test_kills_in_the_middle_change_nothing_in_the_final_kernels(config: Config,
             produce(config, index, records[part * step : (part + 1) * step if part < 3 else None])
         if part < 2:
             wait_until(lambda: len(snapshots(config)) == len(GROUPS), workers)
-            workers.alive[-1].send_signal(signal.SIGKILL)
-            workers.alive[-1].wait()
+            kill(workers.alive[-1])
             workers.start()
     wait_until(lambda: all_learned(config), workers)
     check_final(config, workers)
@@ -221,7 +221,7 @@ def test_a_second_processor_takes_over_from_a_killed_one_and_loses_nothing(confi
     workers.start()
     for index, records in enumerate(streams):
         produce(config, index, records[len(records) // 2 :])
-    first.send_signal(signal.SIGKILL)
+    kill(first)
     wait_until(lambda: all_learned(config), workers)
     check_final(config, workers)
 
@@ -232,7 +232,7 @@ def test_a_stopped_processor_leaves_its_last_state_and_no_files_and_exits_0(conf
         produce(config, index, group_records(index))
     wait_until(lambda: all_learned(config), workers)
     process.terminate()
-    assert process.wait(timeout=30) == 0, workers.logs()
+    assert ended(process, 30) == 0, workers.logs()
     check_final(config, workers)
     assert not list(workers.working.iterdir())
     assert not list(workers.scratch.iterdir())
@@ -293,8 +293,7 @@ def test_a_garbage_snapshot_falls_back_to_the_one_before_and_changes_nothing_in_
         for index, records in enumerate(streams):
             produce(config, index, records[part * 300 : (part + 1) * 300])
         wait_until(functools.partial(learned_up_to, config, (part + 1) * 300), workers)
-    first.send_signal(signal.SIGKILL)
-    first.wait()
+    kill(first)
     assert both_slots(config), "or nothing is left to fall back to"
     for index, name in enumerate(GROUPS):
         overwrite(config, config.topics.kernels, index, learner_key(name, newest_slot(config, name)), b"garbage")
@@ -323,7 +322,7 @@ def test_traffic_that_was_deleted_and_made_anew_is_named_and_learned_from_with_w
         admin.delete_topics([config.topics.traffic])
         wait_until(lambda: config.topics.traffic not in admin.list_topics(), workers)
     ensure_topics(config)
-    assert process.wait(timeout=60) == 1, workers.logs()
+    assert ended(process, 60) == 1, workers.logs()
     assert "was deleted and made anew" in workers.logs()
     later = [
         encoded(traffic(60, seed=5 + index, prefix=f"{name}.s", start=5_000.0)) for index, name in enumerate(GROUPS)
@@ -363,5 +362,4 @@ def test_two_deployments_on_one_traffic_do_not_meet(config: Config, workers: Wor
         check_final(other, others)
     finally:
         for process in others.alive:
-            process.kill()
-            process.wait()
+            kill(process)

@@ -1,11 +1,21 @@
-"""A processor process on the tiny backbone, to be killed: run this module with a configuration file."""
+"""A processor process on the tiny backbone, to be killed.
+
+It is forked from a server that has imported all of this: a test starts many, and each would import for seconds.
+"""
 
 from __future__ import annotations
 
 import logging
+import multiprocessing
+import os
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+
+import pytest
+import torch
 
 from features.live.features import LiveRow
 from model.encoding.features import FeatureEncoder
@@ -15,7 +25,7 @@ from streaming.clients import wait_for_broker
 from streaming.config import load_config
 from streaming.monitoring.watch import Watch
 from streaming.processor.app import Processor
-from streaming.processor.run import run_until_stopped
+from streaming.processor.worker import run_until_stopped
 from streaming.topics import ensure_topics
 from tests.streaming.processor.tiny import BACKBONE, LAYOUT, SPACE, START
 
@@ -39,14 +49,34 @@ def nowhere(rows: Sequence[LiveRow], scope: str) -> None:
         raise ConnectionError("the store is away")
 
 
-def main() -> int:
+def start(file: Path, environment: Mapping[str, str], working: Path, output: Path) -> BaseProcess:
+    """A process of its own with a configuration file, an environment and a working folder; it writes to `output`."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    process = context.Process(target=_serve, args=(file, dict(environment), working, output))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")  # of the server: a fork has none of its threads
+        process.start()
+    return process
+
+
+def _serve(file: Path, environment: dict[str, str], working: Path, output: Path) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(working)
+    tempfile.tempdir = None
+    with output.open("wb") as log:
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(log.fileno(), stream.fileno())
+    torch.set_num_threads(1)
+    sys.exit(main(file))
+
+
+def main(file: Path) -> int:
+    """What `driftline process` does, on a backbone and a store of the test's own."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
-    config = load_config(Path(sys.argv[1]))
+    config = load_config(file)
     wait_for_broker(config.kafka, logging.getLogger("tiny"))
     ensure_topics(config)
     watch = Watch()
     return run_until_stopped(config, Processor(config, OPENED, nowhere, watch), watch)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -126,14 +126,14 @@ def test_drift_of_many_domains_names_the_oldest_three() -> None:
     drift, handled, _ = said(*(stratum(name, VerdictKind.UNHANDLED) for name in names))
     assert drift.words == "Yes, in region=0, region=1, region=2 and 2 more."
     assert (drift.tone, handled.tone) == ("bad", "bad")
-    assert handled.words.startswith("No, not in region=0")
+    assert handled.words.startswith("Not yet in region=0")
 
 
 def test_domains_that_only_share_their_groups_drift_are_not_named() -> None:
     home = msgspec.structs.replace(stratum("scene=home", VerdictKind.UNHANDLED), evidence={"shares": "group"})
     drift, handled, _ = said(stratum("group", VerdictKind.UNHANDLED), home)
     assert drift.words == "Yes, in the whole group."
-    assert handled.words.startswith("No, not in the whole group")
+    assert handled.words.startswith("Not yet in the whole group")
 
 
 @pytest.mark.parametrize(
@@ -159,6 +159,13 @@ def test_what_stands_still_is_held_or_was_refused_is_no_good_news() -> None:
     refusal = KernelRefusal("main", "far_off", "", NOW - 60)
     refused = answers([look(NOW, calm)], [KERNEL], [refusal], [], NOW)[2]
     assert (refused.tone, "far_off" in refused.words) == ("watch", True)
+
+
+def test_what_is_handled_is_said_beside_what_is_not_and_by_how_much() -> None:
+    evening = msgspec.structs.replace(stratum("period=evening", VerdictKind.UNHANDLED), evidence={"recovered": 0.18})
+    words = said(stratum("scene=search", VerdictKind.HANDLED), evening)[1].words
+    assert words.startswith("Not yet in period=evening: it makes good 18% of what the frozen model lost (log loss is")
+    assert words.endswith("It does in scene=search.")
 
 
 def test_a_gain_that_is_not_known_is_not_made_up() -> None:
