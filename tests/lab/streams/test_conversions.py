@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -188,7 +189,7 @@ def test_examples_hold_the_logged_conversions() -> None:
 
 
 def test_conversions_make_another_backbone() -> None:
-    short = {"requests": 50, "pretrain_requests": 60, "users": 20}
+    short: dict[str, Any] = {"requests": 50, "pretrain_requests": 60, "users": 20}
     plain, converting = (
         b"".join(Recording(stream(**short, **keys), "Script test").identity()) for keys in ({}, {"conversions": SHOP})
     )
