@@ -175,7 +175,7 @@ class _GuardedPlay:
             self._learned_at[self._edges[one] : self._edges[one + 1]] = batch.learned_at if taught else _NEVER_TAUGHT
         if self._recorder is not None:
             newest = float(self._time[batch.requests].max())
-            self._recorder.learned(self._seen(batch.requests), batch, self._learner, newest)
+            self._recorder.learned(batch, newest)
 
     def _publish_what_is_due(self, step: Step[int], gate: Gate[int]) -> None:
         if step.served is not None:

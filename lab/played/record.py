@@ -10,20 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lab.played.feedback import Feedback
-from model.drift.signs import KernelHealth, LabelHealth
+from model.drift.signs import LabelHealth
 from model.gate.decision import GateDecision
 from model.gate.gate import Gate
 from model.gate.guarded import GuardedBatch
 from model.gate.seen import Doubles, Seen
-from model.kernel.learner import Learner
 
 if TYPE_CHECKING:  # plays are kept under the code that makes them, and the monitor is none of it
     from model.drift.monitor import DriftMonitor
     from model.drift.verdict import Alarm, Verdict
-
-
-_NATS_EVERY = 8_192
-"""Examples between two looks at what matching has taught, as in the processor."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +38,7 @@ class Decided:
 
     seen: Seen
     weight: Doubles
-    taught: NDArray[np.bool_]
     candidate: Doubles
-    kernel: KernelHealth
     time: float
 
 
@@ -79,7 +72,7 @@ class Record:
             if isinstance(call, Served):
                 monitor.served(call.frozen, call.live, call.x, call.domain, call.time)
             elif isinstance(call, Decided):
-                monitor.learned(call.seen, call.weight, call.taught, call.candidate, call.kernel, call.time)
+                monitor.learned(call.seen, call.weight, call.candidate, call.time)
             else:
                 said.extend(Said(call.time, one) for one in monitor.judge(call.health, call.time))
         return said
@@ -91,7 +84,6 @@ class Recorder:
     def __init__(self) -> None:
         self.record = Record()
         self._undone = self._rolled_back = 0
-        self._nats, self._nats_due = float("nan"), 0
 
     def served(
         self,
@@ -105,16 +97,13 @@ class Recorder:
         scene, region, period = domain.tolist()
         self.record.calls.append(Served(frozen, live, x, (scene, region, period), time))
 
-    def learned(self, seen: Seen, batch: GuardedBatch[int], learner: Learner, time: float) -> None:
-        """It is decided what becomes of a micro-batch; `seen` are all of its requests, `time` its newest."""
+    def learned(self, batch: GuardedBatch[int], time: float) -> None:
+        """It is decided what becomes of a micro-batch; `time` is that of its newest request, s."""
+        seen = batch.seen
         candidate: Doubles = np.full(len(seen.label), np.nan)
         if batch.report is not None:
             candidate[batch.taught[seen.request]] = batch.report.candidate_logit.double().numpy()
-        if learner.examples >= self._nats_due:
-            self._nats, self._nats_due = learner.nats(), learner.examples + _NATS_EVERY
-        moved = float(np.sqrt(np.mean((seen.live - seen.frozen) ** 2)))
-        kernel = KernelHealth(self._nats, moved, {} if batch.report is None else batch.report.arms)
-        self.record.calls.append(Decided(seen, batch.weight, batch.taught, candidate, kernel, time))
+        self.record.calls.append(Decided(seen, batch.weight, candidate, time))
 
     def followed(self, decisions: Sequence[GateDecision]) -> None:
         """What the gate decided."""

@@ -46,6 +46,9 @@ class Finding:
     evidence: dict[str, float | str]
 
 
+_PLAIN = Finding(VerdictKind.STABLE, float("nan"), {}), Finding(VerdictKind.TOO_LITTLE, float("nan"), {})
+
+
 class Causes:
     """What holds of every stratum now."""
 
@@ -73,21 +76,24 @@ class Causes:
         self._far_since[far & ~self.far] = time
         self.far = far
 
-    def told(self, health: LabelHealth, arm: LiveArm, labels_faulty: bool, examples: Doubles, time: float) -> bool:
+    def told(self, health: LabelHealth, arm: LiveArm, test: ChangeTest, examples: Doubles, time: float) -> bool:
         """Takes what gate and join know of the labels; returns whether it changes what holds."""
-        before = self._told >= examples
         signs = dict.fromkeys(np.flatnonzero(health.aside).tolist(), "aside")
         if health.paused:
             signs[0] = "paused"
         elif health.late_share > _LATE:
             signs[0] = "late"
+        news = self._rolled_back >= 0 and health.rolled_back > self._rolled_back
+        self._rolled_back = health.rolled_back
+        if not (signs or news):
+            return False
+        before = self._told >= examples
         for stratum, how in signs.items():
             if self._told[stratum] < examples[stratum]:
                 self._told_since[stratum] = time
             self._told_how[stratum] = how
             self._told[stratum] = examples[stratum] + _HOLD
-        news = self._rolled_back >= 0 and health.rolled_back > self._rolled_back
-        self._rolled_back = health.rolled_back
+        labels_faulty = any(change.cause is Cause.LABELS for one in test.changes for change in one)
         if news and not labels_faulty and not (self._told >= examples).any():
             arm.break_down(0, time)
             return True
@@ -105,7 +111,14 @@ class Causes:
 
     def find(self, test: ChangeTest, arm: LiveArm, examples: Doubles, psi: Doubles) -> list[Finding]:
         """One per stratum; nan as `since` where it is not said by the cause."""
-        return [self._find(stratum, test, arm, examples, psi) for stratum in range(len(examples))]
+        nothing = ~self.far & (self._told < examples) & np.isnan(arm.since)
+        nothing &= [not changes for changes in test.changes]
+        self._handled[nothing] = False
+        few = (examples < self._least).tolist()
+        return [
+            _PLAIN[few[stratum]] if plain else self._find(stratum, test, arm, examples, psi)
+            for stratum, plain in enumerate(nothing.tolist())
+        ]
 
     def _find(self, stratum: int, test: ChangeTest, arm: LiveArm, examples: Doubles, psi: Doubles) -> Finding:
         changes = test.changes[stratum]
@@ -122,11 +135,8 @@ class Causes:
         if not np.isnan(arm.since[stratum]):
             gap: dict[str, float | str] = {"live_above_frozen": float(arm.gap[stratum]), "threshold": arm.alarm}
             return Finding(VerdictKind.BROKEN_BY_US, float(arm.since[stratum]), gap)
-        if newest is not None:
-            return self._taste(stratum, newest)
-        figures: dict[str, float | str] = {"examples": float(examples[stratum])}
-        few = examples[stratum] < self._least
-        return Finding(VerdictKind.TOO_LITTLE if few else VerdictKind.STABLE, float("nan"), figures)
+        assert newest is not None, "there is something to find"
+        return self._taste(stratum, newest)
 
     def _input_fault(self, stratum: int, psi: Doubles) -> Finding:
         distances = np.nan_to_num(psi[stratum])

@@ -89,7 +89,7 @@ class _Lot:
     live: Doubles
     member: Doubles
     logit: Doubles
-    p: Doubles
+    loss: Doubles
 
 
 _TASTE = np.array([cause is Cause.TASTE for cause in CAUSES])
@@ -124,7 +124,9 @@ class ChangeTest:
         logit = expectation.logit(member, z)
         p = probability(logit)
         ratios = log_ratios(label, p, self._mean_of(p)) @ member.T
-        self._follow(_Lot(label, z, live, member, logit, p))
+        loss = log_losses(logit, label)
+        if any(self.changes):
+            self._follow(_Lot(label, z, live, member, logit, loss))
         before = self.evidence
         self.evidence = np.clip(before + ratios.T, 0.0, _MOST * self.alarm)
         self._onset[(before <= 0) & (self.evidence > 0)] = self._before  # it began behind what was taken before
@@ -133,6 +135,8 @@ class ChangeTest:
         self._raw = np.where(self.evidence[0] > 0, self._raw + ratios.T, 0.0)
         expectation.see(member, z, p, label)
         self._of_all += member.sum(axis=1)
+        if not any(self.changes):
+            return loss
         theta = expectation.theta.copy()
         for stratum, changes in enumerate(self.changes):
             if changes:
@@ -167,26 +171,39 @@ class ChangeTest:
     # --- what has been announced ---
 
     def _follow(self, lot: _Lot) -> None:
-        for stratum, changes in enumerate(self.changes):
-            inside = lot.member[stratum] > 0
-            if not changes or not inside.any():
-                continue
-            weight, y, z = lot.member[stratum, inside], lot.label[inside], lot.z[inside]
-            loss = log_losses(lot.logit[inside], y)
-            kept, long = (2.0 ** (-weight.sum() / half) for half in (_HALF_LIFE, _RECOVERY_HALF_LIFE))
-            for change in changes:
-                shift = np.asarray(change.before) - self._expectation.theta[stratum]
-                old = lot.logit[inside] + self._expectation.correction(shift, z)
-                ratio = loss - log_losses(old, y)
-                fits = log_ratios(y, probability(old), self._mean / self._count) @ weight
-                change.fits = (kept * np.asarray(change.fits) + fits).tolist()
-                change.lost = float(long * change.lost - ratio @ weight)
-                change.left = float(long * change.left + (log_losses(lot.live[inside], y) - loss) @ weight)
-                change.examples += float(weight.sum())
-                # Under wrong labels nothing can be said of taste: only the newest change may end.
-                change.back = max(0.0, change.back + float(ratio @ weight)) if change is changes[-1] else 0.0
-                if change.against:
-                    change.against = (np.asarray(change.against) + lot.member[:, inside] @ ratio).tolist()
+        """All examples of all changes at once: one row after another, change by change."""
+        inside = [np.flatnonzero(row) for row in lot.member]
+        followed = [(n, change) for n, one in enumerate(self.changes) for change in one if len(inside[n])]
+        if not followed:
+            return
+        rows = [inside[stratum] for stratum, _ in followed]
+        counts, row = [len(one) for one in rows], np.concatenate(rows)
+        stratum = np.repeat([n for n, _ in followed], counts)
+        shift = np.array([change.before - self._expectation.theta[n] for n, change in followed])
+        y, z, loss, weight = lot.label[row], lot.z[row], lot.loss[row], lot.member[stratum, row]
+        old = lot.logit[row] + self._expectation.correction(np.repeat(shift, counts, axis=0).T, z)
+        ratio = loss - log_losses(old, y)
+        left = log_losses(lot.live, lot.label)[row] - loss
+        fits = log_ratios(y, probability(old), self._mean / self._count)
+        starts = np.cumsum([0, *counts[:-1]])
+        sums = np.add.reduceat(np.vstack([np.ones_like(ratio), ratio, left, fits]) * weight, starts, axis=1)
+        for one, (n, change) in enumerate(followed):
+            self._take(change, sums[:, one], newest=change is self.changes[n][-1])
+            if change.against:
+                part = slice(starts[one], starts[one] + counts[one])
+                change.against = (np.asarray(change.against) + lot.member[:, rows[one]] @ ratio[part]).tolist()
+
+    @staticmethod
+    def _take(change: Change, sums: Doubles, *, newest: bool) -> None:
+        """`sums` are examples, evidence that all is as before, what live lost, and evidence by hypothesis."""
+        examples, ratio, left = sums[:3].tolist()
+        kept, long = (2.0 ** (-examples / half) for half in (_HALF_LIFE, _RECOVERY_HALF_LIFE))
+        change.fits = (kept * np.asarray(change.fits) + sums[3:]).tolist()
+        change.lost = long * change.lost - ratio
+        change.left = long * change.left + left
+        change.examples += examples
+        # Under wrong labels nothing can be said of taste: only the newest change may end.
+        change.back = max(0.0, change.back + ratio) if newest else 0.0
 
     def _reconsider(self, stratum: int, changes: list[Change], time: float) -> None:
         for change in list(changes):

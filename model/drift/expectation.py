@@ -59,25 +59,35 @@ class Expectation:
 
     def see(self, member: Doubles, z: Doubles, p: Doubles, label: Doubles) -> None:
         """Takes examples that were expected to be clicked with probability `p`."""
-        centred, variance = z - self._centre, p * (1 - p)
-        self._gradient += np.stack([member @ (label - p), member @ ((label - p) * centred)], 1)
-        parts = (variance, variance * centred, variance * centred**2)
-        self._information += np.stack([member @ part for part in parts], 1)
+        centred, parts = z - self._centre, np.empty((5, len(z)))
+        np.subtract(label, p, out=parts[0])
+        np.multiply(p, 1 - p, out=parts[2])
+        for part in (0, 2, 3):  # times the logit: one after each
+            np.multiply(parts[part], centred, out=parts[part + 1])
+        sums = member @ parts.T
+        self._gradient += sums[:, :2]
+        self._information += sums[:, 2:]
 
     def believe(self, calm: NDArray[np.bool_]) -> None:
         """Moves the expectation of the strata that are `calm` by what was seen, the group's first."""
-        for facet in range(int(self._facet.max()) + 1):
-            moved = calm & (self._facet == facet) & (self._information[:, 0] > 0)
-            if not moved.any():
-                continue
-            slow = np.where(self._precision[moved, 0] > _KNOWN, self._slow, 1.0) / (1.0 if facet == 0 else _OVERLAP)
-            self._precision[moved] += self._information[moved]
-            step = _solved(self._precision[moved], self._gradient[moved]) * slow[:, None]
-            self.theta[moved] += step
-            self._precision[moved] *= np.minimum(1.0, self._most / self._precision[moved, :1])
-            self.forget(moved)
-            if facet == 0:
-                self._gradient[1:] -= _times(self._information[1:], step[0])
+        moved = calm & (self._information[:, 0] > 0)
+        if moved[0]:
+            step = self._move(moved & (self._facet == 0), 1.0)[0]
+            self._gradient[1:] -= _times(self._information[1:], step)
+        moved[0] = False
+        if moved.any():
+            self._move(moved, _OVERLAP)
+
+    def _move(self, moved: NDArray[np.bool_], overlap: float) -> Doubles:
+        """Moves some strata; returns by how much, `(moved, 2)`."""
+        precision, information = self._precision[moved], self._information[moved]
+        slow = np.where(precision[:, :1] > _KNOWN, self._slow, 1.0) / overlap
+        precision += information
+        step = _solved(precision, self._gradient[moved]) * slow
+        self.theta[moved] += step
+        self._precision[moved] = precision * np.minimum(1.0, self._most / precision[:, :1])
+        self.forget(moved)
+        return step
 
     def loosen(self) -> None:
         """Knows nothing of the slope before the stream begins, as with a model of which no reference is at hand."""
@@ -120,11 +130,11 @@ def probability(logit: Doubles) -> Doubles:
 def _solved(precision: Doubles, gradient: Doubles) -> Doubles:
     aa, ab, bb = precision.T
     det = aa * bb - ab * ab
-    return np.stack(
-        [(bb * gradient[:, 0] - ab * gradient[:, 1]) / det, (aa * gradient[:, 1] - ab * gradient[:, 0]) / det], 1
-    )
+    out = np.empty_like(gradient)
+    out[:, 0] = (bb * gradient[:, 0] - ab * gradient[:, 1]) / det
+    out[:, 1] = (aa * gradient[:, 1] - ab * gradient[:, 0]) / det
+    return out
 
 
 def _times(information: Doubles, step: Doubles) -> Doubles:
-    aa, ab, bb = information.T
-    return np.stack([aa * step[0] + ab * step[1], ab * step[0] + bb * step[1]], 1)
+    return np.asarray(information[:, :2] * step[0] + information[:, 1:] * step[1])

@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from model.drift.expectation import Expectation, probability
-from model.drift.windows import HALF_LIFE, Decaying, binned, binned_auc
+from model.drift.windows import BINS, HALF_LIFE, Decaying, binned, binned_auc, bins_of
 from model.gate.seen import Doubles
 
 _BLOCK = 250.0
@@ -28,57 +29,53 @@ class ExpectedPerformance:
     def __init__(self, facet: Sequence[int], centre: float) -> None:
         count = len(facet)
         self._calibration = Expectation(facet, centre, slow=1.0)
-        bins = binned(np.zeros((1, 0)), np.zeros(0), np.zeros(0)).shape[1]
-        self._window = Decaying(
-            count, HALF_LIFE, {"count": (), "entropy": (), "positive": (bins,), "negative": (bins,)}
-        )
-        self._block = Decaying(count, np.inf, {"count": (), "difference": ()})
-        self._error = Decaying(count, _ERROR_HALF_LIFE, {"count": (), "error": ()})
+        self._window = Decaying(count, HALF_LIFE, {"sums": (2,), "bins": (2, BINS)})
+        self._block: Doubles = np.zeros((count, 2))
+        """Examples since an error was last taken, and what was lost on them beyond what was expected, nats."""
+        self._error = Decaying(count, _ERROR_HALF_LIFE, {"sums": (2,)})
 
-    def served(self, live: Doubles, member: Doubles) -> None:
-        """Takes live logits `(n,)` as they are served."""
+    def served(self, live: Doubles, member: Doubles, strata: NDArray[np.int64]) -> None:
+        """Takes live logits `(n,)` as they are served, and their strata, `(strata, n)` and as numbers `(n, 4)`."""
         p = probability(self._calibration.logit(member, live))
         entropy = -(p * np.log(p) + (1 - p) * np.log1p(-p))
-        sums = member @ np.stack([np.ones_like(p), entropy], 1)
-        positive, negative = binned(member, live, p), binned(member, live, 1 - p)
-        parts = {"count": sums[:, 0], "entropy": sums[:, 1], "positive": positive, "negative": negative}
-        self._window.add(sums[:, 0], parts)
+        sums = member @ np.column_stack([np.ones_like(p), entropy])
+        self._window.add(
+            sums[:, 0], {"sums": sums, "bins": binned(strata, len(member), bins_of(live), np.array([p, 1 - p]))}
+        )
 
     def learned(self, label: Doubles, live: Doubles, member: Doubles) -> None:
         """Takes the labels of what was served: how far off it was, and how the live arm is to be corrected."""
         p = probability(self._calibration.logit(member, live))
         # What is lost beyond what was expected of `p`.
         surprise = (p - label) * np.log(p / (1 - p))
-        sums = member @ np.stack([np.ones_like(p), surprise], 1)
-        self._block.add(sums[:, 0], {"count": sums[:, 0], "difference": sums[:, 1]})
-        count, difference = self._block.sums["count"], self._block.sums["difference"]
-        full = count >= _BLOCK
+        self._block += member @ np.column_stack([np.ones_like(p), surprise])
+        full = self._block[:, 0] >= _BLOCK
         if full.any():
-            passed = np.where(full, count, 0.0)
-            error = np.where(full, np.abs(difference), 0.0)
-            self._error.add(passed, {"count": passed, "error": error})
-            count[full] = difference[full] = 0.0
+            passed = np.where(full[:, None], np.abs(self._block), 0.0)
+            self._error.add(passed[:, 0], {"sums": passed})
+            self._block[full] = 0.0
         self._calibration.see(member, live, p, label)
         self._calibration.believe(np.ones(len(member), dtype=np.bool_))
 
     def measures(self) -> dict[str, Doubles]:
         """`log_loss`, `auc` and the `error` of the log loss, nats, by stratum, nan where not known."""
-        window, error = self._window.sums, self._error.sums
+        sums, bins, error = self._window.sums["sums"], self._window.sums["bins"], self._error.sums["sums"]
         with np.errstate(invalid="ignore", divide="ignore"):
             return {
-                "log_loss": np.where(window["count"] > 0, window["entropy"] / window["count"], np.nan),
-                "auc": binned_auc(window["positive"], window["negative"]),
-                "error": np.where(error["count"] > 0, error["error"] / error["count"], np.nan),
+                "log_loss": np.where(sums[:, 0] > 0, sums[:, 1] / sums[:, 0], np.nan),
+                "auc": binned_auc(bins[:, 0], bins[:, 1]),
+                "error": np.where(error[:, 0] > 0, error[:, 1] / error[:, 0], np.nan),
             }
 
     def state(self) -> dict[str, Any]:
         """For a snapshot."""
-        return {name: getattr(self, name).state() for name in _PARTS}
+        return {"block": self._block.tobytes(), **{name: getattr(self, name).state() for name in _PARTS}}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state`."""
+        self._block = np.frombuffer(state["block"]).reshape(-1, 2).copy()
         for name in _PARTS:
             getattr(self, name).load(state[name])
 
 
-_PARTS = ("_calibration", "_window", "_block", "_error")
+_PARTS = ("_calibration", "_window", "_error")

@@ -67,6 +67,14 @@ _KEEP, _MEAN, _ADD = (
 
 
 def log_ratios(label: Doubles, p: Doubles, mean: float) -> Doubles:
-    """Log likelihood of labels `(n,)` under each hypothesis above that under `p` `(n,)`, nats, `(hypotheses, n)`."""
-    other = np.clip(_KEEP * p + _MEAN * mean + _ADD, _FLOOR, 1 - _FLOOR)
-    return np.asarray(label * np.log(other / p) + (1 - label) * np.log((1 - other) / (1 - p)))
+    """Log likelihood of labels under each hypothesis above that under `p`, nats, `(hypotheses, n)`.
+
+    Labels are 0 or 1 `(n,)`, `p` `(n,)`.
+    """
+    other = _KEEP * p
+    other += _MEAN * mean + _ADD
+    np.maximum(np.minimum(other, 1 - _FLOOR, out=other), _FLOOR, out=other)
+    clicked = label > 0
+    np.subtract(1.0, other, out=other, where=~clicked)
+    other /= np.where(clicked, p, 1 - p)
+    return np.log(other, out=other)

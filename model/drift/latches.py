@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,36 +15,35 @@ _BACK = 0.5
 
 
 class Latches:
-    """Which alarms stand, of every detector and signal, by stratum."""
+    """Which alarms stand, of a list of measures, by stratum."""
 
-    def __init__(self, names: Sequence[str]) -> None:
-        self._names = names
-        self._standing: dict[tuple[str, str], NDArray[np.bool_]] = {}
+    def __init__(self, names: Sequence[str], measures: Sequence[tuple[str, str, float]]) -> None:
+        """`names` of the strata; detector, signal and threshold of each of the `measures`."""
+        self._names, self._measures = names, measures
+        self._threshold: Doubles = np.array([[threshold] for _, _, threshold in measures])
+        self._standing: NDArray[np.bool_] = np.zeros((len(measures), len(names)), dtype=np.bool_)
 
-    def judge(self, detector: str, signal: str, value: Doubles, threshold: float, time: float) -> list[Alarm]:
-        """Takes a measure by stratum; returns those that crossed the threshold. nan changes nothing."""
-        standing = self._standing.setdefault((detector, signal), np.zeros(len(self._names), dtype=np.bool_))
+    def judge(self, values: Doubles, time: float) -> list[Alarm]:
+        """Takes the measures by stratum `(measures, strata)`; returns those that crossed. nan changes nothing."""
         with np.errstate(invalid="ignore"):
-            fired = (value >= threshold) & ~standing
-            standing[value < _BACK * threshold] = False
+            fired = (values >= self._threshold) & ~self._standing
+            self._standing &= ~(values < _BACK * self._threshold)
         if not fired.any():
             return []
-        standing[fired] = True
+        self._standing |= fired
         return [
-            Alarm(detector, signal, self._names[stratum], time, float(value[stratum]), threshold)
-            for stratum in np.flatnonzero(fired).tolist()
+            Alarm(*self._measures[one][:2], self._names[n], time, float(values[one, n]), self._measures[one][2])
+            for one, n in np.argwhere(fired).tolist()
         ]
 
     def of(self, stratum: int) -> list[str]:
         """The alarms that stand of a stratum, as `detector signal`."""
-        return sorted(" ".join(key) for key, standing in self._standing.items() if standing[stratum])
+        return [" ".join(self._measures[one][:2]) for one in np.flatnonzero(self._standing[:, stratum]).tolist()]
 
-    def state(self) -> list[list[Any]]:
+    def state(self) -> bytes:
         """For a snapshot."""
-        return [[*key, standing.tobytes()] for key, standing in self._standing.items()]
+        return self._standing.tobytes()
 
-    def load(self, state: Sequence[Sequence[Any]]) -> None:
+    def load(self, state: bytes) -> None:
         """The inverse of `state`."""
-        self._standing = {
-            (str(detector), str(signal)): np.frombuffer(data, dtype=np.bool_).copy() for detector, signal, data in state
-        }
+        self._standing = np.frombuffer(state, dtype=np.bool_).reshape(self._standing.shape).copy()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from model.drift.signs import ARMS, NAN, ArmSigns, KernelHealth, LabelHealth, Signals
-from model.drift.windows import ArmWindow
+from model.drift.signs import ARMS, NAN, ArmSigns, LabelHealth, Signals
+from model.drift.windows import ArmWindows
 from model.gate.seen import Doubles
 
 _DELAY_KEPT = 0.99
@@ -18,7 +18,7 @@ _DELAY_KEPT = 0.99
 _USUAL = 2.0
 """Times the usual delay up to which a delay belongs to what is usual."""
 _LEAST = 500.0
-_DELAYED, _LATE, _DROPPED = 3.0, 0.5, 0.5
+LABEL_ALARMS = (("label_delay", 3.0), ("late_share", 0.5), ("dropped_share", 0.5))
 """Times the usual delay, share of late feedback and share of dropped traffic at which an alarm is given."""
 
 
@@ -26,27 +26,17 @@ class StratumMeasures:
     """Recent measures and counts, by stratum."""
 
     def __init__(self, strata: int) -> None:
-        self._arms = {arm: ArmWindow(strata) for arm in ARMS}
+        self._arms = ArmWindows(strata, ARMS)
         self.examples: Doubles = np.zeros(strata)
         """Labelled examples since the group began; by weight."""
         self.served: Doubles = np.zeros(strata)
         self.refused: Doubles = np.zeros(strata)
-        self._kernel = KernelHealth()
         self._delay = self._usual_delay = self._late = self._dropped = NAN
 
-    def take_kernel(self, kernel: KernelHealth) -> None:
-        """Takes what the learner says of the candidate."""
-        self._kernel = replace(kernel, distance=self._kernel.distance) if math.isnan(kernel.distance) else kernel
-
-    def take(self, label: Doubles, logits: Mapping[str, Doubles], member: Doubles) -> None:
-        """Takes labels and each arm's logits `(n,)`, nan where it gave none, and weights in strata `(strata, n)`."""
+    def take(self, label: Doubles, logits: Doubles, member: Doubles, strata: NDArray[np.int64]) -> None:
+        """Takes what `ArmWindows.take` takes, of the `ARMS`."""
         self.examples += member.sum(axis=1)
-        for arm, logit in logits.items():
-            known = np.isfinite(logit)
-            self._arms[arm].take(label[known], logit[known], member[:, known])
-        square = (logits["live"] - logits["frozen"]) ** 2
-        if len(square):
-            self._kernel = replace(self._kernel, distance=math.sqrt(float(square.mean())))
+        self._arms.take(label, logits, member, strata)
 
     def hear(self, health: LabelHealth) -> None:
         """Takes what gate and join know of the labels."""
@@ -56,18 +46,14 @@ class StratumMeasures:
         elif self._delay <= _USUAL * self._usual_delay:
             self._usual_delay = _DELAY_KEPT * self._usual_delay + (1 - _DELAY_KEPT) * self._delay
 
-    def of_labels(self) -> list[tuple[str, float, float]]:
-        """What is known of the labels' way, with the thresholds of its alarms."""
+    def of_labels(self) -> tuple[float, ...]:
+        """What is known of the labels' way, in the order of `LABEL_ALARMS`."""
         ratio = self._delay / self._usual_delay if self._usual_delay > 0 else NAN
-        return [
-            ("label_delay", ratio, _DELAYED),
-            ("late_share", self._late, _LATE),
-            ("dropped_share", self._dropped, _DROPPED),
-        ]
+        return ratio, self._late, self._dropped
 
     def off(self, arm: str) -> Doubles:
         """How far mean score and mean label of an arm are apart, as a logarithm, `(strata,)`; nan for few examples."""
-        sums = self._arms[arm].sums
+        sums = self._arms.sums(arm)
         known = (sums["count"] >= _LEAST) & (sums["label"] > 0)
         ratio = np.where(known, sums["score"], 1.0) / np.where(known, sums["label"], 1.0)
         return np.where(known, np.abs(np.log(ratio)), np.nan)
@@ -80,7 +66,7 @@ class StratumMeasures:
         inputs: list[Mapping[str, Mapping[str, float]]],
     ) -> list[Signals]:
         """One per stratum."""
-        measured = {arm: window.measures() for arm, window in self._arms.items()}
+        measured = {arm: self._arms.measures(arm) for arm in ARMS}
         return [
             Signals(
                 stratum=name,
@@ -99,7 +85,6 @@ class StratumMeasures:
                 label_delay_s=self._delay,
                 late_share=self._late,
                 dropped_share=self._dropped,
-                kernel=self._kernel,
                 refused=round(float(self.refused[n])),
             )
             for n, name in enumerate(names)
@@ -107,21 +92,17 @@ class StratumMeasures:
 
     def state(self) -> dict[str, Any]:
         """For a snapshot."""
-        kernel = self._kernel
         return {
-            "arms": {arm: window.state() for arm, window in self._arms.items()},
+            "arms": self._arms.state(),
             "counts": {name: getattr(self, name).tobytes() for name in _COUNTS},
-            "kernel": [kernel.nats, kernel.distance, dict(kernel.trust)],
             "delay": [self._delay, self._usual_delay, self._late, self._dropped],
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state`."""
-        for arm, window in self._arms.items():
-            window.load(state["arms"][arm])
+        self._arms.load(state["arms"])
         for name in _COUNTS:
             setattr(self, name, np.frombuffer(state["counts"][name]).copy())
-        self._kernel = KernelHealth(*state["kernel"])
         self._delay, self._usual_delay, self._late, self._dropped = (float(value) for value in state["delay"])
 
 

@@ -22,14 +22,13 @@ from model.drift.change import ChangeTest
 from model.drift.config import DriftConfig
 from model.drift.expectation import Expectation
 from model.drift.expected import ExpectedPerformance
-from model.drift.hypotheses import Cause
 from model.drift.inputs import DISTANCES, InputWatch
 from model.drift.latches import Latches
 from model.drift.live_arm import LiveArm
-from model.drift.measures import StratumMeasures
+from model.drift.measures import LABEL_ALARMS, StratumMeasures
 from model.drift.reference import WATCHED, Reference, watched
-from model.drift.signs import NAN, KernelHealth, LabelHealth, Signals
-from model.drift.singles import Singles
+from model.drift.signs import NAN, LabelHealth, Signals
+from model.drift.singles import BLOCK, Singles
 from model.drift.verdict import Alarm, Verdict, VerdictKind
 from model.drift.windows import Decaying
 from model.drift.words import advice, words
@@ -48,6 +47,7 @@ _DISTANT = 0.1, 0.2, 0.1
 """Distances at which an input's alarm is given: PSI, Jensen-Shannon, KS."""
 _OFF = 0.5
 """Logarithm of mean score over mean label at which an alarm is given."""
+Evidence = Mapping[str, float | str]
 _SHARED = {VerdictKind.INPUTS, VerdictKind.LABELS, VerdictKind.BROKEN_BY_US, VerdictKind.HANDLED, VerdictKind.UNHANDLED}
 
 
@@ -67,7 +67,9 @@ class DriftMonitor:
         self._expectation, self._arm = expectation, LiveArm(facet, config.false_alarm_examples)
         self._inputs, self._expected = InputWatch(count, reference), ExpectedPerformance(facet, centre)
         self._measures, self._singles = StratumMeasures(count), Singles(self._names)
-        self._causes, self._latches = Causes(count, config.least_examples), Latches(self._names)
+        self._causes, self._crossing = Causes(count, config.least_examples), Latches(self._names, _CROSSING)
+        tests = [("change", "taste", self._test.alarm), ("change", "labels", self._test.alarm)]
+        self._latches = Latches(self._names, [*tests, ("change", "gap", self._arm.alarm)])
         self._refused = Decaying(count, _REFUSED_HALF_LIFE, {"count": (), "refused": ()})
         self._served: list[NDArray[np.float32]] = []
         self._learned: list[Doubles] = []
@@ -82,19 +84,29 @@ class DriftMonitor:
                     advice(VerdictKind.TOO_LITTLE))
             for name in self._names
         ]  # fmt: skip
+        self._evidence: list[Evidence] = [{} for _ in self._names]
+        """The newest figures behind the verdicts; empty where there are none but how many examples came."""
 
     # --- what is told ---
+
+    @property
+    def room(self) -> int:
+        """How many served examples it looks at next time, less those that wait for it."""
+        return _SERVED_BLOCK - self._served_examples
 
     def served(
         self,
         frozen: NDArray[np.floating],
         live: NDArray[np.floating],
         x: NDArray[np.floating],
-        domain: tuple[int, int, int],
+        domain: NDArray[np.int64] | tuple[int, int, int],
         time: float,
     ) -> None:
-        """An impression, before its labels: logits `(n,)` of its items, representation `(n, width)`, facet indices."""
-        self._move_on(time)
+        """Impressions, before their labels: logits `(n,)`, representation `(n, width)`, facet indices.
+
+        These are `(n, 3)`, or `(3,)` of all. `time` is the event time of the newest, s.
+        """
+        self.move_on(time)
         values = np.empty((len(frozen), _SERVED_COLUMNS), dtype=np.float32)
         values[:, 0], values[:, 1:_DOMAIN], values[:, _DOMAIN:] = live, watched(x, frozen), domain
         self._served.append(values)
@@ -102,36 +114,28 @@ class DriftMonitor:
         if self._served_examples >= _SERVED_BLOCK:
             self._look_at_served()
 
-    def learned(  # noqa: PLR0917 - what a micro-batch is, in the order of the gate
-        self,
-        seen: Seen,
-        weight: Doubles,
-        taught: NDArray[np.bool_],
-        candidate: Doubles,
-        kernel: KernelHealth,
-        time: float,
-    ) -> None:
+    def learned(self, seen: Seen, weight: Doubles, candidate: Doubles, time: float) -> None:
         """A micro-batch of which it was decided what becomes of it.
 
-        `weight` `(n,)` by the shares of users and items (`GuardedBatch.weight`), `taught` `(r,)` which requests were
-        not set aside, `candidate` `(n,)` logits from before it learned, nan where it did not; `time` is the newest
-        event time of the batch, s.
+        `weight` `(n,)` by the shares of users and items (`GuardedBatch.weight`), `candidate` `(n,)` logits from before
+        it learned, nan where it did not; `time` is the newest event time of the batch, s.
         """
-        self._move_on(time)
-        self._measures.take_kernel(kernel)
-        columns = [seen.label, seen.frozen, seen.live, weight, candidate]
-        self._learned.append(np.column_stack([*columns, seen.domain[seen.request]]))
+        self.move_on(time)
+        block = np.empty((len(weight), _LEARNED_COLUMNS))
+        for column, values in enumerate((seen.label, seen.frozen, seen.live, weight, candidate)):
+            block[:, column] = values
+        block[:, _LEARNED_DOMAIN:] = seen.domain[seen.request]
+        self._learned.append(block)
         self._learned_examples += len(weight)
         if self._learned_examples >= _LEARNED_BLOCK:
             self._look_at_learned()
 
     def judge(self, health: LabelHealth, time: float) -> list[Verdict | Alarm]:
         """What has changed since the last call, to be called behind each micro-batch."""
-        self._move_on(time)
+        self.move_on(time)
         self._measures.hear(health)
         examples = self._measures.examples
-        faulty = any(change.cause == Cause.LABELS for one in self._test.changes for change in one)
-        told = self._causes.told(health, self._arm, faulty, examples, self._time)
+        told = self._causes.told(health, self._arm, self._test, examples, self._time)
         if not (told or self._fresh):
             return []
         self._fresh = False
@@ -142,20 +146,23 @@ class DriftMonitor:
             if finding.kind is not self._own[stratum].kind:
                 self._own[stratum] = self._in_words(stratum, finding)
                 changed.append(self._own[stratum])
-            else:
-                self._own[stratum] = replace(self._own[stratum], evidence=finding.evidence)
+            self._evidence[stratum] = finding.evidence
         return [*alarms, *changed]
 
     def _in_words(self, stratum: int, finding: Finding) -> Verdict:
         name = self._names[stratum]
-        evidence = {**finding.evidence}
-        standing = self._latches.of(stratum)
+        evidence = {**self._figures(stratum, finding.evidence)}
+        standing = sorted([*self._latches.of(stratum), *self._crossing.of(stratum)])
         if standing:
             evidence["alarms"] = ", ".join(standing)
         since = self._time if math.isnan(finding.since) else finding.since
         return Verdict(name, finding.kind, since, evidence, words(finding.kind, name, evidence), advice(finding.kind))
 
-    def _move_on(self, time: float) -> None:
+    def _figures(self, stratum: int, evidence: Evidence) -> Evidence:
+        return evidence or {"examples": float(self._measures.examples[stratum])}
+
+    def move_on(self, time: float) -> None:
+        """Event time has come to `time`, s."""
         if math.isfinite(time):
             self._time = max(self._time, time)
 
@@ -165,13 +172,14 @@ class DriftMonitor:
         block = np.concatenate(self._served)
         self._served, self._served_examples, self._fresh = [], 0, True
         finite = np.isfinite(block).all(axis=1)
-        member = self._strata.of(block[:, _DOMAIN:].astype(np.int64)).astype(np.float64)
+        domain = block[:, _DOMAIN:].astype(np.int64)
+        member, strata = self._strata.of(domain).astype(np.float64), self._strata.numbers(domain[finite])
         passed = member.sum(axis=1)
         self._measures.served += passed
         self._refused.add(passed, {"count": passed, "refused": member @ ~finite})
         sound, member = block[finite].astype(np.float64), member[:, finite]
-        self._inputs.take(sound[:, 1:_DOMAIN], self._strata.numbers(sound[:, _DOMAIN:].astype(np.int64)))
-        self._expected.served(sound[:, 0], member)
+        self._inputs.take(sound[:, 1:_DOMAIN], strata)
+        self._expected.served(sound[:, 0], member, strata)
         self._distances = self._inputs.distances()
         psi = np.nan_to_num(self._distances[:, :, 0]).max(axis=1)
         sums = self._refused.sums
@@ -182,11 +190,13 @@ class DriftMonitor:
         block = np.concatenate(self._learned)
         self._learned, self._learned_examples, self._fresh = [], 0, True
         finite = np.isfinite(block[:, :4]).all(axis=1)
-        inside = self._strata.of(block[:, 5:].astype(np.int64))
+        domain = block[:, _LEARNED_DOMAIN:].astype(np.int64)
+        inside = self._strata.of(domain)
         self._measures.refused += (inside & ~finite).sum(axis=1)
         member = inside[:, finite] * block[finite, 3]
-        label, frozen, live, _, candidate = block[finite, :5].T
-        self._measures.take(label, {"frozen": frozen, "live": live, "candidate": candidate}, member)
+        label, frozen, live = np.ascontiguousarray(block[finite, :3].T)
+        logits = np.stack([frozen, live, block[finite, 4]])
+        self._measures.take(label, logits, member, self._strata.numbers(domain[finite]))
         if len(label) and not self._causes.far[0]:  # where inputs are at fault labels say nothing
             self._test_labels(label, frozen, live, member * ~(member[self._causes.far] > 0).any(axis=0))
 
@@ -195,52 +205,44 @@ class DriftMonitor:
         before = self._test.take(label, frozen, live, member, self._time)
         self._expected.learned(label, live, member)
         self._arm.take(log_losses(live, label), before, member, sound, self._time)
-        self._alarms += self._singles.take(before, label - 1 / (1 + np.exp(-frozen)), member, self._time)
+        residual = label - 1 / (1 + np.exp(-frozen))
+        for begin in range(0, len(label), BLOCK):  # they compare means of so many
+            part = slice(begin, begin + BLOCK)
+            self._alarms += self._singles.take(before[part], residual[part], member[:, part], self._time)
         self._alarms += self._evidence_alarms()
         self._test.decide(self._time)
 
     def _evidence_alarms(self) -> list[Alarm]:
         """Of the tests that the verdicts rest on, before what they have found becomes what is expected."""
-        taste, labels = self._test.by_cause()
-        judge = self._latches.judge
-        return [
-            *judge("change", "taste", taste, self._test.alarm, self._time),
-            *judge("change", "labels", labels, self._test.alarm, self._time),
-            *judge("change", "gap", self._arm.evidence, self._arm.alarm, self._time),
-        ]
+        return self._latches.judge(np.stack([*self._test.by_cause(), self._arm.evidence]), self._time)
 
     def _crossed(self) -> list[Alarm]:
-        """StratumMeasures that have crossed a threshold since the last call."""
-        measures, judge = self._measures, self._latches.judge
-        group = np.full(len(self._names), NAN)
-        found: list[tuple[str, str, Doubles, float]] = [
-            ("threshold", "calibration", measures.off("frozen"), _OFF),
-        ]
-        for signal, value, threshold in measures.of_labels():
-            one = group.copy()
-            one[0] = value
-            found.append(("threshold", signal, one, threshold))
-        for kind, signal in enumerate(WATCHED):
-            for number, distance in enumerate(DISTANCES):
-                found.append((distance, signal, self._distances[:, kind, number], _DISTANT[number]))
-        return [alarm for one in found for alarm in judge(*one, self._time)]
+        """Measures that have crossed a threshold since the last call, in the order of `_CROSSING`."""
+        values = np.full((len(_CROSSING), len(self._names)), NAN)
+        values[0], values[1:_OF_INPUTS, 0] = self._measures.off("frozen"), self._measures.of_labels()
+        values[_OF_INPUTS:] = self._distances.reshape(len(self._names), -1).T
+        return self._crossing.judge(values, self._time)
 
     # --- what is known ---
 
     @property
     def verdicts(self) -> list[Verdict]:
         """One per stratum, in their order; what holds of the whole group holds of its strata."""
-        group = self._own[0]
+        shared = self._own[0].kind in _SHARED
         return [
-            self._shared(own) if group.kind in _SHARED and own.kind is VerdictKind.STABLE else _worded(own)
-            for own in self._own
+            self._shared(own) if shared and own.kind is VerdictKind.STABLE else self._worded(stratum, own)
+            for stratum, own in enumerate(self._own)
         ]
 
     def _shared(self, own: Verdict) -> Verdict:
-        group = self._own[0]
-        said = words(group.kind, own.stratum, group.evidence, shared=group.stratum)
-        evidence = {**group.evidence, "shares": group.stratum}
-        return Verdict(own.stratum, group.kind, group.since, evidence, said, group.advice)
+        group, evidence = self._own[0], self._evidence[0]
+        said = words(group.kind, own.stratum, evidence, shared=group.stratum)
+        return Verdict(own.stratum, group.kind, group.since, {**evidence, "shares": group.stratum}, said, group.advice)
+
+    def _worded(self, stratum: int, own: Verdict) -> Verdict:
+        """With the newest figures, and the sentence of them."""
+        evidence = {**self._figures(stratum, self._evidence[stratum])}
+        return replace(own, evidence=evidence, words=words(own.kind, own.stratum, evidence))
 
     def signals(self) -> list[Signals]:
         """One per stratum, in their order."""
@@ -261,6 +263,7 @@ class DriftMonitor:
             "time": self._time,
             "fresh": self._fresh,
             "alarms": [asdict(alarm) for alarm in self._alarms],
+            "evidence": [{**evidence} for evidence in self._evidence],
             "own": [{**asdict(own), "kind": str(own.kind)} for own in self._own],
         }
 
@@ -274,22 +277,27 @@ class DriftMonitor:
         self._time, self._fresh = float(state["time"]), bool(state["fresh"])
         self._alarms = [Alarm(**alarm) for alarm in state["alarms"]]
         self._own = [_loaded(own) for own in state["own"]]
+        self._evidence = [{**evidence} for evidence in state["evidence"]]
         self._distances = self._inputs.distances()
 
 
-_PARTS = ("test", "expectation", "arm", "inputs", "expected", "measures", "singles", "causes", "latches", "refused")
+_PARTS = ("test", "expectation", "arm", "inputs", "expected", "measures", "singles", "causes", "latches", "crossing",
+          "refused")  # fmt: skip
+_CROSSING = (
+    ("threshold", "calibration", _OFF),
+    *(("threshold", signal, threshold) for signal, threshold in LABEL_ALARMS),
+    *((distance, signal, far) for signal in WATCHED for distance, far in zip(DISTANCES, _DISTANT, strict=True)),
+)
+"""Measures with an alarm of their own: detector, signal, threshold."""
+_OF_INPUTS = 1 + len(LABEL_ALARMS)
 _DOMAIN = 1 + len(WATCHED)
 _SERVED_COLUMNS = _DOMAIN + 3
 """Of what is kept of a served example until its block is full: the live logit, what is watched, facet indices."""
-_LEARNED_COLUMNS = 8
+_LEARNED_DOMAIN = 5
+_LEARNED_COLUMNS = _LEARNED_DOMAIN + 3
 """Label, frozen and live logit, weight, candidate's logit, facet indices."""
 _NO_SERVED = np.zeros((0, _SERVED_COLUMNS), dtype=np.float32)
 _NO_LEARNED = np.zeros((0, _LEARNED_COLUMNS))
-
-
-def _worded(verdict: Verdict) -> Verdict:
-    """With the sentence of its newest figures."""
-    return replace(verdict, words=words(verdict.kind, verdict.stratum, verdict.evidence))
 
 
 def _loaded(own: Mapping[str, Any]) -> Verdict:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,18 +32,6 @@ class LabelHealth:
     """Whether the join waits for ingest."""
     dropped_share: float = NAN
     """Share of recent traffic that the join dropped."""
-
-
-@dataclass(frozen=True)
-class KernelHealth:
-    """What the candidate is, where it can be told."""
-
-    nats: float = NAN
-    """`Learner.nats()`: what matching has taught so far."""
-    distance: float = NAN
-    """Norm of what the kernel changes, logits: root mean square of live minus frozen."""
-    trust: Mapping[str, float] = field(default_factory=dict)
-    """Share of each arm in what the candidate serves, `LearnReport.arms`."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +68,5 @@ class Signals:
     label_delay_s: float
     late_share: float
     dropped_share: float
-    kernel: KernelHealth
     refused: int
     """Examples that were not finite, since the group began."""

@@ -1,4 +1,4 @@
-"""Detectors from the literature on the frozen arm's log loss and residual: ADWIN, Page-Hinkley and KSWIN, river's.
+"""Detectors from the literature on the frozen arm's log loss and residual: ADWIN and Page-Hinkley, river's, and KSWIN.
 
 They take one number at a time, so they are fed means of blocks of a stratum's examples. A detector begins anew once it
 has fired, or has taken `_MOST` blocks: it then gets the newest `_KEPT` again. So what it is follows from few numbers,
@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from model.drift.kswin import KswinWindow
 from model.drift.verdict import Alarm
-from model.drift.windows import Decaying
 from model.gate.seen import Doubles
 
 BLOCK = 256
@@ -22,7 +22,7 @@ _MOST, _KEPT = 96, 48
 _ADWIN_DELTA = 1e-5
 _PAGE_HINKLEY = {"log_loss": (0.01, 0.35), "residual": (0.01, 0.35)}
 """`delta` and `threshold`."""
-_KSWIN = {"alpha": 1e-4, "window_size": 40, "stat_size": 12}
+_KSWIN_ALPHA = 1e-4
 SIGNALS = ("log_loss", "residual")
 
 
@@ -33,7 +33,7 @@ class _Single(Protocol):
 
 
 def _make(detector: str, signal: str) -> _Single:
-    from river.drift import ADWIN, KSWIN, PageHinkley  # seconds and 150 MB that only a monitor needs
+    from river.drift import ADWIN, PageHinkley  # seconds and 150 MB that only a monitor needs
 
     if detector == "adwin":
         made: _Single = ADWIN(delta=_ADWIN_DELTA, clock=1)
@@ -41,7 +41,7 @@ def _make(detector: str, signal: str) -> _Single:
         delta, threshold = _PAGE_HINKLEY[signal]
         made = PageHinkley(delta=delta, threshold=threshold, min_instances=4)
     else:
-        made = KSWIN(**_KSWIN, seed=0)
+        made = KswinWindow(_KSWIN_ALPHA, window=40, sample=12, seed=0)
     return made
 
 
@@ -74,11 +74,12 @@ class _Channel:
 
 
 class Singles:
-    """All of them, by stratum. KSWIN tests for a millisecond at each value, so it watches the group's loss alone."""
+    """All of them, by stratum. KSWIN watches the group's loss alone."""
 
     def __init__(self, names: list[str]) -> None:
         self._names = names
-        self._block = Decaying(len(names), np.inf, {"count": (), **dict.fromkeys(SIGNALS, ())})
+        self._block: Doubles = np.zeros((len(names), 1 + len(SIGNALS)))
+        """Examples of the block that is not full yet, and sums of the signals over them."""
         self._channels = [
             [_Channel(detector, signal) for signal in SIGNALS for detector in _detectors(stratum, signal)]
             for stratum in range(len(names))
@@ -86,14 +87,12 @@ class Singles:
 
     def take(self, loss: Doubles, residual: Doubles, member: Doubles, time: float) -> list[Alarm]:
         """Takes log losses and residuals (label less expectation) of examples `(n,)`; returns what fired."""
-        sums = member @ np.stack([np.ones_like(loss), loss, residual], 1)
-        self._block.add(sums[:, 0], dict(zip(("count", *SIGNALS), sums.T, strict=True)))
+        self._block += member @ np.column_stack([np.ones_like(loss), loss, residual])
         alarms = []
-        for stratum in np.flatnonzero(self._block.sums["count"] >= BLOCK).tolist():
-            count = self._block.sums["count"][stratum]
-            means = {name: float(self._block.sums[name][stratum] / count) for name in SIGNALS}
-            for value in self._block.sums.values():
-                value[stratum] = 0.0
+        for stratum in np.flatnonzero(self._block[:, 0] >= BLOCK).tolist():
+            count, *sums = self._block[stratum].tolist()
+            means = {name: total / count for name, total in zip(SIGNALS, sums, strict=True)}
+            self._block[stratum] = 0.0
             alarms += [
                 Alarm(one.detector, one.signal, self._names[stratum], time, means[one.signal], _threshold(one))
                 for one in self._channels[stratum]
@@ -104,11 +103,11 @@ class Singles:
     def state(self) -> dict[str, Any]:
         """For a snapshot."""
         values = [[np.array(one.values()).tobytes() for one in row] for row in self._channels]
-        return {"block": self._block.state(), "values": values}
+        return {"block": self._block.tobytes(), "values": values}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state`."""
-        self._block.load(state["block"])
+        self._block = np.frombuffer(state["block"]).reshape(self._block.shape).copy()
         for row, values in zip(self._channels, state["values"], strict=True):
             for one, data in zip(row, values, strict=True):
                 one.load(np.frombuffer(data).tolist())
@@ -121,4 +120,4 @@ def _detectors(stratum: int, signal: str) -> tuple[str, ...]:
 def _threshold(one: _Channel) -> float:
     if one.detector == "adwin":
         return _ADWIN_DELTA
-    return _PAGE_HINKLEY[one.signal][1] if one.detector == "page_hinkley" else float(_KSWIN["alpha"])
+    return _PAGE_HINKLEY[one.signal][1] if one.detector == "page_hinkley" else _KSWIN_ALPHA

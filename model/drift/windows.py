@@ -14,7 +14,7 @@ from model.gate.seen import Doubles
 HALF_LIFE = 1_000.0
 """Examples of a stratum."""
 _EDGES = np.linspace(-8.0, 4.0, 49)[1:-1]
-_BINS = len(_EDGES) + 1
+BINS = len(_EDGES) + 1
 
 
 def bins_of(logit: Doubles) -> NDArray[np.int64]:
@@ -22,12 +22,16 @@ def bins_of(logit: Doubles) -> NDArray[np.int64]:
     return np.searchsorted(_EDGES, logit)
 
 
-def binned(member: Doubles, logit: Doubles, weight: Doubles) -> Doubles:
-    """Weights by stratum and bin of the logit, `(strata, bins)`."""
-    row, column = np.nonzero(member)
-    cell = row * _BINS + bins_of(logit)[column]
-    summed = np.bincount(cell, member[row, column] * weight[column], len(member) * _BINS)
-    return summed.reshape(len(member), _BINS).astype(np.float64)
+def binned(strata: NDArray[np.int64], count: int, place: NDArray[np.int64], weights: Doubles, rows: int = 1) -> Doubles:
+    """Weights `(k, n)` by stratum and bin, `(count, k, rows * BINS)`, of examples in strata `(n, 4)`.
+
+    `place` `(k, n)` or `(n,)` is their bin, of so many `rows` of bins.
+    """
+    kinds, bins = len(weights), rows * BINS
+    cell = strata.T[:, None] * (kinds * bins) + (place + bins * np.arange(kinds)[:, None])
+    each = np.broadcast_to(weights, cell.shape)
+    summed = np.bincount(cell.ravel(), each.ravel(), count * kinds * bins)
+    return summed.reshape(count, kinds, bins).astype(np.float64, copy=False)
 
 
 def binned_auc(positive: Doubles, negative: Doubles) -> Doubles:
@@ -46,11 +50,11 @@ class Decaying:
         self.sums: dict[str, Doubles] = {name: np.zeros((strata, *shape)) for name, shape in shapes.items()}
 
     def add(self, examples: Doubles, parts: Mapping[str, Doubles]) -> None:
-        """Lets `examples` `(strata,)` pass, and adds what they brought."""
-        kept = 2.0 ** (-examples / self._half_life)
+        """Lets `examples` `(strata,)`, or more axes that all arrays begin with, pass, and adds what they brought."""
+        kept = np.exp2(examples * (-1.0 / self._half_life))
         for name, part in parts.items():
             old = self.sums[name]
-            old *= kept.reshape(-1, *[1] * (old.ndim - 1))
+            old *= kept[(..., *[None] * (old.ndim - kept.ndim))]
             old += part
 
     def state(self) -> dict[str, Any]:
@@ -66,29 +70,38 @@ class Decaying:
 _SUMS = ("count", "loss", "score", "label")
 
 
-class ArmWindow:
-    """What one arm was worth lately, in every stratum."""
+class ArmWindows:
+    """What the arms were worth lately, in every stratum."""
 
-    def __init__(self, strata: int) -> None:
-        self._window = Decaying(strata, HALF_LIFE, {"sums": (len(_SUMS),), "bins": (2, _BINS)})
+    def __init__(self, strata: int, arms: Sequence[str]) -> None:
+        self._arms = arms
+        shapes = {"sums": (len(arms), len(_SUMS)), "bins": (len(arms), 2, BINS)}
+        self._window = Decaying(strata, HALF_LIFE, shapes)
 
-    def take(self, label: Doubles, logit: Doubles, member: Doubles) -> None:
-        """Takes examples: labels 0 or 1 and logits `(n,)`, weights in their strata `(strata, n)`."""
-        p = 0.5 * (1.0 + np.tanh(0.5 * logit))
-        sums = member @ np.stack([np.ones_like(label), log_losses(logit, label), p, label], 1)
-        row, column = np.nonzero(member)
-        cell = ((2 * row + (label > 0.5)[column]) * _BINS) + bins_of(logit)[column]
-        bins = np.bincount(cell, member[row, column], 2 * len(member) * _BINS).astype(np.float64)
-        self._window.add(sums[:, 0], {"sums": sums, "bins": bins.reshape(len(member), 2, _BINS)})
+    def take(self, label: Doubles, logits: Doubles, member: Doubles, strata: NDArray[np.int64]) -> None:
+        """Takes labels 0 or 1 `(n,)`, each arm's logits `(arms, n)`, nan where it gave none, and who belongs where.
 
-    @property
-    def sums(self) -> dict[str, Doubles]:
+        That is weights in strata `(strata, n)`, the group's first, and the strata of each example `(n, 4)`.
+        """
+        arms, count = len(logits), len(member)
+        known = np.isfinite(logits)
+        logit = np.where(known, logits, 0.0)
+        parts = np.empty((arms, len(_SUMS), len(label)))
+        parts[:, 0], parts[:, 1], parts[:, 3] = 1.0, log_losses(logit, label), label
+        parts[:, 2] = 0.5 * (1.0 + np.tanh(0.5 * logit))
+        parts *= known[:, None]
+        sums = (member @ parts.reshape(-1, len(label)).T).reshape(count, arms, len(_SUMS))
+        place = (label > 0) * BINS + bins_of(logit)
+        bins = binned(strata, count, place, known * member[0], rows=2)
+        self._window.add(sums[:, :, 0], {"sums": sums, "bins": bins.reshape(count, arms, 2, BINS)})
+
+    def sums(self, arm: str) -> dict[str, Doubles]:
         """`count`, `loss`, `score` and `label` of recent examples, by stratum."""
-        return dict(zip(_SUMS, self._window.sums["sums"].T, strict=True))
+        return dict(zip(_SUMS, self._window.sums["sums"][:, self._arms.index(arm)].T, strict=True))
 
-    def measures(self) -> dict[str, Doubles]:
+    def measures(self, arm: str) -> dict[str, Doubles]:
         """`log_loss`, `auc`, `calibration` and `label_rate` by stratum, nan where there is nothing."""
-        sums, bins = self.sums, self._window.sums["bins"]
+        sums, bins = self.sums(arm), self._window.sums["bins"][:, self._arms.index(arm)]
         with np.errstate(invalid="ignore", divide="ignore"):
             return {
                 "log_loss": np.where(sums["count"] > 0, sums["loss"] / sums["count"], np.nan),

@@ -21,7 +21,7 @@ from model.gate.decision import GateDecision
 from model.gate.feedback import FeedbackPath
 from model.gate.gate import Gate, RequestT, Weighed
 from model.gate.harm import HarmVerdict
-from model.gate.seen import Doubles
+from model.gate.seen import Doubles, Seen
 from model.kernel.batch import MicroBatch
 from model.kernel.kernel import Kernel
 from model.kernel.learner import Learner, LearnReport
@@ -40,8 +40,10 @@ class GuardedBatch(Generic[RequestT]):
     """Which of them were taught, `(r,)`; the others are set aside for good."""
     learned_at: int
     """`Learner.examples` right behind it."""
+    seen: Seen
+    """All its examples, whether they were taught or not."""
     weight: Doubles
-    """Of all its examples by the shares of their users and items, whether they were taught or not, `(n,)`."""
+    """Of all its examples by the shares of their users and items, `(n,)`."""
     batch: MicroBatch | None = None
     """What was taught; None if nothing was."""
     request: NDArray[np.int64] | None = None
@@ -97,39 +99,40 @@ class GuardedLearner(Generic[RequestT]):
 
     def _decide(self, one: Weighed[RequestT], step: Step[RequestT]) -> GuardedBatch[RequestT]:
         kept = ~one.left
-        requests = [request for request, stays in zip(one.requests, kept, strict=True) if stays]
-        if not requests:
+        seen = self.gate.seen_of(one.requests)
+        whole = GuardedBatch(one.requests, kept, self.learner.examples, seen, one.weight)
+        if not kept.any():
             self.gate.left += len(one.weight)
-            return GuardedBatch(one.requests, kept, self.learner.examples, one.weight)
-        weight = one.weight
-        if not kept.all():
-            weight = weight[kept[self.gate.seen_of(one.requests).request]]
-            self.gate.left += len(one.weight) - len(weight)
-        batch = self._learn(one.requests, requests, kept, weight, step=step)
-        return replace(batch, weight=one.weight)
+            return whole
+        if kept.all():
+            return self._learn(whole, one.requests, seen, one.weight, step)
+        requests = [request for request, stays in zip(one.requests, kept, strict=True) if stays]
+        weight = one.weight[kept[seen.request]]
+        self.gate.left += len(one.weight) - len(weight)
+        return self._learn(whole, requests, seen.select(kept), weight, step)
 
     def _learn(
         self,
-        of: list[RequestT],
+        whole: GuardedBatch[RequestT],
         requests: list[RequestT],
-        kept: NDArray[np.bool_],
+        seen: Seen,
         weight: Doubles,
-        *,
         step: Step[RequestT],
     ) -> GuardedBatch[RequestT]:
-        seen, batch = self.gate.seen_of(requests), self._batch_of(requests)
+        """Learns the `requests` that are kept of the `whole`."""
+        batch = self._batch_of(requests)
         batch = replace(batch, weight=torch.from_numpy(weight).to(batch.weight.dtype))
         try:
             report = self.learner.learn(batch)
         except Exception as error:  # noqa: BLE001 - a batch that raises would raise again at every start
-            return GuardedBatch(of, np.zeros_like(kept), self.learner.examples, weight, error=error)
+            return replace(whole, taught=np.zeros_like(whole.taught), error=error)
         learned_at, share = self.learner.examples, seen.per_request(weight)
         counted = [request for request, full in zip(requests, share >= _COUNTED, strict=True) if full]
         verdict = self.gate.judge(seen, weight, _doubles(report.candidate_logit), _doubles(self.learner.score(batch)))
         self._undo(verdict.harm, step)
         if verdict.keep:
             self.gate.keep(self.learner.snapshot())
-        return GuardedBatch(of, kept, learned_at, weight, batch, seen.request, report, counted)
+        return replace(whole, learned_at=learned_at, batch=batch, request=seen.request, report=report, counted=counted)
 
     def _undo(self, harm: HarmVerdict, step: Step[RequestT]) -> None:
         step.decisions.extend(harm.decisions)

@@ -39,8 +39,9 @@ class HarmVerdict:
 
 
 def log_losses(logit: Doubles, label: Doubles) -> Doubles:
-    """Nats, `(n,)`."""
-    return np.asarray(np.logaddexp(0.0, logit) - label * logit)
+    """Nats, of labels 0 or 1 `(n,)`."""
+    wrong = (1.0 - 2.0 * label) * logit
+    return np.asarray(np.maximum(wrong, 0.0) + np.log(1.0 + np.exp(-np.abs(wrong))))
 
 
 class HarmTest:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal, overload
 
@@ -102,6 +102,14 @@ class ServedImpression(msgspec.Struct, frozen=True, tag="i", array_like=True):
                 )
             return flat
         return flat.reshape(len(self.items), -1)
+
+    @staticmethod
+    def joined(records: Sequence[ServedImpression], name: FloatPayload) -> NDArray[np.floating]:
+        """The named payload of all `records` as one array, as it was written; each must have its size."""
+        flat: NDArray[np.floating] = np.frombuffer(
+            bytearray().join(getattr(record, name) for record in records), dtype=_DTYPES[name]
+        )
+        return flat if name.endswith("logit") else flat.reshape(sum(len(record.items) for record in records), -1)
 
 
 class ServedFeedback(msgspec.Struct, frozen=True, tag="f", array_like=True):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import logging
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from http import HTTPStatus
 from socketserver import TCPServer
 from typing import Any
@@ -13,7 +15,7 @@ from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import msgspec
 from prometheus_client import REGISTRY, CollectorRegistry, make_wsgi_app
-from prometheus_client.exposition import ThreadingWSGIServer, choose_encoder
+from prometheus_client.exposition import ThreadingWSGIServer, choose_encoder, gzip_accepted
 
 Check = Callable[[], str | None]
 """None if all is well, else what is wrong, for a person to read."""
@@ -114,7 +116,7 @@ class HealthServer:
         """Binds at once: port 0 takes a free one. `missing` adds `/readyz`. Raises PortTakenError."""
         self._checks = dict(checks)
         self._missing = missing
-        self._metrics = make_wsgi_app(registry)
+        self._metrics = make_wsgi_app(registry, disable_compression=True)
         try:
             self._server = make_server(host, port, self._answer, server_class=_Server, handler_class=_QuietHandler)
         except OSError as error:
@@ -160,7 +162,7 @@ class HealthServer:
             answer = _json(start_response, 405, {"detail": "ask by GET"}, ("Allow", _ALLOWED))
         elif path == "/metrics":
             accept = readable_accept(environ.get("HTTP_ACCEPT", ""))
-            answer = self._metrics({**environ, "REQUEST_METHOD": "GET", "HTTP_ACCEPT": accept}, start_response)
+            answer = self._scraped({**environ, "REQUEST_METHOD": "GET", "HTTP_ACCEPT": accept}, start_response)
         elif path == "/readyz" and self._missing is not None:
             missing = dict(self._missing())
             answer = _json(start_response, 503 if missing else 200, {"ready": not missing, "missing": missing})
@@ -168,6 +170,18 @@ class HealthServer:
             problems = examine(self._checks)
             answer = _json(start_response, 503 if problems else 200, health_body(self._checks, problems))
         return [] if method == "HEAD" else answer
+
+    def _scraped(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if not gzip_accepted(environ.get("HTTP_ACCEPT_ENCODING", "")):
+            plain: Iterable[bytes] = self._metrics(environ, start_response)
+            return plain
+        # The library packs as small as it can, which takes a tenth of the scrape and saves a fifth of the bytes.
+        text = b"".join(self._metrics(environ, partial(_packed, start_response)))
+        return [gzip.compress(text, compresslevel=1)]
+
+
+def _packed(start_response: Callable[..., Any], status: str, headers: list[tuple[str, str]]) -> None:
+    start_response(status, [*headers, ("Content-Encoding", "gzip")])
 
 
 def _json(

@@ -250,7 +250,6 @@ DRIFT_REFERENCE = Gauge(
 MONITOR_REFUSED = Counter(
     "driftline_monitor_refused_total", "Examples the drift monitor left out: a value was not finite.", ["group"]
 )
-MONITOR_SECONDS = Counter("driftline_monitor_seconds_total", "Time that the drift monitor took, seconds.", ["group"])
 
 # --- kernel log ---
 KERNELS_PUBLISHED = Counter("driftline_kernels_published_total", "Kernels committed to the kernel log.", ["group"])

@@ -30,7 +30,7 @@ class DriftMetrics:
     def __init__(self, group: str) -> None:
         self._group = group
         self._told: Counter[str] = Counter()
-        self._seconds, self._failures = 0.0, 0
+        self._failures = 0
 
     def tell(self, look: Look) -> None:
         """Sets every series; what is not known is NaN, as Prometheus has it."""
@@ -42,8 +42,6 @@ class DriftMetrics:
             metrics.DRIFT_REFERENCE.labels(self._group, source).set(source == look.reference)
         metrics.TASK_FAILURES.labels("drift-monitor").inc(max(0, look.failures - self._failures))
         self._failures = look.failures
-        metrics.MONITOR_SECONDS.labels(self._group).inc(max(0.0, look.seconds - self._seconds))
-        self._seconds = look.seconds
         metrics.MONITOR_REFUSED.labels(self._group).inc(self._new("refused", look.refused))
 
     def _tell_domain(self, signals: Signals) -> None:

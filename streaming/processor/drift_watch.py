@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ import numpy as np
 from model.drift.config import DriftConfig
 from model.drift.monitor import DriftMonitor
 from model.drift.reference import Reference
-from model.drift.signs import NAN, KernelHealth, LabelHealth
+from model.drift.signs import NAN, LabelHealth
 from model.drift.verdict import Alarm, Verdict, VerdictKind
 from model.encoding.domain import DomainSpace
 from model.gate.decision import GateDecision
@@ -28,9 +27,9 @@ from model.gate.feedback import FeedbackPath
 from model.gate.gate import Gate
 from model.gate.guarded import GuardedBatch
 from model.gate.seen import Doubles
-from model.kernel.learner import Learner
 from streaming.events import ServedImpression
 from streaming.events.decisions import Decision
+from streaming.events.traffic import FloatPayload
 from streaming.processor.join import Join, LabelledRequest
 
 log = logging.getLogger(__name__)
@@ -44,8 +43,7 @@ _KEPT = 0.98
 """Of what was counted, kept from one micro-batch to the next, as the gate keeps it (`model.gate.feedback`)."""
 _JUDGE_S = 5.0
 """Event time without a judgement after which one is due, seconds."""
-_NATS_EVERY = 8_192
-"""Examples between two looks at what matching has taught: a look takes as long as learning a micro-batch."""
+_SERVED: tuple[FloatPayload, ...] = ("frozen_logit", "live_logit", "x")
 
 
 class DriftWatch:
@@ -70,40 +68,46 @@ class DriftWatch:
         self._late = 0
         self._shares = dict.fromkeys(("joined", "late", "kept", "dropped"), 0.0)
         self._happened = {"undone": 0, "rolled_back": 0}
+        self._unshown: list[ServedImpression] = []
+        self._unshown_items = 0
         self._lost_before = 0
-        self._nats, self._nats_due = NAN, 0
         self._judged_at = -math.inf
-        self.seconds = 0.0
-        """Time that it has taken, for those who count costs; nothing is decided by it."""
 
     # --- what the machine sees ---
 
     def served(self, record: ServedImpression) -> None:
         """An impression that the join has taken."""
         self._shares["kept"] += 1
+        self.monitor.move_on(record.time)
+        self._unshown.append(record)
+        self._unshown_items += len(record.items)
+        if self._unshown_items >= self.monitor.room:
+            self._show()
+
+    def _show(self) -> None:
+        """Shows the monitor the impressions that wait: it costs hardly more to show many than one."""
+        records, self._unshown, self._unshown_items = self._unshown, [], 0
+        if not records:
+            return
         with self._watching():
-            frozen, live, x = (record.array(name) for name in ("frozen_logit", "live_logit", "x"))
-            self.monitor.served(frozen, live, x, self._space.encode(record.domain), record.time)
+            frozen, live, x = (ServedImpression.joined(records, name) for name in _SERVED)
+            domain = self._space.encode_many([record.domain for record in records])
+            domain = np.repeat(domain, [len(record.items) for record in records], axis=0)
+            self.monitor.served(frozen, live, x, domain, records[-1].time)
 
     def late_click(self) -> None:
         """A click that came when its request was closed."""
         self._late += 1
 
-    def decided(self, batch: GuardedBatch[LabelledRequest], learner: Learner) -> None:
+    def decided(self, batch: GuardedBatch[LabelledRequest]) -> None:
         """A micro-batch of which it was decided what becomes of it."""
         with self._watching():
-            seen = self._gate.seen_of(batch.requests)
+            seen = batch.seen
             candidate: Doubles = np.full(len(seen.label), NAN)
-            trust: Mapping[str, float] = {}
             if batch.report is not None:
                 candidate[batch.taught[seen.request]] = batch.report.candidate_logit.double().numpy()
-                trust = batch.report.arms
-            if learner.examples >= self._nats_due:
-                self._nats, self._nats_due = learner.nats(), learner.examples + _NATS_EVERY
-            changed = float(np.sqrt(np.mean((seen.live - seen.frozen) ** 2)))
             newest = max(request.impression.time for request in batch.requests)
-            health = KernelHealth(self._nats, changed, trust)
-            self.monitor.learned(seen, batch.weight, batch.taught, candidate, health, newest)
+            self.monitor.learned(seen, batch.weight, candidate, newest)
 
     def followed(self, decisions: Sequence[GateDecision]) -> None:
         """What the gate decided."""
@@ -127,15 +131,12 @@ class DriftWatch:
     @contextmanager
     def _watching(self) -> Iterator[None]:
         """Whatever the monitor stumbles over, the group learns on: it only looks."""
-        began = time.perf_counter()
         try:
             yield
         except Exception as error:
             log.exception("group %s: the drift monitor failed; it begins anew, and learning goes on", self._group)
             self.failures += 1
             self._begin(repr(error))
-        finally:
-            self.seconds += time.perf_counter() - began
 
     def _begin(self, failed: str = "") -> None:
         self.monitor, self._failed = DriftMonitor(*self._parts), failed
@@ -196,6 +197,7 @@ class DriftWatch:
 
     def state(self, dropped: Counter[str]) -> dict[str, Any]:
         """For a snapshot."""
+        self._show()
         return {
             "monitor": self.monitor.state(),
             "told": dict(self._told),
@@ -204,8 +206,6 @@ class DriftWatch:
             "happened": dict(self._happened),
             "lost": self._lost(dropped) - self._lost_before,
             "judged_at": self._judged_at,
-            "nats": self._nats,
-            "nats_due": self._nats_due,
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -219,7 +219,6 @@ class DriftWatch:
         self._shares.update({name: float(value) for name, value in state["shares"].items()})
         self._happened.update({name: int(value) for name, value in state["happened"].items()})
         self._judged_at = float(state["judged_at"])
-        self._nats, self._nats_due = float(state["nats"]), int(state["nats_due"])
 
 
 def _share(part: float, rest: float) -> float:

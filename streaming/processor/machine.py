@@ -175,7 +175,7 @@ class GroupMachine(GroupState):
     def _take_step(self, step: Step[LabelledRequest]) -> list[Learned]:
         learned = [one for batch in step.batches if (one := self._taught(batch)) is not None]
         for batch in step.batches:
-            self.drift.decided(batch, self.learner)
+            self.drift.decided(batch)
         self.drift.followed(step.decisions)
         for decision in step.decisions:
             self._tell(decision)

@@ -25,10 +25,8 @@ class Look:
     """Examples that the monitor left out."""
     reference: str
     """What drift is measured against."""
-    seconds: float
-    """Time that the monitor has taken since this owner began."""
     failures: int = 0
-    """How often the monitor failed since then."""
+    """How often the monitor failed since this owner began."""
 
 
 class ShownStrata:
@@ -53,7 +51,7 @@ class ShownStrata:
         monitor, verdicts = machine.drift.monitor, {one.stratum: one for one in machine.drift.verdicts}
         signals = monitor.signals()
         shown = [(one, verdicts[one.stratum]) for one in signals if one in self]
-        return Look(shown, signals[0].refused, machine.drift.reference, machine.drift.seconds, machine.drift.failures)
+        return Look(shown, signals[0].refused, machine.drift.reference, machine.drift.failures)
 
 
 def group_status(machine: GroupMachine, look: Look, wall: float, request_auc: Mapping[str, float]) -> GroupStatus:

@@ -230,16 +230,10 @@ def _monitor() -> PanelRow:
                 width=12,
             ),
             line(
-                "What the monitor costs and leaves out",
-                "Share of a core that watching takes; examples per second left out because a value was not finite.",
-                "none",
-                Query(
-                    'sum by (group) (rate(driftline_monitor_seconds_total{group=~"$group"}[5m]))', "{{group}} of a core"
-                ),
-                Query(
-                    'sum by (group) (rate(driftline_monitor_refused_total{group=~"$group"}[5m]))',
-                    "{{group}} not finite",
-                ),
+                "Left out by the monitor",
+                "Examples per second of which a value was not finite.",
+                "ops",
+                Query('sum by (group) (rate(driftline_monitor_refused_total{group=~"$group"}[5m]))', "{{group}}"),
                 width=12,
             ),
             switch_timeline(

@@ -10,7 +10,7 @@ import numpy as np
 from model.drift.config import DriftConfig
 from model.drift.monitor import DriftMonitor
 from model.drift.reference import Reference
-from model.drift.signs import KernelHealth, LabelHealth
+from model.drift.signs import LabelHealth
 from model.drift.verdict import Alarm, Verdict, VerdictKind
 from model.encoding.domain import DomainSpace
 from model.gate.seen import Doubles, Seen, Strata
@@ -90,8 +90,7 @@ class Story:
             label, batch.frozen, batch.live, batch.request, users, ["item"] * len(label), batch.domain,
             np.zeros(len(batch.domain), dtype=np.int64),
         )  # fmt: skip
-        taught = np.ones(len(batch.domain), dtype=np.bool_)
-        self.monitor.learned(seen, np.ones(len(label)), taught, batch.live, KernelHealth(), self.time)
+        self.monitor.learned(seen, np.ones(len(label)), batch.live, self.time)
         for one in self.monitor.judge(batch.health, self.time):
             self.said.append(one) if isinstance(one, Verdict) else self.alarms.append(one)
 

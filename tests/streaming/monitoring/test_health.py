@@ -35,6 +35,16 @@ def test_metrics_of_the_registry_are_served() -> None:
     assert "apples_total 3.0" in answer.text
 
 
+def test_a_scraper_that_takes_packed_answers_gets_the_same_text_packed() -> None:
+    registry = CollectorRegistry()
+    Counter("apples_total", "Apples.", registry=registry).inc(3)
+    with HealthServer("127.0.0.1", 0, {}, registry=registry) as server:
+        address = f"http://127.0.0.1:{server.port}/metrics"
+        packed, plain = (httpx.get(address, headers={"Accept-Encoding": one}) for one in ("gzip", "identity"))
+    assert packed.headers["content-encoding"] == "gzip" and "content-encoding" not in plain.headers
+    assert packed.text.split("apples_created")[0] == plain.text.split("apples_created")[0] != ""
+
+
 def test_health_is_200_while_every_check_is_well() -> None:
     with HealthServer("127.0.0.1", 0, {"broker": lambda: None}) as server:
         answer = httpx.get(f"http://127.0.0.1:{server.port}/healthz")
