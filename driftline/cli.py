@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -18,6 +18,7 @@ from driftline import __version__
 from driftline.keys import app as key_app
 from driftline.options import (
     Archive,
+    BackboneFolder,
     BaseName,
     Cluster,
     Detectors,
@@ -28,6 +29,7 @@ from driftline.options import (
     ReportFolder,
     ScriptName,
     SuiteName,
+    UserEncoders,
 )
 from local.api_keys import ScorerKey
 from local.broker.command import app as broker_app
@@ -191,6 +193,28 @@ def pretrain(
     raise typer.Exit(run_pretrain(_settings(context), _stream(script, log, mapping, archive)))
 
 
+@app.command("fine-tune", rich_help_panel="Set-up")
+def fine_tune(
+    context: typer.Context,
+    source: BackboneFolder,
+    scene: Annotated[str, typer.Option(help="The new scene; the configuration declares it as the last.")],
+    freeze: Annotated[
+        str, typer.Option(help="Levels that stay as they are: L0 to L3 with commas, none, or all.", metavar="LEVELS")
+    ] = "L0,L1",
+    examples: Annotated[
+        int | None, typer.Option(help="Learn from the scene's first so many examples alone.", min=2)
+    ] = None,
+    script: ScriptName = None,
+    log: LogFile = None,
+    mapping: MappingName = None,
+) -> None:
+    """Make a backbone for one scene more out of an old one, from the scene's examples in a script or a log."""
+    from lab.transfer.command import FineTuneOrder, levels_of, run_fine_tune
+
+    order = FineTuneOrder(source, scene, levels_of(freeze), examples)
+    raise typer.Exit(run_fine_tune(_settings(context), _stream(script, log, mapping), order))
+
+
 @app.command("config", rich_help_panel="Set-up")
 def show_config(
     context: typer.Context,
@@ -324,6 +348,7 @@ def evaluate(
     quick: Annotated[bool, typer.Option("--quick", help="A short look: fewer requests and seeds.")] = False,
     tune: Annotated[bool, typer.Option("--tune", help="Find the adapters' rates on streams of another seed.")] = False,
     detectors: Detectors = False,
+    user_encoders: UserEncoders = False,
     cluster: Cluster = None,
     base: BaseName = None,
     out: ReportFolder = Path("runs/evaluate"),
@@ -334,6 +359,11 @@ def evaluate(
 
     config = _settings(context)
     names = [name.strip() for name in adapters.split(",")] if adapters else None
+    drift = Path(script) if script is not None else None
+    played: dict[str, Any] = {"suite": suite, "script": drift, "log": log, "mapping": mapping}
+    if user_encoders:
+        unfit = any((detectors, names, cluster, base)) or (tune and (quick or seeds is not None))
+        _compare_user_encoders(config, played, seeds, out, quick=quick, tune=tune, unfit=unfit)
     if detectors:
         unfit = any((script, log, mapping, names, quick, cluster, base)) or (tune and seeds is not None)
         _try_detectors(config, suite, seeds, out, tune=tune, unfit=unfit)
@@ -341,22 +371,9 @@ def evaluate(
         if quick or seeds is not None or cluster is not None or base is not None:
             others = "--quick, --seeds, --base and --cluster"
             raise typer.BadParameter(f"it has seeds of its own and runs here: leave out {others}", param_hint="--tune")
-        sources = tuning_sources(suite, Path(script) if script is not None else None, log, mapping)
-        run_tune(config, out, sources, names)
+        run_tune(config, out, tuning_sources(**played), names)
         return
-    run_evaluate(
-        config,
-        suite=suite,
-        script=Path(script) if script is not None else None,
-        log=log,
-        mapping=mapping,
-        adapters=names,
-        seeds=seeds,
-        quick=quick,
-        out=out,
-        cluster=cluster,
-        base=base,
-    )
+    run_evaluate(config, **played, adapters=names, seeds=seeds, quick=quick, out=out, cluster=cluster, base=base)
 
 
 def _try_detectors(
@@ -368,6 +385,19 @@ def _try_detectors(
     if unfit:
         raise typer.BadParameter("only --suite, --seeds or --tune, and --out go with it", param_hint="--detectors")
     run_detectors(config, suite=suite, seeds=seeds, out=out, tune=tune)
+    raise typer.Exit
+
+
+def _compare_user_encoders(
+    config: Config, played: dict[str, Any], seeds: int | None, out: Path, *, quick: bool, tune: bool, unfit: bool
+) -> NoReturn:
+    """`evaluate --user-encoders`; `unfit` as above."""
+    from lab.encoders.command import run_encoders
+
+    if unfit:
+        only = "only streams, --quick, --seeds or --tune, and --out go with it"
+        raise typer.BadParameter(only, param_hint="--user-encoders")
+    run_encoders(config, **played, seeds=seeds, quick=quick, tune=tune, out=out)
     raise typer.Exit
 
 

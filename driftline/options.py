@@ -13,6 +13,10 @@ Archive = Annotated[
     Path | None,
     typer.Option(help="The official ml-100k.zip, instead of the package index.", parser=path_option, metavar="ZIP"),
 ]
+BackboneFolder = Annotated[
+    Path,
+    typer.Option("--from", help="Folder of the old backbone.", parser=path_option, metavar="FOLDER"),
+]
 Limit = Annotated[int | None, typer.Option(help="Play at most so many requests.", min=1)]
 Rate = Annotated[float, typer.Option(help="Requests per second.", min=0.1)]
 ScriptName = Annotated[
@@ -61,4 +65,7 @@ SuiteName = Annotated[
 ]
 Detectors = Annotated[
     bool, typer.Option("--detectors", help="Try drift verdicts and detectors on streams whose truth is known.")
+]
+UserEncoders = Annotated[
+    bool, typer.Option("--user-encoders", help="Compare user encoders, with and without a live history and a kernel.")
 ]

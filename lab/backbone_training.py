@@ -60,7 +60,7 @@ def train_backbone(
         item_fields=config.features.item_fields,
         text_width=config.backbone.text_width,
     )
-    with _one_thread():
+    with one_thread():
         backbone, report = pretrain_backbone(
             examples,
             users,
@@ -75,13 +75,13 @@ def train_backbone(
         names = [user.user_id for user in users], [item.item_id for item in items]
         log = PretrainingLog.of(examples, *names, space, (profiles, encoder))
         held_out = np.array(report.held_out, dtype=np.float32)
-        _write_starts(config, folder, log, (backbone, profiles), held_out=held_out, encoder=encoder)
+        write_starts(config, folder, log, (backbone, profiles), held_out=held_out, encoder=encoder)
     card = {"data": f"{data.title}, first half by time", "pretrain": report.to_json()}
     save_backbone(folder, backbone, encoder, config.input_schema(), card)  # last: where a card is, all of it is
     return report
 
 
-def _write_starts(
+def write_starts(
     config: Config,
     folder: Path,
     log: PretrainingLog,
@@ -122,7 +122,7 @@ def encoded_items(config: Config, data: Recording, encoded: Callable[[int, int],
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """The steps are small: a second thread gains little, and waits ten times over where others use the cores too."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)

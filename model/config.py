@@ -145,10 +145,10 @@ class BackboneConfig(Section):
     history_width: int = Field(default=32, ge=4, multiple_of=2, description="Width of an event and of its encoder.")
     history_layers: int = Field(default=2, ge=1, description="Layers of `sasrec` and `bert4rec`.")
     history_delay_s: float = Field(
-        default=1_800.0,
+        default=60.0,
         ge=0,
-        description="Pretraining shows a request the events that are older than this, as live ones are when their "
-        "labels are decided.",
+        description="Pretraining shows a request the events that are older than this: what serving waits for a label, "
+        "`join.window_s` and a little.",
     )
     id_dropout: float = Field(
         default=0.1, ge=0, lt=1, description="Share of IDs replaced by the out-of-vocabulary row in pretraining."

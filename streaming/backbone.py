@@ -42,7 +42,7 @@ def open_backbone(config: Config) -> OpenedBackbone:
     Raises BackboneRefused, also where what its kernels start from is missing or made for other live features, and where
     a file is not the one that pretraining wrote.
     """
-    _check_files(config.backbone_dir)
+    check_files(config.backbone_dir)
     loaded = load_backbone(config.backbone_dir, config.input_schema(), config.backbone.factory)
     start, space = KernelStart.load(config.backbone_dir), config.domain_space()
     crossing = Crossing.of(ItemValues(loaded.encoder), space)
@@ -52,8 +52,11 @@ def open_backbone(config: Config) -> OpenedBackbone:
     return OpenedBackbone(loaded.backbone, loaded.encoder, start, layout, reference, dependencies(start, space.sizes))
 
 
-def _check_files(folder: Path) -> None:
-    """One that was saved by hand has no notes of its files; what `load_backbone` checks is all that is known then."""
+def check_files(folder: Path) -> None:
+    """Raises BackboneRefused if a file of a backbone is not as it was written.
+
+    One that was saved by hand has no notes of its files; what `load_backbone` checks is all that is known then.
+    """
     if not (folder / DIGESTS).is_file():
         return
     if changed := changed_files(folder):

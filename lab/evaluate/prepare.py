@@ -163,13 +163,18 @@ def pretraining_examples(stream: Stream) -> Examples:
     )
 
 
-def prepare(stream: Stream, pretrained: Pretrained, config: EvaluationConfig) -> PreparedStream:
-    """Represents every shown item of the live half and computes its live features as they were at that time."""
+def prepare(
+    stream: Stream, pretrained: Pretrained, config: EvaluationConfig, *, live_history: bool = True
+) -> PreparedStream:
+    """Represents every shown item of the live half and computes its live features as they were at that time.
+
+    Without `live_history` a user encoder reads what it could when pretraining ended.
+    """
     chunk = Chunk.concat(list(stream.chunks("live")))
     row, column = np.nonzero(chunk.shown)
     user, item, domain = chunk.user[row], chunk.items[row, column], chunk.domain[row]
     known = decided_labels(chunk, config)
-    past = live_histories(stream, pretrained, known)
+    past = live_histories(stream, pretrained, known, followed=live_history)
     pairs = represent_pairs(pretrained.backbone, pretrained.profiles, user, item, domain, past)
     residual = (known.label - 1.0 / (1.0 + np.exp(-pairs.frozen_logit))).astype(np.float32)
     return PreparedStream(

@@ -141,17 +141,18 @@ def load_stream(plan: Plan, source: Source, seed: int) -> PreparedStream:
     return PreparedStream(**columns)
 
 
-def ensure_pretrained(plan: Plan, stream: Stream, seed: int) -> None:
-    """Pretrains the backbone of a stream and seed unless it is there."""
+def ensure_pretrained(plan: Plan, stream: Stream, seed: int) -> bool:
+    """Pretrains the backbone of a stream and seed; False if it is there already."""
     folder = _backbone_folder(plan, stream, seed)
     if (folder / "card.json").is_file():
-        return
+        return False
     pretrained = pretrain_on(stream, plan.config, plan.kernel, partial(text_vectors, plan), seed)
     schema = input_schema(stream.catalogue)
     with whole_folder(folder, finished="card.json") as scratch:
         save_backbone(scratch, pretrained.backbone, pretrained.encoder, schema, {"stream": stream.name, "seed": seed})
         pretrained.start.save(scratch)
         np.save(scratch / _HELD_OUT, pretrained.held_out)
+    return True
 
 
 def load_pretrained(plan: Plan, stream: Stream, seed: int) -> Pretrained:

@@ -70,7 +70,7 @@ class Recording:
         return Examples(
             user=chunk.user[row],
             item=chunk.items[row, column],
-            domain=_recoded(chunk.domain, self.catalogue.space, space)[row],
+            domain=recoded(chunk.domain, self.catalogue.space, space)[row],
             label=chunk.click[row, column].astype(np.float32),
             time=chunk.time[row],
             conversion=None if chunk.converted is None else chunk.converted[row, column].astype(np.float32),
@@ -98,7 +98,7 @@ class Recording:
         return self.stream.pretraining()
 
 
-def _recoded(domain: NDArray[np.int64], own: DomainSpace, space: DomainSpace) -> NDArray[np.int64]:
+def recoded(domain: NDArray[np.int64], own: DomainSpace, space: DomainSpace) -> NDArray[np.int64]:
     """Facet indices `(r, 3)` of `own` as those of `space`."""
     known, index = np.unique(domain, axis=0, return_inverse=True)
     return space.encode_many([own.decode(row) for row in known])[index.reshape(-1)]

@@ -1,18 +1,15 @@
-"""Pretraining of the foundation backbone, and its fine-tuning for a new scenario."""
+"""Pretraining of the foundation backbone."""
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import time as clock
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import torch
-from torch import nn
 
 from model.backbone.content import fit_content
 from model.backbone.dataset import Examples, ProfileTable, TrainingData, validation_cut
@@ -26,31 +23,14 @@ from model.backbone.shape import BackboneShape
 from model.backbone.statistics import FittedStatistics, fit_statistics
 from model.backbone.trainer import Trainer
 from model.config import BackboneConfig, PretrainConfig, unfed_keys
-from model.encoding.domain import FACETS
 from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
 
 __all__ = [
-    "FreezeLevel",
     "PretrainReport",
     "TrainingProgress",
-    "fine_tune",
     "pretrain",
     "pretrain_backbone",
-    "trainable_after",
 ]
-
-FreezeLevel = Literal["none", "L0", "L1", "L2", "all"]
-"""What fine-tuning keeps: nothing; L0 text and tables; L1 also encoding and fusion; L2 also the domain layer, experts
-and gates, so that the towers alone learn; all (L0 to L3) is the pretrained model as it is. The paper names the levels,
-what is in them is inferred."""
-
-_LEVELS: dict[str, int] = {
-    "user_table": 0, "item_table": 0, "item_text": 0, "query_text": 0, "user_sparse.table": 0, "item_sparse.table": 0,
-    "user_id": 1, "item_id": 1, "user_sparse.map": 1, "item_sparse.map": 1, "user_encoder": 1,
-    "user_fusion": 1, "item_fusion": 1,
-    "domain_embedding": 2, "domain_layer": 2, "experts": 2, "first_order": 2,
-    "towers": 3,
-}  # fmt: skip
 
 
 def pretrain_backbone(
@@ -132,6 +112,7 @@ def pretrain(
             path.unlink(missing_ok=True)
     report.content = asdict(content)
     report.window = (float(examples.time[0]), float(examples.time[-1]))
+    report.click_rate = float(examples.label.mean())
     report.seconds = clock.perf_counter() - begun
     return model.freeze(), report
 
@@ -187,72 +168,6 @@ def _going_on(
     if progress is None:
         return None
     return lambda at: progress(replace(at, step=at.step + done, steps=at.steps + done))
-
-
-def fine_tune(
-    backbone: FoundationBackbone,
-    examples: Examples,
-    users: Sequence[UserFeatures],
-    items: Sequence[ItemFeatures],
-    encoder: FeatureEncoder,
-    *,
-    freeze: FreezeLevel,
-    config: PretrainConfig,
-    new_scene: int | None = None,
-    progress: Callable[[TrainingProgress], None] | None = None,
-) -> tuple[FoundationBackbone, PretrainReport]:
-    """A copy of `backbone` fitted to a scenario's own examples with the named levels frozen; `backbone` stays as it is.
-
-    `new_scene` is the index of a scene that pretraining has not seen: its domain parameters start from the mean of the
-    others'. Content vectors are kept, so that live features stay comparable. Raises ValueError as `pretrain` does, and
-    BackboneRefused for a backbone of conversions and examples without any.
-    """
-    ensure_converted(backbone.config, examples)
-    if encoder.digest != backbone.encoder_digest:
-        raise ValueError("this encoder is not the one the backbone was pretrained with")
-    begun = clock.perf_counter()
-    model = copy.deepcopy(backbone)
-    model.requires_grad_(False)
-    if new_scene is not None:
-        _adopt_scene(model, new_scene)
-    for parameter in trainable_after(model, freeze):
-        parameter.requires_grad_(True)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        data = TrainingData.of(examples, ProfileTable(encoder, users, items), backbone.config.history)
-        trainer = Trainer(model, data, validation_cut(examples, config.validation_share), config)
-        if freeze == "all":
-            trainer.validate_only()
-        else:
-            trainer.train(progress)
-    trainer.report.window = (float(examples.time[0]), float(examples.time[-1]))
-    trainer.report.seconds = clock.perf_counter() - begun
-    return model.freeze(), trainer.report
-
-
-def trainable_after(model: FoundationBackbone, freeze: FreezeLevel) -> list[nn.Parameter]:
-    """The parameters that are left to train when the named levels are frozen."""
-    kept = {"none": -1, "L0": 0, "L1": 1, "L2": 2, "all": 3}[freeze]
-    return [parameter for name, parameter in model.named_parameters() if _level(name) > kept]
-
-
-def _level(name: str) -> int:
-    return next(level for prefix, level in _LEVELS.items() if name == prefix or name.startswith(f"{prefix}."))
-
-
-@torch.no_grad()
-def _adopt_scene(model: FoundationBackbone, scene: int) -> None:
-    """Domain parameters of a new scene are the mean of the declared others' (index 0 is `unknown`)."""
-    count = model.shape.domain_sizes[FACETS.index("scene")]
-    if not 0 < scene < count:
-        raise ValueError(f"scene index {scene} is not declared: the backbone knows 1 to {count - 1}")
-    others = [index for index in range(1, count) if index != scene] or [0]
-    tables = [model.domain_embedding.tables[0]]
-    if model.domain_layer.kind != "none":
-        tables.append(model.domain_layer.tables[0])
-    for table in tables:
-        assert isinstance(table, nn.Embedding)
-        table.weight[scene] = table.weight[others].mean(0)
 
 
 def _run_name(examples: Examples, encoder: FeatureEncoder, backbone: BackboneConfig, config: PretrainConfig) -> str:

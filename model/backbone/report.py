@@ -47,6 +47,8 @@ class PretrainReport:
     """AUC per facet value, `"<facet>=<index>"`."""
     window: tuple[float, float] = (float("nan"), float("nan"))
     """First and last event time of the examples."""
+    click_rate: float = float("nan")
+    """Share of clicks among the examples: what target statistics are held against."""
     dense_parameters: int = 0
     trained_parameters: int = 0
     content: dict[str, Any] = field(default_factory=dict)

@@ -13,7 +13,7 @@ of the whole pretraining half (docs/decisions/0066).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -102,6 +102,17 @@ class FittedStatistics:
         parts = torch.split(torch.arange(len(data)), _ROWS_AT_ONCE)
         return torch.cat([self.of(data.batch(index), index) for index in parts])
 
+    @torch.no_grad()
+    def behind(self, old: TargetStatistics, new: Mapping[str, Tensor]) -> FittedStatistics:
+        """The same for the rows that are `new`, bool `(rows,)` by table; all others have what `old` says of them."""
+        for table in (*old.sizes, "user_count"):
+            before = old.get_buffer(table)
+            rows = new.get(table, torch.zeros(before.shape[1], dtype=torch.bool))
+            for fitted in (self.whole, self.out_of_fold):
+                values = fitted.get_buffer(table)
+                values.copy_(torch.where(rows, values, before))
+        return self
+
     def served(self, data: TrainingData) -> Tensor:
         """What later pairs see, `(m, width)`: the statistics of all `n` examples."""
         parts = torch.split(torch.arange(len(data)), _ROWS_AT_ONCE)
@@ -109,8 +120,13 @@ class FittedStatistics:
 
 
 @torch.no_grad()
-def fit_statistics(shape: BackboneShape, encoder: FeatureEncoder, data: TrainingData) -> FittedStatistics:
-    """Counts shown and clicked of every row in each block of time. `data` are in order of time."""
+def fit_statistics(
+    shape: BackboneShape, encoder: FeatureEncoder, data: TrainingData, click_rate: float | None = None
+) -> FittedStatistics:
+    """Counts shown and clicked of every row in each block of time. `data` are in order of time.
+
+    A value's rate is held against `click_rate`, or else against that of `data`.
+    """
     whole, others = TargetStatistics(shape), TargetStatistics(shape, BLOCKS)
     block = torch.arange(len(data)) * BLOCKS // max(len(data), 1)
     shown = {table: torch.zeros(BLOCKS, rows, dtype=torch.float64) for table, rows in whole.sizes.items()}
@@ -123,11 +139,13 @@ def fit_statistics(shape: BackboneShape, encoder: FeatureEncoder, data: Training
             clicked[table].view(-1).index_add_(0, at, label)
     examples = torch.bincount(block, minlength=BLOCKS).double()
     clicks = torch.zeros_like(examples).index_add_(0, block, data.label.double())
+    rate, rates = _rate(examples.sum(), clicks.sum()), _rate(examples.sum() - examples, clicks.sum() - clicks)
+    if click_rate is not None:
+        rate, rates = torch.full_like(rate, click_rate), torch.full_like(rates, click_rate)
     for table, known in _known_rows(encoder, whole.sizes).items():
         n, s = shown[table], clicked[table]
-        _set(whole, table, n.sum(0, keepdim=True), s.sum(0, keepdim=True), _rate(examples.sum(), clicks.sum()), known)
-        rate = _rate(examples.sum() - examples, clicks.sum() - clicks)
-        _set(others, table, n.sum(0) - n, s.sum(0) - s, rate, known)
+        _set(whole, table, n.sum(0, keepdim=True), s.sum(0, keepdim=True), rate, known)
+        _set(others, table, n.sum(0) - n, s.sum(0) - s, rates, known)
     users, known = shown["user"], _known_rows(encoder, whole.sizes)["user"]
     whole.get_buffer("user_count").copy_(_log_count(users.sum(0, keepdim=True)) * known)
     # The other blocks hold one block less: without the scale, every count would be larger when it is served.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from model.config import PretrainConfig
 from model.evaluation import auc, log_loss, sigmoid
 from model.losses import entire_space_loss
 
-_SHARES = tuple(round(0.1 * tenth, 1) for tenth in range(2, 11))
+SHARES = tuple(round(0.1 * tenth, 1) for tenth in range(2, 11))
 """Shares of the tower's logit that the validation chooses from: what trunk and tower learn is surer of itself than it
 is right (docs/decisions/0068). Never 0, for the kernel needs a trunk."""
 _VALIDATION_ROWS = 4_096
@@ -34,7 +34,8 @@ class Trainer:
     """Trains what requires a gradient on `data[:cut]`, keeps the pass with the best log loss on the rest.
 
     Without a rest it makes all passes and keeps the last. `statistics` are those of `data[:cut]`; without them the
-    model sees its own, which must then come from other examples.
+    model sees its own, which must then come from other examples. The validation chooses the tower's
+    share from `shares`.
     """
 
     def __init__(  # noqa: PLR0917
@@ -45,9 +46,10 @@ class Trainer:
         config: PretrainConfig,
         run: str = "",
         statistics: FittedStatistics | None = None,
+        shares: Sequence[float] = SHARES,
     ) -> None:
         self.model, self.data, self.cut, self.config, self.run = model, data, cut, config, run
-        self.statistics = statistics
+        self.statistics, self._shares = statistics, shares
         self.report = PretrainReport(train_examples=cut, validation_examples=len(data) - cut)
         self.report.dense_parameters = model.dense_parameters()
         trained = [p for p in model.parameters() if p.requires_grad]
@@ -70,9 +72,12 @@ class Trainer:
         That file is left behind. The report of the training before is `like`; the tower's share is taken from it too.
         """
         limit = self.config.epochs if like is None else like.best_epoch
-        self._optimiser = torch.optim.AdamW(
-            self._trained, lr=self.config.learning_rate, weight_decay=self.config.weight_decay, fused=True
-        )
+        if self._trained:
+            self._optimiser = torch.optim.AdamW(
+                self._trained, lr=self.config.learning_rate, weight_decay=self.config.weight_decay, fused=True
+            )
+        else:
+            limit = 0
         if resume is not None:
             self._resume(resume)
         while self.report.epochs < limit and self._waited < self.config.patience:
@@ -88,10 +93,10 @@ class Trainer:
         if self.cut < len(self.data):
             self._final()
 
-    def validate_only(self) -> None:
-        """Measures the model as it is."""
-        self._validate()
-        self._final()
+    def validate(self) -> None:
+        """Measures the model as it is; before `train`, that is pass 0, which is kept unless a later one is better."""
+        if self.cut < len(self.data):
+            self._validate()
 
     @property
     def steps_done(self) -> int:
@@ -160,7 +165,7 @@ class Trainer:
         loss, area, share = log_loss(labels, sigmoid(scores)), auc(labels, scores), 1.0
         if self.statistics is not None:
             known = self.statistics.served(self.data.part(self.cut, len(self.data)))
-            loss, area, share = _best_share(labels, scores, self.model.first_order_of(known))
+            loss, area, share = _best_share(labels, scores, self.model.first_order_of(known), self._shares)
         report.history.append({"epoch": report.epochs, "log_loss": loss, "auc": area})
         self._waited += 1
         if loss < report.validation_log_loss:
@@ -178,10 +183,13 @@ class Trainer:
 
 
 def _best_share(
-    labels: NDArray[np.float32], logits: NDArray[np.float32], first_order: NDArray[np.float32]
+    labels: NDArray[np.float32],
+    logits: NDArray[np.float32],
+    first_order: NDArray[np.float32],
+    shares: Sequence[float],
 ) -> tuple[float, float, float]:
     """Least log loss, its AUC and the share of the tower's logit beside the first-order one that gives them."""
-    mixed = {share: first_order + share * (logits - first_order) for share in _SHARES}
+    mixed = {share: first_order + share * (logits - first_order) for share in shares}
     loss, share = min((log_loss(labels, sigmoid(logit)), share) for share, logit in mixed.items())
     return loss, auc(labels, mixed[share]), share
 

@@ -131,6 +131,21 @@ class FeatureEncoder:
             text_width=text_width,
         )
 
+    def grown(self, users: Iterable[UserFeatures], items: Iterable[ItemFeatures]) -> FeatureEncoder:
+        """The same with rows for users, items and field values that came later; old ones keep theirs."""
+        users, items = list(users), list(items)
+
+        def fields(encoders: Sequence[FieldEncoder], of: Sequence[UserFeatures | ItemFeatures]) -> list[FieldEncoder]:
+            return [f.grown([one.fields[f.spec.name] for one in of if f.spec.name in one.fields]) for f in encoders]
+
+        return FeatureEncoder(
+            self.users.grown(user.user_id for user in users),
+            self.items.grown(item.item_id for item in items),
+            fields(self.user_fields, users),
+            fields(self.item_fields, items),
+            text_width=self.text_width,
+        )
+
     def encode_user(self, user: UserFeatures) -> EncodedUser:
         """Rows of a user."""
         own = encode_fields(self.user_fields, user.fields)

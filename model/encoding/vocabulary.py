@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,10 @@ class Vocabulary:
     def row(self, value: str) -> int:
         """Row of `value`; 0 if it is unknown."""
         return self._row.get(value, OOV)
+
+    def grown(self, values: Iterable[str]) -> Vocabulary:
+        """The same with a row behind the others for each of `values` that has none."""
+        return Vocabulary((*self.values, *sorted(set(values) - self._row.keys())))
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,12 @@ class FieldEncoder:
             return FieldEncoder(spec, Vocabulary(()), tuple(float(edge) for edge in np.unique(cuts)))
         seen = {part for value in values for part in spell_list(value)}
         return FieldEncoder(spec, Vocabulary(sorted(seen)))
+
+    def grown(self, values: Iterable[FieldValue]) -> FieldEncoder:
+        """The same with rows for new values; the buckets of a number stay."""
+        if self.spec.kind == "number":
+            return self
+        return replace(self, vocabulary=self.vocabulary.grown(part for value in values for part in spell_list(value)))
 
     def encode(self, value: FieldValue | None) -> tuple[list[int], int, int]:
         """Rows of one value, number of values cut off, and number of values not understood or unknown."""

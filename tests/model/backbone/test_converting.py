@@ -12,10 +12,11 @@ import pytest
 from model.backbone.checkpoint import load_backbone, save_backbone
 from model.backbone.dataset import Examples, ProfileTable, TrainingData
 from model.backbone.foundation import FoundationBackbone
-from model.backbone.pretrain import fine_tune, pretrain, pretrain_backbone
+from model.backbone.pretrain import pretrain, pretrain_backbone
 from model.backbone.schema import BackboneRefused
 from model.backbone.trainer import auc_ctcvr, logits_of
 from model.backbone.training_state import ResumeError
+from model.backbone.transfer import fine_tune
 from model.config import PretrainConfig
 from tests.model.conftest import SCHEMA, SIZES, SMALL, World
 
@@ -37,11 +38,16 @@ def test_examples_without_conversions_refuse_the_task_by_its_key(how: str, world
         )  # fmt: skip
 
 
-def test_a_backbone_of_conversions_is_not_tuned_on_examples_without(make_backbone: Make, world: World) -> None:
+def test_a_backbone_of_conversions_is_not_tuned_on_examples_that_know_of_none(
+    make_backbone: Make, world: World
+) -> None:
+    examples = without(world.examples, "unknown")
+    domain = examples.domain.copy()
+    domain[:, 0] = SIZES[0]
     with pytest.raises(BackboneRefused, match=r"backbone\.tasks"):
         fine_tune(
-            make_backbone(tasks="ctr_ctcvr"), without(world.examples, "unknown"), world.users, world.items,
-            world.encoder, freeze="L1", config=QUICK,
+            make_backbone(tasks="ctr_ctcvr"), replace(examples, domain=domain), world.users, world.items,
+            world.encoder, frozen=("L0",), config=QUICK, click_rate=0.3,
         )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Pretraining: by time, reproducible, resumable; and fine-tuning for a new scenario."""
+"""Pretraining: by time, reproducible, resumable."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from model.backbone.dataset import Examples, ProfileTable, TooFewExamplesError, TrainingData
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.interface import fingerprint, round_representation
-from model.backbone.pretrain import FreezeLevel, PretrainReport, TrainingProgress, fine_tune, pretrain, trainable_after
+from model.backbone.pretrain import PretrainReport, TrainingProgress, pretrain
 from model.backbone.trainer import logits_of
 from model.backbone.training_state import ResumeError
 from model.config import BackboneConfig, PretrainConfig
@@ -236,62 +236,3 @@ def test_too_few_examples_are_refused(world: World) -> None:
 def test_broken_examples_are_refused_by_the_name_of_the_field(world: World, change: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         replace(world.examples, **change)
-
-
-def scenario(world: World, scene: int) -> Examples:
-    ex = world.examples
-    domain = ex.domain.copy()
-    domain[:, 0] = scene
-    return replace(ex, domain=domain, label=1 - ex.label)
-
-
-@pytest.mark.parametrize("freeze", ["none", "L0", "L1", "L2", "all"])
-def test_fine_tuning_changes_exactly_what_its_level_leaves_free(
-    world: World, backbone: FoundationBackbone, freeze: FreezeLevel
-) -> None:
-    before = fingerprint(backbone)
-    tuned, report = fine_tune(
-        backbone, scenario(world, 1), world.users, world.items, world.encoder, freeze=freeze, config=QUICK
-    )
-    assert fingerprint(backbone) == before
-    free = {id(p) for p in trainable_after(tuned, freeze)}
-    moved = {
-        id(new)
-        for (_, new), (_, old) in zip(tuned.named_parameters(), backbone.named_parameters(), strict=True)
-        if not torch.equal(new, old)
-    }
-    assert moved <= free
-    assert bool(moved) == (freeze != "all")
-    assert (report.trained_parameters > 0) == (freeze != "all")
-    assert torch.equal(tuned.content_map, backbone.content_map)
-
-
-def test_every_parameter_belongs_to_a_level(backbone: FoundationBackbone) -> None:
-    counts = [len(trainable_after(backbone, level)) for level in ("none", "L0", "L1", "L2", "all")]
-    assert counts == sorted(counts, reverse=True)
-    assert counts[0] == len(list(backbone.parameters()))
-    assert counts[-1] == 0
-    assert len(set(counts)) == len(counts)
-
-
-def test_a_scene_nobody_declared_is_refused(world: World, backbone: FoundationBackbone) -> None:
-    with pytest.raises(ValueError, match="scene index 7 is not declared"):
-        fine_tune(
-            backbone, scenario(world, 1), world.users, world.items, world.encoder,
-            freeze="L1", config=QUICK, new_scene=7,
-        )  # fmt: skip
-
-
-def test_a_new_scene_starts_from_the_mean_of_the_others(world: World, backbone: FoundationBackbone) -> None:
-    tuned, _ = fine_tune(
-        backbone, scenario(world, 1), world.users, world.items, world.encoder,
-        freeze="all", config=QUICK, new_scene=1,
-    )  # fmt: skip
-    table = tuned.state_dict()["domain_embedding.tables.0.weight"]
-    assert torch.equal(table[1], table[0])
-
-
-def test_an_encoder_of_another_backbone_is_refused(backbone: FoundationBackbone) -> None:
-    other = World(seed=1, users=7)
-    with pytest.raises(ValueError, match="encoder"):
-        fine_tune(backbone, other.examples, other.users, other.items, other.encoder, freeze="L1", config=QUICK)

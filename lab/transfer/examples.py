@@ -1,0 +1,49 @@
+"""What a new scene has to learn from: its own examples of a stream, from both halves."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lab.streams import Chunk
+from lab.streams.recording import Recording, recoded
+from lab.transfer.origin import TransferRefused
+from model.backbone.dataset import Examples
+from model.encoding.domain import DomainSpace
+
+
+def scene_examples(recording: Recording, space: DomainSpace, scene: str, limit: int | None = None) -> Examples:
+    """The shown items of a scene with the labels as they were logged, in time order; the first `limit` of them.
+
+    Indices point into the recording's users and items; domains are those of `space`. Raises TransferRefused if there
+    are none.
+    """
+    stream, own = recording.stream, recording.catalogue.space
+    if scene not in own.values["scene"]:
+        raise TransferRefused(
+            f"{recording.title} has no examples of the scene {scene!r}: its scenes are "
+            f"{', '.join(own.values['scene'][1:]) or 'none'}"
+        )
+    index = own.values["scene"].index(scene)
+    parts = [_examples(chunk, index) for chunk in (stream.pretraining(), *stream.chunks("live"))]
+    found = Examples(**{name: np.concatenate([part[name] for part in parts])[:limit] for name in parts[0]})
+    if not len(found):
+        raise TransferRefused(f"{recording.title} has no examples of the scene {scene!r}, though it knows its name")
+    return replace(found, domain=recoded(found.domain, own, space))
+
+
+def _examples(chunk: Chunk, scene: int) -> dict[str, NDArray[Any]]:
+    row, column = np.nonzero(chunk.shown & (chunk.domain[:, 0] == scene)[:, None])
+    columns = {
+        "user": chunk.user[row],
+        "item": chunk.items[row, column],
+        "domain": chunk.domain[row],
+        "label": chunk.click[row, column].astype(np.float32),
+        "time": chunk.time[row],
+    }
+    if chunk.converted is not None:
+        columns["conversion"] = chunk.converted[row, column].astype(np.float32)
+    return columns

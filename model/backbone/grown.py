@@ -1,0 +1,116 @@
+"""A frozen backbone with more rows: users, items and field values that came later, and one new scene.
+
+Old rows keep their values. A new user or item starts as one that pretraining has not seen (row 0), a new field value as
+an unknown one of its field, the new scene from the mean of the declared ones (ours). Of what is new the target
+statistics say nothing yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+from model.backbone.foundation import FoundationBackbone
+from model.backbone.shape import BackboneShape
+from model.encoding.features import FeatureEncoder
+from model.encoding.vocabulary import OOV, FieldEncoder
+
+_TABLES = {
+    "user_table.weight": "user",
+    "item_table.weight": "item",
+    "user_sparse.table.weight": "user_sparse",
+    "item_sparse.table.weight": "item_sparse",
+    "domain_embedding.tables.0.weight": "scene",
+    "domain_layer.tables.0.weight": "scene",
+}
+"""Which rows each table of the model has; the first facet is the scene."""
+_STATISTICS = {
+    "statistics.user": "user",
+    "statistics.user_count": "user",
+    "statistics.item": "item",
+    "statistics.user_sparse": "user_sparse",
+    "statistics.item_sparse": "item_sparse",
+    "statistics.scene": "scene",
+}
+"""The same of the target statistics, whose rows lie side by side."""
+
+
+@dataclass(frozen=True)
+class GrownRows:
+    """Where the rows of one table come from."""
+
+    origin: Tensor
+    """The old row that each row starts from, int64 `(rows,)`."""
+    new: Tensor
+    """Which rows are new, bool `(rows,)`."""
+
+    @staticmethod
+    def behind(before: int, after: int) -> GrownRows:
+        """New rows behind the old ones, each starting from row 0."""
+        row = torch.arange(after)
+        return GrownRows(torch.where(row < before, row, OOV), row >= before)
+
+    @staticmethod
+    def of_fields(before: Sequence[FieldEncoder], after: Sequence[FieldEncoder]) -> GrownRows:
+        """The fields of a sparse table stand one behind the other: each grows in its place."""
+        starts = accumulate((field.rows for field in before), initial=0)
+        parts = [GrownRows.behind(old.rows, now.rows) for old, now in zip(before, after, strict=True)]
+        if not parts:
+            return GrownRows.behind(0, 0)
+        origins = [part.origin + start for part, start in zip(parts, starts, strict=False)]
+        return GrownRows(torch.cat(origins), torch.cat([part.new for part in parts]))
+
+
+@dataclass(frozen=True)
+class GrownBackbone:
+    """A model with more rows, not frozen yet."""
+
+    model: FoundationBackbone
+    scene: int
+    """Index of the new scene, the last."""
+    new: dict[str, Tensor]
+    """Which rows are new, bool `(rows,)`, by the names of the target statistics' tables; unchanged tables left out."""
+
+
+@torch.no_grad()
+def grow(backbone: FoundationBackbone, before: FeatureEncoder, after: FeatureEncoder) -> GrownBackbone:
+    """A copy of `backbone` for the encoder that `before` has grown to, and for one scene more.
+
+    Raises ValueError if `before` is not the encoder that the backbone was trained with.
+    """
+    if before.digest != backbone.encoder_digest:
+        raise ValueError("this encoder is not the one the backbone was pretrained with")
+    scene, region, period = backbone.shape.domain_sizes
+    shape = replace(BackboneShape.of(after, backbone.shape.domain_sizes), domain_sizes=(scene + 1, region, period))
+    rows, state = _rows(before, after, scene), backbone.state_dict()
+    for name in _TABLES.keys() & state.keys():
+        state[name] = state[name][rows[_TABLES[name]].origin]
+    for name in _STATISTICS.keys() & state.keys():
+        row = rows[_STATISTICS[name]]
+        state[name] = torch.where(row.new, 0.0, state[name][:, row.origin])
+    _adopt_scene([state[name] for name in _TABLES if _TABLES[name] == "scene" and name in state])
+    model = FoundationBackbone(backbone.config, shape, after.digest)
+    model.load_state_dict(state)
+    new = {name.removeprefix("statistics."): rows[table].new for name, table in _STATISTICS.items() if name in state}
+    return GrownBackbone(model.requires_grad_(False), scene, new)
+
+
+def _rows(before: FeatureEncoder, after: FeatureEncoder, scenes: int) -> dict[str, GrownRows]:
+    return {
+        "user": GrownRows.behind(len(before.users), len(after.users)),
+        "item": GrownRows.behind(len(before.items), len(after.items)),
+        "user_sparse": GrownRows.of_fields(before.user_fields, after.user_fields),
+        "item_sparse": GrownRows.of_fields(before.item_fields, after.item_fields),
+        "scene": GrownRows.behind(scenes, scenes + 1),
+    }
+
+
+def _adopt_scene(tables: Sequence[Tensor]) -> None:
+    """The last row is the mean of the other declared scenes' (row 0 is `unknown`)."""
+    for table in tables:
+        declared = table[1:-1] if len(table) > 2 else table[:1]
+        table[-1] = declared.mean(0)
