@@ -25,10 +25,12 @@ from driftline.options import (
     Limit,
     LogFile,
     MappingName,
+    Models,
     Rate,
     ReportFolder,
     ScriptName,
     SuiteName,
+    TextModels,
     UserEncoders,
 )
 from local.api_keys import ScorerKey
@@ -348,6 +350,8 @@ def evaluate(
     quick: Annotated[bool, typer.Option("--quick", help="A short look: fewer requests and seeds.")] = False,
     tune: Annotated[bool, typer.Option("--tune", help="Find the adapters' rates on streams of another seed.")] = False,
     detectors: Detectors = False,
+    text_models: TextModels = False,
+    models: Models = None,
     user_encoders: UserEncoders = False,
     cluster: Cluster = None,
     base: BaseName = None,
@@ -361,6 +365,9 @@ def evaluate(
     names = [name.strip() for name in adapters.split(",")] if adapters else None
     drift = Path(script) if script is not None else None
     played: dict[str, Any] = {"suite": suite, "script": drift, "log": log, "mapping": mapping}
+    if text_models or models is not None:
+        unfit = any((names, tune, detectors, user_encoders, cluster, base)) or not text_models
+        _compare_texts(config, played, models, seeds, out, quick=quick, unfit=unfit)
     if user_encoders:
         unfit = any((detectors, names, cluster, base)) or (tune and (quick or seeds is not None))
         _compare_user_encoders(config, played, seeds, out, quick=quick, tune=tune, unfit=unfit)
@@ -374,6 +381,27 @@ def evaluate(
         run_tune(config, out, tuning_sources(**played), names)
         return
     run_evaluate(config, **played, adapters=names, seeds=seeds, quick=quick, out=out, cluster=cluster, base=base)
+
+
+def _compare_texts(
+    config: Config,
+    played: dict[str, Any],
+    models: str | None,
+    seeds: int | None,
+    out: Path,
+    *,
+    quick: bool,
+    unfit: bool,
+) -> NoReturn:
+    """`evaluate --text-models`; `unfit` says whether options were given that do not go with it."""
+    from lab.text_models.command import run_text_models
+
+    if unfit:
+        only = "only the stream, --models, --seeds, --quick and --out go with it, and --models goes with it alone"
+        raise typer.BadParameter(only, param_hint="--text-models")
+    names = [name.strip() for name in models.split(",")] if models else None
+    run_text_models(config, **played, models=names, seeds=seeds, quick=quick, out=out)
+    raise typer.Exit
 
 
 def _try_detectors(

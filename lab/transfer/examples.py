@@ -37,7 +37,7 @@ def scene_examples(recording: Recording, space: DomainSpace, scene: str, limit: 
 
 def _examples(chunk: Chunk, scene: int) -> dict[str, NDArray[Any]]:
     row, column = np.nonzero(chunk.shown & (chunk.domain[:, 0] == scene)[:, None])
-    columns = {
+    columns: dict[str, NDArray[Any]] = {
         "user": chunk.user[row],
         "item": chunk.items[row, column],
         "domain": chunk.domain[row],

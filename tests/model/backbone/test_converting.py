@@ -16,7 +16,7 @@ from model.backbone.pretrain import pretrain, pretrain_backbone
 from model.backbone.schema import BackboneRefused
 from model.backbone.trainer import auc_ctcvr, logits_of
 from model.backbone.training_state import ResumeError
-from model.backbone.transfer import fine_tune
+from model.backbone.transfer import LEVELS, fine_tune
 from model.config import PretrainConfig
 from tests.model.conftest import SCHEMA, SIZES, SMALL, World
 
@@ -47,7 +47,7 @@ def test_a_backbone_of_conversions_is_not_tuned_on_examples_that_know_of_none(
     with pytest.raises(BackboneRefused, match=r"backbone\.tasks"):
         fine_tune(
             make_backbone(tasks="ctr_ctcvr"), replace(examples, domain=domain), world.users, world.items,
-            world.encoder, frozen=("L0",), config=QUICK, click_rate=0.3,
+            world.encoder, frozen=LEVELS[:1], config=QUICK, click_rate=0.3,
         )  # fmt: skip
 
 
