@@ -114,10 +114,6 @@ class TrainedBackbone:
 
 
 def pretrain_on(stream: Stream, config: EvaluationConfig, kernel: KernelConfig, texts: Texts, seed: int) -> Pretrained:
-<<<<<<< HEAD
-    """Pretrains a backbone on the stream's first half, and what a kernel of it starts from. Raises StreamError."""
-    ensure_conversions(config.backbone.tasks, stream)
-=======
     """Pretrains a backbone on the stream's first half, and what a kernel of it starts from."""
     made = train_backbone_on(stream, config, texts, seed)
     backbone, encoder, profiles, held_out = made.backbone, made.encoder, made.profiles, made.held_out
@@ -128,8 +124,12 @@ def pretrain_on(stream: Stream, config: EvaluationConfig, kernel: KernelConfig, 
 
 
 def train_backbone_on(stream: Stream, config: EvaluationConfig, texts: Texts, seed: int) -> TrainedBackbone:
-    """Pretrains a backbone on the stream's first half. Raises BackboneRefused and ValueError as `pretrain_backbone`."""
->>>>>>> main
+    """Pretrains a backbone on the stream's first half.
+
+    Raises StreamError for conversions that the stream knows nothing of, BackboneRefused and ValueError as
+    `pretrain_backbone`.
+    """
+    ensure_conversions(config.backbone.tasks, stream)
     catalogue = stream.catalogue
     examples = pretraining_examples(stream)
     vectors = texts([item.text for item in catalogue.items])
