@@ -47,8 +47,8 @@ def pretrain_backbone(
 ) -> tuple[FrozenBackbone, PretrainReport]:
     """The backbone that the configuration asks for: that of `backbone.factory` if it is set, else the foundation model.
 
-    Raises BackboneRefused for keys that nothing feeds yet, for conversions that the examples do not hold, for items that
-    nothing tells apart and for an own backbone that cannot be used, ValueError as `pretrain` does.
+    Raises BackboneRefused for keys that nothing feeds yet, for conversions that the examples do not hold, for items
+    that nothing tells apart and for an own backbone that cannot be used, ValueError as `pretrain` does.
     """
     if problems := unfed_keys(backbone):
         raise BackboneRefused("; ".join(problems))
