@@ -25,6 +25,7 @@ from driftline.options import (
     Limit,
     LogFile,
     MappingName,
+    NewScene,
     Rate,
     ReportFolder,
     ScriptName,
@@ -347,6 +348,7 @@ def evaluate(
     quick: Annotated[bool, typer.Option("--quick", help="A short look: fewer requests and seeds.")] = False,
     tune: Annotated[bool, typer.Option("--tune", help="Find the adapters' rates on streams of another seed.")] = False,
     detectors: Detectors = False,
+    new_scene: NewScene = False,
     cluster: Cluster = None,
     base: BaseName = None,
     out: ReportFolder = Path("runs/evaluate"),
@@ -357,29 +359,22 @@ def evaluate(
 
     config = _settings(context)
     names = [name.strip() for name in adapters.split(",")] if adapters else None
+    others = any((script, log, mapping, names, cluster, base))
     if detectors:
-        unfit = any((script, log, mapping, names, quick, cluster, base)) or (tune and seeds is not None)
-        _try_detectors(config, suite, seeds, out, tune=tune, unfit=unfit)
+        _try_detectors(config, suite, seeds, out, tune=tune, unfit=others or quick or (tune and seeds is not None))
+    if new_scene:
+        _try_new_scene(config, seeds, out, quick=quick, unfit=others or bool(suite) or tune)
     if tune:
         if quick or seeds is not None or cluster is not None or base is not None:
-            others = "--quick, --seeds, --base and --cluster"
-            raise typer.BadParameter(f"it has seeds of its own and runs here: leave out {others}", param_hint="--tune")
+            unfit = "--quick, --seeds, --base and --cluster"
+            raise typer.BadParameter(f"it has seeds of its own and runs here: leave out {unfit}", param_hint="--tune")
         sources = tuning_sources(suite, Path(script) if script is not None else None, log, mapping)
         run_tune(config, out, sources, names)
         return
     run_evaluate(
-        config,
-        suite=suite,
-        script=Path(script) if script is not None else None,
-        log=log,
-        mapping=mapping,
-        adapters=names,
-        seeds=seeds,
-        quick=quick,
-        out=out,
-        cluster=cluster,
-        base=base,
-    )
+        config, suite=suite, script=Path(script) if script is not None else None, log=log, mapping=mapping,
+        adapters=names, seeds=seeds, quick=quick, out=out, cluster=cluster, base=base,
+    )  # fmt: skip
 
 
 def _try_detectors(
@@ -391,6 +386,16 @@ def _try_detectors(
     if unfit:
         raise typer.BadParameter("only --suite, --seeds or --tune, and --out go with it", param_hint="--detectors")
     run_detectors(config, suite=suite, seeds=seeds, out=out, tune=tune)
+    raise typer.Exit
+
+
+def _try_new_scene(config: Config, seeds: int | None, out: Path, *, quick: bool, unfit: bool) -> NoReturn:
+    """`evaluate --new-scene`; `unfit` as above."""
+    from lab.transfer.comparison import run_new_scene
+
+    if unfit:
+        raise typer.BadParameter("only --seeds, --quick and --out go with it", param_hint="--new-scene")
+    run_new_scene(config, seeds=seeds, quick=quick, out=out)
     raise typer.Exit
 
 

@@ -65,3 +65,7 @@ SuiteName = Annotated[
 Detectors = Annotated[
     bool, typer.Option("--detectors", help="Try drift verdicts and detectors on streams whose truth is known.")
 ]
+NewScene = Annotated[
+    bool,
+    typer.Option("--new-scene", help="Compare ways to take up a scene that pretraining never saw."),
+]
