@@ -62,10 +62,23 @@ BaseName = Annotated[
 SuiteName = Annotated[
     str | None, typer.Option(help="standard, scripted, unmatched, movielens-100k or movielens-sessions.")
 ]
+TextModels = Annotated[
+    bool, typer.Option("--text-models", help="Compare text encoders: items known by id, by text or by both.")
+]
+Models = Annotated[
+    str | None,
+    typer.Option(
+        help="With --text-models: hashed-words, minilm-1, -2, -3 or -6, or folders of models, with commas.",
+        metavar="NAME|FOLDER",
+    ),
+]
 Detectors = Annotated[
     bool, typer.Option("--detectors", help="Try drift verdicts and detectors on streams whose truth is known.")
 ]
 NewScene = Annotated[
     bool,
     typer.Option("--new-scene", help="Compare ways to take up a scene that pretraining never saw."),
+]
+UserEncoders = Annotated[
+    bool, typer.Option("--user-encoders", help="Compare user encoders, with and without a live history and a kernel.")
 ]

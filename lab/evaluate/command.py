@@ -58,7 +58,7 @@ def run_evaluate(
         live=config.live, backbone=preset.backbone if preset else config.backbone,
         pretrain=preset.pretrain if preset else None,
     )  # fmt: skip
-    _warm_up(plan, console)
+    warm_up(plan, console)
     report = make_report(plan, execute(plan, console, processes or os.cpu_count() or 1, cluster))
     write(report, out)
     show(report, console)
@@ -80,7 +80,7 @@ def write(report: EvaluationReport, out: Path) -> None:
         write_whole(out / name, data)
 
 
-def _warm_up(plan: Plan, console: Console) -> None:
+def warm_up(plan: Plan, console: Console) -> None:
     """Data and text vectors are fetched once, before the processes would all do it; wrong inputs are refused here."""
     from lab.evaluate.work import text_vectors
 

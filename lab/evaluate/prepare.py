@@ -97,8 +97,30 @@ class Pretrained:
     """Logits of the newest examples of the log by a model that was not trained on them."""
 
 
+@dataclass(frozen=True)
+class TrainedBackbone:
+    """A frozen backbone of a stream's first half, and what it was trained on."""
+
+    backbone: FrozenBackbone
+    encoder: FeatureEncoder
+    profiles: ProfileTable
+    examples: Examples
+    held_out: NDArray[np.float32]
+    """As in `Pretrained`."""
+
+
 def pretrain_on(stream: Stream, config: EvaluationConfig, kernel: KernelConfig, texts: Texts, seed: int) -> Pretrained:
     """Pretrains a backbone on the stream's first half, and what a kernel of it starts from."""
+    made = train_backbone_on(stream, config, texts, seed)
+    backbone, encoder, profiles, held_out = made.backbone, made.encoder, made.profiles, made.held_out
+    log = log_of(stream, made.examples, encoder, profiles)
+    layout = live_layout(stream, config, encoder, backbone)
+    start = kernel_start(log, LiveFeatures(layout, config.live), (backbone, profiles), held_out, kernel)
+    return Pretrained(backbone, encoder, profiles, layout, log, start, held_out)
+
+
+def train_backbone_on(stream: Stream, config: EvaluationConfig, texts: Texts, seed: int) -> TrainedBackbone:
+    """Pretrains a backbone on the stream's first half. Raises BackboneRefused and ValueError as `pretrain_backbone`."""
     catalogue = stream.catalogue
     examples = pretraining_examples(stream)
     vectors = texts([item.text for item in catalogue.items])
@@ -122,11 +144,8 @@ def pretrain_on(stream: Stream, config: EvaluationConfig, kernel: KernelConfig, 
         backbone=config.backbone.model_copy(update={"text_width": vectors.shape[1]}),
         config=config.pretrain.model_copy(update={"seed": config.pretrain.seed + seed}),
     )
-    profiles = ProfileTable(encoder, users, items)
-    log, layout = log_of(stream, examples, encoder, profiles), live_layout(stream, config, encoder, backbone)
     held_out = np.array(report.held_out, dtype=np.float32)
-    start = kernel_start(log, LiveFeatures(layout, config.live), (backbone, profiles), held_out, kernel)
-    return Pretrained(backbone, encoder, profiles, layout, log, start, held_out)
+    return TrainedBackbone(backbone, encoder, ProfileTable(encoder, users, items), examples, held_out)
 
 
 def log_of(stream: Stream, examples: Examples, encoder: FeatureEncoder, profiles: ProfileTable) -> PretrainingLog:
@@ -157,13 +176,18 @@ def pretraining_examples(stream: Stream) -> Examples:
     )
 
 
-def prepare(stream: Stream, pretrained: Pretrained, config: EvaluationConfig) -> PreparedStream:
-    """Represents every shown item of the live half and computes its live features as they were at that time."""
+def prepare(
+    stream: Stream, pretrained: Pretrained, config: EvaluationConfig, *, live_history: bool = True
+) -> PreparedStream:
+    """Represents every shown item of the live half and computes its live features as they were at that time.
+
+    Without `live_history` a user encoder reads what it could when pretraining ended.
+    """
     chunk = Chunk.concat(list(stream.chunks("live")))
     row, column = np.nonzero(chunk.shown)
     user, item, domain = chunk.user[row], chunk.items[row, column], chunk.domain[row]
     known = decided_labels(chunk, config)
-    past = live_histories(stream, pretrained, known)
+    past = live_histories(stream, pretrained, known, followed=live_history)
     pairs = represent_pairs(pretrained.backbone, pretrained.profiles, user, item, domain, past)
     residual = (known.label - 1.0 / (1.0 + np.exp(-pairs.frozen_logit))).astype(np.float32)
     return PreparedStream(

@@ -16,6 +16,7 @@ from lab.evaluate.measures import AROUND_RETURN
 from lab.evaluate.part_tables import part_tables
 from lab.evaluate.plan import KERNEL
 from lab.evaluate.report import AdapterRow, EvaluationReport, StreamReport
+from lab.evaluate.slice_tables import slice_tables
 from lab.streams import standard_suite
 
 Cells = list[list[str]]
@@ -81,6 +82,7 @@ def tables(report: EvaluationReport) -> list[tuple[str, list[str], Cells]]:
             for stream in report.streams
             if any(row.around_return for row in stream.rows)
         ),
+        *(table for stream in report.streams for table in slice_tables(stream)),
         *((f"{stream.name}: AUC by domain", *_domains(stream)) for stream in report.streams if stream.rows[0].domains),
         *_information(report),
     ]

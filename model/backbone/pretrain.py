@@ -16,6 +16,7 @@ from model.backbone.dataset import Examples, ProfileTable, TrainingData, validat
 from model.backbone.encoders.cloze import cloze_pretrain
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.interface import FrozenBackbone
+from model.backbone.item_aspects import ensure_told_apart
 from model.backbone.own import pretrain_own
 from model.backbone.report import PretrainReport, TrainingProgress
 from model.backbone.schema import BackboneRefused
@@ -46,8 +47,8 @@ def pretrain_backbone(
 ) -> tuple[FrozenBackbone, PretrainReport]:
     """The backbone that the configuration asks for: that of `backbone.factory` if it is set, else the foundation model.
 
-    Raises BackboneRefused for keys that nothing feeds yet and for an own backbone that cannot be used, ValueError as
-    `pretrain` does.
+    Raises BackboneRefused for keys that nothing feeds yet, for items that nothing tells apart and for an own backbone
+    that cannot be used, ValueError as `pretrain` does.
     """
     if problems := unfed_keys(backbone):
         raise BackboneRefused("; ".join(problems))
@@ -58,6 +59,7 @@ def pretrain_backbone(
         own, report = pretrain_own(data, cut, encoder, shape, backbone, config)
         report.window = (float(examples.time[0]), float(examples.time[-1]))
         return own, report
+    ensure_told_apart(backbone, encoder, items)
     return pretrain(
         examples, users, items, encoder, domain_sizes=domain_sizes, backbone=backbone, config=config, progress=progress
     )
@@ -127,7 +129,7 @@ class _Run:
         """Of the first `cut` examples, where the backbone reads statistics."""
         if not self.backbone.target_statistics:
             return None
-        return fit_statistics(self.shape, self.encoder, self.data.part(0, cut))
+        return fit_statistics(self.shape, self.encoder, self.data.part(0, cut), item_aspects=self.backbone.item_aspects)
 
     def trained(
         self,

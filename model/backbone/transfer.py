@@ -119,7 +119,8 @@ class _FineTuning:
         old, data = grown.model.statistics, self.data.part(0, cut)
         if old is None:
             return None
-        fitted = fit_statistics(grown.model.shape, self.after, data, self.click_rate).behind(old, grown.new)
+        shape, aspects = grown.model.shape, self.backbone.config.item_aspects
+        fitted = fit_statistics(shape, self.after, data, self.click_rate, aspects).behind(old, grown.new)
         old.load_state_dict(fitted.whole.state_dict())
         return fitted
 
