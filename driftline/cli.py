@@ -375,10 +375,6 @@ def evaluate(
     if user_encoders:
         unfit = any((detectors, names, cluster, base)) or (tune and (quick or seeds is not None))
         _compare_user_encoders(config, played, seeds, out, quick=quick, tune=tune, unfit=unfit)
-    if new_scene:
-        _try_new_scene(
-            config, seeds, out, quick=quick, unfit=any((*played.values(), names, tune, detectors, cluster, base))
-        )
     if detectors:
         unfit = any((script, log, mapping, names, quick, cluster, base)) or (tune and seeds is not None)
         _try_detectors(config, suite, seeds, out, tune=tune, unfit=unfit)
