@@ -58,7 +58,7 @@ class CurveRow:
 
 
 @dataclass(frozen=True)
-class _Scene:
+class _NewScene:
     """A new scene, ready for every way."""
 
     plan: Plan
@@ -102,7 +102,7 @@ def curve(plan: Plan, stream: LoggedStream, seed: int, texts: Texts) -> Iterator
     domain[:, 0] = catalogue.space.sizes[0]
     label = chunk.clean_click[row, column].astype(np.float32)
     examples = Examples(chunk.user[row], chunk.items[row, column], domain, label, chunk.time[row])
-    scene = _Scene(
+    scene = _NewScene(
         plan, stream, seed, pretrained,
         [UserFeatures(user.user_id, user.fields) for user in catalogue.users],
         [ItemFeatures(i.item_id, i.fields, vector) for i, vector in zip(catalogue.items, vectors, strict=True)],
@@ -114,7 +114,7 @@ def curve(plan: Plan, stream: LoggedStream, seed: int, texts: Texts) -> Iterator
     yield _retrained(scene, "from scratch", lambda part: _from_scratch(scene, part))
 
 
-def _as_it_is(scene: _Scene) -> Iterator[CurveRow]:
+def _as_it_is(scene: _NewScene) -> Iterator[CurveRow]:
     """The old backbone, to which the scene is unknown, and the kernel over it."""
     plan, pretrained = scene.plan, scene.pretrained
     data = prepare(scene.stream, pretrained, plan.config)
@@ -132,7 +132,7 @@ def _as_it_is(scene: _Scene) -> Iterator[CurveRow]:
 _Made = tuple[FoundationBackbone, FeatureEncoder, int]
 
 
-def _retrained(scene: _Scene, way: str, make: Callable[[Examples], _Made]) -> CurveRow:
+def _retrained(scene: _NewScene, way: str, make: Callable[[Examples], _Made]) -> CurveRow:
     """The curve of a model that `make` makes anew of all examples so far."""
     n = len(scene.examples)
     logit, cpu_s, trained = np.zeros(n, dtype=np.float32), 0.0, 0
@@ -147,7 +147,7 @@ def _retrained(scene: _Scene, way: str, make: Callable[[Examples], _Made]) -> Cu
     return scene.row(way, logit, cpu_s, trained)
 
 
-def _tuned(scene: _Scene, part: Examples, frozen: tuple[Level, ...]) -> _Made:
+def _tuned(scene: _NewScene, part: Examples, frozen: tuple[Level, ...]) -> _Made:
     config = scene.plan.config.pretrain.model_copy(update={"seed": scene.plan.config.pretrain.seed + scene.seed})
     rate = float(scene.pretrained.log.examples.label.mean())
     made = fine_tune(
@@ -157,7 +157,7 @@ def _tuned(scene: _Scene, part: Examples, frozen: tuple[Level, ...]) -> _Made:
     return made.backbone, made.encoder, made.report.trained_parameters
 
 
-def _from_scratch(scene: _Scene, part: Examples) -> _Made:
+def _from_scratch(scene: _NewScene, part: Examples) -> _Made:
     """A backbone of the scene's examples alone."""
     old = scene.pretrained.encoder
     encoder = FeatureEncoder.fit(

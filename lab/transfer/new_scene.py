@@ -25,7 +25,7 @@ _QUICK_REQUESTS = 2_500
 
 
 @dataclass(frozen=True)
-class _Part:
+class _HeldOutPart:
     """Which part of a stream is the new scene."""
 
     source: Source
@@ -65,9 +65,9 @@ def _with(domain: NDArray[np.int64], at: int, value: int) -> NDArray[np.int64]:
     return changed
 
 
-def _part(name: str, *, quick: bool) -> _Part:
+def _part(name: str, *, quick: bool) -> _HeldOutPart:
     if name == MOVIELENS_PART:
-        return _Part(movielens_source(), "region", "zip9")
+        return _HeldOutPart(movielens_source(), "region", "zip9")
     script = find_script(name)
     fewer = {"pretrain_requests": _QUICK_REQUESTS} if quick else {}
-    return _Part(Source(name, script=script.model_copy(update=fewer)), "scene", "shorts")
+    return _HeldOutPart(Source(name, script=script.model_copy(update=fewer)), "scene", "shorts")
