@@ -190,15 +190,18 @@ class DriftMonitor:
         block = np.concatenate(self._learned)
         self._learned, self._learned_examples, self._fresh = [], 0, True
         finite = np.isfinite(block[:, :4]).all(axis=1)
-        domain = block[:, _LEARNED_DOMAIN:].astype(np.int64)
-        inside = self._strata.of(domain)
-        self._measures.refused += (inside & ~finite).sum(axis=1)
-        member = inside[:, finite] * block[finite, 3]
-        label, frozen, live = np.ascontiguousarray(block[finite, :3].T)
-        logits = np.array([frozen, live, block[finite, 4]])
-        self._measures.take(label, logits, member, self._strata.numbers(domain[finite]))
+        if not finite.all():
+            refused = block[~finite, _LEARNED_DOMAIN:].astype(np.int64)
+            self._measures.refused += self._strata.of(refused).sum(axis=1)
+            block = block[finite]
+        domain, columns = block[:, _LEARNED_DOMAIN:].astype(np.int64), np.ascontiguousarray(block[:, :5].T)
+        label, frozen, live, weight, candidate = columns
+        member, logits = self._strata.of(domain) * weight, np.array([frozen, live, candidate])
+        self._measures.take(label, logits, member, self._strata.numbers(domain))
         if len(label) and not self._causes.far[0]:  # where inputs are at fault labels say nothing
-            self._test_labels(label, frozen, live, member * ~(member[self._causes.far] > 0).any(axis=0))
+            if self._causes.far.any():
+                member = member * ~(member[self._causes.far] > 0).any(axis=0)
+            self._test_labels(label, frozen, live, member)
 
     def _test_labels(self, label: Doubles, frozen: Doubles, live: Doubles, member: Doubles) -> None:
         sound = self._causes.sound(self._test, self._measures.examples)
