@@ -40,7 +40,7 @@ def test_the_first_half_knows_nothing_of_the_scene_and_the_live_half_is_all_of_i
     whole = small(EVENT)
     live = Chunk.concat(list(whole.chunks("live")))
     mine = live.rows(live.domain[:, 0] == whole.catalogue.space.values["scene"].index("shorts"))
-    first, new = (Chunk.concat(list(stream.chunks(half))) for half in ("pretrain", "live"))  # type: ignore[arg-type]
+    first, new = (Chunk.concat(list(stream.chunks(half))) for half in ("pretrain", "live"))
     assert new.shown[:-1].sum() < EXAMPLES <= new.shown.sum()
     np.testing.assert_array_equal(new.items, mine.items[: len(new)])
     np.testing.assert_array_equal(new.user, mine.user[: len(new)])
@@ -51,7 +51,7 @@ def test_the_first_half_knows_nothing_of_the_scene_and_the_live_half_is_all_of_i
 
 def test_a_value_of_another_facet_is_a_scene_too_and_keeps_no_name() -> None:
     held_out = scene_of(small("[]"), "part", "region", "north")
-    first, new = (Chunk.concat(list(held_out.chunks(half))) for half in ("pretrain", "live"))  # type: ignore[arg-type]
+    first, new = (Chunk.concat(list(held_out.chunks(half))) for half in ("pretrain", "live"))
     north = held_out.catalogue.space.values["region"].index("north")
     assert (first.domain[:, 1] != north).all()
     assert (new.domain[:, :2] == 0).all()
