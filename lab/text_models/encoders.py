@@ -87,7 +87,7 @@ def cut_model(layers: int, cache_dir: Path) -> Path:
 
 
 @dataclass(frozen=True)
-class EncoderCost:
+class TextEncoderCost:
     """What a text encoder costs."""
 
     name: str
@@ -98,7 +98,7 @@ class EncoderCost:
     """Processor time, a text at a time's share of a batch of 64."""
 
 
-def cost_of(name: str, cache_dir: Path, texts: Sequence[str]) -> EncoderCost:
+def cost_of(name: str, cache_dir: Path, texts: Sequence[str]) -> TextEncoderCost:
     """Encodes some of the texts anew and takes the time; loading the model is not counted."""
     sample = list(dict.fromkeys(text for text in texts if text.strip()))[:_SAMPLE]
     encoder = text_encoder(name, cache_dir, keep=False)
@@ -106,4 +106,4 @@ def cost_of(name: str, cache_dir: Path, texts: Sequence[str]) -> EncoderCost:
     begun = time.process_time()
     encoder.encode(sample[1:])
     seconds = time.process_time() - begun
-    return EncoderCost(name, width, encoder.parameters, 1e3 * seconds / max(len(sample) - 1, 1))
+    return TextEncoderCost(name, width, encoder.parameters, 1e3 * seconds / max(len(sample) - 1, 1))

@@ -12,7 +12,7 @@ from lab.evaluate.cells import plain_span, span
 from lab.evaluate.compare import Interval, interval
 from lab.evaluate.report import plain
 from lab.evaluate.slices import SLICES, SliceMeasures
-from lab.text_models.encoders import EncoderCost
+from lab.text_models.encoders import TextEncoderCost
 from lab.text_models.trial import ALL, TextTrial
 
 Named = tuple[str, list[str], list[list[str]]]
@@ -43,7 +43,7 @@ class TextModelReport:
 
     seeds: tuple[int, ...]
     rows: tuple[TextModelRow, ...]
-    costs: tuple[EncoderCost, ...]
+    costs: tuple[TextEncoderCost, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; not-a-number becomes null."""
@@ -51,7 +51,7 @@ class TextModelReport:
         return data
 
 
-def report_of(tried: Sequence[TextTrial], costs: Sequence[EncoderCost]) -> TextModelReport:
+def report_of(tried: Sequence[TextTrial], costs: Sequence[TextEncoderCost]) -> TextModelReport:
     """Of the trials of all streams, seeds and variants, in any order."""
     seeds = tuple(sorted({one.seed for one in tried}))
     variants = dict.fromkeys((one.stream, one.model, one.by) for one in tried)
