@@ -76,6 +76,10 @@ Models = Annotated[
 Detectors = Annotated[
     bool, typer.Option("--detectors", help="Try drift verdicts and detectors on streams whose truth is known.")
 ]
+NewScene = Annotated[
+    bool,
+    typer.Option("--new-scene", help="Compare ways to take up a scene that pretraining never saw."),
+]
 UserEncoders = Annotated[
     bool, typer.Option("--user-encoders", help="Compare user encoders, with and without a live history and a kernel.")
 ]
