@@ -60,7 +60,8 @@ BaseName = Annotated[
     str | None, typer.Option(help="shipped or plain: a base that the lab knows, in place of the configured one.")
 ]
 SuiteName = Annotated[
-    str | None, typer.Option(help="standard, scripted, unmatched, movielens-100k or movielens-sessions.")
+    str | None,
+    typer.Option(help="standard, scripted, unmatched, movielens-100k, movielens-sessions or movielens-favourites."),
 ]
 TextModels = Annotated[
     bool, typer.Option("--text-models", help="Compare text encoders: items known by id, by text or by both.")
@@ -74,6 +75,10 @@ Models = Annotated[
 ]
 Detectors = Annotated[
     bool, typer.Option("--detectors", help="Try drift verdicts and detectors on streams whose truth is known.")
+]
+NewScene = Annotated[
+    bool,
+    typer.Option("--new-scene", help="Compare ways to take up a scene that pretraining never saw."),
 ]
 UserEncoders = Annotated[
     bool, typer.Option("--user-encoders", help="Compare user encoders, with and without a live history and a kernel.")

@@ -123,8 +123,8 @@ class BackboneConfig(Section):
     tower_hidden: int = Field(default=32, ge=1, description="Hidden width of a tower.")
     tasks: Literal["ctr", "ctr_ctcvr"] = Field(
         default="ctr",
-        description="Clicks alone, or clicks and conversions with CTCVR = CTR x CVR over all impressions. No event "
-        "carries conversions yet: it must stay `ctr`.",
+        description="What the backbone is trained to tell: clicks alone, or clicks and conversions with "
+        "CTCVR = CTR x CVR over all impressions, from a stream that knows of conversions.",
     )
     query_text: bool = Field(
         default=False,
@@ -215,8 +215,6 @@ def unfed_keys(config: BackboneConfig) -> list[str]:
     problems = []
     if config.query_text:
         problems.append("backbone.query_text: no request carries a query yet, leave it false")
-    if config.tasks != "ctr":
-        problems.append('backbone.tasks: no event carries a conversion yet, leave it "ctr"')
     return problems
 
 

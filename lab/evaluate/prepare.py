@@ -15,7 +15,7 @@ from lab.adapters.training import GradientTraining
 from lab.evaluate.told import Labels, live_histories, live_outcomes
 from lab.kernel_start import PretrainingLog, count_log, kernel_start
 from lab.represented import represent_pairs
-from lab.streams import Chunk, Stream
+from lab.streams import Chunk, Stream, ensure_conversions
 from model.backbone.dataset import Examples, ProfileTable
 from model.backbone.interface import FrozenBackbone
 from model.backbone.pretrain import pretrain_backbone
@@ -69,6 +69,10 @@ class PreparedStream:
     """Number of the scoring batch after which a click that came late is known; -1 where there was none."""
     batch: NDArray[np.int64]
     """Number of the scoring batch."""
+    conversion: NDArray[np.float32] | None = None
+    """Whether the user clicked and converted; None where the stream knows of no conversions."""
+    cvr_logit: NDArray[np.float32] | None = None
+    """Logit of a conversion once clicked, by the frozen model; 0 without a conversion tower."""
 
     def __len__(self) -> int:
         return len(self.label)
@@ -80,7 +84,7 @@ class PreparedStream:
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """All columns by name, for a file."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+        return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,12 @@ def pretrain_on(stream: Stream, config: EvaluationConfig, kernel: KernelConfig, 
 
 
 def train_backbone_on(stream: Stream, config: EvaluationConfig, texts: Texts, seed: int) -> TrainedBackbone:
-    """Pretrains a backbone on the stream's first half. Raises BackboneRefused and ValueError as `pretrain_backbone`."""
+    """Pretrains a backbone on the stream's first half.
+
+    Raises StreamError for conversions that the stream knows nothing of, BackboneRefused and ValueError as
+    `pretrain_backbone`.
+    """
+    ensure_conversions(config.backbone.tasks, stream)
     catalogue = stream.catalogue
     examples = pretraining_examples(stream)
     vectors = texts([item.text for item in catalogue.items])
@@ -173,6 +182,7 @@ def pretraining_examples(stream: Stream) -> Examples:
         domain=chunk.domain[row],
         label=chunk.click[row, column].astype(np.float32),
         time=chunk.time[row],
+        conversion=None if chunk.converted is None else chunk.converted[row, column].astype(np.float32),
     )
 
 
@@ -206,6 +216,8 @@ def prepare(
         decided=known.decided[row],
         corrected=known.corrected,
         batch=known.batch[row],
+        conversion=None if chunk.conversions is None else chunk.conversions.happened[row, column].astype(np.float32),
+        cvr_logit=None if chunk.conversions is None else pairs.cvr_logit,
     )
 
 

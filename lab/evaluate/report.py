@@ -24,6 +24,7 @@ from lab.evaluate.compare import (
     recovered,
     windows_to_half,
 )
+from lab.evaluate.conversions import ConversionReport, report_conversions
 from lab.evaluate.information import SeedInformation
 from lab.evaluate.measures import WINDOWS, mean_known
 from lab.evaluate.plan import ALL_ADAPTERS, KERNEL, Plan
@@ -105,6 +106,8 @@ class StreamReport:
     rows: tuple[AdapterRow, ...]
     altered: bool = False
     """Whether it has the name of a script of the standard suite and is another one: a short look, or a user's own."""
+    conversions: ConversionReport | None = None
+    """How well the adapters tell conversions; None where the stream knows of none."""
     information: tuple[SeedInformation, ...] = ()
     """What the kernel took up, a run a seed; empty where it did not run, or counts no information."""
 
@@ -185,6 +188,7 @@ def _stream(plan: Plan, name: str, seeds: list[SeedResult], runs: Runs, *, alter
             for adapter in plan.adapters
         ),
         altered=altered,
+        conversions=report_conversions([(one.seed, one.conversions) for one in seeds], plan.adapters),
         information=tuple(one.information for one in seeds if one.information is not None),
     )
 

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from lab.evaluate.cells import number, plain_span, signed, span
 from lab.evaluate.compare import FROZEN
+from lab.evaluate.conversions import conversion_table
 from lab.evaluate.goals import NOT_RUN, Goal, goals
 from lab.evaluate.information_plane import domain_table, information_table
 from lab.evaluate.measures import AROUND_RETURN
@@ -77,6 +78,7 @@ def tables(report: EvaluationReport) -> list[tuple[str, list[str], Cells]]:
         *((f"What {KERNEL} must show", *_goals(asked)) for asked in [goals(report)] if asked),
         *part_tables(report),
         *((_title(stream), *_stream(stream)) for stream in report.streams),
+        *(conversion_table(stream.name, stream.conversions) for stream in report.streams if stream.conversions),
         *(
             (f"{stream.name}: AUC above frozen around the return of the old taste", *_around(stream))
             for stream in report.streams

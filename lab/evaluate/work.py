@@ -216,7 +216,7 @@ def _backbone_folder(plan: Plan, stream: Stream, seed: int) -> Path:
     """Streams with the same pretraining half share a backbone."""
     digest = hashlib.sha256(plan.key.encode())
     chunk = Chunk.concat(list(stream.chunks("pretrain")))
-    for values in (chunk.time, chunk.user, chunk.domain, chunk.items, chunk.click):
+    for values in chunk.taught:
         digest.update(np.ascontiguousarray(values).tobytes())
     digest.update(json.dumps(stream.catalogue.space.values).encode())
     digest.update(str(seed).encode())

@@ -50,7 +50,7 @@ OTHER: dict[str, Any] = {
 }
 """Values that no rule below can make."""
 
-UNFED = {"backbone.tasks", "backbone.query_text"}
+UNFED = {"backbone.query_text"}
 """Keys that are refused but for their defaults, because no event brings what they ask for."""
 
 
