@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from rich.console import Console
 from rich.table import Table
@@ -28,7 +28,12 @@ ORACLE = "oracle"
 
 def show(report: EvaluationReport, console: Console) -> None:
     """All tables in the terminal."""
-    for title, head, body in tables(report):
+    show_tables(tables(report), console)
+
+
+def show_tables(named: Iterable[tuple[str, list[str], Cells]], console: Console) -> None:
+    """Tables by title, head and cells, none of their figures cut off."""
+    for title, head, body in named:
         table = Table(title=title, title_justify="left", title_style="bold", header_style="dim")
         for column, name in enumerate(head):
             words = " ".join([name, *(row[column] for row in body)]).split()

@@ -10,16 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
-from rich.markdown import Markdown
 
 from lab.code_key import code_digest
 from lab.evaluate.plan import Plan, make_plan
 from lab.evaluate.pool import each, ensure_writable, workers
+from lab.evaluate.tables import show_tables
 from lab.progress import bars
 from lab.streams import StreamError
 from lab.streams.sources import Source, choose, movielens_source
 from lab.text_models.encoders import TEXT_MODELS, cost_of, ensure_known, text_encoder
-from lab.text_models.table import TextModelReport, markdown, report_of
+from lab.text_models.table import TextModelReport, markdown, report_of, tables
 from lab.text_models.trial import TRIAL, TextTrial, known_by, try_text_model
 from model.backbone.schema import BackboneRefused
 from model.whole_files import write_whole
@@ -68,7 +68,7 @@ def run_text_models(
     report = report_of(tried, [cost_of(name, plan.cache_dir, texts) for name in chosen])
     write_whole(out / "text-models.json", json.dumps(report.to_json(), indent=1) + "\n")
     write_whole(out / "text-models.md", markdown(report))
-    console.print(Markdown(markdown(report)))
+    show_tables(tables(report), console)
     console.print(f"{out / 'text-models.md'} ({time.monotonic() - begun:.0f} s)", highlight=False, soft_wrap=True)
     return report
 

@@ -19,6 +19,7 @@ from driftline.cli import app
 from features.text import TextEncoder
 from lab.evaluate.plan import Plan
 from lab.evaluate.slices import ITEM_SLICES, USER_SLICES
+from lab.evaluate.tables import show_tables
 from lab.streams import StreamError
 from lab.text_models.command import run_text_models
 from lab.text_models.encoders import (
@@ -137,6 +138,9 @@ def test_the_table_compares_with_items_known_by_id_seed_by_seed(titled: Plan) ->
         assert all(len(row) == len(head) for row in body), title
         assert not [cell for row in body for cell in row if "nan" in cell], title
     assert "| text | hashed-words |" in markdown(report)
+    narrow = Console(record=True, width=40)
+    show_tables(tables(report), narrow)
+    assert "…" not in narrow.export_text()
     json.dumps(report.to_json(), allow_nan=False)
 
 
