@@ -108,6 +108,7 @@ def full_step(rows: int, *, dense_adam: bool) -> Callable[[], object]:
     """One step of full fine-tuning on 128 raw examples: Adam over everything, or sparse Adam for the ID tables."""
     model = backbone_of(rows).train()
     batch, label = features(EXAMPLES, EXAMPLES, rows), micro_batch(4).label
+    assert model.item_table is not None
     tables = [model.user_table, model.item_table]
     optimisers: list[torch.optim.Optimizer] = []
     if dense_adam:

@@ -65,7 +65,7 @@ def running(console: Console) -> Iterator[tuple[Config, Recording]]:
             ports = {"process": config.processor.metrics_port, "ingest": config.ingest.metrics_port}
             parts = [Part(name, f"http://127.0.0.1:{number}/healthz") for name, number in ports.items()]
             children.start(parts, Path(folder) / "logs", child_environment(config, write_config(config)))
-            children.wait_ready(120.0)
+            children.wait_ready(ports, 120.0)
             publish_and_wait(config, data, console, children.check)
             yield config, data
         finally:

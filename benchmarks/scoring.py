@@ -145,7 +145,7 @@ class Bench:
         environment = child_environment(config, write_config(config))
         children.start([Part(name, ready[name]) for name in names], config.run_dir / "logs", environment)
         try:
-            children.wait_ready(180)
+            children.wait_ready(names, 180)
             yield children
         finally:
             children.stop()

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -25,10 +25,14 @@ from driftline.options import (
     Limit,
     LogFile,
     MappingName,
+    Models,
+    NewScene,
     Rate,
     ReportFolder,
     ScriptName,
     SuiteName,
+    TextModels,
+    UserEncoders,
 )
 from local.api_keys import ScorerKey
 from local.broker.command import app as broker_app
@@ -347,39 +351,69 @@ def evaluate(
     quick: Annotated[bool, typer.Option("--quick", help="A short look: fewer requests and seeds.")] = False,
     tune: Annotated[bool, typer.Option("--tune", help="Find the adapters' rates on streams of another seed.")] = False,
     detectors: Detectors = False,
+    text_models: TextModels = False,
+    models: Models = None,
+    user_encoders: UserEncoders = False,
+    new_scene: NewScene = False,
     cluster: Cluster = None,
     base: BaseName = None,
     out: ReportFolder = Path("runs/evaluate"),
 ) -> None:
     """Compare ways to adapt on drifting streams, test-then-train, and report what helps."""
     from lab.evaluate.command import run_evaluate
-    from lab.evaluate.tune import run_tune, tuning_sources
 
     config = _settings(context)
     names = [name.strip() for name in adapters.split(",")] if adapters else None
+    drift = Path(script) if script is not None else None
+    played: dict[str, Any] = {"suite": suite, "script": drift, "log": log, "mapping": mapping}
+    if new_scene:
+        kinds = text_models, models, user_encoders, detectors, tune
+        _try_new_scene(config, seeds, out, quick=quick, unfit=any((*played.values(), *kinds, names, cluster, base)))
+    if text_models or models is not None:
+        unfit = any((names, tune, detectors, user_encoders, cluster, base)) or not text_models
+        _compare_texts(config, played, models, seeds, out, quick=quick, unfit=unfit)
+    if user_encoders:
+        unfit = any((detectors, names, cluster, base)) or (tune and (quick or seeds is not None))
+        _compare_user_encoders(config, played, seeds, out, quick=quick, tune=tune, unfit=unfit)
     if detectors:
         unfit = any((script, log, mapping, names, quick, cluster, base)) or (tune and seeds is not None)
         _try_detectors(config, suite, seeds, out, tune=tune, unfit=unfit)
     if tune:
-        if quick or seeds is not None or cluster is not None or base is not None:
-            others = "--quick, --seeds, --base and --cluster"
-            raise typer.BadParameter(f"it has seeds of its own and runs here: leave out {others}", param_hint="--tune")
-        sources = tuning_sources(suite, Path(script) if script is not None else None, log, mapping)
-        run_tune(config, out, sources, names)
-        return
-    run_evaluate(
-        config,
-        suite=suite,
-        script=Path(script) if script is not None else None,
-        log=log,
-        mapping=mapping,
-        adapters=names,
-        seeds=seeds,
-        quick=quick,
-        out=out,
-        cluster=cluster,
-        base=base,
-    )
+        unfit = quick or any(one is not None for one in (seeds, cluster, base))
+        _tune(config, played, names, out, unfit=unfit)
+    run_evaluate(config, **played, adapters=names, seeds=seeds, quick=quick, out=out, cluster=cluster, base=base)
+
+
+def _tune(config: Config, played: dict[str, Any], names: list[str] | None, out: Path, *, unfit: bool) -> NoReturn:
+    """`evaluate --tune`; `unfit` says whether options were given that do not go with it."""
+    from lab.evaluate.tune import run_tune, tuning_sources
+
+    if unfit:
+        others = "--quick, --seeds, --base and --cluster"
+        raise typer.BadParameter(f"it has seeds of its own and runs here: leave out {others}", param_hint="--tune")
+    run_tune(config, out, tuning_sources(**played), names)
+    raise typer.Exit
+
+
+def _compare_texts(
+    config: Config,
+    played: dict[str, Any],
+    models: str | None,
+    seeds: int | None,
+    out: Path,
+    *,
+    quick: bool,
+    unfit: bool,
+) -> NoReturn:
+    """`evaluate --text-models`; `unfit` says whether options were given that do not go with it."""
+    from lab.text_models.command import run_text_models
+
+    if unfit:
+        only = "only the stream, --models, --seeds, --quick and --out go with it, and --models goes with it alone"
+        raise typer.BadParameter(only, param_hint="--text-models")
+    names = [name.strip() for name in models.split(",")] if models else None
+    run_text_models(config, **played, models=names, seeds=seeds, quick=quick, out=out)
+    raise typer.Exit
 
 
 def _try_detectors(
@@ -391,6 +425,29 @@ def _try_detectors(
     if unfit:
         raise typer.BadParameter("only --suite, --seeds or --tune, and --out go with it", param_hint="--detectors")
     run_detectors(config, suite=suite, seeds=seeds, out=out, tune=tune)
+    raise typer.Exit
+
+
+def _compare_user_encoders(
+    config: Config, played: dict[str, Any], seeds: int | None, out: Path, *, quick: bool, tune: bool, unfit: bool
+) -> NoReturn:
+    """`evaluate --user-encoders`; `unfit` as above."""
+    from lab.encoders.command import run_encoders
+
+    if unfit:
+        only = "only streams, --quick, --seeds or --tune, and --out go with it"
+        raise typer.BadParameter(only, param_hint="--user-encoders")
+    run_encoders(config, **played, seeds=seeds, quick=quick, tune=tune, out=out)
+    raise typer.Exit
+
+
+def _try_new_scene(config: Config, seeds: int | None, out: Path, *, quick: bool, unfit: bool) -> NoReturn:
+    """`evaluate --new-scene`; `unfit` as above."""
+    from lab.transfer.comparison import run_new_scene
+
+    if unfit:
+        raise typer.BadParameter("only --seeds, --quick and --out go with it", param_hint="--new-scene")
+    run_new_scene(config, seeds=seeds, quick=quick, out=out)
     raise typer.Exit
 
 

@@ -60,8 +60,26 @@ BaseName = Annotated[
     str | None, typer.Option(help="shipped or plain: a base that the lab knows, in place of the configured one.")
 ]
 SuiteName = Annotated[
-    str | None, typer.Option(help="standard, scripted, unmatched, movielens-100k or movielens-sessions.")
+    str | None,
+    typer.Option(help="standard, scripted, unmatched, movielens-100k, movielens-sessions or movielens-favourites."),
+]
+TextModels = Annotated[
+    bool, typer.Option("--text-models", help="Compare text encoders: items known by id, by text or by both.")
+]
+Models = Annotated[
+    str | None,
+    typer.Option(
+        help="With --text-models: hashed-words, minilm-1, -2, -3 or -6, or folders of models, with commas.",
+        metavar="NAME|FOLDER",
+    ),
 ]
 Detectors = Annotated[
     bool, typer.Option("--detectors", help="Try drift verdicts and detectors on streams whose truth is known.")
+]
+NewScene = Annotated[
+    bool,
+    typer.Option("--new-scene", help="Compare ways to take up a scene that pretraining never saw."),
+]
+UserEncoders = Annotated[
+    bool, typer.Option("--user-encoders", help="Compare user encoders, with and without a live history and a kernel.")
 ]

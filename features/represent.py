@@ -47,6 +47,8 @@ class Represented:
     """Values of the items' crossed fields, int16 `(n, S)`."""
     frozen_logit: Tensor
     """Click logit of the frozen backbone on the rounded `x`, `(n,)`."""
+    cvr_logit: Tensor | None = None
+    """Its logit of a conversion once clicked, `(n,)`; None for a backbone without conversions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +134,9 @@ class Representer:
         with torch.inference_mode():
             x = round_representation(self.backbone.represent(batch))
             rows = torch.tensor([facets], dtype=torch.int64).expand(len(items), -1)
-            frozen = self.backbone.predict(x, rows)[:, 0]
-        return Represented(x, torch.from_numpy(live), torch.from_numpy(content), values, frozen)
+            frozen, cvr = self.backbone.predict(x, rows).unbind(1)
+        converts = cvr if self.backbone.has_conversion else None
+        return Represented(x, torch.from_numpy(live), torch.from_numpy(content), values, frozen, converts)
 
     def _events(self, user_id: str, domain: Domain, time: float) -> list[HistoryEvent]:
         """What the user did lately, oldest first, where the backbone reads it."""

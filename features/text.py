@@ -54,6 +54,11 @@ class TextEncoder:
         self._width: int | None = None
 
     @property
+    def identity(self) -> str:
+        """A hash that changes when the weights do."""
+        return self._salt
+
+    @property
     def width(self) -> int:
         """Length of a text vector. Loads the model if no vector has been seen yet."""
         if self._width is None:
@@ -103,6 +108,16 @@ class TextEncoder:
     def _compute(self, texts: list[str]) -> Floats:
         vectors = self._load().encode(texts, batch_size=64, show_progress_bar=False, normalize_embeddings=True)
         return np.ascontiguousarray(vectors, dtype=np.float32)
+
+    @property
+    def network(self) -> SentenceTransformer:
+        """The model itself. Loads it; raises TextModelUnavailableError."""
+        return self._load()
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in the model's weights. Loads it as `network` does."""
+        return sum(weights.numel() for weights in self.network.parameters())
 
     def _load(self) -> SentenceTransformer:
         if self._network is None:

@@ -25,6 +25,8 @@ class RepresentedPairs:
     """Content vectors of the items, `(n, c)`."""
     frozen_logit: NDArray[np.float32]
     """Click logits on the rounded representations, `(n,)`."""
+    cvr_logit: NDArray[np.float32]
+    """Logits of a conversion once clicked, `(n,)`; 0 for a backbone without conversions."""
 
 
 @torch.inference_mode()
@@ -46,6 +48,6 @@ def represent_pairs(  # noqa: PLR0917 -- the columns of a pair
         history = None if past is None else profiles.history(past, rows)
         batch = profiles.batch(users, items, where, history)
         x = round_representation(backbone.represent(batch))
-        logit = backbone.predict(x, where)[:, 0]
-        parts.append((x.half().numpy(), backbone.content(batch).numpy(), logit.numpy()))
+        ctr, cvr = backbone.predict(x, where).unbind(1)
+        parts.append((x.half().numpy(), backbone.content(batch).numpy(), ctr.numpy(), cvr.numpy()))
     return RepresentedPairs(*(np.concatenate(column) for column in zip(*parts, strict=True)))

@@ -70,6 +70,10 @@ class HistorySpec:
 NO_HISTORY = HistorySpec(0)
 
 
+ItemAspect = Literal["id", "text", "sparse"]
+ITEM_ASPECTS: tuple[ItemAspect, ...] = get_args(ItemAspect)
+
+
 class BackboneConfig(Section):
     """The backbone that is trained once: the foundation model, or your own."""
 
@@ -94,6 +98,11 @@ class BackboneConfig(Section):
     domain_width: int = Field(
         default=16, ge=1, description="Width of the domain embedding that gates, maps and experts see."
     )
+    item_aspects: tuple[ItemAspect, ...] = Field(
+        default=ITEM_ASPECTS,
+        description="What the foundation model knows an item by: its ID, its text, its sparse fields. Without `id` "
+        "there is no embedding and no statistic of a single item, without `sparse` none of an item's fields.",
+    )
     gating: Literal["plain", "mean", "cls", "domain"] = Field(
         default="domain", description="How the aspects are fused."
     )
@@ -114,8 +123,8 @@ class BackboneConfig(Section):
     tower_hidden: int = Field(default=32, ge=1, description="Hidden width of a tower.")
     tasks: Literal["ctr", "ctr_ctcvr"] = Field(
         default="ctr",
-        description="Clicks alone, or clicks and conversions with CTCVR = CTR x CVR over all impressions. No event "
-        "carries conversions yet: it must stay `ctr`.",
+        description="What the backbone is trained to tell: clicks alone, or clicks and conversions with "
+        "CTCVR = CTR x CVR over all impressions, from a stream that knows of conversions.",
     )
     query_text: bool = Field(
         default=False,
@@ -145,10 +154,10 @@ class BackboneConfig(Section):
     history_width: int = Field(default=32, ge=4, multiple_of=2, description="Width of an event and of its encoder.")
     history_layers: int = Field(default=2, ge=1, description="Layers of `sasrec` and `bert4rec`.")
     history_delay_s: float = Field(
-        default=1_800.0,
+        default=60.0,
         ge=0,
-        description="Pretraining shows a request the events that are older than this, as live ones are when their "
-        "labels are decided.",
+        description="Pretraining shows a request the events that are older than this: what serving waits for a label, "
+        "`join.window_s` and a little.",
     )
     id_dropout: float = Field(
         default=0.1, ge=0, lt=1, description="Share of IDs replaced by the out-of-vocabulary row in pretraining."
@@ -164,6 +173,31 @@ class BackboneConfig(Section):
                 f"{factory!r} names no function: write package.module:function or path/to/file.py:function"
             )
         return factory
+
+    @field_validator("item_aspects")
+    @classmethod
+    def _some_in_order(cls, aspects: tuple[ItemAspect, ...]) -> tuple[ItemAspect, ...]:
+        if not aspects:
+            raise ValueError(f"an item must be known by something: name some of {', '.join(ITEM_ASPECTS)}")
+        if len(set(aspects)) != len(aspects):
+            raise ValueError(f"{max(aspects, key=aspects.count)!r} stands there twice: drop one")
+        return tuple(aspect for aspect in ITEM_ASPECTS if aspect in aspects)
+
+    @model_validator(mode="after")
+    def _items_known_alike(self) -> BackboneConfig:
+        if self.factory and self.item_aspects != ITEM_ASPECTS:
+            raise ValueError(
+                "item_aspects is for the foundation model; a backbone of your own (factory) decides itself what it "
+                "reads of an item: leave one of the two out"
+            )
+        by = ("id", "text") if self.history_items == "both" else (self.history_items,)
+        missing = [aspect for aspect in by if aspect not in self.item_aspects]
+        if self.user_encoder != "none" and missing:
+            raise ValueError(
+                f"history_items is {self.history_items}, but item_aspects has no {' and no '.join(missing)}: the user "
+                "encoder must know items by what the rest of the backbone knows them by; change one of the two"
+            )
+        return self
 
     @property
     def history(self) -> HistorySpec:
@@ -181,8 +215,6 @@ def unfed_keys(config: BackboneConfig) -> list[str]:
     problems = []
     if config.query_text:
         problems.append("backbone.query_text: no request carries a query yet, leave it false")
-    if config.tasks != "ctr":
-        problems.append('backbone.tasks: no event carries a conversion yet, leave it "ctr"')
     return problems
 
 

@@ -115,6 +115,10 @@ class Uplift:
             return None
         return self._look()
 
+    def convert(self, user: UserDraw, conversions: int) -> None:
+        """Conversions of a request that was taken before; they count at the next look."""
+        self._counts[int(user.control), COUNTS.index("conversions"), user.bucket] += conversions
+
     def users(self) -> dict[str, int]:
         """Distinct users by arm."""
         return {arm: _distinct(self._registers[index]) for index, arm in enumerate(UPLIFT_ARMS)}

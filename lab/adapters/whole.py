@@ -16,8 +16,6 @@ from lab.adapters.gradient import GradientAdapter
 from lab.adapters.path import ClickPath, Plugs
 from model.backbone.foundation import FoundationBackbone
 
-TABLES = ("user_table.weight", "item_table.weight")
-
 
 class WholeModel(nn.Module):
     """A copy of the backbone in which users and items of the stream have rows of their own.
@@ -30,7 +28,8 @@ class WholeModel(nn.Module):
         profiles = context.profiles
         self.net = _fresh(context) if scratch else copy.deepcopy(context.foundation)
         self.user_row = _own_rows(self.net.user_table, profiles.user)
-        self.item_row = _own_rows(self.net.item_table, profiles.item)
+        table = self.net.item_table
+        self.item_row = profiles.item if table is None else _own_rows(table, profiles.item)
         if self.net.statistics is not None:
             self.net.statistics.widen(int((profiles.user == 0).sum()), int((profiles.item == 0).sum()))
         self.net.requires_grad_(True).eval()
@@ -61,8 +60,9 @@ def whole(
     """Full fine-tuning, in its variants: with T as inputs, from scratch, without the ID tables."""
     model = WholeModel(context, live=live, scratch=scratch)
     if dense_only:
-        for name in TABLES:
-            model.net.get_parameter(name).requires_grad_(False)
+        for table in (model.net.user_table, model.net.item_table):
+            if table is not None:
+                table.requires_grad_(False)
     trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad and _reached(name)]
     slow = [p for name, p in trained if not name.startswith("live_path")]
     fast = [p for name, p in trained if name.startswith("live_path")]

@@ -15,6 +15,7 @@ from lab.evaluate.plan import Plan, make_plan
 from lab.evaluate.pool import ensure_writable, execute
 from lab.evaluate.report import EvaluationReport, make_report
 from lab.evaluate.tables import markdown, show
+from lab.streams import ensure_conversions
 from lab.streams.sources import choose
 from model.whole_files import write_whole
 from streaming.config import Config
@@ -41,10 +42,10 @@ def run_evaluate(
 ) -> EvaluationReport:
     """Runs what is missing, writes `report.json`, `report.md`, `report.html` and PNG files to `out`, shows the table.
 
-    `suite` is standard, scripted, unmatched, movielens-100k or movielens-sessions; `mapping` is a file or the name of a
-    public data set; `base` names one of `lab.bases.presets`. Called again with the same settings and code, finished
-    runs are taken from `out`. `cluster` is the address of a Dask scheduler whose workers run it. Raises OutFolderError,
-    StreamError, UnknownAdapterError, UnknownBaseError, DataUnavailableError, ClusterUnavailableError or
+    `suite` is standard, scripted, unmatched or one of the ways to play MovieLens 100K; `mapping` is a file or the name
+    of a public data set; `base` names one of `lab.bases.presets`. Called again with the same settings and code,
+    finished runs are taken from `out`. `cluster` is the address of a Dask scheduler whose workers run it. Raises
+    OutFolderError, StreamError, UnknownAdapterError, UnknownBaseError, DataUnavailableError, ClusterUnavailableError or
     EvaluationFailedError; each message names the cure.
     """
     console = console or Console()
@@ -58,7 +59,7 @@ def run_evaluate(
         live=config.live, backbone=preset.backbone if preset else config.backbone,
         pretrain=preset.pretrain if preset else None,
     )  # fmt: skip
-    _warm_up(plan, console)
+    warm_up(plan, console)
     report = make_report(plan, execute(plan, console, processes or os.cpu_count() or 1, cluster))
     write(report, out)
     show(report, console)
@@ -80,13 +81,14 @@ def write(report: EvaluationReport, out: Path) -> None:
         write_whole(out / name, data)
 
 
-def _warm_up(plan: Plan, console: Console) -> None:
+def warm_up(plan: Plan, console: Console) -> None:
     """Data and text vectors are fetched once, before the processes would all do it; wrong inputs are refused here."""
     from lab.evaluate.work import text_vectors
 
     texts: list[str] = []
     for source in plan.sources:
         stream = source.open(plan.seeds[0], plan.cache_dir)
+        ensure_conversions(plan.config.backbone.tasks, stream)
         texts += [item.text for item in stream.catalogue.items]
     console.print(f"{len(plan.sources)} streams, {len(plan.adapters)} adapters, {len(plan.seeds)} seeds")
     text_vectors(plan, texts)

@@ -55,12 +55,12 @@ Runs = Mapping[str, Mapping[int, Measures]]
 """Measures of one stream by adapter and seed."""
 
 
-def paired(runs: Runs, adapter: str, other: str, what: str = "auc") -> Interval:
+def paired(runs: Mapping[str, Mapping[int, object]], adapter: str, other: str, what: str = "auc") -> Interval:
     """Difference of a measure between two adapters on the same seeds."""
     return interval(differences(runs, adapter, other, what))
 
 
-def differences(runs: Runs, adapter: str, other: str, what: str = "auc") -> list[float]:
+def differences(runs: Mapping[str, Mapping[int, object]], adapter: str, other: str, what: str = "auc") -> list[float]:
     """That difference seed by seed."""
     seeds = sorted(set(runs.get(adapter, {})) & set(runs.get(other, {})))
     return [getattr(runs[adapter][s], what) - getattr(runs[other][s], what) for s in seeds]

@@ -35,7 +35,8 @@ FIRST_EXAMPLES = (100, 500, 2_000)
 """Examples of a new facet value over which its ranking is told."""
 _NEW_AFTER = 0.1
 """Share of the live half after which a facet value counts as new."""
-_LEAST = 200  # examples below which an AUC says nothing
+LEAST = 200
+"""Examples below which an AUC says nothing."""
 Rows = NDArray[np.bool_] | NDArray[np.intp]
 """Which examples: a mask or indices."""
 
@@ -149,7 +150,7 @@ def _around(data: PreparedStream, logit: NDArray[np.float32], after: NDArray[np.
 
 def _area(label: NDArray[np.float32], logit: NDArray[np.float32], rows: Rows) -> float:
     chosen = label[rows]
-    return auc(chosen, logit[rows]) if chosen.size >= _LEAST else float("nan")
+    return auc(chosen, logit[rows]) if chosen.size >= LEAST else float("nan")
 
 
 def mean_known(values: Sequence[float]) -> float:
@@ -161,7 +162,7 @@ def mean_known(values: Sequence[float]) -> float:
 def _true_area(data: PreparedStream, logit: NDArray[np.float32], rows: Rows) -> float:
     """Expected AUC where the stream tells its probabilities, the AUC of the clicks where it does not."""
     probability = data.probability[rows]
-    if probability.size < _LEAST or not np.isfinite(probability).all():
+    if probability.size < LEAST or not np.isfinite(probability).all():
         return _area(data.truth, logit, rows)
     return expected_auc(probability, logit[rows])
 
@@ -171,7 +172,7 @@ def _by_domain(data: PreparedStream, logit: NDArray[np.float32], space: DomainSp
     for column, facet in enumerate(FACETS):
         for index, value in enumerate(space.values[facet]):
             mask = np.asarray(data.domain[:, column] == index)
-            if mask.sum() >= _LEAST:
+            if mask.sum() >= LEAST:
                 areas[f"{facet}={value}"] = _area(data.truth, logit, mask)
                 areas |= _first_of_new(data, logit, np.flatnonzero(mask), f"{facet}={value}")
     return areas

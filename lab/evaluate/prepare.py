@@ -15,7 +15,7 @@ from lab.adapters.training import GradientTraining
 from lab.evaluate.told import Labels, live_histories, live_outcomes
 from lab.kernel_start import PretrainingLog, count_log, kernel_start
 from lab.represented import represent_pairs
-from lab.streams import Chunk, Stream
+from lab.streams import Chunk, Stream, ensure_conversions
 from model.backbone.dataset import Examples, ProfileTable
 from model.backbone.interface import FrozenBackbone
 from model.backbone.pretrain import pretrain_backbone
@@ -69,6 +69,10 @@ class PreparedStream:
     """Number of the scoring batch after which a click that came late is known; -1 where there was none."""
     batch: NDArray[np.int64]
     """Number of the scoring batch."""
+    conversion: NDArray[np.float32] | None = None
+    """Whether the user clicked and converted; None where the stream knows of no conversions."""
+    cvr_logit: NDArray[np.float32] | None = None
+    """Logit of a conversion once clicked, by the frozen model; 0 without a conversion tower."""
 
     def __len__(self) -> int:
         return len(self.label)
@@ -80,7 +84,7 @@ class PreparedStream:
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """All columns by name, for a file."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+        return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}
 
 
 @dataclass(frozen=True)
@@ -97,8 +101,35 @@ class Pretrained:
     """Logits of the newest examples of the log by a model that was not trained on them."""
 
 
+@dataclass(frozen=True)
+class TrainedBackbone:
+    """A frozen backbone of a stream's first half, and what it was trained on."""
+
+    backbone: FrozenBackbone
+    encoder: FeatureEncoder
+    profiles: ProfileTable
+    examples: Examples
+    held_out: NDArray[np.float32]
+    """As in `Pretrained`."""
+
+
 def pretrain_on(stream: Stream, config: EvaluationConfig, kernel: KernelConfig, texts: Texts, seed: int) -> Pretrained:
     """Pretrains a backbone on the stream's first half, and what a kernel of it starts from."""
+    made = train_backbone_on(stream, config, texts, seed)
+    backbone, encoder, profiles, held_out = made.backbone, made.encoder, made.profiles, made.held_out
+    log = log_of(stream, made.examples, encoder, profiles)
+    layout = live_layout(stream, config, encoder, backbone)
+    start = kernel_start(log, LiveFeatures(layout, config.live), (backbone, profiles), held_out, kernel)
+    return Pretrained(backbone, encoder, profiles, layout, log, start, held_out)
+
+
+def train_backbone_on(stream: Stream, config: EvaluationConfig, texts: Texts, seed: int) -> TrainedBackbone:
+    """Pretrains a backbone on the stream's first half.
+
+    Raises StreamError for conversions that the stream knows nothing of, BackboneRefused and ValueError as
+    `pretrain_backbone`.
+    """
+    ensure_conversions(config.backbone.tasks, stream)
     catalogue = stream.catalogue
     examples = pretraining_examples(stream)
     vectors = texts([item.text for item in catalogue.items])
@@ -122,11 +153,8 @@ def pretrain_on(stream: Stream, config: EvaluationConfig, kernel: KernelConfig, 
         backbone=config.backbone.model_copy(update={"text_width": vectors.shape[1]}),
         config=config.pretrain.model_copy(update={"seed": config.pretrain.seed + seed}),
     )
-    profiles = ProfileTable(encoder, users, items)
-    log, layout = log_of(stream, examples, encoder, profiles), live_layout(stream, config, encoder, backbone)
     held_out = np.array(report.held_out, dtype=np.float32)
-    start = kernel_start(log, LiveFeatures(layout, config.live), (backbone, profiles), held_out, kernel)
-    return Pretrained(backbone, encoder, profiles, layout, log, start, held_out)
+    return TrainedBackbone(backbone, encoder, ProfileTable(encoder, users, items), examples, held_out)
 
 
 def log_of(stream: Stream, examples: Examples, encoder: FeatureEncoder, profiles: ProfileTable) -> PretrainingLog:
@@ -154,16 +182,22 @@ def pretraining_examples(stream: Stream) -> Examples:
         domain=chunk.domain[row],
         label=chunk.click[row, column].astype(np.float32),
         time=chunk.time[row],
+        conversion=None if chunk.converted is None else chunk.converted[row, column].astype(np.float32),
     )
 
 
-def prepare(stream: Stream, pretrained: Pretrained, config: EvaluationConfig) -> PreparedStream:
-    """Represents every shown item of the live half and computes its live features as they were at that time."""
+def prepare(
+    stream: Stream, pretrained: Pretrained, config: EvaluationConfig, *, live_history: bool = True
+) -> PreparedStream:
+    """Represents every shown item of the live half and computes its live features as they were at that time.
+
+    Without `live_history` a user encoder reads what it could when pretraining ended.
+    """
     chunk = Chunk.concat(list(stream.chunks("live")))
     row, column = np.nonzero(chunk.shown)
     user, item, domain = chunk.user[row], chunk.items[row, column], chunk.domain[row]
     known = decided_labels(chunk, config)
-    past = live_histories(stream, pretrained, known)
+    past = live_histories(stream, pretrained, known, followed=live_history)
     pairs = represent_pairs(pretrained.backbone, pretrained.profiles, user, item, domain, past)
     residual = (known.label - 1.0 / (1.0 + np.exp(-pairs.frozen_logit))).astype(np.float32)
     return PreparedStream(
@@ -182,6 +216,8 @@ def prepare(stream: Stream, pretrained: Pretrained, config: EvaluationConfig) ->
         decided=known.decided[row],
         corrected=known.corrected,
         batch=known.batch[row],
+        conversion=None if chunk.conversions is None else chunk.conversions.happened[row, column].astype(np.float32),
+        cvr_logit=None if chunk.conversions is None else pairs.cvr_logit,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,12 @@ from lab.evaluate.compare import (
     recovered,
     windows_to_half,
 )
+from lab.evaluate.conversions import ConversionReport, report_conversions
 from lab.evaluate.information import SeedInformation
 from lab.evaluate.measures import WINDOWS, mean_known
 from lab.evaluate.plan import ALL_ADAPTERS, KERNEL, Plan
 from lab.evaluate.seed_results import RunCost, SeedResult
+from lab.evaluate.slices import SliceRow, slice_rows
 from lab.streams import standard_suite
 
 
@@ -71,6 +73,8 @@ class AdapterRow:
     curve: tuple[float, ...]
     """AUC in the same windows."""
     log_loss_curve: tuple[float, ...]
+    slices: dict[str, SliceRow] = field(default_factory=dict)
+    """By what pretraining saw of item and user, for each of `lab.evaluate.slices.SLICES`."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,8 @@ class StreamReport:
     rows: tuple[AdapterRow, ...]
     altered: bool = False
     """Whether it has the name of a script of the standard suite and is another one: a short look, or a user's own."""
+    conversions: ConversionReport | None = None
+    """How well the adapters tell conversions; None where the stream knows of none."""
     information: tuple[SeedInformation, ...] = ()
     """What the kernel took up, a run a seed; empty where it did not run, or counts no information."""
 
@@ -131,8 +137,8 @@ class EvaluationReport:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; not-a-number becomes null."""
-        plain: dict[str, Any] = _plain(asdict(self))
-        return plain
+        data: dict[str, Any] = plain(asdict(self))
+        return data
 
 
 def make_report(plan: Plan, results: Mapping[tuple[str, int], SeedResult]) -> EvaluationReport:
@@ -177,13 +183,23 @@ def _stream(plan: Plan, name: str, seeds: list[SeedResult], runs: Runs, *, alter
         oracle_auc=float(np.mean([one.oracle_auc for one in seeds])),
         oracle_request_auc=float(np.mean([one.oracle_request_auc for one in seeds])),
         spans=first.spans,
-        rows=tuple(_row(adapter, runs, first.spans, first.examples) for adapter in plan.adapters),
+        rows=tuple(
+            _row(adapter, runs, first.spans, first.examples, slice_rows([one.slices[adapter] for one in seeds]))
+            for adapter in plan.adapters
+        ),
         altered=altered,
+        conversions=report_conversions([(one.seed, one.conversions) for one in seeds], plan.adapters),
         information=tuple(one.information for one in seeds if one.information is not None),
     )
 
 
-def _row(name: str, runs: Runs, marks: tuple[tuple[str, float, float], ...], examples: int) -> AdapterRow:
+def _row(
+    name: str,
+    runs: Runs,
+    marks: tuple[tuple[str, float, float], ...],
+    examples: int,
+    slices: dict[str, SliceRow],
+) -> AdapterRow:
     own = list(runs[name].values())
     half = None
     if marks and FULL in runs:
@@ -216,6 +232,7 @@ def _row(name: str, runs: Runs, marks: tuple[tuple[str, float, float], ...], exa
         request_curve=tuple(np.mean([m.request_curve for m in own], axis=0).tolist()),
         curve=tuple(np.mean([m.curve for m in own], axis=0).tolist()),
         log_loss_curve=tuple(np.mean([m.log_loss_curve for m in own], axis=0).tolist()),
+        slices=slices,
     )
 
 
@@ -246,11 +263,12 @@ def _commit() -> str:
     return commit + ("+" if changed else "")
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """For JSON: tuples as lists, not-a-number as null."""
     if isinstance(value, dict):
-        return {key: _plain(v) for key, v in value.items()}
+        return {key: plain(v) for key, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     if isinstance(value, float):
         return None if math.isnan(value) else value
     return value

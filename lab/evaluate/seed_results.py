@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from lab.evaluate.conversions import ConversionMeasures, measure_conversions
 from lab.evaluate.information import SeedInformation, read_information
 from lab.evaluate.measures import Measures, measure
 from lab.evaluate.plan import KERNEL, Plan
+from lab.evaluate.prepare import pretraining_examples
+from lab.evaluate.slices import SeenBefore, SliceMeasures, measure_slices
 from lab.evaluate.work import load_run, load_stream
 from lab.streams.sources import Source
 from model.evaluation import auc, grouped_auc, mixed_groups
@@ -37,6 +40,8 @@ class SeedResult:
     """By adapter."""
     costs: dict[str, RunCost]
     """By adapter."""
+    slices: dict[str, dict[str, SliceMeasures]]
+    """By adapter and name of the slice."""
     examples: int
     lists: int
     click_rate: float
@@ -44,6 +49,8 @@ class SeedResult:
     oracle_request_auc: float
     spans: tuple[tuple[str, float, float], ...]
     """As in `StreamReport`."""
+    conversions: dict[str, ConversionMeasures] = field(default_factory=dict)
+    """By adapter; empty where the stream knows of no conversions."""
     information: SeedInformation | None = None
     """What the kernel took up; None where it did not run, or counts no information."""
 
@@ -51,11 +58,15 @@ class SeedResult:
 def measure_seed(plan: Plan, source: Source, seed: int) -> SeedResult:
     """Reads the runs of one stream and seed."""
     stream, data = source.open(seed, plan.cache_dir), load_stream(plan, source, seed)
-    measures, costs = {}, {}
+    seen = SeenBefore.of(pretraining_examples(stream), data.item, data.user)
+    measures, costs, slices, conversions = {}, {}, {}, {}
     for name in plan.adapters:
         done = load_run(plan, source, seed, name)
         outcome = done.outcome
+        if (converted := measure_conversions(data, outcome.logit)) is not None:
+            conversions[name] = converted
         measures[name] = measure(data, outcome.logit, stream.drift_spans, stream.catalogue.space)
+        slices[name] = measure_slices(data.truth, outcome.logit, data.request, seen)
         costs[name] = RunCost(len(data), done.parameters, outcome.cpu_s, done.state_bytes, outcome.peak_bytes)
     spans = tuple(
         (span.name, _share(data.time, span.start), _share(data.time, span.end)) for span in stream.drift_spans
@@ -67,12 +78,14 @@ def measure_seed(plan: Plan, source: Source, seed: int) -> SeedResult:
         seed=seed,
         measures=measures,
         costs=costs,
+        slices=slices,
         examples=len(data),
         lists=mixed_groups(data.truth, data.request),
         click_rate=float(data.truth.mean()),
         oracle_auc=auc(data.truth, data.probability) if scripted else math.nan,
         oracle_request_auc=grouped_auc(data.truth, data.probability, data.request) if scripted else math.nan,
         spans=spans,
+        conversions=conversions,
         information=read_information(run, seed) if KERNEL in plan.adapters else None,
     )
 

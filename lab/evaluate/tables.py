@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from rich.console import Console
 from rich.table import Table
 
 from lab.evaluate.cells import number, plain_span, signed, span
 from lab.evaluate.compare import FROZEN
+from lab.evaluate.conversions import conversion_table
 from lab.evaluate.goals import NOT_RUN, Goal, goals
 from lab.evaluate.information_plane import domain_table, information_table
 from lab.evaluate.measures import AROUND_RETURN
 from lab.evaluate.part_tables import part_tables
 from lab.evaluate.plan import KERNEL
 from lab.evaluate.report import AdapterRow, EvaluationReport, StreamReport
+from lab.evaluate.slice_tables import slice_tables
 from lab.streams import standard_suite
 
 Cells = list[list[str]]
@@ -26,7 +28,12 @@ ORACLE = "oracle"
 
 def show(report: EvaluationReport, console: Console) -> None:
     """All tables in the terminal."""
-    for title, head, body in tables(report):
+    show_tables(tables(report), console)
+
+
+def show_tables(named: Iterable[tuple[str, list[str], Cells]], console: Console) -> None:
+    """Tables by title, head and cells, none of their figures cut off."""
+    for title, head, body in named:
         table = Table(title=title, title_justify="left", title_style="bold", header_style="dim")
         for column, name in enumerate(head):
             words = " ".join([name, *(row[column] for row in body)]).split()
@@ -76,11 +83,13 @@ def tables(report: EvaluationReport) -> list[tuple[str, list[str], Cells]]:
         *((f"What {KERNEL} must show", *_goals(asked)) for asked in [goals(report)] if asked),
         *part_tables(report),
         *((_title(stream), *_stream(stream)) for stream in report.streams),
+        *(conversion_table(stream.name, stream.conversions) for stream in report.streams if stream.conversions),
         *(
             (f"{stream.name}: AUC above frozen around the return of the old taste", *_around(stream))
             for stream in report.streams
             if any(row.around_return for row in stream.rows)
         ),
+        *(table for stream in report.streams for table in slice_tables(stream)),
         *((f"{stream.name}: AUC by domain", *_domains(stream)) for stream in report.streams if stream.rows[0].domains),
         *_information(report),
     ]

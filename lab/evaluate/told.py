@@ -66,10 +66,12 @@ class Labels:
             yield slice(int(self.begin[request]), int(self.begin[request + 1])), asked, known, late
 
 
-def live_histories(stream: Stream, pretrained: Pretrained, known: Labels) -> PastEvents | None:
+def live_histories(
+    stream: Stream, pretrained: Pretrained, known: Labels, *, followed: bool = True
+) -> PastEvents | None:
     """What the user of each request had done, as the live rows held it: the pretraining log, and what was decided.
 
-    None where the backbone reads no history.
+    Unless it is `followed`, a history stays as it was when pretraining ended. None where the backbone reads none.
     """
     if not pretrained.layout.history.length:
         return None
@@ -84,8 +86,9 @@ def live_histories(stream: Stream, pretrained: Pretrained, known: Labels) -> Pas
     shape = len(outcomes), layout.history.length
     item, age, clicked = np.full(shape, PAD, np.int32), np.zeros(shape, np.float32), np.zeros(shape, np.bool_)
     for request, (_, asked, decided, late) in enumerate(known.before(outcomes)):
-        table.add(decided)
-        table.correct(late)
+        if followed:
+            table.add(decided)
+            table.correct(late)
         events = table.events(asked.user_id)
         item[request, : len(events)] = [place[event.item_id] for event in events]
         age[request, : len(events)] = [asked.time - event.time for event in events]

@@ -141,24 +141,25 @@ def load_stream(plan: Plan, source: Source, seed: int) -> PreparedStream:
     return PreparedStream(**columns)
 
 
-def ensure_pretrained(plan: Plan, stream: Stream, seed: int) -> None:
-    """Pretrains the backbone of a stream and seed unless it is there."""
+def ensure_pretrained(plan: Plan, stream: Stream, seed: int) -> bool:
+    """Pretrains the backbone of a stream and seed; False if it is there already."""
     folder = _backbone_folder(plan, stream, seed)
     if (folder / "card.json").is_file():
-        return
+        return False
     pretrained = pretrain_on(stream, plan.config, plan.kernel, partial(text_vectors, plan), seed)
-    schema = input_schema(stream.catalogue)
+    schema = input_schema(plan, stream.catalogue)
     with whole_folder(folder, finished="card.json") as scratch:
         save_backbone(scratch, pretrained.backbone, pretrained.encoder, schema, {"stream": stream.name, "seed": seed})
         pretrained.start.save(scratch)
         np.save(scratch / _HELD_OUT, pretrained.held_out)
+    return True
 
 
 def load_pretrained(plan: Plan, stream: Stream, seed: int) -> Pretrained:
     """The backbone of a stream and seed, which `ensure_pretrained` has made."""
     catalogue = stream.catalogue
     folder = _backbone_folder(plan, stream, seed)
-    loaded = load_backbone(folder, input_schema(catalogue), plan.config.backbone.factory)
+    loaded = load_backbone(folder, input_schema(plan, catalogue), plan.config.backbone.factory)
     vectors = text_vectors(plan, [item.text for item in catalogue.items])
     users = [UserFeatures(user.user_id, user.fields) for user in catalogue.users]
     items = [ItemFeatures(i.item_id, i.fields, vector) for i, vector in zip(catalogue.items, vectors, strict=True)]
@@ -184,9 +185,10 @@ def adapter_context(plan: Plan, stream: Stream, pretrained: Pretrained, seed: in
     )
 
 
-def input_schema(catalogue: Catalogue) -> InputSchema:
+def input_schema(plan: Plan, catalogue: Catalogue) -> InputSchema:
     """What a backbone of the stream reads."""
-    return InputSchema(catalogue.space.values, catalogue.user_fields, catalogue.item_fields, DEFAULT_MODEL)
+    aspects = plan.config.backbone.item_aspects
+    return InputSchema(catalogue.space.values, catalogue.user_fields, catalogue.item_fields, DEFAULT_MODEL, aspects)
 
 
 def text_vectors(plan: Plan, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -214,7 +216,7 @@ def _backbone_folder(plan: Plan, stream: Stream, seed: int) -> Path:
     """Streams with the same pretraining half share a backbone."""
     digest = hashlib.sha256(plan.key.encode())
     chunk = Chunk.concat(list(stream.chunks("pretrain")))
-    for values in (chunk.time, chunk.user, chunk.domain, chunk.items, chunk.click):
+    for values in chunk.taught:
         digest.update(np.ascontiguousarray(values).tobytes())
     digest.update(json.dumps(stream.catalogue.space.values).encode())
     digest.update(str(seed).encode())

@@ -1,7 +1,15 @@
 """Streams of requests: scripted drift over real items, and logs of real traffic."""
 
 from lab.streams.request import Request
-from lab.streams.scripted.script import Script, find_script, load_script, parse_script, standard_suite, unmatched_suite
+from lab.streams.scripted.script import (
+    Script,
+    conversion_suite,
+    find_script,
+    load_script,
+    parse_script,
+    standard_suite,
+    unmatched_suite,
+)
 from lab.streams.scripted.simulator import ScriptedStream
 from lab.streams.scripted.truth import oracle_auc, oracle_log_loss
 from lab.streams.scripted.world import RealItems
@@ -12,6 +20,7 @@ from lab.streams.stream import (
     DriftSpan,
     Stream,
     StreamError,
+    ensure_conversions,
     requests,
 )
 
@@ -26,6 +35,8 @@ __all__ = [
     "ScriptedStream",
     "Stream",
     "StreamError",
+    "conversion_suite",
+    "ensure_conversions",
     "find_script",
     "load_script",
     "oracle_auc",

@@ -73,6 +73,7 @@ class Recording:
             domain=recoded(chunk.domain, self.catalogue.space, space)[row],
             label=chunk.click[row, column].astype(np.float32),
             time=chunk.time[row],
+            conversion=None if chunk.converted is None else chunk.converted[row, column].astype(np.float32),
         )
 
     def identity(self) -> Iterator[bytes]:
@@ -85,7 +86,7 @@ class Recording:
             yield repr(profile).encode()
         fields = [spec.model_dump() for spec in (*catalogue.user_fields, *catalogue.item_fields)]
         yield json.dumps([fields, catalogue.space.values]).encode()
-        for values in (chunk.time, chunk.user, chunk.domain, chunk.items, chunk.click):
+        for values in chunk.taught:
             yield np.ascontiguousarray(values).tobytes()
 
     def requests(self, half: Half) -> list[Request]:

@@ -20,7 +20,7 @@ from lab.streams import (
 from lab.streams.logged.datasets import DATASETS
 from lab.streams.logged.logs import open_log
 from lab.streams.logged.movielens import Progress, fetch, load
-from lab.streams.logged.movielens_stream import MOVIELENS, MOVIELENS_STREAMS
+from lab.streams.logged.movielens_stream import MOVIELENS, MOVIELENS_STREAMS, MOVIELENS_TITLES
 
 SUITES = ("standard", "scripted", "unmatched", *MOVIELENS_STREAMS)
 QUICK_STREAMS = ("abrupt", "no-drift")
@@ -41,7 +41,7 @@ class Source:
     def title(self, name: str) -> str:
         """Name for people; `name` is the opened stream's, which a mapping may give."""
         if self.dataset in MOVIELENS_STREAMS:
-            return "MovieLens 100K" + ("" if self.dataset == MOVIELENS else ", sessions side by side")
+            return "MovieLens 100K" + MOVIELENS_TITLES[self.dataset]
         return f"{'Script' if self.script is not None else 'Log'} {name}"
 
     @property

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
-from typing import Literal, Protocol
+from dataclasses import Field, dataclass, field, fields
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features.profiles import ItemProfile, UserProfile
+from lab.streams.conversions import Conversions
 from lab.streams.request import Request
 from model.config import FieldSpec
 from model.encoding.domain import Domain, DomainSpace
@@ -71,6 +72,8 @@ class Chunk:
     """True click probability, `(r, k)`; nan where nobody knows it (a log)."""
     delay: NDArray[np.float32]
     """Seconds from the request to the feedback, `(r, k)`."""
+    conversions: Conversions | None = None
+    """What followed the clicks; None where the stream knows of no conversions."""
 
     def __len__(self) -> int:
         return int(self.time.shape[0])
@@ -80,16 +83,44 @@ class Chunk:
         """Which cells hold an item, `(r, k)`."""
         return np.asarray(self.items != NO_ITEM)
 
+    @property
+    def converted(self) -> NDArray[np.bool_] | None:
+        """The conversions as they were logged, `(r, k)`: one whose click is not in the log does not count."""
+        return None if self.conversions is None else np.asarray(self.conversions.happened & self.click)
+
+    @property
+    def logged_delays(self) -> NDArray[np.float32] | None:
+        """Seconds from the click to the conversion as it was logged, nan where there was none, `(r, k)`."""
+        if self.conversions is None or self.converted is None:
+            return None
+        return np.where(self.converted, self.conversions.delay, np.float32(np.nan))
+
+    @property
+    def taught(self) -> list[NDArray[Any]]:
+        """All columns that a backbone is trained on: equal ones, equal backbone."""
+        columns: list[NDArray[Any]] = [self.time, self.user, self.domain, self.items, self.click]
+        return columns if self.converted is None else [*columns, self.converted]
+
     def rows(self, part: slice | NDArray[np.int64]) -> Chunk:
         """The requests of `part`."""
-        return Chunk(**{f.name: getattr(self, f.name)[part] for f in fields(self)})
+        conversions = None if self.conversions is None else self.conversions.rows(part)
+        return Chunk(**{f.name: getattr(self, f.name)[part] for f in _columns()}, conversions=conversions)
 
     @staticmethod
     def concat(chunks: list[Chunk]) -> Chunk:
         """All requests of `chunks`, in order. Raises ValueError for an empty list."""
         if not chunks:
             raise ValueError("cannot join zero chunks")
-        return Chunk(**{f.name: np.concatenate([getattr(c, f.name) for c in chunks]) for f in fields(Chunk)})
+        known = [chunk.conversions for chunk in chunks if chunk.conversions is not None]
+        return Chunk(
+            **{f.name: np.concatenate([getattr(c, f.name) for c in chunks]) for f in _columns()},
+            conversions=Conversions.concat(known) if known else None,
+        )
+
+
+def _columns() -> list[Field[Any]]:
+    """The arrays that every chunk has."""
+    return [column for column in fields(Chunk) if column.name != "conversions"]
 
 
 class Stream(Protocol):
@@ -116,13 +147,27 @@ class Stream(Protocol):
     def pretraining(self) -> Chunk:
         """What a backbone is trained on: the pretraining half, at the finest times there are."""
 
+    @property
+    def converts(self) -> bool:
+        """Whether its chunks know of conversions."""
+
+
+def ensure_conversions(tasks: str, stream: Stream) -> None:
+    """Raises StreamError if a backbone of `tasks` is to learn conversions from a stream that knows of none."""
+    if tasks == "ctr_ctcvr" and not stream.converts:
+        raise StreamError(
+            f'backbone.tasks is "ctr_ctcvr", but the stream {stream.name} knows of no conversions: name them '
+            "(`interactions.conversion` of a mapping, `conversions` of a script), take a stream that has them "
+            '(--script shop, --mapping movielens-favourites), or set backbone.tasks = "ctr"'
+        )
+
 
 def requests(stream: Stream, half: Half) -> Iterator[Request]:
     """The requests of a half, one by one, for a replay."""
     users, items, values = stream.catalogue.users, stream.catalogue.items, stream.catalogue.space.values
     scene, region, period = values.values()
     for chunk in stream.chunks(half):
-        shown = chunk.shown
+        shown, conversions = chunk.shown, chunk.logged_delays
         for row in range(len(chunk)):
             cells = np.flatnonzero(shown[row])
             s, r, p = chunk.domain[row]
@@ -133,7 +178,12 @@ def requests(stream: Stream, half: Half) -> Iterator[Request]:
                 items=tuple(items[i].item_id for i in chunk.items[row, cells]),
                 clicks=tuple(bool(c) for c in chunk.click[row, cells]),
                 delays=tuple(float(d) for d in chunk.delay[row, cells]),
+                conversions=() if conversions is None else _known(conversions[row, cells]),
             )
+
+
+def _known(delays: NDArray[np.float32]) -> tuple[float | None, ...]:
+    return tuple(None if np.isnan(delay) else float(delay) for delay in delays)
 
 
 def rechunk(blocks: Iterator[Chunk], requests_per_chunk: int) -> Iterator[Chunk]:

@@ -11,6 +11,7 @@ from rich.console import Console
 from lab.backbone_training import TextWidthError, encoded_items, one_thread, write_starts
 from lab.kernel_start import PretrainingLog
 from lab.progress import bars, reporter
+from lab.streams import ensure_conversions
 from lab.streams.choice import StreamChoice, open_recording
 from lab.streams.fit import ensure_fits
 from lab.streams.recording import Recording
@@ -62,6 +63,7 @@ def run_fine_tune(config: Config, choice: StreamChoice, order: FineTuneOrder, *,
     config = config.model_copy(update={"backbone": origin.config})
     recording = open_recording(config, choice, console)
     ensure_fits(config, recording, choice)
+    ensure_conversions(config.backbone.tasks, recording.stream)
     examples = scene_examples(recording, config.domain_space(), order.scene, order.examples)
     users = [UserFeatures(user.user_id, user.fields) for user in recording.users]
     learned = _SceneData(recording, examples, users, _items(config, recording, console))

@@ -37,10 +37,13 @@ def scene_examples(recording: Recording, space: DomainSpace, scene: str, limit: 
 
 def _examples(chunk: Chunk, scene: int) -> dict[str, NDArray[Any]]:
     row, column = np.nonzero(chunk.shown & (chunk.domain[:, 0] == scene)[:, None])
-    return {
+    columns: dict[str, NDArray[Any]] = {
         "user": chunk.user[row],
         "item": chunk.items[row, column],
         "domain": chunk.domain[row],
         "label": chunk.click[row, column].astype(np.float32),
         "time": chunk.time[row],
     }
+    if chunk.converted is not None:
+        columns["conversion"] = chunk.converted[row, column].astype(np.float32)
+    return columns

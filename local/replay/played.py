@@ -45,6 +45,7 @@ class Played:
     """From sending a request to its whole answer, seconds, in the order of the answers."""
     items: int = 0
     clicks: int = 0
+    conversions: int = 0
     announced: list[DriftEvent] = field(default_factory=list)
     """Drift that was announced, in order."""
     kernel_version: int = 0

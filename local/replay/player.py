@@ -12,7 +12,7 @@ from typing import Protocol
 import aiohttp
 import msgspec
 
-from lab.streams.request import Request
+from lab.streams.request import ItemFeedback, Request
 from local.api_keys import key_cure, key_headers
 from local.replay.announce import Announcement, ReplayPlan, early_end
 from local.replay.played import PlayConfig, Played
@@ -35,7 +35,7 @@ class EventSink(Protocol):
 
 
 Progress = Callable[[Played], None]
-_Later = Callable[[ScoreResponse, list[tuple[float, str]]], None]
+_Later = Callable[[ScoreResponse, list[ItemFeedback]], None]
 
 
 class Player:
@@ -83,9 +83,9 @@ class Player:
         began = time.monotonic()
         async with asyncio.TaskGroup() as tasks:
 
-            def later(answer: ScoreResponse, clicks: list[tuple[float, str]]) -> None:
-                for delay, item in clicks:
-                    task = tasks.create_task(self._click_late(delay / replay_plan.speed, answer.request_id, item))
+            def later(answer: ScoreResponse, feedback: list[ItemFeedback]) -> None:
+                for one in feedback:
+                    task = tasks.create_task(self._tell_late(one.delay / replay_plan.speed, answer.request_id, one))
                     self._late.add(task)
                     task.add_done_callback(self._late.discard)
 
@@ -135,7 +135,7 @@ class Player:
         finally:
             self._open.release()
         if answer is not None:
-            await self._click(request, answer, later)
+            await self._tell(request, answer, later)
 
     async def _score(self, session: aiohttp.ClientSession, request: Request) -> ScoreResponse | None:
         body = msgspec.json.encode(_score_request(request))
@@ -171,23 +171,28 @@ class Player:
                 "look at the scorer's log"
             )
 
-    async def _click(self, request: Request, answer: ScoreResponse, later: _Later) -> None:
-        clicks = request.clicked()
-        if not clicks:
+    async def _tell(self, request: Request, answer: ScoreResponse, later: _Later) -> None:
+        feedback = request.feedback()
+        if not feedback:
             return
         await asyncio.sleep(self._random.uniform(*self._config.click_after_s))
         now = time.time()
-        at_once = [item for delay, item in clicks if delay <= 0]
-        for item in at_once:
-            self._sink.send(FeedbackEvent(answer.request_id, item, now))
-        self.played.clicks += len(at_once)
-        later(answer, clicks[len(at_once) :])
+        at_once = [one for one in feedback if one.delay <= 0]
+        for one in at_once:
+            self._send_feedback(answer.request_id, one, now)
+        later(answer, feedback[len(at_once) :])
 
-    async def _click_late(self, delay_s: float, request_id: str, item: str) -> None:
+    async def _tell_late(self, delay_s: float, request_id: str, feedback: ItemFeedback) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._ending.wait(), delay_s)
-        self._sink.send(FeedbackEvent(request_id, item, time.time()))
-        self.played.clicks += 1
+        self._send_feedback(request_id, feedback, time.time())
+
+    def _send_feedback(self, request_id: str, feedback: ItemFeedback, now: float) -> None:
+        self._sink.send(FeedbackEvent(request_id, feedback.item, now, feedback.kind))
+        if feedback.kind == "click":
+            self.played.clicks += 1
+        else:
+            self.played.conversions += 1
 
     async def _tick(self) -> None:
         while True:

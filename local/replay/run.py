@@ -180,8 +180,9 @@ async def _when_ready(
 
 def _print_figures(console: Console, played: Played) -> None:
     quantiles = np.quantile(played.latencies_s, (0.5, 0.99)) * 1_000 if played.latencies_s else (np.nan, np.nan)
+    converted = f", {played.conversions:,} conversions" if played.conversions else ""
     console.print(
-        f"{len(played.answered):,} requests answered, {played.items:,} items, {played.clicks:,} clicks in "
+        f"{len(played.answered):,} requests answered, {played.items:,} items, {played.clicks:,} clicks{converted} in "
         f"{played.seconds:.1f} s; p50 {quantiles[0]:.1f} ms, p99 {quantiles[1]:.1f} ms",
         highlight=False,
     )

@@ -40,6 +40,10 @@ class SparseAspect(nn.Module):
         return out
 
 
+def _sparse_aspect(rows: int, slots: tuple[int, ...], config: BackboneConfig) -> SparseAspect | None:
+    return SparseAspect(rows, slots, config.sparse_width, config.width) if slots else None
+
+
 class FoundationBackbone(nn.Module):
     """Implements `FrozenBackbone`. `represent` needs the tables; `predict` needs only trunk and towers."""
 
@@ -55,23 +59,20 @@ class FoundationBackbone(nn.Module):
         d, e = config.width, config.domain_width
         self.domain_embedding = DomainEmbedding(shape.domain_sizes, e)
         self.user_table = nn.Embedding(shape.users, config.id_width)
-        self.item_table = nn.Embedding(shape.items, config.id_width)
+        aspects = config.item_aspects
+        self.item_table = nn.Embedding(shape.items, config.id_width) if "id" in aspects else None
         self.user_id = nn.Linear(config.id_width, d)
-        self.item_id = nn.Linear(config.id_width, d)
-        self.item_text = nn.Linear(config.text_width, d)
-        self.user_sparse = (
-            SparseAspect(shape.user_rows, shape.user_slots, config.sparse_width, d) if shape.user_slots else None
-        )
-        self.item_sparse = (
-            SparseAspect(shape.item_rows, shape.item_slots, config.sparse_width, d) if shape.item_slots else None
-        )
+        self.item_id = nn.Linear(config.id_width, d) if "id" in aspects else None
+        self.item_text = nn.Linear(config.text_width, d) if "text" in aspects else None
+        self.user_sparse = _sparse_aspect(shape.user_rows, shape.user_slots, config)
+        self.item_sparse = _sparse_aspect(shape.item_rows, shape.item_slots if "sparse" in aspects else (), config)
         self.user_encoder = UserEncoder(config) if config.history.length else None
         self.query_text = nn.Linear(config.text_width, d) if config.query_text else None
         user_aspects = 1 + (self.user_sparse is not None) + (self.user_encoder is not None)
-        item_aspects = 2 + (self.item_sparse is not None)
+        item_aspects = sum(layer is not None for layer in (self.item_id, self.item_text, self.item_sparse))
         self.user_fusion = AspectFusion(config.gating, user_aspects, d, e)
         self.item_fusion = AspectFusion(config.gating, item_aspects, d, e)
-        self.statistics = TargetStatistics(shape) if config.target_statistics else None
+        self.statistics = TargetStatistics(shape, item_aspects=aspects) if config.target_statistics else None
         fused = (3 + (self.query_text is not None)) * d + (self.statistics.width if self.statistics else 0)
         self.domain_layer = DomainLayer(
             config.domain_map, fused, d - 1 if self.statistics else d, e, shape.domain_sizes
@@ -88,12 +89,17 @@ class FoundationBackbone(nn.Module):
         self.register_buffer("content_shift", torch.zeros(config.content_width))
         for table in (self.user_table, self.item_table):
             # Where statistics bring the rates, a large start is memory of one pass (docs/decisions/0067).
-            nn.init.normal_(table.weight, std=0.05 if self.statistics is None else 0.01)
+            if table is not None:
+                nn.init.normal_(table.weight, std=0.05 if self.statistics is None else 0.01)
         self._fingerprint = ""
 
     def item_aspects(self, batch: FeatureBatch) -> Tensor:
-        """Aspects of the items, `(n, a, d)`: ID, text, sparse."""
-        aspects = [self.item_id(self.item_table(batch.item)), self.item_text(batch.text)]
+        """Aspects of the items, `(n, a, d)`: ID, text, sparse, as far as `item_aspects` names them."""
+        aspects = []
+        if self.item_id is not None and self.item_table is not None:
+            aspects.append(self.item_id(self.item_table(batch.item)))
+        if self.item_text is not None:
+            aspects.append(self.item_text(batch.text))
         if self.item_sparse is not None:
             aspects.append(self.item_sparse(batch.item_sparse, batch.item_weight))
         return torch.stack(aspects, dim=1)

@@ -20,7 +20,7 @@ from model.backbone.probe import probe_batch
 from model.backbone.report import PretrainReport, auc_by_domain
 from model.backbone.schema import BackboneRefused
 from model.backbone.shape import BackboneShape
-from model.backbone.trainer import logits_of
+from model.backbone.trainer import auc_ctcvr, logits_of
 from model.backbone.wrap import WrappedBackbone
 from model.config import BackboneConfig, PretrainConfig
 from model.encoding.features import FeatureEncoder
@@ -52,10 +52,14 @@ class OwnBackbone(WrappedBackbone):
             raise BackboneRefused(f"{config.factory}: {error}") from error
         except (Exception, SystemExit) as error:  # a method of torch's that the user's class overrides
             raise BackboneRefused(f"{config.factory} cannot be frozen: {type(error).__name__}: {error}") from error
-        if self.has_conversion:
+        if self.has_conversion != (config.tasks == "ctr_ctcvr"):
+            given, cure = (
+                ("two columns", "give the click logits alone, or set ctr_ctcvr")
+                if self.has_conversion
+                else ("one column", "give the logits of CTR and CVR, or set ctr")
+            )
             raise BackboneRefused(
-                f"{config.factory}: predict() gives two columns, but no event carries a conversion yet: give the click "
-                "logits alone"
+                f'{config.factory}: predict() gives {given}, but backbone.tasks is "{config.tasks}": {cure}'
             )
         self.config, self.shape, self.encoder_digest = config, shape, encoder.digest
 
@@ -162,12 +166,14 @@ def pretrain_own(  # noqa: PLR0917 -- all that a training is made of
         except (Exception, SystemExit) as error:
             raise BackboneRefused(f"{backbone.factory}: fit() fails: {type(error).__name__}: {error}") from error
         own = OwnBackbone(module, backbone, shape, encoder)
-    labels, logits = validation.label.numpy(), logits_of(own, validation)[:, 0]
+    both = logits_of(own, validation)
+    labels, logits = validation.label.numpy(), both[:, 0]
     report = PretrainReport(
         train_examples=cut,
         validation_examples=len(validation),
         validation_auc=auc(labels, logits),
         validation_log_loss=log_loss(labels, sigmoid(logits)),
+        validation_auc_ctcvr=auc_ctcvr(own, validation, both),
         validation_auc_by_domain=auc_by_domain(labels, logits, validation.domain.numpy()),
         trained_parameters=sum(parameter.numel() for parameter in module.parameters()),
         seconds=clock.perf_counter() - begun,

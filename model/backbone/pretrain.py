@@ -16,6 +16,7 @@ from model.backbone.dataset import Examples, ProfileTable, TrainingData, validat
 from model.backbone.encoders.cloze import cloze_pretrain
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.interface import FrozenBackbone
+from model.backbone.item_aspects import ensure_told_apart
 from model.backbone.own import pretrain_own
 from model.backbone.report import PretrainReport, TrainingProgress
 from model.backbone.schema import BackboneRefused
@@ -46,11 +47,12 @@ def pretrain_backbone(
 ) -> tuple[FrozenBackbone, PretrainReport]:
     """The backbone that the configuration asks for: that of `backbone.factory` if it is set, else the foundation model.
 
-    Raises BackboneRefused for keys that nothing feeds yet and for an own backbone that cannot be used, ValueError as
-    `pretrain` does.
+    Raises BackboneRefused for keys that nothing feeds yet, for conversions that the examples do not hold, for items
+    that nothing tells apart and for an own backbone that cannot be used, ValueError as `pretrain` does.
     """
     if problems := unfed_keys(backbone):
         raise BackboneRefused("; ".join(problems))
+    ensure_converted(backbone, examples)
     if backbone.factory:
         shape = BackboneShape.of(encoder, domain_sizes)
         data = TrainingData.of(examples, ProfileTable(encoder, users, items), backbone.history)
@@ -58,9 +60,19 @@ def pretrain_backbone(
         own, report = pretrain_own(data, cut, encoder, shape, backbone, config)
         report.window = (float(examples.time[0]), float(examples.time[-1]))
         return own, report
+    ensure_told_apart(backbone, encoder, items)
     return pretrain(
         examples, users, items, encoder, domain_sizes=domain_sizes, backbone=backbone, config=config, progress=progress
     )
+
+
+def ensure_converted(backbone: BackboneConfig, examples: Examples) -> None:
+    """Raises BackboneRefused if conversions are to be learned from none: CVR would become 0 in silence."""
+    if backbone.tasks == "ctr_ctcvr" and (examples.conversion is None or not examples.conversion.any()):
+        raise BackboneRefused(
+            'backbone.tasks is "ctr_ctcvr", but none of the examples is a conversion: bring a stream whose first half '
+            'has some, or set backbone.tasks = "ctr"'
+        )
 
 
 def pretrain(
@@ -127,7 +139,7 @@ class _Run:
         """Of the first `cut` examples, where the backbone reads statistics."""
         if not self.backbone.target_statistics:
             return None
-        return fit_statistics(self.shape, self.encoder, self.data.part(0, cut))
+        return fit_statistics(self.shape, self.encoder, self.data.part(0, cut), item_aspects=self.backbone.item_aspects)
 
     def trained(
         self,
@@ -164,6 +176,6 @@ def _run_name(examples: Examples, encoder: FeatureEncoder, backbone: BackboneCon
     """A hash of all that decides the result."""
     digest = hashlib.sha256(encoder.digest.encode())
     digest.update(json.dumps([backbone.model_dump(), config.model_dump()], sort_keys=True).encode())
-    for column in (examples.user, examples.item, examples.domain, examples.label, examples.time):
-        digest.update(column.tobytes())
+    for column in (examples.user, examples.item, examples.domain, examples.label, examples.time, examples.conversion):
+        digest.update(b"" if column is None else column.tobytes())
     return digest.hexdigest()

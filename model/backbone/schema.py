@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model.config import FieldSpec
+from model.config import ITEM_ASPECTS, FieldSpec
 from model.encoding.domain import FACETS, DomainSpace
 
-FORMAT = 3
+FORMAT = 4
 CARD = "card.json"
 DAMAGED = "the folder is damaged or was made by another program: copy it again, or pretrain again"
 _CURE = "take the change back, or pretrain again with this configuration (`driftline pretrain`)"
@@ -31,6 +31,8 @@ class InputSchema:
     item_fields: tuple[FieldSpec, ...]
     text_model: str
     """Name or path of the language model; its last part is compared, for a path differs between machines."""
+    item_aspects: tuple[str, ...] = ITEM_ASPECTS
+    """What the backbone knows an item by."""
 
     @property
     def space(self) -> DomainSpace:
@@ -44,6 +46,7 @@ class InputSchema:
             "user_fields": [field.model_dump() for field in self.user_fields],
             "item_fields": [field.model_dump() for field in self.item_fields],
             "text_model": self.text_model,
+            "item_aspects": list(self.item_aspects),
         }
 
     @staticmethod
@@ -54,6 +57,7 @@ class InputSchema:
             user_fields=tuple(FieldSpec(**field) for field in data["user_fields"]),
             item_fields=tuple(FieldSpec(**field) for field in data["item_fields"]),
             text_model=str(data["text_model"]),
+            item_aspects=tuple(data["item_aspects"]),
         )
 
     def differences(self, pretrained: InputSchema) -> list[str]:
@@ -65,6 +69,9 @@ class InputSchema:
         clauses += _fields_differ("item_fields", self.item_fields, pretrained.item_fields)
         if Path(self.text_model).name != Path(pretrained.text_model).name:
             clauses.append(f"features.text_model is {self.text_model!r}, pretraining had {pretrained.text_model!r}")
+        if self.item_aspects != pretrained.item_aspects:
+            now, then = ", ".join(self.item_aspects), ", ".join(pretrained.item_aspects)
+            clauses.append(f"backbone.item_aspects is {now}, pretraining had {then}")
         return clauses
 
 

@@ -13,7 +13,7 @@ of the whole pretraining half (docs/decisions/0066).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from model.backbone.dataset import TrainingData
 from model.backbone.shape import BackboneShape
+from model.config import ITEM_ASPECTS
 from model.encoding.domain import FACETS
 from model.encoding.features import FeatureBatch, FeatureEncoder
 
@@ -39,16 +40,19 @@ class TargetStatistics(nn.Module):
     user_fields: Tensor
     item_fields: Tensor
 
-    def __init__(self, shape: BackboneShape, blocks: int = 1) -> None:
+    def __init__(self, shape: BackboneShape, blocks: int = 1, item_aspects: Collection[str] = ITEM_ASPECTS) -> None:
+        """Of an item there are the statistics of the aspects that `id` and `sparse` name."""
         super().__init__()
+        item = {"item": shape.items} if "id" in item_aspects else {}
+        fields = {"item_sparse": shape.item_rows} if "sparse" in item_aspects else {}
         self.sizes = {
             "user": shape.users,
             "user_sparse": shape.user_rows,
-            "item": shape.items,
-            "item_sparse": shape.item_rows,
+            **item,
+            **fields,
             **dict(zip(FACETS, shape.domain_sizes, strict=True)),
         }
-        self.width = 3 + len(shape.user_slots) + len(shape.item_slots) + len(FACETS)
+        self.width = 2 + len(shape.user_slots) + len(FACETS) + len(item) + (len(shape.item_slots) if fields else 0)
         """Columns that an example gets."""
         for table, rows in (*self.sizes.items(), ("user_count", shape.users)):
             self.register_buffer(table, torch.zeros(blocks, rows))
@@ -60,8 +64,9 @@ class TargetStatistics(nn.Module):
         user = [self._of(table, batch.user[:, None], block) for table in ("user", "user_count")]
         user.append((self._of("user_sparse", batch.user_sparse, block) * batch.user_weight) @ self.user_fields)
         user += [self._of(facet, batch.domain[:, at, None], block) for at, facet in enumerate(FACETS)]
-        item = [self._of("item", batch.item[:, None], block)]
-        item.append((self._of("item_sparse", batch.item_sparse, block) * batch.item_weight) @ self.item_fields)
+        item = [self._of("item", batch.item[:, None], block)] if "item" in self.sizes else []
+        if "item_sparse" in self.sizes:
+            item.append((self._of("item_sparse", batch.item_sparse, block) * batch.item_weight) @ self.item_fields)
         return torch.cat([torch.cat(user, dim=1).expand(len(batch), -1), *item], dim=1)
 
     def _of(self, table: str, rows: Tensor, block: Tensor | None) -> Tensor:
@@ -71,7 +76,8 @@ class TargetStatistics(nn.Module):
 
     def widen(self, users: int, items: int) -> None:
         """Adds rows that say nothing, for tables that are widened after pretraining."""
-        for table, rows in (("user", users), ("user_count", users), ("item", items)):
+        more = {"user": users, "user_count": users, **({"item": items} if "item" in self.sizes else {})}
+        for table, rows in more.items():
             values = self.get_buffer(table)
             setattr(self, table, torch.cat([values, values.new_zeros(len(values), rows)], dim=1))
 
@@ -121,18 +127,24 @@ class FittedStatistics:
 
 @torch.no_grad()
 def fit_statistics(
-    shape: BackboneShape, encoder: FeatureEncoder, data: TrainingData, click_rate: float | None = None
+    shape: BackboneShape,
+    encoder: FeatureEncoder,
+    data: TrainingData,
+    click_rate: float | None = None,
+    item_aspects: Collection[str] = ITEM_ASPECTS,
 ) -> FittedStatistics:
     """Counts shown and clicked of every row in each block of time. `data` are in order of time.
 
     A value's rate is held against `click_rate`, or else against that of `data`.
     """
-    whole, others = TargetStatistics(shape), TargetStatistics(shape, BLOCKS)
+    whole, others = (TargetStatistics(shape, blocks, item_aspects) for blocks in (1, BLOCKS))
     block = torch.arange(len(data)) * BLOCKS // max(len(data), 1)
     shown = {table: torch.zeros(BLOCKS, rows, dtype=torch.float64) for table, rows in whole.sizes.items()}
     clicked = {table: torch.zeros_like(counts) for table, counts in shown.items()}
     for index in torch.split(torch.arange(len(data)), _ROWS_AT_ONCE):
         for table, rows, present in _rows_of(data.batch(index)):
+            if table not in whole.sizes:
+                continue
             at = (block[index, None] * whole.sizes[table] + rows)[present]
             label = data.label[index, None].double().expand_as(rows)[present]
             shown[table].view(-1).index_add_(0, at, torch.ones_like(label))

@@ -179,9 +179,7 @@ class Trainer:
         domain = self.data.domain[self.cut :].numpy()
         self.report.validation_auc_by_domain = auc_by_domain(labels, logits[:, 0], domain)
         self.report.held_out = logits[:, 0].tolist()
-        if self.model.has_conversion:
-            both = sigmoid(logits[:, 0]) * sigmoid(logits[:, 1])
-            self.report.validation_auc_ctcvr = auc(self.data.conversion[self.cut :].numpy(), both)
+        self.report.validation_auc_ctcvr = auc_ctcvr(self.model, self.data.part(self.cut, len(self.data)), logits)
 
 
 def _best_share(
@@ -194,6 +192,13 @@ def _best_share(
     mixed = {share: first_order + share * (logits - first_order) for share in shares}
     loss, share = min((log_loss(labels, sigmoid(logit)), share) for share, logit in mixed.items())
     return loss, auc(labels, mixed[share]), share
+
+
+def auc_ctcvr(backbone: FrozenBackbone, data: TrainingData, logits: NDArray[np.float32]) -> float:
+    """AUC of CTCVR over all pairs of `data`, of logits `(n, 2)`; not-a-number without a conversion tower."""
+    if not backbone.has_conversion:
+        return float("nan")
+    return auc(data.conversion.numpy(), sigmoid(logits[:, 0]) * sigmoid(logits[:, 1]))
 
 
 @torch.no_grad()

@@ -16,6 +16,7 @@ from model.backbone.dataset import Examples, ProfileTable, TrainingData, validat
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.grown import GrownBackbone, grow
 from model.backbone.report import PretrainReport, TrainingProgress
+from model.backbone.schema import BackboneRefused
 from model.backbone.statistics import FittedStatistics, fit_statistics
 from model.backbone.trainer import Trainer
 from model.config import PretrainConfig
@@ -65,10 +66,16 @@ def fine_tune(
     `examples` all have the index behind the last declared scene. `click_rate` is that of the pretraining. Like
     pretraining it keeps the pass that validates best, here perhaps none, and with `config.refit` trains anew on all.
     Content vectors are kept, so that live features stay comparable. `backbone` stays as it is. Raises ValueError for
-    examples of another scene or another encoder, and as `pretrain` does.
+    examples of another scene or another encoder, and as `pretrain` does, and BackboneRefused for a backbone of
+    conversions and examples that know of none.
     """
     if (examples.domain[:, 0] != backbone.shape.domain_sizes[0]).any():
         raise ValueError("examples of another scene: fine-tuning takes those of the new one alone")
+    if backbone.has_conversion and examples.conversion is None:
+        raise BackboneRefused(
+            'the backbone was trained with backbone.tasks = "ctr_ctcvr", but the examples know of no conversions: its '
+            "CVR would become 0 in silence; bring a stream that knows of them"
+        )
     begun = clock.perf_counter()
     grown = encoder.grown(
         [users[index] for index in np.unique(examples.user)], [items[index] for index in np.unique(examples.item)]
@@ -119,7 +126,8 @@ class _FineTuning:
         old, data = grown.model.statistics, self.data.part(0, cut)
         if old is None:
             return None
-        fitted = fit_statistics(grown.model.shape, self.after, data, self.click_rate).behind(old, grown.new)
+        shape, aspects = grown.model.shape, self.backbone.config.item_aspects
+        fitted = fit_statistics(shape, self.after, data, self.click_rate, aspects).behind(old, grown.new)
         old.load_state_dict(fitted.whole.state_dict())
         return fitted
 

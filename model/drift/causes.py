@@ -22,7 +22,7 @@ from model.drift.verdict import VerdictKind
 from model.drift.words import HOW
 from model.gate.seen import Doubles
 
-FAR, NEAR = 1.0, 0.5
+FAR, NEAR = 0.4, 0.2
 """PSI at which inputs are at fault, and below which they are well again."""
 REFUSED = 0.1
 """Share of recent examples that are not finite, at which inputs are at fault."""
@@ -67,8 +67,8 @@ class Causes:
         self._rolled_back = -1
 
     def inputs(self, psi: Doubles, refused: Doubles, time: float) -> None:
-        """Takes the largest PSI and the share of refused examples, `(strata,)`, nan where not known."""
-        worst = np.maximum(np.nan_to_num(psi) / FAR, np.nan_to_num(refused) / REFUSED)
+        """Takes the largest PSI `(strata,)`, nan where not known, and the share of refused examples."""
+        worst = np.fmax(psi / FAR, refused / REFUSED)
         far = (worst >= 1.0) | (self.far & (worst >= NEAR / FAR))
         # What the group's fault has left in the windows of its values is not theirs.
         self._shadow = (self._shadow | far[0]) & (worst >= NEAR / FAR)

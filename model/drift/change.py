@@ -128,7 +128,7 @@ class ChangeTest:
         if any(self.changes):
             self._follow(_Lot(label, z, live, member, logit, loss))
         before = self.evidence
-        self.evidence = np.clip(before + ratios.T, 0.0, _MOST * self.alarm)
+        self.evidence = np.minimum(np.maximum(before + ratios.T, 0.0), _MOST * self.alarm)
         self._onset[(before <= 0) & (self.evidence > 0)] = self._before  # it began behind what was taken before
         self._before = time
         # What came before the group's evidence for a hypothesis began says nothing of where the change is.

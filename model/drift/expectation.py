@@ -9,6 +9,7 @@ they hardly move, or a slow drift would become what is expected.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from model.gate.seen import Doubles
 
 FLOOR = 1e-4
+_SUREST = math.log((1 - FLOOR) / FLOOR)
 _PRIOR_GROUP, _PRIOR_VALUE = np.array([20.0, 0.0, 200.0]), np.array([60.0, 0.0, 200.0])
 """Entries aa, ab, bb of the precision of (a, b). The group's offset is hardly known before the stream begins: clicks
 that come late are missing in it."""
@@ -70,23 +72,24 @@ class Expectation:
 
     def believe(self, calm: NDArray[np.bool_]) -> None:
         """Moves the expectation of the strata that are `calm` by what was seen, the group's first."""
-        moved = calm & (self._information[:, 0] > 0)
-        if moved[0]:
-            step = self._move(moved & (self._facet == 0), 1.0)[0]
+        if calm[0]:
+            step = self._move(slice(1), 1.0)[0]
             self._gradient[1:] -= _times(self._information[1:], step)
-        moved[0] = False
-        if moved.any():
-            self._move(moved, _OVERLAP)
+        if calm[1:].all():
+            self._move(slice(1, None), _OVERLAP)
+        else:
+            self._move(calm & (self._facet > 0), _OVERLAP)
 
-    def _move(self, moved: NDArray[np.bool_], overlap: float) -> Doubles:
-        """Moves some strata; returns by how much, `(moved, 2)`."""
-        precision, information = self._precision[moved], self._information[moved]
+    def _move(self, moved: slice | NDArray[np.bool_], overlap: float) -> Doubles:
+        """Moves some strata, those of which nothing was seen by nothing; returns by how much, `(moved, 2)`."""
+        precision, information = self._precision[moved].copy(), self._information[moved]
         slow = np.where(precision[:, :1] > _KNOWN, self._slow, 1.0) / overlap
         precision += information
         step = _solved(precision, self._gradient[moved]) * slow
         self.theta[moved] += step
         self._precision[moved] = precision * np.minimum(1.0, self._most / precision[:, :1])
-        self.forget(moved)
+        self._gradient[moved] = 0.0
+        self._information[moved] = 0.0
         return step
 
     def loosen(self) -> None:
@@ -124,7 +127,7 @@ _ARRAYS = ("theta", "_precision", "_gradient", "_information")
 
 def probability(logit: Doubles) -> Doubles:
     """Of a click, never nearer to 0 or 1 than what is worth betting on."""
-    return np.clip(1.0 / (1.0 + np.exp(-np.clip(logit, -30, 30))), FLOOR, 1 - FLOOR)
+    return np.asarray(1.0 / (1.0 + np.exp(np.minimum(np.maximum(-logit, -_SUREST), _SUREST))))
 
 
 def _solved(precision: Doubles, gradient: Doubles) -> Doubles:

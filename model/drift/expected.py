@@ -38,7 +38,7 @@ class ExpectedPerformance:
         """Takes live logits `(n,)` as they are served, and their strata, `(strata, n)` and as numbers `(n, 4)`."""
         p = probability(self._calibration.logit(member, live))
         entropy = -(p * np.log(p) + (1 - p) * np.log1p(-p))
-        sums = member @ np.column_stack([np.ones_like(p), entropy])
+        sums = member @ np.array([np.ones_like(p), entropy]).T
         self._window.add(
             sums[:, 0], {"sums": sums, "bins": binned(strata, len(member), bins_of(live), np.array([p, 1 - p]))}
         )
@@ -48,7 +48,7 @@ class ExpectedPerformance:
         p = probability(self._calibration.logit(member, live))
         # What is lost beyond what was expected of `p`.
         surprise = (p - label) * np.log(p / (1 - p))
-        self._block += member @ np.column_stack([np.ones_like(p), surprise])
+        self._block += member @ np.array([np.ones_like(p), surprise]).T
         full = self._block[:, 0] >= _BLOCK
         if full.any():
             passed = np.where(full[:, None], np.abs(self._block), 0.0)

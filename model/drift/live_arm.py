@@ -51,13 +51,12 @@ class LiveArm:
 
     def take(self, live: Doubles, frozen: Doubles, member: Doubles, judged: NDArray[np.bool_], time: float) -> None:
         """Takes losses of both arms `(n,)`; strata that are not `judged` begin anew."""
-        gap = np.clip(live - frozen, -_CLIP, _CLIP)
-        sums = member @ np.stack([np.ones_like(gap), gap], 1)
+        gap = np.minimum(np.maximum(live - frozen, -_CLIP), _CLIP)
+        sums = member @ np.array([np.ones_like(gap), gap]).T
         self._window.add(sums[:, 0], {"count": sums[:, 0], "gap": sums[:, 1]})
         before = self.evidence
-        self.evidence = np.where(
-            judged, np.clip(before + sums[:, 1] - _TOLERATED * sums[:, 0], 0.0, 2 * self.alarm), 0.0
-        )
+        after = before + sums[:, 1] - _TOLERATED * sums[:, 0]
+        self.evidence = judged * np.minimum(np.maximum(after, 0.0), 2 * self.alarm)
         self._onset[(before <= 0) & (self.evidence > 0)] = time
         self._examples += sums[:, 0]
         self._decide()
@@ -65,11 +64,12 @@ class LiveArm:
             self.evidence[1:] = 0.0  # what breaks all of them says nothing of one
 
     def _decide(self) -> None:
-        broken = ~np.isnan(self.since)
-        mended = broken & (self._examples >= _LEAST) & (np.nan_to_num(self.gap) <= _FINE)
-        self.since[mended] = np.nan
-        self.evidence[mended] = 0.0
-        open_to = np.where(broken | bool(broken[0]), 0.0, self.evidence)
+        broken, open_to = ~np.isnan(self.since), self.evidence
+        if broken.any():
+            mended = broken & (self._examples >= _LEAST) & (np.nan_to_num(self.gap) <= _FINE)
+            self.since[mended] = np.nan
+            self.evidence[mended] = 0.0
+            open_to = np.where(broken | bool(broken[0]), 0.0, self.evidence)
         stratum = int(open_to.argmax())
         if open_to[stratum] >= self.alarm:
             self.break_down(0 if self.evidence[0] >= _AS_MUCH * open_to[stratum] else stratum, self._onset[stratum])

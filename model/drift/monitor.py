@@ -28,15 +28,15 @@ from model.drift.live_arm import LiveArm
 from model.drift.measures import LABEL_ALARMS, StratumMeasures
 from model.drift.reference import WATCHED, Reference, watched
 from model.drift.signs import NAN, LabelHealth, Signals
-from model.drift.singles import BLOCK, Singles
+from model.drift.singles import Singles
 from model.drift.verdict import Alarm, Verdict, VerdictKind
 from model.drift.windows import Decaying
 from model.drift.words import advice, words
 from model.gate.harm import log_losses
 from model.gate.seen import Doubles, Seen, Strata
 
-_SERVED_BLOCK, _LEARNED_BLOCK = 512, 256
-"""Examples that are looked at together: it costs hardly more to look at many than at few."""
+_SERVED_BLOCK, _LEARNED_BLOCK = 1_024, 256
+"""Examples that are looked at together: it costs hardly more to look at many than at few (docs/decisions/0130)."""
 _LEAST = 128.0
 _REFUSED_HALF_LIFE = 500.0
 _CENTRE = -1.5
@@ -181,7 +181,7 @@ class DriftMonitor:
         self._inputs.take(sound[:, 1:_DOMAIN], strata)
         self._expected.served(sound[:, 0], member, strata)
         self._distances = self._inputs.distances()
-        psi = np.nan_to_num(self._distances[:, :, 0]).max(axis=1)
+        psi = self._distances[:, :, 0].max(axis=1)  # nan of all or none
         sums = self._refused.sums
         refused = np.where(sums["count"] >= _LEAST, sums["refused"] / np.maximum(sums["count"], 1), 0.0)
         self._causes.inputs(psi, refused, self._time)
@@ -190,15 +190,18 @@ class DriftMonitor:
         block = np.concatenate(self._learned)
         self._learned, self._learned_examples, self._fresh = [], 0, True
         finite = np.isfinite(block[:, :4]).all(axis=1)
-        domain = block[:, _LEARNED_DOMAIN:].astype(np.int64)
-        inside = self._strata.of(domain)
-        self._measures.refused += (inside & ~finite).sum(axis=1)
-        member = inside[:, finite] * block[finite, 3]
-        label, frozen, live = np.ascontiguousarray(block[finite, :3].T)
-        logits = np.stack([frozen, live, block[finite, 4]])
-        self._measures.take(label, logits, member, self._strata.numbers(domain[finite]))
+        if not finite.all():
+            refused = block[~finite, _LEARNED_DOMAIN:].astype(np.int64)
+            self._measures.refused += self._strata.of(refused).sum(axis=1)
+            block = block[finite]
+        domain, columns = block[:, _LEARNED_DOMAIN:].astype(np.int64), np.ascontiguousarray(block[:, :5].T)
+        label, frozen, live, weight, candidate = columns
+        member, logits = self._strata.of(domain) * weight, np.array([frozen, live, candidate])
+        self._measures.take(label, logits, member, self._strata.numbers(domain))
         if len(label) and not self._causes.far[0]:  # where inputs are at fault labels say nothing
-            self._test_labels(label, frozen, live, member * ~(member[self._causes.far] > 0).any(axis=0))
+            if self._causes.far.any():
+                member = member * ~(member[self._causes.far] > 0).any(axis=0)
+            self._test_labels(label, frozen, live, member)
 
     def _test_labels(self, label: Doubles, frozen: Doubles, live: Doubles, member: Doubles) -> None:
         sound = self._causes.sound(self._test, self._measures.examples)
@@ -206,15 +209,13 @@ class DriftMonitor:
         self._expected.learned(label, live, member)
         self._arm.take(log_losses(live, label), before, member, sound, self._time)
         residual = label - 1 / (1 + np.exp(-frozen))
-        for begin in range(0, len(label), BLOCK):  # they compare means of so many
-            part = slice(begin, begin + BLOCK)
-            self._alarms += self._singles.take(before[part], residual[part], member[:, part], self._time)
+        self._alarms += self._singles.take(before, residual, member, self._time)
         self._alarms += self._evidence_alarms()
         self._test.decide(self._time)
 
     def _evidence_alarms(self) -> list[Alarm]:
         """Of the tests that the verdicts rest on, before what they have found becomes what is expected."""
-        return self._latches.judge(np.stack([*self._test.by_cause(), self._arm.evidence]), self._time)
+        return self._latches.judge(np.array([*self._test.by_cause(), self._arm.evidence]), self._time)
 
     def _crossed(self) -> list[Alarm]:
         """Measures that have crossed a threshold since the last call, in the order of `_CROSSING`."""

@@ -87,7 +87,7 @@ class Singles:
 
     def take(self, loss: Doubles, residual: Doubles, member: Doubles, time: float) -> list[Alarm]:
         """Takes log losses and residuals (label less expectation) of examples `(n,)`; returns what fired."""
-        self._block += member @ np.column_stack([np.ones_like(loss), loss, residual])
+        self._block += member @ np.array([np.ones_like(loss), loss, residual]).T
         alarms = []
         for stratum in np.flatnonzero(self._block[:, 0] >= BLOCK).tolist():
             count, *sums = self._block[stratum].tolist()

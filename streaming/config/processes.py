@@ -157,6 +157,13 @@ class ScorerConfig(Section):
         max_length=64,
         description="Another value draws other control users, and begins the experiment anew.",
     )
+    conversion_weight: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Share w of the conversion in the score, CTR (1 - w + w CVR): 0 orders by the click, 1 by CTCVR; "
+        'above 0 the backbone must have been trained with `backbone.tasks = "ctr_ctcvr"`.',
+    )
     warmup_requests: int = Field(
         default=20, ge=0, description="Synthetic scorings before the scorer calls itself ready."
     )

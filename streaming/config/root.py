@@ -138,8 +138,9 @@ class Config(Section):
 
     def input_schema(self) -> InputSchema:
         """What a backbone of this configuration reads: its card must hold the same."""
-        features = self.features
-        return InputSchema(self.domain_space().values, features.user_fields, features.item_fields, features.text_model)
+        features, aspects = self.features, self.backbone.item_aspects
+        facets = self.domain_space().values
+        return InputSchema(facets, features.user_fields, features.item_fields, features.text_model, aspects)
 
     def group_of(self, domain: Domain) -> str | None:
         """Name of the group that answers for `domain`, or None."""

@@ -29,16 +29,34 @@ class ClosedRequest(msgspec.Struct, array_like=True, gc=False):
     """Packed bits, one per item: the labels as they were last taught."""
     learned_at: int = -1
     """`Learner.examples` right after the micro-batch that taught it; -1 while that still fills, or `NEVER_TAUGHT`."""
+    conversions: bytes = b""
+    """Packed bits, one per item; empty before the first conversion."""
 
     def clicked(self, index: int) -> bool:
         """Whether the item at `index` counts as clicked."""
-        return bool(self.clicks[index >> 3] & (128 >> (index & 7)))
+        return _has(self.clicks, index)
 
     def click(self, index: int) -> None:
         """Counts the item at `index` as clicked."""
-        bits = np.frombuffer(self.clicks, dtype=np.uint8).copy()
-        bits[index >> 3] |= 128 >> (index & 7)
-        self.clicks = bits.tobytes()
+        self.clicks = _with(self.clicks, index)
+
+    def converted(self, index: int) -> bool:
+        """Whether the item at `index` counts as converted."""
+        return bool(self.conversions) and _has(self.conversions, index)
+
+    def convert(self, index: int) -> None:
+        """Counts the item at `index` as converted."""
+        self.conversions = _with(self.conversions or bytes(len(self.clicks)), index)
+
+
+def _has(bits: bytes, index: int) -> bool:
+    return bool(bits[index >> 3] & (128 >> (index & 7)))
+
+
+def _with(bits: bytes, index: int) -> bytes:
+    marked = np.frombuffer(bits, dtype=np.uint8).copy()
+    marked[index >> 3] |= 128 >> (index & 7)
+    return marked.tobytes()
 
 
 class ClosedSegment(msgspec.Struct, frozen=True, array_like=True):
@@ -50,6 +68,8 @@ class ClosedSegment(msgspec.Struct, frozen=True, array_like=True):
     """Taught since the cut before, in the order they closed."""
     corrected: dict[str, bytes]
     """Clicks of earlier requests that late clicks have changed, by request id."""
+    converted: dict[str, bytes] = {}
+    """Conversions of earlier requests that later ones have changed, by request id."""
 
 
 @dataclass(frozen=True)

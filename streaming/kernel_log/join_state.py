@@ -69,7 +69,7 @@ class WaitingFeedback(msgspec.Struct, frozen=True, array_like=True):
 
 
 class WaitingClicks(msgspec.Struct, frozen=True, array_like=True):
-    """Late clicks of one request that wait for their correction."""
+    """Late clicks, or conversions, of one request that wait to be looked up."""
 
     request: ClosedRequest
     items: list[str]

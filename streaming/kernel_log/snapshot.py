@@ -55,6 +55,10 @@ class GroupSnapshot(msgspec.Struct, frozen=True):
     """See `streaming.processor.drift_watch.DriftWatch.state`; empty begins a new monitor's life."""
     uplift: bytes = b""
     """See `model.uplift.Uplift.snapshot`; empty without control users."""
+    converting: list[WaitingClicks] = []
+    """Conversions of closed requests that wait to be looked up in the log."""
+    converting_since: float = 0.0
+    """Watermark when the oldest of `converting` came, seconds."""
     schema: int = SCHEMA
 
     @property
@@ -82,6 +86,7 @@ def on_another_log(snapshot: GroupSnapshot, begin: int, version: int) -> GroupSn
         late=[],
         pending=[],
         waiting=[],
+        converting=[],
     )
 
 

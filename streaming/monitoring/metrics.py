@@ -44,7 +44,7 @@ EXAMPLES_JOINED = Counter("driftline_examples_joined_total", "Examples whose lab
 OPEN_REQUESTS = Gauge("driftline_open_requests", "Requests waiting for their window to end.", ["group"])
 JOIN_DROPPED = Counter(
     "driftline_join_dropped_total",
-    "Records the join could not use, by reason: late_impression, late_feedback, late_conversion, orphan_feedback, "
+    "Records the join could not use, by reason: late_impression, late_feedback, orphan_feedback, "
     "duplicate, unshown_item, evicted, feedback_evicted, feedback_unread, uncorrectable, other_backbone, bad_payload, "
     "undecodable, unjoinable, lost_in_recovery, lost_with_topic, unreadable_row, "
     "learning_stopped, unlearnable, other_experiment, set_aside.",
@@ -61,6 +61,12 @@ LATE_CLICKS = Counter(
     "Clicks that came when their request was closed, by what became of them: relabelled (before it was taught), "
     "corrected (after).",
     ["group", "outcome"],
+)
+CONVERSIONS = Counter(
+    "driftline_conversions_total",
+    "Conversions that were joined, by when they came: in_window (that of the labels), later (within "
+    "join.conversion_window_s).",
+    ["group", "when"],
 )
 AHEAD_OF_BROKER = Counter(
     "driftline_ahead_of_broker_total",

@@ -36,6 +36,7 @@ class ClosedIndex:
         self._pending: list[ClosedRequest] = []
         self._fresh: list[ClosedRequest] = []
         self._corrected: dict[str, bytes] = {}
+        self._converted: dict[str, bytes] = {}
         self._written: deque[_Written] = deque()
         self._expired: list[int] = []
 
@@ -53,7 +54,8 @@ class ClosedIndex:
 
     def add(self, request_id: str, reference: RequestRef, time: float) -> None:
         """A request has closed and waits for its micro-batch."""
-        closed = ClosedRequest(request_id, reference.offset, time, reference.clicks)
+        conversions = reference.conversions if any(reference.conversions) else b""
+        closed = ClosedRequest(request_id, reference.offset, time, reference.clicks, conversions=conversions)
         self._pending.append(closed)
         self._append(closed)
 
@@ -79,6 +81,10 @@ class ClosedIndex:
         """The clicks of a request have changed after it was taught."""
         self._corrected[closed.request_id] = closed.clicks
 
+    def converted(self, closed: ClosedRequest) -> None:
+        """The conversions of a request have changed after its labels were decided."""
+        self._converted[closed.request_id] = closed.conversions
+
     def expire(self, frontier: float) -> None:
         """Forgets what can no longer be corrected at this event time."""
         while self._order and self._order[0].time + self._remembered_s <= frontier:
@@ -100,12 +106,13 @@ class ClosedIndex:
         """What changed since the last cut."""
         number, end = self._segments, self._first + len(self._order) - len(self._pending)
         segment = None
-        if self._fresh or self._corrected:
+        if self._fresh or self._corrected or self._converted:
             # encoded at once: what is learned while the cut is written must not show in it
-            segment = encode_segment(ClosedSegment(end - len(self._fresh), self._fresh, self._corrected))
+            first = end - len(self._fresh)
+            segment = encode_segment(ClosedSegment(first, self._fresh, self._corrected, self._converted))
             self._written.append(_Written(number, end))
             self._segments += 1
-            self._fresh, self._corrected = [], {}
+            self._fresh, self._corrected, self._converted = [], {}, {}
         # one cut later than it could be: the snapshot before the last one must still find what it refers to
         expired, self._expired = self._expired, []
         while self._written and self._written[0].end <= self._first:
@@ -135,6 +142,9 @@ class ClosedIndex:
         for request_id, clicks in segment.corrected.items():
             if (corrected := self._requests.get(request_id)) is not None:
                 corrected.clicks = clicks
+        for request_id, conversions in segment.converted.items():
+            if (converted := self._requests.get(request_id)) is not None:
+                converted.conversions = conversions
         self._written.append(_Written(number, segment.first + len(segment.requests)))
 
 

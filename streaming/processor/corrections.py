@@ -1,4 +1,4 @@
-"""Late clicks on their way to the learner: gathered, looked up in the log, and made a correction."""
+"""Clicks and conversions of closed requests: gathered, looked up in the log, and made a correction."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streaming.events import ServedImpression
+from streaming.events import FeedbackKind, ServedImpression
 from streaming.kernel_log.closed import ClosedRequest
 from streaming.kernel_log.join_state import WaitingClicks
 from streaming.processor.closed_index import ClosedIndex
 from streaming.processor.event_time import as_of_append
-from streaming.processor.join import LabelledRequest, LateClick
+from streaming.processor.join import LabelledRequest, LateClick, LateConversion
 from streaming.processor.traffic_reader import TrafficReader
 
 
@@ -38,18 +38,22 @@ class LoggedTraffic(Protocol):
 
 @dataclass(frozen=True)
 class Correction:
-    """Items of one request whose label turned from 0 to 1 after it was taught."""
+    """Items of one request whose label turned from 0 to 1 after it was decided."""
 
     request: LabelledRequest
-    """Its `clicks` are those that turned, and no others."""
+    """Its `clicks` or `conversions` are those that turned, and no others."""
     learned_at: int
     """`Learner.examples` right after the micro-batch that taught it."""
 
 
 @dataclass
 class Corrections:
-    """Gathers late clicks, so that one read of the log and one product serve many. Counts in `dropped` what is lost."""
+    """Gathers late feedback of one kind, so that one read of the log and one product serve many.
 
+    Counts in `dropped` what is lost.
+    """
+
+    kind: FeedbackKind
     index: ClosedIndex
     reader: TrafficReader
     log: LoggedTraffic
@@ -62,8 +66,8 @@ class Corrections:
     def __len__(self) -> int:
         return self._clicks
 
-    def add(self, late: LateClick, watermark: float) -> None:
-        """A click for a request that was taught."""
+    def add(self, late: LateClick | LateConversion, watermark: float) -> None:
+        """Feedback of a closed request."""
         if not self._waiting:
             self.since = watermark
         self._add(late.request, late.item_id)
@@ -89,12 +93,15 @@ class Corrections:
             return None
         turned = np.zeros(len(impression.items), dtype=np.bool_)
         for item in items:
-            turn(closed, impression, item, turned, self.dropped)
+            turn(self.kind, closed, impression, item, turned, self.dropped)
         if not turned.any():
             return None
-        self.index.corrected(closed)
-        request = LabelledRequest(closed.offset, impression, turned, np.zeros_like(turned))
-        return Correction(request, closed.learned_at)
+        none = np.zeros_like(turned)
+        if self.kind == "click":
+            self.index.corrected(closed)
+            return Correction(LabelledRequest(closed.offset, impression, turned, none), closed.learned_at)
+        self.index.converted(closed)
+        return Correction(LabelledRequest(closed.offset, impression, none, turned), closed.learned_at)
 
     def _impression(self, closed: ClosedRequest) -> ServedImpression | None:
         logged = self.log.read(closed.offset)
@@ -118,17 +125,22 @@ class Corrections:
                 self._add(request, item)
 
 
-def turn(
-    closed: ClosedRequest, impression: ServedImpression, item: str, clicks: NDArray[np.bool_], dropped: Counter[str]
+def turn(  # noqa: PLR0917 -- a label and all that knows of it
+    kind: FeedbackKind,
+    closed: ClosedRequest,
+    impression: ServedImpression,
+    item: str,
+    labels: NDArray[np.bool_],
+    dropped: Counter[str],
 ) -> bool:
-    """Counts `item` as clicked, in `closed` and in `clicks`, `(n,)`; if it cannot, says why in `dropped`."""
+    """Counts `item` as clicked or converted, in `closed` and in `labels`, `(n,)`; else says why not in `dropped`."""
     index = impression.items.index(item) if item in impression.items else -1
     if index < 0:
         dropped["unshown_item"] += 1
-    elif closed.clicked(index):
+        return False
+    if closed.clicked(index) if kind == "click" else closed.converted(index):
         dropped["duplicate"] += 1
-    else:
-        closed.click(index)
-        clicks[index] = True
-        return True
-    return False
+        return False
+    (closed.click if kind == "click" else closed.convert)(index)
+    labels[index] = True
+    return True

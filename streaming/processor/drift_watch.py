@@ -12,6 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,7 @@ class DriftWatch:
         self.failures = 0
         """How often the monitor failed, since this owner began."""
         self._begin()
-        self._group, self._gate, self._space = group, gate, space
+        self._group, self._gate, self._place = group, gate, lru_cache(1_024)(space.encode)
         self._late = 0
         self._shares = dict.fromkeys(("joined", "late", "kept", "dropped"), 0.0)
         self._happened = {"undone": 0, "rolled_back": 0}
@@ -91,7 +92,7 @@ class DriftWatch:
             return
         with self._watching():
             frozen, live, x = (ServedImpression.joined(records, name) for name in _SERVED)
-            domain = self._space.encode_many([record.domain for record in records])
+            domain = np.array([self._place(record.domain) for record in records], dtype=np.int64)
             domain = np.repeat(domain, [len(record.items) for record in records], axis=0)
             self.monitor.served(frozen, live, x, domain, records[-1].time)
 

@@ -8,6 +8,7 @@ import msgspec
 
 from model.control_users import ControlUsers
 from model.uplift import Uplift
+from streaming.events import ServedImpression
 from streaming.events.decisions import Decision
 from streaming.processor.join import LabelledRequest
 
@@ -35,6 +36,15 @@ class Experiment:
         if look is not None:
             detail = msgspec.to_builtins(look) | {"share": control.share}
             self._decisions.append(Decision("uplift", self._group, watermark, "experiment", detail))
+
+    def convert(self, impression: ServedImpression, conversions: int) -> None:
+        """Conversions that came after the labels of their request were decided and counted."""
+        control = self.uplift.control
+        if control.share == 0 or impression.arm == "other":
+            return
+        user = control.draw(impression.user_id)
+        if not (user.control and impression.arm == "live"):
+            self.uplift.convert(user, conversions)
 
     def take_decisions(self) -> tuple[Decision, ...]:
         """The looks since the last call."""

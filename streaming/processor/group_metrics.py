@@ -104,6 +104,8 @@ class GroupMetrics:
             metrics.JOIN_DROPPED.labels(group, reason).inc(self._new("dropped " + reason, count))
         for outcome, count in machine.late_clicks.items():
             metrics.LATE_CLICKS.labels(group, outcome).inc(self._new("late " + outcome, count))
+        for when, count in machine.converting.counts.items():
+            metrics.CONVERSIONS.labels(group, when).inc(self._new("conversions " + when, count))
         metrics.AHEAD_OF_BROKER.labels(group).inc(self._new("ahead", join.ahead))
 
     def _new(self, name: str, count: int) -> int:

@@ -30,6 +30,7 @@ from streaming.kernel_log.errors import SnapshotError
 from streaming.kernel_log.join_state import WaitingBatch
 from streaming.kernel_log.snapshot import GroupSnapshot
 from streaming.processor.batches import micro_batch, seen
+from streaming.processor.converting import Converting
 from streaming.processor.corrections import Corrections, LoggedTraffic
 from streaming.processor.drift_watch import DriftWatch
 from streaming.processor.experiment import Experiment
@@ -89,7 +90,9 @@ class GroupState:
         self.experiment = Experiment(group, control)
         self._fingerprint, self._depends_on = fingerprint, dependencies(learner.start, space.sizes)
         self._reader = TrafficReader(group, fingerprint, widths)
-        self._late = Corrections(self.join.closed, self._reader, traffic, self.join.dropped)
+        looked_up = self.join.closed, self._reader, traffic, self.join.dropped
+        self._late = Corrections("click", *looked_up)
+        self.converting = Converting(Corrections("conversion", *looked_up), self.experiment)
         self.late_clicks: Counter[str] = Counter()
         """Clicks that came after their window, by what became of them: relabelled, corrected."""
         self._space, self._config = space, config
@@ -157,6 +160,8 @@ class GroupState:
             learning=self.learning,
             drift=self.drift.state(self.dropped),
             uplift=self.experiment.snapshot(),
+            converting=self.converting.gathered.state(),
+            converting_since=self.converting.gathered.since,
         )
 
     def restore(
@@ -188,6 +193,7 @@ class GroupState:
         self._position = snapshot.resume_offset
         self.join.restore(snapshot.join, closed)
         self._late.restore(snapshot.late, snapshot.late_since)
+        self.converting.gathered.restore(snapshot.converting, snapshot.converting_since)
         self.guarded.load(snapshot.gate)
         self.drift.load(snapshot.drift)
         self._lost_before = -int(snapshot.gate["lost"])

@@ -52,12 +52,20 @@ class LateClick:
 
 
 @dataclass(frozen=True, slots=True)
+class LateConversion:
+    """A conversion of a request that is closed, within its own window."""
+
+    request: ClosedRequest
+    item_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Joined:
     """What one record led to."""
 
     closed: list[LabelledRequest]
     """In the order they closed."""
-    late: LateClick | None = None
+    late: LateClick | LateConversion | None = None
     shown: ServedImpression | None = None
     """The record as it was taken, if it is an impression that counts."""
 
@@ -93,7 +101,7 @@ class Join:
         return self.time.watermark
 
     def feed(self, offset: int, record: Traffic, appended: float) -> Joined:
-        """Takes the record at `offset`; returns what its time closes, and the click if it came too late.
+        """Takes the record at `offset`; returns what its time closes, and feedback whose request is closed.
 
         `appended` is when the broker appended it, seconds.
         """
@@ -169,7 +177,7 @@ class Join:
 
     # --- feedback ---
 
-    def _feedback(self, record: ServedFeedback) -> LateClick | None:
+    def _feedback(self, record: ServedFeedback) -> LateClick | LateConversion | None:
         if (entry := self.open.get(record.request_id)) is not None:
             self._label(entry, record)
         elif (closed := self.closed.get(record.request_id)) is not None:
@@ -202,17 +210,14 @@ class Join:
         self.dropped["late_feedback"] += 1
         return False
 
-    def _late(self, closed: ClosedRequest, record: ServedFeedback) -> LateClick | None:
+    def _late(self, closed: ClosedRequest, record: ServedFeedback) -> LateClick | LateConversion | None:
         if not self._believed(record, closed.time):
             return None
-        if record.kind == "conversion":
-            self.dropped["late_conversion"] += 1  # the kernel learns clicks: there is nothing to correct
-        elif self._config.horizon_s == 0:
+        if record.kind == "click" and self._config.horizon_s == 0:
             self.dropped["late_feedback"] += 1
-        else:
-            self.delays.add(record.kind, record.time - closed.time)
-            return LateClick(closed, record.item_id)
-        return None
+            return None
+        self.delays.add(record.kind, record.time - closed.time)
+        return (LateClick if record.kind == "click" else LateConversion)(closed, record.item_id)
 
     # --- closing ---
 

@@ -33,9 +33,9 @@ from streaming.events import LearningOrder, Traffic
 from streaming.events.decisions import Decision
 from streaming.kernel_log.closed import NEVER_TAUGHT
 from streaming.processor.batches import corrected_examples, corrected_outcome, outcome
-from streaming.processor.corrections import turn
+from streaming.processor.corrections import Corrections, turn
 from streaming.processor.group_state import GroupState
-from streaming.processor.join import Joined, LabelledRequest, LateClick
+from streaming.processor.join import Joined, LabelledRequest, LateClick, LateConversion
 from streaming.processor.learned import Learned, PublishedKernel
 
 log = logging.getLogger(__name__)
@@ -84,11 +84,17 @@ class GroupMachine(GroupState):
         joined = self._join(offset, record, appended)
         if joined.shown is not None:
             self.drift.served(joined.shown)
-        if joined.late is not None:
+        if isinstance(joined.late, LateClick):
             self.drift.late_click()
             self._relabel(joined.late)
+        elif joined.late is not None:
+            waiting = self._untaught(joined.late) if joined.late.request.learned_at < 0 else None
+            self.converting.take(joined.late, waiting, self.join.watermark)
         for request in joined.closed:
             self.experiment.take(request, self.join.watermark)
+            self.converting.closed(request)
+        if self._is_due(self.converting.gathered):
+            self.converting.look_up()
         if not self.learning:
             self._skip(joined.closed)
             return []
@@ -101,7 +107,7 @@ class GroupMachine(GroupState):
         # The watermark, not a clock, ends a batch that fills slowly: a replay must cut the same batches (0090).
         if self._pending and self._waited(self._pending_since):
             learned += self._learn()
-        if len(self._late) >= self._config.batch_examples or (len(self._late) and self._waited(self._late.since)):
+        if self._is_due(self._late):
             self._correct()
         if self.drift.is_due(self.join.watermark):
             self._judge(FeedbackPath(0, 0, self.join.paused))
@@ -132,6 +138,9 @@ class GroupMachine(GroupState):
     def _waited(self, since: float) -> bool:
         return self.join.watermark - since >= self._config.batch_seconds
 
+    def _is_due(self, gathered: Corrections) -> bool:
+        return len(gathered) >= self._config.batch_examples or bool(len(gathered) and self._waited(gathered.since))
+
     def _relabel(self, late: LateClick) -> None:
         if late.request.learned_at == NEVER_TAUGHT or not self.learning:
             self._skipped["set_aside" if self.learning else "learning_stopped"] += 1
@@ -139,11 +148,14 @@ class GroupMachine(GroupState):
         if late.request.learned_at > 0:
             self._late.add(late, self.join.watermark)
             return
-        in_doubt = (request for batch in self.guarded.gate.waiting for request in batch.requests)
-        labelled = chain(self._pending, in_doubt)
-        waiting = next(request for request in labelled if request.offset == late.request.offset)
-        turned = turn(late.request, waiting.impression, late.item_id, waiting.clicks, self.join.dropped)
+        waiting = self._untaught(late)
+        turned = turn("click", late.request, waiting.impression, late.item_id, waiting.clicks, self.join.dropped)
         self.late_clicks["relabelled"] += turned
+
+    def _untaught(self, late: LateClick | LateConversion) -> LabelledRequest:
+        """The request of feedback, which waits for its micro-batch or is in doubt."""
+        in_doubt = (request for batch in self.guarded.gate.waiting for request in batch.requests)
+        return next(r for r in chain(self._pending, in_doubt) if r.offset == late.request.offset)
 
     # --- micro-batches: learn, live features, publish ---
 

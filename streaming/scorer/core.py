@@ -19,12 +19,14 @@ from model.kernel.features import KernelInputs
 from streaming.events import Arm, ServedImpression
 from streaming.events.request_ids import RequestIds
 from streaming.scorer.active_kernels import ActiveKernels
+from streaming.scorer.blend import Blend, Ranking, probability
 from streaming.scorer.schema import ArmScores, ItemScore, RequestRefused, ScoreRequest, ScoreResponse
 from streaming.scorer.score_window import ScoreWindow
 
 T = TypeVar("T")
 
 ARMS = ("frozen", "live")
+CLICKS_ALONE = Blend()
 SLICE_CANDIDATES = 250
 """Scored without a pause. More at once is hardly faster by the candidate, and others wait longer
 (docs/decisions/0102)."""
@@ -58,6 +60,12 @@ class _Arms:
     """Which of the two is served."""
 
     @property
+    def cvr(self) -> NDArray[np.float32] | None:
+        """Logits of a conversion once clicked, where the backbone tells them."""
+        logit = self.represented.cvr_logit
+        return None if logit is None else _array(logit)
+
+    @property
     def served(self) -> NDArray[np.float32]:
         """Logits of the arm that is served."""
         return self.live if self.arm == "live" else self.frozen
@@ -75,13 +83,18 @@ class _Shown:
     """Rows of `items` among the candidates."""
 
 
-def _sigmoid(logit: NDArray[np.float32]) -> NDArray[np.float32]:
-    return torch.from_numpy(logit).sigmoid().numpy()
-
-
 def _both(ranked: list[str], arms: _Arms, order: NDArray[np.int64]) -> list[ArmScores]:
-    frozen, live = (_sigmoid(logit[order]).tolist() for logit in (arms.frozen, arms.live))
+    frozen, live = (probability(logit[order]).tolist() for logit in (arms.frozen, arms.live))
     return [ArmScores(*row) for row in zip(ranked, frozen, live, strict=True)]
+
+
+def _scores(ranked: list[str], arms: _Arms, ranking: Ranking, order: NDArray[np.int64]) -> list[ItemScore]:
+    scores = ranking.score[order].tolist()
+    if ranking.cvr is None:
+        return [ItemScore(item, score) for item, score in zip(ranked, scores, strict=True)]
+    ctr, cvr = probability(arms.served[order]), ranking.cvr[order]
+    columns = (ctr.tolist(), cvr.tolist(), (ctr * cvr).tolist())
+    return [ItemScore(*row) for row in zip(ranked, scores, *columns, strict=True)]
 
 
 def _array(values: Tensor) -> NDArray[np.float32]:
@@ -92,12 +105,14 @@ def _joined(parts: Sequence[Represented]) -> Represented:
     """The slices of one request as one."""
     if len(parts) == 1:
         return parts[0]
+    cvr = [part.cvr_logit for part in parts if part.cvr_logit is not None]
     return Represented(
         x=torch.cat([part.x for part in parts]),
         live=torch.cat([part.live for part in parts]),
         content=torch.cat([part.content for part in parts]),
         values=np.concatenate([part.values for part in parts]),
         frozen_logit=torch.cat([part.frozen_logit for part in parts]),
+        cvr_logit=torch.cat(cvr) if cvr else None,
     )
 
 
@@ -129,6 +144,7 @@ class Scorer:
         groups: tuple[str, ...],
         live_arm: bool = True,
         control: ControlUsers = NO_CONTROL,
+        blend: Blend = CLICKS_ALONE,
         request_ids: RequestIds,
         max_candidates: int = 2_000,
         on_undeclared: Callable[[], None] = lambda: None,
@@ -145,6 +161,7 @@ class Scorer:
         self._group_of = group_of
         self._live_arm = live_arm
         self._control = control
+        self._blend = blend
         self._request_ids = request_ids
         self._max_candidates = max_candidates
         self._on_undeclared = on_undeclared
@@ -169,18 +186,18 @@ class Scorer:
         items = self._candidates(request)
         domain, group = self._domain(request)
         arms = yield from self._arms(request.user_id, items, domain, group, time)
-        scores = _sigmoid(arms.served)
-        self.windows[group, "frozen"].add(_sigmoid(arms.frozen))
-        self.windows[group, "live"].add(_sigmoid(arms.live))
+        ranking = self._blend.rank(arms.served, arms.cvr)
+        self.windows[group, "frozen"].add(probability(arms.frozen))
+        self.windows[group, "live"].add(probability(arms.live))
         self._kernels.observe(group, _inputs(arms.represented))
         # Stable: of equal scores the retrieval's own order is the best guess. Logits, for the sigmoid saturates.
-        order = np.argsort(-arms.served, kind="stable")[: request.top_k]
+        order = np.argsort(-ranking.key, kind="stable")[: request.top_k]
         ranked = [items[i] for i in order]
         response = ScoreResponse(
             request_id=self._request_ids.new(group),
             kernel_version=arms.version if arms.arm == "live" else 0,
             group=group,
-            scores=[ItemScore(item, score) for item, score in zip(ranked, scores[order].tolist(), strict=True)],
+            scores=_scores(ranked, arms, ranking, order),
             duplicates=len(request.candidates) - len(items),
             arms=_both(ranked, arms, order) if request.arms else UNSET,
         )

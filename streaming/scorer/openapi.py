@@ -114,7 +114,9 @@ _OPERATIONS = (
         "Rank candidates for a user",
         "Scores every candidate by the live arm and returns the best `top_k`, best first. What is returned is logged "
         "as an impression. Unknown users and items are scored by defaults; an undeclared domain value counts as "
-        "`unknown`; a candidate named twice is scored once. All scores of one answer come from one kernel.",
+        "`unknown`; a candidate named twice is scored once. All scores of one answer come from one kernel. A backbone "
+        "that was trained on conversions also tells `ctr`, `cvr` and `ctcvr` of each item; the order is by clicks "
+        "unless `scorer.conversion_weight` says otherwise.",
         answers={200: (ScoreResponse, "The ranking.")},
         problems={
             **_DOOR_PROBLEMS,

@@ -22,6 +22,7 @@ from streaming.monitoring.health import HealthServer
 from streaming.monitoring.watch import Watch
 from streaming.scorer.active_kernels import ActiveKernels
 from streaming.scorer.app import Backend, make_app
+from streaming.scorer.blend import Blend
 from streaming.scorer.connections import Connections, make_room, quiet
 from streaming.scorer.core import Scorer
 from streaming.scorer.doors import check_doors
@@ -78,8 +79,9 @@ class DefaultsCount:
 
 
 def make_scorer(config: Config, opened: OpenedBackbone, kernels: ActiveKernels, count: DefaultsCount) -> Scorer:
-    """The scoring core on the real feature store. Raises StoreUnavailableError."""
-    space = config.domain_space()
+    """The scoring core on the real feature store. Raises StoreUnavailableError or BackboneRefused."""
+    space, blend = config.domain_space(), Blend(config.scorer.conversion_weight)
+    blend.check(opened.backbone.has_conversion)
     store = FeatureStore(config.features, config.run_dir, count)
     store.apply()
     return Scorer(
@@ -91,6 +93,7 @@ def make_scorer(config: Config, opened: OpenedBackbone, kernels: ActiveKernels, 
         groups=tuple(group.name for group in config.groups),
         live_arm=config.scorer.live_arm,
         control=config.scorer.control_users,
+        blend=blend,
         request_ids=EventRules(config).request_ids,
         max_candidates=config.scorer.max_candidates,
         on_undeclared=lambda: count("domain", "undeclared"),

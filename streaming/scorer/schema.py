@@ -45,10 +45,26 @@ class ScoreRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ItemScore(msgspec.Struct, frozen=True):
-    """One ranked item."""
+    """One ranked item. `ctr`, `cvr` and `ctcvr` are told where the backbone was trained on conversions."""
 
     item_id: str
-    score: Annotated[float, Meta(ge=0, le=1, description="Click probability by the arm that is served.")]
+    score: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1,
+            description="What the order is by: the click probability by the arm that is served; with "
+            "`scorer.conversion_weight` w, `ctr (1 - w + w cvr)`.",
+        ),
+    ]
+    ctr: Annotated[float, Meta(ge=0, le=1, description="Click probability by the arm that is served.")] | UnsetType = (
+        UNSET
+    )
+    cvr: (
+        Annotated[float, Meta(ge=0, le=1, description="Probability of a conversion once clicked, by the frozen arm.")]
+        | UnsetType
+    ) = UNSET
+    ctcvr: Annotated[float, Meta(ge=0, le=1, description="Of a click that converts: `ctr cvr`.")] | UnsetType = UNSET
 
 
 class ArmScores(msgspec.Struct, frozen=True):

@@ -57,6 +57,7 @@ def save_small_backbone(config: Config) -> None:
 @torch.no_grad()
 def _spread(backbone: FoundationBackbone, encoder: FeatureEncoder, config: Config) -> None:
     """Gives the click logits the mean and spread above."""
+    assert backbone.item_table is not None
     for table in (backbone.user_table, backbone.item_table):
         table.weight.normal_(std=1.0)
     facets = config.domain_space().encode(next(iter(config.domain_space().domains())))

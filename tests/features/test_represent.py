@@ -113,6 +113,28 @@ def test_shapes_types_and_the_one_rounding(parts: Parts) -> None:
     assert torch.equal(represented.frozen_logit, backbone.predict(represented.x, facets)[:, 0])
 
 
+def test_by_text_alone_a_scorer_knows_items_of_one_text_alike_also_those_that_pretraining_never_saw(
+    parts: Parts,
+) -> None:
+    known, store = parts.representer, parts.representer.store
+    store.write_items([
+        ItemProfile(item, 2.0, "the same film", {"genres": genres}) for item, genres in
+        (("i0", ["Drama"]), ("i1", ["War"]), ("never seen", ["Opera"]))
+    ])  # fmt: skip
+    config = BackboneConfig(item_aspects=("text",))
+    torch.manual_seed(3)
+    backbone = FoundationBackbone(config, BackboneShape.of(known.encoder, known.space.sizes), known.encoder.digest)
+    torch.nn.init.normal_(backbone.content_map)
+    by_text = Representer(backbone.freeze(), known.encoder, store, known.layout, known.space)
+    ids = ["i0", "i1", "never seen", "i2"]
+    one, two, new, other = by_text.represent("u", ids, HERE, 10.0).x
+    assert torch.equal(one, two)
+    assert torch.equal(one, new)
+    assert not torch.equal(one, other)
+    first, second = known.represent("u", ids[:2], HERE, 10.0).x
+    assert not torch.equal(first, second), "with all aspects these two differ"
+
+
 def test_live_features_through_the_store_are_those_of_the_processor_bit_for_bit(parts: Parts) -> None:
     shown = parts.representer.represent("u", ITEMS, HERE, 10.0)
     request = RequestItems(HERE, shown.content.numpy(), shown.values)

@@ -187,7 +187,7 @@ def test_a_child_that_dies_is_named_with_its_exit_code_and_the_end_of_its_log(
     driftline(monkeypatch, tmp_path, 'echo "no such topic"; [ "$1" = serve ] && exec sleep 60; exit 7')
     children.start(PARTS, tmp_path / "logs", {"PATH": os.environ["PATH"]})
     with pytest.raises(ChildDiedError, match=r"driftline ingest` ended with exit code 7(.|\n)*no such topic"):
-        children.wait_ready(30.0)
+        children.wait_ready([part.name for part in PARTS], 30.0)
 
 
 def test_a_child_that_never_gets_ready_is_named(
@@ -197,7 +197,7 @@ def test_a_child_that_never_gets_ready_is_named(
     children.start(PARTS, tmp_path / "logs", {"PATH": os.environ["PATH"]})
     waited: list[list[str]] = []
     with pytest.raises(NotReadyError, match=r"ingest` is not ready(.|\n)*still thinking"):
-        children.wait_ready(0.5, waited.append)
+        children.wait_ready([part.name for part in PARTS], 0.5, waited.append)
     assert waited[-1] == ["ingest", "serve"]
 
 

@@ -20,7 +20,6 @@ from tests.model.conftest import SCHEMA, SIZES, SMALL, World
 
 UNFED: dict[str, dict[str, Any]] = {
     "backbone.query_text": {"query_text": True},
-    "backbone.tasks": {"tasks": "ctr_ctcvr"},
 }
 
 

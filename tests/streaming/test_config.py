@@ -37,6 +37,7 @@ OTHER: dict[str, Any] = {
     "LOG_LEVEL": "ERROR",
     "INGEST__DEAD_LETTER_RATIO": 0.4,
     "BACKBONE__FACTORY": "own.models:make",
+    "BACKBONE__ITEM_ASPECTS": ["id", "text"],
     "SCORER__CORS_ORIGINS": ["https://example.org"],
     "GROUPS": [{"name": "all"}],
     "DOMAINS__SCENE": ["näh", "fern"],
@@ -49,7 +50,7 @@ OTHER: dict[str, Any] = {
 }
 """Values that no rule below can make."""
 
-UNFED = {"backbone.tasks", "backbone.query_text"}
+UNFED = {"backbone.query_text"}
 """Keys that are refused but for their defaults, because no event brings what they ask for."""
 
 

@@ -6,6 +6,7 @@ Each function raises StreamError naming the file that is missing or not in the f
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from lab.streams.logged.click_datasets import microlens, ninerec
 from lab.streams.logged.logs import LoggedStream, make_stream, periods, read_log
 from lab.streams.logged.mapping import (
+    ConversionRule,
     FacetRule,
     FieldRule,
     Interactions,
@@ -79,6 +81,15 @@ def _movies(path: str, key: str, **how: str) -> SideTable:
 
 def kuairand_pure(folder: Path) -> LoggedStream:
     """KuaiRand-Pure: the standard logs, user features and basic video features; the tab is the scene."""
+    return _kuairand(folder, None)
+
+
+def kuairand_likes(folder: Path) -> LoggedStream:
+    """The same with a like as the conversion of a click (docs/decisions/0128)."""
+    return replace(_kuairand(folder, ConversionRule(column="is_like")), name="kuairand-likes")
+
+
+def _kuairand(folder: Path, conversion: ConversionRule | None) -> LoggedStream:
     users = ("user_active_degree", "follow_user_num_range", "fans_user_num_range", "register_days_range")
     mapping = LogMapping(
         name="kuairand-pure",
@@ -88,6 +99,7 @@ def kuairand_pure(folder: Path) -> LoggedStream:
             item="video_id",
             time=TimeRule(column="time_ms", unit="ms"),
             label=LabelRule(column="is_click"),
+            conversion=conversion,
             scene=FacetRule(column="tab"),
         ),
         users=SideTable(path="user_features_pure.csv", key="user_id", fields={name: FieldRule() for name in users}),
@@ -148,6 +160,7 @@ DATASETS: dict[str, Callable[[Path], LoggedStream]] = {
     "movielens-1m": movielens_1m,
     "movielens-latest": movielens_latest,
     "kuairand-pure": kuairand_pure,
+    "kuairand-likes": kuairand_likes,
     "mind": mind,
     "microlens": microlens,
     "ninerec": ninerec,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lab.streams.logged.converted import conversion_delays
 from lab.streams.logged.log_profiles import make_items, make_users
 from lab.streams.logged.mapping import FacetRule, LogMapping, load_mapping
 from lab.streams.logged.movielens import PERIODS
@@ -34,6 +35,11 @@ class LoggedStream:
     rated: Chunk | None = None
     """The pretraining half with one item per row, where each item has a time of its own beside the request's."""
     drift_spans: tuple[DriftSpan, ...] = ()
+
+    @property
+    def converts(self) -> bool:
+        """Whether the log says which clicks converted."""
+        return self.log.conversions is not None
 
     def size(self, half: Half) -> int:
         """Number of requests of a half."""
@@ -71,6 +77,7 @@ def read_log(mapping: LogMapping, folder: Path, log: Path | None = None) -> Logg
         period=periods(time) if rule.period is None else _facet(rule.period, table, user, mapping, users),
         request=table.ids(rule.request, "request") if rule.request else None,
     )
+    rows = replace(rows, converted=conversion_delays(rule.conversion, table, rows)) if rule.conversion else rows
     return make_stream(mapping, rows, users, items, table.source)
 
 
@@ -147,8 +154,12 @@ def _requests(mapping: LogMapping, rows: LogRows, catalogue: Catalogue) -> Chunk
     items = np.full((len(starts), width), NO_ITEM, dtype=np.int64)
     clicks = np.zeros((len(starts), width), dtype=bool)
     items[number, column], clicks[number, column] = item, click
+    converted = None
+    if rows.converted is not None:
+        converted = np.full(items.shape, np.nan, dtype=np.float32)
+        converted[number, column] = rows.converted[order]
     domain = np.stack([_codes(getattr(rows, f)[order][starts], catalogue.space.values[f]) for f in _FACETS], axis=1)
-    return log_chunk(time[starts], user[starts], domain, items, clicks)
+    return log_chunk(time[starts], user[starts], domain, items, clicks, converted)
 
 
 _FACETS = ("scene", "region", "period")

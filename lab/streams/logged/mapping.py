@@ -77,6 +77,31 @@ class LabelRule(Section):
         return self
 
 
+class ConversionRule(LabelRule):
+    """Which clicks converted: by a column as for `label`, or by the time of the conversion alone."""
+
+    column: str | None = Field(
+        default=None, description="Column of the conversion; left out, a row with a time is one. Only clicks convert."
+    )
+    at_least: float | None = Field(default=None, description="A number of at least this much is a conversion.")
+    among: tuple[Category, ...] | None = Field(default=None, description="One of these values is a conversion.")
+    time: TimeRule | None = Field(
+        default=None,
+        description="When it happened, a bare name means seconds; left out, at the click. Other rows may be empty.",
+    )
+
+    @field_validator("time", mode="before")
+    @classmethod
+    def _bare_time(cls, value: object) -> object:
+        return {"column": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _says_which(self) -> ConversionRule:
+        if self.column is None and self.time is None:
+            raise ValueError("a conversion needs the column that says so, or a time")
+        return self
+
+
 class FacetRule(Section):
     """Where a domain facet comes from."""
 
@@ -120,6 +145,7 @@ class Interactions(TableSource):
     item: str = Field(description="Column of the item.")
     time: TimeRule = Field(description="Column and unit of the time; a bare name means seconds.")
     label: LabelRule = Field(default=LabelRule(), description="What counts as a click.")
+    conversion: ConversionRule | None = Field(default=None, description="Which clicks converted, if the log says so.")
     request: str | None = Field(
         default=None, description="Column whose equal values make one request; left out, a user's rows in a row do."
     )
@@ -132,7 +158,7 @@ class Interactions(TableSource):
     def _bare_time(cls, value: object) -> object:
         return {"column": value} if isinstance(value, str) else value
 
-    @field_validator("label", "scene", "region", "period", mode="before")
+    @field_validator("label", "conversion", "scene", "region", "period", mode="before")
     @classmethod
     def _bare_column(cls, value: object) -> object:
         return {"column": value} if isinstance(value, str) else value

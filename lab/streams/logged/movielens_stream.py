@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from features.config import FeatureConfig
+from lab.streams.conversions import Conversions
 from lab.streams.logged.logs import LoggedStream
 from lab.streams.logged.movielens import MovieLens, domain_values
 from lab.streams.logged.rows import log_chunk
@@ -16,7 +17,9 @@ from lab.streams.pacing import Pace, plan
 from lab.streams.stream import NO_ITEM, Catalogue, Chunk
 from model.encoding.domain import DomainSpace
 
-MOVIELENS, MOVIELENS_SESSIONS = "movielens-100k", "movielens-sessions"
+MOVIELENS, MOVIELENS_SESSIONS, MOVIELENS_FAVOURITES = "movielens-100k", "movielens-sessions", "movielens-favourites"
+FAVOURITE_RATING = 5
+"""Of the ratings that are clicks, those that convert where favourites count as conversions."""
 SESSION_PACE = Pace(session_s=math.inf)
 """The replay's own pace, but that even the heaviest user waits for his labels."""
 PLAYED_HOUR_S = 3_600.0
@@ -67,11 +70,37 @@ def movielens_sessions(data: MovieLens) -> LoggedStream:
     return replace(recorded, name=MOVIELENS_SESSIONS, log=log)
 
 
+def movielens_favourites(data: MovieLens) -> LoggedStream:
+    """The same with five stars as the conversion of a click, at the moment of the click (docs/decisions/0128)."""
+    recorded = movielens_stream(data)
+    given = {(rating.user_id, rating.item_id): rating.rating for rating in data.ratings}
+    users, items = [user.user_id for user in data.users], [item.item_id for item in data.items]
+
+    def favourites(chunk: Chunk) -> Chunk:
+        happened = np.zeros(chunk.items.shape, dtype=bool)
+        for row, column in np.argwhere(chunk.click):
+            rating = given[users[chunk.user[row]], items[chunk.items[row, column]]]
+            happened[row, column] = rating >= FAVOURITE_RATING
+        at_once, unknown = np.zeros(happened.shape, np.float32), np.full(happened.shape, np.nan, np.float32)
+        return replace(chunk, conversions=Conversions(happened, at_once, unknown))
+
+    assert recorded.rated is not None
+    log, rated = favourites(recorded.log), favourites(recorded.rated)
+    return replace(recorded, name=MOVIELENS_FAVOURITES, log=log, rated=rated)
+
+
 MOVIELENS_STREAMS: dict[str, Callable[[MovieLens], LoggedStream]] = {
     MOVIELENS: movielens_stream,
     MOVIELENS_SESSIONS: movielens_sessions,
+    MOVIELENS_FAVOURITES: movielens_favourites,
 }
 """The ways in which MovieLens 100K is played, by name."""
+MOVIELENS_TITLES = {
+    MOVIELENS: "",
+    MOVIELENS_SESSIONS: ", sessions side by side",
+    MOVIELENS_FAVOURITES: ", favourites as conversions",
+}
+"""What their titles say beside the data set's name."""
 
 
 def _ratings(data: MovieLens, space: DomainSpace, user_index: dict[str, int], item_index: dict[str, int]) -> Chunk:

@@ -13,6 +13,10 @@ def with_negatives(log: Chunk, rule: Negatives, items: int) -> Chunk:
     """One request per click: the clicked item among drawn ones that the user never clicked, in random order."""
     rng = np.random.default_rng(rule.seed)
     row, column = np.nonzero(log.shown & log.click)
+    converted = None if log.conversions is None else np.full((len(row), 1 + rule.per_click), np.nan, dtype=np.float32)
+    if converted is not None and log.conversions is not None:
+        happened, delay = log.conversions.happened[row, column], log.conversions.delay[row, column]
+        converted[:, 0] = np.where(happened, delay, np.nan)
     user, chosen = log.user[row], log.items[row, column]
     weight = np.bincount(chosen, minlength=items).astype(np.float64) if rule.by == "popularity" else np.ones(items)
     mass = np.cumsum(weight + (0.01 if rule.by == "popularity" else 0.0))
@@ -36,4 +40,6 @@ def with_negatives(log: Chunk, rule: Negatives, items: int) -> Chunk:
     shown[todo] = NO_ITEM  # a user who clicked nearly everything gets fewer
     order = np.argsort(rng.random(shown.shape), axis=1)
     shown, click = np.take_along_axis(shown, order, axis=1), order == 0
-    return log_chunk(log.time[row], user, log.domain[row], shown, click)
+    if converted is not None:
+        converted = np.take_along_axis(converted, order, axis=1)
+    return log_chunk(log.time[row], user, log.domain[row], shown, click, converted)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lab.streams.conversions import Conversions
 from lab.streams.stream import Chunk
 
 
@@ -23,16 +24,27 @@ class LogRows:
     period: NDArray[np.object_]
     request: NDArray[np.object_] | None = None
     """Rows of equal value and user are one request; none: see `LogMapping.gap_s`."""
+    converted: NDArray[np.float32] | None = None
+    """Seconds from the click to the conversion, nan for a row without one; none where the log knows of no
+    conversions."""
 
 
-def log_chunk(
+def log_chunk(  # noqa: PLR0917 -- the columns of a chunk
     time: NDArray[np.float64],
     user: NDArray[np.int64],
     domain: NDArray[np.int64],
     items: NDArray[np.int64],
     click: NDArray[np.bool_],
+    converted: NDArray[np.float32] | None = None,
 ) -> Chunk:
-    """Requests in time order; nobody knows the probabilities of a log, and its delays are taken as none."""
-    unknown = np.full(items.shape, np.nan, dtype=np.float32)
-    chunk = Chunk(time, user, domain, items, click, click, unknown, np.zeros(items.shape, dtype=np.float32))
+    """Requests in time order; nobody knows the probabilities of a log, and its delays are taken as none.
+
+    `converted` `(r, k)` as in `LogRows`.
+    """
+    unknown, none = np.full(items.shape, np.nan, dtype=np.float32), np.zeros(items.shape, dtype=np.float32)
+    conversions = None
+    if converted is not None:
+        happened = ~np.isnan(converted)
+        conversions = Conversions(happened, np.where(happened, converted, none), unknown)
+    chunk = Chunk(time, user, domain, items, click, click, unknown, none, conversions)
     return chunk.rows(np.argsort(time, kind="stable"))

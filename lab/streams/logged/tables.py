@@ -104,6 +104,15 @@ class Table:
         self._check_times(rule, column, seconds, how)
         return seconds
 
+    def known_times(self, rule: TimeRule, wanted: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """As `times` for the `wanted` rows, `(rows,)`; nan for the others, whatever stands there."""
+        column = self.column(rule.column, "time")
+        if not wanted.any():
+            return np.full(len(self), np.nan)
+        filled = column.where(wanted, column.iloc[int(np.flatnonzero(wanted)[0])])
+        seconds = Table(self.frame.assign(**{rule.column: filled}), self.source, untyped=self.untyped).times(rule)
+        return np.where(wanted, seconds, np.nan)
+
     def _parsed(self, rule: TimeRule) -> NDArray[np.float64]:
         try:
             return parsed_seconds(self.texts(rule.column, "time"), rule.format)
@@ -135,18 +144,22 @@ class Table:
         span = "in 1970 while others are years later" if odd else "no time between 1970 and 2100"
         raise StreamError(f"{at}: {value!r} with {how} is {span}; {unit}correct or drop such rows")
 
-    def labels(self, rule: LabelRule) -> NDArray[np.bool_]:
-        """Which rows are clicks; an empty cell is none. Raises StreamError for a rule that does not fit its column."""
+    def labels(self, rule: LabelRule, what: str = "label") -> NDArray[np.bool_]:
+        """Which rows the rule marks; an empty cell is none. `what` names its key in the mapping.
+
+        Raises StreamError for a rule that does not fit its column.
+        """
         if rule.column is None:
             return np.ones(len(self), dtype=bool)
         if rule.at_least is not None:
-            return np.asarray(self.numbers(rule.column, "label with at_least") >= rule.at_least)
-        infinite = _infinite(self.column(rule.column, "label"))
+            return np.asarray(self.numbers(rule.column, f"{what} with at_least") >= rule.at_least)
+        infinite = _infinite(self.column(rule.column, what))
         if infinite.any():
             raise StreamError(
-                f"{self.source}: column {rule.column!r} (label), row {_row(infinite)}: infinity is no label; correct it"
+                f"{self.source}: column {rule.column!r} ({what}), row {_row(infinite)}: infinity is no {what}; "
+                "correct it"
             )
-        texts = pd.Series(self.texts(rule.column, "label"), dtype=object)
+        texts = pd.Series(self.texts(rule.column, what), dtype=object)
         if rule.among is not None:
             return texts.isin(rule.among).to_numpy(dtype=bool)
         lower = texts.str.lower()
@@ -154,8 +167,8 @@ class Table:
         if wrong.any():
             row = _row(wrong)
             raise StreamError(
-                f"{self.source}: column {rule.column!r} (label), row {row}: {texts.iloc[row - 1]!r} is neither "
-                f"0/1 nor true/false; add at_least or among to label in the mapping"
+                f"{self.source}: column {rule.column!r} ({what}), row {row}: {texts.iloc[row - 1]!r} is neither "
+                f"0/1 nor true/false; add at_least or among to {what} in the mapping"
             )
         return lower.isin(_TRUE).to_numpy(dtype=bool)
 

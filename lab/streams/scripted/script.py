@@ -33,6 +33,19 @@ class Strengths(Section):
     hidden: Share = Field(default=0.25, description="Share of the content's variance that no feature tells.")
 
 
+class ConversionModel(Section):
+    """How clicks convert."""
+
+    rate: float = Field(default=0.15, gt=0.001, lt=0.999, description="Share of clicks that convert before any drift.")
+    delay_s: float = Field(
+        default=600.0, ge=0, le=1e9, description="Mean seconds from the click to the conversion (exponential)."
+    )
+    taste: float = Field(
+        default=1.0, ge=0, le=100, description="Deviation of what the user's community converts on, in the logit."
+    )
+    worth: float = Field(default=0.5, ge=0, le=100, description="Deviation of what an item converts by itself.")
+
+
 class Script(Section):
     """A whole scripted stream."""
 
@@ -55,6 +68,9 @@ class Script(Section):
         description="Scenes and regions with their share of traffic; periods of the day come by themselves.",
     )
     strengths: Strengths = Field(default=Strengths(), description="What the click logit is made of.")
+    conversions: ConversionModel | None = Field(
+        default=None, description="How clicks convert; left out, the stream knows of no conversions."
+    )
     events: tuple[ScriptEvent, ...] = Field(default=(), description="What changes; none at all is a script too.")
 
     @field_validator("domains")
@@ -92,7 +108,7 @@ def find_script(named: str) -> Script:
 
     Raises StreamError; for a word that is neither, it lists the ones that come with the package.
     """
-    shipped = standard_suite() | unmatched_suite()
+    shipped = standard_suite() | unmatched_suite() | conversion_suite()
     if named in shipped:
         return shipped[named]
     path = Path(named)
@@ -123,6 +139,11 @@ def standard_suite() -> dict[str, Script]:
 def unmatched_suite() -> dict[str, Script]:
     """Scripts whose drift is not a group's taste for item fields, the form that the kernel matches best; by name."""
     return _shipped("unmatched")
+
+
+def conversion_suite() -> dict[str, Script]:
+    """Scripts whose clicks convert; by name."""
+    return _shipped("converting_scripts")
 
 
 def _shipped(folder_name: str) -> dict[str, Script]:

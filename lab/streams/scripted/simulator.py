@@ -8,6 +8,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from lab.streams.scripted.calibration import bias_for
+from lab.streams.scripted.converting import ScriptedConversions
 from lab.streams.scripted.drift_events import CorruptedLabels, LabelDelay, NewItems, Popularity
 from lab.streams.scripted.effects import spans
 from lab.streams.scripted.plans import make_plans, weight_of
@@ -32,6 +34,7 @@ class ScriptedStream:
         self._schedules: dict[Half, Schedule] = {}
         self._bias = 0.0
         self._bias = self._calibrated_bias()
+        self._converting = self._make_converting()
 
     @property
     def name(self) -> str:
@@ -60,6 +63,11 @@ class ScriptedStream:
     def pretraining(self) -> Chunk:
         """What a backbone is trained on: the first half."""
         return Chunk.concat(list(self._blocks("pretrain")))
+
+    @property
+    def converts(self) -> bool:
+        """Whether the script says how clicks convert."""
+        return self.script.conversions is not None
 
     def schedule(self, half: Half) -> Schedule:
         """Times, users and domains of a half."""
@@ -90,7 +98,8 @@ class ScriptedStream:
         clean = rng("click").random(items.shape, dtype=np.float32) < probability
         click = self._corrupt(rng("corrupt"), clean, position, user, domain)
         delay = self._delays(rng("delay"), position, user, domain, items.shape)
-        return Chunk(time, user, domain, items, click, clean, probability, delay)
+        conversions = None if self._converting is None else self._converting.follow(rng, user, items, clean)
+        return Chunk(time, user, domain, items, click, clean, probability, delay, conversions)
 
     def _probability(
         self,
@@ -153,18 +162,24 @@ class ScriptedStream:
                 mean += weight * (plan.event.mean_s - mean)
         return rng.standard_exponential(shape, dtype=np.float32) * mean[:, None]
 
-    def _calibrated_bias(self) -> float:
-        """The bias that gives the base click rate before anything drifts."""
+    def _make_converting(self) -> ScriptedConversions | None:
+        if self.script.conversions is None:
+            return None
+        converting = ScriptedConversions(self.script.conversions, self.world)
+        position, user, domain, shown = self._before_drift()
+        converting.calibrate(user, shown, self._probability(position, user, domain, shown))
+        return converting
+
+    def _before_drift(self) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Positions, users, domains and items of some requests of the first half."""
         schedule = self.schedule("pretrain")
         rows = slice(0, CALIBRATION)
         rng = stream_rng(self.script, "calibration")
         position, user, domain = self.clock.position(schedule.time[rows]), schedule.user[rows], schedule.domain[rows]
-        shown = shown_items(rng, self.world, self._plans, position, user)
-        clear = self._probability(position, user, domain, shown).astype(np.float64)
+        return position, user, domain, shown_items(rng, self.world, self._plans, position, user)
+
+    def _calibrated_bias(self) -> float:
+        """The bias that gives the base click rate before anything drifts."""
+        clear = self._probability(*self._before_drift()).astype(np.float64)
         logit = np.log(clear) - np.log1p(-clear)
-        low, high = -20.0, 20.0
-        for _ in range(50):
-            middle = (low + high) / 2
-            rate = float(np.mean(1.0 / (1.0 + np.exp(-(logit + middle)))))
-            low, high = (middle, high) if rate < self.script.base_ctr else (low, middle)
-        return (low + high) / 2
+        return bias_for(logit, self.script.base_ctr)

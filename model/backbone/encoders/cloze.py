@@ -17,7 +17,9 @@ _HIDDEN = 0.2
 """Share of the events that is hidden, as in the paper's experiments on MovieLens (4.6)."""
 
 
-def cloze_pretrain(encoder: UserEncoder, table: nn.Embedding, data: TrainingData, config: PretrainConfig) -> None:
+def cloze_pretrain(
+    encoder: UserEncoder, table: nn.Embedding | None, data: TrainingData, config: PretrainConfig
+) -> None:
     """Teaches a `bert4rec` encoder, and the id embeddings in `table`, what follows what in the histories of `data`.
 
     The guess is among the items that occur in the batch, by the vectors that the encoder reads; the paper's is among
@@ -27,7 +29,7 @@ def cloze_pretrain(encoder: UserEncoder, table: nn.Embedding, data: TrainingData
     if not isinstance(bert, Bert4Rec) or data.past is None:
         return
     generator = torch.Generator().manual_seed(config.seed)
-    trained = [*encoder.tokens.parameters(), *bert.parameters(), *table.parameters()]
+    trained = [*encoder.tokens.parameters(), *bert.parameters(), *(table.parameters() if table is not None else ())]
     optimiser = torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
     moments = torch.unique(torch.from_numpy(data.past.moment))
     encoder.train()

@@ -28,10 +28,10 @@ class EventTokens(nn.Module):
         self.outcome = nn.Embedding(2, width) if config.history_skips else None
         self.gap = nn.Embedding(_GAPS, width) if config.history_gaps else None
 
-    def items(self, history: History, table: nn.Embedding) -> Tensor:
+    def items(self, history: History, table: nn.Embedding | None) -> Tensor:
         """Vectors of the items that occur, `(p, e)`; `table` holds the id embeddings."""
         parts = []
-        if self.id is not None:
+        if self.id is not None and table is not None:
             parts.append(self.id(table(history.row)))
         if self.text is not None:
             parts.append(self.text(history.text))

@@ -26,8 +26,11 @@ class UserEncoder(nn.Module):
         self.empty = nn.Parameter(torch.zeros(config.history_width))
         self.map = nn.Linear(config.history_width, config.width)
 
-    def forward(self, history: History, table: nn.Embedding) -> Tensor:
-        """One vector per pair, `(n or 1, d)`; `table` holds the id embeddings of items. Older events are left out."""
+    def forward(self, history: History, table: nn.Embedding | None) -> Tensor:
+        """One vector per pair, `(n or 1, d)`; `table` holds the id embeddings of items, where they are known by id.
+
+        Older events are left out.
+        """
         history = history.newest(self.length)
         mask = history.there
         if mask.shape[1] == 0:

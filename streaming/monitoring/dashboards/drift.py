@@ -152,6 +152,7 @@ def _labels() -> PanelRow:
                 "Clicks per item of the recent labelled examples.",
                 "percentunit",
                 Query(f"max by (group, stratum) (driftline_domain_label_ratio{{{_BY}}})", "{{group}} {{stratum}}"),
+                width=6,
             ),
             line(
                 "Label delay",
@@ -159,6 +160,7 @@ def _labels() -> PanelRow:
                 "s",
                 Query(quantile.format("0.5", clicks), "{{group}} p50"),
                 Query(quantile.format("0.95", clicks), "{{group}} p95"),
+                width=6,
             ),
             line(
                 "Late clicks",
@@ -169,6 +171,17 @@ def _labels() -> PanelRow:
                     'sum by (group, outcome) (rate(driftline_late_clicks_total{group=~"$group"}[1m]))',
                     "{{group}}, {{outcome}}",
                 ),
+                width=6,
+            ),
+            line(
+                "Conversions",
+                "Per second, by when they came: in the window of the labels, or later, within their own.",
+                "ops",
+                Query(
+                    'sum by (group, when) (rate(driftline_conversions_total{group=~"$group"}[1m]))',
+                    "{{group}}, {{when}}",
+                ),
+                width=6,
             ),
         ],
     )

@@ -47,6 +47,8 @@ def test_a_plan_runs_from_backbones_to_the_page_and_goes_on_where_it_stopped(tin
     assert [stream["name"] for stream in data["streams"]] == ["drift", "no-drift"]
     rows = {row["adapter"]: row for row in data["streams"][0]["rows"]}
     assert rows["frozen"]["lead"]["mean"] == 0
+    sizes = {name: row["examples"] for name, row in rows["iak"]["slices"].items()}
+    assert sizes["user new"] + sizes["user known"] == pytest.approx(data["streams"][0]["examples"], rel=0.1)
     assert data["streams"][0]["oracle_auc"] > rows["full"]["auc"]["mean"]
     page = (tmp_path / "out" / "report.html").read_text()
     drawn = {path.name for path in (tmp_path / "out").glob("*.png")}
@@ -54,6 +56,7 @@ def test_a_plan_runs_from_backbones_to_the_page_and_goes_on_where_it_stopped(tin
     assert drawn == {"gains.png", "gain-and-cost.png", "drift.png", "no-drift.png", *information}
     assert page.count("data:image/png;base64,") == len(drawn)
     assert "http" not in page.replace("https://", "http").split("<style>")[0]
+    assert "by what pretraining saw of item and user" in page
     assert "| full |" in (tmp_path / "out" / "report.md").read_text()
     assert (tmp_path / "out" / "drift.png").read_bytes().startswith(b"\x89PNG")
     console = Console(record=True, width=250)

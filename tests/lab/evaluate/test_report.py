@@ -22,6 +22,7 @@ from lab.evaluate.plots import pictures
 from lab.evaluate.prepare import PreparedStream
 from lab.evaluate.report import EvaluationReport, make_report
 from lab.evaluate.seed_results import RunCost, SeedResult
+from lab.evaluate.slices import SeenBefore, measure_slices
 from lab.evaluate.tables import markdown, show, tables
 from lab.streams import ScriptedStream, standard_suite
 from lab.streams.sources import Source
@@ -69,10 +70,12 @@ def report_of(plan: Plan, stream: ScriptedStream, data: PreparedStream, *, cpu_s
                 name: measure(data, data.frozen_logit + noise[number], stream.drift_spans, stream.catalogue.space)
                 for number, name in enumerate(plan.adapters)
             }
+            seen = SeenBefore(np.arange(len(data)) % 200, np.arange(len(data)) % 2)
+            slices = {name: measure_slices(data.truth, data.frozen_logit, data.request, seen) for name in plan.adapters}
             costs = {name: RunCost(len(data), 10, cpu_s, 0, 0) for name in plan.adapters}
             results[source.name, seed] = SeedResult(
-                stream=source.name, seed=seed, measures=measures, costs=costs, examples=len(data), lists=30,
-                click_rate=float(data.truth.mean()), oracle_auc=0.9, oracle_request_auc=0.8,
+                stream=source.name, seed=seed, measures=measures, costs=costs, slices=slices, examples=len(data),
+                lists=30, click_rate=float(data.truth.mean()), oracle_auc=0.9, oracle_request_auc=0.8,
                 spans=(("taste", 0.3, 0.7),),
             )  # fmt: skip
     return make_report(plan, results)

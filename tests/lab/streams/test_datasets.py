@@ -107,6 +107,13 @@ def test_kuairand_pure(tmp_path: Path, inner: str) -> None:
     assert stream.catalogue.items[0].fields["tag"] == ["12", "65"]
     assert "duration" not in stream.catalogue.items[1].fields
     assert stream.catalogue.users[0].fields["follow_user_num_range"] == "(0,10]"
+    assert not stream.converts
+    with pytest.raises(StreamError, match="no click is a conversion"):
+        DATASETS["kuairand-likes"](tmp_path)
+    liked = "\n".join([header, first.replace(",1,0,0,", ",1,1,0,"), first.replace("3784", "4303"), second])
+    (folder / "log_standard_4_08_to_4_21_pure.csv").write_text(liked)
+    chunk = next(DATASETS["kuairand-likes"](tmp_path).chunks("pretrain"))
+    assert chunk.converted is not None and chunk.converted.sum() == 1
 
 
 NEWS = 'N1\tsports\tnfl\tA "big" game\tThey won.\thttps://x\t[]\t[]\nN2\tnews\tworld\tCalm seas\t\thttps://y\t[]\t[]\n'

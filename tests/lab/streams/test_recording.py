@@ -60,6 +60,24 @@ def test_the_live_half_keeps_delays_spans_and_order() -> None:
     assert [span.kind for span in made.drift_spans] == ["taste"]
 
 
+def test_requests_tell_which_clicks_convert_and_how_long_after() -> None:
+    made = recording(conversions="{rate: 0.5, delay_s: 100}")
+    chunk, live = whole(stream("[]", conversions="{rate: 0.5, delay_s: 100}", **SHORT)), made.requests("live")
+    assert chunk.conversions is not None
+    told = [[delay is not None for delay in request.conversions] for request in live]
+    assert np.array_equal(told, chunk.conversions.happened)
+    assert all(request.conversions == () for request in recording().requests("live"))
+
+
+def test_a_conversion_comes_behind_its_click() -> None:
+    shown = Request(0.0, "u", Domain(), ("a", "b", "c"), (True, False, True), (9.0, 0.0, 3.0), (0.0, None, 20.0))
+    assert shown.feedback() == [
+        (3.0, "c", "click"), (9.0, "a", "click"), (9.0, "a", "conversion"), (23.0, "c", "conversion"),
+    ]  # fmt: skip
+    without = Request(0.0, "u", Domain(), ("a", "b"), (True, False), (9.0, 0.0))
+    assert without.feedback() == [(9.0, "a", "click")]
+
+
 def test_clicks_come_the_quickest_first_and_without_delays_in_the_order_of_the_items() -> None:
     shown = Request(0.0, "u", Domain(), ("a", "b", "c"), (True, False, True), (9.0, 0.0, 3.0))
     assert shown.clicked() == [(3.0, "c"), (9.0, "a")]

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from lab.streams import StreamError
+from lab.streams.logged.movielens_stream import MOVIELENS_STREAMS
 from lab.streams.sources import choose
 
 
 @pytest.mark.parametrize(
     ("suite", "names"),
-    [(None, 9), ("standard", 9), ("scripted", 8), ("movielens-100k", 1), ("movielens-sessions", 1)],
+    [(None, 9), ("standard", 9), ("scripted", 8), *((name, 1) for name in MOVIELENS_STREAMS)],
 )
 def test_suites_name_their_streams(suite: str | None, names: int) -> None:
     assert len(choose(suite, None, None, None, quick=False)) == names

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 import pytest_asyncio
@@ -127,6 +127,16 @@ async def test_a_recorded_delay_passes_as_fast_as_the_recording_does(scorer: Fak
     assert 0.1 <= second - first < 0.25
     assert 0.3 <= third - first < 0.6
     assert played.clicks == 3
+
+
+async def test_a_conversion_follows_its_click_as_fast_as_the_recording_does(scorer: FakeScorer) -> None:
+    clicks = Clicks()
+    request = replace(delayed("a", 0.0, 2_000.0), conversions=(1_000.0, 0.0))
+    played = await Player(config(scorer), clicks).play(ReplayPlan([request], at_once(1), speed=10_000.0))
+    told = [(click.item_id, click.kind) for click in clicks.events]
+    assert told == [("a-0", "click"), ("a-0", "conversion"), ("a-1", "click"), ("a-1", "conversion")]
+    assert clicks.events[1].time - clicks.events[0].time >= 0.1
+    assert (played.clicks, played.conversions) == (2, 2)
 
 
 async def test_a_late_click_holds_up_neither_its_users_next_request_nor_the_others(scorer: FakeScorer) -> None:

@@ -49,10 +49,10 @@ def config_of(factory: str) -> BackboneConfig:
     return SMALL.model_copy(update={"factory": factory})
 
 
-def trained(world: World, factory: str) -> FrozenBackbone:
+def trained(world: World, factory: str, tasks: str = "ctr") -> FrozenBackbone:
+    config = config_of(factory).model_copy(update={"tasks": tasks})
     backbone, _ = pretrain_backbone(
-        world.examples, world.users, world.items, world.encoder, domain_sizes=SIZES, backbone=config_of(factory),
-        config=PRETRAIN,
+        world.examples, world.users, world.items, world.encoder, domain_sizes=SIZES, backbone=config, config=PRETRAIN,
     )  # fmt: skip
     return backbone
 
@@ -165,8 +165,18 @@ BAD_SOURCES: dict[str, tuple[str, str]] = {
     "a row that reads the others": (
         SOURCE.replace("self.out(x)[:, 0]", "(self.out(x) - self.out(x).mean())[:, 0]"), r"predict\(\).*other rows"
     ),
-    "two columns": (SOURCE.replace("nn.Linear(6, 1)", "nn.Linear(6, 2)").replace("[:, 0]", ""), "gives two columns"),
+    "two columns": (
+        SOURCE.replace("nn.Linear(6, 1)", "nn.Linear(6, 2)").replace("[:, 0]", ""),
+        r'gives two columns, but backbone\.tasks is "ctr"',
+    ),
 }  # fmt: skip
+
+
+def test_an_own_backbone_gives_as_many_columns_as_it_has_tasks(world: World, tmp_path: Path) -> None:
+    two = SOURCE.replace("nn.Linear(6, 1)", "nn.Linear(6, 2)").replace("[:, 0]", "")
+    assert trained(world, written(tmp_path, two), tasks="ctr_ctcvr").has_conversion
+    with pytest.raises(BackboneRefused, match=r'gives one column, but backbone\.tasks is "ctr_ctcvr"'):
+        trained(world, written(tmp_path, SOURCE), tasks="ctr_ctcvr")
 
 
 @pytest.mark.parametrize("fault", BAD_SOURCES)

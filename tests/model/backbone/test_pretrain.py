@@ -128,11 +128,11 @@ def test_the_refit_learns_from_the_share_that_validated(world: World) -> None:
     before, report = run(world, config)
     after, _ = run(changed, config)
     assert report.refit_examples == len(world.examples)
-    assert fingerprint(after.item_id) != fingerprint(before.item_id)
+    assert fingerprint(after.user_id) != fingerprint(before.user_id)
     unfitted = config.model_copy(update={"refit": False})
     (first, alone), (second, _) = run(world, unfitted), run(changed, unfitted)
     assert alone.refit_examples == 0
-    assert fingerprint(first.item_id) == fingerprint(second.item_id)
+    assert fingerprint(first.user_id) == fingerprint(second.user_id)
 
 
 def edge(world: World, name: str) -> tuple[Examples, BackboneConfig]:

@@ -49,6 +49,9 @@ CHANGES: dict[str, tuple[InputSchema, str]] = {
         replace(SCHEMA, user_fields=(FieldSpec(name="age", kind="number", buckets=9), FIELDS[1])),
         "buckets of 'age' is 9, pretraining had 4",
     ),
+    "other aspects of an item": (
+        replace(SCHEMA, item_aspects=("text",)), "backbone.item_aspects is text, pretraining had id, text, sparse"
+    ),
     "another text model": (
         replace(SCHEMA, text_model="words"), "features.text_model is 'words', pretraining had 'letters'"
     ),

@@ -131,6 +131,18 @@ def test_inputs_far_from_the_reference_are_an_input_fault_and_not_drift() -> Non
     assert {one.kind for one in said if one.kind is not VerdictKind.STABLE} == {VerdictKind.INPUTS}
 
 
+@pytest.mark.parametrize(("factor", "faulty"), [(1.2, False), (1.3, True)])
+def test_inputs_are_at_fault_once_they_are_moderately_far_and_not_for_a_little(factor: float, faulty: bool) -> None:
+    def longer(batch: Batch) -> None:
+        batch.x *= factor
+
+    story = Story()
+    story.go_on(30)
+    said = story.go_on(30, longer)
+    assert story.monitor.signals()[0].inputs["norm"]["psi"] < 1.0
+    assert {one.kind for one in said} == ({VerdictKind.INPUTS} if faulty else set())
+
+
 def test_labels_that_the_gate_sets_aside_are_faulty_where_it_does_so() -> None:
     aside = HEALTHY.aside.copy()
     aside[[STRATA.name(n) for n in range(len(STRATA))].index("region=south")] = True

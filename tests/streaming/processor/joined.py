@@ -10,7 +10,7 @@ import numpy as np
 from model.encoding.domain import Domain
 from streaming.config import JoinConfig
 from streaming.events import FeedbackKind, LearningOrder, Progress, ServedFeedback, ServedImpression, Tick, Traffic
-from streaming.processor.join import Join, LabelledRequest, LateClick
+from streaming.processor.join import Join, LabelledRequest, LateClick, LateConversion
 
 CONFIG = JoinConfig(window_s=10, lateness_s=1, horizon_s=100, conversion_window_s=50)
 Stamped = ServedImpression | ServedFeedback | Tick
@@ -52,7 +52,7 @@ class Played:
 
     join: Join = field(default_factory=lambda: Join(CONFIG))
     closed: list[LabelledRequest] = field(default_factory=list)
-    late: list[LateClick] = field(default_factory=list)
+    late: list[LateClick | LateConversion] = field(default_factory=list)
     offset: int = 0
 
     def feed(self, record: Traffic, at: float | None = None) -> None:

@@ -52,7 +52,6 @@ UNUSABLE: list[tuple[Sequence[Traffic], str]] = [
     ([impression("r", 0), Tick(20), click("r", "a", 101)], "late_feedback"),
     ([Tick(100), click("r", "a", 5)], "late_feedback"),
     ([impression("r", 0), click("r", "a", 51, "conversion"), Tick(30)], "late_feedback"),
-    ([impression("r", 0), Tick(20), click("r", "a", 30, "conversion")], "late_conversion"),
     ([click("r", "a", 0), Tick(22)], "orphan_feedback"),
     ([impression("r", 0), click("r", "never shown", 1), Tick(20)], "unshown_item"),
 ]

@@ -119,7 +119,7 @@ def rows_of(group: GroupMachine) -> object:
 
 
 def chaos(steps: list[tuple[str, int, float]], seed: int) -> list[Traffic]:
-    """Requests, clicks early, late, doubled and for nothing, marks that lag, ticks; about in order."""
+    """Requests, clicks and conversions early, late, doubled and for nothing, marks that lag, ticks; about in order."""
     random = np.random.default_rng(seed)
     now, records = 1_000.0, list[Traffic]()
     shown: dict[int, ServedImpression] = {}
@@ -131,6 +131,10 @@ def chaos(steps: list[tuple[str, int, float]], seed: int) -> list[Traffic]:
         elif kind == "f":
             items = list(shown[number].items) if number in shown else ["i1"]
             records.append(ServedFeedback(f"main.r{number}", items[len(records) % len(items)], now - number % 2))
+        elif kind == "c":
+            items = list(shown[number].items) if number in shown else ["i1"]
+            item = items[len(records) % len(items)]
+            records.append(ServedFeedback(f"main.r{number}", item, now - number % 2, "conversion"))
         elif kind == "p":
             records.append(Progress({0: now - number % 8}, 1))
         else:
@@ -139,7 +143,7 @@ def chaos(steps: list[tuple[str, int, float]], seed: int) -> list[Traffic]:
 
 
 STEPS = st.lists(
-    st.tuples(st.sampled_from("iiffffpt"), st.integers(0, 25), st.floats(0, 1.5)), min_size=20, max_size=150
+    st.tuples(st.sampled_from("iiffffccpt"), st.integers(0, 25), st.floats(0, 1.5)), min_size=20, max_size=150
 )
 TIGHT = JOIN.model_copy(update={"max_bytes": 9_000, "feedback_bytes": 1_500, "horizon_bytes": 4_000})
 

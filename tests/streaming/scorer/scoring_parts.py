@@ -7,7 +7,7 @@ import time
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import numpy as np
@@ -35,7 +35,8 @@ from streaming.kernel_log.kernels import KernelRecord
 from streaming.kernel_log.keys import kernel_key
 from streaming.scorer.active_kernels import ActiveKernels
 from streaming.scorer.app import make_app
-from streaming.scorer.core import CandidateEncoder, Scored, Scorer
+from streaming.scorer.blend import Blend
+from streaming.scorer.core import CLICKS_ALONE, CandidateEncoder, Scored, Scorer
 from streaming.scorer.doors import Doors
 from streaming.scorer.page.history import StatusHistory
 from streaming.scorer.page.orders import signed
@@ -51,11 +52,11 @@ SLOTS, VALUES = 2, 4
 SPACE = DomainSpace({"scene": ("home",), "region": (), "period": ("day", "night")})
 
 
-def make_backbone(seed: int = 0) -> FoundationBackbone:
+def make_backbone(seed: int = 0, tasks: Literal["ctr", "ctr_ctcvr"] = "ctr") -> FoundationBackbone:
     """A tiny untrained backbone; another seed is another fingerprint."""
     torch.manual_seed(seed)
     encoder = FeatureEncoder.fit([], [], user_fields=(), item_fields=(), text_width=4)
-    config = BackboneConfig(width=8, id_width=4, sparse_width=4, text_width=4, content_width=3)
+    config = BackboneConfig(width=8, id_width=4, sparse_width=4, text_width=4, content_width=3, tasks=tasks)
     return FoundationBackbone(config, BackboneShape.of(encoder, SPACE.sizes)).freeze()
 
 
@@ -79,6 +80,7 @@ class MadeUpFeatures:
             content=round_representation(self._draw("content", item_ids, self._backbone.content_width)),
             values=self._values(item_ids),
             frozen_logit=self._backbone.predict(x, indices)[:, 0],
+            cvr_logit=self._backbone.predict(x, indices)[:, 1] if self._backbone.has_conversion else None,
         )
 
     @staticmethod
@@ -150,6 +152,7 @@ def make_scorer(
     *,
     encoder: CandidateEncoder | None = None,
     live_arm: bool = True,
+    blend: Blend = CLICKS_ALONE,
     request_ids: RequestIds | None = None,
     max_candidates: int = 50,
 ) -> Scorer:
@@ -162,6 +165,7 @@ def make_scorer(
         group_of=lambda domain: None if domain.period == "night" else "main",
         groups=tuple(kernels.groups),
         live_arm=live_arm,
+        blend=blend,
         request_ids=request_ids or RequestIds(),
         max_candidates=max_candidates,
     )

@@ -1,0 +1,158 @@
+"""Trials put together: every encoder against none, paired by seed, and what of the kernel's gain is left beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from lab.encoders.trial import ARMS, FROZEN, FROZEN_LIVE, OVER_FROZEN, OVER_LIVE, EncoderTrial
+from lab.evaluate.compare import Interval, interval
+
+NONE = "none"
+FIGURES = ("request_auc", "auc", "log_loss")
+FALLING = ("log_loss",)
+"""Figures of which less is better."""
+
+
+@dataclass(frozen=True)
+class ArmRow:
+    """One arm of an encoder on one stream, over the seeds."""
+
+    encoder: str
+    arm: str
+    figures: dict[str, Interval]
+    """By name in `FIGURES`."""
+    above: dict[str, Interval]
+    """The same above the arm of `none` that learns as much, paired by seed."""
+
+    @property
+    def better(self) -> bool:
+        """Beyond the interval, in the order of requests and in log loss."""
+        return self.above["request_auc"].low > 0 and self.above["log_loss"].high < 0
+
+
+@dataclass(frozen=True)
+class KernelShare:
+    """What a live history, the kernel and both together gain above the frozen model of `none`."""
+
+    encoder: str
+    figure: str
+    history: Interval
+    kernel: Interval
+    both: Interval
+    on_top: Interval
+    """The kernel above the frozen model with the live history."""
+
+
+@dataclass(frozen=True)
+class EncoderCost:
+    """What an encoder costs, and how often it has something to read, over the seeds."""
+
+    encoder: str
+    request_ms: Interval
+    request_ms_above: Interval
+    pretrain_s: Interval
+    with_history: float
+    """Share of the live requests whose user has a live history; `left`, one of the pretraining half."""
+    left: float
+
+
+@dataclass(frozen=True)
+class StreamOfEncoders:
+    """All encoders on one stream."""
+
+    stream: str
+    arms: tuple[ArmRow, ...]
+    shares: tuple[KernelShare, ...]
+    costs: tuple[EncoderCost, ...]
+
+
+@dataclass(frozen=True)
+class EncoderReport:
+    """Everything that is written."""
+
+    seeds: tuple[int, ...]
+    delay_s: float
+    streams: tuple[StreamOfEncoders, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        plain: dict[str, Any] = asdict(self)
+        for stream, row in zip(plain["streams"], self.streams, strict=True):
+            stream["better_than_none"] = {arm: better(row, arm) for arm in (FROZEN_LIVE, OVER_LIVE)}
+        return plain
+
+
+def better(stream: StreamOfEncoders, arm: str) -> list[str]:
+    """Encoders whose arm is better than that of `none`, beyond the interval, in requests and in log loss."""
+    return [row.encoder for row in stream.arms if row.arm == arm and row.better]
+
+
+def report_of(trials: Sequence[EncoderTrial], delay_s: float) -> EncoderReport:
+    """Of all streams, encoders and seeds, all at one delay."""
+    streams = dict.fromkeys(one.stream for one in trials)
+    return EncoderReport(
+        seeds=tuple(sorted({one.seed for one in trials})),
+        delay_s=delay_s,
+        streams=tuple(_stream(name, [one for one in trials if one.stream == name]) for name in streams),
+    )
+
+
+def _stream(name: str, trials: Sequence[EncoderTrial]) -> StreamOfEncoders:
+    of = {
+        encoder: sorted((one for one in trials if one.encoder == encoder), key=lambda one: one.seed)
+        for encoder in dict.fromkeys(one.encoder for one in trials)
+    }
+    none = of[NONE]
+    arms = [
+        ArmRow(
+            encoder,
+            arm,
+            {figure: interval(_values(own, arm, figure)) for figure in FIGURES},
+            {figure: _difference(own, arm, none, _LIKE[arm], figure) for figure in FIGURES},
+        )
+        for encoder, own in of.items()
+        for arm in ARMS
+        if arm in own[0].figures
+    ]
+    shares = [
+        KernelShare(
+            encoder,
+            figure,
+            history=_difference(own, FROZEN_LIVE, none, FROZEN, figure),
+            kernel=_difference(none, OVER_FROZEN, none, FROZEN, figure),
+            both=_difference(own, OVER_LIVE, none, FROZEN, figure),
+            on_top=_difference(own, OVER_LIVE, own, FROZEN_LIVE, figure),
+        )
+        for encoder, own in of.items()
+        if encoder != NONE
+        for figure in FIGURES
+    ]
+    return StreamOfEncoders(name, tuple(arms), tuple(shares), tuple(_cost(own, none) for own in of.values()))
+
+
+_LIKE = {FROZEN: FROZEN, FROZEN_LIVE: FROZEN, OVER_FROZEN: OVER_FROZEN, OVER_LIVE: OVER_FROZEN}
+
+
+def _cost(own: Sequence[EncoderTrial], none: Sequence[EncoderTrial]) -> EncoderCost:
+    return EncoderCost(
+        own[0].encoder,
+        interval([one.request_ms for one in own]),
+        interval([one.request_ms - base.request_ms for one, base in zip(own, none, strict=True)]),
+        interval([one.pretrain_s for one in own if one.pretrain_s is not None]),
+        with_history=interval([one.with_history[FROZEN_LIVE] for one in own]).mean,
+        left=interval([one.with_history[FROZEN] for one in own]).mean,
+    )
+
+
+def _values(trials: Sequence[EncoderTrial], arm: str, figure: str) -> list[float]:
+    return [float(getattr(one.figures[arm], figure)) for one in trials]
+
+
+def _difference(
+    own: Sequence[EncoderTrial], arm: str, other: Sequence[EncoderTrial], other_arm: str, figure: str
+) -> Interval:
+    """Paired by seed."""
+    both = zip(_values(own, arm, figure), _values(other, other_arm, figure), strict=True)
+    return interval([mine - theirs for mine, theirs in both])

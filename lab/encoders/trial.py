@@ -1,0 +1,148 @@
+"""One user encoder on one stream and seed: pretrained once, its history left as it was, then kept live."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lab.code_key import code_digest
+from lab.evaluate.plan import ALL_ADAPTERS, KERNEL, Plan
+from lab.evaluate.prepare import PreparedStream, Pretrained, decided_labels, prepare
+from lab.evaluate.prequential import run
+from lab.evaluate.told import live_histories
+from lab.evaluate.work import adapter_context, ensure_pretrained, limit_threads, load_pretrained
+from lab.streams import Chunk, Stream
+from lab.streams.sources import Source
+from model.backbone.interface import round_representation
+from model.encoding.history import PastEvents
+from model.evaluation import auc, grouped_auc, log_loss, sigmoid
+from model.whole_files import write_whole
+
+FROZEN, FROZEN_LIVE = "frozen", "frozen, live history"
+OVER_FROZEN, OVER_LIVE = "kernel", "kernel, live history"
+ARMS = (FROZEN, FROZEN_LIVE, OVER_FROZEN, OVER_LIVE)
+"""Without a live history a user encoder reads what it could when pretraining ended."""
+CANDIDATES = 100
+_TIMED = 60
+"""Requests that are timed, spread over the live half."""
+
+
+@dataclass(frozen=True)
+class ArmFigures:
+    """One arm on the live half, every example scored before anything learned from it."""
+
+    request_auc: float
+    auc: float
+    log_loss: float
+
+
+@dataclass(frozen=True)
+class EncoderTrial:
+    """One encoder on one stream and seed."""
+
+    stream: str
+    seed: int
+    encoder: str
+    delay_s: float
+    """`backbone.history_delay_s`."""
+    figures: dict[str, ArmFigures]
+    """By arm; `none` has no history to be live."""
+    with_history: dict[str, float]
+    """Share of the live half's requests whose user has a history, by frozen arm."""
+    request_ms: float
+    """Median processor time of the frozen model for a request of `CANDIDATES`, with the live histories of the half."""
+    pretrain_s: float | None
+    """Processor time of pretraining; None where another stream with the same first half had it done."""
+
+    @staticmethod
+    def read(text: str) -> EncoderTrial:
+        """From what `try_encoder` wrote."""
+        plain: dict[str, Any] = json.loads(text)
+        return EncoderTrial(**{**plain, "figures": {arm: ArmFigures(**one) for arm, one in plain["figures"].items()}})
+
+
+def try_encoder(plan: Plan, source: Source, seed: int) -> EncoderTrial:
+    """The trial of `plan.config.backbone.user_encoder`, unless it lies in the plan's folder."""
+    limit_threads()
+    path = _path(plan, source, seed)
+    if path.is_file():
+        return EncoderTrial.read(path.read_text(encoding="utf-8"))
+    stream = source.open(seed, plan.cache_dir)
+    begun = time.process_time()
+    made = ensure_pretrained(plan, stream, seed)
+    spent = time.process_time() - begun
+    pretrained, backbone = load_pretrained(plan, stream, seed), plan.config.backbone
+    chunk = Chunk.concat(list(stream.chunks("live")))
+    known = decided_labels(chunk, plan.config)
+    past = {
+        arm: live_histories(stream, pretrained, known, followed=arm == FROZEN_LIVE) for arm in (FROZEN, FROZEN_LIVE)
+    }
+    trial = EncoderTrial(
+        stream=source.name,
+        seed=seed,
+        encoder=backbone.user_encoder,
+        delay_s=backbone.history_delay_s,
+        figures=dict(_figures(plan, stream, pretrained, seed)),
+        with_history={arm: _share(one) for arm, one in past.items()},
+        request_ms=_request_ms(pretrained, chunk, past[FROZEN_LIVE]),
+        pretrain_s=spent if made else None,
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, json.dumps(asdict(trial)))
+    return trial
+
+
+def _path(plan: Plan, source: Source, seed: int) -> Path:
+    """Trials of other code than today's are not reused."""
+    digest = hashlib.sha256((plan.key + code_digest(__name__)).encode()).hexdigest()[:16]
+    return plan.folder(source, seed) / f"encoder-{digest}.json"
+
+
+def _figures(plan: Plan, stream: Stream, pretrained: Pretrained, seed: int) -> Iterator[tuple[str, ArmFigures]]:
+    """Every arm that the backbone has."""
+    reads = bool(pretrained.layout.history.length)
+    for live in (False, True) if reads else (False,):
+        data = prepare(stream, pretrained, plan.config, live_history=live)
+        yield (FROZEN_LIVE if live else FROZEN), _measured(data, data.frozen_logit)
+        kernel = ALL_ADAPTERS[KERNEL]
+        adapter = kernel.build(adapter_context(plan, stream, pretrained, seed), kernel.rate)
+        outcome = run(adapter, data, plan.config.training.batch_examples)
+        yield (OVER_LIVE if live else OVER_FROZEN), _measured(data, outcome.logit)
+
+
+def _measured(data: PreparedStream, logit: NDArray[np.float32]) -> ArmFigures:
+    return ArmFigures(
+        grouped_auc(data.truth, logit, data.request),
+        auc(data.truth, logit),
+        log_loss(data.truth, sigmoid(logit)),
+    )
+
+
+def _share(past: PastEvents | None) -> float:
+    return 0.0 if past is None else float((past.item[:, 0] >= 0).mean())
+
+
+@torch.inference_mode()
+def _request_ms(pretrained: Pretrained, chunk: Chunk, past: PastEvents | None) -> float:
+    backbone, profiles = pretrained.backbone, pretrained.profiles
+    candidates = torch.arange(CANDIDATES) % len(profiles.item)
+    first = np.cumsum(chunk.shown.sum(axis=1)) - chunk.shown.sum(axis=1)
+    taken = []
+    for request in np.linspace(0, len(chunk) - 1, _TIMED).astype(np.int64).tolist():
+        domain = torch.from_numpy(chunk.domain[request : request + 1])
+        history = None if past is None else profiles.history(past, torch.from_numpy(first[request : request + 1]))
+        batch = profiles.batch(torch.from_numpy(chunk.user[request : request + 1]), candidates, domain, history)
+        begun = time.process_time()
+        backbone.predict(round_representation(backbone.represent(batch)), domain)
+        taken.append(time.process_time() - begun)
+    return 1e3 * median(taken)

@@ -1,0 +1,120 @@
+"""How well the arms tell conversions: CTCVR-AUC over all that was shown, and within requests.
+
+An arm on top gives click logits; its `p_CTCVR` is its click probability times the frozen model's CVR. Beside it stands
+what the same click logits reach alone: a CVR that tells nothing adds nothing to that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lab.evaluate.cells import plain_span, span
+from lab.evaluate.compare import FROZEN, Interval, interval, paired
+from lab.evaluate.prepare import PreparedStream
+from model.evaluation import auc, grouped_auc, mixed_groups, sigmoid
+
+
+@dataclass(frozen=True)
+class ConversionMeasures:
+    """One adapter, one stream, one seed: click and conversion against everything else that was shown."""
+
+    request_auc: float
+    """CTCVR-AUC within each request that holds a conversion and something else, weighted by its items."""
+    auc: float
+    """CTCVR-AUC over everything."""
+    request_auc_by_clicks: float
+    """The same as `request_auc`, ordered by the click logits alone."""
+    auc_by_clicks: float
+    lists: int
+    """Requests that hold a conversion and something else."""
+    rate: float
+    """Conversions by clicks."""
+
+
+@dataclass(frozen=True)
+class ConversionRow:
+    """One adapter on one stream, over the seeds."""
+
+    adapter: str
+    request_auc: Interval
+    auc: Interval
+    request_auc_lead: Interval
+    """Above frozen, paired by seed; `lead` likewise."""
+    lead: Interval
+    request_auc_by_clicks: Interval
+    auc_by_clicks: Interval
+
+
+@dataclass(frozen=True)
+class ConversionReport:
+    """One stream."""
+
+    lists: int
+    rate: float
+    rows: tuple[ConversionRow, ...]
+
+
+def measure_conversions(data: PreparedStream, logit: NDArray[np.float32]) -> ConversionMeasures | None:
+    """The measures of one run; None where the stream knows of no conversions."""
+    if data.conversion is None or data.cvr_logit is None:
+        return None
+    label, score = data.conversion, sigmoid(logit) * sigmoid(data.cvr_logit)
+    clicks = float(data.truth.sum())
+    return ConversionMeasures(
+        request_auc=grouped_auc(label, score, data.request),
+        auc=auc(label, score),
+        request_auc_by_clicks=grouped_auc(label, logit, data.request),
+        auc_by_clicks=auc(label, logit),
+        lists=mixed_groups(label, data.request),
+        rate=float(label.sum()) / clicks if clicks else float("nan"),
+    )
+
+
+def report_conversions(
+    seeds: Sequence[tuple[int, Mapping[str, ConversionMeasures]]], adapters: Sequence[str]
+) -> ConversionReport | None:
+    """What the measures by seed and adapter come to; None where there are none."""
+    if not all(measures for _, measures in seeds):
+        return None
+    first = next(iter(seeds[0][1].values()))
+    runs = {name: {seed: measures[name] for seed, measures in seeds} for name in adapters}
+    return ConversionReport(first.lists, first.rate, tuple(_row(name, runs) for name in adapters))
+
+
+def _row(name: str, runs: Mapping[str, Mapping[int, ConversionMeasures]]) -> ConversionRow:
+    own = list(runs[name].values())
+    return ConversionRow(
+        adapter=name,
+        request_auc=interval([one.request_auc for one in own]),
+        auc=interval([one.auc for one in own]),
+        request_auc_lead=paired(runs, name, FROZEN, "request_auc"),
+        lead=paired(runs, name, FROZEN),
+        request_auc_by_clicks=interval([one.request_auc_by_clicks for one in own]),
+        auc_by_clicks=interval([one.auc_by_clicks for one in own]),
+    )
+
+
+def conversion_table(name: str, report: ConversionReport) -> tuple[str, list[str], list[list[str]]]:
+    """Title, head and cells."""
+    title = f"{name}: conversions, {report.rate:.1%} of the clicks ({report.lists:,} requests with a conversion)"
+    head = [
+        "adapter", "CTCVR-AUC in requests", "above frozen in requests", "CTCVR-AUC", "above frozen",
+        "by clicks alone in requests", "by clicks alone",
+    ]  # fmt: skip
+    body = [
+        [
+            row.adapter,
+            plain_span(row.request_auc),
+            span(row.request_auc_lead),
+            plain_span(row.auc),
+            span(row.lead),
+            plain_span(row.request_auc_by_clicks),
+            plain_span(row.auc_by_clicks),
+        ]
+        for row in report.rows
+    ]
+    return title, head, body

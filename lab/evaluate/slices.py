@@ -1,0 +1,109 @@
+"""The live half in slices: by how often pretraining saw the item, and by whether it saw the user.
+
+The four slices of items hold every example once between them, and so do the two of users.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lab.evaluate.compare import Interval, interval
+from lab.evaluate.measures import LEAST
+from model.backbone.dataset import Examples
+from model.evaluation import auc, grouped_auc, log_loss, mixed_groups, sigmoid
+
+ITEM_SLICES = ("item never seen", "item seen 1-10", "item seen 11-100", "item seen more")
+_FROM = (1, 11, 101)
+"""Examples of the pretraining half from which the second, third and fourth slice of items begin."""
+USER_SLICES = ("user new", "user known")
+SLICES = ITEM_SLICES + USER_SLICES
+_LEAST_LISTS = 30  # requests below which their mean AUC says nothing
+
+
+@dataclass(frozen=True)
+class SeenBefore:
+    """How many examples of the pretraining half were of each live example's item and user, both `(n,)`."""
+
+    item: NDArray[np.int64]
+    user: NDArray[np.int64]
+
+    @staticmethod
+    def of(pretraining: Examples, item: NDArray[np.int64], user: NDArray[np.int64]) -> SeenBefore:
+        """Counts the examples that pretraining saw, clicked or not, for items and users by position, both `(n,)`."""
+        return SeenBefore(_count(pretraining.item, item), _count(pretraining.user, user))
+
+    def masks(self) -> dict[str, NDArray[np.bool_]]:
+        """Which examples each slice holds, by its name."""
+        band = np.digitize(self.item, _FROM)
+        items = {name: band == number for number, name in enumerate(ITEM_SLICES)}
+        new, known = USER_SLICES
+        return {**items, new: self.user == 0, known: self.user > 0}
+
+
+def _count(seen: NDArray[np.int64], asked: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How often each of `asked` occurs in `seen`."""
+    return np.bincount(seen, minlength=int(asked.max(initial=0)) + 1)[asked]
+
+
+@dataclass(frozen=True)
+class SliceMeasures:
+    """One adapter on one slice of one stream and seed; what too few examples would tell is not-a-number."""
+
+    examples: int
+    lists: int
+    """Requests that hold both labels within the slice."""
+    request_auc: float
+    """AUC within each request over its items of the slice, weighted by their number."""
+    auc: float
+    log_loss: float
+
+
+def measure_slices(
+    label: NDArray[np.float32], logit: NDArray[np.float32], request: NDArray[np.int64], seen: SeenBefore
+) -> dict[str, SliceMeasures]:
+    """All slices of `n` examples, also the empty ones, by name."""
+    masks = seen.masks().items()
+    return {name: measure_slice(label[mask], logit[mask], request[mask]) for name, mask in masks}
+
+
+def measure_slice(label: NDArray[np.float32], logit: NDArray[np.float32], request: NDArray[np.int64]) -> SliceMeasures:
+    """Labels, click logits and requests of the examples of one slice, all `(m,)`."""
+    lists = mixed_groups(label, request)
+    return SliceMeasures(
+        examples=len(label),
+        lists=lists,
+        request_auc=grouped_auc(label, logit, request) if lists >= _LEAST_LISTS else float("nan"),
+        auc=auc(label, logit) if len(label) >= LEAST else float("nan"),
+        log_loss=log_loss(label, sigmoid(logit)),
+    )
+
+
+@dataclass(frozen=True)
+class SliceRow:
+    """One adapter on one slice of one stream, over the seeds."""
+
+    examples: float
+    """Mean over the seeds, as `lists`."""
+    lists: float
+    request_auc: Interval
+    auc: Interval
+    log_loss: Interval
+
+
+def slice_rows(seeds: Sequence[Mapping[str, SliceMeasures]]) -> dict[str, SliceRow]:
+    """One adapter's slices, from those of each seed."""
+    return {name: _over_seeds([of_seed[name] for of_seed in seeds]) for name in seeds[0]}
+
+
+def _over_seeds(seeds: Sequence[SliceMeasures]) -> SliceRow:
+    return SliceRow(
+        examples=float(np.mean([one.examples for one in seeds])),
+        lists=float(np.mean([one.lists for one in seeds])),
+        request_auc=interval([one.request_auc for one in seeds]),
+        auc=interval([one.auc for one in seeds]),
+        log_loss=interval([one.log_loss for one in seeds]),
+    )

@@ -1,0 +1,129 @@
+"""What text encoders are worth: figures over the seeds, by slices, and what each costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from lab.evaluate.cells import plain_span, span
+from lab.evaluate.compare import Interval, interval
+from lab.evaluate.report import plain
+from lab.evaluate.slices import SLICES, SliceMeasures
+from lab.text_models.encoders import TextEncoderCost
+from lab.text_models.trial import ALL, TextTrial
+
+Named = tuple[str, list[str], list[list[str]]]
+FIGURES = {"request_auc": "AUC within requests", "auc": "AUC", "log_loss": "log loss"}
+
+
+@dataclass(frozen=True)
+class TextModelRow:
+    """One encoder, and what items are known by, on one stream over the seeds."""
+
+    stream: str
+    model: str
+    """Empty where items are known by id alone."""
+    by: str
+    cpu_s: float
+    """Processor seconds of a pretraining, mean."""
+    examples: dict[str, float]
+    """Of each slice, mean over the seeds."""
+    figures: dict[str, dict[str, Interval]]
+    """By figure and slice."""
+    above_id: dict[str, dict[str, Interval]]
+    """The same above items known by id alone, paired by seed."""
+
+
+@dataclass(frozen=True)
+class TextModelReport:
+    """All streams."""
+
+    seeds: tuple[int, ...]
+    rows: tuple[TextModelRow, ...]
+    costs: tuple[TextEncoderCost, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; not-a-number becomes null."""
+        data: dict[str, Any] = plain(asdict(self))
+        return data
+
+
+def report_of(tried: Sequence[TextTrial], costs: Sequence[TextEncoderCost]) -> TextModelReport:
+    """Of the trials of all streams, seeds and variants, in any order."""
+    seeds = tuple(sorted({one.seed for one in tried}))
+    variants = dict.fromkeys((one.stream, one.model, one.by) for one in tried)
+    by_variant = {key: {t.seed: t for t in tried if (t.stream, t.model, t.by) == key} for key in variants}
+    rows = [_row(runs, by_variant[stream, "", "id"]) for (stream, _, _), runs in by_variant.items()]
+    return TextModelReport(seeds, tuple(rows), tuple(costs))
+
+
+def _row(runs: Mapping[int, TextTrial], by_id: Mapping[int, TextTrial]) -> TextModelRow:
+    first = next(iter(runs.values()))
+    names = (ALL, *SLICES)
+    return TextModelRow(
+        stream=first.stream,
+        model=first.model,
+        by=first.by,
+        cpu_s=float(np.mean([one.cpu_s for one in runs.values()])),
+        examples={name: float(np.mean([one.slices[name].examples for one in runs.values()])) for name in names},
+        figures={
+            figure: {name: interval([_of(one, name, figure) for one in runs.values()]) for name in names}
+            for figure in FIGURES
+        },
+        above_id={
+            figure: {
+                name: interval([_of(runs[s], name, figure) - _of(by_id[s], name, figure) for s in sorted(runs)])
+                for name in names
+            }
+            for figure in FIGURES
+        },
+    )
+
+
+def _of(one: TextTrial, name: str, figure: str) -> float:
+    measures: SliceMeasures = one.slices[name]
+    return float(getattr(measures, figure))
+
+
+def tables(report: TextModelReport) -> Iterator[Named]:
+    """Title, head and rows: per stream and figure what items known by id, text or both give; then the costs."""
+    for stream in dict.fromkeys(row.stream for row in report.rows):
+        rows = [row for row in report.rows if row.stream == stream]
+        held = [name for name in (ALL, *SLICES) if rows[0].examples[name] > 0]
+        for figure, words in FIGURES.items():
+            head = ["items by", "text encoder", *(f"{name} ({rows[0].examples[name]:,.0f})" for name in held)]
+            yield f"{stream}: {words} of the frozen backbone", head, [_cells(row, figure, held) for row in rows]
+    head = ["text encoder", "width", "parameters", "CPU ms per text"]
+    yield (
+        "What a text encoder costs",
+        head,
+        [[one.name, f"{one.width:,}", f"{one.parameters:,}", f"{one.ms_per_text:.2f}"] for one in report.costs],
+    )
+
+
+def _cells(row: TextModelRow, figure: str, held: Sequence[str]) -> list[str]:
+    """By id the figure itself, else what is above it."""
+    cell = plain_span if row.by == "id" else span
+    values = (row.figures if row.by == "id" else row.above_id)[figure]
+    return [row.by, row.model, *(cell(values[name]) for name in held)]
+
+
+def markdown(report: TextModelReport) -> str:
+    """The tables as a page."""
+    parts = [
+        "# Items by id, by text, or both",
+        f"{len(report.seeds)} seeds; ± is a 95 % interval over them (Student's t). The first row of a table is the "
+        "frozen backbone with items known by id alone, the others stand above or below it, paired by seed. Slices: how "
+        "often pretraining saw the item, and whether it saw the user; in brackets the examples of the live half.",
+    ]
+    for title, head, body in tables(report):
+        lines = [_line(head), "|---" * 2 + "|---:" * (len(head) - 2) + "|", *map(_line, body)]
+        parts += [f"## {title}", "\n".join(lines)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

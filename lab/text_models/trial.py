@@ -1,0 +1,104 @@
+"""One frozen backbone: a stream, a seed, a text encoder, and what items are known by; measured by slices."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lab.evaluate.plan import Plan
+from lab.evaluate.prepare import EvaluationConfig, train_backbone_on
+from lab.evaluate.slices import SeenBefore, SliceMeasures, measure_slice, measure_slices
+from lab.evaluate.work import limit_threads
+from lab.represented import represent_pairs
+from lab.streams import Chunk
+from lab.streams.sources import Source
+from lab.text_models.encoders import text_encoder
+from model.config import BackboneConfig
+from model.whole_files import write_whole
+
+ALL = "all"
+"""The live half as a whole, beside its slices."""
+BY = {"id": ("id",), "text": ("text",), "both": ("id", "text")}
+"""What items are known by, as `backbone.item_aspects`."""
+TRIAL = "lab.text_models.trial"
+"""The module whose code, with all that it imports, decides what a trial gives."""
+
+
+@dataclass(frozen=True)
+class TextTrial:
+    """One frozen backbone on one stream and seed."""
+
+    stream: str
+    seed: int
+    model: str
+    """Text encoder; empty where items are known by id alone."""
+    by: str
+    """A name in `BY`."""
+    cpu_s: float
+    """Processor seconds of its pretraining."""
+    slices: dict[str, SliceMeasures]
+    """Of the live half, and `ALL` of it."""
+
+
+def try_text_model(plan: Plan, source: Source, seed: int, model: str, by: str) -> TextTrial:
+    """Pretrains on the first half and measures on the live half, unless that was done before."""
+    limit_threads()
+    path = _path(plan, source, seed, model, by)
+    kept = _read(path)
+    return kept if kept is not None else _keep(path, _tried(plan, source, seed, model, by))
+
+
+def _tried(plan: Plan, source: Source, seed: int, model: str, by: str) -> TextTrial:
+    stream = source.open(seed, plan.cache_dir)
+    texts = partial(_vectors, model, plan.cache_dir)
+    texts([item.text for item in stream.catalogue.items])  # before the clock runs
+    begun = time.process_time()
+    made = train_backbone_on(stream, known_by(plan.config, by), texts, seed)
+    cpu_s = time.process_time() - begun
+    chunk = Chunk.concat(list(stream.chunks("live")))
+    row, column = np.nonzero(chunk.shown)
+    user, item = chunk.user[row], chunk.items[row, column]
+    pairs = represent_pairs(made.backbone, made.profiles, user, item, chunk.domain[row])
+    label, request = chunk.clean_click[row, column].astype(np.float32), row.astype(np.int64)
+    slices = measure_slices(label, pairs.frozen_logit, request, SeenBefore.of(made.examples, item, user))
+    whole = measure_slice(label, pairs.frozen_logit, request)
+    return TextTrial(source.name, seed, model, by, cpu_s, {ALL: whole, **slices})
+
+
+def known_by(config: EvaluationConfig, by: str) -> EvaluationConfig:
+    """The same evaluation with items known by `by`. Raises ValidationError where the backbone cannot be so."""
+    return replace(config, backbone=BackboneConfig(**{**config.backbone.model_dump(), "item_aspects": BY[by]}))
+
+
+def _vectors(model: str, cache_dir: Path, texts: Sequence[str]) -> NDArray[np.float32]:
+    """One number per text that says nothing, where items are known by id alone."""
+    return text_encoder(model, cache_dir).encode(texts) if model else np.zeros((len(texts), 1), dtype=np.float32)
+
+
+def _path(plan: Plan, source: Source, seed: int, model: str, by: str) -> Path:
+    identity = text_encoder(model, plan.cache_dir).identity if model else ""
+    digest = hashlib.sha256(f"{model}|{identity}".encode()).hexdigest()[:8]
+    return plan.folder(source, seed) / f"{by}-{digest}.json"
+
+
+def _keep(path: Path, tried: TextTrial) -> TextTrial:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, json.dumps(asdict(tried)))
+    return tried
+
+
+def _read(path: Path) -> TextTrial | None:
+    """None if there is none, or one that was not written whole."""
+    try:
+        kept = json.loads(path.read_text())
+        return TextTrial(**{**kept, "slices": {name: SliceMeasures(**one) for name, one in kept["slices"].items()}})
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return None

@@ -1,0 +1,177 @@
+"""What a new scene's first examples are worth to each way of taking it up, test then train.
+
+A fine-tuning is made anew after 100, 500 and 1 000 examples from all that came before, and scores what follows; until
+then the old backbone serves. The kernel learns as it does live. Everything begins with one old backbone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lab.adapters import ADAPTERS, AdapterContext
+from lab.evaluate.plan import Plan
+from lab.evaluate.prepare import Pretrained, Texts, prepare, pretrain_on
+from lab.evaluate.prequential import run
+from lab.streams.logged.logs import LoggedStream
+from model.backbone.dataset import Examples, ProfileTable, TrainingData
+from model.backbone.foundation import FoundationBackbone
+from model.backbone.grown import grow
+from model.backbone.pretrain import pretrain
+from model.backbone.trainer import logits_of
+from model.backbone.transfer import LEVELS, Level, fine_tune
+from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
+from model.evaluation import grouped_auc, log_loss, sigmoid
+
+FIRST = (100, 500, 2_000)
+"""The curve is told over so many first examples."""
+RETRAINED = (100, 500, 1_000)
+"""After so many examples of the scene a fine-tuning is made anew."""
+FREEZE: dict[str, tuple[Level, ...]] = {
+    "tables grown, nothing trained": LEVELS,
+    "fine-tune, none frozen": (),
+    "fine-tune, L0 frozen": ("L0",),
+    "fine-tune, L0 and L1 frozen": ("L0", "L1"),
+    "fine-tune, L0 to L2 frozen": ("L0", "L1", "L2"),
+}
+
+
+@dataclass(frozen=True)
+class CurveRow:
+    """One way on one stream and seed."""
+
+    stream: str
+    seed: int
+    way: str
+    request_auc: tuple[float, ...]
+    """AUC within requests over the first `FIRST` examples."""
+    log_loss: tuple[float, ...]
+    cpu_s: float
+    """Processor seconds of all its learning."""
+    trained: int
+    """Numbers that learning changes."""
+
+
+@dataclass(frozen=True)
+class _NewScene:
+    """A new scene, ready for every way."""
+
+    plan: Plan
+    stream: LoggedStream
+    seed: int
+    pretrained: Pretrained
+    users: list[UserFeatures]
+    items: list[ItemFeatures]
+    examples: Examples
+    """Of the scene, which has the index behind the last."""
+    request: NDArray[np.int64]
+
+    @property
+    def old(self) -> FoundationBackbone:
+        """What all begins with."""
+        assert isinstance(self.pretrained.backbone, FoundationBackbone)
+        return self.pretrained.backbone
+
+    def logits(self, backbone: FoundationBackbone, encoder: FeatureEncoder, part: Examples) -> NDArray[np.float32]:
+        """Click logits of examples of the scene, `(n,)`."""
+        return logits_of(backbone, TrainingData.of(part, ProfileTable(encoder, self.users, self.items)))[:, 0]
+
+    def row(self, way: str, logit: NDArray[np.float32], cpu_s: float, trained: int) -> CurveRow:
+        """The figures of one way, whose logits are `(n,)`."""
+        label, request = self.examples.label, self.request
+        return CurveRow(
+            self.stream.name, self.seed, way,
+            tuple(grouped_auc(label[:n], logit[:n], request[:n]) for n in FIRST),
+            tuple(log_loss(label[:n], sigmoid(logit[:n])) for n in FIRST),
+            cpu_s, trained,
+        )  # fmt: skip
+
+
+def curve(plan: Plan, stream: LoggedStream, seed: int, texts: Texts) -> Iterator[CurveRow]:
+    """A row per way: frozen, kernel, fine-tunings by what is frozen, and a model of the scene's examples alone."""
+    pretrained = pretrain_on(stream, plan.config, plan.kernel, texts, seed)
+    catalogue, chunk = stream.catalogue, stream.log.rows(slice(stream.split, None))
+    vectors = texts([item.text for item in catalogue.items])
+    row, column = np.nonzero(chunk.shown)
+    domain = chunk.domain[row].copy()
+    domain[:, 0] = catalogue.space.sizes[0]
+    label = chunk.clean_click[row, column].astype(np.float32)
+    examples = Examples(chunk.user[row], chunk.items[row, column], domain, label, chunk.time[row])
+    scene = _NewScene(
+        plan, stream, seed, pretrained,
+        [UserFeatures(user.user_id, user.fields) for user in catalogue.users],
+        [ItemFeatures(i.item_id, i.fields, vector) for i, vector in zip(catalogue.items, vectors, strict=True)],
+        examples, row,
+    )  # fmt: skip
+    yield from _as_it_is(scene)
+    for way, frozen in FREEZE.items():
+        yield _retrained(scene, way, lambda part, frozen=frozen: _tuned(scene, part, frozen))  # type: ignore[misc]
+    yield _retrained(scene, "from scratch", lambda part: _from_scratch(scene, part))
+
+
+def _as_it_is(scene: _NewScene) -> Iterator[CurveRow]:
+    """The old backbone, to which the scene is unknown, and the kernel over it."""
+    plan, pretrained = scene.plan, scene.pretrained
+    data = prepare(scene.stream, pretrained, plan.config)
+    context = AdapterContext(
+        backbone=pretrained.backbone, profiles=pretrained.profiles, history=pretrained.log.examples,
+        start=pretrained.start, domain_sizes=scene.stream.catalogue.space.sizes, learner=plan.learner,
+        training=plan.config.training, seed=scene.seed,
+    )  # fmt: skip
+    for way, name in (("frozen", "frozen"), ("kernel", "iak")):
+        adapter = ADAPTERS[name].build(context, ADAPTERS[name].rate)
+        outcome = run(adapter, data, plan.config.training.batch_examples)
+        yield scene.row(way, outcome.logit, outcome.cpu_s, adapter.parameters)
+
+
+_Made = tuple[FoundationBackbone, FeatureEncoder, int]
+
+
+def _retrained(scene: _NewScene, way: str, make: Callable[[Examples], _Made]) -> CurveRow:
+    """The curve of a model that `make` makes anew of all examples so far."""
+    n = len(scene.examples)
+    logit, cpu_s, trained = np.zeros(n, dtype=np.float32), 0.0, 0
+    if way != "from scratch":
+        grown = grow(scene.old, scene.pretrained.encoder, scene.pretrained.encoder).model.freeze()
+        logit[:] = scene.logits(grown, scene.pretrained.encoder, scene.examples)
+    for begin, end in pairwise([*(at for at in RETRAINED if at < n), n]):
+        begun = time.process_time()
+        backbone, encoder, trained = make(scene.examples.select(slice(0, begin)))
+        cpu_s += time.process_time() - begun
+        logit[begin:end] = scene.logits(backbone, encoder, scene.examples.select(slice(begin, end)))
+    return scene.row(way, logit, cpu_s, trained)
+
+
+def _tuned(scene: _NewScene, part: Examples, frozen: tuple[Level, ...]) -> _Made:
+    config = scene.plan.config.pretrain.model_copy(update={"seed": scene.plan.config.pretrain.seed + scene.seed})
+    rate = float(scene.pretrained.log.examples.label.mean())
+    made = fine_tune(
+        scene.old, part, scene.users, scene.items, scene.pretrained.encoder,
+        frozen=frozen, config=config, click_rate=rate,
+    )  # fmt: skip
+    return made.backbone, made.encoder, made.report.trained_parameters
+
+
+def _from_scratch(scene: _NewScene, part: Examples) -> _Made:
+    """A backbone of the scene's examples alone."""
+    old = scene.pretrained.encoder
+    encoder = FeatureEncoder.fit(
+        [scene.users[n] for n in np.unique(part.user)],
+        [scene.items[n] for n in np.unique(part.item)],
+        user_fields=[field.spec for field in old.user_fields],
+        item_fields=[field.spec for field in old.item_fields],
+        text_width=old.text_width,
+    )
+    scenes, region, period = scene.stream.catalogue.space.sizes
+    config = scene.plan.config.pretrain
+    changes = {"seed": config.seed + scene.seed, "batch_size": max(16, len(part) // 16), "content_steps": 0}
+    backbone, report = pretrain(
+        part, scene.users, scene.items, encoder, domain_sizes=(scenes + 1, region, period),
+        backbone=scene.old.config, config=config.model_copy(update=changes),
+    )  # fmt: skip
+    return backbone, encoder, report.trained_parameters

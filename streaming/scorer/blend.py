@@ -1,0 +1,60 @@
+"""What an answer is ordered by: the click, or a blend of click and conversion."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model.backbone.schema import BackboneRefused
+
+Floats = NDArray[np.float32] | NDArray[np.float64]
+
+
+def probability(logit: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Probabilities of logits, float32."""
+    return torch.from_numpy(logit).sigmoid().numpy()
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """The candidates of a request as they are ordered, each column `(n,)` in the order of the candidates."""
+
+    key: Floats
+    """What the order is by, the greatest first: a logit or a logarithm, for probabilities saturate."""
+    score: Floats
+    """What is answered as the score."""
+    cvr: NDArray[np.float32] | None
+    """Probability of a conversion once clicked; None for a backbone without conversions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blend:
+    """`score = CTR (1 - weight + weight CVR)`: what a request is worth if a click counts `1 - weight` and a conversion
+    `weight` more (ours; docs/decisions/0129). Weight 0 is the click alone, 1 is CTCVR.
+    """
+
+    weight: float = 0.0
+
+    def check(self, has_conversion: bool) -> None:
+        """Raises BackboneRefused if conversions are to count that the backbone does not tell."""
+        if self.weight > 0 and not has_conversion:
+            raise BackboneRefused(
+                f"scorer.conversion_weight is {self.weight:g}, but the backbone was trained for clicks alone: pretrain "
+                'it with backbone.tasks = "ctr_ctcvr", or set scorer.conversion_weight = 0'
+            )
+
+    def rank(self, ctr: NDArray[np.float32], cvr: NDArray[np.float32] | None) -> Ranking:
+        """Of logits of CTR by the arm that is served, and of CVR by the backbone, `(n,)` each."""
+        converts = None if cvr is None else probability(cvr)
+        if cvr is None or self.weight == 0:
+            return Ranking(ctr, probability(ctr), converts)
+        click, conversion = ctr.astype(np.float64), cvr.astype(np.float64)
+        # log sigmoid(z) = -log(1 + e^-z)
+        rest = math.log1p(-self.weight) if self.weight < 1 else -math.inf
+        worth = np.logaddexp(rest, math.log(self.weight) - np.logaddexp(0.0, -conversion))
+        key = worth - np.logaddexp(0.0, -click)
+        return Ranking(key, np.exp(key), converts)

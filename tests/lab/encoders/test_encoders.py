@@ -1,0 +1,150 @@
+"""User encoders compared: what each arm knows, how differences are paired, what is refused."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+import lab.encoders.command as command_module
+from driftline.cli import app
+from lab.encoders.command import NoEncodersError, run_encoders
+from lab.encoders.rows import better, report_of
+from lab.encoders.tables import markdown
+from lab.encoders.trial import ARMS, FROZEN, FROZEN_LIVE, OVER_FROZEN, OVER_LIVE, ArmFigures, EncoderTrial, try_encoder
+from lab.evaluate.plan import Plan
+from lab.evaluate.prepare import prepare, pretrain_on
+from model.config import BackboneConfig, PretrainConfig
+from streaming.config import Config
+from tests.lab.evaluate.small import CONFIG, KERNEL, SMALL, small, texts, write_small_log
+
+QUIET = Console(quiet=True)
+POOLED = SMALL.model_copy(update={"user_encoder": "pool", "history_length": 5, "history_width": 8})
+
+
+def trial(encoder: str, seed: int, gain: float = 0.0, nats: float = 0.0) -> EncoderTrial:
+    """A frozen model without an encoder has 0.6, 0.7 and 0.5, and a little more with each seed."""
+    base = 0.01 * seed
+    arms = ARMS if encoder != "none" else (FROZEN, OVER_FROZEN)
+    figures = {
+        arm: ArmFigures(0.60 + base + gain + 0.02 * arm.startswith("kernel"), 0.70 + base + gain, 0.50 + base - nats)
+        for arm in arms
+    }
+    shares = {FROZEN: 0.1, FROZEN_LIVE: 0.4}
+    return EncoderTrial("shop", seed, encoder, 60.0, figures, shares, 2.0 + gain, 40.0 if seed == 0 else None)
+
+
+def test_the_arm_without_a_live_history_knows_nothing_of_the_live_half() -> None:
+    config, stream = replace(CONFIG, backbone=POOLED), small()
+    trained = pretrain_on(stream, config, KERNEL, texts, 0)
+    left, live = (prepare(stream, trained, config, live_history=one) for one in (False, True))
+    (chunk,) = stream.chunks("live", 4096)
+    flipped = small()
+    changed = replace(chunk, click=~chunk.click)
+    flipped.chunks = lambda half, requests=4096: iter([changed]) if half == "live" else stream.chunks(half, requests)  # type: ignore[method-assign]
+    again, followed = (prepare(flipped, trained, config, live_history=one) for one in (False, True))
+    assert np.array_equal(again.frozen_logit, left.frozen_logit)
+    assert not np.array_equal(followed.frozen_logit, live.frozen_logit)
+    assert not np.array_equal(left.frozen_logit, live.frozen_logit)
+
+
+def test_a_trial_has_every_arm_that_its_backbone_has_and_is_made_once(tiny: Plan) -> None:
+    source = tiny.sources[0]
+    plan = replace(tiny, config=replace(CONFIG, backbone=POOLED))
+    made, plain = try_encoder(plan, source, 0), try_encoder(tiny, source, 0)
+    assert set(made.figures) == set(ARMS)
+    assert set(plain.figures) == {FROZEN, OVER_FROZEN}, "a model that reads no history has none to be live"
+    assert made.figures[FROZEN] != made.figures[FROZEN_LIVE]
+    assert made.with_history[FROZEN_LIVE] >= made.with_history[FROZEN] > 0 == plain.with_history[FROZEN_LIVE]
+    assert made.request_ms > 0
+    assert made.pretrain_s is not None
+    again = try_encoder(plan, source, 0)
+    assert again == made, "a finished trial was made again"
+    other = try_encoder(plan, tiny.sources[1], 0)
+    assert other.pretrain_s is None, "the same first half was trained on twice"
+
+
+def test_differences_are_paired_by_seed_and_against_the_arm_that_learns_as_much() -> None:
+    gains = [0.010, 0.012, 0.014]
+    trials = [trial("none", seed) for seed in range(3)]
+    trials += [trial("pool", seed, gain, gain / 10) for seed, gain in enumerate(gains)]
+    (stream,) = report_of(trials, 60.0).streams
+    rows = {(row.encoder, row.arm): row for row in stream.arms}
+    for arm in ARMS:
+        above = rows["pool", arm].above
+        assert above["auc"].mean == pytest.approx(0.012)
+        assert above["log_loss"].mean == pytest.approx(-0.0012)
+        assert above["auc"].half_width < 0.006, "the seeds' own level is no spread of a difference"
+    assert rows["none", OVER_FROZEN].above["request_auc"].mean == 0
+    share = next(one for one in stream.shares if one.figure == "request_auc")
+    assert share.history.mean == pytest.approx(0.012)
+    assert share.kernel.mean == pytest.approx(0.02)
+    assert share.both.mean == pytest.approx(0.032)
+    assert share.on_top.mean == pytest.approx(0.02)
+    cost = stream.costs[-1]
+    assert cost.request_ms_above.mean == pytest.approx(0.012)
+    assert cost.pretrain_s.mean == pytest.approx(40.0)
+
+
+@pytest.mark.parametrize(
+    ("gain", "nats", "says"),
+    [
+        ([0.010, 0.012, 0.014], [0.001, 0.0012, 0.0014], ["pool"]),
+        ([0.010, 0.012, 0.014], [0.001, -0.001, 0.0001], []),
+        ([0.010, -0.012, 0.014], [0.001, 0.0012, 0.0014], []),
+        ([-0.010, -0.012, -0.014], [-0.001, -0.0012, -0.0014], []),
+    ],
+)
+def test_an_encoder_is_better_only_beyond_the_interval_in_requests_and_in_log_loss(
+    gain: list[float], nats: list[float], says: list[str]
+) -> None:
+    trials = [trial("none", seed) for seed in range(3)]
+    trials += [trial("pool", seed, gain[seed], nats[seed]) for seed in range(3)]
+    (stream,) = report_of(trials, 60.0).streams
+    assert better(stream, FROZEN_LIVE) == better(stream, OVER_LIVE) == says
+
+
+def test_one_seed_shows_nothing_to_be_better() -> None:
+    report = report_of([trial("none", 0), trial("pool", 0, 0.1, 0.1)], 60.0)
+    assert better(report.streams[0], FROZEN_LIVE) == []
+    assert math.isnan(report.streams[0].arms[-1].above["auc"].half_width)
+    assert "pool" in markdown(report)
+
+
+def test_a_log_is_compared_from_the_command_to_its_files(
+    tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command_module, "ENCODERS", ("none", "pool"))
+    monkeypatch.setattr("lab.evaluate.plan.PRETRAIN", PretrainConfig(epochs=1, content_steps=0))
+    log, mapping = write_small_log(tmp_path)
+    (report,) = run_encoders(
+        Config(cache_dir=cache_dir), log=log, mapping=str(mapping), seeds=2, out=tmp_path / "out", processes=1,
+        console=QUIET,
+    )  # fmt: skip
+    written = json.loads((tmp_path / "out" / "user-encoders.json").read_text())
+    (stream,) = written["streams"]
+    assert [row["encoder"] for row in stream["costs"]] == ["none", "pool"]
+    assert stream["better_than_none"].keys() == {FROZEN_LIVE, OVER_LIVE}
+    assert written["delay_s"] == report.delay_s == BackboneConfig().history_delay_s
+    assert "| pool | kernel, live history |" in (tmp_path / "out" / "user-encoders.md").read_text()
+
+
+def test_a_backbone_of_ones_own_is_refused_by_its_key(tmp_path: Path) -> None:
+    config = Config(backbone=BackboneConfig(factory="mine.py:model"))
+    with pytest.raises(NoEncodersError, match=r"backbone\.factory names mine\.py:model"):
+        run_encoders(config, out=tmp_path, console=QUIET)
+
+
+@pytest.mark.parametrize(
+    "more", [["--detectors"], ["--adapters", "iak"], ["--base", "plain"], ["--tune", "--seeds", "2"]]
+)
+def test_options_that_do_not_go_with_it_are_refused(more: list[str], tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["evaluate", "--user-encoders", *more, "--out", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "go with it" in result.output

@@ -1,0 +1,79 @@
+"""What a new scene's first examples are worth: the streams, and the figures of each way."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lab.evaluate.plan import Plan, make_plan
+from lab.streams import Chunk
+from lab.streams.logged.logs import LoggedStream
+from lab.transfer.comparison import markdown
+from lab.transfer.curve import FREEZE, CurveRow, curve
+from lab.transfer.new_scene import EXAMPLES, scene_of
+from tests.lab.evaluate.small import CONFIG, KERNEL, small, texts
+
+EVENT = "[{kind: new_domain, at: 0, facet: scene, value: shorts, traffic: 0.8}]"
+
+
+@pytest.fixture(scope="module")
+def stream() -> LoggedStream:
+    return scene_of(small(EVENT), "shop", "scene", "shorts")
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    folder: Path = tmp_path_factory.mktemp("curve")
+    return replace(make_plan([], ("frozen",), 1, folder, folder, quick=True, kernel=KERNEL), config=CONFIG)
+
+
+@pytest.fixture(scope="module")
+def rows(plan: Plan, stream: LoggedStream) -> dict[str, CurveRow]:
+    return {row.way: row for row in curve(plan, stream, 0, texts)}
+
+
+def test_the_first_half_knows_nothing_of_the_scene_and_the_live_half_is_all_of_it(stream: LoggedStream) -> None:
+    whole = small(EVENT)
+    live = Chunk.concat(list(whole.chunks("live")))
+    mine = live.rows(live.domain[:, 0] == whole.catalogue.space.values["scene"].index("shorts"))
+    first, new = (Chunk.concat(list(stream.chunks(half))) for half in ("pretrain", "live"))
+    assert new.shown[:-1].sum() < EXAMPLES <= new.shown.sum()
+    np.testing.assert_array_equal(new.items, mine.items[: len(new)])
+    np.testing.assert_array_equal(new.user, mine.user[: len(new)])
+    assert (new.domain[:, 0] == 0).all()
+    assert (first.domain[:, 0] == 1).all()
+    assert stream.catalogue.space.values["scene"] == ("unknown", "home")
+
+
+def test_a_value_of_another_facet_is_a_scene_too_and_keeps_no_name() -> None:
+    held_out = scene_of(small("[]"), "part", "region", "north")
+    first, new = (Chunk.concat(list(held_out.chunks(half))) for half in ("pretrain", "live"))
+    north = held_out.catalogue.space.values["region"].index("north")
+    assert (first.domain[:, 1] != north).all()
+    assert (new.domain[:, :2] == 0).all()
+
+
+def test_before_the_first_retraining_all_fine_tunings_answer_alike_and_scratch_knows_nothing(
+    rows: dict[str, CurveRow],
+) -> None:
+    assert len({rows[way].log_loss[0] for way in FREEZE}) == 1
+    assert rows["from scratch"].request_auc[0] == 0.5
+    assert rows["from scratch"].log_loss[0] == pytest.approx(math.log(2))
+
+
+def test_more_frozen_levels_train_fewer_numbers(rows: dict[str, CurveRow]) -> None:
+    nothing, *levels = [rows[way].trained for way in FREEZE]
+    assert nothing == rows["frozen"].trained == 0
+    assert sorted(levels, reverse=True) == levels
+    assert all(row.cpu_s >= 0 for row in rows.values())
+
+
+def test_the_table_has_a_line_per_way_with_the_spread_over_seeds(rows: dict[str, CurveRow]) -> None:
+    other = [replace(row, seed=1, log_loss=(0.7, 0.7, 0.7)) for row in rows.values()]
+    lines = markdown([*rows.values(), *other]).splitlines()
+    assert [line.split(" | ")[0] for line in lines if line.startswith("| ")][1:] == [f"| {way}" for way in rows]
+    assert all("±" in line for line in lines if line.startswith("| f"))

@@ -1,0 +1,93 @@
+"""Clicks and conversions in one answer: what is told of each item, and what the order is by."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import UNSET
+
+from model.backbone.foundation import FoundationBackbone
+from model.backbone.schema import BackboneRefused
+from streaming.scorer.blend import Blend, probability
+from streaming.scorer.core import CLICKS_ALONE, SLICE_CANDIDATES
+from streaming.scorer.schema import DomainFacets, ScoreRequest, ScoreResponse
+from tests.streaming.scorer.scoring_parts import make_backbone, make_kernels, make_scorer, packed, record
+
+HOME = DomainFacets("home", "unknown", "day")
+LOGITS = st.lists(st.tuples(st.floats(-60, 60), st.floats(-60, 60)), min_size=1, max_size=20)
+
+
+@pytest.fixture(scope="module")
+def converting() -> FoundationBackbone:
+    return make_backbone(tasks="ctr_ctcvr")
+
+
+def answered(backbone: FoundationBackbone, blend: Blend = CLICKS_ALONE, items: int = 12) -> ScoreResponse:
+    kernels = make_kernels(backbone)
+    kernels.take([record(packed(backbone, 5))])
+    scorer = make_scorer(backbone, kernels, blend=blend, max_candidates=items)
+    request = ScoreRequest("user-1", [f"item-{i}" for i in range(items)], HOME, arms=True)
+    return scorer.score(request, 7.0).response
+
+
+def test_a_backbone_for_clicks_alone_answers_as_ever() -> None:
+    answer = answered(make_backbone())
+    assert all(item.ctr is item.cvr is item.ctcvr is UNSET for item in answer.scores)
+
+
+def test_a_backbone_with_conversions_tells_all_three_and_is_ordered_by_the_click(
+    converting: FoundationBackbone,
+) -> None:
+    answer = answered(converting)
+    assert answer.arms is not UNSET
+    live = {row.item_id: row.live for row in answer.arms}
+    for item in answer.scores:
+        assert item.ctr == item.score == live[item.item_id]
+        assert isinstance(item.ctr, float) and isinstance(item.cvr, float)
+        assert item.ctcvr == pytest.approx(item.ctr * item.cvr, rel=1e-6)
+    assert len({item.cvr for item in answer.scores}) > 1
+    assert [item.score for item in answer.scores] == sorted((item.score for item in answer.scores), reverse=True)
+
+
+@pytest.mark.parametrize("weight", [0.3, 1.0])
+def test_the_weight_orders_by_the_blend_and_what_is_logged_stands_in_that_order(
+    weight: float, converting: FoundationBackbone
+) -> None:
+    clicks, answer = answered(converting, items=200), answered(converting, Blend(weight), items=200)
+    for item in answer.scores:
+        assert isinstance(item.ctr, float) and isinstance(item.cvr, float)
+        assert item.score == pytest.approx(item.ctr * (1 - weight + weight * item.cvr), rel=1e-5)
+    scores = [item.score for item in answer.scores]
+    assert scores == sorted(scores, reverse=True)
+    assert {item.item_id: item.ctr for item in answer.scores} == {item.item_id: item.ctr for item in clicks.scores}
+    if weight == 1.0:
+        assert [item.item_id for item in answer.scores] != [item.item_id for item in clicks.scores]
+
+
+def test_a_request_in_slices_is_answered_alike(converting: FoundationBackbone) -> None:
+    answer = answered(converting, Blend(0.5), items=SLICE_CANDIDATES + 30)
+    assert len(answer.scores) == SLICE_CANDIDATES + 30
+    assert all(isinstance(item.cvr, float) for item in answer.scores)
+
+
+@given(LOGITS, st.floats(0, 1))
+def test_the_score_lies_between_ctcvr_and_the_click_and_agrees_with_the_order(
+    logits: list[tuple[float, float]], weight: float
+) -> None:
+    ctr, cvr = np.array(logits, dtype=np.float32).T
+    ranked = Blend(weight).rank(ctr, cvr)
+    click = probability(ctr).astype(np.float64)
+    assert np.isfinite(ranked.key).all()
+    assert (ranked.score <= click * (1 + 1e-5) + 1e-30).all()
+    assert (ranked.score >= click * probability(cvr) * (1 - 1e-5) - 1e-30).all()
+    order = np.argsort(-ranked.key, kind="stable")
+    assert (np.diff(ranked.score[order]) <= 0).all()
+
+
+def test_conversions_cannot_count_where_the_backbone_does_not_tell_them() -> None:
+    Blend(0.0).check(has_conversion=False)
+    Blend(0.5).check(has_conversion=True)
+    with pytest.raises(BackboneRefused, match=r"scorer\.conversion_weight is 0\.5, .*clicks alone"):
+        Blend(0.5).check(has_conversion=False)
