@@ -1,0 +1,145 @@
+"""`driftline evaluate`: adapters compared, and the other comparisons that one option turns it into."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from driftline.context import settings
+from driftline.options import (
+    BaseName,
+    Cluster,
+    Detectors,
+    LogFile,
+    MappingName,
+    Models,
+    NewScene,
+    ReportFolder,
+    ScriptName,
+    SuiteName,
+    TextModels,
+    UserEncoders,
+)
+from streaming.config import Config
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel="Whole")
+def evaluate(
+    context: typer.Context,
+    suite: SuiteName = None,
+    script: ScriptName = None,
+    log: LogFile = None,
+    mapping: MappingName = None,
+    adapters: Annotated[str | None, typer.Option(help="Adapters by name, with commas; or ablations, or all.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="How many seeds.", min=1)] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A short look: fewer requests and seeds.")] = False,
+    tune: Annotated[bool, typer.Option("--tune", help="Choose on streams of other seeds.")] = False,
+    detectors: Detectors = False,
+    text_models: TextModels = False,
+    models: Models = None,
+    user_encoders: UserEncoders = False,
+    new_scene: NewScene = False,
+    cluster: Cluster = None,
+    base: BaseName = None,
+    out: ReportFolder = Path("runs/evaluate"),
+) -> None:
+    """Compare ways to adapt on drifting streams, test-then-train, and report what helps."""
+    given = {
+        "suite": suite, "script": None if script is None else Path(script), "log": log, "mapping": mapping,
+        "adapters": _names(adapters), "seeds": seeds, "quick": quick, "tune": tune, "detectors": detectors,
+        "text_models": text_models, "models": _names(models), "user_encoders": user_encoders, "new_scene": new_scene,
+        "cluster": cluster, "base": base,
+    }  # fmt: skip
+    comparison = next((one for one in _COMPARISONS if given[one.option]), _ADAPTERS)
+    comparison.check(given)
+    comparison.run(settings(context), out, {name: given[name] for name in comparison.options})
+
+
+def _names(text: str | None) -> list[str] | None:
+    return [name.strip() for name in text.split(",")] if text else None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What one option makes of the command."""
+
+    option: str
+    """That turns it on; empty where none does."""
+    options: tuple[str, ...]
+    """That go with it."""
+    run: Callable[[Config, Path, Mapping[str, Any]], None]
+    """Gets the values of `options`."""
+    against: tuple[str, ...] = ()
+    """Of `options`, those that do not go with `tune`, which has seeds of its own."""
+
+    def check(self, given: Mapping[str, Any]) -> None:
+        """Raises BadParameter for an option that does not go with this one."""
+        if others := [name for name, value in given.items() if value and name not in {self.option, *self.options}]:
+            this = _written(self.option) if self.option else "a comparison of adapters"
+            homes = [_written(one.option) for one in _COMPARISONS if others[0] in one.options]
+            but = f", but with {' or '.join(homes)}" if homes else ""
+            told = ", ".join(map(_written, self.options))
+            raise typer.BadParameter(
+                f"it does not go with {this}{but}; what does: {told} and --out", param_hint=_written(others[0])
+            )
+        if own := [name for name in self.against if given[name] and given["tune"]]:
+            raise typer.BadParameter("it does not go with --tune, which decides it", param_hint=_written(own[0]))
+
+
+def _written(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _compare_adapters(config: Config, out: Path, options: Mapping[str, Any]) -> None:
+    from lab.evaluate.command import run_evaluate
+
+    run_evaluate(config, **options, out=out)
+
+
+def _tune_adapters(config: Config, out: Path, options: Mapping[str, Any]) -> None:
+    from lab.evaluate.tune import run_tune, tuning_sources
+
+    played = {name: options[name] for name in _STREAMS}
+    run_tune(config, out, tuning_sources(**played), options["adapters"])
+
+
+def _try_detectors(config: Config, out: Path, options: Mapping[str, Any]) -> None:
+    from lab.detection.command import run_detectors
+
+    run_detectors(config, **options, out=out)
+
+
+def _compare_texts(config: Config, out: Path, options: Mapping[str, Any]) -> None:
+    from lab.text_models.command import run_text_models
+
+    run_text_models(config, **options, out=out)
+
+
+def _compare_user_encoders(config: Config, out: Path, options: Mapping[str, Any]) -> None:
+    from lab.encoders.command import run_encoders
+
+    run_encoders(config, **options, out=out)
+
+
+def _try_new_scene(config: Config, out: Path, options: Mapping[str, Any]) -> None:
+    from lab.transfer.comparison import run_new_scene
+
+    run_new_scene(config, **options, out=out)
+
+
+_STREAMS = ("suite", "script", "log", "mapping")
+_ADAPTERS = Comparison("", (*_STREAMS, "adapters", "seeds", "quick", "cluster", "base"), _compare_adapters)
+_COMPARISONS = (
+    Comparison("new_scene", ("seeds", "quick"), _try_new_scene),
+    Comparison("text_models", (*_STREAMS, "models", "seeds", "quick"), _compare_texts),
+    Comparison("user_encoders", (*_STREAMS, "seeds", "quick", "tune"), _compare_user_encoders, ("seeds", "quick")),
+    Comparison("detectors", ("suite", "seeds", "tune"), _try_detectors, ("seeds",)),
+    Comparison("tune", (*_STREAMS, "adapters"), _tune_adapters),
+)
+"""By precedence: the first that is asked for is meant, and the others do not go with it."""
