@@ -98,7 +98,7 @@ def _keep(path: Path, tried: TextTrial) -> TextTrial:
 def _read(path: Path) -> TextTrial | None:
     """None if there is none, or one that was not written whole."""
     try:
-        kept = json.loads(path.read_text())
+        kept = json.loads(path.read_text(encoding="utf-8"))
         return TextTrial(**{**kept, "slices": {name: SliceMeasures(**one) for name, one in kept["slices"].items()}})
     except (FileNotFoundError, ValueError, TypeError, KeyError):
         return None

@@ -18,6 +18,8 @@ from tests.chaos.small_backbone import ITEMS, USERS
 
 CLICK_DELAY_S = (0.05, 0.4)
 _TIMEOUT_S = 6.0
+_UNSEEN, _OVERDUE_S = 10, 0.3
+"""Requests whose impressions are not read yet, and seconds that a click waits, from which on a driver is behind."""
 
 
 @dataclass
@@ -72,13 +74,17 @@ class Driver:
         users: Sequence[str] = USERS,
         seed: int = 0,
         vote: Vote = lambda _, truth: truth,
+        patient: bool = False,
     ) -> None:
-        """`scorers` gives the addresses that answer now; `rate` is requests a second."""
+        """`scorers` gives the addresses that answer now; `rate` is requests a second.
+
+        Patient users ask for nothing while clicks are overdue: on a slow machine they would all come too late.
+        """
         self.truth = Truth()
         self.vote = vote
         self.users = users
         self._config, self._scorers = config, scorers
-        self._rate, self._candidates = rate, candidates
+        self._rate, self._candidates, self._patient = rate, candidates, patient
         self._random = np.random.default_rng(seed)
         self._stop = threading.Event()
         self._asking = threading.Event()
@@ -127,6 +133,8 @@ class Driver:
                 due = max(due + float(self._random.exponential(1 / self._rate)), time.monotonic() - 0.5)
                 if self._asking.wait(max(0.0, due - time.monotonic())):
                     return
+                while self._patient and self._behind() and not self._asking.wait(0.02):
+                    pass
                 body = {
                     "user_id": str(self._random.choice(np.asarray(self.users))),
                     "candidates": [str(item) for item in self._random.choice(ITEMS, self._candidates, replace=False)],
@@ -135,6 +143,11 @@ class Driver:
                 answered = any(self._posted(client, url, "/v1/score", body) for url in self._shuffled())
                 self.truth.requests += answered
                 self.truth.refused += not answered
+
+    def _behind(self) -> bool:
+        """Whether what was shown is not seen yet, or clicks wait that are due."""
+        unseen = self.truth.requests - len(self.truth.shown)
+        return unseen > _UNSEEN or any(time.time() - click.time > _OVERDUE_S for click in self._waiting[:1])
 
     def _shuffled(self) -> list[str]:
         urls = list(self._scorers())

@@ -18,6 +18,7 @@ EMPTY_WHEN_WELL = {
     "driftline_commits_failed_total": "no transaction fails",
     "driftline_connections_dropped_total": "no caller keeps the scorer waiting",
     "driftline_impressions_lost_total": "every impression is logged",
+    "driftline_conversions_total": "nobody converts",
     "driftline_late_clicks_total": "no click comes after its request is closed",
     "driftline_kernels_refused_total": "every kernel is taken",
     "driftline_snapshots_refused_total": "every snapshot can be read",

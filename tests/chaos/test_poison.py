@@ -74,7 +74,7 @@ def served(driver: Driver) -> bool:
 
 def play(stack: Stack, phases: Sequence[tuple[Vote, int]], seed: int, users: Sequence[str] = USERS) -> Truth:
     """Users who vote so for so many examples each; the first phase lasts until a kernel is served, however long."""
-    driver = stack.drive(seed, rate=60.0, candidates=40, users=users)
+    driver = stack.drive(seed, rate=60.0, candidates=40, users=users, patient=True)
     wanted = 0
     for vote, examples in phases:
         driver.vote = vote
