@@ -12,11 +12,14 @@ from kafka.errors import KafkaTimeoutError
 
 from streaming.clients import begin_offsets, make_consumer
 from streaming.config import KafkaConfig
-from streaming.events import LearningOrder, Progress, Tick, Traffic, decode_traffic
+from streaming.events import LearningOrder, Progress, ServedImpression, Tick, Traffic, decode_traffic
 from streaming.ingest.idle import Tail
 from streaming.record_sizes import MAX_RECORD_BYTES
 
-_FIRST_LOOK = 16
+_FIRST_LOOK = 256
+"""Records: event times are only roughly in order, above all behind an outage."""
+_FARTHEST_LOOK = 10_000
+"""Records of feedback alone behind which no impression is looked for."""
 _READ_S = 5.0
 
 
@@ -27,17 +30,18 @@ class TrafficTail:
         self._consumer: KafkaConsumer = make_consumer(config, max_partition_fetch_bytes=MAX_RECORD_BYTES)
 
     def read(self, partition: TopicPartition, end: int) -> Tail | None:
-        """The newest event times among the last records before offset `end`; looks further back past ticks.
+        """The newest event times among the last records before offset `end`; looks further back to an impression.
 
-        None if there is no impression or feedback. Several records, since event times are only roughly in order. Raises
-        KafkaError, also when reading takes longer than 5 s.
+        Behind an outage much feedback comes that is older than the newest impression, whose window has to end. None if
+        there is neither. Raises KafkaError, also when reading takes longer than 5 s.
         """
         self._consumer.assign([partition])
         begin = begin_offsets(self._consumer, [partition], int(_READ_S * 1_000))[partition]
         look = _FIRST_LOOK
         newest = reached = float("-inf")
+        shown = False
         upper = end
-        while upper > begin:
+        while upper > begin and not shown and (newest == float("-inf") or end - upper < _FARTHEST_LOOK):
             lower = max(begin, upper - look)
             for record in self._between(partition, lower, upper):
                 if isinstance(record, (Progress, LearningOrder)):
@@ -45,10 +49,9 @@ class TrafficTail:
                 reached = max(reached, record.time)
                 if not isinstance(record, Tick):
                     newest = max(newest, record.time)
-            if newest > float("-inf"):
-                return Tail(newest, reached)
+                shown |= isinstance(record, ServedImpression)
             upper, look = lower, look * 2
-        return None
+        return Tail(newest, reached) if newest > float("-inf") else None
 
     def only_marks(self, partition: TopicPartition, begin: int, end: int) -> bool:
         """Whether nothing but progress marks and ticks stands from offset `begin` up to `end`. Raises KafkaError."""
