@@ -110,9 +110,10 @@ class HistoryTable:
         if row.tombstone:
             self._users.pop(row.key, None)
             return
-        self._users[row.key] = past = _unpacked(row)
+        past = _unpacked(row)
         if len(past.items) > self.spec.length:
             raise ValueError(f"history of {row.key!r} has {len(past.items)} events, not at most {self.spec.length}")
+        self._users[row.key] = past
 
     def _row(self, user_id: str) -> LiveRow:
         past = self._users.get(user_id)

@@ -90,8 +90,14 @@ class CutPlace:
         return resume_offset if self.resume_before is None else min(resume_offset, self.resume_before)
 
 
+_DECISION_S = 2.0
+"""A decision waits no longer for its whole cut, if the one before is as old: people look at it."""
+
+
 class SnapshotPace:
     """When a whole cut is due: after so long, or when so much was learned that learning it again would take too long.
+
+    Or when something was decided: decisions are written with the state that they follow from, so each is told once.
 
     Learning takes a new owner about as long as it took the old one, on any machine and at any load.
     """
@@ -100,6 +106,11 @@ class SnapshotPace:
         self._interval_s, self._relearn_s, self._clock = interval_s, relearn_s, clock
         self._since = clock()
         self._learned_s = 0.0
+        self._decided = False
+
+    def decided(self) -> None:
+        """A decision waits for the next whole cut."""
+        self._decided = True
 
     def learned(self, seconds: float) -> None:
         """The group was at work for so long."""
@@ -107,12 +118,13 @@ class SnapshotPace:
 
     def cut(self) -> None:
         """A whole cut was taken."""
-        self._since, self._learned_s = self._clock(), 0.0
+        self._since, self._learned_s, self._decided = self._clock(), 0.0, False
 
     @property
     def due(self) -> bool:
         """Whether the next cut should be a whole one."""
-        return self._learned_s >= self._relearn_s or self._clock() - self._since >= self._interval_s
+        interval_s = min(self._interval_s, _DECISION_S) if self._decided else self._interval_s
+        return self._learned_s >= self._relearn_s or self._clock() - self._since >= interval_s
 
 
 class TransactionWriter(Protocol):

@@ -154,6 +154,7 @@ class LearningThread:
         self._decisions.extend(decided)
         for decision in decided:
             count_decision(decision)
+            self._pace.decided()
         self._look()
         if not learned:
             return

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 
+import pytest
+
 from features.config import LiveConfig
+from streaming.events.decisions import Decision
 from streaming.events.status import GroupStatus
 from streaming.processor.commit import SnapshotPace
 from streaming.processor.learned import Learned
@@ -13,12 +16,14 @@ from streaming.processor.learning_thread import LearningThread
 from tests.streaming.processor.tiny import appended, encoded, machine, traffic
 
 
-def thread_that_reports(failures: list[BaseException], published_version: int = 0) -> LearningThread:
+def thread_that_reports(
+    failures: list[BaseException], published_version: int = 0, pace: SnapshotPace | None = None
+) -> LearningThread:
     """A thread around a new machine of which only the failures are looked at."""
     return LearningThread(
         machine(live=LiveConfig(), first_rows=()),
         queue_records=1_000,
-        pace=SnapshotPace(60, 60),
+        pace=pace or SnapshotPace(60, 60),
         published_version=published_version,
         status_seconds=3_600,
         status=lambda: GroupStatus("main", 0.0, 0.0, 0, 0),
@@ -97,3 +102,45 @@ async def test_a_machine_that_raised_is_not_cut_again() -> None:
     await thread.stop()
     assert await thread.cut(whole=True) is None
     assert [type(failure) for failure in failures] == [TypeError]
+
+
+def test_a_whole_cut_is_due_in_time_for_what_was_decided_and_not_for_each_decision() -> None:
+    now = 0.0
+    pace = SnapshotPace(15.0, 60.0, clock=lambda: now)
+    now = 3.0
+    assert not pace.due
+    pace.decided()
+    assert pace.due
+    pace.cut()
+    pace.decided()
+    now = 4.0
+    assert not pace.due, "decisions that follow each other closely share a cut"
+    now = 5.0
+    assert pace.due
+
+
+class HeardPace(SnapshotPace):
+    """Counts what it is told of."""
+
+    heard = 0
+
+    def decided(self) -> None:
+        super().decided()
+        self.heard += 1
+
+
+async def test_the_pace_hears_of_what_the_machine_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    failures: list[BaseException] = []
+    pace = HeardPace(60, 60)
+    thread = thread_that_reports(failures, pace=pace)
+    decided = [Decision("held", "main", 1.0, "gate", {})]
+    monkeypatch.setattr(thread.machine, "take_decisions", lambda: decided)
+    thread.start()
+    value = encoded(traffic(1))[0]
+    await thread.put(0, value, appended(value))
+    taken = await thread.cut(whole=True)  # behind the record
+    await thread.stop()
+    assert not failures
+    assert pace.heard == 1
+    assert taken is not None and taken.state is not None
+    assert list(taken.state.decisions) == decided
