@@ -22,8 +22,11 @@ from model.drift.verdict import VerdictKind
 from model.drift.words import HOW
 from model.gate.seen import Doubles
 
-FAR, NEAR = 0.4, 0.2
-"""PSI at which inputs are at fault, and below which they are well again."""
+_FAR_OF_ALL, _FAR = 0.4, 1.0
+"""PSI at which inputs of the whole group, and of one facet value, are at fault. A value with few users moves by who
+comes (docs/decisions/0130)."""
+_NEAR = 0.5
+"""Share of it below which they are well again."""
 REFUSED = 0.1
 """Share of recent examples that are not finite, at which inputs are at fault."""
 _LATE = 0.5
@@ -57,6 +60,7 @@ class Causes:
         self.far: NDArray[np.bool_] = np.zeros(strata, dtype=np.bool_)
         """Strata whose inputs are at fault."""
         self._shadow: NDArray[np.bool_] = np.zeros(strata, dtype=np.bool_)
+        self._threshold: Doubles = np.array([_FAR_OF_ALL, *[_FAR] * (strata - 1)])
         self._far_since: Doubles = np.full(strata, np.nan)
         self._told: Doubles = np.full(strata, -np.inf)
         """Examples of the stratum up to which a label fault that others told of stands."""
@@ -68,10 +72,10 @@ class Causes:
 
     def inputs(self, psi: Doubles, refused: Doubles, time: float) -> None:
         """Takes the largest PSI `(strata,)`, nan where not known, and the share of refused examples."""
-        worst = np.fmax(psi / FAR, refused / REFUSED)
-        far = (worst >= 1.0) | (self.far & (worst >= NEAR / FAR))
+        worst = np.fmax(psi / self._threshold, refused / REFUSED)
+        far = (worst >= 1.0) | (self.far & (worst >= _NEAR))
         # What the group's fault has left in the windows of its values is not theirs.
-        self._shadow = (self._shadow | far[0]) & (worst >= NEAR / FAR)
+        self._shadow = (self._shadow | far[0]) & (worst >= _NEAR)
         far[1:] &= ~self._shadow[1:]
         self._far_since[far & ~self.far] = time
         self.far = far
@@ -142,9 +146,10 @@ class Causes:
         distances = np.nan_to_num(psi[stratum])
         worst = int(distances.argmax())
         how = f"PSI of {WATCHED[worst]} is {distances[worst]:.1f}"
-        if distances[worst] < NEAR:
+        threshold = float(self._threshold[stratum])
+        if distances[worst] < _NEAR * threshold:
             how = "many numbers are not finite"
-        figures: dict[str, float | str] = {"how": how, "psi": float(distances[worst]), "threshold": FAR}
+        figures: dict[str, float | str] = {"how": how, "psi": float(distances[worst]), "threshold": threshold}
         return Finding(VerdictKind.INPUTS, float(self._far_since[stratum]), figures)
 
     def _taste(self, stratum: int, change: Change) -> Finding:

@@ -143,6 +143,18 @@ def test_inputs_are_at_fault_once_they_are_moderately_far_and_not_for_a_little(f
     assert {one.kind for one in said} == ({VerdictKind.INPUTS} if faulty else set())
 
 
+def test_a_facet_value_that_is_moderately_far_alone_is_no_fault() -> None:
+    def longer_in_one(batch: Batch) -> None:
+        batch.x[batch.domain[batch.request, 1] == 2] *= 1.3
+
+    story = Story()
+    story.go_on(30)
+    said = story.go_on(30, longer_in_one)
+    worst = [signals.inputs["norm"]["psi"] for signals in story.monitor.signals()]
+    assert worst[0] < 0.4 < max(worst) < 1.0
+    assert not said
+
+
 def test_labels_that_the_gate_sets_aside_are_faulty_where_it_does_so() -> None:
     aside = HEALTHY.aside.copy()
     aside[[STRATA.name(n) for n in range(len(STRATA))].index("region=south")] = True
