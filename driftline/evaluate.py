@@ -83,6 +83,7 @@ class Comparison:
         if others := [name for name, value in given.items() if value and name not in {self.option, *self.options}]:
             this = _written(self.option) if self.option else "a comparison of adapters"
             homes = [_written(one.option) for one in _COMPARISONS if others[0] in one.options]
+            homes += ["none of these"] * (others[0] in _ADAPTERS.options)
             but = f", but with {' or '.join(homes)}" if homes else ""
             told = ", ".join(map(_written, self.options))
             raise typer.BadParameter(

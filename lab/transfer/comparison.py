@@ -17,6 +17,8 @@ from lab.evaluate.pool import ensure_writable
 from lab.evaluate.work import limit_threads, text_vectors
 from lab.transfer.curve import FIRST, CurveRow, curve
 from lab.transfer.new_scene import STREAMS, open_scene
+from lab.transfer.origin import TransferRefused
+from model.config import BackboneConfig
 from model.whole_files import write_whole
 from streaming.config import Config
 
@@ -28,9 +30,10 @@ def run_new_scene(
 ) -> list[CurveRow]:
     """Makes the curves and writes `new-scene.json` and `.md` to `out`.
 
-    Raises OutFolderError or DataUnavailableError; each message names the cure.
+    Raises TransferRefused, OutFolderError or DataUnavailableError; each message names the cure.
     """
     console = console or Console()
+    _ensure_comparable(config.backbone)
     ensure_writable(out)
     limit_threads()
     plan = make_plan([], ("frozen",), 1, out, config.cache_dir, quick=quick, kernel=config.kernel,
@@ -46,6 +49,19 @@ def run_new_scene(
             write_whole(out / "new-scene.md", markdown(rows))
     console.print(markdown(rows), highlight=False, markup=False, soft_wrap=True)
     return rows
+
+
+def _ensure_comparable(backbone: BackboneConfig) -> None:
+    """Raises TransferRefused for a backbone that the ways, or the streams, do not fit."""
+    unfit = {
+        "factory": (backbone.factory, "the layers of a backbone of your own are not known here"),
+        "user_encoder": (backbone.user_encoder, "the new scene's examples carry no histories"),
+        "tasks": (backbone.tasks, "the streams know of no conversions"),
+    }
+    for key, (value, why) in unfit.items():
+        default = BackboneConfig.model_fields[key].default
+        if value != default:
+            raise TransferRefused(f"backbone.{key} is {value!r}, but {why}: set it to {default!r} for this comparison")
 
 
 def markdown(rows: Sequence[CurveRow]) -> str:

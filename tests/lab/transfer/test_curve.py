@@ -12,9 +12,11 @@ import pytest
 from lab.evaluate.plan import Plan, make_plan
 from lab.streams import Chunk
 from lab.streams.logged.logs import LoggedStream
-from lab.transfer.comparison import markdown
+from lab.transfer.comparison import markdown, run_new_scene
 from lab.transfer.curve import FREEZE, CurveRow, curve
 from lab.transfer.new_scene import EXAMPLES, scene_of
+from lab.transfer.origin import TransferRefused
+from streaming.config import Config
 from tests.lab.evaluate.small import CONFIG, KERNEL, small, texts
 
 EVENT = "[{kind: new_domain, at: 0, facet: scene, value: shorts, traffic: 0.8}]"
@@ -77,3 +79,14 @@ def test_the_table_has_a_line_per_way_with_the_spread_over_seeds(rows: dict[str,
     lines = markdown([*rows.values(), *other]).splitlines()
     assert [line.split(" | ")[0] for line in lines if line.startswith("| ")][1:] == [f"| {way}" for way in rows]
     assert all("±" in line for line in lines if line.startswith("| f"))
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [{"factory": "mine.py:model"}, {"user_encoder": "sasrec"}, {"tasks": "ctr_ctcvr"}],
+    ids=lambda keys: next(iter(keys)),
+)
+def test_a_backbone_that_the_ways_do_not_fit_is_refused_by_its_key(keys: dict[str, str], tmp_path: Path) -> None:
+    config = Config.model_validate({"backbone": keys})
+    with pytest.raises(TransferRefused, match=rf"backbone\.{next(iter(keys))} is '.*' for this comparison"):
+        run_new_scene(config, seeds=1, quick=True, out=tmp_path)
