@@ -12,10 +12,11 @@ CODE := driftline local lab streaming features model tests benchmarks
 
 .PHONY: help env demo stop picture test test-fast chaos check format bench docs dashboards lock clean
 
-# Two test processes, each with a broker of its own: a test file stays in one of them, so its fixtures are made once.
-WORKERS ?= 2
+# Three test processes, each with a broker of its own: a test file stays in one of them, so its fixtures are made once. A
+# third keeps two cores busy, because whole runs wait a third of their time. Whole runs go first (tests/conftest.py).
+WORKERS ?= 3
 # COVERAGE=1 also measures which lines ran; it is slower, so only the CI workflow asks for it.
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile \
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
   $(if $(COVERAGE),$(foreach p,driftline local lab streaming features model,--cov $(p)) --cov-report term --cov-report xml)
 
 help: ## What there is

@@ -31,11 +31,16 @@ if TYPE_CHECKING:
     from streaming.config import Config, KafkaConfig, TopicConfig
 
 
+WHOLE_RUNS = ("e2e", "chaos")
+"""Folders whose files take minutes. They go first: begun last, one of them would keep a single test process busy."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks every test that needs the broker, so that `-m "not broker"` leaves them out."""
+    """Marks every test that needs the broker, so that `-m "not broker"` leaves them out; puts whole runs first."""
     for item in items:
         if "broker" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.broker)
+    items.sort(key=lambda item: not set(WHOLE_RUNS) & set(item.path.parts))
 
 
 @pytest.fixture(scope="session")
