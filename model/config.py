@@ -123,7 +123,9 @@ class BackboneConfig(Section):
         "a dot product, and scorers keep both.",
     )
     experts: int = Field(default=4, ge=1, description="Experts of an MMoE trunk; of a PLE trunk, per task and shared.")
-    expert_hidden: int = Field(default=128, ge=1, description="Hidden width of an expert, of the MLP trunk, or of `dssm`.")
+    expert_hidden: int = Field(
+        default=128, ge=1, description="Hidden width of an expert, of the MLP trunk, or of `dssm`'s two towers."
+    )
     expert_width: int = Field(default=64, ge=1, description="Width of the trunk's output.")
     tower_hidden: int = Field(default=32, ge=1, description="Hidden width of a tower.")
     tasks: Literal["ctr", "ctr_ctcvr"] = Field(

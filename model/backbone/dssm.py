@@ -51,7 +51,9 @@ class DssmBackbone(FoundationBackbone):
         self.matched = d // 2 - own
         self.user_tower = nn.Sequential(nn.Linear(d + user, hidden), nn.ReLU(), nn.Dropout(config.dropout))
         self.domain_layer = DomainLayer(config.domain_map, hidden, self.matched, e, self.shape.domain_sizes)
-        self.item_tower = nn.Sequential(mlp((d + item, hidden, self.matched), config.dropout), nn.LayerNorm(self.matched))
+        self.item_tower = nn.Sequential(
+            mlp((d + item, hidden, self.matched), config.dropout), nn.LayerNorm(self.matched)
+        )
         self.first_order = nn.Linear(user + item, 1) if self.statistics is not None else None
         self.towers = Towers(self.tasks, self.matched)
         for net in self.towers.nets:

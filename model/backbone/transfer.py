@@ -24,7 +24,7 @@ from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
 
 Level = Literal["L0", "L1", "L2", "L3"]
 """Parts of the network that can be frozen: L0 text maps and tables; L1 encoding and fusion; L2 domain layer, experts
-and gates, or the two towers; L3 towers, or the weights of the dot product. The paper names the levels, what is in them is inferred."""
+and gates, or two towers; L3 towers, or the dot product. The paper names the levels, what is in them is inferred."""
 LEVELS: tuple[Level, ...] = get_args(Level)
 
 _LEVEL_OF: dict[str, Level] = {
