@@ -86,10 +86,14 @@ def store(tmp_path: Path, text_encoder: TextEncoder) -> FeatureStore:
 
 
 def parts_of(store: FeatureStore, **changes: object) -> Parts:
-    config = BackboneConfig(trunk="dssm", **changes)  # type: ignore[arg-type]
-    users, items = (list(filter(None, read)) for read in (store.read_users(["u"]), store.read_items(ITEMS[:4])))
+    config = BackboneConfig(trunk="dssm", **changes)
+    users, items = store.read_users(["u"]), store.read_items(ITEMS[:4])
     encoder = FeatureEncoder.fit(
-        users, items, user_fields=store.config.user_fields, item_fields=store.config.item_fields, text_width=384
+        filter(None, users),
+        filter(None, items),
+        user_fields=store.config.user_fields,
+        item_fields=store.config.item_fields,
+        text_width=384,
     )
     torch.manual_seed(3)
     towers = CountingTowers(config, BackboneShape.of(encoder, SPACE.sizes), encoder.digest)

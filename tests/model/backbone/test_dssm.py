@@ -71,6 +71,7 @@ def test_the_click_logit_is_one_dot_product(dssm: DssmBackbone, world: World) ->
 def test_training_sees_the_statistics_that_it_is_given(make_backbone: Make, world: World) -> None:
     dssm = make_backbone(trunk="dssm")
     batch = pairs(world, [0, 1, 2], [5, 6, 7])
+    assert isinstance(dssm, DssmBackbone)
     assert dssm.statistics is not None
     seen = dssm.statistics(batch)
     assert torch.equal(dssm.represent(batch, seen), dssm.represent(batch))
@@ -90,7 +91,8 @@ def test_it_learns_what_hangs_on_user_and_item_together(world: World) -> None:
         config=PretrainConfig(epochs=12, patience=12, batch_size=64, learning_rate=1e-2, content_steps=0, refit=False),
     )  # fmt: skip
     table = ProfileTable(world.encoder, world.users, world.items)
-    batch = table.batch(*(torch.from_numpy(column) for column in (ex.user, ex.item, ex.domain)))
+    user, item, domain = (torch.from_numpy(column) for column in (ex.user, ex.item, ex.domain))
+    batch = table.batch(user, item, domain)
     x, label = model.represent(batch), torch.from_numpy(ex.label)
     both, alone = model.predict(x, batch.domain)[:, 0], model.first_order_logit(x)
     assert alone is not None
@@ -127,7 +129,7 @@ def test_a_users_vector_depends_on_the_clock_only_where_gaps_are_read(world: Wor
         changes = {"trunk": "dssm", "user_encoder": "pool", "history_gaps": gaps}
         dssm = DssmBackbone(SMALL.model_copy(update=changes), shape, world.encoder.digest)
         assert dssm.reads_clock == gaps
-    assert not make_backbone(trunk="dssm").reads_clock  # type: ignore[attr-defined]
+    assert not make_backbone(trunk="dssm").reads_clock
 
 
 @pytest.mark.parametrize(
@@ -140,8 +142,8 @@ def test_a_users_vector_depends_on_the_clock_only_where_gaps_are_read(world: Wor
 )
 def test_what_two_towers_cannot_do_is_refused_by_its_key(changes: dict[str, object], says: str) -> None:
     with pytest.raises(ValidationError, match=says):
-        BackboneConfig(trunk="dssm", **changes)  # type: ignore[arg-type]
-    assert BackboneConfig(**changes).trunk == "mmoe"  # type: ignore[arg-type]
+        BackboneConfig(trunk="dssm", **changes)
+    assert BackboneConfig(**changes).trunk == "mmoe"
 
 
 def test_the_class_with_a_trunk_does_not_pass_for_two_towers(make_backbone: Make) -> None:
