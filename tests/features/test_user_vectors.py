@@ -89,12 +89,9 @@ def parts_of(store: FeatureStore, **changes: object) -> Parts:
     config = BackboneConfig(trunk="dssm", **changes)
     users, items = store.read_users(["u"]), store.read_items(ITEMS[:4])
     encoder = FeatureEncoder.fit(
-        filter(None, users),
-        filter(None, items),
-        user_fields=store.config.user_fields,
-        item_fields=store.config.item_fields,
-        text_width=384,
-    )
+        filter(None, users), filter(None, items), text_width=384,
+        user_fields=store.config.user_fields, item_fields=store.config.item_fields,
+    )  # fmt: skip
     torch.manual_seed(3)
     towers = CountingTowers(config, BackboneShape.of(encoder, SPACE.sizes), encoder.digest)
     towers.freeze()
