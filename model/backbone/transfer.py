@@ -21,6 +21,7 @@ from model.backbone.statistics import FittedStatistics, fit_statistics
 from model.backbone.trainer import Trainer
 from model.config import PretrainConfig
 from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
+from model.encoding.query import QueryFeatures
 
 Level = Literal["L0", "L1", "L2", "L3"]
 """Parts of the network that can be frozen: L0 text maps and tables; L1 encoding and fusion; L2 domain layer, experts
@@ -28,10 +29,10 @@ and gates; L3 towers. The paper names the levels, what is in them is inferred.""
 LEVELS: tuple[Level, ...] = get_args(Level)
 
 _LEVEL_OF: dict[str, Level] = {
-    "user_table": "L0", "item_table": "L0", "item_text": "L0", "query_text": "L0",
+    "user_table": "L0", "item_table": "L0", "item_text": "L0", "query.text": "L0", "query.words": "L0",
     "user_sparse.table": "L0", "item_sparse.table": "L0",
     "user_id": "L1", "item_id": "L1", "user_sparse.map": "L1", "item_sparse.map": "L1", "user_encoder": "L1",
-    "user_fusion": "L1", "item_fusion": "L1",
+    "user_fusion": "L1", "item_fusion": "L1", "query.word_map": "L1", "query.fusion": "L1",
     "domain_embedding": "L2", "domain_layer": "L2", "experts": "L2", "first_order": "L2",
     "towers": "L3",
 }  # fmt: skip
@@ -60,6 +61,7 @@ def fine_tune(
     config: PretrainConfig,
     click_rate: float,
     progress: Callable[[TrainingProgress], None] | None = None,
+    queries: Sequence[QueryFeatures] = (),
 ) -> Transferred:
     """A copy of `backbone` with a scene more, fitted to that scene's examples; the levels of `frozen` stay as they are.
 
@@ -80,7 +82,7 @@ def fine_tune(
     grown = encoder.grown(
         [users[index] for index in np.unique(examples.user)], [items[index] for index in np.unique(examples.item)]
     )
-    data = TrainingData.of(examples, ProfileTable(grown, users, items), backbone.config.history)
+    data = TrainingData.of(examples, ProfileTable(grown, users, items, queries), backbone.config.history)
     run = _FineTuning(backbone, encoder, grown, data, frozenset(frozen), _fitting(config, len(data)), click_rate)
     with torch.random.fork_rng(devices=[]):
         trainer = run.trained(validation_cut(examples, config.validation_share), progress)
