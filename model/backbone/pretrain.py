@@ -25,7 +25,7 @@ from model.backbone.statistics import FittedStatistics, fit_statistics
 from model.backbone.trainer import Trainer
 from model.config import BackboneConfig, PretrainConfig
 from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
-from model.encoding.query import QueryFeatures
+from model.encoding.query import NO_QUERY, QueryFeatures
 
 __all__ = [
     "PretrainReport",
@@ -53,7 +53,7 @@ def pretrain_backbone(
     and for an own backbone that cannot be used, ValueError as `pretrain` does.
     """
     ensure_converted(backbone, examples)
-    ensure_searched(backbone, examples)
+    ensure_searched(backbone, examples, len(queries))
     if backbone.factory:
         shape = BackboneShape.of(encoder, domain_sizes)
         data = TrainingData.of(examples, ProfileTable(encoder, users, items, queries), backbone.history)
@@ -77,8 +77,13 @@ def ensure_converted(backbone: BackboneConfig, examples: Examples) -> None:
         )
 
 
-def ensure_searched(backbone: BackboneConfig, examples: Examples) -> None:
-    """Raises BackboneRefused if queries are to be read and none was asked: what they mean would stay as it began."""
+def ensure_searched(backbone: BackboneConfig, examples: Examples, queries: int) -> None:
+    """Raises BackboneRefused if queries are to be read and none was asked: what they mean would stay as it began.
+
+    Raises ValueError if the examples point behind the list of `queries`.
+    """
+    if backbone.query_aspects and examples.query is not None and examples.query.max(initial=NO_QUERY) >= queries:
+        raise ValueError(f"examples: query {examples.query.max()} of a list of {queries}")
     if backbone.query_aspects and not examples.searches:
         raise BackboneRefused(
             f"backbone.query_aspects is {', '.join(backbone.query_aspects)}, but none of the examples belongs to a "

@@ -90,7 +90,7 @@ def _value(field: FieldEncoder, share: float) -> FieldValue | None:
 
 def _side_by_side(batches: Sequence[FeatureBatch]) -> FeatureBatch:
     first, histories = batches[0], [batch.history for batch in batches if batch.history is not None]
-    columns = {name: torch.cat([getattr(b, name) for b in batches]) for name in _columns(first)}
+    columns: dict[str, Any] = {name: torch.cat([getattr(b, name) for b in batches]) for name in _columns(first)}
     return replace(first, **columns, history=History.side_by_side(histories) if histories else None)
 
 
@@ -102,9 +102,8 @@ def _columns(batch: FeatureBatch) -> list[str]:
 def with_user_per_item(batch: FeatureBatch) -> FeatureBatch:
     """The same pairs with the user's row repeated for every item, `u = n`."""
     n = len(batch)
-    changed = {
-        name: value.expand(n, *value.shape[1:]) for name in _PER_USER if (value := getattr(batch, name)) is not None
-    }
+    changed: dict[str, Any] = {name: getattr(batch, name) for name in _PER_USER}
+    changed = {name: value.expand(n, *value.shape[1:]) for name, value in changed.items()}
     return replace(
         batch, **changed,
         history=batch.history and replace(batch.history, of=batch.history.of.expand(n)),

@@ -70,13 +70,13 @@ class ScriptedQueries:
 
     def retrieved(self, rng: np.random.Generator, query: NDArray[np.int64], shown: int) -> NDArray[np.bool_]:
         """Which cells are drawn for the query, `(r, k)`."""
-        return (rng.random((len(query), shown)) < self._model.retrieved) & (query != NO_QUERY)[:, None]
+        return np.asarray((rng.random((len(query), shown)) < self._model.retrieved) & (query != NO_QUERY)[:, None])
 
     def mass(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """Chances of the items, `(asked, items)`, for items that are shown by `weights`, `(items,)`."""
         full = np.where(self.fit >= 1, weights, 0.0)
         total = np.maximum(full.sum(1, keepdims=True), 1e-12)
-        return (1 - _OTHERS) * full / total + _OTHERS * weights / weights.sum()
+        return np.asarray((1 - _OTHERS) * full / total + _OTHERS * weights / weights.sum())
 
 
 def _categories(world: World) -> tuple[list[str], NDArray[np.float64]]:
