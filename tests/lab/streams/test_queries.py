@@ -20,7 +20,7 @@ SCENES = "{scene: {home: 0.5, search: 0.5}}"
 
 def asked(source: ScriptedStream, chunk: Chunk) -> np.ndarray[Any, Any]:
     assert chunk.query is not None
-    return chunk.query != NO_QUERY
+    return np.asarray(chunk.query != NO_QUERY)
 
 
 def test_a_script_without_the_key_is_all_recommendations() -> None:

@@ -207,7 +207,7 @@ class Asking(nn.Module):
         x: Tensor = self.item(batch.text)
         if batch.query is None:
             return x
-        asked = self.query(batch.query.text)[batch.query.of.clamp(min=0)] * batch.query.there[:, None]
+        asked: Tensor = self.query(batch.query.text)[batch.query.of.clamp(min=0)] * batch.query.there[:, None]
         return x + asked
 
     def predict(self, x: Tensor, _domain: Tensor) -> Tensor:
