@@ -41,9 +41,13 @@ def trial(by: str, seed: int, search: float = 0.0, recommendation: float = 0.0) 
     """A frozen model has 0.6 and a little more with each seed, a kernel 0.02 more."""
     base = 0.6 + 0.05 * seed
     arms = {
-        arm: dict(zip(SLICES, map(measures, (base + more, base + search + more, base + recommendation + more)), strict=True))
+        arm: {
+            ALL: measures(base + more),
+            SEARCH: measures(base + search + more),
+            RECOMMENDATION: measures(base + recommendation + more),
+        }
         for arm, more in ((FROZEN, 0.0), (KERNEL, 0.02), (ORACLE, 0.2))
-    }  # fmt: skip
+    }
     return QueryTrial("search", seed, by, arms)
 
 
