@@ -14,6 +14,7 @@ from lab.streams.conversions import Conversions
 from lab.streams.request import Request
 from model.config import FieldSpec
 from model.encoding.domain import Domain, DomainSpace
+from model.encoding.query import NO_QUERY
 
 Half = Literal["pretrain", "live"]
 NO_ITEM = -1
@@ -191,7 +192,7 @@ def ensure_queries(aspects: Sequence[str], stream: Stream) -> None:
 def requests(stream: Stream, half: Half) -> Iterator[Request]:
     """The requests of a half, one by one, for a replay."""
     users, items, values = stream.catalogue.users, stream.catalogue.items, stream.catalogue.space.values
-    scene, region, period = values.values()
+    (scene, region, period), queries = values.values(), stream.catalogue.queries
     for chunk in stream.chunks(half):
         shown, conversions = chunk.shown, chunk.logged_delays
         for row in range(len(chunk)):
@@ -205,6 +206,7 @@ def requests(stream: Stream, half: Half) -> Iterator[Request]:
                 clicks=tuple(bool(c) for c in chunk.click[row, cells]),
                 delays=tuple(float(d) for d in chunk.delay[row, cells]),
                 conversions=() if conversions is None else _known(conversions[row, cells]),
+                query="" if chunk.query is None or chunk.query[row] == NO_QUERY else queries[chunk.query[row]],
             )
 
 
