@@ -19,9 +19,10 @@ from lab.transfer.examples import scene_examples
 from lab.transfer.origin import OldBackbone, TransferRefused, open_origin
 from model.backbone.checkpoint import save_backbone
 from model.backbone.dataset import Examples, ProfileTable
+from model.backbone.levels import LEVELS, Level
 from model.backbone.report import PretrainReport, TrainingProgress
 from model.backbone.schema import CARD
-from model.backbone.transfer import LEVELS, Level, Transferred, fine_tune
+from model.backbone.transfer import Transferred, fine_tune
 from model.encoding.features import ItemFeatures, UserFeatures
 from model.whole_files import whole_folder, write_digests
 from streaming.config import Config

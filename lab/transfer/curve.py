@@ -22,9 +22,10 @@ from lab.streams.logged.logs import LoggedStream
 from model.backbone.dataset import Examples, ProfileTable, TrainingData
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.grown import grow
+from model.backbone.levels import LEVELS, Level
 from model.backbone.pretrain import pretrain
 from model.backbone.trainer import logits_of
-from model.backbone.transfer import LEVELS, Level, fine_tune
+from model.backbone.transfer import fine_tune
 from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
 from model.evaluation import grouped_auc, log_loss, sigmoid
 

@@ -17,8 +17,8 @@ from lab.streams import StreamError
 from lab.streams.choice import StreamChoice
 from lab.transfer.command import FineTuneOrder, levels_of, run_fine_tune
 from lab.transfer.origin import TransferRefused
+from model.backbone.levels import LEVELS
 from model.backbone.schema import BackboneRefused
-from model.backbone.transfer import LEVELS
 from streaming.backbone import open_backbone
 from streaming.config import Config
 from streaming.processor.owned_group import first_rows
