@@ -83,7 +83,7 @@ def test_the_table_has_a_line_per_way_with_the_spread_over_seeds(rows: dict[str,
 
 @pytest.mark.parametrize(
     "keys",
-    [{"factory": "mine.py:model"}, {"user_encoder": "sasrec"}, {"tasks": "ctr_ctcvr"}],
+    [{"factory": "mine.py:model"}, {"tasks": "ctr_ctcvr"}],
     ids=lambda keys: next(iter(keys)),
 )
 def test_a_backbone_that_the_ways_do_not_fit_is_refused_by_its_key(keys: dict[str, str], tmp_path: Path) -> None:

@@ -29,11 +29,7 @@ from tests.model.backbone.test_transfer import NEW_SCENE, NewScene
 from tests.model.conftest import SCHEMA, SIZES, SMALL, World
 
 QUICK = PretrainConfig(epochs=1, batch_size=64, learning_rate=1e-2)
-OTHERS = (
-    {"domain_map": "full", "gating": "cls"},
-    {"trunk": "ple", "target_statistics": False},
-    {"item_aspects": ("id",)},
-)
+OTHER = {"domain_map": "full", "gating": "cls", "trunk": "ple", "target_statistics": False, "item_aspects": ("id",)}
 MakeBackbone = Callable[..., FoundationBackbone]
 SHAPE = BackboneShape(5, 5, 8, 8, (1, 1), (3,), SIZES)
 
