@@ -67,7 +67,7 @@ def fine_tune(
     freeze: Annotated[
         str | None,
         typer.Option(
-            help="Levels that stay as they are: L0 to L3 with commas, none, all; by default L0,L1 with full, else none.",
+            help="Levels that stay as they are: L0 to L3, none, all; by default L0,L1 for full, else none.",
             metavar="LEVELS",
         ),
     ] = None,

@@ -91,7 +91,7 @@ class _NewScene:
     def logits(
         self, backbone: FoundationBackbone, encoder: FeatureEncoder, begin: int, end: int
     ) -> NDArray[np.float32]:
-        """Click logits of the scene's examples from `begin` to before `end`, `(n,)`, with the histories of that time."""
+        """Click logits of the scene's examples from `begin` to before `end`, `(n,)`, with histories as they were."""
         data = TrainingData.of(self.examples, ProfileTable(encoder, self.users, self.items))
         return logits_of(backbone, replace(data, past=self.past).part(begin, end))[:, 0]
 
