@@ -20,6 +20,8 @@ _KEPT = 0.3
 class Reused(nn.Module):
     """A matrix that tasks share: the old network's values, changed where a task before, or this one, has taken them."""
 
+    open: Tensor
+
     def __init__(self, change: nn.Parameter, before: Sequence[nn.Parameter], open_: Tensor) -> None:
         super().__init__()
         self.change, self.before = change, nn.ParameterList(before)
@@ -73,7 +75,8 @@ class SceneConure(SceneMethod):
 
     def learned(self) -> int:
         """See `SceneMethod`; of the weights those that are open to the scene."""
-        return sum(int(free.sum()) for free in self._open.values()) + sum(part.numel() for part in self.own.values())
+        open_to_it = sum(int(free.sum()) for free in self._open.values())
+        return open_to_it + sum(parameter.numel() for parameter in self.own.parameters())
 
     @torch.no_grad()
     def prune(self) -> bool:
@@ -100,7 +103,7 @@ def _largest(size: Tensor, among: Tensor) -> Tensor:
     return chosen.view_as(size)
 
 
-def _convolutions(network: FoundationBackbone, frozen: Collection[Level]) -> list[tuple[str, nn.Parameter]]:
+def _convolutions(network: FoundationBackbone, frozen: Collection[Level]) -> list[tuple[str, Tensor]]:
     return [
         (f"{path}.weight", module.weight)
         for path, module in network.named_modules()

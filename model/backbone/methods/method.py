@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from torch import nn
+from torch import Tensor, nn
 
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.levels import Level, level_of
@@ -70,7 +70,7 @@ def home_of(network: FoundationBackbone, key: str) -> tuple[nn.Module, str]:
     return network.get_submodule(path), attribute
 
 
-def dense_matrices(network: FoundationBackbone, frozen: Collection[Level]) -> Iterator[tuple[str, nn.Parameter]]:
+def dense_matrices(network: FoundationBackbone, frozen: Collection[Level]) -> Iterator[tuple[str, Tensor]]:
     """Names and values of the dense layers' matrices outside the frozen levels: `(out, in)`, of experts `(e, in, out)`.
 
     Tables, convolutions and recurrent layers are not among them.

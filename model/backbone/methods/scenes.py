@@ -60,7 +60,7 @@ class BackboneWithScenes(FoundationBackbone):
             return model
         made = BackboneWithScenes(model.config, model.shape, model.encoder_digest)
         made.load_state_dict(model.state_dict())
-        return cast(BackboneWithScenes, made.requires_grad_(False))
+        return made.requires_grad_(False)
 
     def add(self, entry: SceneEntry) -> SceneMethod:
         """Gives a scene parameters of its own, which learn. Raises BackboneRefused where the method does not fit,
@@ -129,8 +129,8 @@ class BackboneWithScenes(FoundationBackbone):
 def _merged(network: FoundationBackbone) -> FoundationBackbone:
     """The network with every changed matrix worked out once."""
     for module in list(network.modules()):
-        for name in list(module.parametrizations) if is_parametrized(module) else []:  # type: ignore[arg-type, union-attr]
+        for name in list(module.parametrizations) if is_parametrized(module) else []:  # type: ignore[arg-type]
             matrix = getattr(module, name).detach()
             remove_parametrizations(module, name, leave_parametrized=False)
             setattr(module, name, nn.Parameter(matrix, requires_grad=False))
-    return cast(FoundationBackbone, network.requires_grad_(False).eval())
+    return network.requires_grad_(False).eval()

@@ -94,7 +94,10 @@ def cases() -> list[tuple[MethodName, dict[str, object]]]:
         ("houlsby", "nextitnet"), ("peterrec", "gru4rec"), ("peterrec", "nextitnet"), ("peterrec-parallel", "bert4rec"),
         ("peterrec-parallel", "nextitnet"), ("conure", "nextitnet"), ("lora", "bert4rec"),
     ]  # fmt: skip
-    return [*plain, *others, *((method, {"user_encoder": name}) for method, name in inside)]
+    sequences: list[tuple[MethodName, dict[str, object]]] = [
+        (method, {"user_encoder": name}) for method, name in inside
+    ]
+    return [*plain, *others, *sequences]
 
 
 def test_every_method_has_a_name_and_every_name_a_method() -> None:
