@@ -135,11 +135,14 @@ class _FineTuning:
         levels = tuple(level for level in LEVELS if level in self.frozen)
         method = model.add(SceneEntry(grown.scene, self.method, levels))
         network = model.network(method)
+        start = {name: value.clone() for name, value in method.state_dict().items()}
         rounds = [self._round(network, cut, statistics, progress, like[:1])]
-        rounds[0].trained_parameters = method.learned()
-        if rounds[0].best_epoch and method.prune():
+        if (like or rounds)[0].best_epoch and method.prune():
             rounds.append(self._round(network, cut, statistics, progress, like[1:]))
-            rounds[1].trained_parameters = method.learned()
+            if not like and rounds[1].validation_log_loss > rounds[0].history[0]["log_loss"]:
+                method.load_state_dict(start)
+                rounds = [self._round(network, cut, statistics, None, [PretrainReport()])]
+        rounds[-1].trained_parameters = method.learned()
         return _Fitted(model, tuple(rounds))
 
     def _round(

@@ -91,7 +91,9 @@ class SceneConure(SceneMethod):
         """See `SceneMethod`."""
         self.own.put_into(network)
         for key, change in self.changes.items():
-            register_parametrization(*home_of(network, key), Reused(change, self._before(key), self._open[key]))
+            # Once frozen it is nothing but zero outside of what the scene keeps; opened from a file, it knows no more.
+            open_ = self._open[key] if change.requires_grad else torch.ones_like(change, dtype=torch.bool)
+            register_parametrization(*home_of(network, key), Reused(change, self._before(key), open_))
 
 
 def _largest(size: Tensor, among: Tensor) -> Tensor:

@@ -59,7 +59,8 @@ def test_the_card_says_where_the_backbone_comes_from(config: Config, shop: Path,
     first = json.loads((config.backbone_dir / "card.json").read_bytes())
     (entry,) = first["lineage"]
     assert entry == {
-        "from": old["fingerprint"], "scene": "shorts", "method": "full", "frozen": ["L0", "L1"], "examples": 120, "data": "Log shop",
+        "from": old["fingerprint"], "scene": "shorts", "method": "full", "frozen": ["L0", "L1"], "examples": 120,
+        "data": "Log shop",
         "grown": {"users": 2, "items": 0, "user_rows": 1, "item_rows": 0},
     }  # fmt: skip
     assert first["encoder_digest"] != old["encoder_digest"]

@@ -65,11 +65,11 @@ class Fitted:
         )  # fmt: skip
 
     def third(self, second: Transferred, method: MethodName | None, frozen: tuple[Level, ...] = ()) -> Transferred:
-        """One more scene on top, with the labels the other way round."""
+        """One more scene on top, where every second item is clicked."""
         scene = self.scene
         domain = scene.examples.domain.copy()
         domain[:, 0] = NEW_SCENE + 1
-        examples = replace(scene.examples, domain=domain, label=1 - scene.examples.label)
+        examples = replace(scene.examples, domain=domain, label=(scene.examples.item % 2).astype(np.float32))
         return fine_tune(
             second.backbone, examples, scene.users, scene.items, second.encoder,
             frozen=frozen, config=QUICK, click_rate=0.3, method=method,
