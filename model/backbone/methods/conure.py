@@ -1,4 +1,4 @@
-"""Conure: prune, retrain, freeze, reuse (Yuan et al., SIGIR 2021, arXiv 2009.13724, 3.2)."""
+"""Conure: prune, retrain, freeze, reuse (Yuan et al., SIGIR 2021, arXiv 2009.13724, figure 5)."""
 
 from __future__ import annotations
 

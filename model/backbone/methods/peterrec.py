@@ -1,4 +1,4 @@
-"""PeterRec: patches inside the sequence encoder (Yuan et al., SIGIR 2020, arXiv 2001.04253, 3.3)."""
+"""PeterRec: patches inside the sequence encoder (Yuan et al., SIGIR 2020, arXiv 2001.04253, figure 3)."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ _SHARE = 4
 class ScenePeterRec(SceneMethod):
     """A patch for each layer of the sequence encoder, second layer norms and towers of the scene's own.
 
-    Serial, `h + W_up act(W_down h)` of what the layer gives (figure 3 c); parallel, `layer(x) + W_up act(W_down x)`
-    (figure 3 d). The paper patches dilated convolutions; attention and recurrent layers are patched alike (ours). That
+    Serial, `h + W_up act(W_down h)` of what the layer gives; parallel, `layer(x) + W_up act(W_down x)`. The paper patches dilated convolutions; attention and recurrent layers are patched alike (ours). That
     the patch starts at zero, and that the head starts as the old towers, is ours.
     """
 
