@@ -64,8 +64,8 @@ class BackboneWithScenes(FoundationBackbone):
             return model
         if model.config.trunk == "dssm":
             raise BackboneRefused(
-                'backbone.trunk is "dssm", whose vectors of items are kept for all scenes: no scene can have parameters '
-                "of its own; take --method full"
+                'backbone.trunk is "dssm", whose vectors of items are kept for all scenes: no scene can have '
+                "parameters of its own; take --method full"
             )
         made = BackboneWithScenes(model.config, model.shape, model.encoder_digest)
         made.load_state_dict(model.state_dict())
