@@ -31,9 +31,10 @@ def prepared(turned_from: int) -> PreparedStream:
     request = row // PER_REQUEST
     domain = np.zeros((N, 3), dtype=np.int64)
     domain[:, 0] = 1 + request % 2
-    nothing, batch = np.zeros((N, 1)), row // PER_BATCH
+    batch = row // PER_BATCH
     return PreparedStream(
-        x=rng.standard_normal((N, 4)).astype(np.float16), live=nothing, values=nothing, frozen_logit=frozen,
+        x=rng.standard_normal((N, 4)).astype(np.float16), live=np.zeros((N, 1), np.float32),
+        values=np.zeros((N, 1), np.int16), frozen_logit=frozen,
         domain=domain, user=request % 300, item=row % 50, request=request, time=request.astype(np.float64),
         label=label.astype(np.float32), truth=label.astype(np.float32), probability=np.full(N, np.nan),
         decided=np.minimum(batch + DELAY, batch[-1]), corrected=np.full(N, -1), batch=batch,
