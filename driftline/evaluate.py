@@ -13,6 +13,7 @@ from driftline.context import settings
 from driftline.options import (
     BaseName,
     Cluster,
+    Conversions,
     Detectors,
     LogFile,
     MappingName,
@@ -45,6 +46,7 @@ def evaluate(
     models: Models = None,
     user_encoders: UserEncoders = False,
     new_scene: NewScene = False,
+    conversions: Conversions = False,
     cluster: Cluster = None,
     base: BaseName = None,
     out: ReportFolder = Path("runs/evaluate"),
@@ -54,7 +56,7 @@ def evaluate(
         "suite": suite, "script": None if script is None else Path(script), "log": log, "mapping": mapping,
         "adapters": _names(adapters), "seeds": seeds, "quick": quick, "tune": tune, "detectors": detectors,
         "text_models": text_models, "models": _names(models), "user_encoders": user_encoders, "new_scene": new_scene,
-        "cluster": cluster, "base": base,
+        "conversions": conversions, "cluster": cluster, "base": base,
     }  # fmt: skip
     comparison = next((one for one in _COMPARISONS if given[one.option]), _ADAPTERS)
     comparison.check(given)
@@ -128,6 +130,12 @@ def _compare_user_encoders(config: Config, out: Path, options: Mapping[str, Any]
     run_encoders(config, **options, out=out)
 
 
+def _try_conversions(config: Config, out: Path, options: Mapping[str, Any]) -> None:
+    from lab.conversions.command import run_conversions
+
+    run_conversions(config, **options, out=out)
+
+
 def _try_new_scene(config: Config, out: Path, options: Mapping[str, Any]) -> None:
     from lab.transfer.comparison import run_new_scene
 
@@ -140,6 +148,7 @@ _COMPARISONS = (
     Comparison("new_scene", ("seeds", "quick"), _try_new_scene),
     Comparison("text_models", (*_STREAMS, "models", "seeds", "quick"), _compare_texts),
     Comparison("user_encoders", (*_STREAMS, "seeds", "quick", "tune"), _compare_user_encoders, ("seeds", "quick")),
+    Comparison("conversions", (*_STREAMS, "seeds", "quick", "tune"), _try_conversions, ("seeds", "quick")),
     Comparison("detectors", ("suite", "seeds", "tune"), _try_detectors, ("seeds",)),
     Comparison("tune", (*_STREAMS, "adapters"), _tune_adapters),
 )

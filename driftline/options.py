@@ -80,6 +80,9 @@ NewScene = Annotated[
     bool,
     typer.Option("--new-scene", help="Compare ways to take up a scene that pretraining never saw."),
 ]
+Conversions = Annotated[
+    bool, typer.Option("--conversions", help="Try what an adapted conversion probability gains above the frozen one.")
+]
 UserEncoders = Annotated[
     bool, typer.Option("--user-encoders", help="Compare user encoders, with and without a live history and a kernel.")
 ]
