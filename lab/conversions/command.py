@@ -28,7 +28,7 @@ SCRIPT, DATA_SET = "shop", "movielens-favourites"
 
 
 class NoConversionsError(ValueError):
-    """The configured backbone cannot be asked; the message names the key."""
+    """The configured backbone or a stream cannot be asked; the message names the key or the stream."""
 
 
 def run_conversions(
@@ -62,6 +62,7 @@ def run_conversions(
         ),
         seeds=TUNING_SEEDS if tune else tuple(range(seeds or (QUICK_SEEDS if quick else SEEDS))),
     )  # fmt: skip
+    _refuse_clicks_alone(plan)
     warm_up(plan, console)
     report = _execute(plan, console, processes or os.cpu_count() or 1)
     write_whole(out / "conversions.json", json.dumps(report.to_json(), indent=1) + "\n")
@@ -77,6 +78,16 @@ def _refuse(backbone: BackboneConfig) -> None:
             f"--conversions counts clicked items alone, but backbone.user_encoder is {backbone.user_encoder!r}, which "
             "reads histories of all: set it to none"
         )
+
+
+def _refuse_clicks_alone(plan: Plan) -> None:
+    for source in plan.sources:
+        if not source.open(plan.seeds[0], plan.cache_dir).converts:
+            raise NoConversionsError(
+                f"--conversions: the stream {source.name} knows of none: name them (`interactions.conversion` of a "
+                f"mapping, `conversions` of a script), or take one that has them (--script {SCRIPT}, --mapping "
+                f"{DATA_SET})"
+            )
 
 
 def _sources(

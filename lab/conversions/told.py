@@ -106,7 +106,7 @@ def conversion_features(
     """
     layout, pace = pretrained.layout, config.requests_per_second
     live, log = LiveFeatures(layout, config.live), clicked_log(pretrained.log)
-    count_log(live, log, (np.arange(len(log.examples)) - 1e9) / pace)
+    count_log(live, log, (np.arange(len(log.examples), dtype=np.float64) - 1e9) / pace)
     outcomes = _outcomes(stream, pretrained, told, cvr_logit, pace)
     events = _events(outcomes, told)
     features = np.empty((len(told.clicked), layout.width), dtype=np.float32)

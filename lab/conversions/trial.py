@@ -134,7 +134,8 @@ def _by_counters(view: PreparedStream, pretrained: Pretrained) -> NDArray[np.flo
     layout = pretrained.layout
     facets = [f"{facet}_rate" for facet, _ in layout.crossing.facets]
     columns = [layout.names.index(name) for name in ("rate", "user_rate", "item_rate", *facets)]
-    return view.live[:, columns].sum(axis=1, dtype=np.float32)
+    logit: NDArray[np.float32] = view.live[:, columns].sum(axis=1, dtype=np.float32)
+    return logit
 
 
 @torch.inference_mode()

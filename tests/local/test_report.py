@@ -89,7 +89,7 @@ def convert(request: str, item: str) -> ServedFeedback:
 
 def test_conversions_are_told_by_both_arms_where_the_backbone_tells_them() -> None:
     # by clicks alone both arms put a before b; what a click on b is worth turns the frozen arm's order round
-    log = [
+    log: list[Traffic] = [
         served("r1", {"a": (0.5, 4.0), "b": (0.0, -4.0), "c": (-9.0, -9.0)}),
         click("r1", "a"),
         click("r1", "b"),

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from rich.console import Console
+from typer.testing import CliRunner
 
+from driftline.cli import app
 from lab.conversions.command import NoConversionsError, run_conversions
 from lab.conversions.tables import markdown, report_of
 from lab.conversions.told import ToldConversions, clicked_log, conversion_features
@@ -19,7 +22,7 @@ from lab.streams import Chunk, ScriptedStream
 from lab.streams.sources import Source
 from model.config import BackboneConfig
 from streaming.config import Config
-from tests.lab.evaluate.small import CONFIG, DRIFT, KERNEL, SMALL, small, texts
+from tests.lab.evaluate.small import CONFIG, DRIFT, KERNEL, SMALL, small, texts, write_small_log
 from tests.lab.streams.worlds import script
 
 SHOP = "{rate: 0.3, taste: 2.0, delay_s: 900}"
@@ -36,7 +39,7 @@ def live(stream: ScriptedStream) -> Chunk:
     return Chunk.concat(list(stream.chunks("live")))
 
 
-def features(stream: ScriptedStream, pretrained: Pretrained, chunk: Chunk) -> np.ndarray:
+def features(stream: ScriptedStream, pretrained: Pretrained, chunk: Chunk) -> NDArray[np.float32]:
     told = ToldConversions.of(chunk, BOTH)
     return conversion_features(stream, pretrained, told, np.zeros(len(told.clicked), np.float32), BOTH)
 
@@ -97,7 +100,7 @@ def test_a_late_conversion_leaves_the_counters_of_one_that_came_with_the_click(
     batch = told.known.batch[told.request]
     clicked_at, converted_at = (at[told.converted][:, None] for at in (told.clicked_at, told.converted_at))
     numbers = np.arange(batch[-1] + 1)
-    under_way = ((clicked_at < numbers) & (numbers <= converted_at)).any(axis=0)
+    under_way: NDArray[np.bool_] = np.asarray(((clicked_at < numbers) & (numbers <= converted_at)).any(axis=0))
     settled = ~under_way[batch]
     assert not np.array_equal(at_once, late)
     assert (settled & (batch > converted_at.min())).any()
@@ -141,3 +144,18 @@ def test_a_backbone_that_reads_histories_is_refused_by_its_key(tmp_path: Path) -
     config = Config(backbone=BackboneConfig(user_encoder="pool"), cache_dir=tmp_path)
     with pytest.raises(NoConversionsError, match=r"backbone.user_encoder is 'pool'.*set it to none"):
         run_conversions(config, out=tmp_path / "out", console=Console(quiet=True))
+
+
+def test_a_stream_of_clicks_alone_is_refused_by_its_name_before_any_work(tmp_path: Path) -> None:
+    log, mapping = write_small_log(tmp_path)
+    with pytest.raises(NoConversionsError, match=r"the stream shop knows of none.*interactions\.conversion"):
+        run_conversions(
+            Config(cache_dir=tmp_path), log=log, mapping=str(mapping), out=tmp_path / "out", console=Console(quiet=True)
+        )
+    assert not list(tmp_path.glob("out/work/*"))
+
+
+def test_an_option_of_another_comparison_is_refused_by_its_name() -> None:
+    shown = CliRunner().invoke(app, ["evaluate", "--conversions", "--adapters", "iak"])
+    assert shown.exit_code == 2
+    assert "--adapters" in shown.output and "it does not go with --conversions" in " ".join(shown.output.split())
