@@ -148,7 +148,7 @@ def test_a_backbone_that_reads_histories_is_refused_by_its_key(tmp_path: Path) -
 
 def test_a_stream_of_clicks_alone_is_refused_by_its_name_before_any_work(tmp_path: Path) -> None:
     log, mapping = write_small_log(tmp_path)
-    with pytest.raises(NoConversionsError, match=r"the stream shop knows of none.*interactions\.conversion"):
+    with pytest.raises(NoConversionsError, match=r"the stream mapping knows of none.*interactions\.conversion"):
         run_conversions(
             Config(cache_dir=tmp_path), log=log, mapping=str(mapping), out=tmp_path / "out", console=Console(quiet=True)
         )
