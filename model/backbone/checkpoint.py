@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from model.backbone.dssm import make_foundation
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.interface import FrozenBackbone
 from model.backbone.own import OwnBackbone, make_module
@@ -127,7 +128,7 @@ def _check_kind(path: Path, config: BackboneConfig, factory: str) -> None:
 def _foundation(
     config: BackboneConfig, shape: BackboneShape, encoder: FeatureEncoder, tensors: dict[str, Tensor], _factory: str
 ) -> FoundationBackbone:
-    backbone = FoundationBackbone(config, shape, encoder.digest)
+    backbone = make_foundation(config, shape, encoder.digest)
     check_shapes(tensors, backbone.state_dict())
     backbone.load_state_dict(tensors)
     return backbone.freeze()
