@@ -83,6 +83,9 @@ NewScene = Annotated[
 Conversions = Annotated[
     bool, typer.Option("--conversions", help="Try what an adapted conversion probability gains above the frozen one.")
 ]
+Queries = Annotated[
+    bool, typer.Option("--queries", help="Compare what queries are known by, on search and on recommendation requests.")
+]
 UserEncoders = Annotated[
     bool, typer.Option("--user-encoders", help="Compare user encoders, with and without a live history and a kernel.")
 ]
