@@ -131,9 +131,12 @@ def _outcomes(
     chunk = told.known.chunk
     item = chunk.items[np.nonzero(chunk.shown)]
     domain = chunk.domain[told.request]
-    content = represent_pairs(pretrained.backbone, pretrained.profiles, chunk.user[told.request], item, domain).content
+    pairs = represent_pairs(
+        pretrained.backbone, pretrained.profiles, chunk.user[told.request], item, domain,
+        query=chunk.query_of(told.request),
+    )  # fmt: skip
     residual = (-1.0 / (1.0 + np.exp(-cvr_logit))).astype(np.float32)
-    return live_outcomes(stream, pretrained, told.known, content, residual, np.arange(len(chunk)) / pace)
+    return live_outcomes(stream, pretrained, told.known, pairs.content, residual, np.arange(len(chunk)) / pace)
 
 
 def _events(outcomes: list[RequestOutcome], told: ToldConversions) -> list[tuple[int, int, bool, RequestOutcome]]:
