@@ -1,0 +1,154 @@
+"""The ways from one source backbone to a target: as it is, kernel alone, fine-tuned by what is frozen, from scratch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lab.evaluate.plan import Plan
+from lab.evaluate.prepare import Pretrained
+from lab.targets.kernel import going_on, taught_kernel
+from lab.targets.scoring import TransferRow, Trial, in_scene
+from lab.targets.task import Halves
+from model.backbone.dataset import Examples, ProfileTable, TrainingData
+from model.backbone.foundation import FoundationBackbone
+from model.backbone.interface import FrozenBackbone
+from model.backbone.pretrain import pretrain
+from model.backbone.trainer import logits_of
+from model.backbone.transfer import Level, fine_tune
+from model.config import PretrainConfig
+from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
+
+ZERO_SHOT, KERNEL_STOPPED, KERNEL_LIVE = "zero-shot", "kernel", "kernel, going on"
+POPULARITY, SCRATCH = "popularity", "from scratch"
+FREEZE: dict[str, tuple[Level, ...]] = {
+    "fine-tune, L0 to L2 frozen": ("L0", "L1", "L2"),
+    "fine-tune, L0 and L1 frozen": ("L0", "L1"),
+    "fine-tune, none frozen": (),
+}
+WAYS = (POPULARITY, ZERO_SHOT, KERNEL_STOPPED, KERNEL_LIVE, *FREEZE, SCRATCH)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """One pretrained source, and all profiles."""
+
+    plan: Plan
+    source: Halves
+    seed: int
+    pretrained: Pretrained
+    users: list[UserFeatures]
+    items: list[ItemFeatures]
+
+    @property
+    def backbone(self) -> FoundationBackbone:
+        """What all begins with."""
+        assert isinstance(self.pretrained.backbone, FoundationBackbone)
+        return self.pretrained.backbone
+
+    @property
+    def config(self) -> PretrainConfig:
+        """How all are trained."""
+        config = self.plan.config.pretrain
+        return config.model_copy(update={"seed": config.seed + self.seed})
+
+    @property
+    def scene(self) -> int:
+        """Index of the scene that every target is to what learns from it."""
+        return self.source.catalogue.space.sizes[0]
+
+
+def tried(origin: Origin, trial: Trial) -> Iterator[TransferRow]:
+    """A row per way, in the order of `WAYS`."""
+    yield _popularity(origin, trial)
+    backbone, encoder = origin.backbone, origin.pretrained.encoder
+    yield _row(origin, trial, ZERO_SHOT, lambda part: _logits(origin, backbone, encoder, part), 0.0, 0)
+    yield from _kernels(origin, trial)
+    learned = in_scene(trial.train, origin.scene)
+    for way, frozen in FREEZE.items():
+        yield _trained(origin, trial, way, lambda frozen=frozen: _tuned(origin, learned, frozen))  # type: ignore[misc]
+    yield _trained(origin, trial, SCRATCH, lambda: _from_scratch(origin, learned))
+
+
+def _row(  # noqa: PLR0917 -- the columns of a row
+    origin: Origin,
+    trial: Trial,
+    way: str,
+    logits: Callable[[Examples], NDArray[np.float32]],
+    cpu_s: float,
+    trained: int,
+    *,
+    probable: bool = True,
+) -> TransferRow:
+    scored = logits(trial.test), logits(trial.catalogue)
+    return trial.row(origin.source.name, origin.seed, way, *scored, cpu_s, trained, probable=probable)
+
+
+def _popularity(origin: Origin, trial: Trial) -> TransferRow:
+    """What the target's first half clicked most: no model, and what every order of a catalogue must beat."""
+    clicks = np.bincount(trial.train.item, trial.train.label, minlength=len(origin.items)).astype(np.float32)
+    return _row(origin, trial, POPULARITY, lambda part: clicks[part.item], 0.0, 0, probable=False)
+
+
+def _kernels(origin: Origin, trial: Trial) -> Iterator[TransferRow]:
+    """With what it knew when the first half ended; and going on live, where no moment is that of a whole catalogue."""
+    shared = origin.plan, origin.source, trial.target, origin.pretrained, origin.seed
+    kernel = taught_kernel(*shared)
+    yield _row(origin, trial, KERNEL_STOPPED, kernel.logits, kernel.outcome.cpu_s, kernel.adapter.parameters)
+    adapter, outcome = going_on(*shared)
+    logit = outcome.logit[-len(trial.test) :]
+    name = origin.source.name
+    yield trial.row(name, origin.seed, KERNEL_LIVE, logit, None, outcome.cpu_s, adapter.parameters)
+
+
+_Made = tuple[FoundationBackbone, FeatureEncoder, int]
+
+
+def _trained(origin: Origin, trial: Trial, way: str, make: Callable[[], _Made]) -> TransferRow:
+    """The figures of a model that knows the target as a scene of its own."""
+    begun = time.process_time()
+    backbone, encoder, trained = make()
+    spent = time.process_time() - begun
+
+    def logits(part: Examples) -> NDArray[np.float32]:
+        return _logits(origin, backbone, encoder, in_scene(part, origin.scene))
+
+    return _row(origin, trial, way, logits, spent, trained)
+
+
+def _logits(origin: Origin, backbone: FrozenBackbone, encoder: FeatureEncoder, part: Examples) -> NDArray[np.float32]:
+    """Click logits, `(n,)`."""
+    return logits_of(backbone, TrainingData.of(part, ProfileTable(encoder, origin.users, origin.items)))[:, 0]
+
+
+def _tuned(origin: Origin, learned: Examples, frozen: tuple[Level, ...]) -> _Made:
+    rate = float(origin.pretrained.log.examples.label.mean())
+    made = fine_tune(
+        origin.backbone, learned, origin.users, origin.items, origin.pretrained.encoder,
+        frozen=frozen, config=origin.config, click_rate=rate,
+    )  # fmt: skip
+    return made.backbone, made.encoder, made.report.trained_parameters
+
+
+def _from_scratch(origin: Origin, learned: Examples) -> _Made:
+    """A backbone of the target's examples alone."""
+    old = origin.pretrained.encoder
+    encoder = FeatureEncoder.fit(
+        [origin.users[n] for n in np.unique(learned.user)],
+        [origin.items[n] for n in np.unique(learned.item)],
+        user_fields=[field.spec for field in old.user_fields],
+        item_fields=[field.spec for field in old.item_fields],
+        text_width=old.text_width,
+    )
+    scenes, region, period = origin.source.catalogue.space.sizes
+    batch = min(origin.config.batch_size, max(16, len(learned) // 16))
+    backbone, report = pretrain(
+        learned, origin.users, origin.items, encoder, domain_sizes=(scenes + 1, region, period),
+        backbone=origin.backbone.config,
+        config=origin.config.model_copy(update={"batch_size": batch, "content_steps": 0}),
+    )  # fmt: skip
+    return backbone, encoder, report.trained_parameters
