@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -47,10 +48,11 @@ def opened(
 
 
 @pytest.fixture(scope="module")
-def rows(shop: Source, folder: Path) -> dict[str, TransferRow]:
+def rows(folder: Path) -> dict[str, TransferRow]:
+    wide = shop_log(folder, "wide", ["home"], 200, 1_600)  # no user has seen everything
     made = run_transfer(
-        Config(cache_dir=folder, backbone=SMALL), source="shop", targets=["genre=comedy"], log=shop.log,
-        mapping=str(shop.mapping), seeds=1, quick=True, out=folder / "out", console=QUIET,
+        Config(cache_dir=folder, backbone=SMALL), source="wide", targets=["genre=comedy"], log=wide.log,
+        mapping=wide.mapping, seeds=1, quick=True, out=folder / "out", console=QUIET,
     )  # fmt: skip
     return {row.way: row for row in made}
 
@@ -95,7 +97,7 @@ def test_another_streams_users_and_items_are_others_even_where_their_ids_are_the
     strange = parts_of("twin", ["genre=war"], other)[0]
     task = open_task(first, [*others, strange], 0, folder, ITEM_ASPECTS)
     names = [task.source.catalogue.items[item].item_id for item in task.targets[1].items]
-    assert names == [f"twin/i{n}" for n in range(10)]
+    assert sorted(names) == [f"twin/i{n}" for n in range(10)]
     assert {task.source.catalogue.users[user].user_id[:5] for user in task.targets[1].train.user} == {"twin/"}
     assert task.targets[1].train.items.max() == 19
 
@@ -114,8 +116,6 @@ def test_every_way_has_a_row_and_freezing_more_trains_less(rows: dict[str, Trans
 
 
 def test_the_table_says_which_ways_differ_from_zero_shot_and_from_scratch(rows: dict[str, TransferRow]) -> None:
-    from dataclasses import replace
-
     seeds = [replace(row, seed=seed) for row in rows.values() for seed in (0, 1)]
     better = [replace(row, request_auc=0.9) if row.way == SCRATCH else replace(row, request_auc=0.6) for row in seeds]
     text = markdown(better)
@@ -137,7 +137,7 @@ def test_the_table_says_which_ways_differ_from_zero_shot_and_from_scratch(rows: 
         (
             "shop",
             ["colour=red"],
-            r"shop has no field 'colour': its items have genre, its users job, and its requests sc",
+            "shop has no field 'colour': its items have genre, its users job, and its re",
         ),
         ("shop", ["genre=opera"], r"'genre=opera': genre of shop is never 'opera'; it is comedy, war"),
         ("shop", ["region=north"], r"'region=north': region of shop is never 'north'"),
