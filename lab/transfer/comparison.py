@@ -33,7 +33,7 @@ def run_new_scene(
     Raises TransferRefused, OutFolderError or DataUnavailableError; each message names the cure.
     """
     console = console or Console()
-    ensure_comparable(config.backbone)
+    _ensure_comparable(config.backbone)
     ensure_writable(out)
     limit_threads()
     plan = make_plan([], ("frozen",), 1, out, config.cache_dir, quick=quick, kernel=config.kernel,
@@ -51,7 +51,7 @@ def run_new_scene(
     return rows
 
 
-def ensure_comparable(backbone: BackboneConfig) -> None:
+def _ensure_comparable(backbone: BackboneConfig) -> None:
     """Raises TransferRefused for a backbone that the ways, or the streams, do not fit."""
     unfit = {
         "factory": (backbone.factory, "the layers of a backbone of your own are not known here"),
