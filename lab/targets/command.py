@@ -22,7 +22,8 @@ from lab.targets.scoring import TransferRow, Trial
 from lab.targets.tables import markdown
 from lab.targets.task import TransferTask, open_task
 from lab.targets.ways import Origin, tried
-from lab.transfer.comparison import ensure_comparable
+from lab.transfer.origin import TransferRefused
+from model.config import BackboneConfig
 from model.encoding.features import ItemFeatures, UserFeatures
 from model.whole_files import write_whole
 from streaming.config import Config
@@ -47,7 +48,7 @@ def run_transfer(
     Raises TransferRefused, OutFolderError, StreamError or DataUnavailableError; each message names the cure.
     """
     console, begun = console or Console(), time.monotonic()
-    ensure_comparable(config.backbone)
+    _ensure_fits(config.backbone)
     first, others = parts_of(source, targets, log_source(log, mapping) if log or mapping else None)
     if quick:
         first, *others = [replace(part, stream=shortened(part.stream)) for part in (first, *others)]
@@ -69,6 +70,19 @@ def run_transfer(
     console.print(markdown(rows), highlight=False, markup=False, soft_wrap=True)
     console.print(f"{out / 'transfer.md'} ({time.monotonic() - begun:.0f} s)", highlight=False, soft_wrap=True)
     return rows
+
+
+def _ensure_fits(backbone: BackboneConfig) -> None:
+    """Raises TransferRefused for a backbone that the ways do not fit."""
+    unfit = {
+        "factory": (backbone.factory, "the layers of a backbone of your own are not known here"),
+        "user_encoder": (backbone.user_encoder, "a catalogue is ranked without histories here"),
+        "tasks": (backbone.tasks, "the ways are compared by clicks"),
+    }
+    for key, (value, why) in unfit.items():
+        default = BackboneConfig.model_fields[key].default
+        if value != default:
+            raise TransferRefused(f"backbone.{key} is {value!r}, but {why}: set it to {default!r} for this comparison")
 
 
 def _pretrained(plan: Plan, task: TransferTask, seed: int) -> Origin:

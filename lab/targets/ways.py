@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +15,14 @@ from lab.evaluate.prepare import Pretrained
 from lab.targets.kernel import going_on, taught_kernel
 from lab.targets.scoring import TransferRow, Trial, in_scene
 from lab.targets.task import Halves
+from lab.transfer.scratch import from_scratch
 from model.backbone.dataset import Examples, ProfileTable, TrainingData
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.interface import FrozenBackbone
-from model.backbone.pretrain import pretrain
+from model.backbone.levels import Level
+from model.backbone.methods.method import MethodName
 from model.backbone.trainer import logits_of
-from model.backbone.transfer import Level, fine_tune
+from model.backbone.transfer import fine_tune
 from model.config import PretrainConfig
 from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
 
@@ -30,7 +33,9 @@ FREEZE: dict[str, tuple[Level, ...]] = {
     "fine-tune, L0 and L1 frozen": ("L0", "L1"),
     "fine-tune, none frozen": (),
 }
-WAYS = (POPULARITY, ZERO_SHOT, KERNEL_STOPPED, KERNEL_LIVE, *FREEZE, SCRATCH)
+OWN: tuple[MethodName, ...] = ("lora", "houlsby", "conure")
+"""Ways in which the target gets parameters of its own, and all levels are open to them."""
+WAYS = (POPULARITY, ZERO_SHOT, KERNEL_STOPPED, KERNEL_LIVE, *FREEZE, *OWN, SCRATCH)
 
 
 @dataclass(frozen=True)
@@ -70,8 +75,10 @@ def tried(origin: Origin, trial: Trial) -> Iterator[TransferRow]:
     yield from _kernels(origin, trial)
     learned = in_scene(trial.train, origin.scene)
     for way, frozen in FREEZE.items():
-        yield _trained(origin, trial, way, lambda frozen=frozen: _tuned(origin, learned, frozen))  # type: ignore[misc]
-    yield _trained(origin, trial, SCRATCH, lambda: _from_scratch(origin, learned))
+        yield _trained(origin, trial, way, partial(_tuned, origin, learned, frozen))
+    for method in OWN:
+        yield _trained(origin, trial, method, partial(_tuned, origin, learned, (), method))
+    yield _trained(origin, trial, SCRATCH, partial(_from_scratch, origin, learned))
 
 
 def _row(  # noqa: PLR0917 -- the columns of a row
@@ -125,30 +132,16 @@ def _logits(origin: Origin, backbone: FrozenBackbone, encoder: FeatureEncoder, p
     return logits_of(backbone, TrainingData.of(part, ProfileTable(encoder, origin.users, origin.items)))[:, 0]
 
 
-def _tuned(origin: Origin, learned: Examples, frozen: tuple[Level, ...]) -> _Made:
+def _tuned(origin: Origin, learned: Examples, frozen: tuple[Level, ...], method: MethodName | None = None) -> _Made:
     rate = float(origin.pretrained.log.examples.label.mean())
     made = fine_tune(
         origin.backbone, learned, origin.users, origin.items, origin.pretrained.encoder,
-        frozen=frozen, config=origin.config, click_rate=rate,
+        frozen=frozen, config=origin.config, click_rate=rate, method=method,
     )  # fmt: skip
     return made.backbone, made.encoder, made.report.trained_parameters
 
 
 def _from_scratch(origin: Origin, learned: Examples) -> _Made:
-    """A backbone of the target's examples alone."""
-    old = origin.pretrained.encoder
-    encoder = FeatureEncoder.fit(
-        [origin.users[n] for n in np.unique(learned.user)],
-        [origin.items[n] for n in np.unique(learned.item)],
-        user_fields=[field.spec for field in old.user_fields],
-        item_fields=[field.spec for field in old.item_fields],
-        text_width=old.text_width,
-    )
-    scenes, region, period = origin.source.catalogue.space.sizes
-    batch = min(origin.config.batch_size, max(16, len(learned) // 16))
-    backbone, report = pretrain(
-        learned, origin.users, origin.items, encoder, domain_sizes=(scenes + 1, region, period),
-        backbone=origin.backbone.config,
-        config=origin.config.model_copy(update={"batch_size": batch, "content_steps": 0}),
-    )  # fmt: skip
+    old = origin.backbone, origin.pretrained.encoder
+    backbone, encoder, report = from_scratch(learned, origin.users, origin.items, old, origin.config)
     return backbone, encoder, report.trained_parameters

@@ -17,8 +17,9 @@ from model.backbone.dataset import Examples, ProfileTable, TrainingData
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.grown import grow
 from model.backbone.interface import fingerprint
+from model.backbone.levels import LEVELS, Level
 from model.backbone.trainer import logits_of
-from model.backbone.transfer import LEVELS, Level, Transferred, fine_tune, trainable
+from model.backbone.transfer import Transferred, fine_tune, trainable
 from model.config import PretrainConfig
 from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
 from model.evaluation import log_loss, sigmoid
