@@ -18,10 +18,10 @@ from lab.evaluate.prepare import pretrain_on
 from lab.evaluate.work import limit_threads, text_vectors
 from lab.streams.sources import log_source, shortened
 from lab.targets.parts import parts_of
-from lab.targets.scoring import TransferRow, Trial
+from lab.targets.scoring import TargetTrial, TransferRow
 from lab.targets.tables import markdown
 from lab.targets.task import TransferTask, open_task
-from lab.targets.ways import Origin, tried
+from lab.targets.ways import SourceModel, tried
 from lab.transfer.origin import TransferRefused
 from model.config import BackboneConfig
 from model.encoding.features import ItemFeatures, UserFeatures
@@ -62,7 +62,7 @@ def run_transfer(
         origin = _pretrained(plan, task, seed)
         console.print(f"seed {seed}: {task.source.name} is pretrained", highlight=False)
         for target in task.targets:
-            for row in tried(origin, Trial.of(task, target, seed)):
+            for row in tried(origin, TargetTrial.of(task, target, seed)):
                 rows.append(row)
                 console.print(f"{row.target}, seed {seed}: {row.way}, {row.cpu_s:.1f} s", highlight=False)
             write_whole(out / "transfer.json", json.dumps([_plain(one) for one in rows], indent=1) + "\n")
@@ -85,10 +85,10 @@ def _ensure_fits(backbone: BackboneConfig) -> None:
             raise TransferRefused(f"backbone.{key} is {value!r}, but {why}: set it to {default!r} for this comparison")
 
 
-def _pretrained(plan: Plan, task: TransferTask, seed: int) -> Origin:
+def _pretrained(plan: Plan, task: TransferTask, seed: int) -> SourceModel:
     texts, catalogue = partial(text_vectors, plan), task.source.catalogue
     vectors = texts([item.text for item in catalogue.items])
-    return Origin(
+    return SourceModel(
         plan, task.source, seed, pretrain_on(task.source, plan.config, plan.kernel, texts, seed),
         [UserFeatures(user.user_id, user.fields) for user in catalogue.users],
         [ItemFeatures(i.item_id, i.fields, vector) for i, vector in zip(catalogue.items, vectors, strict=True)],

@@ -19,7 +19,7 @@ from lab.evaluate.told import live_outcomes
 from lab.kernel_start import count_log
 from lab.represented import represent_pairs
 from lab.streams import Chunk
-from lab.targets.task import Halves, Target
+from lab.targets.task import PartedStream, Target
 from model.backbone.dataset import Examples
 from model.config import NO_HISTORY
 from model.kernel.batch import MicroBatch
@@ -60,7 +60,7 @@ class TaughtKernel:
         return np.asarray(scored.numpy(), dtype=np.float32)
 
 
-def taught_kernel(plan: Plan, source: Halves, target: Target, pretrained: Pretrained, seed: int) -> TaughtKernel:
+def taught_kernel(plan: Plan, source: PartedStream, target: Target, pretrained: Pretrained, seed: int) -> TaughtKernel:
     """A kernel that has learned the target's first half, as it would have live."""
     stream = replace(source, live=target.train)
     data = prepare(stream, pretrained, plan.config)
@@ -76,14 +76,16 @@ def taught_kernel(plan: Plan, source: Halves, target: Target, pretrained: Pretra
     return TaughtKernel(adapter, outcome, pretrained, live, float(played[-1]))
 
 
-def going_on(plan: Plan, source: Halves, target: Target, pretrained: Pretrained, seed: int) -> tuple[Adapter, Outcome]:
+def going_on(
+    plan: Plan, source: PartedStream, target: Target, pretrained: Pretrained, seed: int
+) -> tuple[Adapter, Outcome]:
     """The same kernel when it goes on learning in the second half, whose logits `outcome.logit` ends with."""
     both = replace(source, live=Chunk.concat([target.train, target.test]))
     return _played(plan, source, pretrained, seed, prepare(both, pretrained, plan.config))
 
 
 def _played(
-    plan: Plan, source: Halves, pretrained: Pretrained, seed: int, data: PreparedStream
+    plan: Plan, source: PartedStream, pretrained: Pretrained, seed: int, data: PreparedStream
 ) -> tuple[Adapter, Outcome]:
     context = AdapterContext(
         backbone=pretrained.backbone, profiles=pretrained.profiles, history=pretrained.log.examples,

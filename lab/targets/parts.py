@@ -21,7 +21,7 @@ _TOLD = 12
 
 
 @dataclass(frozen=True)
-class Part:
+class StreamPart:
     """`STREAM`, or `STREAM:FIELD=VALUE`; not opened yet."""
 
     name: str
@@ -30,12 +30,12 @@ class Part:
     field: str = ""
     value: str = ""
 
-    def same(self, other: Part) -> bool:
+    def same(self, other: StreamPart) -> bool:
         """Whether both mean the same examples."""
         return (self.stream.name, self.field, self.value) == (other.stream.name, other.field, other.value)
 
 
-def parts_of(source: str, targets: Sequence[str], log: Source | None = None) -> tuple[Part, list[Part]]:
+def parts_of(source: str, targets: Sequence[str], log: Source | None = None) -> tuple[StreamPart, list[StreamPart]]:
     """Source and targets by name; a target without a stream is a part of the source's own. `log` is what else there is.
 
     Raises TransferRefused, which names what is wrong.
@@ -56,14 +56,14 @@ def parts_of(source: str, targets: Sequence[str], log: Source | None = None) -> 
     return first, others
 
 
-def _part(text: str, own: Source | None, log: Source | None) -> Part:
+def _part(text: str, own: Source | None, log: Source | None) -> StreamPart:
     head, equals, value = text.strip().partition("=")
     stream, _, field = head.rpartition(":") if equals else (head, "", "")
     if (equals and not (field and value)) or not (stream or own):
         raise TransferRefused(f"{text!r} names no part of a stream: write STREAM or STREAM:FIELD=VALUE")
     named = _stream(stream, log) if stream else own
     assert named is not None
-    return Part(text.strip(), named, field, value)
+    return StreamPart(text.strip(), named, field, value)
 
 
 def _stream(name: str, log: Source | None) -> Source:
@@ -98,7 +98,7 @@ class Members:
         return np.asarray(chunk.shown & requests[:, None] & self.items[chunk.items])
 
 
-def members(part: Part, catalogue: Catalogue) -> Members:
+def members(part: StreamPart, catalogue: Catalogue) -> Members:
     """The part in a stream's catalogue. Raises TransferRefused for a field or a value that the stream does not have."""
     users = np.ones(len(catalogue.users), dtype=bool)
     items = np.ones(len(catalogue.items), dtype=bool)
@@ -120,7 +120,7 @@ def members(part: Part, catalogue: Catalogue) -> Members:
     )
 
 
-def _having(part: Part, profiles: Sequence[Mapping[str, FieldValue]]) -> NDArray[np.bool_]:
+def _having(part: StreamPart, profiles: Sequence[Mapping[str, FieldValue]]) -> NDArray[np.bool_]:
     values = [spell_list(fields.get(part.field)) for fields in profiles]
     found = np.array([part.value in one for one in values], dtype=bool)
     if not found.any():
@@ -128,7 +128,7 @@ def _having(part: Part, profiles: Sequence[Mapping[str, FieldValue]]) -> NDArray
     return found
 
 
-def _no_value(part: Part, values: Sequence[str]) -> TransferRefused:
+def _no_value(part: StreamPart, values: Sequence[str]) -> TransferRefused:
     told = ", ".join(values[:_TOLD]) + (", .." if len(values) > _TOLD else "")
     return TransferRefused(
         f"{part.name!r}: {part.field} of {part.stream.name} is never {part.value!r}; it is {told or 'nothing at all'}"

@@ -39,7 +39,7 @@ class TransferRow:
 
 
 @dataclass(frozen=True)
-class Trial:
+class TargetTrial:
     """A target's halves as examples, and the catalogue of its second half's users."""
 
     target: Target
@@ -55,7 +55,7 @@ class Trial:
     """What was shown to a user in the first half, by source or target, `(u, m)`."""
 
     @staticmethod
-    def of(task: TransferTask, target: Target, seed: int) -> Trial:
+    def of(task: TransferTask, target: Target, seed: int) -> TargetTrial:
         """Labels to learn from are those that were logged, labels to be measured by what users did."""
         clicked, user, place = _clicks(target)
         ranked = np.unique(user[clicked])
@@ -72,7 +72,7 @@ class Trial:
             masked[np.searchsorted(ranked, of[mine]), np.searchsorted(target.items, item[mine])] = True
         row, _ = np.nonzero(target.test.shown)
         test = examples_of(target.test, target.test.clean_click)
-        return Trial(
+        return TargetTrial(
             target, examples_of(target.train, target.train.click), test, row,
             _whole_catalogue(target, ranked), relevant, masked,
         )  # fmt: skip

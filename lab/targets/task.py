@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from lab.streams import Chunk, Stream
 from lab.streams.recording import recoded
 from lab.streams.stream import NO_ITEM, Catalogue, DriftSpan, Half, rechunk
-from lab.targets.parts import Members, Part, members
+from lab.targets.parts import Members, StreamPart, members
 from lab.transfer.origin import TransferRefused
 from model.config import ItemAspect
 
@@ -25,7 +25,7 @@ FEWEST = 100
 
 
 @dataclass(frozen=True)
-class Halves:
+class PartedStream:
     """A stream of two chunks over one catalogue; implements `Stream`."""
 
     name: str
@@ -68,12 +68,12 @@ class Target:
 class TransferTask:
     """One source, and its targets, of one seed."""
 
-    source: Halves
+    source: PartedStream
     targets: tuple[Target, ...]
 
 
 def open_task(
-    source: Part, targets: Sequence[Part], seed: int, cache_dir: Path, aspects: Sequence[ItemAspect]
+    source: StreamPart, targets: Sequence[StreamPart], seed: int, cache_dir: Path, aspects: Sequence[ItemAspect]
 ) -> TransferTask:
     """The streams of a seed, divided. `aspects` is what the backbone knows an item by.
 
@@ -96,7 +96,7 @@ def open_task(
     ready = tuple(_target(part, streams[part.stream.name], joined) for part in targets)
     for target in ready:
         _ensure_related(target, source, pretrain, joined.catalogue, aspects)
-    return TransferTask(Halves(source.name, joined.catalogue, pretrain), ready)
+    return TransferTask(PartedStream(source.name, joined.catalogue, pretrain), ready)
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def _joined(streams: dict[str, Stream], source: str) -> _Joined:
     return _Joined(replace(first, users=tuple(users), items=tuple(items)), starts)
 
 
-def _target(part: Part, stream: Stream, joined: _Joined) -> Target:
+def _target(part: StreamPart, stream: Stream, joined: _Joined) -> Target:
     belongs, (users, items) = members(part, stream.catalogue), joined.starts[part.stream.name]
 
     def half(name: Half, why: str) -> Chunk:
@@ -168,7 +168,7 @@ def _ensure_enough(chunk: Chunk, what: str, why: str) -> None:
 
 
 def _ensure_related(
-    target: Target, source: Part, pretrain: Chunk, catalogue: Catalogue, aspects: Sequence[ItemAspect]
+    target: Target, source: StreamPart, pretrain: Chunk, catalogue: Catalogue, aspects: Sequence[ItemAspect]
 ) -> None:
     """Raises TransferRefused if nothing that the backbone knows of an item is told of both."""
     seen = np.unique(pretrain.items[pretrain.shown])

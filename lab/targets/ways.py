@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from lab.evaluate.plan import Plan
 from lab.evaluate.prepare import Pretrained
 from lab.targets.kernel import going_on, taught_kernel
-from lab.targets.scoring import TransferRow, Trial, in_scene
-from lab.targets.task import Halves
+from lab.targets.scoring import TargetTrial, TransferRow, in_scene
+from lab.targets.task import PartedStream
 from lab.transfer.scratch import from_scratch
 from model.backbone.dataset import Examples, ProfileTable, TrainingData
 from model.backbone.foundation import FoundationBackbone
@@ -39,11 +39,11 @@ WAYS = (POPULARITY, ZERO_SHOT, KERNEL_STOPPED, KERNEL_LIVE, *FREEZE, *OWN, SCRAT
 
 
 @dataclass(frozen=True)
-class Origin:
+class SourceModel:
     """One pretrained source, and all profiles."""
 
     plan: Plan
-    source: Halves
+    source: PartedStream
     seed: int
     pretrained: Pretrained
     users: list[UserFeatures]
@@ -67,7 +67,7 @@ class Origin:
         return self.source.catalogue.space.sizes[0]
 
 
-def tried(origin: Origin, trial: Trial) -> Iterator[TransferRow]:
+def tried(origin: SourceModel, trial: TargetTrial) -> Iterator[TransferRow]:
     """A row per way, in the order of `WAYS`."""
     yield _popularity(origin, trial)
     backbone, encoder = origin.backbone, origin.pretrained.encoder
@@ -82,8 +82,8 @@ def tried(origin: Origin, trial: Trial) -> Iterator[TransferRow]:
 
 
 def _row(  # noqa: PLR0917 -- the columns of a row
-    origin: Origin,
-    trial: Trial,
+    origin: SourceModel,
+    trial: TargetTrial,
     way: str,
     logits: Callable[[Examples], NDArray[np.float32]],
     cpu_s: float,
@@ -95,13 +95,13 @@ def _row(  # noqa: PLR0917 -- the columns of a row
     return trial.row(origin.source.name, origin.seed, way, *scored, cpu_s, trained, probable=probable)
 
 
-def _popularity(origin: Origin, trial: Trial) -> TransferRow:
+def _popularity(origin: SourceModel, trial: TargetTrial) -> TransferRow:
     """What the target's first half clicked most: no model, and what every order of a catalogue must beat."""
     clicks = np.bincount(trial.train.item, trial.train.label, minlength=len(origin.items)).astype(np.float32)
     return _row(origin, trial, POPULARITY, lambda part: clicks[part.item], 0.0, 0, probable=False)
 
 
-def _kernels(origin: Origin, trial: Trial) -> Iterator[TransferRow]:
+def _kernels(origin: SourceModel, trial: TargetTrial) -> Iterator[TransferRow]:
     """With what it knew when the first half ended; and going on live, where no moment is that of a whole catalogue."""
     shared = origin.plan, origin.source, trial.target, origin.pretrained, origin.seed
     kernel = taught_kernel(*shared)
@@ -115,7 +115,7 @@ def _kernels(origin: Origin, trial: Trial) -> Iterator[TransferRow]:
 _Made = tuple[FoundationBackbone, FeatureEncoder, int]
 
 
-def _trained(origin: Origin, trial: Trial, way: str, make: Callable[[], _Made]) -> TransferRow:
+def _trained(origin: SourceModel, trial: TargetTrial, way: str, make: Callable[[], _Made]) -> TransferRow:
     """The figures of a model that knows the target as a scene of its own."""
     begun = time.process_time()
     backbone, encoder, trained = make()
@@ -127,12 +127,16 @@ def _trained(origin: Origin, trial: Trial, way: str, make: Callable[[], _Made]) 
     return _row(origin, trial, way, logits, spent, trained)
 
 
-def _logits(origin: Origin, backbone: FrozenBackbone, encoder: FeatureEncoder, part: Examples) -> NDArray[np.float32]:
+def _logits(
+    origin: SourceModel, backbone: FrozenBackbone, encoder: FeatureEncoder, part: Examples
+) -> NDArray[np.float32]:
     """Click logits, `(n,)`."""
     return logits_of(backbone, TrainingData.of(part, ProfileTable(encoder, origin.users, origin.items)))[:, 0]
 
 
-def _tuned(origin: Origin, learned: Examples, frozen: tuple[Level, ...], method: MethodName | None = None) -> _Made:
+def _tuned(
+    origin: SourceModel, learned: Examples, frozen: tuple[Level, ...], method: MethodName | None = None
+) -> _Made:
     rate = float(origin.pretrained.log.examples.label.mean())
     made = fine_tune(
         origin.backbone, learned, origin.users, origin.items, origin.pretrained.encoder,
@@ -141,7 +145,7 @@ def _tuned(origin: Origin, learned: Examples, frozen: tuple[Level, ...], method:
     return made.backbone, made.encoder, made.report.trained_parameters
 
 
-def _from_scratch(origin: Origin, learned: Examples) -> _Made:
+def _from_scratch(origin: SourceModel, learned: Examples) -> _Made:
     old = origin.backbone, origin.pretrained.encoder
     backbone, encoder, report = from_scratch(learned, origin.users, origin.items, old, origin.config)
     return backbone, encoder, report.trained_parameters

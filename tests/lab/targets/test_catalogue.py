@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from lab.targets.catalogue import rank_catalogue
 
 
-def marks(*rows: str) -> np.ndarray:
+def marks(*rows: str) -> NDArray[np.bool_]:
     return np.array([[mark == "x" for mark in row] for row in rows])
 
 
@@ -53,7 +54,7 @@ def test_it_agrees_with_sorting_the_catalogue_anew_for_every_relevant_item(seed:
     score = rng.permutation(40).astype(np.float32)[None]
     relevant, history = rng.random((1, 40)) < 0.2, rng.random((1, 40)) < 0.2
     hits = []
-    for item in np.flatnonzero(relevant[0] & ~history[0]):
+    for item in np.flatnonzero(relevant[0] & ~history[0]).tolist():
         left = [other for other in range(40) if other == item or not (relevant[0, other] or history[0, other])]
         rank = sorted(left, key=lambda other: -score[0, other]).index(item)
         hits.append((rank < 10, 1 / np.log2(rank + 2) if rank < 10 else 0.0))

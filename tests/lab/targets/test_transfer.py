@@ -14,7 +14,7 @@ from lab.evaluate.compare import interval
 from lab.streams.sources import Source, log_source, movielens_source
 from lab.targets.command import run_transfer
 from lab.targets.parts import parts_of
-from lab.targets.scoring import TransferRow, Trial
+from lab.targets.scoring import TargetTrial, TransferRow
 from lab.targets.tables import markdown
 from lab.targets.task import TransferTask, open_task
 from lab.targets.ways import FREEZE, KERNEL_LIVE, POPULARITY, SCRATCH, WAYS, ZERO_SHOT
@@ -76,7 +76,7 @@ def test_what_is_learned_from_is_older_than_what_is_tried(task: TransferTask) ->
 
 def test_the_catalogue_is_ranked_without_what_source_or_target_had_shown(task: TransferTask) -> None:
     bakers = task.targets[1]
-    trial = Trial.of(task, bakers, 0)
+    trial = TargetTrial.of(task, bakers, 0)
     users = trial.catalogue.user.reshape(trial.relevant.shape)[:, 0]
     items = trial.catalogue.item.reshape(trial.relevant.shape)
     assert (items == bakers.items).all()
