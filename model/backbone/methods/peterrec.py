@@ -23,8 +23,9 @@ _SHARE = 4
 class ScenePeterRec(SceneMethod):
     """A patch for each layer of the sequence encoder, second layer norms and towers of the scene's own.
 
-    Serial, `h + W_up act(W_down h)` of what the layer gives; parallel, `layer(x) + W_up act(W_down x)`. The paper patches dilated convolutions; attention and recurrent layers are patched alike (ours). That
-    the patch starts at zero, and that the head starts as the old towers, is ours.
+    Serial, `h + W_up act(W_down h)` of what the layer gives; parallel, `layer(x) + W_up act(W_down x)`. The paper
+    patches dilated convolutions; attention and recurrent layers are patched alike (ours). That the patch starts at
+    zero, and that the head starts as the old towers, is ours too.
     """
 
     def __init__(
