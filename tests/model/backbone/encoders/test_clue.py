@@ -59,7 +59,7 @@ def data() -> TrainingData:
     users = [UserFeatures(f"u{n}", {}) for n in range(20)]
     items = [ItemFeatures(f"i{n}", {}, rng.normal(size=TEXT).astype(np.float32)) for n in range(ITEMS)]
     coded = FeatureEncoder.fit(users, items, user_fields=(), item_fields=(), text_width=TEXT)
-    time = np.arange(len(user)) * 1_000.0
+    time = np.arange(len(user), dtype=np.float64) * 1_000
     ones = np.ones(len(user), dtype=np.float32)
     examples = Examples(user, item, np.zeros((len(user), 3), dtype=np.int64), ones, time)
     return TrainingData.of(examples, ProfileTable(coded, users, items), config("sasrec").history)
