@@ -21,9 +21,10 @@ from features.live.layout import OVERALL, Floats, LiveLayout
 from features.live.read import RequestItems, assemble
 from features.store.definitions import ITEM_PROFILE, USER_PROFILE
 from features.store.feature_store import FeatureStore
+from features.user_vectors import UserState, UserVectors
 from model.backbone.interface import FrozenBackbone, round_representation
 from model.encoding.domain import Domain, DomainSpace
-from model.encoding.features import EncodedItem, EncodedUser, FeatureEncoder, ItemFeatures, UserFeatures
+from model.encoding.features import EncodedItem, EncodedUser, FeatureBatch, FeatureEncoder, ItemFeatures, UserFeatures
 from model.encoding.history import HistoryEvent
 from model.encoding.item_values import ItemValues, Slots
 
@@ -57,6 +58,8 @@ class _Item:
     content: Floats
     values: Slots
     """`(S,)`."""
+    vector: Floats
+    """Of a two-tower backbone, `(d / 2,)`, rounded; empty for others."""
 
 
 def _array_bytes(arrays: Sequence[NDArray[Any]]) -> int:
@@ -71,7 +74,7 @@ def user_bytes(user: EncodedUser) -> int:
 def item_bytes(item: _Item) -> int:
     """Bytes that an item takes in memory; views count their part of what they look into."""
     encoded = item.encoded
-    arrays = (encoded.sparse, encoded.weight, encoded.text, item.content, item.values)
+    arrays = (encoded.sparse, encoded.weight, encoded.text, item.content, item.values, item.vector)
     return 2 * _OBJECT_BYTES + _array_bytes(arrays)
 
 
@@ -110,6 +113,7 @@ class Representer:
         self._items: Cache[_Item] = Cache(config.item_cache_bytes, config.item_cache_s, now, item_bytes)
         # Whoever makes up ids must not push out what is known.
         self._unknown: Cache[_Item] = Cache(config.item_cache_bytes // 8, config.user_cache_s, now, item_bytes)
+        self._user_vectors = UserVectors.of(backbone, config, now)
         self._values = ItemValues(encoder)
         self._nobody = encoder.encode_user(UserFeatures("", {}))
         self._text_refused = False
@@ -126,13 +130,23 @@ class Representer:
         items = [by_id[item_id] for item_id in item_ids]
         facets = self.space.encode(domain)
         encoded = {item_id: item.encoded for item_id, item in by_id.items()}
-        history = self.encoder.history(events, encoded, time) if self.layout.history.length else None
-        batch = self.encoder.batch(self._user(user_id), [item.encoded for item in items], facets, history)
+        user = self._user(user_id)
+
+        def batch(of: Sequence[_Item]) -> FeatureBatch:
+            history = self.encoder.history(events, encoded, time) if self.layout.history.length else None
+            return self.encoder.batch(user, [item.encoded for item in of], facets, history)
+
         content = np.stack([item.content for item in items])
         values = np.stack([item.values for item in items])
         live = self.live(user_id, item_ids, RequestItems(domain, content, values), time)
         with torch.inference_mode():
-            x = round_representation(self.backbone.represent(batch))
+            if self._user_vectors is None:
+                x = round_representation(self.backbone.represent(batch(items)))
+            else:
+                state = UserState(user, facets, tuple(events))
+                mine = self._user_vectors.vector(user_id, state, lambda: batch(items[:1]))
+                vectors = torch.from_numpy(np.stack([item.vector for item in items]))
+                x = torch.cat([mine.expand(len(items), -1), vectors], dim=1)
             rows = torch.tensor([facets], dtype=torch.int64).expand(len(items), -1)
             frozen, cvr = self.backbone.predict(x, rows).unbind(1)
         converts = cvr if self.backbone.has_conversion else None
@@ -164,8 +178,9 @@ class Representer:
 
     def forget(self) -> None:
         """Empties the caches: the next request reads every profile anew."""
-        for cache in (self._users, self._items, self._unknown):
-            cache.clear()
+        for cache in (self._users, self._items, self._unknown, self._user_vectors):
+            if cache is not None:
+                cache.clear()
 
     def _user(self, user_id: str) -> EncodedUser:
         cached = self._users.get(user_id)
@@ -215,14 +230,17 @@ class Representer:
         self.store.counted(view, "cut_value", encoded.cut_values)
 
     def _with_content(self, items: Sequence[EncodedItem]) -> list[_Item]:
-        """The items with their content vectors, which depend on the item alone (docs/decisions/0026)."""
+        """The items with what the backbone makes of the item alone (docs/decisions/0026, 0123)."""
         if not items:
             return []
         with torch.inference_mode():
-            content = self.backbone.content(self.encoder.batch(self._nobody, items, (0, 0, 0)))
-            rounded = round_representation(content).numpy()
+            batch = self.encoder.batch(self._nobody, items, (0, 0, 0))
+            content = round_representation(self.backbone.content(batch)).numpy()
+            vectors = np.zeros((len(items), 0), dtype=np.float32)
+            if self._user_vectors is not None:
+                vectors = round_representation(self._user_vectors.towers.item_vector(batch)).numpy()
         values = self._values.of_items(items)
-        return [_Item(*parts) for parts in zip(items, rounded, values, strict=True)]
+        return [_Item(*parts) for parts in zip(items, content, values, vectors, strict=True)]
 
 
 def _one_scope(_domain: Domain) -> str:

@@ -74,6 +74,9 @@ ItemAspect = Literal["id", "text", "sparse"]
 ITEM_ASPECTS: tuple[ItemAspect, ...] = get_args(ItemAspect)
 
 
+_LEAST_OF_TWO_TOWERS = 8
+
+
 class BackboneConfig(Section):
     """The backbone that is trained once: the foundation model, or your own."""
 
@@ -114,11 +117,15 @@ class BackboneConfig(Section):
         default="none", description="Divergence between the domains' representations that pretraining adds to the loss."
     )
     alignment_weight: float = Field(default=1e-2, ge=0, description="Weight of the alignment term.")
-    trunk: Literal["mlp", "mmoe", "ple"] = Field(
-        default="mmoe", description="Network between representation and towers."
+    trunk: Literal["mlp", "mmoe", "ple", "dssm"] = Field(
+        default="mmoe",
+        description="Network between representation and towers; `dssm` has none: a user's and an item's vector meet in "
+        "a dot product, and scorers keep both.",
     )
     experts: int = Field(default=4, ge=1, description="Experts of an MMoE trunk; of a PLE trunk, per task and shared.")
-    expert_hidden: int = Field(default=128, ge=1, description="Hidden width of an expert, or of the MLP trunk.")
+    expert_hidden: int = Field(
+        default=128, ge=1, description="Hidden width of an expert, of the MLP trunk, or of `dssm`'s two towers."
+    )
     expert_width: int = Field(default=64, ge=1, description="Width of the trunk's output.")
     tower_hidden: int = Field(default=32, ge=1, description="Hidden width of a tower.")
     tasks: Literal["ctr", "ctr_ctcvr"] = Field(
@@ -206,6 +213,22 @@ class BackboneConfig(Section):
             raise ValueError(
                 f"history_items is {self.history_items}, but item_aspects has no {' and no '.join(missing)}: the user "
                 "encoder must know items by what the rest of the backbone knows them by; change one of the two"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _towers_share_the_width(self) -> BackboneConfig:
+        if self.trunk != "dssm" or self.factory:
+            return self
+        if self.width % 2 or self.width < _LEAST_OF_TWO_TOWERS:
+            raise ValueError(
+                f"width is {self.width}, but trunk is dssm, whose user and item get half of it each: give an even "
+                f"number, at least {_LEAST_OF_TWO_TOWERS}"
+            )
+        if self.query_text:
+            raise ValueError(
+                "query_text goes with any trunk but dssm: a query would be read by one of two vectors that are kept; "
+                "take another trunk, or leave query_text false"
             )
         return self
 

@@ -152,18 +152,20 @@ def _choose_adapters(names: tuple[str, ...]) -> tuple[str, ...]:
 def _fitting(names: tuple[str, ...], backbone: BackboneConfig, *, asked: bool) -> tuple[str, ...]:
     """The adapters that can be had on such a backbone. Raises AdapterUnfitError for one asked for."""
     if backbone.factory:
-        names = _fit_any_backbone(names, asked=asked)
+        names = _fit_any_backbone(names, "a backbone of your own", asked=asked)
+    elif backbone.trunk == "dssm":
+        names = _fit_any_backbone(names, "backbone.trunk dssm", asked=asked)
     return _without_histories(names, asked=asked) if backbone.history.length else names
 
 
-def _fit_any_backbone(names: tuple[str, ...], *, asked: bool) -> tuple[str, ...]:
-    """The adapters that do not change the foundation model's layers. Raises AdapterUnfitError for one asked for."""
+def _fit_any_backbone(names: tuple[str, ...], backbone: str, *, asked: bool) -> tuple[str, ...]:
+    """The adapters that do not change the layers of a trunk. Raises AdapterUnfitError for one asked for."""
     fitting = tuple(name for name in names if ALL_ADAPTERS[name].family not in ("few", "whole"))
     if asked and (unfit := [name for name in names if name not in fitting]):
         others = [name for name, spec in ALL_ADAPTERS.items() if spec.family not in ("few", "whole")]
         raise AdapterUnfitError(
-            f"{unfit[0]} changes the layers of the foundation model, which a backbone of your own does not have; these "
-            f"fit any backbone: {', '.join(others)}"
+            f"{unfit[0]} changes the layers of the foundation model's trunk, which {backbone} does not have; these fit "
+            f"any backbone: {', '.join(others)}"
         )
     return fitting
 

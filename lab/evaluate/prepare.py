@@ -21,6 +21,7 @@ from model.backbone.interface import FrozenBackbone
 from model.backbone.pretrain import pretrain_backbone
 from model.config import NO_HISTORY, BackboneConfig, KernelConfig, PretrainConfig
 from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
+from model.encoding.history import PastEvents
 from model.encoding.item_values import ItemValues
 from model.kernel.start import KernelStart
 
@@ -187,17 +188,17 @@ def pretraining_examples(stream: Stream) -> Examples:
 
 
 def prepare(
-    stream: Stream, pretrained: Pretrained, config: EvaluationConfig, *, live_history: bool = True
+    stream: Stream, pretrained: Pretrained, config: EvaluationConfig, past: PastEvents | None = None
 ) -> PreparedStream:
     """Represents every shown item of the live half and computes its live features as they were at that time.
 
-    Without `live_history` a user encoder reads what it could when pretraining ended.
+    `past` is what a user encoder reads before each request: by default the live histories.
     """
     chunk = Chunk.concat(list(stream.chunks("live")))
     row, column = np.nonzero(chunk.shown)
     user, item, domain = chunk.user[row], chunk.items[row, column], chunk.domain[row]
     known = decided_labels(chunk, config)
-    past = live_histories(stream, pretrained, known, followed=live_history)
+    past = live_histories(stream, pretrained, known) if past is None else past
     pairs = represent_pairs(pretrained.backbone, pretrained.profiles, user, item, domain, past)
     residual = (known.label - 1.0 / (1.0 + np.exp(-pairs.frozen_logit))).astype(np.float32)
     return PreparedStream(

@@ -29,6 +29,7 @@ from model.backbone.levels import LEVELS, Level
 from model.backbone.methods.method import MethodName
 from model.backbone.trainer import logits_of
 from model.backbone.transfer import fine_tune
+from model.config import BackboneConfig
 from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
 from model.encoding.history import PastEvents
 from model.evaluation import grouped_auc, log_loss, sigmoid
@@ -125,9 +126,16 @@ def curve(plan: Plan, stream: LoggedStream, seed: int, texts: Texts) -> Iterator
     yield from _as_it_is(scene)
     for way, frozen in FREEZE.items():
         yield _retrained(scene, way, partial(_tuned, scene, frozen))
-    for method in (*OWN, *(INSIDE if scene.old.config.user_encoder not in ("none", "pool") else ())):
+    for method in _methods(scene.old.config):
         yield _retrained(scene, method, partial(_tuned, scene, (), method=method))
     yield _retrained(scene, "from scratch", partial(_from_scratch, scene))
+
+
+def _methods(backbone: BackboneConfig) -> tuple[MethodName, ...]:
+    """Those that fit."""
+    if backbone.trunk == "dssm":
+        return ()
+    return OWN if backbone.user_encoder in ("none", "pool") else (*OWN, *INSIDE)
 
 
 def _as_it_is(scene: _NewScene) -> Iterator[CurveRow]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.interface import FrozenBackbone
 from model.backbone.methods.method import SceneEntry
-from model.backbone.methods.scenes import BackboneWithScenes
+from model.backbone.methods.scenes import BackboneWithScenes, make_with_scenes
 from model.backbone.own import OwnBackbone, make_module
 from model.backbone.probe import probe_batch
 from model.backbone.schema import CARD, DAMAGED, FORMAT, BackboneRefused, InputSchema, check_card, read_json
@@ -146,10 +146,7 @@ def _foundation(
     tensors: dict[str, Tensor],
     entries: Sequence[SceneEntry],
 ) -> FoundationBackbone:
-    if entries:
-        backbone: FoundationBackbone = BackboneWithScenes(config, shape, encoder.digest, entries)
-    else:
-        backbone = FoundationBackbone(config, shape, encoder.digest)
+    backbone = make_with_scenes(config, shape, encoder.digest, entries)
     check_shapes(tensors, backbone.state_dict())
     backbone.load_state_dict(tensors)
     return backbone.freeze()

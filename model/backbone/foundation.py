@@ -71,19 +71,9 @@ class FoundationBackbone(nn.Module):
         user_aspects = 1 + (self.user_sparse is not None) + (self.user_encoder is not None)
         item_aspects = sum(layer is not None for layer in (self.item_id, self.item_text, self.item_sparse))
         self.user_fusion = AspectFusion(config.gating, user_aspects, d, e)
-        self.item_fusion = AspectFusion(config.gating, item_aspects, d, e)
+        self.item_fusion = self._item_fusion(config, item_aspects)
         self.statistics = TargetStatistics(shape, item_aspects=aspects) if config.target_statistics else None
-        fused = (3 + (self.query_text is not None)) * d + (self.statistics.width if self.statistics else 0)
-        self.domain_layer = DomainLayer(
-            config.domain_map, fused, d - 1 if self.statistics else d, e, shape.domain_sizes
-        )
-        self.first_order = nn.Linear(self.statistics.width, 1) if self.statistics else None
-        tasks = 2 if self.has_conversion else 1
-        self.experts = Trunk(
-            config.trunk, tasks, d, e, experts=config.experts, hidden=config.expert_hidden,
-            width_out=config.expert_width, dropout=config.dropout,
-        )  # fmt: skip
-        self.towers = Towers(tasks, config.expert_width, config.tower_hidden)
+        self._add_head(config)
         self.register_buffer("content_mean", torch.zeros(item_aspects * d))
         self.register_buffer("content_map", torch.zeros(item_aspects * d, config.content_width))
         self.register_buffer("content_shift", torch.zeros(config.content_width))
@@ -92,6 +82,30 @@ class FoundationBackbone(nn.Module):
             if table is not None:
                 nn.init.normal_(table.weight, std=0.05 if self.statistics is None else 0.01)
         self._fingerprint = ""
+
+    def _item_fusion(self, config: BackboneConfig, aspects: int) -> AspectFusion:
+        return AspectFusion(config.gating, aspects, config.width, config.domain_width)
+
+    def _add_head(self, config: BackboneConfig) -> None:
+        """Adds what stands between the fused vectors and the logits."""
+        d, e, tasks = config.width, config.domain_width, self.tasks
+        if config.trunk == "dssm":
+            raise ValueError("two towers are another class: make them with make_foundation")
+        fused = (3 + (self.query_text is not None)) * d + (self.statistics.width if self.statistics else 0)
+        self.domain_layer = DomainLayer(
+            config.domain_map, fused, d - 1 if self.statistics else d, e, self.shape.domain_sizes
+        )
+        self.first_order = nn.Linear(self.statistics.width, 1) if self.statistics else None
+        self.experts = Trunk(
+            config.trunk, tasks, d, e, experts=config.experts, hidden=config.expert_hidden,
+            width_out=config.expert_width, dropout=config.dropout,
+        )  # fmt: skip
+        self.towers = Towers(tasks, config.expert_width, config.tower_hidden)
+
+    @property
+    def tasks(self) -> int:
+        """Number of logits that are trained."""
+        return 2 if self.has_conversion else 1
 
     def item_aspects(self, batch: FeatureBatch) -> Tensor:
         """Aspects of the items, `(n, a, d)`: ID, text, sparse, as far as `item_aspects` names them."""

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 Level = Literal["L0", "L1", "L2", "L3"]
 """Parts of the network that can be frozen: L0 text maps and tables; L1 encoding and fusion; L2 domain layer, experts
-and gates; L3 towers. The paper names the levels, what is in them is inferred."""
+and gates, or two towers; L3 towers, or the dot product. The paper names the levels, what is in them is inferred."""
 LEVELS: tuple[Level, ...] = get_args(Level)
 
 _LEVEL_OF: dict[str, Level] = {
@@ -15,6 +15,7 @@ _LEVEL_OF: dict[str, Level] = {
     "user_id": "L1", "item_id": "L1", "user_sparse.map": "L1", "item_sparse.map": "L1", "user_encoder": "L1",
     "user_fusion": "L1", "item_fusion": "L1",
     "domain_embedding": "L2", "domain_layer": "L2", "experts": "L2", "first_order": "L2",
+    "user_tower": "L2", "item_tower": "L2",
     "towers": "L3",
 }  # fmt: skip
 

@@ -13,6 +13,7 @@ import torch
 
 from model.backbone.content import fit_content
 from model.backbone.dataset import Examples, ProfileTable, TrainingData, validation_cut
+from model.backbone.dssm import make_foundation
 from model.backbone.encoders.cloze import cloze_pretrain
 from model.backbone.encoders.clue import clue_pretrain
 from model.backbone.foundation import FoundationBackbone
@@ -151,9 +152,7 @@ class _Run:
     ) -> Trainer:
         """A new model, trained on the first `cut` examples: until it gets no better on the rest, or `like` before."""
         torch.manual_seed(self.config.seed)
-        model = FoundationBackbone(
-            self.backbone, BackboneShape.of(self.encoder, self.domain_sizes), self.encoder.digest
-        )
+        model = make_foundation(self.backbone, self.shape, self.encoder.digest)
         statistics = self.statistics(cut)
         if statistics is not None:
             model.begin_with(statistics, self.data.part(0, cut))

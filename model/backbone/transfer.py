@@ -60,13 +60,7 @@ def fine_tune(
     for examples of another scene or another encoder, and as `pretrain` does, and BackboneRefused for a backbone of
     conversions and examples that know of none, and for a method that does not fit.
     """
-    if (examples.domain[:, 0] != backbone.shape.domain_sizes[0]).any():
-        raise ValueError("examples of another scene: fine-tuning takes those of the new one alone")
-    if backbone.has_conversion and examples.conversion is None:
-        raise BackboneRefused(
-            'the backbone was trained with backbone.tasks = "ctr_ctcvr", but the examples know of no conversions: its '
-            "CVR would become 0 in silence; bring a stream that knows of them"
-        )
+    _ensure_fits(backbone, examples)
     begun = clock.perf_counter()
     grown = encoder.grown(
         [users[index] for index in np.unique(examples.user)], [items[index] for index in np.unique(examples.item)]
@@ -84,6 +78,16 @@ def fine_tune(
     report.click_rate = click_rate
     report.seconds = clock.perf_counter() - begun
     return Transferred(fitted.model.freeze(), grown, report)
+
+
+def _ensure_fits(backbone: FoundationBackbone, examples: Examples) -> None:
+    if (examples.domain[:, 0] != backbone.shape.domain_sizes[0]).any():
+        raise ValueError("examples of another scene: fine-tuning takes those of the new one alone")
+    if backbone.has_conversion and examples.conversion is None:
+        raise BackboneRefused(
+            'the backbone was trained with backbone.tasks = "ctr_ctcvr", but the examples know of no conversions: its '
+            "CVR would become 0 in silence; bring a stream that knows of them"
+        )
 
 
 @dataclass(frozen=True)

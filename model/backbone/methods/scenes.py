@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
 
+from model.backbone.dssm import make_foundation
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.interface import fingerprint
 from model.backbone.methods.conure import SceneConure
@@ -55,9 +56,17 @@ class BackboneWithScenes(FoundationBackbone):
 
     @staticmethod
     def of(model: FoundationBackbone) -> BackboneWithScenes:
-        """The model itself if it is one, else one with its parameters and no scene yet."""
+        """The model itself if it is one, else one with its parameters and no scene yet.
+
+        Raises BackboneRefused for two towers.
+        """
         if isinstance(model, BackboneWithScenes):
             return model
+        if model.config.trunk == "dssm":
+            raise BackboneRefused(
+                'backbone.trunk is "dssm", whose vectors of items are kept for all scenes: no scene can have '
+                "parameters of its own; take --method full"
+            )
         made = BackboneWithScenes(model.config, model.shape, model.encoder_digest)
         made.load_state_dict(model.state_dict())
         return made.requires_grad_(False)
@@ -124,6 +133,15 @@ class BackboneWithScenes(FoundationBackbone):
         same: dict[int, object] = {id(tensor): tensor for tensor in (*self.parameters(), *self.buffers())}
         same |= {id(self.scenes): nn.ModuleList(), id(self._networks): {}, id(self.entries): ()}
         return copy.deepcopy(self, same)
+
+
+def make_with_scenes(
+    config: BackboneConfig, shape: BackboneShape, encoder_digest: str, entries: Sequence[SceneEntry]
+) -> FoundationBackbone:
+    """The foundation model that `config.trunk` asks for, untrained, with the scenes of `entries`, if there are any."""
+    if entries:
+        return BackboneWithScenes(config, shape, encoder_digest, entries)
+    return make_foundation(config, shape, encoder_digest)
 
 
 def _merged(network: FoundationBackbone) -> FoundationBackbone:

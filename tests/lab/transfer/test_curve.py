@@ -16,6 +16,7 @@ from lab.transfer.comparison import markdown, run_new_scene
 from lab.transfer.curve import FREEZE, INSIDE, OWN, CurveRow, curve
 from lab.transfer.new_scene import EXAMPLES, scene_of
 from lab.transfer.origin import TransferRefused
+from model.backbone.levels import LEVELS
 from streaming.config import Config
 from tests.lab.evaluate.small import CONFIG, KERNEL, small, texts
 
@@ -81,15 +82,18 @@ def test_the_methods_begin_as_the_grown_backbone_and_learn_numbers_of_their_own(
         assert 0 < rows[method].trained < full.trained
 
 
-def test_a_sequence_encoder_is_patched_and_reads_what_its_users_did(plan: Plan, stream: LoggedStream) -> None:
-    assert not {*INSIDE} & {*FREEZE, *OWN}
-    backbone = CONFIG.backbone.model_copy(update={"user_encoder": "gru4rec"})
-    found = {}
-    for row in curve(replace(plan, config=replace(CONFIG, backbone=backbone)), stream, 0, texts):
-        found[row.way] = row
+def test_a_sequence_encoder_is_patched_and_reads_what_its_users_did(
+    plan: Plan, stream: LoggedStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lab.transfer.curve.FREEZE", {"tables grown, nothing trained": LEVELS})
+    monkeypatch.setattr("lab.transfer.curve.OWN", ())
+    backbone = CONFIG.backbone.model_copy(update={"user_encoder": "gru4rec", "history_length": 4})
+    config = replace(CONFIG, backbone=backbone)
+    found = {row.way: row for row in curve(replace(plan, config=config), stream, 0, texts)}
     assert {*INSIDE} < {*found}
-    assert found["peterrec"].log_loss[0] == found["tables grown, nothing trained"].log_loss[0]
-    assert found["peterrec"].trained > 0
+    for method in INSIDE:
+        assert found[method].log_loss[0] == found["tables grown, nothing trained"].log_loss[0]
+        assert found[method].trained > 0
 
 
 def test_the_table_has_a_line_per_way_with_the_spread_over_seeds(rows: dict[str, CurveRow]) -> None:

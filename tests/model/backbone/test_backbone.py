@@ -36,6 +36,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "conversions": {"tasks": "ctr_ctcvr"},
     "conversions over PLE": {"tasks": "ctr_ctcvr", "trunk": "ple"},
     "conversions over MLP": {"tasks": "ctr_ctcvr", "trunk": "mlp"},
+    "two towers": {"trunk": "dssm"},
+    "two towers without statistics": {"trunk": "dssm", "target_statistics": False, "domain_map": "full"},
+    "conversions over two towers": {"tasks": "ctr_ctcvr", "trunk": "dssm", "gating": "cls"},
 }
 
 

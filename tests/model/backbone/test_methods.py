@@ -246,6 +246,12 @@ def test_a_method_that_is_left_nothing_is_refused(method: MethodName) -> None:
         BackboneWithScenes(SMALL, SHAPE).add(SceneEntry(1, method, LEVELS))
 
 
+@pytest.mark.parametrize("method", METHOD_NAMES)
+def test_two_towers_are_refused_by_the_key(fitted: Fitted, make_backbone: MakeBackbone, method: MethodName) -> None:
+    with pytest.raises(BackboneRefused, match=r'backbone\.trunk is "dssm".*--method full'):
+        fitted.on(make_backbone(trunk="dssm"), method)
+
+
 def test_a_scene_can_have_one_method_only() -> None:
     model = BackboneWithScenes(SMALL, SHAPE, entries=[SceneEntry(1, "lora", ())])
     with pytest.raises(ValueError, match="scene 1 is none"):

@@ -78,7 +78,7 @@ def logits(
 
 @pytest.mark.parametrize("changes", [{}, {"target_statistics": False}, {"domain_map": "full", "gating": "cls"},
                                      {"user_encoder": "sasrec"}, {"trunk": "ple"}, {"item_aspects": ("text",)},
-                                     {"item_aspects": ("id",)}])  # fmt: skip
+                                     {"item_aspects": ("id",)}, {"trunk": "dssm"}])  # fmt: skip
 def test_with_all_frozen_old_users_items_and_domains_answer_bit_for_bit_as_before(
     make_backbone: MakeBackbone, world: World, scene: NewScene, changes: dict[str, object]
 ) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.drift.verdict import Verdict, VerdictKind
-from tests.model.drift.world import HEALTHY, STRATA, Batch, Story
+from tests.model.drift.world import HEALTHY, STRATA, Batch, Raters, Story
 
 DRIFTING = {VerdictKind.HANDLED, VerdictKind.UNHANDLED}
 
@@ -28,6 +28,25 @@ def test_without_drift_all_that_has_traffic_is_stable_and_stays_so() -> None:
     story.go_on(120)
     assert {one.kind for one in story.said} == {VerdictKind.STABLE}
     assert story.kind("scene=unknown") is VerdictKind.TOO_LITTLE
+
+
+def test_users_who_judge_a_hundred_items_in_a_row_are_neither_drift_nor_a_fault() -> None:
+    story = Story()
+    story.go_on(160, Raters())
+    assert {one.kind for one in story.said} == {VerdictKind.STABLE}
+
+
+def test_turned_labels_of_such_users_are_still_found() -> None:
+    raters = Raters()
+
+    def turned(batch: Batch) -> None:
+        raters(batch)
+        batch.flip[:] = True
+
+    story = Story()
+    story.go_on(60, raters)
+    story.go_on(16, turned)
+    assert story.own()["group"] is VerdictKind.LABELS
 
 
 def test_a_new_taste_of_all_is_drift_of_the_group_within_2000_examples_and_not_handled_yet() -> None:
