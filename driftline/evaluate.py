@@ -18,6 +18,7 @@ from driftline.options import (
     MappingName,
     Models,
     NewScene,
+    Queries,
     ReportFolder,
     ScriptName,
     SuiteName,
@@ -45,6 +46,7 @@ def evaluate(
     models: Models = None,
     user_encoders: UserEncoders = False,
     new_scene: NewScene = False,
+    queries: Queries = False,
     cluster: Cluster = None,
     base: BaseName = None,
     out: ReportFolder = Path("runs/evaluate"),
@@ -54,6 +56,7 @@ def evaluate(
         "suite": suite, "script": None if script is None else Path(script), "log": log, "mapping": mapping,
         "adapters": _names(adapters), "seeds": seeds, "quick": quick, "tune": tune, "detectors": detectors,
         "text_models": text_models, "models": _names(models), "user_encoders": user_encoders, "new_scene": new_scene,
+        "queries": queries,
         "cluster": cluster, "base": base,
     }  # fmt: skip
     comparison = next((one for one in _COMPARISONS if given[one.option]), _ADAPTERS)
@@ -155,6 +158,12 @@ def _compare_user_encoders(config: Config, out: Path, options: Mapping[str, Any]
     run_encoders(config, **options, out=out)
 
 
+def _compare_queries(config: Config, out: Path, options: Mapping[str, Any]) -> None:
+    from lab.queries.command import run_queries
+
+    run_queries(config, **options, out=out)
+
+
 def _try_new_scene(config: Config, out: Path, options: Mapping[str, Any]) -> None:
     from lab.transfer.comparison import run_new_scene
 
@@ -165,6 +174,7 @@ _STREAMS = ("suite", "script", "log", "mapping")
 _ADAPTERS = Comparison("", (*_STREAMS, "adapters", "seeds", "quick", "cluster", "base"), _compare_adapters)
 _COMPARISONS = (
     Comparison("new_scene", ("seeds", "quick"), _try_new_scene),
+    Comparison("queries", (*_STREAMS, "seeds", "quick"), _compare_queries),
     Comparison("text_models", (*_STREAMS, "models", "seeds", "quick"), _compare_texts),
     Comparison("user_encoders", (*_STREAMS, "seeds", "quick", "tune"), _compare_user_encoders, ("seeds", "quick")),
     Comparison("detectors", ("suite", "seeds", "tune"), _try_detectors, ("seeds",)),

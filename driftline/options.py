@@ -80,6 +80,9 @@ NewScene = Annotated[
     bool,
     typer.Option("--new-scene", help="Compare ways to take up a scene that pretraining never saw."),
 ]
+Queries = Annotated[
+    bool, typer.Option("--queries", help="Compare what queries are known by, on search and on recommendation requests.")
+]
 UserEncoders = Annotated[
     bool, typer.Option("--user-encoders", help="Compare user encoders, with and without a live history and a kernel.")
 ]

@@ -19,6 +19,7 @@ from features.config import FeatureConfig
 from features.live.history import HISTORY, read_history
 from features.live.layout import OVERALL, Floats, LiveLayout
 from features.live.read import RequestItems, assemble
+from features.queries import QueryTexts
 from features.store.definitions import ITEM_PROFILE, USER_PROFILE
 from features.store.feature_store import FeatureStore
 from features.user_vectors import UserState, UserVectors
@@ -27,6 +28,7 @@ from model.encoding.domain import Domain, DomainSpace
 from model.encoding.features import EncodedItem, EncodedUser, FeatureBatch, FeatureEncoder, ItemFeatures, UserFeatures
 from model.encoding.history import HistoryEvent
 from model.encoding.item_values import ItemValues, Slots
+from model.encoding.query import EncodedQuery
 
 _VIEW_BYTES = 112  # of an array beside its numbers
 _OBJECT_BYTES = 120
@@ -95,9 +97,11 @@ class Representer:
         space: DomainSpace,
         *,
         scope_of: Callable[[Domain], str] | None = None,
+        queries: QueryTexts | None = None,
         now: Callable[[], float] = clock.monotonic,
     ) -> None:
-        """`scope_of` gives the scope of a domain's live rows, its kernel group; `now` is a clock in seconds.
+        """`scope_of` gives the scope of a domain's live rows, its kernel group; `queries` encodes them for a backbone
+        that reads any; `now` is a clock in seconds.
 
         Raises ValueError for a layout of another content width than the backbone's.
         """
@@ -115,11 +119,24 @@ class Representer:
         self._unknown: Cache[_Item] = Cache(config.item_cache_bytes // 8, config.user_cache_s, now, item_bytes)
         self._user_vectors = UserVectors.of(backbone, config, now)
         self._values = ItemValues(encoder)
+        self._queries = queries
         self._nobody = encoder.encode_user(UserFeatures("", {}))
         self._text_refused = False
 
-    def represent(self, user_id: str, item_ids: Sequence[str], domain: Domain, time: float) -> Represented:
-        """The `n` items as the arms see them for this user at event time `time` (seconds).
+    def query(self, text: str) -> EncodedQuery | None:
+        """A request's query as the backbone reads it, None if it reads none. Raises TextModelUnavailableError."""
+        return None if self._queries is None else self._queries.encode(text)
+
+    def represent(
+        self,
+        user_id: str,
+        item_ids: Sequence[str],
+        domain: Domain,
+        time: float,
+        query: EncodedQuery | None = None,
+    ) -> Represented:
+        """The `n` items as the arms see them for this user at event time `time` (seconds); without a query they are
+        recommended.
 
         Raises ValueError for an empty list, StoreUnavailableError when the store cannot be read.
         """
@@ -134,7 +151,7 @@ class Representer:
 
         def batch(of: Sequence[_Item]) -> FeatureBatch:
             history = self.encoder.history(events, encoded, time) if self.layout.history.length else None
-            return self.encoder.batch(user, [item.encoded for item in of], facets, history)
+            return self.encoder.batch(user, [item.encoded for item in of], facets, history, query)
 
         content = np.stack([item.content for item in items])
         values = np.stack([item.values for item in items])

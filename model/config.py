@@ -72,6 +72,8 @@ NO_HISTORY = HistorySpec(0)
 
 ItemAspect = Literal["id", "text", "sparse"]
 ITEM_ASPECTS: tuple[ItemAspect, ...] = get_args(ItemAspect)
+QueryAspect = Literal["text", "words"]
+QUERY_ASPECTS: tuple[QueryAspect, ...] = get_args(QueryAspect)
 
 
 _LEAST_OF_TWO_TOWERS = 8
@@ -133,10 +135,10 @@ class BackboneConfig(Section):
         description="What the backbone is trained to tell: clicks alone, or clicks and conversions with "
         "CTCVR = CTR x CVR over all impressions, from a stream that knows of conversions.",
     )
-    query_text: bool = Field(
-        default=False,
-        description="Whether a request carries a query whose text vector is an aspect. No request carries one yet: it "
-        "must stay false.",
+    query_aspects: tuple[QueryAspect, ...] = Field(
+        default=(),
+        description="What the backbone knows a request's query by: its text vector, its words, or both; empty where "
+        "requests carry none. It needs a stream that has queries. A backbone of your own reads `batch.query` with any.",
     )
     user_encoder: Literal["none", "pool", "gru4rec", "nextitnet", "sasrec", "bert4rec"] = Field(
         default="none",
@@ -195,6 +197,13 @@ class BackboneConfig(Section):
             raise ValueError(f"{max(aspects, key=aspects.count)!r} stands there twice: drop one")
         return tuple(aspect for aspect in ITEM_ASPECTS if aspect in aspects)
 
+    @field_validator("query_aspects")
+    @classmethod
+    def _once_in_order(cls, aspects: tuple[QueryAspect, ...]) -> tuple[QueryAspect, ...]:
+        if len(set(aspects)) != len(aspects):
+            raise ValueError(f"{max(aspects, key=aspects.count)!r} stands there twice: drop one")
+        return tuple(aspect for aspect in QUERY_ASPECTS if aspect in aspects)
+
     @model_validator(mode="after")
     def _items_known_alike(self) -> BackboneConfig:
         if self.factory and self.item_aspects != ITEM_ASPECTS:
@@ -225,10 +234,10 @@ class BackboneConfig(Section):
                 f"width is {self.width}, but trunk is dssm, whose user and item get half of it each: give an even "
                 f"number, at least {_LEAST_OF_TWO_TOWERS}"
             )
-        if self.query_text:
+        if self.query_aspects:
             raise ValueError(
-                "query_text goes with any trunk but dssm: a query would be read by one of two vectors that are kept; "
-                "take another trunk, or leave query_text false"
+                "query_aspects go with any trunk but dssm: a query would be read by one of two vectors that are kept; "
+                "take another trunk, or leave query_aspects empty"
             )
         return self
 
@@ -237,18 +246,6 @@ class BackboneConfig(Section):
         """The live history that the backbone reads."""
         length = 0 if self.user_encoder == "none" else self.history_length
         return HistorySpec(length, self.history_skips, self.history_delay_s)
-
-
-def unfed_keys(config: BackboneConfig) -> list[str]:
-    """A sentence for each key that asks for input which no event, profile or request brings yet.
-
-    The network classes have these aspects and their tests use them; a configuration must not ask for them, because the
-    backbone would be trained in silence on inputs that are all empty.
-    """
-    problems = []
-    if config.query_text:
-        problems.append("backbone.query_text: no request carries a query yet, leave it false")
-    return problems
 
 
 class PretrainConfig(Section):

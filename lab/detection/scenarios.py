@@ -140,7 +140,8 @@ def _empty(half: LiveHalf, played: PlayedRequests, pretrained: Pretrained) -> Fa
     user, item, domain = half.chunk.user[row], half.chunk.items[row, column], half.chunk.domain[row]
     past = None if half.past is None else half.past.of_pairs(part)
     x = half.pairs.x.copy()
-    x[part] = represent_pairs(pretrained.backbone, profiles, user, item, domain, past).x
+    query = half.chunk.query_of(row)
+    x[part] = represent_pairs(pretrained.backbone, profiles, user, item, domain, past, query).x
     return _seen_as(half, pretrained, x, part), played
 
 

@@ -15,7 +15,7 @@ from lab.adapters.training import GradientTraining
 from lab.evaluate.told import Labels, live_histories, live_outcomes
 from lab.kernel_start import PretrainingLog, count_log, kernel_start
 from lab.represented import represent_pairs
-from lab.streams import Chunk, Stream, ensure_conversions
+from lab.streams import Catalogue, Chunk, Stream, ensure_conversions, ensure_queries
 from model.backbone.dataset import Examples, ProfileTable
 from model.backbone.interface import FrozenBackbone
 from model.backbone.pretrain import pretrain_backbone
@@ -23,6 +23,7 @@ from model.config import NO_HISTORY, BackboneConfig, KernelConfig, PretrainConfi
 from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
 from model.encoding.history import PastEvents
 from model.encoding.item_values import ItemValues
+from model.encoding.query import QueryFeatures
 from model.kernel.start import KernelStart
 
 Texts = Callable[[Sequence[str]], NDArray[np.float32]]
@@ -74,6 +75,8 @@ class PreparedStream:
     """Whether the user clicked and converted; None where the stream knows of no conversions."""
     cvr_logit: NDArray[np.float32] | None = None
     """Logit of a conversion once clicked, by the frozen model; 0 without a conversion tower."""
+    query: NDArray[np.int64] | None = None
+    """Position of the query, `NO_QUERY` for a recommendation; None where nobody asks for anything."""
 
     def __len__(self) -> int:
         return len(self.label)
@@ -127,10 +130,11 @@ def pretrain_on(stream: Stream, config: EvaluationConfig, kernel: KernelConfig, 
 def train_backbone_on(stream: Stream, config: EvaluationConfig, texts: Texts, seed: int) -> TrainedBackbone:
     """Pretrains a backbone on the stream's first half.
 
-    Raises StreamError for conversions that the stream knows nothing of, BackboneRefused and ValueError as
+    Raises StreamError for conversions or queries that the stream knows nothing of, BackboneRefused and ValueError as
     `pretrain_backbone`.
     """
     ensure_conversions(config.backbone.tasks, stream)
+    ensure_queries(config.backbone.query_aspects, stream)
     catalogue = stream.catalogue
     examples = pretraining_examples(stream)
     vectors = texts([item.text for item in catalogue.items])
@@ -138,6 +142,7 @@ def train_backbone_on(stream: Stream, config: EvaluationConfig, texts: Texts, se
     items = [
         ItemFeatures(item.item_id, item.fields, vector) for item, vector in zip(catalogue.items, vectors, strict=True)
     ]
+    queries = query_features(stream.catalogue, config.backbone, texts)
     encoder = FeatureEncoder.fit(
         [users[n] for n in np.unique(examples.user)],
         [items[n] for n in np.unique(examples.item)],
@@ -153,9 +158,17 @@ def train_backbone_on(stream: Stream, config: EvaluationConfig, texts: Texts, se
         domain_sizes=catalogue.space.sizes,
         backbone=config.backbone.model_copy(update={"text_width": vectors.shape[1]}),
         config=config.pretrain.model_copy(update={"seed": config.pretrain.seed + seed}),
+        queries=queries,
     )
     held_out = np.array(report.held_out, dtype=np.float32)
-    return TrainedBackbone(backbone, encoder, ProfileTable(encoder, users, items), examples, held_out)
+    return TrainedBackbone(backbone, encoder, ProfileTable(encoder, users, items, queries), examples, held_out)
+
+
+def query_features(catalogue: Catalogue, backbone: BackboneConfig, texts: Texts) -> list[QueryFeatures]:
+    """What users may ask for, encoded; nothing for a backbone that reads no query."""
+    asked = catalogue.queries if backbone.query_aspects else ()
+    vectors = texts(asked) if asked else ()
+    return [QueryFeatures(query, vector) for query, vector in zip(asked, vectors, strict=True)]
 
 
 def log_of(stream: Stream, examples: Examples, encoder: FeatureEncoder, profiles: ProfileTable) -> PretrainingLog:
@@ -184,6 +197,7 @@ def pretraining_examples(stream: Stream) -> Examples:
         label=chunk.click[row, column].astype(np.float32),
         time=chunk.time[row],
         conversion=None if chunk.converted is None else chunk.converted[row, column].astype(np.float32),
+        query=chunk.query_of(row),
     )
 
 
@@ -199,7 +213,8 @@ def prepare(
     user, item, domain = chunk.user[row], chunk.items[row, column], chunk.domain[row]
     known = decided_labels(chunk, config)
     past = live_histories(stream, pretrained, known) if past is None else past
-    pairs = represent_pairs(pretrained.backbone, pretrained.profiles, user, item, domain, past)
+    query = chunk.query_of(row)
+    pairs = represent_pairs(pretrained.backbone, pretrained.profiles, user, item, domain, past, query)
     residual = (known.label - 1.0 / (1.0 + np.exp(-pairs.frozen_logit))).astype(np.float32)
     return PreparedStream(
         x=pairs.x,
@@ -219,6 +234,7 @@ def prepare(
         batch=known.batch[row],
         conversion=None if chunk.conversions is None else chunk.conversions.happened[row, column].astype(np.float32),
         cvr_logit=None if chunk.conversions is None else pairs.cvr_logit,
+        query=query,
     )
 
 

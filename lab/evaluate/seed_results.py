@@ -58,7 +58,7 @@ class SeedResult:
 def measure_seed(plan: Plan, source: Source, seed: int) -> SeedResult:
     """Reads the runs of one stream and seed."""
     stream, data = source.open(seed, plan.cache_dir), load_stream(plan, source, seed)
-    seen = SeenBefore.of(pretraining_examples(stream), data.item, data.user)
+    seen = SeenBefore.of(pretraining_examples(stream), data.item, data.user, data.query)
     measures, costs, slices, conversions = {}, {}, {}, {}
     for name in plan.adapters:
         done = load_run(plan, source, seed, name)

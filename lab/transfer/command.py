@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from lab.backbone_training import TextWidthError, encoded_items, one_thread, write_starts
+from lab.backbone_training import TextWidthError, encoded_items, encoded_queries, one_thread, write_starts
 from lab.kernel_start import PretrainingLog
 from lab.progress import bars, reporter
 from lab.streams import ensure_conversions
@@ -25,6 +25,7 @@ from model.backbone.report import PretrainReport, TrainingProgress
 from model.backbone.schema import CARD
 from model.backbone.transfer import Transferred, fine_tune
 from model.encoding.features import ItemFeatures, UserFeatures
+from model.encoding.query import QueryFeatures
 from model.whole_files import whole_folder, write_digests
 from streaming.config import Config
 
@@ -77,7 +78,8 @@ def run_fine_tune(config: Config, choice: StreamChoice, order: FineTuneOrder, *,
     ensure_conversions(config.backbone.tasks, recording.stream)
     examples = scene_examples(recording, config.domain_space(), order.scene, order.examples)
     users = [UserFeatures(user.user_id, user.fields) for user in recording.users]
-    learned = _SceneData(recording, examples, users, _items(config, recording, console))
+    queries = encoded_queries(config, recording)
+    learned = _SceneData(recording, examples, users, _items(config, recording, console), queries)
     with whole_folder(target, finished=CARD) as folder, one_thread():
         result = _fine_tune(config, origin, order, learned, console)
         _write_starts(config, learned, result, folder)
@@ -96,6 +98,7 @@ class _SceneData:
     examples: Examples
     users: list[UserFeatures]
     items: list[ItemFeatures]
+    queries: list[QueryFeatures]
 
 
 def _items(config: Config, recording: Recording, console: Console) -> list[ItemFeatures]:
@@ -123,6 +126,7 @@ def _fine_tune(
         result = fine_tune(
             origin.backbone, learned.examples, learned.users, learned.items, origin.encoder, frozen=order.frozen,
             config=config.pretrain, click_rate=origin.click_rate, method=order.method, progress=trained,
+            queries=learned.queries,
         )  # fmt: skip
         progress.update(steps, total=progress.tasks[steps].completed)
     return result
@@ -130,7 +134,7 @@ def _fine_tune(
 
 def _write_starts(config: Config, learned: _SceneData, result: Transferred, folder: Path) -> None:
     """What kernels start from, as a pretraining writes it, of the scene's examples."""
-    profiles, encoder = ProfileTable(result.encoder, learned.users, learned.items), result.encoder
+    profiles, encoder = ProfileTable(result.encoder, learned.users, learned.items, learned.queries), result.encoder
     names = [user.user_id for user in learned.users], [item.item_id for item in learned.items]
     log = PretrainingLog.of(learned.examples, *names, config.domain_space(), (profiles, encoder))
     held_out = np.array(result.report.held_out, dtype=np.float32)

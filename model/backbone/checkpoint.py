@@ -19,7 +19,7 @@ from model.backbone.own import OwnBackbone, make_module
 from model.backbone.probe import probe_batch
 from model.backbone.schema import CARD, DAMAGED, FORMAT, BackboneRefused, InputSchema, check_card, read_json
 from model.backbone.shape import BackboneShape
-from model.config import BackboneConfig, unfed_keys
+from model.config import BackboneConfig
 from model.container import ContainerError, check_shapes, pack, unpack
 from model.encoding.features import FeatureEncoder
 from model.whole_files import write_whole
@@ -130,8 +130,6 @@ def _check_kind(path: Path, config: BackboneConfig, factory: str) -> None:
         raise BackboneRefused(
             f"backbone.factory is {factory}, but {path} holds the foundation model: pretrain again, or leave it empty"
         )
-    if problems := unfed_keys(config):
-        raise BackboneRefused(f"{path}: {'; '.join(problems)}")
 
 
 def _entries(backbone: FrozenBackbone) -> Sequence[SceneEntry]:
@@ -186,7 +184,7 @@ def _own_tensors(backbone: OwnBackbone, encoder: FeatureEncoder) -> dict[str, Te
 
 @torch.no_grad()
 def _answers(backbone: OwnBackbone, encoder: FeatureEncoder) -> dict[str, Tensor]:
-    probe = probe_batch(encoder, backbone.shape.domain_sizes, backbone.config.history)
+    probe = probe_batch(encoder, backbone.shape.domain_sizes, backbone.config)
     x = backbone.represent(probe)
     answers = {"represent": x, "predict": backbone.predict(x, probe.domain), "content": backbone.content(probe)}
     return {f"{_PROBE}{name}": value for name, value in answers.items()}

@@ -15,6 +15,7 @@ from model.backbone.encoders.user_encoder import UserEncoder
 from model.backbone.first_order import regress
 from model.backbone.fusion import AspectFusion, DomainEmbedding, DomainLayer
 from model.backbone.interface import fingerprint, round_representation
+from model.backbone.query_encoder import QueryEncoder
 from model.backbone.shape import BackboneShape
 from model.backbone.statistics import FittedStatistics, TargetStatistics
 from model.backbone.trunk import Towers, Trunk
@@ -67,7 +68,7 @@ class FoundationBackbone(nn.Module):
         self.user_sparse = _sparse_aspect(shape.user_rows, shape.user_slots, config)
         self.item_sparse = _sparse_aspect(shape.item_rows, shape.item_slots if "sparse" in aspects else (), config)
         self.user_encoder = UserEncoder(config) if config.history.length else None
-        self.query_text = nn.Linear(config.text_width, d) if config.query_text else None
+        self.query = QueryEncoder(config) if config.query_aspects else None
         user_aspects = 1 + (self.user_sparse is not None) + (self.user_encoder is not None)
         item_aspects = sum(layer is not None for layer in (self.item_id, self.item_text, self.item_sparse))
         self.user_fusion = AspectFusion(config.gating, user_aspects, d, e)
@@ -91,7 +92,7 @@ class FoundationBackbone(nn.Module):
         d, e, tasks = config.width, config.domain_width, self.tasks
         if config.trunk == "dssm":
             raise ValueError("two towers are another class: make them with make_foundation")
-        fused = (3 + (self.query_text is not None)) * d + (self.statistics.width if self.statistics else 0)
+        fused = 3 * d + sum(part.width for part in (self.query, self.statistics) if part is not None)
         self.domain_layer = DomainLayer(
             config.domain_map, fused, d - 1 if self.statistics else d, e, self.shape.domain_sizes
         )
@@ -130,16 +131,14 @@ class FoundationBackbone(nn.Module):
         return torch.stack(aspects, dim=1)
 
     def fuse(self, batch: FeatureBatch) -> tuple[Tensor, Tensor]:
-        """User, item, product (and query) vectors side by side, `(n, parts * d)`, and domain vectors `(u, e)`."""
+        """User, item, product and what the query adds, side by side, `(n, w)`, and domain vectors `(u, e)`."""
         vector = self.domain_embedding(batch.domain)
         # Normed, because the product of two small vectors would hardly change the output at first (+0.002 AUC).
         item = layer_norm(self.item_fusion(self.item_aspects(batch), vector), (self.width,))
         user = layer_norm(self.user_fusion(self.user_aspects(batch), vector), (self.width,)).expand(len(batch), -1)
         parts = [user, item, user * item]
-        if self.query_text is not None:
-            if batch.query is None:
-                raise ValueError("the backbone has a query aspect, but the batch has no query")
-            parts.append(self.query_text(batch.query).expand(len(batch), -1))
+        if self.query is not None:
+            parts.append(self.query(batch.query, vector, item, batch.text))
         return torch.cat(parts, dim=-1), vector
 
     def represent(self, batch: FeatureBatch, statistics: Tensor | None = None) -> Tensor:

@@ -10,10 +10,10 @@ and gates, or two towers; L3 towers, or the dot product. The paper names the lev
 LEVELS: tuple[Level, ...] = get_args(Level)
 
 _LEVEL_OF: dict[str, Level] = {
-    "user_table": "L0", "item_table": "L0", "item_text": "L0", "query_text": "L0",
+    "user_table": "L0", "item_table": "L0", "item_text": "L0", "query.text": "L0", "query.words": "L0",
     "user_sparse.table": "L0", "item_sparse.table": "L0",
     "user_id": "L1", "item_id": "L1", "user_sparse.map": "L1", "item_sparse.map": "L1", "user_encoder": "L1",
-    "user_fusion": "L1", "item_fusion": "L1",
+    "user_fusion": "L1", "item_fusion": "L1", "query.word_map": "L1", "query.fusion": "L1",
     "domain_embedding": "L2", "domain_layer": "L2", "experts": "L2", "first_order": "L2",
     "user_tower": "L2", "item_tower": "L2",
     "towers": "L3",

@@ -23,6 +23,7 @@ from model.backbone.statistics import FittedStatistics, fit_statistics
 from model.backbone.trainer import Trainer
 from model.config import PretrainConfig
 from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
+from model.encoding.query import QueryFeatures
 
 _STEPS_PER_PASS = 16
 _SMALLEST_BATCH = 16
@@ -50,6 +51,7 @@ def fine_tune(
     click_rate: float,
     method: MethodName | None = None,
     progress: Callable[[TrainingProgress], None] | None = None,
+    queries: Sequence[QueryFeatures] = (),
 ) -> Transferred:
     """A copy of `backbone` with a scene more, fitted to that scene's examples; the levels of `frozen` stay as they are.
 
@@ -65,7 +67,7 @@ def fine_tune(
     grown = encoder.grown(
         [users[index] for index in np.unique(examples.user)], [items[index] for index in np.unique(examples.item)]
     )
-    data = TrainingData.of(examples, ProfileTable(grown, users, items), backbone.config.history)
+    data = TrainingData.of(examples, ProfileTable(grown, users, items, queries), backbone.config.history)
     config = _fitting(config, len(data))
     run = _FineTuning(backbone, encoder, grown, data, frozenset(frozen), config, click_rate, method)
     with torch.random.fork_rng(devices=[]):

@@ -105,6 +105,10 @@ class EventRules:
                 "unsigned", f"the request id {event.request_id[:80]!r} begins as none of doors.unsigned_ids"
             )
         _check_id("user_id", event.user_id)
+        if event.query.isspace() or len(event.query) > MAX_ID:
+            raise RefusedError(
+                "bad_query", f"`query` is blank or has more than {MAX_ID} characters: cut it, or leave it out"
+            )
         for index, item in enumerate(event.items):
             _check_id(f"items[{index}]", item)
         if len(set(event.items)) != len(event.items):

@@ -12,6 +12,7 @@ from model.encoding.domain import UNKNOWN, Domain
 
 Identifier = Annotated[str, Meta(min_length=1, max_length=512)]
 Facet = Annotated[str, Meta(max_length=512)]
+Query = Annotated[str, Meta(min_length=1, max_length=512)]
 
 
 class DomainFacets(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -42,6 +43,16 @@ class ScoreRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         None
     )
     arms: Annotated[bool, Meta(description="Also tell what both arms give each item that is returned.")] = False
+    query: (
+        Annotated[
+            Query,
+            Meta(
+                description="What the user asks for; left out, it is a recommendation. The backbone must read queries "
+                "(`backbone.query_aspects`)."
+            ),
+        ]
+        | None
+    ) = None
 
 
 class ItemScore(msgspec.Struct, frozen=True):

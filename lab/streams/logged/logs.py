@@ -41,6 +41,11 @@ class LoggedStream:
         """Whether the log says which clicks converted."""
         return self.log.conversions is not None
 
+    @property
+    def searches(self) -> bool:
+        """Whether requests of the log carry queries."""
+        return self.log.query is not None
+
     def size(self, half: Half) -> int:
         """Number of requests of a half."""
         return self.split if half == "pretrain" else len(self.log) - self.split

@@ -137,7 +137,7 @@ def test_a_users_vector_depends_on_the_clock_only_where_gaps_are_read(world: Wor
     [
         ({"width": 63}, "width is 63, but trunk is dssm"),
         ({"width": 6}, "at least 8"),
-        ({"query_text": True}, "query_text goes with any trunk but dssm"),
+        ({"query_aspects": ["text"]}, "query_aspects go with any trunk but dssm"),
     ],
 )
 def test_what_two_towers_cannot_do_is_refused_by_its_key(changes: dict[str, object], says: str) -> None:
