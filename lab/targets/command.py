@@ -77,6 +77,7 @@ def _ensure_fits(backbone: BackboneConfig) -> None:
     unfit = {
         "factory": (backbone.factory, "the layers of a backbone of your own are not known here"),
         "user_encoder": (backbone.user_encoder, "a catalogue is ranked without histories here"),
+        "query_aspects": (backbone.query_aspects, "a whole catalogue is ranked without a query"),
         "tasks": (backbone.tasks, "the ways are compared by clicks"),
     }
     for key, (value, why) in unfit.items():

@@ -34,6 +34,7 @@ class PartedStream:
     live: Chunk | None = None
     drift_spans: tuple[DriftSpan, ...] = ()
     converts: bool = False
+    searches: bool = False
 
     def _half(self, half: Half) -> Chunk:
         chunk = self.pretrain if half == "pretrain" else self.live
@@ -154,6 +155,7 @@ def _kept(chunk: Chunk, cells: NDArray[np.bool_]) -> Chunk:
         click=chunk.click & cells,
         clean_click=chunk.clean_click & cells,
         conversions=None,
+        query=None,
     )
     return part.rows(np.flatnonzero(cells.any(axis=1)))
 
