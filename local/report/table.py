@@ -9,9 +9,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from lab.verdict_bands import QUIET
 from local.report.drift import label
 from local.report.figures import Arm, RunReport
-from local.report.verdicts import QUIET
 from model.drift.verdict import VerdictKind
 
 
