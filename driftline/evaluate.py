@@ -65,6 +65,33 @@ def evaluate(
     comparison.run(settings(context), out, {name: given[name] for name in comparison.options})
 
 
+@app.command(rich_help_panel="Whole")
+def transfer(
+    context: typer.Context,
+    source: Annotated[str, typer.Option(help="What is pretrained on: STREAM or STREAM:FIELD=VALUE.", metavar="PART")],
+    targets: Annotated[
+        str,
+        typer.Option(help="The same with commas; FIELD=VALUE alone is a part of the source's stream.", metavar="PARTS"),
+    ],
+    log: LogFile = None,
+    mapping: MappingName = None,
+    seeds: Annotated[int, typer.Option(help="How many seeds.", min=1)] = 3,
+    quick: Annotated[bool, typer.Option("--quick", help="A short look: fewer passes, shorter scripts.")] = False,
+    out: ReportFolder = Path("runs/transfer"),
+) -> None:
+    """Pretrain once on a source, and try every way to carry it over to each target.
+
+    Parts are those of a script, of MovieLens 100K or of a log: `--source movielens-100k --targets
+    genres=Horror,region=zip9,no-drift`.
+    """
+    from lab.targets.command import run_transfer
+
+    run_transfer(
+        settings(context), source=source, targets=_names(targets) or [], log=log, mapping=mapping, seeds=seeds,
+        quick=quick, out=out,
+    )  # fmt: skip
+
+
 def _names(text: str | None) -> list[str] | None:
     return [name.strip() for name in text.split(",")] if text else None
 
