@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
+import torch
 
-from local.demo.collect import backbone_fingerprint
+from local.demo.collect import backbone_fingerprint, cvr_logits
 from local.demo.settings import free_ports
 from model.backbone.checkpoint import BackboneRefused, save_backbone
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.shape import BackboneShape
 from model.config import BackboneConfig
+from model.encoding.domain import Domain
 from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
 from model.kernel.start import FILE
 from streaming.backbone import open_backbone
 from streaming.config import Config, GroupConfig
+from streaming.events import ServedImpression
 from streaming.ingest import run_ingest
 from streaming.processor.owned_group import first_rows
 from streaming.scorer.run import run_scorer
@@ -27,6 +31,11 @@ from tests.streaming.small_start import save_start, small_start
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
     """A configuration with a small backbone that was made for it."""
+    return with_backbone(tmp_path, "ctr")
+
+
+def with_backbone(tmp_path: Path, tasks: Literal["ctr", "ctr_ctcvr"]) -> Config:
+    """The same for a backbone of these tasks."""
     (port,) = free_ports(1)
     own = Config.model_validate(
         {"run_dir": tmp_path, "scorer": {"port": port, "metrics_port": 0}, "ingest": {"metrics_port": 0}}
@@ -38,7 +47,7 @@ def config(tmp_path: Path) -> Config:
         item_fields=own.features.item_fields,
         text_width=6,
     )
-    sizes = BackboneConfig(width=8, id_width=4, sparse_width=4, text_width=6, content_width=4)
+    sizes = BackboneConfig(width=8, id_width=4, sparse_width=4, text_width=6, content_width=4, tasks=tasks)
     shape = BackboneShape.of(encoder, own.domain_space().sizes)
     backbone = FoundationBackbone(sizes, shape, encoder.digest).freeze()
     save_backbone(own.backbone_dir, backbone, encoder, own.input_schema(), {})
@@ -51,6 +60,28 @@ def changed(config: Config) -> Config:
     """The same with a scene that was added after pretraining."""
     scenes = config.domains.model_copy(update={"scene": ("home", "kids")})
     return config.model_copy(update={"domains": scenes})
+
+
+def test_the_report_reads_conversions_off_the_representations_that_were_logged(tmp_path: Path) -> None:
+    converting = with_backbone(tmp_path, "ctr_ctcvr")
+    backbone, space = open_backbone(converting).backbone, converting.domain_space()
+    domain = Domain("home", period="evening")
+    x = np.random.default_rng(0).normal(size=(3, backbone.width)).astype("<f2")
+    empty = np.zeros(3, dtype="<f4").tobytes()
+    served = ServedImpression(
+        "r", 1.0, "u", domain, ["a", "b", "c"], "f", 0, "live", x.tobytes(), b"", b"", b"", empty, empty
+    )
+    logits = cvr_logits(converting)
+    assert logits is not None
+    rows = torch.tensor([space.encode(domain)] * 3)
+    with torch.inference_mode():
+        assert np.array_equal(
+            logits(served), backbone.predict(torch.from_numpy(x.astype(np.float32)), rows)[:, 1].numpy()
+        )
+
+
+def test_the_report_asks_a_backbone_for_clicks_alone_for_no_conversions(config: Config) -> None:
+    assert cvr_logits(config) is None
 
 
 REFUSAL = r"domains\.scene has 'kids', which pretraining did not know: take the change back, or pretrain again"
