@@ -20,17 +20,27 @@ from streaming.backbone import open_backbone
 from streaming.config import Config, GroupConfig
 from streaming.ingest import run_ingest
 from streaming.processor.owned_group import first_rows
-from streaming.scorer.run import run_scorer
+from streaming.scorer.run import DefaultsCount, make_kernels, make_scorer, run_scorer
+from streaming.scorer.schema import DomainFacets, RequestRefused, ScoreRequest
 from tests.streaming.small_start import save_start, small_start
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
     """A configuration with a small backbone that was made for it."""
+    return configured(tmp_path, BackboneConfig())
+
+
+def configured(folder: Path, backbone_config: BackboneConfig) -> Config:
+    """A configuration whose run lies in `folder`, with a small backbone of the configured aspects in it."""
     (port,) = free_ports(1)
+    aspects = backbone_config.query_aspects
     own = Config.model_validate(
-        {"run_dir": tmp_path, "scorer": {"port": port, "metrics_port": 0}, "ingest": {"metrics_port": 0}}
-    )
+        {
+            "run_dir": folder, "scorer": {"port": port, "metrics_port": 0}, "ingest": {"metrics_port": 0},
+            "backbone": {"query_aspects": aspects},
+        }
+    )  # fmt: skip
     encoder = FeatureEncoder.fit(
         [UserFeatures("u", {"age": 30.0})],
         [ItemFeatures("a", {"year": 1999.0}, np.zeros(6, dtype=np.float32))],
@@ -38,7 +48,7 @@ def config(tmp_path: Path) -> Config:
         item_fields=own.features.item_fields,
         text_width=6,
     )
-    sizes = BackboneConfig(width=8, id_width=4, sparse_width=4, text_width=6, content_width=4)
+    sizes = BackboneConfig(width=8, id_width=4, sparse_width=4, text_width=6, content_width=4, query_aspects=aspects)
     shape = BackboneShape.of(encoder, own.domain_space().sizes)
     backbone = FoundationBackbone(sizes, shape, encoder.digest).freeze()
     save_backbone(own.backbone_dir, backbone, encoder, own.input_schema(), {})
@@ -99,3 +109,33 @@ def test_ingest_refuses_it_by_the_key_although_it_needs_no_backbone_yet(
     with caplog.at_level(logging.CRITICAL):
         assert run_ingest(changed) == 1
     assert "domains.scene has 'kids', which pretraining did not know" in caplog.text
+
+
+def test_a_search_goes_through_a_scorer_whose_backbone_reads_queries_and_is_refused_by_another(tmp_path: Path) -> None:
+    asked = {
+        query: ScoreRequest("u", ["a", "b"], DomainFacets("home", "unknown", "night"), query=query)
+        for query in (None, "war films", "love")
+    }
+    words, plain = (
+        configured(tmp_path / name, BackboneConfig(query_aspects=aspects))
+        for name, aspects in (("words", ("words",)), ("plain", ()))
+    )
+    opened = open_backbone(words)
+    assert opened.query_aspects == ("words",)
+    scorer = make_scorer(words, opened, make_kernels(words, opened), DefaultsCount())
+    scorer.warm_up(["a"])
+    rows = {query: scorer.score(request, 1.0).impression.array("x") for query, request in asked.items()}
+    assert not np.array_equal(rows["war films"], rows[None])
+    assert "war" not in repr(scorer.score(asked["war films"], 1.0).impression), "a query stands in no record"
+    other = open_backbone(plain)
+    refusing = make_scorer(plain, other, make_kernels(plain, other), DefaultsCount())
+    refusing.score(asked[None], 1.0)
+    with pytest.raises(RequestRefused, match="reads no query"):
+        refusing.score(asked["love"], 1.0)
+
+
+def test_a_configuration_of_other_query_aspects_is_refused_by_its_key(tmp_path: Path) -> None:
+    made = configured(tmp_path, BackboneConfig(query_aspects=("words",)))
+    other = made.model_copy(update={"backbone": BackboneConfig()})
+    with pytest.raises(BackboneRefused, match=r"backbone\.query_aspects is empty, pretraining had words"):
+        open_backbone(other)
