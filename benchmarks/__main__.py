@@ -33,6 +33,7 @@ BENCHMARKS = (
     Benchmark("feature_store", "one request's reads and pushes, SQLite and Redis"),
     Benchmark("kernel_cost", "size and time of the kernel, beside full fine-tuning"),
     Benchmark("user_encoders", "what each user encoder adds to the model time of a request, and what two towers save"),
+    Benchmark("scene_methods", "what a scene's own parameters add to the model time of a request, by method"),
     Benchmark("monitoring", "what drift monitoring costs: of learning, of a request, of a scrape, and in memory"),
     Benchmark("uplift_coverage", "how often the experiment's intervals hold at all looks together, in simulation"),
     Benchmark("commits", "bytes a day that commits write at 14 requests a second, and what a take-over learns again"),

@@ -60,7 +60,7 @@ def _towers() -> Table:
 def _whole_ms(config: BackboneConfig) -> float:
     """Median CPU time of the frozen arm for one request, milliseconds."""
     backbone, batch = _request(config)
-    return _request_ms(backbone, batch, partial(backbone.represent, batch))
+    return request_ms(backbone, batch, partial(backbone.represent, batch))
 
 
 def _kept_ms(config: BackboneConfig) -> dict[str, float]:
@@ -75,23 +75,25 @@ def _kept_ms(config: BackboneConfig) -> dict[str, float]:
         "the items": lambda: torch.cat([towers.user_vector(batch).expand(CANDIDATES, -1), item], dim=1),
         "both": lambda: torch.cat([user.expand(CANDIDATES, -1), item], dim=1),
     }
-    return {kept: _request_ms(towers, batch, way) for kept, way in ways.items()}
+    return {kept: request_ms(towers, batch, way) for kept, way in ways.items()}
 
 
 def _request(config: BackboneConfig) -> tuple[FoundationBackbone, FeatureBatch]:
     torch.manual_seed(0)
     shape = BackboneShape(_ITEMS, _ITEMS, 40, 40, SLOTS_USER, SLOTS_ITEM, SIZES)
     backbone, batch = make_foundation(config, shape).freeze(), features(CANDIDATES, 1, _ITEMS)
-    return backbone, replace(batch, history=_full(config)) if config.history.length else batch
+    return backbone, replace(batch, history=full_history(config)) if config.history.length else batch
 
 
-def _request_ms(backbone: FoundationBackbone, batch: FeatureBatch, represent: Represent) -> float:
+def request_ms(backbone: FoundationBackbone, batch: FeatureBatch, represent: Represent) -> float:
+    """Median CPU time of one request whose representation `represent` makes, milliseconds."""
     domain = batch.domain.expand(CANDIDATES, -1)
     with torch.inference_mode():
         return median_ms(lambda: backbone.predict(round_representation(represent()), domain))
 
 
-def _full(config: BackboneConfig) -> History:
+def full_history(config: BackboneConfig) -> History:
+    """A user's history with an event at every place."""
     length = config.history_length
     return History(
         row=torch.randint(_ITEMS, (length,)),

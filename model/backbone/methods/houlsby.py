@@ -46,7 +46,16 @@ class SceneHoulsby(SceneMethod):
 
 def _layers(network: FoundationBackbone) -> dict[str, tuple[int, int]]:
     """Copies and width out of the layers that get an adapter."""
-    aspects = ("user_id", "item_id", "item_text", "user_sparse.map", "item_sparse.map", "user_encoder.map")
+    aspects = (
+        "user_id",
+        "item_id",
+        "item_text",
+        "user_sparse.map",
+        "item_sparse.map",
+        "user_encoder.map",
+        "query.text",
+        "query.word_map",
+    )
     found = {path: (1, width) for path, width in encoder_layers(network).items()}
     for path, module in network.named_modules():
         if isinstance(module, Experts):

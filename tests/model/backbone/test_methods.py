@@ -226,6 +226,14 @@ def test_conure_keeps_a_share_of_what_was_free_and_no_scene_takes_what_another_h
     assert all(any((change != 0).any() for change in method.changes.values()) for method in (one, other))
 
 
+@pytest.mark.parametrize("method", ["lora", "houlsby", "conure"])
+def test_the_aspects_of_a_query_get_their_part(method: MethodName) -> None:
+    model = BackboneWithScenes(SMALL.model_copy(update={"query_aspects": ("text", "words")}), SHAPE)
+    names = [name.replace("/", ".") for name, _ in model.add(SceneEntry(1, method, ())).named_parameters()]
+    assert any("query.text" in name for name in names)
+    assert any("query.word_map" in name for name in names)
+
+
 @pytest.mark.parametrize("encoder", ["none", "pool"])
 @pytest.mark.parametrize("method", ["peterrec", "peterrec-parallel"])
 def test_peterrec_without_layers_to_patch_is_refused_by_the_key(method: MethodName, encoder: str) -> None:
