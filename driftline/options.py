@@ -83,6 +83,9 @@ NewScene = Annotated[
     bool,
     typer.Option("--new-scene", help="Compare ways to take up a scene that pretraining never saw."),
 ]
+Conversions = Annotated[
+    bool, typer.Option("--conversions", help="Try what an adapted conversion probability gains above the frozen one.")
+]
 Queries = Annotated[
     bool, typer.Option("--queries", help="Compare what queries are known by, on search and on recommendation requests.")
 ]

@@ -150,6 +150,11 @@ class BackboneConfig(Section):
         "convolutions, causal or bidirectional attention. A backbone of your own reads `batch.history` with any but "
         "`none`.",
     )
+    user_objective: Literal["own", "clue"] = Field(
+        default="own",
+        description="What the user encoder learns before the clicks: `own`, hidden items for `bert4rec` and nothing "
+        "for the others; `clue`, to tell two views of one user's history from other users'.",
+    )
     history_length: int = Field(
         default=50, ge=1, le=1_000, description="Events of a live history that are kept, the newest."
     )
@@ -210,6 +215,11 @@ class BackboneConfig(Section):
                 "item_aspects is for the foundation model; a backbone of your own (factory) decides itself what it "
                 "reads of an item: leave one of the two out"
             )
+        if self.user_objective == "clue" and (self.user_encoder == "none" or self.factory):
+            raise ValueError(
+                "user_objective is clue, but there is no user encoder to learn by it: name one by user_encoder (and "
+                "leave factory empty), or set user_objective to own"
+            )
         by = ("id", "text") if self.history_items == "both" else (self.history_items,)
         missing = [aspect for aspect in by if aspect not in self.item_aspects]
         if self.user_encoder != "none" and missing:
@@ -265,6 +275,9 @@ class PretrainConfig(Section):
     )
     cloze_passes: int = Field(
         default=10, ge=0, description="Passes over the users' histories in which `bert4rec` guesses hidden items first."
+    )
+    clue_steps: int = Field(
+        default=200, ge=0, description='Steps in which `user_objective = "clue"` teaches the user encoder first.'
     )
     seed: int = Field(default=7, ge=0, le=MAX_SEED, description="Seed of initialisation, shuffling and dropout.")
 

@@ -21,12 +21,12 @@ from lab.evaluate.prepare import Pretrained, Texts, decided_labels, prepare, pre
 from lab.evaluate.prequential import run
 from lab.evaluate.told import live_histories
 from lab.streams.logged.logs import LoggedStream
+from lab.transfer.scratch import from_scratch
 from model.backbone.dataset import Examples, ProfileTable, TrainingData
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.grown import grow
 from model.backbone.levels import LEVELS, Level
 from model.backbone.methods.method import MethodName
-from model.backbone.pretrain import pretrain
 from model.backbone.trainer import logits_of
 from model.backbone.transfer import fine_tune
 from model.config import BackboneConfig
@@ -183,19 +183,8 @@ def _tuned(scene: _NewScene, frozen: tuple[Level, ...], part: Examples, method: 
 
 def _from_scratch(scene: _NewScene, part: Examples) -> _Made:
     """A backbone of the scene's examples alone."""
-    old = scene.pretrained.encoder
-    encoder = FeatureEncoder.fit(
-        [scene.users[n] for n in np.unique(part.user)],
-        [scene.items[n] for n in np.unique(part.item)],
-        user_fields=[field.spec for field in old.user_fields],
-        item_fields=[field.spec for field in old.item_fields],
-        text_width=old.text_width,
-    )
-    scenes, region, period = scene.stream.catalogue.space.sizes
     config = scene.plan.config.pretrain
-    changes = {"seed": config.seed + scene.seed, "batch_size": max(16, len(part) // 16), "content_steps": 0}
-    backbone, report = pretrain(
-        part, scene.users, scene.items, encoder, domain_sizes=(scenes + 1, region, period),
-        backbone=scene.old.config, config=config.model_copy(update=changes),
-    )  # fmt: skip
+    old = scene.old, scene.pretrained.encoder
+    seeded = config.model_copy(update={"seed": config.seed + scene.seed})
+    backbone, encoder, report = from_scratch(part, scene.users, scene.items, old, seeded)
     return backbone, encoder, report.trained_parameters

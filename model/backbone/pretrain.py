@@ -15,6 +15,7 @@ from model.backbone.content import fit_content
 from model.backbone.dataset import Examples, ProfileTable, TrainingData, validation_cut
 from model.backbone.dssm import make_foundation
 from model.backbone.encoders.cloze import cloze_pretrain
+from model.backbone.encoders.clue import clue_pretrain
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.interface import FrozenBackbone
 from model.backbone.item_aspects import ensure_told_apart
@@ -173,7 +174,8 @@ class _Run:
         if statistics is not None:
             model.begin_with(statistics, self.data.part(0, cut))
         if model.user_encoder is not None and not (resume and resume.exists()):
-            cloze_pretrain(model.user_encoder, model.item_table, self.data.part(0, cut), self.config)
+            teach = clue_pretrain if self.backbone.user_objective == "clue" else cloze_pretrain
+            teach(model.user_encoder, model.item_table, self.data.part(0, cut), self.config)
         trainer = Trainer(model, self.data, cut, self.config, f"{self.name} {cut}", statistics)
         trainer.train(progress, resume, like)
         return trainer

@@ -188,7 +188,7 @@ class DriftMonitor:
         psi = self._distances[:, :, 0].max(axis=1)  # nan of all or none
         sums = self._refused.sums
         refused = np.where(sums["count"] >= _LEAST, sums["refused"] / np.maximum(sums["count"], 1), 0.0)
-        self._causes.inputs(psi, refused, self._time)
+        self._causes.inputs(psi, refused, self._inputs.jump, self._time)
 
     def _look_at_learned(self) -> None:
         block = np.concatenate(self._learned)

@@ -162,6 +162,32 @@ def test_inputs_are_at_fault_once_they_are_moderately_far_and_not_for_a_little(f
     assert {one.kind for one in said} == ({VerdictKind.INPUTS} if faulty else set())
 
 
+def test_a_feature_that_goes_empty_for_all_is_an_input_fault_although_no_input_is_far_alone() -> None:
+    def emptied(batch: Batch) -> None:
+        batch.x[:, :3] = 0.0
+
+    story = Story()
+    story.go_on(60)
+    said = story.go_on(16, emptied)  # 2 048 examples
+    assert max(one["psi"] for one in story.monitor.signals()[0].inputs.values()) < 1.0
+    assert [(one.stratum, one.kind) for one in said] == [("group", VerdictKind.INPUTS)]
+    assert "at once" in said[0].words
+
+
+def test_inputs_that_move_as_far_but_slowly_are_no_fault() -> None:
+    left = 1.0
+
+    def fading(batch: Batch) -> None:
+        nonlocal left
+        batch.x[:, :3] *= left
+        left -= 1 / 200
+
+    story = Story()
+    story.go_on(60)
+    story.go_on(200, fading)
+    assert {one.kind for one in story.said} == {VerdictKind.STABLE}
+
+
 def test_a_facet_value_that_is_moderately_far_alone_is_no_fault() -> None:
     def longer_in_one(batch: Batch) -> None:
         batch.x[batch.domain[batch.request, 1] == 2] *= 1.3
