@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.drift.change import Change, ChangeTest
+from model.drift.config import WATCHED
 from model.drift.hypotheses import Cause
 from model.drift.live_arm import LiveArm
-from model.drift.reference import WATCHED
 from model.drift.signs import LabelHealth
 from model.drift.verdict import VerdictKind
 from model.drift.words import HOW

@@ -18,13 +18,14 @@ multiple of what it usually is here. What lasts becomes usual (ours, docs/decisi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.drift.reference import BINS, WATCHED, Reference, counted
+from model.drift.config import WATCHED
+from model.drift.reference import BINS, Reference, counted
 from model.drift.windows import Decaying
 from model.gate.seen import Doubles
 
@@ -52,8 +53,10 @@ _MOST = 2.0
 class InputWatch:
     """Recent distributions of all that is watched, and the reference."""
 
-    def __init__(self, strata: int, reference: Reference | None) -> None:
+    def __init__(self, strata: int, reference: Reference | None, inputs: Collection[str] = WATCHED) -> None:
+        """Of what is watched, `inputs` are judged."""
         self._reference = reference
+        self._judged: NDArray[np.bool_] = np.array([name in inputs for name in WATCHED])
         self._first: list[Doubles] = []
         """Values of the first examples, until there is a reference."""
         self._window = Decaying(strata, HALF_LIFE, {"count": (), "bins": (len(WATCHED), BINS)})
@@ -85,7 +88,7 @@ class InputWatch:
 
     def _compare(self, bins: Doubles, passed: float) -> None:
         """Takes the group's newest bins `(watched, BINS)`."""
-        psi = float(_psi(_shares(self._window.sums["bins"][0]), _shares(self._past)).mean())
+        psi = float(_psi(_shares(self._window.sums["bins"][0]), _shares(self._past))[self._judged].mean())
         usual, kept = self._usual[0] / self._usual[1], 2.0 ** (-passed / _PAST_HALF_LIFE)
         if self._window.sums["count"][0] >= _LEAST:
             self.jump = psi / float(usual) if self._usual[1] >= _KNOWN_MASS else 0.0
@@ -114,6 +117,7 @@ class InputWatch:
         if known.any():
             noise = _TOGETHER * (1 / n[known] + 1 / m[known])
             out[known] = _distances(recent[known], self._reference.counts[known], noise[:, None])
+        out[:, ~self._judged] = np.nan
         return out
 
     def state(self) -> dict[str, Any]:

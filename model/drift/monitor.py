@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from model.drift.by_user import UserEvidence
 from model.drift.causes import Causes, Finding
 from model.drift.change import ChangeTest
-from model.drift.config import DriftConfig
+from model.drift.config import WATCHED, DriftConfig
 from model.drift.expectation import Expectation, probability
 from model.drift.expected import ExpectedPerformance
 from model.drift.hypotheses import Cause
@@ -28,7 +28,7 @@ from model.drift.inputs import DISTANCES, InputWatch
 from model.drift.latches import Latches
 from model.drift.live_arm import LiveArm
 from model.drift.measures import LABEL_ALARMS, StratumMeasures
-from model.drift.reference import WATCHED, Reference, watched
+from model.drift.reference import Reference, watched
 from model.drift.signs import NAN, LabelHealth, Signals
 from model.drift.singles import Singles
 from model.drift.verdict import Alarm, Verdict, VerdictKind
@@ -67,7 +67,7 @@ class DriftMonitor:
             expectation.loosen()
         self._test = ChangeTest(facet, expectation, config.false_alarm_examples, config.least_examples)
         self._expectation, self._arm = expectation, LiveArm(facet, config.false_alarm_examples)
-        self._inputs, self._expected = InputWatch(count, reference), ExpectedPerformance(facet, centre)
+        self._inputs, self._expected = InputWatch(count, reference, config.inputs), ExpectedPerformance(facet, centre)
         self._measures, self._singles = StratumMeasures(count), Singles(self._names)
         self._causes, self._crossing = Causes(count, config.least_examples), Latches(self._names, _CROSSING)
         tests = [("change", "taste", self._test.alarm), ("change", "labels", self._test.alarm)]
@@ -185,7 +185,7 @@ class DriftMonitor:
         self._inputs.take(sound[:, 1:_DOMAIN], strata)
         self._expected.served(sound[:, 0], member, strata)
         self._distances = self._inputs.distances()
-        psi = self._distances[:, :, 0].max(axis=1)  # nan of all or none
+        psi = np.fmax.reduce(self._distances[:, :, 0], axis=1)
         sums = self._refused.sums
         refused = np.where(sums["count"] >= _LEAST, sums["refused"] / np.maximum(sums["count"], 1), 0.0)
         self._causes.inputs(psi, refused, self._inputs.jump, self._time)

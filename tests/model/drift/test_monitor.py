@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
+from model.drift.config import DriftConfig
 from model.drift.verdict import Verdict, VerdictKind
 from tests.model.drift.world import HEALTHY, STRATA, Batch, Raters, Story
 
@@ -186,6 +188,23 @@ def test_inputs_that_move_as_far_but_slowly_are_no_fault() -> None:
     story.go_on(60)
     story.go_on(200, fading)
     assert {one.kind for one in story.said} == {VerdictKind.STABLE}
+
+
+def test_inputs_that_are_not_on_the_list_are_neither_judged_nor_shown() -> None:
+    def longer(batch: Batch) -> None:
+        batch.x *= 2.0
+
+    story = Story(config=DriftConfig(inputs=("score",)))
+    story.go_on(30)
+    assert story.go_on(30, longer) == []
+    shown = story.monitor.signals()[0].inputs
+    assert [what for what, distances in shown.items() if np.isfinite(distances["psi"])] == ["score"]
+
+
+@pytest.mark.parametrize("inputs", [["age"], [], ["norm", "norm"]])
+def test_a_list_of_inputs_that_cannot_be_meant_is_refused(inputs: list[str]) -> None:
+    with pytest.raises(ValidationError, match=r"'projection_4'|at least 1 item|'norm' stands there twice"):
+        DriftConfig.model_validate({"inputs": inputs})
 
 
 def test_a_facet_value_that_is_moderately_far_alone_is_no_fault() -> None:
