@@ -13,11 +13,13 @@ from driftline.context import settings
 from driftline.options import (
     BaseName,
     Cluster,
+    Conversions,
     Detectors,
     LogFile,
     MappingName,
     Models,
     NewScene,
+    Queries,
     ReportFolder,
     ScriptName,
     SuiteName,
@@ -45,6 +47,8 @@ def evaluate(
     models: Models = None,
     user_encoders: UserEncoders = False,
     new_scene: NewScene = False,
+    conversions: Conversions = False,
+    queries: Queries = False,
     cluster: Cluster = None,
     base: BaseName = None,
     out: ReportFolder = Path("runs/evaluate"),
@@ -54,11 +58,38 @@ def evaluate(
         "suite": suite, "script": None if script is None else Path(script), "log": log, "mapping": mapping,
         "adapters": _names(adapters), "seeds": seeds, "quick": quick, "tune": tune, "detectors": detectors,
         "text_models": text_models, "models": _names(models), "user_encoders": user_encoders, "new_scene": new_scene,
-        "cluster": cluster, "base": base,
+        "conversions": conversions, "queries": queries, "cluster": cluster, "base": base,
     }  # fmt: skip
     comparison = next((one for one in _COMPARISONS if given[one.option]), _ADAPTERS)
     comparison.check(given)
     comparison.run(settings(context), out, {name: given[name] for name in comparison.options})
+
+
+@app.command(rich_help_panel="Whole")
+def transfer(
+    context: typer.Context,
+    source: Annotated[str, typer.Option(help="What is pretrained on: STREAM or STREAM:FIELD=VALUE.", metavar="PART")],
+    targets: Annotated[
+        str,
+        typer.Option(help="The same with commas; FIELD=VALUE alone is a part of the source's stream.", metavar="PARTS"),
+    ],
+    log: LogFile = None,
+    mapping: MappingName = None,
+    seeds: Annotated[int, typer.Option(help="How many seeds.", min=1)] = 3,
+    quick: Annotated[bool, typer.Option("--quick", help="A short look: fewer passes, shorter scripts.")] = False,
+    out: ReportFolder = Path("runs/transfer"),
+) -> None:
+    """Pretrain once on a source, and try every way to carry it over to each target.
+
+    Parts are those of a script, of MovieLens 100K or of a log: `--source movielens-100k --targets
+    genres=Horror,region=zip9,no-drift`.
+    """
+    from lab.targets.command import run_transfer
+
+    run_transfer(
+        settings(context), source=source, targets=_names(targets) or [], log=log, mapping=mapping, seeds=seeds,
+        quick=quick, out=out,
+    )  # fmt: skip
 
 
 def _names(text: str | None) -> list[str] | None:
@@ -128,6 +159,18 @@ def _compare_user_encoders(config: Config, out: Path, options: Mapping[str, Any]
     run_encoders(config, **options, out=out)
 
 
+def _try_conversions(config: Config, out: Path, options: Mapping[str, Any]) -> None:
+    from lab.conversions.command import run_conversions
+
+    run_conversions(config, **options, out=out)
+
+
+def _compare_queries(config: Config, out: Path, options: Mapping[str, Any]) -> None:
+    from lab.queries.command import run_queries
+
+    run_queries(config, **options, out=out)
+
+
 def _try_new_scene(config: Config, out: Path, options: Mapping[str, Any]) -> None:
     from lab.transfer.comparison import run_new_scene
 
@@ -138,8 +181,10 @@ _STREAMS = ("suite", "script", "log", "mapping")
 _ADAPTERS = Comparison("", (*_STREAMS, "adapters", "seeds", "quick", "cluster", "base"), _compare_adapters)
 _COMPARISONS = (
     Comparison("new_scene", ("seeds", "quick"), _try_new_scene),
+    Comparison("queries", (*_STREAMS, "seeds", "quick"), _compare_queries),
     Comparison("text_models", (*_STREAMS, "models", "seeds", "quick"), _compare_texts),
     Comparison("user_encoders", (*_STREAMS, "seeds", "quick", "tune"), _compare_user_encoders, ("seeds", "quick")),
+    Comparison("conversions", (*_STREAMS, "seeds", "quick", "tune"), _try_conversions, ("seeds", "quick")),
     Comparison("detectors", ("suite", "seeds", "tune"), _try_detectors, ("seeds",)),
     Comparison("tune", (*_STREAMS, "adapters"), _tune_adapters),
 )

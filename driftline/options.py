@@ -61,7 +61,10 @@ BaseName = Annotated[
 ]
 SuiteName = Annotated[
     str | None,
-    typer.Option(help="standard, scripted, unmatched, movielens-100k, movielens-sessions or movielens-favourites."),
+    typer.Option(
+        help="standard, scripted, unmatched, movielens-100k, movielens-sessions, movielens-favourites or "
+        "movielens-search."
+    ),
 ]
 TextModels = Annotated[
     bool, typer.Option("--text-models", help="Compare text encoders: items known by id, by text or by both.")
@@ -79,6 +82,12 @@ Detectors = Annotated[
 NewScene = Annotated[
     bool,
     typer.Option("--new-scene", help="Compare ways to take up a scene that pretraining never saw."),
+]
+Conversions = Annotated[
+    bool, typer.Option("--conversions", help="Try what an adapted conversion probability gains above the frozen one.")
+]
+Queries = Annotated[
+    bool, typer.Option("--queries", help="Compare what queries are known by, on search and on recommendation requests.")
 ]
 UserEncoders = Annotated[
     bool, typer.Option("--user-encoders", help="Compare user encoders, with and without a live history and a kernel.")

@@ -57,9 +57,20 @@ def fine_tune(
     context: typer.Context,
     source: BackboneFolder,
     scene: Annotated[str, typer.Option(help="The new scene; the configuration declares it as the last.")],
+    method: Annotated[
+        str,
+        typer.Option(
+            help="What learns: full (what is not frozen, for all scenes), or parameters of the scene's own "
+            "by lora, houlsby, peterrec, peterrec-parallel or conure."
+        ),
+    ] = "full",
     freeze: Annotated[
-        str, typer.Option(help="Levels that stay as they are: L0 to L3 with commas, none, or all.", metavar="LEVELS")
-    ] = "L0,L1",
+        str | None,
+        typer.Option(
+            help="Levels that stay as they are: L0 to L3, none, all; by default L0,L1 for full, else none.",
+            metavar="LEVELS",
+        ),
+    ] = None,
     examples: Annotated[
         int | None, typer.Option(help="Learn from the scene's first so many examples alone.", min=2)
     ] = None,
@@ -68,9 +79,11 @@ def fine_tune(
     mapping: MappingName = None,
 ) -> None:
     """Make a backbone for one scene more out of an old one, from the scene's examples in a script or a log."""
-    from lab.transfer.command import FineTuneOrder, levels_of, run_fine_tune
+    from lab.transfer.command import FineTuneOrder, levels_of, method_of, run_fine_tune
 
-    order = FineTuneOrder(source, scene, levels_of(freeze), examples)
+    way = method_of(method)
+    levels = levels_of(freeze or ("none" if way else "L0,L1"))
+    order = FineTuneOrder(source, scene, levels, examples, way)
     raise typer.Exit(run_fine_tune(settings(context), stream_choice(script, log, mapping), order))
 
 

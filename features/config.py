@@ -36,7 +36,10 @@ class FeatureConfig(Section):
         "and counters stay true.",
     )
     user_cache_bytes: int = Field(
-        default=32 * 1024 * 1024, ge=1, description="Bytes of user profiles that a scorer keeps (about 1 kB each)."
+        default=32 * 1024 * 1024,
+        ge=1,
+        description="Bytes of user profiles that a scorer keeps (about 1 kB each); with `backbone.trunk` dssm as many "
+        "again of their vectors.",
     )
     user_cache_s: float = Field(
         default=5.0, ge=0, description="How long a scorer goes on with a user's profile, or without an unknown item's."
@@ -47,6 +50,9 @@ class FeatureConfig(Section):
         description="Bytes of item profiles that a scorer keeps (about 3 kB each); an eighth of it for unknown items.",
     )
     item_cache_s: float = Field(default=60.0, ge=0, description="How long a scorer goes on with an item's profile.")
+    query_cache_bytes: int = Field(
+        default=32 * 1024 * 1024, ge=1, description="Bytes of encoded queries that a scorer keeps (about 3 kB each)."
+    )
     user_fields: tuple[FieldSpec, ...] = Field(
         default=(
             FieldSpec(name="age", kind="number"),

@@ -19,13 +19,16 @@ from features.config import FeatureConfig
 from features.live.history import HISTORY, read_history
 from features.live.layout import OVERALL, Floats, LiveLayout
 from features.live.read import RequestItems, assemble
+from features.queries import QueryTexts
 from features.store.definitions import ITEM_PROFILE, USER_PROFILE
 from features.store.feature_store import FeatureStore
+from features.user_vectors import UserState, UserVectors
 from model.backbone.interface import FrozenBackbone, round_representation
 from model.encoding.domain import Domain, DomainSpace
-from model.encoding.features import EncodedItem, EncodedUser, FeatureEncoder, ItemFeatures, UserFeatures
+from model.encoding.features import EncodedItem, EncodedUser, FeatureBatch, FeatureEncoder, ItemFeatures, UserFeatures
 from model.encoding.history import HistoryEvent
 from model.encoding.item_values import ItemValues, Slots
+from model.encoding.query import EncodedQuery
 
 _VIEW_BYTES = 112  # of an array beside its numbers
 _OBJECT_BYTES = 120
@@ -57,6 +60,8 @@ class _Item:
     content: Floats
     values: Slots
     """`(S,)`."""
+    vector: Floats
+    """Of a two-tower backbone, `(d / 2,)`, rounded; empty for others."""
 
 
 def _array_bytes(arrays: Sequence[NDArray[Any]]) -> int:
@@ -71,7 +76,7 @@ def user_bytes(user: EncodedUser) -> int:
 def item_bytes(item: _Item) -> int:
     """Bytes that an item takes in memory; views count their part of what they look into."""
     encoded = item.encoded
-    arrays = (encoded.sparse, encoded.weight, encoded.text, item.content, item.values)
+    arrays = (encoded.sparse, encoded.weight, encoded.text, item.content, item.values, item.vector)
     return 2 * _OBJECT_BYTES + _array_bytes(arrays)
 
 
@@ -92,9 +97,11 @@ class Representer:
         space: DomainSpace,
         *,
         scope_of: Callable[[Domain], str] | None = None,
+        queries: QueryTexts | None = None,
         now: Callable[[], float] = clock.monotonic,
     ) -> None:
-        """`scope_of` gives the scope of a domain's live rows, its kernel group; `now` is a clock in seconds.
+        """`scope_of` gives the scope of a domain's live rows, its kernel group; `queries` encodes them for a backbone
+        that reads any; `now` is a clock in seconds.
 
         Raises ValueError for a layout of another content width than the backbone's.
         """
@@ -110,12 +117,26 @@ class Representer:
         self._items: Cache[_Item] = Cache(config.item_cache_bytes, config.item_cache_s, now, item_bytes)
         # Whoever makes up ids must not push out what is known.
         self._unknown: Cache[_Item] = Cache(config.item_cache_bytes // 8, config.user_cache_s, now, item_bytes)
+        self._user_vectors = UserVectors.of(backbone, config, now)
         self._values = ItemValues(encoder)
+        self._queries = queries
         self._nobody = encoder.encode_user(UserFeatures("", {}))
         self._text_refused = False
 
-    def represent(self, user_id: str, item_ids: Sequence[str], domain: Domain, time: float) -> Represented:
-        """The `n` items as the arms see them for this user at event time `time` (seconds).
+    def query(self, text: str) -> EncodedQuery | None:
+        """A request's query as the backbone reads it, None if it reads none. Raises TextModelUnavailableError."""
+        return None if self._queries is None else self._queries.encode(text)
+
+    def represent(
+        self,
+        user_id: str,
+        item_ids: Sequence[str],
+        domain: Domain,
+        time: float,
+        query: EncodedQuery | None = None,
+    ) -> Represented:
+        """The `n` items as the arms see them for this user at event time `time` (seconds); without a query they are
+        recommended.
 
         Raises ValueError for an empty list, StoreUnavailableError when the store cannot be read.
         """
@@ -126,13 +147,23 @@ class Representer:
         items = [by_id[item_id] for item_id in item_ids]
         facets = self.space.encode(domain)
         encoded = {item_id: item.encoded for item_id, item in by_id.items()}
-        history = self.encoder.history(events, encoded, time) if self.layout.history.length else None
-        batch = self.encoder.batch(self._user(user_id), [item.encoded for item in items], facets, history)
+        user = self._user(user_id)
+
+        def batch(of: Sequence[_Item]) -> FeatureBatch:
+            history = self.encoder.history(events, encoded, time) if self.layout.history.length else None
+            return self.encoder.batch(user, [item.encoded for item in of], facets, history, query)
+
         content = np.stack([item.content for item in items])
         values = np.stack([item.values for item in items])
         live = self.live(user_id, item_ids, RequestItems(domain, content, values), time)
         with torch.inference_mode():
-            x = round_representation(self.backbone.represent(batch))
+            if self._user_vectors is None:
+                x = round_representation(self.backbone.represent(batch(items)))
+            else:
+                state = UserState(user, facets, tuple(events))
+                mine = self._user_vectors.vector(user_id, state, lambda: batch(items[:1]))
+                vectors = torch.from_numpy(np.stack([item.vector for item in items]))
+                x = torch.cat([mine.expand(len(items), -1), vectors], dim=1)
             rows = torch.tensor([facets], dtype=torch.int64).expand(len(items), -1)
             frozen, cvr = self.backbone.predict(x, rows).unbind(1)
         converts = cvr if self.backbone.has_conversion else None
@@ -164,8 +195,9 @@ class Representer:
 
     def forget(self) -> None:
         """Empties the caches: the next request reads every profile anew."""
-        for cache in (self._users, self._items, self._unknown):
-            cache.clear()
+        for cache in (self._users, self._items, self._unknown, self._user_vectors):
+            if cache is not None:
+                cache.clear()
 
     def _user(self, user_id: str) -> EncodedUser:
         cached = self._users.get(user_id)
@@ -215,14 +247,17 @@ class Representer:
         self.store.counted(view, "cut_value", encoded.cut_values)
 
     def _with_content(self, items: Sequence[EncodedItem]) -> list[_Item]:
-        """The items with their content vectors, which depend on the item alone (docs/decisions/0026)."""
+        """The items with what the backbone makes of the item alone (docs/decisions/0026, 0123)."""
         if not items:
             return []
         with torch.inference_mode():
-            content = self.backbone.content(self.encoder.batch(self._nobody, items, (0, 0, 0)))
-            rounded = round_representation(content).numpy()
+            batch = self.encoder.batch(self._nobody, items, (0, 0, 0))
+            content = round_representation(self.backbone.content(batch)).numpy()
+            vectors = np.zeros((len(items), 0), dtype=np.float32)
+            if self._user_vectors is not None:
+                vectors = round_representation(self._user_vectors.towers.item_vector(batch)).numpy()
         values = self._values.of_items(items)
-        return [_Item(*parts) for parts in zip(items, rounded, values, strict=True)]
+        return [_Item(*parts) for parts in zip(items, content, values, vectors, strict=True)]
 
 
 def _one_scope(_domain: Domain) -> str:

@@ -27,6 +27,7 @@ from model.backbone.pretrain import PretrainReport, TrainingProgress, pretrain_b
 from model.drift.kept_reference import write_reference
 from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
 from model.encoding.item_values import ItemValues
+from model.encoding.query import QueryFeatures
 
 if TYPE_CHECKING:
     from lab.streams.recording import Recording
@@ -51,6 +52,7 @@ def train_backbone(
     """
     users = [UserFeatures(user.user_id, user.fields) for user in data.users]
     items = encoded_items(config, data, encoded)
+    queries = encoded_queries(config, data)
     space = config.domain_space()
     examples = data.examples(space)
     encoder = FeatureEncoder.fit(
@@ -70,8 +72,9 @@ def train_backbone(
             backbone=config.backbone,
             config=config.pretrain,
             progress=trained,
+            queries=queries,
         )
-        profiles = ProfileTable(encoder, users, items)
+        profiles = ProfileTable(encoder, users, items, queries)
         names = [user.user_id for user in users], [item.item_id for item in items]
         log = PretrainingLog.of(examples, *names, space, (profiles, encoder))
         held_out = np.array(report.held_out, dtype=np.float32)
@@ -119,6 +122,15 @@ def encoded_items(config: Config, data: Recording, encoded: Callable[[int, int],
         )
     vectors = text.encode([item.text for item in data.items], encoded)
     return [ItemFeatures(item.item_id, item.fields, vector) for item, vector in zip(data.items, vectors, strict=True)]
+
+
+def encoded_queries(config: Config, data: Recording) -> list[QueryFeatures]:
+    """What users ask for, with text vectors, where the backbone reads it. Raises TextModelUnavailableError."""
+    asked = data.catalogue.queries if config.backbone.query_aspects else ()
+    if not asked:
+        return []
+    vectors = TextEncoder(config.features.text_model, config.cache_dir, config.features.max_text).encode(asked)
+    return [QueryFeatures(query, vector) for query, vector in zip(asked, vectors, strict=True)]
 
 
 @contextmanager

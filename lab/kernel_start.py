@@ -129,7 +129,7 @@ def represent_log(
     part = slice(first, len(log.examples))
     past = past_events(log.examples, spec).of_pairs(part) if spec.length else None
     examples = log.examples.select(part)
-    return represent_pairs(*pretrained, examples.user, examples.item, examples.domain, past)
+    return represent_pairs(*pretrained, examples.user, examples.item, examples.domain, past, examples.query)
 
 
 def drift_reference(

@@ -37,8 +37,12 @@ def represent_pairs(  # noqa: PLR0917 -- the columns of a pair
     item: NDArray[np.int64],
     domain: NDArray[np.int64],
     past: PastEvents | None = None,
+    query: NDArray[np.int64] | None = None,
 ) -> RepresentedPairs:
-    """Positions in `profiles` `(n,)` and facet indices `(n, 3)`; `past` is what a user encoder reads."""
+    """Positions in `profiles` `(n,)` and facet indices `(n, 3)`; `past` is what a user encoder reads.
+
+    `query` has the positions of the queries `(n,)`, where the pairs' requests carry some.
+    """
     parts = []
     for begin in range(0, len(user), _ROWS_AT_ONCE):
         part = slice(begin, begin + _ROWS_AT_ONCE)
@@ -46,7 +50,8 @@ def represent_pairs(  # noqa: PLR0917 -- the columns of a pair
         users, items = torch.from_numpy(user[part]), torch.from_numpy(item[part])
         rows = torch.arange(begin, begin + len(users))
         history = None if past is None else profiles.history(past, rows)
-        batch = profiles.batch(users, items, where, history)
+        asked = None if query is None else torch.from_numpy(query[part])
+        batch = profiles.batch(users, items, where, history, asked)
         x = round_representation(backbone.represent(batch))
         ctr, cvr = backbone.predict(x, where).unbind(1)
         parts.append((x.half().numpy(), backbone.content(batch).numpy(), ctr.numpy(), cvr.numpy()))

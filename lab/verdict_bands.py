@@ -28,6 +28,10 @@ WORDS = {
 }
 
 
+QUIET = frozenset({VerdictKind.STABLE, VerdictKind.TOO_LITTLE})
+"""Verdicts that tell of nothing to look at."""
+
+
 @dataclass(frozen=True)
 class Band:
     """A verdict on one stratum for a while."""
@@ -50,6 +54,16 @@ def bands(verdicts: Iterable[tuple[float, Verdict]], end: float) -> list[Band]:
         standing[verdict.stratum] = time, verdict.kind
     done += [Band(stratum, kind, begin, end) for stratum, (begin, kind) in standing.items()]
     return [band for band in done if band.end > band.begin]
+
+
+def noteworthy(shown: Iterable[Band]) -> list[Band]:
+    """The bands of the group, and of strata of which something else was said than that all is well.
+
+    None at all where there are no such strata. Names of strata may begin with that of their kernel group and a colon.
+    """
+    everything = list(shown)
+    loud = {band.stratum for band in everything if band.kind not in QUIET}
+    return [band for band in everything if loud and (band.stratum in loud or band.stratum.split(": ")[-1] == "group")]
 
 
 def draw_bands(axes: Any, shown: Sequence[Band]) -> None:

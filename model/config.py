@@ -72,6 +72,15 @@ NO_HISTORY = HistorySpec(0)
 
 ItemAspect = Literal["id", "text", "sparse"]
 ITEM_ASPECTS: tuple[ItemAspect, ...] = get_args(ItemAspect)
+NO_QUERY = -1
+"""Stands for the query of a request that has none: it wants a recommendation."""
+MAX_QUERY = 512
+"""Characters of a query that are taken at any door."""
+QueryAspect = Literal["text", "words"]
+QUERY_ASPECTS: tuple[QueryAspect, ...] = get_args(QueryAspect)
+
+
+_LEAST_OF_TWO_TOWERS = 8
 
 
 class BackboneConfig(Section):
@@ -114,11 +123,15 @@ class BackboneConfig(Section):
         default="none", description="Divergence between the domains' representations that pretraining adds to the loss."
     )
     alignment_weight: float = Field(default=1e-2, ge=0, description="Weight of the alignment term.")
-    trunk: Literal["mlp", "mmoe", "ple"] = Field(
-        default="mmoe", description="Network between representation and towers."
+    trunk: Literal["mlp", "mmoe", "ple", "dssm"] = Field(
+        default="mmoe",
+        description="Network between representation and towers; `dssm` has none: a user's and an item's vector meet in "
+        "a dot product, and scorers keep both.",
     )
     experts: int = Field(default=4, ge=1, description="Experts of an MMoE trunk; of a PLE trunk, per task and shared.")
-    expert_hidden: int = Field(default=128, ge=1, description="Hidden width of an expert, or of the MLP trunk.")
+    expert_hidden: int = Field(
+        default=128, ge=1, description="Hidden width of an expert, of the MLP trunk, or of `dssm`'s two towers."
+    )
     expert_width: int = Field(default=64, ge=1, description="Width of the trunk's output.")
     tower_hidden: int = Field(default=32, ge=1, description="Hidden width of a tower.")
     tasks: Literal["ctr", "ctr_ctcvr"] = Field(
@@ -126,16 +139,21 @@ class BackboneConfig(Section):
         description="What the backbone is trained to tell: clicks alone, or clicks and conversions with "
         "CTCVR = CTR x CVR over all impressions, from a stream that knows of conversions.",
     )
-    query_text: bool = Field(
-        default=False,
-        description="Whether a request carries a query whose text vector is an aspect. No request carries one yet: it "
-        "must stay false.",
+    query_aspects: tuple[QueryAspect, ...] = Field(
+        default=(),
+        description="What the backbone knows a request's query by: its text vector, its words, or both; empty where "
+        "requests carry none. It needs a stream that has queries. A backbone of your own reads `batch.query` with any.",
     )
     user_encoder: Literal["none", "pool", "gru4rec", "nextitnet", "sasrec", "bert4rec"] = Field(
         default="none",
         description="What reads a user's live history: nothing, a weighted mean, a recurrent network, dilated "
         "convolutions, causal or bidirectional attention. A backbone of your own reads `batch.history` with any but "
         "`none`.",
+    )
+    user_objective: Literal["own", "clue"] = Field(
+        default="own",
+        description="What the user encoder learns before the clicks: `own`, hidden items for `bert4rec` and nothing "
+        "for the others; `clue`, to tell two views of one user's history from other users'.",
     )
     history_length: int = Field(
         default=50, ge=1, le=1_000, description="Events of a live history that are kept, the newest."
@@ -183,12 +201,24 @@ class BackboneConfig(Section):
             raise ValueError(f"{max(aspects, key=aspects.count)!r} stands there twice: drop one")
         return tuple(aspect for aspect in ITEM_ASPECTS if aspect in aspects)
 
+    @field_validator("query_aspects")
+    @classmethod
+    def _once_in_order(cls, aspects: tuple[QueryAspect, ...]) -> tuple[QueryAspect, ...]:
+        if len(set(aspects)) != len(aspects):
+            raise ValueError(f"{max(aspects, key=aspects.count)!r} stands there twice: drop one")
+        return tuple(aspect for aspect in QUERY_ASPECTS if aspect in aspects)
+
     @model_validator(mode="after")
     def _items_known_alike(self) -> BackboneConfig:
         if self.factory and self.item_aspects != ITEM_ASPECTS:
             raise ValueError(
                 "item_aspects is for the foundation model; a backbone of your own (factory) decides itself what it "
                 "reads of an item: leave one of the two out"
+            )
+        if self.user_objective == "clue" and (self.user_encoder == "none" or self.factory):
+            raise ValueError(
+                "user_objective is clue, but there is no user encoder to learn by it: name one by user_encoder (and "
+                "leave factory empty), or set user_objective to own"
             )
         by = ("id", "text") if self.history_items == "both" else (self.history_items,)
         missing = [aspect for aspect in by if aspect not in self.item_aspects]
@@ -199,23 +229,27 @@ class BackboneConfig(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _towers_share_the_width(self) -> BackboneConfig:
+        if self.trunk != "dssm" or self.factory:
+            return self
+        if self.width % 2 or self.width < _LEAST_OF_TWO_TOWERS:
+            raise ValueError(
+                f"width is {self.width}, but trunk is dssm, whose user and item get half of it each: give an even "
+                f"number, at least {_LEAST_OF_TWO_TOWERS}"
+            )
+        if self.query_aspects:
+            raise ValueError(
+                "query_aspects go with any trunk but dssm: a query would be read by one of two vectors that are kept; "
+                "take another trunk, or leave query_aspects empty"
+            )
+        return self
+
     @property
     def history(self) -> HistorySpec:
         """The live history that the backbone reads."""
         length = 0 if self.user_encoder == "none" else self.history_length
         return HistorySpec(length, self.history_skips, self.history_delay_s)
-
-
-def unfed_keys(config: BackboneConfig) -> list[str]:
-    """A sentence for each key that asks for input which no event, profile or request brings yet.
-
-    The network classes have these aspects and their tests use them; a configuration must not ask for them, because the
-    backbone would be trained in silence on inputs that are all empty.
-    """
-    problems = []
-    if config.query_text:
-        problems.append("backbone.query_text: no request carries a query yet, leave it false")
-    return problems
 
 
 class PretrainConfig(Section):
@@ -241,6 +275,9 @@ class PretrainConfig(Section):
     )
     cloze_passes: int = Field(
         default=10, ge=0, description="Passes over the users' histories in which `bert4rec` guesses hidden items first."
+    )
+    clue_steps: int = Field(
+        default=200, ge=0, description='Steps in which `user_objective = "clue"` teaches the user encoder first.'
     )
     seed: int = Field(default=7, ge=0, le=MAX_SEED, description="Seed of initialisation, shuffling and dropout.")
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from features.config import FeatureConfig
 from features.live.layout import Crossing, LiveLayout
+from features.queries import QueryTexts
 from model.backbone.checkpoint import load_backbone
 from model.backbone.interface import FrozenBackbone
 from model.backbone.schema import DAMAGED, BackboneRefused
@@ -34,6 +36,14 @@ class OpenedBackbone:
     """What drift is measured against; None for a backbone that was kept without it."""
     depends_on: Mapping[str, Any]
     """What a kernel's weights depend on here (`model.kernel.compatibility`)."""
+    query_aspects: tuple[str, ...] = ()
+    """What the backbone knows a query by; empty for one that reads none."""
+
+    def queries(self, config: FeatureConfig) -> QueryTexts | None:
+        """What encodes queries for the backbone; None for one that reads none."""
+        if not self.query_aspects:
+            return None
+        return QueryTexts(self.encoder, config, by_text="text" in self.query_aspects)
 
 
 def open_backbone(config: Config) -> OpenedBackbone:
@@ -49,7 +59,10 @@ def open_backbone(config: Config) -> OpenedBackbone:
     layout = LiveLayout.of(config.live, loaded.backbone.content_width, crossing, loaded.config.history)
     start.check_live(layout.names)
     reference = read_reference(config.backbone_dir, loaded.backbone.fingerprint)
-    return OpenedBackbone(loaded.backbone, loaded.encoder, start, layout, reference, dependencies(start, space.sizes))
+    return OpenedBackbone(
+        loaded.backbone, loaded.encoder, start, layout, reference, dependencies(start, space.sizes),
+        loaded.config.query_aspects,
+    )  # fmt: skip
 
 
 def check_files(folder: Path) -> None:

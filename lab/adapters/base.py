@@ -60,10 +60,11 @@ class AdapterContext:
 
     @property
     def foundation(self) -> FoundationBackbone:
-        """The backbone for adapters that change its layers. Raises AdapterUnfitError for an own backbone."""
-        if not isinstance(self.backbone, FoundationBackbone):
+        """The backbone for adapters that change its layers. Raises AdapterUnfitError for one without a trunk."""
+        if not isinstance(self.backbone, FoundationBackbone) or self.backbone.config.trunk == "dssm":
             raise AdapterUnfitError(
-                "this adapter changes the layers of the foundation model, which a backbone of your own does not have"
+                "this adapter changes the layers of the foundation model's trunk, which neither a backbone of your own "
+                "nor backbone.trunk dssm has"
             )
         return self.backbone
 

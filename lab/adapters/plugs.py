@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu
 
 from lab.adapters.path import LAYERS, ClickPath, Plugs
+from model.backbone.methods.bottleneck import Bottleneck
+from model.backbone.methods.lora import LowRank
 
 
 class FacetTables(nn.Module):
@@ -79,19 +81,12 @@ class LoRA(Plugs):
     def __init__(self, path: ClickPath, rank: int, seed: int) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
-        self.down, self.up = nn.ParameterDict(), nn.ParameterDict()
-        for name, (copies, width_in, width_out) in path.shapes.items():
-            r = min(rank, width_out)
-            self.down[name] = torch.randn(copies, width_in, r, generator=generator) / width_in**0.5
-            self.up[name] = torch.zeros(copies, r, width_out)
+        self.low_rank = nn.ModuleDict({name: LowRank(*shape, rank, generator) for name, shape in path.shapes.items()})
 
     def linear(self, layer: str, inputs: Tensor, out: Tensor) -> Tensor:
         """Adds the low-rank change."""
-        down, up = self.down[layer], self.up[layer]
-        if out.dim() == 2:
-            changed: Tensor = out + (inputs @ down[0]) @ up[0]
-            return changed
-        return torch.baddbmm(out, torch.bmm(inputs, down), up)
+        changed: Tensor = cast(LowRank, self.low_rank[layer]).beside(inputs, out)
+        return changed
 
 
 class MLoRA(Plugs):
@@ -125,23 +120,6 @@ class MLoRA(Plugs):
         code = (wide * self._of(self.down, layer)).sum(-1, keepdim=True)
         change = code * self._of(self.up, layer) + self._of(self.bias, layer)
         return out + (change if out.dim() == 3 else change[0])
-
-
-class Bottleneck(nn.Module):
-    """`W_up act(W_down h)`, W_up zero, `copies` side by side."""
-
-    def __init__(self, copies: int, width_in: int, width: int, width_out: int, generator: torch.Generator) -> None:
-        super().__init__()
-        self.down = nn.Parameter(torch.randn(copies, width_in, width, generator=generator) / width_in**0.5)
-        self.down_bias = nn.Parameter(torch.zeros(copies, 1, width))
-        self.up = nn.Parameter(torch.zeros(copies, width, width_out))
-        self.up_bias = nn.Parameter(torch.zeros(copies, 1, width_out))
-
-    def forward(self, h: Tensor) -> Tensor:
-        """`(copies, n, in)` or `(n, in)` to the same with the width out."""
-        wide = h if h.dim() == 3 else h[None]
-        out = torch.baddbmm(self.up_bias, gelu(torch.baddbmm(self.down_bias, wide, self.down)), self.up)
-        return out if h.dim() == 3 else out[0]
 
 
 class Houlsby(Plugs):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from model.config import BackboneConfig, PretrainConfig
 
@@ -39,11 +39,12 @@ class UnknownBaseError(ValueError):
 
 
 def known_base(name: str, configured: BackboneConfig) -> Base:
-    """The base of a name, in place of the `configured` one. Raises UnknownBaseError."""
+    """The base of a name, in place of the `configured` one, for the tasks of that. Raises UnknownBaseError."""
     if name not in BASES:
         raise UnknownBaseError(f"no base {name!r}; there are {', '.join(BASES)}")
     if configured.factory:
         raise UnknownBaseError(
             f"--base {name} takes a foundation model, but backbone.factory names {configured.factory}: leave out one"
         )
-    return BASES[name]()
+    base = BASES[name]()
+    return replace(base, backbone=base.backbone.model_copy(update={"tasks": configured.tasks}))

@@ -21,7 +21,7 @@ from lab.kernel_start import represent_log
 from lab.played.half import LiveHalf, PlayedRequests
 from lab.played.play import play
 from lab.played.record import Record, Recorder
-from lab.streams import ScriptedStream
+from lab.streams import ScriptedStream, Stream
 from lab.streams.sources import Source
 from model.gate.config import GateConfig
 from model.whole_files import whole_file
@@ -59,7 +59,7 @@ class PlayedStream:
     arms: Arms
 
 
-_opened: dict[str, tuple[ScriptedStream, LiveHalf, Pretrained]] = {}
+_opened: dict[str, tuple[Stream, LiveHalf, Pretrained]] = {}
 """The live half that this process opened last: several faults are played on one."""
 
 
@@ -97,7 +97,8 @@ def _folder(plan: Plan, source: Source, seed: int) -> Path:
 
 def _play(plan: Plan, source: Source, seed: int, name: str) -> PlayedStream:
     stream, half, pretrained = _open(plan, source, seed)
-    episodes, requests = scripted_episodes(stream), PlayedRequests.sound(half, (0, 0))
+    episodes = scripted_episodes(stream) if isinstance(stream, ScriptedStream) else []
+    requests = PlayedRequests.sound(half, (0, 0))
     if name in FAULTS:
         (half, requests), episode = faulty(name, half, pretrained, seed)
         episodes.append(episode)
@@ -114,12 +115,11 @@ def _play(plan: Plan, source: Source, seed: int, name: str) -> PlayedStream:
     )
 
 
-def _open(plan: Plan, source: Source, seed: int) -> tuple[ScriptedStream, LiveHalf, Pretrained]:
+def _open(plan: Plan, source: Source, seed: int) -> tuple[Stream, LiveHalf, Pretrained]:
     key = str(plan.folder(source, seed))
     if key not in _opened:
         _opened.clear()
         stream = source.open(seed, plan.cache_dir)
-        assert isinstance(stream, ScriptedStream)
         pretrained = load_pretrained(plan, stream, seed)
         _opened[key] = stream, LiveHalf.of(stream, pretrained, plan.config), pretrained
     return _opened[key]

@@ -1,4 +1,4 @@
-"""The streams that detectors are tried on: drift scripts as they are, and the one without drift with a fault put in."""
+"""The streams that detectors are tried on: drift scripts, the one without drift with a fault put in, and MovieLens."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from lab.detection.episodes import Episode, Origin
 from lab.evaluate.prepare import Pretrained
 from lab.played.half import LiveHalf, PlayedRequests
 from lab.represented import represent_pairs
-from lab.streams.sources import Source, choose
+from lab.streams.logged.movielens_stream import MOVIELENS, MOVIELENS_SESSIONS
+from lab.streams.sources import Source, choose, movielens_source
 from model.encoding.features import UserFeatures
 
 Faulty = tuple[LiveHalf, PlayedRequests]
@@ -23,6 +24,8 @@ SHARE = 0.25
 """Of the live half in which a fault lasts: 3 750 examples."""
 _EARLIEST, _LATEST = 0.3, 0.5
 """Where it begins, as a share of the live half."""
+REAL = (MOVIELENS, MOVIELENS_SESSIONS)
+"""Whose users judge many items in a row. What is said of wrong labels or a broken kernel there is false."""
 LONG_REQUESTS = 20_000
 """Of the stream without drift: false alarms are rare, and a stream as short as the others would hardly show one."""
 
@@ -47,10 +50,14 @@ class Scenario:
 
 
 def scenarios(suite: str) -> list[Scenario]:
-    """The scripts of a suite, then the faults. Raises StreamError."""
+    """The scripts of a suite, the faults, and real streams in which nothing was put wrong. Raises StreamError."""
     sources = [_long(source) for source in choose(suite, None, None, None, quick=False) if source.script is not None]
     still = next(source for source in choose("scripted", None, None, None, quick=False) if source.name == NO_DRIFT)
-    return [*(Scenario(one.name, one) for one in sources), *(Scenario(name, still, name) for name in FAULTS)]
+    return [
+        *(Scenario(one.name, one) for one in sources),
+        *(Scenario(name, still, name) for name in FAULTS),
+        *(Scenario(name, movielens_source(name)) for name in REAL),
+    ]
 
 
 def _long(source: Source) -> Source:
@@ -133,7 +140,8 @@ def _empty(half: LiveHalf, played: PlayedRequests, pretrained: Pretrained) -> Fa
     user, item, domain = half.chunk.user[row], half.chunk.items[row, column], half.chunk.domain[row]
     past = None if half.past is None else half.past.of_pairs(part)
     x = half.pairs.x.copy()
-    x[part] = represent_pairs(pretrained.backbone, profiles, user, item, domain, past).x
+    query = half.chunk.query_of(row)
+    x[part] = represent_pairs(pretrained.backbone, profiles, user, item, domain, past, query).x
     return _seen_as(half, pretrained, x, part), played
 
 

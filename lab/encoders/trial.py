@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -92,7 +92,7 @@ def try_encoder(plan: Plan, source: Source, seed: int) -> EncoderTrial:
         seed=seed,
         encoder=backbone.user_encoder,
         delay_s=backbone.history_delay_s,
-        figures=dict(_figures(plan, stream, pretrained, seed)),
+        figures=dict(_figures(plan, stream, pretrained, past, seed)),
         with_history={arm: _share(one) for arm, one in past.items()},
         request_ms=_request_ms(pretrained, chunk, past[FROZEN_LIVE]),
         pretrain_s=spent if made else None,
@@ -108,16 +108,18 @@ def _path(plan: Plan, source: Source, seed: int) -> Path:
     return plan.folder(source, seed) / f"encoder-{digest}.json"
 
 
-def _figures(plan: Plan, stream: Stream, pretrained: Pretrained, seed: int) -> Iterator[tuple[str, ArmFigures]]:
-    """Every arm that the backbone has."""
-    reads = bool(pretrained.layout.history.length)
-    for live in (False, True) if reads else (False,):
-        data = prepare(stream, pretrained, plan.config, live_history=live)
-        yield (FROZEN_LIVE if live else FROZEN), _measured(data, data.frozen_logit)
+def _figures(
+    plan: Plan, stream: Stream, pretrained: Pretrained, past: Mapping[str, PastEvents | None], seed: int
+) -> Iterator[tuple[str, ArmFigures]]:
+    """Every arm that the backbone has, with what its user encoder reads in `past`."""
+    over = {FROZEN: OVER_FROZEN, FROZEN_LIVE: OVER_LIVE}
+    for arm in over if pretrained.layout.history.length else (FROZEN,):
+        data = prepare(stream, pretrained, plan.config, past[arm])
+        yield arm, _measured(data, data.frozen_logit)
         kernel = ALL_ADAPTERS[KERNEL]
         adapter = kernel.build(adapter_context(plan, stream, pretrained, seed), kernel.rate)
         outcome = run(adapter, data, plan.config.training.batch_examples)
-        yield (OVER_LIVE if live else OVER_FROZEN), _measured(data, outcome.logit)
+        yield over[arm], _measured(data, outcome.logit)
 
 
 def _measured(data: PreparedStream, logit: NDArray[np.float32]) -> ArmFigures:
@@ -141,7 +143,8 @@ def _request_ms(pretrained: Pretrained, chunk: Chunk, past: PastEvents | None) -
     for request in np.linspace(0, len(chunk) - 1, _TIMED).astype(np.int64).tolist():
         domain = torch.from_numpy(chunk.domain[request : request + 1])
         history = None if past is None else profiles.history(past, torch.from_numpy(first[request : request + 1]))
-        batch = profiles.batch(torch.from_numpy(chunk.user[request : request + 1]), candidates, domain, history)
+        asked = None if chunk.query is None else torch.from_numpy(chunk.query[request : request + 1])
+        batch = profiles.batch(torch.from_numpy(chunk.user[request : request + 1]), candidates, domain, history, asked)
         begun = time.process_time()
         backbone.predict(round_representation(backbone.represent(batch)), domain)
         taken.append(time.process_time() - begun)

@@ -152,29 +152,39 @@ def _choose_adapters(names: tuple[str, ...]) -> tuple[str, ...]:
 def _fitting(names: tuple[str, ...], backbone: BackboneConfig, *, asked: bool) -> tuple[str, ...]:
     """The adapters that can be had on such a backbone. Raises AdapterUnfitError for one asked for."""
     if backbone.factory:
-        names = _fit_any_backbone(names, asked=asked)
-    return _without_histories(names, asked=asked) if backbone.history.length else names
+        names = _fit_any_backbone(names, "a backbone of your own", asked=asked)
+    elif backbone.trunk == "dssm":
+        names = _fit_any_backbone(names, "backbone.trunk dssm", asked=asked)
+    return _without_raw_features(names, backbone, asked=asked)
 
 
-def _fit_any_backbone(names: tuple[str, ...], *, asked: bool) -> tuple[str, ...]:
-    """The adapters that do not change the foundation model's layers. Raises AdapterUnfitError for one asked for."""
+def _fit_any_backbone(names: tuple[str, ...], backbone: str, *, asked: bool) -> tuple[str, ...]:
+    """The adapters that do not change the layers of a trunk. Raises AdapterUnfitError for one asked for."""
     fitting = tuple(name for name in names if ALL_ADAPTERS[name].family not in ("few", "whole"))
     if asked and (unfit := [name for name in names if name not in fitting]):
         others = [name for name, spec in ALL_ADAPTERS.items() if spec.family not in ("few", "whole")]
         raise AdapterUnfitError(
-            f"{unfit[0]} changes the layers of the foundation model, which a backbone of your own does not have; these "
-            f"fit any backbone: {', '.join(others)}"
+            f"{unfit[0]} changes the layers of the foundation model's trunk, which {backbone} does not have; these fit "
+            f"any backbone: {', '.join(others)}"
         )
     return fitting
 
 
-def _without_histories(names: tuple[str, ...], *, asked: bool) -> tuple[str, ...]:
-    """The adapters that are given no raw features: batches carry no histories. Raises AdapterUnfitError as above."""
+def _without_raw_features(names: tuple[str, ...], backbone: BackboneConfig, *, asked: bool) -> tuple[str, ...]:
+    """The adapters that batches of the lab tell enough: they carry neither histories nor queries.
+
+    Raises AdapterUnfitError as above.
+    """
+    missing, cure = "histories", "backbone.user_encoder to none"
+    if backbone.query_aspects:
+        missing, cure = "queries", "backbone.query_aspects to []"
+    elif not backbone.history.length:
+        return names
     fitting = tuple(name for name in names if ALL_ADAPTERS[name].family != "whole")
     if asked and (unfit := [name for name in names if name not in fitting]):
         raise AdapterUnfitError(
-            f"{unfit[0]} trains the whole backbone, histories included, which batches of the lab do not carry: set "
-            "backbone.user_encoder to none, or leave it out"
+            f"{unfit[0]} trains the whole backbone, {missing} included, which batches of the lab do not carry: set "
+            f"{cure}, or leave it out"
         )
     return fitting
 

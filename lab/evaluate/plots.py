@@ -6,6 +6,7 @@ import io
 import logging
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from lab.evaluate.compare import FROZEN
 from lab.evaluate.information_plane import draw_domains, draw_plane, plain
 from lab.evaluate.measures import WINDOWS
 from lab.evaluate.report import EvaluationReport, StreamReport
+from lab.verdict_bands import draw_bands
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,7 +41,10 @@ def pictures(report: EvaluationReport) -> dict[str, bytes]:
     drawings: dict[str, tuple[Callable[[Figure], None], float, float]] = {
         "gains.png": (partial(_gains, report=report), 10, 0.32 * len(report.costs) + 1.6),
         "gain-and-cost.png": (partial(_cost, report=report), 9, 5.5),
-        **{f"{stream.name}.png": (partial(_curves, stream=stream), 9, 8.5) for stream in report.streams},
+        **{
+            f"{stream.name}.png": (partial(_curves, stream=stream), 9, 10.5 if stream.verdicts else 8.5)
+            for stream in report.streams
+        },
     }
     known = [stream for stream in report.streams if stream.information]
     if known:
@@ -57,9 +62,10 @@ def pictures(report: EvaluationReport) -> dict[str, bytes]:
 
 
 def _curves(figure: Figure, stream: StreamReport) -> None:
-    within, lead_within, lead = figure.subplots(3, 1, sharex=True, height_ratios=(1, 1.3, 1.3))
+    rows = (1, 1.3, 1.3, *((1,) if stream.verdicts else ()))
+    within, lead_within, lead, *said = figure.subplots(len(rows), 1, sharex=True, height_ratios=rows)
     where = (np.arange(WINDOWS) + 0.5) / WINDOWS * stream.examples / 1e3
-    for axes in (within, lead_within, lead):
+    for axes in (within, lead_within, lead, *said):
         for _, begin, end in stream.spans:
             axes.axvspan(begin * stream.examples / 1e3, end * stream.examples / 1e3, color="#ffe9b3", alpha=0.5, lw=0)
         plain(axes)
@@ -77,7 +83,11 @@ def _curves(figure: Figure, stream: StreamReport) -> None:
     lead_within.set_ylabel("above frozen, within requests")
     lead_within.legend(frameon=False, fontsize=9, loc="upper left")
     lead.set_ylabel("above frozen, AUC")
-    lead.set_xlabel("examples seen (thousands), scored before learning from them; shaded: the world differs")
+    for axes in said:
+        draw_bands(axes, [replace(one, begin=one.begin / 1e3, end=one.end / 1e3) for one in stream.verdicts])
+    (*said, lead)[0].set_xlabel(
+        "examples seen (thousands), scored before learning from them; shaded: the world differs"
+    )
     for axes in (lead_within, lead):
         axes.axhline(0, color="black", lw=0.8)
 

@@ -15,13 +15,15 @@ from lab.adapters.training import GradientTraining
 from lab.evaluate.told import Labels, live_histories, live_outcomes
 from lab.kernel_start import PretrainingLog, count_log, kernel_start
 from lab.represented import represent_pairs
-from lab.streams import Chunk, Stream, ensure_conversions
+from lab.streams import Catalogue, Chunk, Stream, ensure_conversions, ensure_queries
 from model.backbone.dataset import Examples, ProfileTable
 from model.backbone.interface import FrozenBackbone
 from model.backbone.pretrain import pretrain_backbone
 from model.config import NO_HISTORY, BackboneConfig, KernelConfig, PretrainConfig
 from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
+from model.encoding.history import PastEvents
 from model.encoding.item_values import ItemValues
+from model.encoding.query import QueryFeatures
 from model.kernel.start import KernelStart
 
 Texts = Callable[[Sequence[str]], NDArray[np.float32]]
@@ -73,6 +75,8 @@ class PreparedStream:
     """Whether the user clicked and converted; None where the stream knows of no conversions."""
     cvr_logit: NDArray[np.float32] | None = None
     """Logit of a conversion once clicked, by the frozen model; 0 without a conversion tower."""
+    query: NDArray[np.int64] | None = None
+    """Position of the query, `NO_QUERY` for a recommendation; None where nobody asks for anything."""
 
     def __len__(self) -> int:
         return len(self.label)
@@ -126,10 +130,11 @@ def pretrain_on(stream: Stream, config: EvaluationConfig, kernel: KernelConfig, 
 def train_backbone_on(stream: Stream, config: EvaluationConfig, texts: Texts, seed: int) -> TrainedBackbone:
     """Pretrains a backbone on the stream's first half.
 
-    Raises StreamError for conversions that the stream knows nothing of, BackboneRefused and ValueError as
+    Raises StreamError for conversions or queries that the stream knows nothing of, BackboneRefused and ValueError as
     `pretrain_backbone`.
     """
     ensure_conversions(config.backbone.tasks, stream)
+    ensure_queries(config.backbone.query_aspects, stream)
     catalogue = stream.catalogue
     examples = pretraining_examples(stream)
     vectors = texts([item.text for item in catalogue.items])
@@ -137,6 +142,7 @@ def train_backbone_on(stream: Stream, config: EvaluationConfig, texts: Texts, se
     items = [
         ItemFeatures(item.item_id, item.fields, vector) for item, vector in zip(catalogue.items, vectors, strict=True)
     ]
+    queries = query_features(stream.catalogue, config.backbone, texts)
     encoder = FeatureEncoder.fit(
         [users[n] for n in np.unique(examples.user)],
         [items[n] for n in np.unique(examples.item)],
@@ -152,9 +158,17 @@ def train_backbone_on(stream: Stream, config: EvaluationConfig, texts: Texts, se
         domain_sizes=catalogue.space.sizes,
         backbone=config.backbone.model_copy(update={"text_width": vectors.shape[1]}),
         config=config.pretrain.model_copy(update={"seed": config.pretrain.seed + seed}),
+        queries=queries,
     )
     held_out = np.array(report.held_out, dtype=np.float32)
-    return TrainedBackbone(backbone, encoder, ProfileTable(encoder, users, items), examples, held_out)
+    return TrainedBackbone(backbone, encoder, ProfileTable(encoder, users, items, queries), examples, held_out)
+
+
+def query_features(catalogue: Catalogue, backbone: BackboneConfig, texts: Texts) -> list[QueryFeatures]:
+    """What users may ask for, encoded; nothing for a backbone that reads no query."""
+    asked = catalogue.queries if backbone.query_aspects else ()
+    vectors = texts(asked) if asked else ()
+    return [QueryFeatures(query, vector) for query, vector in zip(asked, vectors, strict=True)]
 
 
 def log_of(stream: Stream, examples: Examples, encoder: FeatureEncoder, profiles: ProfileTable) -> PretrainingLog:
@@ -183,22 +197,24 @@ def pretraining_examples(stream: Stream) -> Examples:
         label=chunk.click[row, column].astype(np.float32),
         time=chunk.time[row],
         conversion=None if chunk.converted is None else chunk.converted[row, column].astype(np.float32),
+        query=chunk.query_of(row),
     )
 
 
 def prepare(
-    stream: Stream, pretrained: Pretrained, config: EvaluationConfig, *, live_history: bool = True
+    stream: Stream, pretrained: Pretrained, config: EvaluationConfig, past: PastEvents | None = None
 ) -> PreparedStream:
     """Represents every shown item of the live half and computes its live features as they were at that time.
 
-    Without `live_history` a user encoder reads what it could when pretraining ended.
+    `past` is what a user encoder reads before each request: by default the live histories.
     """
     chunk = Chunk.concat(list(stream.chunks("live")))
     row, column = np.nonzero(chunk.shown)
     user, item, domain = chunk.user[row], chunk.items[row, column], chunk.domain[row]
     known = decided_labels(chunk, config)
-    past = live_histories(stream, pretrained, known, followed=live_history)
-    pairs = represent_pairs(pretrained.backbone, pretrained.profiles, user, item, domain, past)
+    past = live_histories(stream, pretrained, known) if past is None else past
+    query = chunk.query_of(row)
+    pairs = represent_pairs(pretrained.backbone, pretrained.profiles, user, item, domain, past, query)
     residual = (known.label - 1.0 / (1.0 + np.exp(-pairs.frozen_logit))).astype(np.float32)
     return PreparedStream(
         x=pairs.x,
@@ -218,6 +234,7 @@ def prepare(
         batch=known.batch[row],
         conversion=None if chunk.conversions is None else chunk.conversions.happened[row, column].astype(np.float32),
         cvr_logit=None if chunk.conversions is None else pairs.cvr_logit,
+        query=query,
     )
 
 
@@ -228,7 +245,7 @@ def decided_labels(chunk: Chunk, config: EvaluationConfig) -> Labels:
     label = chunk.click[row, column] & (delay <= config.join_s)
     late = chunk.click[row, column] & (delay > config.join_s) & (delay <= config.horizon_s)
     batch, decided = _batches(chunk, config)
-    corrected = np.where(late, np.maximum(_known(chunk, batch, chunk.time[row] + delay), decided[row]), -1)
+    corrected = np.where(late, np.maximum(first_batch_after(chunk, batch, chunk.time[row] + delay), decided[row]), -1)
     return Labels.of(chunk, label, batch, decided, corrected)
 
 
@@ -237,10 +254,10 @@ def _batches(chunk: Chunk, config: EvaluationConfig) -> tuple[NDArray[np.int64],
     before = np.cumsum(chunk.shown.sum(axis=1)) - chunk.shown.sum(axis=1)
     _, batch = np.unique(before // config.training.batch_examples, return_inverse=True)
     closes = chunk.time + config.join_s
-    return batch.astype(np.int64), np.maximum(batch, _known(chunk, batch, closes))
+    return batch.astype(np.int64), np.maximum(batch, first_batch_after(chunk, batch, closes))
 
 
-def _known(chunk: Chunk, batch: NDArray[np.int64], time: NDArray[np.float64]) -> NDArray[np.int64]:
+def first_batch_after(chunk: Chunk, batch: NDArray[np.int64], time: NDArray[np.float64]) -> NDArray[np.int64]:
     """The first scoring batch that ends at or after each time; one more than there are if none does."""
     last = np.searchsorted(batch, np.arange(batch[-1] + 1), side="right") - 1
     return np.searchsorted(chunk.time[last], time, side="left").astype(np.int64)  # when each batch has been scored

@@ -31,6 +31,7 @@ from lab.evaluate.plan import ALL_ADAPTERS, KERNEL, Plan
 from lab.evaluate.seed_results import RunCost, SeedResult
 from lab.evaluate.slices import SliceRow, slice_rows
 from lab.streams import standard_suite
+from lab.verdict_bands import Band
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,8 @@ class StreamReport:
     """How well the adapters tell conversions; None where the stream knows of none."""
     information: tuple[SeedInformation, ...] = ()
     """What the kernel took up, a run a seed; empty where it did not run, or counts no information."""
+    verdicts: tuple[Band, ...] = ()
+    """What a drift monitor says of the first seed, by served example; empty where it found nothing to look at."""
 
 
 @dataclass(frozen=True)
@@ -190,6 +193,7 @@ def _stream(plan: Plan, name: str, seeds: list[SeedResult], runs: Runs, *, alter
         altered=altered,
         conversions=report_conversions([(one.seed, one.conversions) for one in seeds], plan.adapters),
         information=tuple(one.information for one in seeds if one.information is not None),
+        verdicts=first.verdicts,
     )
 
 

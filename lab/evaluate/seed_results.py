@@ -14,8 +14,10 @@ from lab.evaluate.measures import Measures, measure
 from lab.evaluate.plan import KERNEL, Plan
 from lab.evaluate.prepare import pretraining_examples
 from lab.evaluate.slices import SeenBefore, SliceMeasures, measure_slices
+from lab.evaluate.verdicts import stream_verdicts
 from lab.evaluate.work import load_run, load_stream
 from lab.streams.sources import Source
+from lab.verdict_bands import Band
 from model.evaluation import auc, grouped_auc, mixed_groups
 
 
@@ -53,12 +55,14 @@ class SeedResult:
     """By adapter; empty where the stream knows of no conversions."""
     information: SeedInformation | None = None
     """What the kernel took up; None where it did not run, or counts no information."""
+    verdicts: tuple[Band, ...] = ()
+    """What a drift monitor says with frozen and kernel as its arms; of the first seed alone, where the kernel ran."""
 
 
 def measure_seed(plan: Plan, source: Source, seed: int) -> SeedResult:
     """Reads the runs of one stream and seed."""
     stream, data = source.open(seed, plan.cache_dir), load_stream(plan, source, seed)
-    seen = SeenBefore.of(pretraining_examples(stream), data.item, data.user)
+    seen = SeenBefore.of(pretraining_examples(stream), data.item, data.user, data.query)
     measures, costs, slices, conversions = {}, {}, {}, {}
     for name in plan.adapters:
         done = load_run(plan, source, seed, name)
@@ -73,6 +77,9 @@ def measure_seed(plan: Plan, source: Source, seed: int) -> SeedResult:
     )
     scripted = bool(np.isfinite(data.probability).all())
     run = plan.folder(source, seed) / f"{KERNEL}.npz"
+    verdicts: tuple[Band, ...] = ()
+    if KERNEL in plan.adapters and seed == plan.seeds[0]:
+        verdicts = stream_verdicts(data, load_run(plan, source, seed, KERNEL).outcome.logit, stream.catalogue.space)
     return SeedResult(
         stream=source.name,
         seed=seed,
@@ -87,6 +94,7 @@ def measure_seed(plan: Plan, source: Source, seed: int) -> SeedResult:
         spans=spans,
         conversions=conversions,
         information=read_information(run, seed) if KERNEL in plan.adapters else None,
+        verdicts=verdicts,
     )
 
 

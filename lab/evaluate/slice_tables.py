@@ -20,7 +20,7 @@ def slice_tables(stream: StreamReport) -> Iterator[tuple[str, list[str], Cells]]
     if not held:
         return
     sizes = [[name, f"{row.examples:,.0f}", f"{row.lists:,.0f}"] for name, row in held.items()]
-    title = f"{stream.name}: slices by what pretraining saw of item and user"
+    title = f"{stream.name}: slices by what pretraining saw of item and user, and what was asked"
     yield title, ["slice", "examples", "requests with both labels"], sizes
     for figure, words in _FIGURES.items():
         body = [[row.adapter, *(plain_span(getattr(row.slices[name], figure)) for name in held)] for row in stream.rows]

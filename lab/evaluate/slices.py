@@ -1,6 +1,6 @@
-"""The live half in slices: by how often pretraining saw the item, and by whether it saw the user.
+"""The live half in slices: by how often pretraining saw the item, by whether it saw the user, and by what was wanted.
 
-The four slices of items hold every example once between them, and so do the two of users.
+The four slices of items hold every example once between them, and so do the two of users and the two of requests.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from lab.evaluate.compare import Interval, interval
 from lab.evaluate.measures import LEAST
 from model.backbone.dataset import Examples
+from model.config import NO_QUERY
 from model.evaluation import auc, grouped_auc, log_loss, mixed_groups, sigmoid
 
 ITEM_SLICES = ("item never seen", "item seen 1-10", "item seen 11-100", "item seen more")
@@ -21,27 +22,43 @@ _FROM = (1, 11, 101)
 """Examples of the pretraining half from which the second, third and fourth slice of items begin."""
 USER_SLICES = ("user new", "user known")
 SLICES = ITEM_SLICES + USER_SLICES
+REQUEST_SLICES = ("search requests", "recommendation requests")
+"""Beside them where a stream has queries."""
 _LEAST_LISTS = 30  # requests below which their mean AUC says nothing
 
 
 @dataclass(frozen=True)
 class SeenBefore:
-    """How many examples of the pretraining half were of each live example's item and user, both `(n,)`."""
+    """How many examples of the pretraining half were of each live example's item and user, both `(n,)`, and what the
+    example's request asked for."""
 
     item: NDArray[np.int64]
     user: NDArray[np.int64]
+    query: NDArray[np.int64] | None = None
+    """As in `Chunk`, by example."""
 
     @staticmethod
-    def of(pretraining: Examples, item: NDArray[np.int64], user: NDArray[np.int64]) -> SeenBefore:
+    def of(
+        pretraining: Examples,
+        item: NDArray[np.int64],
+        user: NDArray[np.int64],
+        query: NDArray[np.int64] | None = None,
+    ) -> SeenBefore:
         """Counts the examples that pretraining saw, clicked or not, for items and users by position, both `(n,)`."""
-        return SeenBefore(_count(pretraining.item, item), _count(pretraining.user, user))
+        return SeenBefore(_count(pretraining.item, item), _count(pretraining.user, user), query)
 
     def masks(self) -> dict[str, NDArray[np.bool_]]:
         """Which examples each slice holds, by its name."""
         band = np.digitize(self.item, _FROM)
         items = {name: band == number for number, name in enumerate(ITEM_SLICES)}
         new, known = USER_SLICES
-        return {**items, new: self.user == 0, known: self.user > 0}
+        users = {new: self.user == 0, known: self.user > 0}
+        return items | users | (self._requests() if self.query is not None else {})
+
+    def _requests(self) -> dict[str, NDArray[np.bool_]]:
+        search, recommendation = REQUEST_SLICES
+        searches = np.asarray(self.query != NO_QUERY)
+        return {search: searches, recommendation: ~searches}
 
 
 def _count(seen: NDArray[np.int64], asked: NDArray[np.int64]) -> NDArray[np.int64]:

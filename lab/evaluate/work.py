@@ -33,6 +33,7 @@ from lab.evaluate.prepare import (
     prepare,
     pretrain_on,
     pretraining_examples,
+    query_features,
 )
 from lab.evaluate.prequential import Outcome, run
 from lab.streams import Catalogue, Chunk, Stream
@@ -163,7 +164,8 @@ def load_pretrained(plan: Plan, stream: Stream, seed: int) -> Pretrained:
     vectors = text_vectors(plan, [item.text for item in catalogue.items])
     users = [UserFeatures(user.user_id, user.fields) for user in catalogue.users]
     items = [ItemFeatures(i.item_id, i.fields, vector) for i, vector in zip(catalogue.items, vectors, strict=True)]
-    profiles, start = ProfileTable(loaded.encoder, users, items), KernelStart.load(folder)
+    queries = query_features(catalogue, loaded.config, partial(text_vectors, plan))
+    profiles, start = ProfileTable(loaded.encoder, users, items, queries), KernelStart.load(folder)
     layout = live_layout(stream, plan.config, loaded.encoder, loaded.backbone)
     start.check_live(layout.names)
     log = log_of(stream, pretraining_examples(stream), loaded.encoder, profiles)
@@ -187,8 +189,11 @@ def adapter_context(plan: Plan, stream: Stream, pretrained: Pretrained, seed: in
 
 def input_schema(plan: Plan, catalogue: Catalogue) -> InputSchema:
     """What a backbone of the stream reads."""
-    aspects = plan.config.backbone.item_aspects
-    return InputSchema(catalogue.space.values, catalogue.user_fields, catalogue.item_fields, DEFAULT_MODEL, aspects)
+    backbone = plan.config.backbone
+    return InputSchema(
+        catalogue.space.values, catalogue.user_fields, catalogue.item_fields, DEFAULT_MODEL, backbone.item_aspects,
+        backbone.query_aspects,
+    )  # fmt: skip
 
 
 def text_vectors(plan: Plan, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -218,7 +223,7 @@ def _backbone_folder(plan: Plan, stream: Stream, seed: int) -> Path:
     chunk = Chunk.concat(list(stream.chunks("pretrain")))
     for values in chunk.taught:
         digest.update(np.ascontiguousarray(values).tobytes())
-    digest.update(json.dumps(stream.catalogue.space.values).encode())
+    digest.update(json.dumps([stream.catalogue.space.values, stream.catalogue.queries]).encode())
     digest.update(str(seed).encode())
     return plan.work_dir / plan.key / "backbones" / digest.hexdigest()[:16]
 

@@ -64,7 +64,7 @@ class LiveHalf:
         past = live_histories(stream, pretrained, decided_labels(chunk, config))
         return LiveHalf(
             chunk=chunk,
-            pairs=represent_pairs(pretrained.backbone, pretrained.profiles, *where, past),
+            pairs=represent_pairs(pretrained.backbone, pretrained.profiles, *where, past, chunk.query_of(row)),
             past=past,
             values=log.values,
             users=log.users,

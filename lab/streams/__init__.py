@@ -7,6 +7,7 @@ from lab.streams.scripted.script import (
     find_script,
     load_script,
     parse_script,
+    search_suite,
     standard_suite,
     unmatched_suite,
 )
@@ -21,6 +22,7 @@ from lab.streams.stream import (
     Stream,
     StreamError,
     ensure_conversions,
+    ensure_queries,
     requests,
 )
 
@@ -37,12 +39,14 @@ __all__ = [
     "StreamError",
     "conversion_suite",
     "ensure_conversions",
+    "ensure_queries",
     "find_script",
     "load_script",
     "oracle_auc",
     "oracle_log_loss",
     "parse_script",
     "requests",
+    "search_suite",
     "standard_suite",
     "unmatched_suite",
 ]

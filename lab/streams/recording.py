@@ -74,18 +74,19 @@ class Recording:
             label=chunk.click[row, column].astype(np.float32),
             time=chunk.time[row],
             conversion=None if chunk.converted is None else chunk.converted[row, column].astype(np.float32),
+            query=chunk.query_of(row),
         )
 
     def identity(self) -> Iterator[bytes]:
         """All that decides what is learned from the first half: equal bytes, equal backbone.
 
-        Profiles, fields, domains and the first half itself: what comes after it decides nothing.
+        Profiles, fields, domains, queries and the first half itself: what comes after it decides nothing.
         """
         catalogue, chunk = self.catalogue, self._first_half
         for profile in (*self.users, *self.items):
             yield repr(profile).encode()
         fields = [spec.model_dump() for spec in (*catalogue.user_fields, *catalogue.item_fields)]
-        yield json.dumps([fields, catalogue.space.values]).encode()
+        yield json.dumps([fields, catalogue.space.values, catalogue.queries]).encode()
         for values in chunk.taught:
             yield np.ascontiguousarray(values).tobytes()
 

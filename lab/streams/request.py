@@ -32,6 +32,8 @@ class Request:
     conversions: tuple[float | None, ...] = ()
     """Seconds of the recorded time from the click to the conversion of each item, None where there was none; empty
     where none is known."""
+    query: str = ""
+    """What the user asked for; empty for a recommendation."""
 
     def clicked(self) -> list[tuple[float, str]]:
         """Delay and item of every click, the quickest first; clicks of one delay keep the order of the items."""

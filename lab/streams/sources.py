@@ -91,7 +91,7 @@ def choose(
     if not quick:
         return sources
     whole_suite = script is None and log is None and mapping is None and suite not in MOVIELENS_STREAMS
-    return [_shortened(s) for s in sources if not whole_suite or s.name in QUICK_STREAMS]
+    return [shortened(s) for s in sources if not whole_suite or s.name in QUICK_STREAMS]
 
 
 def _suite(name: str) -> list[Source]:
@@ -126,7 +126,8 @@ def movielens_source(name: str = MOVIELENS) -> Source:
     return Source(name, dataset=name)
 
 
-def _shortened(source: Source) -> Source:
+def shortened(source: Source) -> Source:
+    """A script of fewer requests, for a short look; a log as it is."""
     if source.script is None:
         return source
     fewer = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, Literal, Protocol
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from features.profiles import ItemProfile, UserProfile
 from lab.streams.conversions import Conversions
 from lab.streams.request import Request
-from model.config import FieldSpec
+from model.config import NO_QUERY, FieldSpec
 from model.encoding.domain import Domain, DomainSpace
 
 Half = Literal["pretrain", "live"]
@@ -32,6 +32,8 @@ class Catalogue:
     space: DomainSpace
     user_fields: tuple[FieldSpec, ...] = ()
     item_fields: tuple[FieldSpec, ...] = ()
+    queries: tuple[str, ...] = ()
+    """All queries that a request may carry; chunks hold positions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,8 @@ class Chunk:
     """Seconds from the request to the feedback, `(r, k)`."""
     conversions: Conversions | None = None
     """What followed the clicks; None where the stream knows of no conversions."""
+    query: NDArray[np.int64] | None = None
+    """Position in `Catalogue.queries`, `NO_QUERY` for a recommendation, `(r,)`; None where nobody asks for anything."""
 
     def __len__(self) -> int:
         return int(self.time.shape[0])
@@ -99,12 +103,18 @@ class Chunk:
     def taught(self) -> list[NDArray[Any]]:
         """All columns that a backbone is trained on: equal ones, equal backbone."""
         columns: list[NDArray[Any]] = [self.time, self.user, self.domain, self.items, self.click]
-        return columns if self.converted is None else [*columns, self.converted]
+        return columns + [own for own in (self.converted, self.query) if own is not None]
 
     def rows(self, part: slice | NDArray[np.int64]) -> Chunk:
         """The requests of `part`."""
         conversions = None if self.conversions is None else self.conversions.rows(part)
-        return Chunk(**{f.name: getattr(self, f.name)[part] for f in _columns()}, conversions=conversions)
+        query = None if self.query is None else self.query[part]
+        own = {f.name: getattr(self, f.name)[part] for f in _columns()}
+        return Chunk(**own, conversions=conversions, query=query)
+
+    def query_of(self, row: NDArray[np.int64]) -> NDArray[np.int64] | None:
+        """The queries of the requests `row`, `(n,)`; None where nobody asks for anything."""
+        return None if self.query is None else self.query[row]
 
     @staticmethod
     def concat(chunks: list[Chunk]) -> Chunk:
@@ -112,15 +122,17 @@ class Chunk:
         if not chunks:
             raise ValueError("cannot join zero chunks")
         known = [chunk.conversions for chunk in chunks if chunk.conversions is not None]
+        queries = [chunk.query for chunk in chunks if chunk.query is not None]
         return Chunk(
             **{f.name: np.concatenate([getattr(c, f.name) for c in chunks]) for f in _columns()},
             conversions=Conversions.concat(known) if known else None,
+            query=np.concatenate(queries) if queries else None,
         )
 
 
 def _columns() -> list[Field[Any]]:
     """The arrays that every chunk has."""
-    return [column for column in fields(Chunk) if column.name != "conversions"]
+    return [column for column in fields(Chunk) if column.name not in {"conversions", "query"}]
 
 
 class Stream(Protocol):
@@ -151,6 +163,10 @@ class Stream(Protocol):
     def converts(self) -> bool:
         """Whether its chunks know of conversions."""
 
+    @property
+    def searches(self) -> bool:
+        """Whether some of its requests carry a query."""
+
 
 def ensure_conversions(tasks: str, stream: Stream) -> None:
     """Raises StreamError if a backbone of `tasks` is to learn conversions from a stream that knows of none."""
@@ -162,10 +178,20 @@ def ensure_conversions(tasks: str, stream: Stream) -> None:
         )
 
 
+def ensure_queries(aspects: Sequence[str], stream: Stream) -> None:
+    """Raises StreamError if a backbone that knows queries by `aspects` is to learn from a stream without any."""
+    if aspects and not stream.searches:
+        raise StreamError(
+            f"backbone.query_aspects is {', '.join(aspects)}, but no request of the stream {stream.name} carries a "
+            "query: name one (`interactions.query` of a mapping, `queries` of a script), take a stream that has them "
+            "(--script search, --mapping movielens-search), or leave backbone.query_aspects empty"
+        )
+
+
 def requests(stream: Stream, half: Half) -> Iterator[Request]:
     """The requests of a half, one by one, for a replay."""
     users, items, values = stream.catalogue.users, stream.catalogue.items, stream.catalogue.space.values
-    scene, region, period = values.values()
+    (scene, region, period), queries = values.values(), stream.catalogue.queries
     for chunk in stream.chunks(half):
         shown, conversions = chunk.shown, chunk.logged_delays
         for row in range(len(chunk)):
@@ -179,6 +205,7 @@ def requests(stream: Stream, half: Half) -> Iterator[Request]:
                 clicks=tuple(bool(c) for c in chunk.click[row, cells]),
                 delays=tuple(float(d) for d in chunk.delay[row, cells]),
                 conversions=() if conversions is None else _known(conversions[row, cells]),
+                query="" if chunk.query is None or chunk.query[row] == NO_QUERY else queries[chunk.query[row]],
             )
 
 

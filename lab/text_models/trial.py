@@ -66,7 +66,8 @@ def _tried(plan: Plan, source: Source, seed: int, model: str, by: str) -> TextTr
     chunk = Chunk.concat(list(stream.chunks("live")))
     row, column = np.nonzero(chunk.shown)
     user, item = chunk.user[row], chunk.items[row, column]
-    pairs = represent_pairs(made.backbone, made.profiles, user, item, chunk.domain[row])
+    domain, query = chunk.domain[row], chunk.query_of(row)
+    pairs = represent_pairs(made.backbone, made.profiles, user, item, domain, query=query)
     label, request = chunk.clean_click[row, column].astype(np.float32), row.astype(np.int64)
     slices = measure_slices(label, pairs.frozen_logit, request, SeenBefore.of(made.examples, item, user))
     whole = measure_slice(label, pairs.frozen_logit, request)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from lab.backbone_training import TextWidthError, encoded_items, one_thread, write_starts
+from lab.backbone_training import TextWidthError, encoded_items, encoded_queries, one_thread, write_starts
 from lab.kernel_start import PretrainingLog
 from lab.progress import bars, reporter
 from lab.streams import ensure_conversions
@@ -19,10 +19,13 @@ from lab.transfer.examples import scene_examples
 from lab.transfer.origin import OldBackbone, TransferRefused, open_origin
 from model.backbone.checkpoint import save_backbone
 from model.backbone.dataset import Examples, ProfileTable
+from model.backbone.levels import LEVELS, Level
+from model.backbone.methods.method import METHOD_NAMES, MethodName
 from model.backbone.report import PretrainReport, TrainingProgress
 from model.backbone.schema import CARD
-from model.backbone.transfer import LEVELS, Level, Transferred, fine_tune
+from model.backbone.transfer import Transferred, fine_tune
 from model.encoding.features import ItemFeatures, UserFeatures
+from model.encoding.query import QueryFeatures
 from model.whole_files import whole_folder, write_digests
 from streaming.config import Config
 
@@ -37,6 +40,8 @@ class FineTuneOrder:
     frozen: tuple[Level, ...]
     examples: int | None = None
     """Only the first so many."""
+    method: MethodName | None = None
+    """Gives the scene parameters of its own; without one the layers learn that are not frozen."""
 
 
 def levels_of(text: str) -> tuple[Level, ...]:
@@ -48,6 +53,13 @@ def levels_of(text: str) -> tuple[Level, ...]:
     if unknown:
         raise TransferRefused(f"--freeze {text}: no level {unknown[0]!r}; there are {', '.join(LEVELS)}, none and all")
     return tuple(level for level in LEVELS if level in names)
+
+
+def method_of(text: str) -> MethodName | None:
+    """The method that a user names, none for `full`. Raises TransferRefused."""
+    if text != "full" and text not in METHOD_NAMES:
+        raise TransferRefused(f"--method {text}: there are full, {', '.join(METHOD_NAMES)}")
+    return next((name for name in METHOD_NAMES if name == text), None)
 
 
 def run_fine_tune(config: Config, choice: StreamChoice, order: FineTuneOrder, *, console: Console | None = None) -> int:
@@ -66,7 +78,8 @@ def run_fine_tune(config: Config, choice: StreamChoice, order: FineTuneOrder, *,
     ensure_conversions(config.backbone.tasks, recording.stream)
     examples = scene_examples(recording, config.domain_space(), order.scene, order.examples)
     users = [UserFeatures(user.user_id, user.fields) for user in recording.users]
-    learned = _SceneData(recording, examples, users, _items(config, recording, console))
+    queries = encoded_queries(config, recording)
+    learned = _SceneData(recording, examples, users, _items(config, recording, console), queries)
     with whole_folder(target, finished=CARD) as folder, one_thread():
         result = _fine_tune(config, origin, order, learned, console)
         _write_starts(config, learned, result, folder)
@@ -85,6 +98,7 @@ class _SceneData:
     examples: Examples
     users: list[UserFeatures]
     items: list[ItemFeatures]
+    queries: list[QueryFeatures]
 
 
 def _items(config: Config, recording: Recording, console: Console) -> list[ItemFeatures]:
@@ -111,7 +125,8 @@ def _fine_tune(
 
         result = fine_tune(
             origin.backbone, learned.examples, learned.users, learned.items, origin.encoder, frozen=order.frozen,
-            config=config.pretrain, click_rate=origin.click_rate, progress=trained,
+            config=config.pretrain, click_rate=origin.click_rate, method=order.method, progress=trained,
+            queries=learned.queries,
         )  # fmt: skip
         progress.update(steps, total=progress.tasks[steps].completed)
     return result
@@ -119,7 +134,7 @@ def _fine_tune(
 
 def _write_starts(config: Config, learned: _SceneData, result: Transferred, folder: Path) -> None:
     """What kernels start from, as a pretraining writes it, of the scene's examples."""
-    profiles, encoder = ProfileTable(result.encoder, learned.users, learned.items), result.encoder
+    profiles, encoder = ProfileTable(result.encoder, learned.users, learned.items, learned.queries), result.encoder
     names = [user.user_id for user in learned.users], [item.item_id for item in learned.items]
     log = PretrainingLog.of(learned.examples, *names, config.domain_space(), (profiles, encoder))
     held_out = np.array(result.report.held_out, dtype=np.float32)
@@ -131,6 +146,7 @@ def _card(origin: OldBackbone, order: FineTuneOrder, learned: _SceneData, result
     entry = {
         "from": origin.backbone.fingerprint,
         "scene": order.scene,
+        "method": order.method or "full",
         "frozen": list(order.frozen),
         "examples": len(learned.examples),
         "data": learned.recording.title,
@@ -152,5 +168,5 @@ def _grown(origin: OldBackbone, result: Transferred) -> dict[str, int]:
 def _sentence(report: PretrainReport) -> str:
     before, kept = report.history[0], report.history[report.best_epoch]
     figures = f"log loss {before['log_loss']:.4f} before, {kept['log_loss']:.4f} after"
-    what = f"pass {report.best_epoch} is kept" if report.best_epoch else "no pass was better than the old layers"
+    what = f"pass {report.best_epoch} is kept" if report.best_epoch else "no pass was better than what was there before"
     return f"{report.validation_examples:,} held-out examples of the scene: {figures}; {what}"

@@ -39,8 +39,8 @@ def run_new_scene(
     plan = make_plan([], ("frozen",), 1, out, config.cache_dir, quick=quick, kernel=config.kernel,
                      learner=config.learner, live=config.live, backbone=config.backbone)  # fmt: skip
     rows: list[CurveRow] = []
-    for seed in range(seeds or SEEDS):
-        for name in STREAMS:
+    for name in STREAMS:
+        for seed in range(seeds or SEEDS):
             stream = open_scene(name, seed, plan.cache_dir, quick=quick)
             for row in curve(plan, stream, seed, partial(text_vectors, plan)):
                 rows.append(row)
@@ -55,7 +55,6 @@ def _ensure_comparable(backbone: BackboneConfig) -> None:
     """Raises TransferRefused for a backbone that the ways, or the streams, do not fit."""
     unfit = {
         "factory": (backbone.factory, "the layers of a backbone of your own are not known here"),
-        "user_encoder": (backbone.user_encoder, "the new scene's examples carry no histories"),
         "tasks": (backbone.tasks, "the streams know of no conversions"),
     }
     for key, (value, why) in unfit.items():

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -16,16 +17,21 @@ from numpy.typing import NDArray
 
 from lab.adapters import ADAPTERS, AdapterContext
 from lab.evaluate.plan import Plan
-from lab.evaluate.prepare import Pretrained, Texts, prepare, pretrain_on
+from lab.evaluate.prepare import Pretrained, Texts, decided_labels, prepare, pretrain_on
 from lab.evaluate.prequential import run
+from lab.evaluate.told import live_histories
 from lab.streams.logged.logs import LoggedStream
+from lab.transfer.scratch import from_scratch
 from model.backbone.dataset import Examples, ProfileTable, TrainingData
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.grown import grow
-from model.backbone.pretrain import pretrain
+from model.backbone.levels import LEVELS, Level
+from model.backbone.methods.method import MethodName
 from model.backbone.trainer import logits_of
-from model.backbone.transfer import LEVELS, Level, fine_tune
+from model.backbone.transfer import fine_tune
+from model.config import BackboneConfig
 from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
+from model.encoding.history import PastEvents
 from model.evaluation import grouped_auc, log_loss, sigmoid
 
 FIRST = (100, 500, 2_000)
@@ -39,6 +45,10 @@ FREEZE: dict[str, tuple[Level, ...]] = {
     "fine-tune, L0 and L1 frozen": ("L0", "L1"),
     "fine-tune, L0 to L2 frozen": ("L0", "L1", "L2"),
 }
+OWN: tuple[MethodName, ...] = ("lora", "houlsby", "conure")
+"""Ways in which the scene gets parameters of its own, and all levels are open to them."""
+INSIDE: tuple[MethodName, ...] = ("peterrec", "peterrec-parallel")
+"""The same inside a sequence encoder, where there is one."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,8 @@ class _NewScene:
     examples: Examples
     """Of the scene, which has the index behind the last."""
     request: NDArray[np.int64]
+    past: PastEvents | None
+    """What the user of each request had done by then, where the backbone reads it."""
 
     @property
     def old(self) -> FoundationBackbone:
@@ -77,9 +89,12 @@ class _NewScene:
         assert isinstance(self.pretrained.backbone, FoundationBackbone)
         return self.pretrained.backbone
 
-    def logits(self, backbone: FoundationBackbone, encoder: FeatureEncoder, part: Examples) -> NDArray[np.float32]:
-        """Click logits of examples of the scene, `(n,)`."""
-        return logits_of(backbone, TrainingData.of(part, ProfileTable(encoder, self.users, self.items)))[:, 0]
+    def logits(
+        self, backbone: FoundationBackbone, encoder: FeatureEncoder, begin: int, end: int
+    ) -> NDArray[np.float32]:
+        """Click logits of the scene's examples from `begin` to before `end`, `(n,)`, with histories as they were."""
+        data = TrainingData.of(self.examples, ProfileTable(encoder, self.users, self.items))
+        return logits_of(backbone, replace(data, past=self.past).part(begin, end))[:, 0]
 
     def row(self, way: str, logit: NDArray[np.float32], cpu_s: float, trained: int) -> CurveRow:
         """The figures of one way, whose logits are `(n,)`."""
@@ -106,12 +121,21 @@ def curve(plan: Plan, stream: LoggedStream, seed: int, texts: Texts) -> Iterator
         plan, stream, seed, pretrained,
         [UserFeatures(user.user_id, user.fields) for user in catalogue.users],
         [ItemFeatures(i.item_id, i.fields, vector) for i, vector in zip(catalogue.items, vectors, strict=True)],
-        examples, row,
+        examples, row, live_histories(stream, pretrained, decided_labels(chunk, plan.config)),
     )  # fmt: skip
     yield from _as_it_is(scene)
     for way, frozen in FREEZE.items():
-        yield _retrained(scene, way, lambda part, frozen=frozen: _tuned(scene, part, frozen))  # type: ignore[misc]
-    yield _retrained(scene, "from scratch", lambda part: _from_scratch(scene, part))
+        yield _retrained(scene, way, partial(_tuned, scene, frozen))
+    for method in _methods(scene.old.config):
+        yield _retrained(scene, method, partial(_tuned, scene, (), method=method))
+    yield _retrained(scene, "from scratch", partial(_from_scratch, scene))
+
+
+def _methods(backbone: BackboneConfig) -> tuple[MethodName, ...]:
+    """Those that fit."""
+    if backbone.trunk == "dssm":
+        return ()
+    return OWN if backbone.user_encoder in ("none", "pool") else (*OWN, *INSIDE)
 
 
 def _as_it_is(scene: _NewScene) -> Iterator[CurveRow]:
@@ -138,40 +162,29 @@ def _retrained(scene: _NewScene, way: str, make: Callable[[Examples], _Made]) ->
     logit, cpu_s, trained = np.zeros(n, dtype=np.float32), 0.0, 0
     if way != "from scratch":
         grown = grow(scene.old, scene.pretrained.encoder, scene.pretrained.encoder).model.freeze()
-        logit[:] = scene.logits(grown, scene.pretrained.encoder, scene.examples)
+        logit[:] = scene.logits(grown, scene.pretrained.encoder, 0, n)
     for begin, end in pairwise([*(at for at in RETRAINED if at < n), n]):
         begun = time.process_time()
         backbone, encoder, trained = make(scene.examples.select(slice(0, begin)))
         cpu_s += time.process_time() - begun
-        logit[begin:end] = scene.logits(backbone, encoder, scene.examples.select(slice(begin, end)))
+        logit[begin:end] = scene.logits(backbone, encoder, begin, end)
     return scene.row(way, logit, cpu_s, trained)
 
 
-def _tuned(scene: _NewScene, part: Examples, frozen: tuple[Level, ...]) -> _Made:
+def _tuned(scene: _NewScene, frozen: tuple[Level, ...], part: Examples, method: MethodName | None = None) -> _Made:
     config = scene.plan.config.pretrain.model_copy(update={"seed": scene.plan.config.pretrain.seed + scene.seed})
     rate = float(scene.pretrained.log.examples.label.mean())
     made = fine_tune(
         scene.old, part, scene.users, scene.items, scene.pretrained.encoder,
-        frozen=frozen, config=config, click_rate=rate,
+        frozen=frozen, config=config, click_rate=rate, method=method,
     )  # fmt: skip
     return made.backbone, made.encoder, made.report.trained_parameters
 
 
 def _from_scratch(scene: _NewScene, part: Examples) -> _Made:
     """A backbone of the scene's examples alone."""
-    old = scene.pretrained.encoder
-    encoder = FeatureEncoder.fit(
-        [scene.users[n] for n in np.unique(part.user)],
-        [scene.items[n] for n in np.unique(part.item)],
-        user_fields=[field.spec for field in old.user_fields],
-        item_fields=[field.spec for field in old.item_fields],
-        text_width=old.text_width,
-    )
-    scenes, region, period = scene.stream.catalogue.space.sizes
     config = scene.plan.config.pretrain
-    changes = {"seed": config.seed + scene.seed, "batch_size": max(16, len(part) // 16), "content_steps": 0}
-    backbone, report = pretrain(
-        part, scene.users, scene.items, encoder, domain_sizes=(scenes + 1, region, period),
-        backbone=scene.old.config, config=config.model_copy(update=changes),
-    )  # fmt: skip
+    old = scene.old, scene.pretrained.encoder
+    seeded = config.model_copy(update={"seed": config.seed + scene.seed})
+    backbone, encoder, report = from_scratch(part, scene.users, scene.items, old, seeded)
     return backbone, encoder, report.trained_parameters

@@ -44,6 +44,8 @@ def _examples(chunk: Chunk, scene: int) -> dict[str, NDArray[Any]]:
         "label": chunk.click[row, column].astype(np.float32),
         "time": chunk.time[row],
     }
+    if chunk.query is not None:
+        columns["query"] = chunk.query[row]
     if chunk.converted is not None:
         columns["conversion"] = chunk.converted[row, column].astype(np.float32)
     return columns

@@ -17,6 +17,8 @@ class PlayConfig:
     """Base address of the scorer, `http://host:port`."""
     key: str | None = None
     """API key that the scorer asks for."""
+    queries: bool = False
+    """Whether the backbone reads queries: the scorer refuses them otherwise, and recommends without."""
     timeout_s: float = 5.0
     """A request without an answer for this long has failed."""
     click_after_s: tuple[float, float] = (0.02, 0.15)

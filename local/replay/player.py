@@ -138,7 +138,7 @@ class Player:
             await self._tell(request, answer, later)
 
     async def _score(self, session: aiohttp.ClientSession, request: Request) -> ScoreResponse | None:
-        body = msgspec.json.encode(_score_request(request))
+        body = msgspec.json.encode(_score_request(request, queries=self._config.queries))
         began = time.perf_counter()
         try:
             async with session.post(f"{self._config.scorer}/v1/score", data=body, headers=_JSON) as response:
@@ -204,6 +204,7 @@ class Player:
             self._progress(self.played)
 
 
-def _score_request(request: Request) -> ScoreRequest:
-    domain = request.domain
-    return ScoreRequest(request.user_id, list(request.items), DomainFacets(domain.scene, domain.region, domain.period))
+def _score_request(request: Request, *, queries: bool) -> ScoreRequest:
+    facets = DomainFacets(request.domain.scene, request.domain.region, request.domain.period)
+    query = request.query if queries and request.query else None
+    return ScoreRequest(request.user_id, list(request.items), facets, query=query)

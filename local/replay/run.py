@@ -87,7 +87,8 @@ async def play(
     publisher = Publisher(config)
     try:
         late = 2 * (config.join.window_s + config.join.lateness_s) + _LATE_S
-        player = Player(PlayConfig(scorer, key, late_clicks_s=late), publisher, progress)
+        sent = PlayConfig(scorer, key, queries=bool(config.backbone.query_aspects), late_clicks_s=late)
+        player = Player(sent, publisher, progress)
         played = await player.play(replay_plan)
         await asyncio.to_thread(publisher.flush)
     finally:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from local.report.drift import AnnouncedSpan
-from local.report.stream import Floats, ScoredStream
+from local.report.stream import Floats, ScoredConversions, ScoredStream
 from local.report.verdicts import VerdictSpan
 from model import evaluation
 
@@ -83,6 +83,48 @@ class Arm:
 
 
 @dataclass(frozen=True)
+class ConversionArm:
+    """How well one arm tells conversions: by its click probability times the frozen model's CVR."""
+
+    request_auc_ctcvr: float
+    """CTCVR-AUC within each request that holds a conversion and something else, weighted by its items."""
+    auc_ctcvr: float
+
+    @classmethod
+    def of(cls, stream: ScoredStream, conversions: ScoredConversions, scores: Floats) -> ConversionArm:
+        """Measures click probabilities `scores`, `(n,)`; not-a-number where undefined."""
+        ctcvr = scores * conversions.cvr
+        return cls(
+            request_auc_ctcvr=evaluation.grouped_auc(conversions.label, ctcvr, stream.request),
+            auc_ctcvr=evaluation.auc(conversions.label, ctcvr),
+        )
+
+
+@dataclass(frozen=True)
+class ConversionFigures:
+    """Conversions of a run, whose backbone was trained on them."""
+
+    frozen: ConversionArm
+    live: ConversionArm
+    conversions: int
+    lists: int
+    """Requests that hold a conversion and something else."""
+
+    @classmethod
+    def of(cls, stream: ScoredStream) -> ConversionFigures | None:
+        """None for a backbone without conversions."""
+        told = stream.conversions
+        if told is None:
+            return None
+        return cls(
+            frozen=ConversionArm.of(stream, told, stream.frozen),
+            live=ConversionArm.of(stream, told, stream.live),
+            conversions=int(told.label.sum()),
+            lists=evaluation.mixed_groups(told.label, stream.request),
+        )
+
+
+@dataclass(frozen=True)
 class Run:
     """What the log does not say: measured by the one who played the stream."""
 
@@ -128,6 +170,8 @@ class RunReport:
     """Each announced span with the figures of both arms inside it."""
     verdicts: Sequence[Mapping[str, Any]] = ()
     """What the drift monitor said, from which to which item."""
+    conversions: ConversionFigures | None = None
+    """None for a backbone without conversions."""
 
     @property
     def examples_per_second(self) -> float:
@@ -175,6 +219,10 @@ class RunReport:
         }
         for arm, measured in (("frozen", self.frozen), ("live", self.live)):
             values |= {f"{name}_{arm}": value for name, value in asdict(measured).items()}
+        if self.conversions is not None:
+            values |= {"conversions": self.conversions.conversions, "lists_ctcvr": self.conversions.lists}
+            for arm, told in (("frozen", self.conversions.frozen), ("live", self.conversions.live)):
+                values |= {f"{name}_{arm}": value for name, value in asdict(told).items()}
         return {key: _jsonable(value) for key, value in sorted(values.items())}
 
 
@@ -191,6 +239,7 @@ def build_report(stream: ScoredStream, run: Run) -> RunReport:
         orphan_feedback=stream.orphan_feedback,
         drift_spans=tuple(span.as_json(stream) for span in run.drift),
         verdicts=tuple(span.as_json(stream) for span in run.verdicts),
+        conversions=ConversionFigures.of(stream),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,18 @@ from numpy.typing import NDArray
 from streaming.events import ServedFeedback, ServedImpression, Traffic
 
 Floats = NDArray[np.float64]
+CvrLogits = Callable[[ServedImpression], NDArray[np.float32]]
+"""Logits of a conversion once clicked by the backbone that made an impression, `(n,)`."""
+
+
+@dataclass(frozen=True)
+class ScoredConversions:
+    """What became of the shown items behind the click, `(n,)` each, in the order of the stream."""
+
+    label: Floats
+    """1 if a click and a conversion of the item stand in the log, however late, else 0."""
+    cvr: Floats
+    """Probability of a conversion once clicked, by the frozen model."""
 
 
 @dataclass(frozen=True)
@@ -38,23 +50,26 @@ class ScoredStream:
     """Backbones that made the representations: one, if all is well."""
     orphan_feedback: int
     """Clicks that name no shown item."""
+    conversions: ScoredConversions | None = None
+    """None for a backbone without conversions."""
 
     def __len__(self) -> int:
         return int(self.label.shape[0])
 
 
-def scored_stream(log: Iterable[Traffic]) -> ScoredStream:
+def scored_stream(log: Iterable[Traffic], cvr_of: CvrLogits | None = None) -> ScoredStream:
     """Puts impressions and clicks of a log together. A request that stands in the log twice counts once.
 
-    Raises ValueError if an impression's payload has a wrong size.
+    With `cvr_of` conversions too. Raises ValueError if an impression's payload has a wrong size.
     """
     shown: dict[str, ServedImpression] = {}
     clicked: set[tuple[str, str]] = set()
+    converted: set[tuple[str, str]] = set()
     for record in log:
         if isinstance(record, ServedImpression):
             shown.setdefault(record.request_id, record)
-        elif isinstance(record, ServedFeedback) and record.kind == "click":
-            clicked.add((record.request_id, record.item_id))
+        elif isinstance(record, ServedFeedback):
+            (clicked if record.kind == "click" else converted).add((record.request_id, record.item_id))
     impressions = list(shown.values())
     pairs = [(served.request_id, item) for served in impressions for item in served.items]
     sizes = [len(served.items) for served in impressions]
@@ -68,6 +83,12 @@ def scored_stream(log: Iterable[Traffic]) -> ScoredStream:
         request_ids=frozenset(shown),
         fingerprints=frozenset(served.fingerprint for served in impressions),
         orphan_feedback=len(clicked.difference(pairs)),
+        conversions=None
+        if cvr_of is None
+        else ScoredConversions(
+            label=np.array([pair in clicked and pair in converted for pair in pairs], dtype=np.float64),
+            cvr=_probabilities([cvr_of(served) for served in impressions]),
+        ),
     )
 
 

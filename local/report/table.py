@@ -9,9 +9,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from lab.verdict_bands import QUIET
 from local.report.drift import label
 from local.report.figures import Arm, RunReport
-from local.report.verdicts import QUIET
 from model.drift.verdict import VerdictKind
 
 
@@ -39,6 +39,11 @@ def _arms(report: RunReport) -> Table:
         table.add_row(name, *_pair(getattr(frozen, measure), getattr(live, measure), higher_is_better=True))
     table.add_row("log loss (lower is better)", *_pair(frozen.log_loss, live.log_loss, higher_is_better=False))
     table.add_row("calibration (1 is best)", *_calibration(frozen, live))
+    if (told := report.conversions) is not None:
+        within = f"CTCVR-AUC within requests ({told.lists:,} with a conversion)"
+        for name, measure in ((within, "request_auc_ctcvr"), ("CTCVR-AUC", "auc_ctcvr")):
+            arms = getattr(told.frozen, measure), getattr(told.live, measure)
+            table.add_row(name, *_pair(*arms, higher_is_better=True))
     return table
 
 

@@ -8,13 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from lab.verdict_bands import Band
+from lab.verdict_bands import Band, noteworthy
 from local.report.stream import ScoredStream
 from model.drift.verdict import VerdictKind
 from streaming.events.decisions import Decision
-
-QUIET = frozenset({VerdictKind.STABLE, VerdictKind.TOO_LITTLE})
-"""Verdicts that tell of nothing to look at."""
 
 
 @dataclass(frozen=True)
@@ -75,15 +72,9 @@ def bands_of(spans: Iterable[VerdictSpan], stream: ScoredStream) -> list[Band]:
     where there are several.
     """
     told = list(spans)
-    loud = {(span.group, span.stratum) for span in told if span.kind not in QUIET}
     groups = {span.group for span in told}
-    bands = []
-    for span in told:
-        if loud and (span.stratum == "group" or (span.group, span.stratum) in loud):
-            begin, end = span.rows(stream)
-            name = span.stratum if len(groups) == 1 else f"{span.group}: {span.stratum}"
-            bands.append(Band(name, span.kind, begin, end))
-    return bands
+    names = [span.stratum if len(groups) == 1 else f"{span.group}: {span.stratum}" for span in told]
+    return noteworthy(Band(name, span.kind, *span.rows(stream)) for name, span in zip(names, told, strict=True))
 
 
 def _begun(decision: Decision) -> VerdictSpan | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,13 @@ from torch import Tensor
 
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.interface import FrozenBackbone
+from model.backbone.methods.method import SceneEntry
+from model.backbone.methods.scenes import BackboneWithScenes, make_with_scenes
 from model.backbone.own import OwnBackbone, make_module
 from model.backbone.probe import probe_batch
 from model.backbone.schema import CARD, DAMAGED, FORMAT, BackboneRefused, InputSchema, check_card, read_json
 from model.backbone.shape import BackboneShape
-from model.config import BackboneConfig, unfed_keys
+from model.config import BackboneConfig
 from model.container import ContainerError, check_shapes, pack, unpack
 from model.encoding.features import FeatureEncoder
 from model.whole_files import write_whole
@@ -65,7 +67,11 @@ def save_backbone(
         "fingerprint": backbone.fingerprint,
         "encoder_digest": encoder.digest,
         "inputs": schema.to_json(),
-        "backbone": {"config": backbone.config.model_dump(), "shape": backbone.shape.to_json()},
+        "backbone": {
+            "config": backbone.config.model_dump(),
+            "shape": backbone.shape.to_json(),
+            "scenes": [entry.to_json() for entry in _entries(backbone)],
+        },
     }
     tensors = _own_tensors(backbone, encoder) if isinstance(backbone, OwnBackbone) else backbone.state_dict()
     path.mkdir(parents=True, exist_ok=True)
@@ -97,7 +103,11 @@ def load_backbone(path: Path, schema: InputSchema, factory: str = "") -> LoadedB
             raise BackboneRefused(f"{path}: the vocabularies were changed after pretraining")
         _check_kind(path, config, factory)
         tensors, _ = unpack((path / _TENSORS).read_bytes())
-        backbone = (_own if factory else _foundation)(config, shape, encoder, tensors, factory)
+        if factory:
+            backbone: OwnBackbone | FoundationBackbone = _own(config, shape, encoder, tensors, factory)
+        else:
+            entries = [SceneEntry.from_json(entry) for entry in card["backbone"].get("scenes", [])]
+            backbone = _foundation(config, shape, encoder, tensors, entries)
     except BackboneRefused:
         raise
     except Exception as error:  # a damaged file fails wherever its value is first used
@@ -120,14 +130,21 @@ def _check_kind(path: Path, config: BackboneConfig, factory: str) -> None:
         raise BackboneRefused(
             f"backbone.factory is {factory}, but {path} holds the foundation model: pretrain again, or leave it empty"
         )
-    if problems := unfed_keys(config):
-        raise BackboneRefused(f"{path}: {'; '.join(problems)}")
+
+
+def _entries(backbone: FrozenBackbone) -> Sequence[SceneEntry]:
+    """The scenes that have parameters of their own."""
+    return backbone.entries if isinstance(backbone, BackboneWithScenes) else ()
 
 
 def _foundation(
-    config: BackboneConfig, shape: BackboneShape, encoder: FeatureEncoder, tensors: dict[str, Tensor], _factory: str
+    config: BackboneConfig,
+    shape: BackboneShape,
+    encoder: FeatureEncoder,
+    tensors: dict[str, Tensor],
+    entries: Sequence[SceneEntry],
 ) -> FoundationBackbone:
-    backbone = FoundationBackbone(config, shape, encoder.digest)
+    backbone = make_with_scenes(config, shape, encoder.digest, entries)
     check_shapes(tensors, backbone.state_dict())
     backbone.load_state_dict(tensors)
     return backbone.freeze()
@@ -167,7 +184,7 @@ def _own_tensors(backbone: OwnBackbone, encoder: FeatureEncoder) -> dict[str, Te
 
 @torch.no_grad()
 def _answers(backbone: OwnBackbone, encoder: FeatureEncoder) -> dict[str, Tensor]:
-    probe = probe_batch(encoder, backbone.shape.domain_sizes, backbone.config.history)
+    probe = probe_batch(encoder, backbone.shape.domain_sizes, backbone.config)
     x = backbone.represent(probe)
     answers = {"represent": x, "predict": backbone.predict(x, probe.domain), "content": backbone.content(probe)}
     return {f"{_PROBE}{name}": value for name, value in answers.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -215,7 +215,6 @@ def _close(one: Tensor, other: Tensor) -> bool:
 
 
 def _equal(one: Any, other: Any) -> bool:
-    if isinstance(one, FeatureBatch):
-        pairs = ((getattr(one, field.name), getattr(other, field.name)) for field in fields(FeatureBatch))
-        return all(a is b is None or torch.equal(a, b) for a, b in pairs)
-    return torch.equal(one, other)
+    if is_dataclass(one):
+        return all(_equal(getattr(one, field.name), getattr(other, field.name)) for field in fields(one))
+    return one is other is None or torch.equal(one, other)

@@ -110,6 +110,7 @@ def _newcomer_logits(
             torch.from_numpy(examples.user[rows]),
             torch.from_numpy(examples.item[rows]),
             torch.from_numpy(examples.domain[rows]),
+            query=None if examples.query is None else torch.from_numpy(examples.query[rows]),
         )
         batch = model.as_newcomer(batch)
         seen = None if statistics is None else statistics.of(batch, index)

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.backbone.past import past_events
-from model.config import NO_HISTORY, HistorySpec
+from model.config import NO_HISTORY, NO_QUERY, HistorySpec
 from model.encoding.features import FeatureBatch, FeatureEncoder, ItemFeatures, UserFeatures
 from model.encoding.history import PAD, History, PastEvents
+from model.encoding.query import Queries, QueryFeatures
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,13 @@ class Examples:
     time: NDArray[np.float64]
     """Seconds since the epoch, not descending."""
     conversion: NDArray[np.float32] | None = None
+    query: NDArray[np.int64] | None = None
+    """Position in a list of queries, `NO_QUERY` for a recommendation; None where nobody asks for anything."""
+
+    @property
+    def searches(self) -> bool:
+        """Whether any example belongs to a request with a query."""
+        return self.query is not None and bool((self.query != NO_QUERY).any())
 
     def __post_init__(self) -> None:
         n = len(self.label)
@@ -71,7 +79,13 @@ def validation_cut(examples: Examples, share: float) -> int:
 class ProfileTable:
     """All profiles encoded once."""
 
-    def __init__(self, encoder: FeatureEncoder, users: Sequence[UserFeatures], items: Sequence[ItemFeatures]) -> None:
+    def __init__(
+        self,
+        encoder: FeatureEncoder,
+        users: Sequence[UserFeatures],
+        items: Sequence[ItemFeatures],
+        queries: Sequence[QueryFeatures] = (),
+    ) -> None:
         encoded_users = [encoder.encode_user(user) for user in users]
         encoded_items = [encoder.encode_item(item) for item in items]
         self.user = torch.tensor([user.row for user in encoded_users], dtype=torch.int64)
@@ -81,6 +95,7 @@ class ProfileTable:
         self.item_sparse = _stack([item.sparse for item in encoded_items])
         self.item_weight = _stack([item.weight for item in encoded_items])
         self.text = _stack([item.text for item in encoded_items])
+        self.queries = Queries.table([encoder.encode_query(query) for query in queries], encoder.text_width)
 
     def history(self, past: PastEvents, index: Tensor) -> History:
         """The histories of the pairs `index`, int64 `(n,)`."""
@@ -97,8 +112,18 @@ class ProfileTable:
             of=torch.from_numpy(of.reshape(-1)),
         )
 
-    def batch(self, user: Tensor, item: Tensor, domain: Tensor, history: History | None = None) -> FeatureBatch:
-        """The features of `n` pairs, by positions `(n,)` and facet indices `(n, 3)`."""
+    def batch(
+        self,
+        user: Tensor,
+        item: Tensor,
+        domain: Tensor,
+        history: History | None = None,
+        query: Tensor | None = None,
+    ) -> FeatureBatch:
+        """The features of `n` pairs, by positions `(n,)` and facet indices `(n, 3)`.
+
+        A table without queries gives none: a backbone that reads none needs none encoded.
+        """
         return FeatureBatch(
             user=self.user[user],
             user_sparse=self.user_sparse[user],
@@ -109,6 +134,7 @@ class ProfileTable:
             text=self.text[item],
             domain=domain,
             history=history,
+            query=None if query is None or not len(self.queries.text) else self.queries.asked(query),
         )
 
 
@@ -131,6 +157,8 @@ class TrainingData:
     conversion: Tensor
     past: PastEvents | None
     """What the users had done before, where the backbone reads it."""
+    query: Tensor | None = None
+    """Positions of the queries in `profiles`, int64, or `NO_QUERY`; None where nobody asks for anything."""
 
     @staticmethod
     def of(examples: Examples, profiles: ProfileTable, history: HistorySpec = NO_HISTORY) -> TrainingData:
@@ -145,6 +173,7 @@ class TrainingData:
             label=torch.from_numpy(examples.label),
             conversion=torch.from_numpy(conversion),
             past=past,
+            query=None if examples.query is None else torch.from_numpy(examples.query),
         )
 
     def __len__(self) -> int:
@@ -153,7 +182,8 @@ class TrainingData:
     def batch(self, index: Tensor) -> FeatureBatch:
         """The features of the pairs `index`, int64 `(m,)`, with a user for each item."""
         history = None if self.past is None else self.profiles.history(self.past, index)
-        return self.profiles.batch(self.user[index], self.item[index], self.domain[index], history)
+        query = None if self.query is None else self.query[index]
+        return self.profiles.batch(self.user[index], self.item[index], self.domain[index], history, query)
 
     def part(self, begin: int, end: int) -> TrainingData:
         """The pairs from `begin` to before `end`, in time order as these are."""
@@ -166,4 +196,5 @@ class TrainingData:
             label=self.label[rows],
             conversion=self.conversion[rows],
             past=None if self.past is None else self.past.of_pairs(rows),
+            query=None if self.query is None else self.query[rows],
         )

@@ -15,6 +15,7 @@ from model.backbone.encoders.user_encoder import UserEncoder
 from model.backbone.first_order import regress
 from model.backbone.fusion import AspectFusion, DomainEmbedding, DomainLayer
 from model.backbone.interface import fingerprint, round_representation
+from model.backbone.query_encoder import QueryEncoder
 from model.backbone.shape import BackboneShape
 from model.backbone.statistics import FittedStatistics, TargetStatistics
 from model.backbone.trunk import Towers, Trunk
@@ -67,23 +68,13 @@ class FoundationBackbone(nn.Module):
         self.user_sparse = _sparse_aspect(shape.user_rows, shape.user_slots, config)
         self.item_sparse = _sparse_aspect(shape.item_rows, shape.item_slots if "sparse" in aspects else (), config)
         self.user_encoder = UserEncoder(config) if config.history.length else None
-        self.query_text = nn.Linear(config.text_width, d) if config.query_text else None
+        self.query = QueryEncoder(config) if config.query_aspects else None
         user_aspects = 1 + (self.user_sparse is not None) + (self.user_encoder is not None)
         item_aspects = sum(layer is not None for layer in (self.item_id, self.item_text, self.item_sparse))
         self.user_fusion = AspectFusion(config.gating, user_aspects, d, e)
-        self.item_fusion = AspectFusion(config.gating, item_aspects, d, e)
+        self.item_fusion = self._item_fusion(config, item_aspects)
         self.statistics = TargetStatistics(shape, item_aspects=aspects) if config.target_statistics else None
-        fused = (3 + (self.query_text is not None)) * d + (self.statistics.width if self.statistics else 0)
-        self.domain_layer = DomainLayer(
-            config.domain_map, fused, d - 1 if self.statistics else d, e, shape.domain_sizes
-        )
-        self.first_order = nn.Linear(self.statistics.width, 1) if self.statistics else None
-        tasks = 2 if self.has_conversion else 1
-        self.experts = Trunk(
-            config.trunk, tasks, d, e, experts=config.experts, hidden=config.expert_hidden,
-            width_out=config.expert_width, dropout=config.dropout,
-        )  # fmt: skip
-        self.towers = Towers(tasks, config.expert_width, config.tower_hidden)
+        self._add_head(config)
         self.register_buffer("content_mean", torch.zeros(item_aspects * d))
         self.register_buffer("content_map", torch.zeros(item_aspects * d, config.content_width))
         self.register_buffer("content_shift", torch.zeros(config.content_width))
@@ -92,6 +83,30 @@ class FoundationBackbone(nn.Module):
             if table is not None:
                 nn.init.normal_(table.weight, std=0.05 if self.statistics is None else 0.01)
         self._fingerprint = ""
+
+    def _item_fusion(self, config: BackboneConfig, aspects: int) -> AspectFusion:
+        return AspectFusion(config.gating, aspects, config.width, config.domain_width)
+
+    def _add_head(self, config: BackboneConfig) -> None:
+        """Adds what stands between the fused vectors and the logits."""
+        d, e, tasks = config.width, config.domain_width, self.tasks
+        if config.trunk == "dssm":
+            raise ValueError("two towers are another class: make them with make_foundation")
+        fused = 3 * d + sum(part.width for part in (self.query, self.statistics) if part is not None)
+        self.domain_layer = DomainLayer(
+            config.domain_map, fused, d - 1 if self.statistics else d, e, self.shape.domain_sizes
+        )
+        self.first_order = nn.Linear(self.statistics.width, 1) if self.statistics else None
+        self.experts = Trunk(
+            config.trunk, tasks, d, e, experts=config.experts, hidden=config.expert_hidden,
+            width_out=config.expert_width, dropout=config.dropout,
+        )  # fmt: skip
+        self.towers = Towers(tasks, config.expert_width, config.tower_hidden)
+
+    @property
+    def tasks(self) -> int:
+        """Number of logits that are trained."""
+        return 2 if self.has_conversion else 1
 
     def item_aspects(self, batch: FeatureBatch) -> Tensor:
         """Aspects of the items, `(n, a, d)`: ID, text, sparse, as far as `item_aspects` names them."""
@@ -116,16 +131,14 @@ class FoundationBackbone(nn.Module):
         return torch.stack(aspects, dim=1)
 
     def fuse(self, batch: FeatureBatch) -> tuple[Tensor, Tensor]:
-        """User, item, product (and query) vectors side by side, `(n, parts * d)`, and domain vectors `(u, e)`."""
+        """User, item, product and what the query adds, side by side, `(n, w)`, and domain vectors `(u, e)`."""
         vector = self.domain_embedding(batch.domain)
         # Normed, because the product of two small vectors would hardly change the output at first (+0.002 AUC).
         item = layer_norm(self.item_fusion(self.item_aspects(batch), vector), (self.width,))
         user = layer_norm(self.user_fusion(self.user_aspects(batch), vector), (self.width,)).expand(len(batch), -1)
         parts = [user, item, user * item]
-        if self.query_text is not None:
-            if batch.query is None:
-                raise ValueError("the backbone has a query aspect, but the batch has no query")
-            parts.append(self.query_text(batch.query).expand(len(batch), -1))
+        if self.query is not None:
+            parts.append(self.query(batch.query, vector, item, batch.text))
         return torch.cat(parts, dim=-1), vector
 
     def represent(self, batch: FeatureBatch, statistics: Tensor | None = None) -> Tensor:

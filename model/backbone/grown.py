@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from model.backbone.foundation import FoundationBackbone
+from model.backbone.methods.scenes import BackboneWithScenes, make_with_scenes
 from model.backbone.shape import BackboneShape
 from model.encoding.features import FeatureEncoder
 from model.encoding.vocabulary import OOV, FieldEncoder
@@ -93,7 +94,8 @@ def grow(backbone: FoundationBackbone, before: FeatureEncoder, after: FeatureEnc
         row = rows[_STATISTICS[name]]
         state[name] = torch.where(row.new, 0.0, state[name][:, row.origin])
     _adopt_scene([state[name] for name in _TABLES if _TABLES[name] == "scene" and name in state])
-    model = FoundationBackbone(backbone.config, shape, after.digest)
+    entries = backbone.entries if isinstance(backbone, BackboneWithScenes) else ()
+    model = make_with_scenes(backbone.config, shape, after.digest, entries)
     model.load_state_dict(state)
     new = {name.removeprefix("statistics."): rows[table].new for name, table in _STATISTICS.items() if name in state}
     return GrownBackbone(model.requires_grad_(False), scene, new)

@@ -36,6 +36,21 @@ class FrozenBackbone(Protocol):
         """Content vectors of the items, float32 `(n, c)`."""
 
 
+@runtime_checkable
+class TwoTowers(FrozenBackbone, Protocol):
+    """A backbone whose representation is a user's vector beside an item's, so that each can be kept."""
+
+    @property
+    def reads_clock(self) -> bool:
+        """Whether a user's vector depends on the time of the request."""
+
+    def user_vector(self, batch: FeatureBatch) -> Tensor:
+        """The users in their domains, float32 `(u, d / 2)`."""
+
+    def item_vector(self, batch: FeatureBatch) -> Tensor:
+        """The items, float32 `(n, d / 2)`."""
+
+
 def round_representation(x: Tensor) -> Tensor:
     """`x` as it is logged: rounded to float16 once and back, before anything uses it."""
     return x.half().float()

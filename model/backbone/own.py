@@ -44,7 +44,7 @@ class OwnBackbone(WrappedBackbone):
         try:
             super().__init__(
                 module,
-                probe_batch(encoder, shape.domain_sizes, config.history),
+                probe_batch(encoder, shape.domain_sizes, config),
                 content_width=config.content_width,
                 identity=(settings, encoder.digest),
             )

@@ -6,14 +6,16 @@ import hashlib
 import json
 import time as clock
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import torch
 
 from model.backbone.content import fit_content
 from model.backbone.dataset import Examples, ProfileTable, TrainingData, validation_cut
+from model.backbone.dssm import make_foundation
 from model.backbone.encoders.cloze import cloze_pretrain
+from model.backbone.encoders.clue import clue_pretrain
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.interface import FrozenBackbone
 from model.backbone.item_aspects import ensure_told_apart
@@ -23,8 +25,9 @@ from model.backbone.schema import BackboneRefused
 from model.backbone.shape import BackboneShape
 from model.backbone.statistics import FittedStatistics, fit_statistics
 from model.backbone.trainer import Trainer
-from model.config import BackboneConfig, PretrainConfig, unfed_keys
+from model.config import NO_QUERY, BackboneConfig, PretrainConfig
 from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
+from model.encoding.query import QueryFeatures
 
 __all__ = [
     "PretrainReport",
@@ -44,26 +47,27 @@ def pretrain_backbone(
     backbone: BackboneConfig,
     config: PretrainConfig,
     progress: Callable[[TrainingProgress], None] | None = None,
+    queries: Sequence[QueryFeatures] = (),
 ) -> tuple[FrozenBackbone, PretrainReport]:
     """The backbone that the configuration asks for: that of `backbone.factory` if it is set, else the foundation model.
 
-    Raises BackboneRefused for keys that nothing feeds yet, for conversions that the examples do not hold, for items
-    that nothing tells apart and for an own backbone that cannot be used, ValueError as `pretrain` does.
+    Raises BackboneRefused for conversions and queries that the examples do not hold, for items that nothing tells apart
+    and for an own backbone that cannot be used, ValueError as `pretrain` does.
     """
-    if problems := unfed_keys(backbone):
-        raise BackboneRefused("; ".join(problems))
     ensure_converted(backbone, examples)
+    ensure_searched(backbone, examples, len(queries))
     if backbone.factory:
         shape = BackboneShape.of(encoder, domain_sizes)
-        data = TrainingData.of(examples, ProfileTable(encoder, users, items), backbone.history)
+        data = TrainingData.of(examples, ProfileTable(encoder, users, items, queries), backbone.history)
         cut = validation_cut(examples, config.validation_share)
         own, report = pretrain_own(data, cut, encoder, shape, backbone, config)
         report.window = (float(examples.time[0]), float(examples.time[-1]))
         return own, report
     ensure_told_apart(backbone, encoder, items)
     return pretrain(
-        examples, users, items, encoder, domain_sizes=domain_sizes, backbone=backbone, config=config, progress=progress
-    )
+        examples, users, items, encoder, domain_sizes=domain_sizes, backbone=backbone, config=config,
+        progress=progress, queries=queries,
+    )  # fmt: skip
 
 
 def ensure_converted(backbone: BackboneConfig, examples: Examples) -> None:
@@ -72,6 +76,20 @@ def ensure_converted(backbone: BackboneConfig, examples: Examples) -> None:
         raise BackboneRefused(
             'backbone.tasks is "ctr_ctcvr", but none of the examples is a conversion: bring a stream whose first half '
             'has some, or set backbone.tasks = "ctr"'
+        )
+
+
+def ensure_searched(backbone: BackboneConfig, examples: Examples, queries: int) -> None:
+    """Raises BackboneRefused if queries are to be read and none was asked: what they mean would stay as it began.
+
+    Raises ValueError if the examples point behind the list of `queries`.
+    """
+    if backbone.query_aspects and examples.query is not None and examples.query.max(initial=NO_QUERY) >= queries:
+        raise ValueError(f"examples: query {examples.query.max()} of a list of {queries}")
+    if backbone.query_aspects and not examples.searches:
+        raise BackboneRefused(
+            f"backbone.query_aspects is {', '.join(backbone.query_aspects)}, but none of the examples belongs to a "
+            "request with a query: bring a stream whose first half has some, or leave backbone.query_aspects empty"
         )
 
 
@@ -86,6 +104,7 @@ def pretrain(
     config: PretrainConfig,
     progress: Callable[[TrainingProgress], None] | None = None,
     resume: Path | None = None,
+    queries: Sequence[QueryFeatures] = (),
 ) -> tuple[FoundationBackbone, PretrainReport]:
     """Trains on all but the last `validation_share` of the examples, stops early on it, and freezes the best pass.
 
@@ -96,7 +115,7 @@ def pretrain(
     file belongs to another run.
     """
     begun = clock.perf_counter()
-    profiles = ProfileTable(encoder, users, items)
+    profiles = ProfileTable(encoder, users, items, queries)
     data = TrainingData.of(examples, profiles, backbone.history)
     run = _Run(data, encoder, domain_sizes, backbone, config, _run_name(examples, encoder, backbone, config))
     refit = resume and resume.with_name(f"{resume.name}.refit")
@@ -150,14 +169,13 @@ class _Run:
     ) -> Trainer:
         """A new model, trained on the first `cut` examples: until it gets no better on the rest, or `like` before."""
         torch.manual_seed(self.config.seed)
-        model = FoundationBackbone(
-            self.backbone, BackboneShape.of(self.encoder, self.domain_sizes), self.encoder.digest
-        )
+        model = make_foundation(self.backbone, self.shape, self.encoder.digest)
         statistics = self.statistics(cut)
         if statistics is not None:
             model.begin_with(statistics, self.data.part(0, cut))
         if model.user_encoder is not None and not (resume and resume.exists()):
-            cloze_pretrain(model.user_encoder, model.item_table, self.data.part(0, cut), self.config)
+            teach = clue_pretrain if self.backbone.user_objective == "clue" else cloze_pretrain
+            teach(model.user_encoder, model.item_table, self.data.part(0, cut), self.config)
         trainer = Trainer(model, self.data, cut, self.config, f"{self.name} {cut}", statistics)
         trainer.train(progress, resume, like)
         return trainer
@@ -176,6 +194,7 @@ def _run_name(examples: Examples, encoder: FeatureEncoder, backbone: BackboneCon
     """A hash of all that decides the result."""
     digest = hashlib.sha256(encoder.digest.encode())
     digest.update(json.dumps([backbone.model_dump(), config.model_dump()], sort_keys=True).encode())
-    for column in (examples.user, examples.item, examples.domain, examples.label, examples.time, examples.conversion):
-        digest.update(b"" if column is None else column.tobytes())
+    for column in fields(examples):
+        values = getattr(examples, column.name)
+        digest.update(b"" if values is None else values.tobytes())
     return digest.hexdigest()

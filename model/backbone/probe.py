@@ -4,27 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from model.config import HistorySpec
+from model.config import NO_QUERY, BackboneConfig
 from model.encoding.features import EncodedItem, FeatureBatch, FeatureEncoder, ItemFeatures, UserFeatures
 from model.encoding.history import PAD, History, HistoryEvent
+from model.encoding.query import EncodedQuery, Queries
 from model.encoding.spelling import FieldValue
 from model.encoding.vocabulary import FieldEncoder
 
 _ENTITIES = 16
-_PER_USER = ("user", "user_sparse", "user_weight", "domain", "query")
+_PER_USER = ("user", "user_sparse", "user_weight", "domain")
 """Tensors of a batch that have one row per user."""
 
 
-def probe_batch(encoder: FeatureEncoder, domain_sizes: tuple[int, int, int], history: HistorySpec) -> FeatureBatch:
+def probe_batch(encoder: FeatureEncoder, domain_sizes: tuple[int, int, int], config: BackboneConfig) -> FeatureBatch:
     """Rows over unknown, first and last users, items and field values, and over every facet value; the same each time.
 
     There are as many rows as the largest facet has values, at least 16, each with a user of its own (`u = n`). The text
-    of the unknown item is zeros, as in serving. Histories, where there are any, are empty, half full and full.
+    of the unknown item is zeros, as in serving. Histories, where they are read, are empty, half full and full; queries
+    come in two of three rows.
     """
     generator = np.random.default_rng(0)
     profiles = _entities(encoder.users.values, encoder.user_fields)
@@ -40,9 +43,18 @@ def probe_batch(encoder: FeatureEncoder, domain_sizes: tuple[int, int, int], his
         scene, region, period = (row % count for count in domain_sizes)
         # Users advance more slowly than items, so that the pairs differ where there are more rows than entities.
         user, item = users[(row + row // _ENTITIES) % _ENTITIES], items[row % _ENTITIES]
-        past = _history(encoder, items, row, history.length) if history.length else None
+        past = _history(encoder, items, row, config.history.length) if config.history.length else None
         parts.append(encoder.batch(user, [item], (scene, region, period), past))
-    return _side_by_side(parts)
+    together = _side_by_side(parts)
+    return replace(together, query=_queries(encoder, size)) if config.query_aspects else together
+
+
+def _queries(encoder: FeatureEncoder, size: int) -> Queries:
+    """A query of one word, one of two, and none, in turn."""
+    text = np.eye(2, encoder.text_width, dtype=np.float32)
+    known = [EncodedQuery.of("query " * (1 + place), vector) for place, vector in enumerate(text)]
+    turn = torch.arange(size) % 3
+    return Queries.table(known, encoder.text_width).asked(torch.where(turn < 2, turn, NO_QUERY))
 
 
 def _history(encoder: FeatureEncoder, items: Sequence[EncodedItem], row: int, length: int) -> History:
@@ -78,7 +90,7 @@ def _value(field: FieldEncoder, share: float) -> FieldValue | None:
 
 def _side_by_side(batches: Sequence[FeatureBatch]) -> FeatureBatch:
     first, histories = batches[0], [batch.history for batch in batches if batch.history is not None]
-    columns = {name: torch.cat([getattr(b, name) for b in batches]) for name in _columns(first)}
+    columns: dict[str, Any] = {name: torch.cat([getattr(b, name) for b in batches]) for name in _columns(first)}
     return replace(first, **columns, history=History.side_by_side(histories) if histories else None)
 
 
@@ -90,19 +102,30 @@ def _columns(batch: FeatureBatch) -> list[str]:
 def with_user_per_item(batch: FeatureBatch) -> FeatureBatch:
     """The same pairs with the user's row repeated for every item, `u = n`."""
     n = len(batch)
-    changed = {
-        name: value.expand(n, *value.shape[1:]) for name in _PER_USER if (value := getattr(batch, name)) is not None
-    }
-    return replace(batch, **changed, history=batch.history and replace(batch.history, of=batch.history.of.expand(n)))
+    changed: dict[str, Any] = {name: getattr(batch, name) for name in _PER_USER}
+    changed = {name: value.expand(n, *value.shape[1:]) for name, value in changed.items()}
+    return replace(
+        batch, **changed,
+        history=batch.history and replace(batch.history, of=batch.history.of.expand(n)),
+        query=batch.query and batch.query.repeated(n),
+    )  # fmt: skip
 
 
 def rows(batch: FeatureBatch, index: Tensor) -> FeatureBatch:
     """The pairs of `index`, int64 `(m,)`, of a batch with a user per item; copies."""
     columns = {name: getattr(batch, name)[index] for name in _columns(batch)}
-    return replace(batch, **columns, history=batch.history and batch.history.pairs(index))
+    return replace(batch, **columns, **_shared(batch, index))
 
 
 def with_user_of(batch: FeatureBatch, index: Tensor) -> FeatureBatch:
     """The same items for the users, domains, histories and queries of the rows `index`, `(u,)`."""
     changed = {name: value[index] for name in _PER_USER if (value := getattr(batch, name)) is not None}
-    return replace(batch, **changed, history=batch.history and batch.history.pairs(index))
+    return replace(batch, **changed, **_shared(batch, index))
+
+
+def _shared(batch: FeatureBatch, index: Tensor) -> dict[str, Any]:
+    """Histories and queries of the pairs `index`, where the batch has them."""
+    return {
+        "history": batch.history and batch.history.pairs(index),
+        "query": batch.query and batch.query.pairs(index),
+    }

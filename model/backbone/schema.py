@@ -11,7 +11,7 @@ from typing import Any
 from model.config import ITEM_ASPECTS, FieldSpec
 from model.encoding.domain import FACETS, DomainSpace
 
-FORMAT = 4
+FORMAT = 5
 CARD = "card.json"
 DAMAGED = "the folder is damaged or was made by another program: copy it again, or pretrain again"
 _CURE = "take the change back, or pretrain again with this configuration (`driftline pretrain`)"
@@ -33,6 +33,8 @@ class InputSchema:
     """Name or path of the language model; its last part is compared, for a path differs between machines."""
     item_aspects: tuple[str, ...] = ITEM_ASPECTS
     """What the backbone knows an item by."""
+    query_aspects: tuple[str, ...] = ()
+    """What it knows a query by; empty for one that reads none."""
 
     @property
     def space(self) -> DomainSpace:
@@ -47,6 +49,7 @@ class InputSchema:
             "item_fields": [field.model_dump() for field in self.item_fields],
             "text_model": self.text_model,
             "item_aspects": list(self.item_aspects),
+            "query_aspects": list(self.query_aspects),
         }
 
     @staticmethod
@@ -58,6 +61,7 @@ class InputSchema:
             item_fields=tuple(FieldSpec(**field) for field in data["item_fields"]),
             text_model=str(data["text_model"]),
             item_aspects=tuple(data["item_aspects"]),
+            query_aspects=tuple(data["query_aspects"]),
         )
 
     def differences(self, pretrained: InputSchema) -> list[str]:
@@ -69,9 +73,10 @@ class InputSchema:
         clauses += _fields_differ("item_fields", self.item_fields, pretrained.item_fields)
         if Path(self.text_model).name != Path(pretrained.text_model).name:
             clauses.append(f"features.text_model is {self.text_model!r}, pretraining had {pretrained.text_model!r}")
-        if self.item_aspects != pretrained.item_aspects:
-            now, then = ", ".join(self.item_aspects), ", ".join(pretrained.item_aspects)
-            clauses.append(f"backbone.item_aspects is {now}, pretraining had {then}")
+        for key in ("item_aspects", "query_aspects"):
+            now, then = (", ".join(getattr(one, key)) or "empty" for one in (self, pretrained))
+            if now != then:
+                clauses.append(f"backbone.{key} is {now}, pretraining had {then}")
         return clauses
 
 

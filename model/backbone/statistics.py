@@ -52,7 +52,9 @@ class TargetStatistics(nn.Module):
             **fields,
             **dict(zip(FACETS, shape.domain_sizes, strict=True)),
         }
-        self.width = 2 + len(shape.user_slots) + len(FACETS) + len(item) + (len(shape.item_slots) if fields else 0)
+        self.user_width = 2 + len(shape.user_slots) + len(FACETS)
+        """Columns of user and domain, which come first."""
+        self.width = self.user_width + len(item) + (len(shape.item_slots) if fields else 0)
         """Columns that an example gets."""
         for table, rows in (*self.sizes.items(), ("user_count", shape.users)):
             self.register_buffer(table, torch.zeros(blocks, rows))
@@ -61,13 +63,24 @@ class TargetStatistics(nn.Module):
 
     def forward(self, batch: FeatureBatch, block: Tensor | None = None) -> Tensor:
         """Statistics of the pairs, `(n, width)`; `block` is each pair's, int64 `(n,)`, where there are several."""
+        return torch.cat([self.of_users(batch, block).expand(len(batch), -1), *self._of_items(batch, block)], dim=1)
+
+    def of_users(self, batch: FeatureBatch, block: Tensor | None = None) -> Tensor:
+        """Statistics of users and domains alone, `(u, user_width)`."""
         user = [self._of(table, batch.user[:, None], block) for table in ("user", "user_count")]
         user.append((self._of("user_sparse", batch.user_sparse, block) * batch.user_weight) @ self.user_fields)
         user += [self._of(facet, batch.domain[:, at, None], block) for at, facet in enumerate(FACETS)]
+        return torch.cat(user, dim=1)
+
+    def of_items(self, batch: FeatureBatch) -> Tensor:
+        """Statistics of items alone, `(n, width - user_width)`."""
+        return torch.cat([batch.text.new_zeros(len(batch), 0), *self._of_items(batch, None)], dim=1)
+
+    def _of_items(self, batch: FeatureBatch, block: Tensor | None) -> list[Tensor]:
         item = [self._of("item", batch.item[:, None], block)] if "item" in self.sizes else []
         if "item_sparse" in self.sizes:
             item.append((self._of("item_sparse", batch.item_sparse, block) * batch.item_weight) @ self.item_fields)
-        return torch.cat([torch.cat(user, dim=1).expand(len(batch), -1), *item], dim=1)
+        return item
 
     def _of(self, table: str, rows: Tensor, block: Tensor | None) -> Tensor:
         values = self.get_buffer(table)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import time as clock
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,26 +14,17 @@ from torch import nn
 from model.backbone.dataset import Examples, ProfileTable, TrainingData, validation_cut
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.grown import GrownBackbone, grow
+from model.backbone.levels import LEVELS, Level, level_of
+from model.backbone.methods.method import MethodName, SceneEntry
+from model.backbone.methods.scenes import BackboneWithScenes
 from model.backbone.report import PretrainReport, TrainingProgress
 from model.backbone.schema import BackboneRefused
 from model.backbone.statistics import FittedStatistics, fit_statistics
 from model.backbone.trainer import Trainer
 from model.config import PretrainConfig
 from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
+from model.encoding.query import QueryFeatures
 
-Level = Literal["L0", "L1", "L2", "L3"]
-"""Parts of the network that can be frozen: L0 text maps and tables; L1 encoding and fusion; L2 domain layer, experts
-and gates; L3 towers. The paper names the levels, what is in them is inferred."""
-LEVELS: tuple[Level, ...] = get_args(Level)
-
-_LEVEL_OF: dict[str, Level] = {
-    "user_table": "L0", "item_table": "L0", "item_text": "L0", "query_text": "L0",
-    "user_sparse.table": "L0", "item_sparse.table": "L0",
-    "user_id": "L1", "item_id": "L1", "user_sparse.map": "L1", "item_sparse.map": "L1", "user_encoder": "L1",
-    "user_fusion": "L1", "item_fusion": "L1",
-    "domain_embedding": "L2", "domain_layer": "L2", "experts": "L2", "first_order": "L2",
-    "towers": "L3",
-}  # fmt: skip
 _STEPS_PER_PASS = 16
 _SMALLEST_BATCH = 16
 
@@ -59,16 +49,40 @@ def fine_tune(
     frozen: Collection[Level],
     config: PretrainConfig,
     click_rate: float,
+    method: MethodName | None = None,
     progress: Callable[[TrainingProgress], None] | None = None,
+    queries: Sequence[QueryFeatures] = (),
 ) -> Transferred:
     """A copy of `backbone` with a scene more, fitted to that scene's examples; the levels of `frozen` stay as they are.
 
-    `examples` all have the index behind the last declared scene. `click_rate` is that of the pretraining. Like
-    pretraining it keeps the pass that validates best, here perhaps none, and with `config.refit` trains anew on all.
-    Content vectors are kept, so that live features stay comparable. `backbone` stays as it is. Raises ValueError for
-    examples of another scene or another encoder, and as `pretrain` does, and BackboneRefused for a backbone of
-    conversions and examples that know of none.
+    Without a `method` the other levels learn, for all scenes; with one, what it puts into them learns, for the new
+    scene alone. `examples` all have the index behind the last declared scene. `click_rate` is that of the pretraining.
+    Like pretraining it keeps the pass that validates best, here perhaps none, and with `config.refit` trains anew on
+    all. Content vectors are kept, so that live features stay comparable. `backbone` stays as it is. Raises ValueError
+    for examples of another scene or another encoder, and as `pretrain` does, and BackboneRefused for a backbone of
+    conversions and examples that know of none, and for a method that does not fit.
     """
+    _ensure_fits(backbone, examples)
+    begun = clock.perf_counter()
+    grown = encoder.grown(
+        [users[index] for index in np.unique(examples.user)], [items[index] for index in np.unique(examples.item)]
+    )
+    data = TrainingData.of(examples, ProfileTable(grown, users, items, queries), backbone.config.history)
+    config = _fitting(config, len(data))
+    run = _FineTuning(backbone, encoder, grown, data, frozenset(frozen), config, click_rate, method)
+    with torch.random.fork_rng(devices=[]):
+        fitted = run.trained(validation_cut(examples, config.validation_share), progress)
+        report = fitted.report
+        if config.refit:
+            fitted = run.trained(len(data), None, fitted.rounds)
+            report.refit_examples = len(data)
+    report.window = (float(examples.time[0]), float(examples.time[-1]))
+    report.click_rate = click_rate
+    report.seconds = clock.perf_counter() - begun
+    return Transferred(fitted.model.freeze(), grown, report)
+
+
+def _ensure_fits(backbone: FoundationBackbone, examples: Examples) -> None:
     if (examples.domain[:, 0] != backbone.shape.domain_sizes[0]).any():
         raise ValueError("examples of another scene: fine-tuning takes those of the new one alone")
     if backbone.has_conversion and examples.conversion is None:
@@ -76,22 +90,27 @@ def fine_tune(
             'the backbone was trained with backbone.tasks = "ctr_ctcvr", but the examples know of no conversions: its '
             "CVR would become 0 in silence; bring a stream that knows of them"
         )
-    begun = clock.perf_counter()
-    grown = encoder.grown(
-        [users[index] for index in np.unique(examples.user)], [items[index] for index in np.unique(examples.item)]
-    )
-    data = TrainingData.of(examples, ProfileTable(grown, users, items), backbone.config.history)
-    run = _FineTuning(backbone, encoder, grown, data, frozenset(frozen), _fitting(config, len(data)), click_rate)
-    with torch.random.fork_rng(devices=[]):
-        trainer = run.trained(validation_cut(examples, config.validation_share), progress)
-        report = trainer.report
-        if config.refit:
-            trainer = run.trained(len(data), None, report)
-            report.refit_examples = len(data)
-    report.window = (float(examples.time[0]), float(examples.time[-1]))
-    report.click_rate = click_rate
-    report.seconds = clock.perf_counter() - begun
-    return Transferred(trainer.model.freeze(), grown, report)
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """A model after its training, not frozen yet."""
+
+    model: FoundationBackbone
+    rounds: tuple[PretrainReport, ...]
+    """One, or two where what a method had learned was pruned and trained again."""
+
+    @property
+    def report(self) -> PretrainReport:
+        """The last round's, with the passes of all rounds in its history."""
+        first, *again = self.rounds
+        if not again:
+            return first
+        (last,) = again
+        done = len(first.history)
+        history = [*first.history, *({**at, "epoch": done + at["epoch"]} for at in last.history)]
+        kept = done + last.best_epoch
+        return replace(last, history=history, epochs=first.epochs + last.epochs, best_epoch=kept)
 
 
 @dataclass(frozen=True)
@@ -105,21 +124,46 @@ class _FineTuning:
     frozen: frozenset[Level]
     config: PretrainConfig
     click_rate: float
+    method: MethodName | None
 
     def trained(
-        self, cut: int, progress: Callable[[TrainingProgress], None] | None, like: PretrainReport | None = None
-    ) -> Trainer:
+        self, cut: int, progress: Callable[[TrainingProgress], None] | None, like: Sequence[PretrainReport] = ()
+    ) -> _Fitted:
         """The grown backbone, trained on the first `cut` examples until it gets no better, or `like` before."""
         torch.manual_seed(self.config.seed)
         grown = grow(self.backbone, self.before, self.after)
-        model, statistics = grown.model, self._statistics(grown, cut)
-        for parameter in trainable(model, self.frozen):
-            parameter.requires_grad_(True)
+        statistics = self._statistics(grown, cut)
+        if self.method is None:
+            for parameter in trainable(grown.model, self.frozen):
+                parameter.requires_grad_(True)
+            return _Fitted(grown.model, (self._round(grown.model, cut, statistics, progress, like[:1]),))
+        model = BackboneWithScenes.of(grown.model)
+        levels = tuple(level for level in LEVELS if level in self.frozen)
+        method = model.add(SceneEntry(grown.scene, self.method, levels))
+        network = model.network(method)
+        start = {name: value.clone() for name, value in method.state_dict().items()}
+        rounds = [self._round(network, cut, statistics, progress, like[:1])]
+        if (like or rounds)[0].best_epoch and method.prune():
+            rounds.append(self._round(network, cut, statistics, progress, like[1:]))
+            if not like and rounds[1].validation_log_loss > rounds[0].history[0]["log_loss"]:
+                method.load_state_dict(start)
+                rounds = [self._round(network, cut, statistics, None, [PretrainReport()])]
+        rounds[-1].trained_parameters = method.learned()
+        return _Fitted(model, tuple(rounds))
+
+    def _round(
+        self,
+        model: FoundationBackbone,
+        cut: int,
+        statistics: FittedStatistics | None,
+        progress: Callable[[TrainingProgress], None] | None,
+        like: Sequence[PretrainReport],
+    ) -> PretrainReport:
         # The towers were shrunk when they were pretrained; to do it again would change what is frozen.
         trainer = Trainer(model, self.data, cut, self.config, statistics=statistics, shares=(1.0,))
         trainer.validate()
-        trainer.train(progress, like=like)
-        return trainer
+        trainer.train(progress, like=like[0] if like else None)
+        return trainer.report
 
     def _statistics(self, grown: GrownBackbone, cut: int) -> FittedStatistics | None:
         """Of the first `cut` examples for the rows that are new; the old ones keep what pretraining counted."""
@@ -134,11 +178,11 @@ class _FineTuning:
 
 def trainable(model: FoundationBackbone, frozen: Collection[Level]) -> list[nn.Parameter]:
     """The parameters that are left to train when the named levels are frozen."""
-    return [parameter for name, parameter in model.named_parameters() if _level(name) not in frozen]
-
-
-def _level(name: str) -> Level:
-    return next(level for prefix, level in _LEVEL_OF.items() if name == prefix or name.startswith(f"{prefix}."))
+    return [
+        parameter
+        for name, parameter in model.named_parameters()
+        if not name.startswith("scenes.") and level_of(name) not in frozen
+    ]
 
 
 def _fitting(config: PretrainConfig, examples: int) -> PretrainConfig:

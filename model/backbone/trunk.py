@@ -1,4 +1,7 @@
-"""The frozen network between representation and logits: MLP, MMoE or PLE trunk, and the towers."""
+"""The frozen network between representation and logits: MLP, MMoE or PLE trunk, and the towers.
+
+A fourth kind, `dssm`, has no trunk: see `model/backbone/dssm.py`.
+"""
 
 from __future__ import annotations
 
@@ -81,9 +84,10 @@ class Trunk(nn.Module):
 class Towers(nn.Module):
     """One small network per task; a missing conversion tower gives a neutral logit of 0."""
 
-    def __init__(self, tasks: int, width: int, hidden: int) -> None:
+    def __init__(self, tasks: int, *widths: int) -> None:
+        """`widths` of the input and of the hidden layers, of which there may be none."""
         super().__init__()
-        self.nets = nn.ModuleList(mlp((width, hidden, 1)) for _ in range(tasks))
+        self.nets = nn.ModuleList(mlp((*widths, 1)) for _ in range(tasks))
 
     @torch.no_grad()
     def shrink(self, share: float) -> None:

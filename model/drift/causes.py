@@ -14,17 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.drift.change import Change, ChangeTest
+from model.drift.config import WATCHED
 from model.drift.hypotheses import Cause
 from model.drift.live_arm import LiveArm
-from model.drift.reference import WATCHED
 from model.drift.signs import LabelHealth
 from model.drift.verdict import VerdictKind
 from model.drift.words import HOW
 from model.gate.seen import Doubles
 
-_FAR_OF_ALL, _FAR = 0.4, 1.0
-"""PSI at which inputs of the whole group, and of one facet value, are at fault. A value with few users moves by who
-comes (docs/decisions/0130)."""
+_FAR = 1.0
+"""PSI at which inputs are at fault. A value with few users moves by who comes, a group with the seasons."""
+JUMP = 5.0
+"""Times the usual distance of the group's newest inputs from those before at which they are (docs/decisions/0140)."""
 _NEAR = 0.5
 """Share of it below which they are well again."""
 REFUSED = 0.1
@@ -60,7 +61,7 @@ class Causes:
         self.far: NDArray[np.bool_] = np.zeros(strata, dtype=np.bool_)
         """Strata whose inputs are at fault."""
         self._shadow: NDArray[np.bool_] = np.zeros(strata, dtype=np.bool_)
-        self._threshold: Doubles = np.array([_FAR_OF_ALL, *[_FAR] * (strata - 1)])
+        self._jump = 0.0
         self._far_since: Doubles = np.full(strata, np.nan)
         self._told: Doubles = np.full(strata, -np.inf)
         """Examples of the stratum up to which a label fault that others told of stands."""
@@ -70,9 +71,10 @@ class Causes:
         self._handled: NDArray[np.bool_] = np.zeros(strata, dtype=np.bool_)
         self._rolled_back = -1
 
-    def inputs(self, psi: Doubles, refused: Doubles, time: float) -> None:
-        """Takes the largest PSI `(strata,)`, nan where not known, and the share of refused examples."""
-        worst = np.fmax(psi / self._threshold, refused / REFUSED)
+    def inputs(self, psi: Doubles, refused: Doubles, jump: float, time: float) -> None:
+        """Takes the largest PSI `(strata,)`, nan where not known, the share of refused examples, the group's jump."""
+        worst = np.fmax(psi / _FAR, refused / REFUSED)
+        worst[0], self._jump = max(float(np.nan_to_num(worst[0])), jump / JUMP), jump
         far = (worst >= 1.0) | (self.far & (worst >= _NEAR))
         # What the group's fault has left in the windows of its values is not theirs.
         self._shadow = (self._shadow | far[0]) & (worst >= _NEAR)
@@ -146,10 +148,14 @@ class Causes:
         distances = np.nan_to_num(psi[stratum])
         worst = int(distances.argmax())
         how = f"PSI of {WATCHED[worst]} is {distances[worst]:.1f}"
-        threshold = float(self._threshold[stratum])
-        if distances[worst] < _NEAR * threshold:
+        figures: dict[str, float | str] = {"psi": float(distances[worst]), "threshold": _FAR}
+        if stratum == 0:
+            figures["jump"] = self._jump
+        if stratum == 0 and self._jump >= _NEAR * JUMP:
+            how = f"they have moved {self._jump:.0f} times as far as usual at once"
+        elif distances[worst] < _NEAR * _FAR:
             how = "many numbers are not finite"
-        figures: dict[str, float | str] = {"how": how, "psi": float(distances[worst]), "threshold": threshold}
+        figures["how"] = how
         return Finding(VerdictKind.INPUTS, float(self._far_since[stratum]), figures)
 
     def _taste(self, stratum: int, change: Change) -> Finding:
@@ -163,12 +169,14 @@ class Causes:
     def state(self) -> dict[str, Any]:
         """For a snapshot."""
         arrays = {name: getattr(self, name).tobytes() for name in _ARRAYS}
-        return {"arrays": arrays, "how": self._told_how, "rolled_back": self._rolled_back}
+        told = {"how": self._told_how, "rolled_back": self._rolled_back}
+        return {"arrays": arrays, "jump": self._jump, **told}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state`."""
         for name in _ARRAYS:
             setattr(self, name, np.frombuffer(state["arrays"][name], dtype=getattr(self, name).dtype).copy())
+        self._jump = float(state["jump"])
         self._told_how, self._rolled_back = [str(how) for how in state["how"]], int(state["rolled_back"])
 
 

@@ -10,17 +10,22 @@ From few examples all of them are above zero where nothing has changed. With `B`
 against `m` the PSI is `(B - 1) (1/n + 1/m)` on average (its chi-squared limit; Yurdakul, 2018), the divergence an
 eighth of that in nats, and KS stays below `sqrt((1/n + 1/m) log(2/a) / 2)` with probability `1 - a`. That much is taken
 off. `n` counts sessions, not examples: what one user is shown hangs together.
+
+A feature that goes empty for all moves everything a little and at once, less than another season moves one input within
+months. So of the group the jump is watched, too: the mean PSI of the newest examples against those before them, as a
+multiple of what it usually is here. What lasts becomes usual (ours, docs/decisions/0140).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.drift.reference import BINS, WATCHED, Reference, counted
+from model.drift.config import WATCHED
+from model.drift.reference import BINS, Reference, counted
 from model.drift.windows import Decaying
 from model.gate.seen import Doubles
 
@@ -34,17 +39,35 @@ _LEAST = 250.0
 """Fewer examples on either side say nothing."""
 _FLOOR = 1e-3
 _KS_LEVEL = 1e-3
+_PAST_HALF_LIFE = 8_000.0
+"""Examples of the group: what the newest ones are compared with, and what is usual between them."""
+_USUAL, _USUAL_MASS = 0.03, 4_000.0
+"""Mean PSI between newest and earlier examples before any was seen, and how many examples that counts for."""
+_PAST_MASS = 2_000.0
+_KNOWN_MASS = 6_000.0
+"""Mass from which on what is usual is known: after four looks."""
+_MOST = 2.0
+"""Times the usual that a look counts for at most in what is usual."""
 
 
 class InputWatch:
     """Recent distributions of all that is watched, and the reference."""
 
-    def __init__(self, strata: int, reference: Reference | None) -> None:
+    def __init__(self, strata: int, reference: Reference | None, inputs: Collection[str] = WATCHED) -> None:
+        """Of what is watched, `inputs` are judged."""
         self._reference = reference
+        self._judged: NDArray[np.bool_] = np.array([name in inputs for name in WATCHED])
         self._first: list[Doubles] = []
         """Values of the first examples, until there is a reference."""
         self._window = Decaying(strata, HALF_LIFE, {"count": (), "bins": (len(WATCHED), BINS)})
+        self._past: Doubles = np.zeros((len(WATCHED), BINS))
+        self._usual: Doubles = np.array([_USUAL * _USUAL_MASS, _USUAL_MASS])
+        """Sum of the mean PSI over examples, and examples."""
+        self.jump = 0.0
+        """How many times farther than usual the group's newest examples are from those before them."""
         self.own_reference = reference is None
+        if reference is not None:
+            self._past = _of_group(reference)
 
     @property
     def knows(self) -> bool:
@@ -60,6 +83,17 @@ class InputWatch:
         bins = counted(values, self._reference.edges, strata, count)
         passed = bins[:, 0].sum(axis=1)
         self._window.add(passed, {"count": passed, "bins": bins})
+        if passed[0]:
+            self._compare(bins[0], float(passed[0]))
+
+    def _compare(self, bins: Doubles, passed: float) -> None:
+        """Takes the group's newest bins `(watched, BINS)`."""
+        psi = float(_psi(_shares(self._window.sums["bins"][0]), _shares(self._past))[self._judged].mean())
+        usual, kept = self._usual[0] / self._usual[1], 2.0 ** (-passed / _PAST_HALF_LIFE)
+        if self._window.sums["count"][0] >= _LEAST:
+            self.jump = psi / float(usual) if self._usual[1] >= _KNOWN_MASS else 0.0
+            self._usual = kept * self._usual + passed * np.array([min(psi, _MOST * usual), 1.0])
+        self._past = kept * self._past + bins
 
     def _begin(self, values: Doubles, strata: NDArray[np.int64]) -> None:
         self._first.append(np.column_stack([values, strata]))
@@ -70,6 +104,7 @@ class InputWatch:
         edges = np.quantile(values, np.arange(1, BINS) / BINS, axis=0).T
         counts = counted(values, edges, strata, len(self._window.sums["count"]))
         self._reference = Reference(edges, counts, float(values[:, 0].mean()), 1.0)
+        self._past = _of_group(self._reference)
 
     def distances(self) -> Doubles:
         """By stratum, by what is watched, in the order of `DISTANCES`, `(strata, watched, 3)`; nan where not known."""
@@ -82,6 +117,7 @@ class InputWatch:
         if known.any():
             noise = _TOGETHER * (1 / n[known] + 1 / m[known])
             out[known] = _distances(recent[known], self._reference.counts[known], noise[:, None])
+        out[:, ~self._judged] = np.nan
         return out
 
     def state(self) -> dict[str, Any]:
@@ -91,6 +127,8 @@ class InputWatch:
         return {
             "window": self._window.state(),
             "first": first.tobytes(),
+            "past": self._past.tobytes(),
+            "usual": [*self._usual.tolist(), self.jump],
             "own": None if own is None else [own.edges.tobytes(), own.counts.tobytes(), own.centre],
         }
 
@@ -99,6 +137,9 @@ class InputWatch:
         self._window.load(state["window"])
         first = np.frombuffer(state["first"]).reshape(-1, len(WATCHED) + 4).copy()
         self._first = [first] if len(first) else []
+        self._past = np.frombuffer(state["past"]).reshape(self._past.shape).copy()
+        *usual, self.jump = (float(value) for value in state["usual"])
+        self._usual = np.array(usual)
         if state["own"] is not None and self.own_reference:
             edges, counts, centre = state["own"]
             shape = self._window.sums["bins"].shape
@@ -110,8 +151,8 @@ class InputWatch:
 
 def _distances(recent: Doubles, reference: Doubles, noise: Doubles) -> Doubles:
     """Of counts by bin `(strata, watched, BINS)`, less what few examples make of nothing."""
-    q, p = (np.maximum(c / c.sum(axis=2, keepdims=True), _FLOOR) for c in (recent, reference))
-    psi = ((q - p) * np.log(q / p)).sum(axis=2)
+    q, p = _shares(recent), _shares(reference)
+    psi = _psi(q, p)
     half = (p + q) / 2
     divergence = ((p * np.log(p / half)).sum(axis=2) + (q * np.log(q / half)).sum(axis=2)) / 2
     ks = np.abs(np.cumsum(q - p, axis=2)).max(axis=2)
@@ -124,3 +165,16 @@ def _distances(recent: Doubles, reference: Doubles, noise: Doubles) -> Doubles:
         ],
         axis=2,
     )
+
+
+def _shares(counts: Doubles) -> Doubles:
+    return np.asarray(np.maximum(counts / counts.sum(axis=-1, keepdims=True), _FLOOR))
+
+
+def _psi(q: Doubles, p: Doubles) -> Doubles:
+    return np.asarray(((q - p) * np.log(q / p)).sum(axis=-1))
+
+
+def _of_group(reference: Reference) -> Doubles:
+    """The group's past as the reference has it."""
+    return np.asarray(_PAST_MASS * reference.counts[0] / reference.counts[0].sum(axis=1, keepdims=True))

@@ -17,16 +17,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from model.drift.by_user import UserEvidence
 from model.drift.causes import Causes, Finding
 from model.drift.change import ChangeTest
-from model.drift.config import DriftConfig
-from model.drift.expectation import Expectation
+from model.drift.config import WATCHED, DriftConfig
+from model.drift.expectation import Expectation, probability
 from model.drift.expected import ExpectedPerformance
+from model.drift.hypotheses import Cause
 from model.drift.inputs import DISTANCES, InputWatch
 from model.drift.latches import Latches
 from model.drift.live_arm import LiveArm
 from model.drift.measures import LABEL_ALARMS, StratumMeasures
-from model.drift.reference import WATCHED, Reference, watched
+from model.drift.reference import Reference, watched
 from model.drift.signs import NAN, LabelHealth, Signals
 from model.drift.singles import Singles
 from model.drift.verdict import Alarm, Verdict, VerdictKind
@@ -65,11 +67,12 @@ class DriftMonitor:
             expectation.loosen()
         self._test = ChangeTest(facet, expectation, config.false_alarm_examples, config.least_examples)
         self._expectation, self._arm = expectation, LiveArm(facet, config.false_alarm_examples)
-        self._inputs, self._expected = InputWatch(count, reference), ExpectedPerformance(facet, centre)
+        self._inputs, self._expected = InputWatch(count, reference, config.inputs), ExpectedPerformance(facet, centre)
         self._measures, self._singles = StratumMeasures(count), Singles(self._names)
         self._causes, self._crossing = Causes(count, config.least_examples), Latches(self._names, _CROSSING)
         tests = [("change", "taste", self._test.alarm), ("change", "labels", self._test.alarm)]
         self._latches = Latches(self._names, [*tests, ("change", "gap", self._arm.alarm)])
+        self._users = UserEvidence()
         self._refused = Decaying(count, _REFUSED_HALF_LIFE, {"count": (), "refused": ()})
         self._served: list[NDArray[np.float32]] = []
         self._learned: list[Doubles] = []
@@ -122,7 +125,8 @@ class DriftMonitor:
         """
         self.move_on(time)
         block = np.empty((len(weight), _LEARNED_COLUMNS))
-        for column, values in enumerate((seen.label, seen.frozen, seen.live, weight, candidate)):
+        columns = seen.label, seen.frozen, seen.live, weight, candidate, *self._users.weigh(seen)
+        for column, values in enumerate(columns):
             block[:, column] = values
         block[:, _LEARNED_DOMAIN:] = seen.domain[seen.request]
         self._learned.append(block)
@@ -181,10 +185,10 @@ class DriftMonitor:
         self._inputs.take(sound[:, 1:_DOMAIN], strata)
         self._expected.served(sound[:, 0], member, strata)
         self._distances = self._inputs.distances()
-        psi = self._distances[:, :, 0].max(axis=1)  # nan of all or none
+        psi = np.fmax.reduce(self._distances[:, :, 0], axis=1)
         sums = self._refused.sums
         refused = np.where(sums["count"] >= _LEAST, sums["refused"] / np.maximum(sums["count"], 1), 0.0)
-        self._causes.inputs(psi, refused, self._time)
+        self._causes.inputs(psi, refused, self._inputs.jump, self._time)
 
     def _look_at_learned(self) -> None:
         block = np.concatenate(self._learned)
@@ -194,24 +198,32 @@ class DriftMonitor:
             refused = block[~finite, _LEARNED_DOMAIN:].astype(np.int64)
             self._measures.refused += self._strata.of(refused).sum(axis=1)
             block = block[finite]
-        domain, columns = block[:, _LEARNED_DOMAIN:].astype(np.int64), np.ascontiguousarray(block[:, :5].T)
-        label, frozen, live, weight, candidate = columns
+        domain, columns = (
+            block[:, _LEARNED_DOMAIN:].astype(np.int64),
+            np.ascontiguousarray(block[:, :_LEARNED_DOMAIN].T),
+        )
+        label, frozen, live, weight, candidate, user, evidence = columns
         member, logits = self._strata.of(domain) * weight, np.array([frozen, live, candidate])
         self._measures.take(label, logits, member, self._strata.numbers(domain))
         if len(label) and not self._causes.far[0]:  # where inputs are at fault labels say nothing
             if self._causes.far.any():
                 member = member * ~(member[self._causes.far] > 0).any(axis=0)
-            self._test_labels(label, frozen, live, member)
+            if not any(change.cause is Cause.LABELS for change in self._test.changes[0]):
+                self._users.see(user, probability(self._expectation.logit(member, frozen)), label)
+            self._test_labels(label, frozen, live, member, evidence)
 
-    def _test_labels(self, label: Doubles, frozen: Doubles, live: Doubles, member: Doubles) -> None:
-        sound = self._causes.sound(self._test, self._measures.examples)
-        before = self._test.take(label, frozen, live, member, self._time)
+    def _test_labels(self, label: Doubles, frozen: Doubles, live: Doubles, member: Doubles, evidence: Doubles) -> None:
+        sound, worth = self._causes.sound(self._test, self._measures.examples), member * evidence
+        before = self._test.take(label, frozen, live, worth, self._time)
         self._expected.learned(label, live, member)
-        self._arm.take(log_losses(live, label), before, member, sound, self._time)
+        self._arm.take(log_losses(live, label), before, worth, sound, self._time)
         residual = label - 1 / (1 + np.exp(-frozen))
         self._alarms += self._singles.take(before, residual, member, self._time)
         self._alarms += self._evidence_alarms()
+        standing = len(self._test.changes[0])
         self._test.decide(self._time)
+        if len(self._test.changes[0]) > standing:
+            self._users.doubt()
 
     def _evidence_alarms(self) -> list[Alarm]:
         """Of the tests that the verdicts rest on, before what they have found becomes what is expected."""
@@ -283,7 +295,7 @@ class DriftMonitor:
 
 
 _PARTS = ("test", "expectation", "arm", "inputs", "expected", "measures", "singles", "causes", "latches", "crossing",
-          "refused")  # fmt: skip
+          "refused", "users")  # fmt: skip
 _CROSSING = (
     ("threshold", "calibration", _OFF),
     *(("threshold", signal, threshold) for signal, threshold in LABEL_ALARMS),
@@ -294,9 +306,9 @@ _OF_INPUTS = 1 + len(LABEL_ALARMS)
 _DOMAIN = 1 + len(WATCHED)
 _SERVED_COLUMNS = _DOMAIN + 3
 """Of what is kept of a served example until its block is full: the live logit, what is watched, facet indices."""
-_LEARNED_DOMAIN = 5
+_LEARNED_DOMAIN = 7
 _LEARNED_COLUMNS = _LEARNED_DOMAIN + 3
-"""Label, frozen and live logit, weight, candidate's logit, facet indices."""
+"""Label, frozen and live logit, weight, candidate's logit, user and what it is worth as evidence, facet indices."""
 _NO_SERVED = np.zeros((0, _SERVED_COLUMNS), dtype=np.float32)
 _NO_LEARNED = np.zeros((0, _LEARNED_COLUMNS))
 

@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from model.drift.config import WATCHED
 from model.drift.expectation import Expectation, probability
 from model.gate.seen import Doubles
 
-_PROJECTIONS = 4
-WATCHED = ("score", "norm", *(f"projection_{n + 1}" for n in range(_PROJECTIONS)))
-"""The inputs that are watched: the frozen score, the length of `x`, and `x` along fixed random directions."""
+_PROJECTIONS = len(WATCHED) - 2
+"""Beside score and length."""
 BINS = 10
 _SEED = 20_17
 _PASSES = 20

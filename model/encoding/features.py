@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from model.config import FieldSpec
 from model.encoding.history import History, HistoryEvent
+from model.encoding.query import EncodedQuery, Queries, QueryFeatures
 from model.encoding.spelling import FieldValue
 from model.encoding.vocabulary import FieldEncoder, Vocabulary, encode_fields
 
@@ -84,15 +85,11 @@ class FeatureBatch:
     """Facet indices, int64 `(u, 3)`."""
     history: History | None = None
     """What the users did lately, where the backbone reads it."""
-    query: Tensor | None = None
-    """Text vector of the query, float32 `(u, t)`."""
+    query: Queries | None = None
+    """What the users ask for, where the backbone reads it; None where nobody asks for anything."""
 
     def __len__(self) -> int:
         return int(self.item.shape[0])
-
-    def with_query(self, vector: NDArray[np.float32]) -> FeatureBatch:
-        """The same batch with the query's text vector, `(t,)`."""
-        return replace(self, query=torch.from_numpy(np.asarray(vector, dtype=np.float32))[None])
 
 
 class FeatureEncoder:
@@ -163,6 +160,14 @@ class FeatureEncoder:
         own = encode_fields(self.item_fields, item.fields)
         return EncodedItem(self.items.row(item.item_id), own.rows, own.weights, text, own.unknown, own.cut)
 
+    def encode_query(self, query: QueryFeatures) -> EncodedQuery:
+        """Rows of a query. Raises ValueError for a text vector of another width or with non-finite values."""
+        if query.text.shape != (self.text_width,):
+            raise ValueError(
+                f"query {query.query!r}: text vector has shape {query.text.shape}, expected ({self.text_width},)"
+            )
+        return EncodedQuery.of(query.query, query.text)
+
     def history(self, events: Sequence[HistoryEvent], items: Mapping[str, EncodedItem], now: float) -> History:
         """One user's events, oldest first, as a request at `now` (seconds) sees them; `items` has all that occur."""
         known = {item_id: place for place, item_id in enumerate(dict.fromkeys(event.item_id for event in events))}
@@ -182,6 +187,7 @@ class FeatureEncoder:
         items: Sequence[EncodedItem],
         domain: tuple[int, int, int],
         history: History | None = None,
+        query: EncodedQuery | None = None,
     ) -> FeatureBatch:
         """One user and `n` items. Raises ValueError for an empty list."""
         if not items:
@@ -196,6 +202,7 @@ class FeatureEncoder:
             text=torch.from_numpy(np.stack([item.text for item in items])),
             domain=torch.tensor([domain]),
             history=history,
+            query=None if query is None else Queries.one(query),
         )
 
     @property

@@ -8,7 +8,7 @@ from pydantic import Field, SecretStr, field_validator
 
 from model.config import Section
 
-Right = Literal["score", "feedback", "impression", "profile", "drift", "operator"]
+Right = Literal["score", "feedback", "impression", "profile", "drift", "look", "operator"]
 
 _LEAST_SECRET = 32
 
@@ -25,7 +25,8 @@ class KeyConfig(Section):
     may: tuple[Right, ...] = Field(
         min_length=1,
         description="What it opens: `score` for /v1/score; `feedback`, `impression`, `profile` (users and items) and "
-        "`drift` for these events at /v1/events; `operator` to see kernels and verdicts and to order what is served.",
+        "`drift` for these events at /v1/events; `look` to see kernels and verdicts; "
+        "`operator` to see them and to order what is served.",
     )
 
 

@@ -16,7 +16,6 @@ from model.config import (
     LearnerConfig,
     PretrainConfig,
     Section,
-    unfed_keys,
 )
 from model.drift.config import DriftConfig
 from model.encoding.domain import FACETS, UNKNOWN, Domain, DomainSpace
@@ -84,12 +83,6 @@ class Config(Section):
         return groups
 
     @model_validator(mode="after")
-    def _fed(self) -> Config:
-        if problems := unfed_keys(self.backbone):
-            raise ValueError("; ".join(problems))
-        return self
-
-    @model_validator(mode="after")
     def _groups_of_declared_domains(self) -> Config:
         for group in self.groups:
             for facet in FACETS:
@@ -138,9 +131,11 @@ class Config(Section):
 
     def input_schema(self) -> InputSchema:
         """What a backbone of this configuration reads: its card must hold the same."""
-        features, aspects = self.features, self.backbone.item_aspects
-        facets = self.domain_space().values
-        return InputSchema(facets, features.user_fields, features.item_fields, features.text_model, aspects)
+        features, backbone, facets = self.features, self.backbone, self.domain_space().values
+        return InputSchema(
+            facets, features.user_fields, features.item_fields, features.text_model, backbone.item_aspects,
+            backbone.query_aspects,
+        )  # fmt: skip
 
     def group_of(self, domain: Domain) -> str | None:
         """Name of the group that answers for `domain`, or None."""

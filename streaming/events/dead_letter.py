@@ -20,6 +20,7 @@ REASONS: Mapping[str, str] = MappingProxyType(
         "no_items": "an impression shows nothing",
         "repeated_item": "an impression shows an item twice",
         "too_many_items": "an impression shows more items than ingest.max_items",
+        "bad_query": "an impression's query is blank or longer than 512 characters",
         "bad_announcement": "name, kind or domain of a drift announcement is empty, too long or unreadable",
         "no_group": "neither the request id nor the domain names a kernel group",
         "too_large": "the record, or the impression with its representations, is larger than a record may be",
@@ -46,6 +47,7 @@ CURES: Mapping[str, str] = MappingProxyType(
         "no_items": _SENDER,
         "repeated_item": _SENDER,
         "too_many_items": f"let the sender show less, or raise ingest.max_items, {_THEN_REPLAY} too_many_items`",
+        "bad_query": _SENDER,
         "bad_announcement": _SENDER,
         "unsigned": f"name the prefix in doors.unsigned_ids or the secret in doors.request_id_secrets, {_THEN_REPLAY}"
         " unsigned`; nothing for a forgery",

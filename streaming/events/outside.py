@@ -39,6 +39,8 @@ class ImpressionEvent(msgspec.Struct, frozen=True, tag="impression", tag_field="
     user_id: str
     items: list[str]
     domain: Domain = Domain()
+    query: str = ""
+    """What the user asked for; a backbone that reads no query passes it over."""
 
 
 class FeedbackEvent(msgspec.Struct, frozen=True, tag="feedback", tag_field="event", forbid_unknown_fields=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from features.text import TextModelUnavailableError
 from model.backbone.schema import BackboneRefused
 from streaming.config import Config
 from streaming.events import ImpressionEvent, RefusedError, ServedImpression, encode_traffic
@@ -43,9 +44,10 @@ class ExternalImpressions:
             self._load()
         assert self._representer is not None
         try:
-            represented = self._representer.represent(event.user_id, event.items, event.domain, event.time)
+            query = self._representer.query(event.query) if event.query else None
+            represented = self._representer.represent(event.user_id, event.items, event.domain, event.time, query)
             value = encode_traffic(self._served(event, represented))
-        except (ValueError, TypeError, LookupError) as error:
+        except (ValueError, TypeError, LookupError, TextModelUnavailableError) as error:
             raise RefusedError("not_represented", f"{type(error).__name__}: {error}") from error
         if len(value) > MAX_RECORD_BYTES - _RECORD_OVERHEAD:
             raise RefusedError("too_large", f"{len(value)} bytes for {len(event.items)} items")
@@ -97,5 +99,6 @@ class ExternalImpressions:
             loaded.layout,
             self._config.domain_space(),
             scope_of=self._config.scope_of,
+            queries=loaded.queries(self._config.features),
         )
         self._fingerprint = loaded.backbone.fingerprint

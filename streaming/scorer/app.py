@@ -168,7 +168,7 @@ class Endpoints:
 
     async def kernels(self, request: Request) -> Response:
         """Kernels in use and their history."""
-        self.enter(request).need("operator")
+        self.enter(request).need("look")
         known = self.backend.kernels()
         if "last" in request.query_params:
             last = max(int(number_of(request, "last")), 0)

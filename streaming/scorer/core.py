@@ -15,6 +15,7 @@ from torch import Tensor
 from features.represent import Represented
 from model.control_users import NO_CONTROL, ControlUsers
 from model.encoding.domain import Domain, DomainSpace
+from model.encoding.query import EncodedQuery
 from model.kernel.features import KernelInputs
 from streaming.events import Arm, ServedImpression
 from streaming.events.request_ids import RequestIds
@@ -35,7 +36,12 @@ SLICE_CANDIDATES = 250
 class CandidateEncoder(Protocol):
     """Reads features and runs the frozen backbone."""
 
-    def represent(self, user_id: str, item_ids: list[str], domain: Domain, time: float) -> Represented:
+    def query(self, text: str) -> EncodedQuery | None:
+        """A query as the backbone reads it; None if it reads none."""
+
+    def represent(
+        self, user_id: str, item_ids: list[str], domain: Domain, time: float, query: EncodedQuery | None = None
+    ) -> Represented:
         """Rows of `item_ids` for a user in a domain at an event time, seconds since the epoch."""
 
 
@@ -69,6 +75,16 @@ class _Arms:
     def served(self) -> NDArray[np.float32]:
         """Logits of the arm that is served."""
         return self.live if self.arm == "live" else self.frozen
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Whom candidates are ranked for, where, when, and what for."""
+
+    user_id: str
+    domain: Domain
+    time: float
+    query: EncodedQuery | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +189,8 @@ class Scorer:
     def warm_up(self, items: list[str]) -> None:
         """Goes the whole way of a request once per group's kernel, without leaving a trace in the windows."""
         for group in self._groups:
-            arms = _finished(self._arms("warm-up", items, Domain(), group, 0.0))
+            asked = _Asked("warm-up", Domain(), 0.0, self._encoder.query("warm-up"))
+            arms = _finished(self._arms(asked, items, group))
             self._kernels.look_at(group, _inputs(arms.represented))
 
     def score(self, request: ScoreRequest, time: float) -> Scored:
@@ -185,7 +202,7 @@ class Scorer:
         # Refusals first: what a request may be is docs/decisions/0043.
         items = self._candidates(request)
         domain, group = self._domain(request)
-        arms = yield from self._arms(request.user_id, items, domain, group, time)
+        arms = yield from self._arms(_Asked(request.user_id, domain, time, self._query(request, group)), items, group)
         ranking = self._blend.rank(arms.served, arms.cvr)
         self.windows[group, "frozen"].add(probability(arms.frozen))
         self.windows[group, "live"].add(probability(arms.live))
@@ -231,22 +248,37 @@ class Scorer:
             )
         return domain, group
 
+    def _query(self, request: ScoreRequest, group: str) -> EncodedQuery | None:
+        """Encoded once, however many slices the request has."""
+        if request.query is None:
+            return None
+        if request.query.isspace():
+            raise RequestRefused("invalid_request", "query is blank: name what is asked for, or leave it out")
+        query = self._encoder.query(request.query)
+        if query is None:
+            raise RequestRefused(
+                "no_query_aspect",
+                f"the backbone of group {group!r} reads no query: leave query out for a recommendation, or pretrain "
+                "with backbone.query_aspects - at `$.query`",
+            )
+        return query
+
     def _controls(self, user_id: str) -> bool:
         return self._control.share > 0 and self._control.draw(user_id).control
 
-    def _arms(
-        self, user_id: str, items: list[str], domain: Domain, group: str, time: float
-    ) -> Generator[None, None, _Arms]:
+    def _arms(self, asked: _Asked, items: list[str], group: str) -> Generator[None, None, _Arms]:
         # One reference for the whole request: a swap in between changes the next request, never this one
         # (docs/decisions/0041).
         active = self._kernels.current(group)
-        arm: Arm = "frozen" if active.frozen or not self._live_arm or self._controls(user_id) else "live"
+        arm: Arm = "frozen" if active.frozen or not self._live_arm or self._controls(asked.user_id) else "live"
         parts, lives = [], []
         for start in range(0, len(items), SLICE_CANDIDATES):
             if len(items) > SLICE_CANDIDATES:
                 yield
             with torch.inference_mode():
-                part = self._encoder.represent(user_id, items[start : start + SLICE_CANDIDATES], domain, time)
+                part = self._encoder.represent(
+                    asked.user_id, items[start : start + SLICE_CANDIDATES], asked.domain, asked.time, asked.query
+                )
                 parts.append(part)
                 if active.kernel is not None:
                     lives.append(_array(active.kernel.logit(_inputs(part))))
@@ -256,7 +288,9 @@ class Scorer:
             return _Arms(represented, frozen, frozen, 0, arm)
         live = np.concatenate(lives)
         if not np.isfinite(live).all():
-            self._kernels.discard(group, active.version, "non_finite_scores", f"user {user_id!r} got no finite score")
+            self._kernels.discard(
+                group, active.version, "non_finite_scores", f"user {asked.user_id!r} got no finite score"
+            )
             return _Arms(represented, frozen, frozen, 0, arm)
         return _Arms(represented, frozen, live, active.version, arm)
 

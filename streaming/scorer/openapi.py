@@ -122,7 +122,8 @@ _OPERATIONS = (
             **_DOOR_PROBLEMS,
             **_BODY_PROBLEMS,
             422: "The request is wrong: `malformed_json`, `invalid_request`, `empty_candidates`, "
-            "`too_many_candidates`, or `no_group` for a domain that no kernel group holds.",
+            "`too_many_candidates`, `no_group` for a domain that no kernel group holds, or `no_query_aspect`: a query, "
+            "but a backbone that reads none.",
             503: "`not_ready`, see `/readyz`; `feature_store`: it cannot be read; `busy`: large requests wait.",
         },
         body=ScoreRequest,

@@ -79,13 +79,27 @@ class DefaultsCount:
 
 
 def make_scorer(config: Config, opened: OpenedBackbone, kernels: ActiveKernels, count: DefaultsCount) -> Scorer:
-    """The scoring core on the real feature store. Raises StoreUnavailableError or BackboneRefused."""
+    """The scoring core on the real feature store.
+
+    Raises StoreUnavailableError, BackboneRefused, or TextModelUnavailableError where queries are read by their text.
+    """
     space, blend = config.domain_space(), Blend(config.scorer.conversion_weight)
     blend.check(opened.backbone.has_conversion)
     store = FeatureStore(config.features, config.run_dir, count)
     store.apply()
+    queries = opened.queries(config.features)
+    if queries is not None:
+        queries.encode("warm-up")  # loads the language model now: the first search must not wait for it
     return Scorer(
-        encoder=Representer(opened.backbone, opened.encoder, store, opened.layout, space, scope_of=config.scope_of),
+        encoder=Representer(
+            opened.backbone,
+            opened.encoder,
+            store,
+            opened.layout,
+            space,
+            scope_of=config.scope_of,
+            queries=queries,
+        ),
         fingerprint=opened.backbone.fingerprint,
         kernels=kernels,
         space=space,
@@ -103,7 +117,8 @@ def make_scorer(config: Config, opened: OpenedBackbone, kernels: ActiveKernels, 
 def run_scorer(config: Config) -> int:
     """Serves until SIGTERM or SIGINT, then delivers the waiting impressions. Gives the exit code: 1 after a failure.
 
-    Raises ConfigError, ScorerPortTakenError, BackboneRefused or StoreUnavailableError before it serves anything.
+    Raises ConfigError, ScorerPortTakenError, BackboneRefused, StoreUnavailableError or TextModelUnavailableError before
+    it serves anything.
     """
     check_doors(config)
     torch.set_num_threads(1)  # the models are small: a second thread costs more than it brings

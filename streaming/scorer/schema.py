@@ -8,10 +8,12 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from model.config import MAX_QUERY
 from model.encoding.domain import UNKNOWN, Domain
 
 Identifier = Annotated[str, Meta(min_length=1, max_length=512)]
 Facet = Annotated[str, Meta(max_length=512)]
+Query = Annotated[str, Meta(min_length=1, max_length=MAX_QUERY)]
 
 
 class DomainFacets(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -42,6 +44,16 @@ class ScoreRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         None
     )
     arms: Annotated[bool, Meta(description="Also tell what both arms give each item that is returned.")] = False
+    query: (
+        Annotated[
+            Query,
+            Meta(
+                description="What the user asks for; left out, it is a recommendation. The backbone must read queries "
+                "(`backbone.query_aspects`)."
+            ),
+        ]
+        | None
+    ) = None
 
 
 class ItemScore(msgspec.Struct, frozen=True):

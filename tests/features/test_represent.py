@@ -19,6 +19,7 @@ from features.config import FeatureConfig, LiveConfig
 from features.live.features import LiveFeatures, LiveLayout, RequestItems, RequestOutcome
 from features.live.layout import Crossing, Floats
 from features.profiles import ItemProfile, UserProfile
+from features.queries import QueryTexts
 from features.represent import Represented, Representer
 from features.store.feature_store import FeatureStore
 from features.store.online import StoreUnavailableError
@@ -292,6 +293,42 @@ def test_the_user_is_read_with_the_history_that_the_processor_keeps(parts: Parts
         x = backbone.represent(known.encoder.batch(user, [items[item] for item in ITEMS], (1, 1, 1), history))
     assert torch.equal(after.x, x.half().float())
     assert torch.equal(reader.represent("nobody", ITEMS, HERE, 20.0).x, reader.represent("nobody", ITEMS, HERE, 9.0).x)
+
+
+def test_a_search_is_represented_as_the_backbone_reads_it_and_a_recommendation_without(parts: Parts) -> None:
+    known = parts.representer
+    torch.manual_seed(5)
+    shape = BackboneShape.of(known.encoder, known.space.sizes)
+    backbone = FoundationBackbone(BackboneConfig(query_aspects=("words",)), shape, known.encoder.digest)
+    assert backbone.query is not None and backbone.query.words is not None
+    torch.nn.init.normal_(backbone.query.words.weight)
+    backbone.freeze()
+    queries = QueryTexts(known.encoder, parts.store.config, by_text=False)
+    reader = Representer(backbone, known.encoder, parts.store, known.layout, known.space, queries=queries)
+    plain = reader.represent("u", ITEMS, HERE, 1.0)
+    asked = reader.represent("u", ITEMS, HERE, 1.0, reader.query("film i3"))
+    assert not torch.equal(asked.x, plain.x)
+    assert torch.equal(asked.content, plain.content)
+    assert np.array_equal(asked.values, plain.values)
+    again = reader.represent("u", ITEMS, HERE, 1.0, reader.query("Film, i3!"))
+    assert torch.equal(again.x, asked.x), "the same words are the same query"
+    assert known.query("film i3") is None, "a backbone that reads none has none encoded"
+
+
+def test_a_querys_text_is_encoded_once(text_encoder: TextEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = FeatureEncoder.fit([], [], user_fields=(), item_fields=(), text_width=text_encoder.width)
+    queries = QueryTexts(encoder, FeatureConfig(), by_text=True)
+    calls: list[str] = []
+
+    def encode(texts: list[str]) -> Floats:
+        calls.extend(texts)
+        return text_encoder.encode(texts)
+
+    monkeypatch.setattr(queries._text, "encode", encode)
+    first, again, other = (queries.encode(text) for text in ("war films", "war films", "peace"))
+    assert first is again and calls == ["war films", "peace"]
+    assert np.linalg.norm(first.text) == pytest.approx(1.0, rel=1e-3)
+    assert not np.array_equal(first.text, other.text)
 
 
 def _nothing(_: int) -> int:

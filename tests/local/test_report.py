@@ -83,6 +83,36 @@ def test_a_click_on_an_item_that_was_not_shown_is_counted_and_labels_nothing() -
     assert stream.orphan_feedback == 2
 
 
+def convert(request: str, item: str) -> ServedFeedback:
+    return ServedFeedback(request, item, 10.3, "conversion")
+
+
+def test_conversions_are_told_by_both_arms_where_the_backbone_tells_them() -> None:
+    # by clicks alone both arms put a before b; what a click on b is worth turns the frozen arm's order round
+    log: list[Traffic] = [
+        served("r1", {"a": (0.5, 4.0), "b": (0.0, -4.0), "c": (-9.0, -9.0)}),
+        click("r1", "a"),
+        click("r1", "b"),
+        convert("r1", "b"),
+        convert("r1", "c"),
+    ]
+    worth = np.array([-2.0, 2.0, 0.0], dtype=np.float32)
+    report = build_report(scored_stream(log, lambda _: worth), run())
+    told = report.as_json()
+    assert (told["conversions"], told["lists_ctcvr"]) == (1, 1)  # a conversion without a click does not count
+    assert (told["request_auc_ctcvr_frozen"], told["request_auc_ctcvr_live"]) == (1.0, 0.5)
+    assert (told["auc_ctcvr_frozen"], told["auc_ctcvr_live"]) == (1.0, 0.5)
+    shown = Console(width=120, record=True, file=None)
+    with shown.capture() as text:
+        shown.print(report_table(report))
+    assert "CTCVR-AUC within requests (1 with a conversion)" in text.get()
+
+
+def test_a_backbone_for_clicks_alone_is_reported_without_a_word_of_conversions() -> None:
+    told = build_report(scored_stream([*LOG, convert("r1", "a")]), run()).as_json()
+    assert not [key for key in told if "conver" in key or "ctcvr" in key]
+
+
 def test_a_conversion_is_no_click() -> None:
     assert scored_stream([LOG[0], ServedFeedback("r1", "a", 10.2, "conversion")]).label.sum() == 0
 

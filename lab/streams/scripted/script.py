@@ -46,6 +46,19 @@ class ConversionModel(Section):
     worth: float = Field(default=0.5, ge=0, le=100, description="Deviation of what an item converts by itself.")
 
 
+class QueryModel(Section):
+    """What users ask for."""
+
+    scenes: tuple[Category, ...] = Field(default=(), description="Scenes whose requests carry a query; empty for all.")
+    share: Share = Field(default=1.0, description="Share of the requests of these scenes that carry one.")
+    match: float = Field(
+        default=2.0, ge=0, le=100, description="Added to the click logit of an item that has all that was asked for."
+    )
+    retrieved: Share = Field(
+        default=0.5, description="Share of the items shown for a query that are drawn among those that fit it."
+    )
+
+
 class Script(Section):
     """A whole scripted stream."""
 
@@ -71,6 +84,9 @@ class Script(Section):
     conversions: ConversionModel | None = Field(
         default=None, description="How clicks convert; left out, the stream knows of no conversions."
     )
+    queries: QueryModel | None = Field(
+        default=None, description="What users ask for; left out, all requests are for recommendations."
+    )
     events: tuple[ScriptEvent, ...] = Field(default=(), description="What changes; none at all is a script too.")
 
     @field_validator("domains")
@@ -93,6 +109,9 @@ class Script(Section):
                 if event.value in known[event.facet]:
                     raise ValueError(f"new_domain: {event.value!r} is among the {event.facet}s already")
                 known[event.facet] = (*known[event.facet], event.value)
+        for scene in self.queries.scenes if self.queries is not None else ():
+            if scene not in known["scene"]:
+                raise ValueError(f"queries: no scene {scene!r}; there are {', '.join(known['scene'])}")
         for event in self.events:
             for facet, values in (event.where.facets() if isinstance(event, Window) else {}).items():
                 for value in values:
@@ -108,7 +127,7 @@ def find_script(named: str) -> Script:
 
     Raises StreamError; for a word that is neither, it lists the ones that come with the package.
     """
-    shipped = standard_suite() | unmatched_suite() | conversion_suite()
+    shipped = standard_suite() | unmatched_suite() | conversion_suite() | search_suite()
     if named in shipped:
         return shipped[named]
     path = Path(named)
@@ -144,6 +163,11 @@ def unmatched_suite() -> dict[str, Script]:
 def conversion_suite() -> dict[str, Script]:
     """Scripts whose clicks convert; by name."""
     return _shipped("converting_scripts")
+
+
+def search_suite() -> dict[str, Script]:
+    """Scripts whose users say what they look for; by name."""
+    return _shipped("searching_scripts")
 
 
 def _shipped(folder_name: str) -> dict[str, Script]:

@@ -1,8 +1,9 @@
-"""Which items a scripted stream shows: half by popularity, half by the community's old taste."""
+"""Which items a scripted stream shows: half by popularity, half by the community's old taste, some for a query."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -11,7 +12,17 @@ from numpy.typing import NDArray
 from lab.streams.scripted.drift_events import NewItems, Popularity
 from lab.streams.scripted.effects import edges, level
 from lab.streams.scripted.plans import EventPlan
+from lab.streams.scripted.searching import ScriptedQueries
 from lab.streams.scripted.world import World
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What requests ask for."""
+
+    queries: ScriptedQueries
+    query: NDArray[np.int64]
+    """`(r,)`, `NO_QUERY` for a recommendation."""
 
 
 def shown_items(
@@ -20,15 +31,21 @@ def shown_items(
     plans: Sequence[EventPlan],
     position: NDArray[np.float64],
     user: NDArray[np.int64],
+    *,
+    searched: Searched | None = None,
 ) -> NDArray[np.int64]:
     """Items of each request, none twice in a row, `(r, k)`."""
-    script, communities = world.script, world.script.communities
+    script = world.script
     by_taste = rng.random((len(user), script.shown)) < script.personalised
     row = np.where(by_taste, 1 + world.community[user][:, None], 0)
-    mass = []
-    for number, part in enumerate(_segments(plans, position)):
-        mass.append(_mass(world, plans, float(position[part].mean())))
-        row[part] += number * (1 + communities)
+    if searched is not None:
+        for_query = searched.queries.retrieved(rng, searched.query, script.shown)
+        row = np.where(for_query, 1 + script.communities + searched.queries.asked(searched.query)[:, None], row)
+    mass: list[NDArray[np.float64]] = []
+    for part in _segments(plans, position):
+        row[part] += sum(map(len, mass))
+        weights = _weights(world, plans, float(position[part].mean()))
+        mass.append(_mass(world, weights, None if searched is None else searched.queries))
     return _distinct(rng, np.concatenate(mass), row)
 
 
@@ -39,16 +56,21 @@ def _segments(plans: Sequence[EventPlan], position: NDArray[np.float64]) -> list
     return [slice(a, b) for a, b in pairwise(cuts) if b > a]
 
 
-def _mass(world: World, plans: Sequence[EventPlan], position: float) -> NDArray[np.float64]:
-    """Cumulated chances to be shown, `(1 + communities, items)`: by popularity, then by each community's taste."""
+def _weights(world: World, plans: Sequence[EventPlan], position: float) -> NDArray[np.float64]:
+    """How often each item is shown at a position of the script, `(items,)`."""
     weights = world.exposure.copy()
     for plan in plans:
         if isinstance(plan.event, NewItems):
             weights[plan.items] *= plan.event.boost if position >= plan.event.at else 0.0
         elif isinstance(plan.event, Popularity):
             weights[plan.items] *= plan.event.boost ** float(level(plan.event, np.array([position]))[0])
-    rows = np.concatenate([np.ones((1, len(weights))), np.exp(0.7 * world.base_taste.astype(np.float64))])
-    mass = np.cumsum(rows * weights, axis=1)
+    return weights
+
+
+def _mass(world: World, weights: NDArray[np.float64], queries: ScriptedQueries | None) -> NDArray[np.float64]:
+    """Cumulated chances to be shown, `(rows, items)`: by popularity, by each community's taste, for each query."""
+    rows = [np.ones((1, len(weights))) * weights, np.exp(0.7 * world.base_taste.astype(np.float64)) * weights]
+    mass = np.cumsum(np.concatenate(rows if queries is None else [*rows, queries.mass(weights)]), axis=1)
     return np.asarray(mass / mass[:, -1:], dtype=np.float64)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -14,8 +15,9 @@ from lab.streams.scripted.drift_events import CorruptedLabels, LabelDelay, NewIt
 from lab.streams.scripted.effects import spans
 from lab.streams.scripted.plans import make_plans, weight_of
 from lab.streams.scripted.script import Script
+from lab.streams.scripted.searching import ScriptedQueries
 from lab.streams.scripted.sessions import Schedule, clock_of, make_schedule
-from lab.streams.scripted.shown import shown_items
+from lab.streams.scripted.shown import Searched, shown_items
 from lab.streams.scripted.world import Matrix, RealItems, World, stream_rng
 from lab.streams.stream import Catalogue, Chunk, DriftSpan, Half, rechunk
 
@@ -31,6 +33,7 @@ class ScriptedStream:
         self.world = World(script, real)
         self.clock = clock_of(script)
         self._plans = make_plans(self.world)
+        self._queries = None if script.queries is None else ScriptedQueries(script.queries, self.world)
         self._schedules: dict[Half, Schedule] = {}
         self._bias = 0.0
         self._bias = self._calibrated_bias()
@@ -41,10 +44,11 @@ class ScriptedStream:
         """Name of the script."""
         return self.script.name
 
-    @property
+    @cached_property
     def catalogue(self) -> Catalogue:
-        """Real items and users drawn from the real profiles."""
-        return self.world.catalogue
+        """Real items and users drawn from the real profiles, and what users may ask for."""
+        queries = () if self._queries is None else self._queries.texts
+        return replace(self.world.catalogue, queries=queries)
 
     @cached_property
     def drift_spans(self) -> tuple[DriftSpan, ...]:
@@ -68,6 +72,11 @@ class ScriptedStream:
     def converts(self) -> bool:
         """Whether the script says how clicks convert."""
         return self.script.conversions is not None
+
+    @property
+    def searches(self) -> bool:
+        """Whether the script says what users ask for."""
+        return self._queries is not None
 
     def schedule(self, half: Half) -> Schedule:
         """Times, users and domains of a half."""
@@ -93,13 +102,20 @@ class ScriptedStream:
         def rng(purpose: str) -> np.random.Generator:
             return stream_rng(self.script, "block", *number, purpose)
 
-        items = shown_items(rng("shown"), self.world, self._plans, position, user)
-        probability = self._probability(position, user, domain, items)
+        searched = self._searched(rng("query"), user, domain)
+        items = shown_items(rng("shown"), self.world, self._plans, position, user, searched=searched)
+        probability = self._probability(position, user, domain, items, searched)
         clean = rng("click").random(items.shape, dtype=np.float32) < probability
         click = self._corrupt(rng("corrupt"), clean, position, user, domain)
         delay = self._delays(rng("delay"), position, user, domain, items.shape)
         conversions = None if self._converting is None else self._converting.follow(rng, user, items, clean)
-        return Chunk(time, user, domain, items, click, clean, probability, delay, conversions)
+        query = None if searched is None else searched.query
+        return Chunk(time, user, domain, items, click, clean, probability, delay, conversions, query)
+
+    def _searched(
+        self, rng: np.random.Generator, user: NDArray[np.int64], domain: NDArray[np.int64]
+    ) -> Searched | None:
+        return None if self._queries is None else Searched(self._queries, self._queries.draw(rng, user, domain))
 
     def _probability(
         self,
@@ -107,6 +123,7 @@ class ScriptedStream:
         user: NDArray[np.int64],
         domain: NDArray[np.int64],
         items: NDArray[np.int64],
+        searched: Searched | None,
     ) -> Matrix:
         """True click probability of each shown item, `(r, k)`."""
         world, community = self.world, self.world.community[user][:, None]
@@ -126,6 +143,8 @@ class ScriptedStream:
         logit += np.einsum("rd,rkd->rk", world.personal_user[user], world.personal_item[items])
         for column, table in enumerate(world.domain_taste):
             logit += table[domain[:, column][:, None], items]
+        if searched is not None:
+            logit += searched.queries.logit(searched.query, items)
         return np.asarray(1.0 / (1.0 + np.exp(-logit)), dtype=np.float32)
 
     def _corrupt(
@@ -166,17 +185,21 @@ class ScriptedStream:
         if self.script.conversions is None:
             return None
         converting = ScriptedConversions(self.script.conversions, self.world)
-        position, user, domain, shown = self._before_drift()
-        converting.calibrate(user, shown, self._probability(position, user, domain, shown))
+        before = self._before_drift()
+        converting.calibrate(before[1], before[3], self._probability(*before))
         return converting
 
-    def _before_drift(self) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Positions, users, domains and items of some requests of the first half."""
+    def _before_drift(
+        self,
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], Searched | None]:
+        """Positions, users, domains, items and queries of some requests of the first half."""
         schedule = self.schedule("pretrain")
         rows = slice(0, CALIBRATION)
         rng = stream_rng(self.script, "calibration")
         position, user, domain = self.clock.position(schedule.time[rows]), schedule.user[rows], schedule.domain[rows]
-        return position, user, domain, shown_items(rng, self.world, self._plans, position, user)
+        searched = self._searched(stream_rng(self.script, "calibration", "query"), user, domain)
+        shown = shown_items(rng, self.world, self._plans, position, user, searched=searched)
+        return position, user, domain, shown, searched
 
     def _calibrated_bias(self) -> float:
         """The bias that gives the base click rate before anything drifts."""

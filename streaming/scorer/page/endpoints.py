@@ -1,4 +1,4 @@
-"""The page's endpoints: its files without a key, what it shows and orders with one that may `operator`."""
+"""The page's endpoints: its files without a key, what it shows with one that may `look`, orders with `operator`."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ class PageEndpoints:
 
     async def status(self, request: Request) -> Response:
         """How every group does, and what has happened."""
-        self.enter(request).need("operator")
+        self.enter(request).need("look")
         return json_response(self.view.status(int(number_of(request, "after"))), headers=_PRIVATE)
 
     async def history(self, request: Request) -> Response:
         """One stratum over the last hours."""
-        self.enter(request).need("operator")
+        self.enter(request).need("look")
         group, stratum = (request.query_params.get(name, "") for name in ("group", "stratum"))
         return json_response(self.view.past(group, stratum, number_of(request, "since")), headers=_PRIVATE)
 

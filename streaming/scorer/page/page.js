@@ -83,7 +83,7 @@ function failed(error) {
   state.failures += 1;
   if (error.wantsKey) {
     feed("key", key() ? "The key does not open this page" : "A key is needed");
-    notice(key() ? error.message : "This scorer is opened by a key: press Key, and give one that may operator.");
+    notice(key() ? error.message : "This scorer is opened by a key: press Key, and give one that may look.");
     if (!key() && state.failures === 1) at("key-dialog").showModal();
     return MOST_WAIT_MS;
   }

@@ -22,3 +22,11 @@ def test_a_base_beside_a_backbone_of_ones_own_is_refused_by_the_key() -> None:
     own = BackboneConfig(factory="somewhere:make")
     with pytest.raises(UnknownBaseError, match=r"backbone.factory names somewhere:make"):
         known_base("plain", own)
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_a_base_learns_the_tasks_of_the_configuration(name: str) -> None:
+    asked = BackboneConfig(tasks="ctr_ctcvr", width=99)
+    found = known_base(name, asked).backbone
+    assert found.tasks == "ctr_ctcvr"
+    assert found.model_copy(update={"tasks": "ctr"}) == BASES[name]().backbone

@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,8 +20,18 @@ from lab.encoders.rows import better, report_of
 from lab.encoders.tables import markdown
 from lab.encoders.trial import ARMS, FROZEN, FROZEN_LIVE, OVER_FROZEN, OVER_LIVE, ArmFigures, EncoderTrial, try_encoder
 from lab.evaluate.plan import Plan
-from lab.evaluate.prepare import prepare, pretrain_on
+from lab.evaluate.prepare import (
+    EvaluationConfig,
+    PreparedStream,
+    Pretrained,
+    decided_labels,
+    prepare,
+    pretrain_on,
+)
+from lab.evaluate.told import live_histories
+from lab.streams import Chunk, Stream
 from model.config import BackboneConfig, PretrainConfig
+from model.encoding.history import PastEvents
 from streaming.config import Config
 from tests.lab.evaluate.small import CONFIG, KERNEL, SMALL, small, texts, write_small_log
 
@@ -40,25 +51,45 @@ def trial(encoder: str, seed: int, gain: float = 0.0, nats: float = 0.0) -> Enco
     return EncoderTrial("shop", seed, encoder, 60.0, figures, shares, 2.0 + gain, 40.0 if seed == 0 else None)
 
 
+def _both(stream: Stream, trained: Pretrained, config: EvaluationConfig) -> tuple[PreparedStream, PreparedStream]:
+    """The live half with histories left as they were, and with live ones."""
+    known = decided_labels(Chunk.concat(list(stream.chunks("live"))), config)
+    past = live_histories(stream, trained, known, followed=False)
+    return prepare(stream, trained, config, past), prepare(stream, trained, config)
+
+
 def test_the_arm_without_a_live_history_knows_nothing_of_the_live_half() -> None:
     config, stream = replace(CONFIG, backbone=POOLED), small()
     trained = pretrain_on(stream, config, KERNEL, texts, 0)
-    left, live = (prepare(stream, trained, config, live_history=one) for one in (False, True))
+    left, live = _both(stream, trained, config)
     (chunk,) = stream.chunks("live", 4096)
     flipped = small()
     changed = replace(chunk, click=~chunk.click)
     flipped.chunks = lambda half, requests=4096: iter([changed]) if half == "live" else stream.chunks(half, requests)  # type: ignore[method-assign]
-    again, followed = (prepare(flipped, trained, config, live_history=one) for one in (False, True))
+    again, followed = _both(flipped, trained, config)
     assert np.array_equal(again.frozen_logit, left.frozen_logit)
     assert not np.array_equal(followed.frozen_logit, live.frozen_logit)
     assert not np.array_equal(left.frozen_logit, live.frozen_logit)
 
 
-def test_a_trial_has_every_arm_that_its_backbone_has_and_is_made_once(tiny: Plan) -> None:
+def test_a_trial_has_every_arm_that_its_backbone_has_and_is_made_once(
+    tiny: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worked_out = 0
+
+    def counted(*given: Any, **named: Any) -> PastEvents | None:
+        nonlocal worked_out
+        worked_out += 1
+        return live_histories(*given, **named)
+
+    for module in ("lab.encoders.trial", "lab.evaluate.prepare"):
+        monkeypatch.setattr(f"{module}.live_histories", counted)
     source = tiny.sources[0]
     plan = replace(tiny, config=replace(CONFIG, backbone=POOLED))
-    made, plain = try_encoder(plan, source, 0), try_encoder(tiny, source, 0)
+    made = try_encoder(plan, source, 0)
     assert set(made.figures) == set(ARMS)
+    assert worked_out == 2, "histories were worked out twice for an arm"
+    plain = try_encoder(tiny, source, 0)
     assert set(plain.figures) == {FROZEN, OVER_FROZEN}, "a model that reads no history has none to be live"
     assert made.figures[FROZEN] != made.figures[FROZEN_LIVE]
     assert made.with_history[FROZEN_LIVE] >= made.with_history[FROZEN] > 0 == plain.with_history[FROZEN_LIVE]

@@ -39,6 +39,14 @@ def test_adapters_of_the_foundation_models_layers_are_left_out_or_refused_by_nam
         make_plan([], ("iak", "lora"), 1, tmp_path, tmp_path, quick=True, backbone=OWN)
 
 
+def test_adapters_of_a_trunks_layers_are_left_out_or_refused_by_name_where_there_is_none(tmp_path: Path) -> None:
+    towers = BackboneConfig(trunk="dssm")
+    chosen = make_plan([], None, 1, tmp_path, tmp_path, quick=True, backbone=towers).adapters
+    assert "iak" in chosen and not {"lora", "full"} & set(chosen)
+    with pytest.raises(AdapterUnfitError, match=r"full changes the layers .* which backbone\.trunk dssm does not have"):
+        make_plan([], ("iak", "full"), 1, tmp_path, tmp_path, quick=True, backbone=towers)
+
+
 def test_a_factory_that_leads_nowhere_is_refused_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(BackboneRefused, match="no file"):
         make_plan([], None, 1, tmp_path, tmp_path, quick=True, backbone=BackboneConfig(factory="nowhere.py:make"))

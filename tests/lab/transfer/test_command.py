@@ -15,10 +15,11 @@ from rich.console import Console
 from features.live.layout import OVERALL
 from lab.streams import StreamError
 from lab.streams.choice import StreamChoice
-from lab.transfer.command import FineTuneOrder, levels_of, run_fine_tune
+from lab.transfer.command import FineTuneOrder, levels_of, method_of, run_fine_tune
 from lab.transfer.origin import TransferRefused
+from model.backbone.levels import LEVELS
+from model.backbone.methods.scenes import BackboneWithScenes
 from model.backbone.schema import BackboneRefused
-from model.backbone.transfer import LEVELS
 from streaming.backbone import open_backbone
 from streaming.config import Config
 from streaming.processor.owned_group import first_rows
@@ -58,7 +59,8 @@ def test_the_card_says_where_the_backbone_comes_from(config: Config, shop: Path,
     first = json.loads((config.backbone_dir / "card.json").read_bytes())
     (entry,) = first["lineage"]
     assert entry == {
-        "from": old["fingerprint"], "scene": "shorts", "frozen": ["L0", "L1"], "examples": 120, "data": "Log shop",
+        "from": old["fingerprint"], "scene": "shorts", "method": "full", "frozen": ["L0", "L1"], "examples": 120,
+        "data": "Log shop",
         "grown": {"users": 2, "items": 0, "user_rows": 1, "item_rows": 0},
     }  # fmt: skip
     assert first["encoder_digest"] != old["encoder_digest"]
@@ -68,6 +70,19 @@ def test_the_card_says_where_the_backbone_comes_from(config: Config, shop: Path,
     run_fine_tune(third, shop_log(shop, "third", ["live"], 10, 150), again, console=QUIET)
     second = json.loads((third.backbone_dir / "card.json").read_bytes())
     assert [entry["from"] for entry in second["lineage"]] == [old["fingerprint"], first["fingerprint"]]
+
+
+def test_a_method_gives_the_scene_parameters_of_its_own_and_the_processes_start_on_it(
+    config: Config, shop: Path, log: StreamChoice
+) -> None:
+    assert run_fine_tune(config, log, order(shop, frozen=(), method="lora"), console=QUIET) == 0
+    opened = open_backbone(config)
+    card = json.loads((config.backbone_dir / "card.json").read_bytes())
+    (entry,), (own,) = card["lineage"], card["backbone"]["scenes"]
+    assert (entry["method"], entry["frozen"]) == ("lora", [])
+    assert own == {"scene": 2, "method": "lora", "frozen": []}
+    assert isinstance(opened.backbone, BackboneWithScenes)
+    assert {(row.kind, row.key) for row in first_rows(config, opened, "main")}
 
 
 def refused(config: Config, log: StreamChoice, asked: FineTuneOrder, says: str) -> None:
@@ -140,6 +155,18 @@ def test_a_backbone_of_ones_own_is_refused(config: Config, tmp_path: Path, shop:
 def test_another_text_model_is_refused(config: Config, shop: Path, log: StreamChoice) -> None:
     other = config.model_copy(update={"features": config.features.model_copy(update={"text_model": "tiny"})})
     refused(other, log, order(shop), r"features\.text_model is 'tiny', pretraining had")
+
+
+def test_a_method_that_does_not_fit_the_backbone_is_refused(config: Config, shop: Path, log: StreamChoice) -> None:
+    says = r"this backbone was pretrained with backbone\.user_encoder = 'none'.*or another --method"
+    refused(config, log, order(shop, frozen=(), method="peterrec"), says)
+
+
+def test_a_method_that_does_not_exist_is_refused() -> None:
+    assert (method_of("full"), method_of("conure")) == (None, "conure")
+    says = r"--method magic: there are full, lora, houlsby, peterrec, peterrec-parallel, conure"
+    with pytest.raises(TransferRefused, match=says):
+        method_of("magic")
 
 
 def test_a_level_that_does_not_exist_is_refused() -> None:

@@ -13,9 +13,10 @@ from lab.evaluate.plan import Plan, make_plan
 from lab.streams import Chunk
 from lab.streams.logged.logs import LoggedStream
 from lab.transfer.comparison import markdown, run_new_scene
-from lab.transfer.curve import FREEZE, CurveRow, curve
+from lab.transfer.curve import FREEZE, INSIDE, OWN, CurveRow, curve
 from lab.transfer.new_scene import EXAMPLES, scene_of
 from lab.transfer.origin import TransferRefused
+from model.backbone.levels import LEVELS
 from streaming.config import Config
 from tests.lab.evaluate.small import CONFIG, KERNEL, small, texts
 
@@ -74,6 +75,27 @@ def test_more_frozen_levels_train_fewer_numbers(rows: dict[str, CurveRow]) -> No
     assert all(row.cpu_s >= 0 for row in rows.values())
 
 
+def test_the_methods_begin_as_the_grown_backbone_and_learn_numbers_of_their_own(rows: dict[str, CurveRow]) -> None:
+    grown, full = rows["tables grown, nothing trained"], rows["fine-tune, none frozen"]
+    for method in OWN:
+        assert rows[method].log_loss[0] == grown.log_loss[0]
+        assert 0 < rows[method].trained < full.trained
+
+
+def test_a_sequence_encoder_is_patched_and_reads_what_its_users_did(
+    plan: Plan, stream: LoggedStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lab.transfer.curve.FREEZE", {"tables grown, nothing trained": LEVELS})
+    monkeypatch.setattr("lab.transfer.curve.OWN", ())
+    backbone = CONFIG.backbone.model_copy(update={"user_encoder": "gru4rec", "history_length": 4})
+    config = replace(CONFIG, backbone=backbone)
+    found = {row.way: row for row in curve(replace(plan, config=config), stream, 0, texts)}
+    assert {*INSIDE} < {*found}
+    for method in INSIDE:
+        assert found[method].log_loss[0] == found["tables grown, nothing trained"].log_loss[0]
+        assert found[method].trained > 0
+
+
 def test_the_table_has_a_line_per_way_with_the_spread_over_seeds(rows: dict[str, CurveRow]) -> None:
     other = [replace(row, seed=1, log_loss=(0.7, 0.7, 0.7)) for row in rows.values()]
     lines = markdown([*rows.values(), *other]).splitlines()
@@ -83,7 +105,7 @@ def test_the_table_has_a_line_per_way_with_the_spread_over_seeds(rows: dict[str,
 
 @pytest.mark.parametrize(
     "keys",
-    [{"factory": "mine.py:model"}, {"user_encoder": "sasrec"}, {"tasks": "ctr_ctcvr"}],
+    [{"factory": "mine.py:model"}, {"tasks": "ctr_ctcvr"}],
     ids=lambda keys: next(iter(keys)),
 )
 def test_a_backbone_that_the_ways_do_not_fit_is_refused_by_its_key(keys: dict[str, str], tmp_path: Path) -> None:

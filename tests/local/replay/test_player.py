@@ -60,6 +60,14 @@ async def test_clicks_name_the_request_and_the_items_that_were_liked(scorer: Fak
     assert scorer.requests[0].domain.region == "zip1"
 
 
+async def test_a_query_is_sent_where_the_backbone_reads_it(scorer: FakeScorer) -> None:
+    requests = [replace(recorded("a", True), query="war films"), recorded("b", True)]
+    for queries in (True, False):
+        await Player(replace(config(scorer), queries=queries), Clicks()).play(ReplayPlan(requests, at_once(2)))
+    asked = sorted((request.user_id, request.query or "") for request in scorer.requests)
+    assert asked == [("a", ""), ("a", "war films"), ("b", ""), ("b", "")]
+
+
 async def test_requests_of_one_user_never_overlap_and_keep_their_order(scorer: FakeScorer) -> None:
     scorer.delay_s = 0.01
     requests = [recorded("a", *[False] * length) for length in range(1, 6)]

@@ -36,6 +36,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "conversions": {"tasks": "ctr_ctcvr"},
     "conversions over PLE": {"tasks": "ctr_ctcvr", "trunk": "ple"},
     "conversions over MLP": {"tasks": "ctr_ctcvr", "trunk": "mlp"},
+    "two towers": {"trunk": "dssm"},
+    "two towers without statistics": {"trunk": "dssm", "target_statistics": False, "domain_map": "full"},
+    "conversions over two towers": {"tasks": "ctr_ctcvr", "trunk": "dssm", "gating": "cls"},
 }
 
 
@@ -169,14 +172,3 @@ def test_a_user_is_what_was_done_lately_and_a_batch_without_histories_is_refused
         assert not torch.equal(one, next_one)
     with pytest.raises(ValueError, match="history"):
         model.represent(one_request(world))
-
-
-def test_query_text_is_an_aspect_of_its_own(world: World, make_backbone: Make) -> None:
-    model = FoundationBackbone(
-        SMALL.model_copy(update={"query_text": True}), make_backbone().shape, world.encoder.digest
-    ).freeze()
-    batch = one_request(world)
-    with pytest.raises(ValueError, match="query"):
-        model.represent(batch)
-    asked = [model.represent(batch.with_query(np.full(TEXT, value, dtype=np.float32))) for value in (0.0, 1.0)]
-    assert not torch.equal(*asked)

@@ -12,11 +12,12 @@ import pytest
 from model.backbone.checkpoint import load_backbone, save_backbone
 from model.backbone.dataset import Examples, ProfileTable, TrainingData
 from model.backbone.foundation import FoundationBackbone
+from model.backbone.levels import LEVELS
 from model.backbone.pretrain import pretrain, pretrain_backbone
 from model.backbone.schema import BackboneRefused
 from model.backbone.trainer import auc_ctcvr, logits_of
 from model.backbone.training_state import ResumeError
-from model.backbone.transfer import LEVELS, fine_tune
+from model.backbone.transfer import fine_tune
 from model.config import PretrainConfig
 from tests.model.conftest import SCHEMA, SIZES, SMALL, World
 

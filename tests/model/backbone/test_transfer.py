@@ -17,8 +17,9 @@ from model.backbone.dataset import Examples, ProfileTable, TrainingData
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.grown import grow
 from model.backbone.interface import fingerprint
+from model.backbone.levels import LEVELS, Level
 from model.backbone.trainer import logits_of
-from model.backbone.transfer import LEVELS, Level, Transferred, fine_tune, trainable
+from model.backbone.transfer import Transferred, fine_tune, trainable
 from model.config import PretrainConfig
 from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
 from model.evaluation import log_loss, sigmoid
@@ -77,7 +78,7 @@ def logits(
 
 @pytest.mark.parametrize("changes", [{}, {"target_statistics": False}, {"domain_map": "full", "gating": "cls"},
                                      {"user_encoder": "sasrec"}, {"trunk": "ple"}, {"item_aspects": ("text",)},
-                                     {"item_aspects": ("id",)}])  # fmt: skip
+                                     {"item_aspects": ("id",)}, {"trunk": "dssm"}])  # fmt: skip
 def test_with_all_frozen_old_users_items_and_domains_answer_bit_for_bit_as_before(
     make_backbone: MakeBackbone, world: World, scene: NewScene, changes: dict[str, object]
 ) -> None:

@@ -17,7 +17,7 @@ from docs.examples.own_backbone import DeepFM
 from model.backbone.interface import FrozenBackbone, fingerprint, round_representation
 from model.backbone.probe import probe_batch, rows, with_user_per_item
 from model.backbone.wrap import WrappedBackbone
-from model.config import NO_HISTORY, LearnerConfig
+from model.config import BackboneConfig, LearnerConfig
 from model.encoding.features import FeatureBatch
 from model.kernel.learner import Learner
 from tests.model.conftest import SIZES, TEXT, World, kernel_start, micro_batch
@@ -25,7 +25,7 @@ from tests.model.conftest import SIZES, TEXT, World, kernel_start, micro_batch
 
 @pytest.fixture(scope="module")
 def probe(world: World) -> FeatureBatch:
-    return probe_batch(world.encoder, SIZES, NO_HISTORY)
+    return probe_batch(world.encoder, SIZES, BackboneConfig())
 
 
 @pytest.fixture(autouse=True)
@@ -410,7 +410,7 @@ def test_a_wrapped_row_is_the_same_in_whatever_company(
 
 
 def test_the_probe_meets_the_edges_of_every_table(world: World) -> None:
-    probe = probe_batch(world.encoder, (2, 40, 3), NO_HISTORY)
+    probe = probe_batch(world.encoder, (2, 40, 3), BackboneConfig())
     assert (int(probe.user.min()), int(probe.user.max())) == (0, len(world.encoder.users) - 1)
     assert (int(probe.item.min()), int(probe.item.max())) == (0, len(world.encoder.items) - 1)
     assert probe.domain.max(0).values.tolist() == [1, 39, 2]

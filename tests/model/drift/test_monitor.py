@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
+from model.drift.config import DriftConfig
 from model.drift.verdict import Verdict, VerdictKind
-from tests.model.drift.world import HEALTHY, STRATA, Batch, Story
+from tests.model.drift.world import HEALTHY, STRATA, Batch, Raters, Story
 
 DRIFTING = {VerdictKind.HANDLED, VerdictKind.UNHANDLED}
 
@@ -28,6 +30,25 @@ def test_without_drift_all_that_has_traffic_is_stable_and_stays_so() -> None:
     story.go_on(120)
     assert {one.kind for one in story.said} == {VerdictKind.STABLE}
     assert story.kind("scene=unknown") is VerdictKind.TOO_LITTLE
+
+
+def test_users_who_judge_a_hundred_items_in_a_row_are_neither_drift_nor_a_fault() -> None:
+    story = Story()
+    story.go_on(160, Raters())
+    assert {one.kind for one in story.said} == {VerdictKind.STABLE}
+
+
+def test_turned_labels_of_such_users_are_still_found() -> None:
+    raters = Raters()
+
+    def turned(batch: Batch) -> None:
+        raters(batch)
+        batch.flip[:] = True
+
+    story = Story()
+    story.go_on(60, raters)
+    story.go_on(16, turned)
+    assert story.own()["group"] is VerdictKind.LABELS
 
 
 def test_a_new_taste_of_all_is_drift_of_the_group_within_2000_examples_and_not_handled_yet() -> None:
@@ -141,6 +162,49 @@ def test_inputs_are_at_fault_once_they_are_moderately_far_and_not_for_a_little(f
     said = story.go_on(30, longer)
     assert story.monitor.signals()[0].inputs["norm"]["psi"] < 1.0
     assert {one.kind for one in said} == ({VerdictKind.INPUTS} if faulty else set())
+
+
+def test_a_feature_that_goes_empty_for_all_is_an_input_fault_although_no_input_is_far_alone() -> None:
+    def emptied(batch: Batch) -> None:
+        batch.x[:, :3] = 0.0
+
+    story = Story()
+    story.go_on(60)
+    said = story.go_on(16, emptied)  # 2 048 examples
+    assert max(one["psi"] for one in story.monitor.signals()[0].inputs.values()) < 1.0
+    assert [(one.stratum, one.kind) for one in said] == [("group", VerdictKind.INPUTS)]
+    assert "at once" in said[0].words
+
+
+def test_inputs_that_move_as_far_but_slowly_are_no_fault() -> None:
+    left = 1.0
+
+    def fading(batch: Batch) -> None:
+        nonlocal left
+        batch.x[:, :3] *= left
+        left -= 1 / 200
+
+    story = Story()
+    story.go_on(60)
+    story.go_on(200, fading)
+    assert {one.kind for one in story.said} == {VerdictKind.STABLE}
+
+
+def test_inputs_that_are_not_on_the_list_are_neither_judged_nor_shown() -> None:
+    def longer(batch: Batch) -> None:
+        batch.x *= 2.0
+
+    story = Story(config=DriftConfig(inputs=("score",)))
+    story.go_on(30)
+    assert story.go_on(30, longer) == []
+    shown = story.monitor.signals()[0].inputs
+    assert [what for what, distances in shown.items() if np.isfinite(distances["psi"])] == ["score"]
+
+
+@pytest.mark.parametrize("inputs", [["age"], [], ["norm", "norm"]])
+def test_a_list_of_inputs_that_cannot_be_meant_is_refused(inputs: list[str]) -> None:
+    with pytest.raises(ValidationError, match=r"'projection_4'|at least 1 item|'norm' stands there twice"):
+        DriftConfig.model_validate({"inputs": inputs})
 
 
 def test_a_facet_value_that_is_moderately_far_alone_is_no_fault() -> None:

@@ -38,6 +38,7 @@ class Batch:
         self.flip = np.zeros(n, dtype=np.bool_)
         self.lost = np.zeros(n, dtype=np.bool_)
         self.health = HEALTHY
+        self.users = [str(one) for one in range(requests)]
 
     def within(self, facet: int, value: int) -> Any:
         """Examples of one facet value."""
@@ -51,6 +52,22 @@ class Batch:
     def label(self) -> Doubles:
         clicked = self.rng.random(len(self.truth)) < 1 / (1 + np.exp(-self.truth))
         return np.asarray(np.where(self.flip, ~clicked, clicked & ~self.lost), dtype=np.float64)
+
+
+class Raters:
+    """Users who judge sixteen requests in a row, four at a time, each with leanings that the frozen model knows not."""
+
+    def __init__(self, leaning: float = 1.0) -> None:
+        self._leaning, self._batches = leaning, 0
+
+    def __call__(self, batch: Batch) -> None:
+        session, self._batches = self._batches // 4, self._batches + 1
+        rng = np.random.default_rng(session)
+        leanings, homes = self._leaning * rng.standard_normal(4), rng.integers(1, 3, (4, 2))
+        of = np.arange(len(batch.domain)) % 4
+        batch.users = [f"{session}-{one}" for one in of.tolist()]
+        batch.domain[:, :2] = homes[of]
+        batch.truth = batch.frozen + leanings[of][batch.request]
 
 
 class Story:
@@ -85,9 +102,9 @@ class Story:
             scene, region, period = batch.domain[request].tolist()
             self.monitor.served(batch.frozen[of], batch.live[of], batch.x[of], (scene, region, period), self.time)
         self.time += 10.0
-        label, users = batch.label(), [str(one) for one in range(len(batch.domain))]
+        label = batch.label()
         seen = Seen(
-            label, batch.frozen, batch.live, batch.request, users, ["item"] * len(label), batch.domain,
+            label, batch.frozen, batch.live, batch.request, batch.users, ["item"] * len(label), batch.domain,
             np.zeros(len(batch.domain), dtype=np.int64),
         )  # fmt: skip
         self.monitor.learned(seen, np.ones(len(label)), batch.live, self.time)

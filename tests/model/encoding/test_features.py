@@ -80,13 +80,6 @@ def test_a_history_looks_each_item_up_once_and_counts_ages_from_the_request(worl
     assert encoder.history([], {}, 40.0).event.shape == (1, 0)
 
 
-def test_query_vector_is_added_to_a_batch(world: World) -> None:
-    encoder = world.encoder
-    batch = encoder.batch(encoder.encode_user(world.users[0]), [encoder.encode_item(world.items[0])], (0, 0, 0))
-    assert batch.with_query(np.ones(TEXT, dtype=np.float32)).query is not None
-    assert batch.query is None
-
-
 def test_a_value_listed_twice_is_refused() -> None:
     with pytest.raises(ValueError, match="twice"):
         Vocabulary(["a", "a"])

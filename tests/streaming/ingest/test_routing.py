@@ -98,6 +98,8 @@ def impression(**changes: object) -> bytes:
         (feedback(item_id="i" * 513), "bad_id"),
         (impression(items=[]), "no_items"),
         (impression(items=["a", "b", "c", "d"]), "too_many_items"),
+        (impression(query="  "), "bad_query"),
+        (impression(query="x" * 513), "bad_query"),
         (impression(items=["a", "b", "a"]), "repeated_item"),
         (impression(items=["a", ""]), "bad_id"),
         (impression(user_id=""), "bad_id"),

@@ -22,6 +22,7 @@ from model.config import BackboneConfig
 from model.encoding.domain import Domain, DomainSpace
 from model.encoding.features import FeatureEncoder
 from model.encoding.item_values import Slots
+from model.encoding.query import EncodedQuery
 from model.kernel.compatibility import dependencies
 from model.kernel.features import KernelInputs
 from model.kernel.kernel import Kernel
@@ -67,12 +68,25 @@ DEPENDS_ON = dependencies(START, SPACE.sizes)
 class MadeUpFeatures:
     """ImpressionEncoder items by numbers drawn from user and item id: the same ids give the same rows."""
 
-    def __init__(self, backbone: FoundationBackbone) -> None:
+    def __init__(self, backbone: FoundationBackbone, *, reads_queries: bool = False) -> None:
         self._backbone = backbone
+        self._reads_queries = reads_queries
+        self.asked: list[str] = []
+        """What was encoded."""
 
-    def represent(self, user_id: str, item_ids: list[str], domain: Domain, time: float) -> Represented:
+    def query(self, text: str) -> EncodedQuery | None:
+        """A query by its words; None where none is read."""
+        if not self._reads_queries:
+            return None
+        self.asked.append(text)
+        return EncodedQuery.of(text, np.zeros(4, dtype=np.float32))
+
+    def represent(
+        self, user_id: str, item_ids: list[str], domain: Domain, time: float, query: EncodedQuery | None = None
+    ) -> Represented:
         """Rows for `item_ids`."""
-        x = round_representation(self._draw(user_id, item_ids, self._backbone.width))
+        salt = user_id if query is None else f"{user_id}{query.words}"
+        x = round_representation(self._draw(salt, item_ids, self._backbone.width))
         indices = torch.tensor(SPACE.encode(domain)).expand(len(item_ids), -1)
         return Represented(
             x=x,

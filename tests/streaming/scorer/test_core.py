@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -9,6 +10,7 @@ import torch
 from features.represent import Represented
 from model.backbone.foundation import FoundationBackbone
 from model.encoding.domain import Domain
+from model.encoding.query import EncodedQuery
 from model.kernel.kernel import Kernel
 from streaming.config import group_of_request
 from streaming.events.decisions import Order
@@ -79,8 +81,10 @@ def test_the_answer_is_the_live_arm_best_first(scorer: Scorer, backbone: Foundat
 class TwoKindsOfItems(MadeUpFeatures):
     """Items whose names begin alike have the same features, and so the same score."""
 
-    def represent(self, user_id: str, item_ids: list[str], domain: Domain, time: float) -> Represented:
-        return super().represent(user_id, [item[0] for item in item_ids], domain, time)
+    def represent(
+        self, user_id: str, item_ids: list[str], domain: Domain, time: float, query: EncodedQuery | None = None
+    ) -> Represented:
+        return super().represent(user_id, [item[0] for item in item_ids], domain, time, query)
 
 
 def test_equal_scores_keep_the_callers_order(backbone: FoundationBackbone, kernels: ActiveKernels) -> None:
@@ -225,9 +229,11 @@ def test_a_swap_in_the_middle_of_a_request_changes_the_next_one(
     backbone: FoundationBackbone, kernels: ActiveKernels
 ) -> None:
     class Swapping(MadeUpFeatures):
-        def represent(self, user_id: str, item_ids: list[str], domain: Domain, time: float) -> Represented:
+        def represent(
+            self, user_id: str, item_ids: list[str], domain: Domain, time: float, query: EncodedQuery | None = None
+        ) -> Represented:
             kernels.take([record(packed(backbone, 6))])
-            return super().represent(user_id, item_ids, domain, time)
+            return super().represent(user_id, item_ids, domain, time, query)
 
     scorer = make_scorer(backbone, kernels, encoder=Swapping(backbone))
     first, second = scorer.score(_ask(), 0.0), scorer.score(_ask(), 0.0)
@@ -307,3 +313,47 @@ def test_a_request_id_is_signed_where_there_are_secrets_and_names_its_group(
     assert given.response.request_id == given.impression.request_id
     assert ids.ours(given.response.request_id)
     assert given.response.request_id.startswith("main.")
+
+
+# --- queries ---
+
+
+def test_a_search_is_served_and_logged_as_it_was_represented_and_a_recommendation_as_ever(
+    backbone: FoundationBackbone, kernels: ActiveKernels
+) -> None:
+    reads = MadeUpFeatures(backbone, reads_queries=True)
+    searched, recommended = make_scorer(backbone, kernels, encoder=reads), make_scorer(backbone, kernels)
+    plain, asked = searched.score(_ask(), 0.0), searched.score(_ask(query="war films"), 0.0)
+    assert plain.response.scores == recommended.score(_ask(), 0.0).response.scores
+    assert asked.response.scores != plain.response.scores
+    rows = reads.represent(
+        "user-1", asked.impression.items, Domain("home", "unknown", "day"), 0.0, reads.query("war films")
+    )
+    np.testing.assert_array_equal(asked.impression.array("x"), rows.x.numpy())
+
+
+def test_a_query_is_encoded_once_however_many_slices_a_request_has(
+    backbone: FoundationBackbone, kernels: ActiveKernels
+) -> None:
+    encoder = MadeUpFeatures(backbone, reads_queries=True)
+    scorer = make_scorer(backbone, kernels, encoder=encoder, max_candidates=1_000)
+    scorer.score(_ask([f"i{n}" for n in range(900)], query="war"), 0.0)
+    assert encoder.asked == ["war"]
+
+
+def test_a_backbone_that_reads_no_query_refuses_one_by_name(scorer: Scorer) -> None:
+    with pytest.raises(RequestRefused, match=r"'main' reads no query.*backbone\.query_aspects.*`\$\.query`") as refused:
+        scorer.score(_ask(query="war"), 0.0)
+    assert refused.value.problem.error == "no_query_aspect"
+
+
+def test_a_blank_query_is_refused_and_a_long_or_empty_one_at_the_wire(
+    backbone: FoundationBackbone, kernels: ActiveKernels
+) -> None:
+    scorer = make_scorer(backbone, kernels, encoder=MadeUpFeatures(backbone, reads_queries=True))
+    with pytest.raises(RequestRefused, match="query is blank"):
+        scorer.score(_ask(query="  "), 0.0)
+    for query in ("", "x" * 513):
+        body = msgspec.json.encode({"user_id": "u", "candidates": ["a"], "query": query})
+        with pytest.raises(msgspec.ValidationError, match=r"\$\.query"):
+            msgspec.json.decode(body, type=ScoreRequest)

@@ -192,7 +192,7 @@ async def test_the_page_and_its_files_need_no_key_and_are_asked_for_again_by_the
             assert (await client.get(f"/page/{name}")).status_code == 404
 
 
-async def test_what_the_page_shows_needs_the_right_of_an_operator() -> None:
+async def test_what_the_page_shows_needs_a_right_to_look() -> None:
     key = new_key()
     config = Config(doors=DoorsConfig(keys=(KeyConfig(name="shop", hash=key_hash(key), may=("score",)),)))
     async with asgi_client(FakeBackend(config)) as client:
@@ -201,6 +201,22 @@ async def test_what_the_page_shows_needs_the_right_of_an_operator() -> None:
             assert (await client.get(path, headers={"Authorization": f"Bearer {key}"})).status_code == 403
         order = {"group": "main", "order": "freeze"}
         assert (await client.post("/v1/orders", json=order)).status_code == 401
+
+
+async def test_a_key_that_may_look_sees_all_that_an_operator_sees_and_orders_nothing() -> None:
+    keys = {may: new_key() for may in ("look", "operator")}
+    doors = DoorsConfig(keys=tuple(KeyConfig(name=may, hash=key_hash(key), may=(may,)) for may, key in keys.items()))
+    backend = FakeBackend(Config(doors=doors))
+    async with asgi_client(backend) as client:
+        for may, key in keys.items():
+            header, order = {"Authorization": f"Bearer {key}"}, {"group": "main", "order": "freeze"}
+            for path in ("/v1/status", "/v1/history?group=main&stratum=group", "/v1/kernels"):
+                assert (await client.get(path, headers=header)).status_code == 200, path
+            ordered = await client.post("/v1/orders", json=order, headers=header)
+            assert ordered.status_code == {"look": 403, "operator": 202}[may]
+            event = {"event": "user", "user_id": "u", "time": 1}
+            assert (await client.post("/v1/events", json=event, headers=header)).status_code == 403
+    assert len(backend.orders) == 1
 
 
 async def test_an_order_from_the_page_of_another_site_is_refused() -> None:

@@ -1,0 +1,73 @@
+"""Users' vectors of a two-tower backbone, kept for as long as nothing that they are made of has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from features.cache import Cache
+from features.config import FeatureConfig
+from model.backbone.interface import FrozenBackbone, TwoTowers, round_representation
+from model.encoding.features import EncodedUser, FeatureBatch
+from model.encoding.history import HistoryEvent
+
+_EVENT_BYTES = 220
+_OBJECT_BYTES = 500
+
+
+@dataclass(frozen=True, slots=True)
+class UserState:
+    """What a user's vector is made of, beside frozen parameters and the profiles of the items in the history."""
+
+    encoded: EncodedUser
+    facets: tuple[int, int, int]
+    events: tuple[HistoryEvent, ...]
+    """The live history, oldest first."""
+
+    def is_still(self, other: UserState) -> bool:
+        """Whether nothing has changed: the same profile as read once, domain and history."""
+        return self.encoded is other.encoded and self.facets == other.facets and self.events == other.events
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    state: UserState
+    vector: Tensor
+
+
+def _bytes(kept: _Kept) -> int:
+    return _OBJECT_BYTES + kept.vector.nbytes + _EVENT_BYTES * len(kept.state.events)
+
+
+class UserVectors:
+    """Keeps vectors by user and domain. Safe to use from several threads.
+
+    A profile that is read anew brings a new vector, whatever it says, so none is older than `features.user_cache_s`
+    (docs/decisions/0123).
+    """
+
+    def __init__(self, towers: TwoTowers, config: FeatureConfig, now: Callable[[], float]) -> None:
+        """`now` is a clock in seconds."""
+        self.towers = towers
+        self._kept: Cache[_Kept] = Cache(config.user_cache_bytes, config.user_cache_s, now, _bytes)
+
+    @staticmethod
+    def of(backbone: FrozenBackbone, config: FeatureConfig, now: Callable[[], float]) -> UserVectors | None:
+        """None for a backbone whose representation does not fall in two."""
+        return UserVectors(backbone, config, now) if isinstance(backbone, TwoTowers) else None
+
+    def vector(self, user_id: str, state: UserState, batch: Callable[[], FeatureBatch]) -> Tensor:
+        """The vector of a user, `(1, d / 2)`, rounded as it is logged; `batch` makes what the backbone reads."""
+        key = f"{state.facets} {user_id}"
+        kept = None if self.towers.reads_clock else self._kept.get(key)
+        if kept is None or not kept.state.is_still(state):
+            kept = _Kept(state, round_representation(self.towers.user_vector(batch())))
+            if not self.towers.reads_clock:
+                self._kept.put(key, kept)
+        return kept.vector
+
+    def clear(self) -> None:
+        """Forgets all."""
+        self._kept.clear()

@@ -1,0 +1,1 @@
+"""What conversions would gain if they were adapted live: `told` (when what is known), `trial` (the ways), `command`."""

@@ -1,0 +1,92 @@
+"""What ways to tell conversions gain, over the seeds: rows, in the terminal and as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from lab.conversions.trial import FROZEN, WAYS, ConversionTrial, CvrFigures
+from lab.evaluate.cells import plain_span, span
+from lab.evaluate.compare import Interval, interval, paired
+from lab.evaluate.tables import Cells
+
+MEASURES = ("request_auc", "auc", "log_loss", "cvr_auc", "request_auc_frozen", "auc_frozen")
+_TITLES = {
+    "request_auc": "CTCVR-AUC in requests", "auc": "CTCVR-AUC", "log_loss": "log loss of CVR among clicks",
+    "cvr_auc": "AUC of CVR among clicks",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class CvrRow:
+    """One way on one stream."""
+
+    stream: str
+    way: str
+    figures: dict[str, Interval]
+    """By measure, over the seeds."""
+    above: dict[str, Interval]
+    """The same above the frozen CVR, paired by seed."""
+    cpu_s: Interval
+
+
+@dataclass(frozen=True)
+class CvrReport:
+    """All ways on all streams."""
+
+    seeds: tuple[int, ...]
+    trials: tuple[ConversionTrial, ...]
+    rows: tuple[CvrRow, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """For programs."""
+        return asdict(self)
+
+
+def report_of(trials: Sequence[ConversionTrial], seeds: tuple[int, ...]) -> CvrReport:
+    """What the trials come to."""
+    streams = dict.fromkeys(trial.stream for trial in trials)
+    return CvrReport(seeds, tuple(trials), tuple(row for stream in streams for row in _rows(stream, trials)))
+
+
+def _rows(stream: str, trials: Sequence[ConversionTrial]) -> Iterator[CvrRow]:
+    runs: dict[str, dict[int, CvrFigures]] = {
+        way: {trial.seed: trial.figures[way] for trial in trials if trial.stream == stream} for way in WAYS
+    }
+    for way, by_seed in runs.items():
+        yield CvrRow(
+            stream=stream,
+            way=way,
+            figures={name: interval([getattr(one, name) for one in by_seed.values()]) for name in MEASURES},
+            above={name: paired(runs, way, FROZEN, name) for name in MEASURES},
+            cpu_s=interval([one.cpu_s for one in by_seed.values()]),
+        )
+
+
+def tables(report: CvrReport) -> Iterator[tuple[str, list[str], Cells]]:
+    """Title, head and cells of each stream's table."""
+    head = ["CVR by"] + [name for title in _TITLES.values() for name in (title, "above frozen")]
+    for stream in dict.fromkeys(row.stream for row in report.rows):
+        own = [trial for trial in report.trials if trial.stream == stream]
+        clicks, conversions = (sum(getattr(trial, name) for trial in own) for name in ("clicks", "conversions"))
+        title = (
+            f"{stream}: {conversions:,} conversions of {clicks:,} clicks in {len(own)} seeds "
+            f"({sum(trial.lists for trial in own):,} requests with one), clicks by the kernel"
+        )
+        yield title, head, [_cells(row) for row in report.rows if row.stream == stream]
+
+
+def _cells(row: CvrRow) -> list[str]:
+    above = {name: "" if row.way == FROZEN else span(row.above[name]) for name in _TITLES}
+    return [row.way, *(cell for name in _TITLES for cell in (plain_span(row.figures[name]), above[name]))]
+
+
+def markdown(report: CvrReport) -> str:
+    """The same as a page."""
+    lines = ["# What an adapted conversion probability gains", "", f"Seeds {', '.join(map(str, report.seeds))}.", ""]
+    for title, head, body in tables(report):
+        lines += [f"## {title}", "", f"| {' | '.join(head)} |", f"|--|{'--:|' * (len(head) - 1)}"]
+        lines += [f"| {' | '.join(row)} |" for row in body]
+        lines.append("")
+    return "\n".join(lines)

@@ -1,0 +1,162 @@
+"""The task of conversions put as that of clicks: examples are clicked items, labelled by whether they converted.
+
+Put so, counters, kernel and learner of clicks do for conversions as they are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from features.live.features import LiveFeatures, RequestItems, RequestOutcome
+from lab.evaluate.prepare import EvaluationConfig, Pretrained, decided_labels, first_batch_after
+from lab.evaluate.told import Labels, live_outcomes
+from lab.kernel_start import PretrainingLog, count_log
+from lab.represented import represent_pairs
+from lab.streams import Chunk, Stream
+from model.backbone.interface import FrozenBackbone
+from model.encoding.features import FeatureBatch
+
+
+class ConversionView:
+    """A backbone whose first logit is that of a conversion once clicked."""
+
+    has_conversion = False
+
+    def __init__(self, backbone: FrozenBackbone) -> None:
+        self._backbone = backbone
+        self.width, self.content_width = backbone.width, backbone.content_width
+        self.fingerprint = backbone.fingerprint
+
+    def represent(self, batch: FeatureBatch) -> Tensor:
+        """As the backbone."""
+        return self._backbone.represent(batch)
+
+    def predict(self, x: Tensor, domain: Tensor) -> Tensor:
+        """Logits of CVR and CTR, `(n, 2)`."""
+        return self._backbone.predict(x, domain).flip(1)
+
+    def content(self, batch: FeatureBatch) -> Tensor:
+        """As the backbone."""
+        return self._backbone.content(batch)
+
+
+def clicked_log(log: PretrainingLog) -> PretrainingLog:
+    """The clicks of the pretraining log, labelled by whether they converted."""
+    assert log.examples.conversion is not None  # the task was refused without
+    clicked = log.examples.select(np.flatnonzero(log.examples.label > 0))
+    assert clicked.conversion is not None
+    return replace(log, examples=replace(clicked, label=clicked.conversion))
+
+
+@dataclass(frozen=True)
+class ToldConversions:
+    """When what is known of the `n` examples of a live half: numbers of the scoring batches after which it is."""
+
+    known: Labels
+    request: NDArray[np.int64]
+    """Number of each example's request, `(n,)`."""
+    clicked: NDArray[np.bool_]
+    """Clicked, in time or late, as the processor learns of it."""
+    clicked_at: NDArray[np.int64]
+    converted: NDArray[np.bool_]
+    """Clicked, and converted within the window of conversions."""
+    converted_at: NDArray[np.int64]
+    closed_at: NDArray[np.int64]
+    """When the window of conversions has closed behind a click."""
+
+    @staticmethod
+    def of(chunk: Chunk, config: EvaluationConfig) -> ToldConversions:
+        """Of a live half with conversions; their window is the horizon of late clicks."""
+        assert chunk.conversions is not None
+        known, window = decided_labels(chunk, config), config.horizon_s
+        row, column = np.nonzero(chunk.shown)
+        clicked = known.label | (known.corrected >= 0)
+        clicked_at = np.where(known.corrected >= 0, known.corrected, known.decided[row])
+        delay = chunk.delay[row, column] + chunk.conversions.delay[row, column]
+        converted = clicked & chunk.conversions.happened[row, column] & (delay <= window)
+
+        def after(delay: NDArray[np.float32] | float) -> NDArray[np.int64]:
+            known_after = first_batch_after(chunk, known.batch, chunk.time[row] + delay)
+            return np.maximum(known_after, clicked_at)
+
+        return ToldConversions(known, row, clicked, clicked_at, converted, after(delay), after(window))
+
+    def closing(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The clicked examples as their windows close, and after which batches."""
+        clicked = np.flatnonzero(self.clicked)
+        order = np.argsort(self.closed_at[clicked], kind="stable")
+        return clicked[order], self.closed_at[clicked[order]]
+
+
+def conversion_features(
+    stream: Stream,
+    pretrained: Pretrained,
+    told: ToldConversions,
+    cvr_logit: NDArray[np.float32],
+    config: EvaluationConfig,
+) -> NDArray[np.float32]:
+    """Live features of conversions for every shown example, `(n, k)`, from what was known before its batch.
+
+    A click counts as one shown as soon as it is known, its conversion puts it right when it comes: counters, residuals
+    and content sums are those of clicks, fed with clicked items alone.
+    """
+    layout, pace = pretrained.layout, config.requests_per_second
+    live, log = LiveFeatures(layout, config.live), clicked_log(pretrained.log)
+    count_log(live, log, (np.arange(len(log.examples), dtype=np.float64) - 1e9) / pace)
+    outcomes = _outcomes(stream, pretrained, told, cvr_logit, pace)
+    events = _events(outcomes, told)
+    features = np.empty((len(told.clicked), layout.width), dtype=np.float32)
+    taken, begin = 0, told.known.begin
+    for request, asked in enumerate(outcomes):
+        clicks: list[RequestOutcome] = []
+        late: list[RequestOutcome] = []
+        while taken < len(events) and events[taken][0] < told.known.batch[request]:
+            (late if events[taken][2] else clicks).append(events[taken][3])
+            taken += 1
+        live.update(clicks)
+        live.correct(late)
+        items = RequestItems(asked.domain, asked.content, asked.values)
+        features[begin[request] : begin[request + 1]] = live.features(asked.time, asked.user_id, items, asked.items)
+    return features
+
+
+def _outcomes(
+    stream: Stream, pretrained: Pretrained, told: ToldConversions, cvr_logit: NDArray[np.float32], pace: float
+) -> list[RequestOutcome]:
+    """The requests, no item converted: residuals are those of the frozen CVR before any conversion is known."""
+    chunk = told.known.chunk
+    item = chunk.items[np.nonzero(chunk.shown)]
+    domain = chunk.domain[told.request]
+    pairs = represent_pairs(
+        pretrained.backbone, pretrained.profiles, chunk.user[told.request], item, domain,
+        query=chunk.query_of(told.request),
+    )  # fmt: skip
+    residual = (-1.0 / (1.0 + np.exp(-cvr_logit))).astype(np.float32)
+    return live_outcomes(stream, pretrained, told.known, pairs.content, residual, np.arange(len(chunk)) / pace)
+
+
+def _events(outcomes: list[RequestOutcome], told: ToldConversions) -> list[tuple[int, int, bool, RequestOutcome]]:
+    """Clicks and conversions in the order in which they are known: batch, example, whether it puts a click right."""
+    events = []
+    for example in np.flatnonzero(told.clicked).tolist():
+        at_once = bool(told.converted[example]) and told.converted_at[example] <= told.clicked_at[example]
+        request = int(told.request[example])
+        one, place = outcomes[request], example - int(told.known.begin[request])
+        residual = float(one.residual[place])
+        clicked = _of_item(one, place, float(at_once), residual + float(at_once))
+        events.append((int(told.clicked_at[example]), example, False, clicked))
+        if told.converted[example] and not at_once:
+            events.append((int(told.converted_at[example]), example, True, _of_item(one, place, 1.0, 1.0)))
+    return sorted(events, key=lambda event: event[:3])
+
+
+def _of_item(one: RequestOutcome, place: int, converted: float, residual: float) -> RequestOutcome:
+    only = slice(place, place + 1)
+    return replace(
+        one, items=one.items[only], content=one.content[only], values=one.values[only],
+        click=np.array([converted], dtype=np.float32), residual=np.array([residual], dtype=np.float32),
+    )  # fmt: skip

@@ -1,0 +1,180 @@
+"""Ways to tell conversions on one stream and seed, test then train: every item is scored before its label is known."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from features.live.features import LiveFeatures
+from lab.conversions.told import ConversionView, ToldConversions, clicked_log, conversion_features
+from lab.evaluate.plan import KERNEL, Plan
+from lab.evaluate.prepare import PreparedStream, Pretrained
+from lab.evaluate.prequential import stream_batch
+from lab.evaluate.work import (
+    limit_threads,
+    load_pretrained,
+    load_run,
+    load_stream,
+    prepare_stream,
+    run_adapter,
+)
+from lab.kernel_start import kernel_start
+from lab.streams import Chunk, Stream
+from lab.streams.sources import Source
+from model.evaluation import auc, grouped_auc, log_loss, mixed_groups, sigmoid
+from model.kernel.batch import MicroBatch
+from model.kernel.learner import Learner
+from model.kernel.start import KernelStart
+from model.whole_files import write_whole
+
+FROZEN, COUNTERS, POSTERIOR = "frozen", "counters", "kernel"
+WAYS = (FROZEN, COUNTERS, POSTERIOR)
+"""Whose CVR: the backbone's, that of counters of conversions alone, and the backbone's with a kernel on top."""
+
+
+@dataclass(frozen=True)
+class CvrFigures:
+    """One way; CTCVR is its CVR times the click probability of the kernel, unless it says otherwise."""
+
+    request_auc: float
+    """CTCVR-AUC within each request that holds a conversion and something else, weighted by its items."""
+    auc: float
+    """CTCVR-AUC over everything."""
+    log_loss: float
+    """Of CVR, on the clicked items."""
+    cvr_auc: float
+    """AUC of CVR, on the clicked items."""
+    request_auc_frozen: float
+    """As `request_auc`, with the frozen click probability; `auc_frozen` likewise."""
+    auc_frozen: float
+    cpu_s: float
+    """Processor seconds of scoring and learning, those of the live features not counted."""
+
+
+@dataclass(frozen=True)
+class ConversionTrial:
+    """One stream and seed."""
+
+    stream: str
+    seed: int
+    clicks: int
+    conversions: int
+    lists: int
+    """Requests that hold a conversion and something else."""
+    figures: dict[str, CvrFigures]
+    """By way."""
+
+    @staticmethod
+    def read(text: str) -> ConversionTrial:
+        """From what `try_conversions` wrote."""
+        plain: dict[str, Any] = json.loads(text)
+        return ConversionTrial(
+            **{**plain, "figures": {way: CvrFigures(**one) for way, one in plain["figures"].items()}}
+        )
+
+
+def try_conversions(plan: Plan, source: Source, seed: int) -> ConversionTrial:
+    """The trial, unless it lies in the plan's folder."""
+    limit_threads()
+    prepare_stream(plan, source, seed)
+    path = plan.folder(source, seed) / "conversions.json"
+    if path.is_file():
+        return ConversionTrial.read(path.read_text(encoding="utf-8"))
+    run_adapter(plan, source, seed, KERNEL)
+    stream = source.open(seed, plan.cache_dir)
+    trial = _tried(plan, source, seed, stream, load_pretrained(plan, stream, seed))
+    write_whole(path, json.dumps(asdict(trial)) + "\n")
+    return trial
+
+
+def _tried(plan: Plan, source: Source, seed: int, stream: Stream, pretrained: Pretrained) -> ConversionTrial:
+    data = load_stream(plan, source, seed)
+    assert data.conversion is not None and data.cvr_logit is not None
+    chunk = Chunk.concat(list(stream.chunks("live")))
+    told = ToldConversions.of(chunk, plan.config)
+    features = conversion_features(stream, pretrained, told, data.cvr_logit, plan.config)
+    view = replace(data, live=features, frozen_logit=data.cvr_logit, label=told.converted.astype(np.float32))
+    clicks = load_run(plan, source, seed, KERNEL).outcome.logit
+    figures = {}
+    ways: dict[str, Callable[[], NDArray[np.float32]]] = {
+        FROZEN: lambda: view.frozen_logit,
+        COUNTERS: lambda: _by_counters(view, pretrained),
+        POSTERIOR: lambda: _by_kernel(view, told, _start(plan, pretrained), plan, stream),
+    }
+    for way, made in ways.items():
+        begun = time.process_time()
+        logit = made()
+        figures[way] = _measured(data, clicks, logit, time.process_time() - begun)
+    return ConversionTrial(
+        stream=source.name,
+        seed=seed,
+        clicks=int(data.truth.sum()),
+        conversions=int(data.conversion.sum()),
+        lists=mixed_groups(data.conversion, data.request),
+        figures=figures,
+    )
+
+
+def _start(plan: Plan, pretrained: Pretrained) -> KernelStart:
+    """What a kernel of conversions starts from: the frozen CVR, for no model is there that had not learned the log."""
+    live = LiveFeatures(pretrained.layout, plan.config.live)
+    backbone = ConversionView(pretrained.backbone), pretrained.profiles
+    return kernel_start(clicked_log(pretrained.log), live, backbone, np.zeros(0, dtype=np.float32), plan.kernel)
+
+
+def _by_counters(view: PreparedStream, pretrained: Pretrained) -> NDArray[np.float32]:
+    """Log-odds of all conversions by clicks, and the deviations of user, item and facets added, as `counters` does."""
+    layout = pretrained.layout
+    facets = [f"{facet}_rate" for facet, _ in layout.crossing.facets]
+    columns = [layout.names.index(name) for name in ("rate", "user_rate", "item_rate", *facets)]
+    logit: NDArray[np.float32] = view.live[:, columns].sum(axis=1, dtype=np.float32)
+    return logit
+
+
+@torch.inference_mode()
+def _by_kernel(
+    view: PreparedStream, told: ToldConversions, start: KernelStart, plan: Plan, stream: Stream
+) -> NDArray[np.float32]:
+    """A learner of clicks on conversions: it learns clicked examples when their window of conversions has closed."""
+    learner = Learner(start, plan.learner, fingerprint="", domain_sizes=stream.catalogue.space.sizes)
+    served = np.zeros(len(view), dtype=np.float32)
+    edges = np.searchsorted(view.batch, np.arange(view.batches + 1), side="left")
+    order, closed_at = told.closing()
+    known, size, taken = (
+        np.searchsorted(closed_at, np.arange(view.batches), side="right"),
+        plan.learner.batch_examples,
+        0,
+    )
+
+    def examples(part: slice | NDArray[np.int64]) -> MicroBatch:
+        return stream_batch(view, part, served=served).micro
+
+    for batch in range(view.batches):
+        part = slice(int(edges[batch]), int(edges[batch + 1]))
+        served[part] = learner.score(examples(part)).numpy()
+        while known[batch] - taken >= size:
+            learner.learn(examples(order[taken : taken + size]))
+            taken += size
+    return served
+
+
+def _measured(data: PreparedStream, clicks: NDArray[np.float32], cvr: NDArray[np.float32], cpu_s: float) -> CvrFigures:
+    assert data.conversion is not None
+    label, clicked, told = data.conversion, data.truth > 0, sigmoid(cvr)
+    adapted, frozen = sigmoid(clicks) * told, sigmoid(data.frozen_logit) * told
+    return CvrFigures(
+        request_auc=grouped_auc(label, adapted, data.request),
+        auc=auc(label, adapted),
+        log_loss=log_loss(label[clicked], told[clicked]),
+        cvr_auc=auc(label[clicked], cvr[clicked]),
+        request_auc_frozen=grouped_auc(label, frozen, data.request),
+        auc_frozen=auc(label, frozen),
+        cpu_s=cpu_s,
+    )

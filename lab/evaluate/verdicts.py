@@ -1,0 +1,55 @@
+"""What a drift monitor says of a prepared stream, with the frozen model and the kernel as its two arms.
+
+The lab runs no gate and no join, so it knows nothing of what they would tell; the first examples are the reference.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lab.evaluate.prepare import PreparedStream
+from lab.verdict_bands import Band, bands, noteworthy
+from model.drift.config import DriftConfig
+from model.drift.monitor import DriftMonitor
+from model.drift.signs import LabelHealth
+from model.drift.verdict import Verdict
+from model.encoding.domain import DomainSpace
+from model.gate.seen import Seen, Strata
+
+
+def stream_verdicts(data: PreparedStream, live: NDArray[np.float32], space: DomainSpace) -> tuple[Band, ...]:
+    """What stood from which served example to which, where there was something to look at.
+
+    `live` `(n,)` are the logits of the arm that learns. Labels come when they are decided, late ones not again.
+    """
+    strata = Strata(space.values)
+    monitor, healthy = DriftMonitor(strata, None, DriftConfig()), LabelHealth(np.zeros(len(strata), dtype=np.bool_))
+    said: list[tuple[float, Verdict]] = []
+    shown = np.split(np.arange(len(data)), np.searchsorted(data.batch, np.arange(1, data.batches)))
+    order = np.argsort(data.decided, kind="stable")
+    known = np.split(order, np.searchsorted(data.decided[order], np.arange(1, data.batches)))
+    for rows, decided in zip(shown, known, strict=True):
+        time = float(data.time[rows].max(initial=-math.inf))
+        monitor.served(data.frozen_logit[rows], live[rows], data.x[rows], data.domain[rows], time)
+        if len(decided):
+            seen = _seen(data, live, decided)
+            monitor.learned(seen, np.ones(len(decided)), np.full(len(decided), np.nan), time)
+        said += [(float(rows[-1] + 1), one) for one in monitor.judge(healthy, time) if isinstance(one, Verdict)]
+    return tuple(noteworthy(bands(said, float(len(data)))))
+
+
+def _seen(data: PreparedStream, live: NDArray[np.float32], rows: NDArray[np.int64]) -> Seen:
+    _, first, request = np.unique(data.request[rows], return_index=True, return_inverse=True)
+    return Seen(
+        label=data.label[rows].astype(np.float64),
+        frozen=data.frozen_logit[rows].astype(np.float64),
+        live=live[rows].astype(np.float64),
+        request=request.astype(np.int64),
+        user=[str(user) for user in data.user[rows][first].tolist()],
+        item=[str(item) for item in data.item[rows].tolist()],
+        domain=data.domain[rows][first],
+        version=np.zeros(len(first), dtype=np.int64),
+    )

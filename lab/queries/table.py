@@ -1,0 +1,143 @@
+"""Trials put together: what queries known by text, by words or by both gain above none, paired by seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from lab.evaluate.cells import plain_span, span
+from lab.evaluate.compare import Interval, interval
+from lab.evaluate.plan import KERNEL
+from lab.evaluate.report import plain
+from lab.queries.trial import ALL, FROZEN, NONE, ORACLE, SLICES, QueryTrial
+
+Named = tuple[str, list[str], list[list[str]]]
+FIGURES = {"request_auc": "AUC within requests", "auc": "AUC", "log_loss": "log loss"}
+
+
+@dataclass(frozen=True)
+class QueryRow:
+    """One arm of one variant on one stream, over the seeds."""
+
+    stream: str
+    by: str
+    arm: str
+    examples: dict[str, float]
+    """Of each slice, mean over the seeds."""
+    figures: dict[str, dict[str, Interval]]
+    """By figure and slice."""
+    above_none: dict[str, dict[str, Interval]]
+    """The same above the same arm of a backbone that reads no query, paired by seed."""
+
+
+@dataclass(frozen=True)
+class QueryReport:
+    """All streams."""
+
+    seeds: tuple[int, ...]
+    gating: str
+    rows: tuple[QueryRow, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; not-a-number becomes null."""
+        data: dict[str, Any] = plain(asdict(self))
+        return data
+
+
+def report_of(tried: Sequence[QueryTrial], gating: str) -> QueryReport:
+    """Of the trials of all streams, seeds and variants, in any order."""
+    variants = dict.fromkeys((one.stream, one.by) for one in tried)
+    runs = {key: {t.seed: t for t in tried if (t.stream, t.by) == key} for key in variants}
+    rows = [
+        _row(own, runs[stream, NONE], arm)
+        for (stream, by), own in runs.items()
+        for arm in next(iter(own.values())).arms
+        if arm != ORACLE or by == NONE  # it is the same whatever the backbone reads
+    ]
+    return QueryReport(tuple(sorted({one.seed for one in tried})), gating, tuple(rows))
+
+
+def _row(runs: Mapping[int, QueryTrial], without: Mapping[int, QueryTrial], arm: str) -> QueryRow:
+    first = next(iter(runs.values()))
+
+    def of(own: Mapping[int, QueryTrial], seed: int, name: str, figure: str) -> float:
+        return float(getattr(own[seed].arms[arm][name], figure))
+
+    return QueryRow(
+        first.stream,
+        first.by,
+        arm,
+        {name: float(np.mean([one.arms[arm][name].examples for one in runs.values()])) for name in SLICES},
+        {
+            figure: {name: interval([of(runs, s, name, figure) for s in sorted(runs)]) for name in SLICES}
+            for figure in FIGURES
+        },
+        {
+            figure: {
+                name: interval([of(runs, s, name, figure) - of(without, s, name, figure) for s in sorted(runs)])
+                for name in SLICES
+            }
+            for figure in FIGURES
+        },
+    )
+
+
+def tables(report: QueryReport) -> Iterator[Named]:
+    """Title, head and rows of each stream and figure."""
+    for stream in dict.fromkeys(row.stream for row in report.rows):
+        rows = [row for row in report.rows if row.stream == stream]
+        for figure, words in FIGURES.items():
+            counts = rows[0].examples
+            head = ["query by", "arm"]
+            for name in SLICES:
+                head += [f"{name} ({counts[name]:,.0f})", "above none"]
+            yield f"{stream}: {words}", head, [_cells(row, figure) for row in rows]
+
+
+def _cells(row: QueryRow, figure: str) -> list[str]:
+    cells = ["", ORACLE] if row.arm == ORACLE else [row.by, row.arm]
+    for name in SLICES:
+        above = row.above_none[figure][name] if row.by != NONE else Interval(float("nan"), float("nan"))
+        cells += [plain_span(row.figures[figure][name]), span(above)]
+    return cells
+
+
+def sentences(report: QueryReport) -> Iterator[str]:
+    """What the frozen model and the kernel gain by the query, and what recommendations pay for it."""
+    for row in report.rows:
+        if row.by == NONE:
+            continue
+        above = row.above_none["request_auc"]
+        _, search, recommendation = (above[name] for name in SLICES)
+        yield (
+            f"{row.stream}, {row.by}, {row.arm}: {_told(search)} within search requests, {_told(recommendation)} "
+            "within recommendations"
+        )
+
+
+def _told(value: Interval) -> str:
+    if np.isnan(value.half_width):
+        return f"{span(value) or 'unknown'} (one seed tells no interval)"
+    return f"{value} ({'better' if value.low > 0 else 'worse' if value.high < 0 else 'not told apart'})"
+
+
+def markdown(report: QueryReport) -> str:
+    """The tables as a page."""
+    parts = [
+        "# What reading the query gains",
+        f"Seeds {', '.join(map(str, report.seeds))}; aspects fused by `{report.gating}`; ± is a 95 % interval over "
+        "the seeds (Student's t). Every variant is one backbone for search and recommendation, trained on both "
+        "together. In brackets the examples of the live half; of log loss, less is better. Arms: "
+        f"`{FROZEN}`, and `{KERNEL}` on top; `{ALL}` are both kinds of request.",
+    ]
+    for title, head, body in tables(report):
+        lines = [_line(head), "|--|--|" + "--:|" * (len(head) - 2), *map(_line, body)]
+        parts += [f"## {title}", "\n".join(lines)]
+    return "\n\n".join([*parts, "\n".join(f"- {one}" for one in sentences(report))]) + "\n"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -1,0 +1,102 @@
+"""One stream and seed with a backbone that knows queries by something, or reads none; frozen, and with the kernel."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lab.code_key import code_digest
+from lab.evaluate.plan import ALL_ADAPTERS, KERNEL, Plan
+from lab.evaluate.prepare import PreparedStream, prepare
+from lab.evaluate.prequential import run
+from lab.evaluate.slices import REQUEST_SLICES, SeenBefore, SliceMeasures, measure_slice
+from lab.evaluate.work import adapter_context, ensure_pretrained, limit_threads, load_pretrained
+from lab.streams.sources import Source
+from model.config import BackboneConfig, QueryAspect
+from model.evaluation import sigmoid
+from model.whole_files import write_whole
+
+NONE = "none"
+BY: dict[str, tuple[QueryAspect, ...]] = {
+    NONE: (), "text": ("text",), "words": ("words",), "both": ("text", "words"),
+}  # fmt: skip
+"""What queries are known by, as `backbone.query_aspects`."""
+FROZEN, ORACLE = "frozen", "oracle"
+ALL = "all requests"
+SLICES = (ALL, *REQUEST_SLICES)
+Arms = dict[str, dict[str, SliceMeasures]]
+
+
+@dataclass(frozen=True)
+class QueryTrial:
+    """One stream and seed."""
+
+    stream: str
+    seed: int
+    by: str
+    """A name in `BY`."""
+    arms: Arms
+    """`FROZEN`, `KERNEL` and, where a script tells its probabilities, `ORACLE`; by the names in `SLICES`."""
+
+    @staticmethod
+    def read(text: str) -> QueryTrial:
+        """From what `try_queries` wrote."""
+        plain: dict[str, Any] = json.loads(text)
+        arms = {
+            arm: {name: SliceMeasures(**one) for name, one in slices.items()} for arm, slices in plain["arms"].items()
+        }
+        return QueryTrial(**{**plain, "arms": arms})
+
+
+def read_by(backbone: BackboneConfig, by: str) -> BackboneConfig:
+    """The same backbone with queries known by `by`."""
+    return backbone.model_copy(update={"query_aspects": BY[by]})
+
+
+def try_queries(plan: Plan, source: Source, seed: int, by: str) -> QueryTrial:
+    """Pretrains and plays one variant, unless it lies in the plan's folder."""
+    limit_threads()
+    plan = replace(plan, config=replace(plan.config, backbone=read_by(plan.config.backbone, by)))
+    path = _path(plan, source, seed)
+    if path.is_file():
+        return QueryTrial.read(path.read_text(encoding="utf-8"))
+    stream = source.open(seed, plan.cache_dir)
+    ensure_pretrained(plan, stream, seed)
+    pretrained = load_pretrained(plan, stream, seed)
+    data = prepare(stream, pretrained, plan.config)
+    kernel = ALL_ADAPTERS[KERNEL]
+    adapter = kernel.build(adapter_context(plan, stream, pretrained, seed), kernel.rate)
+    outcome = run(adapter, data, plan.config.training.batch_examples)
+    logits = {FROZEN: data.frozen_logit, KERNEL: outcome.logit, **dict(_oracle(data))}
+    seen = SeenBefore.of(pretrained.log.examples, data.item, data.user, data.query)
+    trial = QueryTrial(source.name, seed, by, {arm: _measured(data, seen, logit) for arm, logit in logits.items()})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, json.dumps(asdict(trial)))
+    return trial
+
+
+def _oracle(data: PreparedStream) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """The true logits, where a script tells them."""
+    if np.isfinite(data.probability).all():
+        p = data.probability.astype(np.float64).clip(1e-7, 1 - 1e-7)
+        yield ORACLE, np.log(p / (1 - p)).astype(np.float32)
+
+
+def _measured(data: PreparedStream, seen: SeenBefore, logit: NDArray[np.float32]) -> dict[str, SliceMeasures]:
+    assert np.isfinite(sigmoid(logit)).all()
+    masks = {ALL: np.ones(len(data), dtype=np.bool_), **seen.masks()}
+    return {name: measure_slice(data.truth[masks[name]], logit[masks[name]], data.request[masks[name]]) for name in
+            SLICES}  # fmt: skip
+
+
+def _path(plan: Plan, source: Source, seed: int) -> Path:
+    """Trials of other code than today's are not reused."""
+    digest = hashlib.sha256((plan.key + code_digest(__name__)).encode()).hexdigest()[:16]
+    return plan.folder(source, seed) / f"queries-{digest}.json"

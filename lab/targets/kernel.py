@@ -1,0 +1,103 @@
+"""The kernel alone over the source's frozen backbone: taught the target's first half, then stopped or going on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from features.live.features import LiveFeatures, RequestItems
+from lab.adapters import ADAPTERS, Adapter, AdapterContext, StreamBatch
+from lab.evaluate.plan import KERNEL, Plan
+from lab.evaluate.prepare import PreparedStream, Pretrained, decided_labels, prepare
+from lab.evaluate.prequential import Outcome, run
+from lab.evaluate.told import live_outcomes
+from lab.kernel_start import count_log
+from lab.represented import represent_pairs
+from lab.streams import Chunk
+from lab.targets.task import PartedStream, Target
+from model.backbone.dataset import Examples
+from model.config import NO_HISTORY
+from model.kernel.batch import MicroBatch
+
+
+@dataclass(frozen=True)
+class TaughtKernel:
+    """A kernel after the target's first half, with the live rows of that moment."""
+
+    adapter: Adapter
+    outcome: Outcome
+    pretrained: Pretrained
+    live: LiveFeatures
+    now: float
+
+    def logits(self, examples: Examples) -> NDArray[np.float32]:
+        """Click logits of examples in time order, `(n,)`, by what was known when the first half ended."""
+        parts = [self._scored(examples.select(part)) for part in _stretches(examples)]
+        return np.concatenate(parts)
+
+    @torch.inference_mode()
+    def _scored(self, one: Examples) -> NDArray[np.float32]:
+        """Of one user in one domain."""
+        pretrained, log = self.pretrained, self.pretrained.log
+        pairs = represent_pairs(pretrained.backbone, pretrained.profiles, one.user, one.item, one.domain)
+        values = log.values[one.item]
+        asked = RequestItems(log.space.decode(one.domain[0].tolist()), pairs.content, values)
+        items = [log.items[item] for item in one.item]
+        live = self.live.features(self.now, log.users[one.user[0]], asked, items)
+        frozen, label = torch.from_numpy(pairs.frozen_logit), torch.from_numpy(one.label)
+        micro = MicroBatch(
+            x=torch.from_numpy(pairs.x.astype(np.float32)), live=torch.from_numpy(live),
+            values=torch.from_numpy(values), domain=torch.from_numpy(one.domain), label=label,
+            conversion=torch.zeros_like(label), frozen_logit=frozen, live_logit=frozen,
+            weight=torch.ones_like(label), time=torch.from_numpy(one.time),
+        )  # fmt: skip
+        scored = self.adapter.score(StreamBatch(micro, torch.from_numpy(one.user), torch.from_numpy(one.item)))
+        return np.asarray(scored.numpy(), dtype=np.float32)
+
+
+def taught_kernel(plan: Plan, source: PartedStream, target: Target, pretrained: Pretrained, seed: int) -> TaughtKernel:
+    """A kernel that has learned the target's first half, as it would have live."""
+    stream = replace(source, live=target.train)
+    data = prepare(stream, pretrained, plan.config)
+    adapter, outcome = _played(plan, source, pretrained, seed, data)
+    live = LiveFeatures(replace(pretrained.layout, history=NO_HISTORY), plan.config.live)
+    before = np.arange(len(pretrained.log.examples), dtype=np.float64) - 1e9
+    count_log(live, pretrained.log, before / plan.config.requests_per_second)
+    known = decided_labels(target.train, plan.config)
+    pairs = represent_pairs(pretrained.backbone, pretrained.profiles, data.user, data.item, data.domain)
+    residual = (known.label - 1.0 / (1.0 + np.exp(-data.frozen_logit))).astype(np.float32)
+    played = np.arange(len(target.train)) / plan.config.requests_per_second
+    live.update(live_outcomes(stream, pretrained, known, pairs.content, residual, played))
+    return TaughtKernel(adapter, outcome, pretrained, live, float(played[-1]))
+
+
+def going_on(
+    plan: Plan, source: PartedStream, target: Target, pretrained: Pretrained, seed: int
+) -> tuple[Adapter, Outcome]:
+    """The same kernel when it goes on learning in the second half, whose logits `outcome.logit` ends with."""
+    both = replace(source, live=Chunk.concat([target.train, target.test]))
+    return _played(plan, source, pretrained, seed, prepare(both, pretrained, plan.config))
+
+
+def _played(
+    plan: Plan, source: PartedStream, pretrained: Pretrained, seed: int, data: PreparedStream
+) -> tuple[Adapter, Outcome]:
+    context = AdapterContext(
+        backbone=pretrained.backbone, profiles=pretrained.profiles, history=pretrained.log.examples,
+        start=pretrained.start, domain_sizes=source.catalogue.space.sizes, learner=plan.learner,
+        training=plan.config.training, seed=seed,
+    )  # fmt: skip
+    adapter = ADAPTERS[KERNEL].build(context, ADAPTERS[KERNEL].rate)
+    return adapter, run(adapter, data, plan.config.training.batch_examples)
+
+
+def _stretches(examples: Examples) -> Iterator[slice]:
+    """Stretches of one user and domain."""
+    same = (np.diff(examples.user) == 0) & (np.diff(examples.domain, axis=0) == 0).all(1)
+    edges = [0, *(np.flatnonzero(~same) + 1).tolist(), len(examples)]
+    return (slice(begin, end) for begin, end in pairwise(edges))

@@ -1,0 +1,144 @@
+"""What every way is measured on: a target's second half, request by request, and its whole catalogue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lab.streams import Chunk
+from lab.targets.catalogue import rank_catalogue
+from lab.targets.task import Target, TransferTask
+from model.backbone.dataset import Examples
+from model.evaluation import auc, grouped_auc, log_loss, sigmoid
+
+USERS = 300
+"""Users whose catalogue is ranked, at most; more are drawn by the seed."""
+
+
+@dataclass(frozen=True)
+class TransferRow:
+    """One way on one target and seed."""
+
+    source: str
+    target: str
+    seed: int
+    way: str
+    request_auc: float
+    auc: float
+    log_loss: float
+    """Not-a-number for a way whose scores are no probabilities."""
+    hit: float
+    """HR@10 over the whole catalogue, mean over users; `ndcg` likewise. Not-a-number where it is not ranked."""
+    ndcg: float
+    cpu_s: float
+    """Processor seconds of all its learning, without the source's pretraining."""
+    trained: int
+    """Numbers that learning changes."""
+
+
+@dataclass(frozen=True)
+class TargetTrial:
+    """A target's halves as examples, and the catalogue of its second half's users."""
+
+    target: Target
+    train: Examples
+    test: Examples
+    request: NDArray[np.int64]
+    """Request of each example of the second half."""
+    catalogue: Examples
+    """Every item for every ranked user, one user's behind the other's, in the domain of the user's first request."""
+    relevant: NDArray[np.bool_]
+    """What a user clicked in the second half, `(u, m)`."""
+    masked: NDArray[np.bool_]
+    """What was shown to a user in the first half, by source or target, `(u, m)`."""
+
+    @staticmethod
+    def of(task: TransferTask, target: Target, seed: int) -> TargetTrial:
+        """Labels to learn from are those that were logged, labels to be measured by what users did."""
+        clicked, user, place = _clicks(target)
+        ranked = np.unique(user[clicked])
+        if len(ranked) > USERS:
+            ranked = np.sort(np.random.default_rng(seed).choice(ranked, USERS, replace=False))
+        shape = len(ranked), len(target.items)
+        relevant = np.zeros(shape, dtype=bool)
+        mine = clicked & np.isin(user, ranked)
+        relevant[np.searchsorted(ranked, user[mine]), place[mine]] = True
+        masked = np.zeros(shape, dtype=bool)
+        for chunk in (task.source.pretrain, target.train):
+            of, item = _shown(chunk)
+            mine = np.isin(of, ranked) & np.isin(item, target.items)
+            masked[np.searchsorted(ranked, of[mine]), np.searchsorted(target.items, item[mine])] = True
+        row, _ = np.nonzero(target.test.shown)
+        test = examples_of(target.test, target.test.clean_click)
+        return TargetTrial(
+            target, examples_of(target.train, target.train.click), test, row,
+            _whole_catalogue(target, ranked), relevant, masked,
+        )  # fmt: skip
+
+    def row(  # noqa: PLR0917 -- the columns of a row
+        self,
+        source: str,
+        seed: int,
+        way: str,
+        logit: NDArray[np.float32],
+        catalogue: NDArray[np.float32] | None,
+        cpu_s: float,
+        trained: int,
+        *,
+        probable: bool = True,
+    ) -> TransferRow:
+        """The figures of scores of the second half `(n,)`, and of the catalogue `(u * m,)`."""
+        label, hit, ndcg = self.test.label, np.nan, np.nan
+        if catalogue is not None:
+            order = rank_catalogue(catalogue.reshape(self.relevant.shape), self.relevant, self.masked)
+            hit, ndcg = (_mean(part) for part in (order.hit, order.ndcg))
+        loss = log_loss(label, sigmoid(logit)) if probable else np.nan
+        return TransferRow(
+            source, self.target.name, seed, way, grouped_auc(label, logit, self.request), auc(label, logit),
+            loss, hit, ndcg, cpu_s, trained,
+        )  # fmt: skip
+
+
+def examples_of(chunk: Chunk, label: NDArray[np.bool_]) -> Examples:
+    """The shown items of a chunk, in order."""
+    row, column = np.nonzero(chunk.shown)
+    return Examples(
+        chunk.user[row], chunk.items[row, column], chunk.domain[row],
+        label[row, column].astype(np.float32), chunk.time[row],
+    )  # fmt: skip
+
+
+def in_scene(examples: Examples, scene: int) -> Examples:
+    """The same examples in another scene."""
+    domain = examples.domain.copy()
+    domain[:, 0] = scene
+    return replace(examples, domain=domain)
+
+
+def _shown(chunk: Chunk) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    row, column = np.nonzero(chunk.shown)
+    return chunk.user[row], chunk.items[row, column]
+
+
+def _clicks(target: Target) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:
+    """Whether each example of the second half was clicked, its user, and its item's place in the catalogue."""
+    user, item = _shown(target.test)
+    return target.test.clean_click[target.test.shown], user, np.searchsorted(target.items, item)
+
+
+def _whole_catalogue(target: Target, ranked: NDArray[np.int64]) -> Examples:
+    known, first = np.unique(target.test.user, return_index=True)
+    at = first[np.searchsorted(known, ranked)]
+    m = len(target.items)
+    n = len(ranked) * m
+    return Examples(
+        np.repeat(ranked, m), np.tile(target.items, len(ranked)), np.repeat(target.test.domain[at], m, axis=0),
+        np.zeros(n, dtype=np.float32), np.full(n, target.test.time[0]),
+    )  # fmt: skip
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else np.nan

@@ -1,0 +1,151 @@
+"""The ways from one source backbone to a target: as it is, kernel alone, fine-tuned by what is frozen, from scratch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lab.evaluate.plan import Plan
+from lab.evaluate.prepare import Pretrained
+from lab.targets.kernel import going_on, taught_kernel
+from lab.targets.scoring import TargetTrial, TransferRow, in_scene
+from lab.targets.task import PartedStream
+from lab.transfer.scratch import from_scratch
+from model.backbone.dataset import Examples, ProfileTable, TrainingData
+from model.backbone.foundation import FoundationBackbone
+from model.backbone.interface import FrozenBackbone
+from model.backbone.levels import Level
+from model.backbone.methods.method import MethodName
+from model.backbone.trainer import logits_of
+from model.backbone.transfer import fine_tune
+from model.config import PretrainConfig
+from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
+
+ZERO_SHOT, KERNEL_STOPPED, KERNEL_LIVE = "zero-shot", "kernel", "kernel, going on"
+POPULARITY, SCRATCH = "popularity", "from scratch"
+FREEZE: dict[str, tuple[Level, ...]] = {
+    "fine-tune, L0 to L2 frozen": ("L0", "L1", "L2"),
+    "fine-tune, L0 and L1 frozen": ("L0", "L1"),
+    "fine-tune, none frozen": (),
+}
+OWN: tuple[MethodName, ...] = ("lora", "houlsby", "conure")
+"""Ways in which the target gets parameters of its own, and all levels are open to them."""
+WAYS = (POPULARITY, ZERO_SHOT, KERNEL_STOPPED, KERNEL_LIVE, *FREEZE, *OWN, SCRATCH)
+
+
+@dataclass(frozen=True)
+class SourceModel:
+    """One pretrained source, and all profiles."""
+
+    plan: Plan
+    source: PartedStream
+    seed: int
+    pretrained: Pretrained
+    users: list[UserFeatures]
+    items: list[ItemFeatures]
+
+    @property
+    def backbone(self) -> FoundationBackbone:
+        """What all begins with."""
+        assert isinstance(self.pretrained.backbone, FoundationBackbone)
+        return self.pretrained.backbone
+
+    @property
+    def config(self) -> PretrainConfig:
+        """How all are trained."""
+        config = self.plan.config.pretrain
+        return config.model_copy(update={"seed": config.seed + self.seed})
+
+    @property
+    def scene(self) -> int:
+        """Index of the scene that every target is to what learns from it."""
+        return self.source.catalogue.space.sizes[0]
+
+
+def tried(origin: SourceModel, trial: TargetTrial) -> Iterator[TransferRow]:
+    """A row per way, in the order of `WAYS`."""
+    yield _popularity(origin, trial)
+    backbone, encoder = origin.backbone, origin.pretrained.encoder
+    yield _row(origin, trial, ZERO_SHOT, lambda part: _logits(origin, backbone, encoder, part), 0.0, 0)
+    yield from _kernels(origin, trial)
+    learned = in_scene(trial.train, origin.scene)
+    for way, frozen in FREEZE.items():
+        yield _trained(origin, trial, way, partial(_tuned, origin, learned, frozen))
+    for method in OWN:
+        yield _trained(origin, trial, method, partial(_tuned, origin, learned, (), method))
+    yield _trained(origin, trial, SCRATCH, partial(_from_scratch, origin, learned))
+
+
+def _row(  # noqa: PLR0917 -- the columns of a row
+    origin: SourceModel,
+    trial: TargetTrial,
+    way: str,
+    logits: Callable[[Examples], NDArray[np.float32]],
+    cpu_s: float,
+    trained: int,
+    *,
+    probable: bool = True,
+) -> TransferRow:
+    scored = logits(trial.test), logits(trial.catalogue)
+    return trial.row(origin.source.name, origin.seed, way, *scored, cpu_s, trained, probable=probable)
+
+
+def _popularity(origin: SourceModel, trial: TargetTrial) -> TransferRow:
+    """What the target's first half clicked most: no model, and what every order of a catalogue must beat."""
+    clicks = np.bincount(trial.train.item, trial.train.label, minlength=len(origin.items)).astype(np.float32)
+    return _row(origin, trial, POPULARITY, lambda part: clicks[part.item], 0.0, 0, probable=False)
+
+
+def _kernels(origin: SourceModel, trial: TargetTrial) -> Iterator[TransferRow]:
+    """With what it knew when the first half ended; and going on live, where no moment is that of a whole catalogue."""
+    shared = origin.plan, origin.source, trial.target, origin.pretrained, origin.seed
+    kernel = taught_kernel(*shared)
+    yield _row(origin, trial, KERNEL_STOPPED, kernel.logits, kernel.outcome.cpu_s, kernel.adapter.parameters)
+    adapter, outcome = going_on(*shared)
+    logit = outcome.logit[-len(trial.test) :]
+    name = origin.source.name
+    yield trial.row(name, origin.seed, KERNEL_LIVE, logit, None, outcome.cpu_s, adapter.parameters)
+
+
+_Made = tuple[FoundationBackbone, FeatureEncoder, int]
+
+
+def _trained(origin: SourceModel, trial: TargetTrial, way: str, make: Callable[[], _Made]) -> TransferRow:
+    """The figures of a model that knows the target as a scene of its own."""
+    begun = time.process_time()
+    backbone, encoder, trained = make()
+    spent = time.process_time() - begun
+
+    def logits(part: Examples) -> NDArray[np.float32]:
+        return _logits(origin, backbone, encoder, in_scene(part, origin.scene))
+
+    return _row(origin, trial, way, logits, spent, trained)
+
+
+def _logits(
+    origin: SourceModel, backbone: FrozenBackbone, encoder: FeatureEncoder, part: Examples
+) -> NDArray[np.float32]:
+    """Click logits, `(n,)`."""
+    return logits_of(backbone, TrainingData.of(part, ProfileTable(encoder, origin.users, origin.items)))[:, 0]
+
+
+def _tuned(
+    origin: SourceModel, learned: Examples, frozen: tuple[Level, ...], method: MethodName | None = None
+) -> _Made:
+    rate = float(origin.pretrained.log.examples.label.mean())
+    made = fine_tune(
+        origin.backbone, learned, origin.users, origin.items, origin.pretrained.encoder,
+        frozen=frozen, config=origin.config, click_rate=rate, method=method,
+    )  # fmt: skip
+    return made.backbone, made.encoder, made.report.trained_parameters
+
+
+def _from_scratch(origin: SourceModel, learned: Examples) -> _Made:
+    old = origin.backbone, origin.pretrained.encoder
+    backbone, encoder, report = from_scratch(learned, origin.users, origin.items, old, origin.config)
+    return backbone, encoder, report.trained_parameters

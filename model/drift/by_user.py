@@ -1,0 +1,120 @@
+"""How much an example says where a user's examples hang together (ours).
+
+A user who rates a hundred films in a row has leanings that the frozen model knows nothing of. With `V` the variance
+that his labels would have without them, `sum of p (1 - p)`, and `spread` the variance of a normal effect per user on
+the logit, his residuals add up to a variance of `V (1 + spread V)`: he is evidence as of `V / (1 + spread V)`. So what
+he brings on top of what he has lately brought weighs
+
+    1 / ((1 + spread had) (1 + spread (had + V)))
+
+as in the gate (`model.gate.labels`). The spread is no setting: it follows from the squares of users' summed residuals,
+which are larger than their variance where users have leanings, and no larger where they have none. So where they have
+none, nothing is lost (docs/decisions/0139).
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from model.gate.seen import Doubles, Seen
+from model.gate.shares import KEYS, key_of
+
+_HALF_LIFE = 5_000.0
+"""Of what a user has brought, in examples of the group."""
+_VARIANCE = 0.16
+"""Of one example, about."""
+_SPREAD_HALF_LIFE = 10_000.0
+"""Examples; long beside those within which drift is to be announced: what users do when it begins is no leaning."""
+_ERRORS = 2.0
+"""Standard errors of the spread that are taken off: what is not shown is none."""
+_LEAST = 1.0
+_DOUBTED = 2_000.0
+"""Examples within which a change is to be announced: so long what users do may be one, and is not believed yet."""
+_LARGEST = 1e9
+_BITS = 52
+"""Of a user's key: a double holds so many exactly."""
+
+
+class UserEvidence:
+    """What each user has lately brought to one group, and how far users' leanings go."""
+
+    def __init__(self) -> None:
+        self._brought: dict[int, float] = {}
+        """What each user has lately brought, in units that grow: so nothing is done to those who bring nothing."""
+        self._unit = 1.0
+        self._key = lru_cache(2 * KEYS)(_key)
+        self._excess, self._squares, self._believed = 0.0, _LEAST, 0.0
+        self._lots: list[tuple[float, float, float]] = []
+        """Examples, excess and squared variances of what came lately, which may yet turn out to be a change."""
+
+    @property
+    def spread(self) -> float:
+        """Variance of a user's own effect on the logit, as far as it is shown.
+
+        Without any the excess of a user has a variance of about `2 V^2`, as the square of a normal number has.
+        """
+        return max(0.0, self._excess - _ERRORS * math.sqrt(2.0 * self._squares)) / self._squares
+
+    def weigh(self, seen: Seen) -> tuple[Doubles, Doubles]:
+        """Key of each example's user and what the example weighs as evidence, 0 to 1, `(n,)` each."""
+        keys, sizes = [self._key(user) for user in seen.user], np.bincount(seen.request).tolist()
+        brings: dict[int, int] = {}
+        for key, size in zip(keys, sizes, strict=True):
+            brings[key] = brings.get(key, 0) + size
+        self._pass_by(len(seen.label))
+        each, weight, brought = self.spread * _VARIANCE, {}, self._brought
+        for key, size in brings.items():
+            had = brought.get(key, 0.0) / self._unit
+            weight[key] = 1.0 / ((1.0 + each * had) * (1.0 + each * (had + size)))
+            brought[key] = (had + size) * self._unit
+        return (
+            np.array(keys, dtype=np.float64)[seen.request],
+            np.array([weight[key] for key in keys])[seen.request],
+        )
+
+    def _pass_by(self, examples: int) -> None:
+        self._unit *= 2.0 ** (examples / _HALF_LIFE)
+        if len(self._brought) > 2 * KEYS or self._unit > _LARGEST:
+            kept = heapq.nlargest(KEYS, self._brought.items(), key=lambda pair: (pair[1], pair[0]))
+            self._brought, self._unit = {key: mass / self._unit for key, mass in sorted(kept)}, 1.0
+
+    def see(self, key: Doubles, p: Doubles, label: Doubles) -> None:
+        """Takes examples that were expected to be clicked with probability `p`, and whose they are, `(n,)`."""
+        _, of = np.unique(key, return_inverse=True)
+        variance = np.bincount(of, p * (1 - p))
+        excess = np.bincount(of, label - p) ** 2 - variance
+        self._lots.append((float(len(key)), float(excess.sum()), float((variance**2).sum())))
+        if self._believed < _DOUBTED or sum(examples for examples, *_ in self._lots) > _DOUBTED:
+            self._believe(*self._lots.pop(0))
+
+    def _believe(self, examples: float, excess: float, squares: float) -> None:
+        kept = 2.0 ** (-examples / _SPREAD_HALF_LIFE)
+        self._excess, self._squares = kept * self._excess + excess, kept * self._squares + squares
+        self._believed += examples
+
+    def doubt(self) -> None:
+        """What came lately was a change of all, not users' leanings."""
+        self._lots.clear()
+
+    def state(self) -> dict[str, Any]:
+        """For a snapshot."""
+        spread = [self._excess, self._squares, self._believed]
+        brought = [[key, mass] for key, mass in self._brought.items()]
+        return {"brought": brought, "unit": self._unit, "spread": spread, "lots": [[*lot] for lot in self._lots]}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state`."""
+        self._brought = {int(key): float(mass) for key, mass in state["brought"]}
+        self._unit = float(state["unit"])
+        self._excess, self._squares, self._believed = (float(value) for value in state["spread"])
+        self._lots = [(float(examples), float(excess), float(squares)) for examples, excess, squares in state["lots"]]
+
+
+def _key(user: str) -> int:
+    return key_of(user) >> (64 - _BITS)

@@ -1,0 +1,122 @@
+"""What a user asked for: the text vector and the words of a query, and those of many requests side by side."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from model.config import NO_QUERY
+
+WORD_ROWS = 4_096
+"""Rows of the table of words, the first for no word. A word's row is a hash: there is no vocabulary to grow."""
+MAX_WORDS = 12
+"""Words of a query beyond this are not looked up; its text vector is of all of it."""
+_WORD = re.compile(r"\w+")
+
+
+@dataclass(frozen=True, slots=True)
+class QueryFeatures:
+    """A query with the vector of its text, float32 `(text_width,)`."""
+
+    query: str
+    text: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedQuery:
+    """Rows and text vector of one query."""
+
+    words: NDArray[np.int64]
+    """Rows of its words, `(MAX_WORDS,)`, 0 behind the last."""
+    weight: NDArray[np.float32]
+    """They sum to 1, `(MAX_WORDS,)`."""
+    text: NDArray[np.float32]
+
+    @staticmethod
+    def of(query: str, text: NDArray[np.float32]) -> EncodedQuery:
+        """Upper and lower case are the same word. Raises ValueError for a text vector that is not finite."""
+        if not np.isfinite(text).all():
+            raise ValueError(f"query {query!r}: text vector has non-finite values")
+        rows = [word_row(word) for word in _WORD.findall(query.casefold())[:MAX_WORDS]]
+        words, weight = np.zeros(MAX_WORDS, dtype=np.int64), np.zeros(MAX_WORDS, dtype=np.float32)
+        words[: len(rows)], weight[: len(rows)] = rows, 1.0 / max(len(rows), 1)
+        return EncodedQuery(words, weight, np.ascontiguousarray(text, dtype=np.float32))
+
+
+def word_row(word: str) -> int:
+    """Row of a word, never 0."""
+    return 1 + zlib.crc32(word.encode("utf-8", "replace")) % (WORD_ROWS - 1)
+
+
+@dataclass(frozen=True)
+class Queries:
+    """`q` different queries, and which of them each of `u` requests carries: each is encoded once."""
+
+    words: Tensor
+    """Rows in the table of words, int64 `(q, w)`."""
+    weight: Tensor
+    """Float32 `(q, w)`."""
+    text: Tensor
+    """Text vectors, float32 `(q, t)`."""
+    of: Tensor
+    """Position of the query of each request, or of each pair where there is a user for each; `NO_QUERY` where there is
+    none; int64 `(u,)`."""
+
+    @staticmethod
+    def one(query: EncodedQuery) -> Queries:
+        """The query of one request."""
+        return Queries.table([query], query.text.shape[0]).asked(torch.zeros(1, dtype=torch.int64))
+
+    @staticmethod
+    def table(queries: Sequence[EncodedQuery], text_width: int) -> Queries:
+        """Queries that nobody has asked yet."""
+        return Queries(
+            words=torch.from_numpy(np.stack([q.words for q in queries]) if queries else np.zeros((0, MAX_WORDS), int)),
+            weight=torch.from_numpy(
+                np.stack([q.weight for q in queries]) if queries else np.zeros((0, MAX_WORDS), np.float32)
+            ),
+            text=torch.from_numpy(
+                np.stack([q.text for q in queries]) if queries else np.zeros((0, text_width), np.float32)
+            ),
+            of=torch.zeros(0, dtype=torch.int64),
+        )
+
+    @property
+    def there(self) -> Tensor:
+        """Which requests carry a query, bool `(u,)`."""
+        return self.of != NO_QUERY
+
+    def asked(self, of: Tensor) -> Queries:
+        """The requests that carry the queries `of`, without those that nobody asks."""
+        at, place = torch.unique(of, return_inverse=True)
+        if len(at) and at[0] == NO_QUERY:
+            at, place = at[1:], place - 1
+        return Queries(self.words[at], self.weight[at], self.text[at], place)
+
+    def pairs(self, index: Tensor) -> Queries:
+        """Those of the requests or pairs `index`, int64 `(m,)`."""
+        return replace(self, of=self.of[index])
+
+    def repeated(self, count: int) -> Queries:
+        """The one request's query for each of `count` pairs."""
+        return replace(self, of=self.of.expand(count))
+
+    @staticmethod
+    def side_by_side(parts: Sequence[Queries]) -> Queries:
+        """The requests of all parts."""
+        first = accumulate((len(part.text) for part in parts), initial=0)
+        moved = [torch.where(part.there, part.of + at, NO_QUERY) for part, at in zip(parts, first, strict=False)]
+        return Queries(
+            words=torch.cat([part.words for part in parts]),
+            weight=torch.cat([part.weight for part in parts]),
+            text=torch.cat([part.text for part in parts]),
+            of=torch.cat(moved),
+        )

@@ -1,0 +1,5 @@
+"""Ways to tell conversions are tried on the small plan of the evaluation."""
+
+from tests.lab.evaluate.conftest import tiny
+
+__all__ = ["tiny"]

@@ -1,0 +1,183 @@
+"""`driftline transfer`: what is held out of the source, what each way is measured on, and what is refused by name."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lab.evaluate.compare import interval
+from lab.streams.sources import Source, log_source, movielens_source
+from lab.targets.command import run_transfer
+from lab.targets.parts import parts_of
+from lab.targets.scoring import TargetTrial, TransferRow
+from lab.targets.tables import markdown
+from lab.targets.task import TransferTask, open_task
+from lab.targets.ways import FREEZE, KERNEL_LIVE, POPULARITY, SCRATCH, WAYS, ZERO_SHOT
+from lab.transfer.origin import TransferRefused
+from model.config import ITEM_ASPECTS, ItemAspect
+from streaming.config import Config
+from tests.lab.transfer.conftest import QUIET, SMALL, shop_log
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("targets")
+
+
+@pytest.fixture(scope="module")
+def shop(folder: Path) -> Source:
+    choice = shop_log(folder, "shop", ["home", "shorts"], 20, 1_600)
+    return log_source(choice.log, choice.mapping)
+
+
+@pytest.fixture(scope="module")
+def task(shop: Source, folder: Path) -> TransferTask:
+    return opened(shop, folder, "shop", ["genre=comedy", "job=baker"])
+
+
+def opened(
+    shop: Source, folder: Path, source: str, targets: list[str], aspects: tuple[ItemAspect, ...] = ITEM_ASPECTS
+) -> TransferTask:
+    first, others = parts_of(source, targets, shop)
+    return open_task(first, others, 0, folder, aspects)
+
+
+@pytest.fixture(scope="module")
+def rows(folder: Path) -> dict[str, TransferRow]:
+    wide = shop_log(folder, "wide", ["home"], 200, 1_600)  # no user has seen everything
+    made = run_transfer(
+        Config(cache_dir=folder, backbone=SMALL), source="wide", targets=["genre=comedy"], log=wide.log,
+        mapping=wide.mapping, seeds=1, quick=True, out=folder / "out", console=QUIET,
+    )  # fmt: skip
+    return {row.way: row for row in made}
+
+
+def test_pretraining_sees_nothing_of_what_belongs_to_a_target(task: TransferTask) -> None:
+    source, (comedy, bakers) = task.source, task.targets
+    shown = source.pretrain.items[source.pretrain.shown]
+    fields = [item.fields["genre"] for item in source.catalogue.items]
+    assert {fields[item] for item in shown} == {"war"}
+    assert {fields[item] for chunk in (comedy.train, comedy.test) for item in chunk.items[chunk.shown]} == {"comedy"}
+    jobs = [user.fields["job"] for user in source.catalogue.users]
+    assert {jobs[user] for user in source.pretrain.user} == {"cook"}
+    assert {jobs[user] for chunk in (bakers.train, bakers.test) for user in chunk.user} == {"baker"}
+    assert {fields[item] for item in bakers.items} == {"comedy", "war"}
+
+
+def test_what_is_learned_from_is_older_than_what_is_tried(task: TransferTask) -> None:
+    for target in task.targets:
+        assert max(target.train.time.max(), task.source.pretrain.time.max()) < target.test.time.min()
+
+
+def test_the_catalogue_is_ranked_without_what_source_or_target_had_shown(task: TransferTask) -> None:
+    bakers = task.targets[1]
+    trial = TargetTrial.of(task, bakers, 0)
+    users = trial.catalogue.user.reshape(trial.relevant.shape)[:, 0]
+    items = trial.catalogue.item.reshape(trial.relevant.shape)
+    assert (items == bakers.items).all()
+    for place, user in enumerate(users):
+        mine = bakers.test.user == user
+        clicked = bakers.test.items[mine][bakers.test.clean_click[mine]]
+        assert set(items[place][trial.relevant[place]]) == set(clicked)
+        before = bakers.train.items[bakers.train.user == user]
+        assert set(items[place][trial.masked[place]]) == set(before[before >= 0])
+
+
+def test_another_streams_users_and_items_are_others_even_where_their_ids_are_the_same(
+    shop: Source, folder: Path
+) -> None:
+    twin = shop_log(folder, "twin", ["home"], 10, 400)
+    other = log_source(twin.log, twin.mapping)
+    first, others = parts_of("shop", ["job=baker"], shop)
+    strange = parts_of("twin", ["genre=war"], other)[0]
+    task = open_task(first, [*others, strange], 0, folder, ITEM_ASPECTS)
+    names = [task.source.catalogue.items[item].item_id for item in task.targets[1].items]
+    assert sorted(names) == [f"twin/i{n}" for n in range(10)]
+    assert {task.source.catalogue.users[user].user_id[:5] for user in task.targets[1].train.user} == {"twin/"}
+    assert task.targets[1].train.items.max() == 19
+
+
+def test_every_way_has_a_row_and_freezing_more_trains_less(rows: dict[str, TransferRow], folder: Path) -> None:
+    assert tuple(rows) == WAYS
+    assert rows[ZERO_SHOT].trained == rows[POPULARITY].trained == 0
+    trained = [rows[way].trained for way in FREEZE]
+    assert sorted(trained) == trained
+    assert 0 < trained[0] < trained[-1]
+    assert all(0 <= row.hit <= 1 for way, row in rows.items() if way != KERNEL_LIVE)
+    assert math.isnan(rows[KERNEL_LIVE].hit)
+    written = json.loads((folder / "out" / "transfer.json").read_text())
+    assert [row["way"] for row in written] == list(WAYS)
+    assert written[0]["log_loss"] is None
+
+
+def test_the_table_says_which_ways_differ_from_zero_shot_and_from_scratch(rows: dict[str, TransferRow]) -> None:
+    seeds = [replace(row, seed=seed) for row in rows.values() for seed in (0, 1)]
+    better = [replace(row, request_auc=0.9) if row.way == SCRATCH else replace(row, request_auc=0.6) for row in seeds]
+    text = markdown(better)
+    assert f"- AUC in requests: better than {ZERO_SHOT} {SCRATCH}, worse none" in text
+    assert f"| {SCRATCH} | 0.9000 ±0.0000 |" in text
+    assert interval([0.9, 0.9]).half_width == 0
+
+
+@pytest.mark.parametrize(
+    ("source", "targets", "says"),
+    [
+        ("shops", ["genre=war"], r"no stream 'shops': there are movielens-100k, .*and shop by --log; no script"),
+        ("shop", [], "--targets names no target"),
+        ("shop", ["shop"], "target 'shop' is the source itself"),
+        ("shop:genre=war", ["genre=war"], "target 'genre=war' is the source itself"),
+        ("shop", ["job=cook", "job=cook"], "target 'job=cook' is named twice"),
+        ("genre=war", ["shop"], "'genre=war' names no part of a stream: write STREAM or STREAM:FIELD=VALUE"),
+        ("shop", ["genre="], "'genre=' names no part"),
+        (
+            "shop",
+            ["colour=red"],
+            "shop has no field 'colour': its items have genre, its users job, and its re",
+        ),
+        ("shop", ["genre=opera"], r"'genre=opera': genre of shop is never 'opera'; it is comedy, war"),
+        ("shop", ["region=north"], r"'region=north': region of shop is never 'north'"),
+        ("shop:genre=war", ["scene=home", "scene=shorts"], r"source 'shop:genre=war', without .* has 0 examples"),
+        ("no-drift", ["abrupt"], r"neither --source nor --targets names the log: it is called 'shop' here"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_by_name(
+    shop: Source, folder: Path, source: str, targets: list[str], says: str
+) -> None:
+    with pytest.raises(TransferRefused, match=says):
+        opened(shop, folder, source, targets)
+
+
+def test_a_target_that_shares_nothing_with_the_source_is_refused(shop: Source, folder: Path) -> None:
+    says = r"'genre=comedy' has nothing in common with source 'shop'.*\(backbone.item_aspects: id, text\): no item"
+    with pytest.raises(TransferRefused, match=says):
+        opened(shop, folder, "shop", ["genre=comedy"], ("id", "text"))
+    assert opened(shop, folder, "shop", ["job=baker"], ("id", "text")).targets
+
+
+def test_a_target_that_is_too_small_is_refused(folder: Path) -> None:
+    tiny = shop_log(folder, "tiny", ["home"], 12, 300)
+    with pytest.raises(TransferRefused, match=r"target 'job=baker' has \d+ examples to learn from"):
+        opened(log_source(tiny.log, tiny.mapping), folder, "tiny", ["job=baker"])
+
+
+def test_a_part_of_the_sources_stream_needs_no_name_of_a_stream() -> None:
+    first, (horror,) = parts_of("movielens-100k:genres=Drama", ["genres=Horror"])
+    assert horror.stream is first.stream
+    assert first.stream == movielens_source()
+
+
+def test_a_backbone_that_the_ways_do_not_fit_is_refused(tmp_path: Path) -> None:
+    config = Config.model_validate({"backbone": {"user_encoder": "sasrec"}})
+    with pytest.raises(TransferRefused, match=r"backbone\.user_encoder is 'sasrec'"):
+        run_transfer(config, source="movielens-100k", targets=["genres=War"], out=tmp_path)
+
+
+def test_nothing_is_left_of_the_scene_that_a_target_was_recorded_in(task: TransferTask) -> None:
+    assert all((chunk.domain[:, 0] == 0).all() for one in task.targets for chunk in (one.train, one.test))
+    assert (task.source.pretrain.domain[:, 0] > 0).all()
+    assert np.unique(task.targets[0].train.domain[:, 2]).size >= 1
