@@ -61,7 +61,10 @@ BaseName = Annotated[
 ]
 SuiteName = Annotated[
     str | None,
-    typer.Option(help="standard, scripted, unmatched, movielens-100k, movielens-sessions or movielens-favourites."),
+    typer.Option(
+        help="standard, scripted, unmatched, movielens-100k, movielens-sessions, movielens-favourites or "
+        "movielens-search."
+    ),
 ]
 TextModels = Annotated[
     bool, typer.Option("--text-models", help="Compare text encoders: items known by id, by text or by both.")

@@ -19,7 +19,7 @@ from lab.evaluate.command import warm_up
 from lab.evaluate.plan import KERNEL, Plan, make_plan
 from lab.evaluate.pool import each, ensure_writable, workers
 from lab.progress import bars
-from lab.streams.logged.movielens_stream import MOVIELENS_STREAMS
+from lab.streams.logged.movielens_stream import MOVIELENS, MOVIELENS_SESSIONS
 from lab.streams.sources import Source, choose, movielens_source
 from model.config import BackboneConfig
 from model.whole_files import write_whole
@@ -98,7 +98,7 @@ def _sources(
     if any((suite, script, log, mapping)) or quick:
         return choose(suite, script, log, mapping, quick=quick)
     scripts = choose("scripted", None, None, None, quick=False)
-    return [*map(movielens_source, MOVIELENS_STREAMS), *(one for one in scripts if one.name in SCRIPTS)]
+    return [*map(movielens_source, (MOVIELENS, MOVIELENS_SESSIONS)), *(one for one in scripts if one.name in SCRIPTS)]
 
 
 def execute(

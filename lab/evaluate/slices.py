@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lab.evaluate.compare import Interval, interval
 from lab.evaluate.measures import LEAST
 from model.backbone.dataset import Examples
-from model.encoding.query import NO_QUERY
+from model.config import NO_QUERY
 from model.evaluation import auc, grouped_auc, log_loss, mixed_groups, sigmoid
 
 ITEM_SLICES = ("item never seen", "item seen 1-10", "item seen 11-100", "item seen more")

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from features.profiles import ItemProfile, UserProfile
 from lab.streams.conversions import Conversions
 from lab.streams.request import Request
-from model.config import FieldSpec
+from model.config import NO_QUERY, FieldSpec
 from model.encoding.domain import Domain, DomainSpace
-from model.encoding.query import NO_QUERY
 
 Half = Literal["pretrain", "live"]
 NO_ITEM = -1
@@ -184,8 +183,8 @@ def ensure_queries(aspects: Sequence[str], stream: Stream) -> None:
     if aspects and not stream.searches:
         raise StreamError(
             f"backbone.query_aspects is {', '.join(aspects)}, but no request of the stream {stream.name} carries a "
-            "query: take a stream whose users ask for something (--script search, `queries` of a script), or leave "
-            "backbone.query_aspects empty"
+            "query: name one (`interactions.query` of a mapping, `queries` of a script), take a stream that has them "
+            "(--script search, --mapping movielens-search), or leave backbone.query_aspects empty"
         )
 
 

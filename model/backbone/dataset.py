@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.backbone.past import past_events
-from model.config import NO_HISTORY, HistorySpec
+from model.config import NO_HISTORY, NO_QUERY, HistorySpec
 from model.encoding.features import FeatureBatch, FeatureEncoder, ItemFeatures, UserFeatures
 from model.encoding.history import PAD, History, PastEvents
-from model.encoding.query import NO_QUERY, Queries, QueryFeatures
+from model.encoding.query import Queries, QueryFeatures
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,9 @@ from model.backbone.schema import BackboneRefused
 from model.backbone.shape import BackboneShape
 from model.backbone.statistics import FittedStatistics, fit_statistics
 from model.backbone.trainer import Trainer
-from model.config import BackboneConfig, PretrainConfig
+from model.config import NO_QUERY, BackboneConfig, PretrainConfig
 from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
-from model.encoding.query import NO_QUERY, QueryFeatures
+from model.encoding.query import QueryFeatures
 
 __all__ = [
     "PretrainReport",

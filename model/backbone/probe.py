@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.config import BackboneConfig
+from model.config import NO_QUERY, BackboneConfig
 from model.encoding.features import EncodedItem, FeatureBatch, FeatureEncoder, ItemFeatures, UserFeatures
 from model.encoding.history import PAD, History, HistoryEvent
-from model.encoding.query import NO_QUERY, EncodedQuery, Queries
+from model.encoding.query import EncodedQuery, Queries
 from model.encoding.spelling import FieldValue
 from model.encoding.vocabulary import FieldEncoder
 

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-NO_QUERY = -1
-"""Stands for the query of a request that has none: it wants a recommendation."""
+from model.config import NO_QUERY
+
 WORD_ROWS = 4_096
 """Rows of the table of words, the first for no word. A word's row is a hash: there is no vocabulary to grow."""
 MAX_WORDS = 12

@@ -9,6 +9,7 @@ import math
 
 import msgspec
 
+from model.config import MAX_QUERY
 from streaming.config import Config, group_of_request
 from streaming.events.announcements import announcement_fault
 from streaming.events.dead_letter import RefusedError
@@ -105,9 +106,9 @@ class EventRules:
                 "unsigned", f"the request id {event.request_id[:80]!r} begins as none of doors.unsigned_ids"
             )
         _check_id("user_id", event.user_id)
-        if event.query.isspace() or len(event.query) > MAX_ID:
+        if event.query.isspace() or len(event.query) > MAX_QUERY:
             raise RefusedError(
-                "bad_query", f"`query` is blank or has more than {MAX_ID} characters: cut it, or leave it out"
+                "bad_query", f"`query` is blank or has more than {MAX_QUERY} characters: cut it, or leave it out"
             )
         for index, item in enumerate(event.items):
             _check_id(f"items[{index}]", item)

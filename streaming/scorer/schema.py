@@ -8,11 +8,12 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from model.config import MAX_QUERY
 from model.encoding.domain import UNKNOWN, Domain
 
 Identifier = Annotated[str, Meta(min_length=1, max_length=512)]
 Facet = Annotated[str, Meta(max_length=512)]
-Query = Annotated[str, Meta(min_length=1, max_length=512)]
+Query = Annotated[str, Meta(min_length=1, max_length=MAX_QUERY)]
 
 
 class DomainFacets(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

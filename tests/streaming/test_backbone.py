@@ -15,7 +15,7 @@ from local.demo.settings import free_ports
 from model.backbone.checkpoint import BackboneRefused, save_backbone
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.shape import BackboneShape
-from model.config import BackboneConfig
+from model.config import BackboneConfig, QueryAspect
 from model.encoding.domain import Domain
 from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
 from model.kernel.start import FILE
@@ -24,22 +24,28 @@ from streaming.config import Config, GroupConfig
 from streaming.events import ServedImpression
 from streaming.ingest import run_ingest
 from streaming.processor.owned_group import first_rows
-from streaming.scorer.run import run_scorer
+from streaming.scorer.run import DefaultsCount, make_kernels, make_scorer, run_scorer
+from streaming.scorer.schema import DomainFacets, RequestRefused, ScoreRequest
 from tests.streaming.small_start import save_start, small_start
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
     """A configuration with a small backbone that was made for it."""
-    return with_backbone(tmp_path, "ctr")
+    return with_backbone(tmp_path)
 
 
-def with_backbone(tmp_path: Path, tasks: Literal["ctr", "ctr_ctcvr"]) -> Config:
-    """The same for a backbone of these tasks."""
+def with_backbone(
+    folder: Path, tasks: Literal["ctr", "ctr_ctcvr"] = "ctr", aspects: tuple[QueryAspect, ...] = ()
+) -> Config:
+    """A configuration whose run lies in `folder`, with a small backbone of these tasks and query aspects in it."""
     (port,) = free_ports(1)
     own = Config.model_validate(
-        {"run_dir": tmp_path, "scorer": {"port": port, "metrics_port": 0}, "ingest": {"metrics_port": 0}}
-    )
+        {
+            "run_dir": folder, "scorer": {"port": port, "metrics_port": 0}, "ingest": {"metrics_port": 0},
+            "backbone": {"query_aspects": aspects},
+        }
+    )  # fmt: skip
     encoder = FeatureEncoder.fit(
         [UserFeatures("u", {"age": 30.0})],
         [ItemFeatures("a", {"year": 1999.0}, np.zeros(6, dtype=np.float32))],
@@ -47,7 +53,9 @@ def with_backbone(tmp_path: Path, tasks: Literal["ctr", "ctr_ctcvr"]) -> Config:
         item_fields=own.features.item_fields,
         text_width=6,
     )
-    sizes = BackboneConfig(width=8, id_width=4, sparse_width=4, text_width=6, content_width=4, tasks=tasks)
+    sizes = BackboneConfig(
+        width=8, id_width=4, sparse_width=4, text_width=6, content_width=4, tasks=tasks, query_aspects=aspects
+    )
     shape = BackboneShape.of(encoder, own.domain_space().sizes)
     backbone = FoundationBackbone(sizes, shape, encoder.digest).freeze()
     save_backbone(own.backbone_dir, backbone, encoder, own.input_schema(), {})
@@ -130,3 +138,33 @@ def test_ingest_refuses_it_by_the_key_although_it_needs_no_backbone_yet(
     with caplog.at_level(logging.CRITICAL):
         assert run_ingest(changed) == 1
     assert "domains.scene has 'kids', which pretraining did not know" in caplog.text
+
+
+_READ: dict[str, tuple[QueryAspect, ...]] = {"words": ("words",), "plain": ()}
+
+
+def test_a_search_goes_through_a_scorer_whose_backbone_reads_queries_and_is_refused_by_another(tmp_path: Path) -> None:
+    asked = {
+        query: ScoreRequest("u", ["a", "b"], DomainFacets("home", "unknown", "night"), query=query)
+        for query in (None, "war films", "love")
+    }
+    words, plain = (with_backbone(tmp_path / name, aspects=aspects) for name, aspects in _READ.items())
+    opened = open_backbone(words)
+    assert opened.query_aspects == ("words",)
+    scorer = make_scorer(words, opened, make_kernels(words, opened), DefaultsCount())
+    scorer.warm_up(["a"])
+    rows = {query: scorer.score(request, 1.0).impression.array("x") for query, request in asked.items()}
+    assert not np.array_equal(rows["war films"], rows[None])
+    assert "war" not in repr(scorer.score(asked["war films"], 1.0).impression), "a query stands in no record"
+    other = open_backbone(plain)
+    refusing = make_scorer(plain, other, make_kernels(plain, other), DefaultsCount())
+    refusing.score(asked[None], 1.0)
+    with pytest.raises(RequestRefused, match="reads no query"):
+        refusing.score(asked["love"], 1.0)
+
+
+def test_a_configuration_of_other_query_aspects_is_refused_by_its_key(tmp_path: Path) -> None:
+    made = with_backbone(tmp_path, aspects=("words",))
+    other = made.model_copy(update={"backbone": BackboneConfig()})
+    with pytest.raises(BackboneRefused, match=r"backbone\.query_aspects is empty, pretraining had words"):
+        open_backbone(other)

@@ -18,6 +18,7 @@ from lab.streams.logged.negatives import with_negatives
 from lab.streams.logged.rows import LogRows, log_chunk
 from lab.streams.logged.tables import Table, read_table
 from lab.streams.stream import NO_ITEM, Catalogue, Chunk, DriftSpan, Half, StreamError, rechunk
+from model.config import MAX_QUERY, NO_QUERY
 from model.encoding.domain import UNKNOWN, DomainSpace
 
 _QUARTER = 21_600.0
@@ -81,6 +82,7 @@ def read_log(mapping: LogMapping, folder: Path, log: Path | None = None) -> Logg
         region=_facet(rule.region, table, user, mapping, users),
         period=periods(time) if rule.period is None else _facet(rule.period, table, user, mapping, users),
         request=table.ids(rule.request, "request") if rule.request else None,
+        query=_queries(table, rule.query) if rule.query else None,
     )
     rows = replace(rows, converted=conversion_delays(rule.conversion, table, rows)) if rule.conversion else rows
     return make_stream(mapping, rows, users, items, table.source)
@@ -102,6 +104,7 @@ def make_stream(
         space=space,
         user_fields=mapping.users.specs() if mapping.users else (),
         item_fields=mapping.items.specs() if mapping.items else (),
+        queries=() if rows.query is None else tuple(sorted({text for text in rows.query.tolist() if text})),
     )
     log = _requests(mapping, rows, catalogue)
     if mapping.negatives is not None:
@@ -115,6 +118,20 @@ def make_stream(
 def periods(time: NDArray[np.float64]) -> NDArray[np.object_]:
     """Period of the day (six hours each, UTC) of event times."""
     return np.array(PERIODS, dtype=object)[(np.mod(time, 4 * _QUARTER) // _QUARTER).astype(np.int64)]
+
+
+def _queries(table: Table, column: str) -> NDArray[np.object_]:
+    """What each row's user asked for, empty for a recommendation. Raises StreamError."""
+    texts = [(text or "").strip() for text in table.texts(column, "query").tolist()]
+    if not any(texts):
+        raise StreamError(f"{table.source}: column {column!r} (query) is empty in every row; leave `query` out")
+    longest = max(range(len(texts)), key=lambda row: len(texts[row]))
+    if len(texts[longest]) > MAX_QUERY:
+        raise StreamError(
+            f"{table.source}: column {column!r} (query), row {longest + 1}: {len(texts[longest])} characters, a "
+            f"request takes at most {MAX_QUERY}; cut it"
+        )
+    return np.array(texts, dtype=object)
 
 
 def _facet(
@@ -145,10 +162,13 @@ def _requests(mapping: LogMapping, rows: LogRows, catalogue: Catalogue) -> Chunk
     item_index = {profile.item_id: n for n, profile in enumerate(catalogue.items)}
     item = np.array([item_index[i] for i in rows.item], dtype=np.int64)
     request = np.zeros(len(user), np.int64) if rows.request is None else np.unique(rows.request, return_inverse=True)[1]
+    query = _places(rows.query, catalogue.queries)
     order = np.lexsort((rows.time, request, user))
     user, item, request, time, click = user[order], item[order], request[order], rows.time[order], rows.click[order]
     pause = np.diff(time, prepend=time[0]) > mapping.gap_s if rows.request is None else np.zeros(len(user), dtype=bool)
     first = pause | (np.diff(user, prepend=-1) != 0) | (np.diff(request, prepend=-1) != 0)
+    if query is not None:  # who asks for something else begins a new request
+        first |= np.diff(query[order], prepend=NO_QUERY - 1) != 0
     run = np.cumsum(first) - 1
     within = np.arange(len(user)) - np.flatnonzero(first)[run]
     first |= within % mapping.shown == 0
@@ -164,7 +184,16 @@ def _requests(mapping: LogMapping, rows: LogRows, catalogue: Catalogue) -> Chunk
         converted = np.full(items.shape, np.nan, dtype=np.float32)
         converted[number, column] = rows.converted[order]
     domain = np.stack([_codes(getattr(rows, f)[order][starts], catalogue.space.values[f]) for f in _FACETS], axis=1)
-    return log_chunk(time[starts], user[starts], domain, items, clicks, converted)
+    asked = None if query is None else query[order][starts]
+    return log_chunk(time[starts], user[starts], domain, items, clicks, converted, asked)
+
+
+def _places(query: NDArray[np.object_] | None, queries: Sequence[str]) -> NDArray[np.int64] | None:
+    """Positions of the rows' queries, `NO_QUERY` where there is none."""
+    if query is None:
+        return None
+    place = {text: number for number, text in enumerate(queries)}
+    return np.array([place.get(text, NO_QUERY) for text in query.tolist()], dtype=np.int64)
 
 
 _FACETS = ("scene", "region", "period")

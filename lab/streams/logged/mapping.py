@@ -146,6 +146,9 @@ class Interactions(TableSource):
     time: TimeRule = Field(description="Column and unit of the time; a bare name means seconds.")
     label: LabelRule = Field(default=LabelRule(), description="What counts as a click.")
     conversion: ConversionRule | None = Field(default=None, description="Which clicks converted, if the log says so.")
+    query: str | None = Field(
+        default=None, description="Column of what the user asked for; an empty cell is a recommendation."
+    )
     request: str | None = Field(
         default=None, description="Column whose equal values make one request; left out, a user's rows in a row do."
     )

@@ -12,12 +12,14 @@ from features.config import FeatureConfig
 from lab.streams.conversions import Conversions
 from lab.streams.logged.logs import LoggedStream
 from lab.streams.logged.movielens import MovieLens, domain_values
+from lab.streams.logged.movielens_search import with_queries
 from lab.streams.logged.rows import log_chunk
 from lab.streams.pacing import Pace, plan
 from lab.streams.stream import NO_ITEM, Catalogue, Chunk
 from model.encoding.domain import DomainSpace
 
 MOVIELENS, MOVIELENS_SESSIONS, MOVIELENS_FAVOURITES = "movielens-100k", "movielens-sessions", "movielens-favourites"
+MOVIELENS_SEARCH = "movielens-search"
 FAVOURITE_RATING = 5
 """Of the ratings that are clicks, those that convert where favourites count as conversions."""
 SESSION_PACE = Pace(session_s=math.inf)
@@ -89,16 +91,23 @@ def movielens_favourites(data: MovieLens) -> LoggedStream:
     return replace(recorded, name=MOVIELENS_FAVOURITES, log=log, rated=rated)
 
 
+def movielens_search(data: MovieLens) -> LoggedStream:
+    """The same where half of the requests ask for what their user likes next (docs/decisions/0132)."""
+    return replace(with_queries(movielens_stream(data)), name=MOVIELENS_SEARCH)
+
+
 MOVIELENS_STREAMS: dict[str, Callable[[MovieLens], LoggedStream]] = {
     MOVIELENS: movielens_stream,
     MOVIELENS_SESSIONS: movielens_sessions,
     MOVIELENS_FAVOURITES: movielens_favourites,
+    MOVIELENS_SEARCH: movielens_search,
 }
 """The ways in which MovieLens 100K is played, by name."""
 MOVIELENS_TITLES = {
     MOVIELENS: "",
     MOVIELENS_SESSIONS: ", sessions side by side",
     MOVIELENS_FAVOURITES: ", favourites as conversions",
+    MOVIELENS_SEARCH: ", half of the requests with a query",
 }
 """What their titles say beside the data set's name."""
 

@@ -42,4 +42,4 @@ def with_negatives(log: Chunk, rule: Negatives, items: int) -> Chunk:
     shown, click = np.take_along_axis(shown, order, axis=1), order == 0
     if converted is not None:
         converted = np.take_along_axis(converted, order, axis=1)
-    return log_chunk(log.time[row], user, log.domain[row], shown, click, converted)
+    return log_chunk(log.time[row], user, log.domain[row], shown, click, converted, log.query_of(row))

@@ -27,6 +27,8 @@ class LogRows:
     converted: NDArray[np.float32] | None = None
     """Seconds from the click to the conversion, nan for a row without one; none where the log knows of no
     conversions."""
+    query: NDArray[np.object_] | None = None
+    """What the user asked for, empty for a recommendation; none where the log has no queries."""
 
 
 def log_chunk(  # noqa: PLR0917 -- the columns of a chunk
@@ -36,15 +38,16 @@ def log_chunk(  # noqa: PLR0917 -- the columns of a chunk
     items: NDArray[np.int64],
     click: NDArray[np.bool_],
     converted: NDArray[np.float32] | None = None,
+    query: NDArray[np.int64] | None = None,
 ) -> Chunk:
     """Requests in time order; nobody knows the probabilities of a log, and its delays are taken as none.
 
-    `converted` `(r, k)` as in `LogRows`.
+    `converted` `(r, k)` as in `LogRows`, `query` `(r,)` as in `Chunk`.
     """
     unknown, none = np.full(items.shape, np.nan, dtype=np.float32), np.zeros(items.shape, dtype=np.float32)
     conversions = None
     if converted is not None:
         happened = ~np.isnan(converted)
         conversions = Conversions(happened, np.where(happened, converted, none), unknown)
-    chunk = Chunk(time, user, domain, items, click, click, unknown, none, conversions)
+    chunk = Chunk(time, user, domain, items, click, click, unknown, none, conversions, query)
     return chunk.rows(np.argsort(time, kind="stable"))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from lab.streams.scripted.script import QueryModel
 from lab.streams.scripted.world import Matrix, World
 from lab.streams.stream import StreamError
-from model.encoding.query import NO_QUERY
+from model.config import NO_QUERY
 from model.encoding.spelling import spell_list
 
 _WORDINGS = ("{}", "{} films", "a good {}", "something like {}")

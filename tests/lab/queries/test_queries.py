@@ -22,8 +22,7 @@ from lab.queries.trial import ALL, FROZEN, NONE, ORACLE, SLICES, QueryTrial, try
 from lab.streams import RealItems, StreamError
 from lab.streams.sources import Source
 from model.backbone.schema import BackboneRefused
-from model.config import BackboneConfig
-from model.encoding.query import NO_QUERY
+from model.config import NO_QUERY, BackboneConfig
 from streaming.config import Config
 from tests.lab.evaluate.small import CONFIG, texts, write_small_log
 from tests.lab.evaluate.small import KERNEL as SMALL_KERNEL

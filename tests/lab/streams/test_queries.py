@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from lab.streams import NO_ITEM, Chunk, ScriptedStream, StreamError, ensure_queries, find_script, search_suite
+from lab.streams import NO_ITEM, Chunk, ScriptedStream, StreamError, ensure_queries, find_script, requests, search_suite
+from lab.streams.logged.logs import LoggedStream, open_log
+from lab.streams.logged.movielens import MovieLens
+from lab.streams.logged.movielens_search import with_queries
+from lab.streams.logged.movielens_stream import movielens_search, movielens_stream
 from lab.streams.recording import Recording
 from lab.streams.scripted.world import RealItems
-from model.encoding.query import NO_QUERY
+from model.config import NO_QUERY
 from tests.lab.streams.worlds import GENRES, REAL, stream, whole
 
 HALF = "{share: 0.5, match: 3.0}"
@@ -106,3 +111,97 @@ def test_a_stream_without_queries_refuses_the_aspects_by_their_key() -> None:
     ensure_queries((), stream(requests=50))
     with pytest.raises(StreamError, match=r"backbone\.query_aspects is text, but no request of the stream test"):
         ensure_queries(("text",), stream(requests=50))
+
+
+# --- logs ---
+
+LOG = """who,what,ts,click,q
+a,x,1000000,1,war films
+a,y,1000001,0,war films
+a,z,1000002,1,
+b,x,1000003,0,love
+b,y,1000004,1,love
+b,z,1000005,0,war films
+c,x,1000006,1,
+"""
+MAPPING = (
+    "name: shop\ninteractions: {{path: log.csv, user: who, item: what, time: ts, label: click, query: {query}}}\n{rest}"
+)
+
+
+def opened(folder: Path, log: str = LOG, query: str = "q", rest: str = "") -> LoggedStream:
+    (folder / "map.yaml").write_text(MAPPING.format(query=query, rest=rest))
+    (folder / "log.csv").write_text(log)
+    return open_log(folder / "map.yaml")
+
+
+def test_a_mapping_names_the_query_and_another_one_begins_a_new_request(tmp_path: Path) -> None:
+    source = opened(tmp_path)
+    everything = [*requests(source, "pretrain"), *requests(source, "live")]
+    assert source.searches
+    assert [(one.user_id, one.query, len(one.items)) for one in everything] == [
+        ("a", "war films", 2), ("a", "", 1), ("b", "love", 2), ("b", "war films", 1), ("c", "", 1),
+    ]  # fmt: skip
+
+
+def test_drawn_negatives_keep_the_query_of_their_click(tmp_path: Path) -> None:
+    rows = [f"u{n % 7},i{n},{1_000_000 + n},1,{'war' if n % 3 == 0 else ''}" for n in range(60)]
+    source = opened(tmp_path, "\n".join(["who,what,ts,click,q", *rows]), rest="negatives: {per_click: 4}")
+    for one in [*requests(source, "pretrain"), *requests(source, "live")]:
+        (clicked,) = [item for item, click in zip(one.items, one.clicks, strict=True) if click]
+        assert one.query == ("war" if int(clicked[1:]) % 3 == 0 else "")
+
+
+@pytest.mark.parametrize(
+    ("log", "query", "says"),
+    [
+        (LOG, "asked", "no column 'asked' for query"),
+        (LOG.replace("war films", "").replace("love", ""), "q", "is empty in every row"),
+        (LOG.replace("love", "l" * 513), "q", "row 4: 513 characters, a request takes at most 512"),
+    ],
+)
+def test_a_wrong_column_is_refused_with_what_is_wrong(log: str, query: str, says: str, tmp_path: Path) -> None:
+    with pytest.raises(StreamError, match=says):
+        opened(tmp_path, log, query)
+
+
+# --- MovieLens ---
+
+
+def test_films_that_are_asked_for_are_no_candidates_and_halves_do_not_tell_each_other(movielens: MovieLens) -> None:
+    plain, source = movielens_stream(movielens), movielens_search(movielens)
+    log, split = source.log, source.split
+    assert log.query is not None
+    np.testing.assert_array_equal(log.items, plain.log.items)
+    np.testing.assert_array_equal(log.click, plain.log.click)
+    for row in np.flatnonzero(log.query != NO_QUERY).tolist():
+        later = np.flatnonzero((log.user == log.user[row]) & (np.arange(len(log)) > row))
+        wanted = log.items[later[0]][log.click[later[0]]].tolist()
+        assert (later[0] < split) == (row < split)
+        assert log.time[later[0]] - log.time[row] <= 3_600
+        assert not set(wanted) & set(log.items[row].tolist()), "the film in mind must not be a candidate"
+
+
+def test_turning_a_requests_labels_over_leaves_its_own_query_as_it_was(movielens: MovieLens) -> None:
+    source = movielens_stream(movielens)
+    before = with_queries(source).log.query
+    assert before is not None
+    row = int(np.flatnonzero(before != NO_QUERY)[0])
+    click = source.log.click.copy()
+    click[row] = ~click[row] & source.log.shown[row]
+    after = with_queries(replace(source, log=replace(source.log, click=click))).log
+    texts = with_queries(source).catalogue.queries
+    again = with_queries(replace(source, log=replace(source.log, click=click))).catalogue.queries
+    assert after.query is not None and texts[before[row]] == again[after.query[row]]
+
+
+def test_every_rating_of_the_first_half_has_the_query_of_its_request(movielens: MovieLens) -> None:
+    source = movielens_search(movielens)
+    first, rated = source.log.rows(slice(0, source.split)), source.pretraining()
+    assert first.query is not None and rated.query is not None
+    asked = {
+        (first.user[row], item): first.query[row]
+        for row in range(len(first))
+        for item in first.items[row][first.shown[row]].tolist()
+    }
+    assert [asked[user, item] for user, item in zip(rated.user, rated.items[:, 0], strict=True)] == rated.query.tolist()

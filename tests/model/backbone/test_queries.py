@@ -22,9 +22,9 @@ from model.backbone.trainer import logits_of
 from model.backbone.training_state import ResumeError
 from model.backbone.transfer import fine_tune
 from model.backbone.wrap import WrappedBackbone
-from model.config import BackboneConfig, PretrainConfig
+from model.config import NO_QUERY, BackboneConfig, PretrainConfig
 from model.encoding.features import FeatureBatch
-from model.encoding.query import NO_QUERY, QueryFeatures
+from model.encoding.query import QueryFeatures
 from model.evaluation import auc
 from tests.model.conftest import SCHEMA, SIZES, SMALL, TEXT, World
 

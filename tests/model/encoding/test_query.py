@@ -8,8 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model.config import NO_QUERY
 from model.encoding.features import FeatureEncoder
-from model.encoding.query import MAX_WORDS, NO_QUERY, WORD_ROWS, EncodedQuery, Queries, QueryFeatures
+from model.encoding.query import MAX_WORDS, WORD_ROWS, EncodedQuery, Queries, QueryFeatures
 from model.encoding.vocabulary import Vocabulary
 
 WIDTH = 3
