@@ -14,15 +14,16 @@ none, nothing is lost (docs/decisions/0139).
 
 from __future__ import annotations
 
+import heapq
 import math
-from collections import Counter
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from model.gate.seen import Doubles, Seen
-from model.gate.shares import DecayedMass, key_of
+from model.gate.shares import KEYS, key_of
 
 _HALF_LIFE = 5_000.0
 """Of what a user has brought, in examples of the group."""
@@ -35,6 +36,7 @@ _ERRORS = 2.0
 _LEAST = 1.0
 _DOUBTED = 2_000.0
 """Examples within which a change is to be announced: so long what users do may be one, and is not believed yet."""
+_LARGEST = 1e9
 _BITS = 52
 """Of a user's key: a double holds so many exactly."""
 
@@ -43,7 +45,10 @@ class UserEvidence:
     """What each user has lately brought to one group, and how far users' leanings go."""
 
     def __init__(self) -> None:
-        self._brought = DecayedMass(_HALF_LIFE)
+        self._brought: dict[int, float] = {}
+        """What each user has lately brought, in units that grow: so nothing is done to those who bring nothing."""
+        self._unit = 1.0
+        self._key = lru_cache(2 * KEYS)(_key)
         self._excess, self._squares, self._believed = 0.0, _LEAST, 0.0
         self._lots: list[tuple[float, float, float]] = []
         """Examples, excess and squared variances of what came lately, which may yet turn out to be a change."""
@@ -58,20 +63,26 @@ class UserEvidence:
 
     def weigh(self, seen: Seen) -> tuple[Doubles, Doubles]:
         """Key of each example's user and what the example weighs as evidence, 0 to 1, `(n,)` each."""
-        keys, sizes = [key_of(user) >> (64 - _BITS) for user in seen.user], np.bincount(seen.request).tolist()
-        brings: Counter[int] = Counter()
+        keys, sizes = [self._key(user) for user in seen.user], np.bincount(seen.request).tolist()
+        brings: dict[int, int] = {}
         for key, size in zip(keys, sizes, strict=True):
-            brings[key] += size
-        self._brought.pass_by(len(seen.label))
-        unit, weight = self.spread * _VARIANCE, {}
+            brings[key] = brings.get(key, 0) + size
+        self._pass_by(len(seen.label))
+        each, weight, brought = self.spread * _VARIANCE, {}, self._brought
         for key, size in brings.items():
-            had = self._brought[key]
-            weight[key] = 1.0 / ((1.0 + unit * had) * (1.0 + unit * (had + size)))
-            self._brought.add(key, size)
+            had = brought.get(key, 0.0) / self._unit
+            weight[key] = 1.0 / ((1.0 + each * had) * (1.0 + each * (had + size)))
+            brought[key] = (had + size) * self._unit
         return (
             np.array(keys, dtype=np.float64)[seen.request],
             np.array([weight[key] for key in keys])[seen.request],
         )
+
+    def _pass_by(self, examples: int) -> None:
+        self._unit *= 2.0 ** (examples / _HALF_LIFE)
+        if len(self._brought) > 2 * KEYS or self._unit > _LARGEST:
+            kept = heapq.nlargest(KEYS, self._brought.items(), key=lambda pair: (pair[1], pair[0]))
+            self._brought, self._unit = {key: mass / self._unit for key, mass in sorted(kept)}, 1.0
 
     def see(self, key: Doubles, p: Doubles, label: Doubles) -> None:
         """Takes examples that were expected to be clicked with probability `p`, and whose they are, `(n,)`."""
@@ -94,10 +105,16 @@ class UserEvidence:
     def state(self) -> dict[str, Any]:
         """For a snapshot."""
         spread = [self._excess, self._squares, self._believed]
-        return {"brought": self._brought.state(), "spread": spread, "lots": [[*lot] for lot in self._lots]}
+        brought = [[key, mass] for key, mass in self._brought.items()]
+        return {"brought": brought, "unit": self._unit, "spread": spread, "lots": [[*lot] for lot in self._lots]}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state`."""
-        self._brought.load(state["brought"])
+        self._brought = {int(key): float(mass) for key, mass in state["brought"]}
+        self._unit = float(state["unit"])
         self._excess, self._squares, self._believed = (float(value) for value in state["spread"])
         self._lots = [(float(examples), float(excess), float(squares)) for examples, excess, squares in state["lots"]]
+
+
+def _key(user: str) -> int:
+    return key_of(user) >> (64 - _BITS)
