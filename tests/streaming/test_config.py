@@ -51,6 +51,9 @@ OTHER: dict[str, Any] = {
 }
 """Values that no rule below can make."""
 
+BESIDE = {"BACKBONE__USER_OBJECTIVE": ("BACKBONE__USER_ENCODER", "pool")}
+"""A key, and another without which it is refused."""
+
 
 def another(field: FieldInfo, default: Any) -> Any:
     """A value of the field's type that is not its default."""
@@ -90,8 +93,12 @@ def default_of(path: str) -> Any:
 @pytest.mark.parametrize("key", tuple(keys()), ids=lambda key: key.environment)
 def test_every_environment_name_on_the_page_sets_its_key(key: Key, monkeypatch: pytest.MonkeyPatch) -> None:
     default = value_at(Config(), key.path)
-    value = OTHER.get(key.environment.removeprefix("DRIFTLINE_"), another(field_of(key.environment), default))
+    name = key.environment.removeprefix("DRIFTLINE_")
+    value = OTHER.get(name, another(field_of(key.environment), default))
     assert value != default
+    if name in BESIDE:
+        beside, needed = BESIDE[name]
+        monkeypatch.setenv(f"DRIFTLINE_{beside}", needed)
     monkeypatch.setenv(key.environment, value if isinstance(value, str) else json.dumps(value))
     assert value_at(load_config(), key.path) == value
 
