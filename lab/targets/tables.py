@@ -62,8 +62,8 @@ def _told(rows: Sequence[TransferRow], figure: str, against: str) -> str:
             better.append(way)
         elif gain.high < 0:
             worse.append(way)
-    return f"better than {against} {_list(better)}, worse {_list(worse)}"
+    return f"better than `{against}` {_list(better)}, worse {_list(worse)}"
 
 
 def _list(names: Sequence[str]) -> str:
-    return ", ".join(names) or "none"
+    return ", ".join(f"`{name}`" for name in names) or "none"

@@ -119,7 +119,7 @@ def test_the_table_says_which_ways_differ_from_zero_shot_and_from_scratch(rows: 
     seeds = [replace(row, seed=seed) for row in rows.values() for seed in (0, 1)]
     better = [replace(row, request_auc=0.9) if row.way == SCRATCH else replace(row, request_auc=0.6) for row in seeds]
     text = markdown(better)
-    assert f"- AUC in requests: better than {ZERO_SHOT} {SCRATCH}, worse none" in text
+    assert f"- AUC in requests: better than `{ZERO_SHOT}` `{SCRATCH}`, worse none" in text
     assert f"| {SCRATCH} | 0.9000 ±0.0000 |" in text
     assert interval([0.9, 0.9]).half_width == 0
 
