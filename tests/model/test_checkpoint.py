@@ -10,6 +10,7 @@ import torch
 
 from model.backbone.checkpoint import BackboneRefused, load_backbone, save_backbone
 from model.backbone.foundation import FoundationBackbone
+from model.backbone.schema import FORMAT
 from model.container import ContainerError, pack, unpack
 from tests.model.conftest import SCHEMA, World
 
@@ -70,11 +71,11 @@ def test_a_changed_vocabulary_is_noticed(folder: Path) -> None:
         load_backbone(folder, SCHEMA)
 
 
-@pytest.mark.parametrize("version", [3, 99])
+@pytest.mark.parametrize("version", [FORMAT - 1, 99])
 def test_another_format_is_refused(folder: Path, version: int) -> None:
     card = json.loads((folder / "card.json").read_text())
     (folder / "card.json").write_text(json.dumps({**card, "format": version}))
-    with pytest.raises(BackboneRefused, match=f"format {version}, this version reads 4: pretrain again"):
+    with pytest.raises(BackboneRefused, match=f"format {version}, this version reads {FORMAT}: pretrain again"):
         load_backbone(folder, SCHEMA)
 
 

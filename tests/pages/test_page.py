@@ -180,13 +180,21 @@ def test_a_key_is_asked_for_and_kept_in_the_tab_alone(visit: Open) -> None:
         assert seen.page.evaluate("sessionStorage.length") == 0
 
 
-def test_holding_and_rolling_back_take_the_right_of_an_operator(visit: Open) -> None:
+def test_a_key_that_may_only_score_does_not_see_the_page(visit: Open) -> None:
     config, key = _doors("score", "feedback")
+    with serving(config, FakeBackend(config)) as port:
+        seen = visit(f"http://127.0.0.1:{port}", ready="#key-dialog[open]")
+        _enter(seen, key)
+        seen.waits_for("#notice", "may not 'look'")
+
+
+def test_holding_and_rolling_back_take_the_right_of_an_operator(visit: Open) -> None:
+    config, key = _doors("look")
     backend = FakeBackend(config)
     with serving(config, backend) as port:
         seen = visit(f"http://127.0.0.1:{port}", ready="#key-dialog[open]")
         _enter(seen, key)
-        seen.waits_for("#notice", "may not 'operator'")
+        seen.waits_for("#feed", "No processor has told anything yet")
         refused = seen.page.evaluate(
             """key => fetch("/v1/orders", {method: "POST", headers: {Authorization: `Bearer ${key}`},
             body: JSON.stringify({group: "main", order: "freeze"})}).then(answer => answer.status)""",

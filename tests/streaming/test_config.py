@@ -39,6 +39,7 @@ OTHER: dict[str, Any] = {
     "BACKBONE__FACTORY": "own.models:make",
     "BACKBONE__ITEM_ASPECTS": ["id", "text"],
     "BACKBONE__QUERY_ASPECTS": ["words"],
+    "DRIFT__INPUTS": ["score"],
     "SCORER__CORS_ORIGINS": ["https://example.org"],
     "GROUPS": [{"name": "all"}],
     "DOMAINS__SCENE": ["näh", "fern"],
