@@ -22,13 +22,18 @@ from lab.targets.scoring import TargetTrial, TransferRow
 from lab.targets.tables import markdown
 from lab.targets.task import TransferTask, open_task
 from lab.targets.ways import SourceModel, tried
-from lab.transfer.origin import TransferRefused
-from model.config import BackboneConfig
+from lab.transfer.origin import ensure_comparable
 from model.encoding.features import ItemFeatures, UserFeatures
 from model.whole_files import write_whole
 from streaming.config import Config
 
 SEEDS = 3
+_UNFIT = {
+    "factory": "the layers of a backbone of your own are not known here",
+    "user_encoder": "a catalogue is ranked without histories here",
+    "query_aspects": "a whole catalogue is ranked without a query",
+    "tasks": "the ways are compared by clicks",
+}
 
 
 def run_transfer(
@@ -48,7 +53,7 @@ def run_transfer(
     Raises TransferRefused, OutFolderError, StreamError or DataUnavailableError; each message names the cure.
     """
     console, begun = console or Console(), time.monotonic()
-    _ensure_fits(config.backbone)
+    ensure_comparable(config.backbone, _UNFIT)
     first, others = parts_of(source, targets, log_source(log, mapping) if log or mapping else None)
     if quick:
         first, *others = [replace(part, stream=shortened(part.stream)) for part in (first, *others)]
@@ -70,20 +75,6 @@ def run_transfer(
     console.print(markdown(rows), highlight=False, markup=False, soft_wrap=True)
     console.print(f"{out / 'transfer.md'} ({time.monotonic() - begun:.0f} s)", highlight=False, soft_wrap=True)
     return rows
-
-
-def _ensure_fits(backbone: BackboneConfig) -> None:
-    """Raises TransferRefused for a backbone that the ways do not fit."""
-    unfit = {
-        "factory": (backbone.factory, "the layers of a backbone of your own are not known here"),
-        "user_encoder": (backbone.user_encoder, "a catalogue is ranked without histories here"),
-        "query_aspects": (backbone.query_aspects, "a whole catalogue is ranked without a query"),
-        "tasks": (backbone.tasks, "the ways are compared by clicks"),
-    }
-    for key, (value, why) in unfit.items():
-        default = BackboneConfig.model_fields[key].default
-        if value != default:
-            raise TransferRefused(f"backbone.{key} is {value!r}, but {why}: set it to {default!r} for this comparison")
 
 
 def _pretrained(plan: Plan, task: TransferTask, seed: int) -> SourceModel:

@@ -15,6 +15,7 @@ from lab.evaluate.prepare import Pretrained
 from lab.targets.kernel import going_on, taught_kernel
 from lab.targets.scoring import TargetTrial, TransferRow, in_scene
 from lab.targets.task import PartedStream
+from lab.transfer.curve import OWN, methods_for
 from lab.transfer.scratch import from_scratch
 from model.backbone.dataset import Examples, ProfileTable, TrainingData
 from model.backbone.foundation import FoundationBackbone
@@ -33,8 +34,6 @@ FREEZE: dict[str, tuple[Level, ...]] = {
     "fine-tune, L0 and L1 frozen": ("L0", "L1"),
     "fine-tune, none frozen": (),
 }
-OWN: tuple[MethodName, ...] = ("lora", "houlsby", "conure")
-"""Ways in which the target gets parameters of its own, and all levels are open to them."""
 WAYS = (POPULARITY, ZERO_SHOT, KERNEL_STOPPED, KERNEL_LIVE, *FREEZE, *OWN, SCRATCH)
 
 
@@ -76,7 +75,7 @@ def tried(origin: SourceModel, trial: TargetTrial) -> Iterator[TransferRow]:
     learned = in_scene(trial.train, origin.scene)
     for way, frozen in FREEZE.items():
         yield _trained(origin, trial, way, partial(_tuned, origin, learned, frozen))
-    for method in OWN:
+    for method in methods_for(origin.backbone.config):
         yield _trained(origin, trial, method, partial(_tuned, origin, learned, (), method))
     yield _trained(origin, trial, SCRATCH, partial(_from_scratch, origin, learned))
 

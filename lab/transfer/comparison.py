@@ -17,12 +17,16 @@ from lab.evaluate.pool import ensure_writable
 from lab.evaluate.work import limit_threads, text_vectors
 from lab.transfer.curve import FIRST, CurveRow, curve
 from lab.transfer.new_scene import STREAMS, open_scene
-from lab.transfer.origin import TransferRefused
-from model.config import BackboneConfig
+from lab.transfer.origin import ensure_comparable
 from model.whole_files import write_whole
 from streaming.config import Config
 
 SEEDS = 3
+_UNFIT = {
+    "factory": "the layers of a backbone of your own are not known here",
+    "tasks": "the streams know of no conversions",
+    "query_aspects": "the streams have no queries",
+}
 
 
 def run_new_scene(
@@ -33,7 +37,7 @@ def run_new_scene(
     Raises TransferRefused, OutFolderError or DataUnavailableError; each message names the cure.
     """
     console = console or Console()
-    _ensure_comparable(config.backbone)
+    ensure_comparable(config.backbone, _UNFIT)
     ensure_writable(out)
     limit_threads()
     plan = make_plan([], ("frozen",), 1, out, config.cache_dir, quick=quick, kernel=config.kernel,
@@ -49,18 +53,6 @@ def run_new_scene(
             write_whole(out / "new-scene.md", markdown(rows))
     console.print(markdown(rows), highlight=False, markup=False, soft_wrap=True)
     return rows
-
-
-def _ensure_comparable(backbone: BackboneConfig) -> None:
-    """Raises TransferRefused for a backbone that the ways, or the streams, do not fit."""
-    unfit = {
-        "factory": (backbone.factory, "the layers of a backbone of your own are not known here"),
-        "tasks": (backbone.tasks, "the streams know of no conversions"),
-    }
-    for key, (value, why) in unfit.items():
-        default = BackboneConfig.model_fields[key].default
-        if value != default:
-            raise TransferRefused(f"backbone.{key} is {value!r}, but {why}: set it to {default!r} for this comparison")
 
 
 def markdown(rows: Sequence[CurveRow]) -> str:

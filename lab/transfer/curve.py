@@ -126,13 +126,13 @@ def curve(plan: Plan, stream: LoggedStream, seed: int, texts: Texts) -> Iterator
     yield from _as_it_is(scene)
     for way, frozen in FREEZE.items():
         yield _retrained(scene, way, partial(_tuned, scene, frozen))
-    for method in _methods(scene.old.config):
+    for method in methods_for(scene.old.config):
         yield _retrained(scene, method, partial(_tuned, scene, (), method=method))
     yield _retrained(scene, "from scratch", partial(_from_scratch, scene))
 
 
-def _methods(backbone: BackboneConfig) -> tuple[MethodName, ...]:
-    """Those that fit."""
+def methods_for(backbone: BackboneConfig) -> tuple[MethodName, ...]:
+    """The methods that a backbone can take; two towers take none."""
     if backbone.trunk == "dssm":
         return ()
     return OWN if backbone.user_encoder in ("none", "pool") else (*OWN, *INSIDE)

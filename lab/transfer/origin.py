@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,6 +31,14 @@ class OldBackbone:
     """Share of clicks among the examples it was pretrained on."""
     lineage: list[dict[str, object]]
     """How it came to be itself: the cards' entries of earlier fine-tunings, oldest first."""
+
+
+def ensure_comparable(backbone: BackboneConfig, unfit: Mapping[str, str]) -> None:
+    """Raises TransferRefused for a key of `unfit` that is not at its default, and says why it must be."""
+    for key, why in unfit.items():
+        value = getattr(backbone, key)
+        if value != BackboneConfig.model_fields[key].default:
+            raise TransferRefused(f"backbone.{key} is {value!r}, but {why}: leave it out for this comparison")
 
 
 def open_origin(config: Config, folder: Path, scene: str) -> OldBackbone:

@@ -13,10 +13,11 @@ from lab.evaluate.plan import Plan, make_plan
 from lab.streams import Chunk
 from lab.streams.logged.logs import LoggedStream
 from lab.transfer.comparison import markdown, run_new_scene
-from lab.transfer.curve import FREEZE, INSIDE, OWN, CurveRow, curve
+from lab.transfer.curve import FREEZE, INSIDE, OWN, CurveRow, curve, methods_for
 from lab.transfer.new_scene import EXAMPLES, scene_of
 from lab.transfer.origin import TransferRefused
 from model.backbone.levels import LEVELS
+from model.config import BackboneConfig
 from streaming.config import Config
 from tests.lab.evaluate.small import CONFIG, KERNEL, small, texts
 
@@ -105,10 +106,16 @@ def test_the_table_has_a_line_per_way_with_the_spread_over_seeds(rows: dict[str,
 
 @pytest.mark.parametrize(
     "keys",
-    [{"factory": "mine.py:model"}, {"tasks": "ctr_ctcvr"}],
+    [{"factory": "mine.py:model"}, {"tasks": "ctr_ctcvr"}, {"query_aspects": ["text"]}],
     ids=lambda keys: next(iter(keys)),
 )
-def test_a_backbone_that_the_ways_do_not_fit_is_refused_by_its_key(keys: dict[str, str], tmp_path: Path) -> None:
+def test_a_backbone_that_the_ways_do_not_fit_is_refused_by_its_key(keys: dict[str, object], tmp_path: Path) -> None:
     config = Config.model_validate({"backbone": keys})
-    with pytest.raises(TransferRefused, match=rf"backbone\.{next(iter(keys))} is '.*' for this comparison"):
+    with pytest.raises(TransferRefused, match=rf"backbone\.{next(iter(keys))} is .* for this comparison"):
         run_new_scene(config, seeds=1, quick=True, out=tmp_path)
+
+
+def test_methods_are_tried_where_the_backbone_can_take_them() -> None:
+    assert methods_for(BackboneConfig(trunk="dssm")) == ()
+    assert methods_for(BackboneConfig()) == methods_for(BackboneConfig(user_encoder="pool")) == OWN
+    assert methods_for(BackboneConfig(user_encoder="sasrec")) == (*OWN, *INSIDE)
