@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 MAX_SEED = 2**32 - 1
 """The largest seed that every generator of random numbers takes."""
@@ -244,6 +244,13 @@ class BackboneConfig(Section):
                 "take another trunk, or leave query_aspects empty"
             )
         return self
+
+    def changed(self, **values: object) -> BackboneConfig:
+        """The same with other values, checked as a whole. Raises ValueError, which names the keys that do not fit."""
+        try:
+            return BackboneConfig.model_validate(self.model_dump() | values)
+        except ValidationError as error:
+            raise ValueError("backbone: " + error.errors()[0]["msg"].removeprefix("Value error, ")) from None
 
     @property
     def history(self) -> HistorySpec:

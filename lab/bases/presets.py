@@ -47,4 +47,4 @@ def known_base(name: str, configured: BackboneConfig) -> Base:
             f"--base {name} takes a foundation model, but backbone.factory names {configured.factory}: leave out one"
         )
     base = BASES[name]()
-    return replace(base, backbone=base.backbone.model_copy(update={"tasks": configured.tasks}))
+    return replace(base, backbone=base.backbone.changed(tasks=configured.tasks))

@@ -58,7 +58,7 @@ def run_conversions(
         make_plan(
             _sources(suite, script, log, mapping, quick=quick), (KERNEL,), 1, out, config.cache_dir, quick=quick,
             kernel=config.kernel, learner=config.learner, live=config.live,
-            backbone=config.backbone.model_copy(update={"tasks": "ctr_ctcvr"}),
+            backbone=config.backbone.changed(tasks="ctr_ctcvr"),
         ),
         seeds=TUNING_SEEDS if tune else tuple(range(seeds or (QUICK_SEEDS if quick else SEEDS))),
     )  # fmt: skip

@@ -37,7 +37,7 @@ DELAYS = (0.0, 1_800.0)
 
 
 class NoEncodersError(ValueError):
-    """A backbone of one's own reads histories as it likes; the message names the key."""
+    """A backbone that encoders cannot be put into, such as one's own; the message names the key."""
 
 
 def run_encoders(
@@ -60,7 +60,7 @@ def run_encoders(
     OutFolderError, StreamError, DataUnavailableError or EvaluationFailedError; each message names the cure.
     """
     console, begun = console or Console(), time.monotonic()
-    _refuse_own(config)
+    _ensure_fits(config.backbone)
     ensure_writable(out)
     count = range(seeds or (QUICK_SEEDS if quick else SEEDS))
     plan = replace(
@@ -83,12 +83,17 @@ def run_encoders(
     return reports
 
 
-def _refuse_own(config: Config) -> None:
-    if config.backbone.factory:
+def _ensure_fits(backbone: BackboneConfig) -> None:
+    if backbone.factory:
         raise NoEncodersError(
-            f"--user-encoders compares those of the foundation model, but backbone.factory names "
-            f"{config.backbone.factory}: leave out one"
+            f"--user-encoders compares those of the foundation model, but backbone.factory names {backbone.factory}: "
+            "leave out one"
         )
+    try:
+        for encoder in ENCODERS:
+            _reading(backbone, encoder, 0.0)
+    except ValueError as error:
+        raise NoEncodersError(f"--user-encoders: {error}") from None
 
 
 def _sources(
@@ -129,7 +134,12 @@ def _encoders(source: Source, *, tuned: bool) -> Sequence[str]:
 
 def _with_encoder(plan: Plan, encoder: str, delay_s: float) -> Plan:
     """The plan for one encoder; `none` is the same whatever the delay."""
-    changed = {"user_encoder": encoder} | ({} if encoder == NONE else {"history_delay_s": delay_s})
-    return replace(
-        plan, config=replace(plan.config, backbone=plan.config.backbone.model_copy(update=changed)), adapters=(KERNEL,)
-    )
+    backbone = _reading(plan.config.backbone, encoder, delay_s)
+    return replace(plan, config=replace(plan.config, backbone=backbone), adapters=(KERNEL,))
+
+
+def _reading(backbone: BackboneConfig, encoder: str, delay_s: float) -> BackboneConfig:
+    """The backbone with a user encoder; without one there is nothing that `user_objective` could teach."""
+    if encoder == NONE:
+        return backbone.changed(user_encoder=NONE, user_objective="own")
+    return backbone.changed(user_encoder=encoder, history_delay_s=delay_s)

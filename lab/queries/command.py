@@ -19,6 +19,7 @@ from lab.queries.trial import BY, QueryTrial, read_by, try_queries
 from lab.streams import search_suite
 from lab.streams.sources import Source, choose
 from model.backbone.schema import BackboneRefused
+from model.config import BackboneConfig
 from model.whole_files import write_whole
 from streaming.config import Config
 
@@ -40,12 +41,11 @@ def run_queries(
 ) -> QueryReport:
     """Runs what is missing, writes `queries.json` and `.md` to `out` and shows the tables.
 
-    Raises BackboneRefused for a backbone of one's own, OutFolderError, StreamError (also for a stream without queries),
-    DataUnavailableError or EvaluationFailedError; each message names the cure.
+    Raises BackboneRefused for a backbone that can read no query, OutFolderError, StreamError (also for a stream without
+    queries), DataUnavailableError or EvaluationFailedError; each message names the cure.
     """
     console, begun = console or Console(), time.monotonic()
-    if config.backbone.factory:
-        raise BackboneRefused("--queries trains the foundation model: leave backbone.factory empty")
+    _ensure_fits(config.backbone)
     ensure_writable(out)
     plan = make_plan(
         _sources(suite, script, log, mapping, quick=quick), (KERNEL,), seeds or (QUICK_SEEDS if quick else SEEDS), out,
@@ -61,6 +61,15 @@ def run_queries(
         console.print(sentence, highlight=False)
     console.print(f"{out / 'queries.md'} ({time.monotonic() - begun:.0f} s)", highlight=False, soft_wrap=True)
     return report
+
+
+def _ensure_fits(backbone: BackboneConfig) -> None:
+    if backbone.factory:
+        raise BackboneRefused("--queries trains the foundation model: leave backbone.factory empty")
+    try:
+        read_by(backbone, "both")
+    except ValueError as error:
+        raise BackboneRefused(f"--queries: {error}") from None
 
 
 def _sources(

@@ -56,8 +56,8 @@ class QueryTrial:
 
 
 def read_by(backbone: BackboneConfig, by: str) -> BackboneConfig:
-    """The same backbone with queries known by `by`."""
-    return backbone.model_copy(update={"query_aspects": BY[by]})
+    """The same backbone with queries known by `by`. Raises ValueError where it cannot read any."""
+    return backbone.changed(query_aspects=BY[by])
 
 
 def try_queries(plan: Plan, source: Source, seed: int, by: str) -> QueryTrial:

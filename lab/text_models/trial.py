@@ -21,7 +21,6 @@ from lab.represented import represent_pairs
 from lab.streams import Chunk
 from lab.streams.sources import Source
 from lab.text_models.encoders import text_encoder
-from model.config import BackboneConfig
 from model.whole_files import write_whole
 
 ALL = "all"
@@ -75,8 +74,8 @@ def _tried(plan: Plan, source: Source, seed: int, model: str, by: str) -> TextTr
 
 
 def known_by(config: EvaluationConfig, by: str) -> EvaluationConfig:
-    """The same evaluation with items known by `by`. Raises ValidationError where the backbone cannot be so."""
-    return replace(config, backbone=BackboneConfig(**{**config.backbone.model_dump(), "item_aspects": BY[by]}))
+    """The same evaluation with items known by `by`. Raises ValueError where the backbone cannot be so."""
+    return replace(config, backbone=config.backbone.changed(item_aspects=BY[by]))
 
 
 def _vectors(model: str, cache_dir: Path, texts: Sequence[str]) -> NDArray[np.float32]:

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 import lab.encoders.command as command_module
 from driftline.cli import app
-from lab.encoders.command import NoEncodersError, run_encoders
+from lab.encoders.command import NoEncodersError, _reading, run_encoders
 from lab.encoders.rows import better, report_of
 from lab.encoders.tables import markdown
 from lab.encoders.trial import ARMS, FROZEN, FROZEN_LIVE, OVER_FROZEN, OVER_LIVE, ArmFigures, EncoderTrial, try_encoder
@@ -170,6 +170,19 @@ def test_a_backbone_of_ones_own_is_refused_by_its_key(tmp_path: Path) -> None:
     config = Config(backbone=BackboneConfig(factory="mine.py:model"))
     with pytest.raises(NoEncodersError, match=r"backbone\.factory names mine\.py:model"):
         run_encoders(config, out=tmp_path, console=QUIET)
+
+
+def test_a_backbone_that_no_encoder_fits_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    config = Config(backbone=BackboneConfig(item_aspects=("id", "sparse")))
+    with pytest.raises(NoEncodersError, match=r"history_items is both, but item_aspects has no text"):
+        run_encoders(config, out=tmp_path, console=QUIET)
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_an_encoder_there_is_nothing_that_an_objective_could_teach() -> None:
+    config = BackboneConfig(user_encoder="sasrec", user_objective="clue")
+    assert _reading(config, "none", 0.0) == BackboneConfig()
+    assert _reading(config, "pool", 0.0).user_objective == "clue"
 
 
 @pytest.mark.parametrize(

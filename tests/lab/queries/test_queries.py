@@ -113,6 +113,12 @@ def test_a_backbone_of_ones_own_is_refused_by_its_key(tmp_path: Path) -> None:
         run_queries(config, out=tmp_path, console=QUIET)
 
 
+def test_two_towers_are_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    with pytest.raises(BackboneRefused, match="query_aspects go with any trunk but dssm"):
+        run_queries(Config(backbone=BackboneConfig(trunk="dssm")), out=tmp_path, console=QUIET)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("more", [["--detectors"], ["--adapters", "iak"], ["--tune"]])
 def test_options_that_do_not_go_with_it_are_refused(more: list[str], tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["evaluate", "--queries", *more, "--out", str(tmp_path)])
