@@ -44,7 +44,7 @@ class ClosedIndex:
         return len(self._requests)
 
     @property
-    def bytes(self) -> int:
+    def memory_bytes(self) -> int:
         """Memory the requests take, estimated."""
         return self._bytes
 

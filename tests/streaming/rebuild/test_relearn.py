@@ -14,7 +14,12 @@ from streaming.rebuild.replay import Fed, Span, relearn
 from tests.streaming.processor.tiny import JOIN, appended, machine, traffic
 
 RECORDS = traffic(120, seed=7)
-SHOWN = {record.request_id: offset for offset, record in enumerate(RECORDS) if isinstance(record, ServedImpression)}
+SHOWN = {
+    record.request_id: (offset, record.time)
+    for offset, record in enumerate(RECORDS)
+    if isinstance(record, ServedImpression)
+}
+"""Offset and time of each impression."""
 
 
 def flipped(records: Sequence[Traffic], span: Span) -> list[Traffic]:
@@ -57,11 +62,7 @@ def touched(span: Span) -> set[float]:
     """Times of requests that were shown in the span, or whose window may have reached into it."""
     begin = appended(encode_traffic(RECORDS[span.begin]))
     reach = JOIN.window_s + JOIN.lateness_s + 2.0
-    return {
-        RECORDS[offset].time
-        for offset in SHOWN.values()
-        if offset in span or (offset < span.begin and RECORDS[offset].time + reach > begin)
-    }
+    return {time for offset, time in SHOWN.values() if offset in span or (offset < span.begin and time + reach > begin)}
 
 
 @pytest.mark.parametrize("span", [Span(60, 140), Span(101, 102), Span(200, 330)])
@@ -73,7 +74,7 @@ def test_without_a_bad_span_every_label_is_true_and_live_rows_are_those_of_a_log
     kept = [
         record
         for record in RECORDS
-        if not isinstance(record, ServedImpression | ServedFeedback) or RECORDS[SHOWN[record.request_id]].time in labels
+        if not isinstance(record, ServedImpression | ServedFeedback) or SHOWN[record.request_id][1] in labels
     ]
     clean, _ = learned(kept)
     assert group.examples == clean.examples
