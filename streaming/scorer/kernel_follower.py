@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -18,6 +19,15 @@ _POLL_MS = 500
 _RETRY_S = 1.0
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _NewRecords:
+    """Orders, kernels, and where the next records stand."""
+
+    orders: list[KernelRecord] = field(default_factory=list)
+    kernels: list[KernelRecord] = field(default_factory=list)
+    positions: dict[TopicPartition, int] = field(default_factory=dict)
 
 
 class KernelFollower:
@@ -57,9 +67,10 @@ class KernelFollower:
             await self._read_to_end(consumer, partitions)
         self._problem = None
         while True:
-            orders, kernels = await self._poll(consumer)
-            self._kernels.obey(orders)
-            self._kernels.take(kernels)
+            polled = await self._poll(consumer)
+            self._kernels.obey(polled.orders)
+            self._kernels.take(polled.kernels)
+            self._positions |= polled.positions
 
     def _assign(self, consumer: AIOKafkaConsumer) -> list[TopicPartition]:
         partitions = [TopicPartition(self._topic, index) for index in range(len(self._kernels.groups))]
@@ -70,27 +81,31 @@ class KernelFollower:
         return partitions
 
     async def _read_to_end(self, consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -> None:
-        """Reads what is there and takes only the newest kernel and order per group; the orders first."""
+        """Reads what is there and takes only the newest kernel and order per group; the orders first.
+
+        A failure on the way reads everything anew: only what was taken counts as read.
+        """
         ends = await consumer.end_offsets(partitions)
         newest: dict[str, KernelRecord] = {}
         ordered: dict[bytes | None, KernelRecord] = {}
+        positions: dict[TopicPartition, int] = {}
         behind = list(partitions)
         while behind:
-            orders, kernels = await self._poll(consumer)
-            ordered |= {order.key: order for order in orders}
-            newest |= newest_kernels(kernels)
+            polled = await self._poll(consumer)
+            ordered |= {order.key: order for order in polled.orders}
+            newest |= newest_kernels(polled.kernels)
+            positions |= polled.positions
             behind = [p for p in behind if await consumer.position(p) < ends[p]]
         self._kernels.obey(ordered.values())
         self._kernels.take(newest.values(), at_start=True)
+        self._positions |= positions
         self.reached.set()
         log.info("kernel log read to its end; kernels in use: %s", self._kernels.versions())
 
-    async def _poll(self, consumer: AIOKafkaConsumer) -> tuple[list[KernelRecord], list[KernelRecord]]:
-        """New records of `control` and of the kernel log."""
-        orders: list[KernelRecord] = []
-        kernels: list[KernelRecord] = []
+    async def _poll(self, consumer: AIOKafkaConsumer) -> _NewRecords:
+        polled = _NewRecords()
         for partition, records in (await consumer.getmany(timeout_ms=_POLL_MS)).items():
-            self._positions[partition] = records[-1].offset + 1
-            found = orders if partition.topic == self._control else kernels
+            polled.positions[partition] = records[-1].offset + 1
+            found = polled.orders if partition.topic == self._control else polled.kernels
             found.extend(KernelRecord(partition.partition, record.key, record.value) for record in records)
-        return orders, kernels
+        return polled

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +11,8 @@ from typing import Any
 import msgspec
 import pytest
 import torch
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
 from prometheus_client import REGISTRY
 
 from model.backbone.foundation import FoundationBackbone
@@ -19,7 +23,9 @@ from model.kernel.record import KernelInfo
 from streaming.events.decisions import Order, encode_order
 from streaming.kernel_log.kernels import KernelRecord
 from streaming.kernel_log.keys import kernel_key, learner_key
-from streaming.scorer.active_kernels import IDENTITY
+from streaming.scorer import following, kernel_follower
+from streaming.scorer.active_kernels import IDENTITY, ActiveKernels
+from streaming.scorer.kernel_follower import KernelFollower
 from tests.streaming.scorer.scoring_parts import (
     DEPENDS_ON,
     START,
@@ -342,3 +348,90 @@ def test_whatever_one_record_raises_the_next_ones_are_taken(backbone: Foundation
     assert kernels.refusals[-1].reason == "garbage"
     kernels.take([record(packed(backbone, 1))])
     assert kernels.versions() == {"main": 1}
+
+
+# --- the broker on the way ---
+
+
+class Read(msgspec.Struct):
+    offset: int
+    key: bytes | None
+    value: bytes | None
+
+
+class Log:
+    """Gives one record a poll, from where it is told; poll `fails_at` raises."""
+
+    def __init__(self, *records: KernelRecord, control: int, fails_at: int) -> None:
+        topics = ["control"] * control + ["kernels"] * (len(records) - control)
+        self.records = [(TopicPartition(topic, 0), record) for topic, record in zip(topics, records, strict=True)]
+        self.fails_at, self.polls = fails_at, 0
+        self.at: dict[TopicPartition, int] = {}
+
+    def consumer(self, **_: object) -> Log:
+        return self
+
+    async def start(self) -> None:
+        """Nothing to reach."""
+
+    async def stop(self) -> None:
+        """Nothing to leave."""
+
+    def assign(self, partitions: list[TopicPartition]) -> None:
+        self.at = dict.fromkeys(partitions, 0)
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        self.at[partition] = offset
+
+    async def end_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        return {wanted: len(self._of(wanted)) for wanted in partitions}
+
+    async def position(self, partition: TopicPartition) -> int:
+        return self.at[partition]
+
+    async def getmany(self, timeout_ms: int) -> dict[TopicPartition, list[Any]]:
+        self.polls += 1
+        if self.polls == self.fails_at:
+            raise KafkaError("the broker went away")
+        for partition, offset in self.at.items():
+            if left := self._of(partition)[offset:]:
+                self.at[partition] += 1
+                return {partition: [Read(offset, left[0].key, left[0].value)]}
+        await asyncio.sleep(0.01)
+        return {}
+
+    def _of(self, wanted: TopicPartition) -> list[KernelRecord]:
+        return [found for partition, found in self.records if partition == wanted]
+
+
+async def _follow(kernels: ActiveKernels, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel_follower, "_RETRY_S", 0.0)
+    monkeypatch.setattr(following, "AIOKafkaConsumer", log.consumer)
+    follower = KernelFollower(kernels, topic="kernels", control="control", options={})
+    running = asyncio.create_task(follower.run())
+    await follower.reached.wait()
+    await asyncio.sleep(0.05)
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+
+
+@pytest.mark.parametrize("fails_at", [2, 3])
+async def test_a_broker_that_goes_away_while_the_log_is_read_costs_neither_an_order_nor_a_kernel(
+    backbone: FoundationBackbone, monkeypatch: pytest.MonkeyPatch, fails_at: int
+) -> None:
+    kernels = make_kernels(backbone)
+    pin = _pin(backbone, 3)
+    log = Log(pin, record(packed(backbone, 5)), record(packed(backbone, 6)), control=1, fails_at=fails_at)
+    await _follow(kernels, log, monkeypatch)
+    state = kernels.state("main")
+    assert (state.version, state.pinned, state.published) == (3, 3, 6)
+
+
+@pytest.mark.parametrize("reason", ["saturated", "far_off"])
+def test_the_warm_up_leaves_what_an_operator_pinned(backbone: FoundationBackbone, reason: str) -> None:
+    kernels = make_kernels(backbone)
+    pinned = packed(backbone, 3, kernel=SENSELESS[reason]())
+    kernels.obey([ordered(Order("main", pinned_version=3, kernel=pinned, by="ann", why="a test"))])
+    make_scorer(backbone, kernels).warm_up(["a", "b"])
+    assert kernels.versions() == {"main": 3}
