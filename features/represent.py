@@ -53,6 +53,23 @@ class Represented:
     cvr_logit: Tensor | None = None
     """Its logit of a conversion once clicked, `(n,)`; None for a backbone without conversions."""
 
+    def finite(self) -> Tensor:
+        """Whether all that would be scored and logged of a row is finite, bool `(n,)`."""
+        logits = [self.frozen_logit] if self.cvr_logit is None else [self.frozen_logit, self.cvr_logit]
+        columns = [self.x, self.live, self.content, *(logit[:, None] for logit in logits)]
+        return torch.isfinite(torch.cat(columns, dim=1)).all(dim=1)
+
+    def rows(self, kept: Tensor) -> Represented:
+        """The rows for which `kept`, bool `(n,)`, holds."""
+        return Represented(
+            x=self.x[kept],
+            live=self.live[kept],
+            content=self.content[kept],
+            values=self.values[kept.numpy()],
+            frozen_logit=self.frozen_logit[kept],
+            cvr_logit=None if self.cvr_logit is None else self.cvr_logit[kept],
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class _Item:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from features.text import TextModelUnavailableError
 from model.backbone.schema import BackboneRefused
 from streaming.config import Config
 from streaming.events import ImpressionEvent, RefusedError, ServedImpression, encode_traffic
@@ -37,8 +36,8 @@ class ExternalImpressions:
     def encode(self, event: ImpressionEvent) -> bytes:
         """The impression as `traffic` wants it: frozen logits in both arms, kernel version 0.
 
-        Raises RefusedError if it cannot be represented, for want of a backbone too, or is too large, and
-        StoreUnavailableError if the store does not answer.
+        Raises RefusedError if it cannot be represented, for want of a backbone too, or is too large, and what
+        `batch.AWAY` names while the store or the language model does not answer.
         """
         if self._representer is None:
             self._load()
@@ -46,9 +45,13 @@ class ExternalImpressions:
         try:
             query = self._representer.query(event.query) if event.query else None
             represented = self._representer.represent(event.user_id, event.items, event.domain, event.time, query)
+            finite = represented.finite().tolist()
             value = encode_traffic(self._served(event, represented))
-        except (ValueError, TypeError, LookupError, TextModelUnavailableError) as error:
+        except (ValueError, TypeError, LookupError) as error:
             raise RefusedError("not_represented", f"{type(error).__name__}: {error}") from error
+        if not all(finite):  # the processor would refuse the impression
+            bad = event.items[finite.index(False)]
+            raise RefusedError("not_represented", f"the backbone gives item {bad!r} no finite representation or score")
         if len(value) > MAX_RECORD_BYTES - _RECORD_OVERHEAD:
             raise RefusedError("too_large", f"{len(value)} bytes for {len(event.items)} items")
         return value

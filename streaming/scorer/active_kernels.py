@@ -194,9 +194,10 @@ class ActiveKernels:
                 self.discard(group, known.active.version, refused.reason, str(refused))
 
     def look_at(self, group: str, inputs: KernelInputs) -> None:
-        """Holds the kernel in use against made-up requests, as the warm-up has them."""
-        active = self._groups[group].active
-        if active.kernel is not None:
+        """Holds the published kernel in use against made-up requests, as the warm-up has them."""
+        known = self._groups[group]
+        active = known.active
+        if active.kernel is not None and known.pinned is None:
             try:
                 check_sense(active.kernel, inputs)
             except KernelRefused as refused:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -19,6 +20,7 @@ from model.encoding.query import EncodedQuery
 from model.kernel.features import KernelInputs
 from streaming.events import Arm, ServedImpression
 from streaming.events.request_ids import RequestIds
+from streaming.retries import Throttle
 from streaming.scorer.active_kernels import ActiveKernels
 from streaming.scorer.blend import Blend, Ranking, probability
 from streaming.scorer.schema import ArmScores, ItemScore, RequestRefused, ScoreRequest, ScoreResponse
@@ -26,8 +28,11 @@ from streaming.scorer.score_window import ScoreWindow
 
 T = TypeVar("T")
 
+log = logging.getLogger(__name__)
+
 ARMS = ("frozen", "live")
 CLICKS_ALONE = Blend()
+_SAY_EVERY_S = 5.0
 SLICE_CANDIDATES = 250
 """Scored without a pause. More at once is hardly faster by the candidate, and others wait longer
 (docs/decisions/0102)."""
@@ -57,6 +62,8 @@ class Scored:
 class _Arms:
     """Both arms' logits of one request, in the order of the candidates."""
 
+    items: list[str]
+    """Candidates without those that get no finite score."""
     represented: Represented
     frozen: NDArray[np.float32]
     live: NDArray[np.float32]
@@ -181,6 +188,7 @@ class Scorer:
         self._request_ids = request_ids
         self._max_candidates = max_candidates
         self._on_undeclared = on_undeclared
+        self._say_left_out = Throttle(_SAY_EVERY_S)
         self.windows: Mapping[tuple[str, str], ScoreWindow] = {
             (group, arm): ScoreWindow() for group in groups for arm in ARMS
         }
@@ -191,7 +199,8 @@ class Scorer:
         for group in self._groups:
             asked = _Asked("warm-up", Domain(), 0.0, self._encoder.query("warm-up"))
             arms = _finished(self._arms(asked, items, group))
-            self._kernels.look_at(group, _inputs(arms.represented))
+            if arms.items:
+                self._kernels.look_at(group, _inputs(arms.represented))
 
     def score(self, request: ScoreRequest, time: float) -> Scored:
         """Ranks the candidates by the arm that is served; `time` is the event time, seconds. Raises RequestRefused."""
@@ -200,9 +209,11 @@ class Scorer:
     def in_slices(self, request: ScoreRequest, time: float) -> Generator[None, None, Scored]:
         """The same, with a pause before each slice of a request that has several; refusals come before the first."""
         # Refusals first: what a request may be is docs/decisions/0043.
-        items = self._candidates(request)
+        candidates = self._candidates(request)
         domain, group = self._domain(request)
-        arms = yield from self._arms(_Asked(request.user_id, domain, time, self._query(request, group)), items, group)
+        asked = _Asked(request.user_id, domain, time, self._query(request, group))
+        arms = yield from self._arms(asked, candidates, group)
+        items = self._scorable(arms)
         ranking = self._blend.rank(arms.served, arms.cvr)
         self.windows[group, "frozen"].add(probability(arms.frozen))
         self.windows[group, "live"].add(probability(arms.live))
@@ -215,7 +226,7 @@ class Scorer:
             kernel_version=arms.version if arms.arm == "live" else 0,
             group=group,
             scores=_scores(ranked, arms, ranking, order),
-            duplicates=len(request.candidates) - len(items),
+            duplicates=len(request.candidates) - len(candidates),
             arms=_both(ranked, arms, order) if request.arms else UNSET,
         )
         shown = _Shown(request.user_id, ranked, domain, time, order)
@@ -283,16 +294,45 @@ class Scorer:
                 if active.kernel is not None:
                     lives.append(_array(active.kernel.logit(_inputs(part))))
         represented = _joined(parts)
+        finite = represented.finite()
+        live = np.concatenate(lives) if lives else None
+        if not bool(finite.all()):
+            items, represented = self._left_out(asked, items, represented, finite)
+            live = None if live is None else live[finite.numpy()]
         frozen = _array(represented.frozen_logit)
-        if active.kernel is None:
-            return _Arms(represented, frozen, frozen, 0, arm)
-        live = np.concatenate(lives)
+        if live is None:
+            return _Arms(items, represented, frozen, frozen, 0, arm)
         if not np.isfinite(live).all():
             self._kernels.discard(
                 group, active.version, "non_finite_scores", f"user {asked.user_id!r} got no finite score"
             )
-            return _Arms(represented, frozen, frozen, 0, arm)
-        return _Arms(represented, frozen, live, active.version, arm)
+            return _Arms(items, represented, frozen, frozen, 0, arm)
+        return _Arms(items, represented, frozen, live, active.version, arm)
+
+    def _left_out(
+        self, asked: _Asked, items: list[str], represented: Represented, finite: Tensor
+    ) -> tuple[list[str], Represented]:
+        """What is left of a request. One bad row must neither cost the others their answer nor blame the kernel."""
+        kept = finite.tolist()
+        if self._say_left_out.due():
+            bad = [item for item, good in zip(items, kept, strict=True) if not good]
+            log.error(
+                "the backbone gives user %r and %d of %d candidates no finite representation or score (%s and so on): "
+                "they are left out of the answer; look at their features and at the backbone",
+                *(asked.user_id, len(bad), len(items), ", ".join(bad[:3])),
+            )
+        return [item for item, good in zip(items, kept, strict=True) if good], represented.rows(finite)
+
+    @staticmethod
+    def _scorable(arms: _Arms) -> list[str]:
+        if not arms.items:
+            raise RequestRefused(
+                "not_finite",
+                "the frozen backbone gives none of the candidates a finite score: look at the features of this user, "
+                "and at the backbone",
+                status=503,
+            )
+        return arms.items
 
     def _impression(self, request_id: str, shown: _Shown, arms: _Arms) -> ServedImpression:
         represented, order = arms.represented, shown.order

@@ -124,7 +124,8 @@ _OPERATIONS = (
             422: "The request is wrong: `malformed_json`, `invalid_request`, `empty_candidates`, "
             "`too_many_candidates`, `no_group` for a domain that no kernel group holds, or `no_query_aspect`: a query, "
             "but a backbone that reads none.",
-            503: "`not_ready`, see `/readyz`; `feature_store`: it cannot be read; `busy`: large requests wait.",
+            503: "`not_ready`, see `/readyz`; `feature_store`: it cannot be read; `busy`: large requests wait; "
+            "`not_finite`: the backbone gives no candidate a finite score.",
         },
         body=ScoreRequest,
         body_examples={

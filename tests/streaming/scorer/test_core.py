@@ -357,3 +357,40 @@ def test_a_blank_query_is_refused_and_a_long_or_empty_one_at_the_wire(
         body = msgspec.json.encode({"user_id": "u", "candidates": ["a"], "query": query})
         with pytest.raises(msgspec.ValidationError, match=r"\$\.query"):
             msgspec.json.decode(body, type=ScoreRequest)
+
+
+class Overflowing(MadeUpFeatures):
+    """One of its items is beyond what float16 holds."""
+
+    def represent(
+        self, user_id: str, item_ids: list[str], domain: Domain, time: float, query: EncodedQuery | None = None
+    ) -> Represented:
+        rows = super().represent(user_id, item_ids, domain, time, query)
+        for index, item in enumerate(item_ids):
+            if item == "beyond":
+                rows.x[index] = float("inf")
+                rows.frozen_logit[index] = float("nan")
+        return rows
+
+
+def test_an_item_without_a_finite_score_is_left_out_and_costs_neither_the_others_nor_the_kernel(
+    backbone: FoundationBackbone, kernels: ActiveKernels
+) -> None:
+    scorer = make_scorer(backbone, kernels, encoder=Overflowing(backbone))
+    scored = scorer.score(_ask(candidates=["beyond", *ITEMS]), 0.0)
+    assert scored.response.kernel_version == 5 and kernels.versions() == {"main": 5}
+    assert sorted(scored.impression.items) == sorted(ITEMS)
+    assert np.isfinite(scored.impression.array("x")).all()
+    assert scored.response.scores == make_scorer(backbone, kernels).score(_ask(), 0.0).response.scores
+    assert scored.response.duplicates == 0
+
+
+def test_a_request_of_which_nothing_gets_a_finite_score_is_refused_by_a_reason_of_its_own(
+    backbone: FoundationBackbone, kernels: ActiveKernels
+) -> None:
+    scorer = make_scorer(backbone, kernels, encoder=Overflowing(backbone))
+    with pytest.raises(RequestRefused) as refused:
+        scorer.score(_ask(candidates=["beyond"]), 0.0)
+    assert (refused.value.reason, refused.value.status) == ("not_finite", 503)
+    scorer.warm_up(["beyond"])
+    assert kernels.versions() == {"main": 5}
