@@ -8,8 +8,8 @@ import functools
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import Literal
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import Any, Literal
 
 import faust
 from faust.types import TP
@@ -27,6 +27,9 @@ from streaming.processor.owned_group import GroupLoader, OwnedGroup
 log = logging.getLogger(__name__)
 _LEAVE_S = 5.0
 """How long a commit in hand may take when a group is given up, seconds."""
+_RELEASE_S = 30.0
+"""How long a rebalance waits for all groups that are given up, seconds; what is left over goes on behind it, fenced
+by the next owner."""
 
 
 async def _is_set(event: asyncio.Event, within_s: float) -> bool:
@@ -47,7 +50,7 @@ class Processor:
         self._groups: dict[int, asyncio.Task[OwnedGroup]] = {}
         self._lost: dict[str, str] = {}
         self._start: Literal["unassigned", "taking over", "done"] = "unassigned"
-        self._abandoned: set[asyncio.Task[None]] = set()
+        self._closing: set[asyncio.Task[None]] = set()
         self.pusher = LivePusher(push, config.processor.push_interval_s)
         self._loader = GroupLoader(config, opened, self.pusher, watch)
         # Faust makes a folder for tables, which are not used here; its default is the working directory.
@@ -131,16 +134,29 @@ class Processor:
             self._watch.failed(task.get_name(), error)  # this process ends, the next one recovers (decision 0072)
 
     async def _release(self, partitions: Iterable[int]) -> None:
-        for partition in sorted(partitions):
-            task = self._groups.pop(partition, None)
-            if task is None:
-                continue
-            if not task.done():
-                task.cancel()
-                await asyncio.wait([task])
-            if not task.cancelled() and task.exception() is None:
-                await self._give_up(task.result())
+        tasks = [task for partition in sorted(partitions) if (task := self._groups.pop(partition, None)) is not None]
         metrics.OWNED_GROUPS.set(len(self._groups))
+        if not tasks:
+            return
+        # At once and within one time: a rebalance that waits for one group after the other outlasts the session.
+        done, late = await asyncio.wait([self._behind(self._leave(task)) for task in tasks], timeout=_RELEASE_S)
+        if late:
+            log.error("%d groups are not given up after %.0f s; the rebalance goes on", len(late), _RELEASE_S)
+        for left in done:
+            left.result()
+
+    def _behind(self, closing: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Runs what closes a group, also when nobody waits for it."""
+        self._closing.add(task := asyncio.create_task(closing))
+        task.add_done_callback(self._closing.discard)
+        return task
+
+    async def _leave(self, task: asyncio.Task[OwnedGroup]) -> None:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait([task])
+        if not task.cancelled() and task.exception() is None:
+            await self._give_up(task.result())
 
     async def _give_up(self, owned: OwnedGroup) -> None:
         """Commits the group as far as it got and leaves it. Without that commit the next owner learns it again."""
@@ -149,6 +165,7 @@ class Processor:
         owned.commits.cancel()
         await owned.thread.stop()
         try:
+            await asyncio.to_thread(self.pusher.flush)  # the last time that these rows are ours to write
             await owned.committer.commit(leaving=True)
         except KernelLogError as error:
             log.warning(
@@ -187,15 +204,14 @@ class Processor:
         self._lost[owned.machine.group] = str(error)
         self._groups.pop(partition)
         metrics.OWNED_GROUPS.set(len(self._groups))
-        self._abandoned.add(abandoning := asyncio.create_task(self._abandon(owned)))
-        abandoning.add_done_callback(self._abandoned.discard)
+        self._behind(self._abandon(owned))
 
     async def _abandon(self, owned: OwnedGroup) -> None:
         await owned.thread.stop()
         await self._close(owned)
 
-    @staticmethod
-    async def _close(owned: OwnedGroup) -> None:
+    async def _close(self, owned: OwnedGroup) -> None:
+        await asyncio.to_thread(self.pusher.drop, owned.machine.group)
         await asyncio.to_thread(owned.reader.close)
         await owned.writer.close()
 
@@ -224,7 +240,8 @@ class Processor:
 
     def check_feedback(self) -> str | None:
         """For `/healthz`: groups that learn nothing because nobody tells them that feedback was read."""
-        owned = [task.result() for task in [*self._groups.values()] if task.done() and not task.cancelled()]
+        ended = [task for task in [*self._groups.values()] if task.done() and not task.cancelled()]
+        owned = [task.result() for task in ended if task.exception() is None]  # of a failed one `tasks` tells
         paused = [one.machine.group for one in owned if one.machine.join.paused]
         if not paused:
             return None

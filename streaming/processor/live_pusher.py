@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from features.live.features import LiveRow
 from streaming.monitoring import metrics
@@ -25,7 +25,10 @@ class LivePusher:
         self._interval_s = interval_s
         self._rows: dict[tuple[str, str, str], LiveRow] = {}
         self._beginning: set[str] = set()
+        self._dropped: set[str] = set()
+        """Groups that were given up since the push in hand began."""
         self._lock = threading.Lock()
+        self._pushing = threading.Lock()
         self._wake = threading.Event()
         self._ending = threading.Event()
         self._problem: str | None = None
@@ -41,6 +44,15 @@ class LivePusher:
         with self._lock:
             self._beginning.add(scope)
         self.add(scope, rows)
+
+    def drop(self, scope: str) -> None:
+        """Forgets a group that is given up, once no push is in hand: a row has one writer at a time (decision 0024)."""
+        with self._lock:
+            self._dropped.add(scope)
+            self._beginning.discard(scope)
+            self._rows = _without(self._rows, {scope})
+        with self._pushing:
+            pass
 
     @property
     def beginning(self) -> list[str]:
@@ -65,9 +77,14 @@ class LivePusher:
 
     def flush(self) -> bool:
         """Pushes what waits; False if that failed and the rows wait on."""
+        with self._pushing:
+            return self._flush()
+
+    def _flush(self) -> bool:
         with self._lock:
             rows, self._rows = self._rows, {}
             beginning = set(self._beginning)
+            self._dropped.clear()
         try:
             if rows:
                 self._push_all(rows)
@@ -76,20 +93,28 @@ class LivePusher:
             self._problem = f"pushing {len(rows)} rows of live features failed: {type(error).__name__}: {error}"
             log.error("%s; trying again in %.0f s", self._problem, _RETRY_S)
             with self._lock:
-                self._rows = rows | self._rows
+                self._rows = _without(rows, self._dropped) | self._rows
             self._wake.set()
             return False
         self._problem = None
         with self._lock:
-            self._beginning -= beginning
+            self._beginning -= beginning - self._dropped
         return True
 
     def _push_all(self, rows: Mapping[tuple[str, str, str], LiveRow]) -> None:
         with metrics.FEATURE_PUSH_SECONDS.time():
             for scope in sorted({key[0] for key in rows}):
+                if scope in self._dropped:
+                    continue
                 self._push([row for key, row in rows.items() if key[0] == scope], scope)
 
     def stop(self) -> None:
         """Ends `run` soon; call `flush` afterwards for what still waits."""
         self._ending.set()
         self._wake.set()
+
+
+def _without(
+    rows: Mapping[tuple[str, str, str], LiveRow], scopes: Collection[str]
+) -> dict[tuple[str, str, str], LiveRow]:
+    return {key: row for key, row in rows.items() if key[0] not in scopes}

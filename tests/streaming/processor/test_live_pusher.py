@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -69,3 +72,44 @@ def test_a_group_is_beginning_until_the_rows_it_began_with_are_pushed() -> None:
     assert pusher.flush()
     assert pusher.beginning == []
     assert store.pushed == [("main", [("a", 1)])]
+
+
+def test_rows_of_a_group_that_was_given_up_are_pushed_no_more() -> None:
+    store = Store()
+    store.fails = 1
+    pusher = LivePusher(store.push, 0)
+    pusher.begin("lost", [row("a", 1)])
+    pusher.add("kept", [row("a", 1)])
+    assert not pusher.flush()
+    pusher.drop("lost")
+    assert pusher.beginning == []
+    assert pusher.flush()
+    assert store.pushed == [("kept", [("a", 1)])]
+
+
+def test_a_group_that_is_given_up_while_a_push_fails_does_not_come_back_with_its_rows() -> None:
+    started, go_on = threading.Event(), threading.Event()
+    pushed: list[str] = []
+
+    def push(rows: Sequence[LiveRow], scope: str) -> None:
+        if not started.is_set():
+            started.set()
+            go_on.wait()
+            raise ConnectionError("the store is away")
+        pushed.append(scope)
+
+    pusher = LivePusher(push, 0)
+    pusher.add("lost", [row("a", 1)])
+    with ThreadPoolExecutor(2) as threads:
+        pushing = threads.submit(pusher.flush)
+        started.wait()
+        dropping = threads.submit(pusher.drop, "lost")
+        while "lost" not in pusher._dropped:
+            time.sleep(0.001)
+        assert not dropping.done()  # its next owner may write only when this push has ended
+        go_on.set()
+        assert not pushing.result()
+        dropping.result()
+    pusher.begin("lost", [row("b", 2)])
+    assert pusher.flush()
+    assert pushed == ["lost"] and pusher.beginning == []
