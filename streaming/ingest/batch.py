@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
+from kafka.errors import KafkaError
+
 from features.store.online import StoreUnavailableError
+from features.text import TextModelUnavailableError
 from streaming.broker_clock import LOG_APPEND_TIME
 from streaming.config import Config
 from streaming.events import (
@@ -31,6 +34,9 @@ from streaming.ingest.reader import Polled
 from streaming.ingest.routing import Routing
 from streaming.monitoring import metrics
 from streaming.retries import Retrier, StoppedError
+
+AWAY = (StoreUnavailableError, TextModelUnavailableError)
+"""What is waited for; whatever else is raised over a record is about that record."""
 
 log = logging.getLogger(__name__)
 
@@ -76,17 +82,15 @@ class Batch:
     def represent(self, external: ImpressionEncoder, retrier: Retrier) -> None:
         """Represents the impressions of other systems, in their order, from the profiles that are known by now.
 
-        Waits for a feature store that is away. Raises StoppedError.
+        Waits for a feature store or a language model that is away. Raises StoppedError.
         """
         for entry in self._entries:
             if not isinstance(entry.event, ImpressionEvent) or entry.refusal is not None:
                 continue
             encode = partial(external.encode, entry.event)
             try:
-                entry.traffic = retrier.until_done(
-                    "representing impressions", encode, transient=(StoreUnavailableError,)
-                )
-            except StoppedError:
+                entry.traffic = retrier.until_done("representing impressions", encode, transient=AWAY)
+            except (StoppedError, MemoryError):
                 raise
             except Exception as error:  # noqa: BLE001 - one impression must not hold up the others
                 entry.refuse(error)
@@ -95,7 +99,8 @@ class Batch:
         """Writes traffic, announced drift and dead letters, in the order of the records.
 
         If Kafka takes them, but not all, each is written alone and those at fault become dead letters. Raises what
-        `write` raises for more than a record, as OutputRefusedError and StoppedError.
+        `write` raises for more than a record, as OutputRefusedError and StoppedError, and RecordRefusedError if every
+        one of several records fails in the same way and not by Kafka's word: the fault is ours then, not theirs.
         """
         outputs = [output for entry in self._entries if (output := self._output(entry)) is not None]
         outputs += [self._letters.of_batch(batch, self._now) for batch in self._unreadable]
@@ -104,8 +109,11 @@ class Batch:
             return
         except RecordRefusedError as error:
             log.warning("%s; writing %d records one by one", error, len(outputs))
-        for entry in self._entries:
-            self._write_alone(entry, write)
+        refused = self._write_alone(write)
+        for entry, error in refused:
+            entry.refuse(entry.refusal or error)
+            assert entry.refusal is not None
+            write([self._letters.bare(entry.record, entry.refusal, self._now)])
         write([self._letters.of_batch(batch, self._now) for batch in self._unreadable])
 
     def announcements(self) -> list[tuple[int, DriftEvent]]:
@@ -168,17 +176,22 @@ class Batch:
             return Output(self._decisions_topic, encode_decision(announced(entry.event)), 0)
         return None
 
-    def _write_alone(self, entry: Entry, write: Callable[[Sequence[Output]], object]) -> None:
-        output = self._output(entry)
-        if output is None:
-            return
-        try:
-            write([output])
-            return
-        except RecordRefusedError as error:
-            entry.refuse(entry.refusal or error)
-        assert entry.refusal is not None
-        write([self._letters.bare(entry.record, entry.refusal, self._now)])
+    def _write_alone(self, write: Callable[[Sequence[Output]], object]) -> list[tuple[Entry, RecordRefusedError]]:
+        """Writes each record alone and gives those that are refused. Raises RecordRefusedError as `write` says."""
+        refused, tried = [], 0
+        for entry in self._entries:
+            output = self._output(entry)
+            if output is None:
+                continue
+            tried += 1
+            try:
+                write([output])
+            except RecordRefusedError as error:
+                refused.append((entry, error))
+        causes = [error.__cause__ for _, error in refused]
+        if len(refused) == tried > 1 and len(set(map(type, causes))) == 1 and not isinstance(causes[0], KafkaError):
+            raise refused[0][1]
+        return refused
 
 
 def appended_at(record: Any, now: float) -> float:

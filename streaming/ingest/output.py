@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from kafka import KafkaProducer
 from kafka.errors import (
@@ -58,7 +59,7 @@ class OutputRefusedError(Exception):
 
 
 class RecordRefusedError(Exception):
-    """A record of the batch cannot be written; the others may be."""
+    """A record of the batch cannot be written; the others may be. Its cause is a KafkaError if Kafka refuses it."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,8 @@ class Writer:
         """Writes all of them and gives their offsets once every one is acknowledged.
 
         Waits while the broker is away; after a failure the whole batch is sent again, so records may stand twice.
-        Raises OutputRefusedError, RecordRefusedError (then some may be written) or StoppedError.
+        Raises OutputRefusedError, RecordRefusedError (then some may be written) or StoppedError. What is raised beside
+        the records, by our own code or for want of memory, goes through: it must not make dead letters of the stream.
         """
         if not outputs:
             return []
@@ -109,11 +111,12 @@ class Writer:
                 f" ({type(error).__name__}: {error}); check the rights of the user and the topic's limits."
                 " Nothing was committed: ingest goes on with the same records when it is started again"
             ) from error
-        except StoppedError:
-            raise
-        except Exception as error:
+        except _OF_ONE as error:
             self.close(0)
-            raise RecordRefusedError(f"a record cannot be written ({type(error).__name__}: {error})") from error
+            raise _refused(error) from error
+        except RecordRefusedError:
+            self.close(0)
+            raise
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Lets the producer go."""
@@ -135,9 +138,7 @@ class Writer:
         producer = self._producer
         began = steady_wall()
         own_ms = int(began * 1_000)  # where a topic keeps the senders' times, ours proves nothing to our clock
-        sent = [
-            producer.send(out.topic, out.value, out.key, list(out.headers), out.partition, own_ms) for out in outputs
-        ]
+        sent = [_send_one(producer, output, own_ms) for output in outputs]
         self._flush(producer)
         written = [future.get(timeout=0) for future in sent]
         self._watch.answered()
@@ -161,6 +162,19 @@ class Writer:
         except StoppedError:
             self.close(0)
             raise
+
+
+def _refused(error: Exception) -> RecordRefusedError:
+    return RecordRefusedError(f"a record cannot be written ({type(error).__name__}: {error})")
+
+
+def _send_one(producer: KafkaProducer, out: Output, own_ms: int) -> Any:
+    try:
+        return producer.send(out.topic, out.value, out.key, list(out.headers), out.partition, own_ms)
+    except (KafkaError, MemoryError):
+        raise
+    except Exception as error:
+        raise _refused(error) from error
 
 
 def _may_pass(error: BaseException) -> bool:

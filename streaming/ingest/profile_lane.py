@@ -18,12 +18,10 @@ from typing import Any, TypeVar
 
 from kafka.errors import KafkaError
 
-from features.store.online import StoreUnavailableError
-from features.text import TextModelUnavailableError
 from streaming.broker_clock import BrokerClock, steady_wall
 from streaming.config import Config
 from streaming.events import ItemEvent, RefusedError, UserEvent
-from streaming.ingest.batch import appended_at, kind_of
+from streaming.ingest.batch import AWAY, appended_at, kind_of
 from streaming.ingest.kafka_watch import KafkaWatch
 from streaming.ingest.letters import Letters
 from streaming.ingest.output import Output, RecordRefusedError, Writer
@@ -39,8 +37,6 @@ _P = TypeVar("_P", UserEvent, ItemEvent)
 
 _WAIT_MS = 250
 _LOOK_S = 1.0
-_AWAY = (StoreUnavailableError, TextModelUnavailableError)
-"""What is waited for; whatever else the store raises is about a profile."""
 
 
 @dataclass(slots=True)
@@ -106,10 +102,10 @@ class ProfileBatch:
 
     def _write(self, profiles: list[_P], write: Callable[[list[_P]], int], retrier: Retrier, attempt: int = 1) -> int:
         try:
-            written = retrier.until_done("writing profiles", lambda: write(profiles), transient=_AWAY)
+            written = retrier.until_done("writing profiles", lambda: write(profiles), transient=AWAY)
             metrics.PROFILES_OUTDATED.inc(len(profiles) - written)
             return written
-        except StoppedError:
+        except (StoppedError, MemoryError):
             raise
         except Exception as error:  # noqa: BLE001 - one profile must not hold up the others
             if len(profiles) > 1:  # which one is at fault, the store does not say

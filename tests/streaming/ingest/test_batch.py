@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 import pytest
+from kafka.errors import MessageSizeTooLargeError
 
 from features.store.online import StoreUnavailableError
+from features.text import TextModelUnavailableError
 from streaming.broker_clock import LOG_APPEND_TIME
 from streaming.config import Config
 from streaming.events import (
@@ -170,8 +172,37 @@ def test_a_record_that_kafka_does_not_take_becomes_a_letter_and_the_others_are_w
 
     batch = batch_of(click("a"), click("large"), click("b"))
     batch.write(write)
-    assert [output.topic for output in written] == ["traffic", "dead-letters", "traffic"]
+    assert [output.topic for output in written] == ["traffic", "traffic", "dead-letters"]
     assert letters(written)[0].reason == "failed"
+
+
+def _refusing(cause: Exception, written: list[Output]) -> Callable[[Sequence[Output]], None]:
+    def write(outputs: Sequence[Output]) -> None:
+        if any(output.topic == "traffic" for output in outputs):
+            raise RecordRefusedError("no") from cause
+        written.extend(outputs)
+
+    return write
+
+
+def test_a_fault_of_ours_that_every_record_meets_makes_no_letter_of_any() -> None:
+    written: list[Output] = []
+    with pytest.raises(RecordRefusedError):
+        batch_of(click("a"), click("b")).write(_refusing(TypeError("ours"), written))
+    assert written == []
+
+
+@pytest.mark.parametrize("clicks", [1, 2])
+def test_records_that_kafka_refuses_by_its_own_word_are_letters_even_if_it_is_all_of_them(clicks: int) -> None:
+    written: list[Output] = []
+    batch_of(*[click("a")] * clicks).write(_refusing(MessageSizeTooLargeError(), written))
+    assert [letter.reason for letter in letters(written)] == ["failed"] * clicks
+
+
+def test_a_single_record_that_cannot_be_written_holds_up_nobody() -> None:
+    written: list[Output] = []
+    batch_of(click("a")).write(_refusing(TypeError("it alone"), written))
+    assert [letter.reason for letter in letters(written)] == ["failed"]
 
 
 def test_a_letter_that_kafka_does_not_take_either_is_written_without_the_record() -> None:
@@ -183,7 +214,7 @@ def test_a_letter_that_kafka_does_not_take_either_is_written_without_the_record(
         written.extend(outputs)
 
     batch_of(b"junk", click("a")).write(write)
-    assert [output.topic for output in written] == ["dead-letters", "traffic"]
+    assert [output.topic for output in written] == ["traffic", "dead-letters"]
     assert (letters(written)[0].reason, letters(written)[0].value) == ("not_json", b"")
 
 
@@ -251,3 +282,27 @@ def test_announced_drift_is_taken_with_its_partition_and_told_among_the_decision
     assert batch.announcements() == [(0, sale)]
     assert batch.outcomes() == [None, None, "bad_announcement"]
     assert batch.newest() == {0: NOW}
+
+
+@pytest.mark.parametrize("away", [StoreUnavailableError("away"), TextModelUnavailableError("away")])
+def test_an_impression_waits_for_a_store_or_a_language_model_that_is_away(away: Exception) -> None:
+    class Away(Backbone):
+        tries = 0
+
+        def encode(self, event: ImpressionEvent) -> bytes:
+            self.tries += 1
+            if self.tries < 3:
+                raise away
+            return super().encode(event)
+
+    outputs = finish(batch_of(ImpressionEvent("main.r", NOW, "u", ["i"])), Away())
+    assert [output.topic for output in outputs] == ["traffic"]
+
+
+def test_want_of_memory_makes_no_letter_of_an_impression() -> None:
+    class Starving(Backbone):
+        def encode(self, event: ImpressionEvent) -> bytes:
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        finish(batch_of(ImpressionEvent("main.r", NOW, "u", ["i"])), Starving())

@@ -128,3 +128,24 @@ def test_a_process_that_is_asked_to_end_does_not_wait_for_the_broker(
 def test_nothing_to_write_makes_no_producer(monkeypatch: pytest.MonkeyPatch, made: list[Producer]) -> None:
     assert writer(monkeypatch, made).write([]) == []
     assert made == []
+
+
+@pytest.mark.parametrize("error", [AssertionError("our clock"), MemoryError(), TypeError("our code")])
+def test_what_is_raised_beside_the_records_is_no_refusal_of_one(
+    monkeypatch: pytest.MonkeyPatch, made: list[Producer], error: Exception
+) -> None:
+    def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(BrokerClock, "acknowledged", fails)
+    with pytest.raises(type(error)):
+        writer(monkeypatch, made).write([RECORD])
+
+
+def test_want_of_memory_refuses_no_record(monkeypatch: pytest.MonkeyPatch, made: list[Producer]) -> None:
+    def fails(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Producer, "send", fails)
+    with pytest.raises(MemoryError):
+        writer(monkeypatch, made).write([RECORD])
