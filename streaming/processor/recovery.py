@@ -43,8 +43,13 @@ class Recovery:
 
     @property
     def missing(self) -> int:
-        """Requests that the snapshot refers to and the log no longer has."""
-        return len(self._open) + sum(1 for impression in self._pending.values() if impression is None)
+        """Requests that are lost: the log no longer has them, or not all of the micro-batch that they wait in."""
+        gone = {offset for offset, impression in self._pending.items() if impression is None}
+        for batch in self.snapshot.waiting:
+            offsets = {ref.offset for ref in batch.requests}
+            if offsets & gone:
+                gone |= offsets
+        return len(self._open) + len(gone)
 
     def rebuild_waiting(self) -> list[Weighed[LabelledRequest]]:
         """The micro-batches whose labels are in doubt, without those of which the log no longer has everything."""
