@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,7 +43,7 @@ class TrafficReader:
     def __init__(self, group: str, fingerprint: str, widths: Widths) -> None:
         self.refused: Counter[str] = Counter()
         self._group, self._fingerprint, self._widths = group, fingerprint, widths
-        self._positions: deque[int] = deque(maxlen=_POSITIONS_TOLD)
+        self._positions: defaultdict[str, deque[int]] = defaultdict(lambda: deque(maxlen=_POSITIONS_TOLD))
 
     def read(self, offset: int, value: bytes | None) -> Traffic | None:
         """The record at `offset`, or None if it is refused."""
@@ -62,7 +62,7 @@ class TrafficReader:
     def refuse(self, offset: int, reason: str, detail: str) -> None:
         """Counts a record that cannot be used. Logs the first of a reason, then the tenth, the hundredth and so on."""
         self.refused[reason] += 1
-        self._positions.append(offset)
+        self._positions[reason].append(offset)
         count = self.refused[reason]
         if 10 ** round(math.log10(count)) == count:
             log.error(
@@ -73,7 +73,7 @@ class TrafficReader:
                 reason,
                 detail[:200],
                 count,
-                [*self._positions],
+                [*self._positions[reason]],
             )
 
     def _problem(self, record: Traffic) -> str | None:

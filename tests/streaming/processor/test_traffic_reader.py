@@ -1,0 +1,15 @@
+"""What a group's reader says of records that it refuses."""
+
+from __future__ import annotations
+
+import pytest
+
+from streaming.processor.traffic_reader import TrafficReader, Widths
+
+
+def test_the_offsets_that_are_told_are_those_of_the_reason_that_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    reader = TrafficReader("main", "a backbone", Widths(1, 1, 1, 1, 1))
+    reader.refuse(7, "undecodable", "junk")
+    reader.refuse(8, "other_backbone", "an impression")
+    assert "refused as undecodable" in caplog.messages[0] and "the last ones at [7]" in caplog.messages[0]
+    assert "refused as other_backbone" in caplog.messages[1] and "the last ones at [8]" in caplog.messages[1]
