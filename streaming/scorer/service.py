@@ -88,16 +88,11 @@ class ScorerService:
         self.page = PageView(
             self._history, kernels, live_arm=config.scorer.live_arm, now=self.now, problem=lambda: self._status.problem
         )
+        self._reach_kafka()
         self._observe()
 
-    def _observe(self) -> None:
-        metrics.CLOCK_OFFSET.set_function(lambda: self._clock.offset_s)
-        for (group, arm), window in self._scorer.windows.items():
-            metrics.SCORE_MEAN.labels(group=group, arm=arm).set_function(window.mean)
-            metrics.SCORE_SHIFT.labels(group=group, arm=arm).set_function(window.shift)
-
-    async def start(self) -> None:
-        """Begins to start in the background; `missing` names what is still waited for."""
+    def _reach_kafka(self) -> None:
+        """What talks to Kafka, made before anything can ask for it; `start` begins to use it."""
         options = aiokafka_options(self._config.kafka)
         topics, groups = self._config.topics, [group.name for group in self._config.groups]
         self._producer = RestartingProducer(options, max_bytes=MAX_RECORD_BYTES)
@@ -116,6 +111,15 @@ class ScorerService:
             max_waiting=_WAITING_CALLS * self.max_events,
         )
         self._follower = KernelFollower(self._kernels, topic=topics.kernels, control=topics.control, options=options)
+
+    def _observe(self) -> None:
+        metrics.CLOCK_OFFSET.set_function(lambda: self._clock.offset_s)
+        for (group, arm), window in self._scorer.windows.items():
+            metrics.SCORE_MEAN.labels(group=group, arm=arm).set_function(window.mean)
+            metrics.SCORE_SHIFT.labels(group=group, arm=arm).set_function(window.shift)
+
+    async def start(self) -> None:
+        """Begins to start in the background; `missing` names what is still waited for."""
         self._missing = {"broker": f"Kafka on {self._config.kafka.bootstrap} has not answered yet"}
         self._tasks.append(self._watch.task("heartbeat", self._heartbeat.run()))
         self._tasks.append(self._watch.task("scorer-start", self._get_ready(), lasting=False))

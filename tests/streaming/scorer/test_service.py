@@ -27,6 +27,7 @@ from streaming.events import ServedImpression, decode_event, decode_traffic
 from streaming.kernel_log.keys import kernel_key
 from streaming.monitoring.watch import Watch
 from streaming.scorer.app import make_app
+from streaming.scorer.schema import ScoreRequest
 from streaming.scorer.service import ScorerService
 from streaming.topics import ensure_topics
 from tests.streaming.scorer.scoring_parts import (
@@ -340,3 +341,9 @@ async def test_a_broker_that_goes_away_and_comes_back_costs_nothing(
         if broker.running():
             await asyncio.to_thread(broker.stop)
     assert [impression.request_id for impression in logged] == asked
+
+
+async def test_a_scorer_that_was_never_started_stops_and_scores_like_any_other(backbone: FoundationBackbone) -> None:
+    service = ScorerService(Config(), make_scorer(backbone, make_kernels(backbone)), make_kernels(backbone), Watch())
+    assert (await service.score(ScoreRequest("u", ["a"]), 0.0)).impression.items == ["a"]
+    await service.stop()
