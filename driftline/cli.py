@@ -6,12 +6,13 @@ import functools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from driftline import __version__, evaluate, operate, prepare, services, whole
-from driftline.context import errors
+from driftline.context import errors, silent_broker
 from driftline.keys import app as key_app
 from local.broker.command import app as broker_app
 from local.control.command import app as kernel_app
@@ -20,7 +21,23 @@ from local.options import path_option
 from local.state.groups import app as groups_app
 from streaming.config import load_config
 
+
+class Commands(TyperGroup):
+    """All commands, with one word of all of them for a broker that does not answer."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the command. Raises what it raises, and BrokerSilent."""
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            silent = silent_broker(ctx.obj, error)
+            if silent is None:
+                raise
+            raise silent from error
+
+
 app = typer.Typer(
+    cls=Commands,
     name="driftline",
     help="Keeps a recommender current while it serves: a frozen backbone, a small kernel that learns from the stream."
     "\n\nNew here? `driftline demo` runs the whole loop on real data on this machine.",

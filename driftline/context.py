@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,31 @@ if TYPE_CHECKING:
     from lab.streams.choice import StreamChoice
 
 errors = Console(stderr=True)
+
+_SILENT = {"KafkaConnectionError", "KafkaTimeoutError", "NodeNotReadyError"}
+_CLIENTS = {"kafka", "aiokafka"}
+
+
+class BrokerSilent(Exception):
+    """A command failed because no Kafka answered; the message names the address and the cure."""
+
+
+def silent_broker(load: Callable[[], Config], error: Exception) -> BrokerSilent | None:
+    """What to tell of an error that a Kafka which does not answer is behind, however deep; None for any other.
+
+    By name: two client libraries have these classes, and a command that needs neither loads neither.
+    """
+    cause: BaseException | None = error
+    while cause is not None and type(cause).__name__ not in _SILENT:
+        if type(cause).__name__ == "BrokerUnreachable":
+            return None  # it says so itself
+        cause = cause.__cause__
+    if cause is None or type(cause).__module__.split(".")[0] not in _CLIENTS:
+        return None
+    return BrokerSilent(
+        f"{repr(error) if cause is error else error}. Does a Kafka answer on {load().kafka.bootstrap}? Start one with"
+        " `driftline broker start`, or name yours with `driftline --bootstrap HOST:PORT` or the key kafka.bootstrap"
+    )
 
 
 def settings(context: typer.Context) -> Config:

@@ -1,0 +1,47 @@
+"""What a command says when no broker answers: the address and the cure, whatever raised it."""
+
+from __future__ import annotations
+
+import aiokafka.errors
+import kafka.errors
+import pytest
+
+from driftline.cli import main
+from streaming.topic_scan import TopicScanError
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        kafka.errors.KafkaTimeoutError("no metadata"),
+        aiokafka.errors.KafkaConnectionError("no host"),
+        TopicScanError("topic 'history' cannot be read"),
+    ],
+)
+def test_a_broker_that_does_not_answer_is_named_with_its_cure(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*_: object) -> None:
+        if isinstance(error, TopicScanError):
+            raise error from kafka.errors.KafkaTimeoutError("no metadata")
+        raise error
+
+    monkeypatch.setattr("local.control.views.print_list", fails)
+    with pytest.raises(SystemExit):
+        main(["--bootstrap", "nowhere:9", "kernel", "list"])
+    told = capsys.readouterr().err
+    assert "nowhere:9" in told and "driftline broker start" in told and "--bootstrap" in told
+    assert str(error.args[0]) in told
+
+
+def test_an_error_that_has_nothing_to_do_with_the_broker_is_told_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*_: object) -> None:
+        raise TopicScanError("there is no such version")
+
+    monkeypatch.setattr("local.control.views.print_list", fails)
+    with pytest.raises(SystemExit):
+        main(["kernel", "list"])
+    told = capsys.readouterr().err
+    assert "there is no such version" in told and "broker start" not in told
