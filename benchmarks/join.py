@@ -11,7 +11,7 @@ import gc
 import tempfile
 import time
 import tracemalloc
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ from benchmarks.commits import Committing, opened_run, records
 from benchmarks.direct_play import Prepared, prepare
 from streaming.backbone import OpenedBackbone, open_backbone
 from streaming.config import Config, JoinConfig, load_config
-from streaming.events import PAYLOADS, Progress, ServedImpression, Tick, decode_traffic, encode_traffic
+from streaming.events import PAYLOADS, Progress, ServedImpression, Tick, Traffic, decode_traffic, encode_traffic
 from streaming.kernel_log.snapshot import decode_snapshot, encode_snapshot
 from streaming.processor.corrections import LoggedRecord
 from streaming.processor.join import Join
@@ -134,7 +134,7 @@ def _impressions(one: Prepared) -> Callable[[int], bytes]:
 def _close_some(machine: GroupMachine, position: int, examples: int) -> bool:
     """Event time reaches the end of so many windows."""
     now = _BEGIN_S + _WINDOW_S + 2 * examples * _EVERY_S
-    fed = [Progress({0: now + 2.0}, 1), Tick(now + 2.0)]
+    fed: list[Traffic] = [Progress({0: now + 2.0}, 1), Tick(now + 2.0)]
     learned = [machine.feed(position + n, encode_traffic(record), now + 2.0) for n, record in enumerate(fed)]
     return any(learned)
 
@@ -143,7 +143,7 @@ def shares(config: Config, opened: OpenedBackbone, prepared: list[Prepared]) -> 
     """Seconds of each part of a play with its commits, and of all of it; the first fifth starts up and is left out."""
     log = [(encode_traffic(record), now) for now, record in records(prepared[:_PLAYED])]
     machine = new_machine(config, opened, prepared[0].group, _NoLog())
-    spent = Counter[str]()
+    spent: dict[str, float] = defaultdict(float)
     committing = Committing(machine, config.processor)
     gate = machine.guarded.gate
     for part, owner, name in (
@@ -166,7 +166,7 @@ def shares(config: Config, opened: OpenedBackbone, prepared: list[Prepared]) -> 
     return dict(spent), whole
 
 
-def _timed(call: Callable[..., Any], spent: Counter[str], part: str) -> Callable[..., Any]:
+def _timed(call: Callable[..., Any], spent: dict[str, float], part: str) -> Callable[..., Any]:
     def timed(*given: Any, **named: Any) -> Any:
         began = time.thread_time()
         result = call(*given, **named)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -80,7 +81,7 @@ def save(client: redis.Redis, wanted: str) -> None:
     client.bgsave()
     end = time.monotonic() + 20
     while time.monotonic() < end:
-        info = client.info("persistence")
+        info: Any = client.info("persistence")
         if not info["rdb_bgsave_in_progress"] and info["rdb_last_bgsave_status"] == wanted:
             return
         time.sleep(0.05)
