@@ -24,6 +24,7 @@ from rich.table import Table
 
 from benchmarks.commits import Committing, opened_run, records
 from benchmarks.direct_play import Prepared, prepare
+from model.gate.config import GateConfig
 from streaming.backbone import OpenedBackbone, open_backbone
 from streaming.config import Config, JoinConfig, load_config
 from streaming.events import PAYLOADS, Progress, ServedImpression, Tick, Traffic, decode_traffic, encode_traffic
@@ -87,7 +88,9 @@ class TakenOver:
 
 def take_over(config: Config, opened: OpenedBackbone, one: Prepared, count: int) -> TakenOver:
     """Kills the owner of `count` open impressions, each the first item of `one`."""
-    config = config.model_copy(update={"join": JoinConfig(window_s=_WINDOW_S, max_bytes=2**40)})
+    join = JoinConfig(window_s=_WINDOW_S, max_bytes=2**40)
+    gate = GateConfig(label_odds=1e9)  # nobody clicks here
+    config = config.model_copy(update={"join": join, "gate": gate})
     made, opener = _impressions(one), new_machine(config, opened, one.group, _NoLog())
     for offset in range(count):
         opener.feed(offset, made(offset), _BEGIN_S + offset * _EVERY_S)
