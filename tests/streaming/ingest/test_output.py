@@ -139,7 +139,7 @@ def test_what_is_raised_beside_the_records_is_no_refusal_of_one(
 
     monkeypatch.setattr(BrokerClock, "acknowledged", fails)
     with pytest.raises(type(error)):
-        writer(monkeypatch, made).write([RECORD])
+        writer(monkeypatch, made, None).write([RECORD])
 
 
 def test_want_of_memory_refuses_no_record(monkeypatch: pytest.MonkeyPatch, made: list[Producer]) -> None:

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from streaming.config import Config, GroupConfig
+from streaming.config import Config
 from streaming.monitoring.watch import Watch
 from streaming.processor import app
 from streaming.processor.app import Processor
 from streaming.processor.owned_group import OwnedGroup
 from tests.streaming.processor.tiny_processor import OPENED, nowhere
 
-CONFIG = Config(groups=(GroupConfig(name="one", scene=("a",)), GroupConfig(name="two")))
+CONFIG = Config()
 
 
 async def _failed() -> OwnedGroup:

@@ -391,6 +391,6 @@ def test_a_request_of_which_nothing_gets_a_finite_score_is_refused_by_a_reason_o
     scorer = make_scorer(backbone, kernels, encoder=Overflowing(backbone))
     with pytest.raises(RequestRefused) as refused:
         scorer.score(_ask(candidates=["beyond"]), 0.0)
-    assert (refused.value.reason, refused.value.status) == ("not_finite", 503)
+    assert (refused.value.problem.error, refused.value.status) == ("not_finite", 503)
     scorer.warm_up(["beyond"])
     assert kernels.versions() == {"main": 5}
