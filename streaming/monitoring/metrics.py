@@ -45,8 +45,8 @@ OPEN_REQUESTS = Gauge("driftline_open_requests", "Requests waiting for their win
 JOIN_DROPPED = Counter(
     "driftline_join_dropped_total",
     "Records the join could not use, by reason: late_impression, late_feedback, orphan_feedback, "
-    "duplicate, unshown_item, evicted, feedback_evicted, feedback_unread, uncorrectable, other_backbone, bad_payload, "
-    "undecodable, unjoinable, lost_in_recovery, lost_with_topic, unreadable_row, "
+    "duplicate, unshown_item, evicted, feedback_evicted, feedback_unread, uncorrectable, other_backbone, other_tasks, "
+    "bad_payload, undecodable, unjoinable, lost_in_recovery, lost_with_topic, unreadable_row, "
     "learning_stopped, unlearnable, other_experiment, set_aside.",
     ["group", "reason"],
 )

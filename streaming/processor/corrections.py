@@ -41,9 +41,32 @@ class Correction:
     """Items of one request whose label turned from 0 to 1 after it was decided."""
 
     request: LabelledRequest
-    """Its `clicks` or `conversions` are those that turned, and no others."""
+    """Of the labels that it is about, those that turned and no others; the other labels as they are known."""
     learned_at: int
     """`Learner.examples` right after the micro-batch that taught it."""
+
+
+@dataclass(frozen=True)
+class LoggedRequests:
+    """Closed requests with their impressions, read again from the log."""
+
+    reader: TrafficReader
+    log: LoggedTraffic
+
+    def impression(self, closed: ClosedRequest) -> ServedImpression | None:
+        """Its impression; None if the log no longer has it."""
+        logged = self.log.read(closed.offset)
+        record = None if logged is None else self.reader.read(closed.offset, logged.value)
+        if logged is None or not isinstance(record, ServedImpression) or record.request_id != closed.request_id:
+            return None
+        return as_of_append(record, logged.appended)
+
+    def labelled(self, closed: ClosedRequest) -> LabelledRequest | None:
+        """The request with its labels as they are known now; None as above."""
+        impression = self.impression(closed)
+        if impression is None:
+            return None
+        return LabelledRequest(closed.offset, impression, *closed.labels(len(impression.items)))
 
 
 @dataclass
@@ -55,8 +78,7 @@ class Corrections:
 
     kind: FeedbackKind
     index: ClosedIndex
-    reader: TrafficReader
-    log: LoggedTraffic
+    logged: LoggedRequests
     dropped: Counter[str]
     since: float = 0.0
     """Watermark when the oldest that waits came, seconds."""
@@ -87,7 +109,7 @@ class Corrections:
         return [correction for correction in found if correction is not None]
 
     def _look_up(self, closed: ClosedRequest, items: list[str]) -> Correction | None:
-        impression = self._impression(closed)
+        impression = self.logged.impression(closed)
         if impression is None:
             self.dropped["uncorrectable"] += len(items)
             return None
@@ -96,19 +118,12 @@ class Corrections:
             turn(self.kind, closed, impression, item, turned, self.dropped)
         if not turned.any():
             return None
-        none = np.zeros_like(turned)
+        clicks, conversions = closed.labels(len(turned))
         if self.kind == "click":
             self.index.corrected(closed)
-            return Correction(LabelledRequest(closed.offset, impression, turned, none), closed.learned_at)
+            return Correction(LabelledRequest(closed.offset, impression, turned, conversions), closed.learned_at)
         self.index.converted(closed)
-        return Correction(LabelledRequest(closed.offset, impression, none, turned), closed.learned_at)
-
-    def _impression(self, closed: ClosedRequest) -> ServedImpression | None:
-        logged = self.log.read(closed.offset)
-        record = None if logged is None else self.reader.read(closed.offset, logged.value)
-        if logged is None or not isinstance(record, ServedImpression) or record.request_id != closed.request_id:
-            return None
-        return as_of_append(record, logged.appended)
+        return Correction(LabelledRequest(closed.offset, impression, clicks, turned), closed.learned_at)
 
     # --- state ---
 
@@ -120,7 +135,7 @@ class Corrections:
         """Takes what `state` gave. The index must be restored before: it knows which clicks count already."""
         self.since = since
         for waiting in state:
-            request = self.index.get(waiting.request.request_id) or waiting.request
+            request = self.index.find(waiting.request.request_id) or waiting.request
             for item in waiting.items:
                 self._add(request, item)
 
