@@ -44,6 +44,8 @@ def _arms(report: RunReport) -> Table:
         for name, measure in ((within, "request_auc_ctcvr"), ("CTCVR-AUC", "auc_ctcvr")):
             arms = getattr(told.frozen, measure), getattr(told.live, measure)
             table.add_row(name, *_pair(*arms, higher_is_better=True))
+        losses = told.frozen.log_loss_cvr, told.live.log_loss_cvr
+        table.add_row("log loss of CVR among clicks (lower is better)", *_pair(*losses, higher_is_better=False))
     return table
 
 

@@ -124,7 +124,7 @@ class Owner:
 
     def feed(self, offset: int) -> None:
         self.machine.feed(offset, RECORDS[offset], appended(RECORDS[offset]))
-        self._rows |= {(row.kind, row.key): row for row in self.machine.live.take_changed()}
+        self._rows |= {(row.kind, row.key): row for row in self.machine.take_changed_rows()}
 
     def commit(self, *, whole: bool, leaving: bool = False) -> None:
         if whole:
