@@ -28,6 +28,24 @@ QUICK_REQUESTS, QUICK_PRETRAIN = 1_500, 3_000
 
 
 @dataclass(frozen=True)
+class NamedStreams:
+    """Which streams a user names; several ways to name them add up."""
+
+    suite: str | None = None
+    """One of `SUITES`."""
+    script: Path | None = None
+    """A drift script: a file, or the name of one that comes with the package."""
+    log: Path | None = None
+    """A log, or the folder of a public data set."""
+    mapping: str | None = None
+    """A mapping file, or the name of a public data set."""
+
+    def __bool__(self) -> bool:
+        """Whether any is named."""
+        return any((self.suite, self.script, self.log, self.mapping))
+
+
+@dataclass(frozen=True)
 class Source:
     """One stream by name: a script, a log with its mapping, or a public data set."""
 
@@ -76,21 +94,19 @@ class Source:
         return open_log(self.mapping, self.log)
 
 
-def choose(
-    suite: str | None, script: Path | None, log: Path | None, mapping: str | None, *, quick: bool
-) -> list[Source]:
-    """The streams that the command line asks for; the standard suite if it asks for none. Raises StreamError."""
+def choose(named: NamedStreams, *, quick: bool) -> list[Source]:
+    """The streams that are named; the standard suite if none is. Raises StreamError."""
     sources: list[Source] = []
-    if script is not None:
-        loaded = find_script(str(script))
+    if named.script is not None:
+        loaded = find_script(str(named.script))
         sources.append(Source(loaded.name, script=loaded))
-    if mapping is not None or log is not None:
-        sources.append(log_source(log, mapping))
-    if suite is not None or not sources:
-        sources.extend(_suite(suite or "standard"))
+    if named.mapping is not None or named.log is not None:
+        sources.append(log_source(named.log, named.mapping))
+    if named.suite is not None or not sources:
+        sources.extend(_suite(named.suite or "standard"))
     if not quick:
         return sources
-    whole_suite = script is None and log is None and mapping is None and suite not in MOVIELENS_STREAMS
+    whole_suite = named == NamedStreams(named.suite) and named.suite not in MOVIELENS_STREAMS
     return [shortened(s) for s in sources if not whole_suite or s.name in QUICK_STREAMS]
 
 

@@ -44,6 +44,8 @@ class Correction:
     """Of the labels that it is about, those that turned and no others; the other labels as they are known."""
     learned_at: int
     """`Learner.examples` right after the micro-batch that taught it."""
+    weight: NDArray[np.float64]
+    """What each of its examples weighed then, `(n,)`."""
 
 
 @dataclass(frozen=True)
@@ -121,9 +123,11 @@ class Corrections:
         clicks, conversions = closed.labels(len(turned))
         if self.kind == "click":
             self.index.corrected(closed)
-            return Correction(LabelledRequest(closed.offset, impression, turned, conversions), closed.learned_at)
-        self.index.converted(closed)
-        return Correction(LabelledRequest(closed.offset, impression, clicks, turned), closed.learned_at)
+            request = LabelledRequest(closed.offset, impression, turned, conversions)
+        else:
+            self.index.converted(closed)
+            request = LabelledRequest(closed.offset, impression, clicks, turned)
+        return Correction(request, closed.learned_at, closed.weights(len(turned)))
 
     # --- state ---
 

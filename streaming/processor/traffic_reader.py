@@ -114,19 +114,19 @@ class TrafficReader:
 
     def _sound(self, record: ServedImpression) -> bool:
         n = len(record.items)
-        sizes = (
+        sizes: list[tuple[bytes, int]] = [
             (record.x, 2 * n * self._widths.x),
             (record.live, 4 * n * self._widths.live),
             (record.content, 2 * n * self._widths.content),
             (record.values, 2 * n * self._widths.slots),
             (record.frozen_logit, 4 * n),
             (record.live_logit, 4 * n),
-        )
+        ]
         names = PAYLOADS
         if isinstance(record, ConvertingImpression):
             names += CONVERSION_PAYLOADS
-            of_one = (record.cvr_live, 4 * n * self._widths.live)
-            sizes += (of_one, (record.cvr_frozen_logit, 4 * n), (record.cvr_live_logit, 4 * n))
+            sizes += [(record.cvr_live, 4 * n * self._widths.live)]
+            sizes += [(record.cvr_frozen_logit, 4 * n), (record.cvr_live_logit, 4 * n)]
         if n == 0 or any(len(data) != size for data, size in sizes):
             return False
         values = record.array("values")
