@@ -40,8 +40,8 @@ class JoinConfig(Section):
     conversion_window_s: float = Field(
         default=3_600.0,
         gt=0,
-        description="How long after an impression a conversion still belongs to it; conversions are learned when this and "
-        "`join.horizon_s` are over.",
+        description="How long after an impression a conversion still belongs to it. Conversions are learned when this "
+        "and `join.horizon_s` are over.",
     )
     max_bytes: int = Field(
         default=512 * 2**20,

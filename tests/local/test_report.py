@@ -51,8 +51,9 @@ def served(
 
 
 def converting(shown: ServedImpression, frozen: list[float], live: list[float]) -> ConvertingImpression:
-    logits = (np.array(logit, dtype="<f4").tobytes() for logit in (frozen, live))
-    return ConvertingImpression(*msgspec.structs.astuple(shown), b"", *logits)
+    told = zip(("cvr_frozen_logit", "cvr_live_logit"), (frozen, live), strict=True)
+    logits = {name: np.array(logit, dtype="<f4").tobytes() for name, logit in told}
+    return ConvertingImpression(**msgspec.structs.asdict(shown), cvr_live=b"", **logits)
 
 
 def click(request: str, item: str) -> ServedFeedback:

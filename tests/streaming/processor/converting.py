@@ -82,7 +82,9 @@ def converting(shown: ServedImpression, random: np.random.Generator) -> Converti
     n = len(shown.items)
     live = random.normal(size=(n, LAYOUT.width)).astype("<f4").tobytes()
     logit = (random.normal(size=n) - 1.0).astype("<f4").tobytes()
-    return ConvertingImpression(*msgspec.structs.astuple(shown), live, logit, logit)
+    return ConvertingImpression(
+        **msgspec.structs.asdict(shown), cvr_live=live, cvr_frozen_logit=logit, cvr_live_logit=logit
+    )
 
 
 def shop(requests: int, seed: int = 0, *, late: float = 0.3) -> list[Traffic]:
