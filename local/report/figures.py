@@ -109,6 +109,8 @@ class ConversionFigures:
 
     frozen: ConversionArm
     live: ConversionArm
+    by_clicks: ConversionArm
+    """The live arm's clicks with the frozen arm's CVR: what of the live arm's gain is the clicks' alone."""
     conversions: int
     lists: int
     """Requests that hold a conversion and something else."""
@@ -122,6 +124,7 @@ class ConversionFigures:
         return cls(
             frozen=ConversionArm.of(stream, told.label, stream.frozen, told.frozen),
             live=ConversionArm.of(stream, told.label, stream.live, told.live),
+            by_clicks=ConversionArm.of(stream, told.label, stream.live, told.frozen),
             conversions=int(told.label.sum()),
             lists=evaluation.mixed_groups(told.label, stream.request),
         )
@@ -224,8 +227,9 @@ class RunReport:
             values |= {f"{name}_{arm}": value for name, value in asdict(measured).items()}
         if self.conversions is not None:
             values |= {"conversions": self.conversions.conversions, "lists_ctcvr": self.conversions.lists}
-            for arm, told in (("frozen", self.conversions.frozen), ("live", self.conversions.live)):
-                values |= {f"{name}_{arm}": value for name, value in asdict(told).items()}
+            for arm in ("frozen", "live", "by_clicks"):
+                told = asdict(getattr(self.conversions, arm))
+                values |= {f"{name}_{arm}": value for name, value in told.items()}
         return {key: _jsonable(value) for key, value in sorted(values.items())}
 
 

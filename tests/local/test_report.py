@@ -116,6 +116,7 @@ def test_conversions_are_told_by_both_arms_where_the_backbone_tells_them() -> No
     assert (told["conversions"], told["lists_ctcvr"]) == (1, 1)  # a conversion without a click does not count
     assert (told["request_auc_ctcvr_frozen"], told["request_auc_ctcvr_live"]) == (0.5, 1.0)
     assert (told["auc_ctcvr_frozen"], told["auc_ctcvr_live"]) == (0.5, 1.0)
+    assert told["auc_ctcvr_by_clicks"] == told["auc_ctcvr_frozen"]  # both arms' clicks are the same
     assert told["log_loss_cvr_frozen"] == pytest.approx(np.log(2), abs=1e-6)
     assert told["log_loss_cvr_live"] == pytest.approx(np.log1p(np.exp(-2.0)), abs=1e-6)
     console = Console(width=120, record=True, file=None)
