@@ -169,10 +169,9 @@ class Representer:
             history = self.encoder.history(events, encoded, time) if self.layout.history.length else None
             return self.encoder.batch(user, [item.encoded for item in of], facets, history, query)
 
-        content = np.stack([item.content for item in items])
-        values = np.stack([item.values for item in items])
+        content, values = np.stack([item.content for item in items]), np.stack([item.values for item in items])
         asked = RequestItems(domain, content, values)
-        live = self.live(user_id, item_ids, asked, time)
+        live = torch.from_numpy(self.live(user_id, item_ids, asked, time))
         with torch.inference_mode():
             if self._user_vectors is None:
                 x = round_representation(self.backbone.represent(batch(items)))
@@ -183,11 +182,11 @@ class Representer:
                 x = torch.cat([mine.expand(len(items), -1), vectors], dim=1)
             rows = torch.tensor([facets], dtype=torch.int64).expand(len(items), -1)
             frozen, cvr = self.backbone.predict(x, rows).unbind(1)
-        represented = Represented(x, torch.from_numpy(live), torch.from_numpy(content), values, frozen)
+        of_clicks = Represented(x, live, torch.from_numpy(content), values, frozen)
         if not self.backbone.has_conversion:
-            return represented
-        of_conversions = self.live(user_id, item_ids, asked, time, conversion_kind)
-        return replace(represented, cvr_logit=cvr, cvr_live=torch.from_numpy(of_conversions))
+            return of_clicks
+        cvr_live = torch.from_numpy(self.live(user_id, item_ids, asked, time, conversion_kind))
+        return replace(of_clicks, cvr_logit=cvr, cvr_live=cvr_live)
 
     def _events(self, user_id: str, domain: Domain, time: float) -> list[HistoryEvent]:
         """What the user did lately, oldest first, where the backbone reads it."""

@@ -27,7 +27,7 @@ class ConversionState(msgspec.Struct, frozen=True):
     ripe_since: float = 0.0
     """Event time up to which feedback was known when the oldest of `ripe` became so, seconds."""
     clicks: bytes = b""
-    """Weights of the click kernel published last, float32: what a new kernel of conversions is published beside."""
+    """Weights of the click kernel published last, float32: one of conversions is published beside it. Empty before."""
 
 
 class GroupSnapshot(msgspec.Struct, frozen=True):

@@ -22,6 +22,7 @@ import torch
 from features.live.features import LiveFeatures
 from features.live.layout import LiveRow
 from features.live.tasks import as_conversions
+from model.container import ContainerError
 from model.encoding.domain import DomainSpace
 from model.evaluation import PrequentialWindow
 from model.gate.config import GateConfig
@@ -31,6 +32,7 @@ from model.gate.seen import Doubles, Seen, Strata
 from model.gate.shares import ShareCap
 from model.kernel.kernel import Kernel
 from model.kernel.learner import Learner
+from model.kernel.start import KernelStart
 from streaming.kernel_log.snapshot import ConversionState
 from streaming.processor.batches import conversion_batch, conversion_outcome, conversions_seen, corrected_conversion
 from streaming.processor.corrections import Correction
@@ -53,6 +55,8 @@ class ConversionHead:
         """Clicks that were learned since this head began."""
         self._users, self._items = ShareCap(config.user_share), ShareCap(config.item_share)
         self._space, self._start = space, learner.snapshot()
+        self.beside: Kernel | None = None
+        """The kernel of clicks that was published last; None before the first."""
         self.fell_back = False
         """Whether harm was found and the kernel that does it is still served."""
 
@@ -121,10 +125,18 @@ class ConversionHead:
         gate: dict[str, Any] = {
             "harm": self.harm.state(), "users": self._users.state(), "items": self._items.state(),
         }  # fmt: skip
-        return ConversionState(learner=self.learner.snapshot(), gate=gate)
+        clicks = b"" if self.beside is None else self.beside.weights.numpy().tobytes()
+        return ConversionState(learner=self.learner.snapshot(), gate=gate, clicks=clicks)
 
-    def restore(self, state: ConversionState) -> None:
-        """The inverse of `state`. Raises ContainerError, and changes nothing, if the learner cannot take its part."""
+    def restore(self, state: ConversionState, clicks: KernelStart) -> None:
+        """The inverse of `state`, of a group whose click kernels start from `clicks`.
+
+        Raises ContainerError, and changes nothing, if the learner cannot take its part or kernels have other weights.
+        """
+        weights = torch.from_numpy(np.frombuffer(state.clicks, dtype="<f4").astype(np.float32))
+        if len(weights) not in {0, clicks.features.width}:
+            raise ContainerError(f"the served kernel has {len(weights)} weights, not {clicks.features.width}")
         self.learner.restore(state.learner)
+        self.beside = Kernel(clicks, weights) if len(weights) else None
         for name, part in {"harm": self.harm, "users": self._users, "items": self._items}.items():
             part.load(state.gate[name])  # type: ignore[attr-defined]

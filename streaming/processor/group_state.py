@@ -11,8 +11,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
-import numpy as np
-import torch
 
 from features.live.features import LiveFeatures
 from features.live.layout import Kind, LiveRow
@@ -27,7 +25,6 @@ from model.gate.config import GateConfig
 from model.gate.gate import Gate, KeptState, Weighed
 from model.gate.guarded import GuardedLearner
 from model.kernel.compatibility import dependencies
-from model.kernel.kernel import Kernel
 from model.kernel.learner import Learner
 from streaming.config import JoinConfig
 from streaming.events.decisions import Decision
@@ -87,8 +84,7 @@ class GroupState:
     ) -> None:
         """`first_rows` are what `live` knows before the first record; `traffic` has what late clicks belong to.
 
-        `reference` is what drift is measured against; None takes the group's first examples. `conversions` is the
-        conversion task, for a backbone that tells it.
+        `reference` is what drift is measured against; None takes the group's first examples.
         """
         self.group, self.learner = group, learner
         self.guarded = _guarded(learner, gate, space)
@@ -97,10 +93,8 @@ class GroupState:
         self.live, self.conversions = live, conversions
         self.restore_rows(first_rows)
         self.first_keys: frozenset[tuple[Kind, str]] = frozenset((row.kind, row.key) for row in first_rows)
-        self._ripe = None if conversions is None else RipeRequests()
+        self._ripe = None if conversions is None else RipeRequests(join.conversion_window_s * RIPE_WAIT)
         self.join = Join(join, self._ripe)
-        self._ripe_wait_s = join.conversion_window_s * RIPE_WAIT
-        self._clicks_served = Kernel.identity(learner.start)
         self._skipped: Counter[str] = Counter()
         self.experiment = Experiment(group, control)
         self._fingerprint, self._depends_on = fingerprint, dependencies(learner.start, space.sizes)
@@ -203,9 +197,8 @@ class GroupState:
     def _conversion_state(self) -> ConversionState | msgspec.UnsetType:
         if self.conversions is None or self._ripe is None:
             return msgspec.UNSET
-        clicks = self._clicks_served.weights.numpy().tobytes()
         ripe, since = self._ripe.state(), self._ripe.since
-        return msgspec.structs.replace(self.conversions.state(), ripe=ripe, ripe_since=since, clicks=clicks)
+        return msgspec.structs.replace(self.conversions.state(), ripe=ripe, ripe_since=since)
 
     def restore(
         self,
@@ -258,11 +251,7 @@ class GroupState:
             )
         if head is None or ripe is None or isinstance(state, msgspec.UnsetType):
             return
-        weights = torch.from_numpy(np.frombuffer(state.clicks, dtype="<f4").astype(np.float32))
-        if weights.shape != self._clicks_served.weights.shape:
-            raise SnapshotError(f"the snapshot of group {self.group!r} holds a served kernel of {len(weights)} weights")
-        head.restore(state)
-        self._clicks_served = Kernel(self.learner.start, weights)
+        head.restore(state, self.learner.start)
         ripe.restore(state.ripe, state.ripe_since)
 
     def _kept(self, kept: Sequence[KeptState], number: int) -> KeptState | None:

@@ -236,13 +236,14 @@ class GroupMachine(GroupState):
 
     def _publish(self, kernel: Kernel) -> PublishedKernel:
         self._published_at = self.join.watermark
-        self._clicks_served = kernel
-        return self._publish_served()
+        if self.conversions is not None:
+            self.conversions.beside = kernel
+        return self._publish_beside(kernel)
 
-    def _publish_served(self) -> PublishedKernel:
-        """Publishes the click kernel that was published last, or is to be, with that of conversions as it is now."""
+    def _publish_beside(self, clicks: Kernel) -> PublishedKernel:
+        """Publishes a kernel of clicks with that of conversions as it is now."""
         self.version += 1
-        self.published = self._carded(self._clicks_served, self.version)
+        self.published = self._carded(clicks, self.version)
         return self.published
 
     def as_kernel(self, version: int) -> PublishedKernel:
@@ -298,7 +299,7 @@ class GroupMachine(GroupState):
             return
         if not self.learning:
             self._skipped["learning_stopped"] += len(ripe.take())
-        elif len(ripe) >= self._config.batch_examples or self.join.watermark - ripe.since >= self._ripe_wait_s:
+        elif ripe.due(self.join.watermark, self._config.batch_examples):
             self._learn_conversions()
 
     def _learn_conversions(self) -> None:
@@ -318,8 +319,7 @@ class GroupMachine(GroupState):
             return
         for decision in decisions:
             self._tell(decision)
+        if head.fell_back or self.guarded.gate.held:  # else it travels with the next kernel of clicks
+            self._publish_beside(head.beside or Kernel.identity(self.learner.start))
         if head.fell_back:
-            self._publish_served()
             head.served_frozen(self.version)
-        elif self.guarded.gate.held:  # else it travels with the next kernel of clicks
-            self._publish_served()

@@ -16,7 +16,9 @@ from streaming.kernel_log.closed import ClosedRequest
 class RipeRequests:
     """In the order they ripened, until they are taken."""
 
-    def __init__(self) -> None:
+    def __init__(self, wait_s: float) -> None:
+        """`wait_s` is how long the oldest waits for more of them, seconds of event time."""
+        self._wait_s = wait_s
         self._requests: dict[str, ClosedRequest] = {}
         self.since = 0.0
         """Event time up to which feedback was known when the oldest ripened, seconds."""
@@ -25,6 +27,10 @@ class RipeRequests:
 
     def __len__(self) -> int:
         return len(self._requests)
+
+    def due(self, watermark: float, most: int) -> bool:
+        """Whether they should be learned now: there are `most` of them, or the oldest has waited."""
+        return len(self) >= most or bool(self._requests and watermark - self.since >= self._wait_s)
 
     def get(self, request_id: str) -> ClosedRequest | None:
         """A request that waits here."""

@@ -51,9 +51,9 @@ def served(
 
 
 def converting(shown: ServedImpression, frozen: list[float], live: list[float]) -> ConvertingImpression:
-    told = zip(("cvr_frozen_logit", "cvr_live_logit"), (frozen, live), strict=True)
-    logits = {name: np.array(logit, dtype="<f4").tobytes() for name, logit in told}
-    return ConvertingImpression(**msgspec.structs.asdict(shown), cvr_live=b"", **logits)
+    before, after = (np.array(logit, dtype="<f4").tobytes() for logit in (frozen, live))
+    served_too = msgspec.structs.asdict(shown)
+    return ConvertingImpression(**served_too, cvr_live=b"", cvr_frozen_logit=before, cvr_live_logit=after)
 
 
 def click(request: str, item: str) -> ServedFeedback:
