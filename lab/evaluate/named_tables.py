@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -52,9 +54,18 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def write_report(out: Path, name: str, figures: Mapping[str, object] | Sequence[object], page: str) -> None:
-    """Writes `name`.json for programs and `name`.md for people."""
-    write_whole(out / f"{name}.json", json.dumps(figures, indent=1) + "\n")
+    """Writes `name`.json for programs, in which what is not a number is null, and `name`.md for people."""
+    write_whole(out / f"{name}.json", json.dumps(plain(figures), indent=1, allow_nan=False) + "\n")
     write_whole(out / f"{name}.md", page)
+
+
+def plain(value: Any) -> Any:
+    """For JSON, which knows no tuples and no not-a-number: lists, and null."""
+    if isinstance(value, Mapping):
+        return {key: plain(of) for key, of in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def say_where(path: Path, seconds: float, console: Console) -> None:

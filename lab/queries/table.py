@@ -10,9 +10,8 @@ import numpy as np
 
 from lab.evaluate.cells import plain_span, span
 from lab.evaluate.compare import Interval
-from lab.evaluate.named_tables import NamedTable, markdown_page
+from lab.evaluate.named_tables import NamedTable, markdown_page, plain
 from lab.evaluate.plan import KERNEL
-from lab.evaluate.report import plain
 from lab.evaluate.slices import FIGURES, slice_figures, slice_sizes
 from lab.queries.trial import ALL, FROZEN, NONE, ORACLE, SLICES, QueryTrial
 

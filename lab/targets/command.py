@@ -14,7 +14,6 @@ from lab.evaluate.order import ComparisonOrder
 from lab.evaluate.plan import Plan
 from lab.evaluate.pool import ensure_writable
 from lab.evaluate.prepare import pretrain_on
-from lab.evaluate.report import plain
 from lab.evaluate.work import limit_threads, text_vectors
 from lab.streams.sources import log_source, shortened
 from lab.targets.parts import parts_of
@@ -61,7 +60,7 @@ def run_transfer(
             for row in tried(origin, TargetTrial.of(task, target, seed)):
                 rows.append(row)
                 console.print(f"{row.target}, seed {seed}: {row.way}, {row.cpu_s:.1f} s", highlight=False)
-            write_report(order.out, "transfer", plain([asdict(one) for one in rows]), markdown(rows))
+            write_report(order.out, "transfer", [asdict(one) for one in rows], markdown(rows))
     show_tables(tables(rows), console)
     say_where(order.out / "transfer.md", time.monotonic() - begun, console)
     return rows

@@ -10,8 +10,7 @@ import numpy as np
 
 from lab.evaluate.cells import plain_span, span
 from lab.evaluate.compare import Interval
-from lab.evaluate.named_tables import NamedTable, markdown_page
-from lab.evaluate.report import plain
+from lab.evaluate.named_tables import NamedTable, markdown_page, plain
 from lab.evaluate.slices import FIGURES, SLICES, slice_figures, slice_sizes
 from lab.text_models.encoders import TextEncoderCost
 from lab.text_models.trial import ALL, TextTrial

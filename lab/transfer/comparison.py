@@ -14,7 +14,6 @@ from lab.evaluate.compare import interval
 from lab.evaluate.named_tables import NamedTable, markdown_page, say_where, show_tables, write_report
 from lab.evaluate.order import ComparisonOrder
 from lab.evaluate.pool import ensure_writable
-from lab.evaluate.report import plain
 from lab.evaluate.work import limit_threads, text_vectors
 from lab.transfer.curve import FIRST, CurveRow, curve
 from lab.transfer.new_scene import STREAMS, open_scene
@@ -46,7 +45,7 @@ def run_new_scene(config: Config, order: ComparisonOrder, *, console: Console | 
             for row in curve(plan, stream, seed, partial(text_vectors, plan)):
                 rows.append(row)
                 console.print(f"{name}, seed {seed}: {row.way}, {row.cpu_s:.1f} s", highlight=False)
-            write_report(order.out, "new-scene", plain([asdict(one) for one in rows]), markdown(rows))
+            write_report(order.out, "new-scene", [asdict(one) for one in rows], markdown(rows))
     show_tables(tables(rows), console)
     say_where(order.out / "new-scene.md", time.monotonic() - begun, console)
     return rows

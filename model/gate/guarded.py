@@ -139,13 +139,13 @@ class GuardedLearner(Generic[RequestT]):
         good = self.gate.good
         if harm.undo:
             taught = self.learner.examples
-            self.learner.restore(good.learner if harm.undo == "good" and good is not None else self._start)
+            self.learner.restore(self._start if harm.undo == "start" or good is None else good.learner)
             # The count goes on: what is taught from now on must not pass for what was undone.
             self._undone = [*self._undone[-_SPANS:], (self.learner.examples, taught)]
             self.learner.examples = taught
             self.gate.went_back()
         if harm.serve:
-            to_good = harm.serve == "good" and good is not None
+            to_good = harm.serve == "good"
             step.served = self.learner.candidate if to_good else Kernel.identity(self.learner.start)
 
     def state(self) -> dict[str, Any]:

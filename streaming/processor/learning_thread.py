@@ -184,7 +184,7 @@ class LearningThread:
         return status
 
     def _take_rows(self) -> None:
-        rows = self.machine.live.take_changed()
+        rows = self.machine.take_changed_rows()
         self._rows.update({(row.kind, row.key): row for row in rows})
         self._on_rows(rows)
 

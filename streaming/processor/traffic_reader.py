@@ -11,7 +11,16 @@ import numpy as np
 
 from features.live.layout import LiveLayout
 from model.backbone.interface import FrozenBackbone
-from streaming.events import PAYLOADS, LearningOrder, Progress, ServedImpression, Traffic, decode_traffic
+from streaming.events import (
+    CONVERSION_PAYLOADS,
+    PAYLOADS,
+    ConvertingImpression,
+    LearningOrder,
+    Progress,
+    ServedImpression,
+    Traffic,
+    decode_traffic,
+)
 
 log = logging.getLogger(__name__)
 _POSITIONS_TOLD = 20
@@ -29,12 +38,16 @@ class Widths:
     slots: int
     values: int
     """Number V of item values: in a slot stands one of 0 to V - 1, or -1."""
+    conversions: bool = False
+    """Whether it carries what the conversion task is learned from."""
 
     @staticmethod
     def of(backbone: FrozenBackbone, layout: LiveLayout) -> Widths:
         """Of the impressions of a backbone and its live features."""
         crossing = layout.crossing
-        return Widths(backbone.width, layout.width, layout.content_width, crossing.slots, crossing.values)
+        return Widths(
+            backbone.width, layout.width, layout.content_width, crossing.slots, crossing.values, backbone.has_conversion
+        )
 
 
 class TrafficReader:
@@ -87,6 +100,11 @@ class TrafficReader:
             return None
         if record.fingerprint != self._fingerprint:
             return "other_backbone"
+        return self._problem_inside(record)
+
+    def _problem_inside(self, record: ServedImpression) -> str | None:
+        if isinstance(record, ConvertingImpression) != self._widths.conversions:
+            return "other_tasks"
         return None if self._sound(record) else "bad_payload"
 
     @staticmethod
@@ -96,17 +114,22 @@ class TrafficReader:
 
     def _sound(self, record: ServedImpression) -> bool:
         n = len(record.items)
-        sizes = (
+        sizes: list[tuple[bytes, int]] = [
             (record.x, 2 * n * self._widths.x),
             (record.live, 4 * n * self._widths.live),
             (record.content, 2 * n * self._widths.content),
             (record.values, 2 * n * self._widths.slots),
             (record.frozen_logit, 4 * n),
             (record.live_logit, 4 * n),
-        )
+        ]
+        names = PAYLOADS
+        if isinstance(record, ConvertingImpression):
+            names += CONVERSION_PAYLOADS
+            sizes += [(record.cvr_live, 4 * n * self._widths.live)]
+            sizes += [(record.cvr_frozen_logit, 4 * n), (record.cvr_live_logit, 4 * n)]
         if n == 0 or any(len(data) != size for data, size in sizes):
             return False
         values = record.array("values")
         if values.size and not -1 <= values.min() <= values.max() < self._widths.values:
             return False
-        return all(bool(np.isfinite(record.array(name)).all()) for name in PAYLOADS)
+        return all(bool(np.isfinite(record.array(name)).all()) for name in names)

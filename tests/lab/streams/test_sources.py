@@ -8,7 +8,8 @@ import pytest
 
 from lab.streams import StreamError
 from lab.streams.logged.movielens_stream import MOVIELENS_STREAMS
-from lab.streams.sources import NamedStreams, choose
+from lab.streams.sources import NamedStreams, Source, choose, log_source
+from tests.lab.evaluate.small import write_small_log
 
 
 @pytest.mark.parametrize(
@@ -30,6 +31,22 @@ def test_a_script_alone_is_the_only_stream(tmp_path: Path) -> None:
     path.write_text("name: mine")
     assert [s.name for s in choose(NamedStreams(script=path), quick=False)] == ["mine"]
     assert [s.name for s in choose(NamedStreams(script=path), quick=True)] == ["mine"]
+
+
+def test_a_stream_is_another_one_where_any_of_its_files_has_changed(tmp_path: Path) -> None:
+    log, mapping = write_small_log(tmp_path)
+    source = log_source(None, str(mapping))
+    before = source.describe()
+    assert source.describe() == before
+    log.write_text(log.read_text().replace("u1,", "u2,"))
+    assert source.describe() != before
+    folder = tmp_path / "folder"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "deep" / "a.csv").write_text("x")
+    whole = Source("mind", log=folder, dataset="mind")
+    before = whole.describe()
+    (folder / "deep" / "a.csv").write_text("y")
+    assert whole.describe() != before
 
 
 @pytest.mark.parametrize(

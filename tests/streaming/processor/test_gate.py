@@ -190,3 +190,17 @@ def test_harm_goes_back_to_the_last_good_state_and_late_clicks_do_not_correct_wh
     assert group.learner.examples == before
     assert guarded.was_undone(before)
     assert guarded.gate.held
+
+
+def test_before_a_first_good_state_harm_goes_back_to_the_start_and_the_decision_says_so() -> None:
+    group, _, _ = play(stream("turned")[:60])
+    guarded = group.guarded
+    assert guarded.gate.good is None
+    step = guarded.settle()
+    guarded._undo(guarded.gate.harm._go_back(serve=True, detail={}), step)
+    assert [(one.kind, one.detail["to"]) for one in step.decisions[-2:]] == [
+        ("rolled_back", "identity"),
+        ("undone", "start"),
+    ]
+    assert step.served is not None
+    assert np.array_equal(step.served.weights, Kernel.identity(START).weights)

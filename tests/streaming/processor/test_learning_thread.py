@@ -86,7 +86,7 @@ async def test_a_cut_that_nobody_waits_for_any_more_is_not_taken() -> None:
     await thread.stop()
     assert taken is not None
     assert taken.state is not None
-    live = thread.machine.live.rows()
+    live = thread.machine.rows()
     assert {(row.kind, row.key) for row in taken.state.rows} == {(row.kind, row.key) for row in live}
     assert not failures
 
