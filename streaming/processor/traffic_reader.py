@@ -11,7 +11,7 @@ import numpy as np
 
 from features.live.layout import LiveLayout
 from model.backbone.interface import FrozenBackbone
-from streaming.events import PAYLOADS, LearningOrder, Progress, ServedImpression, Traffic, decode_traffic
+from streaming.events import LearningOrder, Progress, ServedImpression, Traffic, decode_traffic
 
 log = logging.getLogger(__name__)
 _POSITIONS_TOLD = 20
@@ -109,4 +109,10 @@ class TrafficReader:
         values = record.array("values")
         if values.size and not -1 <= values.min() <= values.max() < self._widths.values:
             return False
-        return all(bool(np.isfinite(record.array(name)).all()) for name in PAYLOADS)
+        # By number format, all arrays of one together: six small tests take three times as long (0144).
+        halves, singles = record.x + record.content, record.live + record.frozen_logit + record.live_logit
+        return _finite(halves, "<f2") and _finite(singles, "<f4")
+
+
+def _finite(data: bytes, number: str) -> bool:
+    return bool(np.isfinite(np.frombuffer(data, dtype=number)).all())
