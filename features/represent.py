@@ -25,7 +25,15 @@ from features.store.feature_store import FeatureStore
 from features.user_vectors import UserState, UserVectors
 from model.backbone.interface import FrozenBackbone, round_representation
 from model.encoding.domain import Domain, DomainSpace
-from model.encoding.features import EncodedItem, EncodedUser, FeatureBatch, FeatureEncoder, ItemFeatures, UserFeatures
+from model.encoding.features import (
+    EncodedItem,
+    EncodedUser,
+    FeatureBatch,
+    FeatureEncoder,
+    ItemFeatures,
+    UserFeatures,
+    stacked,
+)
 from model.encoding.history import HistoryEvent
 from model.encoding.item_values import ItemValues, Slots
 from model.encoding.query import EncodedQuery
@@ -153,8 +161,8 @@ class Representer:
             history = self.encoder.history(events, encoded, time) if self.layout.history.length else None
             return self.encoder.batch(user, [item.encoded for item in of], facets, history, query)
 
-        content = np.stack([item.content for item in items])
-        values = np.stack([item.values for item in items])
+        content = stacked([item.content for item in items])
+        values = stacked([item.values for item in items])
         live = self.live(user_id, item_ids, RequestItems(domain, content, values), time)
         with torch.inference_mode():
             if self._user_vectors is None:
@@ -162,7 +170,7 @@ class Representer:
             else:
                 state = UserState(user, facets, tuple(events))
                 mine = self._user_vectors.vector(user_id, state, lambda: batch(items[:1]))
-                vectors = torch.from_numpy(np.stack([item.vector for item in items]))
+                vectors = torch.from_numpy(stacked([item.vector for item in items]))
                 x = torch.cat([mine.expand(len(items), -1), vectors], dim=1)
             rows = torch.tensor([facets], dtype=torch.int64).expand(len(items), -1)
             frozen, cvr = self.backbone.predict(x, rows).unbind(1)

@@ -18,7 +18,7 @@ Take = Callable[[int, Sequence["ConsumerRecord[bytes, bytes]"]], Awaitable[None]
 """Takes records of a partition, in their order; waits as long as there is no room for them."""
 
 
-class FetchConsumer(Consumer):
+class FetchConsumer(Consumer):  # type: ignore[misc]
     """Gives `take` the records of a partition as they were fetched; nothing is acknowledged."""
 
     def __init__(self, take: Take, *args: Any, **options: Any) -> None:
