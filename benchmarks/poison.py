@@ -21,7 +21,7 @@ from lab.evaluate.plan import make_plan
 from lab.evaluate.work import limit_threads
 from lab.played.half import LiveHalf, ready
 from lab.played.play import PlayedExamples, play
-from lab.streams.sources import choose
+from lab.streams.sources import NamedStreams, choose
 from model.evaluation import auc, grouped_auc
 from model.gate.config import GateConfig
 from model.gate.harm import log_losses
@@ -118,7 +118,7 @@ def main() -> int:
     """Prints both tables."""
     limit_threads()
     cache = Config().cache_dir
-    sources = [source for source in choose("scripted", None, None, None, quick=False) if source.name in STREAMS]
+    sources = [source for source in choose(NamedStreams("scripted"), quick=False) if source.name in STREAMS]
     results: Results = {(source.name, poison): [] for source in sources for poison in POISONS}
     console = Console()
     with tempfile.TemporaryDirectory(prefix="driftline-poison-") as folder:

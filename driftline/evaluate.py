@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,6 +27,9 @@ from driftline.options import (
     UserEncoders,
 )
 from streaming.config import Config
+
+if TYPE_CHECKING:
+    from lab.evaluate.order import ComparisonOrder
 
 app = typer.Typer()
 
@@ -54,15 +57,17 @@ def evaluate(
     out: ReportFolder = Path("runs/evaluate"),
 ) -> None:
     """Compare ways to adapt on drifting streams, test-then-train, and report what helps."""
-    given = {
-        "suite": suite, "script": None if script is None else Path(script), "log": log, "mapping": mapping,
-        "adapters": _names(adapters), "seeds": seeds, "quick": quick, "tune": tune, "detectors": detectors,
-        "text_models": text_models, "models": _names(models), "user_encoders": user_encoders, "new_scene": new_scene,
-        "conversions": conversions, "queries": queries, "cluster": cluster, "base": base,
+    named = {"suite": suite, "script": None if script is None else Path(script), "log": log, "mapping": mapping}
+    asked = {"seeds": seeds, "quick": quick, "tune": tune}
+    given: dict[str, Any] = {
+        **named, **asked, "adapters": _names(adapters), "detectors": detectors, "text_models": text_models,
+        "models": _names(models), "user_encoders": user_encoders, "new_scene": new_scene, "conversions": conversions,
+        "queries": queries, "cluster": cluster, "base": base,
     }  # fmt: skip
     comparison = next((one for one in _COMPARISONS if given[one.option]), _ADAPTERS)
     comparison.check(given)
-    comparison.run(settings(context), out, {name: given[name] for name in comparison.options})
+    own = {name: given[name] for name in comparison.options if name not in {*named, *asked}}
+    comparison.run(settings(context), _order(out, named, asked), own)
 
 
 @app.command(rich_help_panel="Whole")
@@ -86,10 +91,16 @@ def transfer(
     """
     from lab.targets.command import run_transfer
 
-    run_transfer(
-        settings(context), source=source, targets=_names(targets) or [], log=log, mapping=mapping, seeds=seeds,
-        quick=quick, out=out,
-    )  # fmt: skip
+    order = _order(out, {"log": log, "mapping": mapping}, {"seeds": seeds, "quick": quick})
+    run_transfer(settings(context), order, source=source, targets=_names(targets) or [])
+
+
+def _order(out: Path, named: Mapping[str, Any], asked: Mapping[str, Any]) -> ComparisonOrder:
+    """What every comparison gets: which streams are named, and how it is asked."""
+    from lab.evaluate.order import ComparisonOrder
+    from lab.streams.sources import NamedStreams
+
+    return ComparisonOrder(out, NamedStreams(**named), **asked)
 
 
 def _names(text: str | None) -> list[str] | None:
@@ -104,8 +115,8 @@ class Comparison:
     """That turns it on; empty where none does."""
     options: tuple[str, ...]
     """That go with it."""
-    run: Callable[[Config, Path, Mapping[str, Any]], None]
-    """Gets the values of `options`."""
+    run: Callable[[Config, ComparisonOrder, Mapping[str, Any]], None]
+    """Gets the order, and the values of those of `options` that no order holds."""
     against: tuple[str, ...] = ()
     """Of `options`, those that do not go with `tune`, which has seeds of its own."""
 
@@ -128,53 +139,52 @@ def _written(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _compare_adapters(config: Config, out: Path, options: Mapping[str, Any]) -> None:
+def _compare_adapters(config: Config, order: ComparisonOrder, own: Mapping[str, Any]) -> None:
     from lab.evaluate.command import run_evaluate
 
-    run_evaluate(config, **options, out=out)
+    run_evaluate(config, order, **own)
 
 
-def _tune_adapters(config: Config, out: Path, options: Mapping[str, Any]) -> None:
-    from lab.evaluate.tune import run_tune, tuning_sources
+def _tune_adapters(config: Config, order: ComparisonOrder, own: Mapping[str, Any]) -> None:
+    from lab.evaluate.tune import run_tune
 
-    played = {name: options[name] for name in _STREAMS}
-    run_tune(config, out, tuning_sources(**played), options["adapters"])
+    run_tune(config, order, **own)
 
 
-def _try_detectors(config: Config, out: Path, options: Mapping[str, Any]) -> None:
+def _try_detectors(config: Config, order: ComparisonOrder, own: Mapping[str, Any]) -> None:
     from lab.detection.command import run_detectors
 
-    run_detectors(config, **options, out=out)
+    run_detectors(config, order, **own)
 
 
-def _compare_texts(config: Config, out: Path, options: Mapping[str, Any]) -> None:
+def _compare_texts(config: Config, order: ComparisonOrder, own: Mapping[str, Any]) -> None:
     from lab.text_models.command import run_text_models
 
-    run_text_models(config, **options, out=out)
+    run_text_models(config, order, **own)
 
 
-def _compare_user_encoders(config: Config, out: Path, options: Mapping[str, Any]) -> None:
+def _compare_user_encoders(config: Config, order: ComparisonOrder, own: Mapping[str, Any]) -> None:
     from lab.encoders.command import run_encoders
 
-    run_encoders(config, **options, out=out)
+    run_encoders(config, order, **own)
 
 
-def _try_conversions(config: Config, out: Path, options: Mapping[str, Any]) -> None:
+def _try_conversions(config: Config, order: ComparisonOrder, own: Mapping[str, Any]) -> None:
     from lab.conversions.command import run_conversions
 
-    run_conversions(config, **options, out=out)
+    run_conversions(config, order, **own)
 
 
-def _compare_queries(config: Config, out: Path, options: Mapping[str, Any]) -> None:
+def _compare_queries(config: Config, order: ComparisonOrder, own: Mapping[str, Any]) -> None:
     from lab.queries.command import run_queries
 
-    run_queries(config, **options, out=out)
+    run_queries(config, order, **own)
 
 
-def _try_new_scene(config: Config, out: Path, options: Mapping[str, Any]) -> None:
+def _try_new_scene(config: Config, order: ComparisonOrder, own: Mapping[str, Any]) -> None:
     from lab.transfer.comparison import run_new_scene
 
-    run_new_scene(config, **options, out=out)
+    run_new_scene(config, order, **own)
 
 
 _STREAMS = ("suite", "script", "log", "mapping")

@@ -50,9 +50,12 @@ class Cache(Generic[T]):
         size = self._size_of(value) + sys.getsizeof(key) + _ENTRY_BYTES
         with self._lock:
             now = self._now()
-            old = self._entries.pop(key, None)
+            if (old := self._entries.pop(key, None)) is not None:
+                self.bytes -= old[2]
+            if size > self._limit:
+                return  # it would empty the cache and go at last
             self._entries[key] = (now + self._ttl_s, value, size)
-            self.bytes += size - (old[2] if old is not None else 0)
+            self.bytes += size
             for _ in range(_FREED_PER_WRITE):
                 if self._entries and self._oldest_expires() <= now:
                     self._free_oldest()

@@ -25,6 +25,8 @@ HISTORY: Literal["history"] = "history"
 _TICKS = 1_024
 """Ticks of a second. A row holds a tick as two float32, each a whole number that float32 has exactly."""
 _LOW_BITS = 24
+_LEAST_NAMES = 10_000
+"""Item ids that are always kept as one string each; twice what the histories hold is looked through for old ones."""
 _EMPTY: Floats = np.zeros(0, dtype=np.float32)
 
 
@@ -63,6 +65,7 @@ class HistoryTable:
         self.evicted = 0
         self._users: dict[str, _Past] = {}
         self._names: dict[str, str] = {}
+        self._names_limit = _LEAST_NAMES
         self._changed: dict[str, None] = {}
 
     def __len__(self) -> int:
@@ -74,6 +77,8 @@ class HistoryTable:
             self._take(outcome)
         if len(self._users) > self.limit:
             self._evict()
+        if len(self._names) > self._names_limit:
+            self._forget_names()
 
     def correct(self, outcomes: Sequence[RequestOutcome]) -> None:
         """Takes clicks that came late, of users who are still known."""
@@ -127,8 +132,13 @@ class HistoryTable:
             del self._users[user_id]
             self._changed[user_id] = None
         self.evicted += excess
+        self._forget_names()
+
+    def _forget_names(self) -> None:
+        """Forgets items that no history holds any longer: items come and go also where users stay."""
         kept = {item_id for past in self._users.values() for item_id in past.items}
         self._names = {item_id: item_id for item_id in self._names if item_id in kept}
+        self._names_limit = max(_LEAST_NAMES, 2 * len(self._names))
 
 
 def read_history(row: LiveRow | None) -> list[HistoryEvent]:

@@ -147,16 +147,23 @@ class OnlineStore:
         except sqlite3.Error as error:
             raise StoreUnavailableError(self._explain_sqlite(str(error))) from error
         except redis.RedisError as error:
-            raise StoreUnavailableError(
-                f"{self.describe()} cannot be used ({error}): start it, or set DRIFTLINE_FEATURES__REDIS to its address"
-            ) from error
+            raise StoreUnavailableError(self._explain_redis(str(error))) from error
+
+    def _explain_redis(self, message: str) -> str:
+        if "MISCONF" in message:  # it takes no writes that it could not save
+            cure = "it cannot save, most often because its disk is full: free some space, its log says more"
+        elif "OOM" in message:
+            cure = "its memory is full: give it more, or take keys of others away (maxmemory)"
+        else:
+            cure = "start it, or set DRIFTLINE_FEATURES__REDIS to its address"
+        return f"{self.describe()} cannot be used ({message}): {cure}"
 
     def _explain_sqlite(self, message: str) -> str:
         if "no such table" in message:
             cure = "it was not applied: call FeatureStore.apply() first, as every process of ours does at its start"
         elif "locked" in message:
             cure = f"another process has held it for {wal_sqlite.BUSY_MS / 1_000:g} s: end that process"
-        elif "disk is full" in message:
+        elif "disk is full" in message or "disk I/O" in message:
             cure = "free some space on its disk"
         else:
             cure = f"check that {self.folder} can be written, or delete it and start again"

@@ -9,7 +9,7 @@ from typing import Any
 from lab.conversions.trial import FROZEN, WAYS, ConversionTrial, CvrFigures
 from lab.evaluate.cells import plain_span, span
 from lab.evaluate.compare import Interval, interval, paired
-from lab.evaluate.tables import Cells
+from lab.evaluate.named_tables import NamedTable, markdown_page
 
 MEASURES = ("request_auc", "auc", "log_loss", "cvr_auc", "request_auc_frozen", "auc_frozen")
 _TITLES = {
@@ -64,7 +64,7 @@ def _rows(stream: str, trials: Sequence[ConversionTrial]) -> Iterator[CvrRow]:
         )
 
 
-def tables(report: CvrReport) -> Iterator[tuple[str, list[str], Cells]]:
+def tables(report: CvrReport) -> Iterator[NamedTable]:
     """Title, head and cells of each stream's table."""
     head = ["CVR by"] + [name for title in _TITLES.values() for name in (title, "above frozen")]
     for stream in dict.fromkeys(row.stream for row in report.rows):
@@ -84,9 +84,5 @@ def _cells(row: CvrRow) -> list[str]:
 
 def markdown(report: CvrReport) -> str:
     """The same as a page."""
-    lines = ["# What an adapted conversion probability gains", "", f"Seeds {', '.join(map(str, report.seeds))}.", ""]
-    for title, head, body in tables(report):
-        lines += [f"## {title}", "", f"| {' | '.join(head)} |", f"|--|{'--:|' * (len(head) - 1)}"]
-        lines += [f"| {' | '.join(row)} |" for row in body]
-        lines.append("")
-    return "\n".join(lines)
+    about = f"Seeds {', '.join(map(str, report.seeds))}; differences are paired by seed, ± is a 95 % interval."
+    return markdown_page("What an adapted conversion probability gains", about, tables(report))

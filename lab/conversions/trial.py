@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,6 +15,7 @@ from lab.conversions.told import ConversionView, ToldConversions, clicked_log, c
 from lab.evaluate.plan import KERNEL, Plan
 from lab.evaluate.prepare import PreparedStream, Pretrained
 from lab.evaluate.prequential import stream_batch
+from lab.evaluate.trials import kept_trial, trial_path
 from lab.evaluate.work import (
     limit_threads,
     load_pretrained,
@@ -32,7 +31,6 @@ from model.evaluation import auc, grouped_auc, log_loss, mixed_groups, sigmoid
 from model.kernel.batch import MicroBatch
 from model.kernel.learner import Learner
 from model.kernel.start import KernelStart
-from model.whole_files import write_whole
 
 FROZEN, COUNTERS, POSTERIOR = "frozen", "counters", "kernel"
 WAYS = (FROZEN, COUNTERS, POSTERIOR)
@@ -71,31 +69,19 @@ class ConversionTrial:
     figures: dict[str, CvrFigures]
     """By way."""
 
-    @staticmethod
-    def read(text: str) -> ConversionTrial:
-        """From what `try_conversions` wrote."""
-        plain: dict[str, Any] = json.loads(text)
-        return ConversionTrial(
-            **{**plain, "figures": {way: CvrFigures(**one) for way, one in plain["figures"].items()}}
-        )
-
 
 def try_conversions(plan: Plan, source: Source, seed: int) -> ConversionTrial:
     """The trial, unless it lies in the plan's folder."""
     limit_threads()
+    path = trial_path(plan, source, seed, __name__, "conversions")
+    return kept_trial(path, ConversionTrial, lambda: _tried(plan, source, seed))
+
+
+def _tried(plan: Plan, source: Source, seed: int) -> ConversionTrial:
     prepare_stream(plan, source, seed)
-    path = plan.folder(source, seed) / "conversions.json"
-    if path.is_file():
-        return ConversionTrial.read(path.read_text(encoding="utf-8"))
     run_adapter(plan, source, seed, KERNEL)
     stream = source.open(seed, plan.cache_dir)
-    trial = _tried(plan, source, seed, stream, load_pretrained(plan, stream, seed))
-    write_whole(path, json.dumps(asdict(trial)) + "\n")
-    return trial
-
-
-def _tried(plan: Plan, source: Source, seed: int, stream: Stream, pretrained: Pretrained) -> ConversionTrial:
-    data = load_stream(plan, source, seed)
+    pretrained, data = load_pretrained(plan, stream, seed), load_stream(plan, source, seed)
     assert data.conversion is not None and data.cvr_logit is not None
     chunk = Chunk.concat(list(stream.chunks("live")))
     told = ToldConversions.of(chunk, plan.config)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,9 +13,11 @@ from lab.detection.pictures import draw_trial
 from lab.detection.plays import pretrain
 from lab.detection.rows import DetectorReport, report_of
 from lab.detection.scenarios import Scenario, scenarios
-from lab.detection.tables import markdown, page, show, show_grid
+from lab.detection.tables import grid_table, markdown, page, tables
 from lab.detection.trial import Trial, try_stream
-from lab.evaluate.plan import Plan, make_plan
+from lab.evaluate.named_tables import say_where, show_tables, write_report
+from lab.evaluate.order import ComparisonOrder
+from lab.evaluate.plan import Plan
 from lab.evaluate.plots import png
 from lab.evaluate.pool import each, ensure_writable, workers
 from lab.progress import bars
@@ -27,52 +26,34 @@ from model.drift.config import DriftConfig
 from model.whole_files import write_whole
 from streaming.config import Config
 
-SEEDS, TUNING_SEEDS = 5, (1_000, 1_001)
+SEEDS = 5
 GRID = (1e4, 1e5, 1e6, 1e7, 1e8)
 """Values of `drift.false_alarm_examples` that are tried."""
 
 
-def run_detectors(
-    config: Config,
-    *,
-    suite: str | None = None,
-    seeds: int | None = None,
-    out: Path,
-    tune: bool = False,
-    processes: int | None = None,
-    console: Console | None = None,
-) -> list[DetectorReport]:
-    """Plays what is missing and writes `detectors.json`, `.md` and `.html` and a PNG per stream to `out`.
+def run_detectors(config: Config, order: ComparisonOrder, *, console: Console | None = None) -> list[DetectorReport]:
+    """Plays what is missing and writes `detectors.json`, `.md` and `.html` and a PNG per stream.
 
-    With `tune`, a report for each of `GRID` on the tuning seeds, printed and not written. Raises OutFolderError,
-    StreamError, DataUnavailableError or EvaluationFailedError; each message names the cure.
+    With `order.tune`, a report for each of `GRID`, printed and not written. Raises OutFolderError, StreamError,
+    DataUnavailableError or EvaluationFailedError; each message names the cure.
     """
     console, begun = console or Console(), time.monotonic()
-    ensure_writable(out)
-    chosen, plan = _plan(config, suite, out)
-    plan = replace(plan, seeds=TUNING_SEEDS if tune else tuple(range(seeds or SEEDS)))
-    configs = (
-        [config.drift.model_copy(update={"false_alarm_examples": one}) for one in GRID] if tune else [config.drift]
-    )
-    trials = execute(plan, chosen, configs, console, processes)
+    ensure_writable(order.out)
+    chosen = scenarios(order.streams.suite or "scripted")
+    plan = order.plan(config, _sources(chosen), ("frozen",), order.seeds_or(SEEDS))
+    grid = [config.drift.model_copy(update={"false_alarm_examples": one}) for one in GRID]
+    configs = grid if order.tune else [config.drift]
+    trials = execute(plan, chosen, configs, console, order.processes)
     reports = [report_of([heard[number] for heard in trials]) for number in range(len(configs))]
-    if tune:
-        show_grid(list(zip(GRID, reports, strict=True)), console)
+    if order.tune:
+        show_tables([grid_table(list(zip(GRID, reports, strict=True)))], console)
         return reports
-    write(reports[0], [heard[0] for heard in trials], out)
-    show(reports[0], console)
-    console.print(f"{out / 'detectors.html'} ({time.monotonic() - begun:.0f} s)", highlight=False, soft_wrap=True)
+    write(reports[0], [heard[0] for heard in trials], order.out)
+    show_tables(tables(reports[0]), console)
+    for line in reports[0].missed:
+        console.print(f"[dim]{line}[/]", highlight=False)
+    say_where(order.out / "detectors.html", time.monotonic() - begun, console)
     return reports
-
-
-def _plan(config: Config, suite: str | None, out: Path) -> tuple[list[Scenario], Plan]:
-    chosen = scenarios(suite or "scripted")
-    sources = _sources(chosen)
-    plan = make_plan(
-        sources, ("frozen",), 1, out, config.cache_dir, quick=False, kernel=config.kernel, learner=config.learner,
-        live=config.live, backbone=config.backbone,
-    )  # fmt: skip
-    return chosen, plan
 
 
 def _sources(chosen: Sequence[Scenario]) -> list[Source]:
@@ -85,12 +66,12 @@ def execute(
     chosen: Sequence[Scenario],
     configs: Sequence[DriftConfig],
     console: Console,
-    processes: int | None = None,
+    processes: int,
 ) -> list[list[Trial]]:
     """Every stream of every seed, heard by a monitor of each configuration; in the order of streams, then seeds."""
     pairs = sorted(((one, seed) for one in _sources(chosen) for seed in plan.seeds), key=lambda pair: pair[0].name)
     tasks = [(one.source, seed, one.name) for seed in plan.seeds for one in sorted(chosen, key=_longest_first)]
-    with workers(processes or os.cpu_count() or 1, None), bars(console) as progress:
+    with workers(processes, None), bars(console) as progress:
         first = progress.add_task("backbones", total=len(pairs), note="pretraining, unless they are there")
         second = progress.add_task("streams", total=len(tasks), note=f"{len(chosen)} streams, {len(plan.seeds)} seeds")
         for _ in each(plan, pretrain, pairs):
@@ -114,8 +95,7 @@ def write(report: DetectorReport, trials: Sequence[Trial], out: Path) -> None:
         for one in trials
         if one.drawn is not None
     }
-    write_whole(out / "detectors.json", json.dumps(report.to_json(), indent=1) + "\n")
-    write_whole(out / "detectors.md", markdown(report))
+    write_report(out, "detectors", report.to_json(), markdown(report))
     write_whole(out / "detectors.html", page(report, drawn))
     for name, data in drawn.items():
         write_whole(out / name, data)

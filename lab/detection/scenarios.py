@@ -15,7 +15,7 @@ from lab.evaluate.prepare import Pretrained
 from lab.played.half import LiveHalf, PlayedRequests
 from lab.represented import represent_pairs
 from lab.streams.logged.movielens_stream import MOVIELENS, MOVIELENS_SESSIONS
-from lab.streams.sources import Source, choose, movielens_source
+from lab.streams.sources import NamedStreams, Source, choose, movielens_source
 from model.encoding.features import UserFeatures
 
 Faulty = tuple[LiveHalf, PlayedRequests]
@@ -51,8 +51,8 @@ class Scenario:
 
 def scenarios(suite: str) -> list[Scenario]:
     """The scripts of a suite, the faults, and real streams in which nothing was put wrong. Raises StreamError."""
-    sources = [_long(source) for source in choose(suite, None, None, None, quick=False) if source.script is not None]
-    still = next(source for source in choose("scripted", None, None, None, quick=False) if source.name == NO_DRIFT)
+    sources = [_long(source) for source in choose(NamedStreams(suite), quick=False) if source.script is not None]
+    still = next(source for source in choose(NamedStreams("scripted"), quick=False) if source.name == NO_DRIFT)
     return [
         *(Scenario(one.name, one) for one in sources),
         *(Scenario(name, still, name) for name in FAULTS),

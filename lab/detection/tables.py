@@ -6,20 +6,16 @@ import html
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from rich.console import Console
-from rich.table import Table
-
 from lab.detection.heard import VERDICT
 from lab.detection.rows import DetectorReport, DetectorRow
 from lab.evaluate.compare import Interval
+from lab.evaluate.named_tables import NamedTable, markdown_page
 from lab.evaluate.page import STYLE, folded, inlined
-
-Named = tuple[str, list[str], list[list[str]]]
 
 _MET = {True: "yes", False: "no", None: "not shown"}
 
 
-def tables(report: DetectorReport) -> Iterator[Named]:
+def tables(report: DetectorReport) -> Iterator[NamedTable]:
     """Title, head and rows of each table."""
     yield (
         "Goals of the verdict",
@@ -46,14 +42,7 @@ def tables(report: DetectorReport) -> Iterator[Named]:
 
 def markdown(report: DetectorReport) -> str:
     """The tables, then what the verdict missed."""
-    lines = ["# What detectors are worth", "", _played(report), ""]
-    for title, head, body in tables(report):
-        lines += [f"## {title}", "", f"| {' | '.join(head)} |", f"|{'--|' + '--:|' * (len(head) - 1)}"]
-        lines += [f"| {' | '.join(row)} |" for row in body]
-        lines.append("")
-    if report.missed:
-        lines += ["## What the verdict missed", "", *(f"- {line}" for line in report.missed), ""]
-    return "\n".join(lines)
+    return markdown_page("What detectors are worth", _played(report), tables(report), report.missed)
 
 
 def page(report: DetectorReport, pictures: Mapping[str, bytes]) -> str:
@@ -68,35 +57,20 @@ def page(report: DetectorReport, pictures: Mapping[str, bytes]) -> str:
     return "".join([*parts, *inlined(pictures)]) + "\n"
 
 
-def show_grid(reports: Sequence[tuple[float, DetectorReport]], console: Console) -> None:
+def grid_table(reports: Sequence[tuple[float, DetectorReport]]) -> NamedTable:
     """What the verdict is worth at each value of `drift.false_alarm_examples`."""
-    table = Table(
-        "false_alarm_examples", "recalled", "with the right cause", "delay, examples", "false alarms per million",
-        title=f"The verdict on tuning seeds {', '.join(map(str, reports[0][1].seeds))}", title_justify="left",
-    )  # fmt: skip
+    head = ["false_alarm_examples", "recalled", "with the right cause", "delay, examples", "false alarms per million"]
+    body = []
     for value, report in reports:
         one = next(total for total in report.totals if total.detector == VERDICT)
         cells = [_percent(one.recalled), _percent(one.right), _number(one.delay_examples), _rate(one.per_million)]
-        table.add_row(f"{value:,.0f}", *cells)
-    console.print(table)
+        body.append([f"{value:,.0f}", *cells])
+    return f"The verdict on tuning seeds {', '.join(map(str, reports[0][1].seeds))}", head, body
 
 
 def _played(report: DetectorReport) -> str:
     seeds = ", ".join(map(str, report.seeds))
     return f"Seeds {seeds}; {report.examples:,} examples played, {report.quiet:,} of them without drift."
-
-
-def show(report: DetectorReport, console: Console) -> None:
-    """The tables in the terminal."""
-    for title, head, body in tables(report):
-        table = Table(title=title, title_justify="left", title_style="bold", header_style="dim")
-        for column, name in enumerate(head):
-            table.add_column(name, justify="left" if column == 0 else "right")
-        for row in body:
-            table.add_row(*row)
-        console.print(table)
-    for line in report.missed:
-        console.print(f"[dim]{line}[/]", highlight=False)
 
 
 def _cells(row: DetectorRow) -> list[str]:

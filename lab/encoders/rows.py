@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from lab.encoders.trial import ARMS, FROZEN, FROZEN_LIVE, OVER_FROZEN, OVER_LIVE, EncoderTrial
+from lab.encoders.trial import ARMS, FROZEN, FROZEN_LIVE, NONE, OVER_FROZEN, OVER_LIVE, EncoderTrial
 from lab.evaluate.compare import Interval, interval
 
-NONE = "none"
 FIGURES = ("request_auc", "auc", "log_loss")
 FALLING = ("log_loss",)
 """Figures of which less is better."""

@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from statistics import median
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lab.code_key import code_digest
 from lab.evaluate.plan import ALL_ADAPTERS, KERNEL, Plan
 from lab.evaluate.prepare import PreparedStream, Pretrained, decided_labels, prepare
 from lab.evaluate.prequential import run
 from lab.evaluate.told import live_histories
+from lab.evaluate.trials import kept_trial, trial_path
 from lab.evaluate.work import adapter_context, ensure_pretrained, limit_threads, load_pretrained
 from lab.streams import Chunk, Stream
 from lab.streams.sources import Source
 from model.backbone.interface import round_representation
+from model.config import BackboneConfig
 from model.encoding.history import PastEvents
 from model.evaluation import auc, grouped_auc, log_loss, sigmoid
-from model.whole_files import write_whole
 
 FROZEN, FROZEN_LIVE = "frozen", "frozen, live history"
 OVER_FROZEN, OVER_LIVE = "kernel", "kernel, live history"
 ARMS = (FROZEN, FROZEN_LIVE, OVER_FROZEN, OVER_LIVE)
 """Without a live history a user encoder reads what it could when pretraining ended."""
+NONE = "none"
+"""The encoder that all are compared with."""
 CANDIDATES = 100
 _TIMED = 60
 """Requests that are timed, spread over the live half."""
@@ -64,19 +62,27 @@ class EncoderTrial:
     pretrain_s: float | None
     """Processor time of pretraining; None where another stream with the same first half had it done."""
 
-    @staticmethod
-    def read(text: str) -> EncoderTrial:
-        """From what `try_encoder` wrote."""
-        plain: dict[str, Any] = json.loads(text)
-        return EncoderTrial(**{**plain, "figures": {arm: ArmFigures(**one) for arm, one in plain["figures"].items()}})
+
+def with_encoder(backbone: BackboneConfig, encoder: str, delay_s: float) -> BackboneConfig:
+    """The backbone with a user encoder; without one there is nothing that `user_objective` could teach.
+
+    Raises ValueError where it can have none.
+    """
+    if encoder == NONE:
+        return backbone.changed(user_encoder=NONE, user_objective="own")
+    return backbone.changed(user_encoder=encoder, history_delay_s=delay_s)
 
 
-def try_encoder(plan: Plan, source: Source, seed: int) -> EncoderTrial:
-    """The trial of `plan.config.backbone.user_encoder`, unless it lies in the plan's folder."""
+def try_encoder(plan: Plan, source: Source, seed: int, encoder: str, delay_s: float) -> EncoderTrial:
+    """The trial of a user encoder whose histories in pretraining end `delay_s` early, unless it is kept."""
     limit_threads()
-    path = _path(plan, source, seed)
-    if path.is_file():
-        return EncoderTrial.read(path.read_text(encoding="utf-8"))
+    backbone = with_encoder(plan.config.backbone, encoder, delay_s)
+    plan = replace(plan, config=replace(plan.config, backbone=backbone))
+    path = trial_path(plan, source, seed, __name__, "encoder")
+    return kept_trial(path, EncoderTrial, lambda: _tried(plan, source, seed))
+
+
+def _tried(plan: Plan, source: Source, seed: int) -> EncoderTrial:
     stream = source.open(seed, plan.cache_dir)
     begun = time.process_time()
     made = ensure_pretrained(plan, stream, seed)
@@ -87,7 +93,7 @@ def try_encoder(plan: Plan, source: Source, seed: int) -> EncoderTrial:
     past = {
         arm: live_histories(stream, pretrained, known, followed=arm == FROZEN_LIVE) for arm in (FROZEN, FROZEN_LIVE)
     }
-    trial = EncoderTrial(
+    return EncoderTrial(
         stream=source.name,
         seed=seed,
         encoder=backbone.user_encoder,
@@ -97,15 +103,6 @@ def try_encoder(plan: Plan, source: Source, seed: int) -> EncoderTrial:
         request_ms=_request_ms(pretrained, chunk, past[FROZEN_LIVE]),
         pretrain_s=spent if made else None,
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps(asdict(trial)))
-    return trial
-
-
-def _path(plan: Plan, source: Source, seed: int) -> Path:
-    """Trials of other code than today's are not reused."""
-    digest = hashlib.sha256((plan.key + code_digest(__name__)).encode()).hexdigest()[:16]
-    return plan.folder(source, seed) / f"encoder-{digest}.json"
 
 
 def _figures(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lab.evaluate.cells import plain_span, span
 from lab.evaluate.compare import FROZEN, Interval, interval, paired
+from lab.evaluate.named_tables import NamedTable
 from lab.evaluate.prepare import PreparedStream
 from model.evaluation import auc, grouped_auc, mixed_groups, sigmoid
 
@@ -98,7 +99,7 @@ def _row(name: str, runs: Mapping[str, Mapping[int, ConversionMeasures]]) -> Con
     )
 
 
-def conversion_table(name: str, report: ConversionReport) -> tuple[str, list[str], list[list[str]]]:
+def conversion_table(name: str, report: ConversionReport) -> NamedTable:
     """Title, head and cells."""
     title = f"{name}: conversions, {report.rate:.1%} of the clicks ({report.lists:,} requests with a conversion)"
     head = [

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lab.evaluate.cells import span
+from lab.evaluate.named_tables import Cells, NamedTable
 from lab.evaluate.plan import ALL_ADAPTERS, KERNEL
 from lab.evaluate.report import EvaluationReport
 
-Cells = list[list[str]]
 
-
-def part_tables(report: EvaluationReport) -> Iterator[tuple[str, list[str], Cells]]:
+def part_tables(report: EvaluationReport) -> Iterator[NamedTable]:
     """Title, head and cells: what each part of the kernel is worth, over all streams and on each.
 
     An ablation is an adapter whose `AdapterSpec` names its `part`; without one there is no table.

@@ -95,12 +95,12 @@ def each(plan: Plan, work: Callable[..., Result], tasks: Iterable[tuple[Any, ...
         close_stream()  # with one process, joblib works in this one
 
 
-def _named(work: Callable[..., Result], plan: Plan, source: Source, seed: int, *rest: str) -> Result:
-    """In a worker: the work, its failure named by stream, seed and adapter."""
+def _named(work: Callable[..., Result], plan: Plan, source: Source, seed: int, *rest: object) -> Result:
+    """In a worker: the work, its failure named by stream, seed and what else decides it, such as the adapter."""
     try:
         return work(plan, source, seed, *rest)
     except Exception as error:
-        task = ", ".join([f"stream {source.name}", f"seed {seed}", *rest])
+        task = ", ".join([f"stream {source.name}", f"seed {seed}", *map(str, rest)])
         raise EvaluationFailedError(f"{task}: {error}; {_kept(plan)}") from error
 
 

@@ -27,6 +27,7 @@ from lab.evaluate.compare import (
 from lab.evaluate.conversions import ConversionReport, report_conversions
 from lab.evaluate.information import SeedInformation
 from lab.evaluate.measures import WINDOWS, mean_known
+from lab.evaluate.named_tables import plain
 from lab.evaluate.plan import ALL_ADAPTERS, KERNEL, Plan
 from lab.evaluate.seed_results import RunCost, SeedResult
 from lab.evaluate.slices import SliceRow, slice_rows
@@ -265,14 +266,3 @@ def _commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return ""
     return commit + ("+" if changed else "")
-
-
-def plain(value: Any) -> Any:
-    """For JSON: tuples as lists, not-a-number as null."""
-    if isinstance(value, dict):
-        return {key: plain(v) for key, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
-    if isinstance(value, float):
-        return None if math.isnan(value) else value
-    return value

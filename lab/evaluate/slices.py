@@ -116,6 +116,31 @@ def slice_rows(seeds: Sequence[Mapping[str, SliceMeasures]]) -> dict[str, SliceR
     return {name: _over_seeds([of_seed[name] for of_seed in seeds]) for name in seeds[0]}
 
 
+FIGURES = {"request_auc": "AUC within requests", "auc": "AUC", "log_loss": "log loss"}
+"""Of `SliceMeasures`, and what they are called in tables."""
+Measured = Mapping[int, Mapping[str, SliceMeasures]]
+"""One variant's slices, by seed and name."""
+
+
+def slice_figures(runs: Measured, above: Measured | None = None) -> dict[str, dict[str, Interval]]:
+    """Each of `FIGURES` by slice, over the seeds of `runs`; the difference to `above` where it is given, paired."""
+
+    def of(seed: int, name: str, figure: str) -> float:
+        base = getattr(above[seed][name], figure) if above is not None else 0.0
+        return float(getattr(runs[seed][name], figure) - base)
+
+    names = list(next(iter(runs.values())))
+    return {
+        figure: {name: interval([of(seed, name, figure) for seed in sorted(runs)]) for name in names}
+        for figure in FIGURES
+    }
+
+
+def slice_sizes(runs: Measured) -> dict[str, float]:
+    """Examples of each slice, mean over the seeds."""
+    return {name: float(np.mean([run[name].examples for run in runs.values()])) for name in next(iter(runs.values()))}
+
+
 def _over_seeds(seeds: Sequence[SliceMeasures]) -> SliceRow:
     return SliceRow(
         examples=float(np.mean([one.examples for one in seeds])),

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from rich.console import Console
-from rich.table import Table
 
 from lab.evaluate.cells import number, plain_span, signed, span
 from lab.evaluate.compare import FROZEN
@@ -14,14 +13,13 @@ from lab.evaluate.conversions import conversion_table
 from lab.evaluate.goals import NOT_RUN, Goal, goals
 from lab.evaluate.information_plane import domain_table, information_table
 from lab.evaluate.measures import AROUND_RETURN
+from lab.evaluate.named_tables import Cells, NamedTable, markdown_page, show_tables
 from lab.evaluate.part_tables import part_tables
 from lab.evaluate.plan import KERNEL
 from lab.evaluate.report import AdapterRow, EvaluationReport, StreamReport
 from lab.evaluate.slice_tables import slice_tables
 from lab.streams import standard_suite
 
-Cells = list[list[str]]
-_WIDEST = 1_000
 ORACLE = "oracle"
 """The row of a scorer that knows every click probability of a scripted stream: the head-room above frozen."""
 
@@ -31,51 +29,22 @@ def show(report: EvaluationReport, console: Console) -> None:
     show_tables(tables(report), console)
 
 
-def show_tables(named: Iterable[tuple[str, list[str], Cells]], console: Console) -> None:
-    """Tables by title, head and cells, none of their figures cut off."""
-    for title, head, body in named:
-        table = Table(title=title, title_justify="left", title_style="bold", header_style="dim")
-        for column, name in enumerate(head):
-            words = " ".join([name, *(row[column] for row in body)]).split()
-            longest = max(map(len, words), default=0)
-            table.add_column(name, justify="left" if column == 0 else "right", min_width=longest)
-        for row in body:
-            table.add_row(*row)
-        _print_whole(table, console)
-
-
-def _print_whole(table: Table, console: Console) -> None:
-    """Wider than the terminal rather than with figures cut off: a figure that is cut off is no figure."""
-    least = console.measure(table, options=console.options.update(max_width=_WIDEST)).minimum
-    if least > console.width:
-        table.width = least
-    console.print(table, crop=False, soft_wrap=True)
-
-
 def markdown(report: EvaluationReport) -> str:
     """The same as a page."""
     seeds = len(report.plan["seeds"])
-    parts = [
-        "# Evaluation",
+    about = (
         f"Commit `{report.commit or 'unknown'}`, {seeds} seeds, settings `{report.plan['key']}`. "
         "Prequential (test, then train): every example is scored before any adapter learns from it. "
         "The first figures are those of a ranker: AUC within requests (weighted by the request's items) and NDCG, over "
         "the requests that hold both labels. All against what users really did; *in windows*: the mean over 20 "
         "stretches of time; *oracle*: a scorer that knows every click probability of a script. "
         "± is a 95 % interval over the seeds (Student's t); differences are paired "
-        "by seed. Each adapter runs at its own tuned learning rate, tuned on streams of another seed.",
-    ]
-    for title, head, body in tables(report):
-        lines = [_line(head), "|---" + "|---:" * (len(head) - 1) + "|", *map(_line, body)]
-        parts += [f"## {title}", "\n".join(lines)]
-    return "\n\n".join(parts) + "\n"
+        "by seed. Each adapter runs at its own tuned learning rate, tuned on streams of another seed."
+    )
+    return markdown_page("Evaluation", about, tables(report))
 
 
-def _line(cells: list[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
-
-
-def tables(report: EvaluationReport) -> list[tuple[str, list[str], Cells]]:
+def tables(report: EvaluationReport) -> list[NamedTable]:
     """Title, heads and cells of every table, the overview first."""
     return [
         ("All streams: AUC within requests above frozen", *_ranking(report)),
@@ -95,7 +64,7 @@ def tables(report: EvaluationReport) -> list[tuple[str, list[str], Cells]]:
     ]
 
 
-def _information(report: EvaluationReport) -> Iterator[tuple[str, list[str], Cells]]:
+def _information(report: EvaluationReport) -> Iterator[NamedTable]:
     """What the kernel took up; nothing where no run counted it."""
     known = [stream for stream in report.streams if stream.information]
     if known:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
@@ -12,17 +11,17 @@ from rich.console import Console
 from rich.table import Table
 
 from lab.adapters import AdapterContext
-from lab.evaluate.plan import ALL_ADAPTERS, Plan, make_plan
+from lab.evaluate.order import TUNING_SEEDS, ComparisonOrder
+from lab.evaluate.plan import ALL_ADAPTERS, Plan
 from lab.evaluate.pool import ensure_writable
 from lab.evaluate.prepare import PreparedStream
 from lab.evaluate.prequential import run
 from lab.evaluate.work import adapter_context, limit_threads, load_pretrained, load_stream, prepare_stream
 from lab.progress import bars
-from lab.streams.sources import Source, choose
+from lab.streams.sources import NamedStreams, Source, choose
 from model.evaluation import auc, grouped_auc
 from streaming.config import Config
 
-TUNING_SEEDS = (1_000, 1_001)
 STREAMS = ("abrupt", "by-domain", "movielens-100k")
 
 
@@ -38,42 +37,35 @@ Gains = dict[str, dict[float, dict[tuple[str, int], Gain]]]
 """By adapter, rate, and stream with seed."""
 
 
-def tuning_sources(
-    suite: str | None = None, script: Path | None = None, log: Path | None = None, mapping: str | None = None
-) -> list[Source]:
-    """The streams that a command line asks for, `STREAMS` if it asks for none. Raises StreamError."""
-    if any(value is not None for value in (suite, script, log, mapping)):
-        return choose(suite, script, log, mapping, quick=False)
-    return [source for source in choose("standard", None, None, None, quick=False) if source.name in STREAMS]
+def tuning_sources(named: NamedStreams) -> list[Source]:
+    """The streams that are named, `STREAMS` if none is. Raises StreamError."""
+    if named:
+        return choose(named, quick=False)
+    return [source for source in choose(NamedStreams("standard"), quick=False) if source.name in STREAMS]
 
 
-def run_tune(config: Config, out: Path, sources: list[Source], adapters: Sequence[str] | None = None) -> None:
-    """Tries every rate and shows the table with the best marked. Raises UnknownAdapterError."""
-    console = Console()
-    show(tune(config, out, sources, adapters, console=console), console)
+def run_tune(
+    config: Config, order: ComparisonOrder, *, adapters: Sequence[str] | None = None, console: Console | None = None
+) -> None:
+    """Tries every rate and shows the table with the best marked.
+
+    Raises OutFolderError, StreamError, UnknownAdapterError or DataUnavailableError; each message names the cure.
+    """
+    console = console or Console()
+    ensure_writable(order.out)
+    plan = order.plan(config, tuning_sources(order.streams), tuple(adapters or ("all",)), TUNING_SEEDS)
+    show(tune(plan, console), console)
 
 
-def tune(
-    config: Config,
-    out: Path,
-    sources: list[Source],
-    adapters: Sequence[str] | None = None,
-    *,
-    console: Console | None = None,
-) -> Gains:
+def tune(plan: Plan, console: Console) -> Gains:
     """Runs every rate an adapter lists on each stream; the best sum of gains is the one to write into the registry."""
     limit_threads()
-    ensure_writable(out)
-    plan = make_plan(
-        sources, tuple(adapters or ("all",)), 1, out, config.cache_dir, quick=False,
-        kernel=config.kernel, learner=config.learner, live=config.live, backbone=config.backbone,
-    )  # fmt: skip
     names = [name for name in plan.adapters if ALL_ADAPTERS[name].rates]
     tried = [(name, rate) for name in names for rate in ALL_ADAPTERS[name].rates]
     gains: Gains = {name: {rate: {} for rate in ALL_ADAPTERS[name].rates} for name in names}
-    with bars(console or Console(quiet=True)) as progress:
-        task = progress.add_task("runs", total=len(tried) * len(plan.sources) * len(TUNING_SEEDS), note="")
-        for source, seed in ((source, seed) for source in plan.sources for seed in TUNING_SEEDS):
+    with bars(console) as progress:
+        task = progress.add_task("runs", total=len(tried) * len(plan.sources) * len(plan.seeds), note="")
+        for source, seed in ((source, seed) for source in plan.sources for seed in plan.seeds):
             progress.update(task, note=f"{source.name}, seed {seed}: pretraining")
             context, data = _open(plan, source, seed)
             for name, rate in tried:

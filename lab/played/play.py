@@ -21,7 +21,7 @@ from model.config import LearnerConfig
 from model.evaluation import sigmoid
 from model.gate.config import GateConfig
 from model.gate.gate import Gate
-from model.gate.guarded import GuardedBatch, GuardedLearner, Step
+from model.gate.guarded import GuardedBatch, GuardedLearner, Step, is_counted
 from model.gate.seen import Seen
 from model.kernel.batch import MicroBatch
 from model.kernel.features import KernelInputs
@@ -82,6 +82,8 @@ class _GuardedPlay:
         self._feedback = Feedback.of(click, delay, self._time[self._request], (half.join_s, half.horizon_s))
         self._learned_at = np.zeros(len(self._source), dtype=np.int64)
         """`Learner.examples` right behind the micro-batch that taught an example, 0 before it is decided."""
+        self._weight = np.ones(len(self._source))
+        """What an example weighed when it was taught."""
         self._features = np.zeros((len(self._source), half.layout.width), dtype=np.float32)
         self._logit = np.zeros(len(self._source), dtype=np.float32)
         self._version = np.zeros(len(played.origin), dtype=np.int64)
@@ -171,6 +173,7 @@ class _GuardedPlay:
 
     def _note(self, batch: GuardedBatch[int]) -> None:
         """Notes when each request was taught, and records it."""
+        self._weight[self._part(batch.requests)] = batch.weight
         for one, taught in zip(batch.requests, batch.taught.tolist(), strict=True):
             self._learned_at[self._edges[one] : self._edges[one + 1]] = batch.learned_at if taught else _NEVER_TAUGHT
         if self._recorder is not None:
@@ -192,11 +195,15 @@ class _GuardedPlay:
         """Takes late clicks: what waits will be learned as clicked, what was taught is put right."""
         self._label[late] = 1.0
         late = late[self._learned_at[late] > 0]
+        self._live.correct([self._clicked(example) for example in late.tolist() if self._is_counted(example)])
         if self._guarded is not None:
             late = late[[not self._guarded.was_undone(at) for at in self._learned_at[late].tolist()]]
         if len(late):
-            self._learner.correct(self._batch_of(late), self._learned_at[late])
-            self._live.correct([self._clicked(example) for example in late.tolist()])
+            weight = torch.from_numpy(self._weight[late].astype(np.float32))
+            self._learner.correct(replace(self._batch_of(late), weight=weight), self._learned_at[late])
+
+    def _is_counted(self, example: int) -> bool:
+        return bool(is_counted(self._weight[self._part([int(self._request[example])])].mean()))
 
     # --- what the parts see ---
 

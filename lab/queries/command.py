@@ -2,64 +2,48 @@
 
 from __future__ import annotations
 
-import json
-import os
 import time
 from pathlib import Path
 
 from rich.console import Console
 
 from lab.evaluate.command import warm_up
-from lab.evaluate.plan import KERNEL, Plan, make_plan
-from lab.evaluate.pool import each, ensure_writable, workers
-from lab.evaluate.tables import show_tables
-from lab.progress import bars
+from lab.evaluate.named_tables import say_where, show_tables, write_report
+from lab.evaluate.order import ComparisonOrder
+from lab.evaluate.plan import KERNEL, Plan
+from lab.evaluate.pool import ensure_writable
+from lab.evaluate.trials import run_trials
 from lab.queries.table import QueryReport, markdown, report_of, sentences, tables
 from lab.queries.trial import BY, QueryTrial, read_by, try_queries
 from lab.streams import search_suite
-from lab.streams.sources import Source, choose
+from lab.streams.sources import NamedStreams, Source, choose
 from model.backbone.schema import BackboneRefused
 from model.config import BackboneConfig
-from model.whole_files import write_whole
 from streaming.config import Config
 
 SEEDS, QUICK_SEEDS = 3, 2
 
 
-def run_queries(
-    config: Config,
-    *,
-    suite: str | None = None,
-    script: Path | None = None,
-    log: Path | None = None,
-    mapping: str | None = None,
-    seeds: int | None = None,
-    quick: bool = False,
-    out: Path,
-    processes: int | None = None,
-    console: Console | None = None,
-) -> QueryReport:
-    """Runs what is missing, writes `queries.json` and `.md` to `out` and shows the tables.
+def run_queries(config: Config, order: ComparisonOrder, *, console: Console | None = None) -> QueryReport:
+    """Runs what is missing, writes `queries.json` and `.md` and shows the tables.
 
     Raises BackboneRefused for a backbone that can read no query, OutFolderError, StreamError (also for a stream without
     queries), DataUnavailableError or EvaluationFailedError; each message names the cure.
     """
     console, begun = console or Console(), time.monotonic()
     _ensure_fits(config.backbone)
-    ensure_writable(out)
-    plan = make_plan(
-        _sources(suite, script, log, mapping, quick=quick), (KERNEL,), seeds or (QUICK_SEEDS if quick else SEEDS), out,
-        config.cache_dir, quick=quick, kernel=config.kernel, learner=config.learner, live=config.live,
+    ensure_writable(order.out)
+    plan = order.plan(
+        config, _sources(order), (KERNEL,), order.seeds_or(SEEDS, quick=QUICK_SEEDS),
         backbone=read_by(config.backbone, "both"),
     )  # fmt: skip
     warm_up(plan, console)
-    report = report_of(execute(plan, console, processes or os.cpu_count() or 1), plan.config.backbone.gating)
-    write_whole(out / "queries.json", json.dumps(report.to_json(), indent=1) + "\n")
-    write_whole(out / "queries.md", markdown(report))
+    report = report_of(execute(plan, console, order.processes), plan.config.backbone.gating)
+    write_report(order.out, "queries", report.to_json(), markdown(report))
     show_tables(tables(report), console)
     for sentence in sentences(report):
         console.print(sentence, highlight=False)
-    console.print(f"{out / 'queries.md'} ({time.monotonic() - begun:.0f} s)", highlight=False, soft_wrap=True)
+    say_where(order.out / "queries.md", time.monotonic() - begun, console)
     return report
 
 
@@ -72,23 +56,17 @@ def _ensure_fits(backbone: BackboneConfig) -> None:
         raise BackboneRefused(f"--queries: {error}") from None
 
 
-def _sources(
-    suite: str | None, script: Path | None, log: Path | None, mapping: str | None, *, quick: bool
-) -> list[Source]:
+def _sources(order: ComparisonOrder) -> list[Source]:
     """The streams that are named, or the scripts whose users ask for something."""
-    if any((suite, script, log, mapping)):
-        return choose(suite, script, log, mapping, quick=quick)
-    return [one for name in search_suite() for one in choose(None, Path(name), None, None, quick=quick)]
+    named = [order.streams] if order.streams else [NamedStreams(script=Path(name)) for name in search_suite()]
+    return [source for one in named for source in choose(one, quick=order.quick)]
 
 
 def execute(plan: Plan, console: Console, processes: int) -> list[QueryTrial]:
     """Every variant on every stream and seed, in the order of streams, then variants, then seeds."""
     tasks = [(source, seed, by) for seed in plan.seeds for source in plan.sources for by in BY]
-    tried = []
-    with workers(processes, None), bars(console) as progress:
-        bar = progress.add_task("backbones", total=len(tasks), note=f"{len(BY)} variants")
-        for one in each(plan, try_queries, tasks):
-            progress.update(bar, advance=1, note=f"{one.stream}, seed {one.seed}: query by {one.by}")
-            tried.append(one)
+    tried = run_trials(
+        plan, try_queries, tasks, processes, console, title="backbones", told=lambda one: f": query by {one.by}"
+    )
     streams, variants = [source.name for source in plan.sources], list(BY)
-    return sorted(tried, key=lambda t: (streams.index(t.stream), variants.index(t.by), t.seed))
+    return sorted(tried, key=lambda one: (streams.index(one.stream), variants.index(one.by), one.seed))

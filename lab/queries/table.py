@@ -9,13 +9,11 @@ from typing import Any
 import numpy as np
 
 from lab.evaluate.cells import plain_span, span
-from lab.evaluate.compare import Interval, interval
+from lab.evaluate.compare import Interval
+from lab.evaluate.named_tables import NamedTable, markdown_page, plain
 from lab.evaluate.plan import KERNEL
-from lab.evaluate.report import plain
+from lab.evaluate.slices import FIGURES, slice_figures, slice_sizes
 from lab.queries.trial import ALL, FROZEN, NONE, ORACLE, SLICES, QueryTrial
-
-Named = tuple[str, list[str], list[list[str]]]
-FIGURES = {"request_auc": "AUC within requests", "auc": "AUC", "log_loss": "log loss"}
 
 
 @dataclass(frozen=True)
@@ -62,30 +60,11 @@ def report_of(tried: Sequence[QueryTrial], gating: str) -> QueryReport:
 
 def _row(runs: Mapping[int, QueryTrial], without: Mapping[int, QueryTrial], arm: str) -> QueryRow:
     first = next(iter(runs.values()))
-
-    def of(own: Mapping[int, QueryTrial], seed: int, name: str, figure: str) -> float:
-        return float(getattr(own[seed].arms[arm][name], figure))
-
-    return QueryRow(
-        first.stream,
-        first.by,
-        arm,
-        {name: float(np.mean([one.arms[arm][name].examples for one in runs.values()])) for name in SLICES},
-        {
-            figure: {name: interval([of(runs, s, name, figure) for s in sorted(runs)]) for name in SLICES}
-            for figure in FIGURES
-        },
-        {
-            figure: {
-                name: interval([of(runs, s, name, figure) - of(without, s, name, figure) for s in sorted(runs)])
-                for name in SLICES
-            }
-            for figure in FIGURES
-        },
-    )
+    own, none = ({seed: one.arms[arm] for seed, one in of.items()} for of in (runs, without))
+    return QueryRow(first.stream, first.by, arm, slice_sizes(own), slice_figures(own), slice_figures(own, above=none))
 
 
-def tables(report: QueryReport) -> Iterator[Named]:
+def tables(report: QueryReport) -> Iterator[NamedTable]:
     """Title, head and rows of each stream and figure."""
     for stream in dict.fromkeys(row.stream for row in report.rows):
         rows = [row for row in report.rows if row.stream == stream]
@@ -126,18 +105,10 @@ def _told(value: Interval) -> str:
 
 def markdown(report: QueryReport) -> str:
     """The tables as a page."""
-    parts = [
-        "# What reading the query gains",
+    about = (
         f"Seeds {', '.join(map(str, report.seeds))}; aspects fused by `{report.gating}`; ± is a 95 % interval over "
         "the seeds (Student's t). Every variant is one backbone for search and recommendation, trained on both "
         "together. In brackets the examples of the live half; of log loss, less is better. Arms: "
-        f"`{FROZEN}`, and `{KERNEL}` on top; `{ALL}` are both kinds of request.",
-    ]
-    for title, head, body in tables(report):
-        lines = [_line(head), "|--|--|" + "--:|" * (len(head) - 2), *map(_line, body)]
-        parts += [f"## {title}", "\n".join(lines)]
-    return "\n\n".join([*parts, "\n".join(f"- {one}" for one in sentences(report))]) + "\n"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+        f"`{FROZEN}`, and `{KERNEL}` on top; `{ALL}` are both kinds of request."
+    )
+    return markdown_page("What reading the query gains", about, tables(report), sentences(report))

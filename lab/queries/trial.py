@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lab.code_key import code_digest
 from lab.evaluate.plan import ALL_ADAPTERS, KERNEL, Plan
 from lab.evaluate.prepare import PreparedStream, prepare
 from lab.evaluate.prequential import run
 from lab.evaluate.slices import REQUEST_SLICES, SeenBefore, SliceMeasures, measure_slice
+from lab.evaluate.trials import kept_trial, trial_path
 from lab.evaluate.work import adapter_context, ensure_pretrained, limit_threads, load_pretrained
 from lab.streams.sources import Source
 from model.config import BackboneConfig, QueryAspect
 from model.evaluation import sigmoid
-from model.whole_files import write_whole
 
 NONE = "none"
 BY: dict[str, tuple[QueryAspect, ...]] = {
@@ -45,15 +40,6 @@ class QueryTrial:
     arms: Arms
     """`FROZEN`, `KERNEL` and, where a script tells its probabilities, `ORACLE`; by the names in `SLICES`."""
 
-    @staticmethod
-    def read(text: str) -> QueryTrial:
-        """From what `try_queries` wrote."""
-        plain: dict[str, Any] = json.loads(text)
-        arms = {
-            arm: {name: SliceMeasures(**one) for name, one in slices.items()} for arm, slices in plain["arms"].items()
-        }
-        return QueryTrial(**{**plain, "arms": arms})
-
 
 def read_by(backbone: BackboneConfig, by: str) -> BackboneConfig:
     """The same backbone with queries known by `by`. Raises ValueError where it cannot read any."""
@@ -64,9 +50,11 @@ def try_queries(plan: Plan, source: Source, seed: int, by: str) -> QueryTrial:
     """Pretrains and plays one variant, unless it lies in the plan's folder."""
     limit_threads()
     plan = replace(plan, config=replace(plan.config, backbone=read_by(plan.config.backbone, by)))
-    path = _path(plan, source, seed)
-    if path.is_file():
-        return QueryTrial.read(path.read_text(encoding="utf-8"))
+    path = trial_path(plan, source, seed, __name__, "queries")
+    return kept_trial(path, QueryTrial, lambda: _tried(plan, source, seed, by))
+
+
+def _tried(plan: Plan, source: Source, seed: int, by: str) -> QueryTrial:
     stream = source.open(seed, plan.cache_dir)
     ensure_pretrained(plan, stream, seed)
     pretrained = load_pretrained(plan, stream, seed)
@@ -76,10 +64,7 @@ def try_queries(plan: Plan, source: Source, seed: int, by: str) -> QueryTrial:
     outcome = run(adapter, data, plan.config.training.batch_examples)
     logits = {FROZEN: data.frozen_logit, KERNEL: outcome.logit, **dict(_oracle(data))}
     seen = SeenBefore.of(pretrained.log.examples, data.item, data.user, data.query)
-    trial = QueryTrial(source.name, seed, by, {arm: _measured(data, seen, logit) for arm, logit in logits.items()})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps(asdict(trial)))
-    return trial
+    return QueryTrial(source.name, seed, by, {arm: _measured(data, seen, logit) for arm, logit in logits.items()})
 
 
 def _oracle(data: PreparedStream) -> Iterator[tuple[str, NDArray[np.float32]]]:
@@ -94,9 +79,3 @@ def _measured(data: PreparedStream, seen: SeenBefore, logit: NDArray[np.float32]
     masks = {ALL: np.ones(len(data), dtype=np.bool_), **seen.masks()}
     return {name: measure_slice(data.truth[masks[name]], logit[masks[name]], data.request[masks[name]]) for name in
             SLICES}  # fmt: skip
-
-
-def _path(plan: Plan, source: Source, seed: int) -> Path:
-    """Trials of other code than today's are not reused."""
-    digest = hashlib.sha256((plan.key + code_digest(__name__)).encode()).hexdigest()[:16]
-    return plan.folder(source, seed) / f"queries-{digest}.json"

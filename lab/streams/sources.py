@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from features.config import FeatureConfig
@@ -18,13 +19,31 @@ from lab.streams import (
     unmatched_suite,
 )
 from lab.streams.logged.datasets import DATASETS
-from lab.streams.logged.logs import open_log
+from lab.streams.logged.logs import log_files, open_log
 from lab.streams.logged.movielens import Progress, fetch, load
 from lab.streams.logged.movielens_stream import MOVIELENS, MOVIELENS_STREAMS, MOVIELENS_TITLES
 
 SUITES = ("standard", "scripted", "unmatched", *MOVIELENS_STREAMS)
 QUICK_STREAMS = ("abrupt", "no-drift")
 QUICK_REQUESTS, QUICK_PRETRAIN = 1_500, 3_000
+
+
+@dataclass(frozen=True)
+class NamedStreams:
+    """Which streams a user names; several ways to name them add up."""
+
+    suite: str | None = None
+    """One of `SUITES`."""
+    script: Path | None = None
+    """A drift script: a file, or the name of one that comes with the package."""
+    log: Path | None = None
+    """A log, or the folder of a public data set."""
+    mapping: str | None = None
+    """A mapping file, or the name of a public data set."""
+
+    def __bool__(self) -> bool:
+        """Whether any is named."""
+        return any((self.suite, self.script, self.log, self.mapping))
 
 
 @dataclass(frozen=True)
@@ -50,10 +69,20 @@ class Source:
         return self.script is not None
 
     def describe(self) -> str:
-        """Everything that decides the stream, for the key of cached work."""
+        """Everything that decides the stream, the content of its files too, for the key of kept work.
+
+        Raises StreamError for files that cannot be read.
+        """
         parts = [self.script.model_dump_json() if self.script else "", self.dataset]
-        parts += [_digest(path) if path is not None else "" for path in (self.log, self.mapping)]
-        return "|".join(parts)
+        return "|".join([*parts, *(_digest(path) for path in self._files())])
+
+    def _files(self) -> list[Path]:
+        """The user's own files."""
+        if self.mapping is not None:
+            return log_files(self.mapping, self.log)
+        if self.log is None:
+            return []
+        return [self.log] if self.log.is_file() else sorted(path for path in self.log.rglob("*") if path.is_file())
 
     def open(
         self, seed: int, cache_dir: Path, *, archive: Path | None = None, progress: Progress | None = None
@@ -76,21 +105,19 @@ class Source:
         return open_log(self.mapping, self.log)
 
 
-def choose(
-    suite: str | None, script: Path | None, log: Path | None, mapping: str | None, *, quick: bool
-) -> list[Source]:
-    """The streams that the command line asks for; the standard suite if it asks for none. Raises StreamError."""
+def choose(named: NamedStreams, *, quick: bool) -> list[Source]:
+    """The streams that are named; the standard suite if none is. Raises StreamError."""
     sources: list[Source] = []
-    if script is not None:
-        loaded = find_script(str(script))
+    if named.script is not None:
+        loaded = find_script(str(named.script))
         sources.append(Source(loaded.name, script=loaded))
-    if mapping is not None or log is not None:
-        sources.append(log_source(log, mapping))
-    if suite is not None or not sources:
-        sources.extend(_suite(suite or "standard"))
+    if named.mapping is not None or named.log is not None:
+        sources.append(log_source(named.log, named.mapping))
+    if named.suite is not None or not sources:
+        sources.extend(_suite(named.suite or "standard"))
     if not quick:
         return sources
-    whole_suite = script is None and log is None and mapping is None and suite not in MOVIELENS_STREAMS
+    whole_suite = named == NamedStreams(named.suite) and named.suite not in MOVIELENS_STREAMS
     return [shortened(s) for s in sources if not whole_suite or s.name in QUICK_STREAMS]
 
 
@@ -138,14 +165,16 @@ def shortened(source: Source) -> Source:
 
 
 def _digest(path: Path) -> str:
-    """Hash of a file's bytes, or of the names and sizes below a folder."""
-    digest = hashlib.sha256()
+    """A file's name and the hash of its bytes."""
     try:
-        if path.is_file():
-            with path.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
-        for file_path in sorted(path.rglob("*")):
-            digest.update(f"{file_path.name} {file_path.stat().st_size}".encode())
+        known = path.stat()
+        return f"{path.name} {_hashed(path.absolute(), known.st_size, known.st_mtime_ns)}"
     except OSError as error:
         raise StreamError(f"{path}: {error.strerror or error}") from error
-    return digest.hexdigest()
+
+
+@lru_cache(maxsize=1_024)
+def _hashed(path: Path, size: int, changed_ns: int) -> str:
+    """Hash of a file that is as it was when it had that size and time: a large log is not read for every trial."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from lab.evaluate.compare import Interval, interval
+from lab.evaluate.cells import plain_span
+from lab.evaluate.compare import interval
+from lab.evaluate.named_tables import NamedTable, markdown_page
 from lab.targets.scoring import TransferRow
 from lab.targets.ways import SCRATCH, WAYS, ZERO_SHOT
 
@@ -15,40 +16,34 @@ FIGURES = {
 
 
 def markdown(rows: Sequence[TransferRow]) -> str:
-    """A table per target, then what lies beyond the intervals; ± is a 95 % interval over the seeds."""
-    seeds = sorted({row.seed for row in rows})
-    lines = [f"# From {rows[0].source} to other targets, {len(seeds)} seeds", ""]
+    """A table per target, then what lies beyond the intervals."""
+    seeds = len({row.seed for row in rows})
+    about = f"{seeds} seeds; ± is a 95 % interval over them. Every way begins with the source's model, or without one."
+    targets = dict.fromkeys(row.target for row in rows)
+    notes = [f"{one}, {line}" for one in targets for line in _sentences([row for row in rows if row.target == one])]
+    return markdown_page(f"From {rows[0].source} to other targets", about, tables(rows), notes)
+
+
+def tables(rows: Sequence[TransferRow]) -> Iterator[NamedTable]:
+    """Title, head and cells of each target's table."""
+    head = ["way", *FIGURES.values(), "CPU s", "trained"]
     for target in dict.fromkeys(row.target for row in rows):
-        of = [row for row in rows if row.target == target]
-        lines += [f"## {target}", "", f"| way | {' | '.join(FIGURES.values())} | CPU s | trained |"]
-        lines.append(f"|---|{'---:|' * (len(FIGURES) + 2)}")
-        lines += [_line([row for row in of if row.way == way]) for way in WAYS if any(row.way == way for row in of)]
-        lines += ["", *_sentences(of), ""]
-    return "\n".join(lines)
+        of = {way: [row for row in rows if (row.target, row.way) == (target, way)] for way in WAYS}
+        yield target, head, [_cells(own) for own in of.values() if own]
 
 
-def _line(rows: Sequence[TransferRow]) -> str:
-    cells = [_with_spread(interval([getattr(row, figure) for row in rows])) for figure in FIGURES]
+def _cells(rows: Sequence[TransferRow]) -> list[str]:
+    figures = [plain_span(interval([getattr(row, figure) for row in rows])) for figure in FIGURES]
     cost = sum(row.cpu_s for row in rows) / len(rows)
-    return f"| {rows[0].way} | {' | '.join(cells)} | {cost:.1f} | {max(row.trained for row in rows):,} |"
-
-
-def _with_spread(found: Interval) -> str:
-    if math.isnan(found.mean):
-        return ""
-    return f"{found.mean:.4f}" + ("" if math.isnan(found.half_width) else f" ±{found.half_width:.4f}")
+    return [rows[0].way, *figures, f"{cost:.1f}", f"{max(row.trained for row in rows):,}"]
 
 
 def _sentences(rows: Sequence[TransferRow]) -> list[str]:
     """Per reference the ways that differ from it beyond the interval, paired by seed."""
     return [
-        f"- {_title(figure)}: {_told(rows, figure, ZERO_SHOT)}; {_told(rows, figure, SCRATCH)}"
+        f"{FIGURES[figure]}: {_told(rows, figure, ZERO_SHOT)}; {_told(rows, figure, SCRATCH)}"
         for figure in ("request_auc", "log_loss", "hit")
     ]
-
-
-def _title(figure: str) -> str:
-    return FIGURES[figure]
 
 
 def _told(rows: Sequence[TransferRow], figure: str, against: str) -> str:

@@ -9,14 +9,11 @@ from typing import Any
 import numpy as np
 
 from lab.evaluate.cells import plain_span, span
-from lab.evaluate.compare import Interval, interval
-from lab.evaluate.report import plain
-from lab.evaluate.slices import SLICES, SliceMeasures
+from lab.evaluate.compare import Interval
+from lab.evaluate.named_tables import NamedTable, markdown_page, plain
+from lab.evaluate.slices import FIGURES, SLICES, slice_figures, slice_sizes
 from lab.text_models.encoders import TextEncoderCost
 from lab.text_models.trial import ALL, TextTrial
-
-Named = tuple[str, list[str], list[list[str]]]
-FIGURES = {"request_auc": "AUC within requests", "auc": "AUC", "log_loss": "log loss"}
 
 
 @dataclass(frozen=True)
@@ -62,33 +59,19 @@ def report_of(tried: Sequence[TextTrial], costs: Sequence[TextEncoderCost]) -> T
 
 def _row(runs: Mapping[int, TextTrial], by_id: Mapping[int, TextTrial]) -> TextModelRow:
     first = next(iter(runs.values()))
-    names = (ALL, *SLICES)
+    own, base = ({seed: one.slices for seed, one in of.items()} for of in (runs, by_id))
     return TextModelRow(
         stream=first.stream,
         model=first.model,
         by=first.by,
         cpu_s=float(np.mean([one.cpu_s for one in runs.values()])),
-        examples={name: float(np.mean([one.slices[name].examples for one in runs.values()])) for name in names},
-        figures={
-            figure: {name: interval([_of(one, name, figure) for one in runs.values()]) for name in names}
-            for figure in FIGURES
-        },
-        above_id={
-            figure: {
-                name: interval([_of(runs[s], name, figure) - _of(by_id[s], name, figure) for s in sorted(runs)])
-                for name in names
-            }
-            for figure in FIGURES
-        },
+        examples=slice_sizes(own),
+        figures=slice_figures(own),
+        above_id=slice_figures(own, above=base),
     )
 
 
-def _of(one: TextTrial, name: str, figure: str) -> float:
-    measures: SliceMeasures = one.slices[name]
-    return float(getattr(measures, figure))
-
-
-def tables(report: TextModelReport) -> Iterator[Named]:
+def tables(report: TextModelReport) -> Iterator[NamedTable]:
     """Title, head and rows: per stream and figure what items known by id, text or both give; then the costs."""
     for stream in dict.fromkeys(row.stream for row in report.rows):
         rows = [row for row in report.rows if row.stream == stream]
@@ -113,17 +96,9 @@ def _cells(row: TextModelRow, figure: str, held: Sequence[str]) -> list[str]:
 
 def markdown(report: TextModelReport) -> str:
     """The tables as a page."""
-    parts = [
-        "# Items by id, by text, or both",
+    about = (
         f"{len(report.seeds)} seeds; ± is a 95 % interval over them (Student's t). The first row of a table is the "
         "frozen backbone with items known by id alone, the others stand above or below it, paired by seed. Slices: how "
-        "often pretraining saw the item, and whether it saw the user; in brackets the examples of the live half.",
-    ]
-    for title, head, body in tables(report):
-        lines = [_line(head), "|---" * 2 + "|---:" * (len(head) - 2) + "|", *map(_line, body)]
-        parts += [f"## {title}", "\n".join(lines)]
-    return "\n\n".join(parts) + "\n"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+        "often pretraining saw the item, and whether it saw the user; in brackets the examples of the live half."
+    )
+    return markdown_page("Items by id, by text, or both", about, tables(report))

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -16,12 +15,12 @@ from numpy.typing import NDArray
 from lab.evaluate.plan import Plan
 from lab.evaluate.prepare import EvaluationConfig, train_backbone_on
 from lab.evaluate.slices import SeenBefore, SliceMeasures, measure_slice, measure_slices
+from lab.evaluate.trials import kept_trial
 from lab.evaluate.work import limit_threads
 from lab.represented import represent_pairs
 from lab.streams import Chunk
 from lab.streams.sources import Source
 from lab.text_models.encoders import text_encoder
-from model.whole_files import write_whole
 
 ALL = "all"
 """The live half as a whole, beside its slices."""
@@ -51,8 +50,7 @@ def try_text_model(plan: Plan, source: Source, seed: int, model: str, by: str) -
     """Pretrains on the first half and measures on the live half, unless that was done before."""
     limit_threads()
     path = _path(plan, source, seed, model, by)
-    kept = _read(path)
-    return kept if kept is not None else _keep(path, _tried(plan, source, seed, model, by))
+    return kept_trial(path, TextTrial, lambda: _tried(plan, source, seed, model, by))
 
 
 def _tried(plan: Plan, source: Source, seed: int, model: str, by: str) -> TextTrial:
@@ -87,18 +85,3 @@ def _path(plan: Plan, source: Source, seed: int, model: str, by: str) -> Path:
     identity = text_encoder(model, plan.cache_dir).identity if model else ""
     digest = hashlib.sha256(f"{model}|{identity}".encode()).hexdigest()[:8]
     return plan.folder(source, seed) / f"{by}-{digest}.json"
-
-
-def _keep(path: Path, tried: TextTrial) -> TextTrial:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps(asdict(tried)))
-    return tried
-
-
-def _read(path: Path) -> TextTrial | None:
-    """None if there is none, or one that was not written whole."""
-    try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        return TextTrial(**{**kept, "slices": {name: SliceMeasures(**one) for name, one in kept["slices"].items()}})
-    except (FileNotFoundError, ValueError, TypeError, KeyError):
-        return None

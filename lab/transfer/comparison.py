@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 
 from rich.console import Console
 
+from lab.evaluate.cells import plain_span
 from lab.evaluate.compare import interval
-from lab.evaluate.plan import make_plan
+from lab.evaluate.named_tables import NamedTable, markdown_page, say_where, show_tables, write_report
+from lab.evaluate.order import ComparisonOrder
 from lab.evaluate.pool import ensure_writable
 from lab.evaluate.work import limit_threads, text_vectors
 from lab.transfer.curve import FIRST, CurveRow, curve
 from lab.transfer.new_scene import STREAMS, open_scene
 from lab.transfer.origin import ensure_comparable
-from model.whole_files import write_whole
 from streaming.config import Config
 
 SEEDS = 3
@@ -29,55 +28,51 @@ _UNFIT = {
 }
 
 
-def run_new_scene(
-    config: Config, *, seeds: int | None, quick: bool, out: Path, console: Console | None = None
-) -> list[CurveRow]:
-    """Makes the curves and writes `new-scene.json` and `.md` to `out`.
+def run_new_scene(config: Config, order: ComparisonOrder, *, console: Console | None = None) -> list[CurveRow]:
+    """Makes the curves and writes `new-scene.json` and `.md`, anew after each stream and seed.
 
     Raises TransferRefused, OutFolderError or DataUnavailableError; each message names the cure.
     """
-    console = console or Console()
+    console, begun = console or Console(), time.monotonic()
     ensure_comparable(config.backbone, _UNFIT)
-    ensure_writable(out)
+    ensure_writable(order.out)
     limit_threads()
-    plan = make_plan([], ("frozen",), 1, out, config.cache_dir, quick=quick, kernel=config.kernel,
-                     learner=config.learner, live=config.live, backbone=config.backbone)  # fmt: skip
+    plan = order.plan(config, [], ("frozen",), order.seeds_or(SEEDS))
     rows: list[CurveRow] = []
     for name in STREAMS:
-        for seed in range(seeds or SEEDS):
-            stream = open_scene(name, seed, plan.cache_dir, quick=quick)
+        for seed in plan.seeds:
+            stream = open_scene(name, seed, plan.cache_dir, quick=order.quick)
             for row in curve(plan, stream, seed, partial(text_vectors, plan)):
                 rows.append(row)
                 console.print(f"{name}, seed {seed}: {row.way}, {row.cpu_s:.1f} s", highlight=False)
-            write_whole(out / "new-scene.json", json.dumps([asdict(one) for one in rows], indent=1) + "\n")
-            write_whole(out / "new-scene.md", markdown(rows))
-    console.print(markdown(rows), highlight=False, markup=False, soft_wrap=True)
+            write_report(order.out, "new-scene", [asdict(one) for one in rows], markdown(rows))
+    show_tables(tables(rows), console)
+    say_where(order.out / "new-scene.md", time.monotonic() - begun, console)
     return rows
 
 
 def markdown(rows: Sequence[CurveRow]) -> str:
-    """A table per stream; ± is a 95 % interval over the seeds."""
-    lines: list[str] = []
+    """A table per stream."""
+    about = (
+        f"AUC within requests and log loss over the first {', '.join(map(str, FIRST[:-1]))} and {FIRST[-1]:,} examples "
+        "of the scene, test then train. ± is a 95 % interval over the seeds."
+    )
+    return markdown_page("A new scene's first examples", about, tables(rows))
+
+
+def tables(rows: Sequence[CurveRow]) -> Iterator[NamedTable]:
+    """Title, head and cells of each stream's table."""
+    head = ["way", *(f"{what}, first {n}" for what in ("AUC in requests", "log loss") for n in FIRST)]
     for stream in dict.fromkeys(row.stream for row in rows):
         of = [row for row in rows if row.stream == stream]
-        heads = [f"{what}, first {n}" for what in ("AUC in requests", "log loss") for n in FIRST]
-        lines += [f"## {stream}, {len({row.seed for row in of})} seeds", ""]
-        lines += [f"| way | {' | '.join(heads)} | CPU s | trained |", f"|---|{'---:|' * (len(heads) + 2)}"]
-        for way in dict.fromkeys(row.way for row in of):
-            lines.append(_line([row for row in of if row.way == way]))
-        lines.append("")
-    return "\n".join(lines)
+        ways = dict.fromkeys(row.way for row in of)
+        body = [_cells([row for row in of if row.way == way]) for way in ways]
+        yield f"{stream}, {len({row.seed for row in of})} seeds", [*head, "CPU s", "trained"], body
 
 
-def _line(rows: Sequence[CurveRow]) -> str:
+def _cells(rows: Sequence[CurveRow]) -> list[str]:
     columns = [[row.request_auc[n] for row in rows] for n in range(len(FIRST))]
     columns += [[row.log_loss[n] for row in rows] for n in range(len(FIRST))]
-    cells = [_with_spread(column) for column in columns]
     cost = sum(row.cpu_s for row in rows) / len(rows)
-    trained = max(row.trained for row in rows)
-    return f"| {rows[0].way} | {' | '.join(cells)} | {cost:.1f} | {trained:,} |"
-
-
-def _with_spread(values: Sequence[float]) -> str:
-    found = interval(values)
-    return f"{found.mean:.4f}" + ("" if math.isnan(found.half_width) else f" ±{found.half_width:.4f}")
+    figures = [plain_span(interval(column)) for column in columns]
+    return [rows[0].way, *figures, f"{cost:.1f}", f"{max(row.trained for row in rows):,}"]

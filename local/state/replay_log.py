@@ -78,7 +78,8 @@ def _newest(stored: StoredGroup, group: str, opened: OpenedBackbone) -> GroupSna
 
 
 def _tell(console: Console, order: ReplayOrder, span: Span, done: Replayed) -> None:
-    left_out = f", {done.skipped:,} of them left out" if done.skipped else ""
+    left_out = f", {done.skipped:,} of them left out and {done.left_open:,} requests that were open before them"
+    left_out = left_out if done.skipped else ""
     console.print(
         f"group {order.group}: offsets {span.begin} to {span.end}, {done.records:,} records{left_out}; kernel "
         f"{done.state.snapshot.version} after {done.state.snapshot.examples:,} examples",

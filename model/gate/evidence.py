@@ -27,6 +27,8 @@ BETS = np.array([0.02, 0.06, 0.18, 0.45, 0.9]) / CLIP
 """Small bets find small and steady harm, large ones a sudden one."""
 _MOST = 1e12
 """Evidence is kept below it, so that no product overflows."""
+_AT_ONCE = 512
+"""Requests that are multiplied out together: `(1 + CLIP * BETS[-1]) ** _AT_ONCE * _MOST` is a number still."""
 
 
 class HarmEvidence:
@@ -40,9 +42,11 @@ class HarmEvidence:
 
         `share` `(r,)`, 0 to 1 and known before the labels, makes the bets on a request smaller.
         """
-        if not len(difference):
-            return
         stake = np.clip(difference, -CLIP, CLIP) * (1.0 if share is None else share[:, None])
+        for begin in range(0, len(stake), _AT_ONCE):
+            self._multiply(stake[begin : begin + _AT_ONCE], inside[:, begin : begin + _AT_ONCE])
+
+    def _multiply(self, stake: Doubles, inside: NDArray[np.bool_]) -> None:
         factor = np.where(inside[:, :, None, None], 1.0 + stake[None, :, :, None] * BETS, 1.0)
         # What is left at the end of a bet begun at each request: the product of its factor and all later ones.
         later = np.cumprod(factor[:, ::-1], axis=1)[:, ::-1]

@@ -126,8 +126,8 @@ class GuardedLearner(Generic[RequestT]):
             report = self.learner.learn(batch)
         except Exception as error:  # noqa: BLE001 - a batch that raises would raise again at every start
             return replace(whole, taught=np.zeros_like(whole.taught), error=error)
-        learned_at, share = self.learner.examples, seen.per_request(weight)
-        counted = [request for request, full in zip(requests, share >= _COUNTED, strict=True) if full]
+        learned_at, full = self.learner.examples, is_counted(seen.per_request(weight))
+        counted = [request for request, counts in zip(requests, full, strict=True) if counts]
         verdict = self.gate.judge(seen, weight, _doubles(report.candidate_logit), _doubles(self.learner.score(batch)))
         self._undo(verdict.harm, step)
         if verdict.keep:
@@ -139,13 +139,13 @@ class GuardedLearner(Generic[RequestT]):
         good = self.gate.good
         if harm.undo:
             taught = self.learner.examples
-            self.learner.restore(good.learner if harm.undo == "good" and good is not None else self._start)
+            self.learner.restore(self._start if harm.undo == "start" or good is None else good.learner)
             # The count goes on: what is taught from now on must not pass for what was undone.
             self._undone = [*self._undone[-_SPANS:], (self.learner.examples, taught)]
             self.learner.examples = taught
             self.gate.went_back()
         if harm.serve:
-            to_good = harm.serve == "good" and good is not None
+            to_good = harm.serve == "good"
             step.served = self.learner.candidate if to_good else Kernel.identity(self.learner.start)
 
     def state(self) -> dict[str, Any]:
@@ -156,6 +156,11 @@ class GuardedLearner(Generic[RequestT]):
         """The inverse of `state`."""
         self.gate.load(state["gate"])
         self._undone = [(int(first), int(last)) for first, last in state["undone"]]
+
+
+def is_counted(weight: Doubles) -> NDArray[np.bool_]:
+    """Whether the live features count requests whose examples weigh so much on average, `(r,)`."""
+    return weight >= _COUNTED
 
 
 def _doubles(logit: Tensor) -> Doubles:

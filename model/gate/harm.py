@@ -52,7 +52,7 @@ class HarmTest:
         self._evidence = HarmEvidence(len(COMPARISONS), len(strata))
         self.threshold = config.false_alarm_requests * len(COMPARISONS) * len(strata)
         """Evidence at which an arm is found worse: the error rate is divided among comparisons and strata."""
-        self._fallen_back = False
+        self._has_good = False
         self._probation = 0
         self._losses: Doubles = np.zeros(3)
         self._live_since = self._unjudged = 0
@@ -103,8 +103,8 @@ class HarmTest:
         return self._go_back(serve=comparison == _LIVE_FROZEN, detail=detail)
 
     def _go_back(self, *, serve: bool, detail: dict[str, Any]) -> HarmVerdict:
-        to: Literal["good", "start"] = "start" if self._fallen_back else "good"
-        self._fallen_back = True
+        to: Literal["good", "start"] = "good" if self._has_good else "start"
+        self._has_good = False
         self._probation, self._losses = PROBATION, np.zeros(3)
         self._evidence.forget()
         decisions = [GateDecision("undone", {**detail, "to": to})]
@@ -128,8 +128,8 @@ class HarmTest:
         return [GateDecision("resumed", {"reason": "the candidate has stood its probation", "examples": PROBATION})]
 
     def went_well(self) -> None:
-        """A new good state was reached."""
-        self._fallen_back = False
+        """A new good state was reached, to which the learner may go back once."""
+        self._has_good = True
 
     def serve(self, version: int) -> None:
         """From this version on another kernel is served, in place of one that was rolled back."""
@@ -143,7 +143,7 @@ class HarmTest:
         """For a snapshot."""
         return {
             "evidence": self._evidence.state(),
-            "fallen_back": self._fallen_back,
+            "has_good": self._has_good,
             "probation": self._probation,
             "losses": self._losses.tolist(),
             "live_since": self._live_since,
@@ -154,6 +154,6 @@ class HarmTest:
     def load(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state`."""
         self._evidence.load(state["evidence"])
-        self._fallen_back, self._probation = bool(state["fallen_back"]), int(state["probation"])
+        self._has_good, self._probation = bool(state["has_good"]), int(state["probation"])
         self._losses, self._live_since = np.array(state["losses"]), int(state["live_since"])
         self._unjudged, self._identity = int(state["unjudged"]), bool(state["identity"])

@@ -43,6 +43,8 @@ SUSPECT = 3.0
 """Nats: one chance in twenty."""
 ALARM = 9.0
 """Nats: one chance in eight thousand, divided among the strata."""
+_HIGHEST = 1.5
+"""Of the suspicion, in alarms: what is far above it would take as long to fall."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class _ByUser:
         return np.bincount(self._cell, weighed, self._shape[0] * self._shape[1]).reshape(self._shape).astype(np.float64)
 
     def of_user(self, values: Doubles) -> Doubles:
-        """Of values by request `(r,)`, equal for all requests of a user: one for each user, `(users,)`."""
+        """Takes one value per request `(r,)`, the same for all requests of a user; returns one per user, `(users,)`."""
         return values[self._first]
 
     def mean(self, values: Doubles) -> Doubles:
@@ -138,7 +140,7 @@ class LabelWatch:
         """Of the logits of the expectation, by stratum."""
         self._memory: Doubles = np.full(count, _PRIOR)
         self.suspicion: Doubles = np.zeros((count, len(KINDS)))
-        """CUSUM, nats, at most twice the alarm."""
+        """CUSUM, nats, at most `_HIGHEST` times the alarm, so that it falls soon once labels are sound."""
         self._users = DecayedMass(_USERS_HALF_LIFE)
         self.alarm = ALARM + float(np.log(count))
         """Nats at which a change is taken for one."""
@@ -152,7 +154,7 @@ class LabelWatch:
         for key, size in zip(keys, sizes, strict=True):
             self._users.add(key, size)
         evidence = measure(seen, weight, inside, self.offset, self._odds, before=before)
-        self.suspicion = np.clip(self.suspicion + evidence.ratio, 0.0, 1.5 * self.alarm)
+        self.suspicion = np.clip(self.suspicion + evidence.ratio, 0.0, _HIGHEST * self.alarm)
         return evidence
 
     def believe(self, evidence: LabelEvidence, believed: Doubles) -> None:

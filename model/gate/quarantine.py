@@ -73,18 +73,18 @@ class Quarantine:
 
     def _begin(self, evidence: LabelEvidence) -> list[GateDecision]:
         """At most one stratum a batch, the one with the most evidence: the others then see what is left."""
-        rising = np.where(evidence.ratio > 0, self.labels.suspicion, 0.0).max(axis=1) * ~self.aside
-        stratum = int(rising.argmax())
-        if rising[stratum] < self.labels.alarm:
+        rising = np.where((evidence.ratio > 0) & ~self.aside[:, None], self.labels.suspicion, 0.0)
+        stratum, change = divmod(int(rising.argmax()), len(KINDS))
+        if rising[stratum, change] < self.labels.alarm:
             return []
         self.aside[stratum] = True
         for sums in (self._examples, self._clicks, self._expected, self._order):
             sums[stratum] = 0.0
-        kind = KINDS[int(self.labels.suspicion[stratum].argmax())]
+        kind = KINDS[change]
         detail = {
             "reason": _SENTENCES[kind],
             "change": kind,
-            "nats": round(float(rising[stratum]), 2),
+            "nats": round(float(rising[stratum, change]), 2),
             "clicks": round(float(evidence.clicks[stratum]), 1),
             "expected": round(float(evidence.clicks[stratum] - evidence.error[stratum]), 1),
             "examples": round(float(evidence.examples[stratum]), 1),

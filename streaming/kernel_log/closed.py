@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from streaming.kernel_log.rows import StateRecord
 
 log = logging.getLogger(__name__)
 _CLOSED = "closed"
 NEVER_TAUGHT = 0
-"""`ClosedRequest.learned_at` of a request that came while learning was stopped."""
+"""`ClosedRequest.learned_at` of a request that was set aside, or came while learning was stopped."""
 
 
 class ClosedRequest(msgspec.Struct, array_like=True, gc=False):
@@ -31,6 +32,12 @@ class ClosedRequest(msgspec.Struct, array_like=True, gc=False):
     """`Learner.examples` right after the micro-batch that taught it; -1 while that still fills, or `NEVER_TAUGHT`."""
     conversions: bytes = b""
     """Packed bits, one per item; empty before the first conversion."""
+    weight: bytes = b""
+    """What each of its examples weighed when they were taught, float64 `(n,)`; empty if that is 1 for all."""
+
+    def weights(self, items: int) -> NDArray[np.float64]:
+        """What each of its `items` weighed, `(n,)`."""
+        return np.frombuffer(self.weight) if self.weight else np.ones(items)
 
     def clicked(self, index: int) -> bool:
         """Whether the item at `index` counts as clicked."""

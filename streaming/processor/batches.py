@@ -67,8 +67,10 @@ def _finite(logits: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
 
 
 def corrected_examples(corrections: Sequence[Correction], space: DomainSpace) -> tuple[MicroBatch, NDArray[np.int64]]:
-    """The examples whose label turned, and when each was learned (`Learner.correct`)."""
+    """The examples whose label turned, as they weighed, and when each was learned (`Learner.correct`)."""
     batch = micro_batch([correction.request for correction in corrections], space)
+    weight = np.concatenate([correction.weight for correction in corrections])
+    batch = dataclasses.replace(batch, weight=torch.from_numpy(weight).to(batch.weight.dtype))
     sizes = [len(correction.request.clicks) for correction in corrections]
     learned_at = np.repeat(np.array([correction.learned_at for correction in corrections], dtype=np.int64), sizes)
     turned = batch.label > 0

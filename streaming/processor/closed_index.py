@@ -44,7 +44,7 @@ class ClosedIndex:
         return len(self._requests)
 
     @property
-    def bytes(self) -> int:
+    def memory_bytes(self) -> int:
         """Memory the requests take, estimated."""
         return self._bytes
 
@@ -70,11 +70,15 @@ class ClosedIndex:
         """A request of this event time was dropped: whether an older one is news can no longer be told."""
         self.forgotten = max(self.forgotten, time)
 
-    def learned(self, requests: int, examples: int) -> None:
-        """The first `requests` that waited were taught; `examples` is how many the learner has been taught in all."""
+    def learned(self, requests: int, examples: int, weight: bytes = b"") -> None:
+        """The first `requests` that waited were taught; `examples` is how many the learner has been taught in all.
+
+        `weight` is that of each of them (`ClosedRequest.weight`).
+        """
         taught, self._pending = self._pending[:requests], self._pending[requests:]
         for closed in taught:
-            closed.learned_at = examples
+            closed.learned_at, closed.weight = examples, weight
+            self._bytes += len(weight)
         self._fresh += taught
 
     def corrected(self, closed: ClosedRequest) -> None:
@@ -149,4 +153,4 @@ class ClosedIndex:
 
 
 def _bytes(closed: ClosedRequest) -> int:
-    return _REQUEST_BYTES + len(closed.request_id) + len(closed.clicks)
+    return _REQUEST_BYTES + len(closed.request_id) + len(closed.clicks) + len(closed.weight)

@@ -44,6 +44,8 @@ class Correction:
     """Its `clicks` or `conversions` are those that turned, and no others."""
     learned_at: int
     """`Learner.examples` right after the micro-batch that taught it."""
+    weight: NDArray[np.float64]
+    """What each of its examples weighed then, `(n,)`."""
 
 
 @dataclass
@@ -99,9 +101,11 @@ class Corrections:
         none = np.zeros_like(turned)
         if self.kind == "click":
             self.index.corrected(closed)
-            return Correction(LabelledRequest(closed.offset, impression, turned, none), closed.learned_at)
-        self.index.converted(closed)
-        return Correction(LabelledRequest(closed.offset, impression, none, turned), closed.learned_at)
+            request = LabelledRequest(closed.offset, impression, turned, none)
+        else:
+            self.index.converted(closed)
+            request = LabelledRequest(closed.offset, impression, none, turned)
+        return Correction(request, closed.learned_at, closed.weights(len(turned)))
 
     def _impression(self, closed: ClosedRequest) -> ServedImpression | None:
         logged = self.log.read(closed.offset)

@@ -97,7 +97,7 @@ class GroupMetrics:
         metrics.FEEDBACK_UNREAD.labels(group).set(join.time.unread_s)
         metrics.LEARNING_PAUSED.labels(group).set(join.paused)
         metrics.JOIN_BYTES.labels(group, "open").set(join.open.bytes)
-        metrics.JOIN_BYTES.labels(group, "closed").set(join.closed.bytes)
+        metrics.JOIN_BYTES.labels(group, "closed").set(join.closed.memory_bytes)
         for kind, delay in join.delays.take():
             metrics.LABEL_DELAY.labels(group, kind).observe(delay)
         for reason, count in machine.dropped.items():

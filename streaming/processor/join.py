@@ -119,6 +119,11 @@ class Join:
         self.closed.expire(self.time.frontier)
         return Joined(closed, late, shown)
 
+    def leave_open(self) -> None:
+        """Drops what is open: its clicks may stand in records that are left out, and without them it would be false."""
+        for entry in self.open.clear():
+            self._lose(entry, "left_out")
+
     # --- state ---
 
     def state(self) -> JoinState:

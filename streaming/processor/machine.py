@@ -24,9 +24,11 @@ import logging
 from collections.abc import Sequence
 from itertools import chain
 
+import numpy as np
+
 from model.gate.decision import GateDecision
 from model.gate.feedback import FeedbackPath
-from model.gate.guarded import GuardedBatch, Step
+from model.gate.guarded import GuardedBatch, Step, is_counted
 from model.kernel.kernel import Kernel
 from model.kernel.record import KernelInfo
 from streaming.events import LearningOrder, Traffic
@@ -143,7 +145,8 @@ class GroupMachine(GroupState):
 
     def _relabel(self, late: LateClick) -> None:
         if late.request.learned_at == NEVER_TAUGHT or not self.learning:
-            self._skipped["set_aside" if self.learning else "learning_stopped"] += 1
+            # A request was set aside whole: its clicks alone, taught without its other items, would be a bias (0145).
+            self._skipped["untaught_click" if self.learning else "learning_stopped"] += 1
             return
         if late.request.learned_at > 0:
             self._late.add(late, self.join.watermark)
@@ -185,8 +188,10 @@ class GroupMachine(GroupState):
         return learned
 
     def _taught(self, batch: GuardedBatch[LabelledRequest]) -> Learned | None:
-        for request, taught in zip(batch.requests, batch.taught.tolist(), strict=True):
-            self.join.closed.learned(1, batch.learned_at if taught else NEVER_TAUGHT)
+        weights = np.split(batch.weight, np.cumsum([len(request.impression.items) for request in batch.requests]))
+        for request, taught, weight in zip(batch.requests, batch.taught.tolist(), weights, strict=False):
+            learned_at, weighs = (batch.learned_at if taught else NEVER_TAUGHT), taught and bool((weight < 1.0).any())
+            self.join.closed.learned(1, learned_at, weight.tobytes() if weighs else b"")
             if not taught:
                 self._skipped["set_aside" if batch.error is None else "unlearnable"] += len(request.impression.items)
         if batch.error is not None:
@@ -250,15 +255,17 @@ class GroupMachine(GroupState):
     def _correct(self) -> None:
         corrections = self._late.take()
         standing = [one for one in corrections if not self.guarded.was_undone(one.learned_at)]
-        if not standing:
-            return
-        batch, learned_at = corrected_examples(standing, self._space)
-        try:
-            self.learner.correct(batch, learned_at)
-        except Exception as error:  # noqa: BLE001 - as in `_learn`
-            self._skipped["unlearnable"] += len(batch)
-            log.error("group %s: late clicks cannot be learned (%r) and are left out", self.group, error)
-            return
-        if self._position > self._rows_offset:
-            self.live.correct([corrected_outcome(correction) for correction in standing])
-        self.late_clicks["corrected"] += len(batch)
+        clicks = sum(int(one.request.clicks.sum()) for one in corrections)
+        if standing:
+            batch, learned_at = corrected_examples(standing, self._space)
+            try:
+                self.learner.correct(batch, learned_at)
+            except Exception as error:  # noqa: BLE001 - as in `_learn`
+                self._skipped["unlearnable"] += clicks
+                log.error("group %s: late clicks cannot be learned (%r) and are left out", self.group, error)
+                return
+            self.late_clicks["corrected"] += len(batch)
+            clicks -= len(batch)
+        self._skipped["untaught_click"] += clicks
+        if self._position > self._rows_offset:  # what was undone is still in them, and they count as they were counted
+            self.live.correct([corrected_outcome(one) for one in corrections if is_counted(one.weight.mean())])

@@ -107,6 +107,14 @@ class OpenRequests:
         del self._requests[request.impression.request_id]
         self.bytes -= request.bytes
 
+    def clear(self) -> list[OpenRequest]:
+        """Takes all of them out, in the order of the log."""
+        cleared = self.in_order()
+        self._requests.clear()
+        self._closing.clear()
+        self.bytes = 0
+        return cleared
+
     def in_order(self) -> list[OpenRequest]:
         """All of them, in the order of the log."""
         return sorted(self._requests.values(), key=lambda request: request.offset)

@@ -45,11 +45,11 @@ class TrafficReader:
         self._group, self._fingerprint, self._widths = group, fingerprint, widths
         self._positions: deque[int] = deque(maxlen=_POSITIONS_TOLD)
 
-    def read(self, offset: int, value: bytes | None) -> Traffic | None:
-        """The record at `offset`, or None if it is refused."""
+    def read(self, offset: int, value: bytes | None, *, known: bool = False) -> Traffic | None:
+        """The record at `offset`, or None if it is refused; a `known` one has stood the checks before."""
         try:
             record = decode_traffic(value or b"")
-            problem = self._problem(record)
+            problem = None if known else self._problem(record)
         # Anybody who can write to the topic can write anything: whatever it raises must not end the process.
         except Exception as error:  # noqa: BLE001
             self.refuse(offset, "undecodable", repr(error))

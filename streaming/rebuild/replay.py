@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from kafka import TopicPartition
@@ -18,6 +18,9 @@ from streaming.processor.partition_reader import PartitionReader
 from streaming.rebuild.saved import SavedGroup
 from streaming.rebuild.state import WholeState
 from streaming.topic_scan import ASK_MS, make_scanner, read_span
+
+Fed = tuple[int, bytes | None, float]
+"""Offset, record and append time in seconds, as a machine takes them."""
 
 
 class ReplayError(Exception):
@@ -52,6 +55,8 @@ class Replayed:
     state: WholeState
     records: int
     skipped: int
+    left_open: int
+    """Requests that were left out too, because they were open when the span that is skipped began."""
 
 
 def traffic_span(config: Config, group: str) -> TrafficSpan:
@@ -92,7 +97,7 @@ def replay(
     start: SavedGroup | None = None,
     progress: Callable[[int], None] = lambda _done: None,
 ) -> Replayed:
-    """A group that has learned the records of `span` but for those of `skip`.
+    """A group that has learned the records of `span`, but for what `relearn` leaves out because of `skip`.
 
     It begins with its first rows, or as `start` was, whose own records come first then. Raises ReplayError,
     SnapshotError, FirstRowsRefused, TopicScanError.
@@ -101,38 +106,66 @@ def replay(
     machine = new_machine(config, opened, group, reader)
     begin = span.begin
     if start is not None:
-        begin = _begin_with(machine, start, traffic, opened.backbone.fingerprint)
+        begin = _begin_with(machine, start, traffic, opened.backbone.fingerprint, skip)
     if begin < traffic.held.begin:
         raise ReplayError(
             f"group {group!r}: traffic begins at offset {traffic.held.begin}, {begin} is deleted by age: start there"
             f" (--from-offset {traffic.held.begin}) or from a saved state (--start)"
         )
-    records = skipped = 0
-    for offset, value, appended in _records(config, traffic.partition, Span(begin, span.end)):
-        records += 1
-        if skip is not None and offset in skip:
-            skipped += 1
-            continue
-        machine.feed(offset, value, appended)
-        progress(records)
+    records, skipped = relearn(
+        machine, _records(config, traffic.partition, Span(begin, span.end)), skip, progress=progress
+    )
     if machine.recovering:
         raise ReplayError(f"group {group!r}: the saved state has seen all before offset {span.end}: nothing is left")
     reader.close()
-    return Replayed(WholeState.of(machine, traffic.topic, {} if start is None else start.segments), records, skipped)
+    state = WholeState.of(machine, traffic.topic, {} if start is None else start.segments)
+    return Replayed(state, records, skipped, machine.dropped["left_out"])
 
 
-def _begin_with(machine: GroupMachine, start: SavedGroup, traffic: TrafficSpan, fingerprint: str) -> int:
+def relearn(
+    machine: GroupMachine,
+    records: Iterable[Fed],
+    skip: Span | None,
+    *,
+    progress: Callable[[int], None] = lambda _done: None,
+) -> tuple[int, int]:
+    """Feeds a machine all records but those of `skip`; how many there were, and how many were skipped.
+
+    What is open when `skip` begins is left out too: its clicks may stand in there, and without them it would be taught
+    falsely. So posteriors and live rows are those of a log without the span and without these requests.
+    """
+    seen = skipped = 0
+    for offset, value, appended in records:
+        seen += 1
+        if skip is not None and offset in skip:
+            if not skipped:
+                machine.join.leave_open()
+            skipped += 1
+        else:
+            machine.feed(offset, value, appended)
+        progress(seen)
+    return seen, skipped
+
+
+def _begin_with(
+    machine: GroupMachine, start: SavedGroup, traffic: TrafficSpan, fingerprint: str, skip: Span | None
+) -> int:
     if start.cut.topic != traffic.topic:
         raise ReplayError(
             f"group {machine.group!r}: the saved state belongs to another topic of traffic ({start.cut.topic}, this is"
             f" {traffic.topic}): its offsets mean nothing here"
         )
     snapshot = decode_snapshot(start.cut.snapshot, group=machine.group, fingerprint=fingerprint)
+    if skip is not None and skip.begin < snapshot.next_offset:
+        raise ReplayError(
+            f"group {machine.group!r}: the saved state has learned from offsets before {snapshot.next_offset}, so from"
+            f" {skip.begin} on nothing can be left out of it: begin with an earlier state, or without one"
+        )
     machine.restore(snapshot, start.rows, start.segments, start.cut.rows_offset, start.kept)
     return snapshot.resume_offset
 
 
-def _records(config: Config, partition: TopicPartition, span: Span) -> Iterator[tuple[int, bytes | None, float]]:
+def _records(config: Config, partition: TopicPartition, span: Span) -> Iterator[Fed]:
     with make_scanner(config) as consumer:
         for record in read_span(consumer, partition, span.begin, span.end):
             yield record.offset, record.value, record.timestamp / 1000

@@ -8,9 +8,14 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
+import pytest
+
+from local.watchdog import Watchdog
+from streaming.config import Config
 from tests.chaos import skewed_clock
 from tests.chaos.conftest import Sizes, Tell, only_long
-from tests.chaos.stack import Stack
+from tests.chaos.stack import Stack, made_stack
 from tests.chaos.verdicts import check_all
 
 SLOW_S = 0.15
@@ -57,6 +62,38 @@ def test_a_full_disk_of_the_broker_loses_nothing_that_was_acknowledged(stack: St
     tell(
         "no file of the broker could grow until it ended; it started again with room",
         check_all(stack.config, driver.stop()),
+    )
+
+
+@only_long
+@pytest.mark.timeout(1_800)
+def test_a_full_disk_under_processor_ingest_and_feature_store_costs_no_label(
+    tmp_path: Path, watchdog: Watchdog, sizes: Sizes, tell: Tell
+) -> None:
+    with made_stack(tmp_path / "run", watchdog, features=Config().features) as stack:  # SQLite, a file of theirs
+        for role in ("ingest", "processor", "scorer"):
+            stack.add(role)
+        stack.wait_ready()
+        driver, lives = stack.drive(seed=18), stack.lives()
+        stack.answered(driver, 30)
+        processor = stack.members["processor-1"]
+        full = [psutil.Process(member.process.pid) for member in stack.members.values() if member.process is not None]
+        before = [process.rlimit(resource.RLIMIT_FSIZE) for process in full]
+        for process, (_, most) in zip(full, before, strict=True):
+            process.rlimit(resource.RLIMIT_FSIZE, (4_096, most))
+        stack.wait_until(lambda: not processor.ready, "the processor says that the store takes nothing")
+        time.sleep(sizes.away_s)
+        stack.answered(driver, 30)
+        failed = stack.metrics("processor-1").total("driftline_feature_push_failed_total")
+        for process, limits in zip(full, before, strict=True):
+            process.rlimit(resource.RLIMIT_FSIZE, limits)
+        stack.wait_ready()  # all rows that waited are in the store
+        truth = driver.stop()
+        assert stack.lives() == lives
+        assert failed
+        seen = check_all(stack.config, truth)
+    tell(
+        f"no file of processor, ingest and scorer could grow for {sizes.away_s:.0f} s; {failed:.0f} pushes failed", seen
     )
 
 

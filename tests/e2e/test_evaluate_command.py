@@ -16,7 +16,9 @@ import pytest
 from rich.console import Console
 
 from lab.evaluate.command import run_evaluate
+from lab.evaluate.order import ComparisonOrder
 from lab.evaluate.pool import ClusterUnavailableError, EvaluationFailedError
+from lab.streams.sources import NamedStreams
 from model.config import BackboneConfig, KernelConfig, LearnerConfig
 from streaming.config import Config
 
@@ -46,23 +48,26 @@ def config_of(tmp_path: Path) -> Config:
     )
 
 
+def order_of(folder: Path, out: str = "out", *, seeds: int = 1, processes: int = 1) -> ComparisonOrder:
+    """The log in `folder`, whose report goes to `out` in it."""
+    log = NamedStreams(mapping=str(folder / "mapping.yaml"))
+    return ComparisonOrder(folder / out, log, seeds=seeds, processes=processes)
+
+
 @pytest.mark.e2e
 @pytest.mark.slow
 def test_a_log_is_evaluated_in_worker_processes_and_a_second_call_only_reads(tmp_path: Path) -> None:
     write_log(tmp_path)
-    arguments = {
-        "mapping": str(tmp_path / "mapping.yaml"), "adapters": ("iak", "full"), "seeds": 2,
-        "out": tmp_path / "out", "processes": 2,
-    }  # fmt: skip
+    order, adapters = order_of(tmp_path, seeds=2, processes=2), ("iak", "full")
     console = Console(record=True, width=200)
-    report = run_evaluate(config_of(tmp_path), console=console, **arguments)  # type: ignore[arg-type]
+    report = run_evaluate(config_of(tmp_path), order, adapters=adapters, console=console)
     assert [stream.name for stream in report.streams] == ["mapping"]
     assert [row.adapter for row in report.streams[0].rows] == ["frozen", "iak", "full"]
     assert "All streams" in console.export_text()
     results = sorted((tmp_path / "out" / "work").rglob("*.npz"))
     assert len(results) == 2 * 4
     stamps = [path.stat().st_mtime_ns for path in results]
-    again = run_evaluate(config_of(tmp_path), console=console, **arguments)  # type: ignore[arg-type]
+    again = run_evaluate(config_of(tmp_path), order, adapters=adapters, console=console)
     assert [path.stat().st_mtime_ns for path in results] == stamps
     assert again.to_json()["streams"] == report.to_json()["streams"]
     assert json.loads((tmp_path / "out" / "report.json").read_text())["plan"]["seeds"] == [0, 1]
@@ -77,10 +82,7 @@ def test_a_run_that_fails_names_its_stream_and_seed(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "work").write_text("a file where a folder must be")
     with pytest.raises(EvaluationFailedError, match=r"stream mapping, seed 0: .*; finished runs are kept in"):
-        run_evaluate(
-            wild, mapping=str(tmp_path / "mapping.yaml"), adapters=("frozen",), seeds=1,
-            out=tmp_path / "out", processes=1, console=Console(quiet=True),
-        )  # fmt: skip
+        run_evaluate(wild, order_of(tmp_path), adapters=("frozen",), console=Console(quiet=True))
 
 
 def started(tmp_path: Path) -> subprocess.Popen[bytes]:
@@ -129,11 +131,12 @@ def test_the_workers_of_a_dask_cluster_give_what_processes_here_give(
     distributed = pytest.importorskip("distributed")
     write_log(tmp_path)
     monkeypatch.chdir(tmp_path)
-    arguments = {"mapping": "mapping.yaml", "adapters": ("iak",), "seeds": 2, "console": Console(quiet=True)}
-    here = run_evaluate(config_of(tmp_path), out=Path("here"), processes=1, **arguments)  # type: ignore[arg-type]
+    order, config, quiet = order_of(Path(), "here", seeds=2), config_of(tmp_path), Console(quiet=True)
+    here = run_evaluate(config, order, adapters=("iak",), console=quiet)
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
         address = cluster.scheduler_address
-        there = run_evaluate(config_of(tmp_path), out=Path("there"), cluster=address, **arguments)  # type: ignore[arg-type]
+        order = order_of(Path(), "there", seeds=2)
+        there = run_evaluate(config, order, adapters=("iak",), cluster=address, console=quiet)
     assert there.to_json()["streams"] == here.to_json()["streams"]
     assert len(list((tmp_path / "there" / "work").rglob("iak.npz"))) == 2
 
@@ -147,6 +150,6 @@ def test_a_cluster_that_does_not_answer_is_named_with_the_cure(tmp_path: Path) -
         pytest.raises(ClusterUnavailableError, match=r"no Dask scheduler answers at tcp://127.0.0.1:9: .*dask worker"),
     ):
         run_evaluate(
-            config_of(tmp_path), mapping=str(tmp_path / "mapping.yaml"), adapters=("frozen",), seeds=1,
-            out=tmp_path / "out", cluster="tcp://127.0.0.1:9", console=Console(quiet=True),
+            config_of(tmp_path), order_of(tmp_path), adapters=("frozen",), cluster="tcp://127.0.0.1:9",
+            console=Console(quiet=True),
         )  # fmt: skip

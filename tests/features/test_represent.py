@@ -349,8 +349,11 @@ def test_a_cache_forgets_by_age_and_by_bytes_the_longest_unwritten_first() -> No
 def test_a_value_larger_than_the_whole_cache_is_not_kept() -> None:
     cache: Cache[int] = Cache(1_000, 10.0, Clock(), lambda value: value)
     cache.put("small", 10)
+    before = cache.bytes
     cache.put("large", 5_000)
-    assert (cache.get("large"), cache.bytes) == (None, 0)
+    assert (cache.get("large"), cache.get("small"), cache.bytes) == (None, 10, before)
+    cache.put("small", 5_000)
+    assert (cache.get("small"), cache.bytes) == (None, 0), "an old value stands for one that was written over it"
 
 
 @given(

@@ -16,7 +16,7 @@ from lab.streams.logged.mapping import FacetRule, LogMapping, load_mapping
 from lab.streams.logged.movielens import PERIODS
 from lab.streams.logged.negatives import with_negatives
 from lab.streams.logged.rows import LogRows, log_chunk
-from lab.streams.logged.tables import Table, read_table
+from lab.streams.logged.tables import Table, read_table, source_files
 from lab.streams.stream import NO_ITEM, Catalogue, Chunk, DriftSpan, Half, StreamError, rechunk
 from model.config import MAX_QUERY, NO_QUERY
 from model.encoding.domain import UNKNOWN, DomainSpace
@@ -64,6 +64,14 @@ class LoggedStream:
 def open_log(mapping_path: Path, log: Path | None = None) -> LoggedStream:
     """The stream of a log and its mapping file. Raises StreamError, which names the file, the fault and the cure."""
     return read_log(load_mapping(mapping_path), mapping_path.parent, log)
+
+
+def log_files(mapping_path: Path, log: Path | None = None) -> list[Path]:
+    """All files that `open_log` reads, the mapping first. Raises StreamError."""
+    mapping, folder = load_mapping(mapping_path), mapping_path.parent
+    tables = [table for table in (mapping.users, mapping.items) if table is not None]
+    files = source_files(mapping.interactions, folder, log)
+    return [mapping_path, *files, *(file for table in tables for file in source_files(table, folder))]
 
 
 def read_log(mapping: LogMapping, folder: Path, log: Path | None = None) -> LoggedStream:

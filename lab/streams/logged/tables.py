@@ -175,16 +175,23 @@ class Table:
 
 def read_table(source: TableSource, folder: Path, path: Path | None = None) -> Table:
     """All files of a source below each other; `path` wins over the source's own. Raises StreamError."""
+    files = source_files(source, folder, path)
+    wanted = path if path is not None else folder / source.path
+    frame, untyped = read_frames(source, files)
+    if not len(frame):
+        raise StreamError(f"{wanted}: the table is empty")
+    return Table(frame, str(wanted), untyped=untyped)
+
+
+def source_files(source: TableSource, folder: Path, path: Path | None = None) -> list[Path]:
+    """The files of a source, as `read_table` reads them. Raises StreamError where there are none."""
     if path is None and not source.path:
         raise StreamError(f"no log file is named: give one, or set interactions.path in the mapping below {folder}")
     wanted = path if path is not None else folder / source.path
     files = [wanted] if path is not None or wanted.is_file() else sorted(folder.glob(source.path))
     if not files:
         raise StreamError(f"{wanted}: no such file")
-    frame, untyped = read_frames(source, files)
-    if not len(frame):
-        raise StreamError(f"{wanted}: the table is empty")
-    return Table(frame, str(wanted), untyped=untyped)
+    return files
 
 
 def _plain(value: object) -> object:

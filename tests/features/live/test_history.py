@@ -102,6 +102,14 @@ def test_changed_rows_are_told_once_and_the_longest_idle_users_go_first() -> Non
     assert known.events("u0") == []
 
 
+def test_items_that_no_history_holds_any_longer_are_forgotten_also_where_no_user_goes() -> None:
+    known = table()
+    for n in range(30_000):
+        known.add([replace(clicked("u", ["i0"], float(n)), items=[f"i{n}"])])
+    assert len(known._names) < 15_000
+    assert names(known.events("u")) == ["i29996", "i29997", "i29998", "i29999"]
+
+
 def test_an_event_older_than_all_that_are_kept_changes_nothing() -> None:
     known = table(length=2)
     known.add([clicked("u", ["i1"], 10.0), clicked("u", ["i2"], 11.0)])

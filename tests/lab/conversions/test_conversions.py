@@ -16,10 +16,11 @@ from lab.conversions.command import NoConversionsError, run_conversions
 from lab.conversions.tables import markdown, report_of
 from lab.conversions.told import ToldConversions, clicked_log, conversion_features
 from lab.conversions.trial import COUNTERS, FROZEN, POSTERIOR, WAYS, ConversionTrial, CvrFigures, try_conversions
+from lab.evaluate.order import ComparisonOrder
 from lab.evaluate.plan import Plan
 from lab.evaluate.prepare import Pretrained, pretrain_on
 from lab.streams import Chunk, ScriptedStream
-from lab.streams.sources import Source
+from lab.streams.sources import NamedStreams, Source
 from model.config import BackboneConfig
 from streaming.config import Config
 from tests.lab.evaluate.small import CONFIG, DRIFT, KERNEL, SMALL, small, texts, write_small_log
@@ -143,15 +144,14 @@ def test_ways_are_paired_by_seed_with_the_frozen_probability() -> None:
 def test_a_backbone_that_reads_histories_is_refused_by_its_key(tmp_path: Path) -> None:
     config = Config(backbone=BackboneConfig(user_encoder="pool"), cache_dir=tmp_path)
     with pytest.raises(NoConversionsError, match=r"backbone.user_encoder is 'pool'.*set it to none"):
-        run_conversions(config, out=tmp_path / "out", console=Console(quiet=True))
+        run_conversions(config, ComparisonOrder(tmp_path / "out"), console=Console(quiet=True))
 
 
 def test_a_stream_of_clicks_alone_is_refused_by_its_name_before_any_work(tmp_path: Path) -> None:
     log, mapping = write_small_log(tmp_path)
+    order = ComparisonOrder(tmp_path / "out", NamedStreams(log=log, mapping=str(mapping)))
     with pytest.raises(NoConversionsError, match=r"the stream mapping knows of none.*interactions\.conversion"):
-        run_conversions(
-            Config(cache_dir=tmp_path), log=log, mapping=str(mapping), out=tmp_path / "out", console=Console(quiet=True)
-        )
+        run_conversions(Config(cache_dir=tmp_path), order, console=Console(quiet=True))
     assert not list(tmp_path.glob("out/work/*"))
 
 

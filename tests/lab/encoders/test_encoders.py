@@ -15,10 +15,21 @@ from typer.testing import CliRunner
 
 import lab.encoders.command as command_module
 from driftline.cli import app
-from lab.encoders.command import NoEncodersError, _reading, run_encoders
+from lab.encoders.command import NoEncodersError, run_encoders
 from lab.encoders.rows import better, report_of
 from lab.encoders.tables import markdown
-from lab.encoders.trial import ARMS, FROZEN, FROZEN_LIVE, OVER_FROZEN, OVER_LIVE, ArmFigures, EncoderTrial, try_encoder
+from lab.encoders.trial import (
+    ARMS,
+    FROZEN,
+    FROZEN_LIVE,
+    OVER_FROZEN,
+    OVER_LIVE,
+    ArmFigures,
+    EncoderTrial,
+    try_encoder,
+    with_encoder,
+)
+from lab.evaluate.order import ComparisonOrder
 from lab.evaluate.plan import Plan
 from lab.evaluate.prepare import (
     EvaluationConfig,
@@ -30,6 +41,7 @@ from lab.evaluate.prepare import (
 )
 from lab.evaluate.told import live_histories
 from lab.streams import Chunk, Stream
+from lab.streams.sources import NamedStreams
 from model.config import BackboneConfig, PretrainConfig
 from model.encoding.history import PastEvents
 from streaming.config import Config
@@ -85,19 +97,20 @@ def test_a_trial_has_every_arm_that_its_backbone_has_and_is_made_once(
     for module in ("lab.encoders.trial", "lab.evaluate.prepare"):
         monkeypatch.setattr(f"{module}.live_histories", counted)
     source = tiny.sources[0]
+    delay = POOLED.history_delay_s
     plan = replace(tiny, config=replace(CONFIG, backbone=POOLED))
-    made = try_encoder(plan, source, 0)
+    made = try_encoder(plan, source, 0, "pool", delay)
     assert set(made.figures) == set(ARMS)
     assert worked_out == 2, "histories were worked out twice for an arm"
-    plain = try_encoder(tiny, source, 0)
+    plain = try_encoder(tiny, source, 0, "none", delay)
     assert set(plain.figures) == {FROZEN, OVER_FROZEN}, "a model that reads no history has none to be live"
     assert made.figures[FROZEN] != made.figures[FROZEN_LIVE]
     assert made.with_history[FROZEN_LIVE] >= made.with_history[FROZEN] > 0 == plain.with_history[FROZEN_LIVE]
     assert made.request_ms > 0
     assert made.pretrain_s is not None
-    again = try_encoder(plan, source, 0)
+    again = try_encoder(plan, source, 0, "pool", delay)
     assert again == made, "a finished trial was made again"
-    other = try_encoder(plan, tiny.sources[1], 0)
+    other = try_encoder(plan, tiny.sources[1], 0, "pool", delay)
     assert other.pretrain_s is None, "the same first half was trained on twice"
 
 
@@ -154,10 +167,8 @@ def test_a_log_is_compared_from_the_command_to_its_files(
     monkeypatch.setattr(command_module, "ENCODERS", ("none", "pool"))
     monkeypatch.setattr("lab.evaluate.plan.PRETRAIN", PretrainConfig(epochs=1, content_steps=0))
     log, mapping = write_small_log(tmp_path)
-    (report,) = run_encoders(
-        Config(cache_dir=cache_dir), log=log, mapping=str(mapping), seeds=2, out=tmp_path / "out", processes=1,
-        console=QUIET,
-    )  # fmt: skip
+    order = ComparisonOrder(tmp_path / "out", NamedStreams(log=log, mapping=str(mapping)), seeds=2, processes=1)
+    (report,) = run_encoders(Config(cache_dir=cache_dir), order, console=QUIET)
     written = json.loads((tmp_path / "out" / "user-encoders.json").read_text())
     (stream,) = written["streams"]
     assert [row["encoder"] for row in stream["costs"]] == ["none", "pool"]
@@ -169,20 +180,20 @@ def test_a_log_is_compared_from_the_command_to_its_files(
 def test_a_backbone_of_ones_own_is_refused_by_its_key(tmp_path: Path) -> None:
     config = Config(backbone=BackboneConfig(factory="mine.py:model"))
     with pytest.raises(NoEncodersError, match=r"backbone\.factory names mine\.py:model"):
-        run_encoders(config, out=tmp_path, console=QUIET)
+        run_encoders(config, ComparisonOrder(tmp_path), console=QUIET)
 
 
 def test_a_backbone_that_no_encoder_fits_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
     config = Config(backbone=BackboneConfig(item_aspects=("id", "sparse")))
     with pytest.raises(NoEncodersError, match=r"history_items is both, but item_aspects has no text"):
-        run_encoders(config, out=tmp_path, console=QUIET)
+        run_encoders(config, ComparisonOrder(tmp_path), console=QUIET)
     assert not list(tmp_path.iterdir())
 
 
 def test_without_an_encoder_there_is_nothing_that_an_objective_could_teach() -> None:
     config = BackboneConfig(user_encoder="sasrec", user_objective="clue")
-    assert _reading(config, "none", 0.0) == BackboneConfig()
-    assert _reading(config, "pool", 0.0).user_objective == "clue"
+    assert with_encoder(config, "none", 0.0) == BackboneConfig()
+    assert with_encoder(config, "pool", 0.0).user_objective == "clue"
 
 
 @pytest.mark.parametrize(

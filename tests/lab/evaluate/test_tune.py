@@ -13,10 +13,11 @@ from rich.console import Console
 import lab.evaluate.tune as tune_module
 from lab.adapters import ADAPTERS
 from lab.adapters.closed_form import ClosedForm
+from lab.evaluate.order import TUNING_SEEDS, ComparisonOrder
 from lab.evaluate.plan import Plan
 from lab.evaluate.prequential import Outcome, run
 from lab.evaluate.tune import Gain, tuning_sources
-from streaming.config import Config
+from lab.streams.sources import NamedStreams
 
 pytestmark = pytest.mark.slow
 
@@ -41,25 +42,24 @@ def test_tuning_takes_the_rate_with_the_largest_sum_of_gains_within_requests() -
 
 
 def test_without_a_choice_rates_are_tuned_on_the_streams_of_the_standard_suite_and_else_on_what_is_named() -> None:
-    assert [source.name for source in tuning_sources()] == list(tune_module.STREAMS)
-    assert [source.name for source in tuning_sources(script=Path("gradual"))] == ["gradual"]
+    assert [source.name for source in tuning_sources(NamedStreams())] == list(tune_module.STREAMS)
+    assert [source.name for source in tuning_sources(NamedStreams(script=Path("gradual")))] == ["gradual"]
 
 
-def test_tuning_runs_every_rate_on_seeds_of_its_own(
-    tiny: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    one = replace(tiny, sources=tiny.sources[:1], adapters=("closed-form",))
-    monkeypatch.setattr(tune_module, "make_plan", lambda *_, **__: one)
-    gains = tune_module.tune(Config(), tmp_path, list(one.sources), one.adapters)
+def test_tuning_runs_every_rate_on_every_seed(tiny: Plan) -> None:
+    one = replace(tiny, sources=tiny.sources[:1], adapters=("closed-form",), seeds=TUNING_SEEDS)
+    gains = tune_module.tune(one, Console(quiet=True))
     rates = ADAPTERS["closed-form"].rates
     assert list(gains["closed-form"]) == list(rates)
     assert all(set(by_run) == {("drift", 1000), ("drift", 1001)} for by_run in gains["closed-form"].values())
-    assert not set(tune_module.TUNING_SEEDS) & set(tiny.seeds)
 
 
-def test_a_rate_that_breaks_an_adapter_loses_and_stops_nothing(
-    tiny: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tuning_seeds_are_those_of_no_report() -> None:
+    assert ComparisonOrder(Path("out"), tune=True).seeds_or(5) == TUNING_SEEDS
+    assert not set(TUNING_SEEDS) & set(ComparisonOrder(Path("out")).seeds_or(100))
+
+
+def test_a_rate_that_breaks_an_adapter_loses_and_stops_nothing(tiny: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     def run_or_break(adapter: ClosedForm, *rest: Any) -> Outcome:
         if adapter._path.half_life < 2e3:
             raise FloatingPointError("logits are not finite")
@@ -67,7 +67,6 @@ def test_a_rate_that_breaks_an_adapter_loses_and_stops_nothing(
 
     monkeypatch.setattr(tune_module, "run", run_or_break)
     one = replace(tiny, sources=tiny.sources[:1], adapters=("closed-form",))
-    monkeypatch.setattr(tune_module, "make_plan", lambda *_, **__: one)
-    gains = tune_module.tune(Config(), tmp_path, list(one.sources), one.adapters)
+    gains = tune_module.tune(one, Console(quiet=True))
     assert set(gains["closed-form"][1e3].values()) == {Gain(-math.inf, -math.inf)}
     assert tune_module.best(gains)["closed-form"] > 1e3

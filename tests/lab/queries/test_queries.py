@@ -14,13 +14,14 @@ from typer.testing import CliRunner
 import lab.evaluate.work as work_module
 import lab.streams.sources as sources_module
 from driftline.cli import app
+from lab.evaluate.order import ComparisonOrder
 from lab.evaluate.plan import KERNEL, make_plan
 from lab.evaluate.slices import REQUEST_SLICES, SeenBefore, SliceMeasures
 from lab.queries.command import run_queries
 from lab.queries.table import markdown, report_of, sentences
 from lab.queries.trial import ALL, FROZEN, NONE, ORACLE, SLICES, QueryTrial, try_queries
 from lab.streams import RealItems, StreamError
-from lab.streams.sources import Source
+from lab.streams.sources import NamedStreams, Source
 from model.backbone.schema import BackboneRefused
 from model.config import NO_QUERY, BackboneConfig
 from streaming.config import Config
@@ -104,18 +105,19 @@ def test_a_trial_plays_both_arms_and_is_made_once(monkeypatch: pytest.MonkeyPatc
 def test_a_log_without_queries_is_refused_by_the_key(tmp_path: Path, cache_dir: Path) -> None:
     log, mapping = write_small_log(tmp_path)
     with pytest.raises(StreamError, match=r"backbone\.query_aspects .* stream shop carries a query"):
-        run_queries(Config(cache_dir=cache_dir), log=log, mapping=str(mapping), out=tmp_path / "out", console=QUIET)
+        order = ComparisonOrder(tmp_path / "out", NamedStreams(log=log, mapping=str(mapping)))
+        run_queries(Config(cache_dir=cache_dir), order, console=QUIET)
 
 
 def test_a_backbone_of_ones_own_is_refused_by_its_key(tmp_path: Path) -> None:
     config = Config(backbone=BackboneConfig(factory="mine.py:model"))
     with pytest.raises(BackboneRefused, match=r"leave backbone\.factory empty"):
-        run_queries(config, out=tmp_path, console=QUIET)
+        run_queries(config, ComparisonOrder(tmp_path), console=QUIET)
 
 
 def test_two_towers_are_refused_before_anything_is_trained(tmp_path: Path) -> None:
     with pytest.raises(BackboneRefused, match="query_aspects go with any trunk but dssm"):
-        run_queries(Config(backbone=BackboneConfig(trunk="dssm")), out=tmp_path, console=QUIET)
+        run_queries(Config(backbone=BackboneConfig(trunk="dssm")), ComparisonOrder(tmp_path), console=QUIET)
     assert not list(tmp_path.iterdir())
 
 

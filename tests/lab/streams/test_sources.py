@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from lab.streams import StreamError
 from lab.streams.logged.movielens_stream import MOVIELENS_STREAMS
-from lab.streams.sources import choose
+from lab.streams.sources import NamedStreams, Source, choose, log_source
+from tests.lab.evaluate.small import write_small_log
 
 
 @pytest.mark.parametrize(
@@ -17,11 +17,11 @@ from lab.streams.sources import choose
     [(None, 9), ("standard", 9), ("scripted", 8), *((name, 1) for name in MOVIELENS_STREAMS)],
 )
 def test_suites_name_their_streams(suite: str | None, names: int) -> None:
-    assert len(choose(suite, None, None, None, quick=False)) == names
+    assert len(choose(NamedStreams(suite), quick=False)) == names
 
 
 def test_quick_is_two_short_streams() -> None:
-    sources = choose(None, None, None, None, quick=True)
+    sources = choose(NamedStreams(), quick=True)
     assert [source.name for source in sources] == ["abrupt", "no-drift"]
     assert all(source.script is not None and source.script.requests <= 1500 for source in sources)
 
@@ -29,19 +29,35 @@ def test_quick_is_two_short_streams() -> None:
 def test_a_script_alone_is_the_only_stream(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("name: mine")
-    assert [s.name for s in choose(None, path, None, None, quick=False)] == ["mine"]
-    assert [s.name for s in choose(None, path, None, None, quick=True)] == ["mine"]
+    assert [s.name for s in choose(NamedStreams(script=path), quick=False)] == ["mine"]
+    assert [s.name for s in choose(NamedStreams(script=path), quick=True)] == ["mine"]
+
+
+def test_a_stream_is_another_one_where_any_of_its_files_has_changed(tmp_path: Path) -> None:
+    log, mapping = write_small_log(tmp_path)
+    source = log_source(None, str(mapping))
+    before = source.describe()
+    assert source.describe() == before
+    log.write_text(log.read_text().replace("u1,", "u2,"))
+    assert source.describe() != before
+    folder = tmp_path / "folder"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "deep" / "a.csv").write_text("x")
+    whole = Source("mind", log=folder, dataset="mind")
+    before = whole.describe()
+    (folder / "deep" / "a.csv").write_text("y")
+    assert whole.describe() != before
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("named", "says"),
     [
-        (("nonsense", None, None, None), "no suite 'nonsense'; there are standard"),
-        ((None, None, Path("x.csv"), None), "needs --mapping FILE"),
-        ((None, None, None, "mind"), "name the folder you downloaded by --log FOLDER"),
-        ((None, Path("gone.yaml"), None, None), r"gone\.yaml: No such file"),
+        (NamedStreams("nonsense"), "no suite 'nonsense'; there are standard"),
+        (NamedStreams(log=Path("x.csv")), "needs --mapping FILE"),
+        (NamedStreams(mapping="mind"), "name the folder you downloaded by --log FOLDER"),
+        (NamedStreams(script=Path("gone.yaml")), r"gone\.yaml: No such file"),
     ],
 )
-def test_a_wrong_choice_is_refused_with_the_cure(arguments: tuple[Any, ...], says: str) -> None:
+def test_a_wrong_choice_is_refused_with_the_cure(named: NamedStreams, says: str) -> None:
     with pytest.raises(StreamError, match=says):
-        choose(*arguments, quick=False)
+        choose(named, quick=False)

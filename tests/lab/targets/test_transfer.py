@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from lab.evaluate.compare import interval
-from lab.streams.sources import Source, log_source, movielens_source
+from lab.evaluate.order import ComparisonOrder
+from lab.streams.sources import NamedStreams, Source, log_source, movielens_source
 from lab.targets.command import run_transfer
 from lab.targets.parts import parts_of
 from lab.targets.scoring import TargetTrial, TransferRow
@@ -50,10 +51,9 @@ def opened(
 @pytest.fixture(scope="module")
 def rows(folder: Path) -> dict[str, TransferRow]:
     wide = shop_log(folder, "wide", ["home"], 200, 1_600)  # no user has seen everything
-    made = run_transfer(
-        Config(cache_dir=folder, backbone=SMALL), source="wide", targets=["genre=comedy"], log=wide.log,
-        mapping=wide.mapping, seeds=1, quick=True, out=folder / "out", console=QUIET,
-    )  # fmt: skip
+    order = ComparisonOrder(folder / "out", NamedStreams(log=wide.log, mapping=wide.mapping), seeds=1, quick=True)
+    config = Config(cache_dir=folder, backbone=SMALL)
+    made = run_transfer(config, order, source="wide", targets=["genre=comedy"], console=QUIET)
     return {row.way: row for row in made}
 
 
@@ -119,7 +119,7 @@ def test_the_table_says_which_ways_differ_from_zero_shot_and_from_scratch(rows: 
     seeds = [replace(row, seed=seed) for row in rows.values() for seed in (0, 1)]
     better = [replace(row, request_auc=0.9) if row.way == SCRATCH else replace(row, request_auc=0.6) for row in seeds]
     text = markdown(better)
-    assert f"- AUC in requests: better than `{ZERO_SHOT}` `{SCRATCH}`, worse none" in text
+    assert f"- genre=comedy, AUC in requests: better than `{ZERO_SHOT}` `{SCRATCH}`, worse none" in text
     assert f"| {SCRATCH} | 0.9000 ±0.0000 |" in text
     assert interval([0.9, 0.9]).half_width == 0
 
@@ -174,7 +174,7 @@ def test_a_part_of_the_sources_stream_needs_no_name_of_a_stream() -> None:
 def test_a_backbone_that_the_ways_do_not_fit_is_refused(tmp_path: Path) -> None:
     config = Config.model_validate({"backbone": {"user_encoder": "sasrec"}})
     with pytest.raises(TransferRefused, match=r"backbone\.user_encoder is 'sasrec'"):
-        run_transfer(config, source="movielens-100k", targets=["genres=War"], out=tmp_path)
+        run_transfer(config, ComparisonOrder(tmp_path), source="movielens-100k", targets=["genres=War"])
 
 
 def test_nothing_is_left_of_the_scene_that_a_target_was_recorded_in(task: TransferTask) -> None:

@@ -17,10 +17,12 @@ from typer.testing import CliRunner
 
 from driftline.cli import app
 from features.text import TextEncoder
+from lab.evaluate.named_tables import show_tables
+from lab.evaluate.order import ComparisonOrder
 from lab.evaluate.plan import Plan
-from lab.evaluate.slices import ITEM_SLICES, USER_SLICES
-from lab.evaluate.tables import show_tables
+from lab.evaluate.slices import FIGURES, ITEM_SLICES, USER_SLICES
 from lab.streams import StreamError
+from lab.streams.sources import NamedStreams
 from lab.text_models.command import run_text_models
 from lab.text_models.encoders import (
     HASHED_WIDTH,
@@ -30,7 +32,7 @@ from lab.text_models.encoders import (
     cut_model,
     text_encoder,
 )
-from lab.text_models.table import FIGURES, markdown, report_of, tables
+from lab.text_models.table import markdown, report_of, tables
 from lab.text_models.trial import ALL, try_text_model
 from model.backbone.schema import BackboneRefused
 from streaming.config import Config
@@ -149,16 +151,9 @@ def test_the_table_compares_with_items_known_by_id_seed_by_seed(titled: Plan) ->
 
 def test_a_stream_whose_items_have_no_text_is_refused_by_its_name(tmp_path: Path) -> None:
     log, mapping = write_small_log(tmp_path)
+    order = ComparisonOrder(tmp_path / "out", NamedStreams(log=log, mapping=str(mapping)), seeds=1)
     with pytest.raises(StreamError, match="mapping: no item has a text"):
-        run_text_models(
-            Config(),
-            log=log,
-            mapping=str(mapping),
-            models=["hashed-words"],
-            seeds=1,
-            out=tmp_path / "o",
-            console=Console(quiet=True),
-        )
+        run_text_models(Config(), order, models=["hashed-words"], console=QUIET)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +167,7 @@ def test_a_backbone_that_does_not_go_with_it_is_refused_by_the_key(
     keys: dict[str, Any], words: str, tmp_path: Path
 ) -> None:
     with pytest.raises(BackboneRefused, match=words):
-        run_text_models(Config.model_validate({"backbone": keys}), out=tmp_path, console=QUIET)
+        run_text_models(Config.model_validate({"backbone": keys}), ComparisonOrder(tmp_path), console=QUIET)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lab.evaluate.order import ComparisonOrder
 from lab.evaluate.plan import Plan, make_plan
 from lab.streams import Chunk
 from lab.streams.logged.logs import LoggedStream
@@ -112,7 +113,7 @@ def test_the_table_has_a_line_per_way_with_the_spread_over_seeds(rows: dict[str,
 def test_a_backbone_that_the_ways_do_not_fit_is_refused_by_its_key(keys: dict[str, object], tmp_path: Path) -> None:
     config = Config.model_validate({"backbone": keys})
     with pytest.raises(TransferRefused, match=rf"backbone\.{next(iter(keys))} is .* for this comparison"):
-        run_new_scene(config, seeds=1, quick=True, out=tmp_path)
+        run_new_scene(config, ComparisonOrder(tmp_path, seeds=1, quick=True))
 
 
 def test_methods_are_tried_where_the_backbone_can_take_them() -> None:

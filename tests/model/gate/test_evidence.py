@@ -28,6 +28,11 @@ def test_how_requests_are_cut_into_batches_changes_nothing(values: list[float], 
     assert fed(differences, sorted(parts)) == pytest.approx(fed(differences, []), rel=1e-9)
 
 
+def test_a_batch_of_any_size_gives_evidence_that_is_a_number() -> None:
+    assert fed(np.full(5_000, CLIP), []) == pytest.approx(1e12)
+    assert fed(np.full(5_000, -CLIP), []) == pytest.approx(fed(np.full(5_000, -CLIP), [700, 1_400]), rel=1e-9)
+
+
 @given(st.lists(st.floats(-2, 2), min_size=1, max_size=12))
 def test_evidence_is_the_sum_of_bets_begun_at_every_request(values: list[float]) -> None:
     from model.gate.evidence import BETS

@@ -10,6 +10,7 @@ import pytest
 
 from model.gate.config import GateConfig
 from model.gate.decision import GateDecision
+from model.gate.labels import KINDS
 from model.gate.quarantine import Quarantine
 from model.gate.seen import Seen
 from tests.model.gate.streams import STRATA, both, micro_batch
@@ -69,6 +70,15 @@ def test_wrong_labels_are_set_aside_within_three_batches_and_believed_soon_after
     stream.play(15)
     assert stream.kinds == ["quarantined", "resumed"]
     assert not stream.quarantine.aside.any()
+
+
+def test_a_decision_names_the_change_that_its_last_batch_shows() -> None:
+    stream = Stream(rate=0.5).play(60)
+    # An older change of another kind has left more suspicion, and is over.
+    stream.quarantine.labels.suspicion[0, KINDS.index("many")] = 1.5 * stream.quarantine.labels.alarm
+    stream.play(3, silent)
+    assert stream.kinds[0] == "quarantined"
+    assert stream.decisions[0].detail["change"] == "few"
 
 
 def test_nothing_is_admitted_between_the_first_wrong_label_and_the_alarm() -> None:

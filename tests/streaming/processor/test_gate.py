@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import msgspec
 import numpy as np
@@ -18,20 +19,22 @@ from streaming.kernel_log.closed import encode_closed, stored_segments
 from streaming.kernel_log.kept import encode_kept, stored_kept
 from streaming.kernel_log.snapshot import decode_snapshot, encode_snapshot
 from streaming.processor.machine import GroupMachine
-from tests.streaming.processor.tiny import BACKBONE, START, appended, encoded, machine, traffic
+from tests.streaming.processor.tiny import BACKBONE, JOIN, START, appended, encoded, machine, traffic
 
 GATE = GateConfig(good_every_examples=64, user_share=1.0, item_share=1.0, false_alarm_requests=1e12)
 """Of the six users of these streams each has a fifth of all examples."""
 OFFSETS = (300, 700)
 """Requests between which the labels are wrong."""
 USERS = 400
+OUTAGE_S = 40.0
+"""How late the clicks of the span are where they are `late`."""
 
 
-def stream(wrong: str) -> list[bytes]:
+def stream(wrong: str, requests: int = 1_000) -> list[bytes]:
     """Traffic of many users, whose labels follow the frozen model but for a span in which they are `wrong`."""
     random = np.random.default_rng(5)
     records: list[Traffic] = []
-    for record in traffic(1_000, seed=4):
+    for record in traffic(requests, seed=4):
         if isinstance(record, ServedFeedback):
             continue
         if not isinstance(record, ServedImpression):
@@ -45,15 +48,16 @@ def stream(wrong: str) -> list[bytes]:
                 record, user_id=f"u{random.integers(USERS)}", frozen_logit=payload, live_logit=payload
             )
         )
-        clicks = random.random(len(logit)) < 1 / (1 + np.exp(-logit))
+        clicks, delay = random.random(len(logit)) < 1 / (1 + np.exp(-logit)), 0.1
         if OFFSETS[0] <= number < OFFSETS[1]:
-            clicks = {"turned": ~clicks, "none": np.zeros_like(clicks), "all": np.ones_like(clicks)}[wrong]
+            delay = OUTAGE_S if wrong == "late" else delay
+            clicks = {"turned": ~clicks, "none": np.zeros_like(clicks), "all": np.ones_like(clicks)}.get(wrong, clicks)
         records += [
-            ServedFeedback(record.request_id, item, record.time + 0.1)
+            ServedFeedback(record.request_id, item, record.time + delay)
             for item, clicked in zip(record.items, clicks, strict=True)
             if clicked
         ]
-    return encoded(records)
+    return sorted(encoded(records), key=appended)
 
 
 class Durable:
@@ -81,8 +85,12 @@ class Durable:
         return group, snapshot.resume_offset
 
 
-def play(records: Sequence[bytes], kills: Sequence[int] = ()) -> tuple[GroupMachine, list[Decision], list[bool]]:
-    """The group behind all records, its decisions, and at each record whether something waited."""
+Behind = tuple[GroupMachine, list[Decision], list[bool]]
+"""The group behind all records, its decisions, and at each record whether something waited."""
+
+
+def play(records: Sequence[bytes], kills: Sequence[int] = ()) -> Behind:
+    """A group that takes all records, and is killed behind some of them."""
     durable = Durable(records)
     group, offset, decisions, waited = durable.new(), 0, [], []
     left = list(kills)
@@ -98,9 +106,15 @@ def play(records: Sequence[bytes], kills: Sequence[int] = ()) -> tuple[GroupMach
     return group, decisions, waited
 
 
+@cache
+def without_clicks() -> Behind:
+    """Shared: to be looked at and not fed."""
+    return play(stream("none"))
+
+
 @pytest.mark.parametrize("wrong", ["turned", "none", "all"])
 def test_wrong_labels_are_not_learned_and_the_identity_is_served_meanwhile(wrong: str) -> None:
-    group, all_decisions, _ = play(stream(wrong))
+    group, all_decisions, _ = without_clicks() if wrong == "none" else play(stream(wrong))
     decisions = [decision for decision in all_decisions if decision.by == "gate"]
     kinds = [decision.kind for decision in decisions]
     assert kinds[:2] == ["quarantined", "rolled_back"]
@@ -110,9 +124,33 @@ def test_wrong_labels_are_not_learned_and_the_identity_is_served_meanwhile(wrong
     assert group.dropped["set_aside"] > 800
 
 
+def test_late_clicks_of_requests_that_were_set_aside_teach_nothing_and_are_counted() -> None:
+    late, _, _ = play(stream("late"))
+    none, _, _ = without_clicks()
+    assert late.dropped["untaught_click"] > 100
+    assert late.dropped["set_aside"] == none.dropped["set_aside"] > 800, "examples alone, not the clicks that came late"
+
+
+def test_a_replay_with_a_window_as_long_as_the_clicks_were_late_learns_as_if_they_had_been_on_time() -> None:
+    longer = JOIN.model_copy(update={"window_s": OUTAGE_S + 10})
+    groups = []
+    for wrong in ("late", "nothing"):
+        records = stream(wrong, 500)
+        group = machine(log=records, gate=GATE, join=longer)
+        for offset, value in enumerate(records):
+            group.feed(offset, value, appended(value))
+        groups.append(group)
+    mended, sound = groups
+    assert not mended.dropped and mended.examples > 1_500
+    assert mended.learner.snapshot() == sound.learner.snapshot()
+    assert [(r.key, r.values.tobytes()) for r in mended.live.rows()] == [
+        (r.key, r.values.tobytes()) for r in sound.live.rows()
+    ]
+
+
 def test_kills_while_labels_are_in_doubt_or_set_aside_change_nothing() -> None:
     records = stream("none")
-    reference, decisions, waited = play(records)
+    reference, decisions, waited = without_clicks()
     assert decisions and any(waited), "or the test says little"
     doubt = waited.index(True)
     group, again, _ = play(records, [doubt, doubt + 1, doubt + 5, len(records) // 2, len(records) * 3 // 4])
@@ -152,3 +190,17 @@ def test_harm_goes_back_to_the_last_good_state_and_late_clicks_do_not_correct_wh
     assert group.learner.examples == before
     assert guarded.was_undone(before)
     assert guarded.gate.held
+
+
+def test_before_a_first_good_state_harm_goes_back_to_the_start_and_the_decision_says_so() -> None:
+    group, _, _ = play(stream("turned")[:60])
+    guarded = group.guarded
+    assert guarded.gate.good is None
+    step = guarded.settle()
+    guarded._undo(guarded.gate.harm._go_back(serve=True, detail={}), step)
+    assert [(one.kind, one.detail["to"]) for one in step.decisions[-2:]] == [
+        ("rolled_back", "identity"),
+        ("undone", "start"),
+    ]
+    assert step.served is not None
+    assert np.array_equal(step.served.weights, Kernel.identity(START).weights)

@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.config import LiveConfig
+from model.gate.config import GateConfig
 from streaming.config import JoinConfig
 from streaming.events import Progress, ServedFeedback, ServedImpression, Tick, Traffic, encode_traffic
 from streaming.processor.machine import GroupMachine
 from tests.streaming.processor.test_machine import Store, same
-from tests.streaming.processor.tiny import appended, machine, served
+from tests.streaming.processor.tiny import GATE, appended, machine, served
 
 WINDOW = 3.0
 JOIN = JoinConfig(window_s=WINDOW, lateness_s=0.5, horizon_s=60, progress_timeout_s=20)
@@ -40,10 +41,10 @@ def stream(requests: int, seed: int, late_share: float) -> list[Traffic]:
     return [record for _, record in sorted(records, key=lambda one: one[0])]
 
 
-def run(records: Sequence[Traffic]) -> GroupMachine:
+def run(records: Sequence[Traffic], gate: GateConfig = GATE) -> GroupMachine:
     """All records by a group that evicts no row: one that is gone is not corrected."""
     values = [encode_traffic(record) for record in records]
-    group = machine(join=JOIN, live=LiveConfig(), log=values)
+    group = machine(join=JOIN, live=LiveConfig(), log=values, gate=gate)
     for offset, value in enumerate(values):
         group.feed(offset, value, appended(value))
     return group
@@ -71,6 +72,21 @@ def test_after_all_corrections_kernel_and_live_rows_are_those_of_clicks_on_time(
     late, punctual = run(records), run(on_time(records))
     assert late.late_clicks["corrected"] > 50
     assert not late.dropped
+    assert_equal_to_rounding(late, punctual)
+
+
+def test_a_late_click_teaches_what_its_example_weighed() -> None:
+    records = stream(150, seed=1, late_share=0.5)
+    capped = GATE.model_copy(update={"user_share": 0.06, "item_share": 0.02})
+    late, punctual = run(records, capped), run(on_time(records), capped)
+    weights = [closed.weights(1) for closed in late.join.closed._order]
+    assert any(0.5 < one.mean() < 1 for one in weights), "or the test says little"
+    assert any(one.mean() < 0.5 for one in weights), "or the test says little"
+    assert late.late_clicks["corrected"] > 50
+    assert_equal_to_rounding(late, punctual)
+
+
+def assert_equal_to_rounding(late: GroupMachine, punctual: GroupMachine) -> None:
     assert late.examples == punctual.examples
     posteriors = [(group.learner._short.means, group.learner._long.means) for group in (late, punctual)]
     for ours, theirs in zip(posteriors[0], posteriors[1], strict=True):

@@ -28,7 +28,7 @@ from streaming.processor.owned_group import new_machine
 from streaming.processor.partition_reader import PartitionReader
 from streaming.rebuild import saved
 from streaming.rebuild.publish import publish
-from streaming.rebuild.replay import ReplayError, Span, replay, traffic_span
+from streaming.rebuild.replay import ReplayError, Span, relearn, replay, traffic_span
 from streaming.rebuild.state import WholeState
 from streaming.topic_scan import scan
 from streaming.topics import ensure_topics
@@ -66,9 +66,7 @@ def produce(config: Config, records: Sequence[bytes]) -> list[float]:
 
 def learned(config: Config, records: Sequence[bytes], times: Sequence[float], skip: Span | None = None) -> GroupMachine:
     machine = new_machine(config, OPENED, "main", PartitionReader(config, 0))
-    for offset, (value, appended) in enumerate(zip(records, times, strict=True)):
-        if skip is None or offset not in skip:
-            machine.feed(offset, value, appended)
+    relearn(machine, zip(range(len(records)), records, times, strict=True), skip)
     return machine
 
 
@@ -176,6 +174,10 @@ def test_what_cannot_be_replayed_is_refused_with_a_sentence(config: Config, tmp_
     with pytest.raises(SnapshotError, match="no state that `driftline replay-log` wrote"):
         saved.load(tmp_path / "nothing", "main")
     done = replay(config, OPENED, "main", span, span=Span(0, 150))
+    saved.save(tmp_path / "half", done.state)
+    with pytest.raises(ReplayError, match="from 100 on nothing can be left out of it"):
+        half = saved.load(tmp_path / "half", "main")
+        replay(config, OPENED, "main", span, span=Span(0, 200), start=half, skip=Span(100, 160))
     saved.save(tmp_path / "half", replace(done.state, topic="another topic"))
     with pytest.raises(ReplayError, match="belongs to another topic"):
         replay(config, OPENED, "main", span, span=Span(0, 200), start=saved.load(tmp_path / "half", "main"))

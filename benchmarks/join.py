@@ -1,0 +1,217 @@
+"""What the join costs: memory of an open item, a take-over with a million open impressions, a share of learning.
+
+No broker: a take-over's records come from memory, so what Kafka and the start of a process take is no part of it (the
+proofs in `tests/chaos` kill real processes). Learning is that of a group's machine on the live half of MovieLens.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import tempfile
+import time
+import tracemalloc
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.commits import Committing, opened_run, records
+from benchmarks.direct_play import Prepared, prepare
+from model.gate.config import GateConfig
+from streaming.backbone import OpenedBackbone, open_backbone
+from streaming.config import Config, JoinConfig, load_config
+from streaming.events import PAYLOADS, Progress, ServedImpression, Tick, Traffic, decode_traffic, encode_traffic
+from streaming.kernel_log.snapshot import decode_snapshot, encode_snapshot
+from streaming.processor.corrections import LoggedRecord
+from streaming.processor.join import Join
+from streaming.processor.learning_thread import spare_collector
+from streaming.processor.machine import GroupMachine
+from streaming.processor.owned_group import new_machine
+
+OPEN = 1_000_000
+"""Impressions of one item that are open when the owner is killed."""
+_MEASURED = 5_000
+"""Requests whose memory is measured, with the items they have."""
+_PLAYED = 2_000
+"""Requests that are learned."""
+_BEGIN_S, _EVERY_S = 1_000.0, 1e-3
+_WINDOW_S = 10_000.0
+_CHUNK = 10_000
+
+
+class _NoLog:
+    """No click is late here."""
+
+    def read(self, offset: int) -> LoggedRecord | None:
+        """Nothing."""
+        raise LookupError(offset)
+
+
+def memory(prepared: list[Prepared]) -> tuple[float, float]:
+    """Bytes that an open item takes beside its logged representation, and that representation."""
+    join = Join(JoinConfig(window_s=_WINDOW_S, max_bytes=2**40))
+    values = [
+        encode_traffic(msgspec.structs.replace(one.impression, request_id=f"{one.group}.{number:032}", time=_BEGIN_S))
+        for number, one in enumerate(prepared[:_MEASURED])
+    ]
+    items = logged = 0
+    tracemalloc.start()
+    for offset, value in enumerate(values):
+        record = decode_traffic(value)
+        assert isinstance(record, ServedImpression)
+        items += len(record.items)
+        logged += sum(len(getattr(record, name)) for name in PAYLOADS)
+        join.feed(offset, record, _BEGIN_S)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return (held - logged) / items, logged / items
+
+
+@dataclass(frozen=True)
+class TakenOver:
+    """What a new owner did, seconds of processor time."""
+
+    snapshot_bytes: int
+    restored: float
+    reread: float
+    """All that the snapshot refers to."""
+    learned: float
+    """From then on to the first example."""
+
+
+def take_over(config: Config, opened: OpenedBackbone, one: Prepared, count: int) -> TakenOver:
+    """Kills the owner of `count` open impressions, each the first item of `one`."""
+    join = JoinConfig(window_s=_WINDOW_S, max_bytes=2**40)
+    gate = GateConfig(label_odds=1e9)  # nobody clicks here
+    config = config.model_copy(update={"join": join, "gate": gate})
+    made, opener = _impressions(one), new_machine(config, opened, one.group, _NoLog())
+    for offset in range(count):
+        opener.feed(offset, made(offset), _BEGIN_S + offset * _EVERY_S)
+    data = encode_snapshot(opener.snapshot())
+    del opener
+    gc.collect()
+    gc.freeze()
+    machine = new_machine(config, opened, one.group, _NoLog())
+    began = time.thread_time()
+    machine.restore(decode_snapshot(data, group=one.group, fingerprint=opened.backbone.fingerprint), [], {})
+    restored, reread = time.thread_time() - began, 0.0
+    for begin in range(0, count, _CHUNK):
+        values = [made(offset) for offset in range(begin, min(begin + _CHUNK, count))]  # the log's part
+        began = time.thread_time()
+        for offset, value in enumerate(values, begin):
+            machine.feed(offset, value, _BEGIN_S + offset * _EVERY_S)
+            spare_collector(machine, offset)
+        reread += time.thread_time() - began
+    began = time.thread_time()
+    learned = _close_some(machine, count, config.learner.batch_examples)
+    seconds = time.thread_time() - began
+    assert learned
+    return TakenOver(len(data), restored, reread, seconds)
+
+
+def _impressions(one: Prepared) -> Callable[[int], bytes]:
+    whole = one.impression
+    first = {name: getattr(whole, name)[: len(getattr(whole, name)) // len(whole.items)] for name in PAYLOADS}
+
+    def made(offset: int) -> bytes:
+        return encode_traffic(
+            msgspec.structs.replace(
+                whole,
+                request_id=f"{one.group}.{offset:032}",
+                time=_BEGIN_S + offset * _EVERY_S,
+                items=whole.items[:1],
+                **first,
+            )
+        )
+
+    return made
+
+
+def _close_some(machine: GroupMachine, position: int, examples: int) -> bool:
+    """Event time reaches the end of so many windows."""
+    now = _BEGIN_S + _WINDOW_S + 2 * examples * _EVERY_S
+    fed: list[Traffic] = [Progress({0: now + 2.0}, 1), Tick(now + 2.0)]
+    learned = [machine.feed(position + n, encode_traffic(record), now + 2.0) for n, record in enumerate(fed)]
+    return any(learned)
+
+
+def shares(config: Config, opened: OpenedBackbone, prepared: list[Prepared]) -> tuple[dict[str, float], float]:
+    """Seconds of each part of a play with its commits, and of all of it; the first fifth starts up and is left out."""
+    log = [(encode_traffic(record), now) for now, record in records(prepared[:_PLAYED])]
+    machine = new_machine(config, opened, prepared[0].group, _NoLog())
+    spent: dict[str, float] = defaultdict(float)
+    committing = Committing(machine, config.processor)
+    gate = machine.guarded.gate
+    for part, owner, name in (
+        ("join, with ingest's marks", machine.join, "feed"),
+        ("gate: shares and labels", gate, "admit"),
+        ("gate: harm and soundness", gate, "judge"),
+        ("gate: kept states", gate, "keep"),
+        ("commits: snapshots, rows, kernels", committing, "step"),
+    ):
+        setattr(owner, name, _timed(getattr(owner, name), spent, part))
+    whole = 0.0
+    for offset, (value, now) in enumerate(log):
+        if offset == len(log) // 5:
+            spent.clear()
+            whole = 0.0
+        began = time.thread_time()
+        machine.feed(offset, value, now)
+        committing.step(now)
+        whole += time.thread_time() - began
+    return dict(spent), whole
+
+
+def _timed(call: Callable[..., Any], spent: dict[str, float], part: str) -> Callable[..., Any]:
+    def timed(*given: Any, **named: Any) -> Any:
+        began = time.thread_time()
+        result = call(*given, **named)
+        spent[part] += time.thread_time() - began
+        return result
+
+    return timed
+
+
+def _rows(taken: TakenOver, count: int) -> Iterator[tuple[str, str]]:
+    yield "snapshot that refers to them", f"{taken.snapshot_bytes:,} bytes"
+    yield "restored", f"{taken.restored:.2f} s"
+    yield "read again", f"{taken.reread:.2f} s, {1e6 * taken.reread / count:.1f} µs each"
+    yield "from there to the first learned micro-batch", f"{taken.learned:.2f} s"
+    yield "in all", f"{taken.restored + taken.reread + taken.learned:.2f} s (goal: 5 s)"
+
+
+def main() -> int:
+    """Prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--open", type=int, default=OPEN, help="impressions that are open at a take-over")
+    count = parser.parse_args().open
+    torch.set_num_threads(1)
+    console = Console()
+    with tempfile.TemporaryDirectory(prefix="driftline-join-") as folder:
+        config, data = opened_run(load_config(), Path(folder), console)
+        opened, prepared = open_backbone(config), prepare(config, data.requests("live"))
+        beside, logged = memory(prepared)
+        spent, whole = shares(config, opened, prepared)
+        taken = take_over(config, opened, prepared[0], count)
+    console.print(f"an open item takes {beside:.0f} bytes beside the {logged:.0f} logged with it (goal: 300)")
+    table = Table("", "of the time", title="Join, gate and commits beside learning (goal: 20 % together)")
+    for part, seconds in spent.items():
+        table.add_row(part, f"{seconds / whole:.1%}")
+    table.add_row("together", f"{sum(spent.values()) / whole:.1%}")
+    console.print(table)
+    table = Table("", "", title=f"A take-over with {count:,} open impressions, processor time")
+    for row in _rows(taken, count):
+        table.add_row(*row)
+    console.print(table)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,80 @@
+"""The trials of a comparison: made in several processes, and kept, so that a second call goes on where one stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import msgspec
+from rich.console import Console
+
+from lab.code_key import code_digest
+from lab.evaluate.plan import Plan
+from lab.evaluate.pool import each, workers
+from lab.progress import bars
+from lab.streams.sources import Source
+from model.whole_files import write_whole
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+
+class StreamTrial(Protocol):
+    """What one stream and seed gave."""
+
+    @property
+    def stream(self) -> str:
+        """Name of the stream."""
+
+    @property
+    def seed(self) -> int:
+        """The seed of stream and model."""
+
+
+Trial = TypeVar("Trial", bound=StreamTrial)
+Kept = TypeVar("Kept", bound="DataclassInstance")
+
+
+def run_trials(
+    plan: Plan,
+    work: Callable[..., Trial],
+    tasks: Sequence[tuple[Any, ...]],
+    processes: int,
+    console: Console,
+    *,
+    title: str,
+    told: Callable[[Trial], str] = lambda _: "",
+) -> list[Trial]:
+    """Results of `work(plan, *task)`, in the order in which they come.
+
+    The bar is called `title` and says of each trial its stream, its seed and what `told` adds. Raises
+    EvaluationFailedError; trials that are kept stay for the next call.
+    """
+    trials = []
+    with workers(processes, None), bars(console) as progress:
+        bar = progress.add_task(title, total=len(tasks), note="")
+        for trial in each(plan, work, tasks):
+            progress.update(bar, advance=1, note=f"{trial.stream}, seed {trial.seed}{told(trial)}")
+            trials.append(trial)
+    return trials
+
+
+def trial_path(plan: Plan, source: Source, seed: int, module: str, name: str) -> Path:
+    """Where the trial `name` of one stream and seed lies; trials of other code of `module` lie elsewhere."""
+    digest = hashlib.sha256((plan.key + code_digest(module)).encode()).hexdigest()[:16]
+    return plan.folder(source, seed) / f"{name}-{digest}.json"
+
+
+def kept_trial(path: Path, kind: type[Kept], make: Callable[[], Kept]) -> Kept:
+    """The trial that lies in `path`; if none does, or one that cannot be read, `make` makes it and it is kept there."""
+    try:
+        return msgspec.convert(json.loads(path.read_text(encoding="utf-8")), kind)
+    except (FileNotFoundError, ValueError, msgspec.ValidationError):
+        made = make()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, json.dumps(asdict(made)) + "\n")
+    return made
