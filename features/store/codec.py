@@ -49,8 +49,7 @@ def vector(values: Floats) -> Any:
 def read_vector(values: Mapping[str, Any], field: str) -> Floats:
     """The float32 vector of a field, read-only; length 0 if it is missing."""
     value = values.get(field)
-    count = 0 if value is None else len(value.float_list_val.val)
-    if not count:
+    if value is None or not (count := len(value.float_list_val.val)):
         return np.zeros(0, dtype=np.float32)
     # The numbers end what is serialised, packed: read from there they take half the time (docs/decisions/0143).
     data = value.SerializeToString()

@@ -24,7 +24,7 @@ from streaming.monitoring import metrics
 from streaming.monitoring.watch import Watch
 from streaming.processor.fetches import FetchConsumer
 from streaming.processor.live_pusher import LivePusher
-from streaming.processor.owned_group import GroupLoader, OwnedGroup
+from streaming.processor.owned_group import GroupLoader, OwnedGroup, RecoveryGapError
 
 log = logging.getLogger(__name__)
 _LEAVE_S = 5.0
@@ -163,9 +163,13 @@ class Processor:
         if task.cancelled() or task.exception() is not None:
             return  # revoked while it was loaded; or it could not be, of which the process ends
         owned = task.result()
-        for record in records:
-            if owned.accepts(record.offset):
-                await owned.thread.put(record.offset, record.value, record.timestamp / 1_000)
+        try:
+            for record in records:
+                if owned.accepts(record.offset):
+                    await owned.thread.put(record.offset, record.value, record.timestamp / 1_000)
+        except RecoveryGapError as error:
+            self._watch.failed(f"read-{owned.machine.group}", error)  # this process ends
+            raise
 
     async def _commit_until_left(self, partition: int, owned: OwnedGroup) -> None:
         while not await _is_set(owned.leaving, self._config.processor.commit_interval_s):

@@ -109,7 +109,7 @@ class TrafficReader:
         values = record.array("values")
         if values.size and not -1 <= values.min() <= values.max() < self._widths.values:
             return False
-        # By number format, all arrays of one together: six small tests take three times as long (0144).
+        # By number format, all arrays of one together: six small ones cost more (0144).
         halves, singles = record.x + record.content, record.live + record.frozen_logit + record.live_logit
         return _finite(halves, "<f2") and _finite(singles, "<f4")
 
