@@ -99,7 +99,7 @@ class Committing:
         if self.cuts and self.cuts[-1].closed.segment is not None:
             self.closed[self.cuts[-1].closed.number] = decode_segment(self.cuts[-1].closed.segment)
         closed = machine.take_closed()
-        rows, kept = machine.live.take_changed(), machine.take_kept()
+        rows, kept = machine.take_changed_rows(), machine.take_kept()
         self.kept += kept
         self.cuts.append(CutState(machine.snapshot(), rows, machine.rows_offset, frozenset(), closed, kept=kept))
         return self.cuts[-1]

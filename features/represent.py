@@ -6,7 +6,7 @@ import logging
 import sys
 import time as clock
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,9 @@ from torch import Tensor
 from features.cache import Cache
 from features.config import FeatureConfig
 from features.live.history import HISTORY, read_history
-from features.live.layout import OVERALL, Floats, LiveLayout
+from features.live.layout import OVERALL, Floats, Kind, LiveLayout, LiveRow
 from features.live.read import RequestItems, assemble
+from features.live.tasks import conversion_kind
 from features.queries import QueryTexts
 from features.store.definitions import ITEM_PROFILE, USER_PROFILE
 from features.store.feature_store import FeatureStore
@@ -37,6 +38,7 @@ from model.encoding.features import (
 from model.encoding.history import HistoryEvent
 from model.encoding.item_values import ItemValues, Slots
 from model.encoding.query import EncodedQuery
+from model.kernel.features import KernelInputs
 
 _VIEW_BYTES = 112  # of an array beside its numbers
 _OBJECT_BYTES = 120
@@ -60,6 +62,20 @@ class Represented:
     """Click logit of the frozen backbone on the rounded `x`, `(n,)`."""
     cvr_logit: Tensor | None = None
     """Its logit of a conversion once clicked, `(n,)`; None for a backbone without conversions."""
+    cvr_live: Tensor | None = None
+    """Live features of conversions, `(n, k)`; None likewise."""
+
+    @property
+    def inputs(self) -> KernelInputs:
+        """What a kernel of clicks sees of them."""
+        return KernelInputs(self.x, self.live, torch.from_numpy(self.values), self.frozen_logit)
+
+    @property
+    def conversion_inputs(self) -> KernelInputs | None:
+        """What a kernel of conversions sees of them."""
+        if self.cvr_live is None or self.cvr_logit is None:
+            return None
+        return KernelInputs(self.x, self.cvr_live, torch.from_numpy(self.values), self.cvr_logit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,9 +177,9 @@ class Representer:
             history = self.encoder.history(events, encoded, time) if self.layout.history.length else None
             return self.encoder.batch(user, [item.encoded for item in of], facets, history, query)
 
-        content = stacked([item.content for item in items])
-        values = stacked([item.values for item in items])
-        live = self.live(user_id, item_ids, RequestItems(domain, content, values), time)
+        content, values = stacked([item.content for item in items]), stacked([item.values for item in items])
+        asked = RequestItems(domain, content, values)
+        live = torch.from_numpy(self.live(user_id, item_ids, asked, time))
         with torch.inference_mode():
             if self._user_vectors is None:
                 x = round_representation(self.backbone.represent(batch(items)))
@@ -174,8 +190,11 @@ class Representer:
                 x = torch.cat([mine.expand(len(items), -1), vectors], dim=1)
             rows = torch.tensor([facets], dtype=torch.int64).expand(len(items), -1)
             frozen, cvr = self.backbone.predict(x, rows).unbind(1)
-        converts = cvr if self.backbone.has_conversion else None
-        return Represented(x, torch.from_numpy(live), torch.from_numpy(content), values, frozen, converts)
+        of_clicks = Represented(x, live, torch.from_numpy(content), values, frozen)
+        if not self.backbone.has_conversion:
+            return of_clicks
+        cvr_live = torch.from_numpy(self.live(user_id, item_ids, asked, time, conversion_kind))
+        return replace(of_clicks, cvr_logit=cvr, cvr_live=cvr_live)
 
     def _events(self, user_id: str, domain: Domain, time: float) -> list[HistoryEvent]:
         """What the user did lately, oldest first, where the backbone reads it."""
@@ -184,11 +203,24 @@ class Representer:
         row = self.store.read_live(HISTORY, [user_id], time, self._scope_of(domain))[0]
         return read_history(row)
 
-    def live(self, user_id: str, item_ids: Sequence[str], request: RequestItems, time: float) -> Floats:
-        """The live features from the rows in the store, float32 `(n, k)`. Raises StoreUnavailableError."""
+    def live(
+        self,
+        user_id: str,
+        item_ids: Sequence[str],
+        request: RequestItems,
+        time: float,
+        kind_of: Callable[[Kind], Kind] = lambda kind: kind,
+    ) -> Floats:
+        """The live features from the rows in the store, float32 `(n, k)`; `kind_of` says under which kinds they stand.
+
+        Raises StoreUnavailableError.
+        """
         domain = request.domain
         scope = self._scope_of(domain)
-        read = self.store.read_live
+
+        def read(kind: Kind, keys: Sequence[str], now: float, of_group: str) -> list[LiveRow | None]:
+            return self.store.read_live(kind_of(kind), keys, now, of_group)
+
         here, overall = read("domain", [domain.key, OVERALL], time, scope)
         return assemble(
             self.layout,

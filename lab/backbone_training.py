@@ -18,12 +18,15 @@ from numpy.typing import NDArray
 from features.live.features import LiveFeatures
 from features.live.first_rows import write_first_rows
 from features.live.layout import Crossing, LiveLayout
+from features.live.tasks import as_conversions
 from features.text import TextEncoder
+from lab.conversion_start import clicked_log, conversion_start
 from lab.kernel_start import PretrainingLog, count_log, drift_reference, kernel_start
 from model.backbone.checkpoint import save_backbone
 from model.backbone.dataset import ProfileTable
 from model.backbone.interface import FrozenBackbone
 from model.backbone.pretrain import PretrainReport, TrainingProgress, pretrain_backbone
+from model.config import NO_HISTORY
 from model.drift.kept_reference import write_reference
 from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
 from model.encoding.item_values import ItemValues
@@ -99,7 +102,12 @@ def write_starts(
     """
     crossing = Crossing.of(ItemValues(encoder), log.space)
     layout = LiveLayout.of(config.live, pretrained[0].content_width, crossing, config.backbone.history)
-    kernel_start(log, LiveFeatures(layout, config.live), pretrained, held_out, config.kernel).save(folder)
+    start = kernel_start(log, LiveFeatures(layout, config.live), pretrained, held_out, config.kernel)
+    converts = pretrained[0].has_conversion
+    if converts:
+        conversions = LiveFeatures(replace(layout, history=NO_HISTORY), config.live)
+        start = replace(start, conversion=conversion_start(log, conversions, pretrained, config.kernel))
+    start.save(folder)
     reference = drift_reference(log, pretrained, held_out, layout.history)
     if reference is not None:
         write_reference(folder, reference, pretrained[0].fingerprint)
@@ -109,7 +117,12 @@ def write_starts(
         own = replace(log, examples=log.examples.select(np.flatnonzero(np.isin(keys, domains))))
         live = LiveFeatures(layout, config.live)
         count_log(live, own, own.examples.time)
-        write_first_rows(folder, group.name, domains, live.rows())
+        rows = live.rows()
+        if converts:
+            conversions, clicked = LiveFeatures(replace(layout, history=NO_HISTORY), config.live), clicked_log(own)
+            count_log(conversions, clicked, clicked.examples.time)
+            rows += as_conversions(conversions.rows())
+        write_first_rows(folder, group.name, domains, rows)
 
 
 def encoded_items(config: Config, data: Recording, encoded: Callable[[int, int], None]) -> list[ItemFeatures]:

@@ -54,7 +54,8 @@ def open_backbone(config: Config) -> OpenedBackbone:
     """
     check_files(config.backbone_dir)
     loaded = load_backbone(config.backbone_dir, config.input_schema(), config.backbone.factory)
-    start, space = KernelStart.load(config.backbone_dir), config.domain_space()
+    start = KernelStart.load(config.backbone_dir, conversions=loaded.backbone.has_conversion)
+    space = config.domain_space()
     crossing = Crossing.of(ItemValues(loaded.encoder), space)
     layout = LiveLayout.of(config.live, loaded.backbone.content_width, crossing, loaded.config.history)
     start.check_live(layout.names)

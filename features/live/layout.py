@@ -20,7 +20,8 @@ from model.encoding.item_values import ItemValues
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
-Kind = Literal["user", "item", "domain", "facet", "history"]
+Kind = Literal["user", "item", "domain", "facet", "history", "cvr_user", "cvr_item", "cvr_domain", "cvr_facet"]
+"""The last four are rows of conversions where they travel beside those of clicks (`features.live.tasks`)."""
 
 KINDS: tuple[Kind, ...] = ("user", "item", "domain", "facet")
 """Kinds whose rows are sums; a `history` is a list of events (`features.live.history`)."""

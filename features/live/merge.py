@@ -14,6 +14,7 @@ import numpy as np
 
 from features.live.history import HISTORY, joined_history
 from features.live.layout import OVERALL, Doubles, Kind, LiveLayout, LiveRow
+from features.live.tasks import as_conversions, divided
 from model.encoding.domain import FACETS
 
 
@@ -29,7 +30,13 @@ class ParentRows:
 
 
 def merge_rows(layout: LiveLayout, parents: Sequence[ParentRows]) -> list[LiveRow]:
-    """The rows of a group that begins with what its parents know."""
+    """The rows of a group that begins with what its parents know, of clicks and of conversions."""
+    tasks = [[replace(parent, rows=divided(parent.rows)[task]) for parent in parents] for task in (0, 1)]
+    clicks, conversions = (_merged(layout, of_task) for of_task in tasks)
+    return [*clicks, *as_conversions(conversions)]
+
+
+def _merged(layout: LiveLayout, parents: Sequence[ParentRows]) -> list[LiveRow]:
     merged: dict[tuple[Kind, str], LiveRow] = {}
     for parent in parents:
         for row in _taken(parent):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from features.config import FeatureConfig
 from features.live.layout import KEY_SEPARATOR, Kind, LiveRow
+from features.live.tasks import of_conversions, plain_kind
 from features.profiles import ItemLike, UserLike
 from features.store import codec
 from features.store.definitions import ITEM_PROFILE, ITEM_TEXT, UPDATED_AT, USER_PROFILE, VECTOR, live_view
@@ -17,6 +18,8 @@ from model.encoding.features import ItemFeatures, UserFeatures
 
 Count = Callable[[str, str, int], None]
 """Called with view, reason (`missing`, `stale`, `bad_value`, `unknown_value` or `cut_value`) and how many."""
+
+_CONVERSIONS = "\x1ecvr"
 
 
 class FeatureStore:
@@ -121,22 +124,22 @@ class FeatureStore:
         written: dict[Kind, list[tuple[str, codec.Values]]] = {}
         evicted: dict[Kind, list[str]] = {}
         for row in {(row.kind, row.key): row for row in rows}.values():
-            key = _scoped(scope, row.key)
+            key = _scoped(_task_scope(scope, row.kind), row.key)
             if row.tombstone:
                 evicted.setdefault(row.kind, []).append(key)
             else:
                 written.setdefault(row.kind, []).append((key, codec.write_live(row)))
         for kind, changed in written.items():
-            self.online.write(live_view(kind), changed)
+            self.online.write(live_view(plain_kind(kind)), changed)
         for kind, keys in evicted.items():
-            self.online.delete(live_view(kind), keys)
+            self.online.delete(live_view(plain_kind(kind)), keys)
 
     def read_live(self, kind: Kind, keys: Sequence[str], now: float, scope: str = "") -> list[LiveRow | None]:
         """Live rows in the order of `keys`; None where there is none or it is older than `max_age_live_s` (counted).
 
         `now` is the event time of the request, seconds. Raises StoreUnavailableError.
         """
-        view = live_view(kind)
+        view, scope = live_view(plain_kind(kind)), _task_scope(scope, kind)
         rows: list[LiveRow | None] = []
         stale = 0
         for key, values in zip(keys, self.online.read(view, [_scoped(scope, key) for key in keys]), strict=True):
@@ -145,8 +148,8 @@ class FeatureStore:
                 row = None
                 stale += 1
             rows.append(row)
-        self.counted(view, "stale", stale)
-        self.counted(view, "missing", rows.count(None) - stale)
+        self.counted(live_view(kind), "stale", stale)
+        self.counted(live_view(kind), "missing", rows.count(None) - stale)
         return rows
 
     def _read_profiles(self, view: str, ids: Sequence[str], now: float | None) -> list[codec.Values | None]:
@@ -164,6 +167,11 @@ class FeatureStore:
         """Tells whoever counts for this process; nothing for zero."""
         if number:
             self._count(view, reason, number)
+
+
+def _task_scope(scope: str, kind: Kind) -> str:
+    """Rows of conversions stand in the views of those of clicks, in a scope of their own, which no group can have."""
+    return f"{scope}{_CONVERSIONS}" if of_conversions(kind) else scope
 
 
 def _scoped(scope: str, key: str) -> str:

@@ -9,47 +9,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from features.live.features import LiveFeatures, RequestItems, RequestOutcome
+from lab.conversion_start import clicked_log
 from lab.evaluate.prepare import EvaluationConfig, Pretrained, decided_labels, first_batch_after
 from lab.evaluate.told import Labels, live_outcomes
-from lab.kernel_start import PretrainingLog, count_log
+from lab.kernel_start import count_log
 from lab.represented import represent_pairs
 from lab.streams import Chunk, Stream
-from model.backbone.interface import FrozenBackbone
-from model.encoding.features import FeatureBatch
-
-
-class ConversionView:
-    """A backbone whose first logit is that of a conversion once clicked."""
-
-    has_conversion = False
-
-    def __init__(self, backbone: FrozenBackbone) -> None:
-        self._backbone = backbone
-        self.width, self.content_width = backbone.width, backbone.content_width
-        self.fingerprint = backbone.fingerprint
-
-    def represent(self, batch: FeatureBatch) -> Tensor:
-        """As the backbone."""
-        return self._backbone.represent(batch)
-
-    def predict(self, x: Tensor, domain: Tensor) -> Tensor:
-        """Logits of CVR and CTR, `(n, 2)`."""
-        return self._backbone.predict(x, domain).flip(1)
-
-    def content(self, batch: FeatureBatch) -> Tensor:
-        """As the backbone."""
-        return self._backbone.content(batch)
-
-
-def clicked_log(log: PretrainingLog) -> PretrainingLog:
-    """The clicks of the pretraining log, labelled by whether they converted."""
-    assert log.examples.conversion is not None  # the task was refused without
-    clicked = log.examples.select(np.flatnonzero(log.examples.label > 0))
-    assert clicked.conversion is not None
-    return replace(log, examples=replace(clicked, label=clicked.conversion))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from features.live.features import LiveFeatures
-from lab.conversions.told import ConversionView, ToldConversions, clicked_log, conversion_features
+from lab.conversion_start import conversion_start
+from lab.conversions.told import ToldConversions, conversion_features
 from lab.evaluate.plan import KERNEL, Plan
 from lab.evaluate.prepare import PreparedStream, Pretrained
 from lab.evaluate.prequential import stream_batch
@@ -24,7 +25,6 @@ from lab.evaluate.work import (
     prepare_stream,
     run_adapter,
 )
-from lab.kernel_start import kernel_start
 from lab.streams import Chunk, Stream
 from lab.streams.sources import Source
 from model.evaluation import auc, grouped_auc, log_loss, mixed_groups, sigmoid
@@ -109,10 +109,9 @@ def _tried(plan: Plan, source: Source, seed: int) -> ConversionTrial:
 
 
 def _start(plan: Plan, pretrained: Pretrained) -> KernelStart:
-    """What a kernel of conversions starts from: the frozen CVR, for no model is there that had not learned the log."""
+    """What a kernel of conversions starts from, as production has it."""
     live = LiveFeatures(pretrained.layout, plan.config.live)
-    backbone = ConversionView(pretrained.backbone), pretrained.profiles
-    return kernel_start(clicked_log(pretrained.log), live, backbone, np.zeros(0, dtype=np.float32), plan.kernel)
+    return conversion_start(pretrained.log, live, (pretrained.backbone, pretrained.profiles), plan.kernel)
 
 
 def _by_counters(view: PreparedStream, pretrained: Pretrained) -> NDArray[np.float32]:

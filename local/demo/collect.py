@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import msgspec
-import numpy as np
 import psutil
-from numpy.typing import NDArray
 
 from local import probe as local
 from local.demo.drain import LearningProgress
@@ -15,34 +13,12 @@ from local.replay.played import Played
 from local.report.drift import announced_spans
 from local.report.figures import KernelUse, Run, Usage
 from local.report.log import read_drift, read_kernels, read_traffic
-from local.report.stream import CvrLogits, ScoredStream, scored_stream
+from local.report.stream import ScoredStream, scored_stream
 from local.report.verdicts import verdict_spans
 from streaming.config import Config
 from streaming.control.orders import read_decisions
 from streaming.dead_letters import summary
-from streaming.events import ServedImpression
 from streaming.scorer.schema import KernelsResponse
-
-
-def cvr_logits(config: Config) -> CvrLogits | None:
-    """What the backbone in its file says of conversions, from the representations in the log; None if of none."""
-    import torch
-
-    from streaming.backbone import open_backbone
-
-    backbone, space = open_backbone(config).backbone, config.domain_space()
-    if not backbone.has_conversion:
-        return None
-
-    def logits(served: ServedImpression) -> NDArray[np.float32]:
-        """Logits of a conversion once clicked, `(n,)`."""
-        x = torch.from_numpy(served.array("x"))
-        domain = torch.tensor([space.encode(served.domain)], dtype=torch.int64).expand(len(x), -1)
-        with torch.inference_mode():
-            cvr: NDArray[np.float32] = backbone.predict(x, domain)[:, 1].numpy()
-        return cvr
-
-    return logits
 
 
 def backbone_fingerprint(config: Config) -> str:
@@ -87,7 +63,7 @@ def collect(
     and every kernel the processor published names it. Raises LogUnreadableError,
     TopicScanError.
     """
-    stream = scored_stream(read_traffic(config, progress), cvr_logits(config))
+    stream = scored_stream(read_traffic(config, progress))
     kernels = read_kernels(config)
     # Asked of all three that could have changed it: the file, the scorer's log, the processor's (docs/decisions/0051).
     seen = stream.fingerprints | kernels.fingerprints | {backbone_fingerprint(config)}

@@ -20,6 +20,8 @@ CLICK_WINDOW_S = 0.4
 """The replay's clicks come within 0.15 s, but for delays that a script adds; the rest of the window is for their way
 through ingest."""
 LATENESS_S = 0.1
+CONVERSION_WINDOW_S = 2.0
+"""Hours of a script are tenths of a second as it is played; what teaches conversions waits for all of their window."""
 HALF_LIVES_S = (2.0, 120.0)
 """Months are played in less than a minute: half-lives of minutes and hours shrink to seconds."""
 COMMIT_S = 0.25
@@ -51,7 +53,7 @@ def demo_config(base: Config, catalogue: Catalogue, *, run_dir: Path, bootstrap:
         "kafka": {"bootstrap": bootstrap},
         "topics": topics,
         "live": {"half_lives_s": HALF_LIVES_S},
-        "join": {"window_s": CLICK_WINDOW_S, "lateness_s": LATENESS_S},
+        "join": {"window_s": CLICK_WINDOW_S, "lateness_s": LATENESS_S, **_conversion_window(base)},
         "ingest": {"metrics_port": ingest_port, "idle_tick_s": IDLE_TICK_S, "group_id": prefix + base.ingest.group_id},
         "processor": {
             "metrics_port": processor_port,
@@ -64,6 +66,13 @@ def demo_config(base: Config, catalogue: Catalogue, *, run_dir: Path, bootstrap:
     changed = {name: getattr(base, name).model_copy(update=values) for name, values in sections.items()}
     folders = {"run_dir": run_dir.absolute(), "cache_dir": base.cache_dir.absolute(), "backbone_path": None}
     return base.model_copy(update=changed | folders)
+
+
+def _conversion_window(base: Config) -> dict[str, float]:
+    """A stream that is over in a minute would end before the first of its clicks had taught its conversion."""
+    if base.backbone.tasks == "ctr":
+        return {}
+    return {"horizon_s": CONVERSION_WINDOW_S, "conversion_window_s": CONVERSION_WINDOW_S}
 
 
 def write_config(config: Config) -> Path:

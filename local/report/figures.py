@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from local.report.drift import AnnouncedSpan
-from local.report.stream import Floats, ScoredConversions, ScoredStream
+from local.report.stream import Floats, ScoredStream
 from local.report.verdicts import VerdictSpan
 from model import evaluation
 
@@ -84,19 +84,22 @@ class Arm:
 
 @dataclass(frozen=True)
 class ConversionArm:
-    """How well one arm tells conversions: by its click probability times the frozen model's CVR."""
+    """How well one arm tells conversions: by its click probability times its CVR."""
 
     request_auc_ctcvr: float
     """CTCVR-AUC within each request that holds a conversion and something else, weighted by its items."""
     auc_ctcvr: float
+    log_loss_cvr: float
+    """Of CVR, on the clicked items."""
 
     @classmethod
-    def of(cls, stream: ScoredStream, conversions: ScoredConversions, scores: Floats) -> ConversionArm:
-        """Measures click probabilities `scores`, `(n,)`; not-a-number where undefined."""
-        ctcvr = scores * conversions.cvr
+    def of(cls, stream: ScoredStream, label: Floats, ctr: Floats, cvr: Floats) -> ConversionArm:
+        """Measures probabilities of a click and of a conversion once clicked, `(n,)`; not-a-number where undefined."""
+        ctcvr, clicked = ctr * cvr, stream.label > 0
         return cls(
-            request_auc_ctcvr=evaluation.grouped_auc(conversions.label, ctcvr, stream.request),
-            auc_ctcvr=evaluation.auc(conversions.label, ctcvr),
+            request_auc_ctcvr=evaluation.grouped_auc(label, ctcvr, stream.request),
+            auc_ctcvr=evaluation.auc(label, ctcvr),
+            log_loss_cvr=evaluation.log_loss(label[clicked], cvr[clicked]),
         )
 
 
@@ -106,6 +109,8 @@ class ConversionFigures:
 
     frozen: ConversionArm
     live: ConversionArm
+    by_clicks: ConversionArm
+    """The live arm's clicks with the frozen arm's CVR: what of the live arm's gain is the clicks' alone."""
     conversions: int
     lists: int
     """Requests that hold a conversion and something else."""
@@ -117,8 +122,9 @@ class ConversionFigures:
         if told is None:
             return None
         return cls(
-            frozen=ConversionArm.of(stream, told, stream.frozen),
-            live=ConversionArm.of(stream, told, stream.live),
+            frozen=ConversionArm.of(stream, told.label, stream.frozen, told.frozen),
+            live=ConversionArm.of(stream, told.label, stream.live, told.live),
+            by_clicks=ConversionArm.of(stream, told.label, stream.live, told.frozen),
             conversions=int(told.label.sum()),
             lists=evaluation.mixed_groups(told.label, stream.request),
         )
@@ -221,8 +227,9 @@ class RunReport:
             values |= {f"{name}_{arm}": value for name, value in asdict(measured).items()}
         if self.conversions is not None:
             values |= {"conversions": self.conversions.conversions, "lists_ctcvr": self.conversions.lists}
-            for arm, told in (("frozen", self.conversions.frozen), ("live", self.conversions.live)):
-                values |= {f"{name}_{arm}": value for name, value in asdict(told).items()}
+            for arm in ("frozen", "live", "by_clicks"):
+                told = asdict(getattr(self.conversions, arm))
+                values |= {f"{name}_{arm}": value for name, value in told.items()}
         return {key: _jsonable(value) for key, value in sorted(values.items())}
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streaming.events import ServedFeedback, ServedImpression, Traffic
+from streaming.events import ConvertingImpression, ServedFeedback, ServedImpression, Traffic
 
 Floats = NDArray[np.float64]
-CvrLogits = Callable[[ServedImpression], NDArray[np.float32]]
-"""Logits of a conversion once clicked by the backbone that made an impression, `(n,)`."""
 
 
 @dataclass(frozen=True)
@@ -21,8 +19,10 @@ class ScoredConversions:
 
     label: Floats
     """1 if a click and a conversion of the item stand in the log, however late, else 0."""
-    cvr: Floats
-    """Probability of a conversion once clicked, by the frozen model."""
+    frozen: Floats
+    """Probability of a conversion once clicked, by the frozen arm."""
+    live: Floats
+    """The same by the live arm."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,10 @@ class ScoredStream:
         return int(self.label.shape[0])
 
 
-def scored_stream(log: Iterable[Traffic], cvr_of: CvrLogits | None = None) -> ScoredStream:
+def scored_stream(log: Iterable[Traffic]) -> ScoredStream:
     """Puts impressions and clicks of a log together. A request that stands in the log twice counts once.
 
-    With `cvr_of` conversions too. Raises ValueError if an impression's payload has a wrong size.
+    Conversions are told where every impression has them. Raises ValueError if an impression's payload has a wrong size.
     """
     shown: dict[str, ServedImpression] = {}
     clicked: set[tuple[str, str]] = set()
@@ -83,12 +83,20 @@ def scored_stream(log: Iterable[Traffic], cvr_of: CvrLogits | None = None) -> Sc
         request_ids=frozenset(shown),
         fingerprints=frozenset(served.fingerprint for served in impressions),
         orphan_feedback=len(clicked.difference(pairs)),
-        conversions=None
-        if cvr_of is None
-        else ScoredConversions(
-            label=np.array([pair in clicked and pair in converted for pair in pairs], dtype=np.float64),
-            cvr=_probabilities([cvr_of(served) for served in impressions]),
-        ),
+        conversions=_conversions(impressions, clicked & converted),
+    )
+
+
+def _conversions(impressions: Sequence[ServedImpression], converted: set[tuple[str, str]]) -> ScoredConversions | None:
+    """`converted` are the request and item of each click that converted."""
+    told = [served for served in impressions if isinstance(served, ConvertingImpression)]
+    if not told or len(told) < len(impressions):
+        return None
+    pairs = [(served.request_id, item) for served in told for item in served.items]
+    return ScoredConversions(
+        label=np.array([pair in converted for pair in pairs], dtype=np.float64),
+        frozen=_probabilities([served.array("cvr_frozen_logit") for served in told]),
+        live=_probabilities([served.array("cvr_live_logit") for served in told]),
     )
 
 

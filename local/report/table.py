@@ -42,8 +42,13 @@ def _arms(report: RunReport) -> Table:
     if (told := report.conversions) is not None:
         within = f"CTCVR-AUC within requests ({told.lists:,} with a conversion)"
         for name, measure in ((within, "request_auc_ctcvr"), ("CTCVR-AUC", "auc_ctcvr")):
-            arms = getattr(told.frozen, measure), getattr(told.live, measure)
-            table.add_row(name, *_pair(*arms, higher_is_better=True))
+            frozen_arm, live_arm, by_clicks = (
+                getattr(arm, measure) for arm in (told.frozen, told.live, told.by_clicks)
+            )
+            table.add_row(name, *_pair(frozen_arm, live_arm, higher_is_better=True))
+            table.add_row("  by its clicks, with the frozen CVR", *_pair(frozen_arm, by_clicks, higher_is_better=True))
+        losses = told.frozen.log_loss_cvr, told.live.log_loss_cvr
+        table.add_row("log loss of CVR among clicks (lower is better)", *_pair(*losses, higher_is_better=False))
     return table
 
 

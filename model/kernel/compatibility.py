@@ -15,12 +15,15 @@ _MISSING = "not set"
 def dependencies(start: KernelStart, domain_sizes: tuple[int, int, int]) -> dict[str, Any]:
     """What decides the meaning of a kernel's weights, as JSON values by configuration key.
 
-    `kernel.start` is what pretraining told the kernel; sizes are looked up by what decides them: `backbone.width`,
-    `live.width` (the number of live features) and `domains.<facet>.count` (declared values and `unknown`).
+    `kernel.start` is what pretraining told the kernel, `kernel.conversion_start` that of conversions, if any; sizes
+    are looked up by what decides them: `backbone.width`, `live.width` (the number of live features) and
+    `domains.<facet>.count` (declared values and `unknown`).
     """
     sizes = {f"domains.{facet}.count": size for facet, size in zip(FACETS, domain_sizes, strict=True)}
+    told = {} if start.conversion is None else {"kernel.conversion_start": start.conversion.digest[:16]}
     return {
         **sizes,
+        **told,
         "kernel.start": start.digest[:16],
         "backbone.width": start.width,
         "live.width": len(start.live_names),

@@ -26,14 +26,17 @@ class Kernel:
     start: KernelStart
     weights: Tensor
     """w, float32 `(p,)`."""
+    conversion: Kernel | None = None
+    """The kernel of the conversion task, which travels with it; None for a backbone of clicks alone."""
 
     @staticmethod
     def identity(start: KernelStart) -> Kernel:
-        """A kernel that has learned nothing: the live arm equals the frozen arm, bit for bit."""
-        return Kernel(start, start.features.identity())
+        """A kernel that has learned nothing, of no task: the live arm equals the frozen arm, bit for bit."""
+        conversion = None if start.conversion is None else Kernel.identity(start.conversion)
+        return Kernel(start, start.features.identity(), conversion)
 
     def logit(self, inputs: KernelInputs) -> Tensor:
-        """Click logits of the live arm, float32 `(n,)`: the one function that scorer and learner share."""
+        """Logits of its task by the live arm, float32 `(n,)`: the one function that scorer and learner share."""
         return self.start.features.logit(inputs, self._form)
 
     @cached_property

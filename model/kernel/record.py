@@ -19,7 +19,7 @@ from model.kernel.start import KernelStart
 FORMAT = 3
 """3 since a kernel is a vector of weights learned in closed form."""
 
-_WEIGHTS = "weights"
+_WEIGHTS, _CONVERSION = "weights", "cvr.weights"
 Reason = Literal[
     "size", "garbage", "format", "contents", "fingerprint", "configuration", "shapes", "wrong_group", "unknown_group",
     "wrong_partition", "deleted", "bad_order", "non_finite_scores", "saturated", "far_off", "collapsed",
@@ -50,9 +50,15 @@ class KernelInfo:
 
 
 def pack_kernel(kernel: Kernel, info: KernelInfo, depends_on: Mapping[str, Any]) -> bytes:
-    """A kernel as bytes, with what it depends on (`dependencies`); equal kernels give equal bytes."""
+    """A kernel as bytes, all its tasks, with what it depends on (`dependencies`); equal kernels give equal bytes."""
     metadata = {"format": FORMAT, "kind": "kernel", **asdict(info), "depends_on": dict(depends_on)}
-    return pack({_WEIGHTS: kernel.weights}, metadata)
+    return pack(_tensors(kernel), metadata)
+
+
+def _tensors(kernel: Kernel) -> dict[str, Tensor]:
+    """A record of clicks alone has the weights of one task, as it always had."""
+    of_conversions = {} if kernel.conversion is None else {_CONVERSION: kernel.conversion.weights}
+    return {_WEIGHTS: kernel.weights, **of_conversions}
 
 
 def unpack_kernel(
@@ -77,10 +83,11 @@ def unpack_kernel(
         )
     _check_dependencies(metadata, depends_on)
     try:
-        check_shapes(tensors, {_WEIGHTS: start.features.identity()})
+        check_shapes(tensors, _tensors(Kernel.identity(start)))
     except ContainerError as error:
         raise KernelRefused("shapes", str(error)) from error
-    return Kernel(start, tensors[_WEIGHTS]), info
+    conversion = None if start.conversion is None else Kernel(start.conversion, tensors[_CONVERSION])
+    return Kernel(start, tensors[_WEIGHTS], conversion), info
 
 
 def read_info(data: bytes) -> KernelInfo:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ from model.whole_files import write_whole
 
 FILE = "kernel-start.safetensors"
 """Its name in a backbone's folder."""
+CONVERSION_FILE = "kernel-start-cvr.safetensors"
+"""That of the conversion task."""
 FORMAT = 1
 _TENSORS = ("centre", "projection", "gain", "relevance", "table", "shift", "mean", "direct_mean", "precision")
 
@@ -53,6 +55,8 @@ class KernelStart:
     """Precision of both, float32 `(p, p)`."""
     examples: int
     """Examples of the log that they were learned from."""
+    conversion: KernelStart | None = None
+    """What the kernels of the conversion task start from; None for a backbone of clicks alone."""
 
     @cached_property
     def features(self) -> FeatureMap:
@@ -75,7 +79,7 @@ class KernelStart:
         return hashlib.sha256(self.to_bytes()).hexdigest()
 
     def to_bytes(self) -> bytes:
-        """All of it; equal starts give equal bytes."""
+        """All of it but the conversion task, which has bytes of its own; equal starts give equal bytes."""
         one, two = self.compression, self.descriptor
         values = (
             one.centre, one.projection, one.gain, one.relevance, two.table, two.shift,
@@ -108,11 +112,20 @@ class KernelStart:
     def save(self, folder: Path) -> None:
         """Writes it into a backbone's folder."""
         write_whole(folder / FILE, self.to_bytes())
+        if self.conversion is not None:
+            write_whole(folder / CONVERSION_FILE, self.conversion.to_bytes())
 
     @staticmethod
-    def load(folder: Path) -> KernelStart:
-        """The start in a backbone's folder. Raises StartRefused."""
-        path = folder / FILE
+    def load(folder: Path, *, conversions: bool = False) -> KernelStart:
+        """The start in a backbone's folder, with that of the conversion task for a backbone of `conversions`.
+
+        Raises StartRefused.
+        """
+        start = KernelStart._read(folder / FILE)
+        return replace(start, conversion=KernelStart._read(folder / CONVERSION_FILE)) if conversions else start
+
+    @staticmethod
+    def _read(path: Path) -> KernelStart:
         try:
             return KernelStart.from_bytes(path.read_bytes())
         except FileNotFoundError as error:
@@ -124,6 +137,8 @@ class KernelStart:
 
     def check_live(self, names: Sequence[str]) -> None:
         """Raises StartRefused unless the live features of this process are those it was made for."""
+        if self.conversion is not None:
+            self.conversion.check_live(names)
         if tuple(names) != self.live_names:
             odd = sorted(set(names) ^ set(self.live_names))
             raise StartRefused(

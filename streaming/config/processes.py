@@ -38,7 +38,10 @@ class JoinConfig(Section):
         description="How long after an impression a click still corrects the label that was taught; 0 corrects none.",
     )
     conversion_window_s: float = Field(
-        default=3_600.0, gt=0, description="How long after an impression a conversion still belongs to it."
+        default=3_600.0,
+        gt=0,
+        description="How long after an impression a conversion still belongs to it. Conversions are learned when this "
+        "and `join.horizon_s` are over.",
     )
     max_bytes: int = Field(
         default=512 * 2**20,

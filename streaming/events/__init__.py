@@ -23,8 +23,10 @@ from streaming.events.outside import (
     event_key,
 )
 from streaming.events.traffic import (
+    CONVERSION_PAYLOADS,
     PAYLOADS,
     Arm,
+    ConvertingImpression,
     LearningOrder,
     Payload,
     Progress,
@@ -37,10 +39,12 @@ from streaming.events.traffic import (
 )
 
 __all__ = [
+    "CONVERSION_PAYLOADS",
     "CURES",
     "PAYLOADS",
     "REASONS",
     "Arm",
+    "ConvertingImpression",
     "DeadLetter",
     "DriftEvent",
     "DriftPhase",

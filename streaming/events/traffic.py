@@ -15,12 +15,19 @@ from streaming.events.outside import FeedbackKind
 
 Arm = Literal["live", "frozen", "other"]
 """Whose scores ordered what was served; `other` is another system's."""
-FloatPayload = Literal["x", "live", "content", "frozen_logit", "live_logit"]
+FloatPayload = Literal[
+    "x", "live", "content", "frozen_logit", "live_logit", "cvr_live", "cvr_frozen_logit", "cvr_live_logit"
+]
 Payload = FloatPayload | Literal["values"]
 PAYLOADS: tuple[Payload, ...] = ("x", "live", "content", "values", "frozen_logit", "live_logit")
+CONVERSION_PAYLOADS: tuple[FloatPayload, ...] = ("cvr_live", "cvr_frozen_logit", "cvr_live_logit")
 
 _DTYPES: Mapping[Payload, str] = MappingProxyType(
-    {"x": "<f2", "live": "<f4", "content": "<f2", "values": "<i2", "frozen_logit": "<f4", "live_logit": "<f4"}
+    {
+        **dict.fromkeys(("live", "frozen_logit", "live_logit", *CONVERSION_PAYLOADS), "<f4"),
+        **dict.fromkeys(("x", "content"), "<f2"),
+        "values": "<i2",
+    }
 )
 
 
@@ -69,8 +76,13 @@ class ServedImpression(msgspec.Struct, frozen=True, tag="i", array_like=True):
         arm: Arm = "live",
         arrays: Mapping[Payload, NDArray[Any]],
     ) -> ServedImpression:
-        """The impression with all six `arrays` encoded; their rows are the `items`, in order."""
-        return cls(
+        """The impression with all `arrays` encoded; their rows are the `items`, in order.
+
+        With those of `CONVERSION_PAYLOADS` it is a `ConvertingImpression`.
+        """
+        converts = all(name in arrays for name in CONVERSION_PAYLOADS)
+        names = (*PAYLOADS, *CONVERSION_PAYLOADS) if converts else PAYLOADS
+        return (ConvertingImpression if converts else ServedImpression)(
             request_id,
             time,
             user_id,
@@ -79,7 +91,7 @@ class ServedImpression(msgspec.Struct, frozen=True, tag="i", array_like=True):
             fingerprint,
             kernel_version,
             arm,
-            *(arrays[name].astype(_DTYPES[name], copy=False).tobytes() for name in PAYLOADS),
+            *(arrays[name].astype(_DTYPES[name], copy=False).tobytes() for name in names),
         )
 
     @overload
@@ -110,6 +122,17 @@ class ServedImpression(msgspec.Struct, frozen=True, tag="i", array_like=True):
             bytearray().join(getattr(record, name) for record in records), dtype=_DTYPES[name]
         )
         return flat if name.endswith("logit") else flat.reshape(sum(len(record.items) for record in records), -1)
+
+
+class ConvertingImpression(ServedImpression, frozen=True, tag="c", array_like=True):
+    """What a backbone with conversions served: all that the conversion task learns from stands beside the rest."""
+
+    cvr_live: bytes
+    """Live features of conversions, float32, `(n, k)`."""
+    cvr_frozen_logit: bytes
+    """Logit of a conversion once clicked by the frozen arm, float32, `(n,)`."""
+    cvr_live_logit: bytes
+    """The same by the live arm."""
 
 
 class ServedFeedback(msgspec.Struct, frozen=True, tag="f", array_like=True):
@@ -146,7 +169,7 @@ class LearningOrder(msgspec.Struct, frozen=True, tag="o", array_like=True):
     by: str
 
 
-Traffic = ServedImpression | ServedFeedback | Tick | Progress | LearningOrder
+Traffic = ServedImpression | ConvertingImpression | ServedFeedback | Tick | Progress | LearningOrder
 
 _decoder: msgspec.msgpack.Decoder[Traffic] = msgspec.msgpack.Decoder(Traffic)
 _encoder = msgspec.msgpack.Encoder()

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from features.text import TextModelUnavailableError
 from model.backbone.schema import BackboneRefused
 from streaming.config import Config
-from streaming.events import ImpressionEvent, RefusedError, ServedImpression, encode_traffic
+from streaming.events import ImpressionEvent, Payload, RefusedError, ServedImpression, encode_traffic
 from streaming.record_sizes import MAX_RECORD_BYTES
 from streaming.retries import Throttle
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from features.represent import Represented, Representer
     from features.store.feature_store import FeatureStore
 
@@ -76,6 +80,7 @@ class ExternalImpressions:
                 "values": represented.values,
                 "frozen_logit": logit,
                 "live_logit": logit,
+                **_of_conversions(represented),
             },
         )
 
@@ -102,3 +107,11 @@ class ExternalImpressions:
             queries=loaded.queries(self._config.features),
         )
         self._fingerprint = loaded.backbone.fingerprint
+
+
+def _of_conversions(represented: Represented) -> Mapping[Payload, NDArray[np.float32]]:
+    """What the conversion task learns from, the frozen logits in both arms; nothing for a backbone of clicks alone."""
+    if represented.cvr_live is None or represented.cvr_logit is None:
+        return {}
+    logit = represented.cvr_logit.numpy()
+    return {"cvr_live": represented.cvr_live.numpy(), "cvr_frozen_logit": logit, "cvr_live_logit": logit}

@@ -47,6 +47,10 @@ class ClosedRequest(msgspec.Struct, array_like=True, gc=False):
         """Counts the item at `index` as clicked."""
         self.clicks = _with(self.clicks, index)
 
+    def labels(self, n: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Clicks and conversions of its `n` items as they are known, both `(n,)`."""
+        return _unpacked(self.clicks, n), _unpacked(self.conversions or bytes(len(self.clicks)), n)
+
     def converted(self, index: int) -> bool:
         """Whether the item at `index` counts as converted."""
         return bool(self.conversions) and _has(self.conversions, index)
@@ -58,6 +62,10 @@ class ClosedRequest(msgspec.Struct, array_like=True, gc=False):
 
 def _has(bits: bytes, index: int) -> bool:
     return bool(bits[index >> 3] & (128 >> (index & 7)))
+
+
+def _unpacked(bits: bytes, n: int) -> NDArray[np.bool_]:
+    return np.unpackbits(np.frombuffer(bits, dtype=np.uint8), count=n).astype(np.bool_)
 
 
 def _with(bits: bytes, index: int) -> bytes:

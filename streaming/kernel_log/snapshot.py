@@ -6,12 +6,28 @@ from typing import Any
 
 import msgspec
 
+from streaming.kernel_log.closed import ClosedRequest
 from streaming.kernel_log.errors import SnapshotError
 from streaming.kernel_log.join_state import JoinState, RequestRef, WaitingBatch, WaitingClicks
 
 SCHEMA = 4
 """4 since a gate stands before the learner."""
 _BEGIN_ANEW = "give the group topics of its own to begin anew (topics.kernels, .state)"
+
+
+class ConversionState(msgspec.Struct, frozen=True):
+    """What a group knows of conversions, beside its live rows."""
+
+    learner: bytes
+    """See `model.kernel.learner.Learner.snapshot`."""
+    gate: dict[str, Any]
+    """See `streaming.processor.conversion_head.ConversionHead.state`."""
+    ripe: list[ClosedRequest] = []
+    """Clicked requests whose labels are final, which wait to be learned."""
+    ripe_since: float = 0.0
+    """Event time up to which feedback was known when the oldest of `ripe` became so, seconds."""
+    clicks: bytes = b""
+    """Weights of the click kernel published last, float32: one of conversions is published beside it. Empty before."""
 
 
 class GroupSnapshot(msgspec.Struct, frozen=True):
@@ -59,6 +75,8 @@ class GroupSnapshot(msgspec.Struct, frozen=True):
     """Conversions of closed requests that wait to be looked up in the log."""
     converting_since: float = 0.0
     """Watermark when the oldest of `converting` came, seconds."""
+    conversions: ConversionState | msgspec.UnsetType = msgspec.UNSET
+    """The conversion task; unset for a backbone of clicks alone."""
     schema: int = SCHEMA
 
     @property
@@ -78,6 +96,7 @@ def on_another_log(snapshot: GroupSnapshot, begin: int, version: int) -> GroupSn
 
     Requests that waited are lost with the log that had them. `version` is at least what scorers have seen.
     """
+    learned = snapshot.conversions
     return msgspec.structs.replace(
         snapshot,
         next_offset=begin,
@@ -87,6 +106,7 @@ def on_another_log(snapshot: GroupSnapshot, begin: int, version: int) -> GroupSn
         pending=[],
         waiting=[],
         converting=[],
+        conversions=msgspec.UNSET if learned is msgspec.UNSET else msgspec.structs.replace(learned, ripe=[]),
     )
 
 

@@ -45,9 +45,9 @@ OPEN_REQUESTS = Gauge("driftline_open_requests", "Requests waiting for their win
 JOIN_DROPPED = Counter(
     "driftline_join_dropped_total",
     "Records the join could not use, by reason: late_impression, late_feedback, orphan_feedback, "
-    "duplicate, unshown_item, evicted, feedback_evicted, feedback_unread, uncorrectable, other_backbone, bad_payload, "
-    "undecodable, unjoinable, lost_in_recovery, lost_with_topic, unreadable_row, "
-    "learning_stopped, unlearnable, other_experiment, set_aside, untaught_click.",
+    "duplicate, unshown_item, evicted, feedback_evicted, feedback_unread, uncorrectable, other_backbone, other_tasks, "
+    "bad_payload, undecodable, unjoinable, lost_in_recovery, lost_with_topic, unreadable_row, "
+    "learning_stopped, unlearnable, other_experiment, set_aside, unripe, untaught_click.",
     ["group", "reason"],
 )
 LABEL_DELAY = Histogram(
@@ -67,6 +67,23 @@ CONVERSIONS = Counter(
     "Conversions that were joined, by when they came: in_window (that of the labels), later (within "
     "join.conversion_window_s).",
     ["group", "when"],
+)
+CONVERSION_EXAMPLES = Counter(
+    "driftline_conversion_examples_learned_total",
+    "Clicks that taught the conversion task, once no label of their request could change any more.",
+    ["group"],
+)
+CVR_LOG_LOSS = Gauge(
+    "driftline_cvr_log_loss",
+    "Log loss of the probability of a conversion once clicked, over the recent clicks that taught it, scored before "
+    "learning.",
+    ["group", "arm"],
+)
+CVR_AUC = Gauge("driftline_cvr_auc", "AUC of the same over the same clicks.", ["group", "arm"])
+CVR_HELD = Gauge(
+    "driftline_cvr_held",
+    "1 while the frozen arm tells conversions, because adapted ones did harm and their probation is not over.",
+    ["group"],
 )
 AHEAD_OF_BROKER = Counter(
     "driftline_ahead_of_broker_total",

@@ -15,6 +15,7 @@ from model.encoding.domain import DomainSpace
 from model.gate.seen import Seen
 from model.kernel.batch import MicroBatch
 from streaming.events import Payload
+from streaming.events.traffic import FloatPayload
 from streaming.processor.corrections import Correction
 from streaming.processor.join import LabelledRequest
 
@@ -42,6 +43,41 @@ def micro_batch(requests: Sequence[LabelledRequest], space: DomainSpace) -> Micr
         live_logit=joined("live_logit"),
         weight=torch.ones(sum(counts)),
         time=repeated(np.array([i.time for i in impressions], dtype=np.float64)),
+    )
+
+
+def conversion_batch(requests: Sequence[LabelledRequest], space: DomainSpace) -> MicroBatch:
+    """The clicked items as examples of the conversion task: labelled by their conversions, as that task saw them."""
+    impressions = [request.impression for request in requests]
+
+    def joined(name: FloatPayload) -> torch.Tensor:
+        return torch.from_numpy(np.concatenate([impression.array(name) for impression in impressions]))
+
+    shown = micro_batch(requests, space)
+    whole = dataclasses.replace(
+        shown,
+        live=joined("cvr_live"),
+        label=shown.conversion,
+        frozen_logit=joined("cvr_frozen_logit"),
+        live_logit=joined("cvr_live_logit"),
+    )
+    return whole.select(shown.label > 0)
+
+
+def conversions_seen(requests: Sequence[LabelledRequest], space: DomainSpace) -> Seen:
+    """The same examples as the gate sees them; each of the requests has a click."""
+    impressions = [request.impression for request in requests]
+    clicked = [request.clicks for request in requests]
+    pairs = list(zip(impressions, clicked, strict=True))
+    return Seen(
+        label=np.concatenate([request.conversions[request.clicks] for request in requests]).astype(np.float64),
+        frozen=_finite([impression.array("cvr_frozen_logit")[mask] for impression, mask in pairs]),
+        live=_finite([impression.array("cvr_live_logit")[mask] for impression, mask in pairs]),
+        request=np.repeat(np.arange(len(requests)), [int(mask.sum()) for mask in clicked]),
+        user=[impression.user_id for impression in impressions],
+        item=[impression.items[index] for impression, mask in pairs for index in np.flatnonzero(mask)],
+        domain=space.encode_many([impression.domain for impression in impressions]),
+        version=np.array([impression.kernel_version for impression in impressions]),
     )
 
 
@@ -95,5 +131,36 @@ def outcome(request: LabelledRequest) -> RequestOutcome:
         values=impression.array("values"),
         click=request.clicks.astype(np.float32),
         residual=(request.clicks - frozen).astype(np.float32),
+        time=impression.time,
+    )
+
+
+def conversion_outcome(request: LabelledRequest) -> RequestOutcome:
+    """What the rows of conversions take from a request: its clicked items, which count as shown."""
+    frozen = 1.0 / (1.0 + np.exp(-request.impression.array("cvr_frozen_logit")))
+    converted = request.conversions.astype(np.float32)
+    return _of_items(request, request.clicks, converted, (converted - frozen).astype(np.float32))
+
+
+def corrected_conversion(correction: Correction) -> RequestOutcome:
+    """What they take from conversions that came later: by how much label and residual of clicked items change."""
+    request = correction.request
+    turned = request.clicks & request.conversions
+    ones = np.ones(len(turned), dtype=np.float32)
+    return _of_items(request, turned, ones, ones)
+
+
+def _of_items(
+    request: LabelledRequest, mask: NDArray[np.bool_], label: NDArray[np.float32], residual: NDArray[np.float32]
+) -> RequestOutcome:
+    impression = request.impression
+    return RequestOutcome(
+        user_id=impression.user_id,
+        domain=impression.domain,
+        items=[impression.items[index] for index in np.flatnonzero(mask)],
+        content=impression.array("content")[mask],
+        values=impression.array("values")[mask],
+        click=label[mask],
+        residual=residual[mask],
         time=impression.time,
     )

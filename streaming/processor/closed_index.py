@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from streaming.kernel_log.closed import ClosedChanges, ClosedRequest, ClosedSegment, encode_segment
 from streaming.kernel_log.join_state import ClosedState, RequestRef
+from streaming.processor.ripe import RipeRequests
 
 _REQUEST_BYTES = 330
 """What a closed request takes beside its id and its bits, measured (docs/decisions/0091)."""
@@ -26,7 +27,9 @@ class ClosedIndex:
     They are written as segments that are only appended: each cut adds what was taught and corrected since the last.
     """
 
-    def __init__(self, remembered_s: float, max_bytes: int) -> None:
+    def __init__(self, remembered_s: float, max_bytes: int, ripe: RipeRequests | None = None) -> None:
+        """`ripe` takes what is forgotten in time, where conversions are learned."""
+        self.ripe = ripe
         self._remembered_s, self._max_bytes = remembered_s, max_bytes
         self._requests: dict[str, ClosedRequest] = {}
         self._order: deque[ClosedRequest] = deque()
@@ -52,6 +55,11 @@ class ClosedIndex:
         """The request, if it was closed lately."""
         return self._requests.get(request_id)
 
+    def find(self, request_id: str) -> ClosedRequest | None:
+        """The request, if it was closed lately or is ripe."""
+        ripe = None if self.ripe is None else self.ripe.get(request_id)
+        return self._requests.get(request_id) or ripe
+
     def add(self, request_id: str, reference: RequestRef, time: float) -> None:
         """A request has closed and waits for its micro-batch."""
         conversions = reference.conversions if any(reference.conversions) else b""
@@ -64,7 +72,10 @@ class ClosedIndex:
         self._order.append(closed)
         self._bytes += _bytes(closed)
         while self._bytes > self._max_bytes and self._order[0].learned_at >= 0:
-            self.forget(self._pop_oldest().time)
+            evicted = self._pop_oldest()
+            self.forget(evicted.time)
+            if self.ripe is not None:
+                self.ripe.evict(evicted)
 
     def forget(self, time: float) -> None:
         """A request of this event time was dropped: whether an older one is news can no longer be told."""
@@ -94,7 +105,9 @@ class ClosedIndex:
         while self._order and self._order[0].time + self._remembered_s <= frontier:
             if self._order[0].learned_at < 0:
                 break  # a snapshot refers to what waits for its micro-batch: it stays until that is learned
-            self._pop_oldest()
+            forgotten = self._pop_oldest()
+            if self.ripe is not None:
+                self.ripe.add(forgotten, frontier)
 
     def _pop_oldest(self) -> ClosedRequest:
         closed = self._order.popleft()

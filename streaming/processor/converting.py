@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from streaming.processor.corrections import Corrections, turn
+from streaming.processor.corrections import Correction, Corrections, turn
 from streaming.processor.experiment import Experiment
 from streaming.processor.join import LabelledRequest, LateConversion
 
@@ -34,10 +34,12 @@ class Converting:
         if turn("conversion", late.request, impression, late.item_id, labels, self.gathered.dropped):
             self._count(waiting, 1)
 
-    def look_up(self) -> None:
-        """Counts all that was gathered."""
-        for found in self.gathered.take():
-            self._count(found.request, int(found.request.conversions.sum()))
+    def look_up(self) -> list[Correction]:
+        """Counts all that was gathered; what it was, for the task that learns conversions."""
+        found = self.gathered.take()
+        for correction in found:
+            self._count(correction.request, int(correction.request.conversions.sum()))
+        return found
 
     def _count(self, request: LabelledRequest, conversions: int) -> None:
         self.counts["later"] += conversions

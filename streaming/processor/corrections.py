@@ -41,11 +41,34 @@ class Correction:
     """Items of one request whose label turned from 0 to 1 after it was decided."""
 
     request: LabelledRequest
-    """Its `clicks` or `conversions` are those that turned, and no others."""
+    """Of the labels that it is about, those that turned and no others; the other labels as they are known."""
     learned_at: int
     """`Learner.examples` right after the micro-batch that taught it."""
     weight: NDArray[np.float64]
     """What each of its examples weighed then, `(n,)`."""
+
+
+@dataclass(frozen=True)
+class LoggedRequests:
+    """Closed requests with their impressions, read again from the log."""
+
+    reader: TrafficReader
+    log: LoggedTraffic
+
+    def impression(self, closed: ClosedRequest) -> ServedImpression | None:
+        """Its impression; None if the log no longer has it."""
+        logged = self.log.read(closed.offset)
+        record = None if logged is None else self.reader.read(closed.offset, logged.value)
+        if logged is None or not isinstance(record, ServedImpression) or record.request_id != closed.request_id:
+            return None
+        return as_of_append(record, logged.appended)
+
+    def labelled(self, closed: ClosedRequest) -> LabelledRequest | None:
+        """The request with its labels as they are known now; None as above."""
+        impression = self.impression(closed)
+        if impression is None:
+            return None
+        return LabelledRequest(closed.offset, impression, *closed.labels(len(impression.items)))
 
 
 @dataclass
@@ -57,8 +80,7 @@ class Corrections:
 
     kind: FeedbackKind
     index: ClosedIndex
-    reader: TrafficReader
-    log: LoggedTraffic
+    logged: LoggedRequests
     dropped: Counter[str]
     since: float = 0.0
     """Watermark when the oldest that waits came, seconds."""
@@ -89,7 +111,7 @@ class Corrections:
         return [correction for correction in found if correction is not None]
 
     def _look_up(self, closed: ClosedRequest, items: list[str]) -> Correction | None:
-        impression = self._impression(closed)
+        impression = self.logged.impression(closed)
         if impression is None:
             self.dropped["uncorrectable"] += len(items)
             return None
@@ -98,21 +120,14 @@ class Corrections:
             turn(self.kind, closed, impression, item, turned, self.dropped)
         if not turned.any():
             return None
-        none = np.zeros_like(turned)
+        clicks, conversions = closed.labels(len(turned))
         if self.kind == "click":
             self.index.corrected(closed)
-            request = LabelledRequest(closed.offset, impression, turned, none)
+            request = LabelledRequest(closed.offset, impression, turned, conversions)
         else:
             self.index.converted(closed)
-            request = LabelledRequest(closed.offset, impression, none, turned)
+            request = LabelledRequest(closed.offset, impression, clicks, turned)
         return Correction(request, closed.learned_at, closed.weights(len(turned)))
-
-    def _impression(self, closed: ClosedRequest) -> ServedImpression | None:
-        logged = self.log.read(closed.offset)
-        record = None if logged is None else self.reader.read(closed.offset, logged.value)
-        if logged is None or not isinstance(record, ServedImpression) or record.request_id != closed.request_id:
-            return None
-        return as_of_append(record, logged.appended)
 
     # --- state ---
 
@@ -124,7 +139,7 @@ class Corrections:
         """Takes what `state` gave. The index must be restored before: it knows which clicks count already."""
         self.since = since
         for waiting in state:
-            request = self.index.get(waiting.request.request_id) or waiting.request
+            request = self.index.find(waiting.request.request_id) or waiting.request
             for item in waiting.items:
                 self._add(request, item)
 

@@ -38,7 +38,15 @@ VERDICT, ALARM = "verdict", "alarm"
 """Kinds of the monitor's decisions."""
 MONITOR = "monitor"
 """Who decides, in decisions of the drift monitor."""
-LOST = ("late_impression", "evicted", "feedback_evicted", "feedback_unread", "other_backbone", "bad_payload")
+LOST = (
+    "late_impression",
+    "evicted",
+    "feedback_evicted",
+    "feedback_unread",
+    "other_backbone",
+    "other_tasks",
+    "bad_payload",
+)
 """Reasons for which the join leaves out traffic that should have been learned from."""
 _KEPT = 0.98
 """Of what was counted, kept from one micro-batch to the next, as the gate keeps it (`model.gate.feedback`)."""

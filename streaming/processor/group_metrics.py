@@ -14,6 +14,7 @@ from model.ranking import NDCG_AT, ListWindow
 from model.uplift import Uplift
 from streaming.events.status import GroupStatus
 from streaming.monitoring import metrics
+from streaming.processor.conversion_head import ConversionHead
 from streaming.processor.drift_metrics import DriftMetrics
 from streaming.processor.learned import Learned
 from streaming.processor.machine import GroupMachine
@@ -106,7 +107,16 @@ class GroupMetrics:
             metrics.LATE_CLICKS.labels(group, outcome).inc(self._new("late " + outcome, count))
         for when, count in machine.converting.counts.items():
             metrics.CONVERSIONS.labels(group, when).inc(self._new("conversions " + when, count))
+        if machine.conversions is not None:
+            self._tell_conversions(machine.conversions)
         metrics.AHEAD_OF_BROKER.labels(group).inc(self._new("ahead", join.ahead))
+
+    def _tell_conversions(self, head: ConversionHead) -> None:
+        metrics.CONVERSION_EXAMPLES.labels(self.group).inc(self._new("conversion examples", head.learned))
+        metrics.CVR_HELD.labels(self.group).set(head.harm.on_probation)
+        for arm, values in head.window.summary().items():
+            metrics.CVR_LOG_LOSS.labels(self.group, arm).set(values["log_loss"])
+            metrics.CVR_AUC.labels(self.group, arm).set(values["auc"])
 
     def _new(self, name: str, count: int) -> int:
         """What was added to a count since it was last told; a recovery begins it again."""

@@ -10,8 +10,11 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+import msgspec
+
 from features.live.features import LiveFeatures
 from features.live.layout import Kind, LiveRow
+from features.live.tasks import divided
 from model.config import LearnerConfig
 from model.container import ContainerError
 from model.control_users import NO_CONTROL, ControlUsers
@@ -28,18 +31,22 @@ from streaming.events.decisions import Decision
 from streaming.kernel_log.closed import ClosedChanges, ClosedSegment
 from streaming.kernel_log.errors import SnapshotError
 from streaming.kernel_log.join_state import WaitingBatch
-from streaming.kernel_log.snapshot import GroupSnapshot
+from streaming.kernel_log.snapshot import ConversionState, GroupSnapshot
 from streaming.processor.batches import micro_batch, seen
+from streaming.processor.conversion_head import ConversionHead
 from streaming.processor.converting import Converting
-from streaming.processor.corrections import Corrections, LoggedTraffic
+from streaming.processor.corrections import Corrections, LoggedRequests, LoggedTraffic
 from streaming.processor.drift_watch import DriftWatch
 from streaming.processor.experiment import Experiment
 from streaming.processor.join import Join, LabelledRequest
 from streaming.processor.learned import PublishedKernel
 from streaming.processor.recovery import Recovery
+from streaming.processor.ripe import RipeRequests
 from streaming.processor.traffic_reader import TrafficReader, Widths
 
 log = logging.getLogger(__name__)
+RIPE_WAIT = 0.01
+"""Share of the window of conversions that ripe clicks wait for more of them: a moment, beside what they waited."""
 
 
 class GroupState:
@@ -73,6 +80,7 @@ class GroupState:
         traffic: LoggedTraffic,
         drift: DriftConfig,
         reference: Reference | None = None,
+        conversions: ConversionHead | None = None,
     ) -> None:
         """`first_rows` are what `live` knows before the first record; `traffic` has what late clicks belong to.
 
@@ -82,15 +90,17 @@ class GroupState:
         self.guarded = _guarded(learner, gate, space)
         self.drift = DriftWatch(group, self.guarded.gate, space, drift, reference)
         self._decisions: list[Decision] = []
-        self.live = live
-        live.restore(first_rows)
+        self.live, self.conversions = live, conversions
+        self.restore_rows(first_rows)
         self.first_keys: frozenset[tuple[Kind, str]] = frozenset((row.kind, row.key) for row in first_rows)
-        self.join = Join(join)
+        self._ripe = None if conversions is None else RipeRequests(join.conversion_window_s * RIPE_WAIT)
+        self.join = Join(join, self._ripe)
         self._skipped: Counter[str] = Counter()
         self.experiment = Experiment(group, control)
         self._fingerprint, self._depends_on = fingerprint, dependencies(learner.start, space.sizes)
         self._reader = TrafficReader(group, fingerprint, widths)
-        looked_up = self.join.closed, self._reader, traffic, self.join.dropped
+        self._logged = LoggedRequests(self._reader, traffic)
+        looked_up = self.join.closed, self._logged, self.join.dropped
         self._late = Corrections("click", *looked_up)
         self.converting = Converting(Corrections("conversion", *looked_up), self.experiment)
         self.late_clicks: Counter[str] = Counter()
@@ -121,11 +131,30 @@ class GroupState:
     @property
     def dropped(self) -> Counter[str]:
         """Records that could not be used, by reason, since this machine began."""
-        return self._reader.refused + self.join.dropped + self._skipped + self.experiment.dropped
+        evicted = Counter({"unripe": 0 if self._ripe is None else self._ripe.evicted})
+        return self._reader.refused + self.join.dropped + self._skipped + self.experiment.dropped + evicted
 
     @property
     def _lost_feedback(self) -> int:
         return self.join.dropped["late_feedback"] + self.join.dropped["orphan_feedback"]
+
+    # --- live rows of both tasks ---
+
+    def take_changed_rows(self) -> list[LiveRow]:
+        """Rows touched since the last call, and tombstones."""
+        of_conversions = [] if self.conversions is None else self.conversions.take_changed()
+        return [*self.live.take_changed(), *of_conversions]
+
+    def rows(self) -> list[LiveRow]:
+        """Every row."""
+        return [*self.live.rows(), *([] if self.conversions is None else self.conversions.rows())]
+
+    def restore_rows(self, rows: Iterable[LiveRow]) -> None:
+        """Takes rows of either task as they travel; of a backbone of clicks alone there are none of the other."""
+        clicks, conversions = divided(rows)
+        self.live.restore(clicks)
+        if self.conversions is not None:
+            self.conversions.live.restore(conversions)
 
     # --- state: snapshot, restore, re-read ---
 
@@ -162,7 +191,14 @@ class GroupState:
             uplift=self.experiment.snapshot(),
             converting=self.converting.gathered.state(),
             converting_since=self.converting.gathered.since,
+            conversions=self._conversion_state(),
         )
+
+    def _conversion_state(self) -> ConversionState | msgspec.UnsetType:
+        if self.conversions is None or self._ripe is None:
+            return msgspec.UNSET
+        ripe, since = self._ripe.state(), self._ripe.since
+        return msgspec.structs.replace(self.conversions.state(), ripe=ripe, ripe_since=since)
 
     def restore(
         self,
@@ -181,10 +217,12 @@ class GroupState:
         Raises SnapshotError, before anything is changed, if the learner cannot take its part of the snapshot.
         """
         try:
+            self.learner.check(snapshot.learner)
+            self._restore_conversions(snapshot.conversions)
             self.learner.restore(snapshot.learner)
         except ContainerError as error:
             raise SnapshotError(f"the snapshot of group {self.group!r} cannot be used: {error}") from error
-        self.live.restore(rows)
+        self.restore_rows(rows)
         self._rows_offset = rows_offset
         self.version, self.examples = snapshot.version, snapshot.examples
         self._newest_event_time, self._published_at = snapshot.newest_event_time, snapshot.published_at
@@ -201,6 +239,20 @@ class GroupState:
         gate.good, gate.next_good = (self._kept(kept, number) for number in (snapshot.good, snapshot.next_good))
         self._kept_written = max(snapshot.good, snapshot.next_good)
         self._recovery = Recovery(snapshot, self.join)
+
+    def _restore_conversions(self, state: ConversionState | msgspec.UnsetType) -> None:
+        """Raises SnapshotError or ContainerError where snapshot and backbone do not know the same tasks."""
+        head, ripe = self.conversions, self._ripe
+        if (head is None) != (state is msgspec.UNSET):
+            holds, has = ("no", "tells them") if head is not None else ("a task of", "knows clicks alone")
+            raise SnapshotError(
+                f"the snapshot of group {self.group!r} holds {holds} conversions, but the backbone {has}: serve the "
+                "backbone it was learned on, or give this one topics of its own (topics.kernels, .state)"
+            )
+        if head is None or ripe is None or isinstance(state, msgspec.UnsetType):
+            return
+        head.restore(state, self.learner.start)
+        ripe.restore(state.ripe, state.ripe_since)
 
     def _kept(self, kept: Sequence[KeptState], number: int) -> KeptState | None:
         for state in kept:

@@ -22,6 +22,7 @@ from streaming.processor.closed_index import ClosedIndex
 from streaming.processor.event_time import EventTime, as_of_append
 from streaming.processor.label_delays import LabelDelays
 from streaming.processor.open_requests import OpenRequest, OpenRequests
+from streaming.processor.ripe import RipeRequests
 from streaming.processor.unmatched import UnmatchedFeedback
 
 
@@ -77,14 +78,15 @@ class Join:
     again. Records the join cannot use are counted in `dropped` by reason.
     """
 
-    def __init__(self, config: JoinConfig) -> None:
+    def __init__(self, config: JoinConfig, ripe: RipeRequests | None = None) -> None:
+        """`ripe` takes the requests whose labels are final, where conversions are learned."""
         self._config = config
         self.dropped: Counter[str] = Counter()
         self.ahead = 0
         """Impressions that were stamped further ahead of the broker than `lateness_s`."""
         self.time = EventTime(config.lateness_s)
         remembered_s = max(config.click_s, config.conversion_window_s, config.patience_s)
-        self.closed = ClosedIndex(remembered_s, config.horizon_bytes)
+        self.closed = ClosedIndex(remembered_s, config.horizon_bytes, ripe)
         self.unmatched = UnmatchedFeedback(config.patience_s, config.feedback_bytes, self.dropped)
         self.delays = LabelDelays()
         self.open = OpenRequests(config)

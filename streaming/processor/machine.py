@@ -11,7 +11,9 @@ Each record goes the same way, and the methods stand in its order:
 5. live features (`_taught`): the same examples move the counters and residuals of their user, items and domain;
 6. publish (`_publish_what_is_due`): now and then the candidate becomes the kernel that scorers take, unless the gate
    holds it; where a live kernel does harm, what replaces it is published at once;
-7. correct (`_correct`): late clicks change kernel and live features as if they had been on time.
+7. correct (`_correct`): late clicks change kernel and live features as if they had been on time;
+8. conversions (`_learn_conversions`), for a backbone that tells them: clicks whose labels are final teach a kernel of
+   their own, which travels with that of clicks (`conversion_head`).
 
 No broker, no clock, no thread in here. The same records from the same state give the same kernel, bit for bit, wherever
 snapshots were taken and however often records are read again: that is what makes a kill harmless (`docs/recovery.md`).
@@ -77,6 +79,7 @@ class GroupMachine(GroupState):
         learned = self._learn() if self._pending else []
         learned += self._take_step(self.guarded.settle())
         self._correct()
+        self._learn_conversions()
         self.learning = order.learning
         log.warning("group %s: learning %s, ordered by %s", self.group, order.learning, order.by)
         return learned
@@ -95,8 +98,7 @@ class GroupMachine(GroupState):
         for request in joined.closed:
             self.experiment.take(request, self.join.watermark)
             self.converting.closed(request)
-        if self._is_due(self.converting.gathered):
-            self.converting.look_up()
+        self._follow_conversions()
         if not self.learning:
             self._skip(joined.closed)
             return []
@@ -204,6 +206,8 @@ class GroupMachine(GroupState):
         # The kernel learned with the live features that were served, so they may move only behind it.
         if self._position > self._rows_offset:  # or they hold these examples already, see `restore`
             self.live.update([outcome(request) for request in batch.counted])
+            if self.conversions is not None:
+                self.conversions.clicked(batch.counted)
         self.examples += len(batch.batch)
         self._newest_event_time = max(self._newest_event_time, float(batch.batch.time.max()))
         return Learned(batch.batch, batch.request, batch.report, None)
@@ -231,9 +235,15 @@ class GroupMachine(GroupState):
         return self._publish(self.learner.candidate)
 
     def _publish(self, kernel: Kernel) -> PublishedKernel:
-        self.version += 1
         self._published_at = self.join.watermark
-        self.published = self._carded(kernel, self.version)
+        if self.conversions is not None:
+            self.conversions.beside = kernel
+        return self._publish_beside(kernel)
+
+    def _publish_beside(self, clicks: Kernel) -> PublishedKernel:
+        """Publishes a kernel of clicks with that of conversions as it is now."""
+        self.version += 1
+        self.published = self._carded(clicks, self.version)
         return self.published
 
     def as_kernel(self, version: int) -> PublishedKernel:
@@ -241,6 +251,7 @@ class GroupMachine(GroupState):
         return self._carded(self.learner.candidate, version)
 
     def _carded(self, kernel: Kernel, version: int) -> PublishedKernel:
+        kernel = dataclasses.replace(kernel, conversion=None if self.conversions is None else self.conversions.kernel)
         info = KernelInfo(
             group=self.group,
             version=version,
@@ -268,4 +279,47 @@ class GroupMachine(GroupState):
             clicks -= len(batch)
         self._skipped["untaught_click"] += clicks
         if self._position > self._rows_offset:  # what was undone is still in them, and they count as they were counted
-            self.live.correct([corrected_outcome(one) for one in corrections if is_counted(one.weight.mean())])
+            counted = [one for one in corrections if is_counted(one.weight.mean())]
+            self.live.correct([corrected_outcome(one) for one in counted])
+            if self.conversions is not None:
+                self.conversions.clicked([one.request for one in counted])
+
+    # --- conversions ---
+
+    def _look_up_conversions(self) -> None:
+        found = self.converting.look_up()
+        if self.conversions is not None and self.learning and self._position > self._rows_offset:
+            self.conversions.converted([one for one in found if is_counted(one.weight.mean())])
+
+    def _follow_conversions(self) -> None:
+        if self._is_due(self.converting.gathered):
+            self._look_up_conversions()
+        ripe = self._ripe
+        if not ripe:
+            return
+        if not self.learning:
+            self._skipped["learning_stopped"] += len(ripe.take())
+        elif ripe.due(self.join.watermark, self._config.batch_examples):
+            self._learn_conversions()
+
+    def _learn_conversions(self) -> None:
+        """Of requests that left the closed ones: what waited for their conversions is in the log (0142)."""
+        head, ripe = self.conversions, self._ripe
+        if head is None or ripe is None or not ripe:
+            return
+        self._look_up_conversions()
+        taken = ripe.take()
+        requests = [found for closed in taken if (found := self._logged.labelled(closed)) is not None]
+        self.join.dropped["uncorrectable"] += len(taken) - len(requests)
+        try:
+            decisions = head.learn(requests) if requests else []
+        except Exception as error:  # noqa: BLE001 - as in `_learn`
+            self._skipped["unlearnable"] += len(requests)
+            log.error("group %s: conversions cannot be learned (%r) and are left out", self.group, error)
+            return
+        for decision in decisions:
+            self._tell(decision)
+        if head.fell_back or self.guarded.gate.held:  # else it travels with the next kernel of clicks
+            self._publish_beside(head.beside or Kernel.identity(self.learner.start))
+        if head.fell_back:
+            head.served_frozen(self.version)

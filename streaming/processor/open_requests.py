@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streaming.config import JoinConfig
-from streaming.events import PAYLOADS, ServedImpression
+from streaming.events import CONVERSION_PAYLOADS, PAYLOADS, ConvertingImpression, ServedImpression
 
 _LONGEST_OUTAGE_S = 86_400.0
 """What was held back for longer comes from no outage: it is an old log that is played again, its clicks with it."""
@@ -121,6 +121,7 @@ class OpenRequests:
 
 
 def _bytes(record: ServedImpression) -> int:
-    payload = sum(len(getattr(record, name)) for name in PAYLOADS)
-    names = len(record.request_id) + len(record.user_id) + sum(len(item) for item in record.items)
-    return _REQUEST_BYTES + _ITEM_BYTES * len(record.items) + names + payload
+    names = (*PAYLOADS, *CONVERSION_PAYLOADS) if isinstance(record, ConvertingImpression) else PAYLOADS
+    payload = sum(len(getattr(record, name)) for name in names)
+    words = len(record.request_id) + len(record.user_id) + sum(len(item) for item in record.items)
+    return _REQUEST_BYTES + _ITEM_BYTES * len(record.items) + words + payload

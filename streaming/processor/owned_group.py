@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from features.live.features import LiveFeatures
 from features.live.first_rows import read_first_rows
 from features.live.layout import LiveRow
+from model.config import NO_HISTORY
 from model.kernel.learner import Learner
 from streaming.backbone import OpenedBackbone
 from streaming.config import Config
@@ -20,6 +21,7 @@ from streaming.kernel_log.writer import GroupWriter
 from streaming.monitoring import metrics
 from streaming.monitoring.watch import Watch
 from streaming.processor.commit import CutPlace, GroupCommitter, SnapshotPace, StoreOffset
+from streaming.processor.conversion_head import ConversionHead
 from streaming.processor.corrections import LoggedTraffic
 from streaming.processor.group_metrics import GroupMetrics
 from streaming.processor.learning_thread import LearningThread
@@ -96,7 +98,17 @@ def new_machine(config: Config, opened: OpenedBackbone, group: str, traffic: Log
         traffic=traffic,
         drift=config.drift,
         reference=opened.reference,
+        conversions=_conversion_head(config, opened),
     )
+
+
+def _conversion_head(config: Config, opened: OpenedBackbone) -> ConversionHead | None:
+    start, space = opened.start.conversion, config.domain_space()
+    if start is None:
+        return None
+    learner = Learner(start, config.learner, fingerprint=opened.backbone.fingerprint, domain_sizes=space.sizes)
+    live = LiveFeatures(replace(opened.layout, history=NO_HISTORY), config.live)
+    return ConversionHead(learner, live, space, config.gate)
 
 
 @dataclass(frozen=True)
@@ -136,7 +148,7 @@ class GroupLoader:
             raise
         # The store may miss the first rows, and what was pushed last before a crash. On the loop: a group that was lost
         # meanwhile is cancelled here, and its rows must not overwrite those of its next owner.
-        self._pusher.begin(group, machine.live.rows())
+        self._pusher.begin(group, machine.rows())
         pace = SnapshotPace(self._config.processor.snapshot_interval_s, self._config.processor.relearn_s)
         thread = self._thread(machine, pace, stored.kernel_version)
         thread.start()

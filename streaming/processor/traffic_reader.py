@@ -5,13 +5,21 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from features.live.layout import LiveLayout
 from model.backbone.interface import FrozenBackbone
-from streaming.events import LearningOrder, Progress, ServedImpression, Traffic, decode_traffic
+from streaming.events import (
+    ConvertingImpression,
+    LearningOrder,
+    Progress,
+    ServedImpression,
+    Traffic,
+    decode_traffic,
+)
 
 log = logging.getLogger(__name__)
 _POSITIONS_TOLD = 20
@@ -29,12 +37,16 @@ class Widths:
     slots: int
     values: int
     """Number V of item values: in a slot stands one of 0 to V - 1, or -1."""
+    conversions: bool = False
+    """Whether it carries what the conversion task is learned from."""
 
     @staticmethod
     def of(backbone: FrozenBackbone, layout: LiveLayout) -> Widths:
         """Of the impressions of a backbone and its live features."""
         crossing = layout.crossing
-        return Widths(backbone.width, layout.width, layout.content_width, crossing.slots, crossing.values)
+        return Widths(
+            backbone.width, layout.width, layout.content_width, crossing.slots, crossing.values, backbone.has_conversion
+        )
 
 
 class TrafficReader:
@@ -87,6 +99,11 @@ class TrafficReader:
             return None
         if record.fingerprint != self._fingerprint:
             return "other_backbone"
+        return self._problem_inside(record)
+
+    def _problem_inside(self, record: ServedImpression) -> str | None:
+        if isinstance(record, ConvertingImpression) != self._widths.conversions:
+            return "other_tasks"
         return None if self._sound(record) else "bad_payload"
 
     @staticmethod
@@ -96,23 +113,21 @@ class TrafficReader:
 
     def _sound(self, record: ServedImpression) -> bool:
         n = len(record.items)
-        sizes = (
-            (record.x, 2 * n * self._widths.x),
-            (record.live, 4 * n * self._widths.live),
-            (record.content, 2 * n * self._widths.content),
-            (record.values, 2 * n * self._widths.slots),
-            (record.frozen_logit, 4 * n),
-            (record.live_logit, 4 * n),
-        )
-        if n == 0 or any(len(data) != size for data, size in sizes):
+        halves = [(record.x, self._widths.x), (record.content, self._widths.content)]
+        singles = [(record.live, self._widths.live), (record.frozen_logit, 1), (record.live_logit, 1)]
+        if isinstance(record, ConvertingImpression):
+            singles += [(record.cvr_live, self._widths.live), (record.cvr_frozen_logit, 1), (record.cvr_live_logit, 1)]
+        shorts = [(record.values, self._widths.slots)]
+        by_size = ((2, halves), (4, singles), (2, shorts))
+        if n == 0 or any(len(data) != size * n * width for size, parts in by_size for data, width in parts):
             return False
         values = record.array("values")
         if values.size and not -1 <= values.min() <= values.max() < self._widths.values:
             return False
-        # By number format, all arrays of one together: six small ones cost more (0144).
-        halves, singles = record.x + record.content, record.live + record.frozen_logit + record.live_logit
+        # By number format, all arrays of one together: one by one they cost more (docs/decisions/0144).
         return _finite(halves, "<f2") and _finite(singles, "<f4")
 
 
-def _finite(data: bytes, number: str) -> bool:
-    return bool(np.isfinite(np.frombuffer(data, dtype=number)).all())
+def _finite(parts: Sequence[tuple[bytes, int]], number: str) -> bool:
+    joined = b"".join(data for data, _ in parts)
+    return bool(np.isfinite(np.frombuffer(joined, dtype=number)).all())

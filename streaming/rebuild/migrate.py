@@ -105,8 +105,8 @@ def _read(old: Config, opened: OpenedBackbone, parent: Parent) -> _Known | None:
         )
     snapshot = decode_snapshot(cut.snapshot, group=parent.group, fingerprint=opened.backbone.fingerprint)
     machine = new_machine(old, opened, parent.group, PartitionReader(old, partition))
-    machine.live.restore(stored.rows)
-    return _Known(parent, snapshot, ParentRows(machine.live.rows(), parent.taken, parent.whole))
+    machine.restore_rows(stored.rows)
+    return _Known(parent, snapshot, ParentRows(machine.rows(), parent.taken, parent.whole))
 
 
 def _state(new: Config, opened: OpenedBackbone, group: str, known: Sequence[_Known]) -> WholeState:
@@ -116,6 +116,9 @@ def _state(new: Config, opened: OpenedBackbone, group: str, known: Sequence[_Kno
     machine = new_machine(new, opened, group, PartitionReader(new, traffic.partition.partition))
     try:
         machine.learner.restore_sum([one.snapshot.learner for one in known])
+        if machine.conversions is not None:
+            told = [one.snapshot.conversions for one in known]
+            machine.conversions.learner.restore_sum([one.learner for one in told if one is not msgspec.UNSET])
     except ContainerError as error:
         raise ReplayError(f"group {group!r} cannot begin with what its parents know: {error}") from error
     rows = merge_rows(opened.layout, [one.rows for one in known])

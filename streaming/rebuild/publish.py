@@ -53,7 +53,10 @@ async def publish(config: Config, state: WholeState, decision: Decision) -> int:
 
 def _transaction(state: WholeState, stored: StoredGroup, version: int, decision: Decision) -> Transaction:
     group, chosen, kernel = state.snapshot.group, stored.chosen, state.kernel
-    snapshot = encode_snapshot(msgspec.structs.replace(state.snapshot, version=version))
+    conversions = state.snapshot.conversions
+    if conversions is not msgspec.UNSET:  # the candidate is what is served from now on
+        conversions = msgspec.structs.replace(conversions, clicks=kernel.kernel.weights.numpy().tobytes())
+    snapshot = encode_snapshot(msgspec.structs.replace(state.snapshot, version=version, conversions=conversions))
     rows = {(row.kind, row.key): row for row in state.rows}
     gone = {(row.kind, row.key) for row in stored.rows} | state.first_keys
     rows |= {key: LiveRow(*key, 0.0, _EVICTED) for key in gone - set(rows)}

@@ -40,7 +40,7 @@ class WholeState:
         segments_left = {number: segment for number, segment in segments.items() if number not in changes.expired}
         if changes.segment is not None:
             segments_left[changes.number] = decode_segment(changes.segment)
-        rows, kernel, gate = list(machine.live.rows()), machine.as_kernel(machine.version), machine.guarded.gate
+        rows, kernel, gate = machine.rows(), machine.as_kernel(machine.version), machine.guarded.gate
         back = [one for one in (gate.good, gate.next_good) if one is not None]
         return WholeState(
             machine.snapshot(), kernel, rows, machine.rows_offset, segments_left, machine.first_keys, topic, back

@@ -59,6 +59,8 @@ class _Group:
     """The kernel that an operator ordered."""
     active: ActiveKernel = IDENTITY
     recent: RecentRequests = field(default_factory=RecentRequests)
+    recent_conversions: RecentRequests = field(default_factory=RecentRequests)
+    """The same requests as the conversion task sees them; none for a backbone of clicks alone."""
 
 
 @dataclass(slots=True)
@@ -128,7 +130,17 @@ class ActiveKernels:
             raise KernelRefused("deleted", "somebody deleted the kernel from the log: the frozen arm is what is left")
         kernel, info = self._built(group, record.value)
         known.recent.check(kernel)
-        self._publish(group, ActiveKernel(kernel, info), at_start=at_start)
+        self._publish(group, ActiveKernel(self._checked(group, kernel), info), at_start=at_start)
+
+    def _checked(self, group: str, kernel: Kernel) -> Kernel:
+        """The kernel, without that of conversions if it makes no sense: one task does not hold the other back."""
+        try:
+            if kernel.conversion is not None:
+                self._groups[group].recent_conversions.check(kernel.conversion)
+        except KernelRefused as refused:
+            self._refuse(group, refused.reason, f"conversions: {refused}; those of the frozen arm are served")
+            return replace(kernel, conversion=None)
+        return kernel
 
     def _known(self, group: str) -> _Group:
         known = self._groups.get(group)
@@ -183,24 +195,41 @@ class ActiveKernels:
 
     # --- what is served ---
 
-    def observe(self, group: str, inputs: KernelInputs) -> None:
-        """Remembers what was asked, to hold new kernels against it; looks again at one that was taken blindly."""
+    def observe(self, group: str, inputs: KernelInputs, conversions: KernelInputs | None = None) -> None:
+        """Remembers what was asked, to hold new kernels against it; looks again at one that was taken blindly.
+
+        `conversions` is how the conversion task sees the same request.
+        """
         known = self._groups[group]
         known.recent.add(inputs)
-        if known.recent.seen in LOOK_AGAIN and known.active.kernel is not None and known.pinned is None:
-            try:
-                known.recent.check(known.active.kernel)
-            except KernelRefused as refused:
-                self.discard(group, known.active.version, refused.reason, str(refused))
+        if conversions is not None:
+            known.recent_conversions.add(conversions)
+        if known.recent.seen in LOOK_AGAIN and known.pinned is None:
+            self._look(group, known.recent.check, known.recent_conversions.check)
 
-    def look_at(self, group: str, inputs: KernelInputs) -> None:
+    def look_at(self, group: str, inputs: KernelInputs, conversions: KernelInputs | None = None) -> None:
         """Holds the kernel in use against made-up requests, as the warm-up has them."""
+
+        def of_conversions(kernel: Kernel) -> None:
+            if conversions is not None:
+                check_sense(kernel, conversions)
+
+        self._look(group, lambda kernel: check_sense(kernel, inputs), of_conversions)
+
+    def _look(self, group: str, check: Callable[[Kernel], None], of_conversions: Callable[[Kernel], None]) -> None:
         active = self._groups[group].active
-        if active.kernel is not None:
-            try:
-                check_sense(active.kernel, inputs)
-            except KernelRefused as refused:
-                self.discard(group, active.version, refused.reason, str(refused))
+        if active.kernel is None:
+            return None
+        try:
+            check(active.kernel)
+        except KernelRefused as refused:
+            return self.discard(group, active.version, refused.reason, str(refused))
+        try:
+            if active.kernel.conversion is not None:
+                of_conversions(active.kernel.conversion)
+        except KernelRefused as refused:
+            self.discard_conversions(group, active.version, refused.reason, str(refused))
+        return None
 
     def discard(self, group: str, version: int, reason: str, detail: str) -> None:
         """Goes back to the identity if `version` is still the one in use: it has shown itself unfit."""
@@ -214,6 +243,21 @@ class ActiveKernels:
                 known.pinned = IDENTITY
             self._decide(group)
         self._refuse(group, reason, f"version {version} is out of use: {detail}")
+
+    def discard_conversions(self, group: str, version: int, reason: str, detail: str) -> None:
+        """Serves the frozen conversions beside the clicks of `version`, if it is still the one in use."""
+        with self._lock:
+            known = self._groups[group]
+            active = known.active
+            if active.version != version or active.kernel is None or active.kernel.conversion is None:
+                return
+            kernel = replace(active.kernel, conversion=None)
+            known.active = replace(active, kernel=kernel)
+            if known.pinned is None:
+                known.published = replace(known.published, kernel=kernel)
+            else:
+                known.pinned = replace(known.pinned, kernel=kernel)
+        self._refuse(group, reason, f"the conversions of version {version} are out of use: {detail}")
 
     def _decide(self, group: str, *, at_start: bool = False, ordered: bool = False) -> None:
         """Swaps in what shall be served now: the pinned kernel if there is one, else the published one."""

@@ -48,7 +48,7 @@ class Blend:
             )
 
     def rank(self, ctr: NDArray[np.float32], cvr: NDArray[np.float32] | None) -> Ranking:
-        """Of logits of CTR by the arm that is served, and of CVR by the backbone, `(n,)` each."""
+        """Of logits of CTR and of CVR, `(n,)` each, by the arm that is served."""
         converts = None if cvr is None else probability(cvr)
         if cvr is None or self.weight == 0:
             return Ranking(ctr, probability(ctr), converts)

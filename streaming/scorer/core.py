@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -16,10 +16,10 @@ from features.represent import Represented
 from model.control_users import NO_CONTROL, ControlUsers
 from model.encoding.domain import Domain, DomainSpace
 from model.encoding.query import EncodedQuery
-from model.kernel.features import KernelInputs
-from streaming.events import Arm, ServedImpression
+from model.kernel.kernel import Kernel
+from streaming.events import Arm, Payload, ServedImpression
 from streaming.events.request_ids import RequestIds
-from streaming.scorer.active_kernels import ActiveKernels
+from streaming.scorer.active_kernels import ActiveKernel, ActiveKernels
 from streaming.scorer.blend import Blend, Ranking, probability
 from streaming.scorer.schema import ArmScores, ItemScore, RequestRefused, ScoreRequest, ScoreResponse
 from streaming.scorer.score_window import ScoreWindow
@@ -64,12 +64,23 @@ class _Arms:
     """Of the kernel that made `live`; 0 is the identity."""
     arm: Arm
     """Which of the two is served."""
+    live_cvr: NDArray[np.float32] | None = None
+    """Logits of a conversion once clicked by a kernel that adapts them; None where none does."""
 
     @property
     def cvr(self) -> NDArray[np.float32] | None:
-        """Logits of a conversion once clicked, where the backbone tells them."""
+        """Logits of a conversion once clicked by the arm that is served, where the backbone tells them."""
+        both = self.both_cvr
+        return None if both is None else both[self.arm == "live"]
+
+    @property
+    def both_cvr(self) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+        """Of the frozen and of the live arm, where the backbone tells them."""
         logit = self.represented.cvr_logit
-        return None if logit is None else _array(logit)
+        if logit is None:
+            return None
+        frozen = _array(logit)
+        return frozen, frozen if self.live_cvr is None else self.live_cvr
 
     @property
     def served(self) -> NDArray[np.float32]:
@@ -122,6 +133,7 @@ def _joined(parts: Sequence[Represented]) -> Represented:
     if len(parts) == 1:
         return parts[0]
     cvr = [part.cvr_logit for part in parts if part.cvr_logit is not None]
+    cvr_live = [part.cvr_live for part in parts if part.cvr_live is not None]
     return Represented(
         x=torch.cat([part.x for part in parts]),
         live=torch.cat([part.live for part in parts]),
@@ -129,12 +141,23 @@ def _joined(parts: Sequence[Represented]) -> Represented:
         values=np.concatenate([part.values for part in parts]),
         frozen_logit=torch.cat([part.frozen_logit for part in parts]),
         cvr_logit=torch.cat(cvr) if cvr else None,
+        cvr_live=torch.cat(cvr_live) if cvr_live else None,
     )
 
 
-def _inputs(represented: Represented) -> KernelInputs:
-    values = torch.from_numpy(represented.values)
-    return KernelInputs(represented.x, represented.live, values, represented.frozen_logit)
+def _scored(parts: Sequence[Represented], kernel: Kernel | None) -> Iterator[NDArray[np.float32]]:
+    """Logits of conversions by the kernel that adapts them, slice by slice."""
+    for part in parts:
+        if kernel is not None and part.conversion_inputs is not None:
+            yield _array(kernel.logit(part.conversion_inputs))
+
+
+def _of_conversions(arms: _Arms, order: NDArray[np.int64]) -> Mapping[Payload, NDArray[np.float32]]:
+    """What the conversion task is learned from, as it was served; nothing where the backbone tells no conversions."""
+    both, live = arms.both_cvr, arms.represented.cvr_live
+    if both is None or live is None:
+        return {}
+    return {"cvr_live": live.numpy()[order], "cvr_frozen_logit": both[0][order], "cvr_live_logit": both[1][order]}
 
 
 def _finished(slices: Generator[None, None, T]) -> T:
@@ -191,7 +214,7 @@ class Scorer:
         for group in self._groups:
             asked = _Asked("warm-up", Domain(), 0.0, self._encoder.query("warm-up"))
             arms = _finished(self._arms(asked, items, group))
-            self._kernels.look_at(group, _inputs(arms.represented))
+            self._kernels.look_at(group, arms.represented.inputs, arms.represented.conversion_inputs)
 
     def score(self, request: ScoreRequest, time: float) -> Scored:
         """Ranks the candidates by the arm that is served; `time` is the event time, seconds. Raises RequestRefused."""
@@ -206,7 +229,7 @@ class Scorer:
         ranking = self._blend.rank(arms.served, arms.cvr)
         self.windows[group, "frozen"].add(probability(arms.frozen))
         self.windows[group, "live"].add(probability(arms.live))
-        self._kernels.observe(group, _inputs(arms.represented))
+        self._kernels.observe(group, arms.represented.inputs, arms.represented.conversion_inputs)
         # Stable: of equal scores the retrieval's own order is the best guess. Logits, for the sigmoid saturates.
         order = np.argsort(-ranking.key, kind="stable")[: request.top_k]
         ranked = [items[i] for i in order]
@@ -281,7 +304,7 @@ class Scorer:
                 )
                 parts.append(part)
                 if active.kernel is not None:
-                    lives.append(_array(active.kernel.logit(_inputs(part))))
+                    lives.append(_array(active.kernel.logit(part.inputs)))
         represented = _joined(parts)
         frozen = _array(represented.frozen_logit)
         if active.kernel is None:
@@ -292,7 +315,19 @@ class Scorer:
                 group, active.version, "non_finite_scores", f"user {asked.user_id!r} got no finite score"
             )
             return _Arms(represented, frozen, frozen, 0, arm)
-        return _Arms(represented, frozen, live, active.version, arm)
+        live_cvr = self._live_cvr(group, active, parts, asked)
+        return _Arms(represented, frozen, live, active.version, arm, live_cvr)
+
+    def _live_cvr(
+        self, group: str, active: ActiveKernel, parts: Sequence[Represented], asked: _Asked
+    ) -> NDArray[np.float32] | None:
+        with torch.inference_mode():
+            told = list(_scored(parts, None if active.kernel is None else active.kernel.conversion))
+        if not told or np.isfinite(logits := np.concatenate(told)).all():
+            return logits if told else None
+        detail = f"user {asked.user_id!r} got no finite conversion probability"
+        self._kernels.discard_conversions(group, active.version, "non_finite_scores", detail)
+        return None
 
     def _impression(self, request_id: str, shown: _Shown, arms: _Arms) -> ServedImpression:
         represented, order = arms.represented, shown.order
@@ -312,5 +347,6 @@ class Scorer:
                 "values": represented.values[order],
                 "frozen_logit": arms.frozen[order],
                 "live_logit": arms.live[order],
+                **_of_conversions(arms, order),
             },
         )

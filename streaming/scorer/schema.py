@@ -73,7 +73,7 @@ class ItemScore(msgspec.Struct, frozen=True):
         UNSET
     )
     cvr: (
-        Annotated[float, Meta(ge=0, le=1, description="Probability of a conversion once clicked, by the frozen arm.")]
+        Annotated[float, Meta(ge=0, le=1, description="Probability of a conversion once clicked, by the served arm.")]
         | UnsetType
     ) = UNSET
     ctcvr: Annotated[float, Meta(ge=0, le=1, description="Of a click that converts: `ctr cvr`.")] | UnsetType = UNSET

@@ -19,6 +19,8 @@ EMPTY_WHEN_WELL = {
     "driftline_connections_dropped_total": "no caller keeps the scorer waiting",
     "driftline_impressions_lost_total": "every impression is logged",
     "driftline_conversions_total": "nobody converts",
+    "driftline_conversion_examples_learned_total": "the backbone tells clicks alone",
+    "driftline_cvr_": "the backbone tells clicks alone",
     "driftline_late_clicks_total": "no click comes after its request is closed",
     "driftline_kernels_refused_total": "every kernel is taken",
     "driftline_snapshots_refused_total": "every snapshot can be read",

@@ -18,6 +18,7 @@ from features.cache import Cache
 from features.config import FeatureConfig, LiveConfig
 from features.live.features import LiveFeatures, LiveLayout, RequestItems, RequestOutcome
 from features.live.layout import Crossing, Floats
+from features.live.tasks import as_conversions
 from features.profiles import ItemProfile, UserProfile
 from features.queries import QueryTexts
 from features.represent import Represented, Representer
@@ -267,6 +268,25 @@ def test_groups_read_their_own_live_rows(parts: Parts) -> None:
     parts.store.push_live(parts.live.take_changed(), scope="north")
     assert scoped.represent("u", ["i0"], HERE, 5.0).live[:, 0] > 0
     assert known.represent("u", ["i0"], HERE, 5.0).live[:, 0] == 0
+
+
+def test_conversions_have_live_features_of_their_own_bit_for_bit_and_leave_those_of_clicks(parts: Parts) -> None:
+    known = parts.representer
+    shape = BackboneShape.of(known.encoder, known.space.sizes)
+    backbone = FoundationBackbone(BackboneConfig(tasks="ctr_ctcvr"), shape, known.encoder.digest).freeze()
+    reader = Representer(backbone, known.encoder, parts.store, known.layout, known.space)
+    shown = reader.represent("u", ITEMS, HERE, 10.0)
+    assert shown.cvr_live is not None
+    conversions = LiveFeatures(known.layout, LiveConfig(half_lives_s=(2.0, 100.0)))
+    conversions.update([outcome(shown, ITEMS, np.full(12, 0.3, dtype=np.float32), 10.0)])
+    parts.store.push_live(as_conversions(conversions.take_changed()))
+    after = reader.represent("u", ITEMS, HERE, 20.0)
+    request = RequestItems(HERE, shown.content.numpy(), shown.values)
+    assert after.cvr_live is not None
+    assert after.cvr_live.numpy().tobytes() == conversions.features(20.0, "u", request, ITEMS).tobytes()
+    assert not torch.equal(after.cvr_live, shown.cvr_live)
+    assert torch.equal(after.live, shown.live)
+    assert known.represent("u", ITEMS, HERE, 20.0).cvr_live is None
 
 
 def test_the_user_is_read_with_the_history_that_the_processor_keeps(parts: Parts) -> None:

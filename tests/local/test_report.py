@@ -23,7 +23,15 @@ from local.report import (
 )
 from local.report.plot import rolling_mean, rolling_request_auc, swap_positions, window_size
 from model.encoding.domain import Domain
-from streaming.events import DriftEvent, DriftPhase, ServedFeedback, ServedImpression, Tick, Traffic
+from streaming.events import (
+    ConvertingImpression,
+    DriftEvent,
+    DriftPhase,
+    ServedFeedback,
+    ServedImpression,
+    Tick,
+    Traffic,
+)
 
 REQUIRED = {
     "request_auc_frozen", "request_auc_live", "ndcg_5_frozen", "ndcg_5_live", "lists",
@@ -40,6 +48,12 @@ def served(
     return ServedImpression(
         request, 10.0, user, Domain(), list(items), "print", version, "live", b"", b"", b"", b"", frozen, live
     )  # fmt: skip
+
+
+def converting(shown: ServedImpression, frozen: list[float], live: list[float]) -> ConvertingImpression:
+    before, after = (np.array(logit, dtype="<f4").tobytes() for logit in (frozen, live))
+    served_too = msgspec.structs.asdict(shown)
+    return ConvertingImpression(**served_too, cvr_live=b"", cvr_frozen_logit=before, cvr_live_logit=after)
 
 
 def click(request: str, item: str) -> ServedFeedback:
@@ -88,24 +102,28 @@ def convert(request: str, item: str) -> ServedFeedback:
 
 
 def test_conversions_are_told_by_both_arms_where_the_backbone_tells_them() -> None:
-    # by clicks alone both arms put a before b; what a click on b is worth turns the frozen arm's order round
+    # by clicks alone both arms put a before b; what a click on b is worth to the live arm turns its order round
+    shown = served("r1", {"a": (0.5, 0.5), "b": (0.0, 0.0), "c": (-9.0, -9.0)})
     log: list[Traffic] = [
-        served("r1", {"a": (0.5, 4.0), "b": (0.0, -4.0), "c": (-9.0, -9.0)}),
+        converting(shown, [0.0, 0.0, 0.0], [-2.0, 2.0, 0.0]),
         click("r1", "a"),
         click("r1", "b"),
         convert("r1", "b"),
         convert("r1", "c"),
     ]
-    worth = np.array([-2.0, 2.0, 0.0], dtype=np.float32)
-    report = build_report(scored_stream(log, lambda _: worth), run())
+    report = build_report(scored_stream(log), run())
     told = report.as_json()
     assert (told["conversions"], told["lists_ctcvr"]) == (1, 1)  # a conversion without a click does not count
-    assert (told["request_auc_ctcvr_frozen"], told["request_auc_ctcvr_live"]) == (1.0, 0.5)
-    assert (told["auc_ctcvr_frozen"], told["auc_ctcvr_live"]) == (1.0, 0.5)
-    shown = Console(width=120, record=True, file=None)
-    with shown.capture() as text:
-        shown.print(report_table(report))
+    assert (told["request_auc_ctcvr_frozen"], told["request_auc_ctcvr_live"]) == (0.5, 1.0)
+    assert (told["auc_ctcvr_frozen"], told["auc_ctcvr_live"]) == (0.5, 1.0)
+    assert told["auc_ctcvr_by_clicks"] == told["auc_ctcvr_frozen"]  # both arms' clicks are the same
+    assert told["log_loss_cvr_frozen"] == pytest.approx(np.log(2), abs=1e-6)
+    assert told["log_loss_cvr_live"] == pytest.approx(np.log1p(np.exp(-2.0)), abs=1e-6)
+    console = Console(width=120, record=True, file=None)
+    with console.capture() as text:
+        console.print(report_table(report))
     assert "CTCVR-AUC within requests (1 with a conversion)" in text.get()
+    assert "log loss of CVR among clicks" in text.get()
 
 
 def test_a_backbone_for_clicks_alone_is_reported_without_a_word_of_conversions() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -57,6 +58,9 @@ def save_start(config: Config, backbone: FrozenBackbone, encoder: FeatureEncoder
     """Writes what pretraining leaves beside a backbone that was saved by hand; no live row is known yet."""
     crossing = Crossing.of(ItemValues(encoder), config.domain_space())
     layout = LiveLayout.of(config.live, backbone.content_width, crossing)
-    start_of(layout, backbone.width).save(config.backbone_dir)
+    start = start_of(layout, backbone.width)
+    if backbone.has_conversion:
+        start = replace(start, conversion=start_of(layout, backbone.width, seed=1))
+    start.save(config.backbone_dir)
     for group in config.groups:
         write_first_rows(config.backbone_dir, group.name, config.domains_of(group.name), [])

@@ -8,20 +8,17 @@ from typing import Literal
 
 import numpy as np
 import pytest
-import torch
 
-from local.demo.collect import backbone_fingerprint, cvr_logits
+from local.demo.collect import backbone_fingerprint
 from local.demo.settings import free_ports
 from model.backbone.checkpoint import BackboneRefused, save_backbone
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.shape import BackboneShape
 from model.config import BackboneConfig, QueryAspect
-from model.encoding.domain import Domain
 from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
-from model.kernel.start import FILE
+from model.kernel.start import CONVERSION_FILE, FILE, StartRefused
 from streaming.backbone import open_backbone
 from streaming.config import Config, GroupConfig
-from streaming.events import ServedImpression
 from streaming.ingest import run_ingest
 from streaming.processor.owned_group import first_rows
 from streaming.scorer.run import DefaultsCount, make_kernels, make_scorer, run_scorer
@@ -70,26 +67,21 @@ def changed(config: Config) -> Config:
     return config.model_copy(update={"domains": scenes})
 
 
-def test_the_report_reads_conversions_off_the_representations_that_were_logged(tmp_path: Path) -> None:
+def test_a_backbone_of_clicks_alone_has_no_start_of_conversions(config: Config) -> None:
+    assert open_backbone(config).start.conversion is None
+
+
+def test_a_backbone_with_conversions_opens_with_what_their_kernels_start_from(tmp_path: Path) -> None:
+    opened = open_backbone(with_backbone(tmp_path, "ctr_ctcvr"))
+    assert opened.start.conversion is not None
+    assert opened.depends_on["kernel.conversion_start"] == opened.start.conversion.digest[:16]
+
+
+def test_one_that_was_pretrained_before_conversions_were_adapted_is_refused_by_name(tmp_path: Path) -> None:
     converting = with_backbone(tmp_path, "ctr_ctcvr")
-    backbone, space = open_backbone(converting).backbone, converting.domain_space()
-    domain = Domain("home", period="evening")
-    x = np.random.default_rng(0).normal(size=(3, backbone.width)).astype("<f2")
-    empty = np.zeros(3, dtype="<f4").tobytes()
-    served = ServedImpression(
-        "r", 1.0, "u", domain, ["a", "b", "c"], "f", 0, "live", x.tobytes(), b"", b"", b"", empty, empty
-    )
-    logits = cvr_logits(converting)
-    assert logits is not None
-    rows = torch.tensor([space.encode(domain)] * 3)
-    with torch.inference_mode():
-        assert np.array_equal(
-            logits(served), backbone.predict(torch.from_numpy(x.astype(np.float32)), rows)[:, 1].numpy()
-        )
-
-
-def test_the_report_asks_a_backbone_for_clicks_alone_for_no_conversions(config: Config) -> None:
-    assert cvr_logits(config) is None
+    (converting.backbone_dir / CONVERSION_FILE).unlink()
+    with pytest.raises(StartRefused, match=r"kernel-start-cvr\.safetensors is missing.*pretrain it again"):
+        open_backbone(converting)
 
 
 REFUSAL = r"domains\.scene has 'kids', which pretraining did not know: take the change back, or pretrain again"

@@ -14,7 +14,7 @@ def learning() -> Dashboard:
         "driftline-learning",
         "Driftline: learning",
         "What the kernel learns, what the gate lets through, and what it is worth.",
-        [_order(), _kernel(), _gate(), _worth(), _join(), _processor(), _ownership()],
+        [_order(), _kernel(), _gate(), _worth(), _conversions(), _join(), _processor(), _ownership()],
         [marks.ANNOUNCED, marks.KERNELS, marks.DECISIONS],
     )
 
@@ -176,6 +176,35 @@ def _worth() -> PanelRow:
                 "none",
                 Query(_of_group("driftline_uplift_users", "arm"), "{{group}} {{arm}} users"),
                 Query(_of_group("driftline_uplift_requests", "arm"), "{{group}} {{arm}} requests"),
+            ),
+        ],
+    )
+
+
+def _conversions() -> PanelRow:
+    return PanelRow(
+        "Conversions, for a backbone that tells them",
+        [
+            line(
+                "Log loss of conversions by arm",
+                "Of the probability of a conversion once clicked, over the recent clicks whose labels are final, each "
+                "scored before it was learned.",
+                "none",
+                Query(_of_group("driftline_cvr_log_loss", "arm"), "{{group}} {{arm}}"),
+            ),
+            line(
+                "AUC of conversions by arm",
+                "Over the same clicks.",
+                "none",
+                Query(_of_group("driftline_cvr_auc", "arm"), "{{group}} {{arm}}"),
+            ),
+            line(
+                "Clicks that taught conversions",
+                "Per second, an hour and more behind the clicks; held: the frozen arm tells conversions, because "
+                "adapted ones did harm.",
+                "none",
+                Query(_rate("driftline_conversion_examples_learned_total"), "{{group}} learned"),
+                Query(_of_group("driftline_cvr_held"), "{{group}} held"),
             ),
         ],
     )

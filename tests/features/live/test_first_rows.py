@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from features.config import LiveConfig
 from features.live.first_rows import FOLDER, FirstRowsRefused, read_first_rows, write_first_rows
-from features.live.layout import KINDS, Crossing, Kind, LiveLayout, LiveRow
+from features.live.layout import KINDS, OVERALL, Crossing, Kind, LiveLayout, LiveRow
+from features.live.merge import ParentRows, merge_rows
+from features.live.tasks import as_conversions, divided
 from model.config import HistorySpec
 
 LAYOUT = LiveLayout.of(LiveConfig(), 2, Crossing(3, ("genres",), (0, 0), (("period", ("unknown", "day", "night")),)))
@@ -97,3 +99,21 @@ def test_a_damaged_file_is_named_with_the_cure(tmp_path: Path, damage: str) -> N
     path.write_bytes(DAMAGE[damage](path.read_bytes()))
     with pytest.raises(FirstRowsRefused, match=r"main\.msgpack.*pretrain the backbone again"):
         read_first_rows(tmp_path, "main", DOMAINS, LAYOUT)
+
+
+def test_rows_of_conversions_come_back_beside_those_of_clicks(tmp_path: Path) -> None:
+    write_first_rows(tmp_path, "main", DOMAINS, [*ROWS, *as_conversions(ROWS)])
+    for task in divided(read_first_rows(tmp_path, "main", DOMAINS, LAYOUT)):
+        assert [(one.kind, one.key, one.values.tobytes()) for one in task] == [
+            (one.kind, one.key, one.values.tobytes()) for one in ROWS
+        ]
+
+
+def test_groups_that_are_merged_add_up_each_task_apart() -> None:
+    one, other = ([row("domain", OVERALL, value)] for value in (1.0, 2.0))
+    parents = [
+        ParentRows([*one, *as_conversions(other)], DOMAINS, True),
+        ParentRows(as_conversions(one), DOMAINS, True),
+    ]
+    clicks, conversions = divided(merge_rows(LAYOUT, parents))
+    assert [float(merged.values[0]) for merged in (*clicks, *conversions)] == [1.0, 3.0]

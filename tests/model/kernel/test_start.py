@@ -130,4 +130,14 @@ def test_every_field_is_kept() -> None:
     tensors, _ = unpack(START.to_bytes())
     kept = {*tensors, *metadata}
     names = {f.name for part in (START, START.compression, START.descriptor) for f in fields(part)}
-    assert names - {"compression", "descriptor"} <= kept
+    assert names - {"compression", "descriptor", "conversion"} <= kept
+
+
+def test_the_start_of_conversions_comes_back_from_a_file_of_its_own_and_leaves_that_of_clicks(tmp_path: Path) -> None:
+    of_conversions = replace(START, examples=7)
+    replace(START, conversion=of_conversions).save(tmp_path)
+    loaded = KernelStart.load(tmp_path, conversions=True)
+    assert loaded.conversion is not None
+    assert loaded.conversion.to_bytes() == of_conversions.to_bytes()
+    assert loaded.digest == START.digest
+    assert KernelStart.load(tmp_path).conversion is None

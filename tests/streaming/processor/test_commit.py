@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -27,8 +28,9 @@ from streaming.processor import commit
 from streaming.processor.commit import Cut, CutPlace, CutState, GroupCommitter, SnapshotPace, UnfinishedCommitError
 from streaming.processor.machine import GroupMachine
 from streaming.processor.owned_group import GroupLoader
+from tests.streaming.processor.converting import both_tasks, shop
 from tests.streaming.processor.test_machine import RECORDS, REFERENCE, same
-from tests.streaming.processor.tiny import BACKBONE, appended, machine
+from tests.streaming.processor.tiny import BACKBONE, appended, encoded, machine
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "recovery.md"
 Failure = Literal["before 1", "before 2", "before 3", "inside 3", "before 4", "before 5"]
@@ -38,6 +40,20 @@ FAILURES: tuple[Failure, ...] = get_args(Failure)
 TOPIC = "topic-id"
 
 
+@dataclass(frozen=True)
+class Story:
+    """Records, and the group that takes them."""
+
+    records: Sequence[bytes]
+    new: Callable[[], GroupMachine]
+
+
+SHOP_RECORDS = encoded(shop(80))
+CLICKS = Story(RECORDS, machine)
+SHOP = Story(SHOP_RECORDS, lambda: both_tasks(SHOP_RECORDS))
+"""Of a backbone that tells conversions, some of which come a window behind their click."""
+
+
 class Killed(Exception):
     """The process is gone."""
 
@@ -45,7 +61,8 @@ class Killed(Exception):
 class Durable:
     """What outlives a process: the kernel log and the broker's offset. `failing` is where the next commit ends."""
 
-    def __init__(self) -> None:
+    def __init__(self, story: Story = CLICKS) -> None:
+        self.story = story
         self.slots: dict[int, bytes | None] = {}
         self.rows: dict[bytes | None, bytes | None] = {}
         self.kernels: list[bytes] = []
@@ -90,7 +107,7 @@ class Durable:
         return newest_version("main", self.kernels[-1] if self.kernels else None)
 
     def successor(self) -> GroupMachine:
-        group, cut = machine(), self.chosen.cut
+        group, cut = self.story.new(), self.chosen.cut
         if cut is not None:
             snapshot = decode_snapshot(cut.snapshot, group="main", fingerprint=BACKBONE.fingerprint)
             rows, unreadable = stored_rows({key: row for key, row in self.rows.items() if key != mark_key("main")})
@@ -123,8 +140,9 @@ class Owner:
         self._rows: dict[tuple[str, str], LiveRow] = {}
 
     def feed(self, offset: int) -> None:
-        self.machine.feed(offset, RECORDS[offset], appended(RECORDS[offset]))
-        self._rows |= {(row.kind, row.key): row for row in self.machine.live.take_changed()}
+        record = self._durable.story.records[offset]
+        self.machine.feed(offset, record, appended(record))
+        self._rows |= {(row.kind, row.key): row for row in self.machine.take_changed_rows()}
 
     def commit(self, *, whole: bool, leaving: bool = False) -> None:
         if whole:
@@ -170,14 +188,15 @@ def play(
     failures: dict[int, Failure],
     kernels: Collection[int] = (),
     torn: bool = False,
+    story: Story = CLICKS,
 ) -> tuple[Owner, Durable]:
     """Feeds all records; commits and fails behind the given ones, a failure once each.
 
     Behind `kernels` a kernel alone is committed. `torn`: the newest snapshot cannot be read after a failure.
     """
-    durable, failures = Durable(), dict(failures)
+    durable, failures = Durable(story), dict(failures)
     owner, offset = Owner(durable), 0
-    while offset < len(RECORDS):
+    while offset < len(story.records):
         owner.feed(offset)
         if offset in commits:
             owner.commit(whole=True)
@@ -192,6 +211,21 @@ def play(
         else:
             offset += 1
     return owner, durable
+
+
+@pytest.fixture(scope="module")
+def shop_alone() -> Owner:
+    """Conversions without a failure."""
+    return play(set(), {}, story=SHOP)[0]
+
+
+@pytest.mark.parametrize("failure", ["before 3", "inside 3", "before 4"])
+@pytest.mark.parametrize("torn", [False, True])
+def test_conversions_are_neither_lost_nor_doubled_by_a_failure(failure: Failure, torn: bool, shop_alone: Owner) -> None:
+    commits, failures = set(range(0, len(SHOP_RECORDS), 40)), dict.fromkeys((130, 300), failure)
+    owner, _ = play(commits, failures, torn=torn, story=SHOP)
+    assert same(owner.machine, shop_alone.machine)
+    assert owner.machine.version == shop_alone.machine.version
 
 
 @pytest.mark.parametrize("failure", FAILURES)

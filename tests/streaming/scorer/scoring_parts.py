@@ -7,6 +7,7 @@ import time
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from typing import Any, Literal
 
 import httpx
@@ -27,6 +28,7 @@ from model.kernel.compatibility import dependencies
 from model.kernel.features import KernelInputs
 from model.kernel.kernel import Kernel
 from model.kernel.record import KernelInfo, pack_kernel, unpack_kernel
+from model.kernel.start import KernelStart
 from streaming.config import Config
 from streaming.events import Event, ItemEvent
 from streaming.events.decisions import Order, encode_order
@@ -63,6 +65,13 @@ def make_backbone(seed: int = 0, tasks: Literal["ctr", "ctr_ctcvr"] = "ctr") -> 
 
 START = small_start(8, LIVE_NAMES, drift=3, values=VALUES)
 DEPENDS_ON = dependencies(START, SPACE.sizes)
+BOTH = replace(START, conversion=small_start(8, LIVE_NAMES, drift=3, values=VALUES, seed=3))
+"""For a backbone that tells conversions."""
+
+
+def start_of(backbone: FoundationBackbone) -> KernelStart:
+    """What its kernels start from."""
+    return BOTH if backbone.has_conversion else START
 
 
 class MadeUpFeatures:
@@ -95,6 +104,7 @@ class MadeUpFeatures:
             values=self._values(item_ids),
             frozen_logit=self._backbone.predict(x, indices)[:, 0],
             cvr_logit=self._backbone.predict(x, indices)[:, 1] if self._backbone.has_conversion else None,
+            cvr_live=self._draw("cvr" + user_id, item_ids, len(LIVE_NAMES)) if self._backbone.has_conversion else None,
         )
 
     @staticmethod
@@ -110,10 +120,12 @@ class MadeUpFeatures:
         )
 
 
-def make_kernel(seed: int = 1, scale: float = 0.5) -> Kernel:
+def make_kernel(seed: int = 1, scale: float = 0.5, start: KernelStart = START) -> Kernel:
     """A kernel that has learned something: no weight is that of the identity, unless `scale` is 0."""
-    identity = START.features.identity()
-    return Kernel(START, identity + scale * torch.randn(identity.shape, generator=torch.Generator().manual_seed(seed)))
+    identity = start.features.identity()
+    drawn = scale * torch.randn(identity.shape, generator=torch.Generator().manual_seed(seed))
+    conversion = None if start.conversion is None else make_kernel(seed + 1, scale, start.conversion)
+    return Kernel(start, identity + drawn, conversion)
 
 
 def live_logit(rows: Represented, version: int) -> Tensor:
@@ -132,7 +144,9 @@ def packed(
 ) -> bytes:
     """A kernel as it stands in the log."""
     info = KernelInfo(group, version, backbone.fingerprint, newest_event_time=time, examples=100 * version)
-    return pack_kernel(kernel or make_kernel(version), info, depends_on or DEPENDS_ON)
+    start = start_of(backbone)
+    made = kernel or make_kernel(version, start=start)
+    return pack_kernel(made, info, depends_on or dependencies(start, SPACE.sizes))
 
 
 def make_kernels(backbone: FoundationBackbone, groups: tuple[str, ...] = ("main",)) -> ActiveKernels:
@@ -142,8 +156,8 @@ def make_kernels(backbone: FoundationBackbone, groups: tuple[str, ...] = ("main"
         lambda data: unpack_kernel(
             data,
             fingerprint=backbone.fingerprint,
-            start=START,
-            depends_on=DEPENDS_ON,
+            start=start_of(backbone),
+            depends_on=dependencies(start_of(backbone), SPACE.sizes),
             max_bytes=200_000,
         ),
         clock=lambda: 1_000.0,

@@ -1,0 +1,238 @@
+"""The conversion task of a group: exact, restored bit for bit, and apart from that of clicks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from features.config import LiveConfig
+from features.live.features import LiveRow
+from features.live.tasks import divided
+from model.gate.config import GateConfig
+from model.kernel.record import pack_kernel
+from streaming.config import JoinConfig
+from streaming.events import ConvertingImpression, LearningOrder, ServedFeedback, Traffic
+from streaming.kernel_log.errors import SnapshotError
+from streaming.kernel_log.snapshot import decode_snapshot, encode_snapshot
+from streaming.processor.batches import conversion_batch
+from streaming.processor.join import LabelledRequest
+from streaming.processor.machine import GroupMachine
+from tests.streaming.processor.converting import BOTH, JOIN, both_tasks, shop, without_conversions
+from tests.streaming.processor.test_machine import Store, same
+from tests.streaming.processor.tiny import BACKBONE, LIVE, SPACE, appended, encoded, machine
+
+RECORDS = shop(80)
+VALUES = encoded(RECORDS)
+
+
+def run(
+    records: Sequence[Traffic], join: JoinConfig = JOIN, *, lost: bool = False, live: LiveConfig = LIVE
+) -> GroupMachine:
+    values = encoded(records)
+    group = both_tasks([None] * len(values) if lost else values, join=join, live=live)
+    for offset, value in enumerate(values):
+        group.feed(offset, value, appended(value))
+    return group
+
+
+@pytest.fixture(scope="module")
+def learned() -> GroupMachine:
+    return run(RECORDS)
+
+
+def rows_of(group: GroupMachine) -> dict[tuple[str, str], LiveRow]:
+    return {(row.kind, row.key): row for row in divided(group.rows())[1]}
+
+
+def clicks(records: Sequence[Traffic]) -> int:
+    return sum(isinstance(record, ServedFeedback) and record.kind == "click" for record in records)
+
+
+def test_every_click_teaches_once_when_its_labels_are_final(learned: GroupMachine) -> None:
+    assert learned.conversions is not None
+    assert learned.conversions.learned == clicks(RECORDS)
+    assert not learned.dropped
+
+
+def test_what_was_learned_is_served_with_the_kernel_of_clicks(learned: GroupMachine) -> None:
+    assert learned.published is not None
+    head = learned.published.kernel.conversion
+    assert head is not None
+    assert not torch.equal(head.weights, BOTH.conversion.features.identity())  # type: ignore[union-attr]
+    assert pack_kernel(learned.published.kernel, learned.published.info, learned.published.depends_on)
+
+
+def test_a_task_that_has_learned_nothing_is_the_frozen_arm_bit_for_bit() -> None:
+    shown = next(record for record in RECORDS if isinstance(record, ConvertingImpression))
+    kernel = both_tasks().as_kernel(1).kernel.conversion
+    assert kernel is not None
+    ones = np.ones(len(shown.items), dtype=np.bool_)
+    batch = conversion_batch([LabelledRequest(0, shown, ones, ones)], SPACE)
+    assert torch.equal(kernel.logit(batch.inputs), batch.frozen_logit)
+
+
+def test_before_its_window_has_closed_a_click_is_in_the_rows_and_teaches_nothing() -> None:
+    group = run([record for record in RECORDS if not hasattr(record, "time") or record.time < 1_015])
+    assert group.conversions is not None
+    assert group.conversions.learned == 0
+    assert rows_of(group)
+
+
+# --- apart from clicks ---
+
+
+@given(seed=st.integers(0, 40), late=st.sampled_from([0.0, 0.4]))
+@settings(max_examples=4)
+def test_the_click_task_is_as_if_there_were_no_conversions(seed: int, late: float) -> None:
+    records = shop(40, seed, late=late)
+    plain = encoded(without_conversions(records))
+    alone = machine(log=plain, join=JOIN)
+    for offset, value in enumerate(plain):
+        alone.feed(offset, value, appended(value))
+    group = run(records)
+    plain_rows = [{(r.kind, r.key): (r.updated_at, r.values.tobytes()) for r in g.live.rows()} for g in (alone, group)]
+    assert plain_rows[0] == plain_rows[1]
+    assert torch.equal(alone.learner.candidate.weights, group.learner.candidate.weights)
+    assert alone.version == group.version
+    assert alone.published is not None
+    assert group.published is not None
+    assert torch.equal(alone.published.kernel.weights, group.published.kernel.weights)
+
+
+def test_a_backbone_of_clicks_alone_has_snapshots_and_records_as_before() -> None:
+    group = machine()
+    assert b"conversions" not in encode_snapshot(group.snapshot())
+    kernel = group.as_kernel(1)
+    assert kernel.kernel.conversion is None
+    assert b"cvr" not in pack_kernel(kernel.kernel, kernel.info, kernel.depends_on)
+
+
+# --- exact ---
+
+
+@given(seed=st.integers(0, 40))
+@settings(max_examples=4)
+def test_conversions_that_come_late_leave_the_rows_of_a_stream_whose_conversions_were_on_time(seed: int) -> None:
+    records = shop(40, seed)
+    shown = {r.request_id: r.time for r in records if isinstance(r, ConvertingImpression)}
+    on_time = [
+        msgspec.structs.replace(r, time=shown[r.request_id] + 0.3)
+        if isinstance(r, ServedFeedback) and r.kind == "conversion"
+        else r
+        for r in records
+    ]
+    late, punctual = run(records, live=LiveConfig()), run(sorted(on_time, key=_moment), live=LiveConfig())
+    assert rows_of(late).keys() == rows_of(punctual).keys()
+    for key, row in rows_of(late).items():
+        other = rows_of(punctual)[key]
+        assert row.updated_at == other.updated_at
+        np.testing.assert_allclose(row.values, other.values, rtol=2e-4, atol=2e-4)
+    heads = [group.conversions for group in (late, punctual)]
+    assert heads[0] is not None
+    assert heads[1] is not None
+    assert heads[0].learner.snapshot() == heads[1].learner.snapshot()
+
+
+def _moment(record: Traffic) -> tuple[float, int]:
+    order = {"ConvertingImpression": 0, "ServedFeedback": 1, "Progress": 2, "Tick": 3}[type(record).__name__]
+    return max(record.read.values()) if hasattr(record, "read") else record.time, order  # type: ignore[union-attr]
+
+
+@given(
+    kills=st.lists(st.integers(0, len(VALUES) - 2), max_size=3, unique=True),
+    every=st.sampled_from([3, 11]),
+)
+@settings(max_examples=3)
+def test_kills_anywhere_change_no_bit_of_either_task(learned: GroupMachine, kills: list[int], every: int) -> None:
+    store = Store(lambda: both_tasks(VALUES))
+    group, offset, left = both_tasks(VALUES), 0, sorted(kills)
+    while offset < len(VALUES):
+        group.feed(offset, VALUES[offset], appended(VALUES[offset]))
+        if offset % every == 0 and not group.recovering:
+            store.commit(group)
+        offset += 1
+        if left and offset > left[0]:
+            left.pop(0)
+            group, offset = store.successor()
+    assert same(group, learned)
+    assert group.version == learned.version
+
+
+# --- the gate of the task ---
+
+
+def harmful(records: Sequence[Traffic]) -> list[Traffic]:
+    """The live arm is sure of the contrary of what the frozen arm says."""
+    return [_sure(record) if isinstance(record, ConvertingImpression) else record for record in records]
+
+
+def _sure(shown: ConvertingImpression) -> ConvertingImpression:
+    logit = -8.0 * np.sign(shown.array("cvr_frozen_logit") + 1.0)
+    return msgspec.structs.replace(shown, cvr_live_logit=logit.astype("<f4").tobytes())
+
+
+QUICK = GateConfig(false_alarm_requests=1.1, label_odds=1e9, user_share=1.0, item_share=1.0, late_share=1.0)
+
+
+def test_where_the_task_does_harm_the_frozen_arm_tells_conversions_and_clicks_go_on() -> None:
+    values = encoded(harmful(RECORDS))
+    group, decisions = both_tasks(values, of_conversions=QUICK), []
+    for offset, value in enumerate(values):
+        group.feed(offset, value, appended(value))
+        decisions += group.take_decisions()
+    assert {decision.detail["task"] for decision in decisions if decision.kind == "rolled_back"} == {"conversions"}
+    assert group.conversions is not None
+    assert group.published is not None
+    assert group.published.kernel.conversion is not None
+    if group.conversions.harm.on_probation:
+        assert torch.equal(group.published.kernel.conversion.weights, BOTH.conversion.features.identity())  # type: ignore[union-attr]
+    assert torch.equal(group.learner.candidate.weights, run(RECORDS).learner.candidate.weights)
+
+
+# --- what may be wrong ---
+
+
+def test_an_impression_of_clicks_alone_is_refused_by_name() -> None:
+    group = run(without_conversions(RECORDS))
+    assert group.dropped["other_tasks"] == sum(isinstance(record, ConvertingImpression) for record in RECORDS)
+
+
+def test_a_snapshot_of_clicks_alone_is_refused_with_the_cure(learned: GroupMachine) -> None:
+    stored = msgspec.structs.replace(learned.snapshot(), conversions=msgspec.UNSET)
+    snapshot = decode_snapshot(encode_snapshot(stored), group="main", fingerprint=BACKBONE.fingerprint)
+    with pytest.raises(SnapshotError, match=r"holds no conversions, but the backbone tells them.*topics of its own"):
+        both_tasks().restore(snapshot, [], {})
+
+
+def test_clicks_whose_impressions_are_gone_from_the_log_are_counted_and_left_out() -> None:
+    group = run(RECORDS, lost=True)
+    assert group.conversions is not None
+    assert group.conversions.learned == 0
+    assert group.dropped["uncorrectable"] > 0
+
+
+def test_clicks_that_had_to_leave_memory_too_soon_are_counted() -> None:
+    group = run(RECORDS, JOIN.model_copy(update={"horizon_bytes": 4_000}))
+    assert group.conversions is not None
+    assert group.dropped["unripe"] > 0
+    assert group.conversions.learned < clicks(RECORDS)
+
+
+def test_while_learning_is_stopped_conversions_teach_nothing() -> None:
+    group = run([LearningOrder(learning=False, by="ann"), *RECORDS])
+    assert group.conversions is not None
+    assert group.conversions.learned == 0
+    assert not rows_of(group)
+
+
+def test_without_any_conversion_every_click_counts_as_unconverted() -> None:
+    none = [r for r in RECORDS if not isinstance(r, ServedFeedback) or r.kind == "click"]
+    group = run(none)
+    assert group.conversions is not None
+    assert group.conversions.learned == clicks(RECORDS)
