@@ -45,9 +45,8 @@ class DecayedMass:
         self.put(key, self[key] + mass, self.whole + mass)
 
     def put(self, key: int, mass: float, whole: float) -> None:
-        """What a key and all keys together have brought by now."""
-        self._mass[key] = (mass, self._examples)
-        self._whole = (whole, self._examples)
+        """Sets what a key and all keys together have brought: for who has looked at both already."""
+        self._mass[key], self._whole = (mass, self._examples), (whole, self._examples)
         if len(self._mass) > 2 * KEYS:
             kept = heapq.nlargest(KEYS, self._mass.items(), key=lambda pair: (self._decayed(pair[1]), pair[0]))
             self._mass = dict(sorted(kept))
@@ -67,7 +66,7 @@ class DecayedMass:
         self._mass = {int(key): (float(mass), int(at)) for key, mass, at in state["mass"]}
 
 
-@lru_cache(16 * KEYS)  # the names of a stream come again and again
+@lru_cache(maxsize=8_192)
 def key_of(name: str) -> int:
     """A name of any length as 64 bits."""
     return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little")
