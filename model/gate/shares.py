@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
@@ -41,8 +42,11 @@ class DecayedMass:
 
     def add(self, key: int, mass: float) -> None:
         """Adds to a key."""
-        self._mass[key] = (self[key] + mass, self._examples)
-        self._whole = (self.whole + mass, self._examples)
+        self.put(key, self[key] + mass, self.whole + mass)
+
+    def put(self, key: int, mass: float, whole: float) -> None:
+        """Sets what a key and all keys together have brought: for who has looked at both already."""
+        self._mass[key], self._whole = (mass, self._examples), (whole, self._examples)
         if len(self._mass) > 2 * KEYS:
             kept = heapq.nlargest(KEYS, self._mass.items(), key=lambda pair: (self._decayed(pair[1]), pair[0]))
             self._mass = dict(sorted(kept))
@@ -62,6 +66,7 @@ class DecayedMass:
         self._mass = {int(key): (float(mass), int(at)) for key, mass, at in state["mass"]}
 
 
+@lru_cache(maxsize=8_192)
 def key_of(name: str) -> int:
     """A name of any length as 64 bits."""
     return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little")
@@ -81,9 +86,10 @@ class ShareCap:
     def _weigh(self, key: int, examples: int) -> float:
         mass = self._mass
         mass.pass_by(examples)
-        left = self._share * max(_LEAST, mass.whole) - mass[key]
+        whole, had = mass.whole, mass[key]
+        left = self._share * max(_LEAST, whole) - had
         weight = min(1.0, max(0.0, left) / examples)
-        mass.add(key, weight * examples)
+        mass.put(key, had + weight * examples, whole + weight * examples)
         return weight
 
     def state(self) -> dict[str, Any]:

@@ -30,11 +30,13 @@ Item = tuple[int, bytes | None, float] | CutRequest
 
 
 def spare_collector(machine: GroupMachine, offset: int) -> None:
-    """Keeps what a re-read opens away from the garbage collector now and then: it is none, and there is much of it.
+    """Keeps what a re-read opens away from the garbage collector until the re-read ends: it is none, and much.
 
     To look through it again and again would take longer than to open it (docs/decisions/0146).
     """
-    if machine.recovering and offset % _SPARED_EVERY == 0:
+    if not machine.recovering:
+        gc.unfreeze()
+    elif offset % _SPARED_EVERY == 0:
         gc.freeze()
 
 
@@ -150,6 +152,7 @@ class LearningThread:
             self._ending = self._failed = True
             self._on_failure(error)
         finally:
+            gc.unfreeze()
             self._drain()
 
     def _answer(self, request: CutRequest) -> None:
@@ -159,8 +162,10 @@ class LearningThread:
 
     def _feed(self, offset: int, value: bytes | None, appended: float) -> None:
         began = time.perf_counter()
+        recovering = self.machine.recovering
         learned = self.machine.feed(offset, value, appended)
-        spare_collector(self.machine, offset)
+        if recovering:
+            spare_collector(self.machine, offset)
         self._pace.learned(time.perf_counter() - began)
         decided = self.machine.take_decisions()
         self._decisions.extend(decided)

@@ -187,6 +187,23 @@ class Stack:
         waited = [member for member in self.members.values() if member.process is not None]
         self.wait_until(lambda: all(member.ready for member in waited), "every process is ready", waited)
 
+    def supervise(self) -> list[str]:
+        """Waits until every member is ready. One that ends by itself is started again, once; the names of those.
+
+        A processor whose transaction fails ends: whoever started it is to start it again (docs/failures.md).
+        """
+        ended: list[str] = []
+
+        def ready() -> bool:
+            for member in self.members.values():
+                if not member.alive and member.name not in ended:
+                    ended.append(member.name)
+                    self.start(member.name)
+            return all(member.ready for member in self.members.values())
+
+        self.wait_until(ready, "every process is ready")
+        return ended
+
     def wait_until(
         self, done: Callable[[], bool], what: str, alive: Sequence[Member] = (), seconds: float = READY_S
     ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 
 import pytest
@@ -10,9 +11,10 @@ import pytest
 from features.config import LiveConfig
 from streaming.events.decisions import Decision
 from streaming.events.status import GroupStatus
+from streaming.processor import learning_thread
 from streaming.processor.commit import SnapshotPace
 from streaming.processor.learned import Learned
-from streaming.processor.learning_thread import LearningThread
+from streaming.processor.learning_thread import LearningThread, spare_collector
 from tests.streaming.processor.tiny import appended, encoded, machine, traffic
 
 
@@ -144,3 +146,22 @@ async def test_the_pace_hears_of_what_the_machine_decides(monkeypatch: pytest.Mo
     assert pace.heard == 1
     assert taken is not None and taken.state is not None
     assert list(taken.state.decisions) == decided
+
+
+def test_what_a_re_read_opens_is_kept_from_the_collector_until_the_re_read_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(learning_thread, "_SPARED_EVERY", 1)
+    records = encoded(traffic(12))
+    before = machine()
+    for offset, value in enumerate(records[:30]):
+        before.feed(offset, value, appended(value))
+    after, kept = machine(), []
+    after.restore(before.snapshot(), before.live.rows(), {})
+    while after.position < len(records):
+        recovering, value = after.recovering, records[after.position]
+        after.feed(after.position, value, appended(value))
+        if recovering:
+            spare_collector(after, after.position)
+        kept.append(gc.get_freeze_count())
+    assert kept[0] > 0 == kept[-1]
