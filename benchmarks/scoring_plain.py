@@ -32,8 +32,8 @@ from features.store.feast_guard import import_feast
 from features.store.feature_store import FeatureStore
 from model.backbone.interface import round_representation
 from model.encoding.domain import Domain
-from model.encoding.features import ItemFeatures, UserFeatures
 from model.encoding.item_values import ItemValues
+from model.encoding.profile import ItemFeatures, UserFeatures
 from model.kernel.features import KernelInputs
 from model.kernel.kernel import Kernel
 from streaming.backbone import open_backbone

@@ -26,9 +26,9 @@ from features.store.feature_store import FeatureStore
 from features.user_vectors import UserState, UserVectors
 from model.backbone.interface import FrozenBackbone, round_representation
 from model.encoding.domain import Domain, DomainSpace
-from model.encoding.features import EncodedItem, EncodedUser, FeatureBatch, FeatureEncoder, ItemFeatures, UserFeatures
-from model.encoding.history import HistoryEvent
+from model.encoding.features import EncodedItem, EncodedUser, FeatureBatch, FeatureEncoder
 from model.encoding.item_values import ItemValues, Slots
+from model.encoding.profile import HistoryEvent, ItemFeatures, UserFeatures
 from model.encoding.query import EncodedQuery
 from model.kernel.features import KernelInputs
 

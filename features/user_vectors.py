@@ -11,7 +11,7 @@ from features.cache import Cache
 from features.config import FeatureConfig
 from model.backbone.interface import FrozenBackbone, TwoTowers, round_representation
 from model.encoding.features import EncodedUser, FeatureBatch
-from model.encoding.history import HistoryEvent
+from model.encoding.profile import HistoryEvent
 
 _EVENT_BYTES = 220
 _OBJECT_BYTES = 500

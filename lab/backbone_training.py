@@ -28,8 +28,9 @@ from model.backbone.interface import FrozenBackbone
 from model.backbone.pretrain import PretrainReport, TrainingProgress, pretrain_backbone
 from model.config import NO_HISTORY
 from model.drift.kept_reference import write_reference
-from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
+from model.encoding.features import FeatureEncoder
 from model.encoding.item_values import ItemValues
+from model.encoding.profile import ItemFeatures, UserFeatures
 from model.encoding.query import QueryFeatures
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
@@ -11,8 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from streaming.config import Config
-from streaming.dead_letters import KeptLetter, LetterPosition, letter_at, replay, summary
 from streaming.events import CURES, REASONS
+
+if TYPE_CHECKING:
+    from streaming.dead_letters import KeptLetter, LetterPosition
 
 app = typer.Typer(help="What ingest refused and kept aside: how much of it, why, and what to do.", no_args_is_help=True)
 errors = Console(stderr=True)
@@ -25,6 +27,8 @@ def _known_reason(reason: str | None) -> str | None:
 
 
 def _position(text: str) -> LetterPosition:
+    from streaming.dead_letters import LetterPosition
+
     try:
         return LetterPosition.of(text)
     except ValueError as error:
@@ -52,6 +56,8 @@ def list_letters(
     newest: Annotated[int, typer.Option(help="Newest positions of each reason.", min=1, max=100)] = 3,
 ) -> None:
     """Count the letters by reason, with the newest positions of each and the cure."""
+    from streaming.dead_letters import summary
+
     config, console = _config(context), Console()  # made now: it takes the width of the terminal as it is
     found = summary(config, reason=reason, newest=newest)
     if not found.number:
@@ -73,6 +79,8 @@ def show(
     position: Annotated[str, typer.Argument(help="Where the letter stands, as `list` shows it: 0:17.")],
 ) -> None:
     """Print one letter whole, as JSON: what was sent, why it was refused, and the cure."""
+    from streaming.dead_letters import letter_at
+
     config, place = _config(context), _position(position)
     kept = letter_at(config, place)
     typer.echo(msgspec.json.format(msgspec.json.encode(_shown(kept)), indent=2).decode())
@@ -88,6 +96,8 @@ def replay_letters(
     ] = False,
 ) -> None:
     """Send the records of letters again, all of a reason or the named ones, once the cause is mended."""
+    from streaming.dead_letters import replay
+
     if not positions and reason is None:
         raise typer.BadParameter("name positions, or a --reason")
     config, places = _config(context), {_position(text) for text in positions or ()}

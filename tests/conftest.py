@@ -24,6 +24,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if TYPE_CHECKING:
+    from xdist.scheduler import LoadFileScheduling
+
     from features.text import TextEncoder
     from lab.streams.logged.movielens import MovieLens
     from local.broker import LocalBroker
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 
 WHOLE_RUNS = ("e2e", "chaos")
 """Folders whose files take minutes. They go first: begun last, one of them would keep a single test process busy."""
+ONE_STACK = ("tests/chaos/",)
+"""Folders whose files share a fixture of many processes: in several test processes each would start its own."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -41,6 +45,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if "broker" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.broker)
     items.sort(key=lambda item: not set(WHOLE_RUNS) & set(item.path.parts))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadFileScheduling | None:
+    """With `--dist loadfile`: what shares fixtures stays in one test process, a file or a folder of `ONE_STACK`."""
+    from xdist.scheduler import LoadFileScheduling
+
+    if config.getvalue("dist") != "loadfile":
+        return None
+
+    class LoadFileOrStack(LoadFileScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return next((folder for folder in ONE_STACK if nodeid.startswith(folder)), nodeid.split("::", 1)[0])
+
+    return LoadFileOrStack(config, log)
 
 
 @pytest.fixture(scope="session")

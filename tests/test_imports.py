@@ -34,10 +34,18 @@ def test_a_package_imports_only_itself_and_the_ones_below(package: str) -> None:
     assert not wrong
 
 
-HEAVY = ("torch", "faust", "feast", "pandas", "scipy", "fastapi")
+HEAVY = ("torch", "faust", "feast", "pandas", "scipy", "fastapi", "kafka")
 
 
 def test_the_command_line_starts_without_the_libraries_that_take_seconds() -> None:
     program = f"import sys, driftline.cli; print(*[name for name in {HEAVY!r} if name in sys.modules])"
+    loaded = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert loaded.stdout.split() == []
+
+
+def test_an_ingest_that_represents_no_impression_starts_without_pytorch() -> None:
+    heavy = ("torch", "scipy", "sklearn")
+    modules = "streaming.ingest.service, features.store.feature_store, features.text"
+    program = f"import sys, {modules}; print(*[name for name in {heavy!r} if name in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert loaded.stdout.split() == []

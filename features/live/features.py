@@ -23,8 +23,8 @@ from features.live.layout import OVERALL, Doubles, Floats, Kind, LiveLayout, Liv
 from features.live.read import RequestItems, assemble, compute
 from features.live.table import LiveTable
 from model.encoding.domain import Domain
-from model.encoding.history import HistoryEvent
 from model.encoding.item_values import Slots
+from model.encoding.profile import HistoryEvent
 
 __all__ = ["LiveFeatures", "LiveLayout", "LiveRow", "RequestItems", "RequestOutcome", "assemble"]
 

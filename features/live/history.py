@@ -16,7 +16,7 @@ import numpy as np
 
 from features.live.layout import Floats, LiveRow
 from model.config import HistorySpec
-from model.encoding.history import HistoryEvent
+from model.encoding.profile import HistoryEvent
 
 if TYPE_CHECKING:
     from features.live.features import RequestOutcome

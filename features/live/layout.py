@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from features.config import LiveConfig
 from model.config import NO_HISTORY, HistorySpec
 from model.encoding.domain import FACETS, UNKNOWN, Domain, DomainSpace
-from model.encoding.item_values import ItemValues
+
+if TYPE_CHECKING:
+    from model.encoding.item_values import ItemValues
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]

@@ -6,15 +6,20 @@ and the variables that Feast sets are taken back. So are the filters by which it
 
 Feast instruments its classes with run-time type checks by parsing its own sources again (typeguard). That is half its
 import time, several seconds of every process, and finds nothing here: strict mypy checks our side of the calls.
+
+It also imports PyTorch, for a conversion that nothing here asks for: seconds and 600 MB of an ingest that needs none
+(docs/decisions/0141). Here it does so when it converts.
 """
 
 from __future__ import annotations
 
 import importlib
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 import prometheus_client
@@ -38,9 +43,17 @@ def _no_instrumentation() -> Iterator[None]:
         typeguard.typechecked = original
 
 
+def _torch_when_asked() -> None:
+    """Puts a module in the place of Feast's own, which imports PyTorch as soon as it is imported."""
+    wrapper = ModuleType("feast.torch_wrapper", "Stands in for Feast's own module of this name.")
+    wrapper.get_torch = lambda: importlib.import_module("torch")  # type: ignore[attr-defined]
+    sys.modules.setdefault(wrapper.__name__, wrapper)
+
+
 def import_feast(module: str = "feast") -> Any:
     """The named module of Feast. Takes some seconds the first time."""
     assert prometheus_client.REGISTRY is not None  # imported, so that its mode is fixed
+    _torch_when_asked()
     before = {name: os.environ.get(name) for name in _LEAKED}
     with _no_instrumentation(), warnings.catch_warnings():
         imported = importlib.import_module(module)

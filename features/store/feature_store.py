@@ -14,7 +14,7 @@ from features.store import codec
 from features.store.definitions import ITEM_PROFILE, ITEM_TEXT, UPDATED_AT, USER_PROFILE, VECTOR, live_view
 from features.store.online import OnlineStore
 from features.text import TextEncoder
-from model.encoding.features import ItemFeatures, UserFeatures
+from model.encoding.profile import ItemFeatures, UserFeatures
 
 Count = Callable[[str, str, int], None]
 """Called with view, reason (`missing`, `stale`, `bad_value`, `unknown_value` or `cut_value`) and how many."""

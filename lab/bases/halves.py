@@ -14,7 +14,8 @@ from lab.streams.recording import Recording
 from lab.streams.stream import Chunk
 from model.backbone.dataset import Examples, ProfileTable, TrainingData
 from model.backbone.shape import BackboneShape
-from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
+from model.encoding.features import FeatureEncoder
+from model.encoding.profile import ItemFeatures, UserFeatures
 
 
 @dataclass(frozen=True)

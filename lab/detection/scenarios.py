@@ -16,7 +16,7 @@ from lab.played.half import LiveHalf, PlayedRequests
 from lab.represented import represent_pairs
 from lab.streams.logged.movielens_stream import MOVIELENS, MOVIELENS_SESSIONS
 from lab.streams.sources import NamedStreams, Source, choose, movielens_source
-from model.encoding.features import UserFeatures
+from model.encoding.profile import UserFeatures
 
 Faulty = tuple[LiveHalf, PlayedRequests]
 NO_DRIFT = "no-drift"

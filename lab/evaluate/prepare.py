@@ -20,9 +20,10 @@ from model.backbone.dataset import Examples, ProfileTable
 from model.backbone.interface import FrozenBackbone
 from model.backbone.pretrain import pretrain_backbone
 from model.config import NO_HISTORY, BackboneConfig, KernelConfig, PretrainConfig
-from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
+from model.encoding.features import FeatureEncoder
 from model.encoding.history import PastEvents
 from model.encoding.item_values import ItemValues
+from model.encoding.profile import ItemFeatures, UserFeatures
 from model.encoding.query import QueryFeatures
 from model.kernel.start import KernelStart
 

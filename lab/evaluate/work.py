@@ -42,7 +42,7 @@ from model.backbone.checkpoint import load_backbone, save_backbone
 from model.backbone.dataset import ProfileTable
 from model.backbone.schema import InputSchema
 from model.encoding.domain import FACETS, DomainSpace
-from model.encoding.features import ItemFeatures, UserFeatures
+from model.encoding.profile import ItemFeatures, UserFeatures
 from model.kernel.start import KernelStart
 from model.whole_files import whole_file, whole_folder
 

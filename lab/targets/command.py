@@ -22,7 +22,7 @@ from lab.targets.tables import markdown, tables
 from lab.targets.task import TransferTask, open_task
 from lab.targets.ways import SourceModel, tried
 from lab.transfer.origin import ensure_comparable
-from model.encoding.features import ItemFeatures, UserFeatures
+from model.encoding.profile import ItemFeatures, UserFeatures
 from streaming.config import Config
 
 SEEDS = 3

@@ -25,7 +25,8 @@ from model.backbone.methods.method import MethodName
 from model.backbone.trainer import logits_of
 from model.backbone.transfer import fine_tune
 from model.config import PretrainConfig
-from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
+from model.encoding.features import FeatureEncoder
+from model.encoding.profile import ItemFeatures, UserFeatures
 
 ZERO_SHOT, KERNEL_STOPPED, KERNEL_LIVE = "zero-shot", "kernel", "kernel, going on"
 POPULARITY, SCRATCH = "popularity", "from scratch"

@@ -24,7 +24,7 @@ from model.backbone.methods.method import METHOD_NAMES, MethodName
 from model.backbone.report import PretrainReport, TrainingProgress
 from model.backbone.schema import CARD
 from model.backbone.transfer import Transferred, fine_tune
-from model.encoding.features import ItemFeatures, UserFeatures
+from model.encoding.profile import ItemFeatures, UserFeatures
 from model.encoding.query import QueryFeatures
 from model.whole_files import whole_folder, write_digests
 from streaming.config import Config

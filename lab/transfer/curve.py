@@ -30,8 +30,9 @@ from model.backbone.methods.method import MethodName
 from model.backbone.trainer import logits_of
 from model.backbone.transfer import fine_tune
 from model.config import BackboneConfig
-from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
+from model.encoding.features import FeatureEncoder
 from model.encoding.history import PastEvents
+from model.encoding.profile import ItemFeatures, UserFeatures
 from model.evaluation import grouped_auc, log_loss, sigmoid
 
 FIRST = (100, 500, 2_000)

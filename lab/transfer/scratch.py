@@ -11,7 +11,8 @@ from model.backbone.foundation import FoundationBackbone
 from model.backbone.pretrain import pretrain
 from model.backbone.report import PretrainReport
 from model.config import PretrainConfig
-from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
+from model.encoding.features import FeatureEncoder
+from model.encoding.profile import ItemFeatures, UserFeatures
 
 _STEPS_PER_PASS, _SMALLEST_BATCH = 16, 16
 """As in a fine-tuning."""

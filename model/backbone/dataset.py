@@ -12,8 +12,9 @@ from torch import Tensor
 
 from model.backbone.past import past_events
 from model.config import NO_HISTORY, NO_QUERY, HistorySpec
-from model.encoding.features import FeatureBatch, FeatureEncoder, ItemFeatures, UserFeatures
+from model.encoding.features import FeatureBatch, FeatureEncoder
 from model.encoding.history import PAD, History, PastEvents
+from model.encoding.profile import ItemFeatures, UserFeatures
 from model.encoding.query import Queries, QueryFeatures
 
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from model.backbone.schema import BackboneRefused
 from model.config import BackboneConfig
-from model.encoding.features import FeatureEncoder, ItemFeatures
+from model.encoding.features import FeatureEncoder
+from model.encoding.profile import ItemFeatures
 
 _MISSING = {"text": "no item has a text", "sparse": "no item field is declared (features.item_fields)"}
 

@@ -26,7 +26,8 @@ from model.backbone.shape import BackboneShape
 from model.backbone.statistics import FittedStatistics, fit_statistics
 from model.backbone.trainer import Trainer
 from model.config import NO_QUERY, BackboneConfig, PretrainConfig
-from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
+from model.encoding.features import FeatureEncoder
+from model.encoding.profile import ItemFeatures, UserFeatures
 from model.encoding.query import QueryFeatures
 
 __all__ = [

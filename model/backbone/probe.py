@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from model.config import NO_QUERY, BackboneConfig
-from model.encoding.features import EncodedItem, FeatureBatch, FeatureEncoder, ItemFeatures, UserFeatures
-from model.encoding.history import PAD, History, HistoryEvent
+from model.encoding.features import EncodedItem, FeatureBatch, FeatureEncoder
+from model.encoding.history import PAD, History
+from model.encoding.profile import HistoryEvent, ItemFeatures, UserFeatures
 from model.encoding.query import EncodedQuery, Queries
 from model.encoding.spelling import FieldValue
 from model.encoding.vocabulary import FieldEncoder

@@ -22,7 +22,8 @@ from model.backbone.schema import BackboneRefused
 from model.backbone.statistics import FittedStatistics, fit_statistics
 from model.backbone.trainer import Trainer
 from model.config import PretrainConfig
-from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
+from model.encoding.features import FeatureEncoder
+from model.encoding.profile import ItemFeatures, UserFeatures
 from model.encoding.query import QueryFeatures
 
 _STEPS_PER_PASS = 16

@@ -14,27 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.config import FieldSpec
-from model.encoding.history import History, HistoryEvent
+from model.encoding.history import History
+from model.encoding.profile import HistoryEvent, ItemFeatures, UserFeatures
 from model.encoding.query import EncodedQuery, Queries, QueryFeatures
-from model.encoding.spelling import FieldValue
 from model.encoding.vocabulary import FieldEncoder, Vocabulary, encode_fields
-
-
-@dataclass(frozen=True, slots=True)
-class UserFeatures:
-    """A user's profile."""
-
-    user_id: str
-    fields: Mapping[str, FieldValue]
-
-
-@dataclass(frozen=True, slots=True)
-class ItemFeatures:
-    """An item's profile with the vector of its text, float32 `(text_width,)`; zeros if it has no text."""
-
-    item_id: str
-    fields: Mapping[str, FieldValue]
-    text: NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)

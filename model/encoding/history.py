@@ -15,16 +15,6 @@ PAD = -1
 """Fills the unused places behind a history's last event."""
 
 
-@dataclass(frozen=True, slots=True)
-class HistoryEvent:
-    """One item that a user clicked, or passed over."""
-
-    item_id: str
-    time: float
-    """Event time of the request that showed it, seconds."""
-    clicked: bool
-
-
 @dataclass(frozen=True)
 class History:
     """The last events of `u` users, oldest first, at most `h` each, of `p` items in all.

@@ -55,9 +55,12 @@ def sizes() -> Sizes:
     return Sizes(1, 2_000, 400, 20_000, 4.0, 1_500, 0.0)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def started(tmp_path_factory: pytest.TempPathFactory, watchdog: Watchdog) -> Iterator[Stack]:
-    """Ingest, a processor and a scorer on a broker of their own: most proofs break the same ones, one after another."""
+    """Ingest, a processor and a scorer on a broker of their own: most proofs break the same ones, one after another.
+
+    They end with the last proof: even a stack without users takes its share of the processor.
+    """
     quiet_client_logs()
     with made_stack(tmp_path_factory.mktemp("chaos") / "run", watchdog) as made:
         for role in ("ingest", "processor", "scorer"):

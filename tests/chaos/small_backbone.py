@@ -12,7 +12,8 @@ from model.backbone.checkpoint import save_backbone
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.shape import BackboneShape
 from model.config import BackboneConfig
-from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
+from model.encoding.features import FeatureEncoder
+from model.encoding.profile import ItemFeatures, UserFeatures
 from streaming.config import Config
 from tests.streaming.small_start import save_start
 

@@ -86,7 +86,7 @@ def play(stack: Stack, phases: Sequence[tuple[Vote, int]], seed: int, users: Seq
     return driver.stop()
 
 
-@pytest.mark.parametrize("lie", [flipped, nothing], ids=["flipped", "click rate zero"])
+@pytest.mark.parametrize("lie", [flipped, pytest.param(nothing, marks=only_long)], ids=["flipped", "click rate zero"])
 def test_labels_that_lie_do_little_harm_and_are_forgotten(stack: Stack, sizes: Sizes, tell: Tell, lie: Vote) -> None:
     truth = play(stack, [(honest, sizes.poison), (lie, sizes.poison), (honest, 2 * sizes.poison)], seed=6)
     judge(truth, sizes, tell, f"{sizes.poison} examples honest, as many {lie.__name__}, {2 * sizes.poison} honest")

@@ -29,8 +29,9 @@ from model.backbone.foundation import FoundationBackbone
 from model.backbone.shape import BackboneShape
 from model.config import BackboneConfig, HistorySpec
 from model.encoding.domain import Domain, DomainSpace
-from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
+from model.encoding.features import FeatureEncoder
 from model.encoding.item_values import ItemValues
+from model.encoding.profile import ItemFeatures, UserFeatures
 from streaming.events import UserEvent, decode_event
 
 HERE = Domain("home", "north", "night")

@@ -14,7 +14,8 @@ from model.backbone.interface import FrozenBackbone
 from model.backbone.pretrain import pretrain
 from model.backbone.schema import InputSchema
 from model.config import BackboneConfig, FieldSpec, PretrainConfig
-from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
+from model.encoding.features import FeatureEncoder
+from model.encoding.profile import ItemFeatures, UserFeatures
 from model.kernel.batch import MicroBatch
 from model.kernel.compression import Compression
 from model.kernel.descriptor import Descriptor

@@ -15,7 +15,8 @@ from model.backbone.checkpoint import BackboneRefused, save_backbone
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.shape import BackboneShape
 from model.config import BackboneConfig, QueryAspect
-from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
+from model.encoding.features import FeatureEncoder
+from model.encoding.profile import ItemFeatures, UserFeatures
 from model.kernel.start import CONVERSION_FILE, FILE, StartRefused
 from streaming.backbone import open_backbone
 from streaming.config import Config, GroupConfig

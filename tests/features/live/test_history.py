@@ -14,7 +14,7 @@ from features.live.features import LiveFeatures, RequestOutcome
 from features.live.history import HISTORY, HistoryTable, joined_history, read_history
 from features.live.layout import LiveRow
 from model.config import HistorySpec
-from model.encoding.history import HistoryEvent
+from model.encoding.profile import HistoryEvent
 from tests.features.live.live_parts import fresh, outcome, quick, streams
 
 

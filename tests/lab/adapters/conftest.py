@@ -8,7 +8,7 @@ from lab.adapters import AdapterContext
 from lab.adapters.training import GradientTraining
 from model.backbone.dataset import ProfileTable
 from model.config import LearnerConfig
-from model.encoding.features import UserFeatures
+from model.encoding.profile import UserFeatures
 from tests.lab.adapters.batches import MakeBackbone
 from tests.model.conftest import SIZES, World, backbone, kernel_start, make_backbone, world
 

@@ -17,7 +17,8 @@ from lab.bases.presets import BASES, plain_base, shipped_base
 from lab.streams.choice import StreamChoice, open_recording
 from model.backbone.statistics import fit_statistics
 from model.config import BackboneConfig, PretrainConfig
-from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
+from model.encoding.features import FeatureEncoder
+from model.encoding.profile import ItemFeatures, UserFeatures
 from streaming.config import Config
 from tests.lab.evaluate.small import write_small_log
 

@@ -79,18 +79,18 @@ def test_an_unknown_adapter_is_refused_by_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 torn", None], ids=["empty", "torn", "cut in half"])
-def test_a_result_that_was_not_written_whole_is_made_again(tiny: Plan, content: bytes | None) -> None:
+def test_a_result_that_was_not_written_whole_is_made_again(tiny: Plan) -> None:
     plan = replace(tiny, sources=tiny.sources[:1], seeds=(0,), adapters=("frozen", "live-head"))
     run_all(plan)
     before = load_run(plan, plan.sources[0], 0, "live-head").outcome.logit
-    for name in ("live-head", "stream"):
-        path = plan.folder(plan.sources[0], 0) / f"{name}.npz"
-        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2] if content is None else content)
-    with pytest.raises(FileNotFoundError, match=r"live-head\.npz is missing or damaged"):
-        load_run(plan, plan.sources[0], 0, "live-head")
-    run_all(plan)
-    assert (load_run(plan, plan.sources[0], 0, "live-head").outcome.logit == before).all()
+    for torn in (b"", b"PK\x03\x04 torn", None):
+        for name in ("live-head", "stream"):
+            path = plan.folder(plan.sources[0], 0) / f"{name}.npz"
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2] if torn is None else torn)
+        with pytest.raises(FileNotFoundError, match=r"live-head\.npz is missing or damaged"):
+            load_run(plan, plan.sources[0], 0, "live-head")
+        run_all(plan)
+        assert (load_run(plan, plan.sources[0], 0, "live-head").outcome.logit == before).all()
 
 
 @pytest.mark.slow

@@ -17,8 +17,9 @@ from model.backbone.interface import FrozenBackbone, round_representation
 from model.backbone.past import past_events
 from model.backbone.pretrain import pretrain
 from model.config import HistorySpec, PretrainConfig
-from model.encoding.features import FeatureBatch, ItemFeatures
-from model.encoding.history import PAD, HistoryEvent
+from model.encoding.features import FeatureBatch
+from model.encoding.history import PAD
+from model.encoding.profile import HistoryEvent, ItemFeatures
 from tests.model.conftest import SIZES, SMALL, TEXT, World
 
 Make = Callable[..., FoundationBackbone]

@@ -18,7 +18,8 @@ from model.backbone.checkpoint import BackboneRefused, load_backbone, save_backb
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.pretrain import pretrain_backbone
 from model.config import ITEM_ASPECTS, BackboneConfig, ItemAspect, PretrainConfig
-from model.encoding.features import FeatureEncoder, ItemFeatures
+from model.encoding.features import FeatureEncoder
+from model.encoding.profile import ItemFeatures
 from tests.model.conftest import FIELDS, SCHEMA, SIZES, SMALL, TEXT, World
 
 Aspects = tuple[ItemAspect, ...]

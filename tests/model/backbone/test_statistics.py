@@ -15,7 +15,8 @@ from model.backbone.dataset import ProfileTable, TrainingData
 from model.backbone.first_order import regress
 from model.backbone.shape import BackboneShape
 from model.backbone.statistics import BLOCKS, STRENGTH, FittedStatistics, fit_statistics
-from model.encoding.features import FeatureBatch, ItemFeatures, UserFeatures
+from model.encoding.features import FeatureBatch
+from model.encoding.profile import ItemFeatures, UserFeatures
 from tests.model.conftest import SIZES, TEXT, World
 
 

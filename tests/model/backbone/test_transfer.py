@@ -21,7 +21,8 @@ from model.backbone.levels import LEVELS, Level
 from model.backbone.trainer import logits_of
 from model.backbone.transfer import Transferred, fine_tune, trainable
 from model.config import PretrainConfig
-from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
+from model.encoding.features import FeatureEncoder
+from model.encoding.profile import ItemFeatures, UserFeatures
 from model.evaluation import log_loss, sigmoid
 from tests.model.conftest import SIZES, TEXT, World
 

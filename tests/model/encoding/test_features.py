@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.config import FieldSpec
-from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
-from model.encoding.history import HistoryEvent
+from model.encoding.features import FeatureEncoder
+from model.encoding.profile import HistoryEvent, ItemFeatures, UserFeatures
 from model.encoding.vocabulary import FieldEncoder, Vocabulary
 from tests.model.conftest import TEXT, World
 

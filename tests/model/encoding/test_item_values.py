@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.config import FieldSpec
-from model.encoding.features import EncodedItem, FeatureEncoder, ItemFeatures
+from model.encoding.features import EncodedItem, FeatureEncoder
 from model.encoding.item_values import MAX_PER_FIELD, MAX_VALUES, NONE, ItemValues
+from model.encoding.profile import ItemFeatures
 
 SPECS = (
     FieldSpec(name="author"),

@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from local.broker import LocalBroker
+from local.demo.settings import child_environment, write_config
 from local.watchdog import Watchdog
 from streaming.clients import make_producer, quiet_client_logs
-from streaming.config import Config, IngestConfig, KafkaConfig
+from streaming.config import Config, IngestConfig, KafkaConfig, TopicConfig
 from streaming.events import FeedbackEvent, Progress, ServedFeedback, decode_event, decode_traffic
 from streaming.topics import ensure_topics
 from tests.streaming.ingest.test_service import Running, Topic, click, eventually, running
@@ -25,10 +26,10 @@ from tests.streaming.ingest.test_service import Running, Topic, click, eventuall
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
 
-@pytest.fixture
-def own_broker(tmp_path: Path, cache_dir: Path, watchdog: Watchdog) -> Iterator[LocalBroker]:
+@pytest.fixture(scope="module")
+def own_broker(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path, watchdog: Watchdog) -> Iterator[LocalBroker]:
     quiet_client_logs()
-    kafka = LocalBroker(tmp_path / "kafka", cache_dir, watchdog=watchdog)
+    kafka = LocalBroker(tmp_path_factory.mktemp("kafka"), cache_dir, watchdog=watchdog)
     kafka.start()
     yield kafka
     if kafka.running():
@@ -36,26 +37,22 @@ def own_broker(tmp_path: Path, cache_dir: Path, watchdog: Watchdog) -> Iterator[
 
 
 @pytest.fixture
-def config(tmp_path: Path, own_broker: LocalBroker) -> Config:
+def config(tmp_path: Path, own_broker: LocalBroker, unique_topics: TopicConfig) -> Config:
     return Config(
         run_dir=tmp_path / "run",
         kafka=KafkaConfig(bootstrap=own_broker.address),
-        ingest=IngestConfig(metrics_port=0, max_poll=50),
+        topics=unique_topics,
+        ingest=IngestConfig(metrics_port=0, max_poll=50, group_id=unique_topics.interactions),
     )
 
 
 def ingest_process(config: Config) -> subprocess.Popen[bytes]:
+    config.run_dir.mkdir(exist_ok=True)
+    slow = config.model_copy(update={"ingest": config.ingest.model_copy(update={"max_poll": 5})})
     code = (
         "from streaming.config import load_config; from streaming.ingest import run_ingest; run_ingest(load_config())"
     )
-    environment = {
-        **os.environ,
-        "DRIFTLINE_RUN_DIR": str(config.run_dir),
-        "DRIFTLINE_KAFKA__BOOTSTRAP": config.kafka.bootstrap,
-        "DRIFTLINE_INGEST__METRICS_PORT": "0",
-        "DRIFTLINE_INGEST__MAX_POLL": "5",
-    }
-    return subprocess.Popen([sys.executable, "-c", code], env=environment)
+    return subprocess.Popen([sys.executable, "-c", code], env=child_environment(slow, write_config(slow)))
 
 
 def test_a_broker_that_is_killed_in_the_middle_and_comes_back_costs_nothing(

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from tests.streaming.monitoring.prometheus_server import RULES, Prometheus, tool
+from tests.streaming.monitoring.prometheus_server import tool
 
 _STEP_S = 15
 """Between two samples: a window of a minute holds some, wherever it ends."""
@@ -36,13 +36,6 @@ def backfill(series: Mapping[str, str], minutes: int, now: float, folder: Path) 
     path = folder / "past.txt"
     path.write_text("\n".join([*lines, "# EOF"]) + "\n")
     _promtool("tsdb", "create-blocks-from", "openmetrics", str(path), str(folder / "data"))
-
-
-def backfill_records(running: Prometheus, minutes: int, now: float, folder: Path) -> None:
-    """Writes what the shipped recording rules would have recorded; a Prometheus started after it knows them."""
-    times = [f"--start={now - 60 * minutes:.0f}", f"--end={now:.0f}", "--eval-interval=60s"]
-    where = [f"--url={running.address}", f"--output-dir={folder / 'data'}", str(RULES)]
-    _promtool("tsdb", "create-blocks-from", "rules", *times, *where)
 
 
 def _lines(name: str, values: list[float | None], start: float, now: float) -> Iterator[str]:

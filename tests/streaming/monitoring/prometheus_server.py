@@ -98,6 +98,7 @@ def prometheus(folder: Path, rule_text: str, targets: Mapping[str, list[int]] | 
         tool("prometheus"),
         f"--config.file={folder / 'prometheus.yml'}",
         f"--storage.tsdb.path={folder / 'data'}",
+        "--storage.tsdb.retention.time=1y",  # a test may have put data into a long past
         f"--web.listen-address=127.0.0.1:{port}",
     ]
     with (folder / "log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:

@@ -170,7 +170,7 @@ def wait_until(condition: Callable[[], bool], workers: Workers, seconds: float =
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, workers.logs()
-        time.sleep(0.3)
+        time.sleep(1.0)  # a look reads the whole log, with the processor on the same cores
 
 
 def all_learned(config: Config) -> bool:

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from model.backbone.dataset import Examples, ProfileTable, TrainingData
 from model.backbone.encoders.clue import clue_pretrain, contrast, user_vectors, view
 from model.config import BackboneConfig, PretrainConfig
-from model.encoding.features import FeatureEncoder, ItemFeatures, UserFeatures
+from model.encoding.features import FeatureEncoder
+from model.encoding.profile import ItemFeatures, UserFeatures
 from tests.model.backbone.encoders.test_encoders import ENCODERS, ITEMS, TEXT, config, encoder, history, table
 
 
