@@ -26,7 +26,7 @@ from features.store.feature_store import FeatureStore
 from features.user_vectors import UserState, UserVectors
 from model.backbone.interface import FrozenBackbone, round_representation
 from model.encoding.domain import Domain, DomainSpace
-from model.encoding.features import EncodedItem, EncodedUser, FeatureBatch, FeatureEncoder
+from model.encoding.features import EncodedItem, EncodedUser, FeatureBatch, FeatureEncoder, stacked
 from model.encoding.item_values import ItemValues, Slots
 from model.encoding.profile import HistoryEvent, ItemFeatures, UserFeatures
 from model.encoding.query import EncodedQuery
@@ -188,7 +188,7 @@ class Representer:
             history = self.encoder.history(events, encoded, time) if self.layout.history.length else None
             return self.encoder.batch(user, [item.encoded for item in of], facets, history, query)
 
-        content, values = np.stack([item.content for item in items]), np.stack([item.values for item in items])
+        content, values = stacked([item.content for item in items]), stacked([item.values for item in items])
         asked = RequestItems(domain, content, values)
         live = torch.from_numpy(self.live(user_id, item_ids, asked, time))
         with torch.inference_mode():
@@ -197,7 +197,7 @@ class Representer:
             else:
                 state = UserState(user, facets, tuple(events))
                 mine = self._user_vectors.vector(user_id, state, lambda: batch(items[:1]))
-                vectors = torch.from_numpy(np.stack([item.vector for item in items]))
+                vectors = torch.from_numpy(stacked([item.vector for item in items]))
                 x = torch.cat([mine.expand(len(items), -1), vectors], dim=1)
             rows = torch.tensor([facets], dtype=torch.int64).expand(len(items), -1)
             frozen, cvr = self.backbone.predict(x, rows).unbind(1)

@@ -6,7 +6,7 @@ A list is what one request showed. Only one that holds both labels can be judged
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 
 NDCG_AT = (5, 10)
 """Ranks down to which a list is judged."""
+_JUDGED_ITEMS = 4_096
+"""Items that a window lets come together before it judges them."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,24 @@ class _Sorted:
         self.size = np.bincount(self.list)
         self.mixed = (self.positives > 0) & (self.positives < self.size)
 
-    def shared(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _shared(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Items of one score share the mean of their ranks' values, so that the order in which they came is nothing."""
         return np.asarray((np.bincount(self._tied, values) / np.bincount(self._tied))[self._tied])
+
+    def auc(self) -> NDArray[np.float64]:
+        """Of each list, not-a-number for a list of one label."""
+        below = self.size[self.list] - 1 - self._shared(self.rank.astype(np.float64))
+        won = np.bincount(self.list, below * self.label) - self.positives * (self.positives - 1) / 2
+        pairs = self.positives * (self.size - self.positives)
+        return np.asarray(np.divide(won, pairs, out=np.full(len(pairs), np.nan), where=self.mixed))
+
+    def ndcg(self, at: int) -> NDArray[np.float64]:
+        """Of each list, not-a-number for a list of one label."""
+        discount = np.where(self.rank < at, 1.0 / np.log2(self.rank + 2.0), 0.0)
+        best = np.concatenate([[0.0], np.cumsum(1.0 / np.log2(np.arange(at) + 2.0))])
+        gain = np.bincount(self.list, self._shared(discount) * self.label)
+        most = best[np.minimum(self.positives.astype(np.int64), at)]
+        return np.asarray(np.divide(gain, most, out=np.full(len(gain), np.nan), where=self.mixed))
 
 
 def list_auc(labels: ArrayLike, scores: ArrayLike, lists: ArrayLike) -> ListOrder:
@@ -57,33 +74,50 @@ def list_auc(labels: ArrayLike, scores: ArrayLike, lists: ArrayLike) -> ListOrde
     array([1., 0.])
     """
     items = _Sorted(labels, scores, lists)
-    below = items.size[items.list] - 1 - items.shared(items.rank.astype(np.float64))
-    won = np.bincount(items.list, below * items.label) - items.positives * (items.positives - 1) / 2
-    pairs = items.positives * (items.size - items.positives)
-    area = np.divide(won, pairs, out=np.full(len(pairs), np.nan), where=items.mixed)
-    return ListOrder(items.size, area, items.mixed)
+    return ListOrder(items.size, items.auc(), items.mixed)
 
 
 def list_ndcg(labels: ArrayLike, scores: ArrayLike, lists: ArrayLike, at: int) -> NDArray[np.float64]:
     """NDCG at `at` of each list, gains 0 and 1 (Jarvelin and Kekalainen, TOIS 2002), by name."""
-    items = _Sorted(labels, scores, lists)
-    discount = np.where(items.rank < at, 1.0 / np.log2(items.rank + 2.0), 0.0)
-    best = np.concatenate([[0.0], np.cumsum(1.0 / np.log2(np.arange(at) + 2.0))])
-    gain = np.bincount(items.list, items.shared(discount) * items.label)
-    most = best[np.minimum(items.positives.astype(np.int64), at)]
-    return np.asarray(np.divide(gain, most, out=np.full(len(gain), np.nan), where=items.mixed))
+    return _Sorted(labels, scores, lists).ndcg(at)
+
+
+@dataclass(frozen=True)
+class _Added:
+    """Lists that are not judged yet."""
+
+    labels: NDArray[np.generic]
+    scores: Mapping[str, NDArray[np.generic]]
+    lists: NDArray[np.int64]
+    """Numbers from 0 on."""
+
+    @staticmethod
+    def joined(parts: Sequence[_Added]) -> _Added:
+        starts = np.cumsum([0, *(part.lists.max() + 1 for part in parts)])
+        return _Added(
+            np.concatenate([part.labels for part in parts]),
+            {arm: np.concatenate([part.scores[arm] for part in parts]) for arm in parts[0].scores},
+            np.concatenate([part.lists + start for part, start in zip(parts, starts, strict=False)]),
+        )
 
 
 class ListWindow:
-    """How the most recent lists that hold both labels were ordered, by arm. Three numbers a list and arm are kept."""
+    """How the most recent lists that hold both labels were ordered, by arm. Three numbers a list and arm are kept.
+
+    What is added is judged many lists at a time: it costs hardly more to judge many than few (docs/decisions/0144).
+    """
 
     def __init__(self, lists: int) -> None:
         if lists < 1:
             raise ValueError("a window holds at least one list")
         self._sizes: deque[int] = deque(maxlen=lists)
         self._orders: dict[str, deque[tuple[float, ...]]] = {}
+        self._arms: set[str] = set()
+        self._added: list[_Added] = []
+        self._items = 0
 
     def __len__(self) -> int:
+        self._judge()
         return len(self._sizes)
 
     def add(self, labels: ArrayLike, scores: Mapping[str, ArrayLike], lists: ArrayLike) -> None:
@@ -91,18 +125,30 @@ class ListWindow:
 
         Raises ValueError if arms come or go: their figures would be of different lists.
         """
-        if self._orders and set(scores) != set(self._orders):
-            raise ValueError(f"arms changed from {sorted(self._orders)} to {sorted(scores)}")
-        orders = {arm: list_auc(labels, values, lists) for arm, values in scores.items()}
-        for arm, order in orders.items():
-            kept = [order.auc, *(list_ndcg(labels, scores[arm], lists, at) for at in NDCG_AT)]
+        if self._arms and set(scores) != self._arms:
+            raise ValueError(f"arms changed from {sorted(self._arms)} to {sorted(scores)}")
+        self._arms = set(scores)
+        _, own = np.unique(np.asarray(lists), return_inverse=True)
+        arrays = {arm: np.asarray(values) for arm, values in scores.items()}
+        self._added.append(_Added(np.asarray(labels), arrays, own))
+        self._items += len(own)
+        if self._items >= _JUDGED_ITEMS:
+            self._judge()
+
+    def _judge(self) -> None:
+        if not self._items:
+            return
+        added, self._added, self._items = _Added.joined([one for one in self._added if len(one.lists)]), [], 0
+        for arm, scores in added.scores.items():
+            items = _Sorted(added.labels, scores, added.lists)
+            kept = [items.auc(), *(items.ndcg(at) for at in NDCG_AT)]
             recent = self._orders.setdefault(arm, deque(maxlen=self._sizes.maxlen))
-            recent.extend(tuple(row) for row in np.stack(kept, axis=1)[order.mixed].tolist())
-        judged = next(iter(orders.values()))  # sizes and labels are the same for every arm
-        self._sizes.extend(judged.size[judged.mixed].tolist())
+            recent.extend(tuple(row) for row in np.stack(kept, axis=1)[items.mixed].tolist())
+        self._sizes.extend(items.size[items.mixed].tolist())  # sizes and labels are the same for every arm
 
     def summary(self) -> dict[str, dict[str, float]]:
         """By arm `request_auc`, weighted by items, and the means `ndcg_5` and `ndcg_10`; empty without a list."""
+        self._judge()
         if not self._sizes:
             return {}
         sizes = np.array(self._sizes)

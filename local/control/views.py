@@ -54,6 +54,9 @@ def print_kernel(config: Config, group: str, version: int, console: Console) -> 
         "bytes": len(past.record),
         "norm of what it learned": f"{float(learned.norm()):.4g}",
     }
+    if kernel.conversion is not None:
+        told = kernel.conversion.weights - Kernel.identity(kernel.conversion.start).weights
+        card["... of conversions"] = f"{float(told.norm()):.4g}"
     console.print(f"[bold]{group}[/], version {version}", highlight=False)
     for name, value in card.items():
         console.print(f"  {name:<24} {value}", highlight=False, soft_wrap=True)

@@ -39,6 +39,8 @@ class Weighed(Generic[RequestT]):
     """Of its examples, 0 to 1, `(n,)`."""
     left: NDArray[np.bool_]
     """Requests that are set aside for good, `(r,)`."""
+    seen: Seen | None = None
+    """Its examples if they were looked at just now; of what has waited the labels may have changed since."""
 
 
 @dataclass(frozen=True)
@@ -119,8 +121,8 @@ class Gate(Generic[RequestT]):
         harm = self.harm.unjudged(len(weight) if self.quarantine.aside[0] else 0)
         if verdict.wait and sum(len(one.weight) for one in self.waiting) < WAIT_EXAMPLES:
             return Admission([], decisions, harm)
-        decided, self.waiting = self.waiting, []
-        return Admission(decided, decisions, harm)
+        *waited, newest = self.settle()
+        return Admission([*waited, replace(newest, seen=seen)], decisions, harm)
 
     def settle(self) -> list[Weighed[RequestT]]:
         """All that waits, to be decided now."""

@@ -99,7 +99,7 @@ class GuardedLearner(Generic[RequestT]):
 
     def _decide(self, one: Weighed[RequestT], step: Step[RequestT]) -> GuardedBatch[RequestT]:
         kept = ~one.left
-        seen = self.gate.seen_of(one.requests)
+        seen = one.seen or self.gate.seen_of(one.requests)
         whole = GuardedBatch(one.requests, kept, self.learner.examples, seen, one.weight)
         if not kept.any():
             self.gate.left += len(one.weight)

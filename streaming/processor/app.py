@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, Literal
 
 import faust
+from aiokafka import ConsumerRecord
 from faust.types import TP
 
 from features.live.features import LiveRow
@@ -21,8 +22,9 @@ from streaming.config import Config
 from streaming.kernel_log.errors import KernelLogError, OwnershipLostError
 from streaming.monitoring import metrics
 from streaming.monitoring.watch import Watch
+from streaming.processor.fetches import FetchConsumer
 from streaming.processor.live_pusher import LivePusher
-from streaming.processor.owned_group import GroupLoader, OwnedGroup
+from streaming.processor.owned_group import GroupLoader, OwnedGroup, RecoveryGapError
 
 log = logging.getLogger(__name__)
 _LEAVE_S = 5.0
@@ -80,15 +82,8 @@ class Processor:
             broker=faust_brokers(config.kafka),
             broker_credentials=faust_broker_credentials(config.kafka),
         )
-        traffic = app.topic(config.topics.traffic, value_serializer="raw", key_serializer="raw")
-
-        async def learn(stream: faust.Stream[bytes]) -> None:
-            """Takes every record. An acknowledgement would commit its offset ahead of the state."""
-            async for event in stream.noack().events():
-                message = event.message
-                await self.take(message.partition, message.offset, message.value, message.timestamp)
-
-        app.agent(traffic, name="learn")(learn)
+        app.topics.add(app.topic(config.topics.traffic, value_serializer="raw", key_serializer="raw"))
+        app.transport.Consumer = functools.partial(FetchConsumer, self.take)
         app.on_partitions_assigned.connect(self._assigned)
         app.on_partitions_revoked.connect(self._revoked)
         app.on_before_shutdown.connect(self._shutdown)
@@ -176,14 +171,22 @@ class Processor:
 
     # --- records and commits ---
 
-    async def take(self, partition: int, offset: int, value: bytes | None, appended: float) -> None:
-        """Hands a record to its group, once the group's state is loaded; `appended` is its broker time, seconds."""
+    async def take(self, partition: int, records: Sequence[ConsumerRecord[bytes, bytes]]) -> None:
+        """Hands records to their group, once the group's state is loaded."""
         task = self._groups.get(partition)
         if task is None:
-            return  # revoked meanwhile: the record belongs to another owner
-        owned = task.result() if task.done() else await asyncio.shield(task)
-        if owned.accepts(offset):
-            await owned.thread.put(offset, value, appended)
+            return  # revoked meanwhile: the records belong to another owner
+        await asyncio.wait([task])
+        if task.cancelled() or task.exception() is not None:
+            return  # revoked while it was loaded; or it could not be, of which the process ends
+        owned = task.result()
+        try:
+            for record in records:
+                if owned.accepts(record.offset):
+                    await owned.thread.put(record.offset, record.value, record.timestamp / 1_000)
+        except RecoveryGapError as error:
+            self._watch.failed(f"read-{owned.machine.group}", error)  # this process ends
+            raise
 
     async def _commit_until_left(self, partition: int, owned: OwnedGroup) -> None:
         while not await _is_set(owned.leaving, self._config.processor.commit_interval_s):

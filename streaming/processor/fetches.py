@@ -1,0 +1,54 @@
+"""Faust's consumer, which hands records over a fetch at a time.
+
+Faust itself makes four tasks for each record, to be able to leave it when a rebalance begins, and then takes it through
+a channel, an event and a stream: more processor time than the learner needs for what is in it (docs/decisions/0144).
+What Faust is here for stays as it is: membership, rebalances, the seek behind them, heartbeats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from aiokafka import ConsumerRecord
+from faust.transport.drivers.aiokafka import Consumer
+from faust.types import TP
+
+Fetched = Sequence["ConsumerRecord[bytes, bytes]"]
+Take = Callable[[int, Fetched], Awaitable[None]]
+"""Takes records of a partition, in their order; waits as long as there is no room for them."""
+
+
+class FetchConsumer(Consumer):  # type: ignore[misc]
+    """Gives `take` the records of a partition as they were fetched; nothing is acknowledged."""
+
+    def __init__(self, take: Take, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._take = take
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        while not (self.should_stop or fetcher.should_stop):
+            try:
+                records, active = await self._wait_next_records(timeout=1.0)
+            except self.consumer_stopped_errors:
+                if self.app.should_stop:
+                    return
+                raise
+            if not records:
+                continue
+            if not self.flow_active:
+                # A rebalance has begun. It ends with this same seek, unless it left nothing to seek; either does here.
+                await self.perform_seek()
+                continue
+            await self._take_all(records, active)
+
+    async def _take_all(self, records: Mapping[TP, Fetched], active: set[TP] | None) -> None:
+        generation = self.app.consumer_generation_id
+        for tp, fetched in records.items():
+            if self._is_ours(tp, active, generation):
+                await self._take(tp.partition, fetched)
+
+    def _is_ours(self, tp: TP, active: set[TP] | None, generation: int) -> bool:
+        """Whether to take what was fetched of a partition, or leave it to the seek of a rebalance."""
+        same = self.flow_active and self.app.consumer_generation_id == generation
+        return same and (active is None or tp in active)
