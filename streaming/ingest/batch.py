@@ -110,8 +110,8 @@ class Batch:
         except RecordRefusedError as error:
             log.warning("%s; writing %d records one by one", error, len(outputs))
         refused = self._write_alone(write)
-        for entry, error in refused:
-            entry.refuse(entry.refusal or error)
+        for entry, fault in refused:
+            entry.refuse(entry.refusal or fault)
             assert entry.refusal is not None
             write([self._letters.bare(entry.record, entry.refusal, self._now)])
         write([self._letters.of_batch(batch, self._now) for batch in self._unreadable])
