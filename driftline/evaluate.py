@@ -89,7 +89,7 @@ def transfer(
     Parts are those of a script, of MovieLens 100K or of a log: `--source movielens-100k --targets
     genres=Horror,region=zip9,no-drift`.
     """
-    from lab.targets.command import run_transfer
+    from lab.transfer.command import run_transfer
 
     order = _order(out, {"log": log, "mapping": mapping}, {"seeds": seeds, "quick": quick})
     run_transfer(settings(context), order, source=source, targets=_names(targets) or [])
@@ -182,7 +182,7 @@ def _compare_queries(config: Config, order: ComparisonOrder, own: Mapping[str, A
 
 
 def _try_new_scene(config: Config, order: ComparisonOrder, own: Mapping[str, Any]) -> None:
-    from lab.transfer.comparison import run_new_scene
+    from lab.fine_tuning.comparison import run_new_scene
 
     run_new_scene(config, order, **own)
 

@@ -35,7 +35,7 @@ def new(
     ] = None,
 ) -> None:
     """Make a key: its entry for the configuration goes to stdout, the key itself, this once, to stderr or a file."""
-    from streaming.scorer.doors import key_hash, new_key
+    from streaming.scorer.access import key_hash, new_key
 
     key = new_key()
     try:
@@ -46,14 +46,14 @@ def new(
         raise ConfigError(f"{where}: {fault['msg']} (`driftline key new --help` lists what there is)") from None
     if key_file is not None:
         _write_private(key_file, key)
-    typer.echo(f"[[doors.keys]]\n{entry_as_toml(entry)}")
+    typer.echo(f"[[access.keys]]\n{entry_as_toml(entry)}")
     if key_file is None:
         typer.echo(f"the key, shown this once: {key}", err=True)
 
 
 @app.command()
 def secret() -> None:
-    """Make a secret for doors.request_id_secrets."""
+    """Make a secret for access.request_id_secrets."""
     typer.echo(secrets.token_urlsafe(32))
 
 

@@ -75,7 +75,7 @@ ITEM_ASPECTS: tuple[ItemAspect, ...] = get_args(ItemAspect)
 NO_QUERY = -1
 """Stands for the query of a request that has none: it wants a recommendation."""
 MAX_QUERY = 512
-"""Characters of a query that are taken at any door."""
+"""Characters of a query that are taken at any entry point."""
 QueryAspect = Literal["text", "words"]
 QUERY_ASPECTS: tuple[QueryAspect, ...] = get_args(QueryAspect)
 

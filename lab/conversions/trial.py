@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from features.live.features import LiveFeatures
 from lab.conversion_start import conversion_start
-from lab.conversions.told import ToldConversions, conversion_features
+from lab.conversions.known_conversions import ToldConversions, conversion_features
 from lab.evaluate.plan import KERNEL, Plan
 from lab.evaluate.prepare import PreparedStream, Pretrained
 from lab.evaluate.prequential import stream_batch

@@ -10,8 +10,8 @@ from typing import Any
 
 from scipy.stats import chi2  # type: ignore[import-untyped,unused-ignore]
 
+from lab.detection.announcements import ALWAYS, NEVER, VERDICT
 from lab.detection.episodes import Origin
-from lab.detection.heard import ALWAYS, NEVER, VERDICT
 from lab.detection.scenarios import NO_DRIFT
 from lab.detection.score import WITHIN, Found, Score
 from lab.detection.trial import Trial

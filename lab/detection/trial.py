@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lab.detection.announcements import announcements
 from lab.detection.episodes import Episode
-from lab.detection.heard import announcements
 from lab.detection.plays import Arms, PlayedStream, played
 from lab.detection.score import Score, score
 from lab.evaluate.plan import Plan

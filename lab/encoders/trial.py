@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lab.evaluate.known_labels import live_histories
 from lab.evaluate.plan import ALL_ADAPTERS, KERNEL, Plan
 from lab.evaluate.prepare import PreparedStream, Pretrained, decided_labels, prepare
 from lab.evaluate.prequential import run
-from lab.evaluate.told import live_histories
 from lab.evaluate.trials import kept_trial, trial_path
 from lab.evaluate.work import adapter_context, ensure_pretrained, limit_threads, load_pretrained
 from lab.streams import Chunk, Stream

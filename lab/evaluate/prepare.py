@@ -12,7 +12,7 @@ from features.config import LiveConfig
 from features.live.features import LiveFeatures, LiveLayout, RequestItems
 from features.live.layout import Crossing
 from lab.adapters.training import GradientTraining
-from lab.evaluate.told import Labels, live_histories, live_outcomes
+from lab.evaluate.known_labels import Labels, live_histories, live_outcomes
 from lab.kernel_start import PretrainingLog, count_log, kernel_start
 from lab.represented import represent_pairs
 from lab.streams import Catalogue, Chunk, Stream, ensure_conversions, ensure_queries

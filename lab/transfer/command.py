@@ -1,172 +1,76 @@
-"""The entry of `driftline fine-tune`: a backbone for one scene more, with what its kernels start from."""
+"""The entry of `driftline transfer`: one source, pretrained once per seed, and every way to every target."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from pathlib import Path
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from functools import partial
 
-import numpy as np
 from rich.console import Console
 
-from lab.backbone_training import TextWidthError, encoded_items, encoded_queries, one_thread, write_starts
-from lab.kernel_start import PretrainingLog
-from lab.progress import bars, reporter
-from lab.streams import ensure_conversions
-from lab.streams.choice import StreamChoice, open_recording
-from lab.streams.fit import ensure_fits
-from lab.streams.recording import Recording
-from lab.transfer.examples import scene_examples
-from lab.transfer.origin import OldBackbone, TransferRefused, open_origin
-from model.backbone.checkpoint import save_backbone
-from model.backbone.dataset import Examples, ProfileTable
-from model.backbone.levels import LEVELS, Level
-from model.backbone.methods.method import METHOD_NAMES, MethodName
-from model.backbone.report import PretrainReport, TrainingProgress
-from model.backbone.schema import CARD
-from model.backbone.transfer import Transferred, fine_tune
+from lab.evaluate.named_tables import say_where, show_tables, write_report
+from lab.evaluate.order import ComparisonOrder
+from lab.evaluate.plan import Plan
+from lab.evaluate.pool import ensure_writable
+from lab.evaluate.prepare import pretrain_on
+from lab.evaluate.work import limit_threads, text_vectors
+from lab.fine_tuning.origin import ensure_comparable
+from lab.streams.sources import log_source, shortened
+from lab.transfer.parts import parts_of
+from lab.transfer.scoring import TargetTrial, TransferRow
+from lab.transfer.tables import markdown, tables
+from lab.transfer.task import TransferTask, open_task
+from lab.transfer.ways import SourceModel, tried
 from model.encoding.profile import ItemFeatures, UserFeatures
-from model.encoding.query import QueryFeatures
-from model.whole_files import whole_folder, write_digests
 from streaming.config import Config
 
-
-@dataclass(frozen=True)
-class FineTuneOrder:
-    """What the command line asks for."""
-
-    source: Path
-    """Folder of the old backbone."""
-    scene: str
-    frozen: tuple[Level, ...]
-    examples: int | None = None
-    """Only the first so many."""
-    method: MethodName | None = None
-    """Gives the scene parameters of its own; without one the layers learn that are not frozen."""
+SEEDS = 3
+_UNFIT = {
+    "factory": "the layers of a backbone of your own are not known here",
+    "user_encoder": "a catalogue is ranked without histories here",
+    "query_aspects": "a whole catalogue is ranked without a query",
+    "tasks": "the ways are compared by clicks",
+}
 
 
-def levels_of(text: str) -> tuple[Level, ...]:
-    """The levels that a user names: `L0,L1`, `none`, or `all`. Raises TransferRefused."""
-    if text in ("none", "all"):
-        return LEVELS if text == "all" else ()
-    names = [name.strip() for name in text.split(",")]
-    unknown = [name for name in names if name not in LEVELS]
-    if unknown:
-        raise TransferRefused(f"--freeze {text}: no level {unknown[0]!r}; there are {', '.join(LEVELS)}, none and all")
-    return tuple(level for level in LEVELS if level in names)
+def run_transfer(
+    config: Config, order: ComparisonOrder, *, source: str, targets: Sequence[str], console: Console | None = None
+) -> list[TransferRow]:
+    """Tries every way and writes `transfer.json` and `.md`, anew after each target.
 
-
-def method_of(text: str) -> MethodName | None:
-    """The method that a user names, none for `full`. Raises TransferRefused."""
-    if text != "full" and text not in METHOD_NAMES:
-        raise TransferRefused(f"--method {text}: there are full, {', '.join(METHOD_NAMES)}")
-    return next((name for name in METHOD_NAMES if name == text), None)
-
-
-def run_fine_tune(config: Config, choice: StreamChoice, order: FineTuneOrder, *, console: Console | None = None) -> int:
-    """`driftline fine-tune`: writes the new backbone to `config.backbone_dir`; returns an exit code.
-
-    Raises TransferRefused, BackboneRefused, StreamError or TextWidthError; each message names the cure.
+    `source` and `targets` are parts, of the log that `order.streams` names where it names one. Raises TransferRefused,
+    OutFolderError, StreamError or DataUnavailableError; each message names the cure.
     """
-    console = console or Console(stderr=True)
-    target = config.backbone_dir
-    if target.exists():
-        raise TransferRefused(f"{target} is there already: move it away, or name another run by --run-dir")
-    origin = open_origin(config, order.source, order.scene)
-    config = config.model_copy(update={"backbone": origin.config})
-    recording = open_recording(config, choice, console)
-    ensure_fits(config, recording, choice)
-    ensure_conversions(config.backbone.tasks, recording.stream)
-    examples = scene_examples(recording, config.domain_space(), order.scene, order.examples)
-    users = [UserFeatures(user.user_id, user.fields) for user in recording.users]
-    queries = encoded_queries(config, recording)
-    learned = _SceneData(recording, examples, users, _items(config, recording, console), queries)
-    with whole_folder(target, finished=CARD) as folder, one_thread():
-        result = _fine_tune(config, origin, order, learned, console)
-        _write_starts(config, learned, result, folder)
-        card = _card(origin, order, learned, result)
-        save_backbone(folder, result.backbone, result.encoder, config.input_schema(), card)  # last, as in pretraining
-        write_digests(folder)
-    console.print(f"{_sentence(result.report)}\nbackbone: {target}", highlight=False, soft_wrap=True)
-    return 0
+    console, begun = console or Console(), time.monotonic()
+    ensure_comparable(config.backbone, _UNFIT)
+    log = log_source(order.streams.log, order.streams.mapping) if order.streams else None
+    first, others = parts_of(source, targets, log)
+    if order.quick:
+        first, *others = [replace(part, stream=shortened(part.stream)) for part in (first, *others)]
+    ensure_writable(order.out)
+    limit_threads()
+    plan = order.plan(config, [], ("frozen",), order.seeds_or(SEEDS))
+    rows: list[TransferRow] = []
+    for seed in plan.seeds:
+        task = open_task(first, others, seed, plan.cache_dir, config.backbone.item_aspects)
+        origin = _pretrained(plan, task, seed)
+        console.print(f"seed {seed}: {task.source.name} is pretrained", highlight=False)
+        for target in task.targets:
+            for row in tried(origin, TargetTrial.of(task, target, seed)):
+                rows.append(row)
+                console.print(f"{row.target}, seed {seed}: {row.way}, {row.cpu_s:.1f} s", highlight=False)
+            write_report(order.out, "transfer", [asdict(one) for one in rows], markdown(rows))
+    show_tables(tables(rows), console)
+    say_where(order.out / "transfer.md", time.monotonic() - begun, console)
+    return rows
 
 
-@dataclass(frozen=True)
-class _SceneData:
-    """What a fine-tuning learns from."""
-
-    recording: Recording
-    examples: Examples
-    users: list[UserFeatures]
-    items: list[ItemFeatures]
-    queries: list[QueryFeatures]
-
-
-def _items(config: Config, recording: Recording, console: Console) -> list[ItemFeatures]:
-    with bars(console) as progress:
-        task = progress.add_task("titles", total=len(recording.items), note=config.features.text_model)
-        try:
-            return encoded_items(config, recording, reporter(progress, task))
-        except TextWidthError as error:
-            raise TransferRefused(
-                f"{config.features.text_model!r} gives text vectors of another width than the backbone reads, which is "
-                f"{config.backbone.text_width}: take the text model that it was pretrained with"
-            ) from error
-
-
-def _fine_tune(
-    config: Config, origin: OldBackbone, order: FineTuneOrder, learned: _SceneData, console: Console
-) -> Transferred:
-    with bars(console) as progress:
-        steps = progress.add_task("backbone", total=None, note=f"fine-tuning on {len(learned.examples):,} examples")
-
-        def trained(at: TrainingProgress) -> None:
-            note = f"pass {at.epoch}, validation AUC {at.validation_auc:.4f}"
-            progress.update(steps, completed=at.step, total=at.steps, note=note)
-
-        result = fine_tune(
-            origin.backbone, learned.examples, learned.users, learned.items, origin.encoder, frozen=order.frozen,
-            config=config.pretrain, click_rate=origin.click_rate, method=order.method, progress=trained,
-            queries=learned.queries,
-        )  # fmt: skip
-        progress.update(steps, total=progress.tasks[steps].completed)
-    return result
-
-
-def _write_starts(config: Config, learned: _SceneData, result: Transferred, folder: Path) -> None:
-    """What kernels start from, as a pretraining writes it, of the scene's examples."""
-    profiles, encoder = ProfileTable(result.encoder, learned.users, learned.items, learned.queries), result.encoder
-    names = [user.user_id for user in learned.users], [item.item_id for item in learned.items]
-    log = PretrainingLog.of(learned.examples, *names, config.domain_space(), (profiles, encoder))
-    held_out = np.array(result.report.held_out, dtype=np.float32)
-    write_starts(config, folder, log, (result.backbone, profiles), held_out=held_out, encoder=encoder)
-
-
-def _card(origin: OldBackbone, order: FineTuneOrder, learned: _SceneData, result: Transferred) -> dict[str, object]:
-    """What the card says beside the backbone itself; `lineage` has an entry per fine-tuning, the newest last."""
-    entry = {
-        "from": origin.backbone.fingerprint,
-        "scene": order.scene,
-        "method": order.method or "full",
-        "frozen": list(order.frozen),
-        "examples": len(learned.examples),
-        "data": learned.recording.title,
-        "grown": _grown(origin, result),
-    }
-    return {
-        "data": f"{learned.recording.title}, scene {order.scene}",
-        "pretrain": result.report.to_json(),
-        "lineage": [*origin.lineage, entry],
-    }
-
-
-def _grown(origin: OldBackbone, result: Transferred) -> dict[str, int]:
-    """Rows more than before, by table."""
-    old, new = asdict(origin.backbone.shape), asdict(result.backbone.shape)
-    return {table: new[table] - old[table] for table in ("users", "items", "user_rows", "item_rows")}
-
-
-def _sentence(report: PretrainReport) -> str:
-    before, kept = report.history[0], report.history[report.best_epoch]
-    figures = f"log loss {before['log_loss']:.4f} before, {kept['log_loss']:.4f} after"
-    what = f"pass {report.best_epoch} is kept" if report.best_epoch else "no pass was better than what was there before"
-    return f"{report.validation_examples:,} held-out examples of the scene: {figures}; {what}"
+def _pretrained(plan: Plan, task: TransferTask, seed: int) -> SourceModel:
+    texts, catalogue = partial(text_vectors, plan), task.source.catalogue
+    vectors = texts([item.text for item in catalogue.items])
+    return SourceModel(
+        plan, task.source, seed, pretrain_on(task.source, plan.config, plan.kernel, texts, seed),
+        [UserFeatures(user.user_id, user.fields) for user in catalogue.users],
+        [ItemFeatures(i.item_id, i.fields, vector) for i, vector in zip(catalogue.items, vectors, strict=True)],
+    )  # fmt: skip

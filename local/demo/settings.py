@@ -60,7 +60,7 @@ def demo_config(base: Config, catalogue: Catalogue, *, run_dir: Path, bootstrap:
             "app_id": prefix + base.processor.app_id,
             "commit_interval_s": COMMIT_S,
         },
-        "doors": {"keys": ()},  # nobody but this machine reaches it, and its own requests carry none
+        "access": {"keys": ()},  # nobody but this machine reaches it, and its own requests carry none
         "scorer": {"host": _HOST, "port": scorer_port, "metrics_port": scorer_metrics},
     }
     changed = {name: getattr(base, name).model_copy(update=values) for name, values in sections.items()}
@@ -90,7 +90,7 @@ def child_environment(config: Config, path: Path) -> dict[str, str]:
         kept[f"{ENV_PREFIX}FEATURES__REDIS_PASSWORD"] = config.features.redis_password.get_secret_value()
     if config.kafka.sasl_password is not None:
         kept[f"{ENV_PREFIX}KAFKA__SASL_PASSWORD"] = config.kafka.sasl_password.get_secret_value()
-    if config.doors.request_id_secrets:
-        secrets = [secret.get_secret_value() for secret in config.doors.request_id_secrets]
+    if config.access.request_id_secrets:
+        secrets = [secret.get_secret_value() for secret in config.access.request_id_secrets]
         kept[f"{ENV_PREFIX}DOORS__REQUEST_ID_SECRETS"] = json.dumps(secrets)
     return kept

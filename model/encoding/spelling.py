@@ -1,4 +1,4 @@
-"""One value, one spelling: what every door does to a value on its way to a vocabulary.
+"""One value, one spelling: what every entry point does to a value on its way to a vocabulary.
 
 A category may be text in a CSV file, an integer in Parquet, a JSON number in an event and a float where a data frame
 had a gap. All of them are the same value, so all of them have to become the same text (docs/decisions/0086).

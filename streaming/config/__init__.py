@@ -3,8 +3,8 @@
 Environment names are `DRIFTLINE_<SECTION>__<KEY>`, for example `DRIFTLINE_KAFKA__BOOTSTRAP=broker:9092`.
 """
 
+from streaming.config.access import AccessConfig, KeyConfig, Right
 from streaming.config.cluster import GroupConfig, KafkaConfig, TopicConfig, group_of_request
-from streaming.config.doors import DoorsConfig, KeyConfig, Right
 from streaming.config.environment import ENV_FILE, ENV_PREFIX
 from streaming.config.errors import ConfigError
 from streaming.config.load import load_config
@@ -14,9 +14,9 @@ from streaming.config.root import Config
 __all__ = [
     "ENV_FILE",
     "ENV_PREFIX",
+    "AccessConfig",
     "Config",
     "ConfigError",
-    "DoorsConfig",
     "GroupConfig",
     "IngestConfig",
     "JoinConfig",

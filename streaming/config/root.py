@@ -21,8 +21,8 @@ from model.drift.config import DriftConfig
 from model.encoding.domain import FACETS, UNKNOWN, Domain, DomainSpace
 from model.gate.config import GateConfig
 from model.paths import UserPath, user_path
+from streaming.config.access import AccessConfig
 from streaming.config.cluster import GroupConfig, KafkaConfig, TopicConfig
-from streaming.config.doors import DoorsConfig
 from streaming.config.errors import ConfigError
 from streaming.config.processes import IngestConfig, JoinConfig, ProcessorConfig, ScorerConfig
 
@@ -72,7 +72,7 @@ class Config(Section):
     ingest: IngestConfig = IngestConfig()
     processor: ProcessorConfig = ProcessorConfig()
     scorer: ScorerConfig = ScorerConfig()
-    doors: DoorsConfig = DoorsConfig()
+    access: AccessConfig = AccessConfig()
 
     @field_validator("groups")
     @classmethod

@@ -16,7 +16,7 @@ REASONS: Mapping[str, str] = MappingProxyType(
         "bad_id": "an identifier is empty or longer than 512 characters",
         "bad_time": "`time` is no time: negative, or not finite",
         "future": "`time` lies further in the future than ingest.future_s",
-        "unsigned": "the request id carries no signature of doors.request_id_secrets, nor a beginning of unsigned_ids",
+        "unsigned": "the request id carries no signature of access.request_id_secrets, nor a beginning of unsigned_ids",
         "no_items": "an impression shows nothing",
         "repeated_item": "an impression shows an item twice",
         "too_many_items": "an impression shows more items than ingest.max_items",
@@ -49,7 +49,7 @@ CURES: Mapping[str, str] = MappingProxyType(
         "too_many_items": f"let the sender show less, or raise ingest.max_items, {_THEN_REPLAY} too_many_items`",
         "bad_query": _SENDER,
         "bad_announcement": _SENDER,
-        "unsigned": f"name the prefix in doors.unsigned_ids or the secret in doors.request_id_secrets, {_THEN_REPLAY}"
+        "unsigned": f"name the prefix in access.unsigned_ids or the secret in access.request_id_secrets, {_THEN_REPLAY}"
         " unsigned`; nothing for a forgery",
         "no_group": f"add the group or domain to the configuration, {_THEN_REPLAY} no_group`; or {_SENDER}",
         "too_large": f"show fewer items in one impression, or send shorter texts: {_SENDER}",

@@ -1,4 +1,4 @@
-"""What an outside event must be, at both doors: `POST /v1/events` and the topic `interactions`. No broker, no clock.
+"""What an outside event must be at both entry points, `POST /v1/events` and the topic `interactions`.
 
 Why one set of rules: docs/decisions/0087.
 """
@@ -37,9 +37,9 @@ class EventRules:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._space = config.domain_space()
-        doors = config.doors
+        access = config.access
         self.request_ids = RequestIds(
-            [secret.get_secret_value() for secret in doors.request_id_secrets], doors.unsigned_ids
+            [secret.get_secret_value() for secret in access.request_id_secrets], access.unsigned_ids
         )
         """The ids that this deployment's scorers give, and knows again."""
 
@@ -103,7 +103,7 @@ class EventRules:
         # A scorer logs its impressions itself: under one of its ids this could only be a forgery.
         if not self.request_ids.foreign(event.request_id):
             raise RefusedError(
-                "unsigned", f"the request id {event.request_id[:80]!r} begins as none of doors.unsigned_ids"
+                "unsigned", f"the request id {event.request_id[:80]!r} begins as none of access.unsigned_ids"
             )
         _check_id("user_id", event.user_id)
         if event.query.isspace() or len(event.query) > MAX_QUERY:

@@ -28,7 +28,7 @@ from streaming.events import (
 )
 from streaming.events.announcements import announced
 from streaming.events.decisions import encode_decision
-from streaming.ingest.letters import Letters
+from streaming.ingest.dead_letter_writer import DeadLetterWriter
 from streaming.ingest.output import Output, RecordRefusedError
 from streaming.ingest.reader import Polled
 from streaming.ingest.routing import Routing
@@ -71,7 +71,7 @@ class Batch:
     Whatever is raised over one record refuses that record and no other.
     """
 
-    def __init__(self, config: Config, routing: Routing, letters: Letters, polled: Polled, now: float) -> None:
+    def __init__(self, config: Config, routing: Routing, letters: DeadLetterWriter, polled: Polled, now: float) -> None:
         """`now` is broker time as far as it is known, seconds: for records without the broker's stamp."""
         self._traffic_topic, self._decisions_topic = config.topics.traffic, config.topics.decisions
         self._letters = letters

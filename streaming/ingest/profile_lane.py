@@ -22,8 +22,8 @@ from streaming.broker_clock import BrokerClock, steady_wall
 from streaming.config import Config
 from streaming.events import ItemEvent, RefusedError, UserEvent
 from streaming.ingest.batch import AWAY, appended_at, kind_of
+from streaming.ingest.dead_letter_writer import DeadLetterWriter
 from streaming.ingest.kafka_watch import KafkaWatch
-from streaming.ingest.letters import Letters
 from streaming.ingest.output import Output, RecordRefusedError, Writer
 from streaming.ingest.profiles import LatestProfiles, ProfileStore, write_newer_items, write_newer_users
 from streaming.ingest.reader import InteractionsReader, Polled
@@ -56,7 +56,7 @@ class _Profile:
 class ProfileBatch:
     """The profiles of one poll."""
 
-    def __init__(self, routing: Routing, letters: Letters, polled: Polled, now: float) -> None:
+    def __init__(self, routing: Routing, letters: DeadLetterWriter, polled: Polled, now: float) -> None:
         """`now` is broker time as far as it is known, seconds."""
         self._letters = letters
         self._now = now
@@ -143,7 +143,7 @@ class ProfileLane:
         self._clock = clock
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="profiles", daemon=True)
-        self._letters = Letters(config)
+        self._letters = DeadLetterWriter(config)
         self._watch = KafkaWatch(config)
         self._retrier = Retrier(self._stopping)
         self._changed = threading.Event()

@@ -21,10 +21,10 @@ from streaming.broker_clock import BrokerClock, steady_wall
 from streaming.clients import BrokerRefused, BrokerUnreachable, TlsFileError, quiet_client_logs, wait_for_broker
 from streaming.config import Config
 from streaming.ingest.batch import Batch, ImpressionEncoder, kind_of
+from streaming.ingest.dead_letter_writer import DeadLetterWriter
 from streaming.ingest.drift_gauge import DriftGauge
 from streaming.ingest.external_impressions import ExternalImpressions
 from streaming.ingest.kafka_watch import KafkaWatch
-from streaming.ingest.letters import Letters
 from streaming.ingest.output import OutputRefusedError, Writer
 from streaming.ingest.profile_lane import ProfileLane, show_lag
 from streaming.ingest.progress import ReadProgress
@@ -87,7 +87,7 @@ class Ingest:
             lambda event: metrics.CLOCK_CORRECTED.labels(event=kind_of(event)).inc(),
         )
         self._retrier = Retrier(stopping)
-        self._letters = Letters(config)
+        self._letters = DeadLetterWriter(config)
         self._watch = KafkaWatch(config)
         self._writer = Writer(config, stopping, self._watch, self._clock)
         self._ticker = Ticker(config, self._writer, self._clock)

@@ -355,7 +355,7 @@ CONNECTIONS = Gauge("driftline_connections", "Connections to the scorer's HTTP p
 CONNECTIONS_DROPPED = Counter(
     "driftline_connections_dropped_total",
     "HTTP connections that the scorer closed, by reason: too_slow (a request not whole, or an answer not read, in "
-    "doors.request_timeout_s), too_many (doors.max_connections), head_too_large, no_http.",
+    "access.request_timeout_s), too_many (access.max_connections), head_too_large, no_http.",
     ["reason"],
 )
 

@@ -21,8 +21,8 @@ from model.kernel.record import KernelInfo, KernelRefused
 from streaming.events.decisions import Order, decode_order
 from streaming.kernel_log.kernels import KernelRecord, newest_kernels
 from streaming.monitoring import metrics
+from streaming.scorer.sanity import LOOK_AGAIN, RecentRequests, check_sanity
 from streaming.scorer.schema import CurrentKernel, HotSwap, KernelRefusal
-from streaming.scorer.sense import LOOK_AGAIN, RecentRequests, check_sense
 
 log = logging.getLogger(__name__)
 
@@ -212,10 +212,10 @@ class ActiveKernels:
 
         def of_conversions(kernel: Kernel) -> None:
             if conversions is not None:
-                check_sense(kernel, conversions)
+                check_sanity(kernel, conversions)
 
         if self._groups[group].pinned is None:  # as `observe`: an order of an operator holds
-            self._look(group, lambda kernel: check_sense(kernel, inputs), of_conversions)
+            self._look(group, lambda kernel: check_sanity(kernel, inputs), of_conversions)
 
     def _look(self, group: str, check: Callable[[Kernel], None], of_conversions: Callable[[Kernel], None]) -> None:
         active = self._groups[group].active

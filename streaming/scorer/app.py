@@ -22,9 +22,9 @@ from streaming.events.rules import EventRules
 from streaming.monitoring import metrics
 from streaming.monitoring.health import Check, examine
 from streaming.scorer import docs_page, openapi
+from streaming.scorer.access import AccessControl, Caller, right_of
 from streaming.scorer.body import decode_json, read_body
 from streaming.scorer.core import Scored
-from streaming.scorer.doors import Doors, Guest, right_of
 from streaming.scorer.event_writer import decode_events
 from streaming.scorer.page.endpoints import PageEndpoints, number_of
 from streaming.scorer.page.views import OrderRequest, PageView
@@ -51,7 +51,7 @@ class Backend(Protocol):
     max_body_bytes: int
     checks: dict[str, Check]
     """Whether the process works."""
-    doors: Doors
+    access: AccessControl
     """Who comes in."""
     max_events: int
     """Events of one call."""
@@ -158,11 +158,11 @@ class Endpoints:
 
     async def events(self, request: Request) -> Response:
         """Takes events, and answers once the broker has them."""
-        guest = self.enter(request)
+        caller = self.enter(request)
         body = await read_body(request, self.backend.max_body_bytes)
         events = decode_events(body, self.backend.rules, self.backend.now(), self.backend.max_events)
         for right in {right_of(event) for event in events}:
-            guest.need(right)
+            caller.need(right)
         await self.backend.write_events(events)
         return json_response(EventsAccepted(len(events)), 202)
 
@@ -175,10 +175,10 @@ class Endpoints:
             known = msgspec.structs.replace(known, swaps=known.swaps[len(known.swaps) - min(last, len(known.swaps)) :])
         return json_response(known)
 
-    def enter(self, request: Request) -> Guest:
+    def enter(self, request: Request) -> Caller:
         """The caller. Raises RequestRefused."""
         address = request.client.host if request.client is not None else ""
-        return self.backend.doors.enter(request.headers.get("authorization", ""), address)
+        return self.backend.access.enter(request.headers.get("authorization", ""), address)
 
     async def healthz(self, _: Request) -> Response:
         """Whether the process works."""

@@ -1,4 +1,4 @@
-"""Connections to the HTTP door: bounded in number, in the size of a head, and in how long they keep the door waiting.
+"""Connections to the HTTP interface: bounded in number, in the size of a head, and in how long they keep it waiting.
 
 uvicorn bounds none of the three for a request that never becomes whole: it has a time-out between requests and a limit
 that answers 503 to everybody. This is its own protocol with one timer and one queue added (docs/decisions/0100).
@@ -14,7 +14,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from streaming.config import DoorsConfig
+from streaming.config import AccessConfig
 from streaming.monitoring import metrics
 
 _MOST_HEAD_BYTES = 64 * 1024
@@ -28,13 +28,13 @@ log = logging.getLogger(__name__)
 class Connections:
     """All connections that wait for their client, longest first: before a request, within one, or with an answer."""
 
-    def __init__(self, config: DoorsConfig) -> None:
+    def __init__(self, config: AccessConfig) -> None:
         self.timeout_s = config.request_timeout_s
         self._most = config.max_connections
-        self._all: set[DoorProtocol] = set()
-        self._waiting: OrderedDict[DoorProtocol, None] = OrderedDict()
+        self._all: set[BoundedProtocol] = set()
+        self._waiting: OrderedDict[BoundedProtocol, None] = OrderedDict()
 
-    def opened(self, connection: DoorProtocol) -> None:
+    def opened(self, connection: BoundedProtocol) -> None:
         """A new one; if there are too many, the one that has waited longest makes room."""
         self._all.add(connection)
         if len(self._all) > self._most:
@@ -43,26 +43,26 @@ class Connections:
             longest.give_up("too_many")
         metrics.CONNECTIONS.set(len(self._all))
 
-    def waits(self, connection: DoorProtocol) -> None:
+    def waits(self, connection: BoundedProtocol) -> None:
         """It is the client's turn, from now on or already."""
         self._waiting.setdefault(connection)
 
-    def goes_on(self, connection: DoorProtocol) -> None:
+    def goes_on(self, connection: BoundedProtocol) -> None:
         """It is ours."""
         self._waiting.pop(connection, None)
 
-    def closed(self, connection: DoorProtocol) -> None:
+    def closed(self, connection: BoundedProtocol) -> None:
         """It is gone."""
         self._all.discard(connection)
         self._waiting.pop(connection, None)
         metrics.CONNECTIONS.set(len(self._all))
 
-    def protocol(self, **given: Any) -> DoorProtocol:
+    def protocol(self, **given: Any) -> BoundedProtocol:
         """What uvicorn calls for a new connection."""
-        return DoorProtocol(self, **given)
+        return BoundedProtocol(self, **given)
 
 
-class DoorProtocol(HttpToolsProtocol):
+class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's protocol, which a client can keep waiting only so long."""
 
     def __init__(self, connections: Connections, **given: Any) -> None:
@@ -148,7 +148,7 @@ class DoorProtocol(HttpToolsProtocol):
         self._connections.goes_on(self)
 
 
-def make_room(config: DoorsConfig) -> None:
+def make_room(config: AccessConfig) -> None:
     """Raises this process's limit of open files so that all connections fit; says so where it may not."""
     wanted = config.max_connections + _OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -158,8 +158,8 @@ def make_room(config: DoorsConfig) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
     if allowed < wanted:
         log.warning(
-            "this process may open %d files, doors.max_connections of %d needs %d: raise the limit (ulimit -n), or "
-            "lower doors.max_connections",
+            "this process may open %d files, access.max_connections of %d needs %d: raise the limit (ulimit -n), or "
+            "lower access.max_connections",
             *(allowed, config.max_connections, wanted),
         )
 

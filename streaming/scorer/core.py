@@ -265,7 +265,7 @@ class Scorer:
                 f"{count} candidates, at most {self._max_candidates} are scored: send fewer, or raise "
                 "scorer.max_candidates - at `$.candidates`",
             )
-        # Feedback on a blank item would be refused at both doors: nothing could be learned from what was shown.
+        # Feedback on a blank item would be refused at both entry points: nothing could be learned from what was shown.
         if any(map(str.isspace, (request.user_id, *request.candidates))):
             raise RequestRefused("invalid_request", "user_id or one of the candidates is blank: name it")
         return list(dict.fromkeys(request.candidates))

@@ -1,7 +1,7 @@
 """`/docs`: the OpenAPI document as one page to read. It loads nothing, from here or elsewhere, and runs no script.
 
 The usual viewers fetch their scripts from public hosts, which a scorer in a closed network cannot reach and one behind
-a company's door should not ask.
+a company's service should not ask.
 """
 
 from __future__ import annotations

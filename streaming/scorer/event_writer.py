@@ -31,7 +31,7 @@ def decode_events(body: bytes, rules: EventRules, now: float, most: int) -> list
     if len(events) > most:
         raise RequestRefused(
             "too_many_events",
-            f"{len(events)} events, at most {most} are taken at once: send several lists, or raise doors.max_events",
+            f"{len(events)} events, at most {most} are taken at once: send several lists, or raise access.max_events",
             413,
         )
     for index, event in enumerate(events):

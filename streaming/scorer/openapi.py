@@ -81,7 +81,7 @@ _DOOR_PROBLEMS: Mapping[int, str] = MappingProxyType(
     {
         401: "Keys are configured and none that is known was sent: `no_key`, `unknown_key`.",
         403: "The key is known and may not do this: `not_allowed`.",
-        429: "More calls than `doors.requests_per_s`: `too_many_requests`; Retry-After says when to come again.",
+        429: "More calls than `access.requests_per_s`: `too_many_requests`; Retry-After says when to come again.",
     }
 )
 
@@ -146,7 +146,7 @@ _OPERATIONS = (
             **_DOOR_PROBLEMS,
             **_BODY_PROBLEMS,
             400: f"An event breaks a rule, the detail says which and where ({_EVENT_RULES}). {_BODY_PROBLEMS[400]}",
-            413: f"{_BODY_PROBLEMS[413]} Or more events at once than `doors.max_events`: `too_many_events`.",
+            413: f"{_BODY_PROBLEMS[413]} Or more events at once than `access.max_events`: `too_many_events`.",
             422: "`malformed_json`; `invalid_event`: a key is missing, unknown or of the wrong kind; `no_events`; "
             "`event_too_large`.",
             503: "The broker is away: `broker_away`, `broker_refused`; or `busy`.",

@@ -20,12 +20,12 @@ from streaming.events.rules import EventRules
 from streaming.monitoring import metrics
 from streaming.monitoring.health import HealthServer
 from streaming.monitoring.watch import Watch
+from streaming.scorer.access import check_access
 from streaming.scorer.active_kernels import ActiveKernels
 from streaming.scorer.app import Backend, make_app
 from streaming.scorer.blend import Blend
 from streaming.scorer.connections import Connections, make_room, quiet
 from streaming.scorer.core import Scorer
-from streaming.scorer.doors import check_doors
 from streaming.scorer.service import ScorerService
 
 _GRACE_S = 15
@@ -120,7 +120,7 @@ def run_scorer(config: Config) -> int:
     Raises ConfigError, ScorerPortTakenError, BackboneRefused, StoreUnavailableError or TextModelUnavailableError before
     it serves anything.
     """
-    check_doors(config)
+    check_access(config)
     torch.set_num_threads(1)  # the models are small: a second thread costs more than it brings
     with listen(config.scorer.host, config.scorer.port) as listener:
         opened = open_backbone(config)
@@ -132,8 +132,8 @@ def run_scorer(config: Config) -> int:
         server = make_server(config, service)
         _keep_signals_to_uvicorn()
         log.info("scorer listens on http://%s:%d", *listener.getsockname()[:2])
-        if not config.doors.request_id_secrets:
-            log.info("request ids are not signed, feedback can be forged: doors.request_id_secrets is empty")
+        if not config.access.request_id_secrets:
+            log.info("request ids are not signed, feedback can be forged: access.request_id_secrets is empty")
         metrics_host, metrics_port = config.scorer.metrics_host, config.scorer.metrics_port
         with HealthServer(metrics_host, metrics_port, service.checks, missing=service.missing):
             server.run(sockets=[listener])
@@ -141,14 +141,14 @@ def run_scorer(config: Config) -> int:
 
 
 def make_server(config: Config, backend: Backend) -> uvicorn.Server:
-    """The HTTP server around `backend`, with the bounds of `doors`."""
-    make_room(config.doors)
+    """The HTTP server around `backend`, with the bounds of `access`."""
+    make_room(config.access)
     logging.getLogger("uvicorn.error").addFilter(quiet)
     return uvicorn.Server(
         uvicorn.Config(
             make_app(backend, config.scorer.cors_origins),
             loop="auto",
-            http=Connections(config.doors).protocol,  # type: ignore[arg-type]
+            http=Connections(config.access).protocol,  # type: ignore[arg-type]
             ws="none",
             proxy_headers=False,  # an address is what the socket says, not what a caller writes
             log_config=None,

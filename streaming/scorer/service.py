@@ -23,9 +23,9 @@ from streaming.monitoring.health import Check
 from streaming.monitoring.heartbeat import Heartbeat
 from streaming.monitoring.watch import Watch
 from streaming.record_sizes import MAX_RECORD_BYTES
+from streaming.scorer.access import AccessControl
 from streaming.scorer.active_kernels import ActiveKernels
 from streaming.scorer.core import Scored, Scorer
-from streaming.scorer.doors import Doors
 from streaming.scorer.event_writer import EventWriter
 from streaming.scorer.impression_log import ImpressionLog
 from streaming.scorer.kernel_follower import KernelFollower
@@ -34,12 +34,12 @@ from streaming.scorer.page.history import StatusHistory
 from streaming.scorer.page.orders import OrderDesk
 from streaming.scorer.page.views import OrderRequest, PageView
 from streaming.scorer.producer import RestartingProducer
+from streaming.scorer.request_scheduler import RequestScheduler
 from streaming.scorer.schema import (
     KernelsResponse,
     RequestRefused,
     ScoreRequest,
 )
-from streaming.scorer.turns import Turns
 from streaming.topics import ensure_topics
 
 T = TypeVar("T")
@@ -79,9 +79,9 @@ class ScorerService:
         self._heartbeat = Heartbeat()
         self.checks: dict[str, Check] = {"tasks": watch.check, "event loop": self._heartbeat.check}
         self.rules = EventRules(config)
-        self.doors = Doors(config.doors, time.monotonic)
-        self.max_events = config.doors.max_events
-        self._turns = Turns(config.doors.max_waiting_candidates)
+        self.access = AccessControl(config.access, time.monotonic)
+        self.max_events = config.access.max_events
+        self._scheduler = RequestScheduler(config.access.max_waiting_candidates)
         self._history = StatusHistory(kernels.groups)
         self._desk = OrderDesk(config)
         self._status = StatusFollower(self._history, config, self.now)
@@ -169,7 +169,7 @@ class ScorerService:
     async def score(self, request: ScoreRequest, time: float) -> Scored:
         """Scores and logs the impression. Raises RequestRefused."""
         try:
-            scored = await self._turns.run(self._scorer.in_slices(request, time), len(request.candidates))
+            scored = await self._scheduler.run(self._scorer.in_slices(request, time), len(request.candidates))
         except StoreUnavailableError as error:
             raise RequestRefused("feature_store", str(error), status=503) from error
         self._impressions.write(scored.response.group, scored.impression)

@@ -1,4 +1,4 @@
-"""Users who click as the frozen model says, through the real doors; it keeps what it sent and what was acknowledged."""
+"""Users who click as the frozen model says, through the real entry points; it keeps what was sent and acknowledged."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Click:
     time: float
     """When the user clicked, seconds since the epoch."""
     acknowledged: float | None = None
-    """When the door said 202."""
+    """When the scorer said 202."""
 
 
 @dataclass

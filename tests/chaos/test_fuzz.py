@@ -1,4 +1,4 @@
-"""Anything at every topic and every door: no process ends, what is refused is counted, and what is right is learned."""
+"""Anything at every topic and entry point: no process ends, what is refused is counted, what is right is learned."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def empty(running: Prometheus) -> list[str]:
 
 
 def announce(stack: Stack) -> None:
-    """Says at a scorer's door that interest drifts."""
+    """Tells a scorer that interest drifts."""
     event = {"event": "drift", "name": "of-a-test", "kind": "abrupt", "phase": "begins", "time": time.time()}
     answer = httpx.post(f"{stack.of('scorer')[0].url}/v1/events", json=[event], timeout=30)
     assert answer.status_code == 202, answer.text

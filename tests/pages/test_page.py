@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from model.drift.verdict import VerdictKind
-from streaming.config import Config, DoorsConfig
-from streaming.config.doors import KeyConfig, Right
+from streaming.config import AccessConfig, Config
+from streaming.config.access import KeyConfig, Right
 from streaming.events import FeedbackEvent
 from streaming.events.announcements import ANNOUNCED
 from streaming.events.decisions import Decision, Order
 from streaming.events.status import GroupStatus
-from streaming.scorer.doors import key_hash, new_key
+from streaming.scorer.access import key_hash, new_key
 from streaming.scorer.page.history import VERDICT
 from tests.pages.conftest import Open, Visit
 from tests.pages.feed import domain
@@ -148,7 +148,7 @@ def test_names_from_outside_stay_text(visit: Open, backend: FakeBackend, address
 def _doors(*rights: Right) -> tuple[Config, str]:
     key = new_key()
     config = KeyConfig(name="oncall", hash=key_hash(key), may=rights)
-    return Config(doors=DoorsConfig(keys=(config,))), key
+    return Config(access=AccessConfig(keys=(config,))), key
 
 
 def _enter(seen: Visit, key: str) -> None:
@@ -166,7 +166,7 @@ def test_a_key_is_asked_for_and_kept_in_the_tab_alone(visit: Open) -> None:
         seen = visit(address, ready="#key-dialog[open]")
         assert "key" in seen.text("#feed").lower()
         _enter(seen, "dl_wrong")
-        seen.waits_for("#notice", "none of doors.keys")
+        seen.waits_for("#notice", "none of access.keys")
         _enter(seen, key)
         seen.waits_for("#feed", "No processor has told anything yet")
         assert seen.page.locator("#notice").is_hidden()

@@ -99,8 +99,8 @@ def test_the_services_have_their_parts_and_ours_share_one_image() -> None:
 def test_the_environment_of_a_service_is_a_valid_configuration(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    written = tmp_path / "doors.toml"  # stands for what `setup` writes
-    written.write_text(f'[doors]\nrequest_id_secrets = ["{"s" * 32}"]\n')
+    written = tmp_path / "access.toml"  # stands for what `setup` writes
+    written.write_text(f'[access]\nrequest_id_secrets = ["{"s" * 32}"]\n')
     for key, value in ours()[name]["environment"].items():
         monkeypatch.setenv(key, str(written) if key == "DRIFTLINE_CONFIG" else value)
     config = load_config()
@@ -136,7 +136,7 @@ def test_every_service_is_confined_and_bounded(name: str) -> None:
 def test_only_the_scorer_takes_its_callers_and_it_knows_them_by_the_keys_of_set_up() -> None:
     config = {name: service["environment"].get("DRIFTLINE_CONFIG") for name, service in ours().items()}
     assert config.pop("setup") is None
-    assert set(config.values()) == {"/var/lib/driftline/run/doors.toml"}
+    assert set(config.values()) == {"/var/lib/driftline/run/access.toml"}
     published = [port.split(":")[-1] for service in ours().values() for port in service.get("ports", [])]
     assert published == ["8000"]
 

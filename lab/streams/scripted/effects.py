@@ -19,7 +19,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Turns positions of the script (0 to 1 over the live half) into event times and back."""
+    """RequestScheduler positions of the script (0 to 1 over the live half) into event times and back."""
 
     start: float
     seconds: float

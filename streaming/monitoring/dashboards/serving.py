@@ -1,4 +1,4 @@
-"""What callers of the scorers meet: time, outcomes, doors, features, and which kernel each scorer uses."""
+"""What callers of the scorers meet: time, outcomes, access, features, and which kernel each scorer uses."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from streaming.monitoring.dashboards.panels import PanelRow, Query, dashboard, l
 
 
 def serving() -> Dashboard:
-    """Requests, doors and kernels of the scorers."""
+    """Requests, access and kernels of the scorers."""
     return dashboard(
         "driftline-serving",
         "Driftline: serving",
         "What callers of the scorers meet.",
-        [PanelRow("", _numbers()), _requests(), _doors(), _kernels()],
+        [PanelRow("", _numbers()), _requests(), _access(), _kernels()],
         [marks.ANNOUNCED, marks.DECISIONS],
     )
 
@@ -93,13 +93,13 @@ def _requests() -> PanelRow:
     )
 
 
-def _doors() -> PanelRow:
+def _access() -> PanelRow:
     return PanelRow(
-        "Doors",
+        "AccessControl",
         [
             line(
                 "Calls by key",
-                "Calls per second by the name of their key and how the door answered.",
+                "Calls per second by the name of their key and whether they were let in.",
                 "reqps",
                 Query("sum by (key, outcome) (rate(driftline_door_calls_total[1m]))", "{{key}} {{outcome}}"),
             ),

@@ -11,8 +11,8 @@ import msgspec
 from fastapi import Request, Response
 
 from streaming.events.decisions import Order
+from streaming.scorer.access import Caller
 from streaming.scorer.body import decode_json, read_body
-from streaming.scorer.doors import Guest
 from streaming.scorer.page.files import PageFiles
 from streaming.scorer.page.views import OrderGiven, OrderRequest, PageView
 from streaming.scorer.responses import json_response
@@ -30,7 +30,7 @@ class PageEndpoints:
 
     view: PageView
     give: GiveOrder
-    enter: Callable[[Request], Guest]
+    enter: Callable[[Request], Caller]
     """Lets a caller in. Raises RequestRefused."""
     max_body_bytes: int
     files: PageFiles = field(default_factory=PageFiles)
@@ -56,11 +56,11 @@ class PageEndpoints:
 
     async def orders(self, request: Request) -> Response:
         """Gives an order, and answers once the broker has it."""
-        guest = self.enter(request)
-        guest.need("operator")
+        caller = self.enter(request)
+        caller.need("operator")
         _own_page(request)
         body = await read_body(request, self.max_body_bytes)
-        order = await self.give(decode_json(_order_decoder, body, "invalid_request"), guest.name)
+        order = await self.give(decode_json(_order_decoder, body, "invalid_request"), caller.name)
         return json_response(OrderGiven.of(order), 202)
 
 

@@ -10,7 +10,7 @@ from streaming.config import Config
 from streaming.control.history import ControlError, PastKernel, read_history_back
 from streaming.control.orders import Operator, read_order
 from streaming.events.decisions import Order
-from streaming.scorer.doors import NOBODY
+from streaming.scorer.access import NOBODY
 from streaming.scorer.page.views import OrderRequest
 from streaming.scorer.schema import RequestRefused
 from streaming.topic_scan import TopicScanError

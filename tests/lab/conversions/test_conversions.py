@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 from driftline.cli import app
 from lab.conversion_start import clicked_log
 from lab.conversions.command import NoConversionsError, run_conversions
+from lab.conversions.known_conversions import ToldConversions, conversion_features
 from lab.conversions.tables import markdown, report_of
-from lab.conversions.told import ToldConversions, conversion_features
 from lab.conversions.trial import COUNTERS, FROZEN, POSTERIOR, WAYS, ConversionTrial, CvrFigures, try_conversions
 from lab.evaluate.order import ComparisonOrder
 from lab.evaluate.plan import Plan

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from lab.detection.announcements import ALWAYS, NEVER, VERDICT, announcements
 from lab.detection.episodes import Origin, scripted_episodes
-from lab.detection.heard import ALWAYS, NEVER, VERDICT, announcements
 from lab.detection.scenarios import FAULTS, faulty, scenarios
 from lab.evaluate.prepare import Pretrained, pretrain_on
 from lab.played.half import LiveHalf, PlayedRequests

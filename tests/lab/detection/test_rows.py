@@ -6,8 +6,8 @@ import json
 
 import pytest
 
+from lab.detection.announcements import ALWAYS, NEVER, VERDICT
 from lab.detection.episodes import Origin
-from lab.detection.heard import ALWAYS, NEVER, VERDICT
 from lab.detection.rows import rate, report_of
 from lab.detection.scenarios import NO_DRIFT
 from lab.detection.score import Found, Score

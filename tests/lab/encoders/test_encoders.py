@@ -29,6 +29,7 @@ from lab.encoders.trial import (
     try_encoder,
     with_encoder,
 )
+from lab.evaluate.known_labels import live_histories
 from lab.evaluate.order import ComparisonOrder
 from lab.evaluate.plan import Plan
 from lab.evaluate.prepare import (
@@ -39,7 +40,6 @@ from lab.evaluate.prepare import (
     prepare,
     pretrain_on,
 )
-from lab.evaluate.told import live_histories
 from lab.streams import Chunk, Stream
 from lab.streams.sources import NamedStreams
 from model.config import BackboneConfig, PretrainConfig

@@ -146,7 +146,7 @@ def test_the_table_compares_with_items_known_by_id_seed_by_seed(titled: Plan) ->
     json.dumps(report.to_json(), allow_nan=False)
 
 
-# --- the door ---
+# --- the command ---
 
 
 def test_a_stream_whose_items_have_no_text_is_refused_by_its_name(tmp_path: Path) -> None:

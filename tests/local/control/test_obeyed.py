@@ -11,7 +11,7 @@ from local.control.command import app
 from local.control.obeyed import wait_until_obeyed
 from streaming.config import Config
 from streaming.events.decisions import Order
-from streaming.scorer.doors import key_hash, new_key
+from streaming.scorer.access import key_hash, new_key
 from tests.streaming.scorer.scoring_parts import serving
 
 SHOP, OPS = new_key(), new_key()
@@ -27,7 +27,7 @@ KEYS = [
     ids=["operator", "shop", "none"],  # the keys are drawn anew in every process that runs tests
 )
 def test_a_scorer_with_keys_tells_whether_it_obeys_to_a_key_that_may_ask(key: str | None, told: str) -> None:
-    with serving(Config.model_validate({"doors": {"keys": KEYS}})) as port:
+    with serving(Config.model_validate({"access": {"keys": KEYS}})) as port:
         assert told in wait_until_obeyed(f"http://127.0.0.1:{port}", Order("main"), key)
 
 

@@ -39,9 +39,9 @@ def test_a_restored_learner_goes_on_bit_for_bit_from_any_place(sizes: list[int],
 def refused(learner: Learner, data: bytes) -> str:
     """The sentence of the refusal; `check` and `restore` say the same, and nothing changes."""
     before, sentences = learner.snapshot(), []
-    for door in (learner.check, learner.restore):
+    for read in (learner.check, learner.restore):
         with pytest.raises(ContainerError) as caught:
-            door(data)
+            read(data)
         sentences.append(str(caught.value))
     assert sentences[0] == sentences[1]
     assert learner.snapshot() == before

@@ -52,7 +52,7 @@ def _refused(config: Config, event: FeedbackEvent | ImpressionEvent) -> str | No
     return None
 
 
-SIGNED = Config.model_validate({"doors": {"request_id_secrets": [NEW, OLD], "unsigned_ids": ["main.shop-"]}})
+SIGNED = Config.model_validate({"access": {"request_id_secrets": [NEW, OLD], "unsigned_ids": ["main.shop-"]}})
 
 
 def test_feedback_counts_under_an_id_that_a_scorer_gave_before_or_after_the_secret_changed() -> None:

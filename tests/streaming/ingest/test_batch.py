@@ -31,7 +31,7 @@ from streaming.events import (
 from streaming.events.announcements import ANNOUNCED
 from streaming.events.decisions import decode_decision
 from streaming.ingest.batch import Batch
-from streaming.ingest.letters import Letters
+from streaming.ingest.dead_letter_writer import DeadLetterWriter
 from streaming.ingest.output import Output, RecordRefusedError
 from streaming.ingest.reader import Polled, UnreadableBatch
 from streaming.ingest.routing import Routing
@@ -78,7 +78,7 @@ def batch_of(*events: Any, unreadable: Sequence[UnreadableBatch] = ()) -> Batch:
 
 
 def batch_with(*records: Record, unreadable: Sequence[UnreadableBatch] = (), routing: Routing | None = None) -> Batch:
-    return Batch(CONFIG, routing or Routing(CONFIG), Letters(CONFIG), Polled([*records], [*unreadable]), NOW)
+    return Batch(CONFIG, routing or Routing(CONFIG), DeadLetterWriter(CONFIG), Polled([*records], [*unreadable]), NOW)
 
 
 def retrier() -> Retrier:

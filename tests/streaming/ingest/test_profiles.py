@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from features.store.online import StoreUnavailableError
 from streaming.config import Config
 from streaming.events import DeadLetter, FeedbackEvent, ItemEvent, UserEvent, encode_event
-from streaming.ingest.letters import Letters
+from streaming.ingest.dead_letter_writer import DeadLetterWriter
 from streaming.ingest.output import Output
 from streaming.ingest.profile_lane import ProfileBatch
 from streaming.ingest.reader import Polled
@@ -59,7 +59,7 @@ class Store:
 def batch_of(*events: Any) -> ProfileBatch:
     values = [event if isinstance(event, bytes) else encode_event(event) for event in events]
     records = [Record(value, offset) for offset, value in enumerate(values)]
-    return ProfileBatch(Routing(CONFIG), Letters(CONFIG), Polled(records, []), NOW)
+    return ProfileBatch(Routing(CONFIG), DeadLetterWriter(CONFIG), Polled(records, []), NOW)
 
 
 def write(batch: ProfileBatch, store: Store) -> list[DeadLetter]:

@@ -36,11 +36,11 @@ from streaming.events.request_ids import RequestIds
 from streaming.events.rules import EventRules
 from streaming.kernel_log.kernels import KernelRecord
 from streaming.kernel_log.keys import kernel_key
+from streaming.scorer.access import AccessControl
 from streaming.scorer.active_kernels import ActiveKernels
 from streaming.scorer.app import make_app
 from streaming.scorer.blend import Blend
 from streaming.scorer.core import CLICKS_ALONE, CandidateEncoder, Scored, Scorer
-from streaming.scorer.doors import Doors
 from streaming.scorer.page.history import StatusHistory
 from streaming.scorer.page.orders import signed
 from streaming.scorer.page.views import OrderRequest, PageView
@@ -211,8 +211,8 @@ class FakeBackend:
         self.scorer = make_scorer(backbone, self.active, request_ids=self.rules.request_ids)
         self.max_body_bytes = 4_096
         self.checks: dict[str, Callable[[], str | None]] = {"tasks": lambda: None}
-        self.doors = Doors(config.doors, time.monotonic)
-        self.max_events = config.doors.max_events
+        self.access = AccessControl(config.access, time.monotonic)
+        self.max_events = config.access.max_events
         self.waits_for: dict[str, str] = {}
         self.events: list[Event] = []
         self.life: list[str] = []

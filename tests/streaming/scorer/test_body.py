@@ -1,4 +1,4 @@
-"""The body of a request: what is no JSON, what is encoded, what is too long, at every door that takes one."""
+"""The body of a request: what is no JSON, what is encoded, what is too long, at every entry point that takes one."""
 
 from __future__ import annotations
 

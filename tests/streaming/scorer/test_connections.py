@@ -1,4 +1,4 @@
-"""Clients that keep the door waiting, on a real server and real sockets: it stays open for the others."""
+"""Clients that keep the scorer waiting, on a real server and real sockets: it stays open for the others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import uvicorn
 from prometheus_client import REGISTRY
 from uvicorn.server import ServerState
 
-from streaming.config import Config, DoorsConfig
+from streaming.config import AccessConfig, Config
 from streaming.scorer.app import make_app
 from streaming.scorer.connections import Connections
 from tests.streaming.scorer.scoring_parts import FakeBackend, serving
@@ -32,8 +32,8 @@ HALF: dict[str, bytes] = {
 }
 
 
-def _doors(**doors: Any) -> Config:
-    return Config.model_validate({"doors": doors})
+def _bounded(**access: Any) -> Config:
+    return Config.model_validate({"access": access})
 
 
 def _dropped(reason: str) -> float:
@@ -70,7 +70,7 @@ def _held(port: int, sent: bytes, count: int) -> Iterator[list[socket.socket]]:
 @pytest.mark.parametrize("case", HALF)
 def test_many_half_sent_requests_do_not_close_the_door(case: str) -> None:
     before = _dropped("too_many")
-    with serving(_doors(max_connections=50, request_timeout_s=600)) as port, _held(port, HALF[case], 300):
+    with serving(_bounded(max_connections=50, request_timeout_s=600)) as port, _held(port, HALF[case], 300):
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
             assert client.get("/healthz").status_code == 200
             assert client.post("/v1/score", content=BODY).status_code == 200
@@ -79,12 +79,12 @@ def test_many_half_sent_requests_do_not_close_the_door(case: str) -> None:
 
 @pytest.mark.parametrize("case", HALF)
 def test_a_request_that_does_not_become_whole_in_time_is_given_up(case: str) -> None:
-    with serving(_doors(request_timeout_s=0.2)) as port, _connect(port, HALF[case]) as client:
+    with serving(_bounded(request_timeout_s=0.2)) as port, _connect(port, HALF[case]) as client:
         assert _ended(client)
 
 
 def test_a_request_that_drips_in_is_given_up_although_something_always_comes() -> None:
-    with serving(_doors(request_timeout_s=0.3)) as port, _connect(port, b"GET /healthz HTTP/1.1\r\n") as client:
+    with serving(_bounded(request_timeout_s=0.3)) as port, _connect(port, b"GET /healthz HTTP/1.1\r\n") as client:
 
         def dripping() -> bool:
             try:
@@ -97,7 +97,7 @@ def test_a_request_that_drips_in_is_given_up_although_something_always_comes() -
 
 
 def test_the_second_request_of_a_connection_has_as_long_as_the_first() -> None:
-    with serving(_doors(request_timeout_s=0.3)) as port, _connect(port, HEAD + BODY) as client:
+    with serving(_bounded(request_timeout_s=0.3)) as port, _connect(port, HEAD + BODY) as client:
         assert client.recv(12) == b"HTTP/1.1 200"
         while client.recv(65_536)[-1:] != b"}":
             pass
@@ -106,7 +106,7 @@ def test_the_second_request_of_a_connection_has_as_long_as_the_first() -> None:
 
 
 def test_a_connection_that_is_being_answered_is_never_the_one_to_go() -> None:
-    with serving(_doors(max_connections=2)) as port, httpx.Client(trust_env=False) as client:
+    with serving(_bounded(max_connections=2)) as port, httpx.Client(trust_env=False) as client:
         answers = [client.post(f"http://127.0.0.1:{port}/v1/score", content=BODY).status_code for _ in range(5)]
         with _held(port, b"", 10):
             answers.append(client.post(f"http://127.0.0.1:{port}/v1/score", content=BODY).status_code)
@@ -116,7 +116,7 @@ def test_a_connection_that_is_being_answered_is_never_the_one_to_go() -> None:
 def test_a_client_that_does_not_read_its_answers_is_given_up() -> None:
     before = _dropped("too_slow")
     ask = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
-    with serving(_doors(request_timeout_s=0.3)) as port, _connect(port) as client:
+    with serving(_bounded(request_timeout_s=0.3)) as port, _connect(port) as client:
         client.settimeout(0.05)
         for _ in range(2_000):
             try:
@@ -141,7 +141,7 @@ async def test_the_rest_of_a_request_is_waited_for_no_longer_because_an_answer_w
     config = uvicorn.Config(make_app(FakeBackend()), log_config=None)
     config.load()
     transport = AbortableTransport()
-    protocol = Connections(DoorsConfig(request_timeout_s=0.05)).protocol(
+    protocol = Connections(AccessConfig(request_timeout_s=0.05)).protocol(
         config=config, server_state=ServerState(), app_state={}
     )
     protocol.connection_made(transport)

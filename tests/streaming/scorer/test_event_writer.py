@@ -108,6 +108,6 @@ def test_both_doors_refuse_the_same_events_for_the_same_reasons(event: Event) ->
 
 
 def test_more_events_than_one_call_may_bring_are_refused_for_good_and_not_for_later() -> None:
-    with pytest.raises(RequestRefused, match=r"6 events, at most 5.*doors\.max_events") as refused:
+    with pytest.raises(RequestRefused, match=r"6 events, at most 5.*access\.max_events") as refused:
         decode_events(msgspec.json.encode([UserEvent("u", NOW)] * 6), RULES, NOW, 5)
     assert (refused.value.problem.error, refused.value.status) == ("too_many_events", 413)

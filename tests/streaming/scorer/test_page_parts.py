@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.drift.verdict import VerdictKind
-from streaming.config import Config, DoorsConfig
-from streaming.config.doors import KeyConfig
+from streaming.config import AccessConfig, Config
+from streaming.config.access import KeyConfig
 from streaming.events.decisions import Decision
 from streaming.events.status import ArmStatus, DomainStatus, GroupStatus
-from streaming.scorer.doors import key_hash, new_key
+from streaming.scorer.access import key_hash, new_key
 from streaming.scorer.page.answers import OLD_S, Answer, answers
 from streaming.scorer.page.history import (
     HORIZON_S,
@@ -194,7 +194,7 @@ async def test_the_page_and_its_files_need_no_key_and_are_asked_for_again_by_the
 
 async def test_what_the_page_shows_needs_a_right_to_look() -> None:
     key = new_key()
-    config = Config(doors=DoorsConfig(keys=(KeyConfig(name="shop", hash=key_hash(key), may=("score",)),)))
+    config = Config(access=AccessConfig(keys=(KeyConfig(name="shop", hash=key_hash(key), may=("score",)),)))
     async with asgi_client(FakeBackend(config)) as client:
         for path in ("/v1/status", "/v1/history"):
             assert (await client.get(path)).status_code == 401
@@ -205,8 +205,8 @@ async def test_what_the_page_shows_needs_a_right_to_look() -> None:
 
 async def test_a_key_that_may_look_sees_all_that_an_operator_sees_and_orders_nothing() -> None:
     keys = {may: new_key() for may in ("look", "operator")}
-    doors = DoorsConfig(keys=tuple(KeyConfig(name=may, hash=key_hash(key), may=(may,)) for may, key in keys.items()))
-    backend = FakeBackend(Config(doors=doors))
+    access = AccessConfig(keys=tuple(KeyConfig(name=may, hash=key_hash(key), may=(may,)) for may, key in keys.items()))
+    backend = FakeBackend(Config(access=access))
     async with asgi_client(backend) as client:
         for may, key in keys.items():
             header, order = {"Authorization": f"Bearer {key}"}, {"group": "main", "order": "freeze"}

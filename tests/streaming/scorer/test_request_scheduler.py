@@ -1,4 +1,4 @@
-"""Turns on the event loop: a small request is answered between the slices of a large one."""
+"""RequestScheduler on the event loop: a small request is answered between the slices of a large one."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Generator
 
 import pytest
 
+from streaming.scorer.request_scheduler import RequestScheduler
 from streaming.scorer.schema import RequestRefused
-from streaming.scorer.turns import Turns
 
 
 def _work(done: list[str], name: str, slices: int) -> Generator[None, None, str]:
@@ -29,54 +29,54 @@ async def _until(done: list[str], slices: int) -> None:
 
 
 async def test_a_small_request_that_comes_while_eight_large_ones_wait_is_answered_after_one_slice_more() -> None:
-    turns, done = Turns(100_000), list[str]()
-    large = [asyncio.create_task(turns.run(_work(done, f"large-{n}-", 8), 2_000)) for n in range(8)]
+    scheduler, done = RequestScheduler(100_000), list[str]()
+    large = [asyncio.create_task(scheduler.run(_work(done, f"large-{n}-", 8), 2_000)) for n in range(8)]
     await _until(done, 3)
     before = len(done)
-    assert await turns.run(_work(done, "small", 1), 20) == "small"
+    assert await scheduler.run(_work(done, "small", 1), 20) == "small"
     assert done.index("small0") - before <= 1
     assert await asyncio.gather(*large) == [f"large-{n}-" for n in range(8)]
 
 
 async def test_large_requests_go_one_after_the_other() -> None:
-    turns, done = Turns(100_000), list[str]()
-    await asyncio.gather(*(turns.run(_work(done, name, 3), 700) for name in "abc"))
+    scheduler, done = RequestScheduler(100_000), list[str]()
+    await asyncio.gather(*(scheduler.run(_work(done, name, 3), 700) for name in "abc"))
     assert done == [f"{name}{number}" for name in "abc" for number in range(3)]
 
 
 async def test_a_small_request_never_waits_for_the_lock_of_the_large() -> None:
-    turns, done = Turns(100_000), list[str]()
-    large = asyncio.create_task(turns.run(_work(done, "large", 50), 2_000))
+    scheduler, done = RequestScheduler(100_000), list[str]()
+    large = asyncio.create_task(scheduler.run(_work(done, "large", 50), 2_000))
     await _until(done, 1)
     for number in range(20):
-        assert await turns.run(_work(done, f"small-{number}-", 1), 1)
+        assert await scheduler.run(_work(done, f"small-{number}-", 1), 1)
     assert not large.done()
     await large
 
 
 async def test_more_large_requests_than_may_wait_are_told_to_come_again() -> None:
-    turns, done = Turns(3_000), list[str]()
-    waiting = [asyncio.create_task(turns.run(_work(done, name, 4), 1_500)) for name in "ab"]
+    scheduler, done = RequestScheduler(3_000), list[str]()
+    waiting = [asyncio.create_task(scheduler.run(_work(done, name, 4), 1_500)) for name in "ab"]
     await asyncio.sleep(0)
     with pytest.raises(RequestRefused, match="3000 candidates") as refused:
-        await turns.run(_work(done, "c", 4), 1_500)
+        await scheduler.run(_work(done, "c", 4), 1_500)
     assert (refused.value.problem.error, refused.value.status) == ("busy", 503)
     await asyncio.gather(*waiting)
-    assert await turns.run(_work(done, "c", 4), 1_500) == "c"
+    assert await scheduler.run(_work(done, "c", 4), 1_500) == "c"
 
 
 async def test_one_request_larger_than_the_bound_is_still_scored_when_nothing_waits() -> None:
-    assert await Turns(10).run(_work([], "large", 4), 1_500) == "large"
+    assert await RequestScheduler(10).run(_work([], "large", 4), 1_500) == "large"
 
 
 async def test_a_large_request_that_is_given_up_lets_the_next_one_go_on() -> None:
-    turns, done = Turns(3_000), list[str]()
-    first = asyncio.create_task(turns.run(_work(done, "a", 1_000), 1_500))
-    second = asyncio.create_task(turns.run(_work(done, "b", 3), 1_500))
+    scheduler, done = RequestScheduler(3_000), list[str]()
+    first = asyncio.create_task(scheduler.run(_work(done, "a", 1_000), 1_500))
+    second = asyncio.create_task(scheduler.run(_work(done, "b", 3), 1_500))
     await _until(done, 1)
     first.cancel()
     assert await second == "b"
-    assert await turns.run(_work(done, "c", 3), 3_000) == "c"
+    assert await scheduler.run(_work(done, "c", 3), 3_000) == "c"
 
 
 async def test_what_a_request_is_refused_for_is_said_at_once() -> None:
@@ -84,9 +84,9 @@ async def test_what_a_request_is_refused_for_is_said_at_once() -> None:
         raise RequestRefused("too_many_candidates", "too many")
         yield
 
-    turns, done = Turns(100), list[str]()
-    waiting = asyncio.create_task(turns.run(_work(done, "a", 50), 90))
+    scheduler, done = RequestScheduler(100), list[str]()
+    waiting = asyncio.create_task(scheduler.run(_work(done, "a", 50), 90))
     await asyncio.sleep(0)
     with pytest.raises(RequestRefused, match="too many"):
-        await turns.run(refused(), 10_000)
+        await scheduler.run(refused(), 10_000)
     await waiting

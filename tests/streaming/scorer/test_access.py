@@ -17,10 +17,10 @@ from typer.testing import CliRunner
 
 from driftline.keys import RIGHTS
 from driftline.keys import app as key_app
-from streaming.config import Config, ConfigError, DoorsConfig, load_config
+from streaming.config import AccessConfig, Config, ConfigError, load_config
 from streaming.config_docs import as_toml
 from streaming.events.request_ids import RequestIds
-from streaming.scorer.doors import CallRate, Doors, check_doors, key_hash, new_key
+from streaming.scorer.access import AccessControl, CallRate, check_access, key_hash, new_key
 from streaming.scorer.schema import RequestRefused
 from tests.streaming.scorer.scoring_parts import FakeBackend, asgi_client
 
@@ -49,7 +49,7 @@ def _counted(key: str, outcome: str) -> float:
 
 @pytest.fixture
 def backend() -> FakeBackend:
-    return FakeBackend(Config.model_validate({"doors": {"keys": KEYS}}))
+    return FakeBackend(Config.model_validate({"access": {"keys": KEYS}}))
 
 
 @pytest.fixture
@@ -128,17 +128,17 @@ async def test_calls_are_counted_by_the_name_of_the_key_and_never_by_the_key(cli
 
 
 async def test_two_keys_are_known_at_once_so_that_one_can_replace_the_other() -> None:
-    doors = Doors(DoorsConfig.model_validate({"keys": KEYS}), lambda: 0.0)
-    assert doors.enter(f"Bearer {SHOP}", "a").name == "shop"
-    assert doors.enter(f"bearer {CRM} ", "a").name == "crm"
+    access = AccessControl(AccessConfig.model_validate({"keys": KEYS}), lambda: 0.0)
+    assert access.enter(f"Bearer {SHOP}", "a").name == "shop"
+    assert access.enter(f"bearer {CRM} ", "a").name == "crm"
 
 
 @given(st.text(max_size=200))
 def test_no_header_that_is_not_a_key_lets_anybody_in_or_breaks_the_door(header: str) -> None:
-    doors = Doors(DoorsConfig.model_validate({"keys": KEYS}), lambda: 0.0)
+    access = AccessControl(AccessConfig.model_validate({"keys": KEYS}), lambda: 0.0)
     for sent in (header, f"Bearer {header}"):
         with pytest.raises(RequestRefused) as refused:
-            doors.enter(sent, "a")
+            access.enter(sent, "a")
         assert refused.value.status == 401
 
 
@@ -147,21 +147,21 @@ OPEN = ["0.0.0.0", "::", "192.168.1.7", "scorer", ""]
 
 @pytest.mark.parametrize("host", OPEN)
 def test_no_keys_on_an_address_that_others_reach_is_refused_with_the_cure(host: str) -> None:
-    with pytest.raises(ConfigError, match=r"driftline key new.*DRIFTLINE_DOORS__KEYS"):
-        check_doors(Config.model_validate({"scorer": {"host": host}}))
+    with pytest.raises(ConfigError, match=r"driftline key new.*DRIFTLINE_ACCESS__KEYS"):
+        check_access(Config.model_validate({"scorer": {"host": host}}))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
 def test_on_loopback_no_keys_are_needed(host: str) -> None:
-    check_doors(Config.model_validate({"scorer": {"host": host}}))
+    check_access(Config.model_validate({"scorer": {"host": host}}))
 
 
 def test_the_check_holds_for_what_the_environment_says_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DRIFTLINE_SCORER__HOST", "0.0.0.0")
-    with pytest.raises(ConfigError, match=r"doors\.keys is empty"):
-        check_doors(load_config())
-    monkeypatch.setenv("DRIFTLINE_DOORS__KEYS", f'[{{"name": "shop", "hash": "{key_hash(SHOP)}", "may": ["score"]}}]')
-    check_doors(load_config())
+    with pytest.raises(ConfigError, match=r"access\.keys is empty"):
+        check_access(load_config())
+    monkeypatch.setenv("DRIFTLINE_ACCESS__KEYS", f'[{{"name": "shop", "hash": "{key_hash(SHOP)}", "may": ["score"]}}]')
+    check_access(load_config())
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
@@ -177,14 +177,14 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("case", WRONG)
 def test_a_wrong_door_is_refused_and_its_secrets_are_not_repeated(case: str) -> None:
-    doors, said = WRONG[case]
+    access, said = WRONG[case]
     with pytest.raises(ConfigError, match=said) as refused:
-        load_config(doors=doors)
+        load_config(access=access)
     assert SHOP not in str(refused.value)
 
 
 def test_secrets_that_sign_are_never_printed() -> None:
-    config = Config.model_validate({"doors": {"request_id_secrets": ["s" * 40]}})
+    config = Config.model_validate({"access": {"request_id_secrets": ["s" * 40]}})
     assert "s" * 40 not in as_toml(config) + repr(config)
 
 
@@ -194,7 +194,7 @@ def test_a_new_key_is_printed_once_and_its_entry_lets_its_holder_in() -> None:
     assert made.exit_code == 0 and key is not None
     assert key[0] not in made.stdout
     config = Config.model_validate(tomllib.loads(made.stdout))
-    assert Doors(config.doors, lambda: 0.0).enter(f"Bearer {key[0]}", "").rights == {"score", "drift"}
+    assert AccessControl(config.access, lambda: 0.0).enter(f"Bearer {key[0]}", "").rights == {"score", "drift"}
 
 
 def test_a_key_file_is_its_owners_alone_and_an_older_one_is_never_overwritten(tmp_path: Any) -> None:
@@ -209,8 +209,8 @@ def test_a_key_file_is_its_owners_alone_and_an_older_one_is_never_overwritten(tm
 
 def test_a_new_secret_signs() -> None:
     secret = CliRunner().invoke(key_app, ["secret"]).stdout.strip()
-    config = load_config(doors={"request_id_secrets": [secret]})
-    assert RequestIds([config.doors.request_id_secrets[0].get_secret_value()]).signed
+    config = load_config(access={"request_id_secrets": [secret]})
+    assert RequestIds([config.access.request_id_secrets[0].get_secret_value()]).signed
 
 
 def test_a_rate_lets_a_seconds_worth_in_at_once_and_then_one_an_interval() -> None:
@@ -248,8 +248,8 @@ def test_nobody_ever_exceeds_its_rate(per_s: float, calls: list[tuple[str, float
 
 
 async def test_a_caller_that_is_too_fast_is_told_when_to_come_again_and_others_are_not_held_up() -> None:
-    doors = {"keys": [{**key, "may": ["score"]} for key in KEYS], "requests_per_s": 2}
-    async with asgi_client(FakeBackend(Config.model_validate({"doors": doors}))) as client:
+    access = {"keys": [{**key, "may": ["score"]} for key in KEYS], "requests_per_s": 2}
+    async with asgi_client(FakeBackend(Config.model_validate({"access": access}))) as client:
         mine = [await client.post("/v1/score", json=ASK, headers=_bearer(SHOP)) for _ in range(4)]
         other = await client.post("/v1/score", json=ASK, headers=_bearer(CRM))
     assert [answer.status_code for answer in mine][:2] == [200, 200]
@@ -260,22 +260,22 @@ async def test_a_caller_that_is_too_fast_is_told_when_to_come_again_and_others_a
 
 
 async def test_strangers_at_the_door_are_slowed_by_address() -> None:
-    doors = Doors(DoorsConfig.model_validate({"keys": KEYS, "requests_per_s": 1}), lambda: 0.0)
+    access = AccessControl(AccessConfig.model_validate({"keys": KEYS, "requests_per_s": 1}), lambda: 0.0)
     statuses = []
     for address in ("a", "a", "b"):
         with pytest.raises(RequestRefused) as refused:
-            doors.enter("Bearer guess", address)
+            access.enter("Bearer guess", address)
         statuses.append(refused.value.status)
     assert statuses == [401, 429, 401]
-    assert doors.enter(f"Bearer {SHOP}", "a").name == "shop"
+    assert access.enter(f"Bearer {SHOP}", "a").name == "shop"
 
 
 def test_no_key_can_take_the_name_that_metrics_give_a_stranger() -> None:
     with pytest.raises(ValidationError):
-        DoorsConfig.model_validate({"keys": [{"name": "(unknown)", "hash": key_hash("x"), "may": ["score"]}]})
+        AccessConfig.model_validate({"keys": [{"name": "(unknown)", "hash": key_hash("x"), "may": ["score"]}]})
 
 
 def test_a_variable_that_is_no_json_shows_keys_that_would_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DRIFTLINE_DOORS__KEYS", "shop")
+    monkeypatch.setenv("DRIFTLINE_ACCESS__KEYS", "shop")
     with pytest.raises(ConfigError, match=r'"may": \["score", "feedback"\]'):
         load_config()

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from lab.evaluate.plan import Plan
 from lab.evaluate.prepare import Pretrained
-from lab.targets.kernel import going_on, taught_kernel
-from lab.targets.scoring import TargetTrial, TransferRow, in_scene
-from lab.targets.task import PartedStream
-from lab.transfer.curve import OWN, methods_for
-from lab.transfer.scratch import from_scratch
+from lab.fine_tuning.curve import OWN, methods_for
+from lab.fine_tuning.scratch import from_scratch
+from lab.transfer.kernel import going_on, taught_kernel
+from lab.transfer.scoring import TargetTrial, TransferRow, in_scene
+from lab.transfer.task import PartedStream
 from model.backbone.dataset import Examples, ProfileTable, TrainingData
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.interface import FrozenBackbone

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from lab.evaluate.cells import plain_span
 from lab.evaluate.compare import interval
 from lab.evaluate.named_tables import NamedTable, markdown_page
-from lab.targets.scoring import TransferRow
-from lab.targets.ways import SCRATCH, WAYS, ZERO_SHOT
+from lab.transfer.scoring import TransferRow
+from lab.transfer.ways import SCRATCH, WAYS, ZERO_SHOT
 
 FIGURES = {
     "request_auc": "AUC in requests", "auc": "AUC", "log_loss": "log loss", "hit": "HR@10", "ndcg": "NDCG@10"

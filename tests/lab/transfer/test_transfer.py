@@ -12,17 +12,17 @@ import pytest
 
 from lab.evaluate.compare import interval
 from lab.evaluate.order import ComparisonOrder
+from lab.fine_tuning.origin import TransferRefused
 from lab.streams.sources import NamedStreams, Source, log_source, movielens_source
-from lab.targets.command import run_transfer
-from lab.targets.parts import parts_of
-from lab.targets.scoring import TargetTrial, TransferRow
-from lab.targets.tables import markdown
-from lab.targets.task import TransferTask, open_task
-from lab.targets.ways import FREEZE, KERNEL_LIVE, POPULARITY, SCRATCH, WAYS, ZERO_SHOT
-from lab.transfer.origin import TransferRefused
+from lab.transfer.command import run_transfer
+from lab.transfer.parts import parts_of
+from lab.transfer.scoring import TargetTrial, TransferRow
+from lab.transfer.tables import markdown
+from lab.transfer.task import TransferTask, open_task
+from lab.transfer.ways import FREEZE, KERNEL_LIVE, POPULARITY, SCRATCH, WAYS, ZERO_SHOT
 from model.config import ITEM_ASPECTS, ItemAspect
 from streaming.config import Config
-from tests.lab.transfer.conftest import QUIET, SMALL, shop_log
+from tests.lab.fine_tuning.conftest import QUIET, SMALL, shop_log
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lab.fine_tuning.origin import TransferRefused
 from lab.streams import Chunk, StreamError, find_script
 from lab.streams.logged.movielens_stream import MOVIELENS_STREAMS
 from lab.streams.sources import Source, movielens_source
 from lab.streams.stream import Catalogue
-from lab.transfer.origin import TransferRefused
 from model.encoding.domain import FACETS
 from model.encoding.spelling import FieldValue, spell_list
 

@@ -26,7 +26,7 @@ LOOK_AGAIN = (8, 64)
 """After so many requests of a group the kernel in use is looked at again: at the start there was nothing to look at."""
 
 
-def check_sense(kernel: Kernel, inputs: KernelInputs) -> None:
+def check_sanity(kernel: Kernel, inputs: KernelInputs) -> None:
     """Raises KernelRefused if what `kernel` gives for `inputs`, `n` rows, cannot be meant to be served."""
     with torch.inference_mode():
         live, frozen = kernel.logit(inputs).double(), inputs.frozen_logit.double()
@@ -74,7 +74,7 @@ class RecentRequests:
         """Raises KernelRefused if `kernel` makes no sense on these rows; without any it passes."""
         if not self._parts:
             return
-        check_sense(
+        check_sanity(
             kernel,
             KernelInputs(
                 x=torch.cat([part.x for part in self._parts]),

@@ -14,7 +14,7 @@ _ROUNDS = 5
 """Rounds of the event loop from a connection to the answer of a small request: accept, connect, read, decode, score."""
 
 
-class Turns:
+class RequestScheduler:
     """Runs work in slices on the event loop: what has several slices one after the other, what has one at once.
 
     Two large requests at once would only make each other late, and every small one wait for a slice of both.

@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lab.adapters import ADAPTERS, AdapterContext
+from lab.evaluate.known_labels import live_histories
 from lab.evaluate.plan import Plan
 from lab.evaluate.prepare import Pretrained, Texts, decided_labels, prepare, pretrain_on
 from lab.evaluate.prequential import run
-from lab.evaluate.told import live_histories
+from lab.fine_tuning.scratch import from_scratch
 from lab.streams.logged.logs import LoggedStream
-from lab.transfer.scratch import from_scratch
 from model.backbone.dataset import Examples, ProfileTable, TrainingData
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.grown import grow

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from features.live.features import LiveFeatures, RequestItems
 from lab.adapters import ADAPTERS, Adapter, AdapterContext, StreamBatch
+from lab.evaluate.known_labels import live_outcomes
 from lab.evaluate.plan import KERNEL, Plan
 from lab.evaluate.prepare import PreparedStream, Pretrained, decided_labels, prepare
 from lab.evaluate.prequential import Outcome, run
-from lab.evaluate.told import live_outcomes
 from lab.kernel_start import count_log
 from lab.represented import represent_pairs
 from lab.streams import Chunk
-from lab.targets.task import PartedStream, Target
+from lab.transfer.task import PartedStream, Target
 from model.backbone.dataset import Examples
 from model.config import NO_HISTORY
 from model.kernel.batch import MicroBatch

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lab.fine_tuning.origin import TransferRefused
 from lab.streams import Chunk, Stream
 from lab.streams.recording import recoded
 from lab.streams.stream import NO_ITEM, Catalogue, DriftSpan, Half, rechunk
-from lab.targets.parts import Members, StreamPart, members
-from lab.transfer.origin import TransferRefused
+from lab.transfer.parts import Members, StreamPart, members
 from model.config import ItemAspect
 
 FEWEST = 100

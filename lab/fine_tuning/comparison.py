@@ -15,9 +15,9 @@ from lab.evaluate.named_tables import NamedTable, markdown_page, say_where, show
 from lab.evaluate.order import ComparisonOrder
 from lab.evaluate.pool import ensure_writable
 from lab.evaluate.work import limit_threads, text_vectors
-from lab.transfer.curve import FIRST, CurveRow, curve
-from lab.transfer.new_scene import STREAMS, open_scene
-from lab.transfer.origin import ensure_comparable
+from lab.fine_tuning.curve import FIRST, CurveRow, curve
+from lab.fine_tuning.new_scene import STREAMS, open_scene
+from lab.fine_tuning.origin import ensure_comparable
 from streaming.config import Config
 
 SEEDS = 3

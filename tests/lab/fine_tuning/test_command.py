@@ -13,17 +13,17 @@ import pytest
 from rich.console import Console
 
 from features.live.layout import OVERALL
+from lab.fine_tuning.command import FineTuneOrder, levels_of, method_of, run_fine_tune
+from lab.fine_tuning.origin import TransferRefused
 from lab.streams import StreamError
 from lab.streams.choice import StreamChoice
-from lab.transfer.command import FineTuneOrder, levels_of, method_of, run_fine_tune
-from lab.transfer.origin import TransferRefused
 from model.backbone.levels import LEVELS
 from model.backbone.methods.scenes import BackboneWithScenes
 from model.backbone.schema import BackboneRefused
 from streaming.backbone import open_backbone
 from streaming.config import Config
 from streaming.processor.owned_group import first_rows
-from tests.lab.transfer.conftest import QUIET, SMALL, shop_config, shop_log
+from tests.lab.fine_tuning.conftest import QUIET, SMALL, shop_config, shop_log
 
 
 def order(shop: Path, **changes: object) -> FineTuneOrder:

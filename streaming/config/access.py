@@ -1,4 +1,4 @@
-"""Who may come in by the scorer's HTTP door, and how much is taken at once."""
+"""Who may use the scorer's HTTP interface, and how much it takes at once."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class KeyConfig(Section):
     )
 
 
-class DoorsConfig(Section):
-    """Who may come in by the scorer's HTTP door, and how much is taken at once (SECURITY.md has the whole model)."""
+class AccessConfig(Section):
+    """Who may use the scorer's HTTP interface, and how much it takes at once (SECURITY.md has the whole model)."""
 
     keys: tuple[KeyConfig, ...] = Field(
         default=(),
         examples=[[{"name": "shop", "hash": "sha256:<64 hex digits>", "may": ["score", "feedback"]}]],
-        description="API keys; a caller sends one as `Authorization: Bearer KEY`. None opens the door to everybody, "
+        description="API keys; a caller sends one as `Authorization: Bearer KEY`. Without any, everybody may call, "
         "which is refused unless scorer.host is a loopback address.",
     )
     request_id_secrets: tuple[SecretStr, ...] = Field(

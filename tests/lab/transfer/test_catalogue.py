@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lab.targets.catalogue import rank_catalogue
+from lab.transfer.catalogue import rank_catalogue
 
 
 def marks(*rows: str) -> NDArray[np.bool_]:

@@ -1,4 +1,4 @@
-"""Who comes in at the HTTP door, what for and how often. No web server, no clock of its own.
+"""Who uses the HTTP interface, what for and how often. No web server, no clock of its own.
 
 Keys are 256 random bits, so their plain SHA-256 may stand in the configuration: there is nothing to guess that a slow
 hash would protect, and a slow hash would let any stranger burn the scorer's time (docs/decisions/0100).
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import get_args
 
-from streaming.config import Config, ConfigError, DoorsConfig, Right
+from streaming.config import AccessConfig, Config, ConfigError, Right
 from streaming.events import DriftEvent, Event, FeedbackEvent, ImpressionEvent
 from streaming.monitoring import metrics
 from streaming.scorer.schema import RequestRefused
@@ -42,15 +42,15 @@ def key_hash(key: str) -> str:
     return f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"
 
 
-def check_doors(config: Config) -> None:
+def check_access(config: Config) -> None:
     """Raises ConfigError if strangers could come in: no keys, on an address that other machines reach."""
     host = config.scorer.host
-    if config.doors.keys or _loopback(host):
+    if config.access.keys or _loopback(host):
         return
     raise ConfigError(
-        f"scorer.host {host!r} is reached from other machines and doors.keys is empty, so that anybody could forge "
+        f"scorer.host {host!r} is reached from other machines and access.keys is empty, so that anybody could forge "
         "clicks and overwrite profiles: make a key with `driftline key new NAME` and put what it prints into the "
-        "configuration (or DRIFTLINE_DOORS__KEYS, as JSON), or set scorer.host to 127.0.0.1"
+        "configuration (or DRIFTLINE_ACCESS__KEYS, as JSON), or set scorer.host to 127.0.0.1"
     )
 
 
@@ -62,7 +62,7 @@ def _loopback(host: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Guest:
+class Caller:
     """A caller who was let in, and what for."""
 
     name: str
@@ -73,7 +73,7 @@ class Guest:
         if right not in self.rights and not (right == "look" and "operator" in self.rights):
             _count(self.name, "forbidden")
             raise RequestRefused(
-                "not_allowed", f"the key {self.name!r} may not {right!r}: add it to the key's `may` in doors.keys", 403
+                "not_allowed", f"the key {self.name!r} may not {right!r}: add it to the key's `may` in access.keys", 403
             )
 
 
@@ -93,47 +93,47 @@ def right_of(event: Event) -> Right:
 _EVERY: frozenset[str] = frozenset(get_args(Right))
 
 
-class Doors:
+class AccessControl:
     """Lets callers in by key, each at its rate."""
 
-    def __init__(self, config: DoorsConfig, clock: Callable[[], float]) -> None:
+    def __init__(self, config: AccessConfig, clock: Callable[[], float]) -> None:
         """`clock` gives seconds of a clock that never goes back."""
-        self._keys = [(key.hash, Guest(key.name, frozenset(key.may))) for key in config.keys]
+        self._keys = [(key.hash, Caller(key.name, frozenset(key.may))) for key in config.keys]
         self._rate = CallRate(config.requests_per_s, clock)
 
-    def enter(self, authorization: str, address: str) -> Guest:
+    def enter(self, authorization: str, address: str) -> Caller:
         """The caller with this Authorization header. Raises RequestRefused: 401 without a known key, 429 too fast."""
-        guest = self._guest(authorization)
-        wait = self._rate.wait(guest.name if guest is not None and self._keys else f"address {address}")
-        name = guest.name if guest is not None else _STRANGER
+        caller = self._caller(authorization)
+        wait = self._rate.wait(caller.name if caller is not None and self._keys else f"address {address}")
+        name = caller.name if caller is not None else _STRANGER
         if wait > 0:
             _count(name, "limited")
             raise RequestRefused(
                 "too_many_requests",
-                f"more calls than doors.requests_per_s: try again in {math.ceil(wait)} s",
+                f"more calls than access.requests_per_s: try again in {math.ceil(wait)} s",
                 429,
                 {"Retry-After": str(math.ceil(wait))},
             )
-        if guest is None:
+        if caller is None:
             _count(name, "refused")
             raise _no_entry(authorization)
         _count(name, "allowed")
-        return guest
+        return caller
 
-    def _guest(self, authorization: str) -> Guest | None:
+    def _caller(self, authorization: str) -> Caller | None:
         if not self._keys:
-            return Guest(NOBODY, _EVERY)
+            return Caller(NOBODY, _EVERY)
         if authorization[: len(_BEARER)].lower() != _BEARER:
             return None
         sent = key_hash(authorization[len(_BEARER) :].strip()).encode()
         # Every key is compared, each in constant time: the time of a refusal tells nothing of any key.
-        found = [guest for known, guest in self._keys if hmac.compare_digest(known.encode(), sent)]
+        found = [caller for known, caller in self._keys if hmac.compare_digest(known.encode(), sent)]
         return found[0] if found else None
 
 
 def _no_entry(authorization: str) -> RequestRefused:
     if authorization:
-        error, detail = "unknown_key", "the key is none of doors.keys; it is sent as `Authorization: Bearer KEY`"
+        error, detail = "unknown_key", "the key is none of access.keys; it is sent as `Authorization: Bearer KEY`"
     else:
         error, detail = "no_key", "this scorer is opened by a key: send `Authorization: Bearer KEY`"
     return RequestRefused(error, detail, 401, {"WWW-Authenticate": "Bearer"})

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lab.fine_tuning.origin import TransferRefused
 from lab.streams import Chunk
 from lab.streams.recording import Recording, recoded
-from lab.transfer.origin import TransferRefused
 from model.backbone.dataset import Examples
 from model.encoding.domain import DomainSpace
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lab.streams import Chunk
-from lab.targets.catalogue import rank_catalogue
-from lab.targets.task import Target, TransferTask
+from lab.transfer.catalogue import rank_catalogue
+from lab.transfer.task import Target, TransferTask
 from model.backbone.dataset import Examples
 from model.evaluation import auc, grouped_auc, log_loss, sigmoid
 

@@ -1,4 +1,4 @@
-"""Whatever stands at the HTTP door, the door never fails: no 5xx, no traceback, the next caller is served."""
+"""Whatever is sent to the HTTP interface, it never fails: no 5xx, no traceback, the next caller is served."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streaming.config import Config
-from streaming.scorer.doors import key_hash, new_key
+from streaming.scorer.access import key_hash, new_key
 from tests.streaming.scorer.scoring_parts import FakeBackend, asgi_client, serving
 
 KEY = new_key()
 EVERY = ["score", "feedback", "impression", "profile", "drift", "operator"]
-KEYED = Config.model_validate({"doors": {"keys": [{"name": "all", "hash": key_hash(KEY), "may": EVERY}]}})
+KEYED = Config.model_validate({"access": {"keys": [{"name": "all", "hash": key_hash(KEY), "may": EVERY}]}})
 GOOD = msgspec.json.encode({"user_id": "u", "candidates": ["a"], "domain": {"scene": "home", "period": "day"}})
 
 json_values = st.recursive(
@@ -57,7 +57,7 @@ paths = st.sampled_from(["/v1/score", "/v1/events"])
 
 
 class Unbroken(FakeBackend):
-    """A backend that nothing is wrong with: what fails is the door."""
+    """A backend that nothing is wrong with: what fails is the interface."""
 
     async def write_events(self, events: list[Any]) -> None:
         pass

@@ -23,7 +23,7 @@ _MOST_KEPT = 16 * 1024
 """Bytes of key and headers that go with a letter."""
 
 
-class Letters:
+class DeadLetterWriter:
     """Writes the letters of one lane, counts them, and says in the log what is refused most."""
 
     def __init__(self, config: Config) -> None:

@@ -11,12 +11,12 @@ import pytest
 
 from lab.evaluate.order import ComparisonOrder
 from lab.evaluate.plan import Plan, make_plan
+from lab.fine_tuning.comparison import markdown, run_new_scene
+from lab.fine_tuning.curve import FREEZE, INSIDE, OWN, CurveRow, curve, methods_for
+from lab.fine_tuning.new_scene import EXAMPLES, scene_of
+from lab.fine_tuning.origin import TransferRefused
 from lab.streams import Chunk
 from lab.streams.logged.logs import LoggedStream
-from lab.transfer.comparison import markdown, run_new_scene
-from lab.transfer.curve import FREEZE, INSIDE, OWN, CurveRow, curve, methods_for
-from lab.transfer.new_scene import EXAMPLES, scene_of
-from lab.transfer.origin import TransferRefused
 from model.backbone.levels import LEVELS
 from model.config import BackboneConfig
 from streaming.config import Config
@@ -87,8 +87,8 @@ def test_the_methods_begin_as_the_grown_backbone_and_learn_numbers_of_their_own(
 def test_a_sequence_encoder_is_patched_and_reads_what_its_users_did(
     plan: Plan, stream: LoggedStream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lab.transfer.curve.FREEZE", {"tables grown, nothing trained": LEVELS})
-    monkeypatch.setattr("lab.transfer.curve.OWN", ())
+    monkeypatch.setattr("lab.fine_tuning.curve.FREEZE", {"tables grown, nothing trained": LEVELS})
+    monkeypatch.setattr("lab.fine_tuning.curve.OWN", ())
     backbone = CONFIG.backbone.model_copy(update={"user_encoder": "gru4rec", "history_length": 4})
     config = replace(CONFIG, backbone=backbone)
     found = {row.way: row for row in curve(replace(plan, config=config), stream, 0, texts)}

@@ -1,0 +1,1 @@
+"""A new scene from an old backbone: `command` is `driftline fine-tune`."""
