@@ -55,6 +55,7 @@ def _line(cells: Sequence[str]) -> str:
 
 def write_report(out: Path, name: str, figures: Mapping[str, object] | Sequence[object], page: str) -> None:
     """Writes `name`.json for programs, in which what is not a number is null, and `name`.md for people."""
+    out.mkdir(parents=True, exist_ok=True)
     write_whole(out / f"{name}.json", json.dumps(plain(figures), indent=1, allow_nan=False) + "\n")
     write_whole(out / f"{name}.md", page)
 
