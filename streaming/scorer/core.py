@@ -1,53 +1,30 @@
-"""Scores one request: features, frozen arm, live arm, ranking, impression. No broker, no web server, no clock."""
+"""Answers one request: what it may be, both arms, ranking, impression. No broker, no web server, no clock."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
-import torch
 from msgspec import UNSET
 from numpy.typing import NDArray
-from torch import Tensor
 
-from features.represent import Represented
 from model.control_users import NO_CONTROL, ControlUsers
 from model.encoding.domain import Domain, DomainSpace
 from model.encoding.query import EncodedQuery
-from model.kernel.kernel import Kernel
-from streaming.events import Arm, Payload, ServedImpression
+from streaming.events import Payload, ServedImpression
 from streaming.events.request_ids import RequestIds
-from streaming.retries import Throttle
-from streaming.scorer.active_kernels import ActiveKernel, ActiveKernels
+from streaming.scorer.active_kernels import ActiveKernels
+from streaming.scorer.arms import ArmScorer, Asked, CandidateEncoder, ScoredArms
 from streaming.scorer.blend import Blend, Ranking, probability
 from streaming.scorer.schema import ArmScores, ItemScore, RequestRefused, ScoreRequest, ScoreResponse
 from streaming.scorer.score_window import ScoreWindow
 
 T = TypeVar("T")
 
-log = logging.getLogger(__name__)
-
 ARMS = ("frozen", "live")
 CLICKS_ALONE = Blend()
-_SAY_EVERY_S = 5.0
-SLICE_CANDIDATES = 250
-"""Scored without a pause. More at once is hardly faster by the candidate, and others wait longer
-(docs/decisions/0102)."""
-
-
-class CandidateEncoder(Protocol):
-    """Reads features and runs the frozen backbone."""
-
-    def query(self, text: str) -> EncodedQuery | None:
-        """A query as the backbone reads it; None if it reads none."""
-
-    def represent(
-        self, user_id: str, item_ids: list[str], domain: Domain, time: float, query: EncodedQuery | None = None
-    ) -> Represented:
-        """Rows of `item_ids` for a user in a domain at an event time, seconds since the epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,53 +33,6 @@ class Scored:
 
     response: ScoreResponse
     impression: ServedImpression
-
-
-@dataclass(frozen=True, slots=True)
-class _Arms:
-    """Both arms' logits of one request, in the order of the candidates."""
-
-    items: list[str]
-    """Candidates without those that get no finite score."""
-    represented: Represented
-    frozen: NDArray[np.float32]
-    live: NDArray[np.float32]
-    version: int
-    """Of the kernel that made `live`; 0 is the identity."""
-    arm: Arm
-    """Which of the two is served."""
-    live_cvr: NDArray[np.float32] | None = None
-    """Logits of a conversion once clicked by a kernel that adapts them; None where none does."""
-
-    @property
-    def cvr(self) -> NDArray[np.float32] | None:
-        """Logits of a conversion once clicked by the arm that is served, where the backbone tells them."""
-        both = self.both_cvr
-        return None if both is None else both[self.arm == "live"]
-
-    @property
-    def both_cvr(self) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
-        """Of the frozen and of the live arm, where the backbone tells them."""
-        logit = self.represented.cvr_logit
-        if logit is None:
-            return None
-        frozen = _array(logit)
-        return frozen, frozen if self.live_cvr is None else self.live_cvr
-
-    @property
-    def served(self) -> NDArray[np.float32]:
-        """Logits of the arm that is served."""
-        return self.live if self.arm == "live" else self.frozen
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """Whom candidates are ranked for, where, when, and what for."""
-
-    user_id: str
-    domain: Domain
-    time: float
-    query: EncodedQuery | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +47,12 @@ class _Shown:
     """Rows of `items` among the candidates."""
 
 
-def _both(ranked: list[str], arms: _Arms, order: NDArray[np.int64]) -> list[ArmScores]:
+def _both(ranked: list[str], arms: ScoredArms, order: NDArray[np.int64]) -> list[ArmScores]:
     frozen, live = (probability(logit[order]).tolist() for logit in (arms.frozen, arms.live))
     return [ArmScores(*row) for row in zip(ranked, frozen, live, strict=True)]
 
 
-def _scores(ranked: list[str], arms: _Arms, ranking: Ranking, order: NDArray[np.int64]) -> list[ItemScore]:
+def _scores(ranked: list[str], arms: ScoredArms, ranking: Ranking, order: NDArray[np.int64]) -> list[ItemScore]:
     scores = ranking.score[order].tolist()
     if ranking.cvr is None:
         return [ItemScore(item, score) for item, score in zip(ranked, scores, strict=True)]
@@ -131,35 +61,7 @@ def _scores(ranked: list[str], arms: _Arms, ranking: Ranking, order: NDArray[np.
     return [ItemScore(*row) for row in zip(ranked, scores, *columns, strict=True)]
 
 
-def _array(values: Tensor) -> NDArray[np.float32]:
-    return np.asarray(values, dtype=np.float32)
-
-
-def _joined(parts: Sequence[Represented]) -> Represented:
-    """The slices of one request as one."""
-    if len(parts) == 1:
-        return parts[0]
-    cvr = [part.cvr_logit for part in parts if part.cvr_logit is not None]
-    cvr_live = [part.cvr_live for part in parts if part.cvr_live is not None]
-    return Represented(
-        x=torch.cat([part.x for part in parts]),
-        live=torch.cat([part.live for part in parts]),
-        content=torch.cat([part.content for part in parts]),
-        values=np.concatenate([part.values for part in parts]),
-        frozen_logit=torch.cat([part.frozen_logit for part in parts]),
-        cvr_logit=torch.cat(cvr) if cvr else None,
-        cvr_live=torch.cat(cvr_live) if cvr_live else None,
-    )
-
-
-def _scored(parts: Sequence[Represented], kernel: Kernel | None) -> Iterator[NDArray[np.float32]]:
-    """Logits of conversions by the kernel that adapts them, slice by slice."""
-    for part in parts:
-        if kernel is not None and part.conversion_inputs is not None:
-            yield _array(kernel.logit(part.conversion_inputs))
-
-
-def _of_conversions(arms: _Arms, order: NDArray[np.int64]) -> Mapping[Payload, NDArray[np.float32]]:
+def _of_conversions(arms: ScoredArms, order: NDArray[np.int64]) -> Mapping[Payload, NDArray[np.float32]]:
     """What the conversion task is learned from, as it was served; nothing where the backbone tells no conversions."""
     both, live = arms.both_cvr, arms.represented.cvr_live
     if both is None or live is None:
@@ -202,16 +104,14 @@ class Scorer:
         self._encoder = encoder
         self._fingerprint = fingerprint
         self._kernels = kernels
+        self._arms = ArmScorer(encoder, kernels, live_arm=live_arm, control=control)
         self._space = space
         self._groups = groups
         self._group_of = group_of
-        self._live_arm = live_arm
-        self._control = control
         self._blend = blend
         self._request_ids = request_ids
         self._max_candidates = max_candidates
         self._on_undeclared = on_undeclared
-        self._say_left_out = Throttle(_SAY_EVERY_S)
         self.windows: Mapping[tuple[str, str], ScoreWindow] = {
             (group, arm): ScoreWindow() for group in groups for arm in ARMS
         }
@@ -220,8 +120,8 @@ class Scorer:
     def warm_up(self, items: list[str]) -> None:
         """Goes the whole way of a request once per group's kernel, without leaving a trace in the windows."""
         for group in self._groups:
-            asked = _Asked("warm-up", Domain(), 0.0, self._encoder.query("warm-up"))
-            arms = _finished(self._arms(asked, items, group))
+            asked = Asked("warm-up", Domain(), 0.0, self._encoder.query("warm-up"))
+            arms = _finished(self._arms.score(asked, items, group))
             if arms.items:
                 self._kernels.look_at(group, arms.represented.inputs, arms.represented.conversion_inputs)
 
@@ -234,8 +134,8 @@ class Scorer:
         # Refusals first: what a request may be is docs/decisions/0043.
         candidates = self._candidates(request)
         domain, group = self._domain(request)
-        asked = _Asked(request.user_id, domain, time, self._query(request, group))
-        arms = yield from self._arms(asked, candidates, group)
+        asked = Asked(request.user_id, domain, time, self._query(request, group))
+        arms = yield from self._arms.score(asked, candidates, group)
         items = self._scorable(arms)
         ranking = self._blend.rank(arms.served, arms.cvr)
         self.windows[group, "frozen"].add(probability(arms.frozen))
@@ -297,69 +197,8 @@ class Scorer:
             )
         return query
 
-    def _controls(self, user_id: str) -> bool:
-        return self._control.share > 0 and self._control.draw(user_id).control
-
-    def _arms(self, asked: _Asked, items: list[str], group: str) -> Generator[None, None, _Arms]:
-        # One reference for the whole request: a swap in between changes the next request, never this one
-        # (docs/decisions/0041).
-        active = self._kernels.current(group)
-        arm: Arm = "frozen" if active.frozen or not self._live_arm or self._controls(asked.user_id) else "live"
-        parts, lives = [], []
-        for start in range(0, len(items), SLICE_CANDIDATES):
-            if len(items) > SLICE_CANDIDATES:
-                yield
-            with torch.inference_mode():
-                part = self._encoder.represent(
-                    asked.user_id, items[start : start + SLICE_CANDIDATES], asked.domain, asked.time, asked.query
-                )
-                parts.append(part)
-                if active.kernel is not None:
-                    lives.append(_array(active.kernel.logit(part.inputs)))
-        represented = _joined(parts)
-        finite = represented.finite()
-        live = np.concatenate(lives) if lives else None
-        if not bool(finite.all()):
-            items, represented = self._left_out(asked, items, represented, finite)
-            live = None if live is None else live[finite.numpy()]
-        frozen = _array(represented.frozen_logit)
-        if live is None:
-            return _Arms(items, represented, frozen, frozen, 0, arm)
-        if not np.isfinite(live).all():
-            self._kernels.discard(
-                group, active.version, "non_finite_scores", f"user {asked.user_id!r} got no finite score"
-            )
-            return _Arms(items, represented, frozen, frozen, 0, arm)
-        live_cvr = self._live_cvr(group, active, parts, finite, asked)
-        return _Arms(items, represented, frozen, live, active.version, arm, live_cvr)
-
-    def _live_cvr(
-        self, group: str, active: ActiveKernel, parts: Sequence[Represented], finite: Tensor, asked: _Asked
-    ) -> NDArray[np.float32] | None:
-        with torch.inference_mode():
-            told = list(_scored(parts, None if active.kernel is None else active.kernel.conversion))
-        if not told or np.isfinite(logits := np.concatenate(told)[finite.numpy()]).all():
-            return logits if told else None
-        detail = f"user {asked.user_id!r} got no finite conversion probability"
-        self._kernels.discard_conversions(group, active.version, "non_finite_scores", detail)
-        return None
-
-    def _left_out(
-        self, asked: _Asked, items: list[str], represented: Represented, finite: Tensor
-    ) -> tuple[list[str], Represented]:
-        """What is left of a request. One bad row must neither cost the others their answer nor blame the kernel."""
-        kept = finite.tolist()
-        if self._say_left_out.due():
-            bad = [item for item, good in zip(items, kept, strict=True) if not good]
-            log.error(
-                "the backbone gives user %r and %d of %d candidates no finite representation or score (%s and so on): "
-                "they are left out of the answer; look at their features and at the backbone",
-                *(asked.user_id, len(bad), len(items), ", ".join(bad[:3])),
-            )
-        return [item for item, good in zip(items, kept, strict=True) if good], represented.rows(finite)
-
     @staticmethod
-    def _scorable(arms: _Arms) -> list[str]:
+    def _scorable(arms: ScoredArms) -> list[str]:
         if not arms.items:
             raise RequestRefused(
                 "not_finite",
@@ -369,7 +208,7 @@ class Scorer:
             )
         return arms.items
 
-    def _impression(self, request_id: str, shown: _Shown, arms: _Arms) -> ServedImpression:
+    def _impression(self, request_id: str, shown: _Shown, arms: ScoredArms) -> ServedImpression:
         represented, order = arms.represented, shown.order
         return ServedImpression.of(
             request_id=request_id,

@@ -39,8 +39,9 @@ from streaming.kernel_log.keys import kernel_key
 from streaming.scorer.access import AccessControl
 from streaming.scorer.active_kernels import ActiveKernels
 from streaming.scorer.app import make_app
+from streaming.scorer.arms import CandidateEncoder
 from streaming.scorer.blend import Blend
-from streaming.scorer.core import CLICKS_ALONE, CandidateEncoder, Scored, Scorer
+from streaming.scorer.core import CLICKS_ALONE, Scored, Scorer
 from streaming.scorer.page.history import StatusHistory
 from streaming.scorer.page.orders import signed
 from streaming.scorer.page.views import OrderRequest, PageView

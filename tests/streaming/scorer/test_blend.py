@@ -16,8 +16,9 @@ from model.backbone.foundation import FoundationBackbone
 from model.backbone.schema import BackboneRefused
 from model.kernel.kernel import Kernel
 from streaming.events import ConvertingImpression
+from streaming.scorer.arms import SLICE_CANDIDATES
 from streaming.scorer.blend import Blend, probability
-from streaming.scorer.core import CLICKS_ALONE, SLICE_CANDIDATES, Scored
+from streaming.scorer.core import CLICKS_ALONE, Scored
 from streaming.scorer.schema import DomainFacets, ScoreRequest, ScoreResponse
 from tests.streaming.scorer.scoring_parts import (
     BOTH,

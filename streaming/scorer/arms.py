@@ -1,0 +1,195 @@
+"""Scores the candidates of one request by both arms, slice by slice. No broker, no web server, no clock."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from features.represent import Represented
+from model.control_users import NO_CONTROL, ControlUsers
+from model.encoding.domain import Domain
+from model.encoding.query import EncodedQuery
+from model.kernel.kernel import Kernel
+from streaming.events import Arm
+from streaming.retries import Throttle
+from streaming.scorer.active_kernels import ActiveKernel, ActiveKernels
+
+log = logging.getLogger(__name__)
+
+_SAY_EVERY_S = 5.0
+SLICE_CANDIDATES = 250
+"""Scored without a pause. More at once is hardly faster by the candidate, and others wait longer
+(docs/decisions/0102)."""
+
+
+class CandidateEncoder(Protocol):
+    """Reads features and runs the frozen backbone."""
+
+    def query(self, text: str) -> EncodedQuery | None:
+        """A query as the backbone reads it; None if it reads none."""
+
+    def represent(
+        self, user_id: str, item_ids: list[str], domain: Domain, time: float, query: EncodedQuery | None = None
+    ) -> Represented:
+        """Rows of `item_ids` for a user in a domain at an event time, seconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Whom candidates are ranked for, where, when, and what for."""
+
+    user_id: str
+    domain: Domain
+    time: float
+    query: EncodedQuery | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredArms:
+    """Both arms' logits of one request, in the order of the candidates."""
+
+    items: list[str]
+    """Candidates without those that get no finite score."""
+    represented: Represented
+    frozen: NDArray[np.float32]
+    live: NDArray[np.float32]
+    version: int
+    """Of the kernel that made `live`; 0 is the identity."""
+    arm: Arm
+    """Which of the two is served."""
+    live_cvr: NDArray[np.float32] | None = None
+    """Logits of a conversion once clicked by a kernel that adapts them; None where none does."""
+
+    @property
+    def cvr(self) -> NDArray[np.float32] | None:
+        """Logits of a conversion once clicked by the arm that is served, where the backbone tells them."""
+        both = self.both_cvr
+        return None if both is None else both[self.arm == "live"]
+
+    @property
+    def both_cvr(self) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+        """Of the frozen and of the live arm, where the backbone tells them."""
+        logit = self.represented.cvr_logit
+        if logit is None:
+            return None
+        frozen = _array(logit)
+        return frozen, frozen if self.live_cvr is None else self.live_cvr
+
+    @property
+    def served(self) -> NDArray[np.float32]:
+        """Logits of the arm that is served."""
+        return self.live if self.arm == "live" else self.frozen
+
+
+class ArmScorer:
+    """Scores candidates by the frozen backbone and by the kernel in use."""
+
+    def __init__(
+        self,
+        encoder: CandidateEncoder,
+        kernels: ActiveKernels,
+        *,
+        live_arm: bool = True,
+        control: ControlUsers = NO_CONTROL,
+    ) -> None:
+        """`live_arm` False serves the frozen scores exactly; live ones are measured."""
+        self._encoder, self._kernels = encoder, kernels
+        self._live_arm, self._control = live_arm, control
+        self._say_left_out = Throttle(_SAY_EVERY_S)
+
+    def _controls(self, user_id: str) -> bool:
+        return self._control.share > 0 and self._control.draw(user_id).control
+
+    def score(self, asked: Asked, items: list[str], group: str) -> Generator[None, None, ScoredArms]:
+        """Both arms of `items`, with a pause before each slice where there are several."""
+        # One reference for the whole request: a swap in between changes the next request, never this one
+        # (docs/decisions/0041).
+        active = self._kernels.current(group)
+        arm: Arm = "frozen" if active.frozen or not self._live_arm or self._controls(asked.user_id) else "live"
+        parts, lives = [], []
+        for start in range(0, len(items), SLICE_CANDIDATES):
+            if len(items) > SLICE_CANDIDATES:
+                yield
+            with torch.inference_mode():
+                part = self._encoder.represent(
+                    asked.user_id, items[start : start + SLICE_CANDIDATES], asked.domain, asked.time, asked.query
+                )
+                parts.append(part)
+                if active.kernel is not None:
+                    lives.append(_array(active.kernel.logit(part.inputs)))
+        represented = _joined(parts)
+        finite = represented.finite()
+        live = np.concatenate(lives) if lives else None
+        if not bool(finite.all()):
+            items, represented = self._left_out(asked, items, represented, finite)
+            live = None if live is None else live[finite.numpy()]
+        frozen = _array(represented.frozen_logit)
+        if live is None:
+            return ScoredArms(items, represented, frozen, frozen, 0, arm)
+        if not np.isfinite(live).all():
+            self._kernels.discard(
+                group, active.version, "non_finite_scores", f"user {asked.user_id!r} got no finite score"
+            )
+            return ScoredArms(items, represented, frozen, frozen, 0, arm)
+        live_cvr = self._live_cvr(group, active, parts, finite, asked)
+        return ScoredArms(items, represented, frozen, live, active.version, arm, live_cvr)
+
+    def _live_cvr(
+        self, group: str, active: ActiveKernel, parts: Sequence[Represented], finite: Tensor, asked: Asked
+    ) -> NDArray[np.float32] | None:
+        with torch.inference_mode():
+            told = list(_scored(parts, None if active.kernel is None else active.kernel.conversion))
+        if not told or np.isfinite(logits := np.concatenate(told)[finite.numpy()]).all():
+            return logits if told else None
+        detail = f"user {asked.user_id!r} got no finite conversion probability"
+        self._kernels.discard_conversions(group, active.version, "non_finite_scores", detail)
+        return None
+
+    def _left_out(
+        self, asked: Asked, items: list[str], represented: Represented, finite: Tensor
+    ) -> tuple[list[str], Represented]:
+        """What is left of a request. One bad row must neither cost the others their answer nor blame the kernel."""
+        kept = finite.tolist()
+        if self._say_left_out.due():
+            bad = [item for item, good in zip(items, kept, strict=True) if not good]
+            log.error(
+                "the backbone gives user %r and %d of %d candidates no finite representation or score (%s and so on): "
+                "they are left out of the answer; look at their features and at the backbone",
+                *(asked.user_id, len(bad), len(items), ", ".join(bad[:3])),
+            )
+        return [item for item, good in zip(items, kept, strict=True) if good], represented.rows(finite)
+
+
+def _array(values: Tensor) -> NDArray[np.float32]:
+    return np.asarray(values, dtype=np.float32)
+
+
+def _joined(parts: Sequence[Represented]) -> Represented:
+    """The slices of one request as one."""
+    if len(parts) == 1:
+        return parts[0]
+    cvr = [part.cvr_logit for part in parts if part.cvr_logit is not None]
+    cvr_live = [part.cvr_live for part in parts if part.cvr_live is not None]
+    return Represented(
+        x=torch.cat([part.x for part in parts]),
+        live=torch.cat([part.live for part in parts]),
+        content=torch.cat([part.content for part in parts]),
+        values=np.concatenate([part.values for part in parts]),
+        frozen_logit=torch.cat([part.frozen_logit for part in parts]),
+        cvr_logit=torch.cat(cvr) if cvr else None,
+        cvr_live=torch.cat(cvr_live) if cvr_live else None,
+    )
+
+
+def _scored(parts: Sequence[Represented], kernel: Kernel | None) -> Iterator[NDArray[np.float32]]:
+    """Logits of conversions by the kernel that adapts them, slice by slice."""
+    for part in parts:
+        if kernel is not None and part.conversion_inputs is not None:
+            yield _array(kernel.logit(part.conversion_inputs))
