@@ -166,9 +166,11 @@ def snapshots(config: Config) -> dict[str, GroupSnapshot]:
     }
 
 
-def wait_until(condition: Callable[[], bool], workers: Workers, seconds: float = 300) -> None:
+def wait_until(condition: Callable[[], bool], workers: Workers, seconds: float = 240) -> None:
+    """Fails with the logs once no processor is left, or when the time is over: before the time of the whole test is."""
     end = time.monotonic() + seconds
     while not condition():
+        assert any(process.is_alive() for process in workers.alive), f"every processor has ended\n{workers.logs()}"
         assert time.monotonic() < end, workers.logs()
         time.sleep(1.0)  # a look reads the whole log, with the processor on the same cores
 

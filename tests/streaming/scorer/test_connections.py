@@ -107,8 +107,10 @@ def test_the_second_request_of_a_connection_has_as_long_as_the_first() -> None:
 
 def test_a_connection_that_is_being_answered_is_never_the_one_to_go() -> None:
     with serving(_bounded(max_connections=2)) as port, httpx.Client(trust_env=False) as client:
+        before = _dropped("too_many")
         answers = [client.post(f"http://127.0.0.1:{port}/v1/score", content=BODY).status_code for _ in range(5)]
         with _held(port, b"", 10):
+            _eventually(lambda: _dropped("too_many") - before >= 9)
             answers.append(client.post(f"http://127.0.0.1:{port}/v1/score", content=BODY).status_code)
     assert answers == [200] * 6
 
