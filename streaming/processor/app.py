@@ -203,11 +203,19 @@ class Processor:
 
     def _lose(self, partition: int, owned: OwnedGroup, error: OwnershipLostError) -> None:
         """Another processor fenced this one before Kafka told it: stand still until the next assignment (0072)."""
+        if not self._holds(partition, owned):
+            return  # it is being given up, which closes it; the partition may have been assigned here once more
         log.warning("%s; this processor lets it go", error)
         self._lost[owned.machine.group] = str(error)
-        self._groups.pop(partition)
+        del self._groups[partition]
         metrics.OWNED_GROUPS.set(len(self._groups))
         self._behind(self._abandon(owned))
+
+    def _holds(self, partition: int, owned: OwnedGroup) -> bool:
+        """Whether this very group, loaded for this assignment, is still held."""
+        task = self._groups.get(partition)
+        loaded = task is not None and task.done() and not task.cancelled() and task.exception() is None
+        return task is not None and loaded and task.result() is owned
 
     async def _abandon(self, owned: OwnedGroup) -> None:
         await owned.thread.stop()
@@ -219,7 +227,9 @@ class Processor:
         await owned.writer.close()
 
     def _observe_lag(self, partition: int, owned: OwnedGroup) -> None:
-        high = self.app.consumer.highwater(TP(self._config.topics.traffic, partition))
+        tp = TP(self._config.topics.traffic, partition)
+        # A partition that was taken away while the commit was under way has no end that Faust knows of.
+        high = self.app.consumer.highwater(tp) if tp in self.app.consumer.assignment() else None
         if high is not None:
             metrics.PROCESSOR_LAG.labels(owned.machine.group).set(max(0, high - owned.machine.position))
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from streaming.config import Config
+from streaming.kernel_log.errors import OwnershipLostError
 from streaming.monitoring.watch import Watch
 from streaming.processor import app
 from streaming.processor.app import Processor
@@ -66,3 +67,33 @@ async def test_a_rebalance_does_not_wait_for_ever_for_a_group_that_hangs(monkeyp
     assert not ended.is_set()
     go_on.set()
     await ended.wait()
+
+
+class _Machine:
+    group = "main"
+
+
+class _Owned:
+    machine = _Machine()
+
+
+async def test_a_group_that_is_fenced_while_it_is_given_up_ends_nothing_and_leaves_the_next_assignment_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    abandoned: list[object] = []
+
+    async def abandons(self: Processor, owned: OwnedGroup) -> None:
+        abandoned.append(owned)
+
+    monkeypatch.setattr(Processor, "_abandon", abandons)
+    processor, old, new = Processor(CONFIG, OPENED, nowhere, Watch()), _Owned(), _Owned()
+    fenced = OwnershipLostError("another processor has it")
+    processor._lose(0, old, fenced)  # type: ignore[arg-type] # given up
+    processor._groups[0] = asyncio.create_task(_loaded(new))
+    processor._lose(0, old, fenced)  # type: ignore[arg-type] # assigned once more, and still loading
+    await asyncio.wait([processor._groups[0]])
+    processor._lose(0, old, fenced)  # type: ignore[arg-type] # and loaded
+    assert processor.check() is None and 0 in processor._groups
+    processor._lose(0, new, fenced)  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    assert abandoned == [new] and 0 not in processor._groups
