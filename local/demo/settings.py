@@ -92,5 +92,5 @@ def child_environment(config: Config, path: Path) -> dict[str, str]:
         kept[f"{ENV_PREFIX}KAFKA__SASL_PASSWORD"] = config.kafka.sasl_password.get_secret_value()
     if config.access.request_id_secrets:
         secrets = [secret.get_secret_value() for secret in config.access.request_id_secrets]
-        kept[f"{ENV_PREFIX}DOORS__REQUEST_ID_SECRETS"] = json.dumps(secrets)
+        kept[f"{ENV_PREFIX}ACCESS__REQUEST_ID_SECRETS"] = json.dumps(secrets)
     return kept

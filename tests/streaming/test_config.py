@@ -47,8 +47,8 @@ OTHER: dict[str, Any] = {
     "FEATURES__ITEM_FIELDS": [{"name": "size", "kind": "number"}],
     "LIVE__HALF_LIVES_S": [3.0, 4.0],
     "LEARNER__HALF_LIVES": [1_000.0, 9_000.0],
-    "DOORS__KEYS": [{"name": "shop", "hash": "sha256:" + "0" * 64, "may": ["score", "feedback"]}],
-    "DOORS__REQUEST_ID_SECRETS": ["first" * 8, "second" * 8],
+    "ACCESS__KEYS": [{"name": "shop", "hash": "sha256:" + "0" * 64, "may": ["score", "feedback"]}],
+    "ACCESS__REQUEST_ID_SECRETS": ["first" * 8, "second" * 8],
 }
 """Values that no rule below can make."""
 

@@ -91,7 +91,9 @@ class Workers:
 
     def start(self) -> BaseProcess:
         log = self._folder / f"worker{len(self.alive)}.log"
-        process = tiny_processor.start(self._file, self._environment, self.working, log)
+        # The first alone is asked for its health; a second one on this machine needs a port of its own.
+        port = {"DRIFTLINE_PROCESSOR__METRICS_PORT": "0"} if self.alive else {}
+        process = tiny_processor.start(self._file, self._environment | port, self.working, log)
         self.alive.append(process)
         return process
 
