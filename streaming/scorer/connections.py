@@ -106,7 +106,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         super().on_message_complete()
         self._whole = True
-        self._go_on()
+        if not self.flow.write_paused:  # else it is still the client's turn: to read, however much it asks meanwhile
+            self._go_on()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()

@@ -18,7 +18,7 @@ from uvicorn.server import ServerState
 
 from streaming.config import AccessConfig, Config
 from streaming.scorer.app import make_app
-from streaming.scorer.connections import Connections
+from streaming.scorer.connections import BoundedProtocol, Connections
 from tests.streaming.scorer.scoring_parts import FakeBackend, serving
 
 BODY = msgspec.json.encode({"user_id": "u", "candidates": ["a", "b"], "domain": {"scene": "home", "period": "day"}})
@@ -135,22 +135,50 @@ class AbortableTransport(asyncio.Transport):
         super().__init__()
         self.aborted = asyncio.Event()
 
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Takes it, as if a client had read it."""
+
+    def pause_reading(self) -> None:
+        """Nothing is read from it anyway."""
+
     def abort(self) -> None:
         self.aborted.set()
 
+    def is_closing(self) -> bool:
+        return self.aborted.is_set()
 
-async def test_the_rest_of_a_request_is_waited_for_no_longer_because_an_answer_was_read_meanwhile() -> None:
+    def close(self) -> None:
+        """It is closed by the test that made it."""
+
+
+@contextmanager
+def _connected(request_timeout_s: float) -> Iterator[tuple[BoundedProtocol, AbortableTransport]]:
+    """A protocol as uvicorn would have it, on a connection that a test has in its hand."""
     config = uvicorn.Config(make_app(FakeBackend()), log_config=None)
     config.load()
-    transport = AbortableTransport()
-    protocol = Connections(AccessConfig(request_timeout_s=0.05)).protocol(
-        config=config, server_state=ServerState(), app_state={}
-    )
+    connections, transport = Connections(AccessConfig(request_timeout_s=request_timeout_s)), AbortableTransport()
+    protocol = connections.protocol(config=config, server_state=ServerState(), app_state={})
     protocol.connection_made(transport)
-    protocol.data_received(HEAD[:20])
-    protocol.pause_writing()
-    protocol.resume_writing()
-    await asyncio.wait_for(transport.aborted.wait(), 60)
+    try:
+        yield protocol, transport
+    finally:
+        protocol.connection_lost(None)
+
+
+async def test_the_rest_of_a_request_is_waited_for_no_longer_because_an_answer_was_read_meanwhile() -> None:
+    with _connected(request_timeout_s=0.05) as (protocol, transport):
+        protocol.data_received(HEAD[:20])
+        protocol.pause_writing()
+        protocol.resume_writing()
+        await asyncio.wait_for(transport.aborted.wait(), 60)
+
+
+async def test_a_client_that_asks_on_without_reading_its_answers_is_waited_for_no_longer() -> None:
+    with _connected(request_timeout_s=0.05) as (protocol, transport):
+        protocol.pause_writing()
+        for _ in range(3):
+            protocol.data_received(HEAD + BODY)
+        await asyncio.wait_for(transport.aborted.wait(), 60)
 
 
 def test_a_head_without_end_is_refused() -> None:
