@@ -81,11 +81,11 @@ def start_of(width: int) -> KernelStart:
     np.put_along_axis(hot, shown, 1.0, axis=1)
     compression = Compression.fit(x, group, beta=KernelConfig().beta, rank=KernelConfig().rank)
     descriptor = Descriptor.fit(hot[:, :-1], rng.normal(size=1_682).astype(np.float32))
-    drift, counters = LAYOUT.drift_width, LAYOUT.width - LAYOUT.drift_width
-    features = FeatureMap(compression, descriptor, drift, counters)
+    residuals, counters = LAYOUT.residual_width, LAYOUT.width - LAYOUT.residual_width
+    features = FeatureMap(compression, descriptor, residuals, counters)
     identity, prior = features.identity(), prior_precision(features)
     return KernelStart(
-        compression, descriptor, LAYOUT.names, drift, identity, identity[: features.direct], torch.diag(prior), 0
+        compression, descriptor, LAYOUT.names, residuals, identity, identity[: features.direct], torch.diag(prior), 0
     )
 
 

@@ -106,15 +106,15 @@ def kernel_start(
     features = FeatureMap(
         Compression.fit(x, group, beta=config.beta, rank=config.rank),
         Descriptor.fit(hot, pairs.frozen_logit),
-        layout.drift_width,
-        layout.width - layout.drift_width,
+        layout.residual_width,
+        layout.width - layout.residual_width,
     )
     learned = _first_weights(log, live, x, held_out, features)
     return KernelStart(
         compression=features.compression,
         descriptor=features.descriptor,
         live_names=layout.names,
-        drift=layout.drift_width,
+        residuals=layout.residual_width,
         mean=learned.means[0],
         direct_mean=learned.means[1],
         precision=learned.precision,
@@ -188,7 +188,7 @@ def _live(live: LiveFeatures, log: PretrainingLog, request: slice) -> NDArray[np
     content = np.zeros((len(items), live.layout.content_width), dtype=np.float32)
     asked = RequestItems(_domain(log, examples), content, log.values[examples.item])
     seen = live.features(float(examples.time[0]), log.users[examples.user[0]], asked, items)
-    seen[:, : live.layout.drift_width] = 0.0
+    seen[:, : live.layout.residual_width] = 0.0
     return seen
 
 

@@ -186,7 +186,7 @@ class LiveLayout:
         }
 
     @cached_property
-    def drift_names(self) -> tuple[str, ...]:
+    def residual_names(self) -> tuple[str, ...]:
         """Names of the columns of T."""
         parts = ("item", "user", "domain", "overall")
         per_half_life = [
@@ -211,7 +211,7 @@ class LiveLayout:
     @property
     def names(self) -> tuple[str, ...]:
         """Names of all live features: T, then the counters."""
-        return self.drift_names + self.counter_names
+        return self.residual_names + self.counter_names
 
     @cached_property
     def width(self) -> int:
@@ -219,9 +219,9 @@ class LiveLayout:
         return len(self.names)
 
     @property
-    def drift_width(self) -> int:
+    def residual_width(self) -> int:
         """Number of columns of T, which come first."""
-        return len(self.drift_names)
+        return len(self.residual_names)
 
     def residual_sums(self, residual: Floats, content: Floats) -> Doubles:
         """What each example adds to its user's residual sums, float64 `(n, residuals_of("user"))`.

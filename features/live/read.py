@@ -68,16 +68,16 @@ def compute(
     item: Rows,
 ) -> Floats:
     """`assemble` on rows that already lie side by side: `user`, `domain` and `overall` hold one row, `item` `n`."""
-    drift = _drift_features(layout, time, request.content, user=user, domain=domain, overall=overall, item=item)
+    residuals = _residual_features(layout, time, request.content, user=user, domain=domain, overall=overall, item=item)
     columns = layout.crossing.facet_columns(request.domain)
     counters = counter_features(layout, request.values, columns, user=user, overall=overall, facets=facets, item=item)
-    return np.concatenate([drift, counters], axis=1).astype(np.float32)
+    return np.concatenate([residuals, counters], axis=1).astype(np.float32)
 
 
-def _drift_features(
+def _residual_features(
     layout: LiveLayout, time: float, content: Floats, *, user: Rows, domain: Rows, overall: Rows, item: Rows
 ) -> Doubles:
-    """T, `(n, drift_width)`."""
+    """T, `(n, residual_width)`."""
     design = design_matrix(content)
     decayed = [
         _decayed(layout, "item", item, time),
@@ -85,7 +85,7 @@ def _drift_features(
         _decayed(layout, "domain", domain, time),
         _decayed(layout, "domain", overall, time),
     ]
-    live = np.empty((content.shape[0], layout.drift_width))
+    live = np.empty((content.shape[0], layout.residual_width))
     for part, values in enumerate(decayed):
         examples, residuals = layout.read_sums(values)
         # Pseudo-examples of residual 0: a key with few examples stays near what the frozen model says.

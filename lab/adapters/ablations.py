@@ -12,8 +12,8 @@ from lab.adapters.iak import (
     unlearned,
     without_compression,
     without_counters,
-    without_drift_features,
     without_matching,
+    without_residual_features,
     without_trust,
 )
 from lab.adapters.spec import AdapterSpec
@@ -26,7 +26,7 @@ def _ablation(part: str, about: str, build: partial[Iak]) -> AdapterSpec:
 ABLATIONS: dict[str, AdapterSpec] = {
     "iak-no-counters": _ablation("counters", "without counters", partial(Iak, start=unlearned, seen=without_counters)),
     "iak-no-start": _ablation("first weights", "that learned nothing from the log", partial(Iak, start=unlearned)),
-    "iak-no-live": _ablation("T", "without T", partial(Iak, seen=without_drift_features)),
+    "iak-no-live": _ablation("T", "without T", partial(Iak, seen=without_residual_features)),
     "iak-no-compression": _ablation(
         "compression", "with random directions of x", partial(Iak, start=without_compression)
     ),

@@ -86,12 +86,16 @@ class Iak:
 
 def without_counters(batch: MicroBatch, start: KernelStart) -> MicroBatch:
     """All counters at zero."""
-    return replace(batch, live=torch.cat([batch.live[:, : start.drift], 0 * batch.live[:, start.drift :]], dim=1))
+    return replace(
+        batch, live=torch.cat([batch.live[:, : start.residuals], 0 * batch.live[:, start.residuals :]], dim=1)
+    )
 
 
-def without_drift_features(batch: MicroBatch, start: KernelStart) -> MicroBatch:
+def without_residual_features(batch: MicroBatch, start: KernelStart) -> MicroBatch:
     """T at zero."""
-    return replace(batch, live=torch.cat([0 * batch.live[:, : start.drift], batch.live[:, start.drift :]], dim=1))
+    return replace(
+        batch, live=torch.cat([0 * batch.live[:, : start.residuals], batch.live[:, start.residuals :]], dim=1)
+    )
 
 
 def unlearned(start: KernelStart, _: int) -> KernelStart:

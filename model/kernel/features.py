@@ -21,7 +21,7 @@ _CLIP_LOGIT = 15.0
 """A logit beyond it says no more: a probability of one in three million."""
 _CLIP_LIVE = 30.0
 """Live features are of the order of one; one that is not must not become the whole information matrix."""
-_DRIFT, _SHOWN, _MATCH = 0.5, 0.5, 0.2
+_RESIDUAL, _SHOWN, _MATCH = 0.5, 0.5, 0.2
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class FeatureMap:
 
     compression: Compression
     descriptor: Descriptor
-    drift: int
+    residuals: int
     """Number of columns of T, with which the live features begin."""
     counters: int
     """Number of columns of counters, with which they end."""
@@ -64,7 +64,7 @@ class FeatureMap:
     @property
     def direct(self) -> int:
         """Number of direct features, which come first."""
-        return 2 + self.counters + self.drift
+        return 2 + self.counters + self.residuals
 
     @property
     def width(self) -> int:
@@ -107,5 +107,5 @@ class FeatureMap:
     def _direct(self, inputs: KernelInputs) -> Tensor:
         level = inputs.frozen_logit.clamp(-_CLIP_LOGIT, _CLIP_LOGIT)[:, None]
         live = inputs.live.clamp(-_CLIP_LIVE, _CLIP_LIVE)
-        drift, counters = live[:, : self.drift], live[:, self.drift :]
-        return torch.cat([level, torch.ones_like(level), counters, _DRIFT * drift], dim=1)
+        residuals, counters = live[:, : self.residuals], live[:, self.residuals :]
+        return torch.cat([level, torch.ones_like(level), counters, _RESIDUAL * residuals], dim=1)

@@ -34,7 +34,7 @@ from model.kernel.trust import ARMS, DIRECT, FROZEN, LONG, SHORT, Trust
 
 _PRECISION_COUNTER = 5.0
 """Prior precision of a counter's weight, in examples; the frozen logit's and the constant's is 1."""
-_PRECISION_DRIFT = 100.0
+_PRECISION_RESIDUAL = 100.0
 """Of a weight of T: there are many columns, and each is noisy (docs/decisions/0083)."""
 _PRECISION_MATCHING = 20.0
 
@@ -239,7 +239,7 @@ def prior_precision(features: FeatureMap) -> Tensor:
     blocks = (
         (2, 1.0),
         (features.counters, _PRECISION_COUNTER),
-        (features.drift, _PRECISION_DRIFT),
+        (features.residuals, _PRECISION_RESIDUAL),
         (features.width - features.direct, _PRECISION_MATCHING),
     )
     return torch.cat([torch.full((size,), precision) for size, precision in blocks])

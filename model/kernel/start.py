@@ -29,7 +29,7 @@ FILE = "kernel-start.safetensors"
 """Its name in a backbone's folder."""
 CONVERSION_FILE = "kernel-start-cvr.safetensors"
 """That of the conversion task."""
-FORMAT = 1
+FORMAT = 2
 _TENSORS = ("centre", "projection", "gain", "relevance", "table", "shift", "mean", "direct_mean", "precision")
 
 
@@ -45,7 +45,7 @@ class KernelStart:
     descriptor: Descriptor
     live_names: tuple[str, ...]
     """Names of the live features that it was made for, T first."""
-    drift: int
+    residuals: int
     """How many of them are T."""
     mean: Tensor
     """Weights after the pretraining log, float32 `(p,)`; those of T are zero."""
@@ -61,7 +61,7 @@ class KernelStart:
     @cached_property
     def features(self) -> FeatureMap:
         """The map of examples to features."""
-        return FeatureMap(self.compression, self.descriptor, self.drift, len(self.live_names) - self.drift)
+        return FeatureMap(self.compression, self.descriptor, self.residuals, len(self.live_names) - self.residuals)
 
     @property
     def width(self) -> int:
@@ -92,7 +92,7 @@ class KernelStart:
             "logit_mean": two.logit_mean,
             "logit_deviation": two.logit_deviation,
             "live_names": list(self.live_names),
-            "drift": self.drift,
+            "residuals": self.residuals,
             "examples": self.examples,
         }
         return pack(dict(zip(_TENSORS, values, strict=True)), metadata)
@@ -158,7 +158,7 @@ def _built(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> KernelStart:
                 tensors["table"], tensors["shift"], float(metadata["logit_mean"]), float(metadata["logit_deviation"])
             ),
             live_names=tuple(map(str, metadata["live_names"])),
-            drift=int(metadata["drift"]),
+            residuals=int(metadata["residuals"]),
             mean=tensors["mean"],
             direct_mean=tensors["direct_mean"],
             precision=tensors["precision"],
@@ -181,7 +181,7 @@ def _check(start: KernelStart) -> None:
         and one.relevance.shape == (rank,)
         and two.table.dim() == 2
         and two.table.shape[1] == shown
-        and 0 <= start.drift <= len(start.live_names)
+        and 0 <= start.residuals <= len(start.live_names)
         and start.mean.shape == (start.features.width,)
         and start.direct_mean.shape == (start.features.direct,)
         and start.precision.shape == (start.features.width, start.features.width)

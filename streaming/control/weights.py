@@ -12,7 +12,7 @@ def feature_names(start: KernelStart) -> list[str]:
     """Names of the `p` features of a kernel, in the order of its weights (`model.kernel.features`)."""
     shown = [f"shown {column}" for column in range(start.descriptor.width - 1)] + ["frozen logit shown"]
     known = [f"known {row}" for row in range(start.features.compression.rank)]
-    direct = ["frozen logit", "1", *start.live_names[start.drift :], *start.live_names[: start.drift]]
+    direct = ["frozen logit", "1", *start.live_names[start.residuals :], *start.live_names[: start.residuals]]
     return [*direct, *shown, *(f"{row} x {column}" for row in known for column in shown)]
 
 

@@ -88,13 +88,13 @@ def test_the_log_is_counted_whole_and_t_stays_zero(world: World, backbone: Found
 def test_weights_of_t_stay_at_their_prior(world: World, backbone: FoundationBackbone) -> None:
     start = Shop(world, backbone).start(logits(400))
     features = start.features
-    drift = slice(2 + features.counters, features.direct)
+    residuals = slice(2 + features.counters, features.direct)
     prior = prior_precision(features)
-    assert not start.mean[drift].any()
-    assert not start.direct_mean[drift].any()
-    assert torch.equal(start.precision[drift, drift], torch.diag(prior[drift]))
-    assert not start.precision[drift, : drift.start].any()
-    assert start.drift == len(start.live_names) - features.counters == 24
+    assert not start.mean[residuals].any()
+    assert not start.direct_mean[residuals].any()
+    assert torch.equal(start.precision[residuals, residuals], torch.diag(prior[residuals]))
+    assert not start.precision[residuals, : residuals.start].any()
+    assert start.residuals == len(start.live_names) - features.counters == 24
     assert start.live_names == Shop(world, backbone).layout.names
 
 

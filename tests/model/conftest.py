@@ -27,7 +27,7 @@ torch.set_num_threads(1)  # bit-for-bit replay is promised for one thread
 
 SIZES = (2, 4, 3)
 TEXT = 12
-LIVE, DRIFT = 7, 4
+LIVE, RESIDUALS = 7, 4
 """Live features, and how many of them are T."""
 VALUES = 6
 """Item values: two in each of three fields."""
@@ -113,14 +113,14 @@ def kernel_start(width: int = SMALL.width, seed: int = 0, rank: int = 3) -> Kern
     features = FeatureMap(
         Compression.fit(x, group, beta=2.0, rank=rank),
         Descriptor.fit(hot, rng.normal(size=400).astype(np.float32)),
-        DRIFT,
-        LIVE - DRIFT,
+        RESIDUALS,
+        LIVE - RESIDUALS,
     )
     mean = features.identity()
     names = tuple(f"live_{number}" for number in range(LIVE))
     precision = torch.diag(prior_precision(features))
     return KernelStart(
-        features.compression, features.descriptor, names, DRIFT, mean, mean[: features.direct], precision, 0
+        features.compression, features.descriptor, names, RESIDUALS, mean, mean[: features.direct], precision, 0
     )
 
 

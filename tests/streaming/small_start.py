@@ -24,7 +24,7 @@ from streaming.config import Config
 DEFAULTS = KernelConfig()
 
 
-def small_start(width: int, live_names: Sequence[str], *, drift: int, values: int, seed: int = 0) -> KernelStart:
+def small_start(width: int, live_names: Sequence[str], *, residuals: int, values: int, seed: int = 0) -> KernelStart:
     """Of representations of `width` that tell eight groups apart, and items with `values` values."""
     random = np.random.default_rng(seed)
     group = np.arange(200) % 8
@@ -33,15 +33,15 @@ def small_start(width: int, live_names: Sequence[str], *, drift: int, values: in
     features = FeatureMap(
         Compression.fit(x, group, beta=DEFAULTS.beta, rank=2),
         Descriptor.fit(hot, random.normal(size=30).astype(np.float32)),
-        drift,
-        len(live_names) - drift,
+        residuals,
+        len(live_names) - residuals,
     )
     identity = features.identity()
     return KernelStart(
         features.compression,
         features.descriptor,
         live_names=tuple(live_names),
-        drift=drift,
+        residuals=residuals,
         mean=identity,
         direct_mean=identity[: features.direct],
         precision=torch.diag(prior_precision(features)),
@@ -51,7 +51,7 @@ def small_start(width: int, live_names: Sequence[str], *, drift: int, values: in
 
 def start_of(layout: LiveLayout, width: int, seed: int = 0) -> KernelStart:
     """For the live features of `layout` and a backbone of `width`."""
-    return small_start(width, layout.names, drift=layout.drift_width, values=layout.crossing.values, seed=seed)
+    return small_start(width, layout.names, residuals=layout.residual_width, values=layout.crossing.values, seed=seed)
 
 
 def save_start(config: Config, backbone: FrozenBackbone, encoder: FeatureEncoder) -> None:

@@ -99,7 +99,7 @@ def test_a_backbone_without_what_its_kernels_start_from_is_refused_with_the_cure
 
 
 def test_a_start_that_was_made_for_other_live_features_is_refused_by_their_names(config: Config) -> None:
-    small_start(8, ("elsewhere", "rate"), drift=1, values=3).save(config.backbone_dir)
+    small_start(8, ("elsewhere", "rate"), residuals=1, values=3).save(config.backbone_dir)
     with pytest.raises(
         BackboneRefused, match=r"made for 2 live features, .*domain_confidence_long.*pretrain the backbone again"
     ):

@@ -38,12 +38,12 @@ from tests.features.live.live_parts import (
 def counters(live: LiveFeatures, **where: object) -> dict[str, Floats]:
     """Columns of the counters by name, of all items."""
     layout = live.layout
-    values = read(live, **where)[:, layout.drift_width :]  # type: ignore[arg-type]
+    values = read(live, **where)[:, layout.residual_width :]  # type: ignore[arg-type]
     return dict(zip(layout.counter_names, values.T, strict=True))
 
 
-def drift(live: LiveFeatures) -> bytes:
-    return read(live)[:, : live.layout.drift_width].tobytes()
+def residuals(live: LiveFeatures) -> bytes:
+    return read(live)[:, : live.layout.residual_width].tobytes()
 
 
 # --- against plain Python ---
@@ -198,7 +198,7 @@ def test_counters_only_leaves_t_as_it_was_and_counts_as_ever(stream: list[Reques
     logged, live = fresh(), fresh()
     logged.update(stream, counters_only=True)
     live.update(stream)
-    assert drift(logged) == drift(fresh())
+    assert residuals(logged) == residuals(fresh())
     one, other = counters(logged), counters(live)
     assert all(np.array_equal(one[name], other[name]) for name in one)
 

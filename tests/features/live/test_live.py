@@ -42,7 +42,7 @@ def column(live: LiveFeatures, name: str, **where: Any) -> Floats:
 
 def test_nothing_seen_gives_zeros_and_the_prior_deviation() -> None:
     live = fresh()
-    assert not read(live)[:, : live.layout.drift_width - 1].any()
+    assert not read(live)[:, : live.layout.residual_width - 1].any()
     norm = np.sqrt((design_matrix(content_of(sorted(CONTENT))) ** 2).sum(1) / config().ridge_prior)
     assert column(live, "ridge_deviation") == pytest.approx(4 * norm, rel=1e-5)
 
@@ -272,8 +272,8 @@ def test_rows_of_another_layout_are_refused() -> None:
 def test_names_and_widths_follow_the_configuration() -> None:
     layout = layout_of()
     assert layout.width == len(layout.names) == len(set(layout.names))
-    assert layout.drift_width == len(layout.drift_names) == 24
-    assert layout.names[: layout.drift_width] == layout.drift_names
+    assert layout.residual_width == len(layout.residual_names) == 24
+    assert layout.names[: layout.residual_width] == layout.residual_names
     assert read(fresh()).shape == (6, layout.width)
     with pytest.raises(ValueError, match="content width is 0"):
         LiveLayout.of(config(), 0, layout.crossing)

@@ -13,8 +13,8 @@ from lab.adapters.iak import (
     unlearned,
     without_compression,
     without_counters,
-    without_drift_features,
     without_matching,
+    without_residual_features,
     without_trust,
 )
 from model.config import LearnerConfig
@@ -22,7 +22,7 @@ from model.kernel.learner import Learner, prior_precision
 from model.kernel.start import KernelStart
 from model.kernel.trust import FROZEN, Trust
 from tests.lab.adapters.batches import batch_of
-from tests.model.conftest import DRIFT, LIVE, SIZES
+from tests.model.conftest import LIVE, RESIDUALS, SIZES
 
 
 def taught_start(context: AdapterContext) -> KernelStart:
@@ -61,7 +61,7 @@ def test_an_ablation_is_another_kernel(name: str, context: AdapterContext) -> No
 
 
 @pytest.mark.parametrize(
-    ("name", "columns"), [("iak-no-live", slice(0, DRIFT)), ("iak-no-counters", slice(DRIFT, LIVE))]
+    ("name", "columns"), [("iak-no-live", slice(0, RESIDUALS)), ("iak-no-counters", slice(RESIDUALS, LIVE))]
 )
 def test_what_is_left_out_is_not_seen_and_the_rest_is(name: str, columns: slice, context: AdapterContext) -> None:
     asked = batch_of(context, seed=9)
@@ -76,7 +76,7 @@ def test_what_is_left_out_is_not_seen_and_the_rest_is(name: str, columns: slice,
 
 def test_the_halves_of_the_live_features_are_all_of_them(context: AdapterContext) -> None:
     micro, start = batch_of(context).micro, context.start
-    left = without_counters(micro, start).live + without_drift_features(micro, start).live
+    left = without_counters(micro, start).live + without_residual_features(micro, start).live
     assert torch.equal(left, micro.live)
 
 

@@ -96,7 +96,7 @@ def test_a_late_conversion_leaves_the_counters_of_one_that_came_with_the_click(
     converting: tuple[ScriptedStream, Pretrained],
 ) -> None:
     stream, pretrained = converting
-    chunk, counters = live(stream), slice(pretrained.layout.drift_width, None)
+    chunk, counters = live(stream), slice(pretrained.layout.residual_width, None)
     at_once, late = (features(stream, pretrained, moved(chunk, delay)) for delay in (0.0, 1_200.0))
     told = ToldConversions.of(moved(chunk, 1_200.0), BOTH)
     batch = told.known.batch[told.request]

@@ -28,9 +28,11 @@ def test_live_features_are_blind_to_what_is_not_decided_yet(
     prepared: tuple[ScriptedStream, PreparedStream], pretrained: Pretrained
 ) -> None:
     stream, data = prepared
-    drift = slice(0, pretrained.layout.drift_width - 1)  # its last is the ridge's deviation: not zero without evidence
-    assert not data.live[data.batch == 0, drift].any()
-    assert data.live[data.batch == data.batches - 1, drift].any()
+    residuals = slice(
+        0, pretrained.layout.residual_width - 1
+    )  # its last is the ridge's deviation: not zero without evidence
+    assert not data.live[data.batch == 0, residuals].any()
+    assert data.live[data.batch == data.batches - 1, residuals].any()
     flipped = small()
     blocks = list(flipped.chunks("live"))
     late = blocks[0].rows(np.arange(len(blocks[0])))

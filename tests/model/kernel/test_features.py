@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from model.kernel.features import FeatureMap, KernelInputs
 from model.kernel.kernel import Kernel
-from tests.model.conftest import DRIFT, LIVE, kernel_start
+from tests.model.conftest import LIVE, RESIDUALS, kernel_start
 from tests.model.kernel.kernel_parts import START, batch
 
 MAP = START.features
@@ -39,8 +39,8 @@ def test_the_direct_features_come_first_each_at_its_scale() -> None:
     assert phi.shape == (20, MAP.width)
     assert torch.equal(phi[:, 0], asked.frozen_logit)
     assert torch.equal(phi[:, 1], torch.ones(20))
-    assert torch.equal(phi[:, 2 : 2 + LIVE - DRIFT], asked.live[:, DRIFT:])
-    assert torch.equal(phi[:, 2 + LIVE - DRIFT : MAP.direct], asked.live[:, :DRIFT] / 2)
+    assert torch.equal(phi[:, 2 : 2 + LIVE - RESIDUALS], asked.live[:, RESIDUALS:])
+    assert torch.equal(phi[:, 2 + LIVE - RESIDUALS : MAP.direct], asked.live[:, :RESIDUALS] / 2)
 
 
 def test_the_matching_is_every_direction_times_every_column_of_what_is_shown() -> None:
@@ -74,7 +74,7 @@ def test_scores_and_live_features_of_any_size_give_features_of_the_order_of_one(
 def test_a_kernel_whose_compression_keeps_nothing_still_sees_what_is_shown() -> None:
     one = START.compression
     nothing = replace(one, projection=one.projection[:, :0], gain=one.gain[:0], relevance=one.relevance[:0])
-    features = FeatureMap(nothing, START.descriptor, DRIFT, LIVE - DRIFT)
+    features = FeatureMap(nothing, START.descriptor, RESIDUALS, LIVE - RESIDUALS)
     w, asked = weights(3, features), inputs()
     assert features.width == features.direct + START.descriptor.width
     torch.testing.assert_close(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch.nn.functional import binary_cross_entropy_with_logits as log_loss
 
 from model.container import unpack
-from tests.model.conftest import DRIFT, LIVE
+from tests.model.conftest import LIVE, RESIDUALS
 from tests.model.kernel.kernel_parts import START, batch, make, taught
 
 # --- test, then train ---
@@ -137,4 +137,4 @@ def test_what_learning_changes_is_counted() -> None:
 
 def test_t_comes_before_the_counters() -> None:
     features = START.features
-    assert (features.drift, features.counters) == (DRIFT, LIVE - DRIFT)
+    assert (features.residuals, features.counters) == (RESIDUALS, LIVE - RESIDUALS)

@@ -63,14 +63,14 @@ def wide_start() -> KernelStart:
     rng = np.random.default_rng(0)
     group = np.arange(2_000) % 40
     x = (rng.normal(size=(2_000, 64)) + 2 * rng.normal(size=(40, 64))[group]).astype(np.float32)
-    drift, counters = 24, 22
+    residuals, counters = 24, 22
     hot = (rng.random((300, 60)) < 0.2).astype(np.float64)
     logit = rng.normal(size=300).astype(np.float32)
-    features = FeatureMap(Compression.fit(x, group, beta=2.0, rank=8), Descriptor.fit(hot, logit), drift, counters)
-    mean, names = features.identity(), tuple(f"live_{number}" for number in range(drift + counters))
+    features = FeatureMap(Compression.fit(x, group, beta=2.0, rank=8), Descriptor.fit(hot, logit), residuals, counters)
+    mean, names = features.identity(), tuple(f"live_{number}" for number in range(residuals + counters))
     precision = torch.diag(prior_precision(features))
     return KernelStart(
-        features.compression, features.descriptor, names, drift, mean, mean[: features.direct], precision, 0
+        features.compression, features.descriptor, names, residuals, mean, mean[: features.direct], precision, 0
     )
 
 

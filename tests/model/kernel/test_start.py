@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.container import ContainerError, pack, unpack
-from model.kernel.start import FILE, KernelStart, StartRefused
+from model.kernel.start import FILE, FORMAT, KernelStart, StartRefused
 from tests.model.conftest import kernel_start
 from tests.model.kernel.kernel_parts import START, batch, make
 
@@ -21,7 +21,7 @@ def test_it_comes_back_whole_and_the_same_start_gives_the_same_bytes(tmp_path: P
     loaded = KernelStart.load(tmp_path)
     assert loaded.to_bytes() == START.to_bytes() == kernel_start().to_bytes()
     assert loaded.digest == START.digest
-    assert (loaded.live_names, loaded.drift, loaded.examples) == (START.live_names, START.drift, START.examples)
+    assert (loaded.live_names, loaded.residuals, loaded.examples) == (START.live_names, START.residuals, START.examples)
     one, form = (
         batch(),
         START.features.form(torch.randn(START.features.width, generator=torch.Generator().manual_seed(0))),
@@ -65,12 +65,12 @@ def test_a_damaged_file_is_refused_by_its_name(tmp_path: Path, content: bytes) -
     ("changes", "message"),
     [
         ({"kind": "kernel"}, "no kernel's start"),
-        ({"format": 0}, "no kernel's start of format"),
+        ({"format": FORMAT - 1}, "no kernel's start of format"),
         ({"beta": None}, "its metadata is wrong"),
         ({"beta": "much"}, "its metadata is wrong"),
         ({"examples": None}, "its metadata is wrong"),
-        ({"drift": 99}, "do not fit together"),
-        ({"drift": -1}, "do not fit together"),
+        ({"residuals": 99}, "do not fit together"),
+        ({"residuals": -1}, "do not fit together"),
         ({"live_names": ["one"]}, "do not fit together"),
         ({"logit_mean": float("inf")}, "do not fit together"),
     ],

@@ -64,9 +64,9 @@ def make_backbone(seed: int = 0, tasks: Literal["ctr", "ctr_ctcvr"] = "ctr") -> 
     return FoundationBackbone(config, BackboneShape.of(encoder, SPACE.sizes)).freeze()
 
 
-START = small_start(8, LIVE_NAMES, drift=3, values=VALUES)
+START = small_start(8, LIVE_NAMES, residuals=3, values=VALUES)
 DEPENDS_ON = dependencies(START, SPACE.sizes)
-BOTH = replace(START, conversion=small_start(8, LIVE_NAMES, drift=3, values=VALUES, seed=3))
+BOTH = replace(START, conversion=small_start(8, LIVE_NAMES, residuals=3, values=VALUES, seed=3))
 """For a backbone that tells conversions."""
 
 
