@@ -99,7 +99,7 @@ def micro_batch(width: int, n: int = EXAMPLES) -> MicroBatch:
         values=torch.from_numpy(item_values(np.arange(n))),
         domain=torch.stack([torch.randint(size, (n,), generator=generator) for size in SIZES], dim=1),
         label=torch.randint(2, (n,), generator=generator).float(),
-        conversion=zero, frozen_logit=torch.randn(n, generator=generator), live_logit=zero, weight=torch.ones(n),
+        frozen_logit=torch.randn(n, generator=generator), live_logit=zero, weight=torch.ones(n),
         time=zero.double(),
     )  # fmt: skip
 

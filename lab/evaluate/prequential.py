@@ -101,7 +101,7 @@ def stream_batch(
     known: NDArray[np.float32] | None = None,
     served: NDArray[np.float32] | None = None,
 ) -> StreamBatch:
-    """The examples of `part` as tensors; conversions are unknown.
+    """The examples of `part` as tensors.
 
     `known` are the labels of all examples as far as they are known, by default those at the end of the windows;
     `served` the logits that were served, by default the frozen model's.
@@ -118,7 +118,6 @@ def stream_batch(
         values=tensor(data.values),
         domain=tensor(data.domain),
         label=label,
-        conversion=torch.zeros_like(label),
         frozen_logit=frozen,
         live_logit=frozen if served is None else tensor(served),
         weight=torch.ones_like(label),

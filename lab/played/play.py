@@ -227,7 +227,6 @@ class _GuardedPlay:
             values=inputs.values,
             domain=torch.from_numpy(self._domain(request)),
             label=label,
-            conversion=torch.zeros_like(label),
             frozen_logit=inputs.frozen_logit,
             live_logit=torch.from_numpy(self._logit[part]),
             weight=torch.ones_like(label),

@@ -53,7 +53,7 @@ class TaughtKernel:
         micro = MicroBatch(
             x=torch.from_numpy(pairs.x.astype(np.float32)), live=torch.from_numpy(live),
             values=torch.from_numpy(values), domain=torch.from_numpy(one.domain), label=label,
-            conversion=torch.zeros_like(label), frozen_logit=frozen, live_logit=frozen,
+            frozen_logit=frozen, live_logit=frozen,
             weight=torch.ones_like(label), time=torch.from_numpy(one.time),
         )  # fmt: skip
         scored = self.adapter.score(StreamBatch(micro, torch.from_numpy(one.user), torch.from_numpy(one.item)))

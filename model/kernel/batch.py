@@ -29,9 +29,7 @@ class MicroBatch:
     domain: Tensor
     """Facet indices, int64 `(n, 3)`."""
     label: Tensor
-    """Click, float32 0/1 `(n,)`."""
-    conversion: Tensor
-    """Conversion, float32 0/1 `(n,)`."""
+    """Click, or conversion of a click where those are learned, float32 0/1 `(n,)`."""
     frozen_logit: Tensor
     """Logit of the frozen arm at serving time, float32 `(n,)`."""
     live_logit: Tensor

@@ -38,7 +38,6 @@ def micro_batch(requests: Sequence[LabelledRequest], space: DomainSpace) -> Micr
         values=joined("values"),
         domain=repeated(space.encode_many([i.domain for i in impressions])),
         label=torch.from_numpy(np.concatenate([r.clicks for r in requests]).astype(np.float32)),
-        conversion=torch.from_numpy(np.concatenate([r.conversions for r in requests]).astype(np.float32)),
         frozen_logit=joined("frozen_logit"),
         live_logit=joined("live_logit"),
         weight=torch.ones(sum(counts)),
@@ -57,7 +56,7 @@ def conversion_batch(requests: Sequence[LabelledRequest], space: DomainSpace) ->
     whole = dataclasses.replace(
         shown,
         live=joined("cvr_live"),
-        label=shown.conversion,
+        label=torch.from_numpy(np.concatenate([r.conversions for r in requests]).astype(np.float32)),
         frozen_logit=joined("cvr_frozen_logit"),
         live_logit=joined("cvr_live_logit"),
     )

@@ -141,7 +141,6 @@ def labelled(inputs: dict[str, torch.Tensor], frozen: torch.Tensor) -> MicroBatc
     return MicroBatch(
         **inputs,
         label=(live[:, 0] > 0).float(),
-        conversion=((live[:, 0] > 0) & (live[:, 1] > 0)).float(),
         frozen_logit=frozen,
         live_logit=frozen,
         weight=torch.ones(n),

@@ -30,5 +30,5 @@ def batch_of(context: AdapterContext, n: int = 200, seed: int = 0) -> StreamBatc
     label = ((item % 2 == 0) ^ (live[:, 0] > 1.5)).float()
     ones = torch.ones(n)
     time = torch.arange(n, dtype=torch.float64)
-    micro = MicroBatch(x, live, values, domain, label, 0 * ones, frozen, frozen, ones, time)
+    micro = MicroBatch(x, live, values, domain, label, frozen, frozen, ones, time)
     return StreamBatch(micro, user, item)

@@ -14,7 +14,7 @@ from model.kernel.batch import MicroBatch
 from tests.model.conftest import SIZES, VALUES
 from tests.model.kernel.kernel_parts import batch, make, taught
 
-FIELDS = ("x", "live", "label", "conversion", "frozen_logit", "live_logit", "weight", "time")
+FIELDS = ("x", "live", "label", "frozen_logit", "live_logit", "weight", "time")
 
 
 @pytest.mark.parametrize("field", FIELDS)
