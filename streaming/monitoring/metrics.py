@@ -345,8 +345,8 @@ IMPRESSIONS_LOST = Counter(
     ["reason"],
 )
 
-DOOR_CALLS = Counter(
-    "driftline_door_calls_total",
+HTTP_CALLS = Counter(
+    "driftline_http_calls_total",
     "HTTP calls, by the name of their key ((none): no keys are set, (unknown): no known key was sent) and outcome: "
     "allowed, refused (no known key), forbidden (the key may not do that), limited (too many).",
     ["key", "outcome"],

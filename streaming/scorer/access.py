@@ -140,7 +140,7 @@ def _no_entry(authorization: str) -> RequestRefused:
 
 
 def _count(name: str, outcome: str) -> None:
-    metrics.DOOR_CALLS.labels(key=name, outcome=outcome).inc()
+    metrics.HTTP_CALLS.labels(key=name, outcome=outcome).inc()
 
 
 class CallRate:

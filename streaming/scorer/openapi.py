@@ -77,7 +77,7 @@ _BODY_PROBLEMS: Mapping[int, str] = MappingProxyType(
 )
 
 
-_DOOR_PROBLEMS: Mapping[int, str] = MappingProxyType(
+_ACCESS_PROBLEMS: Mapping[int, str] = MappingProxyType(
     {
         401: "Keys are configured and none that is known was sent: `no_key`, `unknown_key`.",
         403: "The key is known and may not do this: `not_allowed`.",
@@ -119,7 +119,7 @@ _OPERATIONS = (
         "unless `scorer.conversion_weight` says otherwise.",
         answers={200: (ScoreResponse, "The ranking.")},
         problems={
-            **_DOOR_PROBLEMS,
+            **_ACCESS_PROBLEMS,
             **_BODY_PROBLEMS,
             422: "The request is wrong: `malformed_json`, `invalid_request`, `empty_candidates`, "
             "`too_many_candidates`, `no_group` for a domain that no kernel group holds, or `no_query_aspect`: a query, "
@@ -143,7 +143,7 @@ _OPERATIONS = (
         "same events again: a repetition does no harm.",
         answers={202: (EventsAccepted, "Written.")},
         problems={
-            **_DOOR_PROBLEMS,
+            **_ACCESS_PROBLEMS,
             **_BODY_PROBLEMS,
             400: f"An event breaks a rule, the detail says which and where ({_EVENT_RULES}). {_BODY_PROBLEMS[400]}",
             413: f"{_BODY_PROBLEMS[413]} Or more events at once than `access.max_events`: `too_many_events`.",
@@ -168,7 +168,7 @@ _OPERATIONS = (
         "Kernels in use and their history",
         "The kernel of every group, the last thousand swaps with their freshness, and the last refusals.",
         answers={200: (KernelsResponse, "Kernels.")},
-        problems=_DOOR_PROBLEMS,
+        problems=_ACCESS_PROBLEMS,
         query={"last": (int, "Only so many of the newest swaps.")},
     ),
     _Operation(
@@ -180,7 +180,7 @@ _OPERATIONS = (
         "newest look at each group, domain by domain, with its verdict, evidence and advice; and what has happened in "
         "the last hours.",
         answers={200: (StatusResponse, "The status.")},
-        problems=_DOOR_PROBLEMS,
+        problems=_ACCESS_PROBLEMS,
         query={"after": (int, "Only what has happened behind the first so many: `told` of the answer before.")},
     ),
     _Operation(
@@ -191,7 +191,7 @@ _OPERATIONS = (
         "Both arms, the label rate and what was expected before labels: at most two thousand looks, the older the "
         "thinner.",
         answers={200: (HistoryResponse, "The past.")},
-        problems={**_DOOR_PROBLEMS, 404: "There is no such group: `unknown_group`.", 422: "`invalid_request`."},
+        problems={**_ACCESS_PROBLEMS, 404: "There is no such group: `unknown_group`.", 422: "`invalid_request`."},
         query={
             "group": (str, "Kernel group."),
             "stratum": (str, "`group` for the whole, or a facet and its value: `scene=home`."),
@@ -208,9 +208,9 @@ _OPERATIONS = (
         "browser may send it from this scorer's own page alone.",
         answers={202: (OrderGiven, "Ordered: what holds of the group now.")},
         problems={
-            **_DOOR_PROBLEMS,
+            **_ACCESS_PROBLEMS,
             **_BODY_PROBLEMS,
-            403: f"{_DOOR_PROBLEMS[403]} Or the page of another site asks: `other_origin`.",
+            403: f"{_ACCESS_PROBLEMS[403]} Or the page of another site asks: `other_origin`.",
             422: "`malformed_json`, `invalid_request`; `order_refused`: there is no such group, or no such version.",
             503: "The broker is away: `broker_away`.",
         },

@@ -95,13 +95,13 @@ def _requests() -> PanelRow:
 
 def _access() -> PanelRow:
     return PanelRow(
-        "AccessControl",
+        "Access",
         [
             line(
                 "Calls by key",
                 "Calls per second by the name of their key and whether they were let in.",
                 "reqps",
-                Query("sum by (key, outcome) (rate(driftline_door_calls_total[1m]))", "{{key}} {{outcome}}"),
+                Query("sum by (key, outcome) (rate(driftline_http_calls_total[1m]))", "{{key}} {{outcome}}"),
             ),
             line(
                 "Connections",

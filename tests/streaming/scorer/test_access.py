@@ -44,7 +44,7 @@ def _bearer(key: str) -> dict[str, str]:
 
 
 def _counted(key: str, outcome: str) -> float:
-    return REGISTRY.get_sample_value("driftline_door_calls_total", {"key": key, "outcome": outcome}) or 0.0
+    return REGISTRY.get_sample_value("driftline_http_calls_total", {"key": key, "outcome": outcome}) or 0.0
 
 
 @pytest.fixture
