@@ -10,8 +10,8 @@ from streaming.kernel_log.closed import ClosedRequest
 from streaming.kernel_log.errors import SnapshotError
 from streaming.kernel_log.join_state import JoinState, RequestRef, WaitingBatch, WaitingClicks
 
-SCHEMA = 4
-"""4 since a gate stands before the learner."""
+SCHEMA = 5
+"""5 since the gate's harm test keeps whether there is a good state to go back to."""
 _BEGIN_ANEW = "give the group topics of its own to begin anew (topics.kernels, .state)"
 
 
