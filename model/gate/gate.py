@@ -24,7 +24,7 @@ from model.gate.feedback import FeedbackPath, FeedbackWatch
 from model.gate.harm import HarmTest, HarmVerdict, log_losses
 from model.gate.quarantine import WAIT_EXAMPLES, Quarantine
 from model.gate.seen import Doubles, Seen, Strata
-from model.gate.shares import ShareCap
+from model.gate.shares import ShareCaps
 from model.gate.soundness import Soundness
 
 RequestT = TypeVar("RequestT")
@@ -96,7 +96,7 @@ class Gate(Generic[RequestT]):
         self.next_good: KeptState | None = None
         """A newer state that becomes the good one if nothing happens."""
         self._config = config
-        self._users, self._items = ShareCap(config.user_share), ShareCap(config.item_share)
+        self._shares = ShareCaps(config)
         self._since_kept = self._kept = 0
 
     @property
@@ -111,7 +111,7 @@ class Gate(Generic[RequestT]):
     def admit(self, requests: Sequence[RequestT], path: FeedbackPath | None = None) -> Admission[RequestT]:
         """Takes a micro-batch before anything has learned from it, and what is known of the feedback's path."""
         seen = self.seen_of(requests)
-        weight = self._weigh(seen)
+        weight = self._shares.weigh(seen)
         verdict = self.quarantine.judge(seen, weight)
         decisions = [*verdict.decisions, *([] if path is None else self.feedback.judge(path))]
         if any(decision.kind == "quarantined" for decision in verdict.decisions):
@@ -154,19 +154,12 @@ class Gate(Generic[RequestT]):
         """The learner went back: what it was after the good state is nothing to keep."""
         self.next_good, self._since_kept = None, 0
 
-    def _weigh(self, seen: Seen) -> Doubles:
-        sizes = np.bincount(seen.request).tolist()
-        user = np.array(self._users.weigh(zip(seen.user, sizes, strict=True)))
-        item = np.array(self._items.weigh((item, 1) for item in seen.item))
-        return np.asarray(np.minimum(user[seen.request], item))
-
     # --- state ---
 
     def state(self) -> dict[str, Any]:
         """All but the waiting requests and the kept states, which are the caller's to write."""
         return {
-            "users": self._users.state(),
-            "items": self._items.state(),
+            **self._shares.state(),
             "quarantine": self.quarantine.state(),
             "harm": self.harm.state(),
             "soundness": self.soundness.state(),
@@ -178,7 +171,13 @@ class Gate(Generic[RequestT]):
 
     def load(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state`."""
-        parts = {"users": self._users, "items": self._items, "quarantine": self.quarantine, "harm": self.harm}
-        for name, part in {**parts, "soundness": self.soundness, "feedback": self.feedback}.items():
+        self._shares.load(state)
+        parts = {
+            "quarantine": self.quarantine,
+            "harm": self.harm,
+            "soundness": self.soundness,
+            "feedback": self.feedback,
+        }
+        for name, part in parts.items():
             part.load(state[name])  # type: ignore[attr-defined]
         self.left, self._since_kept, self._kept = (int(state[name]) for name in ("left", "since_kept", "kept"))

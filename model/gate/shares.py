@@ -13,6 +13,11 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
+import numpy as np
+
+from model.gate.config import GateConfig
+from model.gate.seen import Doubles, Seen
+
 HALF_LIFE = 5_000.0
 KEYS = 512
 _LEAST = 1_000.0
@@ -99,3 +104,26 @@ class ShareCap:
     def load(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state`."""
         self._mass.load(state)
+
+
+class ShareCaps:
+    """Weights of examples by what both their user and their item may teach."""
+
+    def __init__(self, config: GateConfig) -> None:
+        self._users, self._items = ShareCap(config.user_share), ShareCap(config.item_share)
+
+    def weigh(self, seen: Seen) -> Doubles:
+        """Weight, 0 to 1, of each example, `(n,)`: the smaller of the two."""
+        sizes = np.bincount(seen.request).tolist()
+        user = np.array(self._users.weigh(zip(seen.user, sizes, strict=True)))
+        item = np.array(self._items.weigh((item, 1) for item in seen.item))
+        return np.asarray(np.minimum(user[seen.request], item))
+
+    def state(self) -> dict[str, Any]:
+        """For a snapshot."""
+        return {"users": self._users.state(), "items": self._items.state()}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state`."""
+        self._users.load(state["users"])
+        self._items.load(state["items"])

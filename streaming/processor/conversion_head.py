@@ -28,8 +28,8 @@ from model.evaluation import PrequentialWindow
 from model.gate.config import GateConfig
 from model.gate.decision import GateDecision
 from model.gate.harm import HarmTest
-from model.gate.seen import Doubles, Seen, Strata
-from model.gate.shares import ShareCap
+from model.gate.seen import Strata
+from model.gate.shares import ShareCaps
 from model.kernel.kernel import Kernel
 from model.kernel.learner import Learner
 from model.kernel.start import KernelStart
@@ -53,7 +53,8 @@ class ConversionHead:
         """Clicks that were learned, with what the arms said of them before."""
         self.learned = 0
         """Clicks that were learned since this head began."""
-        self._users, self._items = ShareCap(config.user_share), ShareCap(config.item_share)
+        self._shares = ShareCaps(config)
+        """What one user and one item may teach, as of clicks."""
         self._space, self._start = space, learner.snapshot()
         self.beside: Kernel | None = None
         """The kernel of clicks that was published last; None before the first."""
@@ -92,7 +93,7 @@ class ConversionHead:
         Raises as `Learner.learn` does; nothing is changed then.
         """
         seen, batch = conversions_seen(requests, self._space), conversion_batch(requests, self._space)
-        weight = self._weigh(seen)
+        weight = self._shares.weigh(seen)
         report = self.learner.learn(replace(batch, weight=torch.from_numpy(weight).to(batch.weight.dtype)))
         candidate = np.asarray(report.candidate_logit.double().numpy())
         self.learned += len(batch)
@@ -111,20 +112,11 @@ class ConversionHead:
         self.harm.serve(version)
         self.fell_back = False
 
-    def _weigh(self, seen: Seen) -> Doubles:
-        """By the shares of their users and items, as clicks."""
-        sizes = np.bincount(seen.request).tolist()
-        user = np.array(self._users.weigh(zip(seen.user, sizes, strict=True)))
-        item = np.array(self._items.weigh((item, 1) for item in seen.item))
-        return np.asarray(np.minimum(user[seen.request], item))
-
     # --- state ---
 
     def state(self) -> ConversionState:
         """All of it but the rows and what waits, which the caller has."""
-        gate: dict[str, Any] = {
-            "harm": self.harm.state(), "users": self._users.state(), "items": self._items.state(),
-        }  # fmt: skip
+        gate: dict[str, Any] = {"harm": self.harm.state(), **self._shares.state()}
         clicks = b"" if self.beside is None else self.beside.weights.numpy().tobytes()
         return ConversionState(learner=self.learner.snapshot(), gate=gate, clicks=clicks)
 
@@ -138,5 +130,5 @@ class ConversionHead:
             raise ContainerError(f"the served kernel has {len(weights)} weights, not {clicks.features.width}")
         self.learner.restore(state.learner)
         self.beside = Kernel(clicks, weights) if len(weights) else None
-        for name, part in {"harm": self.harm, "users": self._users, "items": self._items}.items():
-            part.load(state.gate[name])  # type: ignore[attr-defined]
+        self.harm.load(state.gate["harm"])
+        self._shares.load(state.gate)
