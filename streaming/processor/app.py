@@ -40,6 +40,13 @@ async def _is_set(event: asyncio.Event, within_s: float) -> bool:
     return event.is_set()
 
 
+def _loaded(task: asyncio.Task[OwnedGroup] | None) -> OwnedGroup | None:
+    """The group that a task has loaded; None while it does, and where it was cancelled or failed."""
+    if task is None or not task.done() or task.cancelled() or task.exception() is not None:
+        return None
+    return task.result()
+
+
 class Processor:
     """Owns the groups of the partitions that Kafka assigns to it."""
 
@@ -150,8 +157,9 @@ class Processor:
         if not task.done():
             task.cancel()
             await asyncio.wait([task])
-        if not task.cancelled() and task.exception() is None:
-            await self._give_up(task.result())
+        owned = _loaded(task)
+        if owned is not None:
+            await self._give_up(owned)
 
     async def _give_up(self, owned: OwnedGroup) -> None:
         """Commits the group as far as it got and leaves it. Without that commit the next owner learns it again."""
@@ -177,9 +185,9 @@ class Processor:
         if task is None:
             return  # revoked meanwhile: the records belong to another owner
         await asyncio.wait([task])
-        if task.cancelled() or task.exception() is not None:
+        owned = _loaded(task)
+        if owned is None:
             return  # revoked while it was loaded; or it could not be, of which the process ends
-        owned = task.result()
         try:
             for record in records:
                 if owned.accepts(record.offset):
@@ -203,19 +211,13 @@ class Processor:
 
     def _lose(self, partition: int, owned: OwnedGroup, error: OwnershipLostError) -> None:
         """Another processor fenced this one before Kafka told it: stand still until the next assignment (0072)."""
-        if not self._holds(partition, owned):
+        if _loaded(self._groups.get(partition)) is not owned:
             return  # it is being given up, which closes it; the partition may have been assigned here once more
         log.warning("%s; this processor lets it go", error)
         self._lost[owned.machine.group] = str(error)
         del self._groups[partition]
         metrics.OWNED_GROUPS.set(len(self._groups))
         self._behind(self._abandon(owned))
-
-    def _holds(self, partition: int, owned: OwnedGroup) -> bool:
-        """Whether this very group, loaded for this assignment, is still held."""
-        task = self._groups.get(partition)
-        loaded = task is not None and task.done() and not task.cancelled() and task.exception() is None
-        return task is not None and loaded and task.result() is owned
 
     async def _abandon(self, owned: OwnedGroup) -> None:
         await owned.thread.stop()
@@ -253,9 +255,8 @@ class Processor:
 
     def check_feedback(self) -> str | None:
         """For `/healthz`: groups that learn nothing because nobody tells them that feedback was read."""
-        ended = [task for task in [*self._groups.values()] if task.done() and not task.cancelled()]
-        owned = [task.result() for task in ended if task.exception() is None]  # of a failed one `tasks` tells
-        paused = [one.machine.group for one in owned if one.machine.join.paused]
+        owned = [_loaded(task) for task in [*self._groups.values()]]  # of one that failed `tasks` tells
+        paused = [one.machine.group for one in owned if one is not None and one.machine.join.paused]
         if not paused:
             return None
         return f"learning of {', '.join(paused)} is paused: ingest does not tell how much feedback it has read"
