@@ -93,11 +93,11 @@ class _Added:
 
     @staticmethod
     def joined(parts: Sequence[_Added]) -> _Added:
-        starts = np.cumsum([0, *(part.lists.max() + 1 for part in parts)])
+        starts = np.cumsum([0, *(part.lists.max() + 1 for part in parts[:-1])])
         return _Added(
             np.concatenate([part.labels for part in parts]),
             {arm: np.concatenate([part.scores[arm] for part in parts]) for arm in parts[0].scores},
-            np.concatenate([part.lists + start for part, start in zip(parts, starts, strict=False)]),
+            np.concatenate([part.lists + start for part, start in zip(parts, starts, strict=True)]),
         )
 
 

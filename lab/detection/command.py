@@ -13,7 +13,7 @@ from lab.detection.pictures import draw_trial
 from lab.detection.plays import pretrain
 from lab.detection.rows import DetectorReport, report_of
 from lab.detection.scenarios import Scenario, scenarios
-from lab.detection.tables import grid_table, markdown, page, tables
+from lab.detection.tables import grid_table, markdown, missed, page, tables
 from lab.detection.trial import Trial, try_stream
 from lab.evaluate.named_tables import say_where, show_tables, write_report
 from lab.evaluate.order import ComparisonOrder
@@ -50,7 +50,7 @@ def run_detectors(config: Config, order: ComparisonOrder, *, console: Console | 
         return reports
     write(reports[0], [heard[0] for heard in trials], order.out)
     show_tables(tables(reports[0]), console)
-    for line in reports[0].missed:
+    for line in missed(reports[0]):
         console.print(f"[dim]{line}[/]", highlight=False)
     say_where(order.out / "detectors.html", time.monotonic() - begun, console)
     return reports

@@ -42,7 +42,7 @@ def tables(report: DetectorReport) -> Iterator[NamedTable]:
 
 def markdown(report: DetectorReport) -> str:
     """The tables, then what the verdict missed."""
-    return markdown_page("What detectors are worth", _played(report), tables(report), report.missed)
+    return markdown_page("What detectors are worth", _played(report), tables(report), missed(report))
 
 
 def page(report: DetectorReport, pictures: Mapping[str, bytes]) -> str:
@@ -53,8 +53,13 @@ def page(report: DetectorReport, pictures: Mapping[str, bytes]) -> str:
     ]
     for table in tables(report):
         parts += folded(*table, shown=True)
-    parts += [f"<p>{html.escape(line)}</p>" for line in report.missed]
+    parts += [f"<p>{html.escape(line)}</p>" for line in missed(report)]
     return "".join([*parts, *inlined(pictures)]) + "\n"
+
+
+def missed(report: DetectorReport) -> list[str]:
+    """A sentence for each episode that the verdict missed."""
+    return [f"Missed by the verdict: {line}." for line in report.missed]
 
 
 def grid_table(reports: Sequence[tuple[float, DetectorReport]]) -> NamedTable:

@@ -190,8 +190,9 @@ class GroupMachine(GroupState):
         return learned
 
     def _taught(self, batch: GuardedBatch[LabelledRequest]) -> Learned | None:
-        weights = np.split(batch.weight, np.cumsum([len(request.impression.items) for request in batch.requests]))
-        for request, taught, weight in zip(batch.requests, batch.taught.tolist(), weights, strict=False):
+        ends = np.cumsum([len(request.impression.items) for request in batch.requests])
+        weights = np.split(batch.weight, ends[:-1])
+        for request, taught, weight in zip(batch.requests, batch.taught.tolist(), weights, strict=True):
             learned_at, weighs = (batch.learned_at if taught else NEVER_TAUGHT), taught and bool((weight < 1.0).any())
             self.join.closed.learned(1, learned_at, weight.tobytes() if weighs else b"")
             if not taught:

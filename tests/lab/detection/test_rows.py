@@ -86,7 +86,8 @@ def test_what_was_missed_is_named() -> None:
         "abrupt, seed 0: one (drift) was not announced in time",
         "abrupt, seed 0: one (labels) was called drift",
     )
-    assert "was called drift" in markdown(report)
+    assert "\n- Missed by the verdict: abrupt, seed 0: one (labels) was called drift.\n" in markdown(report)
+    assert "<p>Missed by the verdict: abrupt, seed 0: one (drift) was not announced in time.</p>" in page(report, {})
     assert not report.goals[0].met
 
 
