@@ -9,6 +9,9 @@ UV := .uv/bin/uv
 BIN := $(VENV)/bin
 ENV := $(VENV)/.installed
 CODE := driftline local lab streaming features model tests benchmarks
+# Images of containers forbid Python to keep what it compiled. Every process would compile all that it imports again: twice
+# the processor for each start (docs/decisions/0141). Here it is kept, in folders that git ignores.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help env demo stop picture test test-fast chaos check format bench docs dashboards lock clean
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -58,6 +59,13 @@ def test_every_make_target_that_a_file_names_exists() -> None:
         text = (ROOT / name).read_text(encoding="utf-8")
         used = set(re.findall(r"(?:^|`|: |run: )make ([a-z-]+)", text, flags=re.MULTILINE))
         assert used <= targets, f"{name} names make {sorted(used - targets)}"
+
+
+def test_processes_that_make_starts_keep_what_they_compile_even_where_an_image_forbids_it() -> None:
+    command = ["make", "--no-print-directory", "--eval", "told: ; @echo forbidden=$${PYTHONDONTWRITEBYTECODE-}", "told"]
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    told = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert told.stdout == "forbidden=\n"
 
 
 def test_every_package_says_that_it_is_typed_and_goes_into_the_wheel() -> None:
