@@ -48,7 +48,8 @@ def test_the_representation_is_a_users_vector_beside_an_items(dssm: DssmBackbone
 
 def test_a_users_vector_knows_no_item_and_an_items_neither_user_nor_domain(dssm: DssmBackbone, world: World) -> None:
     here, elsewhere = pairs(world, [0, 0], [5, 6]), pairs(world, [0, 1], [5, 6], (0, 1, 2))
-    assert torch.equal(*dssm.user_vector(here))
+    # Rows are compared at their places: on some processors a product's rows differ in the last bit by where they stand.
+    assert torch.equal(dssm.user_vector(here), dssm.user_vector(pairs(world, [0, 0], [7, 8])))
     assert torch.equal(dssm.item_vector(here), dssm.item_vector(elsewhere))
     assert not torch.equal(dssm.user_vector(here)[0], dssm.user_vector(elsewhere)[0]), "its domain is another"
 

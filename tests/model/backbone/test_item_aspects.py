@@ -53,10 +53,11 @@ def test_an_item_changes_with_an_aspect_if_and_only_if_it_is_named(
 ) -> None:
     item = world.items[0]
     other = CHANGED[aspect](item, world.items[7])
-    x, content = answers(trained, world, [item, other])
+    # At the same place: on some processors a product's rows differ in the last bit by where they stand.
+    (x, content), (changed_x, changed_content) = (answers(trained, world, [item, last]) for last in (item, other))
     named = aspect in trained.config.item_aspects
-    assert torch.equal(x[0], x[1]) != named
-    assert torch.equal(content[0], content[1]) != named
+    assert torch.equal(x[1], changed_x[1]) != named
+    assert torch.equal(content[1], changed_content[1]) != named
 
 
 @given(st.text(max_size=8), st.text(max_size=8), st.integers(0, 39))
@@ -65,9 +66,11 @@ def test_by_text_alone_two_items_of_one_text_are_one_whatever_their_ids_and_fiel
 ) -> None:
     text = world.items[number].text
     items = [world.items[number], ItemFeatures(one, {}, text), ItemFeatures(other, {"genres": ["opera"]}, text)]
-    x, content = answers(make_backbone(item_aspects=("text",)), world, items)
-    assert (x == x[0]).all()
-    assert (content == content[0]).all()
+    trained = make_backbone(item_aspects=("text",))
+    x, content = answers(trained, world, items)
+    same_x, same_content = answers(trained, world, [world.items[number]] * len(items))
+    assert torch.equal(x, same_x)
+    assert torch.equal(content, same_content)
 
 
 def test_what_is_not_named_takes_no_parameters_and_no_statistics(trained: FoundationBackbone) -> None:
