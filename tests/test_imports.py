@@ -49,3 +49,19 @@ def test_an_ingest_that_represents_no_impression_starts_without_pytorch() -> Non
     program = f"import sys, {modules}; print(*[name for name in {heavy!r} if name in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert loaded.stdout.split() == []
+
+
+def test_a_pretraining_does_not_load_the_compiler_of_pytorch() -> None:
+    program = """if True:
+        import sys
+        from model.backbone.pretrain import pretrain
+        from model.config import PretrainConfig
+        from tests.model.conftest import SIZES, SMALL, World
+
+        world, once = World(examples=100), PretrainConfig(epochs=1, batch_size=64, content_steps=2)
+        parts = world.examples, world.users, world.items, world.encoder
+        pretrain(*parts, domain_sizes=SIZES, backbone=SMALL, config=once)
+        print("torch" in sys.modules, "torch._dynamo" in sys.modules)
+    """
+    loaded = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert loaded.stdout.split() == ["True", "False"]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from lab.bases.halves import Field, Halves, fields_of
+from model.backbone.optimisers import AdamW
 from model.evaluation import log_loss, sigmoid
 
 WIDTH, HIDDEN, DROPOUT = 8, 64, 0.1
@@ -60,7 +61,7 @@ def _fit(halves: Halves, passes: int, seed: int, *, stops: bool) -> tuple[int, P
     fields, label = fields_of(halves, halves.train), halves.train.label
     test, truth = fields_of(halves, halves.test), halves.test.label.numpy()
     model = PlainDeepFM([field.size for field in fields])
-    optimiser = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=DECAY, fused=True)
+    optimiser = AdamW(model.parameters(), lr=RATE, weight_decay=DECAY, fused=True)
     best, least = passes, math.inf
     for number in range(1, passes + 1):
         model.train()

@@ -16,6 +16,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, normalize
 
 from model.backbone.dataset import Examples, ProfileTable
 from model.backbone.foundation import FoundationBackbone
+from model.backbone.optimisers import AdamW
 from model.backbone.statistics import FittedStatistics
 
 RIDGE_PRIOR = 4.0
@@ -160,7 +161,7 @@ class _TasteFit:
         self.shift = nn.Parameter(torch.zeros(model.content_width))
         self.average = (self.basis.detach().clone(), self.shift.detach().clone())
         self.use = nn.Parameter(torch.tensor([2.0, 2.0]))
-        self.optimiser = torch.optim.AdamW(
+        self.optimiser = AdamW(
             [
                 {"params": [self.basis], "weight_decay": 3.0},
                 {"params": [self.shift, self.use], "weight_decay": 0.0},

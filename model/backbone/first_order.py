@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from model.backbone.optimisers import LBFGS
+
 _PRIOR = 1.0
 """Precision of a normal prior around weights of 0 and the bias of the overall rate: labels that are all alike, or as
 many columns as examples, still have one answer."""
@@ -17,7 +19,7 @@ def regress(columns: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
     x, y = columns.double(), label.double()
     start = torch.logit((y.sum() + 1.0) / (len(y) + 2.0))
     change = torch.zeros(x.shape[1] + 1, dtype=torch.float64, requires_grad=True)
-    optimiser = torch.optim.LBFGS(
+    optimiser = LBFGS(
         [change], max_iter=_STEPS, tolerance_grad=1e-8, tolerance_change=1e-12, line_search_fn="strong_wolfe"
     )
 

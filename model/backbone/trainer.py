@@ -16,6 +16,7 @@ from model.backbone.alignment import alignment
 from model.backbone.dataset import TrainingData
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.interface import FrozenBackbone
+from model.backbone.optimisers import AdamW
 from model.backbone.report import PretrainReport, TrainingProgress, auc_by_domain
 from model.backbone.statistics import FittedStatistics
 from model.backbone.training_state import Unfinished, load_state, save_state
@@ -73,7 +74,7 @@ class Trainer:
         """
         limit = self.config.epochs if like is None else like.best_epoch
         if self._trained:
-            self._optimiser = torch.optim.AdamW(
+            self._optimiser = AdamW(
                 self._trained, lr=self.config.learning_rate, weight_decay=self.config.weight_decay, fused=True
             )
         else:

@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 from model.backbone.dataset import TrainingData
 from model.backbone.encoders.bert4rec import Bert4Rec
 from model.backbone.encoders.user_encoder import UserEncoder
+from model.backbone.optimisers import AdamW
 from model.config import PretrainConfig
 
 _HIDDEN = 0.2
@@ -30,7 +31,7 @@ def cloze_pretrain(
         return
     generator = torch.Generator().manual_seed(config.seed)
     trained = [*encoder.tokens.parameters(), *bert.parameters(), *(table.parameters() if table is not None else ())]
-    optimiser = torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
+    optimiser = AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
     moments = torch.unique(torch.from_numpy(data.past.moment))
     encoder.train()
     for _ in range(config.cloze_passes):

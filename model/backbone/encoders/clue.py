@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from model.backbone.dataset import TrainingData
 from model.backbone.encoders.user_encoder import UserEncoder
+from model.backbone.optimisers import AdamW
 from model.config import PretrainConfig
 from model.encoding.history import PAD, History
 
@@ -33,7 +34,7 @@ def clue_pretrain(encoder: UserEncoder, table: nn.Embedding | None, data: Traini
     generator = torch.Generator().manual_seed(config.seed)
     trained = [*encoder.tokens.parameters(), *encoder.sequence.parameters()]
     trained += [] if table is None else [*table.parameters()]
-    optimiser = torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
+    optimiser = AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
     encoder.train()
     for _ in range(config.clue_steps):
         users = torch.randperm(len(moments), generator=generator)[: config.batch_size].tolist()
