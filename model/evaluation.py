@@ -66,11 +66,15 @@ def log_loss(labels: ArrayLike, probabilities: ArrayLike) -> float:
     >>> round(log_loss([1, 0], [0.5, 0.5]), 4)
     0.6931
     """
+    loss = example_log_loss(labels, probabilities)
+    return float(loss.mean()) if loss.size else float("nan")
+
+
+def example_log_loss(labels: ArrayLike, probabilities: ArrayLike) -> NDArray[np.float64]:
+    """Negative log-likelihood of each example, nats, `(n,)`; probabilities of 0 and 1 count as 1e-7 away from them."""
     y = np.asarray(labels, dtype=np.float64)
-    if y.size == 0:
-        return float("nan")
     p = np.clip(np.asarray(probabilities, dtype=np.float64), _EPSILON, 1 - _EPSILON)
-    return float(-(y * np.log(p) + (1 - y) * np.log1p(-p)).mean())
+    return np.asarray(-(y * np.log(p) + (1 - y) * np.log1p(-p)))
 
 
 def calibration(labels: ArrayLike, probabilities: ArrayLike) -> float:

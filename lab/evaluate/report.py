@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from lab.evaluate.bootstrap import FIGURES, bootstrap_interval, mean_drawn
 from lab.evaluate.compare import (
     FROZEN,
     FULL,
@@ -77,6 +79,8 @@ class AdapterRow:
     log_loss_curve: tuple[float, ...]
     slices: dict[str, SliceRow] = field(default_factory=dict)
     """By what pretraining saw of item and user, for each of `lab.evaluate.slices.SLICES`."""
+    users_against_kernel: dict[str, Interval] = field(default_factory=dict)
+    """Each of `bootstrap.FIGURES` above `iak`, with an interval over the users of the log; empty for a script."""
 
 
 @dataclass(frozen=True)
@@ -187,10 +191,7 @@ def _stream(plan: Plan, name: str, seeds: list[SeedResult], runs: Runs, *, alter
         oracle_auc=float(np.mean([one.oracle_auc for one in seeds])),
         oracle_request_auc=float(np.mean([one.oracle_request_auc for one in seeds])),
         spans=first.spans,
-        rows=tuple(
-            _row(adapter, runs, first.spans, first.examples, slice_rows([one.slices[adapter] for one in seeds]))
-            for adapter in plan.adapters
-        ),
+        rows=tuple(_row(adapter, runs, seeds) for adapter in plan.adapters),
         altered=altered,
         conversions=report_conversions([(one.seed, one.conversions) for one in seeds], plan.adapters),
         information=tuple(one.information for one in seeds if one.information is not None),
@@ -198,19 +199,13 @@ def _stream(plan: Plan, name: str, seeds: list[SeedResult], runs: Runs, *, alter
     )
 
 
-def _row(
-    name: str,
-    runs: Runs,
-    marks: tuple[tuple[str, float, float], ...],
-    examples: int,
-    slices: dict[str, SliceRow],
-) -> AdapterRow:
-    own = list(runs[name].values())
+def _row(name: str, runs: Runs, seeds: list[SeedResult]) -> AdapterRow:
+    own, first = list(runs[name].values()), seeds[0]
     half = None
-    if marks and FULL in runs:
-        start, end = int(marks[0][1] * WINDOWS), math.ceil(marks[0][2] * WINDOWS)
+    if first.spans and FULL in runs:
+        start, end = int(first.spans[0][1] * WINDOWS), math.ceil(first.spans[0][2] * WINDOWS)
         windows = windows_to_half(runs, name, start, end)
-        half = None if windows is None else windows * (examples // WINDOWS)
+        half = None if windows is None else windows * (first.examples // WINDOWS)
     return AdapterRow(
         adapter=name,
         request_auc=interval([m.request_auc for m in own]),
@@ -237,8 +232,19 @@ def _row(
         request_curve=tuple(np.mean([m.request_curve for m in own], axis=0).tolist()),
         curve=tuple(np.mean([m.curve for m in own], axis=0).tolist()),
         log_loss_curve=tuple(np.mean([m.log_loss_curve for m in own], axis=0).tolist()),
-        slices=slices,
+        slices=slice_rows([one.slices[name] for one in seeds]),
+        users_against_kernel=_with_other_users(name, runs, seeds),
     )
+
+
+def _with_other_users(name: str, runs: Runs, seeds: list[SeedResult]) -> dict[str, Interval]:
+    """How an adapter differs from the kernel, and how far that would move with other users of the log."""
+    drawn: list[Mapping[str, NDArray[np.float64]]] = [one.drawn for one in seeds]
+    if KERNEL not in runs or not drawn[0]:
+        return {}
+    apart = mean_drawn(drawn, name) - mean_drawn(drawn, KERNEL)
+    means = [paired(runs, name, KERNEL, figure).mean for figure in FIGURES]
+    return {figure: bootstrap_interval(mean, draws) for figure, mean, draws in zip(FIGURES, means, apart, strict=True)}
 
 
 def _cost(name: str, runs: list[RunCost]) -> CostRow:

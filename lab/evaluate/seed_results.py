@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from lab.evaluate.bootstrap import draw_users, drawn_figures
 from lab.evaluate.conversions import ConversionMeasures, measure_conversions
 from lab.evaluate.information import SeedInformation, read_information
 from lab.evaluate.measures import Measures, measure
@@ -57,13 +59,16 @@ class SeedResult:
     """What the kernel took up; None where it did not run, or counts no information."""
     verdicts: tuple[Band, ...] = ()
     """What a drift monitor says with frozen and kernel as its arms; of the first seed alone, where the kernel ran."""
+    drawn: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    """By adapter its figures with other users (`lab.evaluate.bootstrap`); empty for a script, whose seeds draw them."""
 
 
 def measure_seed(plan: Plan, source: Source, seed: int) -> SeedResult:
     """Reads the runs of one stream and seed."""
     stream, data = source.open(seed, plan.cache_dir), load_stream(plan, source, seed)
     seen = SeenBefore.of(pretraining_examples(stream), data.item, data.user, data.query)
-    measures, costs, slices, conversions = {}, {}, {}, {}
+    measures, costs, slices, conversions, drawn = {}, {}, {}, {}, {}
+    users = None if source.seeded else draw_users(data.user)
     for name in plan.adapters:
         done = load_run(plan, source, seed, name)
         outcome = done.outcome
@@ -71,6 +76,8 @@ def measure_seed(plan: Plan, source: Source, seed: int) -> SeedResult:
             conversions[name] = converted
         measures[name] = measure(data, outcome.logit, stream.drift_spans, stream.catalogue.space)
         slices[name] = measure_slices(data.truth, outcome.logit, data.request, seen)
+        if users is not None:
+            drawn[name] = drawn_figures(data, outcome.logit, users)
         costs[name] = RunCost(len(data), done.parameters, outcome.cpu_s, done.state_bytes, outcome.peak_bytes)
     spans = tuple(
         (span.name, _share(data.time, span.start), _share(data.time, span.end)) for span in stream.drift_spans
@@ -95,6 +102,7 @@ def measure_seed(plan: Plan, source: Source, seed: int) -> SeedResult:
         conversions=conversions,
         information=read_information(run, seed) if KERNEL in plan.adapters else None,
         verdicts=verdicts,
+        drawn=drawn,
     )
 
 

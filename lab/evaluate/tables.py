@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from rich.console import Console
 
+from lab.evaluate.bootstrap import FIGURES
 from lab.evaluate.cells import number, plain_span, signed, span
 from lab.evaluate.compare import FROZEN
 from lab.evaluate.conversions import conversion_table
@@ -39,7 +40,9 @@ def markdown(report: EvaluationReport) -> str:
         "the requests that hold both labels. All against what users really did; *in windows*: the mean over 20 "
         "stretches of time; *oracle*: a scorer that knows every click probability of a script. "
         "± is a 95 % interval over the seeds (Student's t); differences are paired "
-        "by seed. Each adapter runs at its own tuned learning rate, tuned on streams of another seed."
+        "by seed. The seeds of a log only train the backbone anew: there a second interval tells how far the "
+        "difference from the kernel would move with other users (a bootstrap over users). Each adapter runs at its own "
+        "tuned learning rate, tuned on streams of another seed."
     )
     return markdown_page("Evaluation", about, tables(report))
 
@@ -52,6 +55,11 @@ def tables(report: EvaluationReport) -> list[NamedTable]:
         *((f"What {KERNEL} must show", *_goals(asked)) for asked in [goals(report)] if asked),
         *part_tables(report),
         *((_title(stream), *_stream(stream)) for stream in report.streams),
+        *(
+            (f"{stream.name}: above {KERNEL}, intervals over the log's users", *_with_other_users(stream))
+            for stream in report.streams
+            if stream.rows[0].users_against_kernel
+        ),
         *(conversion_table(stream.name, stream.conversions) for stream in report.streams if stream.conversions),
         *(
             (f"{stream.name}: AUC above frozen around the return of the old taste", *_around(stream))
@@ -184,6 +192,13 @@ def _oracle(stream: StreamReport, width: int) -> Cells:
     (request, request_lead), (area, lead) = ((number(a), signed(a - b)) for a, b in zip(own, frozen, strict=True))
     cells = [ORACLE, request, request_lead, "", "", area, lead]
     return [[*cells, *[""] * (width - len(cells))]]
+
+
+def _with_other_users(stream: StreamReport) -> tuple[list[str], Cells]:
+    """Whether a difference from the kernel would hold with other users; a lower log loss is better."""
+    others = [row for row in stream.rows if row.adapter != KERNEL]
+    body = [[row.adapter, *(span(row.users_against_kernel[figure]) for figure in FIGURES)] for row in others]
+    return ["adapter", "AUC in requests", "AUC", "log loss"], body
 
 
 def _around(stream: StreamReport) -> tuple[list[str], Cells]:

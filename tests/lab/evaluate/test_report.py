@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console
 
 import lab.evaluate.plots as plots_module
+from lab.evaluate.bootstrap import draw_users, drawn_figures
 from lab.evaluate.command import write
 from lab.evaluate.measures import measure
 from lab.evaluate.plan import ALL_ADAPTERS, Plan
@@ -60,9 +61,12 @@ ODD: dict[str, Changed] = {
 }
 
 
-def report_of(plan: Plan, stream: ScriptedStream, data: PreparedStream, *, cpu_s: float = 1.0) -> EvaluationReport:
-    """The report of made-up logits on `data`, for every stream and seed of the plan."""
+def report_of(
+    plan: Plan, stream: ScriptedStream, data: PreparedStream, *, cpu_s: float = 1.0, log: bool = False
+) -> EvaluationReport:
+    """The report of made-up logits on `data`, for every stream and seed of the plan; as of a `log` if asked for."""
     results = {}
+    users = draw_users(data.user, 20)
     for source in plan.sources:
         for seed in plan.seeds:
             noise = np.random.default_rng(seed).normal(size=(len(plan.adapters), len(data))).astype(np.float32)
@@ -77,6 +81,10 @@ def report_of(plan: Plan, stream: ScriptedStream, data: PreparedStream, *, cpu_s
                 stream=source.name, seed=seed, measures=measures, costs=costs, slices=slices, examples=len(data),
                 lists=30, click_rate=float(data.truth.mean()), oracle_auc=0.9, oracle_request_auc=0.8,
                 spans=(("taste", 0.3, 0.7),),
+                drawn={
+                    name: drawn_figures(data, data.frozen_logit + noise[number], users)
+                    for number, name in enumerate(plan.adapters)
+                } if log else {},
             )  # fmt: skip
     return make_report(plan, results)
 
@@ -87,7 +95,7 @@ def test_a_tested_half_is_reported_with_blank_cells(
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     stream, data = prepared
-    report = report_of(tiny, stream, ODD[odd](data))
+    report = report_of(tiny, stream, ODD[odd](data), log=True)
     write(report, tmp_path)
     show(report, Console(quiet=True))
     for title, head, body in tables(report):
@@ -209,6 +217,21 @@ def test_a_log_has_no_row_of_an_oracle(tiny: Plan, prepared: tuple[ScriptedStrea
     report = report_of(tiny, *prepared)
     log = replace(report, streams=tuple(replace(s, oracle_auc=NAN, oracle_request_auc=NAN) for s in report.streams))
     assert not [row for _, _, body in tables(log) for row in body if row[0] == "oracle"]
+
+
+def test_a_log_tells_how_differences_from_the_kernel_would_move_with_other_users_and_a_script_does_not(
+    tiny: Plan, prepared: tuple[ScriptedStream, PreparedStream]
+) -> None:
+    title = "drift: above iak, intervals over the log's users"
+    assert title not in markdown(report_of(tiny, *prepared))
+    report = report_of(tiny, *prepared, log=True)
+    _, head, body = next(table for table in tables(report) if table[0] == title)
+    assert head == ["adapter", "AUC in requests", "AUC", "log loss"]
+    assert "iak" not in [row[0] for row in body]
+    frozen, iak = (next(r for r in report.streams[0].rows if r.adapter == name) for name in ("frozen", "iak"))
+    apart = frozen.users_against_kernel["auc"]
+    assert apart.mean == pytest.approx(frozen.auc.mean - iak.auc.mean)
+    assert 0 < apart.half_width < 0.1
 
 
 def test_a_row_of_the_file_has_the_figures_of_a_ranker_with_their_leads(
