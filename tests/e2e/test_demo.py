@@ -4,110 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import signal
 import subprocess
-import sys
 import time
 import tomllib
-import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
 
 from local.broker import LocalBroker
 from local.probe import scrape
 from local.watchdog import Watchdog
+from tests.e2e.running_demo import RunningDemo
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(420)]
-
-MARK = "A_DEMO_UNDER_TEST"
-GONE_S = 40.0
-SMALL = {"DRIFTLINE_PRETRAIN__EPOCHS": "1"}
-"""The shape of the run is tested here, not the quality of the model."""
-
-
-@dataclass
-class RunningDemo:
-    """One `driftline demo`; everything it starts inherits a mark, by which it is recognised."""
-
-    folder: Path
-    arguments: list[str]
-    mark: str = field(default_factory=lambda: uuid.uuid4().hex)
-
-    def __post_init__(self) -> None:
-        command = [str(Path(sys.executable).with_name("driftline")), "--run-dir", str(self.folder), "demo"]
-        self.output_file = self.folder.parent / f"output-{self.mark}.txt"
-        with self.output_file.open("wb") as out:
-            self.process = subprocess.Popen(
-                [*command, *self.arguments], stdout=out, stderr=out, env={**os.environ, **SMALL, MARK: self.mark}
-            )
-
-    @property
-    def output(self) -> str:
-        return self.output_file.read_text()
-
-    def left(self) -> list[psutil.Process]:
-        """Processes that bear the mark."""
-        processes = []
-        for process in psutil.process_iter():
-            try:
-                if process.environ().get(MARK) == self.mark and process.status() != psutil.STATUS_ZOMBIE:
-                    processes.append(process)
-            except psutil.Error:
-                continue
-        return processes
-
-    def part(self, name: str) -> psutil.Process:
-        """The process of `driftline NAME`."""
-        return next(process for process in self.left() if process.cmdline()[-1:] == [name])
-
-    def until(self, what: str, true: Callable[[], bool], seconds: float = 240.0) -> None:
-        """Waits for `true`, or fails with the output of the demo."""
-        end = time.monotonic() + seconds
-        while not true():
-            assert time.monotonic() < end, f"{what} did not come; its output:\n{self.output}"
-            time.sleep(0.1)
-
-    def until_log(self, name: str, text: str) -> None:
-        """Waits until the log of a process holds `text`."""
-        log = self.folder / "logs" / f"{name}.log"
-        self.until(f"{text!r} in {log.name}", lambda: log.is_file() and text in log.read_text(errors="replace"))
-
-    def until_gone(self) -> None:
-        """Fails if something that the demo started still runs after a while."""
-        self.until("the end of all processes", lambda: not self.left(), GONE_S)
-
-    def ended(self, seconds: float = 300.0) -> int:
-        """The exit code."""
-        return self.process.wait(seconds)
-
-    def report(self) -> dict[str, Any]:
-        """What the demo wrote for programs."""
-        values: dict[str, Any] = json.loads((self.folder / "report.json").read_text())
-        return values
-
-
-@pytest.fixture
-def demo(tmp_path: Path) -> Iterator[Callable[..., RunningDemo]]:
-    """Starts demos on one folder and ends whatever of them is left."""
-    started: list[RunningDemo] = []
-
-    def start(*arguments: str) -> RunningDemo:
-        started.append(RunningDemo(tmp_path / "run", list(arguments)))
-        return started[-1]
-
-    yield start
-    for one in started:
-        one.process.kill()
-        one.process.wait(30)
-        for process in one.left():
-            with contextlib.suppress(psutil.Error):
-                process.kill()
 
 
 def test_the_demo_learns_a_live_stream_reports_it_and_stays_until_it_is_stopped(
@@ -182,42 +92,6 @@ def check_report(running: RunningDemo) -> None:
     assert (running.folder / "log_loss.png").stat().st_size > 10_000
     for word in ("frozen", "live", "freshness", "report.json", "log_loss.png"):
         assert word in running.output
-
-
-def test_a_second_demo_is_refused_and_ctrl_c_in_the_middle_ends_everything_and_says_so(
-    demo: Callable[..., RunningDemo],
-) -> None:
-    running = demo()
-    running.until_log("ingest", "metrics and health")
-    second = demo()
-    assert second.ended() != 0
-    assert "a demo plays in" in second.output
-    assert str(running.process.pid) in second.output
-    running.until_log("serve", "ready: kernels in use")
-    running.process.send_signal(signal.SIGINT)
-    assert running.ended(GONE_S) == 128 + signal.SIGINT
-    assert not running.left()
-    assert "everything that the demo started has ended" in running.output
-    assert not (running.folder / "report.json").exists()
-
-
-def test_a_demo_that_is_killed_takes_its_processes_with_it(demo: Callable[..., RunningDemo]) -> None:
-    running = demo()
-    running.until_log("ingest", "metrics and health")
-    running.until("the broker", LocalBroker(running.folder / "broker", Path()).running)
-    assert len(running.left()) >= 5
-    running.process.kill()
-    running.until_gone()
-
-
-def test_a_process_that_dies_ends_the_demo_with_its_name_and_log(demo: Callable[..., RunningDemo]) -> None:
-    running = demo()
-    running.until_log("ingest", "metrics and health")
-    running.part("ingest").kill()
-    assert running.ended(GONE_S * 2) != 0
-    assert "`driftline ingest` ended with signal SIGKILL" in running.output
-    assert "metrics and health on port" in running.output
-    assert not running.left()
 
 
 def test_a_broker_that_is_away_for_a_while_loses_no_request(
