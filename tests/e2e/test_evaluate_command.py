@@ -22,6 +22,9 @@ from lab.streams.sources import NamedStreams
 from model.config import BackboneConfig, KernelConfig, LearnerConfig
 from streaming.config import Config
 
+# Commands with worker processes of their own, some run twice: on a busy machine that takes minutes.
+pytestmark = pytest.mark.timeout(900)
+
 SMALL = BackboneConfig(
     width=16, id_width=8, sparse_width=4, content_width=4, domain_width=4,
     experts=2, expert_hidden=16, expert_width=8, tower_hidden=8,

@@ -90,8 +90,11 @@ def test_a_frozen_model_with_a_live_history_sees_what_was_decided_and_nothing_la
     again = prepare(flipped, trained, config)
     first_changed = data.batch[data.request >= cut][0]
     untouched = data.batch <= first_changed
-    assert np.array_equal(again.frozen_logit[untouched], data.frozen_logit[untouched])
-    assert not np.array_equal(again.frozen_logit[~untouched], data.frozen_logit[~untouched])
+    # A click that is seen moves a logit by 0.01. On some processors the same history gives other last bits beside other
+    # rows, of which the rounding to 16 bits makes 0.00002.
+    apart = np.abs(again.frozen_logit - data.frozen_logit)
+    assert apart[untouched].max() < 1e-4
+    assert apart[~untouched].max() > 1e-2
 
 
 def test_the_histories_of_the_live_half_begin_with_the_pretraining_log() -> None:
