@@ -148,6 +148,11 @@ class PrequentialWindow:
         for arm, p in values.items():
             self._scores.setdefault(arm, deque(maxlen=self.size)).extend(p.tolist())
 
+    @property
+    def label_rate(self) -> float:
+        """Mean label; not a number while there is none."""
+        return sum(self._labels) / len(self) if self._labels else float("nan")
+
     def summary(self) -> dict[str, dict[str, float]]:
         """AUC, log loss and calibration per arm."""
         y = np.array(self._labels)

@@ -79,10 +79,15 @@ class Gate(Generic[RequestT]):
         config: GateConfig,
         facets: Mapping[str, Sequence[str]],
         seen_of: Callable[[Sequence[RequestT]], Seen],
+        *,
+        labels: str = "clicks",
     ) -> None:
-        """`facets` are the domain facets and their values (`DomainSpace.values`); `seen_of` looks at requests."""
+        """`facets` are the domain facets and their values (`DomainSpace.values`); `seen_of` looks at requests.
+
+        `labels` is what decisions call the examples whose label is 1.
+        """
         self.strata = Strata(facets)
-        self.quarantine = Quarantine(self.strata, config)
+        self.quarantine = Quarantine(self.strata, config, labels)
         self.harm = HarmTest(self.strata, config)
         self.soundness = Soundness()
         self.feedback = FeedbackWatch(config.late_share)

@@ -22,9 +22,9 @@ from model.gate.seen import Doubles, Seen, Strata
 
 WAIT_EXAMPLES = 1_024
 _SENTENCES = {
-    "few": "far fewer clicks than expected",
-    "many": "far more clicks than expected",
-    "turned": "clicks are ordered against the frozen model",
+    "few": "far fewer {} than expected",
+    "many": "far more {} than expected",
+    "turned": "{} are ordered against the frozen model",
 }
 
 
@@ -41,8 +41,9 @@ class LabelVerdict:
 class Quarantine:
     """Which strata of a group are set aside."""
 
-    def __init__(self, strata: Strata, config: GateConfig) -> None:
-        self._strata, self._config = strata, config
+    def __init__(self, strata: Strata, config: GateConfig, labels: str = "clicks") -> None:
+        """`labels` is what decisions call the examples whose label is 1."""
+        self._strata, self._config, self._called = strata, config, labels
         self.labels = LabelWatch(strata, config.label_odds)
         self._doubt = np.where(np.arange(len(strata)) == 0, SUSPECT, self.labels.alarm / 2)
         self.aside = np.zeros(len(strata), dtype=np.bool_)
@@ -82,10 +83,10 @@ class Quarantine:
             sums[stratum] = 0.0
         kind = KINDS[change]
         detail = {
-            "reason": _SENTENCES[kind],
+            "reason": _SENTENCES[kind].format(self._called),
             "change": kind,
             "nats": round(float(rising[stratum, change]), 2),
-            "clicks": round(float(evidence.clicks[stratum]), 1),
+            self._called: round(float(evidence.clicks[stratum]), 1),
             "expected": round(float(evidence.clicks[stratum] - evidence.error[stratum]), 1),
             "examples": round(float(evidence.examples[stratum]), 1),
         }
@@ -110,7 +111,7 @@ class Quarantine:
                 detail = {
                     "reason": "the changed label rate lasts, and the frozen model orders the new labels",
                     "examples": examples,
-                    "clicks": round(float(self._clicks[stratum])),
+                    self._called: round(float(self._clicks[stratum])),
                 }
                 decisions.append(GateDecision("accepted", {"stratum": name, **detail}))
                 self.aside[stratum] = False

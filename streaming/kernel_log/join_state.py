@@ -47,6 +47,16 @@ class WaitingBatch(msgspec.Struct, frozen=True, array_like=True):
     """Which requests are set aside for good, a byte each."""
 
 
+class WaitingConversions(msgspec.Struct, frozen=True, array_like=True):
+    """Likewise of the conversion task: its requests were closed long ago, so each is looked up in the log by itself."""
+
+    requests: list[ClosedRequest]
+    weight: bytes
+    """Of their clicked items, float64."""
+    left: bytes
+    """Which requests are set aside for good, a byte each."""
+
+
 class TimeState(msgspec.Struct, frozen=True, array_like=True):
     """How far a group's time has come."""
 

@@ -8,10 +8,10 @@ import msgspec
 
 from streaming.kernel_log.closed import ClosedRequest
 from streaming.kernel_log.errors import SnapshotError
-from streaming.kernel_log.join_state import JoinState, RequestRef, WaitingBatch, WaitingClicks
+from streaming.kernel_log.join_state import JoinState, RequestRef, WaitingBatch, WaitingClicks, WaitingConversions
 
-SCHEMA = 5
-"""5 since the gate's harm test keeps whether there is a good state to go back to."""
+SCHEMA = 6
+"""6 since conversions have the whole gate, with all of its state."""
 _BEGIN_ANEW = "give the group topics of its own to begin anew (topics.kernels, .state)"
 
 
@@ -21,13 +21,17 @@ class ConversionState(msgspec.Struct, frozen=True):
     learner: bytes
     """See `model.kernel.learner.Learner.snapshot`."""
     gate: dict[str, Any]
-    """See `streaming.processor.conversion_head.ConversionHead.state`."""
+    """See `model.gate.guarded.GuardedLearner.state`."""
     ripe: list[ClosedRequest] = []
     """Clicked requests whose labels are final, which wait to be learned."""
     ripe_since: float = 0.0
     """Event time up to which feedback was known when the oldest of `ripe` became so, seconds."""
     clicks: bytes = b""
     """Weights of the click kernel published last, float32: one of conversions is published beside it. Empty before."""
+    waiting: list[WaitingConversions] = []
+    """Micro-batches of clicks whose conversions are in doubt, oldest first."""
+    published: bytes = b""
+    """Weights of the conversion kernel published last, float32: it stays while the gate holds the candidate."""
 
 
 class GroupSnapshot(msgspec.Struct, frozen=True):
@@ -106,7 +110,9 @@ def on_another_log(snapshot: GroupSnapshot, begin: int, version: int) -> GroupSn
         pending=[],
         waiting=[],
         converting=[],
-        conversions=msgspec.UNSET if learned is msgspec.UNSET else msgspec.structs.replace(learned, ripe=[]),
+        conversions=msgspec.UNSET
+        if learned is msgspec.UNSET
+        else msgspec.structs.replace(learned, ripe=[], waiting=[]),
     )
 
 

@@ -113,7 +113,10 @@ class GroupMetrics:
 
     def _tell_conversions(self, head: ConversionHead) -> None:
         metrics.CONVERSION_EXAMPLES.labels(self.group).inc(self._new("conversion examples", head.learned))
-        metrics.CVR_HELD.labels(self.group).set(head.harm.on_probation)
+        metrics.CVR_HELD.labels(self.group).set(bool(head.gate.held))
+        metrics.CVR_SET_ASIDE.labels(self.group).set(int(head.gate.quarantine.aside.sum()))
+        if len(head.window):
+            metrics.CVR_RATE.labels(self.group).set(head.window.label_rate)
         for arm, values in head.window.summary().items():
             metrics.CVR_LOG_LOSS.labels(self.group, arm).set(values["log_loss"])
             metrics.CVR_AUC.labels(self.group, arm).set(values["auc"])

@@ -294,6 +294,9 @@ class GroupState:
             refused["lost_in_recovery"] += recovery.missing
         self.guarded.gate.waiting = recovery.rebuild_waiting()
         self._pending = recovery.rebuild(snapshot.pending)
+        if self.conversions is not None and not isinstance(snapshot.conversions, msgspec.UnsetType):
+            lost = self.conversions.reopen(snapshot.conversions.waiting, self._logged.labelled)
+            self.join.dropped["uncorrectable"] += lost
         in_doubt = [request for batch in self.guarded.gate.waiting for request in batch.requests]
         for request in [*in_doubt, *self._pending]:
             self.join.closed.add(request.impression.request_id, request.reference, request.impression.time)

@@ -37,6 +37,7 @@ from streaming.events import LearningOrder, Traffic
 from streaming.events.decisions import Decision
 from streaming.kernel_log.closed import NEVER_TAUGHT
 from streaming.processor.batches import corrected_examples, corrected_outcome, outcome
+from streaming.processor.conversion_head import ConversionHead
 from streaming.processor.corrections import Corrections, turn
 from streaming.processor.group_state import GroupState
 from streaming.processor.join import Joined, LabelledRequest, LateClick, LateConversion
@@ -80,6 +81,8 @@ class GroupMachine(GroupState):
         learned += self._take_step(self.guarded.settle())
         self._correct()
         self._learn_conversions()
+        if self.conversions is not None:
+            self._take_conversions(self.conversions, self.conversions.settle())
         self.learning = order.learning
         log.warning("group %s: learning %s, ordered by %s", self.group, order.learning, order.by)
         return learned
@@ -241,9 +244,11 @@ class GroupMachine(GroupState):
             self.conversions.beside = kernel
         return self._publish_beside(kernel)
 
-    def _publish_beside(self, clicks: Kernel) -> PublishedKernel:
-        """Publishes a kernel of clicks with that of conversions as it is now."""
+    def _publish_beside(self, clicks: Kernel, of_conversions: Kernel | None = None) -> PublishedKernel:
+        """Publishes a kernel of clicks with that of conversions: as it is now, or this one in its place."""
         self.version += 1
+        if self.conversions is not None:
+            self.conversions.publish(self.version, of_conversions)
         self.published = self._carded(clicks, self.version)
         return self.published
 
@@ -312,15 +317,19 @@ class GroupMachine(GroupState):
         taken = ripe.take()
         requests = [found for closed in taken if (found := self._logged.labelled(closed)) is not None]
         self.join.dropped["uncorrectable"] += len(taken) - len(requests)
-        try:
-            decisions = head.learn(requests) if requests else []
-        except Exception as error:  # noqa: BLE001 - as in `_learn`
-            self._skipped["unlearnable"] += len(requests)
-            log.error("group %s: conversions cannot be learned (%r) and are left out", self.group, error)
-            return
-        for decision in decisions:
-            self._tell(decision)
-        if head.fell_back or self.guarded.gate.held:  # else it travels with the next kernel of clicks
-            self._publish_beside(head.beside or Kernel.identity(self.learner.start))
-        if head.fell_back:
-            head.served_frozen(self.version)
+        if requests:
+            self._take_conversions(head, head.learn(requests))
+
+    def _take_conversions(self, head: ConversionHead, step: Step[LabelledRequest]) -> None:
+        for batch in step.batches:
+            if batch.error is not None:
+                self._skipped["unlearnable"] += len(batch.requests)
+                log.error("group %s: conversions cannot be learned (%r) and are left out", self.group, batch.error)
+            else:
+                self._skipped["set_aside"] += int(batch.seen.select(~batch.taught).label.size)
+        for decision in step.decisions:
+            self._tell(GateDecision(decision.kind, {**decision.detail, "task": "conversions"}))
+        instead = step.served
+        taught = any(batch.batch is not None for batch in step.batches) and not head.gate.held
+        if instead is not None or (taught and self.guarded.gate.held):  # else it travels with the next of clicks
+            self._publish_beside(head.beside or Kernel.identity(self.learner.start), instead)

@@ -173,7 +173,10 @@ FAULTS: dict[str, tuple[Fault, ...]] = {
         # the processor reads another topic than the scorers write: nothing is open, and it never had a group's metrics
         Fault({}, gone=("driftline_examples_", "driftline_open_requests", "driftline_watermark")),
     ),
-    "DriftlineLabelsSetAside": (Fault({f"driftline_gate_set_aside{{{MAIN}}}": then("0", "1")}),),
+    "DriftlineLabelsSetAside": (
+        Fault({f"driftline_gate_set_aside{{{MAIN}}}": then("0", "1")}),
+        Fault({f"driftline_cvr_set_aside{{{MAIN}}}": then("0", "1")}),
+    ),
     "DriftlinePublicationHeld": (Fault({f"driftline_gate_held{{{MAIN}}}": then("0", "1")}),),
     "DriftlineRolledBack": (
         Fault({f'driftline_gate_decisions_total{{{MAIN},kind="rolled_back"}}': then("0", "1")}, seen_after=5),

@@ -190,7 +190,7 @@ def test_where_the_task_does_harm_the_frozen_arm_tells_conversions_and_clicks_go
     assert group.conversions is not None
     assert group.published is not None
     assert group.published.kernel.conversion is not None
-    if group.conversions.harm.on_probation:
+    if group.conversions.gate.harm.on_probation:
         assert torch.equal(group.published.kernel.conversion.weights, BOTH.conversion.features.identity())  # type: ignore[union-attr]
     assert torch.equal(group.learner.candidate.weights, run(RECORDS).learner.candidate.weights)
 
@@ -231,8 +231,16 @@ def test_while_learning_is_stopped_conversions_teach_nothing() -> None:
     assert not rows_of(group)
 
 
-def test_without_any_conversion_every_click_counts_as_unconverted() -> None:
-    none = [r for r in RECORDS if not isinstance(r, ServedFeedback) or r.kind == "click"]
-    group = run(none)
+def test_where_no_conversion_comes_the_labels_are_set_aside_and_told() -> None:
+    none = encoded([r for r in RECORDS if not isinstance(r, ServedFeedback) or r.kind == "click"])
+    group, decisions = both_tasks(none), []
+    for offset, value in enumerate(none):
+        group.feed(offset, value, appended(value))
+        decisions += group.take_decisions()
+    told = [one.detail for one in decisions if one.kind == "quarantined"]
+    assert [one["task"] for one in told] == ["conversions"]
+    assert told[0]["reason"] == "far fewer conversions than expected"
     assert group.conversions is not None
-    assert group.conversions.learned == clicks(RECORDS)
+    waiting = sum(len(batch.weight) for batch in group.conversions.gate.waiting)
+    assert group.conversions.learned + group.dropped["set_aside"] + waiting == clicks(RECORDS)
+    assert group.conversions.learned < 16, "less than a micro-batch before the alarm"
