@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from rich.console import Console
@@ -24,7 +25,20 @@ def print_list(config: Config, group: str | None, last: int, console: Console) -
     for name in [group] if group is not None else [known.name for known in config.groups]:
         order, history = read_order(config, name), read_history(config, name)
         console.print(f"[bold]{name}[/]: {ordered(order)}", highlight=False, soft_wrap=True)
-        console.print(_table(history, order, read_decisions(config, name), last))
+        decisions = read_decisions(config, name)
+        if said := of_conversions(decisions):
+            console.print(said, highlight=False, soft_wrap=True)
+        console.print(_table(history, order, decisions, last))
+
+
+def of_conversions(decisions: Sequence[Decision]) -> str:
+    """What the gate decided last about the conversion task, in words; empty if it never did."""
+    told = [one for one in decisions if one.detail.get("task") == "conversions"]
+    if not told:
+        return ""
+    where = told[-1].detail.get("stratum")
+    place = f" in {where}" if where else ""
+    return f"  conversions: {told[-1].kind}{place}, {_time(told[-1].time)}: {told[-1].detail.get('reason', '')}"
 
 
 def ordered(order: Order) -> str:

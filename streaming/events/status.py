@@ -50,6 +50,21 @@ class DomainStatus(msgspec.Struct, frozen=True):
     evidence: Evidence = {}
 
 
+class ConversionStatus(msgspec.Struct, frozen=True):
+    """How the conversion task of a group does, over the recent clicks that came to it with final labels."""
+
+    learned: int
+    """Clicks that taught it since this processor took the group over."""
+    rate: float | None = None
+    """Conversions per click; null before the first."""
+    arms: Mapping[str, ArmStatus] = {}
+    """Of the probability of a conversion once clicked, by arm: frozen, live, candidate."""
+    held: str = ""
+    """Why the gate lets no new kernel of conversions out; empty while it does."""
+    set_aside: list[str] = []
+    """Strata whose conversions are not believed."""
+
+
 class GroupStatus(msgspec.Struct, frozen=True):
     """One look at a kernel group, between two records."""
 
@@ -77,6 +92,8 @@ class GroupStatus(msgspec.Struct, frozen=True):
     reference: str = ""
     """What drift is measured against: `pretraining`, `first_examples`; empty while there is nothing yet."""
     domains: list[DomainStatus] = []
+    conversions: ConversionStatus | None = None
+    """Null for a backbone of clicks alone."""
 
 
 class InvalidStatusError(Exception):

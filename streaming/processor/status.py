@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from model.drift.signs import NAN, Signals
 from model.drift.verdict import Verdict
 from model.encoding.domain import FACETS, UNKNOWN, Domain, DomainSpace
-from streaming.events.status import ArmStatus, DomainStatus, GroupStatus
+from streaming.events.status import ArmStatus, ConversionStatus, DomainStatus, GroupStatus
+from streaming.processor.conversion_head import ConversionHead
 from streaming.processor.machine import GroupMachine
 
 WHOLE = "group"
@@ -71,6 +72,21 @@ def group_status(machine: GroupMachine, look: Look, wall: float, request_auc: Ma
         late_share=_known(whole.late_share),
         reference=look.reference,
         domains=[_domain(*one, request_auc if one[0] is whole else {}) for one in look.domains],
+        conversions=None if machine.conversions is None else _conversions(machine.conversions),
+    )
+
+
+def _conversions(head: ConversionHead) -> ConversionStatus:
+    gate = head.gate
+    return ConversionStatus(
+        learned=head.learned,
+        rate=_known(head.window.label_rate),
+        arms={
+            arm: ArmStatus(_known(told["log_loss"]), _known(told["auc"]), calibration=_known(told["calibration"]))
+            for arm, told in head.window.summary().items()
+        },
+        held=gate.held,
+        set_aside=[gate.strata.name(stratum) for stratum in gate.quarantine.aside.nonzero()[0].tolist()],
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import msgspec
 import pytest
 
 from model.drift.verdict import VerdictKind
@@ -13,7 +14,7 @@ from streaming.config.access import KeyConfig, Right
 from streaming.events import FeedbackEvent
 from streaming.events.announcements import ANNOUNCED
 from streaming.events.decisions import Decision, Order
-from streaming.events.status import GroupStatus
+from streaming.events.status import ArmStatus, ConversionStatus, GroupStatus
 from streaming.scorer.access import key_hash, new_key
 from streaming.scorer.page.history import VERDICT
 from tests.pages.conftest import Open, Visit
@@ -86,6 +87,26 @@ def test_a_row_per_domain_tells_verdict_time_evidence_and_advice_the_worst_first
     seen.page.get_by_role("button", name="scene=home").click()
     seen.waits_for("#domains tr[aria-current]", "scene=home")
     assert seen.page.locator("#stratum").input_value() == "scene=home"
+
+
+def test_conversions_are_shown_where_the_group_has_them(visit: Open, backend: FakeBackend, address: str) -> None:
+    seen = visit(address)
+    assert not seen.page.locator("#conversions").is_visible()
+    look = backend.told.newest["main"]
+    arms = {"frozen": ArmStatus(0.4291, 0.62, calibration=1.04), "live": ArmStatus(0.4037, 0.66, calibration=1.0)}
+    told = ConversionStatus(8_482, 0.1497, arms)
+    backend.told.take(msgspec.structs.replace(look, time=look.time + 5, conversions=told))
+    seen.look_again()
+    seen.waits_for("#converted", "15.0 % of the clicks converted")
+    assert "8\u202f482 clicks have taught it" in seen.text("#converted")
+    assert "is published" in seen.text("#conversions-held")
+    rows = [row.split() for row in seen.page.locator("#conversion-arms tbody tr").all_inner_texts()]
+    assert rows == [["frozen", "0.429", "0.620", "1.04"], ["live", "0.404", "0.660", "1.00"]]
+    aside = msgspec.structs.replace(told, set_aside=["period=night"])
+    backend.told.take(msgspec.structs.replace(look, time=look.time + 10, conversions=aside))
+    seen.look_again()
+    seen.waits_for("#conversions-held", "not believed in period=night")
+    assert seen.errors == []
 
 
 def test_a_table_holds_what_the_chart_shows(visit: Open, address: str) -> None:

@@ -191,20 +191,31 @@ def _conversions() -> PanelRow:
                 "scored before it was learned.",
                 "none",
                 Query(_of_group("driftline_cvr_log_loss", "arm"), "{{group}} {{arm}}"),
+                width=6,
             ),
             line(
                 "AUC of conversions by arm",
                 "Over the same clicks.",
                 "none",
                 Query(_of_group("driftline_cvr_auc", "arm"), "{{group}} {{arm}}"),
+                width=6,
             ),
             line(
                 "Clicks that taught conversions",
-                "Per second, an hour and more behind the clicks; held: the frozen arm tells conversions, because "
-                "adapted ones did harm.",
+                "Per second, an hour and more behind the clicks; and how many of the recent ones converted.",
                 "none",
                 Query(_rate("driftline_conversion_examples_learned_total"), "{{group}} learned"),
+                Query(_of_group("driftline_cvr_ratio"), "{{group}} converted, share"),
+                width=6,
+            ),
+            line(
+                "Conversions held, set aside",
+                "Held: no new kernel of conversions is let out. Set aside: domains whose conversions are not believed. "
+                "The topic of decisions says why.",
+                "none",
                 Query(_of_group("driftline_cvr_held"), "{{group}} held"),
+                Query(_of_group("driftline_cvr_set_aside"), "{{group}} set aside"),
+                width=6,
             ),
         ],
     )

@@ -2,6 +2,7 @@
 
 import { Refused, call, key, setKey } from "./api.js";
 import { draw } from "./chart.js";
+import { drawConversions } from "./conversions.js";
 import { drawKernels, giveOrder } from "./kernels.js";
 import { offer } from "./ranking.js";
 import { SEVERITY, clock, count, duration, element, figure, fill, known, since, sinceCell, stratumName, verdictName } from "./words.js";
@@ -146,6 +147,7 @@ function show() {
   showChoice(domains);
   if (state.past) draw(state.past, current?.domains ?? [], happenings, now);
   showDomains(domains, now);
+  drawConversions(current?.conversions);
   drawKernels(status.kernels.find(({ group }) => group === state.group), state.swaps, current, now, order);
   showHappened(happenings);
   showAlarms(status.alarms.filter(({ group }) => group === state.group));
@@ -235,7 +237,8 @@ function told({ kind, by, detail }) {
   if (kind === "drift_announced") return `Announced: ${detail.name} ${detail.phase}.`;
   const version = detail.version ? ` version ${detail.version}` : "";
   const why = detail.why ?? detail.reason ?? "";
-  return `${kind.replaceAll("_", " ")}${version}, by ${by}${why ? `: ${why}` : ""}`;
+  const task = detail.task ? ` of ${detail.task}` : "";
+  return `${kind.replaceAll("_", " ")}${version}${task}, by ${by}${why ? `: ${why}` : ""}`;
 }
 
 // A change of a verdict is spoken; the first look is not, for nothing has changed.

@@ -9,15 +9,20 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from prometheus_client import REGISTRY
 
+from local.control.views import of_conversions
 from model.gate.config import GateConfig
 from model.kernel.kernel import Kernel
 from streaming.events import LearningOrder, Progress, ServedFeedback, Tick, Traffic
 from streaming.events.decisions import Decision
+from streaming.events.status import decode_status, encode_status
+from streaming.processor.group_metrics import GroupMetrics
 from streaming.processor.machine import GroupMachine
+from streaming.processor.status import ShownStrata
 from tests.streaming.processor.converting import JOIN, OF_CONVERSIONS, both_tasks, converting
 from tests.streaming.processor.test_machine import Store, same
-from tests.streaming.processor.tiny import appended, encoded, served
+from tests.streaming.processor.tiny import SPACE, appended, encoded, machine, served
 
 GATE = GateConfig(user_share=1.0, item_share=1.0, false_alarm_requests=1e12)
 SPAN = (400, 800)
@@ -159,3 +164,50 @@ def test_an_order_to_stop_learning_decides_what_was_in_doubt() -> None:
     group.feed(doubt + 1, order, 0.0)
     assert group.conversions is not None
     assert group.conversions.gate.waiting == []
+
+
+def test_a_look_and_the_gauges_say_how_conversions_do() -> None:
+    group, *_ = played("nothing")
+    observed = GroupMetrics("converting", SPACE, ShownStrata(SPACE, SPACE.domains()))
+    told = decode_status(encode_status(observed.status(group, 0.0))).conversions
+    observed.summarise(group, waiting=0)
+    assert told is not None
+    assert (told.learned, told.held, told.set_aside) == (learned(group), "", [])
+    assert told.rate == pytest.approx(0.32, abs=0.05)
+    assert set(told.arms) == {"frozen", "live", "candidate"}
+    frozen = {"group": "converting", "arm": "frozen"}
+    assert REGISTRY.get_sample_value("driftline_cvr_log_loss", frozen) == told.arms["frozen"].log_loss
+    assert REGISTRY.get_sample_value("driftline_cvr_ratio", {"group": "converting"}) == told.rate
+
+
+def test_a_look_says_what_is_set_aside_and_why_the_gate_holds() -> None:
+    records = stream("none")
+    group = both_tasks(records, join=JOINED, of_conversions=GATE)
+    observed = GroupMetrics("stopped", SPACE, ShownStrata(SPACE, SPACE.domains()))
+    for offset, value in enumerate(records):
+        group.feed(offset, value, appended(value))
+        assert group.conversions is not None
+        if group.conversions.gate.harm.on_probation:
+            break
+    told = observed.status(group, 0.0).conversions
+    observed.summarise(group, waiting=0)
+    assert told is not None
+    assert told.set_aside == ["group"]
+    assert told.held in {"labels are in doubt", "the candidate is on probation"}
+    stopped = {"group": "stopped"}
+    values = [REGISTRY.get_sample_value(f"driftline_cvr_{name}", stopped) for name in ("held", "set_aside")]
+    assert values == [1, 1]
+
+
+def test_a_look_at_a_group_of_clicks_alone_has_no_conversions() -> None:
+    assert GroupMetrics("clicks", SPACE, ShownStrata(SPACE, [])).status(machine("clicks"), 0.0).conversions is None
+
+
+def test_the_list_of_kernels_says_what_was_decided_last_about_conversions() -> None:
+    detail = {"stratum": "scene=home", "reason": "far fewer conversions than expected", "task": "conversions"}
+    first = Decision("quarantined", "main", 0.0, "gate", detail)
+    last = Decision("resumed", "main", 60.0, "gate", {**detail, "reason": "labels are as expected again"})
+    of_clicks = Decision("held", "main", 90.0, "gate", {"reason": "labels are in doubt"})
+    wanted = "conversions: resumed in scene=home, 1970-01-01 00:01:00Z: labels are as expected again"
+    assert of_conversions([first, last, of_clicks]).strip() == wanted
+    assert of_conversions([of_clicks]) == ""

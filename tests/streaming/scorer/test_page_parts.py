@@ -14,7 +14,7 @@ from model.drift.verdict import VerdictKind
 from streaming.config import AccessConfig, Config
 from streaming.config.access import KeyConfig
 from streaming.events.decisions import Decision
-from streaming.events.status import ArmStatus, DomainStatus, GroupStatus
+from streaming.events.status import ArmStatus, ConversionStatus, DomainStatus, GroupStatus
 from streaming.scorer.access import key_hash, new_key
 from streaming.scorer.page.answers import OLD_S, Answer, answers
 from streaming.scorer.page.history import (
@@ -44,6 +44,17 @@ def said(*domains: DomainStatus, kernel: CurrentKernel = KERNEL, **changed: Any)
 
 def stratum(name: str, kind: VerdictKind) -> DomainStatus:
     return domain(name, kind, NOW - 60, 0.6, 0.05)
+
+
+def test_conversions_that_are_not_believed_or_held_are_told_where_nothing_is_worse() -> None:
+    aside = ConversionStatus(640, set_aside=["scene=home"])
+    broken = said(stratum("group", VerdictKind.STABLE), conversions=aside)[2]
+    assert broken.tone == "watch"
+    assert broken.words == "Conversions of main are not believed in scene=home: look at what sends them."
+    held = ConversionStatus(640, held="the candidate is on probation")
+    words = said(stratum("group", VerdictKind.STABLE), conversions=held)[2].words
+    assert words == "The gate holds back new conversions of main: the candidate is on probation."
+    assert said(stratum("group", VerdictKind.STABLE), conversions=ConversionStatus(640))[2].tone == "good"
 
 
 # --- the past ---

@@ -1,0 +1,24 @@
+// How the conversion task of a group does, where its backbone tells conversions.
+
+import { count, element, figure, fill, known, stratumName } from "./words.js";
+
+export function drawConversions(told) {
+  document.getElementById("conversions").hidden = !told;
+  if (!told) return;
+  const rate = known(told.rate) ? `${(100 * told.rate).toFixed(1)} % of the clicks converted that came to it lately` : "No click is final yet";
+  document.getElementById("converted").textContent = `${rate}; ${count(told.learned)} clicks have taught it since the processor took the group over.`;
+  document.getElementById("conversions-held").textContent = held(told);
+  const arms = Object.entries(told.arms);
+  document.getElementById("conversion-arms").hidden = arms.length === 0;
+  fill(document.getElementById("conversion-arms").tBodies[0], JSON.stringify(arms), () => arms.map(([arm, { log_loss, auc, calibration }]) => element("tr", {},
+    element("th", { scope: "row" }, arm),
+    element("td", { class: "number" }, figure(log_loss, 3)),
+    element("td", { class: "number" }, figure(auc, 3)),
+    element("td", { class: "number" }, figure(calibration, 2)))));
+}
+
+function held(told) {
+  if (told.set_aside.length) return `Their labels are not believed in ${told.set_aside.map(stratumName).join(", ")}: nothing is learned there until they are as expected again.`;
+  if (told.held) return `The gate holds back what it learns: ${told.held}.`;
+  return "Labels are as expected, and what it learns is published.";
+}
