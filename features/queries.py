@@ -35,8 +35,15 @@ class QueryTexts:
         self._kept: Cache[EncodedQuery] = Cache(config.query_cache_bytes, math.inf, clock.monotonic, query_bytes)
         self._text = TextEncoder(config.text_model, None, config.max_text) if by_text else None
 
+    def knows(self, query: str) -> bool:
+        """Whether `encode` takes no language model: it keeps this query, or queries are known by their words alone."""
+        return self._text is None or self._kept.get(query) is not None
+
     def encode(self, query: str) -> EncodedQuery:
-        """Rows and text vector of a query. Raises TextModelUnavailableError when the first one comes."""
+        """Rows and text vector of a query. Raises TextModelUnavailableError when the first one comes.
+
+        May be called on any thread, on one at a time for queries that it does not know.
+        """
         kept = self._kept.get(query)
         if kept is None:
             if self._text is None:

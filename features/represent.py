@@ -158,6 +158,15 @@ class Representer:
         self._nobody = encoder.encode_user(UserFeatures("", {}))
         self._text_refused = False
 
+    @property
+    def reads_queries(self) -> bool:
+        """Whether requests may carry a query."""
+        return self._queries is not None
+
+    def knows_query(self, text: str) -> bool:
+        """Whether `query` answers at once: this one is kept, or none is read by its text."""
+        return self._queries is None or self._queries.knows(text)
+
     def query(self, text: str) -> EncodedQuery | None:
         """A request's query as the backbone reads it, None if it reads none. Raises TextModelUnavailableError."""
         return None if self._queries is None else self._queries.encode(text)

@@ -68,9 +68,13 @@ class Caller:
     name: str
     rights: frozenset[str]
 
+    def may(self, right: Right) -> bool:
+        """Whether the caller has the right; who may `operator` may also `look`."""
+        return right in self.rights or (right == "look" and "operator" in self.rights)
+
     def need(self, right: Right) -> None:
-        """Raises RequestRefused (403) without the right; who may `operator` may also `look`."""
-        if right not in self.rights and not (right == "look" and "operator" in self.rights):
+        """Raises RequestRefused (403) without the right."""
+        if not self.may(right):
             _count(self.name, "forbidden")
             raise RequestRefused(
                 "not_allowed", f"the key {self.name!r} may not {right!r}: add it to the key's `may` in access.keys", 403

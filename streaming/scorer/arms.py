@@ -32,6 +32,13 @@ SLICE_CANDIDATES = 250
 class CandidateEncoder(Protocol):
     """Reads features and runs the frozen backbone."""
 
+    @property
+    def reads_queries(self) -> bool:
+        """Whether requests may carry a query."""
+
+    def knows_query(self, text: str) -> bool:
+        """Whether `query` answers at once: it keeps this one, or reads none."""
+
     def query(self, text: str) -> EncodedQuery | None:
         """A query as the backbone reads it; None if it reads none."""
 

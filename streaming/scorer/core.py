@@ -117,6 +117,11 @@ class Scorer:
         }
         """Recent scores by group and arm."""
 
+    @property
+    def reads_queries(self) -> bool:
+        """Whether requests may carry a query."""
+        return self._encoder.reads_queries
+
     def warm_up(self, items: list[str]) -> None:
         """Goes the whole way of a request once per group's kernel, without leaving a trace in the windows."""
         for group in self._groups:
@@ -129,12 +134,29 @@ class Scorer:
         """Ranks the candidates by the arm that is served; `time` is the event time, seconds. Raises RequestRefused."""
         return _finished(self.in_slices(request, time))
 
-    def in_slices(self, request: ScoreRequest, time: float) -> Generator[None, None, Scored]:
-        """The same, with a pause before each slice of a request that has several; refusals come before the first."""
+    def new_query(self, request: ScoreRequest) -> str | None:
+        """The request's query if it has to be encoded first, which may take long. Raises RequestRefused."""
+        query = request.query
+        if query is None or query.isspace() or self._encoder.knows_query(query):
+            return None
+        self._candidates(request)  # who is refused anyway makes nobody wait
+        return query
+
+    def read_query(self, query: str) -> EncodedQuery | None:
+        """A query as the backbone reads it, None if it reads none. Safe beside requests, on another thread."""
+        return self._encoder.query(query)
+
+    def in_slices(
+        self, request: ScoreRequest, time: float, query: EncodedQuery | None = None
+    ) -> Generator[None, None, Scored]:
+        """The same, with a pause before each slice of a request that has several; refusals come before the first.
+
+        `query` is the request's, if it was encoded before.
+        """
         # Refusals first: what a request may be is docs/decisions/0043.
         candidates = self._candidates(request)
         domain, group = self._domain(request)
-        asked = Asked(request.user_id, domain, time, self._query(request, group))
+        asked = Asked(request.user_id, domain, time, self._query(request, group) if query is None else query)
         arms = yield from self._arms.score(asked, candidates, group)
         items = self._scorable(arms)
         ranking = self._blend.rank(arms.served, arms.cvr)

@@ -5,11 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import threading
 import time
 from collections.abc import Callable
-from functools import partial
-from typing import TypeVar
 
 from features.store.online import StoreUnavailableError
 from streaming.broker_clock import BrokerClock, steady_wall
@@ -26,6 +23,7 @@ from streaming.record_sizes import MAX_RECORD_BYTES
 from streaming.scorer.access import AccessControl
 from streaming.scorer.active_kernels import ActiveKernels
 from streaming.scorer.core import Scored, Scorer
+from streaming.scorer.daemon_thread import in_daemon_thread
 from streaming.scorer.event_writer import EventWriter
 from streaming.scorer.impression_log import ImpressionLog
 from streaming.scorer.kernel_follower import KernelFollower
@@ -34,6 +32,7 @@ from streaming.scorer.page.history import StatusHistory
 from streaming.scorer.page.orders import OrderDesk
 from streaming.scorer.page.views import OrderRequest, PageView
 from streaming.scorer.producer import RestartingProducer
+from streaming.scorer.query_reader import QueryReader
 from streaming.scorer.request_scheduler import RequestScheduler
 from streaming.scorer.schema import (
     KernelsResponse,
@@ -41,8 +40,6 @@ from streaming.scorer.schema import (
     ScoreRequest,
 )
 from streaming.topics import ensure_topics
-
-T = TypeVar("T")
 
 _FLUSH_S = 10.0
 _WAITING_CALLS = 10
@@ -82,11 +79,17 @@ class ScorerService:
         self.access = AccessControl(config.access, time.monotonic)
         self.max_events = config.access.max_events
         self._scheduler = RequestScheduler(config.access.max_waiting_candidates)
+        self._queries = QueryReader(scorer.read_query)
         self._history = StatusHistory(kernels.groups)
         self._desk = OrderDesk(config)
         self._status = StatusFollower(self._history, config, self.now)
         self.page = PageView(
-            self._history, kernels, live_arm=config.scorer.live_arm, now=self.now, problem=lambda: self._status.problem
+            self._history,
+            kernels,
+            live_arm=config.scorer.live_arm,
+            reads_queries=scorer.reads_queries,
+            now=self.now,
+            problem=lambda: self._status.problem,
         )
         self._reach_kafka()
         self._observe()
@@ -168,8 +171,10 @@ class ScorerService:
 
     async def score(self, request: ScoreRequest, time: float) -> Scored:
         """Scores and logs the impression. Raises RequestRefused."""
+        new = self._scorer.new_query(request)
+        query = None if new is None else await self._queries.read(new)
         try:
-            scored = await self._scheduler.run(self._scorer.in_slices(request, time), len(request.candidates))
+            scored = await self._scheduler.run(self._scorer.in_slices(request, time, query), len(request.candidates))
         except StoreUnavailableError as error:
             raise RequestRefused("feature_store", str(error), status=503) from error
         self._impressions.write(scored.response.group, scored.impression)
@@ -201,24 +206,3 @@ class ScorerService:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._producer.stop()
-
-
-async def in_daemon_thread(work: Callable[[], T]) -> T:
-    """What `work` gives, on a thread that does not keep the process alive: a stop need not wait for its time-out."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[T] = loop.create_future()
-
-    def resolve(settle: Callable[[], None]) -> None:
-        if not done.done():
-            settle()
-
-    def run() -> None:
-        try:
-            settle = partial(done.set_result, work())
-        except BaseException as error:  # noqa: BLE001 - it is raised again where the caller waits
-            settle = partial(done.set_exception, error)
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(resolve, settle)
-
-    threading.Thread(target=run, name="scorer-thread", daemon=True).start()
-    return await done

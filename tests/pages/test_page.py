@@ -17,8 +17,9 @@ from streaming.events.decisions import Decision, Order
 from streaming.events.status import ArmStatus, ConversionStatus, GroupStatus
 from streaming.scorer.access import key_hash, new_key
 from streaming.scorer.page.history import VERDICT
+from streaming.scorer.schema import DomainFacets, ScoreRequest
 from tests.pages.conftest import Open, Visit
-from tests.pages.feed import domain
+from tests.pages.feed import domain, tell
 from tests.streaming.scorer.scoring_parts import FakeBackend, make_backbone, ordered, packed, record, serving
 
 pytestmark = pytest.mark.browser
@@ -97,8 +98,8 @@ def test_conversions_are_shown_where_the_group_has_them(visit: Open, backend: Fa
     told = ConversionStatus(8_482, 0.1497, arms)
     backend.told.take(msgspec.structs.replace(look, time=look.time + 5, conversions=told))
     seen.look_again()
-    seen.waits_for("#converted", "15.0 % of the clicks converted")
-    assert "8\u202f482 clicks have taught it" in seen.text("#converted")
+    seen.waits_for("#converted", "15.0 % of the recent clicks")
+    assert "8\u202f482 clicks were learned" in seen.text("#converted")
     assert "is published" in seen.text("#conversions-held")
     rows = [row.split() for row in seen.page.locator("#conversion-arms tbody tr").all_inner_texts()]
     assert rows == [["frozen", "0.429", "0.620", "1.04"], ["live", "0.404", "0.660", "1.00"]]
@@ -223,6 +224,59 @@ def test_holding_and_rolling_back_take_the_right_of_an_operator(visit: Open) -> 
         )
         assert refused == 403
         assert backend.orders == []
+
+
+def test_who_may_only_look_is_offered_no_order_and_no_ranking_and_is_told_why(visit: Open) -> None:
+    config, key = _doors("look")
+    backend = FakeBackend(config)
+    tell(backend.told, time.time())
+    with serving(config, backend) as port:
+        seen = visit(f"http://127.0.0.1:{port}", ready="#key-dialog[open]")
+        _enter(seen, key)
+        seen.page.wait_for_selector("#versions tbody tr")
+        assert (
+            seen.page.locator("#orders button:enabled, #versions button:enabled, #try [type=submit]:enabled").count()
+            == 0
+        )
+        assert "gives no orders: they take one that may operator" in seen.text("#orders-why")
+        assert "may not score or feedback: it ranks nothing" in seen.text("#try-why")
+
+
+def test_who_may_rank_and_not_click_ranks_and_is_told(visit: Open) -> None:
+    config, key = _doors("look", "score")
+    backend = FakeBackend(config)
+    backend.page.asked(ScoreRequest("196", ["a", "b"], DomainFacets("home", "unknown", "day")))
+    with serving(config, backend) as port:
+        seen = visit(f"http://127.0.0.1:{port}", ready="#key-dialog[open]")
+        _enter(seen, key)
+        seen.page.locator("#recent").click()
+        seen.page.locator("#try button[type=submit]").click()
+        seen.page.wait_for_selector("#live li")
+        assert seen.page.locator("#live button:enabled").count() == 0
+        assert "may not feedback: it ranks, but does not click" in seen.text("#try-why")
+
+
+def test_an_operator_and_whoever_comes_where_no_keys_are_set_is_offered_all(visit: Open, address: str) -> None:
+    seen = visit(address)
+    assert seen.page.locator("#orders button:enabled").count() == 4
+    assert seen.page.locator("#orders-why, #try-why").filter(visible=True).count() == 0
+
+
+def test_a_backbone_that_reads_queries_takes_one_and_another_is_offered_none(visit: Open, address: str) -> None:
+    assert not visit(address).page.locator("#try [name=query]").is_visible()
+    backend = FakeBackend(reads_queries=True)
+    backend.page.asked(ScoreRequest("196", ["a", "b", "c"], DomainFacets("home", "unknown", "day"), query="war films"))
+    with serving(backend=backend) as port:
+        seen = visit(f"http://127.0.0.1:{port}", ready=None)
+        seen.page.locator("#recent").click()
+        assert seen.page.locator("#try [name=query]").input_value() == "war films"
+        seen.page.locator("#try button[type=submit]").click()
+        seen.page.wait_for_selector("#live li")
+        seen.page.locator("#try [name=query]").fill("")
+        seen.page.locator("#try button[type=submit]").click()
+        seen.waits_for("#live .move", "")
+        assert backend.encoder.asked == ["war films"], "without one it recommends"
+        assert seen.errors == []
 
 
 def test_orders_are_asked_back_told_and_obeyed(visit: Open, backend: FakeBackend, address: str) -> None:

@@ -5,8 +5,8 @@ import { count, element, figure, fill, known, stratumName } from "./words.js";
 export function drawConversions(told) {
   document.getElementById("conversions").hidden = !told;
   if (!told) return;
-  const rate = known(told.rate) ? `${(100 * told.rate).toFixed(1)} % of the clicks converted that came to it lately` : "No click is final yet";
-  document.getElementById("converted").textContent = `${rate}; ${count(told.learned)} clicks have taught it since the processor took the group over.`;
+  const rate = known(told.rate) ? `${(100 * told.rate).toFixed(1)} % of the recent clicks that are final converted` : "No click is final yet";
+  document.getElementById("converted").textContent = `${rate}. ${count(told.learned)} clicks were learned since the processor took the group over.`;
   document.getElementById("conversions-held").textContent = held(told);
   const arms = Object.entries(told.arms);
   document.getElementById("conversion-arms").hidden = arms.length === 0;

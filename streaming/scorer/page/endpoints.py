@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import get_args
 from urllib.parse import urlsplit
 
 import msgspec
 from fastapi import Request, Response
 
+from streaming.config import Right
 from streaming.events.decisions import Order
 from streaming.scorer.access import Caller
 from streaming.scorer.body import decode_json, read_body
@@ -18,6 +20,7 @@ from streaming.scorer.page.views import OrderGiven, OrderRequest, PageView
 from streaming.scorer.responses import json_response
 from streaming.scorer.schema import RequestRefused
 
+RIGHTS: tuple[Right, ...] = get_args(Right)
 _order_decoder = msgspec.json.Decoder(OrderRequest)
 
 GiveOrder = Callable[[OrderRequest, str], Awaitable[Order]]
@@ -45,8 +48,10 @@ class PageEndpoints:
 
     async def status(self, request: Request) -> Response:
         """How every group does, and what has happened."""
-        self.enter(request).need("look")
-        return json_response(self.view.status(int(number_of(request, "after"))), headers=_PRIVATE)
+        caller = self.enter(request)
+        caller.need("look")
+        may = [right for right in RIGHTS if caller.may(right)]
+        return json_response(self.view.status(int(number_of(request, "after")), may), headers=_PRIVATE)
 
     async def history(self, request: Request) -> Response:
         """One stratum over the last hours."""

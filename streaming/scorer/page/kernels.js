@@ -15,16 +15,17 @@ const WORDS = {
   resume: (group) => [`Resume ${group}`, "Every order ends: the newest published kernel is served again, and the processor learns."],
 };
 
-export function drawKernels(current, swaps, look, now, order) {
+export function drawKernels(current, swaps, look, now, order, mayOrder) {
   const served = document.getElementById("served");
   served.textContent = current ? servedWords(current, look, now) : "";
   document.getElementById("ordered").textContent = current ? orderedWords(current) : "";
   const rows = swaps.filter((swap) => swap.group === current?.group).slice(-ROWS).reverse();
   document.getElementById("versions-empty").hidden = rows.length > 0;
   document.getElementById("versions").hidden = rows.length === 0;
-  const key = JSON.stringify([rows, current?.version, current?.pinned]);
-  fill(document.getElementById("versions").tBodies[0], key, () => rows.map((swap) => row(swap, current, order)));
-  for (const button of document.querySelectorAll("#orders button")) button.disabled = !current;
+  const key = JSON.stringify([rows, current?.version, current?.pinned, mayOrder]);
+  fill(document.getElementById("versions").tBodies[0], key, () => rows.map((swap) => row(swap, current, order, mayOrder)));
+  document.getElementById("orders-why").hidden = mayOrder;
+  for (const button of document.querySelectorAll("#orders button")) button.disabled = !current || !mayOrder;
 }
 
 function servedWords(current, look, now) {
@@ -45,11 +46,11 @@ function orderedWords(current) {
   return told.length ? `Ordered: ${told.join(", ")}${by}.` : `Nothing is ordered: the newest published kernel, ${current.published || "none yet"}, is served.`;
 }
 
-function row(swap, current, order) {
+function row(swap, current, order, mayOrder) {
   const pinned = current.pinned === swap.version;
   const state = pinned ? "pinned" : swap.version === current.version ? "served" : "";
   const pin = element("button", { type: "button", "data-focus": `pin-${swap.version}`, "aria-label": `Pin version ${swap.version}` }, "Pin");
-  pin.disabled = pinned;
+  pin.disabled = pinned || !mayOrder;
   pin.addEventListener("click", () => order("pin", swap.version));
   return element("tr", {},
     element("th", { scope: "row" }, `${swap.version} `, element("span", { class: "hint" }, state)),

@@ -4,7 +4,7 @@ import { Refused, call, key, setKey } from "./api.js";
 import { draw } from "./chart.js";
 import { drawConversions } from "./conversions.js";
 import { drawKernels, giveOrder } from "./kernels.js";
-import { offer } from "./ranking.js";
+import { allow, offer } from "./ranking.js";
 import { SEVERITY, clock, count, duration, element, figure, fill, known, since, sinceCell, stratumName, verdictName } from "./words.js";
 
 const POLL_MS = 5000;
@@ -148,9 +148,10 @@ function show() {
   if (state.past) draw(state.past, current?.domains ?? [], happenings, now);
   showDomains(domains, now);
   drawConversions(current?.conversions);
-  drawKernels(status.kernels.find(({ group }) => group === state.group), state.swaps, current, now, order);
+  drawKernels(status.kernels.find(({ group }) => group === state.group), state.swaps, current, now, order, status.may.includes("operator"));
   showHappened(happenings);
   showAlarms(status.alarms.filter(({ group }) => group === state.group));
+  allow(status.queries, status.may);
   offer(status.example, domains.map(({ stratum }) => stratum));
   speakChanges(domains);
 }

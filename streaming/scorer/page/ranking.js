@@ -11,13 +11,16 @@ const form = document.getElementById("try");
 const told = document.getElementById("tried");
 let shown = null; // the ranking on the page: request, answer, clicked items
 let watch = 0; // a newer ranking ends an older wait
+let mayClick = true;
 
 function request() {
   const value = (name) => form.elements[name].value.trim();
   const domain = {};
   for (const facet of ["scene", "region", "period"]) if (value(facet)) domain[facet] = value(facet);
   const candidates = value("candidates").split(",").map((item) => item.trim()).filter(Boolean);
-  return { user_id: value("user"), candidates, domain, arms: true };
+  const asked = { user_id: value("user"), candidates, domain, arms: true };
+  if (!document.getElementById("query-field").hidden && value("query")) asked.query = value("query");
+  return asked;
 }
 
 async function rank(asked, before) {
@@ -47,7 +50,7 @@ function row(item, arm, place, was) {
   ];
   if (arm === "live") {
     const click = element("button", { type: "button", "aria-label": `Click ${item.item_id}` }, clicked ? "Clicked" : "Click");
-    click.disabled = clicked;
+    click.disabled = clicked || !mayClick;
     click.addEventListener("click", () => guarded(() => send(item.item_id, click)));
     cells.push(click);
   }
@@ -115,12 +118,28 @@ form.addEventListener("submit", (event) => {
   });
 });
 
+// What the backbone and the caller's key let one try.
+export function allow(queries, may) {
+  document.getElementById("query-field").hidden = !queries;
+  mayClick = may.includes("feedback");
+  const missing = ["score", "feedback"].filter((right) => !may.includes(right));
+  const why = document.getElementById("try-why");
+  why.hidden = !missing.length;
+  why.textContent = `Your key may not ${missing.join(" or ")}: ${mayRank(may) ? "it ranks, but does not click" : "it ranks nothing"}.`;
+  form.querySelector("button[type=submit]").disabled = !mayRank(may);
+}
+
+function mayRank(may) {
+  return may.includes("score");
+}
+
 export function offer(example, strata) {
   const recent = document.getElementById("recent");
   recent.hidden = !example;
   recent.onclick = () => {
     form.elements.user.value = example.user_id;
     form.elements.candidates.value = example.candidates.join(", ");
+    form.elements.query.value = example.query ?? "";
     for (const facet of ["scene", "region", "period"]) {
       const value = example.domain[facet];
       form.elements[facet].value = value === "unknown" ? "" : value;

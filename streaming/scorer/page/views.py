@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from streaming.config import Right
 from streaming.events.decisions import Decision, Order
 from streaming.events.status import GroupStatus
 from streaming.scorer.active_kernels import ActiveKernels
@@ -28,6 +29,8 @@ class StatusResponse(msgspec.Struct, frozen=True):
     problem: Annotated[str | None, Meta(description="Why what is told may be old; null while it is not.")]
     unread: Annotated[int, Meta(description="Records of `status` and `decisions` that could not be read.")]
     live_arm: Annotated[bool, Meta(description="False: the kernel is switched off, the frozen arm serves.")]
+    queries: Annotated[bool, Meta(description="Whether the backbone reads queries: a request may carry one.")]
+    may: Annotated[list[Right], Meta(description="What the caller's key may do; everything where no keys are set.")]
     answers: Annotated[list[Answer], Meta(description="Is interest drifting, is it handled, did we break something.")]
     kernels: Annotated[list[CurrentKernel], Meta(description="What each group is served.")]
     groups: Annotated[list[GroupStatus], Meta(description="The newest look at each group that there is one of.")]
@@ -92,12 +95,14 @@ class PageView:
         kernels: ActiveKernels,
         *,
         live_arm: bool,
+        reads_queries: bool,
         now: Callable[[], float],
         problem: Callable[[], str | None],
     ) -> None:
         """`now` is broker time; `problem` says why the history may be old."""
         self._history, self._kernels = history, kernels
         self._live_arm, self._now, self._problem = live_arm, now, problem
+        self._reads_queries = reads_queries
         self._run = uuid.uuid4().hex
         self._asked: ScoreRequest | None = None
 
@@ -106,8 +111,11 @@ class PageView:
         if not request.arms:
             self._asked = request
 
-    def status(self, after: int) -> StatusResponse:
-        """Everything but the past; of what happened only what came after the first `after` of all."""
+    def status(self, after: int, may: Sequence[Right] = ()) -> StatusResponse:
+        """Everything but the past, for a caller who has the rights `may`.
+
+        Of what happened it has only what came after the first `after` of all.
+        """
         history, now = self._history, self._now()
         looks = [history.newest[group] for group in history.groups if group in history.newest]
         kernels = [self._kernels.state(group) for group in self._kernels.groups]
@@ -117,6 +125,8 @@ class PageView:
             problem=self._problem(),
             unread=history.unread,
             live_arm=self._live_arm,
+            queries=self._reads_queries,
+            may=list(may),
             answers=answers(looks, kernels, self._kernels.refusals, history.happenings, now),
             kernels=kernels,
             groups=looks,

@@ -84,6 +84,14 @@ class MadeUpFeatures:
         self.asked: list[str] = []
         """What was encoded."""
 
+    @property
+    def reads_queries(self) -> bool:
+        return self._reads_queries
+
+    def knows_query(self, text: str) -> bool:
+        """Whether it was encoded before."""
+        return not self._reads_queries or text in self.asked
+
     def query(self, text: str) -> EncodedQuery | None:
         """A query by its words; None where none is read."""
         if not self._reads_queries:
@@ -203,13 +211,14 @@ def make_scorer(
 class FakeBackend:
     """A real core without a broker: events are kept in a list."""
 
-    def __init__(self, config: Config | None = None) -> None:
+    def __init__(self, config: Config | None = None, *, reads_queries: bool = False) -> None:
         config = config or Config()
         backbone = make_backbone()
         self.active: ActiveKernels = make_kernels(backbone)
         self.active.take([record(packed(backbone, 2))])
         self.rules = EventRules(config)
-        self.scorer = make_scorer(backbone, self.active, request_ids=self.rules.request_ids)
+        self.encoder = MadeUpFeatures(backbone, reads_queries=reads_queries)
+        self.scorer = make_scorer(backbone, self.active, encoder=self.encoder, request_ids=self.rules.request_ids)
         self.max_body_bytes = 4_096
         self.checks: dict[str, Callable[[], str | None]] = {"tasks": lambda: None}
         self.access = AccessControl(config.access, time.monotonic)
@@ -219,7 +228,14 @@ class FakeBackend:
         self.life: list[str] = []
         self.told = StatusHistory(self.active.groups)
         self.orders: list[Order] = []
-        self.page = PageView(self.told, self.active, live_arm=True, now=self.now, problem=lambda: None)
+        self.page = PageView(
+            self.told,
+            self.active,
+            live_arm=True,
+            reads_queries=self.scorer.reads_queries,
+            now=self.now,
+            problem=lambda: None,
+        )
 
     def now(self) -> float:
         return time.time()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -21,13 +23,14 @@ from local.broker import LocalBroker
 from local.watchdog import Watchdog
 from model.backbone.foundation import FoundationBackbone
 from model.encoding.domain import Domain
+from model.encoding.query import EncodedQuery
 from streaming.clients import aiokafka_options
 from streaming.config import Config, GroupConfig, KafkaConfig
 from streaming.events import ServedImpression, decode_event, decode_traffic
 from streaming.kernel_log.keys import kernel_key
 from streaming.monitoring.watch import Watch
 from streaming.scorer.app import make_app
-from streaming.scorer.schema import ScoreRequest
+from streaming.scorer.schema import RequestRefused, ScoreRequest
 from streaming.scorer.service import ScorerService
 from streaming.topics import ensure_topics
 from tests.streaming.scorer.scoring_parts import (
@@ -347,3 +350,82 @@ async def test_a_scorer_that_was_never_started_stops_and_scores_like_any_other(b
     service = ScorerService(Config(), make_scorer(backbone, make_kernels(backbone)), make_kernels(backbone), Watch())
     assert (await service.score(ScoreRequest("u", ["a"]), 0.0)).impression.items == ["a"]
     await service.stop()
+
+
+class SlowTexts(MadeUpFeatures):
+    """Encodes a new query only when it is let go."""
+
+    def __init__(self, backbone: FoundationBackbone) -> None:
+        super().__init__(backbone, reads_queries=True)
+        self.began, self.go = threading.Event(), threading.Event()
+
+    def query(self, text: str) -> EncodedQuery | None:
+        self.began.set()
+        assert self.go.wait(60), "nobody let the text encoder go: it blocks the event loop"
+        return super().query(text)
+
+
+async def began(texts: SlowTexts) -> None:
+    assert await asyncio.to_thread(texts.began.wait, 60)
+
+
+def searching(backbone: FoundationBackbone, texts: SlowTexts) -> ScorerService:
+    kernels = make_kernels(backbone)
+    return ScorerService(Config(), make_scorer(backbone, kernels, encoder=texts), kernels, Watch())
+
+
+WAR = ScoreRequest("u", ["a", "b"], query="war films")
+
+
+async def test_others_are_answered_while_the_text_of_a_new_query_is_encoded(backbone: FoundationBackbone) -> None:
+    texts = SlowTexts(backbone)
+    service = searching(backbone, texts)
+    one, same = (asyncio.create_task(service.score(WAR, 0.0)) for _ in range(2))
+    await began(texts)
+    assert (await service.score(ScoreRequest("v", ["a"]), 0.0)).impression.items == ["a"]
+    assert not one.done() and not same.done()
+    texts.go.set()
+    logits = [(await task).impression.frozen_logit for task in (one, same)]
+    assert logits[0] == logits[1]
+    assert texts.asked == ["war films"], "encoded once for both"
+    plain = await service.score(msgspec.structs.replace(WAR, query=None), 0.0)
+    assert plain.impression.frozen_logit != logits[0]
+    await service.stop()
+
+
+async def test_who_hangs_up_takes_a_query_away_from_nobody(backbone: FoundationBackbone) -> None:
+    texts = SlowTexts(backbone)
+    service = searching(backbone, texts)
+    one, other = (asyncio.create_task(service.score(WAR, 0.0)) for _ in range(2))
+    await began(texts)
+    one.cancel()
+    await asyncio.sleep(0)
+    texts.go.set()
+    assert (await other).impression.user_id == "u"
+    with pytest.raises(asyncio.CancelledError):
+        await one
+    await service.stop()
+
+
+async def test_more_new_queries_than_may_wait_are_told_to_come_again(
+    backbone: FoundationBackbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streaming.scorer.query_reader.MOST_WAITING", 2)
+    texts = SlowTexts(backbone)
+    service = searching(backbone, texts)
+    queries = [msgspec.structs.replace(WAR, query=f"films {number}") for number in range(3)]
+    waiting = [asyncio.create_task(service.score(query, 0.0)) for query in queries[:2]]
+    await began(texts)
+    with pytest.raises(RequestRefused, match="2 new queries wait: send this one again") as refused:
+        await service.score(queries[2], 0.0)
+    assert refused.value.status == 503
+    texts.go.set()
+    await asyncio.gather(*waiting)
+    await service.stop()
+
+
+async def test_a_request_that_is_refused_anyway_encodes_no_query(backbone: FoundationBackbone) -> None:
+    texts = SlowTexts(backbone)
+    with pytest.raises(RequestRefused, match="candidates is empty"):
+        await searching(backbone, texts).score(msgspec.structs.replace(WAR, candidates=[]), 0.0)
+    assert not texts.began.is_set()
