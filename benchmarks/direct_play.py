@@ -55,10 +55,17 @@ class DirectPlay:
 
 
 def prepare(config: Config, requests: Sequence[Request], progress: Progress | None = None) -> list[Prepared]:
-    """Represents `requests` with the run's backbone and the profiles that stand in its feature store."""
+    """Represents `requests` with the run's backbone and the profiles that stand in its feature store.
+
+    Raises ValueError for a backbone that tells conversions: it sends none.
+    """
     loaded = open_backbone(config)
-    store = FeatureStore(config.features, config.run_dir)
-    representer = Representer(loaded.backbone, loaded.encoder, store, loaded.layout, config.domain_space())
+    if loaded.backbone.has_conversion:
+        raise ValueError("direct play sends no conversions: pretrain with backbone.tasks = ctr")
+    store, queries = FeatureStore(config.features, config.run_dir), loaded.queries(config.features)
+    representer = Representer(
+        loaded.backbone, loaded.encoder, store, loaded.layout, config.domain_space(), queries=queries
+    )
     prepared = []
     for done, request in enumerate(requests, 1):
         prepared.append(_prepare(config, representer, request))
@@ -68,7 +75,8 @@ def prepare(config: Config, requests: Sequence[Request], progress: Progress | No
 
 
 def _prepare(config: Config, representer: Representer, request: Request) -> Prepared:
-    made = representer.represent(request.user_id, list(request.items), request.domain, time.time())
+    query = representer.query(request.query) if request.query else None
+    made = representer.represent(request.user_id, list(request.items), request.domain, time.time(), query)
     group = config.group_of(request.domain)
     if group is None:
         raise ValueError(f"no kernel group holds the domain {request.domain.key}")
