@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import httpx
 import numpy as np
@@ -13,10 +13,12 @@ from kafka import TopicPartition
 
 from streaming.clients import make_consumer
 from streaming.config import Config
-from streaming.events import ServedImpression, decode_traffic
+from streaming.events import ConvertingImpression, FeedbackKind, ServedImpression, decode_traffic
 from tests.chaos.small_backbone import ITEMS, USERS
 
 CLICK_DELAY_S = (0.05, 0.4)
+CONVERSION_DELAY_S = (0.1, 12.0)
+"""Behind the click: some come with the labels, some later."""
 _TIMEOUT_S = 6.0
 _UNSEEN, _OVERDUE_S = 10, 0.3
 """Requests whose impressions are not read yet, and seconds that a click waits, from which on a driver is behind."""
@@ -24,15 +26,16 @@ _UNSEEN, _OVERDUE_S = 10, 0.3
 
 @dataclass
 class Click:
-    """One click that was sent, and when the broker had it."""
+    """One click or conversion that was sent, and when the broker had it."""
 
     request_id: str
     item_id: str
     user_id: str
     time: float
-    """When the user clicked, seconds since the epoch."""
+    """When the user did it, seconds since the epoch."""
     acknowledged: float | None = None
     """When the scorer said 202."""
+    kind: FeedbackKind = "click"
 
 
 @dataclass
@@ -50,9 +53,11 @@ class Truth:
     clicked: dict[tuple[str, str], bool] = field(default_factory=dict)
     """Whether the user really wanted the item, whatever was sent about it."""
     clicks: list[Click] = field(default_factory=list)
+    conversions: list[Click] = field(default_factory=list)
+    """Of clicks, where the backbone tells them."""
 
     def in_time(self, click: Click, window_s: float) -> bool:
-        """Whether the broker had the click before the window of its impression ended."""
+        """Whether the broker had the click or conversion before that window of its impression ended."""
         shown_at = min(self.shown[click.request_id].time, self.appended[click.request_id])
         return click.acknowledged is not None and click.acknowledged <= shown_at + window_s
 
@@ -62,7 +67,10 @@ Vote = Callable[[ServedImpression, np.ndarray], np.ndarray]
 
 
 class Driver:
-    """Asks the scorers for rankings, watches the log for what was shown, and clicks. Ends with `stop`."""
+    """Asks the scorers for rankings, watches the log for what was shown, and clicks. Ends with `stop`.
+
+    Where the backbone tells conversions, clicks convert as its frozen arm says.
+    """
 
     def __init__(
         self,
@@ -198,12 +206,19 @@ class Driver:
         wanted = random.random(len(impression.items)) < 1 / (1 + np.exp(-impression.array("frozen_logit")))
         for item, really in zip(impression.items, wanted, strict=True):
             self.truth.clicked[impression.request_id, item] = bool(really)
-        for item, sent in zip(impression.items, self.vote(impression, wanted), strict=True):
+        told = isinstance(impression, ConvertingImpression)
+        chance = 1 / (1 + np.exp(-impression.array("cvr_frozen_logit"))) if told else np.zeros(len(impression.items))
+        for item, sent, converts in zip(impression.items, self.vote(impression, wanted), chance, strict=True):
             if sent:
                 when = time.time() + float(random.uniform(*CLICK_DELAY_S))
                 click = Click(impression.request_id, item, impression.user_id, when)
                 self._waiting.append(click)
                 self.truth.clicks.append(click)
+                if told and random.random() < converts:
+                    later = when + float(random.uniform(*CONVERSION_DELAY_S))
+                    conversion = replace(click, time=later, kind="conversion")
+                    self._waiting.append(conversion)
+                    self.truth.conversions.append(conversion)
 
     def _send(self, client: httpx.Client) -> None:
         now = time.time()
@@ -211,7 +226,13 @@ class Driver:
         if not due:
             return
         events = [
-            {"event": "feedback", "request_id": click.request_id, "item_id": click.item_id, "time": click.time}
+            {
+                "event": "feedback",
+                "request_id": click.request_id,
+                "item_id": click.item_id,
+                "kind": click.kind,
+                "time": click.time,
+            }
             for click in due
         ]
         if any(self._posted(client, url, "/v1/events", events) for url in self._scorers()):

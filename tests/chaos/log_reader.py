@@ -7,16 +7,19 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 from kafka import TopicPartition
 
 from features.live.layout import LiveRow
+from model.gate.guarded import Step
 from streaming.backbone import open_backbone
 from streaming.clients import make_consumer
 from streaming.config import Config
 from streaming.events import ServedImpression
+from streaming.kernel_log.closed import NEVER_TAUGHT, ClosedRequest
 from streaming.kernel_log.reader import read_group
 from streaming.kernel_log.snapshot import GroupSnapshot, decode_snapshot
-from streaming.processor.join import Join
+from streaming.processor.join import Join, LabelledRequest, LateClick
 from streaming.processor.owned_group import new_machine
 from streaming.processor.partition_reader import PartitionReader
 from streaming.processor.traffic_reader import TrafficReader, Widths
@@ -98,6 +101,49 @@ def undisturbed(config: Config, records: Sequence[Appended], until: int, group: 
     return Committed(machine.snapshot(), _rows(machine.rows()))
 
 
+@dataclass
+class LearnedConversions:
+    """What the conversion task takes of a log."""
+
+    learned: dict[tuple[str, str], bool] = field(default_factory=dict)
+    """Whether a click counts as converted, by request and item."""
+    twice: list[tuple[str, str]] = field(default_factory=list)
+    """Clicks that came to it more than once."""
+    untaught: set[str] = field(default_factory=set)
+    """Requests that the gate of clicks set aside: they teach no conversion either."""
+
+
+def conversions_of(config: Config, records: Sequence[Appended], until: int, group: str = "main") -> LearnedConversions:
+    """What one pass over the records before offset `until` hands to the conversion task."""
+    partition = config.partition_of(group)
+    assert partition is not None
+    machine = new_machine(config, open_backbone(config), group, PartitionReader(config, partition))
+    head, ripe, found = machine.conversions, machine._ripe, LearnedConversions()
+    assert head is not None, "the backbone tells no conversions"
+    assert ripe is not None
+    learn, add = head.learn, ripe.add
+
+    def ripened(closed: ClosedRequest, frontier: float) -> None:
+        if closed.learned_at == NEVER_TAUGHT:
+            found.untaught.add(closed.request_id)
+        add(closed, frontier)
+
+    def watched(requests: Sequence[LabelledRequest]) -> Step[LabelledRequest]:
+        for request in requests:
+            for index in np.flatnonzero(request.clicks).tolist():
+                key = request.impression.request_id, request.impression.items[index]
+                if key in found.learned:
+                    found.twice.append(key)
+                found.learned[key] = bool(request.conversions[index])
+        return learn(requests)
+
+    head.learn, ripe.add = watched, ripened  # type: ignore[method-assign]
+    for record in records:
+        if record.offset < until:
+            machine.feed(record.offset, record.value, record.time)
+    return found
+
+
 def _rows(rows: Iterable[LiveRow]) -> Rows:
     return {(row.kind, row.key): (row.updated_at, row.values.tobytes()) for row in rows}
 
@@ -114,7 +160,7 @@ def labels_of(config: Config, records: Sequence[Appended], group: str = "main") 
         if isinstance(record, ServedImpression):
             labels.impressions.setdefault(record.request_id, record)
         joined = join.feed(appended.offset, record, appended.time)
-        if joined.late is not None:
+        if isinstance(joined.late, LateClick):
             labels.corrected.add((joined.late.request.request_id, joined.late.item_id))
         for request in joined.closed:
             name = request.impression.request_id

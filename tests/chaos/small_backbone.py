@@ -45,7 +45,13 @@ def save_small_backbone(config: Config) -> None:
         text_width=_TEXT_WIDTH,
     )
     sizes = BackboneConfig(
-        width=_WIDTH, id_width=4, sparse_width=4, text_width=_TEXT_WIDTH, content_width=4, target_statistics=False
+        tasks=config.backbone.tasks,
+        width=_WIDTH,
+        id_width=4,
+        sparse_width=4,
+        text_width=_TEXT_WIDTH,
+        content_width=4,
+        target_statistics=False,
     )
     with _seeded(0):
         backbone = FoundationBackbone(sizes, BackboneShape.of(encoder, config.domain_space().sizes), encoder.digest)

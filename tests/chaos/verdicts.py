@@ -6,9 +6,19 @@ import time
 
 from streaming.config import Config, group_of_request
 from tests.chaos.driver import Truth
-from tests.chaos.log_reader import Appended, Committed, committed, labels_of, read_topic, undisturbed
+from tests.chaos.log_reader import (
+    Appended,
+    Committed,
+    committed,
+    conversions_of,
+    labels_of,
+    read_topic,
+    undisturbed,
+)
 
 SETTLE_S = 120.0
+RIPENS_S = 3.0
+"""Behind the window of conversions, until a click that ripened is learned."""
 
 
 def settled(config: Config, newest: float, group: str = "main") -> Committed:
@@ -19,7 +29,7 @@ def settled(config: Config, newest: float, group: str = "main") -> Committed:
         if stored is not None and stored.snapshot.join.time.newest > newest and not stored.snapshot.join.open:
             return stored
         time.sleep(0.5)
-    raise AssertionError(f"group {group}: the windows up to {newest} were not closed within {SETTLE_S:.0f} s: {stored}")
+    raise AssertionError(f"group {group}: the windows up to {newest} were not closed within {SETTLE_S:.0f} s")
 
 
 def check_exact(config: Config, stored: Committed, records: list[Appended], group: str = "main") -> None:
@@ -28,6 +38,7 @@ def check_exact(config: Config, stored: Committed, records: list[Appended], grou
     assert stored.snapshot.examples == expected.snapshot.examples
     assert stored.snapshot.version == expected.snapshot.version
     assert stored.snapshot.learner == expected.snapshot.learner
+    assert stored.snapshot.conversions == expected.snapshot.conversions
     # Garbage under keys of nobody may stand beside them; what belongs to somebody is as it must be.
     assert {key: stored.rows.get(key) for key in expected.rows} == expected.rows
 
@@ -54,6 +65,37 @@ def check_labels(config: Config, truth: Truth, records: list[Appended], group: s
     positives = {key for key, click in labels.learned.items() if click and key[0] in truth.shown}
     assert positives <= sent, f"{len(positives - sent)} positives that nobody clicked"
     return len(in_time), len(late), sum(key[0] in truth.shown for key in labels.learned)
+
+
+def check_conversions(config: Config, truth: Truth, stored: Committed, records: list[Appended]) -> tuple[int, int]:
+    """Every conversion acknowledged in time of a taught click is learned as one, once, and none that nobody sent.
+
+    Once traffic ends event time stands still before the last of them are final; those are not looked at.
+
+    Gives how many of them came behind the labels of their clicks, and all that are learned.
+    """
+    found = conversions_of(config, records, stored.snapshot.next_offset)
+    assert not found.twice
+    window, labels = config.join.conversion_window_s, config.join.window_s
+    final = stored.snapshot.join.time.newest - window - RIPENS_S
+    clicked = {(one.request_id, one.item_id) for one in truth.clicks if truth.in_time(one, config.join.horizon_s)}
+    in_time = {
+        (one.request_id, one.item_id): one
+        for one in truth.conversions
+        if (one.request_id, one.item_id) in clicked
+        and truth.in_time(one, window)
+        and one.request_id not in found.untaught
+        and truth.shown[one.request_id].time < final
+    }
+    false = [key for key in in_time if not found.learned.get(key, True)]
+    unlearned = in_time.keys() - found.learned.keys()
+    assert in_time, "no conversion was acknowledged in time: nothing is shown"
+    assert not false, f"{len(false)} of {len(in_time)} conversions in time are learned as none"
+    assert not unlearned, f"{len(unlearned)} of {len(in_time)} conversions in time were never learned"
+    positives = {key for key, converted in found.learned.items() if converted and key[0] in truth.shown}
+    sent = {(one.request_id, one.item_id) for one in truth.conversions}
+    assert positives <= sent, f"{len(positives - sent)} conversions that nobody sent"
+    return sum(not truth.in_time(one, labels) for one in in_time.values()), len(positives)
 
 
 def check_all(config: Config, truth: Truth, group: str = "main") -> str:
