@@ -14,7 +14,7 @@ import torch
 from torch.optim import Optimizer
 
 
-class _Plain(Optimizer):
+class _Uncompiled(Optimizer):
     """What every optimiser does outside its step."""
 
     add_param_group: Any = unwrap(Optimizer.add_param_group)
@@ -23,11 +23,11 @@ class _Plain(Optimizer):
     load_state_dict: Any = unwrap(Optimizer.load_state_dict)
 
 
-class AdamW(_Plain, torch.optim.AdamW):
+class AdamW(_Uncompiled, torch.optim.AdamW):
     """Adam with decoupled weight decay (Loshchilov & Hutter, 2019)."""
 
     step: Any = torch.no_grad()(unwrap(torch.optim.AdamW.step))
 
 
-class LBFGS(_Plain, torch.optim.LBFGS):
+class LBFGS(_Uncompiled, torch.optim.LBFGS):
     """Limited-memory BFGS; its step is the library's."""
