@@ -8,8 +8,9 @@ import importlib.util
 import sys
 import time as clock
 from collections.abc import Callable
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 import torch
@@ -83,6 +84,13 @@ def load_factory(name: str) -> Factory:
     return factory  # type: ignore[no-any-return]
 
 
+class _AsItStands(SourceFileLoader):
+    """Python takes kept bytecode for a file's of the same size and second: a change within it would not be seen."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
 def _load_file(path: Path, name: str) -> ModuleType:
     """The file as a module of a private package, so that no name on the import path can collide with it.
 
@@ -99,7 +107,8 @@ def _load_file(path: Path, name: str) -> ModuleType:
         del sys.modules[loaded]
     parent = ModuleType(package)
     parent.__path__ = [str(path.parent)]
-    spec = importlib.util.spec_from_file_location(f"{package}.{path.stem.replace('.', '_')}", path)
+    module_name = f"{package}.{path.stem.replace('.', '_')}"
+    spec = importlib.util.spec_from_file_location(module_name, path, loader=_AsItStands(module_name, str(path)))
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[package], sys.modules[spec.name] = parent, module

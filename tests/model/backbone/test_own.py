@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -240,6 +241,14 @@ def test_a_state_that_cannot_be_put_back_is_met_when_it_is_saved(world: World, t
     backbone = trained(world, factory)
     with pytest.raises(BackboneRefused, match=r"load_state_dict\(\) fails: KeyError: 'old name'"):
         save_backbone(tmp_path / "saved", backbone, world.encoder, SCHEMA, {})
+
+
+def test_code_that_changed_by_neither_size_nor_time_is_read_anew(tmp_path: Path) -> None:
+    for number in (1, 2):
+        factory = written(tmp_path, f"def make(config, shape):\n    return {number}\n")
+        os.utime(tmp_path / "own.py", (1_700_000_000, 1_700_000_000))
+        made: object = load_factory(factory)(BackboneConfig(), None)  # type: ignore[arg-type]
+        assert made == number
 
 
 def test_code_of_another_shape_is_refused(saved: tuple[Path, Path]) -> None:

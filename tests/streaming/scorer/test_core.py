@@ -381,7 +381,10 @@ def test_an_item_without_a_finite_score_is_left_out_and_costs_neither_the_others
     assert scored.response.kernel_version == 5 and kernels.versions() == {"main": 5}
     assert sorted(scored.impression.items) == sorted(ITEMS)
     assert np.isfinite(scored.impression.array("x")).all()
-    assert scored.response.scores == make_scorer(backbone, kernels).score(_ask(), 0.0).response.scores
+    without = make_scorer(backbone, kernels).score(_ask(), 0.0).response.scores
+    assert [one.item_id for one in scored.response.scores] == [one.item_id for one in without]
+    # On some processors an item's last bits depend on the row in which it stands.
+    assert [one.score for one in scored.response.scores] == pytest.approx([one.score for one in without], rel=1e-5)
     assert scored.response.duplicates == 0
 
 
