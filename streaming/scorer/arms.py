@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,7 +19,7 @@ from model.encoding.query import EncodedQuery
 from model.kernel.kernel import Kernel
 from streaming.events import Arm
 from streaming.retries import Throttle
-from streaming.scorer.active_kernels import ActiveKernel, ActiveKernels
+from streaming.scorer.active_kernels import ActiveKernels
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +120,9 @@ class ArmScorer:
         # (docs/decisions/0041).
         active = self._kernels.current(group)
         arm: Arm = "frozen" if active.frozen or not self._live_arm or self._controls(asked.user_id) else "live"
-        parts, lives = [], []
+        parts: list[Represented] = []
+        lives: list[NDArray[np.float32]] = []
+        cvrs: list[NDArray[np.float32]] = []
         for start in range(0, len(items), SLICE_CANDIDATES):
             if len(items) > SLICE_CANDIDATES:
                 yield
@@ -131,33 +133,21 @@ class ArmScorer:
                 parts.append(part)
                 if active.kernel is not None:
                     lives.append(_array(active.kernel.logit(part.inputs)))
+                    cvrs += _conversions(active.kernel, part)
         represented = _joined(parts)
         finite = represented.finite()
-        live = np.concatenate(lives) if lives else None
         if not bool(finite.all()):
             items, represented = self._left_out(asked, items, represented, finite)
-            live = None if live is None else live[finite.numpy()]
-        frozen = _array(represented.frozen_logit)
-        if live is None:
+        frozen, who = _array(represented.frozen_logit), (group, active.version, "non_finite_scores")
+        live, sound = _kept(lives, finite)
+        if not sound:
+            self._kernels.discard(*who, f"user {asked.user_id!r} got no finite score")
+        if live is None or not sound:
             return ScoredArms(items, represented, frozen, frozen, 0, arm)
-        if not np.isfinite(live).all():
-            self._kernels.discard(
-                group, active.version, "non_finite_scores", f"user {asked.user_id!r} got no finite score"
-            )
-            return ScoredArms(items, represented, frozen, frozen, 0, arm)
-        live_cvr = self._live_cvr(group, active, parts, finite, asked)
-        return ScoredArms(items, represented, frozen, live, active.version, arm, live_cvr)
-
-    def _live_cvr(
-        self, group: str, active: ActiveKernel, parts: Sequence[Represented], finite: Tensor, asked: Asked
-    ) -> NDArray[np.float32] | None:
-        with torch.inference_mode():
-            told = list(_scored(parts, None if active.kernel is None else active.kernel.conversion))
-        if not told or np.isfinite(logits := np.concatenate(told)[finite.numpy()]).all():
-            return logits if told else None
-        detail = f"user {asked.user_id!r} got no finite conversion probability"
-        self._kernels.discard_conversions(group, active.version, "non_finite_scores", detail)
-        return None
+        cvr, sound = _kept(cvrs, finite)
+        if not sound:
+            self._kernels.discard_conversions(*who, f"user {asked.user_id!r} got no finite conversion probability")
+        return ScoredArms(items, represented, frozen, live, active.version, arm, cvr if sound else None)
 
     def _left_out(
         self, asked: Asked, items: list[str], represented: Represented, finite: Tensor
@@ -195,8 +185,16 @@ def _joined(parts: Sequence[Represented]) -> Represented:
     )
 
 
-def _scored(parts: Sequence[Represented], kernel: Kernel | None) -> Iterator[NDArray[np.float32]]:
-    """Logits of conversions by the kernel that adapts them, slice by slice."""
-    for part in parts:
-        if kernel is not None and part.conversion_inputs is not None:
-            yield _array(kernel.logit(part.conversion_inputs))
+def _conversions(kernel: Kernel, part: Represented) -> list[NDArray[np.float32]]:
+    """Logits of a slice's conversions; none where the kernel adapts none."""
+    if kernel.conversion is None or part.conversion_inputs is None:
+        return []
+    return [_array(kernel.conversion.logit(part.conversion_inputs))]
+
+
+def _kept(slices: Sequence[NDArray[np.float32]], finite: Tensor) -> tuple[NDArray[np.float32] | None, bool]:
+    """A kernel's logits of the rows that are `finite`, None where it gave none, and whether they all are finite too."""
+    if not slices:
+        return None, True
+    logits = np.concatenate(slices)[finite.numpy()]
+    return logits, bool(np.isfinite(logits).all())

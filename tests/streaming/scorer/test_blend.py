@@ -11,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
 from numpy.typing import NDArray
+from torch import Tensor
 
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.schema import BackboneRefused
+from model.kernel.features import KernelInputs
 from model.kernel.kernel import Kernel
 from streaming.events import ConvertingImpression
 from streaming.scorer.arms import SLICE_CANDIDATES
@@ -87,6 +89,24 @@ def test_a_request_in_slices_is_answered_alike(converting: FoundationBackbone) -
     answer = answered(converting, Blend(0.5), items=SLICE_CANDIDATES + 30)
     assert len(answer.scores) == SLICE_CANDIDATES + 30
     assert all(isinstance(item.cvr, float) for item in answer.scores)
+
+
+def test_between_two_pauses_no_more_conversions_are_scored_than_a_slice_has(
+    converting: FoundationBackbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernels = make_kernels(converting)
+    kernels.take([record(packed(converting, 5, kernel=make_kernel(5, start=BOTH)))])
+    scorer, scored, logit = make_scorer(converting, kernels, max_candidates=1_000), [], Kernel.logit
+
+    def counted(kernel: Kernel, inputs: KernelInputs) -> Tensor:
+        if kernel.conversion is None:
+            scored.append(len(inputs.x))
+        return logit(kernel, inputs)
+
+    monkeypatch.setattr(Kernel, "logit", counted)
+    items = [f"item-{number}" for number in range(2 * SLICE_CANDIDATES + 30)]
+    before_each = [list(scored) for _ in scorer.in_slices(ScoreRequest("user-1", items, HOME), 7.0)]
+    assert before_each == [[], [SLICE_CANDIDATES], [SLICE_CANDIDATES] * 2]
 
 
 def taken(backbone: FoundationBackbone, kernel: Kernel | None, **settings: Any) -> Scored:
