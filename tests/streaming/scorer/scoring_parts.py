@@ -183,6 +183,12 @@ def ordered(order: Order, *, group: str | None = None) -> KernelRecord:
     return KernelRecord(0, (group or order.group).encode(), encode_order(order))
 
 
+def pinned(backbone: FoundationBackbone, version: int, **changes: Any) -> KernelRecord:
+    """An operator's order to serve `version`."""
+    known = {"pinned_version": version, "kernel": packed(backbone, version), "by": "ann", "why": "a test"}
+    return ordered(Order("main", **{**known, **changes}))
+
+
 def make_scorer(
     backbone: FoundationBackbone,
     kernels: ActiveKernels,
