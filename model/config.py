@@ -1,4 +1,4 @@
-"""Sizes and rates of backbone, kernel and learner: validated once, a sentence per key."""
+"""Settings of backbone, kernel and learner, each validated once and described by one sentence."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ MAX_SEED = 2**32 - 1
 
 
 class Section(BaseModel):
-    """A frozen group of keys; an unknown key is refused by its name, and so is a number that is not finite."""
+    """A frozen group of settings; unknown keys and numbers that are not finite are refused by name."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
     def _no_boolean_as_number(cls, values: Any) -> Any:
-        # Python's True is a 1, so `window_s = true` would be one second in silence.
+        # Python's True equals 1, so `window_s = true` would silently mean one second.
         for key, value in values.items() if isinstance(values, dict) else ():
             if _has_boolean(value) and _holds_numbers(cls.model_fields.get(key)):
                 raise ValueError(f"{key}: a number is wanted, not true or false")
@@ -32,7 +32,7 @@ def _has_boolean(value: Any) -> bool:
 
 
 def _holds_numbers(field: Any) -> bool:
-    """Whether a key is a number or a list of numbers, and no boolean."""
+    """Whether a key takes a number or a list of numbers, and no boolean."""
     types = _leaves(field.annotation) if field is not None else set()
     return bool(types & {int, float}) and bool not in types
 
@@ -57,14 +57,14 @@ class FieldSpec(Section):
 
 @dataclass(frozen=True)
 class HistorySpec:
-    """What of a user's events is kept as a live history."""
+    """Which of a user's events the live history keeps."""
 
     length: int
-    """The newest so many; 0 keeps none."""
+    """Number of newest events that are kept; 0 keeps none."""
     skips: bool = False
-    """Whether what was shown and passed over is kept beside what was clicked."""
+    """Whether items that were shown and not clicked are kept beside clicked ones."""
     delay_s: float = 0.0
-    """Age from which pretraining shows an event."""
+    """Seconds; pretraining shows a request only events older than this."""
 
 
 NO_HISTORY = HistorySpec(0)
@@ -73,9 +73,9 @@ NO_HISTORY = HistorySpec(0)
 ItemAspect = Literal["id", "text", "sparse"]
 ITEM_ASPECTS: tuple[ItemAspect, ...] = get_args(ItemAspect)
 NO_QUERY = -1
-"""Stands for the query of a request that has none: it wants a recommendation."""
+"""Marks a request without a query, which asks for a recommendation."""
 MAX_QUERY = 512
-"""Characters of a query that are taken at any entry point."""
+"""Longest query in characters that any entry point accepts."""
 QueryAspect = Literal["text", "words"]
 QUERY_ASPECTS: tuple[QueryAspect, ...] = get_args(QueryAspect)
 
@@ -89,14 +89,14 @@ class BackboneConfig(Section):
     factory: str = Field(
         default="",
         description="What makes a backbone of your own: `package.module:function`, or `path/to/file.py:function` from "
-        "the working directory; empty takes the foundation model. Of the other keys here, an own backbone has "
-        "`text_width` and `content_width`, and reads what it likes of the rest.",
+        "the working directory; empty takes the foundation model. `text_width` and `content_width` "
+        "apply to an own backbone too, and it may read the other keys here.",
     )
     width: int = Field(default=64, ge=4, description="Width d of the fused representation.")
     target_statistics: bool = Field(
         default=True,
         description="Whether the log-odds of each user, item, field value and facet value, counted in the pretraining "
-        "half, go into the domain layer and straight to the click logit.",
+        "half, are inputs of the domain layer and added to the click logit.",
     )
     id_width: int = Field(default=8, ge=2, description="Width of an ID embedding.")
     sparse_width: int = Field(default=16, ge=2, description="Width of a sparse field's embedding.")
@@ -109,8 +109,8 @@ class BackboneConfig(Section):
     )
     item_aspects: tuple[ItemAspect, ...] = Field(
         default=ITEM_ASPECTS,
-        description="What the foundation model knows an item by: its ID, its text, its sparse fields. Without `id` "
-        "there is no embedding and no statistic of a single item, without `sparse` none of an item's fields.",
+        description="Aspects by which the foundation model knows an item: its ID, its text, its sparse fields. Without "
+        "`id` no single item has an embedding or a statistic, without `sparse` no item field has.",
     )
     gating: Literal["plain", "mean", "cls", "domain"] = Field(
         default="domain", description="How the aspects are fused."
@@ -125,8 +125,8 @@ class BackboneConfig(Section):
     alignment_weight: float = Field(default=1e-2, ge=0, description="Weight of the alignment term.")
     trunk: Literal["mlp", "mmoe", "ple", "dssm"] = Field(
         default="mmoe",
-        description="Network between representation and towers; `dssm` has none: a user's and an item's vector meet in "
-        "a dot product, and scorers keep both.",
+        description="Network between representation and towers; `dssm` has none: the dot product of a user vector and "
+        "an item vector takes its place, and scorers cache both vectors.",
     )
     experts: int = Field(default=4, ge=1, description="Experts of an MMoE trunk; of a PLE trunk, per task and shared.")
     expert_hidden: int = Field(
@@ -136,37 +136,38 @@ class BackboneConfig(Section):
     tower_hidden: int = Field(default=32, ge=1, description="Hidden width of a tower.")
     tasks: Literal["ctr", "ctr_ctcvr"] = Field(
         default="ctr",
-        description="What the backbone is trained to tell: clicks alone, or clicks and conversions with "
-        "CTCVR = CTR x CVR over all impressions, from a stream that knows of conversions.",
+        description="What the backbone predicts: clicks alone, or clicks and conversions with "
+        "CTCVR = CTR x CVR over all impressions, which takes a stream with conversions.",
     )
     query_aspects: tuple[QueryAspect, ...] = Field(
         default=(),
-        description="What the backbone knows a request's query by: its text vector, its words, or both; empty where "
-        "requests carry none. It needs a stream that has queries. A backbone of your own reads `batch.query` with any.",
+        description="Aspects by which the backbone knows a request's query: its text vector, its words, or both; empty "
+        "for a backbone that reads no queries. It takes a stream with queries. A backbone of your own reads "
+        "`batch.query` if any is named.",
     )
     user_encoder: Literal["none", "pool", "gru4rec", "nextitnet", "sasrec", "bert4rec"] = Field(
         default="none",
-        description="What reads a user's live history: nothing, a weighted mean, a recurrent network, dilated "
-        "convolutions, causal or bidirectional attention. A backbone of your own reads `batch.history` with any but "
-        "`none`.",
+        description="Network that reads a user's live history: none, a weighted mean, a recurrent network, dilated "
+        "convolutions, causal or bidirectional attention. A backbone of your own reads `batch.history` with any value "
+        "but `none`.",
     )
     user_objective: Literal["own", "clue"] = Field(
         default="own",
-        description="What the user encoder learns before the clicks: `own`, hidden items for `bert4rec` and nothing "
-        "for the others; `clue`, to tell two views of one user's history from other users'.",
+        description="What the user encoder is pretrained on before the clicks: `own`, hidden items for `bert4rec` and "
+        "nothing for the others; `clue`, to tell two views of one user's history from other users' views.",
     )
     history_length: int = Field(
-        default=50, ge=1, le=1_000, description="Events of a live history that are kept, the newest."
+        default=50, ge=1, le=1_000, description="Number of newest events that a live history keeps."
     )
     history_skips: bool = Field(
-        default=False, description="Whether a live history also holds what was shown and passed over."
+        default=False, description="Whether a live history also holds items that were shown and not clicked."
     )
     history_items: Literal["id", "text", "both"] = Field(
-        default="both", description="What the user encoder knows of an item: its id, its text, or both."
+        default="both", description="How the user encoder knows an item: by its id, its text, or both."
     )
     history_gaps: bool = Field(
         default=False,
-        description="Whether the user encoder knows how long ago an event was; leave it off where traffic is played "
+        description="Whether the user encoder reads how long ago an event was; leave it off if traffic is replayed "
         "faster than it was recorded.",
     )
     history_width: int = Field(default=32, ge=4, multiple_of=2, description="Width of an event and of its encoder.")
@@ -174,8 +175,8 @@ class BackboneConfig(Section):
     history_delay_s: float = Field(
         default=60.0,
         ge=0,
-        description="Pretraining shows a request the events that are older than this: what serving waits for a label, "
-        "`join.window_s` and a little.",
+        description="Pretraining shows a request only events older than this. Set it to the time until a label is "
+        "known in serving: `join.window_s` and a little more.",
     )
     id_dropout: float = Field(
         default=0.1, ge=0, lt=1, description="Share of IDs replaced by the out-of-vocabulary row in pretraining."
@@ -196,16 +197,16 @@ class BackboneConfig(Section):
     @classmethod
     def _some_in_order(cls, aspects: tuple[ItemAspect, ...]) -> tuple[ItemAspect, ...]:
         if not aspects:
-            raise ValueError(f"an item must be known by something: name some of {', '.join(ITEM_ASPECTS)}")
+            raise ValueError(f"item_aspects is empty, but an item needs one at least: {', '.join(ITEM_ASPECTS)}")
         if len(set(aspects)) != len(aspects):
-            raise ValueError(f"{max(aspects, key=aspects.count)!r} stands there twice: drop one")
+            raise ValueError(f"{max(aspects, key=aspects.count)!r} is listed twice: drop one")
         return tuple(aspect for aspect in ITEM_ASPECTS if aspect in aspects)
 
     @field_validator("query_aspects")
     @classmethod
     def _once_in_order(cls, aspects: tuple[QueryAspect, ...]) -> tuple[QueryAspect, ...]:
         if len(set(aspects)) != len(aspects):
-            raise ValueError(f"{max(aspects, key=aspects.count)!r} stands there twice: drop one")
+            raise ValueError(f"{max(aspects, key=aspects.count)!r} is listed twice: drop one")
         return tuple(aspect for aspect in QUERY_ASPECTS if aspect in aspects)
 
     @model_validator(mode="after")
@@ -246,7 +247,7 @@ class BackboneConfig(Section):
         return self
 
     def changed(self, **values: object) -> BackboneConfig:
-        """The same with other values, checked as a whole. Raises ValueError, which names the keys that do not fit."""
+        """A copy with other values, validated as a whole. Raises ValueError that names the keys that do not fit."""
         try:
             return BackboneConfig.model_validate(self.model_dump() | values)
         except ValidationError as error:
@@ -254,7 +255,7 @@ class BackboneConfig(Section):
 
     @property
     def history(self) -> HistorySpec:
-        """The live history that the backbone reads."""
+        """The events of a user that the backbone reads."""
         length = 0 if self.user_encoder == "none" else self.history_length
         return HistorySpec(length, self.history_skips, self.history_delay_s)
 
@@ -272,19 +273,19 @@ class PretrainConfig(Section):
     )
     refit: bool = Field(
         default=True,
-        description="Whether it is trained anew on the whole half, for the best number of passes, once the last share "
-        "has validated.",
+        description="Whether the model is trained again on the whole training half, for the number of passes that "
+        "validated best.",
     )
     content_steps: int = Field(
         default=400,
         ge=0,
-        description="Most steps that fit the content vectors to users' residuals; 0 takes components.",
+        description="Most steps of fitting the content vectors to users' residuals; 0 takes principal components.",
     )
     cloze_passes: int = Field(
-        default=10, ge=0, description="Passes over the users' histories in which `bert4rec` guesses hidden items first."
+        default=10, ge=0, description="Passes of cloze pretraining, in which `bert4rec` guesses hidden items."
     )
     clue_steps: int = Field(
-        default=200, ge=0, description='Steps in which `user_objective = "clue"` teaches the user encoder first.'
+        default=200, ge=0, description='Steps of CLUE pretraining of the user encoder (`user_objective = "clue"`).'
     )
     seed: int = Field(default=7, ge=0, le=MAX_SEED, description="Seed of initialisation, shuffling and dropout.")
 
@@ -296,8 +297,8 @@ class KernelConfig(Section):
     beta: float = Field(
         default=2.0,
         gt=1,
-        description="What a nat about who asks, where and when is worth against a nat of the representation; a "
-        "direction is kept if more than 1 / beta of its variance lies between users and domains.",
+        description="Price of a nat about who asks, where and when, in nats of the representation; a direction is kept "
+        "if more than 1 / beta of its variance lies between users and domains.",
     )
 
 
@@ -308,25 +309,27 @@ class LearnerConfig(Section):
     batch_seconds: float = Field(default=0.25, gt=0, description="... or when its event time spans this many seconds.")
     half_lives: tuple[float, float] = Field(
         default=(2_000.0, 20_000.0),
-        description="Half-lives of the posteriors' memory, in examples: the short and the long one.",
+        description="Half-lives of the two posteriors' memories, in examples: the short one and the long one.",
     )
     trust_half_life: float = Field(
-        default=80.0, gt=0, description="Examples after which half of what told the arms apart is forgotten."
+        default=80.0,
+        gt=0,
+        description="Examples within which the arms' weights move half of the way to their resting weights.",
     )
     trust_rate: float = Field(
         default=0.3, gt=0, description="How strongly a difference in log loss moves the trust in an arm."
     )
     frozen_share: float = Field(
-        default=0.1, gt=0, lt=1, description="Share of the frozen model in what is served, where nothing speaks for it."
+        default=0.1, gt=0, lt=1, description="Resting weight of the frozen model in the mixture of arms that is served."
     )
     evidence_half_life: float = Field(
-        default=20_000.0, gt=0, description="Examples after which half of the evidence for the matching is forgotten."
+        default=20_000.0, gt=0, description="Examples after which the evidence for the matching counts half."
     )
     evidence_rate: float = Field(
-        default=0.3, gt=0, description="How strongly a nat of evidence moves the resting share of the matching."
+        default=0.3, gt=0, description="How strongly a nat of evidence moves the matching's resting share."
     )
     publish_seconds: float = Field(
-        default=0.5, gt=0, description="A kernel is published at most once per so much event time."
+        default=0.5, gt=0, description="Least event time between two published kernels, seconds."
     )
 
     @field_validator("half_lives")
@@ -352,5 +355,5 @@ class DomainConfig(Section):
         if any(not value.strip() for value in values):
             raise ValueError("a facet value is empty")
         if len(set(values)) != len(values):
-            raise ValueError(f"{max(values, key=values.count)!r} stands there twice: drop one")
+            raise ValueError(f"{max(values, key=values.count)!r} is listed twice: drop one")
         return values

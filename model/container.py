@@ -1,4 +1,4 @@
-"""Tensors with metadata as bytes: safetensors, never pickle, the same bytes for the same content."""
+"""Tensors with metadata as bytes, by safetensors and never pickle; equal content gives equal bytes."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ _KEY = "driftline"
 
 
 class ContainerError(ValueError):
-    """The bytes are not what they should be; the message says how."""
+    """The bytes are damaged or of another kind; the message says what is wrong."""
 
 
 def pack(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> bytes:
-    """One blob. Metadata must be JSON; it is kept as one string, so that equal content gives equal bytes."""
+    """Tensors and metadata as bytes. The JSON metadata are one sorted string, so that equal content gives equal
+    bytes."""
     copied = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
     return bytes(save(copied, {_KEY: json.dumps(metadata, sort_keys=True)}))
 
 
 def unpack(data: bytes, *, max_bytes: int | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and metadata of `pack`. Raises ContainerError (size, garbage, foreign, non-finite)."""
+    """The inverse of `pack`. Raises ContainerError for too many bytes, garbage, foreign files and non-finite values."""
     if max_bytes is not None and len(data) > max_bytes:
         raise ContainerError(f"{len(data)} bytes, more than the {max_bytes} allowed")
     try:
@@ -34,10 +35,10 @@ def unpack(data: bytes, *, max_bytes: int | None = None) -> tuple[dict[str, Tens
         header = json.loads(data[8 : 8 + length])
         metadata = json.loads(header["__metadata__"][_KEY])
     except (SafetensorError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
-        # RuntimeError: JSON nested too deep is a RecursionError, and torch has one for types it does not know.
-        raise ContainerError(f"not a container of ours: {error}") from error
+        # RuntimeError covers JSON nested too deep (RecursionError) and torch's error for types it does not know.
+        raise ContainerError(f"not a container written by Driftline: {error}") from error
     if not isinstance(metadata, dict):
-        raise ContainerError(f"not a container of ours: its metadata is {type(metadata).__name__}, not a table")
+        raise ContainerError(f"not a container written by Driftline: its metadata is a {type(metadata).__name__}")
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise ContainerError(f"tensor {name!r} has non-finite values")

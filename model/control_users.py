@@ -1,4 +1,5 @@
-"""Which users are served by the frozen arm: a sticky share of them, by a hash that every process works out alike."""
+"""Control users: a fixed share of the users, drawn by a hash that every process computes alike, whom the frozen arm
+serves."""
 
 from __future__ import annotations
 
@@ -11,13 +12,13 @@ BUCKETS = 128
 
 @dataclass(frozen=True)
 class ControlUsers:
-    """Which users are control users: a share of them, the same ones as long as the salt is the same."""
+    """The share of users who are control users; with the same salt they are always the same users."""
 
     share: float = 0.0
     salt: str = ""
 
     def draw(self, user_id: str) -> UserDraw:
-        """What the user's hash decides."""
+        """The three numbers that the user's hash decides."""
         digest = hashlib.blake2b(user_id.encode(), digest_size=24, key=self.salt.encode()[:64]).digest()
         assigned, bucket, counted = (int.from_bytes(digest[at : at + 8], "little") for at in (0, 8, 16))
         return UserDraw(assigned < self.share * 2.0**64, bucket % BUCKETS, counted)
@@ -25,12 +26,12 @@ class ControlUsers:
 
 @dataclass(frozen=True, slots=True)
 class UserDraw:
-    """What a user's hash decides: three numbers that have nothing to do with each other."""
+    """Three independent numbers that a user's hash decides."""
 
     control: bool
     bucket: int
     counted: int
-    """64 bits, for counting users."""
+    """64 bits, for counting distinct users."""
 
 
 NO_CONTROL = ControlUsers()

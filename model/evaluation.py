@@ -1,4 +1,4 @@
-"""Measures of a click model; NumPy in, float out, not-a-number where undefined."""
+"""Measures of a click model; NumPy in, float out, NaN if undefined."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from model.ranking import list_auc, list_ndcg
 
 _EPSILON = 1e-7
 _LEAST_PAIRS = 1e-6
-"""Fewer expected pairs than this are none: their share would be rounding."""
+"""Fewer expected pairs than this count as none, because the share of ordered ones would be rounding noise."""
 
 
 def sigmoid(logits: ArrayLike) -> NDArray[np.float64]:
@@ -42,7 +42,7 @@ def auc(labels: ArrayLike, scores: ArrayLike) -> float:
 
 
 def expected_auc(probabilities: ArrayLike, scores: ArrayLike) -> float:
-    """The AUC that labels drawn with the given probabilities have, ties counted half: what `auc` is an estimate of.
+    """The expected AUC if labels are drawn with the given probabilities; `auc` estimates it. Ties count half.
 
     Expected concordant pairs over expected pairs of a positive and a negative (ours).
 
@@ -94,7 +94,7 @@ def normalised_entropy(labels: ArrayLike, probabilities: ArrayLike) -> float:
 
 
 def grouped_auc(labels: ArrayLike, scores: ArrayLike, groups: ArrayLike) -> float:
-    """AUC inside each group, weighted by its examples; groups with one class do not count."""
+    """AUC inside each group, averaged with the groups' sizes as weights; groups with one class are left out."""
     order = list_auc(labels, scores, groups)
     if not order.mixed.any():
         return float("nan")
@@ -104,7 +104,7 @@ def grouped_auc(labels: ArrayLike, scores: ArrayLike, groups: ArrayLike) -> floa
 def grouped_ndcg(labels: ArrayLike, scores: ArrayLike, groups: ArrayLike, at: int) -> float:
     """Mean NDCG at `at` over the groups that hold both labels, gains 0 and 1 (Jarvelin and Kekalainen, TOIS 2002).
 
-    Items of one score share the discounts of their ranks, so that the order in which they came decides nothing.
+    Items of equal score share the mean discount of their ranks, so that their input order does not matter.
 
     >>> grouped_ndcg([0, 1, 1, 0], [0.9, 0.1, 0.8, 0.2], np.array([1, 1, 2, 2]), at=1)
     0.5
@@ -115,7 +115,7 @@ def grouped_ndcg(labels: ArrayLike, scores: ArrayLike, groups: ArrayLike, at: in
 
 
 def mixed_groups(labels: ArrayLike, groups: ArrayLike) -> int:
-    """How many groups hold both labels: those that `grouped_auc` and `grouped_ndcg` can judge."""
+    """Number of groups that hold both labels, which are those that `grouped_auc` and `grouped_ndcg` use."""
     y = np.asarray(labels) > 0.5
     _, group = np.unique(groups, return_inverse=True)
     positives, size = np.bincount(group, y), np.bincount(group)
@@ -136,7 +136,7 @@ class PrequentialWindow:
         return len(self._labels)
 
     def add(self, labels: ArrayLike, probabilities: Mapping[str, ArrayLike]) -> None:
-        """Adds examples, oldest first. Raises ValueError if arms come or go, or lengths differ."""
+        """Adds examples, oldest first. Raises ValueError if the set of arms changes or lengths differ."""
         y = np.asarray(labels, dtype=np.float64)
         if self._scores and set(probabilities) != set(self._scores):
             raise ValueError(f"arms changed from {sorted(self._scores)} to {sorted(probabilities)}")

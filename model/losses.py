@@ -1,4 +1,4 @@
-"""The task losses of backbone and kernel."""
+"""Losses of the click and conversion tasks, for backbone and kernel."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch.nn.functional import binary_cross_entropy, binary_cross_entropy_with_
 
 
 def ctcvr(ctr: Tensor, cvr: Tensor) -> Tensor:
-    """`p_CTCVR = p_CTR p_CVR`, `(n,)`, kept off 0 and 1, of the logits of CTR and CVR, `(n,)` each."""
+    """`p_CTCVR = p_CTR p_CVR`, `(n,)`, bounded away from 0 and 1, from logits of CTR and CVR, `(n,)` each."""
     return (logsigmoid(ctr) + logsigmoid(cvr)).exp().clamp(1e-7, 1 - 1e-7)
 
 

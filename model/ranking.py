@@ -1,6 +1,7 @@
-"""How each list of a stream is ordered: one figure per list, which `model.evaluation` averages; NumPy throughout.
+"""Ranking quality of each list of a stream: one figure per list, averaged by `model.evaluation`; NumPy throughout.
 
-A list is what one request showed. Only one that holds both labels can be judged. Lists need not lie together.
+A list holds the items that one request showed. Only a list with both labels can be judged. A list's items need not be
+adjacent.
 """
 
 from __future__ import annotations
@@ -13,25 +14,25 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 NDCG_AT = (5, 10)
-"""Ranks down to which a list is judged."""
+"""Ranks at which NDCG is cut off."""
 _JUDGED_ITEMS = 4_096
-"""Items that a window lets come together before it judges them."""
+"""Items that `ListWindow` collects before it judges them."""
 
 
 @dataclass(frozen=True)
 class ListOrder:
-    """What is said of each list, `(lists,)` each; not-a-number for a list of one label."""
+    """Figures of each list, `(lists,)` each; NaN for a list with one label only."""
 
     size: NDArray[np.int64]
     """Items of the list."""
     auc: NDArray[np.float64]
-    """Share of its pairs of a positive and a negative that are in order, ties counted half."""
+    """Share of the list's pairs of a positive and a negative that are ordered correctly; ties count half."""
     mixed: NDArray[np.bool_]
     """Whether the list holds both labels."""
 
 
 class _Sorted:
-    """Items by list, then by falling score; runs of equal score within a list are ties."""
+    """Items sorted by list, then by descending score; equal scores within a list are ties."""
 
     def __init__(self, labels: ArrayLike, scores: ArrayLike, lists: ArrayLike) -> None:
         y, s = np.asarray(labels) > 0.5, np.asarray(scores, dtype=np.float64)
@@ -46,18 +47,18 @@ class _Sorted:
         self.mixed = (self.positives > 0) & (self.positives < self.size)
 
     def _shared(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Items of one score share the mean of their ranks' values, so that the order in which they came is nothing."""
+        """Gives tied items the mean of their ranks' values, so that their input order does not matter."""
         return np.asarray((np.bincount(self._tied, values) / np.bincount(self._tied))[self._tied])
 
     def auc(self) -> NDArray[np.float64]:
-        """Of each list, not-a-number for a list of one label."""
+        """AUC of each list; NaN for a list with one label only."""
         below = self.size[self.list] - 1 - self._shared(self.rank.astype(np.float64))
         won = np.bincount(self.list, below * self.label) - self.positives * (self.positives - 1) / 2
         pairs = self.positives * (self.size - self.positives)
         return np.asarray(np.divide(won, pairs, out=np.full(len(pairs), np.nan), where=self.mixed))
 
     def ndcg(self, at: int) -> NDArray[np.float64]:
-        """Of each list, not-a-number for a list of one label."""
+        """NDCG at `at` of each list; NaN for a list with one label only."""
         discount = np.where(self.rank < at, 1.0 / np.log2(self.rank + 2.0), 0.0)
         best = np.concatenate([[0.0], np.cumsum(1.0 / np.log2(np.arange(at) + 2.0))])
         gain = np.bincount(self.list, self._shared(discount) * self.label)
@@ -66,7 +67,7 @@ class _Sorted:
 
 
 def list_auc(labels: ArrayLike, scores: ArrayLike, lists: ArrayLike) -> ListOrder:
-    """AUC of each list, in the order of the lists' names (Mann-Whitney).
+    """AUC of each list, in the sorted order of the lists' values (Mann-Whitney).
 
     `labels`, `scores` and `lists` are `(n,)`; items of one list have an equal value in `lists`.
 
@@ -78,18 +79,18 @@ def list_auc(labels: ArrayLike, scores: ArrayLike, lists: ArrayLike) -> ListOrde
 
 
 def list_ndcg(labels: ArrayLike, scores: ArrayLike, lists: ArrayLike, at: int) -> NDArray[np.float64]:
-    """NDCG at `at` of each list, gains 0 and 1 (Jarvelin and Kekalainen, TOIS 2002), by name."""
+    """NDCG at `at` of each list, gains 0 and 1 (Jarvelin and Kekalainen, TOIS 2002), in sorted order of the lists."""
     return _Sorted(labels, scores, lists).ndcg(at)
 
 
 @dataclass(frozen=True)
 class _Added:
-    """Lists that are not judged yet."""
+    """Lists that were added and not judged yet."""
 
     labels: NDArray[np.generic]
     scores: Mapping[str, NDArray[np.generic]]
     lists: NDArray[np.int64]
-    """Numbers from 0 on."""
+    """List number of each item, from 0."""
 
     @staticmethod
     def joined(parts: Sequence[_Added]) -> _Added:
@@ -102,9 +103,9 @@ class _Added:
 
 
 class ListWindow:
-    """How the most recent lists that hold both labels were ordered, by arm. Three numbers a list and arm are kept.
+    """Ranking quality of the most recent lists with both labels, by arm. It keeps three numbers per list and arm.
 
-    What is added is judged many lists at a time: it costs hardly more to judge many than few (docs/decisions/0144).
+    Added lists are judged many at a time, which costs hardly more than judging few (docs/decisions/0144).
     """
 
     def __init__(self, lists: int) -> None:
@@ -121,9 +122,9 @@ class ListWindow:
         return len(self._sizes)
 
     def add(self, labels: ArrayLike, scores: Mapping[str, ArrayLike], lists: ArrayLike) -> None:
-        """Adds whole lists, `(n,)` items, oldest first: `lists` rises from list to list. Scores may be logits.
+        """Adds whole lists, `(n,)` items, oldest first: `lists` must rise from list to list. Scores may be logits.
 
-        Raises ValueError if arms come or go: their figures would be of different lists.
+        Raises ValueError if the set of arms changes, because their figures would then be of different lists.
         """
         if self._arms and set(scores) != self._arms:
             raise ValueError(f"arms changed from {sorted(self._arms)} to {sorted(scores)}")
@@ -144,10 +145,11 @@ class ListWindow:
             kept = [items.auc(), *(items.ndcg(at) for at in NDCG_AT)]
             recent = self._orders.setdefault(arm, deque(maxlen=self._sizes.maxlen))
             recent.extend(tuple(row) for row in np.stack(kept, axis=1)[items.mixed].tolist())
-        self._sizes.extend(items.size[items.mixed].tolist())  # sizes and labels are the same for every arm
+        self._sizes.extend(items.size[items.mixed].tolist())  # equal for every arm
 
     def summary(self) -> dict[str, dict[str, float]]:
-        """By arm `request_auc`, weighted by items, and the means `ndcg_5` and `ndcg_10`; empty without a list."""
+        """By arm `request_auc`, weighted by list size, and means `ndcg_5` and `ndcg_10`; empty if there are no
+        lists."""
         self._judge()
         if not self._sizes:
             return {}

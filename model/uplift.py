@@ -1,20 +1,20 @@
-"""Is it worth it? Users of the live arm against a sticky share of control users, who are served by the frozen arm.
+"""The online experiment: users of the live arm against control users, who are always served by the frozen arm.
 
-The unit is the user, for that is what is assigned: one user's clicks depend on each other, and there is no knowing how.
-Users are divided by their hash into buckets within each arm; totals of different buckets are independent whatever the
-requests of one user have in common. Per arm the estimate is the ratio R of totals (clicks per shown item, say), and its
-variance that of the jackknife over the G buckets that hold anybody (Efron and Stein 1981; over hashed buckets of users,
-Chamandy et al. 2012):
+The unit is the user, because users are assigned to arms: one user's clicks depend on each other, in unknown ways. Users
+are hashed into buckets within each arm; totals of different buckets are independent, however the requests of one user
+depend on each other. Per arm the estimate is the ratio R of totals (clicks per shown item, say), and its variance is
+the jackknife's over the G buckets with users (Efron and Stein 1981; over hashed buckets of users, Chamandy et al.
+2012):
 
     var(R) = (G - 1) / G  sum_b (R_-b - mean R_-b)^2,    R_-b the ratio without bucket b.
 
 The interval of `R_live - R_frozen` at look k = 0, 1, .. has Student's quantile at level `alpha / ((k + 1) (k + 2))`
-with Welch's degrees of freedom. The levels sum to alpha, so by the union bound all intervals of all looks hold together
-with probability 1 - alpha: whoever watches may stop when he likes. Looks come when the control users' requests have
-grown by a fourth, which no label decides. That is the peeling of Darling and Robbins (1967) with a robust variance in
-place of a martingale: a martingale's boundary would not be honest, for a user's later requests are no news
-(docs/decisions/0105). It is asymptotic in the number of users; `python -m benchmarks --only uplift_coverage` shows how
-it does with few.
+with Welch's degrees of freedom. The levels sum to alpha, so by the union bound the intervals of all looks hold together
+with probability 1 - alpha: an operator may stop at any look. A look is due when the control users' requests have grown
+by a fourth, which does not depend on labels. That is the peeling of Darling and Robbins (1967) with a robust variance
+in place of a martingale; a martingale's boundary would be too narrow, because a user's later requests are not
+independent news (docs/decisions/0105). The interval is asymptotic in the number of users; `python -m benchmarks --only
+uplift_coverage` measures its coverage with few.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from scipy import special  # type: ignore[import-untyped,unused-ignore]
 from model.control_users import BUCKETS, ControlUsers, UserDraw
 
 MIN_BUCKETS = 30
-"""Buckets with users in either arm before the first look: fewer say nothing of their spread."""
+"""Least buckets with users in each arm for an interval, because fewer say little about the variance."""
 MIN_EVENTS = 20
-"""Clicks (or conversions) in either arm: their spread over buckets is not known from fewer."""
+"""Least clicks (or conversions) in each arm for an interval, because fewer say little about their variance."""
 GROWTH = 1.25
 ALPHA = 0.05
 _REGISTERS = 512
@@ -49,35 +49,35 @@ RATIOS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "conversions_per_item": ("conversions", "shown"),
     }
 )
-"""What is compared: numerator and denominator. Each has an interval of its own."""
+"""The ratios compared: numerator and denominator. Each has its own interval."""
 
 
 class Effect(msgspec.Struct, frozen=True):
-    """One ratio in both arms, and the interval of its difference that holds at all looks together."""
+    """One ratio in both arms, and the interval of its difference, valid at all looks together."""
 
     ratio: str
     live: float
     frozen: float
     low: float | None
-    """Lower end of the interval of `live - frozen`; None while there are too few events to tell."""
+    """Lower end of the interval of `live - frozen`; None while there are too few events."""
     high: float | None
 
     @property
     def decided(self) -> Literal["better", "worse", "not yet"]:
-        """What the interval says of the live arm."""
+        """What the interval says about the live arm."""
         if self.low is None or self.high is None:
             return "not yet"
         return "better" if self.low > 0 else "worse" if self.high < 0 else "not yet"
 
 
 class UpliftLook(msgspec.Struct, frozen=True):
-    """What is known at one look."""
+    """The state of the experiment at one look."""
 
     number: int
     """Counts from 0."""
     effects: list[Effect]
     users: dict[str, int]
-    """Distinct users by arm, counted to some 5 %."""
+    """Distinct users by arm, accurate to about 5 %."""
     requests: dict[str, int]
     """Labelled requests by arm."""
 
@@ -95,18 +95,18 @@ _state_decoder = msgspec.msgpack.Decoder(_State)
 
 
 class Uplift:
-    """Counts what both arms' users did, in fixed memory, and looks now and then."""
+    """Counts the behaviour of both arms' users in fixed memory, and computes intervals at looks."""
 
     def __init__(self, control: ControlUsers) -> None:
         self.control = control
         self.look: UpliftLook | None = None
-        """The newest one."""
+        """The newest look."""
         self._counts = np.zeros((len(UPLIFT_ARMS), len(COUNTS), BUCKETS), dtype=np.int64)
         self._registers = np.zeros((len(UPLIFT_ARMS), _REGISTERS), dtype=np.uint8)
         self._next_look = 0.0
 
     def add(self, user: UserDraw, *, shown: int, clicks: int, conversions: int) -> UpliftLook | None:
-        """Takes one labelled request; returns the look if one was due."""
+        """Counts one labelled request; returns the look if one was due."""
         arm = int(user.control)
         self._counts[arm, :, user.bucket] += (1, shown, clicks, conversions)
         register, rest = user.counted % _REGISTERS, user.counted // _REGISTERS
@@ -116,7 +116,7 @@ class Uplift:
         return self._look()
 
     def convert(self, user: UserDraw, conversions: int) -> None:
-        """Conversions of a request that was taken before; they count at the next look."""
+        """Adds later conversions of a request that was counted before; they enter the next look."""
         self._counts[int(user.control), COUNTS.index("conversions"), user.bucket] += conversions
 
     def users(self) -> dict[str, int]:
@@ -137,13 +137,14 @@ class Uplift:
         return self.look
 
     def snapshot(self) -> bytes:
-        """All of it."""
+        """The complete state as bytes."""
         counts, registers = self._counts.astype("<u4").tobytes(), self._registers.tobytes()
         state = _State(self.control.share, self.control.salt, counts, registers, self._next_look, self.look)
         return msgspec.msgpack.encode(state)
 
     def restore(self, data: bytes) -> None:
-        """Goes on from a snapshot. One of another share or salt is of another experiment, and this one begins anew.
+        """Continues from a snapshot. If it has another share or salt, it is another experiment, and counting starts
+        again from zero.
 
         Raises msgspec.DecodeError or ValueError.
         """
@@ -156,12 +157,12 @@ class Uplift:
 
 
 def level_of(look: int) -> float:
-    """The share of alpha that look `look` spends; all looks together spend alpha."""
+    """The part of alpha that look number `look` spends; all looks together spend alpha."""
     return ALPHA / ((look + 1) * (look + 2))
 
 
 def effect(name: str, counts: NDArray[np.int64], level: float) -> Effect:
-    """A ratio's effect and its interval at `level`; `counts` is `(2 arms, 4 counts, buckets)`."""
+    """Effect on one ratio with its interval at `level`; `counts` is `(2 arms, 4 counts, buckets)`."""
     above, below = (COUNTS.index(part) for part in RATIOS[name])
     (live, live_var, live_df), (frozen, frozen_var, frozen_df) = (jackknife(arm[above], arm[below]) for arm in counts)
     total = live_var + frozen_var
@@ -173,7 +174,7 @@ def effect(name: str, counts: NDArray[np.int64], level: float) -> Effect:
 
 
 def jackknife(above: NDArray[np.int64], below: NDArray[np.int64]) -> tuple[float, float, int]:
-    """Ratio of two totals over buckets, its variance, and the degrees of freedom of that."""
+    """Ratio of two totals over buckets, its jackknife variance, and that variance's degrees of freedom."""
     used = below > 0
     above, below = above[used], below[used]
     without = (above.sum() - above) / (below.sum() - below)
@@ -183,7 +184,7 @@ def jackknife(above: NDArray[np.int64], below: NDArray[np.int64]) -> tuple[float
 
 
 def _distinct(registers: NDArray[np.uint8]) -> int:
-    """Distinct values seen (Flajolet et al. 2007, HyperLogLog, with linear counting where few)."""
+    """Estimated number of distinct values (Flajolet et al. 2007, HyperLogLog, with linear counting for few values)."""
     count = len(registers)
     empty = int(np.count_nonzero(registers == 0))
     if empty and count * math.log(count / empty) <= 2.5 * count:

@@ -1,7 +1,7 @@
-"""Files and folders that appear whole or not at all, for every writer of the project.
+"""Atomic writes of files and folders, used by every writer of the project.
 
-What is written lies beside its place under a name of its own until it is complete and on the disk; then one rename puts
-it there. A crash, a full disk or a second writer leaves what was there before.
+A file or folder is written under a temporary name beside its place until it is complete and on the disk; one rename
+then puts it there. A crash, a full disk or a second writer leaves the old content in place.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 DIGESTS = "digests.json"
-"""SHA-256 of every other file of a folder, by its name within the folder."""
+"""File with the SHA-256 of every other file of a folder, by its name within the folder."""
 
 
 def write_whole(path: Path, data: bytes | str) -> None:
@@ -29,9 +29,10 @@ def write_whole(path: Path, data: bytes | str) -> None:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that becomes `path` when the block ends well, and is removed when it does not. Raises OSError.
+    """A file to write that replaces `path` when the block ends well, and is removed if the block raises. Raises
+    OSError.
 
-    The folder of `path` must exist. Where `path` is a link, the file it leads to is replaced.
+    The folder of `path` must exist. If `path` is a symbolic link, the file it leads to is replaced.
     """
     path = path.resolve()
     scratch = _beside(path)
@@ -39,7 +40,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         with scratch.open("xb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())  # else a crash of the machine can leave the new name with an empty file
+            os.fsync(file.fileno())  # else a crash of the machine may leave an empty file under the new name
         scratch.replace(path)
     except BaseException:
         scratch.unlink(missing_ok=True)
@@ -49,11 +50,11 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def whole_folder(path: Path, *, finished: str | None = None) -> Iterator[Path]:
-    """An empty folder to fill that becomes `path` when the block ends well, and is removed when it does not.
+    """An empty folder to fill that becomes `path` when the block ends well, and is removed if the block raises.
 
-    A folder that is at `path` by then is replaced. If it holds the file `finished`, another writer was faster with the
-    same: then it stays and the new one is dropped. Between the two renames of a replacement there is a moment without
-    the folder: if the process is killed in it, the old one lies beside it as `.NAME.old-...`. Raises OSError.
+    A folder that is at `path` by then is replaced, unless it holds the file `finished`: then another writer of the same
+    content was faster, its folder stays and this one is dropped. A replacement takes two renames; if the process is
+    killed between them, there is no folder at `path`, and the old one is beside it as `.NAME.old-...`. Raises OSError.
     """
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,15 +73,15 @@ def whole_folder(path: Path, *, finished: str | None = None) -> Iterator[Path]:
 
 
 def write_digests(folder: Path) -> None:
-    """Notes what `folder` holds, so that `changed_files` can tell later. Raises OSError."""
+    """Stores the digests of the files in `folder`, so that `changed_files` can compare later. Raises OSError."""
     write_whole(folder / DIGESTS, json.dumps(_digests(folder), indent=2, sort_keys=True))
 
 
 def changed_files(folder: Path) -> list[str]:
-    """Files of `folder` that are not as `write_digests` saw them: other bytes, gone, or new. Raises OSError.
+    """Files of `folder` that differ from what `write_digests` saw: changed, missing or new. Raises OSError.
 
-    The bytes are what counts: size and time of a damaged file may be what they were. A folder without readable notes
-    is all changed.
+    Contents are compared, because size and time of a damaged file may be unchanged. In a folder without readable
+    digests, every file counts as changed.
     """
     try:
         noted = json.loads((folder / DIGESTS).read_bytes())
@@ -123,7 +124,7 @@ def _put(scratch: Path, path: Path, finished: str | None) -> None:
 
 
 def _beside(path: Path) -> Path:
-    """A free name on the same disk; hidden, and of a length that every disk takes whatever the length of the name."""
+    """A free hidden name in the same folder, and so on the same disk, short enough for every file system."""
     return path.with_name(f".making-{uuid.uuid4().hex}")
 
 

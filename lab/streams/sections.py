@@ -35,7 +35,7 @@ class _UniqueKeys(yaml.SafeLoader):
         ]
         for number, (key, line) in enumerate(written):
             if key != "<<" and key in (earlier for earlier, _ in written[:number]):
-                raise ValueError(f"line {line}: the key {key!r} stands there twice: drop one")
+                raise ValueError(f"line {line}: the key {key!r} is listed twice: drop one")
         return super().construct_mapping(node, deep)
 
 

@@ -1,7 +1,7 @@
 """Terms that keep the domains' representations in one common space (S&R Multi-Domain Foundation, arXiv 2309.08939).
 
-The paper compares Jensen-Shannon divergence with MMD and keeps the first; between which distributions is not public.
-Ours: `p_k` is the softmax of domain k's mean representation in the batch.
+The paper compares Jensen-Shannon divergence with MMD and keeps the first. It does not publish which distributions it
+compares; we take `p_k`, the softmax of domain k's mean representation in the batch.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 Alignment = Literal["none", "js", "mmd"]
-_FEWEST = 8  # rows that make a domain's mean worth comparing
+_FEWEST = 8  # a domain with fewer rows in the batch is left out, because its mean is too noisy
 
 
 def _membership(domain: Tensor) -> Tensor:
-    """Rows of weights that average each domain's examples, `(m, n)`, for domains with rows enough."""
+    """Averaging weights `(m, n)`: a row for each of the `m` domains that have at least `_FEWEST` of the `n`
+    examples."""
     _, group, counts = torch.unique(domain, dim=0, return_inverse=True, return_counts=True)
     members = torch.nn.functional.one_hot(group).T.float() / counts[:, None]
     enough: Tensor = members[counts >= _FEWEST]
@@ -59,7 +60,7 @@ def maximum_mean_discrepancy(x: Tensor, domain: Tensor) -> Tensor:
 
 
 def alignment(kind: Alignment, x: Tensor, domain: Tensor) -> Tensor:
-    """The chosen term, a scalar."""
+    """The alignment term that `kind` names, a scalar; 0 for "none"."""
     if kind == "none":
         return x.new_zeros(())
     return jensen_shannon(x, domain) if kind == "js" else maximum_mean_discrepancy(x, domain)

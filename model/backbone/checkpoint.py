@@ -29,7 +29,8 @@ __all__ = ["BackboneRefused", "LoadedBackbone", "load_backbone", "save_backbone"
 _TENSORS, _ENCODER = "backbone.safetensors", "encoder.json"
 _PARAMETER, _PROBE = "module.", "probe."
 _TOLERANCE = 1e-3
-"""Of the largest value: how far an own backbone may answer from what it answered at pretraining, on another machine."""
+"""Allowed difference, as a share of the largest value, between what an own backbone answers on this machine and what
+it answered when it was pretrained, perhaps on another one."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,9 @@ def save_backbone(
 ) -> None:
     """Writes the folder `path`: tensors, encoder and card. Files appear whole or not at all; the card comes last.
 
-    `card` may hold anything JSON (metrics, data window); the description of the backbone and its inputs are added. An
-    own backbone is opened once from what was written: what it learned outside of parameters and buffers is lost there,
-    and is better met now than by the processes. Raises BackboneRefused.
+    `card` may hold any JSON (metrics, data window); the descriptions of the backbone and of its inputs are added. An
+    own backbone is loaded once from the files just written, so that one which keeps something outside of parameters
+    and buffers is refused here and not in a serving process. Raises BackboneRefused.
     """
     if not isinstance(backbone, FoundationBackbone | OwnBackbone):
         raise BackboneRefused(f"a {type(backbone).__name__} cannot be saved: name what makes it in backbone.factory")
@@ -88,7 +89,7 @@ def save_backbone(
 
 
 def load_backbone(path: Path, schema: InputSchema, factory: str = "") -> LoadedBackbone:
-    """The frozen backbone of a folder: the one way to open it, for every process and the lab.
+    """Opens the frozen backbone of a folder. Every process and the lab use this function and no other.
 
     `schema` is what the configuration declares, `factory` its `backbone.factory`. Raises BackboneRefused if a file is
     missing, foreign, torn or changed, if the backbone was made for other inputs, or by another factory.
@@ -121,7 +122,10 @@ def load_backbone(path: Path, schema: InputSchema, factory: str = "") -> LoadedB
 
 
 def _check_kind(path: Path, config: BackboneConfig, factory: str) -> None:
-    """The factory comes from the configuration alone: a file that was copied here must not say what code is run."""
+    """Raises BackboneRefused unless configuration and card name the same factory.
+
+    The code to run comes from the configuration alone, because a copied folder must not choose it.
+    """
     if config.factory and not factory:
         raise BackboneRefused(
             f"{path} holds a backbone of {config.factory}: set backbone.factory for every process, or pretrain again"
@@ -177,7 +181,8 @@ def _own(
 
 
 def _own_tensors(backbone: OwnBackbone, encoder: FeatureEncoder) -> dict[str, Tensor]:
-    """Parameters and buffers of the module, and its answers: the code is not saved, but it is known by them."""
+    """Parameters and buffers of the module, with its answers to the probe: the code itself is not saved, so its
+    answers are what tells a changed one."""
     parameters = {f"{_PARAMETER}{name}": tensor for name, tensor in backbone.module.state_dict().items()}
     return parameters | _answers(backbone, encoder)
 
@@ -190,7 +195,7 @@ def _answers(backbone: OwnBackbone, encoder: FeatureEncoder) -> dict[str, Tensor
     return {f"{_PROBE}{name}": value for name, value in answers.items()}
 
 
-def _close(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and torch.allclose(
-        one, other, rtol=0, atol=_TOLERANCE * max(float(other.abs().max()), _TOLERANCE)
+def _close(answer: Tensor, saved: Tensor) -> bool:
+    return answer.shape == saved.shape and torch.allclose(
+        answer, saved, rtol=0, atol=_TOLERANCE * max(float(saved.abs().max()), _TOLERANCE)
     )

@@ -1,4 +1,5 @@
-"""What a wrapped module must do: every method, for one, two and many rows, the same each time, row by row."""
+"""Tests that a wrapped module must pass: each method must accept one, two and many rows, answer the same each time, and
+treat each row by itself."""
 
 from __future__ import annotations
 
@@ -18,17 +19,17 @@ if TYPE_CHECKING:
     from model.backbone.wrap import WrappedBackbone
 
 _MANY = 37
-"""More rows than a small probe has, and no power of two."""
+"""Rows of the large test: more than a small probe has, and no power of two."""
 _ALONE = 16
-"""Rows that are also tried one by one: each costs a call."""
+"""Rows that are also tried one by one; few, because each takes a call."""
 _REPEATS = 3
 _TOLERANCE = 1e-4
-"""Of the largest value: other batch sizes sum in another order, which gives 1e-6 at most."""
+"""Allowed difference as a share of the largest value. Other batch sizes sum in another order, which makes 1e-6."""
 
 
 @dataclass(frozen=True)
 class Tried:
-    """What the trial tells of a module."""
+    """Properties of a module that its trial showed."""
 
     width: int
     content_width: int
@@ -152,7 +153,8 @@ def _check_result(function: RowFunction, result: Tensor, n: int) -> None:
 
 
 def _check_rows(function: RowFunction, together: Tensor) -> None:
-    """Each row alone, in pairs and in reverse order is what it is among all."""
+    """Raises ValueError unless each row gives the same result alone, in pairs and in reverse order as among all
+    rows."""
     count = len(together)
     cuts = [torch.tensor([row]) for row in range(min(count, _ALONE))]
     cuts += [torch.tensor([0, count - 1]), torch.arange(count).flip(0), torch.arange(0, count, 3)]
@@ -208,13 +210,13 @@ def _check_gradient(function: RowFunction, count: int) -> None:
             raise ValueError(f"{function.method}() has a gradient that is not finite")
 
 
-def _close(one: Tensor, other: Tensor) -> bool:
-    """Equal up to the rounding of another order of summing."""
-    scale = float(other.abs().max()) if other.numel() else 0.0
-    return one.shape == other.shape and bool(((one - other).abs() <= _TOLERANCE * scale).all())
+def _close(result: Tensor, expected: Tensor) -> bool:
+    """Whether both are equal up to rounding: another batch size sums in another order."""
+    scale = float(expected.abs().max()) if expected.numel() else 0.0
+    return result.shape == expected.shape and bool(((result - expected).abs() <= _TOLERANCE * scale).all())
 
 
-def _equal(one: Any, other: Any) -> bool:
-    if is_dataclass(one):
-        return all(_equal(getattr(one, field.name), getattr(other, field.name)) for field in fields(one))
-    return one is other is None or torch.equal(one, other)
+def _equal(left: Any, right: Any) -> bool:
+    if is_dataclass(left):
+        return all(_equal(getattr(left, field.name), getattr(right, field.name)) for field in fields(left))
+    return left is right is None or torch.equal(left, right)

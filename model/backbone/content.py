@@ -1,7 +1,8 @@
-"""Content vectors: the few numbers per item that the live features of users and domains are made of.
+"""Content vectors: a few numbers per item, from which the live features of users and domains are computed.
 
-Live features turn a user's recent residuals into a guess for the next item by way of these vectors. So they are fitted
-for just that on the pretraining half (ours): from some of a user's residuals, guess the labels that followed.
+Through these vectors live features turn a user's recent residuals into a guess for the next item. They are therefore
+fitted for that task on the pretraining half (our choice): from some of a user's residuals, guess the labels that
+followed.
 """
 
 from __future__ import annotations
@@ -20,27 +21,27 @@ from model.backbone.optimisers import AdamW
 from model.backbone.statistics import FittedStatistics
 
 RIDGE_PRIOR = 4.0
-"""Prior precision of the ridge regression from residuals to taste, in units of the noise's."""
+"""Prior precision of the ridge regression from residuals to taste, in units of the noise's precision."""
 _CONTEXT, _TARGETS, _USERS = 40, 20, 96  # events of the past, events to guess, users per step
 _FEWEST_USERS = 40
 _HELD_OUT = 0.15
 _CHECK_EVERY = 50
-_WORSE = 2e-3  # nats above the best: overfitting, stop
-_AVERAGE = 0.98  # the vectors kept are a running mean over the steps
+_WORSE = 2e-3  # nats; a validation loss this far above the best means overfitting, so fitting stops
+_AVERAGE = 0.98  # decay of the running mean over the steps, which is what is kept
 _Drawn = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
 class ContentReport:
-    """How the content vectors came to be."""
+    """How the content vectors were fitted, and how well they predict."""
 
     method: Literal["components", "taste"]
     users: int = 0
-    """Users with events enough to learn from."""
+    """Users with enough events to fit on."""
     log_loss_without: float = float("nan")
-    """On held-out users, with the mean residual alone."""
+    """Log loss on held-out users, predicted from the mean residual alone."""
     log_loss: float = float("nan")
-    """On held-out users, with content."""
+    """Log loss on held-out users, predicted with the content vectors."""
 
 
 @torch.no_grad()
@@ -79,10 +80,10 @@ def fit_content(
     steps: int,
     statistics: FittedStatistics | None = None,
 ) -> ContentReport:
-    """Fits `content_map` and its mean. With `steps` 0, or fewer than 40 users to learn from, by principal components.
+    """Fits `content_map` and its mean; falls back to principal components if `steps` is 0 or fewer than 40 users fit.
 
-    The vector of an item that pretraining has not seen comes from its text and sparse fields. `statistics` are those of
-    `examples`: with the model's own, a residual would be taken against a logit that knows the label.
+    An item that pretraining has not seen gets its vector from its text and sparse fields. `statistics` must be those
+    of `examples`, out of fold: with the model's own, a residual would come from a logit that has seen the label.
     """
     aspects = catalogue_aspects(model, profiles)
     events = _Events.of(examples, _newcomer_logits(model, profiles, examples, statistics))
@@ -102,7 +103,7 @@ def _set(model: FoundationBackbone, mean: Tensor, basis: Tensor, shift: Tensor, 
 def _newcomer_logits(
     model: FoundationBackbone, profiles: ProfileTable, examples: Examples, statistics: FittedStatistics | None
 ) -> Tensor:
-    """Logits as for users never seen: those are the ones whose taste must be learned live."""
+    """Logits that treat every user as unknown, because unknown users' tastes are the ones that must be learned live."""
     out = []
     model.eval()
     for index in torch.split(torch.arange(len(examples)), 8192):
@@ -121,7 +122,7 @@ def _newcomer_logits(
 
 @dataclass(frozen=True)
 class _Events:
-    """Examples sorted by user, then time; users with few events left out."""
+    """Examples sorted by user, then time; users with fewer than `fewest` events are left out."""
 
     begin: Tensor
     count: Tensor
@@ -140,8 +141,8 @@ class _Events:
         return _Events(begin[kept], count[kept], item[order], label[order], logit[order])
 
     def draw(self, users: Tensor, generator: torch.Generator) -> _Drawn:
-        """A cut in each user's events: positions of those before and after it, `(u, m)`, each with a mask of those that
-        exist."""
+        """Cuts each user's events at a random place. Returns the positions of the events before and after the cut,
+        `(u, m)` each, each with a mask of those that exist."""
         count, begin = self.count[users], self.begin[users]
         cut = 3 + (torch.rand(len(users), generator=generator) * (count - 4)).long()
         past = cut[:, None] - 1 - torch.arange(_CONTEXT)

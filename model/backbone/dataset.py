@@ -1,4 +1,4 @@
-"""Examples for pretraining, and the profiles they point to, as tensors that are gathered batch by batch."""
+"""Examples for pretraining and the profiles they refer to, as tensors that are gathered batch by batch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from model.encoding.query import Queries, QueryFeatures
 
 @dataclass(frozen=True)
 class Examples:
-    """Labelled impressions in order of time; positions point into lists of profiles. All `(n,)` but domain."""
+    """Labelled impressions ordered by time. `user`, `item` and `query` index lists of profiles. All are `(n,)` except
+    `domain`."""
 
     user: NDArray[np.int64]
     item: NDArray[np.int64]
@@ -31,7 +32,7 @@ class Examples:
     """Seconds since the epoch, not descending."""
     conversion: NDArray[np.float32] | None = None
     query: NDArray[np.int64] | None = None
-    """Position in a list of queries, `NO_QUERY` for a recommendation; None where nobody asks for anything."""
+    """Index into a list of queries, `NO_QUERY` for a recommendation; None if the stream has no queries at all."""
 
     @property
     def searches(self) -> bool:
@@ -63,7 +64,7 @@ class Examples:
 
 
 class TooFewExamplesError(ValueError):
-    """There is nothing to train on, or nothing to validate with."""
+    """The examples are too few: the training or the validation part would be empty."""
 
 
 def validation_cut(examples: Examples, share: float) -> int:
@@ -123,7 +124,7 @@ class ProfileTable:
     ) -> FeatureBatch:
         """The features of `n` pairs, by positions `(n,)` and facet indices `(n, 3)`.
 
-        A table without queries gives none: a backbone that reads none needs none encoded.
+        Without `query`, or in a table that holds no queries, the batch has none.
         """
         return FeatureBatch(
             user=self.user[user],
@@ -157,13 +158,13 @@ class TrainingData:
     """1 for a click, else 0, float32."""
     conversion: Tensor
     past: PastEvents | None
-    """What the users had done before, where the backbone reads it."""
+    """The users' earlier events; None if the backbone has no user encoder."""
     query: Tensor | None = None
-    """Positions of the queries in `profiles`, int64, or `NO_QUERY`; None where nobody asks for anything."""
+    """Index of each pair's query in `profiles`, int64, or `NO_QUERY`; None if the stream has no queries at all."""
 
     @staticmethod
     def of(examples: Examples, profiles: ProfileTable, history: HistorySpec = NO_HISTORY) -> TrainingData:
-        """Raises nothing: `Examples` has been checked."""
+        """The examples as tensors, with each user's earlier events if `history` asks for them."""
         past = past_events(examples, history) if history.length else None
         conversion = examples.conversion if examples.conversion is not None else np.zeros_like(examples.label)
         return TrainingData(
@@ -187,7 +188,7 @@ class TrainingData:
         return self.profiles.batch(self.user[index], self.item[index], self.domain[index], history, query)
 
     def part(self, begin: int, end: int) -> TrainingData:
-        """The pairs from `begin` to before `end`, in time order as these are."""
+        """The pairs from `begin` (included) to `end` (excluded), in the same order."""
         rows = slice(begin, end)
         return replace(
             self,

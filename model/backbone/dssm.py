@@ -10,8 +10,8 @@ coordinate in place of one factor, and the loss of the rest of the backbone in p
     x = [ p ; v'_user t_user ;  q ; v'_item t_item + c ]
     logit = w'(p * q) + b + v't + c
 
-An item's vector is the same for all users and in all domains, a user's for all items: both can be kept, which is what
-the towers are for (docs/decisions/0123).
+An item's vector is the same for all users and domains, and a user's for all items, so the scorer can cache both. That
+is the purpose of the two towers (docs/decisions/0123).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class DssmBackbone(FoundationBackbone):
     """Implements `TwoTowers`: the aspects of the foundation model under two towers."""
 
     def _item_fusion(self, config: BackboneConfig, aspects: int) -> AspectFusion:
-        # A gate that saw the domain would give an item another vector in each of them.
+        # Gating by domain would give an item a different vector in each domain, which could not be cached.
         gating = "mean" if config.gating == "domain" else config.gating
         return AspectFusion(gating, aspects, config.width, config.domain_width)
 
@@ -57,7 +57,7 @@ class DssmBackbone(FoundationBackbone):
         self.first_order = nn.Linear(user + item, 1) if self.statistics is not None else None
         self.towers = Towers(self.tasks, self.matched)
         for net in self.towers.nets:
-            # The cosine: what the statistics say is right from the start, and a larger one would drown it.
+            # `p * q` starts as the cosine. A larger start would drown the statistics, which are right from the start.
             nn.init.constant_(net[0].weight, 1.0 / self.matched)  # type: ignore[index]
 
     @property
@@ -79,7 +79,7 @@ class DssmBackbone(FoundationBackbone):
 
     def item_vector(self, batch: FeatureBatch, statistics: Tensor | None = None) -> Tensor:
         """`[q ; v'_item t_item + c]`, `(n, d / 2)`; `statistics` as in `represent`, of the items alone."""
-        # The gate of an item reads no domain: any row will do.
+        # The item's gate does not read the domain, so any row of the domain embedding will do.
         nowhere = self.domain_embedding(torch.zeros_like(batch.domain[:1]))
         item = layer_norm(self.item_fusion(self.item_aspects(batch), nowhere), (self.width,))
         if self.statistics is None or self.first_order is None:

@@ -1,4 +1,4 @@
-"""Where the first-order path begins: a logistic regression of the clicks on the target statistics."""
+"""Initial weights of the first-order path: a logistic regression of the clicks on the target statistics."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from model.backbone.optimisers import LBFGS
 
 _PRIOR = 1.0
-"""Precision of a normal prior around weights of 0 and the bias of the overall rate: labels that are all alike, or as
-many columns as examples, still have one answer."""
+"""Precision of the normal prior, which is centred at weights of 0 and the bias of the overall rate. It keeps the
+solution unique when all labels are equal or there are as many columns as examples."""
 _STEPS = 200
 
 
 def regress(columns: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights `(k,)` and bias `()` that are most likely for columns `(n, k)` and 0/1 labels `(n,)`, float32."""
+    """Maximum a posteriori weights `(k,)` and bias `()` for columns `(n, k)` and 0/1 labels `(n,)`, float32."""
     x, y = columns.double(), label.double()
     start = torch.logit((y.sum() + 1.0) / (len(y) + 2.0))
     change = torch.zeros(x.shape[1] + 1, dtype=torch.float64, requires_grad=True)

@@ -79,7 +79,7 @@ class FoundationBackbone(nn.Module):
         self.register_buffer("content_map", torch.zeros(item_aspects * d, config.content_width))
         self.register_buffer("content_shift", torch.zeros(config.content_width))
         for table in (self.user_table, self.item_table):
-            # Where statistics bring the rates, a large start is memory of one pass (docs/decisions/0067).
+            # Statistics already bring the rates; with a large start, one pass would memorise ids (docs/decisions/0067).
             if table is not None:
                 nn.init.normal_(table.weight, std=0.05 if self.statistics is None else 0.01)
         self._fingerprint = ""
@@ -88,7 +88,7 @@ class FoundationBackbone(nn.Module):
         return AspectFusion(config.gating, aspects, config.width, config.domain_width)
 
     def _add_head(self, config: BackboneConfig) -> None:
-        """Adds what stands between the fused vectors and the logits."""
+        """Adds the modules between the fused vectors and the logits."""
         d, e, tasks = config.width, config.domain_width, self.tasks
         if config.trunk == "dssm":
             raise ValueError("two towers are another class: make them with make_foundation")
@@ -109,7 +109,7 @@ class FoundationBackbone(nn.Module):
         return 2 if self.has_conversion else 1
 
     def item_aspects(self, batch: FeatureBatch) -> Tensor:
-        """Aspects of the items, `(n, a, d)`: ID, text, sparse, as far as `item_aspects` names them."""
+        """Aspects of the items, `(n, a, d)`: those of ID, text and sparse fields that `item_aspects` names."""
         aspects = []
         if self.item_id is not None and self.item_table is not None:
             aspects.append(self.item_id(self.item_table(batch.item)))
@@ -131,7 +131,7 @@ class FoundationBackbone(nn.Module):
         return torch.stack(aspects, dim=1)
 
     def fuse(self, batch: FeatureBatch) -> tuple[Tensor, Tensor]:
-        """User, item, product and what the query adds, side by side, `(n, w)`, and domain vectors `(u, e)`."""
+        """User, item, their product and the query's part, side by side, `(n, w)`, and domain vectors `(u, e)`."""
         vector = self.domain_embedding(batch.domain)
         # Normed, because the product of two small vectors would hardly change the output at first (+0.002 AUC).
         item = layer_norm(self.item_fusion(self.item_aspects(batch), vector), (self.width,))
@@ -142,10 +142,11 @@ class FoundationBackbone(nn.Module):
         return torch.cat(parts, dim=-1), vector
 
     def represent(self, batch: FeatureBatch, statistics: Tensor | None = None) -> Tensor:
-        """The fused representation, float32 `(n, d)`: a layer norm's output and, with target statistics, their sum.
+        """The fused representation, float32 `(n, d)`: a layer norm's output and, with target statistics, their weighted
+        sum as the last coordinate.
 
-        Training gives the `statistics` of the pairs, `(n, width)`, made without their labels; otherwise they are those
-        of the whole pretraining half.
+        Training passes the `statistics` of the pairs, `(n, width)`, computed without their own labels; without the
+        argument the model uses its own, those of the whole pretraining half.
         """
         fused, vector = self.fuse(batch)
         if self.statistics is None or self.first_order is None:
@@ -157,7 +158,7 @@ class FoundationBackbone(nn.Module):
 
     @torch.no_grad()
     def begin_with(self, statistics: FittedStatistics, data: TrainingData) -> None:
-        """Takes the statistics of `data` and begins the first-order path as a logistic regression on them."""
+        """Stores the statistics of `data` and initialises the first-order path by a logistic regression on them."""
         assert self.statistics is not None and self.first_order is not None
         self.statistics.load_state_dict(statistics.whole.state_dict())
         weight, bias = regress(statistics.columns(data), data.label)
@@ -166,13 +167,13 @@ class FoundationBackbone(nn.Module):
 
     @torch.no_grad()
     def first_order_of(self, statistics: Tensor) -> NDArray[np.float32]:
-        """What statistics `(n, width)` add to the click logit, `(n,)`."""
+        """The first-order click logit of statistics `(n, width)`, `(n,)`."""
         assert self.first_order is not None
         added: NDArray[np.float32] = self.first_order(statistics)[:, 0].numpy()
         return added
 
     def first_order_logit(self, x: Tensor) -> Tensor | None:
-        """The last coordinate of `x`, `(n, 1)`: what the statistics add to the click logit past trunk and tower."""
+        """The last coordinate of `x`, `(n, 1)`: the part of the click logit that bypasses trunk and tower."""
         return None if self.first_order is None else x[:, -1:]
 
     def predict(self, x: Tensor, domain: Tensor) -> Tensor:
@@ -187,7 +188,8 @@ class FoundationBackbone(nn.Module):
         return round_representation(flat @ self.content_map + self.content_shift)
 
     def drop_ids(self, batch: FeatureBatch, generator: torch.Generator) -> FeatureBatch:
-        """Replaces a share `id_dropout` of user and of item rows by the out-of-vocabulary row, so it is trained."""
+        """Replaces a share `id_dropout` of user and item rows by the out-of-vocabulary row, so that this row is
+        trained."""
         share = self.config.id_dropout
         keep_user = torch.rand(batch.user.shape, generator=generator) >= share
         keep_item = torch.rand(batch.item.shape, generator=generator) >= share
@@ -199,12 +201,12 @@ class FoundationBackbone(nn.Module):
 
     @staticmethod
     def as_newcomer(batch: FeatureBatch) -> FeatureBatch:
-        """The same batch for users never seen: the out-of-vocabulary row, no history."""
+        """The same batch for users never seen: the out-of-vocabulary row and an empty history."""
         history = History.of_nobody(len(batch.user), batch.text.shape[1])
         return replace(batch, user=torch.zeros_like(batch.user), history=history)
 
     def freeze(self) -> FoundationBackbone:
-        """Ends training: no gradients, evaluation mode, fingerprint taken."""
+        """Ends training: drops gradients, switches to evaluation mode and computes the fingerprint."""
         self.zero_grad(set_to_none=True)
         self.requires_grad_(False).eval()
         self._fingerprint = fingerprint(self, self.config.model_dump_json(exclude={"factory"}), self.encoder_digest)
@@ -212,7 +214,7 @@ class FoundationBackbone(nn.Module):
 
     @property
     def fingerprint(self) -> str:
-        """Fingerprint taken by `freeze`. Raises RuntimeError before that."""
+        """The fingerprint that `freeze` computed. Raises RuntimeError before `freeze`."""
         if not self._fingerprint:
             raise RuntimeError("the backbone is not frozen yet: call freeze() after pretraining")
         return self._fingerprint

@@ -39,14 +39,14 @@ def sum_by_facet(tables: Iterable[Tensor], domain: Tensor) -> Tensor:
 
 
 def matrices(tables: nn.ModuleList) -> Iterator[Tensor]:
-    """The matrices of embeddings."""
+    """The weight matrices of the embedding tables."""
     for table in tables:
         assert isinstance(table, nn.Embedding)
         yield table.weight
 
 
 class AspectFusion(nn.Module):
-    """Weighs the aspects of an entity into one vector.
+    """Fuses the aspects of an entity into one vector, a weighted sum.
 
     plain: the mean. mean: `w = softmax(W mean(x_a) + b)`.
     cls: `w_a = softmax(c' W x_a / sqrt(d))` with a learned token c.
@@ -102,7 +102,7 @@ class DomainLayer(nn.Module):
                 nn.init.zeros_(table.weight)  # type: ignore[arg-type]
 
     def before_norm(self, r: Tensor, vector: Tensor, domain: Tensor) -> Tensor:
-        """u_k before the norm: `r` `(n, width_in)`, domain vectors `(u, e)`, facet indices `(u, 3)`."""
+        """`u_k` before the layer norm: `r` `(n, width_in)`, domain vectors `(u, e)`, facet indices `(u, 3)`."""
         u: Tensor = self.map(r)
         if self.kind != "none":
             own = sum_by_facet(matrices(self.tables), domain)
@@ -122,7 +122,7 @@ class DomainLayer(nn.Module):
 
 
 def _per_row(matrix: Tensor, r: Tensor) -> Tensor:
-    """`(1 or n, out, in)` times `(n, in)`."""
+    """Applies a matrix per row, `(1 or n, out, in)`, to `(n, in)`."""
     if matrix.shape[0] == 1:
         return r @ matrix[0].T
     return torch.einsum("noi,ni->no", matrix, r)

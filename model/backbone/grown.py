@@ -1,8 +1,8 @@
-"""A frozen backbone with more rows: users, items and field values that came later, and one new scene.
+"""Growing a frozen backbone: rows for users, items and field values that came later, and for one new scene.
 
-Old rows keep their values. A new user or item starts as one that pretraining has not seen (row 0), a new field value as
-an unknown one of its field, the new scene from the mean of the declared ones (ours). Of what is new the target
-statistics say nothing yet.
+Old rows keep their values. A new user or item starts as the out-of-vocabulary row (row 0), a new field value as its
+field's unknown value, the new scene as the mean of the declared scenes (our choice). The target statistics of new rows
+are 0.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _TABLES = {
     "domain_embedding.tables.0.weight": "scene",
     "domain_layer.tables.0.weight": "scene",
 }
-"""Which rows each table of the model has; the first facet is the scene."""
+"""How the rows of each table of the model grow; the first facet is the scene."""
 _STATISTICS = {
     "statistics.user": "user",
     "statistics.user_count": "user",
@@ -37,12 +37,12 @@ _STATISTICS = {
     "statistics.item_sparse": "item_sparse",
     "statistics.scene": "scene",
 }
-"""The same of the target statistics, whose rows lie side by side."""
+"""How the rows of the target statistics grow, which lie side by side in one matrix."""
 
 
 @dataclass(frozen=True)
 class GrownRows:
-    """Where the rows of one table come from."""
+    """Which old row each row of a grown table starts from."""
 
     origin: Tensor
     """The old row that each row starts from, int64 `(rows,)`."""
@@ -51,13 +51,13 @@ class GrownRows:
 
     @staticmethod
     def behind(before: int, after: int) -> GrownRows:
-        """New rows behind the old ones, each starting from row 0."""
+        """New rows are appended to the old ones, each starting from row 0."""
         row = torch.arange(after)
         return GrownRows(torch.where(row < before, row, OOV), row >= before)
 
     @staticmethod
     def of_fields(before: Sequence[FieldEncoder], after: Sequence[FieldEncoder]) -> GrownRows:
-        """The fields of a sparse table stand one behind the other: each grows in its place."""
+        """The fields of a sparse table are stored one after the other, so each field grows in its own place."""
         starts = accumulate((field.rows for field in before), initial=0)
         parts = [GrownRows.behind(old.rows, now.rows) for old, now in zip(before, after, strict=True)]
         if not parts:
@@ -68,18 +68,19 @@ class GrownRows:
 
 @dataclass(frozen=True)
 class GrownBackbone:
-    """A model with more rows, not frozen yet."""
+    """A grown model, not frozen yet."""
 
     model: FoundationBackbone
     scene: int
     """Index of the new scene, the last."""
     new: dict[str, Tensor]
-    """Which rows are new, bool `(rows,)`, by the names of the target statistics' tables; unchanged tables left out."""
+    """Which rows are new, bool `(rows,)`, by the names of the target statistics' tables; unchanged tables are left
+    out."""
 
 
 @torch.no_grad()
 def grow(backbone: FoundationBackbone, before: FeatureEncoder, after: FeatureEncoder) -> GrownBackbone:
-    """A copy of `backbone` for the encoder that `before` has grown to, and for one scene more.
+    """A copy of `backbone` for the grown encoder `after` and for one more scene.
 
     Raises ValueError if `before` is not the encoder that the backbone was trained with.
     """
@@ -112,7 +113,7 @@ def _rows(before: FeatureEncoder, after: FeatureEncoder, scenes: int) -> dict[st
 
 
 def _adopt_scene(tables: Sequence[Tensor]) -> None:
-    """The last row is the mean of the other declared scenes' (row 0 is `unknown`)."""
+    """Sets the last row to the mean of the other declared scenes' rows (row 0 is `unknown`)."""
     for table in tables:
         declared = table[1:-1] if len(table) > 2 else table[:1]
         table[-1] = declared.mean(0)

@@ -1,4 +1,4 @@
-"""What a backbone must offer to carry a kernel, and how its frozen parameters are named."""
+"""The interface that a backbone must offer to carry a kernel, and the fingerprint of its frozen parameters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from model.encoding.features import FeatureBatch
 
 @runtime_checkable
 class FrozenBackbone(Protocol):
-    """What a backbone must offer to carry a kernel. All of it is deterministic and never trained again."""
+    """What a kernel needs of a backbone. Every method is deterministic; no parameter is trained again."""
 
     width: int
     """Width d of the representation."""
@@ -24,7 +24,7 @@ class FrozenBackbone(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Identifies the frozen parameters: kernels and logged representations name it."""
+        """A hash of the frozen parameters. Kernels and logged representations carry it."""
 
     def represent(self, batch: FeatureBatch) -> Tensor:
         """The fused representation, float32 `(n, d)`."""
@@ -38,21 +38,21 @@ class FrozenBackbone(Protocol):
 
 @runtime_checkable
 class TwoTowers(FrozenBackbone, Protocol):
-    """A backbone whose representation is a user's vector beside an item's, so that each can be kept."""
+    """A backbone whose representation is a user vector beside an item vector, so that a scorer can cache each."""
 
     @property
     def reads_clock(self) -> bool:
         """Whether a user's vector depends on the time of the request."""
 
     def user_vector(self, batch: FeatureBatch) -> Tensor:
-        """The users in their domains, float32 `(u, d / 2)`."""
+        """Vectors of the users in their domains, float32 `(u, d / 2)`."""
 
     def item_vector(self, batch: FeatureBatch) -> Tensor:
-        """The items, float32 `(n, d / 2)`."""
+        """Vectors of the items, float32 `(n, d / 2)`."""
 
 
 def round_representation(x: Tensor) -> Tensor:
-    """`x` as it is logged: rounded to float16 once and back, before anything uses it."""
+    """`x` rounded to float16 and back, once and before any use, so that the logged value is the one that was used."""
     return x.half().float()
 
 

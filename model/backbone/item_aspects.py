@@ -1,4 +1,4 @@
-"""Whether what `backbone.item_aspects` names can tell the items of a catalogue apart at all."""
+"""A check that the configured `backbone.item_aspects` can tell the items of a catalogue apart."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MISSING = {"text": "no item has a text", "sparse": "no item field is declared (
 
 
 def ensure_told_apart(config: BackboneConfig, encoder: FeatureEncoder, items: Sequence[ItemFeatures]) -> None:
-    """Raises BackboneRefused where none of the aspects holds anything: every item would be the same to the backbone."""
+    """Raises BackboneRefused if no configured aspect holds any data: every item would then look the same."""
     there = {"id": True, "text": any(item.text.any() for item in items), "sparse": bool(encoder.item_fields)}
     if not any(there[aspect] for aspect in config.item_aspects):
         why = " and ".join(_MISSING[aspect] for aspect in config.item_aspects)

@@ -1,12 +1,12 @@
-"""Levels of the foundation model: parts that a fine-tuning can leave as they are."""
+"""Levels of the foundation model: the parts that fine-tuning can freeze."""
 
 from __future__ import annotations
 
 from typing import Literal, get_args
 
 Level = Literal["L0", "L1", "L2", "L3"]
-"""Parts of the network that can be frozen: L0 text maps and tables; L1 encoding and fusion; L2 domain layer, experts
-and gates, or two towers; L3 towers, or the dot product. The paper names the levels, what is in them is inferred."""
+"""L0: text maps and tables; L1: encoding and fusion; L2: domain layer, experts and gates, or two towers; L3: towers, or
+the dot product. The paper names the levels; what belongs to each is inferred."""
 LEVELS: tuple[Level, ...] = get_args(Level)
 
 _LEVEL_OF: dict[str, Level] = {
@@ -21,5 +21,5 @@ _LEVEL_OF: dict[str, Level] = {
 
 
 def level_of(name: str) -> Level:
-    """The level of a parameter, or of a layer, by its name in the model. Raises StopIteration for another name."""
+    """The level of a parameter or layer, by its name in the model. Raises StopIteration for an unknown name."""
     return next(level for prefix, level in _LEVEL_OF.items() if name == prefix or name.startswith(f"{prefix}."))

@@ -1,4 +1,5 @@
-"""Backbones of the user's own: made by what `backbone.factory` names, trained by their own `fit`, saved like ours."""
+"""A user's own backbone: `backbone.factory` makes it, its own `fit` trains it, and it is saved like the foundation
+model."""
 
 from __future__ import annotations
 
@@ -29,13 +30,13 @@ from model.evaluation import auc, log_loss, sigmoid
 from model.paths import user_path
 
 Factory = Callable[[BackboneConfig, BackboneShape], nn.Module]
-"""What a factory is: it makes the module, untrained, for the tables' sizes."""
+"""A factory makes the untrained module for given table sizes."""
 
 _OURS = ("driftline", "local", "lab", "streaming", "features", "model")
 
 
 class OwnBackbone(WrappedBackbone):
-    """A module of a user's factory, wrapped and tried on the encoder's own rows, with what its card needs."""
+    """A user's module, wrapped and tested on rows of its encoder, with the configuration and shape for its card."""
 
     def __init__(
         self, module: nn.Module, config: BackboneConfig, shape: BackboneShape, encoder: FeatureEncoder
@@ -51,7 +52,7 @@ class OwnBackbone(WrappedBackbone):
             )
         except (TypeError, ValueError) as error:
             raise BackboneRefused(f"{config.factory}: {error}") from error
-        except (Exception, SystemExit) as error:  # a method of torch's that the user's class overrides
+        except (Exception, SystemExit) as error:  # the user's class may override a method of torch's, and it may fail
             raise BackboneRefused(f"{config.factory} cannot be frozen: {type(error).__name__}: {error}") from error
         if self.has_conversion != (config.tasks == "ctr_ctcvr"):
             given, cure = (
@@ -119,7 +120,7 @@ def _load_file(path: Path, name: str) -> ModuleType:
 def factory_digest(name: str) -> str:
     """SHA-256 of the files that the factory's module brings from its own folder or package; empty for no factory.
 
-    A part of the key under which a trained backbone is kept. Raises BackboneRefused as `load_factory` does.
+    It is part of the key under which a trained backbone is cached. Raises BackboneRefused as `load_factory` does.
     """
     if not name:
         return ""

@@ -1,4 +1,4 @@
-"""Histories of the pretraining log as of each of its requests: what a user encoder is trained on."""
+"""Users' histories at the time of each request of the pretraining log: the training input of a user encoder."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def past_events(examples: Examples, spec: HistorySpec) -> PastEvents:
-    """What each example's user did before, as it would have been served.
+    """The earlier events of each example's user, as they would have been served.
 
-    An event is seen by requests that are more than `spec.delay_s` later, so a request never sees itself, nor what was
-    not decided yet.
+    A request sees an event only if it is more than `spec.delay_s` later, so it never sees itself or an event whose
+    label was not decided yet.
     """
     known = np.flatnonzero(examples.label > 0) if not spec.skips else np.arange(len(examples))
     known = known[np.lexsort((examples.item[known], examples.time[known], examples.user[known]))]
@@ -43,10 +43,10 @@ def past_events(examples: Examples, spec: HistorySpec) -> PastEvents:
 def _before(
     examples: Examples, known: NDArray[np.int64], user: NDArray[np.int64], time: NDArray[np.float64]
 ) -> NDArray[np.int64]:
-    """For each user and time, where the events of that user before that time end among `known`."""
+    """For each user and time, the number of that user's `known` events before that time, as an end position."""
     users = np.concatenate([examples.user[known], user])
     times = np.concatenate([examples.time[known], time])
-    asks = np.concatenate([np.ones(len(known)), np.zeros(len(user))])  # at the same time the question comes first
+    asks = np.concatenate([np.ones(len(known)), np.zeros(len(user))])  # at equal times a query sorts before an event
     order = np.lexsort((asks, times, users))
     counted = np.cumsum(asks[order]).astype(np.int64)
     end = np.empty(len(order), dtype=np.int64)

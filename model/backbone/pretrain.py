@@ -50,10 +50,10 @@ def pretrain_backbone(
     progress: Callable[[TrainingProgress], None] | None = None,
     queries: Sequence[QueryFeatures] = (),
 ) -> tuple[FrozenBackbone, PretrainReport]:
-    """The backbone that the configuration asks for: that of `backbone.factory` if it is set, else the foundation model.
+    """Trains the configured backbone: that of `backbone.factory` if it is set, else the foundation model.
 
-    Raises BackboneRefused for conversions and queries that the examples do not hold, for items that nothing tells apart
-    and for an own backbone that cannot be used, ValueError as `pretrain` does.
+    Raises BackboneRefused if the examples lack the conversions or queries that the configuration asks for, if no item
+    aspect tells the items apart, or if an own backbone cannot be used; ValueError as `pretrain` does.
     """
     ensure_converted(backbone, examples)
     ensure_searched(backbone, examples, len(queries))
@@ -72,7 +72,7 @@ def pretrain_backbone(
 
 
 def ensure_converted(backbone: BackboneConfig, examples: Examples) -> None:
-    """Raises BackboneRefused if conversions are to be learned from none: CVR would become 0 in silence."""
+    """Raises BackboneRefused if conversions are to be learned but no example has one: CVR would silently become 0."""
     if backbone.tasks == "ctr_ctcvr" and (examples.conversion is None or not examples.conversion.any()):
         raise BackboneRefused(
             'backbone.tasks is "ctr_ctcvr", but none of the examples is a conversion: bring a stream whose first half '
@@ -81,9 +81,9 @@ def ensure_converted(backbone: BackboneConfig, examples: Examples) -> None:
 
 
 def ensure_searched(backbone: BackboneConfig, examples: Examples, queries: int) -> None:
-    """Raises BackboneRefused if queries are to be read and none was asked: what they mean would stay as it began.
+    """Raises BackboneRefused if queries are to be read but no example has one: their parameters would stay untrained.
 
-    Raises ValueError if the examples point behind the list of `queries`.
+    Raises ValueError if an example's query index lies outside the list of `queries`.
     """
     if backbone.query_aspects and examples.query is not None and examples.query.max(initial=NO_QUERY) >= queries:
         raise ValueError(f"examples: query {examples.query.max()} of a list of {queries}")
@@ -141,7 +141,7 @@ def pretrain(
 
 @dataclass(frozen=True)
 class _Run:
-    """What both trainings of a pretraining share."""
+    """What the first training and the refit share."""
 
     data: TrainingData
     encoder: FeatureEncoder
@@ -156,7 +156,7 @@ class _Run:
         return BackboneShape.of(self.encoder, self.domain_sizes)
 
     def statistics(self, cut: int) -> FittedStatistics | None:
-        """Of the first `cut` examples, where the backbone reads statistics."""
+        """Target statistics of the first `cut` examples; None if the backbone reads none."""
         if not self.backbone.target_statistics:
             return None
         return fit_statistics(self.shape, self.encoder, self.data.part(0, cut), item_aspects=self.backbone.item_aspects)
@@ -168,7 +168,7 @@ class _Run:
         resume: Path | None,
         like: PretrainReport | None = None,
     ) -> Trainer:
-        """A new model, trained on the first `cut` examples: until it gets no better on the rest, or `like` before."""
+        """A new model, trained on the first `cut` examples until the rest validates no better, or as `like` was."""
         torch.manual_seed(self.config.seed)
         model = make_foundation(self.backbone, self.shape, self.encoder.digest)
         statistics = self.statistics(cut)
@@ -185,14 +185,14 @@ class _Run:
 def _going_on(
     progress: Callable[[TrainingProgress], None] | None, done: int
 ) -> Callable[[TrainingProgress], None] | None:
-    """The same callback for a training that follows `done` steps."""
+    """The same callback for a later training, counting the `done` steps of the earlier one too."""
     if progress is None:
         return None
     return lambda at: progress(replace(at, step=at.step + done, steps=at.steps + done))
 
 
 def _run_name(examples: Examples, encoder: FeatureEncoder, backbone: BackboneConfig, config: PretrainConfig) -> str:
-    """A hash of all that decides the result."""
+    """A hash of everything that decides the result, so that only the same run is resumed."""
     digest = hashlib.sha256(encoder.digest.encode())
     digest.update(json.dumps([backbone.model_dump(), config.model_dump()], sort_keys=True).encode())
     for column in fields(examples):

@@ -1,4 +1,4 @@
-"""Made-up rows that meet the edges of a backbone's tables, and cuts of a batch: what its checks are run on."""
+"""Made-up rows that cover the edges of a backbone's tables, and ways to cut a batch; the checks run on them."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _PER_USER = ("user", "user_sparse", "user_weight", "domain")
 def probe_batch(encoder: FeatureEncoder, domain_sizes: tuple[int, int, int], config: BackboneConfig) -> FeatureBatch:
     """Rows over unknown, first and last users, items and field values, and over every facet value; the same each time.
 
-    There are as many rows as the largest facet has values, at least 16, each with a user of its own (`u = n`). The text
-    of the unknown item is zeros, as in serving. Histories, where they are read, are empty, half full and full; queries
-    come in two of three rows.
+    There are as many rows as the largest facet has values, at least 16, each with a user of its own (`u = n`). The
+    unknown item's text vector is zero, as in serving. Histories, if the backbone reads any, are empty, half full and
+    full; two of three rows have a query.
     """
     generator = np.random.default_rng(0)
     profiles = _entities(encoder.users.values, encoder.user_fields)
@@ -51,7 +51,7 @@ def probe_batch(encoder: FeatureEncoder, domain_sizes: tuple[int, int, int], con
 
 
 def _queries(encoder: FeatureEncoder, size: int) -> Queries:
-    """A query of one word, one of two, and none, in turn."""
+    """Queries of the rows: one word, two words and none, in turn."""
     text = np.eye(2, encoder.text_width, dtype=np.float32)
     known = [EncodedQuery.of("query " * (1 + place), vector) for place, vector in enumerate(text)]
     turn = torch.arange(size) % 3
@@ -59,7 +59,7 @@ def _queries(encoder: FeatureEncoder, size: int) -> Queries:
 
 
 def _history(encoder: FeatureEncoder, items: Sequence[EncodedItem], row: int, length: int) -> History:
-    """A history of `length` places of which the first none, half or all are used, a third of them not clicked."""
+    """A history of `length` places, of which none, half or all are used in turn; a third of its events are skips."""
     by_name = {str(place): item for place, item in enumerate(items)}
     events = [HistoryEvent(str((row + place) % len(items)), 60.0 * place, place % 3 > 0) for place in range(length)]
     full = encoder.history(events, by_name, 60.0 * length)
@@ -68,7 +68,8 @@ def _history(encoder: FeatureEncoder, items: Sequence[EncodedItem], row: int, le
 
 
 def _entities(names: Sequence[str], encoders: Sequence[FieldEncoder]) -> list[tuple[str, dict[str, FieldValue]]]:
-    """Sixteen profiles: the unknown one, then known ones from the first to the last with values from first to last."""
+    """Sixteen profiles: the unknown one, then known ones whose names and field values run from the first to the
+    last."""
     profiles: list[tuple[str, dict[str, FieldValue]]] = [("", {})]
     for share in np.linspace(0, 1, _ENTITIES - 1):
         values = {field.spec.name: _value(field, float(share)) for field in encoders}
@@ -113,7 +114,7 @@ def with_user_per_item(batch: FeatureBatch) -> FeatureBatch:
 
 
 def rows(batch: FeatureBatch, index: Tensor) -> FeatureBatch:
-    """The pairs of `index`, int64 `(m,)`, of a batch with a user per item; copies."""
+    """Copies of the pairs `index`, int64 `(m,)`, of a batch with a user per item."""
     columns = {name: getattr(batch, name)[index] for name in _columns(batch)}
     return replace(batch, **columns, **_shared(batch, index))
 

@@ -1,4 +1,4 @@
-"""What a query adds to a pair of user and item (S&R Multi-Domain Foundation, arXiv 2309.08939)."""
+"""The features that a query adds to a pair of user and item (S&R Multi-Domain Foundation, arXiv 2309.08939)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from model.encoding.query import WORD_ROWS, Queries
 
 
 class QueryEncoder(nn.Module):
-    """A query as the sum of its gated aspects, and how it meets what is shown.
+    """A query as the sum of its gated aspects, and its interaction with the item.
 
-    The paper gates queries like items. What a query and an item make together is ours: the product of their vectors, as
-    of a user and an item, and the cosine of their texts where both are known by text.
+    The paper gates queries like items. The interaction is ours: the product of the query's and the item's vectors, as
+    for user and item, and the cosine of their texts if both are known by text.
     """
 
     def __init__(self, config: BackboneConfig) -> None:
@@ -25,14 +25,14 @@ class QueryEncoder(nn.Module):
         self.words = nn.EmbeddingBag(WORD_ROWS, config.sparse_width, mode="sum") if "words" in aspects else None
         self.word_map = nn.Linear(config.sparse_width, d) if "words" in aspects else None
         if self.words is not None:
-            nn.init.zeros_(self.words.weight)  # a word that pretraining never saw says nothing
+            nn.init.zeros_(self.words.weight)  # a word that pretraining never saw then adds nothing
         self.fusion = AspectFusion(config.gating, len(aspects), d, config.domain_width)
         self.matches_text = self.text is not None and "text" in config.item_aspects
         self.width = 2 * d + 1 + self.matches_text
-        """Columns that a pair gets."""
+        """Number of columns that are added to a pair."""
 
     def aspects(self, queries: Queries) -> Tensor:
-        """Aspects of the different queries, `(q, a, d)`: text, words."""
+        """Aspects of the distinct queries, `(q, a, d)`: text, words."""
         aspects = []
         if self.text is not None:
             aspects.append(self.text(queries.text))
@@ -41,10 +41,10 @@ class QueryEncoder(nn.Module):
         return torch.stack(aspects, dim=1)
 
     def forward(self, queries: Queries | None, vector: Tensor, item: Tensor, text: Tensor) -> Tensor:
-        """Query, its product with the item, whether there is one, and the texts' cosine, `(n, width)`.
+        """Query, its product with the item, a flag for its presence, and the texts' cosine, `(n, width)`.
 
         `item` are the items' vectors `(n, d)`, `text` their text vectors `(n, t)`, `vector` the domains' `(u, e)`. All
-        is zero where there is no query.
+        columns are zero for a pair without a query.
         """
         n = len(item)
         if queries is None or not len(queries.text):

@@ -1,4 +1,4 @@
-"""What a pretraining did: progress while it runs, and the figures that the card keeps."""
+"""Progress while a pretraining runs, and the figures of it that the card keeps."""
 
 from __future__ import annotations
 
@@ -15,40 +15,41 @@ from model.evaluation import auc
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """Where training stands; handed to the callback after each step."""
+    """How far training has come; passed to the callback after each step."""
 
     step: int
     steps: int
     """Upper bound: early stopping may end before it."""
     epoch: int
     validation_auc: float
-    """Of the best pass so far; not-a-number before the first has ended."""
+    """AUC of the best pass so far; NaN before the first pass has ended."""
 
 
 @dataclass
 class PretrainReport:
-    """What training did."""
+    """Figures of one pretraining."""
 
     epochs: int = 0
     best_epoch: int = 0
     resumed_epoch: int = 0
-    """Passes that an earlier, interrupted run had done."""
+    """Passes that an earlier, interrupted run had completed."""
     train_examples: int = 0
     validation_examples: int = 0
     tower_share: float = 1.0
-    """Share of the tower's logit beside the first-order one that validated best; the rest is taken off at the end."""
+    """Share of the tower's logit, added to the first-order logit, that validated best; the tower is scaled by it."""
     refit_examples: int = 0
-    """Examples on which it was trained anew for `best_epoch` passes; 0 without. The validation is that of before."""
+    """Examples of the refit, which runs `best_epoch` passes; 0 without a refit. Validation figures are of the first
+    training."""
     validation_auc: float = float("nan")
     validation_log_loss: float = float("inf")
     validation_auc_ctcvr: float = float("nan")
-    """AUC of CTCVR over all impressions; not-a-number without a conversion tower."""
+    """AUC of CTCVR over all impressions; NaN without a conversion tower."""
     validation_auc_by_domain: dict[str, float] = field(default_factory=dict)
     """AUC per facet value, `"<facet>=<index>"`."""
     window: tuple[float, float] = (float("nan"), float("nan"))
     """First and last event time of the examples."""
     click_rate: float = float("nan")
-    """Share of clicks among the examples: what target statistics are held against."""
+    """Share of clicks among the examples, which target statistics are compared with."""
     dense_parameters: int = 0
     trained_parameters: int = 0
     content: dict[str, Any] = field(default_factory=dict)
@@ -57,10 +58,10 @@ class PretrainReport:
     history: list[dict[str, float]] = field(default_factory=list)
     """Validation log loss and AUC per pass."""
     held_out: list[float] = field(default_factory=list)
-    """Click logits of the validating examples, by a model that was not trained on them; not part of the card."""
+    """Click logits of the validation examples by the first model, which was not trained on them; not in the card."""
 
     def to_json(self) -> dict[str, Any]:
-        """For the card: figures that are undefined become null."""
+        """As JSON for the card; undefined figures become null."""
         plain: dict[str, Any] = _without_nan(asdict(self))
         del plain["held_out"]
         return plain

@@ -1,4 +1,5 @@
-"""What a backbone reads: facet values, fields and the text model. Its card keeps them, every process compares them."""
+"""The inputs that a backbone reads: facet values, fields and text model. The card keeps them, so that every process can
+compare them with its configuration."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ _CURE = "take the change back, or pretrain again with this configuration (`drift
 
 
 class BackboneRefused(Exception):
-    """A backbone cannot be trained or used; the message names what is wrong and the cure."""
+    """A backbone cannot be trained or used; the message names the fault and the cure."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,11 @@ class InputSchema:
     user_fields: tuple[FieldSpec, ...]
     item_fields: tuple[FieldSpec, ...]
     text_model: str
-    """Name or path of the language model; its last part is compared, for a path differs between machines."""
+    """Name or path of the language model. Only the last part is compared, because paths differ between machines."""
     item_aspects: tuple[str, ...] = ITEM_ASPECTS
-    """What the backbone knows an item by."""
+    """The aspects by which the backbone knows an item."""
     query_aspects: tuple[str, ...] = ()
-    """What it knows a query by; empty for one that reads none."""
+    """The aspects by which it knows a query; empty if it reads none."""
 
     @property
     def space(self) -> DomainSpace:
@@ -54,7 +55,7 @@ class InputSchema:
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> InputSchema:
-        """The inverse of `to_json`. Raises whatever the first wrong value meets for anything else."""
+        """The inverse of `to_json`. Malformed data raise whatever error the first wrong value causes."""
         return InputSchema(
             domains=DomainSpace(data["domains"]).values,
             user_fields=tuple(FieldSpec(**field) for field in data["user_fields"]),
@@ -93,7 +94,7 @@ def _facet_differs(facet: str, now: Sequence[str], then: Sequence[str]) -> list[
 
 
 def _fields_differ(key: str, now: Sequence[FieldSpec], then: Sequence[FieldSpec]) -> list[str]:
-    """The order of fields decides nothing: they are looked up by name."""
+    """One clause per differing field. The order of fields does not matter, because they are looked up by name."""
     declared, known = {f.name: f for f in now}, {f.name: f for f in then}
     added, removed = [n for n in declared if n not in known], [n for n in known if n not in declared]
     clauses = []

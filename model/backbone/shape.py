@@ -11,7 +11,7 @@ from model.encoding.features import FeatureEncoder
 
 @dataclass(frozen=True)
 class BackboneShape:
-    """Table sizes that come from the data, not from the configuration."""
+    """Table sizes, which come from the data and not from the configuration."""
 
     users: int
     items: int
@@ -24,7 +24,7 @@ class BackboneShape:
 
     @staticmethod
     def of(encoder: FeatureEncoder, domain_sizes: tuple[int, int, int]) -> BackboneShape:
-        """The sizes that `encoder` needs."""
+        """The table sizes of `encoder`."""
         return BackboneShape(
             users=len(encoder.users),
             items=len(encoder.items),
@@ -36,7 +36,7 @@ class BackboneShape:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """For a card."""
+        """As JSON, for a card."""
         return asdict(self)
 
     @staticmethod

@@ -1,4 +1,5 @@
-"""Whether all that a module has learned can be saved and named: dense float32 parameters and buffers alone."""
+"""A check that a module's whole learned state can be saved and fingerprinted: dense float32 parameters and buffers
+only."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from torch.nn.parameter import is_lazy
 
 _REGISTERED = ("_parameters", "_buffers", "_modules")
 _DEPTH = 4
-"""How deep containers and plain objects are searched for tensors."""
+"""Depth to which containers and plain objects are searched for tensors."""
 
 
 def check_state(module: nn.Module) -> None:
@@ -51,7 +52,7 @@ def check_state(module: nn.Module) -> None:
 
 
 def _persistent(module: nn.Module) -> Iterator[str]:
-    """Names of all parameters and buffers that `state_dict` has to hold."""
+    """Names of all parameters and persistent buffers, all of which `state_dict` must hold."""
     for path, part in module.named_modules(remove_duplicate=False):
         own = [*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)]
         for name, _ in own:
@@ -60,7 +61,7 @@ def _persistent(module: nn.Module) -> Iterator[str]:
 
 
 def _problem(value: Tensor) -> str | None:
-    """What keeps a parameter or buffer from being saved as it is, with the cure."""
+    """Why a parameter or buffer cannot be saved as it is, with the cure; None if it can."""
     problem = None
     if is_lazy(value):
         problem = "has no shape yet: run the module once before it is handed in"
@@ -80,7 +81,7 @@ def _problem(value: Tensor) -> str | None:
 
 
 def _plain_attributes(part: nn.Module) -> Iterator[tuple[str, Any]]:
-    """Attributes that `state_dict` does not hold, those of the module's own classes included."""
+    """Attributes that `state_dict` does not hold, including class attributes of the module's own classes."""
     yield from ((name, value) for name, value in vars(part).items() if name not in _REGISTERED)
     for kind in type(part).__mro__:
         if kind is nn.Module:
@@ -89,7 +90,7 @@ def _plain_attributes(part: nn.Module) -> Iterator[tuple[str, Any]]:
 
 
 def _hidden(value: Any, registered: Set[int], modules: Set[int], depth: int) -> str | None:
-    """`tensor`, `NumPy array` or `module` if there is one inside `value` that is not registered."""
+    """`tensor`, `NumPy array` or `module` if `value` contains one that is not registered; else None."""
     if isinstance(value, Tensor):
         return None if id(value) in registered else "tensor"
     if isinstance(value, np.ndarray):
@@ -110,10 +111,11 @@ def _hidden(value: Any, registered: Set[int], modules: Set[int], depth: int) -> 
 
 
 def unsaved_state(module: nn.Module) -> str:
-    """Hash of what `state_dict` leaves out and the factory makes anew: plain settings and non-persistent buffers.
+    """Hash of the state that `state_dict` leaves out and the factory makes anew: plain settings, non-persistent
+    buffers.
 
-    A temperature kept as a plain number decides the logits as a parameter does. Settings of torch's own modules are
-    left out: their names change with torch's version.
+    A temperature kept as a plain number decides the logits just as a parameter does. Settings of torch's own modules
+    are left out, because their names change with torch's version.
     """
     digest = hashlib.sha256()
     for name, value in _unsaved(module):
@@ -123,7 +125,7 @@ def unsaved_state(module: nn.Module) -> str:
 
 
 def contents(module: nn.Module) -> dict[str, bytes]:
-    """All that a module's results may depend on, by name: parameters, buffers and plain settings, as bytes."""
+    """Everything that a module's results may depend on, by name, as bytes: parameters, buffers and plain settings."""
     named = [*module.named_parameters(), *module.named_buffers()]
     return {name: _bytes(value) for name, value in named} | dict(_unsaved(module))
 

@@ -1,14 +1,14 @@
-"""Target statistics: how much more than usual a user, an item, a field's value or a facet's value was clicked.
+"""Target statistics: how much more than usual a user, an item, a field value or a facet value was clicked.
 
-A value's rate is shrunk towards the rate of all (Micci-Barreca, SIGKDD Explorations 2001); the log-odds are ours. With
-`s` clicks among `n` examples of the value, the click rate `m` of all, and `k` examples' worth of trust in `m`,
+A value's rate is shrunk towards the overall rate (Micci-Barreca, SIGKDD Explorations 2001); taking log-odds is ours.
+With `s` clicks among `n` examples of the value, the overall click rate `m`, and `k` examples' worth of trust in `m`,
 
     p = (s + k m) / (n + k),    statistic = ln(p / (1 - p)) - ln(m / (1 - m)),    in nats.
 
-A value without examples and row 0 of every table have a statistic of 0: they say nothing. Beside them stands the
-user's `.3 ln(1 + n)`: who has been here often clicks otherwise than who has not. While the backbone trains, an example
-sees the statistics of the other blocks of time, so that its own label is in none of them; a frozen backbone holds those
-of the whole pretraining half (docs/decisions/0066).
+A value without examples and row 0 of every table have a statistic of 0. Beside them stands the user's `.3 ln(1 + n)`,
+because frequent users click differently from rare ones. In training, an example sees the statistics of the other blocks
+of time, so that none of them contains its own label; a frozen backbone holds the statistics of the whole pretraining
+half (docs/decisions/0066).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from model.encoding.domain import FACETS
 from model.encoding.features import FeatureBatch, FeatureEncoder
 
 BLOCKS = 5
-"""Stretches of the pretraining half with equally many examples."""
+"""Number of time blocks of the pretraining half, with equally many examples each."""
 STRENGTH = 5.0
 _COUNT_SCALE = 0.3
 """Brings `ln(1 + n)` to the order of the statistics."""
@@ -41,7 +41,7 @@ class TargetStatistics(nn.Module):
     item_fields: Tensor
 
     def __init__(self, shape: BackboneShape, blocks: int = 1, item_aspects: Collection[str] = ITEM_ASPECTS) -> None:
-        """Of an item there are the statistics of the aspects that `id` and `sparse` name."""
+        """`item_aspects` decides which statistics of an item exist: those that `id` and `sparse` name."""
         super().__init__()
         item = {"item": shape.items} if "id" in item_aspects else {}
         fields = {"item_sparse": shape.item_rows} if "sparse" in item_aspects else {}
@@ -53,16 +53,16 @@ class TargetStatistics(nn.Module):
             **dict(zip(FACETS, shape.domain_sizes, strict=True)),
         }
         self.user_width = 2 + len(shape.user_slots) + len(FACETS)
-        """Columns of user and domain, which come first."""
+        """Number of columns of user and domain, which come first."""
         self.width = self.user_width + len(item) + (len(shape.item_slots) if fields else 0)
-        """Columns that an example gets."""
+        """Number of columns of an example."""
         for table, rows in (*self.sizes.items(), ("user_count", shape.users)):
             self.register_buffer(table, torch.zeros(blocks, rows))
         self.register_buffer("user_fields", _membership(shape.user_slots), persistent=False)
         self.register_buffer("item_fields", _membership(shape.item_slots), persistent=False)
 
     def forward(self, batch: FeatureBatch, block: Tensor | None = None) -> Tensor:
-        """Statistics of the pairs, `(n, width)`; `block` is each pair's, int64 `(n,)`, where there are several."""
+        """Statistics of the pairs, `(n, width)`; `block` is each pair's block, int64 `(n,)`, if there are several."""
         return torch.cat([self.of_users(batch, block).expand(len(batch), -1), *self._of_items(batch, block)], dim=1)
 
     def of_users(self, batch: FeatureBatch, block: Tensor | None = None) -> Tensor:
@@ -84,11 +84,11 @@ class TargetStatistics(nn.Module):
 
     def _of(self, table: str, rows: Tensor, block: Tensor | None) -> Tensor:
         values = self.get_buffer(table)
-        # By position in all of the table: one small operation, where indexing takes several per request.
+        # `take` by position in the flat table is one operation, where indexing needs several per request.
         return torch.take(values, rows if block is None else rows + block[:, None] * values.shape[1])
 
     def widen(self, users: int, items: int) -> None:
-        """Adds rows that say nothing, for tables that are widened after pretraining."""
+        """Appends rows of zeros, for tables that are widened after pretraining."""
         more = {"user": users, "user_count": users, **({"item": items} if "item" in self.sizes else {})}
         for table, rows in more.items():
             values = self.get_buffer(table)
@@ -96,7 +96,7 @@ class TargetStatistics(nn.Module):
 
 
 def _membership(slots: Sequence[int]) -> Tensor:
-    """Which slot belongs to which field, 0 or 1, `(slots, fields)`."""
+    """Which field each slot belongs to, 0 or 1, `(slots, fields)`."""
     return torch.eye(len(slots)).repeat_interleave(torch.tensor(slots, dtype=torch.int64), dim=0)
 
 
@@ -105,25 +105,25 @@ class FittedStatistics:
     """The statistics of `n` examples."""
 
     whole: TargetStatistics
-    """Of all of them: what is served, and what later examples see."""
+    """Statistics of all examples: these are served, and later examples see these."""
     out_of_fold: TargetStatistics
-    """For each block, of all the others."""
+    """For each block, the statistics of all other blocks."""
     block: Tensor
     """The block of each example, int64 `(n,)`."""
 
     def of(self, batch: FeatureBatch, index: Tensor) -> Tensor:
-        """What the examples `index`, int64 `(m,)`, may know, `(m, width)`: nothing that their own block holds."""
+        """Out-of-fold statistics of the examples `index`, int64 `(m,)`, `(m, width)`: without their own block."""
         seen: Tensor = self.out_of_fold(batch, self.block[index])
         return seen
 
     def columns(self, data: TrainingData) -> Tensor:
-        """The same of all `n` examples, `(n, width)`."""
+        """Out-of-fold statistics of all `n` examples, `(n, width)`."""
         parts = torch.split(torch.arange(len(data)), _ROWS_AT_ONCE)
         return torch.cat([self.of(data.batch(index), index) for index in parts])
 
     @torch.no_grad()
     def behind(self, old: TargetStatistics, new: Mapping[str, Tensor]) -> FittedStatistics:
-        """The same for the rows that are `new`, bool `(rows,)` by table; all others have what `old` says of them."""
+        """These statistics for the rows that are `new`, bool `(rows,)` by table, and those of `old` for all others."""
         for table in (*old.sizes, "user_count"):
             before = old.get_buffer(table)
             rows = new.get(table, torch.zeros(before.shape[1], dtype=torch.bool))
@@ -133,7 +133,7 @@ class FittedStatistics:
         return self
 
     def served(self, data: TrainingData) -> Tensor:
-        """What later pairs see, `(m, width)`: the statistics of all `n` examples."""
+        """Statistics of all `n` examples, as later pairs see them, `(m, width)`."""
         parts = torch.split(torch.arange(len(data)), _ROWS_AT_ONCE)
         return torch.cat([self.whole(data.batch(index)) for index in parts])
 
@@ -146,9 +146,9 @@ def fit_statistics(
     click_rate: float | None = None,
     item_aspects: Collection[str] = ITEM_ASPECTS,
 ) -> FittedStatistics:
-    """Counts shown and clicked of every row in each block of time. `data` are in order of time.
+    """Counts examples and clicks of every row in each block of time. `data` must be in order of time.
 
-    A value's rate is held against `click_rate`, or else against that of `data`.
+    A value's rate is compared with `click_rate`, or with that of `data` if it is None.
     """
     whole, others = (TargetStatistics(shape, blocks, item_aspects) for blocks in (1, BLOCKS))
     block = torch.arange(len(data)) * BLOCKS // max(len(data), 1)
@@ -173,13 +173,13 @@ def fit_statistics(
         _set(others, table, n.sum(0) - n, s.sum(0) - s, rates, known)
     users, known = shown["user"], _known_rows(encoder, whole.sizes)["user"]
     whole.get_buffer("user_count").copy_(_log_count(users.sum(0, keepdim=True)) * known)
-    # The other blocks hold one block less: without the scale, every count would be larger when it is served.
+    # The other blocks hold one block less; without this scale every count would be larger in serving than in training.
     others.get_buffer("user_count").copy_(_log_count((users.sum(0) - users) * (BLOCKS / (BLOCKS - 1))) * known)
     return FittedStatistics(whole, others, block)
 
 
 def _rows_of(batch: FeatureBatch) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """Table, rows `(n, slots)` and which of them are there."""
+    """Table name, rows `(n, slots)` and a mask of the rows that are there, for each table."""
     yield "user", batch.user[:, None], torch.ones_like(batch.user[:, None], dtype=torch.bool)
     yield "user_sparse", batch.user_sparse, batch.user_weight > 0
     yield "item", batch.item[:, None], torch.ones_like(batch.item[:, None], dtype=torch.bool)
@@ -190,7 +190,7 @@ def _rows_of(batch: FeatureBatch) -> Iterator[tuple[str, Tensor, Tensor]]:
 
 
 def _known_rows(encoder: FeatureEncoder, sizes: dict[str, int]) -> dict[str, Tensor]:
-    """1 for every row that stands for a value, 0 for those of what is unknown or missing, `(rows,)` per table."""
+    """1 for every row that stands for a known value, 0 for unknown or missing ones, `(rows,)` per table."""
     unknown = {table: [0] for table in sizes}
     for table, fields in (("user_sparse", encoder.user_fields), ("item_sparse", encoder.item_fields)):
         unknown[table] = list(accumulate((field.rows for field in fields), initial=0))[:-1]
@@ -202,7 +202,7 @@ def _known_rows(encoder: FeatureEncoder, sizes: dict[str, int]) -> dict[str, Ten
 
 
 def _rate(examples: Tensor, clicks: Tensor) -> Tensor:
-    """Click rate of all, never 0 or 1, as a column."""
+    """Overall click rate as a column, smoothed so that it is never 0 or 1."""
     return ((clicks + 1.0) / (examples + 2.0)).reshape(-1, 1)
 
 

@@ -25,18 +25,19 @@ from model.evaluation import auc, log_loss, sigmoid
 from model.losses import entire_space_loss
 
 SHARES = tuple(round(0.1 * tenth, 1) for tenth in range(2, 11))
-"""Shares of the tower's logit that the validation chooses from: what trunk and tower learn is surer of itself than it
-is right (docs/decisions/0068). Never 0, for the kernel needs a trunk."""
+"""Shares of the tower's logit that validation chooses from, because trunk and tower are overconfident (docs/decisions/
+0068). 0 is not among them: the kernel needs a trunk."""
 _VALIDATION_ROWS = 4_096
-"""Pairs that are scored at once."""
+"""Pairs that are scored in one forward pass."""
 
 
 class Trainer:
-    """Trains what requires a gradient on `data[:cut]`, keeps the pass with the best log loss on the rest.
+    """Trains the parameters that require a gradient on `data[:cut]` and keeps the pass with the least log loss on the
+    rest.
 
-    Without a rest it makes all passes and keeps the last. `statistics` are those of `data[:cut]`; without them the
-    model sees its own, which must then come from other examples. The validation chooses the tower's
-    share from `shares`.
+    If `cut` leaves no rest, it makes all passes and keeps the last. `statistics` are those of `data[:cut]`; if None,
+    the model uses its own, which must then come from other examples. Validation chooses the tower's share from
+    `shares`.
     """
 
     def __init__(  # noqa: PLR0917
@@ -68,9 +69,10 @@ class Trainer:
         resume: Path | None = None,
         like: PretrainReport | None = None,
     ) -> None:
-        """Runs to the end, or for as many passes as were best before, from the state in `resume` if there is one.
+        """Trains until validation stops it; with `like`, for as many passes as were best in that earlier training.
 
-        That file is left behind. The report of the training before is `like`; the tower's share is taken from it too.
+        Starts from the state in the file `resume` if it exists; the file is kept afterwards. With `like`, the tower's
+        share is taken from that report too.
         """
         limit = self.config.epochs if like is None else like.best_epoch
         if self._trained:
@@ -95,13 +97,13 @@ class Trainer:
             self._final()
 
     def validate(self) -> None:
-        """Measures the model as it is; before `train`, that is pass 0, which is kept unless a later one is better."""
+        """Validates the untrained model. Called before `train`, this is pass 0, kept unless a later pass is better."""
         if self.cut < len(self.data):
             self._validate()
 
     @property
     def steps_done(self) -> int:
-        """Steps since the first pass began."""
+        """Number of optimiser steps since training began."""
         return self._step
 
     def _unfinished(self) -> Unfinished:
@@ -130,7 +132,8 @@ class Trainer:
         self.report.epochs += 1
 
     def _order(self) -> Tensor:
-        """All examples in a new order; with histories those of a moment in a row, so that theirs is encoded once."""
+        """All examples in a random order. With histories, the examples of one moment stay together, so that their
+        history is encoded once."""
         if self.data.past is None:
             return torch.randperm(self.cut, generator=self._generator)
         moment = torch.from_numpy(self.data.past.moment[: self.cut])
@@ -156,7 +159,7 @@ class Trainer:
         return loss
 
     def logits(self, begin: int, end: int) -> NDArray[np.float32]:
-        """Logits of CTR and CVR of the examples from `begin` to `end`, `(n, 2)`."""
+        """Logits of CTR and CVR of the examples from `begin` (included) to `end` (excluded), `(n, 2)`."""
         self.model.eval()
         return logits_of(self.model, self.data.part(begin, end))
 
@@ -189,14 +192,14 @@ def _best_share(
     first_order: NDArray[np.float32],
     shares: Sequence[float],
 ) -> tuple[float, float, float]:
-    """Least log loss, its AUC and the share of the tower's logit beside the first-order one that gives them."""
+    """Least log loss over the shares of the tower's logit, the AUC at it, and that share."""
     mixed = {share: first_order + share * (logits - first_order) for share in shares}
     loss, share = min((log_loss(labels, sigmoid(logit)), share) for share, logit in mixed.items())
     return loss, auc(labels, mixed[share]), share
 
 
 def auc_ctcvr(backbone: FrozenBackbone, data: TrainingData, logits: NDArray[np.float32]) -> float:
-    """AUC of CTCVR over all pairs of `data`, of logits `(n, 2)`; not-a-number without a conversion tower."""
+    """AUC of CTCVR over all pairs of `data`, from logits `(n, 2)`; NaN without a conversion tower."""
     if not backbone.has_conversion:
         return float("nan")
     return auc(data.conversion.numpy(), sigmoid(logits[:, 0]) * sigmoid(logits[:, 1]))

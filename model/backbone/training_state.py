@@ -1,4 +1,4 @@
-"""State of an unfinished pretraining: written after each pass, taken up by the next run, bit for bit."""
+"""State of an unfinished pretraining: written after each pass, so that the next run resumes bit for bit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ResumeError(ValueError):
 
 @dataclass(frozen=True)
 class Unfinished:
-    """Everything that training changes."""
+    """Every object that training changes."""
 
     model: nn.Module
     best: dict[str, Tensor]
@@ -31,7 +31,7 @@ class Unfinished:
 
 
 def save_state(path: Path, run: str, state: Unfinished, progress: Mapping[str, Any]) -> None:
-    """Writes the state whole or not at all. `run` names what was asked for; `progress` is anything JSON."""
+    """Writes the file atomically. `run` identifies the data and settings; `progress` may be any JSON."""
     tensors = {f"model.{name}": value for name, value in state.model.state_dict().items()}
     tensors |= {f"best.{name}": value for name, value in state.best.items()}
     for index, moments in state.optimiser.state_dict()["state"].items():
@@ -43,7 +43,7 @@ def save_state(path: Path, run: str, state: Unfinished, progress: Mapping[str, A
 
 
 def load_state(path: Path, run: str, state: Unfinished) -> dict[str, Any] | None:
-    """Restores everything in `state` itself and returns `progress`; None if there is no file. Raises ResumeError."""
+    """Restores the objects in `state` in place and returns `progress`; None if there is no file. Raises ResumeError."""
     if not path.exists():
         return None
     try:

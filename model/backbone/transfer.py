@@ -1,4 +1,5 @@
-"""A new scenario from an old backbone: its tables grow, and what is not frozen learns from the scenario's examples."""
+"""A backbone for one more scene: the old backbone's tables grow, and the levels that are not frozen are trained on the
+scene's examples."""
 
 from __future__ import annotations
 
@@ -32,11 +33,11 @@ _SMALLEST_BATCH = 16
 
 @dataclass(frozen=True)
 class Transferred:
-    """A backbone for a new scene."""
+    """A backbone fine-tuned for a new scene."""
 
     backbone: FoundationBackbone
     encoder: FeatureEncoder
-    """The old one, grown by what is new in the examples."""
+    """The old encoder, grown by the new names in the examples."""
     report: PretrainReport
 
 
@@ -54,14 +55,14 @@ def fine_tune(
     progress: Callable[[TrainingProgress], None] | None = None,
     queries: Sequence[QueryFeatures] = (),
 ) -> Transferred:
-    """A copy of `backbone` with a scene more, fitted to that scene's examples; the levels of `frozen` stay as they are.
+    """A copy of `backbone` with one more scene, fitted to that scene's examples; the levels in `frozen` do not change.
 
-    Without a `method` the other levels learn, for all scenes; with one, what it puts into them learns, for the new
-    scene alone. `examples` all have the index behind the last declared scene. `click_rate` is that of the pretraining.
-    Like pretraining it keeps the pass that validates best, here perhaps none, and with `config.refit` trains anew on
-    all. Content vectors are kept, so that live features stay comparable. `backbone` stays as it is. Raises ValueError
-    for examples of another scene or another encoder, and as `pretrain` does, and BackboneRefused for a backbone of
-    conversions and examples that know of none, and for a method that does not fit.
+    Without a `method` the other levels are trained for all scenes; with one, only the parameters that it adds are
+    trained, for the new scene alone. All `examples` must have the index after the last declared scene. `click_rate` is
+    the pretraining's. As in pretraining, the pass that validates best is kept, possibly the untrained one, and with
+    `config.refit` a second training uses all examples. Content vectors are kept, so that live features stay comparable.
+    `backbone` is not changed. Raises ValueError for examples of another scene or encoder, and as `pretrain` does;
+    BackboneRefused for a backbone with conversions if the examples have none, and for a method that does not fit.
     """
     _ensure_fits(backbone, examples)
     begun = clock.perf_counter()
@@ -95,15 +96,15 @@ def _ensure_fits(backbone: FoundationBackbone, examples: Examples) -> None:
 
 @dataclass(frozen=True)
 class _Fitted:
-    """A model after its training, not frozen yet."""
+    """A fine-tuned model, not frozen yet."""
 
     model: FoundationBackbone
     rounds: tuple[PretrainReport, ...]
-    """One, or two where what a method had learned was pruned and trained again."""
+    """Reports of the training: one, or two if the method pruned its parameters and was trained again."""
 
     @property
     def report(self) -> PretrainReport:
-        """The last round's, with the passes of all rounds in its history."""
+        """The report of the last round, with the passes of all rounds in its history."""
         first, *again = self.rounds
         if not again:
             return first
@@ -116,7 +117,7 @@ class _Fitted:
 
 @dataclass(frozen=True)
 class _FineTuning:
-    """What the trainings of one fine-tuning share."""
+    """What the first training and the refit of one fine-tuning share."""
 
     backbone: FoundationBackbone
     before: FeatureEncoder
@@ -130,7 +131,8 @@ class _FineTuning:
     def trained(
         self, cut: int, progress: Callable[[TrainingProgress], None] | None, like: Sequence[PretrainReport] = ()
     ) -> _Fitted:
-        """The grown backbone, trained on the first `cut` examples until it gets no better, or `like` before."""
+        """The grown backbone, trained on the first `cut` examples until the rest validates no better, or as `like`
+        was."""
         torch.manual_seed(self.config.seed)
         grown = grow(self.backbone, self.before, self.after)
         statistics = self._statistics(grown, cut)
@@ -160,14 +162,14 @@ class _FineTuning:
         progress: Callable[[TrainingProgress], None] | None,
         like: Sequence[PretrainReport],
     ) -> PretrainReport:
-        # The towers were shrunk when they were pretrained; to do it again would change what is frozen.
+        # Pretraining already scaled the towers; scaling them again would change frozen parameters.
         trainer = Trainer(model, self.data, cut, self.config, statistics=statistics, shares=(1.0,))
         trainer.validate()
         trainer.train(progress, like=like[0] if like else None)
         return trainer.report
 
     def _statistics(self, grown: GrownBackbone, cut: int) -> FittedStatistics | None:
-        """Of the first `cut` examples for the rows that are new; the old ones keep what pretraining counted."""
+        """Statistics of the first `cut` examples for new rows; old rows keep those of the pretraining."""
         old, data = grown.model.statistics, self.data.part(0, cut)
         if old is None:
             return None
@@ -178,7 +180,7 @@ class _FineTuning:
 
 
 def trainable(model: FoundationBackbone, frozen: Collection[Level]) -> list[nn.Parameter]:
-    """The parameters that are left to train when the named levels are frozen."""
+    """The parameters outside the frozen levels."""
     return [
         parameter
         for name, parameter in model.named_parameters()
@@ -187,6 +189,6 @@ def trainable(model: FoundationBackbone, frozen: Collection[Level]) -> list[nn.P
 
 
 def _fitting(config: PretrainConfig, examples: int) -> PretrainConfig:
-    """A new scene has few examples: smaller batches, so that a pass has some steps (ours)."""
+    """Smaller batches, because a new scene has few examples and a pass needs several steps (ours)."""
     batch = min(config.batch_size, max(_SMALLEST_BATCH, math.ceil(examples / _STEPS_PER_PASS)))
     return config.model_copy(update={"batch_size": batch})

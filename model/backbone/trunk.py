@@ -17,7 +17,7 @@ TrunkKind = Literal["mlp", "mmoe", "ple"]
 
 
 class Experts(nn.Module):
-    """`e` two-layer experts: the first layers as one product, the second ones as one batched product."""
+    """`e` two-layer experts, computed together: the first layers as one product, the second as one batched product."""
 
     def __init__(self, experts: int, width_in: int, hidden: int, width: int, dropout: float) -> None:
         super().__init__()
@@ -85,13 +85,13 @@ class Towers(nn.Module):
     """One small network per task; a missing conversion tower gives a neutral logit of 0."""
 
     def __init__(self, tasks: int, *widths: int) -> None:
-        """`widths` of the input and of the hidden layers, of which there may be none."""
+        """`widths` are those of the input and of the hidden layers, of which there may be none."""
         super().__init__()
         self.nets = nn.ModuleList(mlp((*widths, 1)) for _ in range(tasks))
 
     @torch.no_grad()
     def shrink(self, share: float) -> None:
-        """Multiplies what the click tower gives by `share`."""
+        """Multiplies the click tower's output by `share`."""
         last = self.nets[0][-1]  # type: ignore[index]
         for parameter in (last.weight, last.bias):
             parameter.mul_(share)

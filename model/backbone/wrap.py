@@ -14,7 +14,7 @@ from model.encoding.features import FeatureBatch
 
 
 class WrappedBackbone(nn.Module):
-    """Makes a `FrozenBackbone` of a trained module of yours. It is frozen here: no gradients, evaluation mode.
+    """Makes a `FrozenBackbone` of a user's trained module. It freezes the module: no gradients, evaluation mode.
 
     The module offers `represent(batch: FeatureBatch) -> (n, d)` and `predict(x, domain) -> (n,)`, `(n, 1)` or `(n, 2)`
     logits (the second column is CVR). It may offer `content(batch) -> (n, c)`; without it, content vectors are a fixed
@@ -26,7 +26,7 @@ class WrappedBackbone(nn.Module):
     def __init__(
         self, module: nn.Module, probe: FeatureBatch, *, content_width: int = 16, identity: tuple[str, ...] = ()
     ) -> None:
-        """`probe` is any batch of at least two items: with its rows every method is tried, alone and together.
+        """`probe` is any batch of at least two items; every method is tested on its rows, alone and together.
 
         `identity` goes into the fingerprint beside the parameters. Raises TypeError for a missing method, ValueError
         for parameters or outputs that a frozen backbone cannot have; the message names the parameter or the method.
@@ -49,7 +49,7 @@ class WrappedBackbone(nn.Module):
         self._freeze()
         tried = check_behaviour(self, probe)
         self.width, self.content_width, self.has_conversion = tried.width, tried.content_width, tried.has_conversion
-        check_state(module)  # once more: a method may keep a tensor beside the parameters when it is first called
+        check_state(module)  # again, because a method may store a tensor outside the parameters at its first call
         self._fingerprint = fingerprint(self, type(module).__name__, unsaved_state(module), *identity)
 
     def _freeze(self) -> None:
@@ -63,12 +63,12 @@ class WrappedBackbone(nn.Module):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of parameters, buffers and plain settings, taken when it was wrapped."""
+        """SHA-256 of parameters, buffers and plain settings, computed when the module was wrapped."""
         return self._fingerprint
 
     @property
     def raw(self) -> Any:
-        """The module as it is: what its methods give is not yet in one form."""
+        """The wrapped module, whose outputs are not converted to one form yet."""
         return self.module
 
     def represent(self, batch: FeatureBatch) -> Tensor:

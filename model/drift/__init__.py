@@ -1,7 +1,7 @@
-"""Whether interest drifts, where, since when, and whether the kernel handles it (docs/drift.md).
+"""The drift monitor: whether interest drifts, where, since when, and whether the kernel handles it (docs/drift.md).
 
-1. `reference`: what inputs and scores were like before the kernel began.
-2. `signs`: what a stratum shows; what is known of labels and kernel from elsewhere.
-3. `verdict`: what is said about a stratum, and what a single detector says.
-4. `monitor`: the whole, in order.
+1. `reference`: distributions of inputs and scores in the pretraining window.
+2. `signs`: the measures of a stratum, and what gate and join report about labels and kernel.
+3. `verdict`: the monitor's verdict on a stratum, and alarms of single detectors.
+4. `monitor`: all parts together, in order.
 """

@@ -1,13 +1,15 @@
-"""How much an example says where a user's examples hang together (ours).
+"""How much evidence an example is when one user's examples depend on each other (ours).
 
-A user who rates a hundred films in a row has leanings that the frozen model knows nothing of. With `V` the variance
-that his labels would have without them, `sum of p (1 - p)`, and `spread` the variance of a normal effect per user on
-the logit, his residuals add up to a variance of `V (1 + spread V)`: he is evidence as of `V / (1 + spread V)`. So what
-he brings on top of what he has lately brought weighs
+A user who rates a hundred films in a row has preferences that the frozen model does not know. Let `V` be the sum of
+`p (1 - p)`, the variance of his labels without them, and `spread` the variance of a normal effect per user on the
+logit. His residuals then add up to a variance of `V (1 + spread V)`, so he counts as evidence for `V / (1 + spread V)`.
+What he adds to the `had` that he has lately brought is therefore weighted by
 
     1 / ((1 + spread had) (1 + spread (had + V)))
 
-as in the gate (`model.gate.labels`). The spread is no setting: it follows from the squares of users' summed residuals,
+as in the gate (`model.gate.labels`). The spread is no setting. It is estimated from the squares of users' summed
+residuals, which exceed their variance only if users have such preferences. Where they have none, the spread is 0 and
+every example counts in full (docs/decisions/0139).
 which are larger than their variance where users have leanings, and no larger where they have none. So where they have
 none, nothing is lost (docs/decisions/0139).
 """
@@ -26,38 +28,39 @@ from model.gate.seen import Doubles, Seen
 from model.gate.shares import KEYS, key_of
 
 _HALF_LIFE = 5_000.0
-"""Of what a user has brought, in examples of the group."""
+"""Half-life of what a user has brought, in examples of the group."""
 _VARIANCE = 0.16
-"""Of one example, about."""
+"""Assumed variance of one example's label."""
 _SPREAD_HALF_LIFE = 10_000.0
-"""Examples; long beside those within which drift is to be announced: what users do when it begins is no leaning."""
+"""In examples; long beside the span in which drift is announced, because a change that begins is no user preference."""
 _ERRORS = 2.0
-"""Standard errors of the spread that are taken off: what is not shown is none."""
+"""Standard errors subtracted from the estimate of the spread, so that noise alone gives a spread of 0."""
 _LEAST = 1.0
 _DOUBTED = 2_000.0
-"""Examples within which a change is to be announced: so long what users do may be one, and is not believed yet."""
+"""Examples whose excess waits before it enters the estimate, because within that span it may turn out to be a
+change."""
 _LARGEST = 1e9
 _BITS = 52
-"""Of a user's key: a double holds so many exactly."""
+"""Bits of a user's key, the most that a double holds exactly."""
 
 
 class UserEvidence:
-    """What each user has lately brought to one group, and how far users' leanings go."""
+    """How much each user has lately brought to one group, and the estimated spread of the users' effects."""
 
     def __init__(self) -> None:
         self._brought: dict[int, float] = {}
-        """What each user has lately brought, in units that grow: so nothing is done to those who bring nothing."""
+        """What each user has lately brought, in a unit that grows: so users who bring nothing need no update."""
         self._unit = 1.0
         self._key = lru_cache(2 * KEYS)(_key)
         self._excess, self._squares, self._believed = 0.0, _LEAST, 0.0
         self._lots: list[tuple[float, float, float]] = []
-        """Examples, excess and squared variances of what came lately, which may yet turn out to be a change."""
+        """Examples, excess and squared variances of recent micro-batches that may still turn out to be a change."""
 
     @property
     def spread(self) -> float:
-        """Variance of a user's own effect on the logit, as far as it is shown.
+        """Estimated variance of a user's own effect on the logit, lowered by `_ERRORS` standard errors.
 
-        Without any the excess of a user has a variance of about `2 V^2`, as the square of a normal number has.
+        With no such effect, a user's excess has a variance of about `2 V^2`, as the square of a normal number has.
         """
         return max(0.0, self._excess - _ERRORS * math.sqrt(2.0 * self._squares)) / self._squares
 
@@ -85,7 +88,7 @@ class UserEvidence:
             self._brought, self._unit = {key: mass / self._unit for key, mass in sorted(kept)}, 1.0
 
     def see(self, key: Doubles, p: Doubles, label: Doubles) -> None:
-        """Takes examples that were expected to be clicked with probability `p`, and whose they are, `(n,)`."""
+        """Takes examples with their users' keys, expected click probabilities `p` and labels, `(n,)` each."""
         _, of = np.unique(key, return_inverse=True)
         variance = np.bincount(of, p * (1 - p))
         excess = np.bincount(of, label - p) ** 2 - variance
@@ -99,7 +102,7 @@ class UserEvidence:
         self._believed += examples
 
     def doubt(self) -> None:
-        """What came lately was a change of all, not users' leanings."""
+        """Discards the recent examples from the estimate, because they were a change of all and no user effects."""
         self._lots.clear()
 
     def state(self) -> dict[str, Any]:

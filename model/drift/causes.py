@@ -1,7 +1,7 @@
-"""From what was found to one verdict per stratum, with hysteresis (ours).
+"""Reduces all findings to one verdict per stratum, with hysteresis (ours).
 
-In this order, because each explains the ones behind it away: inputs that are far off make every arm worse; labels that
-are wrong make taste look different; a kernel that is broken does not make the frozen arm fall; what is left is taste.
+Causes are tried in the order of what they explain away. Inputs far from the reference make every arm worse. Wrong
+labels look like a change of taste. A broken kernel leaves the frozen arm as it was. What remains is a change of taste.
 """
 
 from __future__ import annotations
@@ -23,27 +23,29 @@ from model.drift.words import HOW
 from model.gate.seen import Doubles
 
 _FAR = 1.0
-"""PSI at which inputs are at fault. A value with few users moves by who comes, a group with the seasons."""
+"""PSI at which inputs are at fault. It is high because a value with few users varies with who comes, a group by
+season."""
 JUMP = 5.0
-"""Times the usual distance of the group's newest inputs from those before at which they are (docs/decisions/0140)."""
+"""Factor by which the group's newest inputs must be farther than usual from those before (docs/decisions/0140)."""
 _NEAR = 0.5
-"""Share of it below which they are well again."""
+"""Share of that threshold below which the fault ends."""
 REFUSED = 0.1
-"""Share of recent examples that are not finite, at which inputs are at fault."""
+"""Share of recent examples with non-finite numbers at which inputs are at fault."""
 _LATE = 0.5
 _HOLD = 300.0
-"""Examples for which a label fault that others told of stands after they are silent."""
+"""Examples for which a label fault reported by gate or join still holds after they stop reporting it."""
 _AFTER = 2_000.0
-"""Examples behind a label fault for which what was learned from it may still be served."""
+"""Examples after a label fault during which a kernel that learned from it may still be served."""
 _HANDLED, _UNHANDLED = 0.5, 0.25
-"""Share of the loss that the live arm makes good, from which on drift is handled, and below which it is no more."""
+"""Share of the frozen arm's loss that the live arm recovers: above the first, drift is handled; below the second, no
+longer."""
 _SETTLE, _LOST = 300.0, 6.0
-"""Examples and lost nats, at least, for that to be told."""
+"""Examples and lost nats that are needed before drift is called handled."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What is the matter with one stratum, before it is put into words."""
+    """The fault of one stratum, before it becomes a verdict."""
 
     kind: VerdictKind
     since: float
@@ -54,17 +56,17 @@ _PLAIN = Finding(VerdictKind.STABLE, float("nan"), {}), Finding(VerdictKind.TOO_
 
 
 class Causes:
-    """What holds of every stratum now."""
+    """The faults of every stratum at present."""
 
     def __init__(self, strata: int, least_examples: int) -> None:
         self._least = least_examples
         self.far: NDArray[np.bool_] = np.zeros(strata, dtype=np.bool_)
-        """Strata whose inputs are at fault."""
+        """Mask of the strata whose inputs are at fault."""
         self._shadow: NDArray[np.bool_] = np.zeros(strata, dtype=np.bool_)
         self._jump = 0.0
         self._far_since: Doubles = np.full(strata, np.nan)
         self._told: Doubles = np.full(strata, -np.inf)
-        """Examples of the stratum up to which a label fault that others told of stands."""
+        """Count of the stratum's examples up to which a label fault reported by gate or join holds."""
         self._told_since: Doubles = np.full(strata, np.nan)
         self._told_how = [""] * strata
         self._unsound_until: Doubles = np.full(strata, float(least_examples))
@@ -72,18 +74,19 @@ class Causes:
         self._rolled_back = -1
 
     def inputs(self, psi: Doubles, refused: Doubles, jump: float, time: float) -> None:
-        """Takes the largest PSI `(strata,)`, nan where not known, the share of refused examples, the group's jump."""
+        """Takes the largest PSI by stratum `(strata,)`, NaN if unknown, the shares of refused examples, and the group's
+        jump."""
         worst = np.fmax(psi / _FAR, refused / REFUSED)
         worst[0], self._jump = max(float(np.nan_to_num(worst[0])), jump / JUMP), jump
         far = (worst >= 1.0) | (self.far & (worst >= _NEAR))
-        # What the group's fault has left in the windows of its values is not theirs.
+        # After a fault of the whole group, what it left in the windows of single values is not their own fault.
         self._shadow = (self._shadow | far[0]) & (worst >= _NEAR)
         far[1:] &= ~self._shadow[1:]
         self._far_since[far & ~self.far] = time
         self.far = far
 
     def told(self, health: LabelHealth, arm: LiveArm, test: ChangeTest, examples: Doubles, time: float) -> bool:
-        """Takes what gate and join know of the labels; returns whether it changes what holds."""
+        """Takes what gate and join report about labels; returns whether a fault began or ended."""
         signs = dict.fromkeys(np.flatnonzero(health.aside).tolist(), "aside")
         if health.paused:
             signs[0] = "paused"
@@ -106,9 +109,9 @@ class Causes:
         return bool(((self._told >= examples) != before).any())
 
     def sound(self, test: ChangeTest, examples: Doubles) -> NDArray[np.bool_]:
-        """Strata whose live arm can be judged by their labels: there are some, and no fault holds or has just ended.
+        """Mask of the strata whose live arm can be judged by labels: no fault holds or has just ended there.
 
-        A kernel may have learned from labels that nobody knew to be wrong. That is not its own fault.
+        Until a label fault is known a kernel may learn from it, and that is no fault of the kernel.
         """
         faulty = np.array([any(one.cause is Cause.LABELS for one in changes) for changes in test.changes])
         faulty |= self._told >= examples
@@ -116,7 +119,7 @@ class Causes:
         return np.asarray(examples >= self._unsound_until)
 
     def find(self, test: ChangeTest, arm: LiveArm, examples: Doubles, psi: Doubles) -> list[Finding]:
-        """One per stratum; nan as `since` where it is not said by the cause."""
+        """One finding per stratum; `since` is NaN if its cause has no known begin."""
         nothing = ~self.far & (self._told < examples) & np.isnan(arm.since)
         nothing &= [not changes for changes in test.changes]
         self._handled[nothing] = False

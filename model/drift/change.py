@@ -1,12 +1,13 @@
-"""Whether labels have changed against what is expected of the frozen model, in which strata, and why (ours).
+"""Detects that labels have changed against the expectation, in which strata, and by which cause (ours).
 
-Every hypothesis of `hypotheses` is tried against the expectation by CUSUM of its log likelihood ratio in every stratum,
+Each of the `hypotheses` is tested against the expectation in every stratum by a CUSUM of its log likelihood ratio,
 
     W <- max(0, W + sum over the examples of log(P(label | hypothesis) / P(label | expected)))
 
-which stays below `A` for `exp(A)` examples on average while labels are as expected (Lorden, 1971; Page, 1954). The one
-with the most evidence names the cause. What is announced becomes the expectation, so the next change is judged against
-it, an end is found as well as a begin, and strata that only share the drift of another see nothing of it.
+which stays below `A` for `exp(A)` examples on average while labels are as expected (Lorden, 1971; Page, 1954). The
+hypothesis with the most evidence names the cause. An announced change becomes the new expectation. So the next change
+is judged against it, the end of a change is found like its begin, and strata that only share another stratum's drift
+show none of their own.
 """
 
 from __future__ import annotations
@@ -25,64 +26,65 @@ from model.gate.harm import log_losses
 from model.gate.seen import Doubles
 
 _CALM = 5.0
-"""Nats below which a stratum's examples are believed."""
+"""Nats of evidence below which a stratum's examples may update the expectation."""
 _HALF_LIFE = 600.0
-"""Examples for which evidence on the cause counts, once a change is announced."""
+"""Half-life, in examples, of the evidence about the cause after a change was announced."""
 _SWITCH = 10.0
-"""Nats by which another cause must fit better before it is named instead."""
+"""Nats by which another cause must fit better before it replaces the named one."""
 _SURE, _WAIT = 4.0, 1.5
-"""Nats by which one cause must fit better to be named; times the alarm at which it is named without."""
+"""Nats by which one cause must lead to be named; multiple of the alarm at which the leading one is named anyway."""
 _ELSEWHERE, _HERE = 10.0, 5.0
-"""Nats that speak against and for the change in the values of a facet, to say that it is in these alone."""
+"""Nats against the change in all other values of a facet, and for it in one value, that place it in that value
+alone."""
 _STRONG = 1 / 3
-"""Of the strongest value's evidence: a value with less is not said to have changed with it."""
+"""Share of the strongest value's evidence that a value needs to count as changed with it."""
 _MOVES = 2_000.0
-"""Examples for which a change of the group may turn out to be one of a few values: later it has ended elsewhere."""
+"""Examples for which a group's change may be narrowed to a few values; later, its end elsewhere would look the same."""
 _RECOVERY_HALF_LIFE = 1_500.0
 _MOST = 50.0
-"""Times the alarm at which evidence is cut off: high enough that causes can still be told apart."""
+"""Multiple of the alarm at which evidence is capped: high enough that causes can still be told apart."""
 _AS_MUCH = 0.75
-"""Of a value's evidence: a group that has so much of it has changed as a whole, as far as can be told yet."""
+"""Share of a value's evidence that the group must reach for the change to be placed in the group as a whole."""
 _ACCEPTED = 10_000.0
-"""Examples after which fewer clicks in the expected order are the new truth."""
+"""Examples after which a lower click rate in the expected order is accepted as normal."""
 _MEAN_HALF_LIFE = 2_000.0
 
 
 @dataclass
 class Change:
-    """One change of a stratum's labels that has been announced and has not ended."""
+    """An announced change of a stratum's labels that has not ended."""
 
     cause: Cause
     name: str
-    """Of the hypothesis."""
+    """Name of the hypothesis."""
     since: float
     """Event time, s."""
     before: list[float]
-    """Offset and slope that were expected before."""
+    """Offset and slope of the expectation before the change."""
     nats: float
-    """Evidence when it was announced."""
+    """Evidence at the announcement."""
     examples: float = 0.0
-    """Of the stratum since it was announced."""
+    """Examples of the stratum since the announcement."""
     back: float = 0.0
-    """CUSUM of the evidence that all is as before, nats."""
+    """CUSUM of the evidence that labels are again as before, nats."""
     fits: list[float] = field(default_factory=lambda: [0.0] * len(HYPOTHESES))
-    """Recent evidence for each hypothesis against what was expected before, nats."""
+    """Recent evidence for each hypothesis against the expectation before the change, nats."""
     against: list[float] = field(default_factory=list)
-    """Of a change of the group: evidence against it in every stratum, nats."""
+    """For a change of the whole group: evidence against it in every stratum, nats."""
     lost: float = 0.0
-    """Recent loss of what was expected before above that of the frozen arm corrected in hindsight, nats."""
+    """Recent loss of the earlier expectation above the frozen arm's loss when corrected in hindsight, nats."""
     left: float = 0.0
-    """The same of the live arm."""
+    """The same excess of the live arm."""
 
     @property
     def recovered(self) -> float:
-        """Share of what the frozen arm lost that the live arm does not lose; nan where nothing was lost."""
+        """Share of the frozen arm's loss that the live arm does not have; NaN if nothing was lost."""
         return 1.0 - self.left / self.lost if self.lost > 0 else float("nan")
 
 
 @dataclass(frozen=True)
 class _Lot:
-    """Examples with what was expected of them, `(n,)`; weights in strata `(strata, n)`."""
+    """Examples with their expectations, `(n,)`; membership weights `(strata, n)`."""
 
     label: Doubles
     z: Doubles
@@ -96,16 +98,16 @@ _TASTE = np.array([cause is Cause.TASTE for cause in CAUSES])
 
 
 class ChangeTest:
-    """Changes of one group's labels, by stratum."""
+    """Tests one group's labels for changes, by stratum."""
 
     def __init__(
         self, facet: Sequence[int], expectation: Expectation, false_alarm_examples: float, least_examples: float
     ) -> None:
-        """Announces nothing before `least_examples` have come: they tell what is expected."""
+        """Nothing is announced before `least_examples` examples, because they establish the expectation."""
         count, self._least = len(facet), least_examples
         self._facet, self._expectation = np.asarray(facet), expectation
         self.alarm = math.log(false_alarm_examples) + math.log(count * len(HYPOTHESES))
-        """Nats at which a change is announced, and at which its end is."""
+        """Nats at which a change, or its end, is announced."""
         self.evidence: Doubles = np.zeros((count, len(HYPOTHESES)))
         """W, nats."""
         self._onset: Doubles = np.full_like(self.evidence, np.nan)
@@ -113,12 +115,12 @@ class ChangeTest:
         self._before = math.nan
         self._mean, self._count, self._of_all = 0.0, 0.0, np.zeros(count)
         self.changes: list[list[Change]] = [[] for _ in facet]
-        """What has been announced and has not ended, by stratum, oldest first."""
+        """Announced changes that have not ended, by stratum, oldest first."""
 
     def take(self, label: Doubles, z: Doubles, live: Doubles, member: Doubles, time: float) -> Doubles:
-        """Takes labels and logits of the frozen and the live arm `(n,)`, and weights in strata `(strata, n)`.
+        """Takes labels and the logits of the frozen and the live arm `(n,)`, and membership weights `(strata, n)`.
 
-        Returns the losses of the frozen arm as it was expected to be before all changes, `(n,)`.
+        Returns the frozen arm's losses under the expectation before all announced changes, `(n,)`.
         """
         expectation = self._expectation
         logit = expectation.logit(member, z)
@@ -129,9 +131,9 @@ class ChangeTest:
             self._follow(_Lot(label, z, live, member, logit, loss))
         before = self.evidence
         self.evidence = np.minimum(np.maximum(before + ratios.T, 0.0), _MOST * self.alarm)
-        self._onset[(before <= 0) & (self.evidence > 0)] = self._before  # it began behind what was taken before
+        self._onset[(before <= 0) & (self.evidence > 0)] = self._before  # evidence began after the previous block
         self._before = time
-        # What came before the group's evidence for a hypothesis began says nothing of where the change is.
+        # Evidence of strata from before the group's evidence began does not help to locate the change.
         self._raw = np.where(self.evidence[0] > 0, self._raw + ratios.T, 0.0)
         expectation.see(member, z, p, label)
         self._of_all += member.sum(axis=1)
@@ -144,15 +146,15 @@ class ChangeTest:
         return log_losses(expectation.logit_of(theta, member, z), label)
 
     def by_cause(self) -> tuple[Doubles, Doubles]:
-        """The most evidence for a change of taste and for one of the labels, nats, `(strata,)` each."""
+        """Largest evidence for a change of taste and for a label fault, nats, `(strata,)` each."""
         return self.evidence[:, _TASTE].max(axis=1), self.evidence[:, ~_TASTE].max(axis=1)
 
     def decide(self, time: float) -> None:
-        """Ends what has ended, names another cause or place where it fits better, and announces at most one change."""
+        """Ends changes that are over, corrects their cause or place if another fits better, announces at most one."""
         for stratum, changes in enumerate(self.changes):
             if changes:
                 self._reconsider(stratum, changes, time)
-        if self._of_all[0] < self._least:  # what is expected is not known yet
+        if self._of_all[0] < self._least:  # the expectation is not established yet
             self.evidence[:] = 0.0
         top = self.evidence.max(axis=1)
         taste, labels = self.by_cause()
@@ -168,10 +170,10 @@ class ChangeTest:
         self._mean, self._count = kept * self._mean + float(p.sum()), kept * self._count + len(p)
         return self._mean / self._count
 
-    # --- what has been announced ---
+    # --- announced changes ---
 
     def _follow(self, lot: _Lot) -> None:
-        """All examples of all changes at once: one row after another, change by change."""
+        """Updates all changes with a lot of examples, as one array operation over the changes."""
         inside = [np.flatnonzero(row) for row in lot.member]
         followed = [(n, change) for n, one in enumerate(self.changes) for change in one if len(inside[n])]
         if not followed:
@@ -195,14 +197,15 @@ class ChangeTest:
 
     @staticmethod
     def _take(change: Change, sums: Doubles, *, newest: bool) -> None:
-        """`sums` are examples, evidence that all is as before, what live lost, and evidence by hypothesis."""
+        """`sums` are examples, evidence for a return to the state before, the live arm's loss, evidence by
+        hypothesis."""
         examples, ratio, left = sums[:3].tolist()
         kept, long = (2.0 ** (-examples / half) for half in (_HALF_LIFE, _RECOVERY_HALF_LIFE))
         change.fits = (kept * np.asarray(change.fits) + sums[3:]).tolist()
         change.lost = long * change.lost - ratio
         change.left = long * change.left + left
         change.examples += examples
-        # Under wrong labels nothing can be said of taste: only the newest change may end.
+        # While a label fault lasts, older changes of taste cannot be judged, so only the newest change may end.
         change.back = max(0.0, change.back + ratio) if newest else 0.0
 
     def _reconsider(self, stratum: int, changes: list[Change], time: float) -> None:
@@ -210,7 +213,7 @@ class ChangeTest:
             if change.against and change.examples <= _MOVES and self._moved(change):
                 return
             if change.name == "lost" and change.examples >= _ACCEPTED:
-                changes.remove(change)  # a rate that lasts and keeps the order is the new truth, as for the gate
+                changes.remove(change)  # a lasting rate in the expected order is accepted as normal, as in the gate
                 return
             if change.back >= self.alarm:
                 self._expectation.put_back(stratum, np.asarray(change.before))
@@ -223,7 +226,7 @@ class ChangeTest:
             last.cause, last.name = CAUSES[best], HYPOTHESES[best].name
 
     def _moved(self, change: Change) -> bool:
-        """Whether a change of the group turns out to be one of a few values of a facet; it is theirs then."""
+        """Whether a change of the group turned out to be one of a few values of a facet; it is then moved to them."""
         against = np.asarray(change.against)
         here = self._only_here(against)
         if len(here):
@@ -231,7 +234,7 @@ class ChangeTest:
         return bool(len(here))
 
     def _only_here(self, against: Doubles) -> NDArray[np.int64]:
-        """The values of one facet that alone have changed, given the evidence against it in each stratum, nats."""
+        """The values of one facet that alone have changed, from the evidence against a change by stratum, nats."""
         best, most = np.zeros(0, dtype=np.int64), _ELSEWHERE
         for facet in range(1, int(self._facet.max()) + 1):
             values = np.flatnonzero(self._facet == facet)
@@ -255,7 +258,8 @@ class ChangeTest:
     # --- announcing ---
 
     def _where(self, stratum: int) -> int:
-        """The stratum that explains a change best: a value that is nearly all of the group cannot be told from it."""
+        """The stratum that explains a change best: one value that makes up nearly all of the group counts as the
+        group."""
         group = self.evidence[0]
         if stratum and group.max() >= _AS_MUCH * self.evidence[stratum].max():
             return 0
@@ -263,7 +267,7 @@ class ChangeTest:
         return int(here[self.evidence[here].max(axis=1).argmax()]) if len(here) else 0
 
     def _announce(self, stratum: int) -> None:
-        chosen = int((self.evidence[stratum] + _SURE * _TASTE).argmax())  # in doubt it is not the labels
+        chosen = int((self.evidence[stratum] + _SURE * _TASTE).argmax())  # a tie is decided for taste, not labels
         hypothesis, changes = HYPOTHESES[chosen], self.changes[stratum]
         nats = float(self.evidence[stratum, chosen])
         if not changes or (changes[-1].cause is Cause.TASTE and hypothesis.cause is Cause.LABELS):
@@ -283,7 +287,7 @@ class ChangeTest:
         self._begin_anew(stratum)
 
     def _begin_anew(self, stratum: int) -> None:
-        """Of all strata that share examples with one whose expectation has changed."""
+        """Clears the evidence of all strata that share examples with the one whose expectation has changed."""
         shared = (self._facet != self._facet[stratum]) | (np.arange(len(self._facet)) == stratum)
         self.evidence[shared] = 0.0
         self._raw[:] = 0.0

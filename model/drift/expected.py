@@ -1,9 +1,9 @@
-"""How well the live arm is expected to do before labels are in, from its own calibrated probabilities.
+"""Expected performance of the live arm before labels arrive, from its own calibrated probabilities.
 
 Confidence-based performance estimation (NannyML's CBPE; Guillory et al., Predicting with confidence on unseen
-distributions, ICCV 2021): if `p` is calibrated, the log loss is expected to be the entropy of `p`, and the AUC follows
-from how many clicks and non-clicks are expected at each score. It sees what changes in the scores. What it cannot see
-is that `p` is no longer calibrated, so its own error is kept beside it, taken from labels that came later.
+distributions, ICCV 2021): if `p` is calibrated, the expected log loss is the entropy of `p`, and the AUC follows from
+the expected numbers of clicks and non-clicks at each score. The estimate follows changes of the scores, but cannot
+notice that `p` is no longer calibrated. Its own error is therefore measured on labels that arrive later.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from model.drift.windows import BINS, HALF_LIFE, Decaying, binned, binned_auc, b
 from model.gate.seen import Doubles
 
 _BLOCK = 250.0
-"""Examples whose mean loss is compared with what was expected of it."""
+"""Examples over which an actual mean loss is compared with the expected one."""
 _ERROR_HALF_LIFE = 4_000.0
 
 
@@ -31,7 +31,7 @@ class ExpectedPerformance:
         self._calibration = Expectation(facet, centre, slow=1.0)
         self._window = Decaying(count, HALF_LIFE, {"sums": (2,), "bins": (2, BINS)})
         self._block: Doubles = np.zeros((count, 2))
-        """Examples since an error was last taken, and what was lost on them beyond what was expected, nats."""
+        """Examples since the error was last measured, and the sum of their loss beyond the expected one, nats."""
         self._error = Decaying(count, _ERROR_HALF_LIFE, {"sums": (2,)})
 
     def served(self, live: Doubles, member: Doubles, strata: NDArray[np.int64]) -> None:
@@ -44,9 +44,9 @@ class ExpectedPerformance:
         )
 
     def learned(self, label: Doubles, live: Doubles, member: Doubles) -> None:
-        """Takes the labels of what was served: how far off it was, and how the live arm is to be corrected."""
+        """Takes labels of served examples: measures the error of the estimate and updates the calibration."""
         p = probability(self._calibration.logit(member, live))
-        # What is lost beyond what was expected of `p`.
+        # Actual log loss of `p` less its expected log loss, the entropy of `p`.
         surprise = (p - label) * np.log(p / (1 - p))
         self._block += member @ np.array([np.ones_like(p), surprise]).T
         full = self._block[:, 0] >= _BLOCK
@@ -58,7 +58,7 @@ class ExpectedPerformance:
         self._calibration.believe(np.ones(len(member), dtype=np.bool_))
 
     def measures(self) -> dict[str, Doubles]:
-        """`log_loss`, `auc` and the `error` of the log loss, nats, by stratum, nan where not known."""
+        """`log_loss`, `auc` and the `error` of the expected log loss, nats, by stratum; NaN if unknown."""
         sums, bins, error = self._window.sums["sums"], self._window.sums["bins"], self._error.sums["sums"]
         with np.errstate(invalid="ignore", divide="ignore"):
             return {

@@ -1,14 +1,14 @@
-"""What may have become of the labels: each hypothesis says how likely a click then is (ours).
+"""Hypotheses of how labels may have changed, each with the click probability that it predicts (ours).
 
-`p` is the probability that is expected, `m` its mean. What is named by its cause:
+`p` is the expected probability, `m` its mean. The hypotheses by cause:
 
-    taste    (1 - s) p + s q m   for a share s of it the old taste says nothing, and q times the mean is clicked
+    taste    (1 - s) p + s q m   for a share s, the old taste predicts nothing, and the click rate is q times the mean
     flipped  (1 - s) p + s (1 - p)
     lost     (1 - s) p
     fake     p + s (1 - p)
 
-Taste leaves what nobody liked as it is, or little better; labels that are wrong make it look liked. That is what tells
-them apart, and a lost click keeps the order.
+A change of taste hardly raises the clicks on items that nobody liked; flipped and fake labels do. Lost clicks keep the
+order of the items.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _FLOOR = 1e-4
 
 
 class Cause(StrEnum):
-    """Why labels are not as expected."""
+    """Cause of a change of the labels."""
 
     TASTE = "taste"
     LABELS = "labels"
@@ -60,14 +60,14 @@ HYPOTHESES = (
     Hypothesis("fake", Cause.LABELS, 0.8, add=0.2),
     Hypothesis("fake", Cause.LABELS, 0.5, add=0.5),
 )
-CAUSES = tuple(one.cause for one in HYPOTHESES)
+CAUSES = tuple(hypothesis.cause for hypothesis in HYPOTHESES)
 _KEEP, _MEAN, _ADD = (
-    np.array([getattr(one, part) for one in HYPOTHESES])[:, None] for part in ("keep", "add_mean", "add")
+    np.array([getattr(hypothesis, part) for hypothesis in HYPOTHESES])[:, None] for part in ("keep", "add_mean", "add")
 )
 
 
 def log_ratios(label: Doubles, p: Doubles, mean: float) -> Doubles:
-    """Log likelihood of labels under each hypothesis above that under `p`, nats, `(hypotheses, n)`.
+    """Log likelihood ratio of labels under each hypothesis against the expectation `p`, nats, `(hypotheses, n)`.
 
     Labels are 0 or 1 `(n,)`, `p` `(n,)`.
     """

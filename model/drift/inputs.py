@@ -1,4 +1,4 @@
-"""How far inputs and scores are from the reference, by stratum, as soon as a request is served.
+"""Distance of inputs and scores from the reference, by stratum, measured as soon as a request is served.
 
 Three distances between the recent share `q` and the reference's share `p` of each bin (deciles of the reference):
 
@@ -6,14 +6,14 @@ Three distances between the recent share `q` and the reference's share `p` of ea
     JSD   sqrt of the Jensen-Shannon divergence in bits, 0 to 1 (Endres and Schindelin, 2003)
     KS    largest difference of the distribution functions at the edges
 
-From few examples all of them are above zero where nothing has changed. With `B` bins and `n` independent examples
-against `m` the PSI is `(B - 1) (1/n + 1/m)` on average (its chi-squared limit; Yurdakul, 2018), the divergence an
-eighth of that in nats, and KS stays below `sqrt((1/n + 1/m) log(2/a) / 2)` with probability `1 - a`. That much is taken
-off. `n` counts sessions, not examples: what one user is shown hangs together.
+Few examples alone make each distance positive. With `B` bins and `n` independent examples against `m`, the PSI is
+`(B - 1) (1/n + 1/m)` on average (its chi-squared limit; Yurdakul, 2018), the divergence an eighth of that in nats, and
+KS stays below `sqrt((1/n + 1/m) log(2/a) / 2)` with probability `1 - a`. These amounts are subtracted. `n` counts
+sessions, not examples, because the items shown to one user depend on each other.
 
-A feature that goes empty for all moves everything a little and at once, less than another season moves one input within
-months. So of the group the jump is watched, too: the mean PSI of the newest examples against those before them, as a
-multiple of what it usually is here. What lasts becomes usual (ours, docs/decisions/0140).
+A feature that goes empty for everybody moves all inputs a little and at once, less than a season moves one input in
+months. For the group the jump is therefore watched too: the mean PSI of the newest examples against those before them,
+as a multiple of its usual value. A level that lasts becomes the usual one (ours, docs/decisions/0140).
 """
 
 from __future__ import annotations
@@ -32,46 +32,46 @@ from model.gate.seen import Doubles
 DISTANCES = ("psi", "jensen_shannon", "ks")
 HALF_LIFE = 500.0
 _TOGETHER = 30.0
-"""Examples that hang together: a session of some requests."""
+"""Examples that count as one independent observation: a session of some requests."""
 _FIRST = 5_000.0
-"""Examples that are taken for the reference where there is none."""
+"""Examples that become the reference if the backbone has none."""
 _LEAST = 250.0
-"""Fewer examples on either side say nothing."""
+"""Least examples on either side; with fewer, distances are NaN."""
 _FLOOR = 1e-3
 _KS_LEVEL = 1e-3
 _PAST_HALF_LIFE = 8_000.0
-"""Examples of the group: what the newest ones are compared with, and what is usual between them."""
+"""Half-life in examples of the group's past, which the newest examples are compared with."""
 _USUAL, _USUAL_MASS = 0.03, 4_000.0
-"""Mean PSI between newest and earlier examples before any was seen, and how many examples that counts for."""
+"""Usual mean PSI between newest and earlier examples before any was measured, and the examples it counts for."""
 _PAST_MASS = 2_000.0
 _KNOWN_MASS = 6_000.0
-"""Mass from which on what is usual is known: after four looks."""
+"""Mass from which the usual distance counts as known, reached after four looks."""
 _MOST = 2.0
-"""Times the usual that a look counts for at most in what is usual."""
+"""Largest multiple of the usual distance with which one look enters the usual distance."""
 
 
 class InputWatch:
-    """Recent distributions of all that is watched, and the reference."""
+    """Recent distributions of the watched inputs, and the reference."""
 
     def __init__(self, strata: int, reference: Reference | None, inputs: Collection[str] = WATCHED) -> None:
-        """Of what is watched, `inputs` are judged."""
+        """`inputs` are those that distances are computed for."""
         self._reference = reference
         self._judged: NDArray[np.bool_] = np.array([name in inputs for name in WATCHED])
         self._first: list[Doubles] = []
-        """Values of the first examples, until there is a reference."""
+        """Values of the first examples, collected until they make a reference."""
         self._window = Decaying(strata, HALF_LIFE, {"count": (), "bins": (len(WATCHED), BINS)})
         self._past: Doubles = np.zeros((len(WATCHED), BINS))
         self._usual: Doubles = np.array([_USUAL * _USUAL_MASS, _USUAL_MASS])
-        """Sum of the mean PSI over examples, and examples."""
+        """Sum of mean PSI times examples, and sum of examples: their ratio is the usual distance."""
         self.jump = 0.0
-        """How many times farther than usual the group's newest examples are from those before them."""
+        """Distance of the group's newest examples from those before them, as a multiple of the usual one."""
         self.own_reference = reference is None
         if reference is not None:
             self._past = _of_group(reference)
 
     @property
     def knows(self) -> bool:
-        """Whether there is a reference by now."""
+        """Whether there is a reference."""
         return self._reference is not None
 
     def take(self, values: Doubles, strata: NDArray[np.int64]) -> None:
@@ -87,7 +87,7 @@ class InputWatch:
             self._compare(bins[0], float(passed[0]))
 
     def _compare(self, bins: Doubles, passed: float) -> None:
-        """Takes the group's newest bins `(watched, BINS)`."""
+        """Compares the group's newest bins `(watched, BINS)` with its past."""
         psi = float(_psi(_shares(self._window.sums["bins"][0]), _shares(self._past))[self._judged].mean())
         usual, kept = self._usual[0] / self._usual[1], 2.0 ** (-passed / _PAST_HALF_LIFE)
         if self._window.sums["count"][0] >= _LEAST:
@@ -107,7 +107,7 @@ class InputWatch:
         self._past = _of_group(self._reference)
 
     def distances(self) -> Doubles:
-        """By stratum, by what is watched, in the order of `DISTANCES`, `(strata, watched, 3)`; nan where not known."""
+        """Distances by stratum and input, in the order of `DISTANCES`, `(strata, watched, 3)`; NaN if unknown."""
         recent = self._window.sums["bins"]
         out = np.full((*recent.shape[:2], len(DISTANCES)), np.nan)
         if self._reference is None:
@@ -121,7 +121,7 @@ class InputWatch:
         return out
 
     def state(self) -> dict[str, Any]:
-        """For a snapshot. A reference of its own stands in it."""
+        """For a snapshot. It includes the reference if that was made of the first examples."""
         own = self._reference if self.own_reference else None
         first = np.concatenate(self._first) if self._first else np.zeros((0, len(WATCHED) + 4))
         return {
@@ -150,7 +150,7 @@ class InputWatch:
 
 
 def _distances(recent: Doubles, reference: Doubles, noise: Doubles) -> Doubles:
-    """Of counts by bin `(strata, watched, BINS)`, less what few examples make of nothing."""
+    """Distances of counts by bin `(strata, watched, BINS)`, less what few examples cause by chance."""
     q, p = _shares(recent), _shares(reference)
     psi = _psi(q, p)
     half = (p + q) / 2
@@ -176,5 +176,5 @@ def _psi(q: Doubles, p: Doubles) -> Doubles:
 
 
 def _of_group(reference: Reference) -> Doubles:
-    """The group's past as the reference has it."""
+    """The group's past before the stream, taken from the reference."""
     return np.asarray(_PAST_MASS * reference.counts[0] / reference.counts[0].sum(axis=1, keepdims=True))

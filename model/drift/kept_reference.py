@@ -1,4 +1,4 @@
-"""The reference as a file of a backbone's folder, bound to the backbone whose scores it holds."""
+"""The drift reference as a file in a backbone's folder, tied to that backbone by its fingerprint."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _KIND, _FORMAT = "drift-reference", 1
 
 
 class ReferenceRefused(BackboneRefused):
-    """What drift is measured against cannot be used; the message names the file and the cure."""
+    """The drift reference cannot be used; the message names the file and the cure."""
 
 
 def write_reference(folder: Path, reference: Reference, fingerprint: str) -> None:

@@ -1,7 +1,7 @@
 """KSWIN (Raab, Heusinger and Schleif, Reactive soft prototype computing for drift streams, Neurocomputing, 2020).
 
-It fires where river's fires, value for value, without a test at each value: both samples have the same size, so the
-exact test says once and for all which distance is too large (`critical_distance`).
+It fires exactly where river's implementation does, without a statistical test at each value: both samples have the same
+size, so the exact test gives one critical distance for all of them (`critical_distance`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections import deque
 import numpy as np
 
 _LEAST = 0.1
-"""Distances below it never count, as in river."""
+"""Distances below this never count, as in river."""
 
 
 class KswinWindow:
@@ -27,7 +27,8 @@ class KswinWindow:
         self._random = random.Random(seed)
 
     def update(self, x: float) -> None:
-        """Takes a value; `drift_detected` says whether the newest are others. It begins anew behind a drift."""
+        """Takes a value; `drift_detected` says whether the newest values differ. After a drift the window is
+        cleared."""
         if self.drift_detected:
             self._values.clear()
             self._random = random.Random(self._seed)
@@ -45,7 +46,7 @@ class KswinWindow:
 
 
 def critical_distance(n: int, alpha: float) -> int:
-    """Least k for which two samples of `n` values each of one distribution are k/n apart with probability <= alpha.
+    """Least k such that two samples of `n` values of one distribution are k/n apart with probability <= alpha.
 
     P(D >= k/n) = 2 sum over i >= 1 of (-1)^(i+1) C(2n, n - i k) / C(2n, n)   (Gnedenko and Korolyuk, 1951)
     """

@@ -1,4 +1,4 @@
-"""Alarms of measures that cross a threshold: once when they do, and again only after they came back (hysteresis)."""
+"""Alarms of measures with a threshold: each fires once, and again only after the measure has come back (hysteresis)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from model.drift.verdict import Alarm
 from model.gate.seen import Doubles
 
 _BACK = 0.5
-"""Share of its threshold below which a measure must fall before its alarm can be given again."""
+"""Share of the threshold below which a measure must fall before its alarm may fire again."""
 
 
 class Latches:
-    """Which alarms stand, of a list of measures, by stratum."""
+    """The alarms of a list of measures that are on, by stratum."""
 
     def __init__(self, names: Sequence[str], measures: Sequence[tuple[str, str, float]]) -> None:
         """`names` of the strata; detector, signal and threshold of each of the `measures`."""
@@ -24,7 +24,7 @@ class Latches:
         self._standing: NDArray[np.bool_] = np.zeros((len(measures), len(names)), dtype=np.bool_)
 
     def judge(self, values: Doubles, time: float) -> list[Alarm]:
-        """Takes the measures by stratum `(measures, strata)`; returns those that crossed. nan changes nothing."""
+        """Takes the measures by stratum `(measures, strata)`; returns those that crossed. NaN changes nothing."""
         with np.errstate(invalid="ignore"):
             fired = (values >= self._threshold) & ~self._standing
             self._standing &= ~(values < _BACK * self._threshold)
@@ -37,8 +37,8 @@ class Latches:
         ]
 
     def of(self, stratum: int) -> list[str]:
-        """The alarms that stand of a stratum, as `detector signal`."""
-        return [" ".join(self._measures[one][:2]) for one in np.flatnonzero(self._standing[:, stratum]).tolist()]
+        """The alarms of a stratum that are on, as `detector signal`."""
+        return [" ".join(self._measures[row][:2]) for row in np.flatnonzero(self._standing[:, stratum]).tolist()]
 
     def state(self) -> bytes:
         """For a snapshot."""

@@ -1,11 +1,11 @@
-"""Whether the live arm does harm where the frozen one holds: a kernel that we broke (ours).
+"""Detects that the live arm does harm where the frozen arm does not: the kernel is broken (ours).
 
     W <- max(0, W + sum over the examples of (loss of live - loss of frozen - 0.02)),   clipped to 3 nats apart
 
-The difference is a log likelihood ratio of the frozen arm against the live one, so it takes at least `exp(A)` examples
-on average until `W` reaches `A` while the live arm's probabilities are right. The frozen arm is taken as it was
-expected to be before any drift: a kernel that is worse than that helps nobody. What is taken off is what a sound kernel
-may lose while a taste that it has learned goes away again; smaller harm is the gate's to find.
+The difference is a log likelihood ratio of the frozen arm against the live one, so while the live arm's probabilities
+are right it takes at least `exp(A)` examples on average until `W` reaches `A`. The frozen arm is taken as it was
+expected to be before any drift, because a kernel that is worse than that is of no use. The 0.02 nats that are
+subtracted allow what a sound kernel may lose while a taste that it learned goes away; the gate finds smaller harm.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from model.gate.seen import Doubles
 _CLIP, _TOLERATED = 3.0, 0.02
 _HALF_LIFE = 600.0
 _FINE, _LEAST = 0.003, 500.0
-"""Nats above the frozen arm at which a live arm counts as mended, and examples that it takes at least."""
+"""Nats above the frozen arm at which a live arm counts as mended, and the least examples before that is said."""
 _AS_MUCH = 0.75
 
 
 class LiveArm:
-    """What the live arm loses against the frozen one, by stratum."""
+    """Loss of the live arm against the frozen one, by stratum."""
 
     def __init__(self, facet: Sequence[int], false_alarm_examples: float) -> None:
         count = len(facet)
@@ -38,19 +38,19 @@ class LiveArm:
         """W, nats."""
         self._onset: Doubles = np.full(count, np.nan)
         self.since: Doubles = np.full(count, np.nan)
-        """Event time from which on a stratum's kernel is broken, s; nan where it is not."""
+        """Event time since which a stratum's kernel is broken, s; NaN if it is not."""
         self._examples: Doubles = np.zeros(count)
         self._window = Decaying(count, _HALF_LIFE, {"count": (), "gap": ()})
 
     @property
     def gap(self) -> Doubles:
-        """Loss of live above frozen on recent examples, nats, `(strata,)`; nan where there are none."""
+        """Loss of live above frozen on recent examples, nats, `(strata,)`; NaN without examples."""
         sums = self._window.sums
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.where(sums["count"] > 0, sums["gap"] / sums["count"], np.nan)
 
     def take(self, live: Doubles, frozen: Doubles, member: Doubles, judged: NDArray[np.bool_], time: float) -> None:
-        """Takes losses of both arms `(n,)`; strata that are not `judged` begin anew."""
+        """Takes both arms' losses `(n,)`; the evidence of strata that are not `judged` is cleared."""
         gap = np.minimum(np.maximum(live - frozen, -_CLIP), _CLIP)
         sums = member @ np.array([np.ones_like(gap), gap]).T
         self._window.add(sums[:, 0], {"count": sums[:, 0], "gap": sums[:, 1]})
@@ -61,7 +61,7 @@ class LiveArm:
         self._examples += sums[:, 0]
         self._decide()
         if not np.isnan(self.since[0]):
-            self.evidence[1:] = 0.0  # what breaks all of them says nothing of one
+            self.evidence[1:] = 0.0  # a kernel broken for the whole group says nothing about single values
 
     def _decide(self) -> None:
         broken, open_to = ~np.isnan(self.since), self.evidence
@@ -75,7 +75,7 @@ class LiveArm:
             self.break_down(0 if self.evidence[0] >= _AS_MUCH * open_to[stratum] else stratum, self._onset[stratum])
 
     def break_down(self, stratum: int, since: float) -> None:
-        """Says that a stratum's kernel is broken; those that share its examples begin anew."""
+        """Records that a stratum's kernel is broken, and clears the evidence of strata that share its examples."""
         if np.isnan(self.since[stratum]):
             self.since[stratum], self._examples[stratum] = since, 0.0
             self.evidence[self._facet != self._facet[stratum]] = 0.0

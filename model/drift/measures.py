@@ -1,4 +1,4 @@
-"""What is shown of every stratum: the arms on recent labels, counts, and what gate, join and learner say."""
+"""The measures shown for every stratum: the arms on recent labels, counts, and reports of gate, join and learner."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from model.drift.windows import ArmWindows
 from model.gate.seen import Doubles
 
 _DELAY_KEPT = 0.99
-"""Of the usual delay, kept from one micro-batch to the next."""
+"""Factor that the usual label delay keeps from one micro-batch to the next."""
 _USUAL = 2.0
-"""Times the usual delay up to which a delay belongs to what is usual."""
+"""Multiple of the usual delay up to which a delay still updates the usual one."""
 _LEAST = 500.0
 LABEL_ALARMS = (("label_delay", 3.0), ("late_share", 0.5), ("dropped_share", 0.5))
-"""Times the usual delay, share of late feedback and share of dropped traffic at which an alarm is given."""
+"""Alarm thresholds: multiple of the usual delay, share of late feedback, share of dropped traffic."""
 
 
 class StratumMeasures:
@@ -28,7 +28,7 @@ class StratumMeasures:
     def __init__(self, strata: int) -> None:
         self._arms = ArmWindows(strata, ARMS)
         self.examples: Doubles = np.zeros(strata)
-        """Labelled examples since the group began; by weight."""
+        """Labelled examples since the group began, by weight."""
         self.served: Doubles = np.zeros(strata)
         self.refused: Doubles = np.zeros(strata)
         self._delay = self._usual_delay = self._late = self._dropped = NAN
@@ -39,7 +39,7 @@ class StratumMeasures:
         self._arms.take(label, logits, member, strata)
 
     def hear(self, health: LabelHealth) -> None:
-        """Takes what gate and join know of the labels."""
+        """Takes what gate and join report about the labels."""
         self._late, self._dropped, self._delay = health.late_share, health.dropped_share, health.delay_s
         if math.isnan(self._usual_delay):
             self._usual_delay = self._delay
@@ -47,12 +47,12 @@ class StratumMeasures:
             self._usual_delay = _DELAY_KEPT * self._usual_delay + (1 - _DELAY_KEPT) * self._delay
 
     def of_labels(self) -> tuple[float, ...]:
-        """What is known of the labels' way, in the order of `LABEL_ALARMS`."""
+        """Measures of the feedback path, in the order of `LABEL_ALARMS`."""
         ratio = self._delay / self._usual_delay if self._usual_delay > 0 else NAN
         return ratio, self._late, self._dropped
 
     def off(self, arm: str) -> Doubles:
-        """How far mean score and mean label of an arm are apart, as a logarithm, `(strata,)`; nan for few examples."""
+        """Miscalibration of an arm, `|log(mean score / mean label)|`, `(strata,)`; NaN for too few examples."""
         sums = self._arms.sums(arm)
         known = (sums["count"] >= _LEAST) & (sums["label"] > 0)
         ratio = np.where(known, sums["score"], 1.0) / np.where(known, sums["label"], 1.0)

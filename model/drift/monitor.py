@@ -1,10 +1,10 @@
-"""The drift monitor of one kernel group: everything seen goes in, what changed comes out.
+"""The drift monitor of one kernel group: it takes served and learned examples and returns changed verdicts and alarms.
 
-1. `served`: inputs against the reference, and how well the live arm is expected to do;
-2. `learned`: labels against what is expected of the frozen arm, live against frozen, the single detectors;
-3. `judge`: the cause for each stratum, in words.
+1. `served`: inputs against the reference, and the expected performance of the live arm;
+2. `learned`: labels against the expectation, live against frozen arm, the single detectors;
+3. `judge`: one verdict for each stratum, in words.
 
-No broker, clock or global. The same calls give the same verdicts, wherever `state` was taken and loaded again.
+It has no broker, clock or global. The same calls give the same verdicts, even across `state` and `load`.
 """
 
 from __future__ import annotations
@@ -38,26 +38,26 @@ from model.gate.harm import log_losses
 from model.gate.seen import Doubles, Seen, Strata
 
 _SERVED_BLOCK, _LEARNED_BLOCK = 1_024, 256
-"""Examples that are looked at together: it costs hardly more to look at many than at few (docs/decisions/0130)."""
+"""Examples per look; larger blocks cost hardly more than small ones (docs/decisions/0130)."""
 _LEAST = 128.0
 _REFUSED_HALF_LIFE = 500.0
 _CENTRE = -1.5
 _HARD = 0.5, 2.0
-"""A reference whose slope lies outside is of a model whose probabilities never fitted. Inside it may be that the
-reference was made of examples which the model was fitted to."""
+"""A reference slope outside these bounds means that the model's probabilities never fitted. Inside, a slope off 1 may
+come from a reference made of the model's own training examples."""
 _DISTANT = 0.1, 0.2, 0.1
-"""Distances at which an input's alarm is given: PSI, Jensen-Shannon, KS."""
+"""Thresholds of an input's alarms: PSI, Jensen-Shannon, KS."""
 _OFF = 0.5
-"""Logarithm of mean score over mean label at which an alarm is given."""
+"""Threshold of the miscalibration alarm, as a logarithm of mean score over mean label."""
 Evidence = Mapping[str, float | str]
 _SHARED = {VerdictKind.INPUTS, VerdictKind.LABELS, VerdictKind.BROKEN_BY_US, VerdictKind.HANDLED, VerdictKind.UNHANDLED}
 
 
 class DriftMonitor:
-    """Watches one group."""
+    """Watches one kernel group for drift."""
 
     def __init__(self, strata: Strata, reference: Reference | None, config: DriftConfig) -> None:
-        """Without a `reference` the first examples are taken for it, and until then inputs are not judged."""
+        """Without a `reference` the first examples become the reference; until then inputs are not judged."""
         count, facet = len(strata), strata.facet
         self._strata, self._config = strata, config
         self._names = [strata.name(n) for n in range(count)]
@@ -78,7 +78,7 @@ class DriftMonitor:
         self._learned: list[Doubles] = []
         self._served_examples = self._learned_examples = 0
         self._fresh = False
-        """Whether there is something new to judge."""
+        """Whether anything came since the last `judge`."""
         self._distances: Doubles = self._inputs.distances()
         self._time = -math.inf
         self._alarms: list[Alarm] = []
@@ -88,13 +88,13 @@ class DriftMonitor:
             for name in self._names
         ]  # fmt: skip
         self._evidence: list[Evidence] = [{} for _ in self._names]
-        """The newest figures behind the verdicts; empty where there are none but how many examples came."""
+        """The newest figures behind the verdicts; empty where there is only a count of examples."""
 
-    # --- what is told ---
+    # --- inputs ---
 
     @property
     def room(self) -> int:
-        """How many served examples it looks at next time, less those that wait for it."""
+        """How many more served examples fit into the block of the next look."""
         return _SERVED_BLOCK - self._served_examples
 
     def served(
@@ -105,9 +105,9 @@ class DriftMonitor:
         domain: NDArray[np.int64] | tuple[int, int, int],
         time: float,
     ) -> None:
-        """Impressions, before their labels: logits `(n,)`, representation `(n, width)`, facet indices.
+        """Takes impressions before their labels: logits `(n,)`, representations `(n, width)` and facet indices.
 
-        These are `(n, 3)`, or `(3,)` of all. `time` is the event time of the newest, s.
+        Facet indices are `(n, 3)`, or `(3,)` for all. `time` is the event time of the newest impression, s.
         """
         self.move_on(time)
         values = np.empty((len(frozen), _SERVED_COLUMNS), dtype=np.float32)
@@ -118,10 +118,10 @@ class DriftMonitor:
             self._look_at_served()
 
     def learned(self, seen: Seen, weight: Doubles, candidate: Doubles, time: float) -> None:
-        """A micro-batch of which it was decided what becomes of it.
+        """Takes a micro-batch after the gate has decided about it.
 
-        `weight` `(n,)` by the shares of users and items (`GuardedBatch.weight`), `candidate` `(n,)` logits from before
-        it learned, nan where it did not; `time` is the newest event time of the batch, s.
+        `weight` `(n,)` comes from the shares of users and items (`GuardedBatch.weight`). `candidate` `(n,)` are the
+        candidate's logits before it learned, NaN if it did not. `time` is the batch's newest event time, s.
         """
         self.move_on(time)
         block = np.empty((len(weight), _LEARNED_COLUMNS))
@@ -135,7 +135,7 @@ class DriftMonitor:
             self._look_at_learned()
 
     def judge(self, health: LabelHealth, time: float) -> list[Verdict | Alarm]:
-        """What has changed since the last call, to be called behind each micro-batch."""
+        """Returns the verdicts and alarms that changed since the last call; to be called after each micro-batch."""
         self.move_on(time)
         self._measures.hear(health)
         examples = self._measures.examples
@@ -166,11 +166,11 @@ class DriftMonitor:
         return evidence or {"examples": float(self._measures.examples[stratum])}
 
     def move_on(self, time: float) -> None:
-        """Event time has come to `time`, s."""
+        """Advances event time to `time`, s."""
         if math.isfinite(time):
             self._time = max(self._time, time)
 
-    # --- what is made of it, a block at a time ---
+    # --- one look per block ---
 
     def _look_at_served(self) -> None:
         block = np.concatenate(self._served)
@@ -205,7 +205,7 @@ class DriftMonitor:
         label, frozen, live, weight, candidate, user, evidence = columns
         member, logits = self._strata.of(domain) * weight, np.array([frozen, live, candidate])
         self._measures.take(label, logits, member, self._strata.numbers(domain))
-        if len(label) and not self._causes.far[0]:  # where inputs are at fault labels say nothing
+        if len(label) and not self._causes.far[0]:  # labels cannot be judged while inputs are at fault
             if self._causes.far.any():
                 member = member * ~(member[self._causes.far] > 0).any(axis=0)
             if not any(change.cause is Cause.LABELS for change in self._test.changes[0]):
@@ -226,21 +226,21 @@ class DriftMonitor:
             self._users.doubt()
 
     def _evidence_alarms(self) -> list[Alarm]:
-        """Of the tests that the verdicts rest on, before what they have found becomes what is expected."""
+        """Alarms of the tests behind the verdicts, read before an announced change becomes the expectation."""
         return self._latches.judge(np.array([*self._test.by_cause(), self._arm.evidence]), self._time)
 
     def _crossed(self) -> list[Alarm]:
-        """Measures that have crossed a threshold since the last call, in the order of `_CROSSING`."""
+        """Measures that crossed a threshold since the last call, in the order of `_CROSSING`."""
         values = np.full((len(_CROSSING), len(self._names)), NAN)
         values[0], values[1:_OF_INPUTS, 0] = self._measures.off("frozen"), self._measures.of_labels()
         values[_OF_INPUTS:] = self._distances.reshape(len(self._names), -1).T
         return self._crossing.judge(values, self._time)
 
-    # --- what is known ---
+    # --- results ---
 
     @property
     def verdicts(self) -> list[Verdict]:
-        """One per stratum, in their order; what holds of the whole group holds of its strata."""
+        """One verdict per stratum, in their order; a verdict on the whole group is passed on to its strata."""
         shared = self._own[0].kind in _SHARED
         return [
             self._shared(own) if shared and own.kind is VerdictKind.STABLE else self._worded(stratum, own)
@@ -253,7 +253,7 @@ class DriftMonitor:
         return Verdict(own.stratum, group.kind, group.since, {**evidence, "shares": group.stratum}, said, group.advice)
 
     def _worded(self, stratum: int, own: Verdict) -> Verdict:
-        """With the newest figures, and the sentence of them."""
+        """The verdict with the newest figures in its evidence and its sentence."""
         evidence = {**self._figures(stratum, self._evidence[stratum])}
         return replace(own, evidence=evidence, words=words(own.kind, own.stratum, evidence))
 
@@ -281,7 +281,7 @@ class DriftMonitor:
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """The inverse of `state`. The monitor must have the strata and the reference that it had then."""
+        """The inverse of `state`. Strata and reference must be the same as then."""
         for name in _PARTS:
             getattr(self, f"_{name}").load(state[name])
         self._served = [np.frombuffer(state["served"], dtype=np.float32).reshape(-1, _SERVED_COLUMNS).copy()]
@@ -305,10 +305,11 @@ _CROSSING = (
 _OF_INPUTS = 1 + len(LABEL_ALARMS)
 _DOMAIN = 1 + len(WATCHED)
 _SERVED_COLUMNS = _DOMAIN + 3
-"""Of what is kept of a served example until its block is full: the live logit, what is watched, facet indices."""
+"""Columns of a served example that waits for its block: live logit, watched inputs, facet indices."""
 _LEARNED_DOMAIN = 7
 _LEARNED_COLUMNS = _LEARNED_DOMAIN + 3
-"""Label, frozen and live logit, weight, candidate's logit, user and what it is worth as evidence, facet indices."""
+"""Columns of a learned one: label, frozen and live logit, weight, candidate's logit, user, weight as evidence,
+facets."""
 _NO_SERVED = np.zeros((0, _SERVED_COLUMNS), dtype=np.float32)
 _NO_LEARNED = np.zeros((0, _LEARNED_COLUMNS))
 

@@ -1,4 +1,4 @@
-"""What inputs and scores were like before the kernel began: the pretraining window, kept with the backbone."""
+"""The drift reference: distributions of inputs and scores in the pretraining window, kept with the backbone."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from model.drift.expectation import Expectation, probability
 from model.gate.seen import Doubles
 
 _PROJECTIONS = len(WATCHED) - 2
-"""Beside score and length."""
+"""Number of projections; score and norm are the other two watched inputs."""
 BINS = 10
 _SEED = 20_17
 _PASSES = 20
 
 
 def watched(x: NDArray[np.floating], frozen_logit: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Values of all that is `WATCHED`, `(n, watched)`, of representations `(n, width)` and frozen logits `(n,)`."""
-    wide = torch.from_numpy(np.ascontiguousarray(x)).float().numpy()  # ten times faster than numpy from float16
+    """The `WATCHED` inputs, `(n, watched)`, from representations `(n, width)` and frozen logits `(n,)`."""
+    wide = torch.from_numpy(np.ascontiguousarray(x)).float().numpy()  # ten times faster than numpy's cast of float16
     out = np.empty((len(wide), len(WATCHED)), dtype=np.float32)
     out[:, 0] = frozen_logit
-    # Not by matmul: an example's value must not hang on how many others it is looked at with.
+    # No matmul: its rounding depends on the number of rows, and an example's value must not.
     np.sqrt(np.einsum("ij,ij->i", wide, wide), out=out[:, 1])
     np.einsum("ij,kj->ik", wide, _directions(wide.shape[1]), out=out[:, 2:])
     return out
@@ -41,7 +41,7 @@ def _directions(width: int) -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class Reference:
-    """Distributions of the pretraining window; small, whatever the window holds."""
+    """Binned distributions of the pretraining window; their size does not depend on the number of examples."""
 
     edges: Doubles
     """Deciles of each of the `WATCHED`, `(watched, BINS - 1)`."""
@@ -50,11 +50,11 @@ class Reference:
     centre: float
     """Mean frozen logit."""
     slope: float
-    """Factor of the frozen logit in a logistic regression of the labels on it: near 1 if its probabilities fit."""
+    """Slope of a logistic regression of the labels on the frozen logit: near 1 if its probabilities fit."""
 
     @property
     def examples(self) -> int:
-        """How many it is made of."""
+        """Number of examples it was made of."""
         return round(float(self.counts[0, 0].sum()))
 
     @classmethod
@@ -68,8 +68,8 @@ class Reference:
     ) -> Reference:
         """From examples `(n, width)`, `(n,)`, `(n,)` and facet indices `(n, 3)`; `sizes` are `DomainSpace.sizes`.
 
-        The examples are best held out from the frozen model's training: a model is surer of what it has seen.
-        Raises ValueError if there are none, or none that are finite.
+        Examples should be held out from the frozen model's training, because a model is overconfident on those.
+        Raises ValueError if there are none, or none with finite numbers.
         """
         values = watched(x, frozen_logit).astype(np.float64)
         finite = np.isfinite(values).all(axis=1)

@@ -1,4 +1,4 @@
-"""What a stratum shows now, and what is known of labels and kernel from elsewhere."""
+"""The measures of a stratum, and what gate and join report about labels and kernel."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ ARMS = ("frozen", "live", "candidate")
 
 @dataclass(frozen=True)
 class LabelHealth:
-    """What gate and join know of the labels."""
+    """What gate and join report about the labels."""
 
     aside: NDArray[np.bool_]
-    """Strata whose labels the gate sets aside now, `(strata,)`."""
+    """Mask of the strata whose labels the gate sets aside now, `(strata,)`."""
     held: bool = False
     """Whether the gate holds publication."""
     undone: int = 0
-    """How often the learner went back, since the group began."""
+    """How often the gate returned the learner to an earlier state, since the group began."""
     rolled_back: int = 0
     """How often the live kernel was replaced because it did harm, since the group began."""
     late_share: float = NAN
     """Late and orphan share of recent feedback."""
     delay_s: float = NAN
-    """Mean delay of recent clicks behind their impression, s; nan if not known."""
+    """Mean delay of recent clicks after their impression, s; NaN if unknown."""
     paused: bool = False
     """Whether the join waits for ingest."""
     dropped_share: float = NAN
@@ -36,7 +36,7 @@ class LabelHealth:
 
 @dataclass(frozen=True)
 class ArmSigns:
-    """How one arm does on recent labels; nan where not known."""
+    """Measures of one arm on recent labels; NaN if unknown."""
 
     log_loss: float = NAN
     auc: float = NAN
@@ -46,7 +46,7 @@ class ArmSigns:
 
 @dataclass(frozen=True)
 class Signals:
-    """What a stratum shows now; nan where not known."""
+    """Measures of one stratum; NaN if unknown."""
 
     stratum: str
     examples: int
@@ -55,18 +55,18 @@ class Signals:
     """Examples served since the group began."""
     label_rate: float
     arms: Mapping[str, ArmSigns]
-    """By name, of `ARMS`."""
+    """By arm, those of `ARMS`."""
     gap: float
-    """Log loss of frozen above live on the same recent examples, nats: what the kernel gains."""
+    """Log loss of frozen above live on the same recent examples, nats: the kernel's gain."""
     expected_log_loss: float
-    """Of the live arm, from its calibrated probabilities, before labels."""
+    """Expected log loss of the live arm, from its calibrated probabilities, before labels arrive."""
     expected_auc: float
     expected_error: float
-    """Mean distance of the expected log loss from what later came true, nats."""
+    """Mean distance of the expected log loss from the loss measured later, nats."""
     inputs: Mapping[str, Mapping[str, float]]
-    """By what is watched (`score`, `norm`, `projection_1` ..): distances by name (`psi`, `jensen_shannon`, `ks`)."""
+    """By watched input (`score`, `norm`, `projection_1` ..): distances by name (`psi`, `jensen_shannon`, `ks`)."""
     label_delay_s: float
     late_share: float
     dropped_share: float
     refused: int
-    """Examples that were not finite, since the group began."""
+    """Examples with non-finite numbers, since the group began."""

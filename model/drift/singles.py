@@ -1,8 +1,8 @@
-"""Detectors from the literature on the frozen arm's log loss and residual: ADWIN and Page-Hinkley, river's, and KSWIN.
+"""Detectors from the literature on the frozen arm's log loss and residual: river's ADWIN and Page-Hinkley, and KSWIN.
 
-They take one number at a time, so they are fed means of blocks of a stratum's examples. A detector begins anew once it
-has fired, or has taken `_MOST` blocks: it then gets the newest `_KEPT` again. So what it is follows from few numbers,
-which is what a snapshot holds.
+They take one number at a time, here the mean of each block of a stratum's examples. A detector is rebuilt after it has
+fired or taken `_MOST` blocks, and then given its newest `_KEPT` values again. Its state therefore follows from few
+values, and a snapshot stores those values only.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from model.drift.verdict import Alarm
 from model.gate.seen import Doubles
 
 BLOCK = 256
-"""Examples of a stratum whose mean is one value."""
+"""Examples of a stratum whose mean is one value for its detectors."""
 _MOST, _KEPT = 96, 48
 _ADWIN_DELTA = 1e-5
 _PAGE_HINKLEY = {"log_loss": (0.01, 0.35), "residual": (0.01, 0.35)}
-"""`delta` and `threshold`."""
+"""`delta` and `threshold` of Page-Hinkley, by signal."""
 _KSWIN_ALPHA = 1e-4
 SIGNALS = ("log_loss", "residual")
 
@@ -54,7 +54,7 @@ class _Channel:
         self._single = _make(detector, signal)
 
     def take(self, value: float) -> bool:
-        """Whether it fires."""
+        """Takes a value; returns whether the detector fires."""
         self._values.append(value)
         self._single.update(value)
         fired = bool(self._single.drift_detected)
@@ -63,30 +63,31 @@ class _Channel:
         return fired
 
     def values(self) -> list[float]:
-        """What it has been given since it began anew."""
+        """The values taken since the detector was rebuilt."""
         return self._values
 
     def load(self, values: list[float]) -> None:
-        """Begins anew with `values`."""
+        """Rebuilds the detector from `values`."""
         self._single, self._values = _make(self.detector, self.signal), list(values)
         for value in values:
             self._single.update(value)
 
 
 class Singles:
-    """All of them, by stratum. KSWIN watches the group's loss alone."""
+    """All single detectors, by stratum. KSWIN watches the group's loss alone."""
 
     def __init__(self, names: list[str]) -> None:
         self._names = names
         self._block: Doubles = np.zeros((len(names), 1 + len(SIGNALS)))
-        """Examples of the block that is not full yet, and sums of the signals over them."""
+        """Examples of the unfinished block, and the sums of the signals over them."""
         self._channels = [
             [_Channel(detector, signal) for signal in SIGNALS for detector in _detectors(stratum, signal)]
             for stratum in range(len(names))
         ]
 
     def take(self, loss: Doubles, residual: Doubles, member: Doubles, time: float) -> list[Alarm]:
-        """Takes log losses and residuals (label less expectation) of examples `(n,)`; returns what fired."""
+        """Takes log losses and residuals (label minus expectation) of examples `(n,)`; returns the alarms that
+        fired."""
         self._block += member @ np.array([np.ones_like(loss), loss, residual]).T
         alarms = []
         for stratum in np.flatnonzero(self._block[:, 0] >= BLOCK).tolist():
@@ -102,22 +103,22 @@ class Singles:
 
     def state(self) -> dict[str, Any]:
         """For a snapshot."""
-        values = [[np.array(one.values()).tobytes() for one in row] for row in self._channels]
+        values = [[np.array(channel.values()).tobytes() for channel in row] for row in self._channels]
         return {"block": self._block.tobytes(), "values": values}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state`."""
         self._block = np.frombuffer(state["block"]).reshape(self._block.shape).copy()
         for row, values in zip(self._channels, state["values"], strict=True):
-            for one, data in zip(row, values, strict=True):
-                one.load(np.frombuffer(data).tolist())
+            for channel, data in zip(row, values, strict=True):
+                channel.load(np.frombuffer(data).tolist())
 
 
 def _detectors(stratum: int, signal: str) -> tuple[str, ...]:
     return ("adwin", "page_hinkley", *(("kswin",) if stratum == 0 and signal == "log_loss" else ()))
 
 
-def _threshold(one: _Channel) -> float:
-    if one.detector == "adwin":
+def _threshold(channel: _Channel) -> float:
+    if channel.detector == "adwin":
         return _ADWIN_DELTA
-    return _PAGE_HINKLEY[one.signal][1] if one.detector == "page_hinkley" else _KSWIN_ALPHA
+    return _PAGE_HINKLEY[channel.signal][1] if channel.detector == "page_hinkley" else _KSWIN_ALPHA

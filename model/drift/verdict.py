@@ -1,4 +1,4 @@
-"""What is said about a stratum, in words with evidence, and what a single detector says."""
+"""The monitor's verdict on a stratum, with its evidence in words, and the alarm of a single detector."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class VerdictKind(StrEnum):
-    """What is the matter with a stratum."""
+    """Kind of verdict on a stratum."""
 
     STABLE = "stable"
     HANDLED = "drifting_handled"
@@ -20,14 +20,14 @@ class VerdictKind(StrEnum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is said about one stratum."""
+    """The monitor's verdict on one stratum."""
 
     stratum: str
     kind: VerdictKind
     since: float
     """Event time, s."""
     evidence: dict[str, float | str] = field(default_factory=dict)
-    """Figures behind it, by name."""
+    """Figures behind the verdict, by name."""
     words: str = ""
     """One plain sentence."""
     advice: str = ""
@@ -36,12 +36,12 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Alarm:
-    """A single detector fired: evidence, not yet a verdict."""
+    """A single detector fired. That is evidence, not yet a verdict."""
 
     detector: str
     """`psi`, `jensen_shannon`, `ks`, `adwin`, `page_hinkley`, `kswin`, `order`, `gap` .."""
     signal: str
-    """What it looked at: `score`, `projection_1`, `log_loss`, `residual`, `label_delay` .."""
+    """What the detector watches: `score`, `projection_1`, `log_loss`, `residual`, `label_delay` .."""
     stratum: str
     time: float
     """Event time, s."""

@@ -1,4 +1,4 @@
-"""Recent measures by stratum: sums and histograms that forget, so memory does not grow."""
+"""Recent measures by stratum: decaying sums and histograms, whose memory is bounded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from model.gate.harm import log_losses
 from model.gate.seen import Doubles
 
 HALF_LIFE = 1_000.0
-"""Examples of a stratum."""
+"""Half-life in examples of a stratum."""
 _EDGES = np.linspace(-8.0, 4.0, 49)[1:-1]
 BINS = len(_EDGES) + 1
 
@@ -23,9 +23,9 @@ def bins_of(logit: Doubles) -> NDArray[np.int64]:
 
 
 def binned(strata: NDArray[np.int64], count: int, place: NDArray[np.int64], weights: Doubles, rows: int = 1) -> Doubles:
-    """Weights `(k, n)` by stratum and bin, `(count, k, rows * BINS)`, of examples in strata `(n, 4)`.
+    """Sums weights `(k, n)` by stratum and bin, `(count, k, rows * BINS)`, for examples in strata `(n, 4)`.
 
-    `place` `(k, n)` or `(n,)` is their bin, of so many `rows` of bins.
+    `place` `(k, n)` or `(n,)` is each example's bin; there are `rows` times `BINS` bins.
     """
     kinds, bins = len(weights), rows * BINS
     cell = strata.T[:, None] * (kinds * bins) + (place + bins * np.arange(kinds)[:, None])
@@ -35,7 +35,7 @@ def binned(strata: NDArray[np.int64], count: int, place: NDArray[np.int64], weig
 
 
 def binned_auc(positive: Doubles, negative: Doubles) -> Doubles:
-    """AUC by stratum of positives and negatives by bin, `(strata, bins)`; ties count half, nan where undefined."""
+    """AUC by stratum from positives and negatives by bin, `(strata, bins)`; ties count half, NaN if undefined."""
     below = np.cumsum(negative, axis=1) - negative / 2
     pairs = positive.sum(axis=1) * negative.sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -43,14 +43,14 @@ def binned_auc(positive: Doubles, negative: Doubles) -> Doubles:
 
 
 class Decaying:
-    """Arrays by stratum that halve every `half_life` of the stratum's examples."""
+    """Arrays by stratum that halve every `half_life` examples of the stratum."""
 
     def __init__(self, strata: int, half_life: float, shapes: Mapping[str, Sequence[int]]) -> None:
         self._half_life = half_life
         self.sums: dict[str, Doubles] = {name: np.zeros((strata, *shape)) for name, shape in shapes.items()}
 
     def add(self, examples: Doubles, parts: Mapping[str, Doubles]) -> None:
-        """Lets `examples` `(strata,)`, or more axes that all arrays begin with, pass, and adds what they brought."""
+        """Decays the arrays by `examples` `(strata,)`, or with more of their leading axes, then adds `parts`."""
         kept = np.exp2(examples * (-1.0 / self._half_life))
         for name, part in parts.items():
             old = self.sums[name]
@@ -71,7 +71,7 @@ _SUMS = ("count", "loss", "score", "label")
 
 
 class ArmWindows:
-    """What the arms were worth lately, in every stratum."""
+    """Recent performance of the arms in every stratum."""
 
     def __init__(self, strata: int, arms: Sequence[str]) -> None:
         self._arms = arms
@@ -79,9 +79,9 @@ class ArmWindows:
         self._window = Decaying(strata, HALF_LIFE, shapes)
 
     def take(self, label: Doubles, logits: Doubles, member: Doubles, strata: NDArray[np.int64]) -> None:
-        """Takes labels 0 or 1 `(n,)`, each arm's logits `(arms, n)`, nan where it gave none, and who belongs where.
+        """Takes 0/1 labels `(n,)`, each arm's logits `(arms, n)`, NaN where it gave none, and the strata.
 
-        That is weights in strata `(strata, n)`, the group's first, and the strata of each example `(n, 4)`.
+        `member` are membership weights `(strata, n)`, the group's first; `strata` are each example's strata `(n, 4)`.
         """
         arms, count = len(logits), len(member)
         known = np.isfinite(logits)
@@ -100,7 +100,7 @@ class ArmWindows:
         return dict(zip(_SUMS, self._window.sums["sums"][:, self._arms.index(arm)].T, strict=True))
 
     def measures(self, arm: str) -> dict[str, Doubles]:
-        """`log_loss`, `auc`, `calibration` and `label_rate` by stratum, nan where there is nothing."""
+        """`log_loss`, `auc`, `calibration` and `label_rate` by stratum, NaN without examples."""
         sums, bins = self.sums(arm), self._window.sums["bins"][:, self._arms.index(arm)]
         with np.errstate(invalid="ignore", divide="ignore"):
             return {

@@ -1,4 +1,4 @@
-"""What is said of a stratum and what is to be done, one sentence each."""
+"""The sentences of a verdict: what was found, and what to do about it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""From names to numbers.
+"""Encoding of names and values as numbers.
 
-Reading order: `spelling` gives each value one text, `vocabulary` gives texts and numbers table rows, `profile` is what
-is known of a user or an item, `features` encodes whole profiles into batches, `domain` turns scene, region and period
-into indices.
+Reading order: `spelling` gives each value one text, `vocabulary` gives texts and numbers table rows, `profile` holds a
+user's or an item's values, `features` encodes whole profiles into batches, `domain` turns scene, region and period into
+indices.
 """

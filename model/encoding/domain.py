@@ -1,4 +1,4 @@
-"""The domain of a request: the facets that decide which taste it meets."""
+"""The domain of a request: its scene, region and period."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From profiles to tensors: what the backbone reads about one user and the items shown to them."""
+"""Encoding of profiles as tensors: the backbone's input for one user and the items shown to them."""
 
 from __future__ import annotations
 
@@ -67,9 +67,9 @@ class FeatureBatch:
     domain: Tensor
     """Facet indices, int64 `(u, 3)`."""
     history: History | None = None
-    """What the users did lately, where the backbone reads it."""
+    """The users' recent events; None for a backbone that does not read them."""
     query: Queries | None = None
-    """What the users ask for, where the backbone reads it; None where nobody asks for anything."""
+    """The users' queries; None for a backbone that does not read them, and where no request has one."""
 
     def __len__(self) -> int:
         return int(self.item.shape[0])
@@ -101,7 +101,7 @@ class FeatureEncoder:
         item_fields: Sequence[FieldSpec],
         text_width: int,
     ) -> FeatureEncoder:
-        """Learns from the users and items that pretraining sees (and only those)."""
+        """Learns vocabularies and buckets from these users and items, which are those that pretraining sees."""
         users, items = list(users), list(items)
         return cls(
             Vocabulary(sorted({user.user_id for user in users})),
@@ -112,11 +112,11 @@ class FeatureEncoder:
         )
 
     def grown(self, users: Iterable[UserFeatures], items: Iterable[ItemFeatures]) -> FeatureEncoder:
-        """The same with rows for users, items and field values that came later; old ones keep theirs."""
+        """A copy with rows for users, items and field values that came later; old rows keep their numbers."""
         users, items = list(users), list(items)
 
         def fields(encoders: Sequence[FieldEncoder], of: Sequence[UserFeatures | ItemFeatures]) -> list[FieldEncoder]:
-            return [f.grown([one.fields[f.spec.name] for one in of if f.spec.name in one.fields]) for f in encoders]
+            return [f.grown([p.fields[f.spec.name] for p in of if f.spec.name in p.fields]) for f in encoders]
 
         return FeatureEncoder(
             self.users.grown(user.user_id for user in users),

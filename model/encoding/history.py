@@ -1,4 +1,4 @@
-"""What users did lately, as tensors: what a user encoder reads."""
+"""Users' recent events as tensors, the input of a user encoder."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 PAD = -1
-"""Fills the unused places behind a history's last event."""
+"""Fills the unused places after a history's last event."""
 
 
 @dataclass(frozen=True)
 class History:
     """The last events of `u` users, oldest first, at most `h` each, of `p` items in all.
 
-    A row per user points into the items, so that an item which occurs many times is looked up once.
+    Each event holds an index into the items, so that an item which occurs many times is encoded once.
     """
 
     row: Tensor
@@ -27,22 +27,22 @@ class History:
     text: Tensor
     """Text vectors of the items, float32 `(p, t)`."""
     event: Tensor
-    """Which of the items each event is of, int64 `(u, h)`, `PAD` behind the last."""
+    """Which of the `p` items each event is of, int64 `(u, h)`; `PAD` after the last event."""
     age: Tensor
     """Seconds from the event to the request, float32 `(u, h)`."""
     clicked: Tensor
-    """1 where the item was clicked, 0 where it was shown and passed over, int64 `(u, h)`."""
+    """1 where the item was clicked, 0 where it was shown and not clicked, int64 `(u, h)`."""
     of: Tensor
-    """Whose history each of `n` pairs has, int64 `(n,)`, or `(1,)` where all have the one: pairs of one request share
-    theirs, so that it is encoded once."""
+    """Index of the history of each of `n` pairs, int64 `(n,)`, or `(1,)` if all share one. The pairs of one request
+    share a history, so that it is encoded once."""
 
     @property
     def there(self) -> Tensor:
-        """Which places hold an event, bool `(u, h)`."""
+        """Mask of the places that hold an event, bool `(u, h)`."""
         return self.event != PAD
 
     def newest(self, length: int) -> History:
-        """The newest `length` events of every user, without the places that nobody uses."""
+        """The newest `length` events of every user, without places that are unused by all."""
         count = self.there.sum(1)
         longest = int(count.max()) if len(count) else 0
         kept = min(longest, length)
@@ -58,7 +58,7 @@ class History:
 
     @staticmethod
     def of_nobody(users: int, text_width: int) -> History:
-        """Users before their first event."""
+        """Empty histories, of users before their first event."""
         return History(
             row=torch.zeros(0, dtype=torch.int64),
             text=torch.zeros(0, text_width),
@@ -70,7 +70,7 @@ class History:
 
     @staticmethod
     def side_by_side(parts: Sequence[History]) -> History:
-        """The pairs of all parts, whose histories have equally many places."""
+        """The pairs of all parts together; their histories must have equally many places."""
         items = list(accumulate((len(part.row) for part in parts), initial=0))
         users = list(accumulate((len(part.event) for part in parts), initial=0))
         events = [torch.where(part.there, part.event + first, PAD) for part, first in zip(parts, items, strict=False)]
@@ -86,10 +86,11 @@ class History:
 
 @dataclass(frozen=True)
 class PastEvents:
-    """Histories at `m` moments that `n` pairs of user and item happened at; items are positions in a profile table."""
+    """Histories as of `m` moments, at which `n` pairs of user and item were shown; items are indices of a profile
+    table."""
 
     item: NDArray[np.int32]
-    """Oldest first, `(m, h)`, `PAD` behind the last."""
+    """Items of the events, oldest first, `(m, h)`; `PAD` after the last."""
     age: NDArray[np.float32]
     """Seconds from the event to the moment, `(m, h)`."""
     clicked: NDArray[np.bool_]
@@ -98,5 +99,5 @@ class PastEvents:
     """The moment of each pair, `(n,)`."""
 
     def of_pairs(self, part: slice) -> PastEvents:
-        """The same for a stretch of the pairs."""
+        """The same histories for a range of the pairs."""
         return replace(self, moment=self.moment[part])

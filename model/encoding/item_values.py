@@ -1,8 +1,8 @@
-"""The values of an item's fields that are crossed with who asks, where and when (ours).
+"""Values of the item fields that counters and matching cross with user and domain (ours).
 
-A field is crossed if pretraining has seen two values of it and not more than `MAX_VALUES`: a field of one value tells
-nothing, and one of many values (an author) is nearly the item itself, which has a counter of its own. So the data
-decide, not a list by hand (docs/decisions/0081).
+A field is crossed if pretraining has seen at least two values of it and at most `MAX_VALUES`. A field of one value
+carries no information, and one of many values (an author) is nearly the item itself, which has a counter of its own. So
+the data decide, and nobody has to list fields (docs/decisions/0081).
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from model.encoding.features import EncodedItem, FeatureEncoder
 from model.encoding.vocabulary import FieldEncoder
 
 MAX_VALUES = 64
-"""A field with more values is not crossed: live rows would grow, and few examples would fall on each value."""
+"""A field with more values is not crossed, because live rows would grow and each value would have few examples."""
 MAX_PER_FIELD = 5
-"""Values of one multi-valued field that count; the first ones."""
+"""Number of values of a multi-valued field that count, the first ones."""
 NONE = -1
-"""Fills the slots that an item leaves empty."""
+"""Fills the slots that an item does not use."""
 
 Slots = NDArray[np.int16]
 
@@ -60,7 +60,7 @@ class ItemValues:
     def of_rows(self, sparse: NDArray[np.int64], weight: NDArray[np.float32]) -> Slots:
         """Slots `(n, S)` of encoded items: `sparse` and `weight` are `(n, slots of the item fields)`.
 
-        A value that an item has twice, as two unknown values of one field are, counts once.
+        A value that occurs twice in an item, as two unknown values of one field do, counts once.
         """
         rows = sparse[:, self._columns] + self._shifts
         earlier = np.tri(self.slots, k=-1, dtype=np.bool_)

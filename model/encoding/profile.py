@@ -1,6 +1,6 @@
-"""What is known of a user and of an item, before anything is encoded: plain values, without PyTorch.
+"""Profiles of users and items before encoding: plain values, without PyTorch.
 
-So ingest and the feature store, which only pass profiles on, do not load it (docs/decisions/0141).
+Ingest and the feature store only pass profiles on, so this module spares them PyTorch (docs/decisions/0141).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class ItemFeatures:
 
 @dataclass(frozen=True, slots=True)
 class HistoryEvent:
-    """One item that a user clicked, or passed over."""
+    """One item that a user clicked, or was shown and did not click."""
 
     item_id: str
     time: float

@@ -1,4 +1,4 @@
-"""What a user asked for: the text vector and the words of a query, and those of many requests side by side."""
+"""Queries as the backbone reads them: text vector and hashed words of a query, and the queries of many requests."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from torch import Tensor
 from model.config import NO_QUERY
 
 WORD_ROWS = 4_096
-"""Rows of the table of words, the first for no word. A word's row is a hash: there is no vocabulary to grow."""
+"""Rows of the word table; row 0 stands for no word. A word's row is a hash, so there is no vocabulary to grow."""
 MAX_WORDS = 12
-"""Words of a query beyond this are not looked up; its text vector is of all of it."""
+"""Words of a query that are looked up, the first ones; its text vector covers all of them."""
 _WORD = re.compile(r"\w+")
 
 
@@ -35,14 +35,14 @@ class EncodedQuery:
     """Rows and text vector of one query."""
 
     words: NDArray[np.int64]
-    """Rows of its words, `(MAX_WORDS,)`, 0 behind the last."""
+    """Rows of its words, `(MAX_WORDS,)`; 0 after the last word."""
     weight: NDArray[np.float32]
-    """They sum to 1, `(MAX_WORDS,)`."""
+    """Weights of the words, which sum to 1, `(MAX_WORDS,)`."""
     text: NDArray[np.float32]
 
     @staticmethod
     def of(query: str, text: NDArray[np.float32]) -> EncodedQuery:
-        """Upper and lower case are the same word. Raises ValueError for a text vector that is not finite."""
+        """Encodes a query; case is ignored. Raises ValueError for a text vector that is not finite."""
         if not np.isfinite(text).all():
             raise ValueError(f"query {query!r}: text vector has non-finite values")
         rows = [word_row(word) for word in _WORD.findall(query.casefold())[:MAX_WORDS]]
@@ -58,17 +58,17 @@ def word_row(word: str) -> int:
 
 @dataclass(frozen=True)
 class Queries:
-    """`q` different queries, and which of them each of `u` requests carries: each is encoded once."""
+    """`q` distinct queries, each encoded once, and the index of the query that each of `u` requests carries."""
 
     words: Tensor
     """Rows in the table of words, int64 `(q, w)`."""
     weight: Tensor
-    """Float32 `(q, w)`."""
+    """Weights of the words, float32 `(q, w)`."""
     text: Tensor
     """Text vectors, float32 `(q, t)`."""
     of: Tensor
-    """Position of the query of each request, or of each pair where there is a user for each; `NO_QUERY` where there is
-    none; int64 `(u,)`."""
+    """Index of each request's query, or of each pair's if there is a user per pair; `NO_QUERY` for a request without
+    one; int64 `(u,)`."""
 
     @staticmethod
     def one(query: EncodedQuery) -> Queries:
@@ -77,7 +77,7 @@ class Queries:
 
     @staticmethod
     def table(queries: Sequence[EncodedQuery], text_width: int) -> Queries:
-        """Queries that nobody has asked yet."""
+        """A table of queries that belongs to no request yet; `asked` adds the requests."""
         return Queries(
             words=torch.from_numpy(np.stack([q.words for q in queries]) if queries else np.zeros((0, MAX_WORDS), int)),
             weight=torch.from_numpy(
@@ -91,27 +91,27 @@ class Queries:
 
     @property
     def there(self) -> Tensor:
-        """Which requests carry a query, bool `(u,)`."""
+        """Mask of the requests that carry a query, bool `(u,)`."""
         return self.of != NO_QUERY
 
     def asked(self, of: Tensor) -> Queries:
-        """The requests that carry the queries `of`, without those that nobody asks."""
+        """The requests whose queries have the indices `of`; queries that no request carries are dropped."""
         at, place = torch.unique(of, return_inverse=True)
         if len(at) and at[0] == NO_QUERY:
             at, place = at[1:], place - 1
         return Queries(self.words[at], self.weight[at], self.text[at], place)
 
     def pairs(self, index: Tensor) -> Queries:
-        """Those of the requests or pairs `index`, int64 `(m,)`."""
+        """The queries of the requests or pairs `index`, int64 `(m,)`."""
         return replace(self, of=self.of[index])
 
     def repeated(self, count: int) -> Queries:
-        """The one request's query for each of `count` pairs."""
+        """The query of one request, repeated for each of `count` pairs."""
         return replace(self, of=self.of.expand(count))
 
     @staticmethod
     def side_by_side(parts: Sequence[Queries]) -> Queries:
-        """The requests of all parts."""
+        """The requests of all parts together."""
         first = accumulate((len(part.text) for part in parts), initial=0)
         moved = [torch.where(part.there, part.of + at, NO_QUERY) for part, at in zip(parts, first, strict=False)]
         return Queries(

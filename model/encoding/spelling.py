@@ -1,7 +1,7 @@
-"""One value, one spelling: what every entry point does to a value on its way to a vocabulary.
+"""One value has one spelling: the text that every entry point makes of a value before it looks it up.
 
-A category may be text in a CSV file, an integer in Parquet, a JSON number in an event and a float where a data frame
-had a gap. All of them are the same value, so all of them have to become the same text (docs/decisions/0086).
+A category may be text in a CSV file, an integer in Parquet, a number in JSON and a float in a data frame with gaps. All
+of them are the same value and must become the same text (docs/decisions/0086).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 Scalar = str | int | float | bool | None
 FieldValue = Scalar | Sequence[Scalar]
-"""What a profile's field may hold on its way to a vocabulary: one value, a list of values, or a number."""
+"""Values that a profile's field may hold before encoding: one value or a list of values."""
 
 
 def spell(value: object) -> str | None:
@@ -36,7 +36,7 @@ def spell(value: object) -> str | None:
         case Decimal():
             text = _spell_decimal(value)
         case bytes():
-            text = value.decode("utf-8", "backslashreplace")  # two binary identifiers stay two
+            text = value.decode("utf-8", "backslashreplace")  # keeps different binary identifiers different
         case date() | time():
             text = "" if _is_missing(value) else value.isoformat()
         case _:
@@ -56,7 +56,7 @@ def spell_list(value: object) -> list[str]:
 
 
 def read_number(value: object) -> float | None:
-    """A finite number, or None for all that is none. Text is read as Python reads it, but for underscores."""
+    """A finite number; None for anything else. Text is parsed as Python does, but underscores are refused."""
     if isinstance(value, str) and "_" in value:
         return None
     if isinstance(value, bytes | list | tuple | np.ndarray):
@@ -71,7 +71,7 @@ def read_number(value: object) -> float | None:
 def _spell_float(value: float | np.floating) -> str:
     if not math.isfinite(value):
         return ""
-    # A narrow float keeps its own shortest digits: 0.1 in float32 is the 0.1 that JSON says.
+    # A narrow float is spelled with its own shortest digits: 0.1 in float32 becomes "0.1", as in JSON.
     return str(int(value)) if value == int(value) else str(value)
 
 
@@ -82,7 +82,7 @@ def _spell_decimal(value: Decimal) -> str:
 
 
 def _is_missing(value: object) -> bool:
-    """None, or a library's own mark (pandas' NA and NaT), which is not equal to itself or cannot say."""
+    """Whether `value` is None or a library's missing value (pandas' NA and NaT), whose self-comparison fails."""
     try:
         return value is None or bool(value != value)  # noqa: PLR0124 - only a mark of a missing value differs from itself
     except (TypeError, ValueError):
@@ -90,5 +90,5 @@ def _is_missing(value: object) -> bool:
 
 
 def _utf8(text: str) -> str:
-    """A lone surrogate, legal in JSON, is replaced: neither files nor protocol buffers can hold it."""
+    """Replaces lone surrogates, which are legal in JSON, because neither files nor protocol buffers can hold them."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")

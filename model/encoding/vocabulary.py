@@ -13,7 +13,7 @@ from model.config import FieldSpec
 from model.encoding.spelling import FieldValue, read_number, spell, spell_list
 
 OOV = 0
-"""Row of everything that pretraining has not seen."""
+"""Row of every value that pretraining has not seen."""
 
 
 class Vocabulary:
@@ -23,7 +23,7 @@ class Vocabulary:
         self.values: tuple[str, ...] = tuple(values)
         self._row = {value: row for row, value in enumerate(self.values, start=1)}
         if len(self._row) != len(self.values):
-            raise ValueError("a vocabulary holds a value twice")
+            raise ValueError("a vocabulary holds a value twice: give each value once")
 
     def __len__(self) -> int:
         return len(self.values) + 1
@@ -33,7 +33,7 @@ class Vocabulary:
         return self._row.get(value, OOV)
 
     def grown(self, values: Iterable[str]) -> Vocabulary:
-        """The same with a row behind the others for each of `values` that has none."""
+        """A copy with a new row after the others for each of `values` that has none."""
         return Vocabulary((*self.values, *sorted(set(values) - self._row.keys())))
 
 
@@ -53,7 +53,7 @@ class FieldEncoder:
 
     @property
     def slots(self) -> int:
-        """Indices that one entity contributes."""
+        """Number of table rows that one entity looks up in this field."""
         return self.spec.max_values if self.spec.kind == "multi" else 1
 
     @staticmethod
@@ -69,13 +69,13 @@ class FieldEncoder:
         return FieldEncoder(spec, Vocabulary(sorted(seen)))
 
     def grown(self, values: Iterable[FieldValue]) -> FieldEncoder:
-        """The same with rows for new values; the buckets of a number stay."""
+        """A copy with rows for new values; the buckets of a number do not change."""
         if self.spec.kind == "number":
             return self
         return replace(self, vocabulary=self.vocabulary.grown(part for value in values for part in spell_list(value)))
 
     def encode(self, value: FieldValue | None) -> tuple[list[int], int, int]:
-        """Rows of one value, number of values cut off, and number of values not understood or unknown."""
+        """Rows of one value, number of values beyond `max_values`, and number of unknown or unreadable values."""
         if self.spec.kind == "number":
             number = read_number(value)
             if number is None:
@@ -105,7 +105,7 @@ class EncodedFields:
     weights: NDArray[np.float32]
     """Weights of those rows, `(S,)`; those of one field sum to 1."""
     unknown: int = 0
-    """Values that no vocabulary holds, or that are no number where one is wanted."""
+    """Number of values that are not in the vocabulary, or are no number although the field is one."""
     cut: int = 0
     """Values left out because a field has more than `max_values`."""
 
@@ -113,7 +113,7 @@ class EncodedFields:
 def encode_fields(encoders: Sequence[FieldEncoder], fields: Mapping[str, FieldValue]) -> EncodedFields:
     """The fields of a profile as table rows.
 
-    Fields share one table: field after field, each beginning with its own out-of-vocabulary row.
+    Fields share one table: they follow each other, and each begins with its own out-of-vocabulary row.
     """
     total = sum(encoder.slots for encoder in encoders)
     rows, weights = np.zeros(total, dtype=np.int64), np.zeros(total, dtype=np.float32)

@@ -1,11 +1,11 @@
-"""The gate: labels are believed, and kernels published, only as long as nothing speaks against them (docs/gate.md).
+"""The gate decides whether labels are learned from and whether kernels are published (docs/gate.md).
 
-1. `seen`: what the gate sees of a micro-batch, and what it watches apart.
-2. `shares`: nobody teaches more than a share.
-3. `labels`: whether labels are what they should be.
-4. `quarantine`: what is set aside, and for how long.
-5. `evidence`: the anytime-valid test.
+1. `seen`: the labelled examples that the gate reads, and the strata that it watches separately.
+2. `shares`: limits how much one user or item may teach.
+3. `labels`: tests whether labels are as expected.
+4. `quarantine`: sets requests with wrong labels aside, and decides for how long.
+5. `evidence`: the anytime-valid test of one arm against another.
 6. `harm`: which arm is worse, and what is undone.
-7. `soundness`, `feedback`: numbers and paths that hold publication.
-8. `gate`: all of it in order; `guarded`: a learner behind it.
+7. `soundness`, `feedback`: unsound numbers and feedback faults that hold publication.
+8. `gate`: all parts in order; `guarded`: a learner behind its gate.
 """

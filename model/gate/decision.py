@@ -1,4 +1,4 @@
-"""What the gate decided, and why."""
+"""Decisions of the gate with their reasons."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Decided = Literal["held", "resumed", "quarantined", "accepted", "rolled_back", "undone"]
-"""`held`: nothing is published; `quarantined`: labels are set aside; `resumed`: the end of either; `accepted`: a
-changed label rate is the new truth; `undone`: the learner went back; `rolled_back`: so did the live kernel."""
+"""`held`: publication stops; `quarantined`: labels are set aside; `resumed`: either ends; `accepted`: a changed label
+rate is the new expectation; `undone`: the learner returns to an earlier state; `rolled_back`: so does the live
+kernel."""
 
 
 @dataclass(frozen=True)
 class GateDecision:
-    """One decision with its evidence."""
+    """One decision of the gate with its evidence."""
 
     kind: Decided
     detail: dict[str, Any]
-    """Why, as JSON values: `reason` is a sentence, the rest are figures."""
+    """The evidence as JSON values: `reason` is a sentence, the rest are figures."""

@@ -1,14 +1,15 @@
-"""Whether one arm is worse than another, watched for ever: an e-detector on paired differences of log loss.
+"""Tests continuously whether one arm is worse than another: an e-detector on paired differences of log loss.
 
-One observation is a request, because its items hang together: `d`, the mean over its items of the log loss of the arm
-above that of its reference, clipped to `[-CLIP, CLIP]`. While the arm is not worse, `E[d | past] <= 0`, and every bet
-`0 <= l <= 1 / CLIP` makes `1 + l d` a factor of mean at most 1 (Waudby-Smith and Ramdas, Estimating means of bounded
-random variables by betting, JRSS-B 2024). The harm may begin at any request, so a bet is begun anew at every one:
+One observation is a request, because the items of a request depend on each other. Its difference `d` is the mean over
+its items of the arm's log loss above its reference's, clipped to `[-CLIP, CLIP]`. While the arm is not worse,
+`E[d | past] <= 0`, and every bet `0 <= l <= 1 / CLIP` makes `1 + l d` a factor of mean at most 1 (Waudby-Smith and
+Ramdas, Estimating means of bounded random variables by betting, JRSS-B 2024). Harm may begin at any request, so a new
+bet is started at every request:
 
     M_t(l) = (M_{t-1}(l) + 1) (1 + l d_t);   M_t = mean of M_t(l) over the grid of bets
 
-is an e-detector (Shin, Ramdas and Rinaldo, E-detectors, 2023, section 3): on average it takes at least `A` requests to
-reach `A` while the arm is not worse. docs/gate.md derives it and says what clipping does to the claim.
+is an e-detector (Shin, Ramdas and Rinaldo, E-detectors, 2023, section 3): while the arm is not worse, it takes at least
+`A` requests on average to reach `A`. docs/gate.md derives this and says what clipping does to the claim.
 """
 
 from __future__ import annotations
@@ -22,25 +23,25 @@ from numpy.typing import NDArray
 Doubles = NDArray[np.float64]
 
 CLIP = 0.5
-"""Nats. A request whose mean difference is larger counts as this much."""
+"""Nats. A request with a larger mean difference counts as this much."""
 BETS = np.array([0.02, 0.06, 0.18, 0.45, 0.9]) / CLIP
-"""Small bets find small and steady harm, large ones a sudden one."""
+"""Small bets detect small, steady harm; large bets detect sudden harm."""
 _MOST = 1e12
-"""Evidence is kept below it, so that no product overflows."""
+"""Evidence is capped at this value, so that no product overflows."""
 _AT_ONCE = 512
-"""Requests that are multiplied out together: `(1 + CLIP * BETS[-1]) ** _AT_ONCE * _MOST` is a number still."""
+"""Requests multiplied in one product, so few that `(1 + CLIP * BETS[-1]) ** _AT_ONCE * _MOST` is still finite."""
 
 
 class HarmEvidence:
-    """E-detectors of several comparisons, each in several strata."""
+    """E-detectors of several comparisons in several strata."""
 
     def __init__(self, comparisons: int, strata: int) -> None:
         self._value: Doubles = np.zeros((strata, comparisons, len(BETS)))
 
     def update(self, difference: Doubles, inside: NDArray[np.bool_], share: Doubles | None = None) -> None:
-        """Takes requests in order: differences `(r, comparisons)` in nats, and which strata each is in `(strata, r)`.
+        """Takes requests in order: differences `(r, comparisons)` in nats, and a mask of their strata `(strata, r)`.
 
-        `share` `(r,)`, 0 to 1 and known before the labels, makes the bets on a request smaller.
+        `share` `(r,)`, from 0 to 1, scales down the bets on a request. It must be known before the labels are.
         """
         stake = np.clip(difference, -CLIP, CLIP) * (1.0 if share is None else share[:, None])
         for begin in range(0, len(stake), _AT_ONCE):
@@ -48,18 +49,18 @@ class HarmEvidence:
 
     def _multiply(self, stake: Doubles, inside: NDArray[np.bool_]) -> None:
         factor = np.where(inside[:, :, None, None], 1.0 + stake[None, :, :, None] * BETS, 1.0)
-        # What is left at the end of a bet begun at each request: the product of its factor and all later ones.
+        # For a bet begun at each request: its factor times all later ones, which is its value at the end.
         later = np.cumprod(factor[:, ::-1], axis=1)[:, ::-1]
         begun = (later * inside[:, :, None, None]).sum(axis=1)
         self._value = np.minimum(self._value * later[:, 0] + begun, _MOST)
 
     @property
     def value(self) -> Doubles:
-        """M, `(strata, comparisons)`: reaches `A` no sooner than after `A` requests, on average, without harm."""
+        """M, `(strata, comparisons)`; without harm it takes at least `A` requests on average to reach `A`."""
         return np.asarray(self._value.mean(axis=2))
 
     def forget(self, comparison: int | None = None) -> None:
-        """Begins anew, as is due where an arm has become another one."""
+        """Clears the evidence, which is due when one of the arms has changed."""
         self._value[:, slice(None) if comparison is None else comparison] = 0.0
 
     def state(self) -> dict[str, Any]:

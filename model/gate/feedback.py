@@ -1,4 +1,4 @@
-"""Whether the feedback's own path can be trusted: its share of late and orphan records, and ingest's progress."""
+"""Watches the feedback path: the share of late and orphan feedback, and ingest's progress."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ from typing import Any
 from model.gate.decision import GateDecision
 
 _KEPT = 0.98
-"""Of what was counted, kept from one micro-batch to the next."""
+"""Factor that the counts keep from one micro-batch to the next."""
 _LEAST = 50.0
-"""Fewer records of feedback say nothing of a share."""
+"""Least records of feedback from which a share is judged."""
 
 
 @dataclass(frozen=True)
 class FeedbackPath:
-    """What came since the last micro-batch."""
+    """Feedback counts since the last micro-batch."""
 
     joined: int
-    """Records of feedback that found their item in time."""
+    """Number of records of feedback that found their item in time."""
     lost: int
-    """Late and orphan records."""
+    """Number of late and orphan records."""
     paused: bool
-    """Whether the join waits for ingest's progress."""
+    """Whether the join is waiting for ingest's progress."""
 
 
 class FeedbackWatch:
-    """Whether what is known of the feedback's path holds publication."""
+    """Decides whether the state of the feedback path holds publication."""
 
     def __init__(self, share: float) -> None:
         self._share = share
         self._joined = self._lost = 0.0
         self.held = ""
-        """Why nothing is published; empty if nothing speaks against it."""
+        """Why publication is held; empty if it is not."""
 
     def judge(self, path: FeedbackPath) -> list[GateDecision]:
-        """Takes what came since the last micro-batch."""
+        """Takes the counts since the last micro-batch; returns a decision if holding begins or ends."""
         self._joined = _KEPT * self._joined + path.joined
         self._lost = _KEPT * self._lost + path.lost
         all_of_it = self._joined + self._lost
         held, self.held = self.held, ""
         if path.paused:
-            self.held = "the feedback has not been read up to the end of its windows"
+            self.held = "ingest has not read the feedback up to the end of the join windows"
         elif all_of_it >= _LEAST and self._lost > self._share * all_of_it:
             self.held = "more feedback is late or orphan than `gate.late_share` allows"
         if bool(self.held) == bool(held):

@@ -1,12 +1,12 @@
-"""The gate of one kernel group: what is learned from, what is published, what is undone.
+"""The gate of one kernel group: decides what is learned, what is published and what is undone.
 
-Each micro-batch goes through it twice:
+Each micro-batch passes it twice:
 
-1. `admit`, before anything learns: users and items beyond their share weigh less, and labels that are not what they
-   should be are set aside, first for as long as it takes to tell, then for good (`quarantine`);
-2. `judge`, once the candidate has been scored and has learned: the arms are compared, and harm is undone (`harm`).
+1. `admit`, before anything learns: examples of users and items beyond their share lose weight. Requests whose labels
+   are not as expected wait while there is doubt, and are set aside for good once it is certain (`quarantine`);
+2. `judge`, after the candidate was scored and has learned: the arms are compared, and harm is undone (`harm`).
 
-No broker, clock or global. The same batches give the same decisions, bit for bit (docs/gate.md).
+It has no broker, clock or global. The same batches give the same decisions, bit for bit (docs/gate.md).
 """
 
 from __future__ import annotations
@@ -32,47 +32,47 @@ RequestT = TypeVar("RequestT")
 
 @dataclass(frozen=True)
 class Weighed(Generic[RequestT]):
-    """A micro-batch that was weighed."""
+    """A micro-batch with the weights of its examples."""
 
     requests: list[RequestT]
     weight: Doubles
-    """Of its examples, 0 to 1, `(n,)`."""
+    """Weight of each example, 0 to 1, `(n,)`."""
     left: NDArray[np.bool_]
-    """Requests that are set aside for good, `(r,)`."""
+    """Mask of the requests that are set aside for good, `(r,)`."""
     seen: Seen | None = None
-    """Its examples if they were looked at just now; of what has waited the labels may have changed since."""
+    """Its examples if they have just been read; None for a batch that waited, because its labels may have changed."""
 
 
 @dataclass(frozen=True)
 class Admission(Generic[RequestT]):
-    """What is decided now, oldest first: nothing while labels are in doubt, then also what waited."""
+    """The micro-batches decided now, oldest first: none while labels are in doubt, then also those that waited."""
 
     decided: list[Weighed[RequestT]]
     decisions: list[GateDecision]
     harm: HarmVerdict
-    """What follows where no label can be believed."""
+    """What to do about the live kernel when no label can be believed."""
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What follows from a micro-batch that was learned."""
+    """What to do after a micro-batch was learned."""
 
     keep: bool
-    """Whether the learner's state is to be handed to `Gate.keep`."""
+    """Whether to hand the learner's state to `Gate.keep`."""
     harm: HarmVerdict
 
 
 @dataclass(frozen=True)
 class KeptState:
-    """A learner's snapshot that it may go back to."""
+    """A snapshot to which the learner may return."""
 
     number: int
-    """From 1 on, each kept state is one more."""
+    """Counts the kept states from 1."""
     learner: bytes
 
 
 class Gate(Generic[RequestT]):
-    """Decides for one group; a request is whatever the caller learns from."""
+    """The gate of one group. A request may be of any type; `seen_of` reads its examples."""
 
     def __init__(
         self,
@@ -95,18 +95,18 @@ class Gate(Generic[RequestT]):
         self.waiting: list[Weighed[RequestT]] = []
         """Micro-batches whose labels are in doubt, oldest first."""
         self.left = 0
-        """Examples set aside for good since the group began."""
+        """Number of examples set aside for good since the group began."""
         self.good: KeptState | None = None
-        """The learner's last good state; before there is one, it is the state that it began with."""
+        """The learner's last good state; None until there is one, so that the initial state is used."""
         self.next_good: KeptState | None = None
-        """A newer state that becomes the good one if nothing happens."""
+        """A newer state that becomes the good one if no alarm follows."""
         self._config = config
         self._shares = ShareCaps(config)
         self._since_kept = self._kept = 0
 
     @property
     def held(self) -> str:
-        """Why the candidate may not be published; empty if nothing speaks against it."""
+        """Why the candidate may not be published; empty if it may."""
         if self.waiting:
             return "labels are in doubt"
         if self.harm.on_probation:
@@ -114,7 +114,7 @@ class Gate(Generic[RequestT]):
         return self.soundness.held or self.feedback.held
 
     def admit(self, requests: Sequence[RequestT], path: FeedbackPath | None = None) -> Admission[RequestT]:
-        """Takes a micro-batch before anything has learned from it, and what is known of the feedback's path."""
+        """Takes a micro-batch before anything has learned from it, and the feedback counts since the last one."""
         seen = self.seen_of(requests)
         weight = self._shares.weigh(seen)
         verdict = self.quarantine.judge(seen, weight)
@@ -130,12 +130,12 @@ class Gate(Generic[RequestT]):
         return Admission([*waited, replace(newest, seen=seen)], decisions, harm)
 
     def settle(self) -> list[Weighed[RequestT]]:
-        """All that waits, to be decided now."""
+        """Releases all waiting micro-batches for a decision now."""
         decided, self.waiting = self.waiting, []
         return decided
 
     def judge(self, seen: Seen, weight: Doubles, before: Doubles, after: Doubles) -> Judgement:
-        """Takes what was learned, and the candidate's logits `(n,)` from before and after it learned from it."""
+        """Takes a learned micro-batch and the candidate's logits `(n,)` from before and after it learned from it."""
         harm = self.harm.judge(seen, weight, before)
         if harm.undo:
             self.soundness = Soundness()
@@ -148,7 +148,7 @@ class Gate(Generic[RequestT]):
         return Judgement(due and not self.held and not self.quarantine.aside.any(), harm)
 
     def keep(self, learner: bytes) -> None:
-        """Keeps the learner's snapshot: it is good once as many examples have followed without an alarm."""
+        """Keeps the learner's snapshot; it counts as good once enough examples have followed without an alarm."""
         if self.next_good is not None:
             self.good = self.next_good
             self.harm.went_well()
@@ -156,13 +156,13 @@ class Gate(Generic[RequestT]):
         self.next_good, self._since_kept = KeptState(self._kept, learner), 0
 
     def went_back(self) -> None:
-        """The learner went back: what it was after the good state is nothing to keep."""
+        """Discards the newer kept state, because the learner has returned to an older one."""
         self.next_good, self._since_kept = None, 0
 
     # --- state ---
 
     def state(self) -> dict[str, Any]:
-        """All but the waiting requests and the kept states, which are the caller's to write."""
+        """For a snapshot: everything but waiting requests and kept states, which the caller stores separately."""
         return {
             **self._shares.state(),
             "quarantine": self.quarantine.state(),

@@ -1,9 +1,9 @@
 """A learner behind its gate: one call per micro-batch, from labelled requests to what may be published.
 
-1. admit    weigh the requests, set aside what cannot be believed
-2. learn    test, then train: the learner takes what was admitted
-3. judge    compare the arms, look at the numbers
-4. undo     go back where harm was found, and serve something else at once
+1. admit    weigh the requests, set aside those whose labels cannot be believed
+2. learn    test, then train: the learner takes the admitted requests
+3. judge    compare the arms, check the candidate's numbers
+4. undo     if harm was found, return to an earlier state and serve another kernel at once
 """
 
 from __future__ import annotations
@@ -28,57 +28,57 @@ from model.kernel.learner import Learner, LearnReport
 
 _COUNTED = 0.5
 _SPANS = 31
-"""Of undone learning that are remembered, but for one: late clicks reach back hours at most."""
+"""Number of earlier undone spans that are remembered beside the newest; late clicks reach back hours at most."""
 
 
 @dataclass(frozen=True)
 class GuardedBatch(Generic[RequestT]):
-    """One micro-batch of which it is decided what becomes of it."""
+    """One micro-batch after the gate has decided about it."""
 
     requests: list[RequestT]
     taught: NDArray[np.bool_]
-    """Which of them were taught, `(r,)`; the others are set aside for good."""
+    """Mask of the requests that were learned, `(r,)`; the others are set aside for good."""
     learned_at: int
-    """`Learner.examples` right behind it."""
+    """`Learner.examples` right after this batch."""
     seen: Seen
-    """All its examples, whether they were taught or not."""
+    """All its examples, learned or not."""
     weight: Doubles
-    """Of all its examples by the shares of their users and items, `(n,)`."""
+    """Weights of all its examples, from the shares of their users and items, `(n,)`."""
     batch: MicroBatch | None = None
-    """What was taught; None if nothing was."""
+    """The examples that were learned; None if there were none."""
     request: NDArray[np.int64] | None = None
-    """Which of the taught requests each of its examples belongs to, `(n,)`."""
+    """Index of the learned request that each example of `batch` belongs to, `(n,)`."""
     report: LearnReport | None = None
     counted: list[RequestT] = field(default_factory=list)
-    """Taught requests of full weight: the live features count them, for they know no weights."""
+    """Learned requests of full weight. Only these enter the live features, which have no weights."""
     error: Exception | None = None
-    """Why the learner, which has not changed, cannot learn it."""
+    """Why the learner could not learn the batch; its state is then unchanged."""
 
 
 @dataclass
 class Step(Generic[RequestT]):
-    """What one micro-batch led to."""
+    """Everything that followed from one micro-batch."""
 
     batches: list[GuardedBatch[RequestT]] = field(default_factory=list)
     decisions: list[GateDecision] = field(default_factory=list)
     served: Kernel | None = None
-    """To be published at once, in place of a live kernel that does harm."""
+    """A kernel to publish at once, in place of a live kernel that does harm."""
 
 
 class GuardedLearner(Generic[RequestT]):
-    """A learner that takes nothing that its gate does not admit."""
+    """A learner that learns only what its gate admits."""
 
     def __init__(
         self, learner: Learner, gate: Gate[RequestT], batch_of: Callable[[Sequence[RequestT]], MicroBatch]
     ) -> None:
-        """`learner` has learned nothing yet: what it is now is what it goes back to where nothing else is good."""
+        """`learner` must not have learned yet: its present state is what it returns to if no other state is good."""
         self.learner, self.gate = learner, gate
         self._batch_of = batch_of
         self._start = learner.snapshot()
         self._undone: list[tuple[int, int]] = []
 
     def step(self, requests: Sequence[RequestT], path: FeedbackPath | None = None) -> Step[RequestT]:
-        """Takes a micro-batch of labelled requests."""
+        """Passes a micro-batch of labelled requests through all four steps."""
         admission = self.gate.admit(requests, path)
         step: Step[RequestT] = Step(decisions=[*admission.decisions])
         self._undo(admission.harm, step)
@@ -87,14 +87,14 @@ class GuardedLearner(Generic[RequestT]):
         return step
 
     def settle(self) -> Step[RequestT]:
-        """Decides all that waits: nothing more will come for now."""
+        """Decides all waiting micro-batches now, because no more traffic is expected."""
         step: Step[RequestT] = Step()
-        for one in self.gate.settle():
-            step.batches.append(self._decide(one, step))
+        for weighed in self.gate.settle():
+            step.batches.append(self._decide(weighed, step))
         return step
 
     def was_undone(self, learned_at: int) -> bool:
-        """Whether what was taught then has been undone: a late click has nothing to correct there."""
+        """Whether a batch learned at this example count has been undone: a late click then has nothing to correct."""
         return any(first < learned_at <= last for first, last in self._undone)
 
     def _decide(self, one: Weighed[RequestT], step: Step[RequestT]) -> GuardedBatch[RequestT]:
@@ -119,12 +119,12 @@ class GuardedLearner(Generic[RequestT]):
         weight: Doubles,
         step: Step[RequestT],
     ) -> GuardedBatch[RequestT]:
-        """Learns the `requests` that are kept of the `whole`."""
+        """Learns those `requests` of the `whole` batch that were not set aside."""
         batch = self._batch_of(requests)
         batch = replace(batch, weight=torch.from_numpy(weight).to(batch.weight.dtype))
         try:
             report = self.learner.learn(batch)
-        except Exception as error:  # noqa: BLE001 - a batch that raises would raise again at every start
+        except Exception as error:  # noqa: BLE001 - the same batch would raise again after every restart
             return replace(whole, taught=np.zeros_like(whole.taught), error=error)
         learned_at, full = self.learner.examples, is_counted(seen.per_request(weight))
         counted = [request for request, counts in zip(requests, full, strict=True) if counts]
@@ -140,7 +140,7 @@ class GuardedLearner(Generic[RequestT]):
         if harm.undo:
             taught = self.learner.examples
             self.learner.restore(self._start if harm.undo == "start" or good is None else good.learner)
-            # The count goes on: what is taught from now on must not pass for what was undone.
+            # Keep counting upwards, so that later batches cannot be mistaken for undone ones.
             self._undone = [*self._undone[-_SPANS:], (self.learner.examples, taught)]
             self.learner.examples = taught
             self.gate.went_back()
@@ -149,7 +149,7 @@ class GuardedLearner(Generic[RequestT]):
             step.served = self.learner.candidate if to_good else Kernel.identity(self.learner.start)
 
     def state(self) -> dict[str, Any]:
-        """All but learner, waiting requests and kept states, which have records of their own."""
+        """For a snapshot: everything but learner, waiting requests and kept states, which have records of their own."""
         return {"gate": self.gate.state(), "undone": [list(span) for span in self._undone]}
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -159,7 +159,7 @@ class GuardedLearner(Generic[RequestT]):
 
 
 def is_counted(weight: Doubles) -> NDArray[np.bool_]:
-    """Whether the live features count requests whose examples weigh so much on average, `(r,)`."""
+    """Mask of the requests that enter the live features, by the mean weight of their examples, `(r,)`."""
     return weight >= _COUNTED
 
 

@@ -1,9 +1,9 @@
-"""Whether the candidate or the live kernel does harm, and what is done about it.
+"""Tests whether the candidate or the live kernel does harm, and decides what to do about it.
 
-Evidence is followed by an act that makes it old: the learner goes back to its last good state, and if harm is found
-again before a new good state was reached, to the one that it began with. A live kernel that does harm is replaced at
-once, by the good state's kernel or by the identity. After either, nothing is published until the candidate has stood a
-probation.
+Each finding leads to an action after which its evidence starts again. The learner returns to its last good state; if
+harm is found again before there is a new good state, it returns to its initial state. A live kernel that does harm is
+replaced at once, by the good state's kernel or by the identity. After either action, nothing is published until the
+candidate has passed a probation.
 """
 
 from __future__ import annotations
@@ -24,34 +24,34 @@ _LIVE_FROZEN = 2
 UNJUDGED = 512
 """Examples without a believable label after which the identity is served."""
 PROBATION = 1_000
-"""Examples over which a candidate must not be above live and frozen in mean log loss, after something was undone."""
+"""Examples after an undo over which the candidate's mean log loss must not be above that of live and frozen."""
 
 
 @dataclass(frozen=True)
 class HarmVerdict:
-    """What follows from a micro-batch."""
+    """What to do after a micro-batch."""
 
     undo: Literal["", "good", "start"] = ""
-    """The learner goes back to its last good state, or to the one that it began with."""
+    """Where the learner returns to: its last good state, its initial state, or nowhere."""
     serve: Literal["", "good", "identity"] = ""
     """What is published at once, in place of a live kernel that does harm."""
     decisions: list[GateDecision] = field(default_factory=list)
 
 
 def log_losses(logit: Doubles, label: Doubles) -> Doubles:
-    """Nats, of labels 0 or 1 `(n,)`."""
+    """Log losses of 0/1 labels, nats, `(n,)`."""
     wrong = (1.0 - 2.0 * label) * logit
     return np.asarray(np.maximum(wrong, 0.0) + np.log(1.0 + np.exp(-np.abs(wrong))))
 
 
 class HarmTest:
-    """Compares the arms of one group for ever."""
+    """Compares the arms of one group after every micro-batch."""
 
     def __init__(self, strata: Strata, config: GateConfig) -> None:
         self._strata = strata
         self._evidence = HarmEvidence(len(COMPARISONS), len(strata))
         self.threshold = config.false_alarm_requests * len(COMPARISONS) * len(strata)
-        """Evidence at which an arm is found worse: the error rate is divided among comparisons and strata."""
+        """Evidence at which an arm counts as worse; the error rate is divided among comparisons and strata."""
         self._has_good = False
         self._probation = 0
         self._losses: Doubles = np.zeros(3)
@@ -60,7 +60,7 @@ class HarmTest:
 
     @property
     def on_probation(self) -> bool:
-        """Whether the candidate still has to show that it does no harm."""
+        """Whether the candidate must still pass its probation."""
         return self._probation > 0
 
     @property
@@ -69,10 +69,10 @@ class HarmTest:
         return self._evidence.value / self.threshold
 
     def judge(self, seen: Seen, weight: Doubles, candidate: Doubles) -> HarmVerdict:
-        """Takes a micro-batch that was learned; `candidate` are the logits `(n,)` from before."""
+        """Takes a learned micro-batch; `candidate` are the candidate's logits `(n,)` from before it learned."""
         arms = np.stack([log_losses(logit, seen.label) for logit in (candidate, seen.live, seen.frozen)])
         one, live, frozen = (seen.per_request(loss) for loss in arms)
-        current = seen.version >= self._live_since  # a kernel that is no longer served needs no judgement
+        current = seen.version >= self._live_since  # requests that a replaced kernel served say nothing about this one
         difference = np.stack([(one - live) * current, one - frozen, (live - frozen) * current], axis=1)
         self._evidence.update(difference, self._strata.of(seen.domain), seen.per_request(weight))
         found = self._evidence.value >= self.threshold
@@ -81,16 +81,16 @@ class HarmTest:
         return HarmVerdict(decisions=self._serve_probation(arms @ weight, len(weight)))
 
     def unjudged(self, examples: int) -> HarmVerdict:
-        """Takes how many examples were set aside because no label of the group can be believed, 0 for none.
+        """Takes the number of examples set aside because no label of the group can be believed, 0 if there were none.
 
-        Nothing can tell then whether the live kernel still fits, and the identity needs nobody to tell.
+        The live kernel can then no longer be judged, so after `UNJUDGED` such examples the identity is served.
         """
         self._unjudged = self._unjudged + examples if examples else 0
         if self._unjudged < UNJUDGED or self._identity:
             return HarmVerdict()
         self._identity = True
         self._probation, self._losses = PROBATION, np.zeros(3)
-        detail = {"reason": "no label can be believed that would judge the live kernel", "to": "identity"}
+        detail = {"reason": "no label can be believed, so the live kernel cannot be judged", "to": "identity"}
         return HarmVerdict("", "identity", [GateDecision("rolled_back", {**detail, "examples": self._unjudged})])
 
     def _undo(self, stratum: int, comparison: int) -> HarmVerdict:
@@ -125,18 +125,18 @@ class HarmTest:
         if candidate > min(live, frozen):
             self._probation, self._losses = PROBATION, np.zeros(3)
             return []
-        return [GateDecision("resumed", {"reason": "the candidate has stood its probation", "examples": PROBATION})]
+        return [GateDecision("resumed", {"reason": "the candidate has passed its probation", "examples": PROBATION})]
 
     def went_well(self) -> None:
-        """A new good state was reached, to which the learner may go back once."""
+        """Records that there is a new good state, to which the learner may return once."""
         self._has_good = True
 
     def serve(self, version: int) -> None:
-        """From this version on another kernel is served, in place of one that was rolled back."""
+        """Records that from this version on another kernel is served, in place of one that was rolled back."""
         self._live_since = version
 
     def published(self) -> None:
-        """A candidate is live."""
+        """Records that a candidate was published, so the identity is no longer served."""
         self._identity = False
 
     def state(self) -> dict[str, Any]:

@@ -1,16 +1,17 @@
-"""Whether labels are what they should be: a domain's label rate against its expectation, and their order (ours).
+"""Tests whether labels are as expected: the label rate of a domain, and the order of the labels (ours).
 
-The expectation is the frozen model's probability, corrected by an offset per domain that is learned slowly and only
-from labels that nothing speaks against, so a sudden change does not move it. Three changes are watched, each by a CUSUM
-(Page, Continuous inspection schemes, 1954) of log likelihood ratios against the expectation:
+The expectation is the frozen model's probability, corrected by an offset per domain. The offset is learned slowly and
+only from labels that no test speaks against, so a sudden change does not move it. Three changes are tested, each by a
+CUSUM (Page, Continuous inspection schemes, 1954) of log likelihood ratios against the expectation:
 
     few     odds of a click `odds` times smaller
     many    odds of a click `odds` times larger
-    turned  clicks in the opposite order of the frozen model's logits, against none
+    turned  clicks in the opposite order of the frozen model's logits, against no order
 
-Examples of one user hang together, so a user's log likelihood ratio is divided by `1 + spread v`, `v` being what the
-user's examples would vary without that and `spread` the variance of a normal effect per user: many users of one opinion
-are evidence, one user is not, whether the examples come in one micro-batch or in twenty (`_by_one_user`).
+One user's examples depend on each other, so a user's log likelihood ratio is divided by `1 + spread v`, with `v` the
+variance of the user's examples if they were independent and `spread` the variance of a normal effect per user. Many
+users who agree are evidence and one user is not, whether the examples come in one micro-batch or in twenty
+(`_by_one_user`).
 """
 
 from __future__ import annotations
@@ -29,36 +30,36 @@ Doubles = NDArray[np.float64]
 KINDS = ("few", "many", "turned")
 _SPREAD_RATE, _SPREAD_ORDER = 0.8, 0.25
 _TURNED = -0.5
-"""Slope of the labels on the frozen logit that speaks for a wrong order: right ones have about 1."""
+"""Slope of the labels on the frozen logit in a turned order; correct labels have about 1."""
 _HALF_LIFE = 5_000.0
-"""Of the offsets' memory, in examples of the domain."""
+"""Half-life of the offsets, in examples of the domain."""
 _PRIOR = 20.0
 """Precision of an offset before any example."""
 _FLOOR, _LEAST = 1e-4, 1e-9
 _USERS_HALF_LIFE = 500.0
-"""Of what a user has brought in earlier micro-batches, in examples of the stream."""
+"""Half-life, in examples of the stream, of what a user brought in earlier micro-batches."""
 _VARIANCE = 0.16
-"""Of one such example, about."""
+"""Assumed variance of one such example's label."""
 SUSPECT = 3.0
-"""Nats: one chance in twenty."""
+"""Nats at which labels are in doubt: odds of one in twenty."""
 ALARM = 9.0
-"""Nats: one chance in eight thousand, divided among the strata."""
+"""Nats at which a change is certain: odds of one in eight thousand, before dividing among the strata."""
 _HIGHEST = 1.5
-"""Of the suspicion, in alarms: what is far above it would take as long to fall."""
+"""Cap of the CUSUM as a multiple of the alarm; without it, the CUSUM would take as long to fall as it took to rise."""
 
 
 @dataclass(frozen=True)
 class LabelEvidence:
-    """What one micro-batch says."""
+    """Evidence in one micro-batch."""
 
     ratio: Doubles
-    """Log likelihood ratio of each change, nats, `(strata, 3)`; all else `(strata,)`."""
+    """Log likelihood ratio of each of the three changes, nats, `(strata, 3)`; all other fields are `(strata,)`."""
     order: Doubles
-    """Log likelihood ratio of the frozen model's order against none, nats."""
+    """Log likelihood ratio of the frozen model's order against no order, nats."""
     error: Doubles
     """Sum of label minus expectation."""
     variance: Doubles
-    """Sum of `e (1 - e)`, e being the expectation."""
+    """Sum of `e (1 - e)`, with `e` the expected probability."""
     clicks: Doubles
     examples: Doubles
 
@@ -78,11 +79,11 @@ class _ByUser:
         return np.bincount(self._cell, weighed, self._shape[0] * self._shape[1]).reshape(self._shape).astype(np.float64)
 
     def of_user(self, values: Doubles) -> Doubles:
-        """Takes one value per request `(r,)`, the same for all requests of a user; returns one per user, `(users,)`."""
+        """Picks one value per user `(users,)` from values per request `(r,)` that are equal for a user's requests."""
         return values[self._first]
 
     def mean(self, values: Doubles) -> Doubles:
-        """Each example's user's mean, `(strata, n)`."""
+        """Mean over the examples of each example's user, `(strata, n)`."""
         count = np.maximum(self(np.ones_like(values)), _LEAST)
         return np.asarray((self(values) / count)[:, self.user])
 
@@ -90,9 +91,10 @@ class _ByUser:
 def measure(
     seen: Seen, weight: Doubles, inside: NDArray[np.bool_], offset: Doubles, odds: float, *, before: Doubles
 ) -> LabelEvidence:
-    """What a micro-batch is evidence of, its examples weighing `weight` `(n,)`; `offset` `(strata,)` is as expected.
+    """The evidence in a micro-batch whose examples weigh `weight` `(n,)`; `offset` `(strata,)` corrects the
+    expectation.
 
-    `before` `(r,)` are the examples that the request's user has lately brought in other micro-batches.
+    `before` `(r,)` is the number of examples that the request's user lately brought in other micro-batches.
     """
     summed = _ByUser(seen, weight, inside)
     p = np.clip(1.0 / (1.0 + np.exp(-(seen.frozen + offset[:, None]))), _FLOOR, 1 - _FLOOR)
@@ -100,7 +102,7 @@ def measure(
     had = _VARIANCE * summed.of_user(before)
     ratios = []
     for factor in (1.0 / odds, odds):
-        grown = 1 - p + factor * p  # odds times factor: p becomes factor p / grown, 1 - p becomes (1 - p) / grown
+        grown = 1 - p + factor * p  # odds times factor turn p into factor p / grown, and 1 - p into (1 - p) / grown
         ratio = summed(seen.label * np.log(factor) - np.log(grown))
         ratios.append(_by_one_user(ratio, variance, had, _SPREAD_RATE).sum(axis=1))
     label = np.broadcast_to(seen.label, p.shape)
@@ -122,31 +124,31 @@ def measure(
 
 
 def _by_one_user(ratio: Doubles, variance: Doubles, had: Doubles, spread: float) -> Doubles:
-    """What a user's ratio of this micro-batch adds to what the user's earlier ones gave, nats (docs/decisions/0094).
+    """Evidence that a user's examples add to those of earlier micro-batches, nats (docs/decisions/0094).
 
-    The whole of a user who brings `c` nats for each unit of variance is `c V / (1 + spread V)`; from `had` to
-    `had + variance` it grows by `c variance / ((1 + spread had) (1 + spread (had + variance)))`.
+    A user with `c` nats per unit of variance counts as `c V / (1 + spread V)` in all. From `had` to `had + variance`
+    that grows by `c variance / ((1 + spread had) (1 + spread (had + variance)))`.
     """
     return ratio / ((1 + spread * had) * (1 + spread * (had + variance)))
 
 
 class LabelWatch:
-    """What the labels of one group have been like."""
+    """The expectation of one group's labels, and the CUSUM of each change."""
 
     def __init__(self, strata: Strata, odds: float) -> None:
         count = len(strata)
         self._odds = odds
         self.offset: Doubles = np.zeros(count)
-        """Of the logits of the expectation, by stratum."""
+        """Correction of the expected logit, by stratum."""
         self._memory: Doubles = np.full(count, _PRIOR)
         self.suspicion: Doubles = np.zeros((count, len(KINDS)))
-        """CUSUM, nats, at most `_HIGHEST` times the alarm, so that it falls soon once labels are sound."""
+        """CUSUM, nats, capped at `_HIGHEST` times the alarm, so that it falls soon once labels are correct."""
         self._users = DecayedMass(_USERS_HALF_LIFE)
         self.alarm = ALARM + float(np.log(count))
-        """Nats at which a change is taken for one."""
+        """Nats at which a change is certain."""
 
     def measure(self, seen: Seen, weight: Doubles, inside: NDArray[np.bool_]) -> LabelEvidence:
-        """Says what a micro-batch is evidence of, and adds it to the suspicion."""
+        """Returns the evidence in a micro-batch and adds it to the CUSUM."""
         sizes = np.bincount(seen.request).tolist()
         keys = [key_of(user) for user in seen.user]
         self._users.pass_by(len(seen.label))
@@ -158,14 +160,14 @@ class LabelWatch:
         return evidence
 
     def believe(self, evidence: LabelEvidence, believed: Doubles) -> None:
-        """Moves the expectation of the strata that are `believed` (1, else 0), `(strata,)`."""
+        """Updates the offset of the strata that are `believed` (1, else 0), `(strata,)`."""
         kept = 2.0 ** (-believed * evidence.examples / _HALF_LIFE)
         self._memory = np.maximum(kept * self._memory + believed * evidence.variance, _PRIOR)
         bound = 3.0 * np.sqrt(evidence.variance)
         self.offset = self.offset + believed * np.clip(evidence.error, -bound, bound) / self._memory
 
     def accept(self, stratum: int, examples: float, clicks: float, expected: float) -> None:
-        """Takes the rate of the last `examples` for the expectation; that of the group moves all of its strata."""
+        """Sets the expected rate to that of the last `examples`; if the stratum is the group, all strata move."""
         least = 0.5 / examples
         observed, before = (np.clip(value / examples, least, 1 - least) for value in (clicks, expected))
         shift = np.log(observed / (1 - observed)) - np.log(before / (1 - before))

@@ -1,9 +1,9 @@
-"""Labels that are not what they should be are set aside before anything learns from them.
+"""Sets requests with wrong labels aside before anything learns from them.
 
-A micro-batch waits while labels are in doubt, at most `WAIT_EXAMPLES`: then it is learned after all. Where a change is
-certain, the stratum's requests are left out for good, those that waited too, until its labels are as expected again. A
-changed rate that lasts is taken for the new truth after `hold_max_examples`, but only if the frozen model still orders
-the new labels, as it did the old ones: that tells a new rate from turned, made-up or missing labels.
+While labels are in doubt, micro-batches wait, at most `WAIT_EXAMPLES` examples; then they are learned after all. Once a
+change is certain, the stratum's requests are set aside for good, waiting ones included, until its labels are as
+expected again. A changed rate that lasts is accepted as the new expectation after `hold_max_examples`, but only if the
+frozen model orders the new labels as it did the old ones: turned, made-up or missing labels have no such order.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ class LabelVerdict:
     """What to do with a micro-batch."""
 
     leave: NDArray[np.bool_]
-    """Requests to set aside for good, `(r,)`."""
+    """Mask of the requests to set aside for good, `(r,)`."""
     wait: bool
     decisions: list[GateDecision]
 
 
 class Quarantine:
-    """Which strata of a group are set aside."""
+    """The strata of a group whose labels are set aside."""
 
     def __init__(self, strata: Strata, config: GateConfig, labels: str = "clicks") -> None:
         """`labels` is what decisions call the examples whose label is 1."""
@@ -47,7 +47,7 @@ class Quarantine:
         self.labels = LabelWatch(strata, config.label_odds)
         self._doubt = np.where(np.arange(len(strata)) == 0, SUSPECT, self.labels.alarm / 2)
         self.aside = np.zeros(len(strata), dtype=np.bool_)
-        """Whether a stratum is set aside, `(strata,)`."""
+        """Mask of the strata whose labels are set aside, `(strata,)`."""
         self._examples: Doubles = np.zeros(len(strata))
         self._clicks: Doubles = np.zeros(len(strata))
         self._expected: Doubles = np.zeros(len(strata))
@@ -55,13 +55,13 @@ class Quarantine:
         self._order_before: Doubles = np.zeros(len(strata))
 
     def leaves(self, seen: Seen) -> NDArray[np.bool_]:
-        """Requests in a stratum that is set aside, `(r,)`."""
+        """Mask of the requests that belong to such a stratum, `(r,)`."""
         return np.asarray((self._strata.of(seen.domain) & self.aside[:, None]).any(axis=0))
 
     def judge(self, seen: Seen, weight: Doubles) -> LabelVerdict:
         """Takes a micro-batch whose examples weigh `weight` `(n,)`."""
         inside, leave = self._strata.of(seen.domain), self.leaves(seen)
-        # What is left out says nothing of the strata that are sound.
+        # Requests that are left out must not count against the other strata that they belong to.
         evidence = self.labels.measure(seen, weight, inside & (~leave | self.aside[:, None]))
         decisions = self._end(evidence) + self._begin(evidence)
         doubt = ~self.aside & (self.labels.suspicion.max(axis=1) > self._doubt)
@@ -73,7 +73,7 @@ class Quarantine:
         return LabelVerdict(self.leaves(seen), wait, decisions)
 
     def _begin(self, evidence: LabelEvidence) -> list[GateDecision]:
-        """At most one stratum a batch, the one with the most evidence: the others then see what is left."""
+        """Begins at most one quarantine per batch, in the stratum with the most evidence: then the others lack it."""
         rising = np.where((evidence.ratio > 0) & ~self.aside[:, None], self.labels.suspicion, 0.0)
         stratum, change = divmod(int(rising.argmax()), len(KINDS))
         if rising[stratum, change] < self.labels.alarm:
@@ -118,7 +118,7 @@ class Quarantine:
         return decisions
 
     def _is_new_truth(self, stratum: int) -> bool:
-        """Of the new labels no more is asked than the old ones had."""
+        """Whether the changed rate has lasted and the new labels are ordered, if the old ones were."""
         ordered = self._order[stratum] > SUSPECT or self._order_before[stratum] < SUSPECT
         return bool(self._examples[stratum] >= self._config.hold_max_examples and ordered)
 

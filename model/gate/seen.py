@@ -1,4 +1,4 @@
-"""What the gate sees of a micro-batch."""
+"""The labelled examples that the gate reads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Doubles = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Seen:
-    """`n` labelled examples of `r` requests, as they were served."""
+    """`n` labelled examples of `r` requests, as they were served, with both arms' logits."""
 
     label: Doubles
     """0 or 1, `(n,)`."""
@@ -22,7 +22,7 @@ class Seen:
     live: Doubles
     """Logit of the live arm when the request was served, `(n,)`."""
     request: NDArray[np.int64]
-    """Which request an example belongs to, `(n,)`, rising from 0 without a gap."""
+    """Index of the request of each example, `(n,)`, rising from 0 without gaps."""
     user: Sequence[str]
     """`(r,)`."""
     item: Sequence[str]
@@ -38,7 +38,7 @@ class Seen:
         return len(self.user)
 
     def select(self, keep: NDArray[np.bool_]) -> Seen:
-        """The requests of `keep` `(r,)`."""
+        """The requests where the mask `keep` `(r,)` is true, with their examples."""
         examples = keep[self.request]
         return replace(
             self,
@@ -59,7 +59,7 @@ class Seen:
 
 
 class Strata:
-    """The whole group, and each value of each facet: what is watched apart. Stratum 0 is the group."""
+    """The parts of a group that are watched separately: stratum 0 is the whole group, then each value of each facet."""
 
     def __init__(self, facets: Mapping[str, Sequence[str]]) -> None:
         """`facets` are the values of each facet, in the order of their indices (`DomainSpace.values`)."""
@@ -72,7 +72,7 @@ class Strata:
         return len(self._names)
 
     def of(self, domain: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which requests `(r, 3)` belong to which stratum, `(strata, r)`."""
+        """Mask of the requests in each stratum, `(strata, r)`, from facet indices `(r, 3)`."""
         inside = np.zeros((len(self), len(domain)), dtype=np.bool_)
         inside[0] = True
         for column, offset in enumerate(self._offsets):
@@ -80,7 +80,7 @@ class Strata:
         return inside
 
     def numbers(self, domain: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The strata that each of the domains `(r, 3)` belongs to, `(r, 4)`."""
+        """Numbers of the strata that each request belongs to, `(r, 4)`, from facet indices `(r, 3)`."""
         return np.column_stack([np.zeros(len(domain), dtype=np.int64), domain + self._offsets])
 
     def name(self, stratum: int) -> str:

@@ -1,8 +1,8 @@
-"""Nobody teaches more than a share: examples of a key beyond its budget weigh nothing (ours).
+"""Limits the share of learning of each user and item: examples beyond a key's budget weigh nothing (ours).
 
-What a key has brought halves every so many examples of the stream. Its budget is its share of what all keys have
-brought in that memory, and an example weighs as much as is left of it. Only the heaviest keys are kept, so memory is
-bounded: a key that is dropped had less than a `KEYS`-th of the whole.
+The mass that a key has brought halves every so many examples of the stream. Its budget is its share of the mass of all
+keys, and an example weighs as much as is left of the budget. Only the heaviest keys are stored, so memory is bounded: a
+dropped key had less than one `KEYS`-th of the whole.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from model.gate.seen import Doubles, Seen
 HALF_LIFE = 5_000.0
 KEYS = 512
 _LEAST = 1_000.0
-"""Examples that a memory counts for at least: the first users of a stream are all there is."""
+"""Least mass of all keys that a budget is computed from, because a stream's first users are few."""
 
 
 class DecayedMass:
-    """What each key has brought lately, examples; it halves every `half_life` examples of the stream."""
+    """Mass in examples that each key has brought; it halves every `half_life` examples of the stream."""
 
     def __init__(self, half_life: float) -> None:
         self._half_life = half_life
@@ -34,7 +34,7 @@ class DecayedMass:
         self._whole: tuple[float, int] = (0.0, 0)
 
     def pass_by(self, examples: int) -> None:
-        """So many examples of the stream went by."""
+        """Advances the decay by `examples` examples of the stream."""
         self._examples += examples
 
     def __getitem__(self, key: int) -> float:
@@ -42,15 +42,15 @@ class DecayedMass:
 
     @property
     def whole(self) -> float:
-        """Of all keys together."""
+        """Mass of all keys together."""
         return self._decayed(self._whole)
 
     def add(self, key: int, mass: float) -> None:
-        """Adds to a key."""
+        """Adds `mass` to a key."""
         self.put(key, self[key] + mass, self.whole + mass)
 
     def put(self, key: int, mass: float, whole: float) -> None:
-        """Sets what a key and all keys together have brought: for who has looked at both already."""
+        """Sets the mass of a key and of all keys together, for a caller that has already computed both."""
         self._mass[key], self._whole = (mass, self._examples), (whole, self._examples)
         if len(self._mass) > 2 * KEYS:
             kept = heapq.nlargest(KEYS, self._mass.items(), key=lambda pair: (self._decayed(pair[1]), pair[0]))
@@ -73,19 +73,19 @@ class DecayedMass:
 
 @lru_cache(maxsize=8_192)
 def key_of(name: str) -> int:
-    """A name of any length as 64 bits."""
+    """A 64-bit hash of a name of any length."""
     return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little")
 
 
 class ShareCap:
-    """Weights of the examples of one kind of key."""
+    """Weights that keep each key of one kind (user or item) within its share."""
 
     def __init__(self, share: float) -> None:
         self._share = share
         self._mass = DecayedMass(HALF_LIFE)
 
     def weigh(self, keys: Iterable[tuple[str, int]]) -> list[float]:
-        """Weight, 0 to 1, of each key's examples, in order; of each key also how many examples it brings now."""
+        """Weights, 0 to 1, for a sequence of keys, each with the number of examples that it brings now."""
         return [self._weigh(key_of(name), examples) for name, examples in keys]
 
     def _weigh(self, key: int, examples: int) -> float:

@@ -1,7 +1,8 @@
-"""Numbers that no sound kernel has: a step that is too large, scores that saturate, weights that are not finite (ours).
+"""Holds the publication of a candidate with unsound numbers: too large a step, saturated scores, non-finite weights
+(ours).
 
-An unsound candidate is not published until it has been scored on labels that it has not learned from, without a larger
-loss than the live kernel had, and its numbers are sound again.
+It is held until its numbers are sound again and its loss on labels that it has not learned from is no larger than the
+live kernel's.
 """
 
 from __future__ import annotations
@@ -15,24 +16,24 @@ from model.gate.decision import GateDecision
 from model.gate.seen import Doubles
 
 STEP = 2.0
-"""Root mean square of what one micro-batch may add to the logits of its own examples; 0.7 is the most seen in sound
-learning on scripts and logs."""
+"""Largest root mean square change of the logits of a micro-batch's own examples by learning it; sound learning on
+scripts and logs showed at most 0.7."""
 SATURATED = 12.0
-"""A logit beyond it, of a candidate and not of the frozen model, says what no label can have taught."""
+"""A candidate's logit beyond this value, where the frozen one is not, cannot have been learned from labels."""
 _SATURATED_SHARE = 0.05
 
 
 class Soundness:
-    """Whether the candidate's numbers hold its publication."""
+    """Whether the candidate's numbers hold its publication, and why."""
 
     def __init__(self) -> None:
         self.held = ""
-        """Why nothing is published; empty if nothing speaks against it."""
+        """Why publication is held; empty if it is not."""
 
     def judge(self, before: Doubles, after: Doubles, frozen: Doubles, *, better: bool) -> list[GateDecision]:
         """Takes the candidate's logits `(n,)` from before and after it learned from a micro-batch.
 
-        `better` says whether its mean log loss before learning was not above that of the live kernel.
+        `better` says whether its mean log loss before learning was no larger than the live kernel's.
         """
         reason, held = self._reason(before, after, frozen), self.held
         if reason:

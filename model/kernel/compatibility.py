@@ -1,4 +1,4 @@
-"""What a kernel's weights depend on, by configuration key, so that a stored kernel can say why it does not fit."""
+"""The settings that a kernel's weights depend on, so that a stored kernel that does not fit can name the difference."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _MISSING = "not set"
 
 
 def dependencies(start: KernelStart, domain_sizes: tuple[int, int, int]) -> dict[str, Any]:
-    """What decides the meaning of a kernel's weights, as JSON values by configuration key.
+    """The settings that decide the meaning of a kernel's weights, as JSON values by configuration key.
 
-    `kernel.start` is what pretraining told the kernel, `kernel.conversion_start` that of conversions, if any; sizes
-    are looked up by what decides them: `backbone.width`, `live.width` (the number of live features) and
-    `domains.<facet>.count` (declared values and `unknown`).
+    `kernel.start` identifies what the kernel took over from pretraining, `kernel.conversion_start` the same for the
+    conversion task, if any. Sizes stand under the setting that decides them: `backbone.width`, `live.width` (the number
+    of live features) and `domains.<facet>.count` (declared values and `unknown`).
     """
     sizes = {f"domains.{facet}.count": size for facet, size in zip(FACETS, domain_sizes, strict=True)}
-    told = {} if start.conversion is None else {"kernel.conversion_start": start.conversion.digest[:16]}
+    conversion = {} if start.conversion is None else {"kernel.conversion_start": start.conversion.digest[:16]}
     return {
         **sizes,
-        **told,
+        **conversion,
         "kernel.start": start.digest[:16],
         "backbone.width": start.width,
         "live.width": len(start.live_names),
@@ -44,7 +44,7 @@ def difference(stored: Mapping[str, Any], own: Mapping[str, Any], where: str) ->
 
 
 def sections(keys: list[str]) -> str:
-    """The configuration sections that hold `keys`, for a sentence that names the cure."""
+    """Names of the configuration sections that hold `keys`, for an error message."""
     return " and ".join(f"`{name}`" for name in sorted({key.split(".", 1)[0] for key in keys}))
 
 

@@ -1,10 +1,10 @@
-"""Phase 1, knowledge compression: the part of the backbone's knowledge that says who asks, where and when.
+"""Phase 1, knowledge compression: keeps the directions of the representation that tell users and domains apart.
 
 The objective is the information bottleneck of IAK (arXiv 2501.14268), `min -I(Gbar; who, where) + I(Gbar; x) / beta`:
-of the representation `x` keep what tells the group `g` = (user, scene, region, period) of a request, and nothing else.
-For Gaussians it has a closed solution (Chechik et al., Information bottleneck for Gaussian variables, JMLR 2005); that
-`g` stands for the knowledge to keep is ours (docs/decisions/0082). With the covariance `S` of `x` and the covariance
-`B` of the groups' means,
+of the representation `x`, keep what identifies the group `g` = (user, scene, region, period) of a request, and nothing
+else. For Gaussians it has a closed solution (Chechik et al., Information bottleneck for Gaussian variables, JMLR 2005).
+Taking `g` as the knowledge to keep is ours (docs/decisions/0082). With the covariance `S` of `x` and the covariance `B`
+of the groups' means,
 
     L = chol(S);   L^-1 B L^-T = V diag(s) V';   a_k = L^-T v_k
     keep k with beta s_k > 1;   alpha_k^2 = (beta s_k - 1) / (1 - s_k), divided by their mean
@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 _RIDGE = 0.01
-"""Share of the mean variance that is added to every direction: a direction without variance has no inverse."""
+"""Share of the mean variance added to every direction, because a direction without variance has no inverse."""
 _MOST = 0.995
-"""Largest `s`: a direction that tells the group without error would count for infinitely much."""
+"""Cap of `s`: at 1 the gain of a direction would be infinite."""
 _CLIP = 2.0
-"""Of a standard deviation: matching is a product, and a few large ones would decide it (docs/decisions/0082)."""
+"""Standard deviations. Matching multiplies `z`, so a few large values would dominate it (docs/decisions/0082)."""
 
 Matrix = NDArray[np.float64]
 
@@ -43,12 +43,12 @@ class Compression:
     gain: Tensor
     """alpha, float32 `(r,)`."""
     relevance: Tensor
-    """`s_k` of the `r` directions, falling, float32 `(r,)`."""
+    """`s_k` of the `r` directions, descending, float32 `(r,)`."""
     beta: float
 
     @staticmethod
     def fit(x: NDArray[np.float32], group: NDArray[np.int64], *, beta: float, rank: int) -> Compression:
-        """The bottleneck of representations `(n, d)` of requests of groups `(n,)`; at most `rank` directions."""
+        """Fits the bottleneck to representations `(n, d)` and group indices `(n,)`; keeps at most `rank` directions."""
         values = x.astype(np.float64)
         centre = values.mean(axis=0)
         whitening, relevance, directions = _solve(values - centre, group)
@@ -75,22 +75,22 @@ class Compression:
 
     @property
     def nats_kept(self) -> float:
-        """`I(Gbar; G)`: what the compressed knowledge keeps of `x`, nats per example (Chechik et al., section 5)."""
+        """`I(Gbar; G)`: information about `x` that `z` keeps, nats per example (Chechik et al., section 5)."""
         s = self.relevance.double()
         return float(0.5 * torch.log(s * (self.beta - 1) / (1 - s)).sum())
 
     @property
     def nats_relevant(self) -> float:
-        """`I(Gbar; who, where)`: what of that tells the group, nats per example (Chechik et al., section 5)."""
+        """`I(Gbar; who, where)`: information about the group in `z`, nats per example (Chechik et al., section 5)."""
         s = self.relevance.double()
         return float(0.5 * torch.log((self.beta - 1) / (self.beta * (1 - s))).sum())
 
 
 def _solve(centred: Matrix, group: NDArray[np.int64]) -> tuple[Matrix, Matrix, Matrix]:
-    """`L^-1`, the relevances falling, and the directions `V` in their order."""
+    """`L^-1`, the relevances in descending order, and the directions `V` in the same order."""
     n, d = centred.shape
     covariance = centred.T @ centred / n
-    # Where nothing varies at all, any scale does: every relevance is then 0.
+    # If nothing varies, any ridge will do: every relevance is then 0.
     covariance += (_RIDGE * np.trace(covariance) / d or 1.0) * np.eye(d)
     _, index, count = np.unique(group, return_inverse=True, return_counts=True)
     means = np.zeros((len(count), d))

@@ -1,4 +1,4 @@
-"""What is shown, as the matching sees it: values of the item's fields, and how good the backbone finds it (ours).
+"""The descriptor `v+` of the shown item: its field values, and the frozen model's logit (ours).
 
 `v` is the multi-hot vector of the values of the crossed fields, centred over the catalogue, each column divided by the
 root of its deviation, all scaled to a mean square of 1; more than `MAX_WIDTH` columns are summed under random signs.
@@ -24,15 +24,15 @@ class Descriptor:
     """A map of an item's values `(n, S)` and frozen logit `(n,)` to `v+` `(n, m + 1)`, fixed with the backbone."""
 
     table: Tensor
-    """What each value adds, float32 `(V + 1, m)`; the last row, of an empty slot, is zero."""
+    """Contribution of each value, float32 `(V + 1, m)`; the last row, for an empty slot, is zero."""
     shift: Tensor
-    """Mean over the catalogue, float32 `(m,)`."""
+    """Mean descriptor over the catalogue, float32 `(m,)`."""
     logit_mean: float
     logit_deviation: float
 
     @staticmethod
     def fit(multi_hot: NDArray[np.float64], logit: NDArray[np.float32]) -> Descriptor:
-        """The descriptor of a catalogue whose items have values `(items, V)`; `logit` `(n,)` are the backbone's."""
+        """Fits the descriptor to a catalogue's multi-hot values `(items, V)` and the frozen model's logits `(n,)`."""
         deviation = multi_hot.std(axis=0) if len(multi_hot) else np.zeros(multi_hot.shape[1])
         varying = np.flatnonzero(deviation > 0)
         table = np.zeros((multi_hot.shape[1] + 1, len(varying)))
@@ -52,7 +52,7 @@ class Descriptor:
 
     def __call__(self, values: Tensor, frozen_logit: Tensor) -> Tensor:
         """`v+`, float32 `(n, m + 1)`, of values int16 `(n, S)` and logits `(n,)`."""
-        slots = values.long().remainder(len(self.table))  # an empty slot, -1, is the last row, which is zero
+        slots = values.long().remainder(len(self.table))  # an empty slot is -1, which becomes the last row, zeros
         described = embedding_bag(slots, self.table, mode="sum") - self.shift if slots.numel() else -self.shift
         level = ((frozen_logit - self.logit_mean) / self.logit_deviation).clamp(-_CLIP_LOGIT, _CLIP_LOGIT)
         clipped = described.clamp(-_CLIP, _CLIP).expand(len(values), -1)
@@ -65,7 +65,7 @@ class Descriptor:
 
 
 def _signs(size: int, count: int) -> NDArray[np.float64]:
-    """`(size, count)` of `+-size^-1/2`, from raw bits: the same on every machine and for every version of a library."""
+    """`(size, count)` random signs times `size^-1/2`, made from raw bits so that every machine draws the same ones."""
     words = -(-size * count // 64)
     bits = np.unpackbits(np.frombuffer(np.random.PCG64([size, count]).random_raw(words), "u1"))
     return np.asarray((bits[: size * count].reshape(size, count) * 2.0 - 1.0) / np.sqrt(size))

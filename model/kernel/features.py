@@ -1,10 +1,11 @@
-"""From one example to the numbers that the kernel is linear in (ours).
+"""The feature vector phi of an example, in which the kernel is linear (ours).
 
-    direct    f, 1, counters, T / 2                         the fresh events alone
-    matching  v+ / 2, 0.2 z_k v+_j for all k and j          knowledge of who asks, crossed with what is shown
+    direct    f, 1, counters, T / 2                         live features alone
+    matching  v+ / 2, 0.2 z_k v+_j for all k and j          user and domain, crossed with the shown item
 
-`f` is the logit of the frozen model, clipped at 15; `z` the compressed knowledge (`model.kernel.compression`), `v+`
-what is shown (`model.kernel.descriptor`), T and the counters the live features. The factors bring all to one scale.
+`f` is the logit of the frozen model, clipped at 15; `z` the compressed representation (`model.kernel.compression`),
+`v+` the descriptor of the shown item (`model.kernel.descriptor`). T and the counters are the live features. The factors
+bring all features to one scale.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ from model.kernel.compression import Compression
 from model.kernel.descriptor import Descriptor
 
 _CLIP_LOGIT = 15.0
-"""A logit beyond it says no more: a probability of one in three million."""
+"""Bound of the frozen logit: its probability is then one in three million, and more would carry no information."""
 _CLIP_LIVE = 30.0
-"""Live features are of the order of one; one that is not must not become the whole information matrix."""
+"""Bound of a live feature. They are of order one; a huge one would dominate the information matrix."""
 _RESIDUAL, _SHOWN, _MATCH = 0.5, 0.5, 0.2
 
 
 @dataclass(frozen=True)
 class KernelInputs:
-    """What a kernel sees of `n` examples."""
+    """The inputs of a kernel for `n` examples."""
 
     x: Tensor
     """Representation, float32 `(n, d)`."""
@@ -40,26 +41,26 @@ class KernelInputs:
 
 @dataclass(frozen=True)
 class BilinearForm:
-    """A kernel's weights, `w - e_f`, by what they are multiplied with."""
+    """A kernel's weights less those of the identity, `w - e_f`, as the factors of a bilinear form."""
 
     change: Tensor
-    """Of the direct features, `(direct,)`."""
+    """Weights of the direct features, `(direct,)`."""
     shown: Tensor
-    """a, `(m + 1,)`."""
+    """a, the descriptor's own weights, `(m + 1,)`."""
     matched: Tensor
-    """M, `(r, m + 1)`."""
+    """M, the weights of `z` times descriptor, `(r, m + 1)`."""
 
 
 @dataclass(frozen=True)
 class FeatureMap:
-    """The features of a backbone: `features` is the matrix, `logit` its product with weights, computed cheaply."""
+    """Maps examples of one backbone to features: `features` is the matrix, `logit` its product with the weights."""
 
     compression: Compression
     descriptor: Descriptor
     residuals: int
-    """Number of columns of T, with which the live features begin."""
+    """Number of T columns, the first of the live features."""
     counters: int
-    """Number of columns of counters, with which they end."""
+    """Number of counter columns, the last of the live features."""
 
     @property
     def direct(self) -> int:
@@ -81,25 +82,25 @@ class FeatureMap:
     def logit(self, inputs: KernelInputs, form: BilinearForm) -> Tensor:
         """`frozen + (w - e_f)'phi`, float32 `(n,)`; with weights of `identity` it is the frozen logit, bit for bit.
 
-        The matching is a bilinear form, `v+'(a + M'z)`, so that no product of the two is written out.
+        The matching is computed as the bilinear form `v+'(a + M'z)`, so the crossed features need not be formed.
         """
         shown = self.descriptor(inputs.values, inputs.frozen_logit)
         asked = torch.addmm(form.shown, self.compression(inputs.x), form.matched)
         return inputs.frozen_logit + self._direct(inputs) @ form.change + (shown * asked).sum(1)
 
     def form(self, weights: Tensor) -> BilinearForm:
-        """Weights w `(p,)` as `logit` uses them, made once per kernel."""
+        """Converts weights w `(p,)` to the form that `logit` uses, once per kernel."""
         change = weights[: self.direct].clone()
         change[0] -= 1.0
         matching = weights[self.direct :].view(1 + self.compression.rank, self.descriptor.width)
         return BilinearForm(change, _SHOWN * matching[0], _MATCH * matching[1:])
 
     def overall_rate(self, features: Tensor) -> Tensor:
-        """Log-odds of the click rate of all examples, `(n,)`, as features `(n, p)` hold it: the first counter."""
+        """Log-odds of the overall click rate, `(n,)`: the first counter among the features `(n, p)`."""
         return features[:, 2] if self.counters else torch.zeros(len(features))
 
     def identity(self) -> Tensor:
-        """The weights of the frozen model, float32 `(p,)`: 1 for its logit, 0 for all else."""
+        """The weights of the frozen model, float32 `(p,)`: 1 for its logit, 0 for everything else."""
         weights = torch.zeros(self.width)
         weights[0] = 1.0
         return weights

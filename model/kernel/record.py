@@ -1,4 +1,4 @@
-"""Kernels on the wire. Everything is checked before anything is used."""
+"""Published kernels as bytes. Reading checks everything before it builds a kernel."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from model.kernel.kernel import Kernel
 from model.kernel.start import KernelStart
 
 FORMAT = 3
-"""3 since a kernel is a vector of weights learned in closed form."""
+"""Version of the record format; 3 holds a vector of weights learned in closed form."""
 
 _WEIGHTS, _CONVERSION = "weights", "cvr.weights"
 Reason = Literal[
     "size", "garbage", "format", "contents", "fingerprint", "configuration", "shapes", "wrong_group", "unknown_group",
     "wrong_partition", "deleted", "bad_order", "non_finite_scores", "saturated", "far_off", "collapsed",
 ]  # fmt: skip
-"""Why a kernel is refused; docs/failures.md says of each what to do."""
+"""Why a kernel is refused; docs/failures.md gives the cure for each reason."""
 
 
 class KernelRefused(Exception):
@@ -37,26 +37,26 @@ class KernelRefused(Exception):
 
 @dataclass(frozen=True)
 class KernelInfo:
-    """What travels with a kernel."""
+    """Metadata of a published kernel."""
 
     group: str
     version: Annotated[int, msgspec.Meta(ge=0)]
-    """0 is the identity; each published kernel is one more."""
+    """0 is the identity; each published kernel has the next number."""
     backbone_fingerprint: str
     newest_event_time: float
-    """Event time of the newest example the kernel has learned from, seconds since the epoch."""
+    """Event time of the newest example that the kernel has learned from, seconds since the epoch."""
     examples: Annotated[int, msgspec.Meta(ge=0)]
     """Examples learned since the kernel was initialised."""
 
 
 def pack_kernel(kernel: Kernel, info: KernelInfo, depends_on: Mapping[str, Any]) -> bytes:
-    """A kernel as bytes, all its tasks, with what it depends on (`dependencies`); equal kernels give equal bytes."""
+    """A kernel with all its tasks as bytes, with its `dependencies`; equal kernels give equal bytes."""
     metadata = {"format": FORMAT, "kind": "kernel", **asdict(info), "depends_on": dict(depends_on)}
     return pack(_tensors(kernel), metadata)
 
 
 def _tensors(kernel: Kernel) -> dict[str, Tensor]:
-    """A record of clicks alone has the weights of one task, as it always had."""
+    """Tensors by name. A kernel of clicks alone has only `weights`, so that older records can still be read."""
     of_conversions = {} if kernel.conversion is None else {_CONVERSION: kernel.conversion.weights}
     return {_WEIGHTS: kernel.weights, **of_conversions}
 
@@ -69,9 +69,9 @@ def unpack_kernel(
     depends_on: Mapping[str, Any],
     max_bytes: int = 16 * 1024 * 1024,
 ) -> tuple[Kernel, KernelInfo]:
-    """A new kernel, ready to serve. Raises KernelRefused; all is checked first.
+    """Builds a kernel, ready to serve, from its bytes. Raises KernelRefused; everything is checked first.
 
-    `start` and `depends_on` are this process's own: a record that was made for others is refused by what differs.
+    `start` and `depends_on` are this process's own: a record made for other ones is refused, naming the difference.
     """
     if len(data) > max_bytes:
         raise KernelRefused("size", f"{len(data)} bytes, more than the {max_bytes} allowed (scorer.max_kernel_bytes)")
@@ -91,7 +91,7 @@ def unpack_kernel(
 
 
 def read_info(data: bytes) -> KernelInfo:
-    """What a record says of its kernel, whatever backbone and configuration it is for. Raises KernelRefused."""
+    """Metadata of a record, for any backbone and configuration. Raises KernelRefused."""
     return _info(_unpack(data)[1])
 
 

@@ -1,4 +1,4 @@
-"""A learner's state as bytes. Everything is checked before anything is used."""
+"""A learner's state as bytes. Reading checks everything before it returns a state."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from model.container import ContainerError, check_shapes, pack, unpack
 from model.kernel.compatibility import difference
 
 KIND = "natural-parameter learner"
-"""Earlier versions kept the means of their posteriors and called it "closed-form learner"."""
+"""Earlier versions stored the means of their posteriors, under the kind "closed-form learner"."""
 _FRESH_TOPICS = "give this one topics of its own (topics.kernels, topics.state)"
 
 
 @dataclass(frozen=True)
 class LearnerState:
-    """All that a learner needs to go on bit for bit."""
+    """A learner's complete state: a learner that restores it continues bit for bit."""
 
     tensors: Mapping[str, Tensor]
     batches: int
     examples: int
     backbone_fingerprint: str
     depends_on: Mapping[str, Any]
-    """Configuration keys and sizes that decide the tensors' shapes and meaning."""
+    """Configuration values and sizes that decide the shapes and the meaning of the tensors."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def pack_learner(state: LearnerState) -> bytes:
 
 
 def unpack_learner(data: bytes, own: LearnerState) -> LearnerState:
-    """The state in a snapshot, for a learner whose own state is `own`.
+    """Reads a snapshot for a learner whose own state is `own`.
 
     Raises ContainerError if the snapshot is damaged or was made by another backbone, configuration or version; the
     message names what differs and the cure.

@@ -1,8 +1,8 @@
-"""What a kernel starts from: all that pretraining tells it, kept with the backbone.
+"""The initial state of a kernel: everything it takes over from pretraining, stored with the backbone.
 
-The compression and the descriptor are fixed with the backbone. The posterior starts with what the newest part of the
-pretraining log teaches about the frozen logit and the counters: there the frozen logits are those of a model that had
-not been trained on these examples, as they will be on the stream (docs/decisions/0085).
+Compression and descriptor are fixed with the backbone. The posterior starts with the weights of the frozen logit and
+the counters, learned from the newest part of the pretraining log. The frozen logits there come from a model that was
+not trained on these examples, as will be the case on the stream (docs/decisions/0085).
 """
 
 from __future__ import annotations
@@ -26,37 +26,37 @@ from model.kernel.features import FeatureMap
 from model.whole_files import write_whole
 
 FILE = "kernel-start.safetensors"
-"""Its name in a backbone's folder."""
+"""File name in a backbone's folder."""
 CONVERSION_FILE = "kernel-start-cvr.safetensors"
-"""That of the conversion task."""
+"""File name of the conversion task's start."""
 FORMAT = 2
 _TENSORS = ("centre", "projection", "gain", "relevance", "table", "shift", "mean", "direct_mean", "precision")
 
 
 class StartRefused(BackboneRefused):
-    """What a kernel starts from cannot be used; the message names the file and the cure."""
+    """A kernel's initial state cannot be used; the message names the file and the cure."""
 
 
 @dataclass(frozen=True)
 class KernelStart:
-    """What a kernel of one backbone starts from."""
+    """The initial state of the kernels of one backbone."""
 
     compression: Compression
     descriptor: Descriptor
     live_names: tuple[str, ...]
-    """Names of the live features that it was made for, T first."""
+    """Names of the live features that the kernel reads, T first."""
     residuals: int
-    """How many of them are T."""
+    """Number of T features."""
     mean: Tensor
-    """Weights after the pretraining log, float32 `(p,)`; those of T are zero."""
+    """Weights learned from the pretraining log, float32 `(p,)`; those of T are zero."""
     direct_mean: Tensor
-    """Weights of the direct features alone, float32 `(direct,)`."""
+    """Weights of the model with direct features alone, float32 `(direct,)`."""
     precision: Tensor
-    """Precision of both, float32 `(p, p)`."""
+    """Posterior precision of both models' weights, float32 `(p, p)`."""
     examples: int
-    """Examples of the log that they were learned from."""
+    """Number of the log's examples that the weights were learned from."""
     conversion: KernelStart | None = None
-    """What the kernels of the conversion task start from; None for a backbone of clicks alone."""
+    """The start of the conversion task's kernels; None for a backbone of clicks alone."""
 
     @cached_property
     def features(self) -> FeatureMap:
@@ -75,11 +75,11 @@ class KernelStart:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the whole content, hexadecimal: kernels of another start do not fit."""
+        """SHA-256 of the whole content, hexadecimal; a kernel with another digest does not fit."""
         return hashlib.sha256(self.to_bytes()).hexdigest()
 
     def to_bytes(self) -> bytes:
-        """All of it but the conversion task, which has bytes of its own; equal starts give equal bytes."""
+        """The start as bytes, without the conversion task's, which is a file of its own; equal starts, equal bytes."""
         one, two = self.compression, self.descriptor
         values = (
             one.centre, one.projection, one.gain, one.relevance, two.table, two.shift,
@@ -136,7 +136,7 @@ class KernelStart:
             raise StartRefused(f"{path} cannot be used ({error}): pretrain the backbone again") from error
 
     def check_live(self, names: Sequence[str]) -> None:
-        """Raises StartRefused unless the live features of this process are those it was made for."""
+        """Raises StartRefused unless this process has the live features that the start was made for."""
         if self.conversion is not None:
             self.conversion.check_live(names)
         if tuple(names) != self.live_names:

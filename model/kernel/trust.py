@@ -1,14 +1,14 @@
-"""Which model is served: arms are mixed by how well each has predicted of late, and by evidence (ours).
+"""The weights with which the arms are mixed: by recent log loss, and by evidence for the matching (ours).
 
-Four arms: the frozen model; the direct features alone; all features with a short and with a long memory. The weight of
-an arm falls with its log loss `L` on examples that it has not learned from, and a share goes back to the resting
+There are four arms: the frozen model; the direct features alone; all features with a short and with a long memory. An
+arm's weight falls with its log loss `L` on examples that it has not learned from, and a share moves towards the resting
 weights `r` (fixed share; Herbster and Warmuth, Tracking the best expert, 1998):
 
     w <- w exp(-rate L) / sum;   w <- (1 - s) w + s r;   s = 1 - 2^(-n / half_life)
 
-So no weight ever falls to nothing, and an arm that was wrong for long comes back within a few hundred examples. The
-resting weights are slow: the frozen model always rests at `frozen_share`, and the rest goes to the matching as far as
-there is evidence for it, the likelihood of the labels under all features against that under the direct ones, both with
+So no weight ever falls to zero, and an arm that was wrong for long recovers within a few hundred examples. The resting
+weights change slowly. The frozen model always has `frozen_share`. The rest is divided between direct features and
+matching by the evidence: the likelihood of the labels under all features against that under the direct ones, both with
 the long memory (a Bayes factor over prior precisions `inf` and `tau`, tempered and forgetting; docs/decisions/0084).
 """
 
@@ -25,8 +25,8 @@ from model.config import LearnerConfig
 FROZEN, DIRECT, SHORT, LONG = range(4)
 ARMS = ("frozen", "direct", "short", "long")
 _LEAST_MATCHING, _LEAST_DIRECT = 0.01, 0.3
-"""Least parts of what rests on either side. The direct features are what is left when an old taste comes back, so
-evidence never takes all from them (docs/decisions/0084)."""
+"""Least shares of the resting weights for the matching and for the direct features. The direct features are what
+remains when an old taste returns, so evidence never takes all weight from them (docs/decisions/0084)."""
 
 
 class Trust:
@@ -35,7 +35,8 @@ class Trust:
     def __init__(self, config: LearnerConfig) -> None:
         self._config = config
         self.evidence = 0.0
-        """Log likelihood of all features above the direct ones, nats, forgotten at `evidence_half_life`."""
+        """Log likelihood of the labels under all features less that under the direct ones, nats, decaying with
+        `evidence_half_life`."""
         self.weights = self._resting()
         """Sum to one, float64 `(4,)`, in the order of `ARMS`."""
 
@@ -45,9 +46,9 @@ class Trust:
         return 1.0 / (1.0 + math.exp(-max(-500.0, min(500.0, self._config.evidence_rate * self.evidence))))
 
     def update(self, logits: Tensor, label: Tensor, weight: Tensor) -> None:
-        """Updates weights and evidence by the arms' logits `(4, n)` on labels that no arm has learned from.
+        """Updates weights and evidence from the arms' logits `(4, n)` on labels that no arm has learned from.
 
-        Labels and sample weights are `(n,)`. Double precision: a batch's summed loss goes through an exponential.
+        Labels and sample weights are `(n,)`. It computes in double precision, because summed losses are exponentiated.
         """
         target, weights = label.double().expand_as(logits), weight.double().expand_as(logits)
         loss = binary_cross_entropy_with_logits(logits.double(), target, weights, reduction="none").sum(1)

@@ -78,7 +78,7 @@ class AccessConfig(Section):
         for part in ("name", "hash"):
             values = [getattr(key, part) for key in keys]
             if len(set(values)) != len(values):
-                raise ValueError(f"the {part} {max(values, key=values.count)!r} stands there twice")
+                raise ValueError(f"the {part} {max(values, key=values.count)!r} is listed twice")
         return keys
 
     @field_validator("request_id_secrets")

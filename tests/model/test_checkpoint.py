@@ -92,5 +92,5 @@ def test_equal_content_gives_equal_bytes_whatever_the_order() -> None:
 def test_a_container_of_someone_else_is_refused() -> None:
     from safetensors.torch import save
 
-    with pytest.raises(ContainerError, match="not a container of ours"):
+    with pytest.raises(ContainerError, match="not a container written by Driftline"):
         unpack(save({"a": torch.zeros(2)}))

@@ -155,7 +155,7 @@ def value_at(config: Config, path: str) -> Any:
         ("CONFIG", "a" * 5_000, "too long: no part may be over 255 bytes"),
         ("RUN_DIR", "a" * 300, "run_dir: .*too long"),
         ("LIVE__HALF_LIVES_S", "[true, 2]", "half_lives_s: a number is wanted, not true or false"),
-        ("DOMAINS__SCENE", '["home", "a", "a"]', r"domains\.scene: 'a' stands there twice"),
+        ("DOMAINS__SCENE", '["home", "a", "a"]', r"domains\.scene: 'a' is listed twice"),
         ("TOPICS__TRAFFIC", "interactions", "'interactions' is the name of two topics"),
         ("TOPICS__TRAFFIC", "..", r"topics\.traffic: Kafka takes no topic"),
         ("PRETRAIN__SEED", "-1", r"pretrain\.seed: .*greater than or equal to 0"),

@@ -1,4 +1,4 @@
-"""Multi-head self-attention (Vaswani et al., NeurIPS 2017, 3.2), and places counted from the newest event."""
+"""Multi-head self-attention (Vaswani et al., NeurIPS 2017, 3.2), and positions counted from the newest event."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ class SelfAttention(nn.Module):
         self.dropout = dropout
 
     def forward(self, x: Tensor, seen: Tensor) -> Tensor:
-        """`x` `(u, h, e)`; `seen` tells what each place (row) may look at, bool, `(u or 1, 1, h or 1, h)`."""
+        """`x` is `(u, h, e)`; `seen`, bool `(u or 1, 1, h or 1, h)`, says which positions each position may attend
+        to."""
         u, h, e = x.shape
         query, key, value = self.project(x).view(u, h, 3, HEADS, e // HEADS).permute(2, 0, 3, 1, 4)
         share = self.dropout if self.training else 0.0
@@ -28,5 +29,5 @@ class SelfAttention(nn.Module):
 
 
 def places_from_newest(mask: Tensor) -> Tensor:
-    """0 for a user's newest event, 1 for the one before, `(u, h)`; 0 where there is none."""
+    """Position of each event, 0 for a user's newest, 1 for the one before, `(u, h)`; 0 in padding."""
     return (mask.sum(1, keepdim=True) - 1 - torch.arange(mask.shape[1])).clamp(min=0)

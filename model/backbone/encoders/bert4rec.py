@@ -26,10 +26,10 @@ class _Layer(nn.Module):
 
 
 class Bert4Rec(nn.Module):
-    """Every event sees every other. What is asked for is a mask: where an item was hidden (cloze, 3.6), and behind the
-    newest event when it is served.
+    """Every event attends to every other. The output is read at a mask token: in training at each hidden item (cloze,
+    3.6), in serving at one mask placed after the newest event.
 
-    In the tensors the serving mask stands before the oldest event: attention knows places by their vectors alone.
+    In the tensors the serving mask is stored before the oldest event: attention knows positions only by their vectors.
     """
 
     def __init__(self, width: int, length: int, layers: int, dropout: float) -> None:
@@ -61,6 +61,6 @@ class Bert4Rec(nn.Module):
         return out
 
     def guesses(self, tokens: Tensor, mask: Tensor, hidden: Tensor) -> Tensor:
-        """What the hidden events were, `(hidden.sum(), e)`."""
+        """Predicted vectors of the hidden events, `(hidden.sum(), e)`."""
         out: Tensor = self.head(self.states(tokens, mask, hidden)[:, 1:][hidden])
         return out

@@ -1,4 +1,4 @@
-"""What the encoders that read from left to right share: the user is what is known after the newest event."""
+"""Base class of the encoders that read from left to right: a user's vector is the state after the newest event."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from torch import Tensor, nn
 
 
 class CausalEncoder(nn.Module, ABC):
-    """A state per event that depends on no later event. Padding stands behind the newest event, where none sees it."""
+    """Gives each event a state that depends on no later event. Padding follows the newest event, so no event sees
+    it."""
 
     @abstractmethod
     def states(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """The state after each event, `(u, h, e)`, from events `(u, h, e)` and which are there `(u, h)`."""
+        """The state after each event, `(u, h, e)`, from event vectors `(u, h, e)` and a mask of real events `(u,
+        h)`."""
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """The state after the newest event, `(u, e)`; of a user without events the one at the first place."""
+        """The state after the newest event, `(u, e)`; for a user without events, the state at the first position."""
         last = (mask.sum(1) - 1).clamp(min=0)
         return self.states(tokens, mask)[torch.arange(len(tokens)), last]

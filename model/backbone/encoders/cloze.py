@@ -1,4 +1,5 @@
-"""Cloze pretraining: hidden events are guessed from what stands around them (BERT4Rec, Sun et al., CIKM 2019, 3.6)."""
+"""Cloze pretraining: the encoder guesses hidden events from the events around them (BERT4Rec, Sun et al., CIKM 2019,
+3.6)."""
 
 from __future__ import annotations
 
@@ -21,10 +22,11 @@ _HIDDEN = 0.2
 def cloze_pretrain(
     encoder: UserEncoder, table: nn.Embedding | None, data: TrainingData, config: PretrainConfig
 ) -> None:
-    """Teaches a `bert4rec` encoder, and the id embeddings in `table`, what follows what in the histories of `data`.
+    """Teaches a `bert4rec` encoder, and the id embeddings in `table`, to predict hidden items in the histories of
+    `data`.
 
-    The guess is among the items that occur in the batch, by the vectors that the encoder reads; the paper's is among
-    all items. Other encoders are left as they are.
+    Candidates for a guess are the items that occur in the batch, compared by the vectors that the encoder reads; the
+    paper takes all items. Encoders of other kinds are not changed.
     """
     bert = encoder.sequence
     if not isinstance(bert, Bert4Rec) or data.past is None:

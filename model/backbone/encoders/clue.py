@@ -1,4 +1,5 @@
-"""CLUE pretraining: two views of one user's history are told from other users' (Cheng et al., ICDM 2021)."""
+"""CLUE pretraining: the encoder learns to recognise two views of one user's history among other users' views (Cheng et
+al., ICDM 2021)."""
 
 from __future__ import annotations
 
@@ -17,16 +18,17 @@ from model.encoding.history import PAD, History
 
 _TEMPERATURE = 0.1
 _PART, _LEFT_OUT = 0.6, 0.3
-"""Share of a history that is cropped to, or reordered; share that is left out one by one. All three are ours."""
+"""Share of a history that a view crops or reorders, and share that it drops event by event. Both are our choice, as is
+the temperature."""
 _FEWEST = 2
-"""Events of a history that has two views, and users that can be told apart."""
+"""Least number of events in a history of which views are made, and of users that a step compares."""
 
 
 def clue_pretrain(encoder: UserEncoder, table: nn.Embedding | None, data: TrainingData, config: PretrainConfig) -> None:
-    """Teaches the encoder, and the id embeddings in `table`, what stays the same of a user in two views of his history.
+    """Teaches the encoder, and the id embeddings in `table`, what two views of one user's history have in common.
 
-    Each step draws as many users as a batch has, and a moment of each; a history is the instance, not an item as in
-    cloze. Nothing is learned where fewer than two users have a history.
+    Each step draws up to a batch of users and one moment of each. The instance to recognise is a history, not an item
+    as in cloze. Nothing is learned if fewer than two users have a long enough history.
     """
     moments = _moments_by_user(data)
     if len(moments) < _FEWEST or data.past is None:
@@ -49,7 +51,7 @@ def clue_pretrain(encoder: UserEncoder, table: nn.Embedding | None, data: Traini
 
 
 def view(history: History, generator: torch.Generator) -> History:
-    """The same users with a part of their events, or in another order: cropped, thinned or reordered, by lot."""
+    """A random view of each user's history: cropped, thinned or reordered."""
     there = history.there
     users, places = there.shape
     count = there.sum(1, keepdim=True)
@@ -68,13 +70,13 @@ def view(history: History, generator: torch.Generator) -> History:
 
 
 def user_vectors(encoder: UserEncoder, table: nn.Embedding | None, history: History) -> Tensor:
-    """What the encoder makes of histories that all hold an event, `(u, e)`."""
+    """The encoder's vectors of histories, `(u, e)`; each history must hold at least one event."""
     out: Tensor = encoder.sequence(encoder.tokens(encoder.tokens.items(history, table), history), history.there)
     return out
 
 
 def contrast(first: Tensor, second: Tensor) -> Tensor:
-    """InfoNCE over cosines: of all other vectors of the batch, the nearest to a view should be the same user's."""
+    """InfoNCE loss over cosines: the nearest other vector of the batch should be the other view of the same user."""
     users = len(first)
     vector = normalize(torch.cat([first, second]), dim=1)
     alike = (vector @ vector.T / _TEMPERATURE).masked_fill(torch.eye(2 * users, dtype=torch.bool), -torch.inf)
@@ -82,7 +84,7 @@ def contrast(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _moments_by_user(data: TrainingData) -> list[list[int]]:
-    """Of each user with a history, the moments at which it held enough events."""
+    """For each user with a history, the moments at which it held at least `_FEWEST` events."""
     if data.past is None:
         return []
     moment, first = np.unique(data.past.moment, return_index=True)

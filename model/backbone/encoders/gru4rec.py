@@ -10,8 +10,8 @@ from model.backbone.encoders.causal import CausalEncoder
 class Gru4Rec(CausalEncoder):
     """One layer of gated recurrent units; more layers did not help in the paper (4.3).
 
-    `h_t = (1 - z_t) h_{t-1} + z_t h~_t` (equations 1 to 4). The ranking losses of the paper (3.1.3) are replaced by the
-    clicks of the log.
+    `h_t = (1 - z_t) h_{t-1} + z_t h~_t` (equations 1 to 4). It learns from the log's clicks instead of the paper's
+    ranking losses (3.1.3).
     """
 
     def __init__(self, width: int) -> None:

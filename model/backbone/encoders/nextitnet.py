@@ -12,7 +12,7 @@ from model.backbone.encoders.causal import CausalEncoder
 
 _KERNEL = 3
 _DILATIONS = (1, 2, 4)
-"""Of the first convolution of each block; the second has twice as much. Together they see 43 events back."""
+"""Dilation of each block's first convolution; the second has twice as much. Together they see 43 events back."""
 
 
 class _ConvolutionBlock(nn.Module):
@@ -30,13 +30,13 @@ class _ConvolutionBlock(nn.Module):
         out = x
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             reach = (_KERNEL - 1) * cast(nn.Conv1d, convolution).dilation[0]
-            # Padded on the left alone (3.4): no place sees a later one.
+            # Padding on the left alone keeps the convolution causal (3.4).
             out = torch.relu(norm(convolution(pad(out.transpose(1, 2), (reach, 0))).transpose(1, 2)))
         return x + out
 
 
 class NextItNet(CausalEncoder):
-    """Blocks of rising dilation. The softmax over the next item (3.5) is replaced by the clicks of the log."""
+    """Blocks of rising dilation. It learns from the log's clicks instead of a softmax over the next item (3.5)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

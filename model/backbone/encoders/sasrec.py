@@ -27,9 +27,9 @@ class _AttentionBlock(nn.Module):
 
 
 class SasRec(CausalEncoder):
-    """Learned places (III-A), counted from the newest event, and blocks in which an event sees none after it.
+    """Learned positions (III-A), counted from the newest event, and blocks of causal attention.
 
-    The loss on the next item (III-E) is replaced by the clicks of the log.
+    It learns from the log's clicks instead of the loss on the next item (III-E).
     """
 
     def __init__(self, width: int, length: int, layers: int, dropout: float) -> None:

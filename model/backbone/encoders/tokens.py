@@ -1,4 +1,4 @@
-"""From events to vectors: the item by id, by text or by both, whether it was clicked, how long ago it was."""
+"""Vectors of events: the item by id, text or both, and optionally whether it was clicked and how long ago."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from model.config import BackboneConfig
 from model.encoding.history import History
 
 _GAPS = 32
-"""Powers of two of a second: the last is a hundred years."""
+"""Number of age buckets, which are powers of two of a second: the last begins at about a hundred years."""
 
 
 class EventTokens(nn.Module):
-    """Sum of an item vector, a vector for its outcome and one for its age; the two are there where they are asked for.
+    """Sum of an item vector and, if configured, a vector for the event's outcome and one for its age.
 
-    Ages are cut at powers of two. TiSASRec (Li, Wang and McAuley, WSDM 2020, 3.2) cuts the gaps between all pairs of
-    events instead; from the request, as here, one vector per event is enough.
+    Ages are bucketed at powers of two. TiSASRec (Li, Wang and McAuley, WSDM 2020, 3.2) buckets the gaps between all
+    pairs of events instead; here only the age at the time of the request counts, so one vector per event is enough.
     """
 
     def __init__(self, config: BackboneConfig) -> None:
@@ -38,7 +38,7 @@ class EventTokens(nn.Module):
         return torch.stack(parts).sum(0)
 
     def forward(self, items: Tensor, history: History) -> Tensor:
-        """Vectors of the events, `(u, h, e)`, from those of their items; unused places hold anything finite."""
+        """Vectors of the events, `(u, h, e)`, from the vectors of their items; padding holds any finite value."""
         tokens = items[history.event.clamp(min=0)]
         if self.outcome is not None:
             tokens = tokens + self.outcome(history.clicked)

@@ -1,4 +1,4 @@
-"""The user by what they did lately: events to vectors, one encoder over them, one vector for the backbone."""
+"""The user encoder of the backbone: event vectors, a sequence encoder over them, one vector per user."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from model.encoding.history import History
 
 
 class UserEncoder(nn.Module):
-    """What `backbone.user_encoder` names. A user without a history is a learned vector."""
+    """The encoder that `backbone.user_encoder` names. A user without a history gets a learned vector."""
 
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
@@ -27,9 +27,9 @@ class UserEncoder(nn.Module):
         self.map = nn.Linear(config.history_width, config.width)
 
     def forward(self, history: History, table: nn.Embedding | None) -> Tensor:
-        """One vector per pair, `(n or 1, d)`; `table` holds the id embeddings of items, where they are known by id.
+        """One vector per pair, `(n or 1, d)`; `table` holds the items' id embeddings, if items are known by id.
 
-        Older events are left out.
+        Only the newest `history_length` events are read.
         """
         history = history.newest(self.length)
         mask = history.there

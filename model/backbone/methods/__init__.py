@@ -1,5 +1,6 @@
-"""Ways to take up one scene more with few parameters of its own: `driftline fine-tune --method`.
+"""Parameter-efficient ways to add a scene to a backbone: `driftline fine-tune --method`.
 
-Reading order: `method` is what they have in common; `lora`, `houlsby` (with `bottleneck`), `peterrec` and `conure` are
-one each, `sublayers` says where a sequence encoder takes them; `scenes` is a backbone some of whose scenes have one.
+Reading order: `method` is their common interface; `lora`, `houlsby` (with `bottleneck`), `peterrec` and `conure` are
+one method each; `sublayers` finds the layers of a sequence encoder that they change; `scenes` is a backbone in which
+some scenes have such parameters of their own.
 """

@@ -1,4 +1,4 @@
-"""The bottleneck that adapters and patches are made of."""
+"""The bottleneck that Houlsby adapters and PeterRec patches are made of."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch.nn.functional import gelu
 
 
 class Bottleneck(nn.Module):
-    """`W_up act(W_down h)`, W_up zero, `copies` side by side."""
+    """`W_up act(W_down h)` with `W_up` starting at zero, for `copies` layers side by side."""
 
     def __init__(self, copies: int, width_in: int, width: int, width_out: int, generator: torch.Generator) -> None:
         super().__init__()
@@ -18,7 +18,7 @@ class Bottleneck(nn.Module):
         self.up_bias = nn.Parameter(torch.zeros(copies, 1, width_out))
 
     def forward(self, h: Tensor) -> Tensor:
-        """`(copies, n, in)` or `(n, in)` to the same with the width out."""
+        """`(copies, n, in)` or `(n, in)` to `(copies, n, out)` or `(n, out)`."""
         wide = h if h.dim() == 3 else h[None]
         out = torch.baddbmm(self.up_bias, gelu(torch.baddbmm(self.down_bias, wide, self.down)), self.up)
         return out if h.dim() == 3 else out[0]

@@ -14,11 +14,12 @@ from model.backbone.methods.method import OwnParameters, SceneMethod, dense_matr
 from model.backbone.schema import BackboneRefused
 
 _KEPT = 0.3
-"""Share of what is free that a task keeps: the authors' configuration frees 70 %."""
+"""Share of the free weights that a task keeps; the authors' configuration frees 70 %."""
 
 
 class Reused(nn.Module):
-    """A matrix that tasks share: the old network's values, changed where a task before, or this one, has taken them."""
+    """A weight matrix shared by tasks: the old network's values plus the changes that earlier tasks and this one
+    kept."""
 
     open: Tensor
 
@@ -28,19 +29,19 @@ class Reused(nn.Module):
         self.register_buffer("open", open_, persistent=False)
 
     def forward(self, matrix: Tensor) -> Tensor:
-        """The matrix as this task sees it; only open values learn."""
+        """The matrix as this task uses it; only open weights are trained."""
         for change in self.before:
             matrix = matrix + change
         return matrix + self.change * self.open
 
 
 class SceneConure(SceneMethod):
-    """Changes of those weights that no task before has kept; layer norms, biases and the output layer are its own.
+    """Changes to those weights that no earlier task kept; layer norms, biases and the output layer are the scene's own.
 
-    The old network keeps its largest weights, a scene the largest changes it made; both are frozen and read by all
-    scenes after it. What a scene does not keep goes back to what it was, so no data of older scenes are needed to train
-    them again, and older scenes answer bit for bit as before. The paper sets pruned weights to zero, and retrains the
-    old task, which changes its answers once.
+    The old network keeps its largest weights, and a scene keeps its largest changes; both are frozen, and later scenes
+    read them. A change that a scene does not keep is undone, so retraining needs no data of older scenes, and older
+    scenes answer bit for bit as before. The paper instead sets pruned weights to zero and retrains the old task, which
+    changes its answers once.
     """
 
     def __init__(
@@ -67,20 +68,20 @@ class SceneConure(SceneMethod):
         return [method.changes[key] for method in self._earlier if key in method.changes]
 
     def _free(self, key: str, matrix: Tensor) -> Tensor:
-        """Which weights no task has kept."""
+        """Mask of the weights that no task has kept."""
         taken = _largest(matrix.abs(), torch.ones_like(matrix, dtype=torch.bool))
         for change in self._before(key):
             taken = taken | (change != 0)
         return ~taken
 
     def learned(self) -> int:
-        """See `SceneMethod`; of the weights those that are open to the scene."""
+        """See `SceneMethod`; of the shared weights only those that are open to this scene count."""
         open_to_it = sum(int(free.sum()) for free in self._open.values())
         return open_to_it + sum(parameter.numel() for parameter in self.own.parameters())
 
     @torch.no_grad()
     def prune(self) -> bool:
-        """Keeps the largest changes of each matrix; they alone are trained on."""
+        """Keeps the largest changes of each matrix and closes the others; only kept changes are trained further."""
         for key, change in self.changes.items():
             kept = _largest(change.abs(), self._open[key]) & (change != 0)
             self._open[key].copy_(kept)
@@ -91,13 +92,13 @@ class SceneConure(SceneMethod):
         """See `SceneMethod`."""
         self.own.put_into(network)
         for key, change in self.changes.items():
-            # Once frozen it is nothing but zero outside of what the scene keeps; opened from a file, it knows no more.
+            # A frozen change is already zero wherever the scene kept nothing, and a loaded one has no mask of its own.
             open_ = self._open[key] if change.requires_grad else torch.ones_like(change, dtype=torch.bool)
             register_parametrization(*home_of(network, key), Reused(change, self._before(key), open_))
 
 
 def _largest(size: Tensor, among: Tensor) -> Tensor:
-    """Which values of `size` are the largest of those `among` which it chooses; of equal ones the first."""
+    """Mask of the `_KEPT` share of largest values of `size` among those where `among` is true; ties keep the first."""
     count = int(_KEPT * int(among.sum()))
     order = torch.argsort(torch.where(among, size, -1.0).flatten(), descending=True, stable=True)
     chosen = torch.zeros(size.numel(), dtype=torch.bool)
@@ -114,7 +115,7 @@ def _convolutions(network: FoundationBackbone, frozen: Collection[Level]) -> lis
 
 
 def _own_names(network: FoundationBackbone, frozen: Collection[Level]) -> list[str]:
-    """Biases, norms and what gives the logits."""
+    """Names of the biases, norms and output layers, which each scene has for itself."""
     outputs = {
         f"{path}.weight"
         for path, module in network.named_modules()

@@ -1,7 +1,7 @@
-"""Houlsby adapters: bottlenecks behind each layer (Houlsby et al., ICML 2019, arXiv 1902.00751, 2.1).
+"""Houlsby adapters: a bottleneck after each layer (Houlsby et al., ICML 2019, arXiv 1902.00751, 2.1).
 
-In a sequence encoder they stand as in AdapterRec (Fu et al., WSDM 2024, arXiv 2305.15036): behind attention and behind
-the point-wise network of each block, before the residual sum.
+In a sequence encoder they are placed as in AdapterRec (Fu et al., WSDM 2024, arXiv 2305.15036): after the attention and
+after the point-wise network of each block, before the residual sum.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _WIDTH = 4
 
 
 class SceneHoulsby(SceneMethod):
-    """`h + W_up act(W_down h)` behind each layer that gives a vector, those of the sequence encoder included.
+    """`h + W_up act(W_down h)` after each layer that outputs a vector, layers of the sequence encoder included.
 
-    Layers that give weights or a logit have none. The paper trains layer norms too; here they stay (ours).
+    Layers that output weights or a logit get none. The paper also trains the layer norms; here they stay frozen (ours).
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class SceneHoulsby(SceneMethod):
 
 
 def _layers(network: FoundationBackbone) -> dict[str, tuple[int, int]]:
-    """Copies and width out of the layers that get an adapter."""
+    """The layers that get an adapter, each with its number of copies and output width."""
     aspects = (
         "user_id",
         "item_id",
@@ -66,7 +66,7 @@ def _layers(network: FoundationBackbone) -> dict[str, tuple[int, int]]:
 
 
 def _hidden(path: str) -> bool:
-    """Whether this is the hidden layer of experts or of a tower."""
+    """Whether `path` is the hidden layer of experts or of a tower."""
     return path.endswith(".first_layers") or (path.startswith("towers.") and path.endswith(".0"))
 
 

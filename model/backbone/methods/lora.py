@@ -16,7 +16,7 @@ _RANK = 4
 
 
 class LowRank(nn.Module):
-    """`(alpha / r) B A` with A random, B zero, alpha = r (4.1), for `copies` matrices side by side."""
+    """`(alpha / r) B A` with A random, B zero and alpha = r (4.1), for `copies` matrices side by side."""
 
     def __init__(self, copies: int, width_in: int, width_out: int, rank: int, generator: torch.Generator) -> None:
         super().__init__()
@@ -30,16 +30,16 @@ class LowRank(nn.Module):
         return matrix + (change if matrix.dim() == 3 else change[0].T)
 
     def beside(self, inputs: Tensor, out: Tensor) -> Tensor:
-        """`W x + B A x` of what the matrix gave, `out`: `(copies, n, out)`, or `(n, out)` of one."""
+        """`W x + B A x`, where `out` is `W x`: `(copies, n, out)`, or `(n, out)` for one matrix."""
         if out.dim() == 2:
             return out + (inputs @ self.down[0]) @ self.up[0]
         return torch.baddbmm(out, torch.bmm(inputs, self.down), self.up)
 
 
 class SceneLoRA(SceneMethod):
-    """A and B of every dense layer; the paper puts them into attention alone (4.2).
+    """A and B for every dense layer; the paper adapts attention alone (4.2).
 
-    Once frozen they are merged into the matrix, so a request costs what it cost before (4.1).
+    Once frozen they are merged into the matrices, so a request costs no more than before (4.1).
     """
 
     def __init__(

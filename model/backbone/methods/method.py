@@ -1,4 +1,4 @@
-"""What all methods have in common: parameters of one scene, put into a copy of the network that shares the rest."""
+"""The interface of all methods: one scene's parameters, put into a copy of the network that shares everything else."""
 
 from __future__ import annotations
 
@@ -19,61 +19,63 @@ METHOD_NAMES: tuple[MethodName, ...] = get_args(MethodName)
 
 @dataclass(frozen=True)
 class SceneEntry:
-    """A scene that has parameters of its own, as a card tells it."""
+    """The description of a scene with parameters of its own, as the backbone's card stores it."""
 
     scene: int
     """Index of the scene."""
     method: MethodName
     frozen: tuple[Level, ...]
-    """Levels into which the method put nothing."""
+    """Levels that the method left unchanged."""
 
     def to_json(self) -> dict[str, Any]:
-        """For a card."""
+        """As JSON, for the card."""
         return {"scene": self.scene, "method": self.method, "frozen": list(self.frozen)}
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> SceneEntry:
-        """From a card. Raises KeyError for a missing name."""
+        """From a card's JSON. Raises KeyError for a missing key."""
         return SceneEntry(data["scene"], data["method"], tuple(data["frozen"]))
 
 
 class SceneMethod(nn.Module, ABC):
-    """The parameters that one scene has for itself. Put into a network as they begin, they change no answer."""
+    """One scene's own parameters. At their initial values they change no answer of the network."""
 
     @abstractmethod
     def put_into(self, network: FoundationBackbone) -> None:
-        """Puts the parts into the scene's `network`, whose tensors belong to all scenes: none of them is written to."""
+        """Adds the parameters to the scene's `network`. Its tensors are shared by all scenes and must not be
+        changed."""
 
     def learned(self) -> int:
-        """Numbers that the scene has for itself."""
+        """Number of parameters that the scene has for itself."""
         return sum(parameter.numel() for parameter in self.parameters())
 
     def prune(self) -> bool:
-        """Gives up what the scene can do without once it has learned; whether the rest is to be trained again."""
+        """Removes parameters that the scene needs least; returns whether the others must then be trained again."""
         return False
 
 
 MakeMethod = Callable[[FoundationBackbone, Collection[Level], Sequence[SceneMethod]], SceneMethod]
-"""A method of its own for a scene: from the network that it starts from, frozen levels and the older scenes' methods.
+"""Makes a scene's method from the network that it starts from, the frozen levels and the older scenes' methods.
 
-Raises BackboneRefused where the method does not fit the network."""
+Raises BackboneRefused if the method does not fit the network."""
 
 
 def key_of(name: str) -> str:
-    """A parameter's name in the model as a key of a module's dictionary, which may hold no dot."""
+    """A parameter's name as a key of `nn.ParameterDict`, whose keys may hold no dot."""
     return name.replace(".", "/")
 
 
 def home_of(network: FoundationBackbone, key: str) -> tuple[nn.Module, str]:
-    """The module that holds what `key` names, and its name there."""
+    """The module that holds the parameter of `key`, and the parameter's name in it."""
     path, _, attribute = key.replace("/", ".").rpartition(".")
     return network.get_submodule(path), attribute
 
 
 def dense_matrices(network: FoundationBackbone, frozen: Collection[Level]) -> Iterator[tuple[str, Tensor]]:
-    """Names and values of the dense layers' matrices outside the frozen levels: `(out, in)`, of experts `(e, in, out)`.
+    """Names and values of the dense layers' matrices outside the frozen levels: `(out, in)`, for experts `(e, in,
+    out)`.
 
-    Tables, convolutions and recurrent layers are not among them.
+    Embedding tables, convolutions and recurrent layers are left out.
     """
     for path, module in network.named_modules():
         if isinstance(module, nn.Linear | Experts) and level_of(path) not in frozen:
@@ -82,15 +84,15 @@ def dense_matrices(network: FoundationBackbone, frozen: Collection[Level]) -> It
 
 
 class OwnParameters(nn.ParameterDict):
-    """Copies of parameters of the network that a scene has in their place."""
+    """Copies of some of the network's parameters, which the scene trains and uses in place of the originals."""
 
     @staticmethod
     def of(network: FoundationBackbone, names: Collection[str]) -> OwnParameters:
-        """Copies of the parameters of these names, as they are now."""
+        """Copies of the parameters with these names, at their present values."""
         return OwnParameters({key_of(name): network.get_parameter(name).detach().clone() for name in names})
 
     def put_into(self, network: FoundationBackbone) -> None:
-        """Sets the copies in place of the network's own."""
+        """Replaces the network's parameters by the copies."""
         for key, parameter in self.items():
             module, attribute = home_of(network, key)
             setattr(module, attribute, parameter)

@@ -17,15 +17,15 @@ from model.backbone.methods.sublayers import SECOND_NORMS, added, by_row, encode
 from model.backbone.schema import BackboneRefused
 
 _SHARE = 4
-"""A patch is a quarter as wide as the layer, as in the authors' code."""
+"""The layer's width divided by the patch's width, as in the authors' code."""
 
 
 class ScenePeterRec(SceneMethod):
-    """A patch for each layer of the sequence encoder, second layer norms and towers of the scene's own.
+    """A patch for each layer of the sequence encoder; the second layer norms and the towers are copied for the scene.
 
-    Serial, `h + W_up act(W_down h)` of what the layer gives; parallel, `layer(x) + W_up act(W_down x)`. The paper
-    patches dilated convolutions; attention and recurrent layers are patched alike (ours). That the patch starts at
-    zero, and that the head starts as the old towers, is ours too.
+    Serial: `h + W_up act(W_down h)` of the layer's output `h`. Parallel: `layer(x) + W_up act(W_down x)`. The paper
+    patches dilated convolutions; patching attention and recurrent layers alike is ours, as is starting the patch at
+    zero and the head as a copy of the old towers.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A backbone some of whose scenes have parameters of their own; to everything else it is the foundation model."""
+"""A foundation backbone in which some scenes have parameters of their own."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ METHODS: dict[MethodName, MakeMethod] = {
 
 
 class BackboneWithScenes(FoundationBackbone):
-    """Each scene of `entries` is answered by a network of its own, all others by the network as it was, bit for bit.
+    """Answers each scene of `entries` by a network of its own, all other scenes by the old network, bit for bit.
 
-    The networks share their tensors; what a scene has for itself is in `scenes`. Content vectors are those of all.
+    The networks share their tensors; `scenes` holds the parameters that differ. Content vectors are common to all.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class BackboneWithScenes(FoundationBackbone):
 
     @staticmethod
     def of(model: FoundationBackbone) -> BackboneWithScenes:
-        """The model itself if it is one, else one with its parameters and no scene yet.
+        """`model` itself if it has this class, else a `BackboneWithScenes` with its parameters and no scene yet.
 
         Raises BackboneRefused for two towers.
         """
@@ -72,10 +72,13 @@ class BackboneWithScenes(FoundationBackbone):
         return made.requires_grad_(False)
 
     def add(self, entry: SceneEntry) -> SceneMethod:
-        """Gives a scene parameters of its own, which learn. Raises BackboneRefused where the method does not fit,
-        ValueError for a scene that has some or that there is not, KeyError for a method that there is not."""
+        """Gives a scene trainable parameters of its own.
+
+        Raises BackboneRefused if the method does not fit, ValueError for a scene that does not exist or already has
+        parameters, KeyError for an unknown method.
+        """
         if not 0 < entry.scene < self.shape.domain_sizes[0] or entry.scene in (one.scene for one in self.entries):
-            raise ValueError(f"scene {entry.scene} is none that can be given parameters of its own")
+            raise ValueError(f"scene {entry.scene} does not exist or already has parameters of its own")
         method = METHODS[entry.method](self._bare(), entry.frozen, self._methods())
         if not any(True for _ in method.parameters()):
             raise BackboneRefused(
@@ -87,7 +90,8 @@ class BackboneWithScenes(FoundationBackbone):
         return method
 
     def network(self, method: SceneMethod) -> FoundationBackbone:
-        """The network of the scene that `method` belongs to: what is trained in it, is trained here."""
+        """The network of the scene that `method` belongs to. It shares tensors with this backbone, so training it
+        trains this backbone."""
         network = self._bare()
         network.add_module("method", method)
         method.put_into(network)
@@ -129,7 +133,7 @@ class BackboneWithScenes(FoundationBackbone):
         return [cast(SceneMethod, method) for method in self.scenes]
 
     def _bare(self) -> FoundationBackbone:
-        """The network of all other scenes once more: other modules over the same tensors."""
+        """A copy of the network that answers all other scenes: new modules over the same tensors."""
         same: dict[int, object] = {id(tensor): tensor for tensor in (*self.parameters(), *self.buffers())}
         same |= {id(self.scenes): nn.ModuleList(), id(self._networks): {}, id(self.entries): ()}
         return copy.deepcopy(self, same)
@@ -145,7 +149,7 @@ def make_with_scenes(
 
 
 def _merged(network: FoundationBackbone) -> FoundationBackbone:
-    """The network with every changed matrix worked out once."""
+    """Merges every parametrised matrix into a plain one, so that it is not computed again for each request."""
     for module in list(network.modules()):
         for name in list(module.parametrizations) if is_parametrized(module) else []:  # type: ignore[arg-type]
             matrix = getattr(module, name).detach()

@@ -418,8 +418,8 @@ def test_infinity_is_no_label(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("mapping", "message"),
     [
-        ("interactions: {user: u, user: v, item: i, time: t}", "line 1: the key 'user' stands there twice"),
-        ("name: a\nname: b\ninteractions: {user: u, item: i, time: t}", "line 2: the key 'name' stands there twice"),
+        ("interactions: {user: u, user: v, item: i, time: t}", "line 1: the key 'user' is listed twice"),
+        ("name: a\nname: b\ninteractions: {user: u, item: i, time: t}", "line 2: the key 'name' is listed twice"),
         ("gap_s: .inf\ninteractions: {user: u, item: i, time: t}", "gap_s: .*finite"),
         ("shown: yes\ninteractions: {user: u, item: i, time: t}", "shown: a number is wanted, not true or false"),
         ("name: NO\ninteractions: {user: u, item: i, time: t}", "name: YAML reads this as False.*quotes"),

@@ -30,7 +30,7 @@ from model.config import Section
         ("name: x\ndomains: {scene: {unknown: 1}}", "a scene may neither be empty nor be called 'unknown'"),
         ("name: x\ndomains: {scene: {' ': 1}}", "a scene may neither be empty nor be called 'unknown'"),
         ("name: x\nevents: [{kind: new_domain, at: 0.5, value: unknown}]", "'unknown' is no name of a scene"),
-        ("name: x\nrequests: 20\nrequests: 30", "line 3: the key 'requests' stands there twice"),
+        ("name: x\nrequests: 20\nrequests: 30", "line 3: the key 'requests' is listed twice"),
         ("name: x\ndays: 1.0e-300", "days: .*greater than or equal to 0.001"),
         ("name: x\nstrengths: {taste: .nan}", "strengths.taste: .*finite"),
         ("name: x\nevents: [{kind: popularity, at: 0.5, lift: .inf}]", "lift: .*finite"),

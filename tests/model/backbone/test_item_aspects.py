@@ -99,7 +99,7 @@ def test_it_is_saved_with_the_backbone_and_opened_by_a_configuration_of_the_same
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "none": ({"item_aspects": ()}, "name some of id, text, sparse"),
-    "one twice": ({"item_aspects": ("id", "id")}, "'id' stands there twice"),
+    "one twice": ({"item_aspects": ("id", "id")}, "'id' is listed twice"),
     "an unknown one": ({"item_aspects": ("title",)}, "'id', 'text' or 'sparse'"),
     "an own backbone": ({"item_aspects": ("id",), "factory": "a.b:c"}, r"item_aspects .*\(factory\)"),
     "a history by id without ids": (

@@ -222,5 +222,5 @@ def test_a_backbone_of_ones_own_is_tried_with_queries_and_may_read_them(world: W
 
 def test_an_aspect_named_twice_is_refused() -> None:
     assert BackboneConfig(query_aspects=("words", "text")).query_aspects == ("text", "words")
-    with pytest.raises(ValidationError, match="'text' stands there twice"):
+    with pytest.raises(ValidationError, match="'text' is listed twice"):
         BackboneConfig(query_aspects=("text", "text"))

@@ -203,7 +203,7 @@ def test_inputs_that_are_not_on_the_list_are_neither_judged_nor_shown() -> None:
 
 @pytest.mark.parametrize("inputs", [["age"], [], ["norm", "norm"]])
 def test_a_list_of_inputs_that_cannot_be_meant_is_refused(inputs: list[str]) -> None:
-    with pytest.raises(ValidationError, match=r"'projection_4'|at least 1 item|'norm' stands there twice"):
+    with pytest.raises(ValidationError, match=r"'projection_4'|at least 1 item|'norm' is listed twice"):
         DriftConfig.model_validate({"inputs": inputs})
 
 

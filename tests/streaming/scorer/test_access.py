@@ -166,8 +166,8 @@ def test_the_check_holds_for_what_the_environment_says_too(monkeypatch: pytest.M
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a key in the clear": ({"keys": [{"name": "a", "hash": SHOP, "may": ["score"]}]}, "sha256"),
-    "one name twice": ({"keys": [KEYS[0], {**KEYS[1], "name": "shop"}]}, "'shop' stands there twice"),
-    "one hash twice": ({"keys": [KEYS[0], {**KEYS[0], "name": "b"}]}, "stands there twice"),
+    "one name twice": ({"keys": [KEYS[0], {**KEYS[1], "name": "shop"}]}, "'shop' is listed twice"),
+    "one hash twice": ({"keys": [KEYS[0], {**KEYS[0], "name": "b"}]}, "is listed twice"),
     "an unknown right": ({"keys": [{**KEYS[0], "may": ["all"]}]}, "'operator'"),
     "no right": ({"keys": [{**KEYS[0], "may": []}]}, "at least 1"),
     "a short secret": ({"request_id_secrets": ["short"]}, "driftline key secret"),
