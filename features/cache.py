@@ -1,7 +1,7 @@
 """A cache with a time to live, on the scorer's path: 100 reads take 0.05 ms.
 
-cachetools' TTLCache reorders its entries at every read and so needs the lock there too: 0.35 ms and more. A read here
-takes no lock and writes nothing (docs/decisions/0026).
+A read takes no lock and writes nothing. cachetools' TTLCache reorders its entries at every read, so its reads need a
+lock and take 0.35 ms and more (docs/decisions/0026).
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 _FREED_PER_WRITE = 2
-"""One would keep the number as it is; two shrink it to what is alive."""
+"""Expired entries freed at each write: one would keep the number of entries, two shrink it to those alive."""
 _ENTRY_BYTES = 260
-"""Of an entry beside key and value: a node of the ordered dictionary, its place in the table, a tuple, a float."""
+"""Memory of an entry besides key and value: a node of the ordered dictionary, its place in the table, a tuple, a
+float."""
 
 
 class Cache(Generic[T]):
-    """Values by key with a time to live, at most `limit` bytes of them; the longest unwritten goes first.
+    """Values by key with a time to live, at most `limit` bytes of them; the entry written longest ago is dropped first.
 
     Safe to use from several threads. `now` gives seconds of a clock that never goes back, `size_of` the bytes of a
     value; key and entry are counted here.
@@ -32,19 +33,20 @@ class Cache(Generic[T]):
         self._entries: OrderedDict[str, tuple[float, T, int]] = OrderedDict()
         self._lock = threading.Lock()
         self.bytes = 0
-        """Bytes of what is kept, as far as they can be told."""
+        """Estimated memory of all entries, bytes."""
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def get(self, key: str) -> T | None:
-        """The value, or None if there is none or its time is over."""
+        """The value of `key`; None if there is none or it has expired."""
         entry = self._entries.get(key)
         return entry[1] if entry is not None and self._now() < entry[0] else None
 
     def put(self, key: str, value: T) -> None:
-        """Keeps a value; 0 seconds to live keep nothing. Frees expired ones, two at most: no request pays for all.
-
+        """Stores a value; with a time to live of 0 it stores nothing. Frees at most two expired entries, so that no
+        single request pays for all of them. Entries over the limit are dropped at once, and a value larger than the
+        limit is not stored.
         What is over the limit goes at once, and a value larger than the limit is not kept.
         """
         size = self._size_of(value) + sys.getsizeof(key) + _ENTRY_BYTES
@@ -53,7 +55,7 @@ class Cache(Generic[T]):
             if (old := self._entries.pop(key, None)) is not None:
                 self.bytes -= old[2]
             if size > self._limit:
-                return  # it would empty the cache and go at last
+                return  # it would push out all other entries and then be dropped itself
             self._entries[key] = (now + self._ttl_s, value, size)
             self.bytes += size
             for _ in range(_FREED_PER_WRITE):
@@ -67,11 +69,11 @@ class Cache(Generic[T]):
         self.bytes -= size
 
     def _oldest_expires(self) -> float:
-        """All live equally long, so the oldest written expires first."""
+        """Expiry of the oldest entry, which is the first to expire, because all live equally long."""
         return next(iter(self._entries.values()))[0]
 
     def clear(self) -> None:
-        """Forgets everything."""
+        """Drops all entries."""
         with self._lock:
             self._entries.clear()
             self.bytes = 0

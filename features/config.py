@@ -1,4 +1,4 @@
-"""Keys of the feature store, the text encoder and the live features."""
+"""Settings of the feature store, the text encoder and the live features."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from model.paths import user_name_or_path
 
 
 class FeatureConfig(Section):
-    """Feast, the text encoder and what a profile holds."""
+    """Settings of Feast, the text encoder and the fields of profiles."""
 
     online_store: Literal["sqlite", "redis"] = Field(default="sqlite", description="Feast's online store.")
     redis: str = Field(default="localhost:6379", description="Redis address for Feast, `host:port[,option=value]`.")
@@ -24,34 +24,36 @@ class FeatureConfig(Section):
         description="Any sentence-transformers model, by name or path; the default's weights come with the package.",
     )
     max_text: int = Field(
-        default=2_000, ge=1, description="Characters of a text that are encoded; the rest is cut and counted."
+        default=2_000, ge=1, description="Characters of a text that are encoded; the rest is cut off and counted."
     )
     max_age_profile_s: float = Field(
-        default=0, ge=0, description="Older profiles count as stale and take defaults; 0 is no limit."
+        default=0, ge=0, description="Profiles older than this are stale and replaced by defaults; 0 is no limit."
     )
     max_age_live_s: float = Field(
         default=0,
         ge=0,
-        description="Older live rows count as stale and take defaults; 0 is no limit: residuals decay by themselves, "
-        "and counters stay true.",
+        description="Live rows older than this count as stale and are replaced by defaults; 0 is no limit, which is "
+        "safe: residuals decay by themselves, and counters do not go stale.",
     )
     user_cache_bytes: int = Field(
         default=32 * 1024 * 1024,
         ge=1,
-        description="Bytes of user profiles that a scorer keeps (about 1 kB each); with `backbone.trunk` dssm as many "
-        "again of their vectors.",
+        description="Bytes of user profiles that a scorer caches (about 1 kB each); with `backbone.trunk` dssm, as "
+        "many again for user vectors.",
     )
     user_cache_s: float = Field(
-        default=5.0, ge=0, description="How long a scorer goes on with a user's profile, or without an unknown item's."
+        default=5.0,
+        ge=0,
+        description="Seconds for which a scorer caches a user's profile, or that an item is unknown.",
     )
     item_cache_bytes: int = Field(
         default=256 * 1024 * 1024,
         ge=1,
-        description="Bytes of item profiles that a scorer keeps (about 3 kB each); an eighth of it for unknown items.",
+        description="Bytes of item profiles that a scorer caches (about 3 kB each); an eighth of it for unknown items.",
     )
-    item_cache_s: float = Field(default=60.0, ge=0, description="How long a scorer goes on with an item's profile.")
+    item_cache_s: float = Field(default=60.0, ge=0, description="Seconds for which a scorer caches an item's profile.")
     query_cache_bytes: int = Field(
-        default=32 * 1024 * 1024, ge=1, description="Bytes of encoded queries that a scorer keeps (about 3 kB each)."
+        default=32 * 1024 * 1024, ge=1, description="Bytes of encoded queries that a scorer caches (about 3 kB each)."
     )
     user_fields: tuple[FieldSpec, ...] = Field(
         default=(
@@ -78,7 +80,7 @@ class FeatureConfig(Section):
     @classmethod
     def _address_alone(cls, address: str) -> str:
         if "password=" in address:
-            raise ValueError("the address is printed and logged: give the password as features.redis_password")
+            raise ValueError("the address is printed and logged: set the password as features.redis_password instead")
         return address
 
     @field_validator("text_model")
@@ -88,7 +90,7 @@ class FeatureConfig(Section):
 
 
 class LiveConfig(Section):
-    """Live features: decayed residuals of the frozen arm (T), and counters of what was shown and clicked."""
+    """Settings of the live features: decayed residuals of the frozen arm (T), and counters of shown and clicked."""
 
     half_lives_s: tuple[float, float] = Field(
         default=(60.0, 3_600.0), description="Short and long half-life of the residuals, seconds of event time."
@@ -100,13 +102,17 @@ class LiveConfig(Section):
         description="Prior precision of the per-user ridge regression, in units of the noise's precision.",
     )
     max_users: int = Field(
-        default=200_000, ge=1, description="Users kept (about 1 kB each); the longest idle go first and are counted."
+        default=200_000,
+        ge=1,
+        description="Users kept (about 1 kB each); those idle longest are dropped first, and counted.",
     )
     max_items: int = Field(
-        default=1_000_000, ge=1, description="Items kept; the longest idle go first and are counted."
+        default=1_000_000, ge=1, description="Items kept; those idle longest are dropped first, and counted."
     )
     max_domains: int = Field(
-        default=10_000, ge=1, description="Domains, and facet values, kept; the longest idle go first and are counted."
+        default=10_000,
+        ge=1,
+        description="Domains, and facet values, kept; those idle longest are dropped first, and counted.",
     )
 
     @field_validator("half_lives_s")

@@ -1,4 +1,4 @@
-"""What the system knows about users and items: the shapes that data sets make and the feature store keeps."""
+"""Profiles of users and items, as data sets make them and the feature store keeps them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from model.encoding.spelling import FieldValue
 
 
 class UserLike(Protocol):
-    """Anything that reads like a user event."""
+    """An object with the fields of a user event."""
 
     @property
     def user_id(self) -> str: ...
@@ -21,7 +21,7 @@ class UserLike(Protocol):
 
 
 class ItemLike(Protocol):
-    """Anything that reads like an item event."""
+    """An object with the fields of an item event."""
 
     @property
     def item_id(self) -> str: ...

@@ -1,6 +1,7 @@
-"""Queries as a backbone reads them: the text of each is encoded once and kept in memory, never on disk.
+"""Encoding of queries for the backbone: each text is encoded once and cached in memory, never on disk.
 
-Whoever types makes up queries without end: they may push out each other, but not fill a disk or the items' texts.
+Users make up queries without end. In memory they may push out each other; on disk they would fill it, and push out the
+texts of items.
 """
 
 from __future__ import annotations
@@ -18,20 +19,20 @@ from model.encoding.features import FeatureEncoder
 from model.encoding.query import EncodedQuery, QueryFeatures
 
 _OBJECT_BYTES = 400
-"""Of an encoded query beside the numbers of its text vector."""
+"""Memory of an encoded query besides the numbers of its text vector."""
 
 
 def query_bytes(query: EncodedQuery) -> int:
-    """Bytes that a query takes in memory."""
+    """Memory of an encoded query, bytes."""
     return _OBJECT_BYTES + sum(sys.getsizeof(array) for array in (query.words, query.weight, query.text))
 
 
 class QueryTexts:
-    """Encodes queries. The language model is loaded with the first one, if the backbone knows queries by their text."""
+    """Encodes queries. If the backbone knows queries by text, the first one loads the language model."""
 
     def __init__(self, encoder: FeatureEncoder, config: FeatureConfig, *, by_text: bool) -> None:
         self._encoder = encoder
-        # A vector never changes, so it never expires: the limit alone makes room.
+        # A text's vector never changes, so entries do not expire; only the limit drops them.
         self._kept: Cache[EncodedQuery] = Cache(config.query_cache_bytes, math.inf, clock.monotonic, query_bytes)
         self._text = TextEncoder(config.text_model, None, config.max_text) if by_text else None
 

@@ -1,4 +1,4 @@
-"""From ids to what the arms score: profiles and live rows from the store, representation from the frozen backbone."""
+"""Turns ids into the arms' inputs: profiles and live rows from the store, the representation from the backbone."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from model.encoding.profile import HistoryEvent, ItemFeatures, UserFeatures
 from model.encoding.query import EncodedQuery
 from model.kernel.features import KernelInputs
 
-_VIEW_BYTES = 112  # of an array beside its numbers
+_VIEW_BYTES = 112  # memory of an array besides its numbers
 _OBJECT_BYTES = 120
 
 log = logging.getLogger(__name__)
@@ -53,31 +53,31 @@ class Represented:
     frozen_logit: Tensor
     """Click logit of the frozen backbone on the rounded `x`, `(n,)`."""
     cvr_logit: Tensor | None = None
-    """Its logit of a conversion once clicked, `(n,)`; None for a backbone without conversions."""
+    """The frozen backbone's logit of a conversion given a click, `(n,)`; None for a backbone without conversions."""
     cvr_live: Tensor | None = None
-    """Live features of conversions, `(n, k)`; None likewise."""
+    """Live features of conversions, `(n, k)`; None for a backbone without conversions."""
 
     @property
     def inputs(self) -> KernelInputs:
-        """What a kernel of clicks sees of them."""
+        """The inputs of a kernel of clicks."""
         return KernelInputs(self.x, self.live, torch.from_numpy(self.values), self.frozen_logit)
 
     @property
     def conversion_inputs(self) -> KernelInputs | None:
-        """What a kernel of conversions sees of them."""
+        """The inputs of a kernel of conversions; None for a backbone without conversions."""
         if self.cvr_live is None or self.cvr_logit is None:
             return None
         return KernelInputs(self.x, self.cvr_live, torch.from_numpy(self.values), self.cvr_logit)
 
     def finite(self) -> Tensor:
-        """Whether all that would be scored and logged of a row is finite, bool `(n,)`."""
+        """Mask of the rows whose scored and logged values are all finite, bool `(n,)`."""
         columns = [self.x, self.live, self.content, self.frozen_logit[:, None]]
         columns += [] if self.cvr_logit is None else [self.cvr_logit[:, None]]
         columns += [] if self.cvr_live is None else [self.cvr_live]
         return torch.isfinite(torch.cat(columns, dim=1)).all(dim=1)
 
     def rows(self, kept: Tensor) -> Represented:
-        """The rows for which `kept`, bool `(n,)`, holds."""
+        """The rows where the mask `kept`, bool `(n,)`, is true."""
         return Represented(
             x=self.x[kept],
             live=self.live[kept],
@@ -96,7 +96,7 @@ class _Item:
     values: Slots
     """`(S,)`."""
     vector: Floats
-    """Of a two-tower backbone, `(d / 2,)`, rounded; empty for others."""
+    """The item vector of a two-tower backbone, `(d / 2,)`, rounded; empty for other backbones."""
 
 
 def _array_bytes(arrays: Sequence[NDArray[Any]]) -> int:
@@ -104,12 +104,12 @@ def _array_bytes(arrays: Sequence[NDArray[Any]]) -> int:
 
 
 def user_bytes(user: EncodedUser) -> int:
-    """Bytes that a user takes in memory."""
+    """Memory of an encoded user, bytes."""
     return _OBJECT_BYTES + _array_bytes((user.sparse, user.weight))
 
 
 def item_bytes(item: _Item) -> int:
-    """Bytes that an item takes in memory; views count their part of what they look into."""
+    """Memory of an item, bytes; a view counts for its part of the array it looks into."""
     encoded = item.encoded
     arrays = (encoded.sparse, encoded.weight, encoded.text, item.content, item.values, item.vector)
     return 2 * _OBJECT_BYTES + _array_bytes(arrays)
@@ -118,9 +118,9 @@ def item_bytes(item: _Item) -> int:
 class Representer:
     """Reads features and runs the frozen backbone. Safe to use from several threads.
 
-    Item and user profiles are kept in memory for the configured times; live rows are read for every request
-    (docs/decisions/0026). An unknown user or item is represented by defaults (the out-of-vocabulary row, no fields, no
-    text); the store counts it.
+    Profiles of items and users are cached for the configured times; live rows are read for every request
+    (docs/decisions/0026). An unknown user or item gets defaults (the out-of-vocabulary row, no fields, no text), and
+    the store counts it.
     """
 
     def __init__(
@@ -135,8 +135,8 @@ class Representer:
         queries: QueryTexts | None = None,
         now: Callable[[], float] = clock.monotonic,
     ) -> None:
-        """`scope_of` gives the scope of a domain's live rows, its kernel group; `queries` encodes them for a backbone
-        that reads any; `now` is a clock in seconds.
+        """`scope_of` gives the scope of a domain's live rows, which is its kernel group; `queries` encodes queries, for
+        a backbone that reads them; `now` is a clock in seconds.
 
         Raises ValueError for a layout of another content width than the backbone's.
         """
@@ -150,7 +150,7 @@ class Representer:
         self._scope_of = scope_of or _one_scope
         self._users: Cache[EncodedUser] = Cache(config.user_cache_bytes, config.user_cache_s, now, user_bytes)
         self._items: Cache[_Item] = Cache(config.item_cache_bytes, config.item_cache_s, now, item_bytes)
-        # Whoever makes up ids must not push out what is known.
+        # Unknown items have a cache of their own, so that made-up ids cannot push out known items.
         self._unknown: Cache[_Item] = Cache(config.item_cache_bytes // 8, config.user_cache_s, now, item_bytes)
         self._user_vectors = UserVectors.of(backbone, config, now)
         self._values = ItemValues(encoder)
@@ -168,7 +168,7 @@ class Representer:
         return self._queries is None or self._queries.knows(text)
 
     def query(self, text: str) -> EncodedQuery | None:
-        """A request's query as the backbone reads it, None if it reads none. Raises TextModelUnavailableError."""
+        """Encodes a request's query; None if the backbone reads none. Raises TextModelUnavailableError."""
         return None if self._queries is None else self._queries.encode(text)
 
     def represent(
@@ -179,8 +179,8 @@ class Representer:
         time: float,
         query: EncodedQuery | None = None,
     ) -> Represented:
-        """The `n` items as the arms see them for this user at event time `time` (seconds); without a query they are
-        recommended.
+        """The arms' inputs for `n` items, for this user at event time `time` (seconds); without a query the request is
+        a recommendation.
 
         Raises ValueError for an empty list, StoreUnavailableError when the store cannot be read.
         """
@@ -217,7 +217,7 @@ class Representer:
         return replace(of_clicks, cvr_logit=cvr, cvr_live=cvr_live)
 
     def _events(self, user_id: str, domain: Domain, time: float) -> list[HistoryEvent]:
-        """What the user did lately, oldest first, where the backbone reads it."""
+        """The user's recent events, oldest first; empty if the backbone reads none."""
         if not self.layout.history.length:
             return []
         row = self.store.read_live(HISTORY, [user_id], time, self._scope_of(domain))[0]
@@ -231,7 +231,7 @@ class Representer:
         time: float,
         kind_of: Callable[[Kind], Kind] = lambda kind: kind,
     ) -> Floats:
-        """The live features from the rows in the store, float32 `(n, k)`; `kind_of` says under which kinds they stand.
+        """The live features from rows in the store, float32 `(n, k)`; `kind_of` maps plain kinds to stored kinds.
 
         Raises StoreUnavailableError.
         """
@@ -254,7 +254,7 @@ class Representer:
         )
 
     def forget(self) -> None:
-        """Empties the caches: the next request reads every profile anew."""
+        """Empties the caches, so that the next request reads every profile again."""
         for cache in (self._users, self._items, self._unknown, self._user_vectors):
             if cache is not None:
                 cache.clear()
@@ -302,12 +302,12 @@ class Representer:
         return encoded
 
     def _count_values(self, view: str, encoded: EncodedUser | EncodedItem) -> None:
-        """A misspelt category looks like an unknown one and costs accuracy in silence, so it is counted outside."""
+        """Counts values that encoding could not use: a misspelt category costs accuracy without any other sign."""
         self.store.counted(view, "unknown_value", encoded.unknown_values)
         self.store.counted(view, "cut_value", encoded.cut_values)
 
     def _with_content(self, items: Sequence[EncodedItem]) -> list[_Item]:
-        """The items with what the backbone makes of the item alone (docs/decisions/0026, 0123)."""
+        """Adds what the backbone computes from the item alone, which is cached with it (docs/decisions/0026, 0123)."""
         if not items:
             return []
         with torch.inference_mode():

@@ -38,14 +38,14 @@ class TextModelUnavailableError(Exception):
 class TextEncoder:
     """Encodes texts by a sentence-transformers model, on the CPU, offline for the default model.
 
-    The weights are loaded when the first unknown text comes. Safe to use from several threads and processes.
+    The weights are loaded for the first text that is not cached. Safe to use from several threads and processes.
     """
 
     def __init__(self, model: str = DEFAULT_MODEL, cache_dir: Path | None = None, max_text: int = 2_000) -> None:
         self.model = model
         self.max_text = max_text
         self.cut = 0
-        """Texts so far that were longer than `max_text` and lost their end."""
+        """Number of texts so far that were cut at `max_text` characters."""
         self._lock = threading.Lock()
         self._source = _locate(model)
         self._salt = _identity(model, self._source)
@@ -55,12 +55,12 @@ class TextEncoder:
 
     @property
     def identity(self) -> str:
-        """A hash that changes when the weights do."""
+        """A hash of the model, which changes when its weights do."""
         return self._salt
 
     @property
     def width(self) -> int:
-        """Length of a text vector. Loads the model if no vector has been seen yet."""
+        """Length of a text vector. Loads the model if no vector is cached."""
         if self._width is None:
             self._width = self._cache.width() if self._cache else None
         if self._width is None:
@@ -86,14 +86,14 @@ class TextEncoder:
         if len(text) > self.max_text:
             self.cut += 1
             text = text[: self.max_text]
-        # a lone surrogate is legal in JSON and in str, but neither hash nor tokenizer takes it
+        # Lone surrogates are legal in JSON and in str, but neither hash nor tokenizer accepts them.
         return text.encode("utf-8", "replace").decode("utf-8")
 
     def _vectors(self, texts: list[str], progress: Progress | None) -> dict[str, Floats]:
         keys = {text: hashlib.sha256(f"{self._salt}\0{text}".encode()).digest() for text in texts}
         known = self._cache.read(list(keys.values())) if self._cache else {}
         vectors = {text: known[key] for text, key in keys.items() if key in known}
-        # by length, so that a batch is padded little
+        # Sorted by length, so that batches need little padding.
         missing = sorted((text for text in texts if text not in vectors), key=lambda text: (len(text), text))
         for start in range(0, len(missing), _CHUNK):
             chunk = missing[start : start + _CHUNK]
@@ -137,7 +137,7 @@ class TextEncoder:
 
 
 class _VectorCache:
-    """Vectors by hash in a small SQLite file. A cache that fails is logged once and not used again."""
+    """Vectors by hash in a small SQLite file. If it fails, that is logged once and the cache is not used again."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -189,7 +189,7 @@ def _select(db: sqlite3.Connection, query: str, keys: Sequence[bytes]) -> list[t
 
 
 def _locate(model: str) -> str:
-    """Folder of the default model's weights, which come as a package; any other name or path as it is."""
+    """Folder of the default model's weights, which come as a package; any other name or path is returned unchanged."""
     if model != DEFAULT_MODEL:
         return model
     spec = importlib.util.find_spec(_WHEEL)
@@ -199,7 +199,7 @@ def _locate(model: str) -> str:
 
 
 def _identity(model: str, source: str) -> str:
-    """Changes when the weights do: name, and size and time of each file where the model is a folder."""
+    """A hash of the model's name and, if it is a folder, of size and time of each file: it changes with the weights."""
     digest = hashlib.sha256(model.encode())
     folder = Path(source)
     if model != DEFAULT_MODEL and folder.is_dir():

@@ -1,4 +1,4 @@
-"""Users' vectors of a two-tower backbone, kept for as long as nothing that they are made of has changed."""
+"""User vectors of a two-tower backbone, cached until one of their inputs changes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _OBJECT_BYTES = 500
 
 @dataclass(frozen=True, slots=True)
 class UserState:
-    """What a user's vector is made of, beside frozen parameters and the profiles of the items in the history."""
+    """The inputs of a user vector, besides frozen parameters and the profiles of the items in the history."""
 
     encoded: EncodedUser
     facets: tuple[int, int, int]
@@ -27,7 +27,7 @@ class UserState:
     """The live history, oldest first."""
 
     def is_still(self, other: UserState) -> bool:
-        """Whether nothing has changed: the same profile as read once, domain and history."""
+        """Whether nothing has changed: the same cached profile, domain and history."""
         return self.encoded is other.encoded and self.facets == other.facets and self.events == other.events
 
 
@@ -44,7 +44,8 @@ def _bytes(kept: _Kept) -> int:
 class UserVectors:
     """Keeps vectors by user and domain. Safe to use from several threads.
 
-    A profile that is read anew brings a new vector, whatever it says, so none is older than `features.user_cache_s`
+    A profile that is read again leads to a new vector, even if it is unchanged, so no vector is older than
+    `features.user_cache_s`
     (docs/decisions/0123).
     """
 
@@ -55,11 +56,11 @@ class UserVectors:
 
     @staticmethod
     def of(backbone: FrozenBackbone, config: FeatureConfig, now: Callable[[], float]) -> UserVectors | None:
-        """None for a backbone whose representation does not fall in two."""
+        """A cache for a two-tower backbone; None for any other."""
         return UserVectors(backbone, config, now) if isinstance(backbone, TwoTowers) else None
 
     def vector(self, user_id: str, state: UserState, batch: Callable[[], FeatureBatch]) -> Tensor:
-        """The vector of a user, `(1, d / 2)`, rounded as it is logged; `batch` makes what the backbone reads."""
+        """The vector of a user, `(1, d / 2)`, rounded as it is logged; `batch` makes the backbone's input."""
         key = f"{state.facets} {user_id}"
         kept = None if self.towers.reads_clock else self._kept.get(key)
         if kept is None or not kept.state.is_still(state):
@@ -69,5 +70,5 @@ class UserVectors:
         return kept.vector
 
     def clear(self) -> None:
-        """Forgets all."""
+        """Drops all vectors."""
         self._kept.clear()

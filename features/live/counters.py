@@ -1,8 +1,8 @@
 """From counters to features: click rates as log-odds against a parent's rate (ours; the rates are beta posteriors).
 
 With `s` clicks of `n` shown, a rate is shrunk to its parent's `q` by `k` examples, `p = (s + k q) / (n + k)`, and
-enters as `ln odds(p) - ln odds(q)`: 0 for a key that nobody has seen. User, item and facet have the overall rate as
-parent; (user, facet) and (user, item value) the user's, (facet, item value) the facet's (docs/decisions/0080).
+enters as `ln odds(p) - ln odds(q)`, which is 0 for a key without examples. User, item and facet have the overall rate
+as parent; (user, facet) and (user, item value) the user's, (facet, item value) the facet's (docs/decisions/0080).
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from features.live.layout import Crossing, Doubles, LiveLayout, Rows
 
 _STRENGTH = 10.0
-"""Examples' worth of the parent's rate; half as many or twice as many change no figure (docs/decisions/0080)."""
+"""Examples that the parent's rate counts for; half or twice as many change no figure (docs/decisions/0080)."""
 _FACET_VALUE_STRENGTH = 30.0
 _LOG_COUNT_SCALE = 0.3
-"""Brings `ln(1 + n)` to the order of one."""
+"""Scales `ln(1 + n)` to order one."""
 
 
 def counter_features(
@@ -74,12 +74,12 @@ def _shrunk(shown: Doubles, clicked: Doubles, parent: Doubles, strength: float) 
 
 
 def _against(shown: Doubles, clicked: Doubles, parent: Doubles, strength: float) -> Doubles:
-    """Log-odds of the shrunk rates above those of the parent."""
+    """Log-odds of the shrunk rates less those of the parent."""
     return log_odds(_shrunk(shown, clicked, parent, strength)) - log_odds(parent)
 
 
 def _mean_by_field(crossing: Crossing, by_value: Doubles, slots: NDArray[np.int16]) -> Doubles:
-    """Mean over the values that an item has in each field, `(parts, n, K)`, of numbers by value `(parts, V)`."""
+    """Mean over an item's values in each field, `(parts, n, K)`, from numbers by value `(parts, V)`."""
     has = slots >= 0
     count = np.maximum(has @ crossing.field_matrix, 1.0)
     picked = np.where(has, np.pad(by_value, ((0, 0), (0, 1)))[:, slots.astype(np.intp)], 0.0)

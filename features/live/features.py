@@ -1,13 +1,13 @@
-"""Live features: what the frozen model has lately been wrong about (T), and what was shown and clicked (counters).
+"""Live features: recent residuals of the frozen model (T), and counts of shown and clicked items (counters).
 
-A *residual* is `label - sigmoid(frozen logit)`. Per key, and at a short and a long half-life, decayed sums are kept of
-examples, of residuals and (users and domains) of residual-weighted content vectors; per user also the second moment
-of the content vectors, from which a Bayesian ridge regression of the residuals is read. The design is ours; the ridge
-is the textbook posterior (Bishop, Pattern Recognition and Machine Learning, 3.3) with forgetting. Beside them stand
-counters that never forget: examples shown and clicked, of a user and a facet also by item value (`counters`).
+A *residual* is `label - sigmoid(frozen logit)`. Each key has decayed sums, at a short and a long half-life, of
+examples, of residuals and (users and domains) of residual-weighted content vectors. A user also has the second moment
+of the content vectors, from which a Bayesian ridge regression of the residuals is computed. The design is ours; the
+ridge regression is the textbook posterior (Bishop, Pattern Recognition and Machine Learning, 3.3) with forgetting.
+Counters never decay: they count shown and clicked examples, for a user and a facet also by item value (`counters`).
 
-Sums are decayed to the newest event time that touched the row, so the order in which events arrive does not matter (but
-for rounding), and decayed again to the time of the request when they are read. No clock, no broker, no global.
+Sums are decayed to the newest event time of the row, so the order of arrival does not matter (but for rounding), and
+decayed again to the time of the request when they are read. There is no clock, broker or global.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["LiveFeatures", "LiveLayout", "LiveRow", "RequestItems", "RequestOutc
 
 @dataclass(frozen=True, slots=True)
 class RequestOutcome:
-    """One request whose `n` labels are decided."""
+    """One request whose `n` labels are decided, as the live features take it."""
 
     user_id: str
     domain: Domain
@@ -49,7 +49,7 @@ class RequestOutcome:
 
 
 class LiveFeatures:
-    """All rows of one kernel group. Not thread-safe: one writer per group, as everywhere in Driftline."""
+    """All live rows of one kernel group. Not thread-safe: a group has one writer."""
 
     def __init__(self, layout: LiveLayout, config: LiveConfig) -> None:
         self.layout = layout
@@ -67,20 +67,20 @@ class LiveFeatures:
 
     @property
     def _all(self) -> list[LiveTable | HistoryTable]:
-        """The histories are empty where the backbone reads none."""
+        """All tables; the histories are empty if the backbone reads none."""
         return [*self._tables.values(), self._histories]
 
     @property
     def evicted(self) -> dict[Kind, int]:
-        """Rows dropped so far to keep within the configured bounds, by kind."""
+        """Number of rows dropped so far to keep within the configured bounds, by kind."""
         return {**{kind: table.evicted for kind, table in self._tables.items()}, HISTORY: self._histories.evicted}
 
     def update(self, outcomes: Sequence[RequestOutcome], *, counters_only: bool = False) -> None:
         """Adds decided requests. Event times may come in any order.
 
-        With `counters_only`, for the pretraining log, T stays as it is: the frozen model was trained on these labels,
-        so its residuals on them say nothing. Raises ValueError naming user and field for a wrong shape or a value that
-        is not finite; then nothing is added.
+        With `counters_only`, for the pretraining log, T is not changed: the frozen model was trained on these labels,
+        so its residuals on them carry no information. Raises ValueError, naming user and field, for a wrong shape or a
+        value that is not finite; then nothing is added.
         """
         filled = [outcome for outcome in outcomes if len(outcome.items)]
         if not filled:
@@ -94,11 +94,11 @@ class LiveFeatures:
             self._histories.add(filled)
 
     def correct(self, outcomes: Sequence[RequestOutcome]) -> None:
-        """Adds clicks that came after their requests were added by `update`, as of the time of the requests.
+        """Adds clicks that came after their requests were added by `update`, at the times of the requests.
 
-        `click` is 1 for the items whose label turned and `residual` by how much theirs changed, which is 1. The rows
-        are then, to rounding, those of a stream whose clicks were on time (docs/decisions/0095); a row that was evicted
-        meanwhile stays away. Raises ValueError as `update` does; then nothing is added.
+        `click` is 1 for the items whose label turned, and `residual` is the change of their residuals, also 1. Up to
+        rounding, the rows are then those of a stream with all clicks on time (docs/decisions/0095). A row that was
+        evicted meanwhile is not made again. Raises ValueError as `update` does; then nothing is added.
         """
         filled = [outcome for outcome in outcomes if len(outcome.items)]
         if not filled:
@@ -109,9 +109,9 @@ class LiveFeatures:
         self._histories.correct(filled)
 
     def _spread(self, filled: Sequence[RequestOutcome], batch: _Batch, residuals: Doubles, *, late: bool) -> None:
-        """Adds residual sums `(n, residuals_of("user"))` and counters to all rows; of a late click nothing is shown."""
+        """Adds residual sums `(n, residuals_of("user"))` and counters to all rows; a late click adds nothing shown."""
         part, first = _shown(batch, self.layout), 0.0 if late else 1.0
-        # all examples of a request happen at one moment, to one user, in one domain: their sum is added at once
+        # The examples of a request share time, user and domain, so their sum is added in one step.
         starts = np.cumsum([0, *batch.sizes[:-1]])
         whole = np.add.reduceat(residuals, starts, axis=0)
         counted = np.add.reduceat(np.stack([first * part, part * batch.click[:, None]], axis=1), starts, axis=0)
@@ -129,7 +129,7 @@ class LiveFeatures:
     def _add(
         self, kind: Kind, keys: Sequence[str], time: Doubles, residuals: Doubles, counted: Doubles, *, late: bool
     ) -> None:
-        """Adds residual sums `(m, ..)` and counters `(m, 2, ..)`, of each as many columns as rows of `kind` have."""
+        """Adds residual sums `(m, ..)` and counters `(m, 2, ..)`, cut to the columns that rows of `kind` have."""
         layout, table = self.layout, self._tables[kind]
         counters = counted[:, :, : layout.counters_of(kind)].reshape(len(keys), -1)
         added = np.concatenate([residuals[:, : layout.residuals_of(kind)], counters], axis=1)
@@ -138,7 +138,7 @@ class LiveFeatures:
     def features(self, time: float, user_id: str, request: RequestItems, items: Sequence[str]) -> Floats:
         """The live features of one request at event time `time`, float32 `(n, k)`.
 
-        Bit for bit what `assemble` gives on the same rows out of the feature store.
+        Equal, bit for bit, to `assemble` on the same rows read from the feature store.
         """
         return compute(
             self.layout,
@@ -152,19 +152,19 @@ class LiveFeatures:
         )
 
     def history(self, user_id: str) -> list[HistoryEvent]:
-        """What a user did lately, oldest first; what `read_history` gives on the same row."""
+        """A user's recent events, oldest first; equal to `read_history` on the same row."""
         return self._histories.events(user_id)
 
     def take_changed(self) -> list[LiveRow]:
-        """Rows touched since the last call (copies), and tombstones for what was evicted meanwhile."""
+        """Copies of the rows changed since the last call, and tombstones for those evicted since."""
         return [row for table in self._all for row in table.take_changed()]
 
     def rows(self) -> list[LiveRow]:
-        """Every row (copies): what `restore` needs to make the same state again."""
+        """Copies of all rows, from which `restore` makes the same state again."""
         return [row for table in self._all for row in table.rows()]
 
     def restore(self, rows: Iterable[LiveRow]) -> None:
-        """Takes rows as they were written, bit for bit; they do not count as changed.
+        """Takes rows as they were written, bit for bit, without marking them as changed.
 
         Raises ValueError for a kind or a width that this layout does not have.
         """
@@ -182,7 +182,7 @@ class LiveFeatures:
 
 @dataclass(frozen=True)
 class _Batch:
-    """Checked outcomes side by side: `r` requests with `n` items in all."""
+    """Checked outcomes of `r` requests with `n` items in all, joined into arrays."""
 
     sizes: list[int]
     time: Doubles
@@ -196,11 +196,11 @@ class _Batch:
     values: Slots
     """`(n, S)`."""
     facet_columns: list[list[int]]
-    """One per request."""
+    """Facet columns of each request."""
 
     @staticmethod
     def of(outcomes: Sequence[RequestOutcome], layout: LiveLayout) -> _Batch:
-        """Raises ValueError naming user and field for a wrong shape or a value that is not finite or not known."""
+        """Raises ValueError, naming user and field, for a wrong shape or a value that is not finite or unknown."""
         _check_shapes(outcomes, layout)
         batch = _Batch(
             sizes=[len(outcome.items) for outcome in outcomes],
@@ -240,11 +240,12 @@ def _check_shapes(outcomes: Sequence[RequestOutcome], layout: LiveLayout) -> Non
 
 
 def _shown(batch: _Batch, layout: LiveLayout) -> Doubles:
-    """1 for what each example counts for: all, its item's values, its facets' values, `(n, counters_of("user"))`."""
+    """Mask of the counters that each example adds to: total, its item's values, its facets' values,
+    `(n, counters_of("user"))`."""
     crossing = layout.crossing
     shown = np.zeros((len(batch.click), 2 + crossing.values + crossing.facet_values))
     shown[:, 0] = 1.0
-    # an empty slot, -1, marks a column at the end that is cut off
+    # An empty slot, -1, is mapped to an extra last column that is cut off.
     values = np.where(batch.values < 0, shown.shape[1] - 1, batch.values + 1).astype(np.intp)
     np.put_along_axis(shown, values, 1.0, axis=1)
     facets = np.array(batch.facet_columns, dtype=np.intp).reshape(len(batch.sizes), -1) + 1 + crossing.values

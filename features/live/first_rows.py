@@ -1,7 +1,7 @@
-"""The live rows that a kernel group starts with: what the pretraining log counted, kept with the backbone.
+"""The live rows that a new kernel group starts with: counts of the pretraining log, stored with the backbone.
 
-The state of a group is these rows and, over them, what its log has changed since (docs/recovery.md). So they must never
-change under a log, and a file says which domains its rows were counted for.
+A group's state is these rows plus all changes in its log (docs/recovery.md). They must therefore never change while a
+log exists, and the file names the domains that its rows were counted for.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from model.backbone.schema import BackboneRefused
 from model.whole_files import write_whole
 
 FOLDER = "live-rows"
-"""Its name in a backbone's folder."""
+"""Name of the folder in a backbone's folder."""
 FORMAT = 2
 _CURE = "pretrain the backbone again with this configuration"
 
@@ -51,7 +51,7 @@ _decoder = msgspec.msgpack.Decoder(_File)
 
 
 def write_first_rows(folder: Path, group: str, domains: Sequence[str], rows: Sequence[LiveRow]) -> None:
-    """Writes the rows of a group that answers for `domains` (their keys) into a backbone's folder. Raises OSError."""
+    """Writes a group's rows into a backbone's folder; `domains` are the keys of its domains. Raises OSError."""
     packed = [_Row(row.kind, row.key, row.updated_at, row.values.astype("<f4").tobytes(), row.items) for row in rows]
     path = _path(folder, group)
     path.parent.mkdir(exist_ok=True)
@@ -59,7 +59,7 @@ def write_first_rows(folder: Path, group: str, domains: Sequence[str], rows: Seq
 
 
 def read_first_rows(folder: Path, group: str, domains: Sequence[str], layout: LiveLayout) -> list[LiveRow]:
-    """The rows that a group which answers for `domains` starts with. Raises FirstRowsRefused."""
+    """Reads the rows that a group with these `domains` starts with. Raises FirstRowsRefused."""
     path = _path(folder, group)
     try:
         file = _decoder.decode(path.read_bytes())
@@ -67,7 +67,7 @@ def read_first_rows(folder: Path, group: str, domains: Sequence[str], layout: Li
         raise FirstRowsRefused(
             f"{path} is missing: pretraining knew no kernel group {group!r}, or it was an older Driftline; {_CURE}"
         ) from None
-    # RecursionError: MessagePack may nest deeper than the decoder goes
+    # RecursionError: MessagePack may be nested deeper than the decoder can go.
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise FirstRowsRefused(f"{path} cannot be read ({error}): {_CURE}") from error
     if file.format != FORMAT or file.group != group:

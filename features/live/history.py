@@ -1,7 +1,7 @@
-"""Live histories: per user the newest items clicked, or shown, with times and outcomes (docs/decisions/0121).
+"""Live histories: each user's newest clicked, or shown, items with times and outcomes (docs/decisions/0121).
 
-A history is the newest events by time, then by item id. So it hangs on neither the order in which labels are decided
-nor on when a late click comes: what is kept of a set of events is always the same.
+A history is the newest events by time, then by item id. It therefore depends neither on the order in which labels are
+decided nor on when a late click comes: the same set of events always leaves the same history.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
 
 HISTORY: Literal["history"] = "history"
 _TICKS = 1_024
-"""Ticks of a second. A row holds a tick as two float32, each a whole number that float32 has exactly."""
+"""Ticks per second. A row stores a tick as two whole numbers, each of which float32 holds exactly."""
 _LOW_BITS = 24
 _LEAST_NAMES = 10_000
-"""Item ids that are always kept as one string each; twice what the histories hold is looked through for old ones."""
+"""Item ids that are always interned. Above twice the number still used in histories, unused ones are removed."""
 _EMPTY: Floats = np.zeros(0, dtype=np.float32)
 
 
 @dataclass(slots=True)
 class _Past:
-    """One user's events, oldest first; few bytes per event, for there are many users."""
+    """One user's events, oldest first, in few bytes per event because there are many users."""
 
     items: list[str] = field(default_factory=list)
     ticks: array[int] = field(default_factory=lambda: array("q"))
     clicked: bytearray = field(default_factory=bytearray)
 
     def add(self, tick: int, item_id: str, clicked: bool, length: int) -> bool:
-        """Takes one event in its place; whether anything changed."""
+        """Inserts one event in order; returns whether anything changed."""
         place = bisect_left(self.ticks, tick)
         while place < len(self.ticks) and self.ticks[place] == tick and self.items[place] < item_id:
             place += 1
@@ -58,7 +58,7 @@ class _Past:
 
 
 class HistoryTable:
-    """The histories of one kernel group; at most `limit` users, of whom the longest idle go first (0021)."""
+    """The histories of one kernel group, of at most `limit` users; those idle longest are dropped first (0021)."""
 
     def __init__(self, spec: HistorySpec, limit: int) -> None:
         self.spec, self.limit = spec, limit
@@ -72,7 +72,7 @@ class HistoryTable:
         return len(self._users)
 
     def add(self, outcomes: Sequence[RequestOutcome]) -> None:
-        """Takes decided requests, in any order."""
+        """Adds decided requests, in any order."""
         for outcome in outcomes:
             self._take(outcome)
         if len(self._users) > self.limit:
@@ -81,7 +81,7 @@ class HistoryTable:
             self._forget_names()
 
     def correct(self, outcomes: Sequence[RequestOutcome]) -> None:
-        """Takes clicks that came late, of users who are still known."""
+        """Adds late clicks of users who still have a history."""
         for outcome in outcomes:
             if outcome.user_id in self._users:
                 self._take(outcome, clicks_alone=True)
@@ -92,7 +92,7 @@ class HistoryTable:
             clicked = click > 0
             if clicked or (self.spec.skips and not clicks_alone):
                 past = self._users.setdefault(outcome.user_id, _Past())
-                # Every record brings strings of its own: one of a kind is enough.
+                # Interned, because each record brings new string objects with equal contents.
                 if past.add(tick, self._names.setdefault(item_id, item_id), clicked, self.spec.length):
                     self._changed[outcome.user_id] = None
 
@@ -102,16 +102,16 @@ class HistoryTable:
         return [] if past is None else _events(past)
 
     def take_changed(self) -> Iterator[LiveRow]:
-        """Rows touched since the last call, in the order they were first touched; tombstones for the evicted."""
+        """Rows changed since the last call, in the order of their first change; tombstones for those evicted."""
         changed, self._changed = self._changed, {}
         return (self._row(user_id) for user_id in changed)
 
     def rows(self) -> Iterator[LiveRow]:
-        """Every row."""
+        """All rows."""
         return (self._row(user_id) for user_id in self._users)
 
     def put(self, row: LiveRow) -> None:
-        """Takes a row as it is (a tombstone deletes its key). Raises ValueError for one that holds no history."""
+        """Stores a row as it is; a tombstone deletes its key. Raises ValueError for a row that holds no history."""
         if row.tombstone:
             self._users.pop(row.key, None)
             return
@@ -125,7 +125,7 @@ class HistoryTable:
         return LiveRow(HISTORY, user_id, 0.0, _EMPTY) if past is None else _packed(user_id, past)
 
     def _evict(self) -> None:
-        """As `LiveTable` does: a sixteenth of the limit more than needed, so that it is rare."""
+        """Evicts like `LiveTable`: a sixteenth of the limit more than needed, so that evictions are rare."""
         excess = len(self._users) - (self.limit - self.limit // 16)
         idle = sorted((past.ticks[-1], user_id) for user_id, past in self._users.items())[:excess]
         for _, user_id in idle:
@@ -135,19 +135,19 @@ class HistoryTable:
         self._forget_names()
 
     def _forget_names(self) -> None:
-        """Forgets items that no history holds any longer: items come and go also where users stay."""
+        """Removes interned ids that no history holds any longer, because items also change while users stay."""
         kept = {item_id for past in self._users.values() for item_id in past.items}
         self._names = {item_id: item_id for item_id in self._names if item_id in kept}
         self._names_limit = max(_LEAST_NAMES, 2 * len(self._names))
 
 
 def read_history(row: LiveRow | None) -> list[HistoryEvent]:
-    """The events of a history's row, oldest first; none where there is no row. Raises ValueError for another row."""
+    """The events in a history's row, oldest first; none without a row. Raises ValueError for another kind of row."""
     return [] if row is None or row.tombstone else _events(_unpacked(row))
 
 
 def joined_history(spec: HistorySpec, one: LiveRow, other: LiveRow) -> LiveRow:
-    """The history of a user whom two groups knew."""
+    """The joined history of a user who has one in two groups."""
     past = _unpacked(one)
     more = _unpacked(other)
     for tick, item_id, clicked in zip(more.ticks, more.items, more.clicked, strict=True):

@@ -1,6 +1,7 @@
-"""What a live row holds, and what the live features are called.
+"""The columns of a live row, and the names of the live features.
 
-A row has decayed sums of residuals (for T) and, behind them, counters: how often each crossed value was shown, then how
+A row holds decayed sums of residuals (for T) followed by counters: how often each crossed value was shown, then how
+often it was clicked (docs/decisions/0020, 0080).
 often it was clicked (docs/decisions/0020, 0080).
 """
 
@@ -23,32 +24,32 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 Kind = Literal["user", "item", "domain", "facet", "history", "cvr_user", "cvr_item", "cvr_domain", "cvr_facet"]
-"""The last four are rows of conversions where they travel beside those of clicks (`features.live.tasks`)."""
+"""The last four are rows of conversions, where they are stored beside those of clicks (`features.live.tasks`)."""
 
 KINDS: tuple[Kind, ...] = ("user", "item", "domain", "facet")
 """Kinds whose rows are sums; a `history` is a list of events (`features.live.history`)."""
 OVERALL = "*"
-"""Key of the row of kind `domain` that holds all domains together; the key of a real domain has slashes."""
+"""Key of the `domain` row that sums over all domains; keys of single domains contain slashes."""
 KEY_SEPARATOR = "\x1f"
-"""ASCII unit separator: between the scope and the key of a stored row."""
+"""ASCII unit separator, between the scope and the key of a stored row."""
 SHORT, LONG, NEVER = 0, 1, 2
 HALF_LIVES = ("short", "long")
 _SUMS = 4  # examples and residuals, each at both half-lives
 _INTERCEPT = 0.5
-"""Constant beside a content vector of length 1: lets the ridge split a user's mean from a user's taste
-(docs/decisions/0020)."""
+"""Constant beside a content vector of length 1, so that the ridge regression separates a user's mean from a user's
+taste (docs/decisions/0020)."""
 
 
 @dataclass(frozen=True, slots=True)
 class LiveRow:
-    """Everything known live about one key. `values` of length 0 is a tombstone: the key was evicted."""
+    """The live row of one key. A row with no `values` is a tombstone: the key was evicted."""
 
     kind: Kind
     key: str
     updated_at: float
-    """Event time to which the sums are decayed, or of the newest event, seconds."""
+    """Event time in seconds to which the sums are decayed; for a history, that of the newest event."""
     values: Floats
-    """The sums, float32 `(layout.width_of(kind),)`; of a history what `features.live.history` makes of its events."""
+    """The sums, float32 `(layout.width_of(kind),)`; for a history, its events as `features.live.history` packs them."""
     items: tuple[str, ...] = ()
     """Items of a history, oldest first."""
 
@@ -60,7 +61,7 @@ class LiveRow:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Live rows of one kind side by side; a missing one is all zeros. `m` is the number of keys, or 1 for all items."""
+    """Live rows of one kind as arrays; missing rows are zeros. `m` is the number of keys, or 1 for all items."""
 
     values: Floats
     """`(m, width)`."""
@@ -70,7 +71,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Crossing:
-    """What the counters cross: values of the item's fields, and facets of the domain, with user and facet."""
+    """The values that counters are kept for by user and by facet: values of item fields, and values of facets."""
 
     values: int
     """Number V of item values (`model.encoding.item_values`)."""
@@ -83,7 +84,7 @@ class Crossing:
 
     @staticmethod
     def of(values: ItemValues, space: DomainSpace) -> Crossing:
-        """All crossed item fields, and the facets that vary."""
+        """The crossing of all crossed item fields and of the facets that vary."""
         # The first value is `unknown`: a facet with one declared value is the same in every request.
         facets = tuple((facet, space.values[facet]) for facet in FACETS if len(space.values[facet]) > 2)
         return Crossing(values.width, values.fields, tuple(values.field_of_slot.tolist()), facets)
@@ -95,7 +96,7 @@ class Crossing:
 
     @cached_property
     def field_matrix(self) -> Doubles:
-        """1 where a slot belongs to a field, `(S, K)`."""
+        """The slot-to-field matrix, `(S, K)`: 1 where a slot belongs to a field."""
         matrix = np.zeros((self.slots, len(self.fields)))
         matrix[np.arange(self.slots), list(self.field_of_slot)] = 1.0
         return matrix
@@ -106,7 +107,7 @@ class Crossing:
         return [f"{facet}={value if value in values else UNKNOWN}" for facet, value, values in asked]
 
     def facet_columns(self, domain: Domain) -> list[int]:
-        """Which of all facet values a domain has, one per facet; an undeclared value counts as `unknown`."""
+        """Indices of a domain's facet values among all of them, one per facet; an undeclared value is `unknown`."""
         columns, offset = [], 0
         for facet, values in self.facets:
             value = getattr(domain, facet)
@@ -122,7 +123,7 @@ class Crossing:
 
 @dataclass(frozen=True)
 class LiveLayout:
-    """Columns of the rows and of the live features, fixed by configuration, content width and crossing alone."""
+    """Columns of the rows and of the live features. Configuration, content width and crossing alone decide them."""
 
     half_lives: tuple[float, float]
     prior_examples: float
@@ -130,7 +131,7 @@ class LiveLayout:
     content_width: int
     crossing: Crossing
     history: HistorySpec = NO_HISTORY
-    """What is kept of a user's events; nothing where the backbone reads none."""
+    """The events that a history keeps; none if the backbone reads no histories."""
 
     @staticmethod
     def of(live: LiveConfig, content_width: int, crossing: Crossing, history: HistorySpec = NO_HISTORY) -> LiveLayout:
@@ -151,7 +152,7 @@ class LiveLayout:
         return int(self._decays[kind].size)
 
     def counters_of(self, kind: Kind) -> int:
-        """Counters of a row, each with one sum for shown and one for clicked."""
+        """Number of counters of a row, each with one sum for shown and one for clicked."""
         crossing = self.crossing
         widths: dict[Kind, int] = {
             "user": 1 + crossing.values + crossing.facet_values,
@@ -166,7 +167,7 @@ class LiveLayout:
         return self.width_of(kind) - 2 * self.counters_of(kind)
 
     def decay_columns(self, kind: Kind) -> NDArray[np.intp]:
-        """For each column of a row, whether it decays at the short (0) or the long half-life (1) or never (2)."""
+        """The decay of each column of a row: short half-life (0), long half-life (1) or none (2)."""
         return self._decays[kind]
 
     @cached_property
@@ -224,9 +225,9 @@ class LiveLayout:
         return len(self.residual_names)
 
     def residual_sums(self, residual: Floats, content: Floats) -> Doubles:
-        """What each example adds to its user's residual sums, float64 `(n, residuals_of("user"))`.
+        """The contribution of each example to its user's residual sums, float64 `(n, residuals_of("user"))`.
 
-        The other kinds' residual sums are beginnings of it. `residual` is `(n,)`, `content` `(n, c)`.
+        Rows of other kinds take its first columns. `residual` is `(n,)`, `content` `(n, c)`.
         """
         design = design_matrix(content)
         first, second = self._triangle
@@ -239,13 +240,13 @@ class LiveLayout:
 
     @cached_property
     def labelled_columns(self) -> Doubles:
-        """1 for the columns of `residual_sums` that a label is part of, 0 for the others, `(residuals_of("user"),)`."""
+        """Mask of the columns of `residual_sums` that depend on the label, `(residuals_of("user"),)`."""
         columns = np.zeros(self.residuals_of("user"))
         columns[len(HALF_LIVES) : -self._triangle[0].size] = 1.0
         return columns
 
     def read_sums(self, values: Doubles) -> tuple[Doubles, Doubles]:
-        """Examples and residual sums of decayed rows, each `(m, 2)` by half-life."""
+        """Example and residual sums of decayed rows, each `(m, 2)` by half-life."""
         return values[:, :2], values[:, 2:_SUMS]
 
     def read_pulls(self, values: Doubles) -> Doubles:
@@ -254,7 +255,7 @@ class LiveLayout:
         return values[:, _SUMS:end].reshape(-1, 2, self.design_width)
 
     def read_moment(self, values: Doubles) -> Doubles:
-        """Second moment of the content of one decayed user row `(width,)` at the long half-life, `(c + 1, c + 1)`."""
+        """Second moment of the content vectors in one decayed user row `(width,)`, long half-life, `(c + 1, c + 1)`."""
         packed = values[_SUMS + 2 * self.design_width : self.residuals_of("user")]
         moment = np.zeros((self.design_width, self.design_width))
         rows, columns = self._triangle
@@ -263,7 +264,7 @@ class LiveLayout:
         return moment
 
     def read_counters(self, kind: Kind, rows: Rows) -> tuple[Doubles, Doubles]:
-        """Shown and clicked, each `(m, counters_of(kind))`."""
+        """Counts of shown and clicked, each `(m, counters_of(kind))`."""
         begin, width = self.residuals_of(kind), self.counters_of(kind)
         values = rows.values.astype(np.float64)
         return values[:, begin : begin + width], values[:, begin + width :]
@@ -274,9 +275,9 @@ class LiveLayout:
 
 
 def design_matrix(content: Floats) -> Doubles:
-    """Content vectors `(n, c)` at length 1 with the intercept beside them, float64 `(n, c + 1)`.
+    """Content vectors `(n, c)` scaled to length 1, with an intercept column, float64 `(n, c + 1)`.
 
-    The features must not hang on the backbone's scale. A vector of zeros stays zeros: only the intercept is left.
+    The scaling makes the features independent of the backbone's scale. A vector of zeros keeps only the intercept.
     """
     design = np.empty((content.shape[0], content.shape[1] + 1))
     design[:, :-1] = content

@@ -1,8 +1,8 @@
-"""Live rows of a kernel group that takes over the domains of others: sums add up, each decayed to the newest, and
-histories are joined.
+"""Merges live rows for a kernel group that takes over domains of other groups.
 
-What a group knows of a user or an item is taken whole, also where the new group gets a part of its domains alone: it is
-what the new one starts from. Rows of domains and of facet values go where the domain goes.
+Sums are decayed to the newest time and added, and histories are joined. The new group gets everything that a parent
+knows about a user or an item, even if it takes only part of the parent's domains. Rows of domains and of facet values
+are taken with their domain.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from model.encoding.domain import FACETS
 
 @dataclass(frozen=True)
 class ParentRows:
-    """The live rows of a group, and what the new group takes of it."""
+    """The live rows of a parent group, and which of its domains the new group takes."""
 
     rows: Sequence[LiveRow]
     taken: Collection[str]
-    """Keys of its domains that the new group answers for."""
+    """Keys of the domains that the new group takes."""
     whole: bool
-    """Whether those are all that it has."""
+    """Whether these are all domains of the parent."""
 
 
 def merge_rows(layout: LiveLayout, parents: Sequence[ParentRows]) -> list[LiveRow]:
-    """The rows of a group that begins with what its parents know, of clicks and of conversions."""
+    """The first rows of a group that takes over from its parents, for clicks and for conversions."""
     tasks = [[replace(parent, rows=divided(parent.rows)[task]) for parent in parents] for task in (0, 1)]
     clicks, conversions = (_merged(layout, of_task) for of_task in tasks)
     return [*clicks, *as_conversions(conversions)]
@@ -53,7 +53,7 @@ def _taken(parent: ParentRows) -> Iterable[LiveRow]:
         if row.kind == "domain":
             if row.key in parent.taken:
                 yield row
-                if not parent.whole:  # the row of all domains is the sum of theirs
+                if not parent.whole:  # the overall row sums over domains that the new group does not take
                     yield replace(row, key=OVERALL)
             elif row.key == OVERALL and parent.whole:
                 yield row

@@ -1,4 +1,4 @@
-"""From live rows to the live features, T and counters: one function, whoever asks (training, serving, replay)."""
+"""Computes live features, T and counters, from live rows. Training, serving and replay share these functions."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from model.encoding.domain import Domain
 from model.encoding.item_values import Slots
 
 _SPREAD = 4.0
-"""Residuals are small numbers: times this, their means spread like the representation and are learned as fast
+"""Scales residual means, which are small, to the spread of the representation, so that they are learned as fast
 (docs/decisions/0020)."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestItems:
-    """What the live features of a request depend on beside the rows: where it was made, and its `n` items."""
+    """A request's domain and its `n` items, which its live features depend on besides the rows."""
 
     domain: Domain
     content: Floats
@@ -39,7 +39,7 @@ def assemble(
     facets: Sequence[LiveRow | None],
     items: Sequence[LiveRow | None],
 ) -> Floats:
-    """The live features of one request at event time `time`, float32 `(n, k)`; a missing row counts as nothing seen.
+    """The live features of one request at event time `time`, float32 `(n, k)`; a missing row counts as zeros.
 
     `facets` holds a row for each of `layout.crossing.facets`, `items` `n` rows. Raises ValueError for rows of another
     layout.
@@ -67,7 +67,7 @@ def compute(
     facets: Rows,
     item: Rows,
 ) -> Floats:
-    """`assemble` on rows that already lie side by side: `user`, `domain` and `overall` hold one row, `item` `n`."""
+    """As `assemble`, from rows that are arrays already: `user`, `domain` and `overall` hold one row, `item` `n`."""
     residuals = _residual_features(layout, time, request.content, user=user, domain=domain, overall=overall, item=item)
     columns = layout.crossing.facet_columns(request.domain)
     counters = counter_features(layout, request.values, columns, user=user, overall=overall, facets=facets, item=item)
@@ -88,7 +88,7 @@ def _residual_features(
     live = np.empty((content.shape[0], layout.residual_width))
     for part, values in enumerate(decayed):
         examples, residuals = layout.read_sums(values)
-        # Pseudo-examples of residual 0: a key with few examples stays near what the frozen model says.
+        # Pseudo-examples of residual 0 keep a key with few examples near the frozen model's prediction.
         shrunk = examples + layout.prior_examples
         live[:, 4 * part : 4 * part + 2] = residuals * (_SPREAD / shrunk)
         live[:, 4 * part + 2 : 4 * part + 4] = examples / shrunk
@@ -100,7 +100,7 @@ def _residual_features(
 
 
 def _decayed(layout: LiveLayout, kind: Kind, rows: Rows, time: float) -> Doubles:
-    """Residual sums of rows as of `time`, float64; a row that is newer than the request is taken as it is."""
+    """Residual sums of rows decayed to `time`, float64; a row that is newer than the request is not decayed."""
     age = np.maximum(time - rows.updated_at, 0.0)[:, None]
     factor = np.exp2(-age / np.array(layout.half_lives))
     width = layout.residuals_of(kind)
@@ -109,7 +109,7 @@ def _decayed(layout: LiveLayout, kind: Kind, rows: Rows, time: float) -> Doubles
 
 
 def _match(layout: LiveLayout, values: Doubles, design: Doubles) -> Doubles:
-    """Shrunk residual-weighted mean content, times each item's content: `(n, 2)` by half-life. The formula is ours."""
+    """Shrunk residual-weighted mean content times each item's content, `(n, 2)` by half-life. The formula is ours."""
     examples, _ = layout.read_sums(values)
     pull = layout.read_pulls(values)[0, :, :-1] * (_SPREAD / (examples[0] + layout.prior_examples))[:, None]
     match: Doubles = design[:, :-1] @ pull.T

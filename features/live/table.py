@@ -1,4 +1,4 @@
-"""Decayed sums per key in one array: grouped updates, bounded by dropping the longest idle keys."""
+"""Decayed sums by key in one array, with grouped updates, in memory bounded by dropping the keys idle longest."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from features.live.layout import Doubles, Floats, Kind, LiveLayout, LiveRow, Rows
 
 MAX_COUNT = 2.0**20
-"""A counter above it is halved: beyond 2^24 a float32 would not move by one."""
+"""A counter above this is halved, because above 2^24 a float32 no longer changes when 1 is added."""
 _FIRST_CAPACITY = 64
 _NEVER = -np.inf
 _EMPTY: Floats = np.zeros(0, dtype=np.float32)
@@ -19,8 +19,8 @@ _EMPTY: Floats = np.zeros(0, dtype=np.float32)
 class LiveTable:
     """Rows of one kind (docs/decisions/0021).
 
-    Which rows are evicted, and every number in them, depends on the updates alone, not on where a row lies in memory: a
-    restored table goes on bit for bit like the one it was taken from.
+    Evictions and all numbers depend on the updates alone, not on where a row lies in memory. A restored table therefore
+    continues bit for bit like the original.
     """
 
     def __init__(self, kind: Kind, layout: LiveLayout, limit: int) -> None:
@@ -48,9 +48,9 @@ class LiveTable:
             self._evict()
 
     def correct(self, keys: Sequence[str], time: Doubles, contributions: Doubles) -> None:
-        """Adds to what was added at `time` before, as `add` does; a key that was evicted since stays away.
+        """Adds to sums that `add` made at `time`; a key that was evicted since is not made again.
 
-        A key that came back after its eviction holds less than it was shown: no more of it counts as clicked.
+        A key that was evicted and came back has lost part of its shown count, so its clicked count is capped by it.
         """
         there = np.array([key in self._slots for key in keys], dtype=np.bool_)
         known = [key for key in keys if key in self._slots]
@@ -74,9 +74,9 @@ class LiveTable:
         before = self._updated_at[touched]
         newest = np.maximum(before, np.maximum.reduceat(time, starts))
         fresh = self._decay(newest[np.cumsum(first) - 1] - time)
-        # One sum per key first: assigning to `touched` twice would keep the last contribution alone.
+        # Sums are made per key first, because assigning twice to the same row of `touched` keeps only the last.
         sums = np.add.reduceat(contributions[order] * fresh, starts, axis=0)
-        age = np.where(np.isfinite(before), newest - before, 0.0)  # a new row is all zeros, whatever its age
+        age = np.where(np.isfinite(before), newest - before, 0.0)  # a new row is all zeros and needs no decay
         self._values[touched] = self._halved(self._values[touched] * self._decay(age) + sums)
         self._updated_at[touched] = newest
 
@@ -88,16 +88,16 @@ class LiveTable:
         return Rows(values, np.where(known, self._updated_at[slots], 0.0))
 
     def take_changed(self) -> Iterator[LiveRow]:
-        """Rows touched since the last call, in the order they were first touched; tombstones for the evicted."""
+        """Rows changed since the last call, in the order of their first change; tombstones for those evicted."""
         changed, self._changed = self._changed, {}
         return (self._row(key) for key in changed)
 
     def rows(self) -> Iterator[LiveRow]:
-        """Every row."""
+        """All rows."""
         return (self._row(key) for key in self._slots)
 
     def put(self, row: LiveRow) -> None:
-        """Takes a row as it is (a tombstone deletes its key). Raises ValueError if its width is another layout's."""
+        """Stores a row as it is; a tombstone deletes its key. Raises ValueError if its width does not fit."""
         if row.tombstone:
             self._drop(row.key)
             return
@@ -111,12 +111,12 @@ class LiveTable:
         self._updated_at[slot] = row.updated_at
 
     def _decay(self, age: Doubles) -> Doubles:
-        """Factor per row and column, `(len(age), width)`."""
+        """Decay factor by row and column, `(len(age), width)`."""
         factor: Doubles = np.exp2(-age[:, None] / self._half_lives)[:, self._decay_columns]
         return factor
 
     def _halved(self, values: Doubles) -> Doubles:
-        """The same rows with counters of more than `MAX_COUNT` halved: a rate stays, and float32 goes on counting."""
+        """Halves counters above `MAX_COUNT`, shown and clicked alike: rates stay, and float32 can count on."""
         shown, clicked = values[:, -2 * self._counters : -self._counters], values[:, -self._counters :]
         full = shown > MAX_COUNT
         if full.any():
@@ -142,7 +142,7 @@ class LiveTable:
         return np.array(known, dtype=np.intp)
 
     def _reserve(self, more: int) -> None:
-        """Room for `more` keys beyond those that are in use."""
+        """Makes room for `more` keys beyond those in use."""
         needed = len(self._slots) + more
         capacity = len(self._updated_at)
         if needed <= capacity:
@@ -152,7 +152,7 @@ class LiveTable:
         self._updated_at = np.concatenate([self._updated_at, np.full(added, _NEVER)])
 
     def _evict(self) -> None:
-        """Drops the longest idle keys, ties by name; a sixteenth of the limit more than needed, so that it is rare."""
+        """Drops the keys idle longest, ties by name; a sixteenth of the limit more than needed, so that it is rare."""
         excess = len(self._slots) - (self.limit - self.limit // 16)
         keys = np.array(list(self._slots), dtype=object)
         age = self._updated_at[np.fromiter(self._slots.values(), dtype=np.intp, count=len(keys))]

@@ -1,7 +1,7 @@
 """Live rows of conversions beside those of clicks: the same rows under kinds of their own.
 
-Inside `features.live` the rows of either task have plain kinds. Where both travel together (the log of state, the
-feature store, the first rows) those of conversions have the kinds that are named here.
+Inside `features.live` the rows of both tasks have the plain kinds. Where both are stored together (the log of state,
+the feature store, the first rows), rows of conversions have the kinds named here.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ _PLAIN: dict[Kind, Kind] = {_OF_CONVERSIONS[kind]: kind for kind in KINDS}
 
 
 def conversion_kind(kind: Kind) -> Kind:
-    """Under which kind the rows of conversions travel whose plain kind this is."""
+    """The kind under which rows of conversions with this plain kind are stored."""
     return _OF_CONVERSIONS[kind]
 
 
 def plain_kind(kind: Kind) -> Kind:
-    """The kind that a row has inside its task."""
+    """The plain kind of a stored row."""
     return _PLAIN.get(kind, kind)
 
 
 def of_conversions(kind: Kind) -> bool:
-    """Whether rows of this kind are of conversions."""
+    """Whether rows of this kind belong to the conversion task."""
     return kind in _PLAIN
 
 
 def as_conversions(rows: Iterable[LiveRow]) -> list[LiveRow]:
-    """Rows of the task of conversions, as they travel beside those of clicks."""
+    """Rows of the conversion task under the kinds that are stored."""
     return [replace(row, kind=_OF_CONVERSIONS[row.kind]) for row in rows]
 
 
 def divided(rows: Iterable[LiveRow]) -> tuple[list[LiveRow], list[LiveRow]]:
-    """Rows of clicks and rows of conversions, each under their plain kinds."""
+    """Divides stored rows into those of clicks and those of conversions, both under plain kinds."""
     clicks: list[LiveRow] = []
     conversions: list[LiveRow] = []
     for row in rows:

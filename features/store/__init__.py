@@ -1,7 +1,7 @@
 """The feature store: Feast in front of SQLite or Redis.
 
-Read `feature_store` first (profiles, text vectors and live rows: what the other packages call), then `online` (tables,
-rows and errors of the online store), `definitions` (Feast's objects, made from the configuration), `codec` (our values
-as Feast's), `wal_sqlite` (our SQLite store) and `feast_guard` (how Feast is imported). Decisions 0022 to 0026 in
-docs/decisions say why.
+Read `feature_store` first (profiles, text vectors and live rows: the interface for other packages), then `online`
+(tables, rows and errors of the online store), `definitions` (Feast's objects, made from the configuration), `codec`
+(Driftline's values as Feast's), `wal_sqlite` (an SQLite store with a write-ahead log) and `feast_guard` (imports Feast
+without its side effects). Decisions 0022 to 0026 give the reasons.
 """

@@ -1,4 +1,4 @@
-"""Between our values and Feast's protocol buffers."""
+"""Conversion between Driftline's values and Feast's protocol buffers."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ Values = dict[str, Any]
 
 @lru_cache(_KEYS_KEPT)
 def entity_key(join_key: str, key: str) -> Any:
-    """Feast's key of one entity, not to be changed: a request asks for a hundred, and most were asked for before.
+    """Feast's key of one entity. It is cached, because a request needs a hundred and most were used before; callers
+    must not change it.
 
-    A lone surrogate, legal in JSON, is replaced: protocol buffers refuse it.
+    Lone surrogates, which are legal in JSON, are replaced, because protocol buffers refuse them.
     """
     return _key.EntityKey(join_keys=[join_key], entity_values=[_value.Value(string_val=_clean(key))])
 
@@ -51,15 +52,15 @@ def read_vector(values: Mapping[str, Any], field: str) -> Floats:
     value = values.get(field)
     if value is None or not (count := len(value.float_list_val.val)):
         return np.zeros(0, dtype=np.float32)
-    # The numbers end what is serialised, packed: read from there they take half the time (docs/decisions/0143).
+    # The packed numbers end the serialised message; reading them there halves the time (docs/decisions/0143).
     data = value.SerializeToString()
     return np.frombuffer(data, "<f4", count, len(data) - 4 * count)
 
 
 def write_fields(specs: Sequence[FieldSpec], fields: Mapping[str, FieldValue]) -> tuple[Values, int]:
-    """A profile's fields, and how many had a value of a wrong kind and were left out.
+    """A profile's fields as Feast's values, and the number of fields left out because their value has a wrong kind.
 
-    Every declared field is written, an absent one as null: a new profile replaces the whole old one.
+    Every declared field is written, a missing one as null, because a new profile replaces the old one as a whole.
     """
     written: Values = {}
     wrong = 0
@@ -72,7 +73,7 @@ def write_fields(specs: Sequence[FieldSpec], fields: Mapping[str, FieldValue]) -
 
 
 def read_fields(specs: Sequence[FieldSpec], values: Mapping[str, Any]) -> dict[str, FieldValue]:
-    """The fields that have a value."""
+    """The fields of a stored profile that have a value."""
     fields: dict[str, FieldValue] = {}
     for spec in specs:
         value = values.get(spec.name)
@@ -89,7 +90,7 @@ def read_fields(specs: Sequence[FieldSpec], values: Mapping[str, Any]) -> dict[s
 
 
 def write_live(row: LiveRow) -> Values:
-    """A live row."""
+    """A live row as Feast's values."""
     written = {VALUES: vector(row.values), UPDATED_AT: number(row.updated_at)}
     if row.kind == HISTORY:
         written[ITEMS] = _value.Value(string_list_val=_value.StringList(val=map(_clean, row.items)))
@@ -97,7 +98,7 @@ def write_live(row: LiveRow) -> Values:
 
 
 def read_live(kind: Kind, key: str, values: Mapping[str, Any]) -> LiveRow:
-    """The live row."""
+    """A live row from Feast's values."""
     listed = values.get(ITEMS)
     items = tuple(listed.string_list_val.val) if listed is not None else ()
     return LiveRow(kind, key, updated_at(values), read_vector(values, VALUES), items)
@@ -110,13 +111,13 @@ def updated_at(values: Mapping[str, Any]) -> float:
 
 
 def has_time(values: Mapping[str, Any] | None) -> bool:
-    """Whether this is a row that we wrote."""
+    """Whether the row was written by Driftline, whose rows all have a time."""
     value = values.get(UPDATED_AT) if values else None
     return value is not None and value.WhichOneof("val") == "double_val"
 
 
 def _encode(spec: FieldSpec, value: FieldValue) -> Any | None:
-    """Feast's value, an empty one for a missing value; None for a value of a wrong kind."""
+    """Feast's value, an empty one for a missing value; None for a value of the wrong kind."""
     if spec.kind == "number":
         read = read_number(value)
         if read is not None:

@@ -14,8 +14,8 @@ from features.store.feast_guard import import_feast
 from model.config import FieldSpec
 
 UPDATED_AT = "updated_at"
-"""In every view: event time of the newest event in the row, seconds. Feast enforces no ages online, so we do
-(docs/decisions/0022)."""
+"""Event time of the newest event in the row, seconds, a column of every view. The store checks ages by it, because
+Feast enforces none online (docs/decisions/0022)."""
 VALUES = "values"
 ITEMS = "items"
 VECTOR = "vector"
@@ -54,7 +54,8 @@ class Repository:
 
 
 def build(config: FeatureConfig, folder: Path) -> Repository:
-    """The repository of a configuration; `folder` is where the (unused) offline files of the push sources would lie."""
+    """The repository of a configuration; `folder` would hold the offline files of the push sources, which are
+    unused."""
     feast = import_feast()
     entities = {
         name: feast.Entity(name=name, join_keys=[join_key(name)], value_type=feast.ValueType.STRING, description=text)

@@ -1,14 +1,14 @@
 """Imports Feast without its side effects (docs/decisions/0025).
 
-`feast.metrics` puts prometheus-client into its multiprocess mode by environment variables: values would go to files,
-and every process started afterwards would inherit that. So prometheus-client is imported first, which fixes its mode,
-and the variables that Feast sets are taken back. So are the filters by which it shows everybody's deprecation warnings.
+`feast.metrics` puts prometheus-client into its multiprocess mode by environment variables: metrics would go to files,
+and every process started afterwards would inherit the mode. So prometheus-client is imported first, which fixes its
+mode, and the variables that Feast sets are removed again. So are Feast's filters, which show all deprecation warnings.
 
-Feast instruments its classes with run-time type checks by parsing its own sources again (typeguard). That is half its
-import time, several seconds of every process, and finds nothing here: strict mypy checks our side of the calls.
+Feast instruments its classes with run-time type checks by parsing its own sources (typeguard). That is half of its
+import time, several seconds for every process, and finds nothing here, because mypy checks our calls.
 
-It also imports PyTorch, for a conversion that nothing here asks for: seconds and 600 MB of an ingest that needs none
-(docs/decisions/0141). Here it does so when it converts.
+Feast also imports PyTorch, for a conversion that is not used here: seconds and 600 MB in an ingest process that needs
+no PyTorch (docs/decisions/0141). Here PyTorch is imported only when Feast converts.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def _no_instrumentation() -> Iterator[None]:
     original = typeguard.typechecked
 
     def as_it_is(target: Any = None, **_options: Any) -> Any:
-        """Leaves what it decorates as it is."""
+        """A decorator that returns its target unchanged."""
         return target if target is not None else as_it_is
 
     typeguard.typechecked = as_it_is
@@ -44,7 +44,7 @@ def _no_instrumentation() -> Iterator[None]:
 
 
 def _torch_when_asked() -> None:
-    """Puts a module in the place of Feast's own, which imports PyTorch as soon as it is imported."""
+    """Replaces Feast's wrapper of PyTorch, which imports it at once, by one that imports it when it is asked for."""
     wrapper = ModuleType("feast.torch_wrapper", "Stands in for Feast's own module of this name.")
     wrapper.get_torch = lambda: importlib.import_module("torch")  # type: ignore[attr-defined]
     sys.modules.setdefault(wrapper.__name__, wrapper)
@@ -52,7 +52,7 @@ def _torch_when_asked() -> None:
 
 def import_feast(module: str = "feast") -> Any:
     """The named module of Feast. Takes some seconds the first time."""
-    assert prometheus_client.REGISTRY is not None  # imported, so that its mode is fixed
+    assert prometheus_client.REGISTRY is not None  # the import above has fixed its mode
     _torch_when_asked()
     before = {name: os.environ.get(name) for name in _LEAKED}
     with _no_instrumentation(), warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""The feature store in the words of this project: profiles, text vectors and live rows."""
+"""The feature store as the other packages use it: profiles, text vectors and live rows."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from features.text import TextEncoder
 from model.encoding.profile import ItemFeatures, UserFeatures
 
 Count = Callable[[str, str, int], None]
-"""Called with view, reason (`missing`, `stale`, `bad_value`, `unknown_value` or `cut_value`) and how many."""
+"""Called with a view, a reason (`missing`, `stale`, `bad_value`, `unknown_value` or `cut_value`) and a number."""
 
 _CONVERSIONS = "\x1ecvr"
 
 
 class FeatureStore:
-    """Profiles, text vectors and live rows. `apply` once before anything else; it is quick when nothing changed.
+    """Profiles, text vectors and live rows. Call `apply` first; it is quick if nothing has changed.
 
     One writer per key (the ingest for profiles, a group's owner for live rows), any number of readers.
     """
@@ -47,7 +47,7 @@ class FeatureStore:
         return self.online.applied
 
     def apply(self) -> None:
-        """Registers the views and makes the tables, if that is not done yet. Raises StoreUnavailableError."""
+        """Registers the views and makes the tables unless that is done. Raises StoreUnavailableError."""
         self.online.apply()
 
     def describe(self) -> str:
@@ -55,7 +55,7 @@ class FeatureStore:
         return self.online.describe()
 
     def write_users(self, users: Sequence[UserLike]) -> None:
-        """Replaces the users' profiles; of several with one id the last stays. Raises StoreUnavailableError."""
+        """Replaces the users' profiles; for several with one id, the last one is kept. Raises StoreUnavailableError."""
         rows = []
         for user in {user.user_id: user for user in users}.values():
             fields, wrong = codec.write_fields(self.config.user_fields, user.fields)
@@ -64,7 +64,7 @@ class FeatureStore:
         self.online.write(USER_PROFILE, rows)
 
     def write_items(self, items: Sequence[ItemLike]) -> None:
-        """Replaces the items' profiles and text vectors; of several with one id the last stays.
+        """Replaces the items' profiles and text vectors; for several with one id, the last one is kept.
 
         Raises StoreUnavailableError, TextModelUnavailableError, or ValueError when the store has no text encoder.
         """
@@ -83,9 +83,9 @@ class FeatureStore:
         self.online.write(ITEM_PROFILE, profiles)
 
     def read_users(self, ids: Sequence[str], now: float | None = None) -> list[UserFeatures | None]:
-        """Profiles in the order of `ids`; None where there is none or it is older than `max_age_profile_s` (counted).
+        """Profiles in the order of `ids`; None for a missing one or one older than `max_age_profile_s` (both counted).
 
-        `now` is wall-clock time, seconds since the epoch; None asks the clock. Raises StoreUnavailableError.
+        `now` is wall-clock time, seconds since the epoch; None reads the clock. Raises StoreUnavailableError.
         """
         return [
             None if values is None else UserFeatures(key, codec.read_fields(self.config.user_fields, values))
@@ -106,7 +106,7 @@ class FeatureStore:
         ]
 
     def user_times(self, ids: Sequence[str]) -> list[float | None]:
-        """Event times of the stored profiles in the order of `ids`, None where there is none; nothing is counted.
+        """Event times of the stored profiles in the order of `ids`, None for a missing one; nothing is counted.
 
         Raises StoreUnavailableError.
         """
@@ -117,9 +117,9 @@ class FeatureStore:
         return [None if row is None else codec.updated_at(row) for row in self.online.read(ITEM_PROFILE, ids)]
 
     def push_live(self, rows: Sequence[LiveRow], scope: str = "") -> None:
-        """Writes live rows, one batch per view, and deletes what was evicted. Raises StoreUnavailableError.
+        """Writes live rows, one batch per view, and deletes evicted ones. Raises StoreUnavailableError.
 
-        `scope` keeps the rows of kernel groups apart that follow the same users and items.
+        `scope` separates the rows of kernel groups, which may know the same users and items.
         """
         written: dict[Kind, list[tuple[str, codec.Values]]] = {}
         evicted: dict[Kind, list[str]] = {}
@@ -135,7 +135,7 @@ class FeatureStore:
             self.online.delete(live_view(plain_kind(kind)), keys)
 
     def read_live(self, kind: Kind, keys: Sequence[str], now: float, scope: str = "") -> list[LiveRow | None]:
-        """Live rows in the order of `keys`; None where there is none or it is older than `max_age_live_s` (counted).
+        """Live rows in the order of `keys`; None for a missing one or one older than `max_age_live_s` (both counted).
 
         `now` is the event time of the request, seconds. Raises StoreUnavailableError.
         """
@@ -164,13 +164,13 @@ class FeatureStore:
         return rows
 
     def counted(self, view: str, reason: str, number: int) -> None:
-        """Tells whoever counts for this process; nothing for zero."""
+        """Passes a count to this process's counter; a count of zero is not passed."""
         if number:
             self._count(view, reason, number)
 
 
 def _task_scope(scope: str, kind: Kind) -> str:
-    """Rows of conversions stand in the views of those of clicks, in a scope of their own, which no group can have."""
+    """The scope of a task's rows. Rows of conversions share the views of clicks, in a scope that no group can have."""
     return f"{scope}{_CONVERSIONS}" if of_conversions(kind) else scope
 
 

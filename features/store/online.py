@@ -1,8 +1,8 @@
-"""The online store: Feast's objects and configuration, its tables, and rows of any view, read and written.
+"""The online store: Feast's objects and configuration, its tables, and reading and writing the rows of any view.
 
-Rows go through the online store's own `online_write_batch` and `online_read`, the interface that every Feast online
-store implements; `push` and `get_online_features` put pandas and Arrow between, at several times the cost
-(`benchmarks/feature_store.py`, docs/decisions/0022). What is stored is the same, and Feast's own calls read it.
+Rows are read and written by the online store's own `online_write_batch` and `online_read`, which every Feast online
+store implements. `push` and `get_online_features` go through pandas and Arrow and cost several times as much
+(`benchmarks/feature_store.py`, docs/decisions/0022). The stored data are the same, and Feast's own calls can read them.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from model.whole_files import write_whole
 log = logging.getLogger(__name__)
 
 _WRITE_CHUNK = 500
-"""Rows of one transaction: the other writer waits for it (docs/decisions/0023)."""
+"""Rows per transaction, few enough that the other writer does not wait long (docs/decisions/0023)."""
 _MICROSECOND = timedelta(microseconds=1)
 
 
 class StoreUnavailableError(Exception):
-    """The online store cannot be used; the message names it and the cure."""
+    """The online store cannot be used; the message names the store and the cure."""
 
 
 class OnlineStore:
@@ -48,7 +48,7 @@ class OnlineStore:
         self.repo_config = _repo_config(config, self.folder)
         helpers = import_feast("feast.infra.online_stores.helpers")
         self._store = helpers.get_online_store_from_config(self.repo_config.online_store)
-        # our SQLite has quicker ones of its own
+        # The SQLite store with a write-ahead log has faster methods of its own.
         self._read_rows = getattr(self._store, "read_values", self._store.online_read)
         self._write_rows = getattr(
             self._store, "write_values", functools.partial(self._store.online_write_batch, progress=None)
@@ -65,7 +65,7 @@ class OnlineStore:
         return made and self._marker.is_file() and self._marker.read_text(encoding="utf-8") == self._definition()
 
     def apply(self) -> None:
-        """Registers entities and views and makes the tables. Safe to call by several processes at once.
+        """Registers entities and views and makes the tables. Several processes may call it at once.
 
         Raises StoreUnavailableError.
         """
@@ -102,7 +102,7 @@ class OnlineStore:
                 self._write_rows(self.repo_config, self.repository.views[view], data)
 
     def delete(self, view: str, keys: Sequence[str]) -> None:
-        """Deletes rows of a view; a key without a row is no fault. Raises StoreUnavailableError."""
+        """Deletes rows of a view; keys without a row are ignored. Raises StoreUnavailableError."""
         column = join_key(self.repository.entity_of(view))
         for start in range(0, len(keys), _WRITE_CHUNK):
             chunk = [codec.entity_key(column, key) for key in keys[start : start + _WRITE_CHUNK]]
@@ -110,18 +110,18 @@ class OnlineStore:
                 self._delete_rows(self.repo_config, self.repository.views[view], chunk)
 
     def read(self, view: str, keys: Sequence[str]) -> list[codec.Values | None]:
-        """Rows of a view in the order of `keys`, None where there is none. Raises StoreUnavailableError."""
+        """Rows of a view in the order of `keys`, None for a missing one. Raises StoreUnavailableError."""
         if not keys:
             return []
         column = join_key(self.repository.entity_of(view))
         entity_keys = [codec.entity_key(column, key) for key in keys]
         with self._explained():
             rows = self._read_rows(self.repo_config, self.repository.views[view], entity_keys)
-        # Redis answers an unknown key with empty values; every row of ours has its time (docs/decisions/0022)
+        # Redis returns empty values for an unknown key; every stored row has a time (docs/decisions/0022).
         return [values if codec.has_time(values) else None for _, values in rows]
 
     def _stamp(self) -> datetime:
-        """Strictly increasing: a Redis store with Feast's own settings drops a row with an equal or older stamp."""
+        """A strictly increasing time: with Feast's own settings, Redis drops a row that is not newer than the last."""
         self._newest_stamp = max(datetime.now(UTC), self._newest_stamp + _MICROSECOND)
         return self._newest_stamp
 
@@ -135,7 +135,7 @@ class OnlineStore:
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def _ping(self) -> None:
-        """One read: an online store that is not there is told at the set-up, not at the first request."""
+        """Reads once, so that a missing online store is reported at the start and not at the first request."""
         self._store.online_read(
             self.repo_config, self.repository.views[USER_PROFILE], [codec.entity_key(join_key("user"), "")]
         )
@@ -151,7 +151,7 @@ class OnlineStore:
 
     def _explain_redis(self, message: str) -> str:
         if "MISCONF" in message:  # it takes no writes that it could not save
-            cure = "it cannot save, most often because its disk is full: free some space, its log says more"
+            cure = "it cannot save its data, most often because its disk is full: free some space; its log says more"
         elif "OOM" in message:
             cure = "its memory is full: give it more, or take keys of others away (maxmemory)"
         else:
@@ -160,7 +160,7 @@ class OnlineStore:
 
     def _explain_sqlite(self, message: str) -> str:
         if "no such table" in message:
-            cure = "it was not applied: call FeatureStore.apply() first, as every process of ours does at its start"
+            cure = "it was not applied: call FeatureStore.apply() first, as every process does when it starts"
         elif "locked" in message:
             cure = f"another process has held it for {wal_sqlite.BUSY_MS / 1_000:g} s: end that process"
         elif "disk is full" in message or "disk I/O" in message:
@@ -171,7 +171,7 @@ class OnlineStore:
 
 
 def _redis_connection(config: FeatureConfig) -> str:
-    """Feast's connection string with limits: a client's own defaults would hold a request for many seconds."""
+    """Feast's connection string with timeouts: with the client's defaults a request might wait for many seconds."""
     given = {part.split("=", 1)[0] for part in config.redis.split(",") if "=" in part}
     limits = {"socket_timeout": 2, "socket_connect_timeout": 2, "retry": "null"}
     secret = [] if config.redis_password is None else [f"password={_quoted(config.redis_password.get_secret_value())}"]
@@ -180,15 +180,16 @@ def _redis_connection(config: FeatureConfig) -> str:
 
 
 def _quoted(value: str) -> str:
-    """A value of Feast's connection string, which is cut at commas and read as JSON where it can be (`1e5`, `null`)."""
+    """A value for Feast's connection string, which is split at commas and parsed as JSON if it can be (`1e5`,
+    `null`)."""
     return json.dumps(value).replace(",", "\\u002c")
 
 
 def _repo_config(config: FeatureConfig, folder: Path) -> Any:
-    """Feast's own configuration."""
+    """Feast's configuration for this store."""
     online: dict[str, Any] = {"type": wal_sqlite.TYPE, "path": str((folder / "online.db").absolute())}
     if config.online_store == "redis":
-        # A row's writer decides which value is newest, not two machines' clocks (docs/decisions/0024).
+        # The row's writer decides which value is newest, not the clocks of two machines (docs/decisions/0024).
         online = {"type": "redis", "connection_string": _redis_connection(config), "skip_dedup": True}
     return import_feast().RepoConfig(
         project=config.project,

@@ -1,4 +1,4 @@
-"""Rows of one view out of Feast's Redis store, which only knows how to drop whole entities or whole views."""
+"""Deletes rows of one view from Feast's Redis store, which itself can only drop whole entities or whole views."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from features.store.feast_guard import import_feast
 def delete_values(store: Any, config: Any, table: Any, entity_keys: Sequence[Any]) -> None:
     """Deletes the rows of view `table` under `entity_keys`, in one round trip.
 
-    Other views of the same entity lie in the same hash, so its fields go one by one; Redis drops an empty hash itself.
+    Other views of the same entity are stored in the same hash, so fields are deleted; Redis drops an empty hash itself.
     """
     helpers = import_feast("feast.infra.online_stores.helpers")
     view = import_feast("feast.infra.online_stores.redis")._versioned_fv_name(table, config)

@@ -1,4 +1,4 @@
-"""Feast's SQLite online store with a write-ahead log: three processes share it, and readers never wait for writers.
+"""Feast's SQLite online store with a write-ahead log: three processes share it, and readers never wait for a writer.
 
 The choice is docs/decisions/0023.
 
@@ -21,9 +21,9 @@ _Base: Any = _sqlite.SqliteOnlineStore
 _BaseConfig: Any = _sqlite.SqliteOnlineStoreConfig
 
 TYPE = "features.store.wal_sqlite.WalSqliteOnlineStore"
-"""How the store is named in Feast's configuration (Feast wants the class name to end like its own)."""
+"""The store's type in Feast's configuration. Feast wants the class name to end like its own store's."""
 BUSY_MS = 5_000
-"""How long a writer waits for the other writer."""
+"""Milliseconds for which a writer waits for the other writer."""
 _KEYS_KEPT = 100_000
 _UPSERT = (
     "INSERT INTO {table} (entity_key, feature_name, value, value_text, event_ts) VALUES (?, ?, ?, ?, ?) "
@@ -33,13 +33,13 @@ _UPSERT = (
 
 
 class WalSqliteOnlineStoreConfig(_BaseConfig):  # type: ignore[misc]
-    """The same keys as Feast's SQLite store; Feast finds this class by its name."""
+    """The same keys as Feast's SQLite store. Feast finds this class by its name."""
 
     type: Literal["features.store.wal_sqlite.WalSqliteOnlineStore"] = "features.store.wal_sqlite.WalSqliteOnlineStore"
 
 
 class WalSqliteOnlineStore(_Base):  # type: ignore[misc]
-    """One connection per thread, each with the write-ahead log."""
+    """An SQLite store with one connection per thread, each using the write-ahead log."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,9 +57,9 @@ class WalSqliteOnlineStore(_Base):  # type: ignore[misc]
         return connection
 
     def read_values(self, config: Any, table: Any, entity_keys: Sequence[Any]) -> list[tuple[None, Any]]:
-        """`online_read` without event times (a row of ours carries its own): the scorer's hot path.
+        """`online_read` without event times, which Driftline's rows carry themselves; the scorer calls it per request.
 
-        Half of Feast's own time goes into serialising keys that were asked for before, and into parsing times.
+        Feast's own method spends half its time on serialising keys that were asked for before and on parsing times.
         """
         keys = [self._serialised(key, config.entity_key_serialization_version) for key in entity_keys]
         marks = ",".join("?" * len(keys))
@@ -73,7 +73,7 @@ class WalSqliteOnlineStore(_Base):  # type: ignore[misc]
         return [(None, stored.get(key)) for key in keys]
 
     def write_values(self, config: Any, table: Any, data: Sequence[tuple[Any, dict[str, Any], datetime, None]]) -> None:
-        """`online_write_batch` as one statement over all rows: the processor's hot path. One transaction."""
+        """`online_write_batch` as one statement over all rows in one transaction; the processor calls it often."""
         version = config.entity_key_serialization_version
         stored = [
             (
@@ -106,7 +106,7 @@ class WalSqliteOnlineStore(_Base):  # type: ignore[misc]
         name = (key.join_keys[0], key.entity_values[0].string_val)
         known = self._key_bytes.get(name)
         if known is None:
-            # Emptied whole: a cheap bound, and the keys of a second's requests are soon in it again.
+            # Cleared as a whole: that bounds it cheaply, and frequent keys are soon in it again.
             if len(self._key_bytes) >= _KEYS_KEPT:
                 self._key_bytes.clear()
             known = self._key_bytes[name] = _sqlite.serialize_entity_key(key, entity_key_serialization_version=version)
