@@ -45,8 +45,7 @@ class UserVectors:
     """Keeps vectors by user and domain. Safe to use from several threads.
 
     A profile that is read again leads to a new vector, even if it is unchanged, so no vector is older than
-    `features.user_cache_s`
-    (docs/decisions/0123).
+    `features.user_cache_s` (docs/decisions/0123).
     """
 
     def __init__(self, towers: TwoTowers, config: FeatureConfig, now: Callable[[], float]) -> None:

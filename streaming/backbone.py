@@ -1,4 +1,4 @@
-"""The backbone that a configuration names: every process opens it here, and checks it against its configuration."""
+"""Opens the configured backbone. Every process uses this module, which also checks it against the configuration."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from streaming.config import Config
 
 @dataclass(frozen=True)
 class OpenedBackbone:
-    """A frozen backbone with all that was made with it, and the live features that belong to it."""
+    """A frozen backbone with the encoder and kernel start made with it, and its live features."""
 
     backbone: FrozenBackbone
     encoder: FeatureEncoder
     start: KernelStart
-    """What the kernels of the backbone start from."""
+    """The initial state of the backbone's kernels."""
     layout: LiveLayout
     reference: Reference | None
-    """What drift is measured against; None for a backbone that was kept without it."""
+    """The drift reference; None if the backbone's folder has none."""
     depends_on: Mapping[str, Any]
-    """What a kernel's weights depend on here (`model.kernel.compatibility`)."""
+    """The settings that a kernel's weights depend on (`model.kernel.compatibility`)."""
     query_aspects: tuple[str, ...] = ()
-    """What the backbone knows a query by; empty for one that reads none."""
+    """The aspects by which the backbone knows a query; empty if it reads none."""
 
     def queries(self, config: FeatureConfig) -> QueryTexts | None:
-        """What encodes queries for the backbone; None for one that reads none."""
+        """An encoder of queries for the backbone; None if it reads none."""
         if not self.query_aspects:
             return None
         return QueryTexts(self.encoder, config, by_text="text" in self.query_aspects)
@@ -49,8 +49,8 @@ class OpenedBackbone:
 def open_backbone(config: Config) -> OpenedBackbone:
     """The backbone in `config.backbone_dir`, made by `backbone.factory` if that is set.
 
-    Raises BackboneRefused, also where what its kernels start from is missing or made for other live features, and where
-    a file is not the one that pretraining wrote.
+    Raises BackboneRefused, also if the kernel start is missing or was made for other live features, or if a file has
+    changed since pretraining.
     """
     check_files(config.backbone_dir)
     loaded = load_backbone(config.backbone_dir, config.input_schema(), config.backbone.factory)
@@ -67,9 +67,9 @@ def open_backbone(config: Config) -> OpenedBackbone:
 
 
 def check_files(folder: Path) -> None:
-    """Raises BackboneRefused if a file of a backbone is not as it was written.
+    """Raises BackboneRefused if a file of the backbone has changed since it was written.
 
-    One that was saved by hand has no notes of its files; what `load_backbone` checks is all that is known then.
+    A folder saved by hand has no stored digests and is not checked here; `load_backbone` checks what it can.
     """
     if not (folder / DIGESTS).is_file():
         return

@@ -1,6 +1,6 @@
-"""How every process reaches the cluster: one section of the configuration for three client libraries.
+"""Kafka clients: one section of the configuration serves three libraries.
 
-kafka-python for ingest and tools, aiokafka for the scorer and the transactions, Faust for the processor.
+kafka-python is used by ingest and the commands, aiokafka by the scorer and the transactions, Faust by the processor.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import faust
 
 RECONNECT_MAX_MS = 1_000
-"""Longest pause between two tries to reach a broker that is away; the libraries' own is 30 s."""
+"""Longest pause between two attempts to reach the broker; the libraries' own default is 30 s."""
 
 _ASK_MS = 1_000
 _RETRY_S = 0.2
@@ -94,7 +94,7 @@ def _credentials(config: KafkaConfig) -> dict[str, Any]:
 
 
 def kafka_python_options(config: KafkaConfig) -> dict[str, Any]:
-    """Options that every kafka-python client takes: address, credentials, TLS, and a short reconnect pause."""
+    """Options for every kafka-python client: address, credentials, TLS, and a short reconnect pause."""
     return {
         "bootstrap_servers": servers(config),
         "reconnect_backoff_max_ms": RECONNECT_MAX_MS,
@@ -104,7 +104,7 @@ def kafka_python_options(config: KafkaConfig) -> dict[str, Any]:
 
 
 def aiokafka_options(config: KafkaConfig) -> dict[str, Any]:
-    """Options that every aiokafka client takes: address, credentials, TLS."""
+    """Options for every aiokafka client: address, credentials, TLS."""
     return {"bootstrap_servers": servers(config), **_credentials(config)}
 
 
@@ -132,19 +132,19 @@ def faust_broker_credentials(config: KafkaConfig) -> faust.Credentials | None:
 
 
 def make_producer(config: KafkaConfig, **options: Any) -> KafkaProducer:
-    """An idempotent kafka-python producer that waits for all replicas; `options` go to it as they are."""
+    """An idempotent kafka-python producer that waits for all replicas; `options` are passed on."""
     defaults = {
         "acks": "all",
         "max_request_size": MAX_RECORD_BYTES,
         "linger_ms": 5,
         "batch_size": 256 * 1024,
-        "allow_auto_create_topics": False,  # the broker's own partitions and limits would not be those we need
+        "allow_auto_create_topics": False,  # the broker would create them with its own partitions and limits
     }
     return KafkaProducer(**kafka_python_options(config), **{**defaults, **options})
 
 
 def make_consumer(config: KafkaConfig, *topics: str, **options: Any) -> KafkaConsumer:
-    """A kafka-python consumer that commits only by hand; `options` go to it as they are."""
+    """A kafka-python consumer that commits only when told to; `options` are passed on."""
     defaults = {"enable_auto_commit": False, "auto_offset_reset": "earliest", "allow_auto_create_topics": False}
     return KafkaConsumer(*topics, **kafka_python_options(config), **{**defaults, **options})
 
@@ -169,7 +169,7 @@ def _offsets(
     try:
         offsets: dict[TopicPartition, int] = ask(list(partitions), timeout_ms=timeout_ms)
     except KeyError as error:
-        # kafka-python leaves partitions whose leader it does not know out of the answer, and then stumbles over them.
+        # If kafka-python does not know a partition's leader, it omits the partition and then fails with a KeyError.
         raise LeaderNotAvailableError(f"no leader is known for {error}") from error
     return offsets
 
@@ -180,28 +180,28 @@ def make_admin(config: KafkaConfig, **options: Any) -> KafkaAdminClient:
 
 
 def missing_topics(config: KafkaConfig, names: Sequence[str]) -> list[str]:
-    """Which of these topics the cluster does not have, in their order. Raises KafkaError if it does not answer soon."""
+    """The topics that the cluster does not have, in their order. Raises KafkaError if it does not answer soon."""
     with make_admin(config, bootstrap_timeout_ms=_ASK_MS, request_timeout_ms=_ASK_MS) as admin:
         existing = set(admin.list_topics())
     return [name for name in names if name not in existing]
 
 
 def topic_id(admin: KafkaAdminClient, name: str) -> str | None:
-    """The id that the cluster gave a topic when it was made, None if there is no such topic. Raises KafkaError.
+    """The id that the cluster gave a topic, None if there is no such topic. Raises KafkaError.
 
-    A topic that is deleted and made again under its name has another one: offsets of the old one mean nothing in it.
+    A topic that is deleted and created again gets another id, and offsets of the old one have no meaning in it.
     """
     (described,) = admin.describe_topics([name])
     return None if described["error_code"] else str(described["topic_id"])
 
 
 def quiet_client_logs() -> None:
-    """Lets kafka-python log what needs somebody: it logs every failed try to connect as an error of its own."""
+    """Hides kafka-python's log, because it reports every failed attempt to connect as an error."""
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
 
 
 def wait_for_broker(config: KafkaConfig, log: logging.Logger, stopping: threading.Event | None = None) -> None:
-    """Waits until the cluster answers, up to `startup_wait_s`, and says so while it waits.
+    """Waits until the cluster answers, up to `startup_wait_s`, and logs that it waits.
 
     Raises BrokerUnreachable when the time is over, BrokerRefused at once for wrong credentials, TlsFileError, and
     StoppedError as soon as `stopping` is set.
@@ -238,7 +238,7 @@ def wait_for_broker(config: KafkaConfig, log: logging.Logger, stopping: threadin
 
 
 def _ask(config: KafkaConfig, deadline: float) -> None:
-    half_ms = int((deadline - time.monotonic()) * 500)  # of what is left: a short wait asks more than once, too
+    half_ms = int((deadline - time.monotonic()) * 500)  # half of the rest, so that even a short wait asks twice
     with make_admin(config, bootstrap_timeout_ms=max(200, min(_ASK_MS, half_ms))) as admin:
         admin.describe_cluster()
 

@@ -1,4 +1,4 @@
-"""The configuration as a page to read (Markdown) and a file to start from (TOML), made from the sections."""
+"""Prints the configuration as a page (Markdown) or as a file to start from (TOML), made from the sections."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ class Key:
     """One key of the configuration."""
 
     section: tuple[str, ...]
-    """Names of the sections it stands in, outermost first; empty for a key at the top."""
+    """Names of its sections, outermost first; empty for a top-level key."""
     name: str
     type: str
     """Its type and bounds, in words."""
     default: str
-    """Its default as TOML, or what it is when it depends on the machine."""
+    """Its default as TOML, or a description if it depends on the machine."""
     sentence: str
     environment: str
     """The environment variable that sets it."""
 
     @property
     def path(self) -> str:
-        """Dotted name, as errors give it."""
+        """Dotted name, as in error messages."""
         return ".".join((*self.section, self.name))
 
 
 def keys(model: type[BaseModel] = Config, section: tuple[str, ...] = ()) -> Iterator[Key]:
-    """Every key of `model`, those of a section after the keys beside it."""
+    """Every key of `model`; keys of a sub-section follow the section's own keys."""
     for name, field in model.model_fields.items():
         if not is_section(field.annotation):
             environment = ENV_PREFIX + "__".join((*section, name)).upper()
@@ -62,7 +62,7 @@ def keys(model: type[BaseModel] = Config, section: tuple[str, ...] = ()) -> Iter
 
 
 def entries(model: type[BaseModel] = Config) -> Iterator[tuple[str, type[BaseModel]]]:
-    """The keys that hold a list of tables: dotted name, and the model of one table."""
+    """The keys whose value is a list of tables: dotted name, and the model of one table."""
     for name, field in model.model_fields.items():
         item = _table_of(field.annotation)
         if item is not None:
@@ -97,15 +97,15 @@ def as_markdown() -> str:
 
 
 def as_toml(config: Config) -> str:
-    """`config` as a TOML file, each key under its sentence. Loading it gives `config` again.
+    """`config` as a TOML file, each key after its description. Loading the file gives `config` again.
 
-    A key without a value stands commented out, and so does a secret: it is never printed.
+    A key without a value is commented out, and so is a secret, which is never printed.
     """
     return "\n".join(_toml_lines(config, ())).strip()
 
 
 def entry_as_toml(entry: BaseModel) -> str:
-    """One entry of a list of tables, as it stands below its heading."""
+    """One entry of a list of tables, without its heading."""
     return "\n".join(f"{name} = {_toml(getattr(entry, name))}" for name in type(entry).model_fields)
 
 
@@ -176,7 +176,7 @@ def _sections(model: type[BaseModel]) -> list[tuple[str, type[BaseModel]]]:
 
 
 def _table_of(annotation: Any) -> type[BaseModel] | None:
-    """What one entry is, if `annotation` is a list of tables."""
+    """The model of one entry, if `annotation` is a list of tables."""
     arguments = get_args(annotation)
     if get_origin(annotation) is tuple and arguments and is_section(arguments[0]):
         return typing.cast("type[BaseModel]", arguments[0])
@@ -205,7 +205,7 @@ def _type(field: FieldInfo) -> str:
 
 
 def _pattern(pattern: str) -> str:
-    """A pattern that only lists its choices reads better as a list."""
+    """A pattern in words: if it only lists choices, as a list."""
     inner = pattern.removeprefix("^(").removesuffix(")$")
     if set(inner) & set("[]()*+.\\"):
         return f"matching `{pattern}`"

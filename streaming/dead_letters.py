@@ -1,8 +1,8 @@
-"""Dead letters as an operator handles them: read to the end, found, and sent again once their cause is mended.
+"""Dead letters for operators: counting them, finding them, and sending their records again once the cause is mended.
 
-A replay leaves two traces. The record that is sent again carries a header with the reason and place of its letter,
-which stays with it into the next letter if it is refused once more; and a note beside the letter says that it was sent.
-So a second run sends nothing twice, and nothing goes round for ever (docs/decisions/0098).
+A replay leaves two traces. The record that is sent again has a header with the reason and position of its letter, which
+is kept if it is refused once more; and a note in the topic says that the letter was replayed. So a second run sends
+nothing twice, and no record goes in circles (docs/decisions/0098).
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ from streaming.events import DeadLetter
 from streaming.topic_scan import scan
 
 REPLAYED = "driftline-replayed"
-"""Header of a record that is sent again: the reason of its letter, and where that stands."""
+"""Header of a record that is sent again: the reason and position of its letter."""
 
 _FLUSH_S = 30.0
 _CHUNK = 500
 
 
 class DeadLetterError(Exception):
-    """A letter is not there, or its record could not be sent again; the message names the cure."""
+    """A letter does not exist, or its record could not be sent again; the message names the cure."""
 
 
 @dataclass(frozen=True, order=True)
 class LetterPosition:
-    """Where a letter stands in the topic of dead letters."""
+    """Position of a letter in the topic of dead letters."""
 
     partition: int
     offset: int
 
     @classmethod
     def of(cls, text: str) -> LetterPosition:
-        """From `partition:offset`, or the offset alone in partition 0. Raises ValueError."""
+        """Parses `partition:offset`, or an offset alone in partition 0. Raises ValueError."""
         partition, colon, offset = text.rpartition(":")
         if not offset.isdecimal() or (colon and not partition.isdecimal()):
-            raise ValueError(f"{text!r} is no position: `driftline dead-letters list` shows them as 0:17")
+            raise ValueError(f"{text!r} is no position: `driftline dead-letters list` shows positions such as 0:17")
         return cls(int(partition or 0), int(offset))
 
     def __str__(self) -> str:
@@ -55,7 +55,7 @@ class LetterPosition:
 
 @dataclass(frozen=True)
 class KeptLetter:
-    """A letter with the rest of its record."""
+    """A letter with its position, key and headers."""
 
     position: LetterPosition
     letter: DeadLetter
@@ -64,18 +64,18 @@ class KeptLetter:
 
     @property
     def failed_the_same_way(self) -> bool:
-        """Whether its record was sent again before, and refused for the same reason."""
+        """Whether its record was replayed before and refused for the same reason."""
         told = [value.decode("utf-8", "replace") for name, value in self.headers if name == REPLAYED]
         return bool(told) and told[-1].split(" ", 1)[0] == self.letter.reason
 
     def replayed_headers(self) -> list[tuple[str, bytes]]:
-        """Headers of the record that is sent again."""
+        """Headers for the record when it is sent again."""
         others = [header for header in self.headers if header[0] != REPLAYED]
         return [*others, (REPLAYED, f"{self.letter.reason} {self.position}".encode())]
 
 
 class ReplayNote(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Beside a letter in the topic: its record was sent again."""
+    """A note in the topic that a letter's record was sent again."""
 
     replayed: str
     """Position of the letter."""
@@ -85,26 +85,26 @@ class ReplayNote(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass
 class LetterCounts:
-    """What a replay did with the letters that were asked for."""
+    """Outcome of a replay, by number of letters."""
 
     sent: int = 0
     already: int = 0
-    """Sent again by an earlier run."""
+    """Skipped, because an earlier run sent them again."""
     same_again: int = 0
-    """Left alone: sent again before, and refused for the same reason."""
+    """Skipped, because they were sent again before and refused for the same reason."""
     without_value: int = 0
-    """Left alone: the letter does not hold the record."""
+    """Skipped, because the letter does not hold the record."""
 
 
 @dataclass
 class LettersByReason:
-    """What stands in the topic."""
+    """Numbers of letters in the topic, by reason."""
 
     number: Counter[str] = field(default_factory=Counter)
     replayed: Counter[str] = field(default_factory=Counter)
     newest: dict[str, list[KeptLetter]] = field(default_factory=dict)
     foreign: int = 0
-    """Records that are no letters."""
+    """Number of records that are no letters."""
 
 
 def summary(config: Config, *, reason: str | None = None, newest: int = 3) -> LettersByReason:
@@ -122,19 +122,19 @@ def summary(config: Config, *, reason: str | None = None, newest: int = 3) -> Le
 
 
 def letter_at(config: Config, position: LetterPosition) -> KeptLetter:
-    """The letter that stands there. Raises DeadLetterError, TopicScanError."""
+    """The letter at a position. Raises DeadLetterError, TopicScanError."""
     for record in _scan(config):
         if isinstance(record, KeptLetter) and record.position == position:
             return record
     raise DeadLetterError(
-        f"no letter stands at {position} (any more): `driftline dead-letters list` shows where some do"
+        f"there is no letter at {position} (any more): `driftline dead-letters list` shows where some are"
     )
 
 
 def replay(
     config: Config, *, reason: str | None = None, positions: Collection[LetterPosition] = (), again: bool = False
 ) -> LetterCounts:
-    """Sends the records of these letters again: all of a reason, or the named ones; `again` also those left alone.
+    """Sends the records of letters again: all of one reason, or the named ones; with `again` also the skipped ones.
 
     Raises DeadLetterError, TopicScanError.
     """
@@ -175,7 +175,7 @@ def _replayable(
 
 
 def _send(producer: KafkaProducer, config: Config, chunk: Iterable[KeptLetter], counts: LetterCounts) -> None:
-    """Records first and notes behind them: after a crash in between a record is sent twice, which does no harm."""
+    """Sends records first and notes afterwards: a crash in between causes a second delivery, which does no harm."""
     topics = config.topics
     sent = [
         (kept, producer.send(topics.interactions, kept.letter.value, kept.key, kept.replayed_headers()))
@@ -195,7 +195,7 @@ def _replayed(config: Config) -> set[LetterPosition]:
 
 
 def _scan(config: Config) -> Iterator[KeptLetter | ReplayNote | None]:
-    """Everything up to the present end of the topic, in the order of each partition; None for what is neither."""
+    """All letters and notes up to the topic's present end, in the order of each partition; None for other records."""
     return map(_read, scan(config, config.topics.dead_letters))
 
 

@@ -1,6 +1,6 @@
-"""Trying again until it works, in one way everywhere (tenacity does the work).
+"""Retrying until success, in the same way everywhere (with tenacity).
 
-A retry says what it waits for, in the log and in `/healthz`, and a process that is asked to end leaves it at once.
+A retry reports what it waits for, in the log and in `/healthz`, and ends at once when the process is told to stop.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ T = TypeVar("T")
 
 
 class StoppedError(Exception):
-    """The process was asked to end while it waited; nothing was committed, so nothing is lost."""
+    """The process was told to stop while it waited. Nothing was committed, so nothing is lost."""
 
 
 class Throttle:
-    """Lets something happen at most once in `every_s` seconds: a message that would repeat itself."""
+    """Limits something, such as a log message, to once in `every_s` seconds."""
 
     def __init__(self, every_s: float, *, at_once: bool = True) -> None:
-        """`at_once` False makes the first one wait too."""
+        """With `at_once` False the first one must wait, too."""
         self._every_s = every_s
         self._last = float("-inf") if at_once else time.monotonic()
 
     def due(self) -> bool:
-        """Whether it is time again; if so, the time starts anew."""
+        """Whether the time is over; if so, it starts again."""
         now = time.monotonic()
         if now - self._last < self._every_s:
             return False
@@ -50,10 +50,10 @@ def stoppable_sleep(stopping: threading.Event) -> Callable[[float], None]:
 
 
 class Retrier:
-    """Runs a step until it works, with growing pauses. One step at a time."""
+    """Runs a step until it succeeds, with growing pauses. One step at a time."""
 
     def __init__(self, stopping: threading.Event, *, first_s: float = 0.2, longest_s: float = 10.0) -> None:
-        """The pause between two tries is `first_s` at first, doubles, and ends at `longest_s`."""
+        """Pauses start at `first_s`, double, and are at most `longest_s`."""
         self._sleep = stoppable_sleep(stopping)
         self._wait = wait_exponential(multiplier=first_s, max=longest_s)
         self._problem: str | None = None
@@ -61,9 +61,9 @@ class Retrier:
     def until_done(
         self, what: str, step: Callable[[], T], *, transient: tuple[type[Exception], ...] = (Exception,)
     ) -> T:
-        """Gives what `step` gives; after a `transient` error, which is logged, the step is tried again.
+        """Returns the result of `step`. After a `transient` error, which is logged, the step is tried again.
 
-        Raises any other error, or StoppedError when the process is asked to end between two tries.
+        Raises any other error, and StoppedError when the process is told to stop between two attempts.
         """
 
         def passes(error: BaseException) -> bool:
@@ -88,5 +88,5 @@ class Retrier:
         return result
 
     def check(self) -> str | None:
-        """The check for `/healthz`: what is being waited for, None if nothing is."""
+        """The check for `/healthz`: what is being retried; None if nothing is."""
         return self._problem

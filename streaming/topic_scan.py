@@ -1,4 +1,4 @@
-"""Reads what stands in a topic now, up to its present end: for commands and reports, which follow nothing."""
+"""Reads a topic up to its present end, for commands and reports, which do not follow it further."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from streaming.config import Config
 from streaming.record_sizes import ORDER_BYTES
 
 ASK_MS = 10_000
-"""How long a question about offsets waits for its answer."""
+"""Milliseconds that a request for offsets may take."""
 _POLL_MS = 200
 _SILENT_S = 30.0
 _TELL_EVERY = 1_000
 _STEP = 200
-"""Records that a scan from the end reads at once."""
+"""Records that a backward scan reads at once."""
 
 
 class TopicScanError(Exception):
-    """A topic is not there, or cannot be read to its end; the message names it and the cure."""
+    """A topic does not exist or cannot be read to its end; the message names it and the cure."""
 
 
 def scan(
@@ -33,9 +33,9 @@ def scan(
     *,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Iterator[Any]:
-    """All committed records of a topic or of one partition, as kafka-python gives them: each partition in its order.
+    """All committed records of a topic or of one partition, as kafka-python records, in the order of each partition.
 
-    `progress` is told of records read and records in all. Raises TopicScanError.
+    `progress` is called with the records read so far and in all. Raises TopicScanError.
     """
     try:
         with make_scanner(config) as consumer:
@@ -58,7 +58,7 @@ def scan(
 
 
 def scan_back(config: Config, topic: str, partition: int) -> Iterator[Any]:
-    """The committed records of a partition, the newest first, read only as far back as it is asked for.
+    """The committed records of a partition, newest first, read only as far back as the caller iterates.
 
     Raises TopicScanError.
     """
@@ -78,12 +78,12 @@ def scan_back(config: Config, topic: str, partition: int) -> Iterator[Any]:
 
 
 def make_scanner(config: Config) -> KafkaConsumer:
-    """A consumer that sees committed records alone, and takes the largest of every topic."""
+    """A consumer that reads committed records only, with a size limit that fits every topic."""
     return make_consumer(config.kafka, isolation_level="read_committed", max_partition_fetch_bytes=ORDER_BYTES)
 
 
 def read_span(consumer: KafkaConsumer, partition: TopicPartition, begin: int, end: int) -> Iterator[Any]:
-    """The records of a partition from offset `begin` on, before `end`.
+    """The records of a partition from offset `begin` (included) to `end` (excluded).
 
     Raises TopicScanError if none comes for 30 s, and KafkaError.
     """
@@ -94,7 +94,7 @@ def read_span(consumer: KafkaConsumer, partition: TopicPartition, begin: int, en
         for record in consumer.poll(timeout_ms=_POLL_MS).get(partition, ()):
             if record.offset < end:
                 yield record
-        position = consumer.position(partition, timeout_ms=ASK_MS)  # markers of transactions move it, too
+        position = consumer.position(partition, timeout_ms=ASK_MS)  # transaction markers advance it, too
         if position > reached:
             reached, heard = position, time.monotonic()
         elif time.monotonic() - heard > _SILENT_S:

@@ -1,4 +1,4 @@
-"""The topics: what each holds decides its partitions, retention and compaction."""
+"""The topics with their partitions, retention and compaction."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ INTERACTION_BYTES = 1024 * 1024
 """Largest outside event."""
 
 _REPLICAS_TO_SPARE = 3
-"""From so many replicas on, two must have a record and one may be away."""
+"""From this number of replicas, two must acknowledge a record, so that one broker may be away."""
 
 DEAD_LETTER_BYTES = 2 * INTERACTION_BYTES
-"""A dead letter holds the whole record in base64, four thirds of it, and its origin."""
+"""Largest dead letter: the record in base64, which is a third larger, and its origin."""
 
 DECISION_BYTES = INTERACTION_BYTES
 """Largest decision, with its evidence."""
 
 STATUS_BYTES = INTERACTION_BYTES
-"""Largest status of a group; with 64 domains it has some 60 kB."""
+"""Largest status of a group; with 64 domains a status has about 60 kB."""
 
 _RE_READ = "recovery re-reads records that are deleted by then"
 
@@ -45,16 +45,16 @@ class TopicsFailed(Exception):
 
 @dataclass(frozen=True)
 class Topic:
-    """What a topic is created with, and what an existing one is held against."""
+    """The settings with which a topic is created, and which an existing one is compared with."""
 
     name: str
     partitions: int
     demands: Mapping[str, Demand]
-    """Settings without which records are refused or lost; warned about at every start."""
+    """Settings without which records would be refused or lost; each start warns about missing ones."""
     tuning: Mapping[str, str] = field(default_factory=dict)
-    """Settings that only make it quicker."""
+    """Settings that only improve performance."""
     fixed: bool = True
-    """Whether the partitions carry a meaning, so that an existing topic must have exactly as many."""
+    """Whether partitions have a meaning, so that an existing topic must have exactly this number."""
 
 
 @dataclass(frozen=True)
@@ -63,19 +63,19 @@ class Demand:
 
     value: str
     why: str
-    """What happens without it."""
+    """The consequence of another value."""
     at_least: bool = False
-    """A number that may be larger; -1 is no limit."""
+    """Whether larger numbers are allowed; -1 means no limit."""
 
     def met_by(self, value: str) -> bool:
-        """Whether a topic with this value will do."""
+        """Whether this value satisfies the demand."""
         if self.at_least and value.removeprefix("-").isdigit():
             return int(value) == -1 or int(value) >= int(self.value)
         return value == self.value
 
 
 _COMPACTION = {
-    # A snapshot is some hundred kilobytes and written every second: an owner that starts reads what compaction left.
+    # Snapshots are some hundred kilobytes and frequent, and a starting owner reads everything not compacted yet.
     "segment.bytes": str(16 * 1024 * 1024),
     "segment.ms": "60000",
     "min.cleanable.dirty.ratio": "0.3",
@@ -91,7 +91,7 @@ _BROKER_TIME = {
 
 
 def topics(config: Config) -> tuple[Topic, ...]:
-    """Every topic of this configuration; those that a group writes have one partition per kernel group."""
+    """Every topic of this configuration; topics that a group writes have one partition per kernel group."""
     names, groups = config.topics, len(config.groups)
     safe = _acknowledged_twice(config.kafka.replication_factor)
     compacted = safe | _compacted(MAX_RECORD_BYTES)
@@ -114,7 +114,7 @@ def topics(config: Config) -> tuple[Topic, ...]:
 
 
 def _acknowledged_twice(replicas: int) -> dict[str, Demand]:
-    if replicas < _REPLICAS_TO_SPARE:  # with two, one dead broker would stop every write
+    if replicas < _REPLICAS_TO_SPARE:  # with two replicas, one dead broker would stop every write
         return {}
     why = "a record that one broker alone has acknowledged is gone with that broker"
     return {"min.insync.replicas": Demand("2", why, at_least=True)}
@@ -145,11 +145,11 @@ def _kept(largest: int, retention_ms: int | None = None, too_early: str = "") ->
 
 
 def ensure_topics(config: Config) -> list[str]:
-    """Creates the topics that are missing and gives their names; safe to call from several processes at once.
+    """Creates missing topics and returns their names; several processes may call it at once.
 
-    Warns of each setting of an existing topic under which records are lost or refused, with the command that mends it.
-    Raises TopicMismatch for a topic whose partitions do not match the kernel groups, TopicsFailed if the cluster
-    refuses.
+    Logs a warning for each setting of an existing topic that would lose or refuse records, with the command that mends
+    it. Raises TopicMismatch for a topic whose partitions do not match the kernel groups, TopicsFailed if the cluster
+    refuses to create one.
     """
     wanted, replicas = topics(config), config.kafka.replication_factor
     with make_admin(config.kafka) as admin:
@@ -172,7 +172,7 @@ def ensure_topics(config: Config) -> list[str]:
 
 
 def _replicas(described: list[dict[str, Any]]) -> dict[str, list[int]]:
-    """How many replicas each partition of each topic has."""
+    """Number of replicas of each partition, by topic."""
     return {
         str(topic["name"]): [len(partition["replica_nodes"]) for partition in topic["partitions"]]
         for topic in described
@@ -185,7 +185,7 @@ def _create(admin: KafkaAdminClient, topic: Topic, replicas: int) -> None:
     try:
         admin.create_topics({topic.name: settings}, wait_for_metadata=True)
     except TopicAlreadyExistsError:
-        admin.wait_for_topics([topic.name])  # another process was quicker
+        admin.wait_for_topics([topic.name])  # another process has created it
     except KafkaError as error:
         raise TopicsFailed(
             f"Kafka did not create topic {topic.name!r} ({error}); check the rights of the user and"
@@ -199,7 +199,7 @@ def warn_of_settings(admin: KafkaAdminClient, wanted: Sequence[Topic], bootstrap
     try:
         described = admin.describe_configs(resources, config_filter="all")["topic"]
     except KafkaError as error:
-        # The right to describe settings is one that a cluster's owner may keep: it is no reason not to start.
+        # A cluster's owner may withhold the right to describe settings, which is no reason not to start.
         log.warning(
             "the settings of the topics cannot be checked (%s); docs/operations.md lists what they must be", error
         )

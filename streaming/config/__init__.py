@@ -1,4 +1,4 @@
-"""The one configuration: a TOML file, overridden by the environment, every key with a sentence.
+"""The configuration: a TOML file, overridden by the environment; every key has a description.
 
 Environment names are `DRIFTLINE_<SECTION>__<KEY>`, for example `DRIFTLINE_KAFKA__BOOTSTRAP=broker:9092`.
 """

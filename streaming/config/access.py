@@ -1,4 +1,4 @@
-"""Who may use the scorer's HTTP interface, and how much it takes at once."""
+"""Access to the scorer's HTTP interface: keys, signatures and limits."""
 
 from __future__ import annotations
 
@@ -14,62 +14,62 @@ _LEAST_SECRET = 32
 
 
 class KeyConfig(Section):
-    """One API key: who holds it, and what it may. `driftline key new` makes one."""
+    """One API key: its holder and its rights. `driftline key new` makes one."""
 
     name: str = Field(
-        pattern="^[a-z0-9_.-]{1,64}$", description="Who holds it; metrics and log lines say the name, never the key."
+        pattern="^[a-z0-9_.-]{1,64}$", description="Name of the holder; metrics and log lines show it, never the key."
     )
     hash: str = Field(
-        pattern="^sha256:[0-9a-f]{64}$", description="`sha256:` and the digest of the key: it gives nobody entry."
+        pattern="^sha256:[0-9a-f]{64}$", description="`sha256:` and the digest of the key, which is no secret."
     )
     may: tuple[Right, ...] = Field(
         min_length=1,
-        description="What it opens: `score` for /v1/score; `feedback`, `impression`, `profile` (users and items) and "
-        "`drift` for these events at /v1/events; `look` to see kernels and verdicts; "
-        "`operator` to see them and to order what is served.",
+        description="Rights of the key: `score` for /v1/score; `feedback`, `impression`, `profile` (users and items) "
+        "and `drift` for these events at /v1/events; `look` to see kernels and verdicts; "
+        "`operator` to see them and to give orders.",
     )
 
 
 class AccessConfig(Section):
-    """Who may use the scorer's HTTP interface, and how much it takes at once (SECURITY.md has the whole model)."""
+    """Access to the scorer's HTTP interface, and its limits (SECURITY.md describes the whole model)."""
 
     keys: tuple[KeyConfig, ...] = Field(
         default=(),
         examples=[[{"name": "shop", "hash": "sha256:<64 hex digits>", "may": ["score", "feedback"]}]],
-        description="API keys; a caller sends one as `Authorization: Bearer KEY`. Without any, everybody may call, "
+        description="API keys; a caller sends one as `Authorization: Bearer KEY`. Without keys everybody may call, "
         "which is refused unless scorer.host is a loopback address.",
     )
     request_id_secrets: tuple[SecretStr, ...] = Field(
         default=(),
-        description="Secrets that sign request ids, from `driftline key secret`: scorers sign with the first, scorers "
-        "and ingest take feedback signed with any. None leaves feedback unsigned, and so open to forgery.",
+        description="Secrets that sign request ids, from `driftline key secret`. Scorers sign with the first; scorers "
+        "and ingest accept feedback signed with any. Without secrets, anybody who can send feedback can forge it.",
     )
     unsigned_ids: tuple[str, ...] = Field(
         default=(),
-        description="Beginnings of the request ids that other systems give; where ids are signed, impressions under "
-        "other ids are refused, and these ids need no signature.",
+        description="Prefixes of request ids that other systems make; if ids are signed, these need no signature, and "
+        "impressions with any other unsigned id are refused.",
     )
     requests_per_s: float = Field(
         default=0,
         ge=0,
-        description="Calls per second that one key may make, or one address where there is no known key; beyond it "
-        "they are answered 429. 0 sets no limit.",
+        description="Calls per second of one key, or of one address for calls without a valid key; more are answered "
+        "429. 0 sets no limit.",
     )
-    max_events: int = Field(default=1_000, ge=1, description="Events of one call to /v1/events; more are refused.")
+    max_events: int = Field(default=1_000, ge=1, description="Events in one call to /v1/events; more are refused.")
     max_waiting_candidates: int = Field(
         default=50_000,
         ge=1,
-        description="Candidates of large requests that may wait for their turn; beyond it they are answered 503.",
+        description="Candidates of large requests that may wait to be scored; more are answered 503.",
     )
     max_connections: int = Field(
         default=1_024,
         ge=1,
-        description="Connections held at once; beyond it the one that has kept the scorer waiting longest is closed.",
+        description="Open connections; beyond this number, the one that has kept the scorer waiting longest is closed.",
     )
     request_timeout_s: float = Field(
         default=10.0,
         gt=0,
-        description="How long the head and body of a request may take to arrive, and an answer to be read.",
+        description="Seconds within which a request must arrive completely, and an answer must be read.",
     )
 
     @field_validator("keys")
@@ -92,5 +92,5 @@ class AccessConfig(Section):
     @classmethod
     def _not_all(cls, beginnings: tuple[str, ...]) -> tuple[str, ...]:
         if "" in beginnings:
-            raise ValueError("an empty beginning stands for every id: leave request_id_secrets empty instead")
+            raise ValueError("an empty prefix matches every id: leave request_id_secrets empty instead")
         return beginnings

@@ -1,4 +1,4 @@
-"""The cluster, the topics on it, and the kernel groups that divide them."""
+"""Settings of the Kafka cluster, its topics, and the kernel groups."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from model.paths import UserPath
 
 
 class KafkaConfig(Section):
-    """Where the cluster is and how clients reach it."""
+    """Address of the cluster and how clients connect to it."""
 
     bootstrap: str = Field(
         default="localhost:9092", min_length=1, description="Kafka bootstrap servers, `host:port[,host:port]`."
@@ -35,7 +35,7 @@ class KafkaConfig(Section):
     ssl_check_hostname: bool = Field(default=True, description="Whether the broker's certificate must name its host.")
     replication_factor: int = Field(default=1, ge=1, description="Replicas of the topics that are created.")
     startup_wait_s: float = Field(
-        default=60.0, gt=0, description="How long a process waits for the broker at its start."
+        default=60.0, gt=0, description="Seconds that a starting process waits for the broker."
     )
 
     @model_validator(mode="after")
@@ -51,12 +51,12 @@ class KafkaConfig(Section):
 
 def _not_dots(name: str) -> str:
     if name in {".", ".."}:
-        raise ValueError(f"Kafka takes no topic that is called {name!r}")
+        raise ValueError(f"Kafka accepts no topic that is called {name!r}")
     return name
 
 
 TopicName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9._-]{1,249}$"), AfterValidator(_not_dots)]
-"""What Kafka takes as a topic's name."""
+"""A topic name that Kafka accepts."""
 
 
 class TopicConfig(Section):
@@ -69,23 +69,23 @@ class TopicConfig(Section):
     state: TopicName = Field(default="state", description="Live features, compacted.")
     dead_letters: TopicName = Field(default="dead-letters", description="Refused records with their reason.")
     history: TopicName = Field(default="history", description="Every published kernel, one partition per kernel group.")
-    control: TopicName = Field(default="control", description="What an operator orders, compacted.")
+    control: TopicName = Field(default="control", description="Operators' orders, compacted.")
     decisions: TopicName = Field(default="decisions", description="Every decision about kernels, with its evidence.")
-    status: TopicName = Field(default="status", description="How each kernel group does, now and then, by domain.")
+    status: TopicName = Field(default="status", description="Periodic status of each kernel group, by domain.")
     traffic_retention_h: float = Field(
-        default=48, gt=0, le=1e6, description="Hours that traffic is kept: recovery re-reads it."
+        default=48, gt=0, le=1e6, description="Hours that traffic is kept, which recovery reads again."
     )
     history_retention_h: float = Field(
         default=48,
         gt=0,
         le=1e6,
-        description="Hours that published kernels are kept, to show and pin.",
+        description="Hours that published kernels are kept, for listing and pinning.",
     )
     decisions_retention_h: float = Field(
-        default=8760, gt=0, le=1e6, description="Hours that decisions are kept: the audit of who changed what, and why."
+        default=8760, gt=0, le=1e6, description="Hours that decisions are kept, the audit of changes and their reasons."
     )
     status_retention_h: float = Field(
-        default=48, gt=0, le=1e6, description="Hours that the groups' status is kept: how far back the page can look."
+        default=48, gt=0, le=1e6, description="Hours that status is kept, which limits how far back the page goes."
     )
 
     @model_validator(mode="after")
@@ -96,7 +96,7 @@ class TopicConfig(Section):
         return self
 
     def names(self) -> dict[str, str]:
-        """The topics' names by their keys."""
+        """The topics' names by their configuration keys."""
         return {key: value for key, value in self if isinstance(value, str)}
 
 
@@ -109,7 +109,7 @@ class GroupConfig(Section):
     period: tuple[str, ...] = Field(default=(), description="Periods of the group; empty means all.")
 
     def holds(self, domain: Domain) -> bool:
-        """Whether the group answers for `domain`."""
+        """Whether `domain` belongs to the group."""
         return all(
             not allowed or value in allowed
             for allowed, value in (
@@ -121,6 +121,6 @@ class GroupConfig(Section):
 
 
 def group_of_request(request_id: str) -> str:
-    """The group that a request id of ours names (`group.rest`); empty if it names none."""
+    """The group named in a request id that Driftline made (`group.rest`); empty if it names none."""
     head, dot, _ = request_id.partition(".")
     return head if dot else ""

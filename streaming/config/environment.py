@@ -1,7 +1,7 @@
-"""The environment as values of the configuration: `DRIFTLINE_<SECTION>__<KEY>`, lists and sections as JSON.
+"""Configuration values from the environment: `DRIFTLINE_<SECTION>__<KEY>`, lists and sections as JSON.
 
-Read here and not by a settings library (docs/decisions/0004): a fault has to name the variable and show the JSON that
-would be right, and a container's environment holds variables that nobody wrote.
+No settings library is used (docs/decisions/0004), because an error must name the variable and show the correct JSON,
+and because a container's environment also holds variables that the orchestrator injects.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _SERVICE_URL = re.compile(r"(tcp|udp|sctp)://")
 
 
 def environment_values(environment: Mapping[str, str], model: type[BaseModel]) -> dict[str, Any]:
-    """What the environment says of `model`, as nested values that are not validated yet.
+    """The values for `model` in the environment, nested and not validated yet.
 
-    Raises ConfigError for a variable with our prefix that names no key, is empty, or holds no JSON where it has to.
+    Raises ConfigError for a variable with Driftline's prefix that names no key, is empty, or should be JSON and is not.
     """
     values: dict[str, Any] = {}
     names = sorted(name for name in environment if _ours(name, environment[name], model))
-    for name in sorted(names, key=lambda name: name.count("__")):  # a key of its own wins over its section's JSON
+    for name in sorted(names, key=lambda name: name.count("__")):  # a single key overrides the JSON of its section
         path = _path(name)
         field = _field(model, path)
         if field is None:
@@ -45,7 +45,7 @@ def environment_values(environment: Mapping[str, str], model: type[BaseModel]) -
 
 
 def foreign_names(environment: Mapping[str, str], model: type[BaseModel]) -> list[str]:
-    """Variables with our prefix that a cluster injected for a service that is called like us; they are passed over."""
+    """Variables with Driftline's prefix that the orchestrator injected for a service named `driftline`; ignored."""
     return sorted(name for name in environment if _prefixed(name) and _injected(name, environment[name], model))
 
 
@@ -68,9 +68,10 @@ def _ours(name: str, value: str, model: type[BaseModel]) -> bool:
 
 
 def _injected(name: str, value: str, model: type[BaseModel]) -> bool:
-    """Whether Kubernetes or Docker wrote it for a service `driftline` or `driftline-...` beside us.
+    """Whether Kubernetes or Docker injected the variable for a service `driftline` or `driftline-...`.
 
-    `..._PORT` is told from a mistyped key of ours (`SCORER_PORT` for `SCORER__PORT`) by its value, always a URL.
+    An injected `..._PORT` is always a URL, which distinguishes it from a mistyped key (`SCORER_PORT` for
+    `SCORER__PORT`).
     """
     if _field(model, _path(name)) is not None:
         return False
@@ -130,7 +131,7 @@ def _cure(name: str, text: str, key: str, field: FieldInfo) -> str:
 
 
 def _example(text: str, field: FieldInfo) -> Any:
-    """JSON that would be right: of plain words what was written, else the default. No secret is repeated."""
+    """An example of correct JSON: the given words if they are plain, else the default. No secret is shown."""
     if is_section(field.annotation):
         return _section_example(field.annotation)
     item = get_args(field.annotation)[0]
@@ -165,5 +166,5 @@ def _section_example(model: Any) -> dict[str, Any]:
 
 
 def is_section(annotation: Any) -> bool:
-    """Whether a key of this type is a table of keys."""
+    """Whether a value of this type is a section, which is a table of keys."""
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)

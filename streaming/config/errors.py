@@ -1,4 +1,4 @@
-"""What a wrong configuration raises."""
+"""The error of a wrong configuration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads the configuration from its file and the environment, and explains what is wrong with it."""
+"""Reads the configuration from file and environment, and explains its errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from streaming.config.root import Config
 def load_config(path: Path | None = None, **overrides: Any) -> Config:
     """The configuration of `path` (or of the file that `DRIFTLINE_CONFIG` names), the environment, and `overrides`.
 
-    Precedence: `overrides`, then the environment, then the file, then the defaults; a section of `overrides` may hold
+    Precedence: `overrides`, then the environment, then the file, then the defaults; a section in `overrides` may hold
     some of its keys. Raises ConfigError.
     """
     source = path if path is not None else _named_file()
@@ -42,7 +42,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         cure = "name a TOML file" if path.is_dir() else "make it readable"
         raise ConfigError(f"the configuration file {path} cannot be read ({error.strerror}): {cure}") from error
     try:
-        return tomllib.loads(data.decode("utf-8-sig"))  # editors on Windows begin a file with a byte order mark
+        return tomllib.loads(data.decode("utf-8-sig"))  # Windows editors start a file with a byte order mark
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{path}, line {line}: not UTF-8 text, as TOML is: save the file in UTF-8") from error

@@ -1,4 +1,4 @@
-"""All sections together, and what follows from them as a whole."""
+"""The whole configuration, and the values derived from several sections."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from streaming.config.processes import IngestConfig, JoinConfig, ProcessorConfig
 
 
 def _users_cache() -> Path:
-    # Asked for only where nothing names the folder: a container's user may have no home at all.
+    # Called only if the folder is not configured, because a container's user may have no home.
     try:
         return user_path(platformdirs.user_cache_dir("driftline"))
-    except (RuntimeError, ValueError):  # platformdirs raises the first where it does not give back a `~`
+    except (RuntimeError, ValueError):  # platformdirs raises RuntimeError if it cannot expand `~`
         raise ConfigError(
             "this user has no home folder to keep a cache in: set DRIFTLINE_CACHE_DIR (or cache_dir) to a folder"
             " that can be written"
@@ -39,17 +39,17 @@ def _users_cache() -> Path:
 
 
 class Config(Section):
-    """All keys of Driftline. `Config()` is the defaults; `load_config` adds file and environment."""
+    """All keys of Driftline. `Config()` holds the defaults; `load_config` adds file and environment."""
 
     run_dir: UserPath = Field(
-        default=Path("runs/default"), description="Where a run keeps its files: store, logs, reports."
+        default=Path("runs/default"), description="Folder of a run's files: store, logs, reports."
     )
     cache_dir: UserPath = Field(
         default_factory=_users_cache,
-        description="What is fetched or trained once: jars, data, text vectors, backbones.",
+        description="Folder of files that are fetched or trained once: jars, data, text vectors, backbones.",
     )
     backbone_path: UserPath | None = Field(
-        default=None, description="Folder of the pretrained backbone; none takes `run_dir`/backbone."
+        default=None, description="Folder of the pretrained backbone; the default is `run_dir`/backbone."
     )
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Level of the logs.")
     kafka: KafkaConfig = KafkaConfig()
@@ -57,7 +57,7 @@ class Config(Section):
     groups: tuple[GroupConfig, ...] = Field(
         default=(GroupConfig(name="main"),),
         min_length=1,
-        description="Kernel groups; the first that holds a domain takes it.",
+        description="Kernel groups; a domain belongs to the first group that includes it.",
     )
     domains: DomainConfig = DomainConfig()
     features: FeatureConfig = FeatureConfig()
@@ -112,17 +112,17 @@ class Config(Section):
 
     @property
     def processor_consumers(self) -> str:
-        """Consumer group of the processors that write one `kernels`; others may read the same traffic."""
+        """Consumer group of all processors that write the same `kernels`; others may read the same traffic."""
         return f"{self.processor.app_id}.{self.topics.kernels}"
 
     @property
     def ingest_consumers(self) -> str:
-        """Consumer group of the ingests that write one `traffic`."""
+        """Consumer group of all ingest processes that write the same `traffic`."""
         return f"{self.ingest.group_id}.{self.topics.traffic}"
 
     @property
     def profile_consumers(self) -> str:
-        """Consumer group of their lanes of profiles: those that write one feature store."""
+        """Consumer group of all profile lanes that write the same feature store."""
         return f"{self.ingest_consumers}.{self.features.project}"
 
     def domain_space(self) -> DomainSpace:
@@ -130,7 +130,7 @@ class Config(Section):
         return DomainSpace({"scene": self.domains.scene, "region": self.domains.region, "period": self.domains.period})
 
     def input_schema(self) -> InputSchema:
-        """What a backbone of this configuration reads: its card must hold the same."""
+        """The inputs that a backbone of this configuration reads, to be compared with its card."""
         features, backbone, facets = self.features, self.backbone, self.domain_space().values
         return InputSchema(
             facets, features.user_fields, features.item_fields, features.text_model, backbone.item_aspects,
@@ -138,17 +138,18 @@ class Config(Section):
         )  # fmt: skip
 
     def group_of(self, domain: Domain) -> str | None:
-        """Name of the group that answers for `domain`, or None."""
+        """Name of the group that `domain` belongs to, or None."""
         return next((group.name for group in self.groups if group.holds(domain)), None)
 
     def domains_of(self, group: str) -> list[str]:
-        """Keys of the declared domains that a group answers for, ``unknown`` values included."""
+        """Keys of the declared domains that belong to a group, ``unknown`` values included."""
         return [domain.key for domain in self.domain_space().domains() if self.group_of(domain) == group]
 
     def scope_of(self, domain: Domain) -> str:
-        """Scope of the live features that a request of `domain` reads: its group, for each group follows its own."""
+        """Scope of the live features for requests of `domain`: its group, because each group has live rows of its
+        own."""
         return self.group_of(domain) or ""
 
     def partition_of(self, group: str) -> int | None:
-        """Partition of a group in `traffic`, `kernels` and `state`, or None for a name that no group has."""
+        """Partition of a group in `traffic`, `kernels` and `state`; None for an unknown group."""
         return next((i for i, known in enumerate(self.groups) if known.name == group), None)

@@ -27,11 +27,11 @@ class PastKernel:
     """When its transaction was written, seconds since the epoch."""
     info: KernelInfo
     record: bytes
-    """As it stood in the log."""
+    """The record as it is in the log."""
 
 
 def read_history(config: Config, group: str) -> list[PastKernel]:
-    """The kernels of a group, oldest first; what is no kernel is logged and passed over.
+    """The kernels of a group, oldest first; records that hold no kernel are logged and skipped.
 
     Raises ControlError, TopicScanError.
     """
@@ -39,7 +39,7 @@ def read_history(config: Config, group: str) -> list[PastKernel]:
 
 
 def read_history_back(config: Config, group: str) -> Iterator[PastKernel]:
-    """The same, newest first, and read only as far as it is asked for."""
+    """The kernels of a group, newest first, read only as far back as the caller iterates."""
     return _kernels(config, scan_back(config, config.topics.history, partition_of(config, group)))
 
 
@@ -56,7 +56,7 @@ def _kernels(config: Config, records: Iterable[Any]) -> Iterator[PastKernel]:
 
 
 def partition_of(config: Config, group: str) -> int:
-    """The partition of a group. Raises ControlError for a name that no group has."""
+    """The partition of a group. Raises ControlError for an unknown group."""
     partition = config.partition_of(group)
     if partition is None:
         known = ", ".join(known.name for known in config.groups)

@@ -1,4 +1,5 @@
-"""Gives orders: what shall hold to `control`, whether to learn to the group's `traffic`, the audit to `decisions`."""
+"""Gives orders: what to serve goes to `control`, whether to learn to the group's `traffic`, the audit to
+`decisions`."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ _ACK_S = 10.0
 
 
 def read_order(config: Config, group: str) -> Order:
-    """What is ordered of a group now; nothing if nothing can be read. Raises ControlError, TopicScanError."""
+    """The order that now holds for a group; the default order if none can be read. Raises ControlError,
+    TopicScanError."""
     partition_of(config, group)
     newest = Order(group)
     for record in scan(config, config.topics.control, 0):
@@ -36,12 +38,12 @@ def read_order(config: Config, group: str) -> Order:
             try:
                 newest = Order(group) if record.value is None else decode_order(record.value)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                newest = Order(group)  # no scorer obeys it either
+                newest = Order(group)  # scorers ignore an unreadable order too
     return newest
 
 
 def read_decisions(config: Config, group: str | None = None) -> list[Decision]:
-    """The decisions of a group or of all, oldest first; what is none is passed over. Raises TopicScanError."""
+    """The decisions of one group or all, oldest first; unreadable records are skipped. Raises TopicScanError."""
     decisions = []
     for record in scan(config, config.topics.decisions, 0):
         try:
@@ -54,27 +56,27 @@ def read_decisions(config: Config, group: str | None = None) -> list[Decision]:
 
 
 class Operator:
-    """One person who orders, and why."""
+    """Gives orders in the name of one person, for one reason."""
 
     def __init__(self, config: Config, by: str, why: str) -> None:
         self._config, self._by, self._why = config, by, why
 
     def pin(self, group: str, past: PastKernel, *, kind: str = "pin") -> Order:
-        """Every scorer serves this kernel until the next order; learning goes on. `kind` `rollback` says why so."""
+        """Makes every scorer serve this kernel until the next order; learning goes on. `kind` may be `rollback`."""
         pinned = {"pinned_version": past.info.version, "kernel": past.record, "frozen": False}
         return self._give(group, kind, pinned, {"version": past.info.version, "offset": past.offset})
 
     def freeze(self, group: str) -> Order:
-        """Every scorer serves the frozen arm until the next order; learning goes on."""
+        """Makes every scorer serve the frozen arm until the next order; learning goes on."""
         return self._give(group, "freeze", {"frozen": True}, {})
 
     def stop_learning(self, group: str) -> Order:
-        """The processor skips labelled requests, and counts them, from here on in the group's traffic."""
+        """Makes the processor skip and count labelled requests, from here on in the group's traffic."""
         self._order_learning(group, learning=False)
         return self._give(group, "stop_learning", {"learning": False}, {})
 
     def resume(self, group: str) -> Order:
-        """All goes its own way again: the newest published kernel is served, and the processor learns."""
+        """Ends all orders: the newest published kernel is served, and the processor learns."""
         before = read_order(self._config, group)
         if not before.learning:
             self._order_learning(group, learning=True)
@@ -83,7 +85,7 @@ class Operator:
         return self._give(group, "resume", cleared, {"ended": ended})
 
     def _order_learning(self, group: str, *, learning: bool) -> None:
-        # In the group's own log: a replay stops at the same record, whenever it reads it (docs/decisions/0103).
+        # Written to the group's traffic, so that a replay stops at the same record (docs/decisions/0103).
         topic, partition = self._config.topics.traffic, partition_of(self._config, group)
         self._write(topic, partition, None, encode_traffic(LearningOrder(learning=learning, by=self._by)))
 

@@ -1,4 +1,4 @@
-"""What the weights of a kernel mean, by name."""
+"""Names of a kernel's weights."""
 
 from __future__ import annotations
 
@@ -17,6 +17,6 @@ def feature_names(start: KernelStart) -> list[str]:
 
 
 def largest(names: list[str], values: Tensor, count: int) -> list[tuple[int, str, float]]:
-    """Index, name and value of the `count` largest in size of `values` `(p,)`."""
+    """Index, name and value of the `count` values with the largest magnitude among `values` `(p,)`."""
     order = torch.argsort(values.abs(), descending=True)[:count].tolist()
     return [(index, names[index], float(values[index])) for index in order]

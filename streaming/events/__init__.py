@@ -1,8 +1,8 @@
-"""Every record that passes between the processes, and the rules for those from outside.
+"""All records that pass between the processes, and the rules for events from outside.
 
-`outside` holds what others send (JSON, topic `interactions`), `traffic` what the processes tell each other
-(MessagePack, topic `traffic`), `dead_letter` what was refused and why, `rules` what an outside event must be,
-`decisions` what is decided about kernels and what operators order (JSON).
+`outside` holds the events that others send (JSON, topic `interactions`), `traffic` the records between the processes
+(MessagePack, topic `traffic`), `dead_letter` refused records with their reasons, `rules` the rules for outside events,
+`decisions` decisions about kernels and operators' orders (JSON), `status` the state of a group (JSON).
 Times are event times: seconds since the epoch, UTC. Identifiers are opaque strings.
 """
 

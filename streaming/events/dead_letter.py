@@ -1,4 +1,4 @@
-"""Outside events that are refused: the reasons with their cures, and the record that keeps what was refused."""
+"""Refused outside events: reasons, cures, and the record that keeps the refused event."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REASONS: Mapping[str, str] = MappingProxyType(
         "bad_time": "`time` is no time: negative, or not finite",
         "future": "`time` lies further in the future than ingest.future_s",
         "unsigned": "the request id carries no signature of access.request_id_secrets, nor a beginning of unsigned_ids",
-        "no_items": "an impression shows nothing",
+        "no_items": "an impression shows no item",
         "repeated_item": "an impression shows an item twice",
         "too_many_items": "an impression shows more items than ingest.max_items",
         "bad_query": "an impression's query is blank or longer than 512 characters",
@@ -27,17 +27,17 @@ REASONS: Mapping[str, str] = MappingProxyType(
         "unreadable": "a batch of records cannot be unpacked",
         "not_represented": "the impression could not be represented",
         "not_written": "the feature store refuses this profile and takes others",
-        "failed": "reading, routing or writing it raised an error that nobody foresaw",
+        "failed": "reading, routing or writing it raised an unexpected error",
     }
 )
-"""Why an event is refused: short stable names, each with its meaning."""
+"""Reasons for refusing an event: short stable names, each with its meaning."""
 
 _SENDER = "mend what its sender sends, and let it send the event again"
 _THEN_REPLAY = "then `driftline dead-letters replay --reason"
 
 CURES: Mapping[str, str] = MappingProxyType(
     {
-        "empty": "nothing: a record without value says nothing",
+        "empty": "nothing: a record without a value carries no event",
         "not_json": _SENDER,
         "unknown_event": _SENDER,
         "bad_shape": _SENDER,
@@ -59,11 +59,11 @@ CURES: Mapping[str, str] = MappingProxyType(
         "failed": f"report it with the detail; with a mended version {_THEN_REPLAY} failed`",
     }
 )
-"""What to do about each reason."""
+"""The cure for each reason."""
 
 
 class RefusedError(Exception):
-    """An event that the stream goes on without."""
+    """An event is refused; the stream goes on without it."""
 
     def __init__(self, reason: str, detail: str) -> None:
         assert reason in REASONS, reason
@@ -73,12 +73,12 @@ class RefusedError(Exception):
 
     @classmethod
     def unforeseen(cls, error: Exception) -> RefusedError:
-        """The refusal of a record with which something raised `error`."""
+        """The refusal of a record whose handling raised the unexpected `error`."""
         return cls("failed", f"{type(error).__name__}: {error}"[:2_000])
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
-    """A record that was refused, whole, with the reason and where it came from."""
+    """A refused record as a whole, with the reason and its origin."""
 
     reason: str
     """A short stable name, one of `REASONS`."""
@@ -87,9 +87,9 @@ class DeadLetter(msgspec.Struct, frozen=True):
     partition: int
     offset: int
     time: float
-    """Broker time of the refusal, as far as it is known."""
+    """Broker time of the refusal, as far as it is known, seconds."""
     attempts: int
     value: bytes
-    """The record as it was (base64 in JSON)."""
+    """The record's value (base64 in JSON)."""
     cure: str = ""
-    """What to do, one of `CURES`."""
+    """The cure, one of `CURES`."""

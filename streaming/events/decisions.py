@@ -1,8 +1,8 @@
-"""What is decided about kernels, and what operators order: JSON, so that a person can read the topics as they are.
+"""Decisions about kernels and operators' orders, as JSON, so that people can read the topics directly.
 
-A `Decision` (topic `decisions`) is what happened and why: a kernel held back, rolled back, pinned. Tools and people
-read it, no process does. An `Order` (topic `control`, compacted, one key per group) is what shall hold from now on: the
-newest one of a group is all that is ordered, and scorers follow it.
+A `Decision` (topic `decisions`) records an action and its reason: a kernel held back, rolled back, pinned. Tools and
+people read decisions, but no process depends on them. An `Order` (topic `control`, compacted, one key per group) states
+what holds from now on; scorers follow the newest order of each group.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ class Decision(msgspec.Struct, frozen=True):
     """A short stable name: `pin`, `rollback`, `hold`, ..."""
     group: str
     time: float
-    """Of an operator wall-clock time, of a processor event time; seconds since the epoch."""
+    """Seconds since the epoch: wall-clock time for an operator's decision, event time for a processor's."""
     by: str
-    """Who decided: a person's name, or the part of the program."""
+    """Who decided: a person's name, or a part of the program."""
     detail: Mapping[str, Any] = {}
-    """Evidence and reason: what JSON can hold."""
+    """Evidence and reason, as JSON values."""
 
 
 class Order(msgspec.Struct, frozen=True):
-    """What an operator wants of a group until the next order. `Order(group)` wants nothing: all goes its own way."""
+    """An operator's order for a group, valid until the next. `Order(group)` is the default: no intervention."""
 
     group: str
     pinned_version: int | None = None
-    """Scorers serve this version; None follows what is published."""
+    """The version that scorers serve; None follows the published kernels."""
     frozen: bool = False
-    """Scorers serve the frozen arm, whatever is pinned."""
+    """Whether scorers serve the frozen arm, even if a version is pinned."""
     learning: bool = True
-    """False: the processor learns nothing."""
+    """Whether the processor learns."""
     by: str = ""
     time: float = 0.0
     """Wall-clock time, seconds since the epoch."""
     why: str = ""
     kernel: bytes | None = None
-    """The record of `pinned_version` as it stood in the log (base64 in JSON): a pin outlives the history."""
+    """The record of `pinned_version` from the log (base64 in JSON), so that a pin does not depend on the history."""
 
 
 _decision_decoder = msgspec.json.Decoder(Decision)

@@ -1,4 +1,4 @@
-"""What others tell the system: JSON, one event a record of `interactions`, or posted to a scorer."""
+"""Events that other systems send: JSON, one event per record of `interactions`, or posted to a scorer."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ImpressionEvent(msgspec.Struct, frozen=True, tag="impression", tag_field="
     items: list[str]
     domain: Domain = Domain()
     query: str = ""
-    """What the user asked for; a backbone that reads no query passes it over."""
+    """The query that the user entered; ignored by a backbone that reads no queries."""
 
 
 class FeedbackEvent(msgspec.Struct, frozen=True, tag="feedback", tag_field="event", forbid_unknown_fields=True):
@@ -54,26 +54,26 @@ class FeedbackEvent(msgspec.Struct, frozen=True, tag="feedback", tag_field="even
 
 
 class DriftEvent(msgspec.Struct, frozen=True, tag="drift", tag_field="event", forbid_unknown_fields=True):
-    """Something that changes what users do begins, is at full strength, or ends. Nothing is learned from it.
+    """A change of users' behaviour begins, has full strength, or ends, as somebody announces. Nothing learns from it.
 
-    `name` and `kind` together say which; of two announcements about the same the newer counts.
+    `name` and `kind` together identify the change; the newest announcement about it counts.
     """
 
     name: str
     kind: str
-    """What sort of change, a short word: the scripts say taste, popularity, new_items and so on."""
+    """Sort of change, a short word; the scripts use taste, popularity, new_items and so on."""
     phase: DriftPhase
     time: float
     domain: dict[Facet, list[str]] = {}
-    """Facets and values it is confined to; empty for all domains."""
+    """Facets and values that it is limited to; empty for all domains."""
     returns: bool = False
-    """Whether what was before comes back when it ends."""
+    """Whether the earlier behaviour returns when it ends."""
     recorded: float | None = None
-    """The same moment in recorded time, if a recording is replayed."""
+    """The same moment in the recording's time, if a recording is replayed."""
 
 
 BOM = b"\xef\xbb\xbf"
-"""The byte order mark of UTF-8, which some programs write before their JSON."""
+"""UTF-8's byte order mark, which some programs write before their JSON."""
 
 Event = ItemEvent | UserEvent | ImpressionEvent | FeedbackEvent | DriftEvent
 
@@ -82,7 +82,7 @@ _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 
 
 def decode_event(data: bytes) -> Event:
-    """One outside event. A byte order mark before it is passed over.
+    """Decodes one outside event; a leading byte order mark is ignored.
 
     Raises msgspec.ValidationError (wrong shape), msgspec.DecodeError (not JSON), UnicodeDecodeError (not UTF-8) or
     RecursionError (nested too deep).
@@ -91,9 +91,9 @@ def decode_event(data: bytes) -> Event:
 
 
 def json_fault(error: Exception) -> str:
-    """What is wrong with JSON that the parser refuses, with the cure where the parser's own words mislead."""
+    """What is wrong with JSON that the parser refuses, with a cure if the parser's own message is misleading."""
     text = str(error)
-    # The parser also looks for the other half of a surrogate pair beyond the end, and then sees the end alone.
+    # The parser looks for the second half of a surrogate pair past the end, and then reports truncation.
     if text == "Input data was truncated":
         return "the JSON is truncated: it was cut short, or ends in half a surrogate pair (\\ud800 to \\udfff)"
     return text
@@ -105,7 +105,7 @@ def encode_event(event: Event) -> bytes:
 
 
 def event_key(event: Event) -> bytes:
-    """The Kafka key: events about the same thing share a partition and so keep their order."""
+    """The Kafka key: events about the same user, item or request share a partition and so keep their order."""
     match event:
         case ItemEvent():
             return event.item_id.encode()

@@ -1,7 +1,7 @@
-"""Request ids: `<group>.<hex>`, signed so that only what a scorer served can be clicked (docs/decisions/0101).
+"""Request ids: `<group>.<hex>`, signed so that feedback can only be sent for served requests (docs/decisions/0101).
 
-An id names its kernel group, which routes its feedback. With secrets the rest is 32 random hex digits and the first 32
-of their HMAC-SHA256 (RFC 2104) over `<group>.<random>`; without secrets it is the random part alone.
+An id names its kernel group, which routes its feedback. With secrets, the rest is 32 random hex digits and the first 32
+digits of their HMAC-SHA256 (RFC 2104) over `<group>.<random>`; without secrets it is the random part alone.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ import secrets as random
 from collections.abc import Sequence
 
 _RANDOM = 32
-_SIGNATURE = 32  # hex digits, 128 bits: nobody guesses one in 2^128
+_SIGNATURE = 32  # hex digits, 128 bits
 
 
 class RequestIds:
-    """Makes the ids of one deployment and knows them again. No clock, no state: every scorer and ingest agree."""
+    """Makes and recognises the request ids of one deployment. Without clock and state, all processes agree."""
 
     def __init__(self, secrets: Sequence[str] = (), unsigned: Sequence[str] = ()) -> None:
-        """The first of `secrets` signs, every one is known; `unsigned` are beginnings of other systems' ids."""
+        """The first of `secrets` signs, and all are accepted; `unsigned` are prefixes of other systems' ids."""
         self._secrets = [secret.encode() for secret in secrets]
         self._unsigned = tuple(unsigned)
 
     @property
     def signed(self) -> bool:
-        """Whether ids carry a signature at all."""
+        """Whether ids are signed."""
         return bool(self._secrets)
 
     def new(self, group: str) -> str:
@@ -34,16 +34,16 @@ class RequestIds:
         return head + _signature(self._secrets[0], head) if self._secrets else head
 
     def ours(self, request_id: str) -> bool:
-        """Whether a scorer of this deployment gave the id; always true without secrets."""
+        """Whether a scorer of this deployment made the id; always true without secrets."""
         if not self._secrets:
             return True
         head, signature = request_id[:-_SIGNATURE], request_id[-_SIGNATURE:].encode()
-        # Every secret is tried, so that the time tells nothing of which one would have fitted.
+        # Every secret is tried, so that the time does not reveal which one matched.
         fits = [hmac.compare_digest(_signature(secret, head).encode(), signature) for secret in self._secrets]
         return any(fits)
 
     def foreign(self, request_id: str) -> bool:
-        """Whether another system may give the id: without secrets any, else one with a configured beginning."""
+        """Whether the id may come from another system: any id without secrets, else one with a configured prefix."""
         return not self._secrets or request_id.startswith(self._unsigned)
 
 

@@ -1,6 +1,6 @@
-"""What an outside event must be at both entry points, `POST /v1/events` and the topic `interactions`.
+"""Rules for outside events, the same at both entry points, `POST /v1/events` and the topic `interactions`.
 
-Why one set of rules: docs/decisions/0087.
+docs/decisions/0087 says why they are the same.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from streaming.events.request_ids import RequestIds
 MAX_ID = 512
 
 _MILLISECONDS = 1e11
-"""Seconds since the epoch reach it in the year 5138; milliseconds passed it in 1973."""
+"""In seconds since the epoch this is the year 5138; in milliseconds it is 1973. Larger times are milliseconds."""
 
 
 class EventRules:
@@ -41,10 +41,10 @@ class EventRules:
         self.request_ids = RequestIds(
             [secret.get_secret_value() for secret in access.request_id_secrets], access.unsigned_ids
         )
-        """The ids that this deployment's scorers give, and knows again."""
+        """Makes and recognises the ids of this deployment's scorers."""
 
     def check(self, event: Event, now: float) -> None:
-        """Passes an event that is in order at broker time `now`, seconds. Raises RefusedError."""
+        """Raises RefusedError unless the event is valid at broker time `now`, seconds."""
         self._check_time(event.time, now)
         match event:
             case FeedbackEvent():
@@ -64,14 +64,14 @@ class EventRules:
                     raise RefusedError("bad_announcement", fault)
 
     def timed(self, event: Event, appended: float) -> Event:
-        """The event, as of `appended` if it claims a later time: nothing happens after it was written (0097)."""
+        """The event, with `appended` as its time if it claims a later one: it must have happened before (0097)."""
         return event if event.time <= appended else msgspec.structs.replace(event, time=appended)
 
     def group(self, event: ImpressionEvent | FeedbackEvent) -> str:
-        """The kernel group that the request id names, else the one that holds the domain. Raises RefusedError.
+        """The kernel group named in the request id, else the group of the domain. Raises RefusedError.
 
-        One rule for both kinds, so that feedback finds the partition of its impression. An undeclared value of the
-        domain counts as `unknown`, as it does in a scorer.
+        Both kinds follow one rule, so that feedback reaches the partition of its impression. An undeclared value of
+        the domain counts as `unknown`, as in a scorer.
         """
         named = group_of_request(event.request_id)
         if self._config.partition_of(named) is not None:
@@ -82,7 +82,7 @@ class EventRules:
             )
         group = self._config.group_of(self._space.known(event.domain))
         if group is None:
-            raise RefusedError("no_group", f"no kernel group answers for the domain {event.domain.key[:80]!r}")
+            raise RefusedError("no_group", f"no kernel group includes the domain {event.domain.key[:80]!r}")
         return group
 
     def _check_time(self, time: float, now: float) -> None:
@@ -100,10 +100,10 @@ class EventRules:
         if len(event.items) > most:
             raise RefusedError("too_many_items", f"{len(event.items)} items, at most {most} are taken")
         _check_id("request_id", event.request_id)
-        # A scorer logs its impressions itself: under one of its ids this could only be a forgery.
+        # A scorer logs its own impressions, so an outside impression under a scorer's id can only be a forgery.
         if not self.request_ids.foreign(event.request_id):
             raise RefusedError(
-                "unsigned", f"the request id {event.request_id[:80]!r} begins as none of access.unsigned_ids"
+                "unsigned", f"the request id {event.request_id[:80]!r} has none of the prefixes in access.unsigned_ids"
             )
         _check_id("user_id", event.user_id)
         if event.query.isspace() or len(event.query) > MAX_QUERY:
@@ -113,13 +113,13 @@ class EventRules:
         for index, item in enumerate(event.items):
             _check_id(f"items[{index}]", item)
         if len(set(event.items)) != len(event.items):
-            raise RefusedError("repeated_item", "an item stands in `items` more than once")
+            raise RefusedError("repeated_item", "an item occurs in `items` more than once")
 
 
 def decode_outside(value: bytes | None) -> Event:
     """The event in the bytes of a record. Raises RefusedError."""
     if not value:
-        raise RefusedError("empty", "there is nothing in it")
+        raise RefusedError("empty", "the record has no value")
     try:
         return decode_event(value)
     except msgspec.ValidationError as error:

@@ -1,7 +1,7 @@
-"""How a kernel group does, domain by domain, now and then: JSON on the topic `status`, so that a page can show it.
+"""Periodic status of a kernel group, by domain: JSON on the topic `status`, shown by the scorer's page.
 
-Written with a commit, at most every `processor.status_seconds`; kept for `topics.status_retention_h`. A status is a
-look, not an event: none is missed where one is lost, for the next one says how things are.
+It is written with a commit, at most every `processor.status_seconds`, and kept for `topics.status_retention_h`. A lost
+status does no harm, because the next one describes the whole state again.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Mapping
 import msgspec
 
 Evidence = Mapping[str, float | str | None]
-"""Named figures behind a verdict; null is a figure that is not known."""
+"""Named figures behind a verdict; null if unknown."""
 
 
 class ArmStatus(msgspec.Struct, frozen=True):
-    """How an arm does over the recent examples of a domain; null is not known, as where nobody has clicked yet."""
+    """Performance of an arm on the recent examples of a domain; null if unknown, as before the first click."""
 
     log_loss: float | None = None
     auc: float | None = None
@@ -26,16 +26,16 @@ class ArmStatus(msgspec.Struct, frozen=True):
 
 
 class DomainStatus(msgspec.Struct, frozen=True):
-    """One stratum: the group as a whole, or all of it that has one value of one facet."""
+    """One stratum: the whole group, or the part of it with one value of one facet."""
 
     stratum: str
     """`group`, or a facet and its value (`scene=home`)."""
     examples: int
     """Labelled examples so far."""
     verdict: str
-    """A name of `model.drift.VerdictKind`."""
+    """The value of a `model.drift.VerdictKind`."""
     since: float | None
-    """Event time since when the verdict holds, seconds since the epoch; null before there was any traffic."""
+    """Event time since which the verdict holds, seconds since the epoch; null before any traffic."""
     words: str
     """The verdict in a sentence."""
     advice: str
@@ -45,7 +45,7 @@ class DomainStatus(msgspec.Struct, frozen=True):
     arms: Mapping[str, ArmStatus] = {}
     """By arm: frozen, live, candidate."""
     expected_log_loss: float | None = None
-    """What the served scores say the log loss will be once the labels are there."""
+    """Log loss expected from the served scores, before the labels arrive."""
     expected_auc: float | None = None
     evidence: Evidence = {}
 
@@ -66,13 +66,13 @@ class ConversionStatus(msgspec.Struct, frozen=True):
 
 
 class GroupStatus(msgspec.Struct, frozen=True):
-    """One look at a kernel group, between two records."""
+    """The status of a kernel group, taken between two records."""
 
     group: str
     time: float
     """Event time up to which labels are known, seconds since the epoch."""
     wall: float
-    """When it was looked at, by the processor's clock, seconds since the epoch."""
+    """Wall-clock time of the status by the processor's clock, seconds since the epoch."""
     examples: int
     """Examples the kernel has learned from."""
     kernel_version: int
@@ -84,27 +84,27 @@ class GroupStatus(msgspec.Struct, frozen=True):
     learning: bool = True
     """False while an operator has stopped learning."""
     paused: bool = False
-    """Whether requests are dropped unlearned because their feedback was not read."""
+    """Whether requests are dropped because their feedback has not been read."""
     label_delay_s: float | None = None
     """Median time from an impression to its feedback, of the recent feedback."""
     late_share: float | None = None
     """Share of the recent clicks that came after their window."""
     reference: str = ""
-    """What drift is measured against: `pretraining`, `first_examples`; empty while there is nothing yet."""
+    """The drift reference: `pretraining`, `first_examples`; empty if there is none yet."""
     domains: list[DomainStatus] = []
     conversions: ConversionStatus | None = None
     """Null for a backbone of clicks alone."""
 
 
 class InvalidStatusError(Exception):
-    """Bytes that hold no status."""
+    """The bytes are no status."""
 
 
 _decoder = msgspec.json.Decoder(GroupStatus)
 
 
 def encode_status(status: GroupStatus) -> bytes:
-    """A status as JSON; what is not finite becomes null."""
+    """A status as JSON; non-finite numbers become null."""
     return msgspec.json.encode(status)
 
 

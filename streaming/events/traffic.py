@@ -1,4 +1,4 @@
-"""What the processes tell each other: MessagePack, the records of `traffic`."""
+"""Records between the processes: MessagePack, topic `traffic`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from model.encoding.domain import Domain
 from streaming.events.outside import FeedbackKind
 
 Arm = Literal["live", "frozen", "other"]
-"""Whose scores ordered what was served; `other` is another system's."""
+"""The arm whose scores ordered what was served; `other` is another system."""
 FloatPayload = Literal[
     "x", "live", "content", "frozen_logit", "live_logit", "cvr_live", "cvr_frozen_logit", "cvr_live_logit"
 ]
@@ -32,9 +32,9 @@ _DTYPES: Mapping[Payload, str] = MappingProxyType(
 
 
 class ServedImpression(msgspec.Struct, frozen=True, tag="i", array_like=True):
-    """What was served, with all that training needs: no second feature read, no training/serving skew.
+    """What was served, with everything that training needs. Features are not read again, so training and serving agree.
 
-    Arrays are the raw bytes of C-ordered little-endian numpy arrays over the `n` items; `of` writes them and `array`
+    Arrays are the raw bytes of C-ordered little-endian NumPy arrays over the `n` items; `of` writes them and `array`
     reads them.
     """
 
@@ -48,13 +48,13 @@ class ServedImpression(msgspec.Struct, frozen=True, tag="i", array_like=True):
     kernel_version: int
     """Version of the kernel that made `live_logit`; 0 is the identity."""
     arm: Arm
-    """Whose scores ordered what was served."""
+    """The arm whose scores ordered the items."""
     x: bytes
     """Fused representation, float16, `(n, d)`."""
     live: bytes
     """Live features, float32, `(n, k)`."""
     content: bytes
-    """Item content vectors, float16, `(n, c)`: what the live features of user and domain are made of."""
+    """Content vectors of the items, float16, `(n, c)`, which the live features of user and domain are made of."""
     values: bytes
     """Values of the items' crossed fields, int16, `(n, S)`; -1 is an empty slot."""
     frozen_logit: bytes
@@ -76,9 +76,9 @@ class ServedImpression(msgspec.Struct, frozen=True, tag="i", array_like=True):
         arm: Arm = "live",
         arrays: Mapping[Payload, NDArray[Any]],
     ) -> ServedImpression:
-        """The impression with all `arrays` encoded; their rows are the `items`, in order.
+        """The impression with `arrays` encoded; their rows are the `items`, in order.
 
-        With those of `CONVERSION_PAYLOADS` it is a `ConvertingImpression`.
+        With the arrays of `CONVERSION_PAYLOADS` it is a `ConvertingImpression`.
         """
         converts = all(name in arrays for name in CONVERSION_PAYLOADS)
         names = (*PAYLOADS, *CONVERSION_PAYLOADS) if converts else PAYLOADS
@@ -117,7 +117,8 @@ class ServedImpression(msgspec.Struct, frozen=True, tag="i", array_like=True):
 
     @staticmethod
     def joined(records: Sequence[ServedImpression], name: FloatPayload) -> NDArray[np.floating]:
-        """The named payload of all `records` as one array, as it was written; each must have its size."""
+        """The named payload of all `records` as one array with its stored type; each record must have the right
+        size."""
         flat: NDArray[np.floating] = np.frombuffer(
             bytearray().join(getattr(record, name) for record in records), dtype=_DTYPES[name]
         )
@@ -125,18 +126,18 @@ class ServedImpression(msgspec.Struct, frozen=True, tag="i", array_like=True):
 
 
 class ConvertingImpression(ServedImpression, frozen=True, tag="c", array_like=True):
-    """What a backbone with conversions served: all that the conversion task learns from stands beside the rest."""
+    """An impression by a backbone with conversions, with the additional fields that the conversion task learns from."""
 
     cvr_live: bytes
     """Live features of conversions, float32, `(n, k)`."""
     cvr_frozen_logit: bytes
-    """Logit of a conversion once clicked by the frozen arm, float32, `(n,)`."""
+    """Logit of a conversion given a click by the frozen arm, float32, `(n,)`."""
     cvr_live_logit: bytes
-    """The same by the live arm."""
+    """Logit of a conversion given a click by the live arm, float32, `(n,)`."""
 
 
 class ServedFeedback(msgspec.Struct, frozen=True, tag="f", array_like=True):
-    """Feedback on its way to the join."""
+    """Feedback that ingest has routed to the join."""
 
     request_id: str
     item_id: str
@@ -145,25 +146,25 @@ class ServedFeedback(msgspec.Struct, frozen=True, tag="f", array_like=True):
 
 
 class Tick(msgspec.Struct, frozen=True, tag="t", array_like=True):
-    """Event time goes on although no traffic comes: lets the last windows close."""
+    """Advances event time while there is no traffic, so that the last windows close."""
 
     time: float
 
 
 class Progress(msgspec.Struct, frozen=True, tag="p", array_like=True):
-    """How far ingest has read `interactions`: a window closes only behind it, or clicks on their way become negatives.
+    """How far ingest has read `interactions`. A window closes only after that, else unread clicks become negatives.
 
-    All that was appended to partition k of `interactions` before `read[k]` stands in `traffic` ahead of this record.
+    Everything appended to partition k of `interactions` before `read[k]` is in `traffic` before this record.
     """
 
     read: dict[int, float]
-    """Broker time by partition of `interactions`, seconds. Partitions that are missing are told by other records."""
+    """Broker time by partition of `interactions`, seconds. Other records report the partitions missing here."""
     partitions: int
-    """How many partitions `interactions` has."""
+    """Number of partitions of `interactions`."""
 
 
 class LearningOrder(msgspec.Struct, frozen=True, tag="o", array_like=True):
-    """From this record on the group learns, or does not: in its own log, so that a replay stops at the same place."""
+    """From this record on the group learns, or stops. It is in the group's own log, so that a replay does the same."""
 
     learning: bool
     by: str
@@ -176,7 +177,7 @@ _encoder = msgspec.msgpack.Encoder()
 
 
 def decode_traffic(data: bytes) -> Traffic:
-    """One inside event. Raises msgspec.DecodeError for anything else, whatever the decoder itself stumbles over."""
+    """Decodes one record. Raises msgspec.DecodeError for anything else, including errors of other types in decoding."""
     try:
         return _decoder.decode(data)
     except (UnicodeDecodeError, RecursionError) as error:
@@ -184,5 +185,5 @@ def decode_traffic(data: bytes) -> Traffic:
 
 
 def encode_traffic(event: Traffic) -> bytes:
-    """An inside event as MessagePack."""
+    """A record as MessagePack."""
     return _encoder.encode(event)

@@ -1,4 +1,4 @@
-"""The records of one poll in the lane of feedback, from their bytes to what is written for them."""
+"""The records of one poll in the feedback lane, from their bytes to the records written for them."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ from streaming.monitoring import metrics
 from streaming.retries import Retrier, StoppedError
 
 AWAY = (StoreUnavailableError, TextModelUnavailableError)
-"""What is waited for; whatever else is raised over a record is about that record."""
+"""Errors that mean waiting for a service; any other error over a record is that record's fault."""
 
 log = logging.getLogger(__name__)
 
 
 class ImpressionEncoder(Protocol):
-    """What turns an outside impression into its `traffic` bytes."""
+    """Encodes an outside impression as a `traffic` record."""
 
     def encode(self, event: ImpressionEvent) -> bytes:
-        """The impression as `traffic` holds it. Raises RefusedError."""
+        """The bytes of the `traffic` record. Raises RefusedError."""
 
 
 @dataclass(slots=True)
 class Entry:
-    """One record and what became of it."""
+    """One record and the result of handling it."""
 
     record: Any
     event: Event | None = None
@@ -59,20 +59,20 @@ class Entry:
     refusal: RefusedError | None = None
 
     def refuse(self, error: Exception) -> None:
-        """Makes the record a dead letter and nothing else."""
+        """Turns the record into a dead letter, and drops its other result."""
         self.refusal = error if isinstance(error, RefusedError) else RefusedError.unforeseen(error)
         self.traffic = None
 
 
 class Batch:
-    """The records of one poll. Made with all records read and routed; `represent`, which may wait, is the only step.
+    """The records of one poll, read and routed when it is made. Only `represent` may wait for a service.
 
-    Users and items belong to the other lane (`profile_lane`), and records that cannot be decoded to this one.
-    Whatever is raised over one record refuses that record and no other.
+    Users and items are left to the other lane (`profile_lane`); records that cannot be decoded belong to this one. An
+    error over one record refuses that record and no other.
     """
 
     def __init__(self, config: Config, routing: Routing, letters: DeadLetterWriter, polled: Polled, now: float) -> None:
-        """`now` is broker time as far as it is known, seconds: for records without the broker's stamp."""
+        """`now` is broker time as far as known, seconds; it serves records without the broker's stamp."""
         self._traffic_topic, self._decisions_topic = config.topics.traffic, config.topics.decisions
         self._letters = letters
         self._now = now
@@ -80,9 +80,9 @@ class Batch:
         self._entries = [self._read(routing, record) for record in polled.records]
 
     def represent(self, external: ImpressionEncoder, retrier: Retrier) -> None:
-        """Represents the impressions of other systems, in their order, from the profiles that are known by now.
+        """Represents the impressions of other systems in order, from the profiles known by now.
 
-        Waits for a feature store or a language model that is away. Raises StoppedError.
+        Waits if the feature store or the language model is unavailable. Raises StoppedError.
         """
         for entry in self._entries:
             if not isinstance(entry.event, ImpressionEvent) or entry.refusal is not None:
@@ -98,9 +98,10 @@ class Batch:
     def write(self, write: Callable[[Sequence[Output]], object]) -> None:
         """Writes traffic, announced drift and dead letters, in the order of the records.
 
-        If Kafka takes them, but not all, each is written alone and those at fault become dead letters. Raises what
-        `write` raises for more than a record, as OutputRefusedError and StoppedError, and RecordRefusedError if every
-        one of several records fails in the same way and not by Kafka's word: the fault is ours then, not theirs.
+        If Kafka accepts some records and not others, each is written alone, and the refused ones become dead letters.
+        Raises errors of `write` that concern more than one record, such as OutputRefusedError and StoppedError, and
+        RecordRefusedError if every one of several records fails in the same way without Kafka refusing it: that is a
+        fault of this program and not of the records.
         """
         outputs = [output for entry in self._entries if (output := self._output(entry)) is not None]
         outputs += [self._letters.of_batch(batch, self._now) for batch in self._unreadable]
@@ -117,7 +118,7 @@ class Batch:
         write([self._letters.of_batch(batch, self._now) for batch in self._unreadable])
 
     def announcements(self) -> list[tuple[int, DriftEvent]]:
-        """Announced drift with the partition of `interactions` it stands in, in the order of the records."""
+        """Announced drift with its partition of `interactions`, in the order of the records."""
         return [
             (int(entry.record.partition), entry.event)
             for entry in self._entries
@@ -125,7 +126,7 @@ class Batch:
         ]
 
     def newest(self) -> dict[int, float]:
-        """Newest event time that goes to each partition of `traffic`, seconds since the epoch."""
+        """Newest event time written to each partition of `traffic`, seconds since the epoch."""
         newest: dict[int, float] = {}
         for entry in self._entries:
             if entry.traffic is not None and entry.event is not None:
@@ -133,16 +134,16 @@ class Batch:
         return newest
 
     def appended(self) -> dict[int, float]:
-        """Broker time at which the last record of each partition of `interactions` was appended, where it is told."""
-        told = [entry.record for entry in self._entries if entry.record.timestamp_type == LOG_APPEND_TIME]
-        return {record.partition: record.timestamp / 1_000 for record in told}
+        """Append time, by the broker, of the last record of each partition of `interactions`, if the topic has it."""
+        stamped = [entry.record for entry in self._entries if entry.record.timestamp_type == LOG_APPEND_TIME]
+        return {record.partition: record.timestamp / 1_000 for record in stamped}
 
     def outcomes(self) -> list[str | None]:
-        """Per record the reason of its refusal, None if it was taken or belongs to the other lane."""
+        """The reason of each record's refusal; None if it was accepted or belongs to the other lane."""
         return [entry.refusal.reason if entry.refusal else None for entry in self._entries]
 
     def count(self) -> None:
-        """Counts what was taken and refused."""
+        """Counts accepted and refused records."""
         taken = [entry.event for entry in self._entries if entry.refusal is None and entry.event is not None]
         for kind, number in Counter(map(kind_of, taken)).items():
             metrics.EVENTS_INGESTED.labels(event=kind).inc(number)
@@ -163,7 +164,7 @@ class Batch:
                 entry.traffic = encode_traffic(served)
             elif isinstance(event, ImpressionEvent):
                 entry.partition = routing.partition(event)
-        except Exception as error:  # noqa: BLE001 - whatever one record does, the next one is read
+        except Exception as error:  # noqa: BLE001 - one bad record must not keep later ones from being read
             entry.refuse(error)
         return entry
 
@@ -177,7 +178,7 @@ class Batch:
         return None
 
     def _write_alone(self, write: Callable[[Sequence[Output]], object]) -> list[tuple[Entry, RecordRefusedError]]:
-        """Writes each record alone and gives those that are refused. Raises RecordRefusedError as `write` says."""
+        """Writes each record alone and returns the refused ones. Raises RecordRefusedError as `write` says."""
         refused, tried = [], 0
         for entry in self._entries:
             output = self._output(entry)
@@ -195,13 +196,13 @@ class Batch:
 
 
 def appended_at(record: Any, now: float) -> float:
-    """Broker time at which a record was appended, seconds; `now` if its topic keeps the senders' times.
+    """Append time of a record by the broker, seconds; `now` if its topic stores the senders' times.
 
-    The stamp is cut to milliseconds, and what happened in the same one did not happen later.
+    Stamps are truncated to milliseconds, so the end of the millisecond is returned: nothing in it happened later.
     """
     return record.timestamp / 1_000 + 0.001 if record.timestamp_type == LOG_APPEND_TIME else now
 
 
 def kind_of(event: Event) -> str:
-    """The word that the event's `event` key holds."""
+    """The value of the event's `event` key."""
     return str(event.__struct_config__.tag)

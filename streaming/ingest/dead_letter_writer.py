@@ -1,4 +1,4 @@
-"""What becomes of a record that is refused: a dead letter with its origin, its bytes and the cure."""
+"""Makes the dead letter of a refused record: its origin, its bytes and the cure."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ log = logging.getLogger(__name__)
 
 _SAY_EVERY_S = 10.0
 _MOST_KEPT = 16 * 1024
-"""Bytes of key and headers that go with a letter."""
+"""Largest size of key and headers that are kept in a letter, bytes."""
 
 
 class DeadLetterWriter:
-    """Writes the letters of one lane, counts them, and says in the log what is refused most."""
+    """Makes the letters of one lane, counts them, and logs the most frequent reasons."""
 
     def __init__(self, config: Config) -> None:
         self._topic = config.topics.dead_letters
@@ -32,12 +32,12 @@ class DeadLetterWriter:
         self._unsaid: Counter[str] = Counter()
 
     def of(self, record: Any, refusal: RefusedError, now: float, attempts: int = 1) -> Output:
-        """The letter of a record as kafka-python gives it; `now` is the time of the refusal, seconds."""
+        """The letter for a record of kafka-python; `now` is the time of the refusal, seconds."""
         value, detail = record.value or b"", refusal.detail
         key, headers = record.key, tuple(record.headers or ())
         kept = len(key or b"") + sum(len(name) + len(text or b"") for name, text in headers)
         if kept > _MOST_KEPT:
-            detail += f"; its key and headers of {kept} bytes are too many for a dead letter, read them there"
+            detail += f"; its key and headers of {kept} bytes are too large for a dead letter, read them in the topic"
             key, headers = None, ()
         letter = DeadLetter(
             refusal.reason, detail, record.topic, record.partition, record.offset, now, attempts, value,
@@ -45,12 +45,12 @@ class DeadLetterWriter:
         )  # fmt: skip
         data = msgspec.json.encode(letter)
         if len(data) > DEAD_LETTER_BYTES - _MOST_KEPT - 1_024:
-            detail += f"; its {len(value)} bytes are too many for a dead letter, read them there"
+            detail += f"; its {len(value)} bytes are too large for a dead letter, read them in the topic"
             data = msgspec.json.encode(msgspec.structs.replace(letter, detail=detail, value=b""))
         return Output(self._topic, data, None, key, headers)
 
     def of_batch(self, batch: UnreadableBatch, now: float) -> Output:
-        """The letter of records that cannot be unpacked: where they stand, and why."""
+        """The letter for records that cannot be unpacked: their position, and the error."""
         detail = (
             f"records {batch.offset} to {batch.next_offset - 1} cannot be unpacked"
             f" ({type(batch.error).__name__}: {batch.error})"
@@ -61,15 +61,15 @@ class DeadLetterWriter:
         return Output(self._topic, msgspec.json.encode(letter))
 
     def bare(self, record: Any, refusal: RefusedError, now: float) -> Output:
-        """The same without the record: for one that Kafka does not take even in a letter."""
-        detail = f"{refusal.detail}; Kafka did not take the record in a dead letter either, read it there"
+        """A letter without the record, for a record that Kafka refuses even in a letter."""
+        detail = f"{refusal.detail}; Kafka refused the record even in a dead letter, read it in the topic"
         letter = DeadLetter(
             refusal.reason, detail, record.topic, record.partition, record.offset, now, 1, b"", CURES[refusal.reason]
         )
         return Output(self._topic, msgspec.json.encode(letter))
 
     def count(self, reasons: Counter[str]) -> None:
-        """Counts letters that are written, by reason."""
+        """Counts written letters by reason."""
         for reason, number in reasons.items():
             metrics.DEAD_LETTERS.labels(reason=reason).inc(number)
         self._unsaid += reasons

@@ -1,4 +1,4 @@
-"""Announced drift as a metric: what the dashboard shades."""
+"""Announced drift as a metric, which the dashboards show as shades."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from streaming.monitoring import metrics
 log = logging.getLogger(__name__)
 
 MAX_SHOWN = 16
-"""Announcements shown at once: names come from outside, and each is a series of its own."""
+"""Announcements shown at once. The limit is needed because names come from outside, and each is a time series."""
 
 _NameAndKind = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class _Latest:
-    """The newest announcement about one name and kind."""
+    """The newest announcement for one name and kind."""
 
     time: float
     active: bool
@@ -27,16 +27,16 @@ class _Latest:
 
 
 class DriftGauge:
-    """The newest announcements that one member has read. Kept in memory alone: a restart forgets them."""
+    """The newest announcements that one member has read. They are in memory only, so a restart forgets them."""
 
     def __init__(self, keep_s: float) -> None:
-        """`keep_s` is how long drift that nobody ends counts as active, seconds."""
+        """`keep_s`: seconds after which drift without an announced end no longer counts as active."""
         self._keep_s = keep_s
         self._latest: dict[_NameAndKind, _Latest] = {}
         self._shown: set[_NameAndKind] = set()
 
     def take(self, partition: int, event: DriftEvent) -> None:
-        """Takes an announcement in; one older than what is known changes nothing, so records may be read again."""
+        """Takes an announcement; an older one changes nothing, so records may be read again."""
         key = (event.name, event.kind)
         known = self._latest.get(key)
         if known is not None and event.time < known.time:
@@ -50,8 +50,8 @@ class DriftGauge:
     def show(self, now: float, partitions: Collection[int]) -> None:
         """Sets the metric at wall-clock time `now`, seconds.
 
-        What was read from other than these partitions is forgotten: another member reads its end, and would leave ours
-        at 1.
+        Announcements read from other than these partitions are dropped: another member will read their end, and this
+        member's series would stay at 1.
         """
         self._latest = {key: latest for key, latest in self._latest.items() if latest.partition in partitions}
         for name, kind in self._shown - self._latest.keys():

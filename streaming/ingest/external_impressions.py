@@ -1,4 +1,4 @@
-"""Impressions that another system scored: represented here, from the feature store and the frozen backbone."""
+"""Impressions of other systems, represented here from the feature store and the frozen backbone."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ log = logging.getLogger(__name__)
 
 _TRY_EVERY_S = 30.0
 _RECORD_OVERHEAD = 1_024
-"""Bytes that Kafka adds to a value at most, with room to spare."""
+"""Upper bound of what Kafka adds to a value, bytes."""
 
 
 class ExternalImpressions:
-    """Represents such impressions. The backbone is loaded when the first one comes: without any, PyTorch is not."""
+    """Represents such impressions. The first one loads the backbone, so that without any PyTorch is not imported."""
 
     def __init__(self, config: Config, store: FeatureStore) -> None:
         self._config = config
@@ -38,10 +38,10 @@ class ExternalImpressions:
         self._try_again = Throttle(_TRY_EVERY_S, at_once=False)
 
     def encode(self, event: ImpressionEvent) -> bytes:
-        """The impression as `traffic` wants it: frozen logits in both arms, kernel version 0.
+        """The impression as a `traffic` record: frozen logits in both arms, kernel version 0.
 
-        Raises RefusedError if it cannot be represented, for want of a backbone too, or is too large, and what
-        `batch.AWAY` names while the store or the language model does not answer.
+        Raises RefusedError if it cannot be represented, also for lack of a backbone, or is too large; raises the errors
+        in `batch.AWAY` while the store or the language model does not answer.
         """
         if self._representer is None:
             self._load()
@@ -61,7 +61,7 @@ class ExternalImpressions:
         return value
 
     def forget(self) -> None:
-        """Profiles have changed: the next impression reads them anew."""
+        """Empties the caches after profiles have changed, so that the next impression reads them again."""
         if self._representer is not None:
             self._representer.forget()
 
@@ -113,7 +113,7 @@ class ExternalImpressions:
 
 
 def _of_conversions(represented: Represented) -> Mapping[Payload, NDArray[np.float32]]:
-    """What the conversion task learns from, the frozen logits in both arms; nothing for a backbone of clicks alone."""
+    """The conversion task's fields, with frozen logits in both arms; empty for a backbone of clicks alone."""
     if represented.cvr_live is None or represented.cvr_logit is None:
         return {}
     logit = represented.cvr_logit.numpy()

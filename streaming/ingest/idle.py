@@ -1,14 +1,14 @@
-"""When event time is moved on although no traffic comes (docs/decisions/0012). No broker: offsets in, ticks out.
+"""Decides when ticks advance event time while there is no traffic (docs/decisions/0012). It has no broker.
 
-The rule, for one partition of `traffic`: once its end offset has stood still for the interval, marks of progress and
-ticks apart, and has been *seen* to stand still, a tick carries (newest event time in it) + (time seen standing still).
-Never more than the wall clock, and never more than (newest event time) + bound, after which all windows are closed and
-the ticks end. So a tick claims no more event time than has passed since the newest event, whether events are live or
-recorded long ago; it needs no knowledge of who wrote them; and a restarted ingest goes on from the ticks that stand in
+The rule, for one partition of `traffic`: once its end offset has not changed for the interval (progress marks and ticks
+do not count), and this process has *seen* it unchanged, a tick carries the newest event time plus the time for which it
+was seen unchanged. It never exceeds the wall clock, nor the newest event time plus a bound, after which all windows are
+closed and ticks stop. So a tick claims no more event time than has passed since the newest event, for live and recorded
+events alike. The rule needs no knowledge of who wrote the events, and a restarted ingest continues from the ticks in
 the partition.
 
-Time in which the broker was away is not counted: writers hold their records back meanwhile, and a tick that jumped over
-it would make them late. Their reconnecting gets `grace_s` more.
+Time without the broker does not count, because writers then hold back records, which a tick that skipped that time
+would make late. Their reconnecting gets `grace_s` more.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Tail:
-    """What the end of a partition holds."""
+    """The newest event times at the end of a partition."""
 
     newest: float
     """Newest event time of an impression or feedback."""
@@ -32,11 +32,11 @@ class IdleRule:
 
     interval_s: float
     bound_s: float
-    """How far beyond the newest event ticks go: enough for every window to end."""
+    """How far ticks go beyond the newest event, enough for every window to end."""
     grace_s: float = 2.0
-    """Extra standing still that is asked for after the broker was away."""
+    """Additional idle time that is required after the broker was away."""
     gap_s: float = 2.0
-    """Longest time between two looks that still counts as watching."""
+    """Longest time between two looks during which the partition counts as watched."""
 
 
 class IdleClock:
@@ -55,25 +55,26 @@ class IdleClock:
 
     @property
     def since(self) -> float:
-        """When the partition was last seen to grow by traffic, monotonic seconds; or when watching began anew."""
+        """When traffic last grew the partition, or watching started again, monotonic seconds."""
         return self._since
 
     @property
     def seen(self) -> int:
-        """The end offset that was seen last; -1 before the first look."""
+        """The newest end offset seen; -1 before the first look."""
         return self._end
 
     def passed(self, end: int) -> None:
-        """Up to `end` nothing but marks and ticks was added: that is no traffic."""
+        """Records that up to `end` only marks and ticks were added, which do not count as traffic."""
         self._end = end
 
     def routed(self, time: float) -> None:
-        """An event of this time was written to the partition by this process."""
+        """Records that this process wrote an event of this time to the partition."""
         self._newest = max(self._newest, time)
 
     def look(self, end: int, monotonic: float) -> bool:
-        """Takes note of the end offset at `monotonic` seconds; True if the partition is idle and `show` has to come."""
-        # After a long gap nobody saw the partition stand still, and writers may hold records back: count from now.
+        """Takes the end offset at `monotonic` seconds; returns whether the partition is idle and `show` must be
+        called."""
+        # After a long gap between looks the partition was not watched, and writers may hold back records: start anew.
         unseen = monotonic - self._looked > self._rule.gap_s
         if unseen or end != self._end:
             self._since = monotonic
@@ -83,7 +84,7 @@ class IdleClock:
         return not self._shown and end > 0 and monotonic >= self._quiet_from
 
     def show(self, tail: Tail | None) -> None:
-        """Takes what the partition ends with; None if it holds no impression or feedback any more."""
+        """Takes the partition's newest event times; None if it holds no impression or feedback any more."""
         self._shown = True
         if tail is not None:
             self._newest = max(self._newest, tail.newest)
@@ -91,16 +92,16 @@ class IdleClock:
             self._written = self._tail.reached
 
     def due(self, monotonic: float, wall: float) -> float | None:
-        """Event time of the tick to write now, or None; `wall` is wall-clock time, seconds since the epoch."""
+        """Event time of a tick to write now, or None; `wall` is wall-clock time, seconds since the epoch."""
         if self._tail is None or monotonic < self._quiet_from:
             return None
-        # Never more event time than was seen to pass: the stream may be recorded, and its next event older than now.
+        # Not more than the time seen to pass, because the stream may be a recording whose next event is in the past.
         seen = monotonic - self._since
         time = min(self._tail.reached + seen, self._tail.newest + self._rule.bound_s, wall)
         return time if time > self._written else None
 
     def wrote(self, time: float, offset: int, monotonic: float) -> None:
-        """Our tick stands at `offset`: at the end that was seen it is no traffic, further on records came before it."""
+        """Records a tick written at `offset`. At the known end it is no traffic; if further on, records came before."""
         self._written = time
         if offset == self._end:
             self.passed(offset + 1)

@@ -1,4 +1,4 @@
-"""Whether Kafka answers and holds our topics: what the log and `/healthz` say when it does not."""
+"""Watches whether Kafka answers and has the topics, for the log and `/healthz`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SAY_EVERY_S = 5.0
 
 
 class KafkaWatch:
-    """Takes note of answers and failures. A topic that somebody deleted fails like a broker that is away: it asks."""
+    """Records answers and failures. Because a deleted topic fails like an absent broker, it then asks which it is."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -28,14 +28,14 @@ class KafkaWatch:
         self._throttle = Throttle(_SAY_EVERY_S)
 
     def answered(self) -> None:
-        """Kafka answered, and the topics that were asked for are there."""
+        """Records that Kafka answered and has the topics."""
         now = time.monotonic()
         if self._told:
             log.warning("Kafka is back after %.0f s", now - self._answered)
         self._answered, self._told, self._missing = now, False, []
 
     def failed(self, error: object) -> None:
-        """A request failed; `error` is what the log says of it beside the cause that can be found."""
+        """Records a failed request; `error` is logged with the cause that can be found."""
         if not self._throttle.due():
             return
         self._told = True

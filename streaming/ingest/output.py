@@ -1,4 +1,4 @@
-"""What ingest writes to Kafka: all of a batch, or it says so and tries again."""
+"""Ingest's writes to Kafka: a whole batch, repeated until it is acknowledged."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _FLUSH_S = 1.0
 _RETRY_S = 1.0
 _SAY_EVERY_S = 3.0
 _MAX_BLOCK_MS = 2_000
-"""Longest wait of one record for a topic's metadata. The process does not hear meanwhile that it should end."""
+"""Longest wait of one record for a topic's metadata, during which the process does not notice that it should end."""
 
 _OF_ALL = (
     AuthorizationError,
@@ -46,20 +46,20 @@ _OF_ALL = (
     SaslAuthenticationFailedError,
     UnsupportedVersionError,
 )
-"""What no record would get past."""
+"""Errors that affect every record."""
 _OF_ONE = (InvalidRecordError, MessageSizeTooLargeError, RecordListTooLargeError)
-"""What another record may get past. All else, sequence numbers out of step after a crash of the broker included, a new
-producer mends."""
+"""Errors that affect one record only. A new producer mends all other errors, including sequence numbers that no longer
+match after a crash of the broker."""
 
 Headers = Sequence[tuple[str, bytes]]
 
 
 class OutputRefusedError(Exception):
-    """Kafka refuses what ingest writes, and trying again would not help."""
+    """Kafka refuses what ingest writes, and retrying would not help."""
 
 
 class RecordRefusedError(Exception):
-    """A record of the batch cannot be written; the others may be. Its cause is a KafkaError if Kafka refuses it."""
+    """A record of the batch cannot be written, but others may be. The cause is a KafkaError if Kafka refused it."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +74,12 @@ class Output:
 
 
 class Writer:
-    """An idempotent producer that outlives broker restarts; one batch at a time."""
+    """An idempotent producer that survives broker restarts; it writes one batch at a time."""
 
     def __init__(self, config: Config, stopping: threading.Event, watch: KafkaWatch, clock: BrokerClock) -> None:
-        """`watch` is told of every write that fails or takes long, and of every one that works.
+        """`watch` is told of every write that fails, takes long or succeeds.
 
-        `clock` is told when what went to `traffic` was sent, appended and acknowledged.
+        `clock` is told when records of `traffic` were sent, appended and acknowledged.
         """
         self._config = config.kafka
         self._traffic = config.topics.traffic
@@ -89,11 +89,11 @@ class Writer:
         self._producer: KafkaProducer | None = None
 
     def write(self, outputs: Sequence[Output]) -> list[int]:
-        """Writes all of them and gives their offsets once every one is acknowledged.
+        """Writes all records and returns their offsets after every one is acknowledged.
 
-        Waits while the broker is away; after a failure the whole batch is sent again, so records may stand twice.
-        Raises OutputRefusedError, RecordRefusedError (then some may be written) or StoppedError. What is raised beside
-        the records, by our own code or for want of memory, goes through: it must not make dead letters of the stream.
+        Waits while the broker is away. After a failure the whole batch is sent again, so records may be duplicated.
+        Raises OutputRefusedError, RecordRefusedError (some records may then be written) or StoppedError. Errors of this
+        program, or for lack of memory, are passed on, so that they do not turn the stream into dead letters.
         """
         if not outputs:
             return []
@@ -119,14 +119,14 @@ class Writer:
             raise
 
     def close(self, timeout_s: float = 5.0) -> None:
-        """Lets the producer go."""
+        """Closes the producer."""
         if self._producer is not None:
             with contextlib.suppress(KafkaError):
                 self._producer.close(timeout=timeout_s)
             self._producer = None
 
     def _start_over(self, state: RetryCallState, records: int) -> None:
-        """A failed producer may have sent some records and given up others: a new one sends the batch whole."""
+        """Makes a new producer send the whole batch, because a failed one may have sent only some records."""
         error = state.outcome.exception() if state.outcome is not None else None
         log.warning("writing %d records failed (%s); sending them again", records, error)
         self._watch.failed(error)
@@ -137,7 +137,7 @@ class Writer:
             self._producer = make_producer(self._config, max_block_ms=_MAX_BLOCK_MS)
         producer = self._producer
         began = steady_wall()
-        own_ms = int(began * 1_000)  # where a topic keeps the senders' times, ours proves nothing to our clock
+        own_ms = int(began * 1_000)  # in a topic with senders' times, the stamp is ours and teaches the clock nothing
         sent = [_send_one(producer, output, own_ms) for output in outputs]
         self._flush(producer)
         written = [future.get(timeout=0) for future in sent]
@@ -148,7 +148,8 @@ class Writer:
         return [metadata.offset for metadata in written]
 
     def _flush(self, producer: KafkaProducer) -> None:
-        """Waits until all that was sent is acknowledged or has failed. Sending it again meanwhile would double it."""
+        """Waits until all sent records are acknowledged or failed, because sending again earlier would duplicate
+        them."""
         began = time.monotonic()
         throttle = Throttle(_SAY_EVERY_S, at_once=False)
 

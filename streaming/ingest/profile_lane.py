@@ -1,8 +1,8 @@
-"""Users and items in a lane of their own: however long texts take to encode, no feedback waits for them.
+"""Users and items in a lane of their own, so that no feedback waits while texts are encoded.
 
-The lane is a second member of a consumer group of its own on a thread of its own. It reads the same topic, takes what
-is a profile and leaves the rest to the lane of feedback. So nothing waits in memory, and its committed offsets never
-pass a profile that is not written (docs/decisions/0097).
+The lane is another consumer, in another consumer group, on another thread. It reads the same topic, takes the profiles
+and leaves the other records to the feedback lane. So no record waits in memory, and its committed offset never passes a
+profile that is not written (docs/decisions/0097).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _LOOK_S = 1.0
 
 @dataclass(slots=True)
 class _Profile:
-    """One record that holds a profile, and what became of it."""
+    """One record with a profile, and the result of handling it."""
 
     record: Any
     event: UserEvent | ItemEvent
@@ -57,16 +57,16 @@ class ProfileBatch:
     """The profiles of one poll."""
 
     def __init__(self, routing: Routing, letters: DeadLetterWriter, polled: Polled, now: float) -> None:
-        """`now` is broker time as far as it is known, seconds."""
+        """`now` is broker time as far as known, seconds."""
         self._letters = letters
         self._now = now
         self._profiles = [found for record in polled.records if (found := _read(routing, record, now)) is not None]
 
     def write(self, store: ProfileStore, retrier: Retrier) -> int:
-        """Writes those that are newer than what the store holds, and gives how many it wrote.
+        """Writes the profiles that are newer than the stored ones; returns how many it wrote.
 
-        Waits for the store as long as it takes. If it is there and refuses the batch, each profile is tried alone and
-        the ones at fault are refused. Raises StoppedError.
+        Waits for the store as long as needed. If the store answers but refuses the batch, each profile is tried alone,
+        and those that fail are refused. Raises StoppedError.
         """
         latest = LatestProfiles()
         for profile in self._profiles:
@@ -80,7 +80,7 @@ class ProfileBatch:
         return written
 
     def write_letters(self, write: Callable[[Sequence[Output]], object]) -> None:
-        """Writes the dead letters. Raises what `write` raises for more than a record."""
+        """Writes the dead letters. Raises errors of `write` that concern more than one record."""
         for profile in self._profiles:
             if profile.refusal is None:
                 continue
@@ -90,11 +90,11 @@ class ProfileBatch:
                 write([self._letters.bare(profile.record, profile.refusal, self._now)])
 
     def outcomes(self) -> list[str | None]:
-        """Per profile the reason of its refusal, None if it was taken."""
+        """The reason of each profile's refusal; None if it was accepted."""
         return [profile.refusal.reason if profile.refusal else None for profile in self._profiles]
 
     def count(self) -> None:
-        """Counts what was taken and refused."""
+        """Counts accepted and refused profiles."""
         taken = Counter(kind_of(profile.event) for profile in self._profiles if profile.refusal is None)
         for kind, number in taken.items():
             metrics.EVENTS_INGESTED.labels(event=kind).inc(number)
@@ -108,7 +108,7 @@ class ProfileBatch:
         except (StoppedError, MemoryError):
             raise
         except Exception as error:  # noqa: BLE001 - one profile must not hold up the others
-            if len(profiles) > 1:  # which one is at fault, the store does not say
+            if len(profiles) > 1:  # the store does not say which one is at fault
                 return sum(self._write([profile], write, retrier, attempt + 1) for profile in profiles)
             for found in self._profiles:
                 if found.event is profiles[0]:
@@ -119,7 +119,7 @@ class ProfileBatch:
 def _read(routing: Routing, record: Any, now: float) -> _Profile | None:
     try:
         event = routing.decode(record.value)
-    except Exception:  # noqa: BLE001 - the lane of feedback refuses what cannot be decoded
+    except Exception:  # noqa: BLE001 - the feedback lane refuses records that cannot be decoded
         return None
     if not isinstance(event, UserEvent | ItemEvent):
         return None
@@ -128,13 +128,13 @@ def _read(routing: Routing, record: Any, now: float) -> _Profile | None:
         accepted = routing.accept(event, appended_at(record, now))
         assert isinstance(accepted, UserEvent | ItemEvent)
         profile.event = accepted
-    except Exception as error:  # noqa: BLE001 - whatever one record does, the next one is read
+    except Exception as error:  # noqa: BLE001 - one bad record must not keep later ones from being read
         profile.refuse(error)
     return profile
 
 
 class ProfileLane:
-    """The thread of the lane."""
+    """The thread of the profile lane."""
 
     def __init__(self, config: Config, routing: Routing, store: ProfileStore, clock: BrokerClock) -> None:
         self._config = config
@@ -149,14 +149,14 @@ class ProfileLane:
         self._changed = threading.Event()
         self._next_look = 0.0
         self.failure: Exception | None = None
-        """What ended the thread before its time."""
+        """The error that ended the thread; None while it runs."""
 
     def start(self) -> None:
-        """Begins to read."""
+        """Starts the thread."""
         self._thread.start()
 
     def close(self) -> None:
-        """Ends the thread; what it has not written yet is read again by the next member."""
+        """Ends the thread; the next member reads again what is not written yet."""
         self._stopping.set()
         if self._thread.ident is not None:
             self._thread.join()
@@ -168,7 +168,7 @@ class ProfileLane:
         return changed
 
     def check(self) -> str | None:
-        """The check for `/healthz`: whether Kafka answers this lane, and the feature store takes profiles."""
+        """The check for `/healthz`: whether Kafka answers this lane, and the feature store accepts profiles."""
         return self._retrier.check() or self._watch.check()
 
     def _run(self) -> None:
@@ -183,7 +183,7 @@ class ProfileLane:
                 reader.close()
         except StoppedError:
             pass
-        except Exception as error:  # noqa: BLE001 - the lane of feedback raises it
+        except Exception as error:  # noqa: BLE001 - raised by the feedback lane, which reads it from here
             self.failure = error
 
     def _turn(self, reader: InteractionsReader, writer: Writer) -> None:

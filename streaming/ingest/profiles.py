@@ -1,4 +1,4 @@
-"""Profiles on their way to the feature store: of each user and item the newest."""
+"""Profiles to be written to the feature store: the newest of each user and item."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class ProfileStore(Protocol):
     """The part of the feature store that ingest writes."""
 
     def write_users(self, users: Sequence[UserEvent]) -> None:
-        """Writes all of them, or raises what the store raises."""
+        """Writes all of them, or raises the store's error."""
 
     def write_items(self, items: Sequence[ItemEvent]) -> None:
-        """Writes all of them, or raises what the store raises."""
+        """Writes all of them, or raises the store's error."""
 
     def user_times(self, ids: Sequence[str]) -> list[float | None]:
         """Event times of the stored profiles, seconds; None where there is none."""
@@ -27,13 +27,13 @@ class ProfileStore(Protocol):
 
 @dataclass
 class LatestProfiles:
-    """The profiles of one batch: of several about one entity the newest counts, of equally new ones the last."""
+    """The newest profile of each user and item in a batch; among equally new ones, the last."""
 
     users: dict[str, UserEvent] = field(default_factory=dict)
     items: dict[str, ItemEvent] = field(default_factory=dict)
 
     def add(self, event: UserEvent | ItemEvent) -> None:
-        """Takes one event in."""
+        """Adds one event."""
         if isinstance(event, UserEvent):
             known_user = self.users.get(event.user_id)
             if known_user is None or event.time >= known_user.time:
@@ -45,9 +45,9 @@ class LatestProfiles:
 
 
 def write_newer_users(store: ProfileStore, users: Sequence[UserEvent]) -> int:
-    """Writes those that are not older than what the store holds, and gives how many; equally new ones replace it.
+    """Writes the profiles that are not older than the stored ones; returns how many. Equally new ones replace.
 
-    Raises what the store raises. Why by event time, and what that cannot hold: docs/decisions/0099.
+    Raises the store's error. docs/decisions/0099 says why event time decides, and what that cannot guarantee.
     """
     times = store.user_times([user.user_id for user in users])
     newer = [user for user, stored in zip(users, times, strict=True) if stored is None or user.time >= stored]
@@ -57,7 +57,7 @@ def write_newer_users(store: ProfileStore, users: Sequence[UserEvent]) -> int:
 
 
 def write_newer_items(store: ProfileStore, items: Sequence[ItemEvent]) -> int:
-    """The same for items."""
+    """As `write_newer_users`, for items."""
     times = store.item_times([item.item_id for item in items])
     newer = [item for item, stored in zip(items, times, strict=True) if stored is None or item.time >= stored]
     if newer:

@@ -1,10 +1,11 @@
-"""How far one member has read `interactions`, in broker time. No broker and no clock in it: times in, claims out.
+"""How far one member has read `interactions`, in broker time. It has no broker and no clock.
 
-A claim `read[k] = t` says: all that was appended to partition k of `interactions` before `t` has been written to
-`traffic`. Two things prove one. A record of the partition was handled: all before it was too, and the broker stamps a
-partition in its order. Or the position was at an end that was asked for at a known moment: nothing was missing then.
-What others handled before a partition came here is covered: its position begins where they committed, and they commit
-behind their writes. So no claim becomes false when a partition moves on, and none is made about one that has just come.
+A claim `read[k] = t` says: everything appended to partition k of `interactions` before `t` has been written to
+`traffic`. Two facts prove a claim. A record of the partition was handled: all earlier ones were, too, and the broker
+stamps a partition in order. Or the read position was at the end offset that the broker reported at a known time:
+nothing was missing then. Records that an earlier member handled are covered, because this member starts at the
+committed offset, and offsets are committed after the writes. So a claim stays true when a partition moves to another
+member, and no claim is made about a partition that has just arrived.
 """
 
 from __future__ import annotations
@@ -14,26 +15,27 @@ from collections.abc import Collection, Mapping
 
 
 class ReadProgress:
-    """The claims of one member about the partitions it owns."""
+    """Claims of one member about its partitions."""
 
     def __init__(self) -> None:
         self._read: dict[int, float] = {}
 
     def own(self, partitions: Collection[int]) -> None:
-        """These partitions are this member's: of others it claims nothing more."""
+        """Sets the member's partitions; claims about others are dropped."""
         self._read = {partition: read for partition, read in self._read.items() if partition in partitions}
 
     def handled(self, partition: int, appended: float) -> None:
-        """All records up to one that was appended then are written and acknowledged; broker time, seconds."""
+        """Records that everything up to a record with this append time is written and acknowledged; broker seconds."""
         self._claim(partition, appended)
 
     def looked(self, partition: int, position: int, end: int, asked: float) -> None:
-        """All records before `position` are written; at broker time `asked`, or later, the partition ended at `end`."""
+        """Records that all records before `position` are written, and that at broker time `asked` or later the end of
+        the partition was `end`."""
         if position >= end:
             self._claim(partition, asked)
 
     def claims(self) -> dict[int, float]:
-        """Partition of `interactions` to broker time, seconds."""
+        """Claims by partition of `interactions`: broker time, seconds."""
         return dict(self._read)
 
     def _claim(self, partition: int, read: float) -> None:
@@ -42,7 +44,7 @@ class ReadProgress:
 
 
 class MarkSchedule:
-    """When one partition of `traffic` is due a mark: as long as windows may be open that no mark has passed."""
+    """Decides when a partition of `traffic` needs a mark: while windows may be open that no mark has passed."""
 
     def __init__(self) -> None:
         self._written: Mapping[int, float] = {}
@@ -50,13 +52,13 @@ class MarkSchedule:
     def due(self, claims: Mapping[int, float], own: Collection[int], until: float) -> bool:
         """Whether to write `claims` now; windows may be open up to broker time `until`, seconds.
 
-        Not if nothing is new since the last mark, unless nothing can be claimed yet: a mark's own acknowledgement tells
-        the broker's time, which claims are made of.
+        Not if nothing has changed since the last mark. But if there is no claim yet, a mark is written, because its
+        acknowledgement tells the broker's time, from which claims are made.
         """
         if all(self._written.get(partition, -math.inf) >= until for partition in own):
             return False
         return dict(claims) != dict(self._written) or not claims
 
     def wrote(self, claims: Mapping[int, float]) -> None:
-        """A mark with these claims is acknowledged."""
+        """Records an acknowledged mark with these claims."""
         self._written = dict(claims)

@@ -1,4 +1,4 @@
-"""Reads `interactions` as a member of a consumer group: batches that cannot be unpacked are passed over and told."""
+"""Reads `interactions` as a member of a consumer group; batches that cannot be unpacked are skipped and reported."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ log = logging.getLogger(__name__)
 
 _LOOK_MS = 1_000
 _MAX_POLL_INTERVAL_MS = 15 * 60 * 1_000
-"""A feature store that is down this long costs the membership, and then some records are handled twice."""
+"""If the feature store is down for longer, the member leaves the group, and some records are handled twice."""
 
 
 @dataclass(frozen=True)
 class UnreadableBatch:
-    """Records that stand in the topic and cannot be unpacked."""
+    """Records in the topic that cannot be unpacked."""
 
     topic: str
     partition: int
     offset: int
-    """The first of them."""
+    """Offset of the first one."""
     next_offset: int
-    """The first behind them."""
+    """Offset after the last one."""
     error: Exception
 
 
 @dataclass(frozen=True)
 class Polled:
-    """What one poll gave."""
+    """The result of one poll."""
 
     records: list[Any]
-    """As kafka-python gives them, of each partition in its order."""
+    """Records of kafka-python, in the order of each partition."""
     unreadable: list[UnreadableBatch]
 
     def positions(self) -> dict[tuple[str, int], int]:
-        """Topic and partition to the offset behind what was read."""
+        """The offset after the records read, by topic and partition."""
         ends: dict[tuple[str, int], int] = {}
         for record in self.records:
             ends[record.topic, record.partition] = record.offset + 1
@@ -71,13 +71,13 @@ class InteractionsReader:
             session_timeout_ms=10_000,
         )
         _pass_over_unreadable(self.consumer, self._unreadable)
-        # A leader that first joins without knowing the topic's partitions joins again as soon as it does, and
-        # kafka-python 3.0 forgets a join that it began for that reason and that outlives one short poll: the member
-        # would stay without partitions, and say nothing. So the partitions are asked for before the first join.
+        # If the group's leader joins without knowing the topic's partitions, it joins again as soon as it does. Then
+        # kafka-python 3.0 forgets that join if it takes longer than one short poll, and the member silently stays
+        # without partitions. So the partitions are fetched before the first join.
         self.consumer.topics()
 
     def poll(self, wait_ms: int) -> Polled:
-        """What has come; empty after a failure, which is logged. Raises AuthorizationError."""
+        """New records; empty after a failure, which is logged. Raises AuthorizationError."""
         try:
             polled = self.consumer.poll(timeout_ms=wait_ms)
         except AuthorizationError:
@@ -96,28 +96,28 @@ class InteractionsReader:
         try:
             self.consumer.commit(offsets, 5_000)
         except KafkaError as error:
-            # The next commit covers these records; if the partitions moved on, their new owner handles them again.
+            # The next commit covers these records; if a partition moved away, its new owner handles them again.
             log.warning("committing %d partitions failed (%s); going on", len(offsets), error)
 
     def own(self) -> set[TopicPartition]:
-        """The partitions that are this member's now. Raises UnknownTopicOrPartitionError if the topic is gone."""
+        """The partitions that this member owns. Raises UnknownTopicOrPartitionError if the topic is gone."""
         own: set[TopicPartition] = self.consumer.assignment()
         if not own and not self.partitions():
-            # A deleted topic takes our partitions away without an error. Asking for it also refreshes what the
-            # consumer knows of it, so that it goes on soon after the topic was made again.
+            # If the topic is deleted, its partitions disappear without an error. Asking for them also refreshes the
+            # consumer's metadata, so that it goes on soon after the topic was created again.
             raise UnknownTopicOrPartitionError(f"{self._topic} has no partitions")
         return own
 
     def partitions(self) -> int:
-        """How many partitions the topic has; 0 if it is gone."""
+        """Number of partitions of the topic; 0 if it is gone."""
         return len(self.consumer.partitions_for_topic(self._topic) or ())
 
     def ends(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
-        """The next offset of each partition, of whatever topic. Raises KafkaError."""
+        """The next offset of each partition, of any topic. Raises KafkaError."""
         return end_offsets(self.consumer, partitions, _LOOK_MS) if partitions else {}
 
     def positions(self, own: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        """The next offset to be read of each own partition, without those that have none yet. Raises KafkaError."""
+        """The next offset to read of each own partition, if it has one yet. Raises KafkaError."""
         found = {partition: self.consumer.position(partition, timeout_ms=_LOOK_MS) for partition in own}
         return {partition: position for partition, position in found.items() if position is not None}
 
@@ -127,9 +127,9 @@ class InteractionsReader:
 
 
 class _PassingOver(Fetcher.PartitionRecords):  # type: ignore[misc]
-    """Goes on behind a batch that cannot be unpacked.
+    """Continues after a batch that cannot be unpacked.
 
-    kafka-python 3.0 raises once and then, still at that batch, loops for ever inside `poll`.
+    kafka-python 3.0 raises once and then loops for ever inside `poll` at the same batch.
     """
 
     told: list[UnreadableBatch]
@@ -143,7 +143,7 @@ class _PassingOver(Fetcher.PartitionRecords):  # type: ignore[misc]
                 return
             except Exception as error:
                 batch = batches.last
-                behind = getattr(batch, "next_offset", None)  # batches older than Kafka 0.11 do not tell
+                behind = getattr(batch, "next_offset", None)  # unknown for batches older than Kafka 0.11
                 if behind is None:
                     raise
                 begin = max(self.next_fetch_offset, self.fetch_offset)
@@ -152,14 +152,14 @@ class _PassingOver(Fetcher.PartitionRecords):  # type: ignore[misc]
 
 
 class _Remembering:
-    """The batches of a fetch, one after the other."""
+    """Iterates over the batches of a fetch and remembers the last one."""
 
     def __init__(self, records: Any) -> None:
         self._records = records
         self.last: Any = None
 
     def next_batch(self) -> Any:
-        self.last = None  # a batch that cannot even be cut out has no end to go on behind
+        self.last = None  # a batch that cannot even be cut out of the fetch has no known end
         self.last = self._records.next_batch()
         return self.last
 

@@ -1,4 +1,4 @@
-"""Which partition of `traffic` an outside event goes to, once it keeps the rules. No broker, no clock."""
+"""Checks an outside event and finds its partition of `traffic`. It has no broker and no clock."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from streaming.topics import INTERACTION_BYTES
 
 
 class Routing:
-    """The rules of one configuration."""
+    """Rules and routing of one configuration."""
 
     def __init__(
         self,
@@ -21,9 +21,9 @@ class Routing:
         on_undeclared: Callable[[], None] = lambda: None,
         on_corrected: Callable[[Event], None] = lambda _: None,
     ) -> None:
-        """`on_undeclared` is told of every impression of an undeclared domain value, as a scorer's is.
+        """`on_undeclared` is called for every impression with an undeclared domain value, as in a scorer.
 
-        `on_corrected` is told of every event whose time was ahead of the broker's clock.
+        `on_corrected` is called with every event whose time was ahead of the broker's clock.
         """
         self._config = config
         self._rules = EventRules(config)
@@ -32,14 +32,14 @@ class Routing:
         self._space = config.domain_space()
 
     def decode(self, value: bytes | None) -> Event:
-        """The event in `value`, whatever it says. Raises RefusedError."""
-        # The broker bounds what is sent, which may be compressed: this bounds what it was before.
+        """Decodes the event in `value` without checking it. Raises RefusedError."""
+        # The broker limits the size after compression; this limits it before.
         if value is not None and len(value) > INTERACTION_BYTES:
             raise RefusedError("too_large", f"{len(value)} bytes, at most {INTERACTION_BYTES} are taken")
         return decode_outside(value)
 
     def accept(self, event: Event, appended: float) -> Event:
-        """The event if it is in order at broker time `appended`, seconds, and not later than that. Raises RefusedError.
+        """The event if it is valid at broker time `appended`, with no later time than that. Raises RefusedError.
 
         An undeclared value of an impression's or feedback's domain becomes `unknown`, as it does in a scorer.
         """
@@ -60,7 +60,7 @@ class Routing:
         return self.accept(self.decode(value), appended)
 
     def partition(self, event: ImpressionEvent | FeedbackEvent) -> int:
-        """Partition of `traffic`: that of the event's kernel group. Raises RefusedError."""
+        """Partition of `traffic` of the event's kernel group. Raises RefusedError."""
         partition = self._config.partition_of(self._rules.group(event))
         assert partition is not None, "a group of the configuration has a partition"
         return partition

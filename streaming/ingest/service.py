@@ -1,7 +1,7 @@
-"""The Kafka shell of ingest: poll, traffic and dead letters to Kafka, then the commit, and marks of how far it read.
+"""The Kafka shell of ingest: poll, write traffic and dead letters, commit, and mark how far it has read.
 
-Offsets are committed after Kafka has taken everything that came of the records, so nothing is lost; after a crash
-records are handled twice, which the join does not mind (docs/decisions/0013). Profiles have a lane of their own.
+Offsets are committed after Kafka has acknowledged everything made of the records, so nothing is lost. After a crash
+records are handled twice, which the join tolerates (docs/decisions/0013). Profiles have a lane of their own.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ _EXPLAINED = (
     TopicMismatch,
     TopicsFailed,
 )
-"""Errors whose message says it all: logged without a traceback."""
+"""Errors whose message is complete, so they are logged without a traceback."""
 
 
 def run_ingest(config: Config, stopping: threading.Event | None = None) -> int:
-    """Ingests until SIGTERM, SIGINT or `stopping`; gives the exit code, 1 after an error that the log names."""
+    """Ingests until SIGTERM, SIGINT or `stopping`; returns the exit code, 1 after an error, which is logged."""
     stopping = stopping or threading.Event()
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -68,7 +68,7 @@ def run_ingest(config: Config, stopping: threading.Event | None = None) -> int:
         log.critical("ingest ends: %s", error)
         return 1
     except Exception:
-        log.exception("ingest ends: it met an error it does not know")
+        log.exception("ingest ends: unexpected error")
         metrics.TASK_FAILURES.labels(task="ingest").inc()
         return 1
     return 0
@@ -101,7 +101,7 @@ class Ingest:
         metrics.CLOCK_OFFSET.set_function(lambda: self._clock.offset_s)
 
     def run(self) -> None:
-        """Ingests until it is asked to end. Raises what ends it."""
+        """Ingests until it is told to stop. Raises the error that ends it."""
         quiet_client_logs()
         config = self._config
         with HealthServer(config.ingest.metrics_host, config.ingest.metrics_port, self._checks()):
@@ -124,7 +124,7 @@ class Ingest:
                 self._ticker.close()
                 self._writer.close()
                 reader.close()
-        log.info("ingest has ended in order")
+        log.info("ingest has ended as ordered")
 
     def _checks(self) -> dict[str, Check]:
         return {
@@ -135,7 +135,8 @@ class Ingest:
         }
 
     def _check_backbone(self) -> None:
-        """Its card alone: an ingest that sees no impression of another system needs neither backbone nor PyTorch."""
+        """Checks the backbone's card only, so that without other systems' impressions neither backbone nor PyTorch is
+        needed."""
         if (self._config.backbone_dir / CARD).is_file():
             check_card(self._config.backbone_dir, self._config.input_schema())
 
@@ -166,7 +167,7 @@ class Ingest:
         batch = Batch(self._config, self._routing, self._letters, polled, self._clock.now(steady_wall()))
         batch.represent(external, self._retrier)
         batch.write(self._writer.write)
-        # Only now: after a crash records are handled twice, but none is committed that did not go where it belongs.
+        # After the writes, so that no record is committed whose results are missing; a crash repeats records.
         reader.commit(polled.positions())
         for partition, appended in batch.appended().items():
             self._progress.handled(partition, appended)
@@ -177,10 +178,10 @@ class Ingest:
             self._ticker.routed(partition, newest)
 
     def _look(self, reader: InteractionsReader) -> None:
-        """Asks Kafka how far the topics reach: for the lag, for ticks and marks, and to know that Kafka is there."""
+        """Asks Kafka for the ends of the topics: for the lag, for ticks and marks, and to see that Kafka answers."""
         try:
             own = reader.own()
-            # Before the question: what was appended at this time or earlier stands before the end it is answered with.
+            # Read before asking: everything appended until this time is before the ends in the answer.
             asked = self._clock.earliest(steady_wall())
             ends = reader.ends([*self._ticker.partitions, *own])
             positions = reader.positions(own)
@@ -195,11 +196,11 @@ class Ingest:
         for partition, position in positions.items():
             self._progress.looked(partition.partition, position, ends[partition], asked)
         self._show_age(numbers)
-        self._ticker.look(ends, ticks=0 in numbers)  # one member ticks (docs/decisions/0012)
+        self._ticker.look(ends, ticks=0 in numbers)  # only the owner of partition 0 ticks (docs/decisions/0012)
         self._ticker.mark(self._progress.claims(), numbers, reader.partitions())
 
     def _show_age(self, own: Collection[int]) -> None:
-        """As of when it is asked for: it has to grow while this loop stands still."""
+        """Makes the age a function of the scrape time, so that it grows even if this loop stands still."""
         for partition in self._shown - set(own):
             metrics.INGEST_PROGRESS_AGE.remove(str(partition))
         self._shown = set(own)

@@ -1,4 +1,4 @@
-"""Reads the end of a partition of `traffic`: the newest event time in it, whoever wrote it."""
+"""Reads the end of a partition of `traffic` for the newest event times in it."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from streaming.ingest.idle import Tail
 from streaming.record_sizes import MAX_RECORD_BYTES
 
 _FIRST_LOOK = 256
-"""Records: event times are only roughly in order, above all behind an outage."""
+"""Records read first; several, because event times are only roughly in order, especially after an outage."""
 _FARTHEST_LOOK = 10_000
-"""Records of feedback alone behind which no impression is looked for."""
+"""Records after which the search for an impression stops."""
 _READ_S = 5.0
 
 
 class TrafficTail:
-    """A consumer of its own, without a group."""
+    """A consumer without a group, for reading the ends of partitions."""
 
     def __init__(self, config: KafkaConfig) -> None:
         self._consumer: KafkaConsumer = make_consumer(config, max_partition_fetch_bytes=MAX_RECORD_BYTES)
 
     def read(self, partition: TopicPartition, end: int) -> Tail | None:
-        """The newest event times among the last records before offset `end`; looks further back to an impression.
+        """The newest event times among the last records before offset `end`, back to at least one impression.
 
-        Behind an outage much feedback comes that is older than the newest impression, whose window has to end. None if
-        there is neither. Raises KafkaError, also when reading takes longer than 5 s.
+        After an outage much feedback may follow the newest impression, whose window must still end. None if the
+        partition has neither. Raises KafkaError, also if reading takes longer than 5 s.
         """
         self._consumer.assign([partition])
         begin = begin_offsets(self._consumer, [partition], int(_READ_S * 1_000))[partition]
@@ -54,7 +54,7 @@ class TrafficTail:
         return Tail(newest, reached) if newest > float("-inf") else None
 
     def only_marks(self, partition: TopicPartition, begin: int, end: int) -> bool:
-        """Whether nothing but progress marks and ticks stands from offset `begin` up to `end`. Raises KafkaError."""
+        """Whether the records from offset `begin` to `end` are only progress marks and ticks. Raises KafkaError."""
         self._consumer.assign([partition])
         return all(isinstance(record, Progress | Tick) for record in self._between(partition, begin, end))
 
@@ -68,10 +68,10 @@ class TrafficTail:
             for record in self._consumer.poll(timeout_ms=200).get(partition, ()):
                 position = record.offset + 1
                 if record.offset < upper:
-                    with contextlib.suppress(msgspec.DecodeError):  # the processor says what is wrong with it
+                    with contextlib.suppress(msgspec.DecodeError):  # the processor reports undecodable records
                         yield decode_traffic(record.value or b"")
             position = max(position, self._consumer.position(partition, timeout_ms=1_000))
 
     def close(self) -> None:
-        """Lets the consumer go."""
+        """Closes the consumer."""
         self._consumer.close()

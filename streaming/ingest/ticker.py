@@ -1,4 +1,4 @@
-"""What ingest adds to `traffic` by itself: ticks while no traffic comes, and marks of how far it has read."""
+"""Records that ingest itself adds to `traffic`: ticks while there is no traffic, and marks of its reading progress."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _TO_SPARE_S = 5.0
 
 
 def rule_of(config: Config) -> IdleRule:
-    """The rule of this configuration: ticks end twice the join's longest wait, and 5 s, after the newest event."""
+    """The idle rule of a configuration; ticks end twice the join's longest wait, plus 5 s, after the newest event."""
     longest = config.join.window_s + config.join.lateness_s
     interval = config.ingest.idle_tick_s
     return IdleRule(interval, 2 * longest + _TO_SPARE_S, gap_s=max(2.0, 4 * interval))
 
 
 class Ticker:
-    """The idle clocks of all groups. Every member of the consumer group watches and marks, one of them ticks."""
+    """Idle clocks of all groups. Every member of the consumer group watches and marks; one of them writes ticks."""
 
     def __init__(self, config: Config, writer: Writer, clock: BrokerClock) -> None:
         self._rule = rule_of(config)
@@ -44,11 +44,11 @@ class Ticker:
         self._tail: TrafficTail | None = None
 
     def routed(self, partition: int, newest: float) -> None:
-        """Events up to this time were written to the partition."""
+        """Records that events up to this time were written to the partition."""
         self._idle[partition].routed(newest)
 
     def look(self, ends: Mapping[TopicPartition, int], *, ticks: bool) -> None:
-        """Looks at the end offsets of `traffic`, and writes the ticks that are due if this member is the one."""
+        """Takes the end offsets of `traffic`; with `ticks`, writes the ticks that are due."""
         for partition, idle, group in zip(self.partitions, self._idle, self._config.groups, strict=True):
             end = ends[partition]
             self._pass_marks(partition, idle, end)
@@ -65,9 +65,9 @@ class Ticker:
                 metrics.TICKS.labels(group=group.name).inc()
 
     def mark(self, claims: Mapping[int, float], own: Collection[int], partitions: int) -> None:
-        """Writes how far the own partitions of `interactions`, out of `partitions`, are read, where that is due.
+        """Writes the claims about the own partitions of `interactions`, out of `partitions`, where a mark is due.
 
-        All that the claims are about has to be acknowledged by now.
+        Everything that the claims cover must be acknowledged.
         """
         if not own:
             return
@@ -85,13 +85,14 @@ class Ticker:
                 idle.passed(offset + 1)
 
     def close(self) -> None:
-        """Lets the reader of the tails go."""
+        """Closes the reader of partition ends."""
         if self._tail is not None:
             self._tail.close()
             self._tail = None
 
     def _pass_marks(self, partition: TopicPartition, idle: IdleClock, end: int) -> None:
-        """What other members marked is no traffic. Few records are read: where traffic runs there are more."""
+        """Checks whether other members only added marks, which are no traffic. Few records are read, because running
+        traffic adds more."""
         most = 2 * self._config.topics.interactions_partitions
         if idle.seen < 0 or not 0 < end - idle.seen <= most:
             return

@@ -1,6 +1,6 @@
-"""The contract between the processor, which writes the kernel log, and everyone who reads it.
+"""The kernel log: the topics that the processor writes in transactions, and everybody who reads them.
 
-Two compacted topics hold one partition per kernel group, and one transaction writes both:
+Two compacted topics have one partition per kernel group, and one transaction writes both:
 
 | topic (`topics.*`) | key | value |
 | -- | -- | -- |
@@ -8,7 +8,7 @@ Two compacted topics hold one partition per kernel group, and one transaction wr
 | `kernels` | `<group>/learner` | the learner's snapshot, see `snapshot.py`; private to the processor |
 | `state` | `<group>/<kind>/<key>` | one row of live features, see `rows.py`; no value: the row was evicted |
 
-Keys and sizes stand in `keys.py`, the kernels as a reader meets them in `kernels.py`, the transaction in `writer.py`, a
-group's state as its next owner reads it in `reader.py`. Readers are `read_committed`: they see a transaction whole or
+Keys and sizes are in `keys.py`, kernels for readers in `kernels.py`, the transaction in `writer.py`, and reading a
+group's state for its next owner in `reader.py`. Readers are `read_committed`, so they see a transaction as a whole or
 not at all.
 """

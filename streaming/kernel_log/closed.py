@@ -1,4 +1,4 @@
-"""Closed requests as they stand in the `state` topic: what a late click needs to correct what was taught."""
+"""Closed requests in the `state` topic: what a late click needs to correct a learned label."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from streaming.kernel_log.rows import StateRecord
 log = logging.getLogger(__name__)
 _CLOSED = "closed"
 NEVER_TAUGHT = 0
-"""`ClosedRequest.learned_at` of a request that was set aside, or came while learning was stopped."""
+"""`ClosedRequest.learned_at` of a request that was set aside, or that came while learning was stopped."""
 
 
 class ClosedRequest(msgspec.Struct, array_like=True, gc=False):
-    """A request whose labels were decided. Its tensors stand in the log."""
+    """A request whose labels are decided. Its tensors are in `traffic`."""
 
     request_id: str
     offset: int
@@ -27,36 +27,36 @@ class ClosedRequest(msgspec.Struct, array_like=True, gc=False):
     time: float
     """Event time of its impression, seconds."""
     clicks: bytes
-    """Packed bits, one per item: the labels as they were last taught."""
+    """Packed bits, one per item: the labels as last learned."""
     learned_at: int = -1
-    """`Learner.examples` right after the micro-batch that taught it; -1 while that still fills, or `NEVER_TAUGHT`."""
+    """`Learner.examples` right after the micro-batch that learned it; -1 before that, or `NEVER_TAUGHT`."""
     conversions: bytes = b""
     """Packed bits, one per item; empty before the first conversion."""
     weight: bytes = b""
-    """What each of its examples weighed when they were taught, float64 `(n,)`; empty if that is 1 for all."""
+    """Weight of each of its examples when learned, float64 `(n,)`; empty if all weights are 1."""
 
     def weights(self, items: int) -> NDArray[np.float64]:
-        """What each of its `items` weighed, `(n,)`."""
+        """Weights of its `items` examples, `(n,)`."""
         return np.frombuffer(self.weight) if self.weight else np.ones(items)
 
     def clicked(self, index: int) -> bool:
-        """Whether the item at `index` counts as clicked."""
+        """Whether the item at `index` is marked as clicked."""
         return _has(self.clicks, index)
 
     def click(self, index: int) -> None:
-        """Counts the item at `index` as clicked."""
+        """Marks the item at `index` as clicked."""
         self.clicks = _with(self.clicks, index)
 
     def labels(self, n: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Clicks and conversions of its `n` items as they are known, both `(n,)`."""
+        """Present clicks and conversions of its `n` items, both `(n,)`."""
         return _unpacked(self.clicks, n), _unpacked(self.conversions or bytes(len(self.clicks)), n)
 
     def converted(self, index: int) -> bool:
-        """Whether the item at `index` counts as converted."""
+        """Whether the item at `index` is marked as converted."""
         return bool(self.conversions) and _has(self.conversions, index)
 
     def convert(self, index: int) -> None:
-        """Counts the item at `index` as converted."""
+        """Marks the item at `index` as converted."""
         self.conversions = _with(self.conversions or bytes(len(self.clicks)), index)
 
 
@@ -75,7 +75,7 @@ def _with(bits: bytes, index: int) -> bytes:
 
 
 class ClosedSegment(msgspec.Struct, frozen=True, array_like=True):
-    """What changed in the closed requests between two cuts."""
+    """Changes of the closed requests between two cuts."""
 
     first: int
     """Number of the first of `requests` among all that the group ever closed."""

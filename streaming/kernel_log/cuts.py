@@ -1,9 +1,9 @@
-"""What a whole cut of a group is stored as, and which of the two that are kept its next owner goes on from.
+"""The stored form of a group's whole cuts, and the choice of the cut from which its next owner continues.
 
-Two snapshots lie under two keys in turn, so that one is left where the other cannot be read. Rows of live features are
-there once: those of the newest cut. A mark beside them, written in the same transaction, says which records they
-hold. Whoever falls back to the snapshot before learns those records again and leaves the rows as they are meanwhile:
-the kernel learns from the features that were served, never from the rows, so both come out as they were, bit for bit.
+Two snapshots are kept under two keys in turn, so that one remains if the other cannot be read. Live rows are kept once,
+those of the newest cut, with a mark from the same transaction that says which records they contain. An owner that falls
+back to the earlier snapshot learns those records again and leaves the rows unchanged meanwhile. Because the kernel
+learns from the features that were served and never from the rows, both end up equal, bit for bit.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ CURE = "rebuild it from the log with `driftline replay-log --group {group} --pub
 
 
 class StoredCut(msgspec.Struct, frozen=True, array_like=True):
-    """One cut of a group as it stands in the log; the mark beside its rows is the same without a snapshot."""
+    """One cut of a group in the log; the mark beside its rows is a `StoredCut` without a snapshot."""
 
     number: int
-    """Cuts count up from 1."""
+    """Number of the cut, counting from 1."""
     topic: str
-    """Id that the cluster gave the `traffic` topic whose offsets the snapshot means."""
+    """Id of the `traffic` topic that the snapshot's offsets refer to."""
     rows_offset: int
-    """All records before it are in the rows, none from it on."""
+    """The rows contain all records before this offset, and none from it on."""
     snapshot: bytes = b""
     """See `snapshot.py`."""
 
@@ -38,13 +38,13 @@ _decoder = msgspec.msgpack.Decoder(StoredCut)
 
 
 def seal(cut: StoredCut) -> bytes:
-    """A cut as bytes, behind their checksum."""
+    """A cut as bytes, preceded by a checksum."""
     packed = msgspec.msgpack.encode(cut)
     return _checksum(packed) + packed
 
 
 def unseal(data: bytes) -> StoredCut:
-    """The inverse of `seal`. Raises SnapshotError for bytes that are not what was written."""
+    """The inverse of `seal`. Raises SnapshotError if the bytes have changed."""
     check, packed = data[:_CHECK_BYTES], data[_CHECK_BYTES:]
     if check != _checksum(packed):
         raise SnapshotError(f"its {len(data)} bytes do not have their checksum: torn, foreign, or written by hand")
@@ -60,32 +60,32 @@ def _checksum(data: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class ChosenCut:
-    """What the next owner goes on from."""
+    """The cut from which the next owner continues."""
 
     cut: StoredCut | None
-    """None for a group that never made a whole cut."""
+    """None for a group without any whole cut."""
     slot: int
-    """Where the next cut goes: never over the only good one."""
+    """Slot of the next cut, never that of the only readable one."""
     number: int
     """Number of the next cut."""
     rows: StoredCut | None
-    """The mark beside the rows, None if there is none that can be read."""
+    """The mark beside the rows; None if there is none that can be read."""
     refused: tuple[str, ...]
-    """What could not be read, and why, a sentence each."""
+    """One sentence for each record that could not be read."""
 
     @property
     def fallen_back(self) -> bool:
-        """Whether the rows are those of a newer cut than the snapshot."""
+        """Whether the rows belong to a newer cut than the snapshot."""
         return self.cut is not None and self.rows is not None and self.rows.number > self.cut.number
 
     def rows_offset(self, topic: str) -> int:
-        """All records of this topic before it are in the rows."""
+        """The rows contain all records of this topic before the returned offset."""
         marks = [mark.rows_offset for mark in (self.cut, self.rows) if mark is not None and mark.topic == topic]
         return max(marks, default=0)
 
 
 def choose(group: str, slots: Mapping[int, bytes | None], mark: bytes | None) -> ChosenCut:
-    """The newest cut that can be read, of the values under the group's two keys and the mark of its rows.
+    """Chooses the newest readable cut from the values of the group's two keys and the mark of its rows.
 
     Raises SnapshotError, with the cure, if there are snapshots and none can be read.
     """
@@ -105,7 +105,7 @@ def choose(group: str, slots: Mapping[int, bytes | None], mark: bytes | None) ->
     try:
         rows = None if mark is None else unseal(mark)
     except SnapshotError as error:
-        refused.append(f"what the rows of group {group!r} hold, under {group}/cut, cannot be read: {error}")
+        refused.append(f"the mark of the rows of group {group!r}, under {group}/cut, cannot be read: {error}")
     newest = max(cuts, key=lambda slot: cuts[slot].number, default=SLOTS[1])
     numbers = [cut.number for cut in cuts.values()] + ([] if rows is None else [rows.number])
     return ChosenCut(cuts.get(newest), 1 - newest, max(numbers, default=0) + 1, rows, tuple(refused))

@@ -1,4 +1,4 @@
-"""What can be wrong with the kernel log, one class per cause."""
+"""Errors of the kernel log, one class per cause."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ class KernelLogError(Exception):
 
 
 class OwnershipLostError(KernelLogError):
-    """Another processor owns the group now: Kafka fenced this one."""
+    """Another processor owns the group now and has fenced this one."""
 
 
 class SnapshotError(KernelLogError):
-    """A learner's snapshot cannot be used; the message says why and what to do."""
+    """A learner's snapshot cannot be used; the message names the reason and the cure."""
 
 
 class RowError(KernelLogError):
-    """A `state` record is no row of live features; the message names its key."""
+    """A `state` record is no live row; the message names its key."""

@@ -1,4 +1,4 @@
-"""What a snapshot holds of the join: the log by reference, and by value what is small."""
+"""The join's part of a snapshot: references to the log, and small values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NEVER = float("-inf")
 
 
 class RequestRef(msgspec.Struct, frozen=True, array_like=True):
-    """A request with labels by reference: the record at `offset` of `traffic` has its tensors (decision 0070)."""
+    """A labelled request by reference: the record at `offset` of `traffic` has its tensors (decision 0070)."""
 
     offset: int
     clicks: bytes
@@ -25,7 +25,7 @@ class RequestRef(msgspec.Struct, frozen=True, array_like=True):
 
     @classmethod
     def of(cls, offset: int, clicks: NDArray[np.bool_], conversions: NDArray[np.bool_]) -> RequestRef:
-        """The reference of a request whose items were labelled so, both `(n,)`."""
+        """The reference of a request with these labels, both `(n,)`."""
         return cls(offset, np.packbits(clicks).tobytes(), np.packbits(conversions).tobytes())
 
     def labels(self, n: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -42,9 +42,9 @@ class WaitingBatch(msgspec.Struct, frozen=True, array_like=True):
 
     requests: list[RequestRef]
     weight: bytes
-    """Of its examples, float64."""
+    """Weights of its examples, float64."""
     left: bytes
-    """Which requests are set aside for good, a byte each."""
+    """Mask of the requests set aside for good, a byte each."""
 
 
 class WaitingConversions(msgspec.Struct, frozen=True, array_like=True):
@@ -58,7 +58,7 @@ class WaitingConversions(msgspec.Struct, frozen=True, array_like=True):
 
 
 class TimeState(msgspec.Struct, frozen=True, array_like=True):
-    """How far a group's time has come."""
+    """The event time of a group."""
 
     newest: float = _NEVER
     """Newest event time of an impression or tick, seconds."""
@@ -67,11 +67,11 @@ class TimeState(msgspec.Struct, frozen=True, array_like=True):
     read: dict[int, float] = {}
     """Append time up to which each partition of `interactions` has been read, seconds."""
     partitions: int = 0
-    """How many partitions `interactions` has; 0 before ingest has told."""
+    """Number of partitions of `interactions`; 0 before ingest has reported it."""
 
 
 class WaitingFeedback(msgspec.Struct, frozen=True, array_like=True):
-    """All feedback of one request whose impression has not come."""
+    """All feedback of one request whose impression has not come yet."""
 
     request_id: str
     feedback: list[tuple[str, FeedbackKind, float]]
@@ -86,18 +86,18 @@ class WaitingClicks(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ClosedState(msgspec.Struct, frozen=True, array_like=True):
-    """What a snapshot says of the closed requests; the segments in `state` hold the rest."""
+    """The closed index's part of a snapshot; the segments in `state` hold the rest."""
 
     first: int = 0
-    """Number of the oldest that is kept, among all that the group ever closed."""
+    """Number of the oldest kept request, among all that the group ever closed."""
     segments: int = 0
-    """How many segments were cut so far: those that come later belong to a later snapshot."""
+    """Number of segments cut so far; segments with higher numbers belong to a later snapshot."""
     forgotten: float = _NEVER
-    """Newest event time of a request that was dropped, seconds."""
+    """Newest event time of any dropped request, seconds."""
 
 
 class JoinState(msgspec.Struct, frozen=True, array_like=True):
-    """The join between two records."""
+    """The state of the join between two records."""
 
     time: TimeState = TimeState()
     open_from: int = 0
@@ -105,17 +105,17 @@ class JoinState(msgspec.Struct, frozen=True, array_like=True):
     open: bytes = b""
     """Packed bits, one per record from `open_from` on: whether it is an open impression."""
     labelled: list[RequestRef] = []
-    """Those open impressions that have feedback already."""
+    """Open impressions that already have feedback."""
     unmatched: list[WaitingFeedback] = []
     closed: ClosedState = ClosedState()
     paused_until: float = _NEVER
-    """Append time up to which feedback must have been read before anything closes again, seconds."""
+    """Append time up to which feedback must have been read before any request may close, seconds."""
     delays: tuple[float, float] = (0.0, 0.0)
     """See `streaming.processor.label_delays.LabelDelays.state`."""
 
     @staticmethod
     def pack_open(offsets: Sequence[int]) -> tuple[int, bytes]:
-        """`open_from` and `open` of the open impressions' offsets, which rise."""
+        """`open_from` and `open` for the ascending offsets of the open impressions."""
         if not offsets:
             return 0, b""
         bits = np.zeros(offsets[-1] - offsets[0] + 1, dtype=np.bool_)
@@ -130,5 +130,5 @@ class JoinState(msgspec.Struct, frozen=True, array_like=True):
         return offsets
 
     def without_log(self) -> JoinState:
-        """The time alone: for a log in which no offset of before means anything."""
+        """The event time alone, for a log in which earlier offsets have no meaning."""
         return JoinState(time=self.time)

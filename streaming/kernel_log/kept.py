@@ -1,4 +1,4 @@
-"""States of the learner that it may go back to, as they stand in the `kernels` topic."""
+"""States to which the learner may return, in the `kernels` topic."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def encode_kept(group: str, state: KeptState) -> StateRecord:
 
 
 def stored_kept(group: str, values: Mapping[bytes | None, bytes | None]) -> list[KeptState]:
-    """The kept states of a group, from the newest value of each key; whoever uses one checks its snapshot."""
+    """The kept states of a group, from the newest value of each key; they are checked when one is used."""
     records = (values.get(good_key(group, slot)) for slot in range(KEPT_STATES))
     return [
         KeptState(int.from_bytes(record[:_NUMBER_BYTES], "little"), record[_NUMBER_BYTES:])

@@ -1,4 +1,4 @@
-"""Kernels as a reader meets them in the `kernels` topic."""
+"""Kernels in the `kernels` topic, for its readers."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class KernelRecord:
     partition: int
     key: bytes | None
     value: bytes | None
-    """None is a tombstone: the group goes back to the identity."""
+    """None is a tombstone, after which the group is served by the identity."""
 
 
 def newest_kernels(records: Iterable[KernelRecord]) -> dict[str, KernelRecord]:
-    """The last kernel record of each group in `records` (in the order of the log); other records are passed over."""
+    """The last kernel record of each group in `records` (in the order of the log); other records are ignored."""
     newest: dict[str, KernelRecord] = {}
     for record in records:
         group = kernel_group(record.key)

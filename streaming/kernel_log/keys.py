@@ -7,7 +7,7 @@ from typing import cast, get_args
 from features.live.layout import Kind
 
 SLOTS = (0, 1)
-"""A group keeps two snapshots, so that one is left where the other cannot be read (docs/decisions/0107)."""
+"""A group keeps two snapshots, so that one remains if the other cannot be read (docs/decisions/0107)."""
 KEPT_STATES = 4
 _KERNEL = "/kernel"
 
@@ -18,7 +18,7 @@ def kernel_key(group: str) -> bytes:
 
 
 def kernel_group(key: bytes | None) -> str | None:
-    """The group whose kernel stands under `key` of the `kernels` topic; None for keys of anything else."""
+    """The group whose kernel has this `key` in the `kernels` topic; None for other keys."""
     name = "" if key is None else key.decode(errors="replace")
     return name.removesuffix(_KERNEL) if name.endswith(_KERNEL) else None
 
@@ -29,15 +29,15 @@ def learner_key(group: str, slot: int) -> bytes:
 
 
 def good_key(group: str, number: int) -> bytes:
-    """Key of a state of a group's learner that is kept to go back to, in the `kernels` topic.
+    """Key of a state to which a group's learner may return, in the `kernels` topic.
 
-    The last few are there: a snapshot that a group falls back to refers to older ones than the newest does.
+    The last few are kept, because a snapshot that a group falls back to refers to older ones than the newest does.
     """
     return f"{group}/good/{number % KEPT_STATES}".encode()
 
 
 def mark_key(group: str) -> bytes:
-    """Key in the `state` topic of what says to which cut a group's rows belong."""
+    """Key in the `state` topic of the mark that names the cut of a group's rows."""
     return f"{group}/cut".encode()
 
 

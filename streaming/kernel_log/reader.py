@@ -1,4 +1,4 @@
-"""A group's state as its next owner reads it."""
+"""Reads a group's state for its next owner."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrafficLog:
-    """A group's partition of `traffic` as the broker has it."""
+    """A group's partition of `traffic` at the broker."""
 
     topic: str
-    """Id of the topic: another one once it was deleted and made anew."""
+    """Id of the topic, which changes if it is deleted and created again."""
     begin: int
     """First offset that the broker still holds."""
     end: int
@@ -41,26 +41,26 @@ class TrafficLog:
 
 @dataclass(frozen=True)
 class StoredGroup:
-    """What the log holds of a group."""
+    """The contents of a group's log."""
 
     chosen: ChosenCut
-    """The cut to go on from."""
+    """The cut to continue from."""
     rows: Sequence[LiveRow]
     unreadable: int
-    """`state` records that are no rows; each was logged by its key."""
+    """Number of `state` records that are no rows; each was logged."""
     kernel_version: int
-    """Version of the newest kernel in the log, which may have run ahead of the cut; 0 if there is none."""
+    """Version of the newest kernel in the log, which may be newer than the cut; 0 if there is none."""
     traffic: TrafficLog
     closed: Mapping[int, ClosedSegment]
-    """Requests that late clicks may correct, by number of their segment."""
+    """Requests that late clicks may correct, by segment number."""
     kept: Sequence[KeptState] = ()
-    """States of the learner that it may go back to."""
+    """States to which the learner may return."""
 
 
 async def read_group(config: Config, group: str, partition: int) -> StoredGroup:
-    """The newest committed value of every key of a group. Raises KernelLogError.
+    """Reads the newest committed value of every key of a group. Raises KernelLogError.
 
-    To be called once the group's `GroupWriter` is open: until then an earlier owner may still write.
+    Call it after the group's `GroupWriter` is open; before that, an earlier owner may still write.
     """
     kernels, state, traffic = (
         TopicPartition(topic, partition)
@@ -81,7 +81,7 @@ async def read_group(config: Config, group: str, partition: int) -> StoredGroup:
 
 
 def newest_version(group: str, kernel: bytes | None) -> int:
-    """Version of the kernel record of a group; 0 if there is none of ours."""
+    """Version of a group's kernel record; 0 if there is none that can be read."""
     if kernel is None:
         return 0
     try:
@@ -93,10 +93,10 @@ def newest_version(group: str, kernel: bytes | None) -> int:
 
 
 def stored_rows(values: Mapping[bytes | None, bytes | None]) -> tuple[dict[str, list[LiveRow]], int]:
-    """Rows by group, from the newest value of each key of the `state` topic, and how many values are no rows.
+    """Rows by group, from the newest value of each key of the `state` topic, and the number of unreadable rows.
 
-    One unreadable row costs what is known live about one key. Refusing the whole state for it would end the processor
-    at every start.
+    An unreadable row only loses what is known live about one key. Refusing the whole state for it would end the
+    processor at every start.
     """
     rows: dict[str, list[LiveRow]] = {}
     unreadable = 0
@@ -119,7 +119,7 @@ _Newest = dict[tuple[str, bytes | None], bytes | None]
 async def _read_newest(
     config: Config, partitions: Sequence[TopicPartition], traffic: TopicPartition
 ) -> tuple[_Newest, TrafficLog]:
-    """The newest value by topic and key of compacted `partitions`, and what the broker has of `traffic`."""
+    """The newest value by topic and key of compacted `partitions`, and the broker's state of `traffic`."""
     topic = await asyncio.to_thread(_topic_id, config, traffic.topic)
     newest: _Newest = {}
     consumer = AIOKafkaConsumer(

@@ -1,4 +1,4 @@
-"""Rows of live features as they stand in the `state` topic."""
+"""Live rows in the `state` topic."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ _row_decoder = msgspec.msgpack.Decoder(_RowBody)
 
 
 def encode_row(group: str, row: LiveRow, *, first: bool) -> StateRecord:
-    """A row of live features as a record, its float32 values bit for bit.
+    """A live row as a record, its float32 values bit for bit.
 
-    If `first`, the backbone's first rows hold the key: then the log must say for good that it was evicted, for the
-    broker drops empty values in the end, and the first row would come back.
+    `first` says that the backbone's first rows have this key. An eviction must then be stored as a value, because the
+    broker deletes tombstones in the end, and the first row would come back.
     """
     key = row_key(group, row.kind, row.key)
     if row.tombstone and not first:

@@ -1,4 +1,4 @@
-"""The learner's snapshot: how a group goes on bit for bit after its owner is gone."""
+"""A group's snapshot, from which its next owner continues bit for bit."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _BEGIN_ANEW = "give the group topics of its own to begin anew (topics.kernels, .
 
 
 class ConversionState(msgspec.Struct, frozen=True):
-    """What a group knows of conversions, beside its live rows."""
+    """The conversion task of a group, without its live rows."""
 
     learner: bytes
     """See `model.kernel.learner.Learner.snapshot`."""
     gate: dict[str, Any]
     """See `model.gate.guarded.GuardedLearner.state`."""
     ripe: list[ClosedRequest] = []
-    """Clicked requests whose labels are final, which wait to be learned."""
+    """Clicked requests with final labels that wait to be learned."""
     ripe_since: float = 0.0
-    """Event time up to which feedback was known when the oldest of `ripe` became so, seconds."""
+    """Event time up to which feedback was known when the oldest of `ripe` became ripe, seconds."""
     clicks: bytes = b""
     """Weights of the click kernel published last, float32: one of conversions is published beside it. Empty before."""
     waiting: list[WaitingConversions] = []
@@ -35,13 +35,13 @@ class ConversionState(msgspec.Struct, frozen=True):
 
 
 class GroupSnapshot(msgspec.Struct, frozen=True):
-    """All that a group needs, beside its live features and the log, to go on bit for bit from `next_offset`."""
+    """Everything that a group needs besides live rows and log to continue bit for bit from `next_offset`."""
 
     group: str
     fingerprint: str
     """Fingerprint of the backbone it was learned on."""
     next_offset: int
-    """The first record this state has not seen."""
+    """Offset of the first record that this state does not contain."""
     version: int
     """Version of the newest published kernel, 0 before the first."""
     examples: int
@@ -56,7 +56,7 @@ class GroupSnapshot(msgspec.Struct, frozen=True):
     late_since: float
     """Watermark when the oldest of `late` came, seconds."""
     pending: list[RequestRef]
-    """Labelled, waiting for their micro-batch to fill."""
+    """Labelled requests that wait for their micro-batch to fill."""
     pending_since: float
     """Watermark when the oldest of `pending` was labelled, seconds."""
     learner: bytes
@@ -66,13 +66,13 @@ class GroupSnapshot(msgspec.Struct, frozen=True):
     waiting: list[WaitingBatch]
     """Micro-batches whose labels are in doubt, oldest first."""
     good: int
-    """Number of the learner's last good state, 0 for none; it has a record of its own."""
+    """Number of the learner's last good state, 0 for none; the state is a record of its own."""
     next_good: int
     """Number of the state that becomes the good one, 0 for none."""
     learning: bool = True
     """False while an operator has stopped learning."""
     drift: dict[str, Any] = {}
-    """See `streaming.processor.drift_watch.DriftWatch.state`; empty begins a new monitor's life."""
+    """See `streaming.processor.drift_watch.DriftWatch.state`; empty starts a new monitor."""
     uplift: bytes = b""
     """See `model.uplift.Uplift.snapshot`; empty without control users."""
     converting: list[WaitingClicks] = []
@@ -85,20 +85,20 @@ class GroupSnapshot(msgspec.Struct, frozen=True):
 
     @property
     def resume_offset(self) -> int:
-        """The earliest record that has to be read again."""
+        """Offset of the earliest record that must be read again."""
         opened = [self.join.open_from] if self.join.open else []
         return min([self.next_offset, *opened, *(ref.offset for ref in self.labelled)])
 
     @property
     def labelled(self) -> list[RequestRef]:
-        """Requests that are labelled and not yet learned, in the order they were closed."""
+        """Labelled requests that are not learned yet, in the order in which they closed."""
         return [*(ref for batch in self.waiting for ref in batch.requests), *self.pending]
 
 
 def on_another_log(snapshot: GroupSnapshot, begin: int, version: int) -> GroupSnapshot:
-    """What a group knows, to go on with a log whose records have nothing to do with the snapshot's offsets.
+    """The snapshot without everything that refers to its old log, to continue on a new one.
 
-    Requests that waited are lost with the log that had them. `version` is at least what scorers have seen.
+    Requests that waited are lost with the old log. `version` must not be below what scorers have seen.
     """
     learned = snapshot.conversions
     return msgspec.structs.replace(

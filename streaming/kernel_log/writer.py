@@ -1,4 +1,4 @@
-"""The transactions of one kernel group: live features, kernel and snapshot, all or nothing."""
+"""Transactions of one kernel group: live rows, kernel and snapshot, all or nothing."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from streaming.record_sizes import MAX_RECORD_BYTES
 
 @dataclass(frozen=True)
 class Transaction:
-    """What a group writes at once."""
+    """The records of one commit."""
 
     kernel: bytes | None
-    """The published kernel if there is a new one since the last transaction."""
+    """The published kernel, if it is new since the last transaction."""
     snapshot: StateRecord | None = None
     """The learner's snapshot, in a whole cut."""
     rows: Sequence[StateRecord] = ()
-    """Rows of live features that changed since the last whole cut, and the mark that says what they hold."""
+    """Live rows that changed since the last whole cut, and the mark that says what they contain."""
     decisions: Sequence[bytes] = ()
     """Decisions of the group since the last whole cut (`streaming.events.decisions`)."""
     kept: Sequence[StateRecord] = ()
-    """States of the learner that it may go back to, new since the last whole cut."""
+    """States to which the learner may return, new since the last whole cut."""
     status: bytes | None = None
-    """A look at the group, now and then (`streaming.events.status`)."""
+    """The group's status, now and then (`streaming.events.status`)."""
 
     @property
     def size(self) -> Mapping[str, int]:
-        """Bytes of keys and values, by what they are."""
+        """Bytes of keys and values, by content."""
         snapshot = () if self.snapshot is None else (self.snapshot,)
         return {
             "kernel": len(self.kernel or b""),
@@ -49,18 +49,18 @@ class Transaction:
 
 
 def transactional_id(config: Config, group: str) -> str:
-    """What fences the owners of a group: named after the topic they write, not the one they read.
+    """The transactional id by which Kafka fences earlier owners, named after the topic that is written.
 
-    So two deployments that learn from one `traffic` into `kernels` of their own never meet, and two that would write
-    the same `kernels` do.
+    So two deployments that learn from one `traffic` into different `kernels` do not fence each other, and two that
+    write the same `kernels` do.
     """
     return f"{config.topics.kernels}.{group}"
 
 
 class GroupWriter:
-    """Writes the `kernels`, `state` and `history` partitions of one group, its decisions and its status.
+    """Writes one group's partitions of `kernels`, `state` and `history`, its decisions and its status.
 
-    The transactional id is that of the partition it writes (`transactional_id`), so Kafka itself fences an owner that
+    The transactional id belongs to the partition (`transactional_id`), so Kafka fences an owner that has lost it.
     lost it.
     """
 
@@ -90,9 +90,9 @@ class GroupWriter:
             raise KernelLogError(f"group {self._group!r}: opening its kernel log failed: {error!r}") from error
 
     async def write(self, transaction: Transaction) -> None:
-        """Writes all of `transaction` at once.
+        """Writes all of `transaction` atomically.
 
-        Raises OwnershipLostError or KernelLogError; then nobody sees any of it.
+        Raises OwnershipLostError or KernelLogError; then no reader sees any of it.
         """
         assert self._producer is not None
         try:
@@ -123,7 +123,7 @@ class GroupWriter:
         return sent
 
     async def close(self) -> None:
-        """Ends the producer; an open transaction is aborted by its time-out or by the next owner."""
+        """Closes the producer; an open transaction is aborted by its time-out or by the next owner."""
         if self._producer is not None:
             producer, self._producer = self._producer, None
             await producer.stop()

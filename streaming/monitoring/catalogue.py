@@ -1,4 +1,4 @@
-"""The metrics as a page to read (Markdown): name, type, unit, labels and meaning of each that `metrics` declares."""
+"""The catalogue of metrics as a page (Markdown): name, type, unit, labels and meaning of every metric."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ UNITS = {
     "records": "records",
     "examples": "examples",
 }
-"""What a name ends on, before `_total`, and the unit it tells; the first that fits. Any other value is a number."""
+"""Endings of metric names, without `_total`, and their units; the first match counts. Others are plain numbers."""
 
 _TYPES: dict[type[MetricWrapperBase], str] = {Counter: "counter", Gauge: "gauge", Histogram: "histogram"}
 _SECTION = re.compile(r"^# --- (.+) ---$")
@@ -31,19 +31,19 @@ _DECLARED = re.compile(r"^([A-Z_0-9]+) = (?:Counter|Gauge|Histogram)\(")
 
 @dataclass(frozen=True)
 class MetricEntry:
-    """One metric as the catalogue tells it."""
+    """One metric in the catalogue."""
 
     section: str
     """The part of the system that exposes it."""
     name: str
-    """As it stands in a query; a histogram's series have `_bucket`, `_sum` and `_count` behind it."""
+    """Its name in a query; a histogram's series add `_bucket`, `_sum` and `_count`."""
     type: str
     labels: tuple[str, ...]
     meaning: str
 
     @property
     def unit(self) -> str:
-        """Told by the name."""
+        """The unit, from the name's ending."""
         stem = self.name.removesuffix("_total")
         return next((unit for end, unit in UNITS.items() if stem.endswith(f"_{end}")), "number")
 
@@ -64,10 +64,10 @@ def as_markdown() -> str:
         "# Metrics",
         "Made by `driftline metrics`; do not edit by hand. Every process answers `GET /metrics` on its `metrics_port`. "
         "What each alert on them asks of you: [runbooks](runbooks.md).",
-        "Names follow Prometheus's conventions: base units, `_total` behind counters, `_ratio` behind shares and "
-        "quotients. No label holds a user, an item or a request. `group` is a kernel group; `stratum` one of the parts "
-        "by which drift is judged (`group` is the whole, `scene=home` one declared value of a facet; what is not "
-        "declared is `other`); `arm` a model that is measured.",
+        "Names follow Prometheus's conventions: base units, `_total` for counters, `_ratio` for shares and "
+        "quotients. No label holds a user, an item or a request. `group` is a kernel group; `stratum` is a part of it "
+        "whose drift is judged separately (`group` is the whole, `scene=home` one declared value of a facet; an "
+        "undeclared value is `other`); `arm` is a model that is measured.",
     ]
     rows: dict[str, list[MetricEntry]] = {}
     for entry in entries():

@@ -1,4 +1,4 @@
-"""What a process answers of itself: `/metrics`, `/healthz`, and `/readyz` where it takes traffic."""
+"""HTTP endpoints of every process: `/metrics`, `/healthz`, and `/readyz` for a process that takes traffic."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from prometheus_client import REGISTRY, CollectorRegistry, make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer, choose_encoder, gzip_accepted
 
 Check = Callable[[], str | None]
-"""None if all is well, else what is wrong, for a person to read."""
+"""Returns None if all is well, else a sentence that says what is wrong."""
 
 Missing = Callable[[], Mapping[str, str]]
-"""What has to happen before traffic may be sent, by name; empty when ready."""
+"""Returns what must happen before traffic may be sent, by name; empty when ready."""
 
 _ALLOWED = "GET, HEAD, OPTIONS"
 _MOST_CLIENTS = 32
@@ -30,11 +30,11 @@ log = logging.getLogger(__name__)
 
 
 class PortTakenError(Exception):
-    """The port of `/metrics` cannot be listened on; the message names it and the cure."""
+    """The process cannot listen on the port of `/metrics`; the message names the port and the cure."""
 
 
 def examine(checks: Mapping[str, Check]) -> dict[str, str]:
-    """Runs every check; the problems by name, empty if all is well. A check that raises is one."""
+    """Runs every check; returns the problems by name, empty if all is well. A check that raises is a problem."""
     problems = {}
     for name, check in checks.items():
         try:
@@ -47,12 +47,13 @@ def examine(checks: Mapping[str, Check]) -> dict[str, str]:
 
 
 def health_body(checks: Mapping[str, Check], problems: Mapping[str, str]) -> dict[str, Any]:
-    """What `/healthz` answers: every check by name, `ok` or its problem."""
+    """The answer of `/healthz`: every check by name, with `ok` or its problem."""
     return {"healthy": not problems, "checks": {name: problems.get(name, "ok") for name in checks}}
 
 
 def readable_accept(accept: str) -> str:
-    """`accept`, or empty (any format will do) where prometheus-client raises on it: on a version that is no number."""
+    """`accept`, or empty (which accepts any format) if prometheus-client would raise because of a version that is no
+    number."""
     try:
         choose_encoder(accept)
     except (TypeError, ValueError):
@@ -61,7 +62,7 @@ def readable_accept(accept: str) -> str:
 
 
 class _QuietHandler(WSGIRequestHandler):
-    timeout = 5  # seconds: a client that stalls does not hold its thread for ever
+    timeout = 5  # seconds, after which a stalled client releases its thread
 
     def log_message(self, format: str, *args: Any) -> None:
         log.debug("health server: " + format, *args)
@@ -73,7 +74,7 @@ class _Server(ThreadingWSGIServer):
         super().__init__(*arguments, **options)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        # A thread a client, but not for everyone who knocks: half-sent requests would fill the process with them.
+        # One thread per client, but not without limit: half-sent requests would fill the process with threads.
         if not self._places.acquire(blocking=False):
             self.shutdown_request(request)
             return
@@ -86,13 +87,13 @@ class _Server(ThreadingWSGIServer):
             self._places.release()
 
     def server_bind(self) -> None:
-        # The base class looks up the host's full name, which can wait for seconds on a machine without DNS.
+        # The base class looks up the host's full name, which takes seconds on a machine without DNS.
         TCPServer.server_bind(self)
         self.server_name, self.server_port = "localhost", self.server_address[1]
         self.setup_environ()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        # The base class prints a traceback for a client that hangs up or stalls: that is no failure of this process.
+        # The base class prints a traceback when a client disconnects or stalls, which is no failure of this process.
         if isinstance(sys.exception(), OSError):
             log.debug("health server: %s hung up or stalled", client_address)
         else:
@@ -100,8 +101,8 @@ class _Server(ThreadingWSGIServer):
 
 
 class HealthServer:
-    """`/metrics` (this process's Prometheus registry) and `/healthz` on a port and threads of their own
-    (docs/decisions/0040): they answer whatever the process is busy with.
+    """Serves `/metrics` (this process's Prometheus registry) and `/healthz` on their own port and threads
+    (docs/decisions/0040), so that they answer even while the process is busy.
     """
 
     def __init__(
@@ -113,7 +114,7 @@ class HealthServer:
         missing: Missing | None = None,
         registry: CollectorRegistry = REGISTRY,
     ) -> None:
-        """Binds at once: port 0 takes a free one. `missing` adds `/readyz`. Raises PortTakenError."""
+        """Binds the port at once; port 0 takes a free one. `missing` adds `/readyz`. Raises PortTakenError."""
         self._checks = dict(checks)
         self._missing = missing
         self._metrics = make_wsgi_app(registry, disable_compression=True)
@@ -131,13 +132,13 @@ class HealthServer:
         )
 
     def start(self) -> HealthServer:
-        """Begins to answer; gives itself back."""
+        """Starts to answer; returns itself."""
         self._thread.start()
         log.info("metrics and health on port %d", self.port)
         return self
 
     def stop(self) -> None:
-        """Stops answering and frees the port. Harmless when it never started or has stopped."""
+        """Stops and frees the port. It may be called before `start` and repeatedly."""
         if self._thread.is_alive():
             self._server.shutdown()
             self._thread.join()
@@ -175,7 +176,7 @@ class HealthServer:
         if not gzip_accepted(environ.get("HTTP_ACCEPT_ENCODING", "")):
             plain: Iterable[bytes] = self._metrics(environ, start_response)
             return plain
-        # The library packs as small as it can, which takes a tenth of the scrape and saves a fifth of the bytes.
+        # The library compresses as small as it can, which takes a tenth of the scrape and saves a fifth of the bytes.
         text = b"".join(self._metrics(environ, partial(_packed, start_response)))
         return [gzip.compress(text, compresslevel=1)]
 

@@ -1,4 +1,4 @@
-"""Whether an event loop still turns, told from outside of it."""
+"""Detects from another thread that an event loop is blocked."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 _EVERY_S = 0.5
 STUCK_S = 10.0
-"""Longer than any honest work holds a loop; shorter than a balancer waits before it gives up on a process."""
+"""Longer than any regular work blocks a loop, and shorter than load balancers wait before they give up a process."""
 
 
 class Heartbeat:
-    """A task that beats on the loop, and a check that misses it from any other thread."""
+    """A task that beats on the event loop, and a check for other threads that notices missing beats."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -25,6 +25,6 @@ class Heartbeat:
             await asyncio.sleep(_EVERY_S)
 
     def check(self) -> str | None:
-        """The check for `/healthz`: None before the first beat, and while the beats come."""
+        """The check for `/healthz`; None before the first beat and while beats come."""
         since = 0.0 if self._last is None else self._clock() - self._last
         return f"the event loop has not turned for {since:.0f} s: requests wait" if since > STUCK_S else None

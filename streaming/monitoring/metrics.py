@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 
-disable_created_metrics()  # type: ignore[no-untyped-call] # when each series began: a line for every counter, for nobody
+disable_created_metrics()  # type: ignore[no-untyped-call] # `_created` series add a line per counter that nobody reads
 
 _FAST = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.025, 0.035, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 _SECONDS = (0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60, 300)
@@ -18,7 +18,7 @@ DEAD_LETTERS = Counter(
 )
 CLOCK_CORRECTED = Counter(
     "driftline_clock_corrected_total",
-    "Outside events whose time was ahead of the broker's clock, and that count as of when they were appended.",
+    "Outside events with a time ahead of the broker's clock, which count as of their append time.",
     ["event"],
 )
 PROFILES_OUTDATED = Counter(
@@ -31,17 +31,17 @@ INGEST_LAG = Gauge(
 )
 INGEST_PROGRESS_AGE = Gauge(
     "driftline_ingest_progress_age_seconds",
-    "How long ago, in broker time, all that stood in the partition of `interactions` had been handled.",
+    "Seconds since, in broker time, everything in the partition of `interactions` had been handled.",
     ["partition"],
 )
 DRIFT_ANNOUNCED = Gauge(
     "driftline_drift_announced", "1 while drift of this name and kind is announced to be active.", ["name", "kind"]
 )
-TICKS = Counter("driftline_ticks_total", "Ticks written to move event time on.", ["group"])
+TICKS = Counter("driftline_ticks_total", "Ticks written to advance event time.", ["group"])
 
 # --- join ---
 EXAMPLES_JOINED = Counter("driftline_examples_joined_total", "Examples whose label is decided.", ["group", "label"])
-OPEN_REQUESTS = Gauge("driftline_open_requests", "Requests waiting for their window to end.", ["group"])
+OPEN_REQUESTS = Gauge("driftline_open_requests", "Requests whose label window is open.", ["group"])
 JOIN_DROPPED = Counter(
     "driftline_join_dropped_total",
     "Records the join could not use, by reason: late_impression, late_feedback, orphan_feedback, "
@@ -52,31 +52,30 @@ JOIN_DROPPED = Counter(
 )
 LABEL_DELAY = Histogram(
     "driftline_label_delay_seconds",
-    "From an impression to its feedback by their own times, seconds, of feedback that counts.",
+    "Time from an impression to its accepted feedback, by their event times, seconds.",
     ["group", "kind"],
     buckets=(0.5, 1, 2, 5, 10, 15, 20, 30, 45, 60, 90, 120, 300, 600, 1_200, 1_800, 3_600),
 )
 LATE_CLICKS = Counter(
     "driftline_late_clicks_total",
-    "Clicks that came when their request was closed, by what became of them: relabelled (before it was taught), "
-    "corrected (after).",
+    "Clicks that came after their request was closed, by outcome: relabelled (before it was learned), corrected "
+    "(after).",
     ["group", "outcome"],
 )
 CONVERSIONS = Counter(
     "driftline_conversions_total",
-    "Conversions that were joined, by when they came: in_window (that of the labels), later (within "
-    "join.conversion_window_s).",
+    "Conversions joined, by time of arrival: in_window (with the labels), later (within join.conversion_window_s).",
     ["group", "when"],
 )
 CONVERSION_EXAMPLES = Counter(
     "driftline_conversion_examples_learned_total",
-    "Clicks that taught the conversion task, once no label of their request could change any more.",
+    "Clicks that the conversion task learned, after no label of their request could change any more.",
     ["group"],
 )
 CVR_LOG_LOSS = Gauge(
     "driftline_cvr_log_loss",
-    "Log loss of the probability of a conversion once clicked, over the recent clicks that taught it, scored before "
-    "learning.",
+    "Log loss of the probability of a conversion given a click, over the recent clicks that were learned, scored "
+    "before learning.",
     ["group", "arm"],
 )
 CVR_AUC = Gauge("driftline_cvr_auc", "AUC of the same over the same clicks.", ["group", "arm"])
@@ -91,17 +90,17 @@ CVR_SET_ASIDE = Gauge(
 CVR_RATE = Gauge("driftline_cvr_ratio", "Conversions per click, of the recent clicks that taught them.", ["group"])
 AHEAD_OF_BROKER = Counter(
     "driftline_ahead_of_broker_total",
-    "Impressions stamped further ahead of the broker than join.lateness_s: they count as of their append time.",
+    "Impressions stamped further ahead of the broker than join.lateness_s; they count as of their append time.",
     ["group"],
 )
 FEEDBACK_UNREAD = Gauge(
     "driftline_feedback_unread_seconds",
-    "How far behind the newest record ingest has read feedback, seconds: windows close no sooner.",
+    "Lag of ingest's reading of feedback against the newest record, seconds; windows close no sooner.",
     ["group"],
 )
 LEARNING_PAUSED = Gauge(
     "driftline_learning_paused",
-    "1 while requests are dropped unlearned because ingest does not tell that their feedback was read.",
+    "1 while requests are dropped because ingest does not report that their feedback was read.",
     ["group"],
 )
 JOIN_BYTES = Gauge(
@@ -128,13 +127,12 @@ GATE_DECISIONS = Counter(
     "Decisions of the gate, by kind: quarantined, resumed, accepted, held, undone, rolled_back (docs/gate.md).",
     ["group", "kind"],
 )
-GATE_HELD = Gauge("driftline_gate_held", "1 while the gate lets no kernel be published.", ["group"])
-GATE_SET_ASIDE = Gauge("driftline_gate_set_aside", "Domains whose labels are set aside; the group is one.", ["group"])
-GATE_WAITING = Gauge("driftline_gate_waiting_examples", "Examples whose labels are in doubt.", ["group"])
+GATE_HELD = Gauge("driftline_gate_held", "1 while the gate holds publication.", ["group"])
+GATE_SET_ASIDE = Gauge("driftline_gate_set_aside", "Strata whose labels are set aside; the group is one.", ["group"])
+GATE_WAITING = Gauge("driftline_gate_waiting_examples", "Examples that wait because of doubtful labels.", ["group"])
 GATE_EVIDENCE = Gauge(
     "driftline_gate_evidence_ratio",
-    "Evidence that the first arm is worse than the second, as a share of what is taken for proof; the most of all "
-    "domains.",
+    "Evidence that the first arm is worse than the second, as a share of the threshold; the maximum over all strata.",
     ["group", "comparison"],
 )
 ARM_REQUEST_AUC = Gauge(
@@ -159,25 +157,25 @@ ARM_CALIBRATION = Gauge(
 )
 COMPRESSION_NATS_KEPT = Gauge(
     "driftline_compression_kept_nats",
-    "What the compressed knowledge keeps of the representation, nats per example; fixed with the backbone.",
+    "Information about the representation that the compression keeps, nats per example; fixed with the backbone.",
     ["group"],
 )
 COMPRESSION_NATS_RELEVANT = Gauge(
     "driftline_compression_relevant_nats",
-    "What of that tells who asks, where and when, nats per example; fixed with the backbone.",
+    "Part of that which identifies user and domain, nats per example; fixed with the backbone.",
     ["group"],
 )
 MATCHING_NATS = Gauge(
-    "driftline_matching_nats", "What the stream has taught the kernel as far as it remembers, nats in sum.", ["group"]
+    "driftline_matching_nats", "Information learned from the stream and not forgotten yet, nats in all.", ["group"]
 )
 MATCHING_GAIN_NATS = Gauge(
     "driftline_matching_gain_nats",
-    "What an example of the last micro-batch is expected to teach the kernel, nats per example.",
+    "Information that an example of the last micro-batch is expected to teach the kernel, nats per example.",
     ["group"],
 )
 MATCHING_FACET_GAIN_NATS = Gauge(
     "driftline_matching_facet_gain_nats",
-    "The same by declared value of a domain facet, of the last micro-batch looked at that held it, nats per example.",
+    "The same by declared value of a domain facet, in the last measured micro-batch that had it, nats per example.",
     ["group", "facet", "value"],
 )
 MATCHING_PROBABILITY = Gauge(
@@ -190,30 +188,30 @@ KERNEL_DISTANCE = Gauge(
 )
 KERNEL_TRUST = Gauge(
     "driftline_kernel_trust_ratio",
-    "Share of an arm in what the kernel serves, 0 to 1: frozen, direct, short, long; they sum to 1.",
+    "Weight of an arm in the served mixture, 0 to 1: frozen, direct, short, long; they sum to 1.",
     ["group", "arm"],
 )
-LEARN_QUEUE = Gauge("driftline_learn_queue_records", "Records waiting for the learner thread.", ["group"])
+LEARN_QUEUE = Gauge("driftline_learn_queue_records", "Records queued for the learning thread.", ["group"])
 LEARNING_STOPPED = Gauge("driftline_learning_stopped", "1 while an operator has stopped learning.", ["group"])
 UPLIFT = Gauge(
     "driftline_uplift_difference",
-    "Rate of the live arm's users less that of the control users, at the last look, by ratio: clicks_per_item, "
+    "Rate of the live arm's users minus that of the control users at the last look, by ratio: clicks_per_item, "
     "clicks_per_request, conversions_per_item.",
     ["group", "ratio"],
 )
 UPLIFT_LOW = Gauge(
     "driftline_uplift_low",
-    "Lower end of its 95 % interval, which may be watched at any time; there is none while too little has happened.",
+    "Lower end of its 95 % interval, valid at any time; absent while there are too few events.",
     ["group", "ratio"],
 )
 UPLIFT_HIGH = Gauge("driftline_uplift_high", "Upper end of the same interval.", ["group", "ratio"])
-UPLIFT_USERS = Gauge("driftline_uplift_users", "Distinct users in the experiment, to some 5 %.", ["group", "arm"])
+UPLIFT_USERS = Gauge("driftline_uplift_users", "Distinct users in the experiment, to about 5 %.", ["group", "arm"])
 UPLIFT_REQUESTS = Gauge("driftline_uplift_requests", "Labelled requests in the experiment.", ["group", "arm"])
 
 # --- drift ---
 VERDICT = Gauge(
     "driftline_verdict",
-    "1 for the verdict that holds, 0 for the others: stable, drifting_handled, drifting_unhandled, broken_by_us, "
+    "1 for the present verdict, 0 for the others: stable, drifting_handled, drifting_unhandled, broken_by_us, "
     "labels_faulty, input_fault, too_little_data.",
     ["group", "stratum", "verdict"],
 )
@@ -222,7 +220,7 @@ VERDICT_CHANGES = Counter(
 )
 DRIFT_ALARMS = Counter(
     "driftline_drift_alarms_total",
-    "Alarms of single detectors, by the signal they watch.",
+    "Alarms of single detectors, by signal.",
     ["group", "stratum", "detector", "signal"],
 )
 DOMAIN_EXAMPLES = Counter("driftline_domain_examples_total", "Labelled examples.", ["group", "stratum"])
@@ -244,32 +242,32 @@ DOMAIN_ARM_CALIBRATION = Gauge(
 )
 DOMAIN_EXPECTED_LOG_LOSS = Gauge(
     "driftline_domain_expected_log_loss",
-    "What the served scores say the log loss will be, before the labels are there, nats.",
+    "Log loss expected from the served scores, before labels arrive, nats.",
     ["group", "stratum"],
 )
 DOMAIN_EXPECTED_AUC = Gauge(
     "driftline_domain_expected_auc",
-    "What the served scores say the AUC will be, before the labels are there.",
+    "AUC expected from the served scores, before labels arrive.",
     ["group", "stratum"],
 )
 DOMAIN_EXPECTED_ERROR = Gauge(
     "driftline_domain_expected_error_nats",
-    "By how much the expected log loss missed the one that came true, nats.",
+    "Distance of the expected log loss from the measured one, nats.",
     ["group", "stratum"],
 )
 INPUT_DISTANCE = Gauge(
     "driftline_input_distance",
-    "Distance of recent inputs from the reference, of `what`: a score, a feature, a projection; by distance: psi, "
+    "Distance of recent inputs from the reference; `what` is a score, a feature or a projection; by distance: psi, "
     "jensen_shannon, ks.",
     ["group", "stratum", "what", "distance"],
 )
 DRIFT_REFERENCE = Gauge(
     "driftline_drift_reference_info",
-    "1 for what drift is measured against: pretraining, first_examples.",
+    "1 for the drift reference in use: pretraining, first_examples.",
     ["group", "source"],
 )
 MONITOR_REFUSED = Counter(
-    "driftline_monitor_refused_total", "Examples the drift monitor left out: a value was not finite.", ["group"]
+    "driftline_monitor_refused_total", "Examples with non-finite values, which the drift monitor left out.", ["group"]
 )
 
 # --- kernel log ---
@@ -277,8 +275,7 @@ KERNELS_PUBLISHED = Counter("driftline_kernels_published_total", "Kernels commit
 COMMIT_SECONDS = Histogram("driftline_commit_seconds", "Time of one transaction, seconds.", ["group"], buckets=_FAST)
 COMMIT_BYTES = Counter(
     "driftline_commit_bytes_total",
-    "Bytes that committed transactions held, keys and values, by what they are: kernel, snapshot, kept, rows, "
-    "decisions, status.",
+    "Bytes of keys and values in committed transactions, by content: kernel, snapshot, kept, rows, decisions, status.",
     ["group", "what"],
 )
 COMMITS_FAILED = Counter(
@@ -308,8 +305,8 @@ FEATURE_DEFAULTS = Counter(
 # --- scorer ---
 SCORE_REQUESTS = Counter(
     "driftline_score_requests_total",
-    "Scoring requests, by outcome: ok, refused (the caller's fault), aborted (the caller hung up before the body was "
-    "whole), not_ready (the scorer was starting or stopping), failed.",
+    "Scoring requests, by outcome: ok, refused (the caller's fault), aborted (the caller disconnected before the body "
+    "was complete), not_ready (the scorer was starting or stopping), failed.",
     ["outcome"],
 )
 SCORE_SECONDS = Histogram(
@@ -334,12 +331,12 @@ KERNEL_FROZEN = Gauge("driftline_kernel_frozen", "1 while an operator has the fr
 KERNELS_TAKEN = Counter("driftline_kernels_taken_total", "Kernels taken into use.", ["group"])
 KERNELS_REFUSED = Counter(
     "driftline_kernels_refused_total",
-    "Kernels refused, by reason (docs/failures.md says what to do).",
+    "Kernels refused, by reason (docs/failures.md has the cures).",
     ["group", "reason"],
 )
 FRESHNESS_SECONDS = Histogram(
     "driftline_freshness_seconds",
-    "Event time of the newest example in a kernel to that kernel in use, seconds.",
+    "Time from the event time of a kernel's newest example to the kernel's use, seconds.",
     ["group"],
     buckets=_SECONDS,
 )
@@ -358,14 +355,14 @@ HTTP_CALLS = Counter(
 CONNECTIONS = Gauge("driftline_connections", "Connections to the scorer's HTTP port.")
 CONNECTIONS_DROPPED = Counter(
     "driftline_connections_dropped_total",
-    "HTTP connections that the scorer closed, by reason: too_slow (a request not whole, or an answer not read, in "
-    "access.request_timeout_s), too_many (access.max_connections), head_too_large, no_http.",
+    "HTTP connections that the scorer closed, by reason: too_slow (a request not complete, or an answer not read, "
+    "within access.request_timeout_s), too_many (access.max_connections), head_too_large, no_http.",
     ["reason"],
 )
 
 # --- every process ---
 CLOCK_OFFSET = Gauge(
     "driftline_clock_offset_seconds",
-    "The broker's clock less the own one, as acknowledgements of own writes tell, seconds.",
+    "The broker's clock minus this machine's, estimated from acknowledgements, seconds.",
 )
 TASK_FAILURES = Counter("driftline_task_failures_total", "Background tasks that died, by task.", ["task"])

@@ -1,4 +1,4 @@
-"""Background tasks that must not die unseen."""
+"""Watches background tasks, so that none dies unnoticed."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ log = logging.getLogger(__name__)
 
 
 def end_this_process() -> None:
-    """Asks this process to end in its ordinary way: SIGTERM to itself."""
+    """Ends this process in the regular way, by sending SIGTERM to itself."""
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 class Watch:
-    """Background tasks of one process: one that dies is counted, logged, and makes the process unhealthy.
+    """Background tasks of one process. A task that dies is counted, logged, and makes the process unhealthy.
 
-    A task dies when it raises, or returns before `stopping()` was called. The first death calls `on_failure`,
-    by default SIGTERM to this process: the ordinary shut-down runs, and the process returns `exit_code`.
+    A task dies when it raises, or when it returns before `stopping()` was called. The first death calls `on_failure`,
+    by default SIGTERM to this process: the regular shut-down runs, and the process returns `exit_code`.
     """
 
     def __init__(self, on_failure: Callable[[], None] = end_this_process) -> None:
@@ -35,7 +35,7 @@ class Watch:
 
     @property
     def failures(self) -> dict[str, str]:
-        """What killed each dead task, by its name."""
+        """The cause of each dead task, by its name."""
         return dict(self._failures)
 
     @property
@@ -49,11 +49,11 @@ class Watch:
         return f"background task died: {dead}" if dead else None
 
     def stopping(self) -> None:
-        """From now on a task may end without being missed."""
+        """From now on tasks may end without counting as dead."""
         self._stopping = True
 
     def failed(self, name: str, error: BaseException | None) -> None:
-        """Records that task `name` died of `error` (None: returned too early), for tasks run elsewhere."""
+        """Records that task `name`, which runs elsewhere, died of `error` (None: it returned too early)."""
         cause = "it ended too early" if error is None else f"{type(error).__name__}: {error}"
         metrics.TASK_FAILURES.labels(task=name).inc()
         log.critical("background task %s died, this process ends: %s", name, cause, exc_info=error)
@@ -69,7 +69,7 @@ class Watch:
         def run() -> None:
             try:
                 target()
-            except BaseException as error:  # noqa: BLE001 - whatever kills the thread must be seen
+            except BaseException as error:  # noqa: BLE001 - every error that ends the thread must be reported
                 self.failed(name, error)
             else:
                 if not self._stopping:
@@ -80,9 +80,9 @@ class Watch:
         return thread
 
     def task(self, name: str, work: Coroutine[Any, Any, object], *, lasting: bool = True) -> asyncio.Task[object]:
-        """Starts `work` as a watched task of the running loop. A cancelled task did not die.
+        """Starts `work` as a watched task of the running loop. Cancelling it is no death.
 
-        `lasting` False: the task has an end, and only an error is a death.
+        With `lasting` False the task has an end, and only an error counts as a death.
         """
         task = asyncio.get_running_loop().create_task(work, name=name)
         task.add_done_callback(lambda done: self._task_done(name, done, lasting))

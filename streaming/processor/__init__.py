@@ -1,1 +1,1 @@
-"""The stream processor: joins impressions with their late feedback and fine-tunes the kernels."""
+"""The stream processor: joins impressions with late feedback and teaches the kernels."""

@@ -28,10 +28,10 @@ from streaming.processor.owned_group import GroupLoader, OwnedGroup, RecoveryGap
 
 log = logging.getLogger(__name__)
 _LEAVE_S = 5.0
-"""How long a commit in hand may take when a group is given up, seconds."""
+"""Seconds that a commit already under way may take when its group is given up."""
 _RELEASE_S = 30.0
-"""How long a rebalance waits for all groups that are given up, seconds; what is left over goes on behind it, fenced
-by the next owner."""
+"""Seconds that a rebalance waits for all groups that are given up. Groups still closing then go on in the background;
+the next owner has fenced them."""
 
 
 async def _is_set(event: asyncio.Event, within_s: float) -> bool:
@@ -53,7 +53,7 @@ class Processor:
     def __init__(
         self, config: Config, opened: OpenedBackbone, push: Callable[[Sequence[LiveRow], str], object], watch: Watch
     ) -> None:
-        """`push` writes live rows of a scope to the feature store."""
+        """`push` writes the live rows of a scope to the feature store."""
         self._config = config
         self._watch = watch
         self._groups: dict[int, asyncio.Task[OwnedGroup]] = {}
@@ -62,7 +62,7 @@ class Processor:
         self._closing: set[asyncio.Task[None]] = set()
         self.pusher = LivePusher(push, config.processor.push_interval_s)
         self._loader = GroupLoader(config, opened, self.pusher, watch)
-        # Faust makes a folder for tables, which are not used here; its default is the working directory.
+        # Faust makes a folder for its tables, by default in the working directory; there are no tables here.
         self._scratch = tempfile.TemporaryDirectory(prefix="driftline-faust-")
         self.app = self._app()
 
@@ -82,7 +82,7 @@ class Processor:
             topic_allow_declare=False,
             topic_replication_factor=config.kafka.replication_factor,
             consumer_auto_offset_reset="earliest",
-            broker_commit_livelock_soft_timeout=10**9,  # Faust sees none of the commits of commit.py
+            broker_commit_livelock_soft_timeout=10**9,  # commit.py commits offsets, which Faust does not notice
             stream_wait_empty=False,
             broker_session_timeout=config.processor.session_timeout_s,
             broker_heartbeat_interval=config.processor.session_timeout_s / 5,
@@ -114,7 +114,7 @@ class Processor:
         await self._release(set(self._groups))
         self._scratch.cleanup()
 
-    # --- owning a group ---
+    # --- ownership of groups ---
 
     async def _own(self, partition: int) -> OwnedGroup:
         group = self._config.groups[partition].name
@@ -133,14 +133,14 @@ class Processor:
     def _commits_done(self, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            self._watch.failed(task.get_name(), error)  # this process ends, the next one recovers (decision 0072)
+            self._watch.failed(task.get_name(), error)  # ends this process; the next one recovers (decision 0072)
 
     async def _release(self, partitions: Iterable[int]) -> None:
         tasks = [task for partition in sorted(partitions) if (task := self._groups.pop(partition, None)) is not None]
         metrics.OWNED_GROUPS.set(len(self._groups))
         if not tasks:
             return
-        # At once and within one time: a rebalance that waits for one group after the other outlasts the session.
+        # All groups at once and within one timeout: giving up one after the other would outlast the session.
         done, late = await asyncio.wait([self._behind(self._leave(task)) for task in tasks], timeout=_RELEASE_S)
         if late:
             log.error("%d groups are not given up after %.0f s; the rebalance goes on", len(late), _RELEASE_S)
@@ -148,7 +148,7 @@ class Processor:
             left.result()
 
     def _behind(self, closing: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Runs what closes a group, also when nobody waits for it."""
+        """Runs the coroutine that closes a group as a task that goes on even if its caller stops waiting."""
         self._closing.add(task := asyncio.create_task(closing))
         task.add_done_callback(self._closing.discard)
         return task
@@ -162,13 +162,13 @@ class Processor:
             await self._give_up(owned)
 
     async def _give_up(self, owned: OwnedGroup) -> None:
-        """Commits the group as far as it got and leaves it. Without that commit the next owner learns it again."""
+        """Commits a group's progress, then closes it. Without that commit the next owner learns the records again."""
         owned.leaving.set()
         await asyncio.wait([owned.commits], timeout=_LEAVE_S)
         owned.commits.cancel()
         await owned.thread.stop()
         try:
-            await asyncio.to_thread(self.pusher.flush)  # the last time that these rows are ours to write
+            await asyncio.to_thread(self.pusher.flush)  # afterwards these rows belong to the next owner
             await owned.committer.commit(leaving=True)
         except KernelLogError as error:
             log.warning(
@@ -180,10 +180,10 @@ class Processor:
     # --- records and commits ---
 
     async def take(self, partition: int, records: Sequence[ConsumerRecord[bytes, bytes]]) -> None:
-        """Hands records to their group, once the group's state is loaded."""
+        """Passes records to their group after its state has been loaded."""
         task = self._groups.get(partition)
         if task is None:
-            return  # revoked meanwhile: the records belong to another owner
+            return  # the partition was revoked, and the records belong to its next owner
         await asyncio.wait([task])
         owned = _loaded(task)
         if owned is None:
@@ -193,7 +193,7 @@ class Processor:
                 if owned.accepts(record.offset):
                     await owned.thread.put(record.offset, record.value, record.timestamp / 1_000)
         except RecoveryGapError as error:
-            self._watch.failed(f"read-{owned.machine.group}", error)  # this process ends
+            self._watch.failed(f"read-{owned.machine.group}", error)  # ends this process
             raise
 
     async def _commit_until_left(self, partition: int, owned: OwnedGroup) -> None:
@@ -206,7 +206,7 @@ class Processor:
         return None
 
     async def _store_offset(self, partition: int, offset: int) -> None:
-        # Faust's own commit() writes only offsets that were acknowledged, and nothing is acknowledged here.
+        # Faust's own commit() writes only acknowledged offsets, and no record is acknowledged here.
         await self.app.consumer._commit({TP(self._config.topics.traffic, partition): offset})
 
     def _lose(self, partition: int, owned: OwnedGroup, error: OwnershipLostError) -> None:
@@ -230,16 +230,16 @@ class Processor:
 
     def _observe_lag(self, partition: int, owned: OwnedGroup) -> None:
         tp = TP(self._config.topics.traffic, partition)
-        # A partition that was taken away while the commit was under way has no end that Faust knows of.
+        # Faust knows no end offset of a partition that was revoked during the commit.
         high = self.app.consumer.highwater(tp) if tp in self.app.consumer.assignment() else None
         if high is not None:
             metrics.PROCESSOR_LAG.labels(owned.machine.group).set(max(0, high - owned.machine.position))
 
     def check_start(self) -> str | None:
-        """For `/healthz`: what is left to do before the groups of the first assignment are at work.
+        """For `/healthz`: what must still happen before the groups of the first assignment work; None if nothing.
 
-        A group is at work once the feature store has its live rows: before, scorers would serve it as if nothing were
-        known. Later assignments find it healthy: a group that changes hands has its rows in the store.
+        A group works once its live rows are in the feature store; before, scorers would serve its users as unknown.
+        Later assignments do not count, because a group that changes its owner has its rows in the store already.
         """
         if self._start == "unassigned":
             return "Kafka has not assigned any groups yet"
@@ -259,8 +259,8 @@ class Processor:
         paused = [one.machine.group for one in owned if one is not None and one.machine.join.paused]
         if not paused:
             return None
-        return f"learning of {', '.join(paused)} is paused: ingest does not tell how much feedback it has read"
+        return f"learning of {', '.join(paused)} is paused: ingest does not report how much feedback it has read"
 
     def check(self) -> str | None:
-        """For `/healthz`: groups that were lost to another processor."""
+        """For `/healthz`: groups that another processor has fenced."""
         return "; ".join(self._lost.values()) or None

@@ -1,4 +1,4 @@
-"""What a group learns from labelled requests: micro-batches for the kernel, outcomes for the live features."""
+"""Converts labelled requests into micro-batches for the kernel and outcomes for the live features."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from streaming.processor.join import LabelledRequest
 
 
 def micro_batch(requests: Sequence[LabelledRequest], space: DomainSpace) -> MicroBatch:
-    """The requests' examples, item by item."""
+    """The requests' items as examples of the click task."""
     impressions = [request.impression for request in requests]
     counts = [len(impression.items) for impression in impressions]
 
@@ -46,7 +46,7 @@ def micro_batch(requests: Sequence[LabelledRequest], space: DomainSpace) -> Micr
 
 
 def conversion_batch(requests: Sequence[LabelledRequest], space: DomainSpace) -> MicroBatch:
-    """The clicked items as examples of the conversion task: labelled by their conversions, as that task saw them."""
+    """The clicked items as examples of the conversion task, with the features and logits of that task."""
     impressions = [request.impression for request in requests]
 
     def joined(name: FloatPayload) -> torch.Tensor:
@@ -64,7 +64,7 @@ def conversion_batch(requests: Sequence[LabelledRequest], space: DomainSpace) ->
 
 
 def conversions_seen(requests: Sequence[LabelledRequest], space: DomainSpace) -> Seen:
-    """The same examples as the gate sees them; each of the requests has a click."""
+    """The examples of `conversion_batch` as the gate reads them; each of the requests has a click."""
     impressions = [request.impression for request in requests]
     clicked = [request.clicks for request in requests]
     pairs = list(zip(impressions, clicked, strict=True))
@@ -81,7 +81,7 @@ def conversions_seen(requests: Sequence[LabelledRequest], space: DomainSpace) ->
 
 
 def seen(requests: Sequence[LabelledRequest], space: DomainSpace) -> Seen:
-    """The requests' examples as the gate sees them."""
+    """The requests' examples as the gate reads them."""
     impressions = [request.impression for request in requests]
     counts = [len(impression.items) for impression in impressions]
     return Seen(
@@ -97,12 +97,14 @@ def seen(requests: Sequence[LabelledRequest], space: DomainSpace) -> Seen:
 
 
 def _finite(logits: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
-    """The learner refuses what is not finite; until then it must not spoil what the gate knows."""
+    """Logits with bounded values in place of non-finite ones, which the learner refuses later; the gate sees them
+    first."""
     return np.nan_to_num(np.concatenate(logits).astype(np.float64), nan=0.0, posinf=50.0, neginf=-50.0)
 
 
 def corrected_examples(corrections: Sequence[Correction], space: DomainSpace) -> tuple[MicroBatch, NDArray[np.int64]]:
-    """The examples whose label turned, as they weighed, and when each was learned (`Learner.correct`)."""
+    """Examples whose label turned, with the weights they were learned with, and when each was learned
+    (`Learner.correct`)."""
     batch = micro_batch([correction.request for correction in corrections], space)
     weight = np.concatenate([correction.weight for correction in corrections])
     batch = dataclasses.replace(batch, weight=torch.from_numpy(weight).to(batch.weight.dtype))
@@ -113,13 +115,13 @@ def corrected_examples(corrections: Sequence[Correction], space: DomainSpace) ->
 
 
 def corrected_outcome(correction: Correction) -> RequestOutcome:
-    """What the live features take from a correction: by how much click and residual change, per item."""
+    """The change of clicks and residuals by a correction, for the live features."""
     change = correction.request.clicks.astype(np.float32)
     return dataclasses.replace(outcome(correction.request), click=change, residual=change)
 
 
 def outcome(request: LabelledRequest) -> RequestOutcome:
-    """What the live features take from a request: its clicks, and residuals against the frozen model."""
+    """A request's clicks and its residuals against the frozen model, for the live features."""
     impression = request.impression
     frozen = 1.0 / (1.0 + np.exp(-impression.array("frozen_logit")))
     return RequestOutcome(
@@ -135,14 +137,15 @@ def outcome(request: LabelledRequest) -> RequestOutcome:
 
 
 def conversion_outcome(request: LabelledRequest) -> RequestOutcome:
-    """What the rows of conversions take from a request: its clicked items, which count as shown."""
+    """A request's clicked items and their conversions, for the live features of conversions; clicked counts as
+    shown."""
     frozen = 1.0 / (1.0 + np.exp(-request.impression.array("cvr_frozen_logit")))
     converted = request.conversions.astype(np.float32)
     return _of_items(request, request.clicks, converted, (converted - frozen).astype(np.float32))
 
 
 def corrected_conversion(correction: Correction) -> RequestOutcome:
-    """What they take from conversions that came later: by how much label and residual of clicked items change."""
+    """The change of labels and residuals by later conversions, for the live features of conversions."""
     request = correction.request
     turned = request.clicks & request.conversions
     ones = np.ones(len(turned), dtype=np.float32)

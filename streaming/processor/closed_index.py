@@ -1,4 +1,4 @@
-"""The requests that were closed lately: what tells duplicates from news, and what late clicks correct."""
+"""Index of recently closed requests: it recognises repeated records, and late clicks find their request in it."""
 
 from __future__ import annotations
 
@@ -11,31 +11,32 @@ from streaming.kernel_log.join_state import ClosedState, RequestRef
 from streaming.processor.ripe import RipeRequests
 
 _REQUEST_BYTES = 330
-"""What a closed request takes beside its id and its bits, measured (docs/decisions/0091)."""
+"""Memory of a closed request besides its id and its bits, measured (docs/decisions/0091)."""
 
 
 @dataclass(slots=True)
 class _Written:
     number: int
     end: int
-    """Number behind the last request of the segment."""
+    """Number after the segment's last request."""
 
 
 class ClosedIndex:
-    """Closed requests for `remembered_s` of event time within `max_bytes`, oldest first out.
+    """Closed requests of the last `remembered_s` seconds of event time, within `max_bytes`; the oldest are dropped
+    first.
 
-    They are written as segments that are only appended: each cut adds what was taught and corrected since the last.
+    They are stored as append-only segments: each cut adds what was learned and corrected since the last cut.
     """
 
     def __init__(self, remembered_s: float, max_bytes: int, ripe: RipeRequests | None = None) -> None:
-        """`ripe` takes what is forgotten in time, where conversions are learned."""
+        """`ripe` receives the requests that leave because their time is over, if conversions are learned."""
         self.ripe = ripe
         self._remembered_s, self._max_bytes = remembered_s, max_bytes
         self._requests: dict[str, ClosedRequest] = {}
         self._order: deque[ClosedRequest] = deque()
         self._first = self._bytes = self._segments = 0
         self.forgotten = float("-inf")
-        """Newest event time of a request that was dropped, seconds."""
+        """Newest event time of any dropped request, seconds."""
         self._pending: list[ClosedRequest] = []
         self._fresh: list[ClosedRequest] = []
         self._corrected: dict[str, bytes] = {}
@@ -48,20 +49,20 @@ class ClosedIndex:
 
     @property
     def memory_bytes(self) -> int:
-        """Memory the requests take, estimated."""
+        """Estimated memory of the requests, bytes."""
         return self._bytes
 
     def get(self, request_id: str) -> ClosedRequest | None:
-        """The request, if it was closed lately."""
+        """The request, if it is in the index."""
         return self._requests.get(request_id)
 
     def find(self, request_id: str) -> ClosedRequest | None:
-        """The request, if it was closed lately or is ripe."""
+        """The request, if it is in the index or ripe."""
         ripe = None if self.ripe is None else self.ripe.get(request_id)
         return self._requests.get(request_id) or ripe
 
     def add(self, request_id: str, reference: RequestRef, time: float) -> None:
-        """A request has closed and waits for its micro-batch."""
+        """Adds a request that has closed and waits for its micro-batch."""
         conversions = reference.conversions if any(reference.conversions) else b""
         closed = ClosedRequest(request_id, reference.offset, time, reference.clicks, conversions=conversions)
         self._pending.append(closed)
@@ -78,13 +79,14 @@ class ClosedIndex:
                 self.ripe.evict(evicted)
 
     def forget(self, time: float) -> None:
-        """A request of this event time was dropped: whether an older one is news can no longer be told."""
+        """Records that a request of this event time was dropped, so that older repeats can no longer be recognised."""
         self.forgotten = max(self.forgotten, time)
 
     def learned(self, requests: int, examples: int, weight: bytes = b"") -> None:
-        """The first `requests` that waited were taught; `examples` is how many the learner has been taught in all.
+        """Records that the first `requests` waiting requests were learned; `examples` is the learner's count
+        afterwards.
 
-        `weight` is that of each of them (`ClosedRequest.weight`).
+        `weight` holds the weight of each request (`ClosedRequest.weight`).
         """
         taught, self._pending = self._pending[:requests], self._pending[requests:]
         for closed in taught:
@@ -93,18 +95,18 @@ class ClosedIndex:
         self._fresh += taught
 
     def corrected(self, closed: ClosedRequest) -> None:
-        """The clicks of a request have changed after it was taught."""
+        """Records that the clicks of a learned request have changed."""
         self._corrected[closed.request_id] = closed.clicks
 
     def converted(self, closed: ClosedRequest) -> None:
-        """The conversions of a request have changed after its labels were decided."""
+        """Records that the conversions of a request have changed after its labels were decided."""
         self._converted[closed.request_id] = closed.conversions
 
     def expire(self, frontier: float) -> None:
-        """Forgets what can no longer be corrected at this event time."""
+        """Drops requests that are too old to be corrected at this event time."""
         while self._order and self._order[0].time + self._remembered_s <= frontier:
             if self._order[0].learned_at < 0:
-                break  # a snapshot refers to what waits for its micro-batch: it stays until that is learned
+                break  # not learned yet, and a snapshot may refer to it
             forgotten = self._pop_oldest()
             if self.ripe is not None:
                 self.ripe.add(forgotten, frontier)
@@ -117,20 +119,20 @@ class ClosedIndex:
         self._first += 1
         return closed
 
-    # --- what is written ---
+    # --- segments ---
 
     def cut(self) -> ClosedChanges:
-        """What changed since the last cut."""
+        """Changes since the last cut, for the next commit."""
         number, end = self._segments, self._first + len(self._order) - len(self._pending)
         segment = None
         if self._fresh or self._corrected or self._converted:
-            # encoded at once: what is learned while the cut is written must not show in it
+            # Encoded now, so that what is learned while the cut is being written does not enter it.
             first = end - len(self._fresh)
             segment = encode_segment(ClosedSegment(first, self._fresh, self._corrected, self._converted))
             self._written.append(_Written(number, end))
             self._segments += 1
             self._fresh, self._corrected, self._converted = [], {}, {}
-        # one cut later than it could be: the snapshot before the last one must still find what it refers to
+        # Deleted one cut later than possible, because the snapshot before the last must still find its segments.
         expired, self._expired = self._expired, []
         while self._written and self._written[0].end <= self._first:
             self._expired.append(self._written.popleft().number)
@@ -138,16 +140,16 @@ class ClosedIndex:
 
     @property
     def state(self) -> ClosedState:
-        """What a snapshot behind the last cut says of it."""
+        """The index's part of a snapshot taken right after the last cut."""
         return ClosedState(self._first, self._segments, self.forgotten)
 
     def restore(self, state: ClosedState, segments: Mapping[int, ClosedSegment]) -> None:
-        """Takes what was cut before `state`; requests that wait for their micro-batch are added behind it."""
+        """Restores the segments cut before `state`; requests that wait for their micro-batch are added afterwards."""
         self._first, self._segments, self.forgotten = state.first, state.segments, state.forgotten
         for number, segment in segments.items():
             if number < state.segments:
                 self._take(number, segment)
-        if self._written:  # the same, unless a segment is missing
+        if self._written:  # equal to the state's first segment, unless a segment is missing
             self._first = self._written[-1].end - len(self._order)
 
     def _take(self, number: int, segment: ClosedSegment) -> None:

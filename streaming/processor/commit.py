@@ -1,10 +1,9 @@
-"""The commit of a kernel group: state, kernel and position in the stream become durable by one act of five steps.
+"""The commit of a kernel group: five steps make kernel, state and stream position durable together.
 
-Most commits carry a new kernel alone: it is small and scorers wait for it. The state behind it is large, and follows
-in a *whole cut* now and then (`SnapshotPace`). A kernel that ran ahead of the state does no harm: the next owner learns
-the same records again, to the same kernel bit for bit (docs/decisions/0106).
-
-`docs/recovery.md` has the same steps under the same numbers, and says what a failure after each of them leaves behind.
+Most commits carry only a new kernel, which is small and which scorers wait for. The state is large and is written now
+and then, in a *whole cut* (`SnapshotPace`). A kernel may be newer than the stored state without harm: the next owner
+learns the same records again, to the same kernel bit for bit (docs/decisions/0106). `docs/recovery.md` lists the same
+steps under the same numbers, and what a failure after each of them leaves behind.
 """
 
 from __future__ import annotations
@@ -32,74 +31,73 @@ from streaming.monitoring import metrics
 from streaming.processor.learned import PublishedKernel
 
 StoreOffset = Callable[[int], Awaitable[object]]
-"""Commits the offset that a group's next owner reads from to the broker."""
+"""Commits to the broker the offset from which a group's next owner reads."""
 
 
 class UnfinishedCommitError(KernelLogError):
-    """An earlier commit of this group did not get through: its changes are in no transaction."""
+    """An earlier commit of this group failed, so its changes are in no transaction and nothing may follow them."""
 
 
 @dataclass(frozen=True)
 class CutState:
-    """The state of a group between two records."""
+    """The state of a group after one record and before the next."""
 
     snapshot: GroupSnapshot
     rows: Sequence[LiveRow]
-    """Rows of live features that changed since the last whole cut."""
+    """Live rows that changed since the last whole cut."""
     rows_offset: int
-    """All records before it are in the rows; more than the snapshot has seen while a fallback catches up."""
+    """The rows contain all records before this offset, which may be more than the snapshot does after a fallback."""
     first_keys: frozenset[tuple[Kind, str]]
-    """Keys that the group has first rows of (`features.live.first_rows`)."""
+    """Keys of the group's first rows (`features.live.first_rows`)."""
     closed: ClosedChanges
-    """What changed in the closed requests since the last cut."""
+    """Changes of the closed requests since the last whole cut."""
     decisions: Sequence[Decision] = ()
-    """What was decided about kernels since the last whole cut."""
+    """Decisions about kernels since the last whole cut."""
     kept: Sequence[KeptState] = ()
-    """States of the learner that it may go back to, new since the last whole cut."""
+    """States to which the learner may return, new since the last whole cut."""
 
 
 @dataclass(frozen=True)
 class Cut:
-    """What a commit writes: immutable, so that it can be written while the group learns on."""
+    """The content of one commit. It is immutable, so it can be written while the group continues to learn."""
 
     kernel: PublishedKernel | None
-    """The published kernel if there is a new one since the last cut."""
+    """The published kernel, if it is new since the last cut."""
     state: CutState | None
-    """In a whole cut."""
+    """The state, in a whole cut; else None."""
     status: GroupStatus | None = None
-    """A look at the group, now and then."""
+    """The group's status, now and then."""
 
 
 @dataclass(frozen=True)
 class CutPlace:
-    """Where the next whole cut of a group goes."""
+    """Number and slot of a group's next whole cut."""
 
     number: int
     slot: int
     topic: str
-    """Id of the `traffic` topic whose offsets are meant."""
+    """Id of the `traffic` topic that the offsets refer to."""
     resume_before: int | None = None
-    """Where the re-read for the cut before it begins: that one is kept for a fallback. None if there is none."""
+    """Offset at which the re-read for the previous cut begins, which is kept as a fallback; None if there is none."""
 
     def following(self, resume_offset: int) -> CutPlace:
-        """Where the one after it goes, once the re-read for it begins at `resume_offset`."""
+        """The place of the cut after this one, whose re-read begins at `resume_offset`."""
         return CutPlace(self.number + 1, SLOTS[1 - self.slot], self.topic, resume_offset)
 
     def oldest(self, resume_offset: int) -> int:
-        """Where a re-read must begin that serves this cut and the one before it."""
+        """The offset at which a re-read must begin to serve both this cut and the previous one."""
         return resume_offset if self.resume_before is None else min(resume_offset, self.resume_before)
 
 
 _DECISION_S = 2.0
-"""A decision waits no longer for its whole cut, if the one before is as old: people look at it."""
+"""Seconds after the last whole cut from which a decision triggers the next one, because people wait to see it."""
 
 
 class SnapshotPace:
-    """When a whole cut is due: after so long, or when so much was learned that learning it again would take too long.
+    """Decides when a whole cut is due: after an interval, or when learning the records again would take too long.
 
-    Or when something was decided: decisions are written with the state that they follow from, so each is told once.
-
-    Learning takes a new owner about as long as it took the old one, on any machine and at any load.
+    A decision also makes one due, because decisions are written with the state that they follow from, so that each is
+    written once. The time to learn records again is taken to be the time that they took, on the same machine and load.
     """
 
     def __init__(self, interval_s: float, relearn_s: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -109,15 +107,15 @@ class SnapshotPace:
         self._decided = False
 
     def decided(self) -> None:
-        """A decision waits for the next whole cut."""
+        """Records that a decision waits for the next whole cut."""
         self._decided = True
 
     def learned(self, seconds: float) -> None:
-        """The group was at work for so long."""
+        """Adds seconds that the group spent learning."""
         self._learned_s += seconds
 
     def cut(self) -> None:
-        """A whole cut was taken."""
+        """Records that a whole cut was taken."""
         self._since, self._learned_s, self._decided = self._clock(), 0.0, False
 
     @property
@@ -128,21 +126,21 @@ class SnapshotPace:
 
 
 class TransactionWriter(Protocol):
-    """What writes a transaction, see `streaming.kernel_log.writer.GroupWriter`."""
+    """Writes a transaction; implemented by `streaming.kernel_log.writer.GroupWriter`."""
 
     async def write(self, transaction: Transaction) -> None:
-        """Writes all or nothing. Raises OwnershipLostError or KernelLogError."""
+        """Writes all records or none. Raises OwnershipLostError or KernelLogError."""
 
 
 class CutSource(Protocol):
-    """What gives cuts, see `streaming.processor.learning_thread.LearningThread`."""
+    """Provides cuts; implemented by `streaming.processor.learning_thread.LearningThread`."""
 
     async def cut(self, *, whole: bool) -> Cut | None:
-        """What is new since the last cut, None for nothing."""
+        """The changes since the last cut; None if there are none."""
 
 
 def encode(cut: Cut, place: CutPlace) -> Transaction:
-    """The records of a cut; `place` is where a whole one goes."""
+    """Encodes a cut as the records of a transaction; `place` is the place of a whole cut."""
     kernel = None if cut.kernel is None else pack_kernel(cut.kernel.kernel, cut.kernel.info, cut.kernel.depends_on)
     status = None if cut.status is None else encode_status(cut.status)
     if cut.state is None:
@@ -162,7 +160,7 @@ def encode(cut: Cut, place: CutPlace) -> Transaction:
 
 
 class GroupCommitter:
-    """Commits one group, from one event loop."""
+    """Commits one group, from a single event loop."""
 
     def __init__(
         self,
@@ -174,7 +172,7 @@ class GroupCommitter:
         store_offset: StoreOffset,
         place: CutPlace,
     ) -> None:
-        """`store_offset` commits to the broker; `place` is where the first whole cut goes."""
+        """`store_offset` commits to the broker; `place` is the place of the first whole cut."""
         self._group = group
         self._source, self._pace = source, pace
         self._writer = writer
@@ -183,48 +181,50 @@ class GroupCommitter:
         self._unfinished = False
 
     async def commit(self, *, leaving: bool = False) -> None:
-        """Makes durable what is new: a kernel, and all of the state when that is due or the group is left.
+        """Writes a new kernel and, if a whole cut is due or the group is left, the whole state.
 
-        `leaving`: the partition goes to another owner now.
+        `leaving`: the partition is passing to another owner.
 
-        Raises OwnershipLostError or KernelLogError if the transaction failed, and UnfinishedCommitError ever after; the
-        next owner goes on from the transaction before. Raises what `store_offset` raises: then this one holds.
+        Raises OwnershipLostError or KernelLogError if the transaction failed, and UnfinishedCommitError from then on;
+        the next owner continues from the transaction before. Errors of `store_offset` are passed on; the transaction
+        is then durable all the same.
         """
         self._begin()
 
-        # 1. Cut: a kernel alone, or the learner stands still between two records: state and offset belong together.
+        # 1. Cut: take a new kernel alone, or stop the learner between two records, so that state and offset match.
         cut = await self._source.cut(whole=leaving or self._pace.due)
         if cut is None:
             self._unfinished = False
             return
 
-        # 2. Encode: on a thread of its own, so that neither the learner nor the broker's heartbeats wait for it.
+        # 2. Encode: on another thread, so that neither the learner nor the broker's heartbeats wait.
         transaction = await asyncio.to_thread(encode, cut, self._place)
 
-        # 3. Transaction: all or nothing. Whoever reads the state reads the offset that belongs to it.
+        # 3. Transaction: all or nothing, so that whoever reads the state reads the offset that belongs to it.
         seconds = await self._write(transaction)
         self._unfinished = False
 
-        # 4. Broker offset: behind the transaction, never ahead, so that a re-read always reaches far enough (0073).
+        # 4. Broker offset: always after the transaction, so that a re-read reaches far enough back (0073).
         if cut.state is not None:
             resume_offset = cut.state.snapshot.resume_offset
             place, self._place = self._place, self._place.following(resume_offset)
-            if not leaving:  # the partition is no longer ours to commit; an older offset only makes the re-read longer
+            if not leaving:  # the partition may have a new owner; an older offset only makes its re-read longer
                 await self._store_offset(place.oldest(resume_offset))
 
-        # 5. Metrics: last, so that they count only what is durable.
+        # 5. Metrics: last, so that they count only durable data.
         self._count(cut, transaction, seconds)
 
     def _begin(self) -> None:
-        """A cut holds what changed since the cut before: another one behind a lost one would leave a hole (0072)."""
+        """Raises UnfinishedCommitError after a failed commit: a cut holds changes since the one before, so a later one
+        would leave a gap (0072)."""
         if self._unfinished:
             raise UnfinishedCommitError(
-                f"group {self._group!r}: an earlier commit did not get through, so nothing may be committed behind it"
+                f"group {self._group!r}: an earlier commit failed, so nothing may be committed after it"
             )
         self._unfinished = True
 
     async def _write(self, transaction: Transaction) -> float:
-        """Writes the transaction; how long that took, seconds."""
+        """Writes the transaction; returns how long that took, seconds."""
         began = time.perf_counter()
         try:
             await self._writer.write(transaction)

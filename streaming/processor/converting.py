@@ -1,7 +1,7 @@
-"""Conversions of a group: those that come with the labels, and those that come later, within a window of their own.
+"""A group's conversions: those known when the labels are decided, and those that come later, within a longer window.
 
-A conversion takes longer than a click, often longer than labels can wait. The kernel learns clicks, so nothing is
-taught again: a later conversion is found in the log, counted once, and told to the experiment (decision 0129).
+A conversion takes longer than a click, often longer than labels can wait. The kernel of clicks does not learn it. A
+later conversion is looked up in the log, counted once, and added to the experiment (decision 0129).
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from streaming.processor.join import LabelledRequest, LateConversion
 
 
 class Converting:
-    """Counts conversions by when they came: `in_window` (that of the labels), or `later`."""
+    """Counts conversions by time of arrival: `in_window`, with the labels, or `later`."""
 
     def __init__(self, gathered: Corrections, experiment: Experiment) -> None:
         self.gathered, self._experiment = gathered, experiment
         self.counts: Counter[str] = Counter()
 
     def closed(self, request: LabelledRequest) -> None:
-        """Labels are decided, and what converted by then; the experiment takes these with the request."""
+        """Counts the conversions of a request whose labels are decided; the experiment takes them with the request."""
         if request.conversions.any():
             self.counts["in_window"] += int(request.conversions.sum())
 
     def take(self, late: LateConversion, waiting: LabelledRequest | None, watermark: float) -> None:
-        """A conversion of a closed request, which is `waiting` for its micro-batch or stands in the log alone."""
+        """Takes a conversion of a closed request; `waiting` is that request while it waits for its micro-batch."""
         if waiting is None:
             self.gathered.add(late, watermark)
             return
@@ -35,7 +35,7 @@ class Converting:
             self._count(waiting, 1)
 
     def look_up(self) -> list[Correction]:
-        """Counts all that was gathered; what it was, for the task that learns conversions."""
+        """Counts all gathered conversions; returns them for the conversion task."""
         found = self.gathered.take()
         for correction in found:
             self._count(correction.request, int(correction.request.conversions.sum()))

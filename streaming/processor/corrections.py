@@ -1,4 +1,4 @@
-"""Clicks and conversions of closed requests: gathered, looked up in the log, and made a correction."""
+"""Late clicks and conversions of closed requests: gathered, looked up in the log, and turned into corrections."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from streaming.processor.traffic_reader import TrafficReader
 
 @dataclass(frozen=True)
 class LoggedRecord:
-    """A record of a group's `traffic`, read again."""
+    """A record of a group's `traffic`, read again from the log."""
 
     value: bytes | None
     appended: float
@@ -30,7 +30,7 @@ class LoggedRecord:
 
 
 class LoggedTraffic(Protocol):
-    """A group's partition of `traffic`, read by offset."""
+    """A group's partition of `traffic`, readable by offset."""
 
     def read(self, offset: int) -> LoggedRecord | None:
         """The record at `offset`; None if the broker no longer has it."""
@@ -38,25 +38,25 @@ class LoggedTraffic(Protocol):
 
 @dataclass(frozen=True)
 class Correction:
-    """Items of one request whose label turned from 0 to 1 after it was decided."""
+    """Items of one request whose label turned from 0 to 1 after the labels were decided."""
 
     request: LabelledRequest
-    """Of the labels that it is about, those that turned and no others; the other labels as they are known."""
+    """The request. In the label that is corrected only the turned items are set; the other label is as now known."""
     learned_at: int
-    """`Learner.examples` right after the micro-batch that taught it."""
+    """`Learner.examples` right after the micro-batch that learned the request."""
     weight: NDArray[np.float64]
-    """What each of its examples weighed then, `(n,)`."""
+    """Weight of each of its examples when they were learned, `(n,)`."""
 
 
 @dataclass(frozen=True)
 class LoggedRequests:
-    """Closed requests with their impressions, read again from the log."""
+    """Looks up the impressions of closed requests in the log."""
 
     reader: TrafficReader
     log: LoggedTraffic
 
     def impression(self, closed: ClosedRequest) -> ServedImpression | None:
-        """Its impression; None if the log no longer has it."""
+        """The request's impression; None if the log no longer has it."""
         logged = self.log.read(closed.offset)
         record = None if logged is None else self.reader.read(closed.offset, logged.value)
         if logged is None or not isinstance(record, ServedImpression) or record.request_id != closed.request_id:
@@ -64,7 +64,7 @@ class LoggedRequests:
         return as_of_append(record, logged.appended)
 
     def labelled(self, closed: ClosedRequest) -> LabelledRequest | None:
-        """The request with its labels as they are known now; None as above."""
+        """The request with its present labels; None if the log no longer has it."""
         impression = self.impression(closed)
         if impression is None:
             return None
@@ -73,9 +73,9 @@ class LoggedRequests:
 
 @dataclass
 class Corrections:
-    """Gathers late feedback of one kind, so that one read of the log and one product serve many.
+    """Gathers late feedback of one kind, so that one read of the log and one matrix product serve many requests.
 
-    Counts in `dropped` what is lost.
+    `dropped` counts feedback that is lost.
     """
 
     kind: FeedbackKind
@@ -83,7 +83,7 @@ class Corrections:
     logged: LoggedRequests
     dropped: Counter[str]
     since: float = 0.0
-    """Watermark when the oldest that waits came, seconds."""
+    """Watermark when the oldest waiting feedback came, seconds."""
     _waiting: dict[str, tuple[ClosedRequest, list[str]]] = field(default_factory=dict)
     _clicks: int = 0
 
@@ -91,7 +91,7 @@ class Corrections:
         return self._clicks
 
     def add(self, late: LateClick | LateConversion, watermark: float) -> None:
-        """Feedback of a closed request."""
+        """Adds feedback for a closed request."""
         if not self._waiting:
             self.since = watermark
         self._add(late.request, late.item_id)
@@ -105,9 +105,9 @@ class Corrections:
             self._clicks += 1
 
     def take(self) -> list[Correction]:
-        """The corrections of all that waited, in the order of the log."""
+        """Looks up all waiting feedback; returns its corrections in the order of the log."""
         waiting, self._waiting, self._clicks = self._waiting, {}, 0
-        found = (self._look_up(*one) for one in sorted(waiting.values(), key=lambda one: one[0].offset))
+        found = (self._look_up(*late) for late in sorted(waiting.values(), key=lambda late: late[0].offset))
         return [correction for correction in found if correction is not None]
 
     def _look_up(self, closed: ClosedRequest, items: list[str]) -> Correction | None:
@@ -132,11 +132,11 @@ class Corrections:
     # --- state ---
 
     def state(self) -> list[WaitingClicks]:
-        """What waits, for a snapshot."""
+        """The waiting feedback, for a snapshot."""
         return [WaitingClicks(msgspec.structs.replace(request), [*items]) for request, items in self._waiting.values()]
 
     def restore(self, state: Iterable[WaitingClicks], since: float) -> None:
-        """Takes what `state` gave. The index must be restored before: it knows which clicks count already."""
+        """Restores waiting feedback; the index must be restored first, because it knows which clicks already count."""
         self.since = since
         for waiting in state:
             request = self.index.find(waiting.request.request_id) or waiting.request
@@ -152,7 +152,10 @@ def turn(  # noqa: PLR0917 -- a label and all that knows of it
     labels: NDArray[np.bool_],
     dropped: Counter[str],
 ) -> bool:
-    """Counts `item` as clicked or converted, in `closed` and in `labels`, `(n,)`; else says why not in `dropped`."""
+    """Marks `item` as clicked or converted in `closed` and in `labels`, `(n,)`; returns whether that was a change.
+
+    If it was none, `dropped` counts the reason.
+    """
     index = impression.items.index(item) if item in impression.items else -1
     if index < 0:
         dropped["unshown_item"] += 1

@@ -1,4 +1,4 @@
-"""What Prometheus sees of a group's drift: verdicts, arms, inputs by domain."""
+"""Prometheus metrics of a group's drift: verdicts, arms and inputs by domain."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from streaming.processor.status import Look
 
 
 def count_decision(made: Decision) -> None:
-    """Counts what gate and monitor decided; others' decisions are counted where they are made."""
+    """Counts decisions of gate and monitor; other deciders count their own."""
     if made.by == GATE:
         metrics.GATE_DECISIONS.labels(made.group, made.kind).inc()
     elif made.kind == VERDICT:
@@ -25,7 +25,7 @@ def count_decision(made: Decision) -> None:
 
 
 class DriftMetrics:
-    """Keeps the series of one group's domains current."""
+    """Updates the metrics of one group's domains."""
 
     def __init__(self, group: str) -> None:
         self._group = group
@@ -33,7 +33,7 @@ class DriftMetrics:
         self._failures = 0
 
     def tell(self, look: Look) -> None:
-        """Sets every series; what is not known is NaN, as Prometheus has it."""
+        """Sets every metric; unknown values become NaN, as Prometheus represents them."""
         for signals, verdict in look.domains:
             for kind in VerdictKind:
                 metrics.VERDICT.labels(self._group, verdict.stratum, kind.value).set(kind is verdict.kind)
@@ -60,7 +60,8 @@ class DriftMetrics:
                 metrics.INPUT_DISTANCE.labels(*labels, what, distance).set(value)
 
     def _new(self, name: str, count: int) -> int:
-        """What was added since the last look; a restored group begins at what it knows, which was told before."""
+        """The increase since the last look. After a restore the first value is the base, because it was counted
+        before."""
         before = self._told.get(name, count)
         self._told[name] = count
         return max(0, count - before)

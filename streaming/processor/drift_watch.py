@@ -1,7 +1,7 @@
-"""The drift monitor of one group, told what its machine sees: impressions, micro-batches, and the path of the labels.
+"""Feeds the drift monitor of one group with what its machine sees: impressions, micro-batches, and the feedback path.
 
-What the monitor says becomes decisions, each with its evidence: `verdict` where a domain's verdict changed, `alarm`
-where a single detector fired. They go out in the transaction of the state that they were made from.
+The monitor's results become decisions with their evidence: `verdict` when a domain's verdict has changed, `alarm` when
+a single detector has fired. They are written in the transaction of the state that they were made from.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 VERDICT, ALARM = "verdict", "alarm"
 """Kinds of the monitor's decisions."""
 MONITOR = "monitor"
-"""Who decides, in decisions of the drift monitor."""
+"""Name of the decider in the drift monitor's decisions."""
 LOST = (
     "late_impression",
     "evicted",
@@ -47,16 +47,16 @@ LOST = (
     "other_tasks",
     "bad_payload",
 )
-"""Reasons for which the join leaves out traffic that should have been learned from."""
+"""Reasons for which the join drops traffic that should have been learned."""
 _KEPT = 0.98
-"""Of what was counted, kept from one micro-batch to the next, as the gate keeps it (`model.gate.feedback`)."""
+"""Factor that counts keep from one micro-batch to the next, as in the gate (`model.gate.feedback`)."""
 _JUDGE_S = 5.0
-"""Event time without a judgement after which one is due, seconds."""
+"""Event time after a judgement from which another one is due, seconds."""
 _SERVED: tuple[FloatPayload, ...] = ("frozen_logit", "live_logit", "x")
 
 
 class DriftWatch:
-    """Feeds a monitor in the machine's order."""
+    """Feeds a drift monitor in the order of the machine's records."""
 
     def __init__(
         self,
@@ -66,12 +66,12 @@ class DriftWatch:
         config: DriftConfig,
         reference: Reference | None,
     ) -> None:
-        """Without a `reference` the group's first examples are taken for it."""
+        """Without a `reference` the group's first examples become the reference."""
         self._parts = gate.strata, reference, config
         self.reference = "first_examples" if reference is None else "pretraining"
         self.monitor: DriftMonitor
         self.failures = 0
-        """How often the monitor failed, since this owner began."""
+        """How often the monitor has failed since this owner took over."""
         self._begin()
         self._group, self._gate, self._place = group, gate, lru_cache(1_024)(space.encode)
         self._late = 0
@@ -82,10 +82,10 @@ class DriftWatch:
         self._lost_before = 0
         self._judged_at = -math.inf
 
-    # --- what the machine sees ---
+    # --- inputs from the machine ---
 
     def served(self, record: ServedImpression) -> None:
-        """An impression that the join has taken."""
+        """Takes an impression that the join has accepted."""
         self._shares["kept"] += 1
         self.monitor.move_on(record.time)
         self._unshown.append(record)
@@ -94,7 +94,7 @@ class DriftWatch:
             self._show()
 
     def _show(self) -> None:
-        """Shows the monitor the impressions that wait: it costs hardly more to show many than one."""
+        """Passes the waiting impressions to the monitor together, which costs hardly more than passing one."""
         records, self._unshown, self._unshown_items = self._unshown, [], 0
         if not records:
             return
@@ -105,11 +105,11 @@ class DriftWatch:
             self.monitor.served(frozen, live, x, domain, records[-1].time)
 
     def late_click(self) -> None:
-        """A click that came when its request was closed."""
+        """Counts a click that came after its request was closed."""
         self._late += 1
 
     def decided(self, batch: GuardedBatch[LabelledRequest]) -> None:
-        """A micro-batch of which it was decided what becomes of it."""
+        """Takes a micro-batch that the gate has decided about."""
         with self._watching():
             seen = batch.seen
             candidate: Doubles = np.full(len(seen.label), NAN)
@@ -119,17 +119,17 @@ class DriftWatch:
             self.monitor.learned(seen, batch.weight, candidate, newest)
 
     def followed(self, decisions: Sequence[GateDecision]) -> None:
-        """What the gate decided."""
+        """Counts the gate's decisions."""
         for decision in decisions:
             if decision.kind in self._happened:
                 self._happened[decision.kind] += 1
 
     def is_due(self, watermark: float) -> bool:
-        """Whether a judgement is due although no micro-batch has filled: labels that do not come are a fault, too."""
+        """Whether a judgement is due without a full micro-batch, because missing labels are a fault, too."""
         return watermark - self._judged_at >= _JUDGE_S
 
     def judge(self, path: FeedbackPath, join: Join, dropped: Counter[str]) -> list[Decision]:
-        """What has changed; `path` is what came of feedback since the last call, `dropped` the machine's counts."""
+        """Decisions about changes. `path` counts feedback since the last call, `dropped` are the machine's counts."""
         self._judged_at = join.watermark
         self._count(path, dropped)
         told: list[Verdict | Alarm] = []
@@ -139,11 +139,11 @@ class DriftWatch:
 
     @contextmanager
     def _watching(self) -> Iterator[None]:
-        """Whatever the monitor stumbles over, the group learns on: it only looks."""
+        """Catches every error of the monitor, so that the group learns on: the monitor only observes."""
         try:
             yield
         except Exception as error:
-            log.exception("group %s: the drift monitor failed; it begins anew, and learning goes on", self._group)
+            log.exception("group %s: the drift monitor failed and starts again; learning goes on", self._group)
             self.failures += 1
             self._begin(repr(error))
 
@@ -153,11 +153,11 @@ class DriftWatch:
 
     @property
     def verdicts(self) -> list[Verdict]:
-        """One per stratum, as the monitor has it now."""
+        """The monitor's present verdicts, one per stratum."""
         verdicts = self.monitor.verdicts
         if not self._failed:
             return verdicts
-        words = f"The drift monitor failed ({self._failed}) and begins anew: nothing is known yet."
+        words = f"The drift monitor failed ({self._failed}) and starts again: nothing is known yet."
         unknown = VerdictKind.TOO_LITTLE
         return [dataclasses.replace(one, words=words) if one.kind is unknown else one for one in verdicts]
 
@@ -165,7 +165,7 @@ class DriftWatch:
         lost = self._lost(dropped)
         came = {"joined": path.joined, "late": path.lost + self._late, "dropped": lost - self._lost_before}
         for name in self._shares:
-            # `kept` counts up as impressions come; it is aged here with the rest
+            # `kept` counts up as impressions come; here it decays like the other counts.
             self._shares[name] = _KEPT * self._shares[name] + came.get(name, 0)
         self._late, self._lost_before = 0, lost
 
@@ -218,10 +218,10 @@ class DriftWatch:
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """The inverse of `state`, for a machine whose counts begin anew; an empty one begins a new monitor's life."""
+        """The inverse of `state`, for a machine whose counts start at zero; an empty state starts a new monitor."""
         if not state:
             return
-        with self._watching():  # another reference than it had then, or an older program's state
+        with self._watching():  # the state may come from another reference or another version of the program
             self.monitor.load(state["monitor"])
             self._told.update({stratum: str(kind) for stratum, kind in state["told"].items()})
         self._late, self._lost_before = int(state["late"]), -int(state["lost"])

@@ -1,7 +1,7 @@
-"""Event time of one group, with the broker's clock as its upper bound (docs/decisions/0090).
+"""Event time of one group, bounded by the broker's clock (docs/decisions/0090).
 
-No sender's clock is believed beyond the moment at which the broker appended its record: whoever is ahead counts as of
-that moment and moves nobody else's windows.
+A sender's time stamp is never trusted beyond the moment at which the broker appended its record. A record stamped
+later counts as of that moment, so a fast clock cannot close other senders' windows.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _Stamped = TypeVar("_Stamped", ServedImpression, ServedFeedback)
 
 
 def as_of_append(record: _Stamped, appended: float) -> _Stamped:
-    """The record, if it is stamped ahead of the broker as of its append time."""
+    """The record itself, or with its append time as event time if its stamp is later."""
     return record if record.time <= appended else msgspec.structs.replace(record, time=appended)
 
 
 class EventTime:
-    """The watermark, and how far the feedback's own path has been read."""
+    """A group's watermark, and the progress of ingest in reading feedback."""
 
     def __init__(self, lateness_s: float) -> None:
         self._lateness_s = lateness_s
@@ -37,11 +37,11 @@ class EventTime:
 
     @property
     def state(self) -> TimeState:
-        """What `restore` takes."""
+        """The state for `restore`."""
         return TimeState(self.newest, self.broker, dict(self._read), self._partitions)
 
     def move(self, record: Traffic, appended: float) -> None:
-        """Takes the time of a record. Feedback proves nothing about impressions still to come: it moves nothing."""
+        """Advances event time by a record. Feedback does not, because it says nothing about later impressions."""
         self.broker = max(self.broker, appended)
         if isinstance(record, Progress):
             self._progress(record, appended)
@@ -52,7 +52,7 @@ class EventTime:
         self._partitions = record.partitions
         known = {k: read for k, read in record.read.items() if 0 <= k < record.partitions}
         for k, read in known.items():
-            # Feedback cannot have been read before it was appended, and the record came after both.
+            # Feedback cannot have been read before it was appended, and this record was appended later still.
             self._read[k] = max(self._read.get(k, _NEVER), min(read, appended))
         self._read = {k: self._read[k] for k in sorted(self._read) if k < record.partitions}
         self._look_at_feedback()
@@ -60,19 +60,20 @@ class EventTime:
     def _look_at_feedback(self) -> None:
         told = self._partitions > 0 and len(self._read) == self._partitions
         self.feedback = min(self._read.values()) - self._lateness_s if told else _NEVER
-        """No feedback before it is expected any more, seconds: what ingest has read of its slowest partition."""
+        """Seconds up to which ingest has read all feedback, by its slowest partition."""
 
     @property
     def watermark(self) -> float:
-        """No impression before it is expected any more, seconds."""
+        """Event time before which no more impressions are expected, seconds."""
         return self.newest - self._lateness_s
 
     @property
     def unread_s(self) -> float:
-        """How far behind the newest record feedback has been read, seconds; infinite before ingest has told."""
+        """How far reading of feedback lags behind the newest record, seconds; infinite before ingest reports."""
         return self.broker - self.feedback
 
     @property
     def frontier(self) -> float:
-        """Windows that end before it may close, seconds: impressions and their feedback are both known up to here."""
+        """Event time up to which impressions and feedback are both known, seconds: windows that end before may
+        close."""
         return min(self.watermark, self.feedback)

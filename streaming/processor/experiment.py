@@ -1,4 +1,4 @@
-"""The experiment of one group: what users of both arms did, learned from or not. It goes by what was served."""
+"""The online experiment of one group: counts what users of both arms did with what was served, learned or not."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from streaming.processor.join import LabelledRequest
 
 
 class Experiment:
-    """Counts labelled requests for the arm that their user is drawn for; `dropped` counts those it could not use."""
+    """Counts labelled requests by the arm of their user; `dropped` counts those it could not use."""
 
     def __init__(self, group: str, control: ControlUsers) -> None:
         self.uplift = Uplift(control)
@@ -23,7 +23,7 @@ class Experiment:
         self._decisions: list[Decision] = []
 
     def take(self, request: LabelledRequest, watermark: float) -> None:
-        """A request whose labels are decided, at an event time."""
+        """Takes a request whose labels are decided, and the watermark."""
         impression, control = request.impression, self.uplift.control
         if control.share == 0 or impression.arm == "other":
             return
@@ -38,7 +38,7 @@ class Experiment:
             self._decisions.append(Decision("uplift", self._group, watermark, "experiment", detail))
 
     def convert(self, impression: ServedImpression, conversions: int) -> None:
-        """Conversions that came after the labels of their request were decided and counted."""
+        """Adds conversions that came after the labels of their request were decided and counted."""
         control = self.uplift.control
         if control.share == 0 or impression.arm == "other":
             return
@@ -47,15 +47,15 @@ class Experiment:
             self.uplift.convert(user, conversions)
 
     def take_decisions(self) -> tuple[Decision, ...]:
-        """The looks since the last call."""
+        """The looks since the last call, as decisions."""
         decisions, self._decisions = tuple(self._decisions), []
         return decisions
 
     def snapshot(self) -> bytes:
-        """All counts; nothing without control users."""
+        """The state of the experiment as bytes; empty without control users."""
         return self.uplift.snapshot() if self.uplift.control.share else b""
 
     def restore(self, data: bytes) -> None:
-        """Goes on from a snapshot."""
+        """Continues from a snapshot."""
         if data:
             self.uplift.restore(data)

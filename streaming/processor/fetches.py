@@ -1,8 +1,8 @@
-"""Faust's consumer, which hands records over a fetch at a time.
+"""A consumer for Faust that passes records on in whole fetches.
 
-Faust itself makes four tasks for each record, to be able to leave it when a rebalance begins, and then takes it through
-a channel, an event and a stream: more processor time than the learner needs for what is in it (docs/decisions/0144).
-What Faust is here for stays as it is: membership, rebalances, the seek behind them, heartbeats.
+Faust makes four tasks for each record, so that a rebalance can interrupt it, and passes it through a channel, an event
+and a stream. That takes more processor time than learning the record (docs/decisions/0144). Everything else stays
+Faust's: membership, rebalances, seeks after them, heartbeats.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from faust.types import TP
 
 Fetched = Sequence["ConsumerRecord[bytes, bytes]"]
 Take = Callable[[int, Fetched], Awaitable[None]]
-"""Takes records of a partition, in their order; waits as long as there is no room for them."""
+"""Takes records of a partition in order; waits while there is no room for them."""
 
 
 class FetchConsumer(Consumer):  # type: ignore[misc]
-    """Gives `take` the records of a partition as they were fetched; nothing is acknowledged."""
+    """Passes the records of a partition to `take` as they were fetched, and acknowledges none."""
 
     def __init__(self, take: Take, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -37,7 +37,7 @@ class FetchConsumer(Consumer):  # type: ignore[misc]
             if not records:
                 continue
             if not self.flow_active:
-                # A rebalance has begun. It ends with this same seek, unless it left nothing to seek; either does here.
+                # A rebalance has begun. It usually ends with this same seek; if it has nothing to seek, this one does.
                 await self.perform_seek()
                 continue
             await self._take_all(records, active)
@@ -49,6 +49,6 @@ class FetchConsumer(Consumer):  # type: ignore[misc]
                 await self._take(tp.partition, fetched)
 
     def _is_ours(self, tp: TP, active: set[TP] | None, generation: int) -> bool:
-        """Whether to take what was fetched of a partition, or leave it to the seek of a rebalance."""
+        """Whether to take a partition's fetched records; if not, the seek after the rebalance reads them again."""
         same = self.flow_active and self.app.consumer_generation_id == generation
         return same and (active is None or tp in active)

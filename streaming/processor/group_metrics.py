@@ -1,4 +1,4 @@
-"""What Prometheus sees of one group: how the arms do, scored before learning, and how far the learner is."""
+"""Prometheus metrics of one group: the arms' quality, scored before learning, and the progress of the learner."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from streaming.processor.status import ShownStrata, group_status
 
 WINDOW_EXAMPLES = 5_000
 WINDOW_LISTS = 2_000
-"""Requests with both labels over which their order is judged: few say little."""
+"""Number of recent requests with both labels whose order is measured; fewer would be too noisy."""
 
 
 class GroupMetrics:
-    """Keeps the metrics of one group current. The arms' scores are those that were served."""
+    """Updates the metrics of one group. The arms' scores are those that were served."""
 
     def __init__(self, group: str, space: DomainSpace, shown: ShownStrata) -> None:
         self.group = group
@@ -38,7 +38,7 @@ class GroupMetrics:
         self._told: dict[str, int] = {}
 
     def learned(self, learned: Learned, seconds: float) -> None:
-        """Counts one micro-batch that took `seconds` to learn."""
+        """Counts one micro-batch, which took `seconds` to learn."""
         metrics.LEARN_SECONDS.labels(self.group).observe(seconds)
         batch = learned.batch
         clicks = int(batch.label.sum())
@@ -58,14 +58,15 @@ class GroupMetrics:
         self._lists.add(batch.label.numpy(), {arm: logit.numpy() for arm, logit in logits.items()}, learned.request)
 
     def status(self, machine: GroupMachine, wall: float) -> GroupStatus:
-        """A look at `machine` between two records, at wall-clock time `wall`, s; brings its domains' series along."""
+        """The status of `machine` at wall-clock time `wall`, s, taken between two records; updates its drift
+        metrics."""
         look = self._shown.look(machine)
         self._drift.tell(look)
         request_auc = {arm: values["request_auc"] for arm, values in self._lists.summary().items()}
         return group_status(machine, look, wall, request_auc)
 
     def summarise(self, machine: GroupMachine, waiting: int) -> None:
-        """Brings the gauges up to date; called now and then, on the thread that feeds `machine`."""
+        """Updates the gauges; called now and then, on the thread that feeds `machine`."""
         for arm, values in self._window.summary().items():
             metrics.ARM_AUC.labels(self.group, arm).set(values["auc"])
             metrics.ARM_LOG_LOSS.labels(self.group, arm).set(values["log_loss"])
@@ -122,12 +123,12 @@ class GroupMetrics:
             metrics.CVR_AUC.labels(self.group, arm).set(values["auc"])
 
     def _new(self, name: str, count: int) -> int:
-        """What was added to a count since it was last told; a recovery begins it again."""
+        """The increase of a count since the last call; a recovery restarts it at zero."""
         before, self._told[name] = self._told.get(name, 0), count
         return max(0, count - before)
 
     def _tell_uplift(self, uplift: Uplift) -> None:
-        """What the live arm's users do more than the control users; nothing before the first look."""
+        """The difference between the live arm's users and the control users; nothing before the first look."""
         if uplift.control.share == 0:
             return
         users, requests = uplift.users(), uplift.requests()
@@ -141,7 +142,7 @@ class GroupMetrics:
                 metrics.UPLIFT_HIGH.labels(self.group, effect.ratio).set(effect.high)
 
     def _tell_information(self, learner: Learner) -> None:
-        """What the kernel keeps, has been taught, and is being taught, in nats."""
+        """What the kernel keeps of the representation, what it has learned, and what it now learns, in nats."""
         compression = learner.start.compression
         metrics.COMPRESSION_NATS_KEPT.labels(self.group).set(compression.nats_kept)
         metrics.COMPRESSION_NATS_RELEVANT.labels(self.group).set(compression.nats_relevant)

@@ -1,7 +1,8 @@
-"""What a kernel group is between two records: all its parts, and how they are kept, restored, and read again.
+"""The state of a kernel group between two records: its parts, and how they are stored and restored.
 
-`GroupMachine` has the steps that change it, one record at a time. A snapshot refers to records of the log that are
-still open or waiting; after `restore` they are read again, nothing of them is learned twice (`docs/recovery.md`).
+`GroupMachine` adds the steps that change the state, one record at a time. A snapshot refers to open and waiting records
+by their offsets in the log. After `restore` these are read again, and none of them is learned twice
+(`docs/recovery.md`).
 """
 
 from __future__ import annotations
@@ -46,17 +47,17 @@ from streaming.processor.traffic_reader import TrafficReader, Widths
 
 log = logging.getLogger(__name__)
 RIPE_WAIT = 0.01
-"""Share of the window of conversions that ripe clicks wait for more of them: a moment, beside what they waited."""
+"""Share of the conversion window for which ripe clicks wait for more of them, short beside what they have waited."""
 
 
 class GroupState:
-    """The parts of one group. `dropped` counts records it could not use, by reason."""
+    """The parts of one group. `dropped` counts unusable records, by reason."""
 
     published: PublishedKernel | None = None
-    """The newest kernel published since this machine began; an earlier one stands in the kernel log."""
+    """The newest kernel published since this machine was made; earlier ones are in the kernel log."""
     examples = version = 0
     learning = True
-    """False while an operator has stopped learning: labelled requests are skipped and counted."""
+    """False while an operator has stopped learning; labelled requests are then skipped and counted."""
     _lost_before = _kept_written = 0
     _pending_since = 0.0
     _published_at = _newest_event_time = float("-inf")
@@ -82,9 +83,9 @@ class GroupState:
         reference: Reference | None = None,
         conversions: ConversionHead | None = None,
     ) -> None:
-        """`first_rows` are what `live` knows before the first record; `traffic` has what late clicks belong to.
+        """`first_rows` are the live rows before the first record; `traffic` is the log, for looking up late clicks.
 
-        `reference` is what drift is measured against; None takes the group's first examples.
+        `reference` is the drift reference; if None, the group's first examples become it.
         """
         self.group, self.learner = group, learner
         self.guarded = _guarded(learner, gate, space)
@@ -104,18 +105,18 @@ class GroupState:
         self._late = Corrections("click", *looked_up)
         self.converting = Converting(Corrections("conversion", *looked_up), self.experiment)
         self.late_clicks: Counter[str] = Counter()
-        """Clicks that came after their window, by what became of them: relabelled, corrected."""
+        """Late clicks by outcome: relabelled, corrected."""
         self._space, self._config = space, config
         self._pending: list[LabelledRequest] = []
 
     @property
     def position(self) -> int:
-        """Offset of the next record it will take; earlier ones are skipped."""
+        """Offset of the next record to take; earlier ones are skipped."""
         return self._position
 
     @property
     def rows_offset(self) -> int:
-        """All records before it are in the live rows, none from it on."""
+        """The live rows contain all records before this offset and none from it on."""
         return max(self._position, self._rows_offset)
 
     @property
@@ -125,12 +126,12 @@ class GroupState:
 
     @property
     def recovering(self) -> bool:
-        """Whether it still re-reads records that its snapshot has already learned from."""
+        """Whether it is re-reading records that its snapshot has already learned."""
         return self._recovery is not None
 
     @property
     def dropped(self) -> Counter[str]:
-        """Records that could not be used, by reason, since this machine began."""
+        """Unusable records by reason, counted since this machine was made."""
         evicted = Counter({"unripe": 0 if self._ripe is None else self._ripe.evicted})
         return self._reader.refused + self.join.dropped + self._skipped + self.experiment.dropped + evicted
 
@@ -146,28 +147,28 @@ class GroupState:
         return [*self.live.take_changed(), *of_conversions]
 
     def rows(self) -> list[LiveRow]:
-        """Every row."""
+        """All live rows of both tasks."""
         return [*self.live.rows(), *([] if self.conversions is None else self.conversions.rows())]
 
     def restore_rows(self, rows: Iterable[LiveRow]) -> None:
-        """Takes rows of either task as they travel; of a backbone of clicks alone there are none of the other."""
+        """Restores live rows of both tasks; a backbone of clicks alone has none of conversions."""
         clicks, conversions = divided(rows)
         self.live.restore(clicks)
         if self.conversions is not None:
             self.conversions.live.restore(conversions)
 
-    # --- state: snapshot, restore, re-read ---
+    # --- snapshot and restore ---
 
     def take_closed(self) -> ClosedChanges:
-        """What changed in the closed requests since the last call: to be written with the next `snapshot`, or lost."""
+        """Changes of the closed requests since the last call; the next `snapshot` must be written with them."""
         return self.join.closed.cut()
 
     def snapshot(self) -> GroupSnapshot:
-        """The state between two records. Raises RuntimeError while it recovers: the old snapshot still holds."""
+        """The state between two records. Raises RuntimeError during recovery, when the old snapshot is still valid."""
         if self._recovery is not None:
             raise RuntimeError(f"group {self.group!r} has not finished its recovery")
         gate = self.guarded.gate
-        # Open and pending requests stand in it by offset: the log has their tensors (decision 0070).
+        # Open and pending requests are stored as offsets, because the log has their tensors (decision 0070).
         return GroupSnapshot(
             group=self.group,
             fingerprint=self._fingerprint,
@@ -208,13 +209,13 @@ class GroupState:
         rows_offset: int = 0,
         kept: Sequence[KeptState] = (),
     ) -> None:
-        """Goes back to `snapshot`; records from `snapshot.resume_offset` on must follow.
+        """Goes back to `snapshot`; the records from `snapshot.resume_offset` on must be fed next.
 
-        `rows` hold all records before `rows_offset`, which may be more than the snapshot has seen: they stay as they
-        are until learning has come as far. That is exact, for the kernel learns from the features that were served.
-        `closed` are the segments of its closed requests by number, `kept` the learner's kept states.
+        `rows` contain all records before `rows_offset`, which may be later than the snapshot. They then stay unchanged
+        until learning has reached that offset. This is exact, because the kernel learns from the features that were
+        served. `closed` are the segments of the closed requests by number, `kept` the learner's kept states.
 
-        Raises SnapshotError, before anything is changed, if the learner cannot take its part of the snapshot.
+        Raises SnapshotError, before any change, if the learner cannot restore its part of the snapshot.
         """
         try:
             self.learner.check(snapshot.learner)
@@ -241,7 +242,7 @@ class GroupState:
         self._recovery = Recovery(snapshot, self.join)
 
     def _restore_conversions(self, state: ConversionState | msgspec.UnsetType) -> None:
-        """Raises SnapshotError or ContainerError where snapshot and backbone do not know the same tasks."""
+        """Raises SnapshotError or ContainerError if snapshot and backbone have different tasks."""
         head, ripe = self.conversions, self._ripe
         if (head is None) != (state is msgspec.UNSET):
             holds, has = ("no", "tells them") if head is not None else ("a task of", "knows clicks alone")
@@ -268,21 +269,21 @@ class GroupState:
         return None
 
     def take_kept(self) -> list[KeptState]:
-        """States of the learner that it may go back to, since the last call: to be written with the next snapshot."""
+        """States to which the learner may return, new since the last call; written with the next snapshot."""
         gate = self.guarded.gate
-        fresh = [one for one in (gate.good, gate.next_good) if one is not None and one.number > self._kept_written]
-        self._kept_written = max([self._kept_written, *(one.number for one in fresh)])
+        fresh = [kept for kept in (gate.good, gate.next_good) if kept is not None and kept.number > self._kept_written]
+        self._kept_written = max([self._kept_written, *(kept.number for kept in fresh)])
         return fresh
 
     def _reread(self, recovery: Recovery, offset: int, value: bytes | None, appended: float) -> None:
         if recovery.needs(offset):
-            record = self._reader.read(offset, value, known=True)  # checks are most of the work, see 0146
+            record = self._reader.read(offset, value, known=True)  # checked before; checks are most of the work (0146)
             if record is not None:
                 recovery.take(offset, record, appended)
 
     def _finish_recovery(self, recovery: Recovery) -> None:
         snapshot, refused = recovery.snapshot, self._reader.refused
-        self.join.dropped.clear()  # counted by the owner before, when the same records came for the first time
+        self.join.dropped.clear()  # the earlier owner has already counted these records
         refused.clear()
         if recovery.missing:
             log.warning(

@@ -1,8 +1,8 @@
-"""The join of served impressions with their feedback: event time, one partition, deterministic.
+"""Joins served impressions with their feedback in event time, deterministically, for one partition.
 
-A window closes when impressions *and* feedback are known up to its end (`event_time`). What was clicked by then is a
-positive, the rest a negative that a later click may still correct (`closed_index`). The records alone decide, so the
-same records in the same order always give the same examples.
+A window closes when impressions *and* feedback are known up to its end (`event_time`). Items clicked by then are
+positives, the others negatives, which a later click may still correct (`closed_index`). The result depends on the
+records alone, so the same records in the same order always give the same examples.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ class LabelledRequest:
 
     @property
     def reference(self) -> RequestRef:
-        """How a snapshot names this request."""
+        """This request as a snapshot refers to it."""
         return RequestRef.of(self.offset, self.clicks, self.conversions)
 
 
 @dataclass(frozen=True, slots=True)
 class LateClick:
-    """A click for a request that is closed."""
+    """A click for a closed request."""
 
     request: ClosedRequest
     item_id: str
@@ -54,7 +54,7 @@ class LateClick:
 
 @dataclass(frozen=True, slots=True)
 class LateConversion:
-    """A conversion of a request that is closed, within its own window."""
+    """A conversion for a closed request, within the conversion window."""
 
     request: ClosedRequest
     item_id: str
@@ -62,28 +62,28 @@ class LateConversion:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """What one record led to."""
+    """The results of one record."""
 
     closed: list[LabelledRequest]
-    """In the order they closed."""
+    """Requests that closed, in that order."""
     late: LateClick | LateConversion | None = None
     shown: ServedImpression | None = None
-    """The record as it was taken, if it is an impression that counts."""
+    """The record as it was taken, if it is an impression that is not refused."""
 
 
 class Join:
-    """Impressions and feedback of one group, matched by request id and item id.
+    """Matches impressions and feedback of one group by request id and item id.
 
-    A request id belongs to one impression. Feedback may come before its impression, within the window, after it and
-    again. Records the join cannot use are counted in `dropped` by reason.
+    A request id belongs to one impression. Feedback may come before its impression, within the window, after it, and
+    repeatedly. `dropped` counts records that the join cannot use, by reason.
     """
 
     def __init__(self, config: JoinConfig, ripe: RipeRequests | None = None) -> None:
-        """`ripe` takes the requests whose labels are final, where conversions are learned."""
+        """`ripe` receives the requests whose labels are final, if conversions are learned."""
         self._config = config
         self.dropped: Counter[str] = Counter()
         self.ahead = 0
-        """Impressions that were stamped further ahead of the broker than `lateness_s`."""
+        """Number of impressions stamped more than `lateness_s` ahead of the broker."""
         self.time = EventTime(config.lateness_s)
         remembered_s = max(config.click_s, config.conversion_window_s, config.patience_s)
         self.closed = ClosedIndex(remembered_s, config.horizon_bytes, ripe)
@@ -94,18 +94,18 @@ class Join:
 
     @property
     def paused(self) -> bool:
-        """Whether nothing closes because ingest has not told that it has read feedback of windows long over."""
+        """Whether no window can close because ingest has not reported reading the feedback of windows long over."""
         return self.time.feedback < self._paused_until
 
     @property
     def watermark(self) -> float:
-        """No impression before it is expected any more, seconds of event time."""
+        """Event time before which no more impressions are expected, seconds."""
         return self.time.watermark
 
     def feed(self, offset: int, record: Traffic, appended: float) -> Joined:
-        """Takes the record at `offset`; returns what its time closes, and feedback whose request is closed.
+        """Takes the record at `offset`; returns the requests that it closes, and feedback for closed requests.
 
-        `appended` is when the broker appended it, seconds.
+        `appended` is when the broker appended the record, seconds.
         """
         self.time.move(record, appended)
         late = shown = None
@@ -122,14 +122,15 @@ class Join:
         return Joined(closed, late, shown)
 
     def leave_open(self) -> None:
-        """Drops what is open: its clicks may stand in records that are left out, and without them it would be false."""
+        """Drops all open requests. Their clicks may be in records that are skipped, and without them labels would be
+        false."""
         for entry in self.open.clear():
             self._lose(entry, "left_out")
 
     # --- state ---
 
     def state(self) -> JoinState:
-        """What `restore` takes, behind a cut of `closed`. The open impressions stand in it by offset."""
+        """The state for `restore`, taken right after a cut of `closed`. Open impressions are stored by offset."""
         opened = self.open.in_order()
         labelled = [RequestRef.of(e.offset, *e.labels) for e in opened if e.labels is not None]
         open_from, bits = JoinState.pack_open([entry.offset for entry in opened])
@@ -139,7 +140,7 @@ class Join:
         )
 
     def restore(self, state: JoinState, segments: Mapping[int, ClosedSegment]) -> None:
-        """Goes back to `state`, but for the open requests: `reopen` takes these as the log gives them back."""
+        """Goes back to `state`, except for open requests, which `reopen` adds as they are read again."""
         self.time.restore(state.time)
         self.unmatched.restore(state.unmatched)
         self.closed.restore(state.closed, segments)
@@ -147,7 +148,7 @@ class Join:
         self.delays.restore(state.delays)
 
     def reopen(self, offset: int, record: ServedImpression, appended: float, labels: RequestRef | None) -> None:
-        """An impression that was open when the state was taken, and the labels it had."""
+        """Opens an impression that was open in the state, with the labels that it had."""
         entry = self.open.add(offset, as_of_append(record, appended), appended)
         if labels is not None:
             entry.labels = np.stack(labels.labels(len(record.items)))
@@ -171,9 +172,9 @@ class Join:
         return None
 
     def _too_late(self, record: ServedImpression) -> bool:
-        """Whether feedback of it may be gone already, or whether it may have been here before and is forgotten.
+        """Whether its feedback may have been dropped, or the request may be a repeat that is no longer remembered.
 
-        Within these bounds an impression that comes behind its own window is labelled by the feedback that waits.
+        Within these bounds, an impression that comes after its own window is labelled by the feedback that waited.
         """
         gone = record.time + self._config.patience_s <= self.time.frontier
         return gone or record.time <= self.closed.forgotten
@@ -210,7 +211,7 @@ class Join:
                 self.delays.add(record.kind, record.time - entry.impression.time)
 
     def _believed(self, record: ServedFeedback, shown_at: float) -> bool:
-        """Whether feedback came soon enough after its impression. A clock that says before it means at once."""
+        """Whether feedback came soon enough after its impression. Feedback stamped before it counts as immediate."""
         window = self._config.click_s if record.kind == "click" else self._config.conversion_window_s
         if record.time - shown_at <= window:
             return True
@@ -234,7 +235,7 @@ class Join:
             if read and entry.close_at <= self.time.watermark:
                 yield self._labelled(entry)
             elif not read and entry.patience < self.time.broker:
-                # Its clicks may stand unread in `interactions`: taught now, they would be negatives.
+                # Its clicks may still be unread in `interactions`, so learning it now would make false negatives.
                 self.open.close(entry)
                 self._lose(entry, "feedback_unread")
                 self._paused_until = entry.feedback_by

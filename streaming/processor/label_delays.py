@@ -1,4 +1,4 @@
-"""How long labels take to come: what the window should be set by."""
+"""Delays from impression to feedback, which the join window should be chosen by."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from streaming.events import FeedbackKind
 
 _KEPT = 10_000
 _AGED = 0.995
-"""Of what is known of the delays, kept from one click to the next: some two hundred clicks count."""
+"""Factor that earlier delays keep at each new click, so that about two hundred clicks count."""
 
 
 class LabelDelays:
-    """Delays from impression to feedback since they were last taken, at most the first ten thousand of them."""
+    """Delays from impression to feedback since they were last taken, the first ten thousand of them."""
 
     def __init__(self) -> None:
         self._delays: list[tuple[FeedbackKind, float]] = []
         self._sum = self._weight = 0.0
 
     def add(self, kind: FeedbackKind, delay: float) -> None:
-        """One label that came `delay` seconds after its impression; a clock that says before it means at once."""
+        """Adds a label that came `delay` seconds after its impression; a negative delay counts as 0."""
         delay = max(0.0, delay)
         if kind == "click":
             self._sum, self._weight = _AGED * self._sum + delay, _AGED * self._weight + 1.0
@@ -27,18 +27,18 @@ class LabelDelays:
             self._delays.append((kind, delay))
 
     def take(self) -> list[tuple[FeedbackKind, float]]:
-        """All of them, in the order they came."""
+        """All delays since the last call, in order."""
         delays, self._delays = self._delays, []
         return delays
 
     @property
     def click_s(self) -> float:
-        """Mean delay of the recent clicks, seconds; nan before the first."""
+        """Mean delay of the recent clicks, seconds; NaN before the first."""
         return self._sum / self._weight if self._weight else math.nan
 
     @property
     def state(self) -> tuple[float, float]:
-        """What `restore` takes: how long clicks take; what waits to be taken is no part of it."""
+        """The mean click delay, for a snapshot; delays waiting to be taken are not part of it."""
         return self._sum, self._weight
 
     def restore(self, state: tuple[float, float]) -> None:

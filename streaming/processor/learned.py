@@ -1,4 +1,4 @@
-"""What learning gives: a kernel for the scorers, and what one micro-batch did."""
+"""Results of learning: a kernel for the scorers, and the report on one micro-batch."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from model.kernel.record import KernelInfo
 
 @dataclass(frozen=True)
 class PublishedKernel:
-    """A kernel for the scorers, with its card."""
+    """A kernel for the scorers with its metadata."""
 
     kernel: Kernel
     info: KernelInfo
     depends_on: Mapping[str, Any]
-    """What its weights depend on (`model.kernel.compatibility`)."""
+    """The settings that its weights depend on (`model.kernel.compatibility`)."""
 
 
 @dataclass(frozen=True)
 class Learned:
-    """What one micro-batch did."""
+    """The result of one micro-batch."""
 
     batch: MicroBatch
     request: NDArray[np.int64]
-    """Which request of the batch each example belongs to, `(n,)`, rising from 0."""
+    """Index of the request of each example, `(n,)`, rising from 0."""
     report: LearnReport
     published: PublishedKernel | None
-    """The kernel published behind it, if one was due."""
+    """The kernel published after it, if one was due."""

@@ -30,9 +30,10 @@ Item = tuple[int, bytes | None, float] | CutRequest
 
 
 def spare_collector(machine: GroupMachine, offset: int) -> None:
-    """Keeps what a re-read opens away from the garbage collector until the re-read ends: it is none, and much.
+    """Exempts the objects that a re-read makes from garbage collection until the re-read ends.
 
-    To look through it again and again would take longer than to open it (docs/decisions/0146).
+    They are many and none of them is garbage, so scanning them repeatedly would take longer than making them
+    (docs/decisions/0146).
     """
     if not machine.recovering:
         gc.unfreeze()
@@ -41,14 +42,14 @@ def spare_collector(machine: GroupMachine, offset: int) -> None:
 
 
 class LearningThread:
-    """Feeds records to a machine in their order and cuts between two records.
+    """Feeds records to a machine in order, and takes cuts between two records.
 
-    `published_version` is the newest version in the kernel log: a machine that learns again what ran ahead of its state
-    publishes nothing up to there, so that scorers never go back.
+    `published_version` is the newest version in the kernel log. A machine that learns records again publishes no
+    version up to it, so that scorers never go back.
 
-    All calls come on the thread, where the machine stands still: `on_learned` and `on_rows` after every micro-batch,
-    `on_cut` before every cut that was asked for, `on_failure` when the machine raised, `status` every
-    `status_seconds` while records come.
+    All callbacks run on this thread while the machine stands still: `on_learned` and `on_rows` after every micro-batch,
+    `on_cut` before every requested cut, `on_failure` when the machine raised, and `status` every `status_seconds` while
+    records come.
     """
 
     def __init__(
@@ -82,22 +83,22 @@ class LearningThread:
         self._failed = False
 
     def start(self) -> None:
-        """Begins to work through the queue."""
+        """Starts the thread."""
         self._thread.start()
 
     async def put(self, offset: int, value: bytes | None, appended: float) -> None:
-        """Hands over a record, appended at broker time `appended`, seconds.
+        """Adds a record to the queue; `appended` is its append time at the broker, seconds.
 
         Waits while the queue is full, which pauses the reading.
         """
         await self._put((offset, value, appended))
 
     async def cut(self, *, whole: bool) -> Cut | None:
-        """A whole cut behind the records handed over so far, or behind the last one fed once the thread has ended.
+        """Takes a whole cut after all records added so far, or after the last one fed if the thread has ended.
 
-        Not `whole`: the newest kernel and the newest status, at once, and None if neither is new. None too for a whole
-        cut if there is nothing new, or if the machine raised: what it was in the middle of must not be kept. A cut that
-        was taken must be committed before the next one: it holds the rows that changed since the last.
+        With `whole` False, returns the newest kernel and status at once, or None if neither is new. A whole cut is None
+        if nothing is new, or if the machine raised, because its half-changed state must not be stored. A cut that was
+        taken must be committed before the next one, because it holds the rows changed since the last.
         """
         if not whole:
             kernel, status = self._fresh_kernel(), self._fresh_status()
@@ -118,7 +119,7 @@ class LearningThread:
         return None
 
     async def stop(self) -> None:
-        """Ends after the record in hand and drops the rest of the queue: the log has it."""
+        """Ends after the present record and drops the rest of the queue, which the log still has."""
         self._ending = True
         self._drain()
         if self._thread.is_alive():
@@ -148,7 +149,7 @@ class LearningThread:
                     self._answer(item)
                 else:
                     self._feed(*item)
-        except BaseException as error:  # noqa: BLE001 - reported: the process ends by it
+        except BaseException as error:  # noqa: BLE001 - reported, which ends the process
             self._ending = self._failed = True
             self._on_failure(error)
         finally:
@@ -156,7 +157,7 @@ class LearningThread:
             self._drain()
 
     def _answer(self, request: CutRequest) -> None:
-        if request.set_running_or_notify_cancel():  # a cut that nobody waits for would lose the rows it holds
+        if request.set_running_or_notify_cancel():  # a cut without a receiver would lose the rows in it
             self._on_cut(self._queue.qsize())
             request.set_result(self._take_cut())
 
@@ -197,10 +198,10 @@ class LearningThread:
         machine = self.machine
         if self._failed or machine.recovering or machine.position in (0, self._cut_position):
             return None
-        self._take_rows()  # of corrections behind the last micro-batch
+        self._take_rows()  # rows changed by corrections after the last micro-batch
         rows, self._rows = list(self._rows.values()), {}
         decisions, self._decisions = self._decisions, []
-        closed = machine.take_closed()  # ahead of the snapshot, which says how many segments there are
+        closed = machine.take_closed()  # before the snapshot, which holds the number of segments
         kept, snapshot = machine.take_kept(), machine.snapshot()
         state = CutState(snapshot, rows, machine.rows_offset, machine.first_keys, closed, decisions, kept)
         self._cut_position = machine.position
@@ -208,7 +209,7 @@ class LearningThread:
         return Cut(self._fresh_kernel(), state, self._fresh_status())
 
     def _fresh_kernel(self) -> PublishedKernel | None:
-        """The newest kernel if it is in no cut yet. One cut is asked for after the other, so never on two threads."""
+        """The newest kernel if no cut has it yet. Cuts are requested one after the other, never from two threads."""
         published = self.machine.published
         if published is None or published.info.version <= self._cut_version:
             return None

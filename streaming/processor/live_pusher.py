@@ -1,4 +1,4 @@
-"""Pushes changed live features to the feature store in micro-batches, the newest row of a key only."""
+"""Pushes changed live rows to the feature store in micro-batches, only the newest row of each key."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from streaming.monitoring import metrics
 log = logging.getLogger(__name__)
 _RETRY_S = 1.0
 _SHARE = 0.2
-"""Most of the time that pushing may take: under load rows wait for one another, and fewer are pushed."""
+"""Largest share of time spent pushing. Under load, newer rows replace waiting ones, so fewer are pushed."""
 
 
 class LivePusher:
-    """One writer for all groups of a process. A push that fails is kept and tried again; nothing is skipped."""
+    """Pushes the rows of all groups of a process. A failed push is kept and retried, so no row is lost."""
 
     def __init__(self, push: Callable[[Sequence[LiveRow], str], object], interval_s: float) -> None:
-        """`push` takes rows and the scope (the group) they belong to."""
+        """`push` takes rows and their scope, which is the group."""
         self._push = push
         self._interval_s = interval_s
         self._rows: dict[tuple[str, str, str], LiveRow] = {}
         self._beginning: set[str] = set()
         self._dropped: set[str] = set()
-        """Groups that were given up since the push in hand began."""
+        """Groups that were given up since the present push began."""
         self._lock = threading.Lock()
         self._pushing = threading.Lock()
         self._wake = threading.Event()
@@ -34,19 +34,20 @@ class LivePusher:
         self._problem: str | None = None
 
     def add(self, scope: str, rows: Sequence[LiveRow]) -> None:
-        """Takes changed rows of a group; a newer row of a key replaces one that waits."""
+        """Adds changed rows of a group; a newer row replaces a waiting one of the same key."""
         with self._lock:
             self._rows.update({(scope, row.kind, row.key): row for row in rows})
         self._wake.set()
 
     def begin(self, scope: str, rows: Sequence[LiveRow]) -> None:
-        """Takes all rows of a group that begins: `beginning` names it until they are pushed."""
+        """Adds all rows of a group that has just been loaded; `beginning` lists the group until they are pushed."""
         with self._lock:
             self._beginning.add(scope)
         self.add(scope, rows)
 
     def drop(self, scope: str) -> None:
-        """Forgets a group that is given up, once no push is in hand: a row has one writer at a time (decision 0024)."""
+        """Discards the rows of a group that is given up, after the present push, because a row has one writer at a time
+        (decision 0024)."""
         with self._lock:
             self._dropped.add(scope)
             self._beginning.discard(scope)
@@ -56,7 +57,7 @@ class LivePusher:
 
     @property
     def beginning(self) -> list[str]:
-        """Groups whose rows as they began are not in the feature store yet."""
+        """Groups whose loaded rows are not in the feature store yet."""
         with self._lock:
             return sorted(self._beginning)
 
@@ -65,7 +66,7 @@ class LivePusher:
         return self._problem
 
     def run(self) -> None:
-        """Pushes until `stop` was called; the body of its thread."""
+        """Pushes until `stop` is called; the thread's body."""
         while not self._ending.is_set():
             self._wake.wait()
             self._wake.clear()
@@ -73,10 +74,10 @@ class LivePusher:
             pushed = self.flush()
             took = time.monotonic() - began
             pause = max(self._interval_s, took / _SHARE - took) if pushed else _RETRY_S
-            self._ending.wait(pause)  # newer rows of the same keys replace those that wait: no retry of one call
+            self._ending.wait(pause)  # meanwhile newer rows may replace waiting ones, so this is no plain retry
 
     def flush(self) -> bool:
-        """Pushes what waits; False if that failed and the rows wait on."""
+        """Pushes the waiting rows; returns False if that failed and they still wait."""
         with self._pushing:
             return self._flush()
 
@@ -88,7 +89,7 @@ class LivePusher:
         try:
             if rows:
                 self._push_all(rows)
-        except Exception as error:  # noqa: BLE001 - any failure of the store is logged, counted, tried again
+        except Exception as error:  # noqa: BLE001 - any failure of the store is logged, counted and retried
             metrics.FEATURE_PUSH_FAILED.inc()
             self._problem = f"pushing {len(rows)} rows of live features failed: {type(error).__name__}: {error}"
             log.error("%s; trying again in %.0f s", self._problem, _RETRY_S)
@@ -109,7 +110,7 @@ class LivePusher:
                 self._push([row for key, row in rows.items() if key[0] == scope], scope)
 
     def stop(self) -> None:
-        """Ends `run` soon; call `flush` afterwards for what still waits."""
+        """Makes `run` end soon; call `flush` afterwards for rows that still wait."""
         self._ending.set()
         self._wake.set()
 

@@ -1,22 +1,23 @@
 """One kernel group as a deterministic state machine over its partition of `traffic`.
 
-Each record goes the same way, and the methods stand in its order:
+Each record passes the same steps, and the methods follow in this order:
 
-1. read (`feed`): what cannot be used is refused, counted, and left out;
-2. join (`_take`): the record moves event time, bounded by the broker's clock; a window closes once impressions *and*
+1. read (`feed`): unusable records are refused and counted;
+2. join (`_take`): the record advances event time, bounded by the broker's clock; a window closes once impressions *and*
    feedback are known up to its end, and its labels are decided;
-3. relabel (`_relabel`): a click for a closed request changes the label that still waits, or waits for its correction;
-4. learn (`_learn`): labelled requests fill a micro-batch; the gate weighs it, sets aside what it does not believe, and
-   the kernel learns the rest (`model.gate.guarded`); the drift monitor sees all of it (`drift_watch`);
-5. live features (`_taught`): the same examples move the counters and residuals of their user, items and domain;
-6. publish (`_publish_what_is_due`): now and then the candidate becomes the kernel that scorers take, unless the gate
-   holds it; where a live kernel does harm, what replaces it is published at once;
+3. relabel (`_relabel`): a click for a closed request changes a label that still waits to be learned, or waits for its
+   own correction;
+4. learn (`_learn`): labelled requests fill a micro-batch; the gate weighs it and sets aside what it does not believe,
+   and the kernel learns the rest (`model.gate.guarded`); the drift monitor sees all of it (`drift_watch`);
+5. live features (`_taught`): the same examples update the counters and residuals of their user, items and domain;
+6. publish (`_publish_what_is_due`): now and then the candidate is published for the scorers, unless the gate holds it;
+   a kernel that replaces a harmful live kernel is published at once;
 7. correct (`_correct`): late clicks change kernel and live features as if they had been on time;
-8. conversions (`_learn_conversions`), for a backbone that tells them: clicks whose labels are final teach a kernel of
-   their own, which travels with that of clicks (`conversion_head`).
+8. conversions (`_learn_conversions`), for a backbone with conversions: clicked requests whose labels are final teach a
+   kernel of their own, which is published together with that of clicks (`conversion_head`).
 
-No broker, no clock, no thread in here. The same records from the same state give the same kernel, bit for bit, wherever
-snapshots were taken and however often records are read again: that is what makes a kill harmless (`docs/recovery.md`).
+There is no broker, clock or thread here. The same records from the same state give the same kernel, bit for bit,
+however snapshots were taken and records read again. That is why a kill does no harm (`docs/recovery.md`).
 """
 
 from __future__ import annotations
@@ -45,30 +46,30 @@ from streaming.processor.learned import Learned, PublishedKernel
 
 log = logging.getLogger(__name__)
 GATE = "gate"
-"""Who decides, in decisions of the gate."""
+"""Name of the decider in the gate's decisions."""
 
 
 class GroupMachine(GroupState):
-    """Learns one group from its records in order. `dropped` counts records it could not use, by reason."""
+    """Learns one group from its records in order. `dropped` counts unusable records, by reason."""
 
     # --- records: read, join, relabel ---
 
     def feed(self, offset: int, value: bytes | None, appended: float) -> list[Learned]:
-        """Takes the record at `offset`; returns the micro-batches it completed. A record seen before is skipped.
+        """Takes the record at `offset`; returns the micro-batches that it completed. A repeated record is skipped.
 
-        `appended` is when the broker appended it, seconds: the one clock that all processes share.
+        `appended` is when the broker appended it, seconds, by the one clock that all processes share.
 
-        The numbers go on where `GroupLoader.load` ends: see `docs/recovery.md`, section Taking over.
+        The numbered comments continue those of `GroupLoader.load`: see `docs/recovery.md`, section Taking over.
         """
         if offset < self._position:
-            return []  # Faust goes back further than one group needs: what was learned must not be learned twice
+            return []  # Faust may go back further than this group needs, and nothing may be learned twice
         self._position = offset + 1
         if self._recovery is not None:
-            # 4. Re-read: what the snapshot refers to stands in the log, nothing of it is learned again (0070).
+            # 4. Re-read: fetch the records that the snapshot refers to; none of them is learned again (0070).
             if offset < self._recovery.snapshot.next_offset:
                 self._reread(self._recovery, offset, value, appended)
                 return []
-            # 5. Go on: this record and all later ones are news.
+            # 5. Go on: this record and all later ones are new.
             self._finish_recovery(self._recovery)
         record = self._reader.read(offset, value)
         if record is None:
@@ -76,7 +77,7 @@ class GroupMachine(GroupState):
         return self._obey(record) if isinstance(record, LearningOrder) else self._take(offset, record, appended)
 
     def _obey(self, order: LearningOrder) -> list[Learned]:
-        """What was labelled before the order is still learned."""
+        """Carries out an operator's order; requests labelled before it are still learned."""
         learned = self._learn() if self._pending else []
         learned += self._take_step(self.guarded.settle())
         self._correct()
@@ -111,7 +112,7 @@ class GroupMachine(GroupState):
             self._pending.append(request)
             if sum(len(r.impression.items) for r in self._pending) >= self._config.batch_examples:
                 learned += self._learn()
-        # The watermark, not a clock, ends a batch that fills slowly: a replay must cut the same batches (0090).
+        # Event time, not a clock, ends a batch that fills slowly, because a replay must cut the same batches (0090).
         if self._pending and self._waited(self._pending_since):
             learned += self._learn()
         if self._is_due(self._late):
@@ -124,21 +125,21 @@ class GroupMachine(GroupState):
         was_paused = self.join.paused
         try:
             joined = self.join.feed(offset, record, appended)
-        except Exception as error:  # noqa: BLE001 - whatever one record holds, the others are learned from
+        except Exception as error:  # noqa: BLE001 - one bad record must not stop the learning of the others
             self._reader.refuse(offset, "unjoinable", repr(error))
             return Joined([])
         if self.join.paused and not was_paused:
             log.error(
-                "group %s: learning is paused: ingest has not told that it has read the feedback of requests whose "
+                "group %s: learning is paused: ingest has not reported that it has read the feedback of requests whose "
                 "window ended; they are dropped unlearned (feedback_unread) until it has; look at ingest",
                 self.group,
             )
         elif was_paused and not self.join.paused:
-            log.warning("group %s: learning goes on, ingest has read the feedback that was missing", self.group)
+            log.warning("group %s: learning goes on, ingest has read the missing feedback", self.group)
         return joined
 
     def _skip(self, requests: Sequence[LabelledRequest]) -> None:
-        """Learns nothing from them, now or ever: a late click finds that they were not taught."""
+        """Marks requests as never learned, so that late clicks for them are not learned either."""
         self._skipped["learning_stopped"] += sum(len(request.impression.items) for request in requests)
         self.join.closed.learned(len(requests), NEVER_TAUGHT)
 
@@ -150,7 +151,7 @@ class GroupMachine(GroupState):
 
     def _relabel(self, late: LateClick) -> None:
         if late.request.learned_at == NEVER_TAUGHT or not self.learning:
-            # A request was set aside whole: its clicks alone, taught without its other items, would be a bias (0145).
+            # The whole request was set aside; teaching its clicks without its other items would be a bias (0145).
             self._skipped["untaught_click" if self.learning else "learning_stopped"] += 1
             return
         if late.request.learned_at > 0:
@@ -161,7 +162,7 @@ class GroupMachine(GroupState):
         self.late_clicks["relabelled"] += turned
 
     def _untaught(self, late: LateClick | LateConversion) -> LabelledRequest:
-        """The request of feedback, which waits for its micro-batch or is in doubt."""
+        """The request that feedback belongs to, while it waits for its micro-batch or for the gate."""
         in_doubt = (request for batch in self.guarded.gate.waiting for request in batch.requests)
         return next(r for r in chain(self._pending, in_doubt) if r.offset == late.request.offset)
 
@@ -207,8 +208,8 @@ class GroupMachine(GroupState):
             )  # fmt: skip
         if batch.batch is None or batch.request is None or batch.report is None:
             return None
-        # The kernel learned with the live features that were served, so they may move only behind it.
-        if self._position > self._rows_offset:  # or they hold these examples already, see `restore`
+        # The kernel learned with the live features that were served, so they must change only afterwards.
+        if self._position > self._rows_offset:  # else the rows contain these examples already, see `restore`
             self.live.update([outcome(request) for request in batch.counted])
             if self.conversions is not None:
                 self.conversions.clicked(batch.counted)
@@ -221,17 +222,17 @@ class GroupMachine(GroupState):
         self._decisions.append(Decision(decided.kind, self.group, self.join.watermark, GATE, decided.detail))
 
     def take_decisions(self) -> list[Decision]:
-        """What was decided about kernels since the last call."""
+        """Decisions about kernels since the last call."""
         decisions, self._decisions = self._decisions, []
         return [*decisions, *self.experiment.take_decisions()]
 
     def _publish_what_is_due(self, step: Step[LabelledRequest]) -> PublishedKernel | None:
         gate = self.guarded.gate
-        if step.served is not None:  # at once, whatever the pace: what is live does harm (0094)
+        if step.served is not None:  # at once, whatever the interval, because the live kernel does harm (0094)
             published = self._publish(step.served)
             gate.harm.serve(self.version)
             return published
-        # Event time again: a replay publishes the same versions as the first run did.
+        # Event time again, so that a replay publishes the same versions as the first run.
         due = self.join.watermark - self._published_at >= self._config.publish_seconds
         if not due or gate.held or not any(batch.batch is not None for batch in step.batches):
             return None
@@ -253,7 +254,7 @@ class GroupMachine(GroupState):
         return self.published
 
     def as_kernel(self, version: int) -> PublishedKernel:
-        """The candidate as it would be published now."""
+        """The candidate as if it were published now, under `version`."""
         return self._carded(self.learner.candidate, version)
 
     def _carded(self, kernel: Kernel, version: int) -> PublishedKernel:
@@ -284,7 +285,7 @@ class GroupMachine(GroupState):
             self.late_clicks["corrected"] += len(batch)
             clicks -= len(batch)
         self._skipped["untaught_click"] += clicks
-        if self._position > self._rows_offset:  # what was undone is still in them, and they count as they were counted
+        if self._position > self._rows_offset:  # rows keep undone examples, weighted as they were counted
             counted = [one for one in corrections if is_counted(one.weight.mean())]
             self.live.correct([corrected_outcome(one) for one in counted])
             if self.conversions is not None:
@@ -309,7 +310,8 @@ class GroupMachine(GroupState):
             self._learn_conversions()
 
     def _learn_conversions(self) -> None:
-        """Of requests that left the closed ones: what waited for their conversions is in the log (0142)."""
+        """Learns conversions from requests that left the closed index; their impressions are read from the log
+        (0142)."""
         head, ripe = self.conversions, self._ripe
         if head is None or ripe is None or not ripe:
             return

@@ -1,4 +1,4 @@
-"""The impressions whose labels are not decided yet: by request id, by when they close, and by how old they are."""
+"""Impressions whose labels are not decided yet, by request id, by closing time and by age."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from streaming.config import JoinConfig
 from streaming.events import CONVERSION_PAYLOADS, PAYLOADS, ConvertingImpression, ServedImpression
 
 _LONGEST_OUTAGE_S = 86_400.0
-"""What was held back for longer comes from no outage: it is an old log that is played again, its clicks with it."""
+"""Seconds. An impression held back for longer comes from an old log that is replayed with its clicks, not an outage."""
 LONGEST_RETURN_S = 5.0
-"""How much later than another a sender finds back to a broker that was away: some of its attempts to connect."""
+"""Seconds by which one sender may reconnect to a returned broker later than another: a few connection attempts."""
 _REQUEST_BYTES, _ITEM_BYTES = 1_300, 65
-"""What an open request and one item of it take beside ids and payload, measured (docs/decisions/0092)."""
+"""Memory of an open request and of one item of it, besides ids and payload, measured (docs/decisions/0092)."""
 
 
 @dataclass(slots=True)
 class OpenRequest:
-    """An impression that waits for its feedback."""
+    """An impression that waits for feedback."""
 
     offset: int
     """Offset of the impression's record."""
@@ -31,23 +31,23 @@ class OpenRequest:
     close_at: float
     """Event time at which its window ends, seconds."""
     feedback_by: float
-    """Append time up to which its feedback has to be read before it closes, seconds."""
+    """Append time up to which feedback must have been read before it may close, seconds."""
     patience: float
-    """Append time at which it is given up if its feedback is not known by then, seconds."""
+    """Append time at which it is dropped if its feedback has not been read by then, seconds."""
     bytes: int
     labels: NDArray[np.bool_] | None = None
-    """Clicks and conversions, `(2, n)`; None before the first."""
+    """Clicks and conversions, `(2, n)`; None before the first feedback."""
 
 
 class OpenRequests:
-    """Open requests within `max_bytes`. What a step costs grows with the logarithm of how many there are, at most."""
+    """Open requests within `max_bytes`. Each step costs at most the logarithm of their number."""
 
     def __init__(self, config: JoinConfig) -> None:
         self._config = config
         self._requests: OrderedDict[str, OpenRequest] = OrderedDict()
         self._closing: list[tuple[float, int, str]] = []
         self.bytes = 0
-        """Memory they take, estimated."""
+        """Estimated memory of the requests."""
 
     def __len__(self) -> int:
         return len(self._requests)
@@ -57,11 +57,11 @@ class OpenRequests:
         return self._requests.get(request_id)
 
     def fits(self, record: ServedImpression) -> bool:
-        """Whether there is memory for it at all, whatever makes room."""
+        """Whether it would fit if all others were dropped."""
         return _bytes(record) <= self._config.max_bytes
 
     def add(self, offset: int, record: ServedImpression, appended: float) -> OpenRequest:
-        """Opens a request that is not open; `appended` is the broker time of its record, seconds."""
+        """Opens a request that is not open yet; `appended` is its record's append time, seconds."""
         close_at, feedback_by = record.time + self._config.window_s, self._feedback_by(record.time, appended)
         patience = max(feedback_by, appended) + self._config.progress_timeout_s
         request = OpenRequest(offset, record, close_at, feedback_by, patience, _bytes(record))
@@ -71,9 +71,9 @@ class OpenRequests:
         return request
 
     def _feedback_by(self, time: float, appended: float) -> float:
-        """A window behind the append: what held an impression back, held back its clicks, for longer if not for less.
+        """One window after the append time, and longer if the impression was held back: its clicks were, too.
 
-        An outage of the broker does so with every sender, and each finds back at a time of its own (0090).
+        A broker outage holds back all senders, and each reconnects at its own time (0090).
         """
         held = max(appended - time, 0.0)
         if held > _LONGEST_OUTAGE_S:
@@ -81,18 +81,18 @@ class OpenRequests:
         return appended + self._config.window_s + min(held, LONGEST_RETURN_S)
 
     def evict(self) -> Iterator[OpenRequest]:
-        """Drops the oldest until the others fit."""
+        """Drops the oldest requests until the rest fits."""
         while self.bytes > self._config.max_bytes:
             _, request = self._requests.popitem(last=False)
             self.bytes -= request.bytes
             yield request
-        if len(self._closing) > 2 * len(self._requests) + 1_000:  # what was evicted is still in there
+        if len(self._closing) > 2 * len(self._requests) + 1_000:  # evicted requests are still in this heap
             self._closing = [(one.close_at, one.offset, key) for key, one in self._requests.items()]
             heapq.heapify(self._closing)
 
     @property
     def next_to_close(self) -> OpenRequest | None:
-        """The one whose window ends first; None if none is open."""
+        """The request whose window ends first; None if none is open."""
         while self._closing:
             _, offset, request_id = self._closing[0]
             request = self._requests.get(request_id)
@@ -102,13 +102,13 @@ class OpenRequests:
         return None
 
     def close(self, request: OpenRequest) -> None:
-        """Takes the one out that is `next_to_close`."""
+        """Removes the request that `next_to_close` returned."""
         heapq.heappop(self._closing)
         del self._requests[request.impression.request_id]
         self.bytes -= request.bytes
 
     def clear(self) -> list[OpenRequest]:
-        """Takes all of them out, in the order of the log."""
+        """Removes all requests and returns them in the order of the log."""
         cleared = self.in_order()
         self._requests.clear()
         self._closing.clear()
@@ -116,7 +116,7 @@ class OpenRequests:
         return cleared
 
     def in_order(self) -> list[OpenRequest]:
-        """All of them, in the order of the log."""
+        """All requests in the order of the log."""
         return sorted(self._requests.values(), key=lambda request: request.offset)
 
 

@@ -36,7 +36,7 @@ _STRAY_LIMIT_S = 15.0
 
 
 class RecoveryGapError(Exception):
-    """The committed offset lies behind what the snapshot needs; the message says what to do."""
+    """The committed offset is later than the snapshot needs; the message names the cure."""
 
 
 @dataclass
@@ -48,20 +48,20 @@ class OwnedGroup:
     committer: GroupCommitter
     writer: GroupWriter
     reader: PartitionReader
-    """Gives back what late clicks belong to; only its thread reads."""
+    """Reads again the records that late clicks belong to; used by the learning thread only."""
     first_offset: int
-    """No record before this one is left to read; the first to come must not lie behind it."""
+    """Offset at which reading must start; the first record must not have a later one."""
     commits: asyncio.Task[None] = field(init=False)
-    """Commits the group until it is left."""
+    """The task that commits the group until it is left."""
     leaving: asyncio.Event = field(default_factory=asyncio.Event)
     reached: bool = False
     """Whether a record at or before `first_offset` has come."""
     strays_since: float | None = None
-    """Monotonic clock when the first record came that lies behind it, seconds."""
+    """Monotonic clock in seconds when the first later record came; None if there was none."""
 
     def accepts(self, offset: int) -> bool:
-        """Whether a record follows on what is loaded. Raises RecoveryGapError if only such come that do not."""
-        # Records that Faust fetched before it went back may come first: taken, they would be a gap (decision 0073).
+        """Whether a record continues the loaded state. Raises RecoveryGapError if for long only later ones come."""
+        # Records that Faust fetched before it went back may come first; taking them would leave a gap (decision 0073).
         if self.reached or offset <= self.first_offset:
             self.reached = True
             return True
@@ -76,12 +76,12 @@ class OwnedGroup:
 
 
 def first_rows(config: Config, opened: OpenedBackbone, group: str) -> list[LiveRow]:
-    """The live rows that the pretraining log gave a group. Raises FirstRowsRefused."""
+    """The live rows that a group got from the pretraining log. Raises FirstRowsRefused."""
     return read_first_rows(config.backbone_dir, group, config.domains_of(group), opened.layout)
 
 
 def new_machine(config: Config, opened: OpenedBackbone, group: str, traffic: LoggedTraffic) -> GroupMachine:
-    """A group that has seen no record yet; `traffic` is its log. Raises FirstRowsRefused."""
+    """A machine without any record yet; `traffic` is its log. Raises FirstRowsRefused."""
     fingerprint, layout, space = opened.backbone.fingerprint, opened.layout, config.domain_space()
     return GroupMachine(
         group,
@@ -114,40 +114,40 @@ def _conversion_head(config: Config, opened: OpenedBackbone) -> ConversionHead |
 @dataclass(frozen=True)
 class _Restored:
     another: AnotherLog | None
-    """The log of `traffic` if it is not the one that the cut was made on."""
+    """Why the log of `traffic` is not the one that the cut was made on; None if it is."""
     resume_offset: int | None
     """Where the re-read for the cut begins; None without a cut."""
 
 
 class GroupLoader:
-    """Takes groups over; the steps are numbered as in `docs/recovery.md`, section Taking over."""
+    """Takes over groups; the numbered steps are those of `docs/recovery.md`, section Taking over."""
 
     def __init__(self, config: Config, opened: OpenedBackbone, pusher: LivePusher, watch: Watch) -> None:
         self._config, self._opened, self._pusher, self._watch = config, opened, pusher, watch
         self._space = config.domain_space()
 
     async def load(self, group: str, partition: int, store_offset: StoreOffset) -> OwnedGroup:
-        """The group as its log has it, its thread started; `commits` is left to the caller. Raises KernelLogError."""
+        """Restores a group from its log and starts its thread; the caller starts `commits`. Raises KernelLogError."""
         reader = PartitionReader(self._config, partition)
         machine = await asyncio.to_thread(new_machine, self._config, self._opened, group, reader)
         writer = GroupWriter(self._config, group, partition)
 
-        # 1. Fence: from here on Kafka refuses whatever an earlier owner still sends.
+        # 1. Fence: from now on Kafka refuses everything that an earlier owner still sends.
         await writer.open()
         try:
-            # 2. Read: only now is the log at rest.
+            # 2. Read: only now can the log no longer change.
             stored = await read_group(self._config, group, partition)
 
-            # 3. Restore: the machine stands where the snapshot was cut; steps 4 and 5 are the machine's own.
-            # Off the loop, as the machine was made: rows are many, and heartbeats go on.
+            # 3. Restore: the machine stands where the snapshot was cut; the machine itself does steps 4 and 5.
+            # Off the event loop, like making the machine: there are many rows, and heartbeats must go on.
             restored = await asyncio.to_thread(self._restore, machine, stored)
             if restored.another is not None:
                 await store_offset(restored.another.begin)
         except BaseException:
             await writer.close()
             raise
-        # The store may miss the first rows, and what was pushed last before a crash. On the loop: a group that was lost
-        # meanwhile is cancelled here, and its rows must not overwrite those of its next owner.
+        # The store may lack the first rows and the last rows before a crash. This runs on the event loop: a group lost
+        # meanwhile is cancelled here, so its rows cannot overwrite those of its next owner.
         self._pusher.begin(group, machine.rows())
         pace = SnapshotPace(self._config.processor.snapshot_interval_s, self._config.processor.relearn_s)
         thread = self._thread(machine, pace, stored.kernel_version)
@@ -184,8 +184,8 @@ class GroupLoader:
             log.error("%s; going on without it", sentence)
         cut = stored.chosen.cut
         if cut is None:
-            log.info("group %s: no snapshot, the kernel begins as the identity", group)
-            if stored.traffic.begin > 0:  # not the same records again: versions must go on where scorers are
+            log.info("group %s: no snapshot, so the kernel starts as the identity", group)
+            if stored.traffic.begin > 0:  # other records than at first, so versions must continue where scorers are
                 machine.version = stored.kernel_version
             return _Restored(None, None)
         snapshot = decode_snapshot(cut.snapshot, group=group, fingerprint=self._opened.backbone.fingerprint)
@@ -224,15 +224,15 @@ class GroupLoader:
 
 @dataclass(frozen=True)
 class AnotherLog:
-    """The log that a cut means is gone."""
+    """The log that a cut refers to no longer exists."""
 
     why: str
     begin: int
-    """Where learning goes on."""
+    """Offset at which learning goes on."""
 
 
 def another_log(cut: StoredCut, snapshot: GroupSnapshot, traffic: TrafficLog) -> AnotherLog | None:
-    """Whether the offsets of a cut mean nothing in this log."""
+    """Why the offsets of a cut have no meaning in this log; None if they have."""
     if cut.topic != traffic.topic:
         why = f"the topic of traffic was deleted and made anew since the last cut ({cut.topic}, now {traffic.topic})"
         return AnotherLog(why, traffic.begin)

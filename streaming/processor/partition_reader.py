@@ -1,4 +1,4 @@
-"""Reads single records of a group's `traffic` again: what late clicks belong to."""
+"""Reads single records of a group's `traffic` again: the impressions that late clicks belong to."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from streaming.processor.corrections import LoggedRecord
 from streaming.record_sizes import MAX_RECORD_BYTES
 
 _PATIENCE_S = 60.0
-"""How long the broker may be away before the processor ends, as after a failed transaction."""
+"""Seconds that the broker may not answer before the processor ends, as after a failed transaction."""
 _POLL_MS = 200
 
 
 class PartitionReader:
-    """A partition by offset, for one thread. Records that came along are kept until the next miss.
+    """Reads a partition by offset, for one thread. Records fetched along are kept until the next miss.
 
-    It has a consumer of its own, made with the first read: a group without late clicks needs none.
+    The first read makes its consumer, so that a group without late clicks needs none.
     """
 
     def __init__(self, config: Config, partition: int) -> None:
@@ -32,8 +32,8 @@ class PartitionReader:
     def read(self, offset: int) -> LoggedRecord | None:
         """The record at `offset`; None if the broker no longer has it.
 
-        Raises KafkaError if it does not answer for a minute: to take a record for gone then would not be the same
-        on a replay.
+        Raises KafkaError if the broker does not answer for a minute. Taking the record for lost would then give another
+        result than a replay.
         """
         if offset in self._ahead:
             return self._ahead[offset]
@@ -52,7 +52,7 @@ class PartitionReader:
                 raise KafkaError(f"record {offset} of {self._partition} did not come within {_PATIENCE_S:g} s")
 
     def _fetch(self, offset: int) -> bool:
-        """Whether it is known now if the broker has the record."""
+        """Fetches around `offset`; returns whether it is now known if the broker has the record."""
         consumer = self._opened()
         consumer.seek(self._partition, offset)
         records = consumer.poll(timeout_ms=_POLL_MS).get(self._partition, [])
@@ -70,6 +70,6 @@ class PartitionReader:
         return self._consumer
 
     def close(self) -> None:
-        """Closes the connection. Only once the thread that reads has ended."""
+        """Closes the connection; call it only after the reading thread has ended."""
         if self._consumer is not None:
             self._consumer.close()

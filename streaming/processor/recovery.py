@@ -1,4 +1,4 @@
-"""The re-read after a restart: what a snapshot refers to is looked up in the log, and nothing else is read from it."""
+"""The re-read after a restart: it takes from the log the records that a snapshot refers to, and no others."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from streaming.processor.join import Join, LabelledRequest
 
 
 class Recovery:
-    """Takes the records from `snapshot.resume_offset` to `snapshot.next_offset` and opens in `join` what was open.
+    """Takes records from `snapshot.resume_offset` to `snapshot.next_offset` and reopens in `join` what was open.
 
-    The snapshot names every impression that it needs, so it does not matter how the join came to hold just these
-    (decision 0070).
+    The snapshot names every impression that it needs, so the earlier history of the join does not matter (decision
+    0070).
     """
 
     def __init__(self, snapshot: GroupSnapshot, join: Join) -> None:
@@ -29,11 +29,11 @@ class Recovery:
         self._open |= {ref.offset: ref for ref in snapshot.join.labelled}
 
     def needs(self, offset: int) -> bool:
-        """Whether the record at `offset` has anything to give."""
+        """Whether the snapshot refers to the record at `offset`."""
         return offset in self._pending or offset in self._open
 
     def take(self, offset: int, record: Traffic, appended: float) -> None:
-        """A record that is needed."""
+        """Takes a record that is needed."""
         if not isinstance(record, ServedImpression):
             return
         if offset in self._pending:
@@ -43,7 +43,7 @@ class Recovery:
 
     @property
     def missing(self) -> int:
-        """Requests that are lost: the log no longer has them, or not all of the micro-batch that they wait in."""
+        """Number of lost requests: the log lacks them, or a part of the micro-batch that they waited in."""
         gone = {offset for offset, impression in self._pending.items() if impression is None}
         for batch in self.snapshot.waiting:
             offsets = {ref.offset for ref in batch.requests}
@@ -52,7 +52,7 @@ class Recovery:
         return len(self._open) + len(gone)
 
     def rebuild_waiting(self) -> list[Weighed[LabelledRequest]]:
-        """The micro-batches whose labels are in doubt, without those of which the log no longer has everything."""
+        """The micro-batches that waited in the gate, without those that the log no longer has completely."""
         waiting = []
         for batch in self.snapshot.waiting:
             requests = self.rebuild(batch.requests)

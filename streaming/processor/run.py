@@ -1,4 +1,4 @@
-"""The processor as a process: broker, store and backbone first, then the worker."""
+"""The processor as a process: it waits for broker, store and backbone, then runs the worker."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from streaming.topics import ensure_topics
 
 log = logging.getLogger(__name__)
 _SWITCH_S = 0.0005
-"""Python's own 5 ms is how long the learner would wait for the interpreter after each tensor operation."""
+"""Seconds per thread switch. With Python's 5 ms the learner would wait that long after each tensor operation."""
 
 
 def run_processor(config: Config) -> int:
-    """Processes until SIGTERM or SIGINT; the exit code. Raises the named errors of broker, backbone and store."""
+    """Runs until SIGTERM or SIGINT; returns the exit code. Raises the named errors of broker, backbone and store."""
     watch = Watch()
     sys.setswitchinterval(_SWITCH_S)
-    torch.set_num_threads(1)  # what a learner begins with must not hang on how many cores the machine has
+    torch.set_num_threads(1)  # results must not depend on the machine's number of cores
     if sys.platform != "win32":
         mode.loop.use("uvloop")
     wait_for_broker(config.kafka, log)
@@ -35,7 +35,7 @@ def run_processor(config: Config) -> int:
     store = FeatureStore(config.features, config.run_dir)
     store.apply()
     opened = open_backbone(config)
-    for group in config.groups:  # whichever will be owned: it is better met now than at an assignment
+    for group in config.groups:  # any group may be assigned, and a fault is better found now than then
         first_rows(config, opened, group.name)
     processor = Processor(config, opened, store.push_live, watch)
     return run_until_stopped(config, processor, watch)

@@ -1,4 +1,4 @@
-"""A look at a group as it is now, for the topic `status`: by domain what the arms do and what the verdict is."""
+"""The status of a group for the topic `status`: by domain, the arms' performance and the verdict."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from streaming.processor.conversion_head import ConversionHead
 from streaming.processor.machine import GroupMachine
 
 WHOLE = "group"
-"""Name of the stratum that is the whole group (`model.gate.seen.Strata`)."""
+"""Name of the stratum of the whole group (`model.gate.seen.Strata`)."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """What the drift monitor shows of the domains that a group has."""
+    """The drift monitor's results for the domains of a group."""
 
     domains: list[tuple[Signals, Verdict]]
     refused: int
-    """Examples that the monitor left out."""
+    """Number of examples that the monitor left out because of non-finite numbers."""
     reference: str
-    """What drift is measured against."""
+    """Name of the drift reference."""
     failures: int = 0
-    """How often the monitor failed since this owner began."""
+    """How often the monitor has failed since this owner took over."""
 
 
 class ShownStrata:
-    """Which strata there is something to say about: those of the group's own domains, and what has traffic."""
+    """The strata to show: those of the group's own domains, and those with traffic."""
 
     def __init__(self, space: DomainSpace, held: Iterable[Domain]) -> None:
-        """`held` are the domains that the group answers for. A facet of one value would repeat the whole group."""
+        """`held` are the group's domains. A facet with one value is left out, because it equals the whole group."""
         domains = list(held)
         self._told_apart = {facet for facet in FACETS if len(space.values[facet]) > 1}
         self._held = {(facet, getattr(domain, facet)) for domain in domains for facet in FACETS}
@@ -48,15 +48,15 @@ class ShownStrata:
         return signals.served > 0 or signals.examples > 0 or (value != UNKNOWN and (facet, value) in self._held)
 
     def look(self, machine: GroupMachine) -> Look:
-        """To be taken between two records."""
-        monitor, verdicts = machine.drift.monitor, {one.stratum: one for one in machine.drift.verdicts}
+        """The results to show; to be called between two records."""
+        monitor, verdicts = machine.drift.monitor, {verdict.stratum: verdict for verdict in machine.drift.verdicts}
         signals = monitor.signals()
-        shown = [(one, verdicts[one.stratum]) for one in signals if one in self]
+        shown = [(measured, verdicts[measured.stratum]) for measured in signals if measured in self]
         return Look(shown, signals[0].refused, machine.drift.reference, machine.drift.failures)
 
 
 def group_status(machine: GroupMachine, look: Look, wall: float, request_auc: Mapping[str, float]) -> GroupStatus:
-    """The status at wall-clock time `wall`, s; `request_auc` of the whole group is the caller's, by arm."""
+    """The status at wall-clock time `wall`, s; `request_auc` is the whole group's, by arm."""
     join, whole = machine.join, look.domains[0][0]
     return GroupStatus(
         group=machine.group,

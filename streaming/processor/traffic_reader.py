@@ -1,4 +1,4 @@
-"""Reads a group's traffic: what cannot be learned from is refused by reason and never stops the group."""
+"""Reads a group's traffic: unusable records are refused with a reason and never stop the group."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ from streaming.events import (
 log = logging.getLogger(__name__)
 _POSITIONS_TOLD = 20
 _PARTITIONS = 10_000
-"""More than a topic has: a mark of more would only take memory."""
+"""Upper bound of the partitions that a progress record may name; larger ones would only take memory."""
 
 
 @dataclass(frozen=True)
 class Widths:
-    """Widths of what an impression carries: representation, live features, content, slots of item values."""
+    """Sizes of an impression's arrays: representation, live features, content, slots of item values."""
 
     x: int
     live: int
     content: int
     slots: int
     values: int
-    """Number V of item values: in a slot stands one of 0 to V - 1, or -1."""
+    """Number V of item values; a slot holds 0 to V - 1, or -1."""
     conversions: bool = False
-    """Whether it carries what the conversion task is learned from."""
+    """Whether impressions carry the fields of the conversion task."""
 
     @staticmethod
     def of(backbone: FrozenBackbone, layout: LiveLayout) -> Widths:
-        """Of the impressions of a backbone and its live features."""
+        """The sizes for a backbone and its live features."""
         crossing = layout.crossing
         return Widths(
             backbone.width, layout.width, layout.content_width, crossing.slots, crossing.values, backbone.has_conversion
@@ -50,7 +50,7 @@ class Widths:
 
 
 class TrafficReader:
-    """Decodes and checks records of one backbone. `refused` counts the others by reason."""
+    """Decodes and checks the records of one backbone. `refused` counts other records by reason."""
 
     def __init__(self, group: str, fingerprint: str, widths: Widths) -> None:
         self.refused: Counter[str] = Counter()
@@ -58,11 +58,11 @@ class TrafficReader:
         self._positions: defaultdict[str, deque[int]] = defaultdict(lambda: deque(maxlen=_POSITIONS_TOLD))
 
     def read(self, offset: int, value: bytes | None, *, known: bool = False) -> Traffic | None:
-        """The record at `offset`, or None if it is refused; a `known` one has stood the checks before."""
+        """The record at `offset`, or None if it is refused; a `known` record has passed the checks before."""
         try:
             record = decode_traffic(value or b"")
             problem = None if known else self._problem(record)
-        # Anybody who can write to the topic can write anything: whatever it raises must not end the process.
+        # Anybody with write access can write anything to the topic, and no record may end the process.
         except Exception as error:  # noqa: BLE001
             self.refuse(offset, "undecodable", repr(error))
             return None
@@ -72,7 +72,7 @@ class TrafficReader:
         return None
 
     def refuse(self, offset: int, reason: str, detail: str) -> None:
-        """Counts a record that cannot be used. Logs the first of a reason, then the tenth, the hundredth and so on."""
+        """Counts an unusable record. Logs the first of a reason, the tenth, the hundredth and so on."""
         self.refused[reason] += 1
         self._positions[reason].append(offset)
         count = self.refused[reason]
@@ -124,7 +124,7 @@ class TrafficReader:
         values = record.array("values")
         if values.size and not -1 <= values.min() <= values.max() < self._widths.values:
             return False
-        # By number format, all arrays of one together: one by one they cost more (docs/decisions/0144).
+        # All arrays of one number format are checked together, which is faster than one by one (docs/decisions/0144).
         return _finite(halves, "<f2") and _finite(singles, "<f4")
 
 

@@ -1,4 +1,4 @@
-"""Whether `traffic` is still the topic that the groups were loaded for: offsets of another one mean nothing."""
+"""Checks that `traffic` is still the topic that groups were loaded for, because offsets of another have no meaning."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _SAY_EVERY_S = 5.0
 
 
 class TrafficReplacedError(Exception):
-    """The topic was deleted and made anew under a running processor."""
+    """The topic was deleted and created again while the processor ran."""
 
 
 class TrafficWatch:
-    """Asks now and then for the id of `traffic`. A broker that does not answer says nothing about the topic."""
+    """Asks now and then for the id of `traffic`. A broker that does not answer leaves the result unchanged."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -32,7 +32,7 @@ class TrafficWatch:
         self._ending = threading.Event()
 
     def run(self) -> None:
-        """Asks until `stop` was called; the body of its thread. Raises TrafficReplacedError."""
+        """Asks until `stop` is called; the thread's body. Raises TrafficReplacedError."""
         while not self._ending.is_set():
             try:
                 with make_admin(self._config.kafka) as admin:
@@ -47,7 +47,7 @@ class TrafficWatch:
             self._ending.wait(_ASK_EVERY_S)
 
     def note(self, found: str | None) -> None:
-        """Takes the id that the topic has now, None if there is no such topic. Raises TrafficReplacedError."""
+        """Takes the topic's present id, None if there is no such topic. Raises TrafficReplacedError if it changed."""
         name = self._config.topics.traffic
         self._missing = found is None
         if found is None:
@@ -62,7 +62,7 @@ class TrafficWatch:
         self._id = found
 
     def check(self) -> str | None:
-        """For `/healthz`: whether the topic is gone."""
+        """For `/healthz`: a sentence if the topic is missing."""
         if not self._missing:
             return None
         return (
@@ -71,5 +71,5 @@ class TrafficWatch:
         )
 
     def stop(self) -> None:
-        """Ends `run` soon."""
+        """Makes `run` end soon."""
         self._ending.set()

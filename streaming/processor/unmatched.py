@@ -1,4 +1,4 @@
-"""Feedback whose impression has not come: it may overtake it, and anybody can make it up."""
+"""Feedback whose impression has not come yet: it may be early, or anybody may have made it up."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from streaming.events import FeedbackKind, ServedFeedback
 from streaming.kernel_log.join_state import WaitingFeedback
 
 _LABELS_OF_ONE = 64
-"""Feedback kept of one unknown request: more before its impression is no person's."""
+"""Feedback kept per unknown request; a person sends no more than this before the impression comes."""
 _REQUEST_BYTES, _LABEL_BYTES = 480, 180
-"""What a request and one feedback of it take beside their ids, measured (docs/decisions/0092)."""
+"""Memory of a request and of one feedback of it besides their ids, measured (docs/decisions/0092)."""
 
 
 @dataclass(slots=True)
@@ -23,9 +23,9 @@ class _Waiting:
 
 
 class UnmatchedFeedback:
-    """Keeps feedback for `patience_s` of event time within `max_bytes`, and says in `dropped` what it could not keep.
+    """Keeps feedback for `patience_s` of event time within `max_bytes`; `dropped` counts what it could not keep.
 
-    It has bytes of its own, so that made-up ids never push out a request that was shown.
+    Its memory limit is separate, so that made-up ids cannot push out requests that were shown.
     """
 
     def __init__(self, patience_s: float, max_bytes: int, dropped: Counter[str]) -> None:

@@ -1,7 +1,8 @@
-"""Gives new kernel groups what older ones know: groups are divided or merged without starting over.
+"""Starts new kernel groups from the state of older ones, so that groups can be divided or merged.
 
-Each new group looks at the old groups whose domains it takes. Of one it begins with a copy of the learner, of several
-with their sum (`model.kernel.posterior.Posterior.joined`). Live rows go along (`features.live.merge`).
+Each new group takes over from the old groups whose domains it takes. From one parent it starts with a copy of the
+learner, from several with their sum (`model.kernel.posterior.Posterior.joined`). Live rows are merged
+(`features.live.merge`).
 """
 
 from __future__ import annotations
@@ -29,22 +30,22 @@ from streaming.rebuild.state import WholeState
 
 @dataclass(frozen=True)
 class Parent:
-    """What a new group takes of an old one."""
+    """What a new group takes over from an old one."""
 
     group: str
     taken: frozenset[str]
-    """Keys of its domains that the new group answers for."""
+    """Keys of the old group's domains that the new group takes."""
     whole: bool
-    """Whether those are all that it has."""
+    """Whether those are all domains of the old group."""
 
 
 @dataclass(frozen=True)
 class Descent:
-    """A new group and what it begins with."""
+    """A new group and its parents."""
 
     group: str
     parents: tuple[Parent, ...]
-    """None: it takes no domain that an old group had, and begins as the identity."""
+    """Empty if it takes no domain of an old group; it then starts as the identity."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class _Known:
 
 
 def descents(old: Config, new: Config) -> list[Descent]:
-    """Where each new group comes from. Raises ReplayError for configurations that do not go together."""
+    """The parents of each new group. Raises ReplayError for configurations that do not fit together."""
     for name in ("traffic", "kernels", "state", "history"):
         if getattr(old.topics, name) == getattr(new.topics, name):
             raise ReplayError(
@@ -73,7 +74,7 @@ def _parents(old: Config, wanted: set[str]) -> list[Parent]:
 
 
 def migrate(old: Config, new: Config, opened: OpenedBackbone, descent: Descent, by: str) -> WholeState | None:
-    """Writes the first state of one new group; None if it has no parents that know anything.
+    """Writes the first state of one new group; returns None if no parent has learned anything.
 
     Raises ReplayError, SnapshotError, KernelLogError; then nothing of this group is written.
     """

@@ -1,4 +1,5 @@
-"""Makes a state the group's own: one fenced transaction, and the broker's offset back to what it refers to."""
+"""Makes a state the group's own: one fenced transaction, and the broker's offset set back to where its records
+start."""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ _WAIT_S, _RETRY_S = 15.0, 0.5
 
 
 async def publish(config: Config, state: WholeState, decision: Decision) -> int:
-    """Writes a state as its group's; the version of its kernel, one more than any that scorers saw.
+    """Writes a state as its group's own; returns its kernel's version, which is above any that scorers have seen.
 
     Every owner of the group is fenced. Raises ReplayError while processors run, KernelLogError if it fails.
     """
@@ -54,7 +55,7 @@ async def publish(config: Config, state: WholeState, decision: Decision) -> int:
 def _transaction(state: WholeState, stored: StoredGroup, version: int, decision: Decision) -> Transaction:
     group, chosen, kernel = state.snapshot.group, stored.chosen, state.kernel
     conversions = state.snapshot.conversions
-    if conversions is not msgspec.UNSET:  # the candidate is what is served from now on
+    if conversions is not msgspec.UNSET:  # from now on the candidate is served
         conversions = msgspec.structs.replace(conversions, clicks=kernel.kernel.weights.numpy().tobytes())
     snapshot = encode_snapshot(msgspec.structs.replace(state.snapshot, version=version, conversions=conversions))
     rows = {(row.kind, row.key): row for row in state.rows}
@@ -72,14 +73,14 @@ def _transaction(state: WholeState, stored: StoredGroup, version: int, decision:
             StateRecord(mark_key(group), seal(StoredCut(chosen.number, state.topic, state.rows_offset))),
         ],
         [encode_decision(decision)],
-        # under the same numbers the log may hold states of the run that this one replaces
+        # The log may hold states with these numbers from the run that this one replaces.
         [encode_kept(group, kept) for kept in state.kept],
     )
 
 
 def set_back(config: Config, partition: TopicPartition, offset: int) -> None:
     """Moves the processors' offset back to `offset` unless it is there or before. Raises ReplayError while they run."""
-    retrying = Retrying(  # a cluster that has never had a consumer group makes its topic for them first
+    retrying = Retrying(  # a new cluster must first create its topic of consumer offsets
         retry=retry_if_exception(lambda error: isinstance(error, KafkaError) and bool(error.retriable)),
         stop=stop_after_delay(_WAIT_S),
         wait=wait_fixed(_RETRY_S),

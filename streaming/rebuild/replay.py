@@ -20,16 +20,16 @@ from streaming.rebuild.state import WholeState
 from streaming.topic_scan import ASK_MS, make_scanner, read_span
 
 Fed = tuple[int, bytes | None, float]
-"""Offset, record and append time in seconds, as a machine takes them."""
+"""Offset, value and append time in seconds of a record, as a machine takes it."""
 
 
 class ReplayError(Exception):
-    """The log cannot be replayed as asked; the message says why and what to do."""
+    """The log cannot be replayed as requested; the message names the reason and the cure."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """Offsets from `begin` on, before `end`."""
+    """Offsets from `begin` (included) to `end` (excluded)."""
 
     begin: int
     end: int
@@ -40,7 +40,7 @@ class Span:
 
 @dataclass(frozen=True)
 class TrafficSpan:
-    """What a group's partition of `traffic` holds."""
+    """The span that the broker holds of a group's partition of `traffic`."""
 
     partition: TopicPartition
     topic: str
@@ -50,17 +50,17 @@ class TrafficSpan:
 
 @dataclass(frozen=True)
 class Replayed:
-    """A group that has learned a span again."""
+    """The result of learning a span again."""
 
     state: WholeState
     records: int
     skipped: int
     left_open: int
-    """Requests that were left out too, because they were open when the span that is skipped began."""
+    """Number of requests left out because they were open when the skipped span began."""
 
 
 def traffic_span(config: Config, group: str) -> TrafficSpan:
-    """What the broker holds of a group's traffic. Raises ReplayError."""
+    """The span that the broker holds of a group's traffic. Raises ReplayError."""
     number = config.partition_of(group)
     if number is None:
         known = ", ".join(known.name for known in config.groups)
@@ -97,9 +97,9 @@ def replay(
     start: SavedGroup | None = None,
     progress: Callable[[int], None] = lambda _done: None,
 ) -> Replayed:
-    """A group that has learned the records of `span`, but for what `relearn` leaves out because of `skip`.
+    """Learns the records of `span` again, without what `relearn` leaves out because of `skip`.
 
-    It begins with its first rows, or as `start` was, whose own records come first then. Raises ReplayError,
+    It starts from the group's first rows, or from `start`, whose referenced records are read first. Raises ReplayError,
     SnapshotError, FirstRowsRefused, TopicScanError.
     """
     reader = PartitionReader(config, traffic.partition.partition)
@@ -129,10 +129,10 @@ def relearn(
     *,
     progress: Callable[[int], None] = lambda _done: None,
 ) -> tuple[int, int]:
-    """Feeds a machine all records but those of `skip`; how many there were, and how many were skipped.
+    """Feeds a machine all records except those of `skip`; returns the number of records and of skipped ones.
 
-    What is open when `skip` begins is left out too: its clicks may stand in there, and without them it would be taught
-    falsely. So posteriors and live rows are those of a log without the span and without these requests.
+    Requests that are open when `skip` begins are left out too, because their clicks may be in it and their labels would
+    be false. Posteriors and live rows are then those of a log without the span and without these requests.
     """
     seen = skipped = 0
     for offset, value, appended in records:

@@ -1,4 +1,4 @@
-"""A group's state as files: kernel, snapshot, rows, closed requests and kept states, as in the log."""
+"""A group's state as files: kernel, snapshot, rows, closed requests and kept states, encoded as in the log."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _kept_decoder = msgspec.msgpack.Decoder(list[KeptState])
 
 @dataclass(frozen=True)
 class SavedGroup:
-    """A group between two records."""
+    """A group's saved state."""
 
     cut: StoredCut
     rows: Sequence[LiveRow]
@@ -51,7 +51,7 @@ def save(folder: Path, state: WholeState) -> None:
 
 
 def load(folder: Path, group: str) -> SavedGroup:
-    """What `save` wrote. Raises SnapshotError naming the file."""
+    """Reads what `save` wrote. Raises SnapshotError naming the file."""
     try:
         cut = unseal((folder / SNAPSHOT).read_bytes())
         packed = _rows_decoder.decode((folder / ROWS).read_bytes())

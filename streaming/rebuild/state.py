@@ -1,4 +1,4 @@
-"""All that a group is between two records, in one piece."""
+"""The whole state of a group between two records."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from streaming.processor.machine import GroupMachine
 
 @dataclass(frozen=True)
 class WholeState:
-    """A group's state, as it can be compared, saved and written."""
+    """A group's state, which can be compared, saved and published."""
 
     snapshot: GroupSnapshot
     kernel: PublishedKernel
-    """The candidate, under the version published last."""
+    """The candidate as a kernel, under the last published version."""
     rows: Sequence[LiveRow]
     """Every live row."""
     rows_offset: int
-    """All records before it are in the rows."""
+    """The rows contain all records before this offset."""
     segments: Mapping[int, ClosedSegment]
-    """Of the closed requests, by number."""
+    """Segments of the closed requests, by number."""
     first_keys: frozenset[tuple[Kind, str]]
-    """Keys that the group has first rows of."""
+    """Keys of the group's first rows."""
     topic: str
-    """Id of the `traffic` topic whose offsets the snapshot means."""
+    """Id of the `traffic` topic that the snapshot's offsets refer to."""
     kept: Sequence[KeptState] = ()
-    """States of the learner that it may go back to: the snapshot names them by number."""
+    """States to which the learner may return; the snapshot refers to them by number."""
 
     @staticmethod
     def of(machine: GroupMachine, topic: str, segments: Mapping[int, ClosedSegment]) -> WholeState:
-        """The state of a machine between two records; `segments` are those it was restored with. Takes its changes."""
-        changes = machine.take_closed()  # ahead of the snapshot, which says how many segments there are
+        """The state of a machine between two records; `segments` are those it was restored with. Clears its changes."""
+        changes = machine.take_closed()  # before the snapshot, which holds the number of segments
         segments_left = {number: segment for number, segment in segments.items() if number not in changes.expired}
         if changes.segment is not None:
             segments_left[changes.number] = decode_segment(changes.segment)

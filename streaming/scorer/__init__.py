@@ -1,4 +1,4 @@
-"""The scorer: HTTP in, ranked scores out, impressions to the log, kernels from the log."""
+"""The scorer: ranks candidates over HTTP, logs impressions, and takes new kernels from the kernel log."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ if TYPE_CHECKING:
 
 
 def run_scorer(config: Config) -> int:
-    """Serves until SIGTERM or SIGINT; the exit code, 0 unless something failed. Loads torch and Feast only now."""
+    """Serves until SIGTERM or SIGINT; returns the exit code, 0 unless something failed. Imports torch and Feast
+    here."""
     from streaming.scorer.run import run_scorer as run
 
     return run(config)

@@ -1,7 +1,7 @@
-"""Who uses the HTTP interface, what for and how often. No web server, no clock of its own.
+"""Access control of the HTTP interface: keys, rights and call rates. It has no web server and no clock of its own.
 
-Keys are 256 random bits, so their plain SHA-256 may stand in the configuration: there is nothing to guess that a slow
-hash would protect, and a slow hash would let any stranger burn the scorer's time (docs/decisions/0100).
+Keys are 256 random bits, so the configuration may hold their plain SHA-256. A slow hash would protect nothing, because
+such keys cannot be guessed, and any stranger could use it to waste the scorer's time (docs/decisions/0100).
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ from streaming.monitoring import metrics
 from streaming.scorer.schema import RequestRefused
 
 NOBODY = "(none)"
-"""In metrics, the caller where no keys are set; brackets keep it apart from every key's name."""
+"""Name of the caller in metrics if no keys are configured; no key's name can contain brackets."""
 _STRANGER = "(unknown)"
 _BEARER = "bearer "
 _KEY_BYTES = 32
 _PREFIX = "dl_"
 _MOST_CALLERS = 10_000
-"""Callers whose rate is remembered; beyond it the longest unseen is forgotten, and may begin anew."""
+"""Number of callers whose rate is remembered; beyond it the one unseen longest is dropped and starts again."""
 _ROUNDING_S = 1e-9
 
 
 def new_key() -> str:
-    """A key as its holder sends it: a prefix that scanners for leaked secrets can look for, and 256 random bits."""
+    """A key as its holder sends it: a prefix that scanners for leaked secrets recognise, and 256 random bits."""
     return _PREFIX + secrets.token_urlsafe(_KEY_BYTES)
 
 
 def key_hash(key: str) -> str:
-    """What stands of a key in the configuration."""
+    """The form in which the configuration holds a key."""
     return f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"
 
 
 def check_access(config: Config) -> None:
-    """Raises ConfigError if strangers could come in: no keys, on an address that other machines reach."""
+    """Raises ConfigError if there are no keys but other machines can reach the address."""
     host = config.scorer.host
     if config.access.keys or _loopback(host):
         return
@@ -63,7 +63,7 @@ def _loopback(host: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A caller who was let in, and what for."""
+    """An admitted caller with its rights."""
 
     name: str
     rights: frozenset[str]
@@ -82,7 +82,7 @@ class Caller:
 
 
 def right_of(event: Event) -> Right:
-    """The right that writing `event` takes."""
+    """The right that is needed to write `event`."""
     match event:
         case FeedbackEvent():
             return "feedback"
@@ -98,15 +98,16 @@ _EVERY: frozenset[str] = frozenset(get_args(Right))
 
 
 class AccessControl:
-    """Lets callers in by key, each at its rate."""
+    """Admits callers by key, each within its rate."""
 
     def __init__(self, config: AccessConfig, clock: Callable[[], float]) -> None:
-        """`clock` gives seconds of a clock that never goes back."""
+        """`clock` returns seconds of a clock that never goes back."""
         self._keys = [(key.hash, Caller(key.name, frozenset(key.may))) for key in config.keys]
         self._rate = CallRate(config.requests_per_s, clock)
 
     def enter(self, authorization: str, address: str) -> Caller:
-        """The caller with this Authorization header. Raises RequestRefused: 401 without a known key, 429 too fast."""
+        """The caller with this Authorization header. Raises RequestRefused: 401 without a valid key, 429 if too
+        fast."""
         caller = self._caller(authorization)
         wait = self._rate.wait(caller.name if caller is not None and self._keys else f"address {address}")
         name = caller.name if caller is not None else _STRANGER
@@ -130,16 +131,16 @@ class AccessControl:
         if authorization[: len(_BEARER)].lower() != _BEARER:
             return None
         sent = key_hash(authorization[len(_BEARER) :].strip()).encode()
-        # Every key is compared, each in constant time: the time of a refusal tells nothing of any key.
+        # Every key is compared in constant time, so the time of a refusal reveals nothing about any key.
         found = [caller for known, caller in self._keys if hmac.compare_digest(known.encode(), sent)]
         return found[0] if found else None
 
 
 def _no_entry(authorization: str) -> RequestRefused:
     if authorization:
-        error, detail = "unknown_key", "the key is none of access.keys; it is sent as `Authorization: Bearer KEY`"
+        error, detail = "unknown_key", "the key is not among access.keys; send it as `Authorization: Bearer KEY`"
     else:
-        error, detail = "no_key", "this scorer is opened by a key: send `Authorization: Bearer KEY`"
+        error, detail = "no_key", "this scorer needs a key: send `Authorization: Bearer KEY`"
     return RequestRefused(error, detail, 401, {"WWW-Authenticate": "Bearer"})
 
 
@@ -148,19 +149,19 @@ def _count(name: str, outcome: str) -> None:
 
 
 class CallRate:
-    """How often each caller may come: so many per second, a second's worth at once.
+    """Limits the calls per second of each caller, allowing one second's worth at once.
 
-    The generic cell rate algorithm (ITU-T I.371), a token bucket that needs one number a caller: the time at which it
-    would be level with its rate.
+    This is the generic cell rate algorithm (ITU-T I.371), a token bucket that needs one number per caller: the time at
+    which its bucket is full again.
     """
 
     def __init__(self, per_s: float, clock: Callable[[], float]) -> None:
-        """0 per second sets no limit."""
+        """`per_s` 0 sets no limit."""
         self._per_s, self._clock = per_s, clock
         self._level: OrderedDict[str, float] = OrderedDict()
 
     def wait(self, caller: str) -> float:
-        """Seconds until the caller may come; 0 lets it in now. A refused call costs its caller nothing."""
+        """Seconds until the caller may call; 0 admits it now. A refused call does not count."""
         if not self._per_s:
             return 0.0
         now = self._clock()

@@ -1,6 +1,6 @@
-"""Which kernel answers for which group: each new one is built beside the old one, checked, and taken by one assignment.
+"""Decides which kernel serves each group: a new one is built beside the old one, checked, and swapped in by assignment.
 
-What is published decides, unless an operator's order says otherwise. No broker, no loop:
+The newest published kernel serves unless an operator ordered another. There is no broker and no event loop here;
 `streaming.scorer.kernel_follower` brings the records.
 """
 
@@ -29,13 +29,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ActiveKernel:
-    """The kernel that answers for a group. A request takes one reference and keeps it to its end."""
+    """The kernel that serves a group. A request takes one reference and keeps it to its end."""
 
     kernel: Kernel | None = None
     """None is the identity: the live arm equals the frozen arm."""
     info: KernelInfo | None = None
     frozen: bool = False
-    """An operator froze the group: the frozen arm is served, the live one only measured."""
+    """Whether an operator froze the group: the frozen arm is served, and the live arm only measured."""
 
     @property
     def version(self) -> int:
@@ -45,33 +45,34 @@ class ActiveKernel:
 
 IDENTITY = ActiveKernel()
 Build = Callable[[bytes], tuple[Kernel, KernelInfo]]
-"""Makes and checks a kernel. Raises KernelRefused."""
+"""Builds and checks a kernel. Raises KernelRefused."""
 
 
 @dataclass(slots=True)
 class _Group:
-    """What is known of one group."""
+    """The kernels and the order of one group."""
 
     order: Order
     published: ActiveKernel = IDENTITY
-    """The newest good kernel of the log."""
+    """The newest valid kernel of the log."""
     pinned: ActiveKernel | None = None
     """The kernel that an operator ordered."""
     active: ActiveKernel = IDENTITY
     recent: RecentRequests = field(default_factory=RecentRequests)
     recent_conversions: RecentRequests = field(default_factory=RecentRequests)
-    """The same requests as the conversion task sees them; none for a backbone of clicks alone."""
+    """The same requests as inputs of the conversion task; empty for a backbone of clicks alone."""
 
 
 @dataclass(slots=True)
 class ActiveKernels:
-    """Which kernel answers for which group, and how it came to that. No broker, no loop.
+    """The kernel that serves each group, with swaps and refusals. It has no broker and no event loop.
 
-    The order of the log decides, not the version: a roll-back may write an older kernel again (docs/decisions/0041).
+    The order of the log decides, not the version, because a roll-back may publish an older kernel
+    (docs/decisions/0041).
     """
 
     groups: Sequence[str]
-    """Names of the groups; the index is the group's partition."""
+    """Names of the groups; a group's index is its partition."""
     build: Build
     clock: Callable[[], float] = time.time
     swaps: deque[HotSwap] = field(default_factory=lambda: deque(maxlen=1_000))
@@ -85,15 +86,15 @@ class ActiveKernels:
             self._show(group)
 
     def current(self, group: str) -> ActiveKernel:
-        """The kernel in use; the identity before the first one. Raises KeyError for a name that no group has."""
+        """The kernel in use; the identity before the first one. Raises KeyError for an unknown group."""
         return self._groups[group].active
 
     def versions(self) -> dict[str, int]:
-        """Version that is served by group; 0 is the frozen arm."""
+        """The version served, by group; 0 is the frozen arm."""
         return {group: self.state(group).version for group in self.groups}
 
     def state(self, group: str) -> CurrentKernel:
-        """What is served, and what an operator ordered."""
+        """The group's served kernel and the operator's order."""
         known = self._groups[group]
         active, order = known.active, known.order
         return CurrentKernel(
@@ -109,31 +110,31 @@ class ActiveKernels:
             newest_event_time=None if active.info is None else active.info.newest_event_time,
         )
 
-    # --- what is published ---
+    # --- published kernels ---
 
     def take(self, records: Iterable[KernelRecord], *, at_start: bool = False) -> None:
-        """Takes the newest kernel per group out of `records` (in the order of the log); other keys are passed over."""
+        """Takes the newest kernel of each group in `records` (in the order of the log); other keys are ignored."""
         for group, record in newest_kernels(records).items():
             try:
                 self._take_one(group, record, at_start=at_start)
             except KernelRefused as refused:
                 self._refuse(group, refused.reason, str(refused))
-            except Exception as error:  # noqa: BLE001 - whatever one record does, the next ones are read
+            except Exception as error:  # noqa: BLE001 - one bad record must not keep later ones from being read
                 self._refuse(group, "garbage", f"{type(error).__name__}: {error}")
 
     def _take_one(self, group: str, record: KernelRecord, *, at_start: bool) -> None:
         known = self._known(group)
         if self.groups.index(group) != record.partition:
-            raise KernelRefused("wrong_partition", f"it stands on partition {record.partition}")
+            raise KernelRefused("wrong_partition", f"it is on partition {record.partition}")
         if record.value is None:
             self._publish(group, IDENTITY, at_start=at_start)
-            raise KernelRefused("deleted", "somebody deleted the kernel from the log: the frozen arm is what is left")
+            raise KernelRefused("deleted", "somebody deleted the kernel from the log: the frozen arm is served")
         kernel, info = self._built(group, record.value)
         known.recent.check(kernel)
         self._publish(group, ActiveKernel(self._checked(group, kernel), info), at_start=at_start)
 
     def _checked(self, group: str, kernel: Kernel) -> Kernel:
-        """The kernel, without that of conversions if it makes no sense: one task does not hold the other back."""
+        """The kernel, without its conversion kernel if that fails the check: one task must not hold the other back."""
         try:
             if kernel.conversion is not None:
                 self._groups[group].recent_conversions.check(kernel.conversion)
@@ -161,17 +162,17 @@ class ActiveKernels:
         if published.info is not None:
             metrics.KERNELS_TAKEN.labels(group=group).inc()
 
-    # --- what an operator orders ---
+    # --- operator's orders ---
 
     def obey(self, records: Iterable[KernelRecord]) -> None:
-        """Takes orders out of records of `control`, in the order of the log; of a group the newest one holds."""
+        """Takes orders from records of `control` in the order of the log; each group keeps its newest one."""
         newest = {(record.key or b"").decode(errors="replace"): record.value for record in records}
         for group, value in newest.items():
             try:
                 self._obey_one(group, value)
             except KernelRefused as refused:
                 self._refuse(group, refused.reason, f"an order: {refused}")
-            except Exception as error:  # noqa: BLE001 - whatever one record does, the next ones are read
+            except Exception as error:  # noqa: BLE001 - one bad record must not keep later ones from being read
                 self._refuse(group, "bad_order", f"an order of an operator: {type(error).__name__}: {error}")
 
     def _obey_one(self, group: str, value: bytes | None) -> None:
@@ -183,7 +184,7 @@ class ActiveKernels:
         try:
             if order.pinned_version is not None:
                 pinned = ActiveKernel(*self._built(group, order.kernel or b""))
-        finally:  # a pin that cannot be obeyed leaves the published kernel, and the order is shown beside it
+        finally:  # if a pin cannot be obeyed, the published kernel is served and the order is still shown
             with self._lock:
                 known.order, known.pinned = msgspec.structs.replace(order, kernel=None), pinned
                 self._decide(group, ordered=True)
@@ -193,12 +194,12 @@ class ActiveKernels:
             self.state(group).version,
         )
 
-    # --- what is served ---
+    # --- serving ---
 
     def observe(self, group: str, inputs: KernelInputs, conversions: KernelInputs | None = None) -> None:
-        """Remembers what was asked, to hold new kernels against it; looks again at one that was taken blindly.
+        """Keeps a request's inputs for checking new kernels; rechecks a kernel taken before there were any.
 
-        `conversions` is how the conversion task sees the same request.
+        `conversions` are the inputs of the conversion task for the same request.
         """
         known = self._groups[group]
         known.recent.add(inputs)
@@ -208,13 +209,13 @@ class ActiveKernels:
             self._look(group, known.recent.check, known.recent_conversions.check)
 
     def look_at(self, group: str, inputs: KernelInputs, conversions: KernelInputs | None = None) -> None:
-        """Holds the published kernel in use against made-up requests, as the warm-up has them."""
+        """Checks the published kernel in use on made-up requests, which the warm-up makes."""
 
         def of_conversions(kernel: Kernel) -> None:
             if conversions is not None:
                 check_sanity(kernel, conversions)
 
-        if self._groups[group].pinned is None:  # as `observe`: an order of an operator holds
+        if self._groups[group].pinned is None:  # an operator's order overrides the check, as in `observe`
             self._look(group, lambda kernel: check_sanity(kernel, inputs), of_conversions)
 
     def _look(self, group: str, check: Callable[[Kernel], None], of_conversions: Callable[[Kernel], None]) -> None:
@@ -233,7 +234,7 @@ class ActiveKernels:
         return None
 
     def discard(self, group: str, version: int, reason: str, detail: str) -> None:
-        """Goes back to the identity if `version` is still the one in use: it has shown itself unfit."""
+        """Returns to the identity if `version` is still in use, because a request has shown it to be unfit."""
         with self._lock:
             known = self._groups[group]
             if known.active.version != version:
@@ -246,7 +247,7 @@ class ActiveKernels:
         self._refuse(group, reason, f"version {version} is out of use: {detail}")
 
     def discard_conversions(self, group: str, version: int, reason: str, detail: str) -> None:
-        """Serves the frozen conversions beside the clicks of `version`, if it is still the one in use."""
+        """Serves the frozen conversion probabilities beside the clicks of `version`, if it is still in use."""
         with self._lock:
             known = self._groups[group]
             active = known.active
@@ -261,7 +262,7 @@ class ActiveKernels:
         self._refuse(group, reason, f"the conversions of version {version} are out of use: {detail}")
 
     def _decide(self, group: str, *, at_start: bool = False, ordered: bool = False) -> None:
-        """Swaps in what shall be served now: the pinned kernel if there is one, else the published one."""
+        """Swaps in the kernel to serve now: the pinned one if there is one, else the published one."""
         known = self._groups[group]
         chosen = known.published if known.pinned is None else known.pinned
         before, now = known.active, replace(chosen, frozen=True) if known.order.frozen else chosen

@@ -1,4 +1,4 @@
-"""The scorer's HTTP interface: a thin shell around the core. The endpoints stand in the order of the `/docs` page."""
+"""The scorer's HTTP interface, a thin shell around the core. Endpoints are in the order of the `/docs` page."""
 
 from __future__ import annotations
 
@@ -46,25 +46,25 @@ _outcomes = {
 
 
 class Backend(Protocol):
-    """What the interface is a shell of."""
+    """The part of the scorer that the HTTP interface calls."""
 
     max_body_bytes: int
     checks: dict[str, Check]
-    """Whether the process works."""
+    """Checks of whether the process works."""
     access: AccessControl
-    """Who comes in."""
+    """Admits callers."""
     max_events: int
-    """Events of one call."""
+    """Largest number of events in one call."""
     page: PageView
-    """What the page at `/` shows."""
+    """The contents of the page at `/`."""
     rules: EventRules
-    """What an outside event must be."""
+    """The rules for outside events."""
 
     def now(self) -> float:
-        """The time that all processes share, seconds since the epoch."""
+        """The time shared by all processes, seconds since the epoch."""
 
     def missing(self) -> dict[str, str]:
-        """What has to happen before it may score, empty when ready."""
+        """What must still happen before it may score; empty when ready."""
 
     async def score(self, request: ScoreRequest, time: float) -> Scored:
         """Scores, and logs the impression. Raises RequestRefused."""
@@ -86,7 +86,7 @@ class Backend(Protocol):
 
 
 def make_app(backend: Backend, cors_origins: Sequence[str] = ()) -> FastAPI:
-    """The application around `backend`, which it starts and stops; pages of `cors_origins` may call it."""
+    """The application around `backend`, which it starts and stops; web pages of `cors_origins` may call it."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -101,7 +101,7 @@ def make_app(backend: Backend, cors_origins: Sequence[str] = ()) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # FastAPI's own pages load scripts from public hosts
         redoc_url=None,
-        # Plain routes: an endpoint decodes its body once, by msgspec, and no argument model is built
+        # Plain routes, because an endpoint decodes its body once, by msgspec, and needs no argument model
         # (docs/decisions/0042).
         routes=[
             _route("POST", "/v1/score", endpoints.score),
@@ -125,12 +125,12 @@ def make_app(backend: Backend, cors_origins: Sequence[str] = ()) -> FastAPI:
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """What each path does."""
+    """The endpoint functions."""
 
     backend: Backend
 
     async def score(self, request: Request) -> Response:
-        """Ranks candidates, and counts how that went."""
+        """Ranks candidates, and counts the outcome."""
         began = time.perf_counter()
         try:
             response, candidates = await self._score(request)
@@ -144,20 +144,20 @@ class Endpoints:
 
     async def _score(self, request: Request) -> tuple[Response, int]:
         self.enter(request).need("score")
-        # A scorer that answers before it has the newest kernel would serve what its neighbours no longer serve
+        # A scorer without the newest kernel would answer differently from its neighbours, so it must wait
         # (docs/decisions/0043).
         missing = self.backend.missing()
         if missing:
             raise RequestRefused(_NOT_READY, "; ".join(missing.values()), 503)
         body = await read_body(request, self.backend.max_body_bytes)
         decoded = decode_json(_score_decoder, body, "invalid_request")
-        # No thread: the work holds the interpreter's lock, a pool would only add switches (docs/decisions/0042).
+        # No thread pool: scoring holds the interpreter's lock, so threads only add switches (docs/decisions/0042).
         scored = await self.backend.score(decoded, self.backend.now())
         self.backend.page.asked(decoded)
         return json_response(scored.response), len(decoded.candidates)
 
     async def events(self, request: Request) -> Response:
-        """Takes events, and answers once the broker has them."""
+        """Takes events, and answers after the broker has acknowledged them."""
         caller = self.enter(request)
         body = await read_body(request, self.backend.max_body_bytes)
         events = decode_events(body, self.backend.rules, self.backend.now(), self.backend.max_events)
@@ -197,7 +197,8 @@ class Endpoints:
 
 
 def _outcome(error: Exception) -> str:
-    """Whose fault it was. `failed` pages somebody, so neither the caller's faults nor a starting scorer count there."""
+    """The outcome that an error counts as. Only `failed` raises an alert, so callers' faults and a starting scorer must
+    not count there."""
     if isinstance(error, ClientDisconnect):
         return "aborted"
     if isinstance(error, RequestRefused):
@@ -208,7 +209,7 @@ def _outcome(error: Exception) -> str:
 
 
 def _route(method: str, path: str, endpoint: Callable[[Request], Awaitable[Response]]) -> Route:
-    """`method` at `path`, OPTIONS, and HEAD beside GET: balancers and browsers ask these first."""
+    """`method` at `path`, with OPTIONS, and HEAD beside GET, because load balancers and browsers use them."""
 
     async def answer(request: Request) -> Response:
         if request.method == "OPTIONS":

@@ -1,4 +1,4 @@
-"""Scores the candidates of one request by both arms, slice by slice. No broker, no web server, no clock."""
+"""Scores the candidates of one request by both arms, in slices. It has no broker, web server or clock."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 _SAY_EVERY_S = 5.0
 SLICE_CANDIDATES = 250
-"""Scored without a pause. More at once is hardly faster by the candidate, and others wait longer
+"""Candidates scored without a pause. More would hardly be faster per candidate, and other requests would wait longer
 (docs/decisions/0102)."""
 
 
@@ -40,7 +40,7 @@ class CandidateEncoder(Protocol):
         """Whether `query` answers at once: it keeps this one, or reads none."""
 
     def query(self, text: str) -> EncodedQuery | None:
-        """A query as the backbone reads it; None if it reads none."""
+        """Encodes a query for the backbone; None if it reads none."""
 
     def represent(
         self, user_id: str, item_ids: list[str], domain: Domain, time: float, query: EncodedQuery | None = None
@@ -50,7 +50,7 @@ class CandidateEncoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Whom candidates are ranked for, where, when, and what for."""
+    """The user, domain, time and query that candidates are ranked for."""
 
     user_id: str
     domain: Domain
@@ -63,26 +63,26 @@ class ScoredArms:
     """Both arms' logits of one request, in the order of the candidates."""
 
     items: list[str]
-    """Candidates without those that get no finite score."""
+    """Candidates that have finite scores."""
     represented: Represented
     frozen: NDArray[np.float32]
     live: NDArray[np.float32]
     version: int
-    """Of the kernel that made `live`; 0 is the identity."""
+    """Version of the kernel that made `live`; 0 is the identity."""
     arm: Arm
-    """Which of the two is served."""
+    """The arm that is served."""
     live_cvr: NDArray[np.float32] | None = None
-    """Logits of a conversion once clicked by a kernel that adapts them; None where none does."""
+    """Logits of a conversion given a click by the kernel; None if it does not adapt them."""
 
     @property
     def cvr(self) -> NDArray[np.float32] | None:
-        """Logits of a conversion once clicked by the arm that is served, where the backbone tells them."""
+        """Logits of a conversion given a click by the served arm; None for a backbone without conversions."""
         both = self.both_cvr
         return None if both is None else both[self.arm == "live"]
 
     @property
     def both_cvr(self) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
-        """Of the frozen and of the live arm, where the backbone tells them."""
+        """Logits of a conversion given a click by the frozen and the live arm; None without conversions."""
         logit = self.represented.cvr_logit
         if logit is None:
             return None
@@ -106,7 +106,7 @@ class ArmScorer:
         live_arm: bool = True,
         control: ControlUsers = NO_CONTROL,
     ) -> None:
-        """`live_arm` False serves the frozen scores exactly; live ones are measured."""
+        """With `live_arm` False the frozen scores are served exactly; the live ones are only measured."""
         self._encoder, self._kernels = encoder, kernels
         self._live_arm, self._control = live_arm, control
         self._say_left_out = Throttle(_SAY_EVERY_S)
@@ -115,9 +115,8 @@ class ArmScorer:
         return self._control.share > 0 and self._control.draw(user_id).control
 
     def score(self, asked: Asked, items: list[str], group: str) -> Generator[None, None, ScoredArms]:
-        """Both arms of `items`, with a pause before each slice where there are several."""
-        # One reference for the whole request: a swap in between changes the next request, never this one
-        # (docs/decisions/0041).
+        """Scores `items` by both arms, pausing before each slice if there are several."""
+        # One reference for the whole request, so that a swap affects only later requests (docs/decisions/0041).
         active = self._kernels.current(group)
         arm: Arm = "frozen" if active.frozen or not self._live_arm or self._controls(asked.user_id) else "live"
         parts: list[Represented] = []
@@ -152,7 +151,8 @@ class ArmScorer:
     def _left_out(
         self, asked: Asked, items: list[str], represented: Represented, finite: Tensor
     ) -> tuple[list[str], Represented]:
-        """What is left of a request. One bad row must neither cost the others their answer nor blame the kernel."""
+        """The rows with finite values. One bad row must not cost the others their answer, nor be blamed on the
+        kernel."""
         kept = finite.tolist()
         if self._say_left_out.due():
             bad = [item for item, good in zip(items, kept, strict=True) if not good]
@@ -169,7 +169,7 @@ def _array(values: Tensor) -> NDArray[np.float32]:
 
 
 def _joined(parts: Sequence[Represented]) -> Represented:
-    """The slices of one request as one."""
+    """Joins the slices of one request."""
     if len(parts) == 1:
         return parts[0]
     cvr = [part.cvr_logit for part in parts if part.cvr_logit is not None]

@@ -1,4 +1,4 @@
-"""What an answer is ordered by: the click, or a blend of click and conversion."""
+"""The ranking key of an answer: the click probability, or a blend of click and conversion."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ def probability(logit: NDArray[np.float32]) -> NDArray[np.float32]:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """The candidates of a request as they are ordered, each column `(n,)` in the order of the candidates."""
+    """Scores by which candidates are ordered; each column is `(n,)`, in the order of the candidates."""
 
     key: Floats
-    """What the order is by, the greatest first: a logit or a logarithm, for probabilities saturate."""
+    """Sort key, largest first: a logit or a logarithm, because probabilities saturate."""
     score: Floats
-    """What is answered as the score."""
+    """The score in the answer."""
     cvr: NDArray[np.float32] | None
-    """Probability of a conversion once clicked; None for a backbone without conversions."""
+    """Probability of a conversion given a click; None for a backbone without conversions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Blend:
-    """`score = CTR (1 - weight + weight CVR)`: what a request is worth if a click counts `1 - weight` and a conversion
-    `weight` more (ours; docs/decisions/0129). Weight 0 is the click alone, 1 is CTCVR.
+    """`score = CTR (1 - weight + weight CVR)`: a click is worth `1 - weight`, a conversion `weight` more
+    (ours; docs/decisions/0129). Weight 0 orders by clicks alone, weight 1 by CTCVR.
     """
 
     weight: float = 0.0
 
     def check(self, has_conversion: bool) -> None:
-        """Raises BackboneRefused if conversions are to count that the backbone does not tell."""
+        """Raises BackboneRefused if conversions are to count but the backbone does not predict them."""
         if self.weight > 0 and not has_conversion:
             raise BackboneRefused(
                 f"scorer.conversion_weight is {self.weight:g}, but the backbone was trained for clicks alone: pretrain "
@@ -48,7 +48,7 @@ class Blend:
             )
 
     def rank(self, ctr: NDArray[np.float32], cvr: NDArray[np.float32] | None) -> Ranking:
-        """Of logits of CTR and of CVR, `(n,)` each, by the arm that is served."""
+        """The ranking by logits of CTR and CVR of the served arm, `(n,)` each."""
         converts = None if cvr is None else probability(cvr)
         if cvr is None or self.weight == 0:
             return Ranking(ctr, probability(ctr), converts)

@@ -1,4 +1,4 @@
-"""The body of a request, from the wire to the declared type. Whatever is wrong with it is the caller's to mend: 4xx."""
+"""Reads and decodes the body of a request. Every fault of a body is the caller's, so it is refused with 4xx."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from streaming.scorer.schema import RequestRefused
 
 T = TypeVar("T")
 
-_GZIP = 16 + zlib.MAX_WBITS  # zlib's way to say: a gzip header and trailer, no raw stream
-_LENGTH_DIGITS = 18  # more than any limit has; int() raises beyond some thousand
-# The server's parser drops the body of a request that asks for another protocol, as Java's client does.
+_GZIP = 16 + zlib.MAX_WBITS  # tells zlib to expect a gzip header and trailer
+_LENGTH_DIGITS = 18  # more than any limit needs; int() raises for some thousand digits
+# The server's parser drops the body of a request that asks for a protocol upgrade, as Java's client does.
 _UPGRADE = (
     "the request asks to upgrade the protocol and brings no body: HTTP/1.1 alone is spoken here, send it without the "
     "Upgrade header (in Java: HttpClient.Version.HTTP_1_1)"
@@ -38,7 +38,7 @@ class _Plain:
 
 
 class _Gunzip:
-    """Decodes one gzip member, at most one byte more than `limit`: a bomb is cut short before it is blown up."""
+    """Decodes one gzip member, to at most one byte more than `limit`, so that a gzip bomb is stopped early."""
 
     def __init__(self, limit: int) -> None:
         self._stream = zlib.decompressobj(_GZIP)
@@ -52,7 +52,7 @@ class _Gunzip:
         except zlib.error as error:
             raise RequestRefused("malformed_gzip", f"the body is no gzip stream: {error}", 400) from None
         self._room -= len(decoded)
-        # A second member is refused: a megabyte can hold fifty thousand empty ones, each with its own set-up.
+        # A second member is refused: a megabyte could hold fifty thousand empty ones, each with its own set-up.
         if self._stream.unused_data:
             raise RequestRefused("malformed_gzip", "something follows the end of the gzip stream", 400)
         return decoded
@@ -63,13 +63,13 @@ class _Gunzip:
 
 
 def _codings(request: Request, header: str, *, none: str) -> list[str]:
-    """What `header` names, in lower case, without `none`, which is its word for no coding."""
+    """The codings that `header` names, in lower case, without `none`, the header's word for no coding."""
     named = ",".join(request.headers.getlist(header)).lower()
     return [coding for part in named.split(",") if (coding := part.strip()) not in ("", none)]
 
 
 def _reader(request: Request, limit: int) -> _Reader:
-    # The server undoes the chunks alone, and hands on a body that was encoded before it was cut into them.
+    # The server decodes chunks only, and passes on a body that was encoded before it was cut into chunks.
     if transfer := _codings(request, "transfer-encoding", none="chunked"):
         raise RequestRefused(
             "unsupported_encoding",
@@ -95,8 +95,8 @@ def _shown(codings: list[str]) -> str:
 async def read_body(request: Request, limit: int) -> bytes:
     """The decoded body, at most `limit` bytes on the wire and decoded.
 
-    Raises RequestRefused (413) as soon as it is known to be longer, RequestRefused (400, 415) for an encoding that
-    cannot be undone, starlette's ClientDisconnect if the client hangs up before the end.
+    Raises RequestRefused (413) as soon as the body is known to be longer, RequestRefused (400, 415) for an encoding
+    that cannot be decoded, starlette's ClientDisconnect if the client disconnects before the end.
     """
     reader = _reader(request, limit)
     declared = request.headers.get("content-length", "")
@@ -122,9 +122,9 @@ def _too_large(limit: int) -> RequestRefused:
 
 
 def decode_json(decoder: msgspec.json.Decoder[T], body: bytes, invalid: str) -> T:
-    """The value in `body`, whatever Content-Type it came with (docs/decisions/0087).
+    """The value in `body`; the Content-Type does not matter (docs/decisions/0087).
 
-    Raises RequestRefused: `invalid` where the shape is wrong, `malformed_json` where it is no JSON at all.
+    Raises RequestRefused: `invalid` for JSON of the wrong shape, `malformed_json` for anything that is no JSON.
     """
     try:
         return decoder.decode(body.removeprefix(BOM))

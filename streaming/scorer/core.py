@@ -1,4 +1,5 @@
-"""Answers one request: what it may be, both arms, ranking, impression. No broker, no web server, no clock."""
+"""Answers one request: checks it, scores by both arms, ranks, and makes the impression. No broker, web server,
+clock."""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ CLICKS_ALONE = Blend()
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """The answer to one request, and what is logged of it."""
+    """The answer to one request, and the impression that is logged for it."""
 
     response: ScoreResponse
     impression: ServedImpression
@@ -37,14 +38,14 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class _Shown:
-    """What the user is shown, best first."""
+    """The ranking that the user is shown, best first."""
 
     user_id: str
     items: list[str]
     domain: Domain
     time: float
     order: NDArray[np.int64]
-    """Rows of `items` among the candidates."""
+    """Indices of `items` among the candidates."""
 
 
 def _both(ranked: list[str], arms: ScoredArms, order: NDArray[np.int64]) -> list[ArmScores]:
@@ -62,7 +63,7 @@ def _scores(ranked: list[str], arms: ScoredArms, ranking: Ranking, order: NDArra
 
 
 def _of_conversions(arms: ScoredArms, order: NDArray[np.int64]) -> Mapping[Payload, NDArray[np.float32]]:
-    """What the conversion task is learned from, as it was served; nothing where the backbone tells no conversions."""
+    """The conversion task's fields of the impression, as served; empty if the backbone predicts no conversions."""
     both, live = arms.both_cvr, arms.represented.cvr_live
     if both is None or live is None:
         return {}
@@ -70,7 +71,7 @@ def _of_conversions(arms: ScoredArms, order: NDArray[np.int64]) -> Mapping[Paylo
 
 
 def _finished(slices: Generator[None, None, T]) -> T:
-    """What the slices come to, without a pause."""
+    """Runs all slices without a pause; returns their result."""
     while True:
         try:
             next(slices)
@@ -97,9 +98,9 @@ class Scorer:
         max_candidates: int = 2_000,
         on_undeclared: Callable[[], None] = lambda: None,
     ) -> None:
-        """`fingerprint` is the backbone's. `live_arm` False serves the frozen scores exactly; live ones are measured.
+        """`fingerprint` is the backbone's. With `live_arm` False the frozen scores are served exactly.
 
-        `on_undeclared` is told of undeclared domain facets.
+        `on_undeclared` is called for a request with undeclared facet values.
         """
         self._encoder = encoder
         self._fingerprint = fingerprint
@@ -123,7 +124,7 @@ class Scorer:
         return self._encoder.reads_queries
 
     def warm_up(self, items: list[str]) -> None:
-        """Goes the whole way of a request once per group's kernel, without leaving a trace in the windows."""
+        """Runs one request per group through all steps, without adding to the score windows."""
         for group in self._groups:
             asked = Asked("warm-up", Domain(), 0.0, self._encoder.query("warm-up"))
             arms = _finished(self._arms.score(asked, items, group))
@@ -131,7 +132,7 @@ class Scorer:
                 self._kernels.look_at(group, arms.represented.inputs, arms.represented.conversion_inputs)
 
     def score(self, request: ScoreRequest, time: float) -> Scored:
-        """Ranks the candidates by the arm that is served; `time` is the event time, seconds. Raises RequestRefused."""
+        """Ranks the candidates by the served arm; `time` is the event time, seconds. Raises RequestRefused."""
         return _finished(self.in_slices(request, time))
 
     def new_query(self, request: ScoreRequest) -> str | None:
@@ -163,7 +164,7 @@ class Scorer:
         self.windows[group, "frozen"].add(probability(arms.frozen))
         self.windows[group, "live"].add(probability(arms.live))
         self._kernels.observe(group, arms.represented.inputs, arms.represented.conversion_inputs)
-        # Stable: of equal scores the retrieval's own order is the best guess. Logits, for the sigmoid saturates.
+        # Stable, to keep the retrieval's order among equal scores. Logits are sorted, because the sigmoid saturates.
         order = np.argsort(-ranking.key, kind="stable")[: request.top_k]
         ranked = [items[i] for i in order]
         response = ScoreResponse(
@@ -187,9 +188,9 @@ class Scorer:
                 f"{count} candidates, at most {self._max_candidates} are scored: send fewer, or raise "
                 "scorer.max_candidates - at `$.candidates`",
             )
-        # Feedback on a blank item would be refused at both entry points: nothing could be learned from what was shown.
+        # Feedback on a blank item would be refused at both entry points, so it could never be learned from.
         if any(map(str.isspace, (request.user_id, *request.candidates))):
-            raise RequestRefused("invalid_request", "user_id or one of the candidates is blank: name it")
+            raise RequestRefused("invalid_request", "user_id or one of the candidates is blank: give its id")
         return list(dict.fromkeys(request.candidates))
 
     def _domain(self, request: ScoreRequest) -> tuple[Domain, str]:
@@ -205,7 +206,7 @@ class Scorer:
         return domain, group
 
     def _query(self, request: ScoreRequest, group: str) -> EncodedQuery | None:
-        """Encoded once, however many slices the request has."""
+        """Encodes the query once, for all slices of the request."""
         if request.query is None:
             return None
         if request.query.isspace():

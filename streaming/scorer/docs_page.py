@@ -1,7 +1,7 @@
-"""`/docs`: the OpenAPI document as one page to read. It loads nothing, from here or elsewhere, and runs no script.
+"""`/docs`: the OpenAPI document as one readable page. It loads no other files and runs no script.
 
-The usual viewers fetch their scripts from public hosts, which a scorer in a closed network cannot reach and one behind
-a company's service should not ask.
+The usual viewers load scripts from public hosts. A scorer in a closed network cannot reach those, and a company's
+service should not depend on them.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def _operation(method: str, path: str, operation: Mapping[str, Any]) -> Iterator
 
 
 def _examples(media: Mapping[str, Any]) -> Iterator[str]:
-    values = [media["example"]] if "example" in media else [one["value"] for one in media.get("examples", {}).values()]
+    values = [media["example"]] if "example" in media else [e["value"] for e in media.get("examples", {}).values()]
     for value in values:
         yield f"<pre>{html.escape(json.dumps(value, indent=2, ensure_ascii=False))}</pre>"
 
@@ -122,5 +122,5 @@ def _paragraphs(text: str) -> str:
 
 
 def _text(text: str) -> str:
-    """Escaped, with `code` marked as such."""
+    """Escaped text, with backquoted parts as `<code>`."""
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))

@@ -1,4 +1,4 @@
-"""Takes outside events over HTTP and writes them to `interactions`, acknowledged."""
+"""Takes outside events over HTTP and writes them to `interactions`, with acknowledgement."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from streaming.scorer.producer import RestartingProducer
 from streaming.scorer.schema import RequestRefused
 from streaming.topics import INTERACTION_BYTES
 
-_HEADROOM = 1_024  # bytes of a record batch beside the event itself
+_HEADROOM = 1_024  # bytes of a record batch besides the event itself
 
 _decoder: msgspec.json.Decoder[Event | list[Event]] = msgspec.json.Decoder(Event | list[Event])
 
 
 def decode_events(body: bytes, rules: EventRules, now: float, most: int) -> list[Event]:
-    """One event or a list of at most `most`, all in order at wall-clock time `now`, seconds. Raises RequestRefused.
+    """Decodes one event or a list of at most `most`, all valid at wall-clock time `now`, seconds. Raises
+    RequestRefused.
 
-    What ingest would refuse later is refused here (400, under ingest's reason): the sender is still there to read it.
+    Events that ingest would refuse are refused here (400, with ingest's reason), where the sender still reads the
+    answer.
     """
     decoded = decode_json(_decoder, body, "invalid_event")
     events = decoded if isinstance(decoded, list) else [decoded]
@@ -46,10 +48,10 @@ def decode_events(body: bytes, rules: EventRules, now: float, most: int) -> list
 
 
 class EventWriter:
-    """Writes events and waits for the broker's acknowledgement, for a bounded time and a bounded number."""
+    """Writes events and waits for the broker's acknowledgement, with limits on the time and the number waiting."""
 
     def __init__(self, producer: RestartingProducer, *, topic: str, timeout_s: float, max_waiting: int) -> None:
-        """`max_waiting`: events that may wait for the broker; at least as many as one call may bring."""
+        """`max_waiting`: events that may wait for the broker, no fewer than one call may contain."""
         self._producer = producer
         self._topic = topic
         self._timeout_s = timeout_s
@@ -57,11 +59,11 @@ class EventWriter:
         self._waiting = 0
 
     async def write(self, events: list[Event]) -> None:
-        """Returns once every event is acknowledged.
+        """Returns after every event is acknowledged.
 
-        Raises RequestRefused: 422 for an event too large, 503 if the broker does not acknowledge in time. Then some may
-        be written all the same: sending all of them again is safe, profiles and labels take no harm from it
-        (docs/decisions/0044).
+        Raises RequestRefused: 422 for an event that is too large, 503 if the broker does not acknowledge in time. Some
+        events may be written all the same. Sending all of them again is safe, because repeated profiles and labels do
+        no harm (docs/decisions/0044).
         """
         if self._waiting + len(events) > self._max_waiting:
             raise RequestRefused("busy", f"{self._waiting} events wait for the broker: send again in a second", 503)

@@ -1,4 +1,4 @@
-"""Follows topics for as long as a scorer lives: what both followers share."""
+"""Following topics for the life of a scorer; shared by both followers."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ async def follow(
     log: logging.Logger,
     errors: type[Exception] = Exception,
 ) -> None:
-    """Hands a started consumer to `read` until it is cancelled: read_committed, no consumer group.
+    """Passes a started consumer (read_committed, no consumer group) to `read` until it is cancelled.
 
-    A broker that goes away is waited for by the client. One of `errors`, which the client does not mend itself, is
-    told to `failed`, and `read` gets a new client after `retry_s`; it knows where to go on.
+    The client itself waits for a broker that goes away. Any of `errors`, from which the client does not recover, is
+    passed to `failed`, and `read` gets a new client after `retry_s`; it knows from where to continue.
     """
 
     def note(attempt: RetryCallState) -> None:

@@ -1,4 +1,4 @@
-"""Writes what was served to `traffic`, off the request's path and within bounded memory."""
+"""Writes served impressions to `traffic`, outside of the request's path and in bounded memory."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class _Pending:
 
 
 class ImpressionLog:
-    """Keeps impressions until the broker has acknowledged them; each is delivered at least once, or counted as lost.
+    """Keeps impressions until the broker has acknowledged them. Each is delivered at least once or counted as lost.
 
-    A second delivery is harmless: the join drops impressions whose request it knows (docs/decisions/0044).
+    A second delivery does no harm, because the join drops impressions of requests that it knows (docs/decisions/0044).
     """
 
     def __init__(
@@ -49,9 +49,9 @@ class ImpressionLog:
         wall: Callable[[], float] = steady_wall,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`max_bytes`: impressions waiting for an acknowledgement; beyond it new ones are lost.
+        """`max_bytes` bounds the impressions waiting for acknowledgement; beyond it new ones are lost.
 
-        `broker_clock` is told of every acknowledgement, by the own time of `wall`.
+        `broker_clock` learns the broker's time from every acknowledgement, compared with `wall`.
         """
         self._producer = producer
         self._topic = topic
@@ -68,12 +68,12 @@ class ImpressionLog:
         self._suspect: AIOKafkaProducer | None = None
         self._logged_at = -_LOG_EVERY_S
         self.waiting_bytes = 0
-        """Bytes not yet acknowledged."""
+        """Bytes waiting for acknowledgement."""
 
     def write(self, group: str, impression: ServedImpression) -> None:
-        """Takes an impression, without waiting. Never raises for a broker that is away."""
+        """Takes an impression without waiting, and never raises because the broker is away."""
         record = _Pending(self._partitions[group], encode_traffic(impression))
-        # The newest is lost, not the oldest: what waits longer is further on its way, and its feedback comes first.
+        # The newest is dropped, because older ones are further on their way and their feedback comes first.
         if self.waiting_bytes + len(record.value) > self._max_bytes:
             self._lost("buffer_full", 1)
             return
@@ -86,9 +86,10 @@ class ImpressionLog:
         self._queues[record.partition].put_nowait(record)
 
     async def ask_time(self) -> None:
-        """Writes a tick that moves nothing and waits for its acknowledgement: the first impression is to have the time.
+        """Writes a tick without effect and waits for its acknowledgement, so that the broker's time is known from the
+        first impression on.
 
-        Called before any `write`, while `run` runs.
+        Call it before any `write`, while `run` is running.
         """
         self._take(_Pending(0, encode_traffic(Tick(0.0))))
         await self._idle.wait()
@@ -100,7 +101,7 @@ class ImpressionLog:
                 group.create_task(self._deliver(queue))
 
     async def flush(self, timeout_s: float) -> None:
-        """Waits until everything is acknowledged; what is not after `timeout_s` is lost."""
+        """Waits until everything is acknowledged; what is not acknowledged after `timeout_s` counts as lost."""
         try:
             await asyncio.wait_for(self._idle.wait(), timeout_s)
         except TimeoutError:
@@ -115,7 +116,7 @@ class ImpressionLog:
                 pass
 
     async def _sent(self, record: _Pending) -> bool:
-        """Hands one record to the producer; False if it has to be handed over again."""
+        """Passes one record to the producer; returns False if it must be passed again."""
         producer = await self._producer.get()
         if producer is self._suspect:
             await self._producer.replace(producer)
@@ -146,7 +147,7 @@ class ImpressionLog:
                 self._broker_clock.acknowledged(sent, self._wall(), written.timestamp / 1_000)
             self._done(record)
             return
-        # After a batch that failed for good, the idempotent producer's sequence numbers are out of step.
+        # After a batch has failed for good, the idempotent producer's sequence numbers no longer match the broker's.
         self._suspect = producer
         record.attempts += 1
         log.warning("an impression was not acknowledged (attempt %d): %r", record.attempts, error)

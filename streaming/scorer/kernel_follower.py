@@ -1,4 +1,4 @@
-"""Follows the kernel log and the operators' orders, and hands both to the kernels in use."""
+"""Follows the kernel log and the operators' orders, and passes both to `ActiveKernels`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _NewRecords:
-    """Orders, kernels, and where the next records stand."""
+    """New orders and kernels, and the offsets after them."""
 
     orders: list[KernelRecord] = field(default_factory=list)
     kernels: list[KernelRecord] = field(default_factory=list)
@@ -31,23 +31,23 @@ class _NewRecords:
 
 
 class KernelFollower:
-    """Reads kernels and orders from the beginning to the end, then lives on them: read_committed, no consumer group.
+    """Reads kernels and orders from the beginning, then follows them: read_committed, no consumer group.
 
-    Only what its transaction committed is seen. A new client goes on at the offsets of the one before.
+    It sees committed transactions only. A new client continues at the offsets of the one before.
     """
 
     def __init__(self, kernels: ActiveKernels, *, topic: str, control: str, options: Mapping[str, Any]) -> None:
-        """`control` is the topic of orders; `options` say how aiokafka reaches the cluster."""
+        """`control` is the topic of orders; `options` are aiokafka's connection options."""
         self._kernels = kernels
         self._topic, self._control = topic, control
         self._options = dict(options)
         self._positions: dict[TopicPartition, int] = {}
         self._problem: str | None = None
         self.reached = asyncio.Event()
-        """Set once everything that stood in the log at the start has been read and the newest kernels are in use."""
+        """Set once everything in the log at the start has been read and the newest kernels are in use."""
 
     def missing(self) -> str | None:
-        """What the follower still waits for, or None once the newest kernels are in use."""
+        """What the follower is waiting for; None once the newest kernels are in use."""
         if self.reached.is_set():
             return None
         return self._problem or f"topic {self._topic!r} is not read to its end yet"
@@ -81,9 +81,9 @@ class KernelFollower:
         return partitions
 
     async def _read_to_end(self, consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -> None:
-        """Reads what is there and takes only the newest kernel and order per group; the orders first.
+        """Reads all existing records and takes only the newest order and kernel of each group, orders first.
 
-        A failure on the way reads everything anew: only what was taken counts as read.
+        After a failure everything is read again, because only taken records count as read.
         """
         ends = await consumer.end_offsets(partitions)
         newest: dict[str, KernelRecord] = {}

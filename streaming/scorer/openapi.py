@@ -1,4 +1,4 @@
-"""The OpenAPI page: schemas out of the msgspec declarations, and here the words and one example per operation."""
+"""The OpenAPI document: schemas from the msgspec declarations; the texts and one example per operation are here."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ ABOUT: Mapping[str, Any] = MappingProxyType(
         "description": (
             "Send candidates to `/v1/score`, show the ranking, and send what the user did to `/v1/events` under the "
             "same `request_id`: seconds later a kernel that has learned from it answers.\n\nBodies are JSON in UTF-8, "
-            "whatever their Content-Type, plain or with `Content-Encoding: gzip`. Of a key that stands twice in one "
-            "object the last value counts. Every refusal is a `Problem`.\n\nWhere keys are configured, send one as "
+            "whatever their Content-Type, plain or with `Content-Encoding: gzip`. If an object contains a key twice, "
+            "the last value counts. Every refusal is a `Problem`.\n\nIf keys are configured, send one as "
             "`Authorization: Bearer KEY`."
         ),
         "version": importlib.metadata.version("driftline"),
@@ -43,10 +43,10 @@ ABOUT: Mapping[str, Any] = MappingProxyType(
 
 _TAGS: Mapping[str, str] = MappingProxyType(
     {
-        "scoring": "Ranking candidates, and telling what the user did.",
+        "scoring": "Ranking candidates, and reporting what the user did.",
         "kernels": "Which kernel answers, and how fresh it is.",
-        "operations": "Health and readiness; both also stand on `scorer.metrics_port`, beside `/metrics`, where they "
-        "answer while requests are scored.",
+        "operations": "Health and readiness; both are also served on `scorer.metrics_port`, beside `/metrics`, where "
+        "they answer even while requests are being scored.",
     }
 )
 
@@ -79,16 +79,16 @@ _BODY_PROBLEMS: Mapping[int, str] = MappingProxyType(
 
 _ACCESS_PROBLEMS: Mapping[int, str] = MappingProxyType(
     {
-        401: "Keys are configured and none that is known was sent: `no_key`, `unknown_key`.",
-        403: "The key is known and may not do this: `not_allowed`.",
-        429: "More calls than `access.requests_per_s`: `too_many_requests`; Retry-After says when to come again.",
+        401: "Keys are configured and the request has no valid one: `no_key`, `unknown_key`.",
+        403: "The key is valid but lacks the right: `not_allowed`.",
+        429: "More calls than `access.requests_per_s`: `too_many_requests`; Retry-After says when to try again.",
     }
 )
 
 
 @dataclass(frozen=True)
 class _Operation:
-    """One method of one path. Types are msgspec declarations, examples are values of them."""
+    """One method of one path. Types are msgspec declarations, and examples are values of them."""
 
     method: str
     path: str
@@ -96,11 +96,11 @@ class _Operation:
     summary: str
     description: str
     answers: Mapping[int, tuple[Any, str]]
-    """Type and meaning by status."""
+    """Type and meaning of the answer, by status."""
     problems: Mapping[int, str] = field(default_factory=dict)
     """Meaning by status; the type is `Problem`."""
     query: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
-    """Type and meaning of each parameter in the query; none is required."""
+    """Type and meaning of each query parameter; none is required."""
     body: Any = None
     body_examples: Mapping[str, Any] = field(default_factory=dict)
     answer_example: Any = None
@@ -112,10 +112,10 @@ _OPERATIONS = (
         "/v1/score",
         "scoring",
         "Rank candidates for a user",
-        "Scores every candidate by the live arm and returns the best `top_k`, best first. What is returned is logged "
-        "as an impression. Unknown users and items are scored by defaults; an undeclared domain value counts as "
-        "`unknown`; a candidate named twice is scored once. All scores of one answer come from one kernel. A backbone "
-        "that was trained on conversions also tells `ctr`, `cvr` and `ctcvr` of each item; the order is by clicks "
+        "Scores every candidate by the live arm and returns the best `top_k`, best first. The returned items are "
+        "logged as an impression. Unknown users and items are scored by defaults; an undeclared domain value counts as "
+        "`unknown`; a candidate named twice is scored once. All scores of one answer come from one kernel. With a "
+        "backbone that was trained on conversions, each item also has `ctr`, `cvr` and `ctcvr`; the order is by clicks "
         "unless `scorer.conversion_weight` says otherwise.",
         answers={200: (ScoreResponse, "The ranking.")},
         problems={
@@ -138,9 +138,9 @@ _OPERATIONS = (
         "/v1/events",
         "scoring",
         "Send events",
-        "Writes one event, or a list of them, to Kafka and answers when the broker has acknowledged. Either all events "
-        "are in order, by the same rules that ingest applies to the topic, or none is written. After a 503 send the "
-        "same events again: a repetition does no harm.",
+        "Writes one event, or a list of them, to Kafka and answers when the broker has acknowledged. Events are "
+        "checked by the rules that ingest applies to the topic; if one of them breaks a rule, none is written. After "
+        "a 503 send the same events again: repeated events do no harm.",
         answers={202: (EventsAccepted, "Written.")},
         problems={
             **_ACCESS_PROBLEMS,
@@ -175,10 +175,10 @@ _OPERATIONS = (
         "GET",
         "/v1/status",
         "kernels",
-        "How every group does, and what has happened",
-        "What the page at `/` shows: is interest drifting, does the kernel handle it, did we break something; the "
-        "newest look at each group, domain by domain, with its verdict, evidence and advice; and what has happened in "
-        "the last hours.",
+        "The state of every group, and recent decisions",
+        "The data of the page at `/`: is interest drifting, does the kernel handle it, did we break something; the "
+        "newest status of each group, domain by domain, with verdict, evidence and advice; and the decisions of the "
+        "last hours.",
         answers={200: (StatusResponse, "The status.")},
         problems=_ACCESS_PROBLEMS,
         query={"after": (int, "Only what has happened behind the first so many: `told` of the answer before.")},
@@ -188,25 +188,25 @@ _OPERATIONS = (
         "/v1/history",
         "kernels",
         "One domain over the last hours",
-        "Both arms, the label rate and what was expected before labels: at most two thousand looks, the older the "
-        "thinner.",
+        "Both arms, the label rate and the expected performance before labels: at most two thousand points, sparser "
+        "the older they are.",
         answers={200: (HistoryResponse, "The past.")},
         problems={**_ACCESS_PROBLEMS, 404: "There is no such group: `unknown_group`.", 422: "`invalid_request`."},
         query={
             "group": (str, "Kernel group."),
             "stratum": (str, "`group` for the whole, or a facet and its value: `scene=home`."),
-            "since": (float, "Only looks after this event time, seconds since the epoch."),
+            "since": (float, "Return only points after this event time, seconds since the epoch."),
         },
     ),
     _Operation(
         "POST",
         "/v1/orders",
         "kernels",
-        "Decide what is served",
-        "The operator's hand, the same as `driftline kernel`: pin a version of the history, roll back, freeze, stop "
-        "learning, or resume. Every scorer obeys within a second; each order is audited with who gave it and why. A "
-        "browser may send it from this scorer's own page alone.",
-        answers={202: (OrderGiven, "Ordered: what holds of the group now.")},
+        "Control what is served",
+        "Operator control, the same as `driftline kernel`: pin a version of the history, roll back, freeze, stop "
+        "learning, or resume. Every scorer obeys within a second. Each order is recorded with who gave it and why. A "
+        "browser may send it only from this scorer's own page.",
+        answers={202: (OrderGiven, "The order that now holds for the group.")},
         problems={
             **_ACCESS_PROBLEMS,
             **_BODY_PROBLEMS,
@@ -223,7 +223,7 @@ _OPERATIONS = (
         "/healthz",
         "operations",
         "Does the process work?",
-        "503 once a background task has died (the process then ends by itself), or while the event loop does not turn.",
+        "503 once a background task has died (the process then ends), or while the event loop is blocked.",
         answers={200: (Health, "Healthy."), 503: (Health, "Unhealthy.")},
     ),
     _Operation(
@@ -239,7 +239,7 @@ _OPERATIONS = (
 
 @cache
 def document() -> dict[str, Any]:
-    """The whole OpenAPI 3.1 document, made once."""
+    """The OpenAPI 3.1 document, built once."""
     types = list(dict.fromkeys(type_ for operation in _OPERATIONS for type_ in _types(operation)))
     schemas, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     schema_of = dict(zip(types, schemas, strict=True))

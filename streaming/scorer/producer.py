@@ -1,4 +1,4 @@
-"""One producer for all that the scorer writes, made anew when the library gives it up."""
+"""The scorer's producer, replaced by a new one when the library cannot repair it."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ log = logging.getLogger(__name__)
 
 
 class RestartingProducer:
-    """An idempotent producer (acks=all) that outlives broker restarts and fatal errors of the library
+    """An idempotent producer (acks=all) that survives broker restarts and fatal errors of the library
     (docs/decisions/0044).
 
-    The library retries for ever what may be retried. What it cannot mend (its sequence numbers are out of step, its
-    sending task died) ends the producer: the next `get` starts another one.
+    The library itself retries what can be retried. Errors that it cannot repair (sequence numbers that do not match, a
+    dead sender task) end the producer, and the next `get` starts another one.
     """
 
     def __init__(self, options: Mapping[str, Any], *, max_bytes: int) -> None:
-        """`options`: how clients reach the cluster, for aiokafka. `max_bytes`: largest record."""
+        """`options` are aiokafka's connection options, `max_bytes` the largest record."""
         self._options = dict(options)
         self._max_bytes = max_bytes
         self._producer: AIOKafkaProducer | None = None
@@ -34,7 +34,7 @@ class RestartingProducer:
         self._closed = False
 
     async def get(self) -> AIOKafkaProducer:
-        """The producer, started. Waits for the broker as long as it takes. Raises RuntimeError after `stop`."""
+        """The started producer. Waits for the broker as long as needed. Raises RuntimeError after `stop`."""
         if self._producer is not None:
             return self._producer
         async with self._lock:
@@ -43,20 +43,20 @@ class RestartingProducer:
         return self._producer
 
     def running(self) -> AIOKafkaProducer | None:
-        """The producer if it is started, without waiting."""
+        """The producer if it is started; does not wait."""
         return self._producer
 
     async def replace(self, broken: AIOKafkaProducer) -> None:
-        """Gives up `broken`, if it is still the one in use."""
+        """Discards `broken`, if it is still in use."""
         async with self._lock:
             if self._producer is not broken:
                 return
             self._producer = None
-        log.warning("the producer is beyond repair: a new one is made")
+        log.warning("the producer cannot be repaired: a new one is started")
         await _stop(broken)
 
     async def stop(self) -> None:
-        """Stops the producer; records still on their way get five seconds."""
+        """Stops the producer; unacknowledged records get five seconds."""
         self._closed = True
         async with self._lock:
             producer, self._producer = self._producer, None
@@ -88,12 +88,12 @@ class RestartingProducer:
 
 
 async def _stop(producer: AIOKafkaProducer) -> None:
-    """Stops within seconds: the library itself would wait for an absent broker without end."""
+    """Stops a producer within seconds; the library itself would wait for an absent broker without limit."""
     stopping = asyncio.create_task(producer.stop())
     done, _ = await asyncio.wait([stopping], timeout=_STOP_S)
     if not done:
         stopping.cancel()
-        # Cancelling `stop` leaves the library's sending task alive: it has no public way to end it without a flush.
+        # Cancelling `stop` leaves the library's sender task alive, which has no public way to end without a flush.
         ending = asyncio.create_task(producer._sender.close())
         await asyncio.wait([ending], timeout=_STOP_S)
         await producer.client.close()

@@ -1,4 +1,4 @@
-"""Gives every request its turn: a large one is scored in slices, and small ones go in between (docs/decisions/0102)."""
+"""Schedules requests: a large one is scored in slices, between which small ones are served (docs/decisions/0102)."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from streaming.scorer.schema import RequestRefused
 T = TypeVar("T")
 
 _ROUNDS = 5
-"""Rounds of the event loop from a connection to the answer of a small request: accept, connect, read, decode, score."""
+"""Rounds of the event loop that a small request needs: accept, connect, read, decode, score."""
 
 
 class RequestScheduler:
-    """Runs work in slices on the event loop: what has several slices one after the other, what has one at once.
+    """Runs work in slices on the event loop: work of several slices one after the other, work of one slice at once.
 
-    Two large requests at once would only make each other late, and every small one wait for a slice of both.
+    Two large requests at a time would only delay each other, and each small one would wait for a slice of both.
     """
 
     def __init__(self, max_waiting: int) -> None:
@@ -27,9 +27,9 @@ class RequestScheduler:
         self._one = asyncio.Lock()
 
     async def run(self, slices: Generator[None, None, T], size: int) -> T:
-        """The outcome of `slices`; `size` is how many candidates they score in all. Raises RequestRefused (503)."""
+        """The result of `slices`, which score `size` candidates in all. Raises RequestRefused (503)."""
         try:
-            next(slices)  # one slice is scored at once; what has several says so before its first
+            next(slices)  # a single slice ends here; several pause before the first
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
         if self._waiting and self._waiting + size > self._max_waiting:

@@ -1,4 +1,4 @@
-"""Answers in JSON, and what each kind of error becomes: the caller's fault 4xx, not now 503, our fault 500."""
+"""JSON responses, and the status of each kind of error: the caller's fault 4xx, temporary 503, a fault here 500."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _HEADERS: Mapping[int, Mapping[str, str]] = MappingProxyType(
 
 
 def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """`value`, a msgspec declaration, as the body."""
+    """A response with `value`, a msgspec declaration, as its body."""
     return Response(_encoder.encode(value), status, headers, media_type="application/json")
 
 
@@ -40,7 +40,7 @@ async def _unrouted(request: Request, error: Exception) -> Response:
 
 
 async def _hung_up(request: Request, _: Exception) -> Response:
-    """The client left before its body was whole: nobody reads this, and nothing here has failed."""
+    """The client disconnected before its body was complete: nobody reads the answer, and nothing here has failed."""
     log.debug("%s %s: the client hung up before its body was whole", request.method, request.url.path)
     return Response(status_code=400)
 

@@ -1,4 +1,4 @@
-"""The scorer's process: loads the frozen parts, serves, ends cleanly."""
+"""The scorer's process: loads the frozen parts, serves, and ends cleanly."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ log = logging.getLogger(__name__)
 
 
 class ScorerPortTakenError(Exception):
-    """The scorer's port cannot be listened on; the message names it and the cure."""
+    """The scorer cannot listen on its port; the message names the port and the cure."""
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 takes a free one. Raises ScorerPortTakenError."""
+    """A listening socket; port 0 takes a free port. Raises ScorerPortTakenError."""
     try:
         return socket.create_server((host, port), backlog=2_048)
     except OSError as error:
@@ -49,7 +49,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def make_kernels(config: Config, opened: OpenedBackbone) -> ActiveKernels:
-    """The kernels in use: all identities, until the follower brings others."""
+    """`ActiveKernels` with identities, until the follower brings kernels."""
 
     def build(data: bytes) -> tuple[Kernel, KernelInfo]:
         return unpack_kernel(
@@ -64,13 +64,13 @@ def make_kernels(config: Config, opened: OpenedBackbone) -> ActiveKernels:
 
 
 class DefaultsCount:
-    """Counts what was served by defaults, once `begin` was called: the warm-up's made-up ids are none of it."""
+    """Counts features served by defaults, from `begin` on: the warm-up's made-up ids must not count."""
 
     def __init__(self) -> None:
         self._on = False
 
     def begin(self) -> None:
-        """Counts from now on."""
+        """Starts counting."""
         self._on = True
 
     def __call__(self, view: str, reason: str, number: int = 1) -> None:
@@ -79,9 +79,9 @@ class DefaultsCount:
 
 
 def make_scorer(config: Config, opened: OpenedBackbone, kernels: ActiveKernels, count: DefaultsCount) -> Scorer:
-    """The scoring core on the real feature store.
+    """The scoring core with the real feature store.
 
-    Raises StoreUnavailableError, BackboneRefused, or TextModelUnavailableError where queries are read by their text.
+    Raises StoreUnavailableError, BackboneRefused, or TextModelUnavailableError if queries are encoded by text.
     """
     space, blend = config.domain_space(), Blend(config.scorer.conversion_weight)
     blend.check(opened.backbone.has_conversion)
@@ -89,7 +89,7 @@ def make_scorer(config: Config, opened: OpenedBackbone, kernels: ActiveKernels, 
     store.apply()
     queries = opened.queries(config.features)
     if queries is not None:
-        queries.encode("warm-up")  # loads the language model now: the first search must not wait for it
+        queries.encode("warm-up")  # loads the language model now, so that the first search does not wait for it
     return Scorer(
         encoder=Representer(
             opened.backbone,
@@ -115,13 +115,13 @@ def make_scorer(config: Config, opened: OpenedBackbone, kernels: ActiveKernels, 
 
 
 def run_scorer(config: Config) -> int:
-    """Serves until SIGTERM or SIGINT, then delivers the waiting impressions. Gives the exit code: 1 after a failure.
+    """Serves until SIGTERM or SIGINT, then delivers waiting impressions. Returns the exit code: 1 after a failure.
 
     Raises ConfigError, ScorerPortTakenError, BackboneRefused, StoreUnavailableError or TextModelUnavailableError before
     it serves anything.
     """
     check_access(config)
-    torch.set_num_threads(1)  # the models are small: a second thread costs more than it brings
+    torch.set_num_threads(1)  # the models are so small that a second thread costs more than it saves
     with listen(config.scorer.host, config.scorer.port) as listener:
         opened = open_backbone(config)
         kernels = make_kernels(config, opened)
@@ -141,7 +141,7 @@ def run_scorer(config: Config) -> int:
 
 
 def make_server(config: Config, backend: Backend) -> uvicorn.Server:
-    """The HTTP server around `backend`, with the bounds of `access`."""
+    """The HTTP server around `backend`, with the limits of `access`."""
     make_room(config.access)
     logging.getLogger("uvicorn.error").addFilter(quiet)
     return uvicorn.Server(
@@ -150,7 +150,7 @@ def make_server(config: Config, backend: Backend) -> uvicorn.Server:
             loop="auto",
             http=Connections(config.access).protocol,  # type: ignore[arg-type]
             ws="none",
-            proxy_headers=False,  # an address is what the socket says, not what a caller writes
+            proxy_headers=False,  # a caller's address is its socket's, not what it writes in a header
             log_config=None,
             access_log=False,
             server_header=False,
@@ -160,7 +160,7 @@ def make_server(config: Config, backend: Backend) -> uvicorn.Server:
 
 
 def _keep_signals_to_uvicorn() -> None:
-    """After its shut-down uvicorn raises the signal again; without this the process would die of it, not return."""
+    """Ignores the signal that uvicorn raises again after shutting down, so that this process returns its exit code."""
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)

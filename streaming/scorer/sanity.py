@@ -1,7 +1,6 @@
-"""Whether a kernel makes sense on what this scorer was lately asked: form alone says nothing of what it would serve.
+"""Checks what a kernel would serve for recent requests, because its form alone says nothing about its scores.
 
-The bounds are far outside of what learning from clicks leads to (docs/decisions/0104): a kernel beyond them is broken,
-not bold.
+The bounds are far outside of what learning from clicks leads to (docs/decisions/0104): a kernel beyond them is broken.
 """
 
 from __future__ import annotations
@@ -16,18 +15,19 @@ from model.kernel.kernel import Kernel
 from model.kernel.record import KernelRefused
 
 SATURATED_LOGIT, SATURATED_SHARE = 15.0, 0.05
-"""Beyond that logit a score is 0 or 1 to six digits; so large a share of them more than the frozen model has."""
+"""Beyond that logit a score is 0 or 1 to six digits; the share allowed above the frozen model's share of such
+scores."""
 FAR_OFF_LOGIT = 5.0
-"""Means so far apart are odds that differ by a factor of 148."""
+"""Difference of mean logits; it means odds that differ by a factor of 148."""
 COLLAPSED_SHARE, COLLAPSED_ROWS = 0.02, 32
-"""Spread of the scores as a share of the frozen model's, and the rows from which on it says something."""
+"""Spread of the scores as a share of the frozen model's, and the number of rows from which it is judged."""
 _ROWS_PER_REQUEST, _REQUESTS = 16, 64
 LOOK_AGAIN = (8, 64)
-"""After so many requests of a group the kernel in use is looked at again: at the start there was nothing to look at."""
+"""Numbers of requests after which a group's kernel is checked again, because at the start there were none."""
 
 
 def check_sanity(kernel: Kernel, inputs: KernelInputs) -> None:
-    """Raises KernelRefused if what `kernel` gives for `inputs`, `n` rows, cannot be meant to be served."""
+    """Raises KernelRefused if the scores of `kernel` for `inputs`, `n` rows, are not fit to be served."""
     with torch.inference_mode():
         live, frozen = kernel.logit(inputs).double(), inputs.frozen_logit.double()
     if not bool(torch.isfinite(live).all()):
@@ -51,15 +51,15 @@ def _saturated(logit: Tensor) -> float:
 
 
 class RecentRequests:
-    """The first rows of the last requests of one group."""
+    """The first rows of the most recent requests of one group."""
 
     def __init__(self) -> None:
         self._parts: deque[KernelInputs] = deque(maxlen=_REQUESTS)
         self.seen = 0
-        """Requests added."""
+        """Number of requests added."""
 
     def add(self, inputs: KernelInputs) -> None:
-        """Takes the rows of one request."""
+        """Adds the rows of one request."""
         self.seen += 1
         self._parts.append(
             KernelInputs(
@@ -71,7 +71,7 @@ class RecentRequests:
         )
 
     def check(self, kernel: Kernel) -> None:
-        """Raises KernelRefused if `kernel` makes no sense on these rows; without any it passes."""
+        """Raises KernelRefused if `kernel` fails the check on these rows; without rows it passes."""
         if not self._parts:
             return
         check_sanity(

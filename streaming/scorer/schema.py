@@ -1,4 +1,4 @@
-"""What the scorer's HTTP interface takes and gives: one declaration for validation, encoding and OpenAPI."""
+"""Requests and responses of the scorer's HTTP interface: one declaration for validation, encoding and OpenAPI."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Query = Annotated[str, Meta(min_length=1, max_length=MAX_QUERY)]
 
 
 class DomainFacets(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where, for whom and when. A value that the configuration does not declare counts as `unknown`."""
+    """Scene, region and period. A value that the configuration does not declare counts as `unknown`."""
 
     scene: Facet = UNKNOWN
     region: Facet = UNKNOWN
@@ -31,25 +31,23 @@ class DomainFacets(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ScoreRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Candidates to be ranked for one user."""
 
-    user_id: Annotated[Identifier, Meta(description="A user nobody knows is scored by defaults.")]
+    user_id: Annotated[Identifier, Meta(description="An unknown user is scored by defaults.")]
     candidates: Annotated[
         list[Identifier],
         Meta(
-            description="Item ids. An unknown item is scored by defaults; an item named twice is scored once, where "
-            "it is named first."
+            description="Item ids. An unknown item is scored by defaults; an item named twice is scored once, at its "
+            "first place."
         ),
     ]
     domain: DomainFacets = DomainFacets()
-    top_k: Annotated[int, Meta(ge=1, description="Only the best so many are returned, and logged as shown.")] | None = (
-        None
-    )
-    arms: Annotated[bool, Meta(description="Also tell what both arms give each item that is returned.")] = False
+    top_k: Annotated[int, Meta(ge=1, description="Only this many of the best are returned and logged.")] | None = None
+    arms: Annotated[bool, Meta(description="Whether the answer also has both arms' scores of the items.")] = False
     query: (
         Annotated[
             Query,
             Meta(
-                description="What the user asks for; left out, it is a recommendation. The backbone must read queries "
-                "(`backbone.query_aspects`)."
+                description="What the user searches for; without it the request is for a recommendation. The backbone "
+                "must read queries (`backbone.query_aspects`)."
             ),
         ]
         | None
@@ -57,7 +55,7 @@ class ScoreRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ItemScore(msgspec.Struct, frozen=True):
-    """One ranked item. `ctr`, `cvr` and `ctcvr` are told where the backbone was trained on conversions."""
+    """One ranked item. `ctr`, `cvr` and `ctcvr` are set if the backbone was trained on conversions."""
 
     item_id: str
     score: Annotated[
@@ -65,22 +63,20 @@ class ItemScore(msgspec.Struct, frozen=True):
         Meta(
             ge=0,
             le=1,
-            description="What the order is by: the click probability by the arm that is served; with "
+            description="The score that items are ordered by: the click probability by the served arm, or with "
             "`scorer.conversion_weight` w, `ctr (1 - w + w cvr)`.",
         ),
     ]
-    ctr: Annotated[float, Meta(ge=0, le=1, description="Click probability by the arm that is served.")] | UnsetType = (
-        UNSET
-    )
+    ctr: Annotated[float, Meta(ge=0, le=1, description="Click probability by the served arm.")] | UnsetType = UNSET
     cvr: (
-        Annotated[float, Meta(ge=0, le=1, description="Probability of a conversion once clicked, by the served arm.")]
+        Annotated[float, Meta(ge=0, le=1, description="Probability of a conversion given a click, by the served arm.")]
         | UnsetType
     ) = UNSET
-    ctcvr: Annotated[float, Meta(ge=0, le=1, description="Of a click that converts: `ctr cvr`.")] | UnsetType = UNSET
+    ctcvr: Annotated[float, Meta(ge=0, le=1, description="Of click and conversion: `ctr cvr`.")] | UnsetType = UNSET
 
 
 class ArmScores(msgspec.Struct, frozen=True):
-    """One ranked item by both arms, whichever is served."""
+    """Scores of one ranked item by both arms, whichever is served."""
 
     item_id: str
     frozen: Annotated[float, Meta(ge=0, le=1, description="Click probability by the frozen arm.")]
@@ -88,14 +84,14 @@ class ArmScores(msgspec.Struct, frozen=True):
 
 
 class ScoreResponse(msgspec.Struct, frozen=True):
-    """The ranking that was served; it is logged as an impression under `request_id`."""
+    """The ranking that was served, which is logged as an impression under `request_id`."""
 
-    request_id: Annotated[str, Meta(description="Name it in feedback: it carries the kernel group.")]
+    request_id: Annotated[str, Meta(description="Send it with feedback; it names the kernel group.")]
     kernel_version: Annotated[int, Meta(description="Kernel that made the scores; 0 is the frozen backbone alone.")]
     group: Annotated[str, Meta(description="Kernel group that answered.")]
     scores: Annotated[list[ItemScore], Meta(description="Best first.")]
-    duplicates: Annotated[int, Meta(description="Candidates that were named before in the same request.")] = 0
-    arms: Annotated[list[ArmScores], Meta(description="In the order of `scores`, where `arms` was asked for.")] | (
+    duplicates: Annotated[int, Meta(description="Number of candidates that repeat an earlier one of the request.")] = 0
+    arms: Annotated[list[ArmScores], Meta(description="In the order of `scores`, if `arms` was requested.")] | (
         UnsetType
     ) = UNSET
 
@@ -110,14 +106,14 @@ class Problem(msgspec.Struct, frozen=True):
     """Why a call was refused."""
 
     error: Annotated[str, Meta(description="A short stable name.")]
-    detail: Annotated[str, Meta(description="What is wrong, where, and what helps.")]
+    detail: Annotated[str, Meta(description="What is wrong, where, and how to mend it.")]
 
 
 class Readiness(msgspec.Struct, frozen=True):
     """Whether traffic may be sent here."""
 
     ready: bool
-    missing: Annotated[dict[str, str], Meta(description="What is still waited for; empty when ready.")]
+    missing: Annotated[dict[str, str], Meta(description="What must still happen; empty when ready.")]
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -128,37 +124,37 @@ class Health(msgspec.Struct, frozen=True):
 
 
 class CurrentKernel(msgspec.Struct, frozen=True):
-    """What one group is served, and what an operator ordered."""
+    """The kernel that a group is served by, and the operator's newest order."""
 
     group: str
     version: Annotated[int, Meta(description="Kernel whose scores are served; 0 is the frozen arm.")]
-    published: Annotated[int, Meta(description="Newest good kernel of the log; 0 is none.")] = 0
+    published: Annotated[int, Meta(description="Newest valid kernel of the log; 0 if there is none.")] = 0
     pinned: Annotated[int | None, Meta(description="Version that an operator pinned.")] = None
     frozen: Annotated[bool, Meta(description="An operator froze the group: the frozen arm is served.")] = False
     learning: Annotated[bool, Meta(description="False: an operator stopped learning.")] = True
     by: Annotated[str, Meta(description="Who gave the newest order.")] = ""
-    why: Annotated[str, Meta(description="Why.")] = ""
-    ordered_at: Annotated[float, Meta(description="When, seconds since the epoch; 0 without any order.")] = 0.0
+    why: Annotated[str, Meta(description="The reason given with the newest order.")] = ""
+    ordered_at: Annotated[float, Meta(description="Time of it, seconds since the epoch; 0 without an order.")] = 0.0
     newest_event_time: Annotated[
-        float | None, Meta(description="Newest example that the served kernel knows, event time; null without one.")
+        float | None, Meta(description="Event time of the newest example that the served kernel learned; null without.")
     ] = None
 
 
 class HotSwap(msgspec.Struct, frozen=True):
-    """One change of the kernel that answers for a group."""
+    """One change of the kernel that serves a group."""
 
     group: str
     version: int
-    newest_event_time: Annotated[float, Meta(description="Newest example it learned from, seconds since the epoch.")]
+    newest_event_time: Annotated[float, Meta(description="Newest example it learned, seconds since the epoch.")]
     taken_at: Annotated[float, Meta(description="Wall-clock time of the swap, seconds since the epoch.")]
-    freshness_s: Annotated[float, Meta(description="From the newest example to the kernel in use, seconds.")]
-    examples: Annotated[int, Meta(description="Examples it has learned from since it was initialised.")]
-    at_start: Annotated[bool, Meta(description="Read from the log at the start: no measure of freshness.")]
-    ordered: Annotated[bool, Meta(description="Made by an operator's order: no measure of freshness.")] = False
+    freshness_s: Annotated[float, Meta(description="Seconds from the newest example to the kernel's use.")]
+    examples: Annotated[int, Meta(description="Number of examples learned since the group began.")]
+    at_start: Annotated[bool, Meta(description="Read from the log at the start, so it does not measure freshness.")]
+    ordered: Annotated[bool, Meta(description="Made by an operator's order, so it does not measure freshness.")] = False
 
 
 class KernelRefusal(msgspec.Struct, frozen=True):
-    """A kernel that was not taken into use."""
+    """A kernel that was refused."""
 
     group: str
     reason: str
@@ -176,9 +172,9 @@ class KernelsResponse(msgspec.Struct, frozen=True):
 
 
 class RequestRefused(Exception):
-    """A request that cannot be answered as it is; `problem.error` is a stable name.
+    """A request that cannot be answered; `problem.error` is a stable name.
 
-    A status below 500 is the caller's fault, 503 asks to send the same again later.
+    A status below 500 is the caller's fault; 503 asks to send the same request again later.
     """
 
     def __init__(self, error: str, detail: str, status: int = 422, headers: Mapping[str, str] | None = None) -> None:

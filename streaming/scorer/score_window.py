@@ -1,4 +1,4 @@
-"""How the scores of one arm move: their recent mean, and their shift against the first ones."""
+"""Recent mean of one arm's scores, and their shift against the first scores."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BINS = 10
-_FLOOR = 1e-4  # share of an empty bin: keeps the logarithm finite, as is usual with this index
+_FLOOR = 1e-4  # share of an empty bin, which keeps the logarithm finite; usual with this index
 
 
 def stability_index(reference: NDArray[np.float64], recent: NDArray[np.float64]) -> float:
@@ -14,7 +14,7 @@ def stability_index(reference: NDArray[np.float64], recent: NDArray[np.float64])
 
     `p` and `q` are the shares of `reference` and `recent` (1-D, any length) per bin. The index is the symmetrised
     Kullback-Leibler divergence of the binned scores (Kullback and Leibler 1951; the name is credit scoring's). By
-    custom, below 0.1 is calm and above 0.25 a shift. Not a number if either is empty.
+    custom, below 0.1 is calm and above 0.25 a shift. NaN if either is empty.
     """
     if not len(reference) or not len(recent):
         return float("nan")
@@ -28,7 +28,7 @@ def stability_index(reference: NDArray[np.float64], recent: NDArray[np.float64])
 
 
 class ScoreWindow:
-    """Scores of one arm of one group: the first `size` for ever, and the last `size`."""
+    """Scores of one arm of one group: the first `size`, which are kept, and the last `size`."""
 
     def __init__(self, size: int = 5_000, mean_size: int = 1_000) -> None:
         self._first = np.empty(size)
@@ -37,7 +37,7 @@ class ScoreWindow:
         self._seen = 0
 
     def add(self, scores: NDArray[np.float32]) -> None:
-        """Takes the scores of one request, `(n,)`."""
+        """Adds the scores of one request, `(n,)`."""
         size = len(self._first)
         if self._seen < size:
             head = scores[: size - self._seen]
@@ -50,7 +50,7 @@ class ScoreWindow:
         self._seen += len(scores)
 
     def mean(self) -> float:
-        """Mean of the last thousand scores; not a number before the first."""
+        """Mean of the last thousand scores; NaN before the first."""
         count = min(self._seen, self._mean_size)
         if not count:
             return float("nan")
@@ -58,7 +58,7 @@ class ScoreWindow:
         return float(self._recent[last].mean())
 
     def shift(self) -> float:
-        """Stability index of the last scores against the first; not a number until both windows are full and apart."""
+        """Stability index of the last scores against the first; NaN until both windows are full and disjoint."""
         if self._seen < 2 * len(self._first):
             return float("nan")
         return stability_index(self._first, self._recent)

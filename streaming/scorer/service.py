@@ -1,4 +1,4 @@
-"""The running scorer: the core, and what runs beside it: kernels in, impressions and events out."""
+"""The running scorer: the core with its background tasks, which read kernels and write impressions and events."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ from streaming.topics import ensure_topics
 
 _FLUSH_S = 10.0
 _WAITING_CALLS = 10
-"""Full calls of events that may wait for the broker."""
+"""Number of calls of the largest size whose events may wait for the broker."""
 _WARM_UP_CANDIDATES = 100
 
 log = logging.getLogger(__name__)
 
 
 class ScorerService:
-    """Implements `Backend`. Becomes ready in this order: broker, topics, newest kernels, warm-up."""
+    """Implements `Backend`. It becomes ready in this order: broker, topics, newest kernels, warm-up."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class ScorerService:
         on_ready: Callable[[], None] = lambda: None,
         wall: Callable[[], float] = steady_wall,
     ) -> None:
-        """`wall` is the own clock, seconds since the epoch."""
+        """`wall` is this process's clock, seconds since the epoch."""
         self._wall = wall
         self._clock = BrokerClock()
         self._on_ready = on_ready
@@ -95,7 +95,7 @@ class ScorerService:
         self._observe()
 
     def _reach_kafka(self) -> None:
-        """What talks to Kafka, made before anything can ask for it; `start` begins to use it."""
+        """Makes the Kafka clients' parts before anything can ask for them; `start` begins to use them."""
         options = aiokafka_options(self._config.kafka)
         topics, groups = self._config.topics, [group.name for group in self._config.groups]
         self._producer = RestartingProducer(options, max_bytes=MAX_RECORD_BYTES)
@@ -122,7 +122,7 @@ class ScorerService:
             metrics.SCORE_SHIFT.labels(group=group, arm=arm).set_function(window.shift)
 
     async def start(self) -> None:
-        """Begins to start in the background; `missing` names what is still waited for."""
+        """Begins to start in the background; `missing` says what must still happen."""
         self._missing = {"broker": f"Kafka on {self._config.kafka.bootstrap} has not answered yet"}
         self._tasks.append(self._watch.task("heartbeat", self._heartbeat.run()))
         self._tasks.append(self._watch.task("scorer-start", self._get_ready(), lasting=False))
@@ -138,7 +138,7 @@ class ScorerService:
         self._tasks.append(self._watch.task("status-follower", self._status.run()))
         self._missing = {"kernels": "the newest kernels are not in use yet"}
         await self._follower.reached.wait()
-        self._missing = {"warm-up": "the warm-up goes on"}
+        self._missing = {"warm-up": "the warm-up is running"}
         await self._warm_up()
         self._on_ready()
         self._missing = {}

@@ -190,7 +190,7 @@ def test_a_key_is_asked_for_and_kept_in_the_tab_alone(visit: Open) -> None:
         _enter(seen, "dl_wrong")
         seen.waits_for("#notice", "none of access.keys")
         _enter(seen, key)
-        seen.waits_for("#feed", "No processor has told anything yet")
+        seen.waits_for("#feed", "No processor has reported yet")
         assert seen.page.locator("#notice").is_hidden()
         assert seen.page.evaluate("[localStorage.length, document.cookie]") == [0, ""]
         other = seen.page.context.new_page()
@@ -198,7 +198,7 @@ def test_a_key_is_asked_for_and_kept_in_the_tab_alone(visit: Open) -> None:
         other.wait_for_selector("#key-dialog[open]")
         seen.page.locator("#open-key").click()
         seen.page.get_by_role("button", name="Forget it").click()
-        seen.waits_for("#notice", "opened by a key")
+        seen.waits_for("#notice", "needs a key")
         assert seen.page.evaluate("sessionStorage.length") == 0
 
 
@@ -216,7 +216,7 @@ def test_holding_and_rolling_back_take_the_right_of_an_operator(visit: Open) -> 
     with serving(config, backend) as port:
         seen = visit(f"http://127.0.0.1:{port}", ready="#key-dialog[open]")
         _enter(seen, key)
-        seen.waits_for("#feed", "No processor has told anything yet")
+        seen.waits_for("#feed", "No processor has reported yet")
         refused = seen.page.evaluate(
             """key => fetch("/v1/orders", {method: "POST", headers: {Authorization: `Bearer ${key}`},
             body: JSON.stringify({group: "main", order: "freeze"})}).then(answer => answer.status)""",
@@ -356,10 +356,9 @@ def test_a_change_of_a_verdict_is_spoken(visit: Open, backend: FakeBackend, addr
 def test_a_fresh_system_says_what_it_does_not_know(visit: Open) -> None:
     with serving() as port:
         seen = visit(f"http://127.0.0.1:{port}", ready=None)
-        seen.waits_for("#feed", "No processor has told anything yet")
+        seen.waits_for("#feed", "No processor has reported yet")
         assert (
-            seen.page.locator(".answer .words").all_inner_texts()
-            == ["Not known: no processor has told anything yet."] * 3
+            seen.page.locator(".answer .words").all_inner_texts() == ["Not known: no processor has reported yet."] * 3
         )
         for empty in ("#chart-empty", "#domains-empty", "#happened-empty"):
             assert seen.page.locator(empty).is_visible()

@@ -106,7 +106,7 @@ def test_records_of_others_in_the_topic_are_counted_and_in_nobodys_way(config: C
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("show", "0:99"), "no letter stands at 0:99"),
+        (("show", "0:99"), "there is no letter at 0:99"),
         (("show", "first"), "is no position"),
         (("replay",), "name positions, or a --reason"),
         (("list", "--reason", "nonsense"), "no_group"),

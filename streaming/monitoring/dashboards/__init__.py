@@ -1,1 +1,1 @@
-"""Grafana's dashboards, written by code: `make dashboards` writes the files that compose mounts."""
+"""Grafana's dashboards as code: `make dashboards` writes the files that compose mounts."""

@@ -1,4 +1,4 @@
-"""Drift by domain: arms, what is expected before labels, inputs, labels, and the detectors behind the verdicts."""
+"""The drift dashboard: arms, expected performance, inputs, labels, and detectors, by domain."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _BY = 'group=~"$group",stratum=~"$stratum"'
 
 
 def drift() -> Dashboard:
-    """The evidence of each verdict."""
+    """The evidence behind each verdict."""
     return dashboard(
         "driftline-drift",
         "Driftline: drift",
@@ -34,8 +34,8 @@ def _verdicts() -> PanelRow:
             ),
             line(
                 "Log loss by domain and arm",
-                "Of the recent examples, scored before learning. Frozen rises: interest drifts. Live rises with it: "
-                "the kernel does not follow.",
+                "Of the recent examples, scored before learning. If frozen rises, interest drifts. If live rises with "
+                "it, the kernel does not follow.",
                 "none",
                 Query(
                     f"max by (group, stratum, arm) (driftline_domain_arm_log_loss{{{_BY}}})",
@@ -65,11 +65,11 @@ def _verdicts() -> PanelRow:
 
 def _before_labels() -> PanelRow:
     return PanelRow(
-        "Before the labels are there",
+        "Before labels arrive",
         [
             line(
                 "Expected log loss",
-                "What the served scores say the log loss will be, and beside it what came true of the live arm.",
+                "Log loss expected from the served scores, beside the one measured later for the live arm.",
                 "none",
                 Query(
                     f"max by (group, stratum) (driftline_domain_expected_log_loss{{{_BY}}})",
@@ -82,7 +82,7 @@ def _before_labels() -> PanelRow:
             ),
             line(
                 "Expected AUC",
-                "What the served scores say the AUC will be, and beside it what came true of the live arm.",
+                "AUC expected from the served scores, beside the one measured later for the live arm.",
                 "none",
                 Query(
                     f"max by (group, stratum) (driftline_domain_expected_auc{{{_BY}}})",
@@ -94,8 +94,8 @@ def _before_labels() -> PanelRow:
                 ),
             ),
             line(
-                "Error of what is expected",
-                "By how much the expected log loss missed the one that came true, nats: as far as it can be believed.",
+                "Error of the expected log loss",
+                "Distance of the expected log loss from the measured one, nats: how far to trust it.",
                 "none",
                 Query(
                     f"max by (group, stratum) (driftline_domain_expected_error_nats{{{_BY}}})", "{{group}} {{stratum}}"
@@ -164,8 +164,8 @@ def _labels() -> PanelRow:
             ),
             line(
                 "Late clicks",
-                "Clicks per second for closed requests, by what became of them: relabelled before they were taught, "
-                "corrected after.",
+                "Clicks per second for closed requests, by outcome: relabelled before they were learned, corrected "
+                "after.",
                 "ops",
                 Query(
                     'sum by (group, outcome) (rate(driftline_late_clicks_total{group=~"$group"}[1m]))',
@@ -175,7 +175,7 @@ def _labels() -> PanelRow:
             ),
             line(
                 "Conversions",
-                "Per second, by when they came: in the window of the labels, or later, within their own.",
+                "Per second, by time of arrival: in the window of the labels, or later, within their own window.",
                 "ops",
                 Query(
                     'sum by (group, when) (rate(driftline_conversions_total{group=~"$group"}[1m]))',
@@ -193,7 +193,7 @@ def _detectors() -> PanelRow:
         [
             line(
                 "Alarms of single detectors",
-                "In five minutes, by detector and the signal it watches. One alarm is no verdict.",
+                "In five minutes, by detector and its signal. One alarm is no verdict.",
                 "none",
                 Query(
                     f"sum by (stratum, detector, signal) (increase(driftline_drift_alarms_total{{{_BY}}}[5m]))",
@@ -203,7 +203,7 @@ def _detectors() -> PanelRow:
             ),
             line(
                 "Changes of verdict",
-                "In five minutes, by the verdict that came.",
+                "In five minutes, by new verdict.",
                 "none",
                 Query(
                     f"sum by (stratum, verdict) (increase(driftline_verdict_changes_total{{{_BY}}}[5m]))",
@@ -221,7 +221,7 @@ def _monitor() -> PanelRow:
         [
             line(
                 "Labelled examples by domain",
-                "Per second. A domain with few is judged late, and says so.",
+                "Per second. A domain with few examples is judged late, and its verdict says so.",
                 "ops",
                 Query(
                     f"sum by (group, stratum) (rate(driftline_domain_examples_total{{{_BY}}}[5m]))",
@@ -231,14 +231,14 @@ def _monitor() -> PanelRow:
             ),
             line(
                 "Left out by the monitor",
-                "Examples per second of which a value was not finite.",
+                "Examples per second with a value that was not finite.",
                 "ops",
                 Query('sum by (group) (rate(driftline_monitor_refused_total{group=~"$group"}[5m]))', "{{group}}"),
                 width=12,
             ),
             switch_timeline(
-                "What drift is measured against",
-                "The pretraining window, or the first examples where the backbone came without one.",
+                "Drift reference",
+                "The pretraining window, or the first examples if the backbone came without one.",
                 Query(
                     'max by (group, source) (driftline_drift_reference_info{group=~"$group"})', "{{group}} {{source}}"
                 ),

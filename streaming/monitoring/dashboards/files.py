@@ -14,11 +14,11 @@ from streaming.monitoring.dashboards.serving import serving
 
 FOLDER = Path(__file__).resolve().parents[1] / "grafana" / "dashboards"
 MADE = {"overview": overview, "drift": drift, "learning": learning, "serving": serving}
-"""What each file, without its ending, is made by."""
+"""The function that makes each file, by its name without ending."""
 
 
 def texts() -> dict[str, str]:
-    """What each file of `FOLDER` holds, by its name."""
+    """The contents of each file of `FOLDER`, by its name."""
     return {
         f"{name}.json": json.dumps(made(), cls=JSONEncoder, indent=2, sort_keys=True) + "\n"
         for name, made in MADE.items()
@@ -26,7 +26,7 @@ def texts() -> dict[str, str]:
 
 
 def write(folder: Path = FOLDER) -> None:
-    """Writes them and takes away any other dashboard."""
+    """Writes all dashboards and deletes any other dashboard in the folder."""
     wanted = texts()
     for old in folder.glob("*.json"):
         if old.name not in wanted:

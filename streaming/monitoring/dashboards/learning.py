@@ -1,4 +1,4 @@
-"""What the kernel learns, what the gate lets through, and what it is worth."""
+"""The learning dashboard: what the kernel learns, what the gate allows, and what the live arm gains."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from streaming.monitoring.dashboards.panels import PanelRow, Query, dashboard, l
 
 
 def learning() -> Dashboard:
-    """Arms, kernel, gate, worth, join and processor; the versions in use stand as marks."""
+    """Arms, kernel, gate, experiment, join and processor, with kernel versions as marks."""
     return dashboard(
         "driftline-learning",
         "Driftline: learning",
-        "What the kernel learns, what the gate lets through, and what it is worth.",
+        "What the kernel learns, what the gate allows, and what the live arm gains.",
         [_order(), _kernel(), _gate(), _worth(), _conversions(), _join(), _processor(), _ownership()],
         [marks.ANNOUNCED, marks.KERNELS, marks.DECISIONS],
     )
 
 
 def _of_group(metric: str, *labels: str) -> str:
-    """The most of all processes that tell it."""
+    """The maximum over all processes that report the metric."""
     return f'max by ({", ".join(("group", *labels))}) ({metric}{{group=~"$group"}})'
 
 
@@ -39,20 +39,20 @@ def _order() -> PanelRow:
         [
             line(
                 "AUC within requests by arm",
-                "The order of one request's items, over the recent requests that hold both labels, each scored before "
-                "it was learned: what a ranker is for. Frozen falls and live holds: drift, handled.",
+                "Order of one request's items, over the recent requests with both labels, each scored before it was "
+                "learned. If frozen falls and live holds, drift is handled.",
                 "none",
                 Query(_of_group("driftline_arm_request_auc", "arm"), "{{group}} {{arm}}"),
             ),
             line(
                 "NDCG@5 and @10 by arm",
-                "Over the same requests. The top of the list counts most.",
+                "Over the same requests. The top of the list has the largest weight.",
                 "none",
                 Query(_of_group("driftline_arm_ndcg", "arm", "at"), "{{group}} {{arm}} @{{at}}"),
             ),
             line(
                 "Gain of the live arm",
-                "Live less frozen, log loss the other way round: above zero live is better.",
+                "Live minus frozen, for log loss frozen minus live: above zero the live arm is better.",
                 "none",
                 Query('driftline:live_log_loss_gain{group=~"$group"}', "{{group}} log loss"),
                 Query('driftline:live_auc_gain{group=~"$group"}', "{{group}} AUC"),
@@ -69,8 +69,8 @@ def _kernel() -> PanelRow:
         [
             line(
                 "Distance and knowledge",
-                "L2 distance of the newest kernel from the identity; what the stream has taught it, nats in sum; what "
-                "the compression keeps of the representation and what of that is relevant, nats per example.",
+                "L2 distance of the newest kernel from the identity; nats that it has learned from the stream in all; "
+                "nats per example that the compression keeps of the representation, and of these the relevant ones.",
                 "none",
                 Query(_of_group("driftline_kernel_distance"), "{{group}} distance"),
                 Query(_of_group("driftline_matching_nats"), "{{group}} taught, nats"),
@@ -80,17 +80,17 @@ def _kernel() -> PanelRow:
             ),
             line(
                 "Trust by arm",
-                "Share of each arm in what the kernel serves. Frozen grows when the frozen model has predicted better "
-                "of late. Beside it, the probability that the matching helps.",
+                "Weight of each arm in the served mixture. Frozen grows if the frozen model has predicted better "
+                "recently. Also the probability that the matching helps.",
                 "percentunit",
                 Query(_of_group("driftline_kernel_trust_ratio", "arm"), "{{group}} {{arm}}"),
                 Query(_of_group("driftline_matching_probability"), "{{group}} matching helps"),
                 width=6,
             ),
             line(
-                "What an example teaches",
-                "Nats that an example of the last micro-batch is expected to teach the kernel, over all and by value "
-                "of a domain facet. It rises where the kernel knows little yet.",
+                "Expected information of an example",
+                "Nats that an example of the last micro-batch is expected to teach the kernel, in all and by value "
+                "of a domain facet. It is high where the kernel knows little yet.",
                 "none",
                 Query(_of_group("driftline_matching_gain_nats"), "{{group}}"),
                 Query(by_facet, "{{group}} {{facet}} {{value}}"),
@@ -98,8 +98,8 @@ def _kernel() -> PanelRow:
             ),
             line(
                 "Requests judged",
-                "Recent requests with both labels, whose order is judged. Few of them: the curves above are mostly "
-                "chance.",
+                "Recent requests with both labels, whose order is measured. With few of them, the curves above are "
+                "mostly chance.",
                 "none",
                 Query(_of_group("driftline_judged_lists"), "{{group}}"),
                 width=6,
@@ -115,8 +115,8 @@ def _gate() -> PanelRow:
         [
             line(
                 "Publication held, labels set aside",
-                "Held: no kernel is published. Set aside: domains whose labels are not believed. The topic of "
-                "decisions says why.",
+                "Held: no kernel is published. Set aside: domains whose labels are not believed. The topic "
+                "`decisions` has the reasons.",
                 "none",
                 Query(_of_group("driftline_gate_held"), "{{group}} held"),
                 Query(_of_group("driftline_gate_set_aside"), "{{group}} set aside"),
@@ -133,7 +133,7 @@ def _gate() -> PanelRow:
             ),
             line(
                 "Evidence of harm",
-                "Of the first arm against the second, as a share of what is taken for proof: at 1 it is undone.",
+                "Evidence that the first arm is worse than the second, as a share of the threshold: at 1 it is undone.",
                 "none",
                 Query(_of_group("driftline_gate_evidence_ratio", "comparison"), "{{group}} {{comparison}}"),
                 width=6,
@@ -154,12 +154,12 @@ def _gate() -> PanelRow:
 def _worth() -> PanelRow:
     ends = (("difference", "difference"), ("low", "lower end"), ("high", "upper end"))
     return PanelRow(
-        "What it is worth: live against control users",
+        "Live against control users",
         [
             line(
                 "Clicks per item against control users",
-                "Difference of the rates, and the interval that may be watched at any time: above 0 the live arm is "
-                "better. Nothing without control users (scorer.control_share).",
+                "Difference of the rates, with an interval that may be watched at any time: above 0 the live arm is "
+                "better. Empty without control users (scorer.control_share).",
                 "none",
                 *(
                     Query(
@@ -172,7 +172,7 @@ def _worth() -> PanelRow:
             ),
             line(
                 "Users and requests in the experiment",
-                "Distinct users (to some 5 %) and labelled requests by arm.",
+                "Distinct users (accurate to about 5 %) and labelled requests, by arm.",
                 "none",
                 Query(_of_group("driftline_uplift_users", "arm"), "{{group}} {{arm}} users"),
                 Query(_of_group("driftline_uplift_requests", "arm"), "{{group}} {{arm}} requests"),
@@ -183,11 +183,11 @@ def _worth() -> PanelRow:
 
 def _conversions() -> PanelRow:
     return PanelRow(
-        "Conversions, for a backbone that tells them",
+        "Conversions, for a backbone with conversions",
         [
             line(
                 "Log loss of conversions by arm",
-                "Of the probability of a conversion once clicked, over the recent clicks whose labels are final, each "
+                "Of the probability of a conversion given a click, over the recent clicks with final labels, each "
                 "scored before it was learned.",
                 "none",
                 Query(_of_group("driftline_cvr_log_loss", "arm"), "{{group}} {{arm}}"),
@@ -227,7 +227,7 @@ def _join() -> PanelRow:
         [
             line(
                 "Open requests",
-                "Requests that wait for their label window to end; bounded.",
+                "Requests whose label window is open; bounded.",
                 "none",
                 Query(_of_group("driftline_open_requests"), "{{group}}"),
             ),
@@ -239,7 +239,7 @@ def _join() -> PanelRow:
             ),
             line(
                 "Ticks",
-                "Ticks per second, which move event time on while no traffic comes.",
+                "Ticks per second, which advance event time while there is no traffic.",
                 "ops",
                 Query(_rate("driftline_ticks_total"), "{{group}}"),
             ),
@@ -260,22 +260,21 @@ def _processor() -> PanelRow:
             ),
             line(
                 "Time of a transaction, p99",
-                "Live features, kernel, learner state and next offset in one.",
+                "Live rows, kernel, learner state and next offset together.",
                 "s",
                 Query(_p99("driftline_commit_seconds", "group"), "{{group}}"),
                 width=6,
             ),
             line(
                 "Time of a feature push, p99",
-                "One micro-batch of live features into the online store.",
+                "One micro-batch of live rows to the online store.",
                 "s",
                 Query(_p99("driftline_feature_push_seconds"), "push"),
                 width=6,
             ),
             line(
                 "Bytes committed",
-                "Bytes per second of committed transactions by what they hold. They follow what changed, not how long "
-                "it took.",
+                "Bytes per second of committed transactions, by content. They depend on what changed, not on time.",
                 "Bps",
                 Query(_rate("driftline_commit_bytes_total", "what", over="5m"), "{{group}}, {{what}}"),
                 width=6,
@@ -286,7 +285,7 @@ def _processor() -> PanelRow:
 
 def _ownership() -> PanelRow:
     return PanelRow(
-        "Who owns what",
+        "Ownership",
         [
             line(
                 "Groups owned",
@@ -297,7 +296,7 @@ def _ownership() -> PanelRow:
             ),
             line(
                 "Last recovery",
-                "Seconds that the last recovery of a group took.",
+                "Seconds that the last recovery of each group took.",
                 "s",
                 Query(_of_group("driftline_recovery_seconds"), "{{group}}"),
                 width=12,

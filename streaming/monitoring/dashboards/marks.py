@@ -1,4 +1,4 @@
-"""Marks and spans that stand on every panel of a dashboard."""
+"""Marks and spans that every panel of a dashboard shows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from streaming.monitoring.dashboards.panels import Annotation
 ANNOUNCED = Annotation(
     "Announced drift", "#B877D9", "max by (name, kind) (driftline_drift_announced) == 1", "announced: {{name}}", "5s"
 )
-"""What somebody announced to be at work."""
+"""Drift that somebody announced."""
 
 VERDICTS = Annotation(
     "Verdicts",
@@ -16,7 +16,7 @@ VERDICTS = Annotation(
     "{{stratum}}: {{verdict}}",
     "10s",
 )
-"""From the moment a stratum is not stable."""
+"""Spans in which a stratum is not stable."""
 
 KERNELS = Annotation(
     "Kernel versions",
@@ -25,7 +25,7 @@ KERNELS = Annotation(
     "kernel {{version}} of {{group}}",
     "60s",
 )
-"""The versions in use, looked at once a minute: their number as a label, which a title can show."""
+"""Kernel versions in use, once a minute, as a label that a title can show."""
 
 DECISIONS = Annotation(
     "Undone, rolled back, pinned, frozen",
@@ -37,4 +37,4 @@ DECISIONS = Annotation(
     "{{group}}: {{kind}}",
     "10s",
 )
-"""What the gate or an operator did to what is served."""
+"""Actions of the gate or an operator on what is served."""

@@ -1,4 +1,4 @@
-"""The first look: is interest drifting, where and since when, is it handled, or did we break something."""
+"""The overview dashboard: is interest drifting, where and since when, is it handled, or did we break something."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from streaming.monitoring.dashboards.panels import (
 
 
 def overview() -> Dashboard:
-    """Verdicts by domain, what the kernel gains, how fresh it is, what lags, what is lost."""
+    """Verdicts by domain, the kernel's gain, freshness, lag, and losses."""
     sections = [
         PanelRow("", [*_verdict_numbers(), *_kernel_numbers(), *_timelines()]),
         _arms(),
@@ -46,7 +46,7 @@ def _verdict_numbers() -> list[Builder[Panel]]:
         ),
         number(
             "Domains in trouble",
-            "Domains whose drift is not handled, whose labels or inputs are faulty, or that we broke ourselves.",
+            "Domains with unhandled drift, faulty labels or inputs, or a broken kernel.",
             "none",
             Query(
                 "sum(max by (group, stratum, verdict) (driftline_verdict"
@@ -57,7 +57,7 @@ def _verdict_numbers() -> list[Builder[Panel]]:
         ),
         number(
             "Alerts firing",
-            "The runbooks say what each asks of you.",
+            "The runbooks say what to do about each.",
             "none",
             Query('count(ALERTS{alertstate="firing"}) or vector(0)'),
             width=3,
@@ -70,20 +70,20 @@ def _kernel_numbers() -> list[Builder[Panel]]:
     return [
         number(
             "Gained within requests",
-            "AUC within requests, live arm less frozen arm, over the recent requests with both labels: what a ranker "
-            "is for. Below zero the live arm orders worse.",
+            "AUC within requests, live arm minus frozen arm, over the recent requests with both labels. Below zero the "
+            "live arm orders worse.",
             "none",
             Query('driftline:live_request_auc_gain{group=~"$group"}', "{{group}}"),
         ),
         number(
             "Freshness p50",
-            "Event time of the newest example in a kernel to that kernel in the scorer.",
+            "From the event time of a kernel's newest example to the kernel's use in the scorer.",
             "s",
             Query('driftline:freshness_seconds:p50{group=~"$group"}', "{{group}}"),
         ),
         number(
             "Kernel in use",
-            "Version that the scorers use, smallest over the scorers. 0 is the frozen arm.",
+            "Smallest version over all scorers. 0 is the frozen arm.",
             "none",
             Query('min by (group) (driftline_kernel_version{group=~"$group"})', "{{group}}"),
         ),
@@ -94,20 +94,20 @@ def _timelines() -> list[Builder[Panel]]:
     return [
         verdict_timeline(
             "Verdicts by domain",
-            "One bar per domain: group is the whole. Drifting, handled: the frozen arm falls and the live arm holds. "
+            "One bar per domain; `group` is the whole. Drifting, handled: the frozen arm falls and the live arm holds. "
             "Broken by us: the live arm falls and the frozen arm holds.",
             Query('driftline:verdict_code{group=~"$group"}', "{{group}} {{stratum}}"),
             height=9,
         ),
         switch_timeline(
             "Announced drift",
-            "What somebody announced to be at work, by name and kind: a replayed script, or a change that you know of.",
+            "Drift that somebody announced, by name and kind: a replayed script, or a change that you know of.",
             Query("max by (name, kind) (driftline_drift_announced)", "{{name}} ({{kind}})"),
             height=4,
         ),
         switch_timeline(
             "Alerts",
-            "Every alert that fired, with its name and what it speaks of.",
+            "Alerts that are firing, with the group and domain that they concern.",
             Query(
                 'max by (alertname, group, stratum) (ALERTS{alertstate="firing"})',
                 "{{alertname}} {{group}} {{stratum}}",
@@ -123,9 +123,9 @@ def _arms() -> PanelRow:
         [
             line(
                 "Log loss by arm",
-                "Over the recent window, each example scored before it was learned; expected is told by the served "
-                "scores before the labels are there. Frozen rises and live holds: drift, handled. Live rises and "
-                "frozen holds: broken by us.",
+                "Over the recent window, each example scored before it was learned; `expected` comes from the served "
+                "scores before labels arrive. If frozen rises and live holds, drift is handled. If live rises and "
+                "frozen holds, the kernel is broken.",
                 "none",
                 Query('max by (group, arm) (driftline_arm_log_loss{group=~"$group"})', "{{group}} {{arm}}"),
                 Query(
@@ -141,7 +141,7 @@ def _arms() -> PanelRow:
             ),
             line(
                 "Calibration by arm",
-                "Mean score over mean label in the recent window. 1 is calibrated, above 1 promises too much.",
+                "Mean score over mean label in the recent window. 1 is calibrated; above 1, scores are too high.",
                 "none",
                 Query('max by (group, arm) (driftline_arm_calibration_ratio{group=~"$group"})', "{{group}} {{arm}}"),
             ),
@@ -155,23 +155,23 @@ def _flow() -> PanelRow:
         [
             line(
                 "Freshness",
-                "Event time of the newest example in a kernel to that kernel in the scorer.",
+                "From the event time of a kernel's newest example to the kernel's use in the scorer.",
                 "s",
                 Query('driftline:freshness_seconds:p50{group=~"$group"}', "{{group}} p50"),
                 Query('driftline:freshness_seconds:p99{group=~"$group"}', "{{group}} p99"),
             ),
             line(
                 "Lag",
-                "Records not yet read by ingest, not yet processed, and waiting for the learner.",
+                "Records not yet read by ingest, not yet processed, and queued for the learner.",
                 "none",
                 Query("sum by (lane) (driftline_ingest_lag_records)", "ingest, {{lane}}"),
                 Query('max by (group) (driftline_processor_lag_records{group=~"$group"})', "{{group}} processor"),
                 Query('max by (group) (driftline_learn_queue_records{group=~"$group"})', "{{group}} learner queue"),
             ),
             line(
-                "Event time behind the clock",
-                "Wall clock less watermark: windows up to the watermark are closed. It stands still where nothing is "
-                "read or told.",
+                "Lag of event time",
+                "Wall clock minus watermark; windows up to the watermark are closed. It grows if nothing is read or "
+                "reported.",
                 "s",
                 Query(
                     'time() - max by (group) (driftline_watermark_timestamp_seconds{group=~"$group"} > 0)', "{{group}}"
@@ -210,7 +210,7 @@ def _volume() -> PanelRow:
             ),
             line(
                 "Kernels per minute",
-                "Committed by the processor, taken and refused by the scorers.",
+                "Committed by the processor; taken and refused by the scorers.",
                 "none",
                 Query(
                     '60 * sum by (group) (rate(driftline_kernels_published_total{group=~"$group"}[1m]))',
@@ -234,7 +234,7 @@ def _lost() -> PanelRow:
         [
             line(
                 "Dead letters by reason",
-                "Records refused, per second. The topic of dead letters holds each one whole.",
+                "Records refused, per second. The topic `dead-letters` holds each of them.",
                 "ops",
                 Query("driftline:dead_letters:rate5m", "{{reason}}"),
             ),
@@ -253,8 +253,8 @@ def _lost() -> PanelRow:
             ),
             line(
                 "Failures",
-                "Transactions and pushes that failed, impressions not logged, background tasks that died: all should "
-                "be zero.",
+                "Failed transactions and pushes, impressions not logged, background tasks that died: all should be "
+                "zero.",
                 "none",
                 Query(
                     'sum by (group, reason) (driftline_commits_failed_total{group=~"$group"})',

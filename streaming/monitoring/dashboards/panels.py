@@ -1,4 +1,4 @@
-"""What the dashboards are drawn with: panels, variables and annotations, all asking the provisioned Prometheus."""
+"""Panels, variables and annotations of the dashboards, all on the provisioned Prometheus."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from grafana_foundation_sdk.models.common import (
 SOURCE = model.DataSourceRef(type_val="prometheus", uid="driftline-prometheus")
 TAG = "driftline"
 COLOURS = {"frozen": "#3274D9", "live": "#FF780A", "candidate": "#8E8E8E"}
-"""Of the arms, the same on every panel."""
+"""Colours of the arms, the same on every panel."""
 VERDICTS = (
     ("too_little_data", "too little data", "#8E8E8E"),
     ("stable", "stable", "#56A64B"),
@@ -33,7 +33,7 @@ VERDICTS = (
     ("drifting_unhandled", "drifting, not handled", "#FF780A"),
     ("broken_by_us", "broken by us", "#E02F44"),
 )
-"""Label, words and colour; the place is the value of `driftline:verdict_code`, worse ones behind."""
+"""Label, words and colour of each verdict; its index is the value of `driftline:verdict_code`, worse ones later."""
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,14 @@ class Query:
 
 @dataclass(frozen=True)
 class PanelRow:
-    """A row of panels under a heading; without a title they stand at the top."""
+    """A row of panels with a heading; without a title the panels are at the top."""
 
     title: str
     panels: Sequence[Builder[model.Panel]]
 
 
 def line(title: str, description: str, unit: str, *queries: Query, width: int = 8, height: int = 8) -> timeseries.Panel:
-    """Values over time; the series of an arm have its colour."""
+    """Values over time; an arm's series has the arm's colour."""
     panel = (
         timeseries.Panel()
         .title(title)

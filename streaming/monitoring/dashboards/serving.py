@@ -1,4 +1,4 @@
-"""What callers of the scorers meet: time, outcomes, access, features, and which kernel each scorer uses."""
+"""The serving dashboard: latency, outcomes, access, features, and kernel versions of the scorers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def serving() -> Dashboard:
     return dashboard(
         "driftline-serving",
         "Driftline: serving",
-        "What callers of the scorers meet.",
+        "Latency, outcomes, access, features and kernels of the scorers.",
         [PanelRow("", _numbers()), _requests(), _access(), _kernels()],
         [marks.ANNOUNCED, marks.DECISIONS],
     )
@@ -24,14 +24,14 @@ def _numbers() -> list[Builder[Panel]]:
     return [
         number(
             "Scorers that answer",
-            "As far as Prometheus sees.",
+            "Scorers that Prometheus can scrape.",
             "none",
             Query('sum(up{job="scorer"})'),
             width=6,
         ),
         number(
             "Requests per second",
-            "Scored well, mean of the last five minutes, with the impressions that other systems sent.",
+            "Successful scoring requests, mean of the last five minutes, and impressions of other systems.",
             "reqps",
             Query("driftline:requests_shown:rate5m"),
             width=6,
@@ -45,7 +45,7 @@ def _numbers() -> list[Builder[Panel]]:
         ),
         number(
             "Failed, last hour",
-            "Requests that failed by our fault.",
+            "Requests that failed by a fault of the scorer.",
             "none",
             Query('sum(increase(driftline_score_requests_total{outcome="failed"}[1h])) or vector(0)'),
             width=6,
@@ -69,7 +69,7 @@ def _requests() -> PanelRow:
             ),
             line(
                 "Requests by outcome",
-                "Scoring requests per second. Refused and aborted ones are their senders' doing.",
+                "Scoring requests per second. Refused and aborted ones are their callers' fault.",
                 "reqps",
                 Query("sum by (outcome) (rate(driftline_score_requests_total[1m]))", "{{outcome}}"),
                 width=6,
@@ -99,7 +99,7 @@ def _access() -> PanelRow:
         [
             line(
                 "Calls by key",
-                "Calls per second by the name of their key and whether they were let in.",
+                "Calls per second, by name of their key and whether they were admitted.",
                 "reqps",
                 Query("sum by (key, outcome) (rate(driftline_http_calls_total[1m]))", "{{key}} {{outcome}}"),
             ),
@@ -125,14 +125,14 @@ def _kernels() -> PanelRow:
         [
             line(
                 "Kernel version by scorer",
-                "One line per scorer: a line that stays behind is a scorer that does not follow.",
+                "One line per scorer; a scorer whose line stays behind does not follow the kernel log.",
                 "none",
                 Query('driftline_kernel_version{group=~"$group"}', "{{group}} {{instance}}"),
                 width=12,
             ),
             line(
                 "Freshness by scorer, p50",
-                "Event time of the newest example in a kernel to that kernel in this scorer.",
+                "From the event time of a kernel's newest example to the kernel's use in this scorer.",
                 "s",
                 Query(
                     "histogram_quantile(0.5, sum by (group, instance, le) "

@@ -1,6 +1,6 @@
 """The three sentences at the top of the page: is interest drifting, does the kernel handle it, did we break something.
 
-No clock: what is said depends on what is known and the time that is handed in.
+There is no clock: the answers depend on the arguments alone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from streaming.scorer.page.history import VERDICT
 from streaming.scorer.schema import CurrentKernel, KernelRefusal
 
 OLD_S = 60.0
-"""A look that is older says how it was, not how it is, seconds."""
+"""Age in seconds from which a status no longer counts as current."""
 _REFUSED_S = 3_600.0
 _NAMED = 3
 _WHOLE = "group"
@@ -33,13 +33,13 @@ _FAULTS = {
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """One question of the person on call, answered in a sentence."""
+    """The answer to one question, in a sentence, for the person on call."""
 
     question: str
     tone: Tone
     words: str
     since: float | None = None
-    """Event time since when, seconds since the epoch; null where it has no begin."""
+    """Event time since which it holds, seconds since the epoch; null if it has no begin."""
 
 
 def answers(
@@ -49,7 +49,7 @@ def answers(
     happenings: Reversible[Decision],
     now: float,
 ) -> list[Answer]:
-    """The three answers, of the newest looks and what happened, oldest first; `now` in seconds since the epoch."""
+    """The three answers from the newest statuses and the decisions, oldest first; `now` in seconds since the epoch."""
     seen = [(look.group, domain) for look in looks for domain in look.domains]
     return [
         _drifting(seen, happenings, many=len(kernels) > 1),
@@ -62,9 +62,9 @@ _Seen = Sequence[tuple[str, DomainStatus]]
 
 
 def _with(seen: _Seen, *kinds: VerdictKind) -> list[tuple[str, DomainStatus]]:
-    """Those with one of these verdicts: single domains where there are some, else whole groups; oldest first.
+    """Domains with one of these verdicts, oldest first: single domains if there are any, else whole groups.
 
-    A domain that only shares its group's verdict is no single one.
+    A domain that only shares its group's verdict does not count as a single one.
     """
     found = [(group, domain) for group, domain in seen if domain.verdict in kinds and "shares" not in domain.evidence]
     single = [(group, domain) for group, domain in found if domain.stratum != _WHOLE]
@@ -72,7 +72,7 @@ def _with(seen: _Seen, *kinds: VerdictKind) -> list[tuple[str, DomainStatus]]:
 
 
 def _time(since: float | None) -> float:
-    """To sort by and to compare; what has no time is put last."""
+    """A sort key: an unknown time is sorted last."""
     return math.inf if since is None else since
 
 
@@ -87,14 +87,14 @@ def _where(found: _Seen, *, many: bool) -> str:
 
 def _nothing_known(question: str, seen: _Seen) -> Answer | None:
     if not seen:
-        return Answer(question, "unknown", "Not known: no processor has told anything yet.")
+        return Answer(question, "unknown", "Not known: no processor has reported yet.")
     if all(domain.verdict == VerdictKind.TOO_LITTLE for _, domain in seen):
         return Answer(question, "unknown", "Not known yet: too few examples to judge any domain.")
     return None
 
 
 def _began(group: str, domain: DomainStatus, happenings: Reversible[Decision]) -> float:
-    """When drift was first said of a domain that drifts, by whatever name: that it is handled by now begins nothing."""
+    """When the domain's present drift was first reported; becoming handled does not count as a new begin."""
     began = _time(domain.since)
     for one in reversed(happenings):
         if one.kind == VERDICT and one.group == group and one.detail.get("stratum") == domain.stratum:
@@ -119,7 +119,7 @@ def _drifting(seen: _Seen, happenings: Reversible[Decision], *, many: bool) -> A
     judged = sum(domain.verdict != VerdictKind.TOO_LITTLE for _, domain in seen)
     unjudged = len(seen) - judged
     rest = f"; {unjudged} more have too few examples" if unjudged else ""
-    return Answer(question, "good", f"No. Nothing drifts in the {judged} strata that are judged{rest}.")
+    return Answer(question, "good", f"No. Nothing drifts in the {judged} strata that can be judged{rest}.")
 
 
 def _handled(seen: _Seen, kernels: Sequence[CurrentKernel], *, many: bool) -> Answer:
@@ -143,17 +143,18 @@ def _handled(seen: _Seen, kernels: Sequence[CurrentKernel], *, many: bool) -> An
 
 
 def _made_good(domain: DomainStatus) -> str:
-    """How much of what the frozen arm lost since the drift began the live arm has won back: what is judged by."""
+    """The share of the frozen arm's loss since the drift began that the live arm recovers, on which the verdict
+    rests."""
     share = domain.evidence.get("recovered")
     if not isinstance(share, float | int):
         return _gain(domain)
-    return f"it makes good {share:.0%} of what the frozen model lost ({_gain(domain)})"
+    return f"it recovers {share:.0%} of what the frozen model lost ({_gain(domain)})"
 
 
 def _gain(domain: DomainStatus) -> str:
     frozen, live = (domain.arms.get(arm, ArmStatus()).log_loss for arm in ("frozen", "live"))
     if frozen is None or live is None:
-        return "what the live arm gains is not known yet"
+        return "the gain of the live arm is not known yet"
     return f"log loss is {live:.3f} live against {frozen:.3f} frozen"
 
 
@@ -169,11 +170,11 @@ def _broken(
         if found := _with(seen, kind):
             return Answer(question, "bad", f"Yes: {what} in {_where(found, many=many)}.", found[0][1].since)
     if old := [look for look in looks if now - look.wall > OLD_S]:
-        words = f"Something stands still: nothing was heard of {', '.join(look.group for look in old)} for a while."
+        words = f"Something stands still: no status of {', '.join(look.group for look in old)} came for a while."
         return Answer(question, "bad", words, min(look.wall for look in old))
     if recent := [refusal for refusal in refusals if now - refusal.time < _REFUSED_S]:
         newest = recent[-1]
-        words = f"A kernel of {newest.group} was refused: {newest.reason}. The one before it is served."
+        words = f"A kernel of {newest.group} was refused: {newest.reason}. The one before it is still served."
         return Answer(question, "watch", words, newest.time)
     if stopped := _stopped(looks, kernels):
         return Answer(question, "watch", stopped)
@@ -190,7 +191,7 @@ def _stopped(looks: Sequence[GroupStatus], kernels: Sequence[CurrentKernel]) -> 
         if told is not None and told.held:
             return f"The gate holds back new conversions of {look.group}: {told.held}."
         if look.paused:
-            return f"Learning of {look.group} waits: its feedback is not read to the end."
+            return f"Learning of {look.group} waits, because its feedback has not been read to the end."
     for kernel in kernels:
         if not kernel.learning:
             return f"An operator ({kernel.by}) stopped the learning of {kernel.group}."

@@ -1,4 +1,4 @@
-"""The page's endpoints: its files without a key, what it shows with one that may `look`, orders with `operator`."""
+"""The page's endpoints: files need no key, data need the right `look`, orders need `operator`."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ GiveOrder = Callable[[OrderRequest, str], Awaitable[Order]]
 
 @dataclass(frozen=True, slots=True)
 class PageEndpoints:
-    """What each path of the page does."""
+    """The endpoint functions of the page."""
 
     view: PageView
     give: GiveOrder
     enter: Callable[[Request], Caller]
-    """Lets a caller in. Raises RequestRefused."""
+    """Admits a caller. Raises RequestRefused."""
     max_body_bytes: int
     files: PageFiles = field(default_factory=PageFiles)
 
@@ -60,7 +60,7 @@ class PageEndpoints:
         return json_response(self.view.past(group, stratum, number_of(request, "since")), headers=_PRIVATE)
 
     async def orders(self, request: Request) -> Response:
-        """Gives an order, and answers once the broker has it."""
+        """Gives an order, and answers after the broker has acknowledged it."""
         caller = self.enter(request)
         caller.need("operator")
         _own_page(request)
@@ -73,7 +73,7 @@ _PRIVATE = {"Cache-Control": "no-store"}
 
 
 def number_of(request: Request, name: str) -> float:
-    """A query parameter; 0 where it is missing. Raises RequestRefused."""
+    """A query parameter as a number; 0 if it is missing. Raises RequestRefused."""
     try:
         number = float(request.query_params.get(name, "0"))
     except ValueError:
@@ -84,9 +84,10 @@ def number_of(request: Request, name: str) -> float:
 
 
 def _own_page(request: Request) -> None:
-    """Raises RequestRefused (403) if the page of another site asks: a browser sends it, and nobody may know.
+    """Raises RequestRefused (403) if another site's page sends the order, which a browser may do without its user
+    knowing.
 
-    Where no keys are set, whatever page an operator looks at could otherwise give orders in his name.
+    Without keys, any page that an operator visits could otherwise give orders in the operator's name.
     """
     origin, host = request.headers.get("origin"), request.headers.get("host", "")
     if origin is not None and urlsplit(origin).netloc != host:

@@ -1,4 +1,4 @@
-"""The page's own files, and Plotly's script out of its package: what they are sent with, and packed once."""
+"""The page's own files, and Plotly's script from its package: headers, and compression done once."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from types import MappingProxyType
 from fastapi import Request, Response
 from starlette.exceptions import HTTPException
 
-# Nothing but this scorer's own files, no inline script or style, no frame around it: what the page shows comes from
-# outside (names of drift, reasons of orders), and must stay text (docs/decisions/0119).
+# Only this scorer's own files, no inline script or style, no frames: the page shows text from outside (names of drift,
+# reasons of orders), which must never run as code (docs/decisions/0119).
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -37,7 +37,7 @@ _PLOTLY = "plotly.min.js"
 
 @dataclass(frozen=True, slots=True)
 class _Packed:
-    """A file as it is sent."""
+    """A file ready to be sent."""
 
     plain: bytes
     packed: bytes
@@ -52,14 +52,14 @@ class _Packed:
 
 
 def plotly_script() -> Path:
-    """Plotly's script in its package, which is not imported: it would cost a second and fifty megabytes."""
+    """Path of Plotly's script. Plotly is not imported, which would take a second and fifty megabytes."""
     found = importlib.util.find_spec("plotly")
     assert found is not None and found.submodule_search_locations is not None
     return Path(found.submodule_search_locations[0]) / "package_data" / _PLOTLY
 
 
 class PageFiles:
-    """Sends the page's files; each is read and packed once, when it is first asked for, on a thread."""
+    """Sends the page's files. Each is read and compressed once, on a thread, when it is first requested."""
 
     def __init__(self) -> None:
         self._paths = {path.name: path for path in _FOLDER.iterdir() if path.suffix[1:] in _TYPES}
@@ -74,7 +74,7 @@ class PageFiles:
         if name not in self._ready:
             self._ready[name] = await asyncio.to_thread(_Packed.of, path)
         file = self._ready[name]
-        # Asked for again each time, answered with 304: a page never runs with the script of another version.
+        # The browser must ask each time (and gets 304), so that a page never runs a script of another version.
         headers = {"ETag": file.tag, "Cache-Control": "no-cache", "Vary": "Accept-Encoding", **_HEADERS}
         if name.endswith(".html"):
             headers["Content-Security-Policy"] = POLICY

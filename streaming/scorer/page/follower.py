@@ -1,7 +1,7 @@
-"""Follows what is said of the groups (topics `status` and `decisions`) and keeps the last hours of it for the page.
+"""Follows the topics `status` and `decisions`, and keeps the last hours of them for the page.
 
-Nothing here may slow a request down or end the scorer: it reads little at a time, gives way in between, and whatever
-fails is told on the page and tried again.
+It must neither slow a request down nor end the scorer. It decodes few records at a time, yields in between, and shows
+any failure on the page before it tries again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from streaming.scorer.page.history import HORIZON_S, StatusHistory
 
 _POLL_MS = 1_000
 _AT_ONCE = 5
-"""Records decoded without a pause: about a millisecond, with 64 domains."""
+"""Records decoded without a pause, which takes about a millisecond with 64 domains."""
 _PAUSE_S = 0.01
 _RETRY_S = 5.0
 
@@ -30,15 +30,15 @@ log = logging.getLogger(__name__)
 
 
 class StatusFollower:
-    """Reads the last hours of both topics, then lives on them: read_committed, no consumer group."""
+    """Reads the last hours of both topics, then follows them: read_committed, no consumer group."""
 
     def __init__(self, history: StatusHistory, config: Config, now: Callable[[], float]) -> None:
-        """`now` is broker time, seconds since the epoch."""
+        """`now` returns broker time, seconds since the epoch."""
         self._history, self._config, self._now = history, config, now
         self._status, self._decisions = config.topics.status, config.topics.decisions
         self._positions: dict[TopicPartition, int] = {}
         self.problem: str | None = "the topics are not read yet"
-        """Why what is shown may be old; None while it is followed."""
+        """Why the shown data may be old; None while the topics are followed."""
 
     async def run(self) -> None:
         """Follows until it is cancelled."""

@@ -1,6 +1,6 @@
-"""What was lately said of each kernel group, bounded: the newest look, a thinned past, and what happened.
+"""The recent past of each kernel group in bounded memory: the newest status, thinned earlier ones, and decisions.
 
-No broker, no clock: `streaming.scorer.page.follower` brings the records.
+There is no broker and no clock; `streaming.scorer.page.follower` brings the records.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from streaming.events.decisions import Decision
 from streaming.events.status import DomainStatus, GroupStatus
 
 HORIZON_S = 6 * 3_600.0
-"""How far back the past is kept, event time."""
+"""Seconds of event time for which the past is kept."""
 MAX_POINTS = 2_000
-"""Looks kept of each group: when there are more, every second one is forgotten, so the older the thinner."""
+"""Points kept per group. Beyond them every second point is dropped, so older points are sparser."""
 MAX_STRATA = 512
-"""Strata kept of each group, beyond what a configuration declares in earnest."""
+"""Strata kept per group, more than any sensible configuration declares."""
 MAX_HAPPENINGS = 500
-"""Decisions kept; alarms are kept apart, for they are many."""
+"""Decisions kept; alarms have their own limit, because they are many."""
 MEASURES = ("log_loss", "request_auc", "auc", "calibration")
 SERIES = (
     *(f"{arm}_{measure}" for arm in ("frozen", "live") for measure in MEASURES),
@@ -30,13 +30,13 @@ SERIES = (
     "expected_log_loss",
     "expected_auc",
 )
-"""What is kept of a stratum at each look."""
+"""Figures of a stratum kept at each point."""
 VERDICT, ALARM = "verdict", "alarm"
-"""Kinds of what a drift monitor says."""
+"""Kinds of the drift monitor's decisions."""
 
 
 class PastLooks:
-    """The past of one group: a time and a kernel version for each look, and a row of figures for each stratum."""
+    """The past of one group: time and kernel version of each point, and the figures of each stratum."""
 
     def __init__(self) -> None:
         self._time = np.zeros(MAX_POINTS)
@@ -48,7 +48,7 @@ class PastLooks:
         return self._count
 
     def add(self, status: GroupStatus) -> None:
-        """Adds a look; one that is no newer than the last is passed over."""
+        """Adds a status as a point, unless it is no newer than the last."""
         if not np.isfinite(status.time) or (self._count and status.time <= self._time[self._count - 1]):
             return
         if self._count == MAX_POINTS:
@@ -65,7 +65,7 @@ class PastLooks:
         self._count += 1
 
     def _thin(self, now: float) -> None:
-        """Forgets what is beyond the horizon, and if that is little, every second look; never the newest."""
+        """Drops points beyond the horizon and, if those are few, every second point, but never the newest."""
         kept = np.flatnonzero(self._time[: self._count] >= now - HORIZON_S)
         if len(kept) > 3 * MAX_POINTS // 4:
             kept = kept[(len(kept) - 1) % 2 :: 2]
@@ -75,7 +75,7 @@ class PastLooks:
             rows[: self._count] = rows[kept]
 
     def since(self, stratum: str, time: float) -> tuple[list[float], list[int], dict[str, list[float]]]:
-        """Times, kernel versions and series of the looks after `time`, event time; nan is not known."""
+        """Times, kernel versions and series of the points after event time `time`; unknown figures are NaN."""
         begin = int(np.searchsorted(self._time[: self._count], time, side="right"))
         rows = self._rows.get(stratum)
         span = slice(begin, self._count)
@@ -95,32 +95,32 @@ def _figures(domain: DomainStatus) -> list[float]:
 
 @dataclass
 class StatusHistory:
-    """What is known of all groups."""
+    """The recent past of all groups."""
 
     groups: Sequence[str]
     newest: dict[str, GroupStatus] = field(default_factory=dict)
-    """The newest look at each group."""
+    """The newest status of each group."""
     happenings: deque[Decision] = field(default_factory=lambda: deque(maxlen=MAX_HAPPENINGS))
-    """Verdicts, announced drift, and what gate and operators did, oldest first."""
+    """Changes of verdicts, announced drift, and actions of gate and operators, oldest first."""
     alarms: deque[Decision] = field(default_factory=lambda: deque(maxlen=MAX_HAPPENINGS))
-    """Single detectors that fired, oldest first."""
+    """Alarms of single detectors, oldest first."""
     told: int = 0
-    """Happenings in all, those that are forgotten included."""
+    """Number of happenings so far, including those that were dropped."""
     unread: int = 0
-    """Records that could not be read."""
+    """Number of records that could not be decoded."""
     looks: Mapping[str, PastLooks] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.looks = {group: PastLooks() for group in self.groups}
 
     def take(self, status: GroupStatus) -> None:
-        """Takes a look in; of a group that is not configured there is none."""
+        """Takes a status, unless its group is not configured."""
         if status.group in self.looks:
             self.newest[status.group] = status
             self.looks[status.group].add(status)
 
     def hear(self, decisions: Iterable[Decision]) -> None:
-        """Takes decisions in, in the order of the topic; one that was told again right away counts once."""
+        """Takes decisions in the order of the topic; an immediate repetition counts once."""
         for decision in decisions:
             kept = self.alarms if decision.kind == ALARM else self.happenings
             if not kept or kept[-1] != decision:
@@ -128,6 +128,6 @@ class StatusHistory:
                 self.told += kept is self.happenings
 
     def after(self, told: int) -> list[Decision]:
-        """The happenings behind the first `told` of all, as far as they are kept."""
+        """The kept happenings after the first `told` of all."""
         new = min(max(self.told - told, 0), len(self.happenings))
         return list(self.happenings)[len(self.happenings) - new :]

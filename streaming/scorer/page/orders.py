@@ -1,4 +1,4 @@
-"""An operator's orders that come in by HTTP: the same hand as `driftline kernel`, and the same audit."""
+"""Operator's orders over HTTP: the same orders as `driftline kernel`, with the same audit."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _KEPT = "topics.history_retention_h says how long kernels are kept"
 
 
 def signed(by: str, key: str) -> str:
-    """Who gave an order, for the audit: the name that was told, and that of the key, which nobody can make up."""
+    """Name of who gave an order, for the audit: the name that the caller claims, and the name of the key used."""
     name, proof = by.strip() or "somebody", "no key" if key == NOBODY else key
     return f"{name} ({proof})"
 
 
 class OrderDesk:
-    """Gives orders, one after another: each reads what held before."""
+    """Gives orders one at a time, because each depends on the order that held before."""
 
     def __init__(self, config: Config) -> None:
         self._config = config

@@ -84,7 +84,7 @@ function failed(error) {
   state.failures += 1;
   if (error.wantsKey) {
     feed("key", key() ? "The key does not open this page" : "A key is needed");
-    notice(key() ? error.message : "This scorer is opened by a key: press Key, and give one that may look.");
+    notice(key() ? error.message : "This scorer needs a key: press Key, and enter one with the right `look`.");
     if (!key() && state.failures === 1) at("key-dialog").showModal();
     return MOST_WAIT_MS;
   }
@@ -158,7 +158,7 @@ function show() {
 
 function showFeed(now, current) {
   if (state.status.problem) return feed("old", `What is told may be old: ${state.status.problem}`);
-  if (!current) return feed("waiting", "No processor has told anything yet");
+  if (!current) return feed("waiting", "No processor has reported yet");
   const age = now - current.wall;
   if (age > OLD_S) return feed("old", `Nothing was heard of ${state.group} for ${duration(age)}; what stands here is of ${clock(current.wall)}`);
   const fresh = known(current.newest_event_time) ? `; learned from what was shown until ${clock(current.newest_event_time)}` : "";

@@ -1,4 +1,4 @@
-"""What the page's endpoints give: declarations for encoding and OpenAPI, and the view that fills them."""
+"""Responses of the page's endpoints: declarations for encoding and OpenAPI, and the view that fills them."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ _EXAMPLE_CANDIDATES = 8
 
 
 class StatusResponse(msgspec.Struct, frozen=True):
-    """How every kernel group does, and what has happened."""
+    """The state of every kernel group, and recent decisions."""
 
-    run: Annotated[str, Meta(description="Another one is another scorer, or the same started again: ask for all.")]
+    run: Annotated[str, Meta(description="Identifies this run of the scorer; if it changes, ask for everything again.")]
     now: Annotated[float, Meta(description="Broker time, seconds since the epoch.")]
-    problem: Annotated[str | None, Meta(description="Why what is told may be old; null while it is not.")]
-    unread: Annotated[int, Meta(description="Records of `status` and `decisions` that could not be read.")]
+    problem: Annotated[str | None, Meta(description="Why the data may be old; null if they are current.")]
+    unread: Annotated[int, Meta(description="Records of `status` and `decisions` that could not be decoded.")]
     live_arm: Annotated[bool, Meta(description="False: the kernel is switched off, the frozen arm serves.")]
     queries: Annotated[bool, Meta(description="Whether the backbone reads queries: a request may carry one.")]
     may: Annotated[list[Right], Meta(description="What the caller's key may do; everything where no keys are set.")]
     answers: Annotated[list[Answer], Meta(description="Is interest drifting, is it handled, did we break something.")]
-    kernels: Annotated[list[CurrentKernel], Meta(description="What each group is served.")]
-    groups: Annotated[list[GroupStatus], Meta(description="The newest look at each group that there is one of.")]
-    told: Annotated[int, Meta(description="Send it as `after` to be told only what has happened since.")]
+    kernels: Annotated[list[CurrentKernel], Meta(description="The kernel that each group is served by.")]
+    groups: Annotated[list[GroupStatus], Meta(description="The newest status of each group that has one.")]
+    told: Annotated[int, Meta(description="Send it as `after` to get only later decisions.")]
     happenings: Annotated[
         list[Decision],
-        Meta(description="Verdict changes, announced drift, what gate and operators did; oldest first."),
+        Meta(description="Changes of verdicts, announced drift, actions of gate and operators; oldest first."),
     ]
-    alarms: Annotated[list[Decision], Meta(description="The last single detectors that fired, oldest first.")]
-    example: Annotated[ScoreRequest | None, Meta(description="What this scorer was lately asked, cut short.")] = None
+    alarms: Annotated[list[Decision], Meta(description="The last alarms of single detectors, oldest first.")]
+    example: Annotated[ScoreRequest | None, Meta(description="A recent request to this scorer, shortened.")] = None
 
 
 class HistoryResponse(msgspec.Struct, frozen=True):
-    """One stratum over the last hours. All lists are as long as `time`; null is not known."""
+    """One stratum over the last hours. All lists have the length of `time`; unknown figures are null."""
 
     group: str
     stratum: str
@@ -60,17 +60,17 @@ OrderKind = Literal["pin", "rollback", "freeze", "stop_learning", "resume"]
 
 
 class OrderRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What an operator orders; the same as `driftline kernel` does."""
+    """An operator's order; the same orders as `driftline kernel` gives."""
 
     group: Annotated[str, Meta(min_length=1, max_length=512)]
-    order: Annotated[OrderKind, Meta(description="`pin` and `rollback` name the kernel that is served from now on.")]
-    version: Annotated[int, Meta(ge=1, description="Of `pin`; of `rollback` by default the one before.")] | None = None
-    why: Annotated[str, Meta(max_length=500, description="Why, for the audit.")] = ""
-    by: Annotated[str, Meta(max_length=64, description="Who orders it; the key's name stands beside it.")] = ""
+    order: Annotated[OrderKind, Meta(description="`pin` and `rollback` choose the kernel that is served from now on.")]
+    version: Annotated[int, Meta(ge=1, description="Of `pin`; of `rollback`, by default the one before.")] | None = None
+    why: Annotated[str, Meta(max_length=500, description="The reason, for the audit.")] = ""
+    by: Annotated[str, Meta(max_length=64, description="Who orders it; the key's name is recorded as well.")] = ""
 
 
 class OrderGiven(msgspec.Struct, frozen=True):
-    """What is ordered of the group now; a scorer that obeys it shows `time` as its `ordered_at`."""
+    """The order that now holds for a group; a scorer that obeys it shows `time` as its `ordered_at`."""
 
     group: str
     pinned_version: int | None
@@ -82,12 +82,12 @@ class OrderGiven(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, order: Order) -> OrderGiven:
-        """What a caller is told of an order."""
+        """The response for an order."""
         return cls(order.group, order.pinned_version, order.frozen, order.learning, order.by, order.why, order.time)
 
 
 class PageView:
-    """What the page shows, from what this scorer knows."""
+    """The page's data, from what this scorer knows."""
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ class PageView:
         now: Callable[[], float],
         problem: Callable[[], str | None],
     ) -> None:
-        """`now` is broker time; `problem` says why the history may be old."""
+        """`now` returns broker time; `problem` says why the history may be old."""
         self._history, self._kernels = history, kernels
         self._live_arm, self._now, self._problem = live_arm, now, problem
         self._reads_queries = reads_queries
@@ -107,7 +107,7 @@ class PageView:
         self._asked: ScoreRequest | None = None
 
     def asked(self, request: ScoreRequest) -> None:
-        """Remembers the last request as an example; the page's own are none."""
+        """Keeps the newest request as an example, except the page's own requests."""
         if not request.arms:
             self._asked = request
 
@@ -143,7 +143,7 @@ class PageView:
         return msgspec.structs.replace(asked, candidates=asked.candidates[:_EXAMPLE_CANDIDATES], top_k=None)
 
     def past(self, group: str, stratum: str, since: float) -> HistoryResponse:
-        """The looks at a stratum after `since`, event time. Raises RequestRefused for a group there is none of."""
+        """The points of a stratum after event time `since`. Raises RequestRefused for an unknown group."""
         looks = self._history.looks.get(group)
         if looks is None:
             raise RequestRefused("unknown_group", f"there is no kernel group {group!r}", 404)

@@ -98,7 +98,7 @@ def test_it_is_saved_with_the_backbone_and_opened_by_a_configuration_of_the_same
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "none": ({"item_aspects": ()}, "name some of id, text, sparse"),
+    "none": ({"item_aspects": ()}, "item_aspects is empty, but an item needs one at least: id, text, sparse"),
     "one twice": ({"item_aspects": ("id", "id")}, "'id' is listed twice"),
     "an unknown one": ({"item_aspects": ("title",)}, "'id', 'text' or 'sparse'"),
     "an own backbone": ({"item_aspects": ("id",), "factory": "a.b:c"}, r"item_aspects .*\(factory\)"),

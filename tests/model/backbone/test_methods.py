@@ -262,7 +262,7 @@ def test_two_towers_are_refused_by_the_key(fitted: Fitted, make_backbone: MakeBa
 
 def test_a_scene_can_have_one_method_only() -> None:
     model = BackboneWithScenes(SMALL, SHAPE, entries=[SceneEntry(1, "lora", ())])
-    with pytest.raises(ValueError, match="scene 1 is none"):
+    with pytest.raises(ValueError, match="scene 1 does not exist or already has"):
         model.add(SceneEntry(1, "houlsby", ()))
-    with pytest.raises(ValueError, match=f"scene {SIZES[0]} is none"):
+    with pytest.raises(ValueError, match=f"scene {SIZES[0]} does not exist"):
         model.add(SceneEntry(SIZES[0], "houlsby", ()))

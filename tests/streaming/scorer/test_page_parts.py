@@ -117,7 +117,7 @@ def test_nothing_told_and_too_few_examples_are_said_to_be_not_known() -> None:
 
 def test_a_calm_system_says_so_and_what_it_cannot_judge() -> None:
     drift, handled, broken = said(stratum("group", VerdictKind.STABLE), stratum("scene=a", VerdictKind.TOO_LITTLE))
-    assert drift.words == "No. Nothing drifts in the 1 strata that are judged; 1 more have too few examples."
+    assert drift.words == "No. Nothing drifts in the 1 strata that can be judged; 1 more have too few examples."
     assert "0.550 live against 0.600 frozen" in handled.words
     assert {drift.tone, handled.tone, broken.tone} == {"good"}
 
@@ -175,7 +175,7 @@ def test_what_stands_still_is_held_or_was_refused_is_no_good_news() -> None:
 def test_what_is_handled_is_said_beside_what_is_not_and_by_how_much() -> None:
     evening = msgspec.structs.replace(stratum("period=evening", VerdictKind.UNHANDLED), evidence={"recovered": 0.18})
     words = said(stratum("scene=search", VerdictKind.HANDLED), evening)[1].words
-    assert words.startswith("Not yet in period=evening: it makes good 18% of what the frozen model lost (log loss is")
+    assert words.startswith("Not yet in period=evening: it recovers 18% of what the frozen model lost (log loss is")
     assert words.endswith("It does in scene=search.")
 
 
