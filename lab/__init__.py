@@ -1,1 +1,2 @@
-"""What answers "does it help?": streams, baseline adapters and their comparison. Nothing here runs in production."""
+"""The lab answers whether adaptation helps: streams, baseline adapters and comparisons. None of it runs in
+production."""

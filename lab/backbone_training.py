@@ -49,9 +49,9 @@ def train_backbone(
     encoded: Callable[[int, int], None],
     trained: Callable[[TrainingProgress], None],
 ) -> PretrainReport:
-    """Pretrains on the first half of `data` and writes the backbone, and what its kernels start from, to `folder`.
+    """Pretrains on the first half of `data` and writes the backbone and its kernel start to `folder`.
 
-    `encoded` is told of item texts (done, of all), `trained` of steps. Raises TextModelUnavailableError,
+    `encoded` is called with item texts (done, in all), `trained` with steps. Raises TextModelUnavailableError,
     TextWidthError, BackboneRefused or OSError.
     """
     users = [UserFeatures(user.user_id, user.fields) for user in data.users]
@@ -97,9 +97,9 @@ def write_starts(
     held_out: NDArray[np.float32],
     encoder: FeatureEncoder,
 ) -> None:
-    """What the kernels of all groups start from, what drift is measured against, and the live rows of each group.
+    """Writes the kernel start, the drift reference, and the first live rows of each group.
 
-    A group counts the examples of its own domains, as it does live; `held_out` as for `kernel_start`.
+    A group counts the examples of its own domains, as in the live stream; `held_out` as for `kernel_start`.
     """
     crossing = Crossing.of(ItemValues(encoder), log.space)
     layout = LiveLayout.of(config.live, pretrained[0].content_width, crossing, config.backbone.history)
@@ -127,7 +127,7 @@ def write_starts(
 
 
 def encoded_items(config: Config, data: Recording, encoded: Callable[[int, int], None]) -> list[ItemFeatures]:
-    """The items with their text vectors; `encoded` is told of them. Raises as `train_backbone`."""
+    """The items with their text vectors; `encoded` is called with the progress. Raises as `train_backbone`."""
     text = TextEncoder(config.features.text_model, config.cache_dir, config.features.max_text)
     if text.width != config.backbone.text_width:
         raise TextWidthError(
@@ -139,7 +139,7 @@ def encoded_items(config: Config, data: Recording, encoded: Callable[[int, int],
 
 
 def encoded_queries(config: Config, data: Recording) -> list[QueryFeatures]:
-    """What users ask for, with text vectors, where the backbone reads it. Raises TextModelUnavailableError."""
+    """Users' queries with text vectors, if the backbone reads queries. Raises TextModelUnavailableError."""
     asked = data.catalogue.queries if config.backbone.query_aspects else ()
     if not asked:
         return []

@@ -18,9 +18,9 @@ PACKAGES = ("lab", "streaming", "features", "model")
 
 
 def code_digest(*modules: str, root: Path = ROOT) -> str:
-    """Hash of the source of `modules` and of all that they import of ours.
+    """Hash of the source of `modules` and of all of Driftline's modules that they import, however indirectly.
 
-    Raises ModuleNotFoundError if a module of ours is not below `root`; a module of others adds nothing.
+    Raises ModuleNotFoundError if one of Driftline's modules is not below `root`; other modules are ignored.
     """
     digest = hashlib.sha256()
     for path in deciding_files(*modules, root=root):
@@ -31,7 +31,7 @@ def code_digest(*modules: str, root: Path = ROOT) -> str:
 
 
 def deciding_files(*modules: str, root: Path = ROOT) -> list[Path]:
-    """The files behind `code_digest`, sorted. Raises ModuleNotFoundError as it does."""
+    """The files that `code_digest` hashes, sorted. Raises ModuleNotFoundError as it does."""
     files: set[Path] = set()
     waiting = list(modules)
     for module in modules:
@@ -51,7 +51,7 @@ def _is_ours(module: str) -> bool:
 
 
 def _file(root: Path, module: str) -> Path | None:
-    """Where a module of ours stands; None for others, and for a name that is imported from a module and is none."""
+    """The file of one of Driftline's modules; None for other modules, and for an imported name that is no module."""
     if not _is_ours(module):
         return None
     path = root.joinpath(*module.split("."))

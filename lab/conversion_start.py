@@ -1,6 +1,6 @@
-"""What the pretraining log tells the conversion task: the task is put as that of clicks, and told by the same code.
+"""The start of conversion kernels, computed from the pretraining log by the code for clicks.
 
-Its examples are the clicked items, labelled by whether they converted; its frozen logit is that of CVR.
+Examples are the clicked items, labelled by whether they converted; the frozen logit is that of CVR.
 """
 
 from __future__ import annotations
@@ -56,9 +56,10 @@ def conversion_start(
     pretrained: tuple[FrozenBackbone, ProfileTable],
     config: KernelConfig,
 ) -> KernelStart:
-    """What a kernel of conversions starts from: the frozen CVR, for no model is there that had not learned the log.
+    """The start of a kernel of conversions. It begins at the frozen CVR, because there is no model held out from the
+    log.
 
-    Counts the clicks of the log into `live`, which is empty before.
+    Counts the log's clicks into `live`, which must be empty.
     """
     backbone, profiles = pretrained
     return kernel_start(

@@ -1,8 +1,8 @@
-"""What the pretraining log tells the kernel and the live features, before the first event is live.
+"""The start of kernels and live features, computed from the pretraining log.
 
-The log is gone through once in time, by the code and in the order of the live stream: a batch is seen before it is
-counted. The counters of the whole log are the first live rows; on the newest part of it, where the frozen logits are
-those of a model that had not been trained on it, the kernel learns its first weights (docs/decisions/0085).
+The log is read once in time order by the code of the live stream: each batch is scored before it is counted. The
+counters of the whole log are the first live rows. On its newest part, where the frozen logits come from a model that
+was not trained on it, the kernel learns its first weights (docs/decisions/0085).
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def kernel_start(
     held_out: NDArray[np.float32],
     config: KernelConfig,
 ) -> KernelStart:
-    """What a kernel of a backbone starts from; counts the whole log into `live`, which is empty before, as it goes.
+    """The start of a backbone's kernels; counts the whole log into `live`, which must be empty.
 
     `held_out` are the frozen logits of the newest examples by a model that was not trained on them.
     """
@@ -138,9 +138,9 @@ def drift_reference(
     held_out: NDArray[np.float32],
     spec: HistorySpec,
 ) -> Reference | None:
-    """What drift is measured against: the newest part of the log, as a model sees it that was not trained on it.
+    """The drift reference: the newest part of the log, scored by a model that was not trained on it.
 
-    `held_out` as for `kernel_start`; None where there are none. `spec` says what of a history the backbone reads.
+    `held_out` as for `kernel_start`; None if there are none. `spec` says which events of a history the backbone reads.
     """
     if not len(held_out):
         return None

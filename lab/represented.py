@@ -17,7 +17,7 @@ _ROWS_AT_ONCE = 8_192
 
 @dataclass(frozen=True)
 class RepresentedPairs:
-    """What would be logged of `n` pairs."""
+    """The data of `n` pairs that would be logged."""
 
     x: NDArray[np.float16]
     """Rounded representations, `(n, d)`."""

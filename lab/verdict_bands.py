@@ -29,7 +29,7 @@ WORDS = {
 
 
 QUIET = frozenset({VerdictKind.STABLE, VerdictKind.TOO_LITTLE})
-"""Verdicts that tell of nothing to look at."""
+"""Verdicts without any finding."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Band:
 
 
 def bands(verdicts: Iterable[tuple[float, Verdict]], end: float) -> list[Band]:
-    """From verdict changes with the time of each, in order, to what stood from when to when; `end` ends the last."""
+    """Converts changes of verdict, with their times in order, to spans; `end` ends the last one."""
     standing: dict[str, tuple[float, VerdictKind]] = {}
     done = []
     for time, verdict in verdicts:
@@ -57,9 +57,9 @@ def bands(verdicts: Iterable[tuple[float, Verdict]], end: float) -> list[Band]:
 
 
 def noteworthy(shown: Iterable[Band]) -> list[Band]:
-    """The bands of the group, and of strata of which something else was said than that all is well.
+    """The bands of the group, and of strata with any verdict that is not quiet.
 
-    None at all where there are no such strata. Names of strata may begin with that of their kernel group and a colon.
+    Empty if there are no such strata. Names of strata may start with that of their kernel group and a colon.
     """
     everything = list(shown)
     loud = {band.stratum for band in everything if band.kind not in QUIET}

@@ -1,9 +1,9 @@
-"""Ways to keep a click model current, behind one interface, each with the rate it was tuned to.
+"""Ways to keep a click model current (adapters), behind one interface, each with its tuned learning rate.
 
-Reading order: `base` (the interface), `iak` (the kernel), `closed_form`, `trusted`, `with_path`; then what learns by
-gradient: `training`, `optimiser`, `gradient`, `light`, `paper` (the kernel of the paper), `path` and `plugs` (the
-few-parameter methods of the literature), `whole`; beside them the rivals, which need no backbone: `counters`,
-`factors`, `neighbours`, `refit`. Why the comparison is fair: docs/decisions/0061.
+Reading order: `base` (the interface), `iak` (the kernel), `closed_form`, `trusted`, `with_path`; then adapters trained
+by gradient: `training`, `optimiser`, `gradient`, `light`, `paper` (the kernel of the paper), `path` and `plugs` (the
+few-parameter methods of the literature), `whole`; and rivals that need no backbone: `counters`, `factors`,
+`neighbours`, `refit`. docs/decisions/0061 says why the comparison is fair.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every adapter is: it scores a batch and it learns from one. The caller keeps to the order test, then train."""
+"""The interface of adapters: score a batch, learn from a batch. The caller keeps the order test, then train."""
 
 from __future__ import annotations
 
@@ -33,24 +33,25 @@ class StreamBatch:
 
 
 class AdapterUnfitError(Exception):
-    """An adapter cannot be built on this backbone; the message says why and names those that can."""
+    """An adapter cannot be built on this backbone; the message gives the reason and the adapters that can."""
 
 
 @dataclass(frozen=True)
 class AdapterContext:
-    """What adapters are built from."""
+    """Everything that adapters are built from."""
 
     backbone: FrozenBackbone
     profiles: ProfileTable
-    """All users and items that the stream may bring."""
+    """All users and items that may occur in the stream."""
     history: Examples
     """The pretraining log, in order of time: what counters and rivals of their own know before the live half."""
     start: KernelStart
-    """What the kernel starts from."""
+    """The initial state of the kernel."""
     domain_sizes: tuple[int, int, int]
     learner: LearnerConfig
     training: GradientTraining
-    """How the adapters that learn by gradient take their steps; `kernel` and `learner` are the served kernel's own."""
+    """Settings of gradient training, shared by such adapters; `kernel` and `learner` are the served kernel's
+    settings."""
     seed: int
 
     @property
@@ -89,7 +90,7 @@ class Adapter(Protocol):
 
 @runtime_checkable
 class Correctable(Adapter, Protocol):
-    """An adapter that can take back that it learned an example as not clicked; the others never hear of late clicks."""
+    """An adapter that can correct an example learned as not clicked; late clicks are passed to these adapters only."""
 
     def correct(self, batch: StreamBatch, learned_at: NDArray[np.int64]) -> None:
         """Takes clicks, labels at 1, on examples learned without; `learned_at` `(n,)` is how many were learned then."""
@@ -106,4 +107,4 @@ class Frozen:
         return batch.micro.frozen_logit
 
     def learn(self, batch: StreamBatch) -> None:
-        """Nothing."""
+        """Does nothing."""

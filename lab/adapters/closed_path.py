@@ -35,7 +35,7 @@ class ClosedPath:
         self._row, self._column = torch.tril_indices(width, width)
 
     def logit(self, features: Tensor) -> Tensor:
-        """What the path adds to the logit, `(n,)`, of features `(n, p)`."""
+        """The path's part of the logit, `(n,)`, from features `(n, p)`."""
         return features @ self.mean
 
     def learn(self, features: Tensor, offset: Tensor, label: Tensor, weight: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""What a team would do without a kernel: running counters of shown and clicked, kept since the log began (ours).
+"""A baseline without a kernel: running counters of shown and clicked, kept since the log began (ours).
 
 A rate is shrunk towards its parent's as a beta posterior's mean: `p = (s + k m) / (n + k)`, with `s` clicks of `n`
 shown and `k` examples' worth of the parent's rate `m`. A counter never forgets.
@@ -20,7 +20,7 @@ from model.encoding.domain import FACETS
 
 STRENGTH = 10.0
 _LOG_COUNT_SCALE = 0.3
-"""Brings `ln(1 + n)` to the order of one, as the closed form wants its columns."""
+"""Scales `ln(1 + n)` to order one, as the closed form needs."""
 _HISTORY_BATCH = 128
 """Examples that are seen before any of them is counted, as many as live."""
 
@@ -97,7 +97,7 @@ class ClickCounters:
         return np.stack([log_odds(rate) for rate in rates], axis=1) - log_odds(np.array(base))
 
     def columns(self, examples: Examples | StreamBatch) -> Tensor:
-        """What a regression sees, float32 `(n, width)`: deviations, log counts, the log-odds of all, a constant."""
+        """Regression inputs, float32 `(n, width)`: deviations, log counts, the overall log-odds, a constant."""
         keys, deviations = _keys(examples), self.deviations(examples)
         counts = [_LOG_COUNT_SCALE * np.log1p(counter.shown[keys[name]]) for name, counter in self.counters.items()]
         base = np.full((len(deviations), 1), float(log_odds(np.array(self.base_rate()))))
@@ -190,7 +190,7 @@ class CounterRegression:
         return self._path.logit(self._counters.columns(batch))
 
     def learn(self, batch: StreamBatch) -> None:
-        """Regresses on the counters as they stand, then counts."""
+        """Fits the regression to the present counters, then counts the batch."""
         self._learn(self._counters.columns(batch), batch.micro.label, batch.micro.weight)
         self._counters.add(batch)
 

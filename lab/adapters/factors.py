@@ -42,7 +42,7 @@ class RidgeVectors:
         self._gram[:], self._moment[:] = 0.0, 0.0
 
     def correct(self, key: NDArray[np.int64], other: NDArray[np.float64], change: float) -> None:
-        """Changes the residuals of examples that were added before, with the other side's vectors as they are now."""
+        """Changes the residuals of examples that were added before, using the other side's present vectors."""
         np.add.at(self._moment, key, change * other)
 
     def add(self, key: NDArray[np.int64], other: NDArray[np.float64], residual: NDArray[np.float64]) -> None:
@@ -56,7 +56,7 @@ class RidgeVectors:
             self._moment[keys] += np.add.reduceat(rows * errors[:, None], first)
 
     def solve(self, keys: NDArray[np.int64]) -> None:
-        """Solves the vectors of `keys` anew."""
+        """Recomputes the vectors of `keys`."""
         if keys.size:
             self.vectors[keys] = np.linalg.solve(self._gram[keys] + self._ridge, self._moment[keys][..., None])[..., 0]
 

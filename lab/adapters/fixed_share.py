@@ -1,4 +1,4 @@
-"""How far the kernel is trusted: arms are mixed by how well each has predicted of late (ours, docs/decisions/0075).
+"""Trust in the kernel: arms are mixed by their recent log loss (ours, docs/decisions/0075).
 
 Fixed share (Herbster and Warmuth, Tracking the best expert, 1998) over arms of which the first is the frozen model. The
 weight of an arm falls with its log loss `L` on examples it has not learned from, and a share goes back to equal

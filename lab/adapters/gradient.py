@@ -16,7 +16,7 @@ from lab.adapters.training import GradientTraining
 
 
 class Recent(Protocol):
-    """What is kept of the past for rehearsal."""
+    """Recent batches kept for rehearsal."""
 
     def add(self, batch: StreamBatch) -> None:
         """Takes in the newest batch."""
@@ -36,7 +36,7 @@ class RecentBatches:
         self._batches.append(batch)
 
     def draw(self, generator: torch.Generator) -> StreamBatch:
-        """One of them as it came."""
+        """One kept batch, unchanged."""
         return self._batches[int(torch.randint(len(self._batches), (), generator=generator))]
 
 

@@ -50,7 +50,7 @@ class Iak:
 
     @torch.inference_mode()
     def learn(self, batch: StreamBatch) -> None:
-        """One micro-batch."""
+        """Learns one micro-batch."""
         seen = self._seen(batch.micro, self._start)
         self._since += len(seen)
         if self._learner.batches % _INFORMATION_BATCHES == 0:
@@ -72,7 +72,7 @@ class Iak:
         self._since = 0
 
     def information(self) -> dict[str, NDArray[np.generic]]:
-        """What the run took up, for its file (`lab.evaluate.information`); empty before the first batch."""
+        """Information of the run for its file (`lab.evaluate.information`); empty before the first batch."""
         if not self._gained:
             return {}
         examples, matching, by_value = zip(*self._gained, strict=True)
@@ -85,21 +85,21 @@ class Iak:
 
 
 def without_counters(batch: MicroBatch, start: KernelStart) -> MicroBatch:
-    """All counters at zero."""
+    """The batch with all counters set to zero."""
     return replace(
         batch, live=torch.cat([batch.live[:, : start.residuals], 0 * batch.live[:, start.residuals :]], dim=1)
     )
 
 
 def without_residual_features(batch: MicroBatch, start: KernelStart) -> MicroBatch:
-    """T at zero."""
+    """The batch with all residual features (T) set to zero."""
     return replace(
         batch, live=torch.cat([0 * batch.live[:, : start.residuals], batch.live[:, start.residuals :]], dim=1)
     )
 
 
 def unlearned(start: KernelStart, _: int) -> KernelStart:
-    """Nothing learned from the pretraining log: the weights of the frozen model, at their prior."""
+    """A start without learning from the pretraining log: the frozen model's weights, at their prior."""
     features = start.features
     mean = features.identity()
     precision = torch.diag(prior_precision(features))
@@ -107,7 +107,7 @@ def unlearned(start: KernelStart, _: int) -> KernelStart:
 
 
 def without_compression(start: KernelStart, seed: int) -> KernelStart:
-    """As many directions of the representation, drawn at random."""
+    """A start whose compression has the same number of random directions."""
     one = start.compression
     drawn = torch.randn(one.projection.shape, generator=torch.Generator().manual_seed(seed))
     projection, _ = torch.linalg.qr(drawn)
@@ -116,7 +116,7 @@ def without_compression(start: KernelStart, seed: int) -> KernelStart:
 
 
 def without_matching(start: KernelStart, _: int) -> KernelStart:
-    """Nothing of the representation and nothing of the items' values: frozen logit, counters and T are left."""
+    """A start without representation and item values; frozen logit, counters and T remain."""
     one, two = start.compression, start.descriptor
     nothing = replace(one, projection=one.projection[:, :0], gain=one.gain[:0], relevance=one.relevance[:0])
     described = replace(two, table=two.table[:, :0], shift=two.shift[:0])

@@ -1,4 +1,4 @@
-"""What a linear path beside an adapter sees: representation and live features on one scale (ours)."""
+"""Features of a linear path beside an adapter: representation and live features on one scale (ours)."""
 
 from __future__ import annotations
 

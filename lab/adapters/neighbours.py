@@ -23,7 +23,7 @@ _SHRINK = 10.0
 
 
 class CoClicks:
-    """How often two items were clicked by one user, and what each user clicked last."""
+    """How often two items were clicked by the same user, and each user's last clicks."""
 
     def __init__(self) -> None:
         self._together: defaultdict[int, Tally[int]] = defaultdict(Tally)

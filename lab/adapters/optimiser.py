@@ -40,7 +40,7 @@ class AdapterAdam:
             begin = end
 
     def zero_gradient(self) -> None:
-        """Before a backward pass."""
+        """Clears the gradient before a backward pass."""
         self.gradient.zero_()
 
     @torch.no_grad()

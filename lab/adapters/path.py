@@ -20,16 +20,16 @@ class Plugs(nn.Module):
         """Called once per batch with the facet indices `(n, 3)`, before any layer."""
 
     def representation(self, x: Tensor) -> Tensor:
-        """In place of `x`, `(n, d)`."""
+        """Replaces `x`, `(n, d)`."""
         return x
 
     def linear(self, layer: str, inputs: Tensor, out: Tensor) -> Tensor:
-        """In place of a layer's output before its activation; `(E, n, w)` for experts, `(n, w)` for the tower."""
+        """Replaces a layer's output before its activation; `(E, n, w)` for experts, `(n, w)` for the tower."""
         del layer, inputs
         return out
 
     def block(self, layer: str, out: Tensor) -> Tensor:
-        """In place of a layer's output after its activation."""
+        """Replaces a layer's output after its activation."""
         del layer
         return out
 

@@ -21,7 +21,7 @@ class AdapterSpec:
     """Learning rate (or its counterpart), tuned on streams of another seed: see docs/decisions/0062."""
     build: Callable[[AdapterContext, float], Adapter]
     rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
-    """What was tried."""
+    """Learning rates that were tried in tuning."""
     part: str = ""
     """The part of the kernel in which it differs from `iak`; empty if it differs in more, or is no kernel."""
     ablation: bool = False

@@ -1,4 +1,4 @@
-"""How every adapter that learns by gradient takes its steps: the same for all (docs/decisions/0061)."""
+"""The training loop shared by all adapters that are trained by gradient (docs/decisions/0061)."""
 
 from __future__ import annotations
 

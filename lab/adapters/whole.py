@@ -1,6 +1,6 @@
-"""Fine-tuning of the whole backbone, of its dense parts, and a model that never saw the pretraining window.
+"""Fine-tuning of the whole backbone or its dense parts, and a model that is trained on the live stream alone.
 
-These are references, not ours: what a team would do that retrains its model from the stream.
+These are reference points: what a team would do that retrains its model from the stream.
 """
 
 from __future__ import annotations

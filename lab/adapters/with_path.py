@@ -18,7 +18,7 @@ HALF_LIFE = 2_000.0
 class WithPath:
     """`inner + m'[x, T, 1]`: the path takes the inner adapter's logit as its offset (ours).
 
-    The inner adapter learns as it does alone; the path learns what that leaves.
+    The inner adapter learns as it would alone; the path learns the remaining error.
     """
 
     def __init__(self, inner: Adapter, context: AdapterContext) -> None:

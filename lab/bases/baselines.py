@@ -1,7 +1,7 @@
-"""What a team would train on the first half instead of the base: each is fitted once and tried frozen.
+"""Alternatives to the base: models fitted once on the first half and then kept frozen.
 
-Regressions and trees train on out-of-fold columns, as the base does. Where a number of passes or rounds is chosen, the
-newest tenth of the first half chooses it and is then given back. The settings are ours.
+Regressions and trees train on out-of-fold columns, as the base does. If a number of passes or rounds must be chosen,
+the newest tenth of the first half chooses it and is then added to the training data. The settings are ours.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _TREES: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Baseline:
-    """One row of the table."""
+    """One baseline, a row of the table."""
 
     about: str
     logits: Callable[[Halves, int], Logits]
-    """Of the live half, `(n,)`, from the halves and a seed."""
+    """Computes the click logits of the live half, `(n,)`, from the halves and a seed."""
 
 
 def _sum(halves: Halves, _: int, *, names: tuple[str, ...]) -> Logits:

@@ -26,7 +26,7 @@ from streaming.config import Config
 
 @dataclass(frozen=True)
 class Measured:
-    """One base or baseline on one stream."""
+    """Measures of one base or baseline on one stream."""
 
     name: str
     about: str
@@ -37,7 +37,7 @@ class Measured:
 
 
 def measured(config: Config, recording: Recording, seed: int) -> Iterator[Measured]:
-    """Every base, then every baseline, as they are done.
+    """Yields every base, then every baseline, as soon as it is measured.
 
     Raises StreamError, TextModelUnavailableError or TextWidthError.
     """
@@ -64,7 +64,7 @@ def _trained(config: Config, base: Base, recording: Recording, seed: int) -> Loa
 
 
 def _frozen_logits(backbone: FrozenBackbone, halves: Halves) -> NDArray[np.float64]:
-    """Click logits of the live half as they are served."""
+    """Click logits of the live half, as they are served."""
     test = halves.test
     pairs = represent_pairs(
         backbone, test.profiles, test.user.numpy(), test.item.numpy(), test.domain.numpy(), test.past

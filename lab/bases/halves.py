@@ -20,7 +20,7 @@ from model.encoding.profile import ItemFeatures, UserFeatures
 
 @dataclass(frozen=True)
 class Halves:
-    """The same pairs and the same encoding for every base and baseline."""
+    """Pairs and encoding of both halves, the same for every base and baseline."""
 
     train: TrainingData
     test: TrainingData
@@ -58,7 +58,7 @@ class Halves:
 
 @dataclass(frozen=True)
 class Field:
-    """One categorical column: the rows that each of `n` pairs has, and their weights, both `(n, slots)`."""
+    """One categorical column: the rows and weights of each of `n` pairs, both `(n, slots)`."""
 
     name: str
     rows: Tensor

@@ -9,7 +9,7 @@ from model.config import BackboneConfig, PretrainConfig
 
 @dataclass(frozen=True)
 class Base:
-    """What decides a frozen backbone, beside the stream and the seed."""
+    """Settings of a frozen backbone, besides the stream and the seed."""
 
     about: str
     backbone: BackboneConfig
@@ -22,7 +22,7 @@ def shipped_base() -> Base:
 
 
 def plain_base() -> Base:
-    """The same network as it was before decision 0066: no target statistics, wide tables, no refit, the lab's rates."""
+    """The network as before decision 0066: no target statistics, wide tables, no refit, the lab's learning rates."""
     return Base(
         "the base before decision 66, frozen",
         BackboneConfig(target_statistics=False, id_width=32),
@@ -31,11 +31,11 @@ def plain_base() -> Base:
 
 
 BASES = {"shipped": shipped_base, "plain": plain_base}
-"""By name, for a plan that chooses."""
+"""Bases by name, from which a plan chooses."""
 
 
 class UnknownBaseError(ValueError):
-    """There is no base of that name, or the configuration names one of its own; the message says which there are."""
+    """Unknown name of a base, or the configuration has a factory; the message lists the known names."""
 
 
 def known_base(name: str, configured: BackboneConfig) -> Base:

@@ -1,1 +1,1 @@
-"""What conversions would gain if they were adapted live: `told` (when what is known), `trial` (the ways), `command`."""
+"""Whether adapting conversions live helps: `known_conversions` (what is known when), `trial` (the ways), `command`."""

@@ -1,6 +1,6 @@
-"""The task of conversions put as that of clicks: examples are clicked items, labelled by whether they converted.
+"""The conversion task in the form of the click task: examples are clicked items, labelled by whether they converted.
 
-Put so, counters, kernel and learner of clicks do for conversions as they are.
+In this form the counters, kernel and learner of clicks can be used without changes.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class ToldConversions:
     """Clicked, and converted within the window of conversions."""
     converted_at: NDArray[np.int64]
     closed_at: NDArray[np.int64]
-    """When the window of conversions has closed behind a click."""
+    """When the conversion window of a click has closed."""
 
     @staticmethod
     def of(chunk: Chunk, config: EvaluationConfig) -> ToldConversions:
-        """Of a live half with conversions; their window is the horizon of late clicks."""
+        """The conversions of a live half; their window is the horizon of late clicks."""
         assert chunk.conversions is not None
         known, window = decided_labels(chunk, config), config.horizon_s
         row, column = np.nonzero(chunk.shown)
@@ -68,8 +68,8 @@ def conversion_features(
 ) -> NDArray[np.float32]:
     """Live features of conversions for every shown example, `(n, k)`, from what was known before its batch.
 
-    A click counts as one shown as soon as it is known, its conversion puts it right when it comes: counters, residuals
-    and content sums are those of clicks, fed with clicked items alone.
+    A click counts as shown as soon as it is known, and its conversion corrects it later: counters, residuals and
+    content sums are those of clicks, computed on clicked items alone.
     """
     layout, pace = pretrained.layout, config.requests_per_second
     live, log = LiveFeatures(layout, config.live), clicked_log(pretrained.log)

@@ -1,4 +1,4 @@
-"""What ways to tell conversions gain, over the seeds: rows, in the terminal and as Markdown."""
+"""Gains of the ways to predict conversions, over the seeds: rows, in the terminal and as Markdown."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ _TITLES = {
 
 @dataclass(frozen=True)
 class CvrRow:
-    """One way on one stream."""
+    """One way on one stream, over the seeds."""
 
     stream: str
     way: str
     figures: dict[str, Interval]
-    """By measure, over the seeds."""
+    """Figures by measure, over the seeds."""
     above: dict[str, Interval]
-    """The same above the frozen CVR, paired by seed."""
+    """Differences from the frozen CVR by measure, paired by seed."""
     cpu_s: Interval
 
 
 @dataclass(frozen=True)
 class CvrReport:
-    """All ways on all streams."""
+    """Results of all ways on all streams."""
 
     seeds: tuple[int, ...]
     trials: tuple[ConversionTrial, ...]
     rows: tuple[CvrRow, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """For programs."""
+        """As JSON."""
         return asdict(self)
 
 
 def report_of(trials: Sequence[ConversionTrial], seeds: tuple[int, ...]) -> CvrReport:
-    """What the trials come to."""
+    """The report of the trials."""
     streams = dict.fromkeys(trial.stream for trial in trials)
     return CvrReport(seeds, tuple(trials), tuple(row for stream in streams for row in _rows(stream, trials)))
 
@@ -83,6 +83,6 @@ def _cells(row: CvrRow) -> list[str]:
 
 
 def markdown(report: CvrReport) -> str:
-    """The same as a page."""
+    """The report as a Markdown page."""
     about = f"Seeds {', '.join(map(str, report.seeds))}; differences are paired by seed, ± is a 95 % interval."
     return markdown_page("What an adapted conversion probability gains", about, tables(report))

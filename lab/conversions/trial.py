@@ -1,4 +1,5 @@
-"""Ways to tell conversions on one stream and seed, test then train: every item is scored before its label is known."""
+"""Ways to predict conversions on one stream and seed, test then train: items are scored before their labels are
+known."""
 
 from __future__ import annotations
 
@@ -34,12 +35,12 @@ from model.kernel.start import KernelStart
 
 FROZEN, COUNTERS, POSTERIOR = "frozen", "counters", "kernel"
 WAYS = (FROZEN, COUNTERS, POSTERIOR)
-"""Whose CVR: the backbone's, that of counters of conversions alone, and the backbone's with a kernel on top."""
+"""Sources of the CVR: the frozen backbone, counters of conversions alone, and the backbone with a kernel on top."""
 
 
 @dataclass(frozen=True)
 class CvrFigures:
-    """One way; CTCVR is its CVR times the click probability of the kernel, unless it says otherwise."""
+    """Figures of one way; CTCVR is its CVR times the kernel's click probability, unless stated otherwise."""
 
     request_auc: float
     """CTCVR-AUC within each request that holds a conversion and something else, weighted by its items."""
@@ -50,7 +51,7 @@ class CvrFigures:
     cvr_auc: float
     """AUC of CVR, on the clicked items."""
     request_auc_frozen: float
-    """As `request_auc`, with the frozen click probability; `auc_frozen` likewise."""
+    """`request_auc` with the frozen click probability; `auc_frozen` likewise."""
     auc_frozen: float
     cpu_s: float
     """Processor seconds of scoring and learning, those of the live features not counted."""
@@ -71,7 +72,7 @@ class ConversionTrial:
 
 
 def try_conversions(plan: Plan, source: Source, seed: int) -> ConversionTrial:
-    """The trial, unless it lies in the plan's folder."""
+    """Runs the trial, or reads it from the plan's folder."""
     limit_threads()
     path = trial_path(plan, source, seed, __name__, "conversions")
     return kept_trial(path, ConversionTrial, lambda: _tried(plan, source, seed))
@@ -109,7 +110,7 @@ def _tried(plan: Plan, source: Source, seed: int) -> ConversionTrial:
 
 
 def _start(plan: Plan, pretrained: Pretrained) -> KernelStart:
-    """What a kernel of conversions starts from, as production has it."""
+    """The start of a kernel of conversions, as in production."""
     live = LiveFeatures(pretrained.layout, plan.config.live)
     return conversion_start(pretrained.log, live, (pretrained.backbone, pretrained.profiles), plan.kernel)
 

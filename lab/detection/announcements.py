@@ -1,4 +1,4 @@
-"""What was said while a stream was played, as announcements by detector."""
+"""Announcements of each detector while a stream was played."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ CAUSE_OF = {
     VerdictKind.LABELS: Origin.LABELS,
     VerdictKind.INPUTS: Origin.INPUTS,
 }
-"""Of the verdicts that announce something; the others say that nothing is known to be the matter."""
+"""Causes of the verdicts that announce something; other verdicts announce nothing."""
 CAUSES = {
     "label_delay": Origin.LABELS, "late_share": Origin.LABELS, "dropped_share": Origin.LABELS, "labels": Origin.LABELS,
     "score": Origin.INPUTS, "norm": Origin.INPUTS, "projection": Origin.INPUTS, "x": Origin.INPUTS,
     "gap": Origin.OURS,
 }  # fmt: skip
-"""What an alarm on a signal takes for the cause; on any other signal, drift."""
+"""The cause that an alarm on a signal stands for; drift for any other signal."""
 
 
 def announcements(said: Sequence[Said], strata: Strata, judged: Sequence[float]) -> dict[str, list[Announced]]:
-    """By detector: the verdict, each single detector by what it looks at, and the two that look at nothing."""
+    """Announcements by detector: the verdict, each single detector by its input, and the two dummies."""
     heard: dict[str, list[Announced]] = defaultdict(list)
     heard[VERDICT] = _verdicts(said)
     for one in said:

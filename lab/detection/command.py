@@ -68,7 +68,7 @@ def execute(
     console: Console,
     processes: int,
 ) -> list[list[Trial]]:
-    """Every stream of every seed, heard by a monitor of each configuration; in the order of streams, then seeds."""
+    """Trials of every stream and seed by a monitor of each configuration; in the order of streams, then seeds."""
     pairs = sorted(((one, seed) for one in _sources(chosen) for seed in plan.seeds), key=lambda pair: pair[0].name)
     tasks = [(one.source, seed, one.name) for seed in plan.seeds for one in sorted(chosen, key=_longest_first)]
     with workers(processes, None), bars(console) as progress:
@@ -89,7 +89,7 @@ def _longest_first(scenario: Scenario) -> int:
 
 
 def write(report: DetectorReport, trials: Sequence[Trial], out: Path) -> None:
-    """All files of a report; the pictures show the first seed."""
+    """Writes all files of a report; the pictures show the first seed."""
     drawn = {
         f"detectors-{one.stream}.png": png(partial(draw_trial, name=one.stream, drawn=one.drawn), 11, 6)
         for one in trials

@@ -23,7 +23,7 @@ from model.encoding.domain import FACETS, DomainSpace
 
 
 class Origin(StrEnum):
-    """Whose doing something is."""
+    """Cause of an episode."""
 
     DRIFT = "drift"
     """The world's: tastes, items, users."""
@@ -39,14 +39,15 @@ STRONG = 0.7
 
 @dataclass(frozen=True)
 class Episode:
-    """Something is the matter for a while."""
+    """A span of time in which something is wrong in a stream."""
 
     name: str
     cause: Origin
     begin: float
-    """Event time, s; nothing said from here on is a false alarm."""
+    """Event time, s, from which an announcement is no false alarm."""
     full: float
-    """From when on it is to be announced: its begin, or when a gradual drift reaches `STRONG` (or all its strength)."""
+    """Event time from which it must be announced: its begin, or when a gradual drift reaches `STRONG` (or its
+    maximum)."""
     end: float
     strength: float
     """0 to 1; nan for an event that has none, such as new items."""
@@ -59,7 +60,7 @@ class Episode:
         return self.cause is not Origin.DRIFT or self.strength >= STRONG
 
     def inside(self, domain: NDArray[np.int64], space: DomainSpace) -> NDArray[np.bool_]:
-        """Which requests, by their facet indices `(r, 3)`, are of its domain, `(r,)`."""
+        """Mask of the requests in its domain, `(r,)`, from facet indices `(r, 3)`."""
         chosen = np.ones(len(domain), dtype=np.bool_)
         for facet, values in self.facets.items():
             wanted = [space.values[facet].index(value) for value in values]
@@ -78,7 +79,7 @@ class Episode:
 
 
 def scripted_episodes(stream: ScriptedStream) -> list[Episode]:
-    """Those of a script, by begin: one per event, or per cycle of a recurring one."""
+    """Episodes of a script, by begin: one per event, or per cycle of a recurring one."""
     episodes = [episode for event in stream.script.events for episode in _episodes(event, stream)]
     return sorted(episodes, key=lambda one: one.begin)
 

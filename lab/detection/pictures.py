@@ -1,4 +1,4 @@
-"""A picture per stream: both arms over time, what was the matter, and what the verdict said, on one axis."""
+"""A picture per stream: both arms over time, the episodes, and the verdicts, on one axis."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Streams played once and kept: whatever a monitor says of them can be tried again in seconds."""
+"""Recorded plays of streams, to which any monitor can be applied in seconds."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Arms:
-    """What was served, in order, `(n,)`."""
+    """Logits that were served, in order, `(n,)`."""
 
     live: NDArray[np.float32]
     frozen: NDArray[np.float32]
@@ -50,7 +50,7 @@ class Arms:
 
 @dataclass(frozen=True)
 class PlayedStream:
-    """One stream of one seed, played."""
+    """The recorded play of one stream and seed."""
 
     record: Record
     episodes: tuple[Episode, ...]
@@ -70,7 +70,7 @@ def pretrain(plan: Plan, source: Source, seed: int) -> None:
 
 
 def played(plan: Plan, source: Source, seed: int, name: str) -> PlayedStream:
-    """The stream of that name, played behind the gate unless it lies in the plan's folder."""
+    """The recorded play of the named stream behind the gate, from the plan's folder or played now."""
     limit_threads()
     path = _folder(plan, source, seed) / f"{name}.played"
     if path.is_file():

@@ -30,11 +30,11 @@ class DetectorRow:
     recalled: int
     """Announced in time."""
     right_cause: float | None
-    """Share of the recalled; None if there is none."""
+    """Share of the recalled episodes; None if none was recalled."""
     delay_examples: float | None
     """Median over the recalled."""
     false_alarms_per_million: float | None
-    """None if something was the matter all the time."""
+    """None if there was an episode all the time."""
 
 
 @dataclass(frozen=True)
@@ -43,25 +43,25 @@ class Total:
 
     detector: str
     recalled: Interval
-    """Share of the episodes that the goals demand, over the seeds."""
+    """Share of the required episodes that were recalled, over the seeds."""
     right: Interval
-    """Share of them announced with the right cause."""
+    """Share of them that were announced with the right cause."""
     delay_examples: float
     false_alarms: int
-    """On the stream without drift."""
+    """Number on the stream without drift."""
     per_million: tuple[float, float, float]
-    """The same per million examples, with its exact 95 % interval (Garwood)."""
+    """Number per million examples, with its exact 95 % interval (Garwood)."""
 
 
 @dataclass(frozen=True)
 class VerdictGoal:
-    """What the verdict must do, and what it does."""
+    """A requirement on the verdict, and its result."""
 
     name: str
     wanted: str
     found: str
     met: bool | None
-    """None where there are too few examples to say."""
+    """None if there are too few examples to decide."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class DetectorReport:
 
 
 def report_of(trials: Sequence[Trial]) -> DetectorReport:
-    """Of all streams and seeds, heard by monitors of one configuration."""
+    """The report on all streams and seeds, for monitors of one configuration."""
     streams = list(dict.fromkeys(one.stream for one in trials))
     detectors = _in_order({name for one in trials for name in one.scores})
     still = [one for one in trials if one.stream == NO_DRIFT]
@@ -109,7 +109,7 @@ def _in_order(names: Iterable[str]) -> list[str]:
 
 
 def _of(trials: Sequence[Trial], stream: str, detector: str) -> list[Score]:
-    """A detector that said nothing on a stream has missed all of its episodes."""
+    """Scores of a detector on a stream. If it announced nothing there, it missed all of its episodes."""
     return [_score(one, detector) for one in trials if one.stream == stream]
 
 
@@ -196,7 +196,7 @@ def _goals(trials: Sequence[Trial]) -> list[VerdictGoal]:
 
 
 def _below_one(rate_found: float, high: float) -> bool | None:
-    """That nothing was seen in a few hundred thousand examples does not show that a million would hold nothing."""
+    """Whether the rate is below one per million; None if too few examples were seen to show it."""
     if high < 1:
         return True
     return None if not rate_found >= 1 else False

@@ -21,18 +21,18 @@ from model.encoding.profile import UserFeatures
 Faulty = tuple[LiveHalf, PlayedRequests]
 NO_DRIFT = "no-drift"
 SHARE = 0.25
-"""Of the live half in which a fault lasts: 3 750 examples."""
+"""Share of the live half that a fault lasts: 3 750 examples."""
 _EARLIEST, _LATEST = 0.3, 0.5
-"""Where it begins, as a share of the live half."""
+"""Range of the fault's begin, as a share of the live half."""
 REAL = (MOVIELENS, MOVIELENS_SESSIONS)
-"""Whose users judge many items in a row. What is said of wrong labels or a broken kernel there is false."""
+"""Streams whose users rate many items in a row, where verdicts of wrong labels or a broken kernel are false."""
 LONG_REQUESTS = 20_000
-"""Of the stream without drift: false alarms are rare, and a stream as short as the others would hardly show one."""
+"""Length of the stream without drift: false alarms are so rare that a stream of the usual length would show none."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Something put wrong into a live half."""
+    """A fault that is put into a live half."""
 
     cause: Origin
     about: str
@@ -41,12 +41,12 @@ class Fault:
 
 @dataclass(frozen=True)
 class Scenario:
-    """One stream that detectors are tried on."""
+    """One stream for trying detectors."""
 
     name: str
     source: Source
     fault: str = ""
-    """Name in `FAULTS`; empty for a script as it is."""
+    """Name in `FAULTS`; empty for a script without a fault."""
 
 
 def scenarios(suite: str) -> list[Scenario]:
@@ -111,7 +111,7 @@ def _domains(half: LiveHalf) -> NDArray[np.int64]:
 
 
 def _permuted(half: LiveHalf, played: PlayedRequests, pretrained: Pretrained) -> Faulty:
-    """Every second column of the representation stands where another should."""
+    """Swaps columns of the representation, so that every second column is at another's place."""
     part, x = _span_examples(half, played), half.pairs.x.copy()
     columns = np.arange(0, x.shape[1], 2)
     x[part, columns[:, None]] = x[part, np.roll(columns, 1)[:, None]]
@@ -161,4 +161,4 @@ FAULTS: Mapping[str, Fault] = {
     "kernel-overdone": Fault(Origin.OURS, "Every kernel moves the logits four times too far.", _kernel_times(4.0)),
     "kernel-turned": Fault(Origin.OURS, "Every kernel moves them twice as far the wrong way.", _kernel_times(-2.0)),
 }
-"""By the name of the stream."""
+"""Scenarios by the name of the stream."""

@@ -1,4 +1,4 @@
-"""How well announcements fit the truth of a stream (docs/evaluation.md has the rules in words)."""
+"""How well announcements match the episodes of a stream (docs/evaluation.md explains the rules)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GROUP = "group"
 
 @dataclass(frozen=True)
 class Announced:
-    """Something said of a stratum."""
+    """One announcement about a stratum."""
 
     time: float
     """Event time, s."""
@@ -34,9 +34,9 @@ class Traffic:
     """When how many examples of which domain were served: the clock that episodes are measured by."""
 
     time: NDArray[np.float64]
-    """Of each request, rising, s, `(r,)`."""
+    """Event time of each request, ascending, s, `(r,)`."""
     examples: NDArray[np.int64]
-    """Of each request, `(r,)`."""
+    """Number of examples of each request, `(r,)`."""
     domain: NDArray[np.int64]
     """Facet indices, `(r, 3)`."""
     space: DomainSpace
@@ -63,7 +63,7 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Found:
-    """What became of one episode."""
+    """Result for one episode."""
 
     episode: str
     cause: Origin
@@ -82,10 +82,10 @@ class Found:
 
 @dataclass(frozen=True)
 class Score:
-    """One detector on one stream of one seed."""
+    """Result of one detector on one stream and seed."""
 
     found: tuple[Found, ...]
-    """By episode."""
+    """Results by episode."""
     false_alarms: int
     quiet: int
     """Examples over which false alarms were counted."""
@@ -120,13 +120,13 @@ def _found(
 
 
 def _last_named(inside: Sequence[Announced]) -> Origin | None:
-    """Where the group as a whole is concerned, its own stratum has the last word."""
+    """The last announced cause; for an episode of the whole group, the group's own stratum decides."""
     own = [one for one in inside if one.stratum == GROUP] or inside
     return own[-1].cause if own else None
 
 
 def _shown_already(episode: Episode, episodes: Sequence[Episode], announcements: Sequence[Announced]) -> bool:
-    """Whether the right cause stands there since an earlier episode of that cause, which is still at work."""
+    """Whether its cause is already announced because of an earlier episode of that cause that has not ended."""
     standing: dict[str, Announced] = {}
     for said in announcements:
         if said.time < episode.begin and said.lasts and episode.concerns(said.stratum):

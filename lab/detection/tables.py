@@ -1,4 +1,4 @@
-"""What the detectors are worth, in the terminal and as Markdown."""
+"""Tables of detector results, in the terminal and as Markdown."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def missed(report: DetectorReport) -> list[str]:
 
 
 def grid_table(reports: Sequence[tuple[float, DetectorReport]]) -> NamedTable:
-    """What the verdict is worth at each value of `drift.false_alarm_examples`."""
+    """Results of the verdict at each value of `drift.false_alarm_examples`."""
     head = ["false_alarm_examples", "recalled", "with the right cause", "delay, examples", "false alarms per million"]
     body = []
     for value, report in reports:

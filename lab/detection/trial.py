@@ -1,4 +1,4 @@
-"""One stream of one seed heard by a monitor, and how well what it says fits the truth."""
+"""Applies a monitor to the recorded play of one stream and seed, and scores its announcements."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from model.gate.seen import Strata
 
 @dataclass(frozen=True)
 class Drawn:
-    """What a picture of a stream shows."""
+    """Data for the picture of a stream."""
 
     arms: Arms
     bands: tuple[Band, ...]
@@ -37,7 +37,7 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Trial:
-    """One stream of one seed."""
+    """Scores of one stream and seed."""
 
     stream: str
     seed: int
@@ -48,13 +48,13 @@ class Trial:
 
 
 def try_stream(plan: Plan, source: Source, seed: int, name: str, *, configs: Sequence[DriftConfig]) -> list[Trial]:
-    """Plays the stream of that name if that is not done, and scores all that a monitor of each configuration says."""
+    """Plays the named stream unless a recording exists, and scores a monitor of each configuration on it."""
     one = played(plan, source, seed, name)
     return [trial(name, seed, one, config, draw=seed == plan.seeds[0]) for config in configs]
 
 
 def trial(name: str, seed: int, one: PlayedStream, config: DriftConfig, *, draw: bool) -> Trial:
-    """Scores all that a monitor of `config` says of a stream."""
+    """Scores the announcements of a monitor with `config` on a recorded play."""
     strata = Strata(one.traffic.space.values)
     said = one.record.heard_by(DriftMonitor(strata, reference(one), config))
     judged = [call.time for call in one.record.calls if isinstance(call, Judged)]
@@ -69,6 +69,6 @@ def trial(name: str, seed: int, one: PlayedStream, config: DriftConfig, *, draw:
 
 
 def reference(one: PlayedStream) -> Reference | None:
-    """What inputs and scores were like before the kernel began."""
+    """The drift reference of a recorded play."""
     window, sizes = one.window, one.traffic.space.sizes
     return Reference.of(window.x, window.frozen, window.label, window.domain, sizes)

@@ -1,1 +1,1 @@
-"""What each user encoder gains: its history left as it was or kept live, with and without the kernel."""
+"""Gains of each user encoder with a history frozen at the end of pretraining or kept live, with and without kernel."""

@@ -75,7 +75,7 @@ def _ensure_fits(backbone: BackboneConfig) -> None:
 
 
 def _sources(order: ComparisonOrder) -> list[Source]:
-    """The streams that are named, or some that differ in what a history can tell."""
+    """The named streams, or a default choice that differs in how much a history can help."""
     if order.streams or order.quick:
         return choose(order.streams, quick=order.quick)
     scripts = choose(NamedStreams(suite="scripted"), quick=False)

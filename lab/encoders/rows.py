@@ -21,9 +21,9 @@ class ArmRow:
     encoder: str
     arm: str
     figures: dict[str, Interval]
-    """By name in `FIGURES`."""
+    """Figures by name in `FIGURES`."""
     above: dict[str, Interval]
-    """The same above the arm of `none` that learns as much, paired by seed."""
+    """Differences from the same arm of encoder `none`, paired by seed."""
 
     @property
     def better(self) -> bool:
@@ -33,7 +33,7 @@ class ArmRow:
 
 @dataclass(frozen=True)
 class KernelShare:
-    """What a live history, the kernel and both together gain above the frozen model of `none`."""
+    """Gains of a live history, of the kernel and of both above the frozen model of `none`."""
 
     encoder: str
     figure: str
@@ -46,14 +46,14 @@ class KernelShare:
 
 @dataclass(frozen=True)
 class EncoderCost:
-    """What an encoder costs, and how often it has something to read, over the seeds."""
+    """Cost of an encoder, and the share of requests with a history, over the seeds."""
 
     encoder: str
     request_ms: Interval
     request_ms_above: Interval
     pretrain_s: Interval
     with_history: float
-    """Share of the live requests whose user has a live history; `left`, one of the pretraining half."""
+    """Share of the live requests whose user has a live history; `left` the share with one from the pretraining half."""
     left: float
 
 
@@ -89,7 +89,7 @@ def better(stream: StreamOfEncoders, arm: str) -> list[str]:
 
 
 def report_of(trials: Sequence[EncoderTrial], delay_s: float) -> EncoderReport:
-    """Of all streams, encoders and seeds, all at one delay."""
+    """The report on all streams, encoders and seeds, at one delay."""
     streams = dict.fromkeys(one.stream for one in trials)
     return EncoderReport(
         seeds=tuple(sorted({one.seed for one in trials})),

@@ -1,4 +1,4 @@
-"""What user encoders gain, in the terminal and as Markdown."""
+"""Tables of the gains of user encoders, in the terminal and as Markdown."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def markdown(report: EncoderReport) -> str:
 
 
 def delay_tables(reports: Sequence[EncoderReport]) -> Iterator[NamedTable]:
-    """What the arms with a live history are worth at each `backbone.history_delay_s`."""
+    """Figures of the arms with a live history at each `backbone.history_delay_s`."""
     head = ["stream", "history_delay_s", "user encoder"]
     head += [name for figure in FIGURES for name in (_TITLES[figure], "above none")]
     for arm in (FROZEN_LIVE, OVER_LIVE):

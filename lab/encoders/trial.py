@@ -1,4 +1,4 @@
-"""One user encoder on one stream and seed: pretrained once, its history left as it was, then kept live."""
+"""One user encoder on one stream and seed: pretrained once, its histories first frozen, then kept live."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from model.evaluation import auc, grouped_auc, log_loss, sigmoid
 FROZEN, FROZEN_LIVE = "frozen", "frozen, live history"
 OVER_FROZEN, OVER_LIVE = "kernel", "kernel, live history"
 ARMS = (FROZEN, FROZEN_LIVE, OVER_FROZEN, OVER_LIVE)
-"""Without a live history a user encoder reads what it could when pretraining ended."""
+"""Without a live history, a user encoder reads the history as of the end of pretraining."""
 NONE = "none"
 """The encoder that all are compared with."""
 CANDIDATES = 100
@@ -37,7 +37,7 @@ _TIMED = 60
 
 @dataclass(frozen=True)
 class ArmFigures:
-    """One arm on the live half, every example scored before anything learned from it."""
+    """Figures of one arm on the live half; every example is scored before anything learned from it."""
 
     request_auc: float
     auc: float
@@ -54,7 +54,7 @@ class EncoderTrial:
     delay_s: float
     """`backbone.history_delay_s`."""
     figures: dict[str, ArmFigures]
-    """By arm; `none` has no history to be live."""
+    """Figures by arm; encoder `none` has no arms with a live history."""
     with_history: dict[str, float]
     """Share of the live half's requests whose user has a history, by frozen arm."""
     request_ms: float

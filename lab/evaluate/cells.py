@@ -1,4 +1,4 @@
-"""How figures are written in tables: what is not a number is a blank cell."""
+"""Formats of figures in tables; NaN becomes a blank cell."""
 
 from __future__ import annotations
 

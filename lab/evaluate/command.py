@@ -56,7 +56,7 @@ def run_evaluate(
 
 
 def write(report: EvaluationReport, out: Path) -> None:
-    """All files of a report."""
+    """Writes all files of a report."""
     from lab.evaluate.page import page
     from lab.evaluate.plots import pictures
 

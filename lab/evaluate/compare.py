@@ -1,4 +1,5 @@
-"""From the measures of many runs to a comparison: means, spread, paired differences, recovered share, forgetting."""
+"""Comparison of adapters from the measures of many runs: means, spread, paired differences, recovered share,
+forgetting."""
 
 from __future__ import annotations
 
@@ -61,13 +62,14 @@ def paired(runs: Mapping[str, Mapping[int, object]], adapter: str, other: str, w
 
 
 def differences(runs: Mapping[str, Mapping[int, object]], adapter: str, other: str, what: str = "auc") -> list[float]:
-    """That difference seed by seed."""
+    """The difference of two adapters by seed."""
     seeds = sorted(set(runs.get(adapter, {})) & set(runs.get(other, {})))
     return [getattr(runs[adapter][s], what) - getattr(runs[other][s], what) for s in seeds]
 
 
 def over_streams(streams: Mapping[str, Runs], adapter: str, other: str, what: str = "auc") -> Interval:
-    """The same, averaged over the streams within each seed first: seeds are the independent repetitions."""
+    """The difference averaged over the streams within each seed first, because seeds are the independent
+    repetitions."""
     by_seed: dict[int, list[float]] = {}
     for runs in streams.values():
         for seed in set(runs.get(adapter, {})) & set(runs.get(other, {})):
@@ -80,14 +82,14 @@ def over_streams(streams: Mapping[str, Runs], adapter: str, other: str, what: st
 def recovered(runs: Runs, adapter: str) -> float:
     """`(adapter - frozen) / (full - frozen)` of the AUC inside drift spans, means over the seeds first.
 
-    Not-a-number where full fine-tuning gains less than 0.002: a share of nothing says nothing.
+    NaN if full fine-tuning gains less than 0.002, because a share of almost nothing has no meaning.
     """
     gain, most = paired(runs, adapter, FROZEN, "drift_auc").mean, paired(runs, FULL, FROZEN, "drift_auc").mean
     return gain / most if most >= 0.002 else float("nan")
 
 
 def forgetting(runs: Runs, adapter: str) -> Interval:
-    """How much of its lead over frozen an adapter has lost when an old taste returns, against before the drift."""
+    """How much of its lead over frozen an adapter loses when an old taste returns, compared with before the drift."""
     seeds = sorted(set(runs.get(adapter, {})) & set(runs.get(FROZEN, {})))
     lost = []
     for seed in seeds:

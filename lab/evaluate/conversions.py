@@ -1,7 +1,7 @@
-"""How well the arms tell conversions: CTCVR-AUC over all that was shown, and within requests.
+"""How well the arms predict conversions: CTCVR-AUC over all shown items, and within requests.
 
-An arm on top gives click logits; its `p_CTCVR` is its click probability times the frozen model's CVR. Beside it stands
-what the same click logits reach alone: a CVR that tells nothing adds nothing to that.
+An adapter gives click logits; its `p_CTCVR` is its click probability times the frozen model's CVR. The figures of the
+click logits alone are reported beside it, because a CVR without information adds nothing to them.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from model.evaluation import auc, grouped_auc, mixed_groups, sigmoid
 
 @dataclass(frozen=True)
 class ConversionMeasures:
-    """One adapter, one stream, one seed: click and conversion against everything else that was shown."""
+    """Measures of one adapter, stream and seed: items with click and conversion against all other shown items."""
 
     request_auc: float
     """CTCVR-AUC within each request that holds a conversion and something else, weighted by its items."""
     auc: float
     """CTCVR-AUC over everything."""
     request_auc_by_clicks: float
-    """The same as `request_auc`, ordered by the click logits alone."""
+    """`request_auc` of the order by click logits alone."""
     auc_by_clicks: float
     lists: int
     """Requests that hold a conversion and something else."""
@@ -52,7 +52,7 @@ class ConversionRow:
 
 @dataclass(frozen=True)
 class ConversionReport:
-    """One stream."""
+    """Conversion results of one stream."""
 
     lists: int
     rate: float
@@ -60,7 +60,7 @@ class ConversionReport:
 
 
 def measure_conversions(data: PreparedStream, logit: NDArray[np.float32]) -> ConversionMeasures | None:
-    """The measures of one run; None where the stream knows of no conversions."""
+    """The measures of one run; None for a stream without conversions."""
     if data.conversion is None or data.cvr_logit is None:
         return None
     label, score = data.conversion, sigmoid(logit) * sigmoid(data.cvr_logit)
@@ -78,7 +78,7 @@ def measure_conversions(data: PreparedStream, logit: NDArray[np.float32]) -> Con
 def report_conversions(
     seeds: Sequence[tuple[int, Mapping[str, ConversionMeasures]]], adapters: Sequence[str]
 ) -> ConversionReport | None:
-    """What the measures by seed and adapter come to; None where there are none."""
+    """The report on the measures by seed and adapter; None if there are none."""
     if not all(measures for _, measures in seeds):
         return None
     first = next(iter(seeds[0][1].values()))

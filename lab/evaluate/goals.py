@@ -1,4 +1,4 @@
-"""What the kernel must show, asked of a report: each goal is judged where its streams were run, on means over seeds.
+"""Goals for the kernel, checked against a report on the streams that were run, by means over seeds.
 
 The figures of a ranker come first (docs/decisions/0065). Gains are over the frozen model, those on logs are absolute.
 """
@@ -21,20 +21,20 @@ RIVALS = (
     "item-mean", "counters", "counters-lr", "als", "knn", "refit",
     "iak-paper-a", "iak-paper-b", "iak-paper-d", "lora-path-trust", "houlsby-path-trust", "full-path-trust",
 )  # fmt: skip
-"""What the kernel must stand above on real impressions: counters and what is made of them, and the paper's kernel and
-the literature's adapters with all that the kernel has beside its core."""
+"""Adapters that the kernel must beat on real impressions: counters and models of them, and the paper's kernel and the
+literature's adapters with everything that the kernel has besides its core."""
 NOT_RUN = "not run"
 _SCRIPTS = 0.02
 
 
 @dataclass(frozen=True)
 class Goal:
-    """One question to the report."""
+    """One goal, and whether a report meets it."""
 
     question: str
     measured: str
     met: bool | None
-    """None where the report cannot say: a stream or an adapter did not run, or a script was shortened."""
+    """None if the report cannot decide: a stream or an adapter did not run, or a script was shortened."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What the kernel takes up, in nats: compression of who asks, and matching of that with what is shown.
+"""Information that the kernel gains, in nats: by compression of user and domain, and by matching with shown items.
 
 A run's file holds, per micro-batch: `examples`, the batch's examples; `compression_nats`, the information that the
 compressed representation keeps; `matching_nats`, the batch's information gain, the divergence of the posterior after
@@ -24,7 +24,7 @@ _KEYS = (*_PER_BATCH, "domain_matching_nats", "domains")
 
 @dataclass(frozen=True)
 class SeedInformation:
-    """One run of the kernel on one stream."""
+    """Information of one run of the kernel on one stream."""
 
     seed: int
     compression: float
@@ -36,7 +36,7 @@ class SeedInformation:
     curve: tuple[float, ...]
     """Nats of matching per example in each of `WINDOWS` windows of the examples; not-a-number for one without."""
     domains: dict[str, tuple[float, ...]]
-    """What each domain gained, by its name: nats per example of any domain, in the same windows."""
+    """Gain by domain name: nats per example of any domain, in the same windows."""
 
     @property
     def per_example(self) -> float:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MOST_CURVES = 8
-"""Domains drawn by name: more could not be told apart, and the tables hold them all."""
+"""Domains drawn by name; more could not be distinguished, and the tables list them all."""
 
 
 def information_table(streams: Sequence[StreamReport]) -> tuple[list[str], list[list[str]]]:
@@ -78,7 +78,7 @@ def draw_domains(figure: Figure, stream: StreamReport) -> None:
 
 
 def _domain_curves(stream: StreamReport) -> dict[str, tuple[float, ...]]:
-    """By domain the windows' nats, means over the seeds."""
+    """Nats by domain and window, means over the seeds."""
     by_name: dict[str, list[tuple[float, ...]]] = {}
     for one in stream.information:
         for name, curve in one.domains.items():

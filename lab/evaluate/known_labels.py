@@ -1,4 +1,4 @@
-"""What is known before each request of a live half, and what its user had done by then."""
+"""The labels that are known before each request of a live half, and the events of its user until then."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Labels:
 
     chunk: Chunk
     label: NDArray[np.bool_]
-    """As training sees it when the window closes, `(n,)`."""
+    """Label for training at the end of the window, `(n,)`."""
     batch: NDArray[np.int64]
     """Scoring batch of each request, `(r,)`."""
     decided: NDArray[np.int64]
@@ -44,14 +44,15 @@ class Labels:
         decided: NDArray[np.int64],
         corrected: NDArray[np.int64],
     ) -> Labels:
-        """Of a live half."""
+        """The labels of a live half."""
         begin = np.concatenate([[0], np.cumsum(chunk.shown.sum(axis=1))])
         return Labels(chunk, label, batch, decided, corrected, begin)
 
     def before(
         self, outcomes: Sequence[RequestOutcome]
     ) -> Iterator[tuple[slice, RequestOutcome, list[RequestOutcome], list[RequestOutcome]]]:
-        """For each request its examples, itself, and what became known since the last: decided, and clicked late."""
+        """For each request: its examples, the request itself, and what became known since the last: decided requests
+        and late clicks."""
         clicked_late = _late_clicks(outcomes, self.begin, self.corrected)
         order, late_order = np.argsort(self.decided, kind="stable"), sorted(clicked_late, key=lambda pair: pair[0])
         taken = put_right = 0
@@ -69,9 +70,9 @@ class Labels:
 def live_histories(
     stream: Stream, pretrained: Pretrained, known: Labels, *, followed: bool = True
 ) -> PastEvents | None:
-    """What the user of each request had done, as the live rows held it: the pretraining log, and what was decided.
+    """The earlier events of each request's user, as live rows held them: from the pretraining log and decided requests.
 
-    Unless it is `followed`, a history stays as it was when pretraining ended. None where the backbone reads none.
+    Unless `followed`, a history stays as it was when pretraining ended. None if the backbone reads no histories.
     """
     if not pretrained.layout.history.length:
         return None

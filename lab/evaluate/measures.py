@@ -1,7 +1,7 @@
-"""What is read off one run's logits; all labels are what users really did, not what a corrupted log says.
+"""Measures of one run's logits; labels are what users really did, not what a corrupted log says.
 
-Around a return of an old taste there are few examples: there a scripted stream's true probabilities take the place of
-the clicks they gave, and the AUC is the expected one.
+There are few examples around the return of an old taste. Scripted streams therefore use the true probabilities there
+instead of clicks, and the AUC is the expected one.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from model.evaluation import (
 WINDOWS = 20
 """Stretches of equally many examples over which the curves are drawn."""
 AROUND_RETURN = ("before the drift", "before the return", "1st quarter after", "2nd", "3rd", "4th")
-"""Where an AUC is taken around the return of an old taste; the quarters are those of the tenth after it."""
+"""Spans around the return of an old taste with an AUC of their own; quarters are those of the tenth after it."""
 FIRST_EXAMPLES = (100, 500, 2_000)
-"""Examples of a new facet value over which its ranking is told."""
+"""Numbers of first examples of a new facet value over which its ranking is measured."""
 _NEW_AFTER = 0.1
 """Share of the live half after which a facet value counts as new."""
 LEAST = 200
-"""Examples below which an AUC says nothing."""
+"""Examples below which no AUC is computed, because it would be noise."""
 Rows = NDArray[np.bool_] | NDArray[np.intp]
-"""Which examples: a mask or indices."""
+"""A choice of examples: a mask or indices."""
 
 
 @dataclass(frozen=True)
 class Measures:
-    """One adapter, one stream, one seed."""
+    """Measures of one adapter, stream and seed."""
 
     request_auc: float
     """AUC within each request that holds both labels, weighted by its items: what a ranker is for."""
@@ -134,7 +134,7 @@ def within(data: PreparedStream, span: DriftSpan) -> NDArray[np.bool_]:
 
 
 def returns(data: PreparedStream, spans: Sequence[DriftSpan]) -> list[NDArray[np.bool_]]:
-    """For each return of an old taste, the examples in the tenth of the stream after it."""
+    """For each return of an old taste, indices of the examples in the tenth of the stream after it."""
     tenth = (data.time[-1] - data.time[0]) / 10
     ends = [span.end for span in spans if span.returns and span.kind == "taste"]
     return [np.asarray((data.time >= end) & (data.time < end + tenth)) for end in ends]
@@ -160,7 +160,7 @@ def mean_known(values: Sequence[float]) -> float:
 
 
 def _true_area(data: PreparedStream, logit: NDArray[np.float32], rows: Rows) -> float:
-    """Expected AUC where the stream tells its probabilities, the AUC of the clicks where it does not."""
+    """Expected AUC if the stream has true probabilities, else the AUC of the clicks."""
     probability = data.probability[rows]
     if probability.size < LEAST or not np.isfinite(probability).all():
         return _area(data.truth, logit, rows)

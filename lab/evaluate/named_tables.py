@@ -61,7 +61,7 @@ def write_report(out: Path, name: str, figures: Mapping[str, object] | Sequence[
 
 
 def plain(value: Any) -> Any:
-    """For JSON, which knows no tuples and no not-a-number: lists, and null."""
+    """`value` as JSON, which has no tuples and no NaN: they become lists and null."""
     if isinstance(value, Mapping):
         return {key: plain(of) for key, of in value.items()}
     if isinstance(value, list | tuple):
@@ -70,5 +70,5 @@ def plain(value: Any) -> Any:
 
 
 def say_where(path: Path, seconds: float, console: Console) -> None:
-    """Which file a user opens next, and how long it took to make."""
+    """Prints which file to open next, and how long it took to make."""
     console.print(f"{path} ({seconds:.0f} s)", highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""What the command line asks of a comparison, and the plan that follows from it."""
+"""The options of a comparison on the command line, and the plan made of them."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from model.config import BackboneConfig, PretrainConfig
 from streaming.config import Config
 
 TUNING_SEEDS = (1_000, 1_001)
-"""Choices are made on these; what a report tells is measured on others."""
+"""Choices are made on these seeds; reported results are measured on others."""
 
 
 @dataclass(frozen=True)
 class ComparisonOrder:
-    """What every comparison of `driftline evaluate` can be asked for."""
+    """Options that every comparison of `driftline evaluate` accepts."""
 
     out: Path
     """Folder of the report."""
     streams: NamedStreams = field(default_factory=NamedStreams)
     seeds: int | None = None
-    """How many; each comparison has a number of its own where none is asked for."""
+    """Number of seeds; None takes the comparison's own default."""
     quick: bool = False
     tune: bool = False
     """Whether a choice is made, on `TUNING_SEEDS`."""
     processes: int = field(default_factory=lambda: os.cpu_count() or 1)
 
     def seeds_or(self, count: int, *, quick: int | None = None) -> tuple[int, ...]:
-        """The seeds: `count` of them unless the user says how many, or `quick` of them for a short look."""
+        """The seeds: as many as requested, else `count`, or `quick` for a short look."""
         if self.tune:
             return TUNING_SEEDS
         return tuple(range(self.seeds or (quick if quick and self.quick else count)))

@@ -1,4 +1,4 @@
-"""One HTML page that holds everything, pictures included: it can be sent as one file."""
+"""The report as one HTML file with pictures included, so that it can be sent as one file."""
 
 from __future__ import annotations
 

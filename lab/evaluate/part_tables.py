@@ -1,4 +1,4 @@
-"""What each part of the kernel is worth: the kernel beside adapters that differ from it in that part."""
+"""The value of each part of the kernel: the kernel beside adapters that lack that part."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _ablations(report: EvaluationReport) -> list[str]:
 
 
 def _parts_by_stream(report: EvaluationReport, figure: str) -> tuple[list[str], Cells]:
-    """On which streams the kernel loses by going without each part; `figure` is a row's lead over the kernel."""
+    """The streams on which the kernel gets worse without each part; `figure` is a row's lead over the kernel."""
     rows = [{row.adapter: row for row in stream.rows} for stream in report.streams]
     body = [[name, *(span(getattr(of_stream[name], figure)) for of_stream in rows)] for name in _ablations(report)]
     return ["adapter", *(stream.name for stream in report.streams)], body

@@ -1,4 +1,4 @@
-"""What an evaluation consists of, and the key under which its work is kept."""
+"""The plan of an evaluation, and the key under which its results are stored."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from model.config import BackboneConfig, KernelConfig, LearnerConfig, PretrainCo
 
 ALL_ADAPTERS: dict[str, AdapterSpec] = {**ADAPTERS, "river-lr": RIVER}
 KERNEL = "iak"
-"""The kernel as it is served."""
+"""Name of the adapter that is the served kernel."""
 STANDARD_ADAPTERS = tuple(name for name, spec in ALL_ADAPTERS.items() if not spec.ablation)
 ADAPTER_SETS = {
     "all": tuple(ALL_ADAPTERS),
     "ablations": (KERNEL, *(name for name, spec in ALL_ADAPTERS.items() if spec.part)),
 }
-"""What one word on the command line stands for."""
+"""Sets of adapters that one word on the command line names."""
 QUICK_ADAPTERS = ("frozen", "iak", "closed-form", "live-head", "lora", "full")
 WORK = "lab.evaluate.work"
 """The module whose code, with all that it imports, decides what a run gives; reports only read its results."""
@@ -68,12 +68,12 @@ class Plan:
         return hashlib.sha256((json.dumps(parts, sort_keys=True) + self.code).encode()).hexdigest()[:16]
 
     def folder(self, source: Source, seed: int) -> Path:
-        """Where the results of one stream and seed lie."""
+        """Folder of the results of one stream and seed."""
         stream = hashlib.sha256(source.describe().encode()).hexdigest()[:8]
         return self.work_dir / self.key / f"{source.name}-{stream}" / f"seed-{seed}"
 
     def to_json(self) -> dict[str, object]:
-        """For the report."""
+        """As JSON, for the report."""
         return {
             "streams": [source.name for source in self.sources],
             "adapters": {n: {"rate": ALL_ADAPTERS[n].rate, "about": ALL_ADAPTERS[n].about} for n in self.adapters},
@@ -141,7 +141,7 @@ def make_plan(
 
 
 def _choose_adapters(names: tuple[str, ...]) -> tuple[str, ...]:
-    """The adapters that `names` and the sets among them stand for. Raises UnknownAdapterError."""
+    """The adapters that `names`, and sets among them, stand for. Raises UnknownAdapterError."""
     chosen = tuple(one for name in names for one in ADAPTER_SETS.get(name, (name,)))
     unknown = [name for name in chosen if name not in ALL_ADAPTERS]
     if unknown:
@@ -171,7 +171,7 @@ def _fit_any_backbone(names: tuple[str, ...], backbone: str, *, asked: bool) -> 
 
 
 def _without_raw_features(names: tuple[str, ...], backbone: BackboneConfig, *, asked: bool) -> tuple[str, ...]:
-    """The adapters that batches of the lab tell enough: they carry neither histories nor queries.
+    """The adapters that work on the lab's batches, which have neither histories nor queries.
 
     Raises AdapterUnfitError as above.
     """
@@ -190,7 +190,7 @@ def _without_raw_features(names: tuple[str, ...], backbone: BackboneConfig, *, a
 
 
 def _from_anywhere(source: Source) -> Source:
-    """The same source for a process with another working directory."""
+    """The same source with absolute paths, for a process with another working directory."""
     log, mapping = (path and path.absolute() for path in (source.log, source.mapping))
     return replace(source, log=log, mapping=mapping)
 

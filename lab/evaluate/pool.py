@@ -96,7 +96,7 @@ def each(plan: Plan, work: Callable[..., Result], tasks: Iterable[tuple[Any, ...
 
 
 def _named(work: Callable[..., Result], plan: Plan, source: Source, seed: int, *rest: object) -> Result:
-    """In a worker: the work, its failure named by stream, seed and what else decides it, such as the adapter."""
+    """Runs the work in a worker; names stream, seed and arguments, such as the adapter, in the error if it fails."""
     try:
         return work(plan, source, seed, *rest)
     except Exception as error:

@@ -32,7 +32,7 @@ Texts = Callable[[Sequence[str]], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """What an evaluation fixes for all adapters."""
+    """Settings that an evaluation fixes for all adapters."""
 
     backbone: BackboneConfig
     pretrain: PretrainConfig
@@ -62,9 +62,9 @@ class PreparedStream:
     time: NDArray[np.float64]
     """Original event time of the request, seconds."""
     label: NDArray[np.float32]
-    """The label as training sees it when the window closes: wrong or not there yet where the script says so."""
+    """Label for training at the end of the window; wrong or missing where the script says so."""
     truth: NDArray[np.float32]
-    """What the user really did: what the measures are taken on."""
+    """What the user really did, on which measures are computed."""
     probability: NDArray[np.float32]
     decided: NDArray[np.int64]
     """Number of the scoring batch after which the label is known."""
@@ -73,7 +73,7 @@ class PreparedStream:
     batch: NDArray[np.int64]
     """Number of the scoring batch."""
     conversion: NDArray[np.float32] | None = None
-    """Whether the user clicked and converted; None where the stream knows of no conversions."""
+    """Whether the user clicked and converted; None for a stream without conversions."""
     cvr_logit: NDArray[np.float32] | None = None
     """Logit of a conversion once clicked, by the frozen model; 0 without a conversion tower."""
     query: NDArray[np.int64] | None = None
@@ -94,7 +94,7 @@ class PreparedStream:
 
 @dataclass(frozen=True)
 class Pretrained:
-    """What was trained before the live half."""
+    """Everything trained before the live half."""
 
     backbone: FrozenBackbone
     encoder: FeatureEncoder
@@ -115,7 +115,7 @@ class TrainedBackbone:
     profiles: ProfileTable
     examples: Examples
     held_out: NDArray[np.float32]
-    """As in `Pretrained`."""
+    """As `Pretrained.held_out`."""
 
 
 def pretrain_on(stream: Stream, config: EvaluationConfig, kernel: KernelConfig, texts: Texts, seed: int) -> Pretrained:
@@ -166,7 +166,7 @@ def train_backbone_on(stream: Stream, config: EvaluationConfig, texts: Texts, se
 
 
 def query_features(catalogue: Catalogue, backbone: BackboneConfig, texts: Texts) -> list[QueryFeatures]:
-    """What users may ask for, encoded; nothing for a backbone that reads no query."""
+    """The possible queries, encoded; empty for a backbone that reads no queries."""
     asked = catalogue.queries if backbone.query_aspects else ()
     vectors = texts(asked) if asked else ()
     return [QueryFeatures(query, vector) for query, vector in zip(asked, vectors, strict=True)]
@@ -240,7 +240,7 @@ def prepare(
 
 
 def decided_labels(chunk: Chunk, config: EvaluationConfig) -> Labels:
-    """What learning is told of a live half, and when."""
+    """The labels that learning gets from a live half, and when."""
     row, column = np.nonzero(chunk.shown)
     delay = chunk.delay[row, column]
     label = chunk.click[row, column] & (delay <= config.join_s)
@@ -265,7 +265,7 @@ def first_batch_after(chunk: Chunk, batch: NDArray[np.int64], time: NDArray[np.f
 
 
 def _after_log(pretrained: Pretrained, config: EvaluationConfig) -> LiveFeatures:
-    """The live rows as they are when the live half begins."""
+    """The live rows at the begin of the live half."""
     live = LiveFeatures(replace(pretrained.layout, history=NO_HISTORY), config.live)
     before = np.arange(len(pretrained.log.examples), dtype=np.float64) - 1e9
     count_log(live, pretrained.log, before / config.requests_per_second)
@@ -280,9 +280,9 @@ def _live(  # noqa: PLR0917
     content: NDArray[np.float32],
     residual: NDArray[np.float32],
 ) -> NDArray[np.float32]:
-    """Live features of every example, `(n, k)`, from the pretraining log and what was known before its batch.
+    """Live features of every example, `(n, k)`, from the pretraining log and the labels known before its batch.
 
-    Time runs at the evaluation's pace; the log lies before it.
+    Live times are those of the evaluation's pace; the log is placed before them.
     """
     live = _after_log(pretrained, config)
     played = np.arange(len(known.chunk)) / config.requests_per_second

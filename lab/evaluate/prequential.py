@@ -18,7 +18,7 @@ from model.kernel.batch import MicroBatch
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one run gave."""
+    """Results of one run."""
 
     logit: NDArray[np.float32]
     """Click logits before learning, `(n,)`."""
@@ -46,7 +46,7 @@ def run(adapter: Adapter, data: PreparedStream, batch_examples: int) -> Outcome:
 
 
 class _Play:
-    """One adapter on its way through a stream: what it served, what it knows."""
+    """State of one adapter during a run: logits it served, labels it knows."""
 
     def __init__(self, adapter: Adapter, data: PreparedStream) -> None:
         self._adapter, self._data = adapter, data
@@ -103,8 +103,8 @@ def stream_batch(
 ) -> StreamBatch:
     """The examples of `part` as tensors.
 
-    `known` are the labels of all examples as far as they are known, by default those at the end of the windows;
-    `served` the logits that were served, by default the frozen model's.
+    `known` are the labels of all examples as far as known, by default those at the end of the windows; `served` are the
+    served logits, by default the frozen model's.
     """
 
     def tensor(values: NDArray[np.generic]) -> torch.Tensor:

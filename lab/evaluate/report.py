@@ -57,13 +57,13 @@ class AdapterRow:
     lead: Interval
     """AUC above frozen, paired by seed."""
     windowed_lead: Interval
-    """The same of the AUC within windows of time."""
+    """The lead in AUC within windows of time."""
     against_full: Interval
     """AUC above full fine-tuning, paired by seed."""
     against_kernel: Interval
     """AUC above `iak`, paired by seed; not-a-number where that did not run."""
     request_against_kernel: Interval
-    """The same of AUC within requests."""
+    """The difference from the kernel in AUC within requests."""
     recovered: float
     """Share of full fine-tuning's gain inside the drift spans."""
     examples_to_half: int | None
@@ -85,7 +85,7 @@ class AdapterRow:
 
 @dataclass(frozen=True)
 class CostRow:
-    """What an adapter costs, over all streams and seeds."""
+    """Cost of an adapter, over all streams and seeds."""
 
     adapter: str
     parameters: int
@@ -96,7 +96,7 @@ class CostRow:
 
 @dataclass(frozen=True)
 class StreamReport:
-    """One stream."""
+    """Results of one stream."""
 
     name: str
     examples: int
@@ -106,18 +106,18 @@ class StreamReport:
     oracle_auc: float
     """AUC of a scorer that knows every probability; not-a-number for a log."""
     oracle_request_auc: float
-    """The same within requests."""
+    """AUC within requests of the oracle."""
     spans: tuple[tuple[str, float, float], ...]
     """Name, begin and end of each drift as shares of the stream's examples."""
     rows: tuple[AdapterRow, ...]
     altered: bool = False
     """Whether it has the name of a script of the standard suite and is another one: a short look, or a user's own."""
     conversions: ConversionReport | None = None
-    """How well the adapters tell conversions; None where the stream knows of none."""
+    """Conversion results; None for a stream without conversions."""
     information: tuple[SeedInformation, ...] = ()
-    """What the kernel took up, a run a seed; empty where it did not run, or counts no information."""
+    """The kernel's information, by seed; empty if it did not run or measures no information."""
     verdicts: tuple[Band, ...] = ()
-    """What a drift monitor says of the first seed, by served example; empty where it found nothing to look at."""
+    """A drift monitor's verdicts on the first seed, by served example; empty if there were none to show."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def make_report(plan: Plan, results: Mapping[tuple[str, int], SeedResult]) -> Ev
 
 
 def _stream(plan: Plan, name: str, seeds: list[SeedResult], runs: Runs, *, altered: bool) -> StreamReport:
-    """One stream; what is not a mean is that of the first seed."""
+    """Results of one stream; values that are no means are those of the first seed."""
     first = seeds[0]
     return StreamReport(
         name=name,

@@ -25,7 +25,7 @@ from model.evaluation import auc, grouped_auc, mixed_groups
 
 @dataclass(frozen=True)
 class RunCost:
-    """What one run cost."""
+    """Cost of one run."""
 
     examples: int
     parameters: int
@@ -36,16 +36,16 @@ class RunCost:
 
 @dataclass(frozen=True)
 class SeedResult:
-    """One stream and seed, measured."""
+    """Results of one stream and seed."""
 
     stream: str
     seed: int
     measures: dict[str, Measures]
-    """By adapter."""
+    """Measures by adapter."""
     costs: dict[str, RunCost]
-    """By adapter."""
+    """Costs by adapter."""
     slices: dict[str, dict[str, SliceMeasures]]
-    """By adapter and name of the slice."""
+    """Slices by adapter and name."""
     examples: int
     lists: int
     click_rate: float
@@ -54,9 +54,9 @@ class SeedResult:
     spans: tuple[tuple[str, float, float], ...]
     """As in `StreamReport`."""
     conversions: dict[str, ConversionMeasures] = field(default_factory=dict)
-    """By adapter; empty where the stream knows of no conversions."""
+    """Conversion measures by adapter; empty for a stream without conversions."""
     information: SeedInformation | None = None
-    """What the kernel took up; None where it did not run, or counts no information."""
+    """The kernel's information; None if it did not run or measures no information."""
     verdicts: tuple[Band, ...] = ()
     """What a drift monitor says with frozen and kernel as its arms; of the first seed alone, where the kernel ran."""
     drawn: dict[str, NDArray[np.float64]] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""How each adapter does on the items and users that pretraining saw often, seldom or never."""
+"""Results of each adapter on items and users that pretraining saw often, seldom or never."""
 
 from __future__ import annotations
 

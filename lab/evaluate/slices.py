@@ -24,18 +24,17 @@ USER_SLICES = ("user new", "user known")
 SLICES = ITEM_SLICES + USER_SLICES
 REQUEST_SLICES = ("search requests", "recommendation requests")
 """Beside them where a stream has queries."""
-_LEAST_LISTS = 30  # requests below which their mean AUC says nothing
+_LEAST_LISTS = 30  # with fewer requests the mean AUC would be noise
 
 
 @dataclass(frozen=True)
 class SeenBefore:
-    """How many examples of the pretraining half were of each live example's item and user, both `(n,)`, and what the
-    example's request asked for."""
+    """For each live example, how often pretraining saw its item and its user, both `(n,)`, and its request's query."""
 
     item: NDArray[np.int64]
     user: NDArray[np.int64]
     query: NDArray[np.int64] | None = None
-    """As in `Chunk`, by example."""
+    """As in `Chunk`, for each example."""
 
     @staticmethod
     def of(
@@ -48,7 +47,7 @@ class SeenBefore:
         return SeenBefore(_count(pretraining.item, item), _count(pretraining.user, user), query)
 
     def masks(self) -> dict[str, NDArray[np.bool_]]:
-        """Which examples each slice holds, by its name."""
+        """Masks of the examples in each slice, by its name."""
         band = np.digitize(self.item, _FROM)
         items = {name: band == number for number, name in enumerate(ITEM_SLICES)}
         new, known = USER_SLICES
@@ -62,13 +61,13 @@ class SeenBefore:
 
 
 def _count(seen: NDArray[np.int64], asked: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How often each of `asked` occurs in `seen`."""
+    """Number of occurrences of each of `asked` in `seen`."""
     return np.bincount(seen, minlength=int(asked.max(initial=0)) + 1)[asked]
 
 
 @dataclass(frozen=True)
 class SliceMeasures:
-    """One adapter on one slice of one stream and seed; what too few examples would tell is not-a-number."""
+    """Measures of one adapter on one slice of one stream and seed; NaN for too few examples."""
 
     examples: int
     lists: int
@@ -82,7 +81,7 @@ class SliceMeasures:
 def measure_slices(
     label: NDArray[np.float32], logit: NDArray[np.float32], request: NDArray[np.int64], seen: SeenBefore
 ) -> dict[str, SliceMeasures]:
-    """All slices of `n` examples, also the empty ones, by name."""
+    """All slices of `n` examples by name, including empty ones."""
     masks = seen.masks().items()
     return {name: measure_slice(label[mask], logit[mask], request[mask]) for name, mask in masks}
 
@@ -112,14 +111,14 @@ class SliceRow:
 
 
 def slice_rows(seeds: Sequence[Mapping[str, SliceMeasures]]) -> dict[str, SliceRow]:
-    """One adapter's slices, from those of each seed."""
+    """Rows of one adapter's slices over the seeds."""
     return {name: _over_seeds([of_seed[name] for of_seed in seeds]) for name in seeds[0]}
 
 
 FIGURES = {"request_auc": "AUC within requests", "auc": "AUC", "log_loss": "log loss"}
-"""Of `SliceMeasures`, and what they are called in tables."""
+"""Fields of `SliceMeasures`, with their names in tables."""
 Measured = Mapping[int, Mapping[str, SliceMeasures]]
-"""One variant's slices, by seed and name."""
+"""Slices of one variant, by seed and name."""
 
 
 def slice_figures(runs: Measured, above: Measured | None = None) -> dict[str, dict[str, Interval]]:

@@ -26,12 +26,12 @@ ORACLE = "oracle"
 
 
 def show(report: EvaluationReport, console: Console) -> None:
-    """All tables in the terminal."""
+    """Prints all tables in the terminal."""
     show_tables(tables(report), console)
 
 
 def markdown(report: EvaluationReport) -> str:
-    """The same as a page."""
+    """All tables as a Markdown page."""
     seeds = len(report.plan["seeds"])
     about = (
         f"Commit `{report.commit or 'unknown'}`, {seeds} seeds, settings `{report.plan['key']}`. "
@@ -73,7 +73,7 @@ def tables(report: EvaluationReport) -> list[NamedTable]:
 
 
 def _information(report: EvaluationReport) -> Iterator[NamedTable]:
-    """What the kernel took up; nothing where no run counted it."""
+    """Tables of the kernel's information; none if no run measured it."""
     known = [stream for stream in report.streams if stream.information]
     if known:
         yield f"Information in {KERNEL}, nats", *information_table(known)
@@ -115,7 +115,7 @@ def _leads(report: EvaluationReport, adapter: str, lead: str) -> list[str]:
 
 
 def _head_room(leads: list[float], blanks: int) -> Cells:
-    """The oracle's row, with blank cells behind it; none where no stream is scripted."""
+    """The row of the oracle, followed by blank cells; none if no stream is scripted."""
     return [] if all(map(math.isnan, leads)) else [[ORACLE, *map(signed, leads), *[""] * blanks]]
 
 
@@ -184,7 +184,7 @@ def _stream(stream: StreamReport) -> tuple[list[str], Cells]:
 
 
 def _oracle(stream: StreamReport, width: int) -> Cells:
-    """What a scorer that knows every probability reaches; no row for a log."""
+    """The results of a scorer that knows every true probability; no row for a log."""
     if math.isnan(stream.oracle_auc):
         return []
     own = (stream.oracle_request_auc, stream.oracle_auc)

@@ -1,4 +1,4 @@
-"""The trials of a comparison: made in several processes, and kept, so that a second call goes on where one stopped."""
+"""Trials of a comparison, run in several processes and stored, so that a later call continues an interrupted one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class StreamTrial(Protocol):
-    """What one stream and seed gave."""
+    """The result for one stream and seed."""
 
     @property
     def stream(self) -> str:
@@ -51,8 +51,8 @@ def run_trials(
 ) -> list[Trial]:
     """Results of `work(plan, *task)`, in the order in which they come.
 
-    The bar is called `title` and says of each trial its stream, its seed and what `told` adds. Raises
-    EvaluationFailedError; trials that are kept stay for the next call.
+    The progress bar is called `title` and shows for each trial its stream, its seed and what `told` adds. Raises
+    EvaluationFailedError; stored trials are used by the next call.
     """
     trials = []
     with workers(processes, None), bars(console) as progress:
@@ -64,13 +64,13 @@ def run_trials(
 
 
 def trial_path(plan: Plan, source: Source, seed: int, module: str, name: str) -> Path:
-    """Where the trial `name` of one stream and seed lies; trials of other code of `module` lie elsewhere."""
+    """Path of the trial `name` of one stream and seed; it changes with the code of `module`."""
     digest = hashlib.sha256((plan.key + code_digest(module)).encode()).hexdigest()[:16]
     return plan.folder(source, seed) / f"{name}-{digest}.json"
 
 
 def kept_trial(path: Path, kind: type[Kept], make: Callable[[], Kept]) -> Kept:
-    """The trial that lies in `path`; if none does, or one that cannot be read, `make` makes it and it is kept there."""
+    """Reads the trial at `path`; if there is none or it cannot be read, `make` runs it and the result is stored."""
     try:
         return msgspec.convert(json.loads(path.read_text(encoding="utf-8")), kind)
     except (FileNotFoundError, ValueError, msgspec.ValidationError):

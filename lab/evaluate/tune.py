@@ -34,7 +34,7 @@ class Gain(NamedTuple):
 
 
 Gains = dict[str, dict[float, dict[tuple[str, int], Gain]]]
-"""By adapter, rate, and stream with seed."""
+"""Gains by adapter, rate, and stream with seed."""
 
 
 def tuning_sources(named: NamedStreams) -> list[Source]:
@@ -86,7 +86,7 @@ def _gain(name: str, rate: float, context: AdapterContext, data: PreparedStream)
     try:
         logit = run(adapter, data, context.training.batch_examples).logit
     except FloatingPointError:
-        return Gain(-math.inf, -math.inf)  # this rate is too high, and the table says so
+        return Gain(-math.inf, -math.inf)  # the rate is too high, which the table shows
     within = grouped_auc(data.truth, logit, data.request) - grouped_auc(data.truth, frozen, data.request)
     return Gain(within, auc(data.truth, logit) - auc(data.truth, frozen))
 
@@ -100,7 +100,7 @@ def best(gains: Gains) -> dict[str, float]:
 
 
 def show(gains: Gains, console: Console) -> None:
-    """The table behind the choice: means over the seeds, within requests / overall."""
+    """Prints the table behind the choice: means over the seeds, within requests / overall."""
     chosen = best(gains)
     streams = list(dict.fromkeys(stream for stream, _ in next(iter(next(iter(gains.values())).values()))))
     table = Table("adapter", "rate", *streams, "mean", title="AUC above frozen: within requests / overall")

@@ -1,6 +1,6 @@
-"""What a drift monitor says of a prepared stream, with the frozen model and the kernel as its two arms.
+"""A drift monitor's verdicts on a prepared stream, with the frozen model and the kernel as its two arms.
 
-The lab runs no gate and no join, so it knows nothing of what they would tell; the first examples are the reference.
+The lab runs no gate and no join, so their reports are missing; the first examples are the reference.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from model.gate.seen import Seen, Strata
 
 
 def stream_verdicts(data: PreparedStream, live: NDArray[np.float32], space: DomainSpace) -> tuple[Band, ...]:
-    """What stood from which served example to which, where there was something to look at.
+    """The verdicts with the spans of served examples in which they held, if there is anything to show.
 
-    `live` `(n,)` are the logits of the arm that learns. Labels come when they are decided, late ones not again.
+    `live` `(n,)` are the logits of the learning arm. Labels are given when they are decided; late clicks are not.
     """
     strata = Strata(space.values)
     monitor, healthy = DriftMonitor(strata, None, DriftConfig()), LabelHealth(np.zeros(len(strata), dtype=np.bool_))

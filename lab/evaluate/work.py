@@ -1,7 +1,7 @@
-"""What a worker process does: make a stream ready, or run one adapter on it. All of it is resumable.
+"""The work of a worker process: prepare a stream, or run one adapter on it. Both can be resumed.
 
-Results lie in files of our own, not in joblib's Memory: it keys by a function's own source alone, and we key by all the
-code that the work imports (`lab.code_key`). A file that cannot be read counts as not there.
+Results are stored in files and not in joblib's Memory, because its key is a function's own source alone; here the key
+is all code that the work imports (`lab.code_key`). An unreadable file counts as missing.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from model.whole_files import whole_file, whole_folder
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """One finished run, as it lies on disk."""
+    """One finished run as it is stored."""
 
     outcome: Outcome
     parameters: int
@@ -58,7 +58,7 @@ class FinishedRun:
 
 @dataclass(frozen=True)
 class _OpenStream:
-    """What all adapters of one stream and seed share."""
+    """Data shared by all adapters of one stream and seed."""
 
     context: AdapterContext
     data: PreparedStream
@@ -71,13 +71,13 @@ _open: dict[Path, _OpenStream] = {}
 
 
 def limit_threads() -> None:
-    """One thread per process: the processes are the parallelism, and sums come in one order."""
+    """Sets one thread per process: the work is parallel by processes, and sums then have a fixed order."""
     torch.set_num_threads(1)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 
 def prepare_stream(plan: Plan, source: Source, seed: int) -> None:
-    """Pretrains the backbone of a stream and seed and prepares the live half, as far as they are not there yet."""
+    """Pretrains the backbone of a stream and seed and prepares the live half, unless that is stored already."""
     limit_threads()
     stream = source.open(seed, plan.cache_dir)
     ensure_pretrained(plan, stream, seed)
@@ -110,7 +110,7 @@ def run_adapter(plan: Plan, source: Source, seed: int, name: str) -> tuple[str, 
 
 
 def _information(adapter: Adapter, space: DomainSpace) -> dict[str, NDArray[np.generic]]:
-    """What a kernel took up, in nats, for `lab.evaluate.information`; empty for other adapters."""
+    """The kernel's information for `lab.evaluate.information`; empty for other adapters."""
     counted = adapter.information() if isinstance(adapter, Iak) else {}
     names = [f"{facet}={value}" for facet in FACETS for value in space.values[facet]]
     return {**counted, "domains": np.array(names)} if counted else {}
@@ -174,7 +174,7 @@ def load_pretrained(plan: Plan, stream: Stream, seed: int) -> Pretrained:
 
 
 def adapter_context(plan: Plan, stream: Stream, pretrained: Pretrained, seed: int) -> AdapterContext:
-    """What every adapter of a stream and seed is built from."""
+    """The context from which every adapter of a stream and seed is built."""
     return AdapterContext(
         backbone=pretrained.backbone,
         profiles=pretrained.profiles,
@@ -188,7 +188,7 @@ def adapter_context(plan: Plan, stream: Stream, pretrained: Pretrained, seed: in
 
 
 def input_schema(plan: Plan, catalogue: Catalogue) -> InputSchema:
-    """What a backbone of the stream reads."""
+    """The inputs that a backbone of the stream reads."""
     backbone = plan.config.backbone
     return InputSchema(
         catalogue.space.values, catalogue.user_fields, catalogue.item_fields, DEFAULT_MODEL, backbone.item_aspects,
@@ -211,7 +211,7 @@ def _opened(plan: Plan, source: Source, seed: int) -> _OpenStream:
         stream = source.open(seed, plan.cache_dir)
         context = adapter_context(plan, stream, load_pretrained(plan, stream, seed), seed)
         _open[folder] = opened = _OpenStream(context, load_stream(plan, source, seed), stream.catalogue.space)
-        # What is loaded stays: each collection would walk the 400 000 objects of PyTorch for a fifth of a second.
+        # Loaded modules stay, and each garbage collection would scan PyTorch's 400 000 objects for a fifth of a second.
         gc.collect()
         gc.freeze()
     return opened
@@ -241,6 +241,6 @@ def _read(path: Path) -> dict[str, NDArray[Any]] | None:
 
 
 def _write(path: Path, **arrays: Any) -> None:
-    """Whole or not at all: a run that was cut short leaves nothing that looks like a result."""
+    """Writes atomically, so that an interrupted run leaves no file that looks like a result."""
     with whole_file(path) as file:
         np.savez(file, **arrays)

@@ -32,14 +32,14 @@ from streaming.config import Config
 
 @dataclass(frozen=True)
 class FineTuneOrder:
-    """What the command line asks for."""
+    """The options of `driftline fine-tune`."""
 
     source: Path
     """Folder of the old backbone."""
     scene: str
     frozen: tuple[Level, ...]
     examples: int | None = None
-    """Only the first so many."""
+    """Use only this many of the scene's first examples."""
     method: MethodName | None = None
     """Gives the scene parameters of its own; without one the layers learn that are not frozen."""
 
@@ -92,7 +92,7 @@ def run_fine_tune(config: Config, choice: StreamChoice, order: FineTuneOrder, *,
 
 @dataclass(frozen=True)
 class _SceneData:
-    """What a fine-tuning learns from."""
+    """The training data of a fine-tuning."""
 
     recording: Recording
     examples: Examples
@@ -133,7 +133,7 @@ def _fine_tune(
 
 
 def _write_starts(config: Config, learned: _SceneData, result: Transferred, folder: Path) -> None:
-    """What kernels start from, as a pretraining writes it, of the scene's examples."""
+    """Writes the kernel start from the scene's examples, in the same form as pretraining does."""
     profiles, encoder = ProfileTable(result.encoder, learned.users, learned.items, learned.queries), result.encoder
     names = [user.user_id for user in learned.users], [item.item_id for item in learned.items]
     log = PretrainingLog.of(learned.examples, *names, config.domain_space(), (profiles, encoder))
@@ -142,7 +142,7 @@ def _write_starts(config: Config, learned: _SceneData, result: Transferred, fold
 
 
 def _card(origin: OldBackbone, order: FineTuneOrder, learned: _SceneData, result: Transferred) -> dict[str, object]:
-    """What the card says beside the backbone itself; `lineage` has an entry per fine-tuning, the newest last."""
+    """The card's fields besides the backbone itself; `lineage` has an entry per fine-tuning, the newest last."""
     entry = {
         "from": origin.backbone.fingerprint,
         "scene": order.scene,

@@ -29,7 +29,7 @@ _UNFIT = {
 
 
 def run_new_scene(config: Config, order: ComparisonOrder, *, console: Console | None = None) -> list[CurveRow]:
-    """Makes the curves and writes `new-scene.json` and `.md`, anew after each stream and seed.
+    """Computes the curves and writes `new-scene.json` and `.md` again after each stream and seed.
 
     Raises TransferRefused, OutFolderError or DataUnavailableError; each message names the cure.
     """

@@ -1,7 +1,7 @@
-"""What a new scene's first examples are worth to each way of taking it up, test then train.
+"""Learning curves of the ways to add a new scene, over its first examples, test then train.
 
-A fine-tuning is made anew after 100, 500 and 1 000 examples from all that came before, and scores what follows; until
-then the old backbone serves. The kernel learns as it does live. Everything begins with one old backbone.
+A fine-tuning is repeated after 100, 500 and 1 000 examples on all earlier ones, and scores the following; before the
+first one the old backbone serves. The kernel learns as in production. All ways start from the same old backbone.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from model.encoding.profile import ItemFeatures, UserFeatures
 from model.evaluation import grouped_auc, log_loss, sigmoid
 
 FIRST = (100, 500, 2_000)
-"""The curve is told over so many first examples."""
+"""Numbers of first examples over which the curve is reported."""
 RETRAINED = (100, 500, 1_000)
-"""After so many examples of the scene a fine-tuning is made anew."""
+"""Numbers of the scene's examples after which a fine-tuning is repeated."""
 FREEZE: dict[str, tuple[Level, ...]] = {
     "tables grown, nothing trained": LEVELS,
     "fine-tune, none frozen": (),
@@ -49,12 +49,12 @@ FREEZE: dict[str, tuple[Level, ...]] = {
 OWN: tuple[MethodName, ...] = ("lora", "houlsby", "conure")
 """Ways in which the scene gets parameters of its own, and all levels are open to them."""
 INSIDE: tuple[MethodName, ...] = ("peterrec", "peterrec-parallel")
-"""The same inside a sequence encoder, where there is one."""
+"""Methods that change the inside of a sequence encoder, if the backbone has one."""
 
 
 @dataclass(frozen=True)
 class CurveRow:
-    """One way on one stream and seed."""
+    """Results of one way on one stream and seed."""
 
     stream: str
     seed: int
@@ -79,14 +79,14 @@ class _NewScene:
     users: list[UserFeatures]
     items: list[ItemFeatures]
     examples: Examples
-    """Of the scene, which has the index behind the last."""
+    """Examples of the scene, whose index is after the last declared one."""
     request: NDArray[np.int64]
     past: PastEvents | None
-    """What the user of each request had done by then, where the backbone reads it."""
+    """Earlier events of each request's user, if the backbone reads them."""
 
     @property
     def old(self) -> FoundationBackbone:
-        """What all begins with."""
+        """The old backbone, from which all ways start."""
         assert isinstance(self.pretrained.backbone, FoundationBackbone)
         return self.pretrained.backbone
 
@@ -158,7 +158,7 @@ _Made = tuple[FoundationBackbone, FeatureEncoder, int]
 
 
 def _retrained(scene: _NewScene, way: str, make: Callable[[Examples], _Made]) -> CurveRow:
-    """The curve of a model that `make` makes anew of all examples so far."""
+    """The curve of a model that `make` trains again on all examples so far."""
     n = len(scene.examples)
     logit, cpu_s, trained = np.zeros(n, dtype=np.float32), 0.0, 0
     if way != "from scratch":

@@ -1,4 +1,4 @@
-"""What a new scene has to learn from: its own examples of a stream, from both halves."""
+"""The training examples of a new scene: its own examples in both halves of a stream."""
 
 from __future__ import annotations
 

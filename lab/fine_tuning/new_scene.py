@@ -14,7 +14,7 @@ from lab.streams.sources import Source, movielens_source
 from model.encoding.domain import FACETS, DomainSpace
 
 EXAMPLES = 2_000
-"""How far into the new scene the curve goes."""
+"""Length of the curve in examples of the new scene."""
 SCRIPTED, MOVIELENS_PART = "newcomers", "movielens-100k-zip9"
 """A script in which a scene comes up, and MovieLens 100K with the users of the American west held out as one."""
 STREAMS = (SCRIPTED, MOVIELENS_PART)
@@ -26,7 +26,7 @@ _QUICK_REQUESTS = 2_500
 
 @dataclass(frozen=True)
 class _HeldOutPart:
-    """Which part of a stream is the new scene."""
+    """The part of a stream that plays the new scene."""
 
     source: Source
     facet: str
@@ -43,7 +43,7 @@ def open_scene(name: str, seed: int, cache_dir: Path, *, quick: bool) -> LoggedS
 
 
 def scene_of(stream: Stream, name: str, facet: str, value: str) -> LoggedStream:
-    """The same of any stream: the new scene is what has `value` in `facet`."""
+    """The stream with the requests that have `value` in `facet` as its new scene."""
     log, live = (Chunk.concat(list(stream.chunks(half))) for half in ("pretrain", "live"))
     first = stream.pretraining()
     space, at = stream.catalogue.space, FACETS.index(facet)

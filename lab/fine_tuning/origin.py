@@ -28,13 +28,13 @@ class OldBackbone:
     encoder: FeatureEncoder
     config: BackboneConfig
     click_rate: float
-    """Share of clicks among the examples it was pretrained on."""
+    """Click rate of the examples it was pretrained on."""
     lineage: list[dict[str, object]]
-    """How it came to be itself: the cards' entries of earlier fine-tunings, oldest first."""
+    """Its history: the cards' entries of earlier fine-tunings, oldest first."""
 
 
 def ensure_comparable(backbone: BackboneConfig, unfit: Mapping[str, str]) -> None:
-    """Raises TransferRefused for a key of `unfit` that is not at its default, and says why it must be."""
+    """Raises TransferRefused, with the reason, for a key of `unfit` that is not at its default."""
     for key, why in unfit.items():
         value = getattr(backbone, key)
         if value != BackboneConfig.model_fields[key].default:
@@ -63,7 +63,7 @@ def open_origin(config: Config, folder: Path, scene: str) -> OldBackbone:
 
 
 def _schema_without(config: Config, card: dict[str, object], folder: Path, scene: str) -> InputSchema:
-    """What the configuration declares but the new scene. Raises TransferRefused."""
+    """The configured input schema without the new scene. Raises TransferRefused."""
     declared, schema = config.domains.scene, config.input_schema()
     known = _names(card)
     if scene in known:
@@ -87,7 +87,7 @@ def _names(card: dict[str, object]) -> list[str]:
     try:
         return list(card["inputs"]["domains"]["scene"])  # type: ignore[index]
     except (KeyError, TypeError):
-        return []  # a damaged card: what opens the backbone says so
+        return []  # a damaged card, which is reported when the backbone is opened
 
 
 def _text(card: object, *keys: str) -> str:

@@ -1,1 +1,1 @@
-"""A live half played through the production learner behind its gate, with something put wrong in it or nothing."""
+"""Plays a live half through the production learner behind its gate, with or without a fault put into it."""

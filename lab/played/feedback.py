@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _KEPT = 0.98
-"""Of what was counted, kept from one look to the next, as the processor keeps it."""
+"""Factor that counts keep from one look to the next, as in the processor."""
 
 
 class Feedback:
@@ -19,7 +19,7 @@ class Feedback:
         delay: NDArray[np.float64],
         late: NDArray[np.int64],
     ) -> None:
-        """All by click, rising by `arrival`, s; `late` is 0 in time, 1 to be put right, 2 for lost."""
+        """All arrays by click, ascending by `arrival`, s; `late` is 0 for in time, 1 for late, 2 for lost."""
         self._arrival, self._example, self._delay, self._late = arrival, example, delay, late
         self._taken = 0
         self._mass = self._late_mass = self._delay_mass = 0.0
@@ -28,7 +28,8 @@ class Feedback:
     def of(
         click: NDArray[np.bool_], delay: NDArray[np.float64], time: NDArray[np.float64], limits: tuple[float, float]
     ) -> Feedback:
-        """Of examples `(n,)` shown at `time`; `limits` are when a click is late, and when it is lost, s behind it."""
+        """Feedback of examples `(n,)` shown at `time`; `limits` are the delays, s, from which a click is late and
+        lost."""
         example = np.flatnonzero(click)
         example = example[np.argsort((time + delay)[example], kind="stable")]
         late = (delay[example] > limits[0]).astype(np.int64) + (delay[example] > limits[1])
@@ -46,7 +47,7 @@ class Feedback:
 
     @property
     def late_share(self) -> float:
-        """Of recent clicks, those that came behind their window; nan before the first."""
+        """Share of recent clicks that came after their window; NaN before the first."""
         return self._late_mass / self._mass if self._mass else float("nan")
 
     @property

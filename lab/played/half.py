@@ -1,4 +1,4 @@
-"""The live half of a stream, ready to be played, and the requests as they are played."""
+"""The live half of a stream, prepared for playing, and its requests with a fault put into them."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from model.kernel.start import KernelStart
 
 @dataclass(frozen=True)
 class LiveHalf:
-    """What is served, in the order of its `r` requests and `n` examples, and what learning starts from."""
+    """The served data of `r` requests and `n` examples in order, and the initial state of learning."""
 
     chunk: Chunk
     pairs: RepresentedPairs
     past: PastEvents | None
-    """What the users had done, as the sound stream tells it, where the backbone reads it."""
+    """Users' earlier events in the stream without faults, if the backbone reads them."""
     values: Slots
     """Values of the items' crossed fields by item, int16 `(items, S)`."""
     users: Sequence[str]
@@ -89,14 +89,14 @@ def ready(plan: Plan, source: Source, seed: int) -> LiveHalf:
 
 @dataclass(frozen=True)
 class PlayedRequests:
-    """`r` requests as they are played: those of a live half, and those that a poison adds."""
+    """`r` requests as they are played: those of a live half, and those that a fault adds."""
 
     origin: NDArray[np.int64]
-    """Which request of the live half is served, `(r,)`."""
+    """Index of the live half's request that is served, `(r,)`."""
     place: NDArray[np.float64]
     """When, in requests of the live half, `(r,)`, rising: what is added comes between them."""
     click: NDArray[np.bool_]
-    """What learning is told, sooner or later, `(r, k)`."""
+    """Labels that learning gets, sooner or later, `(r, k)`."""
     delay: NDArray[np.float32]
     """Original seconds from the request to its click, `(r, k)`."""
     truth: NDArray[np.bool_]
@@ -104,13 +104,13 @@ class PlayedRequests:
     measured: NDArray[np.bool_]
     """Requests whose losses count, `(r,)`: all but the one user's."""
     span: tuple[int, int]
-    """The first request of the live half in which something is wrong, and the first behind it."""
+    """The first request of the live half that a fault affects, and the first one after it."""
     gain: NDArray[np.float64]
-    """By how much too far a live kernel moves the logits, `(r,)`: 1 where it is sound."""
+    """Factor by which a live kernel exaggerates its change of the logits, `(r,)`; 1 for a sound kernel."""
 
     @staticmethod
     def sound(half: LiveHalf, span: tuple[int, int]) -> PlayedRequests:
-        """All requests of a live half as they are; it is for the caller to put something wrong into `span`."""
+        """The requests of a live half without a fault; the caller changes those in `span`."""
         chunk, everything = half.chunk, np.ones(len(half.chunk), dtype=np.bool_)
         order = np.arange(len(chunk))
         return PlayedRequests(

@@ -1,7 +1,7 @@
-"""A learner on its way through a live half, with a gate before it or without one.
+"""Plays a live half through a learner, with or without a gate.
 
-The parts are those that the stream processor uses: live features, learner and gate, in the order in which
-`streaming.processor.machine` calls them. What differs: a kernel is published behind every micro-batch.
+It uses the stream processor's live features, learner and gate, in the order of `streaming.processor.machine`. The one
+difference is that a kernel is published after every micro-batch.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class _GuardedPlay:
         self._edges = np.concatenate([[0], np.cumsum(self._counts)])
         first = edges[played.origin] - self._edges[:-1]
         self._source = np.arange(self._edges[-1]) + np.repeat(first, self._counts)
-        """Which example of the live half is served."""
+        """Index of the live half's example that is served."""
         self._request = np.repeat(np.arange(len(self._counts)), self._counts)
         self._item = half.chunk.items[shown][self._source]
         cells = shown[played.origin]
@@ -81,9 +81,9 @@ class _GuardedPlay:
         self._time = np.interp(played.place, np.arange(len(half.chunk)), half.chunk.time)
         self._feedback = Feedback.of(click, delay, self._time[self._request], (half.join_s, half.horizon_s))
         self._learned_at = np.zeros(len(self._source), dtype=np.int64)
-        """`Learner.examples` right behind the micro-batch that taught an example, 0 before it is decided."""
+        """`Learner.examples` right after the micro-batch that learned an example; 0 before that."""
         self._weight = np.ones(len(self._source))
-        """What an example weighed when it was taught."""
+        """Weight of an example when it was learned."""
         self._features = np.zeros((len(self._source), half.layout.width), dtype=np.float32)
         self._logit = np.zeros(len(self._source), dtype=np.float32)
         self._version = np.zeros(len(played.origin), dtype=np.int64)
@@ -97,7 +97,7 @@ class _GuardedPlay:
         return GuardedLearner(self._learner, Gate[int](config, self._half.space.values, self._seen), self._batch)
 
     def run(self) -> PlayedExamples:
-        """Serves block by block; what is decided by the end of a block is learned behind it."""
+        """Serves block by block; labels decided by the end of a block are learned after it."""
         taken, pending = 0, list[int]()
         for requests in self._blocks():
             self._serve(requests)

@@ -1,4 +1,4 @@
-"""What a drift monitor is told while a live half is played; the play does not hang on what it says."""
+"""Records everything that a drift monitor would be given during a play, which does not depend on its verdicts."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ class Judged:
 
 @dataclass(frozen=True)
 class Said:
-    """Something the monitor said."""
+    """One verdict or alarm of the monitor."""
 
     time: float
-    """Event time at which it was said, s."""
+    """Event time of it, s."""
     what: Verdict | Alarm
 
 
@@ -66,7 +66,7 @@ class Record:
     calls: list[Served | Decided | Judged] = field(default_factory=list)
 
     def heard_by(self, monitor: DriftMonitor) -> list[Said]:
-        """What a new monitor says to it."""
+        """The verdicts and alarms of a new monitor on this record."""
         said: list[Said] = []
         for call in self.calls:
             if isinstance(call, Served):
@@ -98,7 +98,7 @@ class Recorder:
         self.record.calls.append(Served(frozen, live, x, (scene, region, period), time))
 
     def learned(self, batch: GuardedBatch[int], time: float) -> None:
-        """It is decided what becomes of a micro-batch; `time` is that of its newest request, s."""
+        """Records a micro-batch after the gate's decision; `time` is that of its newest request, s."""
         seen = batch.seen
         candidate: Doubles = np.full(len(seen.label), np.nan)
         if batch.report is not None:
@@ -106,7 +106,7 @@ class Recorder:
         self.record.calls.append(Decided(seen, batch.weight, candidate, time))
 
     def followed(self, decisions: Sequence[GateDecision]) -> None:
-        """What the gate decided."""
+        """Records the gate's decisions."""
         self._undone += sum(decision.kind == "undone" for decision in decisions)
         self._rolled_back += sum(decision.kind == "rolled_back" for decision in decisions)
 

@@ -1,1 +1,1 @@
-"""What reading the query gains, on requests that carry one and on those that do not."""
+"""Gains by reading the query, for requests with and without one."""

@@ -24,16 +24,16 @@ class QueryRow:
     by: str
     arm: str
     examples: dict[str, float]
-    """Of each slice, mean over the seeds."""
+    """Number of examples in each slice, mean over the seeds."""
     figures: dict[str, dict[str, Interval]]
-    """By figure and slice."""
+    """Figures by name and slice."""
     above_none: dict[str, dict[str, Interval]]
-    """The same above the same arm of a backbone that reads no query, paired by seed."""
+    """Differences from the same arm of a backbone that reads no query, paired by seed."""
 
 
 @dataclass(frozen=True)
 class QueryReport:
-    """All streams."""
+    """Results of all streams."""
 
     seeds: tuple[int, ...]
     gating: str
@@ -46,7 +46,7 @@ class QueryReport:
 
 
 def report_of(tried: Sequence[QueryTrial], gating: str) -> QueryReport:
-    """Of the trials of all streams, seeds and variants, in any order."""
+    """The report on the trials of all streams, seeds and variants, in any order."""
     variants = dict.fromkeys((one.stream, one.by) for one in tried)
     runs = {key: {t.seed: t for t in tried if (t.stream, t.by) == key} for key in variants}
     rows = [
@@ -85,7 +85,7 @@ def _cells(row: QueryRow, figure: str) -> list[str]:
 
 
 def sentences(report: QueryReport) -> Iterator[str]:
-    """What the frozen model and the kernel gain by the query, and what recommendations pay for it."""
+    """Gains of the frozen model and the kernel by the query, and losses of recommendations."""
     for row in report.rows:
         if row.by == NONE:
             continue

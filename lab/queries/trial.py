@@ -1,4 +1,4 @@
-"""One stream and seed with a backbone that knows queries by something, or reads none; frozen, and with the kernel."""
+"""One stream and seed with a backbone that reads queries in one way, or none; frozen, and with the kernel."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NONE = "none"
 BY: dict[str, tuple[QueryAspect, ...]] = {
     NONE: (), "text": ("text",), "words": ("words",), "both": ("text", "words"),
 }  # fmt: skip
-"""What queries are known by, as `backbone.query_aspects`."""
+"""Ways to read queries, as values of `backbone.query_aspects`."""
 FROZEN, ORACLE = "frozen", "oracle"
 ALL = "all requests"
 SLICES = (ALL, *REQUEST_SLICES)
@@ -38,16 +38,16 @@ class QueryTrial:
     by: str
     """A name in `BY`."""
     arms: Arms
-    """`FROZEN`, `KERNEL` and, where a script tells its probabilities, `ORACLE`; by the names in `SLICES`."""
+    """`FROZEN`, `KERNEL` and, if a script has true probabilities, `ORACLE`; by the names in `SLICES`."""
 
 
 def read_by(backbone: BackboneConfig, by: str) -> BackboneConfig:
-    """The same backbone with queries known by `by`. Raises ValueError where it cannot read any."""
+    """The same backbone with queries known by `by`. Raises ValueError if it cannot read queries."""
     return backbone.changed(query_aspects=BY[by])
 
 
 def try_queries(plan: Plan, source: Source, seed: int, by: str) -> QueryTrial:
-    """Pretrains and plays one variant, unless it lies in the plan's folder."""
+    """Pretrains and plays one variant, or reads it from the plan's folder."""
     limit_threads()
     plan = replace(plan, config=replace(plan.config, backbone=read_by(plan.config.backbone, by)))
     path = trial_path(plan, source, seed, __name__, "queries")
@@ -68,7 +68,7 @@ def _tried(plan: Plan, source: Source, seed: int, by: str) -> QueryTrial:
 
 
 def _oracle(data: PreparedStream) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """The true logits, where a script tells them."""
+    """The true logits, if a script has them."""
     if np.isfinite(data.probability).all():
         p = data.probability.astype(np.float64).clip(1e-7, 1 - 1e-7)
         yield ORACLE, np.log(p / (1 - p)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Which stream is played: a script, a log, or MovieLens 100K if none is named."""
+"""The choice of the stream that is played: a script, a log, or MovieLens 100K if none is named."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from streaming.config import Config
 
 @dataclass(frozen=True)
 class StreamChoice:
-    """What the command line says of the stream."""
+    """The stream options of the command line."""
 
     script: str | None = None
     """A drift script: a file, or the name of one that comes with the package."""

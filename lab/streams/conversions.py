@@ -1,4 +1,4 @@
-"""What follows clicks: a purchase, an order, a sign-up, whatever a stream calls a conversion."""
+"""Conversions of clicks: purchases, orders, sign-ups, or whatever a stream calls a conversion."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Conversions:
-    """What followed the clicks of `r` requests with up to `k` items, all `(r, k)`."""
+    """Conversions of the clicks in `r` requests with up to `k` items, all `(r, k)`."""
 
     happened: NDArray[np.bool_]
     """Whether the user clicked and converted; true only where there was a click."""
@@ -21,10 +21,10 @@ class Conversions:
     """True probability of a conversion once clicked; nan where nobody knows it (a log)."""
 
     def rows(self, part: slice | NDArray[np.int64]) -> Conversions:
-        """Those of the requests of `part`."""
+        """The conversions of the requests in `part`."""
         return Conversions(*(getattr(self, column.name)[part] for column in fields(self)))
 
     @staticmethod
     def concat(parts: Sequence[Conversions]) -> Conversions:
-        """Those of all `parts`, in order."""
+        """The conversions of all `parts`, in order."""
         return Conversions(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Conversions)))

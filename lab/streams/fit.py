@@ -83,7 +83,7 @@ def _lacks(config: Config, catalogue: Catalogue) -> list[str]:
 
 
 def _ensure_groups(config: Config, catalogue: Catalogue) -> None:
-    """Only declared values are looked at: a log's `unknown` may belong to nobody, as in any other traffic."""
+    """Checks that groups cover the declared values; a log's `unknown` may have no group, as in other traffic."""
     for values in product(*(catalogue.space.values[facet][1:] or (UNKNOWN,) for facet in FACETS)):
         domain = config.domain_space().known(Domain(*values))
         if config.group_of(domain) is None:

@@ -17,7 +17,7 @@ _SAME_TIME = 1e-9
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast a recorded stream is played."""
+    """Speed of a replay."""
 
     rate: float = 120.0
     """Requests per second, at most."""
@@ -26,7 +26,7 @@ class Pace:
     session_s: float = 10.0
     """A user with many requests pauses less, so that all of them fit in about this many seconds."""
     lookahead: int = 1_500
-    """A request never overtakes one that stands this many requests before it in the recorded order."""
+    """A request never overtakes one that is this many requests earlier in the recorded order."""
 
     def __post_init__(self) -> None:
         """Raises ValueError naming the first value that makes no sense."""
@@ -71,7 +71,7 @@ class _Planner:
         self._thinking: list[tuple[float, int]] = []
 
     def plan(self) -> list[Slot]:
-        # Of users and pace alone (docs/decisions/0050): two plays have the same order whatever the machine does.
+        # Depends on users and pace alone (docs/decisions/0050), so that two plays have the same order on any machine.
         slots: list[Slot] = []
         now = 0.0
         for _ in self._users:

@@ -1,4 +1,4 @@
-"""What a replay plays: profiles, a first half to pretrain on, and live requests."""
+"""The data of a replay: profiles, a first half to pretrain on, and live requests."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ class Recording:
 
     @property
     def users(self) -> tuple[UserProfile, ...]:
-        """All users it may name."""
+        """All users that may occur."""
         return self.catalogue.users
 
     @property
     def items(self) -> tuple[ItemProfile, ...]:
-        """All items it may name."""
+        """All items that may occur."""
         return self.catalogue.items
 
     @property
     def drift_spans(self) -> tuple[DriftSpan, ...]:
-        """What its script changes and when; empty for a log."""
+        """The script's changes and their times; empty for a log."""
         return self.stream.drift_spans
 
     def examples(self, space: DomainSpace) -> Examples:
@@ -78,9 +78,9 @@ class Recording:
         )
 
     def identity(self) -> Iterator[bytes]:
-        """All that decides what is learned from the first half: equal bytes, equal backbone.
+        """All data that decide what is learned from the first half, so that equal bytes mean an equal backbone.
 
-        Profiles, fields, domains, queries and the first half itself: what comes after it decides nothing.
+        These are profiles, fields, domains, queries and the first half itself; later requests do not matter.
         """
         catalogue, chunk = self.catalogue, self._first_half
         for profile in (*self.users, *self.items):

@@ -1,4 +1,4 @@
-"""One request by names: what data sets and streams make, and what a replay sends."""
+"""One request with names instead of indices, as data sets and streams make it and a replay sends it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class ItemFeedback(NamedTuple):
     """What the user did with one item of a request."""
 
     delay: float
-    """Seconds of the recorded time behind the request."""
+    """Seconds of recorded time after the request."""
     item: str
     kind: Literal["click", "conversion"]
 
@@ -33,7 +33,7 @@ class Request:
     """Seconds of the recorded time from the click to the conversion of each item, None where there was none; empty
     where none is known."""
     query: str = ""
-    """What the user asked for; empty for a recommendation."""
+    """The user's query; empty for a recommendation."""
 
     def clicked(self) -> list[tuple[float, str]]:
         """Delay and item of every click, the quickest first; clicks of one delay keep the order of the items."""

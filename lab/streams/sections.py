@@ -54,7 +54,7 @@ def parse_section(kind: type[S], text: str, source: str) -> S:
 
 
 def _explain(kind: type[Section], fault: Any) -> str:
-    """One fault in words; for an unknown key the nearest known one."""
+    """One error as a sentence; for an unknown key, with the nearest known one."""
     where = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "string_type" and isinstance(fault["input"], bool | date):
         return f"{where}: YAML reads this as {fault['input']!r}, text is wanted: put it in quotes"

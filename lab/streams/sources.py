@@ -1,4 +1,4 @@
-"""Which streams are meant: by suite, script or log, not opened yet; picklable, so that a worker can open them."""
+"""Names of streams by suite, script or log; they are opened later and can be pickled for workers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ QUICK_REQUESTS, QUICK_PRETRAIN = 1_500, 3_000
 
 @dataclass(frozen=True)
 class NamedStreams:
-    """Which streams a user names; several ways to name them add up."""
+    """The streams that a user names; several ways of naming add up."""
 
     suite: str | None = None
     """One of `SUITES`."""
@@ -65,7 +65,7 @@ class Source:
 
     @property
     def seeded(self) -> bool:
-        """Whether another seed gives another stream (a log stays the same; its model is trained anew)."""
+        """Whether another seed gives another stream. For a log only the models change."""
         return self.script is not None
 
     def describe(self) -> str:
@@ -154,7 +154,7 @@ def movielens_source(name: str = MOVIELENS) -> Source:
 
 
 def shortened(source: Source) -> Source:
-    """A script of fewer requests, for a short look; a log as it is."""
+    """A script with fewer requests, for a short look; a log is unchanged."""
     if source.script is None:
         return source
     fewer = {

@@ -1,4 +1,4 @@
-"""What every stream is: a catalogue, chunks of requests in time order, and the spans in which the world differs."""
+"""The common form of streams: a catalogue, chunks of requests in time order, and the spans of drift."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class StreamError(Exception):
 
 @dataclass(frozen=True)
 class Catalogue:
-    """All users and items a stream may name; chunks hold positions in these tuples."""
+    """All users and items that may occur in a stream; chunks hold indices into these tuples."""
 
     users: tuple[UserProfile, ...]
     items: tuple[ItemProfile, ...]
@@ -33,7 +33,7 @@ class Catalogue:
     user_fields: tuple[FieldSpec, ...] = ()
     item_fields: tuple[FieldSpec, ...] = ()
     queries: tuple[str, ...] = ()
-    """All queries that a request may carry; chunks hold positions."""
+    """All queries that may occur; chunks hold indices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +69,13 @@ class Chunk:
     click: NDArray[np.bool_]
     """The label as it was logged, `(r, k)`."""
     clean_click: NDArray[np.bool_]
-    """What the user really did; differs from `click` only where a script corrupts labels, `(r, k)`."""
+    """What the user really did; differs from `click` only if a script corrupts labels, `(r, k)`."""
     probability: NDArray[np.float32]
     """True click probability, `(r, k)`; nan where nobody knows it (a log)."""
     delay: NDArray[np.float32]
     """Seconds from the request to the feedback, `(r, k)`."""
     conversions: Conversions | None = None
-    """What followed the clicks; None where the stream knows of no conversions."""
+    """Conversions of the clicks; None for a stream without them."""
     query: NDArray[np.int64] | None = None
     """Position in `Catalogue.queries`, `NO_QUERY` for a recommendation, `(r,)`; None where nobody asks for anything."""
 
@@ -84,7 +84,7 @@ class Chunk:
 
     @property
     def shown(self) -> NDArray[np.bool_]:
-        """Which cells hold an item, `(r, k)`."""
+        """Mask of the cells that hold an item, `(r, k)`."""
         return np.asarray(self.items != NO_ITEM)
 
     @property
@@ -101,7 +101,7 @@ class Chunk:
 
     @property
     def taught(self) -> list[NDArray[Any]]:
-        """All columns that a backbone is trained on: equal ones, equal backbone."""
+        """All columns that a backbone is trained on, so that equal columns mean an equal backbone."""
         columns: list[NDArray[Any]] = [self.time, self.user, self.domain, self.items, self.click]
         return columns + [own for own in (self.converted, self.query) if own is not None]
 
@@ -148,7 +148,7 @@ class Stream(Protocol):
 
     @property
     def drift_spans(self) -> tuple[DriftSpan, ...]:
-        """What the script changes and when; empty for a log."""
+        """The script's changes and their times; empty for a log."""
 
     def size(self, half: Half) -> int:
         """Number of requests of a half."""
@@ -157,7 +157,7 @@ class Stream(Protocol):
         """The requests of a half, in time order, `requests` at a time (the last chunk may be shorter)."""
 
     def pretraining(self) -> Chunk:
-        """What a backbone is trained on: the pretraining half, at the finest times there are."""
+        """The training data of a backbone: the pretraining half, with the most precise times available."""
 
     @property
     def converts(self) -> bool:
@@ -169,7 +169,7 @@ class Stream(Protocol):
 
 
 def ensure_conversions(tasks: str, stream: Stream) -> None:
-    """Raises StreamError if a backbone of `tasks` is to learn conversions from a stream that knows of none."""
+    """Raises StreamError if a backbone of `tasks` should learn conversions but the stream has none."""
     if tasks == "ctr_ctcvr" and not stream.converts:
         raise StreamError(
             f'backbone.tasks is "ctr_ctcvr", but the stream {stream.name} knows of no conversions: name them '
@@ -214,7 +214,7 @@ def _known(delays: NDArray[np.float32]) -> tuple[float | None, ...]:
 
 
 def rechunk(blocks: Iterator[Chunk], requests_per_chunk: int) -> Iterator[Chunk]:
-    """The same requests in chunks of the wished size. Raises ValueError if it is below one."""
+    """The same requests in chunks of the given size. Raises ValueError if it is below one."""
     if requests_per_chunk < 1:
         raise ValueError(f"a chunk needs at least one request, not {requests_per_chunk}")
     held: list[Chunk] = []

@@ -21,7 +21,7 @@ CUTS = {"minilm-1": 1, "minilm-2": 2, "minilm-3": 3}
 WHOLE = "minilm-6"
 TEXT_MODELS = (HASHED, *CUTS, WHOLE)
 HASHED_WIDTH = 384
-"""As wide as the vectors of MiniLM, so that what reads them has as many parameters."""
+"""Width of MiniLM's vectors, so that models of either kind have the same number of parameters."""
 _SAMPLE = 256
 
 
@@ -88,7 +88,7 @@ def cut_model(layers: int, cache_dir: Path) -> Path:
 
 @dataclass(frozen=True)
 class TextEncoderCost:
-    """What a text encoder costs."""
+    """Cost of a text encoder."""
 
     name: str
     width: int
@@ -99,7 +99,7 @@ class TextEncoderCost:
 
 
 def cost_of(name: str, cache_dir: Path, texts: Sequence[str]) -> TextEncoderCost:
-    """Encodes some of the texts anew and takes the time; loading the model is not counted."""
+    """Measures the time of encoding some of the texts, without loading the model."""
     sample = list(dict.fromkeys(text for text in texts if text.strip()))[:_SAMPLE]
     encoder = text_encoder(name, cache_dir, keep=False)
     width = encoder.encode(sample[:1]).shape[1]

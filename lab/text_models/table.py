@@ -1,4 +1,4 @@
-"""What text encoders are worth: figures over the seeds, by slices, and what each costs."""
+"""Results of text encoders: figures over the seeds, by slices, and their costs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lab.text_models.trial import ALL, TextTrial
 
 @dataclass(frozen=True)
 class TextModelRow:
-    """One encoder, and what items are known by, on one stream over the seeds."""
+    """One encoder and way of knowing items, on one stream over the seeds."""
 
     stream: str
     model: str
@@ -27,16 +27,16 @@ class TextModelRow:
     cpu_s: float
     """Processor seconds of a pretraining, mean."""
     examples: dict[str, float]
-    """Of each slice, mean over the seeds."""
+    """Number of examples in each slice, mean over the seeds."""
     figures: dict[str, dict[str, Interval]]
-    """By figure and slice."""
+    """Figures by name and slice."""
     above_id: dict[str, dict[str, Interval]]
-    """The same above items known by id alone, paired by seed."""
+    """Differences from items known by id alone, paired by seed."""
 
 
 @dataclass(frozen=True)
 class TextModelReport:
-    """All streams."""
+    """Results of all streams."""
 
     seeds: tuple[int, ...]
     rows: tuple[TextModelRow, ...]
@@ -49,7 +49,7 @@ class TextModelReport:
 
 
 def report_of(tried: Sequence[TextTrial], costs: Sequence[TextEncoderCost]) -> TextModelReport:
-    """Of the trials of all streams, seeds and variants, in any order."""
+    """The report on the trials of all streams, seeds and variants, in any order."""
     seeds = tuple(sorted({one.seed for one in tried}))
     variants = dict.fromkeys((one.stream, one.model, one.by) for one in tried)
     by_variant = {key: {t.seed: t for t in tried if (t.stream, t.model, t.by) == key} for key in variants}
@@ -88,7 +88,7 @@ def tables(report: TextModelReport) -> Iterator[NamedTable]:
 
 
 def _cells(row: TextModelRow, figure: str, held: Sequence[str]) -> list[str]:
-    """By id the figure itself, else what is above it."""
+    """The figure itself for items known by id, the difference from it for others."""
     cell = plain_span if row.by == "id" else span
     values = (row.figures if row.by == "id" else row.above_id)[figure]
     return [row.by, row.model, *(cell(values[name]) for name in held)]

@@ -1,4 +1,4 @@
-"""One frozen backbone: a stream, a seed, a text encoder, and what items are known by; measured by slices."""
+"""One frozen backbone for a stream, a seed, a text encoder, and a way of knowing items; measured by slices."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from lab.text_models.encoders import text_encoder
 ALL = "all"
 """The live half as a whole, beside its slices."""
 BY = {"id": ("id",), "text": ("text",), "both": ("id", "text")}
-"""What items are known by, as `backbone.item_aspects`."""
+"""Ways of knowing items, as values of `backbone.item_aspects`."""
 TRIAL = "lab.text_models.trial"
-"""The module whose code, with all that it imports, decides what a trial gives."""
+"""The module whose code, with everything it imports, decides the result of a trial."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class TextTrial:
     cpu_s: float
     """Processor seconds of its pretraining."""
     slices: dict[str, SliceMeasures]
-    """Of the live half, and `ALL` of it."""
+    """Slices of the live half, with `ALL` for the whole."""
 
 
 def try_text_model(plan: Plan, source: Source, seed: int, model: str, by: str) -> TextTrial:
@@ -72,12 +72,12 @@ def _tried(plan: Plan, source: Source, seed: int, model: str, by: str) -> TextTr
 
 
 def known_by(config: EvaluationConfig, by: str) -> EvaluationConfig:
-    """The same evaluation with items known by `by`. Raises ValueError where the backbone cannot be so."""
+    """The same evaluation with items known by `by`. Raises ValueError if the backbone cannot do so."""
     return replace(config, backbone=config.backbone.changed(item_aspects=BY[by]))
 
 
 def _vectors(model: str, cache_dir: Path, texts: Sequence[str]) -> NDArray[np.float32]:
-    """One number per text that says nothing, where items are known by id alone."""
+    """Text vectors; if items are known by id alone, one constant number per text."""
     return text_encoder(model, cache_dir).encode(texts) if model else np.zeros((len(texts), 1), dtype=np.float32)
 
 

@@ -1,4 +1,4 @@
-"""How high the items that a user went on to click stand in a whole catalogue: HR and NDCG at ten."""
+"""Rank of the items that a user clicked later in a whole catalogue: HR and NDCG at ten."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ AT = 10
 
 @dataclass(frozen=True)
 class CatalogueOrder:
-    """One value per user, `(u,)`; not-a-number for a user without a relevant item."""
+    """One value per user, `(u,)`; NaN for a user without a relevant item."""
 
     hit: NDArray[np.float64]
     """HR: how often a relevant item is among the first `at`."""

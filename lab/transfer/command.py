@@ -37,9 +37,9 @@ _UNFIT = {
 def run_transfer(
     config: Config, order: ComparisonOrder, *, source: str, targets: Sequence[str], console: Console | None = None
 ) -> list[TransferRow]:
-    """Tries every way and writes `transfer.json` and `.md`, anew after each target.
+    """Tries every way and writes `transfer.json` and `.md` again after each target.
 
-    `source` and `targets` are parts, of the log that `order.streams` names where it names one. Raises TransferRefused,
+    `source` and `targets` are parts of streams, of the log in `order.streams` if it names one. Raises TransferRefused,
     OutFolderError, StreamError or DataUnavailableError; each message names the cure.
     """
     console, begun = console or Console(), time.monotonic()

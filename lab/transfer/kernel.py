@@ -42,7 +42,7 @@ class TaughtKernel:
 
     @torch.inference_mode()
     def _scored(self, one: Examples) -> NDArray[np.float32]:
-        """Of one user in one domain."""
+        """Logits of one user in one domain."""
         pretrained, log = self.pretrained, self.pretrained.log
         pairs = represent_pairs(pretrained.backbone, pretrained.profiles, one.user, one.item, one.domain)
         values = log.values[one.item]
@@ -79,7 +79,7 @@ def taught_kernel(plan: Plan, source: PartedStream, target: Target, pretrained: 
 def going_on(
     plan: Plan, source: PartedStream, target: Target, pretrained: Pretrained, seed: int
 ) -> tuple[Adapter, Outcome]:
-    """The same kernel when it goes on learning in the second half, whose logits `outcome.logit` ends with."""
+    """The same kernel after learning on in the second half, whose logits are the end of `outcome.logit`."""
     both = replace(source, live=Chunk.concat([target.train, target.test]))
     return _played(plan, source, pretrained, seed, prepare(both, pretrained, plan.config))
 

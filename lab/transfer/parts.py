@@ -1,4 +1,4 @@
-"""What names a source or a target: a stream, or the part of it that has a value in one field."""
+"""Names of sources and targets: a stream, or the part of it with a given value in one field."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class StreamPart:
     """`STREAM`, or `STREAM:FIELD=VALUE`; not opened yet."""
 
     name: str
-    """As it is told: the part of the source's own stream without the stream."""
+    """Display name: without the stream's name if it is the source's own stream."""
     stream: Source
     field: str = ""
     value: str = ""
@@ -81,17 +81,17 @@ def _stream(name: str, log: Source | None) -> Source:
 
 @dataclass(frozen=True)
 class Members:
-    """What of a stream belongs to a part."""
+    """The members of a part: masks over a stream's users and items."""
 
     users: NDArray[np.bool_]
-    """Which users of the catalogue, `(users,)`; `items` likewise."""
+    """Mask of the catalogue's users, `(users,)`; `items` likewise."""
     items: NDArray[np.bool_]
     facet: int = 0
     index: int = -1
     """Facet and its value that requests must have; -1 for any."""
 
     def cells(self, chunk: Chunk) -> NDArray[np.bool_]:
-        """Which shown items of a chunk belong to it, `(r, k)`."""
+        """Mask of a chunk's shown items that belong to the part, `(r, k)`."""
         requests = self.users[chunk.user]
         if self.index >= 0:
             requests = requests & (chunk.domain[:, self.facet] == self.index)

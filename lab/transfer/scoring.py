@@ -1,4 +1,4 @@
-"""What every way is measured on: a target's second half, request by request, and its whole catalogue."""
+"""The measures of every way: a target's second half, request by request, and its whole catalogue."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ USERS = 300
 
 @dataclass(frozen=True)
 class TransferRow:
-    """One way on one target and seed."""
+    """Results of one way on one target and seed."""
 
     source: str
     target: str
@@ -48,11 +48,11 @@ class TargetTrial:
     request: NDArray[np.int64]
     """Request of each example of the second half."""
     catalogue: Examples
-    """Every item for every ranked user, one user's behind the other's, in the domain of the user's first request."""
+    """Every item for every ranked user, user after user, in the domain of the user's first request."""
     relevant: NDArray[np.bool_]
-    """What a user clicked in the second half, `(u, m)`."""
+    """Mask of the items that a user clicked in the second half, `(u, m)`."""
     masked: NDArray[np.bool_]
-    """What was shown to a user in the first half, by source or target, `(u, m)`."""
+    """Mask of the items shown to a user in the first half, by source or target, `(u, m)`."""
 
     @staticmethod
     def of(task: TransferTask, target: Target, seed: int) -> TargetTrial:
@@ -111,7 +111,7 @@ def examples_of(chunk: Chunk, label: NDArray[np.bool_]) -> Examples:
 
 
 def in_scene(examples: Examples, scene: int) -> Examples:
-    """The same examples in another scene."""
+    """The examples with another scene."""
     domain = examples.domain.copy()
     domain[:, 0] = scene
     return replace(examples, domain=domain)

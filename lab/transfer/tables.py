@@ -1,4 +1,4 @@
-"""What each way is worth on each target, as Markdown."""
+"""Results of each way on each target, as Markdown."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FIGURES = {
 
 
 def markdown(rows: Sequence[TransferRow]) -> str:
-    """A table per target, then what lies beyond the intervals."""
+    """A table per target, then the differences that exceed their intervals."""
     seeds = len({row.seed for row in rows})
     about = f"{seeds} seeds; ± is a 95 % interval over them. Every way begins with the source's model, or without one."
     targets = dict.fromkeys(row.target for row in rows)

@@ -1,7 +1,7 @@
-"""Source and targets made ready: one catalogue for all, what the source is trained on, what each target brings.
+"""Prepares source and targets: one catalogue for all, the source's training data, and each target's data.
 
-A stream's pretraining half is what is learned from, of source and target alike, and its live half what is tried. What
-belongs to a target is left out of the source, so that pretraining has seen none of it.
+Learning uses the pretraining half of a stream, for source and targets alike; its live half is used for measuring. Data
+that belong to a target are removed from the source, so that pretraining has not seen them.
 """
 
 from __future__ import annotations
@@ -56,18 +56,18 @@ class PartedStream:
 
 @dataclass(frozen=True)
 class Target:
-    """What one target brings, in the source's positions and domains; its scene is unknown there."""
+    """Data of one target, in the source's indices and domains; its scene is unknown there."""
 
     name: str
     train: Chunk
     test: Chunk
     items: NDArray[np.int64]
-    """Its whole catalogue."""
+    """Indices of its whole catalogue."""
 
 
 @dataclass(frozen=True)
 class TransferTask:
-    """One source, and its targets, of one seed."""
+    """One source and its targets, for one seed."""
 
     source: PartedStream
     targets: tuple[Target, ...]
@@ -102,11 +102,11 @@ def open_task(
 
 @dataclass(frozen=True)
 class _Joined:
-    """Several streams' catalogues behind each other."""
+    """Catalogues of several streams, concatenated."""
 
     catalogue: Catalogue
     starts: dict[str, tuple[int, int]]
-    """Where the users and the items of each stream begin."""
+    """First index of the users and of the items of each stream."""
 
 
 def _joined(streams: dict[str, Stream], source: str) -> _Joined:
@@ -172,7 +172,7 @@ def _ensure_enough(chunk: Chunk, what: str, why: str) -> None:
 def _ensure_related(
     target: Target, source: StreamPart, pretrain: Chunk, catalogue: Catalogue, aspects: Sequence[ItemAspect]
 ) -> None:
-    """Raises TransferRefused if nothing that the backbone knows of an item is told of both."""
+    """Raises TransferRefused if source and target share none of the aspects by which the backbone knows items."""
     seen = np.unique(pretrain.items[pretrain.shown])
     old, new = [catalogue.items[item] for item in seen], [catalogue.items[item] for item in target.items]
     fields = {spec.name for spec in catalogue.item_fields}

@@ -1,4 +1,4 @@
-"""The ways from one source backbone to a target: as it is, kernel alone, fine-tuned by what is frozen, from scratch."""
+"""Ways from one source backbone to a target: unchanged, kernel alone, fine-tuned with frozen levels, from scratch."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ WAYS = (POPULARITY, ZERO_SHOT, KERNEL_STOPPED, KERNEL_LIVE, *FREEZE, *OWN, SCRAT
 
 @dataclass(frozen=True)
 class SourceModel:
-    """One pretrained source, and all profiles."""
+    """A pretrained source with all profiles."""
 
     plan: Plan
     source: PartedStream
@@ -51,13 +51,13 @@ class SourceModel:
 
     @property
     def backbone(self) -> FoundationBackbone:
-        """What all begins with."""
+        """The source backbone, from which all ways start."""
         assert isinstance(self.pretrained.backbone, FoundationBackbone)
         return self.pretrained.backbone
 
     @property
     def config(self) -> PretrainConfig:
-        """How all are trained."""
+        """The training settings of all ways."""
         config = self.plan.config.pretrain
         return config.model_copy(update={"seed": config.seed + self.seed})
 
@@ -96,13 +96,13 @@ def _row(  # noqa: PLR0917 -- the columns of a row
 
 
 def _popularity(origin: SourceModel, trial: TargetTrial) -> TransferRow:
-    """What the target's first half clicked most: no model, and what every order of a catalogue must beat."""
+    """The most clicked items of the target's first half: no model, and the least that any ranking must beat."""
     clicks = np.bincount(trial.train.item, trial.train.label, minlength=len(origin.items)).astype(np.float32)
     return _row(origin, trial, POPULARITY, lambda part: clicks[part.item], 0.0, 0, probable=False)
 
 
 def _kernels(origin: SourceModel, trial: TargetTrial) -> Iterator[TransferRow]:
-    """With what it knew when the first half ended; and going on live, where no moment is that of a whole catalogue."""
+    """The kernel as of the end of the first half, and one that keeps learning, which has no catalogue figures."""
     shared = origin.plan, origin.source, trial.target, origin.pretrained, origin.seed
     kernel = taught_kernel(*shared)
     yield _row(origin, trial, KERNEL_STOPPED, kernel.logits, kernel.outcome.cpu_s, kernel.adapter.parameters)

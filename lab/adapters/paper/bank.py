@@ -64,7 +64,7 @@ class DomainLinear(nn.Module):
             bound = width_in**-0.5
             weight.uniform_(-bound, bound, generator=generator)
             bias.uniform_(-bound, bound, generator=generator)
-        # All domains start equal, so that what differs between them later is what they have seen.
+        # All domains start equal, so that later differences come from their data.
         self.weight = nn.Parameter(weight.repeat(bank, 1, 1))
         self.bias = nn.Parameter(bias.repeat(bank, 1, 1))
 

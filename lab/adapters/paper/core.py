@@ -17,7 +17,7 @@ from lab.adapters.paper.settings import PaperSettings
 
 
 class Matched(NamedTuple):
-    """What encoder and decoder make of one batch."""
+    """Outputs of encoder and decoder for one batch."""
 
     delta: Tensor
     """Change of the representation, `(n, d)`."""

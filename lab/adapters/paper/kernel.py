@@ -1,10 +1,11 @@
-"""The paper's kernel before the frozen trunk, the identity at first.
+"""The paper's kernel, placed before the frozen trunk; it starts as the identity.
 
 With `x` the frozen representation and `e_k` the domain embedding:
 
     (mu, ln s^2) = E(x);   Gbar = mu + s eps (training), mu (serving);   logit = frozen(x + D(Gbar, e_k))
 
-The plug point and the domain embedding are ours: the paper's are not public. Nothing live enters.
+The place before the trunk and the domain embedding are ours, because the paper's are not public. It reads no live
+features.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from model.encoding.domain import FACETS
 
 
 class PaperOutput(NamedTuple):
-    """Click logits behind the frozen trunk, and the two information terms; each `(n,)`, the terms in nats."""
+    """Click logits after the frozen trunk, and the two information terms; each `(n,)`, the terms in nats."""
 
     logit: Tensor
     compression: Tensor
@@ -32,7 +33,7 @@ class PaperOutput(NamedTuple):
 
 
 class PaperKernel(nn.Module):
-    """All that learns. A new kernel is the identity, bit for bit."""
+    """All trainable parameters. A new kernel is the identity, bit for bit."""
 
     def __init__(self, settings: PaperSettings, width: int, domain_sizes: tuple[int, int, int], seed: int) -> None:
         super().__init__()

@@ -25,12 +25,12 @@ from lab.adapters.paper.settings import PaperSettings
 
 
 def paper_loss(output: PaperOutput, label: Tensor, weight: Tensor, settings: PaperSettings, step: int) -> Tensor:
-    """What step number `step` (from 1) lowers, nats per example; labels and sample weights are `(n,)`."""
+    """The loss at step `step` (from 1), nats per example; labels and sample weights are `(n,)`."""
     task = binary_cross_entropy_with_logits(output.logit, label, weight)
     if settings.reading == "D":
         return task
-    # The terms have trivial minima (an encoder that says nothing; a domain's Gaussian that follows the encoder), so the
-    # task signal gets a head start (ours).
+    # The terms have trivial minima (an encoder without information; domain Gaussians that follow the encoder), so they
+    # are weighted up only after the click loss has had a start (ours).
     warm_up = min(1.0, step / max(1, settings.warmup_steps))
     compression_weight = settings.beta if settings.reading == "A" else settings.l1
     information = compression_weight * output.compression.mean() + settings.l2 * output.matching.mean()

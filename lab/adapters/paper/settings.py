@@ -1,4 +1,5 @@
-"""Which reading of the paper is played, and its sizes, which are all ours: the paper's are not public."""
+"""Settings of the paper's kernel: which reading of it, and its sizes, which are ours because the paper's are not
+public."""
 
 from __future__ import annotations
 

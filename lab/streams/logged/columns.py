@@ -1,4 +1,4 @@
-"""One column as what it means: spelled text, finite numbers, or seconds since the epoch."""
+"""Parses one column of a log: spelled text, finite numbers, or seconds since the epoch."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from model.encoding.spelling import read_number, spell
 
 EARLIEST, LATEST = 0.0, 4_102_444_800.0
-"""1970 and 2100: what a time of a log may be, seconds. Outside lie milliseconds read as seconds, and marks of a gap."""
+"""1970 and 2100, the valid times of a log in seconds. Others are milliseconds read as seconds, or marks of a gap."""
 UNITS = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
-"""How many of each make a second."""
+"""Units per second."""
 _WHOLE = re.compile(r"[+-]?\d+\.0+")
 
 

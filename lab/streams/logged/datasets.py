@@ -85,7 +85,7 @@ def kuairand_pure(folder: Path) -> LoggedStream:
 
 
 def kuairand_likes(folder: Path) -> LoggedStream:
-    """The same with a like as the conversion of a click (docs/decisions/0128)."""
+    """KuaiRand with a like as the conversion of a click (docs/decisions/0128)."""
     return replace(_kuairand(folder, ConversionRule(column="is_like")), name="kuairand-likes")
 
 

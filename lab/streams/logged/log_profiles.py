@@ -90,7 +90,7 @@ def _alike(asked: Sequence[str], known: Sequence[str]) -> tuple[str, str]:
 
 
 def _core(key: str) -> str:
-    """What remains of an identifier without zeros in front, decimals of a whole number, spaces and capitals."""
+    """An identifier without leading zeros, decimals of a whole number, spaces and capitals."""
     return key.strip().casefold().removesuffix(".0").lstrip("0")
 
 
@@ -117,7 +117,7 @@ def _numbers(table: Table, column: str, purpose: str) -> list[FieldValue]:
 
 
 def _lists(table: Table, column: str, purpose: str, separator: str) -> list[FieldValue]:
-    """Lists of a typed file as they are; text is split at the separator."""
+    """Lists of a typed file unchanged; text is split at the separator."""
     out: list[FieldValue] = []
     raw = table.column(column, purpose).tolist() if not table.untyped else table.texts(column, purpose).tolist()
     for value in raw:

@@ -39,7 +39,7 @@ class LoggedStream:
 
     @property
     def converts(self) -> bool:
-        """Whether the log says which clicks converted."""
+        """Whether the log has conversions."""
         return self.log.conversions is not None
 
     @property
@@ -57,7 +57,7 @@ class LoggedStream:
         return rechunk(iter([self.log.rows(part)]), requests)
 
     def pretraining(self) -> Chunk:
-        """What a backbone is trained on: the first half, at the finest times there are."""
+        """The training data of a backbone: the first half, with the most precise times available."""
         return self.rated if self.rated is not None else self.log.rows(slice(0, self.split))
 
 
@@ -129,7 +129,7 @@ def periods(time: NDArray[np.float64]) -> NDArray[np.object_]:
 
 
 def _queries(table: Table, column: str) -> NDArray[np.object_]:
-    """What each row's user asked for, empty for a recommendation. Raises StreamError."""
+    """Query of each row, empty for a recommendation. Raises StreamError."""
     texts = [(text or "").strip() for text in table.texts(column, "query").tolist()]
     if not any(texts):
         raise StreamError(f"{table.source}: column {column!r} (query) is empty in every row; leave `query` out")

@@ -48,7 +48,7 @@ class TableSource(Section):
 
 
 class TimeRule(Section):
-    """How the time of an interaction is written."""
+    """Format of an interaction's time."""
 
     column: str = Field(description="Column of the time.")
     unit: Literal["s", "ms", "us", "ns", "iso"] = Field(
@@ -62,7 +62,7 @@ class TimeRule(Section):
 
 
 class LabelRule(Section):
-    """What counts as a click. Exactly one of the conditions, or none: then the column holds 0/1 or true/false."""
+    """Which rows count as clicks: exactly one of the conditions, or none if the column holds 0/1 or true/false."""
 
     column: str | None = Field(default=None, description="Column of the label; left out, every row is a click.")
     at_least: float | None = Field(default=None, description="A number of at least this much is a click.")
@@ -103,7 +103,7 @@ class ConversionRule(LabelRule):
 
 
 class FacetRule(Section):
-    """Where a domain facet comes from."""
+    """Source of a domain facet."""
 
     column: str | None = Field(default=None, description="Column of the log that holds it.")
     user_column: str | None = Field(default=None, description="Column of the user table that holds it.")
@@ -168,7 +168,7 @@ class Interactions(TableSource):
 
 
 class Negatives(Section):
-    """For logs that hold clicks alone: items that were not clicked are drawn and count as shown."""
+    """For logs that hold only clicks: items that were not clicked are sampled and count as shown."""
 
     per_click: int = Field(default=9, ge=1, le=99, description="Drawn items per click.")
     by: Literal["popularity", "uniform"] = Field(default="popularity", description="How they are drawn.")

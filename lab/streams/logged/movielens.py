@@ -35,7 +35,7 @@ _GENRES = (
     "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama",
     "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
 )  # fmt: skip
-_MISSING = {"unknown", "unkonwn", ""}  # the second spelling stands in the data
+_MISSING = {"unknown", "unkonwn", ""}  # the data contain the second spelling
 
 
 @dataclass(frozen=True, slots=True)

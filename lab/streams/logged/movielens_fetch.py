@@ -39,7 +39,7 @@ _PROGRESS_LINE = re.compile(r"Progress (\d+) of (\d+)")
 
 
 class DataUnavailableError(Exception):
-    """The data set could not be brought; the message names the reason and the cure."""
+    """The data set could not be fetched; the message names the reason and the cure."""
 
 
 def from_wheel(cache_dir: Path, progress: Progress | None = None) -> Path:

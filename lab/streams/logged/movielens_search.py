@@ -1,10 +1,10 @@
-"""Queries for MovieLens 100K, which has none: what a user liked next stands for what the user was after (ours).
+"""Queries for MovieLens 100K, which has none: a query describes what its user likes next (ours).
 
-A query must not tell the label of a candidate. So it is the genres of the first film that the user likes in the *next*
-request of the same sitting, none of whose films is a candidate here: MovieLens users rate a film once. It tells the
-mood of the sitting, as somebody says it who knows what they want, and not which of these films was liked
-(docs/decisions/0132). Half of the requests, drawn by a hash of user and time, ask; the others recommend, and so do
-those without such a film.
+A query must not reveal the label of a candidate. It is therefore made of the genres of the first film that the user
+likes in the *next* request of the same session. None of its films is a candidate here, because MovieLens users rate a
+film once. So the query reveals the mood of the session and not which of the present candidates was liked
+(docs/decisions/0132). Half of the requests, drawn by a hash of user and time, have a query; the others, and those
+without such a film, are recommendations.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def with_queries(recorded: LoggedStream) -> LoggedStream:
 
 
 def _asked_texts(recorded: LoggedStream) -> list[str]:
-    """What each request asks for; empty for a recommendation."""
+    """Query of each request; empty for a recommendation."""
     log, catalogue = recorded.log, recorded.catalogue
     texts = [""] * len(log)
     following: dict[int, int] = {}

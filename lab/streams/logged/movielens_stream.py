@@ -21,7 +21,7 @@ from model.encoding.domain import DomainSpace
 MOVIELENS, MOVIELENS_SESSIONS, MOVIELENS_FAVOURITES = "movielens-100k", "movielens-sessions", "movielens-favourites"
 MOVIELENS_SEARCH = "movielens-search"
 FAVOURITE_RATING = 5
-"""Of the ratings that are clicks, those that convert where favourites count as conversions."""
+"""Rating that counts as a conversion in `movielens-favourites`; it is one of the ratings that are clicks."""
 SESSION_PACE = Pace(session_s=math.inf)
 """The replay's own pace, but that even the heaviest user waits for his labels."""
 PLAYED_HOUR_S = 3_600.0
@@ -55,11 +55,11 @@ def movielens_stream(data: MovieLens, config: FeatureConfig | None = None) -> Lo
 
 
 def movielens_sessions(data: MovieLens) -> LoggedStream:
-    """The same with the live half's sessions side by side: a user comes again when his last request's labels are known.
+    """MovieLens with interleaved sessions: a user returns only after the labels of the last request are known.
 
-    Users rate many films within minutes, hardly two of them at a time. In recorded order a session is over before the
-    first of its labels is decided, and most of it falls into one batch. Here other users' requests come in between, in
-    the order of a replay at `SESSION_PACE` (docs/decisions/0069). The first half and all domains stay as recorded.
+    MovieLens users rate many films within minutes, and hardly two users at a time. In recorded order a session is over
+    before its first label is decided, and most of it falls into one batch. Here other users' requests come in between,
+    in the order of a replay at `SESSION_PACE` (docs/decisions/0069). First half and domains are as recorded.
     """
     recorded = movielens_stream(data)
     live = recorded.log.rows(slice(recorded.split, None))
@@ -73,7 +73,7 @@ def movielens_sessions(data: MovieLens) -> LoggedStream:
 
 
 def movielens_favourites(data: MovieLens) -> LoggedStream:
-    """The same with five stars as the conversion of a click, at the moment of the click (docs/decisions/0128)."""
+    """MovieLens with five stars as the conversion of a click, at the moment of the click (docs/decisions/0128)."""
     recorded = movielens_stream(data)
     given = {(rating.user_id, rating.item_id): rating.rating for rating in data.ratings}
     users, items = [user.user_id for user in data.users], [item.item_id for item in data.items]
@@ -92,7 +92,7 @@ def movielens_favourites(data: MovieLens) -> LoggedStream:
 
 
 def movielens_search(data: MovieLens) -> LoggedStream:
-    """The same where half of the requests ask for what their user likes next (docs/decisions/0132)."""
+    """MovieLens with queries in half of the requests, for what their user likes next (docs/decisions/0132)."""
     return replace(with_queries(movielens_stream(data)), name=MOVIELENS_SEARCH)
 
 
@@ -109,7 +109,7 @@ MOVIELENS_TITLES = {
     MOVIELENS_FAVOURITES: ", favourites as conversions",
     MOVIELENS_SEARCH: ", half of the requests with a query",
 }
-"""What their titles say beside the data set's name."""
+"""Additions to the data set's name in titles."""
 
 
 def _ratings(data: MovieLens, space: DomainSpace, user_index: dict[str, int], item_index: dict[str, int]) -> Chunk:

@@ -1,4 +1,4 @@
-"""Drawn negatives for logs that hold clicks alone (ours; popularity sampling is common practice)."""
+"""Sampled negatives for logs that hold only clicks (ours; popularity sampling is common practice)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lab.streams.stream import NO_ITEM, Chunk, StreamError
 
 
 def with_negatives(log: Chunk, rule: Negatives, items: int) -> Chunk:
-    """One request per click: the clicked item among drawn ones that the user never clicked, in random order."""
+    """One request per click: the clicked item among sampled ones that the user never clicked, in random order."""
     rng = np.random.default_rng(rule.seed)
     row, column = np.nonzero(log.shown & log.click)
     converted = None if log.conversions is None else np.full((len(row), 1 + rule.per_click), np.nan, dtype=np.float32)

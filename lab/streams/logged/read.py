@@ -1,4 +1,4 @@
-"""CSV, TSV, JSON lines and Parquet as data frames that keep every value exactly as it is written."""
+"""Reads CSV, TSV, JSON lines and Parquet as data frames without changing any value."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _ENDINGS: dict[str, Format] = {
 
 
 def read_frames(source: TableSource, files: list[Path]) -> tuple[pd.DataFrame, bool]:
-    """All files below each other, and whether they are text without types. Raises StreamError."""
+    """All files concatenated, and whether they are untyped text. Raises StreamError."""
     kinds = [source.format or _format(file) for file in files]
     frames = [_read(source, file, kind) for file, kind in zip(files, kinds, strict=True)]
     if len(frames) > 1:
-        # Where one file has a gap and another has none, types differ: objects keep integers as integers.
+        # If one file has gaps and another none, their types differ; objects keep integers as integers.
         frames = [frame.astype(object) for frame in frames]
     frame = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
     return frame, all(kind in ("csv", "tsv") for kind in kinds)
 
 
 def first_rows(file: Path, count: int, encoding: str = "utf-8") -> list[list[str]]:
-    """The first lines of a CSV file as cells, the header not told apart. Raises StreamError."""
+    """The first lines of a CSV file as cells, header included. Raises StreamError."""
     with file_errors(file, "csv", encoding), open_text(file, encoding) as lines:
         return list(itertools.islice((row for row in csv.reader(lines) if row), count))
 
@@ -58,7 +58,7 @@ def _read(source: TableSource, file: Path, kind: Format) -> pd.DataFrame:
 
 
 def _read_parquet(_source: TableSource, file: Path) -> pd.DataFrame:
-    # Without pandas' own metadata an index is a column like any other. Integers with gaps stay integers.
+    # Without pandas' own metadata, an index is a column like any other. Integers with gaps remain integers.
     names = pyarrow.parquet.read_schema(file).names
     if len(set(names)) != len(names):
         raise StreamError(f"{file}: two columns are called {max(names, key=names.count)!r}; rename one")

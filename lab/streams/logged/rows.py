@@ -25,10 +25,9 @@ class LogRows:
     request: NDArray[np.object_] | None = None
     """Rows of equal value and user are one request; none: see `LogMapping.gap_s`."""
     converted: NDArray[np.float32] | None = None
-    """Seconds from the click to the conversion, nan for a row without one; none where the log knows of no
-    conversions."""
+    """Seconds from the click to the conversion, NaN for a row without one; None for a log without conversions."""
     query: NDArray[np.object_] | None = None
-    """What the user asked for, empty for a recommendation; none where the log has no queries."""
+    """The user's query, empty for a recommendation; None for a log without queries."""
 
 
 def log_chunk(  # noqa: PLR0917 -- the columns of a chunk

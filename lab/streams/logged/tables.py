@@ -105,7 +105,7 @@ class Table:
         return seconds
 
     def known_times(self, rule: TimeRule, wanted: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """As `times` for the `wanted` rows, `(rows,)`; nan for the others, whatever stands there."""
+        """As `times` for the `wanted` rows, `(rows,)`; NaN for all others."""
         column = self.column(rule.column, "time")
         if not wanted.any():
             return np.full(len(self), np.nan)
@@ -124,7 +124,7 @@ class Table:
     def _check_times(self, rule: TimeRule, column: pd.Series, seconds: NDArray[np.float64], how: str) -> None:
         wrong = ~((seconds >= EARLIEST) & (seconds < LATEST))  # not-a-number is wrong too
         if not wrong.any() and seconds.max() >= _RECENT:
-            wrong = seconds < _YEAR_S  # beside later times, what lies in 1970 is the mark of a gap
+            wrong = seconds < _YEAR_S  # if other times are later, one in 1970 marks a gap
         if not wrong.any():
             if seconds.max() < _YEAR_S:
                 log.warning(
@@ -145,7 +145,7 @@ class Table:
         raise StreamError(f"{at}: {value!r} with {how} is {span}; {unit}correct or drop such rows")
 
     def labels(self, rule: LabelRule, what: str = "label") -> NDArray[np.bool_]:
-        """Which rows the rule marks; an empty cell is none. `what` names its key in the mapping.
+        """Mask of the rows that the rule selects; an empty cell is not selected. `what` is its key in the mapping.
 
         Raises StreamError for a rule that does not fit its column.
         """
@@ -174,7 +174,7 @@ class Table:
 
 
 def read_table(source: TableSource, folder: Path, path: Path | None = None) -> Table:
-    """All files of a source below each other; `path` wins over the source's own. Raises StreamError."""
+    """All files of a source concatenated; `path` overrides the source's own. Raises StreamError."""
     files = source_files(source, folder, path)
     wanted = path if path is not None else folder / source.path
     frame, untyped = read_frames(source, files)

@@ -1,4 +1,4 @@
-"""The bias that gives logits a wished mean probability."""
+"""Finds the bias that gives logits a required mean probability."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _HALVINGS = 50
 
 
 def bias_for(logit: NDArray[np.float64], rate: float, weight: NDArray[np.float64] | None = None) -> float:
-    """What added to the logits makes their (weighted) mean probability `rate`; any shape, by bisection."""
+    """The bias at which the logits' (weighted) mean probability is `rate`; any shape, by bisection."""
     low, high = -_WIDEST, _WIDEST
     for _ in range(_HALVINGS):
         middle = (low + high) / 2

@@ -1,4 +1,4 @@
-"""Which clicks of a scripted stream convert, and when: a taste of its own, so that clicks alone do not tell (ours).
+"""Conversions of a scripted stream's clicks: they follow a taste of their own, which clicks alone do not reveal (ours).
 
     logit P(conversion | click) = bias + taste(community of the user, item) + worth(item)
 
@@ -47,7 +47,7 @@ class ScriptedConversions:
         items: NDArray[np.int64],
         clicked: NDArray[np.bool_],
     ) -> Conversions:
-        """What follows the clicks that users really made; `rng` gives a generator for each purpose."""
+        """Conversions of the clicks that users really made; `rng` gives a generator for each purpose."""
         probability = self.probability(user, items)
         happened = clicked & (rng("conversion").random(items.shape, dtype=np.float32) < probability)
         delay = rng("conversion delay").standard_exponential(items.shape, dtype=np.float32)

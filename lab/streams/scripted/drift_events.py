@@ -14,7 +14,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Who(Section):
-    """Which users an event concerns. All given keys must hold."""
+    """The users that an event concerns. All given keys must match."""
 
     share: Share | None = Field(default=None, description="A seeded random share of the users.")
     communities: tuple[int, ...] | None = Field(default=None, description="Numbers of user communities, from 0.")
@@ -24,7 +24,7 @@ class Who(Section):
 
 
 class Where(Section):
-    """Which domains an event concerns; a facet left out means all its values."""
+    """The domains that an event concerns; an omitted facet matches all its values."""
 
     scene: tuple[Category, ...] = Field(default=(), description="Scenes.")
     region: tuple[Category, ...] = Field(default=(), description="Regions.")
@@ -68,7 +68,7 @@ class Window(Event):
 
 
 class Taste(Window):
-    """What users like turns into something else."""
+    """The users' taste changes."""
 
     kind: Literal["taste"]
     strength: float = Field(

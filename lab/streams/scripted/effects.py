@@ -34,7 +34,7 @@ class Clock:
 
 
 def level(event: Window, position: NDArray[np.float64]) -> NDArray[np.float32]:
-    """How far the event is at work at each position, 0 to 1."""
+    """Strength of an event at each position, 0 to 1."""
     inside = (position >= event.at) & ((position < event.until) | (event.until >= 1.0))
     if event.shape == "gradual":
         grown = np.clip((position - event.at) / event.ramp, 0.0, 1.0)
@@ -79,7 +79,7 @@ def spans(event: Event, clock: Clock) -> list[DriftSpan]:
 
 
 def users_of(who: Who, world: World, name: str) -> Mask:
-    """Which users an event concerns, `(users,)`. Raises StreamError for a field or community that does not exist."""
+    """Mask of the users that an event concerns, `(users,)`. Raises StreamError for an unknown field or community."""
     script = world.script
     chosen = np.ones(script.users, dtype=bool)
     if who.share is not None:
@@ -107,7 +107,7 @@ def users_of(who: Who, world: World, name: str) -> Mask:
 
 
 def domains_of(where: Where, world: World, domain: NDArray[np.int64]) -> Mask:
-    """Which requests lie in the domains an event concerns, `(r,)`."""
+    """Mask of the requests in an event's domains, `(r,)`."""
     chosen = np.ones(len(domain), dtype=bool)
     for column, facet in enumerate(FACETS):
         wanted = where.facets().get(facet)

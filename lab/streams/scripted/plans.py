@@ -28,11 +28,11 @@ class EventPlan:
 
     event: Taste | Popularity | NewItems | NewDomain | LabelDelay | CorruptedLabels
     users: NDArray[np.bool_]
-    """Whom it concerns, `(users,)`."""
+    """Mask of the users that it concerns, `(users,)`."""
     items: NDArray[np.bool_]
-    """What it shows more or holds back, `(items,)`."""
+    """Mask of the items that it shows more, or holds back, `(items,)`."""
     taste: Matrix
-    """The taste it brings, `(communities, items)`; empty for an event that brings none."""
+    """The new taste, `(communities, items)`; empty for an event without one."""
 
 
 def make_plans(world: World) -> list[EventPlan]:
@@ -56,7 +56,7 @@ def _make_plan(world: World, number: int, event: ScriptEvent) -> EventPlan | Non
 def weight_of(
     plan: EventPlan, world: World, position: NDArray[np.float64], user: NDArray[np.int64], domain: NDArray[np.int64]
 ) -> NDArray[np.float32]:
-    """How far an event is at work for each request, its strength included, `(r,)`."""
+    """Effect of an event on each request, strength included, `(r,)`."""
     event = plan.event
     if isinstance(event, NewDomain):
         index = world.space.values[event.facet].index(event.value)

@@ -1,4 +1,4 @@
-"""A drift script (YAML): a whole scripted stream, and the scripts that come along. Documented in docs/streams.md."""
+"""Drift scripts (YAML), which define a whole scripted stream, and the shipped ones. docs/streams.md documents them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Strengths(Section):
 
 
 class ConversionModel(Section):
-    """How clicks convert."""
+    """Settings of conversions in a script."""
 
     rate: float = Field(default=0.15, gt=0.001, lt=0.999, description="Share of clicks that convert before any drift.")
     delay_s: float = Field(
@@ -47,7 +47,7 @@ class ConversionModel(Section):
 
 
 class QueryModel(Section):
-    """What users ask for."""
+    """Settings of queries in a script."""
 
     scenes: tuple[Category, ...] = Field(default=(), description="Scenes whose requests carry a query; empty for all.")
     share: Share = Field(default=1.0, description="Share of the requests of these scenes that carry one.")

@@ -1,8 +1,7 @@
-"""What users of a scripted stream ask for, and how their clicks hang on it (ours).
+"""Queries of a scripted stream's users, and their effect on clicks (ours).
 
-A user has an item in mind, drawn by the taste of the user's community, and asks for one or two of the values that it
-has in the fields that hold categories (genres), in one of a few wordings. An item fits by the share of the asked values
-that it has:
+A user looks for an item, drawn by the taste of the user's community, and asks for one or two of its values in
+categorical fields (genres), in one of a few wordings. An item's fit is the share of the requested values that it has:
 
     logit P(click) = ... + match * fit(query, item)
 """
@@ -22,7 +21,7 @@ from model.encoding.spelling import spell_list
 
 _WORDINGS = ("{}", "{} films", "a good {}", "something like {}")
 _OTHERS = 0.1
-"""Share of what is drawn for a query that does not fit it: no search is perfect, and a request must fill its places."""
+"""Share of retrieved items that do not fit the query: no search is perfect, and every request needs enough items."""
 
 
 class ScriptedQueries:
@@ -37,9 +36,9 @@ class ScriptedQueries:
             for asked in self._asked
             for wording in _WORDINGS
         )
-        """By query: what is asked for, then how it is worded."""
+        """By query: the requested values, then the wording."""
         self.fit = np.stack([has[:, list(asked)].mean(1) for asked in self._asked]).astype(np.float32)
-        """How far each item fits what is asked, `(asked, items)`."""
+        """Fit of each item to each combination of requested values, `(asked, items)`."""
         self._all = [np.flatnonzero(full) for full in _fits_of_items(self.fit)]
         self._mind = np.cumsum(np.exp(0.7 * world.base_taste.astype(np.float64)) * world.exposure, axis=1)
         scenes = world.space.values["scene"]
@@ -59,17 +58,17 @@ class ScriptedQueries:
         return query
 
     def asked(self, query: NDArray[np.int64]) -> NDArray[np.int64]:
-        """What is asked for, whatever the wording; a row of `fit`, `NO_QUERY` stays."""
+        """Row of `fit` for each query, whatever its wording; `NO_QUERY` is kept."""
         return np.where(query == NO_QUERY, NO_QUERY, query // len(_WORDINGS))
 
     def logit(self, query: NDArray[np.int64], items: NDArray[np.int64]) -> Matrix:
-        """What a query adds to the click logit of each shown item, `(r, k)`; 0 for a recommendation."""
+        """Contribution of a query to the click logit of each shown item, `(r, k)`; 0 for a recommendation."""
         asked = self.asked(query)
         fit = self.fit[asked[:, None], items] * (asked != NO_QUERY)[:, None]
         return np.asarray(np.float32(self._model.match) * fit, dtype=np.float32)
 
     def retrieved(self, rng: np.random.Generator, query: NDArray[np.int64], shown: int) -> NDArray[np.bool_]:
-        """Which cells are drawn for the query, `(r, k)`."""
+        """Mask of the cells that are retrieved by the query, `(r, k)`."""
         return np.asarray((rng.random((len(query), shown)) < self._model.retrieved) & (query != NO_QUERY)[:, None])
 
     def mass(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -80,7 +79,7 @@ class ScriptedQueries:
 
 
 def _categories(world: World) -> tuple[list[str], NDArray[np.float64]]:
-    """All values of the categorical item fields, and which items have each, `(items, values)`."""
+    """All values of the categorical item fields, and a mask of each item's values, `(items, values)`."""
     fields = [spec.name for spec in world.catalogue.item_fields if spec.kind != "number"]
     of_item = [[value for name in fields for value in spell_list(item.fields.get(name))] for item in
                world.catalogue.items]  # fmt: skip
@@ -105,5 +104,5 @@ def _askable(has: NDArray[np.float64], shown: int, name: str) -> list[tuple[int,
 
 
 def _fits_of_items(fit: Matrix) -> NDArray[np.bool_]:
-    """Which askable things each item has wholly, `(items, asked)`."""
+    """Mask of the combinations that each item has completely, `(items, asked)`."""
     return np.asarray(fit.T >= 1)

@@ -1,4 +1,4 @@
-"""Who asks when and where: sessions of many users at once, with the rhythm of the day."""
+"""Times, users and domains of requests: sessions of many users at once, with a daily rhythm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which items a scripted stream shows: half by popularity, half by the community's old taste, some for a query."""
+"""Items that a scripted stream shows: half by popularity, half by the community's old taste, some by a query."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lab.streams.scripted.world import World
 
 @dataclass(frozen=True)
 class Searched:
-    """What requests ask for."""
+    """Queries of the requests."""
 
     queries: ScriptedQueries
     query: NDArray[np.int64]
@@ -57,7 +57,7 @@ def _segments(plans: Sequence[EventPlan], position: NDArray[np.float64]) -> list
 
 
 def _weights(world: World, plans: Sequence[EventPlan], position: float) -> NDArray[np.float64]:
-    """How often each item is shown at a position of the script, `(items,)`."""
+    """Relative frequency with which each item is shown at a position of the script, `(items,)`."""
     weights = world.exposure.copy()
     for plan in plans:
         if isinstance(plan.event, NewItems):

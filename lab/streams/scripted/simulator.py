@@ -52,7 +52,7 @@ class ScriptedStream:
 
     @cached_property
     def drift_spans(self) -> tuple[DriftSpan, ...]:
-        """What changes and when, by start."""
+        """The changes of the stream with their times, by start."""
         everything = [span for event in self.script.events for span in spans(event, self.clock)]
         return tuple(sorted(everything, key=lambda span: span.start))
 
@@ -65,17 +65,17 @@ class ScriptedStream:
         return rechunk(self._blocks(half), requests)
 
     def pretraining(self) -> Chunk:
-        """What a backbone is trained on: the first half."""
+        """The training data of a backbone: the first half."""
         return Chunk.concat(list(self._blocks("pretrain")))
 
     @property
     def converts(self) -> bool:
-        """Whether the script says how clicks convert."""
+        """Whether the script has conversions."""
         return self.script.conversions is not None
 
     @property
     def searches(self) -> bool:
-        """Whether the script says what users ask for."""
+        """Whether the script has queries."""
         return self._queries is not None
 
     def schedule(self, half: Half) -> Schedule:
@@ -155,7 +155,7 @@ class ScriptedStream:
         user: NDArray[np.int64],
         domain: NDArray[np.int64],
     ) -> NDArray[np.bool_]:
-        """The labels as they are logged."""
+        """The labels that are logged, which a script may corrupt."""
         click = clean.copy()
         for plan in self._plans:
             if not isinstance(plan.event, CorruptedLabels):

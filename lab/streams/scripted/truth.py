@@ -1,4 +1,4 @@
-"""What the best possible scorer can reach: the measure of the click model against itself (ours)."""
+"""The best reachable figures: the click model's true probabilities measured as scores (ours)."""
 
 from __future__ import annotations
 

@@ -27,11 +27,11 @@ EPOCH = 1_767_571_200.0  # 5 January 2026, a Monday, 00:00 UTC
 
 @dataclass(frozen=True)
 class RealItems:
-    """What a scripted stream is played over."""
+    """The real items that a scripted stream uses."""
 
     items: tuple[ItemProfile, ...]
     popularity: NDArray[np.float64]
-    """How often each item was rated or seen in reality, `(items,)`."""
+    """How often each item was really rated or seen, `(items,)`."""
     users: tuple[UserProfile, ...]
     item_fields: tuple[FieldSpec, ...]
     user_fields: tuple[FieldSpec, ...]
@@ -117,7 +117,7 @@ class World:
         return standardise(weights @ self._content.T)
 
     def _make_content(self, real: RealItems) -> NDArray[np.float64]:
-        """Fields as columns, and beside them some that no feature tells, `(items, width)`."""
+        """Fields as columns, with additional columns that no feature reveals, `(items, width)`."""
         seen = one_hot([item.fields for item in real.items], real.item_fields)
         seen = seen / np.sqrt(max(seen.shape[1], 1))
         share = self.script.strengths.hidden if seen.shape[1] else 1.0
@@ -125,7 +125,7 @@ class World:
         return np.concatenate([np.sqrt(1 - share) * seen, np.sqrt(share) * hidden], axis=1)
 
     def _communities(self, real: RealItems) -> NDArray[np.int64]:
-        """Community of each user: a noisy function of the user's fields, so that fields tell part of it."""
+        """Community of each user: a noisy function of the user's fields, so that fields reveal it partly."""
         rng = stream_rng(self.script, "communities")
         fields = one_hot([user.fields for user in self.catalogue.users], real.user_fields)
         explained = (
