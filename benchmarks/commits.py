@@ -1,8 +1,8 @@
-"""What commits write: bytes a day of one group at a steady rate of requests, and what a take-over has to do again.
+"""Bytes that commits write per day for one group at a steady request rate, and the learning that a take-over repeats.
 
 The live half of MovieLens is played into a group's machine in event time, with kernels and whole cuts as the processor
-takes them, and the bytes of their keys and values are counted. No broker: it would add headers and markers, about 300
-bytes a transaction, which are counted as such.
+takes them, and the bytes of their keys and values are counted. There is no broker; its headers and markers are counted
+as about 300 bytes per transaction.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ RATE = 14.0
 """Requests per second."""
 _DAY_S = 86_400.0
 _TRANSACTION_BYTES = 300
-"""Of a batch's header per topic and the markers of a commit."""
+"""Bytes of a batch header per topic and of the markers of a commit."""
 _CLICK_S = 0.1
 _Fed = tuple[int, bytes, float]
 """Offset, record and append time, as a machine takes them."""
@@ -51,7 +51,7 @@ _Fed = tuple[int, bytes, float]
 
 @dataclass
 class Written:
-    """What one way to commit writes."""
+    """Bytes written by one way of committing."""
 
     sizes: Counter[str] = field(default_factory=Counter)
     transactions: int = 0

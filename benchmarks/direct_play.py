@@ -43,7 +43,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class DirectPlay:
-    """What was written."""
+    """Counts of what was written."""
 
     requests: int
     items: int
@@ -105,7 +105,7 @@ def _prepare(config: Config, representer: Representer, request: Request) -> Prep
 
 
 class _ClickBacklog:
-    """How many clicks are on their way through ingest, from the end offsets of `traffic`."""
+    """Number of clicks that ingest has not routed yet, from the end offsets of `traffic`."""
 
     def __init__(self, admin: KafkaAdminClient, config: Config) -> None:
         self._admin = admin
@@ -113,7 +113,7 @@ class _ClickBacklog:
         self._before = self._ends()
 
     def count(self, impressions: int, clicks: int) -> int:
-        """Of the impressions and clicks that were written so far, the clicks that ingest has not routed."""
+        """The number of written clicks that ingest has not routed, from the impressions and clicks written so far."""
         return clicks - max(0, self._ends() - self._before - impressions)
 
     def _ends(self) -> int:

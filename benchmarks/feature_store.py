@@ -1,4 +1,4 @@
-"""One request's reads and one push of live rows, through our store and through Feast's own high-level calls."""
+"""One request's reads and one push of live rows, through Driftline's store and through Feast's own high-level calls."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ROUNDS = 30
 
 
 def main() -> int:
-    """Prints milliseconds per call, ours beside Feast's `get_online_features` and `push`."""
+    """Prints milliseconds per call, beside Feast's `get_online_features` and `push`."""
     table = Table("online store", "call", "ours", "Feast's own", "ratio", title="Feature store, milliseconds per call")
     with tempfile.TemporaryDirectory() as folder, redis_server(Path(folder)) as address:
         for name, keys in (("SQLite", {}), ("Redis", {"online_store": "redis", "redis": address})):

@@ -1,9 +1,8 @@
-"""How often the gate's test finds harm where there is none, over 10 000 streams, and how soon it finds what there is.
+"""False alarms of the gate's test over 10 000 streams without harm, and its delay on streams with harm.
 
-The two arms of a stream are off the true logit by errors of the same distribution, so neither is worse: the border of
-what the test must tolerate. Items of a request share what its user likes, and a user's errors are the same for all of a
-session. The test itself is the one that runs (`model.gate.evidence.HarmEvidence`), a stream taking the place of a
-comparison.
+Both arms of a stream have errors of the same distribution on the true logit, so neither is worse: the limit of what the
+test must tolerate. A user's taste is common to the items of a request, and a user's errors are the same throughout a
+session. The test is the gate's own (`model.gate.evidence.HarmEvidence`), with streams in the place of comparisons.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ from model.gate.harm import COMPARISONS, log_losses
 STREAMS, REQUESTS, ITEMS = 10_000, 1_000, 10
 _AT_ONCE = 50
 _STRATA = 16
-"""As many as a group with three scenes, seven regions and five periods."""
+"""Number of strata of a group with three scenes, seven regions and five periods."""
 _ERROR_USER, _ERROR_ITEM = 0.25, 0.25
 """Deviations of an arm's error, logits: its loss is then 2 to 3 % above that of the truth."""
 
 
 @dataclass(frozen=True)
 class World:
-    """How requests hang together, and what is wrong with the first arm."""
+    """Dependence between requests, and the first arm's error."""
 
     name: str
     session: int = 1
@@ -84,7 +83,7 @@ def used_threshold() -> float:
 
 
 def false_alarms(console: Console, streams: int, requests: int) -> None:
-    """Share of streams without harm in which the evidence ever reached a threshold."""
+    """Prints the share of streams without harm in which the evidence ever reached a threshold."""
     used = used_threshold()
     thresholds = (1e3, 1e4, 1e5, used)
     table = Table(

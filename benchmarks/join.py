@@ -1,7 +1,7 @@
-"""What the join costs: memory of an open item, a take-over with a million open impressions, a share of learning.
+"""Cost of the join: memory per open item, a take-over with a million open impressions, its share of learning.
 
-No broker: a take-over's records come from memory, so what Kafka and the start of a process take is no part of it (the
-proofs in `tests/chaos` kill real processes). Learning is that of a group's machine on the live half of MovieLens.
+There is no broker: a take-over's records come from memory, without the time of Kafka and of starting a process (the
+tests in `tests/chaos` kill real processes). Learning is that of a group's machine on the live half of MovieLens.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class _NoLog:
     """No click is late here."""
 
     def read(self, offset: int) -> LoggedRecord | None:
-        """Nothing."""
+        """Returns None."""
         raise LookupError(offset)
 
 
@@ -84,14 +84,14 @@ def memory(prepared: list[Prepared]) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class TakenOver:
-    """What a new owner did, seconds of processor time."""
+    """Processor time of a take-over, seconds."""
 
     snapshot_bytes: int
     restored: float
     reread: float
-    """All that the snapshot refers to."""
+    """Time until everything that the snapshot refers to was read again."""
     learned: float
-    """From then on to the first example."""
+    """Time from then to the first learned example."""
 
 
 def take_over(config: Config, opened: OpenedBackbone, one: Prepared, count: int) -> TakenOver:

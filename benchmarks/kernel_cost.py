@@ -1,4 +1,4 @@
-"""What the kernel costs: its size, scoring with it and a learning step, as ratios of one run."""
+"""Cost of the kernel: its size, scoring with it and a learning step, as ratios within one run."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def features(n: int, users: int, rows: int) -> FeatureBatch:
 
 
 def start_of(width: int) -> KernelStart:
-    """What a kernel starts from, of representations of 500 made-up groups and the crossed values of MovieLens 100K."""
+    """A kernel start from representations of 500 made-up groups and the crossed values of MovieLens 100K."""
     rng = np.random.default_rng(0)
     group = np.arange(2_000) % 500
     x = (rng.normal(size=(500, width))[group] + rng.normal(size=(2_000, width))).astype(np.float32)
@@ -105,7 +105,7 @@ def micro_batch(width: int, n: int = EXAMPLES) -> MicroBatch:
 
 
 def full_step(rows: int, *, dense_adam: bool) -> Callable[[], object]:
-    """One step of full fine-tuning on 128 raw examples: Adam over everything, or sparse Adam for the ID tables."""
+    """One step of full fine-tuning on 128 raw examples, by Adam for all or sparse Adam for the ID tables."""
     model = backbone_of(rows).train()
     batch, label = features(EXAMPLES, EXAMPLES, rows), micro_batch(4).label
     assert model.item_table is not None
@@ -147,7 +147,7 @@ def kernel_step(width: int) -> Callable[[], object]:
 
 
 def sizes(console: Console) -> None:
-    """How big: what is learned, what scorers follow, and what a restart needs."""
+    """Prints sizes: of what is learned, what scorers follow, and what a restart needs."""
     backbone = backbone_of(1000)
     dense = backbone.dense_parameters()
     learner = learner_of(backbone.width)
@@ -181,7 +181,7 @@ def learning(console: Console, largest: int) -> None:
 
 
 def scoring(console: Console) -> None:
-    """What the kernel adds to the model time of one request."""
+    """Prints the time that the kernel adds to the models' time of one request."""
     backbone = backbone_of(100_000).freeze()
     batch = features(CANDIDATES, 1, 100_000)
     start, domain = start_of(backbone.width), batch.domain.expand(CANDIDATES, -1)

@@ -1,8 +1,8 @@
-"""What monitoring costs: a share of learning, a part of a scoring request, a scrape, and memory that stays flat.
+"""Cost of monitoring: its share of learning, its part of a scoring request, a scrape, and constant memory.
 
-Learning is that of a group's machine on the live half of MovieLens, without a broker: the same records with the monitor
-and without it, in turns, by processor time, once all has started up. The scrape is that of a process
-whose one group has 64 domains. Memory is that of a monitor that is shown many examples; ten million of them with
+Learning is that of a group's machine on the live half of MovieLens, without a broker: the same records with and without
+the monitor, in turns, by processor time after the start-up. The scrape is of a process whose one group has 64 domains.
+Memory is that of a monitor after many examples; for ten million of them run
 `python -m benchmarks.monitoring --examples 10000000`.
 """
 
@@ -55,9 +55,9 @@ _BATCH, _PER_REQUEST, _WIDTH = 128, 8, 64
 _CANDIDATES = 100
 _ARMS = 2
 _ROUNDS, _CHUNK = 3, 200
-"""How often the log is fed, and records after which the machine with the monitor and the one without take turns.
+"""How often the log is fed, and records after which the machines with and without the monitor take turns.
 
-The least time of the rounds counts for each chunk: what else runs on the machine only makes it longer.
+The least time over the rounds counts for each chunk, because other work on the machine only adds to it.
 """
 
 
@@ -65,12 +65,12 @@ class _NoLog:
     """No click is late here."""
 
     def read(self, offset: int) -> LoggedRecord | None:
-        """Nothing."""
+        """Returns None."""
         raise LookupError(offset)
 
 
 def learning(console: Console) -> None:
-    """What the monitor takes of learning: the same records through a machine with it and through one without."""
+    """Measures the monitor's share of learning: the same records through a machine with it and one without."""
     with tempfile.TemporaryDirectory(prefix="driftline-monitoring-") as folder:
         config, data = opened_run(load_config(), Path(folder), console)
         opened = open_backbone(config)
@@ -116,7 +116,7 @@ def _pairs(config: Config, opened: OpenedBackbone, log: Sequence[tuple[bytes, fl
 
 
 def _cost(pairs: Doubles) -> tuple[float, float, float]:
-    """Share of throughput that the monitor costs, with its 95 % interval over chunks (bootstrap)."""
+    """The monitor's share of throughput, with its 95 % interval over chunks (bootstrap)."""
     drawn = pairs[np.random.default_rng(0).integers(len(pairs), size=(2_000, len(pairs)))].sum(axis=1)
     low, high = np.quantile(1 - drawn[:, 2] / drawn[:, 1], (0.025, 0.975))
     _, seconds, alone = pairs.sum(axis=0)
@@ -127,13 +127,13 @@ class _NoWatch(DriftWatch):
     """Sees nothing."""
 
     def served(self, record: ServedImpression) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def decided(self, batch: GuardedBatch[LabelledRequest]) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def judge(self, path: FeedbackPath, join: Join, dropped: Counter[str]) -> list[Decision]:
-        """Nothing."""
+        """Does nothing."""
         return []
 
     def is_due(self, watermark: float) -> bool:
@@ -142,7 +142,7 @@ class _NoWatch(DriftWatch):
 
 
 def request(console: Console) -> None:
-    """What a scoring request does for monitoring: the windows of both arms, and two observations."""
+    """Measures the monitoring work of a scoring request: both arms' windows, and two observations."""
     windows, random = [ScoreWindow() for _ in range(_ARMS)], np.random.default_rng(0)
     scores = random.random(_CANDIDATES).astype(np.float32)
     times = []

@@ -1,9 +1,9 @@
 """Examples learned end to end per second: first record produced to last example learned, through the real broker.
 
 The stream is played as fast as the system takes it: impressions straight into `traffic`, clicks through ingest, the
-processor joins, learns, commits transactions and pushes live features. Beside it stands what one would write without
-Driftline: one process that reads the same log, joins in a dict and takes gradient steps, with no recovery, no snapshots
-and no feature store.
+processor joins, learns, commits transactions and pushes live features. The rival is a plain program without Driftline:
+one process that reads the same log, joins in a dict and takes gradient steps, with no recovery, no snapshots and no
+feature store.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def running(console: Console) -> Iterator[tuple[Config, Recording]]:
 
 
 class PlainLoop:
-    """What one would write without Driftline: a join in a dict, a gradient step per micro-batch."""
+    """The plain program without Driftline: a join in a dict, a gradient step per micro-batch."""
 
     def __init__(self, width: int, batch_examples: int) -> None:
         self._model = torch.nn.Sequential(torch.nn.Linear(width, 48), torch.nn.ReLU(), torch.nn.Linear(48, 1))

@@ -1,7 +1,7 @@
-"""What wrong labels do to the live arm, with the gate and without it, on scripted streams (docs/gate.md).
+"""Effect of wrong labels on the live arm, with and without the gate, on scripted streams (docs/gate.md).
 
-A fifth of each live half is poisoned, from a request on that the seed draws. The excess is the live arm's log loss over
-the frozen arm's, less one, by what users really did; where one user sends nine tenths of the traffic, that of others.
+A fifth of each live half is poisoned, from a request that the seed draws. The excess is the live arm's log loss over
+the frozen arm's, minus one, on what users really did; if one user sends nine tenths of the traffic, on the other users.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ WINDOW = 5_000
 
 @dataclass(frozen=True)
 class Measured:
-    """What one play gave."""
+    """Results of one play."""
 
     worst: float
     """Largest excess over any `WINDOW` examples in a row."""
     after: float
-    """Excess over the `WINDOW` examples behind the poison."""
+    """Excess over the `WINDOW` examples after the poison."""
     auc: float
     """AUC above the frozen arm's."""
     within: float
-    """The same inside the requests."""
+    """The same difference within requests."""
     set_aside: int
 
 
@@ -70,7 +70,7 @@ def measure(examples: PlayedExamples, end: int) -> Measured:
 
 
 def compared(half: LiveHalf, poison: Poison, seed: int) -> tuple[Measured, Measured]:
-    """Without the gate and with it."""
+    """Results without the gate and with it."""
     played = poisoned(half, poison, seed)
     without, guarded = (measure(play(half, played, gate), played.span[1]) for gate in (None, GateConfig()))
     return without, guarded
@@ -96,7 +96,7 @@ def harm_table(results: Results, seeds: Sequence[int]) -> Table:
 
 
 def cost_table(results: Results) -> Table:
-    """What the gate costs where nothing is wrong."""
+    """Table of the gate's cost on streams without poison."""
     table = Table(
         "stream", "AUC without gate", "AUC with gate", "within requests without", "within requests with",
         title="Above frozen where nothing is wrong, mean over the seeds",

@@ -1,4 +1,4 @@
-"""What is put wrong in the live half of a scripted stream."""
+"""Kinds of poison that are put into the live half of a scripted stream."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from lab.played.half import LiveHalf, PlayedRequests
 Poison = Literal["none", "labels flipped", "no clicks", "one user clicks nothing", "one user clicks everything"]
 POISONS: tuple[Poison, ...] = get_args(Poison)
 SHARE = 0.2
-"""Of the live half that is poisoned."""
+"""Share of the live half that is poisoned."""
 _EARLIEST, _LATEST = 0.2, 0.45
-"""Where the poison begins, as a share of the live half: 5 000 examples of 15 000 follow it."""
+"""Range of the poison's begin, as a share of the live half: 5 000 of 15 000 examples follow it."""
 _BOT_REQUESTS = 9
-"""Of the one user, for every request that comes anyway: 90 % of the traffic."""
+"""Requests that the one user adds for every regular one: 90 % of the traffic."""
 
 
 def span_of(requests: int, seed: int) -> tuple[int, int]:

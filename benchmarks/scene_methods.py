@@ -1,4 +1,4 @@
-"""What a scene's own parameters add to the model time of a request of 100 candidates, by method and by scene."""
+"""Time that a scene's own parameters add to the models' time of a request of 100 candidates, by method and scene."""
 
 from __future__ import annotations
 

@@ -162,7 +162,7 @@ class Bench:
         address: str | None = None,
         rate: float = RATE,
     ) -> Measured:
-        """One phase after a short one that is thrown away."""
+        """Measures one phase, after a short one that is discarded."""
         clicks = Publisher(self.config) if learning else None
         load = Load(address or scorer_address(self.config), self.data, clicks)
         asyncio.run(load.run(WARM_S, rate))

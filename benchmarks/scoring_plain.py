@@ -1,6 +1,6 @@
-"""What a user would take instead: a synchronous endpoint on `get_online_features`, with the same models and store.
+"""The plain rival of the scorer: a synchronous endpoint on `get_online_features`, with the same models and store.
 
-Written as the guides of FastAPI and Feast write it: argument models, a plain `def`, one read call per entity.
+It follows the guides of FastAPI and Feast: argument models, a plain `def`, one read call per entity.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""How often the intervals of `model/uplift.py` hold at all looks together, and how soon they tell an effect.
+"""Coverage of the intervals of `model/uplift.py` at all looks together, and how soon they show an effect.
 
-Made-up users of many kinds: few or many, active alike or a few of them most of the time, each with a taste of his own
-that stays, on a stream whose click rate moves. Half of the streams have no effect; coverage is of the true difference.
+Made-up users of several kinds: few or many, equally active or a few of them most active, each with a constant taste, on
+a stream whose click rate varies. Half of the streams have no effect; coverage is of the true difference.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ class Crowd:
     name: str
     users: int
     share: float
-    """Of control users."""
+    """Share of control users."""
     activity: float
     """Deviation of the logarithm of a user's activity: 0 is all alike, 2 is a few of them most of the time."""
     taste: float
     """Deviation of a user's own logit."""
     lift: float = 0.0
-    """Of the live arm, added to the logit."""
+    """Effect of the live arm, added to the logit."""
 
 
 CROWDS = (
@@ -51,14 +51,14 @@ CROWDS = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """One stream."""
+    """Result of one stream."""
 
     missed: bool
-    """Some interval did not hold the true difference."""
+    """Whether some interval missed the true difference."""
     missed_plainly: bool
-    """Some interval of 95 % at each look, as if it were the only one, did not."""
+    """Whether some interval missed it that has 95 % at each look, as if it were the only look."""
     told: int | None
-    """Requests of control users at the first look that told an effect."""
+    """Requests of control users at the first look that showed an effect."""
 
 
 def play(crowd: Crowd, random: np.random.Generator) -> Outcome:

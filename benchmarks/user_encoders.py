@@ -1,4 +1,4 @@
-"""What user encoders add to the model time of a request of 100 candidates with a full history, and two towers save."""
+"""Time that user encoders add to the models' time of 100 candidates with a full history, and that two towers save."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _whole_ms(config: BackboneConfig) -> float:
 
 
 def _kept_ms(config: BackboneConfig) -> dict[str, float]:
-    """The same of two towers, by which vectors are kept."""
+    """Time with two towers, by which vectors are cached."""
     towers, batch = _request(config)
     assert isinstance(towers, DssmBackbone)
     with torch.inference_mode():

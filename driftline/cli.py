@@ -23,7 +23,7 @@ from streaming.config import load_config
 
 
 class Commands(TyperGroup):
-    """All commands, with one word of all of them for a broker that does not answer."""
+    """The group of all commands, which explains an unreachable broker in the same way for each."""
 
     def invoke(self, ctx: Any) -> Any:
         """Runs the command. Raises what it raises, and BrokerSilent."""
@@ -86,7 +86,7 @@ def common(
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Note what the command line says of the configuration; the command reads it, so that `--help` needs none."""
+    """Store the options for the configuration; the command itself reads it, so that `--help` needs none."""
     overrides: dict[str, object] = {}
     if bootstrap is not None:
         overrides["kafka"] = {"bootstrap": bootstrap}
@@ -96,7 +96,7 @@ def common(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point. An error of our own is written for people: its message is shown, not a traceback."""
+    """Entry point. Driftline's own errors are written for people, so their message is shown without a traceback."""
     try:
         app(args=list(arguments) if arguments is not None else None)
     except Exception as error:

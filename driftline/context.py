@@ -1,4 +1,4 @@
-"""What every command begins with: the configuration, where errors and logs go, which stream is meant."""
+"""Common parts of all commands: the configuration, the output of errors and logs, the choice of the stream."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class BrokerSilent(Exception):
 
 
 def silent_broker(load: Callable[[], Config], error: Exception) -> BrokerSilent | None:
-    """What to tell of an error that a Kafka which does not answer is behind, however deep; None for any other.
+    """The error to show if an unreachable Kafka is the cause, at any depth, of `error`; None for any other cause.
 
-    By name: two client libraries have these classes, and a command that needs neither loads neither.
+    Causes are recognised by class name, so that a command without a Kafka client need not import one.
     """
     cause: BaseException | None = error
     while cause is not None and type(cause).__name__ not in _SILENT:
         if type(cause).__name__ == "BrokerUnreachable":
-            return None  # it says so itself
+            return None  # its own message already says so
         cause = cause.__cause__
     if cause is None or type(cause).__module__.split(".")[0] not in _CLIENTS:
         return None

@@ -96,7 +96,7 @@ def transfer(
 
 
 def _order(out: Path, named: Mapping[str, Any], asked: Mapping[str, Any]) -> ComparisonOrder:
-    """What every comparison gets: which streams are named, and how it is asked."""
+    """The order of a comparison: the named streams and the common options."""
     from lab.evaluate.order import ComparisonOrder
     from lab.streams.sources import NamedStreams
 
@@ -109,16 +109,16 @@ def _names(text: str | None) -> list[str] | None:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What one option makes of the command."""
+    """One comparison that an option of `driftline evaluate` selects."""
 
     option: str
-    """That turns it on; empty where none does."""
+    """The option that selects it; empty for the default comparison."""
     options: tuple[str, ...]
-    """That go with it."""
+    """Options that it accepts."""
     run: Callable[[Config, ComparisonOrder, Mapping[str, Any]], None]
     """Gets the order, and the values of those of `options` that no order holds."""
     against: tuple[str, ...] = ()
-    """Of `options`, those that do not go with `tune`, which has seeds of its own."""
+    """Those of `options` that exclude `tune`, which chooses its own seeds."""
 
     def check(self, given: Mapping[str, Any]) -> None:
         """Raises BadParameter for an option that does not go with this one."""
@@ -198,4 +198,4 @@ _COMPARISONS = (
     Comparison("detectors", ("suite", "seeds", "tune"), _try_detectors, ("seeds",)),
     Comparison("tune", (*_STREAMS, "adapters"), _tune_adapters),
 )
-"""By precedence: the first that is asked for is meant, and the others do not go with it."""
+"""Comparisons by precedence: the first selected one runs, and the others' options exclude it."""

@@ -63,7 +63,7 @@ def _words(text: str) -> list[str]:
 
 def _write_private(path: Path, text: str) -> None:
     try:
-        # Its mode is there from the first byte on; an older key is never overwritten, for somebody may still send it.
+        # Created with its final mode. An existing file is never overwritten, because its key may still be in use.
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         raise ConfigError(f"{path} exists: name another file, or delete it") from None

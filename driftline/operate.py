@@ -1,4 +1,4 @@
-"""What an operator does and looks at."""
+"""Commands for operators."""
 
 from __future__ import annotations
 

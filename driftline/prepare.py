@@ -1,4 +1,4 @@
-"""What is made before a system runs, and what tells of it."""
+"""Commands that prepare a system, and those that print its settings and metrics."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def show_config(
 ) -> None:
     """Print every key with its meaning and present value: a configuration file to start from.
 
-    With a stream, its domains and fields stand in it.
+    With a stream, the file contains its domains and fields.
     """
     from lab.streams.fit import config_for
     from streaming.config_docs import as_markdown, as_toml

@@ -1,1 +1,1 @@
-"""What makes one machine a whole system: a broker, a replay, the demo and its report."""
+"""A whole system on one machine: a broker, a replay, the demo and its report."""

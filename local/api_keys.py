@@ -31,10 +31,10 @@ ScorerKey = Annotated[
 
 
 def key_headers(key: str | None) -> dict[str, str]:
-    """What a request carries."""
+    """Headers of a request with this key."""
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def key_cure(status: int, right: Right) -> str:
-    """What follows an HTTP status in a message: the cure if the scorer asks for a key with this right."""
+    """Text after an HTTP status in a message: the cure if the scorer asks for a key with this right, else empty."""
     return f" (it asks for a key with the right `{right}`: name its file by --key-file)" if status in (401, 403) else ""

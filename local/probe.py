@@ -1,4 +1,4 @@
-"""Small questions to our own processes on this machine."""
+"""Reads the endpoints of Driftline's processes on this machine."""
 
 from __future__ import annotations
 

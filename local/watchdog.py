@@ -31,7 +31,7 @@ class Watchdog:
         self.close()
 
     def add(self, pid: int) -> None:
-        """From now on `pid` ends with this process."""
+        """Makes `pid` end when this process ends."""
         self._tell(f"+{pid}")
 
     def remove(self, pid: int) -> None:

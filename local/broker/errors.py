@@ -1,4 +1,4 @@
-"""What can go wrong with the local broker: one class per cause, each message with its cure."""
+"""Errors of the local broker: one class per cause, each message with its cure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class BrokerError(Exception):
 
 
 class PortTaken(BrokerError):
-    """Somebody else listens on the port that was asked for."""
+    """Another process listens on the requested port."""
 
     def __init__(self, port: int) -> None:
         super().__init__(
@@ -78,11 +78,11 @@ class NotRunning(BrokerError):
 
 
 class StaleState(BrokerError):
-    """The state file names a process that is not our broker any more."""
+    """The state file names a process that is not the broker any more."""
 
     def __init__(self, state_file: Path, pid: int) -> None:
         super().__init__(
-            f"{state_file} names process {pid}, which is no broker of ours (it died, or the number was given to"
+            f"{state_file} names process {pid}, which is not this broker (it died, or the number was given to"
             " another program); nothing was stopped. `driftline broker start` clears it and goes on with the data"
         )
 

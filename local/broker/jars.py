@@ -27,7 +27,7 @@ FETCH_TIMEOUT_S = 30
 
 @dataclass(frozen=True)
 class Jar:
-    """One line of the list."""
+    """One line of the jar list."""
 
     coordinate: str
     """Maven coordinate `group:artifact:version`."""
@@ -71,7 +71,7 @@ def class_path(cache_dir: Path, jars: Sequence[Jar], console: Console | None = N
 
 
 def _missing(folder: Path, jars: Sequence[Jar]) -> list[Jar]:
-    """Jars that are not there as they are pinned."""
+    """Jars that are missing or differ from the pinned hash."""
     missing = []
     for jar in jars:
         path = folder / jar.filename
@@ -84,7 +84,7 @@ def _missing(folder: Path, jars: Sequence[Jar]) -> list[Jar]:
 
 
 def _fetch_all(folder: Path, missing: Sequence[Jar], total: int, console: Console | None) -> None:
-    # The list is fetched as it stands and never resolved (docs/decisions/0010): a resolver picks other versions.
+    # The list is fetched unchanged and never resolved (docs/decisions/0010), because a resolver picks other versions.
     # jgo leaves half a file in its cache when the connection breaks, so each run has its own and moves whole files.
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as part, _progress(console) as progress:
         bar = progress.add_task(f"Kafka {KAFKA_VERSION} jars", total=len(missing))

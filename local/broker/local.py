@@ -84,7 +84,7 @@ class LocalBroker:
         return self.state() is not None
 
     def start(self) -> str:
-        """Starts the broker, waits until it answers, and gives its bootstrap address.
+        """Starts the broker, waits until it answers, and returns its bootstrap address.
 
         Raises AlreadyRunning, PortTaken, NoJava, BadHash, FetchFailed, CacheUnwritable or StartFailed; in every case,
         an interrupt included, no process is left behind.
@@ -104,7 +104,7 @@ class LocalBroker:
     def stop(self) -> None:
         """Asks the broker to end and waits for it; after `STOP_WAIT_S` it is killed.
 
-        Raises NotRunning, or StaleState if the state file names a process that is not ours: that one is left alone.
+        Raises NotRunning, or StaleState if the state file names another program's process, which is left alone.
         """
         process = self._process()
         process.terminate()
@@ -140,7 +140,7 @@ class LocalBroker:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """One start at a time on one data folder."""
+        """Allows one start at a time on a data folder."""
         try:
             self.data_dir.mkdir(parents=True, exist_ok=True)
             with (self.data_dir / "start.lock").open("w", encoding="utf-8") as file:

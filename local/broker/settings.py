@@ -1,4 +1,4 @@
-"""What the local broker is told: Kafka's own properties, the logger's, and the options of the Java machine."""
+"""Settings of the local broker: Kafka's properties, its logging, and the options of the Java machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 """Largest record the broker takes: an impression of a thousand items with its representations fits."""
 
 JAVA_OPTIONS = (
-    # One small machine: the compiler's first tier starts twice as fast, and one collector thread leaves the cores free.
+    # For one small machine: the first compiler tier starts twice as fast, and one collector thread spares the cores.
     "-Xms128m",
     "-Xmx512m",
     "-XX:+UseSerialGC",
@@ -53,9 +53,9 @@ class Node:
     """One node of a cluster on this machine: broker and controller in one process."""
 
     number: int = 1
-    """From 1 on."""
+    """Number of the node, from 1."""
     controller_ports: tuple[int, ...] = ()
-    """Of all nodes, in the order of their numbers; none is one node alone, on a free port."""
+    """Controller ports of all nodes, in the order of their numbers; empty for a single node, on a free port."""
 
     @property
     def size(self) -> int:
@@ -132,7 +132,7 @@ _QUICK = {
 
 
 def render(properties: dict[str, str]) -> str:
-    """The text of a Java properties file, in pure ASCII: whatever stands in a value comes back as it was."""
+    """The text of a Java properties file in pure ASCII, escaped so that every value is read back unchanged."""
     return "".join(f"{key}={_escaped(value)}\n" for key, value in properties.items())
 
 

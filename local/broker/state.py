@@ -1,4 +1,4 @@
-"""What one process writes down about the broker it started, so that another can find it, and only it."""
+"""The state file of a started broker, by which another process can find that broker and no other process."""
 
 from __future__ import annotations
 

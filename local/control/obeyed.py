@@ -1,4 +1,4 @@
-"""Whether a scorer obeys an order: it says so itself, at `/v1/kernels`."""
+"""Waits until a scorer obeys an order, which it reports at `/v1/kernels`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ASK_EVERY_S = 0.05
 
 
 def wait_until_obeyed(address: str, order: Order, key: str | None) -> str:
-    """What came of an order at one scorer, asked with this API key, as a sentence."""
+    """A sentence about whether one scorer, asked with this API key, obeys an order."""
     began = time.monotonic()
     while True:
         try:

@@ -1,4 +1,4 @@
-"""What `driftline kernel list|show|diff` print."""
+"""Output of `driftline kernel list|show|diff`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def of_conversions(decisions: Sequence[Decision]) -> str:
 
 
 def ordered(order: Order) -> str:
-    """What holds now, in words."""
+    """The order that holds, in words."""
     if order.frozen:
         served = "the frozen arm is served"
     elif order.pinned_version is not None:
@@ -55,7 +55,7 @@ def ordered(order: Order) -> str:
 
 
 def print_kernel(config: Config, group: str, version: int, console: Console) -> None:
-    """One kernel: its card, and its largest weights by feature."""
+    """Prints one kernel: its metadata, and its largest weights by feature."""
     past = version_of(read_history(config, group), version)
     kernel = _opened(config, past)
     learned = kernel.weights - Kernel.identity(kernel.start).weights
@@ -81,7 +81,7 @@ def print_kernel(config: Config, group: str, version: int, console: Console) -> 
 
 
 def print_difference(config: Config, group: str, one: int, other: int, console: Console) -> None:
-    """What differs between two kernels, the largest changes by feature."""
+    """Prints the difference of two kernels, the largest changes by feature."""
     history = read_history(config, group)
     before, after = (_opened(config, version_of(history, version)) for version in (one, other))
     change = after.weights - before.weights

@@ -1,4 +1,4 @@
-"""The demo's processes: started together, waited for, watched, and ended in order."""
+"""The demo's processes: started together, waited for, watched, and stopped in order."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from local.watchdog import Watchdog
 _TAIL_LINES = 25
 _ASK_EVERY_S = 0.1
 STOP_S = 15.0
-"""How long a process may take to end in order."""
+"""Seconds that a process may take to stop."""
 
 
 class ChildDiedError(Exception):
@@ -29,7 +29,7 @@ class NotReadyError(Exception):
 
 @dataclass(frozen=True)
 class Part:
-    """One process to start."""
+    """One process to be started."""
 
     name: str
     """Its `driftline` command."""
@@ -65,7 +65,7 @@ class Child:
         return self._process.poll()
 
     def ready(self) -> bool:
-        """Whether it says of itself that it is ready."""
+        """Whether its endpoint reports that it is ready."""
         try:
             get(self.part.ready)
         except OSError:

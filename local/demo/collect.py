@@ -1,4 +1,4 @@
-"""What a finished demo is reported by: read from the log, and asked from the processes while they still run."""
+"""Collects the data of a demo's report, from the log and from the processes while they still run."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def kernel_uses(address: str) -> list[KernelUse]:
 
 
 def used(pids: Mapping[str, int]) -> dict[str, Usage]:
-    """What each process has used so far. Raises psutil.NoSuchProcess."""
+    """Resources used by each process so far. Raises psutil.NoSuchProcess."""
     usage = {}
     for name, pid in pids.items():
         process = psutil.Process(pid)

@@ -1,4 +1,4 @@
-"""What `driftline demo` does: run, show, leave running, end."""
+"""`driftline demo`: runs the demo, shows it, leaves it running or ends it."""
 
 from __future__ import annotations
 
@@ -129,6 +129,6 @@ def _print_addresses(out: Console, demo: Demo, options: DemoOptions) -> None:
 
 
 def _body(example: Request) -> str:
-    """What `/v1/score` takes, from a request of the stream."""
+    """A body for `/v1/score`, from a request of the stream."""
     domain = {facet: getattr(example.domain, facet) for facet in FACETS if getattr(example.domain, facet) != UNKNOWN}
     return json.dumps({"user_id": example.user_id, "candidates": example.items[:4], "domain": domain})

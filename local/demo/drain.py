@@ -16,12 +16,12 @@ _STILL_S = 4.0
 
 
 class StuckError(Exception):
-    """What was played is not being learned; the message says how far it got and where to look."""
+    """The played stream is not being learned; the message says how far learning got and where to look."""
 
 
 @dataclass(frozen=True)
 class LearningProgress:
-    """How far the processor is."""
+    """Progress of the processor."""
 
     examples: int
     """Examples learned since the processor started."""

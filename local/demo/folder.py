@@ -1,4 +1,4 @@
-"""The folder of a run: made anew each time, and nothing of anybody else's is ever deleted."""
+"""The folder of a run: created anew each time, without ever deleting anybody else's files."""
 
 from __future__ import annotations
 

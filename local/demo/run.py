@@ -55,7 +55,7 @@ class BrokerGoneError(Exception):
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """What a user may choose."""
+    """The demo's options."""
 
     folder: Path = DEFAULT_FOLDER
     keep: bool = False
@@ -66,11 +66,11 @@ class DemoOptions:
     bootstrap: str | None = None
     """A running cluster to use instead of a broker of the demo's own."""
     stream: StreamChoice = field(default_factory=StreamChoice)
-    """What is played; MovieLens 100K if nothing is named."""
+    """The stream that is played; MovieLens 100K by default."""
 
 
 class Demo:
-    """One run, from start to end; `console` shows how far it is."""
+    """One run, from start to end; `console` shows its progress."""
 
     def __init__(self, base: Config, options: DemoOptions, console: Console) -> None:
         self._base = base
@@ -86,7 +86,7 @@ class Demo:
         self.example: Request | None = None
         """A request of the stream to try by hand, once the stream is open."""
         self.config = base
-        """What the processes were given; `base` until that is decided."""
+        """The configuration of the processes; `base` until it has been decided."""
 
     def run(self) -> RunReport:
         """Runs all of it. Whatever happens, nothing is left running unless that was asked for and all went well."""
@@ -95,7 +95,7 @@ class Demo:
             if self._options.keep:
                 self._leave_running()
         finally:
-            self._stop()  # nothing is left behind, whatever happened (docs/decisions/0052)
+            self._stop()  # no process is left running, whatever happened (docs/decisions/0052)
         return self._report(stream, run)
 
     def _run(self) -> tuple[ScoredStream, Run]:

@@ -21,12 +21,12 @@ CLICK_WINDOW_S = 0.4
 through ingest."""
 LATENESS_S = 0.1
 CONVERSION_WINDOW_S = 2.0
-"""Hours of a script are tenths of a second as it is played; what teaches conversions waits for all of their window."""
+"""Seconds. Hours of a script are tenths of a second when played, and conversions are learned after their window."""
 HALF_LIVES_S = (2.0, 120.0)
 """Months are played in less than a minute: half-lives of minutes and hours shrink to seconds."""
 COMMIT_S = 0.25
 IDLE_TICK_S = 2.0
-"""Longer than a busy machine lets the scorer stand still in the middle of the stream."""
+"""Seconds, longer than a busy machine holds up the scorer in the middle of the stream."""
 _HOST = "127.0.0.1"
 
 
@@ -40,10 +40,10 @@ def free_ports(count: int) -> list[int]:
 
 
 def demo_config(base: Config, catalogue: Catalogue, *, run_dir: Path, bootstrap: str, own_topics: bool) -> Config:
-    """`base` with all that the demo decides: fields, domains and times of the played stream, folders and free ports.
+    """`base` with everything that the demo decides: fields, domains and times of the stream, folders and free ports.
 
-    `own_topics` gives topics and consumer groups names of this run alone, for a cluster that others use too.
-    Raises StreamError if no kernel group takes a domain of the stream.
+    With `own_topics`, topics and consumer groups have names for this run alone, for a cluster that others use too.
+    Raises StreamError if a domain of the stream belongs to no kernel group.
     """
     base = fitted(base, catalogue)
     scorer_port, scorer_metrics, ingest_port, processor_port = free_ports(4)

@@ -1,4 +1,4 @@
-"""What a demo leaves behind when it is left running: enough to find it again and to end it."""
+"""State of a demo that is left running: enough to find and end its processes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STATE_FILE = "state.json"
 
 
 class DemoRunningError(Exception):
-    """Another demo uses the same folder; the message says which and how to end it."""
+    """Another demo uses the same folder; the message names it and how to end it."""
 
 
 class RunningProcess(msgspec.Struct, frozen=True):
@@ -46,11 +46,11 @@ class DemoState(msgspec.Struct, frozen=True):
     """A demo that was left running."""
 
     processes: dict[str, RunningProcess]
-    """By name, in the order in which they are ended; the broker is the last."""
+    """Processes by name, in the order in which they are ended; the broker is last."""
     addresses: dict[str, str]
 
     def alive(self) -> dict[str, psutil.Process]:
-        """Those that still run."""
+        """The processes that still run."""
         processes = {name: known.process() for name, known in self.processes.items()}
         return {name: process for name, process in processes.items() if process is not None}
 
@@ -75,7 +75,7 @@ def read_state(run_dir: Path) -> DemoState | None:
 
 @contextmanager
 def only_demo(run_dir: Path) -> Iterator[None]:
-    """One demo at a time on one folder. Raises DemoRunningError if one plays or was left running."""
+    """Allows one demo at a time on a folder. Raises DemoRunningError if one plays or was left running."""
     run_dir.parent.mkdir(parents=True, exist_ok=True)
     with (run_dir.parent / f".{run_dir.name}.lock").open("a+", encoding="utf-8") as lock:
         try:

@@ -1,8 +1,8 @@
-"""What a replay announces of drift, and where in its plan: pure, made before the first request leaves.
+"""Announcements of drift in a replay, with their places in its plan, computed before the first request.
 
 A drift span is given in recorded time. Its begin, the moment of full strength and its end are announced before the
-first planned request that is not older. The plan lets no request cross a begin or an end, so what is played between
-two announcements is exactly what lies between them in the recording.
+first planned request that is not older. In the plan no request crosses a begin or an end, so the requests played
+between two announcements are exactly those between them in the recording.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ORDER: tuple[DriftPhase, ...] = ("ends", "begins", "full")
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """One announcement and where in the play it is made."""
+    """One announcement and its place in the play."""
 
     position: int
     """Index of the planned request before which it is made; the number of all requests for after the last one."""
@@ -35,7 +35,7 @@ class Announcement:
     """The moment in recorded time; None for an end that only the play has."""
 
     def event(self, now: float) -> DriftEvent:
-        """As it is sent at event time `now`."""
+        """The event that is sent at event time `now`."""
         return DriftEvent(
             name=self.name,
             kind=self.span.kind,
@@ -49,7 +49,7 @@ class Announcement:
 
 @dataclass(frozen=True)
 class ReplayPlan:
-    """All that a play needs: which request is sent when, and what is announced in between."""
+    """The whole plan of a play: when each request is sent, and the announcements in between."""
 
     requests: Sequence[Request]
     slots: Sequence[Slot]
@@ -69,10 +69,10 @@ def make_replay_plan(requests: Sequence[Request], spans: Sequence[DriftSpan], pa
 
 
 def announcements(spans: Sequence[DriftSpan], played: Sequence[float]) -> list[Announcement]:
-    """What is announced in a play of requests of these recorded times (seconds), in the order of the play.
+    """The announcements in a play of requests with these recorded times (seconds), in the order of the play.
 
-    What begins after the last request is not announced. What has not ended by then is announced as ended after it: its
-    sender is gone.
+    Drift that begins after the last request is not announced. Drift that has not ended by then is announced as ended
+    after it, because nobody will announce its end later.
     """
     newest = np.maximum.accumulate(np.asarray(played, dtype=np.float64)) if len(played) else np.zeros(0)
     timed: list[tuple[float, Announcement]] = []

@@ -1,4 +1,4 @@
-"""How requests are sent in a play, and what came of it."""
+"""Settings of a play, and its results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from streaming.events import DriftEvent
 
 @dataclass(frozen=True)
 class PlayConfig:
-    """How requests are sent."""
+    """Settings for sending requests."""
 
     scorer: str
     """Base address of the scorer, `http://host:port`."""
@@ -24,27 +24,27 @@ class PlayConfig:
     click_after_s: tuple[float, float] = (0.02, 0.15)
     """A user clicks this long after the answer, evenly between the two, seconds."""
     late_clicks_s: float = 5.0
-    """How long after the last answer clicks are waited for that the recording delays; those still due are sent then.
-    Longer than the join window, or they would come in time."""
+    """Seconds after the last answer for which delayed clicks of the recording are waited for; those still due are then
+    sent. It must exceed the join window, else late clicks would come in time."""
     max_open: int = 4
     """Requests on their way at once: on a machine that is too slow the play takes longer, instead of piling up what a
     single scorer process answers one by one anyway."""
     give_up_after: int = 100
-    """So many failures in a row end the play."""
+    """Number of failures in a row that ends the play."""
     seed: int = 5
     """Seed of the click delays."""
 
 
 @dataclass
 class Played:
-    """What was sent and what came back; counts while the play runs."""
+    """Counts of what was sent and answered, updated while the play runs."""
 
     answered: set[str] = field(default_factory=set)
     """Request ids that the scorer gave."""
     failed: Counter[str] = field(default_factory=Counter)
     """Requests without an answer, by cause."""
     latencies_s: list[float] = field(default_factory=list)
-    """From sending a request to its whole answer, seconds, in the order of the answers."""
+    """Seconds from sending a request to its complete answer, in the order of the answers."""
     items: int = 0
     clicks: int = 0
     conversions: int = 0
@@ -53,7 +53,7 @@ class Played:
     kernel_version: int = 0
     """Newest version seen in an answer."""
     behind_s: float = 0.0
-    """The furthest the play fell behind its plan, seconds."""
+    """Largest lag of the play behind its plan, seconds."""
     began_at: float = 0.0
     """Wall clock of the first request, seconds since the epoch."""
     ended_at: float = 0.0
@@ -72,5 +72,5 @@ class Played:
 
     @property
     def seconds(self) -> float:
-        """How long it has taken so far."""
+        """Duration so far, seconds."""
         return (self.ended_at or time.time()) - self.began_at if self.began_at else 0.0

@@ -28,7 +28,7 @@ class ScorerGoneError(Exception):
 
 
 class EventSink(Protocol):
-    """Where clicks and announcements go. Must not block."""
+    """Receives clicks and announcements. Must not block."""
 
     def send(self, event: FeedbackEvent | DriftEvent) -> None:
         """Takes an event to be delivered soon."""
@@ -39,7 +39,7 @@ _Later = Callable[[ScoreResponse, list[ItemFeedback]], None]
 
 
 class Player:
-    """Plays one plan. Each user's requests go one after the other, whatever the plan says."""
+    """Plays one plan. Each user's requests are sent one after the other, even if the plan says otherwise."""
 
     def __init__(self, config: PlayConfig, sink: EventSink, progress: Progress | None = None) -> None:
         self._config = config

@@ -1,4 +1,4 @@
-"""What the replay writes to Kafka itself: profiles before the play, clicks during it."""
+"""Writes the replay's events to Kafka: profiles before the play, clicks during it."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _FLUSH_S = 120.0
 
 
 class IngestSilentError(Exception):
-    """Ingest does not read what was written; the message says how far it got and the cure."""
+    """Ingest does not read the written events; the message says how far it got and the cure."""
 
 
 class PublishFailedError(Exception):
-    """Kafka did not take some records; the message says how many and why."""
+    """Kafka refused some records; the message says how many and why."""
 
 
 class Publisher:
@@ -91,7 +91,7 @@ def publish_profiles(publisher: Publisher, data: Profiles, progress: Progress | 
 
 
 def ingest_lag(admin: KafkaAdminClient, config: Config) -> int | None:
-    """Records of `interactions` that ingest's slower lane has not committed; None while the cluster cannot tell."""
+    """Records of `interactions` that ingest's slower lane has not committed; None while the cluster does not know."""
     try:
         return _ingest_lag(admin, config)
     except KafkaError as error:
@@ -115,10 +115,10 @@ def _ingest_lag(admin: KafkaAdminClient, config: Config) -> int:
 
 
 def wait_for_ingest(config: Config, *, timeout_s: float, progress: Progress | None = None) -> None:
-    """Waits until ingest has committed everything that stands in `interactions`.
+    """Waits until ingest has committed everything in `interactions`.
 
-    `progress` gets records read since the call and records that were behind then. Raises IngestSilentError when
-    nothing moved for `timeout_s` seconds.
+    `progress` is called with the records read since the call and those that were unread then. Raises IngestSilentError
+    if nothing moves for `timeout_s` seconds.
     """
     behind = least = 0
     moved = time.monotonic()

@@ -44,7 +44,7 @@ def scorer_address(config: Config) -> str:
 
 
 async def wait_for_scorer(address: str, *, timeout_s: float) -> None:
-    """Waits until the scorer says it is ready. Raises ScorerNotReadyError when `timeout_s` is over."""
+    """Waits until the scorer reports that it is ready. Raises ScorerNotReadyError after `timeout_s`."""
     until = time.monotonic() + timeout_s
     problem = "nothing answers there"
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
@@ -97,7 +97,7 @@ async def play(
 
 
 def live_figures(played: Played) -> str:
-    """What is worth seeing while it runs."""
+    """Figures to show while a play runs."""
     recent = played.latencies_s[-_RECENT:]
     middle = f"{1_000 * float(np.median(recent)):.1f} ms" if recent else "-"
     speed = played.requests / played.seconds if played.seconds > 0 else 0.0
@@ -117,9 +117,9 @@ def run_replay(
     profiles: bool = True,
     console: Console | None = None,
 ) -> int:
-    """Plays the live half against a running system, and says what came of it; returns an exit code.
+    """Plays the live half against a running system and prints the results; returns an exit code.
 
-    A signal ends the play in order: what it announced is announced as ended. The code is then 128 + its number.
+    A signal ends the play in order, announcing the end of announced drift. The code is then 128 + its number.
 
     `scorer` is its base address (default: the configured one), `key` the API key it asks for, `limit` how many requests
     are played at most, `profiles` whether catalogue and users are published first. Raises StreamError.

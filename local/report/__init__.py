@@ -1,4 +1,4 @@
-"""What a run did: from the log itself to figures, a table, a file for programs and a plot."""
+"""The report of a run, from its log: figures, a table, a JSON file and a plot."""
 
 from local.report.drift import AnnouncedSpan, announced_spans
 from local.report.figures import Arm, KernelUse, Run, RunReport, Usage, build_report

@@ -14,7 +14,7 @@ from model import evaluation
 from streaming.events import DriftEvent, Facet
 
 _GAP_SHARE, _GAP_LEAST = 0.005, 20
-"""Rows of the log lie slightly out of order in time: so few rows outside a span do not cut its stretch in two."""
+"""Rows of the log are slightly out of time order; this few rows outside a span do not split its stretch."""
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,14 @@ class AnnouncedSpan:
     full: float | None = None
     """Event time from which it was at full strength; None if from its begin, or never."""
     ends: float | None = None
-    """None if nobody announced an end."""
+    """None if no end was announced."""
     domain: Mapping[Facet, list[str]] = field(default_factory=dict)
     """Facets and values it was confined to; empty for all domains."""
     returns: bool = False
     """Whether the state before its begin came back at its end."""
 
     def inside(self, stream: ScoredStream) -> NDArray[np.bool_]:
-        """Which rows were served while it was active, whatever their domain, bool `(n,)`."""
+        """Mask of the rows served while it was active, in any domain, bool `(n,)`."""
         end = float("inf") if self.ends is None else self.ends
         return np.asarray((stream.time >= self.begins) & (stream.time < end))
 
@@ -49,7 +49,7 @@ class AnnouncedSpan:
         return [(int(part[0]), int(part[-1]) + 1) for part in np.split(rows, cuts)]
 
     def as_json(self, stream: ScoredStream) -> dict[str, Any]:
-        """For programs: what was announced, and what was served meanwhile."""
+        """As JSON: the announcement, and the figures of the items served meanwhile."""
         inside = self.inside(stream)
         label = stream.label[inside]
         return {

@@ -19,7 +19,7 @@ QUARTERS = 4
 
 @dataclass(frozen=True, slots=True)
 class KernelUse:
-    """One kernel taken into use by a scorer."""
+    """One kernel that a scorer took into use."""
 
     version: int
     newest_event_time: float
@@ -29,13 +29,13 @@ class KernelUse:
 
     @property
     def freshness_s(self) -> float:
-        """From the newest example's event time to the kernel in use, seconds."""
+        """Seconds from the newest example's event time to the kernel's use."""
         return self.taken_at - self.newest_event_time
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a process has used."""
+    """Resources used by a process."""
 
     memory_bytes: int
     """Resident."""
@@ -84,13 +84,13 @@ class Arm:
 
 @dataclass(frozen=True)
 class ConversionArm:
-    """How well one arm tells conversions: by its click probability times its CVR."""
+    """Quality of one arm's predictions of conversions, by its click probability times its CVR."""
 
     request_auc_ctcvr: float
     """CTCVR-AUC within each request that holds a conversion and something else, weighted by its items."""
     auc_ctcvr: float
     log_loss_cvr: float
-    """Of CVR, on the clicked items."""
+    """Log loss of CVR, on the clicked items."""
 
     @classmethod
     def of(cls, stream: ScoredStream, label: Floats, ctr: Floats, cvr: Floats) -> ConversionArm:
@@ -117,7 +117,7 @@ class ConversionFigures:
 
     @classmethod
     def of(cls, stream: ScoredStream) -> ConversionFigures | None:
-        """None for a backbone without conversions."""
+        """The figures; None for a backbone without conversions."""
         told = stream.conversions
         if told is None:
             return None
@@ -132,12 +132,12 @@ class ConversionFigures:
 
 @dataclass(frozen=True)
 class Run:
-    """What the log does not say: measured by the one who played the stream."""
+    """Figures that are not in the log, measured by the player of the stream."""
 
     examples_learned: int
     """Examples the processor has learned from."""
     learn_seconds: float
-    """From the first request to the last example learned, seconds."""
+    """Seconds from the first request to the last learned example."""
     latencies_s: Sequence[float]
     """Per answered request, seen by the client, seconds."""
     swaps: Sequence[KernelUse]
@@ -148,14 +148,14 @@ class Run:
     """Records the join could not use, by reason."""
     requests_failed: int = 0
     impressions_missing: int = 0
-    """Answered requests that do not stand in the log."""
+    """Answered requests that are missing in the log."""
     usage: Mapping[str, Usage] = field(default_factory=dict)
-    """What each process had used when the stream ended."""
+    """Resources used by each process until the stream ended."""
     backbone_unchanged: bool = True
     drift: Sequence[AnnouncedSpan] = ()
     """Drift that was announced, by begin."""
     verdicts: Sequence[VerdictSpan] = ()
-    """What the drift monitor said, by begin."""
+    """Verdicts of the drift monitor, by begin."""
     seconds_total: float = math.nan
 
 
@@ -175,7 +175,7 @@ class RunReport:
     drift_spans: Sequence[Mapping[str, Any]] = ()
     """Each announced span with the figures of both arms inside it."""
     verdicts: Sequence[Mapping[str, Any]] = ()
-    """What the drift monitor said, from which to which item."""
+    """Verdicts of the drift monitor, each with its first and last item."""
     conversions: ConversionFigures | None = None
     """None for a backbone without conversions."""
 

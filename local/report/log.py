@@ -31,7 +31,7 @@ _tag: msgspec.json.Decoder[_Tag] = msgspec.json.Decoder(_Tag)
 
 @dataclass(frozen=True)
 class PublishedKernels:
-    """What the kernel log says of all kernels ever published."""
+    """Versions and backbones of all kernels ever published, from the kernel log."""
 
     newest: dict[str, int]
     """Highest version by group; versions count up from 1, so it is also how many were published."""
@@ -54,7 +54,7 @@ def read_traffic(config: Config, progress: Progress = lambda _done, _total: None
 
 
 def read_drift(config: Config) -> list[DriftEvent]:
-    """All announcements of drift in `interactions` that ingest takes. Raises TopicScanError."""
+    """All valid announcements of drift in `interactions`. Raises TopicScanError."""
     events: list[DriftEvent] = []
     for _, _, value in _read(config, config.topics.interactions):
         with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):  # ingest has reported what is wrong with it

@@ -98,8 +98,8 @@ def draw_plot(
 ) -> Path:
     """Writes the plot to `path` (PNG, or SVG by its ending) and returns it.
 
-    Announced drift is shaded and named; below the arms stands what the monitor said, a row per domain, unless it said
-    nothing but that all is stable. Raises ValueError for an empty stream.
+    Announced drift is shaded and named; below the arms, a row per domain shows the monitor's verdicts, unless all were
+    stable. Raises ValueError for an empty stream.
     """
     if not len(stream):
         raise ValueError("an empty stream has nothing to draw")

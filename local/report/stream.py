@@ -1,4 +1,4 @@
-"""What the log says was served and what came of it: one row per shown item, in the order of the log."""
+"""Served items with scores and labels, from the log: one row per shown item, in the order of the log."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ScoredConversions:
-    """What became of the shown items behind the click, `(n,)` each, in the order of the stream."""
+    """Conversions of the shown items, `(n,)` each, in the order of the stream."""
 
     label: Floats
-    """1 if a click and a conversion of the item stand in the log, however late, else 0."""
+    """1 if the log has a click and a conversion of the item, however late, else 0."""
     frozen: Floats
-    """Probability of a conversion once clicked, by the frozen arm."""
+    """Probability of a conversion given a click, by the frozen arm."""
     live: Floats
-    """The same by the live arm."""
+    """Probability of a conversion given a click, by the live arm."""
 
 
 @dataclass(frozen=True)
 class ScoredStream:
     """Shown items with the scores they had when they were served, before anything learned from them.
 
-    All arrays have one entry per shown item, `(n,)`, in the order in which the impressions stand in the log.
+    All arrays have one entry per shown item, `(n,)`, in the order of the impressions in the log.
     """
 
     time: Floats
     """Event time of the impression, seconds since the epoch."""
     label: Floats
-    """1 if a click on the item stands in the log, however late, else 0."""
+    """1 if the log has a click on the item, however late, else 0."""
     frozen: Floats
     """Click probability of the frozen arm."""
     live: Floats
@@ -58,9 +58,9 @@ class ScoredStream:
 
 
 def scored_stream(log: Iterable[Traffic]) -> ScoredStream:
-    """Puts impressions and clicks of a log together. A request that stands in the log twice counts once.
+    """Joins the impressions and clicks of a log. A request that occurs twice counts once.
 
-    Conversions are told where every impression has them. Raises ValueError if an impression's payload has a wrong size.
+    Conversions are included if every impression has them. Raises ValueError if a payload has a wrong size.
     """
     shown: dict[str, ServedImpression] = {}
     clicked: set[tuple[str, str]] = set()

@@ -80,7 +80,7 @@ def _drift(report: RunReport) -> Table:
 
 
 def _verdicts(report: RunReport) -> Table:
-    """What the monitor said of the domains in which something happened; quiet ones are left out."""
+    """Verdicts of the domains that had any other than quiet ones."""
     table = Table(title="What the drift monitor said", title_justify="left")
     for name, justify in (("after items", "right"), ("domain", "left"), ("verdict", "left")):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What the drift monitor said during a run, read back from the log as spans: one per stratum and verdict."""
+"""Verdicts of the drift monitor during a run, read back from the log as spans: one per stratum and verdict."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class VerdictSpan:
     ends: float | None
     """Event time of the next verdict; None if it held to the end."""
     since: float
-    """Event time since which, as the verdict itself says, it has been so."""
+    """Event time since which it holds, according to the verdict itself."""
     words: str
 
     def rows(self, stream: ScoredStream) -> tuple[int, int]:
@@ -35,7 +35,7 @@ class VerdictSpan:
         return int(begin), int(end)
 
     def as_json(self, stream: ScoredStream) -> dict[str, Any]:
-        """For programs: what was said, and from which to which served item."""
+        """As JSON: the verdict, and the first and last item served meanwhile."""
         begin, end = self.rows(stream)
         return {
             "group": self.group,
@@ -51,7 +51,7 @@ class VerdictSpan:
 
 
 def verdict_spans(decisions: Iterable[Decision]) -> list[VerdictSpan]:
-    """The spans that the monitor's decisions make, by begin. What is no verdict is passed over."""
+    """The spans of the monitor's verdicts, by begin; other decisions are ignored."""
     closed: list[VerdictSpan] = []
     open_: dict[tuple[str, str], VerdictSpan] = {}
     for decision in decisions:
@@ -66,10 +66,10 @@ def verdict_spans(decisions: Iterable[Decision]) -> list[VerdictSpan]:
 
 
 def bands_of(spans: Iterable[VerdictSpan], stream: ScoredStream) -> list[Band]:
-    """The spans on an axis of served items; none at all if no stratum had anything to look at.
+    """The spans on an axis of served items; none if no stratum had a finding.
 
-    Strata of which nothing but quiet was said are left out, but for the group. Groups of kernels are told apart by name
-    where there are several.
+    Strata with only quiet verdicts are left out, except the group. If there are several kernel groups, names of strata
+    start with their group's.
     """
     told = list(spans)
     groups = {span.group for span in told}

@@ -40,7 +40,7 @@ def migrate(
 
 
 def run_migration(old: Config, new: Config, by: str, console: Console) -> None:
-    """Makes the new topics and writes each group's first state. Raises our errors."""
+    """Creates the new topics and writes each group's first state. Raises Driftline's named errors."""
     from streaming.backbone import open_backbone
     from streaming.rebuild.migrate import descents, migrate
     from streaming.topics import ensure_topics
@@ -50,7 +50,7 @@ def run_migration(old: Config, new: Config, by: str, console: Console) -> None:
     for descent in planned:
         state = migrate(old, new, opened, descent, by)
         if state is None:
-            console.print(f"group {descent.group}: no old group knows its domains, it begins as the identity")
+            console.print(f"group {descent.group}: no old group has its domains, so it starts as the identity")
             continue
         parents = " + ".join(parent.group if parent.whole else f"{parent.group} (part)" for parent in descent.parents)
         console.print(

@@ -23,7 +23,7 @@ from streaming.rebuild.state import WholeState
 
 @dataclass(frozen=True)
 class Point:
-    """Where something begins or ends: an offset of the group's traffic, or a time of the broker's, seconds."""
+    """A begin or end: an offset of the group's traffic, or a broker time in seconds."""
 
     offset: int | None = None
     time: float | None = None
@@ -35,7 +35,7 @@ class Point:
 
 @dataclass(frozen=True)
 class ReplayOrder:
-    """What the command line asks for."""
+    """The options of `driftline replay-log`."""
 
     group: str
     into: Path
@@ -48,7 +48,8 @@ class ReplayOrder:
 
 
 def run_replay_log(config: Config, order: ReplayOrder, console: Console) -> int:
-    """Replays, tells and writes; 1 if the result is not what the log has where it should be. Raises our errors."""
+    """Replays, prints and writes the result; returns 1 if it should equal the log's state and does not. Raises named
+    errors."""
     opened, traffic = open_backbone(config), traffic_span(config, order.group)
     partition = config.partition_of(order.group)
     assert partition is not None
@@ -107,9 +108,9 @@ def _compare(console: Console, state: WholeState, stored: StoredGroup, snapshot:
 
 
 def _essence(snapshot: GroupSnapshot) -> bytes:
-    """Without in how many pieces it was written: that may differ, what stands in them may not.
+    """The snapshot without the number of its segments, which may differ between equal states.
 
-    As bytes, for what the drift monitor does not know yet is not-a-number, which equals nothing.
+    It is compared as bytes, because unknown figures of the drift monitor are NaN, which equals nothing.
     """
     closed = msgspec.structs.replace(snapshot.join.closed, segments=0)
     return msgspec.msgpack.encode(
@@ -134,7 +135,7 @@ def _publish(config: Config, order: ReplayOrder, span: Span, state: WholeState, 
 
 
 def skip_span(begin: int | None, end: int | None) -> Span | None:
-    """The span to leave out. Raises ReplayError if only one end of it is given, or none lies between them."""
+    """The span to leave out. Raises ReplayError if only one end is given, or if it is empty."""
     if begin is None and end is None:
         return None
     if begin is None or end is None or begin >= end:

@@ -120,7 +120,7 @@ def test_a_process_that_took_the_brokers_number_is_left_alone(tmp_path: Path, ca
         write_state(tmp_path, BrokerState(other.pid, created, 1, "127.0.0.1:1", "log", "java"))
         broker = LocalBroker(tmp_path, cache_dir)
         assert not broker.running()
-        with pytest.raises(StaleState, match=f"process {other.pid}, which is no broker of ours"):
+        with pytest.raises(StaleState, match=f"process {other.pid}, which is not this broker"):
             broker.stop()
         assert other.poll() is None
     finally:
