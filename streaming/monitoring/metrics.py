@@ -263,7 +263,7 @@ INPUT_DISTANCE = Gauge(
 )
 DRIFT_REFERENCE = Gauge(
     "driftline_drift_reference_info",
-    "1 for the drift reference in use: pretraining, first_examples.",
+    "1 for what the drift reference is made of: pretraining, first_examples.",
     ["group", "source"],
 )
 MONITOR_REFUSED = Counter(

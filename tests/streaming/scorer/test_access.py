@@ -171,7 +171,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown right": ({"keys": [{**KEYS[0], "may": ["all"]}]}, "'operator'"),
     "no right": ({"keys": [{**KEYS[0], "may": []}]}, "at least 1"),
     "a short secret": ({"request_id_secrets": ["short"]}, "driftline key secret"),
-    "every id unsigned": ({"unsigned_ids": [""]}, "stands for every id"),
+    "every id unsigned": ({"unsigned_ids": [""]}, "matches every id"),
 }
 
 

@@ -164,7 +164,7 @@ def test_what_stands_still_is_held_or_was_refused_is_no_good_news() -> None:
     calm = stratum("group", VerdictKind.STABLE)
     assert "stands still" in said(calm, wall=NOW - OLD_S - 1)[2].words
     assert "holds back" in said(calm, held=True)[2].words
-    assert "feedback is not read" in said(calm, paused=True)[2].words
+    assert "feedback has not been read" in said(calm, paused=True)[2].words
     assert "stopped the learning" in said(calm, kernel=msgspec.structs.replace(KERNEL, learning=False))[2].words
     assert "an operator froze" in said(calm, kernel=msgspec.structs.replace(KERNEL, frozen=True, by="ann"))[1].words
     refusal = KernelRefusal("main", "far_off", "", NOW - 60)
