@@ -1,1 +1,1 @@
-"""`driftline kernel ...`: the operator's hand on the command line."""
+"""`driftline kernel ...`: operators' orders on the command line."""

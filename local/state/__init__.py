@@ -1,1 +1,1 @@
-"""`driftline replay-log` and `driftline groups`: a group's state in the operator's hand."""
+"""`driftline replay-log` and `driftline groups`: rebuild, divide and merge a group's state."""

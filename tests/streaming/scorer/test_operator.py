@@ -1,4 +1,4 @@
-"""The operator's hand on the real broker: what is ordered, every scorer obeys, also one that starts afterwards."""
+"""Operators' orders on the real broker: every scorer obeys them, also one that starts afterwards."""
 
 from __future__ import annotations
 
