@@ -55,9 +55,9 @@ class DirectPlay:
 
 
 def prepare(config: Config, requests: Sequence[Request], progress: Progress | None = None) -> list[Prepared]:
-    """Represents `requests` with the run's backbone and the profiles that stand in its feature store.
+    """Represents `requests` with the run's backbone and the profiles in its feature store.
 
-    Raises ValueError for a backbone that tells conversions: it sends none.
+    Raises ValueError for a backbone with a conversion task, because direct play sends no conversions.
     """
     loaded = open_backbone(config)
     if loaded.backbone.has_conversion:

@@ -78,9 +78,9 @@ class AdapterRow:
     """AUC in the same windows."""
     log_loss_curve: tuple[float, ...]
     slices: dict[str, SliceRow] = field(default_factory=dict)
-    """By what pretraining saw of item and user, for each of `lab.evaluate.slices.SLICES`."""
+    """Results by how often pretraining saw item and user, for each of `lab.evaluate.slices.SLICES`."""
     users_against_kernel: dict[str, Interval] = field(default_factory=dict)
-    """Each of `bootstrap.FIGURES` above `iak`, with an interval over the users of the log; empty for a script."""
+    """Each of `bootstrap.FIGURES` minus that of `iak`, with an interval over the log's users; empty for a script."""
 
 
 @dataclass(frozen=True)

@@ -58,9 +58,10 @@ class SeedResult:
     information: SeedInformation | None = None
     """The kernel's information; None if it did not run or measures no information."""
     verdicts: tuple[Band, ...] = ()
-    """What a drift monitor says with frozen and kernel as its arms; of the first seed alone, where the kernel ran."""
+    """A drift monitor's verdicts with frozen and kernel as arms; for the first seed only, if the kernel ran."""
     drawn: dict[str, NDArray[np.float64]] = field(default_factory=dict)
-    """By adapter its figures with other users (`lab.evaluate.bootstrap`); empty for a script, whose seeds draw them."""
+    """By adapter, its figures for resampled users (`lab.evaluate.bootstrap`); empty for a script, whose seeds draw
+    other users."""
 
 
 def measure_seed(plan: Plan, source: Source, seed: int) -> SeedResult:

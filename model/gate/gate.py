@@ -82,7 +82,7 @@ class Gate(Generic[RequestT]):
         *,
         labels: str = "clicks",
     ) -> None:
-        """`facets` are the domain facets and their values (`DomainSpace.values`); `seen_of` looks at requests.
+        """`facets` are the domain facets and their values (`DomainSpace.values`); `seen_of` reads requests as `Seen`.
 
         `labels` is what decisions call the examples whose label is 1.
         """

@@ -11,8 +11,8 @@ from streaming.kernel_log.errors import SnapshotError
 from streaming.kernel_log.join_state import JoinState, RequestRef, WaitingBatch, WaitingClicks, WaitingConversions
 
 SCHEMA = 6
-"""6 since conversions have the whole gate, with all of its state."""
-_BEGIN_ANEW = "give the group topics of its own to begin anew (topics.kernels, .state)"
+"""Version of the schema; 6 added the whole gate of conversions."""
+_BEGIN_ANEW = "give the group topics of its own to start again (topics.kernels, .state)"
 
 
 class ConversionState(msgspec.Struct, frozen=True):
@@ -27,11 +27,11 @@ class ConversionState(msgspec.Struct, frozen=True):
     ripe_since: float = 0.0
     """Event time up to which feedback was known when the oldest of `ripe` became ripe, seconds."""
     clicks: bytes = b""
-    """Weights of the click kernel published last, float32: one of conversions is published beside it. Empty before."""
+    """Weights of the last published kernel of clicks, float32, beside which conversions are published; empty before."""
     waiting: list[WaitingConversions] = []
-    """Micro-batches of clicks whose conversions are in doubt, oldest first."""
+    """Micro-batches of clicks whose conversions the gate holds back as doubtful, oldest first."""
     published: bytes = b""
-    """Weights of the conversion kernel published last, float32: it stays while the gate holds the candidate."""
+    """Weights of the last published kernel of conversions, float32; it stays while the gate holds the candidate."""
 
 
 class GroupSnapshot(msgspec.Struct, frozen=True):

@@ -81,13 +81,15 @@ CVR_LOG_LOSS = Gauge(
 CVR_AUC = Gauge("driftline_cvr_auc", "AUC of the same over the same clicks.", ["group", "arm"])
 CVR_HELD = Gauge(
     "driftline_cvr_held",
-    "1 while the gate lets no new kernel of conversions out: their labels are in doubt, or one did harm.",
+    "1 while the gate publishes no new kernel of conversions: their labels are in doubt, or one did harm.",
     ["group"],
 )
 CVR_SET_ASIDE = Gauge(
-    "driftline_cvr_set_aside", "Domains whose conversions are set aside; the group is one.", ["group"]
+    "driftline_cvr_set_aside",
+    "Strata whose conversions are set aside and not learned; the group is one.",
+    ["group"],
 )
-CVR_RATE = Gauge("driftline_cvr_ratio", "Conversions per click, of the recent clicks that taught them.", ["group"])
+CVR_RATE = Gauge("driftline_cvr_ratio", "Share of the recently learned clicks that converted.", ["group"])
 AHEAD_OF_BROKER = Counter(
     "driftline_ahead_of_broker_total",
     "Impressions stamped further ahead of the broker than join.lateness_s; they count as of their append time.",

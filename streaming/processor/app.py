@@ -187,7 +187,7 @@ class Processor:
         await asyncio.wait([task])
         owned = _loaded(task)
         if owned is None:
-            return  # revoked while it was loaded; or it could not be, of which the process ends
+            return  # revoked while loading, or loading failed, which ends the process
         try:
             for record in records:
                 if owned.accepts(record.offset):
@@ -210,9 +210,10 @@ class Processor:
         await self.app.consumer._commit({TP(self._config.topics.traffic, partition): offset})
 
     def _lose(self, partition: int, owned: OwnedGroup, error: OwnershipLostError) -> None:
-        """Another processor fenced this one before Kafka told it: stand still until the next assignment (0072)."""
+        """Leaves a group that another processor has fenced before Kafka revoked it, until the next assignment
+        (0072)."""
         if _loaded(self._groups.get(partition)) is not owned:
-            return  # it is being given up, which closes it; the partition may have been assigned here once more
+            return  # already being given up and closed; the partition may even have been assigned here again
         log.warning("%s; this processor lets it go", error)
         self._lost[owned.machine.group] = str(error)
         del self._groups[partition]
@@ -254,9 +255,9 @@ class Processor:
         return None
 
     def check_feedback(self) -> str | None:
-        """For `/healthz`: groups that learn nothing because nobody tells them that feedback was read."""
-        owned = [_loaded(task) for task in [*self._groups.values()]]  # of one that failed `tasks` tells
-        paused = [one.machine.group for one in owned if one is not None and one.machine.join.paused]
+        """For `/healthz`: groups that cannot learn because ingest does not report that it has read their feedback."""
+        owned = [_loaded(task) for task in [*self._groups.values()]]  # the `tasks` check reports those that failed
+        paused = [group.machine.group for group in owned if group is not None and group.machine.join.paused]
         if not paused:
             return None
         return f"learning of {', '.join(paused)} is paused: ingest does not report how much feedback it has read"

@@ -246,7 +246,7 @@ class GroupMachine(GroupState):
         return self._publish_beside(kernel)
 
     def _publish_beside(self, clicks: Kernel, of_conversions: Kernel | None = None) -> PublishedKernel:
-        """Publishes a kernel of clicks with that of conversions: as it is now, or this one in its place."""
+        """Publishes a kernel of clicks together with a kernel of conversions: `of_conversions`, or the present one."""
         self.version += 1
         if self.conversions is not None:
             self.conversions.publish(self.version, of_conversions)
@@ -333,5 +333,5 @@ class GroupMachine(GroupState):
             self._tell(GateDecision(decision.kind, {**decision.detail, "task": "conversions"}))
         instead = step.served
         taught = any(batch.batch is not None for batch in step.batches) and not head.gate.held
-        if instead is not None or (taught and self.guarded.gate.held):  # else it travels with the next of clicks
+        if instead is not None or (taught and self.guarded.gate.held):  # otherwise the next kernel of clicks carries it
             self._publish_beside(head.beside or Kernel.identity(self.learner.start), instead)

@@ -73,7 +73,7 @@ class Caller:
         return right in self.rights or (right == "look" and "operator" in self.rights)
 
     def need(self, right: Right) -> None:
-        """Raises RequestRefused (403) without the right."""
+        """Raises RequestRefused (403) without the right; `operator` includes `look`."""
         if not self.may(right):
             _count(self.name, "forbidden")
             raise RequestRefused(

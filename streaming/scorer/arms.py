@@ -37,7 +37,7 @@ class CandidateEncoder(Protocol):
         """Whether requests may carry a query."""
 
     def knows_query(self, text: str) -> bool:
-        """Whether `query` answers at once: it keeps this one, or reads none."""
+        """Whether `query` returns at once: it has this query cached, or reads none."""
 
     def query(self, text: str) -> EncodedQuery | None:
         """Encodes a query for the backbone; None if it reads none."""
@@ -186,14 +186,14 @@ def _joined(parts: Sequence[Represented]) -> Represented:
 
 
 def _conversions(kernel: Kernel, part: Represented) -> list[NDArray[np.float32]]:
-    """Logits of a slice's conversions; none where the kernel adapts none."""
+    """Logits of conversions for one slice; empty if the kernel does not adapt them."""
     if kernel.conversion is None or part.conversion_inputs is None:
         return []
     return [_array(kernel.conversion.logit(part.conversion_inputs))]
 
 
 def _kept(slices: Sequence[NDArray[np.float32]], finite: Tensor) -> tuple[NDArray[np.float32] | None, bool]:
-    """A kernel's logits of the rows that are `finite`, None where it gave none, and whether they all are finite too."""
+    """Joins a kernel's logits of the `finite` rows (None if it has none), and says whether they are all finite."""
     if not slices:
         return None, True
     logits = np.concatenate(slices)[finite.numpy()]

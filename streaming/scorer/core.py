@@ -136,25 +136,26 @@ class Scorer:
         return _finished(self.in_slices(request, time))
 
     def new_query(self, request: ScoreRequest) -> str | None:
-        """The request's query if it has to be encoded first, which may take long. Raises RequestRefused."""
+        """The request's query if it is not cached and must be encoded first, which may be slow. Raises
+        RequestRefused."""
         query = request.query
         if query is None or query.isspace() or self._encoder.knows_query(query):
             return None
-        self._candidates(request)  # who is refused anyway makes nobody wait
+        self._candidates(request)  # refuse before encoding, so that a bad request delays no other
         return query
 
     def read_query(self, query: str) -> EncodedQuery | None:
-        """A query as the backbone reads it, None if it reads none. Safe beside requests, on another thread."""
+        """Encodes a query, None if the backbone reads none. Safe on another thread while requests are scored."""
         return self._encoder.query(query)
 
     def in_slices(
         self, request: ScoreRequest, time: float, query: EncodedQuery | None = None
     ) -> Generator[None, None, Scored]:
-        """The same, with a pause before each slice of a request that has several; refusals come before the first.
+        """As `score`, pausing before each slice if there are several; refusals come before the first pause.
 
-        `query` is the request's, if it was encoded before.
+        `query` is the request's query, if it was encoded before.
         """
-        # Refusals first: what a request may be is docs/decisions/0043.
+        # Refusals first; docs/decisions/0043 says what a request may be.
         candidates = self._candidates(request)
         domain, group = self._domain(request)
         asked = Asked(request.user_id, domain, time, self._query(request, group) if query is None else query)

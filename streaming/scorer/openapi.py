@@ -181,7 +181,7 @@ _OPERATIONS = (
         "last hours.",
         answers={200: (StatusResponse, "The status.")},
         problems=_ACCESS_PROBLEMS,
-        query={"after": (int, "Only what has happened behind the first so many: `told` of the answer before.")},
+        query={"after": (int, "Return only decisions after the first so many: `told` of the previous answer.")},
     ),
     _Operation(
         "GET",
@@ -210,7 +210,7 @@ _OPERATIONS = (
         problems={
             **_ACCESS_PROBLEMS,
             **_BODY_PROBLEMS,
-            403: f"{_ACCESS_PROBLEMS[403]} Or the page of another site asks: `other_origin`.",
+            403: f"{_ACCESS_PROBLEMS[403]} Or the request comes from another site's page: `other_origin`.",
             422: "`malformed_json`, `invalid_request`; `order_refused`: there is no such group, or no such version.",
             503: "The broker is away: `broker_away`.",
         },

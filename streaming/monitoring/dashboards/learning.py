@@ -201,8 +201,8 @@ def _conversions() -> PanelRow:
                 width=6,
             ),
             line(
-                "Clicks that taught conversions",
-                "Per second, an hour and more behind the clicks; and how many of the recent ones converted.",
+                "Clicks that the conversion task learned",
+                "Per second, an hour or more after the clicks; and the share of the recent ones that converted.",
                 "none",
                 Query(_rate("driftline_conversion_examples_learned_total"), "{{group}} learned"),
                 Query(_of_group("driftline_cvr_ratio"), "{{group}} converted, share"),
@@ -210,8 +210,8 @@ def _conversions() -> PanelRow:
             ),
             line(
                 "Conversions held, set aside",
-                "Held: no new kernel of conversions is let out. Set aside: domains whose conversions are not believed. "
-                "The topic of decisions says why.",
+                "Held: the gate publishes no new kernel of conversions. Set aside: strata whose conversions look false "
+                "and are not learned. The decisions topic says why.",
                 "none",
                 Query(_of_group("driftline_cvr_held"), "{{group}} held"),
                 Query(_of_group("driftline_cvr_set_aside"), "{{group}} set aside"),

@@ -47,7 +47,7 @@ class PageEndpoints:
         return await self.files.send(request, request.path_params["name"])
 
     async def status(self, request: Request) -> Response:
-        """How every group does, and what has happened."""
+        """The state of every group, and recent decisions."""
         caller = self.enter(request)
         caller.need("look")
         may = [right for right in RIGHTS if caller.may(right)]

@@ -112,9 +112,9 @@ class PageView:
             self._asked = request
 
     def status(self, after: int, may: Sequence[Right] = ()) -> StatusResponse:
-        """Everything but the past, for a caller who has the rights `may`.
+        """Everything except the past, for a caller with the rights `may`.
 
-        Of what happened it has only what came after the first `after` of all.
+        Of the happenings it returns only those after the first `after`.
         """
         history, now = self._history, self._now()
         looks = [history.newest[group] for group in history.groups if group in history.newest]
