@@ -2,7 +2,6 @@
 
 A row holds decayed sums of residuals (for T) followed by counters: how often each crossed value was shown, then how
 often it was clicked (docs/decisions/0020, 0080).
-often it was clicked (docs/decisions/0020, 0080).
 """
 
 from __future__ import annotations

@@ -10,8 +10,6 @@ What he adds to the `had` that he has lately brought is therefore weighted by
 as in the gate (`model.gate.labels`). The spread is no setting. It is estimated from the squares of users' summed
 residuals, which exceed their variance only if users have such preferences. Where they have none, the spread is 0 and
 every example counts in full (docs/decisions/0139).
-which are larger than their variance where users have leanings, and no larger where they have none. So where they have
-none, nothing is lost (docs/decisions/0139).
 """
 
 from __future__ import annotations

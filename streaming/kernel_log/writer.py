@@ -61,7 +61,6 @@ class GroupWriter:
     """Writes one group's partitions of `kernels`, `state` and `history`, its decisions and its status.
 
     The transactional id belongs to the partition (`transactional_id`), so Kafka fences an owner that has lost it.
-    lost it.
     """
 
     def __init__(self, config: Config, group: str, partition: int) -> None:
