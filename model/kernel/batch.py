@@ -48,14 +48,14 @@ class MicroBatch:
 
     @staticmethod
     def concat(batches: Sequence[MicroBatch]) -> MicroBatch:
-        """All examples of `batches`, in order. Raises ValueError for an empty sequence."""
+        """Concatenates `batches` in order. Raises ValueError for an empty sequence."""
         if not batches:
             raise ValueError("cannot join zero micro-batches")
         return MicroBatch(**{f.name: torch.cat([getattr(b, f.name) for b in batches]) for f in fields(MicroBatch)})
 
     @property
     def inputs(self) -> KernelInputs:
-        """What a kernel sees of the examples."""
+        """The inputs of the kernel for these examples."""
         return KernelInputs(self.x, self.live, self.values, self.frozen_logit)
 
     def check(self, start: KernelStart, domain_sizes: tuple[int, int, int]) -> None:

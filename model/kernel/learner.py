@@ -2,12 +2,12 @@
 
 One call of `Learner.learn` is the whole method:
 
-    1. test     the candidate's logit as it would serve now: this is the score that is reported
-    2. trust    each arm's weight falls with its log loss on the batch
-    3. match    the posteriors take the batch in, in closed form
-    4. mix      the arms' weights, mixed by trust, are the new candidate
+    1. test     The candidate scores the batch as it would serve it now. This score is the one that is reported.
+    2. trust    The weight of each arm falls with its log loss on the batch.
+    3. match    The posteriors learn the batch in closed form.
+    4. mix      The new candidate's weights are those of the arms, averaged by trust.
 
-A click that comes after its example was learned is put right by `Learner.correct`. Nothing in here is random.
+`Learner.correct` learns clicks that arrive after their example was learned as a negative. Nothing here is random.
 Bit-for-bit replay needs the same number of torch threads: use one.
 """
 
@@ -35,25 +35,26 @@ from model.kernel.trust import ARMS, DIRECT, FROZEN, LONG, SHORT, Trust
 _PRECISION_COUNTER = 5.0
 """Prior precision of a counter's weight, in examples; the frozen logit's and the constant's is 1."""
 _PRECISION_RESIDUAL = 100.0
-"""Of a weight of T: there are many columns, and each is noisy (docs/decisions/0083)."""
+"""Prior precision of a weight of T: it has many columns, and each is noisy (docs/decisions/0083)."""
 _PRECISION_MATCHING = 20.0
+"""Prior precision of a weight of the matching."""
 
 
 @dataclass(frozen=True)
 class LearnReport:
-    """What one micro-batch taught."""
+    """What the learner reports of one micro-batch."""
 
     examples: int
     candidate_logit: Tensor
     """Logit of the candidate before it learned from the batch, float32 `(n,)`."""
     arms: dict[str, float]
-    """Share of each arm in what it would serve now; they sum to 1."""
+    """Share of each arm in the new candidate; they sum to 1."""
     matching: float
     """Probability that the matching helps, 0 to 1, given the evidence so far."""
 
 
 class Learner:
-    """Owns the candidate kernel of one group."""
+    """The test-then-train learner of one group, with its candidate kernel."""
 
     def __init__(
         self, start: KernelStart, config: LearnerConfig, *, fingerprint: str, domain_sizes: tuple[int, int, int]
@@ -85,11 +86,11 @@ class Learner:
         # 1. Test: the features are at hand, so the logit is their product; `Kernel.logit` gives the same to rounding.
         candidate = batch.frozen_logit + features @ (self.candidate.weights - self._identity)
         arms = self._arm_logits(features, batch.frozen_logit)
-        # 3. Match: what is taught does not hang on what was learned, so one product serves both posteriors (0095).
+        # 3. Match: the natural parameters of a batch do not depend on a posterior, so both share them (decision 0095).
         expansion = Expansion(batch.live_logit, self._map.overall_rate(features))
         taught = Taught.of(features, batch.label, batch.weight, expansion)
         short, long = self._short.after(taught), self._long.after(taught)
-        # 2. Trust: by logits from before any arm learned from the batch. From here on nothing can fail.
+        # 2. Trust: uses the logits from before any arm learned the batch. Nothing below this line can fail.
         self._trust.update(arms, batch.label, batch.weight)
         # 4. Mix.
         self._short, self._long = short, long
@@ -118,7 +119,7 @@ class Learner:
         self.candidate = Kernel(self.start, self._mixed_weights())
 
     def score(self, batch: MicroBatch) -> Tensor:
-        """Logits of the candidate as it would serve, `(n,)`."""
+        """Logits of the candidate as it would serve the batch, `(n,)`."""
         return self.candidate.logit(batch.inputs)
 
     def _arm_logits(self, features: Tensor, frozen: Tensor) -> Tensor:
@@ -131,7 +132,7 @@ class Learner:
         return torch.stack([frozen, direct, short, long])
 
     def _mixed_weights(self) -> Tensor:
-        """A mixture of logits is linear in the weights, so the kernel needs only their mean, each arm by its trust."""
+        """The candidate's weights: the mean of the arms' weights by trust, because logits are linear in the weights."""
         share = self._trust.weights.float()
         mixed = share[SHORT] * self._short.means[0] + share[LONG] * self._long.means[0]
         mixed[0] += share[FROZEN]
@@ -150,18 +151,18 @@ class Learner:
         return self._long.nats()
 
     def gain(self, batch: MicroBatch) -> Tensor:
-        """Nats that each example of a batch is expected to teach, `(n,)`, as the posterior stands."""
+        """Expected information of each example's label under the present posterior, nats, `(n,)`."""
         features = self._map.features(batch.inputs)
         return self._long.gain(features, self.score(batch))
 
     @property
     def parameters(self) -> int:
-        """Numbers that learning changes and a kernel carries: its weights and those of the arms."""
+        """Number of learned numbers in a kernel record: the kernel's weights and the arms' shares."""
         return self._map.width + len(ARMS)
 
     @property
     def state_bytes(self) -> int:
-        """Bytes of what learning keeps: posteriors and trust."""
+        """Bytes of the learner's state: posteriors and trust."""
         return sum(tensor.nbytes for tensor in self._tensors().values())
 
     def distance(self) -> float:
@@ -171,7 +172,7 @@ class Learner:
     # --- state ---
 
     def snapshot(self) -> bytes:
-        """All of it: posteriors, trust, counts."""
+        """The learner's whole state: posteriors, trust, and the numbers of batches and examples."""
         return pack_learner(self._state())
 
     def check(self, data: bytes) -> None:
@@ -179,16 +180,17 @@ class Learner:
         self._read(data)
 
     def restore(self, data: bytes) -> None:
-        """Goes back to a snapshot; the continuation is bit-identical.
+        """Restores a snapshot; learning then continues bit for bit as it did after the snapshot.
 
         Raises ContainerError as `check` does; nothing is changed then.
         """
         self._take(*self._read(data))
 
     def restore_sum(self, snapshots: Sequence[bytes]) -> None:
-        """Begins with all that groups have learned apart; where one alone did, as `restore`. This learner must be new.
+        """Starts from the sum of what several groups learned apart. This learner must be new.
 
-        Natural parameters add up; trust is their mean, weighed by examples. Raises ContainerError as `check` does.
+        Natural parameters are added; trust is the mean, weighted by examples. If only one of the groups has learned,
+        this is `restore`. Raises ContainerError as `check` does.
         """
         whole = [self._read(data) for data in snapshots]
         read = [one for one in whole if one[0].examples] or whole[:1]
@@ -230,12 +232,12 @@ class Learner:
 
 
 def _part(state: LearnerState, name: str) -> dict[str, Tensor]:
-    """The tensors of one part of a learner, under their own names."""
+    """The tensors of one part of a learner's state, without the part's prefix in their names."""
     return {key.removeprefix(f"{name}."): t for key, t in state.tensors.items() if key.startswith(f"{name}.")}
 
 
 def prior_precision(features: FeatureMap) -> Tensor:
-    """Prior precisions tau of all weights, float32 `(p,)`, in examples; from tuning seeds (docs/decisions/0083)."""
+    """Prior precisions tau of all weights, float32 `(p,)`, in examples, chosen on tuning seeds (decision 0083)."""
     blocks = (
         (2, 1.0),
         (features.counters, _PRECISION_COUNTER),

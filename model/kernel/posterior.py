@@ -1,10 +1,10 @@
-"""Phase 2, knowledge matching: what the stream teaches, as a Gaussian posterior over the weights, in closed form.
+"""Phase 2, knowledge matching: a Gaussian posterior over the kernel's weights, learned from the stream in closed form.
 
-The log likelihood of a label `y` at the logit `z = phi'm` is `y z - A(z)`, `A(z) = ln(1 + e^z)`: linear in the label.
-`A` is expanded to second order at the logit `e` that was served and logged, so that all an example teaches is a
-quadratic form of the weights, and its only part with a label in it is `y phi`. Sums of those are the natural parameters
-`P` and `b = P m` of a Gaussian `N(m, P^-1)` (Bishop, Pattern Recognition and Machine Learning, 2.3 and 4.4), the past
-and the prior `N(m0, 1/tau)` weighed by a half-life in examples (ours):
+The log likelihood of a label `y` at the logit `z = phi'm` is `y z - A(z)` with `A(z) = ln(1 + e^z)`, which is linear in
+the label. `A` is expanded to second order at the logit `e` that was served and logged. The log likelihood of an example
+is then quadratic in the weights, and `y phi` is its only term with the label. The sums of these terms are the natural
+parameters `P` and `b = P m` of a Gaussian `N(m, P^-1)` (Bishop, Pattern Recognition and Machine Learning, 2.3 and 4.4).
+A half-life in examples weights the past against the prior `N(m0, 1/tau)` (ours):
 
     p = sigmoid(e);   w = A''(e), and no less than A'' at the bound if e is more than 2 from the overall rate's log-odds
     l = 2^(-n / half_life)
@@ -12,9 +12,9 @@ and the prior `N(m0, 1/tau)` weighed by a half-life in examples (ours):
     b <- l b + (1 - l) tau m0       + sum (y - p + w e) phi
     m  = P^-1 b
 
-There is no learning rate and no rehearsal. A click that comes when its example has been learned, `k` examples ago, adds
-`2^(-k / half_life) phi` to `b`, and the posterior is that of a stream whose click was on time (docs/decisions/0095).
-Natural parameters add up: groups that learned apart are one sum.
+There is no learning rate and no rehearsal. If a click arrives `k` examples after its example was learned, then
+`2^(-k / half_life) phi` is added to `b`, and the posterior equals that of a stream whose click was on time
+(docs/decisions/0095). Natural parameters are additive, so groups that learned apart can be summed.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ import torch
 from torch import Tensor
 
 _REACH = 2.0
-"""How far from the overall click rate's log-odds the curvature goes on falling: of a served model that is sure and
-wrong it would be nearly nothing, and the weights would run away (docs/decisions/0095)."""
+"""The curvature is that of a logit no further than this from the overall click rate's log-odds. If a served model is
+sure and wrong, the curvature would otherwise be nearly zero, and the weights would diverge (docs/decisions/0095)."""
 _FARTHEST = 15.0
-"""A served logit beyond it says no more, as in the features."""
+"""Served logits are clipped at this value, as the features are."""
 _FIRST_JITTER = 1e-6
 
 
 @dataclass(frozen=True)
 class Expansion:
-    """Where the likelihoods of `n` examples are expanded: by what was logged with them, never by a label of theirs."""
+    """The points at which the likelihoods of `n` examples are expanded; they depend on the log, never on a label."""
 
     served: Tensor
     """Logits of the arm that was served, float32 `(n,)`."""
@@ -56,7 +56,7 @@ class Expansion:
 
 @dataclass(frozen=True)
 class Taught:
-    """What a batch teaches every posterior alike: its natural parameters."""
+    """The natural parameters of a batch's likelihood, which every posterior adds to its own."""
 
     examples: int
     precision: Tensor
@@ -73,9 +73,9 @@ class Taught:
 
 
 class Posterior:
-    """Posteriors of nested models that share one precision: each sees the first so many features. Never changed.
+    """Posteriors of nested models that share one precision; a smaller model sees the first features only. Immutable.
 
-    The leading block of a Cholesky factor is the factor of the leading block: a smaller model costs one more solution.
+    The leading block of a Cholesky factor is the factor of the leading block, so a smaller model costs one more solve.
     """
 
     def __init__(self, mean: Tensor, prior: Tensor, half_life: float, widths: Sequence[int]) -> None:
@@ -92,9 +92,9 @@ class Posterior:
         self._triangle = torch.tril_indices(len(mean), len(mean)).unbind()
 
     def started_from(self, means: Sequence[Tensor], precision: Tensor, examples: int) -> Posterior:
-        """The posterior that has learned before: a mean per model, and the precision `(p, p)`.
+        """The posterior after earlier learning: a mean per model, and the precision `(p, p)`.
 
-        Of `examples` that nothing was forgotten of, it keeps as much as its half-life would have.
+        That learning forgot none of its `examples`; the posterior keeps as much of it as its half-life would have kept.
         """
         kept = min(1.0, self.half_life / math.log(2) / max(examples, 1))
         mixed = kept * precision + (1 - kept) * torch.diag(self.prior)
@@ -107,7 +107,7 @@ class Posterior:
         return features[:, : len(mean)] @ mean
 
     def after(self, taught: Taught) -> Posterior:
-        """The posterior that has learned a batch. Raises FloatingPointError if P is then no precision any more."""
+        """The posterior after a batch. Raises FloatingPointError if its P is not positive definite."""
         kept = 2.0 ** (-taught.examples / self.half_life)
         precision = torch.add(taught.precision, self.precision, alpha=kept)
         precision.diagonal().add_(self.prior, alpha=1 - kept)
@@ -116,7 +116,7 @@ class Posterior:
         return self._with(precision, _factor(precision), vectors)
 
     def corrected(self, features: Tensor, weight: Tensor, age: Tensor) -> Posterior:
-        """The posterior whose examples with these features `(n, p)` were clicked after all.
+        """The posterior after late clicks on examples with these features `(n, p)`, learned before as not clicked.
 
         `weight` are their sample weights, `age` the examples learned since, float64, both `(n,)`.
         """
@@ -124,10 +124,10 @@ class Posterior:
         return self._with(self.precision, self.factor, [vector + change[: len(vector)] for vector in self.vectors])
 
     def joined(self, parts: Sequence[tuple[Posterior, int]]) -> Posterior:
-        """The posterior of all that `parts` learned apart, each from this one as its start, with their examples.
+        """The sum of what `parts` learned apart, each starting from this posterior; with each its number of examples.
 
-        What each learned is its natural parameters less what is left of the start, `2^(-n / half_life)`, and of the
-        prior. Those are added, and start and prior as they would be left behind all examples.
+        What a part learned is its natural parameters minus what remains in them of the start, `2^(-n / half_life)`, and
+        of the prior. These differences are added to start and prior as they would remain after all examples.
         """
         kept = [2.0 ** (-examples / self.half_life) for _, examples in parts]
         left = math.prod(kept) - sum(kept)  # of the start; of the prior the rest of each
@@ -141,7 +141,7 @@ class Posterior:
         return self._with(precision, _factor(precision), vectors)
 
     def nats(self) -> float:
-        """`KL(posterior || prior)` of the widest model: what has been learned, nats in all."""
+        """Information learned in total: `KL(posterior || prior)` of the widest model, nats."""
         whole = max(self.means, key=len)
         factor = self.factor.double()
         inverse = torch.linalg.solve_triangular(factor, torch.eye(len(factor), dtype=torch.float64), upper=False)
@@ -151,13 +151,13 @@ class Posterior:
         return float(0.5 * (trace + moved - len(factor) + log_ratio))
 
     def gain(self, features: Tensor, logit: Tensor) -> Tensor:
-        """Nats that the label of each example is expected to teach, `(n,)`: `1/2 ln(1 + p (1 - p) phi'P^-1 phi)`."""
+        """Expected information of each example's label, nats, `(n,)`: `1/2 ln(1 + p (1 - p) phi'P^-1 phi)`."""
         score = torch.sigmoid(logit)
         solved = torch.linalg.solve_triangular(self.factor, features.T, upper=False)
         return 0.5 * torch.log1p(score * (1 - score) * (solved**2).sum(0))
 
     def _with(self, precision: Tensor, factor: Tensor, vectors: Sequence[Tensor]) -> Posterior:
-        """The same prior with other natural parameters; the weights are a function of those alone."""
+        """The posterior with the same prior and other natural parameters, of which its weights are a function."""
         other = copy.copy(self)
         other.precision, other.factor, other.vectors = precision, factor, list(vectors)
         other.means = [
@@ -166,12 +166,12 @@ class Posterior:
         return other
 
     def state(self) -> dict[str, Tensor]:
-        """The natural parameters, for a snapshot: of the symmetric P the lower triangle. All else follows from them."""
+        """For a snapshot: the natural parameters, which determine everything else; of P its lower triangle."""
         vectors = {f"vector.{model}": vector for model, vector in enumerate(self.vectors)}
         return {**vectors, "precision": self.precision[self._triangle]}
 
     def restored(self, state: Mapping[str, Tensor]) -> Posterior:
-        """The posterior of a `state`. Raises FloatingPointError if its P is no precision."""
+        """The posterior of a `state`. Raises FloatingPointError if its P is not positive definite."""
         precision = torch.empty_like(self.precision)
         row, column = self._triangle
         precision[row, column] = state["precision"]
@@ -180,9 +180,10 @@ class Posterior:
 
 
 def _factor(precision: Tensor) -> Tensor:
-    """Lower Cholesky factor, float32; where single precision has lost the rank of P, in double, with a little added.
+    """Lower Cholesky factor, float32.
 
-    Raises FloatingPointError for a P that no addition makes positive definite.
+    Where P has lost its rank in single precision, the factor is computed in double precision with a little added to the
+    diagonal. Raises FloatingPointError if no such addition makes P positive definite.
     """
     factor, failed = torch.linalg.cholesky_ex(precision)
     precise, jitter = precision, _FIRST_JITTER

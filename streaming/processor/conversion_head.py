@@ -1,13 +1,14 @@
-"""The conversion task of a group: live rows, a learner and a harm test of its own, beside those of the click.
+"""The conversion task of a group: it has live rows, a learner and a gate of its own, beside those of the click task.
 
-The task is put as that of clicks: its examples are clicked items, its labels are whether they converted. So rows,
-learner and test are those of clicks, fed with these. There is no second learner to keep alike (docs/decisions/0142).
+An example of this task is a clicked item, and its label says whether the click converted. Rows, learner and gate are
+therefore the classes of the click task, fed with other examples (docs/decisions/0142).
 
-    rows     a click enters them once its label is decided; its conversion puts them right when it comes
-    learner  takes a click when no label of its request can change any more: taught at once, it would count as
-             unconverted for as long as its conversion is under way
-    gate     that of clicks, for this task alone: shares, labels against what the frozen arm expects, harm, numbers.
-             There is no kept state to go back to: where there is harm the task begins anew. The click goes on
+    rows     A click enters them when its label is decided. Its conversion corrects them when it arrives.
+    learner  It learns from a click when no label of its request can change any more. If it learned at once, it would
+             count the click as unconverted until the conversion arrives.
+    gate     It judges this task alone: shares of users and items, labels against what the frozen arm expects, harm, and
+             non-finite numbers. It keeps no good state, so after harm the task restarts from its initial state. The
+             click task is not affected.
 """
 
 from __future__ import annotations
@@ -38,40 +39,41 @@ from streaming.processor.corrections import Correction
 from streaming.processor.join import LabelledRequest
 
 WINDOW_EXAMPLES = 5_000
-"""Clicks over which the arms are measured."""
+"""Number of newest clicks over which the metrics of the arms are taken."""
 NO_KEPT_STATE = sys.maxsize
-"""Examples from one kept state of the learner to the next: conversions are few, the frozen arm is a sound answer."""
+"""Examples between two kept states of the learner; so many that none is kept. Conversions are few, and the frozen arm
+is a sound answer after harm."""
 
 
 class ConversionHead:
-    """All that a group knows of conversions."""
+    """The conversion task's state of one group: live rows, learner, gate, published kernel and metrics."""
 
     def __init__(self, learner: Learner, live: LiveFeatures, space: DomainSpace, config: GateConfig) -> None:
-        """`learner` and `live` are of the conversion task, and new."""
+        """`learner` and `live` belong to the conversion task and have not learned anything yet."""
         self.learner, self.live = learner, live
         without = config.model_copy(update={"good_every_examples": NO_KEPT_STATE})
         gate = Gate[LabelledRequest](without, space.values, lambda r: conversions_seen(r, space), labels="conversions")
         self.guarded = GuardedLearner(learner, gate, lambda requests: conversion_batch(requests, space))
         self.window = PrequentialWindow(WINDOW_EXAMPLES)
-        """Clicks that were learned, with what the arms said of them before."""
+        """The newest learned clicks with the scores that the arms gave them before learning."""
         self.learned = 0
-        """Clicks that were learned since this head began."""
+        """Number of clicks learned since this process loaded the group."""
         self.beside: Kernel | None = None
-        """The kernel of clicks that was published last; None before the first."""
+        """The click kernel that was published last, which goes into the same record; None before the first."""
         self._published = Kernel.identity(learner.start)
 
     @property
     def gate(self) -> Gate[LabelledRequest]:
-        """What believes the labels and lets kernels out."""
+        """The gate that decides which labels are learned and which kernels are published."""
         return self.guarded.gate
 
     @property
     def kernel(self) -> Kernel:
-        """What may be served: while the gate holds the candidate, what was published last."""
+        """The kernel that may be served: the candidate, or the last published one while the gate holds it."""
         return self._published if self.gate.held else self.learner.candidate
 
     def publish(self, version: int, instead: Kernel | None = None) -> None:
-        """`kernel` is published, or `instead` because what is served does harm; `version` is the first that has it."""
+        """Notes that `kernel` was published, or `instead` after harm; `version` is the first record with it."""
         self._published = instead or self.kernel
         if instead is not None:
             self.gate.harm.serve(version)
@@ -81,50 +83,52 @@ class ConversionHead:
     # --- live rows ---
 
     def clicked(self, requests: Sequence[LabelledRequest]) -> None:
-        """Clicks were decided: they enter the rows with what converted so far."""
+        """Counts clicked requests whose labels are decided into the rows, with the conversions known so far."""
         self.live.update([conversion_outcome(request) for request in requests])
 
     def converted(self, corrections: Sequence[Correction]) -> None:
-        """Conversions came that no row knows of yet; those of items that were not clicked wait for their click."""
+        """Corrects the rows by conversions that arrived after their click was counted.
+
+        A conversion whose item has no click yet is left out: it is counted together with the click."""
         taught = [correction for correction in corrections if correction.learned_at > 0]
         self.live.correct([corrected_conversion(correction) for correction in taught])
 
     def take_changed(self) -> list[LiveRow]:
-        """Rows that changed since the last call, as they travel beside those of clicks."""
+        """Rows that changed since the last call, under the keys that distinguish them from click rows."""
         return as_conversions(self.live.take_changed())
 
     def rows(self) -> list[LiveRow]:
-        """Every row, likewise."""
+        """All rows, under the same keys."""
         return as_conversions(self.live.rows())
 
     # --- learning ---
 
     def learn(self, requests: Sequence[LabelledRequest]) -> Step[LabelledRequest]:
-        """Takes clicked requests whose labels are final: the gate decides what of them is learned, now or later."""
+        """Passes clicked requests with final labels to the gate: they are learned now, later or never."""
         return self._measured(self.guarded.step(requests))
 
     def settle(self) -> Step[LabelledRequest]:
-        """Decides all whose labels are in doubt: nothing more will come for now."""
+        """Decides all examples whose labels are in doubt, because no further evidence is expected for now."""
         return self._measured(self.guarded.settle())
 
     def _measured(self, step: Step[LabelledRequest]) -> Step[LabelledRequest]:
-        for one in step.batches:
-            if one.batch is None or one.report is None:
+        for guarded in step.batches:
+            if guarded.batch is None or guarded.report is None:
                 continue
-            self.learned += len(one.batch)
+            self.learned += len(guarded.batch)
             logits = {
-                "frozen": one.batch.frozen_logit,
-                "live": one.batch.live_logit,
-                "candidate": one.report.candidate_logit,
+                "frozen": guarded.batch.frozen_logit,
+                "live": guarded.batch.live_logit,
+                "candidate": guarded.report.candidate_logit,
             }
             scores = {arm: torch.sigmoid(logit).numpy() for arm, logit in logits.items()}
-            self.window.add(one.batch.label.double().numpy(), scores)
+            self.window.add(guarded.batch.label.double().numpy(), scores)
         return step
 
     # --- state ---
 
     def state(self) -> ConversionState:
-        """All of it but the rows and what has not ripened, which the caller has."""
+        """For a snapshot: all but rows and clicks whose labels are not final, which the caller stores."""
         return ConversionState(
             learner=self.learner.snapshot(),
             gate=self.guarded.state(),
@@ -134,9 +138,9 @@ class ConversionHead:
         )
 
     def restore(self, state: ConversionState, clicks: KernelStart) -> None:
-        """The inverse of `state` but for what waits (`reopen`), of a group whose click kernels start from `clicks`.
+        """Restores a `state`; `reopen` restores the waiting examples. `clicks` is the start of the click kernels.
 
-        Raises ContainerError, and changes nothing, if the learner cannot take its part or kernels have other weights.
+        Raises ContainerError, and changes nothing, if the learner refuses its part or a kernel has the wrong width.
         """
         beside, published = _kernel(state.clicks, clicks), _kernel(state.published, self.learner.start)
         self.learner.restore(state.learner)
@@ -147,9 +151,9 @@ class ConversionHead:
     def reopen(
         self, waiting: Sequence[WaitingConversions], read: Callable[[ClosedRequest], LabelledRequest | None]
     ) -> int:
-        """Takes what waited when its state was taken; returns how many requests are lost, for the log has them no more.
+        """Reads the examples that waited in the gate when the state was saved; returns how many requests are lost.
 
-        A micro-batch is weighed as a whole: without one of its requests it is lost.
+        A micro-batch is weighted as a whole, so all of it is lost if the log no longer has one of its requests.
         """
         lost = 0
         self.gate.waiting = []
@@ -164,7 +168,7 @@ class ConversionHead:
 
 
 def _kernel(weights: bytes, start: KernelStart) -> Kernel | None:
-    """Raises ContainerError if there are weights, but not as many as `start` has."""
+    """The kernel with these weights; None for no weights. Raises ContainerError if `start` has another width."""
     if not weights:
         return None
     values = torch.from_numpy(np.frombuffer(weights, dtype="<f4").astype(np.float32))
@@ -176,9 +180,12 @@ def _kernel(weights: bytes, start: KernelStart) -> Kernel | None:
 def _waiting(batch: Weighed[LabelledRequest]) -> WaitingConversions:
     requests = [
         ClosedRequest(
-            one.impression.request_id, one.offset, one.impression.time, ref.clicks, conversions=ref.conversions
+            request.impression.request_id,
+            request.offset,
+            request.impression.time,
+            request.reference.clicks,
+            conversions=request.reference.conversions,
         )
-        for one in batch.requests
-        for ref in (one.reference,)
+        for request in batch.requests
     ]
     return WaitingConversions(requests, batch.weight.tobytes(), batch.left.tobytes())

@@ -19,14 +19,17 @@ from streaming.monitoring import metrics
 
 _MOST_HEAD_BYTES = 64 * 1024
 _OTHER_FILES = 256
-"""Descriptors beside the connections: store, Kafka, logs, libraries."""
-_SAID_BY_STRANGERS = ("Invalid HTTP request received.", "Unsupported upgrade request.")
+"""File descriptors that the process needs beside its connections: feature store, Kafka, logs, libraries."""
+_PROTOCOL_ERRORS = ("Invalid HTTP request received.", "Unsupported upgrade request.")
 
 log = logging.getLogger(__name__)
 
 
 class Connections:
-    """All connections that wait for their client, longest first: before a request, within one, or with an answer."""
+    """All open connections, and in order of waiting time those that wait for their client.
+
+    A connection waits for its client before a request, inside a request, or while the client does not read an answer.
+    """
 
     def __init__(self, config: AccessConfig) -> None:
         self.timeout_s = config.request_timeout_s
@@ -35,42 +38,42 @@ class Connections:
         self._waiting: OrderedDict[BoundedProtocol, None] = OrderedDict()
 
     def opened(self, connection: BoundedProtocol) -> None:
-        """A new one; if there are too many, the one that has waited longest makes room."""
+        """Adds a new connection; beyond the limit, the connection that has waited longest for its client is closed."""
         self._all.add(connection)
         if len(self._all) > self._most:
-            # The new one is the youngest to wait: it is closed only where all others are being answered.
+            # The new connection has waited least, so it is closed only if all others are being answered.
             longest = next(iter(self._waiting), connection)
             longest.give_up("too_many")
         metrics.CONNECTIONS.set(len(self._all))
 
     def waits(self, connection: BoundedProtocol) -> None:
-        """It is the client's turn, from now on or already."""
+        """Notes that a connection waits for its client, unless it does so already."""
         self._waiting.setdefault(connection)
 
     def goes_on(self, connection: BoundedProtocol) -> None:
-        """It is ours."""
+        """Notes that the scorer is the one to act on a connection."""
         self._waiting.pop(connection, None)
 
     def closed(self, connection: BoundedProtocol) -> None:
-        """It is gone."""
+        """Removes a closed connection."""
         self._all.discard(connection)
         self._waiting.pop(connection, None)
         metrics.CONNECTIONS.set(len(self._all))
 
     def protocol(self, **given: Any) -> BoundedProtocol:
-        """What uvicorn calls for a new connection."""
+        """The protocol of a new connection; uvicorn calls this."""
         return BoundedProtocol(self, **given)
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, which a client can keep waiting only so long."""
+    """uvicorn's protocol with a limit on how long a client may keep it waiting."""
 
     def __init__(self, connections: Connections, **given: Any) -> None:
         super().__init__(**given)
         self._connections = connections
         self._timer: asyncio.TimerHandle | None = None
         self._whole = True
-        """No request is here in part."""
+        """Whether no request has arrived in part."""
         self._in_head = False
         self._head_bytes = 0
 
@@ -86,7 +89,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self._whole:
-            self._wait_for_client()  # for the rest of a next request
+            self._wait_for_client()  # for the rest of the next request
         within = self._in_head
         super().data_received(data)
         if within and self._in_head:
@@ -106,30 +109,30 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         super().on_message_complete()
         self._whole = True
-        if not self.flow.write_paused:  # else it is still the client's turn: to read, however much it asks meanwhile
+        if not self.flow.write_paused:  # if it is, the client must still read, whatever it asks meanwhile
             self._go_on()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if self._whole and not self.pipeline:
-            self._connections.waits(self)  # idle; how long is uvicorn's own time-out
+            self._connections.waits(self)  # idle: uvicorn's own time-out limits how long
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._wait_for_client()  # to read its answer
+        self._wait_for_client()  # until it reads its answer
 
     def resume_writing(self) -> None:
         super().resume_writing()
         self._go_on()
         if not self._whole:
-            self._wait_for_client()  # for the rest of a next request, part of which came meanwhile
+            self._wait_for_client()  # for the rest of the next request, part of which has arrived
 
     def send_400_response(self, msg: str) -> None:
         self._count("no_http")
         super().send_400_response(msg)
 
     def give_up(self, reason: str) -> None:
-        """Ends the connection and counts why. Nothing is said: who reads nothing could not be told."""
+        """Closes the connection and counts the reason. No answer is sent, because the client reads or sends nothing."""
         self._count(reason)
         self.transport.abort()
 
@@ -150,7 +153,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 def make_room(config: AccessConfig) -> None:
-    """Raises this process's limit of open files so that all connections fit; says so where it may not."""
+    """Raises this process's limit of open files so that all connections fit; logs a warning if that is not allowed."""
     wanted = config.max_connections + _OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= wanted:
@@ -166,5 +169,5 @@ def make_room(config: AccessConfig) -> None:
 
 
 def quiet(record: logging.LogRecord) -> bool:
-    """A filter: what a stranger can say on every connection is counted, not logged."""
-    return record.getMessage() not in _SAID_BY_STRANGERS
+    """A log filter: errors that any client can cause on every connection are counted, not logged."""
+    return record.getMessage() not in _PROTOCOL_ERRORS
