@@ -188,7 +188,7 @@ def test_a_key_is_asked_for_and_kept_in_the_tab_alone(visit: Open) -> None:
         seen = visit(address, ready="#key-dialog[open]")
         assert "key" in seen.text("#feed").lower()
         _enter(seen, "dl_wrong")
-        seen.waits_for("#notice", "none of access.keys")
+        seen.waits_for("#notice", "is not among access.keys")
         _enter(seen, key)
         seen.waits_for("#feed", "No processor has reported yet")
         assert seen.page.locator("#notice").is_hidden()

@@ -67,7 +67,7 @@ def test_redis_on_a_full_disk_is_named_with_the_cure_and_takes_rows_once_there_i
         before = process.rlimit(resource.RLIMIT_FSIZE)
         process.rlimit(resource.RLIMIT_FSIZE, (1, before[1]))
         save(client, "err")
-        with pytest.raises(StoreUnavailableError, match="cannot save, most often because its disk is full"):
+        with pytest.raises(StoreUnavailableError, match="cannot save its data, most often because its disk is full"):
             store.push_live(rows(2.0))
         assert stored(store) == {1.0}
         process.rlimit(resource.RLIMIT_FSIZE, before)
