@@ -7,6 +7,7 @@ import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import Fetcher
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 _LOOK_MS = 1_000
 _MAX_POLL_INTERVAL_MS = 15 * 60 * 1_000
 """If the feature store is down for longer, the member leaves the group, and some records are handled twice."""
+_METADATA_MAX_AGE_MS = 5_000
+"""A topic that is deleted and created again between two fetches fails no request, so only new metadata shows it."""
 
 
 @dataclass(frozen=True)
@@ -69,16 +72,22 @@ class InteractionsReader:
             max_poll_records=config.ingest.max_poll,
             max_poll_interval_ms=_MAX_POLL_INTERVAL_MS,
             session_timeout_ms=10_000,
+            metadata_max_age_ms=_METADATA_MAX_AGE_MS,
         )
         _pass_over_unreadable(self.consumer, self._unreadable)
         # If the group's leader joins without knowing the topic's partitions, it joins again as soon as it does. Then
         # kafka-python 3.0 forgets that join if it takes longer than one short poll, and the member silently stays
         # without partitions. So the partitions are fetched before the first join.
         self.consumer.topics()
+        self._topic_id = self._present_topic_id()
 
     def poll(self, wait_ms: int) -> Polled:
-        """New records; empty after a failure, which is logged. Raises AuthorizationError."""
+        """New records; empty after a failure, which is logged. Raises AuthorizationError.
+
+        A topic that was deleted and created again is read from its beginning.
+        """
         try:
+            self._rewind_if_replaced()
             polled = self.consumer.poll(timeout_ms=wait_ms)
         except AuthorizationError:
             raise
@@ -89,6 +98,26 @@ class InteractionsReader:
         unreadable = self._unreadable[:]
         self._unreadable.clear()
         return Polled([record for records in polled.values() for record in records], unreadable)
+
+    def _rewind_if_replaced(self) -> None:
+        """Goes to the beginning of a topic that replaced a deleted one, because old offsets mean nothing in it.
+
+        A smaller new topic fails with an offset out of range, but in a larger one the old position is valid, and its
+        first records would be skipped in silence. Records read between are handled twice, which the join tolerates.
+        """
+        found = self._present_topic_id()
+        if found is None or found == self._topic_id:
+            return
+        own = self.consumer.assignment()
+        if self._topic_id is not None and own:
+            log.warning("%s was deleted and created again: reading it from its beginning", self._topic)
+            self.consumer.seek_to_beginning(*own)
+        self._topic_id = found
+
+    def _present_topic_id(self) -> UUID | None:
+        """The topic's id in the consumer's metadata; None while there is no such topic, or for Kafka before 2.8."""
+        found: UUID | None = self.consumer._cluster.topic_id(self._topic)
+        return found
 
     def commit(self, positions: Mapping[tuple[str, int], int]) -> None:
         """Commits these offsets; a failure is logged."""

@@ -6,9 +6,10 @@ import threading
 
 import pytest
 
-from streaming.clients import make_admin, missing_topics
+from streaming.clients import make_admin, make_producer, missing_topics
 from streaming.config import Config
 from streaming.ingest.kafka_watch import KafkaWatch
+from streaming.ingest.reader import InteractionsReader
 from streaming.ingest.service import Ingest
 from streaming.topics import ensure_topics
 from tests.streaming.ingest.test_service import Topic, click, eventually, running
@@ -18,6 +19,13 @@ def delete(config: Config, name: str) -> None:
     with make_admin(config.kafka) as admin:
         admin.delete_topics([name])
     eventually("it is gone", lambda: missing_topics(config.kafka, [name]) == [name])
+
+
+def send(config: Config, *values: bytes) -> None:
+    """All of one key, so that they lie in one partition."""
+    with make_producer(config.kafka) as producer:
+        for value in values:
+            producer.send(config.topics.interactions, value, key=b"k")
 
 
 @pytest.mark.parametrize("topic", ["interactions", "traffic", "dead_letters"])
@@ -44,6 +52,28 @@ def test_a_topic_that_is_deleted_is_named_with_the_cure_and_ingest_goes_on_when_
         if topic != "interactions":
             assert "meanwhile" in ingest.feedback()
     assert ingest.exit_code == 0
+
+
+def test_a_topic_that_is_made_again_is_read_from_its_beginning_although_the_old_position_lies_in_it(
+    stream_config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
+    ensure_topics(stream_config)
+    name = stream_config.topics.interactions
+    reader = InteractionsReader(stream_config, stream_config.ingest_consumers, threading.Event())
+    read: list[bytes] = []
+
+    def has_read(*values: bytes) -> bool:
+        read.extend(record.value for record in reader.poll(100).records)
+        return set(values) <= set(read)
+
+    send(stream_config, b"old 1", b"old 2")
+    eventually("both are read", lambda: has_read(b"old 1", b"old 2"))
+    delete(stream_config, name)
+    ensure_topics(stream_config)
+    send(stream_config, b"new 1", b"new 2", b"new 3")
+    eventually("all of the new topic is read", lambda: has_read(b"new 1", b"new 2", b"new 3"))
+    assert "was deleted and created again" in caplog.text
+    reader.close()
 
 
 def test_a_member_without_partitions_is_healthy(stream_config: Config) -> None:
