@@ -238,7 +238,7 @@ def _row(name: str, runs: Runs, seeds: list[SeedResult]) -> AdapterRow:
 
 
 def _with_other_users(name: str, runs: Runs, seeds: list[SeedResult]) -> dict[str, Interval]:
-    """How an adapter differs from the kernel, and how far that would move with other users of the log."""
+    """Differences of an adapter from the kernel, with bootstrap intervals over the log's users; empty for a script."""
     drawn: list[Mapping[str, NDArray[np.float64]]] = [one.drawn for one in seeds]
     if KERNEL not in runs or not drawn[0]:
         return {}

@@ -86,7 +86,8 @@ def load_factory(name: str) -> Factory:
 
 
 class _AsItStands(SourceFileLoader):
-    """Python takes kept bytecode for a file's of the same size and second: a change within it would not be seen."""
+    """Compiles the file at every load. Python would reuse bytecode of a file with the same size and time stamp, and so
+    miss a change within one second."""
 
     def get_code(self, fullname: str) -> CodeType:
         return self.source_to_code(self.get_data(self.path), self.path)

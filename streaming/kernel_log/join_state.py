@@ -48,13 +48,13 @@ class WaitingBatch(msgspec.Struct, frozen=True, array_like=True):
 
 
 class WaitingConversions(msgspec.Struct, frozen=True, array_like=True):
-    """Likewise of the conversion task: its requests were closed long ago, so each is looked up in the log by itself."""
+    """A waiting micro-batch of the conversion task. Its requests closed long ago, so each is looked up in the log."""
 
     requests: list[ClosedRequest]
     weight: bytes
-    """Of their clicked items, float64."""
+    """Weights of their clicked items, float64."""
     left: bytes
-    """Which requests are set aside for good, a byte each."""
+    """Mask of the requests set aside for good, a byte each."""
 
 
 class TimeState(msgspec.Struct, frozen=True, array_like=True):

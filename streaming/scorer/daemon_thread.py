@@ -12,7 +12,10 @@ T = TypeVar("T")
 
 
 async def in_daemon_thread(work: Callable[[], T]) -> T:
-    """What `work` gives, on a thread that does not keep the process alive: a stop need not wait for its time-out."""
+    """Runs `work` on a daemon thread and returns its result, so that a stop need not wait for a slow call.
+
+    Raises what `work` raises.
+    """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
 

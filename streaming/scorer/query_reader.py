@@ -10,20 +10,20 @@ from streaming.scorer.daemon_thread import in_daemon_thread
 from streaming.scorer.schema import RequestRefused
 
 MOST_WAITING = 200
-"""New queries: of some ten milliseconds each, the last one would wait for seconds."""
+"""New queries that may wait. Each takes some ten milliseconds, so the last of them waits for seconds."""
 
 
 class QueryReader:
-    """Whoever asks for a query that is being encoded waits for the same outcome."""
+    """Encodes one query at a time; requests with the same new query share one encoding."""
 
     def __init__(self, encode: Callable[[str], EncodedQuery | None]) -> None:
-        """`encode` may take long, and is never called twice at once."""
+        """`encode` may be slow; it is never called concurrently."""
         self._encode = encode
         self._running: dict[str, asyncio.Task[EncodedQuery | None]] = {}
         self._one = asyncio.Lock()
 
     async def read(self, query: str) -> EncodedQuery | None:
-        """The encoded query. Raises RequestRefused (503) where too many wait, and what `encode` raises."""
+        """The encoded query. Raises RequestRefused (503) if too many queries wait, and what `encode` raises."""
         task = self._running.get(query)
         if task is None:
             if len(self._running) >= MOST_WAITING:
@@ -31,7 +31,7 @@ class QueryReader:
                     "busy", f"{len(self._running)} new queries wait: send this one again in a second", 503
                 )
             task = self._running[query] = asyncio.create_task(self._on_thread(query))
-        return await asyncio.shield(task)  # who hangs up takes nothing away from the others
+        return await asyncio.shield(task)  # a client that disconnects must not cancel it for others
 
     async def _on_thread(self, query: str) -> EncodedQuery | None:
         try:
