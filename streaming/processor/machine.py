@@ -69,7 +69,7 @@ class GroupMachine(GroupState):
             if offset < self._recovery.snapshot.next_offset:
                 self._reread(self._recovery, offset, value, appended)
                 return []
-            # 5. Go on: this record and all later ones are new.
+            # 5. Continue: this record and all later ones are new.
             self._finish_recovery(self._recovery)
         record = self._reader.read(offset, value)
         if record is None:

@@ -357,5 +357,5 @@ def test_the_page_about_recovery_numbers_the_steps_of_the_commit_as_the_code_doe
 def test_the_page_about_recovery_numbers_the_steps_of_taking_over_as_the_code_does() -> None:
     code = inspect.getsource(GroupLoader.load) + inspect.getsource(GroupMachine.feed)
     steps = CODE_STEP.findall(code)
-    assert steps == [("1", "Fence"), ("2", "Read"), ("3", "Restore"), ("4", "Re-read"), ("5", "Go on")]
+    assert steps == [("1", "Fence"), ("2", "Read"), ("3", "Restore"), ("4", "Re-read"), ("5", "Continue")]
     assert PAGE_STEP.findall(section("Taking over")) == steps
