@@ -193,7 +193,9 @@ _COMPARISONS = (
     Comparison("new_scene", ("seeds", "quick"), _try_new_scene),
     Comparison("queries", (*_STREAMS, "seeds", "quick"), _compare_queries),
     Comparison("text_models", (*_STREAMS, "models", "seeds", "quick"), _compare_texts),
-    Comparison("user_encoders", (*_STREAMS, "seeds", "quick", "tune"), _compare_user_encoders, ("seeds", "quick")),
+    Comparison(
+        "user_encoders", (*_STREAMS, "models", "seeds", "quick", "tune"), _compare_user_encoders, ("seeds", "quick")
+    ),
     Comparison("conversions", (*_STREAMS, "seeds", "quick", "tune"), _try_conversions, ("seeds", "quick")),
     Comparison("detectors", ("suite", "seeds", "tune"), _try_detectors, ("seeds",)),
     Comparison("tune", (*_STREAMS, "adapters"), _tune_adapters),

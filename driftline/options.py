@@ -72,7 +72,8 @@ TextModels = Annotated[
 Models = Annotated[
     str | None,
     typer.Option(
-        help="With --text-models: hashed-words, minilm-1, -2, -3 or -6, or folders of models, with commas.",
+        help="With --text-models: hashed-words, minilm-1, -2, -3 or -6, or folders of models, with commas. With "
+        "--user-encoders: sasrec, sasrec-clue and the others.",
         metavar="NAME|FOLDER",
     ),
 ]

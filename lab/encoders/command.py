@@ -10,7 +10,7 @@ from rich.console import Console
 
 from lab.encoders.rows import EncoderReport, report_of
 from lab.encoders.tables import delay_tables, markdown, sentences, tables
-from lab.encoders.trial import NONE, EncoderTrial, try_encoder, with_encoder
+from lab.encoders.trial import CLUE, NONE, EncoderTrial, try_encoder, with_encoder
 from lab.evaluate.command import warm_up
 from lab.evaluate.named_tables import say_where, show_tables, write_report
 from lab.evaluate.order import ComparisonOrder
@@ -25,7 +25,9 @@ from streaming.config import Config
 SEEDS, QUICK_SEEDS = 3, 2
 SCRIPTS = ("abrupt", "no-drift")
 """Played where no stream is named, beside MovieLens in both ways; their first half is the same."""
-ENCODERS: tuple[str, ...] = get_args(BackboneConfig.model_fields["user_encoder"].annotation)
+KINDS: tuple[str, ...] = get_args(BackboneConfig.model_fields["user_encoder"].annotation)
+ENCODERS = (*KINDS, f"sasrec{CLUE}")
+"""What is compared where nothing is named; any other kind but none can be named with `CLUE` too."""
 ON_SCRIPTS = (NONE, "pool", "sasrec")
 """A script's users have a taste and no order in what they click: one encoder that reads the order shows that."""
 TUNED = (NONE, "sasrec")
@@ -34,22 +36,27 @@ DELAYS = (0.0, 1_800.0)
 
 
 class NoEncodersError(ValueError):
-    """A backbone that encoders cannot be put into, such as one's own; the message names the key."""
+    """A backbone that encoders cannot be put into, such as one's own, or no such encoder; the message names the key."""
 
 
-def run_encoders(config: Config, order: ComparisonOrder, *, console: Console | None = None) -> list[EncoderReport]:
+def run_encoders(
+    config: Config, order: ComparisonOrder, *, models: Sequence[str] | None = None, console: Console | None = None
+) -> list[EncoderReport]:
     """Runs what is missing, writes `user-encoders.json` and `.md` and shows the tables.
 
+    `models` are the encoders that are compared with none on every stream, instead of those that are the default there.
     With `order.tune`, a report for each of `DELAYS`, printed and not written. Raises NoEncodersError, OutFolderError,
     StreamError, DataUnavailableError or EvaluationFailedError; each message names the cure.
     """
     console, begun = console or Console(), time.monotonic()
-    _ensure_fits(config.backbone)
+    named = _named(models)
+    _ensure_fits(config.backbone, named or ENCODERS)
     ensure_writable(order.out)
     plan = order.plan(config, _sources(order), (KERNEL,), order.seeds_or(SEEDS, quick=QUICK_SEEDS))
     warm_up(plan, console)
     delays = DELAYS if order.tune else (config.backbone.history_delay_s,)
-    reports = [report_of(execute(plan, delay, console, order.processes, tuned=order.tune), delay) for delay in delays]
+    named = TUNED if order.tune and not named else named
+    reports = [report_of(execute(plan, delay, console, order.processes, named), delay) for delay in delays]
     if order.tune:
         show_tables(delay_tables(reports), console)
         return reports
@@ -61,14 +68,23 @@ def run_encoders(config: Config, order: ComparisonOrder, *, console: Console | N
     return reports
 
 
-def _ensure_fits(backbone: BackboneConfig) -> None:
+def _named(models: Sequence[str] | None) -> tuple[str, ...]:
+    """The encoders of these names, none before them; empty if nothing is named. Raises NoEncodersError."""
+    known = (*KINDS, *(f"{kind}{CLUE}" for kind in KINDS if kind != NONE))
+    for name in models or ():
+        if name not in known:
+            raise NoEncodersError(f"no user encoder {name!r}: there are {', '.join(known)}")
+    return tuple(dict.fromkeys((NONE, *models))) if models else ()
+
+
+def _ensure_fits(backbone: BackboneConfig, encoders: Sequence[str]) -> None:
     if backbone.factory:
         raise NoEncodersError(
             f"--user-encoders compares those of the foundation model, but backbone.factory names {backbone.factory}: "
             "leave out one"
         )
     try:
-        for encoder in ENCODERS:
+        for encoder in encoders:
             with_encoder(backbone, encoder, 0.0)
     except ValueError as error:
         raise NoEncodersError(f"--user-encoders: {error}") from None
@@ -82,24 +98,21 @@ def _sources(order: ComparisonOrder) -> list[Source]:
     return [*map(movielens_source, (MOVIELENS, MOVIELENS_SESSIONS)), *(one for one in scripts if one.name in SCRIPTS)]
 
 
-def execute(plan: Plan, delay_s: float, console: Console, processes: int, *, tuned: bool = False) -> list[EncoderTrial]:
-    """Every encoder on every stream and seed, in the order of streams, encoders and seeds."""
+def execute(
+    plan: Plan, delay_s: float, console: Console, processes: int, named: Sequence[str] = ()
+) -> list[EncoderTrial]:
+    """Every encoder on every stream and seed, in the order of streams, encoders and seeds; `named` ones if any are."""
+    encoders = tuple(named or ENCODERS)
     tasks = [
         (source, seed, encoder, delay_s)
-        for encoder in ENCODERS
+        for encoder in encoders
         for seed in plan.seeds
         for source in plan.sources
-        if encoder in _encoders(source, tuned=tuned)
+        if named or source.script is None or encoder in ON_SCRIPTS
     ]
     trials = run_trials(
         plan, try_encoder, tasks, processes, console, title=f"user encoders, history_delay_s {delay_s:g}",
         told=lambda one: f": {one.encoder}",
     )  # fmt: skip
     streams = [one.name for one in plan.sources]
-    return sorted(trials, key=lambda one: (streams.index(one.stream), ENCODERS.index(one.encoder), one.seed))
-
-
-def _encoders(source: Source, *, tuned: bool) -> Sequence[str]:
-    if tuned:
-        return TUNED
-    return ON_SCRIPTS if source.script is not None else ENCODERS
+    return sorted(trials, key=lambda one: (streams.index(one.stream), encoders.index(one.encoder), one.seed))

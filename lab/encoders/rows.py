@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from lab.encoders.trial import ARMS, FROZEN, FROZEN_LIVE, NONE, OVER_FROZEN, OVER_LIVE, EncoderTrial
+from lab.encoders.trial import ARMS, CLUE, FROZEN, FROZEN_LIVE, NONE, OVER_FROZEN, OVER_LIVE, EncoderTrial
 from lab.evaluate.compare import Interval, interval
+from lab.evaluate.slices import slice_figures, slice_sizes
 
 FIGURES = ("request_auc", "auc", "log_loss")
 FALLING = ("log_loss",)
@@ -58,6 +59,19 @@ class EncoderCost:
 
 
 @dataclass(frozen=True)
+class UserSlices:
+    """An arm of one encoder above the same arm of another, in slices by users."""
+
+    encoder: str
+    against: str
+    arm: str
+    examples: dict[str, float]
+    """Number of examples in each slice, mean over the seeds."""
+    above: dict[str, dict[str, Interval]]
+    """Differences by figure and slice, paired by seed."""
+
+
+@dataclass(frozen=True)
 class StreamOfEncoders:
     """All encoders on one stream."""
 
@@ -65,6 +79,7 @@ class StreamOfEncoders:
     arms: tuple[ArmRow, ...]
     shares: tuple[KernelShare, ...]
     costs: tuple[EncoderCost, ...]
+    slices: tuple[UserSlices, ...]
 
 
 @dataclass(frozen=True)
@@ -128,7 +143,22 @@ def _stream(name: str, trials: Sequence[EncoderTrial]) -> StreamOfEncoders:
         if encoder != NONE
         for figure in FIGURES
     ]
-    return StreamOfEncoders(name, tuple(arms), tuple(shares), tuple(_cost(own, none) for own in of.values()))
+    costs = tuple(_cost(own, none) for own in of.values())
+    return StreamOfEncoders(name, tuple(arms), tuple(shares), costs, tuple(_slices(of)))
+
+
+def _slices(of: Mapping[str, Sequence[EncoderTrial]]) -> Iterator[UserSlices]:
+    """Both arms with a live history of every encoder against none, and with CLUE against the same encoder without."""
+    for encoder, own in of.items():
+        plain = encoder.removesuffix(CLUE)
+        for against in dict.fromkeys([NONE, *([plain] if plain in of else [])]):
+            for arm in (FROZEN_LIVE, OVER_LIVE):
+                if encoder == against:
+                    continue
+                mine = {one.seed: one.slices[arm] for one in own}
+                like = _LIKE[arm] if against == NONE else arm
+                theirs = {one.seed: one.slices[like] for one in of[against]}
+                yield UserSlices(encoder, against, arm, slice_sizes(mine), slice_figures(mine, above=theirs))
 
 
 _LIKE = {FROZEN: FROZEN, FROZEN_LIVE: FROZEN, OVER_FROZEN: OVER_FROZEN, OVER_LIVE: OVER_FROZEN}

@@ -9,6 +9,7 @@ from lab.encoders.rows import FIGURES, ArmRow, EncoderReport, StreamOfEncoders, 
 from lab.encoders.trial import FROZEN_LIVE, OVER_LIVE
 from lab.evaluate.cells import span
 from lab.evaluate.named_tables import NamedTable, markdown_page
+from lab.evaluate.slices import FIGURES as SLICE_FIGURES
 
 _TITLES = {"request_auc": "AUC in requests", "auc": "AUC", "log_loss": "log loss"}
 
@@ -19,6 +20,7 @@ def tables(report: EncoderReport) -> Iterator[NamedTable]:
         yield _figures(stream)
         yield _shares(stream)
         yield _costs(stream)
+        yield from _slices(stream)
 
 
 def _figures(stream: StreamOfEncoders) -> NamedTable:
@@ -49,6 +51,18 @@ def _costs(stream: StreamOfEncoders) -> NamedTable:
         for one in stream.costs
     ]  # fmt: skip
     return f"{stream.stream}: costs", head, rows
+
+
+def _slices(stream: StreamOfEncoders) -> Iterator[NamedTable]:
+    """A table per figure: the differences in slices by users."""
+    sizes = {name: size for name, size in stream.slices[0].examples.items() if size > 0} if stream.slices else {}
+    head = ["user encoder", "above", "arm", *(f"{name} ({size:,.0f})" for name, size in sizes.items())]
+    for figure, words in SLICE_FIGURES.items() if sizes else ():
+        rows = [
+            [row.encoder, row.against, row.arm, *(span(row.above[figure][name]) for name in sizes)]
+            for row in stream.slices
+        ]
+        yield f"{stream.stream}: {words} by users, differences", head, rows
 
 
 def sentences(report: EncoderReport) -> Iterator[str]:

@@ -11,10 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lab.encoders.slices import measure_users
 from lab.evaluate.known_labels import live_histories
 from lab.evaluate.plan import ALL_ADAPTERS, KERNEL, Plan
 from lab.evaluate.prepare import PreparedStream, Pretrained, decided_labels, prepare
 from lab.evaluate.prequential import run
+from lab.evaluate.slices import SliceMeasures
 from lab.evaluate.trials import kept_trial, trial_path
 from lab.evaluate.work import adapter_context, ensure_pretrained, limit_threads, load_pretrained
 from lab.streams import Chunk, Stream
@@ -30,6 +32,8 @@ ARMS = (FROZEN, FROZEN_LIVE, OVER_FROZEN, OVER_LIVE)
 """Without a live history, a user encoder reads the history as of the end of pretraining."""
 NONE = "none"
 """The encoder that all are compared with."""
+CLUE = "-clue"
+"""Ends the name of an encoder that CLUE teaches before the clicks do (`backbone.user_objective`)."""
 CANDIDATES = 100
 _TIMED = 60
 """Requests that are timed, spread over the live half."""
@@ -61,16 +65,19 @@ class EncoderTrial:
     """Median processor time of the frozen model for a request of `CANDIDATES`, with the live histories of the half."""
     pretrain_s: float | None
     """Processor time of pretraining; None where another stream with the same first half had it done."""
+    slices: dict[str, dict[str, SliceMeasures]]
+    """Slices of the live half by its users, by arm and by the names in `lab.encoders.slices`."""
 
 
 def with_encoder(backbone: BackboneConfig, encoder: str, delay_s: float) -> BackboneConfig:
-    """The backbone with a user encoder; without one there is nothing that `user_objective` could teach.
+    """The backbone with the user encoder of a name, which says by `CLUE` what teaches it before the clicks do.
 
     Raises ValueError where it can have none.
     """
     if encoder == NONE:
         return backbone.changed(user_encoder=NONE, user_objective="own")
-    return backbone.changed(user_encoder=encoder, history_delay_s=delay_s)
+    objective = "clue" if encoder.endswith(CLUE) else "own"
+    return backbone.changed(user_encoder=encoder.removesuffix(CLUE), user_objective=objective, history_delay_s=delay_s)
 
 
 def try_encoder(plan: Plan, source: Source, seed: int, encoder: str, delay_s: float) -> EncoderTrial:
@@ -79,10 +86,10 @@ def try_encoder(plan: Plan, source: Source, seed: int, encoder: str, delay_s: fl
     backbone = with_encoder(plan.config.backbone, encoder, delay_s)
     plan = replace(plan, config=replace(plan.config, backbone=backbone))
     path = trial_path(plan, source, seed, __name__, "encoder")
-    return kept_trial(path, EncoderTrial, lambda: _tried(plan, source, seed))
+    return kept_trial(path, EncoderTrial, lambda: _tried(plan, source, seed, encoder))
 
 
-def _tried(plan: Plan, source: Source, seed: int) -> EncoderTrial:
+def _tried(plan: Plan, source: Source, seed: int, encoder: str) -> EncoderTrial:
     stream = source.open(seed, plan.cache_dir)
     begun = time.process_time()
     made = ensure_pretrained(plan, stream, seed)
@@ -93,30 +100,35 @@ def _tried(plan: Plan, source: Source, seed: int) -> EncoderTrial:
     past = {
         arm: live_histories(stream, pretrained, known, followed=arm == FROZEN_LIVE) for arm in (FROZEN, FROZEN_LIVE)
     }
+    scored = list(_scored(plan, stream, pretrained, past, seed))
     return EncoderTrial(
         stream=source.name,
         seed=seed,
-        encoder=backbone.user_encoder,
+        encoder=encoder,
         delay_s=backbone.history_delay_s,
-        figures=dict(_figures(plan, stream, pretrained, past, seed)),
+        figures={arm: _measured(data, logit) for arm, data, logit in scored},
         with_history={arm: _share(one) for arm, one in past.items()},
         request_ms=_request_ms(pretrained, chunk, past[FROZEN_LIVE]),
         pretrain_s=spent if made else None,
+        slices={
+            arm: measure_users(data.truth, logit, known, pretrained.log.examples, data.user)
+            for arm, data, logit in scored
+        },
     )
 
 
-def _figures(
+def _scored(
     plan: Plan, stream: Stream, pretrained: Pretrained, past: Mapping[str, PastEvents | None], seed: int
-) -> Iterator[tuple[str, ArmFigures]]:
-    """Every arm that the backbone has, with what its user encoder reads in `past`."""
+) -> Iterator[tuple[str, PreparedStream, NDArray[np.float32]]]:
+    """Click logits of every arm that the backbone has, with what its user encoder reads in `past`."""
     over = {FROZEN: OVER_FROZEN, FROZEN_LIVE: OVER_LIVE}
     for arm in over if pretrained.layout.history.length else (FROZEN,):
         data = prepare(stream, pretrained, plan.config, past[arm])
-        yield arm, _measured(data, data.frozen_logit)
+        yield arm, data, data.frozen_logit
         kernel = ALL_ADAPTERS[KERNEL]
         adapter = kernel.build(adapter_context(plan, stream, pretrained, seed), kernel.rate)
         outcome = run(adapter, data, plan.config.training.batch_examples)
-        yield over[arm], _measured(data, outcome.logit)
+        yield over[arm], data, outcome.logit
 
 
 def _measured(data: PreparedStream, logit: NDArray[np.float32]) -> ArmFigures:

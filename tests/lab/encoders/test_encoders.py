@@ -17,6 +17,7 @@ import lab.encoders.command as command_module
 from driftline.cli import app
 from lab.encoders.command import NoEncodersError, run_encoders
 from lab.encoders.rows import better, report_of
+from lab.encoders.slices import ALL_USERS, CLICK_SLICES, clicks_before, measure_users
 from lab.encoders.tables import markdown
 from lab.encoders.trial import (
     ARMS,
@@ -39,7 +40,9 @@ from lab.evaluate.prepare import (
     decided_labels,
     prepare,
     pretrain_on,
+    pretraining_examples,
 )
+from lab.evaluate.slices import USER_SLICES, SliceMeasures
 from lab.streams import Chunk, Stream
 from lab.streams.sources import NamedStreams
 from model.config import BackboneConfig, PretrainConfig
@@ -48,6 +51,7 @@ from streaming.config import Config
 from tests.lab.evaluate.small import CONFIG, KERNEL, SMALL, small, texts, write_small_log
 
 QUIET = Console(quiet=True)
+USERS = (ALL_USERS, *USER_SLICES, *CLICK_SLICES)
 POOLED = SMALL.model_copy(update={"user_encoder": "pool", "history_length": 5, "history_width": 8})
 
 
@@ -59,8 +63,12 @@ def trial(encoder: str, seed: int, gain: float = 0.0, nats: float = 0.0) -> Enco
         arm: ArmFigures(0.60 + base + gain + 0.02 * arm.startswith("kernel"), 0.70 + base + gain, 0.50 + base - nats)
         for arm in arms
     }
-    shares = {FROZEN: 0.1, FROZEN_LIVE: 0.4}
-    return EncoderTrial("shop", seed, encoder, 60.0, figures, shares, 2.0 + gain, 40.0 if seed == 0 else None)
+    shares, pretrain_s = {FROZEN: 0.1, FROZEN_LIVE: 0.4}, 40.0 if seed == 0 else None
+    slices = {
+        arm: {name: SliceMeasures(90, 60, one.request_auc, one.auc, one.log_loss) for name in USERS}
+        for arm, one in figures.items()
+    }
+    return EncoderTrial("shop", seed, encoder, 60.0, figures, shares, 2.0 + gain, pretrain_s, slices)
 
 
 def _both(stream: Stream, trained: Pretrained, config: EvaluationConfig) -> tuple[PreparedStream, PreparedStream]:
@@ -107,9 +115,12 @@ def test_a_trial_has_every_arm_that_its_backbone_has_and_is_made_once(
     assert made.figures[FROZEN] != made.figures[FROZEN_LIVE]
     assert made.with_history[FROZEN_LIVE] >= made.with_history[FROZEN] > 0 == plain.with_history[FROZEN_LIVE]
     assert made.request_ms > 0
+    for by in (USER_SLICES, CLICK_SLICES):
+        for of_arm in made.slices.values():
+            assert sum(of_arm[name].examples for name in by) == of_arm[ALL_USERS].examples
     assert made.pretrain_s is not None
     again = try_encoder(plan, source, 0, "pool", delay)
-    assert again == made, "a finished trial was made again"
+    assert repr(again) == repr(made), "a finished trial was made again"
     other = try_encoder(plan, tiny.sources[1], 0, "pool", delay)
     assert other.pretrain_s is None, "the same first half was trained on twice"
 
@@ -161,20 +172,25 @@ def test_one_seed_shows_nothing_to_be_better() -> None:
     assert "pool" in markdown(report)
 
 
+@pytest.mark.parametrize("models", [None, ["pool"]])
 def test_a_log_is_compared_from_the_command_to_its_files(
-    tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+    models: list[str] | None, tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(command_module, "ENCODERS", ("none", "pool"))
+    if models is None:
+        monkeypatch.setattr(command_module, "ENCODERS", ("none", "pool"))
     monkeypatch.setattr("lab.evaluate.plan.PRETRAIN", PretrainConfig(epochs=1, content_steps=0))
     log, mapping = write_small_log(tmp_path)
     order = ComparisonOrder(tmp_path / "out", NamedStreams(log=log, mapping=str(mapping)), seeds=2, processes=1)
-    (report,) = run_encoders(Config(cache_dir=cache_dir), order, console=QUIET)
+    (report,) = run_encoders(Config(cache_dir=cache_dir), order, models=models, console=QUIET)
     written = json.loads((tmp_path / "out" / "user-encoders.json").read_text())
     (stream,) = written["streams"]
     assert [row["encoder"] for row in stream["costs"]] == ["none", "pool"]
     assert stream["better_than_none"].keys() == {FROZEN_LIVE, OVER_LIVE}
     assert written["delay_s"] == report.delay_s == BackboneConfig().history_delay_s
-    assert "| pool | kernel, live history |" in (tmp_path / "out" / "user-encoders.md").read_text()
+    page = (tmp_path / "out" / "user-encoders.md").read_text()
+    assert "| pool | kernel, live history |" in page
+    assert "| pool | none | frozen, live history |" in page
+    assert "log loss by users, differences" in page
 
 
 def test_a_backbone_of_ones_own_is_refused_by_its_key(tmp_path: Path) -> None:
@@ -193,7 +209,61 @@ def test_a_backbone_that_no_encoder_fits_is_refused_before_anything_is_trained(t
 def test_without_an_encoder_there_is_nothing_that_an_objective_could_teach() -> None:
     config = BackboneConfig(user_encoder="sasrec", user_objective="clue")
     assert with_encoder(config, "none", 0.0) == BackboneConfig()
-    assert with_encoder(config, "pool", 0.0).user_objective == "clue"
+
+
+@pytest.mark.parametrize("configured", ["own", "clue"])
+def test_the_name_of_an_encoder_says_what_teaches_it_before_the_clicks(configured: Any) -> None:
+    config = BackboneConfig(user_encoder="pool", user_objective=configured)
+    plain, clue = with_encoder(config, "sasrec", 0.0), with_encoder(config, "sasrec-clue", 0.0)
+    assert (plain.user_encoder, plain.user_objective) == ("sasrec", "own")
+    assert (clue.user_encoder, clue.user_objective) == ("sasrec", "clue")
+
+
+@pytest.mark.parametrize("name", ["lstm", "none-clue", "sasrec-cloze"])
+def test_an_encoder_that_does_not_exist_is_refused_with_those_that_do(name: str, tmp_path: Path) -> None:
+    with pytest.raises(NoEncodersError, match=f"no user encoder '{name}': there are none, pool, .*sasrec-clue"):
+        run_encoders(Config(), ComparisonOrder(tmp_path), models=["pool", name], console=QUIET)
+    assert not list(tmp_path.iterdir())
+
+
+def test_clue_is_compared_with_none_and_with_the_same_encoder_without_it() -> None:
+    trials = [trial("none", seed) for seed in range(3)]
+    trials += [trial("sasrec", seed, 0.01) for seed in range(3)]
+    trials += [trial("sasrec-clue", seed, 0.03) for seed in range(3)]
+    (stream,) = report_of(trials, 60.0).streams
+    above = {(row.encoder, row.against, row.arm): row.above["auc"] for row in stream.slices}
+    assert len(above) == 6
+    for arm in (FROZEN_LIVE, OVER_LIVE):
+        for name in USERS:
+            assert above["sasrec", "none", arm][name].mean == pytest.approx(0.01)
+            assert above["sasrec-clue", "none", arm][name].mean == pytest.approx(0.03)
+            assert above["sasrec-clue", "sasrec", arm][name].mean == pytest.approx(0.02)
+
+
+def test_the_clicks_known_before_a_request_are_those_of_pretraining_and_those_decided_before_its_batch() -> None:
+    stream = small()
+    chunk = Chunk.concat(list(stream.chunks("live")))
+    known, log = decided_labels(chunk, CONFIG), pretraining_examples(stream)
+    counted = clicks_before(known, log)
+    assert counted.max() > log.label.sum() / len(stream.catalogue.users) / 4
+    request = np.repeat(np.arange(len(chunk)), np.diff(known.begin))
+    for asked in range(0, len(chunk), 17):
+        user = chunk.user[asked]
+        before = int(log.label[log.user == user].sum())
+        decided = known.label & (chunk.user[request] == user) & (known.decided[request] < known.batch[asked])
+        assert counted[asked] == before + int(decided.sum())
+
+
+def test_users_are_new_by_whether_pretraining_saw_them_and_not_by_their_clicks() -> None:
+    stream = small()
+    known, log = decided_labels(Chunk.concat(list(stream.chunks("live"))), CONFIG), pretraining_examples(stream)
+    user = np.repeat(known.chunk.user, np.diff(known.begin))
+    half = log.select(np.flatnonzero(log.user % 2 == 0))
+    label, logit = known.label.astype(np.float32), np.zeros(len(user), dtype=np.float32)
+    sizes = {name: one.examples for name, one in measure_users(label, logit, known, half, user).items()}
+    seen = np.isin(user, half.user)
+    assert (sizes["user new"], sizes["user known"]) == ((~seen).sum(), seen.sum())
+    assert 0 < sizes["user new"] < sizes[ALL_USERS] == len(user)
 
 
 @pytest.mark.parametrize(
