@@ -73,7 +73,7 @@ class TextEncoder:
         `progress(done, total)` counts the texts that were not in the cache. Raises TextModelUnavailableError.
         """
         with self._lock:
-            prepared = [self._prepare(text) for text in texts]
+            prepared = [self.prepare(text) for text in texts]
             vectors = self._vectors(list(dict.fromkeys(text for text in prepared if text)), progress)
             encoded = np.zeros((len(prepared), self.width), dtype=np.float32)
             for row, text in enumerate(prepared):
@@ -81,7 +81,8 @@ class TextEncoder:
                     encoded[row] = vectors[text]
             return encoded
 
-    def _prepare(self, text: str) -> str:
+    def prepare(self, text: str) -> str:
+        """What the model reads of a text: without blanks around it, cut at `max_text` characters."""
         text = text.strip()
         if len(text) > self.max_text:
             self.cut += 1

@@ -17,8 +17,9 @@ from lab.kernel_start import PretrainingLog, count_log, kernel_start
 from lab.represented import represent_pairs
 from lab.streams import Catalogue, Chunk, Stream, ensure_conversions, ensure_queries
 from model.backbone.dataset import Examples, ProfileTable
+from model.backbone.dssm import make_foundation
 from model.backbone.interface import FrozenBackbone
-from model.backbone.pretrain import pretrain_backbone
+from model.backbone.pretrain import Make, pretrain_backbone
 from model.config import NO_HISTORY, BackboneConfig, KernelConfig, PretrainConfig
 from model.encoding.features import FeatureEncoder
 from model.encoding.history import PastEvents
@@ -128,8 +129,10 @@ def pretrain_on(stream: Stream, config: EvaluationConfig, kernel: KernelConfig, 
     return Pretrained(backbone, encoder, profiles, layout, log, start, held_out)
 
 
-def train_backbone_on(stream: Stream, config: EvaluationConfig, texts: Texts, seed: int) -> TrainedBackbone:
-    """Pretrains a backbone on the stream's first half.
+def train_backbone_on(
+    stream: Stream, config: EvaluationConfig, texts: Texts, seed: int, make: Make = make_foundation
+) -> TrainedBackbone:
+    """Pretrains a backbone on the stream's first half, from the model that `make` makes.
 
     Raises StreamError for conversions or queries that the stream knows nothing of, BackboneRefused and ValueError as
     `pretrain_backbone`.
@@ -160,6 +163,7 @@ def train_backbone_on(stream: Stream, config: EvaluationConfig, texts: Texts, se
         backbone=config.backbone.model_copy(update={"text_width": vectors.shape[1]}),
         config=config.pretrain.model_copy(update={"seed": config.pretrain.seed + seed}),
         queries=queries,
+        make=make,
     )
     held_out = np.array(report.held_out, dtype=np.float32)
     return TrainedBackbone(backbone, encoder, ProfileTable(encoder, users, items, queries), examples, held_out)

@@ -17,14 +17,15 @@ from lab.evaluate.pool import ensure_writable
 from lab.evaluate.trials import run_trials
 from lab.streams import StreamError
 from lab.streams.sources import NamedStreams, Source, choose, movielens_source
-from lab.text_models.encoders import TEXT_MODELS, cost_of, ensure_known, text_encoder
+from lab.text_models.encoders import TEXT_MODELS, TextModel, cost_of, text_encoder
 from lab.text_models.table import TextModelReport, markdown, report_of, tables
 from lab.text_models.trial import TRIAL, TextTrial, known_by, try_text_model
 from model.backbone.schema import BackboneRefused
 from streaming.config import Config
 
 SEEDS = 3
-QUICK_MODELS = ("hashed-words", "minilm-1", "minilm-6")
+MODELS = (*TEXT_MODELS, "minilm-1:tuned-1", "minilm-6:tuned-1")
+QUICK_MODELS = ("hashed-words", "minilm-1", "minilm-6", "minilm-1:tuned-1")
 SCRIPT = Path("newcomers")
 """The script that is played beside MovieLens 100K where no stream is named: a quarter of its items comes new."""
 
@@ -34,35 +35,36 @@ def run_text_models(
 ) -> TextModelReport:
     """Pretrains what is missing, writes `text-models.json` and `.md` and shows the tables.
 
-    `models` are names of `TEXT_MODELS` or folders. Raises UnknownTextModelError, TextModelUnavailableError,
+    `models` are names as `TextModel.of` reads them. Raises UnknownTextModelError, TextModelUnavailableError,
     BackboneRefused for settings that do not go with it, OutFolderError, StreamError, DataUnavailableError or
     EvaluationFailedError; each message names the cure.
     """
     console, begun = console or Console(), time.monotonic()
-    chosen = list(dict.fromkeys(models or (QUICK_MODELS if order.quick else TEXT_MODELS)))
-    for name in chosen:
-        ensure_known(name)
-    _ensure_fits(config)
+    chosen = list(dict.fromkeys(models or (QUICK_MODELS if order.quick else MODELS)))
+    _ensure_fits(config, tuned=any(TextModel.of(name).tuned for name in chosen))
+    bases = list(dict.fromkeys(TextModel.of(name).base for name in chosen))
     ensure_writable(order.out)
     plan = order.plan(config, _sources(order), ("frozen",), order.seeds_or(SEEDS))
     plan = replace(plan, config=known_by(plan.config, "both"), code=code_digest(TRIAL))
     texts = _texts(plan)
-    for name in chosen:  # once, before the processes would all do it
+    for name in bases:  # once, before the processes would all do it
         text_encoder(name, plan.cache_dir).encode(texts)
     tried = execute(plan, chosen, console, order.processes)
-    report = report_of(tried, [cost_of(name, plan.cache_dir, texts) for name in chosen])
+    report = report_of(tried, [cost_of(name, plan.cache_dir, texts) for name in bases])
     write_report(order.out, "text-models", report.to_json(), markdown(report))
     show_tables(tables(report), console)
     say_where(order.out / "text-models.md", time.monotonic() - begun, console)
     return report
 
 
-def _ensure_fits(config: Config) -> None:
+def _ensure_fits(config: Config, *, tuned: bool) -> None:
     backbone = config.backbone
     if backbone.factory:
         raise BackboneRefused("--text-models trains the foundation model: leave backbone.factory empty")
     if backbone.user_encoder != "none":
         raise BackboneRefused("--text-models gives no live histories: set backbone.user_encoder to none")
+    if tuned and backbone.query_aspects:
+        raise BackboneRefused("--text-models tunes what encodes items, not queries: set backbone.query_aspects to []")
 
 
 def _sources(order: ComparisonOrder) -> list[Source]:
@@ -85,10 +87,11 @@ def _texts(plan: Plan) -> list[str]:
 
 def execute(plan: Plan, models: Sequence[str], console: Console, processes: int) -> list[TextTrial]:
     """Every variant on every stream and seed; in the order of streams, then variants, then seeds."""
-    variants = [("", "id"), *((model, "text") for model in models), *((model, "both") for model in models)]
+    variants = [("", "id"), *((model, by) for by in ("text", "both") for model in models)]
     tasks = [(source, seed, model, by) for seed in plan.seeds for source in plan.sources for model, by in variants]
     tried = run_trials(
         plan, try_text_model, tasks, processes, console, title="backbones", told=lambda one: f": {one.model} {one.by}"
     )
     streams = [source.name for source in plan.sources]
-    return sorted(tried, key=lambda t: (streams.index(t.stream), variants.index((t.model, t.by)), t.seed))
+    tried.sort(key=lambda t: (streams.index(t.stream), variants.index((t.model, t.by)), t.seed))
+    return [*tried, *(one.anew for one in tried if one.anew is not None)]

@@ -32,6 +32,8 @@ class TextModelRow:
     """Figures by name and slice."""
     above_id: dict[str, dict[str, Interval]]
     """Differences from items known by id alone, paired by seed."""
+    folders: tuple[str, ...] = ()
+    """Folders of the tuned encoders, by seed; none where the encoder is frozen."""
 
 
 @dataclass(frozen=True)
@@ -68,17 +70,21 @@ def _row(runs: Mapping[int, TextTrial], by_id: Mapping[int, TextTrial]) -> TextM
         examples=slice_sizes(own),
         figures=slice_figures(own),
         above_id=slice_figures(own, above=base),
+        folders=tuple(runs[seed].folder for seed in sorted(runs) if runs[seed].folder),
     )
 
 
 def tables(report: TextModelReport) -> Iterator[NamedTable]:
-    """Title, head and rows: per stream and figure what items known by id, text or both give; then the costs."""
+    """Title, head and rows: per stream what items known by id, text or both give, figure by figure, and what a
+    pretraining costs; then the costs of the encoders."""
     for stream in dict.fromkeys(row.stream for row in report.rows):
         rows = [row for row in report.rows if row.stream == stream]
         held = [name for name in (ALL, *SLICES) if rows[0].examples[name] > 0]
         for figure, words in FIGURES.items():
             head = ["items by", "text encoder", *(f"{name} ({rows[0].examples[name]:,.0f})" for name in held)]
             yield f"{stream}: {words} of the frozen backbone", head, [_cells(row, figure, held) for row in rows]
+        costs = [[row.by, row.model, f"{row.cpu_s:.0f}"] for row in rows]
+        yield f"{stream}: cost of a pretraining", ["items by", "text encoder", "CPU s"], costs
     head = ["text encoder", "width", "parameters", "CPU ms per text"]
     yield (
         "What a text encoder costs",
@@ -99,6 +105,11 @@ def markdown(report: TextModelReport) -> str:
     about = (
         f"{len(report.seeds)} seeds; ± is a 95 % interval over them (Student's t). The first row of a table is the "
         "frozen backbone with items known by id alone, the others stand above or below it, paired by seed. Slices: how "
-        "often pretraining saw the item, and whether it saw the user; in brackets the examples of the live half."
+        "often pretraining saw the item, and whether it saw the user; in brackets the examples of the live half. With "
+        "`:tuned-N` the N top layers of the encoder were trained with the backbone; after that a new backbone was "
+        "pretrained on its vectors, as `features.text_model` does with its folder."
     )
-    return markdown_page("Items by id, by text, or both", about, tables(report))
+    folders = [
+        f"{row.stream}, {row.model}, items by {row.by}: {', '.join(row.folders)}" for row in report.rows if row.folders
+    ]
+    return markdown_page("Items by id, by text, or both", about, tables(report), folders)

@@ -12,20 +12,25 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from features.text import TextEncoder
 from lab.evaluate.plan import Plan
-from lab.evaluate.prepare import EvaluationConfig, train_backbone_on
+from lab.evaluate.prepare import EvaluationConfig, TrainedBackbone, train_backbone_on
 from lab.evaluate.slices import SeenBefore, SliceMeasures, measure_slice, measure_slices
 from lab.evaluate.trials import kept_trial
 from lab.evaluate.work import limit_threads
 from lab.represented import represent_pairs
-from lab.streams import Chunk
+from lab.streams import Chunk, Stream
 from lab.streams.sources import Source
-from lab.text_models.encoders import text_encoder
+from lab.text_models.encoders import TextModel, text_encoder
+from lab.text_models.tuned import Tuning
+from model.backbone.foundation import FoundationBackbone
 
 ALL = "all"
 """The live half as a whole, beside its slices."""
 BY = {"id": ("id",), "text": ("text",), "both": ("id", "text")}
 """Ways of knowing items, as values of `backbone.item_aspects`."""
+ANEW = ", then a new backbone"
+"""Ends the name of a tuned encoder that is frozen, with a backbone pretrained on its vectors."""
 TRIAL = "lab.text_models.trial"
 """The module whose code, with everything it imports, decides the result of a trial."""
 
@@ -44,6 +49,10 @@ class TextTrial:
     """Processor seconds of its pretraining."""
     slices: dict[str, SliceMeasures]
     """Slices of the live half, with `ALL` for the whole."""
+    folder: str = ""
+    """The tuned encoder's folder; empty where the encoder is frozen."""
+    anew: TextTrial | None = None
+    """A second backbone, pretrained on the frozen vectors of the encoder that was tuned with the first."""
 
 
 def try_text_model(plan: Plan, source: Source, seed: int, model: str, by: str) -> TextTrial:
@@ -54,12 +63,37 @@ def try_text_model(plan: Plan, source: Source, seed: int, model: str, by: str) -
 
 
 def _tried(plan: Plan, source: Source, seed: int, model: str, by: str) -> TextTrial:
+    if model and TextModel.of(model).tuned:
+        return _tuned(plan, source, seed, model, by)
     stream = source.open(seed, plan.cache_dir)
     texts = partial(_vectors, model, plan.cache_dir)
     texts([item.text for item in stream.catalogue.items])  # before the clock runs
     begun = time.process_time()
     made = train_backbone_on(stream, known_by(plan.config, by), texts, seed)
     cpu_s = time.process_time() - begun
+    return TextTrial(source.name, seed, model, by, cpu_s, _measured(stream, made))
+
+
+def _tuned(plan: Plan, source: Source, seed: int, model: str, by: str) -> TextTrial:
+    """Trains encoder and backbone together, keeps the encoder as a folder, and tries it once more as a frozen one."""
+    stream, named = source.open(seed, plan.cache_dir), TextModel.of(model)
+    encoder = text_encoder(named.base, plan.cache_dir)
+    assert isinstance(encoder, TextEncoder)
+    tuning = Tuning.of(encoder, named.tuned, [item.text for item in stream.catalogue.items])
+    begun = time.process_time()
+    made = train_backbone_on(stream, known_by(plan.config, by), tuning.numbers, seed, tuning.backbone)
+    cpu_s = time.process_time() - begun
+    assert isinstance(made.backbone, FoundationBackbone)
+    path = _path(plan, source, seed, model, by)
+    key = hashlib.sha256(f"{plan.key} {path.relative_to(plan.work_dir)}".encode()).hexdigest()[:16]
+    folder = plan.cache_dir / "text-models" / f"tuned-{key}"
+    tuning.save(folder, made.backbone, {"stream": source.name, "seed": seed, "items_by": by})
+    anew = replace(_tried(plan, source, seed, str(folder), by), model=f"{model}{ANEW}")
+    return TextTrial(source.name, seed, model, by, cpu_s, _measured(stream, made), str(folder), anew)
+
+
+def _measured(stream: Stream, made: TrainedBackbone) -> dict[str, SliceMeasures]:
+    """The live half and its slices, scored by the frozen backbone."""
     chunk = Chunk.concat(list(stream.chunks("live")))
     row, column = np.nonzero(chunk.shown)
     user, item = chunk.user[row], chunk.items[row, column]
@@ -67,8 +101,7 @@ def _tried(plan: Plan, source: Source, seed: int, model: str, by: str) -> TextTr
     pairs = represent_pairs(made.backbone, made.profiles, user, item, domain, query=query)
     label, request = chunk.clean_click[row, column].astype(np.float32), row.astype(np.int64)
     slices = measure_slices(label, pairs.frozen_logit, request, SeenBefore.of(made.examples, item, user))
-    whole = measure_slice(label, pairs.frozen_logit, request)
-    return TextTrial(source.name, seed, model, by, cpu_s, {ALL: whole, **slices})
+    return {ALL: measure_slice(label, pairs.frozen_logit, request), **slices}
 
 
 def known_by(config: EvaluationConfig, by: str) -> EvaluationConfig:
@@ -82,6 +115,6 @@ def _vectors(model: str, cache_dir: Path, texts: Sequence[str]) -> NDArray[np.fl
 
 
 def _path(plan: Plan, source: Source, seed: int, model: str, by: str) -> Path:
-    identity = text_encoder(model, plan.cache_dir).identity if model else ""
+    identity = text_encoder(TextModel.of(model).base, plan.cache_dir).identity if model else ""
     digest = hashlib.sha256(f"{model}|{identity}".encode()).hexdigest()[:8]
     return plan.folder(source, seed) / f"{by}-{digest}.json"

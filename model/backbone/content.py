@@ -85,6 +85,7 @@ def fit_content(
     An item that pretraining has not seen gets its vector from its text and sparse fields. `statistics` must be those
     of `examples`, out of fold: with the model's own, a residual would come from a logit that has seen the label.
     """
+    model.eval()
     aspects = catalogue_aspects(model, profiles)
     events = _Events.of(examples, _newcomer_logits(model, profiles, examples, statistics))
     if steps == 0 or len(events.count) < _FEWEST_USERS:
@@ -105,7 +106,6 @@ def _newcomer_logits(
 ) -> Tensor:
     """Logits that treat every user as unknown, because unknown users' tastes are the ones that must be learned live."""
     out = []
-    model.eval()
     for index in torch.split(torch.arange(len(examples)), 8192):
         rows = index.numpy()
         batch = profiles.batch(

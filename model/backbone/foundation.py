@@ -64,7 +64,7 @@ class FoundationBackbone(nn.Module):
         self.item_table = nn.Embedding(shape.items, config.id_width) if "id" in aspects else None
         self.user_id = nn.Linear(config.id_width, d)
         self.item_id = nn.Linear(config.id_width, d) if "id" in aspects else None
-        self.item_text = nn.Linear(config.text_width, d) if "text" in aspects else None
+        self.item_text: nn.Module | None = nn.Linear(config.text_width, d) if "text" in aspects else None
         self.user_sparse = _sparse_aspect(shape.user_rows, shape.user_slots, config)
         self.item_sparse = _sparse_aspect(shape.item_rows, shape.item_slots if "sparse" in aspects else (), config)
         self.user_encoder = UserEncoder(config) if config.history.length else None

@@ -37,6 +37,9 @@ __all__ = [
     "pretrain_backbone",
 ]
 
+Make = Callable[[BackboneConfig, BackboneShape, str], FoundationBackbone]
+"""Makes an untrained model of a configuration, the sizes of its tables, and the digest of the feature encoder."""
+
 
 def pretrain_backbone(
     examples: Examples,
@@ -49,8 +52,10 @@ def pretrain_backbone(
     config: PretrainConfig,
     progress: Callable[[TrainingProgress], None] | None = None,
     queries: Sequence[QueryFeatures] = (),
+    make: Make = make_foundation,
 ) -> tuple[FrozenBackbone, PretrainReport]:
-    """Trains the configured backbone: that of `backbone.factory` if it is set, else the foundation model.
+    """Trains the configured backbone: that of `backbone.factory` if it is set, else the foundation model, which `make`
+    makes untrained.
 
     Raises BackboneRefused if the examples lack the conversions or queries that the configuration asks for, if no item
     aspect tells the items apart, or if an own backbone cannot be used; ValueError as `pretrain` does.
@@ -67,7 +72,7 @@ def pretrain_backbone(
     ensure_told_apart(backbone, encoder, items)
     return pretrain(
         examples, users, items, encoder, domain_sizes=domain_sizes, backbone=backbone, config=config,
-        progress=progress, queries=queries,
+        progress=progress, queries=queries, make=make,
     )  # fmt: skip
 
 
@@ -106,6 +111,7 @@ def pretrain(
     progress: Callable[[TrainingProgress], None] | None = None,
     resume: Path | None = None,
     queries: Sequence[QueryFeatures] = (),
+    make: Make = make_foundation,
 ) -> tuple[FoundationBackbone, PretrainReport]:
     """Trains on all but the last `validation_share` of the examples, stops early on it, and freezes the best pass.
 
@@ -118,7 +124,7 @@ def pretrain(
     begun = clock.perf_counter()
     profiles = ProfileTable(encoder, users, items, queries)
     data = TrainingData.of(examples, profiles, backbone.history)
-    run = _Run(data, encoder, domain_sizes, backbone, config, _run_name(examples, encoder, backbone, config))
+    run = _Run(data, encoder, domain_sizes, backbone, config, _run_name(examples, encoder, backbone, config), make)
     refit = resume and resume.with_name(f"{resume.name}.refit")
     with torch.random.fork_rng(devices=[]):
         trainer = run.trained(validation_cut(examples, config.validation_share), progress, resume)
@@ -149,6 +155,7 @@ class _Run:
     backbone: BackboneConfig
     config: PretrainConfig
     name: str
+    make: Make
 
     @property
     def shape(self) -> BackboneShape:
@@ -170,7 +177,7 @@ class _Run:
     ) -> Trainer:
         """A new model, trained on the first `cut` examples until the rest validates no better, or as `like` was."""
         torch.manual_seed(self.config.seed)
-        model = make_foundation(self.backbone, self.shape, self.encoder.digest)
+        model = self.make(self.backbone, self.shape, self.encoder.digest)
         statistics = self.statistics(cut)
         if statistics is not None:
             model.begin_with(statistics, self.data.part(0, cut))

@@ -36,7 +36,6 @@ from lab.text_models.table import markdown, report_of, tables
 from lab.text_models.trial import ALL, try_text_model
 from model.backbone.schema import BackboneRefused
 from streaming.config import Config
-from tests.lab.evaluate.conftest import tiny  # noqa: F401 -- the small plan of the evaluation's tests
 from tests.lab.evaluate.small import write_small_log
 
 QUIET = Console(quiet=True)
@@ -99,7 +98,7 @@ def test_a_model_that_is_neither_known_nor_a_folder_is_refused_with_those_that_a
 
 
 @pytest.fixture
-def titled(tiny: Plan) -> Plan:  # noqa: F811
+def titled(tiny: Plan) -> Plan:
     return replace(tiny, sources=tiny.sources[:1])
 
 

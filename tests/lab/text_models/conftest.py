@@ -1,0 +1,5 @@
+"""Encoders are tried on the small plan of the evaluation."""
+
+from tests.lab.evaluate.conftest import tiny
+
+__all__ = ["tiny"]
