@@ -33,7 +33,7 @@ from model.drift.signs import LabelHealth
 from model.encoding.domain import DomainSpace
 from model.gate.feedback import FeedbackPath
 from model.gate.guarded import GuardedBatch
-from model.gate.seen import Doubles, Seen, Strata
+from model.gate.scored_examples import Doubles, ScoredExamples, Strata
 from streaming.backbone import OpenedBackbone, open_backbone
 from streaming.config import Config, load_config
 from streaming.events import ServedImpression, encode_traffic
@@ -215,7 +215,7 @@ class _Blocks:
         self._space = space
         self._blocks = [self._block() for _ in range(200)]
 
-    def _block(self) -> tuple[Seen, np.ndarray[tuple[int, int], np.dtype[np.float16]]]:
+    def _block(self) -> tuple[ScoredExamples, np.ndarray[tuple[int, int], np.dtype[np.float16]]]:
         random, requests = self._random, _BATCH // _PER_REQUEST
         domain = np.zeros((requests, 3), dtype=np.int64)
         domain[:, 0] = random.integers(1, self._space.sizes[0], size=requests)
@@ -223,7 +223,7 @@ class _Blocks:
         label = (random.random(_BATCH) < 1 / (1 + np.exp(-logit))).astype(np.float64)
         which = np.repeat(np.arange(requests), _PER_REQUEST)
         users, items = [f"u{n}" for n in range(requests)], [f"i{n}" for n in range(_BATCH)]
-        seen = Seen(label, logit, logit + 0.1, which, users, items, domain, np.ones(requests, dtype=np.int64))
+        seen = ScoredExamples(label, logit, logit + 0.1, which, users, items, domain, np.ones(requests, dtype=np.int64))
         return seen, random.normal(size=(_BATCH, _WIDTH)).astype(np.float16)
 
     def show(self, monitor: DriftMonitor, number: int) -> None:

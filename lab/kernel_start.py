@@ -30,7 +30,7 @@ from model.kernel.compression import Compression
 from model.kernel.descriptor import Descriptor
 from model.kernel.features import FeatureMap, KernelInputs
 from model.kernel.learner import prior_precision
-from model.kernel.posterior import Expansion, Posterior, Taught
+from model.kernel.posterior import BatchLikelihood, Expansion, Posterior
 from model.kernel.start import KernelStart
 
 EncodedProfiles = tuple[ProfileTable, FeatureEncoder]
@@ -176,7 +176,7 @@ def _first_weights(
             )
             phi, label = features.features(inputs), torch.from_numpy(log.examples.label[rows])
             expansion = Expansion(inputs.frozen_logit, features.overall_rate(phi))
-            posterior = posterior.after(Taught.of(phi, label, torch.ones_like(label), expansion))
+            posterior = posterior.after(BatchLikelihood.of(phi, label, torch.ones_like(label), expansion))
         _count(live, log, batch, log.examples.time)
     return posterior
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from scipy.stats import chi2  # type: ignore[import-untyped,unused-ignore]
 
-from lab.detection.announcements import ALWAYS, NEVER, VERDICT
+from lab.detection.detections import ALWAYS, NEVER, VERDICT
 from lab.detection.episodes import Origin
 from lab.detection.scenarios import NO_DRIFT
-from lab.detection.score import WITHIN, Found, Score
+from lab.detection.score import WITHIN, EpisodeResult, Score
 from lab.detection.trial import Trial
 from lab.evaluate.compare import CONFIDENCE, Interval, interval
 
@@ -75,9 +75,9 @@ class DetectorReport:
     missed: tuple[str, ...]
     """Demanded episodes that the verdict did not announce in time, or with another cause."""
     examples: int
-    """PlayedStream in all."""
+    """Examples in all."""
     quiet: int
-    """PlayedStream of the stream without drift."""
+    """Examples of the stream without drift."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -89,17 +89,17 @@ class DetectorReport:
 
 def report_of(trials: Sequence[Trial]) -> DetectorReport:
     """The report on all streams and seeds, for monitors of one configuration."""
-    streams = list(dict.fromkeys(one.stream for one in trials))
-    detectors = _in_order({name for one in trials for name in one.scores})
-    still = [one for one in trials if one.stream == NO_DRIFT]
+    streams = list(dict.fromkeys(trial.stream for trial in trials))
+    detectors = _in_order({name for trial in trials for name in trial.scores})
+    without_drift = [trial for trial in trials if trial.stream == NO_DRIFT]
     return DetectorReport(
-        seeds=tuple(dict.fromkeys(one.seed for one in trials)),
+        seeds=tuple(dict.fromkeys(trial.seed for trial in trials)),
         rows=tuple(_row(stream, name, _of(trials, stream, name)) for stream in streams for name in detectors),
         totals=tuple(_total(name, trials) for name in detectors),
         goals=tuple(_goals(trials)),
         missed=tuple(_missed(trials)),
-        examples=sum(one.examples for one in trials),
-        quiet=sum(one.examples for one in still),
+        examples=sum(trial.examples for trial in trials),
+        quiet=sum(trial.examples for trial in without_drift),
     )
 
 
@@ -110,7 +110,7 @@ def _in_order(names: Iterable[str]) -> list[str]:
 
 def _of(trials: Sequence[Trial], stream: str, detector: str) -> list[Score]:
     """Scores of a detector on a stream. If it announced nothing there, it missed all of its episodes."""
-    return [_score(one, detector) for one in trials if one.stream == stream]
+    return [_score(trial, detector) for trial in trials if trial.stream == stream]
 
 
 def _score(trial: Trial, detector: str) -> Score:
@@ -119,41 +119,41 @@ def _score(trial: Trial, detector: str) -> Score:
 
 
 def _row(stream: str, detector: str, scores: Sequence[Score]) -> DetectorRow:
-    found = [one for score in scores for one in score.found]
-    recalled = [one for one in found if one.named is not None]
+    results = [result for score in scores for result in score.found]
+    recalled = [result for result in results if result.detected_cause is not None]
     quiet, false = sum(score.quiet for score in scores), sum(score.false_alarms for score in scores)
     return DetectorRow(
         stream=stream,
         detector=detector,
-        episodes=len(found),
+        episodes=len(results),
         recalled=len(recalled),
-        right_cause=sum(one.right for one in recalled) / len(recalled) if recalled else None,
-        delay_examples=float(median(one.delay for one in recalled)) if recalled else None,
+        right_cause=sum(result.correct for result in recalled) / len(recalled) if recalled else None,
+        delay_examples=float(median(result.delay for result in recalled)) if recalled else None,
         false_alarms_per_million=1e6 * false / quiet if quiet else None,
     )
 
 
 def _total(detector: str, trials: Sequence[Trial]) -> Total:
-    recalled, right, delays = [], [], []
-    for seed in dict.fromkeys(one.seed for one in trials):
-        found = [one for trial in trials if trial.seed == seed for one in _strong(_score(trial, detector))]
-        recalled.append(_share(one.named is not None for one in found))
-        right.append(_share(one.right for one in found))
-        delays += [one.delay for one in found if one.named is not None]
-    still = [_score(one, detector) for one in trials if one.stream == NO_DRIFT]
-    false, quiet = sum(one.false_alarms for one in still), sum(one.quiet for one in still)
+    recalled, correct, delays = [], [], []
+    for seed in dict.fromkeys(trial.seed for trial in trials):
+        results = [result for trial in trials if trial.seed == seed for result in _strong(_score(trial, detector))]
+        recalled.append(_share(result.detected_cause is not None for result in results))
+        correct.append(_share(result.correct for result in results))
+        delays += [result.delay for result in results if result.detected_cause is not None]
+    without_drift = [_score(trial, detector) for trial in trials if trial.stream == NO_DRIFT]
+    false, quiet = sum(score.false_alarms for score in without_drift), sum(score.quiet for score in without_drift)
     return Total(
-        detector, interval(recalled), interval(right), float(median(delays)) if delays else math.nan,
+        detector, interval(recalled), interval(correct), float(median(delays)) if delays else math.nan,
         false, rate(false, quiet),
     )  # fmt: skip
 
 
-def _strong(score: Score) -> list[Found]:
-    return [one for one in score.found if one.strong]
+def _strong(score: Score) -> list[EpisodeResult]:
+    return [result for result in score.found if result.strong]
 
 
-def _share(held: Iterable[bool]) -> float:
-    values = list(held)
+def _share(outcomes: Iterable[bool]) -> float:
+    values = list(outcomes)
     return sum(values) / len(values) if values else math.nan
 
 
@@ -171,26 +171,28 @@ def rate(count: int, examples: int) -> tuple[float, float, float]:
 
 
 def _goals(trials: Sequence[Trial]) -> list[VerdictGoal]:
-    verdicts = [(one, _score(one, VERDICT)) for one in trials]
-    drift: list[Found] = []
-    labels: list[Found] = []
+    verdicts = [(trial, _score(trial, VERDICT)) for trial in trials]
+    drift: list[EpisodeResult] = []
+    labels: list[EpisodeResult] = []
     for _, score in verdicts:
-        drift += [one for one in _strong(score) if one.cause is Origin.DRIFT]
-        labels += [one for one in _strong(score) if one.cause is Origin.LABELS]
+        drift += [result for result in _strong(score) if result.cause is Origin.DRIFT]
+        labels += [result for result in _strong(score) if result.cause is Origin.LABELS]
     goals = []
     for name, found in (
         ("scripted drift of strength 0.7 and more", drift),
         ("labels that come late or are wrong", labels),
     ):
-        right = sum(one.right for one in found)
+        correct = sum(result.correct for result in found)
         wanted = f"announced within {WITHIN:,} examples with the right cause"
-        goals.append(VerdictGoal(name, wanted, f"{right} of {len(found)}", right == len(found) > 0))
-    still = [score for one, score in verdicts if one.stream == NO_DRIFT]
-    false, quiet = sum(one.false_alarms for one in still), sum(one.quiet for one in still)
-    each, low, high = rate(false, quiet)
-    found_here = f"{each:.2f} ({low:.2f} to {high:.2f}), {false} in {quiet:,}"
+        goals.append(VerdictGoal(name, wanted, f"{correct} of {len(found)}", correct == len(found) > 0))
+    without_drift = [score for trial, score in verdicts if trial.stream == NO_DRIFT]
+    false, quiet = sum(score.false_alarms for score in without_drift), sum(score.quiet for score in without_drift)
+    per_million, low, high = rate(false, quiet)
+    found_here = f"{per_million:.2f} ({low:.2f} to {high:.2f}), {false} in {quiet:,}"
     goals.append(
-        VerdictGoal("false alarms per million examples without drift", "below 1", found_here, _below_one(each, high))
+        VerdictGoal(
+            "false alarms per million examples without drift", "below 1", found_here, _below_one(per_million, high)
+        )
     )
     return goals
 
@@ -205,11 +207,12 @@ def _below_one(rate_found: float, high: float) -> bool | None:
 def _missed(trials: Sequence[Trial]) -> list[str]:
     lines = []
     for trial in trials:
-        for one in _strong(_score(trial, VERDICT)):
-            if one.named is None:
+        for result in _strong(_score(trial, VERDICT)):
+            if result.detected_cause is None:
                 lines.append(
-                    f"{trial.stream}, seed {trial.seed}: {one.episode} ({one.cause}) was not announced in time"
+                    f"{trial.stream}, seed {trial.seed}: {result.episode} ({result.cause}) was not announced in time"
                 )
-            elif not one.right:
-                lines.append(f"{trial.stream}, seed {trial.seed}: {one.episode} ({one.cause}) was called {one.named}")
+            elif not result.correct:
+                episode = f"{trial.stream}, seed {trial.seed}: {result.episode} ({result.cause})"
+                lines.append(f"{episode} was called {result.detected_cause}")
     return lines

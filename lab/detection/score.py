@@ -17,7 +17,7 @@ GROUP = "group"
 
 
 @dataclass(frozen=True)
-class Announced:
+class Detection:
     """One announcement about a stratum."""
 
     time: float
@@ -48,26 +48,26 @@ class Traffic:
 
     def after(self, episode: Episode, begin: float) -> float:
         """When `WITHIN` examples of the episode's domain have been served from `begin` on; infinite if never."""
-        own = episode.inside(self.domain, self.space) & (self.time >= begin)
-        passed = np.flatnonzero(np.cumsum(self.examples[own]) >= WITHIN)
-        return float(self.time[own][passed[0]]) if len(passed) else float("inf")
+        in_domain = episode.inside(self.domain, self.space) & (self.time >= begin)
+        passed = np.flatnonzero(np.cumsum(self.examples[in_domain]) >= WITHIN)
+        return float(self.time[in_domain][passed[0]]) if len(passed) else float("inf")
 
     def outside(self, episodes: Sequence[Episode]) -> int:
         """Examples served while no episode of all domains was at work or had ended `WITHIN` examples ago."""
         quiet = np.ones(len(self.time), dtype=np.bool_)
-        for one in episodes:
-            if not one.facets:
-                quiet &= (self.time < one.begin) | (self.time > self.after(one, one.end))
+        for episode in episodes:
+            if not episode.facets:
+                quiet &= (self.time < episode.begin) | (self.time > self.after(episode, episode.end))
         return int(self.examples[quiet].sum())
 
 
 @dataclass(frozen=True)
-class Found:
+class EpisodeResult:
     """Result for one episode."""
 
     episode: str
     cause: Origin
-    named: Origin | None
+    detected_cause: Origin | None
     """The cause that was named last in time; None if the episode was not announced."""
     strong: bool
     """Whether the goals demand it."""
@@ -75,66 +75,74 @@ class Found:
     """Examples of its domain from when it had to be announced to its first announcement; 0 if that came sooner."""
 
     @property
-    def right(self) -> bool:
+    def correct(self) -> bool:
         """Whether it was announced with the right cause."""
-        return self.named is self.cause
+        return self.detected_cause is self.cause
 
 
 @dataclass(frozen=True)
 class Score:
     """Result of one detector on one stream and seed."""
 
-    found: tuple[Found, ...]
+    found: tuple[EpisodeResult, ...]
     """Results by episode."""
     false_alarms: int
     quiet: int
     """Examples over which false alarms were counted."""
 
 
-def score(announcements: Sequence[Announced], episodes: Sequence[Episode], traffic: Traffic) -> Score:
+def score(detections: Sequence[Detection], episodes: Sequence[Episode], traffic: Traffic) -> Score:
     """Announcements in the order in which they were made."""
     return Score(
-        found=tuple(_found(one, episodes, announcements, traffic) for one in episodes),
-        false_alarms=sum(one.cause is not None and not _excused(one, episodes, traffic) for one in announcements),
+        found=tuple(_episode_result(episode, episodes, detections, traffic) for episode in episodes),
+        false_alarms=sum(
+            detection.cause is not None and not _excused(detection, episodes, traffic) for detection in detections
+        ),
         quiet=traffic.outside(episodes),
     )
 
 
-def _excused(said: Announced, episodes: Sequence[Episode], traffic: Traffic) -> bool:
+def _excused(detection: Detection, episodes: Sequence[Episode], traffic: Traffic) -> bool:
     """Whether something was the matter with the stratum, or had ended lately: its end is a change, too."""
-    return any(one.touches(said.stratum) and one.begin <= said.time <= traffic.after(one, one.end) for one in episodes)
-
-
-def _found(
-    episode: Episode, episodes: Sequence[Episode], announcements: Sequence[Announced], traffic: Traffic
-) -> Found:
-    until = traffic.after(episode, episode.full)
-    said = [one for one in announcements if one.cause is not None and episode.concerns(one.stratum)]
-    inside = [one for one in said if episode.begin <= one.time <= until]
-    if _shown_already(episode, episodes, announcements):
-        return Found(episode.name, episode.cause, _last_named(inside) or episode.cause, episode.strong, 0)
-    if not inside:
-        return Found(episode.name, episode.cause, None, episode.strong, 0)
-    delay = traffic.count(episode, episode.full, inside[0].time)
-    return Found(episode.name, episode.cause, _last_named(inside), episode.strong, delay)
-
-
-def _last_named(inside: Sequence[Announced]) -> Origin | None:
-    """The last announced cause; for an episode of the whole group, the group's own stratum decides."""
-    own = [one for one in inside if one.stratum == GROUP] or inside
-    return own[-1].cause if own else None
-
-
-def _shown_already(episode: Episode, episodes: Sequence[Episode], announcements: Sequence[Announced]) -> bool:
-    """Whether its cause is already announced because of an earlier episode of that cause that has not ended."""
-    standing: dict[str, Announced] = {}
-    for said in announcements:
-        if said.time < episode.begin and said.lasts and episode.concerns(said.stratum):
-            before = standing.get(said.stratum)
-            if before is None or before.cause is not said.cause:
-                standing[said.stratum] = said
-    earlier = [one for one in episodes if one.cause is episode.cause and one.begin < episode.begin < one.end]
     return any(
-        said.cause is episode.cause and any(one.begin <= said.time and one.touches(said.stratum) for one in earlier)
-        for said in standing.values()
+        episode.touches(detection.stratum) and episode.begin <= detection.time <= traffic.after(episode, episode.end)
+        for episode in episodes
+    )
+
+
+def _episode_result(
+    episode: Episode, episodes: Sequence[Episode], detections: Sequence[Detection], traffic: Traffic
+) -> EpisodeResult:
+    until = traffic.after(episode, episode.full)
+    relevant = [
+        detection for detection in detections if detection.cause is not None and episode.concerns(detection.stratum)
+    ]
+    inside = [detection for detection in relevant if episode.begin <= detection.time <= until]
+    if _already_detected(episode, episodes, detections):
+        return EpisodeResult(episode.name, episode.cause, _last_cause(inside) or episode.cause, episode.strong, 0)
+    if not inside:
+        return EpisodeResult(episode.name, episode.cause, None, episode.strong, 0)
+    delay = traffic.count(episode, episode.full, inside[0].time)
+    return EpisodeResult(episode.name, episode.cause, _last_cause(inside), episode.strong, delay)
+
+
+def _last_cause(inside: Sequence[Detection]) -> Origin | None:
+    """The last announced cause; for an episode of the whole group, the group's own stratum decides."""
+    of_group = [detection for detection in inside if detection.stratum == GROUP] or inside
+    return of_group[-1].cause if of_group else None
+
+
+def _already_detected(episode: Episode, episodes: Sequence[Episode], detections: Sequence[Detection]) -> bool:
+    """Whether its cause is already announced because of an earlier episode of that cause that has not ended."""
+    current: dict[str, Detection] = {}
+    for detection in detections:
+        if detection.time < episode.begin and detection.lasts and episode.concerns(detection.stratum):
+            before = current.get(detection.stratum)
+            if before is None or before.cause is not detection.cause:
+                current[detection.stratum] = detection
+    earlier = [other for other in episodes if other.cause is episode.cause and other.begin < episode.begin < other.end]
+    return any(
+        detection.cause is episode.cause
+        and any(other.begin <= detection.time and other.touches(detection.stratum) for other in earlier)
+        for detection in current.values()
     )

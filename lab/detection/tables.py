@@ -6,7 +6,7 @@ import html
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from lab.detection.announcements import VERDICT
+from lab.detection.detections import VERDICT
 from lab.detection.rows import DetectorReport, DetectorRow
 from lab.evaluate.compare import Interval
 from lab.evaluate.named_tables import NamedTable, markdown_page

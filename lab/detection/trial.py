@@ -8,19 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lab.detection.announcements import announcements
+from lab.detection.detections import detections
 from lab.detection.episodes import Episode
 from lab.detection.plays import Arms, PlayedStream, played
 from lab.detection.score import Score, score
 from lab.evaluate.plan import Plan
-from lab.played.record import Judged
+from lab.played.record import JudgeCall
 from lab.streams.sources import Source
 from lab.verdict_bands import Band, bands
 from model.drift.config import DriftConfig
 from model.drift.monitor import DriftMonitor
 from model.drift.reference import Reference
 from model.drift.verdict import Verdict
-from model.gate.seen import Strata
+from model.gate.scored_examples import Strata
 
 
 @dataclass(frozen=True)
@@ -49,26 +49,26 @@ class Trial:
 
 def try_stream(plan: Plan, source: Source, seed: int, name: str, *, configs: Sequence[DriftConfig]) -> list[Trial]:
     """Plays the named stream unless a recording exists, and scores a monitor of each configuration on it."""
-    one = played(plan, source, seed, name)
-    return [trial(name, seed, one, config, draw=seed == plan.seeds[0]) for config in configs]
+    recording = played(plan, source, seed, name)
+    return [trial(name, seed, recording, config, draw=seed == plan.seeds[0]) for config in configs]
 
 
-def trial(name: str, seed: int, one: PlayedStream, config: DriftConfig, *, draw: bool) -> Trial:
+def trial(name: str, seed: int, recording: PlayedStream, config: DriftConfig, *, draw: bool) -> Trial:
     """Scores the announcements of a monitor with `config` on a recorded play."""
-    strata = Strata(one.traffic.space.values)
-    said = one.record.heard_by(DriftMonitor(strata, reference(one), config))
-    judged = [call.time for call in one.record.calls if isinstance(call, Judged)]
-    heard = announcements(said, strata, judged)
-    scores = {detector: score(told, one.episodes, one.traffic) for detector, told in heard.items()}
+    strata = Strata(recording.traffic.space.values)
+    outputs = recording.record.replay(DriftMonitor(strata, reference(recording), config))
+    judged = [call.time for call in recording.record.calls if isinstance(call, JudgeCall)]
+    by_detector = detections(outputs, strata, judged)
+    scores = {detector: score(found, recording.episodes, recording.traffic) for detector, found in by_detector.items()}
     drawn = None
     if draw:
-        verdicts = [(told.time, told.what) for told in said if isinstance(told.what, Verdict)]
-        time = one.traffic.time[one.arms.request]
-        drawn = Drawn(one.arms, tuple(bands(verdicts, float(time[-1]))), one.episodes, time)
-    return Trial(name, seed, int(one.traffic.examples.sum()), scores, drawn)
+        verdicts = [(found.time, found.output) for found in outputs if isinstance(found.output, Verdict)]
+        time = recording.traffic.time[recording.arms.request]
+        drawn = Drawn(recording.arms, tuple(bands(verdicts, float(time[-1]))), recording.episodes, time)
+    return Trial(name, seed, int(recording.traffic.examples.sum()), scores, drawn)
 
 
-def reference(one: PlayedStream) -> Reference | None:
+def reference(recording: PlayedStream) -> Reference | None:
     """The drift reference of a recorded play."""
-    window, sizes = one.window, one.traffic.space.sizes
+    window, sizes = recording.window, recording.traffic.space.sizes
     return Reference.of(window.x, window.frozen, window.label, window.domain, sizes)

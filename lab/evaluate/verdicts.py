@@ -17,7 +17,7 @@ from model.drift.monitor import DriftMonitor
 from model.drift.signs import LabelHealth
 from model.drift.verdict import Verdict
 from model.encoding.domain import DomainSpace
-from model.gate.seen import Seen, Strata
+from model.gate.scored_examples import ScoredExamples, Strata
 
 
 def stream_verdicts(data: PreparedStream, live: NDArray[np.float32], space: DomainSpace) -> tuple[Band, ...]:
@@ -35,15 +35,15 @@ def stream_verdicts(data: PreparedStream, live: NDArray[np.float32], space: Doma
         time = float(data.time[rows].max(initial=-math.inf))
         monitor.served(data.frozen_logit[rows], live[rows], data.x[rows], data.domain[rows], time)
         if len(decided):
-            seen = _seen(data, live, decided)
-            monitor.learned(seen, np.ones(len(decided)), np.full(len(decided), np.nan), time)
+            scored = _scored(data, live, decided)
+            monitor.learned(scored, np.ones(len(decided)), np.full(len(decided), np.nan), time)
         said += [(float(rows[-1] + 1), one) for one in monitor.judge(healthy, time) if isinstance(one, Verdict)]
     return tuple(noteworthy(bands(said, float(len(data)))))
 
 
-def _seen(data: PreparedStream, live: NDArray[np.float32], rows: NDArray[np.int64]) -> Seen:
+def _scored(data: PreparedStream, live: NDArray[np.float32], rows: NDArray[np.int64]) -> ScoredExamples:
     _, first, request = np.unique(data.request[rows], return_index=True, return_inverse=True)
-    return Seen(
+    return ScoredExamples(
         label=data.label[rows].astype(np.float64),
         frozen=data.frozen_logit[rows].astype(np.float64),
         live=live[rows].astype(np.float64),

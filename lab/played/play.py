@@ -22,14 +22,14 @@ from model.evaluation import sigmoid
 from model.gate.config import GateConfig
 from model.gate.gate import Gate
 from model.gate.guarded import GuardedBatch, GuardedLearner, Step, is_counted
-from model.gate.seen import Seen
+from model.gate.scored_examples import ScoredExamples
 from model.kernel.batch import MicroBatch
 from model.kernel.features import KernelInputs
 from model.kernel.kernel import Kernel
 from model.kernel.learner import Learner
 
 Part = NDArray[np.int64]
-_NEVER_TAUGHT = -1
+_NOT_LEARNED = -1
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,11 @@ class _GuardedPlay:
         self._live = LiveFeatures(half.layout, half.live)
         self._live.restore(half.rows)
         self._learner = Learner(half.start, self._config, fingerprint="played", domain_sizes=half.space.sizes)
-        self._guarded = None if gate is None else self._behind(gate)
+        self._guarded = None if gate is None else self._guard(gate)
         self._served, self._newest = Kernel.identity(half.start), 0
 
-    def _behind(self, config: GateConfig) -> GuardedLearner[int]:
-        return GuardedLearner(self._learner, Gate[int](config, self._half.space.values, self._seen), self._batch)
+    def _guard(self, config: GateConfig) -> GuardedLearner[int]:
+        return GuardedLearner(self._learner, Gate[int](config, self._half.space.values, self._scored), self._batch)
 
     def run(self) -> PlayedExamples:
         """Serves block by block; labels decided by the end of a block are learned after it."""
@@ -121,7 +121,7 @@ class _GuardedPlay:
             truth=self._truth[keep],
             request=self._request[keep],
             place=np.repeat(self._played.place, self._counts)[keep],
-            set_aside=0 if self._guarded is None else self._guarded.gate.left,
+            set_aside=0 if self._guarded is None else self._guarded.gate.set_aside,
         )
 
     def _blocks(self) -> Iterator[list[int]]:
@@ -131,41 +131,41 @@ class _GuardedPlay:
             yield requests.tolist()
 
     def _part(self, requests: Sequence[int]) -> Part:
-        return np.concatenate([np.arange(self._edges[one], self._edges[one + 1]) for one in requests])
+        return np.concatenate([np.arange(self._edges[request], self._edges[request + 1]) for request in requests])
 
     # --- serve, learn, publish ---
 
     def _serve(self, requests: Sequence[int]) -> None:
         part, pairs = self._part(requests), self._half.pairs
-        for one in requests:
-            asked = self._outcome(one)
-            items = RequestItems(asked.domain, asked.content, asked.values)
-            rows = slice(self._edges[one], self._edges[one + 1])
-            self._features[rows] = self._live.features(asked.time, asked.user_id, items, asked.items)
+        for request in requests:
+            outcome = self._outcome(request)
+            items = RequestItems(outcome.domain, outcome.content, outcome.values)
+            rows = slice(self._edges[request], self._edges[request + 1])
+            self._features[rows] = self._live.features(outcome.time, outcome.user_id, items, outcome.items)
         frozen, live = pairs.frozen_logit[self._source[part]], self._served.logit(self._inputs(part)).numpy()
         self._logit[part] = frozen + self._played.gain[self._request[part]].astype(np.float32) * (live - frozen)
         self._version[requests] = self._newest
         if self._recorder is None:
             return
-        for one, domain in zip(requests, self._domain(requests), strict=True):
-            rows = slice(self._edges[one], self._edges[one + 1])
+        for request, domain in zip(requests, self._domain(requests), strict=True):
+            rows = slice(self._edges[request], self._edges[request + 1])
             source = self._source[rows]
             self._recorder.served(
-                pairs.frozen_logit[source], self._logit[rows], pairs.x[source], domain, float(self._time[one])
+                pairs.frozen_logit[source], self._logit[rows], pairs.x[source], domain, float(self._time[request])
             )
 
     def _learn(self, requests: list[int]) -> None:
         if self._guarded is None:
             self._learner.learn(self._batch(requests))
             self._learned_at[self._part(requests)] = self._learner.examples
-            self._live.update([self._outcome(one) for one in requests])
+            self._live.update([self._outcome(request) for request in requests])
             self._publish(self._learner.candidate)
             return
         step = self._guarded.step(requests)
         for batch in step.batches:
             if batch.error is not None:
                 raise batch.error
-            self._live.update([self._outcome(one) for one in batch.counted])
+            self._live.update([self._outcome(request) for request in batch.counted])
             self._note(batch)
         self._publish_what_is_due(step, self._guarded.gate)
         if self._recorder is not None:
@@ -174,8 +174,10 @@ class _GuardedPlay:
     def _note(self, batch: GuardedBatch[int]) -> None:
         """Notes when each request was taught, and records it."""
         self._weight[self._part(batch.requests)] = batch.weight
-        for one, taught in zip(batch.requests, batch.taught.tolist(), strict=True):
-            self._learned_at[self._edges[one] : self._edges[one + 1]] = batch.learned_at if taught else _NEVER_TAUGHT
+        for request, is_learned in zip(batch.requests, batch.learned.tolist(), strict=True):
+            self._learned_at[self._edges[request] : self._edges[request + 1]] = (
+                batch.learned_at if is_learned else _NOT_LEARNED
+            )
         if self._recorder is not None:
             newest = float(self._time[batch.requests].max())
             self._recorder.learned(batch, newest)
@@ -233,14 +235,14 @@ class _GuardedPlay:
             time=torch.from_numpy(self._time[request]),
         )
 
-    def _seen(self, requests: Sequence[int]) -> Seen:
+    def _scored(self, requests: Sequence[int]) -> ScoredExamples:
         part, half = self._part(requests), self._half
-        return Seen(
+        return ScoredExamples(
             label=self._label[part].astype(np.float64),
             frozen=half.pairs.frozen_logit[self._source[part]].astype(np.float64),
             live=self._logit[part].astype(np.float64),
             request=np.repeat(np.arange(len(requests)), self._counts[requests]),
-            user=[half.users[half.chunk.user[self._played.origin[one]]] for one in requests],
+            user=[half.users[half.chunk.user[self._played.origin[request]]] for request in requests],
             item=[half.items[item] for item in self._item[part]],
             domain=self._domain(requests),
             version=self._version[requests],
@@ -266,9 +268,9 @@ class _GuardedPlay:
 
     def _clicked(self, example: int) -> RequestOutcome:
         """A late click as a correction of its own."""
-        one, source = self._outcome(int(self._request[example])), self._source[[example]]
+        outcome, source = self._outcome(int(self._request[example])), self._source[[example]]
         turned, item = np.ones(1, dtype=np.float32), self._item[[example]]
         return replace(
-            one, items=[self._half.items[item[0]]], content=self._half.pairs.content[source],
+            outcome, items=[self._half.items[item[0]]], content=self._half.pairs.content[source],
             values=self._half.values[item], click=turned, residual=turned,
         )  # fmt: skip

@@ -14,7 +14,7 @@ from model.drift.signs import LabelHealth
 from model.gate.decision import GateDecision
 from model.gate.gate import Gate
 from model.gate.guarded import GuardedBatch
-from model.gate.seen import Doubles, Seen
+from model.gate.scored_examples import Doubles, ScoredExamples
 
 if TYPE_CHECKING:  # plays are kept under the code that makes them, and the monitor is none of it
     from model.drift.monitor import DriftMonitor
@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # plays are kept under the code that makes them, and the moni
 
 
 @dataclass(frozen=True)
-class Served:
+class ServeCall:
     """A request, before its labels."""
 
     frozen: NDArray[np.float32]
@@ -33,17 +33,17 @@ class Served:
 
 
 @dataclass(frozen=True)
-class Decided:
+class LearnCall:
     """A micro-batch of which it was decided what becomes of it."""
 
-    seen: Seen
+    scored: ScoredExamples
     weight: Doubles
     candidate: Doubles
     time: float
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgeCall:
     """The monitor was asked what has changed."""
 
     health: LabelHealth
@@ -51,31 +51,31 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Said:
+class MonitorOutput:
     """One verdict or alarm of the monitor."""
 
     time: float
     """Event time of it, s."""
-    what: Verdict | Alarm
+    output: Verdict | Alarm
 
 
 @dataclass
 class Record:
     """The calls of a play in their order."""
 
-    calls: list[Served | Decided | Judged] = field(default_factory=list)
+    calls: list[ServeCall | LearnCall | JudgeCall] = field(default_factory=list)
 
-    def heard_by(self, monitor: DriftMonitor) -> list[Said]:
+    def replay(self, monitor: DriftMonitor) -> list[MonitorOutput]:
         """The verdicts and alarms of a new monitor on this record."""
-        said: list[Said] = []
+        outputs: list[MonitorOutput] = []
         for call in self.calls:
-            if isinstance(call, Served):
+            if isinstance(call, ServeCall):
                 monitor.served(call.frozen, call.live, call.x, call.domain, call.time)
-            elif isinstance(call, Decided):
-                monitor.learned(call.seen, call.weight, call.candidate, call.time)
+            elif isinstance(call, LearnCall):
+                monitor.learned(call.scored, call.weight, call.candidate, call.time)
             else:
-                said.extend(Said(call.time, one) for one in monitor.judge(call.health, call.time))
-        return said
+                outputs.extend(MonitorOutput(call.time, one) for one in monitor.judge(call.health, call.time))
+        return outputs
 
 
 class Recorder:
@@ -95,15 +95,15 @@ class Recorder:
     ) -> None:
         """A request was served, its labels are not known yet."""
         scene, region, period = domain.tolist()
-        self.record.calls.append(Served(frozen, live, x, (scene, region, period), time))
+        self.record.calls.append(ServeCall(frozen, live, x, (scene, region, period), time))
 
     def learned(self, batch: GuardedBatch[int], time: float) -> None:
         """Records a micro-batch after the gate's decision; `time` is that of its newest request, s."""
-        seen = batch.seen
-        candidate: Doubles = np.full(len(seen.label), np.nan)
+        scored = batch.scored
+        candidate: Doubles = np.full(len(scored.label), np.nan)
         if batch.report is not None:
-            candidate[batch.taught[seen.request]] = batch.report.candidate_logit.double().numpy()
-        self.record.calls.append(Decided(seen, batch.weight, candidate, time))
+            candidate[batch.learned[scored.request]] = batch.report.candidate_logit.double().numpy()
+        self.record.calls.append(LearnCall(scored, batch.weight, candidate, time))
 
     def followed(self, decisions: Sequence[GateDecision]) -> None:
         """Records the gate's decisions."""
@@ -120,4 +120,4 @@ class Recorder:
             late_share=feedback.late_share,
             delay_s=feedback.delay_s,
         )
-        self.record.calls.append(Judged(health, time))
+        self.record.calls.append(JudgeCall(health, time))

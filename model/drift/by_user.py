@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from model.gate.seen import Doubles, Seen
+from model.gate.scored_examples import Doubles, ScoredExamples
 from model.gate.shares import KEYS, key_of
 
 _HALF_LIFE = 5_000.0
@@ -62,7 +62,7 @@ class UserEvidence:
         """
         return max(0.0, self._excess - _ERRORS * math.sqrt(2.0 * self._squares)) / self._squares
 
-    def weigh(self, seen: Seen) -> tuple[Doubles, Doubles]:
+    def weigh(self, seen: ScoredExamples) -> tuple[Doubles, Doubles]:
         """Key of each example's user and what the example weighs as evidence, 0 to 1, `(n,)` each."""
         keys, sizes = [self._key(user) for user in seen.user], np.bincount(seen.request).tolist()
         brings: dict[int, int] = {}

@@ -20,7 +20,7 @@ from model.drift.live_arm import LiveArm
 from model.drift.signs import LabelHealth
 from model.drift.verdict import VerdictKind
 from model.drift.words import HOW
-from model.gate.seen import Doubles
+from model.gate.scored_examples import Doubles
 
 _FAR = 1.0
 """PSI at which inputs are at fault. It is high because a value with few users varies with who comes, a group by

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from model.drift.expectation import Expectation, probability
 from model.drift.hypotheses import CAUSES, HYPOTHESES, Cause, log_ratios
 from model.gate.harm import log_losses
-from model.gate.seen import Doubles
+from model.gate.scored_examples import Doubles
 
 _CALM = 5.0
 """Nats of evidence below which a stratum's examples may update the expectation."""

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.gate.seen import Doubles
+from model.gate.scored_examples import Doubles
 
 FLOOR = 1e-4
 _SUREST = math.log((1 - FLOOR) / FLOOR)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from model.drift.expectation import Expectation, probability
 from model.drift.windows import BINS, HALF_LIFE, Decaying, binned, binned_auc, bins_of
-from model.gate.seen import Doubles
+from model.gate.scored_examples import Doubles
 
 _BLOCK = 250.0
 """Examples over which an actual mean loss is compared with the expected one."""

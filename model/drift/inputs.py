@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from model.drift.config import WATCHED
 from model.drift.reference import BINS, Reference, counted
 from model.drift.windows import Decaying
-from model.gate.seen import Doubles
+from model.gate.scored_examples import Doubles
 
 DISTANCES = ("psi", "jensen_shannon", "ks")
 HALF_LIFE = 500.0

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.drift.verdict import Alarm
-from model.gate.seen import Doubles
+from model.gate.scored_examples import Doubles
 
 _BACK = 0.5
 """Share of the threshold below which a measure must fall before its alarm may fire again."""

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.drift.windows import Decaying
-from model.gate.seen import Doubles
+from model.gate.scored_examples import Doubles
 
 _CLIP, _TOLERATED = 3.0, 0.02
 _HALF_LIFE = 600.0

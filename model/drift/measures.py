@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from model.drift.signs import ARMS, NAN, ArmSigns, LabelHealth, Signals
 from model.drift.windows import ArmWindows
-from model.gate.seen import Doubles
+from model.gate.scored_examples import Doubles
 
 _DELAY_KEPT = 0.99
 """Factor that the usual label delay keeps from one micro-batch to the next."""

@@ -35,7 +35,7 @@ from model.drift.verdict import Alarm, Verdict, VerdictKind
 from model.drift.windows import Decaying
 from model.drift.words import advice, words
 from model.gate.harm import log_losses
-from model.gate.seen import Doubles, Seen, Strata
+from model.gate.scored_examples import Doubles, ScoredExamples, Strata
 
 _SERVED_BLOCK, _LEARNED_BLOCK = 1_024, 256
 """Examples per look; larger blocks cost hardly more than small ones (docs/decisions/0130)."""
@@ -117,7 +117,7 @@ class DriftMonitor:
         if self._served_examples >= _SERVED_BLOCK:
             self._look_at_served()
 
-    def learned(self, seen: Seen, weight: Doubles, candidate: Doubles, time: float) -> None:
+    def learned(self, seen: ScoredExamples, weight: Doubles, candidate: Doubles, time: float) -> None:
         """Takes a micro-batch after the gate has decided about it.
 
         `weight` `(n,)` comes from the shares of users and items (`GuardedBatch.weight`). `candidate` `(n,)` are the

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from model.drift.config import WATCHED
 from model.drift.expectation import Expectation, probability
-from model.gate.seen import Doubles
+from model.gate.scored_examples import Doubles
 
 _PROJECTIONS = len(WATCHED) - 2
 """Number of projections; score and norm are the other two watched inputs."""
@@ -100,7 +100,7 @@ class Reference:
 
 
 def strata_of(domain: NDArray[np.int64], sizes: tuple[int, int, int]) -> NDArray[np.int64]:
-    """Numbers of the strata of facet indices `(n, 3)`, in the order of `model.gate.seen.Strata`, `(n, 4)`."""
+    """Numbers of the strata `(n, 4)` of facet indices `(n, 3)`, in the order of `scored_examples.Strata`."""
     offsets = 1 + np.cumsum([0, *sizes])[:-1]
     return np.column_stack([np.zeros(len(domain), dtype=np.int64), domain + offsets])
 

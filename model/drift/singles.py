@@ -14,7 +14,7 @@ import numpy as np
 
 from model.drift.kswin import KswinWindow
 from model.drift.verdict import Alarm
-from model.gate.seen import Doubles
+from model.gate.scored_examples import Doubles
 
 BLOCK = 256
 """Examples of a stratum whose mean is one value for its detectors."""

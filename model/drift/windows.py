@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.gate.harm import log_losses
-from model.gate.seen import Doubles
+from model.gate.scored_examples import Doubles
 
 HALF_LIFE = 1_000.0
 """Half-life in examples of a stratum."""

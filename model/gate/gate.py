@@ -23,7 +23,7 @@ from model.gate.decision import GateDecision
 from model.gate.feedback import FeedbackPath, FeedbackWatch
 from model.gate.harm import HarmTest, HarmVerdict, log_losses
 from model.gate.quarantine import WAIT_EXAMPLES, Quarantine
-from model.gate.seen import Doubles, Seen, Strata
+from model.gate.scored_examples import Doubles, ScoredExamples, Strata
 from model.gate.shares import ShareCaps
 from model.gate.soundness import Soundness
 
@@ -31,15 +31,15 @@ RequestT = TypeVar("RequestT")
 
 
 @dataclass(frozen=True)
-class Weighed(Generic[RequestT]):
+class WeightedBatch(Generic[RequestT]):
     """A micro-batch with the weights of its examples."""
 
     requests: list[RequestT]
     weight: Doubles
     """Weight of each example, 0 to 1, `(n,)`."""
-    left: NDArray[np.bool_]
+    set_aside: NDArray[np.bool_]
     """Mask of the requests that are set aside for good, `(r,)`."""
-    seen: Seen | None = None
+    scored: ScoredExamples | None = None
     """Its examples if they have just been read; None for a batch that waited, because its labels may have changed."""
 
 
@@ -47,7 +47,7 @@ class Weighed(Generic[RequestT]):
 class Admission(Generic[RequestT]):
     """The micro-batches decided now, oldest first: none while labels are in doubt, then also those that waited."""
 
-    decided: list[Weighed[RequestT]]
+    decided: list[WeightedBatch[RequestT]]
     decisions: list[GateDecision]
     harm: HarmVerdict
     """What to do about the live kernel when no label can be believed."""
@@ -72,29 +72,29 @@ class KeptState:
 
 
 class Gate(Generic[RequestT]):
-    """The gate of one group. A request may be of any type; `seen_of` reads its examples."""
+    """The gate of one group. A request may be of any type; `scored_of` reads its examples."""
 
     def __init__(
         self,
         config: GateConfig,
         facets: Mapping[str, Sequence[str]],
-        seen_of: Callable[[Sequence[RequestT]], Seen],
+        scored_of: Callable[[Sequence[RequestT]], ScoredExamples],
         *,
         labels: str = "clicks",
     ) -> None:
-        """`facets` are the domain facets and their values (`DomainSpace.values`); `seen_of` reads requests as `Seen`.
+        """`facets` are the domain facets and their values (`DomainSpace.values`).
 
-        `labels` is what decisions call the examples whose label is 1.
+        `scored_of` reads the examples of requests. `labels` is what decisions call the examples whose label is 1.
         """
         self.strata = Strata(facets)
         self.quarantine = Quarantine(self.strata, config, labels)
         self.harm = HarmTest(self.strata, config)
         self.soundness = Soundness()
         self.feedback = FeedbackWatch(config.late_share)
-        self.seen_of = seen_of
-        self.waiting: list[Weighed[RequestT]] = []
+        self.scored_of = scored_of
+        self.waiting: list[WeightedBatch[RequestT]] = []
         """Micro-batches whose labels are in doubt, oldest first."""
-        self.left = 0
+        self.set_aside = 0
         """Number of examples set aside for good since the group began."""
         self.good: KeptState | None = None
         """The learner's last good state; None until there is one, so that the initial state is used."""
@@ -115,33 +115,36 @@ class Gate(Generic[RequestT]):
 
     def admit(self, requests: Sequence[RequestT], path: FeedbackPath | None = None) -> Admission[RequestT]:
         """Takes a micro-batch before anything has learned from it, and the feedback counts since the last one."""
-        seen = self.seen_of(requests)
-        weight = self._shares.weigh(seen)
-        verdict = self.quarantine.judge(seen, weight)
+        scored = self.scored_of(requests)
+        weight = self._shares.weigh(scored)
+        verdict = self.quarantine.judge(scored, weight)
         decisions = [*verdict.decisions, *([] if path is None else self.feedback.judge(path))]
         if any(decision.kind == "quarantined" for decision in verdict.decisions):
-            leaves = self.quarantine.leaves
-            self.waiting = [replace(one, left=one.left | leaves(self.seen_of(one.requests))) for one in self.waiting]
-        self.waiting.append(Weighed(list(requests), weight, verdict.leave))
+            self.waiting = [self._quarantined(batch) for batch in self.waiting]
+        self.waiting.append(WeightedBatch(list(requests), weight, verdict.set_aside))
         harm = self.harm.unjudged(len(weight) if self.quarantine.aside[0] else 0)
-        if verdict.wait and sum(len(one.weight) for one in self.waiting) < WAIT_EXAMPLES:
+        if verdict.wait and sum(len(batch.weight) for batch in self.waiting) < WAIT_EXAMPLES:
             return Admission([], decisions, harm)
         *waited, newest = self.settle()
-        return Admission([*waited, replace(newest, seen=seen)], decisions, harm)
+        return Admission([*waited, replace(newest, scored=scored)], decisions, harm)
 
-    def settle(self) -> list[Weighed[RequestT]]:
+    def _quarantined(self, batch: WeightedBatch[RequestT]) -> WeightedBatch[RequestT]:
+        """The batch, without the requests of quarantined strata."""
+        return replace(batch, set_aside=batch.set_aside | self.quarantine.set_aside(self.scored_of(batch.requests)))
+
+    def settle(self) -> list[WeightedBatch[RequestT]]:
         """Releases all waiting micro-batches for a decision now."""
         decided, self.waiting = self.waiting, []
         return decided
 
-    def judge(self, seen: Seen, weight: Doubles, before: Doubles, after: Doubles) -> Judgement:
+    def judge(self, scored: ScoredExamples, weight: Doubles, before: Doubles, after: Doubles) -> Judgement:
         """Takes a learned micro-batch and the candidate's logits `(n,)` from before and after it learned from it."""
-        harm = self.harm.judge(seen, weight, before)
+        harm = self.harm.judge(scored, weight, before)
         if harm.undo:
             self.soundness = Soundness()
             return Judgement(False, harm)
-        losses = [float(log_losses(logit, seen.label).sum()) for logit in (before, seen.live)]
-        decisions = self.soundness.judge(before, after, seen.frozen, better=losses[0] <= losses[1])
+        losses = [float(log_losses(logit, scored.label).sum()) for logit in (before, scored.live)]
+        decisions = self.soundness.judge(before, after, scored.frozen, better=losses[0] <= losses[1])
         harm = replace(harm, decisions=[*harm.decisions, *decisions])
         self._since_kept += len(weight)
         due = self._since_kept >= self._config.good_every_examples
@@ -151,11 +154,11 @@ class Gate(Generic[RequestT]):
         """Keeps the learner's snapshot; it counts as good once enough examples have followed without an alarm."""
         if self.next_good is not None:
             self.good = self.next_good
-            self.harm.went_well()
+            self.harm.record_good_state()
         self._kept += 1
         self.next_good, self._since_kept = KeptState(self._kept, learner), 0
 
-    def went_back(self) -> None:
+    def learner_restored(self) -> None:
         """Discards the newer kept state, because the learner has returned to an older one."""
         self.next_good, self._since_kept = None, 0
 
@@ -169,7 +172,7 @@ class Gate(Generic[RequestT]):
             "harm": self.harm.state(),
             "soundness": self.soundness.state(),
             "feedback": self.feedback.state(),
-            "left": self.left,
+            "left": self.set_aside,
             "since_kept": self._since_kept,
             "kept": self._kept,
         }
@@ -185,4 +188,4 @@ class Gate(Generic[RequestT]):
         }
         for name, part in parts.items():
             part.load(state[name])  # type: ignore[attr-defined]
-        self.left, self._since_kept, self._kept = (int(state[name]) for name in ("left", "since_kept", "kept"))
+        self.set_aside, self._since_kept, self._kept = (int(state[name]) for name in ("left", "since_kept", "kept"))

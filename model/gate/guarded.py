@@ -19,9 +19,9 @@ from torch import Tensor
 
 from model.gate.decision import GateDecision
 from model.gate.feedback import FeedbackPath
-from model.gate.gate import Gate, RequestT, Weighed
+from model.gate.gate import Gate, RequestT, WeightedBatch
 from model.gate.harm import HarmVerdict
-from model.gate.seen import Doubles, Seen
+from model.gate.scored_examples import Doubles, ScoredExamples
 from model.kernel.batch import MicroBatch
 from model.kernel.kernel import Kernel
 from model.kernel.learner import Learner, LearnReport
@@ -36,11 +36,11 @@ class GuardedBatch(Generic[RequestT]):
     """One micro-batch after the gate has decided about it."""
 
     requests: list[RequestT]
-    taught: NDArray[np.bool_]
+    learned: NDArray[np.bool_]
     """Mask of the requests that were learned, `(r,)`; the others are set aside for good."""
     learned_at: int
     """`Learner.examples` right after this batch."""
-    seen: Seen
+    scored: ScoredExamples
     """All its examples, learned or not."""
     weight: Doubles
     """Weights of all its examples, from the shares of their users and items, `(n,)`."""
@@ -82,8 +82,8 @@ class GuardedLearner(Generic[RequestT]):
         admission = self.gate.admit(requests, path)
         step: Step[RequestT] = Step(decisions=[*admission.decisions])
         self._undo(admission.harm, step)
-        for one in admission.decided:
-            step.batches.append(self._decide(one, step))
+        for weighted in admission.decided:
+            step.batches.append(self._decide(weighted, step))
         return step
 
     def settle(self) -> Step[RequestT]:
@@ -97,25 +97,25 @@ class GuardedLearner(Generic[RequestT]):
         """Whether a batch learned at this example count has been undone: a late click then has nothing to correct."""
         return any(first < learned_at <= last for first, last in self._undone)
 
-    def _decide(self, one: Weighed[RequestT], step: Step[RequestT]) -> GuardedBatch[RequestT]:
-        kept = ~one.left
-        seen = one.seen or self.gate.seen_of(one.requests)
-        whole = GuardedBatch(one.requests, kept, self.learner.examples, seen, one.weight)
+    def _decide(self, weighted: WeightedBatch[RequestT], step: Step[RequestT]) -> GuardedBatch[RequestT]:
+        kept = ~weighted.set_aside
+        scored = weighted.scored or self.gate.scored_of(weighted.requests)
+        whole = GuardedBatch(weighted.requests, kept, self.learner.examples, scored, weighted.weight)
         if not kept.any():
-            self.gate.left += len(one.weight)
+            self.gate.set_aside += len(weighted.weight)
             return whole
         if kept.all():
-            return self._learn(whole, one.requests, seen, one.weight, step)
-        requests = [request for request, stays in zip(one.requests, kept, strict=True) if stays]
-        weight = one.weight[kept[seen.request]]
-        self.gate.left += len(one.weight) - len(weight)
-        return self._learn(whole, requests, seen.select(kept), weight, step)
+            return self._learn(whole, weighted.requests, scored, weighted.weight, step)
+        requests = [request for request, stays in zip(weighted.requests, kept, strict=True) if stays]
+        weight = weighted.weight[kept[scored.request]]
+        self.gate.set_aside += len(weighted.weight) - len(weight)
+        return self._learn(whole, requests, scored.select(kept), weight, step)
 
     def _learn(
         self,
         whole: GuardedBatch[RequestT],
         requests: list[RequestT],
-        seen: Seen,
+        scored: ScoredExamples,
         weight: Doubles,
         step: Step[RequestT],
     ) -> GuardedBatch[RequestT]:
@@ -125,25 +125,27 @@ class GuardedLearner(Generic[RequestT]):
         try:
             report = self.learner.learn(batch)
         except Exception as error:  # noqa: BLE001 - the same batch would raise again after every restart
-            return replace(whole, taught=np.zeros_like(whole.taught), error=error)
-        learned_at, full = self.learner.examples, is_counted(seen.per_request(weight))
+            return replace(whole, learned=np.zeros_like(whole.learned), error=error)
+        learned_at, full = self.learner.examples, is_counted(scored.per_request(weight))
         counted = [request for request, counts in zip(requests, full, strict=True) if counts]
-        verdict = self.gate.judge(seen, weight, _doubles(report.candidate_logit), _doubles(self.learner.score(batch)))
+        verdict = self.gate.judge(scored, weight, _doubles(report.candidate_logit), _doubles(self.learner.score(batch)))
         self._undo(verdict.harm, step)
         if verdict.keep:
             self.gate.keep(self.learner.snapshot())
-        return replace(whole, learned_at=learned_at, batch=batch, request=seen.request, report=report, counted=counted)
+        return replace(
+            whole, learned_at=learned_at, batch=batch, request=scored.request, report=report, counted=counted
+        )
 
     def _undo(self, harm: HarmVerdict, step: Step[RequestT]) -> None:
         step.decisions.extend(harm.decisions)
         good = self.gate.good
         if harm.undo:
-            taught = self.learner.examples
+            examples = self.learner.examples
             self.learner.restore(self._start if harm.undo == "start" or good is None else good.learner)
             # Keep counting upwards, so that later batches cannot be mistaken for undone ones.
-            self._undone = [*self._undone[-_SPANS:], (self.learner.examples, taught)]
-            self.learner.examples = taught
-            self.gate.went_back()
+            self._undone = [*self._undone[-_SPANS:], (self.learner.examples, examples)]
+            self.learner.examples = examples
+            self.gate.learner_restored()
         if harm.serve:
             to_good = harm.serve == "good"
             step.served = self.learner.candidate if to_good else Kernel.identity(self.learner.start)

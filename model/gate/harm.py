@@ -17,7 +17,7 @@ import numpy as np
 from model.gate.config import GateConfig
 from model.gate.decision import GateDecision
 from model.gate.evidence import HarmEvidence
-from model.gate.seen import Doubles, Seen, Strata
+from model.gate.scored_examples import Doubles, ScoredExamples, Strata
 
 COMPARISONS = ("candidate above live", "candidate above frozen", "live above frozen")
 _LIVE_FROZEN = 2
@@ -68,13 +68,15 @@ class HarmTest:
         """M of each stratum and comparison as a share of the threshold, `(strata, comparisons)`."""
         return self._evidence.value / self.threshold
 
-    def judge(self, seen: Seen, weight: Doubles, candidate: Doubles) -> HarmVerdict:
+    def judge(self, scored: ScoredExamples, weight: Doubles, candidate: Doubles) -> HarmVerdict:
         """Takes a learned micro-batch; `candidate` are the candidate's logits `(n,)` from before it learned."""
-        arms = np.stack([log_losses(logit, seen.label) for logit in (candidate, seen.live, seen.frozen)])
-        one, live, frozen = (seen.per_request(loss) for loss in arms)
-        current = seen.version >= self._live_since  # requests that a replaced kernel served say nothing about this one
+        arms = np.stack([log_losses(logit, scored.label) for logit in (candidate, scored.live, scored.frozen)])
+        one, live, frozen = (scored.per_request(loss) for loss in arms)
+        current = (
+            scored.version >= self._live_since
+        )  # requests that a replaced kernel served say nothing about this one
         difference = np.stack([(one - live) * current, one - frozen, (live - frozen) * current], axis=1)
-        self._evidence.update(difference, self._strata.of(seen.domain), seen.per_request(weight))
+        self._evidence.update(difference, self._strata.of(scored.domain), scored.per_request(weight))
         found = self._evidence.value >= self.threshold
         if found.any():
             return self._undo(*(int(k) for k in np.argwhere(found.T)[-1][::-1]))
@@ -127,7 +129,7 @@ class HarmTest:
             return []
         return [GateDecision("resumed", {"reason": "the candidate has passed its probation", "examples": PROBATION})]
 
-    def went_well(self) -> None:
+    def record_good_state(self) -> None:
         """Records that there is a new good state, to which the learner may return once."""
         self._has_good = True
 

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.gate.seen import Seen, Strata
+from model.gate.scored_examples import ScoredExamples, Strata
 from model.gate.shares import DecayedMass, key_of
 
 Doubles = NDArray[np.float64]
@@ -67,7 +67,7 @@ class LabelEvidence:
 class _ByUser:
     """Sums over the examples of one user, in every stratum: `(strata, n)` values to `(strata, users)`."""
 
-    def __init__(self, seen: Seen, weight: Doubles, inside: NDArray[np.bool_]) -> None:
+    def __init__(self, seen: ScoredExamples, weight: Doubles, inside: NDArray[np.bool_]) -> None:
         _, self._first, of_request = np.unique(np.asarray(seen.user), return_index=True, return_inverse=True)
         self.user = of_request[seen.request]
         self.member: Doubles = inside[:, seen.request] * weight
@@ -89,7 +89,7 @@ class _ByUser:
 
 
 def measure(
-    seen: Seen, weight: Doubles, inside: NDArray[np.bool_], offset: Doubles, odds: float, *, before: Doubles
+    seen: ScoredExamples, weight: Doubles, inside: NDArray[np.bool_], offset: Doubles, odds: float, *, before: Doubles
 ) -> LabelEvidence:
     """The evidence in a micro-batch whose examples weigh `weight` `(n,)`; `offset` `(strata,)` corrects the
     expectation.
@@ -147,7 +147,7 @@ class LabelWatch:
         self.alarm = ALARM + float(np.log(count))
         """Nats at which a change is certain."""
 
-    def measure(self, seen: Seen, weight: Doubles, inside: NDArray[np.bool_]) -> LabelEvidence:
+    def measure(self, seen: ScoredExamples, weight: Doubles, inside: NDArray[np.bool_]) -> LabelEvidence:
         """Returns the evidence in a micro-batch and adds it to the CUSUM."""
         sizes = np.bincount(seen.request).tolist()
         keys = [key_of(user) for user in seen.user]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from model.gate.config import GateConfig
 from model.gate.decision import GateDecision
 from model.gate.labels import KINDS, SUSPECT, LabelEvidence, LabelWatch
-from model.gate.seen import Doubles, Seen, Strata
+from model.gate.scored_examples import Doubles, ScoredExamples, Strata
 
 WAIT_EXAMPLES = 1_024
 _SENTENCES = {
@@ -32,7 +32,7 @@ _SENTENCES = {
 class LabelVerdict:
     """What to do with a micro-batch."""
 
-    leave: NDArray[np.bool_]
+    set_aside: NDArray[np.bool_]
     """Mask of the requests to set aside for good, `(r,)`."""
     wait: bool
     decisions: list[GateDecision]
@@ -54,15 +54,15 @@ class Quarantine:
         self._order: Doubles = np.zeros(len(strata))
         self._order_before: Doubles = np.zeros(len(strata))
 
-    def leaves(self, seen: Seen) -> NDArray[np.bool_]:
+    def set_aside(self, scored: ScoredExamples) -> NDArray[np.bool_]:
         """Mask of the requests that belong to such a stratum, `(r,)`."""
-        return np.asarray((self._strata.of(seen.domain) & self.aside[:, None]).any(axis=0))
+        return np.asarray((self._strata.of(scored.domain) & self.aside[:, None]).any(axis=0))
 
-    def judge(self, seen: Seen, weight: Doubles) -> LabelVerdict:
+    def judge(self, scored: ScoredExamples, weight: Doubles) -> LabelVerdict:
         """Takes a micro-batch whose examples weigh `weight` `(n,)`."""
-        inside, leave = self._strata.of(seen.domain), self.leaves(seen)
+        inside, set_aside = self._strata.of(scored.domain), self.set_aside(scored)
         # Requests that are left out must not count against the other strata that they belong to.
-        evidence = self.labels.measure(seen, weight, inside & (~leave | self.aside[:, None]))
+        evidence = self.labels.measure(scored, weight, inside & (~set_aside | self.aside[:, None]))
         decisions = self._end(evidence) + self._begin(evidence)
         doubt = ~self.aside & (self.labels.suspicion.max(axis=1) > self._doubt)
         wait = bool(doubt.any())
@@ -70,7 +70,7 @@ class Quarantine:
             believed = np.where(self.aside, 0.0, 1.0)
             self.labels.believe(evidence, believed)
             self._order_before = np.clip(self._order_before + believed * evidence.order, 0.0, 1e3)
-        return LabelVerdict(self.leaves(seen), wait, decisions)
+        return LabelVerdict(self.set_aside(scored), wait, decisions)
 
     def _begin(self, evidence: LabelEvidence) -> list[GateDecision]:
         """Begins at most one quarantine per batch, in the stratum with the most evidence: then the others lack it."""

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from model.gate.config import GateConfig
-from model.gate.seen import Doubles, Seen
+from model.gate.scored_examples import Doubles, ScoredExamples
 
 HALF_LIFE = 5_000.0
 KEYS = 512
@@ -112,7 +112,7 @@ class ShareCaps:
     def __init__(self, config: GateConfig) -> None:
         self._users, self._items = ShareCap(config.user_share), ShareCap(config.item_share)
 
-    def weigh(self, seen: Seen) -> Doubles:
+    def weigh(self, seen: ScoredExamples) -> Doubles:
         """Weight, 0 to 1, of each example, `(n,)`: the smaller of the two."""
         sizes = np.bincount(seen.request).tolist()
         user = np.array(self._users.weigh(zip(seen.user, sizes, strict=True)))

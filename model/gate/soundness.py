@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from model.gate.decision import GateDecision
-from model.gate.seen import Doubles
+from model.gate.scored_examples import Doubles
 
 STEP = 2.0
 """Largest root mean square change of the logits of a micro-batch's own examples by learning it; sound learning on

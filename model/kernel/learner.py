@@ -27,7 +27,7 @@ from model.kernel.batch import MicroBatch
 from model.kernel.compatibility import dependencies
 from model.kernel.features import FeatureMap
 from model.kernel.kernel import Kernel
-from model.kernel.posterior import Expansion, Posterior, Taught
+from model.kernel.posterior import BatchLikelihood, Expansion, Posterior
 from model.kernel.snapshot import LearnerState, pack_learner, unpack_learner
 from model.kernel.start import KernelStart
 from model.kernel.trust import ARMS, DIRECT, FROZEN, LONG, SHORT, Trust
@@ -88,8 +88,8 @@ class Learner:
         arms = self._arm_logits(features, batch.frozen_logit)
         # 3. Match: the natural parameters of a batch do not depend on a posterior, so both share them (decision 0095).
         expansion = Expansion(batch.live_logit, self._map.overall_rate(features))
-        taught = Taught.of(features, batch.label, batch.weight, expansion)
-        short, long = self._short.after(taught), self._long.after(taught)
+        likelihood = BatchLikelihood.of(features, batch.label, batch.weight, expansion)
+        short, long = self._short.after(likelihood), self._long.after(likelihood)
         # 2. Trust: uses the logits from before any arm learned the batch. Nothing below this line can fail.
         self._trust.update(arms, batch.label, batch.weight)
         # 4. Mix.

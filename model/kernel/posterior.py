@@ -55,7 +55,7 @@ class Expansion:
 
 
 @dataclass(frozen=True)
-class Taught:
+class BatchLikelihood:
     """The natural parameters of a batch's likelihood, which every posterior adds to its own."""
 
     examples: int
@@ -65,11 +65,11 @@ class Taught:
     """`sum (y - p + w e) phi`, float32 `(p,)`."""
 
     @staticmethod
-    def of(features: Tensor, label: Tensor, weight: Tensor, expansion: Expansion) -> Taught:
+    def of(features: Tensor, label: Tensor, weight: Tensor, expansion: Expansion) -> BatchLikelihood:
         """Features `(n, p)`; 0/1 labels and sample weights `(n,)`."""
         point, curvature = expansion.point(), weight * expansion.curvature()
         error = weight * (label - torch.sigmoid(point)) + curvature * point
-        return Taught(len(features), (features * curvature[:, None]).T @ features, features.T @ error)
+        return BatchLikelihood(len(features), (features * curvature[:, None]).T @ features, features.T @ error)
 
 
 class Posterior:
@@ -106,12 +106,12 @@ class Posterior:
         mean = self.means[model]
         return features[:, : len(mean)] @ mean
 
-    def after(self, taught: Taught) -> Posterior:
+    def after(self, likelihood: BatchLikelihood) -> Posterior:
         """The posterior after a batch. Raises FloatingPointError if its P is not positive definite."""
-        kept = 2.0 ** (-taught.examples / self.half_life)
-        precision = torch.add(taught.precision, self.precision, alpha=kept)
+        kept = 2.0 ** (-likelihood.examples / self.half_life)
+        precision = torch.add(likelihood.precision, self.precision, alpha=kept)
         precision.diagonal().add_(self.prior, alpha=1 - kept)
-        added = (1 - kept) * self.prior * self.prior_mean + taught.vector
+        added = (1 - kept) * self.prior * self.prior_mean + likelihood.vector
         vectors = [kept * vector + added[: len(vector)] for vector in self.vectors]
         return self._with(precision, _factor(precision), vectors)
 

@@ -80,7 +80,7 @@ class ClosedSegment(msgspec.Struct, frozen=True, array_like=True):
     first: int
     """Number of the first of `requests` among all that the group ever closed."""
     requests: list[ClosedRequest]
-    """Taught since the cut before, in the order they closed."""
+    """Learned since the cut before, in the order they closed."""
     corrected: dict[str, bytes]
     """Clicks of earlier requests that late clicks have changed, by request id."""
     converted: dict[str, bytes] = {}

@@ -38,7 +38,7 @@ class RequestRef(msgspec.Struct, frozen=True, array_like=True):
 
 
 class WaitingBatch(msgspec.Struct, frozen=True, array_like=True):
-    """A micro-batch whose labels are in doubt (`model.gate.gate.Weighed`)."""
+    """A micro-batch whose labels are in doubt (`model.gate.gate.WeightedBatch`)."""
 
     requests: list[RequestRef]
     weight: bytes

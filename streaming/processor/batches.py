@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from features.live.features import RequestOutcome
 from model.encoding.domain import DomainSpace
-from model.gate.seen import Seen
+from model.gate.scored_examples import ScoredExamples
 from model.kernel.batch import MicroBatch
 from streaming.events import Payload
 from streaming.events.traffic import FloatPayload
@@ -63,12 +63,12 @@ def conversion_batch(requests: Sequence[LabelledRequest], space: DomainSpace) ->
     return whole.select(shown.label > 0)
 
 
-def conversions_seen(requests: Sequence[LabelledRequest], space: DomainSpace) -> Seen:
+def scored_conversions(requests: Sequence[LabelledRequest], space: DomainSpace) -> ScoredExamples:
     """The examples of `conversion_batch` as the gate reads them; each of the requests has a click."""
     impressions = [request.impression for request in requests]
     clicked = [request.clicks for request in requests]
     pairs = list(zip(impressions, clicked, strict=True))
-    return Seen(
+    return ScoredExamples(
         label=np.concatenate([request.conversions[request.clicks] for request in requests]).astype(np.float64),
         frozen=_finite([impression.array("cvr_frozen_logit")[mask] for impression, mask in pairs]),
         live=_finite([impression.array("cvr_live_logit")[mask] for impression, mask in pairs]),
@@ -80,11 +80,11 @@ def conversions_seen(requests: Sequence[LabelledRequest], space: DomainSpace) ->
     )
 
 
-def seen(requests: Sequence[LabelledRequest], space: DomainSpace) -> Seen:
+def scored_examples(requests: Sequence[LabelledRequest], space: DomainSpace) -> ScoredExamples:
     """The requests' examples as the gate reads them."""
     impressions = [request.impression for request in requests]
     counts = [len(impression.items) for impression in impressions]
-    return Seen(
+    return ScoredExamples(
         label=np.concatenate([request.clicks for request in requests]).astype(np.float64),
         frozen=_finite([impression.array("frozen_logit") for impression in impressions]),
         live=_finite([impression.array("live_logit") for impression in impressions]),

@@ -26,7 +26,7 @@ from model.container import ContainerError
 from model.encoding.domain import DomainSpace
 from model.evaluation import PrequentialWindow
 from model.gate.config import GateConfig
-from model.gate.gate import Gate, Weighed
+from model.gate.gate import Gate, WeightedBatch
 from model.gate.guarded import GuardedLearner, Step
 from model.kernel.kernel import Kernel
 from model.kernel.learner import Learner
@@ -34,7 +34,7 @@ from model.kernel.start import KernelStart
 from streaming.kernel_log.closed import ClosedRequest
 from streaming.kernel_log.join_state import WaitingConversions
 from streaming.kernel_log.snapshot import ConversionState
-from streaming.processor.batches import conversion_batch, conversion_outcome, conversions_seen, corrected_conversion
+from streaming.processor.batches import conversion_batch, conversion_outcome, corrected_conversion, scored_conversions
 from streaming.processor.corrections import Correction
 from streaming.processor.join import LabelledRequest
 
@@ -52,7 +52,9 @@ class ConversionHead:
         """`learner` and `live` belong to the conversion task and have not learned anything yet."""
         self.learner, self.live = learner, live
         without = config.model_copy(update={"good_every_examples": NO_KEPT_STATE})
-        gate = Gate[LabelledRequest](without, space.values, lambda r: conversions_seen(r, space), labels="conversions")
+        gate = Gate[LabelledRequest](
+            without, space.values, lambda r: scored_conversions(r, space), labels="conversions"
+        )
         self.guarded = GuardedLearner(learner, gate, lambda requests: conversion_batch(requests, space))
         self.window = PrequentialWindow(WINDOW_EXAMPLES)
         """The newest learned clicks with the scores that the arms gave them before learning."""
@@ -163,7 +165,7 @@ class ConversionHead:
                 lost += len(batch.requests)
                 continue
             weight, left = np.frombuffer(batch.weight), np.frombuffer(batch.left, dtype=np.bool_)
-            self.gate.waiting.append(Weighed(requests, weight.copy(), left.copy()))
+            self.gate.waiting.append(WeightedBatch(requests, weight.copy(), left.copy()))
         return lost
 
 
@@ -177,7 +179,7 @@ def _kernel(weights: bytes, start: KernelStart) -> Kernel | None:
     return Kernel(start, values)
 
 
-def _waiting(batch: Weighed[LabelledRequest]) -> WaitingConversions:
+def _waiting(batch: WeightedBatch[LabelledRequest]) -> WaitingConversions:
     requests = [
         ClosedRequest(
             request.impression.request_id,
@@ -188,4 +190,4 @@ def _waiting(batch: Weighed[LabelledRequest]) -> WaitingConversions:
         )
         for request in batch.requests
     ]
-    return WaitingConversions(requests, batch.weight.tobytes(), batch.left.tobytes())
+    return WaitingConversions(requests, batch.weight.tobytes(), batch.set_aside.tobytes())

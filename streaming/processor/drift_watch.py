@@ -27,7 +27,7 @@ from model.gate.decision import GateDecision
 from model.gate.feedback import FeedbackPath
 from model.gate.gate import Gate
 from model.gate.guarded import GuardedBatch
-from model.gate.seen import Doubles
+from model.gate.scored_examples import Doubles
 from streaming.events import ServedImpression
 from streaming.events.decisions import Decision
 from streaming.events.traffic import FloatPayload
@@ -111,12 +111,12 @@ class DriftWatch:
     def decided(self, batch: GuardedBatch[LabelledRequest]) -> None:
         """Takes a micro-batch that the gate has decided about."""
         with self._watching():
-            seen = batch.seen
-            candidate: Doubles = np.full(len(seen.label), NAN)
+            scored = batch.scored
+            candidate: Doubles = np.full(len(scored.label), NAN)
             if batch.report is not None:
-                candidate[batch.taught[seen.request]] = batch.report.candidate_logit.double().numpy()
+                candidate[batch.learned[scored.request]] = batch.report.candidate_logit.double().numpy()
             newest = max(request.impression.time for request in batch.requests)
-            self.monitor.learned(seen, batch.weight, candidate, newest)
+            self.monitor.learned(scored, batch.weight, candidate, newest)
 
     def followed(self, decisions: Sequence[GateDecision]) -> None:
         """Counts the gate's decisions."""

@@ -23,7 +23,7 @@ from model.drift.config import DriftConfig
 from model.drift.reference import Reference
 from model.encoding.domain import DomainSpace
 from model.gate.config import GateConfig
-from model.gate.gate import Gate, KeptState, Weighed
+from model.gate.gate import Gate, KeptState, WeightedBatch
 from model.gate.guarded import GuardedLearner
 from model.kernel.compatibility import dependencies
 from model.kernel.learner import Learner
@@ -33,7 +33,7 @@ from streaming.kernel_log.closed import ClosedChanges, ClosedSegment
 from streaming.kernel_log.errors import SnapshotError
 from streaming.kernel_log.join_state import WaitingBatch
 from streaming.kernel_log.snapshot import ConversionState, GroupSnapshot
-from streaming.processor.batches import micro_batch, seen
+from streaming.processor.batches import micro_batch, scored_examples
 from streaming.processor.conversion_head import ConversionHead
 from streaming.processor.converting import Converting
 from streaming.processor.corrections import Corrections, LoggedRequests, LoggedTraffic
@@ -304,11 +304,11 @@ class GroupState:
         self._recovery = None
 
 
-def _waiting(batch: Weighed[LabelledRequest]) -> WaitingBatch:
+def _waiting(batch: WeightedBatch[LabelledRequest]) -> WaitingBatch:
     refs = [request.reference for request in batch.requests]
-    return WaitingBatch(refs, batch.weight.tobytes(), batch.left.tobytes())
+    return WaitingBatch(refs, batch.weight.tobytes(), batch.set_aside.tobytes())
 
 
 def _guarded(learner: Learner, config: GateConfig, space: DomainSpace) -> GuardedLearner[LabelledRequest]:
-    gate = Gate[LabelledRequest](config, space.values, lambda requests: seen(requests, space))
+    gate = Gate[LabelledRequest](config, space.values, lambda requests: scored_examples(requests, space))
     return GuardedLearner(learner, gate, lambda requests: micro_batch(requests, space))

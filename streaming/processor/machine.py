@@ -196,10 +196,11 @@ class GroupMachine(GroupState):
     def _taught(self, batch: GuardedBatch[LabelledRequest]) -> Learned | None:
         ends = np.cumsum([len(request.impression.items) for request in batch.requests])
         weights = np.split(batch.weight, ends[:-1])
-        for request, taught, weight in zip(batch.requests, batch.taught.tolist(), weights, strict=True):
-            learned_at, weighs = (batch.learned_at if taught else NEVER_TAUGHT), taught and bool((weight < 1.0).any())
+        for request, is_learned, weight in zip(batch.requests, batch.learned.tolist(), weights, strict=True):
+            learned_at = batch.learned_at if is_learned else NEVER_TAUGHT
+            weighs = is_learned and bool((weight < 1.0).any())
             self.join.closed.learned(1, learned_at, weight.tobytes() if weighs else b"")
-            if not taught:
+            if not is_learned:
                 self._skipped["set_aside" if batch.error is None else "unlearnable"] += len(request.impression.items)
         if batch.error is not None:
             log.error(
@@ -328,10 +329,11 @@ class GroupMachine(GroupState):
                 self._skipped["unlearnable"] += len(batch.requests)
                 log.error("group %s: conversions cannot be learned (%r) and are left out", self.group, batch.error)
             else:
-                self._skipped["set_aside"] += int(batch.seen.select(~batch.taught).label.size)
+                self._skipped["set_aside"] += int(batch.scored.select(~batch.learned).label.size)
         for decision in step.decisions:
             self._tell(GateDecision(decision.kind, {**decision.detail, "task": "conversions"}))
         instead = step.served
-        taught = any(batch.batch is not None for batch in step.batches) and not head.gate.held
-        if instead is not None or (taught and self.guarded.gate.held):  # otherwise the next kernel of clicks carries it
+        learned = any(batch.batch is not None for batch in step.batches) and not head.gate.held
+        # Otherwise the next kernel of clicks carries what was learned.
+        if instead is not None or (learned and self.guarded.gate.held):
             self._publish_beside(head.beside or Kernel.identity(self.learner.start), instead)

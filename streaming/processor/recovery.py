@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from model.gate.gate import Weighed
+from model.gate.gate import WeightedBatch
 from streaming.events import ServedImpression, Traffic
 from streaming.kernel_log.join_state import RequestRef
 from streaming.kernel_log.snapshot import GroupSnapshot
@@ -51,14 +51,14 @@ class Recovery:
                 gone |= offsets
         return len(self._open) + len(gone)
 
-    def rebuild_waiting(self) -> list[Weighed[LabelledRequest]]:
+    def rebuild_waiting(self) -> list[WeightedBatch[LabelledRequest]]:
         """The micro-batches that waited in the gate, without those that the log no longer has completely."""
         waiting = []
         for batch in self.snapshot.waiting:
             requests = self.rebuild(batch.requests)
             if len(requests) == len(batch.requests):
                 weight, left = np.frombuffer(batch.weight), np.frombuffer(batch.left, dtype=np.bool_)
-                waiting.append(Weighed(requests, weight.copy(), left.copy()))
+                waiting.append(WeightedBatch(requests, weight.copy(), left.copy()))
         return waiting
 
     def rebuild(self, refs: Sequence[RequestRef]) -> list[LabelledRequest]:

@@ -14,7 +14,7 @@ from streaming.processor.conversion_head import ConversionHead
 from streaming.processor.machine import GroupMachine
 
 WHOLE = "group"
-"""Name of the stratum of the whole group (`model.gate.seen.Strata`)."""
+"""Name of the stratum of the whole group (`model.gate.scored_examples.Strata`)."""
 
 
 @dataclass(frozen=True)

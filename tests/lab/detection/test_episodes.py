@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from lab.detection.announcements import ALWAYS, NEVER, VERDICT, announcements
+from lab.detection.detections import ALWAYS, NEVER, VERDICT, detections
 from lab.detection.episodes import Origin, scripted_episodes
 from lab.detection.scenarios import FAULTS, faulty, scenarios
 from lab.evaluate.prepare import Pretrained, pretrain_on
 from lab.played.half import LiveHalf, PlayedRequests
 from lab.played.play import play
-from lab.played.record import Decided, Judged, Recorder, Said, Served
+from lab.played.record import JudgeCall, LearnCall, MonitorOutput, Recorder, ServeCall
 from lab.verdict_bands import Band, bands
 from model.drift.verdict import Alarm, Verdict, VerdictKind
 from model.gate.config import GateConfig
-from model.gate.seen import Strata
+from model.gate.scored_examples import Strata
 from tests.lab.evaluate.small import CONFIG, KERNEL, small, texts
 from tests.lab.streams.worlds import stream
 
@@ -80,14 +80,14 @@ def test_a_play_records_what_the_processor_would_tell_a_monitor(opened: tuple[Li
     half, _ = opened
     recorder = Recorder()
     examples = play(half, PlayedRequests.sound(half, (0, 0)), GateConfig(), recorder)
-    served = [call for call in recorder.record.calls if isinstance(call, Served)]
-    decided = [call for call in recorder.record.calls if isinstance(call, Decided)]
+    served = [call for call in recorder.record.calls if isinstance(call, ServeCall)]
+    decided = [call for call in recorder.record.calls if isinstance(call, LearnCall)]
     assert len(served) == len(half.chunk) and [call.time for call in served] == half.chunk.time.tolist()
     assert np.array_equal(np.concatenate([call.live for call in served]), examples.live.astype(np.float32))
     assert sum(len(call.weight) for call in decided) > 0.5 * len(examples.live)
     assert np.isfinite(np.concatenate([call.candidate for call in decided])).mean() > 0.9
     order = [type(call) for call in recorder.record.calls]
-    assert order[0] is Served and Judged in order and order.index(Decided) > order.index(Served)
+    assert order[0] is ServeCall and JudgeCall in order and order.index(LearnCall) > order.index(ServeCall)
 
 
 def test_late_clicks_are_put_right_in_a_play(opened: tuple[LiveHalf, Pretrained]) -> None:
@@ -99,7 +99,7 @@ def test_late_clicks_are_put_right_in_a_play(opened: tuple[LiveHalf, Pretrained]
     lost = PlayedRequests.sound(half, (0, 0))
     lost.delay[:] = half.horizon_s + 1
     assert not np.array_equal(corrected.live, play(half, lost, gate).live)
-    health = [call.health for call in recorder.record.calls if isinstance(call, Judged)][-1]
+    health = [call.health for call in recorder.record.calls if isinstance(call, JudgeCall)][-1]
     assert health.late_share == pytest.approx(1.0) and health.delay_s == pytest.approx(half.join_s + 1)
 
 
@@ -112,21 +112,21 @@ def test_the_suite_is_all_scripts_and_the_faults_and_the_still_stream_is_long() 
 
 
 def test_a_verdict_announces_a_cause_once_and_alarms_each_time() -> None:
-    def verdict(time: float, kind: VerdictKind) -> Said:
-        return Said(time, Verdict("group", kind, time))
+    def verdict(time: float, kind: VerdictKind) -> MonitorOutput:
+        return MonitorOutput(time, Verdict("group", kind, time))
 
-    def alarm(time: float, signal: str) -> Said:
-        return Said(time, Alarm("psi", signal, "group", time, 1.0, 0.5))
+    def alarm(time: float, signal: str) -> MonitorOutput:
+        return MonitorOutput(time, Alarm("psi", signal, "group", time, 1.0, 0.5))
 
     strata = Strata({"scene": ["home"]})
     said = [
         verdict(1, VerdictKind.STABLE), verdict(2, VerdictKind.UNHANDLED), verdict(3, VerdictKind.HANDLED),
         alarm(3, "projection_1"), alarm(4, "projection_2"), alarm(4, "residual"), verdict(5, VerdictKind.STABLE),
     ]  # fmt: skip
-    heard = announcements(said, strata, [1.0, 2.0])
+    heard = detections(said, strata, [1.0, 2.0])
     assert [(one.time, one.cause) for one in heard[VERDICT]] == [(2, Origin.DRIFT), (5, None)]
     assert [one.cause for one in heard["psi projection"]] == [Origin.INPUTS, Origin.INPUTS]
     assert [one.cause for one in heard["psi residual"]] == [Origin.DRIFT]
     assert len(heard[ALWAYS]) == 4 and heard[NEVER] == []
-    drawn = bands([(one.time, one.what) for one in said if isinstance(one.what, Verdict)], 9.0)
+    drawn = bands([(one.time, one.output) for one in said if isinstance(one.output, Verdict)], 9.0)
     assert drawn[0] == Band("group", VerdictKind.STABLE, 1, 2) and drawn[-1] == Band("group", VerdictKind.STABLE, 5, 9)

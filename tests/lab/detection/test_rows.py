@@ -6,19 +6,19 @@ import json
 
 import pytest
 
-from lab.detection.announcements import ALWAYS, NEVER, VERDICT
+from lab.detection.detections import ALWAYS, NEVER, VERDICT
 from lab.detection.episodes import Origin
 from lab.detection.rows import rate, report_of
 from lab.detection.scenarios import NO_DRIFT
-from lab.detection.score import Found, Score
+from lab.detection.score import EpisodeResult, Score
 from lab.detection.tables import markdown, page
 from lab.detection.trial import Trial
 
 KEYS = {"stream", "detector", "episodes", "recalled", "right_cause", "delay_examples", "false_alarms_per_million"}
 
 
-def found(named: Origin | None, cause: Origin = Origin.DRIFT, delay: int = 0) -> Found:
-    return Found("one", cause, named, True, delay)
+def found(detected_cause: Origin | None, cause: Origin = Origin.DRIFT, delay: int = 0) -> EpisodeResult:
+    return EpisodeResult("one", cause, detected_cause, True, delay)
 
 
 def trials(false: int = 0, quiet: int = 1_000_000) -> list[Trial]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lab.detection.episodes import Episode, Origin
-from lab.detection.score import WITHIN, Announced, Score, Traffic, score
+from lab.detection.score import WITHIN, Detection, Score, Traffic, score
 from model.encoding.domain import DomainSpace
 
 SPACE = DomainSpace({"scene": ["home", "search"], "region": [], "period": []})
@@ -24,47 +24,47 @@ def episode(begin: float, end: float, cause: Origin = Origin.DRIFT, scene: str =
     return Episode("one", cause, begin, max(begin, full), end, 1.0, facets)
 
 
-def said(time: float, stratum: str = "group", cause: Origin | None = Origin.DRIFT, *, lasts: bool = True) -> Announced:
-    return Announced(time, stratum, cause, lasts)
+def said(time: float, stratum: str = "group", cause: Origin | None = Origin.DRIFT, *, lasts: bool = True) -> Detection:
+    return Detection(time, stratum, cause, lasts)
 
 
-def scored(announcements: list[Announced], *episodes: Episode) -> Score:
-    return score(announcements, episodes, TRAFFIC)
+def scored(detections: list[Detection], *episodes: Episode) -> Score:
+    return score(detections, episodes, TRAFFIC)
 
 
 def test_an_episode_is_found_within_so_many_examples_of_its_domain_and_no_later() -> None:
     drift = episode(500, 2_000)
     for time, delay in ((500, 10), (600, 1_010), (699, 2_000)):
         found = scored([said(time)], drift).found[0]
-        assert found.named is Origin.DRIFT and found.right and found.delay == delay
-    assert scored([said(700 + WITHIN)], drift).found[0].named is None
-    assert scored([said(499)], drift).found[0].named is None
+        assert found.detected_cause is Origin.DRIFT and found.correct and found.delay == delay
+    assert scored([said(700 + WITHIN)], drift).found[0].detected_cause is None
+    assert scored([said(499)], drift).found[0].detected_cause is None
 
 
 def test_the_examples_of_a_confined_episode_are_those_of_its_domain() -> None:
     drift = episode(500, 2_000, scene="search")
     found = scored([said(800, "scene=search")], drift).found[0]
-    assert found.right and found.delay == 1_500  # every second request is there
+    assert found.correct and found.delay == 1_500  # every second request is there
 
 
 def test_where_it_is_matters_too() -> None:
     drift = episode(500, 2_000, scene="search")
     for stratum in ("group", "scene=home", "region=unknown"):
-        assert scored([said(600, stratum)], drift).found[0].named is None
+        assert scored([said(600, stratum)], drift).found[0].detected_cause is None
 
 
 def test_another_cause_recalls_it_and_is_not_right_unless_corrected_in_time() -> None:
     fault = episode(500, 800, Origin.LABELS)
     wrong = scored([said(520)], fault).found[0]
-    assert wrong.named is Origin.DRIFT and not wrong.right
-    assert scored([said(520), said(600, cause=Origin.LABELS)], fault).found[0].right
-    assert not scored([said(520), said(900, cause=Origin.LABELS)], fault).found[0].right
+    assert wrong.detected_cause is Origin.DRIFT and not wrong.correct
+    assert scored([said(520), said(600, cause=Origin.LABELS)], fault).found[0].correct
+    assert not scored([said(520), said(900, cause=Origin.LABELS)], fault).found[0].correct
 
 
 def test_the_group_has_the_last_word_where_all_of_it_is_concerned() -> None:
     fault = episode(500, 800, Origin.LABELS)
     told = [said(520, cause=Origin.LABELS), said(560, "scene=home", Origin.INPUTS)]
-    assert scored(told, fault).found[0].right
+    assert scored(told, fault).found[0].correct
 
 
 def test_a_gradual_episode_may_be_announced_early_and_counts_from_where_it_is_strong() -> None:
@@ -97,9 +97,11 @@ def test_false_alarms_are_counted_over_the_examples_where_nothing_is_the_matter(
 
 def test_a_verdict_that_stands_for_an_earlier_episode_announces_a_later_one_only_while_that_lasts() -> None:
     later = episode(1_000, 2_000)
-    assert scored([said(550)], episode(500, 2_000), later).found[1].right
+    assert scored([said(550)], episode(500, 2_000), later).found[1].correct
     assert scored([said(550)], episode(500, 2_000), later).found[1].delay == 0
-    assert scored([said(550)], episode(500, 700), later).found[1].named is None
-    assert scored([said(550), said(900, cause=None)], episode(500, 2_000), later).found[1].named is None
-    assert scored([said(550, lasts=False)], episode(500, 2_000), later).found[1].named is None
-    assert scored([said(400)], episode(500, 2_000), later).found[1].named is None, "it was false from the start"
+    assert scored([said(550)], episode(500, 700), later).found[1].detected_cause is None
+    assert scored([said(550), said(900, cause=None)], episode(500, 2_000), later).found[1].detected_cause is None
+    assert scored([said(550, lasts=False)], episode(500, 2_000), later).found[1].detected_cause is None
+    assert scored([said(400)], episode(500, 2_000), later).found[1].detected_cause is None, (
+        "it was false from the start"
+    )

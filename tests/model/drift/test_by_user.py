@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.drift.by_user import UserEvidence
-from model.gate.seen import Doubles, Seen
+from model.gate.scored_examples import Doubles, ScoredExamples
 
 
-def seen(users: list[str], items: int, label: Doubles | None = None) -> Seen:
+def scored(users: list[str], items: int, label: Doubles | None = None) -> ScoredExamples:
     """A request of `items` examples for each of `users`."""
     count, n = len(users), len(users) * items
-    return Seen(
+    return ScoredExamples(
         np.zeros(n) if label is None else label, np.zeros(n), np.zeros(n), np.repeat(np.arange(count), items), users,
         ["item"] * n, np.zeros((count, 3), dtype=np.int64), np.zeros(count, dtype=np.int64),
     )  # fmt: skip
@@ -24,7 +24,7 @@ def told(leaning: float, batches: int = 60, items: int = 40) -> UserEvidence:
     """Who has been told of many users whose own effect on the logit has that standard deviation."""
     rng, evidence = np.random.default_rng(0), UserEvidence()
     for batch in range(batches):
-        one = seen([f"{batch}-{number}" for number in range(6)], items)
+        one = scored([f"{batch}-{number}" for number in range(6)], items)
         key, _ = evidence.weigh(one)
         p = rng.uniform(0.2, 0.8, len(key))
         logit = np.log(p / (1 - p)) + np.repeat(leaning * rng.standard_normal(6), items)
@@ -40,29 +40,29 @@ def test_the_spread_is_that_of_the_users(leaning: float) -> None:
 def test_where_users_have_no_leanings_every_example_weighs_whole() -> None:
     evidence = told(0.0)
     for _ in range(20):
-        _, weight = evidence.weigh(seen(["one"], 50))
+        _, weight = evidence.weigh(scored(["one"], 50))
         assert (weight == 1.0).all()
 
 
 def test_one_user_is_never_worth_more_than_his_leaning_allows() -> None:
     evidence, worth = told(0.8), 0.0
     for _ in range(200):
-        worth += float(evidence.weigh(seen(["one"], 10))[1].sum())
+        worth += float(evidence.weigh(scored(["one"], 10))[1].sum())
     assert worth < 1.1 / (0.16 * evidence.spread)
-    assert float(evidence.weigh(seen(["another"], 10))[1].min()) > 0.3
+    assert float(evidence.weigh(scored(["another"], 10))[1].min()) > 0.3
 
 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=8))
 def test_a_user_is_worth_as_much_in_many_micro_batches_as_in_one(sizes: list[int]) -> None:
     parts, whole = told(0.8, 5), told(0.8, 5)
-    apart = sum(float(parts.weigh(seen(["one"], size))[1].sum()) for size in sizes)
-    together = float(whole.weigh(seen(["one"], sum(sizes)))[1].sum())
+    apart = sum(float(parts.weigh(scored(["one"], size))[1].sum()) for size in sizes)
+    together = float(whole.weigh(scored(["one"], sum(sizes)))[1].sum())
     assert apart == pytest.approx(together, rel=0.05)  # what he brought fades a little meanwhile
 
 
 def test_it_goes_on_from_its_state() -> None:
     first, second = told(0.6, 10), UserEvidence()
     second.load(first.state())
-    one = seen(["0-1", "new", "9-3"], 7)
+    one = scored(["0-1", "new", "9-3"], 7)
     assert np.array_equal(first.weigh(one)[1], second.weigh(one)[1])
     assert first.spread == second.spread

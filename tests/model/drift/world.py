@@ -13,7 +13,7 @@ from model.drift.reference import Reference
 from model.drift.signs import LabelHealth
 from model.drift.verdict import Alarm, Verdict, VerdictKind
 from model.encoding.domain import DomainSpace
-from model.gate.seen import Doubles, Seen, Strata
+from model.gate.scored_examples import Doubles, ScoredExamples, Strata
 
 SPACE = DomainSpace({"scene": ["home", "search"], "region": ["north", "south"]})
 STRATA = Strata(SPACE.values)
@@ -103,11 +103,11 @@ class Story:
             self.monitor.served(batch.frozen[of], batch.live[of], batch.x[of], (scene, region, period), self.time)
         self.time += 10.0
         label = batch.label()
-        seen = Seen(
+        scored = ScoredExamples(
             label, batch.frozen, batch.live, batch.request, batch.users, ["item"] * len(label), batch.domain,
             np.zeros(len(batch.domain), dtype=np.int64),
         )  # fmt: skip
-        self.monitor.learned(seen, np.ones(len(label)), batch.live, self.time)
+        self.monitor.learned(scored, np.ones(len(label)), batch.live, self.time)
         for one in self.monitor.judge(batch.health, self.time):
             self.said.append(one) if isinstance(one, Verdict) else self.alarms.append(one)
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from model.gate.seen import Seen, Strata
+from model.gate.scored_examples import ScoredExamples, Strata
 
 FACETS = {"scene": ("unknown", "home", "search"), "region": ("unknown",), "period": ("unknown",)}
 STRATA = Strata(FACETS)
@@ -23,12 +23,12 @@ def micro_batch(
     scene: int = 1,
     live: float = 0.0,
     user: str = "",
-) -> Seen:
+) -> ScoredExamples:
     """Requests of many users, labels drawn from what the frozen model says; the live arm is off by `live` logits."""
     n = requests * ITEMS
     frozen = np.log(rate / (1 - rate)) - 0.4 + random.normal(size=n)
     label = (random.random(n) < 1 / (1 + np.exp(-frozen))).astype(np.float64)
-    return Seen(
+    return ScoredExamples(
         label=label,
         frozen=frozen,
         live=frozen + live,
@@ -40,17 +40,17 @@ def micro_batch(
     )
 
 
-def both(one: Seen, other: Seen) -> Seen:
+def both(one: ScoredExamples, other: ScoredExamples) -> ScoredExamples:
     """The requests of two micro-batches, one after the other."""
     joined = {
         name: np.concatenate([getattr(one, name), getattr(other, name)])
         for name in ("label", "frozen", "live", "domain", "version")
     }
     request = np.concatenate([one.request, other.request + one.requests])
-    return Seen(user=[*one.user, *other.user], item=[*one.item, *other.item], request=request, **joined)
+    return ScoredExamples(user=[*one.user, *other.user], item=[*one.item, *other.item], request=request, **joined)
 
 
-def single_requests(seen: Seen) -> Iterator[Seen]:
+def single_requests(scored: ScoredExamples) -> Iterator[ScoredExamples]:
     """A micro-batch request by request."""
-    for one, other in pairwise(range(seen.requests + 1)):
-        yield seen.select((np.arange(seen.requests) >= one) & (np.arange(seen.requests) < other))
+    for one, other in pairwise(range(scored.requests + 1)):
+        yield scored.select((np.arange(scored.requests) >= one) & (np.arange(scored.requests) < other))

@@ -12,24 +12,24 @@ from model.gate.config import GateConfig
 from model.gate.decision import GateDecision
 from model.gate.labels import KINDS
 from model.gate.quarantine import Quarantine
-from model.gate.seen import Seen
+from model.gate.scored_examples import ScoredExamples
 from tests.model.gate.streams import STRATA, both, micro_batch
 
-Change = Callable[[Seen], Seen]
+Change = Callable[[ScoredExamples], ScoredExamples]
 
 
-def turned(seen: Seen) -> Seen:
-    return replace(seen, label=1 - seen.label)
+def turned(scored: ScoredExamples) -> ScoredExamples:
+    return replace(scored, label=1 - scored.label)
 
 
-def silent(seen: Seen) -> Seen:
-    return replace(seen, label=np.zeros_like(seen.label))
+def silent(scored: ScoredExamples) -> ScoredExamples:
+    return replace(scored, label=np.zeros_like(scored.label))
 
 
-def halved(seen: Seen) -> Seen:
+def halved(scored: ScoredExamples) -> ScoredExamples:
     """Half of the clicks do not arrive."""
-    kept = np.random.default_rng(len(seen.label)).random(len(seen.label)) < 0.5
-    return replace(seen, label=seen.label * kept)
+    kept = np.random.default_rng(len(scored.label)).random(len(scored.label)) < 0.5
+    return replace(scored, label=scored.label * kept)
 
 
 class Stream:
@@ -41,10 +41,10 @@ class Stream:
         self.decisions: list[GateDecision] = []
         self.waited = 0
 
-    def play(self, batches: int, change: Change = lambda seen: seen) -> Stream:
+    def play(self, batches: int, change: Change = lambda scored: scored) -> Stream:
         for _ in range(batches):
-            seen = change(micro_batch(self.random, **self.keys))  # type: ignore[arg-type]
-            verdict = self.quarantine.judge(seen, np.ones(len(seen.label)))
+            scored = change(micro_batch(self.random, **self.keys))  # type: ignore[arg-type]
+            verdict = self.quarantine.judge(scored, np.ones(len(scored.label)))
             self.decisions += verdict.decisions
             self.waited += verdict.wait
         return self
@@ -84,12 +84,12 @@ def test_a_decision_names_the_change_that_its_last_batch_shows() -> None:
 def test_nothing_is_admitted_between_the_first_wrong_label_and_the_alarm() -> None:
     quarantine, random = Quarantine(STRATA, GateConfig()), np.random.default_rng(3)
     for _ in range(60):
-        seen = micro_batch(random)
-        quarantine.judge(seen, np.ones(len(seen.label)))
+        scored = micro_batch(random)
+        quarantine.judge(scored, np.ones(len(scored.label)))
     while not quarantine.aside[0]:
-        seen = silent(micro_batch(random))
-        verdict = quarantine.judge(seen, np.ones(len(seen.label)))
-        assert verdict.wait or verdict.leave.all()
+        scored = silent(micro_batch(random))
+        verdict = quarantine.judge(scored, np.ones(len(scored.label)))
+        assert verdict.wait or verdict.set_aside.all()
 
 
 def test_turned_and_missing_labels_are_never_taken_for_the_new_truth() -> None:
@@ -119,18 +119,18 @@ def test_only_the_domain_with_wrong_labels_is_set_aside() -> None:
     decisions: list[GateDecision] = []
     for batch in range(90):
         home, search = micro_batch(random, scene=1), micro_batch(random, scene=2, requests=8)
-        seen = both(home, turned(search) if batch >= 60 else search)
-        verdict = quarantine.judge(seen, np.ones(len(seen.label)))
+        scored = both(home, turned(search) if batch >= 60 else search)
+        verdict = quarantine.judge(scored, np.ones(len(scored.label)))
         decisions += verdict.decisions
     assert [decision.detail["stratum"] for decision in decisions] == ["scene=search"]
-    assert verdict.leave.tolist() == [False] * 13 + [True] * 8
+    assert verdict.set_aside.tolist() == [False] * 13 + [True] * 8
 
 
 def test_one_user_alone_is_no_evidence_against_labels() -> None:
     quarantine, random = Quarantine(STRATA, GateConfig()), np.random.default_rng(6)
     for batch in range(66):
-        seen = micro_batch(random) if batch < 60 else silent(micro_batch(random, user="one"))
-        assert quarantine.judge(seen, np.ones(len(seen.label))).decisions == []
+        scored = micro_batch(random) if batch < 60 else silent(micro_batch(random, user="one"))
+        assert quarantine.judge(scored, np.ones(len(scored.label))).decisions == []
 
 
 def test_users_in_a_row_who_rarely_click_are_no_evidence_however_many_batches_each_takes() -> None:
@@ -138,8 +138,8 @@ def test_users_in_a_row_who_rarely_click_are_no_evidence_however_many_batches_ea
     stream = Stream(rate=0.5).play(40)
     for rater in range(3):
         for _ in range(20):
-            seen = micro_batch(stream.random, rate=0.5, user=f"rater {rater}")
-            one = seen.select(np.arange(seen.requests) == 0)
+            scored = micro_batch(stream.random, rate=0.5, user=f"rater {rater}")
+            one = scored.select(np.arange(scored.requests) == 0)
             rare = replace(one, label=(stream.random.random(len(one.label)) < 0.1).astype(np.float64))
             stream.quarantine.judge(rare, np.ones(len(rare.label)))
     assert not stream.quarantine.aside.any()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from model.kernel.posterior import Expansion, Posterior, Taught
+from model.kernel.posterior import BatchLikelihood, Expansion, Posterior
 
 Batch = tuple[Tensor, Tensor, Tensor]
 WIDTH, INNER = 6, 3
@@ -36,11 +36,11 @@ def make(half_life: float = FOREVER, widths: tuple[int, ...] = (WIDTH,), prior: 
     return Posterior(MEAN, prior, half_life, widths)
 
 
-def taught(batch: Batch, served: Tensor | None = None) -> Taught:
+def taught(batch: Batch, served: Tensor | None = None) -> BatchLikelihood:
     """Served by the truth, as a kernel that has learned would."""
     features, label, weight = batch
     served = features @ TRUTH[: features.shape[1]] if served is None else served
-    return Taught.of(features, label, weight, Expansion(served, torch.zeros(len(label))))
+    return BatchLikelihood.of(features, label, weight, Expansion(served, torch.zeros(len(label))))
 
 
 def learned(posterior: Posterior, seeds: Sequence[int], n: int = 100) -> Posterior:
@@ -189,7 +189,7 @@ def test_what_was_learned_apart_is_added_and_the_start_is_left_once_as_behind_al
     torch.testing.assert_close(joined.precision, expected, rtol=1e-4, atol=1e-3)
 
 
-SILENCE = Taught(100, torch.zeros(WIDTH, WIDTH), torch.zeros(WIDTH))
+SILENCE = BatchLikelihood(100, torch.zeros(WIDTH, WIDTH), torch.zeros(WIDTH))
 
 
 def test_after_a_half_life_the_past_weighs_half() -> None:
@@ -279,7 +279,7 @@ def test_a_precision_that_is_no_precision_is_refused_and_does_not_hang() -> None
         matrix = torch.zeros(WIDTH, WIDTH)
         matrix[2, 2] = damaged
         with pytest.raises(FloatingPointError, match="precision is not finite or not positive"):
-            make().after(Taught(1, matrix, torch.zeros(WIDTH)))
+            make().after(BatchLikelihood(1, matrix, torch.zeros(WIDTH)))
 
 
 @pytest.mark.parametrize("column", [0.0, 1.0, 15.0])

@@ -19,7 +19,7 @@ from model.drift.signs import LabelHealth
 from model.drift.verdict import Alarm, Verdict, VerdictKind
 from model.encoding.domain import Domain, DomainSpace
 from model.gate.config import GateConfig
-from model.gate.seen import Doubles, Seen
+from model.gate.scored_examples import Doubles, ScoredExamples
 from streaming.config import JoinConfig, ProcessorConfig
 from streaming.events import Progress, ServedFeedback, ServedImpression, Tick, Traffic
 from streaming.events.decisions import encode_decision
@@ -42,7 +42,7 @@ class Recorder(DriftMonitor):
     def __init__(self, of: DriftMonitor) -> None:
         self.__dict__.update(of.__dict__)
         self.served_items: list[int] = []
-        self.batches: list[tuple[Seen, Doubles, Doubles]] = []
+        self.batches: list[tuple[ScoredExamples, Doubles, Doubles]] = []
         self.healths: list[LabelHealth] = []
         self.says: list[Verdict | Alarm] = []
 
@@ -50,8 +50,8 @@ class Recorder(DriftMonitor):
         assert len(frozen) == len(live) == len(x)
         self.served_items.append(len(frozen))
 
-    def learned(self, seen: Seen, weight: Doubles, candidate: Doubles, time: float) -> None:
-        self.batches.append((seen, weight, candidate))
+    def learned(self, scored: ScoredExamples, weight: Doubles, candidate: Doubles, time: float) -> None:
+        self.batches.append((scored, weight, candidate))
 
     def judge(self, health: LabelHealth, time: float) -> list[Verdict | Alarm]:
         self.healths.append(health)
@@ -87,7 +87,7 @@ def test_every_impression_is_seen_once_and_every_example_once_with_its_label() -
     feed(fed, [*RECORDS, *again])
     fed.drift.state(fed.dropped)  # a snapshot holds those that waited to be seen together
     assert sum(recorder.served_items) == sum(items_of(RECORDS))
-    labels = np.concatenate([seen.label for seen, *_ in recorder.batches])
+    labels = np.concatenate([scored.label for scored, *_ in recorder.batches])
     assert len(labels) == sum(items_of(RECORDS)) == fed.examples
     assert labels.sum() == sum(isinstance(record, ServedFeedback) for record in RECORDS)
     assert all(np.isfinite(candidate).all() for _, _, candidate in recorder.batches)
@@ -98,7 +98,7 @@ def test_what_the_gate_sets_aside_is_seen_with_its_weights_and_without_a_candida
     for offset, value in enumerate(test_gate.stream("turned")):
         fed.feed(offset, value, appended(value))
     left = sum(int(np.isnan(candidate).sum()) for _, _, candidate in recorder.batches)
-    assert left == fed.guarded.gate.left > 0
+    assert left == fed.guarded.gate.set_aside > 0
     assert all((weight > 0).all() for _, weight, _ in recorder.batches)
 
 

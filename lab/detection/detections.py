@@ -6,10 +6,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from lab.detection.episodes import Origin
-from lab.detection.score import Announced
-from lab.played.record import Said
+from lab.detection.score import Detection
+from lab.played.record import MonitorOutput
 from model.drift.verdict import Verdict, VerdictKind
-from model.gate.seen import Strata
+from model.gate.scored_examples import Strata
 
 VERDICT, ALWAYS, NEVER = "verdict", "always-fire", "never-fire"
 CAUSE_OF = {
@@ -28,32 +28,32 @@ CAUSES = {
 """The cause that an alarm on a signal stands for; drift for any other signal."""
 
 
-def announcements(said: Sequence[Said], strata: Strata, judged: Sequence[float]) -> dict[str, list[Announced]]:
+def detections(outputs: Sequence[MonitorOutput], strata: Strata, judged: Sequence[float]) -> dict[str, list[Detection]]:
     """Announcements by detector: the verdict, each single detector by its input, and the two dummies."""
-    heard: dict[str, list[Announced]] = defaultdict(list)
-    heard[VERDICT] = _verdicts(said)
-    for one in said:
-        if not isinstance(one.what, Verdict):
-            signal = _plain(one.what.signal)
-            alarm = Announced(one.time, one.what.stratum, CAUSES.get(signal, Origin.DRIFT), lasts=False)
-            heard[f"{one.what.detector} {signal}"].append(alarm)
+    by_detector: dict[str, list[Detection]] = defaultdict(list)
+    by_detector[VERDICT] = _verdicts(outputs)
+    for item in outputs:
+        if not isinstance(item.output, Verdict):
+            signal = _plain(item.output.signal)
+            alarm = Detection(item.time, item.output.stratum, CAUSES.get(signal, Origin.DRIFT), lasts=False)
+            by_detector[f"{item.output.detector} {signal}"].append(alarm)
     names = [strata.name(number) for number in range(len(strata))]
-    heard[ALWAYS] = [Announced(time, name, Origin.DRIFT, lasts=False) for time in judged for name in names]
-    heard[NEVER] = []
-    return heard
+    by_detector[ALWAYS] = [Detection(time, name, Origin.DRIFT, lasts=False) for time in judged for name in names]
+    by_detector[NEVER] = []
+    return by_detector
 
 
-def _verdicts(said: Sequence[Said]) -> list[Announced]:
+def _verdicts(outputs: Sequence[MonitorOutput]) -> list[Detection]:
     """A verdict announces something where it names another cause than before; a cause that stays is no news."""
-    standing: dict[str, Origin | None] = {}
-    told = []
-    for one in said:
-        if isinstance(one.what, Verdict):
-            cause = CAUSE_OF.get(one.what.kind)
-            if standing.get(one.what.stratum) is not cause:
-                told.append(Announced(one.time, one.what.stratum, cause))
-            standing[one.what.stratum] = cause
-    return told
+    current: dict[str, Origin | None] = {}
+    found = []
+    for item in outputs:
+        if isinstance(item.output, Verdict):
+            cause = CAUSE_OF.get(item.output.kind)
+            if current.get(item.output.stratum) is not cause:
+                found.append(Detection(item.time, item.output.stratum, cause))
+            current[item.output.stratum] = cause
+    return found
 
 
 def _plain(signal: str) -> str:

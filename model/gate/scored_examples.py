@@ -12,7 +12,7 @@ Doubles = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Seen:
+class ScoredExamples:
     """`n` labelled examples of `r` requests, as they were served, with both arms' logits."""
 
     label: Doubles
@@ -37,7 +37,7 @@ class Seen:
         """Number r of requests."""
         return len(self.user)
 
-    def select(self, keep: NDArray[np.bool_]) -> Seen:
+    def select(self, keep: NDArray[np.bool_]) -> ScoredExamples:
         """The requests where the mask `keep` `(r,)` is true, with their examples."""
         examples = keep[self.request]
         return replace(
