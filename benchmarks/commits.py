@@ -173,11 +173,11 @@ def main() -> int:
             machine.feed(*fed)
             played.step(fed[2])
         again = take_over(config, opened, played, log)
-    _tell(console, config.processor, played, len(prepared) / RATE, again)
+    _print_result(console, config.processor, played, len(prepared) / RATE, again)
     return 0
 
 
-def _tell(console: Console, config: ProcessorConfig, played: Committing, seconds: float, again: float) -> None:
+def _print_result(console: Console, config: ProcessorConfig, played: Committing, seconds: float, again: float) -> None:
     table = Table("", "GB a day", title=f"Written by one group at {RATE:g} requests a second")
     day = played.written.per_day(seconds)
     for what, size in day.items():

@@ -47,7 +47,7 @@ from streaming.processor.group_metrics import GroupMetrics
 from streaming.processor.join import Join, LabelledRequest
 from streaming.processor.machine import GroupMachine
 from streaming.processor.owned_group import new_machine
-from streaming.processor.status import Look, ShownStrata
+from streaming.processor.status import DriftView, ShownStrata
 from streaming.scorer.score_window import ScoreWindow
 
 EXAMPLES = 1_000_000
@@ -100,19 +100,19 @@ def _pairs(config: Config, opened: OpenedBackbone, log: Sequence[tuple[bytes, fl
     The two take turns at each chunk. What they do before a fifth of the records is starting up, and not counted.
     """
     name = config.groups[0].name
-    watched, alone = (new_machine(config, opened, name, _NoLog()) for _ in range(2))
+    monitored, alone = (new_machine(config, opened, name, _NoLog()) for _ in range(2))
     alone.drift = _NoWatch(name, alone.guarded.gate, config.domain_space(), config.drift, None)
     pairs, first = [], len(log) // 5
     for begin in range(0, len(log), _CHUNK):
-        before, seconds = watched.examples, {}
-        for machine in (watched, alone) if begin % (2 * _CHUNK) else (alone, watched):
+        before, seconds = monitored.examples, {}
+        for machine in (monitored, alone) if begin % (2 * _CHUNK) else (alone, monitored):
             began = time.thread_time()
             for offset, (value, now) in enumerate(log[begin : begin + _CHUNK], begin):
                 machine.feed(offset, value, now)
             seconds[machine] = time.thread_time() - began
         if begin >= first:
-            pairs.append((watched.examples - before, seconds[watched], seconds[alone]))
-    return watched, np.array(pairs)
+            pairs.append((monitored.examples - before, seconds[monitored], seconds[alone]))
+    return monitored, np.array(pairs)
 
 
 def _cost(pairs: Doubles) -> tuple[float, float, float]:
@@ -167,8 +167,8 @@ def scrape(console: Console) -> None:
     blocks = _Blocks(space)
     for number in range(400):
         blocks.show(monitor, number)
-    look = Look(list(zip(monitor.signals(), monitor.verdicts, strict=True)), 0, "first_examples")
-    telling = _seconds(lambda: DriftMetrics("main").tell(look))
+    look = DriftView(list(zip(monitor.signals(), monitor.verdicts, strict=True)), 0, "first_examples")
+    telling = _seconds(lambda: DriftMetrics("main").export(look))
 
     def ask(port: int) -> urllib.request.Request:
         return urllib.request.Request(f"http://127.0.0.1:{port}/metrics", headers={"Accept-Encoding": "gzip"})

@@ -57,7 +57,7 @@ class Outcome:
     """Whether some interval missed the true difference."""
     missed_plainly: bool
     """Whether some interval missed it that has 95 % at each look, as if it were the only look."""
-    told: int | None
+    decided_after: int | None
     """Requests of control users at the first look that showed an effect."""
 
 
@@ -69,7 +69,7 @@ def play(crowd: Crowd, random: np.random.Generator) -> Outcome:
     bucket = random.integers(BUCKETS, size=crowd.users) + BUCKETS * control
     wanted = 400.0 / max(float((activity * control).sum()), 1e-9)  # requests of control users at the first look
     counts = np.zeros((2, 4, BUCKETS), dtype=np.int64)
-    truth, looks, missed, plainly, told = np.zeros(3), 0, False, False, None
+    truth, looks, missed, plainly, decided_after = np.zeros(3), 0, False, False, None
     for step in range(_LOOKS):
         rate = activity * wanted * (1.0 if step == 0 else GROWTH**step - GROWTH ** (step - 1))
         seen = random.poisson(rate)
@@ -85,10 +85,10 @@ def play(crowd: Crowd, random: np.random.Generator) -> Outcome:
         now = effect("clicks_per_item", counts, level_of(looks))
         missed |= _misses(now, difference)
         plainly |= _misses(effect("clicks_per_item", counts, 0.05), difference)
-        if told is None and now.decided != "not yet":
-            told = int(counts[1, 0].sum())
+        if decided_after is None and now.decided != "not yet":
+            decided_after = int(counts[1, 0].sum())
         looks += 1
-    return Outcome(missed, plainly, told)
+    return Outcome(missed, plainly, decided_after)
 
 
 def _misses(now: Effect, difference: float) -> bool:
@@ -109,13 +109,13 @@ def main() -> int:
     for number, crowd in enumerate(CROWDS):
         random = np.random.default_rng([_SEED, number])
         outcomes = [play(crowd, random) for _ in range(STREAMS)]
-        told = [outcome.told for outcome in outcomes if outcome.told is not None]
+        decided_after = [outcome.decided_after for outcome in outcomes if outcome.decided_after is not None]
         table.add_row(
             crowd.name,
             _share(np.array([outcome.missed for outcome in outcomes])),
             _share(np.array([outcome.missed_plainly for outcome in outcomes])),
-            f"{len(told) / len(outcomes):.1%}",
-            f"{np.median(told):,.0f}" if len(told) > STREAMS / 2 else "",
+            f"{len(decided_after) / len(outcomes):.1%}",
+            f"{np.median(decided_after):,.0f}" if len(decided_after) > STREAMS / 2 else "",
         )
     Console().print(table)
     return 0

@@ -123,13 +123,13 @@ class Comparison:
     def check(self, given: Mapping[str, Any]) -> None:
         """Raises BadParameter for an option that does not go with this one."""
         if others := [name for name, value in given.items() if value and name not in {self.option, *self.options}]:
-            this = _written(self.option) if self.option else "a comparison of adapters"
+            option = _written(self.option) if self.option else "a comparison of adapters"
             homes = [_written(one.option) for one in _COMPARISONS if others[0] in one.options]
             homes += ["none of these"] * (others[0] in _ADAPTERS.options)
             but = f", but with {' or '.join(homes)}" if homes else ""
-            told = ", ".join(map(_written, self.options))
+            allowed = ", ".join(map(_written, self.options))
             raise typer.BadParameter(
-                f"it does not go with {this}{but}; what does: {told} and --out", param_hint=_written(others[0])
+                f"it does not go with {option}{but}; what does: {allowed} and --out", param_hint=_written(others[0])
             )
         if own := [name for name in self.against if given[name] and given["tune"]]:
             raise typer.BadParameter("it does not go with --tune, which decides it", param_hint=_written(own[0]))

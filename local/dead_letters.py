@@ -120,13 +120,13 @@ def _when(seconds: float) -> str:
 def _shown(kept: KeptLetter) -> dict[str, Any]:
     """Text as text and other bytes in base64, as msgspec writes them."""
     letter = msgspec.structs.asdict(kept.letter)
-    told = {"position": str(kept.position), **letter, "cure": kept.letter.cure or CURES.get(kept.letter.reason, "")}
-    told["meaning"] = REASONS.get(kept.letter.reason, "")
-    told["time_utc"] = _when(kept.letter.time)
-    told["value"] = _readable(kept.letter.value)
-    told["key"] = _readable(kept.key)
-    told["headers"] = {name: _readable(value) for name, value in kept.headers}
-    return told
+    fields = {"position": str(kept.position), **letter, "cure": kept.letter.cure or CURES.get(kept.letter.reason, "")}
+    fields["meaning"] = REASONS.get(kept.letter.reason, "")
+    fields["time_utc"] = _when(kept.letter.time)
+    fields["value"] = _readable(kept.letter.value)
+    fields["key"] = _readable(kept.key)
+    fields["headers"] = {name: _readable(value) for name, value in kept.headers}
+    return fields
 
 
 def _readable(data: bytes | None) -> str | bytes | None:

@@ -32,15 +32,15 @@ class Watchdog:
 
     def add(self, pid: int) -> None:
         """Makes `pid` end when this process ends."""
-        self._tell(f"+{pid}")
+        self._send(f"+{pid}")
 
     def remove(self, pid: int) -> None:
         """`pid` has ended."""
-        self._tell(f"-{pid}")
+        self._send(f"-{pid}")
 
     def release(self) -> None:
         """Lets everything live on, and ends the watchdog."""
-        self._tell("release")
+        self._send("release")
         self.close()
 
     def close(self) -> None:
@@ -50,7 +50,7 @@ class Watchdog:
             self._process.stdin.close()
         self._process.wait()
 
-    def _tell(self, order: str) -> None:
+    def _send(self, order: str) -> None:
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(order + "\n")

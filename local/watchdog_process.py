@@ -52,16 +52,16 @@ def _signal(pid: int, number: int) -> None:
 
 def main() -> None:
     """Watches until it is released or its input ends."""
-    watched: set[int] = set()
+    pids: set[int] = set()
     for line in sys.stdin:
         order = line.strip()
         if order == "release":
             return
         if order.startswith("+"):
-            watched.add(int(order[1:]))
+            pids.add(int(order[1:]))
         elif order.startswith("-"):
-            watched.discard(int(order[1:]))
-    end(watched)
+            pids.discard(int(order[1:]))
+    end(pids)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ RECONNECT_MAX_MS = 1_000
 
 _ASK_MS = 1_000
 _RETRY_S = 0.2
-_SAY_EVERY_S = 3.0
+_LOG_EVERY_S = 3.0
 _T = TypeVar("_T")
 
 _REFUSED = (SaslAuthenticationFailedError, UnsupportedSaslMechanismError, AuthorizationError)
@@ -207,7 +207,7 @@ def wait_for_broker(config: KafkaConfig, log: logging.Logger, stopping: threadin
     StoppedError as soon as `stopping` is set.
     """
     quiet_client_logs()
-    throttle = Throttle(_SAY_EVERY_S)
+    throttle = Throttle(_LOG_EVERY_S)
     deadline = time.monotonic() + config.startup_wait_s
 
     def note(_: RetryCallState) -> None:

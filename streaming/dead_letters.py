@@ -65,8 +65,8 @@ class KeptLetter:
     @property
     def failed_the_same_way(self) -> bool:
         """Whether its record was replayed before and refused for the same reason."""
-        told = [value.decode("utf-8", "replace") for name, value in self.headers if name == REPLAYED]
-        return bool(told) and told[-1].split(" ", 1)[0] == self.letter.reason
+        replays = [value.decode("utf-8", "replace") for name, value in self.headers if name == REPLAYED]
+        return bool(replays) and replays[-1].split(" ", 1)[0] == self.letter.reason
 
     def replayed_headers(self) -> list[tuple[str, bytes]]:
         """Headers for the record when it is sent again."""

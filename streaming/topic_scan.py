@@ -17,7 +17,7 @@ ASK_MS = 10_000
 """Milliseconds that a request for offsets may take."""
 _POLL_MS = 200
 _SILENT_S = 30.0
-_TELL_EVERY = 1_000
+_REPORT_EVERY = 1_000
 _STEP = 200
 """Records that a backward scan reads at once."""
 
@@ -50,7 +50,7 @@ def scan(
                 for record in read_span(consumer, place, begins[place], ends[place]):
                     yield record
                     done += 1
-                    if done % _TELL_EVERY == 0:
+                    if done % _REPORT_EVERY == 0:
                         progress(done, total)
             progress(total, total)
     except KafkaError as error:
@@ -89,15 +89,15 @@ def read_span(consumer: KafkaConsumer, partition: TopicPartition, begin: int, en
     """
     consumer.assign([partition])
     consumer.seek(partition, begin)
-    reached, heard = begin, time.monotonic()
+    reached, newest_at = begin, time.monotonic()
     while reached < end:
         for record in consumer.poll(timeout_ms=_POLL_MS).get(partition, ()):
             if record.offset < end:
                 yield record
         position = consumer.position(partition, timeout_ms=ASK_MS)  # transaction markers advance it, too
         if position > reached:
-            reached, heard = position, time.monotonic()
-        elif time.monotonic() - heard > _SILENT_S:
+            reached, newest_at = position, time.monotonic()
+        elif time.monotonic() - newest_at > _SILENT_S:
             raise TopicScanError(
                 f"{partition.topic}[{partition.partition}] gave nothing after offset {reached} of {end} for"
                 f" {_SILENT_S:.0f} s: does the broker still run?"

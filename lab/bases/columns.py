@@ -94,16 +94,16 @@ def _field_columns(
     table = _Counts.of(train, label, block)
     shown, clicked = table.shown.sum(axis=0), table.clicked.sum(axis=0)
     rate = (label.sum() + 1.0) / (len(label) + 2.0)
-    taught: list[NDArray[np.float64]] = [np.zeros(len(label)) for _ in range(2)]
+    train_columns: list[NDArray[np.float64]] = [np.zeros(len(label)) for _ in range(2)]
     for fold in range(BLOCKS):
         rows = block == fold
         picked = Field(train.name, train.rows[rows], train.weight[rows], train.size)
         odds, count = _lookup(picked, table.keys, shown - table.shown[fold], clicked - table.clicked[fold], rate)
         # The other blocks hold a block less than the whole: without the scale, every count would grow when it is tried.
-        taught[0][rows], taught[1][rows] = odds, count * (BLOCKS / (BLOCKS - 1))
-    tried = _lookup(test, table.keys, shown, clicked, rate)
-    taught[1], logged = (SCALE * np.log1p(count) for count in (taught[1], tried[1]))
-    return (taught, [tried[0], logged]) if counts else (taught[:1], [tried[0]])
+        train_columns[0][rows], train_columns[1][rows] = odds, count * (BLOCKS / (BLOCKS - 1))
+    test_columns = _lookup(test, table.keys, shown, clicked, rate)
+    train_columns[1], logged = (SCALE * np.log1p(count) for count in (train_columns[1], test_columns[1]))
+    return (train_columns, [test_columns[0], logged]) if counts else (train_columns[:1], [test_columns[0]])
 
 
 def _lookup(

@@ -10,7 +10,7 @@ from rich.console import Console
 from lab.conversions.tables import CvrReport, markdown, report_of, tables
 from lab.conversions.trial import try_conversions
 from lab.evaluate.command import warm_up
-from lab.evaluate.named_tables import say_where, show_tables, write_report
+from lab.evaluate.named_tables import print_location, show_tables, write_report
 from lab.evaluate.order import ComparisonOrder
 from lab.evaluate.plan import KERNEL, Plan
 from lab.evaluate.pool import ensure_writable
@@ -49,7 +49,7 @@ def run_conversions(config: Config, order: ComparisonOrder, *, console: Console 
     report = report_of(sorted(trials, key=lambda one: (streams.index(one.stream), one.seed)), plan.seeds)
     write_report(order.out, "conversions", report.to_json(), markdown(report))
     show_tables(tables(report), console)
-    say_where(order.out / "conversions.md", time.monotonic() - begun, console)
+    print_location(order.out / "conversions.md", time.monotonic() - begun, console)
     return report
 
 

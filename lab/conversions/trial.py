@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from features.live.features import LiveFeatures
 from lab.conversion_start import conversion_start
-from lab.conversions.known_conversions import ToldConversions, conversion_features
+from lab.conversions.known_conversions import KnownConversions, conversion_features
 from lab.evaluate.plan import KERNEL, Plan
 from lab.evaluate.prepare import PreparedStream, Pretrained
 from lab.evaluate.prequential import stream_batch
@@ -85,15 +85,15 @@ def _tried(plan: Plan, source: Source, seed: int) -> ConversionTrial:
     pretrained, data = load_pretrained(plan, stream, seed), load_stream(plan, source, seed)
     assert data.conversion is not None and data.cvr_logit is not None
     chunk = Chunk.concat(list(stream.chunks("live")))
-    told = ToldConversions.of(chunk, plan.config)
-    features = conversion_features(stream, pretrained, told, data.cvr_logit, plan.config)
-    view = replace(data, live=features, frozen_logit=data.cvr_logit, label=told.converted.astype(np.float32))
+    known = KnownConversions.of(chunk, plan.config)
+    features = conversion_features(stream, pretrained, known, data.cvr_logit, plan.config)
+    view = replace(data, live=features, frozen_logit=data.cvr_logit, label=known.converted.astype(np.float32))
     clicks = load_run(plan, source, seed, KERNEL).outcome.logit
     figures = {}
     ways: dict[str, Callable[[], NDArray[np.float32]]] = {
         FROZEN: lambda: view.frozen_logit,
         COUNTERS: lambda: _by_counters(view, pretrained),
-        POSTERIOR: lambda: _by_kernel(view, told, _start(plan, pretrained), plan, stream),
+        POSTERIOR: lambda: _by_kernel(view, known, _start(plan, pretrained), plan, stream),
     }
     for way, made in ways.items():
         begun = time.process_time()
@@ -126,13 +126,13 @@ def _by_counters(view: PreparedStream, pretrained: Pretrained) -> NDArray[np.flo
 
 @torch.inference_mode()
 def _by_kernel(
-    view: PreparedStream, told: ToldConversions, start: KernelStart, plan: Plan, stream: Stream
+    view: PreparedStream, conversions: KnownConversions, start: KernelStart, plan: Plan, stream: Stream
 ) -> NDArray[np.float32]:
     """A learner of clicks on conversions: it learns clicked examples when their window of conversions has closed."""
     learner = Learner(start, plan.learner, fingerprint="", domain_sizes=stream.catalogue.space.sizes)
     served = np.zeros(len(view), dtype=np.float32)
     edges = np.searchsorted(view.batch, np.arange(view.batches + 1), side="left")
-    order, closed_at = told.closing()
+    order, closed_at = conversions.closing()
     known, size, taken = (
         np.searchsorted(closed_at, np.arange(view.batches), side="right"),
         plan.learner.batch_examples,
@@ -153,12 +153,12 @@ def _by_kernel(
 
 def _measured(data: PreparedStream, clicks: NDArray[np.float32], cvr: NDArray[np.float32], cpu_s: float) -> CvrFigures:
     assert data.conversion is not None
-    label, clicked, told = data.conversion, data.truth > 0, sigmoid(cvr)
-    adapted, frozen = sigmoid(clicks) * told, sigmoid(data.frozen_logit) * told
+    label, clicked, probability = data.conversion, data.truth > 0, sigmoid(cvr)
+    adapted, frozen = sigmoid(clicks) * probability, sigmoid(data.frozen_logit) * probability
     return CvrFigures(
         request_auc=grouped_auc(label, adapted, data.request),
         auc=auc(label, adapted),
-        log_loss=log_loss(label[clicked], told[clicked]),
+        log_loss=log_loss(label[clicked], probability[clicked]),
         cvr_auc=auc(label[clicked], cvr[clicked]),
         request_auc_frozen=grouped_auc(label, frozen, data.request),
         auc_frozen=auc(label, frozen),

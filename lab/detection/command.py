@@ -15,7 +15,7 @@ from lab.detection.rows import DetectorReport, report_of
 from lab.detection.scenarios import Scenario, scenarios
 from lab.detection.tables import grid_table, markdown, missed, page, tables
 from lab.detection.trial import Trial, try_stream
-from lab.evaluate.named_tables import say_where, show_tables, write_report
+from lab.evaluate.named_tables import print_location, show_tables, write_report
 from lab.evaluate.order import ComparisonOrder
 from lab.evaluate.plan import Plan
 from lab.evaluate.plots import png
@@ -52,7 +52,7 @@ def run_detectors(config: Config, order: ComparisonOrder, *, console: Console | 
     show_tables(tables(reports[0]), console)
     for line in missed(reports[0]):
         console.print(f"[dim]{line}[/]", highlight=False)
-    say_where(order.out / "detectors.html", time.monotonic() - begun, console)
+    print_location(order.out / "detectors.html", time.monotonic() - begun, console)
     return reports
 
 

@@ -12,7 +12,7 @@ from lab.encoders.rows import EncoderReport, report_of
 from lab.encoders.tables import delay_tables, markdown, sentences, tables
 from lab.encoders.trial import CLUE, NONE, EncoderTrial, try_encoder, with_encoder
 from lab.evaluate.command import warm_up
-from lab.evaluate.named_tables import say_where, show_tables, write_report
+from lab.evaluate.named_tables import print_location, show_tables, write_report
 from lab.evaluate.order import ComparisonOrder
 from lab.evaluate.plan import KERNEL, Plan
 from lab.evaluate.pool import ensure_writable
@@ -64,7 +64,7 @@ def run_encoders(
     show_tables(tables(reports[0]), console)
     for sentence in sentences(reports[0]):
         console.print(sentence, highlight=False)
-    say_where(order.out / "user-encoders.md", time.monotonic() - begun, console)
+    print_location(order.out / "user-encoders.md", time.monotonic() - begun, console)
     return reports
 
 
@@ -112,7 +112,7 @@ def execute(
     ]
     trials = run_trials(
         plan, try_encoder, tasks, processes, console, title=f"user encoders, history_delay_s {delay_s:g}",
-        told=lambda one: f": {one.encoder}",
+        note=lambda one: f": {one.encoder}",
     )  # fmt: skip
     streams = [one.name for one in plan.sources]
     return sorted(trials, key=lambda one: (streams.index(one.stream), encoders.index(one.encoder), one.seed))

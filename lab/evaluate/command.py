@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from lab.bases.presets import known_base
-from lab.evaluate.named_tables import say_where, write_report
+from lab.evaluate.named_tables import print_location, write_report
 from lab.evaluate.order import ComparisonOrder
 from lab.evaluate.plan import Plan
 from lab.evaluate.pool import ensure_writable, execute
@@ -51,7 +51,7 @@ def run_evaluate(
     report = make_report(plan, execute(plan, console, order.processes, cluster))
     write(report, order.out)
     show(report, console)
-    say_where(order.out / "report.html", time.monotonic() - begun, console)
+    print_location(order.out / "report.html", time.monotonic() - begun, console)
     return report
 
 

@@ -69,6 +69,6 @@ def plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def say_where(path: Path, seconds: float, console: Console) -> None:
+def print_location(path: Path, seconds: float, console: Console) -> None:
     """Prints which file to open next, and how long it took to make."""
     console.print(f"{path} ({seconds:.0f} s)", highlight=False, soft_wrap=True)

@@ -63,9 +63,9 @@ def pictures(report: EvaluationReport) -> dict[str, bytes]:
 
 def _curves(figure: Figure, stream: StreamReport) -> None:
     rows = (1, 1.3, 1.3, *((1,) if stream.verdicts else ()))
-    within, lead_within, lead, *said = figure.subplots(len(rows), 1, sharex=True, height_ratios=rows)
+    within, lead_within, lead, *verdict_axes = figure.subplots(len(rows), 1, sharex=True, height_ratios=rows)
     where = (np.arange(WINDOWS) + 0.5) / WINDOWS * stream.examples / 1e3
-    for axes in (within, lead_within, lead, *said):
+    for axes in (within, lead_within, lead, *verdict_axes):
         for _, begin, end in stream.spans:
             axes.axvspan(begin * stream.examples / 1e3, end * stream.examples / 1e3, color="#ffe9b3", alpha=0.5, lw=0)
         plain(axes)
@@ -83,9 +83,9 @@ def _curves(figure: Figure, stream: StreamReport) -> None:
     lead_within.set_ylabel("above frozen, within requests")
     lead_within.legend(frameon=False, fontsize=9, loc="upper left")
     lead.set_ylabel("above frozen, AUC")
-    for axes in said:
+    for axes in verdict_axes:
         draw_bands(axes, [replace(one, begin=one.begin / 1e3, end=one.end / 1e3) for one in stream.verdicts])
-    (*said, lead)[0].set_xlabel(
+    (*verdict_axes, lead)[0].set_xlabel(
         "examples seen (thousands), scored before learning from them; shaded: the world differs"
     )
     for axes in (lead_within, lead):

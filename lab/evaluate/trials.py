@@ -47,18 +47,18 @@ def run_trials(
     console: Console,
     *,
     title: str,
-    told: Callable[[Trial], str] = lambda _: "",
+    note: Callable[[Trial], str] = lambda _: "",
 ) -> list[Trial]:
     """Results of `work(plan, *task)`, in the order in which they come.
 
-    The progress bar is called `title` and shows for each trial its stream, its seed and what `told` adds. Raises
+    The progress bar is called `title` and shows for each trial its stream, its seed and what `note` adds. Raises
     EvaluationFailedError; stored trials are used by the next call.
     """
     trials = []
     with workers(processes, None), bars(console) as progress:
         bar = progress.add_task(title, total=len(tasks), note="")
         for trial in each(plan, work, tasks):
-            progress.update(bar, advance=1, note=f"{trial.stream}, seed {trial.seed}{told(trial)}")
+            progress.update(bar, advance=1, note=f"{trial.stream}, seed {trial.seed}{note(trial)}")
             trials.append(trial)
     return trials
 

@@ -27,7 +27,7 @@ def stream_verdicts(data: PreparedStream, live: NDArray[np.float32], space: Doma
     """
     strata = Strata(space.values)
     monitor, healthy = DriftMonitor(strata, None, DriftConfig()), LabelHealth(np.zeros(len(strata), dtype=np.bool_))
-    said: list[tuple[float, Verdict]] = []
+    found: list[tuple[float, Verdict]] = []
     shown = np.split(np.arange(len(data)), np.searchsorted(data.batch, np.arange(1, data.batches)))
     order = np.argsort(data.decided, kind="stable")
     known = np.split(order, np.searchsorted(data.decided[order], np.arange(1, data.batches)))
@@ -37,8 +37,8 @@ def stream_verdicts(data: PreparedStream, live: NDArray[np.float32], space: Doma
         if len(decided):
             scored = _scored(data, live, decided)
             monitor.learned(scored, np.ones(len(decided)), np.full(len(decided), np.nan), time)
-        said += [(float(rows[-1] + 1), one) for one in monitor.judge(healthy, time) if isinstance(one, Verdict)]
-    return tuple(noteworthy(bands(said, float(len(data)))))
+        found += [(float(rows[-1] + 1), one) for one in monitor.judge(healthy, time) if isinstance(one, Verdict)]
+    return tuple(noteworthy(bands(found, float(len(data)))))
 
 
 def _scored(data: PreparedStream, live: NDArray[np.float32], rows: NDArray[np.int64]) -> ScoredExamples:

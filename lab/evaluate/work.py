@@ -221,7 +221,7 @@ def _backbone_folder(plan: Plan, stream: Stream, seed: int) -> Path:
     """Streams with the same pretraining half share a backbone."""
     digest = hashlib.sha256(plan.key.encode())
     chunk = Chunk.concat(list(stream.chunks("pretrain")))
-    for values in chunk.taught:
+    for values in chunk.training_columns:
         digest.update(np.ascontiguousarray(values).tobytes())
     digest.update(json.dumps([stream.catalogue.space.values, stream.catalogue.queries]).encode())
     digest.update(str(seed).encode())

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from lab.evaluate.cells import plain_span
 from lab.evaluate.compare import interval
-from lab.evaluate.named_tables import NamedTable, markdown_page, say_where, show_tables, write_report
+from lab.evaluate.named_tables import NamedTable, markdown_page, print_location, show_tables, write_report
 from lab.evaluate.order import ComparisonOrder
 from lab.evaluate.pool import ensure_writable
 from lab.evaluate.work import limit_threads, text_vectors
@@ -47,7 +47,7 @@ def run_new_scene(config: Config, order: ComparisonOrder, *, console: Console | 
                 console.print(f"{name}, seed {seed}: {row.way}, {row.cpu_s:.1f} s", highlight=False)
             write_report(order.out, "new-scene", [asdict(one) for one in rows], markdown(rows))
     show_tables(tables(rows), console)
-    say_where(order.out / "new-scene.md", time.monotonic() - begun, console)
+    print_location(order.out / "new-scene.md", time.monotonic() - begun, console)
     return rows
 
 

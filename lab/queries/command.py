@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from lab.evaluate.command import warm_up
-from lab.evaluate.named_tables import say_where, show_tables, write_report
+from lab.evaluate.named_tables import print_location, show_tables, write_report
 from lab.evaluate.order import ComparisonOrder
 from lab.evaluate.plan import KERNEL, Plan
 from lab.evaluate.pool import ensure_writable
@@ -43,7 +43,7 @@ def run_queries(config: Config, order: ComparisonOrder, *, console: Console | No
     show_tables(tables(report), console)
     for sentence in sentences(report):
         console.print(sentence, highlight=False)
-    say_where(order.out / "queries.md", time.monotonic() - begun, console)
+    print_location(order.out / "queries.md", time.monotonic() - begun, console)
     return report
 
 
@@ -66,7 +66,7 @@ def execute(plan: Plan, console: Console, processes: int) -> list[QueryTrial]:
     """Every variant on every stream and seed, in the order of streams, then variants, then seeds."""
     tasks = [(source, seed, by) for seed in plan.seeds for source in plan.sources for by in BY]
     tried = run_trials(
-        plan, try_queries, tasks, processes, console, title="backbones", told=lambda one: f": query by {one.by}"
+        plan, try_queries, tasks, processes, console, title="backbones", note=lambda one: f": query by {one.by}"
     )
     streams, variants = [source.name for source in plan.sources], list(BY)
     return sorted(tried, key=lambda one: (streams.index(one.stream), variants.index(one.by), one.seed))

@@ -90,17 +90,17 @@ def sentences(report: QueryReport) -> Iterator[str]:
         if row.by == NONE:
             continue
         above = row.above_none["request_auc"]
-        _, search, recommendation = (above[name] for name in SLICES)
+        _, search, recommendation = (_with_significance(above[name]) for name in SLICES)
         yield (
-            f"{row.stream}, {row.by}, {row.arm}: {_told(search)} within search requests, {_told(recommendation)} "
+            f"{row.stream}, {row.by}, {row.arm}: {search} within search requests, {recommendation} "
             "within recommendations"
         )
 
 
-def _told(value: Interval) -> str:
+def _with_significance(value: Interval) -> str:
     if np.isnan(value.half_width):
         return f"{span(value) or 'unknown'} (one seed tells no interval)"
-    return f"{value} ({'better' if value.low > 0 else 'worse' if value.high < 0 else 'not told apart'})"
+    return f"{value} ({'better' if value.low > 0 else 'worse' if value.high < 0 else 'no significant difference'})"
 
 
 def markdown(report: QueryReport) -> str:

@@ -87,7 +87,7 @@ class Recording:
             yield repr(profile).encode()
         fields = [spec.model_dump() for spec in (*catalogue.user_fields, *catalogue.item_fields)]
         yield json.dumps([fields, catalogue.space.values, catalogue.queries]).encode()
-        for values in chunk.taught:
+        for values in chunk.training_columns:
             yield np.ascontiguousarray(values).tobytes()
 
     def requests(self, half: Half) -> list[Request]:

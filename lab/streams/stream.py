@@ -100,7 +100,7 @@ class Chunk:
         return np.where(self.converted, self.conversions.delay, np.float32(np.nan))
 
     @property
-    def taught(self) -> list[NDArray[Any]]:
+    def training_columns(self) -> list[NDArray[Any]]:
         """All columns that a backbone is trained on, so that equal columns mean an equal backbone."""
         columns: list[NDArray[Any]] = [self.time, self.user, self.domain, self.items, self.click]
         return columns + [own for own in (self.converted, self.query) if own is not None]

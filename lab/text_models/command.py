@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from lab.code_key import code_digest
-from lab.evaluate.named_tables import say_where, show_tables, write_report
+from lab.evaluate.named_tables import print_location, show_tables, write_report
 from lab.evaluate.order import ComparisonOrder
 from lab.evaluate.plan import Plan
 from lab.evaluate.pool import ensure_writable
@@ -53,7 +53,7 @@ def run_text_models(
     report = report_of(tried, [cost_of(name, plan.cache_dir, texts) for name in bases])
     write_report(order.out, "text-models", report.to_json(), markdown(report))
     show_tables(tables(report), console)
-    say_where(order.out / "text-models.md", time.monotonic() - begun, console)
+    print_location(order.out / "text-models.md", time.monotonic() - begun, console)
     return report
 
 
@@ -90,7 +90,7 @@ def execute(plan: Plan, models: Sequence[str], console: Console, processes: int)
     variants = [("", "id"), *((model, by) for by in ("text", "both") for model in models)]
     tasks = [(source, seed, model, by) for seed in plan.seeds for source in plan.sources for model, by in variants]
     tried = run_trials(
-        plan, try_text_model, tasks, processes, console, title="backbones", told=lambda one: f": {one.model} {one.by}"
+        plan, try_text_model, tasks, processes, console, title="backbones", note=lambda one: f": {one.model} {one.by}"
     )
     streams = [source.name for source in plan.sources]
     tried.sort(key=lambda t: (streams.index(t.stream), variants.index((t.model, t.by)), t.seed))

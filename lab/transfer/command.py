@@ -9,7 +9,7 @@ from functools import partial
 
 from rich.console import Console
 
-from lab.evaluate.named_tables import say_where, show_tables, write_report
+from lab.evaluate.named_tables import print_location, show_tables, write_report
 from lab.evaluate.order import ComparisonOrder
 from lab.evaluate.plan import Plan
 from lab.evaluate.pool import ensure_writable
@@ -62,7 +62,7 @@ def run_transfer(
                 console.print(f"{row.target}, seed {seed}: {row.way}, {row.cpu_s:.1f} s", highlight=False)
             write_report(order.out, "transfer", [asdict(one) for one in rows], markdown(rows))
     show_tables(tables(rows), console)
-    say_where(order.out / "transfer.md", time.monotonic() - begun, console)
+    print_location(order.out / "transfer.md", time.monotonic() - begun, console)
     return rows
 
 

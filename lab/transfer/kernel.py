@@ -26,7 +26,7 @@ from model.kernel.batch import MicroBatch
 
 
 @dataclass(frozen=True)
-class TaughtKernel:
+class AdaptedKernel:
     """A kernel after the target's first half, with the live rows of that moment."""
 
     adapter: Adapter
@@ -60,7 +60,7 @@ class TaughtKernel:
         return np.asarray(scored.numpy(), dtype=np.float32)
 
 
-def taught_kernel(plan: Plan, source: PartedStream, target: Target, pretrained: Pretrained, seed: int) -> TaughtKernel:
+def adapt_kernel(plan: Plan, source: PartedStream, target: Target, pretrained: Pretrained, seed: int) -> AdaptedKernel:
     """A kernel that has learned the target's first half, as it would have live."""
     stream = replace(source, live=target.train)
     data = prepare(stream, pretrained, plan.config)
@@ -73,10 +73,10 @@ def taught_kernel(plan: Plan, source: PartedStream, target: Target, pretrained: 
     residual = (known.label - 1.0 / (1.0 + np.exp(-data.frozen_logit))).astype(np.float32)
     played = np.arange(len(target.train)) / plan.config.requests_per_second
     live.update(live_outcomes(stream, pretrained, known, pairs.content, residual, played))
-    return TaughtKernel(adapter, outcome, pretrained, live, float(played[-1]))
+    return AdaptedKernel(adapter, outcome, pretrained, live, float(played[-1]))
 
 
-def going_on(
+def adapt_further(
     plan: Plan, source: PartedStream, target: Target, pretrained: Pretrained, seed: int
 ) -> tuple[Adapter, Outcome]:
     """The same kernel after learning on in the second half, whose logits are the end of `outcome.logit`."""

@@ -16,7 +16,7 @@ from lab.streams.stream import Catalogue
 from model.encoding.domain import FACETS
 from model.encoding.spelling import FieldValue, spell_list
 
-_TOLD = 12
+_MOST_LISTED = 12
 """Values of a field that an error lists."""
 
 
@@ -129,7 +129,7 @@ def _having(part: StreamPart, profiles: Sequence[Mapping[str, FieldValue]]) -> N
 
 
 def _no_value(part: StreamPart, values: Sequence[str]) -> TransferRefused:
-    told = ", ".join(values[:_TOLD]) + (", .." if len(values) > _TOLD else "")
+    listed = ", ".join(values[:_MOST_LISTED]) + (", .." if len(values) > _MOST_LISTED else "")
     return TransferRefused(
-        f"{part.name!r}: {part.field} of {part.stream.name} is never {part.value!r}; it is {told or 'nothing at all'}"
+        f"{part.name!r}: {part.field} of {part.stream.name} is never {part.value!r}; it is {listed or 'nothing at all'}"
     )

@@ -41,12 +41,12 @@ def _cells(rows: Sequence[TransferRow]) -> list[str]:
 def _sentences(rows: Sequence[TransferRow]) -> list[str]:
     """Per reference the ways that differ from it beyond the interval, paired by seed."""
     return [
-        f"{FIGURES[figure]}: {_told(rows, figure, ZERO_SHOT)}; {_told(rows, figure, SCRATCH)}"
+        f"{FIGURES[figure]}: {_sentence(rows, figure, ZERO_SHOT)}; {_sentence(rows, figure, SCRATCH)}"
         for figure in ("request_auc", "log_loss", "hit")
     ]
 
 
-def _told(rows: Sequence[TransferRow], figure: str, against: str) -> str:
+def _sentence(rows: Sequence[TransferRow], figure: str, against: str) -> str:
     sign = -1 if figure == "log_loss" else 1
     of = {(row.way, row.seed): float(getattr(row, figure)) for row in rows}
     better, worse = [], []

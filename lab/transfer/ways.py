@@ -14,7 +14,7 @@ from lab.evaluate.plan import Plan
 from lab.evaluate.prepare import Pretrained
 from lab.fine_tuning.curve import OWN, methods_for
 from lab.fine_tuning.scratch import from_scratch
-from lab.transfer.kernel import going_on, taught_kernel
+from lab.transfer.kernel import adapt_further, adapt_kernel
 from lab.transfer.scoring import TargetTrial, TransferRow, in_scene
 from lab.transfer.task import PartedStream
 from model.backbone.dataset import Examples, ProfileTable, TrainingData
@@ -104,9 +104,9 @@ def _popularity(origin: SourceModel, trial: TargetTrial) -> TransferRow:
 def _kernels(origin: SourceModel, trial: TargetTrial) -> Iterator[TransferRow]:
     """The kernel as of the end of the first half, and one that keeps learning, which has no catalogue figures."""
     shared = origin.plan, origin.source, trial.target, origin.pretrained, origin.seed
-    kernel = taught_kernel(*shared)
+    kernel = adapt_kernel(*shared)
     yield _row(origin, trial, KERNEL_STOPPED, kernel.logits, kernel.outcome.cpu_s, kernel.adapter.parameters)
-    adapter, outcome = going_on(*shared)
+    adapter, outcome = adapt_further(*shared)
     logit = outcome.logit[-len(trial.test) :]
     name = origin.source.name
     yield trial.row(name, origin.seed, KERNEL_LIVE, logit, None, outcome.cpu_s, adapter.parameters)

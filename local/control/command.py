@@ -90,7 +90,7 @@ def pin(
 
     config = _config(context)
     past = version_of(read_history(config, group), version)
-    _tell(config, _operator(config, by, why).pin(group, past), scorer, key)
+    _print_outcome(config, _operator(config, by, why).pin(group, past), scorer, key)
 
 
 @app.command()
@@ -115,7 +115,7 @@ def rollback(
     else:
         newest = history[-1].info.version if history else 0
         past = version_before(history, read_order(config, group).pinned_version or newest)
-    _tell(config, _operator(config, by, why).pin(group, past, kind="rollback"), scorer, key)
+    _print_outcome(config, _operator(config, by, why).pin(group, past, kind="rollback"), scorer, key)
 
 
 @app.command()
@@ -132,7 +132,7 @@ def freeze(
     """Have every scorer serve the frozen arm until `resume`; learning goes on. With --learning it is the other way."""
     config = _config(context)
     operator = _operator(config, by, why)
-    _tell(config, operator.stop_learning(group) if learning else operator.freeze(group), scorer, key)
+    _print_outcome(config, operator.stop_learning(group) if learning else operator.freeze(group), scorer, key)
 
 
 @app.command()
@@ -147,14 +147,14 @@ def resume(
 ) -> None:
     """End every order: the newest published kernel is served again, and the processor learns."""
     config = _config(context)
-    _tell(config, _operator(config, by, why).resume(group), scorer, key)
+    _print_outcome(config, _operator(config, by, why).resume(group), scorer, key)
 
 
-def _tell(config: Config, order: Order, scorers: list[str] | None, key: str | None) -> None:
-    from local.control.obeyed import wait_until_obeyed
+def _print_outcome(config: Config, order: Order, scorers: list[str] | None, key: str | None) -> None:
+    from local.control.applied import wait_until_applied
     from local.control.views import ordered
 
     console.print(f"[bold]{order.group}[/]: {ordered(order)}", highlight=False, soft_wrap=True)
     configured = [f"http://{config.scorer.host}:{config.scorer.port}"] if config.scorer.port else []
     for address in scorers or configured:
-        console.print(f"  {address}: {wait_until_obeyed(address, order, key)}", highlight=False, soft_wrap=True)
+        console.print(f"  {address}: {wait_until_applied(address, order, key)}", highlight=False, soft_wrap=True)

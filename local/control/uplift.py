@@ -25,8 +25,8 @@ def print_uplift(config: Config, group: str | None, console: Console, *, as_json
     groups = [group] if group is not None else [known.name for known in config.groups]
     looks = {name: _newest(config, name) for name in groups}
     if as_json:
-        told = {name: None if look is None else _as_dict(look) for name, look in looks.items()}
-        console.print_json(json.dumps(told))
+        effects = {name: None if look is None else _as_dict(look) for name, look in looks.items()}
+        console.print_json(json.dumps(effects))
         return
     for name, look in looks.items():
         _print(config, name, look, console)
@@ -43,10 +43,10 @@ def _newest(config: Config, group: str) -> UpliftLook | None:
 
 
 def _as_dict(look: UpliftLook) -> dict[str, Any]:
-    told: dict[str, Any] = msgspec.to_builtins(look)
-    for effect, shown in zip(look.effects, told["effects"], strict=True):
+    fields: dict[str, Any] = msgspec.to_builtins(look)
+    for effect, shown in zip(look.effects, fields["effects"], strict=True):
         shown["decided"] = effect.decided
-    return told
+    return fields
 
 
 def _print(config: Config, group: str, look: UpliftLook | None, console: Console) -> None:

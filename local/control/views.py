@@ -26,19 +26,19 @@ def print_list(config: Config, group: str | None, last: int, console: Console) -
         order, history = read_order(config, name), read_history(config, name)
         console.print(f"[bold]{name}[/]: {ordered(order)}", highlight=False, soft_wrap=True)
         decisions = read_decisions(config, name)
-        if said := of_conversions(decisions):
-            console.print(said, highlight=False, soft_wrap=True)
+        if line := of_conversions(decisions):
+            console.print(line, highlight=False, soft_wrap=True)
         console.print(_table(history, order, decisions, last))
 
 
 def of_conversions(decisions: Sequence[Decision]) -> str:
     """What the gate decided last about the conversion task, in words; empty if it never did."""
-    told = [one for one in decisions if one.detail.get("task") == "conversions"]
-    if not told:
+    found = [one for one in decisions if one.detail.get("task") == "conversions"]
+    if not found:
         return ""
-    where = told[-1].detail.get("stratum")
+    where = found[-1].detail.get("stratum")
     place = f" in {where}" if where else ""
-    return f"  conversions: {told[-1].kind}{place}, {_time(told[-1].time)}: {told[-1].detail.get('reason', '')}"
+    return f"  conversions: {found[-1].kind}{place}, {_time(found[-1].time)}: {found[-1].detail.get('reason', '')}"
 
 
 def ordered(order: Order) -> str:
@@ -50,8 +50,8 @@ def ordered(order: Order) -> str:
     else:
         served = "the newest published kernel is served"
     stopped = "" if order.learning else "; learning is stopped"
-    told = f" (ordered by {order.by}, {_time(order.time)}: {order.why or 'no reason given'})" if order.by else ""
-    return served + stopped + told
+    reason = f" (ordered by {order.by}, {_time(order.time)}: {order.why or 'no reason given'})" if order.by else ""
+    return served + stopped + reason
 
 
 def print_kernel(config: Config, group: str, version: int, console: Console) -> None:
@@ -69,8 +69,8 @@ def print_kernel(config: Config, group: str, version: int, console: Console) -> 
         "norm of what it learned": f"{float(learned.norm()):.4g}",
     }
     if kernel.conversion is not None:
-        told = kernel.conversion.weights - Kernel.identity(kernel.conversion.start).weights
-        card["... of conversions"] = f"{float(told.norm()):.4g}"
+        change = kernel.conversion.weights - Kernel.identity(kernel.conversion.start).weights
+        card["... of conversions"] = f"{float(change.norm()):.4g}"
     console.print(f"[bold]{group}[/], version {version}", highlight=False)
     for name, value in card.items():
         console.print(f"  {name:<24} {value}", highlight=False, soft_wrap=True)
@@ -102,9 +102,9 @@ def _table(history: list[PastKernel], order: Order, decisions: list[Decision], l
     for past in reversed(history[-last:]):
         info = past.info
         marks = ["pinned"] if info.version == order.pinned_version else ["newest"] if past is history[-1] else []
-        said = "; ".join([*marks, *notes.get(info.version, [])[-3:]])
+        text = "; ".join([*marks, *notes.get(info.version, [])[-3:]])
         examples, newest = f"{info.examples:,}", _time(info.newest_event_time)
-        table.add_row(str(info.version), _time(past.published_at), examples, newest, said)
+        table.add_row(str(info.version), _time(past.published_at), examples, newest, text)
     return table
 
 

@@ -85,7 +85,7 @@ class Player:
 
             def later(answer: ScoreResponse, feedback: list[ItemFeedback]) -> None:
                 for one in feedback:
-                    task = tasks.create_task(self._tell_late(one.delay / replay_plan.speed, answer.request_id, one))
+                    task = tasks.create_task(self._send_late(one.delay / replay_plan.speed, answer.request_id, one))
                     self._late.add(task)
                     task.add_done_callback(self._late.discard)
 
@@ -135,7 +135,7 @@ class Player:
         finally:
             self._open.release()
         if answer is not None:
-            await self._tell(request, answer, later)
+            await self._send_clicks(request, answer, later)
 
     async def _score(self, session: aiohttp.ClientSession, request: Request) -> ScoreResponse | None:
         body = msgspec.json.encode(_score_request(request, queries=self._config.queries))
@@ -171,7 +171,7 @@ class Player:
                 "look at the scorer's log"
             )
 
-    async def _tell(self, request: Request, answer: ScoreResponse, later: _Later) -> None:
+    async def _send_clicks(self, request: Request, answer: ScoreResponse, later: _Later) -> None:
         feedback = request.feedback()
         if not feedback:
             return
@@ -182,7 +182,7 @@ class Player:
             self._send_feedback(answer.request_id, one, now)
         later(answer, feedback[len(at_once) :])
 
-    async def _tell_late(self, delay_s: float, request_id: str, feedback: ItemFeedback) -> None:
+    async def _send_late(self, delay_s: float, request_id: str, feedback: ItemFeedback) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._ending.wait(), delay_s)
         self._send_feedback(request_id, feedback, time.time())

@@ -118,15 +118,15 @@ class ConversionFigures:
     @classmethod
     def of(cls, stream: ScoredStream) -> ConversionFigures | None:
         """The figures; None for a backbone without conversions."""
-        told = stream.conversions
-        if told is None:
+        conversions = stream.conversions
+        if conversions is None:
             return None
         return cls(
-            frozen=ConversionArm.of(stream, told.label, stream.frozen, told.frozen),
-            live=ConversionArm.of(stream, told.label, stream.live, told.live),
-            by_clicks=ConversionArm.of(stream, told.label, stream.live, told.frozen),
-            conversions=int(told.label.sum()),
-            lists=evaluation.mixed_groups(told.label, stream.request),
+            frozen=ConversionArm.of(stream, conversions.label, stream.frozen, conversions.frozen),
+            live=ConversionArm.of(stream, conversions.label, stream.live, conversions.live),
+            by_clicks=ConversionArm.of(stream, conversions.label, stream.live, conversions.frozen),
+            conversions=int(conversions.label.sum()),
+            lists=evaluation.mixed_groups(conversions.label, stream.request),
         )
 
 
@@ -228,8 +228,8 @@ class RunReport:
         if self.conversions is not None:
             values |= {"conversions": self.conversions.conversions, "lists_ctcvr": self.conversions.lists}
             for arm in ("frozen", "live", "by_clicks"):
-                told = asdict(getattr(self.conversions, arm))
-                values |= {f"{name}_{arm}": value for name, value in told.items()}
+                figures = asdict(getattr(self.conversions, arm))
+                values |= {f"{name}_{arm}": value for name, value in figures.items()}
         return {key: _jsonable(value) for key, value in sorted(values.items())}
 
 

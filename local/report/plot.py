@@ -112,8 +112,10 @@ def draw_plot(
         rows = len({band.stratum for band in shown})
         figure = Figure(figsize=(11, 8.4 + 0.42 * rows), dpi=dpi, layout="constrained")
         if shown:
-            order, losses, said, kernels = figure.subplots(4, 1, sharex=True, height_ratios=(4, 4, 0.5 * rows, 1))
-            draw_bands(said, shown)
+            order, losses, verdict_axes, kernels = figure.subplots(
+                4, 1, sharex=True, height_ratios=(4, 4, 0.5 * rows, 1)
+            )
+            draw_bands(verdict_axes, shown)
         else:
             order, losses, kernels = figure.subplots(3, 1, sharex=True, height_ratios=(4, 4, 1))
         _draw_order(order, stream)

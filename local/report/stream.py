@@ -89,14 +89,14 @@ def scored_stream(log: Iterable[Traffic]) -> ScoredStream:
 
 def _conversions(impressions: Sequence[ServedImpression], converted: set[tuple[str, str]]) -> ScoredConversions | None:
     """`converted` are the request and item of each click that converted."""
-    told = [served for served in impressions if isinstance(served, ConvertingImpression)]
-    if not told or len(told) < len(impressions):
+    scored = [served for served in impressions if isinstance(served, ConvertingImpression)]
+    if not scored or len(scored) < len(impressions):
         return None
-    pairs = [(served.request_id, item) for served in told for item in served.items]
+    pairs = [(served.request_id, item) for served in scored for item in served.items]
     return ScoredConversions(
         label=np.array([pair in converted for pair in pairs], dtype=np.float64),
-        frozen=_probabilities([served.array("cvr_frozen_logit") for served in told]),
-        live=_probabilities([served.array("cvr_live_logit") for served in told]),
+        frozen=_probabilities([served.array("cvr_frozen_logit") for served in scored]),
+        live=_probabilities([served.array("cvr_live_logit") for served in scored]),
     )
 
 

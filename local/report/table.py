@@ -39,15 +39,15 @@ def _arms(report: RunReport) -> Table:
         table.add_row(name, *_pair(getattr(frozen, measure), getattr(live, measure), higher_is_better=True))
     table.add_row("log loss (lower is better)", *_pair(frozen.log_loss, live.log_loss, higher_is_better=False))
     table.add_row("calibration (1 is best)", *_calibration(frozen, live))
-    if (told := report.conversions) is not None:
-        within = f"CTCVR-AUC within requests ({told.lists:,} with a conversion)"
+    if (conversions := report.conversions) is not None:
+        within = f"CTCVR-AUC within requests ({conversions.lists:,} with a conversion)"
         for name, measure in ((within, "request_auc_ctcvr"), ("CTCVR-AUC", "auc_ctcvr")):
             frozen_arm, live_arm, by_clicks = (
-                getattr(arm, measure) for arm in (told.frozen, told.live, told.by_clicks)
+                getattr(arm, measure) for arm in (conversions.frozen, conversions.live, conversions.by_clicks)
             )
             table.add_row(name, *_pair(frozen_arm, live_arm, higher_is_better=True))
             table.add_row("  by its clicks, with the frozen CVR", *_pair(frozen_arm, by_clicks, higher_is_better=True))
-        losses = told.frozen.log_loss_cvr, told.live.log_loss_cvr
+        losses = conversions.frozen.log_loss_cvr, conversions.live.log_loss_cvr
         table.add_row("log loss of CVR among clicks (lower is better)", *_pair(*losses, higher_is_better=False))
     return table
 

@@ -71,10 +71,10 @@ def bands_of(spans: Iterable[VerdictSpan], stream: ScoredStream) -> list[Band]:
     Strata with only quiet verdicts are left out, except the group. If there are several kernel groups, names of strata
     start with their group's.
     """
-    told = list(spans)
-    groups = {span.group for span in told}
-    names = [span.stratum if len(groups) == 1 else f"{span.group}: {span.stratum}" for span in told]
-    return noteworthy(Band(name, span.kind, *span.rows(stream)) for name, span in zip(names, told, strict=True))
+    listed = list(spans)
+    groups = {span.group for span in listed}
+    names = [span.stratum if len(groups) == 1 else f"{span.group}: {span.stratum}" for span in listed]
+    return noteworthy(Band(name, span.kind, *span.rows(stream)) for name, span in zip(names, listed, strict=True))
 
 
 def _begun(decision: Decision) -> VerdictSpan | None:

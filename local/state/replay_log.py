@@ -62,7 +62,7 @@ def run_replay_log(config: Config, order: ReplayOrder, console: Console) -> int:
     span = Span(0 if begin is None else begin, min(end, traffic.held.end))
     start = None if order.start is None else saved.load(order.start, order.group)
     done = replay(config, opened, order.group, traffic, span=span, skip=order.skip, start=start)
-    _tell(console, order, span, done)
+    _print_result(console, order, span, done)
     equal = None if order.skip is not None else _compare(console, done.state, stored, snapshot)
     saved.save(order.into, done.state)
     console.print(f"written to {order.into}", highlight=False)
@@ -78,7 +78,7 @@ def _newest(stored: StoredGroup, group: str, opened: OpenedBackbone) -> GroupSna
     return decode_snapshot(cut.snapshot, group=group, fingerprint=opened.backbone.fingerprint)
 
 
-def _tell(console: Console, order: ReplayOrder, span: Span, done: Replayed) -> None:
+def _print_result(console: Console, order: ReplayOrder, span: Span, done: Replayed) -> None:
     left_out = f", {done.skipped:,} of them left out and {done.left_open:,} requests that were open before them"
     left_out = left_out if done.skipped else ""
     console.print(

@@ -28,7 +28,7 @@ _TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
-class Tried:
+class CheckedShape:
     """Properties of a module that its trial showed."""
 
     width: int
@@ -49,7 +49,7 @@ class RowFunction:
     logits: bool = False
 
 
-def check_behaviour(backbone: WrappedBackbone, probe: FeatureBatch) -> Tried:
+def check_behaviour(backbone: WrappedBackbone, probe: FeatureBatch) -> CheckedShape:
     """Tries every method of a frozen module on rows of `probe`.
 
     Raises ValueError, naming the method, for a failure, a wrong shape or type, values that are not finite, results that
@@ -68,7 +68,7 @@ def check_behaviour(backbone: WrappedBackbone, probe: FeatureBatch) -> Tried:
     return tried
 
 
-def _try_all(backbone: WrappedBackbone, probe: FeatureBatch) -> Tried:
+def _try_all(backbone: WrappedBackbone, probe: FeatureBatch) -> CheckedShape:
     raw, everything = backbone.raw, torch.arange(max(len(probe), _MANY)) % len(probe)
 
     def batch(index: Tensor) -> tuple[FeatureBatch]:
@@ -87,7 +87,7 @@ def _try_all(backbone: WrappedBackbone, probe: FeatureBatch) -> Tried:
     predict = RowFunction("predict", logged_rows, raw.predict, logits=True)
     logits = _try(predict, count)
     _check_gradient(predict, count)
-    return Tried(x.shape[1], content.shape[1], logits.dim() == 2 and logits.shape[1] == 2)
+    return CheckedShape(x.shape[1], content.shape[1], logits.dim() == 2 and logits.shape[1] == 2)
 
 
 def _try(function: RowFunction, count: int) -> Tensor:

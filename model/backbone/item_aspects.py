@@ -12,7 +12,7 @@ from model.encoding.profile import ItemFeatures
 _MISSING = {"text": "no item has a text", "sparse": "no item field is declared (features.item_fields)"}
 
 
-def ensure_told_apart(config: BackboneConfig, encoder: FeatureEncoder, items: Sequence[ItemFeatures]) -> None:
+def ensure_distinguishable(config: BackboneConfig, encoder: FeatureEncoder, items: Sequence[ItemFeatures]) -> None:
     """Raises BackboneRefused if no configured aspect holds any data: every item would then look the same."""
     there = {"id": True, "text": any(item.text.any() for item in items), "sparse": bool(encoder.item_fields)}
     if not any(there[aspect] for aspect in config.item_aspects):

@@ -18,7 +18,7 @@ from model.backbone.encoders.cloze import cloze_pretrain
 from model.backbone.encoders.clue import clue_pretrain
 from model.backbone.foundation import FoundationBackbone
 from model.backbone.interface import FrozenBackbone
-from model.backbone.item_aspects import ensure_told_apart
+from model.backbone.item_aspects import ensure_distinguishable
 from model.backbone.own import pretrain_own
 from model.backbone.report import PretrainReport, TrainingProgress
 from model.backbone.schema import BackboneRefused
@@ -69,7 +69,7 @@ def pretrain_backbone(
         own, report = pretrain_own(data, cut, encoder, shape, backbone, config)
         report.window = (float(examples.time[0]), float(examples.time[-1]))
         return own, report
-    ensure_told_apart(backbone, encoder, items)
+    ensure_distinguishable(backbone, encoder, items)
     return pretrain(
         examples, users, items, encoder, domain_sizes=domain_sizes, backbone=backbone, config=config,
         progress=progress, queries=queries, make=make,

@@ -43,11 +43,11 @@ def words(kind: VerdictKind, where: str, evidence: Mapping[str, float | str], *,
     name = "the group" if where == "group" else where
     figures = {"recovered": 0.0, "examples": 0.0, "how": "", **evidence, "where": name}
     if kind is VerdictKind.TOO_LITTLE and not figures["examples"]:
-        said = f"{name} has brought no labelled example yet: nothing is known."
+        text = f"{name} has brought no labelled example yet: nothing is known."
     else:
-        said = _WORDS[kind].format(**figures)
-    said = said[0].upper() + said[1:] if name == "the group" else said
-    return f"{said[:-1]}, as in the whole group." if shared else said
+        text = _WORDS[kind].format(**figures)
+    text = text[0].upper() + text[1:] if name == "the group" else text
+    return f"{text[:-1]}, as in the whole group." if shared else text
 
 
 def advice(kind: VerdictKind) -> str:

@@ -74,7 +74,7 @@ class AccessConfig(Section):
 
     @field_validator("keys")
     @classmethod
-    def _told_apart(cls, keys: tuple[KeyConfig, ...]) -> tuple[KeyConfig, ...]:
+    def _distinct_names(cls, keys: tuple[KeyConfig, ...]) -> tuple[KeyConfig, ...]:
         for part in ("name", "hash"):
             values = [getattr(key, part) for key in keys]
             if len(set(values)) != len(values):

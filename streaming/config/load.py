@@ -74,7 +74,7 @@ def _explain(error: ValidationError, source: Path | None) -> str:
         path = tuple(str(part) for part in problem["loc"])
         fault = "unknown key" if problem["type"] == "extra_forbidden" else problem["msg"].removeprefix("Value error, ")
         variable = variable_of(path, os.environ)
-        told_by = f" (from {variable})" if variable is not None else ""
-        lines.append(": ".join(part for part in (".".join(path), fault + told_by) if part))
+        origin = f" (from {variable})" if variable is not None else ""
+        lines.append(": ".join(part for part in (".".join(path), fault + origin) if part))
     file = f"{source}: " if source is not None else ""
     return file + "; ".join(lines) + " (`driftline config` lists every key with its meaning)"

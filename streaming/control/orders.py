@@ -91,8 +91,8 @@ class Operator:
 
     def _give(self, group: str, kind: str, changes: Mapping[str, Any], detail: Mapping[str, Any]) -> Order:
         now, topics = time.time(), self._config.topics
-        told = {"by": self._by, "why": self._why, "time": now}
-        order = msgspec.structs.replace(read_order(self._config, group), **changes, **told)
+        author = {"by": self._by, "why": self._why, "time": now}
+        order = msgspec.structs.replace(read_order(self._config, group), **changes, **author)
         self._write(topics.control, 0, group.encode(), encode_order(order))
         decision = Decision(kind, group, now, self._by, {"why": self._why, **detail})
         self._write(topics.decisions, 0, group.encode(), encode_decision(decision))

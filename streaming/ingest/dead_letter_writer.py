@@ -18,7 +18,7 @@ from streaming.topics import DEAD_LETTER_BYTES
 
 log = logging.getLogger(__name__)
 
-_SAY_EVERY_S = 10.0
+_LOG_EVERY_S = 10.0
 _MOST_KEPT = 16 * 1024
 """Largest size of key and headers that are kept in a letter, bytes."""
 
@@ -28,8 +28,8 @@ class DeadLetterWriter:
 
     def __init__(self, config: Config) -> None:
         self._topic = config.topics.dead_letters
-        self._throttle = Throttle(_SAY_EVERY_S)
-        self._unsaid: Counter[str] = Counter()
+        self._throttle = Throttle(_LOG_EVERY_S)
+        self._unlogged: Counter[str] = Counter()
 
     def of(self, record: Any, refusal: RefusedError, now: float, attempts: int = 1) -> Output:
         """The letter for a record of kafka-python; `now` is the time of the refusal, seconds."""
@@ -72,8 +72,8 @@ class DeadLetterWriter:
         """Counts written letters by reason."""
         for reason, number in reasons.items():
             metrics.DEAD_LETTERS.labels(reason=reason).inc(number)
-        self._unsaid += reasons
-        if self._unsaid and self._throttle.due():
-            counts = ", ".join(f"{number} {reason}" for reason, number in self._unsaid.most_common())
+        self._unlogged += reasons
+        if self._unlogged and self._throttle.due():
+            counts = ", ".join(f"{number} {reason}" for reason, number in self._unlogged.most_common())
             log.warning("refused and kept aside: %s; `driftline dead-letters list` shows them with the cure", counts)
-            self._unsaid.clear()
+            self._unlogged.clear()

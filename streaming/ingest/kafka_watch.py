@@ -14,7 +14,7 @@ from streaming.retries import Throttle
 log = logging.getLogger(__name__)
 
 _AWAY_S = 10.0
-_SAY_EVERY_S = 5.0
+_LOG_EVERY_S = 5.0
 
 
 class KafkaWatch:
@@ -24,21 +24,21 @@ class KafkaWatch:
         self._config = config
         self._answered = time.monotonic()
         self._missing: list[str] = []
-        self._told = False
-        self._throttle = Throttle(_SAY_EVERY_S)
+        self._reported = False
+        self._throttle = Throttle(_LOG_EVERY_S)
 
     def answered(self) -> None:
         """Records that Kafka answered and has the topics."""
         now = time.monotonic()
-        if self._told:
+        if self._reported:
             log.warning("Kafka is back after %.0f s", now - self._answered)
-        self._answered, self._told, self._missing = now, False, []
+        self._answered, self._reported, self._missing = now, False, []
 
     def failed(self, error: object) -> None:
         """Records a failed request; `error` is logged with the cause that can be found."""
         if not self._throttle.due():
             return
-        self._told = True
+        self._reported = True
         self._missing = self._missing_topics()
         log.warning("%s (%s); waiting, nothing is skipped", self._explanation(), error)
 

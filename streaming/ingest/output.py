@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 _FLUSH_S = 1.0
 _RETRY_S = 1.0
-_SAY_EVERY_S = 3.0
+_LOG_EVERY_S = 3.0
 _MAX_BLOCK_MS = 2_000
 """Longest wait of one record for a topic's metadata, during which the process does not notice that it should end."""
 
@@ -151,7 +151,7 @@ class Writer:
         """Waits until all sent records are acknowledged or failed, because sending again earlier would duplicate
         them."""
         began = time.monotonic()
-        throttle = Throttle(_SAY_EVERY_S, at_once=False)
+        throttle = Throttle(_LOG_EVERY_S, at_once=False)
 
         def note(_: RetryCallState) -> None:
             if throttle.due():

@@ -161,7 +161,7 @@ class _PassingOver(Fetcher.PartitionRecords):  # type: ignore[misc]
     kafka-python 3.0 raises once and then loops for ever inside `poll` at the same batch.
     """
 
-    told: list[UnreadableBatch]
+    unreadable: list[UnreadableBatch]
     next_fetch_offset: int
 
     def _unpack_records(self, tp: TopicPartition, records: Any, *deserializers: Any) -> Iterator[Any]:
@@ -176,7 +176,7 @@ class _PassingOver(Fetcher.PartitionRecords):  # type: ignore[misc]
                 if behind is None:
                     raise
                 begin = max(self.next_fetch_offset, self.fetch_offset)
-                self.told.append(UnreadableBatch(tp.topic, tp.partition, begin, behind, error))
+                self.unreadable.append(UnreadableBatch(tp.topic, tp.partition, begin, behind, error))
                 self.next_fetch_offset = behind
 
 
@@ -193,5 +193,5 @@ class _Remembering:
         return self.last
 
 
-def _pass_over_unreadable(consumer: KafkaConsumer, told: list[UnreadableBatch]) -> None:
-    consumer._fetcher.PartitionRecords = type("PassingOver", (_PassingOver,), {"told": told})
+def _pass_over_unreadable(consumer: KafkaConsumer, unreadable: list[UnreadableBatch]) -> None:
+    consumer._fetcher.PartitionRecords = type("PassingOver", (_PassingOver,), {"told": unreadable})

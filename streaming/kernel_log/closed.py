@@ -14,7 +14,7 @@ from streaming.kernel_log.rows import StateRecord
 
 log = logging.getLogger(__name__)
 _CLOSED = "closed"
-NEVER_TAUGHT = 0
+NOT_LEARNED = 0
 """`ClosedRequest.learned_at` of a request that was set aside, or that came while learning was stopped."""
 
 
@@ -29,7 +29,7 @@ class ClosedRequest(msgspec.Struct, array_like=True, gc=False):
     clicks: bytes
     """Packed bits, one per item: the labels as last learned."""
     learned_at: int = -1
-    """`Learner.examples` right after the micro-batch that learned it; -1 before that, or `NEVER_TAUGHT`."""
+    """`Learner.examples` right after the micro-batch that learned it; -1 before that, or `NOT_LEARNED`."""
     conversions: bytes = b""
     """Packed bits, one per item; empty before the first conversion."""
     weight: bytes = b""

@@ -88,11 +88,11 @@ class ClosedIndex:
 
         `weight` holds the weight of each request (`ClosedRequest.weight`).
         """
-        taught, self._pending = self._pending[:requests], self._pending[requests:]
-        for closed in taught:
+        learned, self._pending = self._pending[:requests], self._pending[requests:]
+        for closed in learned:
             closed.learned_at, closed.weight = examples, weight
             self._bytes += len(weight)
-        self._fresh += taught
+        self._fresh += learned
 
     def corrected(self, closed: ClosedRequest) -> None:
         """Records that the clicks of a learned request have changed."""

@@ -10,7 +10,7 @@ from streaming.events.decisions import Decision
 from streaming.monitoring import metrics
 from streaming.processor.drift_watch import ALARM, VERDICT
 from streaming.processor.machine import GATE
-from streaming.processor.status import Look
+from streaming.processor.status import DriftView
 
 
 def count_decision(made: Decision) -> None:
@@ -29,22 +29,22 @@ class DriftMetrics:
 
     def __init__(self, group: str) -> None:
         self._group = group
-        self._told: Counter[str] = Counter()
+        self._exported: Counter[str] = Counter()
         self._failures = 0
 
-    def tell(self, look: Look) -> None:
+    def export(self, look: DriftView) -> None:
         """Sets every metric; unknown values become NaN, as Prometheus represents them."""
         for signals, verdict in look.domains:
             for kind in VerdictKind:
                 metrics.VERDICT.labels(self._group, verdict.stratum, kind.value).set(kind is verdict.kind)
-            self._tell_domain(signals)
+            self._export_domain(signals)
         for source in ("pretraining", "first_examples"):
             metrics.DRIFT_REFERENCE.labels(self._group, source).set(source == look.reference)
         metrics.TASK_FAILURES.labels("drift-monitor").inc(max(0, look.failures - self._failures))
         self._failures = look.failures
         metrics.MONITOR_REFUSED.labels(self._group).inc(self._new("refused", look.refused))
 
-    def _tell_domain(self, signals: Signals) -> None:
+    def _export_domain(self, signals: Signals) -> None:
         labels = (self._group, signals.stratum)
         metrics.DOMAIN_EXAMPLES.labels(*labels).inc(self._new(signals.stratum, signals.examples))
         metrics.DOMAIN_LABEL_RATE.labels(*labels).set(signals.label_rate)
@@ -62,6 +62,6 @@ class DriftMetrics:
     def _new(self, name: str, count: int) -> int:
         """The increase since the last look. After a restore the first value is the base, because it was counted
         before."""
-        before = self._told.get(name, count)
-        self._told[name] = count
+        before = self._exported.get(name, count)
+        self._exported[name] = count
         return max(0, count - before)

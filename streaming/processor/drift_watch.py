@@ -132,10 +132,10 @@ class DriftWatch:
         """Decisions about changes. `path` counts feedback since the last call, `dropped` are the machine's counts."""
         self._judged_at = join.watermark
         self._count(path, dropped)
-        told: list[Verdict | Alarm] = []
+        outputs: list[Verdict | Alarm] = []
         with self._watching():
-            told = self.monitor.judge(self._health(join), join.watermark)
-        return [self._decision(one, join.watermark) for one in told]
+            outputs = self.monitor.judge(self._health(join), join.watermark)
+        return [self._decision(output, join.watermark) for output in outputs]
 
     @contextmanager
     def _watching(self) -> Iterator[None]:
@@ -149,7 +149,7 @@ class DriftWatch:
 
     def _begin(self, failed: str = "") -> None:
         self.monitor, self._failed = DriftMonitor(*self._parts), failed
-        self._told = {verdict.stratum: str(verdict.kind) for verdict in self.monitor.verdicts}
+        self._reported = {verdict.stratum: str(verdict.kind) for verdict in self.monitor.verdicts}
 
     @property
     def verdicts(self) -> list[Verdict]:
@@ -182,20 +182,20 @@ class DriftWatch:
             dropped_share=_share(shares["dropped"], shares["kept"]),
         )
 
-    def _decision(self, told: Verdict | Alarm, now: float) -> Decision:
-        if isinstance(told, Alarm):
-            return Decision(ALARM, self._group, told.time, MONITOR, dataclasses.asdict(told))
-        before, self._told[told.stratum] = self._told[told.stratum], str(told.kind)
+    def _decision(self, output: Verdict | Alarm, now: float) -> Decision:
+        if isinstance(output, Alarm):
+            return Decision(ALARM, self._group, output.time, MONITOR, dataclasses.asdict(output))
+        before, self._reported[output.stratum] = self._reported[output.stratum], str(output.kind)
         detail = {
-            "stratum": told.stratum,
+            "stratum": output.stratum,
             "from": before,
-            "to": str(told.kind),
-            "since": told.since,
-            "words": told.words,
-            "advice": told.advice,
-            "evidence": dict(told.evidence),
+            "to": str(output.kind),
+            "since": output.since,
+            "words": output.words,
+            "advice": output.advice,
+            "evidence": dict(output.evidence),
         }
-        log.warning("group %s: %s: %s: %s", self._group, told.stratum, told.kind, told.words)
+        log.warning("group %s: %s: %s: %s", self._group, output.stratum, output.kind, output.words)
         return Decision(VERDICT, self._group, now, MONITOR, detail)
 
     @staticmethod
@@ -209,7 +209,7 @@ class DriftWatch:
         self._show()
         return {
             "monitor": self.monitor.state(),
-            "told": dict(self._told),
+            "told": dict(self._reported),
             "late": self._late,
             "shares": dict(self._shares),
             "happened": dict(self._happened),
@@ -223,7 +223,7 @@ class DriftWatch:
             return
         with self._watching():  # the state may come from another reference or another version of the program
             self.monitor.load(state["monitor"])
-            self._told.update({stratum: str(kind) for stratum, kind in state["told"].items()})
+            self._reported.update({stratum: str(kind) for stratum, kind in state["told"].items()})
         self._late, self._lost_before = int(state["late"]), -int(state["lost"])
         self._shares.update({name: float(value) for name, value in state["shares"].items()})
         self._happened.update({name: int(value) for name, value in state["happened"].items()})

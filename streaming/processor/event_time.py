@@ -58,8 +58,8 @@ class EventTime:
         self._look_at_feedback()
 
     def _look_at_feedback(self) -> None:
-        told = self._partitions > 0 and len(self._read) == self._partitions
-        self.feedback = min(self._read.values()) - self._lateness_s if told else _NEVER
+        all_read = self._partitions > 0 and len(self._read) == self._partitions
+        self.feedback = min(self._read.values()) - self._lateness_s if all_read else _NEVER
         """Seconds up to which ingest has read all feedback, by its slowest partition."""
 
     @property

@@ -35,7 +35,7 @@ class GroupMetrics:
         self._last: MicroBatch | None = None
         self._window = PrequentialWindow(WINDOW_EXAMPLES)
         self._lists = ListWindow(WINDOW_LISTS)
-        self._told: dict[str, int] = {}
+        self._exported: dict[str, int] = {}
 
     def learned(self, learned: Learned, seconds: float) -> None:
         """Counts one micro-batch, which took `seconds` to learn."""
@@ -61,7 +61,7 @@ class GroupMetrics:
         """The status of `machine` at wall-clock time `wall`, s, taken between two records; updates its drift
         metrics."""
         look = self._shown.look(machine)
-        self._drift.tell(look)
+        self._drift.export(look)
         request_auc = {arm: values["request_auc"] for arm, values in self._lists.summary().items()}
         return group_status(machine, look, wall, request_auc)
 
@@ -76,16 +76,16 @@ class GroupMetrics:
             metrics.ARM_REQUEST_AUC.labels(self.group, arm).set(values["request_auc"])
             for at in NDCG_AT:
                 metrics.ARM_NDCG.labels(self.group, arm, str(at)).set(values[f"ndcg_{at}"])
-        self._tell_information(machine.learner)
+        self._export_information(machine.learner)
         metrics.KERNEL_DISTANCE.labels(self.group).set(machine.learner.distance())
         metrics.OPEN_REQUESTS.labels(self.group).set(len(machine.join.open))
         metrics.LEARN_QUEUE.labels(self.group).set(waiting)
-        self._tell_uplift(machine.experiment.uplift)
+        self._export_uplift(machine.experiment.uplift)
         metrics.LEARNING_STOPPED.labels(self.group).set(not machine.learning)
-        self._tell_join(machine)
-        self._tell_gate(machine)
+        self._export_join(machine)
+        self._export_gate(machine)
 
-    def _tell_gate(self, machine: GroupMachine) -> None:
+    def _export_gate(self, machine: GroupMachine) -> None:
         gate = machine.guarded.gate
         metrics.GATE_HELD.labels(self.group).set(bool(gate.held))
         metrics.GATE_SET_ASIDE.labels(self.group).set(int(gate.quarantine.aside.sum()))
@@ -93,7 +93,7 @@ class GroupMetrics:
         for comparison, most in zip(COMPARISONS, gate.harm.evidence.max(axis=0).tolist(), strict=True):
             metrics.GATE_EVIDENCE.labels(self.group, comparison).set(most)
 
-    def _tell_join(self, machine: GroupMachine) -> None:
+    def _export_join(self, machine: GroupMachine) -> None:
         group, join = self.group, machine.join
         metrics.WATERMARK.labels(group).set(join.time.frontier)
         metrics.FEEDBACK_UNREAD.labels(group).set(join.time.unread_s)
@@ -109,10 +109,10 @@ class GroupMetrics:
         for when, count in machine.converting.counts.items():
             metrics.CONVERSIONS.labels(group, when).inc(self._new("conversions " + when, count))
         if machine.conversions is not None:
-            self._tell_conversions(machine.conversions)
+            self._export_conversions(machine.conversions)
         metrics.AHEAD_OF_BROKER.labels(group).inc(self._new("ahead", join.ahead))
 
-    def _tell_conversions(self, head: ConversionHead) -> None:
+    def _export_conversions(self, head: ConversionHead) -> None:
         metrics.CONVERSION_EXAMPLES.labels(self.group).inc(self._new("conversion examples", head.learned))
         metrics.CVR_HELD.labels(self.group).set(bool(head.gate.held))
         metrics.CVR_SET_ASIDE.labels(self.group).set(int(head.gate.quarantine.aside.sum()))
@@ -124,10 +124,10 @@ class GroupMetrics:
 
     def _new(self, name: str, count: int) -> int:
         """The increase of a count since the last call; a recovery restarts it at zero."""
-        before, self._told[name] = self._told.get(name, 0), count
+        before, self._exported[name] = self._exported.get(name, 0), count
         return max(0, count - before)
 
-    def _tell_uplift(self, uplift: Uplift) -> None:
+    def _export_uplift(self, uplift: Uplift) -> None:
         """The difference between the live arm's users and the control users; nothing before the first look."""
         if uplift.control.share == 0:
             return
@@ -141,7 +141,7 @@ class GroupMetrics:
                 metrics.UPLIFT_LOW.labels(self.group, effect.ratio).set(effect.low)
                 metrics.UPLIFT_HIGH.labels(self.group, effect.ratio).set(effect.high)
 
-    def _tell_information(self, learner: Learner) -> None:
+    def _export_information(self, learner: Learner) -> None:
         """What the kernel keeps of the representation, what it has learned, and what it now learns, in nats."""
         compression = learner.start.compression
         metrics.COMPRESSION_NATS_KEPT.labels(self.group).set(compression.nats_kept)

@@ -9,7 +9,8 @@ Each record passes the same steps, and the methods follow in this order:
    own correction;
 4. learn (`_learn`): labelled requests fill a micro-batch; the gate weighs it and sets aside what it does not believe,
    and the kernel learns the rest (`model.gate.guarded`); the drift monitor sees all of it (`drift_watch`);
-5. live features (`_taught`): the same examples update the counters and residuals of their user, items and domain;
+5. live features (`_record_learned`): the same examples update the counters and residuals of their user, items and
+   domain;
 6. publish (`_publish_what_is_due`): now and then the candidate is published for the scorers, unless the gate holds it;
    a kernel that replaces a harmful live kernel is published at once;
 7. correct (`_correct`): late clicks change kernel and live features as if they had been on time;
@@ -36,7 +37,7 @@ from model.kernel.kernel import Kernel
 from model.kernel.record import KernelInfo
 from streaming.events import LearningOrder, Traffic
 from streaming.events.decisions import Decision
-from streaming.kernel_log.closed import NEVER_TAUGHT
+from streaming.kernel_log.closed import NOT_LEARNED
 from streaming.processor.batches import corrected_examples, corrected_outcome, outcome
 from streaming.processor.conversion_head import ConversionHead
 from streaming.processor.corrections import Corrections, turn
@@ -74,9 +75,9 @@ class GroupMachine(GroupState):
         record = self._reader.read(offset, value)
         if record is None:
             return []
-        return self._obey(record) if isinstance(record, LearningOrder) else self._take(offset, record, appended)
+        return self._apply_order(record) if isinstance(record, LearningOrder) else self._take(offset, record, appended)
 
-    def _obey(self, order: LearningOrder) -> list[Learned]:
+    def _apply_order(self, order: LearningOrder) -> list[Learned]:
         """Carries out an operator's order; requests labelled before it are still learned."""
         learned = self._learn() if self._pending else []
         learned += self._take_step(self.guarded.settle())
@@ -97,7 +98,7 @@ class GroupMachine(GroupState):
             self.drift.late_click()
             self._relabel(joined.late)
         elif joined.late is not None:
-            waiting = self._untaught(joined.late) if joined.late.request.learned_at < 0 else None
+            waiting = self._waiting_request(joined.late) if joined.late.request.learned_at < 0 else None
             self.converting.take(joined.late, waiting, self.join.watermark)
         for request in joined.closed:
             self.experiment.take(request, self.join.watermark)
@@ -141,7 +142,7 @@ class GroupMachine(GroupState):
     def _skip(self, requests: Sequence[LabelledRequest]) -> None:
         """Marks requests as never learned, so that late clicks for them are not learned either."""
         self._skipped["learning_stopped"] += sum(len(request.impression.items) for request in requests)
-        self.join.closed.learned(len(requests), NEVER_TAUGHT)
+        self.join.closed.learned(len(requests), NOT_LEARNED)
 
     def _waited(self, since: float) -> bool:
         return self.join.watermark - since >= self._config.batch_seconds
@@ -150,18 +151,18 @@ class GroupMachine(GroupState):
         return len(gathered) >= self._config.batch_examples or bool(len(gathered) and self._waited(gathered.since))
 
     def _relabel(self, late: LateClick) -> None:
-        if late.request.learned_at == NEVER_TAUGHT or not self.learning:
+        if late.request.learned_at == NOT_LEARNED or not self.learning:
             # The whole request was set aside; teaching its clicks without its other items would be a bias (0145).
-            self._skipped["untaught_click" if self.learning else "learning_stopped"] += 1
+            self._skipped["unlearned_click" if self.learning else "learning_stopped"] += 1
             return
         if late.request.learned_at > 0:
             self._late.add(late, self.join.watermark)
             return
-        waiting = self._untaught(late)
+        waiting = self._waiting_request(late)
         turned = turn("click", late.request, waiting.impression, late.item_id, waiting.clicks, self.join.dropped)
         self.late_clicks["relabelled"] += turned
 
-    def _untaught(self, late: LateClick | LateConversion) -> LabelledRequest:
+    def _waiting_request(self, late: LateClick | LateConversion) -> LabelledRequest:
         """The request that feedback belongs to, while it waits for its micro-batch or for the gate."""
         in_doubt = (request for batch in self.guarded.gate.waiting for request in batch.requests)
         return next(r for r in chain(self._pending, in_doubt) if r.offset == late.request.offset)
@@ -182,22 +183,22 @@ class GroupMachine(GroupState):
         self._decisions += self.drift.judge(path, self.join, self.dropped)
 
     def _take_step(self, step: Step[LabelledRequest]) -> list[Learned]:
-        learned = [one for batch in step.batches if (one := self._taught(batch)) is not None]
+        learned = [one for batch in step.batches if (one := self._record_learned(batch)) is not None]
         for batch in step.batches:
             self.drift.decided(batch)
         self.drift.followed(step.decisions)
         for decision in step.decisions:
-            self._tell(decision)
+            self._report_decision(decision)
         published = self._publish_what_is_due(step)
         if learned and published is not None:
             learned[-1] = dataclasses.replace(learned[-1], published=published)
         return learned
 
-    def _taught(self, batch: GuardedBatch[LabelledRequest]) -> Learned | None:
+    def _record_learned(self, batch: GuardedBatch[LabelledRequest]) -> Learned | None:
         ends = np.cumsum([len(request.impression.items) for request in batch.requests])
         weights = np.split(batch.weight, ends[:-1])
         for request, is_learned, weight in zip(batch.requests, batch.learned.tolist(), weights, strict=True):
-            learned_at = batch.learned_at if is_learned else NEVER_TAUGHT
+            learned_at = batch.learned_at if is_learned else NOT_LEARNED
             weighs = is_learned and bool((weight < 1.0).any())
             self.join.closed.learned(1, learned_at, weight.tobytes() if weighs else b"")
             if not is_learned:
@@ -218,7 +219,7 @@ class GroupMachine(GroupState):
         self._newest_event_time = max(self._newest_event_time, float(batch.batch.time.max()))
         return Learned(batch.batch, batch.request, batch.report, None)
 
-    def _tell(self, decided: GateDecision) -> None:
+    def _report_decision(self, decided: GateDecision) -> None:
         log.warning("group %s: %s: %s", self.group, decided.kind, decided.detail)
         self._decisions.append(Decision(decided.kind, self.group, self.join.watermark, GATE, decided.detail))
 
@@ -285,7 +286,7 @@ class GroupMachine(GroupState):
                 return
             self.late_clicks["corrected"] += len(batch)
             clicks -= len(batch)
-        self._skipped["untaught_click"] += clicks
+        self._skipped["unlearned_click"] += clicks
         if self._position > self._rows_offset:  # rows keep undone examples, weighted as they were counted
             counted = [one for one in corrections if is_counted(one.weight.mean())]
             self.live.correct([corrected_outcome(one) for one in counted])
@@ -331,7 +332,7 @@ class GroupMachine(GroupState):
             else:
                 self._skipped["set_aside"] += int(batch.scored.select(~batch.learned).label.size)
         for decision in step.decisions:
-            self._tell(GateDecision(decision.kind, {**decision.detail, "task": "conversions"}))
+            self._report_decision(GateDecision(decision.kind, {**decision.detail, "task": "conversions"}))
         instead = step.served
         learned = any(batch.batch is not None for batch in step.batches) and not head.gate.held
         # Otherwise the next kernel of clicks carries what was learned.

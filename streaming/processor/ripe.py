@@ -38,14 +38,14 @@ class RipeRequests:
 
     def add(self, closed: ClosedRequest, frontier: float) -> None:
         """Adds a request that left the closed index, if it was learned and clicked."""
-        if _teaches(closed):
+        if _is_learned_click(closed):
             if not self._requests:
                 self.since = frontier
             self._requests[closed.request_id] = closed
 
     def evict(self, closed: ClosedRequest) -> None:
         """Counts a request that left the closed index too soon, so that its conversions will never be known."""
-        self.evicted += _teaches(closed)
+        self.evicted += _is_learned_click(closed)
 
     def take(self) -> list[ClosedRequest]:
         """Removes all requests and returns them in the order of the log."""
@@ -62,5 +62,5 @@ class RipeRequests:
         self._requests = {closed.request_id: closed for closed in state}
 
 
-def _teaches(closed: ClosedRequest) -> bool:
+def _is_learned_click(closed: ClosedRequest) -> bool:
     return closed.learned_at > 0 and any(closed.clicks)

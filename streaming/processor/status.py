@@ -18,7 +18,7 @@ WHOLE = "group"
 
 
 @dataclass(frozen=True)
-class Look:
+class DriftView:
     """The drift monitor's results for the domains of a group."""
 
     domains: list[tuple[Signals, Verdict]]
@@ -36,26 +36,26 @@ class ShownStrata:
     def __init__(self, space: DomainSpace, held: Iterable[Domain]) -> None:
         """`held` are the group's domains. A facet with one value is left out, because it equals the whole group."""
         domains = list(held)
-        self._told_apart = {facet for facet in FACETS if len(space.values[facet]) > 1}
+        self._separate_facets = {facet for facet in FACETS if len(space.values[facet]) > 1}
         self._held = {(facet, getattr(domain, facet)) for domain in domains for facet in FACETS}
 
     def __contains__(self, signals: Signals) -> bool:
         if signals.stratum == WHOLE:
             return True
         facet, _, value = signals.stratum.partition("=")
-        if facet not in self._told_apart:
+        if facet not in self._separate_facets:
             return False
         return signals.served > 0 or signals.examples > 0 or (value != UNKNOWN and (facet, value) in self._held)
 
-    def look(self, machine: GroupMachine) -> Look:
+    def look(self, machine: GroupMachine) -> DriftView:
         """The results to show; to be called between two records."""
         monitor, verdicts = machine.drift.monitor, {verdict.stratum: verdict for verdict in machine.drift.verdicts}
         signals = monitor.signals()
         shown = [(measured, verdicts[measured.stratum]) for measured in signals if measured in self]
-        return Look(shown, signals[0].refused, machine.drift.reference, machine.drift.failures)
+        return DriftView(shown, signals[0].refused, machine.drift.reference, machine.drift.failures)
 
 
-def group_status(machine: GroupMachine, look: Look, wall: float, request_auc: Mapping[str, float]) -> GroupStatus:
+def group_status(machine: GroupMachine, look: DriftView, wall: float, request_auc: Mapping[str, float]) -> GroupStatus:
     """The status at wall-clock time `wall`, s; `request_auc` is the whole group's, by arm."""
     join, whole = machine.join, look.domains[0][0]
     return GroupStatus(
@@ -82,8 +82,10 @@ def _conversions(head: ConversionHead) -> ConversionStatus:
         learned=head.learned,
         rate=_known(head.window.label_rate),
         arms={
-            arm: ArmStatus(_known(told["log_loss"]), _known(told["auc"]), calibration=_known(told["calibration"]))
-            for arm, told in head.window.summary().items()
+            arm: ArmStatus(
+                _known(measures["log_loss"]), _known(measures["auc"]), calibration=_known(measures["calibration"])
+            )
+            for arm, measures in head.window.summary().items()
         },
         held=gate.held,
         set_aside=[gate.strata.name(stratum) for stratum in gate.quarantine.aside.nonzero()[0].tolist()],

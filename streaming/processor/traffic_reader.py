@@ -22,7 +22,7 @@ from streaming.events import (
 )
 
 log = logging.getLogger(__name__)
-_POSITIONS_TOLD = 20
+_MOST_POSITIONS = 20
 _PARTITIONS = 10_000
 """Upper bound of the partitions that a progress record may name; larger ones would only take memory."""
 
@@ -55,7 +55,7 @@ class TrafficReader:
     def __init__(self, group: str, fingerprint: str, widths: Widths) -> None:
         self.refused: Counter[str] = Counter()
         self._group, self._fingerprint, self._widths = group, fingerprint, widths
-        self._positions: defaultdict[str, deque[int]] = defaultdict(lambda: deque(maxlen=_POSITIONS_TOLD))
+        self._positions: defaultdict[str, deque[int]] = defaultdict(lambda: deque(maxlen=_MOST_POSITIONS))
 
     def read(self, offset: int, value: bytes | None, *, known: bool = False) -> Traffic | None:
         """The record at `offset`, or None if it is refused; a `known` record has passed the checks before."""

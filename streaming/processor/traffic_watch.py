@@ -14,7 +14,7 @@ from streaming.retries import Throttle
 
 log = logging.getLogger(__name__)
 _ASK_EVERY_S = 2.0
-_SAY_EVERY_S = 5.0
+_LOG_EVERY_S = 5.0
 
 
 class TrafficReplacedError(Exception):
@@ -28,7 +28,7 @@ class TrafficWatch:
         self._config = config
         self._id: str | None = None
         self._missing = False
-        self._throttle = Throttle(_SAY_EVERY_S)
+        self._throttle = Throttle(_LOG_EVERY_S)
         self._ending = threading.Event()
 
     def run(self) -> None:

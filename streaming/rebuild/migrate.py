@@ -118,8 +118,8 @@ def _state(new: Config, opened: OpenedBackbone, group: str, known: Sequence[_Kno
     try:
         machine.learner.restore_sum([one.snapshot.learner for one in known])
         if machine.conversions is not None:
-            told = [one.snapshot.conversions for one in known]
-            machine.conversions.learner.restore_sum([one.learner for one in told if one is not msgspec.UNSET])
+            conversions = [one.snapshot.conversions for one in known]
+            machine.conversions.learner.restore_sum([one.learner for one in conversions if one is not msgspec.UNSET])
     except ContainerError as error:
         raise ReplayError(f"group {group!r} cannot begin with what its parents know: {error}") from error
     rows = merge_rows(opened.layout, [one.rows for one in known])

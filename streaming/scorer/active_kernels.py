@@ -164,18 +164,18 @@ class ActiveKernels:
 
     # --- operator's orders ---
 
-    def obey(self, records: Iterable[KernelRecord]) -> None:
+    def apply_orders(self, records: Iterable[KernelRecord]) -> None:
         """Takes orders from records of `control` in the order of the log; each group keeps its newest one."""
         newest = {(record.key or b"").decode(errors="replace"): record.value for record in records}
         for group, value in newest.items():
             try:
-                self._obey_one(group, value)
+                self._apply_order(group, value)
             except KernelRefused as refused:
                 self._refuse(group, refused.reason, f"an order: {refused}")
             except Exception as error:  # noqa: BLE001 - one bad record must not keep later ones from being read
                 self._refuse(group, "bad_order", f"an order of an operator: {type(error).__name__}: {error}")
 
-    def _obey_one(self, group: str, value: bytes | None) -> None:
+    def _apply_order(self, group: str, value: bytes | None) -> None:
         known = self._known(group)
         order = Order(group) if value is None else decode_order(value)
         if order.group != group:

@@ -23,7 +23,7 @@ from streaming.scorer.active_kernels import ActiveKernels
 
 log = logging.getLogger(__name__)
 
-_SAY_EVERY_S = 5.0
+_LOG_EVERY_S = 5.0
 SLICE_CANDIDATES = 250
 """Candidates scored without a pause. More would hardly be faster per candidate, and other requests would wait longer
 (docs/decisions/0102)."""
@@ -49,7 +49,7 @@ class CandidateEncoder(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ScoringContext:
     """The user, domain, time and query that candidates are ranked for."""
 
     user_id: str
@@ -109,12 +109,12 @@ class ArmScorer:
         """With `live_arm` False the frozen scores are served exactly; the live ones are only measured."""
         self._encoder, self._kernels = encoder, kernels
         self._live_arm, self._control = live_arm, control
-        self._say_left_out = Throttle(_SAY_EVERY_S)
+        self._log_left_out = Throttle(_LOG_EVERY_S)
 
     def _controls(self, user_id: str) -> bool:
         return self._control.share > 0 and self._control.draw(user_id).control
 
-    def score(self, asked: Asked, items: list[str], group: str) -> Generator[None, None, ScoredArms]:
+    def score(self, asked: ScoringContext, items: list[str], group: str) -> Generator[None, None, ScoredArms]:
         """Scores `items` by both arms, pausing before each slice if there are several."""
         # One reference for the whole request, so that a swap affects only later requests (docs/decisions/0041).
         active = self._kernels.current(group)
@@ -149,12 +149,12 @@ class ArmScorer:
         return ScoredArms(items, represented, frozen, live, active.version, arm, cvr if sound else None)
 
     def _left_out(
-        self, asked: Asked, items: list[str], represented: Represented, finite: Tensor
+        self, asked: ScoringContext, items: list[str], represented: Represented, finite: Tensor
     ) -> tuple[list[str], Represented]:
         """The rows with finite values. One bad row must not cost the others their answer, nor be blamed on the
         kernel."""
         kept = finite.tolist()
-        if self._say_left_out.due():
+        if self._log_left_out.due():
             bad = [item for item, good in zip(items, kept, strict=True) if not good]
             log.error(
                 "the backbone gives user %r and %d of %d candidates no finite representation or score (%s and so on): "

@@ -17,7 +17,7 @@ from model.encoding.query import EncodedQuery
 from streaming.events import Payload, ServedImpression
 from streaming.events.request_ids import RequestIds
 from streaming.scorer.active_kernels import ActiveKernels
-from streaming.scorer.arms import ArmScorer, Asked, CandidateEncoder, ScoredArms
+from streaming.scorer.arms import ArmScorer, CandidateEncoder, ScoredArms, ScoringContext
 from streaming.scorer.blend import Blend, Ranking, probability
 from streaming.scorer.schema import ArmScores, ItemScore, RequestRefused, ScoreRequest, ScoreResponse
 from streaming.scorer.score_window import ScoreWindow
@@ -126,7 +126,7 @@ class Scorer:
     def warm_up(self, items: list[str]) -> None:
         """Runs one request per group through all steps, without adding to the score windows."""
         for group in self._groups:
-            asked = Asked("warm-up", Domain(), 0.0, self._encoder.query("warm-up"))
+            asked = ScoringContext("warm-up", Domain(), 0.0, self._encoder.query("warm-up"))
             arms = _finished(self._arms.score(asked, items, group))
             if arms.items:
                 self._kernels.look_at(group, arms.represented.inputs, arms.represented.conversion_inputs)
@@ -158,7 +158,7 @@ class Scorer:
         # Refusals first; docs/decisions/0043 says what a request may be.
         candidates = self._candidates(request)
         domain, group = self._domain(request)
-        asked = Asked(request.user_id, domain, time, self._query(request, group) if query is None else query)
+        asked = ScoringContext(request.user_id, domain, time, self._query(request, group) if query is None else query)
         arms = yield from self._arms.score(asked, candidates, group)
         items = self._scorable(arms)
         ranking = self._blend.rank(arms.served, arms.cvr)

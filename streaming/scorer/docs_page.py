@@ -69,10 +69,10 @@ def _operation(method: str, path: str, operation: Mapping[str, Any]) -> Iterator
     yield f"<h3><code>{method.upper()} {_text(path)}</code> {_text(operation['summary'])}</h3>"
     yield _paragraphs(operation["description"])
     if "parameters" in operation:
-        told = [
+        items = [
             f"<li><code>{_text(one['name'])}</code> {_text(one['description'])}</li>" for one in operation["parameters"]
         ]
-        yield f"<p>Query:</p><ul>{''.join(told)}</ul>"
+        yield f"<p>Query:</p><ul>{''.join(items)}</ul>"
     for media in operation.get("requestBody", {}).get("content", {}).values():
         yield f"<p>Body: {_type(media['schema'])}</p>"
         yield from _examples(media)

@@ -68,7 +68,7 @@ class KernelFollower:
         self._problem = None
         while True:
             polled = await self._poll(consumer)
-            self._kernels.obey(polled.orders)
+            self._kernels.apply_orders(polled.orders)
             self._kernels.take(polled.kernels)
             self._positions |= polled.positions
 
@@ -96,7 +96,7 @@ class KernelFollower:
             newest |= newest_kernels(polled.kernels)
             positions |= polled.positions
             behind = [p for p in behind if await consumer.position(p) < ends[p]]
-        self._kernels.obey(ordered.values())
+        self._kernels.apply_orders(ordered.values())
         self._kernels.take(newest.values(), at_start=True)
         self._positions |= positions
         self.reached.set()

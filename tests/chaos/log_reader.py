@@ -16,7 +16,7 @@ from streaming.backbone import open_backbone
 from streaming.clients import make_consumer
 from streaming.config import Config
 from streaming.events import ServedImpression
-from streaming.kernel_log.closed import NEVER_TAUGHT, ClosedRequest
+from streaming.kernel_log.closed import NOT_LEARNED, ClosedRequest
 from streaming.kernel_log.reader import read_group
 from streaming.kernel_log.snapshot import GroupSnapshot, decode_snapshot
 from streaming.processor.join import Join, LabelledRequest, LateClick
@@ -124,7 +124,7 @@ def conversions_of(config: Config, records: Sequence[Appended], until: int, grou
     learn, add = head.learn, ripe.add
 
     def ripened(closed: ClosedRequest, frontier: float) -> None:
-        if closed.learned_at == NEVER_TAUGHT:
+        if closed.learned_at == NOT_LEARNED:
             found.untaught.add(closed.request_id)
         add(closed, frontier)
 

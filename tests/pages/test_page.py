@@ -157,7 +157,7 @@ def test_names_from_outside_stay_text(visit: Open, backend: FakeBackend, address
         Decision(VERDICT, "main", now - 60, "monitor", detail),
         Decision("pin", "main", now - 30, HOSTILE, {"why": HOSTILE, "version": 1}),
     ])  # fmt: skip
-    backend.active.obey([ordered(Order("main", frozen=True, by=HOSTILE, why=HOSTILE, time=now))])
+    backend.active.apply_orders([ordered(Order("main", frozen=True, by=HOSTILE, why=HOSTILE, time=now))])
     seen = visit(address)
     seen.page.locator("#stratum").select_option(HOSTILE)
     seen.waits_for("#domains tr[aria-current]", "onerror")
@@ -291,7 +291,7 @@ def test_orders_are_asked_back_told_and_obeyed(visit: Open, backend: FakeBackend
     seen.waits_for("#spoken", "waiting until this scorer obeys")
     (order,) = backend.orders
     kernel = packed(make_backbone(), 3)
-    backend.active.obey([ordered(Order("main", pinned_version=3, kernel=kernel, by=order.by, time=order.time))])
+    backend.active.apply_orders([ordered(Order("main", pinned_version=3, kernel=kernel, by=order.by, time=order.time))])
     seen.waits_for("#spoken", "version 3 is served")
     seen.waits_for("#served", "Version 3 is served")
     assert "version 3 is pinned (ann" in seen.text("#ordered")

@@ -185,11 +185,11 @@ def _stopped(looks: Sequence[GroupStatus], kernels: Sequence[CurrentKernel]) -> 
     for look in looks:
         if look.held:
             return f"The gate holds back new kernels of {look.group}; the last good one is served."
-        if (told := look.conversions) is not None and told.set_aside:
-            where = ", ".join("the whole group" if stratum == _WHOLE else stratum for stratum in told.set_aside)
+        if (conversions := look.conversions) is not None and conversions.set_aside:
+            where = ", ".join("the whole group" if stratum == _WHOLE else stratum for stratum in conversions.set_aside)
             return f"Conversions of {look.group} are not believed in {where}: look at what sends them."
-        if told is not None and told.held:
-            return f"The gate holds back new conversions of {look.group}: {told.held}."
+        if conversions is not None and conversions.held:
+            return f"The gate holds back new conversions of {look.group}: {conversions.held}."
         if look.paused:
             return f"Learning of {look.group} waits, because its feedback has not been read to the end."
     for kernel in kernels:

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from driftline.cli import app
 from lab.conversion_start import clicked_log
 from lab.conversions.command import NoConversionsError, run_conversions
-from lab.conversions.known_conversions import ToldConversions, conversion_features
+from lab.conversions.known_conversions import KnownConversions, conversion_features
 from lab.conversions.tables import markdown, report_of
 from lab.conversions.trial import COUNTERS, FROZEN, POSTERIOR, WAYS, ConversionTrial, CvrFigures, try_conversions
 from lab.evaluate.order import ComparisonOrder
@@ -42,8 +42,8 @@ def live(stream: ScriptedStream) -> Chunk:
 
 
 def features(stream: ScriptedStream, pretrained: Pretrained, chunk: Chunk) -> NDArray[np.float32]:
-    told = ToldConversions.of(chunk, BOTH)
-    return conversion_features(stream, pretrained, told, np.zeros(len(told.clicked), np.float32), BOTH)
+    known = KnownConversions.of(chunk, BOTH)
+    return conversion_features(stream, pretrained, known, np.zeros(len(known.clicked), np.float32), BOTH)
 
 
 def moved(chunk: Chunk, delay_s: float) -> Chunk:
@@ -58,13 +58,13 @@ def test_only_clicks_that_convert_within_their_window_count(
 ) -> None:
     chunk = live(converting[0])
     assert chunk.conversions is not None
-    told = ToldConversions.of(moved(chunk, 10.0), BOTH)
-    assert 0 < told.converted.sum() < told.clicked.sum()
-    assert not (told.converted & ~told.clicked).any()
-    assert (told.closed_at >= told.converted_at).all() and (told.converted_at >= told.clicked_at).all()
-    assert not ToldConversions.of(moved(chunk, BOTH.horizon_s + 1), BOTH).converted.any()
-    order, closed_at = told.closing()
-    assert sorted(order.tolist()) == np.flatnonzero(told.clicked).tolist() and (np.diff(closed_at) >= 0).all()
+    known = KnownConversions.of(moved(chunk, 10.0), BOTH)
+    assert 0 < known.converted.sum() < known.clicked.sum()
+    assert not (known.converted & ~known.clicked).any()
+    assert (known.closed_at >= known.converted_at).all() and (known.converted_at >= known.clicked_at).all()
+    assert not KnownConversions.of(moved(chunk, BOTH.horizon_s + 1), BOTH).converted.any()
+    order, closed_at = known.closing()
+    assert sorted(order.tolist()) == np.flatnonzero(known.clicked).tolist() and (np.diff(closed_at) >= 0).all()
 
 
 def test_the_log_of_conversions_holds_the_clicks_labelled_by_what_followed(
@@ -86,9 +86,9 @@ def test_features_know_of_a_conversion_when_it_has_come_and_no_earlier(
     none = replace(chunk, conversions=replace(chunk.conversions, happened=np.zeros_like(chunk.conversions.happened)))
     soon, never = features(stream, pretrained, moved(chunk, 10.0)), features(stream, pretrained, none)
     differs = np.flatnonzero((soon != never).any(axis=1))
-    told = ToldConversions.of(moved(chunk, 10.0), BOTH)
-    batch = told.known.batch[told.request]
-    first = told.converted_at[told.converted].min()
+    known = KnownConversions.of(moved(chunk, 10.0), BOTH)
+    batch = known.click_labels.batch[known.request]
+    first = known.converted_at[known.converted].min()
     assert batch[differs[0]] == first + 1, "the first example that knows is of the batch behind the first conversion"
 
 
@@ -98,9 +98,9 @@ def test_a_late_conversion_leaves_the_counters_of_one_that_came_with_the_click(
     stream, pretrained = converting
     chunk, counters = live(stream), slice(pretrained.layout.residual_width, None)
     at_once, late = (features(stream, pretrained, moved(chunk, delay)) for delay in (0.0, 1_200.0))
-    told = ToldConversions.of(moved(chunk, 1_200.0), BOTH)
-    batch = told.known.batch[told.request]
-    clicked_at, converted_at = (at[told.converted][:, None] for at in (told.clicked_at, told.converted_at))
+    known = KnownConversions.of(moved(chunk, 1_200.0), BOTH)
+    batch = known.click_labels.batch[known.request]
+    clicked_at, converted_at = (at[known.converted][:, None] for at in (known.clicked_at, known.converted_at))
     numbers = np.arange(batch[-1] + 1)
     under_way: NDArray[np.bool_] = np.asarray(((clicked_at < numbers) & (numbers <= converted_at)).any(axis=0))
     settled = ~under_way[batch]
@@ -130,8 +130,8 @@ def figures(level: float) -> CvrFigures:
 def test_ways_are_paired_by_seed_with_the_frozen_probability() -> None:
     def one(seed: int) -> ConversionTrial:
         gains = {FROZEN: 0.0, COUNTERS: -0.02, POSTERIOR: 0.01 + 0.001 * seed}
-        told = {way: figures(0.5 + seed / 10 + gain) for way, gain in gains.items()}
-        return ConversionTrial("shop", seed, 100, 15, 12, told)
+        known = {way: figures(0.5 + seed / 10 + gain) for way, gain in gains.items()}
+        return ConversionTrial("shop", seed, 100, 15, 12, known)
 
     trials = [one(seed) for seed in range(3)]
     report = report_of(trials, (0, 1, 2))

@@ -33,7 +33,7 @@ def label_values(name: str, label: str) -> set[str]:
     return wanted | BESIDES.get(label, set()) or {"some"}
 
 
-def tell(metric: MetricWrapperBase) -> None:
+def export(metric: MetricWrapperBase) -> None:
     """One more value of each of its series."""
     of_each = [sorted(label_values(metric._name, label)) for label in metric._labelnames]
     for values in itertools.product(*of_each):
@@ -51,7 +51,7 @@ def main(port: int) -> None:
     with HealthServer("127.0.0.1", port, {}):
         while True:
             for metric in ALL_METRICS:
-                tell(metric)
+                export(metric)
             time.sleep(0.5)
 
 

@@ -127,7 +127,7 @@ def test_wrong_labels_are_not_learned_and_the_identity_is_served_meanwhile(wrong
 def test_late_clicks_of_requests_that_were_set_aside_teach_nothing_and_are_counted() -> None:
     late, _, _ = play(stream("late"))
     none, _, _ = without_clicks()
-    assert late.dropped["untaught_click"] > 100
+    assert late.dropped["unlearned_click"] > 100
     assert late.dropped["set_aside"] == none.dropped["set_aside"] > 800, "examples alone, not the clicks that came late"
 
 

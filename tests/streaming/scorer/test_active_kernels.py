@@ -175,20 +175,20 @@ def test_a_pinned_kernel_serves_while_newer_ones_are_taken_and_the_newest_serves
 ) -> None:
     kernels = make_kernels(backbone)
     kernels.take([record(packed(backbone, 5))])
-    kernels.obey([pinned(backbone, 3)])
+    kernels.apply_orders([pinned(backbone, 3)])
     kernels.take([record(packed(backbone, 6))])
     assert kernels.versions() == {"main": 3}
     state = kernels.state("main")
     assert (state.pinned, state.published, state.by, state.why) == (3, 6, "ann", "a test")
     assert REGISTRY.get_sample_value("driftline_kernel_pinned", {"group": "main"}) == 3
-    kernels.obey([ordered(Order("main"))])
+    kernels.apply_orders([ordered(Order("main"))])
     assert kernels.versions() == {"main": 6}
     assert [(swap.version, swap.ordered) for swap in kernels.swaps] == [(5, False), (3, True), (6, True)]
 
 
 def test_an_order_that_comes_before_any_kernel_holds(backbone: FoundationBackbone) -> None:
     kernels = make_kernels(backbone)
-    kernels.obey([pinned(backbone, 3)])
+    kernels.apply_orders([pinned(backbone, 3)])
     kernels.take([record(packed(backbone, 6))], at_start=True)
     assert kernels.versions() == {"main": 3}
 
@@ -196,9 +196,9 @@ def test_an_order_that_comes_before_any_kernel_holds(backbone: FoundationBackbon
 def test_of_several_orders_the_newest_holds_and_a_deleted_one_orders_nothing(backbone: FoundationBackbone) -> None:
     kernels = make_kernels(backbone)
     kernels.take([record(packed(backbone, 5))])
-    kernels.obey([pinned(backbone, 3), ordered(Order("main", frozen=True)), pinned(backbone, 2)])
+    kernels.apply_orders([pinned(backbone, 3), ordered(Order("main", frozen=True)), pinned(backbone, 2)])
     assert kernels.versions() == {"main": 2}
-    kernels.obey([KernelRecord(0, b"main", None)])
+    kernels.apply_orders([KernelRecord(0, b"main", None)])
     assert kernels.versions() == {"main": 5}
 
 
@@ -218,10 +218,10 @@ def test_an_order_that_cannot_be_obeyed_is_refused_by_name_and_the_published_ker
 ) -> None:
     kernels = make_kernels(backbone)
     kernels.take([record(packed(backbone, 5))])
-    kernels.obey([KernelRecord(0, b"main", value)])
+    kernels.apply_orders([KernelRecord(0, b"main", value)])
     assert kernels.refusals[-1].reason == reason
     assert kernels.versions() == {"main": 5}
-    kernels.obey([pinned(backbone, 3)])
+    kernels.apply_orders([pinned(backbone, 3)])
     assert kernels.versions() == {"main": 3}
 
 
@@ -341,6 +341,6 @@ def test_whatever_one_record_raises_the_next_ones_are_taken(backbone: Foundation
 @pytest.mark.parametrize("reason", ["saturated", "far_off"])
 def test_the_warm_up_leaves_what_an_operator_pinned(backbone: FoundationBackbone, reason: str) -> None:
     kernels = make_kernels(backbone)
-    kernels.obey([pinned(backbone, 3, kernel=packed(backbone, 3, kernel=SENSELESS[reason]()))])
+    kernels.apply_orders([pinned(backbone, 3, kernel=packed(backbone, 3, kernel=SENSELESS[reason]()))])
     make_scorer(backbone, kernels).warm_up(["a", "b"])
     assert kernels.versions() == {"main": 3}

@@ -122,9 +122,9 @@ def test_a_group_that_an_operator_froze_is_served_the_frozen_scores(
 ) -> None:
     scorer = make_scorer(backbone, kernels)
     assert scorer.score(_ask(), 0.0).impression.arm == "live"
-    kernels.obey([ordered(Order("main", frozen=True))])
+    kernels.apply_orders([ordered(Order("main", frozen=True))])
     _serves_frozen(backbone, scorer.score(_ask(), 0.0))
-    kernels.obey([ordered(Order("main"))])
+    kernels.apply_orders([ordered(Order("main"))])
     assert scorer.score(_ask(), 0.0).response.kernel_version > 0
 
 

@@ -14,7 +14,7 @@ _WAIT_S = 5.0
 _ASK_EVERY_S = 0.05
 
 
-def wait_until_obeyed(address: str, order: Order, key: str | None) -> str:
+def wait_until_applied(address: str, order: Order, key: str | None) -> str:
     """A sentence about whether one scorer, asked with this API key, obeys an order."""
     began = time.monotonic()
     while True:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from local.control.applied import wait_until_applied
 from local.control.command import app
-from local.control.obeyed import wait_until_obeyed
 from streaming.config import Config
 from streaming.events.decisions import Order
 from streaming.scorer.access import key_hash, new_key
@@ -28,7 +28,7 @@ KEYS = [
 )
 def test_a_scorer_with_keys_tells_whether_it_obeys_to_a_key_that_may_ask(key: str | None, told: str) -> None:
     with serving(Config.model_validate({"access": {"keys": KEYS}})) as port:
-        assert told in wait_until_obeyed(f"http://127.0.0.1:{port}", Order("main"), key)
+        assert told in wait_until_applied(f"http://127.0.0.1:{port}", Order("main"), key)
 
 
 @pytest.mark.parametrize("content", [None, "", "two words", "unreadable \u00e9"])
