@@ -43,7 +43,7 @@ def test_every_step_of_the_map_exists(path: str, name: str) -> None:
     assert name in definitions(path), f"docs/architecture.md names {path}::{name}, which is not defined there"
 
 
-def test_the_map_follows_a_click_and_a_kernel_from_end_to_end() -> None:
+def test_the_map_follows_a_click_and_a_kernel_end_to_end() -> None:
     assert len(STEPS) >= 30
 
 
@@ -53,7 +53,7 @@ def test_every_folder_has_a_line_on_the_map(folder: str) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_files_and_folders_that_a_page_names_exist(page: str) -> None:
+def test_files_and_folders_named_on_pages_exist(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     tops = "|".join((*PACKAGES, "tests", "benchmarks", "docs"))
     for path in re.findall(rf"`((?:{tops})/[\w/.-]+)(?:`|::)", text):

@@ -18,7 +18,7 @@ def test_every_record_is_listed_once_with_its_title() -> None:
     assert sorted(name for _, name, _ in listed) == [path.name for path in RECORDS]
 
 
-def test_records_that_code_names_exist() -> None:
+def test_decision_records_named_in_code_exist() -> None:
     numbers = {path.name[:4] for path in RECORDS}
     for package in PACKAGES:
         for path in (ROOT / package).rglob("*.py"):

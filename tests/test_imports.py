@@ -26,7 +26,7 @@ def imported_packages(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("package", ORDER)
-def test_a_package_imports_only_itself_and_the_ones_below(package: str) -> None:
+def test_a_package_imports_only_itself_and_lower_packages(package: str) -> None:
     above = {*ORDER[: ORDER.index(package)], "tests", "benchmarks"}
     paths = sorted((ROOT / package).rglob("*.py"))
     assert paths
@@ -43,7 +43,7 @@ def test_the_command_line_starts_without_the_libraries_that_take_seconds() -> No
     assert loaded.stdout.split() == []
 
 
-def test_an_ingest_that_represents_no_impression_starts_without_pytorch() -> None:
+def test_ingest_without_external_impressions_starts_without_pytorch() -> None:
     heavy = ("torch", "scipy", "sklearn")
     modules = "streaming.ingest.service, features.store.feature_store, features.text"
     program = f"import sys, {modules}; print(*[name for name in {heavy!r} if name in sys.modules])"

@@ -22,7 +22,7 @@ def test_no_two_classes_have_one_name() -> None:
     assert {name: paths for name, paths in homes.items() if len(paths) > 1} == {}
 
 
-def test_metrics_and_schedules_each_stand_in_one_module_of_that_name() -> None:
+def test_metrics_and_schedules_are_each_defined_in_one_module_of_that_name() -> None:
     stems = [path.stem for path in MODULES]
     assert stems.count("metrics") == 1
     assert stems.count("schedule") <= 1

@@ -25,7 +25,7 @@ def test_the_changelog_has_a_section_for_the_version() -> None:
     assert f"\n## [{driftline.__version__}] - 20" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
-def test_editors_break_lines_where_the_formatter_does() -> None:
+def test_the_line_width_of_editors_is_that_of_the_formatter() -> None:
     lengths = re.findall(r"max_line_length = (\d+)", (ROOT / ".editorconfig").read_text(encoding="utf-8"))
     assert lengths
     assert set(lengths) == {str(PROJECT["tool"]["ruff"]["line-length"])}
@@ -47,13 +47,13 @@ def test_the_workflow_runs_every_python_that_the_package_names() -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else value.name,
 )
-def test_files_for_the_code_host_are_what_it_reads(schema: str, path: Path) -> None:
+def test_github_files_follow_their_schemas(schema: str, path: Path) -> None:
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_every_make_target_that_a_file_names_exists() -> None:
+def test_every_make_target_named_in_a_file_exists() -> None:
     targets = set(re.findall(r"^([a-z-]+):", MAKEFILE, flags=re.MULTILINE))
     for name in (".pre-commit-config.yaml", "CONTRIBUTING.md", "README.md", ".ci/run", ".github/workflows/ci.yml"):
         text = (ROOT / name).read_text(encoding="utf-8")
@@ -61,14 +61,14 @@ def test_every_make_target_that_a_file_names_exists() -> None:
         assert used <= targets, f"{name} names make {sorted(used - targets)}"
 
 
-def test_processes_that_make_starts_keep_what_they_compile_even_where_an_image_forbids_it() -> None:
+def test_processes_started_by_make_cache_bytecode_even_if_the_environment_forbids_it() -> None:
     command = ["make", "--no-print-directory", "--eval", "told: ; @echo forbidden=$${PYTHONDONTWRITEBYTECODE-}", "told"]
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     told = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     assert told.stdout == "forbidden=\n"
 
 
-def test_every_package_says_that_it_is_typed_and_goes_into_the_wheel() -> None:
+def test_every_package_is_marked_as_typed_and_is_in_the_wheel() -> None:
     packages = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
     assert len(packages) == 6
     for package in packages:

@@ -68,7 +68,7 @@ def test_a_request_is_represented_with_its_query(monkeypatch: pytest.MonkeyPatch
     assert searched.impression.x != plain.impression.x
 
 
-def test_a_backbone_that_tells_conversions_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backbone_with_a_conversion_task_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     _opened(monkeypatch, MadeUpFeatures(make_backbone()), tasks="ctr_ctcvr")
     with pytest.raises(ValueError, match=r"sends no conversions.*backbone\.tasks"):
         prepare(Config(), [])

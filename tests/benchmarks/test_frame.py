@@ -21,7 +21,7 @@ def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
         frame.chosen(["speed"])
 
 
-def test_without_names_all_run_and_with_names_these_alone_in_their_order() -> None:
+def test_without_names_all_run_and_with_names_only_those_run_in_order() -> None:
     assert frame.chosen([]) == list(BENCHMARKS)
     assert [one.name for one in frame.chosen(["pipeline", "scoring"])] == ["pipeline", "scoring"]
 

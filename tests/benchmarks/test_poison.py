@@ -23,7 +23,7 @@ def half() -> LiveHalf:
     return LiveHalf.of(stream, pretrain_on(stream, CONFIG, KERNEL, texts, 0), CONFIG)
 
 
-def test_the_worst_excess_is_that_of_the_worst_examples_in_a_row() -> None:
+def test_the_worst_excess_is_taken_over_consecutive_examples() -> None:
     live, frozen = np.array([1.0, 1.0, 3.0, 3.0, 1.0, 0.5]), np.ones(6)
     assert worst_excess(live, frozen, 2) == pytest.approx(2.0)
     assert worst_excess(live, frozen, 3) == pytest.approx(7 / 3 - 1)
@@ -31,7 +31,7 @@ def test_the_worst_excess_is_that_of_the_worst_examples_in_a_row() -> None:
     assert worst_excess(0.9 * frozen, frozen, 2) == pytest.approx(-0.1)
 
 
-def test_what_lies_behind_the_poison_is_measured_apart() -> None:
+def test_examples_after_the_poison_are_measured_separately() -> None:
     sure, unsure = np.full(200, 3.0), np.zeros(200)
     live = np.concatenate([-sure, sure])  # wrong while poisoned, right behind it
     truth, request = np.ones(400), np.repeat(np.arange(40), 10)
@@ -42,7 +42,7 @@ def test_what_lies_behind_the_poison_is_measured_apart() -> None:
     assert found.set_aside == 7
 
 
-def test_labels_are_wrong_in_the_span_alone_and_the_truth_stays(half: LiveHalf) -> None:
+def test_labels_are_wrong_only_in_the_span_and_the_true_labels_are_unchanged(half: LiveHalf) -> None:
     sound = poisoned(half, "none", 0)
     begin, end = sound.span
     outside = np.r_[0:begin, end : len(half.chunk)]
@@ -56,7 +56,7 @@ def test_labels_are_wrong_in_the_span_alone_and_the_truth_stays(half: LiveHalf) 
 
 
 @pytest.mark.parametrize("clicks", [False, True])
-def test_one_user_sends_nine_tenths_of_the_span_and_is_not_measured(half: LiveHalf, clicks: bool) -> None:
+def test_one_user_sends_nine_tenths_of_the_span_and_is_excluded_from_the_measures(half: LiveHalf, clicks: bool) -> None:
     played = poisoned(half, "one user clicks everything" if clicks else "one user clicks nothing", 1)
     user = half.chunk.user[played.origin]
     one = user[~played.measured][0]
@@ -70,14 +70,14 @@ def test_one_user_sends_nine_tenths_of_the_span_and_is_not_measured(half: LiveHa
     assert np.array_equal(played.origin[played.measured], np.flatnonzero(half.chunk.user != one))
 
 
-def test_the_seed_draws_where_the_poison_begins() -> None:
+def test_the_seed_decides_where_the_poison_begins() -> None:
     spans = [span_of(1_500, seed) for seed in range(20)]
     assert len(set(spans)) > 10
     assert all(end - begin == 300 and begin >= 300 and (1_500 - end) * 10 >= 5_000 for begin, end in spans)
 
 
 @pytest.mark.parametrize("gate", [None, GateConfig()])
-def test_what_is_served_before_the_poison_knows_nothing_of_it(half: LiveHalf, gate: GateConfig | None) -> None:
+def test_requests_served_before_the_poison_are_unaffected_by_it(half: LiveHalf, gate: GateConfig | None) -> None:
     sound, wrong = (play(half, poisoned(half, poison, 0), gate) for poison in ("none", "labels flipped"))
     before = sound.place < span_of(len(half.chunk), 0)[0]
     assert np.array_equal(sound.live[before], wrong.live[before])
@@ -86,7 +86,7 @@ def test_what_is_served_before_the_poison_knows_nothing_of_it(half: LiveHalf, ga
     assert not np.array_equal(sound.live[before], sound.frozen[before])
 
 
-def test_flipped_labels_do_less_harm_behind_the_gate(half: LiveHalf) -> None:
+def test_flipped_labels_do_less_harm_with_the_gate(half: LiveHalf) -> None:
     played = poisoned(half, "labels flipped", 0)
     without, guarded = (measure(play(half, played, gate), played.span[1]) for gate in (None, GateConfig()))
     assert without.worst > guarded.worst

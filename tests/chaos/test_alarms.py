@@ -36,7 +36,9 @@ def ports(stack: Stack) -> dict[str, list[int]]:
     return {role: [member.port for member in stack.of(role)] for role in ROLES}
 
 
-def test_alerts_fire_while_a_processor_hangs_and_end_when_it_goes_on(stack: Stack, tmp_path: Path, tell: Tell) -> None:
+def test_alerts_fire_while_a_processor_hangs_and_resolve_when_it_continues(
+    stack: Stack, tmp_path: Path, tell: Tell
+) -> None:
     tool("prometheus")  # or skips, before anybody asks for anything
     driver = stack.drive(seed=15)
     with prometheus(tmp_path, quick(RULES.read_text()), ports(stack)) as running:

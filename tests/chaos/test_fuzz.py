@@ -36,7 +36,9 @@ def write(config: Config, topic: str, values: Iterable[bytes | None], keys: Sequ
 
 
 @pytest.mark.timeout(3_600)
-def test_garbage_in_what_comes_from_outside_is_refused_counted_and_kept(stack: Stack, sizes: Sizes, tell: Tell) -> None:
+def test_garbage_in_external_events_is_refused_counted_and_dead_lettered(
+    stack: Stack, sizes: Sizes, tell: Tell
+) -> None:
     before, lives = stack.metrics("ingest-1"), stack.lives()
     letters = len(read_topic(stack.config, stack.config.topics.dead_letters))
     real = [record.value or b"" for record in read_topic(stack.config, stack.config.topics.interactions)[-500:]]
@@ -66,7 +68,7 @@ def test_garbage_in_what_comes_from_outside_is_refused_counted_and_kept(stack: S
 
 @only_long
 @pytest.mark.timeout(3_600)
-def test_garbage_in_our_own_topics_ends_no_process_even_at_its_start(stack: Stack, sizes: Sizes, tell: Tell) -> None:
+def test_garbage_in_internal_topics_ends_no_process_even_at_startup(stack: Stack, sizes: Sizes, tell: Tell) -> None:
     lives, topics = stack.lives(), stack.config.topics
     real = [record.value or b"" for record in read_topic(stack.config, topics.traffic)[-300:]]
     sent = write(stack.config, topics.traffic, made_up(min(MADE_UP, sizes.fuzzed_records), JSON))
@@ -122,7 +124,9 @@ async def call_all(url: str, bodies: Iterable[bytes | None]) -> Counter[int]:
 
 
 @pytest.mark.timeout(3_600)
-def test_garbage_at_every_door_is_answered_and_never_by_a_fault_of_ours(stack: Stack, sizes: Sizes, tell: Tell) -> None:
+def test_garbage_at_every_http_endpoint_is_answered_without_a_server_error(
+    stack: Stack, sizes: Sizes, tell: Tell
+) -> None:
     lives = stack.lives()
     before = stack.metrics("scorer-1").by("driftline_score_requests_total", "outcome")
     real = [
@@ -146,7 +150,7 @@ def test_garbage_at_every_door_is_answered_and_never_by_a_fault_of_ours(stack: S
 
 @only_long
 @pytest.mark.timeout(3_600)
-def test_a_flood_of_made_up_ids_costs_no_real_request_and_bounded_memory(
+def test_a_flood_of_forged_ids_evicts_no_real_request_and_uses_bounded_memory(
     stack: Stack, sizes: Sizes, tell: Tell
 ) -> None:
     driver = stack.drive(seed=11)

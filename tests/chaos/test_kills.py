@@ -46,7 +46,7 @@ def kill_all(stack: Stack, rounds: int, seed: int) -> str:
 
 
 @pytest.mark.timeout(6 * 3_600)
-def test_kills_at_random_moments_lose_no_record_and_no_label(stack: Stack, sizes: Sizes, tell: Tell) -> None:
+def test_random_kills_lose_no_record_and_no_label(stack: Stack, sizes: Sizes, tell: Tell) -> None:
     driver = stack.drive(seed=1)
     done = kill_all(stack, sizes.rounds, seed=12)
     time.sleep(1)
@@ -58,7 +58,7 @@ CONVERSION_WINDOW_S = 30.0
 
 
 @pytest.mark.timeout(6 * 3_600)
-def test_kills_lose_no_conversion_and_its_kernel_is_that_of_an_undisturbed_pass(
+def test_kills_lose_no_conversion_and_give_the_kernel_of_an_undisturbed_run(
     tmp_path: Path, watchdog: Watchdog, sizes: Sizes, tell: Tell
 ) -> None:
     """Killed while clicks wait for their conversions, and again while those ripen and are learned."""

@@ -23,7 +23,7 @@ SLOW_S = 0.15
 
 
 @only_long
-def test_a_feature_store_that_is_away_stops_no_learning_and_comes_back(stack: Stack, sizes: Sizes, tell: Tell) -> None:
+def test_a_feature_store_outage_does_not_stop_learning(stack: Stack, sizes: Sizes, tell: Tell) -> None:
     driver, lives = stack.drive(seed=2), stack.lives()
     stack.store.send_signal(signal.SIGSTOP)
     time.sleep(sizes.away_s)
@@ -35,7 +35,7 @@ def test_a_feature_store_that_is_away_stops_no_learning_and_comes_back(stack: St
     tell(f"Redis stood still for {sizes.away_s:.0f} s", check_all(stack.config, truth))
 
 
-def test_a_feature_store_that_answers_slowly_costs_no_label(stack: Stack, sizes: Sizes, tell: Tell) -> None:
+def test_a_slow_feature_store_loses_no_label(stack: Stack, sizes: Sizes, tell: Tell) -> None:
     driver = stack.drive(seed=3)
     end = time.monotonic() + sizes.away_s
     while time.monotonic() < end:
@@ -47,7 +47,7 @@ def test_a_feature_store_that_answers_slowly_costs_no_label(stack: Stack, sizes:
     tell(f"Redis answered every {SLOW_S} s for {sizes.away_s:.0f} s", check_all(stack.config, driver.stop()))
 
 
-def test_a_full_disk_of_the_broker_loses_nothing_that_was_acknowledged(stack: Stack, tell: Tell) -> None:
+def test_a_full_broker_disk_loses_no_acknowledged_record(stack: Stack, tell: Tell) -> None:
     driver = stack.drive(seed=4)
     state = stack.broker.state()
     assert state is not None
@@ -67,7 +67,7 @@ def test_a_full_disk_of_the_broker_loses_nothing_that_was_acknowledged(stack: St
 
 @only_long
 @pytest.mark.timeout(1_800)
-def test_a_full_disk_under_processor_ingest_and_feature_store_costs_no_label(
+def test_a_full_disk_under_processor_ingest_and_feature_store_loses_no_label(
     tmp_path: Path, watchdog: Watchdog, sizes: Sizes, tell: Tell
 ) -> None:
     with made_stack(tmp_path / "run", watchdog, features=Config().features) as stack:  # SQLite, a file of theirs
@@ -98,7 +98,7 @@ def test_a_full_disk_under_processor_ingest_and_feature_store_costs_no_label(
 
 
 @only_long
-def test_a_scorer_whose_clock_is_wrong_takes_no_label_from_anybody(stack: Stack, tmp_path: Path, tell: Tell) -> None:
+def test_a_scorer_with_a_wrong_clock_loses_no_label(stack: Stack, tmp_path: Path, tell: Tell) -> None:
     ahead = tmp_path / "ahead"
     ahead.write_text("3600")
     wrong = stack.add("scorer", prefix=[sys.executable, str(Path(skewed_clock.__file__)), str(ahead)])

@@ -31,7 +31,7 @@ def owned(stack: Stack) -> dict[str, int]:
 
 @only_long
 @pytest.mark.timeout(1_800)
-def test_groups_go_from_one_processor_to_three_and_back_with_nothing_lost(
+def test_rebalancing_from_one_processor_to_three_and_back_loses_nothing(
     tmp_path: Path, watchdog: Watchdog, tell: Tell
 ) -> None:
     groups = tuple(GroupConfig(name=name, period=(name,)) for name in GROUPS)
@@ -57,7 +57,7 @@ def test_groups_go_from_one_processor_to_three_and_back_with_nothing_lost(
 
 @only_long
 @pytest.mark.timeout(1_800)
-def test_three_brokers_of_which_one_dies_lose_nothing(tmp_path: Path, watchdog: Watchdog, tell: Tell) -> None:
+def test_losing_one_of_three_brokers_loses_no_record(tmp_path: Path, watchdog: Watchdog, tell: Tell) -> None:
     with made_stack(tmp_path / "run", watchdog, nodes=3) as stack:
         for role in ("ingest", "processor", "scorer"):
             stack.add(role)
@@ -74,7 +74,7 @@ def test_three_brokers_of_which_one_dies_lose_nothing(tmp_path: Path, watchdog: 
 
 @only_long
 @pytest.mark.timeout(1_800)
-def test_a_topic_that_was_deleted_and_made_anew_is_learned_from(tmp_path: Path, watchdog: Watchdog, tell: Tell) -> None:
+def test_a_deleted_and_recreated_topic_is_learned_from(tmp_path: Path, watchdog: Watchdog, tell: Tell) -> None:
     with made_stack(tmp_path / "run", watchdog) as stack:
         for role in ("ingest", "processor", "scorer"):
             stack.add(role)

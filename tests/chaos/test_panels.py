@@ -59,7 +59,7 @@ def announce(stack: Stack) -> None:
     assert answer.status_code == 202, answer.text
 
 
-def test_every_panel_shows_something_of_a_real_run(stack: Stack, tmp_path: Path, tell: Tell) -> None:
+def test_every_panel_shows_data_of_a_real_run(stack: Stack, tmp_path: Path, tell: Tell) -> None:
     tool("prometheus")  # or skips, before anybody asks for anything
     for part in EMPTY_WHEN_WELL:
         assert any(part in query.expr for query in asked()), f"no query has {part}"

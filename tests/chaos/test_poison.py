@@ -87,13 +87,13 @@ def play(stack: Stack, phases: Sequence[tuple[Vote, int]], seed: int, users: Seq
 
 
 @pytest.mark.parametrize("lie", [flipped, pytest.param(nothing, marks=only_long)], ids=["flipped", "click rate zero"])
-def test_labels_that_lie_do_little_harm_and_are_forgotten(stack: Stack, sizes: Sizes, tell: Tell, lie: Vote) -> None:
+def test_false_labels_do_little_harm_and_are_forgotten(stack: Stack, sizes: Sizes, tell: Tell, lie: Vote) -> None:
     truth = play(stack, [(honest, sizes.poison), (lie, sizes.poison), (honest, 2 * sizes.poison)], seed=6)
     judge(truth, sizes, tell, f"{sizes.poison} examples honest, as many {lie.__name__}, {2 * sizes.poison} honest")
 
 
 @only_long
-def test_a_user_with_nine_tenths_of_the_traffic_does_the_others_little_harm(
+def test_a_user_with_nine_tenths_of_the_traffic_does_little_harm_to_other_users(
     stack: Stack, sizes: Sizes, tell: Tell
 ) -> None:
     crowd = [USERS[0]] * (9 * len(USERS)) + list(USERS)

@@ -169,14 +169,14 @@ def test_a_service_becomes_healthy_by_the_check_of_the_compose_file(running: Sta
     running.wait_healthy(name)
 
 
-def test_the_replay_plays_through_the_services(running: Stack) -> None:
+def test_the_replay_runs_through_the_services(running: Stack) -> None:
     for name in LONG_RUNNING:
         running.wait_healthy(name)
     running.finish("replay", "--limit", "200")
     assert all(running.processes[name].poll() is None for name in LONG_RUNNING)
 
 
-def test_the_services_end_well_when_compose_stops_them(running: Stack) -> None:
+def test_the_services_exit_cleanly_when_compose_stops_them(running: Stack) -> None:
     running.processes.pop("setup", None)
     running.processes.pop("replay", None)
     assert running.stop() == dict.fromkeys(LONG_RUNNING, 0)

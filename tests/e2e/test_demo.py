@@ -50,7 +50,7 @@ events: [{name: young evenings, kind: taste, at: 0.5, shape: gradual, ramp: 0.2,
 """
 
 
-def test_the_demo_plays_a_script_and_reports_the_drift_that_was_announced(
+def test_the_demo_replays_a_script_and_reports_the_announced_drift(
     demo: Callable[..., RunningDemo], tmp_path: Path
 ) -> None:
     script = tmp_path / "short.yaml"
@@ -94,9 +94,7 @@ def check_report(running: RunningDemo) -> None:
         assert word in running.output
 
 
-def test_a_broker_that_is_away_for_a_while_loses_no_request(
-    demo: Callable[..., RunningDemo], watchdog: Watchdog
-) -> None:
+def test_a_short_broker_outage_loses_no_request(demo: Callable[..., RunningDemo], watchdog: Watchdog) -> None:
     running = demo("--limit", "1000")
     running.until_log("serve", "ready: kernels in use")
     settings = tomllib.loads((running.folder / "driftline.toml").read_text())

@@ -14,7 +14,7 @@ from tests.e2e.running_demo import GONE_S, RunningDemo
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(420)]
 
 
-def test_a_second_demo_is_refused_and_ctrl_c_in_the_middle_ends_everything_and_says_so(
+def test_a_second_demo_is_refused_and_ctrl_c_ends_all_processes_with_a_message(
     demo: Callable[..., RunningDemo],
 ) -> None:
     running = demo()
@@ -31,7 +31,7 @@ def test_a_second_demo_is_refused_and_ctrl_c_in_the_middle_ends_everything_and_s
     assert not (running.folder / "report.json").exists()
 
 
-def test_a_demo_that_is_killed_takes_its_processes_with_it(demo: Callable[..., RunningDemo]) -> None:
+def test_killing_the_demo_ends_its_processes(demo: Callable[..., RunningDemo]) -> None:
     running = demo()
     running.until_log("ingest", "metrics and health")
     running.until("the broker", LocalBroker(running.folder / "broker", Path()).running)
@@ -40,7 +40,7 @@ def test_a_demo_that_is_killed_takes_its_processes_with_it(demo: Callable[..., R
     running.until_gone()
 
 
-def test_a_process_that_dies_ends_the_demo_with_its_name_and_log(demo: Callable[..., RunningDemo]) -> None:
+def test_a_dead_process_ends_the_demo_with_its_name_and_log(demo: Callable[..., RunningDemo]) -> None:
     running = demo()
     running.until_log("ingest", "metrics and health")
     running.part("ingest").kill()

@@ -78,7 +78,7 @@ def test_a_log_is_evaluated_in_worker_processes_and_a_second_call_only_reads(tmp
 
 @pytest.mark.e2e
 @pytest.mark.slow
-def test_a_run_that_fails_names_its_stream_and_seed(tmp_path: Path) -> None:
+def test_a_failed_run_reports_its_stream_and_seed(tmp_path: Path) -> None:
     write_log(tmp_path)
     wild = config_of(tmp_path).model_copy(update={"learner": LearnerConfig(batch_examples=10_000_000)})
     (tmp_path / "cache").mkdir()
@@ -106,7 +106,7 @@ def finished_runs(tmp_path: Path) -> dict[Path, int]:
 
 @pytest.mark.e2e
 @pytest.mark.slow
-def test_an_interrupt_ends_all_processes_and_keeps_the_runs_that_are_finished(tmp_path: Path) -> None:
+def test_an_interrupt_ends_all_processes_and_keeps_finished_runs(tmp_path: Path) -> None:
     write_log(tmp_path)
     process = started(tmp_path)
     while len(finished_runs(tmp_path)) < 3:
@@ -128,9 +128,7 @@ def test_an_interrupt_ends_all_processes_and_keeps_the_runs_that_are_finished(tm
 
 @pytest.mark.e2e
 @pytest.mark.slow
-def test_the_workers_of_a_dask_cluster_give_what_processes_here_give(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_dask_workers_give_the_same_results_as_local_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     distributed = pytest.importorskip("distributed")
     write_log(tmp_path)
     monkeypatch.chdir(tmp_path)
@@ -145,7 +143,7 @@ def test_the_workers_of_a_dask_cluster_give_what_processes_here_give(
 
 
 @pytest.mark.e2e
-def test_a_cluster_that_does_not_answer_is_named_with_the_cure(tmp_path: Path) -> None:
+def test_an_unreachable_cluster_is_reported_with_its_address_and_a_remedy(tmp_path: Path) -> None:
     dask = pytest.importorskip("dask")
     write_log(tmp_path)
     with (

@@ -151,7 +151,7 @@ class Traffic:
             time.sleep(0.05)
 
 
-def test_the_documented_backbone_is_pretrained_served_learned_on_and_survives_a_kill(
+def test_the_documented_custom_backbone_is_pretrained_served_adapted_and_survives_a_kill(
     config: Config, choice: StreamChoice, system: System
 ) -> None:
     system.run("pretrain", "--log", str(choice.log), "--mapping", str(choice.mapping))

@@ -14,7 +14,7 @@ def _nothing(_: int) -> int:
     return 0
 
 
-def test_a_cache_forgets_by_age_and_by_bytes_the_longest_unwritten_first() -> None:
+def test_a_cache_evicts_by_age_and_by_bytes_the_oldest_write_first() -> None:
     clock = Clock()
     cache: Cache[int] = Cache(5_000, 10.0, clock, lambda _: 2_000)
     for number, key in enumerate("abc"):
@@ -65,7 +65,7 @@ def test_a_cache_frees_what_has_expired_while_it_is_used() -> None:
 
 @pytest.mark.parametrize("ttl_s", [0.0, 10.0])
 @given(writes=st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 12)), max_size=40))
-def test_a_cache_gives_the_last_value_until_its_time_is_over(ttl_s: float, writes: list[tuple[str, int]]) -> None:
+def test_a_cache_returns_the_last_value_until_it_expires(ttl_s: float, writes: list[tuple[str, int]]) -> None:
     clock = Clock()
     cache: Cache[int] = Cache(10_000_000, ttl_s, clock, _nothing)
     expected: dict[str, tuple[float, int]] = {}

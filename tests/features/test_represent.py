@@ -88,7 +88,7 @@ def _encoder(store: FeatureStore) -> FeatureEncoder:
     )
 
 
-def test_shapes_types_and_the_one_rounding(parts: Parts) -> None:
+def test_shapes_types_and_rounding_are_as_documented(parts: Parts) -> None:
     represented = parts.representer.represent("u", ITEMS, HERE, 10.0)
     backbone = parts.representer.backbone
     assert represented.x.shape == (12, backbone.width)
@@ -105,7 +105,7 @@ def test_shapes_types_and_the_one_rounding(parts: Parts) -> None:
     assert torch.equal(represented.frozen_logit, backbone.predict(represented.x, facets)[:, 0])
 
 
-def test_by_text_alone_a_scorer_knows_items_of_one_text_alike_also_those_that_pretraining_never_saw(
+def test_with_text_as_the_only_aspect_items_with_equal_text_are_represented_alike(
     parts: Parts,
 ) -> None:
     known, store = parts.representer, parts.representer.store
@@ -140,14 +140,14 @@ def test_live_features_through_the_store_are_those_of_the_processor_bit_for_bit(
     assert served.tobytes() == parts.live.features(20.5, "u", request, ITEMS).tobytes()
 
 
-def test_live_rows_are_read_anew_for_each_request(parts: Parts) -> None:
+def test_live_rows_are_read_again_for_each_request(parts: Parts) -> None:
     before = parts.representer.represent("u", ["i0"], HERE, 5.0)
     parts.live.update([outcome(before, ["i0"], np.array([0.7], dtype=np.float32), 5.0)])
     parts.store.push_live(parts.live.take_changed())
     assert not torch.equal(parts.representer.represent("u", ["i0"], HERE, 5.0).live, before.live)
 
 
-def test_the_unknown_are_represented_by_defaults_and_counted(parts: Parts, counts: Counts) -> None:
+def test_unknown_users_and_items_are_represented_by_defaults_and_counted(parts: Parts, counts: Counts) -> None:
     counts.clear()
     represented = parts.representer.represent("nobody", ["nothing", "i0"], Domain("moon"), 10.0)
     assert torch.isfinite(represented.x).all()
@@ -184,7 +184,7 @@ def test_values_that_pretraining_did_not_see_are_counted(parts: Parts, counts: C
     assert (counts["item_profile", "unknown_value"], counts["item_profile", "cut_value"]) == (16, 4)
 
 
-def test_the_order_and_the_company_of_items_do_not_matter(parts: Parts) -> None:
+def test_neither_the_order_of_items_nor_other_items_matter(parts: Parts) -> None:
     forward = parts.representer.represent("u", ITEMS, HERE, 10.0)
     backward = parts.representer.represent("u", ITEMS[::-1], HERE, 10.0)
     twice = parts.representer.represent("u", ["i3", "i3"], HERE, 10.0)
@@ -194,7 +194,7 @@ def test_the_order_and_the_company_of_items_do_not_matter(parts: Parts) -> None:
     assert torch.equal(twice.content[0], forward.content[3])
 
 
-def test_profiles_are_kept_for_their_time_and_then_read_again(parts: Parts) -> None:
+def test_profiles_are_cached_for_their_lifetime_and_then_read_again(parts: Parts) -> None:
     old = parts.representer.represent("u", ["i0"], HERE, 10.0).x
     parts.store.write_users([UserProfile("u", 2.0, {"gender": "F"})])
     parts.store.write_items([ItemProfile("i0", 2.0, "another film", {"genres": ["Drama"]})])
@@ -207,7 +207,7 @@ def test_profiles_are_kept_for_their_time_and_then_read_again(parts: Parts) -> N
     assert not torch.equal(newest.content, newer.content)
 
 
-def test_a_new_item_is_known_soon_although_it_was_asked_for_before(parts: Parts) -> None:
+def test_a_new_item_is_known_soon_although_it_was_requested_before(parts: Parts) -> None:
     unknown = parts.representer.represent("u", ["new"], HERE, 10.0).content
     parts.store.write_items([ItemProfile("new", 2.0, "a new film", {"genres": ["Drama"]})])
     parts.clock.now = 6.0
@@ -218,7 +218,7 @@ def test_a_new_item_is_known_soon_although_it_was_asked_for_before(parts: Parts)
     assert not torch.equal(parts.representer.represent("u", ["newer"], HERE, 10.0).content, unknown)
 
 
-def test_text_vectors_of_another_model_are_left_out_and_said(
+def test_text_vectors_of_another_model_are_ignored_and_logged(
     parts: Parts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def narrow(ids: list[str], now: float | None = None) -> list[ItemFeatures]:
@@ -260,7 +260,7 @@ def test_groups_read_their_own_live_rows(parts: Parts) -> None:
     assert known.represent("u", ["i0"], HERE, 5.0).live[:, 0] == 0
 
 
-def test_conversions_have_live_features_of_their_own_bit_for_bit_and_leave_those_of_clicks(parts: Parts) -> None:
+def test_conversions_have_separate_live_features_and_leave_those_of_clicks_unchanged(parts: Parts) -> None:
     known = parts.representer
     shape = BackboneShape.of(known.encoder, known.space.sizes)
     backbone = FoundationBackbone(BackboneConfig(tasks="ctr_ctcvr"), shape, known.encoder.digest).freeze()
@@ -279,7 +279,7 @@ def test_conversions_have_live_features_of_their_own_bit_for_bit_and_leave_those
     assert known.represent("u", ITEMS, HERE, 20.0).cvr_live is None
 
 
-def test_the_user_is_read_with_the_history_that_the_processor_keeps(parts: Parts) -> None:
+def test_the_user_is_represented_with_the_history_kept_by_the_processor(parts: Parts) -> None:
     known, spec = parts.representer, HistorySpec(3)
     config = BackboneConfig(user_encoder="sasrec", history_length=3)
     torch.manual_seed(5)
@@ -341,7 +341,7 @@ def test_a_querys_text_is_encoded_once(text_encoder: TextEncoder, monkeypatch: p
     assert not np.array_equal(first.text, other.text)
 
 
-def test_what_a_cache_says_it_holds_is_what_it_takes_in_memory(parts: Parts) -> None:
+def test_the_reported_size_of_a_cache_is_its_memory_use(parts: Parts) -> None:
     items = [f"stranger {number}" for number in range(3_000)]
     representer = parts.representer
     representer.represent("u", ["warm"], HERE, 0.0)

@@ -32,7 +32,7 @@ def network(monkeypatch: pytest.MonkeyPatch) -> CountingNetwork:
     return counting
 
 
-def test_like_titles_are_nearer_than_unlike_ones(text_encoder: TextEncoder) -> None:
+def test_similar_titles_are_nearer_than_dissimilar_titles(text_encoder: TextEncoder) -> None:
     vectors = text_encoder.encode(["Star Wars", "The Empire Strikes Back, a Star Wars film", "Sense and Sensibility"])
     assert vectors.shape == (3, 384)
     assert vectors.dtype == np.float32
@@ -54,7 +54,7 @@ def test_models_do_not_share_vectors(tmp_path: Path, network: CountingNetwork) -
     assert network.asked == ["a", "a"]
 
 
-def test_an_empty_or_blank_text_is_zeros_and_asks_nothing(network: CountingNetwork) -> None:
+def test_an_empty_or_blank_text_is_a_zero_vector_without_calling_the_model(network: CountingNetwork) -> None:
     assert not TextEncoder().encode(["", "  \n"]).any()
     assert network.asked == []
     assert TextEncoder().encode([]).shape == (0, 3)
@@ -67,7 +67,7 @@ def test_a_long_text_is_cut_and_counted(network: CountingNetwork) -> None:
     assert encoder.cut == 1
 
 
-def test_odd_characters_are_encoded_by_the_real_model(text_encoder: TextEncoder) -> None:
+def test_unusual_characters_are_encoded_by_the_real_model(text_encoder: TextEncoder) -> None:
     vectors = text_encoder.encode(["\ud800", "\x00", "🎬" * 50, "日本語のタイトル"])
     assert np.isfinite(vectors).all()
 
@@ -81,7 +81,7 @@ def test_progress_counts_what_was_not_cached(tmp_path: Path, network: CountingNe
     assert len(network.asked) == 301
 
 
-def test_a_broken_cache_is_said_and_left_out(
+def test_a_broken_cache_is_logged_and_not_used(
     tmp_path: Path, network: CountingNetwork, caplog: pytest.LogCaptureFixture
 ) -> None:
     TextEncoder(cache_dir=tmp_path).encode(["a"])
@@ -96,7 +96,9 @@ def test_a_broken_cache_is_said_and_left_out(
 
 
 @pytest.mark.slow
-def test_a_model_that_is_not_there_is_named_with_the_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_model_is_reported_with_its_name_and_a_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(TextModelUnavailableError, match=f"(?s)no-such-model.*{DEFAULT_MODEL}"):
         TextEncoder(str(tmp_path / "no-such-model")).encode(["a"])

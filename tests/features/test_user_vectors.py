@@ -99,7 +99,7 @@ def parts_of(store: FeatureStore, **changes: object) -> Parts:
     return Parts(encoder, store, towers, layout)
 
 
-def test_what_is_put_together_of_kept_vectors_is_what_the_backbone_makes(store: FeatureStore) -> None:
+def test_representations_from_cached_vectors_equal_those_of_the_backbone(store: FeatureStore) -> None:
     parts = parts_of(store)
     user = parts.encoder.encode_user(next(filter(None, store.read_users(["u"]))))
     items = [parts.encoder.encode_item(item) for item in store.read_items(ITEMS) if item]
@@ -113,7 +113,7 @@ def test_what_is_put_together_of_kept_vectors_is_what_the_backbone_makes(store: 
         assert torch.equal(shown.frozen_logit, parts.towers.predict(shown.x, batch.domain)[:, 0])
 
 
-def test_vectors_are_made_once_for_all_requests_of_a_user_and_of_an_item(store: FeatureStore) -> None:
+def test_vectors_are_computed_once_for_all_requests_of_a_user_and_of_an_item(store: FeatureStore) -> None:
     parts = parts_of(store, user_encoder="pool", history_length=3)
     first = parts.x()
     assert (parts.towers.users, parts.towers.items) == (1, len(ITEMS))
@@ -125,7 +125,7 @@ def test_vectors_are_made_once_for_all_requests_of_a_user_and_of_an_item(store: 
     assert torch.equal(other[:, 32:], first[:, 32:]), "an item is the same for everybody"
 
 
-def test_a_users_vector_is_made_anew_once_anything_it_is_made_of_has_changed(store: FeatureStore) -> None:
+def test_a_user_vector_is_recomputed_when_any_of_its_inputs_changes(store: FeatureStore) -> None:
     parts = parts_of(store, user_encoder="pool", history_length=3)
     old = parts.x()
     assert parts.made() == 1
@@ -149,7 +149,7 @@ def test_a_users_vector_is_made_anew_once_anything_it_is_made_of_has_changed(sto
     assert parts.made() == 1
 
 
-def test_an_items_vector_is_made_anew_with_its_profile(store: FeatureStore) -> None:
+def test_an_item_vector_is_recomputed_when_its_profile_changes(store: FeatureStore) -> None:
     parts = parts_of(store)
     old = parts.x()
     store.write_items([ItemProfile("i0", 2.0, "another film", {"genres": ["Drama"]})])
@@ -160,7 +160,7 @@ def test_an_items_vector_is_made_anew_with_its_profile(store: FeatureStore) -> N
     assert torch.equal(new[1:, 32:], old[1:, 32:])
 
 
-def test_a_vector_that_hangs_on_the_time_is_never_kept(store: FeatureStore) -> None:
+def test_a_vector_that_depends_on_time_is_never_cached(store: FeatureStore) -> None:
     parts = parts_of(store, user_encoder="pool", history_length=3, history_gaps=True)
     parts.click(40.0)
     parts.made()

@@ -100,7 +100,7 @@ def with_a_constant_changed(source: str) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("entry", [WORK, BACKBONE])
-def test_a_constant_changed_in_any_module_moves_the_key_exactly_if_the_work_runs_it(entry: str, copied: Path) -> None:
+def test_a_changed_constant_changes_the_key_exactly_if_the_work_runs_its_module(entry: str, copied: Path) -> None:
     key = code_digest(entry, root=copied)
     deciding = set(deciding_files(entry, root=copied))
     assert {path.relative_to(copied) for path in deciding} == {path.relative_to(ROOT) for path in deciding_files(entry)}
@@ -119,7 +119,7 @@ def test_a_constant_changed_in_any_module_moves_the_key_exactly_if_the_work_runs
     assert code_digest(entry, root=copied) == key
 
 
-def test_what_only_reads_results_or_serves_is_in_no_key() -> None:
+def test_modules_that_only_read_results_or_serve_are_in_no_key() -> None:
     keyed = {str(path.relative_to(ROOT)) for path in deciding_files(WORK, BACKBONE)}
     assert not keyed & {f"lab/evaluate/{name}.py" for name in READERS}
     assert not keyed & {"lab/pretraining.py", "lab/progress.py"}
@@ -176,7 +176,7 @@ def test_what_a_parent_package_imports_counts_and_what_the_type_checker_reads_do
     assert names == ["__init__.py", "entry.py", "__init__.py", "deep.py", "more.py"]
 
 
-def test_two_modules_that_swap_their_contents_are_other_code(tmp_path: Path) -> None:
+def test_two_modules_with_swapped_contents_change_the_key(tmp_path: Path) -> None:
     root = tree(tmp_path, lab_entry="from lab import a, b", lab_a="X = 1", lab_b="X = 2")
     key = code_digest("lab.entry", root=root)
     (root / "lab" / "a.py").write_text("X = 2")
@@ -184,7 +184,7 @@ def test_two_modules_that_swap_their_contents_are_other_code(tmp_path: Path) -> 
     assert code_digest("lab.entry", root=root) != key
 
 
-def test_a_module_of_ours_that_is_not_there_is_refused_and_one_of_others_adds_nothing() -> None:
+def test_a_missing_module_of_the_project_is_refused_and_a_foreign_module_adds_nothing() -> None:
     with pytest.raises(ModuleNotFoundError, match=r"lab\.evaluate\.gone"):
         code_digest(WORK, "lab.evaluate.gone")
     assert code_digest(WORK, "torch") == code_digest(WORK)

@@ -57,7 +57,7 @@ def flipped(examples: Examples, rows: slice) -> Examples:
     return replace(examples, label=label)
 
 
-def test_an_examples_own_label_never_reaches_its_own_features(world: World, backbone: FoundationBackbone) -> None:
+def test_the_features_of_an_example_exclude_its_own_label(world: World, backbone: FoundationBackbone) -> None:
     """At the first step all scores are the held-out logits, so the precision tells what was seen, and no label."""
     n = len(world.examples)
     last = n - n % BATCH  # the newest batch is the one that teaches
@@ -70,7 +70,7 @@ def test_an_examples_own_label_never_reaches_its_own_features(world: World, back
     assert not torch.equal(before.precision, as_it_was.precision)
 
 
-def test_the_log_is_counted_whole_and_t_stays_zero(world: World, backbone: FoundationBackbone) -> None:
+def test_the_whole_log_is_counted_and_residual_features_stay_zero(world: World, backbone: FoundationBackbone) -> None:
     shop, fresh = Shop(world, backbone), Shop(world, backbone)
     shop.start(logits(100))
     count_log(fresh.live, fresh.log, world.examples.time)
@@ -85,7 +85,7 @@ def test_the_log_is_counted_whole_and_t_stays_zero(world: World, backbone: Found
     assert all(rows["item", f"i{n}"].values[-2] == count for n, count in enumerate(shown) if count)
 
 
-def test_weights_of_t_stay_at_their_prior(world: World, backbone: FoundationBackbone) -> None:
+def test_weights_of_residual_features_stay_at_their_prior(world: World, backbone: FoundationBackbone) -> None:
     start = Shop(world, backbone).start(logits(400))
     features = start.features
     residuals = slice(2 + features.counters, features.direct)
@@ -98,9 +98,7 @@ def test_weights_of_t_stay_at_their_prior(world: World, backbone: FoundationBack
     assert start.live_names == Shop(world, backbone).layout.names
 
 
-def test_the_frozen_logits_that_are_held_out_are_what_the_slope_is_learned_from(
-    world: World, backbone: FoundationBackbone
-) -> None:
+def test_the_slope_is_learned_from_held_out_frozen_logits(world: World, backbone: FoundationBackbone) -> None:
     n = 400
     told = (6 * world.examples.label[-n:] - 3).astype(np.float32)
     right, wrong = Shop(world, backbone).start(told), Shop(world, backbone).start(-told)
@@ -115,7 +113,7 @@ def test_the_same_log_gives_the_same_bytes(world: World, backbone: FoundationBac
     assert KernelStart.from_bytes(one.to_bytes()).digest == one.digest
 
 
-def test_rank_and_beta_are_the_configurations(world: World, backbone: FoundationBackbone) -> None:
+def test_rank_and_beta_are_those_of_the_configuration(world: World, backbone: FoundationBackbone) -> None:
     assert Shop(world, backbone).start(logits(50), rank=1, beta=8.0).compression.rank == 1
     assert Shop(world, backbone).start(logits(50), beta=8.0).compression.beta == 8.0
 
@@ -135,7 +133,7 @@ def test_without_held_out_rows_it_starts_as_the_frozen_model(world: World, backb
 
 
 @pytest.mark.parametrize("label", [0.0, 1.0])
-def test_a_log_of_clicks_alone_or_of_none_gives_finite_weights(
+def test_a_log_with_only_clicks_or_without_clicks_gives_finite_weights(
     label: float, world: World, backbone: FoundationBackbone
 ) -> None:
     examples = replace(world.examples, label=np.full_like(world.examples.label, label))
@@ -144,7 +142,9 @@ def test_a_log_of_clicks_alone_or_of_none_gives_finite_weights(
     assert float(start.mean.abs().max()) < 10
 
 
-def test_one_user_and_one_item_leave_counters_and_the_slope(world: World, backbone: FoundationBackbone) -> None:
+def test_with_one_user_and_one_item_only_counters_and_the_slope_remain(
+    world: World, backbone: FoundationBackbone
+) -> None:
     examples = replace(world.examples, user=0 * world.examples.user, item=0 * world.examples.item)
     examples = replace(examples, domain=0 * examples.domain)
     start = Shop(world, backbone, examples).start(logits(300))
@@ -153,7 +153,7 @@ def test_one_user_and_one_item_leave_counters_and_the_slope(world: World, backbo
     assert bool(torch.isfinite(start.mean).all())
 
 
-def test_a_request_is_the_examples_of_one_user_domain_and_moment(world: World, backbone: FoundationBackbone) -> None:
+def test_a_request_is_the_examples_of_one_user_domain_and_time(world: World, backbone: FoundationBackbone) -> None:
     examples = world.examples.select(slice(0, 8))
     user, time = np.array([0, 0, 0, 1, 1, 0, 0, 0]), np.array([0.0, 0, 1, 1, 1, 1, 2, 2])
     domain = np.zeros((8, 3), dtype=np.int64)
@@ -166,7 +166,7 @@ def test_a_request_is_the_examples_of_one_user_domain_and_moment(world: World, b
     assert all(batch[-1].stop - batch[0].start >= BATCH for batch in batches[:-1])
 
 
-def test_representations_are_those_of_serving(world: World, backbone: FoundationBackbone) -> None:
+def test_representations_equal_those_of_serving(world: World, backbone: FoundationBackbone) -> None:
     shop = Shop(world, backbone)
     examples = shop.log.examples
     pairs = represent_pairs(backbone, shop.profiles, examples.user, examples.item, examples.domain)

@@ -54,7 +54,7 @@ def config(tmp_path: Path, cache_dir: Path) -> Config:
     )
 
 
-def test_the_second_time_it_comes_from_the_cache(config: Config, data: MovieLens) -> None:
+def test_a_second_pretraining_uses_the_cached_backbone(config: Config, data: MovieLens) -> None:
     made = pretrained_backbone(config, recorded(data), QUIET)
     stamp = (made / "card.json").stat().st_mtime_ns
     assert pretrained_backbone(config, recorded(data), QUIET) == made
@@ -70,7 +70,7 @@ def _flip_a_byte(path: Path) -> None:
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
-def test_a_damaged_one_in_the_cache_is_named_and_made_again(
+def test_a_damaged_cached_backbone_is_reported_and_trained_again(
     config: Config, data: MovieLens, caplog: pytest.LogCaptureFixture
 ) -> None:
     made = pretrained_backbone(config, recorded(data), QUIET)
@@ -83,7 +83,9 @@ def test_a_damaged_one_in_the_cache_is_named_and_made_again(
     assert start.read_bytes() == whole[start.name]
 
 
-def test_an_installed_one_that_changed_after_pretraining_is_refused_by_name(config: Config, data: MovieLens) -> None:
+def test_an_installed_backbone_that_changed_after_pretraining_is_refused_by_name(
+    config: Config, data: MovieLens
+) -> None:
     install_backbone(pretrained_backbone(config, recorded(data), QUIET), config.backbone_dir)
     open_backbone(config)
     _flip_a_byte(config.backbone_dir / "live-rows" / "main.msgpack")
@@ -91,7 +93,7 @@ def test_an_installed_one_that_changed_after_pretraining_is_refused_by_name(conf
         open_backbone(config)
 
 
-def test_what_decides_the_backbone_decides_its_key(config: Config, data: MovieLens) -> None:
+def test_every_input_of_the_backbone_is_part_of_its_key(config: Config, data: MovieLens) -> None:
     key = backbone_key(config, recorded(data))
     wider = config.model_copy(update={"backbone": BackboneConfig(width=32)})
     other_regions = config.model_copy(update={"domains": config.domains.model_copy(update={"region": ("zip1",)})})
@@ -110,14 +112,14 @@ def test_what_decides_the_backbone_decides_its_key(config: Config, data: MovieLe
         {"groups": [{"name": "night", "period": ["night"]}, {"name": "main"}]},
     ],
 )
-def test_what_decides_what_a_kernel_starts_from_decides_the_key(
+def test_every_input_of_the_kernel_start_is_part_of_the_key(
     config: Config, data: MovieLens, changes: dict[str, object]
 ) -> None:
     other = Config.model_validate({**config.model_dump(), **changes})
     assert backbone_key(other, recorded(data)) != backbone_key(config, recorded(data))
 
 
-def test_a_group_starts_with_what_the_log_counted_in_its_own_domains(config: Config, data: MovieLens) -> None:
+def test_a_group_starts_with_the_counts_of_its_own_domains(config: Config, data: MovieLens) -> None:
     groups = (GroupConfig(name="night", period=("night",)), GroupConfig(name="rest"))
     apart = config.model_copy(update={"groups": groups})
     data = replace(data, ratings=[replace(rating, time=600 * rating.time) for rating in data.ratings])
@@ -141,7 +143,7 @@ def test_a_text_model_of_another_width_is_refused_with_both_keys(config: Config,
         pretrained_backbone(narrow, recorded(data), QUIET)
 
 
-def test_the_file_of_an_own_backbone_decides_its_key(config: Config, data: MovieLens, tmp_path: Path) -> None:
+def test_the_file_of_a_custom_backbone_is_part_of_its_key(config: Config, data: MovieLens, tmp_path: Path) -> None:
     def key(source: str) -> str:
         (tmp_path / "own.py").write_text(source)
         backbone = BackboneConfig(factory=f"{tmp_path / 'own.py'}:make")
@@ -152,7 +154,7 @@ def test_the_file_of_an_own_backbone_decides_its_key(config: Config, data: Movie
     assert key(one) == key(one)
 
 
-def test_only_the_first_half_teaches_it(config: Config, data: MovieLens) -> None:
+def test_pretraining_uses_the_first_half_only(config: Config, data: MovieLens) -> None:
     flipped = [replace(rating, rating=6 - rating.rating) for rating in data.half("live")]
     other = replace(data, ratings=[*data.half("pretrain"), *flipped])
     assert backbone_key(config, recorded(other)) == backbone_key(config, recorded(data))

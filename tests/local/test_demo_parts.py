@@ -36,7 +36,7 @@ MOVIELENS = Catalogue((), (), DomainSpace(domain_values()))
 
 
 @pytest.mark.parametrize("own_topics", [False, True])
-def test_the_configuration_reads_back_as_it_was_written(tmp_path: Path, own_topics: bool) -> None:
+def test_the_configuration_round_trips(tmp_path: Path, own_topics: bool) -> None:
     config = demo_config(Config(), MOVIELENS, run_dir=tmp_path, bootstrap="127.0.0.1:7", own_topics=own_topics)
     assert load_config(write_config(config)) == config
 
@@ -63,20 +63,20 @@ def test_for_a_stream_the_demo_declares_its_domains_and_fields_and_changes_nothi
     assert load_config(write_config(config)) == config
 
 
-def test_a_request_to_try_is_one_of_the_stream() -> None:
+def test_the_example_request_is_one_of_the_stream() -> None:
     request = Request(1.0, "u7", Domain("home", "unknown", "night"), tuple("abcdef"), (False,) * 6)
     assert json.loads(_body(request)) == {
         "user_id": "u7", "candidates": ["a", "b", "c", "d"], "domain": {"scene": "home", "period": "night"},
     }  # fmt: skip
 
 
-def test_on_a_foreign_cluster_topics_and_groups_are_the_runs_own(tmp_path: Path) -> None:
+def test_on_an_external_cluster_topics_and_groups_have_names_of_the_run(tmp_path: Path) -> None:
     config = demo_config(Config(), MOVIELENS, run_dir=tmp_path, bootstrap="kafka:9092", own_topics=True)
     names = [*config.topics.model_dump(include={"interactions", "traffic", "kernels", "state"}).values()]
     assert all(name.startswith("driftline-demo-") for name in [*names, config.ingest.group_id, config.processor.app_id])
 
 
-def test_children_get_the_file_and_secrets_and_no_other_setting(
+def test_child_processes_get_the_file_and_secrets_and_no_other_setting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DRIFTLINE_KAFKA__BOOTSTRAP", "elsewhere:1")
@@ -108,7 +108,7 @@ def test_free_ports_are_different() -> None:
 # --- folder, lock, state ---
 
 
-def test_the_folder_of_an_earlier_demo_is_made_anew(tmp_path: Path) -> None:
+def test_the_folder_of_an_earlier_demo_is_recreated(tmp_path: Path) -> None:
     folder = tmp_path / "demo"
     make_anew(folder)
     (folder / "report.json").touch()
@@ -116,14 +116,14 @@ def test_the_folder_of_an_earlier_demo_is_made_anew(tmp_path: Path) -> None:
     assert [path.name for path in folder.iterdir()] == [CONFIG_FILE]
 
 
-def test_a_folder_that_no_demo_made_is_never_deleted(tmp_path: Path) -> None:
+def test_a_folder_not_made_by_a_demo_is_never_deleted(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(FolderInUseError, match="--run-dir"):
         make_anew(tmp_path)
     assert (tmp_path / "thesis.tex").exists()
 
 
-def test_a_second_demo_on_one_folder_is_refused_with_the_first_ones_number(tmp_path: Path) -> None:
+def test_a_second_demo_on_one_folder_is_refused_with_the_pid_of_the_first(tmp_path: Path) -> None:
     folder = tmp_path / "demo"
     with only_demo(folder), pytest.raises(DemoRunningError, match=str(os.getpid())), only_demo(folder):
         pytest.fail("two demos at once")
@@ -144,7 +144,7 @@ def test_a_demo_that_was_left_running_is_refused_until_its_processes_end(
         pass
 
 
-def test_a_number_that_belongs_to_another_process_by_now_is_not_taken_for_ours(tmp_path: Path) -> None:
+def test_a_reused_pid_is_not_taken_for_the_demo(tmp_path: Path) -> None:
     known = running({"serve": os.getpid()})
     old = DemoState({"serve": type(known["serve"])(os.getpid(), known["serve"].created - 1)}, {})
     write_state(tmp_path, old)
@@ -153,7 +153,7 @@ def test_a_number_that_belongs_to_another_process_by_now_is_not_taken_for_ours(t
     assert not state.alive()
 
 
-def test_a_torn_state_counts_as_none(tmp_path: Path) -> None:
+def test_a_truncated_state_file_counts_as_missing(tmp_path: Path) -> None:
     (tmp_path / "state.json").write_text('{"processes": {"ser')
     assert read_state(tmp_path) is None
 
@@ -181,7 +181,7 @@ def children() -> Iterator[Children]:
 PARTS = [Part("ingest", "http://127.0.0.1:9/healthz"), Part("serve", "http://127.0.0.1:9/readyz")]
 
 
-def test_a_child_that_dies_is_named_with_its_exit_code_and_the_end_of_its_log(
+def test_a_dead_child_process_is_reported_with_its_exit_code_and_log_tail(
     children: Children, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driftline(monkeypatch, tmp_path, 'echo "no such topic"; [ "$1" = serve ] && exec sleep 60; exit 7')
@@ -190,7 +190,7 @@ def test_a_child_that_dies_is_named_with_its_exit_code_and_the_end_of_its_log(
         children.wait_ready([part.name for part in PARTS], 30.0)
 
 
-def test_a_child_that_never_gets_ready_is_named(
+def test_a_child_process_that_never_gets_ready_is_reported_by_name(
     children: Children, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driftline(monkeypatch, tmp_path, "echo still thinking; exec sleep 60")
@@ -201,7 +201,7 @@ def test_a_child_that_never_gets_ready_is_named(
     assert waited[-1] == ["ingest", "serve"]
 
 
-def test_stopping_ends_the_willing_and_kills_the_deaf(
+def test_stopping_terminates_child_processes_and_kills_those_that_ignore_it(
     children: Children, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driftline(monkeypatch, tmp_path, "[ $1 = serve ] && trap '' TERM; echo up; while :; do sleep 0.05; done")
@@ -214,7 +214,7 @@ def test_stopping_ends_the_willing_and_kills_the_deaf(
     assert not any(psutil.pid_exists(pid) for pid in pids.values())
 
 
-def test_a_child_leads_a_session_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_process_leads_its_own_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     driftline(monkeypatch, tmp_path, "exec sleep 60")
     child = Child(PARTS[0], tmp_path / "ingest.log", {"PATH": os.environ["PATH"]})
     try:
@@ -233,7 +233,7 @@ def test_an_ending_signal_interrupts_with_the_shells_exit_code() -> None:
     assert raised.value.exit_code == 128 + signal.SIGTERM
 
 
-def test_while_processes_are_ended_a_signal_only_hurries() -> None:
+def test_a_signal_during_shutdown_only_speeds_it_up() -> None:
     calls: list[int] = []
     with interruptible():
         with hurried(lambda: calls.append(1)):

@@ -78,7 +78,7 @@ LOG: list[Traffic] = [
 ]
 
 
-def test_labels_are_the_clicks_of_the_log_and_scores_the_ones_that_were_served() -> None:
+def test_labels_are_the_logged_clicks_and_scores_are_the_served_ones() -> None:
     stream = scored_stream(LOG)
     assert stream.label.tolist() == [1, 0, 1, 0]
     assert stream.frozen == pytest.approx(1 / (1 + np.exp(-np.array([1.0, 0.0, -1.0, -2.0]))))
@@ -87,11 +87,11 @@ def test_labels_are_the_clicks_of_the_log_and_scores_the_ones_that_were_served()
     assert stream.fingerprints == {"print"}
 
 
-def test_a_click_that_stands_before_its_impression_still_counts() -> None:
+def test_a_click_logged_before_its_impression_still_counts() -> None:
     assert scored_stream([click("r1", "a"), LOG[0]]).label.tolist() == [1, 0]
 
 
-def test_a_click_on_an_item_that_was_not_shown_is_counted_and_labels_nothing() -> None:
+def test_a_click_on_an_unshown_item_is_counted_and_is_no_label() -> None:
     stream = scored_stream([LOG[0], click("r1", "z"), click("r9", "a")])
     assert stream.label.sum() == 0
     assert stream.orphan_feedback == 2
@@ -101,7 +101,7 @@ def convert(request: str, item: str) -> ServedFeedback:
     return ServedFeedback(request, item, 10.3, "conversion")
 
 
-def test_conversions_are_told_by_both_arms_where_the_backbone_tells_them() -> None:
+def test_conversions_are_reported_for_both_arms_if_the_backbone_has_the_task() -> None:
     # by clicks alone both arms put a before b; what a click on b is worth to the live arm turns its order round
     shown = served("r1", {"a": (0.5, 0.5), "b": (0.0, 0.0), "c": (-9.0, -9.0)})
     log: list[Traffic] = [
@@ -126,16 +126,16 @@ def test_conversions_are_told_by_both_arms_where_the_backbone_tells_them() -> No
     assert "log loss of CVR among clicks" in text.get()
 
 
-def test_a_backbone_for_clicks_alone_is_reported_without_a_word_of_conversions() -> None:
+def test_the_report_of_a_backbone_without_conversions_has_no_conversion_figures() -> None:
     told = build_report(scored_stream([*LOG, convert("r1", "a")]), run()).as_json()
     assert not [key for key in told if "conver" in key or "ctcvr" in key]
 
 
-def test_a_conversion_is_no_click() -> None:
+def test_a_conversion_is_not_a_click() -> None:
     assert scored_stream([LOG[0], ServedFeedback("r1", "a", 10.2, "conversion")]).label.sum() == 0
 
 
-def test_an_impression_that_stands_twice_counts_once() -> None:
+def test_a_duplicate_impression_counts_once() -> None:
     assert len(scored_stream([LOG[0], LOG[0]])) == 2
 
 
@@ -193,7 +193,7 @@ def test_the_plot_is_written_and_an_empty_stream_is_refused(tmp_path: Path) -> N
         draw_plot(scored_stream([]), tmp_path / "none.png", title="None")
 
 
-def test_the_rolling_mean_takes_what_there_is_until_the_window_is_full() -> None:
+def test_the_rolling_mean_uses_all_values_until_the_window_is_full() -> None:
     assert rolling_mean(np.array([2.0, 4.0, 6.0, 8.0]), 2).tolist() == [2.0, 3.0, 5.0, 7.0]
 
 
@@ -247,12 +247,12 @@ def test_announcements_become_spans_by_name_and_kind() -> None:
     ]  # fmt: skip
 
 
-def test_an_announcement_that_stands_twice_counts_once() -> None:
+def test_a_duplicate_announcement_counts_once() -> None:
     events = [event("begins", 1.0), event("full", 3.0), event("ends", 9.0)]
     assert announced_spans([*events, *events]) == announced_spans(events)
 
 
-def test_the_file_says_what_was_announced_and_how_both_arms_did_meanwhile() -> None:
+def test_the_file_holds_the_announced_drift_and_both_arms_during_it() -> None:
     stream = scored_stream(timed(1.0, 2.0, 3.0, 4.0))
     drift = announced_spans([event("begins", 1.5, domain={"period": ["evening"]}), event("ends", 3.5)])
     values = json.loads(json.dumps(build_report(stream, run(drift=drift)).as_json(), allow_nan=False))
@@ -264,14 +264,14 @@ def test_the_file_says_what_was_announced_and_how_both_arms_did_meanwhile() -> N
     assert build_report(stream, run()).as_json()["drift_spans"] == []
 
 
-def test_a_span_in_which_nothing_was_served_has_no_figures() -> None:
+def test_a_span_without_traffic_has_no_figures() -> None:
     stream = scored_stream(timed(1.0))
     values = build_report(stream, run(drift=announced_spans([event("begins", 5.0)]))).as_json()
     (span,) = values["drift_spans"]
     assert (span["items_served"], span["auc_live"], span["request_auc_live"], span["ends"]) == (0, None, None, None)
 
 
-def test_a_span_is_one_stretch_though_the_log_is_slightly_out_of_order_and_two_where_groups_meet() -> None:
+def test_a_span_is_one_range_of_a_slightly_unordered_log_and_two_ranges_across_groups() -> None:
     (span,) = announced_spans([event("begins", 100.0), event("ends", 200.0)])
     times = [*np.arange(0.0, 300.0)]
     times[100], times[98], times[150] = 98.0, 100.0, 201.0
@@ -281,7 +281,7 @@ def test_a_span_is_one_stretch_though_the_log_is_slightly_out_of_order_and_two_w
     assert span.stretches(scored_stream(timed(1.0))) == []
 
 
-def test_the_plot_names_what_it_shades(tmp_path: Path) -> None:
+def test_the_plot_labels_its_shaded_spans(tmp_path: Path) -> None:
     stream = scored_stream(timed(*np.arange(0.0, 50.0)))
     phases: list[tuple[DriftPhase, float]] = [("begins", 10.0), ("full", 20.0), ("ends", 40.0)]
     drift = announced_spans([
@@ -295,7 +295,7 @@ def test_the_plot_names_what_it_shades(tmp_path: Path) -> None:
     assert "after the end" not in drawn
 
 
-def test_the_table_shows_the_arms_while_drift_was_at_work() -> None:
+def test_the_table_shows_the_arms_during_drift() -> None:
     console = Console(width=120, quiet=False)
     drift = announced_spans([event("begins", 1.5, "young evenings")])
     with console.capture() as captured:

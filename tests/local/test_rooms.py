@@ -17,7 +17,7 @@ ALLOWED = {
 
 
 @pytest.mark.parametrize("room", ALLOWED)
-def test_a_room_imports_only_the_rooms_that_it_is_made_of(room: str) -> None:
+def test_a_package_of_local_imports_only_its_declared_dependencies(room: str) -> None:
     imports = re.compile(r"^\s*(?:from|import) local\.(\w+)", re.MULTILINE)
     for path in (LOCAL / room).glob("*.py"):
         rooms = set(imports.findall(path.read_text(encoding="utf-8"))) & ALLOWED.keys()

@@ -39,7 +39,7 @@ def test_a_verdict_holds_until_the_next_one_of_its_stratum() -> None:
     ]
 
 
-def test_groups_of_the_same_strata_do_not_end_each_others_verdicts() -> None:
+def test_groups_with_equal_strata_do_not_end_each_others_verdicts() -> None:
     first, second = said("group", "stable", 1.0), said("group", "stable", 2.0)
     spans = verdict_spans([first, Decision("verdict", "other", second.time, "monitor", second.detail)])
     assert [span.ends for span in spans] == [None, None]
@@ -48,12 +48,12 @@ def test_groups_of_the_same_strata_do_not_end_each_others_verdicts() -> None:
 @pytest.mark.parametrize(
     "changes", [{"to": "splendid"}, {"since": "yesterday"}, {"since": None}], ids=["kind", "text", "none"]
 )
-def test_a_verdict_that_cannot_be_read_is_passed_over(changes: dict[str, Any]) -> None:
+def test_an_unreadable_verdict_is_skipped(changes: dict[str, Any]) -> None:
     spoilt = said("group", changes.pop("to", "stable"), 1.0, **changes)
     assert verdict_spans([spoilt, Decision("alarm", "main", 1.0, "monitor")]) == []
 
 
-def test_the_file_says_from_which_to_which_item_a_verdict_held() -> None:
+def test_the_file_holds_the_first_and_last_item_of_a_verdict() -> None:
     stream = scored_stream(LOG)
     stream = replace(stream, time=np.arange(len(stream), dtype=np.float64))
     spans = verdict_spans([said("group", "labels_faulty", 2.0), said("group", "stable", 4.0)])
@@ -62,7 +62,7 @@ def test_the_file_says_from_which_to_which_item_a_verdict_held() -> None:
     assert told == [("labels_faulty", 2, 4), ("stable", 4, len(stream))]
 
 
-def test_the_table_tells_of_strata_in_which_something_happened_and_of_no_others() -> None:
+def test_the_table_lists_only_strata_with_changes() -> None:
     spans = verdict_spans(
         [
             said("region=north", "stable", 1.0),
@@ -76,7 +76,7 @@ def test_the_table_tells_of_strata_in_which_something_happened_and_of_no_others(
     assert "scene=home is broken_by_us." in text and "scene=home is stable." in text and "region=north" not in text
 
 
-def test_the_plot_has_a_row_for_the_group_and_for_each_domain_in_which_something_happened(tmp_path: Path) -> None:
+def test_the_plot_has_a_row_for_the_group_and_for_each_domain_with_changes(tmp_path: Path) -> None:
     spans = verdict_spans(
         [said("group", "stable", 0.0), said("scene=home", "input_fault", 0.0), said("region=north", "stable", 0.0)]
     )
@@ -88,7 +88,7 @@ def test_the_plot_has_a_row_for_the_group_and_for_each_domain_in_which_something
     assert ">group<" not in quiet.read_text()
 
 
-def test_strata_of_several_groups_are_told_apart() -> None:
+def test_strata_of_several_groups_are_distinguished() -> None:
     first = said("scene=home", "input_fault", 1.0)
     other = Decision("verdict", "other", 1.0, "monitor", first.detail)
     bands = bands_of(verdict_spans([first, other]), scored_stream(LOG))

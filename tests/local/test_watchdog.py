@@ -19,7 +19,9 @@ pytestmark = pytest.mark.slow
 DEAF = [sys.executable, "-S", "-c", "import signal, time; signal.signal(15, 1); print(1, flush=True); time.sleep(60)"]
 
 
-def test_what_is_watched_ends_when_the_watchdog_hears_no_more(sleeper: Callable[..., subprocess.Popen[bytes]]) -> None:
+def test_watched_processes_end_when_the_pipe_to_the_watchdog_closes(
+    sleeper: Callable[..., subprocess.Popen[bytes]],
+) -> None:
     kept, watched, let_go = sleeper(), sleeper(), sleeper()
     watchdog = Watchdog()
     for process in (watched, let_go):
@@ -32,7 +34,7 @@ def test_what_is_watched_ends_when_the_watchdog_hears_no_more(sleeper: Callable[
     assert let_go.poll() is None
 
 
-def test_what_the_watchdog_releases_lives_on(sleeper: Callable[..., subprocess.Popen[bytes]]) -> None:
+def test_a_released_process_lives_on(sleeper: Callable[..., subprocess.Popen[bytes]]) -> None:
     process = sleeper()
     watchdog = Watchdog()
     watchdog.add(process.pid)
@@ -40,7 +42,7 @@ def test_what_the_watchdog_releases_lives_on(sleeper: Callable[..., subprocess.P
     assert process.poll() is None
 
 
-def test_the_watchdog_kills_what_does_not_listen(sleeper: Callable[..., subprocess.Popen[bytes]]) -> None:
+def test_the_watchdog_kills_processes_that_ignore_sigterm(sleeper: Callable[..., subprocess.Popen[bytes]]) -> None:
     deaf = sleeper(DEAF)
     assert deaf.stdout is not None
     deaf.stdout.readline()
@@ -48,7 +50,7 @@ def test_the_watchdog_kills_what_does_not_listen(sleeper: Callable[..., subproce
     assert deaf.wait(10) == -signal.SIGKILL
 
 
-def test_a_process_that_is_let_go_twice_or_was_never_known_ends_no_watch(
+def test_releasing_a_process_twice_or_an_unknown_process_is_harmless(
     sleeper: Callable[..., subprocess.Popen[bytes]],
 ) -> None:
     watched, other = sleeper(), sleeper()
@@ -62,7 +64,7 @@ def test_a_process_that_is_let_go_twice_or_was_never_known_ends_no_watch(
     assert other.poll() is None
 
 
-def test_what_is_watched_ends_when_its_starter_is_killed(sleeper: Callable[..., subprocess.Popen[bytes]]) -> None:
+def test_watched_processes_end_when_their_parent_is_killed(sleeper: Callable[..., subprocess.Popen[bytes]]) -> None:
     code = (
         "import subprocess, sys, time; from local.watchdog import Watchdog; watchdog = Watchdog()\n"
         "child = subprocess.Popen([sys.executable, '-S', '-c', 'import time; time.sleep(60)'])\n"

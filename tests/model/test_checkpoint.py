@@ -21,7 +21,7 @@ def folder(tmp_path: Path, backbone: FoundationBackbone, world: World) -> Path:
     return tmp_path / "backbone"
 
 
-def test_a_saved_backbone_comes_back_with_the_same_fingerprint_and_card(
+def test_a_saved_backbone_round_trips_with_its_fingerprint_and_card(
     folder: Path, backbone: FoundationBackbone, world: World
 ) -> None:
     loaded = load_backbone(folder, SCHEMA)
@@ -35,14 +35,14 @@ def test_a_saved_backbone_comes_back_with_the_same_fingerprint_and_card(
 
 
 @pytest.mark.parametrize("name", ["card.json", "encoder.json", "backbone.safetensors"])
-def test_a_missing_file_is_named(folder: Path, name: str) -> None:
+def test_a_missing_file_is_reported_by_name(folder: Path, name: str) -> None:
     (folder / name).unlink()
     with pytest.raises(BackboneRefused, match=name):
         load_backbone(folder, SCHEMA)
 
 
 @pytest.mark.parametrize("name", ["card.json", "encoder.json", "backbone.safetensors"])
-def test_a_torn_file_is_refused(folder: Path, name: str) -> None:
+def test_a_truncated_file_is_refused(folder: Path, name: str) -> None:
     data = (folder / name).read_bytes()
     (folder / name).write_bytes(data[: len(data) // 2])
     with pytest.raises(BackboneRefused):
@@ -53,7 +53,7 @@ STATE = ("user_table.weight", "statistics.user", "statistics.user_count", "first
 
 
 @pytest.mark.parametrize("name", STATE)
-def test_one_changed_parameter_is_noticed(folder: Path, name: str) -> None:
+def test_one_changed_parameter_is_detected(folder: Path, name: str) -> None:
     file = folder / "backbone.safetensors"
     tensors, metadata = unpack(file.read_bytes())
     tensors[name][0, 0] += 1e-3
@@ -62,7 +62,7 @@ def test_one_changed_parameter_is_noticed(folder: Path, name: str) -> None:
         load_backbone(folder, SCHEMA)
 
 
-def test_a_changed_vocabulary_is_noticed(folder: Path) -> None:
+def test_a_changed_vocabulary_is_detected(folder: Path) -> None:
     file = folder / "encoder.json"
     data = json.loads(file.read_text())
     data["users"][0] = "someone else"
@@ -84,12 +84,12 @@ def test_an_encoder_of_another_backbone_is_not_saved_with_it(tmp_path: Path, bac
         save_backbone(tmp_path, backbone, World(seed=3, users=5).encoder, SCHEMA, {})
 
 
-def test_equal_content_gives_equal_bytes_whatever_the_order() -> None:
+def test_equal_content_gives_equal_bytes_in_any_order() -> None:
     one, two = torch.arange(3.0), torch.arange(4)
     assert pack({"a": one, "b": two}, {"x": 1, "y": 2}) == pack({"b": two, "a": one}, {"y": 2, "x": 1})
 
 
-def test_a_container_of_someone_else_is_refused() -> None:
+def test_a_container_of_another_program_is_refused() -> None:
     from safetensors.torch import save
 
     with pytest.raises(ContainerError, match="not a container written by Driftline"):

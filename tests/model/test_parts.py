@@ -31,7 +31,7 @@ def domains(k: int, n: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("term", [jensen_shannon, maximum_mean_discrepancy])
-def test_alignment_is_zero_for_equal_domains_and_grows_as_they_part(term: object) -> None:
+def test_alignment_is_zero_for_equal_domains_and_grows_with_their_distance(term: object) -> None:
     assert callable(term)
     torch.manual_seed(0)
     domain = domains(2, 80)
@@ -56,7 +56,7 @@ def test_one_domain_has_nothing_to_align(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["js", "mmd"])
-def test_alignment_can_be_trained_down(kind: str) -> None:
+def test_alignment_can_be_minimised(kind: str) -> None:
     torch.manual_seed(0)
     domain = domains(3, 90)
     x = (torch.randn(90, 4) + domain[:, 1:2]).requires_grad_()
@@ -102,7 +102,7 @@ def test_expected_auc_is_concordant_over_all_pairs(rows: list[tuple[float, int]]
     assert (math.isnan(area) and pairs < 2e-6) or area == pytest.approx(concordant / pairs, abs=1e-6)
 
 
-def test_expected_auc_is_undefined_where_hardly_a_pair_is_expected() -> None:
+def test_expected_auc_is_undefined_with_hardly_any_expected_pair() -> None:
     assert math.isnan(expected_auc([0.0, 5e-324], [0.0, 0.0]))
 
 
@@ -112,7 +112,7 @@ def test_expected_auc_of_certain_labels_is_their_auc(rows: list[tuple[bool, int]
     assert expected_auc(labels, scores) == pytest.approx(auc(labels, scores), nan_ok=True)
 
 
-def test_grouped_auc_looks_inside_groups_only() -> None:
+def test_grouped_auc_compares_within_groups_only() -> None:
     labels, scores = [0, 1, 0, 1, 1], [0.1, 0.2, 0.8, 0.9, 0.5]
     assert auc(labels, scores) < 1.0
     assert grouped_auc(labels, scores, ["a", "a", "b", "b", "c"]) == 1.0
@@ -126,7 +126,7 @@ def test_measures_of_a_perfect_and_of_a_constant_model() -> None:
 
 
 @pytest.mark.parametrize("measure", [auc, log_loss, calibration, normalised_entropy])
-def test_undefined_measures_are_not_a_number(measure: object) -> None:
+def test_undefined_measures_are_nan(measure: object) -> None:
     assert callable(measure)
     assert math.isnan(measure([], []))
 

@@ -62,7 +62,7 @@ def test_a_ranking_does_not_depend_on_the_order_in_which_items_came(rows: Lists,
         assert measure(*columns(rows)) == pytest.approx(measure(*columns(shuffled)), nan_ok=True)
 
 
-def test_a_level_of_a_whole_request_changes_nothing_within_requests() -> None:
+def test_an_offset_of_a_whole_request_changes_nothing_within_requests() -> None:
     labels, scores, groups = [0, 1, 0, 1], np.array([0.1, 0.2, 0.8, 0.9]), np.array([0, 0, 1, 1])
     assert grouped_ndcg(labels, scores + 5 * groups, groups, 5) == grouped_ndcg(labels, scores, groups, 5) == 1.0
 

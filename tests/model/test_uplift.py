@@ -32,7 +32,7 @@ def said(look: UpliftLook | None, ratio: str) -> Effect:
 
 
 @given(st.text(), st.floats(0, 0.5), st.text(max_size=20))
-def test_a_user_is_drawn_alike_by_every_process(user: str, share: float, salt: str) -> None:
+def test_every_process_assigns_a_user_to_the_same_arm(user: str, share: float, salt: str) -> None:
     assert ControlUsers(share, salt).draw(user) == ControlUsers(share, salt).draw(user)
 
 
@@ -44,7 +44,7 @@ def test_a_larger_share_keeps_the_control_users_and_adds_others() -> None:
     assert all(large for small, large in drawn if small)
 
 
-def test_another_salt_draws_others_and_the_bucket_has_nothing_to_do_with_the_arm() -> None:
+def test_another_salt_selects_other_users_and_buckets_are_independent_of_the_arm() -> None:
     other = ControlUsers(0.1, "another")
     both = sum(TENTH.draw(user).control and other.draw(user).control for user in USERS)
     assert both == pytest.approx(200, rel=0.4)
@@ -52,11 +52,11 @@ def test_another_salt_draws_others_and_the_bucket_has_nothing_to_do_with_the_arm
     assert counts.std() < 1.5 * np.sqrt(counts.mean())
 
 
-def test_no_share_is_no_control_user() -> None:
+def test_a_share_of_zero_has_no_control_users() -> None:
     assert not any(ControlUsers().draw(user).control for user in USERS)
 
 
-def test_a_better_live_arm_is_told_and_nothing_is_told_without_a_difference() -> None:
+def test_a_better_live_arm_is_significant_and_equal_arms_are_not() -> None:
     better, worse, equal = fed((0.2, 0.1), 20_000), fed((0.1, 0.2), 20_000), fed((0.1, 0.1), 20_000)
     for ratio in ("clicks_per_item", "clicks_per_request"):
         assert said(better.look, ratio).decided == "better"
@@ -67,23 +67,23 @@ def test_a_better_live_arm_is_told_and_nothing_is_told_without_a_difference() ->
     assert effect.low is not None and effect.high is not None and effect.low < 0.1 < effect.high
 
 
-def test_of_what_has_hardly_happened_nothing_is_told() -> None:
+def test_rare_events_give_no_estimate() -> None:
     effect = said(fed((0.2, 0.1), 20_000).look, "conversions_per_item")
     assert (effect.low, effect.high, effect.decided) == (None, None, "not yet")
 
 
-def test_few_users_are_no_reason_to_look() -> None:
+def test_few_users_trigger_no_look() -> None:
     uplift = Uplift(ControlUsers(0.5, "a test"))
     for number in range(20_000):
         uplift.add(uplift.control.draw(USERS[number % 20]), shown=10, clicks=1, conversions=0)
     assert uplift.look is None
 
 
-def test_all_looks_together_spend_the_level() -> None:
+def test_all_looks_together_spend_the_significance_level() -> None:
     assert sum(level_of(look) for look in range(10_000)) == pytest.approx(ALPHA, rel=1e-3)
 
 
-def test_looks_come_seldom() -> None:
+def test_looks_are_rare() -> None:
     look = fed((0.1, 0.1), 20_000).look
     assert look is not None
     assert look.number < 20
@@ -97,7 +97,7 @@ def test_the_variance_is_that_of_ratios_without_a_bucket() -> None:
     assert variance == pytest.approx(3 / 4 * ((without - without.mean()) ** 2).sum())
 
 
-def test_what_one_user_does_again_and_again_narrows_nothing() -> None:
+def test_repeated_events_of_one_user_do_not_narrow_the_interval() -> None:
     once, often = Uplift(TENTH), Uplift(TENTH)
     random = np.random.default_rng(0)
     for user in USERS:
@@ -113,14 +113,14 @@ def test_what_one_user_does_again_and_again_narrows_nothing() -> None:
 
 
 @pytest.mark.parametrize("number", [0, 10, 1_000, 20_000])
-def test_users_are_counted_to_some_percent(number: int) -> None:
+def test_users_are_counted_to_a_few_percent(number: int) -> None:
     uplift = Uplift(ControlUsers())
     for user in USERS[:number] * 2:
         uplift.add(uplift.control.draw(user), shown=1, clicks=0, conversions=0)
     assert uplift.users()["live"] == pytest.approx(number, rel=0.15)
 
 
-def test_a_snapshot_goes_on_as_if_nothing_had_been_and_another_salt_begins_anew() -> None:
+def test_a_restored_experiment_continues_and_another_salt_starts_again() -> None:
     before = fed((0.2, 0.1), 5_000)
     after, anew = Uplift(TENTH), Uplift(ControlUsers(0.1, "another"))
     after.restore(before.snapshot())
@@ -135,7 +135,7 @@ def test_a_snapshot_goes_on_as_if_nothing_had_been_and_another_salt_begins_anew(
 
 
 @pytest.mark.slow
-def test_the_intervals_of_all_looks_hold_together_although_users_come_again_and_rates_move() -> None:
+def test_the_intervals_of_all_looks_hold_jointly_with_returning_users_and_changing_rates() -> None:
     crowd = Crowd("a few most active", 1_500, 0.2, 1.5, 1.0)
     outcomes = [play(crowd, np.random.default_rng([7, number])) for number in range(150)]
     assert sum(outcome.missed for outcome in outcomes) <= 16  # of 150 at 5 %: 16 or more in 1 of 1 000 runs

@@ -25,7 +25,7 @@ class GaveUpError(Exception):
 
 
 @given(st.binary() | st.text(alphabet=st.characters(exclude_categories=["Cs"])))
-def test_what_was_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, data: bytes | str) -> None:
+def test_a_file_round_trips(tmp_path_factory: pytest.TempPathFactory, data: bytes | str) -> None:
     path = tmp_path_factory.mktemp("whole") / "file"
     write_whole(path, "what was there before")
     write_whole(path, data)
@@ -33,7 +33,7 @@ def test_what_was_written_is_read_back(tmp_path_factory: pytest.TempPathFactory,
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_writer_that_gives_up_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_only_the_old_file(tmp_path: Path) -> None:
     write_whole(tmp_path / "file", b"old")
     with pytest.raises(GaveUpError), whole_file(tmp_path / "file") as file:
         file.write(b"half")
@@ -42,7 +42,7 @@ def test_a_writer_that_gives_up_leaves_the_old_file_and_nothing_else(tmp_path: P
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_only_the_old_file(tmp_path: Path) -> None:
     """A limit on the size of files fails a write in the middle, as a full disk does."""
     write_whole(tmp_path / "file", b"old")
     code = (
@@ -61,18 +61,18 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> Non
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_file_has_the_rights_that_other_files_get(tmp_path: Path) -> None:
+def test_a_file_has_the_default_permissions(tmp_path: Path) -> None:
     (tmp_path / "plain").touch()
     write_whole(tmp_path / "whole", b"")
     assert (tmp_path / "whole").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
-def test_a_name_of_the_greatest_length_is_written(tmp_path: Path) -> None:
+def test_a_name_of_the_maximal_length_is_written(tmp_path: Path) -> None:
     write_whole(tmp_path / ("n" * 255), b"long")
     assert (tmp_path / ("n" * 255)).read_bytes() == b"long"
 
 
-def test_a_link_goes_on_leading_to_its_file(tmp_path: Path) -> None:
+def test_a_symbolic_link_is_preserved(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere" / "file")
     write_whole(tmp_path / "link", b"new")
@@ -88,14 +88,14 @@ def filled(folder: Path, text: str, *, finished: str | None = None) -> None:
         (scratch / "below" / text).write_text(text)
 
 
-def test_a_folder_is_there_when_it_is_full_and_replaces_the_old_one(tmp_path: Path) -> None:
+def test_a_folder_appears_complete_and_replaces_the_old_one(tmp_path: Path) -> None:
     for text in ("one", "two"):
         filled(tmp_path / "folder", text)
         assert sorted(path.name for path in (tmp_path / "folder").iterdir()) == sorted(["below", text])
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
-def test_a_folder_that_somebody_else_has_finished_meanwhile_is_kept_and_an_unfinished_one_is_replaced(
+def test_a_folder_finished_by_another_process_is_kept_and_an_unfinished_one_is_replaced(
     tmp_path: Path,
 ) -> None:
     filled(tmp_path / "folder", "card")
@@ -106,7 +106,7 @@ def test_a_folder_that_somebody_else_has_finished_meanwhile_is_kept_and_an_unfin
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
-def test_a_writer_that_gives_up_leaves_the_old_folder_and_nothing_else(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_only_the_old_folder(tmp_path: Path) -> None:
     filled(tmp_path / "folder", "old")
     with pytest.raises(GaveUpError), whole_folder(tmp_path / "folder") as scratch:
         (scratch / "half").touch()
@@ -115,7 +115,7 @@ def test_a_writer_that_gives_up_leaves_the_old_folder_and_nothing_else(tmp_path:
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
-def test_a_folder_that_cannot_be_put_in_its_place_leaves_the_old_one(
+def test_a_folder_that_cannot_be_moved_into_place_leaves_the_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     filled(tmp_path / "folder", "old")
@@ -134,7 +134,7 @@ def test_a_folder_that_cannot_be_put_in_its_place_leaves_the_old_one(
 
 
 @pytest.mark.parametrize("package", ["driftline", "local", "lab", "streaming", "features", "model"])
-def test_no_other_module_has_a_way_of_its_own(package: str) -> None:
+def test_no_other_module_writes_files_directly(package: str) -> None:
     own_ways = re.compile(r"\b(mkstemp|mkdtemp|NamedTemporaryFile|os\.replace|os\.rename)\b|\.rename\(")
     for path in (ROOT / package).rglob("*.py"):
         if path.name != "whole_files.py":

@@ -47,7 +47,7 @@ def test_three_sentences_answer_the_person_on_call(visit: Open, address: str) ->
 
 
 @pytest.mark.parametrize("look", LOOKS)
-def test_it_is_drawn_from_the_scorer_alone_without_an_error_or_sideways_scrolling(
+def test_the_page_loads_from_the_scorer_only_without_errors_or_horizontal_scrolling(
     visit: Open, address: str, look: str
 ) -> None:
     seen = visit(address, **LOOKS[look])
@@ -62,7 +62,7 @@ def test_it_is_drawn_from_the_scorer_alone_without_an_error_or_sideways_scrollin
 
 
 @pytest.mark.parametrize("look", LOOKS)
-def test_axe_finds_nothing_that_a_keyboard_or_a_screen_reader_cannot_use(visit: Open, address: str, look: str) -> None:
+def test_axe_finds_no_accessibility_violation(visit: Open, address: str, look: str) -> None:
     from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 
     seen = visit(address, **LOOKS[look])
@@ -75,7 +75,7 @@ def test_axe_finds_nothing_that_a_keyboard_or_a_screen_reader_cannot_use(visit: 
     assert serious == []
 
 
-def test_a_row_per_domain_tells_verdict_time_evidence_and_advice_the_worst_first(visit: Open, address: str) -> None:
+def test_each_domain_has_a_row_with_verdict_time_evidence_and_advice_worst_first(visit: Open, address: str) -> None:
     seen = visit(address)
     rows = seen.page.locator("#domains tbody tr").all_inner_texts()
     assert len(rows) == 7
@@ -90,7 +90,7 @@ def test_a_row_per_domain_tells_verdict_time_evidence_and_advice_the_worst_first
     assert seen.page.locator("#stratum").input_value() == "scene=home"
 
 
-def test_conversions_are_shown_where_the_group_has_them(visit: Open, backend: FakeBackend, address: str) -> None:
+def test_conversions_are_shown_if_the_group_has_them(visit: Open, backend: FakeBackend, address: str) -> None:
     seen = visit(address)
     assert not seen.page.locator("#conversions").is_visible()
     look = backend.told.newest["main"]
@@ -118,7 +118,7 @@ def test_a_table_holds_what_the_chart_shows(visit: Open, address: str) -> None:
     assert all(len(row.split()) >= 8 for row in rows)
 
 
-def test_everything_can_be_done_by_keyboard_alone(visit: Open, backend: FakeBackend, address: str) -> None:
+def test_every_action_works_by_keyboard_only(visit: Open, backend: FakeBackend, address: str) -> None:
     seen = visit(address)
     keys = seen.page.keyboard
 
@@ -146,7 +146,7 @@ def test_everything_can_be_done_by_keyboard_alone(visit: Open, backend: FakeBack
     assert [(order.by, order.why, order.frozen) for order in backend.orders] == [("ann (no key)", "looks odd", True)]
 
 
-def test_names_from_outside_stay_text(visit: Open, backend: FakeBackend, address: str) -> None:
+def test_external_names_are_rendered_as_text(visit: Open, backend: FakeBackend, address: str) -> None:
     now = time.time()
     strange = domain(HOSTILE, VerdictKind.UNHANDLED, now - 60, 0.7, 0.0, words=HOSTILE, advice=HOSTILE)
     look = GroupStatus("main", now, now, 1, 200, domains=[domain("group", VerdictKind.STABLE, now, 0.6, 0.1), strange])
@@ -180,7 +180,7 @@ def _enter(seen: Visit, key: str) -> None:
     seen.page.get_by_role("button", name="Use it").click()
 
 
-def test_a_key_is_asked_for_and_kept_in_the_tab_alone(visit: Open) -> None:
+def test_a_key_is_requested_and_stored_in_the_tab_only(visit: Open) -> None:
     config, key = _doors("operator")
     backend = FakeBackend(config)
     with serving(config, backend) as port:
@@ -226,7 +226,7 @@ def test_holding_and_rolling_back_take_the_right_of_an_operator(visit: Open) -> 
         assert backend.orders == []
 
 
-def test_who_may_only_look_is_offered_no_order_and_no_ranking_and_is_told_why(visit: Open) -> None:
+def test_a_read_only_key_is_offered_no_order_and_no_ranking_with_the_reason(visit: Open) -> None:
     config, key = _doors("look")
     backend = FakeBackend(config)
     tell(backend.told, time.time())
@@ -242,7 +242,7 @@ def test_who_may_only_look_is_offered_no_order_and_no_ranking_and_is_told_why(vi
         assert "may not score or feedback: it ranks nothing" in seen.text("#try-why")
 
 
-def test_who_may_rank_and_not_click_ranks_and_is_told(visit: Open) -> None:
+def test_a_key_that_may_rank_but_not_send_clicks_ranks_with_a_note(visit: Open) -> None:
     config, key = _doors("look", "score")
     backend = FakeBackend(config)
     backend.page.asked(ScoreRequest("196", ["a", "b"], DomainFacets("home", "unknown", "day")))
@@ -256,13 +256,13 @@ def test_who_may_rank_and_not_click_ranks_and_is_told(visit: Open) -> None:
         assert "may not feedback: it ranks, but does not click" in seen.text("#try-why")
 
 
-def test_an_operator_and_whoever_comes_where_no_keys_are_set_is_offered_all(visit: Open, address: str) -> None:
+def test_an_operator_and_anybody_without_configured_keys_is_offered_everything(visit: Open, address: str) -> None:
     seen = visit(address)
     assert seen.page.locator("#orders button:enabled").count() == 4
     assert seen.page.locator("#orders-why, #try-why").filter(visible=True).count() == 0
 
 
-def test_a_backbone_that_reads_queries_takes_one_and_another_is_offered_none(visit: Open, address: str) -> None:
+def test_a_query_field_is_shown_only_for_a_backbone_that_reads_queries(visit: Open, address: str) -> None:
     assert not visit(address).page.locator("#try [name=query]").is_visible()
     backend = FakeBackend(reads_queries=True)
     backend.page.asked(ScoreRequest("196", ["a", "b", "c"], DomainFacets("home", "unknown", "day"), query="war films"))
@@ -279,7 +279,7 @@ def test_a_backbone_that_reads_queries_takes_one_and_another_is_offered_none(vis
         assert seen.errors == []
 
 
-def test_orders_are_asked_back_told_and_obeyed(visit: Open, backend: FakeBackend, address: str) -> None:
+def test_orders_are_confirmed_reported_and_applied(visit: Open, backend: FakeBackend, address: str) -> None:
     seen = visit(address)
     seen.page.get_by_role("button", name="Pin version 3").click()
     assert "Every scorer serves version 3" in seen.text("#order-dialog")
@@ -297,7 +297,7 @@ def test_orders_are_asked_back_told_and_obeyed(visit: Open, backend: FakeBackend
     assert "version 3 is pinned (ann" in seen.text("#ordered")
 
 
-def test_a_scorer_that_goes_away_is_named_and_taken_up_again(visit: Open, backend: FakeBackend) -> None:
+def test_a_lost_scorer_is_reported_and_reconnected(visit: Open, backend: FakeBackend) -> None:
     with serving(backend=backend) as port:
         seen = visit(f"http://127.0.0.1:{port}")
     seen.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
@@ -309,7 +309,7 @@ def test_a_scorer_that_goes_away_is_named_and_taken_up_again(visit: Open, backen
     assert seen.errors == []
 
 
-def test_a_hidden_page_asks_nothing(visit: Open, address: str) -> None:
+def test_a_hidden_page_sends_no_request(visit: Open, address: str) -> None:
     seen = visit(address)
     hide = "hidden => Object.defineProperty(document, 'hidden', {value: hidden, configurable: true})"
     seen.page.evaluate(hide, True)
@@ -322,7 +322,7 @@ def test_a_hidden_page_asks_nothing(visit: Open, address: str) -> None:
     seen.look_again()
 
 
-def test_what_an_open_page_keeps_is_bounded(visit: Open, backend: FakeBackend, address: str) -> None:
+def test_the_memory_of_an_open_page_is_bounded(visit: Open, backend: FakeBackend, address: str) -> None:
     seen = visit(address)
     for _ in range(3):
         now = time.time()
@@ -339,7 +339,7 @@ def test_what_an_open_page_keeps_is_bounded(visit: Open, backend: FakeBackend, a
     assert seen.page.evaluate("document.querySelector('#chart').data[0].x.length") <= 2_500
 
 
-def test_a_change_of_a_verdict_is_spoken(visit: Open, backend: FakeBackend, address: str) -> None:
+def test_a_verdict_change_is_announced_to_screen_readers(visit: Open, backend: FakeBackend, address: str) -> None:
     seen = visit(address)
     assert seen.page.locator("#spoken").get_attribute("aria-live") == "polite"
     assert seen.text("#spoken") == ""
@@ -353,7 +353,7 @@ def test_a_change_of_a_verdict_is_spoken(visit: Open, backend: FakeBackend, addr
     assert seen.page.title().startswith("▲")
 
 
-def test_a_fresh_system_says_what_it_does_not_know(visit: Open) -> None:
+def test_a_new_system_shows_what_is_not_known(visit: Open) -> None:
     with serving() as port:
         seen = visit(f"http://127.0.0.1:{port}", ready=None)
         seen.waits_for("#feed", "No processor has reported yet")
@@ -365,7 +365,9 @@ def test_a_fresh_system_says_what_it_does_not_know(visit: Open) -> None:
         assert seen.errors == []
 
 
-def test_a_click_is_sent_and_the_next_kernel_moves_the_ranking(visit: Open, backend: FakeBackend, address: str) -> None:
+def test_a_click_is_sent_and_the_next_kernel_changes_the_ranking(
+    visit: Open, backend: FakeBackend, address: str
+) -> None:
     seen = visit(address)
     seen.page.locator("#recent").click()
     seen.page.locator("#try button[type=submit]").click()
@@ -382,7 +384,7 @@ def test_a_click_is_sent_and_the_next_kernel_moves_the_ranking(visit: Open, back
     assert any(mark for mark in seen.page.locator("#live .move").all_inner_texts())
 
 
-def test_the_page_of_the_interface_works_with_the_network_blocked(visit: Open, address: str) -> None:
+def test_the_api_page_works_with_the_network_blocked(visit: Open, address: str) -> None:
     seen = visit(address, "/docs", ready="h1")
     seen.page.route("**/*", lambda route: route.continue_() if route.request.url.startswith(address) else route.abort())
     seen.page.reload()
@@ -392,9 +394,7 @@ def test_the_page_of_the_interface_works_with_the_network_blocked(visit: Open, a
     assert seen.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_what_is_told_of_the_group_alone_holds_of_its_domains_from_then_on_and_not_before(
-    visit: Open, address: str
-) -> None:
+def test_a_verdict_of_the_group_applies_to_its_domains_from_then_on_only(visit: Open, address: str) -> None:
     told = visit(address).page.evaluate(
         """async () => (await import("/page/chart.js")).stretches(
             [{ stratum: "group", verdict: "drifting_handled", evidence: {} },

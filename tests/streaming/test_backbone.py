@@ -68,17 +68,17 @@ def changed(config: Config) -> Config:
     return config.model_copy(update={"domains": scenes})
 
 
-def test_a_backbone_of_clicks_alone_has_no_start_of_conversions(config: Config) -> None:
+def test_a_backbone_without_conversions_has_no_conversion_start(config: Config) -> None:
     assert open_backbone(config).start.conversion is None
 
 
-def test_a_backbone_with_conversions_opens_with_what_their_kernels_start_from(tmp_path: Path) -> None:
+def test_a_backbone_with_conversions_opens_with_its_conversion_start(tmp_path: Path) -> None:
     opened = open_backbone(with_backbone(tmp_path, "ctr_ctcvr"))
     assert opened.start.conversion is not None
     assert opened.depends_on["kernel.conversion_start"] == opened.start.conversion.digest[:16]
 
 
-def test_one_that_was_pretrained_before_conversions_were_adapted_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_backbone_pretrained_without_a_conversion_start_is_refused_by_name(tmp_path: Path) -> None:
     converting = with_backbone(tmp_path, "ctr_ctcvr")
     (converting.backbone_dir / CONVERSION_FILE).unlink()
     with pytest.raises(StartRefused, match=r"kernel-start-cvr\.safetensors is missing.*pretrain it again"):
@@ -88,17 +88,17 @@ def test_one_that_was_pretrained_before_conversions_were_adapted_is_refused_by_n
 REFUSAL = r"domains\.scene has 'kids', which pretraining did not know: take the change back, or pretrain again"
 
 
-def test_the_configuration_of_the_pretraining_opens_it(config: Config) -> None:
+def test_the_configuration_of_pretraining_opens_the_backbone(config: Config) -> None:
     assert open_backbone(config).backbone.fingerprint == backbone_fingerprint(config)
 
 
-def test_a_backbone_without_what_its_kernels_start_from_is_refused_with_the_cure(config: Config) -> None:
+def test_a_backbone_without_a_kernel_start_is_refused_with_a_remedy(config: Config) -> None:
     (config.backbone_dir / FILE).unlink()
     with pytest.raises(BackboneRefused, match=rf"{FILE} is missing: .* pretrain it again"):
         open_backbone(config)
 
 
-def test_a_start_that_was_made_for_other_live_features_is_refused_by_their_names(config: Config) -> None:
+def test_a_start_for_other_live_features_is_refused_by_their_names(config: Config) -> None:
     small_start(8, ("elsewhere", "rate"), residuals=1, values=3).save(config.backbone_dir)
     with pytest.raises(
         BackboneRefused, match=r"made for 2 live features, .*domain_confidence_long.*pretrain the backbone again"
@@ -106,7 +106,7 @@ def test_a_start_that_was_made_for_other_live_features_is_refused_by_their_names
         open_backbone(config)
 
 
-def test_the_processor_names_the_file_of_a_group_that_pretraining_did_not_know(config: Config) -> None:
+def test_the_processor_reports_the_missing_file_of_a_group_unknown_to_pretraining(config: Config) -> None:
     groups = (*config.groups, GroupConfig(name="new"))
     changed = config.model_copy(update={"groups": groups})
     with pytest.raises(BackboneRefused, match=r"new\.msgpack is missing: pretraining knew no kernel group 'new'"):
@@ -114,18 +114,18 @@ def test_the_processor_names_the_file_of_a_group_that_pretraining_did_not_know(c
     assert first_rows(changed, open_backbone(changed), "main") == []
 
 
-def test_processor_and_demo_refuse_it_by_the_key(changed: Config) -> None:
+def test_processor_and_demo_refuse_a_differing_configuration_by_the_key(changed: Config) -> None:
     for opened in (open_backbone, backbone_fingerprint):
         with pytest.raises(BackboneRefused, match=REFUSAL):
             opened(changed)
 
 
-def test_the_scorer_refuses_it_by_the_key(changed: Config) -> None:
+def test_the_scorer_refuses_a_differing_configuration_by_the_key(changed: Config) -> None:
     with pytest.raises(BackboneRefused, match=REFUSAL):
         run_scorer(changed)
 
 
-def test_ingest_refuses_it_by_the_key_although_it_needs_no_backbone_yet(
+def test_ingest_refuses_a_differing_configuration_by_the_key_although_it_needs_no_backbone_yet(
     changed: Config, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.CRITICAL):
@@ -136,7 +136,7 @@ def test_ingest_refuses_it_by_the_key_although_it_needs_no_backbone_yet(
 _READ: dict[str, tuple[QueryAspect, ...]] = {"words": ("words",), "plain": ()}
 
 
-def test_a_search_goes_through_a_scorer_whose_backbone_reads_queries_and_is_refused_by_another(tmp_path: Path) -> None:
+def test_a_search_is_scored_only_by_a_backbone_that_reads_queries(tmp_path: Path) -> None:
     asked = {
         query: ScoreRequest("u", ["a", "b"], DomainFacets("home", "unknown", "night"), query=query)
         for query in (None, "war films", "love")

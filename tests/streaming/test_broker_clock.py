@@ -27,7 +27,7 @@ def played(clock: BrokerClock, offset: float, steps: list[tuple[float, float, fl
 
 
 @given(st.floats(-1e5, 1e5), writes)
-def test_the_offset_is_never_further_from_the_truth_than_the_quickest_write_took(
+def test_the_error_of_the_clock_offset_is_at_most_the_time_of_the_fastest_write(
     offset: float, steps: list[tuple[float, float, float]]
 ) -> None:
     clock = BrokerClock()
@@ -37,7 +37,7 @@ def test_the_offset_is_never_further_from_the_truth_than_the_quickest_write_took
 
 
 @given(st.floats(-1e5, 1e5), writes, st.floats(0, 1e4))
-def test_broker_time_is_never_before_the_earliest_that_is_claimed(
+def test_broker_time_is_never_before_the_claimed_lower_bound(
     offset: float, steps: list[tuple[float, float, float]], later: float
 ) -> None:
     clock = BrokerClock()
@@ -46,13 +46,13 @@ def test_broker_time_is_never_before_the_earliest_that_is_claimed(
 
 
 @given(writes)
-def test_a_clock_that_nothing_proves_wrong_is_left_alone(steps: list[tuple[float, float, float]]) -> None:
+def test_a_clock_without_evidence_of_an_error_is_not_corrected(steps: list[tuple[float, float, float]]) -> None:
     clock = BrokerClock()
     wall = played(clock, 0.0, steps)
     assert clock.offset_s == pytest.approx(0.0, abs=1e-6) and clock.now(wall) == pytest.approx(wall)
 
 
-def test_a_topic_that_keeps_the_senders_times_proves_nothing() -> None:
+def test_a_topic_with_sender_timestamps_gives_no_evidence() -> None:
     clock = BrokerClock()
     for step in range(9):
         sent = EPOCH + step
@@ -61,7 +61,7 @@ def test_a_topic_that_keeps_the_senders_times_proves_nothing() -> None:
 
 
 @given(st.floats(-1e5, 1e5), st.floats(-1e5, 1e5), writes, writes)
-def test_a_clock_that_is_set_is_known_anew_after_one_write(
+def test_after_a_clock_change_one_write_corrects_the_offset(
     before: float, after: float, first: list[tuple[float, float, float]], second: list[tuple[float, float, float]]
 ) -> None:
     clock = BrokerClock()
@@ -73,7 +73,7 @@ def test_a_clock_that_is_set_is_known_anew_after_one_write(
     assert abs(clock.offset_s - after) <= there + back + slack + 2e-3
 
 
-def test_a_write_during_which_the_own_clock_was_set_back_proves_nothing() -> None:
+def test_a_write_during_which_the_local_clock_was_set_back_gives_no_evidence() -> None:
     clock = BrokerClock()
     clock.acknowledged(EPOCH, EPOCH - 3_600, EPOCH)
     assert clock.offset_s == 0.0 and clock.earliest(EPOCH) == -math.inf

@@ -70,7 +70,7 @@ def test_a_plain_cluster_gets_no_credentials_and_no_tls() -> None:
     assert "sasl_mechanism" not in kafka_python_options(config)
 
 
-def test_tls_alone_gives_faust_a_context_and_keeps_the_host_check_as_configured() -> None:
+def test_tls_without_sasl_gives_faust_a_context_with_the_configured_host_check() -> None:
     config = KafkaConfig(security_protocol="SSL", ssl_check_hostname=False)
     credentials = faust_broker_credentials(config)
     assert credentials is not None and isinstance(credentials.context, ssl.SSLContext)
@@ -79,7 +79,7 @@ def test_tls_alone_gives_faust_a_context_and_keeps_the_host_check_as_configured(
 
 
 @pytest.mark.parametrize("key", ["ssl_cafile", "ssl_certfile"])
-def test_a_tls_file_that_cannot_be_used_is_named_with_its_key(tmp_path: Path, key: str) -> None:
+def test_an_unusable_tls_file_is_reported_with_its_key(tmp_path: Path, key: str) -> None:
     (tmp_path / "torn.pem").write_text("nonsense")
     for name in ("absent.pem", "torn.pem"):
         config = KafkaConfig.model_validate({"security_protocol": "SSL", key: tmp_path / name})
@@ -87,21 +87,21 @@ def test_a_tls_file_that_cannot_be_used_is_named_with_its_key(tmp_path: Path, ke
             ssl_context(config)
 
 
-def test_a_broker_that_never_answers_is_named_with_the_cure(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unreachable_broker_is_reported_with_a_remedy(caplog: pytest.LogCaptureFixture) -> None:
     config = KafkaConfig(bootstrap="127.0.0.1:1", startup_wait_s=0.5)
     with pytest.raises(BrokerUnreachable, match=r"127\.0\.0\.1:1 .*driftline broker start"):
         wait_for_broker(config, LOG)
     assert "waiting for Kafka on 127.0.0.1:1" in caplog.text
 
 
-def test_a_process_that_is_asked_to_end_does_not_wait_for_the_broker() -> None:
+def test_a_stopping_process_does_not_wait_for_the_broker() -> None:
     stopping = threading.Event()
     stopping.set()
     with pytest.raises(StoppedError):
         wait_for_broker(KafkaConfig(bootstrap="127.0.0.1:1", startup_wait_s=3_600.0), LOG, stopping)
 
 
-def test_topics_that_the_cluster_lacks_are_named_in_their_order(stream_config: Config) -> None:
+def test_missing_topics_are_listed_in_order(stream_config: Config) -> None:
     names = stream_config.topics
     asked = [names.traffic, "nowhere", names.interactions]
     assert missing_topics(stream_config.kafka, asked) == asked
@@ -110,7 +110,7 @@ def test_topics_that_the_cluster_lacks_are_named_in_their_order(stream_config: C
 
 
 @pytest.mark.slow
-def test_a_broker_that_comes_late_is_waited_for(tmp_path: Path, cache_dir: Path, watchdog: Watchdog) -> None:
+def test_a_broker_that_starts_late_is_waited_for(tmp_path: Path, cache_dir: Path, watchdog: Watchdog) -> None:
     import socket
 
     with socket.socket() as sock:

@@ -24,7 +24,7 @@ def _validate(document: Any) -> None:
     jsonschema.Draft7Validator(json.loads(text)).validate(document)
 
 
-def test_the_compose_file_keeps_to_the_specification() -> None:
+def test_the_compose_file_follows_the_specification() -> None:
     _validate(compose())
 
 
@@ -40,19 +40,19 @@ def test_every_image_is_pinned_to_a_full_version(image: str) -> None:
     assert re.search(r":v?\d+\.\d+\.\d+(-[a-z0-9.]+)?(@sha256:[0-9a-f]{64})?$", image)
 
 
-def test_the_bases_of_our_image_are_pinned() -> None:
+def test_the_base_images_of_the_docker_image_are_pinned() -> None:
     bases = re.findall(r"^FROM (\S+)", DOCKERFILE, re.M)
     assert bases and len(set(bases)) == 1
     assert re.fullmatch(r"python:3\.11\.\d+-slim-bookworm(@sha256:[0-9a-f]{64})?", bases[0])
 
 
-def test_our_image_does_not_run_as_root() -> None:
+def test_the_docker_image_does_not_run_as_root() -> None:
     final_stage = DOCKERFILE.rsplit("\nFROM ", 1)[1]
     users = re.findall(r"^USER (\S+)", final_stage, re.M)
     assert users and users[-1] not in {"root", "0", "0:0"}
 
 
-def test_what_the_image_copies_exists_and_is_in_the_build_context() -> None:
+def test_files_copied_into_the_image_exist_in_the_build_context() -> None:
     """`.dockerignore` leaves everything out but the lines that begin with an exclamation mark."""
     kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, re.M)
@@ -61,13 +61,13 @@ def test_what_the_image_copies_exists_and_is_in_the_build_context() -> None:
     assert all((ROOT / name).exists() for name in names)
 
 
-def test_every_service_is_healthy_by_a_check_or_ends_by_itself() -> None:
+def test_every_service_has_a_health_check_or_ends_by_itself() -> None:
     for name, service in services().items():
         one_shot = service.get("restart") == "no"
         assert one_shot != ("healthcheck" in service), name
 
 
-def test_services_wait_for_what_they_need_to_be_healthy_or_done() -> None:
+def test_services_wait_until_their_dependencies_are_healthy_or_completed() -> None:
     everything = services()
     for name, service in everything.items():
         for needed, how in service.get("depends_on", {}).items():
@@ -89,7 +89,7 @@ def test_ports_are_published_to_this_machine_only() -> None:
             assert port.startswith("127.0.0.1:"), name
 
 
-def test_the_services_have_their_parts_and_ours_share_one_image() -> None:
+def test_the_services_are_as_listed_and_those_of_the_project_share_one_image() -> None:
     third_party = {"kafka", "redis", "prometheus", "grafana"}
     assert services().keys() == third_party | {"setup", "ingest", "processor", "scorer", "replay"}
     assert len({service["image"] for service in ours().values()}) == 1
@@ -109,7 +109,7 @@ def test_the_environment_of_a_service_is_a_valid_configuration(
     assert config.domains.region == movielens.domain_values()["region"]
 
 
-def test_prometheus_scrapes_the_ports_the_processes_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prometheus_scrapes_the_configured_ports(monkeypatch: pytest.MonkeyPatch) -> None:
     for key, value in ours()["setup"]["environment"].items():
         monkeypatch.setenv(key, value)
     config: Config = load_config()
@@ -124,7 +124,7 @@ def test_prometheus_scrapes_the_ports_the_processes_are_given(monkeypatch: pytes
 
 
 @pytest.mark.parametrize("name", services())
-def test_every_service_is_confined_and_bounded(name: str) -> None:
+def test_every_service_has_restricted_privileges_and_resource_limits(name: str) -> None:
     service = services()[name]
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
@@ -133,7 +133,7 @@ def test_every_service_is_confined_and_bounded(name: str) -> None:
     assert not service.get("privileged")
 
 
-def test_only_the_scorer_takes_its_callers_and_it_knows_them_by_the_keys_of_set_up() -> None:
+def test_only_the_scorer_is_exposed_and_it_uses_the_keys_of_the_setup() -> None:
     config = {name: service["environment"].get("DRIFTLINE_CONFIG") for name, service in ours().items()}
     assert config.pop("setup") is None
     assert set(config.values()) == {"/var/lib/driftline/run/access.toml"}
@@ -141,7 +141,7 @@ def test_only_the_scorer_takes_its_callers_and_it_knows_them_by_the_keys_of_set_
     assert published == ["8000"]
 
 
-def test_the_grafana_mounts_are_where_its_provisioning_looks() -> None:
+def test_the_grafana_mounts_match_its_provisioning() -> None:
     mounts = dict(mount.split(":")[:2] for mount in services()["grafana"]["volumes"])
     folder = ROOT / "streaming/monitoring/grafana/provisioning"
     provider = yaml.safe_load((folder / "dashboards/driftline.yml").read_text())["providers"][0]

@@ -161,7 +161,7 @@ def value_at(config: Config, path: str) -> Any:
         ("PRETRAIN__SEED", "-1", r"pretrain\.seed: .*greater than or equal to 0"),
     ],
 )
-def test_a_fault_in_the_environment_is_one_line_with_its_name_and_the_cure(
+def test_an_invalid_environment_variable_is_reported_in_one_line_with_a_remedy(
     name: str, text: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(f"DRIFTLINE_{name}", text)
@@ -171,7 +171,7 @@ def test_a_fault_in_the_environment_is_one_line_with_its_name_and_the_cure(
 
 
 @pytest.mark.parametrize("text", ["inf", "-inf", "nan", "1e400"])
-def test_no_number_of_the_configuration_may_be_infinite_or_none(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_number_of_the_configuration_may_be_infinite_or_nan(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     floats = [key for key in keys() if field_of(key.environment).annotation is float]
     assert len(floats) > 20
     for key in floats:
@@ -184,7 +184,7 @@ def test_no_number_of_the_configuration_may_be_infinite_or_none(text: str, monke
 
 
 @pytest.mark.parametrize("written", ["[join]\nwindow_s = true", "[pretrain]\nepochs = false"])
-def test_a_boolean_is_no_number(written: str, tmp_path: Path) -> None:
+def test_a_boolean_is_not_a_number(written: str, tmp_path: Path) -> None:
     path = tmp_path / "own.toml"
     path.write_text(written, encoding="utf-8")
     with pytest.raises(ConfigError, match=r"(window_s|epochs): a number is wanted, not true or false"):
@@ -192,7 +192,7 @@ def test_a_boolean_is_no_number(written: str, tmp_path: Path) -> None:
 
 
 @given(st.sampled_from([key.environment for key in keys()] + ["DRIFTLINE_KAFKA", "DRIFTLINE_LIVE"]), st.text())
-def test_whatever_a_variable_holds_it_is_taken_or_refused_by_a_configuration_error(name: str, text: str) -> None:
+def test_any_value_of_a_variable_is_accepted_or_refused_by_a_configuration_error(name: str, text: str) -> None:
     try:
         values = environment_values({name: text}, Config)
     except ConfigError as error:
@@ -201,20 +201,20 @@ def test_whatever_a_variable_holds_it_is_taken_or_refused_by_a_configuration_err
         assert values
 
 
-def test_a_fault_in_a_section_with_a_secret_does_not_repeat_the_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_in_a_section_with_a_secret_does_not_print_the_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DRIFTLINE_KAFKA", '{"sasl_password": "hush')
     with pytest.raises(ConfigError) as caught:
         load_config()
     assert "hush" not in str(caught.value)
 
 
-def test_a_key_of_its_own_wins_over_its_sections_json(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_single_key_overrides_the_json_of_its_section(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DRIFTLINE_JOIN__WINDOW_S", "7")
     monkeypatch.setenv("DRIFTLINE_JOIN", '{"window_s": 5, "lateness_s": 2}')
     assert (load_config().join.window_s, load_config().join.lateness_s) == (7, 2)
 
 
-def test_the_command_line_wins_over_the_environment_and_that_over_the_file(
+def test_the_command_line_overrides_the_environment_which_overrides_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "driftline.toml"
@@ -246,7 +246,7 @@ INJECTED = {
 }
 
 
-def test_what_kubernetes_injects_for_services_of_our_name_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_injected_by_kubernetes_for_services_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in INJECTED.items():
         monkeypatch.setenv(name, value)
     assert load_config() == Config()
@@ -254,7 +254,7 @@ def test_what_kubernetes_injects_for_services_of_our_name_is_passed_over(monkeyp
 
 
 @pytest.mark.slow
-def test_a_command_says_on_its_debug_lines_what_it_passed_over(tmp_path: Path) -> None:
+def test_a_command_logs_ignored_variables_at_debug_level(tmp_path: Path) -> None:
     done = driftline(
         ["--run-dir", str(tmp_path), "--bootstrap", "127.0.0.1:1", "setup"],
         DRIFTLINE_LOG_LEVEL="DEBUG",
@@ -265,7 +265,7 @@ def test_a_command_says_on_its_debug_lines_what_it_passed_over(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", ["SCORER_PORT", "METRICS_PORT", "INGEST_METRICS_PORT", "KAFKA_BOOTSTRAP", "HOST"])
-def test_a_mistyped_key_of_ours_is_no_service(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_misspelled_key_is_not_taken_for_a_kubernetes_service(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"DRIFTLINE_{name}", "8000")
     with pytest.raises(ConfigError, match=f"DRIFTLINE_{name} is no key of Driftline"):
         load_config()
@@ -292,13 +292,13 @@ def test_a_mistyped_key_of_ours_is_no_service(name: str, monkeypatch: pytest.Mon
         (b'run_dir = "a\\u0000b"', "run_dir: .*zero byte"),
     ],
 )
-def test_a_fault_in_the_file_is_named_with_file_and_cure(tmp_path: Path, data: bytes, message: str) -> None:
+def test_an_error_in_the_file_is_reported_with_file_and_remedy(tmp_path: Path, data: bytes, message: str) -> None:
     (tmp_path / "driftline.toml").write_bytes(data)
     with pytest.raises(ConfigError, match=message):
         load_config(tmp_path / "driftline.toml")
 
 
-def test_a_file_that_begins_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+def test_a_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
     (tmp_path / "driftline.toml").write_bytes(b'\xef\xbb\xbflog_level = "ERROR"')
     assert load_config(tmp_path / "driftline.toml").log_level == "ERROR"
 
@@ -307,7 +307,7 @@ def test_a_file_that_begins_with_a_byte_order_mark_is_read(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("key", ["run_dir", "cache_dir", "backbone_path", "kafka.ssl_cafile", "features.text_model"])
-def test_a_path_that_begins_with_a_tilde_lies_in_the_home_folder(
+def test_a_path_with_a_leading_tilde_is_in_the_home_folder(
     key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -344,19 +344,19 @@ def without_home(*arguments: str, **more: str) -> subprocess.CompletedProcess[st
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", [["--help"], ["serve", "--help"], ["broker", "start", "--help"], ["--version"]])
-def test_without_a_home_help_is_help(command: list[str]) -> None:
+def test_without_a_home_folder_help_works(command: list[str]) -> None:
     done = without_home(*command)
     assert done.returncode == 0 and not done.stderr
 
 
 @pytest.mark.slow
-def test_without_a_home_the_cache_folder_that_is_named_is_used(tmp_path: Path) -> None:
+def test_without_a_home_folder_the_configured_cache_folder_is_used(tmp_path: Path) -> None:
     done = without_home("config", DRIFTLINE_CACHE_DIR=str(tmp_path))
     assert f'cache_dir = "{tmp_path}"' in done.stdout
 
 
 @pytest.mark.slow
-def test_without_a_home_and_a_cache_folder_the_cure_is_named() -> None:
+def test_without_home_and_cache_folders_the_error_has_a_remedy() -> None:
     done = without_home("config")
     assert done.returncode == 2
     assert "set DRIFTLINE_CACHE_DIR" in done.stderr and "Traceback" not in done.stderr

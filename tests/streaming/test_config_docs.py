@@ -25,7 +25,7 @@ def test_the_page_in_docs_is_current() -> None:
 
 
 @pytest.mark.parametrize("key", tuple(keys()), ids=lambda key: key.path)
-def test_every_key_has_a_sentence_and_stands_on_the_page(key: Key) -> None:
+def test_every_key_has_a_description_and_is_on_the_page(key: Key) -> None:
     assert key.sentence.endswith("."), key
     assert f"`{key.environment}`" in as_markdown()
 
@@ -36,7 +36,7 @@ def test_the_default_file_loads_to_the_defaults(tmp_path: Path) -> None:
     assert load_config(path) == Config()
 
 
-def test_a_changed_configuration_loads_to_itself(tmp_path: Path) -> None:
+def test_a_changed_configuration_round_trips(tmp_path: Path) -> None:
     config = Config(
         run_dir=tmp_path / 'with "quotes" and \\',
         groups=(GroupConfig(name="day", period=("morning", "afternoon")), GroupConfig(name="rest")),
@@ -50,12 +50,12 @@ def test_a_changed_configuration_loads_to_itself(tmp_path: Path) -> None:
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"])))
-def test_any_text_comes_back_from_the_file_as_it_was(text: str) -> None:
+def test_any_text_round_trips_through_the_file(text: str) -> None:
     loaded = tomllib.loads(as_toml(Config(domains=DomainConfig(scene=("x" + text,)))))
     assert loaded["domains"]["scene"] == ["x" + text]
 
 
-def test_a_group_of_an_undeclared_domain_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_group_with_an_undeclared_domain_is_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "driftline.toml"
     path.write_text('[[groups]]\nname = "tv"\nscene = ["home", "tv"]\nperiod = ["unknown"]')
     with pytest.raises(ConfigError, match=r"group 'tv' is for scene 'tv', which domains\.scene does not declare"):

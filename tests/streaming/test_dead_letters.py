@@ -45,7 +45,9 @@ def wrong_group(item: str) -> bytes:
     return encode_event(FeedbackEvent("later.1", item, time.time()))
 
 
-def test_letters_are_listed_shown_and_once_the_cause_is_mended_replayed(config: Config, driftline: Driftline) -> None:
+def test_dead_letters_are_listed_shown_and_replayed_once_the_cause_is_fixed(
+    config: Config, driftline: Driftline
+) -> None:
     with running(config) as ingest:
         ingest.send(b"junk \xff", wrong_group("a"), wrong_group("b"))
         eventually("three letters", lambda: len(ingest.letters()) == 3)
@@ -68,7 +70,7 @@ def test_letters_are_listed_shown_and_once_the_cause_is_mended_replayed(config: 
         assert summary(mended).replayed["no_group"] == 2
 
 
-def test_what_fails_the_same_way_again_is_left_alone_unless_asked_for(config: Config) -> None:
+def test_dead_letters_that_failed_again_are_skipped_unless_requested(config: Config) -> None:
     with running(config) as ingest:
         ingest.send(wrong_group("a"))
         eventually("a letter", lambda: len(ingest.letters()) == 1)
@@ -81,7 +83,7 @@ def test_what_fails_the_same_way_again_is_left_alone_unless_asked_for(config: Co
         eventually("the third", lambda: summary(config).number["no_group"] == 3)
 
 
-def test_a_letter_without_its_record_is_named_and_not_replayed(config: Config) -> None:
+def test_a_dead_letter_without_its_record_is_reported_and_not_replayed(config: Config) -> None:
     with running(config) as ingest:
         ingest.send(None, click("good"))
         eventually("a letter", lambda: summary(config).number["empty"] == 1)
@@ -90,7 +92,7 @@ def test_a_letter_without_its_record_is_named_and_not_replayed(config: Config) -
         eventually("the good one", lambda: ingest.feedback() == ["good"])
 
 
-def test_records_of_others_in_the_topic_are_counted_and_in_nobodys_way(config: Config, driftline: Driftline) -> None:
+def test_foreign_records_in_the_topic_are_counted_and_skipped(config: Config, driftline: Driftline) -> None:
     with running(config) as ingest:
         with make_producer(config.kafka) as producer:
             producer.send(config.topics.dead_letters, b"[" * 100_000)
@@ -112,7 +114,7 @@ def test_records_of_others_in_the_topic_are_counted_and_in_nobodys_way(config: C
         (("list", "--reason", "nonsense"), "no_group"),
     ],
 )
-def test_a_wrong_request_is_answered_with_the_cure(
+def test_an_invalid_position_or_reason_is_refused_with_a_remedy(
     config: Config, driftline: Driftline, arguments: tuple[str, ...], told: str
 ) -> None:
     from streaming.topics import ensure_topics
@@ -123,16 +125,16 @@ def test_a_wrong_request_is_answered_with_the_cure(
     assert told in " ".join(f"{answered.output} {answered.exception}".split())
 
 
-def test_without_the_topic_the_cure_is_named(config: Config, driftline: Driftline) -> None:
+def test_without_the_topic_the_error_has_a_remedy(config: Config, driftline: Driftline) -> None:
     answered = driftline("list")
     assert isinstance(answered.exception, TopicScanError) and "driftline setup" in str(answered.exception)
 
 
-def test_every_reason_has_a_cure() -> None:
+def test_every_reason_has_a_remedy() -> None:
     assert CURES.keys() == REASONS.keys()
 
 
 @pytest.mark.parametrize("text", ["", "1:", ":1", "a:1", "1:b", "-1", "1:2:3"])
-def test_what_is_no_position_is_refused(text: str) -> None:
+def test_an_invalid_position_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="no position"):
         LetterPosition.of(text)

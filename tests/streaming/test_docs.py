@@ -64,7 +64,7 @@ def test_every_reason_for_a_dead_letter_is_explained() -> None:
     assert set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", table, re.M)))) == set(REASONS)
 
 
-def test_the_events_that_the_page_shows_are_events() -> None:
+def test_the_events_on_the_page_are_valid() -> None:
     block = OPERATIONS.split("```json\n", 1)[1].split("```", 1)[0]
     kinds = [msgspec.json.decode(line)["event"] for line in block.splitlines()]
     assert kinds == ["item", "user", "impression", "feedback", "drift"]
@@ -72,7 +72,7 @@ def test_the_events_that_the_page_shows_are_events() -> None:
         decode_event(line.encode())
 
 
-def test_the_configurations_that_the_page_shows_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_configurations_on_the_page_are_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DRIFTLINE_KAFKA__SASL_PASSWORD", "of-this-test")
     blocks = [block.split("```", 1)[0] for block in OPERATIONS.split("```toml\n")[1:]]
     assert len(blocks) == 4
@@ -81,7 +81,7 @@ def test_the_configurations_that_the_page_shows_are_taken(tmp_path: Path, monkey
         load_config(tmp_path / "driftline.toml")
 
 
-def test_the_join_reasons_that_pages_name_are_in_its_code() -> None:
+def test_the_join_reasons_on_the_pages_exist_in_the_code() -> None:
     code = "".join(path.read_text() for path in (ROOT / "streaming/processor").glob("*.py"))
     for reason in re.findall(r'driftline_join_dropped_total\{reason="(\w+)"\}', "".join(PAGES.values())):
         assert f'"{reason}"' in code

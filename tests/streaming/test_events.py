@@ -24,14 +24,14 @@ from streaming.events import ItemEvent, UserEvent, decode_event, decode_traffic,
         (b'[1, "two", true]', [1, "two", True]),
     ],
 )
-def test_a_field_takes_any_single_value_or_list_and_keeps_every_digit(text: bytes, value: FieldValue) -> None:
+def test_a_field_accepts_any_scalar_or_list_and_keeps_every_digit(text: bytes, value: FieldValue) -> None:
     event = decode_event(b'{"event":"user","user_id":"u","time":1,"fields":{"code":%s}}' % text)
     assert isinstance(event, UserEvent)
     assert event.fields["code"] == value
     assert type(event.fields["code"]) is type(value)
 
 
-def test_what_is_written_as_an_event_can_be_read_again() -> None:
+def test_events_round_trip() -> None:
     """JSON has no infinity: it becomes null, which is a missing value and no reason to refuse an item."""
     event = decode_event(encode_event(ItemEvent("i", 1.0, "", {"year": float("inf"), "genres": ["a"]})))
     assert isinstance(event, ItemEvent)
@@ -39,7 +39,7 @@ def test_what_is_written_as_an_event_can_be_read_again() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"\x91" * 20_000, b"\x93\xa1f\xa3\xbb\xbb\xbb", b"\xff", b"\x91\xa1?"])
-def test_whatever_is_no_inside_event_is_refused_by_one_error(data: bytes) -> None:
+def test_invalid_internal_events_are_refused_by_one_error(data: bytes) -> None:
     with pytest.raises(msgspec.DecodeError):
         decode_traffic(data)
 

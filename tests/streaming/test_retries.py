@@ -28,13 +28,15 @@ def retrier(stopping: threading.Event | None = None) -> Retrier:
     return Retrier(stopping or threading.Event(), first_s=0.001, longest_s=0.004)
 
 
-def test_a_step_is_tried_until_it_works_and_its_result_is_given() -> None:
+def test_a_step_is_retried_until_it_succeeds_and_its_result_is_returned() -> None:
     retries = retrier()
     assert retries.until_done("writing", failing(5)) == "done"
     assert retries.check() is None
 
 
-def test_what_is_waited_for_is_logged_with_doubling_pauses_up_to_the_longest(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_reason_for_waiting_is_logged_with_exponential_backoff_up_to_the_limit(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     retries = Retrier(threading.Event(), first_s=0.1, longest_s=0.4)
     retries._sleep = lambda _: None
     with caplog.at_level(logging.WARNING):
@@ -44,7 +46,7 @@ def test_what_is_waited_for_is_logged_with_doubling_pauses_up_to_the_longest(cap
     assert all("writing profiles failing for" in record.getMessage() for record in caplog.records)
 
 
-def test_a_process_that_is_asked_to_end_leaves_the_pause_and_does_not_try_once_more() -> None:
+def test_a_stopping_process_leaves_the_pause_and_does_not_retry() -> None:
     stopping = threading.Event()
     tries = []
 
@@ -60,12 +62,12 @@ def test_a_process_that_is_asked_to_end_leaves_the_pause_and_does_not_try_once_m
     assert "writing profiles failing" in str(retries.check()) and "store is away" in str(retries.check())
 
 
-def test_an_error_that_no_new_try_would_mend_is_raised_at_once() -> None:
+def test_a_permanent_error_is_raised_at_once() -> None:
     with pytest.raises(ValueError, match="store is away"):
         retrier().until_done("writing", failing(1, ValueError), transient=(ConnectionError,))
 
 
-def test_an_interrupt_is_no_failure_to_be_tried_again() -> None:
+def test_an_interrupt_is_not_retried() -> None:
     def step() -> None:
         raise KeyboardInterrupt
 
@@ -73,7 +75,7 @@ def test_an_interrupt_is_no_failure_to_be_tried_again() -> None:
         retrier().until_done("writing", step)
 
 
-def test_a_throttle_lets_the_first_through_unless_told_to_wait() -> None:
+def test_a_throttle_allows_the_first_call_unless_configured_to_wait() -> None:
     assert [Throttle(3_600.0).due(), Throttle(3_600.0, at_once=False).due()] == [True, False]
     often, seldom = Throttle(0.0), Throttle(3_600.0)
     assert [(often.due(), seldom.due()) for _ in range(3)] == [(True, True), (True, False), (True, False)]

@@ -18,7 +18,7 @@ from streaming.topic_scan import TopicScanError
         TopicScanError("topic 'history' cannot be read"),
     ],
 )
-def test_a_broker_that_does_not_answer_is_named_with_its_cure(
+def test_an_unreachable_broker_is_reported_with_a_remedy(
     error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fails(*_: object) -> None:
@@ -34,7 +34,7 @@ def test_a_broker_that_does_not_answer_is_named_with_its_cure(
     assert str(error.args[0]) in told
 
 
-def test_an_error_that_has_nothing_to_do_with_the_broker_is_told_as_it_is(
+def test_an_error_unrelated_to_the_broker_is_reported_unchanged(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fails(*_: object) -> None:

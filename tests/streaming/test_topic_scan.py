@@ -13,7 +13,7 @@ from streaming.topic_scan import TopicScanError, scan
 from streaming.topics import ensure_topics
 
 
-def test_every_partition_is_read_in_its_order_or_one_alone(stream_config: Config) -> None:
+def test_all_partitions_or_a_single_one_are_read_in_order(stream_config: Config) -> None:
     ensure_topics(stream_config)
     topic = stream_config.topics.interactions
     with make_producer(stream_config.kafka) as producer:
@@ -29,7 +29,7 @@ def test_every_partition_is_read_in_its_order_or_one_alone(stream_config: Config
     assert told == [(1_000, 2_500), (2_000, 2_500), (2_500, 2_500)]
 
 
-def test_what_a_transaction_gave_up_is_passed_over_and_its_markers_at_the_end_do_not_hold_the_scan(
+def test_aborted_transactions_are_skipped_and_their_final_markers_do_not_block_the_scan(
     stream_config: Config,
 ) -> None:
     ensure_topics(stream_config)
@@ -48,6 +48,6 @@ def test_what_a_transaction_gave_up_is_passed_over_and_its_markers_at_the_end_do
     assert [record.value for record in scan(stream_config, topic)] == [b"kept"]
 
 
-def test_a_topic_that_is_not_there_is_named_with_the_cure(stream_config: Config) -> None:
+def test_a_missing_topic_is_reported_with_a_remedy(stream_config: Config) -> None:
     with pytest.raises(TopicScanError, match=r"no topic 'nowhere'.*driftline setup"):
         list(scan(stream_config, "nowhere"))

@@ -17,7 +17,7 @@ def test_missing_topics_are_created_once_and_a_second_call_changes_nothing(strea
     assert ensure_topics(stream_config) == []
 
 
-def test_the_topics_of_a_group_have_one_partition_per_group(stream_config: Config) -> None:
+def test_internal_topics_have_one_partition_per_group(stream_config: Config) -> None:
     config = stream_config.model_copy(update={"groups": (GroupConfig(name="a"), GroupConfig(name="b"))})
     ensure_topics(config)
     with make_admin(config.kafka) as admin:
@@ -33,13 +33,13 @@ def test_a_topic_with_another_number_of_partitions_is_refused_by_name(stream_con
         ensure_topics(more)
 
 
-def test_more_partitions_of_the_outside_topic_are_taken_as_they_are(stream_config: Config) -> None:
+def test_more_partitions_of_the_external_topic_are_accepted(stream_config: Config) -> None:
     ensure_topics(stream_config)
     names = stream_config.topics.model_copy(update={"interactions_partitions": 7})
     assert ensure_topics(stream_config.model_copy(update={"topics": names})) == []
 
 
-def test_topics_that_we_made_meet_every_demand(stream_config: Config, caplog: pytest.LogCaptureFixture) -> None:
+def test_created_topics_meet_every_requirement(stream_config: Config, caplog: pytest.LogCaptureFixture) -> None:
     ensure_topics(stream_config)
     ensure_topics(stream_config)
     assert not [record for record in caplog.records if record.levelname == "WARNING"]
@@ -63,7 +63,7 @@ BY_HAND = [
 ]
 
 
-def test_a_topic_made_by_hand_is_warned_of_with_setting_value_and_the_command_that_mends_it(
+def test_a_manually_created_topic_is_warned_of_with_setting_value_and_the_correcting_command(
     stream_config: Config, caplog: pytest.LogCaptureFixture
 ) -> None:
     for topic, setting, value, wanted in BY_HAND:
@@ -80,7 +80,9 @@ def test_a_topic_made_by_hand_is_warned_of_with_setting_value_and_the_command_th
         assert f"--entity-name {name} --add-config {setting}=" in warning
 
 
-def test_a_topic_that_keeps_more_than_asked_is_fine(stream_config: Config, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_topic_with_longer_retention_than_configured_is_accepted(
+    stream_config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
     broker_time = {"message.timestamp.type": "LogAppendTime"}
     more = {"retention.ms": "-1", "max.message.bytes": str(16 * 1024 * 1024), **broker_time}
     with make_admin(stream_config.kafka) as admin:
@@ -103,14 +105,14 @@ def test_a_topic_with_fewer_replicas_than_configured_is_warned_of(
 
 
 @pytest.mark.parametrize(("replicas", "wanted"), [(1, None), (2, None), (3, "2"), (5, "2")])
-def test_two_brokers_must_have_a_record_where_a_third_is_to_spare(replicas: int, wanted: str | None) -> None:
+def test_with_three_replicas_two_brokers_must_acknowledge(replicas: int, wanted: str | None) -> None:
     config = Config(kafka=KafkaConfig(replication_factor=replicas))
     for topic in topics(config):
         demand = topic.demands.get("min.insync.replicas")
         assert (None if demand is None else demand.value) == wanted
 
 
-def test_the_time_of_a_record_is_the_brokers_whatever_its_sender_says(stream_config: Config) -> None:
+def test_the_time_of_a_record_is_that_of_the_broker(stream_config: Config) -> None:
     ensure_topics(stream_config)
     with make_producer(stream_config.kafka) as producer:
         for topic in (stream_config.topics.traffic, stream_config.topics.interactions):

@@ -64,7 +64,7 @@ def on_time(stream: Sequence[Served]) -> LiveFeatures:
 
 @quick
 @given(st.lists(served(), min_size=1, max_size=10), st.randoms(use_true_random=False))
-def test_corrected_rows_are_those_of_clicks_on_time_whatever_the_order_and_wherever_it_was_restored(
+def test_corrected_rows_equal_those_of_clicks_on_time_in_any_order_and_after_any_restore(
     stream: list[Served], dice: random.Random
 ) -> None:
     live, waiting = fresh(), list[RequestOutcome]()
@@ -86,7 +86,7 @@ def test_corrected_rows_are_those_of_clicks_on_time_whatever_the_order_and_where
 
 @quick
 @given(st.lists(served(), min_size=1, max_size=8))
-def test_what_no_label_is_part_of_is_not_moved_by_a_bit(stream: list[Served]) -> None:
+def test_values_without_labels_stay_bit_identical(stream: list[Served]) -> None:
     live = fresh()
     live.update([one.learned for one in stream])
     before = rows_of(live)
@@ -101,7 +101,7 @@ def test_what_no_label_is_part_of_is_not_moved_by_a_bit(stream: list[Served]) ->
         assert row.values[shown].tobytes() == before[kind, key].values[shown].tobytes()
 
 
-def test_a_correction_of_nothing_changes_nothing() -> None:
+def test_an_empty_correction_changes_nothing() -> None:
     live = fresh()
     one = outcome("u", ["i0", "i1"], [0.5, -0.5], 5.0)
     live.update([one])
@@ -122,7 +122,7 @@ def test_corrected_rows_are_pushed_and_the_reader_sees_the_click() -> None:
     assert not np.array_equal(read(live), before)
 
 
-def test_an_evicted_row_stays_away() -> None:
+def test_a_correction_does_not_bring_back_an_evicted_row() -> None:
     live = fresh(config(max_items=1))
     early = Served(outcome("u", ["i0"], [0.5], 1.0), np.array([True]))
     live.update([early.learned])
@@ -133,7 +133,7 @@ def test_an_evicted_row_stays_away() -> None:
     assert ("item", "i0") not in {(row.kind, row.key) for row in live.take_changed()}
 
 
-def test_a_row_that_came_back_after_its_eviction_never_has_more_clicked_than_shown() -> None:
+def test_a_row_recreated_after_eviction_never_has_more_clicks_than_impressions() -> None:
     live = fresh(config(max_items=1))
     early = [Served(outcome("u", ["i0"], [0.5], time), np.array([True])) for time in range(1, 30)]
     live.update([one.learned for one in early])
@@ -145,7 +145,7 @@ def test_a_row_that_came_back_after_its_eviction_never_has_more_clicked_than_sho
     assert np.isfinite(read(live)).all()
 
 
-def test_a_correction_with_a_number_that_is_none_is_refused_and_changes_nothing() -> None:
+def test_a_correction_with_a_non_finite_number_is_refused_and_changes_nothing() -> None:
     live = fresh()
     one = outcome("u", sorted(CONTENT), [0.5] * len(CONTENT), 5.0)
     live.update([one])

@@ -112,7 +112,7 @@ class Plain:
 
 @quick
 @given(streams, st.sampled_from("uvx"), st.sampled_from((0, 1, 2)))
-def test_they_are_what_a_plain_count_gives(stream: list[RequestOutcome], user: str, domain: int) -> None:
+def test_counters_equal_a_plain_count(stream: list[RequestOutcome], user: str, domain: int) -> None:
     live, plain = fresh(), Plain(stream)
     live.update(stream)
     made = counters(live, user=user, domain=domain)
@@ -123,13 +123,13 @@ def test_they_are_what_a_plain_count_gives(stream: list[RequestOutcome], user: s
             assert made[name][number] == pytest.approx(value, abs=1e-5), (item, name)
 
 
-def test_nothing_seen_gives_zeros_but_for_the_rate_of_all() -> None:
+def test_without_examples_all_counters_but_the_overall_rate_are_zero() -> None:
     made = counters(fresh())
     assert made.pop("rate").tolist() == pytest.approx([math.log(2 / 3)] * 6)
     assert not np.stack(list(made.values())).any()
 
 
-def test_a_value_counts_once_however_often_an_item_has_it() -> None:
+def test_a_repeated_value_of_an_item_counts_once() -> None:
     twice = replace(outcome("u", ["i0"], [0.5], 1.0), values=np.array([[0, 3, 3, 3]], dtype=np.int16))
     one, other = fresh(), fresh()
     one.update([twice])
@@ -149,7 +149,7 @@ def test_all_undeclared_facet_values_share_the_row_of_the_unknown_one() -> None:
     assert not there["region_count"].any()
 
 
-def test_without_facets_and_fields_item_and_user_are_left() -> None:
+def test_without_facets_and_fields_only_item_and_user_counters_remain() -> None:
     plain = Crossing.of(_no_values(), DomainSpace({"scene": ("home",)}))
     live = fresh(crossing=plain)
     assert live.layout.counter_names == ("rate", "user_rate", "user_count", "item_rate", "item_count")
@@ -170,7 +170,7 @@ def test_a_facet_of_one_declared_value_is_not_crossed() -> None:
 # --- time, order, size ---
 
 
-def test_they_never_decay() -> None:
+def test_counters_never_decay() -> None:
     live = fresh()
     live.update([outcome("u", ["i0", "i1"], [0.5, -0.5], 0.0)])
     now, late = counters(live, time=0.0), counters(live, time=1e9)
@@ -179,7 +179,7 @@ def test_they_never_decay() -> None:
 
 @quick
 @given(streams, st.randoms(use_true_random=False))
-def test_the_order_of_events_does_not_matter_by_a_bit(stream: list[RequestOutcome], shuffler: random.Random) -> None:
+def test_the_order_of_events_does_not_change_a_bit(stream: list[RequestOutcome], shuffler: random.Random) -> None:
     shuffled = list(stream)
     shuffler.shuffle(shuffled)
     one, other, apart = fresh(), fresh(), fresh()
@@ -194,7 +194,7 @@ def test_the_order_of_events_does_not_matter_by_a_bit(stream: list[RequestOutcom
 
 @quick
 @given(streams)
-def test_counters_only_leaves_t_as_it_was_and_counts_as_ever(stream: list[RequestOutcome]) -> None:
+def test_counters_only_leaves_residuals_unchanged_and_still_counts(stream: list[RequestOutcome]) -> None:
     logged, live = fresh(), fresh()
     logged.update(stream, counters_only=True)
     live.update(stream)
@@ -205,7 +205,7 @@ def test_counters_only_leaves_t_as_it_was_and_counts_as_ever(stream: list[Reques
 
 @quick
 @given(streams, streams, st.sampled_from("uvx"), st.sampled_from((0, 1, 2)))
-def test_rows_of_log_and_stream_give_a_scorer_the_same_bits(
+def test_rows_of_log_and_stream_give_a_scorer_identical_features(
     log: list[RequestOutcome], stream: list[RequestOutcome], user: str, domain: int
 ) -> None:
     live, follower = fresh(), fresh()
@@ -232,7 +232,7 @@ def filled(shown: float, clicked: float) -> LiveFeatures:
     return live
 
 
-def test_a_counter_that_is_full_is_halved_and_its_rates_stay() -> None:
+def test_a_saturated_counter_is_halved_and_keeps_its_rate() -> None:
     live = filled(MAX_COUNT, MAX_COUNT / 4)
     before = counters(live)
     live.update([outcome("u", ["i0"] * 4, [0.5, -0.5, -0.5, -0.5], 2.0)])
@@ -245,7 +245,7 @@ def test_a_counter_that_is_full_is_halved_and_its_rates_stay() -> None:
 
 
 @pytest.mark.parametrize("click", [0.5, -0.5])
-def test_counting_goes_on_however_long_with_rates_that_are_rates(click: float) -> None:
+def test_rates_stay_between_zero_and_one_however_long_counting_goes_on(click: float) -> None:
     live = filled(MAX_COUNT - 1, (MAX_COUNT - 1) * (click > 0))
     for time in range(40):
         live.update([outcome("u", ["i0"] * 4, [click] * 4, float(time))])
@@ -258,7 +258,7 @@ def test_counting_goes_on_however_long_with_rates_that_are_rates(click: float) -
         assert shown.max() <= MAX_COUNT
 
 
-def test_an_evicted_key_reads_as_nothing_seen() -> None:
+def test_an_evicted_key_reads_as_unknown() -> None:
     live = fresh(config(max_users=1, max_domains=2))
     live.update([outcome("u", ["i0"], [0.5], 1.0)])
     live.update([outcome("v", ["i1"], [0.5], 2.0, domain=1)])
@@ -270,7 +270,7 @@ def test_an_evicted_key_reads_as_nothing_seen() -> None:
     assert ("user", "u") in tombs and ("facet", "region=zip1") in tombs
 
 
-def test_rows_hold_as_many_numbers_as_their_layout_says() -> None:
+def test_rows_have_the_width_of_their_layout() -> None:
     live = fresh()
     live.update([outcome("u", ["i0", "i2"], [0.5, -0.5], 1.0)])
     for row in sums(live):

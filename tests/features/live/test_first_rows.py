@@ -31,7 +31,7 @@ ROWS = [row(kind, f"a {kind}/\x1f", number + 0.1) for number, kind in enumerate(
 
 
 @given(st.lists(st.tuples(st.sampled_from(KINDS), st.text(max_size=9), st.floats(0, 1e9, width=32)), max_size=8))
-def test_rows_come_back_bit_for_bit_whatever_their_keys(
+def test_rows_round_trip_bit_for_bit_with_any_key(
     tmp_path_factory: pytest.TempPathFactory, made: list[tuple[Kind, str, float]]
 ) -> None:
     folder = tmp_path_factory.mktemp("backbone")
@@ -43,7 +43,7 @@ def test_rows_come_back_bit_for_bit_whatever_their_keys(
     ]
 
 
-def test_histories_come_back_with_their_items(tmp_path: Path) -> None:
+def test_histories_round_trip_with_their_items(tmp_path: Path) -> None:
     layout = replace(LAYOUT, history=HistorySpec(2))
     kept = LiveRow("history", "u", 5.0, np.arange(6, dtype=np.float32), ("i9", "i1"))
     write_first_rows(tmp_path, "main", DOMAINS, [kept])
@@ -55,17 +55,17 @@ def test_histories_come_back_with_their_items(tmp_path: Path) -> None:
             read_first_rows(tmp_path, "main", DOMAINS, shorter)
 
 
-def test_the_order_in_which_domains_are_declared_makes_no_difference(tmp_path: Path) -> None:
+def test_the_order_of_declared_domains_does_not_matter(tmp_path: Path) -> None:
     write_first_rows(tmp_path, "main", DOMAINS, ROWS)
     assert len(read_first_rows(tmp_path, "main", DOMAINS[::-1], LAYOUT)) == len(ROWS)
 
 
-def test_a_group_that_pretraining_did_not_know_is_named_with_its_file(tmp_path: Path) -> None:
+def test_a_group_unknown_to_pretraining_is_refused_with_the_file_name(tmp_path: Path) -> None:
     with pytest.raises(FirstRowsRefused, match=r"live-rows/new\.msgpack is missing: .*'new'.*pretrain the"):
         read_first_rows(tmp_path, "new", DOMAINS, LAYOUT)
 
 
-def test_a_group_of_other_domains_than_at_pretraining_is_refused(tmp_path: Path) -> None:
+def test_a_group_with_other_domains_than_at_pretraining_is_refused(tmp_path: Path) -> None:
     write_first_rows(tmp_path, "main", DOMAINS, ROWS)
     with pytest.raises(FirstRowsRefused, match=r"other domains than group 'main' has now: take the change of `groups`"):
         read_first_rows(tmp_path, "main", DOMAINS[:1], LAYOUT)
@@ -93,7 +93,7 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_file_is_named_with_the_cure(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_file_is_reported_with_its_name_and_a_remedy(tmp_path: Path, damage: str) -> None:
     write_first_rows(tmp_path, "main", DOMAINS, ROWS)
     path = tmp_path / FOLDER / "main.msgpack"
     path.write_bytes(DAMAGE[damage](path.read_bytes()))
@@ -101,7 +101,7 @@ def test_a_damaged_file_is_named_with_the_cure(tmp_path: Path, damage: str) -> N
         read_first_rows(tmp_path, "main", DOMAINS, LAYOUT)
 
 
-def test_rows_of_conversions_come_back_beside_those_of_clicks(tmp_path: Path) -> None:
+def test_conversion_rows_round_trip_together_with_click_rows(tmp_path: Path) -> None:
     write_first_rows(tmp_path, "main", DOMAINS, [*ROWS, *as_conversions(ROWS)])
     for task in divided(read_first_rows(tmp_path, "main", DOMAINS, LAYOUT)):
         assert [(one.kind, one.key, one.values.tobytes()) for one in task] == [
@@ -109,7 +109,7 @@ def test_rows_of_conversions_come_back_beside_those_of_clicks(tmp_path: Path) ->
         ]
 
 
-def test_groups_that_are_merged_add_up_each_task_apart() -> None:
+def test_merging_groups_adds_up_each_task_separately() -> None:
     one, other = ([row("domain", OVERALL, value)] for value in (1.0, 2.0))
     parents = [
         ParentRows([*one, *as_conversions(other)], DOMAINS, True),

@@ -43,7 +43,7 @@ def newest(stream: list[RequestOutcome], user: str, length: int, *, skips: bool)
 
 @quick
 @given(streams, st.booleans(), st.randoms(use_true_random=False))
-def test_it_holds_the_newest_events_in_whatever_order_they_are_decided(
+def test_a_history_holds_the_newest_events_in_any_order_of_decision(
     stream: list[RequestOutcome], skips: bool, shuffler: random.Random
 ) -> None:
     expected = {user: newest(stream, user, 4, skips=skips) for user in "uvw"}
@@ -57,7 +57,7 @@ def test_it_holds_the_newest_events_in_whatever_order_they_are_decided(
 
 @quick
 @given(streams, st.booleans())
-def test_late_clicks_leave_the_history_that_clicks_on_time_had(stream: list[RequestOutcome], skips: bool) -> None:
+def test_late_clicks_give_the_same_history_as_clicks_on_time(stream: list[RequestOutcome], skips: bool) -> None:
     on_time, late = table(skips=skips, length=50), table(skips=skips, length=50)
     on_time.add(stream)
     # Someone who is not known any more stays away, so everybody clicked something on time.
@@ -69,7 +69,7 @@ def test_late_clicks_leave_the_history_that_clicks_on_time_had(stream: list[Requ
         assert late.events(user) == on_time.events(user)
 
 
-def test_a_late_click_of_a_user_who_was_evicted_stays_away() -> None:
+def test_a_late_click_of_an_evicted_user_is_ignored() -> None:
     known = table()
     known.correct([clicked("u", ["i1"], 1.0)])
     assert known.events("u") == []
@@ -77,7 +77,7 @@ def test_a_late_click_of_a_user_who_was_evicted_stays_away() -> None:
 
 
 @given(st.floats(-1e9, 4e9), st.booleans())
-def test_a_row_holds_times_to_the_millisecond_and_comes_back_bit_for_bit(time: float, skips: bool) -> None:
+def test_a_row_holds_times_to_the_millisecond_and_round_trips_bit_for_bit(time: float, skips: bool) -> None:
     known, again = table(skips=skips), table(skips=skips)
     known.add([outcome("u", ["i1", "i2", "i3"], [1.0, -1.0, 1.0], time)])
     (row,) = known.rows()
@@ -90,7 +90,7 @@ def test_a_row_holds_times_to_the_millisecond_and_comes_back_bit_for_bit(time: f
     assert abs(known.events("u")[-1].time - time) <= 1e-3
 
 
-def test_changed_rows_are_told_once_and_the_longest_idle_users_go_first() -> None:
+def test_changed_rows_are_returned_once_and_the_longest_idle_users_are_evicted_first() -> None:
     known = table(limit=16)
     known.add([clicked(f"u{n}", ["i1"], float(n)) for n in range(16)])
     assert len(list(known.take_changed())) == 16
@@ -102,7 +102,7 @@ def test_changed_rows_are_told_once_and_the_longest_idle_users_go_first() -> Non
     assert known.events("u0") == []
 
 
-def test_items_that_no_history_holds_any_longer_are_forgotten_also_where_no_user_goes() -> None:
+def test_items_in_no_history_are_forgotten_even_without_an_eviction() -> None:
     known = table()
     for n in range(30_000):
         known.add([replace(clicked("u", ["i0"], float(n)), items=[f"i{n}"])])
@@ -110,7 +110,7 @@ def test_items_that_no_history_holds_any_longer_are_forgotten_also_where_no_user
     assert names(known.events("u")) == ["i29996", "i29997", "i29998", "i29999"]
 
 
-def test_an_event_older_than_all_that_are_kept_changes_nothing() -> None:
+def test_an_event_older_than_all_stored_events_changes_nothing() -> None:
     known = table(length=2)
     known.add([clicked("u", ["i1"], 10.0), clicked("u", ["i2"], 11.0)])
     list(known.take_changed())
@@ -119,7 +119,7 @@ def test_an_event_older_than_all_that_are_kept_changes_nothing() -> None:
     assert list(known.take_changed()) == []
 
 
-def test_two_groups_histories_are_joined_to_the_newest_of_both() -> None:
+def test_histories_of_two_groups_merge_to_the_newest_events_of_both() -> None:
     north, south = table(length=3), table(length=3)
     north.add([clicked("u", ["i1"], 1.0), clicked("u", ["i2"], 3.0)])
     south.add([clicked("u", ["i3"], 2.0), clicked("u", ["i4"], 4.0)])
@@ -127,7 +127,7 @@ def test_two_groups_histories_are_joined_to_the_newest_of_both() -> None:
     assert names(read_history(joined)) == ["i3", "i2", "i4"]
 
 
-def test_a_row_that_is_no_history_is_refused_by_its_key() -> None:
+def test_a_row_that_is_not_a_history_is_refused_by_its_key() -> None:
     torn = LiveRow(HISTORY, "u9", 1.0, np.zeros(5, dtype=np.float32), ("i1",))
     for take in (table().put, read_history):
         with pytest.raises(ValueError, match="u9"):
@@ -138,7 +138,7 @@ def test_a_row_that_is_no_history_is_refused_by_its_key() -> None:
         table(length=3).put(next(known.rows()))
 
 
-def test_without_a_history_none_is_kept_and_a_row_of_one_is_refused() -> None:
+def test_without_histories_in_the_configuration_none_is_kept_and_a_row_is_refused() -> None:
     live = fresh(history=HistorySpec(0))
     live.update([clicked("u", ["i1"], 1.0)])
     assert [row for row in live.rows() if row.kind == HISTORY] == []
@@ -148,7 +148,7 @@ def test_without_a_history_none_is_kept_and_a_row_of_one_is_refused() -> None:
         live.restore(row for row in kept.rows() if row.kind == HISTORY)
 
 
-def test_live_features_keep_it_beside_their_other_rows() -> None:
+def test_live_features_keep_the_history_together_with_their_other_rows() -> None:
     live: LiveFeatures = fresh(history=HistorySpec(3))
     live.update([outcome("u", ["i1", "i2"], [1.0, -1.0], 5.0)])
     assert live.history("u") == [HistoryEvent("i1", 5.0, True)]

@@ -40,7 +40,7 @@ def column(live: LiveFeatures, name: str, **where: Any) -> Floats:
     return values
 
 
-def test_nothing_seen_gives_zeros_and_the_prior_deviation() -> None:
+def test_without_examples_features_are_zero_and_the_deviation_is_the_prior() -> None:
     live = fresh()
     assert not read(live)[:, : live.layout.residual_width - 1].any()
     norm = np.sqrt((design_matrix(content_of(sorted(CONTENT))) ** 2).sum(1) / config().ridge_prior)
@@ -74,7 +74,7 @@ def test_the_ridge_is_the_textbook_posterior_with_forgetting() -> None:
     assert column(live, "ridge_deviation", time=120.0) == pytest.approx(4 * deviation, abs=1e-4)
 
 
-def test_a_liked_item_lifts_its_likes_for_the_user_and_the_domain_only() -> None:
+def test_a_clicked_item_lifts_similar_items_for_the_user_and_the_domain_only() -> None:
     live = fresh()
     live.update([outcome("u", ["i0"] * 5, [0.9] * 5, time=0.0)])
     assert column(live, "user_match_long", time=0.0).argmax() == 0
@@ -86,7 +86,7 @@ def test_a_liked_item_lifts_its_likes_for_the_user_and_the_domain_only() -> None
 
 @quick
 @given(streams)
-def test_one_update_is_the_same_as_the_same_outcomes_in_parts(stream: list[RequestOutcome]) -> None:
+def test_one_update_equals_several_updates_with_the_same_outcomes(stream: list[RequestOutcome]) -> None:
     together, apart = fresh(), fresh()
     together.update(stream)
     for one in stream:
@@ -107,7 +107,7 @@ def test_the_order_of_events_does_not_matter(stream: list[RequestOutcome], shuff
 
 @quick
 @given(streams, streams)
-def test_a_restored_state_goes_on_bit_for_bit(before: list[RequestOutcome], after: list[RequestOutcome]) -> None:
+def test_a_restored_state_continues_bit_for_bit(before: list[RequestOutcome], after: list[RequestOutcome]) -> None:
     original, restored = fresh(), fresh()
     original.update(before)
     restored.restore(reversed(original.rows()))
@@ -137,7 +137,7 @@ def test_changed_rows_alone_rebuild_the_state(stream: list[RequestOutcome], cuts
 
 @quick
 @given(streams, st.sampled_from("uvx"), st.floats(0, 400), st.sampled_from((0, 1)))
-def test_the_scorer_gets_the_same_bits_through_rows(
+def test_the_scorer_computes_identical_features_from_rows(
     stream: list[RequestOutcome], user: str, time: float, domain: int
 ) -> None:
     live = fresh()
@@ -150,7 +150,9 @@ def test_the_scorer_gets_the_same_bits_through_rows(
 
 @quick
 @given(streams, st.integers(1, 4))
-def test_memory_stays_within_its_bounds_and_the_longest_idle_go_first(stream: list[RequestOutcome], limit: int) -> None:
+def test_memory_is_bounded_and_the_longest_idle_keys_are_evicted_first(
+    stream: list[RequestOutcome], limit: int
+) -> None:
     live = fresh(config(max_items=limit, max_users=limit, max_domains=limit))
     known: set[tuple[str, str]] = set()
     for one in stream:
@@ -195,7 +197,7 @@ def test_taken_rows_do_not_change_afterwards() -> None:
     assert row.values.tobytes() == before.tobytes()
 
 
-def test_an_event_older_than_the_row_counts_as_much_as_its_age_leaves() -> None:
+def test_an_event_older_than_the_row_is_weighted_by_its_age() -> None:
     live = fresh(config(prior_examples=1.0))
     live.update([outcome("u", ["i0"], [0.0], 10.0), outcome("u", ["i0"], [1.0], 0.0)])
     assert column(live, "item_residual_short", time=10.0)[0] == pytest.approx(4 * 0.5 / 2.5)
@@ -207,7 +209,7 @@ def test_a_request_before_the_newest_update_reads_the_row_as_it_is() -> None:
     assert read(live, time=10.0).tobytes() == read(live, time=50.0).tobytes()
 
 
-def test_the_scale_of_the_content_vectors_does_not_matter_and_zeros_do_no_harm() -> None:
+def test_the_scale_of_content_vectors_does_not_matter_and_zero_vectors_are_accepted() -> None:
     small, large = fresh(), fresh()
     one = outcome("u", ["i0", "i1"], [0.5, -0.5], 1.0)
     small.update([one])
@@ -217,7 +219,7 @@ def test_the_scale_of_the_content_vectors_does_not_matter_and_zeros_do_no_harm()
     assert np.isfinite(small.features(2.0, "u", replace(asked(["i0"]), content=nothing), ["i0"])).all()
 
 
-def test_an_unknown_user_item_and_domain_read_as_nothing_seen() -> None:
+def test_an_unknown_user_item_and_domain_read_as_without_examples() -> None:
     live = fresh()
     live.update([outcome("u", ["i0"], [0.5], 1.0)])
     values = live.features(2.0, "nobody", asked(["i1"], domain=1), ["nothing"])
@@ -242,7 +244,7 @@ def test_an_unknown_user_item_and_domain_read_as_nothing_seen() -> None:
         ("time", math.nan, "time holds a value that is not finite"),
     ],
 )
-def test_a_bad_outcome_is_refused_by_name_and_nothing_is_added(field: str, value: Any, message: str) -> None:
+def test_an_invalid_outcome_is_refused_by_field_name_and_nothing_is_added(field: str, value: Any, message: str) -> None:
     live = fresh()
     changes: dict[str, Any] = {field: value}
     bad = replace(outcome("bad one", ["i0"], [0.5], 1.0), **changes)
@@ -287,7 +289,7 @@ def test_half_lives_must_be_positive_and_in_order() -> None:
         config(half_lives_s=(1.0, math.inf))
 
 
-def test_counts_far_in_the_past_fade_without_a_trace_of_nan() -> None:
+def test_counts_far_in_the_past_decay_to_zero_without_nan() -> None:
     live = fresh()
     live.update([outcome("u", ["i0"], [0.5], 0.0)])
     assert np.isfinite(read(live, time=1e12)).all()

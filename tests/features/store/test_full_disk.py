@@ -42,7 +42,7 @@ def no_room() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def test_sqlite_on_a_full_disk_refuses_what_it_cannot_write_and_takes_it_once_there_is_room(tmp_path: Path) -> None:
+def test_sqlite_on_a_full_disk_refuses_writes_and_accepts_them_once_there_is_space(tmp_path: Path) -> None:
     store = FeatureStore(FeatureConfig(), tmp_path)
     store.apply()
     store.push_live(rows(1.0))
@@ -57,7 +57,7 @@ def test_sqlite_on_a_full_disk_refuses_what_it_cannot_write_and_takes_it_once_th
 
 
 @pytest.mark.redis
-def test_redis_on_a_full_disk_is_named_with_the_cure_and_takes_rows_once_there_is_room(tmp_path: Path) -> None:
+def test_redis_on_a_full_disk_is_reported_with_a_remedy_and_accepts_rows_once_there_is_space(tmp_path: Path) -> None:
     with redis_process(tmp_path) as (address, server):
         store = FeatureStore(FeatureConfig(online_store="redis", redis=address), tmp_path)
         store.apply()

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.redis
 
 
 @pytest.mark.parametrize(("skip_dedup", "kept"), [(False, 1.0), (True, 2.0)])
-def test_feasts_default_drops_a_row_with_an_equal_stamp(
+def test_feasts_default_drops_a_row_with_an_equal_timestamp(
     tmp_path: Path, redis_address: str, skip_dedup: bool, kept: float
 ) -> None:
     project = f"trap{skip_dedup}"
@@ -42,7 +42,7 @@ def test_feasts_default_drops_a_row_with_an_equal_stamp(
     assert codec.updated_at(values) == kept
 
 
-def test_stamps_of_a_writer_strictly_increase(tmp_path: Path) -> None:
+def test_timestamps_of_a_writer_strictly_increase(tmp_path: Path) -> None:
     store = FeatureStore(FeatureConfig(), tmp_path)
     stamps = [store.online._stamp() for _ in range(1_000)]
     assert all(earlier < later for earlier, later in pairwise(stamps))

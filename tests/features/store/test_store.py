@@ -59,7 +59,7 @@ def row(key: str, number: float, kind: Kind = "item", updated_at: float = 100.0)
     return LiveRow(kind, key, updated_at, np.array([number, 1 / 3, -number], dtype=np.float32))
 
 
-def test_profiles_come_back_as_they_were_written(store: FeatureStore, text_encoder: TextEncoder) -> None:
+def test_profiles_round_trip(store: FeatureStore, text_encoder: TextEncoder) -> None:
     store.write_users([UserProfile("u", 5.0, {"age": 33.0, "gender": "F"})])
     store.write_items([ItemProfile("i", 5.0, "Toy Story", {"genres": ["Comedy", "Children's"], "year": 1995.0})])
     user = store.read_users(["u"])[0]
@@ -71,7 +71,7 @@ def test_profiles_come_back_as_they_were_written(store: FeatureStore, text_encod
     assert item.text.tobytes() == text_encoder.encode(["Toy Story"])[0].tobytes()
 
 
-def test_a_new_profile_replaces_the_whole_old_one(store: FeatureStore) -> None:
+def test_a_new_profile_replaces_the_old_profile_completely(store: FeatureStore) -> None:
     store.write_users([UserProfile("u", 5.0, {"age": 33.0, "gender": "F"})])
     store.write_users([UserProfile("u", 4.0, {"gender": "M"}), UserProfile("u", 4.0, {"gender": "X"})])
     user = store.read_users(["u"])[0]
@@ -79,7 +79,7 @@ def test_a_new_profile_replaces_the_whole_old_one(store: FeatureStore) -> None:
     assert dict(user.fields) == {"gender": "X"}
 
 
-def test_rows_come_in_the_order_of_the_keys_and_the_missing_are_counted(store: FeatureStore, counts: Counts) -> None:
+def test_rows_are_returned_in_key_order_and_missing_rows_are_counted(store: FeatureStore, counts: Counts) -> None:
     store.push_live([row(f"i{n}", n) for n in range(5)])
     stored = store.read_live("item", ["i3", "nothing", "i0", "i3"], now=101.0)
     assert [one and float(one.values[0]) for one in stored] == [3.0, None, 0.0, 3.0]
@@ -90,7 +90,7 @@ def test_rows_come_in_the_order_of_the_keys_and_the_missing_are_counted(store: F
     assert counts["item_profile", "missing"] == 1
 
 
-def test_a_history_comes_back_with_its_items_in_their_order(store: FeatureStore) -> None:
+def test_a_history_round_trips_with_its_items_in_order(store: FeatureStore) -> None:
     values = np.array([104_150.0, 104_150.0, 7.0, 9.0, 1.0, 0.0], dtype=np.float32)
     store.push_live([LiveRow("history", "u", 5.0, values, ("i9", "film \u00e9")), row("u", 1.0, kind="user")])
     stored = store.read_live("history", ["u", "nobody"], now=6.0)
@@ -100,7 +100,7 @@ def test_a_history_comes_back_with_its_items_in_their_order(store: FeatureStore)
 
 
 @pytest.mark.parametrize("kind", ["user", "item", "domain", "facet"])
-def test_a_live_row_comes_back_bit_for_bit(store: FeatureStore, kind: Kind) -> None:
+def test_a_live_row_round_trips_bit_for_bit(store: FeatureStore, kind: Kind) -> None:
     values = np.random.default_rng(1).normal(size=191).astype(np.float32)
     values[:3] = 0.0, np.float32(1e-40), np.float32(3e38)
     store.push_live([LiveRow(kind, "key", 1_750_000_000.123456, values)])
@@ -110,7 +110,7 @@ def test_a_live_row_comes_back_bit_for_bit(store: FeatureStore, kind: Kind) -> N
     assert stored.values.tobytes() == values.tobytes()
 
 
-def test_a_stale_live_row_counts_as_missing_and_is_told_apart(make: Make, counts: Counts) -> None:
+def test_a_stale_live_row_counts_as_missing_under_its_own_reason(make: Make, counts: Counts) -> None:
     store = make(max_age_live_s=50)
     store.apply()
     store.push_live([row("old", 1.0, updated_at=100.0), row("new", 2.0, updated_at=130.0)])
@@ -148,7 +148,7 @@ def stored_keys(store: FeatureStore) -> int:
     return sum(count for (count,) in counts)
 
 
-def test_an_evicted_key_is_gone_from_the_store_and_its_namesake_in_another_view_stays(store: FeatureStore) -> None:
+def test_an_evicted_key_is_deleted_and_the_same_key_in_another_view_stays(store: FeatureStore) -> None:
     before = stored_keys(store)
     store.write_users([UserProfile("i", 5.0, {"gender": "F"})])
     store.push_live([row(f"i{number}", 1.0) for number in range(1_000)] + [row("i", 1.0)], "main")
@@ -160,7 +160,7 @@ def test_an_evicted_key_is_gone_from_the_store_and_its_namesake_in_another_view_
     assert [one is not None for one in store.read_live("item", ["i", "i0", "i1"], 100.0, "main")] == [True, True, False]
 
 
-def test_the_last_push_of_a_key_wins_however_fast_it_follows(store: FeatureStore) -> None:
+def test_the_last_push_of_a_key_wins_however_quickly_it_follows(store: FeatureStore) -> None:
     for number in range(50):
         store.push_live([row("i", number, updated_at=7.0)])
     stored = store.read_live("item", ["i"], now=7.0)[0]
@@ -168,7 +168,7 @@ def test_the_last_push_of_a_key_wins_however_fast_it_follows(store: FeatureStore
     assert stored.values[0] == 49.0
 
 
-def test_another_writer_with_a_clock_behind_is_still_heard(make: Make) -> None:
+def test_a_writer_with_a_slow_clock_still_overwrites(make: Make) -> None:
     first, second = make(), make()
     first.apply()
     first.online._newest_stamp = first.online._stamp().replace(year=2200)
@@ -179,7 +179,7 @@ def test_another_writer_with_a_clock_behind_is_still_heard(make: Make) -> None:
     assert stored.values[0] == 2.0
 
 
-def test_scopes_keep_the_rows_of_two_groups_apart(store: FeatureStore) -> None:
+def test_scopes_separate_the_rows_of_two_groups(store: FeatureStore) -> None:
     store.push_live([row("i", 1.0)], scope="north")
     store.push_live([row("i", 2.0)], scope="south")
     for scope, number in (("north", 1.0), ("south", 2.0)):
@@ -217,7 +217,7 @@ def test_a_bad_profile_value_is_left_out_and_counted(
     assert counts["user_profile", "bad_value"] == wrong
 
 
-def test_odd_items_are_kept_all_the_same(store: FeatureStore) -> None:
+def test_items_with_unusual_values_are_stored(store: FeatureStore) -> None:
     odd = [
         ItemProfile("", 1.0, "", {"genres": []}),
         ItemProfile("\ud800 lone surrogate", 1.0, "\ud800", {"genres": ["\ud800"]}),
@@ -305,12 +305,12 @@ def test_a_redis_with_a_password_is_used_by_the_secret_and_the_address_stays_pri
     assert password not in config.model_dump_json()
 
 
-def test_a_password_in_the_address_is_refused_with_the_cure() -> None:
+def test_a_password_in_the_address_is_refused_with_a_remedy() -> None:
     with pytest.raises(ValidationError, match=r"features\.redis_password"):
         FeatureConfig.model_validate({"redis": "localhost:6379,password=x"})
 
 
-def test_a_redis_that_is_not_there_is_named_with_the_cure(tmp_path: Path) -> None:
+def test_an_unreachable_redis_is_reported_with_its_address_and_a_remedy(tmp_path: Path) -> None:
     store = FeatureStore(FeatureConfig(online_store="redis", redis="localhost:1"), tmp_path)
     with pytest.raises(StoreUnavailableError, match=r"Redis at localhost:1 .*DRIFTLINE_FEATURES__REDIS"):
         store.apply()

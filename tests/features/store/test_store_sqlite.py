@@ -73,7 +73,7 @@ def test_a_reader_does_not_wait_for_a_writer_in_the_middle_of_a_transaction(tmp_
         writer.close()
 
 
-def test_a_store_held_by_another_process_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_locked_by_another_process_is_reported_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wal_sqlite, "BUSY_MS", 50)
     store = applied(tmp_path)
     holder = sqlite3.connect(tmp_path / "feast" / "online.db", isolation_level=None)
@@ -88,13 +88,13 @@ def test_a_store_held_by_another_process_is_named(tmp_path: Path, monkeypatch: p
     assert store.read_users(["u"])[0] is not None
 
 
-def test_a_store_that_was_not_applied_is_named_with_the_cure(tmp_path: Path) -> None:
+def test_a_store_that_was_not_applied_is_reported_with_a_remedy(tmp_path: Path) -> None:
     (tmp_path / "feast").mkdir()
     with pytest.raises(StoreUnavailableError, match=r"not applied: call FeatureStore\.apply"):
         FeatureStore(FeatureConfig(), tmp_path).read_users(["u"])
 
 
-def test_a_store_that_was_deleted_is_made_again(tmp_path: Path) -> None:
+def test_a_deleted_store_is_created_again(tmp_path: Path) -> None:
     applied(tmp_path)
     (tmp_path / "feast" / "online.db").unlink()
     store = FeatureStore(FeatureConfig(), tmp_path)
@@ -103,7 +103,7 @@ def test_a_store_that_was_deleted_is_made_again(tmp_path: Path) -> None:
     assert store.read_users(["u"]) == [None]
 
 
-def test_a_store_of_rubbish_is_named(tmp_path: Path) -> None:
+def test_a_corrupt_store_is_reported_by_name(tmp_path: Path) -> None:
     applied(tmp_path)
     for name in ("online.db-wal", "online.db-shm"):
         (tmp_path / "feast" / name).unlink(missing_ok=True)
@@ -112,14 +112,14 @@ def test_a_store_of_rubbish_is_named(tmp_path: Path) -> None:
         FeatureStore(FeatureConfig(), tmp_path).read_users(["u"])
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_an_unwritable_folder_is_reported_by_name(tmp_path: Path) -> None:
     (tmp_path / "feast").write_text("a file stands where the folder should be")
     with pytest.raises(StoreUnavailableError, match="DRIFTLINE_RUN_DIR"):
         FeatureStore(FeatureConfig(), tmp_path).apply()
 
 
 @pytest.mark.parametrize("name", ["käfka 日本", "a,b", "q'uo\"te", "100%=x", "back\\slash\n", "file:x?mode=ro#y"])
-def test_a_folder_of_any_name_holds_the_store_and_no_other_is_made(name: str, tmp_path: Path) -> None:
+def test_a_folder_of_any_name_holds_the_store_and_no_other_folder_is_created(name: str, tmp_path: Path) -> None:
     store = FeatureStore(FeatureConfig(), tmp_path / name)
     store.apply()
     assert store.applied

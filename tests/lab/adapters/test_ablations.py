@@ -48,7 +48,7 @@ def scored(name: str, context: AdapterContext, asked: StreamBatch) -> torch.Tens
     return adapter.score(asked)
 
 
-def test_every_ablation_names_its_part_and_is_run_only_if_asked_for() -> None:
+def test_every_ablation_names_its_part_and_runs_only_when_requested() -> None:
     assert all(spec.ablation and spec.part and spec.family == "kernel" for spec in ABLATIONS.values())
     assert len({spec.part for spec in ABLATIONS.values()}) == len(ABLATIONS)
     assert {"counters", "T", "compression", "matching", "trust"} <= {spec.part for spec in ABLATIONS.values()}
@@ -63,7 +63,9 @@ def test_an_ablation_is_another_kernel(name: str, context: AdapterContext) -> No
 @pytest.mark.parametrize(
     ("name", "columns"), [("iak-no-live", slice(0, RESIDUALS)), ("iak-no-counters", slice(RESIDUALS, LIVE))]
 )
-def test_what_is_left_out_is_not_seen_and_the_rest_is(name: str, columns: slice, context: AdapterContext) -> None:
+def test_an_ablated_input_is_ignored_and_the_others_are_used(
+    name: str, columns: slice, context: AdapterContext
+) -> None:
     asked = batch_of(context, seed=9)
     blind, seen = asked.micro.live.clone(), asked.micro.live.clone()
     blind[:, columns] += 1
@@ -74,7 +76,7 @@ def test_what_is_left_out_is_not_seen_and_the_rest_is(name: str, columns: slice,
     assert not torch.equal(scored(name, context, replace(asked, micro=replace(asked.micro, live=seen))), before)
 
 
-def test_the_halves_of_the_live_features_are_all_of_them(context: AdapterContext) -> None:
+def test_counters_and_residuals_together_are_all_live_features(context: AdapterContext) -> None:
     micro, start = batch_of(context).micro, context.start
     left = without_counters(micro, start).live + without_residual_features(micro, start).live
     assert torch.equal(left, micro.live)
@@ -88,7 +90,7 @@ def test_without_first_weights_it_starts_at_the_prior(context: AdapterContext) -
     assert start.compression is taught.compression and start.descriptor is taught.descriptor
 
 
-def test_without_compression_there_are_as_many_directions_that_know_nothing(context: AdapterContext) -> None:
+def test_without_compression_there_are_as_many_random_directions(context: AdapterContext) -> None:
     taught = taught_start(context)
     start, again, other = (without_compression(taught, seed) for seed in (1, 1, 2))
     projection = start.compression.projection
@@ -99,7 +101,7 @@ def test_without_compression_there_are_as_many_directions_that_know_nothing(cont
     assert start.features.width == taught.features.width
 
 
-def test_without_matching_neither_x_nor_the_values_are_seen(context: AdapterContext) -> None:
+def test_without_matching_neither_x_nor_the_values_are_used(context: AdapterContext) -> None:
     context, asked = replace(context, start=taught_start(context)), batch_of(context, seed=9)
     micro = asked.micro
     before = scored("iak-no-matching", context, asked)

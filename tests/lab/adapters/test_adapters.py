@@ -53,7 +53,7 @@ def test_a_new_adapter_scores_as_the_frozen_model(name: str, context: AdapterCon
 
 
 @each(LEARNING)
-def test_an_adapter_learns_and_scoring_alone_changes_nothing(
+def test_an_adapter_changes_by_learning_and_not_by_scoring(
     name: str, context: AdapterContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(refit, "EVERY", 1_000)
@@ -68,7 +68,7 @@ def test_an_adapter_learns_and_scoring_alone_changes_nothing(
 
 
 @each(NAMES)
-def test_a_score_does_not_know_the_label(name: str, context: AdapterContext) -> None:
+def test_a_score_does_not_depend_on_the_label(name: str, context: AdapterContext) -> None:
     adapter = ADAPTERS[name].build(context, RATE.get(name, 1e-2))
     adapter.learn(batch_of(context, seed=1))
     batch = batch_of(context)
@@ -77,7 +77,7 @@ def test_a_score_does_not_know_the_label(name: str, context: AdapterContext) -> 
 
 
 @each(LEARNING)
-def test_the_same_seed_learns_the_same(name: str, context: AdapterContext) -> None:
+def test_the_same_seed_gives_the_same_adapter(name: str, context: AdapterContext) -> None:
     batches = [batch_of(context, seed=seed) for seed in range(3)]
     scores = []
     for _ in range(2):
@@ -89,7 +89,7 @@ def test_the_same_seed_learns_the_same(name: str, context: AdapterContext) -> No
 
 
 @each(LEARNING)
-def test_learning_leaves_the_backbone_alone(name: str, context: AdapterContext) -> None:
+def test_learning_leaves_the_backbone_unchanged(name: str, context: AdapterContext) -> None:
     before = {key: value.clone() for key, value in context.foundation.state_dict().items()}
     adapter = ADAPTERS[name].build(context, RATE.get(name, 1e-2))
     adapter.learn(batch_of(context))
@@ -98,7 +98,7 @@ def test_learning_leaves_the_backbone_alone(name: str, context: AdapterContext) 
 
 
 @each(LEARNING)
-def test_what_is_trained_is_counted(name: str, context: AdapterContext) -> None:
+def test_trained_parameters_are_counted(name: str, context: AdapterContext) -> None:
     adapter = ADAPTERS[name].build(context, 1e-2)
     assert adapter.state_bytes > 0
     assert (adapter.parameters > 0) == (name != "error-memory")
@@ -108,7 +108,7 @@ def test_what_is_trained_is_counted(name: str, context: AdapterContext) -> None:
 
 @pytest.mark.parametrize("trunk", ["mlp", "mmoe", "ple"])
 @pytest.mark.parametrize("tasks", ["ctr", "ctr_ctcvr"])
-def test_the_frozen_path_is_the_backbones_own(
+def test_the_frozen_path_equals_the_backbone(
     trunk: str, tasks: str, context: AdapterContext, make_backbone: MakeBackbone
 ) -> None:
     backbone = make_backbone(trunk=trunk, tasks=tasks)
@@ -146,7 +146,7 @@ def test_facet_tables_add_one_row_per_facet() -> None:
     torch.testing.assert_close(picked[1], rows[0] + rows[2] + rows[6])
 
 
-def test_an_unknown_user_gets_a_row_of_its_own_that_begins_as_the_unknown_one(context: AdapterContext) -> None:
+def test_an_unknown_user_gets_a_row_that_starts_as_the_out_of_vocabulary_row(context: AdapterContext) -> None:
     model = WholeModel(context, live=False, scratch=False)
     row = int(model.user_row[30])
     assert row == context.foundation.user_table.num_embeddings
@@ -198,7 +198,7 @@ def test_a_path_beside_an_adapter_that_never_learns_is_the_closed_form_alone(con
     assert torch.equal(beside.score(batch), alone.score(batch))
 
 
-def test_the_kernel_of_the_paper_sees_no_live_features_and_the_served_one_does(context: AdapterContext) -> None:
+def test_the_kernel_of_the_paper_reads_no_live_features_and_the_served_kernel_does(context: AdapterContext) -> None:
     batch = batch_of(context)
     other = replace(batch, micro=replace(batch.micro, live=-batch.micro.live))
     for name, same in (("iak-paper-a", True), ("iak-paper-b", True), ("iak-paper-d", True), ("iak", False)):

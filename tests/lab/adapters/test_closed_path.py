@@ -43,7 +43,7 @@ def test_the_order_of_batches_hardly_matters_without_forgetting() -> None:
     assert float((means[0] - means[1]).abs().max()) < 0.1 * float(means[0].abs().max())
 
 
-def test_after_a_half_life_the_past_weighs_half() -> None:
+def test_after_one_half_life_past_examples_have_half_their_weight() -> None:
     path = ClosedPath(5, half_life=100.0, prior=1.0)
     features, offset, label, weight = examples(200)
     path.learn(features, offset, label, weight)
@@ -53,7 +53,7 @@ def test_after_a_half_life_the_past_weighs_half() -> None:
     torch.testing.assert_close(path.precision - torch.eye(5), learned / 2)
 
 
-def test_what_is_never_confirmed_fades_to_nothing() -> None:
+def test_weights_without_new_evidence_decay_to_zero() -> None:
     path = ClosedPath(5, half_life=300.0, prior=30.0)
     features, offset, label, weight = examples(500)
     path.learn(features, offset, label, weight)
@@ -67,7 +67,7 @@ def test_what_is_never_confirmed_fades_to_nothing() -> None:
 @given(
     scale=st.floats(1e-3, 5), n=st.integers(1, 64), half_life=st.floats(10, 1e6), seed=st.integers(0, 99)
 )  # fmt: skip
-def test_no_features_in_bounds_and_no_labels_make_the_posterior_anything_but_finite(
+def test_the_posterior_is_finite_for_any_bounded_features_and_any_labels(
     scale: float, n: int, half_life: float, seed: int
 ) -> None:
     path = ClosedPath(5, half_life, prior=30.0)
@@ -79,7 +79,7 @@ def test_no_features_in_bounds_and_no_labels_make_the_posterior_anything_but_fin
 
 
 @pytest.mark.parametrize("parts", [2, 8])
-def test_small_batches_learn_what_a_large_one_does(parts: int) -> None:
+def test_small_batches_learn_the_same_as_one_large_batch(parts: int) -> None:
     features, offset, label, weight = examples(512)
     whole, pieces = ClosedPath(5, 3_000.0, prior=30.0), ClosedPath(5, 3_000.0, prior=30.0)
     whole.learn(features, offset, label, weight)
@@ -89,7 +89,7 @@ def test_small_batches_learn_what_a_large_one_does(parts: int) -> None:
     assert torch.corrcoef(torch.stack([pieces.mean, whole.mean]))[0, 1] > 0.99
 
 
-def test_a_loaded_posterior_goes_on_bit_for_bit() -> None:
+def test_a_loaded_posterior_continues_bit_for_bit() -> None:
     path, other = ClosedPath(5, 300.0, prior=30.0), ClosedPath(5, 300.0, prior=30.0)
     path.learn(*examples(64))
     other.load({name: tensor.clone() for name, tensor in path.state().items()})

@@ -16,7 +16,7 @@ from lab.adapters.training import GradientTraining
 from tests.lab.adapters.batches import batch_of
 
 
-def test_adam_on_one_vector_steps_as_the_librarys_does() -> None:
+def test_adam_on_one_vector_equals_the_adam_of_pytorch() -> None:
     def shapes() -> list[nn.Parameter]:
         generator = torch.Generator().manual_seed(0)
         return [nn.Parameter(torch.randn(size, generator=generator)) for size in ((3, 4), (5,), ())]
@@ -39,7 +39,7 @@ def test_adam_on_one_vector_steps_as_the_librarys_does() -> None:
 
 
 @pytest.mark.parametrize("steps", [0, 3])
-def test_there_are_as_many_steps_on_recent_batches_as_are_asked_for(steps: int, context: AdapterContext) -> None:
+def test_the_number_of_rehearsal_steps_is_as_configured(steps: int, context: AdapterContext) -> None:
     seen: list[int] = []
     weight = nn.Parameter(torch.zeros(1))
 
@@ -59,7 +59,7 @@ def test_there_are_as_many_steps_on_recent_batches_as_are_asked_for(steps: int, 
     assert float(weight.detach()) > 0
 
 
-def test_all_that_is_kept_is_drawn_and_the_oldest_goes(context: AdapterContext) -> None:
+def test_every_stored_batch_is_drawn_and_the_oldest_is_dropped(context: AdapterContext) -> None:
     recent, generator = RecentBatches(3), torch.Generator().manual_seed(0)
     batch = batch_of(context)
     for number in range(5):
@@ -67,7 +67,7 @@ def test_all_that_is_kept_is_drawn_and_the_oldest_goes(context: AdapterContext) 
     assert {int(recent.draw(generator).user[0]) for _ in range(60)} == {2, 3, 4}
 
 
-def test_a_line_sees_nothing_until_its_features_have_a_scale_and_then_keeps_it() -> None:
+def test_linear_features_are_zero_until_their_scale_is_known_and_then_keep_it() -> None:
     features, generator = LineFeatures(4, 2), torch.Generator().manual_seed(0)
     x, live = 3 + 2 * torch.randn(150, 4, generator=generator), torch.zeros(150, 2)
     features.observe(x[:50], live[:50])

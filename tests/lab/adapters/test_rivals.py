@@ -26,7 +26,7 @@ def with_labels(history: Examples, label: np.ndarray) -> Examples:
 
 
 @pytest.mark.parametrize("name", RIVALS)
-def test_a_rival_knows_the_log_before_the_first_live_label(name: str, context: AdapterContext) -> None:
+def test_a_rival_has_learned_the_log_before_the_first_live_label(name: str, context: AdapterContext) -> None:
     batch = batch_of(context)
     odd = with_labels(context.history, context.history.item % 2 == 1)
     adapter = ADAPTERS[name].build(replace(context, history=odd), ADAPTERS[name].rate)
@@ -34,7 +34,7 @@ def test_a_rival_knows_the_log_before_the_first_live_label(name: str, context: A
 
 
 @pytest.mark.parametrize("name", RIVALS)
-def test_what_a_rival_keeps_is_bounded(name: str, context: AdapterContext, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_state_of_a_rival_is_bounded(name: str, context: AdapterContext, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(refit, "MOST_ROWS", 500)
     adapter = ADAPTERS[name].build(context, ADAPTERS[name].rate)
     batch = batch_of(context)
@@ -47,7 +47,7 @@ def test_what_a_rival_keeps_is_bounded(name: str, context: AdapterContext, monke
 
 
 @pytest.mark.parametrize("name", ["counters-lr", "knn"])
-def test_no_rate_of_the_log_knows_its_own_label(name: str, context: AdapterContext) -> None:
+def test_rates_of_the_log_exclude_the_label_of_their_own_example(name: str, context: AdapterContext) -> None:
     """On labels that are pure chance, rates that know their own label would be trusted far too much."""
     rng = np.random.default_rng(0)
     label = rng.random(len(context.history)) < 0.5
@@ -93,7 +93,7 @@ def test_a_key_without_examples_has_no_deviation(context: AdapterContext) -> Non
     assert float(log_odds(np.array(0.5))) == 0.0
 
 
-def test_the_log_is_read_once_and_in_order(context: AdapterContext) -> None:
+def test_the_log_is_read_exactly_once_and_in_order(context: AdapterContext) -> None:
     parts = list(in_batches(context.history))
     assert np.array_equal(np.concatenate([part.time for part in parts]), context.history.time)
 
@@ -113,7 +113,7 @@ def test_vectors_are_the_ridge_solution_over_all_examples_so_far() -> None:
     assert not vectors.vectors[3:].any()
 
 
-def test_neighbours_vote_for_what_was_clicked_together_and_forget_all_but_the_recent() -> None:
+def test_neighbours_score_items_clicked_together_by_recent_examples_only() -> None:
     clicks = CoClicks()
     clicks.add(np.array([0, 0, 1, 1, 2]), np.array([5, 6, 5, 6, 5]), np.array([1, 1, 1, 1, 1], dtype=np.float32))
     six, seven = clicks.score(np.array([2, 2]), np.array([6, 7]))
@@ -123,7 +123,7 @@ def test_neighbours_vote_for_what_was_clicked_together_and_forget_all_but_the_re
     assert clicks.score(np.array([2]), np.array([6]))[0] == 0.0
 
 
-def test_an_item_that_was_not_clicked_is_no_neighbour() -> None:
+def test_an_item_without_clicks_is_not_a_neighbour() -> None:
     clicks = CoClicks()
     clicks.add(np.array([0, 0]), np.array([5, 6]), np.array([1, 0], dtype=np.float32))
     assert len(clicks) == 0

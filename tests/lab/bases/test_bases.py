@@ -52,7 +52,7 @@ def test_single_columns_are_the_statistics_that_the_base_reads(halves: Halves) -
 
 
 @pytest.mark.parametrize("row", [0, 150, 299])
-def test_no_column_of_a_training_row_knows_its_own_label(halves: Halves, row: int) -> None:
+def test_columns_of_a_training_row_exclude_its_own_label(halves: Halves, row: int) -> None:
     before = log_odds(halves, crosses=True, counts=True).train[row].copy()
     halves.train.label[row] = 1 - halves.train.label[row]
     after = log_odds(halves, crosses=True, counts=True).train[row]
@@ -77,7 +77,7 @@ def test_one_hot_rows_sum_to_the_number_of_fields(halves: Halves) -> None:
 
 @pytest.mark.parametrize("name", BASELINES)
 @pytest.mark.parametrize("labels", ["mixed", "all clicks", "no clicks"])
-def test_every_baseline_answers_whatever_the_labels(halves: Halves, name: str, labels: str) -> None:
+def test_every_baseline_gives_finite_scores_for_any_labels(halves: Halves, name: str, labels: str) -> None:
     if labels != "mixed":
         halves.train.label.fill_(float(labels == "all clicks"))
     logits = BASELINES[name].logits(halves, 0)
@@ -89,7 +89,7 @@ def test_every_baseline_answers_whatever_the_labels(halves: Halves, name: str, l
         assert ((logits > 0) == (labels == "all clicks")).all()
 
 
-def test_the_presets_differ_where_they_say() -> None:
+def test_the_presets_differ_in_the_documented_settings() -> None:
     shipped, plain = shipped_base(), plain_base()
     assert shipped.backbone == BackboneConfig()
     assert shipped.pretrain == PretrainConfig()

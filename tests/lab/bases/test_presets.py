@@ -13,12 +13,12 @@ def test_a_base_is_found_by_its_name(name: str) -> None:
     assert known_base(name, BackboneConfig()) == BASES[name]()
 
 
-def test_an_unknown_name_is_refused_with_those_that_there_are() -> None:
+def test_an_unknown_name_is_refused_with_the_known_names() -> None:
     with pytest.raises(UnknownBaseError, match=r"no base 'plane'; there are shipped, plain"):
         known_base("plane", BackboneConfig())
 
 
-def test_a_base_beside_a_backbone_of_ones_own_is_refused_by_the_key() -> None:
+def test_a_base_with_a_custom_backbone_is_refused_by_the_key() -> None:
     own = BackboneConfig(factory="somewhere:make")
     with pytest.raises(UnknownBaseError, match=r"backbone.factory names somewhere:make"):
         known_base("plain", own)

@@ -77,7 +77,7 @@ def test_the_log_of_conversions_holds_the_clicks_labelled_by_what_followed(
     assert clicked.examples.label.sum() == log.examples.conversion.sum() > 0
 
 
-def test_features_know_of_a_conversion_when_it_has_come_and_no_earlier(
+def test_features_include_a_conversion_only_once_it_has_arrived(
     converting: tuple[ScriptedStream, Pretrained],
 ) -> None:
     stream, pretrained = converting
@@ -92,7 +92,7 @@ def test_features_know_of_a_conversion_when_it_has_come_and_no_earlier(
     assert batch[differs[0]] == first + 1, "the first example that knows is of the batch behind the first conversion"
 
 
-def test_a_late_conversion_leaves_the_counters_of_one_that_came_with_the_click(
+def test_a_late_conversion_gives_the_same_counters_as_one_with_the_click(
     converting: tuple[ScriptedStream, Pretrained],
 ) -> None:
     stream, pretrained = converting
@@ -109,7 +109,7 @@ def test_a_late_conversion_leaves_the_counters_of_one_that_came_with_the_click(
     assert np.allclose(at_once[settled, counters], late[settled, counters], atol=1e-5)
 
 
-def test_a_trial_has_every_way_learns_only_from_what_was_known_and_is_made_once(tiny: Plan) -> None:
+def test_a_trial_has_every_method_learns_only_from_known_labels_and_runs_once(tiny: Plan) -> None:
     keys = {"requests": 300, "pretrain_requests": 300, "users": 40}
     source = Source("shop", script=script(DRIFT, conversions=SHOP, **keys).model_copy(update={"name": "shop"}))
     plan = replace(tiny, config=BOTH, sources=(source,))
@@ -127,7 +127,7 @@ def figures(level: float) -> CvrFigures:
     return CvrFigures(level, level + 0.1, 0.5 - level, level, level, level, 1.0)
 
 
-def test_ways_are_paired_by_seed_with_the_frozen_probability() -> None:
+def test_methods_are_paired_by_seed_with_the_frozen_probability() -> None:
     def one(seed: int) -> ConversionTrial:
         gains = {FROZEN: 0.0, COUNTERS: -0.02, POSTERIOR: 0.01 + 0.001 * seed}
         known = {way: figures(0.5 + seed / 10 + gain) for way, gain in gains.items()}
@@ -148,7 +148,7 @@ def test_a_backbone_that_reads_histories_is_refused_by_its_key(tmp_path: Path) -
         run_conversions(config, ComparisonOrder(tmp_path / "out"), console=Console(quiet=True))
 
 
-def test_a_stream_of_clicks_alone_is_refused_by_its_name_before_any_work(tmp_path: Path) -> None:
+def test_a_stream_without_conversions_is_refused_by_name_before_any_work(tmp_path: Path) -> None:
     log, mapping = write_small_log(tmp_path)
     order = ComparisonOrder(tmp_path / "out", NamedStreams(log=log, mapping=str(mapping)))
     with pytest.raises(NoConversionsError, match=r"the stream mapping knows of none.*interactions\.conversion"):
@@ -156,7 +156,7 @@ def test_a_stream_of_clicks_alone_is_refused_by_its_name_before_any_work(tmp_pat
     assert not list(tmp_path.glob("out/work/*"))
 
 
-def test_an_option_of_another_comparison_is_refused_by_its_name() -> None:
+def test_an_option_of_another_comparison_is_refused_by_name() -> None:
     shown = CliRunner().invoke(app, ["evaluate", "--conversions", "--adapters", "iak"])
     assert shown.exit_code == 2
     assert "--adapters" in shown.output and "it does not go with --conversions" in " ".join(shown.output.split())

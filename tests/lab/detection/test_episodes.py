@@ -30,7 +30,7 @@ def opened() -> tuple[LiveHalf, Pretrained]:
     return LiveHalf.of(source, pretrained, CONFIG), pretrained
 
 
-def test_each_event_of_a_script_is_an_episode_with_its_cause_and_its_place() -> None:
+def test_each_event_of_a_script_is_an_episode_with_its_cause_and_domain() -> None:
     source = stream(
         "[{kind: taste, at: 0.2, strength: 0.9, where: {region: [south]}}, {kind: label_delay, at: 0.5, mean_s: 900},"
         " {kind: new_domain, at: 0.6, value: shorts}, {kind: new_items, at: 0.7}]"
@@ -56,7 +56,7 @@ def test_a_gradual_drift_must_be_announced_once_it_is_strong_and_a_recurring_one
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_lies_in_its_span_alone(opened: tuple[LiveHalf, Pretrained], name: str) -> None:
+def test_a_fault_affects_only_its_span(opened: tuple[LiveHalf, Pretrained], name: str) -> None:
     half, pretrained = opened
     (wrong, requests), episode = faulty(name, half, pretrained, 3)
     sound, (begin, end) = PlayedRequests.sound(half, requests.span), requests.span
@@ -76,7 +76,7 @@ def test_a_fault_lies_in_its_span_alone(opened: tuple[LiveHalf, Pretrained], nam
     assert episode.cause is FAULTS[name].cause and episode.strong
 
 
-def test_a_play_records_what_the_processor_would_tell_a_monitor(opened: tuple[LiveHalf, Pretrained]) -> None:
+def test_a_replay_records_the_calls_that_the_processor_makes_to_a_monitor(opened: tuple[LiveHalf, Pretrained]) -> None:
     half, _ = opened
     recorder = Recorder()
     examples = play(half, PlayedRequests.sound(half, (0, 0)), GateConfig(), recorder)
@@ -90,7 +90,7 @@ def test_a_play_records_what_the_processor_would_tell_a_monitor(opened: tuple[Li
     assert order[0] is ServeCall and JudgeCall in order and order.index(LearnCall) > order.index(ServeCall)
 
 
-def test_late_clicks_are_put_right_in_a_play(opened: tuple[LiveHalf, Pretrained]) -> None:
+def test_late_clicks_are_corrected_in_a_replay(opened: tuple[LiveHalf, Pretrained]) -> None:
     half, _ = opened
     gate, recorder = GateConfig(), Recorder()
     late = PlayedRequests.sound(half, (0, 0))
@@ -103,7 +103,7 @@ def test_late_clicks_are_put_right_in_a_play(opened: tuple[LiveHalf, Pretrained]
     assert health.late_share == pytest.approx(1.0) and health.delay_s == pytest.approx(half.join_s + 1)
 
 
-def test_the_suite_is_all_scripts_and_the_faults_and_the_still_stream_is_long() -> None:
+def test_the_suite_is_all_scripts_and_all_faults_and_the_stream_without_drift_is_long() -> None:
     chosen = {one.name: one for one in scenarios("scripted")}
     assert set(FAULTS) < set(chosen) and {"abrupt", "recurring", "feedback", "no-drift"} < set(chosen)
     still, fault = chosen["no-drift"].source.script, chosen["labels-late"].source.script

@@ -42,7 +42,7 @@ def trials(false: int = 0, quiet: int = 1_000_000) -> list[Trial]:
     ]
 
 
-def test_there_is_a_row_for_every_stream_and_detector_with_these_keys_alone() -> None:
+def test_there_is_one_row_per_stream_and_detector_with_exactly_these_keys() -> None:
     rows = json.loads(json.dumps(report_of(trials()).to_json()))["rows"]
     assert all(set(row) == KEYS for row in rows)
     assert {(row["stream"], row["detector"]) for row in rows} == {
@@ -65,20 +65,20 @@ def test_a_row_sums_over_the_seeds() -> None:
     assert rows[NO_DRIFT, ALWAYS].false_alarms_per_million == 900
 
 
-def test_the_goals_are_met_only_without_a_false_alarm_too_many() -> None:
+def test_the_goals_are_missed_with_one_false_alarm_too_many() -> None:
     assert all(goal.met for goal in report_of(trials(quiet=2_000_000)).goals)
     drift, labels, false = report_of(trials(false=2)).goals
     assert drift.met and labels.met and not false.met
     assert drift.found == "2 of 2"
 
 
-def test_no_false_alarm_in_too_few_examples_shows_nothing() -> None:
+def test_too_few_examples_without_a_false_alarm_are_inconclusive() -> None:
     report = report_of(trials())
     assert report.goals[2].met is None
     assert "not shown" in markdown(report)
 
 
-def test_what_was_missed_is_named() -> None:
+def test_missed_episodes_are_listed() -> None:
     one = trials()[:1]
     one[0].scores[VERDICT] = Score((found(None), found(Origin.DRIFT, Origin.LABELS)), 0, 500)
     report = report_of(one)
@@ -98,6 +98,6 @@ def test_a_rate_has_its_exact_interval() -> None:
     assert each == 10 and low == pytest.approx(4.795, rel=1e-3) and high == pytest.approx(18.39, rel=1e-3)
 
 
-def test_the_page_loads_nothing_from_elsewhere() -> None:
+def test_the_page_loads_no_external_resource() -> None:
     text = page(report_of(trials()), {"detectors-abrupt.png": b"png"})
     assert "http" not in text and "data:image/png" in text and "adwin log_loss" in text

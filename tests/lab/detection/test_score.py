@@ -32,7 +32,7 @@ def scored(detections: list[Detection], *episodes: Episode) -> Score:
     return score(detections, episodes, TRAFFIC)
 
 
-def test_an_episode_is_found_within_so_many_examples_of_its_domain_and_no_later() -> None:
+def test_an_episode_is_recalled_only_within_the_limit_of_examples_of_its_domain() -> None:
     drift = episode(500, 2_000)
     for time, delay in ((500, 10), (600, 1_010), (699, 2_000)):
         found = scored([said(time)], drift).found[0]
@@ -41,19 +41,19 @@ def test_an_episode_is_found_within_so_many_examples_of_its_domain_and_no_later(
     assert scored([said(499)], drift).found[0].detected_cause is None
 
 
-def test_the_examples_of_a_confined_episode_are_those_of_its_domain() -> None:
+def test_the_examples_of_an_episode_of_one_domain_are_those_of_that_domain() -> None:
     drift = episode(500, 2_000, scene="search")
     found = scored([said(800, "scene=search")], drift).found[0]
     assert found.correct and found.delay == 1_500  # every second request is there
 
 
-def test_where_it_is_matters_too() -> None:
+def test_a_detection_in_another_domain_does_not_count() -> None:
     drift = episode(500, 2_000, scene="search")
     for stratum in ("group", "scene=home", "region=unknown"):
         assert scored([said(600, stratum)], drift).found[0].detected_cause is None
 
 
-def test_another_cause_recalls_it_and_is_not_right_unless_corrected_in_time() -> None:
+def test_a_wrong_cause_recalls_the_episode_but_counts_as_wrong_unless_corrected_in_time() -> None:
     fault = episode(500, 800, Origin.LABELS)
     wrong = scored([said(520)], fault).found[0]
     assert wrong.detected_cause is Origin.DRIFT and not wrong.correct
@@ -61,20 +61,20 @@ def test_another_cause_recalls_it_and_is_not_right_unless_corrected_in_time() ->
     assert not scored([said(520), said(900, cause=Origin.LABELS)], fault).found[0].correct
 
 
-def test_the_group_has_the_last_word_where_all_of_it_is_concerned() -> None:
+def test_the_cause_of_the_whole_group_decides_for_an_episode_of_all_domains() -> None:
     fault = episode(500, 800, Origin.LABELS)
     told = [said(520, cause=Origin.LABELS), said(560, "scene=home", Origin.INPUTS)]
     assert scored(told, fault).found[0].correct
 
 
-def test_a_gradual_episode_may_be_announced_early_and_counts_from_where_it_is_strong() -> None:
+def test_a_gradual_episode_may_be_detected_early_and_its_delay_counts_from_full_strength() -> None:
     drift = episode(500, 2_000, full=1_000)
     assert scored([said(600)], drift).found[0].delay == 0
     assert scored([said(1_100)], drift).found[0].delay == 1_010
     assert scored([said(1_100)], drift).false_alarms == 0
 
 
-def test_what_is_said_where_nothing_is_the_matter_is_false() -> None:
+def test_a_detection_outside_every_episode_is_a_false_alarm() -> None:
     drift = episode(1_000, 1_200)
     assert scored([said(500)], drift).false_alarms == 1
     assert scored([said(500, cause=None)], drift).false_alarms == 0
@@ -82,20 +82,20 @@ def test_what_is_said_where_nothing_is_the_matter_is_false() -> None:
     assert scored([said(1_500)], drift).false_alarms == 1
 
 
-def test_a_confined_episode_excuses_only_strata_that_share_its_requests() -> None:
+def test_an_episode_of_one_domain_excuses_only_strata_that_share_its_requests() -> None:
     drift = episode(500, 2_000, scene="search")
     told = [said(600, "scene=search"), said(600, "group"), said(600, "region=unknown"), said(600, "scene=home")]
     assert scored(told, drift).false_alarms == 1
 
 
-def test_false_alarms_are_counted_over_the_examples_where_nothing_is_the_matter() -> None:
+def test_false_alarms_are_counted_over_the_examples_outside_every_episode() -> None:
     assert scored([]).quiet == 20_000
     assert scored([], episode(500, 1_000)).quiet == 20_000 - 5_010 - WITHIN + 10
     assert scored([], episode(0, 2_000)).quiet == 0
     assert scored([], episode(0, 2_000, scene="search")).quiet == 20_000, "other strata are judged all the time"
 
 
-def test_a_verdict_that_stands_for_an_earlier_episode_announces_a_later_one_only_while_that_lasts() -> None:
+def test_a_verdict_of_an_earlier_episode_detects_a_later_one_only_while_the_earlier_one_lasts() -> None:
     later = episode(1_000, 2_000)
     assert scored([said(550)], episode(500, 2_000), later).found[1].correct
     assert scored([said(550)], episode(500, 2_000), later).found[1].delay == 0

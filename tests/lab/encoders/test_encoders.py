@@ -78,7 +78,7 @@ def _both(stream: Stream, trained: Pretrained, config: EvaluationConfig) -> tupl
     return prepare(stream, trained, config, past), prepare(stream, trained, config)
 
 
-def test_the_arm_without_a_live_history_knows_nothing_of_the_live_half() -> None:
+def test_the_arm_without_a_live_history_ignores_the_live_half() -> None:
     config, stream = replace(CONFIG, backbone=POOLED), small()
     trained = pretrain_on(stream, config, KERNEL, texts, 0)
     left, live = _both(stream, trained, config)
@@ -92,9 +92,7 @@ def test_the_arm_without_a_live_history_knows_nothing_of_the_live_half() -> None
     assert not np.array_equal(left.frozen_logit, live.frozen_logit)
 
 
-def test_a_trial_has_every_arm_that_its_backbone_has_and_is_made_once(
-    tiny: Plan, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_trial_has_every_arm_of_its_backbone_and_runs_once(tiny: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     worked_out = 0
 
     def counted(*given: Any, **named: Any) -> PastEvents | None:
@@ -156,7 +154,7 @@ def test_differences_are_paired_by_seed_and_against_the_arm_that_learns_as_much(
         ([-0.010, -0.012, -0.014], [-0.001, -0.0012, -0.0014], []),
     ],
 )
-def test_an_encoder_is_better_only_beyond_the_interval_in_requests_and_in_log_loss(
+def test_an_encoder_is_better_only_beyond_the_interval_of_request_auc_and_log_loss(
     gain: list[float], nats: list[float], says: list[str]
 ) -> None:
     trials = [trial("none", seed) for seed in range(3)]
@@ -165,7 +163,7 @@ def test_an_encoder_is_better_only_beyond_the_interval_in_requests_and_in_log_lo
     assert better(stream, FROZEN_LIVE) == better(stream, OVER_LIVE) == says
 
 
-def test_one_seed_shows_nothing_to_be_better() -> None:
+def test_one_seed_shows_no_significant_difference() -> None:
     report = report_of([trial("none", 0), trial("pool", 0, 0.1, 0.1)], 60.0)
     assert better(report.streams[0], FROZEN_LIVE) == []
     assert math.isnan(report.streams[0].arms[-1].above["auc"].half_width)
@@ -193,7 +191,7 @@ def test_a_log_is_compared_from_the_command_to_its_files(
     assert "log loss by users, differences" in page
 
 
-def test_a_backbone_of_ones_own_is_refused_by_its_key(tmp_path: Path) -> None:
+def test_a_custom_backbone_is_refused_by_its_key(tmp_path: Path) -> None:
     config = Config(backbone=BackboneConfig(factory="mine.py:model"))
     with pytest.raises(NoEncodersError, match=r"backbone\.factory names mine\.py:model"):
         run_encoders(config, ComparisonOrder(tmp_path), console=QUIET)
@@ -206,7 +204,7 @@ def test_a_backbone_that_no_encoder_fits_is_refused_before_anything_is_trained(t
     assert not list(tmp_path.iterdir())
 
 
-def test_without_an_encoder_there_is_nothing_that_an_objective_could_teach() -> None:
+def test_without_an_encoder_there_is_no_user_objective() -> None:
     config = BackboneConfig(user_encoder="sasrec", user_objective="clue")
     assert with_encoder(config, "none", 0.0) == BackboneConfig()
 

@@ -42,14 +42,14 @@ def figures(data: PreparedStream, logit: NDArray[np.float32]) -> list[float]:
     ]  # fmt: skip
 
 
-def test_a_draw_in_which_everybody_comes_once_gives_the_figures_themselves(
+def test_a_bootstrap_sample_with_every_user_once_gives_the_original_figures(
     data: PreparedStream, logit: NDArray[np.float32]
 ) -> None:
     drawn = drawn_figures(data, logit, np.ones((1, N), dtype=np.float32))
     assert drawn[:, 0] == pytest.approx(figures(data, logit), abs=1e-6)
 
 
-def test_a_user_who_is_drawn_twice_counts_as_if_the_log_held_the_events_twice(
+def test_a_user_drawn_twice_counts_as_if_the_log_held_the_events_twice(
     data: PreparedStream, logit: NDArray[np.float32]
 ) -> None:
     weights = draw_users(data.user, 30)
@@ -63,7 +63,7 @@ def test_a_user_who_is_drawn_twice_counts_as_if_the_log_held_the_events_twice(
         assert drawn[:, draw] == pytest.approx(figures(repeated, logit[rows]), abs=1e-5)
 
 
-def test_users_are_drawn_whole_and_as_many_as_there_are(data: PreparedStream) -> None:
+def test_users_are_resampled_with_all_their_events_and_in_the_original_number(data: PreparedStream) -> None:
     weights = draw_users(data.user, 50)
     first = np.unique(data.user, return_index=True)[1]
     assert (weights == weights[:, first][:, data.user]).all()
@@ -71,7 +71,7 @@ def test_users_are_drawn_whole_and_as_many_as_there_are(data: PreparedStream) ->
     assert (draw_users(data.user, 50) == weights).all()
 
 
-def test_a_draw_without_a_pair_to_order_is_left_out_of_the_interval(
+def test_a_bootstrap_sample_without_a_pair_to_order_is_left_out_of_the_interval(
     data: PreparedStream, logit: NDArray[np.float32]
 ) -> None:
     one_sided = replace(data, truth=np.where(data.user == 0, data.truth, 0).astype(np.float32))
@@ -81,7 +81,7 @@ def test_a_draw_without_a_pair_to_order_is_left_out_of_the_interval(
     assert bootstrap_interval(0.0, drawn[FIGURES.index("auc")]).half_width > 0
 
 
-def test_an_adapter_that_is_always_a_little_better_is_told_apart_although_both_depend_on_the_users(
+def test_an_adapter_that_is_always_slightly_better_differs_significantly_although_users_vary(
     data: PreparedStream, logit: NDArray[np.float32]
 ) -> None:
     better = logit + 0.2 * data.truth
@@ -92,7 +92,7 @@ def test_an_adapter_that_is_always_a_little_better_is_told_apart_although_both_d
     assert apart.half_width < alone.half_width / 2
 
 
-def test_two_equal_adapters_differ_by_nothing_give_or_take_nothing(
+def test_two_equal_adapters_differ_by_zero_with_a_zero_interval(
     data: PreparedStream, logit: NDArray[np.float32]
 ) -> None:
     drawn = drawn_figures(data, logit, draw_users(data.user))

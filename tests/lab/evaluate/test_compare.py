@@ -30,7 +30,7 @@ def of(auc: float, **changes: Any) -> Measures:
     return Measures(**{**values, **changes})
 
 
-def test_intervals_are_students() -> None:
+def test_intervals_follow_students_t_distribution() -> None:
     one = interval([0.1, 0.2, 0.3, float("nan")])
     assert one.mean == pytest.approx(0.2)
     assert one.half_width == pytest.approx(4.303 * 0.1 / np.sqrt(3), rel=1e-3)
@@ -64,7 +64,7 @@ def test_forgetting_is_the_lead_lost_when_the_old_taste_returns() -> None:
     assert forgetting(runs, "frozen").mean == pytest.approx(0)
 
 
-def test_what_is_shown_around_a_return_is_the_mean_lead_there() -> None:
+def test_the_figure_around_a_return_is_the_mean_lead_there() -> None:
     runs = {
         "frozen": {0: of(0.7, around_return=(0.8, 0.6)), 1: of(0.7, around_return=(0.8, float("nan")))},
         "a": {0: of(0.7, around_return=(0.82, 0.7)), 1: of(0.7, around_return=(0.80, float("nan")))},
@@ -73,7 +73,7 @@ def test_what_is_shown_around_a_return_is_the_mean_lead_there() -> None:
     assert leads_around_return({"frozen": {0: of(0.7)}, "a": {0: of(0.8)}}, "a") == ()
 
 
-def test_half_is_reached_in_the_window_where_the_curve_crosses() -> None:
+def test_examples_to_half_are_those_of_the_window_where_the_curve_crosses() -> None:
     still = {0: of(0.7)}
     full = {0: of(0.7, curve=(0.7,) * 8 + (0.8,) * 12)}
     slow = {0: of(0.7, curve=(0.7,) * 12 + (0.8,) * 8)}

@@ -38,7 +38,7 @@ def test_a_prepared_stream_holds_conversions_and_the_frozen_cvr(
     assert {"conversion", "cvr_logit"} <= set(data.arrays())
 
 
-def test_the_score_is_the_product_and_a_cvr_that_tells_adds_to_the_clicks(
+def test_the_score_is_the_product_and_an_informative_cvr_improves_on_clicks(
     converting: tuple[ScriptedStream, PreparedStream],
 ) -> None:
     stream, data = converting
@@ -54,7 +54,7 @@ def test_the_score_is_the_product_and_a_cvr_that_tells_adds_to_the_clicks(
     assert measured.request_auc > measured.request_auc_by_clicks + 0.03
 
 
-def test_a_cvr_that_tells_nothing_leaves_the_order_of_the_clicks(
+def test_a_constant_cvr_leaves_the_order_of_the_clicks(
     converting: tuple[ScriptedStream, PreparedStream],
 ) -> None:
     _, data = converting

@@ -25,7 +25,7 @@ def run_all(plan: Plan) -> None:
 
 
 @pytest.mark.slow
-def test_a_plan_runs_from_backbones_to_the_page_and_goes_on_where_it_stopped(tiny: Plan, tmp_path: Path) -> None:
+def test_a_plan_runs_from_backbones_to_the_page_and_resumes_where_it_stopped(tiny: Plan, tmp_path: Path) -> None:
     from lab.evaluate.command import write
     from lab.evaluate.tables import show
 
@@ -79,7 +79,7 @@ def test_an_unknown_adapter_is_refused_by_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_result_that_was_not_written_whole_is_made_again(tiny: Plan) -> None:
+def test_a_truncated_result_is_computed_again(tiny: Plan) -> None:
     plan = replace(tiny, sources=tiny.sources[:1], seeds=(0,), adapters=("frozen", "live-head"))
     run_all(plan)
     before = load_run(plan, plan.sources[0], 0, "live-head").outcome.logit
@@ -94,7 +94,7 @@ def test_a_result_that_was_not_written_whole_is_made_again(tiny: Plan) -> None:
 
 
 @pytest.mark.slow
-def test_an_adapter_gives_the_same_whatever_ran_before_it_in_the_process(tiny: Plan) -> None:
+def test_an_adapter_gives_the_same_result_whatever_ran_before_in_the_process(tiny: Plan) -> None:
     plan = replace(tiny, sources=tiny.sources[:1], seeds=(0,), adapters=("frozen", "full", "live-head", "iak"))
     run_all(plan)
     first = {name: load_run(plan, plan.sources[0], 0, name).outcome.logit for name in plan.adapters}
@@ -105,7 +105,7 @@ def test_an_adapter_gives_the_same_whatever_ran_before_it_in_the_process(tiny: P
         assert (load_run(plan, plan.sources[0], 0, name).outcome.logit == logit).all()
 
 
-def test_a_word_for_a_set_of_adapters_stands_for_them_and_the_frozen_model_is_always_there(tmp_path: Path) -> None:
+def test_the_name_of_an_adapter_set_selects_its_adapters_and_always_the_frozen_model(tmp_path: Path) -> None:
     def adapters(*names: str) -> tuple[str, ...]:
         return make_plan([], names, 1, tmp_path, tmp_path, quick=False).adapters
 

@@ -78,7 +78,7 @@ POOR = {
 }
 
 
-def test_a_kernel_that_shows_all_of_it_meets_every_goal() -> None:
+def test_a_report_with_all_required_gains_meets_every_goal() -> None:
     rivals = row("", request=0.622, auc=0.727, loss=0.598)
     answers = met(everything(GOOD, rivals, scripts=0.021))
     assert answers == [True] * 13
@@ -90,13 +90,13 @@ def test_every_goal_can_be_missed() -> None:
     assert answers == [False] * 13
 
 
-def test_goals_name_streams_scripts_and_adapters_that_there_are() -> None:
+def test_goals_name_existing_streams_scripts_and_adapters() -> None:
     assert KUAIRAND in DATASETS
     assert {"feedback", "recurring", "no-drift"} <= set(standard_suite())
     assert set(RIVALS) <= set(ALL_ADAPTERS)
 
 
-def test_what_was_not_run_is_said_and_not_judged() -> None:
+def test_a_goal_without_its_run_is_listed_and_not_judged() -> None:
     asked = goals(report(stream(MOVIELENS, GOOD[MOVIELENS])))
     judged = {goal.question: goal.met for goal in asked if goal.met is not None}
     assert judged == {
@@ -105,13 +105,13 @@ def test_what_was_not_run_is_said_and_not_judged() -> None:
     assert {goal.measured for goal in asked if goal.met is None} == {"not run"}
 
 
-def test_some_of_the_scripts_show_their_mean_and_prove_nothing() -> None:
+def test_a_subset_of_the_scripts_shows_its_mean_and_is_not_judged() -> None:
     some = [stream(name, row("iak")) for name in ("abrupt", "no-drift", "visits")]
     goal = one(report(*some, scripts=0.03), "scripts, mean AUC within requests")
     assert (goal.measured, goal.met) == ("+0.0300 ±0.0010 on 2 of them", None)
 
 
-def test_the_rivals_that_the_kernel_does_not_beat_are_named_with_the_figures() -> None:
+def test_rivals_that_the_kernel_does_not_beat_are_listed_with_figures() -> None:
     own, better = row("iak", request=0.62, auc=0.73, loss=0.6), row("knn", request=0.63, auc=0.72, loss=0.59)
     goal = one(report(stream(KUAIRAND, own, better, row("als", auc=0.5, loss=0.7))), "rivals")
     assert goal.met is False
@@ -120,7 +120,7 @@ def test_the_rivals_that_the_kernel_does_not_beat_are_named_with_the_figures() -
     assert unbeaten.met is None
 
 
-def test_a_rival_that_is_level_is_not_beaten() -> None:
+def test_a_rival_with_an_equal_figure_is_not_beaten() -> None:
     own = row("iak", request=0.62, auc=0.73, loss=0.6)
     assert one(report(stream(KUAIRAND, own, replace(own, adapter="refit"))), "rivals").met is False
 
@@ -132,12 +132,12 @@ def test_a_shortened_script_is_not_judged() -> None:
     assert one(report(calm), "no-drift").met is True
 
 
-def test_a_report_that_answers_nothing_has_no_goals() -> None:
+def test_a_report_without_any_required_stream_has_no_goals() -> None:
     assert goals(report(stream("visits", row("iak")))) == []
     assert goals(report(stream(MOVIELENS, row("full")))) == []
 
 
-def test_what_is_not_a_number_is_not_judged() -> None:
+def test_nan_is_not_judged() -> None:
     unknown = replace(row("iak"), lead=NONE, auc=NONE, request_auc=NONE)
     asked = report(stream("no-drift", unknown), stream(MOVIELENS, unknown, row("full")))
     assert [goal.question.split(":")[0] for goal in goals(asked) if goal.met is not None] == [

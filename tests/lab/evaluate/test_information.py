@@ -54,7 +54,7 @@ def test_nats_are_summed_and_divided_by_the_examples(tmp_path: Path) -> None:
     assert one.domains["period=night"][-1] == pytest.approx(ARRAYS["domain_matching_nats"][-3:, 1].sum() / 384)
 
 
-def test_compression_is_weighed_by_the_examples_of_a_batch(tmp_path: Path) -> None:
+def test_compression_is_weighted_by_the_examples_of_a_batch(tmp_path: Path) -> None:
     examples, nats = EXAMPLES.copy(), np.full(60, 10.0)
     examples[0], nats[0] = 7_680, 0.0
     assert read(tmp_path, examples=examples, compression_nats=nats).compression == pytest.approx(10 * 59 / 119)
@@ -66,7 +66,7 @@ def test_fewer_batches_than_windows_leave_windows_without_a_figure(tmp_path: Pat
     assert np.isfinite(one.curve).sum() == 3
 
 
-def test_a_run_that_counts_no_information_has_none(tmp_path: Path) -> None:
+def test_a_run_without_information_records_has_none(tmp_path: Path) -> None:
     assert read_information(saved(tmp_path, matching_nats=None), 0) is None
     assert read_information(saved(tmp_path, examples=np.zeros(60)), 0) is None
     assert read(tmp_path, domain_matching_nats=None, domains=None).domains == {}
@@ -82,7 +82,7 @@ def test_a_run_that_counts_no_information_has_none(tmp_path: Path) -> None:
         ({"domains": np.array(["one"])}, "domains does not name the columns"),
     ],
 )
-def test_arrays_that_do_not_fit_are_refused_by_name(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
+def test_arrays_of_other_shapes_are_refused_by_name(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         read_information(saved(tmp_path, **changes), 0)
 

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("aspects", [("id",), ("text",)], ids="-".join)
-def test_adapters_run_on_a_backbone_that_knows_items_by_one_aspect(aspects: tuple[ItemAspect, ...], tiny: Plan) -> None:
+def test_adapters_run_on_a_backbone_with_one_item_aspect(aspects: tuple[ItemAspect, ...], tiny: Plan) -> None:
     backbone = tiny.config.backbone.model_copy(update={"item_aspects": aspects})
     plan = replace(tiny, config=replace(tiny.config, backbone=backbone))
     assert plan.key != tiny.key

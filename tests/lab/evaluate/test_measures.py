@@ -33,7 +33,7 @@ def test_an_oracle_is_the_best_on_every_measure(prepared: tuple[ScriptedStream, 
     assert list(best.spans) == ["taste"]
 
 
-def test_a_facet_value_that_comes_up_late_is_told_over_its_first_examples(
+def test_a_facet_value_that_appears_late_is_measured_over_its_first_examples(
     prepared: tuple[ScriptedStream, PreparedStream],
 ) -> None:
     stream, data = prepared
@@ -50,7 +50,9 @@ def test_a_facet_value_that_comes_up_late_is_told_over_its_first_examples(
     assert best[f"{new}, first 100"] > 0.5 > turned[f"{new}, first 100"]
 
 
-def test_returns_are_the_tenth_after_an_old_taste_came_back(prepared: tuple[ScriptedStream, PreparedStream]) -> None:
+def test_returns_are_the_tenth_of_the_stream_after_an_old_taste_came_back(
+    prepared: tuple[ScriptedStream, PreparedStream],
+) -> None:
     stream, data = prepared
     (mask,) = returns(data, stream.drift_spans)
     position = stream.clock.position(data.time[mask])
@@ -60,7 +62,7 @@ def test_returns_are_the_tenth_after_an_old_taste_came_back(prepared: tuple[Scri
     assert returns(data, [stays]) == []
 
 
-def test_the_stretches_around_a_return_lie_before_and_within_the_tenth_after_it(
+def test_the_spans_around_a_return_lie_before_it_and_within_the_tenth_after_it(
     prepared: tuple[ScriptedStream, PreparedStream],
 ) -> None:
     stream, short = prepared

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 OWN = BackboneConfig(factory=f"{Path(__file__).parents[3] / 'docs' / 'examples' / 'own_backbone.py'}:deepfm")
 
 
-def test_kernel_adapters_run_on_an_own_backbone(tiny: Plan) -> None:
+def test_kernel_adapters_run_on_a_custom_backbone(tiny: Plan) -> None:
     backbone = tiny.config.backbone.model_copy(update={"factory": OWN.factory})
     plan = replace(tiny, config=replace(tiny.config, backbone=backbone), adapters=("frozen", "iak", "live-head"))
     source = plan.sources[0]
@@ -47,12 +47,12 @@ def test_adapters_of_a_trunks_layers_are_left_out_or_refused_by_name_where_there
         make_plan([], ("iak", "full"), 1, tmp_path, tmp_path, quick=True, backbone=towers)
 
 
-def test_a_factory_that_leads_nowhere_is_refused_before_any_work(tmp_path: Path) -> None:
+def test_a_missing_factory_is_refused_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(BackboneRefused, match="no file"):
         make_plan([], None, 1, tmp_path, tmp_path, quick=True, backbone=BackboneConfig(factory="nowhere.py:make"))
 
 
-def test_the_file_of_an_own_backbone_decides_the_plans_key(tmp_path: Path) -> None:
+def test_the_file_of_a_custom_backbone_is_part_of_the_plan_key(tmp_path: Path) -> None:
     def key(source: str) -> str:
         (tmp_path / "own.py").write_text(source)
         own = BackboneConfig(factory=f"{tmp_path / 'own.py'}:make")

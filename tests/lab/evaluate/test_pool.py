@@ -32,7 +32,7 @@ def tasks(plan: Plan) -> list[tuple[Source, int, str]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
-def test_a_task_that_fails_is_named_and_what_was_finished_is_kept(tiny: Plan, processes: int) -> None:
+def test_a_failed_task_is_reported_by_name_and_finished_tasks_are_kept(tiny: Plan, processes: int) -> None:
     with (
         parallel_config("loky", n_jobs=processes),
         pytest.raises(EvaluationFailedError, match=r"^stream \S+, seed \d, full: its learning.* kept in") as raised,
@@ -43,7 +43,7 @@ def test_a_task_that_fails_is_named_and_what_was_finished_is_kept(tiny: Plan, pr
 
 
 @pytest.mark.slow
-def test_a_worker_that_dies_ends_the_evaluation_with_a_sentence(tiny: Plan) -> None:
+def test_a_dead_worker_ends_the_evaluation_with_an_error_message(tiny: Plan) -> None:
     with (
         parallel_config("loky", n_jobs=2),
         pytest.raises(EvaluationFailedError, match=r"(?s)a worker process ended: .*finished runs are kept in"),
@@ -52,14 +52,14 @@ def test_a_worker_that_dies_ends_the_evaluation_with_a_sentence(tiny: Plan) -> N
 
 
 @pytest.mark.slow
-def test_every_task_is_done_once_in_another_process_though_a_worker_has_died_before(tiny: Plan) -> None:
+def test_every_task_runs_once_in_another_process_although_a_worker_died_before(tiny: Plan) -> None:
     with parallel_config("loky", n_jobs=2):
         results = list(each(tiny, echoes, tasks(tiny)))
     assert sorted(result[:3] for result in results) == sorted((s.name, seed, name) for s, seed, name in tasks(tiny))
     assert os.getpid() not in {result[3] for result in results}
 
 
-def test_a_relative_log_is_found_by_a_worker_that_stands_elsewhere() -> None:
+def test_a_worker_in_another_directory_finds_a_log_with_a_relative_path() -> None:
     source = Source("shop", log=Path("log.csv"), mapping=Path("mapping.yaml"))
     plan = make_plan([source], ("frozen",), 1, Path("out"), Path("cache"), quick=True)
     assert plan.sources[0].log == Path.cwd() / "log.csv"

@@ -24,7 +24,7 @@ def test_the_logged_frozen_logit_is_that_of_the_rounded_representation(
     torch.testing.assert_close(logit, batch.micro.frozen_logit)
 
 
-def test_live_features_are_blind_to_what_is_not_decided_yet(
+def test_live_features_ignore_labels_that_are_not_decided_yet(
     prepared: tuple[ScriptedStream, PreparedStream], pretrained: Pretrained
 ) -> None:
     stream, data = prepared
@@ -48,7 +48,7 @@ def test_live_features_are_blind_to_what_is_not_decided_yet(
     assert not np.array_equal(again.live[~untouched], data.live[~untouched])
 
 
-def test_a_click_after_the_window_is_lost_to_training_but_not_to_the_measures(pretrained: Pretrained) -> None:
+def test_a_click_after_the_window_is_missing_in_training_but_counts_in_the_measures(pretrained: Pretrained) -> None:
     stream = small("[{kind: label_delay, at: 0, mean_s: 100000}]")
     data = prepare(stream, pretrained, CONFIG)
     assert data.label.mean() < 0.1 * data.truth.mean()
@@ -75,7 +75,7 @@ def test_the_values_are_those_of_the_item(
     assert data.values.max() < pretrained.start.values
 
 
-def test_a_frozen_model_with_a_live_history_sees_what_was_decided_and_nothing_later() -> None:
+def test_a_frozen_model_with_a_live_history_reads_decided_labels_only() -> None:
     encoded = CONFIG.backbone.model_copy(update={"user_encoder": "pool", "history_length": 5, "history_width": 8})
     config = replace(CONFIG, backbone=encoded)
     stream = small()
@@ -97,7 +97,7 @@ def test_a_frozen_model_with_a_live_history_sees_what_was_decided_and_nothing_la
     assert apart[~untouched].max() > 1e-2
 
 
-def test_the_histories_of_the_live_half_begin_with_the_pretraining_log() -> None:
+def test_histories_of_the_live_half_start_from_the_pretraining_log() -> None:
     encoded = CONFIG.backbone.model_copy(update={"user_encoder": "pool", "history_length": 5, "history_width": 8})
     stream = small()
     trained = pretrain_on(stream, replace(CONFIG, backbone=encoded), KERNEL, texts, 0)

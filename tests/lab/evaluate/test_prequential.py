@@ -76,7 +76,7 @@ def test_every_batch_is_scored_before_it_is_learned(prepared: tuple[ScriptedStre
     assert outcome.logit[-1] > 10
 
 
-def test_an_adapter_that_diverges_is_named(prepared: tuple[ScriptedStream, PreparedStream]) -> None:
+def test_a_diverging_adapter_is_reported_by_name(prepared: tuple[ScriptedStream, PreparedStream]) -> None:
     with pytest.raises(FloatingPointError, match=r"batch 0: .*learning rate is too high"):
         run(Broken(), prepared[1], 64)
 
@@ -105,7 +105,7 @@ def keys_of(batch: Any) -> list[tuple[float, float]]:
     return list(zip(batch.micro.time.tolist(), batch.item.tolist(), strict=True))
 
 
-def test_clicks_within_the_horizon_are_all_taught_in_the_end_and_none_beyond_it(pretrained: Pretrained) -> None:
+def test_all_clicks_within_the_horizon_are_learned_in_the_end_and_none_beyond_it(pretrained: Pretrained) -> None:
     data, told = prepare(small(LATE), pretrained, CONFIG), Told()
     run(told, data, 64)
     late = data.corrected >= 0
@@ -118,7 +118,7 @@ def test_clicks_within_the_horizon_are_all_taught_in_the_end_and_none_beyond_it(
     assert sum(clicked.values()) < data.truth.sum()
 
 
-def test_what_was_served_is_learned_with_the_logit_that_the_adapter_gave(
+def test_examples_are_learned_with_the_logit_that_the_adapter_served(
     prepared: tuple[ScriptedStream, PreparedStream],
 ) -> None:
     class Served(Recorder):
@@ -132,13 +132,13 @@ def test_what_was_served_is_learned_with_the_logit_that_the_adapter_gave(
     assert served.highest > 3
 
 
-def test_an_adapter_that_cannot_correct_is_not_told(pretrained: Pretrained) -> None:
+def test_an_adapter_without_corrections_is_not_called(pretrained: Pretrained) -> None:
     data = prepare(small(LATE), pretrained, CONFIG)
     assert run(Recorder(), data, 64).logit[-1] > 0
 
 
 @pytest.mark.parametrize("name", ["item-mean", "counters"])
-def test_counters_that_were_corrected_are_those_of_clicks_on_time(
+def test_corrected_counters_equal_those_of_clicks_on_time(
     name: str, prepared: tuple[ScriptedStream, PreparedStream], pretrained: Pretrained
 ) -> None:
     stream, data = prepared

@@ -90,7 +90,7 @@ def report_of(
 
 
 @pytest.mark.parametrize("odd", ODD)
-def test_a_tested_half_is_reported_with_blank_cells(
+def test_a_report_of_any_tested_half_has_blank_cells_for_missing_figures(
     odd: str, tiny: Plan, prepared: tuple[ScriptedStream, PreparedStream], tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
@@ -118,15 +118,13 @@ def test_without_clicks_the_columns_that_need_them_are_blank_and_log_loss_is_not
     assert float(row["log loss"]) > 0
 
 
-def test_runs_that_took_no_time_at_all_are_reported(
-    tiny: Plan, prepared: tuple[ScriptedStream, PreparedStream]
-) -> None:
+def test_runs_of_zero_seconds_are_reported(tiny: Plan, prepared: tuple[ScriptedStream, PreparedStream]) -> None:
     report = report_of(tiny, *prepared, cpu_s=0.0)
     assert "0.0" in markdown(report)
     assert len(pictures(report)) == 4
 
 
-def test_a_picture_that_fails_is_left_out_and_the_report_is_whole(
+def test_a_failing_picture_is_left_out_and_the_report_is_complete(
     tiny: Plan, prepared: tuple[ScriptedStream, PreparedStream], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
@@ -153,7 +151,7 @@ def test_a_stream_may_have_any_name_that_a_file_has(
     assert lines[0].replace(r"\|", "").count("|") == lines[1].count("|")
 
 
-def test_the_parts_of_the_kernel_stand_beside_it_paired_by_seed(
+def test_ablations_are_compared_with_the_kernel_paired_by_seed(
     tiny: Plan, prepared: tuple[ScriptedStream, PreparedStream]
 ) -> None:
     ablations = [name for name, spec in ALL_ADAPTERS.items() if spec.part][-2:]
@@ -172,7 +170,7 @@ def test_the_parts_of_the_kernel_stand_beside_it_paired_by_seed(
     assert float(body[0][1].split()[0]) == pytest.approx(of_stream[ablations[0]] - of_stream["iak"], abs=1e-4)
 
 
-def test_only_the_standard_suites_own_scripts_count_as_such(
+def test_only_scripts_of_the_standard_suite_count_as_such(
     tiny: Plan, prepared: tuple[ScriptedStream, PreparedStream]
 ) -> None:
     report = report_of(tiny, *prepared)
@@ -197,7 +195,7 @@ def test_a_report_without_ablations_has_no_table_of_parts(
     assert not [title for title, *_ in tables(report_of(tiny, *prepared)) if title.startswith("Parts")]
 
 
-def test_the_first_table_ranks_within_requests_and_the_oracle_stands_below(
+def test_the_first_table_shows_request_auc_with_the_oracle_last(
     tiny: Plan, prepared: tuple[ScriptedStream, PreparedStream]
 ) -> None:
     report = report_of(tiny, *prepared)
@@ -219,7 +217,7 @@ def test_a_log_has_no_row_of_an_oracle(tiny: Plan, prepared: tuple[ScriptedStrea
     assert not [row for _, _, body in tables(log) for row in body if row[0] == "oracle"]
 
 
-def test_a_log_tells_how_differences_from_the_kernel_would_move_with_other_users_and_a_script_does_not(
+def test_only_logs_have_bootstrap_intervals_over_users_for_differences_from_the_kernel(
     tiny: Plan, prepared: tuple[ScriptedStream, PreparedStream]
 ) -> None:
     title = "drift: above iak, intervals over the log's users"

@@ -39,12 +39,12 @@ def test_each_example_is_in_one_slice_of_items_and_in_one_of_users(counts: list[
         (100, "item seen 11-100"), (101, "item seen more"),
     ],
 )  # fmt: skip
-def test_an_item_is_in_the_slice_that_its_name_says(seen: int, name: str) -> None:
+def test_an_item_is_in_the_slice_of_its_count(seen: int, name: str) -> None:
     masks = SeenBefore(np.array([seen]), np.array([1])).masks()
     assert [slice_ for slice_ in ITEM_SLICES if masks[slice_][0]] == [name]
 
 
-def test_what_is_counted_are_the_shown_items_of_the_pretraining_half(
+def test_counts_are_over_items_shown_in_the_pretraining_half(
     prepared: tuple[ScriptedStream, PreparedStream],
 ) -> None:
     stream, data = prepared
@@ -55,7 +55,7 @@ def test_what_is_counted_are_the_shown_items_of_the_pretraining_half(
         assert seen.user[row] == (examples.user == data.user[row]).sum()
 
 
-def test_an_item_or_user_that_comes_after_all_that_pretraining_knew_has_been_seen_no_time(
+def test_an_item_or_user_unknown_to_pretraining_has_a_count_of_zero(
     prepared: tuple[ScriptedStream, PreparedStream],
 ) -> None:
     stream, data = prepared
@@ -66,7 +66,7 @@ def test_an_item_or_user_that_comes_after_all_that_pretraining_knew_has_been_see
     assert not seen.user.any()
 
 
-def test_the_figures_of_a_slice_are_those_of_its_examples_alone(
+def test_the_figures_of_a_slice_depend_on_its_examples_only(
     prepared: tuple[ScriptedStream, PreparedStream],
 ) -> None:
     stream, data = prepared
@@ -85,7 +85,7 @@ def test_the_figures_of_a_slice_are_those_of_its_examples_alone(
     assert own.log_loss == log_loss(label, sigmoid(logit))
 
 
-def test_a_slice_with_too_few_examples_has_no_auc_and_still_says_how_many_it_holds(
+def test_a_slice_with_too_few_examples_has_no_auc_but_has_its_size(
     prepared: tuple[ScriptedStream, PreparedStream],
 ) -> None:
     _, data = prepared

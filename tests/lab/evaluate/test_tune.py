@@ -41,7 +41,7 @@ def test_tuning_takes_the_rate_with_the_largest_sum_of_gains_within_requests() -
     assert "+0.2000 / +0.1500" in text and "+0.1333 / +0.1000" in text
 
 
-def test_without_a_choice_rates_are_tuned_on_the_streams_of_the_standard_suite_and_else_on_what_is_named() -> None:
+def test_rates_are_tuned_on_the_standard_suite_unless_streams_are_chosen() -> None:
     assert [source.name for source in tuning_sources(NamedStreams())] == list(tune_module.STREAMS)
     assert [source.name for source in tuning_sources(NamedStreams(script=Path("gradual")))] == ["gradual"]
 
@@ -54,12 +54,14 @@ def test_tuning_runs_every_rate_on_every_seed(tiny: Plan) -> None:
     assert all(set(by_run) == {("drift", 1000), ("drift", 1001)} for by_run in gains["closed-form"].values())
 
 
-def test_tuning_seeds_are_those_of_no_report() -> None:
+def test_tuning_seeds_differ_from_report_seeds() -> None:
     assert ComparisonOrder(Path("out"), tune=True).seeds_or(5) == TUNING_SEEDS
     assert not set(TUNING_SEEDS) & set(ComparisonOrder(Path("out")).seeds_or(100))
 
 
-def test_a_rate_that_breaks_an_adapter_loses_and_stops_nothing(tiny: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rate_at_which_an_adapter_diverges_loses_without_ending_the_run(
+    tiny: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def run_or_break(adapter: ClosedForm, *rest: Any) -> Outcome:
         if adapter._path.half_life < 2e3:
             raise FloatingPointError("logits are not finite")

@@ -41,7 +41,7 @@ def prepared(turned_from: int) -> PreparedStream:
     )  # fmt: skip
 
 
-def test_the_monitor_says_what_is_wrong_with_the_labels_of_a_prepared_stream_and_where_it_began() -> None:
+def test_the_monitor_reports_faulty_labels_of_a_prepared_stream_and_their_begin() -> None:
     data = prepared(turned_from=6_000)
     bands = stream_verdicts(data, data.frozen_logit, SPACE)
     faulty = next(band for band in bands if band.kind is VerdictKind.LABELS)
@@ -50,12 +50,12 @@ def test_the_monitor_says_what_is_wrong_with_the_labels_of_a_prepared_stream_and
     assert bands[-1].end == N
 
 
-def test_of_a_stream_in_which_nothing_happens_nothing_is_shown() -> None:
+def test_a_stream_without_changes_shows_no_verdict() -> None:
     data = prepared(turned_from=N)
     assert stream_verdicts(data, data.frozen_logit, SPACE) == ()
 
 
-def test_only_the_group_and_strata_with_something_to_look_at_are_shown() -> None:
+def test_only_the_group_and_strata_with_changes_are_shown() -> None:
     quiet, loud = VerdictKind.STABLE, VerdictKind.UNHANDLED
     group, other = Band("a: group", quiet, 0, 9), Band("a: scene=home", quiet, 0, 9)
     assert noteworthy([group, other]) == []
@@ -63,7 +63,7 @@ def test_only_the_group_and_strata_with_something_to_look_at_are_shown() -> None
     assert noteworthy(told) == [group, *told[2:]]
 
 
-def test_verdicts_stand_below_the_curves_of_their_stream() -> None:
+def test_verdicts_are_drawn_below_the_curves_of_their_stream() -> None:
     def axes(*verdicts: Band) -> int:
         figure, curve = Figure(), (0.5,) * WINDOWS
         frozen = replace(row("frozen"), request_curve=curve, curve=curve)

@@ -40,7 +40,7 @@ def log(shop: Path) -> StreamChoice:
     return shop_log(shop, "new", ["home", "shorts"], 12)
 
 
-def test_the_processes_start_on_what_it_writes(config: Config, shop: Path, log: StreamChoice) -> None:
+def test_the_processes_start_on_the_fine_tuned_backbone(config: Config, shop: Path, log: StreamChoice) -> None:
     said = io.StringIO()
     assert run_fine_tune(config, log, order(shop), console=Console(file=said, width=200)) == 0
     opened = open_backbone(config)
@@ -53,7 +53,7 @@ def test_the_processes_start_on_what_it_writes(config: Config, shop: Path, log: 
     assert re.search(r"held-out examples of the scene: log loss 0\.\d+ before, 0\.\d+ after; ", said.getvalue())
 
 
-def test_the_card_says_where_the_backbone_comes_from(config: Config, shop: Path, log: StreamChoice) -> None:
+def test_the_card_records_the_lineage_of_the_backbone(config: Config, shop: Path, log: StreamChoice) -> None:
     old = json.loads((shop / "old" / "backbone" / "card.json").read_bytes())
     run_fine_tune(config, log, order(shop, examples=120), console=QUIET)
     first = json.loads((config.backbone_dir / "card.json").read_bytes())
@@ -72,7 +72,7 @@ def test_the_card_says_where_the_backbone_comes_from(config: Config, shop: Path,
     assert [entry["from"] for entry in second["lineage"]] == [old["fingerprint"], first["fingerprint"]]
 
 
-def test_a_method_gives_the_scene_parameters_of_its_own_and_the_processes_start_on_it(
+def test_a_method_adds_parameters_of_the_scene_and_the_processes_start_on_it(
     config: Config, shop: Path, log: StreamChoice
 ) -> None:
     assert run_fine_tune(config, log, order(shop, frozen=(), method="lora"), console=QUIET) == 0
@@ -102,7 +102,7 @@ def refused(config: Config, log: StreamChoice, asked: FineTuneOrder, says: str) 
         (["home", "search", "shorts"], r"domains\.scene has 'search', which pretraining did not know"),
     ],
 )
-def test_a_scene_that_is_not_declared_behind_the_old_ones_is_refused(
+def test_a_scene_that_is_not_declared_after_the_old_scenes_is_refused(
     shop: Path, tmp_path: Path, log: StreamChoice, scenes: list[str], says: str
 ) -> None:
     config = shop_config(shop, scenes, "new").model_copy(update={"run_dir": tmp_path / "new"})
@@ -123,7 +123,7 @@ def test_too_few_examples_to_validate_are_refused(config: Config, shop: Path, lo
         run_fine_tune(config, log, order(shop, examples=2), console=QUIET)
 
 
-def test_a_folder_that_is_there_is_left_alone(config: Config, shop: Path, log: StreamChoice) -> None:
+def test_an_existing_folder_is_not_changed(config: Config, shop: Path, log: StreamChoice) -> None:
     config.backbone_dir.mkdir(parents=True)
     (config.backbone_dir / "mine").touch()
     refused(config, log, order(shop), r"backbone is there already: move it away, or name another run by --run-dir")
@@ -140,7 +140,7 @@ def test_a_damaged_backbone_is_refused(config: Config, tmp_path: Path, shop: Pat
     refused(config, log, order(shop, source=copy), r"kernel-start\.safetensors changed after pretraining")
 
 
-def test_a_backbone_of_ones_own_is_refused(config: Config, tmp_path: Path, shop: Path, log: StreamChoice) -> None:
+def test_a_custom_backbone_is_refused(config: Config, tmp_path: Path, shop: Path, log: StreamChoice) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(shop / "old" / "backbone", copy)
     card = json.loads((copy / "card.json").read_bytes())

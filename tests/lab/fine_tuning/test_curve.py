@@ -41,7 +41,7 @@ def rows(plan: Plan, stream: LoggedStream) -> dict[str, CurveRow]:
     return {row.way: row for row in curve(plan, stream, 0, texts)}
 
 
-def test_the_first_half_knows_nothing_of_the_scene_and_the_live_half_is_all_of_it(stream: LoggedStream) -> None:
+def test_the_first_half_excludes_the_scene_and_the_live_half_is_only_the_scene(stream: LoggedStream) -> None:
     whole = small(EVENT)
     live = Chunk.concat(list(whole.chunks("live")))
     mine = live.rows(live.domain[:, 0] == whole.catalogue.space.values["scene"].index("shorts"))
@@ -54,7 +54,7 @@ def test_the_first_half_knows_nothing_of_the_scene_and_the_live_half_is_all_of_i
     assert stream.catalogue.space.values["scene"] == ("unknown", "home")
 
 
-def test_a_value_of_another_facet_is_a_scene_too_and_keeps_no_name() -> None:
+def test_a_value_of_another_facet_can_be_the_held_out_scene() -> None:
     held_out = scene_of(small("[]"), "part", "region", "north")
     first, new = (Chunk.concat(list(held_out.chunks(half))) for half in ("pretrain", "live"))
     north = held_out.catalogue.space.values["region"].index("north")
@@ -62,7 +62,7 @@ def test_a_value_of_another_facet_is_a_scene_too_and_keeps_no_name() -> None:
     assert (new.domain[:, :2] == 0).all()
 
 
-def test_before_the_first_retraining_all_fine_tunings_answer_alike_and_scratch_knows_nothing(
+def test_before_the_first_retraining_all_fine_tunings_are_equal_and_scratch_is_constant(
     rows: dict[str, CurveRow],
 ) -> None:
     assert len({rows[way].log_loss[0] for way in FREEZE}) == 1
@@ -77,14 +77,14 @@ def test_more_frozen_levels_train_fewer_numbers(rows: dict[str, CurveRow]) -> No
     assert all(row.cpu_s >= 0 for row in rows.values())
 
 
-def test_the_methods_begin_as_the_grown_backbone_and_learn_numbers_of_their_own(rows: dict[str, CurveRow]) -> None:
+def test_the_methods_start_as_the_extended_backbone_and_train_their_own_parameters(rows: dict[str, CurveRow]) -> None:
     grown, full = rows["tables grown, nothing trained"], rows["fine-tune, none frozen"]
     for method in OWN:
         assert rows[method].log_loss[0] == grown.log_loss[0]
         assert 0 < rows[method].trained < full.trained
 
 
-def test_a_sequence_encoder_is_patched_and_reads_what_its_users_did(
+def test_a_sequence_encoder_is_patched_and_reads_user_histories(
     plan: Plan, stream: LoggedStream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lab.fine_tuning.curve.FREEZE", {"tables grown, nothing trained": LEVELS})
@@ -98,7 +98,7 @@ def test_a_sequence_encoder_is_patched_and_reads_what_its_users_did(
         assert found[method].trained > 0
 
 
-def test_the_table_has_a_line_per_way_with_the_spread_over_seeds(rows: dict[str, CurveRow]) -> None:
+def test_the_table_has_a_row_per_method_with_the_interval_over_seeds(rows: dict[str, CurveRow]) -> None:
     other = [replace(row, seed=1, log_loss=(0.7, 0.7, 0.7)) for row in rows.values()]
     lines = markdown([*rows.values(), *other]).splitlines()
     assert [line.split(" | ")[0] for line in lines if line.startswith("| ")][1:] == [f"| {way}" for way in rows]
@@ -110,13 +110,15 @@ def test_the_table_has_a_line_per_way_with_the_spread_over_seeds(rows: dict[str,
     [{"factory": "mine.py:model"}, {"tasks": "ctr_ctcvr"}, {"query_aspects": ["text"]}],
     ids=lambda keys: next(iter(keys)),
 )
-def test_a_backbone_that_the_ways_do_not_fit_is_refused_by_its_key(keys: dict[str, object], tmp_path: Path) -> None:
+def test_a_backbone_that_does_not_fit_the_methods_is_refused_by_its_key(
+    keys: dict[str, object], tmp_path: Path
+) -> None:
     config = Config.model_validate({"backbone": keys})
     with pytest.raises(TransferRefused, match=rf"backbone\.{next(iter(keys))} is .* for this comparison"):
         run_new_scene(config, ComparisonOrder(tmp_path, seeds=1, quick=True))
 
 
-def test_methods_are_tried_where_the_backbone_can_take_them() -> None:
+def test_methods_are_compared_where_the_backbone_supports_them() -> None:
     assert methods_for(BackboneConfig(trunk="dssm")) == ()
     assert methods_for(BackboneConfig()) == methods_for(BackboneConfig(user_encoder="pool")) == OWN
     assert methods_for(BackboneConfig(user_encoder="sasrec")) == (*OWN, *INSIDE)

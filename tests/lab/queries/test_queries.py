@@ -59,7 +59,7 @@ def test_kinds_of_requests_are_slices_that_hold_every_example_once() -> None:
     assert not set(REQUEST_SLICES) & set(SeenBefore(ones, ones).masks()), "a stream without queries has no such slices"
 
 
-def test_variants_stand_above_none_paired_by_seed_and_the_oracle_stands_once() -> None:
+def test_variants_are_compared_with_no_query_paired_by_seed_and_the_oracle_has_one_row() -> None:
     trials = [trial(NONE, seed) for seed in range(3)]
     trials += [trial("both", seed, search=0.1 + 0.001 * seed, recommendation=-0.01) for seed in range(3)]
     report = report_of(trials, "domain")
@@ -75,13 +75,13 @@ def test_variants_stand_above_none_paired_by_seed_and_the_oracle_stands_once() -
     assert "| both | frozen |" in markdown(report)
 
 
-def test_one_seed_tells_no_interval() -> None:
+def test_one_seed_gives_no_interval() -> None:
     told = list(sentences(report_of([trial(NONE, 0), trial("text", 0, search=0.1)], "domain")))
     assert all("one seed tells no interval" in sentence for sentence in told)
 
 
 @pytest.mark.slow
-def test_a_trial_plays_both_arms_and_is_made_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_trial_runs_both_arms_and_is_computed_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sources_module, "fetch", lambda cache, *_, **__: cache)
     monkeypatch.setattr(sources_module, "load", lambda path: path)
     monkeypatch.setattr(RealItems, "of", staticmethod(lambda data, config: REAL))
@@ -109,7 +109,7 @@ def test_a_log_without_queries_is_refused_by_the_key(tmp_path: Path, cache_dir: 
         run_queries(Config(cache_dir=cache_dir), order, console=QUIET)
 
 
-def test_a_backbone_of_ones_own_is_refused_by_its_key(tmp_path: Path) -> None:
+def test_a_custom_backbone_is_refused_by_its_key(tmp_path: Path) -> None:
     config = Config(backbone=BackboneConfig(factory="mine.py:model"))
     with pytest.raises(BackboneRefused, match=r"leave backbone\.factory empty"):
         run_queries(config, ComparisonOrder(tmp_path), console=QUIET)

@@ -47,7 +47,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     ],
     ids=" ".join,
 )
-def test_a_wrong_stream_is_one_line_with_the_cure(
+def test_a_wrong_stream_is_reported_in_one_line_with_a_remedy(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str, arguments: tuple[str, ...], says: tuple[str, ...]
 ) -> None:
     message = refused(capsys, "--run-dir", str(tmp_path / "run"), command, *arguments)
@@ -63,7 +63,7 @@ def test_a_bad_key_of_a_script_or_mapping_is_named(capsys: pytest.CaptureFixture
     assert "nome" in refused(capsys, *run, *log)
 
 
-def test_a_choice_is_told_as_it_was_typed() -> None:
+def test_a_choice_is_printed_as_it_was_typed() -> None:
     assert StreamChoice().arguments == ""
     assert StreamChoice(script="my drift.yaml").arguments == "--script 'my drift.yaml'"
     assert StreamChoice(log=Path("a.csv"), mapping="m.yaml").arguments == "--log a.csv --mapping m.yaml"
@@ -93,7 +93,7 @@ def test_a_configuration_that_was_made_for_the_stream_fits_it() -> None:
     ensure_fits(config, RECORDING, TEST)
 
 
-def test_what_a_configuration_lacks_is_named_with_the_command_that_makes_a_fitting_one() -> None:
+def test_missing_configuration_values_are_listed_with_the_command_that_adds_them() -> None:
     config = fitted(Config(), RECORDING.catalogue)
     numbers = config.features.model_copy(update={"user_fields": (FieldSpec(name="gender", kind="number"),)})
     lacking = config.model_copy(update={"domains": DomainConfig(region=("north",)), "features": numbers})
@@ -111,7 +111,7 @@ def test_a_configuration_may_declare_more_than_the_stream_holds() -> None:
     ensure_fits(config.model_copy(update={"domains": more}), RECORDING, TEST)
 
 
-def test_movielens_is_named_like_any_other_stream_and_is_meant_when_none_is() -> None:
+def test_movielens_can_be_named_like_any_stream_and_is_the_default() -> None:
     assert StreamChoice().source() == StreamChoice(mapping="movielens-100k").source()
     for name in ("movielens-100k", "movielens-sessions"):
         assert StreamChoice(mapping=name, archive=Path("ml.zip")).source().dataset == name
@@ -119,7 +119,7 @@ def test_movielens_is_named_like_any_other_stream_and_is_meant_when_none_is() ->
         StreamChoice(mapping="movielens-100k", log=Path("folder")).source()
 
 
-def test_what_a_configuration_lacks_is_refused_for_a_named_stream_and_said_for_the_usual_one(
+def test_missing_configuration_values_are_an_error_for_a_named_stream_and_a_warning_for_the_default(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     lacking = Config(domains=DomainConfig(region=("north",)))
@@ -130,13 +130,13 @@ def test_what_a_configuration_lacks_is_refused_for_a_named_stream_and_said_for_t
     assert "`driftline config --mapping movielens-100k`" in caplog.text
 
 
-def test_a_domain_that_no_group_takes_is_named() -> None:
+def test_a_domain_without_a_group_is_reported_by_name() -> None:
     config = Config(domains=DomainConfig(region=("north",)), groups=(GroupConfig(name="north", region=("north",)),))
     with pytest.raises(StreamError, match="home/south/night"):
         fitted(config, RECORDING.catalogue)
 
 
-def test_names_that_no_configuration_can_hold_are_refused() -> None:
+def test_names_that_a_configuration_cannot_hold_are_refused() -> None:
     twice = Catalogue((), (), DomainSpace({}), (FieldSpec(name="a"), FieldSpec(name="a")))
     with pytest.raises(StreamError, match="declared twice"):
         fitted(Config(), twice)

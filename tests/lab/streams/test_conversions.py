@@ -28,7 +28,7 @@ def everything(source: Stream) -> Chunk:
 # --- scripts ---
 
 
-def test_a_script_without_the_key_knows_of_no_conversions() -> None:
+def test_a_script_without_the_key_has_no_conversions() -> None:
     source = stream(requests=50)
     assert not source.converts
     assert whole(source).conversions is None and whole(source).converted is None
@@ -50,7 +50,7 @@ def test_only_what_was_clicked_converts_at_the_scripts_rate_and_delay() -> None:
     assert chunk.conversions.delay.mean() == pytest.approx(300, rel=0.05)
 
 
-def test_what_converts_is_not_told_by_what_is_clicked() -> None:
+def test_conversions_are_not_predicted_by_the_click_probability() -> None:
     chunk = whole(stream(conversions=SHOP))
     assert chunk.conversions is not None
     both = np.corrcoef(chunk.probability.ravel(), chunk.conversions.probability.ravel())[0, 1]
@@ -65,7 +65,7 @@ def test_conversions_are_the_same_whatever_the_chunk_size() -> None:
         np.testing.assert_array_equal(getattr(one, column.name), getattr(other, column.name))
 
 
-def test_a_conversion_whose_click_is_lost_from_the_log_is_not_in_the_log() -> None:
+def test_a_conversion_without_a_logged_click_is_not_logged() -> None:
     chunk = whole(stream(LOST, conversions=SHOP))
     assert chunk.conversions is not None and chunk.converted is not None
     assert not (chunk.converted & ~chunk.click).any()
@@ -125,7 +125,7 @@ def test_a_mapping_names_the_conversions_and_their_times(
     assert found == {("a", "x"): delays[0], ("b", "x"): delays[1]}
 
 
-def test_conversions_without_a_click_do_not_count_and_are_told(
+def test_conversions_without_a_click_are_ignored_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
@@ -133,12 +133,12 @@ def test_conversions_without_a_click_do_not_count_and_are_told(
     assert "1 conversions on rows that are no click do not count" in caplog.text
 
 
-def test_a_log_without_the_key_knows_of_no_conversions(tmp_path: Path) -> None:
+def test_a_log_without_the_key_has_no_conversions(tmp_path: Path) -> None:
     source = opened(tmp_path, "")
     assert not source.converts and everything(source).conversions is None
 
 
-def test_drawn_negatives_leave_the_conversion_with_its_click(tmp_path: Path) -> None:
+def test_sampled_negatives_leave_the_conversion_with_its_click(tmp_path: Path) -> None:
     rows = [f"u{n % 7},i{n},{1_000_000 + n},1,{'yes' if n % 3 == 0 else 'no'}," for n in range(60)]
     log = "\n".join([LOG.split("\n", maxsplit=1)[0], *rows])
     rest = "negatives: {per_click: 4}"
@@ -160,7 +160,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("fault", WRONG)
-def test_a_wrong_rule_is_refused_with_what_is_wrong(fault: str, tmp_path: Path) -> None:
+def test_a_wrong_rule_is_refused_with_the_reason(fault: str, tmp_path: Path) -> None:
     conversion, log, says = WRONG[fault]
     with pytest.raises(StreamError, match=says):
         opened(tmp_path, conversion, log)
@@ -169,7 +169,7 @@ def test_a_wrong_rule_is_refused_with_what_is_wrong(fault: str, tmp_path: Path) 
 # --- MovieLens ---
 
 
-def test_favourites_are_the_five_stars_of_both_halves_and_all_else_is_as_recorded(movielens: MovieLens) -> None:
+def test_favourites_convert_ratings_of_five_stars_and_change_nothing_else(movielens: MovieLens) -> None:
     plain, source = movielens_stream(movielens), movielens_favourites(movielens)
     best = {(rating.user_id, rating.item_id) for rating in movielens.ratings if rating.rating == 5}
     assert set(converted_items(source)) == best
@@ -188,7 +188,7 @@ def test_examples_hold_the_logged_conversions() -> None:
     assert np.array_equal(examples.conversion.reshape(chunk.items.shape) > 0, chunk.converted)
 
 
-def test_conversions_make_another_backbone() -> None:
+def test_conversions_change_the_key_of_the_backbone() -> None:
     short: dict[str, Any] = {"requests": 50, "pretrain_requests": 60, "users": 20}
     plain, converting = (
         b"".join(Recording(stream(**short, **keys), "Script test").identity()) for keys in ({}, {"conversions": SHOP})

@@ -24,7 +24,7 @@ def write(folder: Path, **files: str) -> Path:
     return folder
 
 
-def test_movielens_100k_keeps_its_own_requests_and_halves() -> None:
+def test_movielens_100k_keeps_its_recorded_requests_and_halves() -> None:
     ratings = [Rating(880_000_000.0 + n, f"{n % 2}", f"{n}", float(1 + n % 5)) for n in range(40)]
     data = MovieLens(
         users=[UserProfile("0", 0.0, {"gender": "F"}), UserProfile("1", 0.0)],

@@ -20,14 +20,14 @@ def shift(events: str, **keys: Any) -> tuple[ScriptedStream, np.ndarray, np.ndar
     return drifting, positions(drifting, chunk), away, chunk.domain
 
 
-def test_an_abrupt_taste_changes_everything_at_once_and_stays() -> None:
+def test_an_abrupt_taste_changes_at_once_and_stays() -> None:
     _, at, away, _ = shift("[{kind: taste, at: 0.4}]")
     assert away[at < 0.4].max() == 0
     assert away[at >= 0.4].min() > 0
     assert away[at >= 0.4].mean() > 0.1
 
 
-def test_an_event_with_an_end_gives_the_old_world_back() -> None:
+def test_an_event_with_an_end_restores_the_earlier_distribution() -> None:
     source, at, away, _ = shift("[{kind: taste, at: 0.4, until: 0.6}]")
     assert away[(at < 0.4) | (at >= 0.6)].max() == 0
     assert away[(at >= 0.4) & (at < 0.6)].min() > 0
@@ -44,7 +44,7 @@ def test_a_gradual_taste_grows_over_its_ramp() -> None:
     assert source.clock.position(np.array([source.drift_spans[0].full])) == pytest.approx([0.8])
 
 
-def test_a_recurring_taste_comes_and_goes_and_is_the_same_each_time() -> None:
+def test_a_recurring_taste_alternates_and_is_the_same_each_time() -> None:
     events = "[{kind: taste, at: 0.2, until: 0.95, shape: recurring, cycle: 0.4, duty: 0.5}]"
     source, at, away, _ = shift(events)
     on = ((at >= 0.2) & (at < 0.4)) | ((at >= 0.6) & (at < 0.8))
@@ -60,7 +60,7 @@ def test_the_strength_of_a_taste_is_how_far_it_moves() -> None:
 
 
 @pytest.mark.parametrize(("facet", "value"), [("scene", "search"), ("region", "south"), ("period", "evening")])
-def test_a_taste_by_domain_changes_that_domain_alone(facet: str, value: str) -> None:
+def test_a_taste_of_one_domain_changes_only_that_domain(facet: str, value: str) -> None:
     domains = "{scene: {home: 0.6, search: 0.4}, region: {north: 0.5, south: 0.5}}"
     source, at, away, domain = shift(f"[{{kind: taste, at: 0.3, where: {{{facet}: [{value}]}}}}]", domains=domains)
     column = ("scene", "region", "period").index(facet)
@@ -70,7 +70,7 @@ def test_a_taste_by_domain_changes_that_domain_alone(facet: str, value: str) -> 
     assert source.drift_spans[0].domain == {facet: (value,)}
 
 
-def test_a_taste_of_some_users_changes_those_alone() -> None:
+def test_a_taste_of_some_users_changes_only_those_users() -> None:
     source, at, away, _ = shift("[{kind: taste, at: 0.3, who: {fields: {gender: [F]}}}]")
     women = np.array([user.fields["gender"] == "F" for user in source.catalogue.users])
     hit = women[whole(source).user]
@@ -92,7 +92,7 @@ def test_a_popularity_event_shows_and_clicks_its_items_more() -> None:
     assert clicked[1] > clicked[0] + 0.15
 
 
-def test_new_items_are_never_shown_before_they_are_there() -> None:
+def test_new_items_are_never_shown_before_their_event() -> None:
     source = stream("[{kind: new_items, at: 0.5, items: 0.3, boost: 3}]")
     chunk = whole(source)
     new = np.asarray(source._plans[0].items[chunk.items].any(axis=1))
@@ -102,7 +102,7 @@ def test_new_items_are_never_shown_before_they_are_there() -> None:
     assert not source._plans[0].items[whole(source, "pretrain").items].any()
 
 
-def test_new_users_never_come_before_their_time_and_then_make_their_share() -> None:
+def test_new_users_appear_only_after_their_event_and_then_with_their_share() -> None:
     source = stream("[{kind: new_users, at: 0.5, users: 0.3, traffic: 0.6}]", requests=10_000)
     chunk = whole(source)
     known = np.isin(chunk.user, whole(source, "pretrain").user)
@@ -111,7 +111,7 @@ def test_new_users_never_come_before_their_time_and_then_make_their_share() -> N
     assert late[after].mean() == pytest.approx(0.6, abs=0.06)
 
 
-def test_a_new_domain_begins_in_its_time_with_its_share_and_taste() -> None:
+def test_a_new_domain_begins_at_its_event_with_its_share_and_taste() -> None:
     source = stream("[{kind: new_domain, at: 0.4, facet: scene, value: shorts, traffic: 0.3}]", requests=10_000)
     chunk = whole(source)
     index = source.catalogue.space.values["scene"].index("shorts")
@@ -132,7 +132,7 @@ def test_a_label_delay_event_changes_delays_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("how", ["flip", "lost", "fake"])
-def test_corrupted_labels_leave_the_truth_alone(how: str) -> None:
+def test_corrupted_labels_leave_the_true_labels_unchanged(how: str) -> None:
     source = stream(f"[{{kind: corrupted_labels, at: 0.3, until: 0.6, share: 0.4, how: {how}}}]")
     chunk, base = whole(source), whole(stream())
     at = positions(source, chunk)
@@ -160,6 +160,6 @@ def test_corrupted_labels_leave_the_truth_alone(how: str) -> None:
         ("[{kind: new_users, at: 0.1, users: 1}]", "holds every user back"),
     ],
 )
-def test_an_event_that_fits_nothing_is_refused_with_its_name(events: str, says: str) -> None:
+def test_an_event_that_matches_nothing_is_refused_by_name(events: str, says: str) -> None:
     with pytest.raises(StreamError, match=says):
         stream(events)

@@ -131,7 +131,7 @@ def test_a_request_column_keeps_requests_together_and_long_ones_are_cut(tmp_path
     ]  # fmt: skip
 
 
-def test_a_log_of_clicks_alone_gets_negatives_the_user_never_clicked(tmp_path: Path) -> None:
+def test_a_log_with_clicks_only_gets_negatives_that_the_user_never_clicked(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     lines = [f"u{rng.integers(20)},i{rng.integers(100)},{1000 + n}" for n in range(300)]
     (tmp_path / "log.csv").write_text("u,i,ts\n" + "\n".join(lines))
@@ -173,7 +173,7 @@ def test_a_log_of_clicks_alone_gets_negatives_the_user_never_clicked(tmp_path: P
         ("path: log.csv", "path: log.csv\n  format: parquet", r"log\.csv: cannot be read as parquet"),
     ],
 )
-def test_a_wrong_mapping_is_refused_with_file_fault_and_cure(folder: Path, old: str, new: str, says: str) -> None:
+def test_a_wrong_mapping_is_refused_with_file_reason_and_remedy(folder: Path, old: str, new: str, says: str) -> None:
     assert old in MAPPING
     (folder / "map.yaml").write_text(MAPPING.replace(old, new, 1))
     with pytest.raises(StreamError, match=says):
@@ -199,7 +199,7 @@ def test_a_log_of_one_request_is_refused(folder: Path) -> None:
         open_log(folder / "map.yaml")
 
 
-def test_an_unknown_ending_asks_for_the_format(folder: Path) -> None:
+def test_an_unknown_file_extension_requires_the_format(folder: Path) -> None:
     (folder / "log.csv").rename(folder / "log.txt")
     with pytest.raises(StreamError, match=r"log\.txt: unknown ending; set `format`"):
         open_log(folder / "map.yaml", folder / "log.txt")
@@ -207,7 +207,7 @@ def test_an_unknown_ending_asks_for_the_format(folder: Path) -> None:
         open_log(folder / "gone.yaml")
 
 
-def test_the_example_on_the_page_works_as_it_stands(tmp_path: Path) -> None:
+def test_the_example_on_the_page_works_unchanged(tmp_path: Path) -> None:
     page = (Path(__file__).parents[3] / "docs" / "streams.md").read_text(encoding="utf-8")
     for part in page.split("\n# ")[1:]:
         name, _, rest = part.partition("\n")

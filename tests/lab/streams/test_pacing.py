@@ -48,7 +48,7 @@ def test_the_rate_is_never_exceeded(users: list[str], pace: Pace) -> None:
 
 
 @given(STREAMS, PACES)
-def test_no_request_overtakes_one_that_is_a_whole_lookahead_older(users: list[str], pace: Pace) -> None:
+def test_no_request_overtakes_one_older_by_the_lookahead(users: list[str], pace: Pace) -> None:
     waiting = set(range(len(users)))
     for slot in plan(users, pace):
         assert slot.index - min(waiting) < pace.lookahead
@@ -56,7 +56,7 @@ def test_no_request_overtakes_one_that_is_a_whole_lookahead_older(users: list[st
 
 
 @given(STREAMS, PACES, st.lists(st.integers(-2, 70), max_size=4))
-def test_no_request_crosses_an_edge_and_all_else_holds(users: list[str], pace: Pace, edges: list[int]) -> None:
+def test_no_request_crosses_an_edge_and_the_other_rules_hold(users: list[str], pace: Pace, edges: list[int]) -> None:
     slots = plan(users, pace, edges)
     order = [slot.index for slot in slots]
     for edge in edges:
@@ -69,7 +69,7 @@ def test_no_request_crosses_an_edge_and_all_else_holds(users: list[str], pace: P
         assert all(b.at - a.at >= pause - 1e-6 for a, b in itertools.pairwise(of_user))
 
 
-def test_other_users_fill_the_time_in_which_one_user_thinks() -> None:
+def test_other_users_fill_the_think_time_of_one_user() -> None:
     users = ["busy"] * 10 + ["other"] * 10
     slots = plan(users, Pace(rate=10, think_s=0.2, session_s=100, lookahead=20))
     assert slots[-1].at == pytest.approx(1.9)
@@ -81,7 +81,7 @@ def test_a_lookahead_of_one_keeps_the_recorded_order() -> None:
     assert [slot.index for slot in plan(users, Pace(lookahead=1))] == list(range(6))
 
 
-def test_a_user_with_many_requests_pauses_less_so_that_the_play_ends_in_time() -> None:
+def test_a_user_with_many_requests_pauses_less_so_that_the_replay_ends_in_time() -> None:
     heavy = plan(["a"] * 100, Pace(rate=1000, think_s=1.0, session_s=10.0))
     assert heavy[-1].at == pytest.approx(9.9)
 
@@ -95,6 +95,6 @@ def test_a_user_with_many_requests_pauses_less_so_that_the_play_ends_in_time() -
         ({"lookahead": 0}, "lookahead"),
     ],
 )
-def test_a_pace_that_makes_no_sense_is_refused_by_name(values: dict[str, float], named: str) -> None:
+def test_an_invalid_pace_is_refused_by_name(values: dict[str, float], named: str) -> None:
     with pytest.raises(ValueError, match=named):
         Pace(**values)  # type: ignore[arg-type]

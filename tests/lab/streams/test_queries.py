@@ -28,12 +28,12 @@ def asked(source: ScriptedStream, chunk: Chunk) -> np.ndarray[Any, Any]:
     return np.asarray(chunk.query != NO_QUERY)
 
 
-def test_a_script_without_the_key_is_all_recommendations() -> None:
+def test_a_script_without_the_key_has_no_searches() -> None:
     source = stream(requests=50)
     assert not source.searches and whole(source).query is None and source.catalogue.queries == ()
 
 
-def test_queries_that_nothing_hangs_on_leave_users_times_and_domains_as_they_were() -> None:
+def test_adding_queries_leaves_users_times_and_domains_unchanged() -> None:
     plain, searching = whole(stream()), whole(stream(queries=HALF))
     for column in ("time", "user", "domain"):
         np.testing.assert_array_equal(getattr(plain, column), getattr(searching, column))
@@ -54,7 +54,7 @@ def test_the_share_of_the_scenes_requests_carries_a_query() -> None:
     assert there[search].mean() == pytest.approx(0.8, abs=0.05)
 
 
-def test_a_query_asks_for_what_items_have_and_what_fits_is_shown_and_clicked_more() -> None:
+def test_queries_name_item_categories_and_matching_items_are_shown_and_clicked_more() -> None:
     source = stream(queries=HALF)
     chunk = whole(source)
     there = asked(source, chunk)
@@ -73,7 +73,7 @@ def _values(source: ScriptedStream, item: int) -> list[str]:
     return [str(one) for one in value] if isinstance(value, list | tuple) else [str(value)]
 
 
-def test_the_true_probability_knows_the_query() -> None:
+def test_the_true_probability_depends_on_the_query() -> None:
     plain, matched = (whole(stream(queries=f"{{share: 1.0, match: {match}}}")) for match in (0.0, 3.0))
     np.testing.assert_array_equal(plain.query, matched.query)
     assert matched.probability.std() > plain.probability.std() + 0.02
@@ -91,13 +91,13 @@ def test_a_scene_that_does_not_exist_is_refused_by_its_name() -> None:
         stream(queries="{scenes: [serach]}")
 
 
-def test_items_without_categories_cannot_be_asked_for() -> None:
+def test_items_without_categories_cannot_be_searched() -> None:
     bare = RealItems(REAL.items, REAL.popularity, REAL.users, (), REAL.user_fields)
     with pytest.raises(StreamError, match="categorical item fields"):
         ScriptedStream(stream(queries=HALF).script, bare)
 
 
-def test_examples_hold_the_query_of_their_request_and_make_another_backbone() -> None:
+def test_examples_hold_the_query_of_their_request_and_change_the_key_of_the_backbone() -> None:
     short: dict[str, Any] = {"requests": 50, "pretrain_requests": 60, "users": 20}
     made, other = (Recording(stream(**short, queries=f"{{match: {match}}}"), "Script test") for match in (2.0, 2.5))
     chunk, examples = made.stream.pretraining(), made.examples(made.catalogue.space)
@@ -135,7 +135,7 @@ def opened(folder: Path, log: str = LOG, query: str = "q", rest: str = "") -> Lo
     return open_log(folder / "map.yaml")
 
 
-def test_a_mapping_names_the_query_and_another_one_begins_a_new_request(tmp_path: Path) -> None:
+def test_a_mapping_names_the_query_and_a_new_query_starts_a_new_request(tmp_path: Path) -> None:
     source = opened(tmp_path)
     everything = [*requests(source, "pretrain"), *requests(source, "live")]
     assert source.searches
@@ -144,7 +144,7 @@ def test_a_mapping_names_the_query_and_another_one_begins_a_new_request(tmp_path
     ]  # fmt: skip
 
 
-def test_drawn_negatives_keep_the_query_of_their_click(tmp_path: Path) -> None:
+def test_sampled_negatives_keep_the_query_of_their_click(tmp_path: Path) -> None:
     rows = [f"u{n % 7},i{n},{1_000_000 + n},1,{'war' if n % 3 == 0 else ''}" for n in range(60)]
     source = opened(tmp_path, "\n".join(["who,what,ts,click,q", *rows]), rest="negatives: {per_click: 4}")
     for one in [*requests(source, "pretrain"), *requests(source, "live")]:
@@ -160,7 +160,7 @@ def test_drawn_negatives_keep_the_query_of_their_click(tmp_path: Path) -> None:
         (LOG.replace("love", "l" * 513), "q", "row 4: 513 characters, a request takes at most 512"),
     ],
 )
-def test_a_wrong_column_is_refused_with_what_is_wrong(log: str, query: str, says: str, tmp_path: Path) -> None:
+def test_a_wrong_column_is_refused_with_the_reason(log: str, query: str, says: str, tmp_path: Path) -> None:
     with pytest.raises(StreamError, match=says):
         opened(tmp_path, log, query)
 
@@ -168,7 +168,7 @@ def test_a_wrong_column_is_refused_with_what_is_wrong(log: str, query: str, says
 # --- MovieLens ---
 
 
-def test_films_that_are_asked_for_are_no_candidates_and_halves_do_not_tell_each_other(movielens: MovieLens) -> None:
+def test_query_films_are_no_candidates_and_halves_do_not_leak_into_each_other(movielens: MovieLens) -> None:
     plain, source = movielens_stream(movielens), movielens_search(movielens)
     log, split = source.log, source.split
     assert log.query is not None
@@ -182,7 +182,7 @@ def test_films_that_are_asked_for_are_no_candidates_and_halves_do_not_tell_each_
         assert not set(wanted) & set(log.items[row].tolist()), "the film in mind must not be a candidate"
 
 
-def test_turning_a_requests_labels_over_leaves_its_own_query_as_it_was(movielens: MovieLens) -> None:
+def test_the_query_of_a_request_does_not_depend_on_its_own_labels(movielens: MovieLens) -> None:
     source = movielens_stream(movielens)
     before = with_queries(source).log.query
     assert before is not None

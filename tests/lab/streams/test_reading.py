@@ -68,7 +68,7 @@ def test_a_datetime_column_of_any_resolution_and_zone_is_read_as_time(
     assert times(stream)[0] == SECONDS[0]
 
 
-def test_a_unit_for_a_datetime_column_is_not_used_and_that_is_said(
+def test_a_unit_for_a_datetime_column_is_ignored_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     moments = pd.Series(pd.to_datetime(SECONDS, unit="s", utc=True))
@@ -94,13 +94,15 @@ def test_a_column_of_dates_is_read_as_midnights(tmp_path: Path) -> None:
         (float("inf"), "row 3: cannot read inf as a time"),
     ],
 )  # fmt: skip
-def test_a_number_that_is_no_time_is_refused_with_row_value_and_cure(tmp_path: Path, value: float, says: str) -> None:
+def test_a_number_that_is_not_a_time_is_refused_with_row_value_and_remedy(
+    tmp_path: Path, value: float, says: str
+) -> None:
     with pytest.raises(StreamError, match=rf"log\.parquet: column 'time', {says}"):
         opened(tmp_path, parquet(tmp_path, time=[*SECONDS[:2], value, *SECONDS[3:]]))
 
 
 @pytest.mark.parametrize("value", [pd.NaT, pd.Timestamp("1900-01-01"), pd.Timestamp("2200-01-01")])
-def test_a_datetime_that_is_none_or_far_away_is_refused(tmp_path: Path, value: pd.Timestamp) -> None:
+def test_a_missing_or_out_of_range_datetime_is_refused(tmp_path: Path, value: pd.Timestamp) -> None:
     moments = pd.to_datetime(pd.Series(SECONDS), unit="s")
     moments[2] = value
     with pytest.raises(StreamError, match=r"column 'time', row 3: .*(empty|no time between 1970 and 2100)"):
@@ -116,12 +118,12 @@ def test_text_with_an_offset_names_the_unit_that_reads_it(tmp_path: Path) -> Non
     assert times(opened(tmp_path, log, time="{column: time, unit: iso}"))[0] == SECONDS[0]
 
 
-def test_seconds_read_as_milliseconds_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_seconds_read_as_milliseconds_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     opened(tmp_path, parquet(tmp_path), time="{column: time, unit: ms}")
     assert "with unit 'ms' all times lie in 1970" in caplog.text
 
 
-def test_a_time_is_no_number(tmp_path: Path) -> None:
+def test_a_datetime_is_not_a_number(tmp_path: Path) -> None:
     log = parquet(tmp_path, label=pd.to_datetime(pd.Series(SECONDS), unit="s"))
     with pytest.raises(StreamError, match=r"column 'label' \(label with at_least\), row 1: .* is no number"):
         opened(tmp_path, log, label="{column: label, at_least: 4}")
@@ -131,7 +133,7 @@ def test_a_time_is_no_number(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
-def test_integers_keep_every_digit_beside_a_gap(tmp_path: Path, ending: str) -> None:
+def test_integers_keep_every_digit_in_a_column_with_missing_values(tmp_path: Path, ending: str) -> None:
     big = 2**53 + 1
     users = pd.DataFrame({"id": [f"u{n}" for n in range(9)]})
     users["job"] = pd.array([big, None, *range(7)], dtype="Int64")
@@ -154,7 +156,7 @@ def test_integers_that_a_data_frame_made_floats_are_integers_again(tmp_path: Pat
     assert fields == {"job": "7", "paid": "true"}
 
 
-def test_lists_are_spelled_part_by_part_and_infinity_is_a_gap(tmp_path: Path) -> None:
+def test_lists_are_converted_part_by_part_and_infinity_is_a_missing_value(tmp_path: Path) -> None:
     rows = [{"id": f"u{n}", "age": float("inf") if n else 34, "tags": [1, 2.0, "x", None]} for n in range(9)]
     (tmp_path / "users.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     more = "users: {path: users.jsonl, key: id, fields: {age: {kind: number}, tags: {kind: multi}}}"
@@ -169,13 +171,13 @@ def test_a_list_where_one_value_is_wanted_is_refused(tmp_path: Path) -> None:
         opened(tmp_path, log)
 
 
-def test_numbers_of_a_mapping_are_spelled_like_the_logs_own(tmp_path: Path) -> None:
+def test_numbers_of_a_mapping_match_the_spelling_of_the_log(tmp_path: Path) -> None:
     log = parquet(tmp_path, label=[float(n % 5) for n in range(40)])
     stream = opened(tmp_path, log, label="{column: label, among: [3, 4]}")
     assert Chunk.concat(list(stream.chunks("pretrain"))).click.any()
 
 
-def test_a_look_up_that_matches_nothing_names_both_spellings(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_lookup_without_a_match_reports_both_spellings(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "users.csv").write_text("id,job,age,tags\n7,cook,3,a\n8,nurse,4,b\n", encoding="utf-8")
     opened(tmp_path, parquet(tmp_path, user=["007", "008"] * 20), more=USERS)
     assert "0 of the log's 2 users have a row; the log says '007', the table '7'" in caplog.text
@@ -197,7 +199,7 @@ def test_a_blank_label_is_no_click(tmp_path: Path, label: str) -> None:
 
 
 @pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl"])
-def test_a_byte_order_mark_is_passed_over(tmp_path: Path, ending: str) -> None:
+def test_a_byte_order_mark_is_ignored(tmp_path: Path, ending: str) -> None:
     plain, log = tmp_path / "plain", tmp_path / f"log.{ending}"
     if ending == "jsonl":
         frame().to_json(plain, orient="records", lines=True)
@@ -208,7 +210,7 @@ def test_a_byte_order_mark_is_passed_over(tmp_path: Path, ending: str) -> None:
 
 
 @pytest.mark.parametrize("ending", ["csv", "csv.gz", "tsv", "jsonl"])
-def test_another_encoding_is_named_with_file_line_and_cure(tmp_path: Path, ending: str) -> None:
+def test_another_encoding_is_reported_with_file_line_and_remedy(tmp_path: Path, ending: str) -> None:
     row = json.dumps({"user": "Jürgen"}, ensure_ascii=False) if ending == "jsonl" else "Jürgen,i,1,1"
     data = f"user,item,time,label\n{row}\n".encode("latin-1")
     log = tmp_path / f"log.{ending}"
@@ -268,7 +270,7 @@ def whole_bytes(folder: Path, ending: str) -> bytes:
 
 
 @pytest.mark.parametrize("ending", ["csv.gz", "jsonl.gz", "parquet"])
-def test_half_a_file_is_refused_as_cut(tmp_path: Path, ending: str) -> None:
+def test_a_truncated_file_is_refused(tmp_path: Path, ending: str) -> None:
     data = whole_bytes(tmp_path, ending)
     log = tmp_path / f"log.{ending}"
     log.write_bytes(data[: len(data) // 2])
@@ -279,7 +281,7 @@ def test_half_a_file_is_refused_as_cut(tmp_path: Path, ending: str) -> None:
 @pytest.mark.parametrize("ending", ["csv.gz", "jsonl.gz", "parquet", "csv", "jsonl"])
 @settings(max_examples=25)
 @given(position=st.floats(0, 1, exclude_max=True), value=st.integers(0, 255), keep=st.floats(0.1, 1))
-def test_a_damaged_file_is_read_or_refused_and_never_anything_else(
+def test_a_damaged_file_is_read_or_refused_and_never_raises_another_error(
     tmp_path_factory: pytest.TempPathFactory, ending: str, position: float, value: int, keep: float
 ) -> None:
     folder = tmp_path_factory.mktemp("damaged")
@@ -303,7 +305,7 @@ def test_a_damaged_file_is_read_or_refused_and_never_anything_else(
         ("ninerec", ("x_pair.csv", "u1,v1,1600000000\nu2,v1,1600000001\n"), "x_item.csv"),
     ],
 )
-def test_titles_in_another_encoding_and_empty_files_are_refused(
+def test_titles_in_another_encoding_and_empty_files_are_refused_by_name(
     tmp_path: Path, name: str, pairs: tuple[str, str], texts: str
 ) -> None:
     (tmp_path / pairs[0]).write_text(pairs[1], encoding="utf-8")
@@ -354,7 +356,7 @@ CSV = frame().to_csv(index=False)
         ("log.csv", b"PK\3\4\xff\xff", "packed by zip: unpack it"),
     ],
 )
-def test_a_file_that_is_not_what_its_name_says_is_refused_with_the_cure(
+def test_a_file_with_a_wrong_extension_is_refused_with_a_remedy(
     tmp_path: Path, name: str, data: bytes, message: str
 ) -> None:
     (tmp_path / name).write_bytes(data)
@@ -362,7 +364,7 @@ def test_a_file_that_is_not_what_its_name_says_is_refused_with_the_cure(
         opened(tmp_path, tmp_path / name)
 
 
-def test_a_folder_in_place_of_a_log_is_said(tmp_path: Path) -> None:
+def test_a_folder_in_place_of_a_log_is_reported(tmp_path: Path) -> None:
     (tmp_path / "log.csv").mkdir()
     with pytest.raises(StreamError, match="a folder: name a file, or a pattern"):
         opened(tmp_path, tmp_path / "log.csv")
@@ -385,7 +387,7 @@ def test_the_ending_may_be_in_capitals(tmp_path: Path, ending: str) -> None:
     assert times(opened(tmp_path, tmp_path / f"log.{ending}")) == SECONDS
 
 
-def test_binary_identifiers_that_are_no_text_stay_apart(tmp_path: Path) -> None:
+def test_binary_identifiers_that_are_not_text_stay_distinct(tmp_path: Path) -> None:
     stream = opened(tmp_path, parquet(tmp_path, user=[bytes([0xF0 + n % 9]) for n in range(40)]))
     assert len(stream.catalogue.users) == 9
 
@@ -399,9 +401,7 @@ def test_binary_identifiers_that_are_no_text_stay_apart(tmp_path: Path) -> None:
         ([1], "one value is wanted"),
     ],
 )
-def test_the_mark_of_a_gap_and_what_is_no_moment_are_refused_as_times(
-    tmp_path: Path, value: object, message: str
-) -> None:
+def test_missing_values_and_non_times_are_refused_in_a_time_column(tmp_path: Path, value: object, message: str) -> None:
     column: list[object] = [*SECONDS]
     column[3] = value
     if not isinstance(value, float):
@@ -410,7 +410,7 @@ def test_the_mark_of_a_gap_and_what_is_no_moment_are_refused_as_times(
         opened(tmp_path, parquet(tmp_path, time=column))
 
 
-def test_infinity_is_no_label(tmp_path: Path) -> None:
+def test_infinity_is_not_a_label(tmp_path: Path) -> None:
     with pytest.raises(StreamError, match="row 1: infinity is no label"):
         opened(tmp_path, parquet(tmp_path, label=[float("inf"), *[n % 2 for n in range(1, 40)]]))
 
@@ -429,16 +429,14 @@ def test_infinity_is_no_label(tmp_path: Path) -> None:
         ("interactions: {user: u, item: i, time: {column: t, format: ''}}", "interactions.time.format: .*at least 1"),
     ],
 )
-def test_a_mapping_that_says_two_things_or_nothing_is_refused_by_key(
-    tmp_path: Path, mapping: str, message: str
-) -> None:
+def test_a_contradictory_or_empty_mapping_is_refused_by_key(tmp_path: Path, mapping: str, message: str) -> None:
     (tmp_path / "m.yaml").write_text(mapping, encoding="utf-8")
     with pytest.raises(StreamError, match=message):
         load_mapping(tmp_path / "m.yaml")
 
 
 @pytest.mark.parametrize("form", ["%Q", "%"])
-def test_a_time_format_that_is_none_is_refused(tmp_path: Path, form: str) -> None:
+def test_an_invalid_time_format_is_refused(tmp_path: Path, form: str) -> None:
     (tmp_path / "log.csv").write_text(CSV, encoding="utf-8")
     with pytest.raises(StreamError, match=r"time\.format .* is no strptime format"):
         opened(tmp_path, tmp_path / "log.csv", time=f"{{column: time, format: '{form}'}}")

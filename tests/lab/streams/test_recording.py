@@ -37,7 +37,7 @@ def test_the_examples_are_the_shown_items_of_the_first_half_with_their_logged_la
     assert np.array_equal(examples.domain[:: chunk.items.shape[1]], chunk.domain)
 
 
-def test_domains_are_told_in_the_configurations_own_numbers() -> None:
+def test_domains_use_the_indices_of_the_configuration() -> None:
     made = recording()
     own = made.catalogue.space
     other = DomainSpace({facet: ("elsewhere", *reversed(values[1:])) for facet, values in own.values.items()})
@@ -46,7 +46,7 @@ def test_domains_are_told_in_the_configurations_own_numbers() -> None:
     assert not np.array_equal(before, after)
 
 
-def test_only_the_first_half_decides_what_is_learned_from_it() -> None:
+def test_the_identity_of_a_recording_depends_on_the_first_half_only() -> None:
     assert digest(recording(TASTE)) == digest(recording())
     assert len({digest(recording()), digest(recording(seed=1)), digest(recording(pretrain_requests=90))}) == 3
 
@@ -60,7 +60,7 @@ def test_the_live_half_keeps_delays_spans_and_order() -> None:
     assert [span.kind for span in made.drift_spans] == ["taste"]
 
 
-def test_requests_tell_which_clicks_convert_and_how_long_after() -> None:
+def test_requests_record_which_clicks_convert_and_after_how_long() -> None:
     made = recording(conversions="{rate: 0.5, delay_s: 100}")
     chunk, live = whole(stream("[]", conversions="{rate: 0.5, delay_s: 100}", **SHORT)), made.requests("live")
     assert chunk.conversions is not None
@@ -69,7 +69,7 @@ def test_requests_tell_which_clicks_convert_and_how_long_after() -> None:
     assert all(request.conversions == () for request in recording().requests("live"))
 
 
-def test_a_conversion_comes_behind_its_click() -> None:
+def test_a_conversion_follows_its_click() -> None:
     shown = Request(0.0, "u", Domain(), ("a", "b", "c"), (True, False, True), (9.0, 0.0, 3.0), (0.0, None, 20.0))
     assert shown.feedback() == [
         (3.0, "c", "click"), (9.0, "a", "click"), (9.0, "a", "conversion"), (23.0, "c", "conversion"),
@@ -78,7 +78,7 @@ def test_a_conversion_comes_behind_its_click() -> None:
     assert without.feedback() == [(9.0, "a", "click")]
 
 
-def test_clicks_come_the_quickest_first_and_without_delays_in_the_order_of_the_items() -> None:
+def test_clicks_are_ordered_by_delay_and_without_delays_by_item() -> None:
     shown = Request(0.0, "u", Domain(), ("a", "b", "c"), (True, False, True), (9.0, 0.0, 3.0))
     assert shown.clicked() == [(3.0, "c"), (9.0, "a")]
     assert Request(0.0, "u", Domain(), ("c", "b", "a"), (True, True, True)).clicked() == [
@@ -86,7 +86,7 @@ def test_clicks_come_the_quickest_first_and_without_delays_in_the_order_of_the_i
     ]  # fmt: skip
 
 
-def test_movielens_teaches_its_ratings_one_by_one_at_their_own_times() -> None:
+def test_movielens_examples_have_the_times_of_their_ratings() -> None:
     ratings = [Rating(20_000.0 * n, f"u{n % 2}", f"i{n}", float(n % 6)) for n in range(8)]
     data = MovieLens(
         users=[UserProfile("u0", 0.0), UserProfile("u1", 0.0)],

@@ -39,13 +39,13 @@ from model.config import Section
         ("name: [", "not YAML"),
     ],
 )
-def test_a_wrong_script_is_refused_with_file_fault_and_cure(text: str, says: str) -> None:
+def test_a_wrong_script_is_refused_with_file_reason_and_remedy(text: str, says: str) -> None:
     with pytest.raises(StreamError, match=says) as refused:
         parse_script(text, "my.yaml")
     assert "my.yaml" in str(refused.value)
 
 
-def test_a_script_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_script_is_reported_by_name(tmp_path: Path) -> None:
     with pytest.raises(StreamError, match=r"gone\.yaml: No such file"):
         load_script(tmp_path / "gone.yaml")
 
@@ -56,7 +56,7 @@ def test_a_script_file_is_read(tmp_path: Path) -> None:
     assert load_script(path).events[0].label == "taste"
 
 
-def test_numbers_of_a_script_are_spelled_like_the_values_they_mean_and_lost_words_are_refused() -> None:
+def test_numbers_in_a_script_match_field_values_and_unquoted_yaml_words_are_refused() -> None:
     event = "{kind: taste, at: 0.5, where: {region: [1]}, who: {fields: {age: [34]}}}"
     made = parse_script(f"name: x\ndomains: {{region: {{1: 0.5, 2: 0.5}}}}\nevents: [{event}]", "x.yaml")
     assert list(made.domains["region"]) == ["1", "2"]
@@ -77,7 +77,7 @@ def test_the_shipped_scripts_cover_every_kind_and_shape_and_no_drift_at_all() ->
     assert all(script.about for script in (standard_suite() | unmatched_suite()).values())
 
 
-def test_the_unmatched_scripts_are_found_by_name_and_stand_outside_the_standard_suite() -> None:
+def test_the_unmatched_scripts_are_found_by_name_and_are_not_in_the_standard_suite() -> None:
     assert not set(unmatched_suite()) & set(standard_suite())
     for name, unmatched in unmatched_suite().items():
         assert find_script(name) == unmatched

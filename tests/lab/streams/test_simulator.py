@@ -46,7 +46,7 @@ def test_the_oracle_auc_of_known_cases_is_right() -> None:
     assert np.isnan(oracle_auc(np.zeros(0, dtype=np.float32)))
 
 
-def test_the_click_rate_before_drift_is_the_one_asked_for() -> None:
+def test_the_click_rate_before_drift_is_the_configured_one() -> None:
     for rate in (0.05, 0.4):
         assert whole(stream(base_ctr=rate), "pretrain").clean_click.mean() == pytest.approx(rate, abs=0.02)
 
@@ -96,7 +96,7 @@ def test_times_rise_and_the_halves_do_not_overlap() -> None:
     assert after.time[-1] < source.clock.time(1.0)
 
 
-def test_no_item_is_shown_twice_in_a_request_and_many_users_are_there_at_once() -> None:
+def test_no_item_is_shown_twice_in_a_request_and_sessions_of_users_overlap() -> None:
     chunk = whole(stream())
     assert (np.diff(np.sort(chunk.items, axis=1), axis=1) > 0).all()
     assert len(np.unique(chunk.user[:500])) > 100
@@ -111,7 +111,7 @@ def test_the_period_of_a_request_is_that_of_its_hour() -> None:
     assert set(names[(hour >= 18)]) == {"evening"}
 
 
-def test_fields_of_users_tell_part_of_their_community() -> None:
+def test_user_fields_are_informative_about_communities() -> None:
     source = stream(users=4_000)
     gender = np.array([user.fields["gender"] == "F" for user in source.catalogue.users])
     shares = [gender[source.world.community == c].mean() for c in range(8)]
@@ -147,5 +147,5 @@ def test_every_shipped_script_makes_a_stream(name: str) -> None:
     assert bool(source.drift_spans) == (name != "no-drift")
 
 
-def test_the_script_helper_reads_what_a_file_would() -> None:
+def test_the_script_helper_reads_the_same_as_a_file() -> None:
     assert script(seed=9).seed == 9

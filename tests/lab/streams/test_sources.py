@@ -26,14 +26,14 @@ def test_quick_is_two_short_streams() -> None:
     assert all(source.script is not None and source.script.requests <= 1500 for source in sources)
 
 
-def test_a_script_alone_is_the_only_stream(tmp_path: Path) -> None:
+def test_a_script_without_a_suite_is_the_only_stream(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("name: mine")
     assert [s.name for s in choose(NamedStreams(script=path), quick=False)] == ["mine"]
     assert [s.name for s in choose(NamedStreams(script=path), quick=True)] == ["mine"]
 
 
-def test_a_stream_is_another_one_where_any_of_its_files_has_changed(tmp_path: Path) -> None:
+def test_a_stream_gets_another_key_when_any_of_its_files_changes(tmp_path: Path) -> None:
     log, mapping = write_small_log(tmp_path)
     source = log_source(None, str(mapping))
     before = source.describe()
@@ -58,6 +58,6 @@ def test_a_stream_is_another_one_where_any_of_its_files_has_changed(tmp_path: Pa
         (NamedStreams(script=Path("gone.yaml")), r"gone\.yaml: No such file"),
     ],
 )
-def test_a_wrong_choice_is_refused_with_the_cure(named: NamedStreams, says: str) -> None:
+def test_a_wrong_choice_is_refused_with_a_remedy(named: NamedStreams, says: str) -> None:
     with pytest.raises(StreamError, match=says):
         choose(named, quick=False)

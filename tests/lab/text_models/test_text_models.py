@@ -46,7 +46,7 @@ TITLES = ["Toy Story (1995)", "GoldenEye", "The Empire Strikes Back, a Star Wars
 
 
 @given(st.lists(st.sampled_from(["star", "wars", "toy", "story", "empire"]), min_size=1, max_size=8), st.randoms())
-def test_hashed_words_know_how_often_a_word_occurs_and_not_where(words: list[str], random: Any) -> None:
+def test_hashed_words_depend_on_word_counts_and_not_on_word_order(words: list[str], random: Any) -> None:
     other = list(words)
     random.shuffle(other)
     one, two = HashedWords().encode([" ".join(words), " ".join(other)])
@@ -54,7 +54,7 @@ def test_hashed_words_know_how_often_a_word_occurs_and_not_where(words: list[str
     assert np.linalg.norm(one) == pytest.approx(1, abs=1e-5)
 
 
-def test_a_text_without_words_is_nothing_to_hashed_words() -> None:
+def test_a_text_without_words_is_a_zero_vector_of_hashed_words() -> None:
     assert not HashedWords().encode(["", "  "]).any()
     assert HashedWords().encode(["a film"]).shape == (1, HASHED_WIDTH)
 
@@ -73,7 +73,7 @@ def test_a_cut_model_gives_the_mean_of_the_layer_at_which_it_is_cut(layers: int,
 
 
 @pytest.mark.slow
-def test_a_cut_model_is_made_once_and_is_a_folder_that_features_take(tmp_path: Path) -> None:
+def test_a_cut_model_is_written_once_as_a_folder_that_the_text_encoder_reads(tmp_path: Path) -> None:
     folder = cut_model(1, tmp_path)
     stamp = (folder / "modules.json").stat().st_mtime_ns
     assert cut_model(1, tmp_path) == folder
@@ -83,13 +83,13 @@ def test_a_cut_model_is_made_once_and_is_a_folder_that_features_take(tmp_path: P
 
 
 @pytest.mark.slow
-def test_what_an_encoder_costs_grows_with_its_layers(tmp_path: Path) -> None:
+def test_the_cost_of_an_encoder_grows_with_its_layers(tmp_path: Path) -> None:
     hashed, one, whole = (cost_of(name, tmp_path, TITLES) for name in ("hashed-words", "minilm-1", "minilm-6"))
     assert hashed.parameters == 0 < one.parameters < whole.parameters
     assert hashed.width == one.width == whole.width == HASHED_WIDTH
 
 
-def test_a_model_that_is_neither_known_nor_a_folder_is_refused_with_those_that_are(tmp_path: Path) -> None:
+def test_an_unknown_model_is_refused_with_the_known_names(tmp_path: Path) -> None:
     with pytest.raises(UnknownTextModelError, match=r"no text model 'bert': there are hashed-words, minilm-1.* folder"):
         text_encoder("bert", tmp_path)
 
@@ -103,7 +103,7 @@ def titled(tiny: Plan) -> Plan:
 
 
 @pytest.mark.slow
-def test_a_trial_is_kept_measured_by_slices_and_made_again_if_it_was_torn(titled: Plan) -> None:
+def test_a_trial_is_stored_measured_by_slices_and_computed_again_if_truncated(titled: Plan) -> None:
     tried = {by: try_text_model(titled, titled.sources[0], 0, model, by) for model, by in
              (("", "id"), ("hashed-words", "text"), ("hashed-words", "both"))}  # fmt: skip
     for one in tried.values():
@@ -122,7 +122,7 @@ def test_a_trial_is_kept_measured_by_slices_and_made_again_if_it_was_torn(titled
 
 
 @pytest.mark.slow
-def test_the_table_compares_with_items_known_by_id_seed_by_seed(titled: Plan) -> None:
+def test_the_table_compares_with_items_by_id_paired_by_seed(titled: Plan) -> None:
     source = titled.sources[0]
     tried = [
         try_text_model(titled, source, seed, model, by)
@@ -148,7 +148,7 @@ def test_the_table_compares_with_items_known_by_id_seed_by_seed(titled: Plan) ->
 # --- the command ---
 
 
-def test_a_stream_whose_items_have_no_text_is_refused_by_its_name(tmp_path: Path) -> None:
+def test_a_stream_without_item_texts_is_refused_by_name(tmp_path: Path) -> None:
     log, mapping = write_small_log(tmp_path)
     order = ComparisonOrder(tmp_path / "out", NamedStreams(log=log, mapping=str(mapping)), seeds=1)
     with pytest.raises(StreamError, match="mapping: no item has a text"):
@@ -162,9 +162,7 @@ def test_a_stream_whose_items_have_no_text_is_refused_by_its_name(tmp_path: Path
         ({"factory": "a.b:c"}, "backbone.factory"),
     ],
 )
-def test_a_backbone_that_does_not_go_with_it_is_refused_by_the_key(
-    keys: dict[str, Any], words: str, tmp_path: Path
-) -> None:
+def test_an_incompatible_backbone_is_refused_by_its_key(keys: dict[str, Any], words: str, tmp_path: Path) -> None:
     with pytest.raises(BackboneRefused, match=words):
         run_text_models(Config.model_validate({"backbone": keys}), ComparisonOrder(tmp_path), console=QUIET)
 

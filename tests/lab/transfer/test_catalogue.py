@@ -15,7 +15,7 @@ def marks(*rows: str) -> NDArray[np.bool_]:
     return np.array([[mark == "x" for mark in row] for row in rows])
 
 
-def test_each_relevant_item_is_ranked_among_what_is_neither_relevant_nor_history() -> None:
+def test_each_relevant_item_is_ranked_among_items_that_are_neither_relevant_nor_history() -> None:
     # By score: a (history), b (relevant), c, d (relevant), e. Without a and the other relevant one b stands first and
     # d second behind c: NDCG is (1 + 1 / log2(3)) / 2; at 1, d is not hit.
     score = np.array([[5.0, 4.0, 3.0, 2.0, 1.0]], dtype=np.float32)
@@ -27,7 +27,7 @@ def test_each_relevant_item_is_ranked_among_what_is_neither_relevant_nor_history
     assert rank_catalogue(score, relevant, history, at=1).ndcg == pytest.approx([0.5])
 
 
-def test_an_item_of_the_history_counts_neither_as_rival_nor_as_relevant() -> None:
+def test_history_items_count_neither_as_negatives_nor_as_relevant() -> None:
     score = np.array([[2.0, 1.0], [2.0, 1.0]], dtype=np.float32)
     order = rank_catalogue(score, marks("xx", "x."), marks("x.", "x."), at=1)
     assert order.hit[0] == 1.0
@@ -43,13 +43,13 @@ def test_equal_scores_share_their_ranks() -> None:
     assert order.ndcg == pytest.approx([(1 + 0.63093) / 4], abs=1e-5)
 
 
-def test_no_user_gives_no_figure() -> None:
+def test_without_users_the_figures_are_undefined() -> None:
     nobody = np.zeros((0, 3))
     assert len(rank_catalogue(nobody.astype(np.float32), nobody > 0, nobody > 0).hit) == 0
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_it_agrees_with_sorting_the_catalogue_anew_for_every_relevant_item(seed: int) -> None:
+def test_ranks_agree_with_sorting_the_catalogue_for_every_relevant_item(seed: int) -> None:
     rng = np.random.default_rng(seed)
     score = rng.permutation(40).astype(np.float32)[None]
     relevant, history = rng.random((1, 40)) < 0.2, rng.random((1, 40)) < 0.2

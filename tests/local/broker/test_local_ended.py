@@ -23,7 +23,7 @@ def test_a_zombie_has_ended() -> None:
         starter.communicate()
 
 
-def test_a_process_that_goes_on_has_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_running_process_has_not_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "STOP_WAIT_S", 0.1)
     process = subprocess.Popen(["sleep", "60"])
     try:

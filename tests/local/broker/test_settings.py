@@ -9,14 +9,14 @@ from local.broker.settings import Node, server_properties
 PORTS = (9301, 9302, 9303)
 
 
-def test_a_node_alone_keeps_one_copy_of_everything() -> None:
+def test_a_single_node_keeps_one_replica_of_each_partition() -> None:
     told = server_properties(9092, 9093)
     assert told["controller.quorum.voters"] == "1@127.0.0.1:9093"
     assert told["default.replication.factor"] == told["min.insync.replicas"] == "1"
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
-def test_three_nodes_name_the_same_voters_and_acknowledge_what_two_of_them_have(number: int) -> None:
+def test_three_nodes_share_their_voters_and_acknowledge_with_two_in_sync_replicas(number: int) -> None:
     told = server_properties(9092, 9999, Node(number, PORTS))
     assert told["controller.quorum.voters"] == "1@127.0.0.1:9301,2@127.0.0.1:9302,3@127.0.0.1:9303"
     assert told["listeners"].endswith(f"CONTROLLER://127.0.0.1:{PORTS[number - 1]}")

@@ -26,14 +26,14 @@ KEYS = [
     [(OPS, "obeys"), (SHOP, "a key with the right `operator`"), (None, "name its file by --key-file")],
     ids=["operator", "shop", "none"],  # the keys are drawn anew in every process that runs tests
 )
-def test_a_scorer_with_keys_tells_whether_it_obeys_to_a_key_that_may_ask(key: str | None, told: str) -> None:
+def test_a_scorer_with_api_keys_reports_an_applied_order_to_an_authorised_key(key: str | None, told: str) -> None:
     with serving(Config.model_validate({"access": {"keys": KEYS}})) as port:
         assert told in wait_until_applied(f"http://127.0.0.1:{port}", Order("main"), key)
 
 
 @pytest.mark.parametrize("content", [None, "", "two words", "unreadable \u00e9"])
 @pytest.mark.parametrize("command", ["pin main 1", "rollback main", "freeze main", "resume main"])
-def test_a_file_that_holds_no_key_is_refused_before_anything_is_ordered(
+def test_a_file_without_a_key_is_refused_before_an_order_is_given(
     tmp_path: Path, command: str, content: str | None
 ) -> None:
     path = tmp_path / "ops.key"

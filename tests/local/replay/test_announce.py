@@ -44,7 +44,7 @@ def order_of(made: list[Announcement]) -> list[tuple[int, str, DriftPhase]]:
 
 
 @given(REQUESTS, SPANS)
-def test_what_is_played_between_begin_and_end_is_what_lies_in_the_span(
+def test_requests_between_begin_and_end_announcements_are_those_of_the_span(
     requests: list[Request], spans: list[DriftSpan]
 ) -> None:
     made = make_replay_plan(requests, spans, PACE)
@@ -57,7 +57,7 @@ def test_what_is_played_between_begin_and_end_is_what_lies_in_the_span(
 
 
 @given(REQUESTS, SPANS)
-def test_every_span_that_is_reached_begins_once_and_ends_once_in_the_order_of_the_play(
+def test_every_reached_span_begins_once_and_ends_once_in_replay_order(
     requests: list[Request], spans: list[DriftSpan]
 ) -> None:
     made = list(make_replay_plan(requests, spans, PACE).announcements)
@@ -73,24 +73,24 @@ def test_every_span_that_is_reached_begins_once_and_ends_once_in_the_order_of_th
 
 
 @given(REQUESTS, SPANS)
-def test_whatever_is_announced_is_taken(requests: list[Request], spans: list[DriftSpan]) -> None:
+def test_every_announcement_is_a_valid_event(requests: list[Request], spans: list[DriftSpan]) -> None:
     assert all(
         announcement_fault(one.event(1.0)) is None for one in make_replay_plan(requests, spans, PACE).announcements
     )
 
 
-def test_an_abrupt_one_that_stays_begins_at_its_time_and_ends_with_the_play() -> None:
+def test_a_lasting_abrupt_drift_begins_at_its_time_and_ends_with_the_replay() -> None:
     made = announcements([span(3.0, 10.0)], [float(time) for time in range(9)])
     assert order_of(made) == [(3, "taste", "begins"), (9, "taste", "ends")]
     assert [one.recorded for one in made] == [3.0, None]
 
 
-def test_a_gradual_one_says_when_it_is_at_full_strength() -> None:
+def test_a_gradual_drift_announces_its_full_strength() -> None:
     made = announcements([span(2.0, 8.0, full=5.0)], [float(time) for time in range(10)])
     assert order_of(made) == [(2, "taste", "begins"), (5, "taste", "full"), (8, "taste", "ends")]
 
 
-def test_a_recurring_one_keeps_its_name_and_overlapping_ones_get_their_own() -> None:
+def test_a_recurring_drift_keeps_its_name_and_overlapping_drifts_get_distinct_names() -> None:
     times = [float(time) for time in range(20)]
     again = announcements([span(1.0, 3.0, returns=True), span(5.0, 7.0)], times)
     assert [(one.name, one.phase, one.span.returns) for one in again] == [
@@ -102,18 +102,18 @@ def test_a_recurring_one_keeps_its_name_and_overlapping_ones_get_their_own() -> 
     ]  # fmt: skip
 
 
-def test_of_one_moment_the_end_is_announced_before_the_begin() -> None:
+def test_at_the_same_time_an_end_is_announced_before_a_begin() -> None:
     made = announcements([span(1.0, 5.0, name="old"), span(5.0, 9.0, name="new")], [float(t) for t in range(10)])
     assert [(one.name, one.phase) for one in made][1:3] == [("old", "ends"), ("new", "begins")]
 
 
-def test_a_play_that_is_cut_short_announces_what_it_reaches() -> None:
+def test_a_shortened_replay_announces_only_the_drift_it_reaches() -> None:
     made = announcements([span(2.0, 9.0), span(6.0, 8.0, name="later")], [0.0, 1.0, 2.0, 3.0])
     assert order_of(made) == [(2, "taste", "begins"), (4, "taste", "ends")]
     assert announcements([span(0.0, 1.0)], []) == []
 
 
-def test_no_request_crosses_the_begin_of_a_span_though_its_user_thinks() -> None:
+def test_no_request_crosses_the_begin_of_a_span_despite_think_time() -> None:
     requests = [request(float(n), "busy" if n < 10 else f"u{n}") for n in range(30)]
     free = [slot.index for slot in make_replay_plan(requests, [], PACE).slots]
     held = [slot.index for slot in make_replay_plan(requests, [span(10.0, 99.0)], PACE).slots]
@@ -121,7 +121,7 @@ def test_no_request_crosses_the_begin_of_a_span_though_its_user_thinks() -> None
     assert set(held[:10]) == set(range(10))
 
 
-def test_recorded_time_passes_so_many_times_faster() -> None:
+def test_recorded_time_passes_faster_by_the_speed_factor() -> None:
     requests = [request(100.0 * n, f"u{n}") for n in range(11)]
     assert make_replay_plan(requests, [], PACE).speed == pytest.approx(1_000 / 0.1)
     assert make_replay_plan(requests[:1], [], PACE).speed == float("inf")
@@ -129,7 +129,7 @@ def test_recorded_time_passes_so_many_times_faster() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "two\nlines", "ü" * 200, "\0", "語" * 40, "\x1b[31mred"])
-def test_any_name_of_a_script_becomes_one_that_can_be_announced(name: str) -> None:
+def test_any_script_name_becomes_a_valid_announcement_name(name: str) -> None:
     made = make_replay_plan([request(0.0)], [span(0.0, 5.0, name=name), span(0.0, 5.0, name=name)], PACE)
     assert len({one.name for one in made.announcements}) == 2
     assert all(announcement_fault(one.event(0.0)) is None for one in made.announcements)

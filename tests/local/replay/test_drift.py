@@ -31,7 +31,7 @@ async def scorer() -> AsyncIterator[FakeScorer]:
         yield fake
 
 
-async def test_its_spans_are_announced_in_order_between_its_requests_and_read_back_as_spans(
+async def test_spans_are_announced_in_order_between_requests_and_read_back(
     stream_config: Config, scorer: FakeScorer
 ) -> None:
     config = stream_config.model_copy(update={"join": JoinConfig(window_s=0.2, lateness_s=0.1)})

@@ -51,7 +51,7 @@ def at_once(count: int) -> list[Slot]:
     return [Slot(0.0, index) for index in range(count)]
 
 
-async def test_clicks_name_the_request_and_the_items_that_were_liked(scorer: FakeScorer) -> None:
+async def test_clicks_name_the_request_and_the_clicked_items(scorer: FakeScorer) -> None:
     clicks = Clicks()
     played = await Player(config(scorer), clicks).play(ReplayPlan([recorded("a", True, False, True)], at_once(1)))
     assert [(click.request_id, click.item_id) for click in clicks.events] == [("main.1", "a-0"), ("main.1", "a-2")]
@@ -82,7 +82,7 @@ async def test_requests_of_different_users_overlap(scorer: FakeScorer) -> None:
     assert scorer.most_open > 1
 
 
-async def test_an_answer_of_5xx_is_counted_by_its_status_and_gives_no_clicks(scorer: FakeScorer) -> None:
+async def test_a_5xx_response_is_counted_by_its_status_and_gives_no_clicks(scorer: FakeScorer) -> None:
     scorer.status = 503
     clicks = Clicks()
     played = await Player(config(scorer), clicks).play(
@@ -94,19 +94,19 @@ async def test_an_answer_of_5xx_is_counted_by_its_status_and_gives_no_clicks(sco
 
 
 @pytest.mark.slow
-async def test_a_request_without_an_answer_in_time_is_counted(scorer: FakeScorer) -> None:
+async def test_a_request_that_times_out_is_counted(scorer: FakeScorer) -> None:
     scorer.delay_s = 5.0
     played = await Player(config(scorer, timeout_s=0.05), Clicks()).play(ReplayPlan([recorded("a", True)], at_once(1)))
     assert played.failed == {"no answer in 0.05 s": 1}
 
 
-async def test_a_scorer_that_is_gone_ends_the_play_with_its_address() -> None:
+async def test_an_unreachable_scorer_ends_the_replay_with_its_address() -> None:
     nobody = PlayConfig("http://127.0.0.1:9", give_up_after=3)
     with pytest.raises(ScorerGoneError, match=r"http://127.0.0.1:9"):
         await Player(nobody, Clicks()).play(ReplayPlan([recorded(user, True) for user in "abcdef"], at_once(6)))
 
 
-async def test_progress_hears_of_the_end(scorer: FakeScorer) -> None:
+async def test_progress_is_reported_at_the_end(scorer: FakeScorer) -> None:
     heard: list[int] = []
     player = Player(config(scorer), Clicks(), lambda played: heard.append(played.requests))
     await player.play(ReplayPlan([recorded("a", True)], at_once(1)))
@@ -147,7 +147,7 @@ async def test_a_conversion_follows_its_click_as_fast_as_the_recording_does(scor
     assert (played.clicks, played.conversions) == (2, 2)
 
 
-async def test_a_late_click_holds_up_neither_its_users_next_request_nor_the_others(scorer: FakeScorer) -> None:
+async def test_a_late_click_delays_neither_the_next_request_of_its_user_nor_other_users(scorer: FakeScorer) -> None:
     requests = [delayed("a", 1_000.0) for _ in range(6)]
     began = time.monotonic()
     player = Player(config(scorer, late_clicks_s=0.6), Clicks())
@@ -155,7 +155,7 @@ async def test_a_late_click_holds_up_neither_its_users_next_request_nor_the_othe
     assert time.monotonic() - began < 1.0
 
 
-async def test_clicks_that_are_still_due_long_after_the_last_answer_are_sent_then(scorer: FakeScorer) -> None:
+async def test_clicks_due_long_after_the_last_answer_are_sent_at_the_end(scorer: FakeScorer) -> None:
     clicks = Clicks()
     began = time.time()
     player = Player(config(scorer, late_clicks_s=0.3), clicks)
@@ -165,7 +165,7 @@ async def test_clicks_that_are_still_due_long_after_the_last_answer_are_sent_the
     assert played.clicks == 2
 
 
-async def test_drift_is_announced_when_all_before_it_is_answered_and_before_the_next_leaves(scorer: FakeScorer) -> None:
+async def test_drift_is_announced_after_all_earlier_responses_and_before_the_next_request(scorer: FakeScorer) -> None:
     scorer.delay_s = 0.02
     answered: list[int] = []
 
@@ -189,7 +189,7 @@ async def test_drift_is_announced_when_all_before_it_is_answered_and_before_the_
     assert played.announced[0].recorded == 1.0
 
 
-async def test_a_play_that_fails_ends_what_it_announced() -> None:
+async def test_a_failed_replay_ends_the_drift_it_announced() -> None:
     sink = Clicks()
     nobody = PlayConfig("http://127.0.0.1:9", give_up_after=3)
     with pytest.raises(ScorerGoneError):
@@ -199,7 +199,7 @@ async def test_a_play_that_fails_ends_what_it_announced() -> None:
     assert [event.phase for event in sink.sent if isinstance(event, DriftEvent)] == ["begins", "ends"]
 
 
-async def test_a_play_that_is_interrupted_ends_what_it_announced_once(scorer: FakeScorer) -> None:
+async def test_an_interrupted_replay_ends_the_drift_it_announced_once(scorer: FakeScorer) -> None:
     begun = asyncio.Event()
 
     class Noting(Clicks):

@@ -55,7 +55,7 @@ def test_profiles_are_published_with_their_fields_and_clicks_by_their_request(co
     assert events[b"main.1"] == FeedbackEvent("main.1", "i1", 6.0)
 
 
-def test_the_lag_is_everything_until_both_lanes_of_ingest_commit_and_then_nothing(config: Config) -> None:
+def test_the_lag_is_all_records_until_both_consumers_of_ingest_commit_and_then_zero(config: Config) -> None:
     publisher = Publisher(config)
     publish_profiles(publisher, DATA)
     publisher.close()
@@ -68,7 +68,7 @@ def test_the_lag_is_everything_until_both_lanes_of_ingest_commit_and_then_nothin
     wait_for_ingest(config, timeout_s=1.0)
 
 
-def test_an_ingest_that_does_not_read_is_named_with_the_cure(config: Config) -> None:
+def test_an_ingest_that_does_not_read_is_reported_with_a_remedy(config: Config) -> None:
     publisher = Publisher(config)
     publish_profiles(publisher, DATA)
     publisher.close()

@@ -54,11 +54,11 @@ def one_request(world: World, n: int = 6) -> FeatureBatch:
     return encoder.batch(encoder.encode_user(world.users[1]), items, (1, 1, 2))
 
 
-def test_it_is_a_backbone_that_a_kernel_can_stand_beside(variant: FoundationBackbone) -> None:
+def test_the_foundation_model_satisfies_the_backbone_interface(variant: FoundationBackbone) -> None:
     assert isinstance(variant, FrozenBackbone)
 
 
-def test_shapes_are_as_promised_and_all_is_finite(variant: FoundationBackbone, world: World) -> None:
+def test_shapes_are_as_documented_and_all_values_are_finite(variant: FoundationBackbone, world: World) -> None:
     batch = one_request(world)
     x, content = variant.represent(batch), variant.content(batch)
     logits = variant.predict(x, batch.domain.expand(6, -1))
@@ -87,7 +87,7 @@ def test_conversion_logit_is_neutral_without_a_conversion_tower(variant: Foundat
     assert bool((cvr == 0).all()) == (not variant.has_conversion)
 
 
-def test_an_item_never_seen_is_placed_by_its_text_and_fields(variant: FoundationBackbone, world: World) -> None:
+def test_an_unknown_item_is_represented_by_its_text_and_fields(variant: FoundationBackbone, world: World) -> None:
     encoder = world.encoder
     rng = np.random.default_rng(5)
     unseen = [ItemFeatures(f"new{i}", {"genres": ["war"]}, rng.normal(size=TEXT).astype(np.float32)) for i in range(2)]
@@ -96,7 +96,7 @@ def test_an_item_never_seen_is_placed_by_its_text_and_fields(variant: Foundation
     assert not torch.equal(*variant.represent(batch))
 
 
-def test_the_domain_reaches_the_answer(variant: FoundationBackbone, world: World) -> None:
+def test_the_domain_changes_the_logit(variant: FoundationBackbone, world: World) -> None:
     encoder = world.encoder
     user, items = encoder.encode_user(world.users[0]), [encoder.encode_item(world.items[0])]
     batches = [encoder.batch(user, items, domain) for domain in ((1, 1, 1), (1, 3, 1))]
@@ -122,7 +122,7 @@ def test_gating_weights_are_a_distribution_over_the_aspects(gating: Any) -> None
     assert (weights >= 0).all()
 
 
-def test_a_single_domain_row_serves_all_items_alike(backbone: FoundationBackbone, world: World) -> None:
+def test_a_single_domain_row_applies_to_all_items(backbone: FoundationBackbone, world: World) -> None:
     batch = one_request(world)
     x = backbone.represent(batch)
     torch.testing.assert_close(
@@ -136,7 +136,9 @@ def test_fingerprint_is_refused_before_training_has_ended(backbone: FoundationBa
 
 
 @pytest.mark.parametrize(("skips", "delay"), [(False, 0.0), (True, 0.0), (False, 3.0)])
-def test_pretraining_shows_a_request_what_was_decided_before_it(world: World, skips: bool, delay: float) -> None:
+def test_pretraining_histories_hold_only_labels_decided_before_the_request(
+    world: World, skips: bool, delay: float
+) -> None:
     ex = world.examples
     past = past_events(ex, HistorySpec(5, skips, delay))
     for i in range(0, len(ex), 37):
@@ -154,7 +156,7 @@ def test_pretraining_shows_a_request_what_was_decided_before_it(world: World, sk
 
 
 @pytest.mark.parametrize("name", ["pool", "gru4rec", "nextitnet", "sasrec", "bert4rec"])
-def test_a_user_is_what_was_done_lately_and_a_batch_without_histories_is_refused(world: World, name: str) -> None:
+def test_the_user_depends_on_recent_events_and_a_batch_without_histories_is_refused(world: World, name: str) -> None:
     config = SMALL.model_copy(update={"user_encoder": name, "history_length": 3, "history_width": 8})
     encoder = world.encoder
     model, report = pretrain(

@@ -33,7 +33,7 @@ def fitted(world: World, examples: Examples, steps: int) -> tuple[FoundationBack
     return model, vars(report)
 
 
-def test_content_fitted_to_residuals_guesses_what_new_users_like(tastes: tuple[World, Examples]) -> None:
+def test_content_fitted_to_residuals_predicts_clicks_of_new_users(tastes: tuple[World, Examples]) -> None:
     _, report = fitted(*tastes, steps=150)
     assert report["method"] == "taste"
     assert float(str(report["log_loss"])) < float(str(report["log_loss_without"])) - 0.02
@@ -46,7 +46,7 @@ def test_the_same_seed_gives_the_same_content(tastes: tuple[World, Examples]) ->
 
 
 @pytest.mark.parametrize("steps", [0, 50])
-def test_too_few_users_or_no_steps_take_principal_components_and_say_so(world: World, steps: int) -> None:
+def test_too_few_users_or_no_steps_use_principal_components_and_report_it(world: World, steps: int) -> None:
     model, report = fitted(world, world.examples, steps)
     assert report["method"] == "components"
     assert bool(torch.isfinite(model.content_map).all())

@@ -39,9 +39,7 @@ def test_examples_without_conversions_refuse_the_task_by_its_key(how: str, world
         )  # fmt: skip
 
 
-def test_a_backbone_of_conversions_is_not_tuned_on_examples_that_know_of_none(
-    make_backbone: Make, world: World
-) -> None:
+def test_a_backbone_with_conversions_is_not_tuned_on_examples_without_them(make_backbone: Make, world: World) -> None:
     examples = without(world.examples, "unknown")
     domain = examples.domain.copy()
     domain[:, 0] = SIZES[0]
@@ -52,7 +50,7 @@ def test_a_backbone_of_conversions_is_not_tuned_on_examples_that_know_of_none(
         )  # fmt: skip
 
 
-def test_a_backbone_of_conversions_is_saved_and_opened_with_its_second_column(
+def test_a_backbone_with_conversions_is_saved_and_opened_with_its_second_column(
     make_backbone: Make, world: World, tmp_path: Path
 ) -> None:
     backbone = make_backbone(tasks="ctr_ctcvr")
@@ -67,7 +65,7 @@ def test_a_backbone_of_conversions_is_saved_and_opened_with_its_second_column(
     assert np.isnan(auc_ctcvr(make_backbone(), data, logits))
 
 
-def test_a_run_is_not_taken_up_with_other_conversions(world: World, tmp_path: Path) -> None:
+def test_a_run_is_not_resumed_with_other_conversions(world: World, tmp_path: Path) -> None:
     class Interrupted(Exception):
         """Stands for a kill."""
 

@@ -38,7 +38,7 @@ def pairs(world: World, users: list[int], items: list[int], facets: tuple[int, i
     return table.batch(torch.tensor(users), torch.tensor(items), domain)
 
 
-def test_the_representation_is_a_users_vector_beside_an_items(dssm: DssmBackbone, world: World) -> None:
+def test_the_representation_concatenates_user_and_item_vectors(dssm: DssmBackbone, world: World) -> None:
     assert isinstance(dssm, TwoTowers)
     batch = pairs(world, [0, 1, 2], [5, 6, 7])
     x = dssm.represent(batch)
@@ -46,7 +46,9 @@ def test_the_representation_is_a_users_vector_beside_an_items(dssm: DssmBackbone
     assert dssm.user_vector(batch).shape == dssm.item_vector(batch).shape == (3, dssm.width // 2)
 
 
-def test_a_users_vector_knows_no_item_and_an_items_neither_user_nor_domain(dssm: DssmBackbone, world: World) -> None:
+def test_the_user_vector_does_not_depend_on_items_nor_the_item_vector_on_user_or_domain(
+    dssm: DssmBackbone, world: World
+) -> None:
     here, elsewhere = pairs(world, [0, 0], [5, 6]), pairs(world, [0, 1], [5, 6], (0, 1, 2))
     # Rows are compared at their places: on some processors a product's rows differ in the last bit by where they stand.
     assert torch.equal(dssm.user_vector(here), dssm.user_vector(pairs(world, [0, 0], [7, 8])))
@@ -69,7 +71,7 @@ def test_the_click_logit_is_one_dot_product(dssm: DssmBackbone, world: World) ->
     torch.testing.assert_close(torch.cat(asked, dim=1) @ torch.cat(offered, dim=1).T, logit, atol=1e-5, rtol=1e-5)
 
 
-def test_training_sees_the_statistics_that_it_is_given(make_backbone: Make, world: World) -> None:
+def test_training_uses_the_given_statistics(make_backbone: Make, world: World) -> None:
     dssm = make_backbone(trunk="dssm")
     batch = pairs(world, [0, 1, 2], [5, 6, 7])
     assert isinstance(dssm, DssmBackbone)
@@ -84,7 +86,7 @@ def test_training_sees_the_statistics_that_it_is_given(make_backbone: Make, worl
         assert torch.equal(item, dssm.item_vector(batch)) == (column < dssm.statistics.user_width)
 
 
-def test_it_learns_what_hangs_on_user_and_item_together(world: World) -> None:
+def test_two_towers_learn_an_interaction_of_user_and_item(world: World) -> None:
     ex = world.examples
     model, _ = pretrain(
         ex, world.users, world.items, world.encoder, domain_sizes=SIZES,
@@ -100,7 +102,7 @@ def test_it_learns_what_hangs_on_user_and_item_together(world: World) -> None:
     assert log_loss(both, label) < log_loss(alone[:, 0], label) - 0.03
 
 
-def test_a_kernel_on_top_begins_as_the_frozen_model_and_learns(dssm: DssmBackbone) -> None:
+def test_a_kernel_on_two_towers_starts_as_the_frozen_model_and_learns(dssm: DssmBackbone) -> None:
     learner = Learner(kernel_start(dssm.width), LearnerConfig(), fingerprint=dssm.fingerprint, domain_sizes=SIZES)
     asked = micro_batch(dssm, 200, seed=99)
     assert torch.equal(learner.score(asked), asked.frozen_logit)
@@ -116,7 +118,7 @@ def test_the_logits_can_be_differentiated_in_the_representation(dssm: DssmBackbo
     assert (gradient != 0).all(dim=1).all()
 
 
-def test_it_comes_back_from_disk_as_it_was(dssm: DssmBackbone, world: World, tmp_path: Path) -> None:
+def test_two_towers_round_trip_through_the_disk(dssm: DssmBackbone, world: World, tmp_path: Path) -> None:
     save_backbone(tmp_path, dssm, world.encoder, SCHEMA, {})
     opened = load_backbone(tmp_path, SCHEMA).backbone
     batch = pairs(world, [0, 1], [5, 6])
@@ -124,7 +126,7 @@ def test_it_comes_back_from_disk_as_it_was(dssm: DssmBackbone, world: World, tmp
     assert torch.equal(opened.represent(batch), dssm.represent(batch))
 
 
-def test_a_users_vector_depends_on_the_clock_only_where_gaps_are_read(world: World, make_backbone: Make) -> None:
+def test_the_user_vector_depends_on_the_clock_only_if_time_gaps_are_read(world: World, make_backbone: Make) -> None:
     shape = make_backbone().shape
     for gaps in (False, True):
         changes = {"trunk": "dssm", "user_encoder": "pool", "history_gaps": gaps}
@@ -141,13 +143,13 @@ def test_a_users_vector_depends_on_the_clock_only_where_gaps_are_read(world: Wor
         ({"query_aspects": ["text"]}, "query_aspects go with any trunk but dssm"),
     ],
 )
-def test_what_two_towers_cannot_do_is_refused_by_its_key(changes: dict[str, object], says: str) -> None:
+def test_settings_that_two_towers_do_not_support_are_refused_by_key(changes: dict[str, object], says: str) -> None:
     with pytest.raises(ValidationError, match=says):
         BackboneConfig(trunk="dssm", **changes)
     assert BackboneConfig(**changes).trunk == "mmoe"
 
 
-def test_the_class_with_a_trunk_does_not_pass_for_two_towers(make_backbone: Make) -> None:
+def test_the_model_with_a_trunk_is_not_an_instance_of_two_towers(make_backbone: Make) -> None:
     backbone = make_backbone()
     assert not isinstance(backbone, TwoTowers)
     with pytest.raises(ValueError, match="make_foundation"):

@@ -61,7 +61,7 @@ def test_an_item_changes_with_an_aspect_if_and_only_if_it_is_named(
 
 
 @given(st.text(max_size=8), st.text(max_size=8), st.integers(0, 39))
-def test_by_text_alone_two_items_of_one_text_are_one_whatever_their_ids_and_fields(
+def test_with_text_as_the_only_aspect_items_with_equal_text_are_equal(
     make_backbone: Any, world: World, one: str, other: str, number: int
 ) -> None:
     text = world.items[number].text
@@ -73,14 +73,14 @@ def test_by_text_alone_two_items_of_one_text_are_one_whatever_their_ids_and_fiel
     assert torch.equal(content, same_content)
 
 
-def test_what_is_not_named_takes_no_parameters_and_no_statistics(trained: FoundationBackbone) -> None:
+def test_unused_aspects_have_no_parameters_and_no_statistics(trained: FoundationBackbone) -> None:
     aspects, names = trained.config.item_aspects, set(trained.state_dict())
     assert ("item_table.weight" in names) == ("statistics.item" in names) == ("id" in aspects)
     assert ("item_text.weight" in names) == ("text" in aspects)
     assert ("item_sparse.table.weight" in names) == ("statistics.item_sparse" in names) == ("sparse" in aspects)
 
 
-def test_it_is_saved_with_the_backbone_and_opened_by_a_configuration_of_the_same(
+def test_item_aspects_are_saved_with_the_backbone_and_checked_when_it_is_opened(
     trained: FoundationBackbone, world: World, tmp_path: Path
 ) -> None:
     schema = replace(SCHEMA, item_aspects=trained.config.item_aspects)
@@ -112,13 +112,13 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("wrong", REFUSED)
-def test_a_choice_that_makes_no_sense_is_refused_by_its_key(wrong: str) -> None:
+def test_invalid_item_aspects_are_refused_by_key(wrong: str) -> None:
     keys, words = REFUSED[wrong]
     with pytest.raises(ValidationError, match=words):
         BackboneConfig(**keys)
 
 
-def test_the_order_in_which_aspects_are_named_decides_nothing() -> None:
+def test_the_order_of_named_aspects_does_not_matter() -> None:
     assert BackboneConfig(item_aspects=("sparse", "id")).item_aspects == ("id", "sparse")
 
 
@@ -130,9 +130,7 @@ def test_the_order_in_which_aspects_are_named_decides_nothing() -> None:
         (("text", "sparse"), "text, sparse, but no item has a text and no item field"),
     ],
 )
-def test_aspects_that_hold_nothing_are_refused_before_anything_is_trained(
-    aspects: Aspects, words: str, world: World
-) -> None:
+def test_aspects_without_data_are_refused_before_training(aspects: Aspects, words: str, world: World) -> None:
     blank = [replace(item, text=np.zeros(TEXT, dtype=np.float32)) for item in world.items]
     encoder = FeatureEncoder.fit(world.users, blank, user_fields=FIELDS, item_fields=(), text_width=TEXT)
     config = SMALL.model_copy(update={"item_aspects": aspects})
@@ -143,7 +141,7 @@ def test_aspects_that_hold_nothing_are_refused_before_anything_is_trained(
 
 
 @pytest.mark.parametrize("encoder", ["sasrec", "bert4rec"])
-def test_a_user_encoder_that_knows_items_by_text_needs_no_ids(encoder: str, world: World) -> None:
+def test_a_user_encoder_that_reads_items_by_text_needs_no_ids(encoder: str, world: World) -> None:
     keys = {"item_aspects": ("text",), "history_items": "text", "user_encoder": encoder, "history_length": 5}
     config = BackboneConfig(**{**SMALL.model_dump(), **keys})
     backbone, _ = pretrain_backbone(

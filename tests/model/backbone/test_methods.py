@@ -105,7 +105,7 @@ def test_every_method_has_a_name_and_every_name_a_method() -> None:
 
 
 @pytest.mark.parametrize(("method", "changes"), cases())
-def test_old_scenes_answer_bit_for_bit_as_before_the_new_one_does_not_and_only_its_own_parameters_move(
+def test_old_scenes_are_bit_identical_and_only_parameters_of_the_new_scene_change(
     fitted: Fitted, make_backbone: MakeBackbone, method: MethodName, changes: dict[str, object]
 ) -> None:
     world, scene, old, result = fitted.world, fitted.scene, make_backbone(**changes), fitted.by(method, **changes)
@@ -124,7 +124,7 @@ def test_old_scenes_answer_bit_for_bit_as_before_the_new_one_does_not_and_only_i
 
 
 @pytest.mark.parametrize("method", METHOD_NAMES)
-def test_before_it_learns_the_new_scene_is_answered_as_by_the_grown_backbone(
+def test_before_training_the_new_scene_equals_the_extended_backbone(
     fitted: Fitted, make_backbone: MakeBackbone, method: MethodName
 ) -> None:
     old, scene, encoder = make_backbone(**encoder_of(method)), fitted.scene, fitted.world.encoder
@@ -137,7 +137,7 @@ def test_before_it_learns_the_new_scene_is_answered_as_by_the_grown_backbone(
 
 
 @pytest.mark.parametrize("method", METHOD_NAMES)
-def test_a_request_is_answered_by_its_scene_whatever_stands_beside_it(fitted: Fitted, method: MethodName) -> None:
+def test_a_row_is_scored_by_its_scene_whatever_else_is_in_the_batch(fitted: Fitted, method: MethodName) -> None:
     result, scene = fitted.by(method, **encoder_of(method)), fitted.scene
     profiles = ProfileTable(result.encoder, scene.users, scene.items)
     batch = TrainingData.of(scene.examples, profiles, result.backbone.config.history).batch(torch.arange(40))
@@ -154,7 +154,9 @@ def test_a_request_is_answered_by_its_scene_whatever_stands_beside_it(fitted: Fi
 
 
 @pytest.mark.parametrize("method", METHOD_NAMES)
-def test_it_is_saved_and_opened_like_any_backbone(fitted: Fitted, method: MethodName, tmp_path: Path) -> None:
+def test_a_backbone_with_scenes_is_saved_and_opened_like_any_backbone(
+    fitted: Fitted, method: MethodName, tmp_path: Path
+) -> None:
     result, scene = fitted.by(method, **encoder_of(method)), fitted.scene
     schema = replace(SCHEMA, domains={**SCHEMA.domains, "scene": ("home", "shorts")})
     save_backbone(tmp_path, result.backbone, result.encoder, schema, {})
@@ -172,7 +174,7 @@ def test_it_is_saved_and_opened_like_any_backbone(fitted: Fitted, method: Method
 
 
 @pytest.mark.parametrize("method", METHOD_NAMES)
-def test_it_is_the_same_each_time_and_leaves_the_old_backbone_alone(
+def test_training_is_deterministic_and_leaves_the_old_backbone_unchanged(
     fitted: Fitted, make_backbone: MakeBackbone, method: MethodName
 ) -> None:
     old, first = make_backbone(**encoder_of(method)), fitted.by(method, **encoder_of(method))
@@ -182,7 +184,7 @@ def test_it_is_the_same_each_time_and_leaves_the_old_backbone_alone(
 
 
 @pytest.mark.parametrize("method", METHOD_NAMES)
-def test_what_is_frozen_gets_nothing(make_backbone: MakeBackbone, method: MethodName) -> None:
+def test_frozen_levels_get_no_parameters(make_backbone: MakeBackbone, method: MethodName) -> None:
     backbone = make_backbone(**encoder_of(method))
     for level in LEVELS:
         if method.startswith("peterrec") and level == "L1":
@@ -194,7 +196,7 @@ def test_what_is_frozen_gets_nothing(make_backbone: MakeBackbone, method: Method
 
 
 @pytest.mark.parametrize("method", METHOD_NAMES)
-def test_a_scene_after_it_changes_neither_it_nor_the_old_ones(fitted: Fitted, method: MethodName) -> None:
+def test_a_later_scene_changes_no_earlier_scene(fitted: Fitted, method: MethodName) -> None:
     first = fitted.by(method, **encoder_of(method))
     second = fitted.third(first, method)
     for part in (fitted.world, fitted.scene):
@@ -203,7 +205,7 @@ def test_a_scene_after_it_changes_neither_it_nor_the_old_ones(fitted: Fitted, me
     assert [entry.scene for entry in second.backbone.entries] == [NEW_SCENE, NEW_SCENE + 1]
 
 
-def test_full_fine_tuning_leaves_what_a_scene_has_for_itself(fitted: Fitted) -> None:
+def test_full_fine_tuning_leaves_the_parameters_of_other_scenes_unchanged(fitted: Fitted) -> None:
     first = fitted.by("lora").backbone
     assert isinstance(first, BackboneWithScenes)
     own, free = {id(p) for p in first.scenes.parameters()}, {id(p) for p in trainable(first, ())}
@@ -212,7 +214,7 @@ def test_full_fine_tuning_leaves_what_a_scene_has_for_itself(fitted: Fitted) -> 
     assert not own & free
 
 
-def test_conure_keeps_a_share_of_what_was_free_and_no_scene_takes_what_another_has(fitted: Fitted) -> None:
+def test_conure_keeps_a_share_of_free_weights_and_scenes_share_no_weight(fitted: Fitted) -> None:
     second = fitted.third(fitted.by("conure"), "conure")
     assert isinstance(second.backbone, BackboneWithScenes)
     one, other = second.backbone.scenes
@@ -227,7 +229,7 @@ def test_conure_keeps_a_share_of_what_was_free_and_no_scene_takes_what_another_h
 
 
 @pytest.mark.parametrize("method", ["lora", "houlsby", "conure"])
-def test_the_aspects_of_a_query_get_their_part(method: MethodName) -> None:
+def test_query_aspects_get_method_parameters(method: MethodName) -> None:
     model = BackboneWithScenes(SMALL.model_copy(update={"query_aspects": ("text", "words")}), SHAPE)
     names = [name.replace("/", ".") for name, _ in model.add(SceneEntry(1, method, ())).named_parameters()]
     assert any("query.text" in name for name in names)
@@ -249,7 +251,7 @@ def test_peterrec_under_a_frozen_sequence_encoder_is_refused() -> None:
 
 
 @pytest.mark.parametrize("method", ["lora", "houlsby", "conure"])
-def test_a_method_that_is_left_nothing_is_refused(method: MethodName) -> None:
+def test_a_method_without_any_level_to_adapt_is_refused(method: MethodName) -> None:
     with pytest.raises(BackboneRefused, match=rf"{method} finds nothing .* outside the frozen levels L0, L1, L2, L3"):
         BackboneWithScenes(SMALL, SHAPE).add(SceneEntry(1, method, LEVELS))
 

@@ -49,7 +49,7 @@ PAIRS: dict[str, tuple[type[Optimizer], type[Optimizer], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_a_step_and_a_restored_state_are_those_of_pytorch_to_the_bit(name: str) -> None:
+def test_a_step_and_a_restored_state_equal_those_of_pytorch_bit_for_bit(name: str) -> None:
     ours, theirs, options = PAIRS[name]
     expected = trained(lambda parameters: theirs(parameters, **options), 10)
     for restart in (None, lambda parameters: ours(parameters, **options)):

@@ -79,7 +79,7 @@ def test_the_documented_deepfm_is_trained_saved_and_opened_with_the_same_answers
     assert torch.equal(loaded.backbone.predict(x, domain), backbone.predict(x, domain))
 
 
-def test_training_is_the_same_each_time_and_leaves_the_callers_random_state(world: World, tmp_path: Path) -> None:
+def test_training_is_deterministic_and_leaves_the_random_state_of_the_caller(world: World, tmp_path: Path) -> None:
     factory = f"{EXAMPLE}:deepfm"
     state = torch.get_rng_state()
     first = trained(world, factory).fingerprint
@@ -89,14 +89,14 @@ def test_training_is_the_same_each_time_and_leaves_the_callers_random_state(worl
 
 
 @pytest.mark.parametrize("name", ["model.py", "features.py", "torch.py", "own-backbone.py", "v1.2.py"])
-def test_a_file_of_any_name_collides_with_nothing(name: str, world: World, tmp_path: Path) -> None:
+def test_a_file_of_any_name_does_not_collide_with_other_modules(name: str, world: World, tmp_path: Path) -> None:
     before = {key: sys.modules.get(key) for key in ("model", "features", "torch")}
     assert trained(world, written(tmp_path, name=name)).width == 6
     assert {key: sys.modules.get(key) for key in before} == before
     assert str(tmp_path) not in sys.path
 
 
-def test_a_file_reads_the_files_beside_it_by_relative_imports(world: World, tmp_path: Path) -> None:
+def test_a_file_imports_files_of_its_folder_by_relative_imports(world: World, tmp_path: Path) -> None:
     (tmp_path / "model.py").write_text(SOURCE)
     factory = written(
         tmp_path, "from .model import make as made\n\n\ndef make(config, shape):\n    return made(config, shape)\n"
@@ -104,7 +104,7 @@ def test_a_file_reads_the_files_beside_it_by_relative_imports(world: World, tmp_
     assert trained(world, factory).width == 6
 
 
-def test_files_of_one_name_in_two_folders_stay_apart(tmp_path: Path) -> None:
+def test_files_with_equal_names_in_two_folders_stay_separate(tmp_path: Path) -> None:
     one, two = (
         written(tmp_path / "a"),
         written(tmp_path / "b", SOURCE.replace("Linear(6, 1)", "Linear(6, 1, bias=True)")),
@@ -130,7 +130,7 @@ def test_a_module_on_the_import_path_is_found_by_its_name(
     assert trained(world, "a_users_package:make").width == 6
 
 
-def test_the_digest_changes_with_the_file_and_with_the_file_beside_it(tmp_path: Path) -> None:
+def test_the_digest_changes_with_the_file_and_with_files_of_its_folder(tmp_path: Path) -> None:
     (tmp_path / "layers.py").write_text("WIDTH = 6\n")
     factory = written(tmp_path, "from .layers import WIDTH\n" + SOURCE)
     first = factory_digest(factory)
@@ -173,7 +173,7 @@ BAD_SOURCES: dict[str, tuple[str, str]] = {
 }  # fmt: skip
 
 
-def test_an_own_backbone_gives_as_many_columns_as_it_has_tasks(world: World, tmp_path: Path) -> None:
+def test_a_custom_backbone_returns_one_column_per_task(world: World, tmp_path: Path) -> None:
     two = SOURCE.replace("nn.Linear(6, 1)", "nn.Linear(6, 2)").replace("[:, 0]", "")
     assert trained(world, written(tmp_path, two), tasks="ctr_ctcvr").has_conversion
     with pytest.raises(BackboneRefused, match=r'gives one column, but backbone\.tasks is "ctr_ctcvr"'):
@@ -181,9 +181,7 @@ def test_an_own_backbone_gives_as_many_columns_as_it_has_tasks(world: World, tmp
 
 
 @pytest.mark.parametrize("fault", BAD_SOURCES)
-def test_a_file_that_cannot_be_used_is_refused_by_its_name_and_the_reason(
-    fault: str, world: World, tmp_path: Path
-) -> None:
+def test_an_unusable_file_is_refused_by_name_with_the_reason(fault: str, world: World, tmp_path: Path) -> None:
     source, reason = BAD_SOURCES[fault]
     factory = written(tmp_path, source)
     with pytest.raises(BackboneRefused, match=reason) as refused:
@@ -200,18 +198,18 @@ def test_a_file_that_cannot_be_used_is_refused_by_its_name_and_the_reason(
         ("features:make", "features is a package of Driftline"),
     ],
 )
-def test_a_name_that_leads_nowhere_is_refused_with_the_cure(factory: str, reason: str) -> None:
+def test_an_unknown_factory_is_refused_with_a_remedy(factory: str, reason: str) -> None:
     with pytest.raises(BackboneRefused, match=reason):
         load_factory(factory)
 
 
 @pytest.mark.parametrize("factory", ["own.py", ":make", "own.py:", "own.py:make it", "package.module"])
-def test_a_factory_that_names_no_function_is_no_configuration(factory: str) -> None:
+def test_a_factory_without_a_function_is_an_invalid_configuration(factory: str) -> None:
     with pytest.raises(ValueError, match="names no function"):
         BackboneConfig(factory=factory)
 
 
-def test_what_is_learned_outside_of_the_parameters_is_met_when_it_is_saved(world: World, tmp_path: Path) -> None:
+def test_state_learned_outside_of_parameters_is_refused_when_saving(world: World, tmp_path: Path) -> None:
     source = SOURCE.replace("return self.out(x)[:, 0]", "return self.scale * self.out(x)[:, 0]")
     source = source.replace("        self.net =", "        self.scale = 1.0\n        self.net =")
     source = source.replace("        with torch.no_grad():", "        self.scale = 3.0\n        with torch.no_grad():")
@@ -228,14 +226,14 @@ def saved(world: World, tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path / "backbone", tmp_path / "code"
 
 
-def test_code_that_answers_otherwise_than_at_pretraining_is_refused(saved: tuple[Path, Path]) -> None:
+def test_code_with_other_outputs_than_at_pretraining_is_refused(saved: tuple[Path, Path]) -> None:
     folder, code = saved
     factory = written(code, SOURCE.replace("self.out(x)[:, 0]", "self.out(x)[:, 0] + 1"))
     with pytest.raises(BackboneRefused, match=r"predict\(\) gives other values than at pretraining"):
         load_backbone(folder, SCHEMA, factory)
 
 
-def test_a_state_that_cannot_be_put_back_is_met_when_it_is_saved(world: World, tmp_path: Path) -> None:
+def test_state_that_cannot_be_restored_is_refused_when_saving(world: World, tmp_path: Path) -> None:
     overridden = "def load_state_dict(self, state):\n        raise KeyError('old name')\n\n    def represent"
     factory = written(tmp_path, SOURCE.replace("def represent", overridden))
     backbone = trained(world, factory)
@@ -243,7 +241,7 @@ def test_a_state_that_cannot_be_put_back_is_met_when_it_is_saved(world: World, t
         save_backbone(tmp_path / "saved", backbone, world.encoder, SCHEMA, {})
 
 
-def test_code_that_changed_by_neither_size_nor_time_is_read_anew(tmp_path: Path) -> None:
+def test_changed_code_with_equal_size_and_time_is_loaded_again(tmp_path: Path) -> None:
     for number in (1, 2):
         factory = written(tmp_path, f"def make(config, shape):\n    return {number}\n")
         os.utime(tmp_path / "own.py", (1_700_000_000, 1_700_000_000))
@@ -251,7 +249,7 @@ def test_code_that_changed_by_neither_size_nor_time_is_read_anew(tmp_path: Path)
         assert made == number
 
 
-def test_code_of_another_shape_is_refused(saved: tuple[Path, Path]) -> None:
+def test_code_with_other_tensor_shapes_is_refused(saved: tuple[Path, Path]) -> None:
     folder, code = saved
     factory = written(code, SOURCE.replace("(6, 1)", "(7, 1)").replace("text_width, 6", "text_width, 7"))
     with pytest.raises(BackboneRefused, match=r"another module than at pretraining.*'net"):
@@ -264,7 +262,7 @@ def test_a_comment_in_the_code_or_another_path_to_it_changes_nothing(saved: tupl
     assert load_backbone(folder, SCHEMA, factory).backbone.width == 6
 
 
-def test_an_own_backbone_is_not_opened_without_its_factory_nor_another_with_it(
+def test_a_custom_backbone_is_opened_only_with_its_own_factory(
     saved: tuple[Path, Path], world: World, tmp_path: Path
 ) -> None:
     folder, code = saved

@@ -33,7 +33,7 @@ def run(
     )  # fmt: skip
 
 
-def test_it_learns_what_the_world_is_made_of() -> None:
+def test_pretraining_learns_the_effects_of_the_simulated_data() -> None:
     world = World(examples=4_000)
     _, report = run(world, PretrainConfig(epochs=16, batch_size=64, learning_rate=5e-3, patience=16))
     assert report.validation_auc > 0.62
@@ -52,7 +52,7 @@ def test_same_seed_same_backbone_whatever_the_global_random_state(world: World) 
     assert other.fingerprint != first.fingerprint
 
 
-def test_the_last_examples_by_time_validate(world: World) -> None:
+def test_the_latest_examples_are_the_validation_set(world: World) -> None:
     _, report = run(world, QUICK.model_copy(update={"validation_share": 0.25}))
     assert (report.train_examples, report.validation_examples) == (450, 150)
     assert report.window == (0.0, 599.0)
@@ -63,14 +63,14 @@ def test_report_has_an_auc_per_facet_value(world: World) -> None:
     assert {name.split("=")[0] for name in report.validation_auc_by_domain} == {"scene", "region", "period"}
 
 
-def test_progress_moves_on_and_never_beyond_its_bound(world: World) -> None:
+def test_progress_increases_and_never_exceeds_its_total(world: World) -> None:
     seen: list[TrainingProgress] = []
     run(world, progress=seen.append)
     assert [at.step for at in seen] == list(range(1, len(seen) + 1))
     assert all(at.step <= at.steps for at in seen)
 
 
-def test_early_stopping_keeps_the_best_pass(world: World) -> None:
+def test_early_stopping_keeps_the_best_epoch(world: World) -> None:
     _, report = run(world, PretrainConfig(epochs=12, batch_size=64, learning_rate=0.05, patience=1))
     losses = [row["log_loss"] for row in report.history]
     assert report.epochs < 12
@@ -81,7 +81,7 @@ class Interrupted(Exception):
     """Stands for a kill."""
 
 
-def test_an_interrupted_run_is_taken_up_bit_for_bit(world: World, tmp_path: Path) -> None:
+def test_an_interrupted_run_resumes_bit_for_bit(world: World, tmp_path: Path) -> None:
     config = PretrainConfig(epochs=3, batch_size=64, patience=3)
     whole, _ = run(world, config)
     file = tmp_path / "state.safetensors"
@@ -99,7 +99,7 @@ def test_an_interrupted_run_is_taken_up_bit_for_bit(world: World, tmp_path: Path
     assert not file.exists()
 
 
-def test_an_interrupted_refit_is_taken_up_bit_for_bit(world: World, tmp_path: Path) -> None:
+def test_an_interrupted_refit_resumes_bit_for_bit(world: World, tmp_path: Path) -> None:
     config = PretrainConfig(epochs=3, batch_size=64, patience=3)
     seen: list[TrainingProgress] = []
     whole, report = run(world, config, progress=seen.append)
@@ -118,7 +118,7 @@ def test_an_interrupted_refit_is_taken_up_bit_for_bit(world: World, tmp_path: Pa
     assert not list(tmp_path.iterdir())
 
 
-def test_the_refit_learns_from_the_share_that_validated(world: World) -> None:
+def test_the_refit_learns_from_the_validation_set(world: World) -> None:
     last = len(world.examples) - 1
     label = world.examples.label.copy()
     label[last] = 1 - label[last]
@@ -150,7 +150,7 @@ def edge(world: World, name: str) -> tuple[Examples, BackboneConfig]:
 
 
 @pytest.mark.parametrize("name", ["fifty rows", "two rows", "all clicks", "no clicks", "one user", "one item"])
-def test_odd_data_give_a_backbone_that_answers(world: World, name: str) -> None:
+def test_degenerate_data_give_a_backbone_with_finite_logits(world: World, name: str) -> None:
     examples, config = edge(world, name)
     share = PretrainConfig(epochs=2, batch_size=64, validation_share=0.3)
     backbone, _ = pretrain(
@@ -166,7 +166,7 @@ def test_odd_data_give_a_backbone_that_answers(world: World, name: str) -> None:
         assert bool(((logit > 1) if name == "all clicks" else (logit < -1)).all())
 
 
-def test_a_world_without_fields_gives_a_backbone_that_answers(world: World) -> None:
+def test_data_without_fields_give_a_backbone_with_finite_logits(world: World) -> None:
     users, items = [replace(u, fields={}) for u in world.users], [replace(i, fields={}) for i in world.items]
     encoder = FeatureEncoder.fit(users, items, user_fields=(), item_fields=(), text_width=TEXT)
     backbone, _ = pretrain(world.examples, users, items, encoder, domain_sizes=SIZES, backbone=SMALL, config=QUICK)
@@ -174,7 +174,7 @@ def test_a_world_without_fields_gives_a_backbone_that_answers(world: World) -> N
     assert torch.isfinite(backbone.predict(backbone.represent(batch), batch.domain)).all()
 
 
-def test_the_share_of_the_tower_is_taken_off_at_the_end() -> None:
+def test_the_tower_share_is_chosen_at_the_end() -> None:
     world = World()
     shuffled = np.random.default_rng(0).permutation(world.examples.label)  # all that a tower learns of them is wrong
     world.examples = replace(world.examples, label=shuffled)
@@ -202,7 +202,7 @@ def test_the_click_logit_is_a_function_of_representation_and_domain(world: World
     assert (backbone.statistics is not None) == target_statistics == (backbone.first_order is not None)
 
 
-def test_state_of_another_run_or_garbage_is_refused_with_the_cure(world: World, tmp_path: Path) -> None:
+def test_state_of_another_run_or_garbage_is_refused_with_a_remedy(world: World, tmp_path: Path) -> None:
     file = tmp_path / "state.safetensors"
 
     def stop(at: TrainingProgress) -> None:

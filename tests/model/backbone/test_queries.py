@@ -76,21 +76,21 @@ def one_request(world: World, query: QueryFeatures | None = None, items: int = 5
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_what_is_asked_changes_the_answer_in_every_variant(variant: str, world: World) -> None:
+def test_the_query_changes_the_logit_in_every_variant(variant: str, world: World) -> None:
     model = trained(world, PretrainConfig(epochs=1, batch_size=256, refit=False, content_steps=0), **VARIANTS[variant])
     answers = [model.represent(one_request(world, query)) for query in (*QUERIES[:2], None)]
     assert all(torch.isfinite(x).all() for x in answers)
     assert not torch.equal(answers[0], answers[1]) and not torch.equal(answers[0], answers[2])
 
 
-def test_a_backbone_that_reads_no_query_answers_a_search_bit_for_bit_as_a_recommendation(
+def test_a_backbone_without_query_aspects_scores_a_search_bit_identically_to_a_recommendation(
     backbone: FoundationBackbone, world: World
 ) -> None:
     plain, asked = (backbone.represent(one_request(world, query)) for query in (None, QUERIES[0]))
     assert torch.equal(plain, asked)
 
 
-def test_pairs_without_a_query_are_the_same_beside_searches_and_alone(
+def test_pairs_without_a_query_do_not_depend_on_searches_in_the_batch(
     both: FoundationBackbone, data: TrainingData
 ) -> None:
     index = torch.arange(40)
@@ -103,7 +103,7 @@ def test_pairs_without_a_query_are_the_same_beside_searches_and_alone(
     assert not torch.equal(mixed[~recommended], alone[~recommended])
 
 
-def test_a_request_gives_what_its_pairs_give_one_by_one(both: FoundationBackbone, world: World) -> None:
+def test_a_request_gives_the_same_as_its_pairs_one_by_one(both: FoundationBackbone, world: World) -> None:
     batch = one_request(world, QUERIES[2])
     profiles = ProfileTable(world.encoder, world.users, world.items, QUERIES)
     n = len(batch)
@@ -113,11 +113,11 @@ def test_a_request_gives_what_its_pairs_give_one_by_one(both: FoundationBackbone
     torch.testing.assert_close(both.represent(batch), both.represent(pairs))
 
 
-def test_content_vectors_belong_to_the_item_alone(both: FoundationBackbone, world: World) -> None:
+def test_content_vectors_depend_on_the_item_only(both: FoundationBackbone, world: World) -> None:
     assert torch.equal(both.content(one_request(world, QUERIES[0])), both.content(one_request(world)))
 
 
-def test_search_and_recommendation_are_learned_by_one_backbone() -> None:
+def test_one_backbone_learns_search_and_recommendation() -> None:
     world = World(examples=3_000)
     model = trained(world, PretrainConfig(epochs=8, batch_size=64, learning_rate=1e-2, content_steps=0))
     data = TrainingData.of(searching(world), ProfileTable(world.encoder, world.users, world.items, QUERIES))
@@ -143,7 +143,7 @@ def test_examples_without_queries_refuse_the_aspects_by_their_key(how: str, worl
         )  # fmt: skip
 
 
-def test_queries_that_are_not_handed_over_are_missed(world: World) -> None:
+def test_missing_queries_are_refused(world: World) -> None:
     with pytest.raises(ValueError, match="3 of a list of 2"):
         pretrain_backbone(
             searching(world), world.users, world.items, world.encoder, domain_sizes=SIZES, backbone=BOTH,
@@ -151,7 +151,7 @@ def test_queries_that_are_not_handed_over_are_missed(world: World) -> None:
         )  # fmt: skip
 
 
-def test_a_saved_backbone_answers_the_same_and_names_what_differs(
+def test_a_saved_backbone_gives_equal_logits_and_names_differing_settings(
     both: FoundationBackbone, world: World, tmp_path: Path
 ) -> None:
     schema = replace(SCHEMA, query_aspects=BOTH.query_aspects)
@@ -162,7 +162,7 @@ def test_a_saved_backbone_answers_the_same_and_names_what_differs(
         load_backbone(tmp_path, SCHEMA)
 
 
-def test_a_run_is_not_taken_up_with_other_queries(world: World, tmp_path: Path) -> None:
+def test_a_run_is_not_resumed_with_other_queries(world: World, tmp_path: Path) -> None:
     class Interrupted(Exception):
         """Stands for a kill."""
 
@@ -184,7 +184,7 @@ def test_a_run_is_not_taken_up_with_other_queries(world: World, tmp_path: Path) 
         run(replace(examples, query=examples.query[::-1].copy()))
 
 
-def test_a_new_scene_may_be_one_of_recommendations_alone(both: FoundationBackbone, world: World) -> None:
+def test_a_new_scene_may_have_recommendations_only(both: FoundationBackbone, world: World) -> None:
     examples = world.examples
     domain = examples.domain.copy()
     domain[:, 0] = SIZES[0]
@@ -215,7 +215,7 @@ class Asking(nn.Module):
         return logit
 
 
-def test_a_backbone_of_ones_own_is_tried_with_queries_and_may_read_them(world: World) -> None:
+def test_a_custom_backbone_is_checked_with_queries_and_may_read_them(world: World) -> None:
     own = WrappedBackbone(Asking(), probe_batch(world.encoder, SIZES, BOTH))
     assert not torch.equal(own.represent(one_request(world, QUERIES[0])), own.represent(one_request(world)))
 

@@ -66,23 +66,23 @@ def test_a_configuration_that_differs_from_pretraining_is_refused_by_the_key(cha
             opened(folder, schema)
 
 
-def test_all_differences_are_named_at_once(folder: Path) -> None:
+def test_all_differences_are_reported_together(folder: Path) -> None:
     schema = replace(with_domains(scene=()), item_fields=(), text_model="words")
     with pytest.raises(BackboneRefused, match=r"domains.scene.*features.item_fields.*features.text_model"):
         check_card(folder, schema)
 
 
-def test_the_order_of_fields_and_the_path_to_the_text_model_decide_nothing(folder: Path) -> None:
+def test_the_order_of_fields_and_the_path_of_the_text_model_do_not_matter(folder: Path) -> None:
     schema = replace(SCHEMA, user_fields=FIELDS[::-1], item_fields=GENRES, text_model="/models/letters")
     assert check_card(folder, schema)["fingerprint"]
 
 
 @given(st.permutations(REGIONS))
-def test_of_all_orders_of_a_facet_only_that_of_pretraining_is_taken(order: list[str]) -> None:
+def test_only_the_facet_order_of_pretraining_is_accepted(order: list[str]) -> None:
     assert (with_domains(region=tuple(order)).differences(SCHEMA) == []) == (tuple(order) == REGIONS)
 
 
-def test_a_schema_comes_back_from_its_json() -> None:
+def test_a_schema_round_trips_through_json() -> None:
     again = InputSchema.from_json(json.loads(json.dumps(SCHEMA.to_json())))
     assert again.differences(SCHEMA) == [] == SCHEMA.differences(again)
 
@@ -103,7 +103,7 @@ DAMAGE: dict[str, tuple[str, Callable[[dict[str, Any]], object]]] = {
 
 
 @pytest.mark.parametrize("case", DAMAGE)
-def test_a_damaged_file_is_refused_with_the_cure(case: str, folder: Path, tmp_path: Path) -> None:
+def test_a_damaged_file_is_refused_with_a_remedy(case: str, folder: Path, tmp_path: Path) -> None:
     name, damage = DAMAGE[case]
     copy = shutil.copytree(folder, tmp_path / "copy")
     content = json.loads((copy / name).read_text())
@@ -114,7 +114,7 @@ def test_a_damaged_file_is_refused_with_the_cure(case: str, folder: Path, tmp_pa
 
 
 @pytest.mark.parametrize("name", ["card.json", "encoder.json"])
-def test_nesting_beyond_the_parser_is_refused_with_the_cure(name: str, folder: Path, tmp_path: Path) -> None:
+def test_nesting_beyond_the_parser_is_refused_with_a_remedy(name: str, folder: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(folder, tmp_path / "copy")
     (copy / name).write_text("[" * 100_000)
     with pytest.raises(BackboneRefused, match=rf"{name}: .*the folder is damaged"):

@@ -29,7 +29,7 @@ def fitted(world: World, data: TrainingData) -> FittedStatistics:
 
 
 @given(example=st.integers(0, 199))
-def test_the_own_label_of_an_example_is_in_none_of_its_statistics(example: int) -> None:
+def test_target_statistics_exclude_the_label_of_their_own_example(example: int) -> None:
     world = World(examples=200)
     data = data_of(world)
     flipped = data.label.clone()
@@ -43,13 +43,13 @@ def test_the_own_label_of_an_example_is_in_none_of_its_statistics(example: int) 
     )
 
 
-def test_blocks_are_stretches_of_time_with_equally_many_examples(world: World) -> None:
+def test_folds_are_time_spans_with_equally_many_examples(world: World) -> None:
     block = fitted(world, data_of(world)).block
     assert torch.equal(block, block.sort().values)
     assert torch.bincount(block).tolist() == [len(world.examples) // BLOCKS] * BLOCKS
 
 
-def test_a_users_statistic_is_what_the_formula_says(world: World) -> None:
+def test_a_user_statistic_follows_the_formula(world: World) -> None:
     data = data_of(world)
     whole = fitted(world, data).whole
     user = int(data.user[0])
@@ -79,7 +79,7 @@ def unknown_batch(world: World) -> FeatureBatch:
     return world.encoder.batch(user, [item], (0, 0, 0))
 
 
-def test_what_is_unknown_says_nothing(world: World) -> None:
+def test_unknown_values_have_neutral_statistics(world: World) -> None:
     statistics = fitted(world, data_of(world))
     seen = statistics.whole(unknown_batch(world))
     assert torch.equal(seen, torch.zeros_like(seen))
@@ -87,7 +87,7 @@ def test_what_is_unknown_says_nothing(world: World) -> None:
         assert not statistics.out_of_fold(unknown_batch(world), torch.tensor([block])).any()
 
 
-def test_a_missing_value_says_nothing_though_pretraining_has_seen_it_missing(world: World) -> None:
+def test_a_missing_value_has_neutral_statistics_although_pretraining_had_missing_values(world: World) -> None:
     users = [UserFeatures(user.user_id, {}) for user in world.users]
     data = TrainingData.of(world.examples, ProfileTable(world.encoder, users, world.items))
     columns = fitted(world, data).whole(data.batch(torch.arange(len(data))))
@@ -106,7 +106,7 @@ def test_labels_that_are_all_alike_give_finite_statistics_and_one_regression(wor
     assert bool((torch.sigmoid(logit) > 0.9).all()) if label else bool((torch.sigmoid(logit) < 0.1).all())
 
 
-def test_the_regression_is_that_of_a_kept_library() -> None:
+def test_the_regression_agrees_with_scikit_learn() -> None:
     from sklearn.linear_model import LogisticRegression
 
     generator = np.random.default_rng(0)
@@ -118,7 +118,7 @@ def test_the_regression_is_that_of_a_kept_library() -> None:
     assert float(bias) == pytest.approx(float(theirs.intercept_[0]), abs=5e-3)
 
 
-def test_rows_that_are_added_say_nothing(world: World) -> None:
+def test_added_rows_have_neutral_statistics(world: World) -> None:
     data = data_of(world)
     whole = fitted(world, data).whole
     batch = data.batch(torch.tensor([0]))

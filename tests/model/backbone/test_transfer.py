@@ -80,7 +80,7 @@ def logits(
 @pytest.mark.parametrize("changes", [{}, {"target_statistics": False}, {"domain_map": "full", "gating": "cls"},
                                      {"user_encoder": "sasrec"}, {"trunk": "ple"}, {"item_aspects": ("text",)},
                                      {"item_aspects": ("id",)}, {"trunk": "dssm"}])  # fmt: skip
-def test_with_all_frozen_old_users_items_and_domains_answer_bit_for_bit_as_before(
+def test_with_all_levels_frozen_old_users_items_and_domains_are_bit_identical(
     make_backbone: MakeBackbone, world: World, scene: NewScene, changes: dict[str, object]
 ) -> None:
     backbone = make_backbone(**changes)
@@ -91,7 +91,7 @@ def test_with_all_frozen_old_users_items_and_domains_answer_bit_for_bit_as_befor
 
 
 @pytest.mark.parametrize("frozen", [levels for n in range(5) for levels in combinations(LEVELS, n)])
-def test_it_changes_exactly_what_its_levels_leave_free(
+def test_fine_tuning_changes_exactly_the_unfrozen_levels(
     backbone: FoundationBackbone, world: World, scene: NewScene, frozen: tuple[Level, ...]
 ) -> None:
     before = fingerprint(backbone)
@@ -116,7 +116,7 @@ def test_every_parameter_belongs_to_one_level(backbone: FoundationBackbone) -> N
     assert sum(map(len, of_level)) == len(list(backbone.parameters()))
 
 
-def test_old_rows_of_grown_tables_are_what_they_were_and_new_ones_start_as_unknown(
+def test_old_rows_of_extended_tables_are_unchanged_and_new_rows_start_as_unknown(
     backbone: FoundationBackbone, world: World, scene: NewScene
 ) -> None:
     result = tuned(backbone, world, scene, ("L0", "L1"))
@@ -136,7 +136,7 @@ def test_old_rows_of_grown_tables_are_what_they_were_and_new_ones_start_as_unkno
         assert torch.equal(old[table][rows[0]], new[table][rows[1]])
 
 
-def test_statistics_of_old_values_stay_and_new_ones_are_counted(
+def test_statistics_of_old_values_are_unchanged_and_new_values_are_counted(
     backbone: FoundationBackbone, world: World, scene: NewScene
 ) -> None:
     result = tuned(backbone, world, scene, LEVELS)
@@ -165,7 +165,7 @@ def test_a_new_scene_starts_from_the_mean_of_the_declared_ones(backbone: Foundat
     torch.testing.assert_close(table[-1], table[1:-1].mean(0))
 
 
-def test_it_learns_the_new_scene(backbone: FoundationBackbone, world: World, scene: NewScene) -> None:
+def test_fine_tuning_learns_the_new_scene(backbone: FoundationBackbone, world: World, scene: NewScene) -> None:
     config = QUICK.model_copy(update={"epochs": 12})
     losses = []
     levels: list[tuple[Level, ...]] = [LEVELS, ("L0", "L1")]
@@ -177,7 +177,7 @@ def test_it_learns_the_new_scene(backbone: FoundationBackbone, world: World, sce
     assert losses[1] < losses[0] - 0.05
 
 
-def test_a_fine_tuning_that_only_does_harm_is_not_kept(
+def test_a_fine_tuning_that_only_worsens_validation_is_discarded(
     backbone: FoundationBackbone, world: World, scene: NewScene
 ) -> None:
     ruinous = QUICK.model_copy(update={"learning_rate": 30.0})
@@ -207,7 +207,7 @@ def test_an_encoder_of_another_backbone_is_refused(backbone: FoundationBackbone,
 
 @settings(max_examples=30, deadline=None)
 @given(old=st.sets(st.text(max_size=3)), new=st.sets(st.text(max_size=3)))
-def test_old_values_keep_their_rows_whatever_comes(old: set[str], new: set[str]) -> None:
+def test_old_values_keep_their_rows_with_any_new_values(old: set[str], new: set[str]) -> None:
     users = [UserFeatures(name, {}) for name in sorted(old)]
     before = FeatureEncoder.fit(users, [], user_fields=(), item_fields=(), text_width=1)
     after = before.grown([UserFeatures(name, {}) for name in sorted(new)], [])

@@ -41,7 +41,7 @@ def wrapped(probe: FeatureBatch, world: World) -> WrappedBackbone:
     return WrappedBackbone(DeepFM(len(world.encoder.users), len(world.encoder.items), SIZES[0], TEXT), probe)
 
 
-def test_a_deepfm_carries_a_kernel_that_learns_and_leaves_it_untouched(
+def test_a_kernel_learns_on_a_wrapped_deepfm_and_leaves_it_unchanged(
     wrapped: WrappedBackbone, probe: FeatureBatch
 ) -> None:
     assert isinstance(wrapped, FrozenBackbone)
@@ -126,7 +126,7 @@ FAULTS: dict[str, tuple[Callable[[Method, nn.Module], Method], str]] = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize(("base", "method"), METHODS)
-def test_every_method_that_breaks_a_promise_is_refused_by_its_name(
+def test_every_method_that_violates_the_interface_is_refused_by_name(
     base: type[Good], method: str, fault: str, probe: FeatureBatch
 ) -> None:
     change, words = FAULTS[fault]
@@ -135,7 +135,7 @@ def test_every_method_that_breaks_a_promise_is_refused_by_its_name(
 
 
 @pytest.mark.parametrize(("base", "method"), [(Good, "predict")])
-def test_a_method_behind_the_kernel_without_a_gradient_is_refused(
+def test_a_differentiated_method_without_a_gradient_is_refused(
     base: type[Good], method: str, probe: FeatureBatch
 ) -> None:
     def detached(original: Method, _: nn.Module) -> Method:
@@ -274,7 +274,7 @@ class BlankText(Good):
         (BlankText, ValueError, r"represent\(\) gives values that are not finite"),
     ],
 )
-def test_a_module_that_would_fail_in_service_is_refused_by_name(
+def test_a_module_that_would_fail_in_serving_is_refused_by_name(
     module: type[nn.Module], error: type[Exception], words: str, probe: FeatureBatch
 ) -> None:
     with pytest.raises(error, match=words):
@@ -364,7 +364,7 @@ def test_every_learned_number_is_in_the_fingerprint(probe: FeatureBatch) -> None
 
 
 @pytest.mark.parametrize("columns", [1, 2])
-def test_one_or_two_columns_of_logits_are_taken(columns: int, probe: FeatureBatch) -> None:
+def test_one_or_two_columns_of_logits_are_accepted(columns: int, probe: FeatureBatch) -> None:
     class Columns(Good):
         def __init__(self) -> None:
             super().__init__()
@@ -380,7 +380,7 @@ def test_one_or_two_columns_of_logits_are_taken(columns: int, probe: FeatureBatc
 
 
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
-def test_a_recurrent_layer_keeps_its_weights_in_a_list_and_is_taken(kind: type[nn.LSTM], probe: FeatureBatch) -> None:
+def test_a_recurrent_layer_with_its_weights_in_a_list_is_accepted(kind: type[nn.LSTM], probe: FeatureBatch) -> None:
     class Recurrent(Good):
         def __init__(self) -> None:
             super().__init__()
@@ -393,14 +393,14 @@ def test_a_recurrent_layer_keeps_its_weights_in_a_list_and_is_taken(kind: type[n
     assert WrappedBackbone(Recurrent(), probe).width == 6
 
 
-def test_the_least_that_works_is_taken_with_a_batch_of_one_user(world: World) -> None:
+def test_the_smallest_valid_module_is_accepted_with_a_batch_of_one_user(world: World) -> None:
     items = [world.encoder.encode_item(item) for item in world.items[:5]]
     probe = world.encoder.batch(world.encoder.encode_user(world.users[0]), items, (1, 2, 0))
     assert WrappedBackbone(Good(), probe).width == 6
 
 
 @given(st.lists(st.integers(0, 15), min_size=1, max_size=40))
-def test_a_wrapped_row_is_the_same_in_whatever_company(
+def test_a_wrapped_row_does_not_depend_on_other_rows(
     wrapped: WrappedBackbone, probe: FeatureBatch, index: list[int]
 ) -> None:
     picked = torch.tensor(index)
@@ -409,7 +409,7 @@ def test_a_wrapped_row_is_the_same_in_whatever_company(
     torch.testing.assert_close(wrapped.represent(rows(everything, picked)), together)
 
 
-def test_the_probe_meets_the_edges_of_every_table(world: World) -> None:
+def test_the_probe_covers_the_first_and_last_row_of_every_table(world: World) -> None:
     probe = probe_batch(world.encoder, (2, 40, 3), BackboneConfig())
     assert (int(probe.user.min()), int(probe.user.max())) == (0, len(world.encoder.users) - 1)
     assert (int(probe.item.min()), int(probe.item.max())) == (0, len(world.encoder.items) - 1)

@@ -33,18 +33,18 @@ def told(leaning: float, batches: int = 60, items: int = 40) -> UserEvidence:
 
 
 @pytest.mark.parametrize("leaning", [0.7, 1.0])
-def test_the_spread_is_that_of_the_users(leaning: float) -> None:
+def test_the_estimated_spread_is_that_of_the_users(leaning: float) -> None:
     assert 0.5 * leaning**2 < told(leaning).spread < 1.2 * leaning**2
 
 
-def test_where_users_have_no_leanings_every_example_weighs_whole() -> None:
+def test_without_user_effects_every_example_has_full_weight() -> None:
     evidence = told(0.0)
     for _ in range(20):
         _, weight = evidence.weigh(scored(["one"], 50))
         assert (weight == 1.0).all()
 
 
-def test_one_user_is_never_worth_more_than_his_leaning_allows() -> None:
+def test_the_total_weight_of_one_user_is_bounded_by_the_user_variance() -> None:
     evidence, worth = told(0.8), 0.0
     for _ in range(200):
         worth += float(evidence.weigh(scored(["one"], 10))[1].sum())
@@ -53,14 +53,14 @@ def test_one_user_is_never_worth_more_than_his_leaning_allows() -> None:
 
 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=8))
-def test_a_user_is_worth_as_much_in_many_micro_batches_as_in_one(sizes: list[int]) -> None:
+def test_the_weight_of_a_user_does_not_depend_on_the_micro_batches(sizes: list[int]) -> None:
     parts, whole = told(0.8, 5), told(0.8, 5)
     apart = sum(float(parts.weigh(scored(["one"], size))[1].sum()) for size in sizes)
     together = float(whole.weigh(scored(["one"], sum(sizes)))[1].sum())
     assert apart == pytest.approx(together, rel=0.05)  # what he brought fades a little meanwhile
 
 
-def test_it_goes_on_from_its_state() -> None:
+def test_user_evidence_continues_from_its_state() -> None:
     first, second = told(0.6, 10), UserEvidence()
     second.load(first.state())
     one = scored(["0-1", "new", "9-3"], 7)

@@ -20,7 +20,7 @@ def made() -> Reference:
     return Reference.of(random.normal(size=(300, 8)), logit, label, domain, SIZES)
 
 
-def test_a_reference_comes_back_as_it_was_kept(tmp_path: Path) -> None:
+def test_a_reference_round_trips(tmp_path: Path) -> None:
     reference = made()
     write_reference(tmp_path, reference, "print")
     back = read_reference(tmp_path, "print")
@@ -29,18 +29,18 @@ def test_a_reference_comes_back_as_it_was_kept(tmp_path: Path) -> None:
         assert (back.to_tensors()[name] == tensor).all(), name
 
 
-def test_a_folder_without_one_has_none(tmp_path: Path) -> None:
+def test_a_folder_without_a_reference_returns_none(tmp_path: Path) -> None:
     assert read_reference(tmp_path, "print") is None
 
 
-def test_one_of_another_backbone_is_refused_and_the_cure_named(tmp_path: Path) -> None:
+def test_a_reference_of_another_backbone_is_refused_with_a_remedy(tmp_path: Path) -> None:
     write_reference(tmp_path, made(), "print")
     with pytest.raises(ReferenceRefused, match=r"made with another backbone.*pretrain again"):
         read_reference(tmp_path, "other")
 
 
 @pytest.mark.parametrize("kept", [0, 9, 100])
-def test_a_torn_one_is_refused(tmp_path: Path, kept: int) -> None:
+def test_a_truncated_reference_is_refused(tmp_path: Path, kept: int) -> None:
     write_reference(tmp_path, made(), "print")
     path = tmp_path / FILE
     path.write_bytes(path.read_bytes()[:kept])

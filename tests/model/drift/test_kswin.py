@@ -20,7 +20,7 @@ from model.drift.kswin import KswinWindow, critical_distance
     sizes=st.sampled_from([(40, 12), (30, 10), (24, 12), (60, 20)]),
     alpha=st.sampled_from([1e-4, 1e-3, 0.01, 0.05]),
 )
-def test_it_fires_at_the_same_values_as_river_s(
+def test_kswin_fires_at_the_same_values_as_river(
     seed: int, shift: float, decimals: int, sizes: tuple[int, int], alpha: float
 ) -> None:
     values = np.random.default_rng(seed).normal(size=150)
@@ -33,7 +33,7 @@ def test_it_fires_at_the_same_values_as_river_s(
         assert ours.drift_detected == theirs.drift_detected
 
 
-def test_a_clear_shift_is_found() -> None:
+def test_a_clear_shift_is_detected() -> None:
     window = KswinWindow(1e-4, 40, 12, 0)
     fired = []
     for value in [*np.random.default_rng(0).normal(size=60), *np.random.default_rng(1).normal(9.0, size=20)]:

@@ -18,27 +18,27 @@ from tests.model.drift.world import HEALTHY, STRATA, Batch, Raters, Story
 DRIFTING = {VerdictKind.HANDLED, VerdictKind.UNHANDLED}
 
 
-def test_a_fresh_system_says_that_it_knows_nothing() -> None:
+def test_a_new_system_reports_too_little_data() -> None:
     story = Story()
     assert {one.kind for one in story.monitor.verdicts} == {VerdictKind.TOO_LITTLE}
     assert "nothing is known" in story.monitor.verdicts[0].words
     assert all(np.isnan(one.expected_log_loss) and np.isnan(one.label_rate) for one in story.monitor.signals())
 
 
-def test_without_drift_all_that_has_traffic_is_stable_and_stays_so() -> None:
+def test_without_drift_every_stratum_with_traffic_stays_stable() -> None:
     story = Story()
     story.go_on(120)
     assert {one.kind for one in story.said} == {VerdictKind.STABLE}
     assert story.kind("scene=unknown") is VerdictKind.TOO_LITTLE
 
 
-def test_users_who_judge_a_hundred_items_in_a_row_are_neither_drift_nor_a_fault() -> None:
+def test_users_who_rate_a_hundred_items_in_a_row_are_neither_drift_nor_a_fault() -> None:
     story = Story()
     story.go_on(160, Raters())
     assert {one.kind for one in story.said} == {VerdictKind.STABLE}
 
 
-def test_turned_labels_of_such_users_are_still_found() -> None:
+def test_inverted_labels_of_such_users_are_still_detected() -> None:
     raters = Raters()
 
     def turned(batch: Batch) -> None:
@@ -51,7 +51,7 @@ def test_turned_labels_of_such_users_are_still_found() -> None:
     assert story.own()["group"] is VerdictKind.LABELS
 
 
-def test_a_new_taste_of_all_is_drift_of_the_group_within_2000_examples_and_not_handled_yet() -> None:
+def test_a_taste_change_of_all_users_is_unhandled_drift_of_the_group_within_2000_examples() -> None:
     story = Story()
     story.go_on(30)
     began = story.time
@@ -76,7 +76,7 @@ def test_drift_is_handled_once_the_live_arm_has_learned_the_new_taste() -> None:
     assert "made good" in story.monitor.verdicts[0].words
 
 
-def test_drift_of_one_scene_is_said_of_that_scene_and_of_no_other() -> None:
+def test_drift_of_one_scene_is_reported_for_that_scene_only() -> None:
     story = Story()
     story.go_on(40)
     story.go_on(60, lambda batch: batch.new_taste(batch.within(0, 2)))
@@ -95,7 +95,7 @@ def test_an_old_taste_that_comes_back_ends_the_drift() -> None:
 
 
 @pytest.mark.parametrize("share", [0.3, 1.0])
-def test_turned_labels_are_called_labels_and_not_taste(share: float) -> None:
+def test_inverted_labels_are_reported_as_label_fault_and_not_as_drift(share: float) -> None:
     def turned(batch: Batch) -> None:
         batch.flip = batch.rng.random(len(batch.flip)) < share
 
@@ -107,7 +107,7 @@ def test_turned_labels_are_called_labels_and_not_taste(share: float) -> None:
     assert story.own()["group"] is VerdictKind.STABLE
 
 
-def test_lost_clicks_are_called_labels_and_not_taste() -> None:
+def test_lost_clicks_are_reported_as_label_fault_and_not_as_drift() -> None:
     def lost(batch: Batch) -> None:
         batch.lost = batch.rng.random(len(batch.lost)) < 0.6
 
@@ -118,7 +118,7 @@ def test_lost_clicks_are_called_labels_and_not_taste() -> None:
     assert "missing" in next(one for one in said if one.kind is VerdictKind.LABELS).words
 
 
-def test_a_kernel_that_is_worse_than_the_frozen_arm_which_holds_is_broken_by_us() -> None:
+def test_a_kernel_worse_than_a_stable_frozen_arm_is_reported_as_broken_by_us() -> None:
     def broken(batch: Batch) -> None:
         batch.live = -1.5 - (batch.frozen + 1.5)
 
@@ -132,7 +132,7 @@ def test_a_kernel_that_is_worse_than_the_frozen_arm_which_holds_is_broken_by_us(
     assert story.own()["group"] is VerdictKind.STABLE
 
 
-def test_a_kernel_that_the_gate_replaced_is_broken_by_us() -> None:
+def test_a_kernel_replaced_by_the_gate_is_reported_as_broken_by_us() -> None:
     story = Story()
     story.go_on(10)
     told = dataclasses.replace(HEALTHY, rolled_back=1)
@@ -153,7 +153,7 @@ def test_inputs_far_from_the_reference_are_an_input_fault_and_not_drift() -> Non
 
 
 @pytest.mark.parametrize(("factor", "faulty"), [(1.2, False), (1.3, True)])
-def test_inputs_are_at_fault_once_they_are_moderately_far_and_not_for_a_little(factor: float, faulty: bool) -> None:
+def test_inputs_are_at_fault_at_a_moderate_distance_and_not_at_a_small_one(factor: float, faulty: bool) -> None:
     def longer(batch: Batch) -> None:
         batch.x *= factor
 
@@ -164,7 +164,7 @@ def test_inputs_are_at_fault_once_they_are_moderately_far_and_not_for_a_little(f
     assert {one.kind for one in said} == ({VerdictKind.INPUTS} if faulty else set())
 
 
-def test_a_feature_that_goes_empty_for_all_is_an_input_fault_although_no_input_is_far_alone() -> None:
+def test_a_feature_empty_for_all_is_an_input_fault_although_no_single_input_is_far() -> None:
     def emptied(batch: Batch) -> None:
         batch.x[:, :3] = 0.0
 
@@ -176,7 +176,7 @@ def test_a_feature_that_goes_empty_for_all_is_an_input_fault_although_no_input_i
     assert "at once" in said[0].words
 
 
-def test_inputs_that_move_as_far_but_slowly_are_no_fault() -> None:
+def test_inputs_that_move_as_far_slowly_are_not_a_fault() -> None:
     left = 1.0
 
     def fading(batch: Batch) -> None:
@@ -190,7 +190,7 @@ def test_inputs_that_move_as_far_but_slowly_are_no_fault() -> None:
     assert {one.kind for one in story.said} == {VerdictKind.STABLE}
 
 
-def test_inputs_that_are_not_on_the_list_are_neither_judged_nor_shown() -> None:
+def test_inputs_outside_the_allow_list_are_neither_tested_nor_shown() -> None:
     def longer(batch: Batch) -> None:
         batch.x *= 2.0
 
@@ -202,12 +202,12 @@ def test_inputs_that_are_not_on_the_list_are_neither_judged_nor_shown() -> None:
 
 
 @pytest.mark.parametrize("inputs", [["age"], [], ["norm", "norm"]])
-def test_a_list_of_inputs_that_cannot_be_meant_is_refused(inputs: list[str]) -> None:
+def test_an_invalid_list_of_inputs_is_refused(inputs: list[str]) -> None:
     with pytest.raises(ValidationError, match=r"'projection_4'|at least 1 item|'norm' is listed twice"):
         DriftConfig.model_validate({"inputs": inputs})
 
 
-def test_a_facet_value_that_is_moderately_far_alone_is_no_fault() -> None:
+def test_a_single_facet_value_at_a_moderate_distance_is_not_a_fault() -> None:
     def longer_in_one(batch: Batch) -> None:
         batch.x[batch.domain[batch.request, 1] == 2] *= 1.3
 
@@ -219,7 +219,7 @@ def test_a_facet_value_that_is_moderately_far_alone_is_no_fault() -> None:
     assert not said
 
 
-def test_labels_that_the_gate_sets_aside_are_faulty_where_it_does_so() -> None:
+def test_labels_quarantined_by_the_gate_are_a_label_fault_of_those_strata() -> None:
     aside = HEALTHY.aside.copy()
     aside[[STRATA.name(n) for n in range(len(STRATA))].index("region=south")] = True
     story = Story()
@@ -229,7 +229,7 @@ def test_labels_that_the_gate_sets_aside_are_faulty_where_it_does_so() -> None:
     assert story.own()["group"] is VerdictKind.STABLE
 
 
-def test_numbers_that_are_not_finite_are_counted_and_change_nothing_else() -> None:
+def test_non_finite_numbers_are_counted_and_change_nothing_else() -> None:
     def holed(batch: Batch) -> None:
         batch.live[3] = np.nan
         batch.frozen[7] = np.inf
@@ -242,7 +242,7 @@ def test_numbers_that_are_not_finite_are_counted_and_change_nothing_else() -> No
     assert np.isfinite([signals.expected_log_loss, signals.arms["frozen"].log_loss, signals.gap]).all()
 
 
-def test_a_clock_that_jumps_back_moves_nothing_back() -> None:
+def test_a_clock_that_jumps_back_changes_no_result() -> None:
     story = Story()
     story.go_on(30)
     story.time -= 100_000.0
@@ -251,7 +251,7 @@ def test_a_clock_that_jumps_back_moves_nothing_back() -> None:
     assert story.own()["group"] in DRIFTING
 
 
-def test_without_a_reference_the_first_examples_are_it() -> None:
+def test_without_a_reference_the_first_examples_are_the_reference() -> None:
     story = Story(reference=False)
     story.go_on(20)
     assert np.isnan(story.monitor.signals()[0].inputs["score"]["psi"])
@@ -259,7 +259,7 @@ def test_without_a_reference_the_first_examples_are_it() -> None:
     assert story.monitor.signals()[0].inputs["score"]["psi"] == 0.0
 
 
-def test_what_is_expected_before_labels_comes_true_where_nothing_drifts() -> None:
+def test_without_drift_the_performance_expected_before_labels_is_observed() -> None:
     story = Story()
     story.go_on(80)
     signals = story.monitor.signals()[0]

@@ -10,7 +10,7 @@ from model.drift.reference import watched
 
 
 @given(width=st.integers(1, 70), cuts=st.sets(st.integers(1, 39), max_size=12), seed=st.integers(0, 99))
-def test_what_is_watched_of_an_example_hangs_on_it_alone_to_the_last_bit(width: int, cuts: set[int], seed: int) -> None:
+def test_monitored_inputs_of_an_example_do_not_depend_on_other_examples(width: int, cuts: set[int], seed: int) -> None:
     random = np.random.default_rng(seed)
     x, logit = random.normal(size=(40, width)).astype(np.float16), random.normal(size=40)
     places = sorted(cuts)

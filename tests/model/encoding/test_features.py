@@ -17,7 +17,7 @@ from model.encoding.vocabulary import FieldEncoder, Vocabulary
 from tests.model.conftest import TEXT, World
 
 
-def test_unknown_ids_and_values_take_the_out_of_vocabulary_row_and_are_counted(world: World) -> None:
+def test_unknown_ids_and_values_map_to_the_out_of_vocabulary_row_and_are_counted(world: World) -> None:
     encoder = FeatureEncoder.from_json(world.encoder.to_json())
     user = encoder.encode_user(UserFeatures("nobody", {"job": "astronaut", "age": "old"}))
     item = encoder.encode_item(ItemFeatures("nothing", {"genres": ["opera"]}, np.zeros(TEXT, dtype=np.float32)))
@@ -25,7 +25,7 @@ def test_unknown_ids_and_values_take_the_out_of_vocabulary_row_and_are_counted(w
     assert (user.unknown_values, item.unknown_values) == (2, 1)
 
 
-def test_a_vocabulary_that_grew_leaves_known_rows_where_they_were(world: World) -> None:
+def test_extending_a_vocabulary_keeps_known_rows(world: World) -> None:
     late = UserFeatures("u-new", {"age": 30.0, "job": "cook"})
     known = world.encoder.encode_user(world.users[3])
     world.encoder.encode_user(late)
@@ -67,7 +67,7 @@ def test_encoder_survives_json_and_its_digest_names_its_content(world: World) ->
     assert other.digest != again.digest
 
 
-def test_a_history_looks_each_item_up_once_and_counts_ages_from_the_request(world: World) -> None:
+def test_a_history_encodes_each_item_once_and_measures_ages_from_the_request(world: World) -> None:
     encoder = world.encoder
     items = {item.item_id: encoder.encode_item(item) for item in world.items[:3]}
     first, second = list(items)[:2]

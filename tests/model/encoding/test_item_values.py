@@ -43,7 +43,7 @@ def slots(**fields: Any) -> list[int]:
     return made
 
 
-def test_fields_of_two_to_so_many_values_are_crossed_and_no_others() -> None:
+def test_only_fields_of_two_up_to_the_limit_of_values_are_crossed() -> None:
     assert VALUES.fields == ("genres", "year")
     assert VALUES.width == (1 + 3) + (1 + 4)
     assert VALUES.field_of_slot.tolist() == [0] * MAX_PER_FIELD + [1]
@@ -53,20 +53,20 @@ def test_fields_of_two_to_so_many_values_are_crossed_and_no_others() -> None:
 @pytest.mark.parametrize(
     ("count", "crossed"), [(1, False), (2, True), (MAX_VALUES, True), (MAX_VALUES + 1, False), (10_000, False)]
 )
-def test_the_number_of_values_decides(count: int, crossed: bool) -> None:
+def test_whether_a_field_is_crossed_depends_on_its_number_of_values(count: int, crossed: bool) -> None:
     made = ItemValues(fit([item(f"i{n}", author=f"a{n}") for n in range(count)], SPECS[:1]))
     assert (made.fields == ("author",)) == crossed
     assert made.width == (count + 1 if crossed else 0)
 
 
-def test_values_are_numbered_field_after_field_and_unknown_ones_come_first() -> None:
+def test_values_are_numbered_by_field_with_the_unknown_value_first() -> None:
     # drama 1, love 2, war 3; the year's own begin at 4.
     assert slots(genres=["war", "drama"], year=-5.0) == [3, 1, NONE, NONE, NONE, 5]
     assert slots(genres=["opera"], year="soon") == [0, NONE, NONE, NONE, NONE, 4]
     assert slots(year=1e9)[-1] == 8
 
 
-def test_a_value_that_an_item_has_twice_counts_once() -> None:
+def test_a_duplicate_value_of_an_item_counts_once() -> None:
     assert slots(genres=["war", "war", "love", "war"])[:5] == [3, NONE, 2, NONE, NONE]
     assert slots(genres=["opera", "mime"])[:5] == [0, NONE, NONE, NONE, NONE]
 
@@ -87,7 +87,7 @@ def test_no_items_give_no_rows() -> None:
 
 @given(st.dictionaries(st.sampled_from(["author", "genres", "only", "year"]),
                        st.text(max_size=5) | st.floats() | st.lists(st.text(max_size=5), max_size=12)))  # fmt: skip
-def test_whatever_an_item_holds_its_slots_are_values_without_repetition(fields: dict[str, Any]) -> None:
+def test_slots_of_any_item_are_values_without_repetition(fields: dict[str, Any]) -> None:
     encoded: EncodedItem = ENCODER.encode_item(item("any", **fields))
     made = VALUES.of_items([encoded])[0]
     kept = made[made != NONE].tolist()

@@ -21,7 +21,7 @@ def query(text: str, value: float = 1.0) -> EncodedQuery:
 
 
 @given(st.text(max_size=200))
-def test_words_have_rows_of_their_own_and_weigh_one_together(text: str) -> None:
+def test_words_have_separate_rows_with_weights_that_sum_to_one(text: str) -> None:
     made = query(text)
     there = made.weight > 0
     assert made.words.shape == made.weight.shape == (MAX_WORDS,)
@@ -34,7 +34,7 @@ def test_case_and_punctuation_do_not_make_another_word() -> None:
     assert not np.array_equal(query("war").words, query("peace").words)
 
 
-def test_words_beyond_the_most_are_left_to_the_text_vector() -> None:
+def test_words_beyond_the_limit_are_covered_by_the_text_vector_only() -> None:
     long = " ".join(f"w{n}" for n in range(MAX_WORDS + 5))
     assert (query(long).weight > 0).sum() == MAX_WORDS
 
@@ -43,7 +43,7 @@ ASKED = st.lists(st.integers(NO_QUERY, 4), min_size=1, max_size=12)
 
 
 @given(ASKED, st.data())
-def test_every_request_finds_its_own_query(asked: list[int], data: st.DataObject) -> None:
+def test_every_request_is_mapped_to_its_own_query(asked: list[int], data: st.DataObject) -> None:
     table = Queries.table([query(f"q{n}", float(n)) for n in range(5)], WIDTH)
     queries = table.asked(torch.tensor(asked))
     assert len(queries.text) == len({*asked} - {NO_QUERY}), "each query is encoded once"
@@ -56,7 +56,7 @@ def test_every_request_finds_its_own_query(asked: list[int], data: st.DataObject
         assert of == wanted
 
 
-def test_a_text_vector_that_does_not_fit_is_refused_by_its_query() -> None:
+def test_a_text_vector_of_another_width_is_refused_with_its_query() -> None:
     encoder = FeatureEncoder(Vocabulary([]), Vocabulary([]), [], [], text_width=WIDTH)
     with pytest.raises(ValueError, match=r"'war': text vector has shape \(2,\)"):
         encoder.encode_query(QueryFeatures("war", np.ones(2, dtype=np.float32)))

@@ -21,12 +21,12 @@ BIG = 2**53 + 1
     ["7", 7, 7.0, np.int64(7), np.uint8(7), np.float64(7), np.float32(7), np.float16(7), Decimal("7.00"), b"7"],
     ids=lambda value: type(value).__name__,
 )
-def test_a_whole_number_is_spelled_alike_whatever_its_type(value: object) -> None:
+def test_a_whole_number_has_one_spelling_in_every_type(value: object) -> None:
     assert spell(value) == "7"
 
 
 @pytest.mark.parametrize("value", ["007", "7.0", " 7", "1e3", "True", "nan", "NA", "null"])
-def test_text_stays_as_it_is(value: str) -> None:
+def test_text_is_unchanged(value: str) -> None:
     assert spell(value) == value
 
 
@@ -36,7 +36,7 @@ def test_text_stays_as_it_is(value: str) -> None:
      np.datetime64("NaT")],
     ids=repr,
 )  # fmt: skip
-def test_what_is_missing_has_no_spelling(value: object) -> None:
+def test_a_missing_value_has_no_spelling(value: object) -> None:
     assert spell(value) is None
     assert spell_list(value) == []
 
@@ -61,7 +61,7 @@ def test_no_digit_of_an_integer_is_lost(value: int) -> None:
 
 
 @given(st.one_of(st.floats(), st.integers(), st.text(), st.booleans(), st.none()))
-def test_a_spelling_is_its_own_spelling(value: object) -> None:
+def test_spelling_is_idempotent(value: object) -> None:
     text = spell(value)
     assert spell(text) == text
 
@@ -79,5 +79,5 @@ def test_a_list_is_spelled_part_by_part() -> None:
      (pd.NA, None), (b"3", None)],
     ids=repr,
 )  # fmt: skip
-def test_a_number_is_finite_or_none(value: object, number: float | None) -> None:
+def test_a_number_is_read_as_finite_or_as_missing(value: object, number: float | None) -> None:
     assert read_number(value) == number

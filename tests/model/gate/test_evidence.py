@@ -23,12 +23,12 @@ def fed(differences: np.ndarray, parts: list[int]) -> float:
     st.lists(st.integers(0, 30), max_size=4),
 )
 @settings(max_examples=60)
-def test_how_requests_are_cut_into_batches_changes_nothing(values: list[float], parts: list[int]) -> None:
+def test_evidence_does_not_depend_on_the_batch_sizes(values: list[float], parts: list[int]) -> None:
     differences = np.array(values)
     assert fed(differences, sorted(parts)) == pytest.approx(fed(differences, []), rel=1e-9)
 
 
-def test_a_batch_of_any_size_gives_evidence_that_is_a_number() -> None:
+def test_a_batch_of_any_size_gives_finite_evidence() -> None:
     assert fed(np.full(5_000, CLIP), []) == pytest.approx(1e12)
     assert fed(np.full(5_000, -CLIP), []) == pytest.approx(fed(np.full(5_000, -CLIP), [700, 1_400]), rel=1e-9)
 
@@ -49,14 +49,14 @@ def test_without_harm_the_mean_of_the_evidence_is_the_number_of_requests() -> No
     assert evidence.value.mean() == pytest.approx(20, rel=0.05)
 
 
-def test_steady_harm_is_found_and_its_absence_is_not() -> None:
+def test_steady_harm_is_detected_and_its_absence_is_not() -> None:
     random = np.random.default_rng(1)
     noise = 0.1 * random.normal(size=4_000)
     assert fed(noise + 0.02, []) > 1e8
     assert fed(noise - 0.005, []) < 1e5
 
 
-def test_only_requests_of_a_stratum_move_it() -> None:
+def test_only_requests_of_a_stratum_change_its_evidence() -> None:
     evidence = HarmEvidence(1, 2)
     inside = np.zeros((2, 50), dtype=np.bool_)
     inside[0], inside[1, ::2] = True, True
@@ -68,7 +68,7 @@ def test_only_requests_of_a_stratum_move_it() -> None:
     assert evidence.value[0, 0] != pytest.approx(alone.value[0, 0])
 
 
-def test_a_request_of_no_weight_is_no_evidence() -> None:
+def test_a_request_of_zero_weight_is_no_evidence() -> None:
     evidence = HarmEvidence(1, 1)
     evidence.update(np.full((30, 1), 0.5), np.ones((1, 30), dtype=np.bool_), np.zeros(30))
     assert evidence.value[0, 0] == 30  # as many bets as requests, each where it began

@@ -55,7 +55,7 @@ class Stream:
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.2, 0.5])
-def test_sound_labels_are_never_set_aside(rate: float) -> None:
+def test_correct_labels_are_never_quarantined(rate: float) -> None:
     stream = Stream(rate=rate).play(300)
     assert stream.kinds == []
     assert stream.waited < 6
@@ -63,7 +63,9 @@ def test_sound_labels_are_never_set_aside(rate: float) -> None:
 
 @pytest.mark.parametrize("change", [turned, silent])
 @pytest.mark.parametrize("rate", [0.2, 0.5])
-def test_wrong_labels_are_set_aside_within_three_batches_and_believed_soon_after(change: Change, rate: float) -> None:
+def test_wrong_labels_are_quarantined_within_three_batches_and_released_soon_after_recovery(
+    change: Change, rate: float
+) -> None:
     stream = Stream(rate=rate).play(60).play(3, change)
     assert stream.kinds == ["quarantined"]
     assert stream.quarantine.aside[0]
@@ -72,7 +74,7 @@ def test_wrong_labels_are_set_aside_within_three_batches_and_believed_soon_after
     assert not stream.quarantine.aside.any()
 
 
-def test_a_decision_names_the_change_that_its_last_batch_shows() -> None:
+def test_a_decision_names_the_change_shown_by_its_last_batch() -> None:
     stream = Stream(rate=0.5).play(60)
     # An older change of another kind has left more suspicion, and is over.
     stream.quarantine.labels.suspicion[0, KINDS.index("many")] = 1.5 * stream.quarantine.labels.alarm
@@ -81,7 +83,7 @@ def test_a_decision_names_the_change_that_its_last_batch_shows() -> None:
     assert stream.decisions[0].detail["change"] == "few"
 
 
-def test_nothing_is_admitted_between_the_first_wrong_label_and_the_alarm() -> None:
+def test_no_batch_is_admitted_between_the_first_wrong_label_and_the_alarm() -> None:
     quarantine, random = Quarantine(STRATA, GateConfig()), np.random.default_rng(3)
     for _ in range(60):
         scored = micro_batch(random)
@@ -92,13 +94,13 @@ def test_nothing_is_admitted_between_the_first_wrong_label_and_the_alarm() -> No
         assert verdict.wait or verdict.set_aside.all()
 
 
-def test_turned_and_missing_labels_are_never_taken_for_the_new_truth() -> None:
+def test_inverted_and_missing_labels_are_never_accepted_as_a_new_label_rate() -> None:
     config = GateConfig(hold_max_examples=1_000)
     for change in (turned, silent):
         assert Stream(config=config, rate=0.5).play(60).play(60, change).kinds == ["quarantined"]
 
 
-def test_a_click_rate_that_falls_for_good_becomes_the_new_truth() -> None:
+def test_a_lasting_lower_click_rate_is_accepted() -> None:
     stream = Stream(config=GateConfig(hold_max_examples=2_000, label_odds=2.0), rate=0.3).play(60).play(60, halved)
     assert stream.kinds == ["quarantined", "accepted"]
     accepted = stream.decisions[-1].detail
@@ -114,7 +116,7 @@ def test_a_slow_change_of_the_rate_is_followed() -> None:
     assert stream.kinds == []
 
 
-def test_only_the_domain_with_wrong_labels_is_set_aside() -> None:
+def test_only_the_domain_with_wrong_labels_is_quarantined() -> None:
     quarantine, random = Quarantine(STRATA, GateConfig()), np.random.default_rng(5)
     decisions: list[GateDecision] = []
     for batch in range(90):
@@ -126,14 +128,14 @@ def test_only_the_domain_with_wrong_labels_is_set_aside() -> None:
     assert verdict.set_aside.tolist() == [False] * 13 + [True] * 8
 
 
-def test_one_user_alone_is_no_evidence_against_labels() -> None:
+def test_a_single_user_is_no_evidence_against_labels() -> None:
     quarantine, random = Quarantine(STRATA, GateConfig()), np.random.default_rng(6)
     for batch in range(66):
         scored = micro_batch(random) if batch < 60 else silent(micro_batch(random, user="one"))
         assert quarantine.judge(scored, np.ones(len(scored.label))).decisions == []
 
 
-def test_users_in_a_row_who_rarely_click_are_no_evidence_however_many_batches_each_takes() -> None:
+def test_consecutive_users_who_rarely_click_are_no_evidence_however_many_batches_each_fills() -> None:
     """A few people with opinions of their own, each for hundreds of examples: MovieLens is like that."""
     stream = Stream(rate=0.5).play(40)
     for rater in range(3):
@@ -146,7 +148,7 @@ def test_users_in_a_row_who_rarely_click_are_no_evidence_however_many_batches_ea
     assert stream.quarantine.labels.suspicion.max() < stream.quarantine.labels.alarm
 
 
-def test_a_quarantine_that_was_stored_goes_on_as_the_one_it_was_taken_from() -> None:
+def test_a_restored_quarantine_continues_identically() -> None:
     one = Stream(seed=8).play(60).play(2, turned)
     other = Stream(seed=8)
     other.quarantine.load(one.quarantine.state())

@@ -89,7 +89,7 @@ def test_nats_are_the_mutual_informations_of_the_bottleneck() -> None:
 
 @settings(max_examples=20)
 @given(st.floats(1e-3, 1e3), st.integers(0, 50))
-def test_the_scale_and_the_place_of_x_do_not_matter(scale: float, seed: int) -> None:
+def test_the_scale_and_the_location_of_x_do_not_matter(scale: float, seed: int) -> None:
     x, group = grouped(n=200, d=4, seed=seed)
     one = Compression.fit(x, group, beta=2.0, rank=4)
     moved = (scale * (x + 3.0)).astype(np.float32)
@@ -109,7 +109,7 @@ def test_the_order_of_the_examples_and_the_numbers_of_the_groups_do_not_matter()
     torch.testing.assert_close(one.relevance, other.relevance, rtol=1e-5, atol=1e-6)
 
 
-def test_at_most_so_many_directions_are_kept_and_they_are_the_most_relevant() -> None:
+def test_at_most_rank_directions_are_kept_and_they_are_the_most_relevant() -> None:
     x, group = grouped()
     all_of_them = Compression.fit(x, group, beta=8.0, rank=6)
     two = Compression.fit(x, group, beta=8.0, rank=2)
@@ -117,7 +117,7 @@ def test_at_most_so_many_directions_are_kept_and_they_are_the_most_relevant() ->
     assert torch.equal(two.relevance, all_of_them.relevance[:2])
 
 
-def test_knowledge_is_clipped_and_its_gains_have_a_mean_square_of_one() -> None:
+def test_compressed_representations_are_clipped_and_gains_have_a_mean_square_of_one() -> None:
     x, group = grouped()
     made = Compression.fit(x, group, beta=2.0, rank=3)
     z = made(torch.from_numpy(1e6 * x))
@@ -141,12 +141,12 @@ def test_one_group_keeps_nothing() -> None:
     check_nothing_is_kept(Compression.fit(x, 0 * group, beta=2.0, rank=4), x)
 
 
-def test_groups_that_x_does_not_tell_keep_nothing() -> None:
+def test_groups_that_x_does_not_separate_keep_nothing() -> None:
     x = np.random.default_rng(0).normal(size=(4_000, 4)).astype(np.float32)
     check_nothing_is_kept(Compression.fit(x, np.arange(4_000) % 3, beta=2.0, rank=4), x)
 
 
-def test_a_singular_covariance_is_no_obstacle() -> None:
+def test_a_singular_covariance_is_accepted() -> None:
     x, group = grouped(d=4)
     doubled = np.concatenate([x, x[:, :2], np.ones((len(x), 1), dtype=np.float32)], axis=1)
     made = Compression.fit(doubled, group, beta=2.0, rank=7)
@@ -154,7 +154,7 @@ def test_a_singular_covariance_is_no_obstacle() -> None:
     assert bool(torch.isfinite(made(torch.from_numpy(doubled))).all())
 
 
-def test_every_example_a_group_of_its_own_stays_finite() -> None:
+def test_one_group_per_example_stays_finite() -> None:
     x, _ = grouped(n=80, d=4)
     made = Compression.fit(x, np.arange(80), beta=2.0, rank=4)
     assert made.rank > 0
@@ -163,7 +163,7 @@ def test_every_example_a_group_of_its_own_stays_finite() -> None:
     assert np.isfinite([made.nats_kept, made.nats_relevant]).all()
 
 
-def test_fewer_examples_than_columns_are_enough() -> None:
+def test_fewer_examples_than_columns_are_accepted() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(50, 64)).astype(np.float32)
     made = Compression.fit(x, np.arange(50) // 5, beta=2.0, rank=8)
@@ -171,7 +171,7 @@ def test_fewer_examples_than_columns_are_enough() -> None:
     assert bool(torch.isfinite(made(torch.from_numpy(x))).all())
 
 
-def test_the_same_data_give_the_same_bits() -> None:
+def test_compression_is_deterministic_bit_for_bit() -> None:
     x, group = grouped()
     one, other = (Compression.fit(x, group, beta=2.0, rank=4) for _ in range(2))
     assert torch.equal(one.projection, other.projection)

@@ -19,7 +19,7 @@ def shown(descriptor: Descriptor, values: list[list[int]], logit: float = 0.5) -
     return descriptor(torch.tensor(values, dtype=torch.int16), torch.full((len(values),), logit))
 
 
-def test_it_is_the_multi_hot_vector_centred_divided_and_scaled() -> None:
+def test_the_descriptor_is_the_multi_hot_vector_centred_divided_and_scaled() -> None:
     descriptor = Descriptor.fit(HOT, LOGIT)
     columns = (HOT - HOT.mean(0)) / np.sqrt(HOT.std(0))
     columns /= np.sqrt((columns**2).mean())
@@ -42,12 +42,12 @@ def test_a_value_that_no_item_or_every_item_has_is_no_column() -> None:
     assert torch.equal(shown(descriptor, [[0, 3], [0, 4]]), shown(descriptor, [[0, -1], [0, -1]]))
 
 
-def test_an_item_without_values_is_described_by_what_the_others_have() -> None:
+def test_an_item_without_values_has_the_negative_centre_as_descriptor() -> None:
     descriptor = Descriptor.fit(HOT, LOGIT)
     torch.testing.assert_close(shown(descriptor, [[-1, -1]])[0, :-1], -descriptor.shift)
 
 
-def test_without_fields_the_logit_is_left() -> None:
+def test_without_fields_the_descriptor_is_the_logit() -> None:
     descriptor = Descriptor.fit(np.zeros((4, 0)), LOGIT)
     assert descriptor.width == 1
     made = descriptor(torch.zeros((5, 0), dtype=torch.int16), torch.full((5,), 0.5))
@@ -55,7 +55,7 @@ def test_without_fields_the_logit_is_left() -> None:
 
 
 @pytest.mark.parametrize("items", [0, 1])
-def test_a_catalogue_of_one_item_or_none_is_described_by_the_logit_alone(items: int) -> None:
+def test_the_descriptor_of_a_catalogue_of_at_most_one_item_is_the_logit(items: int) -> None:
     descriptor = Descriptor.fit(HOT[:items], LOGIT)
     assert descriptor.width == 1
     assert bool(torch.isfinite(shown(descriptor, [[0, 1]])).all())
@@ -71,12 +71,12 @@ def many(values: int, items: int = 300, seed: int = 0) -> np.ndarray:
     return (np.random.default_rng(seed).random((items, values)) < 0.1).astype(np.float64)
 
 
-def test_as_many_columns_as_fit_are_kept_as_they_are() -> None:
+def test_columns_within_the_maximal_width_are_kept_unchanged() -> None:
     assert Descriptor.fit(many(MAX_WIDTH), LOGIT).width == MAX_WIDTH + 1
 
 
 @pytest.mark.parametrize("values", [MAX_WIDTH + 1, 200])
-def test_more_columns_are_summed_under_random_signs_that_keep_likeness(values: int) -> None:
+def test_more_columns_are_projected_with_random_signs_that_preserve_similarity(values: int) -> None:
     hot = many(values)
     descriptor = Descriptor.fit(hot, LOGIT)
     assert descriptor.width == MAX_WIDTH + 1
@@ -89,6 +89,6 @@ def test_more_columns_are_summed_under_random_signs_that_keep_likeness(values: i
 
 
 @given(st.lists(st.integers(-1, 2), min_size=3, max_size=3), st.floats(-(2.0**100), 2.0**100, width=32))
-def test_whatever_is_shown_its_description_is_bounded(values: list[int], logit: float) -> None:
+def test_the_descriptor_of_any_item_is_bounded(values: list[int], logit: float) -> None:
     made = shown(Descriptor.fit(HOT, LOGIT), [values], logit)
     assert bool((made.abs() <= 5).all())

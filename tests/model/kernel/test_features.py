@@ -43,7 +43,7 @@ def test_the_direct_features_come_first_each_at_its_scale() -> None:
     assert torch.equal(phi[:, 2 + LIVE - RESIDUALS : MAP.direct], asked.live[:, :RESIDUALS] / 2)
 
 
-def test_the_matching_is_every_direction_times_every_column_of_what_is_shown() -> None:
+def test_matching_features_are_products_of_every_direction_and_every_descriptor_column() -> None:
     asked = inputs()
     phi, z = MAP.features(asked), START.compression(asked.x)
     v = START.descriptor(asked.values, asked.frozen_logit)
@@ -57,13 +57,13 @@ def test_the_matching_is_every_direction_times_every_column_of_what_is_shown() -
 
 @settings(max_examples=40)
 @given(st.lists(st.floats(-(2.0**127), 2.0**127, width=32), min_size=1, max_size=9), st.integers(0, 99))
-def test_the_identity_is_the_frozen_model_bit_for_bit_whatever_it_says(logit: list[float], seed: int) -> None:
+def test_the_identity_kernel_equals_the_frozen_model_bit_for_bit(logit: list[float], seed: int) -> None:
     asked = replace(inputs(len(logit), seed), frozen_logit=torch.tensor(logit))
     assert torch.equal(Kernel.identity(START).logit(asked), asked.frozen_logit)
 
 
 @pytest.mark.parametrize("size", [1e30, -1e30])
-def test_scores_and_live_features_of_any_size_give_features_of_the_order_of_one(size: float) -> None:
+def test_scores_and_live_features_of_any_size_give_bounded_features(size: float) -> None:
     one = inputs()
     asked = replace(one, frozen_logit=torch.full((20,), size), live=torch.full_like(one.live, size), x=one.x * 6e4)
     phi = MAP.features(asked)
@@ -71,7 +71,7 @@ def test_scores_and_live_features_of_any_size_give_features_of_the_order_of_one(
     assert bool(torch.isfinite(MAP.logit(asked, MAP.form(weights(0)))).all())
 
 
-def test_a_kernel_whose_compression_keeps_nothing_still_sees_what_is_shown() -> None:
+def test_a_kernel_whose_compression_keeps_nothing_still_uses_the_descriptor() -> None:
     one = START.compression
     nothing = replace(one, projection=one.projection[:, :0], gain=one.gain[:0], relevance=one.relevance[:0])
     features = FeatureMap(nothing, START.descriptor, RESIDUALS, LIVE - RESIDUALS)
@@ -82,7 +82,7 @@ def test_a_kernel_whose_compression_keeps_nothing_still_sees_what_is_shown() -> 
     )
 
 
-def test_a_kernel_of_a_backbone_with_live_features_alone_is_linear_in_them() -> None:
+def test_a_kernel_with_live_features_only_is_linear_in_them() -> None:
     other = kernel_start(4, seed=1)
     assert other.width == 4
     assert other.features.direct == MAP.direct

@@ -34,13 +34,13 @@ def test_the_report_holds_the_logit_from_before_learning() -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 100), st.lists(st.booleans(), min_size=32, max_size=32))
-def test_the_reported_logit_does_not_know_the_labels(seed: int, flips: list[bool]) -> None:
+def test_the_reported_logit_does_not_depend_on_the_labels(seed: int, flips: list[bool]) -> None:
     one = batch(seed=seed)
     flipped = replace(one, label=(one.label - torch.tensor(flips).float()).abs())
     assert torch.equal(taught(2).learn(one).candidate_logit, taught(2).learn(flipped).candidate_logit)
 
 
-def test_it_learns_what_the_frozen_model_does_not_know() -> None:
+def test_the_learner_learns_effects_that_the_frozen_model_lacks() -> None:
     learner, asked = make(), batch(500, seed=99)
     frozen = log_loss(asked.frozen_logit, asked.label)
     for seed in range(30):
@@ -48,7 +48,7 @@ def test_it_learns_what_the_frozen_model_does_not_know() -> None:
     assert log_loss(learner.score(asked), asked.label) < 0.5 * frozen
 
 
-def test_what_is_served_is_the_mixture_of_the_arms() -> None:
+def test_the_served_logit_is_the_mixture_of_the_arms() -> None:
     learner, one = taught(12), batch(seed=20)
     arms = learner._arm_logits(START.features.features(one.inputs), one.frozen_logit)
     mixed = learner._trust.weights.float() @ arms
@@ -56,13 +56,13 @@ def test_what_is_served_is_the_mixture_of_the_arms() -> None:
     assert sum(learner.arms.values()) == pytest.approx(1.0)
 
 
-def test_the_report_tells_the_arms_and_the_evidence() -> None:
+def test_the_report_holds_the_arms_and_the_evidence() -> None:
     report = taught().learn(batch(seed=7))
     assert sum(report.arms.values()) == pytest.approx(1.0)
     assert 0 < report.matching < 1
 
 
-def test_nats_grow_from_nothing_and_an_example_that_was_learned_teaches_less() -> None:
+def test_nats_grow_from_zero_and_the_gain_of_a_repeated_example_falls() -> None:
     learner, one = make(), batch()
     assert learner.nats() == pytest.approx(0.0, abs=1e-3)
     first = learner.gain(one)
@@ -74,7 +74,7 @@ def test_nats_grow_from_nothing_and_an_example_that_was_learned_teaches_less() -
     assert float(learner.gain(one).mean()) < float(first.mean())
 
 
-def test_a_published_kernel_does_not_change_when_learning_goes_on() -> None:
+def test_a_published_kernel_does_not_change_while_learning_continues() -> None:
     learner, one = taught(), batch(seed=50)
     kernel = learner.candidate
     before = kernel.logit(one.inputs)
@@ -86,7 +86,7 @@ def test_a_published_kernel_does_not_change_when_learning_goes_on() -> None:
 # --- never worse for long ---
 
 
-def test_where_labels_turn_false_it_soon_serves_no_worse_than_the_frozen_model_tells() -> None:
+def test_with_inverted_labels_the_learner_soon_serves_no_worse_than_the_frozen_model() -> None:
     learner = make()
     for seed in range(40):
         learner.learn(batch(128, seed=seed))
@@ -101,7 +101,7 @@ def test_where_labels_turn_false_it_soon_serves_no_worse_than_the_frozen_model_t
     assert max(worse[5:]) < 0.1
 
 
-def test_labels_that_follow_nothing_cost_little_against_the_frozen_model() -> None:
+def test_random_labels_cost_little_against_the_frozen_model() -> None:
     learner, lost = make(), []
     for seed in range(80):
         one = batch(128, seed=seed)
@@ -114,7 +114,7 @@ def test_labels_that_follow_nothing_cost_little_against_the_frozen_model() -> No
     assert sum(lost[40:]) / 40 < 0.005
 
 
-def test_a_learner_that_was_fooled_comes_back() -> None:
+def test_a_learner_recovers_from_wrong_labels() -> None:
     learner = make()
     for seed in range(20):
         one = batch(128, seed=seed)
@@ -128,13 +128,13 @@ def test_a_learner_that_was_fooled_comes_back() -> None:
 # --- sizes ---
 
 
-def test_what_learning_changes_is_counted() -> None:
+def test_learned_parameters_are_counted() -> None:
     learner = make()
     assert learner.parameters == START.features.width + 4
     tensors, _ = unpack(learner.snapshot())
     assert learner.state_bytes == sum(tensor.nbytes for tensor in tensors.values())
 
 
-def test_t_comes_before_the_counters() -> None:
+def test_residual_features_precede_the_counters() -> None:
     features = START.features
     assert (features.residuals, features.counters) == (RESIDUALS, LIVE - RESIDUALS)

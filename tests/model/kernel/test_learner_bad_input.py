@@ -44,7 +44,7 @@ def test_values_of_fewer_examples_are_refused() -> None:
 
 
 @pytest.mark.parametrize(("field", "value"), [("label", 7.0), ("label", -1.0), ("weight", -1.0)])
-def test_a_label_or_a_weight_that_is_none_is_refused_by_name(field: str, value: float) -> None:
+def test_an_invalid_label_or_weight_is_refused_by_name(field: str, value: float) -> None:
     one = batch()
     getattr(one, field)[3] = value
     with pytest.raises(ValueError, match=f"micro-batch: {field} has a value"):
@@ -52,7 +52,7 @@ def test_a_label_or_a_weight_that_is_none_is_refused_by_name(field: str, value: 
 
 
 @pytest.mark.parametrize("index", [-1, SIZES[1]])
-def test_a_domain_nobody_declared_is_refused(index: int) -> None:
+def test_an_undeclared_domain_is_refused(index: int) -> None:
     one = batch()
     one.domain[3, 1] = index
     with pytest.raises(ValueError, match="domain has an index outside"):
@@ -103,7 +103,7 @@ ODD: dict[str, Callable[[MicroBatch], MicroBatch]] = {
 
 
 @pytest.mark.parametrize("what", ODD)
-def test_odd_batches_are_learned_and_leave_a_kernel_that_learns_on(what: str) -> None:
+def test_degenerate_batches_are_learned_and_learning_continues(what: str) -> None:
     learner = make()
     for seed in range(40):
         one = ODD[what](batch(64, seed=seed))
@@ -118,14 +118,14 @@ def test_odd_batches_are_learned_and_leave_a_kernel_that_learns_on(what: str) ->
 
 
 @pytest.mark.parametrize("label", [0.0, 1.0])
-def test_all_clicks_or_none_lead_to_scores_that_say_so(label: float) -> None:
+def test_only_clicks_or_no_clicks_lead_to_high_or_low_scores(label: float) -> None:
     learner = make()
     for seed in range(60):
         learner.learn(replace(batch(64, seed=seed), label=torch.full((64,), label)))
     assert float((torch.sigmoid(learner.score(batch(seed=99))) - label).abs().mean()) < 0.1
 
 
-def test_an_example_without_weight_teaches_nothing() -> None:
+def test_an_example_with_zero_weight_changes_nothing() -> None:
     learner, one = make(), batch()
     learner.learn(replace(one, weight=torch.zeros(len(one))))
     assert learner.distance() == pytest.approx(0.0, abs=1e-5)

@@ -17,7 +17,7 @@ from tests.model.kernel.kernel_parts import batch, make, taught
 
 @settings(max_examples=20, deadline=None)
 @given(st.data())
-def test_after_its_corrections_the_posteriors_are_those_of_clicks_on_time(data: st.DataObject) -> None:
+def test_corrected_posteriors_equal_those_of_clicks_on_time(data: st.DataObject) -> None:
     sizes = data.draw(st.lists(st.integers(1, 60), min_size=1, max_size=6))
     true, late = make(half_lives=(60.0, 300.0)), make(half_lives=(60.0, 300.0))
     waiting: list[tuple[MicroBatch, int]] = []
@@ -49,7 +49,7 @@ def correct(learner: Learner, rows: list[tuple[MicroBatch, int]]) -> None:
         learner.correct(MicroBatch.concat([one for one, _ in rows]), learned_at)
 
 
-def test_a_correction_is_served_at_once_and_leaves_trust_as_it_was() -> None:
+def test_a_correction_is_served_at_once_and_leaves_trust_unchanged() -> None:
     learner, one = taught(), batch(seed=9)
     learner.learn(replace(one, label=0 * one.label))
     before, arms = learner.score(one), learner.arms
@@ -71,7 +71,7 @@ def test_a_correction_without_clicks_or_of_what_was_not_learned_is_refused_and_c
     assert learner.snapshot() == before
 
 
-def test_numbers_that_leave_single_precision_change_nothing() -> None:
+def test_numbers_beyond_single_precision_are_refused_and_change_nothing() -> None:
     learner, one = taught(), batch(seed=9)
     before = learner.snapshot()
     with pytest.raises(FloatingPointError, match="precision is not finite"):
@@ -79,7 +79,7 @@ def test_numbers_that_leave_single_precision_change_nothing() -> None:
     assert learner.snapshot() == before
 
 
-def test_a_learner_begins_with_the_copy_of_one_or_the_sum_of_several() -> None:
+def test_a_learner_starts_from_a_copy_of_one_or_the_sum_of_several_learners() -> None:
     one, other = taught(6), taught(3)
     copied, summed = make(), make()
     copied.restore_sum([one.snapshot()])
@@ -93,7 +93,7 @@ def test_a_learner_begins_with_the_copy_of_one_or_the_sum_of_several() -> None:
     assert sum(summed.arms.values()) == pytest.approx(1.0)
 
 
-def test_the_sum_of_groups_of_which_some_have_learned_nothing_is_that_of_the_others() -> None:
+def test_groups_that_have_learned_nothing_do_not_change_the_sum() -> None:
     some, none = make(), make()
     some.restore_sum([make().snapshot(), taught(6).snapshot(), make().snapshot()])
     assert some.snapshot() == taught(6).snapshot()

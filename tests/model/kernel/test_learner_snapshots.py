@@ -18,7 +18,7 @@ from tests.model.kernel.kernel_parts import PRINT, START, WIDTH, batch, make, ta
 
 @settings(max_examples=12)
 @given(st.lists(st.integers(1, 70), min_size=1, max_size=12), st.data())
-def test_a_restored_learner_goes_on_bit_for_bit_from_any_place(sizes: list[int], data: st.DataObject) -> None:
+def test_a_restored_learner_continues_bit_for_bit_from_any_batch(sizes: list[int], data: st.DataObject) -> None:
     cut = data.draw(st.integers(0, len(sizes)))
     learner, other = make(), make()
     for seed, n in enumerate(sizes[:cut]):
@@ -59,7 +59,7 @@ def test_a_snapshot_of_another_start_is_refused_by_name() -> None:
     assert "kernel.start is" in sentence and "topics of its own" in sentence
 
 
-def test_a_snapshot_of_another_width_is_refused_by_what_decides_it() -> None:
+def test_a_snapshot_of_another_width_is_refused_by_the_setting_that_decides_it() -> None:
     assert "backbone.width is 8 in the snapshot, 16 here" in refused(make(), make(start=kernel_start(8)).snapshot())
 
 
@@ -68,7 +68,7 @@ def test_a_snapshot_of_other_domains_is_refused_by_the_facet() -> None:
     assert "domains.region.count is 5 in the snapshot, 4 here" in refused(make(), other.snapshot())
 
 
-def test_a_snapshot_of_a_gradient_kernel_is_refused_with_a_sentence() -> None:
+def test_a_snapshot_of_a_gradient_kernel_is_refused_with_an_explanation() -> None:
     _, metadata = unpack(make().snapshot())
     old = pack({"path": torch.zeros(4)}, {**metadata, "kind": "learner", "kernel": {"latent": 16}})
     sentence = refused(make(), old)
@@ -128,6 +128,6 @@ def test_half_lives_belong_to_the_process_and_not_to_the_snapshot() -> None:
 
 
 @pytest.mark.parametrize("lives", [(0.0, 1.0), (-3.0, 10.0), (10.0, 3.0), (float("nan"), 1.0)])
-def test_half_lives_that_are_none_are_refused_by_name(lives: tuple[float, float]) -> None:
+def test_invalid_half_lives_are_refused_by_name(lives: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match="half_lives"):
         LearnerConfig(half_lives=lives)

@@ -73,7 +73,7 @@ class Plain:
 
 
 @pytest.mark.parametrize("half_life", [300.0, 2_000.0, FOREVER])
-def test_it_is_the_plain_recursion(half_life: float) -> None:
+def test_the_posterior_follows_the_plain_recursion(half_life: float) -> None:
     posterior, plain = make(half_life), Plain(half_life)
     for seed in range(60):
         batch = examples(128, seed)
@@ -83,7 +83,7 @@ def test_it_is_the_plain_recursion(half_life: float) -> None:
     np.testing.assert_allclose(posterior.means[0].numpy(), plain.mean, rtol=1e-4, atol=1e-4)
 
 
-def test_a_log_that_nothing_is_forgotten_of_ends_at_the_penalised_maximum() -> None:
+def test_without_forgetting_the_posterior_mean_is_the_penalised_maximum_likelihood() -> None:
     prior = torch.full((WIDTH,), 4.0)
     posterior, batches = make(prior=prior), [examples(100, seed) for seed in range(80)]
     for batch in batches:
@@ -99,7 +99,7 @@ def test_a_log_that_nothing_is_forgotten_of_ends_at_the_penalised_maximum() -> N
 
 
 @pytest.mark.parametrize("off", [-8.0, -4.0, 4.0, 8.0])
-def test_weights_do_not_run_away_where_the_served_model_is_sure_and_wrong(off: float) -> None:
+def test_weights_do_not_diverge_if_the_served_model_is_confident_and_wrong(off: float) -> None:
     features, label, weight = examples(8_000)
     posterior = make().after(taught((features, label, weight), features @ TRUTH + off))
     ratio = (posterior.means[0] / TRUTH)[TRUTH != 0]
@@ -119,9 +119,7 @@ def test_the_curvature_is_that_of_the_served_logit_and_near_the_overall_rate_no_
 
 @settings(max_examples=40, deadline=None)
 @given(st.data(), st.sampled_from([50.0, 400.0, FOREVER]), st.integers(0, 1_000))
-def test_after_its_corrections_it_is_the_posterior_of_clicks_on_time(
-    data: st.DataObject, half_life: float, seed: int
-) -> None:
+def test_a_corrected_posterior_equals_that_of_clicks_on_time(data: st.DataObject, half_life: float, seed: int) -> None:
     sizes = data.draw(st.lists(st.integers(1, 60), min_size=1, max_size=8))
     true, late = make(half_life, (WIDTH, INNER)), make(half_life, (WIDTH, INNER))
     waiting: list[tuple[Tensor, Tensor, int]] = []
@@ -155,7 +153,7 @@ def corrected(posterior: Posterior, one: tuple[Tensor, Tensor, int], total: int)
 # --- nested models, sums, memory ---
 
 
-def test_a_smaller_model_beside_it_is_exactly_its_own() -> None:
+def test_a_nested_smaller_model_equals_a_separate_one() -> None:
     nested, alone = make(500.0, (WIDTH, INNER)), Posterior(MEAN[:INNER], PRIOR[:INNER], 500.0, [INNER])
     for seed in range(20):
         features, label, weight = examples(64, seed)
@@ -169,7 +167,7 @@ def test_a_smaller_model_beside_it_is_exactly_its_own() -> None:
 
 @settings(max_examples=20)
 @given(st.integers(1, 199), st.integers(0, 1_000))
-def test_two_halves_learned_apart_and_summed_are_one_whole(cut: int, seed: int) -> None:
+def test_two_halves_learned_separately_sum_to_the_whole(cut: int, seed: int) -> None:
     features, label, weight = examples(200, seed)
     halves = [(features[half], label[half], weight[half]) for half in (slice(0, cut), slice(cut, 200))]
     apart, whole = [make().after(taught(half)) for half in halves], make().after(taught((features, label, weight)))
@@ -178,7 +176,7 @@ def test_two_halves_learned_apart_and_summed_are_one_whole(cut: int, seed: int) 
     torch.testing.assert_close(joined.means[0], whole.means[0], rtol=1e-3, atol=1e-3)
 
 
-def test_what_was_learned_apart_is_added_and_the_start_is_left_once_as_behind_all_examples() -> None:
+def test_parts_learned_separately_add_up_and_the_start_counts_once() -> None:
     start = make(100.0).after(taught(examples(200)))
     halves = [start.after(taught(examples(60, seed))) for seed in (1, 2)]
     left = 2.0 ** (-120 / 100.0)
@@ -192,7 +190,7 @@ def test_what_was_learned_apart_is_added_and_the_start_is_left_once_as_behind_al
 SILENCE = BatchLikelihood(100, torch.zeros(WIDTH, WIDTH), torch.zeros(WIDTH))
 
 
-def test_after_a_half_life_the_past_weighs_half() -> None:
+def test_after_one_half_life_past_examples_have_half_their_weight() -> None:
     posterior = make(100.0).after(taught(examples(200)))
     after = posterior.after(SILENCE)
     torch.testing.assert_close(
@@ -200,7 +198,7 @@ def test_after_a_half_life_the_past_weighs_half() -> None:
     )
 
 
-def test_what_is_never_confirmed_goes_back_to_the_prior() -> None:
+def test_weights_without_new_evidence_return_to_the_prior() -> None:
     posterior = make(100.0).after(taught(examples(500)))
     for _ in range(60):
         posterior = posterior.after(SILENCE)
@@ -211,7 +209,7 @@ def test_what_is_never_confirmed_goes_back_to_the_prior() -> None:
 
 @settings(max_examples=15)
 @given(st.lists(st.integers(1, 80), min_size=1, max_size=10), st.sampled_from([200.0, FOREVER]))
-def test_a_restored_posterior_goes_on_bit_for_bit_from_every_batch(sizes: list[int], half_life: float) -> None:
+def test_a_restored_posterior_continues_bit_for_bit_from_every_batch(sizes: list[int], half_life: float) -> None:
     posterior = make(half_life, (WIDTH, INNER))
     for seed, n in enumerate(sizes):
         other = make(half_life, (WIDTH, INNER)).restored(posterior.state())
@@ -221,7 +219,7 @@ def test_a_restored_posterior_goes_on_bit_for_bit_from_every_batch(sizes: list[i
         assert posterior.nats() == other.nats()
 
 
-def test_it_starts_from_what_was_learned_before_and_keeps_what_its_half_life_would_have() -> None:
+def test_a_posterior_starts_from_earlier_learning_weighted_by_its_half_life() -> None:
     before = learned(make(FOREVER, (WIDTH, INNER)), range(20))
     long, short = (make(life).started_from(before.means[:1], before.precision, 2_000) for life in (1e9, 100.0))
     for one in (long, short):
@@ -233,7 +231,7 @@ def test_it_starts_from_what_was_learned_before_and_keeps_what_its_half_life_wou
     torch.testing.assert_close(short.factor @ short.factor.T, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_a_posterior_never_changes() -> None:
+def test_a_posterior_is_immutable() -> None:
     before = learned(make(), [0])
     kept = before.precision.clone(), before.means[0].clone(), before.vectors[0].clone()
     before.after(taught(examples(100, 1)))
@@ -245,7 +243,7 @@ def test_a_posterior_never_changes() -> None:
 # --- what makes other learners stumble ---
 
 
-def test_columns_that_are_one_and_the_same_share_the_weight_of_one() -> None:
+def test_identical_columns_share_the_weight_of_one() -> None:
     doubled, single = (
         Posterior(torch.zeros(2), torch.ones(2), 1e4, [2]),
         Posterior(torch.zeros(1), torch.tensor([0.5]), 1e4, [1]),
@@ -260,7 +258,7 @@ def test_columns_that_are_one_and_the_same_share_the_weight_of_one() -> None:
     assert one + other == pytest.approx(float(single.means[0][0]), rel=0.02)
 
 
-def test_a_posterior_that_loses_its_rank_stays_finite_and_goes_on_learning() -> None:
+def test_a_rank_deficient_posterior_stays_finite_and_keeps_learning() -> None:
     width = 40
     posterior = Posterior(torch.zeros(width), torch.ones(width), 1e4, [width])
     generator = torch.Generator().manual_seed(0)
@@ -274,7 +272,7 @@ def test_a_posterior_that_loses_its_rank_stays_finite_and_goes_on_learning() -> 
     assert math.isfinite(posterior.nats())
 
 
-def test_a_precision_that_is_no_precision_is_refused_and_does_not_hang() -> None:
+def test_an_indefinite_precision_is_refused_and_does_not_hang() -> None:
     for damaged in (-1e3, math.nan, math.inf):
         matrix = torch.zeros(WIDTH, WIDTH)
         matrix[2, 2] = damaged
@@ -283,7 +281,7 @@ def test_a_precision_that_is_no_precision_is_refused_and_does_not_hang() -> None
 
 
 @pytest.mark.parametrize("column", [0.0, 1.0, 15.0])
-def test_constant_columns_do_no_harm(column: float) -> None:
+def test_constant_columns_are_accepted(column: float) -> None:
     posterior = make(1e3)
     for seed in range(30):
         features, label, weight = examples(64, seed)
@@ -296,7 +294,7 @@ def test_constant_columns_do_no_harm(column: float) -> None:
 
 
 @pytest.mark.parametrize("label", [0.0, 1.0])
-def test_all_clicks_or_none_give_a_sure_answer_and_no_overflow(label: float) -> None:
+def test_only_clicks_or_no_clicks_give_confident_scores_without_overflow(label: float) -> None:
     posterior = make(1e4)
     for seed in range(200):
         features, _, weight = examples(64, seed)
@@ -307,7 +305,7 @@ def test_all_clicks_or_none_give_a_sure_answer_and_no_overflow(label: float) -> 
     assert float((score - label).abs().mean()) < 0.1
 
 
-def test_batches_of_one_are_one_batch_of_all() -> None:
+def test_batches_of_one_example_equal_one_batch() -> None:
     features, label, weight = examples(200)
     single, whole = make(), make().after(taught((features, label, weight)))
     for row in range(200):
@@ -316,7 +314,7 @@ def test_batches_of_one_are_one_batch_of_all() -> None:
     torch.testing.assert_close(single.means[0], whole.means[0], rtol=1e-3, atol=1e-4)
 
 
-def test_an_example_without_weight_teaches_nothing() -> None:
+def test_an_example_with_zero_weight_changes_nothing() -> None:
     features, label, weight = examples(64)
     posterior = make().after(taught((features, label, 0 * weight)))
     torch.testing.assert_close(posterior.means[0], MEAN)
@@ -325,7 +323,7 @@ def test_an_example_without_weight_teaches_nothing() -> None:
 
 @settings(max_examples=25)
 @given(st.lists(st.sampled_from([-15.0, -1.0, 0.0, 1.0, 15.0, 30.0]), min_size=WIDTH, max_size=WIDTH), st.booleans())
-def test_one_example_repeated_for_ever_is_learned_and_nothing_runs_away(row: list[float], click: bool) -> None:
+def test_one_example_repeated_many_times_is_learned_without_divergence(row: list[float], click: bool) -> None:
     posterior = make(2_000.0)
     features, label = torch.tensor([row]).expand(32, -1).contiguous(), torch.full((32,), float(click))
     for _ in range(40):
@@ -349,7 +347,7 @@ def test_nats_are_the_divergence_of_two_gaussians() -> None:
     assert posterior.nats() == pytest.approx(float(torch.distributions.kl_divergence(after, before)), rel=1e-3)
 
 
-def test_the_gain_of_an_example_is_what_its_information_adds_to_the_entropy() -> None:
+def test_the_gain_of_an_example_is_its_information_about_the_weights() -> None:
     posterior = make(1e4).after(taught(examples(300)))
     features, _, _ = examples(5, 1)
     logit = posterior.logit(features, 0).clamp(-1.5, 1.5)
@@ -362,7 +360,7 @@ def test_the_gain_of_an_example_is_what_its_information_adds_to_the_entropy() ->
         assert float(gain[row]) == pytest.approx(float(0.5 * (torch.linalg.slogdet(after)[1] - before)), rel=1e-3)
 
 
-def test_an_example_that_has_been_seen_often_teaches_less() -> None:
+def test_the_gain_of_a_repeated_example_falls() -> None:
     posterior, batch = make(1e6), examples(64)
     first = posterior.gain(batch[0], posterior.logit(batch[0], 0))
     for _ in range(10):

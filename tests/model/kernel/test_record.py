@@ -74,7 +74,7 @@ def wide_start() -> KernelStart:
     )
 
 
-def test_a_kernel_comes_back_as_it_was_and_scores_the_same_bits() -> None:
+def test_a_kernel_round_trips_and_scores_identically() -> None:
     learner = make()
     for seed in range(4):
         learner.learn(batch(seed=seed))
@@ -99,7 +99,7 @@ def test_a_kernel_of_another_backbone_is_refused() -> None:
     assert "ffffffffffff" in str(error) and "eeeeeeeeeeee" in str(error)
 
 
-def test_a_kernel_of_another_width_is_refused_by_what_decides_the_width() -> None:
+def test_a_kernel_of_another_width_is_refused_by_the_setting_that_decides_it() -> None:
     error = refused(packed(kernel_start(8)))
     assert error.reason == "configuration"
     assert "backbone.width is 8 in the record, 16 here" in str(error)
@@ -112,14 +112,14 @@ def test_a_kernel_of_other_domains_is_refused_by_the_facet() -> None:
     assert "`domains`" in str(error)
 
 
-def test_a_key_that_only_one_version_of_the_program_knows_is_named() -> None:
+def test_a_key_known_to_only_one_version_is_reported_by_name() -> None:
     _, metadata = unpack(packed())
     extended = {**metadata["depends_on"], "kernel.depth": 3}
     assert "kernel.depth is 3 in the record, not set here" in str(refused(described({"depends_on": extended})))
 
 
 @pytest.mark.parametrize("version", [2, 1, 0, FORMAT + 1, "2", None, [FORMAT]])
-def test_a_record_of_another_format_is_refused_with_a_sentence(version: object) -> None:
+def test_a_record_of_another_format_is_refused_with_an_explanation(version: object) -> None:
     error = refused(described({"format": version}))
     assert error.reason == "format"
     assert f"this program reads {FORMAT}" in str(error)
@@ -136,7 +136,7 @@ def test_kernel_beyond_the_allowed_size_is_refused_unread() -> None:
 
 
 @pytest.mark.parametrize("tensors", [{}, {"path": torch.zeros(3)}, {"weights": torch.zeros(3)}])
-def test_tensors_that_are_not_the_starts_are_refused(tensors: dict[str, Tensor]) -> None:
+def test_tensors_that_differ_from_the_start_are_refused(tensors: dict[str, Tensor]) -> None:
     _, metadata = unpack(packed())
     assert refused(pack(tensors, metadata)).reason == "shapes"
 
@@ -150,7 +150,7 @@ def test_tensors_that_are_not_the_starts_are_refused(tensors: dict[str, Tensor])
         {"depends_on": None}, {"depends_on": 5}, {"depends_on": ["kernel.start"]},
     ],
 )  # fmt: skip
-def test_metadata_that_says_no_kernel_is_refused(changes: dict[str, object]) -> None:
+def test_metadata_that_does_not_describe_a_kernel_is_refused(changes: dict[str, object]) -> None:
     assert refused(described(changes)).reason == "garbage"
 
 
@@ -177,7 +177,7 @@ KEYS = st.sampled_from(
 @pytest.mark.slow
 @settings(max_examples=150)
 @given(metadata=JSON, changes=st.dictionaries(KEYS, JSON, max_size=3), nested=st.dictionaries(st.text(), JSON))
-def test_no_metadata_whatever_makes_anything_but_a_kernel_or_a_refusal(
+def test_any_metadata_gives_a_kernel_or_a_refusal(
     metadata: object, changes: dict[str, object], nested: dict[str, object]
 ) -> None:
     _, good = unpack(packed())
@@ -217,7 +217,7 @@ def test_a_kernel_of_another_number_type_is_refused(name: str) -> None:
     assert refused(pack({"weights": cast}, metadata)).reason == "shapes"
 
 
-def test_what_a_record_says_of_its_kernel_can_be_read_without_its_configuration() -> None:
+def test_the_information_of_a_record_is_readable_without_its_configuration() -> None:
     assert read_info(packed(kernel_start(8, seed=9))) == INFO
 
 
@@ -231,5 +231,5 @@ def test_records_and_snapshots_of_three_hundred_and_fifty_features_are_small() -
 
 
 @pytest.mark.parametrize("reason", get_args(Reason))
-def test_the_page_of_failures_says_what_to_do_for_every_reason(reason: str) -> None:
+def test_the_page_of_failures_explains_every_reason(reason: str) -> None:
     assert f"`{reason}`" in FAILURES.read_text()

@@ -16,7 +16,7 @@ from tests.model.conftest import kernel_start
 from tests.model.kernel.kernel_parts import START, batch, make
 
 
-def test_it_comes_back_whole_and_the_same_start_gives_the_same_bytes(tmp_path: Path) -> None:
+def test_a_start_round_trips_and_equal_starts_give_equal_bytes(tmp_path: Path) -> None:
     START.save(tmp_path)
     loaded = KernelStart.load(tmp_path)
     assert loaded.to_bytes() == START.to_bytes() == kernel_start().to_bytes()
@@ -29,7 +29,7 @@ def test_it_comes_back_whole_and_the_same_start_gives_the_same_bytes(tmp_path: P
     assert torch.equal(loaded.features.logit(one.inputs, form), START.features.logit(one.inputs, form))
 
 
-def test_whatever_differs_gives_another_digest() -> None:
+def test_any_difference_changes_the_digest() -> None:
     changed = [
         replace(START, mean=START.mean + 1),
         replace(START, precision=2 * START.precision),
@@ -75,14 +75,14 @@ def test_a_damaged_file_is_refused_by_its_name(tmp_path: Path, content: bytes) -
         ({"logit_mean": float("inf")}, "do not fit together"),
     ],
 )
-def test_metadata_that_is_wrong_is_refused(changes: dict[str, object], message: str) -> None:
+def test_wrong_metadata_is_refused(changes: dict[str, object], message: str) -> None:
     tensors, metadata = unpack(START.to_bytes())
     changed = {key: value for key, value in {**metadata, **changes}.items() if value is not None}
     with pytest.raises(ContainerError, match=message):
         KernelStart.from_bytes(pack(tensors, changed))
 
 
-def test_tensors_that_do_not_fit_are_refused() -> None:
+def test_tensors_of_other_shapes_are_refused() -> None:
     tensors, metadata = unpack(START.to_bytes())
     for name, tensor in tensors.items():
         without = {key: value for key, value in tensors.items() if key != name}
@@ -94,7 +94,7 @@ def test_tensors_that_do_not_fit_are_refused() -> None:
                 KernelStart.from_bytes(pack(wrong, metadata))
 
 
-def test_a_precision_that_is_none_is_refused() -> None:
+def test_an_indefinite_precision_is_refused() -> None:
     for damaged in (0.0, -3.0):
         precision = START.precision.clone()
         precision[4, 4] = damaged
@@ -125,7 +125,7 @@ def test_other_live_features_are_refused_and_those_that_differ_are_named() -> No
         START.check_live(START.live_names[::-1])
 
 
-def test_every_field_is_kept() -> None:
+def test_every_field_is_stored() -> None:
     _, metadata = unpack(START.to_bytes())
     tensors, _ = unpack(START.to_bytes())
     kept = {*tensors, *metadata}
@@ -133,7 +133,7 @@ def test_every_field_is_kept() -> None:
     assert names - {"compression", "descriptor", "conversion"} <= kept
 
 
-def test_the_start_of_conversions_comes_back_from_a_file_of_its_own_and_leaves_that_of_clicks(tmp_path: Path) -> None:
+def test_the_start_of_conversions_has_its_own_file_and_leaves_that_of_clicks_unchanged(tmp_path: Path) -> None:
     of_conversions = replace(START, examples=7)
     replace(START, conversion=of_conversions).save(tmp_path)
     loaded = KernelStart.load(tmp_path, conversions=True)

@@ -28,7 +28,7 @@ def updated(trust: Trust, right: tuple[int, ...], batches: int, n: int = 32) -> 
     return trust.weights
 
 
-def test_at_first_the_frozen_model_has_its_share_and_matching_half_of_what_it_may_have() -> None:
+def test_at_first_the_frozen_model_has_its_share_and_matching_half_of_the_rest() -> None:
     assert make().matching == 0.5
     trust = make(frozen_share=0.2)
     both = 0.8 * (0.01 + 0.7) / 2 / 2
@@ -42,14 +42,14 @@ def test_the_arm_that_predicts_gains_weight(arm: int) -> None:
     assert weights[arm] > 0.6
 
 
-def test_an_arm_that_was_wrong_for_long_comes_back_within_a_few_hundred_examples() -> None:
+def test_an_arm_that_was_wrong_for_long_recovers_within_a_few_hundred_examples() -> None:
     trust = make()
     updated(trust, (LONG,), 500)
     assert updated(trust, (FROZEN,), 10)[FROZEN] > 0.6
 
 
 @pytest.mark.parametrize("frozen_share", [0.05, 1 / 3])
-def test_the_frozen_model_never_rests_below_its_share(frozen_share: float) -> None:
+def test_the_resting_share_of_the_frozen_model_has_a_lower_bound(frozen_share: float) -> None:
     trust = make(frozen_share=frozen_share)
     updated(trust, (LONG, SHORT), 200)
     silent = torch.zeros(128)
@@ -58,7 +58,7 @@ def test_the_frozen_model_never_rests_below_its_share(frozen_share: float) -> No
     assert float(trust.weights[FROZEN]) == pytest.approx(frozen_share, rel=1e-6)
 
 
-def test_without_evidence_half_of_what_told_the_arms_apart_is_gone_after_a_half_life() -> None:
+def test_without_evidence_the_difference_of_the_arms_halves_in_one_half_life() -> None:
     trust = make(trust_half_life=400)
     resting = trust.weights.clone()
     trust.weights = torch.tensor([0.7, 0.1, 0.1, 0.1], dtype=torch.float64)
@@ -103,7 +103,7 @@ def test_evidence_is_forgotten_at_its_half_life() -> None:
     assert trust.evidence == pytest.approx(before / 2)
 
 
-def test_evidence_of_a_million_examples_is_overturned_within_a_few_half_lives() -> None:
+def test_evidence_of_a_million_examples_is_reversed_within_a_few_half_lives() -> None:
     trust = make(evidence_half_life=2_000)
     updated(trust, (LONG,), 5_000)
     updated(trust, (DIRECT,), 200)
@@ -111,7 +111,7 @@ def test_evidence_of_a_million_examples_is_overturned_within_a_few_half_lives() 
 
 
 @given(st.lists(st.tuples(*[st.floats(-1e30, 1e30)] * 4, st.booleans()), min_size=1, max_size=40))
-def test_weights_stay_a_mixture_whatever_the_arms_say(rows: list[tuple[float, float, float, float, bool]]) -> None:
+def test_weights_stay_a_mixture_for_any_arms(rows: list[tuple[float, float, float, float, bool]]) -> None:
     trust = make()
     logits = torch.tensor([row[:4] for row in rows], dtype=torch.float64).T
     label = torch.tensor([float(row[4]) for row in rows])
@@ -122,7 +122,7 @@ def test_weights_stay_a_mixture_whatever_the_arms_say(rows: list[tuple[float, fl
     assert 0 <= trust.matching <= 1
 
 
-def test_a_loaded_trust_goes_on_bit_for_bit() -> None:
+def test_a_loaded_trust_continues_bit_for_bit() -> None:
     one, other = make(), make()
     updated(one, (SHORT,), 7)
     other.load({name: tensor.clone() for name, tensor in one.state().items()})

@@ -25,7 +25,7 @@ EVENTS = st.builds(
 
 
 @given(EVENTS)
-def test_an_announcement_comes_back_as_it_was_sent(event: DriftEvent) -> None:
+def test_an_announcement_round_trips(event: DriftEvent) -> None:
     assert decode_event(encode_event(event)) == event
     assert announcement_fault(event) is None
 
@@ -46,6 +46,6 @@ def test_an_announcement_comes_back_as_it_was_sent(event: DriftEvent) -> None:
     ],
     ids=lambda value: repr(value)[:40],
 )
-def test_what_is_wrong_with_an_announcement_is_named(changes: dict[str, object], names: str) -> None:
+def test_a_wrong_announcement_is_refused_with_the_reason(changes: dict[str, object], names: str) -> None:
     event = DriftEvent(**({"name": "sale", "kind": "campaign", "phase": "begins", "time": 1.0} | changes))  # type: ignore[arg-type]
     assert names in str(announcement_fault(event))

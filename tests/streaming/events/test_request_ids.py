@@ -16,7 +16,7 @@ GROUPS = st.from_regex(r"[a-z0-9_-]{1,40}", fullmatch=True)
 
 
 @given(GROUPS)
-def test_an_id_names_its_group_is_bounded_and_known_again_by_every_secret_in_use(group: str) -> None:
+def test_an_id_names_its_group_is_bounded_and_is_verified_by_every_active_secret(group: str) -> None:
     given_id = RequestIds([OLD]).new(group)
     assert group_of_request(given_id) == group
     assert len(given_id) == len(group) + 65 <= MAX_ID
@@ -25,7 +25,7 @@ def test_an_id_names_its_group_is_bounded_and_known_again_by_every_secret_in_use
 
 
 @given(GROUPS, st.data())
-def test_an_id_that_is_changed_anywhere_is_not_ours(group: str, data: st.DataObject) -> None:
+def test_a_modified_id_fails_verification(group: str, data: st.DataObject) -> None:
     ids = RequestIds([OLD])
     given_id = ids.new(group)
     where = data.draw(st.integers(0, len(given_id) - 1))
@@ -34,7 +34,7 @@ def test_an_id_that_is_changed_anywhere_is_not_ours(group: str, data: st.DataObj
 
 
 @given(st.text(max_size=600))
-def test_no_made_up_text_is_ours_and_none_ends_in_an_error(text: str) -> None:
+def test_arbitrary_text_fails_verification_without_an_error(text: str) -> None:
     assert not RequestIds([OLD]).ours(text)
     assert RequestIds().ours(text)
 
@@ -55,26 +55,26 @@ def _refused(config: Config, event: FeedbackEvent | ImpressionEvent) -> str | No
 SIGNED = Config.model_validate({"access": {"request_id_secrets": [NEW, OLD], "unsigned_ids": ["main.shop-"]}})
 
 
-def test_feedback_counts_under_an_id_that_a_scorer_gave_before_or_after_the_secret_changed() -> None:
+def test_feedback_is_accepted_for_ids_signed_before_or_after_a_secret_rotation() -> None:
     for secret in (OLD, NEW):
         assert _refused(SIGNED, FeedbackEvent(RequestIds([secret]).new("main"), "i", NOW)) is None
 
 
-def test_feedback_under_a_made_up_id_is_refused_and_says_that_no_scorer_gave_it() -> None:
+def test_feedback_with_a_forged_id_is_refused_with_the_reason() -> None:
     for made_up in ("main.1", "main." + "0" * 64, RequestIds([OTHER]).new("main")):
         assert _refused(SIGNED, FeedbackEvent(made_up, "i", NOW)) == "unsigned"
 
 
-def test_ids_of_other_systems_count_where_their_beginning_is_configured() -> None:
+def test_unsigned_ids_are_accepted_with_a_configured_prefix() -> None:
     assert _refused(SIGNED, ImpressionEvent("main.shop-7", NOW, "u", ["i"])) is None
     assert _refused(SIGNED, FeedbackEvent("main.shop-7", "i", NOW)) is None
     assert _refused(SIGNED, ImpressionEvent("main.else-7", NOW, "u", ["i"])) == "unsigned"
 
 
-def test_an_impression_cannot_be_forged_under_an_id_that_a_scorer_gave() -> None:
+def test_an_external_impression_with_a_signed_id_is_refused() -> None:
     assert _refused(SIGNED, ImpressionEvent(RequestIds([NEW]).new("main"), NOW, "u", ["i"])) == "unsigned"
 
 
-def test_without_secrets_every_id_counts() -> None:
+def test_without_secrets_every_id_is_accepted() -> None:
     assert _refused(Config(), FeedbackEvent("main.1", "i", NOW)) is None
     assert _refused(Config(), ImpressionEvent("main.1", NOW, "u", ["i"])) is None

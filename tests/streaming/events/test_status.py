@@ -31,11 +31,11 @@ HOME = DomainStatus(
 STATUS = GroupStatus("main", time=100.0, wall=101.5, examples=5_000, kernel_version=7, held=True, domains=[HOME])
 
 
-def test_a_status_comes_back_as_it_went() -> None:
+def test_a_status_round_trips() -> None:
     assert decode_status(encode_status(STATUS)) == STATUS
 
 
-def test_what_is_not_known_is_null_whatever_stood_for_it() -> None:
+def test_unknown_values_are_encoded_as_null() -> None:
     arms = {"live": ArmStatus(log_loss=math.nan, auc=math.inf)}
     domain = DomainStatus("group", 3, "too_little_data", 0.0, "w", "a", arms=arms, evidence={"psi": math.nan})
     data = encode_status(GroupStatus("main", 1.0, 2.0, 3, 0, domains=[domain]))
@@ -45,6 +45,6 @@ def test_what_is_not_known_is_null_whatever_stood_for_it() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"null", b"{}", b'{"group": 1}', b"[" * 100_000, b"\xff"])
-def test_bytes_that_hold_no_status_are_refused_by_name(data: bytes) -> None:
+def test_bytes_that_are_not_a_status_are_refused_by_name(data: bytes) -> None:
     with pytest.raises(InvalidStatusError, match="no status of a group"):
         decode_status(data)

@@ -100,14 +100,14 @@ def click(item: str, time: float = NOW) -> FeedbackEvent:
     return FeedbackEvent("main.r", item, time)
 
 
-def test_traffic_and_letters_keep_the_order_of_the_records() -> None:
+def test_traffic_and_dead_letters_keep_the_order_of_the_records() -> None:
     outputs = finish(batch_of(click("a"), b"junk", ImpressionEvent("main.r", NOW, "u", ["i"]), click("b")))
     assert [output.topic for output in outputs] == ["traffic", "dead-letters", "traffic", "traffic"]
     shown = [decode_traffic(output.value) for output in outputs if output.topic == "traffic"]
     assert [event.item_id for event in shown if isinstance(event, ServedFeedback)] == ["a", "shown", "b"]
 
 
-def test_a_dead_letter_holds_the_record_whole_and_where_it_came_from() -> None:
+def test_a_dead_letter_holds_the_complete_record_and_its_origin() -> None:
     (output,) = finish(batch_of(b"\xffjunk"))
     letter = msgspec.json.decode(output.value, type=DeadLetter)
     assert (letter.topic, letter.partition, letter.offset, letter.value) == ("interactions", 0, 0, b"\xffjunk")
@@ -115,26 +115,26 @@ def test_a_dead_letter_holds_the_record_whole_and_where_it_came_from() -> None:
 
 
 @pytest.mark.parametrize("number", ["Infinity", "NaN", "1e400"])
-def test_the_dead_letter_of_a_number_that_is_none_can_be_read_again(number: str) -> None:
+def test_the_dead_letter_of_a_non_finite_number_round_trips(number: str) -> None:
     record = f'{{"event": "item", "item_id": "i", "time": 1, "fields": {{"year": [{number}]}}}}'.encode()
     (output,) = finish(batch_of(record))
     assert msgspec.json.decode(output.value, type=DeadLetter).value == record
 
 
-def test_a_record_too_large_for_a_letter_is_named_by_its_origin() -> None:
+def test_a_record_too_large_for_a_dead_letter_is_identified_by_its_origin() -> None:
     (output,) = finish(batch_of(b"x" * 3_000_000))
     letter = msgspec.json.decode(output.value, type=DeadLetter)
     assert letter.value == b"" and "3000000 bytes" in letter.detail
 
 
-def test_an_impression_that_cannot_be_represented_is_refused_alone() -> None:
+def test_an_impression_that_cannot_be_represented_is_refused_without_affecting_others() -> None:
     impressions = [ImpressionEvent("main.r", NOW, user, ["i"]) for user in ("u", "poison", "v")]
     batch = batch_of(*impressions)
     finish(batch)
     assert batch.outcomes() == [None, "not_represented", None]
 
 
-def test_an_error_that_nobody_foresaw_refuses_one_impression_by_its_name() -> None:
+def test_an_unexpected_error_refuses_one_impression_by_the_name_of_the_error() -> None:
     batch = batch_of(*(ImpressionEvent("main.r", NOW, user, ["i"]) for user in ("u", "bomb", "v")))
     (letter,) = letters(finish(batch))
     assert (letter.reason, letter.detail) == ("failed", "ZeroDivisionError: nobody foresaw this")
@@ -142,13 +142,13 @@ def test_an_error_that_nobody_foresaw_refuses_one_impression_by_its_name() -> No
     assert batch.outcomes() == [None, "failed", None]
 
 
-def test_a_feature_store_that_is_away_is_waited_for_and_no_impression_is_skipped() -> None:
+def test_an_unavailable_feature_store_is_waited_for_and_no_impression_is_skipped() -> None:
     batch = batch_of(*(ImpressionEvent("main.r", NOW, user, ["i"]) for user in ("u", "v")))
     assert len(finish(batch, Backbone(down=3))) == 2
     assert batch.outcomes() == [None, None]
 
 
-def test_an_error_that_nobody_foresaw_while_reading_refuses_one_record() -> None:
+def test_an_unexpected_error_while_reading_refuses_one_record() -> None:
     class Stumbling(Routing):
         def partition(self, event: ImpressionEvent | FeedbackEvent) -> int:
             if event.request_id == "main.bomb":
@@ -162,7 +162,7 @@ def test_an_error_that_nobody_foresaw_while_reading_refuses_one_record() -> None
     assert letters(outputs)[0].detail == "RuntimeError: boom"
 
 
-def test_a_record_that_kafka_does_not_take_becomes_a_letter_and_the_others_are_written() -> None:
+def test_a_record_rejected_by_kafka_becomes_a_dead_letter_and_the_others_are_written() -> None:
     written: list[Output] = []
 
     def write(outputs: Sequence[Output]) -> None:
@@ -185,7 +185,7 @@ def _refusing(cause: Exception, written: list[Output]) -> Callable[[Sequence[Out
     return write
 
 
-def test_a_fault_of_ours_that_every_record_meets_makes_no_letter_of_any() -> None:
+def test_an_internal_error_on_every_record_makes_no_dead_letter() -> None:
     written: list[Output] = []
     with pytest.raises(RecordRefusedError):
         batch_of(click("a"), click("b")).write(_refusing(TypeError("ours"), written))
@@ -193,19 +193,19 @@ def test_a_fault_of_ours_that_every_record_meets_makes_no_letter_of_any() -> Non
 
 
 @pytest.mark.parametrize("clicks", [1, 2])
-def test_records_that_kafka_refuses_by_its_own_word_are_letters_even_if_it_is_all_of_them(clicks: int) -> None:
+def test_records_explicitly_rejected_by_kafka_become_dead_letters_even_if_all_are(clicks: int) -> None:
     written: list[Output] = []
     batch_of(*[click("a")] * clicks).write(_refusing(MessageSizeTooLargeError(), written))
     assert [letter.reason for letter in letters(written)] == ["failed"] * clicks
 
 
-def test_a_single_record_that_cannot_be_written_holds_up_nobody() -> None:
+def test_one_unwritable_record_delays_no_other_record() -> None:
     written: list[Output] = []
     batch_of(click("a")).write(_refusing(TypeError("it alone"), written))
     assert [letter.reason for letter in letters(written)] == ["failed"]
 
 
-def test_a_letter_that_kafka_does_not_take_either_is_written_without_the_record() -> None:
+def test_a_dead_letter_rejected_by_kafka_is_written_without_the_record() -> None:
     written: list[Output] = []
 
     def write(outputs: Sequence[Output]) -> None:
@@ -218,7 +218,7 @@ def test_a_letter_that_kafka_does_not_take_either_is_written_without_the_record(
     assert (letters(written)[0].reason, letters(written)[0].value) == ("not_json", b"")
 
 
-def test_a_key_or_headers_too_large_for_a_letter_are_named_by_their_origin() -> None:
+def test_a_key_or_headers_too_large_for_a_dead_letter_are_identified_by_their_origin() -> None:
     for record in (Record(b"junk", key=b"k" * 20_000_000), Record(b"junk", headers=[("h", b"v" * 20_000_000)])):
         (output,) = finish(batch_with(record))
         assert output.key is None and output.headers == ()
@@ -226,19 +226,19 @@ def test_a_key_or_headers_too_large_for_a_letter_are_named_by_their_origin() -> 
         assert letter.value == b"junk" and "key and headers of 2000000" in letter.detail
 
 
-def test_records_that_cannot_be_unpacked_are_one_letter_with_their_place() -> None:
+def test_records_that_cannot_be_decompressed_are_one_dead_letter_with_their_offsets() -> None:
     batch = batch_of(click("a"), unreadable=[UnreadableBatch("interactions", 1, 7, 12, ValueError("no codec"))])
     (letter,) = letters(finish(batch))
     assert (letter.reason, letter.partition, letter.offset, letter.value) == ("unreadable", 1, 7, b"")
     assert "records 7 to 11" in letter.detail and "ValueError: no codec" in letter.detail
 
 
-def test_a_record_larger_than_an_event_may_be_is_refused_whatever_it_holds() -> None:
+def test_a_record_larger_than_the_event_limit_is_refused() -> None:
     (letter,) = letters(finish(batch_of(b'{"event":"item","item_id":"i","time":1,"text":"' + b"x" * 2_000_000 + b'"}')))
     assert letter.reason == "too_large"
 
 
-def test_feedback_from_a_device_that_is_ahead_counts_as_of_its_append_time() -> None:
+def test_feedback_with_a_future_time_gets_its_append_time() -> None:
     told: list[float] = []
     routing = Routing(CONFIG, on_corrected=lambda event: told.append(event.time))
     outputs = finish(batch_with(Record(encode_event(click("a", NOW + 61.0))), routing=routing))
@@ -254,24 +254,24 @@ def test_a_topic_that_keeps_the_senders_times_is_judged_by_the_time_of_reading()
     assert batch.appended() == {}
 
 
-def test_profiles_are_left_to_their_own_lane_whatever_is_wrong_with_them() -> None:
+def test_profiles_are_left_to_the_profile_consumer_even_if_invalid() -> None:
     batch = batch_of(UserEvent("u", 1.0), ItemEvent("", 1.0), click("a"))
     assert [output.topic for output in finish(batch)] == ["traffic"]
     assert batch.outcomes() == [None, None, None]
 
 
-def test_how_far_was_read_is_the_append_time_of_the_last_record_of_each_partition() -> None:
+def test_read_progress_is_the_append_time_of_the_last_record_of_each_partition() -> None:
     records = [Record(b"junk", n, partition=n % 2, timestamp=1_000 + n) for n in range(4)]
     assert batch_with(*records).appended() == {0: 1.002, 1: 1.003}
 
 
-def test_the_newest_time_per_partition_is_what_went_to_traffic() -> None:
+def test_the_newest_time_per_partition_is_that_of_records_written_to_traffic() -> None:
     batch = batch_of(click("a", 5.0), click("b", 3.0), UserEvent("u", 900.0), b"junk")
     finish(batch)
     assert batch.newest() == {0: 5.0}
 
 
-def test_announced_drift_is_taken_with_its_partition_and_told_among_the_decisions_alone() -> None:
+def test_announced_drift_is_recorded_with_its_partition_and_written_to_decisions_only() -> None:
     sale = DriftEvent("sale", "campaign", "begins", NOW, {"scene": ["home"]})
     batch = batch_of(click("a"), sale, DriftEvent("", "campaign", "begins", NOW))
     outputs = finish(batch)
@@ -285,7 +285,7 @@ def test_announced_drift_is_taken_with_its_partition_and_told_among_the_decision
 
 
 @pytest.mark.parametrize("away", [StoreUnavailableError("away"), TextModelUnavailableError("away")])
-def test_an_impression_waits_for_a_store_or_a_language_model_that_is_away(away: Exception) -> None:
+def test_an_impression_waits_for_an_unavailable_store_or_language_model(away: Exception) -> None:
     class Away(Backbone):
         tries = 0
 
@@ -299,7 +299,7 @@ def test_an_impression_waits_for_a_store_or_a_language_model_that_is_away(away: 
     assert [output.topic for output in outputs] == ["traffic"]
 
 
-def test_want_of_memory_makes_no_letter_of_an_impression() -> None:
+def test_running_out_of_memory_makes_no_dead_letter_of_an_impression() -> None:
     class Starving(Backbone):
         def encode(self, event: ImpressionEvent) -> bytes:
             raise MemoryError

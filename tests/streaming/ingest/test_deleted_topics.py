@@ -29,7 +29,7 @@ def send(config: Config, *values: bytes) -> None:
 
 
 @pytest.mark.parametrize("topic", ["interactions", "traffic", "dead_letters"])
-def test_a_topic_that_is_deleted_is_named_with_the_cure_and_ingest_goes_on_when_it_is_made_again(
+def test_a_deleted_topic_is_reported_with_a_remedy_and_ingest_continues_once_it_is_recreated(
     stream_config: Config, topic: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     name = getattr(stream_config.topics, topic)
@@ -54,7 +54,7 @@ def test_a_topic_that_is_deleted_is_named_with_the_cure_and_ingest_goes_on_when_
     assert ingest.exit_code == 0
 
 
-def test_a_topic_that_is_made_again_is_read_from_its_beginning_although_the_old_position_lies_in_it(
+def test_a_recreated_topic_is_read_from_its_beginning_despite_a_valid_old_position(
     stream_config: Config, caplog: pytest.LogCaptureFixture
 ) -> None:
     ensure_topics(stream_config)
@@ -95,7 +95,7 @@ def test_a_member_without_partitions_is_healthy(stream_config: Config) -> None:
                 thread.join(60)
 
 
-def test_health_names_the_missing_topic_at_once(stream_config: Config) -> None:
+def test_health_reports_the_missing_topic_at_once(stream_config: Config) -> None:
     ensure_topics(stream_config)
     watch = KafkaWatch(stream_config)
     delete(stream_config, stream_config.topics.traffic)

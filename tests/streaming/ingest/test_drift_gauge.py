@@ -65,14 +65,14 @@ def test_drift_is_active_from_its_begin_to_its_end() -> None:
     assert values == [1, 1, 0, 1]
 
 
-def test_two_kinds_of_one_name_are_two() -> None:
+def test_two_kinds_with_one_name_are_two_drifts() -> None:
     gauge_of(
         announcement("begins", 1.0), announcement("begins", 1.0, kind="taste"), announcement("ends", 2.0)
     ).show(3.0, {0})  # fmt: skip
     assert all_shown() == {("sale", "campaign"): 0, ("sale", "taste"): 1}
 
 
-def test_an_announcement_that_comes_late_changes_nothing() -> None:
+def test_a_late_announcement_changes_nothing() -> None:
     gauge_of(announcement("begins", 1.0), announcement("ends", 5.0), announcement("full", 2.0)).show(6.0, {0})
     assert shown() == 0
 
@@ -89,7 +89,7 @@ def test_records_that_are_read_again_change_nothing(events: list[DriftEvent]) ->
         assert all_shown() == once
 
 
-def test_drift_that_nobody_ends_is_over_after_a_while() -> None:
+def test_drift_without_an_end_expires() -> None:
     gauge = gauge_of(announcement("begins", 100.0))
     gauge.show(160.0, {0})
     assert shown() == 1
@@ -97,7 +97,7 @@ def test_drift_that_nobody_ends_is_over_after_a_while() -> None:
     assert shown() == 0
 
 
-def test_drift_that_has_ended_makes_room_before_drift_that_is_active() -> None:
+def test_ended_drift_is_evicted_before_active_drift() -> None:
     names = [f"n{n}" for n in range(MAX_SHOWN)]
     gauge = gauge_of(
         *(announcement("begins", float(n), name) for n, name in enumerate(names)), announcement("ends", 90.0, "n7")
@@ -108,7 +108,7 @@ def test_drift_that_has_ended_makes_room_before_drift_that_is_active() -> None:
     assert {name for name, _ in all_shown()} == {*names, "new", "newer"} - {"n7", "n0"}
 
 
-def test_announcements_of_partitions_that_went_to_another_member_are_not_shown() -> None:
+def test_announcements_of_revoked_partitions_are_not_shown() -> None:
     gauge = gauge_of(announcement("begins", 1.0))
     gauge.take(1, announcement("begins", 1.0, "holiday"))
     gauge.show(2.0, {0, 1})

@@ -39,7 +39,7 @@ def backbone(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Path:
     return pretrained_backbone(config, Recording(movielens_stream(data), "a small shop"), Console(quiet=True))
 
 
-def test_without_a_backbone_it_is_kept_aside_and_replayed_it_is_logged_as_the_frozen_model_serves_it(
+def test_without_a_backbone_an_impression_is_dead_lettered_and_its_replay_has_frozen_scores(
     stream_config: Config, backbone: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from lab.pretraining import install_backbone

@@ -49,7 +49,7 @@ def test_an_empty_partition_gets_no_tick() -> None:
     assert Partition().watch(60) == []
 
 
-def test_ticks_begin_after_the_interval_run_with_the_clock_and_end_at_the_bound() -> None:
+def test_ticks_start_after_the_interval_follow_the_clock_and_end_at_the_bound() -> None:
     partition = Partition()
     partition.watch(5)
     partition.write(partition.now)
@@ -60,7 +60,7 @@ def test_ticks_begin_after_the_interval_run_with_the_clock_and_end_at_the_bound(
     assert all(0 < later - earlier <= 1.0 for earlier, later in itertools.pairwise(ticks))
 
 
-def test_traffic_that_goes_on_gets_no_tick() -> None:
+def test_continuous_traffic_gets_no_tick() -> None:
     partition = Partition()
     partition.watch(5)
     for _ in range(50):
@@ -68,7 +68,7 @@ def test_traffic_that_goes_on_gets_no_tick() -> None:
         assert partition.watch(0.25) == []
 
 
-def test_new_traffic_ends_the_ticks_and_begins_them_anew() -> None:
+def test_new_traffic_stops_ticks_and_restarts_the_interval() -> None:
     partition = Partition()
     partition.write(partition.now)
     assert partition.watch(20)
@@ -78,14 +78,14 @@ def test_new_traffic_ends_the_ticks_and_begins_them_anew() -> None:
     assert partition.watch(20)[-1] == last + RULE.bound_s
 
 
-def test_old_recorded_events_are_ticked_in_their_own_time() -> None:
+def test_replayed_old_events_get_ticks_in_their_own_event_time() -> None:
     partition = Partition()
     partition.write(10.0)
     ticks = partition.watch(20)
     assert 10.0 < ticks[0] < 14.0 and ticks[-1] == 10.0 + RULE.bound_s
 
 
-def test_time_in_which_nobody_looked_is_not_counted_and_writers_get_time_to_come_back() -> None:
+def test_unobserved_time_is_not_counted_and_writers_get_a_grace_period() -> None:
     partition = Partition()
     partition.watch(5)
     partition.write(partition.now)
@@ -97,7 +97,7 @@ def test_time_in_which_nobody_looked_is_not_counted_and_writers_get_time_to_come
     assert first <= last + 3.0
 
 
-def test_events_from_the_future_are_not_followed_by_ticks_before_the_clock_is_there() -> None:
+def test_events_from_the_future_get_ticks_only_once_the_clock_has_reached_them() -> None:
     partition = Partition()
     partition.watch(5)
     partition.write(partition.now + 30.0)
@@ -106,7 +106,7 @@ def test_events_from_the_future_are_not_followed_by_ticks_before_the_clock_is_th
     assert partition.watch(20)[-1] == ahead + RULE.bound_s
 
 
-def test_a_new_clock_goes_on_from_the_ticks_that_stand_and_writes_none_after_the_last() -> None:
+def test_a_new_clock_continues_from_existing_ticks_and_writes_none_after_the_last() -> None:
     partition = Partition()
     partition.write(partition.now)
     first = partition.watch(6)
@@ -117,7 +117,7 @@ def test_a_new_clock_goes_on_from_the_ticks_that_stand_and_writes_none_after_the
     assert partition.watch(20) == []
 
 
-def test_a_tick_that_was_overtaken_by_traffic_starts_the_waiting_anew() -> None:
+def test_a_tick_overtaken_by_traffic_restarts_the_interval() -> None:
     clock = IdleClock(RULE)
     for step in range(20):
         if clock.look(1, step * 0.25):
@@ -130,7 +130,7 @@ def test_a_tick_that_was_overtaken_by_traffic_starts_the_waiting_anew() -> None:
     assert clock.due(5.25, 1e9) is None
 
 
-def test_what_this_process_routed_counts_even_if_the_end_of_the_partition_is_older() -> None:
+def test_records_routed_by_this_process_count_even_if_the_partition_end_is_older() -> None:
     clock = IdleClock(RULE)
     clock.routed(500.0)
     for step in range(20):
@@ -141,7 +141,7 @@ def test_what_this_process_routed_counts_even_if_the_end_of_the_partition_is_old
 
 
 @given(st.lists(st.tuples(st.floats(0, 3), st.floats(-2, 2)), min_size=1, max_size=30))
-def test_ticks_rise_and_claim_no_more_time_than_has_passed(
+def test_ticks_increase_and_claim_no_more_time_than_has_passed(
     steps: list[tuple[float, float]],
 ) -> None:
     partition = Partition()

@@ -55,7 +55,7 @@ def ingest_process(config: Config) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", code], env=child_environment(slow, write_config(slow)))
 
 
-def test_a_broker_that_is_killed_in_the_middle_and_comes_back_costs_nothing(
+def test_killing_and_restarting_the_broker_loses_nothing(
     config: Config, own_broker: LocalBroker, caplog: pytest.LogCaptureFixture
 ) -> None:
     with running(config) as ingest:
@@ -74,7 +74,7 @@ def test_a_broker_that_is_killed_in_the_middle_and_comes_back_costs_nothing(
     assert "Kafka is back" in caplog.text
 
 
-def test_an_ingest_that_is_killed_in_the_middle_is_followed_by_one_that_loses_nothing(config: Config) -> None:
+def test_killing_ingest_loses_nothing_for_its_successor(config: Config) -> None:
     ensure_topics(config)
     sender = Running(config)
     process = ingest_process(config)
@@ -91,7 +91,7 @@ def test_an_ingest_that_is_killed_in_the_middle_is_followed_by_one_that_loses_no
         eventually("the rest is routed", lambda: wanted <= set(ingest.feedback()))
 
 
-def test_no_mark_claims_what_was_not_written_however_often_ingest_is_killed(config: Config) -> None:
+def test_progress_marks_never_claim_unwritten_records_however_often_ingest_is_killed(config: Config) -> None:
     ensure_topics(config)
     sender = Running(config)
     done = threading.Event()
@@ -162,7 +162,7 @@ def check_marks(config: Config, ingest: Running) -> None:
     assert checked > 10
 
 
-def test_an_ingest_without_a_broker_says_what_it_waits_for_and_ends_with_the_cure(
+def test_ingest_without_a_broker_reports_what_it_waits_for_and_ends_with_a_remedy(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     from streaming.ingest import run_ingest

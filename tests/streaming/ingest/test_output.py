@@ -77,7 +77,7 @@ def writer(
 RECORD = Output("traffic", b"x", 0)
 
 
-def test_a_producer_whose_sequence_is_out_of_step_is_replaced_and_the_batch_sent_again(
+def test_a_producer_with_an_out_of_order_sequence_is_replaced_and_the_batch_sent_again(
     monkeypatch: pytest.MonkeyPatch, made: list[Producer]
 ) -> None:
     assert writer(monkeypatch, made, OutOfOrderSequenceNumberError(), None).write([RECORD]) == [1]
@@ -92,14 +92,14 @@ def test_a_batch_that_waits_for_the_broker_is_not_sent_twice(
     assert [producer.sent for producer in made] == [1]
 
 
-def test_a_refusal_that_no_new_try_would_mend_ends_with_the_topic_and_the_cure(
+def test_a_permanent_rejection_ends_with_the_topic_and_a_remedy(
     monkeypatch: pytest.MonkeyPatch, made: list[Producer]
 ) -> None:
     with pytest.raises(OutputRefusedError, match=r"traffic.*TopicAuthorizationFailed.*rights of the user"):
         writer(monkeypatch, made, TopicAuthorizationFailedError()).write([RECORD])
 
 
-def test_a_refusal_of_one_record_says_so_and_the_next_write_has_a_new_producer(
+def test_a_rejection_of_one_record_is_reported_and_the_next_write_has_a_new_producer(
     monkeypatch: pytest.MonkeyPatch, made: list[Producer]
 ) -> None:
     refusing = writer(monkeypatch, made, MessageSizeTooLargeError(), None)
@@ -109,7 +109,7 @@ def test_a_refusal_of_one_record_says_so_and_the_next_write_has_a_new_producer(
     assert [producer.closed for producer in made] == [True, False]
 
 
-def test_an_error_of_the_library_over_one_record_is_a_refusal_of_that_record(
+def test_a_library_error_on_one_record_is_a_rejection_of_that_record(
     monkeypatch: pytest.MonkeyPatch, made: list[Producer]
 ) -> None:
     monkeypatch.setattr(Producer, "send", lambda *_: 1 // 0)
@@ -117,21 +117,19 @@ def test_an_error_of_the_library_over_one_record_is_a_refusal_of_that_record(
         writer(monkeypatch, made).write([RECORD])
 
 
-def test_a_process_that_is_asked_to_end_does_not_wait_for_the_broker(
-    monkeypatch: pytest.MonkeyPatch, made: list[Producer]
-) -> None:
+def test_a_stopping_process_does_not_wait_for_the_broker(monkeypatch: pytest.MonkeyPatch, made: list[Producer]) -> None:
     with pytest.raises(StoppedError):
         writer(monkeypatch, made, KafkaTimeoutError(), stop=True).write([RECORD])
     assert made[0].closed
 
 
-def test_nothing_to_write_makes_no_producer(monkeypatch: pytest.MonkeyPatch, made: list[Producer]) -> None:
+def test_an_empty_write_creates_no_producer(monkeypatch: pytest.MonkeyPatch, made: list[Producer]) -> None:
     assert writer(monkeypatch, made).write([]) == []
     assert made == []
 
 
 @pytest.mark.parametrize("error", [AssertionError("our clock"), MemoryError(), TypeError("our code")])
-def test_what_is_raised_beside_the_records_is_no_refusal_of_one(
+def test_an_error_unrelated_to_a_record_is_not_a_rejection_of_it(
     monkeypatch: pytest.MonkeyPatch, made: list[Producer], error: Exception
 ) -> None:
     def fails(*_: object) -> None:
@@ -142,7 +140,7 @@ def test_what_is_raised_beside_the_records_is_no_refusal_of_one(
         writer(monkeypatch, made, None).write([RECORD])
 
 
-def test_want_of_memory_refuses_no_record(monkeypatch: pytest.MonkeyPatch, made: list[Producer]) -> None:
+def test_running_out_of_memory_refuses_no_record(monkeypatch: pytest.MonkeyPatch, made: list[Producer]) -> None:
     def fails(*_: object) -> None:
         raise MemoryError
 

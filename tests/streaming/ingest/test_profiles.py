@@ -90,7 +90,7 @@ def test_a_profile_as_new_as_the_stored_one_replaces_it() -> None:
 
 
 @given(st.lists(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 9)), max_size=6), max_size=8))
-def test_whatever_is_sent_in_whatever_order_and_twice_the_newest_stays(polls: list[list[tuple[str, int]]]) -> None:
+def test_the_newest_profile_is_stored_for_any_order_and_duplicates(polls: list[list[tuple[str, int]]]) -> None:
     store = Store()
     for poll in [*polls, *polls[::-1]]:
         write(batch_of(*(ItemEvent(name, float(time)) for name, time in poll)), store)
@@ -98,19 +98,19 @@ def test_whatever_is_sent_in_whatever_order_and_twice_the_newest_stays(polls: li
     assert store.items == {name: float(max(t for n, t in sent if n == name)) for name, _ in sent}
 
 
-def test_a_profile_from_the_future_does_not_shut_out_those_of_the_next_hours() -> None:
+def test_a_profile_from_the_future_does_not_block_those_of_the_next_hours() -> None:
     store = Store()
     write(batch_of(UserEvent("u", NOW + 3_600.0)), store)
     assert store.users["u"] <= NOW + 0.001
 
 
-def test_a_store_that_is_away_is_waited_for_and_no_profile_is_skipped() -> None:
+def test_an_unavailable_store_is_waited_for_and_no_profile_is_skipped() -> None:
     store = Store(down=3)
     assert write(batch_of(UserEvent("u", 1.0), ItemEvent("i", 1.0)), store) == []
     assert (list(store.users), list(store.items)) == (["u"], ["i"])
 
 
-def test_one_profile_that_the_store_cannot_hold_is_refused_alone() -> None:
+def test_one_unstorable_profile_is_refused_without_affecting_others() -> None:
     store = Store()
     batch = batch_of(UserEvent("u1", 1.0), UserEvent("poison", 1.0), UserEvent("u2", 1.0))
     (letter,) = write(batch, store)
@@ -119,7 +119,7 @@ def test_one_profile_that_the_store_cannot_hold_is_refused_alone() -> None:
     assert batch.outcomes() == [None, "not_written", None]
 
 
-def test_what_is_no_profile_is_left_to_the_lane_of_feedback_and_a_bad_profile_is_not() -> None:
+def test_other_events_are_left_to_the_feedback_consumer_and_invalid_profiles_are_not() -> None:
     batch = batch_of(FeedbackEvent("main.r", "i", NOW), b"junk", ItemEvent("", 1.0))
     (letter,) = write(batch, Store())
     assert (letter.reason, letter.offset) == ("bad_id", 2)

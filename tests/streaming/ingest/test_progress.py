@@ -110,7 +110,7 @@ steps = st.one_of(
 
 
 @given(st.lists(steps, max_size=60))
-def test_no_mark_claims_what_does_not_stand_in_traffic_ahead_of_it(plan: list[tuple[object, ...]]) -> None:
+def test_progress_marks_claim_only_records_that_precede_them_in_traffic(plan: list[tuple[object, ...]]) -> None:
     world = World()
     world.notice(0)
     for name, *arguments in plan:
@@ -118,7 +118,7 @@ def test_no_mark_claims_what_does_not_stand_in_traffic_ahead_of_it(plan: list[tu
         world.check()
 
 
-def test_a_member_that_reads_on_claims_up_to_now_and_one_that_lags_up_to_its_last_record() -> None:
+def test_a_current_member_claims_up_to_now_and_a_lagging_one_up_to_its_last_record() -> None:
     world = World()
     world.notice(0)
     for _ in range(6):
@@ -132,7 +132,7 @@ def test_a_member_that_reads_on_claims_up_to_now_and_one_that_lags_up_to_its_las
     assert world.members[0].progress.claims() == {0: 1_060.0, 1: 1_060.0}
 
 
-def test_nothing_is_claimed_of_a_partition_that_has_just_come_or_is_gone() -> None:
+def test_nothing_is_claimed_for_newly_assigned_or_revoked_partitions() -> None:
     world = World()
     world.notice(0)
     world.send(0, 1.0)
@@ -145,13 +145,13 @@ def test_nothing_is_claimed_of_a_partition_that_has_just_come_or_is_gone() -> No
     assert world.members[1].progress.claims() == {}
 
 
-def test_a_time_that_is_not_known_yet_is_no_claim() -> None:
+def test_an_unknown_time_is_not_a_claim() -> None:
     progress = ReadProgress()
     progress.looked(0, 5, 5, float("-inf"))
     assert progress.claims() == {}
 
 
-def test_marks_go_on_while_windows_may_be_open_and_end_when_all_are_passed() -> None:
+def test_marks_continue_while_windows_may_be_open_and_stop_afterwards() -> None:
     schedule = MarkSchedule()
     written = []
     for now in range(100, 130):
@@ -163,14 +163,14 @@ def test_marks_go_on_while_windows_may_be_open_and_end_when_all_are_passed() -> 
     assert schedule.due({0: 130.0, 1: 130.0}, {0, 1}, until=131.0), "traffic came again"
 
 
-def test_a_member_that_stands_still_does_not_repeat_itself() -> None:
+def test_a_member_without_progress_writes_no_repeated_mark() -> None:
     schedule = MarkSchedule()
     schedule.wrote({0: 100.0})
     assert not schedule.due({0: 100.0}, {0}, until=200.0)
     assert schedule.due({0: 100.5}, {0}, until=200.0)
 
 
-def test_a_member_with_a_new_partition_marks_until_that_one_is_passed_too() -> None:
+def test_a_member_with_a_new_partition_marks_until_its_windows_are_closed_too() -> None:
     schedule = MarkSchedule()
     schedule.wrote({0: 300.0})
     assert not schedule.due({0: 301.0}, {0}, until=200.0)

@@ -44,12 +44,12 @@ GOOD = [
 
 
 @pytest.mark.parametrize("event", GOOD, ids=lambda event: type(event).__name__)
-def test_an_event_in_order_comes_back_as_it_was(event: ItemEvent) -> None:
+def test_a_valid_event_is_returned_unchanged(event: ItemEvent) -> None:
     assert ROUTING.read(encode_event(event), NOW) == event
 
 
 @pytest.mark.parametrize("event", GOOD, ids=lambda event: type(event).__name__)
-def test_an_event_ahead_of_its_append_time_counts_as_of_then_and_is_told(event: ItemEvent) -> None:
+def test_an_event_later_than_its_append_time_gets_the_append_time_and_is_counted(event: ItemEvent) -> None:
     told: list[object] = []
     routing = Routing(CONFIG, on_corrected=told.append)
     early = msgspec.structs.replace(event, time=NOW + 59.0)
@@ -116,7 +116,7 @@ def impression(**changes: object) -> bytes:
     ],
     ids=lambda value: repr(value)[:60],
 )
-def test_what_is_wrong_with_a_record_has_a_name(value: bytes | None, reason: str) -> None:
+def test_a_wrong_record_is_refused_with_a_reason(value: bytes | None, reason: str) -> None:
     with pytest.raises(RefusedError) as refused:
         ROUTING.read(value, NOW)
     assert refused.value.reason == reason
@@ -137,17 +137,17 @@ def test_what_is_wrong_with_a_record_has_a_name(value: bytes | None, reason: str
     ],
     ids=lambda record: record[:40],
 )
-def test_a_number_that_no_float_holds_is_refused_wherever_it_stands(record: str, number: str) -> None:
+def test_a_number_that_no_float_holds_is_refused_in_any_field(record: str, number: str) -> None:
     with pytest.raises(RefusedError) as refused:
         ROUTING.read((record % number).encode(), NOW)
     assert refused.value.reason in ("bad_shape", "not_json", "future", "bad_time")
 
 
-def test_a_byte_order_mark_is_passed_over_as_it_is_at_the_other_door() -> None:
+def test_a_byte_order_mark_is_ignored_as_over_http() -> None:
     assert ROUTING.read(b"\xef\xbb\xbf" + feedback(), NOW) == ROUTING.read(feedback(), NOW)
 
 
-def test_a_long_domain_of_no_group_is_refused_in_a_short_sentence() -> None:
+def test_a_long_domain_without_a_group_is_refused_with_a_short_message() -> None:
     with pytest.raises(RefusedError) as refused:
         EventRules(CONFIG).group(FeedbackEvent("r", "i", NOW, "click", Domain("cinema" * 100_000)))
     assert refused.value.reason == "no_group"
@@ -155,7 +155,7 @@ def test_a_long_domain_of_no_group_is_refused_in_a_short_sentence() -> None:
     assert len(refused.value.detail) < 200
 
 
-def test_a_time_in_milliseconds_is_told_so() -> None:
+def test_a_time_in_milliseconds_is_refused_with_a_hint() -> None:
     with pytest.raises(RefusedError, match="milliseconds"):
         ROUTING.read(feedback(time=1.7e12), 1.7e9)
 
@@ -172,7 +172,7 @@ def test_a_time_in_milliseconds_is_told_so() -> None:
         ("no-dot", Domain("home"), 0),
     ],
 )
-def test_the_group_is_the_request_ids_or_else_the_domains(
+def test_the_group_is_that_of_the_request_id_or_else_of_the_domain(
     kind: FeedbackEvent | ImpressionEvent, request_id: str, domain: Domain, partition: int
 ) -> None:
     event = msgspec.structs.replace(kind, request_id=request_id, domain=domain)
@@ -180,7 +180,7 @@ def test_the_group_is_the_request_ids_or_else_the_domains(
 
 
 @pytest.mark.parametrize("domain", [None, Domain("elsewhere")])
-def test_an_event_of_no_group_is_refused(domain: Domain | None) -> None:
+def test_an_event_without_a_group_is_refused(domain: Domain | None) -> None:
     with pytest.raises(RefusedError, match="no_group"):
         ROUTING.partition(FeedbackEvent("foreign.1", "i", NOW, "click", domain))
 

@@ -149,7 +149,7 @@ def config(stream_config: Config) -> Config:
     return stream_config.model_copy(update={"ingest": ingest, "join": JoinConfig(window_s=0.2, lateness_s=0.1)})
 
 
-def test_feedback_profiles_and_ticks_go_where_they_belong(config: Config) -> None:
+def test_feedback_profiles_and_ticks_are_routed_to_their_destinations(config: Config) -> None:
     from features.store.feature_store import FeatureStore
 
     with running(config) as ingest:
@@ -172,7 +172,7 @@ def test_feedback_profiles_and_ticks_go_where_they_belong(config: Config) -> Non
     assert ingest.exit_code == 0
 
 
-def test_every_bad_record_becomes_a_whole_dead_letter_and_the_good_ones_go_on(config: Config) -> None:
+def test_every_invalid_record_becomes_a_complete_dead_letter_and_valid_records_continue(config: Config) -> None:
     bad = {
         b"{broken": "not_json",
         b"\xff\xfe": "not_json",
@@ -216,7 +216,7 @@ def test_each_group_has_its_partition_by_request_id_first_and_domain_next(config
     assert partitions == {"a": 1, "b": 0, "c": 0, "d": 1}
 
 
-def test_a_record_that_comes_twice_is_routed_twice_and_kept_apart_by_nobody_but_the_join(config: Config) -> None:
+def test_a_duplicate_record_is_routed_twice_and_only_the_join_removes_it(config: Config) -> None:
     with running(config) as ingest:
         value = click("i1")
         ingest.send(value, value)
@@ -224,9 +224,7 @@ def test_a_record_that_comes_twice_is_routed_twice_and_kept_apart_by_nobody_but_
         assert ingest.letters() == []
 
 
-def test_however_much_is_refused_the_feedback_behind_it_is_routed(
-    config: Config, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_feedback_after_many_refused_records_is_routed(config: Config, caplog: pytest.LogCaptureFixture) -> None:
     with running(config) as ingest:
         ingest.send(*(click("i", request_id="nobody.1") for _ in range(1_200)), click("good"))
         eventually("the good one is routed", lambda: ingest.feedback() == ["good"])
@@ -237,14 +235,14 @@ def test_however_much_is_refused_the_feedback_behind_it_is_routed(
 
 
 @pytest.mark.parametrize("codec", ["gzip", "lz4", "snappy", "zstd"])
-def test_a_batch_is_read_by_whichever_codec_its_sender_packed_it(config: Config, codec: str) -> None:
+def test_a_batch_is_read_in_every_compression_codec(config: Config, codec: str) -> None:
     with running(config) as ingest:
         send_batch(config, codec)
         eventually("all three are routed", lambda: ingest.feedback() == [f"{codec} {number}" for number in range(3)])
         assert ingest.letters() == []
 
 
-def test_a_record_that_is_compressed_and_has_a_huge_key_is_kept_aside_and_costs_no_other(config: Config) -> None:
+def test_a_compressed_record_with_a_huge_key_is_dead_lettered_without_affecting_others(config: Config) -> None:
     with running(config) as ingest:
         producer = make_producer(config.kafka, compression_type="gzip", max_request_size=64 * 1024 * 1024)
         topic = config.topics.interactions
@@ -260,7 +258,7 @@ def test_a_record_that_is_compressed_and_has_a_huge_key_is_kept_aside_and_costs_
     assert ingest.exit_code == 0
 
 
-def test_a_batch_that_cannot_be_unpacked_is_passed_over_and_named_by_its_place(
+def test_a_batch_that_cannot_be_decompressed_is_skipped_and_reported_by_its_offsets(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kafka.record.default_records.lz4_decode", damaged)
@@ -281,7 +279,7 @@ def test_a_batch_that_cannot_be_unpacked_is_passed_over_and_named_by_its_place(
         assert len(again.letters()) == 1
 
 
-def test_clicks_and_marks_do_not_wait_for_texts_that_take_long_and_no_profile_is_lost(
+def test_clicks_and_marks_do_not_wait_for_slow_text_encoding_and_no_profile_is_lost(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from features.store.feature_store import FeatureStore
@@ -322,7 +320,7 @@ def test_an_older_profile_does_not_replace_a_newer_one_in_the_real_store(config:
     assert user is not None and user.fields["age"] == 40.0
 
 
-def test_feedback_of_a_device_that_is_ahead_is_taken_as_of_now(config: Config) -> None:
+def test_feedback_with_a_future_time_is_accepted_as_of_now(config: Config) -> None:
     with running(config) as ingest:
         ahead = time.time() + 61.0
         ingest.send(click("a", time=ahead))
@@ -331,7 +329,7 @@ def test_feedback_of_a_device_that_is_ahead_is_taken_as_of_now(config: Config) -
         assert ingest.letters() == []
 
 
-def test_ticks_follow_traffic_that_others_wrote_however_old_it_is(config: Config) -> None:
+def test_ticks_follow_traffic_of_other_writers_however_old_it_is(config: Config) -> None:
     recorded = time.time() - 10_000
     with running(config) as ingest:
         producer = make_producer(config.kafka)
@@ -353,7 +351,7 @@ def test_the_partitions_are_known_before_the_first_join(config: Config) -> None:
     assert known == set(range(config.topics.interactions_partitions))
 
 
-def test_a_second_ingest_takes_over_what_the_first_left(config: Config) -> None:
+def test_a_second_ingest_continues_where_the_first_stopped(config: Config) -> None:
     with running(config) as first:
         first.send(click("a"))
         eventually("the first", lambda: first.feedback() == ["a"])
@@ -362,7 +360,7 @@ def test_a_second_ingest_takes_over_what_the_first_left(config: Config) -> None:
         eventually("the second", lambda: second.feedback() == ["a", "b"])
 
 
-def test_an_ingest_on_a_taken_metrics_port_says_so_and_ends(config: Config, caplog: pytest.LogCaptureFixture) -> None:
+def test_ingest_on_a_metrics_port_in_use_reports_it_and_ends(config: Config, caplog: pytest.LogCaptureFixture) -> None:
     import socket
 
     with socket.socket() as sock:

@@ -32,15 +32,15 @@ def late_feedback(count: int) -> list[bytes]:
     return [encode_traffic(ServedFeedback(f"main.r{n}", "i", 10.0, "click")) for n in range(count)]
 
 
-def test_feedback_that_an_outage_held_back_does_not_hide_the_newest_impression(stream_config: Config) -> None:
+def test_feedback_delayed_by_an_outage_does_not_hide_the_newest_impression(stream_config: Config) -> None:
     shown = next(record for record in traffic(1, seed=0) if isinstance(record, ServedImpression))
     values = [encode_traffic(shown), *late_feedback(600), encode_traffic(Tick(shown.time + 1))]
     assert tail_of(stream_config, values) == Tail(shown.time, shown.time + 1)
 
 
-def test_feedback_alone_and_nothing_are_told_as_they_are(stream_config: Config) -> None:
+def test_only_feedback_and_no_records_are_distinguished(stream_config: Config) -> None:
     assert tail_of(stream_config, late_feedback(3)) == Tail(10.0, 10.0)
 
 
-def test_where_only_ticks_are_left_there_is_no_newest_event(stream_config: Config) -> None:
+def test_with_only_ticks_there_is_no_newest_event(stream_config: Config) -> None:
     assert tail_of(stream_config, [encode_traffic(Tick(1.0))]) is None

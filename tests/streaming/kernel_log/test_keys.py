@@ -26,16 +26,16 @@ def test_a_kernel_key_names_its_group_and_a_learner_key_none(group: str) -> None
 
 
 @pytest.mark.parametrize("key", [None, b"", b"main", b"main/kernels", b"kernel"])
-def test_a_key_of_something_else_names_no_group(key: bytes | None) -> None:
+def test_another_kind_of_key_names_no_group(key: bytes | None) -> None:
     assert kernel_group(key) is None
 
 
-def test_a_kernel_key_that_is_no_text_is_no_error() -> None:
+def test_a_kernel_key_that_is_not_text_is_not_an_error() -> None:
     assert kernel_group(b"\xff/kernel") == "\N{REPLACEMENT CHARACTER}"
 
 
 @given(NAMES, st.sampled_from(KINDS), st.text())
-def test_a_row_key_is_split_as_it_was_put_together(group: str, kind: Kind, key: str) -> None:
+def test_a_row_key_round_trips(group: str, kind: Kind, key: str) -> None:
     assert split_row_key(row_key(group, kind, key)) == (group, kind, key)
 
 
@@ -51,13 +51,13 @@ def test_the_newest_kernel_of_each_group_is_the_last_in_the_log() -> None:
     assert newest_kernels(records) == {"a": records[3], "b": records[4]}
 
 
-def test_the_topics_take_the_largest_record_that_the_writer_sends() -> None:
+def test_the_topics_accept_the_largest_record_of_the_writer() -> None:
     names = Config().topics
     sizes = {topic.name: topic.demands["max.message.bytes"].value for topic in topics(Config())}
     assert sizes[names.kernels] == sizes[names.state] == str(MAX_RECORD_BYTES)
 
 
-def test_no_other_module_spells_the_keys() -> None:
+def test_no_other_module_builds_the_keys() -> None:
     spelled = ['}/kernel"', '}/learner"', '"/kernel"', '"/learner"']
     for package in ("streaming", "local", "lab", "benchmarks", "driftline"):
         for path in (ROOT / package).rglob("*.py"):

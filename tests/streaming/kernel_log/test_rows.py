@@ -25,7 +25,7 @@ FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)
     st.floats(allow_nan=False, allow_infinity=False),
     st.lists(FINITE, min_size=1, max_size=8),
 )
-def test_a_row_comes_back_bit_for_bit_whatever_its_key(
+def test_a_row_round_trips_bit_for_bit_with_any_key(
     kind: Kind, key: str, updated_at: float, values: list[float]
 ) -> None:
     row = LiveRow(kind, key, updated_at, np.array(values, dtype=np.float32))
@@ -36,7 +36,7 @@ def test_a_row_comes_back_bit_for_bit_whatever_its_key(
     assert back.values.tobytes() == row.values.tobytes()
 
 
-def test_a_history_comes_back_with_its_items_in_their_order() -> None:
+def test_a_history_round_trips_with_its_items_in_order() -> None:
     row = LiveRow("history", "u1", 5.0, np.arange(6, dtype=np.float32), ("i9", "i1"))
     record = encode_row("main", row, first=False)
     assert record.value is not None
@@ -52,7 +52,7 @@ def test_an_evicted_row_is_a_tombstone() -> None:
     assert encode_row("main", EVICTED, first=False).value is None
 
 
-def test_that_a_first_row_was_evicted_stays_in_the_log_for_good() -> None:
+def test_the_eviction_of_a_first_row_stays_in_the_log_permanently() -> None:
     record = encode_row("main", EVICTED, first=True)
     rows, _ = stored_rows({record.key: record.value})
     assert [(row.kind, row.key, row.tombstone) for row in rows["main"]] == [("item", "i", True)]
@@ -77,7 +77,7 @@ UNREADABLE: list[tuple[bytes | None, bytes]] = [
 
 
 @pytest.mark.parametrize(("key", "value"), UNREADABLE)
-def test_what_is_no_row_is_refused_by_its_key(key: bytes | None, value: bytes) -> None:
+def test_an_invalid_row_is_refused_by_its_key(key: bytes | None, value: bytes) -> None:
     with pytest.raises(RowError) as refused:
         decode_row(key, value)
     assert repr(key) in str(refused.value)

@@ -44,11 +44,11 @@ def written() -> dict[str, object]:
     return dict(msgspec.msgpack.decode(encode_snapshot(snapshot())))
 
 
-def test_a_snapshot_comes_back_as_it_was() -> None:
+def test_a_snapshot_round_trips() -> None:
     assert decode_snapshot(encode_snapshot(snapshot()), group="main", fingerprint=PRINT) == snapshot()
 
 
-def test_the_re_read_begins_at_the_oldest_record_that_the_snapshot_refers_to() -> None:
+def test_the_re_read_starts_at_the_oldest_record_referenced_by_the_snapshot() -> None:
     whole = snapshot()
     assert whole.resume_offset == 5
     assert msgspec.structs.replace(whole, waiting=[]).resume_offset == 6
@@ -75,7 +75,7 @@ def test_a_reference_keeps_every_items_labels(bits: list[tuple[bool, bool]]) -> 
         (encode_snapshot(msgspec.structs.replace(snapshot(), fingerprint="0" * 64)), "backbone 000000000000"),
     ],
 )
-def test_a_snapshot_that_cannot_be_used_is_refused_with_the_cure(data: bytes, message: str) -> None:
+def test_an_unusable_snapshot_is_refused_with_a_remedy(data: bytes, message: str) -> None:
     with pytest.raises(SnapshotError, match=message) as refused:
         decode_snapshot(data, group="main", fingerprint=PRINT)
     assert "topics.kernels" in str(refused.value)

@@ -47,7 +47,7 @@ def test_every_alert_has_a_fault_and_every_fault_an_alert() -> None:
     assert FAULTS.keys() == alerts().keys(), "give each alert a fault in FAULTS in which it is seen firing"
 
 
-def test_the_healthy_run_has_every_series_that_an_alert_looks_at() -> None:
+def test_the_healthy_run_has_every_series_that_an_alert_reads() -> None:
     recorded = {rule["record"]: rule["expr"] for rule in rules() if "record" in rule}
     looked_at = " ".join(alerts().values())
     looked_at += " ".join(expr for name, expr in recorded.items() if name in looked_at)
@@ -61,7 +61,7 @@ def test_no_alert_fires_in_a_healthy_run(tmp_path: Path) -> None:
     assert firing(HEALTHY, tmp_path, MINUTES) == set()
 
 
-def test_what_an_operator_ordered_wakes_nobody(tmp_path: Path) -> None:
+def test_orders_of_an_operator_fire_no_alert(tmp_path: Path) -> None:
     stopped = FAULTS["DriftlineLearningStopped"][0].input() | {'driftline_learning_stopped{group="main"}': steady(1)}
     assert "DriftlineLearningStopped" not in firing(stopped, tmp_path, MINUTES)
     pinned = FAULTS["DriftlineStale"][1].input() | {'driftline_kernel_frozen{group="main"}': steady(1)}

@@ -36,7 +36,7 @@ def written_out(expr: str) -> str:
     return expr
 
 
-def test_the_notation_is_read_as_promtool_reads_it() -> None:
+def test_the_series_notation_is_parsed_as_by_promtool() -> None:
     assert list(sample_values("1x2 2+3x2 _x2 7")) == [1, 1, 1, 2, 5, 8, None, None, 7]
 
 

@@ -29,14 +29,14 @@ def test_the_page_holds_every_metric_that_a_process_can_expose() -> None:
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=named)
-def test_a_metric_has_a_section_a_sentence_and_no_label_of_one_person(entry: MetricEntry) -> None:
+def test_a_metric_has_a_section_a_description_and_no_label_of_users_or_items(entry: MetricEntry) -> None:
     assert entry.section
     assert entry.meaning.endswith(".")
     assert not OF_ONE_PERSON & set(entry.labels)
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=named)
-def test_a_name_ends_as_its_type_and_unit_ask(entry: MetricEntry) -> None:
+def test_a_metric_name_ends_with_the_suffix_of_its_type_and_unit(entry: MetricEntry) -> None:
     assert entry.name.endswith("_total") == (entry.type == "counter")
     assert not NO_BASE_UNIT & set(entry.name.split("_"))
     assert not {"bucket", "sum", "count"} & {entry.name.rsplit("_", 1)[1]}, "Prometheus takes these for itself"
@@ -46,7 +46,7 @@ def test_a_name_ends_as_its_type_and_unit_ask(entry: MetricEntry) -> None:
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=named)
-def test_a_share_or_quotient_says_so_in_its_name(entry: MetricEntry) -> None:
+def test_a_ratio_metric_has_the_suffix_ratio(entry: MetricEntry) -> None:
     told = ("share of", "mean score over mean label", "0 to 1")
     if any(words in entry.meaning.lower() for words in told) and "probability" not in entry.name:
         assert entry.unit == UNITS["ratio"]

@@ -24,7 +24,7 @@ from tests.streaming.monitoring.queries import ScoringContext, asked, dashboards
 PANELS = [(name, panel) for name, whole in dashboards().items() for panel in whole["panels"] if panel["type"] != "row"]
 
 
-def test_the_files_are_what_the_code_makes() -> None:
+def test_the_dashboard_files_are_generated_by_the_code() -> None:
     files = {path.name: path.read_text(encoding="utf-8") for path in FOLDER.glob("*.json")}
     assert files == texts(), "run: make dashboards"
 
@@ -38,7 +38,7 @@ def test_a_query_names_only_metrics_labels_and_records_that_exist(query: Scoring
         assert labels <= names[name]
 
 
-def test_every_metric_and_every_record_is_looked_at() -> None:
+def test_every_metric_and_every_recording_rule_is_on_a_panel() -> None:
     """A metric that nobody can see is not worth its cost; recorded rules count as shown where they are."""
     shown = " ".join(query.expr for query in asked())
     used = {name for rule in rules() if "alert" in rule for name in records_in(rule["expr"])}
@@ -48,7 +48,7 @@ def test_every_metric_and_every_record_is_looked_at() -> None:
 
 
 @pytest.mark.parametrize("panel", [panel for _, panel in PANELS], ids=lambda panel: panel["title"])
-def test_a_panel_says_what_it_shows_in_which_unit_from_the_provisioned_source(panel: dict[str, Any]) -> None:
+def test_a_panel_has_a_description_a_unit_and_the_provisioned_data_source(panel: dict[str, Any]) -> None:
     provisioned = yaml.safe_load((MONITORING / "grafana/provisioning/datasources/prometheus.yml").read_text())
     uids = {source["uid"] for source in provisioned["datasources"]}
     assert panel["title"] and panel["description"].endswith(".")
@@ -57,7 +57,7 @@ def test_a_panel_says_what_it_shows_in_which_unit_from_the_provisioned_source(pa
 
 
 @pytest.mark.parametrize("name", dashboards())
-def test_panels_have_their_own_ids_fill_their_rows_and_do_not_overlap(name: str) -> None:
+def test_panels_have_unique_ids_fill_their_rows_and_do_not_overlap(name: str) -> None:
     panels = dashboards()[name]["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     cells: set[tuple[int, int]] = set()
@@ -71,7 +71,7 @@ def test_panels_have_their_own_ids_fill_their_rows_and_do_not_overlap(name: str)
 
 
 @pytest.mark.parametrize("name", dashboards())
-def test_a_dashboard_is_one_by_grafanas_own_model_to_the_last_key(name: str) -> None:
+def test_every_key_of_a_dashboard_is_valid_in_the_grafana_schema(name: str) -> None:
     """Read by the model that Grafana's SDK makes from its schema, and written again, nothing is lost but annotation
     keys that are the data source's own.
     """
@@ -83,7 +83,7 @@ def test_a_dashboard_is_one_by_grafanas_own_model_to_the_last_key(name: str) -> 
     assert again == whole
 
 
-def test_the_dashboards_lead_to_each_other_and_have_addresses_of_their_own() -> None:
+def test_the_dashboards_link_to_each_other_and_have_unique_ids() -> None:
     held = dashboards().values()
     assert len({whole["uid"] for whole in held}) == len(held) == 4
     for whole in held:
@@ -91,13 +91,13 @@ def test_the_dashboards_lead_to_each_other_and_have_addresses_of_their_own() -> 
         assert set(link["tags"]) <= set(whole["tags"]) and link["includeVars"] and link["keepTime"]
 
 
-def test_announced_drift_shades_every_panel_and_kernel_versions_mark_those_of_learning() -> None:
+def test_announced_drift_annotates_every_panel_and_kernel_versions_those_of_learning() -> None:
     marks = {name: {mark["name"] for mark in whole["annotations"]["list"]} for name, whole in dashboards().items()}
     assert all("Announced drift" in names for names in marks.values())
     assert "Kernel versions" in marks["learning"] and "Verdicts" in marks["drift"]
 
 
-def test_every_verdict_has_words_on_the_timeline_and_its_number_in_the_rules() -> None:
+def test_every_verdict_has_a_label_on_the_timeline_and_its_number_in_the_rules() -> None:
     timeline = next(panel for _, panel in PANELS if panel["title"] == "Verdicts by domain")
     words = timeline["fieldConfig"]["defaults"]["mappings"][0]["options"]
     rule = recorded()["driftline:verdict_code"]

@@ -18,7 +18,7 @@ from tests.streaming.monitoring.queries import asked
 
 
 @pytest.mark.slow
-def test_every_query_gives_data_where_everything_that_can_happen_has_happened(tmp_path: Path) -> None:
+def test_every_query_returns_data_after_a_run_with_every_event(tmp_path: Path) -> None:
     (port,) = free_ports(1)
     at_once = re.sub(r"^ +for: .*\n", "", RULES.read_text(), flags=re.M)
     command = [sys.executable, "-m", "tests.streaming.monitoring.exporter", str(port)]

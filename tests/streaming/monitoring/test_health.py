@@ -35,7 +35,7 @@ def test_metrics_of_the_registry_are_served() -> None:
     assert "apples_total 3.0" in answer.text
 
 
-def test_a_scraper_that_takes_packed_answers_gets_the_same_text_packed() -> None:
+def test_a_scraper_that_accepts_gzip_gets_the_same_text_compressed() -> None:
     registry = CollectorRegistry()
     Counter("apples_total", "Apples.", registry=registry).inc(3)
     with HealthServer("127.0.0.1", 0, {}, registry=registry) as server:
@@ -45,14 +45,14 @@ def test_a_scraper_that_takes_packed_answers_gets_the_same_text_packed() -> None
     assert packed.text.split("apples_created")[0] == plain.text.split("apples_created")[0] != ""
 
 
-def test_health_is_200_while_every_check_is_well() -> None:
+def test_health_is_200_while_every_check_passes() -> None:
     with HealthServer("127.0.0.1", 0, {"broker": lambda: None}) as server:
         answer = httpx.get(f"http://127.0.0.1:{server.port}/healthz")
     assert answer.status_code == 200
     assert answer.json() == {"healthy": True, "checks": {"broker": "ok"}}
 
 
-def test_health_is_503_and_names_what_is_wrong() -> None:
+def test_health_is_503_and_lists_failing_checks() -> None:
     checks: dict[str, Callable[[], str | None]] = {
         "broker": lambda: "gone",
         "store": lambda: None,
@@ -66,7 +66,7 @@ def test_health_is_503_and_names_what_is_wrong() -> None:
     assert "cannot look" in answer.json()["checks"]["odd"]
 
 
-def test_readiness_is_served_where_there_is_one_and_says_what_is_missing() -> None:
+def test_readiness_is_served_if_configured_and_lists_what_is_missing() -> None:
     missing: dict[str, str] = {"kernels": "not read yet"}
     with HealthServer("127.0.0.1", 0, {}, missing=lambda: missing) as server:
         address = f"http://127.0.0.1:{server.port}/readyz"
@@ -79,7 +79,7 @@ def test_readiness_is_served_where_there_is_one_and_says_what_is_missing() -> No
         assert httpx.get(f"http://127.0.0.1:{server.port}/readyz").status_code == 404
 
 
-async def test_a_loop_that_is_blocked_is_told_from_outside_and_one_that_turns_again_is_well() -> None:
+async def test_a_blocked_event_loop_is_unhealthy_and_recovers_when_it_runs_again() -> None:
     now = 0.0
     heartbeat = Heartbeat(lambda: now)
     assert heartbeat.check() is None
@@ -121,7 +121,7 @@ def test_head_gives_the_head_of_get_without_a_body(path: str) -> None:
     assert head.headers["content-type"] == get.headers["content-type"]
 
 
-def test_an_accept_header_that_no_one_can_read_gets_the_plain_format() -> None:
+def test_an_unparsable_accept_header_gets_the_plain_format() -> None:
     with HealthServer("127.0.0.1", 0, {}) as server:
         headers = {"Accept": "application/openmetrics-text;version=x"}
         answer = httpx.get(f"http://127.0.0.1:{server.port}/metrics", headers=headers)
@@ -129,13 +129,13 @@ def test_an_accept_header_that_no_one_can_read_gets_the_plain_format() -> None:
     assert answer.headers["content-type"].startswith("text/plain")
 
 
-def test_head_of_what_is_unwell_is_503() -> None:
+def test_head_of_an_unhealthy_process_is_503() -> None:
     with HealthServer("127.0.0.1", 0, {"broker": lambda: "gone"}) as server:
         assert httpx.head(f"http://127.0.0.1:{server.port}/healthz").status_code == 503
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/metrics"])
-def test_options_tell_the_methods_and_others_are_refused(path: str) -> None:
+def test_options_lists_the_methods_and_others_are_refused(path: str) -> None:
     with HealthServer("127.0.0.1", 0, {}) as server:
         options = httpx.options(f"http://127.0.0.1:{server.port}{path}")
         post = httpx.post(f"http://127.0.0.1:{server.port}{path}", content=b"x")
@@ -153,14 +153,14 @@ def test_a_client_that_hangs_up_leaves_no_traceback(capfd: pytest.CaptureFixture
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_an_unknown_path_says_what_there_is() -> None:
+def test_an_unknown_path_lists_the_known_paths() -> None:
     with HealthServer("127.0.0.1", 0, {}) as server:
         answer = httpx.get(f"http://127.0.0.1:{server.port}/nothing")
     assert answer.status_code == 404
     assert "/metrics" in answer.json()["detail"]
 
 
-def test_a_taken_port_is_refused_with_the_cure() -> None:
+def test_a_port_in_use_is_refused_with_a_remedy() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(PortTakenError, match=rf"{port}.*metrics_port"):
@@ -174,7 +174,7 @@ def test_a_stopped_server_frees_its_port() -> None:
     HealthServer("127.0.0.1", server.port, {}).stop()
 
 
-def test_a_check_that_raises_is_a_problem_itself() -> None:
+def test_a_check_that_raises_counts_as_failing() -> None:
     assert "RuntimeError" in examine({"odd": _broken})["odd"]
 
 
@@ -189,13 +189,13 @@ def test_a_thread_that_raises_is_counted_unhealthy_and_ends_the_process() -> Non
     assert watch.exit_code == 1
 
 
-def test_a_thread_that_returns_too_early_has_died() -> None:
+def test_a_thread_that_returns_too_early_counts_as_dead() -> None:
     watch = Watch(lambda: None)
     watch.thread("short", lambda: None).join()
     assert "ended too early" in (watch.check() or "")
 
 
-def test_a_thread_that_ends_after_stopping_is_not_missed() -> None:
+def test_a_thread_that_ends_after_stopping_is_not_reported() -> None:
     watch = Watch(lambda: None)
     go = threading.Event()
     thread = watch.thread("polite", go.wait)
@@ -206,7 +206,7 @@ def test_a_thread_that_ends_after_stopping_is_not_missed() -> None:
     assert watch.exit_code == 0
 
 
-def test_only_the_first_death_asks_the_process_to_end() -> None:
+def test_only_the_first_dead_thread_stops_the_process() -> None:
     asked: list[int] = []
     watch = Watch(lambda: asked.append(1))
     for name in ("one", "two"):
@@ -215,7 +215,7 @@ def test_only_the_first_death_asks_the_process_to_end() -> None:
     assert set(watch.failures) == {"one", "two"}
 
 
-async def test_an_asyncio_task_that_raises_is_seen() -> None:
+async def test_an_asyncio_task_that_raises_is_reported() -> None:
     watch = Watch(lambda: None)
 
     async def unlucky() -> None:
@@ -227,7 +227,7 @@ async def test_an_asyncio_task_that_raises_is_seen() -> None:
     assert "task: ValueError: no luck" in (watch.check() or "")
 
 
-async def test_a_cancelled_asyncio_task_did_not_die() -> None:
+async def test_a_cancelled_asyncio_task_is_not_reported_as_dead() -> None:
     watch = Watch(lambda: None)
     task = watch.task("task", asyncio.sleep(60))
     await asyncio.sleep(0)
@@ -236,7 +236,7 @@ async def test_a_cancelled_asyncio_task_did_not_die() -> None:
     assert watch.check() is None
 
 
-async def test_an_asyncio_task_that_has_an_end_may_end() -> None:
+async def test_a_finite_asyncio_task_may_end() -> None:
     watch = Watch(lambda: None)
     await watch.task("start", asyncio.sleep(0), lasting=False)
     await asyncio.sleep(0)

@@ -31,7 +31,7 @@ def test_rules_name_only_metrics_and_labels_that_are_declared() -> None:
             assert labels <= names[name], rule
 
 
-def test_the_series_of_the_rule_tests_are_such_as_the_metrics_module_makes() -> None:
+def test_the_series_of_the_rule_tests_exist_in_the_metrics_module() -> None:
     names = declared()
     for series in {*HEALTHY, *(series for _, _, fault in CASES for series in fault.series)}:
         name, _, labels = series.partition("{")
@@ -41,7 +41,7 @@ def test_the_series_of_the_rule_tests_are_such_as_the_metrics_module_makes() -> 
 
 
 @pytest.mark.parametrize("alert", ALERTS, ids=named)
-def test_an_alert_says_what_is_wrong_how_urgent_it_is_and_what_to_do(alert: dict[str, Any]) -> None:
+def test_an_alert_has_a_summary_a_severity_and_a_runbook(alert: dict[str, Any]) -> None:
     assert alert["labels"]["severity"] in {"page", "warn"}
     assert {"summary", "description", "runbook_url"} == alert["annotations"].keys()
 
@@ -56,17 +56,17 @@ def test_the_runbook_of_an_alert_says_what_it_means_where_to_look_and_what_to_do
     assert all(f"\n**{part}** " in found[0] for part in ("Means.", "Look.", "Do.")), found[0]
 
 
-def test_every_runbook_is_that_of_an_alert() -> None:
+def test_every_runbook_belongs_to_an_alert() -> None:
     headings = re.findall(r"^## (\w+)$", (ROOT / "docs" / "runbooks.md").read_text(encoding="utf-8"), flags=re.M)
     assert headings == [alert["alert"] for alert in ALERTS], "one section for each alert, in the order of the rules"
 
 
-def test_every_verdict_that_needs_somebody_has_an_alert() -> None:
+def test_every_verdict_that_requires_action_has_an_alert() -> None:
     asked = {name for rule in ALERTS for name in re.findall(r'driftline_verdict{verdict="(\w+)"}', rule["expr"])}
     assert set(VerdictKind) - asked == {VerdictKind.STABLE, VerdictKind.HANDLED, VerdictKind.TOO_LITTLE}
 
 
-def test_every_recorded_name_that_a_rule_uses_is_recorded() -> None:
+def test_every_recorded_series_used_by_a_rule_is_recorded() -> None:
     assert {name for rule in rules() for name in records_in(rule["expr"])} <= recorded().keys()
 
 

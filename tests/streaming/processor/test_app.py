@@ -31,14 +31,14 @@ async def _owning(processor: Processor, partition: int) -> None:
     await asyncio.wait([processor._groups[partition]])
 
 
-async def test_health_tells_of_feedback_while_a_group_could_not_be_taken_over() -> None:
+async def test_health_reports_unread_feedback_while_a_group_could_not_be_taken_over() -> None:
     processor = Processor(CONFIG, OPENED, nowhere, Watch())
     processor._groups[0] = asyncio.create_task(_failed())
     await asyncio.wait([processor._groups[0]])
     assert processor.check_feedback() is None
 
 
-async def test_groups_are_given_up_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_groups_are_released_concurrently(monkeypatch: pytest.MonkeyPatch) -> None:
     both = asyncio.Barrier(2)
 
     async def waits_for_the_other(self: Processor, owned: OwnedGroup) -> None:
@@ -52,7 +52,7 @@ async def test_groups_are_given_up_at_once(monkeypatch: pytest.MonkeyPatch) -> N
     assert processor._groups == {}
 
 
-async def test_a_rebalance_does_not_wait_for_ever_for_a_group_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_rebalance_does_not_wait_forever_for_a_hanging_group(monkeypatch: pytest.MonkeyPatch) -> None:
     go_on, ended = asyncio.Event(), asyncio.Event()
 
     async def hangs(self: Processor, owned: OwnedGroup) -> None:
@@ -77,7 +77,7 @@ class _Owned:
     machine = _Machine()
 
 
-async def test_a_group_that_is_fenced_while_it_is_given_up_ends_nothing_and_leaves_the_next_assignment_alone(
+async def test_a_group_fenced_during_release_does_not_affect_the_next_assignment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     abandoned: list[object] = []

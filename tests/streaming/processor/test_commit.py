@@ -221,7 +221,7 @@ def shop_alone() -> Owner:
 
 @pytest.mark.parametrize("failure", ["before 3", "inside 3", "before 4"])
 @pytest.mark.parametrize("torn", [False, True])
-def test_conversions_are_neither_lost_nor_doubled_by_a_failure(failure: Failure, torn: bool, shop_alone: Owner) -> None:
+def test_a_failure_neither_loses_nor_duplicates_conversions(failure: Failure, torn: bool, shop_alone: Owner) -> None:
     commits, failures = set(range(0, len(SHOP_RECORDS), 40)), dict.fromkeys((130, 300), failure)
     owner, _ = play(commits, failures, torn=torn, story=SHOP)
     assert same(owner.machine, shop_alone.machine)
@@ -229,7 +229,7 @@ def test_conversions_are_neither_lost_nor_doubled_by_a_failure(failure: Failure,
 
 
 @pytest.mark.parametrize("failure", FAILURES)
-def test_a_failure_between_two_steps_loses_nothing_and_doubles_nothing(failure: Failure) -> None:
+def test_a_failure_between_two_steps_loses_and_duplicates_nothing(failure: Failure) -> None:
     owner, durable = play(commits=set(range(0, len(RECORDS), 40)), failures={90: failure, 200: failure})
     assert same(owner.machine, REFERENCE)
     owner.commit(whole=True)
@@ -250,7 +250,7 @@ def test_a_failure_between_two_steps_loses_nothing_and_doubles_nothing(failure: 
     st.booleans(),
 )
 @settings(max_examples=20, deadline=None)
-def test_failures_anywhere_change_nothing_in_the_final_kernel(
+def test_failures_at_any_step_do_not_change_the_final_kernel(
     commits: set[int], failures: dict[int, Failure], kernels: set[int], torn: bool
 ) -> None:
     owner, durable = play(commits, failures, kernels, torn)
@@ -259,7 +259,7 @@ def test_failures_anywhere_change_nothing_in_the_final_kernel(
     assert versions == sorted(set(versions)), "scorers must never go back"
 
 
-def test_a_kernel_goes_out_alone_and_its_state_follows() -> None:
+def test_a_kernel_is_published_before_its_state_is_committed() -> None:
     owner, durable = play(commits=set(), failures={}, kernels=set(range(len(RECORDS))))
     assert len(durable.kernels) == REFERENCE.version
     assert not durable.slots
@@ -268,7 +268,7 @@ def test_a_kernel_goes_out_alone_and_its_state_follows() -> None:
     assert durable.chosen.cut is not None
 
 
-def test_kernels_that_ran_ahead_of_the_state_are_learned_again_to_the_same_bytes_and_not_published_twice() -> None:
+def test_kernels_ahead_of_the_state_are_relearned_byte_identically_and_not_published_twice() -> None:
     every = set(range(len(RECORDS)))
     _, undisturbed = play(commits=set(), failures={}, kernels=every)
     owner, durable = play(commits={60}, failures={150: "before 1"}, kernels=every)
@@ -276,7 +276,7 @@ def test_kernels_that_ran_ahead_of_the_state_are_learned_again_to_the_same_bytes
     assert same(owner.machine, REFERENCE)
 
 
-def test_a_snapshot_that_cannot_be_read_falls_back_to_the_one_before_and_ends_in_the_same_state() -> None:
+def test_an_unreadable_snapshot_falls_back_to_the_previous_one_and_reaches_the_same_state() -> None:
     owner, durable = play(commits={60, 120, 180}, failures={200: "before 1"}, torn=True)
     assert same(owner.machine, REFERENCE)
     assert durable.torn == 1
@@ -287,7 +287,7 @@ def test_a_cut_while_a_fallback_catches_up_keeps_what_its_rows_hold() -> None:
     assert same(owner.machine, REFERENCE)
 
 
-def test_the_next_cut_never_goes_over_the_only_good_one() -> None:
+def test_the_next_snapshot_never_overwrites_the_only_readable_one() -> None:
     _, durable = play(commits={60, 120}, failures={})
     durable.tear()
     good = durable.newest_slot
@@ -303,7 +303,7 @@ def test_the_next_cut_never_goes_over_the_only_good_one() -> None:
 
 
 @pytest.mark.parametrize("failure", ["before 1", "before 2", "before 3", "inside 3"])
-def test_nothing_is_committed_behind_a_commit_that_did_not_get_through(failure: Failure) -> None:
+def test_nothing_is_committed_after_a_failed_commit(failure: Failure) -> None:
     durable = Durable()
     owner = Owner(durable)
     for offset in range(60):
@@ -316,7 +316,7 @@ def test_nothing_is_committed_behind_a_commit_that_did_not_get_through(failure: 
     assert durable.slots == stored
 
 
-def test_a_fenced_owner_says_so_and_writes_no_offset() -> None:
+def test_a_fenced_owner_reports_it_and_writes_no_offset() -> None:
     class Fenced(Durable):
         async def write(self, transaction: Transaction) -> None:
             raise OwnershipLostError("group 'main' is owned by another processor now")
@@ -330,7 +330,7 @@ def test_a_fenced_owner_says_so_and_writes_no_offset() -> None:
     assert durable.offset == 0
 
 
-def test_the_offset_of_a_group_that_is_left_is_not_committed() -> None:
+def test_the_offset_of_a_released_group_is_not_committed() -> None:
     durable = Durable()
     owner = Owner(durable)
     for offset in range(len(RECORDS)):

@@ -97,7 +97,7 @@ def learned(group: GroupMachine) -> int:
 IDENTITY = Kernel.identity(OF_CONVERSIONS).weights
 
 
-def test_sound_conversions_are_all_learned() -> None:
+def test_correct_conversions_are_all_learned() -> None:
     group, decisions, _, kernels = played("nothing")
     assert decisions == []
     assert not group.dropped
@@ -105,7 +105,7 @@ def test_sound_conversions_are_all_learned() -> None:
 
 
 @pytest.mark.parametrize("wrong", ["none", "all", "turned"])
-def test_wrong_conversions_are_not_learned_and_the_frozen_arm_answers_meanwhile(wrong: str) -> None:
+def test_wrong_conversions_are_not_learned_and_the_frozen_arm_serves_meanwhile(wrong: str) -> None:
     group, decisions, _, kernels = played(wrong)
     assert [one.kind for one in decisions][:2] == ["quarantined", "rolled_back"]
     assert decisions[0].detail["stratum"] == "group"
@@ -119,13 +119,13 @@ def test_wrong_conversions_are_not_learned_and_the_frozen_arm_answers_meanwhile(
     assert torch.equal(group.learner.candidate.weights, sound.learner.candidate.weights), "clicks go on"
 
 
-def test_only_the_domain_whose_conversions_stop_is_set_aside() -> None:
+def test_only_the_domain_whose_conversions_stop_is_quarantined() -> None:
     _, decisions, _, _ = play(stream("none", ["night"]))
     assert decisions[0].kind == "quarantined"
     assert {one.detail["stratum"] for one in decisions if one.kind == "quarantined"} == {"period=night"}
 
 
-def test_kills_while_conversions_are_in_doubt_or_set_aside_change_nothing() -> None:
+def test_kills_while_conversions_are_in_doubt_or_quarantined_change_nothing() -> None:
     records = stream("none")
     reference, decisions, waited, _ = played("none")
     assert any(waited), "or the test says little"
@@ -135,7 +135,7 @@ def test_kills_while_conversions_are_in_doubt_or_set_aside_change_nothing() -> N
     assert same(again, reference)
 
 
-def test_what_was_in_doubt_is_lost_and_counted_where_the_log_has_it_no_more() -> None:
+def test_doubtful_conversions_missing_in_the_log_are_counted_as_lost() -> None:
     records = stream("none")
     doubt = played("none")[2].index(True)
     store = Store(lambda: both_tasks([None] * len(records), join=JOINED, of_conversions=GATE))
@@ -154,7 +154,7 @@ def test_what_was_in_doubt_is_lost_and_counted_where_the_log_has_it_no_more() ->
     assert successor.dropped["uncorrectable"] == waiting > 0
 
 
-def test_an_order_to_stop_learning_decides_what_was_in_doubt() -> None:
+def test_an_order_to_stop_learning_decides_doubtful_conversions() -> None:
     records = stream("none")
     doubt = played("none")[2].index(True)
     group = both_tasks(records, join=JOINED, of_conversions=GATE)
@@ -166,7 +166,7 @@ def test_an_order_to_stop_learning_decides_what_was_in_doubt() -> None:
     assert group.conversions.gate.waiting == []
 
 
-def test_a_look_and_the_gauges_say_how_conversions_do() -> None:
+def test_the_status_and_the_gauges_report_conversion_performance() -> None:
     group, *_ = played("nothing")
     observed = GroupMetrics("converting", SPACE, ShownStrata(SPACE, SPACE.domains()))
     told = decode_status(encode_status(observed.status(group, 0.0))).conversions
@@ -180,7 +180,7 @@ def test_a_look_and_the_gauges_say_how_conversions_do() -> None:
     assert REGISTRY.get_sample_value("driftline_cvr_ratio", {"group": "converting"}) == told.rate
 
 
-def test_a_look_says_what_is_set_aside_and_why_the_gate_holds() -> None:
+def test_the_status_reports_quarantined_conversions_and_why_the_gate_holds() -> None:
     records = stream("none")
     group = both_tasks(records, join=JOINED, of_conversions=GATE)
     observed = GroupMetrics("stopped", SPACE, ShownStrata(SPACE, SPACE.domains()))
@@ -199,11 +199,11 @@ def test_a_look_says_what_is_set_aside_and_why_the_gate_holds() -> None:
     assert values == [1, 1]
 
 
-def test_a_look_at_a_group_of_clicks_alone_has_no_conversions() -> None:
+def test_the_status_of_a_group_without_conversions_has_none() -> None:
     assert GroupMetrics("clicks", SPACE, ShownStrata(SPACE, [])).status(machine("clicks"), 0.0).conversions is None
 
 
-def test_the_list_of_kernels_says_what_was_decided_last_about_conversions() -> None:
+def test_the_list_of_kernels_shows_the_last_decision_on_conversions() -> None:
     detail = {"stratum": "scene=home", "reason": "far fewer conversions than expected", "task": "conversions"}
     first = Decision("quarantined", "main", 0.0, "gate", detail)
     last = Decision("resumed", "main", 60.0, "gate", {**detail, "reason": "labels are as expected again"})

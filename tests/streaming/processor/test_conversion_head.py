@@ -54,13 +54,13 @@ def clicks(records: Sequence[Traffic]) -> int:
     return sum(isinstance(record, ServedFeedback) and record.kind == "click" for record in records)
 
 
-def test_every_click_teaches_once_when_its_labels_are_final(learned: GroupMachine) -> None:
+def test_every_click_is_learned_once_when_its_labels_are_final(learned: GroupMachine) -> None:
     assert learned.conversions is not None
     assert learned.conversions.learned == clicks(RECORDS)
     assert not learned.dropped
 
 
-def test_what_was_learned_is_served_with_the_kernel_of_clicks(learned: GroupMachine) -> None:
+def test_the_learned_conversion_kernel_is_served_with_the_click_kernel(learned: GroupMachine) -> None:
     assert learned.published is not None
     head = learned.published.kernel.conversion
     assert head is not None
@@ -68,7 +68,7 @@ def test_what_was_learned_is_served_with_the_kernel_of_clicks(learned: GroupMach
     assert pack_kernel(learned.published.kernel, learned.published.info, learned.published.depends_on)
 
 
-def test_a_task_that_has_learned_nothing_is_the_frozen_arm_bit_for_bit() -> None:
+def test_an_untrained_conversion_task_equals_the_frozen_arm_bit_for_bit() -> None:
     shown = next(record for record in RECORDS if isinstance(record, ConvertingImpression))
     kernel = both_tasks().as_kernel(1).kernel.conversion
     assert kernel is not None
@@ -77,7 +77,7 @@ def test_a_task_that_has_learned_nothing_is_the_frozen_arm_bit_for_bit() -> None
     assert torch.equal(kernel.logit(batch.inputs), batch.frozen_logit)
 
 
-def test_before_its_window_has_closed_a_click_is_in_the_rows_and_teaches_nothing() -> None:
+def test_before_its_window_closes_a_click_is_in_the_rows_and_is_not_learned() -> None:
     group = run([record for record in RECORDS if not hasattr(record, "time") or record.time < 1_015])
     assert group.conversions is not None
     assert group.conversions.learned == 0
@@ -89,7 +89,7 @@ def test_before_its_window_has_closed_a_click_is_in_the_rows_and_teaches_nothing
 
 @given(seed=st.integers(0, 40), late=st.sampled_from([0.0, 0.4]))
 @settings(max_examples=4)
-def test_the_click_task_is_as_if_there_were_no_conversions(seed: int, late: float) -> None:
+def test_the_click_task_is_unaffected_by_conversions(seed: int, late: float) -> None:
     records = shop(40, seed, late=late)
     plain = encoded(without_conversions(records))
     alone = machine(log=plain, join=JOIN)
@@ -105,7 +105,7 @@ def test_the_click_task_is_as_if_there_were_no_conversions(seed: int, late: floa
     assert torch.equal(alone.published.kernel.weights, group.published.kernel.weights)
 
 
-def test_a_backbone_of_clicks_alone_has_snapshots_and_records_as_before() -> None:
+def test_a_backbone_without_conversions_has_unchanged_snapshots_and_records() -> None:
     group = machine()
     assert b"conversions" not in encode_snapshot(group.snapshot())
     kernel = group.as_kernel(1)
@@ -118,7 +118,7 @@ def test_a_backbone_of_clicks_alone_has_snapshots_and_records_as_before() -> Non
 
 @given(seed=st.integers(0, 40))
 @settings(max_examples=4)
-def test_conversions_that_come_late_leave_the_rows_of_a_stream_whose_conversions_were_on_time(seed: int) -> None:
+def test_late_conversions_give_the_same_rows_as_conversions_on_time(seed: int) -> None:
     records = shop(40, seed)
     shown = {r.request_id: r.time for r in records if isinstance(r, ConvertingImpression)}
     on_time = [
@@ -149,7 +149,7 @@ def _moment(record: Traffic) -> tuple[float, int]:
     every=st.sampled_from([3, 11]),
 )
 @settings(max_examples=3)
-def test_kills_anywhere_change_no_bit_of_either_task(learned: GroupMachine, kills: list[int], every: int) -> None:
+def test_kills_at_any_record_change_no_bit_of_either_task(learned: GroupMachine, kills: list[int], every: int) -> None:
     store = Store(lambda: both_tasks(VALUES))
     group, offset, left = both_tasks(VALUES), 0, sorted(kills)
     while offset < len(VALUES):
@@ -180,7 +180,7 @@ def _sure(shown: ConvertingImpression) -> ConvertingImpression:
 QUICK = GateConfig(false_alarm_requests=1.1, label_odds=1e9, user_share=1.0, item_share=1.0, late_share=1.0)
 
 
-def test_where_the_task_does_harm_the_frozen_arm_tells_conversions_and_clicks_go_on() -> None:
+def test_if_the_conversion_task_does_harm_its_frozen_arm_serves_and_clicks_continue() -> None:
     values = encoded(harmful(RECORDS))
     group, decisions = both_tasks(values, of_conversions=QUICK), []
     for offset, value in enumerate(values):
@@ -198,40 +198,40 @@ def test_where_the_task_does_harm_the_frozen_arm_tells_conversions_and_clicks_go
 # --- what may be wrong ---
 
 
-def test_an_impression_of_clicks_alone_is_refused_by_name() -> None:
+def test_an_impression_without_conversion_scores_is_refused_by_name() -> None:
     group = run(without_conversions(RECORDS))
     assert group.dropped["other_tasks"] == sum(isinstance(record, ConvertingImpression) for record in RECORDS)
 
 
-def test_a_snapshot_of_clicks_alone_is_refused_with_the_cure(learned: GroupMachine) -> None:
+def test_a_snapshot_without_conversions_is_refused_with_a_remedy(learned: GroupMachine) -> None:
     stored = msgspec.structs.replace(learned.snapshot(), conversions=msgspec.UNSET)
     snapshot = decode_snapshot(encode_snapshot(stored), group="main", fingerprint=BACKBONE.fingerprint)
     with pytest.raises(SnapshotError, match=r"holds no conversions, but the backbone tells them.*topics of its own"):
         both_tasks().restore(snapshot, [], {})
 
 
-def test_clicks_whose_impressions_are_gone_from_the_log_are_counted_and_left_out() -> None:
+def test_clicks_with_expired_impressions_are_counted_and_left_out() -> None:
     group = run(RECORDS, lost=True)
     assert group.conversions is not None
     assert group.conversions.learned == 0
     assert group.dropped["uncorrectable"] > 0
 
 
-def test_clicks_that_had_to_leave_memory_too_soon_are_counted() -> None:
+def test_clicks_evicted_too_early_are_counted() -> None:
     group = run(RECORDS, JOIN.model_copy(update={"horizon_bytes": 4_000}))
     assert group.conversions is not None
     assert group.dropped["unripe"] > 0
     assert group.conversions.learned < clicks(RECORDS)
 
 
-def test_while_learning_is_stopped_conversions_teach_nothing() -> None:
+def test_while_learning_is_stopped_conversions_are_not_learned() -> None:
     group = run([LearningOrder(learning=False, by="ann"), *RECORDS])
     assert group.conversions is not None
     assert group.conversions.learned == 0
     assert not rows_of(group)
 
 
-def test_where_no_conversion_comes_the_labels_are_set_aside_and_told() -> None:
+def test_without_any_conversion_the_labels_are_quarantined_and_reported() -> None:
     none = encoded([r for r in RECORDS if not isinstance(r, ServedFeedback) or r.kind == "click"])
     group, decisions = both_tasks(none), []
     for offset, value in enumerate(none):

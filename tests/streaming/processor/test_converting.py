@@ -67,13 +67,13 @@ def test_a_conversion_of_a_closed_request_is_found_within_its_own_window() -> No
     assert played.join.delays.take() == [("conversion", 30.0)]
 
 
-def test_beyond_its_window_a_conversion_of_a_closed_request_is_late() -> None:
+def test_after_its_window_a_conversion_of_a_closed_request_is_late() -> None:
     played = play([impression("r", 0), Tick(20), click("r", "a", 51, "conversion")])
     assert played.join.dropped == {"late_feedback": 1}
     assert not played.late
 
 
-def test_where_late_clicks_correct_nothing_conversions_still_count() -> None:
+def test_without_click_corrections_conversions_still_count() -> None:
     config = JoinConfig(window_s=10, lateness_s=1, horizon_s=0, conversion_window_s=50)
     played = play([impression("r", 0), Tick(20), click("r", "b", 30), click("r", "a", 30, "conversion")], config)
     assert [type(late) for late in played.late] == [LateConversion]
@@ -83,7 +83,7 @@ def test_where_late_clicks_correct_nothing_conversions_still_count() -> None:
 # --- the group ---
 
 
-def test_conversions_in_the_labels_window_and_behind_it_are_counted_once() -> None:
+def test_conversions_within_and_after_the_label_window_are_counted_once() -> None:
     group = run(stream())
     assert group.converting.counts == {"in_window": 14, "later": 26}
     assert counted(group) == 40
@@ -91,7 +91,7 @@ def test_conversions_in_the_labels_window_and_behind_it_are_counted_once() -> No
     assert not group.late_clicks
 
 
-def test_the_click_kernel_goes_on_as_if_there_were_no_conversions() -> None:
+def test_the_click_kernel_is_unaffected_by_conversions() -> None:
     records = stream()
     alone = [r for r in records if not isinstance(r, ServedFeedback) or r.kind == "click"]
     one, other = run(records), run(alone)
@@ -100,7 +100,7 @@ def test_the_click_kernel_goes_on_as_if_there_were_no_conversions() -> None:
     assert rows[0] == rows[1]
 
 
-def test_a_conversion_that_comes_again_counts_once() -> None:
+def test_a_duplicate_conversion_counts_once() -> None:
     doubled = [
         one for r in stream() for one in ([r] * 2 if isinstance(r, ServedFeedback) and r.kind == "conversion" else [r])
     ]
@@ -114,7 +114,7 @@ def test_while_learning_is_stopped_conversions_are_counted() -> None:
     assert counted(group) == 40
 
 
-def test_a_conversion_whose_impression_is_gone_from_the_log_is_counted_as_such() -> None:
+def test_a_conversion_with_an_expired_impression_is_counted_as_such() -> None:
     group = run(stream(), lost=True)
     assert group.dropped["uncorrectable"] == group.converting.counts["in_window"] + 12 == 26
 
@@ -132,7 +132,7 @@ def test_an_item_that_was_not_shown_does_not_convert() -> None:
 
 
 @pytest.mark.parametrize("every", [1, 3, 11])
-def test_kills_neither_lose_a_conversion_nor_count_one_twice(every: int) -> None:
+def test_kills_neither_lose_nor_duplicate_a_conversion(every: int) -> None:
     values = [encode_traffic(record) for record in stream()]
     store = Store(lambda: machine(join=JOIN, log=values, control=HALF))
     group, offset, kills = machine(join=JOIN, log=values, control=HALF), 0, [60, 150, 220]

@@ -81,7 +81,7 @@ def items_of(records: list[Traffic]) -> list[int]:
     return [len(record.items) for record in records if isinstance(record, ServedImpression)]
 
 
-def test_every_impression_is_seen_once_and_every_example_once_with_its_label() -> None:
+def test_the_monitor_gets_every_impression_once_and_every_example_once_with_its_label() -> None:
     fed, recorder = watched()
     again = [record for record in RECORDS if isinstance(record, ServedImpression)][:5]
     feed(fed, [*RECORDS, *again])
@@ -93,7 +93,7 @@ def test_every_impression_is_seen_once_and_every_example_once_with_its_label() -
     assert all(np.isfinite(candidate).all() for _, _, candidate in recorder.batches)
 
 
-def test_what_the_gate_sets_aside_is_seen_with_its_weights_and_without_a_candidate() -> None:
+def test_the_monitor_gets_quarantined_examples_with_weights_and_without_a_candidate() -> None:
     fed, recorder = watched(test_gate.GATE)
     for offset, value in enumerate(test_gate.stream("turned")):
         fed.feed(offset, value, appended(value))
@@ -102,7 +102,7 @@ def test_what_the_gate_sets_aside_is_seen_with_its_weights_and_without_a_candida
     assert all((weight > 0).all() for _, weight, _ in recorder.batches)
 
 
-def test_a_change_of_verdict_is_a_decision_with_what_it_was_what_it_is_why_and_what_to_do() -> None:
+def test_a_verdict_change_is_a_decision_with_old_and_new_verdict_reason_and_advice() -> None:
     fed, recorder = watched()
     feed(fed, RECORDS[:200])
     fed.take_decisions()
@@ -127,7 +127,7 @@ def test_a_change_of_verdict_is_a_decision_with_what_it_was_what_it_is_why_and_w
     assert (alarm["kind"], alarm["time"], alarm["detail"]["detector"]) == ("alarm", 1_011.0, "adwin")
 
 
-def test_labels_that_do_not_come_are_judged_although_no_micro_batch_fills() -> None:
+def test_missing_labels_are_judged_although_no_micro_batch_fills() -> None:
     fed, recorder = watched(join=JOIN.model_copy(update={"progress_timeout_s": 5.0}))
     feed(fed, [record for record in RECORDS if not isinstance(record, Progress | Tick)])
     assert fed.examples == 0
@@ -150,7 +150,7 @@ def test_late_feedback_shows_in_the_health_of_the_labels() -> None:
     assert recorder.healths[-1].delay_s > JOIN.window_s
 
 
-def test_a_kill_changes_nothing_in_what_the_monitor_is_told_of_the_labels() -> None:
+def test_a_kill_does_not_change_the_label_health_given_to_the_monitor() -> None:
     undisturbed, whole = watched()
     feed(undisturbed, RECORDS)
     for killed_at in (150, 260, 333):
@@ -167,7 +167,7 @@ def test_a_kill_changes_nothing_in_what_the_monitor_is_told_of_the_labels() -> N
             assert msgspec.json.encode(_plain(mine)) == msgspec.json.encode(_plain(theirs))
 
 
-def test_a_kill_between_impressions_leaves_the_monitor_bit_for_bit_as_it_was() -> None:
+def test_a_kill_between_impressions_leaves_the_monitor_bit_identical() -> None:
     records = traffic(600)
     whole, cut = machine(), machine()
     feed(whole, records)
@@ -185,7 +185,7 @@ def _plain(health: LabelHealth) -> dict[str, Any]:
     return {**health.__dict__, "aside": health.aside.tolist()}
 
 
-def test_the_monitor_s_state_goes_with_the_snapshot_and_one_without_it_begins_a_new_life() -> None:
+def test_the_monitor_state_is_in_the_snapshot_and_a_snapshot_without_it_starts_a_new_monitor() -> None:
     fed = machine()
     feed(fed, RECORDS)
     snapshot = decode_snapshot(encode_snapshot(fed.snapshot()), group="main", fingerprint=BACKBONE.fingerprint)
@@ -199,7 +199,7 @@ def test_the_monitor_s_state_goes_with_the_snapshot_and_one_without_it_begins_a_
     assert older.drift.verdicts == machine().drift.verdicts
 
 
-def test_a_monitor_that_fails_begins_anew_says_so_and_learning_goes_on() -> None:
+def test_a_failing_monitor_restarts_with_a_log_line_and_learning_continues() -> None:
     fed, recorder = watched()
     recorder.learned = None  # type: ignore[assignment]
     feed(fed, RECORDS)
@@ -209,7 +209,7 @@ def test_a_monitor_that_fails_begins_anew_says_so_and_learning_goes_on() -> None
     assert "failed" in fed.drift.verdicts[0].words
 
 
-def test_a_look_says_of_each_domain_how_it_is_in_status_and_metrics_alike() -> None:
+def test_status_and_metrics_report_the_same_values_for_each_domain() -> None:
     fed = machine("looked-at")
     observed = GroupMetrics("looked-at", SPACE, SHOWN)
     fresh = observed.status(fed, 0.0)
@@ -230,7 +230,7 @@ def test_a_look_says_of_each_domain_how_it_is_in_status_and_metrics_alike() -> N
     assert status.domains[0].arms["frozen"].request_auc is not None
 
 
-def test_a_group_shows_its_own_domains_and_those_with_traffic_and_no_others() -> None:
+def test_a_group_shows_only_its_own_domains_and_those_with_traffic() -> None:
     space = DomainSpace({"scene": ["home", "search"], "period": ["day", "night"]})
     home = ShownStrata(space, [domain for domain in space.domains() if domain.scene == "home"])
     signals = {one.stratum: one for one in machine().drift.monitor.signals()}
@@ -246,12 +246,12 @@ def _named(signals: Any, stratum: str, served: int = 0) -> Any:
 
 
 @pytest.mark.parametrize("seconds", [0, -1, "soon"])
-def test_a_pace_of_looks_that_makes_no_sense_is_refused(seconds: object) -> None:
+def test_an_invalid_status_interval_is_refused(seconds: object) -> None:
     with pytest.raises(ValidationError, match="status_seconds"):
         ProcessorConfig(status_seconds=seconds)
 
 
-def test_a_drift_config_without_patience_is_refused() -> None:
+def test_an_invalid_drift_configuration_is_refused() -> None:
     with pytest.raises(ValueError, match="false_alarm_examples"):
         DriftConfig(false_alarm_examples=0)
 

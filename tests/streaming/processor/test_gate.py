@@ -113,7 +113,7 @@ def without_clicks() -> Behind:
 
 
 @pytest.mark.parametrize("wrong", ["turned", "none", "all"])
-def test_wrong_labels_are_not_learned_and_the_identity_is_served_meanwhile(wrong: str) -> None:
+def test_wrong_labels_are_not_learned_and_the_identity_kernel_is_served_meanwhile(wrong: str) -> None:
     group, all_decisions, _ = without_clicks() if wrong == "none" else play(stream(wrong))
     decisions = [decision for decision in all_decisions if decision.by == "gate"]
     kinds = [decision.kind for decision in decisions]
@@ -124,14 +124,14 @@ def test_wrong_labels_are_not_learned_and_the_identity_is_served_meanwhile(wrong
     assert group.dropped["set_aside"] > 800
 
 
-def test_late_clicks_of_requests_that_were_set_aside_teach_nothing_and_are_counted() -> None:
+def test_late_clicks_of_quarantined_requests_are_not_learned_and_are_counted() -> None:
     late, _, _ = play(stream("late"))
     none, _, _ = without_clicks()
     assert late.dropped["unlearned_click"] > 100
     assert late.dropped["set_aside"] == none.dropped["set_aside"] > 800, "examples alone, not the clicks that came late"
 
 
-def test_a_replay_with_a_window_as_long_as_the_clicks_were_late_learns_as_if_they_had_been_on_time() -> None:
+def test_a_replay_with_a_long_enough_window_learns_late_clicks_as_on_time() -> None:
     longer = JOIN.model_copy(update={"window_s": OUTAGE_S + 10})
     groups = []
     for wrong in ("late", "nothing"):
@@ -148,7 +148,7 @@ def test_a_replay_with_a_window_as_long_as_the_clicks_were_late_learns_as_if_the
     ]
 
 
-def test_kills_while_labels_are_in_doubt_or_set_aside_change_nothing() -> None:
+def test_kills_while_labels_are_in_doubt_or_quarantined_change_nothing() -> None:
     records = stream("none")
     reference, decisions, waited = without_clicks()
     assert decisions and any(waited), "or the test says little"
@@ -165,7 +165,7 @@ def kept_of(group: GroupMachine) -> list[KeptState | None]:
     return [gate.good, gate.next_good]
 
 
-def test_a_kernel_that_rolls_back_has_a_higher_version_than_what_it_replaces() -> None:
+def test_a_rolled_back_kernel_has_a_higher_version_than_the_one_it_replaces() -> None:
     records = stream("turned")
     durable, versions = Durable(records), []
     group = durable.new()
@@ -178,7 +178,7 @@ def test_a_kernel_that_rolls_back_has_a_higher_version_than_what_it_replaces() -
     assert any(version > 1 and np.array_equal(kernel.weights, identity) for version, kernel in versions)
 
 
-def test_harm_goes_back_to_the_last_good_state_and_late_clicks_do_not_correct_what_was_undone() -> None:
+def test_harm_restores_the_last_good_state_and_late_clicks_do_not_correct_undone_batches() -> None:
     group, _, _ = play(stream("turned")[:600])
     guarded = group.guarded
     assert guarded.gate.good is not None
@@ -192,7 +192,7 @@ def test_harm_goes_back_to_the_last_good_state_and_late_clicks_do_not_correct_wh
     assert guarded.gate.held
 
 
-def test_before_a_first_good_state_harm_goes_back_to_the_start_and_the_decision_says_so() -> None:
+def test_before_the_first_good_state_harm_restores_the_start_and_the_decision_reports_it() -> None:
     group, _, _ = play(stream("turned")[:60])
     guarded = group.guarded
     assert guarded.gate.good is None

@@ -50,7 +50,7 @@ def test_the_order_of_requests_is_judged_request_by_request_across_batches() -> 
         assert ndcg == pytest.approx(grouped_ndcg(label, frozen, request, at))
 
 
-def test_requests_of_one_instant_are_judged_each_by_itself() -> None:
+def test_simultaneous_requests_are_judged_separately() -> None:
     apart = [r for r in traffic(40) if not isinstance(r, ServedFeedback)]
     clicks = [ServedFeedback(r.request_id, r.items[0], 1_000.1) for r in apart if isinstance(r, ServedImpression)]
     at_once = [at_one_instant(r) for r in apart if isinstance(r, ServedImpression)]
@@ -66,7 +66,7 @@ def at_one_instant(record: ServedImpression) -> ServedImpression:
     return msgspec.structs.replace(record, time=1_000.0)
 
 
-def test_what_the_kernel_keeps_and_is_taught_is_told_in_nats_and_trust_by_arm() -> None:
+def test_compression_and_matching_are_exported_in_nats_and_trust_by_arm() -> None:
     observed, fed = GroupMetrics("told", SPACE, SHOWN), machine("told")
     last: Learned | None = None
     for offset, value in enumerate(encoded(traffic(60))):

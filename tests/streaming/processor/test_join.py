@@ -27,16 +27,16 @@ def test_nothing_closes_before_the_watermark_has_passed_the_window() -> None:
     assert len(played.join.open) == 1
 
 
-def test_feedback_before_its_impression_waits_for_it() -> None:
+def test_feedback_before_its_impression_is_buffered() -> None:
     assert play([click("r", "a", 1), impression("r", 0), Tick(11)]).labels == [{"a": True, "b": False}]
 
 
-def test_feedback_that_waits_for_its_impression_waits_together() -> None:
+def test_several_events_before_their_impression_are_buffered_together() -> None:
     early: list[Stamped] = [click("r", "a", 0), click("r", "b", 15), Tick(22)]
     assert play([*early, impression("r", 8), Tick(30)]).labels == [{"a": True, "b": True}]
 
 
-def test_a_conversion_is_no_click() -> None:
+def test_a_conversion_is_not_a_click() -> None:
     (closed,) = play([impression("r", 0), click("r", "a", 1, "conversion"), Tick(11)]).closed
     assert closed.conversions.tolist() == [True, False]
     assert not closed.clicks.any()
@@ -58,11 +58,11 @@ UNUSABLE: list[tuple[Sequence[Traffic], str]] = [
 
 
 @pytest.mark.parametrize(("records", "reason"), UNUSABLE)
-def test_what_cannot_be_used_is_counted_by_reason(records: Sequence[Traffic], reason: str) -> None:
+def test_unusable_records_are_counted_by_reason(records: Sequence[Traffic], reason: str) -> None:
     assert play(records).join.dropped == {reason: 1}
 
 
-def test_a_duplicate_of_a_closed_request_is_not_learned_twice_nor_its_click_a_correction() -> None:
+def test_a_duplicate_of_a_closed_request_is_neither_learned_twice_nor_a_correction() -> None:
     records: list[Traffic] = [impression("r", 0), click("r", "a", 1), Tick(12)]
     assert len(play([*records, *records]).closed) == 1
 
@@ -86,7 +86,7 @@ FUTURE: list[Stamped] = [
 
 
 @pytest.mark.parametrize("ahead", FUTURE)
-def test_a_time_ahead_of_the_broker_costs_no_other_request_anything(ahead: Stamped) -> None:
+def test_a_time_ahead_of_the_broker_affects_no_other_request(ahead: Stamped) -> None:
     played = Played()
     for now in range(120):
         played.feed(read(now), at=now)
@@ -100,7 +100,7 @@ def test_a_time_ahead_of_the_broker_costs_no_other_request_anything(ahead: Stamp
     assert own == [{"a": True, "b": False}] * 120
 
 
-def test_a_clock_that_goes_back_a_day_costs_nobody_else_anything() -> None:
+def test_a_clock_set_back_a_day_affects_no_other_request() -> None:
     played = Played()
     day = 86_400.0
     for now in range(60):
@@ -114,7 +114,7 @@ def test_a_clock_that_goes_back_a_day_costs_nobody_else_anything() -> None:
     assert played.join.dropped == {"late_impression": 30}
 
 
-def test_an_impression_ahead_of_the_broker_counts_as_of_its_append_time() -> None:
+def test_an_impression_ahead_of_the_broker_gets_its_append_time() -> None:
     played = Played()
     played.feed(impression("r", 3_600), at=100)
     played.feed(read(112), at=112)
@@ -133,7 +133,7 @@ def test_a_click_stamped_before_its_impression_or_ahead_of_the_broker_still_coun
     assert played.labels == [{"a": True, "b": True}]
 
 
-def test_an_impression_that_comes_behind_its_window_is_labelled_by_the_feedback_that_waits() -> None:
+def test_an_impression_after_its_window_is_labelled_by_buffered_feedback() -> None:
     played = play([click("slow", "b", 3), impression("other", 12), Tick(14), impression("slow", 1)])
     assert played.labels == [{"a": False, "b": True}]
     assert played.closed[0].impression.request_id == "slow"
@@ -155,7 +155,7 @@ def test_a_window_closes_only_when_ingest_has_read_every_partition_up_to_its_end
     assert played.labels == [{"a": True, "b": False}]
 
 
-def test_clicks_that_an_outage_of_the_broker_held_back_decide_their_labels() -> None:
+def test_clicks_delayed_by_a_broker_outage_decide_their_labels() -> None:
     """Every sender finds back at a time of its own: impressions at 21, clicks at 24."""
     played = Played(Join(JoinConfig(window_s=1, lateness_s=0.2)))
     shown = [float(second) for second in range(20)]
@@ -172,7 +172,7 @@ def test_clicks_that_an_outage_of_the_broker_held_back_decide_their_labels() -> 
     assert played.late == []
 
 
-def test_an_old_log_that_is_played_again_waits_for_no_clicks_behind_it() -> None:
+def test_a_replayed_old_log_waits_for_no_later_clicks() -> None:
     played = Played(Join(JoinConfig(window_s=1, lateness_s=0.2)))
     played.feed(impression("r", 0), at=1e6)
     played.feed(click("r", "a", 0.5), at=1e6)
@@ -181,7 +181,7 @@ def test_an_old_log_that_is_played_again_waits_for_no_clicks_behind_it() -> None
     assert played.labels == [{"a": True, "b": False}]
 
 
-def test_progress_told_ahead_of_the_broker_is_not_believed() -> None:
+def test_progress_ahead_of_the_broker_is_ignored() -> None:
     played = Played()
     played.feed(impression("r", 0), at=0)
     played.feed(Tick(50), at=5)
@@ -189,7 +189,7 @@ def test_progress_told_ahead_of_the_broker_is_not_believed() -> None:
     assert played.closed == []
 
 
-def test_no_click_becomes_a_negative_however_long_ingest_stands_still() -> None:
+def test_no_click_becomes_a_negative_however_long_ingest_stalls() -> None:
     played = Played()
     stopped, back = 30, 230
     waiting: list[Stamped] = []
@@ -209,7 +209,7 @@ def test_no_click_becomes_a_negative_however_long_ingest_stands_still() -> None:
     assert len(played.closed) == 300 - given_up
 
 
-def test_a_request_that_was_given_up_does_not_come_back_without_its_clicks() -> None:
+def test_a_dropped_request_does_not_return_without_its_clicks() -> None:
     played = Played()
     played.feed(impression("r", 0), at=0)
     played.feed(click("r", "a", 1), at=1)
@@ -221,7 +221,7 @@ def test_a_request_that_was_given_up_does_not_come_back_without_its_clicks() -> 
     assert played.closed == []
 
 
-def test_a_system_that_was_idle_for_long_gives_nothing_up() -> None:
+def test_a_system_idle_for_long_drops_no_request() -> None:
     played = play([impression("r", 0), Tick(12)])
     played.feed(impression("s", 90_000), at=90_000)
     played.feed(Tick(90_020), at=90_020)
@@ -233,17 +233,17 @@ def test_a_system_that_was_idle_for_long_gives_nothing_up() -> None:
 # --- late clicks ---
 
 
-def test_a_click_behind_its_window_is_told_apart_until_the_horizon() -> None:
+def test_a_click_after_its_window_is_a_late_click_until_the_horizon() -> None:
     played = play([impression("r", 0), Tick(12), click("r", "b", 30), Tick(120), click("r", "a", 60)])
     assert [(late.request.request_id, late.item_id) for late in played.late] == [("r", "b")]
     assert played.join.dropped == {"late_feedback": 1}, "the horizon is over"
 
 
-def test_a_click_behind_its_window_counts_as_long_as_the_request_is_open() -> None:
+def test_a_click_after_its_window_counts_while_the_request_is_open() -> None:
     assert play([impression("r", 0), click("r", "a", 10.5), Tick(30)]).labels == [{"a": True, "b": False}]
 
 
-def test_without_a_horizon_a_click_behind_its_window_is_too_late() -> None:
+def test_without_a_horizon_a_click_after_its_window_is_too_late() -> None:
     config = CONFIG.model_copy(update={"horizon_s": 0})
     behind: list[list[Traffic]] = [
         [impression("r", 0), click("r", "a", 10.5), Tick(30)],
@@ -259,7 +259,7 @@ def test_without_a_horizon_a_click_behind_its_window_is_too_late() -> None:
 # --- bounds ---
 
 
-def test_open_requests_take_at_most_their_bytes_and_the_oldest_goes_first() -> None:
+def test_open_requests_use_bounded_bytes_and_the_oldest_is_evicted_first() -> None:
     config = CONFIG.model_copy(update={"max_bytes": 100_000})
     played = play([impression(f"r{i}", i / 100) for i in range(150)], config)
     assert played.join.open.bytes <= 100_000
@@ -267,14 +267,14 @@ def test_open_requests_take_at_most_their_bytes_and_the_oldest_goes_first() -> N
     assert played.join.state().open_offsets == list(range(2 * (150 - len(played.join.open)) + 1, 300, 2))
 
 
-def test_an_impression_larger_than_all_the_memory_pushes_nothing_out() -> None:
+def test_an_impression_larger_than_the_memory_limit_evicts_nothing() -> None:
     config = CONFIG.model_copy(update={"max_bytes": 100_000})
     played = play([impression("r", 0), impression("large", 1, [f"i{k}" for k in range(2_000)]), Tick(12)], config)
     assert [closed.impression.request_id for closed in played.closed] == ["r"]
     assert played.join.dropped == {"evicted": 1}
 
 
-def test_made_up_ids_evict_no_request_take_little_memory_and_do_not_hold_the_re_read_back() -> None:
+def test_forged_ids_evict_no_request_use_little_memory_and_do_not_extend_the_re_read() -> None:
     played = Played()
     for now in range(5):
         played.feed(impression(f"r{now}", now), at=now)
@@ -293,7 +293,7 @@ def test_made_up_ids_evict_no_request_take_little_memory_and_do_not_hold_the_re_
     assert played.join.state().open_offsets == []
 
 
-def test_feedback_for_items_that_were_not_shown_takes_no_memory() -> None:
+def test_feedback_on_unshown_items_uses_no_memory() -> None:
     played = play([impression("r", 0)])
     before = len(played.join.state().labelled)
     for item in range(1_000):
@@ -303,7 +303,7 @@ def test_feedback_for_items_that_were_not_shown_takes_no_memory() -> None:
 
 
 @pytest.mark.parametrize("items", [1, 10, 200])
-def test_the_memory_of_open_requests_is_no_more_than_is_counted(items: int) -> None:
+def test_the_counted_memory_of_open_requests_is_an_upper_bound(items: int) -> None:
     names = [f"item-{k}" for k in range(items)]
     tracemalloc.start()
     played = play([impression(f"request-{k}", 1.0, [*map("".join, zip(names))]) for k in range(300)])
@@ -367,7 +367,7 @@ def test_every_request_is_closed_at_most_once(steps: list[tuple[str, int, float,
 @pytest.mark.parametrize("config", [SMALL, TIGHT])
 @given(STEPS, st.data())
 @settings(max_examples=150)
-def test_a_join_that_is_restored_goes_on_as_if_nothing_had_happened_also_when_it_is_full(
+def test_a_restored_join_continues_identically_even_when_full(
     config: JoinConfig, steps: list[tuple[str, int, float, str]], data: st.DataObject
 ) -> None:
     records = build(steps)

@@ -67,7 +67,7 @@ def on_time(records: Sequence[Traffic]) -> list[Traffic]:
     return moved
 
 
-def test_after_all_corrections_kernel_and_live_rows_are_those_of_clicks_on_time() -> None:
+def test_corrected_kernel_and_live_rows_equal_those_of_clicks_on_time() -> None:
     records = stream(150, seed=1, late_share=0.5)
     late, punctual = run(records), run(on_time(records))
     assert late.late_clicks["corrected"] > 50
@@ -75,7 +75,7 @@ def test_after_all_corrections_kernel_and_live_rows_are_those_of_clicks_on_time(
     assert_equal_to_rounding(late, punctual)
 
 
-def test_a_late_click_teaches_what_its_example_weighed() -> None:
+def test_a_late_click_has_the_weight_of_its_example() -> None:
     records = stream(150, seed=1, late_share=0.5)
     capped = GATE.model_copy(update={"user_share": 0.06, "item_share": 0.02})
     late, punctual = run(records, capped), run(on_time(records), capped)
@@ -98,7 +98,7 @@ def assert_equal_to_rounding(late: GroupMachine, punctual: GroupMachine) -> None
         np.testing.assert_allclose(row.values, rows[1][key].values, rtol=1e-4, atol=1e-4, err_msg=str(key))
 
 
-def test_a_click_that_comes_while_its_micro_batch_fills_changes_the_label_that_waits() -> None:
+def test_a_click_during_the_filling_of_its_micro_batch_changes_the_waiting_label() -> None:
     random = np.random.default_rng(0)
     records: list[Traffic] = [
         served("main.a", 1_000.0, ["x", "y"], random),
@@ -114,7 +114,7 @@ def test_a_click_that_comes_while_its_micro_batch_fills_changes_the_label_that_w
     assert group.late_clicks == {"relabelled": 1}
 
 
-def test_a_late_click_whose_impression_is_gone_from_the_log_is_counted_and_changes_nothing() -> None:
+def test_a_late_click_with_an_expired_impression_is_counted_and_changes_nothing() -> None:
     records = stream(60, seed=2, late_share=0.3)
     values = [encode_traffic(record) for record in records]
     group = machine(join=JOIN, log=[None] * len(values))
@@ -124,7 +124,7 @@ def test_a_late_click_whose_impression_is_gone_from_the_log_is_counted_and_chang
     assert not group.late_clicks["corrected"]
 
 
-def test_a_late_click_that_comes_again_corrects_once() -> None:
+def test_a_duplicate_late_click_corrects_once() -> None:
     records = stream(80, seed=3, late_share=0.5)
     doubled = [one for record in records for one in ([record] * 2 if isinstance(record, ServedFeedback) else [record])]
     assert rows_of(run(doubled)) == rows_of(run(records))
@@ -168,7 +168,7 @@ TIGHT = JOIN.model_copy(update={"max_bytes": 9_000, "feedback_bytes": 1_500, "ho
 @pytest.mark.parametrize("join", [JOIN, TIGHT])
 @given(STEPS, st.integers(0, 5), st.data())
 @settings(max_examples=30, deadline=None)
-def test_kills_at_any_record_change_nothing_whatever_comes_late_twice_or_too_much(
+def test_kills_at_any_record_change_nothing_with_late_duplicate_or_excess_records(
     join: JoinConfig, steps: list[tuple[str, int, float]], seed: int, data: st.DataObject
 ) -> None:
     values = [encode_traffic(record) for record in chaos(steps, seed)]

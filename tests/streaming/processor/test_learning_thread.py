@@ -36,7 +36,7 @@ def thread_that_reports(
     )
 
 
-async def test_learning_and_looking_happen_on_one_thread() -> None:
+async def test_learning_and_reading_the_status_happen_on_one_thread() -> None:
     seen: set[str] = set()
 
     def learned(_learned: Learned, _seconds: float) -> None:
@@ -71,7 +71,7 @@ async def test_learning_and_looking_happen_on_one_thread() -> None:
     assert not failures
 
 
-async def test_a_cut_that_nobody_waits_for_any_more_is_not_taken() -> None:
+async def test_an_abandoned_snapshot_request_is_not_served() -> None:
     failures: list[BaseException] = []
     thread = thread_that_reports(failures)
     records = encoded(traffic(30))
@@ -93,7 +93,7 @@ async def test_a_cut_that_nobody_waits_for_any_more_is_not_taken() -> None:
     assert not failures
 
 
-async def test_a_machine_that_raised_is_not_cut_again() -> None:
+async def test_a_failed_machine_is_not_snapshotted_again() -> None:
     failures: list[BaseException] = []
     thread = thread_that_reports(failures)
     thread.start()
@@ -106,7 +106,7 @@ async def test_a_machine_that_raised_is_not_cut_again() -> None:
     assert [type(failure) for failure in failures] == [TypeError]
 
 
-def test_a_whole_cut_is_due_in_time_for_what_was_decided_and_not_for_each_decision() -> None:
+def test_a_full_snapshot_is_due_soon_after_decisions_but_not_for_each_decision() -> None:
     now = 0.0
     pace = SnapshotPace(15.0, 60.0, clock=lambda: now)
     now = 3.0
@@ -131,7 +131,7 @@ class HeardPace(SnapshotPace):
         self.heard += 1
 
 
-async def test_the_pace_hears_of_what_the_machine_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_snapshot_pace_is_notified_of_decisions(monkeypatch: pytest.MonkeyPatch) -> None:
     failures: list[BaseException] = []
     pace = HeardPace(60, 60)
     thread = thread_that_reports(failures, pace=pace)
@@ -148,7 +148,7 @@ async def test_the_pace_hears_of_what_the_machine_decides(monkeypatch: pytest.Mo
     assert list(taken.state.decisions) == decided
 
 
-def test_what_a_re_read_opens_is_kept_from_the_collector_until_the_re_read_ends(
+def test_objects_of_a_re_read_are_excluded_from_garbage_collection_until_it_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(learning_thread, "_SPARED_EVERY", 1)

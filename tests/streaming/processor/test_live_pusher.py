@@ -29,7 +29,7 @@ class Store:
         self.pushed.append((scope, [(r.key, r.updated_at) for r in rows]))
 
 
-def test_of_a_key_only_the_newest_row_is_pushed() -> None:
+def test_only_the_newest_row_of_a_key_is_pushed() -> None:
     store = Store()
     pusher = LivePusher(store.push, 0)
     pusher.add("main", [row("a", 1), row("b", 1)])
@@ -38,7 +38,7 @@ def test_of_a_key_only_the_newest_row_is_pushed() -> None:
     assert store.pushed == [("main", [("a", 2), ("b", 1)])]
 
 
-def test_groups_that_follow_the_same_user_are_kept_apart() -> None:
+def test_rows_of_one_user_in_two_groups_are_separate() -> None:
     store = Store()
     pusher = LivePusher(store.push, 0)
     pusher.add("one", [row("a", 1)])
@@ -47,7 +47,7 @@ def test_groups_that_follow_the_same_user_are_kept_apart() -> None:
     assert store.pushed == [("one", [("a", 1)]), ("two", [("a", 2)])]
 
 
-def test_rows_of_a_failed_push_wait_and_do_not_replace_newer_ones() -> None:
+def test_rows_of_a_failed_push_are_retried_and_do_not_replace_newer_ones() -> None:
     store = Store()
     store.fails = 1
     pusher = LivePusher(store.push, 0)
@@ -60,7 +60,7 @@ def test_rows_of_a_failed_push_wait_and_do_not_replace_newer_ones() -> None:
     assert sorted(store.pushed[-1][1]) == [("a", 2), ("b", 1)]
 
 
-def test_a_group_is_beginning_until_the_rows_it_began_with_are_pushed() -> None:
+def test_a_group_is_starting_until_its_first_rows_are_pushed() -> None:
     store = Store()
     store.fails = 1
     pusher = LivePusher(store.push, 0)
@@ -74,7 +74,7 @@ def test_a_group_is_beginning_until_the_rows_it_began_with_are_pushed() -> None:
     assert store.pushed == [("main", [("a", 1)])]
 
 
-def test_rows_of_a_group_that_was_given_up_are_pushed_no_more() -> None:
+def test_rows_of_a_released_group_are_no_longer_pushed() -> None:
     store = Store()
     store.fails = 1
     pusher = LivePusher(store.push, 0)
@@ -87,7 +87,7 @@ def test_rows_of_a_group_that_was_given_up_are_pushed_no_more() -> None:
     assert store.pushed == [("kept", [("a", 1)])]
 
 
-def test_a_group_that_is_given_up_while_a_push_fails_does_not_come_back_with_its_rows() -> None:
+def test_a_group_released_during_a_failed_push_does_not_push_its_rows_later() -> None:
     started, go_on = threading.Event(), threading.Event()
     pushed: list[str] = []
 

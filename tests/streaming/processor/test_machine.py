@@ -111,7 +111,7 @@ def test_the_same_records_give_the_same_kernel_bit_for_bit() -> None:
     assert same(whole(RECORDS), REFERENCE)
 
 
-def test_records_that_come_again_change_nothing() -> None:
+def test_duplicate_records_change_nothing() -> None:
     group = machine()
     for offset, value in enumerate(RECORDS):
         group.feed(offset, value, appended(value))
@@ -127,7 +127,7 @@ def test_records_that_come_again_change_nothing() -> None:
     st.lists(st.integers(0, len(RECORDS) - 1), max_size=12),
 )
 @settings(max_examples=25)
-def test_kills_anywhere_change_nothing_in_the_final_kernel(kills: list[int], commits: list[int]) -> None:
+def test_kills_at_any_record_do_not_change_the_final_kernel(kills: list[int], commits: list[int]) -> None:
     store = Store()
     group, offset = machine(), 0
     waiting = sorted(kills)
@@ -151,7 +151,7 @@ STOPPED = [
 ]
 
 
-def test_what_is_labelled_while_learning_is_stopped_is_skipped_and_counted() -> None:
+def test_requests_labelled_while_learning_is_stopped_are_skipped_and_counted() -> None:
     group = whole(STOPPED)
     assert group.dropped["learning_stopped"] > 20
     assert group.examples == REFERENCE.examples - group.dropped["learning_stopped"]
@@ -159,7 +159,7 @@ def test_what_is_labelled_while_learning_is_stopped_is_skipped_and_counted() -> 
 
 @given(st.lists(st.integers(0, len(STOPPED) - 2), min_size=1, max_size=4, unique=True))
 @settings(max_examples=15)
-def test_a_kill_changes_nothing_in_where_an_operator_stopped_learning(kills: list[int]) -> None:
+def test_a_kill_does_not_change_where_an_operator_stopped_learning(kills: list[int]) -> None:
     store, group, offset = Store(), machine(), 0
     waiting = sorted(kills)
     while offset < len(STOPPED):
@@ -198,7 +198,7 @@ def test_every_request_counts_for_the_arm_that_its_user_was_served_by() -> None:
     assert group.examples == REFERENCE.examples  # the control users' requests are learned from like all others
 
 
-def test_a_control_user_whom_another_scorer_served_by_the_live_arm_is_left_out_and_counted() -> None:
+def test_a_control_user_served_by_the_live_arm_is_excluded_and_counted() -> None:
     group = machine(control=HALF)
     for offset, value in enumerate(RECORDS):
         group.feed(offset, value, appended(value))
@@ -206,7 +206,7 @@ def test_a_control_user_whom_another_scorer_served_by_the_live_arm_is_left_out_a
     assert group.dropped["other_experiment"] > 0
 
 
-def test_what_another_system_served_is_no_part_of_the_experiment() -> None:
+def test_external_impressions_are_no_part_of_the_experiment() -> None:
     group = machine(control=HALF)
     for offset, value in enumerate(RECORDS):
         record = decode_traffic(value)
@@ -215,7 +215,7 @@ def test_what_another_system_served_is_no_part_of_the_experiment() -> None:
     assert group.experiment.uplift.requests() == {"live": 0, "frozen": 0}
 
 
-def test_the_experiment_goes_on_over_a_restart_as_if_there_had_been_none() -> None:
+def test_the_experiment_continues_identically_after_a_restart() -> None:
     records = _served_by_arms(RECORDS)
     store, group = Store(lambda: machine(control=HALF)), machine(control=HALF)
     for offset, value in enumerate(records[:200]):
@@ -230,7 +230,7 @@ def test_the_experiment_goes_on_over_a_restart_as_if_there_had_been_none() -> No
     assert successor.experiment.uplift.requests()["frozen"] > 0
 
 
-def test_snapshots_do_not_change_what_is_learned() -> None:
+def test_snapshots_do_not_change_learning() -> None:
     store, group = Store(), machine()
     for offset, value in enumerate(RECORDS):
         group.feed(offset, value, appended(value))
@@ -238,7 +238,7 @@ def test_snapshots_do_not_change_what_is_learned() -> None:
     assert same(group, REFERENCE)
 
 
-def test_only_what_is_undecided_is_read_again() -> None:
+def test_only_undecided_requests_are_read_again() -> None:
     group, offset = machine(), 0
     while offset < len(RECORDS) // 2 or not group.snapshot().pending:
         group.feed(offset, RECORDS[offset], appended(RECORDS[offset]))
@@ -254,7 +254,7 @@ def _impressions(values: list[bytes]) -> list[ServedImpression]:
     return [record for record in records if isinstance(record, ServedImpression)]
 
 
-def test_a_group_begins_with_its_first_rows_and_a_row_that_was_evicted_does_not_come_back() -> None:
+def test_a_group_starts_with_its_first_rows_and_an_evicted_row_does_not_return() -> None:
     begun = {(row.kind, row.key): row for row in machine().live.rows()}
     assert {key: begun[key].values.tolist() for key in begun} == {
         (row.kind, row.key): row.values.tolist() for row in FIRST_ROWS
@@ -310,7 +310,7 @@ SOUND = served("main.bad", 1_000.0, ["a", "b"], np.random.default_rng(3))
         (encode_traffic(Tick(float("nan"))), "bad_payload"),
     ],
 )
-def test_a_record_it_cannot_use_is_counted_and_stops_nothing(value: bytes | None, reason: str) -> None:
+def test_an_unusable_record_is_counted_and_stops_nothing(value: bytes | None, reason: str) -> None:
     group = machine()
     for offset, record in enumerate([value, *RECORDS]):
         group.feed(offset, record, appended(record))
@@ -318,7 +318,7 @@ def test_a_record_it_cannot_use_is_counted_and_stops_nothing(value: bytes | None
     assert group.examples == REFERENCE.examples
 
 
-def test_a_snapshot_of_another_backbone_is_refused_with_the_cure() -> None:
+def test_a_snapshot_of_another_backbone_is_refused_with_a_remedy() -> None:
     with pytest.raises(SnapshotError, match=r"topics\.kernels"):
         decode_snapshot(encode_snapshot(REFERENCE.snapshot()), group="main", fingerprint="0" * 64)
 
@@ -333,12 +333,12 @@ def test_a_snapshot_of_another_kernels_start_is_refused_by_the_key_before_anythi
     assert same(other, machine(start=start))
 
 
-def test_a_torn_snapshot_is_refused() -> None:
+def test_a_truncated_snapshot_is_refused() -> None:
     with pytest.raises(SnapshotError, match="cannot be read"):
         decode_snapshot(encode_snapshot(REFERENCE.snapshot())[:-9], group="main", fingerprint=BACKBONE.fingerprint)
 
 
-def test_a_log_cut_short_by_retention_is_logged_and_learning_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_log_truncated_by_retention_is_logged_and_learning_continues(caplog: pytest.LogCaptureFixture) -> None:
     group, store, half = machine(), Store(), len(RECORDS) // 2
     for offset in range(half):
         group.feed(offset, RECORDS[offset], appended(RECORDS[offset]))
@@ -350,7 +350,7 @@ def test_a_log_cut_short_by_retention_is_logged_and_learning_goes_on(caplog: pyt
     assert successor.examples > group.examples
 
 
-def test_a_snapshot_takes_a_few_bytes_of_what_is_open() -> None:
+def test_a_snapshot_holds_a_few_bytes_per_open_request() -> None:
     group = machine(join=JOIN.model_copy(update={"window_s": 1e6}))
     for offset, value in enumerate(RECORDS[:-2]):
         group.feed(offset, value, appended(value))
@@ -360,7 +360,7 @@ def test_a_snapshot_takes_a_few_bytes_of_what_is_open() -> None:
     assert len(encode_snapshot(snapshot)) < rest + 600 + 12 * len(group.join.open)
 
 
-def test_what_is_refused_is_logged_with_its_position_at_the_first_and_the_tenth_time(
+def test_refused_records_are_logged_with_their_position_the_first_and_the_tenth_time(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     group = machine()
@@ -373,7 +373,7 @@ def test_what_is_refused_is_logged_with_its_position_at_the_first_and_the_tenth_
     assert str([*range(10)]) in lines[1]
 
 
-def test_whatever_one_record_does_to_the_join_the_others_are_learned_from(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_the_join_on_one_record_does_not_stop_learning_from_others(monkeypatch: pytest.MonkeyPatch) -> None:
     group = machine()
     feed = group.join.feed
 
@@ -389,7 +389,7 @@ def test_whatever_one_record_does_to_the_join_the_others_are_learned_from(monkey
     assert group.examples == REFERENCE.examples
 
 
-def test_a_group_whose_feedback_is_not_read_says_so_once_and_says_when_it_goes_on(
+def test_a_group_with_unread_feedback_logs_once_when_it_pauses_and_when_it_continues(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     silent = [value for value in RECORDS if not isinstance(decode_traffic(value), Progress)]
@@ -405,7 +405,7 @@ def test_a_group_whose_feedback_is_not_read_says_so_once_and_says_when_it_goes_o
     assert [record.levelname for record in caplog.records if "learning" in record.getMessage()] == ["ERROR", "WARNING"]
 
 
-def test_a_micro_batch_that_cannot_be_learned_is_left_out_and_counted(
+def test_an_unlearnable_micro_batch_is_skipped_and_counted(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     group, batches = machine(), itertools.count()

@@ -42,15 +42,15 @@ def owned() -> OwnedGroup:
 
 
 @pytest.mark.parametrize("first", [0, 39, 40])
-def test_records_are_taken_from_the_offset_that_was_asked_for(owned: OwnedGroup, first: int) -> None:
+def test_records_are_accepted_from_the_requested_offset(owned: OwnedGroup, first: int) -> None:
     assert all(owned.accepts(offset) for offset in (first, first + 1, 90))
 
 
-def test_records_that_were_fetched_before_the_seek_are_left_alone(owned: OwnedGroup) -> None:
+def test_records_fetched_before_the_seek_are_ignored(owned: OwnedGroup) -> None:
     assert [owned.accepts(offset) for offset in (90, 91, 40, 41, 90)] == [False, False, True, True, True]
 
 
-def test_a_group_that_only_gets_later_records_names_the_offset_to_go_back_to(owned: OwnedGroup) -> None:
+def test_a_group_that_gets_only_later_records_reports_the_offset_to_seek_to(owned: OwnedGroup) -> None:
     assert not owned.accepts(90)
     assert owned.strays_since is not None
     owned.strays_since -= 3_600

@@ -15,7 +15,7 @@ from streaming.topics import ensure_topics
 pytestmark = pytest.mark.broker
 
 
-def test_records_come_back_by_offset_in_any_order_and_what_is_gone_is_none(stream_config: Config) -> None:
+def test_records_are_read_by_offset_in_any_order_and_expired_ones_are_none(stream_config: Config) -> None:
     ensure_topics(stream_config)
     began, topic = time.time(), stream_config.topics.traffic
     with make_producer(stream_config.kafka) as producer:

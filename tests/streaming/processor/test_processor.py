@@ -201,7 +201,7 @@ def check_final(config: Config, workers: Workers) -> None:
     assert kernel_key("main") in committed(config)
 
 
-def test_kills_in_the_middle_change_nothing_in_the_final_kernels(config: Config, workers: Workers) -> None:
+def test_kills_do_not_change_the_final_kernels(config: Config, workers: Workers) -> None:
     streams = [group_records(index) for index in range(len(GROUPS))]
     workers.start()
     step = len(streams[0]) // 3
@@ -230,7 +230,7 @@ def test_a_second_processor_takes_over_from_a_killed_one_and_loses_nothing(confi
     check_final(config, workers)
 
 
-def test_a_stopped_processor_leaves_its_last_state_and_no_files_and_exits_0(config: Config, workers: Workers) -> None:
+def test_a_stopped_processor_commits_its_state_leaves_no_files_and_exits_0(config: Config, workers: Workers) -> None:
     process = workers.start()
     for index in range(len(GROUPS)):
         produce(config, index, group_records(index))
@@ -242,7 +242,7 @@ def test_a_stopped_processor_leaves_its_last_state_and_no_files_and_exits_0(conf
     assert not list(workers.scratch.iterdir())
 
 
-def test_it_is_well_only_when_the_store_has_the_rows_that_its_groups_begin_with(
+def test_a_processor_is_healthy_only_once_the_store_has_the_first_rows_of_its_groups(
     config: Config, workers: Workers
 ) -> None:
     away = workers.working / STORE_AWAY
@@ -288,7 +288,7 @@ def both_slots(config: Config) -> bool:
     return all(learner_key(name, slot) in values for name in GROUPS for slot in SLOTS)
 
 
-def test_a_garbage_snapshot_falls_back_to_the_one_before_and_changes_nothing_in_the_final_kernels(
+def test_a_corrupt_snapshot_falls_back_to_the_previous_one_without_changing_the_final_kernels(
     config: Config, workers: Workers
 ) -> None:
     streams = [group_records(index) for index in range(len(GROUPS))]
@@ -314,7 +314,7 @@ def test_a_garbage_snapshot_falls_back_to_the_one_before_and_changes_nothing_in_
     assert "the state record b'garbage key' cannot be read" in logs
 
 
-def test_traffic_that_was_deleted_and_made_anew_is_named_and_learned_from_with_what_was_known(
+def test_a_recreated_traffic_topic_is_reported_and_learned_from_with_the_earlier_state(
     config: Config, workers: Workers
 ) -> None:
     process = workers.start()
@@ -342,7 +342,7 @@ def test_traffic_that_was_deleted_and_made_anew_is_named_and_learned_from_with_w
         assert stored.version > known[name].version
 
 
-def test_two_deployments_on_one_traffic_do_not_meet(config: Config, workers: Workers, tmp_path: Path) -> None:
+def test_two_deployments_with_one_traffic_topic_stay_separate(config: Config, workers: Workers, tmp_path: Path) -> None:
     names = {"kernels": f"{config.topics.kernels}-b", "state": f"{config.topics.state}-b"}
     (port,) = free_ports(1)
     other = config.model_copy(

@@ -23,7 +23,7 @@ def _batch(*offsets: int) -> WaitingBatch:
     return WaitingBatch([_ref(offset) for offset in offsets], weight.tobytes(), bytes(len(offsets)))
 
 
-def test_a_micro_batch_that_lacks_one_request_is_lost_whole_and_every_request_of_it_is_counted() -> None:
+def test_a_micro_batch_with_a_missing_request_is_lost_and_all_its_requests_are_counted() -> None:
     group = machine()
     waiting, pending = [_batch(0, 1, 2), _batch(3)], [_ref(4)]
     snapshot = msgspec.structs.replace(group.snapshot(), waiting=waiting, pending=pending)

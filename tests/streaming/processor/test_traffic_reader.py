@@ -7,7 +7,7 @@ import pytest
 from streaming.processor.traffic_reader import TrafficReader, Widths
 
 
-def test_the_offsets_that_are_told_are_those_of_the_reason_that_is_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_logged_offsets_belong_to_the_logged_reason(caplog: pytest.LogCaptureFixture) -> None:
     reader = TrafficReader("main", "a backbone", Widths(1, 1, 1, 1, 1))
     reader.refuse(7, "undecodable", "junk")
     reader.refuse(8, "other_backbone", "an impression")

@@ -82,7 +82,7 @@ def begun(config: Config, group: str) -> GroupMachine:
     return machine
 
 
-def test_a_divided_group_gives_each_part_a_copy_of_its_learner(stream_config: Config, tmp_path: Path) -> None:
+def test_a_split_group_gives_each_part_a_copy_of_its_learner(stream_config: Config, tmp_path: Path) -> None:
     old, new = config_of(stream_config, tmp_path, BOTH, ""), config_of(stream_config, tmp_path, APART, "n-")
     parent = learned(old, "main", 1)
     for descent in descents(old, new):
@@ -97,7 +97,7 @@ def test_a_divided_group_gives_each_part_a_copy_of_its_learner(stream_config: Co
     assert {row.key for row in begun(new, "day").live.rows() if row.kind == "domain"} == {"home/unknown/day", OVERALL}
 
 
-def test_merged_groups_begin_with_the_sum_of_what_they_learned(stream_config: Config, tmp_path: Path) -> None:
+def test_merged_groups_start_with_the_sum_of_their_learners(stream_config: Config, tmp_path: Path) -> None:
     old, new = config_of(stream_config, tmp_path, APART, ""), config_of(stream_config, tmp_path, BOTH, "n-")
     parents = [learned(old, "day", 1), learned(old, "rest", 2)]
     (descent,) = descents(old, new)
@@ -107,7 +107,7 @@ def test_merged_groups_begin_with_the_sum_of_what_they_learned(stream_config: Co
     assert child.learner.nats() > max(parent.learner.nats() for parent in parents)
 
 
-def test_what_does_not_go_together_is_refused_with_a_sentence(stream_config: Config, tmp_path: Path) -> None:
+def test_incompatible_groups_are_refused_with_an_explanation(stream_config: Config, tmp_path: Path) -> None:
     old, new = config_of(stream_config, tmp_path, BOTH, ""), config_of(stream_config, tmp_path, APART, "n-")
     with pytest.raises(ReplayError, match=r"both configurations have topics\.traffic"):
         descents(old, old)
@@ -120,7 +120,7 @@ def test_what_does_not_go_together_is_refused_with_a_sentence(stream_config: Con
         migrate(old, new, OPENED, descents(old, new)[0], "a test")
 
 
-def test_rows_of_two_parents_add_up_decayed_to_the_newest() -> None:
+def test_rows_of_two_parents_add_up_after_decay_to_the_newest_time() -> None:
     width = LAYOUT.width_of("item")
     one = LiveRow("item", "i", 100.0, np.ones(width, dtype=np.float32))
     other = LiveRow("item", "i", 100.0 + LAYOUT.half_lives[0], np.ones(width, dtype=np.float32))

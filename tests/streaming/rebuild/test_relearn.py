@@ -66,7 +66,7 @@ def touched(span: Span) -> set[float]:
 
 
 @pytest.mark.parametrize("span", [Span(60, 140), Span(101, 102), Span(200, 330)])
-def test_without_a_bad_span_every_label_is_true_and_live_rows_are_those_of_a_log_without_it(span: Span) -> None:
+def test_skipping_a_bad_span_gives_true_labels_and_the_live_rows_of_a_log_without_it(span: Span) -> None:
     group, labels = learned(flipped(RECORDS, span), span)
     _, truth = learned(RECORDS)
     assert labels == {time: truth[time] for time in labels}
@@ -84,7 +84,7 @@ def test_without_a_bad_span_every_label_is_true_and_live_rows_are_those_of_a_log
         np.testing.assert_allclose(values, rows[1][key], rtol=1e-4, atol=1e-4, err_msg=str(key))
 
 
-def test_what_is_open_when_a_span_is_left_out_is_counted_and_never_taught() -> None:
+def test_requests_open_at_a_skipped_span_are_counted_and_never_learned() -> None:
     group, labels = learned(RECORDS, Span(101, 102))
     assert 0 < group.dropped["left_out"] < 20
     assert len(labels) == len(SHOWN) - group.dropped["left_out"]

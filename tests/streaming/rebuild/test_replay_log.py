@@ -103,7 +103,7 @@ def run(config: Config, wanted: ReplayOrder, monkeypatch: pytest.MonkeyPatch) ->
     return code, console.export_text()
 
 
-def test_a_replay_equals_what_the_log_has_bit_for_bit_and_says_so(
+def test_a_replay_equals_the_logged_state_bit_for_bit_and_reports_it(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times = produce(config, RECORDS)
@@ -113,9 +113,7 @@ def test_a_replay_equals_what_the_log_has_bit_for_bit_and_says_so(
     assert "learner equal, bit for bit, live rows equal, bit for bit" in said
 
 
-def test_a_log_that_somebody_changed_is_told_apart(
-    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_modified_log_is_detected(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     times = produce(config, RECORDS)
     asyncio.run(commit(config, learned(config, RECORDS, times, Span(10, 20))))
     code, said = run(config, order(tmp_path / "out"), monkeypatch)
@@ -123,7 +121,7 @@ def test_a_log_that_somebody_changed_is_told_apart(
     assert "learner different" in said
 
 
-def test_a_bad_span_is_left_out_and_the_result_becomes_the_groups_state(
+def test_a_bad_span_is_skipped_and_the_result_becomes_the_state_of_the_group(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times = produce(config, RECORDS)
@@ -151,7 +149,7 @@ def test_a_bad_span_is_left_out_and_the_result_becomes_the_groups_state(
     assert (made.kind, made.by, made.detail["left_out"]) == ("replay", "a test", [100, 160])
 
 
-def test_a_replay_goes_on_from_the_state_that_an_earlier_one_kept(config: Config, tmp_path: Path) -> None:
+def test_a_replay_continues_from_the_saved_state_of_an_earlier_one(config: Config, tmp_path: Path) -> None:
     times = produce(config, RECORDS)
     span = traffic_span(config, "main")
     half = replay(config, OPENED, "main", span, span=Span(0, 150))
@@ -164,7 +162,7 @@ def test_a_replay_goes_on_from_the_state_that_an_earlier_one_kept(config: Config
     assert done.state.kept == [whole.guarded.gate.good, whole.guarded.gate.next_good]
 
 
-def test_what_cannot_be_replayed_is_refused_with_a_sentence(config: Config, tmp_path: Path) -> None:
+def test_an_impossible_replay_is_refused_with_an_explanation(config: Config, tmp_path: Path) -> None:
     produce(config, RECORDS)
     span = traffic_span(config, "main")
     with pytest.raises(ReplayError, match="no kernel group 'other'; the configured ones are: main"):

@@ -71,7 +71,7 @@ NO_KEY: dict[str, tuple[dict[str, str], str]] = {
 
 @pytest.mark.parametrize("case", NO_KEY)
 @pytest.mark.parametrize("call", CALLS)
-async def test_without_a_known_key_every_door_is_shut(
+async def test_without_a_known_key_every_endpoint_refuses(
     client: httpx.AsyncClient, backend: FakeBackend, case: str, call: tuple[str, str, object]
 ) -> None:
     (method, path, body), (headers, error) = call, NO_KEY[case]
@@ -81,7 +81,7 @@ async def test_without_a_known_key_every_door_is_shut(
     assert backend.events == []
 
 
-async def test_a_key_opens_what_it_may_and_nothing_else(client: httpx.AsyncClient) -> None:
+async def test_a_key_grants_exactly_its_rights(client: httpx.AsyncClient) -> None:
     assert (await client.post("/v1/score", json=ASK, headers=_bearer(SHOP))).status_code == 200
     refused = await client.post("/v1/score", json=ASK, headers=_bearer(CRM))
     assert (refused.status_code, refused.json()["error"]) == (403, "not_allowed")
@@ -91,7 +91,7 @@ async def test_a_key_opens_what_it_may_and_nothing_else(client: httpx.AsyncClien
 
 
 @pytest.mark.parametrize("kind", EVENTS)
-async def test_every_kind_of_event_takes_its_own_right(
+async def test_every_kind_of_event_requires_its_own_right(
     client: httpx.AsyncClient, backend: FakeBackend, kind: str
 ) -> None:
     event, holder = EVENTS[kind]
@@ -105,7 +105,7 @@ async def test_every_kind_of_event_takes_its_own_right(
     assert backend.events == []
 
 
-async def test_a_list_with_one_event_that_the_key_may_not_write_is_refused_whole(
+async def test_a_list_with_one_unauthorised_event_is_refused_completely(
     client: httpx.AsyncClient, backend: FakeBackend
 ) -> None:
     both = [EVENTS["feedback"][0], EVENTS["user"][0]]
@@ -127,14 +127,14 @@ async def test_calls_are_counted_by_the_name_of_the_key_and_never_by_the_key(cli
     assert [_counted(*pair) - was for pair, was in zip(names, before, strict=True)] == [2, 1, 1]
 
 
-async def test_two_keys_are_known_at_once_so_that_one_can_replace_the_other() -> None:
+async def test_two_keys_are_valid_at_once_for_rotation() -> None:
     access = AccessControl(AccessConfig.model_validate({"keys": KEYS}), lambda: 0.0)
     assert access.enter(f"Bearer {SHOP}", "a").name == "shop"
     assert access.enter(f"bearer {CRM} ", "a").name == "crm"
 
 
 @given(st.text(max_size=200))
-def test_no_header_that_is_not_a_key_lets_anybody_in_or_breaks_the_door(header: str) -> None:
+def test_no_invalid_authorization_header_grants_access_or_raises_an_error(header: str) -> None:
     access = AccessControl(AccessConfig.model_validate({"keys": KEYS}), lambda: 0.0)
     for sent in (header, f"Bearer {header}"):
         with pytest.raises(RequestRefused) as refused:
@@ -146,7 +146,7 @@ OPEN = ["0.0.0.0", "::", "192.168.1.7", "scorer", ""]
 
 
 @pytest.mark.parametrize("host", OPEN)
-def test_no_keys_on_an_address_that_others_reach_is_refused_with_the_cure(host: str) -> None:
+def test_no_keys_on_a_non_loopback_address_is_refused_with_a_remedy(host: str) -> None:
     with pytest.raises(ConfigError, match=r"driftline key new.*DRIFTLINE_ACCESS__KEYS"):
         check_access(Config.model_validate({"scorer": {"host": host}}))
 
@@ -156,7 +156,7 @@ def test_on_loopback_no_keys_are_needed(host: str) -> None:
     check_access(Config.model_validate({"scorer": {"host": host}}))
 
 
-def test_the_check_holds_for_what_the_environment_says_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_check_applies_to_environment_variables_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DRIFTLINE_SCORER__HOST", "0.0.0.0")
     with pytest.raises(ConfigError, match=r"access\.keys is empty"):
         check_access(load_config())
@@ -176,19 +176,19 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_a_wrong_door_is_refused_and_its_secrets_are_not_repeated(case: str) -> None:
+def test_an_invalid_access_section_is_refused_without_printing_its_secrets(case: str) -> None:
     access, said = WRONG[case]
     with pytest.raises(ConfigError, match=said) as refused:
         load_config(access=access)
     assert SHOP not in str(refused.value)
 
 
-def test_secrets_that_sign_are_never_printed() -> None:
+def test_signing_secrets_are_never_printed() -> None:
     config = Config.model_validate({"access": {"request_id_secrets": ["s" * 40]}})
     assert "s" * 40 not in as_toml(config) + repr(config)
 
 
-def test_a_new_key_is_printed_once_and_its_entry_lets_its_holder_in() -> None:
+def test_a_new_key_is_printed_once_and_its_entry_grants_access() -> None:
     made = CliRunner().invoke(key_app, ["new", "shop", "--may", "score, drift"])
     key = re.search(r"dl_\S+", made.stderr)
     assert made.exit_code == 0 and key is not None
@@ -197,7 +197,7 @@ def test_a_new_key_is_printed_once_and_its_entry_lets_its_holder_in() -> None:
     assert AccessControl(config.access, lambda: 0.0).enter(f"Bearer {key[0]}", "").rights == {"score", "drift"}
 
 
-def test_a_key_file_is_its_owners_alone_and_an_older_one_is_never_overwritten(tmp_path: Any) -> None:
+def test_a_key_file_is_readable_by_its_owner_only_and_never_overwritten(tmp_path: Any) -> None:
     path = tmp_path / "shop.key"
     made = CliRunner().invoke(key_app, ["new", "shop", "--key-file", str(path), "--may", ",".join(RIGHTS)])
     assert made.exit_code == 0 and "dl_" not in made.output
@@ -207,13 +207,13 @@ def test_a_key_file_is_its_owners_alone_and_an_older_one_is_never_overwritten(tm
     assert isinstance(again.exception, ConfigError) and "exists" in str(again.exception)
 
 
-def test_a_new_secret_signs() -> None:
+def test_a_new_secret_signs_request_ids() -> None:
     secret = CliRunner().invoke(key_app, ["secret"]).stdout.strip()
     config = load_config(access={"request_id_secrets": [secret]})
     assert RequestIds([config.access.request_id_secrets[0].get_secret_value()]).signed
 
 
-def test_a_rate_lets_a_seconds_worth_in_at_once_and_then_one_an_interval() -> None:
+def test_a_rate_limit_allows_one_second_of_burst_and_then_one_call_per_interval() -> None:
     now = 0.0
     rate = CallRate(4, lambda: now)
     assert [rate.wait("a") for _ in range(4)] == [0, 0, 0, 0]
@@ -224,7 +224,7 @@ def test_a_rate_lets_a_seconds_worth_in_at_once_and_then_one_an_interval() -> No
     assert rate.wait("a") == pytest.approx(0.25)
 
 
-def test_a_rate_below_one_a_second_lets_one_in_and_then_waits() -> None:
+def test_a_rate_below_one_per_second_allows_one_call_and_then_waits() -> None:
     rate = CallRate(0.5, lambda: 0.0)
     assert rate.wait("a") == 0
     assert rate.wait("a") == pytest.approx(2.0)
@@ -247,7 +247,7 @@ def test_nobody_ever_exceeds_its_rate(per_s: float, calls: list[tuple[str, float
             assert within <= per_s * seconds + max(1.0, per_s) + 1
 
 
-async def test_a_caller_that_is_too_fast_is_told_when_to_come_again_and_others_are_not_held_up() -> None:
+async def test_a_rate_limited_caller_gets_a_retry_time_and_others_are_not_delayed() -> None:
     access = {"keys": [{**key, "may": ["score"]} for key in KEYS], "requests_per_s": 2}
     async with asgi_client(FakeBackend(Config.model_validate({"access": access}))) as client:
         mine = [await client.post("/v1/score", json=ASK, headers=_bearer(SHOP)) for _ in range(4)]
@@ -259,7 +259,7 @@ async def test_a_caller_that_is_too_fast_is_told_when_to_come_again_and_others_a
     assert other.status_code == 200
 
 
-async def test_strangers_at_the_door_are_slowed_by_address() -> None:
+async def test_unauthenticated_callers_are_rate_limited_by_address() -> None:
     access = AccessControl(AccessConfig.model_validate({"keys": KEYS, "requests_per_s": 1}), lambda: 0.0)
     statuses = []
     for address in ("a", "a", "b"):
@@ -270,12 +270,12 @@ async def test_strangers_at_the_door_are_slowed_by_address() -> None:
     assert access.enter(f"Bearer {SHOP}", "a").name == "shop"
 
 
-def test_no_key_can_take_the_name_that_metrics_give_a_stranger() -> None:
+def test_no_key_can_have_the_metric_name_of_unauthenticated_callers() -> None:
     with pytest.raises(ValidationError):
         AccessConfig.model_validate({"keys": [{"name": "(unknown)", "hash": key_hash("x"), "may": ["score"]}]})
 
 
-def test_a_variable_that_is_no_json_shows_keys_that_would_be(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_environment_variable_with_invalid_json_is_refused_with_an_example(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DRIFTLINE_ACCESS__KEYS", "shop")
     with pytest.raises(ConfigError, match=r'"may": \["score", "feedback"\]'):
         load_config()

@@ -43,11 +43,11 @@ def _refused(reason: str, group: str = "main") -> float:
     return REGISTRY.get_sample_value("driftline_kernels_refused_total", labels) or 0.0
 
 
-def test_before_the_first_kernel_the_identity_answers(backbone: FoundationBackbone) -> None:
+def test_before_the_first_kernel_the_identity_kernel_serves(backbone: FoundationBackbone) -> None:
     assert make_kernels(backbone).current("main") is IDENTITY
 
 
-def test_a_good_kernel_is_taken_and_remembered_with_its_freshness(backbone: FoundationBackbone) -> None:
+def test_a_valid_kernel_is_activated_and_recorded_with_its_freshness(backbone: FoundationBackbone) -> None:
     kernels = make_kernels(backbone)
     kernels.take([record(packed(backbone, 3, time=998.5))])
     assert kernels.versions() == {"main": 3}
@@ -55,7 +55,7 @@ def test_a_good_kernel_is_taken_and_remembered_with_its_freshness(backbone: Foun
     assert (swap.version, swap.taken_at, swap.freshness_s, swap.examples, swap.at_start) == (3, 1_000, 1.5, 300, False)
 
 
-def test_of_several_kernels_only_the_newest_is_built(backbone: FoundationBackbone) -> None:
+def test_only_the_newest_of_several_kernels_is_built(backbone: FoundationBackbone) -> None:
     kernels = make_kernels(backbone)
     kernels.take([record(packed(backbone, version)) for version in (1, 2, 3)])
     assert [swap.version for swap in kernels.swaps] == [3]
@@ -72,7 +72,7 @@ def test_a_reference_held_by_a_request_outlives_the_swap(backbone: FoundationBac
     assert before is not None and torch.equal(before, held.kernel.weights)
 
 
-def test_the_learners_private_snapshot_is_passed_over(backbone: FoundationBackbone) -> None:
+def test_the_snapshot_of_the_learner_is_skipped(backbone: FoundationBackbone) -> None:
     kernels = make_kernels(backbone)
     kernels.take([KernelRecord(0, learner_key("main", 0), b"anything")])
     assert kernels.current("main") is IDENTITY
@@ -110,7 +110,9 @@ BAD: dict[str, tuple[str, Callable[[FoundationBackbone], bytes]]] = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_a_bad_kernel_is_counted_by_reason_and_the_old_one_stays(backbone: FoundationBackbone, case: str) -> None:
+def test_an_invalid_kernel_is_counted_by_reason_and_the_old_one_stays_active(
+    backbone: FoundationBackbone, case: str
+) -> None:
     reason, make = BAD[case]
     kernels = make_kernels(backbone)
     kernels.take([record(packed(backbone, 1))])
@@ -128,20 +130,20 @@ def test_a_kernel_on_another_groups_partition_is_refused(backbone: FoundationBac
     assert kernels.versions() == {"main": 0, "other": 0}
 
 
-def test_a_kernel_of_no_configured_group_is_refused(backbone: FoundationBackbone) -> None:
+def test_a_kernel_of_an_unknown_group_is_refused(backbone: FoundationBackbone) -> None:
     kernels = make_kernels(backbone)
     kernels.take([record(packed(backbone, 1, group="stranger"), group="stranger")])
     assert kernels.refusals[-1].reason == "unknown_group"
 
 
-def test_the_log_decides_not_the_version(backbone: FoundationBackbone) -> None:
+def test_the_log_order_decides_and_not_the_version(backbone: FoundationBackbone) -> None:
     kernels = make_kernels(backbone)
     for version in (7, 4):
         kernels.take([record(packed(backbone, version))])
     assert kernels.versions() == {"main": 4}
 
 
-def test_a_deleted_kernel_gives_the_identity_back(backbone: FoundationBackbone) -> None:
+def test_a_deleted_kernel_restores_the_identity(backbone: FoundationBackbone) -> None:
     kernels = make_kernels(backbone)
     kernels.take([record(packed(backbone, 1))])
     kernels.take([record(None)])
@@ -157,7 +159,7 @@ def test_the_history_is_bounded(backbone: FoundationBackbone) -> None:
     assert len(kernels.swaps) == 1_000
 
 
-def test_a_discarded_kernel_gives_the_identity_back_once(backbone: FoundationBackbone) -> None:
+def test_a_discarded_kernel_restores_the_identity_once(backbone: FoundationBackbone) -> None:
     kernels = make_kernels(backbone)
     kernels.take([record(packed(backbone, 1))])
     kernels.discard("main", 1, "non_finite_scores", "why")
@@ -170,7 +172,7 @@ def test_a_discarded_kernel_gives_the_identity_back_once(backbone: FoundationBac
 # --- what an operator orders ---
 
 
-def test_a_pinned_kernel_serves_while_newer_ones_are_taken_and_the_newest_serves_again_after_it(
+def test_a_pinned_kernel_serves_until_unpinned_and_then_the_newest_serves(
     backbone: FoundationBackbone,
 ) -> None:
     kernels = make_kernels(backbone)
@@ -186,14 +188,14 @@ def test_a_pinned_kernel_serves_while_newer_ones_are_taken_and_the_newest_serves
     assert [(swap.version, swap.ordered) for swap in kernels.swaps] == [(5, False), (3, True), (6, True)]
 
 
-def test_an_order_that_comes_before_any_kernel_holds(backbone: FoundationBackbone) -> None:
+def test_an_order_before_any_kernel_is_applied(backbone: FoundationBackbone) -> None:
     kernels = make_kernels(backbone)
     kernels.apply_orders([pinned(backbone, 3)])
     kernels.take([record(packed(backbone, 6))], at_start=True)
     assert kernels.versions() == {"main": 3}
 
 
-def test_of_several_orders_the_newest_holds_and_a_deleted_one_orders_nothing(backbone: FoundationBackbone) -> None:
+def test_the_newest_of_several_orders_applies_and_a_deleted_order_has_no_effect(backbone: FoundationBackbone) -> None:
     kernels = make_kernels(backbone)
     kernels.take([record(packed(backbone, 5))])
     kernels.apply_orders([pinned(backbone, 3), ordered(Order("main", frozen=True)), pinned(backbone, 2)])
@@ -213,7 +215,7 @@ def test_of_several_orders_the_newest_holds_and_a_deleted_one_orders_nothing(bac
         ("garbage", encode_order(Order("main", pinned_version=3, kernel=b"no kernel"))),
     ],
 )
-def test_an_order_that_cannot_be_obeyed_is_refused_by_name_and_the_published_kernel_serves(
+def test_an_inapplicable_order_is_refused_by_name_and_the_published_kernel_serves(
     backbone: FoundationBackbone, reason: str, value: bytes
 ) -> None:
     kernels = make_kernels(backbone)
@@ -256,9 +258,7 @@ SENSELESS = {
 
 
 @pytest.mark.parametrize("reason", SENSELESS)
-def test_a_kernel_that_passes_every_check_of_form_but_makes_no_sense_is_refused(
-    backbone: FoundationBackbone, reason: str
-) -> None:
+def test_a_well_formed_kernel_with_implausible_scores_is_refused(backbone: FoundationBackbone, reason: str) -> None:
     kernels = make_kernels(backbone)
     kernels.take([record(packed(backbone, 1, kernel=make_kernel(1, scale=0.1)))])
     for _ in range(4):
@@ -269,7 +269,7 @@ def test_a_kernel_that_passes_every_check_of_form_but_makes_no_sense_is_refused(
 
 
 @pytest.mark.parametrize("reason", SENSELESS)
-def test_a_senseless_kernel_that_was_taken_at_the_start_is_put_out_of_use_by_the_first_requests(
+def test_an_implausible_kernel_activated_at_startup_is_deactivated_by_the_first_requests(
     backbone: FoundationBackbone, reason: str
 ) -> None:
     kernels = make_kernels(backbone)
@@ -280,7 +280,7 @@ def test_a_senseless_kernel_that_was_taken_at_the_start_is_put_out_of_use_by_the
     assert kernels.versions() == {"main": 0}
 
 
-def test_the_warm_up_meets_a_saturated_kernel_before_any_user_does(backbone: FoundationBackbone) -> None:
+def test_the_warm_up_deactivates_a_saturated_kernel_before_any_request(backbone: FoundationBackbone) -> None:
     kernels = make_kernels(backbone)
     kernels.take([record(packed(backbone, 2, kernel=SENSELESS["saturated"]()))], at_start=True)
     make_scorer(backbone, kernels).warm_up(["a", "b"])
@@ -288,7 +288,7 @@ def test_the_warm_up_meets_a_saturated_kernel_before_any_user_does(backbone: Fou
     assert kernels.versions() == {"main": 0}
 
 
-def test_what_a_learner_may_come_to_is_taken(backbone: FoundationBackbone) -> None:
+def test_extreme_but_valid_kernels_of_a_learner_are_accepted(backbone: FoundationBackbone) -> None:
     kernels = make_kernels(backbone)
     for _ in range(4):
         kernels.observe("main", _asked(backbone))
@@ -311,7 +311,7 @@ def _container(metadata: str) -> bytes:
 
 
 @pytest.mark.parametrize("metadata", ["5", "[" * 5_000, "null", '{"kind": "kernel", "format": {"a": [[[]]]}}'])
-def test_metadata_that_is_none_is_garbage_or_a_format_and_the_next_kernel_is_taken(
+def test_invalid_metadata_is_refused_and_the_next_kernel_is_activated(
     backbone: FoundationBackbone, metadata: str
 ) -> None:
     kernels = make_kernels(backbone)
@@ -322,7 +322,7 @@ def test_metadata_that_is_none_is_garbage_or_a_format_and_the_next_kernel_is_tak
 
 
 @pytest.mark.parametrize("error", [AttributeError("'int' has no attribute 'get'"), RecursionError(), MemoryError()])
-def test_whatever_one_record_raises_the_next_ones_are_taken(backbone: FoundationBackbone, error: Exception) -> None:
+def test_an_error_on_one_record_does_not_stop_the_next_ones(backbone: FoundationBackbone, error: Exception) -> None:
     kernels = make_kernels(backbone)
     build = kernels.build
 
@@ -339,7 +339,7 @@ def test_whatever_one_record_raises_the_next_ones_are_taken(backbone: Foundation
 
 
 @pytest.mark.parametrize("reason", ["saturated", "far_off"])
-def test_the_warm_up_leaves_what_an_operator_pinned(backbone: FoundationBackbone, reason: str) -> None:
+def test_the_warm_up_does_not_deactivate_a_pinned_kernel(backbone: FoundationBackbone, reason: str) -> None:
     kernels = make_kernels(backbone)
     kernels.apply_orders([pinned(backbone, 3, kernel=packed(backbone, 3, kernel=SENSELESS[reason]()))])
     make_scorer(backbone, kernels).warm_up(["a", "b"])

@@ -30,7 +30,7 @@ async def client(backend: FakeBackend) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-async def test_a_request_is_answered_with_ranked_scores(client: httpx.AsyncClient) -> None:
+async def test_a_request_returns_ranked_scores(client: httpx.AsyncClient) -> None:
     answer = await client.post("/v1/score", json={**GOOD, "top_k": 2})
     assert answer.status_code == 200
     body = answer.json()
@@ -53,7 +53,9 @@ REFUSED: dict[str, tuple[Any, str, str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-async def test_a_wrong_request_is_refused_and_says_where(client: httpx.AsyncClient, case: str) -> None:
+async def test_an_invalid_request_is_refused_with_the_location_of_the_error(
+    client: httpx.AsyncClient, case: str
+) -> None:
     body, error, where = REFUSED[case]
     answer = await client.post("/v1/score", json=body)
     assert answer.status_code == 422
@@ -78,7 +80,7 @@ async def test_a_body_over_the_limit_is_refused_naming_the_key(client: httpx.Asy
         assert "scorer.max_body_bytes" in answer.json()["detail"]
 
 
-async def test_before_it_is_ready_it_does_not_score_and_says_what_is_missing(
+async def test_before_readiness_scoring_is_refused_with_what_is_missing(
     client: httpx.AsyncClient, backend: FakeBackend
 ) -> None:
     backend.waits_for = {"kernels": "topic 'kernels' is not read to its end yet"}
@@ -92,7 +94,7 @@ async def test_before_it_is_ready_it_does_not_score_and_says_what_is_missing(
     assert (await client.get("/readyz")).json() == {"ready": True, "missing": {}}
 
 
-async def test_health_names_what_is_wrong(client: httpx.AsyncClient, backend: FakeBackend) -> None:
+async def test_health_reports_failing_checks(client: httpx.AsyncClient, backend: FakeBackend) -> None:
     assert (await client.get("/healthz")).json() == {"healthy": True, "checks": {"tasks": "ok"}}
     backend.checks = {"tasks": lambda: "kernel-follower died"}
     answer = await client.get("/healthz")
@@ -100,7 +102,7 @@ async def test_health_names_what_is_wrong(client: httpx.AsyncClient, backend: Fa
     assert answer.json()["checks"]["tasks"] == "kernel-follower died"
 
 
-async def test_events_are_taken_one_or_many(client: httpx.AsyncClient, backend: FakeBackend) -> None:
+async def test_events_are_accepted_one_or_many(client: httpx.AsyncClient, backend: FakeBackend) -> None:
     click = {"event": "feedback", "request_id": "main.1", "item_id": "a", "time": 1.0}
     assert (await client.post("/v1/events", json=click)).json() == {"accepted": 1}
     answer = await client.post("/v1/events", json=[click, {**click, "kind": "conversion"}])
@@ -122,7 +124,7 @@ WRONG_EVENTS: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("case", WRONG_EVENTS)
-async def test_a_wrong_event_is_refused_by_name_and_nothing_is_written(
+async def test_an_invalid_event_is_refused_by_name_and_nothing_is_written(
     client: httpx.AsyncClient, backend: FakeBackend, case: str
 ) -> None:
     body, where = WRONG_EVENTS[case]
@@ -132,13 +134,13 @@ async def test_a_wrong_event_is_refused_by_name_and_nothing_is_written(
     assert backend.events == []
 
 
-async def test_a_broker_that_is_away_is_said_to_the_sender(client: httpx.AsyncClient) -> None:
+async def test_an_unavailable_broker_is_reported_to_the_sender(client: httpx.AsyncClient) -> None:
     answer = await client.post("/v1/events", json={"event": "item", "item_id": "i", "time": 1})
     assert (answer.status_code, answer.json()["error"]) == (503, "broker_away")
     assert "retry-after" in answer.headers
 
 
-async def test_an_unexpected_failure_is_an_answer_in_the_same_form(client: httpx.AsyncClient) -> None:
+async def test_an_unexpected_failure_has_the_same_response_format(client: httpx.AsyncClient) -> None:
     answer = await client.post("/v1/score", json={**GOOD, "user_id": "poison"})
     assert answer.status_code == 500
     assert "the store is gone" in answer.json()["detail"]
@@ -150,7 +152,7 @@ PATHS |= {"/v1/status": "GET", "/v1/history": "GET", "/page/page.js": "GET"}
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_options_tell_the_methods_of_every_path(client: httpx.AsyncClient, path: str) -> None:
+async def test_options_lists_the_methods_of_every_path(client: httpx.AsyncClient, path: str) -> None:
     answer = await client.options(path)
     assert answer.status_code == 200
     assert (
@@ -162,12 +164,12 @@ async def test_options_tell_the_methods_of_every_path(client: httpx.AsyncClient,
     )
 
 
-async def test_head_of_a_scorer_that_is_not_ready_says_so(client: httpx.AsyncClient, backend: FakeBackend) -> None:
+async def test_head_of_a_scorer_that_is_not_ready_is_503(client: httpx.AsyncClient, backend: FakeBackend) -> None:
     backend.waits_for = {"broker": "it is away"}
     assert (await client.head("/readyz")).status_code == 503
 
 
-async def test_another_method_or_path_is_refused_in_the_same_form(client: httpx.AsyncClient) -> None:
+async def test_another_method_or_path_is_refused_in_the_same_format(client: httpx.AsyncClient) -> None:
     answer = await client.get("/v1/score")
     assert (answer.status_code, answer.json()["error"]) == (405, "method_not_allowed")
     assert set(answer.headers["allow"].split(", ")) == {"POST", "OPTIONS"}
@@ -184,7 +186,7 @@ PREFLIGHT = {
 }
 
 
-async def test_a_page_of_a_configured_origin_may_call(backend: FakeBackend) -> None:
+async def test_a_configured_cors_origin_may_call(backend: FakeBackend) -> None:
     async with asgi_client(backend, cors_origins=(SHOP,)) as client:
         preflight = await client.options("/v1/score", headers=PREFLIGHT)
         answer = await client.post("/v1/score", json=GOOD, headers={"Origin": SHOP})
@@ -198,7 +200,7 @@ async def test_a_page_of_a_configured_origin_may_call(backend: FakeBackend) -> N
     assert "access-control-allow-origin" not in other.headers
 
 
-async def test_without_a_configured_origin_no_page_may_call(client: httpx.AsyncClient) -> None:
+async def test_without_a_configured_cors_origin_no_page_may_call(client: httpx.AsyncClient) -> None:
     for answer in (
         await client.options("/v1/score", headers=PREFLIGHT),
         await client.post("/v1/score", json=GOOD, headers={"Origin": SHOP}),
@@ -207,7 +209,7 @@ async def test_without_a_configured_origin_no_page_may_call(client: httpx.AsyncC
 
 
 @pytest.mark.parametrize("origin", ["shop.example", "https://shop.example/", "https://Shop.example", "", "https://*"])
-def test_what_is_no_origin_is_refused_with_the_form_that_is(origin: str) -> None:
+def test_an_invalid_origin_is_refused_with_the_valid_format(origin: str) -> None:
     with pytest.raises(ValidationError, match="scheme://host"):
         ScorerConfig(cors_origins=(origin,))
 
@@ -217,7 +219,7 @@ def test_origins_in_the_form_that_browsers_send_are_taken() -> None:
     assert ScorerConfig(cors_origins=origins).cors_origins == origins
 
 
-async def test_metrics_count_the_outcomes_by_whose_fault_they_are(
+async def test_metrics_separate_client_errors_from_server_errors(
     client: httpx.AsyncClient, backend: FakeBackend
 ) -> None:
     outcomes = ("ok", "refused", "failed", "not_ready", "aborted")
@@ -248,7 +250,7 @@ async def test_concurrent_requests_each_get_their_own_request_id(client: httpx.A
     assert len({answer.json()["request_id"] for answer in answers}) == 20
 
 
-async def test_the_openapi_page_is_whole(client: httpx.AsyncClient) -> None:
+async def test_the_openapi_document_is_complete(client: httpx.AsyncClient) -> None:
     document = (await client.get("/openapi.json")).json()
     of_the_page = {"/v1/status", "/v1/history", "/v1/orders"}
     assert set(document["paths"]) == {"/v1/score", "/v1/events", "/v1/kernels", "/healthz", "/readyz"} | of_the_page
@@ -275,7 +277,7 @@ async def test_the_openapi_page_is_whole(client: httpx.AsyncClient) -> None:
     assert document["paths"]["/v1/score"]["post"]["requestBody"]["content"]["application/json"]["example"]
 
 
-async def test_the_page_of_the_interface_names_every_path_and_type_and_loads_nothing(
+async def test_the_api_page_names_every_path_and_type_and_loads_nothing(
     client: httpx.AsyncClient,
 ) -> None:
     answer = await client.get("/docs")
@@ -288,7 +290,7 @@ async def test_the_page_of_the_interface_names_every_path_and_type_and_loads_not
     assert set(re.findall(r'href="([^"#]*)', answer.text)) <= {"openapi.json", ""}
 
 
-async def test_nothing_of_the_document_gets_into_its_page_as_markup(client: httpx.AsyncClient) -> None:
+async def test_document_text_is_escaped_on_the_api_page(client: httpx.AsyncClient) -> None:
     page = (await client.get("/docs")).text
     tags = set(re.findall(r"</?([a-z0-9]+)", page))
     known = "html head meta title style body h1 h2 h3 p a code pre ul li table tr th td"

@@ -50,12 +50,12 @@ def answered(backbone: FoundationBackbone, blend: Blend = CLICKS_ALONE, items: i
     return scorer.score(request, 7.0).response
 
 
-def test_a_backbone_for_clicks_alone_answers_as_ever() -> None:
+def test_a_backbone_without_conversions_has_the_click_response() -> None:
     answer = answered(make_backbone())
     assert all(item.ctr is item.cvr is item.ctcvr is UNSET for item in answer.scores)
 
 
-def test_a_backbone_with_conversions_tells_all_three_and_is_ordered_by_the_click(
+def test_a_backbone_with_conversions_returns_all_three_rates_ordered_by_the_click_rate(
     converting: FoundationBackbone,
 ) -> None:
     answer = answered(converting)
@@ -70,7 +70,7 @@ def test_a_backbone_with_conversions_tells_all_three_and_is_ordered_by_the_click
 
 
 @pytest.mark.parametrize("weight", [0.3, 1.0])
-def test_the_weight_orders_by_the_blend_and_what_is_logged_stands_in_that_order(
+def test_the_weight_orders_by_the_blend_and_the_log_has_that_order(
     weight: float, converting: FoundationBackbone
 ) -> None:
     clicks, answer = answered(converting, items=200), answered(converting, Blend(weight), items=200)
@@ -85,13 +85,13 @@ def test_the_weight_orders_by_the_blend_and_what_is_logged_stands_in_that_order(
         assert [item.item_id for item in answer.scores] != [item.item_id for item in clicks.scores]
 
 
-def test_a_request_in_slices_is_answered_alike(converting: FoundationBackbone) -> None:
+def test_a_request_scored_in_slices_gives_the_same_response(converting: FoundationBackbone) -> None:
     answer = answered(converting, Blend(0.5), items=SLICE_CANDIDATES + 30)
     assert len(answer.scores) == SLICE_CANDIDATES + 30
     assert all(isinstance(item.cvr, float) for item in answer.scores)
 
 
-def test_between_two_pauses_no_more_conversions_are_scored_than_a_slice_has(
+def test_at_most_one_slice_of_conversions_is_scored_between_two_pauses(
     converting: FoundationBackbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kernels = make_kernels(converting)
@@ -126,13 +126,13 @@ def told(scored: Scored) -> tuple[NDArray[np.float32], NDArray[np.float32], list
     return frozen, live, [float(item.cvr) for item in scored.response.scores]  # type: ignore[arg-type]
 
 
-def test_the_live_arm_tells_conversions_by_the_kernel_and_logs_both(converting: FoundationBackbone) -> None:
+def test_the_live_arm_scores_conversions_by_the_kernel_and_logs_both_arms(converting: FoundationBackbone) -> None:
     frozen, live, answer = told(taken(converting, make_kernel(5, start=BOTH)))
     assert answer == pytest.approx(live.tolist())
     assert not np.allclose(frozen, live)
 
 
-def test_what_has_learned_nothing_and_the_frozen_arm_tell_conversions_bit_for_bit_as_the_backbone(
+def test_an_untrained_kernel_and_the_frozen_arm_score_conversions_bit_identically_to_the_backbone(
     converting: FoundationBackbone,
 ) -> None:
     for scored in (taken(converting, None), taken(converting, Kernel.identity(BOTH))):
@@ -142,7 +142,7 @@ def test_what_has_learned_nothing_and_the_frozen_arm_tell_conversions_bit_for_bi
     assert frozen.tolist() == answer != live.tolist()
 
 
-def test_a_kernel_of_clicks_alone_is_refused_by_a_scorer_of_conversions(converting: FoundationBackbone) -> None:
+def test_a_kernel_without_conversions_is_refused_by_a_scorer_with_conversions(converting: FoundationBackbone) -> None:
     kernels = make_kernels(converting)
     kernels.take([record(packed(converting, 5, kernel=make_kernel(5), depends_on=DEPENDS_ON))])
     (refusal,) = kernels.refusals
@@ -150,7 +150,7 @@ def test_a_kernel_of_clicks_alone_is_refused_by_a_scorer_of_conversions(converti
     assert "kernel.conversion_start is not set in the record" in refusal.detail
 
 
-def test_conversions_that_make_no_sense_leave_the_clicks_of_their_kernel_in_use(converting: FoundationBackbone) -> None:
+def test_implausible_conversions_leave_the_click_part_of_their_kernel_active(converting: FoundationBackbone) -> None:
     kernels = make_kernels(converting)
     scorer = make_scorer(converting, kernels)
     request = ScoreRequest("user-1", [f"item-{i}" for i in range(12)], HOME)
@@ -166,7 +166,7 @@ def test_conversions_that_make_no_sense_leave_the_clicks_of_their_kernel_in_use(
 
 
 @given(LOGITS, st.floats(0, 1))
-def test_the_score_lies_between_ctcvr_and_the_click_and_agrees_with_the_order(
+def test_the_score_lies_between_ctcvr_and_ctr_and_agrees_with_the_order(
     logits: list[tuple[float, float]], weight: float
 ) -> None:
     ctr, cvr = np.array(logits, dtype=np.float32).T
@@ -179,7 +179,7 @@ def test_the_score_lies_between_ctcvr_and_the_click_and_agrees_with_the_order(
     assert (np.diff(ranked.score[order]) <= 0).all()
 
 
-def test_conversions_cannot_count_where_the_backbone_does_not_tell_them() -> None:
+def test_a_conversion_weight_without_the_task_is_refused() -> None:
     Blend(0.0).check(has_conversion=False)
     Blend(0.5).check(has_conversion=True)
     with pytest.raises(BackboneRefused, match=r"scorer\.conversion_weight is 0\.5, .*clicks alone"):

@@ -38,7 +38,7 @@ UNREADABLE = {
 
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("case", UNREADABLE)
-async def test_what_is_no_json_is_refused_with_its_cause_and_without_a_word_in_the_log(
+async def test_invalid_json_is_refused_with_its_cause_and_without_a_log_line(
     client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture, door: str, case: str
 ) -> None:
     rest, cause = UNREADABLE[case]
@@ -51,7 +51,7 @@ async def test_what_is_no_json_is_refused_with_its_cause_and_without_a_word_in_t
 
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("bad", [b"\xfc", b"\xed\xa0\x80", b"\xff\xfe"])
-async def test_a_body_that_is_not_utf_8_is_refused_and_says_which_byte(
+async def test_a_body_that_is_not_utf_8_is_refused_with_the_byte_position(
     client: httpx.AsyncClient, door: str, bad: bytes
 ) -> None:
     for body in (USER_ID[door] + b'"J' + bad + b'rgen"}', USER_ID[door] + b'"u","' + bad + b'":1}'):
@@ -70,9 +70,7 @@ WHOLLY_UNREADABLE = {
 
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("case", WHOLLY_UNREADABLE)
-async def test_what_is_nowhere_near_json_is_refused_with_its_cause(
-    client: httpx.AsyncClient, door: str, case: str
-) -> None:
+async def test_arbitrary_bytes_are_refused_with_the_cause(client: httpx.AsyncClient, door: str, case: str) -> None:
     body, cause = WHOLLY_UNREADABLE[case]
     answer = await client.post(door, content=body)
     assert (answer.status_code, answer.json()["error"]) == (422, "malformed_json")
@@ -110,7 +108,7 @@ async def test_a_count_beyond_every_list_returns_the_whole_list(client: httpx.As
 
 
 @pytest.mark.parametrize("door", DOORS)
-async def test_gzip_that_no_header_names_is_refused_naming_the_header(client: httpx.AsyncClient, door: str) -> None:
+async def test_gzip_without_its_header_is_refused_with_the_header_name(client: httpx.AsyncClient, door: str) -> None:
     answer = await client.post(door, content=gzip.compress(GOOD[door][0]))
     assert (answer.status_code, answer.json()["error"]) == (422, "malformed_json")
     assert "send it with Content-Encoding: gzip" in answer.json()["detail"]
@@ -118,7 +116,7 @@ async def test_gzip_that_no_header_names_is_refused_naming_the_header(client: ht
 
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("half", [b'"\\ud800"}', b'"\\ud800', b'"u\\udbff"}'])
-async def test_half_a_surrogate_pair_at_the_end_is_named_as_what_it_may_be(
+async def test_a_lone_surrogate_at_the_end_is_reported_as_such(
     client: httpx.AsyncClient, door: str, half: bytes
 ) -> None:
     answer = await client.post(door, content=USER_ID[door] + half)
@@ -127,7 +125,7 @@ async def test_half_a_surrogate_pair_at_the_end_is_named_as_what_it_may_be(
 
 
 @pytest.mark.parametrize("door", DOORS)
-async def test_an_encoding_below_the_chunks_is_refused_naming_the_one_above(
+async def test_a_gzip_transfer_encoding_is_refused_with_content_encoding_as_the_remedy(
     client: httpx.AsyncClient, door: str
 ) -> None:
     body, headers = gzip.compress(GOOD[door][0]), {"Transfer-Encoding": "gzip, chunked"}
@@ -138,7 +136,7 @@ async def test_an_encoding_below_the_chunks_is_refused_naming_the_one_above(
 
 
 @pytest.mark.parametrize("door", DOORS)
-async def test_the_name_of_an_encoding_comes_back_shortened(client: httpx.AsyncClient, door: str) -> None:
+async def test_the_name_of_an_encoding_is_shortened_in_the_error(client: httpx.AsyncClient, door: str) -> None:
     answer = await client.post(door, content=b"{}", headers={"Content-Encoding": "q" * 20_000})
     assert answer.status_code == 415
     assert len(answer.content) < 300
@@ -155,12 +153,12 @@ async def test_json_is_read_whatever_its_content_type(
 
 
 @pytest.mark.parametrize("door", DOORS)
-async def test_a_byte_order_mark_is_passed_over(client: httpx.AsyncClient, door: str) -> None:
+async def test_a_byte_order_mark_is_ignored(client: httpx.AsyncClient, door: str) -> None:
     body, status = GOOD[door]
     assert (await client.post(door, content=b"\xef\xbb\xbf" + body)).status_code == status
 
 
-async def test_of_a_key_that_stands_twice_the_last_value_counts(client: httpx.AsyncClient) -> None:
+async def test_the_last_value_of_a_duplicate_key_counts(client: httpx.AsyncClient) -> None:
     body = b'{"user_id":"u","candidates":["a","b"],"candidates":["c"],"domain":{"period":"day"}}'
     answer = await client.post("/v1/score", content=body)
     assert [score["item_id"] for score in answer.json()["scores"]] == ["c"]
@@ -175,7 +173,7 @@ async def test_a_gzipped_body_is_decoded(client: httpx.AsyncClient, door: str, c
 
 
 @pytest.mark.parametrize("door", DOORS)
-async def test_a_gzipped_body_may_come_in_parts_of_any_size(client: httpx.AsyncClient, door: str) -> None:
+async def test_a_gzipped_body_may_arrive_in_chunks_of_any_size(client: httpx.AsyncClient, door: str) -> None:
     body, status = GOOD[door]
 
     async def bytewise() -> AsyncIterator[bytes]:
@@ -187,7 +185,7 @@ async def test_a_gzipped_body_may_come_in_parts_of_any_size(client: httpx.AsyncC
 
 
 @pytest.mark.parametrize("door", DOORS)
-async def test_identity_is_no_encoding(client: httpx.AsyncClient, door: str) -> None:
+async def test_the_identity_encoding_is_accepted(client: httpx.AsyncClient, door: str) -> None:
     body, status = GOOD[door]
     assert (await client.post(door, content=body, headers={"Content-Encoding": "identity"})).status_code == status
 
@@ -202,7 +200,7 @@ async def test_a_small_body_that_decodes_to_a_large_one_is_refused(client: httpx
 
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("coding", ["deflate", "br", "zstd", "gzip, gzip", "made-up"])
-async def test_another_encoding_is_refused_naming_the_one_that_is_read(
+async def test_another_encoding_is_refused_with_the_supported_one(
     client: httpx.AsyncClient, door: str, coding: str
 ) -> None:
     answer = await client.post(door, content=GOOD[door][0], headers={"Content-Encoding": coding})
@@ -225,7 +223,7 @@ BAD_GZIP = {
 
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("case", BAD_GZIP)
-async def test_a_body_that_is_no_whole_gzip_stream_is_refused(client: httpx.AsyncClient, door: str, case: str) -> None:
+async def test_a_truncated_gzip_stream_is_refused(client: httpx.AsyncClient, door: str, case: str) -> None:
     answer = await client.post(door, content=BAD_GZIP[case], headers={"Content-Encoding": "gzip"})
     assert (answer.status_code, answer.json()["error"]) == (400, "malformed_gzip")
 

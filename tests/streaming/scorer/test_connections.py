@@ -68,7 +68,7 @@ def _held(port: int, sent: bytes, count: int) -> Iterator[list[socket.socket]]:
 
 
 @pytest.mark.parametrize("case", HALF)
-def test_many_half_sent_requests_do_not_close_the_door(case: str) -> None:
+def test_many_incomplete_requests_do_not_block_others(case: str) -> None:
     before = _dropped("too_many")
     with serving(_bounded(max_connections=50, request_timeout_s=600)) as port, _held(port, HALF[case], 300):
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
@@ -78,12 +78,12 @@ def test_many_half_sent_requests_do_not_close_the_door(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", HALF)
-def test_a_request_that_does_not_become_whole_in_time_is_given_up(case: str) -> None:
+def test_an_incomplete_request_is_closed_after_the_timeout(case: str) -> None:
     with serving(_bounded(request_timeout_s=0.2)) as port, _connect(port, HALF[case]) as client:
         assert _ended(client)
 
 
-def test_a_request_that_drips_in_is_given_up_although_something_always_comes() -> None:
+def test_a_slowly_arriving_request_is_closed_after_the_timeout() -> None:
     with serving(_bounded(request_timeout_s=0.3)) as port, _connect(port, b"GET /healthz HTTP/1.1\r\n") as client:
 
         def dripping() -> bool:
@@ -96,7 +96,7 @@ def test_a_request_that_drips_in_is_given_up_although_something_always_comes() -
         _eventually(dripping)
 
 
-def test_the_second_request_of_a_connection_has_as_long_as_the_first() -> None:
+def test_the_second_request_of_a_connection_has_the_same_timeout() -> None:
     with serving(_bounded(request_timeout_s=0.3)) as port, _connect(port, HEAD + BODY) as client:
         assert client.recv(12) == b"HTTP/1.1 200"
         while client.recv(65_536)[-1:] != b"}":
@@ -105,7 +105,7 @@ def test_the_second_request_of_a_connection_has_as_long_as_the_first() -> None:
         assert _ended(client)
 
 
-def test_a_connection_that_is_being_answered_is_never_the_one_to_go() -> None:
+def test_a_connection_with_a_request_in_progress_is_never_evicted() -> None:
     with serving(_bounded(max_connections=2)) as port, httpx.Client(trust_env=False) as client:
         before = _dropped("too_many")
         answers = [client.post(f"http://127.0.0.1:{port}/v1/score", content=BODY).status_code for _ in range(5)]
@@ -115,7 +115,7 @@ def test_a_connection_that_is_being_answered_is_never_the_one_to_go() -> None:
     assert answers == [200] * 6
 
 
-def test_a_client_that_does_not_read_its_answers_is_given_up() -> None:
+def test_a_client_that_does_not_read_responses_is_closed() -> None:
     before = _dropped("too_slow")
     ask = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
     with serving(_bounded(request_timeout_s=0.3)) as port, _connect(port) as client:
@@ -165,7 +165,7 @@ def _connected(request_timeout_s: float) -> Iterator[tuple[BoundedProtocol, Abor
         protocol.connection_lost(None)
 
 
-async def test_the_rest_of_a_request_is_waited_for_no_longer_because_an_answer_was_read_meanwhile() -> None:
+async def test_reading_a_response_does_not_extend_the_timeout_of_the_next_request() -> None:
     with _connected(request_timeout_s=0.05) as (protocol, transport):
         protocol.data_received(HEAD[:20])
         protocol.pause_writing()
@@ -173,7 +173,7 @@ async def test_the_rest_of_a_request_is_waited_for_no_longer_because_an_answer_w
         await asyncio.wait_for(transport.aborted.wait(), 60)
 
 
-async def test_a_client_that_asks_on_without_reading_its_answers_is_waited_for_no_longer() -> None:
+async def test_sending_requests_without_reading_responses_does_not_extend_the_timeout() -> None:
     with _connected(request_timeout_s=0.05) as (protocol, transport):
         protocol.pause_writing()
         for _ in range(3):
@@ -181,7 +181,7 @@ async def test_a_client_that_asks_on_without_reading_its_answers_is_waited_for_n
         await asyncio.wait_for(transport.aborted.wait(), 60)
 
 
-def test_a_head_without_end_is_refused() -> None:
+def test_an_endless_request_head_is_refused() -> None:
     before = _dropped("head_too_large")
     with serving() as port, _connect(port, b"GET /healthz HTTP/1.1\r\n") as client:
         with suppress(OSError):
@@ -190,7 +190,7 @@ def test_a_head_without_end_is_refused() -> None:
         _eventually(lambda: _dropped("head_too_large") == before + 1)
 
 
-def test_what_is_no_http_is_counted_and_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_bytes_that_are_not_http_are_counted_and_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     before = _dropped("no_http")
     with serving() as port:
         for _ in range(20):

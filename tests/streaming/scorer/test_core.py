@@ -68,7 +68,7 @@ def _live(backbone: FoundationBackbone, items: list[str], version: int) -> np.nd
     return live_logit(rows, version).numpy()
 
 
-def test_the_answer_is_the_live_arm_best_first(scorer: Scorer, backbone: FoundationBackbone) -> None:
+def test_the_response_is_ordered_by_the_live_arm_best_first(scorer: Scorer, backbone: FoundationBackbone) -> None:
     response = scorer.score(_ask(), 7.0).response
     expected = dict(zip(ITEMS, torch.from_numpy(_live(backbone, ITEMS, 5)).sigmoid().tolist(), strict=True))
     assert {score.item_id: score.score for score in response.scores} == pytest.approx(expected)
@@ -111,15 +111,13 @@ def _serves_frozen(backbone: FoundationBackbone, scored: Scored) -> None:
     assert impression.live_logit != impression.frozen_logit
 
 
-def test_switched_off_the_frozen_scores_are_served_bit_for_bit_and_the_kernel_is_measured(
+def test_with_the_live_arm_off_frozen_scores_are_served_bit_for_bit_and_the_kernel_is_still_scored(
     backbone: FoundationBackbone, kernels: ActiveKernels
 ) -> None:
     _serves_frozen(backbone, make_scorer(backbone, kernels, live_arm=False).score(_ask(), 0.0))
 
 
-def test_a_group_that_an_operator_froze_is_served_the_frozen_scores(
-    backbone: FoundationBackbone, kernels: ActiveKernels
-) -> None:
+def test_a_frozen_group_gets_the_frozen_scores(backbone: FoundationBackbone, kernels: ActiveKernels) -> None:
     scorer = make_scorer(backbone, kernels)
     assert scorer.score(_ask(), 0.0).impression.arm == "live"
     kernels.apply_orders([ordered(Order("main", frozen=True))])
@@ -128,7 +126,7 @@ def test_a_group_that_an_operator_froze_is_served_the_frozen_scores(
     assert scorer.score(_ask(), 0.0).response.kernel_version > 0
 
 
-def test_without_a_kernel_the_live_arm_is_the_frozen_arm(backbone: FoundationBackbone) -> None:
+def test_without_a_kernel_the_live_arm_equals_the_frozen_arm(backbone: FoundationBackbone) -> None:
     impression = make_scorer(backbone, make_kernels(backbone)).score(_ask(), 0.0).impression
     assert impression.live_logit == impression.frozen_logit
 
@@ -164,7 +162,7 @@ def test_top_k_keeps_the_best(scorer: Scorer) -> None:
     assert len(scorer.score(_ask(top_k=99), 0.0).response.scores) == len(ITEMS)
 
 
-def test_a_candidate_named_twice_is_scored_once(scorer: Scorer) -> None:
+def test_a_duplicate_candidate_is_scored_once(scorer: Scorer) -> None:
     response = scorer.score(_ask(["a", "b", "a"]), 0.0).response
     assert sorted(s.item_id for s in response.scores) == ["a", "b"]
     assert response.duplicates == 1
@@ -183,12 +181,12 @@ def test_a_blank_identifier_is_refused_as_it_would_be_in_feedback(scorer: Scorer
             scorer.score(request, 0.0)
 
 
-def test_ten_thousand_candidates_are_refused_naming_the_key(scorer: Scorer) -> None:
+def test_too_many_candidates_are_refused_with_the_key(scorer: Scorer) -> None:
     with pytest.raises(RequestRefused, match=r"10000 candidates.*scorer\.max_candidates"):
         scorer.score(_ask([str(i) for i in range(10_000)]), 0.0)
 
 
-def test_a_domain_that_no_group_holds_is_refused(scorer: Scorer) -> None:
+def test_a_domain_without_a_group_is_refused(scorer: Scorer) -> None:
     with pytest.raises(RequestRefused, match="night") as refused:
         scorer.score(_ask(domain=DomainFacets("home", "unknown", "night")), 0.0)
     assert refused.value.problem.error == "no_group"
@@ -213,7 +211,7 @@ def test_an_undeclared_domain_value_counts_as_unknown(backbone: FoundationBackbo
     assert counted == [1]
 
 
-def test_a_kernel_that_gives_no_finite_score_is_put_out_of_use_and_the_frozen_arm_answers(
+def test_a_kernel_without_finite_scores_is_deactivated_and_the_frozen_arm_serves(
     backbone: FoundationBackbone, kernels: ActiveKernels
 ) -> None:
     wild = Kernel(START, torch.full_like(START.features.identity(), 3e38))
@@ -225,7 +223,7 @@ def test_a_kernel_that_gives_no_finite_score_is_put_out_of_use_and_the_frozen_ar
     assert kernels.refusals[-1].reason == "non_finite_scores"
 
 
-def test_a_swap_in_the_middle_of_a_request_changes_the_next_one(
+def test_a_kernel_swap_during_a_request_affects_only_the_next_request(
     backbone: FoundationBackbone, kernels: ActiveKernels
 ) -> None:
     class Swapping(MadeUpFeatures):
@@ -271,9 +269,7 @@ def test_a_large_request_pauses_before_each_slice_and_a_small_one_never(
     assert len(scored.response.scores) == candidates == len(scored.impression.array("x"))
 
 
-def test_slices_give_every_item_the_scores_that_it_has_alone(
-    backbone: FoundationBackbone, kernels: ActiveKernels
-) -> None:
+def test_slices_give_every_item_the_same_scores_as_alone(backbone: FoundationBackbone, kernels: ActiveKernels) -> None:
     scorer = make_scorer(backbone, kernels, max_candidates=1_000)
     items = [f"item-{index}" for index in range(600)]
     together = {s.item_id: s.score for s in scorer.score(_ask(items), 7.0).response.scores}
@@ -282,7 +278,7 @@ def test_slices_give_every_item_the_scores_that_it_has_alone(
         assert together[item] == pytest.approx(alone.score, abs=1e-6)
 
 
-def test_a_swap_between_two_slices_changes_the_next_request_and_not_this_one(
+def test_a_kernel_swap_between_two_slices_affects_only_the_next_request(
     backbone: FoundationBackbone, kernels: ActiveKernels
 ) -> None:
     scorer = make_scorer(backbone, kernels, max_candidates=1_000)
@@ -298,14 +294,14 @@ def test_a_swap_between_two_slices_changes_the_next_request_and_not_this_one(
     assert (after.kernel_version, after.scores) == (before.kernel_version, before.scores)
 
 
-def test_a_request_that_is_refused_is_refused_before_its_first_pause(
+def test_an_invalid_request_is_refused_before_its_first_pause(
     backbone: FoundationBackbone, kernels: ActiveKernels
 ) -> None:
     with pytest.raises(RequestRefused, match="max_candidates"):
         next(make_scorer(backbone, kernels).in_slices(_ask([str(i) for i in range(10_000)]), 0.0))
 
 
-def test_a_request_id_is_signed_where_there_are_secrets_and_names_its_group(
+def test_a_request_id_names_its_group_and_is_signed_if_secrets_are_configured(
     backbone: FoundationBackbone, kernels: ActiveKernels
 ) -> None:
     ids = RequestIds(["s" * 32])
@@ -318,7 +314,7 @@ def test_a_request_id_is_signed_where_there_are_secrets_and_names_its_group(
 # --- queries ---
 
 
-def test_a_search_is_served_and_logged_as_it_was_represented_and_a_recommendation_as_ever(
+def test_a_search_is_served_and_logged_as_represented_and_recommendations_are_unchanged(
     backbone: FoundationBackbone, kernels: ActiveKernels
 ) -> None:
     reads = MadeUpFeatures(backbone, reads_queries=True)
@@ -341,13 +337,13 @@ def test_a_query_is_encoded_once_however_many_slices_a_request_has(
     assert encoder.asked == ["war"]
 
 
-def test_a_backbone_that_reads_no_query_refuses_one_by_name(scorer: Scorer) -> None:
+def test_a_backbone_without_query_aspects_refuses_a_query_by_name(scorer: Scorer) -> None:
     with pytest.raises(RequestRefused, match=r"'main' reads no query.*backbone\.query_aspects.*`\$\.query`") as refused:
         scorer.score(_ask(query="war"), 0.0)
     assert refused.value.problem.error == "no_query_aspect"
 
 
-def test_a_blank_query_is_refused_and_a_long_or_empty_one_at_the_wire(
+def test_a_blank_query_is_refused_and_a_long_or_empty_one_by_the_schema(
     backbone: FoundationBackbone, kernels: ActiveKernels
 ) -> None:
     scorer = make_scorer(backbone, kernels, encoder=MadeUpFeatures(backbone, reads_queries=True))
@@ -373,7 +369,7 @@ class Overflowing(MadeUpFeatures):
         return rows
 
 
-def test_an_item_without_a_finite_score_is_left_out_and_costs_neither_the_others_nor_the_kernel(
+def test_an_item_without_a_finite_score_is_dropped_and_affects_neither_others_nor_the_kernel(
     backbone: FoundationBackbone, kernels: ActiveKernels
 ) -> None:
     scorer = make_scorer(backbone, kernels, encoder=Overflowing(backbone))
@@ -388,7 +384,7 @@ def test_an_item_without_a_finite_score_is_left_out_and_costs_neither_the_others
     assert scored.response.duplicates == 0
 
 
-def test_a_request_of_which_nothing_gets_a_finite_score_is_refused_by_a_reason_of_its_own(
+def test_a_request_without_any_finite_score_is_refused_with_its_own_reason(
     backbone: FoundationBackbone, kernels: ActiveKernels
 ) -> None:
     scorer = make_scorer(backbone, kernels, encoder=Overflowing(backbone))

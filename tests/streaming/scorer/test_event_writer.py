@@ -56,7 +56,7 @@ WRONG: dict[str, tuple[Event, str, str]] = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_what_breaks_a_rule_is_refused_with_ingests_reason_and_says_where(case: str) -> None:
+def test_an_invalid_event_is_refused_with_the_reason_of_ingest_and_its_index(case: str) -> None:
     event, reason, detail = WRONG[case]
     for body, position in (
         (encode_event(event), ""),
@@ -101,13 +101,13 @@ def _by_http(event: Event) -> str | None:
 
 
 @given(EVENTS)
-def test_both_doors_refuse_the_same_events_for_the_same_reasons(event: Event) -> None:
+def test_http_and_ingest_refuse_the_same_events_for_the_same_reasons(event: Event) -> None:
     reason = _by_http(event)
     assert reason == _by_topic(event)
     assert reason is None or reason in REASONS
 
 
-def test_more_events_than_one_call_may_bring_are_refused_for_good_and_not_for_later() -> None:
+def test_too_many_events_in_one_call_are_refused_permanently() -> None:
     with pytest.raises(RequestRefused, match=r"6 events, at most 5.*access\.max_events") as refused:
         decode_events(msgspec.json.encode([UserEvent("u", NOW)] * 6), RULES, NOW, 5)
     assert (refused.value.problem.error, refused.value.status) == ("too_many_events", 413)

@@ -48,7 +48,7 @@ def _leave(port: int, path: str, sent: bytes, length: int, *, reset: bool) -> No
 
 
 @pytest.mark.parametrize("reset", [False, True])
-def test_a_client_that_hangs_up_before_its_body_is_whole_is_no_failure_and_no_line_in_the_log(
+def test_a_client_that_disconnects_before_its_body_is_complete_causes_no_error_and_no_log_line(
     port: int, caplog: pytest.LogCaptureFixture, reset: bool
 ) -> None:
     aborted, others = _counted("aborted"), [_counted(name) for name in ("ok", "refused", "failed")]
@@ -62,7 +62,7 @@ def test_a_client_that_hangs_up_before_its_body_is_whole_is_no_failure_and_no_li
     assert [record.name for record in caplog.records if record.name.startswith("streaming")] == []
 
 
-def test_a_client_that_does_not_wait_for_its_answer_is_served_and_no_failure(
+def test_a_client_that_does_not_wait_for_its_response_causes_no_error(
     port: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     ok, others = _counted("ok"), [_counted(name) for name in ("aborted", "refused", "failed")]
@@ -75,7 +75,7 @@ def test_a_client_that_does_not_wait_for_its_answer_is_served_and_no_failure(
 
 
 @pytest.mark.parametrize("path", ["/v1/score", "/v1/events"])
-def test_a_client_that_asks_for_http_2_is_answered_or_told_to_send_http_1(port: int, path: str) -> None:
+def test_a_client_that_requests_http_2_is_served_or_asked_for_http_1(port: int, path: str) -> None:
     body = {"/v1/score": BODY, "/v1/events": b'{"event":"user","user_id":"u","time":1}'}[path]
     headers = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAABkAARAAAAAAAIAAAAA"}
     answer = httpx.post(f"http://127.0.0.1:{port}{path}", content=body, headers=headers, trust_env=False)

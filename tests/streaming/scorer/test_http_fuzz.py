@@ -74,7 +74,7 @@ BACKENDS = {id(config): Unbroken(config) for config in (OPEN, KEYED)}
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(path=paths, body=bodies, sent=headers, keyed=st.booleans(), with_key=st.booleans())
-def test_no_body_and_no_header_is_answered_by_5xx(
+def test_no_body_and_no_header_causes_a_5xx_response(
     path: str, body: bytes, sent: dict[str, str], keyed: bool, with_key: bool
 ) -> None:
     own = {"authorization": f"Bearer {KEY}"} if with_key else {}
@@ -89,7 +89,7 @@ def test_no_body_and_no_header_is_answered_by_5xx(
 @pytest.mark.parametrize("depth", [500, 1_000, 10_000, 400_000])
 @pytest.mark.parametrize("opening", [b"[", b'{"a":', b'{"fields":{"a":['])
 @pytest.mark.parametrize("path", ["/v1/score", "/v1/events"])
-async def test_nesting_of_any_depth_is_the_senders_fault(path: str, opening: bytes, depth: int) -> None:
+async def test_nesting_of_any_depth_is_a_client_error(path: str, opening: bytes, depth: int) -> None:
     backend = Unbroken()
     backend.max_body_bytes = 8 * 1024 * 1024
     async with asgi_client(backend) as client:
@@ -132,7 +132,7 @@ def test_no_bytes_on_the_wire_make_the_server_fail(
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
-def test_after_all_of_that_the_next_caller_is_served(port: int) -> None:
+def test_after_the_fuzzing_the_next_request_is_served(port: int) -> None:
     answer = httpx.post(
         f"http://127.0.0.1:{port}/v1/score", content=GOOD, headers={"Authorization": f"Bearer {KEY}"}, trust_env=False
     )

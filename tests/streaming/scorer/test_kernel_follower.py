@@ -94,7 +94,7 @@ async def _follow(kernels: ActiveKernels, log: Log, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(("first", "fails_at"), [("control", 2), ("kernels", 3)])
-async def test_a_broker_that_goes_away_while_the_log_is_read_costs_neither_an_order_nor_a_kernel(
+async def test_a_broker_outage_while_reading_the_log_loses_neither_an_order_nor_a_kernel(
     backbone: FoundationBackbone, monkeypatch: pytest.MonkeyPatch, first: str, fails_at: int
 ) -> None:
     kernels = make_kernels(backbone)

@@ -59,7 +59,7 @@ async def two_scorers(config: Config, backbone: FoundationBackbone) -> AsyncIter
         yield scorers
 
 
-async def test_every_scorer_obeys_and_one_that_starts_later_obeys_before_it_is_ready(
+async def test_every_scorer_applies_an_order_and_a_later_one_before_it_is_ready(
     config: Config, backbone: FoundationBackbone
 ) -> None:
     await publish(config, backbone, 1, 2, 3)
@@ -88,7 +88,7 @@ async def test_every_scorer_obeys_and_one_that_starts_later_obeys_before_it_is_r
     assert decisions[0].detail["version"] == 2
 
 
-async def test_a_pin_holds_although_its_kernel_has_left_the_history(
+async def test_a_pin_stays_applied_after_its_kernel_has_left_the_history(
     config: Config, backbone: FoundationBackbone
 ) -> None:
     await publish(config, backbone, 1)
@@ -111,7 +111,9 @@ async def test_learning_is_stopped_in_the_groups_own_log(config: Config) -> None
     assert records == [LearningOrder(learning=False, by="ann"), LearningOrder(learning=True, by="ann")]
 
 
-async def test_the_command_line_names_what_is_not_there(config: Config, backbone: FoundationBackbone) -> None:
+async def test_the_command_line_reports_missing_groups_and_versions(
+    config: Config, backbone: FoundationBackbone
+) -> None:
     await publish(config, backbone, 1, 2)
     with pytest.raises(ControlError, match="no kernel group 'other'; the configured ones are: main"):
         read_history(config, "other")
@@ -121,7 +123,7 @@ async def test_the_command_line_names_what_is_not_there(config: Config, backbone
         version_before(read_history(config, "main"), 1)
 
 
-async def test_the_command_line_orders_and_lists(config: Config, backbone: FoundationBackbone) -> None:
+async def test_the_command_line_gives_and_lists_orders(config: Config, backbone: FoundationBackbone) -> None:
     await publish(config, backbone, 1, 2)
 
     def call(*arguments: str) -> str:
@@ -140,7 +142,7 @@ async def test_the_command_line_orders_and_lists(config: Config, backbone: Found
     assert "the newest published kernel is served" in await asyncio.to_thread(call, "resume", "main", "--by", "bob")
 
 
-async def test_the_command_line_tells_the_newest_look_of_the_experiment_and_says_when_there_is_none(
+async def test_the_command_line_prints_the_newest_look_of_the_experiment_or_that_there_is_none(
     config: Config,
 ) -> None:
     def said(*, as_json: bool = False) -> str:

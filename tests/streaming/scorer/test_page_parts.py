@@ -46,7 +46,7 @@ def stratum(name: str, kind: VerdictKind) -> DomainStatus:
     return domain(name, kind, NOW - 60, 0.6, 0.05)
 
 
-def test_conversions_that_are_not_believed_or_held_are_told_where_nothing_is_worse() -> None:
+def test_quarantined_or_held_conversions_are_reported_if_nothing_is_worse() -> None:
     aside = ConversionStatus(640, set_aside=["scene=home"])
     broken = said(stratum("group", VerdictKind.STABLE), conversions=aside)[2]
     assert broken.tone == "watch"
@@ -61,7 +61,7 @@ def test_conversions_that_are_not_believed_or_held_are_told_where_nothing_is_wor
 
 
 @given(steps=st.lists(st.floats(0.1, 60), min_size=1, max_size=60), many=st.integers(1, 120))
-def test_the_past_is_bounded_in_order_and_always_holds_the_newest_look(steps: list[float], many: int) -> None:
+def test_the_history_is_bounded_ordered_and_always_holds_the_newest_status(steps: list[float], many: int) -> None:
     past, time = PastLooks(), NOW
     for step in steps * many:
         time += step
@@ -73,7 +73,7 @@ def test_the_past_is_bounded_in_order_and_always_holds_the_newest_look(steps: li
     assert len(times) >= min(len(steps) * many, MAX_POINTS // 4) or times[0] >= time - HORIZON_S
 
 
-def test_the_past_goes_on_from_a_time_and_a_new_domain_was_not_known_before() -> None:
+def test_the_history_since_a_time_has_gaps_before_a_new_domain() -> None:
     past = PastLooks()
     past.add(look(NOW, stratum("group", VerdictKind.STABLE)))
     past.add(look(NOW + 5, stratum("group", VerdictKind.STABLE), stratum("scene=new", VerdictKind.STABLE)))
@@ -85,14 +85,14 @@ def test_the_past_goes_on_from_a_time_and_a_new_domain_was_not_known_before() ->
     assert past.since("no such domain", 0)[2] == {}
 
 
-def test_a_time_that_jumps_back_or_is_none_adds_nothing() -> None:
+def test_a_time_that_jumps_back_or_is_missing_adds_nothing() -> None:
     past = PastLooks()
     for time in (NOW, NOW - 5, NOW, float("nan"), float("-inf"), NOW + 1):
         past.add(look(time, stratum("group", VerdictKind.STABLE)))
     assert past.since("group", 0)[0] == [NOW, NOW + 1]
 
 
-def test_strata_and_happenings_are_bounded_and_only_what_is_new_is_told() -> None:
+def test_strata_and_decisions_are_bounded_and_only_new_ones_are_returned() -> None:
     history = StatusHistory(("main",))
     history.take(look(NOW, *(stratum(f"scene={n}", VerdictKind.STABLE) for n in range(MAX_STRATA + 9))))
     assert history.looks["main"].since(f"scene={MAX_STRATA}", 0)[2] == {}
@@ -110,19 +110,19 @@ def test_strata_and_happenings_are_bounded_and_only_what_is_new_is_told() -> Non
 # --- the answers ---
 
 
-def test_nothing_told_and_too_few_examples_are_said_to_be_not_known() -> None:
+def test_no_status_and_too_few_examples_are_reported_as_unknown() -> None:
     assert {answer.tone for answer in said()} == {"unknown"}
     assert all(answer.words.startswith("Not known") for answer in said(stratum("group", VerdictKind.TOO_LITTLE)))
 
 
-def test_a_calm_system_says_so_and_what_it_cannot_judge() -> None:
+def test_a_stable_system_reports_it_and_what_it_cannot_judge() -> None:
     drift, handled, broken = said(stratum("group", VerdictKind.STABLE), stratum("scene=a", VerdictKind.TOO_LITTLE))
     assert drift.words == "No. Nothing drifts in the 1 strata that can be judged; 1 more have too few examples."
     assert "0.550 live against 0.600 frozen" in handled.words
     assert {drift.tone, handled.tone, broken.tone} == {"good"}
 
 
-def test_drift_is_told_where_it_is_and_since_it_began_by_whatever_name() -> None:
+def test_drift_is_reported_with_its_domain_and_begin_across_changes_of_cause() -> None:
     history = StatusHistory(("main",))
     tell(history, NOW)
     drift = answers([history.newest["main"]], [KERNEL], [], history.happenings, NOW)[0]
@@ -140,7 +140,7 @@ def test_drift_of_many_domains_names_the_oldest_three() -> None:
     assert handled.words.startswith("Not yet in region=0")
 
 
-def test_domains_that_only_share_their_groups_drift_are_not_named() -> None:
+def test_domains_that_share_the_drift_of_their_group_are_not_listed() -> None:
     home = msgspec.structs.replace(stratum("scene=home", VerdictKind.UNHANDLED), evidence={"shares": "group"})
     drift, handled, _ = said(stratum("group", VerdictKind.UNHANDLED), home)
     assert drift.words == "Yes, in the whole group."
@@ -155,12 +155,12 @@ def test_domains_that_only_share_their_groups_drift_are_not_named() -> None:
         (VerdictKind.INPUTS, "Yes: inputs are faulty in scene=a."),
     ],
 )
-def test_what_we_broke_is_named(kind: VerdictKind, words: str) -> None:
+def test_a_harmful_kernel_a_label_fault_and_an_input_fault_are_reported(kind: VerdictKind, words: str) -> None:
     broken = said(stratum("group", VerdictKind.STABLE), stratum("scene=a", kind))[2]
     assert (broken.tone, broken.words) == ("bad", words)
 
 
-def test_what_stands_still_is_held_or_was_refused_is_no_good_news() -> None:
+def test_stalled_held_or_refused_kernels_are_reported_as_a_problem() -> None:
     calm = stratum("group", VerdictKind.STABLE)
     assert "stands still" in said(calm, wall=NOW - OLD_S - 1)[2].words
     assert "holds back" in said(calm, held=True)[2].words
@@ -172,14 +172,14 @@ def test_what_stands_still_is_held_or_was_refused_is_no_good_news() -> None:
     assert (refused.tone, "far_off" in refused.words) == ("watch", True)
 
 
-def test_what_is_handled_is_said_beside_what_is_not_and_by_how_much() -> None:
+def test_handled_and_unhandled_drift_are_reported_with_the_gain() -> None:
     evening = msgspec.structs.replace(stratum("period=evening", VerdictKind.UNHANDLED), evidence={"recovered": 0.18})
     words = said(stratum("scene=search", VerdictKind.HANDLED), evening)[1].words
     assert words.startswith("Not yet in period=evening: it recovers 18% of what the frozen model lost (log loss is")
     assert words.endswith("It does in scene=search.")
 
 
-def test_a_gain_that_is_not_known_is_not_made_up() -> None:
+def test_an_unknown_gain_is_not_reported() -> None:
     bare = msgspec.structs.replace(stratum("group", VerdictKind.HANDLED), arms={"frozen": ArmStatus(0.5)})
     assert "not known yet" in said(bare)[1].words
 
@@ -187,7 +187,7 @@ def test_a_gain_that_is_not_known_is_not_made_up() -> None:
 # --- the endpoints ---
 
 
-async def test_the_page_and_its_files_need_no_key_and_are_asked_for_again_by_their_tag() -> None:
+async def test_the_page_and_its_files_need_no_key_and_are_revalidated_by_etag() -> None:
     async with asgi_client(FakeBackend()) as client:
         page = await client.get("/")
         assert "script-src 'self'" in page.headers["content-security-policy"]
@@ -203,7 +203,7 @@ async def test_the_page_and_its_files_need_no_key_and_are_asked_for_again_by_the
             assert (await client.get(f"/page/{name}")).status_code == 404
 
 
-async def test_what_the_page_shows_needs_a_right_to_look() -> None:
+async def test_the_data_of_the_page_need_a_read_right() -> None:
     key = new_key()
     config = Config(access=AccessConfig(keys=(KeyConfig(name="shop", hash=key_hash(key), may=("score",)),)))
     async with asgi_client(FakeBackend(config)) as client:
@@ -214,7 +214,7 @@ async def test_what_the_page_shows_needs_a_right_to_look() -> None:
         assert (await client.post("/v1/orders", json=order)).status_code == 401
 
 
-async def test_a_key_that_may_look_sees_all_that_an_operator_sees_and_orders_nothing() -> None:
+async def test_a_read_only_key_sees_what_an_operator_sees_and_gives_no_orders() -> None:
     keys = {may: new_key() for may in ("look", "operator")}
     access = AccessConfig(keys=tuple(KeyConfig(name=may, hash=key_hash(key), may=(may,)) for may, key in keys.items()))
     backend = FakeBackend(Config(access=access))
@@ -243,13 +243,13 @@ async def test_an_order_from_the_page_of_another_site_is_refused() -> None:
 
 
 @pytest.mark.parametrize("order", [{"order": "explode"}, {"order": "pin", "version": 0}, {"order": "pin", "x": 1}])
-async def test_a_wrong_order_is_refused_and_says_where(order: dict[str, Any]) -> None:
+async def test_an_invalid_order_is_refused_with_the_location_of_the_error(order: dict[str, Any]) -> None:
     async with asgi_client(FakeBackend()) as client:
         answer = await client.post("/v1/orders", json={"group": "main", **order})
         assert (answer.status_code, answer.json()["error"]) == (422, "invalid_request")
 
 
-async def test_status_and_history_tell_only_what_is_new() -> None:
+async def test_status_and_history_return_only_new_values() -> None:
     backend = FakeBackend()
     tell(backend.told, NOW)
     async with asgi_client(backend) as client:
@@ -266,7 +266,7 @@ async def test_status_and_history_tell_only_what_is_new() -> None:
         assert len((await client.get("/v1/kernels?last=0")).json()["swaps"]) == 0
 
 
-async def test_both_arms_are_told_of_each_item_that_is_asked_for_them_and_such_a_request_is_no_example() -> None:
+async def test_both_arms_are_returned_if_requested_and_such_a_request_is_not_logged() -> None:
     backend = FakeBackend()
     async with asgi_client(backend) as client:
         body = {"user_id": "u", "candidates": ["a", "b", "c"], "top_k": 2}

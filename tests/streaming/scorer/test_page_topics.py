@@ -38,7 +38,7 @@ def status(time: float) -> bytes:
     )
 
 
-async def test_what_stands_in_the_topics_is_shown_and_garbage_is_counted(
+async def test_records_of_the_topics_are_shown_and_garbage_is_counted(
     config: Config, backbone: FoundationBackbone
 ) -> None:
     now, topics = time.time(), config.topics
@@ -61,7 +61,7 @@ async def test_what_stands_in_the_topics_is_shown_and_garbage_is_counted(
         await scorer.until(lambda: page.status(0).groups[0].time == now)
 
 
-async def test_orders_of_the_page_are_obeyed_audited_and_kept_to_the_history(
+async def test_orders_from_the_page_are_applied_audited_and_limited_to_the_history(
     config: Config, backbone: FoundationBackbone
 ) -> None:
     async with writer(config) as producer:

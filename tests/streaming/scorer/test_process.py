@@ -71,7 +71,7 @@ def _on_port(config: Config, port: int, metrics_port: int = 0) -> Config:
 
 
 @pytest.mark.slow
-def test_it_becomes_ready_scores_and_delivers_its_impressions_before_it_ends(stream_config: Config) -> None:
+def test_a_scorer_becomes_ready_scores_and_delivers_its_impressions_before_it_ends(stream_config: Config) -> None:
     port, metrics_port = free_ports(2)
     config = _on_port(stream_config, port, metrics_port)
     fingerprint = _save_small_backbone(config)
@@ -100,14 +100,14 @@ def _ready(client: httpx.Client) -> bool:
         return False
 
 
-def test_without_a_backbone_it_ends_at_once_says_what_to_do_and_frees_its_port(tmp_path: Path) -> None:
+def test_without_a_backbone_a_scorer_ends_at_once_with_a_remedy_and_frees_its_port(tmp_path: Path) -> None:
     (port,) = free_ports(1)
     with pytest.raises(BackboneRefused, match="pretrain a backbone first"):
         run_scorer(_on_port(Config(run_dir=tmp_path / "run"), port))
     listen("127.0.0.1", port).close()
 
 
-def test_a_taken_port_is_named_with_the_cure() -> None:
+def test_a_port_in_use_is_reported_with_a_remedy() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ScorerPortTakenError, match=rf"127\.0\.0\.1:{port}.*scorer\.port"):

@@ -28,7 +28,7 @@ async def _until(done: list[str], slices: int) -> None:
     raise AssertionError(f"no {slices} slices were scored")
 
 
-async def test_a_small_request_that_comes_while_eight_large_ones_wait_is_answered_after_one_slice_more() -> None:
+async def test_a_small_request_among_eight_large_ones_waits_for_at_most_one_slice() -> None:
     scheduler, done = RequestScheduler(100_000), list[str]()
     large = [asyncio.create_task(scheduler.run(_work(done, f"large-{n}-", 8), 2_000)) for n in range(8)]
     await _until(done, 3)
@@ -38,7 +38,7 @@ async def test_a_small_request_that_comes_while_eight_large_ones_wait_is_answere
     assert await asyncio.gather(*large) == [f"large-{n}-" for n in range(8)]
 
 
-async def test_large_requests_go_one_after_the_other() -> None:
+async def test_large_requests_run_one_after_the_other() -> None:
     scheduler, done = RequestScheduler(100_000), list[str]()
     await asyncio.gather(*(scheduler.run(_work(done, name, 3), 700) for name in "abc"))
     assert done == [f"{name}{number}" for name in "abc" for number in range(3)]
@@ -54,7 +54,7 @@ async def test_a_small_request_never_waits_for_the_lock_of_the_large() -> None:
     await large
 
 
-async def test_more_large_requests_than_may_wait_are_told_to_come_again() -> None:
+async def test_large_requests_beyond_the_queue_limit_are_asked_to_retry() -> None:
     scheduler, done = RequestScheduler(3_000), list[str]()
     waiting = [asyncio.create_task(scheduler.run(_work(done, name, 4), 1_500)) for name in "ab"]
     await asyncio.sleep(0)
@@ -65,11 +65,11 @@ async def test_more_large_requests_than_may_wait_are_told_to_come_again() -> Non
     assert await scheduler.run(_work(done, "c", 4), 1_500) == "c"
 
 
-async def test_one_request_larger_than_the_bound_is_still_scored_when_nothing_waits() -> None:
+async def test_one_request_larger_than_the_limit_is_scored_when_the_queue_is_empty() -> None:
     assert await RequestScheduler(10).run(_work([], "large", 4), 1_500) == "large"
 
 
-async def test_a_large_request_that_is_given_up_lets_the_next_one_go_on() -> None:
+async def test_a_cancelled_large_request_lets_the_next_one_run() -> None:
     scheduler, done = RequestScheduler(3_000), list[str]()
     first = asyncio.create_task(scheduler.run(_work(done, "a", 1_000), 1_500))
     second = asyncio.create_task(scheduler.run(_work(done, "b", 3), 1_500))
@@ -79,7 +79,7 @@ async def test_a_large_request_that_is_given_up_lets_the_next_one_go_on() -> Non
     assert await scheduler.run(_work(done, "c", 3), 3_000) == "c"
 
 
-async def test_what_a_request_is_refused_for_is_said_at_once() -> None:
+async def test_the_reason_for_a_refusal_is_returned_at_once() -> None:
     def refused() -> Generator[None, None, str]:
         raise RequestRefused("too_many_candidates", "too many")
         yield

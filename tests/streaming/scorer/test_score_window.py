@@ -22,7 +22,7 @@ def test_equal_windows_have_no_shift() -> None:
     assert stability_index(scores, scores) == pytest.approx(0, abs=1e-12)
 
 
-def test_a_moved_distribution_counts_as_a_shift_and_a_fresh_draw_does_not() -> None:
+def test_a_shifted_distribution_is_a_shift_and_a_new_sample_is_not() -> None:
     first = _scores(2_000).astype(np.float64)
     assert stability_index(first, _scores(2_000, 1).astype(np.float64)) < 0.1
     assert stability_index(first, _scores(2_000, 1, shift=1).astype(np.float64)) > 0.25
@@ -39,7 +39,7 @@ def test_constant_scores_do_not_break_the_index() -> None:
     assert stability_index(np.full(100, 0.5), np.full(100, 0.5)) == 0
 
 
-def test_nothing_is_said_before_there_is_something_to_say() -> None:
+def test_without_enough_scores_the_shift_is_unknown() -> None:
     window = ScoreWindow(size=10)
     assert math.isnan(window.mean())
     assert math.isnan(window.shift())

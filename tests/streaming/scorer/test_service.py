@@ -148,7 +148,7 @@ def live_scores(backbone: FoundationBackbone, items: list[str], version: int) ->
     return list(live_logit(rows, version).sigmoid().tolist())
 
 
-async def test_it_is_ready_only_with_the_newest_kernel(config: Config, backbone: FoundationBackbone) -> None:
+async def test_a_scorer_is_ready_only_with_the_newest_kernel(config: Config, backbone: FoundationBackbone) -> None:
     ensure_topics(config)
     await publish(config, *(packed(backbone, version) for version in (1, 2, 3)))
     async with running(config, backbone) as scorer:
@@ -162,7 +162,7 @@ async def test_it_is_ready_only_with_the_newest_kernel(config: Config, backbone:
     assert kernels["swaps"][0]["at_start"]
 
 
-async def test_a_new_kernel_serves_seconds_later_and_its_freshness_is_told(
+async def test_a_new_kernel_serves_within_seconds_and_its_freshness_is_exported(
     config: Config, backbone: FoundationBackbone
 ) -> None:
     async with running(config, backbone) as scorer:
@@ -222,7 +222,7 @@ async def test_kernels_that_change_under_load_never_mix_in_one_answer(
         np.testing.assert_allclose(served, live_scores(backbone, items, answer["kernel_version"]), rtol=1e-4)
 
 
-async def test_a_refused_kernel_leaves_the_old_one_serving(config: Config, backbone: FoundationBackbone) -> None:
+async def test_after_a_refused_kernel_the_old_one_serves(config: Config, backbone: FoundationBackbone) -> None:
     async with running(config, backbone) as scorer:
         await scorer.ready()
         await publish(config, packed(backbone, 1), b"torn to pieces", packed(make_backbone(5), 2))
@@ -233,7 +233,9 @@ async def test_a_refused_kernel_leaves_the_old_one_serving(config: Config, backb
         await scorer.version(4)
 
 
-async def test_switched_off_the_newest_kernel_changes_nothing(config: Config, backbone: FoundationBackbone) -> None:
+async def test_with_the_live_arm_off_the_newest_kernel_changes_nothing(
+    config: Config, backbone: FoundationBackbone
+) -> None:
     ensure_topics(config)
     await publish(config, packed(backbone, 1))
     async with running(_with(config, "scorer", live_arm=False), backbone) as scorer:
@@ -244,7 +246,7 @@ async def test_switched_off_the_newest_kernel_changes_nothing(config: Config, ba
     assert [served[item] for item in ITEMS] == live_scores(backbone, ITEMS, 0)
 
 
-async def test_what_was_served_is_in_the_log(config: Config, backbone: FoundationBackbone) -> None:
+async def test_served_scores_are_in_the_log(config: Config, backbone: FoundationBackbone) -> None:
     ensure_topics(config)
     await publish(config, packed(backbone, 2))
     async with running(config, backbone) as scorer:
@@ -259,7 +261,7 @@ async def test_what_was_served_is_in_the_log(config: Config, backbone: Foundatio
 
 
 @pytest.mark.parametrize("ahead_s", [3_600.0, -300.0])
-async def test_impressions_have_the_brokers_time_however_wrong_the_own_clock_is(
+async def test_impressions_have_the_time_of_the_broker_despite_a_wrong_local_clock(
     config: Config, backbone: FoundationBackbone, ahead_s: float
 ) -> None:
     async with running(config, backbone, wall=lambda: time.time() + ahead_s) as scorer:
@@ -275,7 +277,7 @@ async def test_impressions_have_the_brokers_time_however_wrong_the_own_clock_is(
     assert slack < abs(ahead_s) / 2
 
 
-async def test_events_are_written_to_the_outside_topic(config: Config, backbone: FoundationBackbone) -> None:
+async def test_events_are_written_to_the_external_topic(config: Config, backbone: FoundationBackbone) -> None:
     async with running(config, backbone) as scorer:
         await scorer.ready()
         answer = await scorer.client.post("/v1/events", json=[CLICK, {"event": "user", "user_id": "u", "time": 2.0}])
@@ -301,7 +303,7 @@ async def test_impressions_beyond_the_buffer_are_lost_and_counted(config: Config
         assert lost() == before + 1
 
 
-async def test_without_a_broker_it_waits_says_so_and_ends_with_an_error(
+async def test_without_a_broker_a_scorer_waits_reports_it_and_ends_with_an_error(
     tmp_path: Path, backbone: FoundationBackbone
 ) -> None:
     config = Config(run_dir=tmp_path, kafka=KafkaConfig(bootstrap="127.0.0.1:9", startup_wait_s=0.5))
@@ -315,7 +317,7 @@ async def test_without_a_broker_it_waits_says_so_and_ends_with_an_error(
 
 
 @pytest.mark.slow
-async def test_a_broker_that_goes_away_and_comes_back_costs_nothing(
+async def test_a_broker_outage_loses_nothing(
     tmp_path: Path, cache_dir: Path, watchdog: Watchdog, config: Config, backbone: FoundationBackbone
 ) -> None:
     """Scores go on, events are refused for the while, then impressions arrive whole and kernels are followed again."""
@@ -346,7 +348,7 @@ async def test_a_broker_that_goes_away_and_comes_back_costs_nothing(
     assert [impression.request_id for impression in logged] == asked
 
 
-async def test_a_scorer_that_was_never_started_stops_and_scores_like_any_other(backbone: FoundationBackbone) -> None:
+async def test_a_scorer_that_was_never_started_can_stop_and_score(backbone: FoundationBackbone) -> None:
     service = ScorerService(Config(), make_scorer(backbone, make_kernels(backbone)), make_kernels(backbone), Watch())
     assert (await service.score(ScoreRequest("u", ["a"]), 0.0)).impression.items == ["a"]
     await service.stop()
@@ -377,7 +379,7 @@ def searching(backbone: FoundationBackbone, texts: SlowTexts) -> ScorerService:
 WAR = ScoreRequest("u", ["a", "b"], query="war films")
 
 
-async def test_others_are_answered_while_the_text_of_a_new_query_is_encoded(backbone: FoundationBackbone) -> None:
+async def test_other_requests_are_served_while_a_new_query_is_encoded(backbone: FoundationBackbone) -> None:
     texts = SlowTexts(backbone)
     service = searching(backbone, texts)
     one, same = (asyncio.create_task(service.score(WAR, 0.0)) for _ in range(2))
@@ -393,7 +395,7 @@ async def test_others_are_answered_while_the_text_of_a_new_query_is_encoded(back
     await service.stop()
 
 
-async def test_who_hangs_up_takes_a_query_away_from_nobody(backbone: FoundationBackbone) -> None:
+async def test_a_client_that_disconnects_does_not_cancel_a_shared_query_encoding(backbone: FoundationBackbone) -> None:
     texts = SlowTexts(backbone)
     service = searching(backbone, texts)
     one, other = (asyncio.create_task(service.score(WAR, 0.0)) for _ in range(2))
@@ -407,7 +409,7 @@ async def test_who_hangs_up_takes_a_query_away_from_nobody(backbone: FoundationB
     await service.stop()
 
 
-async def test_more_new_queries_than_may_wait_are_told_to_come_again(
+async def test_new_queries_beyond_the_queue_limit_are_asked_to_retry(
     backbone: FoundationBackbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("streaming.scorer.query_reader.MOST_WAITING", 2)
@@ -424,7 +426,7 @@ async def test_more_new_queries_than_may_wait_are_told_to_come_again(
     await service.stop()
 
 
-async def test_a_request_that_is_refused_anyway_encodes_no_query(backbone: FoundationBackbone) -> None:
+async def test_an_invalid_request_encodes_no_query(backbone: FoundationBackbone) -> None:
     texts = SlowTexts(backbone)
     with pytest.raises(RequestRefused, match="candidates is empty"):
         await searching(backbone, texts).score(msgspec.structs.replace(WAR, candidates=[]), 0.0)

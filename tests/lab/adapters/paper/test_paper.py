@@ -66,7 +66,7 @@ def test_a_new_kernel_is_the_frozen_model_bit_for_bit(settings: PaperSettings, c
         assert torch.equal(kernel(context.backbone, micro.x, micro.domain, noise).logit, frozen)
 
 
-def test_every_parameter_learns_and_the_backbone_stays(settings: PaperSettings, context: AdapterContext) -> None:
+def test_every_parameter_learns_and_the_backbone_is_unchanged(settings: PaperSettings, context: AdapterContext) -> None:
     kernel, micro = kernel_of(settings, context), batch_of(context).micro
     before, backbone = [p.detach().clone() for p in kernel.parameters()], fingerprint(context.foundation)
     optimiser, noise = torch.optim.Adam(kernel.parameters(), 1e-2), torch.Generator().manual_seed(0)
@@ -91,7 +91,7 @@ def test_the_live_features_do_not_matter(settings: PaperSettings, context: Adapt
     assert not torch.equal(one.score(batch), batch.micro.frozen_logit)
 
 
-def test_learning_is_unmoved_by_the_global_random_state(settings: PaperSettings, context: AdapterContext) -> None:
+def test_learning_does_not_depend_on_the_global_random_state(settings: PaperSettings, context: AdapterContext) -> None:
     scores = []
     for seed in (1, 2):
         adapter = paper(context, 1e-2, settings=settings)
@@ -102,7 +102,7 @@ def test_learning_is_unmoved_by_the_global_random_state(settings: PaperSettings,
     assert torch.equal(*scores)
 
 
-def test_a_mixed_batch_scores_as_each_domain_alone(settings: PaperSettings, context: AdapterContext) -> None:
+def test_a_mixed_batch_scores_as_each_domain_separately(settings: PaperSettings, context: AdapterContext) -> None:
     kernel, micro = moved(settings, context), batch_of(context, n=40).micro
     with torch.no_grad():
         mixed = kernel(context.backbone, micro.x, micro.domain).logit
@@ -110,7 +110,7 @@ def test_a_mixed_batch_scores_as_each_domain_alone(settings: PaperSettings, cont
     torch.testing.assert_close(mixed, torch.cat(alone), rtol=1e-4, atol=1e-5)
 
 
-def test_an_example_without_weight_teaches_nothing(context: AdapterContext) -> None:
+def test_an_example_with_zero_weight_changes_nothing(context: AdapterContext) -> None:
     batch = batch_of(context)
     adapter = paper(context, 1e-2, settings=PaperSettings())
     adapter.learn(replace(batch, micro=replace(batch.micro, weight=torch.zeros(len(batch)))))
@@ -144,7 +144,7 @@ def test_the_changes_of_a_scene_a_region_and_a_period_add_up(context: AdapterCon
 
 @torch.no_grad()
 @pytest.mark.parametrize("reading", ["A", "B"])
-def test_compression_weighs_in_with_its_warm_up(reading: Any, context: AdapterContext) -> None:
+def test_the_weight_of_compression_grows_over_its_warm_up(reading: Any, context: AdapterContext) -> None:
     micro = batch_of(context).micro
     settings = PaperSettings(reading, beta=2.0, l1=2.0, l2=0.0, warmup_steps=10)
     output = moved(settings, context)(context.backbone, micro.x, micro.domain)
@@ -158,7 +158,7 @@ def test_compression_weighs_in_with_its_warm_up(reading: Any, context: AdapterCo
 
 
 @torch.no_grad()
-def test_matching_is_weighed_by_its_own_weight(context: AdapterContext) -> None:
+def test_matching_is_weighted_by_its_own_weight(context: AdapterContext) -> None:
     micro = batch_of(context).micro
     settings = PaperSettings("B", l1=0.0, l2=3.0, warmup_steps=1)
     output = moved(settings, context)(context.backbone, micro.x, micro.domain)
@@ -213,7 +213,7 @@ def test_equal_budgets_rehearse_small_domains_as_often_as_large_ones(context: Ad
     assert {len(batch) for batch in drawn} == {4, 16}
 
 
-def test_a_batch_of_one_domain_is_filled_from_several_and_forgets_the_oldest(context: AdapterContext) -> None:
+def test_a_batch_of_one_domain_is_filled_from_several_batches_and_drops_the_oldest(context: AdapterContext) -> None:
     recent = DomainBatches(3, 10, lambda domain: domain[:, 1])
     generator = torch.Generator().manual_seed(0)
     batches = [one_domain(batch_of(context, 4, seed=seed), (0, 1, 0)) for seed in range(5)]

@@ -22,7 +22,7 @@ def lot(seed: int = 0) -> torch.Generator:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_a_view_holds_events_of_its_own_user_alone_each_with_its_age(seed: int) -> None:
+def test_a_view_holds_only_events_of_its_user_with_their_ages(seed: int) -> None:
     past = history([1, 2, 3, 4, 5], [6, 7], [8, 0, 1, 2])
     seen = view(past, lot(seed))
     for user in range(3):
@@ -34,7 +34,7 @@ def test_a_view_holds_events_of_its_own_user_alone_each_with_its_age(seed: int) 
         assert seen.there[user].tolist() == sorted(seen.there[user].tolist(), reverse=True)
 
 
-def test_views_crop_thin_out_and_reorder() -> None:
+def test_views_crop_mask_and_reorder() -> None:
     whole = list(range(9))
     seen = [view(history(whole), lot(seed)) for seed in range(60)]
     kept = [one.event[0][one.there[0]].tolist() for one in seen]
@@ -44,7 +44,7 @@ def test_views_crop_thin_out_and_reorder() -> None:
     assert min(len(reordered), len(cropped), len(thinned)) >= 10
 
 
-def test_the_contrast_is_least_where_each_view_is_nearest_to_the_same_users_other_view() -> None:
+def test_the_contrastive_loss_is_least_if_each_view_is_nearest_to_the_other_view_of_its_user() -> None:
     users = torch.eye(4)
     assert contrast(users, users) < contrast(users, users.roll(1, 0))
     alike = torch.ones(4, 3)
@@ -67,7 +67,7 @@ def data() -> TrainingData:
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-def test_it_tells_users_apart_and_gives_the_same_each_time(name: str, data: TrainingData) -> None:
+def test_pretraining_separates_users_and_is_deterministic(name: str, data: TrainingData) -> None:
     assert data.past is not None
     last = data.profiles.history(data.past, torch.arange(len(data) - 20, len(data)))
 
@@ -84,7 +84,7 @@ def test_it_tells_users_apart_and_gives_the_same_each_time(name: str, data: Trai
     assert torch.equal(vectors, apart(30)[1])
 
 
-def test_a_single_user_has_nobody_to_be_told_from(data: TrainingData) -> None:
+def test_pretraining_on_a_single_user_changes_no_parameter(data: TrainingData) -> None:
     made, alone = encoder("gru4rec"), data.part(0, 20)
     before = [parameter.clone() for parameter in made.parameters()]
     clue_pretrain(made, table(), alone, PretrainConfig(clue_steps=3))
@@ -92,6 +92,6 @@ def test_a_single_user_has_nobody_to_be_told_from(data: TrainingData) -> None:
 
 
 @pytest.mark.parametrize("keys", [{}, {"factory": "mine.py:model", "user_encoder": "sasrec"}])
-def test_it_is_refused_where_there_is_no_user_encoder(keys: dict[str, str]) -> None:
+def test_clue_without_a_user_encoder_is_refused(keys: dict[str, str]) -> None:
     with pytest.raises(ValidationError, match="user_objective is clue, but there is no user encoder to learn by it"):
         BackboneConfig.model_validate({"user_objective": "clue", **keys})

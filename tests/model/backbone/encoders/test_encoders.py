@@ -67,7 +67,7 @@ def _name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def test_it_gives_a_finite_vector_per_user_the_same_each_time(name: str) -> None:
+def test_an_encoder_gives_a_finite_vector_per_user_deterministically(name: str) -> None:
     made, past = encoder(name), history([1, 2, 3], [4], [])
     out = encoded(made, past)
     assert out.shape == (3, 6)
@@ -89,25 +89,25 @@ def test_a_user_does_not_depend_on_the_others(name: str) -> None:
         assert close(together[place], encoded(made, history(events))[0])
 
 
-def test_a_user_without_history_is_a_learned_vector_of_its_own(name: str) -> None:
+def test_a_user_without_history_has_a_learned_vector(name: str) -> None:
     made = encoder(name)
     nobody = encoded(made, History.of_nobody(2, TEXT))
     assert close(nobody, made.map(made.empty).expand(2, -1))
     assert not close(nobody[0], encoded(made, history([1]))[0])
 
 
-def test_ten_thousand_events_are_as_good_as_the_newest_that_are_kept(name: str) -> None:
+def test_a_history_of_ten_thousand_events_equals_its_newest_events(name: str) -> None:
     made = encoder(name)
     events = [(7 * n) % ITEMS for n in range(10_000)]
     assert close(encoded(made, history(events)), encoded(made, history(events[-LENGTH:])))
 
 
-def test_what_was_done_last_matters(name: str) -> None:
+def test_the_newest_event_matters(name: str) -> None:
     made = encoder(name)
     assert not close(encoded(made, history([1, 2, 3])), encoded(made, history([1, 2, 4])))
 
 
-def test_all_but_the_pooled_mean_know_the_order(name: str) -> None:
+def test_all_encoders_but_the_pooled_mean_depend_on_the_order(name: str) -> None:
     made = encoder(name)
     same = close(encoded(made, history([1, 2, 3])), encoded(made, history([2, 1, 3])))
     assert same == (name == "pool")
@@ -121,7 +121,7 @@ def test_training_reaches_every_parameter_of_the_encoder(name: str) -> None:
 
 
 @pytest.mark.parametrize("items", ["id", "text", "both"])
-def test_items_are_known_by_id_by_text_or_by_both(name: str, items: str) -> None:
+def test_history_items_are_encoded_by_id_by_text_or_by_both(name: str, items: str) -> None:
     made, past = encoder(name, history_items=items), history([1, 2])
     before = encoded(made, past)
     other_ids = encoded(made, replace(past, row=past.row.flip(0)))
@@ -131,21 +131,21 @@ def test_items_are_known_by_id_by_text_or_by_both(name: str, items: str) -> None
 
 
 @pytest.mark.parametrize("known", [False, True])
-def test_ages_and_outcomes_count_where_they_are_asked_for(name: str, known: bool) -> None:
+def test_ages_and_outcomes_count_where_they_are_configured(name: str, known: bool) -> None:
     made, past = encoder(name, history_gaps=known, history_skips=known), history([1, 2])
     before = encoded(made, past)
     assert close(before, encoded(made, replace(past, age=past.age * 1e3))) == (not known)
     assert close(before, encoded(made, replace(past, clicked=torch.zeros_like(past.clicked)))) == (not known)
 
 
-def test_ages_from_the_future_and_of_a_million_years_are_taken(name: str) -> None:
+def test_negative_and_very_large_ages_are_accepted(name: str) -> None:
     made = encoder(name, history_gaps=True)
     for age in (-60.0, 1e15):
         assert torch.isfinite(encoded(made, history([1, 2], age=age))).all()
 
 
 @pytest.mark.parametrize("causal", CAUSAL)
-def test_the_causal_ones_never_look_at_a_later_event(causal: str) -> None:
+def test_causal_encoders_never_attend_to_a_later_event(causal: str) -> None:
     sequence = encoder(causal).sequence
     assert isinstance(sequence, CausalEncoder)
     tokens, mask = torch.randn(1, LENGTH, 8), torch.ones(1, LENGTH, dtype=torch.bool)
@@ -157,7 +157,7 @@ def test_the_causal_ones_never_look_at_a_later_event(causal: str) -> None:
             assert close(sequence.states(changed, mask)[:, :cut], before[:, :cut])
 
 
-def test_bert4rec_looks_both_ways_but_never_at_what_is_hidden() -> None:
+def test_bert4rec_attends_in_both_directions_but_never_to_masked_events() -> None:
     sequence = encoder("bert4rec").sequence
     assert isinstance(sequence, Bert4Rec)
     tokens, mask = torch.randn(1, LENGTH, 8), torch.ones(1, LENGTH, dtype=torch.bool)
