@@ -11,7 +11,7 @@ from tests.chaos.conftest import Tell
 from tests.chaos.stack import Stack
 from tests.chaos.test_alarms import ports
 from tests.streaming.monitoring.prometheus_server import RULES, Prometheus, prometheus, tool
-from tests.streaming.monitoring.queries import ScoringContext, asked
+from tests.streaming.monitoring.queries import PanelQuery, asked
 
 EMPTY_WHEN_WELL = {
     "driftline_clock_corrected_total": "no event is ahead of the broker's clock",
@@ -42,7 +42,7 @@ EMPTY_WHEN_WELL = {
 """
 
 
-def may_be_empty(query: ScoringContext) -> bool:
+def may_be_empty(query: PanelQuery) -> bool:
     """Whether nothing is a true answer."""
     return any(part in query.expr for part in EMPTY_WHEN_WELL)
 

@@ -11,7 +11,7 @@ from streaming.monitoring.dashboards.files import FOLDER
 
 
 @dataclass(frozen=True)
-class ScoringContext:
+class PanelQuery:
     """One expression and where it stands."""
 
     dashboard: str
@@ -32,17 +32,17 @@ def dashboards() -> dict[str, dict[str, Any]]:
     return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("*.json"))}
 
 
-def asked() -> list[ScoringContext]:
+def asked() -> list[PanelQuery]:
     """Panels' targets, then annotations and variables."""
     return [one for name, whole in dashboards().items() for one in _of(name, whole)]
 
 
-def _of(name: str, whole: dict[str, Any]) -> Iterator[ScoringContext]:
+def _of(name: str, whole: dict[str, Any]) -> Iterator[PanelQuery]:
     for panel in whole["panels"]:
         for target in panel.get("targets", ()):
-            yield ScoringContext(name, f"{panel['title']} {target['refId']}", target["expr"])
+            yield PanelQuery(name, f"{panel['title']} {target['refId']}", target["expr"])
     for mark in whole["annotations"]["list"]:
-        yield ScoringContext(name, mark["name"], mark["expr"])
+        yield PanelQuery(name, mark["name"], mark["expr"])
     for variable in whole["templating"]["list"]:
         series = variable["query"]["query"].removeprefix("label_values(").rpartition(",")[0]
-        yield ScoringContext(name, f"variable {variable['name']}", series)
+        yield PanelQuery(name, f"variable {variable['name']}", series)

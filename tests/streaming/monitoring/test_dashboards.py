@@ -19,7 +19,7 @@ from streaming.monitoring.dashboards.files import FOLDER, texts
 from streaming.monitoring.dashboards.panels import VERDICTS
 from tests.streaming.monitoring.declared import declared, matchers_in, metrics_in, recorded, records_in
 from tests.streaming.monitoring.prometheus_server import MONITORING, rules, tool
-from tests.streaming.monitoring.queries import ScoringContext, asked, dashboards
+from tests.streaming.monitoring.queries import PanelQuery, asked, dashboards
 
 PANELS = [(name, panel) for name, whole in dashboards().items() for panel in whole["panels"] if panel["type"] != "row"]
 
@@ -30,7 +30,7 @@ def test_the_dashboard_files_are_generated_by_the_code() -> None:
 
 
 @pytest.mark.parametrize("query", asked(), ids=str)
-def test_a_query_names_only_metrics_labels_and_records_that_exist(query: ScoringContext) -> None:
+def test_a_query_names_only_metrics_labels_and_records_that_exist(query: PanelQuery) -> None:
     names = declared()
     assert metrics_in(query.expr) <= names.keys()
     assert records_in(query.expr) <= recorded().keys()
