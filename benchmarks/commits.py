@@ -105,16 +105,16 @@ class Committing:
         return self.cuts[-1]
 
 
-def records(prepared: Sequence[Prepared]) -> Iterator[tuple[float, Traffic]]:
-    """The requests at `RATE`, each with its clicks, and ingest's marks once a second."""
+def records(prepared: Sequence[Prepared], rate: float = RATE) -> Iterator[tuple[float, Traffic]]:
+    """The requests, `rate` a second, each with its clicks, and ingest's marks once a second."""
     now = 1_000.0
     for number, one in enumerate(prepared):
-        now = 1_000.0 + number / RATE
+        now = 1_000.0 + number / rate
         request_id = f"{one.group}.{number}"
         yield now, msgspec.structs.replace(one.impression, request_id=request_id, time=now)
         for item in one.clicked:
             yield now, ServedFeedback(request_id, item, now + _CLICK_S)
-        if number % round(RATE) == 0:
+        if number % round(rate) == 0:
             yield now, Progress({0: now}, 1)
             yield now, Tick(now)
 

@@ -47,8 +47,12 @@ OPEN = 1_000_000
 """Impressions of one item that are open when the owner is killed."""
 _MEASURED = 5_000
 """Requests whose memory is measured, with the items they have."""
-_PLAYED = 2_000
-"""Requests that are learned."""
+_ROUNDS, _RATE = 4, 300.0
+"""How often the log is learned, and requests a second of event time.
+
+Commits are due by that time, so about as many are made as by a processor that learns as fast as it can, which is some
+300 requests a second.
+"""
 _BEGIN_S, _EVERY_S = 1_000.0, 1e-3
 _WINDOW_S = 10_000.0
 _CHUNK = 10_000
@@ -155,7 +159,7 @@ def _close_some(machine: GroupMachine, item: str, examples: int) -> bool:
 
 def shares(config: Config, opened: OpenedBackbone, prepared: list[Prepared]) -> tuple[dict[str, float], float]:
     """Seconds of each part of a play with its commits, and of all of it; the first fifth starts up and is left out."""
-    log = [(encode_traffic(record), now) for now, record in records(prepared[:_PLAYED])]
+    log = [(encode_traffic(record), now) for now, record in records(prepared * _ROUNDS, _RATE)]
     machine = new_machine(config, opened, prepared[0].group, _NoLog())
     spent: dict[str, float] = defaultdict(float)
     committing = Committing(machine, config.processor)

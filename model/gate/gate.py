@@ -139,12 +139,13 @@ class Gate(Generic[RequestT]):
 
     def judge(self, scored: ScoredExamples, weight: Doubles, before: Doubles, after: Doubles) -> Judgement:
         """Takes a learned micro-batch and the candidate's logits `(n,)` from before and after it learned from it."""
-        harm = self.harm.judge(scored, weight, before)
+        losses = log_losses(np.stack([before, scored.live, scored.frozen]), scored.label)
+        harm = self.harm.judge(scored, weight, losses)
         if harm.undo:
             self.soundness = Soundness()
             return Judgement(False, harm)
-        losses = [float(log_losses(logit, scored.label).sum()) for logit in (before, scored.live)]
-        decisions = self.soundness.judge(before, after, scored.frozen, better=losses[0] <= losses[1])
+        candidate, live, _ = losses.sum(axis=1)
+        decisions = self.soundness.judge(before, after, scored.frozen, better=bool(candidate <= live))
         harm = replace(harm, decisions=[*harm.decisions, *decisions])
         self._since_kept += len(weight)
         due = self._since_kept >= self._config.good_every_examples

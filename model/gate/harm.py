@@ -39,7 +39,7 @@ class HarmVerdict:
 
 
 def log_losses(logit: Doubles, label: Doubles) -> Doubles:
-    """Log losses of 0/1 labels, nats, `(n,)`."""
+    """Log losses of 0/1 labels `(n,)`, nats, in the shape of the logits, `(..., n)`."""
     wrong = (1.0 - 2.0 * label) * logit
     return np.asarray(np.maximum(wrong, 0.0) + np.log(1.0 + np.exp(-np.abs(wrong))))
 
@@ -68,19 +68,21 @@ class HarmTest:
         """M of each stratum and comparison as a share of the threshold, `(strata, comparisons)`."""
         return self._evidence.value / self.threshold
 
-    def judge(self, scored: ScoredExamples, weight: Doubles, candidate: Doubles) -> HarmVerdict:
-        """Takes a learned micro-batch; `candidate` are the candidate's logits `(n,)` from before it learned."""
-        arms = np.stack([log_losses(logit, scored.label) for logit in (candidate, scored.live, scored.frozen)])
-        one, live, frozen = (scored.per_request(loss) for loss in arms)
+    def judge(self, scored: ScoredExamples, weight: Doubles, losses: Doubles) -> HarmVerdict:
+        """Takes a learned micro-batch.
+
+        `losses` `(3, n)` are log losses, nats, of the candidate before it learned, of live and of frozen.
+        """
+        candidate, live, frozen = scored.per_request(losses)
         current = (
             scored.version >= self._live_since
         )  # requests that a replaced kernel served say nothing about this one
-        difference = np.stack([(one - live) * current, one - frozen, (live - frozen) * current], axis=1)
+        difference = np.stack([(candidate - live) * current, candidate - frozen, (live - frozen) * current], axis=1)
         self._evidence.update(difference, self._strata.of(scored.domain), scored.per_request(weight))
         found = self._evidence.value >= self.threshold
         if found.any():
             return self._undo(*(int(k) for k in np.argwhere(found.T)[-1][::-1]))
-        return HarmVerdict(decisions=self._serve_probation(arms @ weight, len(weight)))
+        return HarmVerdict(decisions=self._serve_probation(losses @ weight, len(weight)))
 
     def unjudged(self, examples: int) -> HarmVerdict:
         """Takes the number of examples set aside because no label of the group can be believed, 0 if there were none.

@@ -56,36 +56,51 @@ class LabelEvidence:
     """Log likelihood ratio of each of the three changes, nats, `(strata, 3)`; all other fields are `(strata,)`."""
     order: Doubles
     """Log likelihood ratio of the frozen model's order against no order, nats."""
-    error: Doubles
-    """Sum of label minus expectation."""
     variance: Doubles
     """Sum of `e (1 - e)`, with `e` the expected probability."""
+    error: Doubles
+    """Sum of label minus expectation."""
     clicks: Doubles
     examples: Doubles
 
 
-class _ByUser:
-    """Sums over the examples of one user, in every stratum: `(strata, n)` values to `(strata, users)`."""
+class _Memberships:
+    """Examples by stratum and user: one membership is one example in one of its strata.
+
+    An example belongs to four strata at most, so memberships `m` are far fewer than cells of strata by examples.
+    They are ordered by stratum, then by user; a *pair* is the memberships of one user in one stratum.
+    """
 
     def __init__(self, seen: ScoredExamples, weight: Doubles, inside: NDArray[np.bool_]) -> None:
-        _, self._first, of_request = np.unique(np.asarray(seen.user), return_index=True, return_inverse=True)
-        self.user = of_request[seen.request]
-        self.member: Doubles = inside[:, seen.request] * weight
-        self._shape = (len(inside), int(of_request.max()) + 1)
-        self._cell = (np.arange(len(inside))[:, None] * self._shape[1] + self.user).ravel()
+        index: dict[str, int] = {}
+        user_of_request = np.array([index.setdefault(user, len(index)) for user in seen.user])
+        user = user_of_request[seen.request]
+        by_user = np.argsort(user, kind="stable")
+        self.stratum, order = np.nonzero(inside[:, seen.request[by_user]])
+        self.example = by_user[order]
+        self.weight: Doubles = weight[self.example]
+        pair = self.stratum * len(index) + user[self.example]
+        self._starts = np.flatnonzero(np.diff(pair, prepend=-1))
+        self._sizes = np.diff(self._starts, append=len(pair))
+        self._stratum_of_pair = self.stratum[self._starts]
+        self.request_of_pair = seen.request[self.example[self._starts]]
+        """A request of each pair's user, `(pairs,)`."""
+        self._strata = len(inside)
 
-    def __call__(self, values: Doubles) -> Doubles:
-        weighed = (self.member * values).ravel()
-        return np.bincount(self._cell, weighed, self._shape[0] * self._shape[1]).reshape(self._shape).astype(np.float64)
+    def by_pair(self, *values: Doubles) -> Doubles:
+        """Weighted sums over each pair, `(k, pairs)`, of k arrays `(m,)`."""
+        return np.asarray(np.add.reduceat(np.stack(values) * self.weight, self._starts, axis=1))
 
-    def of_user(self, values: Doubles) -> Doubles:
-        """Picks one value per user `(users,)` from values per request `(r,)` that are equal for a user's requests."""
-        return values[self._first]
+    def of_pair(self, values: Doubles) -> Doubles:
+        """The value of each membership's pair, `(k, m)`, from values `(k, pairs)`."""
+        return np.repeat(values, self._sizes, axis=1)
 
-    def mean(self, values: Doubles) -> Doubles:
-        """Mean over the examples of each example's user, `(strata, n)`."""
-        count = np.maximum(self(np.ones_like(values)), _LEAST)
-        return np.asarray((self(values) / count)[:, self.user])
+    def by_stratum(self, values: Doubles) -> Doubles:
+        """Sums over the pairs of each stratum, `(strata, k)`, from values `(k, pairs)`."""
+        starts = np.flatnonzero(np.diff(self._stratum_of_pair, prepend=-1))
+        sums = np.zeros((self._strata, len(values)))
+        sums[self._stratum_of_pair[starts]] = np.add.reduceat(values, starts, axis=1).T
+        return sums
 
 
 def measure(
@@ -96,31 +111,28 @@ def measure(
 
     `before` `(r,)` is the number of examples that the request's user lately brought in other micro-batches.
     """
-    summed = _ByUser(seen, weight, inside)
-    p = np.clip(1.0 / (1.0 + np.exp(-(seen.frozen + offset[:, None]))), _FLOOR, 1 - _FLOOR)
-    variance = summed(p * (1 - p))
-    had = _VARIANCE * summed.of_user(before)
+    of = _Memberships(seen, weight, inside)
+    label, frozen = seen.label[of.example], seen.frozen[of.example]
+    p = np.minimum(np.maximum(1.0 / (1.0 + np.exp(-(frozen + offset[of.stratum]))), _FLOOR), 1 - _FLOOR)
     ratios = []
     for factor in (1.0 / odds, odds):
         grown = 1 - p + factor * p  # odds times factor turn p into factor p / grown, and 1 - p into (1 - p) / grown
-        ratio = summed(seen.label * np.log(factor) - np.log(grown))
-        ratios.append(_by_one_user(ratio, variance, had, _SPREAD_RATE).sum(axis=1))
-    label = np.broadcast_to(seen.label, p.shape)
-    rate = summed.mean(label)
-    centred = seen.frozen - summed.mean(np.broadcast_to(seen.frozen, p.shape))
-    score, curvature = summed((label - rate) * centred), summed(rate * (1 - rate) * centred**2)
-    turned, order = (
-        _by_one_user(slope * score - slope**2 * curvature / 2, curvature, had, _SPREAD_ORDER).sum(axis=1)
-        for slope in (_TURNED, -_TURNED)
+        ratios.append(label * np.log(factor) - np.log(grown))
+    sums = of.by_pair(*ratios, p * (1 - p), label - p, label, np.ones_like(label), frozen)
+    variance, _, clicks, examples, frozen_sum = sums[2:]
+    rate, middle = of.of_pair(np.stack([clicks, frozen_sum]) / np.maximum(examples, _LEAST))
+    centred = frozen - middle
+    score, curvature = of.by_pair((label - rate) * centred, rate * (1 - rate) * centred**2)
+    turned_order = np.stack([slope * score - slope**2 * curvature / 2 for slope in (_TURNED, -_TURNED)])
+    had = _VARIANCE * before[of.request_of_pair]
+    nats = np.concatenate(
+        [
+            _by_one_user(sums[:2], variance, had, _SPREAD_RATE),
+            _by_one_user(turned_order, curvature, had, _SPREAD_ORDER),
+        ]
     )
-    return LabelEvidence(
-        ratio=np.stack([*ratios, turned], axis=1),
-        order=order,
-        error=(summed.member * (label - p)).sum(axis=1),
-        variance=variance.sum(axis=1),
-        clicks=(summed.member * label).sum(axis=1),
-        examples=summed.member.sum(axis=1),
-    )
+    total = of.by_stratum(np.concatenate([nats, sums[2:6]]))
+    return LabelEvidence(total[:, :3], *total[:, 3:].T)
 
 
 def _by_one_user(ratio: Doubles, variance: Doubles, had: Doubles, spread: float) -> Doubles:
@@ -149,12 +161,10 @@ class LabelWatch:
 
     def measure(self, seen: ScoredExamples, weight: Doubles, inside: NDArray[np.bool_]) -> LabelEvidence:
         """Returns the evidence in a micro-batch and adds it to the CUSUM."""
-        sizes = np.bincount(seen.request).tolist()
         keys = [key_of(user) for user in seen.user]
         self._users.pass_by(len(seen.label))
-        before = np.array([self._users[key] for key in keys])
-        for key, size in zip(keys, sizes, strict=True):
-            self._users.add(key, size)
+        before = self._users.of(keys)
+        self._users.add(keys, np.bincount(seen.request).astype(np.float64))
         evidence = measure(seen, weight, inside, self.offset, self._odds, before=before)
         self.suspicion = np.clip(self.suspicion + evidence.ratio, 0.0, _HIGHEST * self.alarm)
         return evidence

@@ -56,6 +56,8 @@ class Quarantine:
 
     def set_aside(self, scored: ScoredExamples) -> NDArray[np.bool_]:
         """Mask of the requests that belong to such a stratum, `(r,)`."""
+        if not self.aside.any():
+            return np.zeros(scored.requests, dtype=np.bool_)
         return np.asarray((self._strata.of(scored.domain) & self.aside[:, None]).any(axis=0))
 
     def judge(self, scored: ScoredExamples, weight: Doubles) -> LabelVerdict:

@@ -53,9 +53,10 @@ class ScoredExamples:
         )
 
     def per_request(self, values: Doubles) -> Doubles:
-        """Means over the requests' examples, `(r,)`, of values `(n,)`."""
-        sums = np.bincount(self.request, values, minlength=self.requests)
-        return np.asarray(sums / np.bincount(self.request, minlength=self.requests))
+        """Means over the requests' examples, `(..., r)`, of values `(..., n)`."""
+        starts = np.flatnonzero(np.diff(self.request, prepend=-1))
+        sizes = np.diff(starts, append=len(self.request))
+        return np.asarray(np.add.reduceat(values, starts, axis=-1) / sizes)
 
 
 class Strata:

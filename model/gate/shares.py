@@ -1,19 +1,20 @@
 """Limits the share of learning of each user and item: examples beyond a key's budget weigh nothing (ours).
 
 The mass that a key has brought halves every so many examples of the stream. Its budget is its share of the mass of all
-keys, and an example weighs as much as is left of the budget. Only the heaviest keys are stored, so memory is bounded: a
-dropped key had less than one `KEYS`-th of the whole.
+keys, and the examples that it brings in a micro-batch weigh as much as is left of the budget. Only the heaviest keys
+are stored, so memory is bounded: a dropped key had less than one `KEYS`-th of the whole.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from model.gate.config import GateConfig
 from model.gate.scored_examples import Doubles, ScoredExamples
@@ -22,53 +23,58 @@ HALF_LIFE = 5_000.0
 KEYS = 512
 _LEAST = 1_000.0
 """Least mass of all keys that a budget is computed from, because a stream's first users are few."""
+_LARGEST_UNIT = 2.0**64
+"""The unit of the stored masses is set back to 1 beyond this value, long before a mass overflows."""
 
 
 class DecayedMass:
-    """Mass in examples that each key has brought; it halves every `half_life` examples of the stream."""
+    """Mass in examples that each key has brought; it halves every `half_life` examples of the stream.
+
+    What is stored does not decay: a new example is added as `unit`, which doubles every `half_life` examples, and a
+    mass is what is stored divided by the unit. So nothing is computed for keys that bring nothing.
+    """
 
     def __init__(self, half_life: float) -> None:
         self._half_life = half_life
-        self._mass: dict[int, tuple[float, int]] = {}
-        self._examples = 0
-        self._whole: tuple[float, int] = (0.0, 0)
+        self._stored: dict[int, float] = {}
+        self._whole = 0.0
+        self._unit = 1.0
 
     def pass_by(self, examples: int) -> None:
         """Advances the decay by `examples` examples of the stream."""
-        self._examples += examples
-
-    def __getitem__(self, key: int) -> float:
-        return self._decayed(self._mass.get(key, (0.0, self._examples)))
+        self._unit *= 2.0 ** (examples / self._half_life)
+        if self._unit > _LARGEST_UNIT:
+            self._stored = {key: stored / self._unit for key, stored in self._stored.items()}
+            self._whole, self._unit = self._whole / self._unit, 1.0
 
     @property
     def whole(self) -> float:
         """Mass of all keys together."""
-        return self._decayed(self._whole)
+        return self._whole / self._unit
 
-    def add(self, key: int, mass: float) -> None:
-        """Adds `mass` to a key."""
-        self.put(key, self[key] + mass, self.whole + mass)
+    def of(self, keys: Sequence[int]) -> Doubles:
+        """Mass of each key, `(k,)`; 0 for a key that is not stored."""
+        stored = self._stored
+        return np.array([stored.get(key, 0.0) for key in keys], dtype=np.float64) / self._unit
 
-    def put(self, key: int, mass: float, whole: float) -> None:
-        """Sets the mass of a key and of all keys together, for a caller that has already computed both."""
-        self._mass[key], self._whole = (mass, self._examples), (whole, self._examples)
-        if len(self._mass) > 2 * KEYS:
-            kept = heapq.nlargest(KEYS, self._mass.items(), key=lambda pair: (self._decayed(pair[1]), pair[0]))
-            self._mass = dict(sorted(kept))
-
-    def _decayed(self, mass: tuple[float, int]) -> float:
-        return float(mass[0] * 2.0 ** ((mass[1] - self._examples) / self._half_life))
+    def add(self, keys: Sequence[int], mass: Doubles) -> None:
+        """Adds `mass` `(k,)` to the keys, which may repeat."""
+        stored = self._stored
+        for key, added in zip(keys, (mass * self._unit).tolist(), strict=True):
+            stored[key] = stored.get(key, 0.0) + added
+            self._whole += added
+        if len(stored) > 2 * KEYS:
+            kept = heapq.nlargest(KEYS, stored.items(), key=lambda pair: (pair[1], pair[0]))
+            self._stored = dict(sorted(kept))
 
     def state(self) -> dict[str, Any]:
         """For a snapshot."""
-        mass = [[key, *mass] for key, mass in self._mass.items()]
-        return {"examples": self._examples, "whole": list(self._whole), "mass": mass}
+        return {"unit": self._unit, "whole": self._whole, "stored": [list(pair) for pair in self._stored.items()]}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state`."""
-        self._examples = int(state["examples"])
-        self._whole = (float(state["whole"][0]), int(state["whole"][1]))
-        self._mass = {int(key): (float(mass), int(at)) for key, mass, at in state["mass"]}
+        self._unit, self._whole = float(state["unit"]), float(state["whole"])
+        self._stored = {int(key): float(stored) for key, stored in state["stored"]}
 
 
 @lru_cache(maxsize=8_192)
@@ -84,18 +90,20 @@ class ShareCap:
         self._share = share
         self._mass = DecayedMass(HALF_LIFE)
 
-    def weigh(self, keys: Iterable[tuple[str, int]]) -> list[float]:
-        """Weights, 0 to 1, for a sequence of keys, each with the number of examples that it brings now."""
-        return [self._weigh(key_of(name), examples) for name, examples in keys]
+    def weigh(self, names: Sequence[str], examples: NDArray[np.int64]) -> Doubles:
+        """Weights, 0 to 1, `(k,)`, of a micro-batch in which each name brings so many examples, `(k,)`.
 
-    def _weigh(self, key: int, examples: int) -> float:
+        Names may repeat. All examples of a name weigh the same, whatever their order in the micro-batch.
+        """
         mass = self._mass
-        mass.pass_by(examples)
-        whole, had = mass.whole, mass[key]
-        left = self._share * max(_LEAST, whole) - had
-        weight = min(1.0, max(0.0, left) / examples)
-        mass.put(key, had + weight * examples, whole + weight * examples)
-        return weight
+        mass.pass_by(int(examples.sum()))
+        index: dict[int, int] = {}
+        at = np.array([index.setdefault(key_of(name), len(index)) for name in names], dtype=np.int64)
+        keys, brought = list(index), np.bincount(at, examples)
+        left = self._share * max(_LEAST, mass.whole) - mass.of(keys)
+        weight = np.minimum(1.0, np.maximum(left, 0.0) / brought)
+        mass.add(keys, weight * brought)
+        return np.asarray(weight[at])
 
     def state(self) -> dict[str, Any]:
         """For a snapshot."""
@@ -114,9 +122,8 @@ class ShareCaps:
 
     def weigh(self, seen: ScoredExamples) -> Doubles:
         """Weight, 0 to 1, of each example, `(n,)`: the smaller of the two."""
-        sizes = np.bincount(seen.request).tolist()
-        user = np.array(self._users.weigh(zip(seen.user, sizes, strict=True)))
-        item = np.array(self._items.weigh((item, 1) for item in seen.item))
+        user = self._users.weigh(seen.user, np.bincount(seen.request))
+        item = self._items.weigh(seen.item, np.ones(len(seen.item), dtype=np.int64))
         return np.asarray(np.minimum(user[seen.request], item))
 
     def state(self) -> dict[str, Any]:

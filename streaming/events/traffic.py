@@ -115,11 +115,19 @@ class ServedImpression(msgspec.Struct, frozen=True, tag="i", array_like=True):
             return flat
         return flat.reshape(len(self.items), -1)
 
+    @overload
     @staticmethod
-    def joined(records: Sequence[ServedImpression], name: FloatPayload) -> NDArray[np.floating]:
-        """The named payload of all `records` as one array with its stored type; each record must have the right
-        size."""
-        flat: NDArray[np.floating] = np.frombuffer(
+    def joined(records: Sequence[ServedImpression], name: Literal["values"]) -> NDArray[np.int16]: ...
+
+    @overload
+    @staticmethod
+    def joined(records: Sequence[ServedImpression], name: FloatPayload) -> NDArray[np.floating]: ...
+
+    @staticmethod
+    def joined(records: Sequence[ServedImpression], name: Payload) -> NDArray[np.floating] | NDArray[np.int16]:
+        """The named payload of all `records` as one writable array with its stored type; each record must have the
+        right size."""
+        flat: NDArray[Any] = np.frombuffer(
             bytearray().join(getattr(record, name) for record in records), dtype=_DTYPES[name]
         )
         return flat if name.endswith("logit") else flat.reshape(sum(len(record.items) for record in records), -1)

@@ -10,7 +10,7 @@ from streaming.kernel_log.closed import ClosedRequest
 from streaming.kernel_log.errors import SnapshotError
 from streaming.kernel_log.join_state import JoinState, RequestRef, WaitingBatch, WaitingClicks, WaitingConversions
 
-SCHEMA = 6
+SCHEMA = 7
 """Version of the schema; 6 added the whole gate of conversions."""
 _BEGIN_ANEW = "give the group topics of its own to start again (topics.kernels, .state)"
 

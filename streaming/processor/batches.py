@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from itertools import chain
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from features.live.features import RequestOutcome
 from model.encoding.domain import DomainSpace
 from model.gate.scored_examples import ScoredExamples
 from model.kernel.batch import MicroBatch
-from streaming.events import Payload
+from streaming.events import ServedImpression
 from streaming.events.traffic import FloatPayload
 from streaming.processor.corrections import Correction
 from streaming.processor.join import LabelledRequest
@@ -25,9 +25,8 @@ def micro_batch(requests: Sequence[LabelledRequest], space: DomainSpace) -> Micr
     impressions = [request.impression for request in requests]
     counts = [len(impression.items) for impression in impressions]
 
-    def joined(name: Payload) -> torch.Tensor:
-        arrays: list[NDArray[Any]] = [impression.array(name) for impression in impressions]
-        return torch.from_numpy(np.concatenate(arrays))
+    def joined(name: FloatPayload) -> torch.Tensor:
+        return _floats(impressions, name)
 
     def repeated(values: NDArray[np.generic]) -> torch.Tensor:
         return torch.from_numpy(np.repeat(values, counts, axis=0))
@@ -35,7 +34,7 @@ def micro_batch(requests: Sequence[LabelledRequest], space: DomainSpace) -> Micr
     return MicroBatch(
         x=joined("x"),
         live=joined("live"),
-        values=joined("values"),
+        values=torch.from_numpy(ServedImpression.joined(impressions, "values").astype(np.int16, copy=False)),
         domain=repeated(space.encode_many([i.domain for i in impressions])),
         label=torch.from_numpy(np.concatenate([r.clicks for r in requests]).astype(np.float32)),
         frozen_logit=joined("frozen_logit"),
@@ -50,7 +49,7 @@ def conversion_batch(requests: Sequence[LabelledRequest], space: DomainSpace) ->
     impressions = [request.impression for request in requests]
 
     def joined(name: FloatPayload) -> torch.Tensor:
-        return torch.from_numpy(np.concatenate([impression.array(name) for impression in impressions]))
+        return _floats(impressions, name)
 
     shown = micro_batch(requests, space)
     whole = dataclasses.replace(
@@ -67,14 +66,14 @@ def scored_conversions(requests: Sequence[LabelledRequest], space: DomainSpace) 
     """The examples of `conversion_batch` as the gate reads them; each of the requests has a click."""
     impressions = [request.impression for request in requests]
     clicked = [request.clicks for request in requests]
-    pairs = list(zip(impressions, clicked, strict=True))
+    clicks = np.concatenate(clicked)
     return ScoredExamples(
         label=np.concatenate([request.conversions[request.clicks] for request in requests]).astype(np.float64),
-        frozen=_finite([impression.array("cvr_frozen_logit")[mask] for impression, mask in pairs]),
-        live=_finite([impression.array("cvr_live_logit")[mask] for impression, mask in pairs]),
+        frozen=_finite(ServedImpression.joined(impressions, "cvr_frozen_logit")[clicks]),
+        live=_finite(ServedImpression.joined(impressions, "cvr_live_logit")[clicks]),
         request=np.repeat(np.arange(len(requests)), [int(mask.sum()) for mask in clicked]),
         user=[impression.user_id for impression in impressions],
-        item=[impression.items[index] for impression, mask in pairs for index in np.flatnonzero(mask)],
+        item=[item for item, is_clicked in zip(_items(impressions), clicks, strict=True) if is_clicked],
         domain=space.encode_many([impression.domain for impression in impressions]),
         version=np.array([impression.kernel_version for impression in impressions]),
     )
@@ -86,20 +85,28 @@ def scored_examples(requests: Sequence[LabelledRequest], space: DomainSpace) -> 
     counts = [len(impression.items) for impression in impressions]
     return ScoredExamples(
         label=np.concatenate([request.clicks for request in requests]).astype(np.float64),
-        frozen=_finite([impression.array("frozen_logit") for impression in impressions]),
-        live=_finite([impression.array("live_logit") for impression in impressions]),
+        frozen=_finite(ServedImpression.joined(impressions, "frozen_logit")),
+        live=_finite(ServedImpression.joined(impressions, "live_logit")),
         request=np.repeat(np.arange(len(requests)), counts),
         user=[impression.user_id for impression in impressions],
-        item=[item for impression in impressions for item in impression.items],
+        item=list(_items(impressions)),
         domain=space.encode_many([impression.domain for impression in impressions]),
         version=np.array([impression.kernel_version for impression in impressions]),
     )
 
 
-def _finite(logits: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
+def _floats(impressions: Sequence[ServedImpression], name: FloatPayload) -> torch.Tensor:
+    return torch.from_numpy(ServedImpression.joined(impressions, name).astype(np.float32, copy=False))
+
+
+def _items(impressions: Sequence[ServedImpression]) -> Iterator[str]:
+    return chain.from_iterable(impression.items for impression in impressions)
+
+
+def _finite(logit: NDArray[np.floating]) -> NDArray[np.float64]:
     """Logits with bounded values in place of non-finite ones, which the learner refuses later; the gate sees them
     first."""
-    return np.nan_to_num(np.concatenate(logits).astype(np.float64), nan=0.0, posinf=50.0, neginf=-50.0)
+    return np.nan_to_num(logit.astype(np.float64), nan=0.0, posinf=50.0, neginf=-50.0)
 
 
 def corrected_examples(corrections: Sequence[Correction], space: DomainSpace) -> tuple[MicroBatch, NDArray[np.int64]]:

@@ -14,6 +14,8 @@ from streaming.events import Progress, ServedFeedback, ServedImpression, Tick, T
 from streaming.kernel_log.join_state import TimeState
 
 _NEVER = float("-inf")
+_OF_IMPRESSIONS = (ServedImpression, Tick)
+"""Records that say up to when impressions are known."""
 _Stamped = TypeVar("_Stamped", ServedImpression, ServedFeedback)
 
 
@@ -45,7 +47,7 @@ class EventTime:
         self.broker = max(self.broker, appended)
         if isinstance(record, Progress):
             self._progress(record, appended)
-        elif isinstance(record, ServedImpression | Tick):
+        elif isinstance(record, _OF_IMPRESSIONS):
             self.newest = max(self.newest, min(record.time, appended))
 
     def _progress(self, record: Progress, appended: float) -> None:

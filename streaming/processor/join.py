@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streaming.config import JoinConfig
-from streaming.events import LearningOrder, Progress, ServedFeedback, ServedImpression, Tick, Traffic
+from streaming.events import FeedbackKind, ServedFeedback, ServedImpression, Traffic
 from streaming.kernel_log.closed import ClosedRequest, ClosedSegment
 from streaming.kernel_log.join_state import JoinState, RequestRef
 from streaming.processor.closed_index import ClosedIndex
@@ -81,6 +81,9 @@ class Join:
     def __init__(self, config: JoinConfig, ripe: RipeRequests | None = None) -> None:
         """`ripe` receives the requests whose labels are final, if conversions are learned."""
         self._config = config
+        self._windows: dict[FeedbackKind, float] = {
+            "click": config.click_s, "conversion": config.conversion_window_s,
+        }  # fmt: skip
         self.dropped: Counter[str] = Counter()
         self.ahead = 0
         """Number of impressions stamped more than `lateness_s` ahead of the broker."""
@@ -114,11 +117,10 @@ class Join:
             shown = self._impression(offset, as_of_append(record, appended), appended)
         elif isinstance(record, ServedFeedback):
             late = self._feedback(as_of_append(record, appended))
-        else:
-            assert isinstance(record, Tick | Progress | LearningOrder)
         closed = list(self._close())
-        self.unmatched.expire(self.time.frontier)
-        self.closed.expire(self.time.frontier)
+        frontier = self.time.frontier
+        self.unmatched.expire(frontier)
+        self.closed.expire(frontier)
         return Joined(closed, late, shown)
 
     def leave_open(self) -> None:
@@ -212,8 +214,7 @@ class Join:
 
     def _believed(self, record: ServedFeedback, shown_at: float) -> bool:
         """Whether feedback came soon enough after its impression. Feedback stamped before it counts as immediate."""
-        window = self._config.click_s if record.kind == "click" else self._config.conversion_window_s
-        if record.time - shown_at <= window:
+        if record.time - shown_at <= self._windows[record.kind]:
             return True
         self.dropped["late_feedback"] += 1
         return False

@@ -6,6 +6,7 @@ import heapq
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ LONGEST_RETURN_S = 5.0
 """Seconds by which one sender may reconnect to a returned broker later than another: a few connection attempts."""
 _REQUEST_BYTES, _ITEM_BYTES = 1_300, 65
 """Memory of an open request and of one item of it, besides ids and payload, measured (docs/decisions/0092)."""
+_PAYLOADS_OF = (attrgetter(*PAYLOADS), attrgetter(*PAYLOADS, *CONVERSION_PAYLOADS))
 
 
 @dataclass(slots=True)
@@ -121,7 +123,6 @@ class OpenRequests:
 
 
 def _bytes(record: ServedImpression) -> int:
-    names = (*PAYLOADS, *CONVERSION_PAYLOADS) if isinstance(record, ConvertingImpression) else PAYLOADS
-    payload = sum(len(getattr(record, name)) for name in names)
-    words = len(record.request_id) + len(record.user_id) + sum(len(item) for item in record.items)
+    payload = sum(map(len, _PAYLOADS_OF[isinstance(record, ConvertingImpression)](record)))
+    words = len(record.request_id) + len(record.user_id) + sum(map(len, record.items))
     return _REQUEST_BYTES + _ITEM_BYTES * len(record.items) + words + payload
