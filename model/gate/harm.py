@@ -74,9 +74,8 @@ class HarmTest:
         `losses` `(3, n)` are log losses, nats, of the candidate before it learned, of live and of frozen.
         """
         candidate, live, frozen = scored.per_request(losses)
-        current = (
-            scored.version >= self._live_since
-        )  # requests that a replaced kernel served say nothing about this one
+        # Requests that a replaced kernel served say nothing about this one.
+        current = scored.version >= self._live_since
         difference = np.stack([(candidate - live) * current, candidate - frozen, (live - frozen) * current], axis=1)
         self._evidence.update(difference, self._strata.of(scored.domain), scored.per_request(weight))
         found = self._evidence.value >= self.threshold

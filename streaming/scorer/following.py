@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaError
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_fixed
+
+from streaming.scorer.topic_ids import TopicIds
+
+
+class TopicReplacedError(KafkaError):  # type: ignore[misc]  # aiokafka has no types
+    """A followed topic was deleted and created again."""
 
 
 async def follow(
     options: Mapping[str, Any],
-    read: Callable[[AIOKafkaConsumer], Awaitable[None]],
+    read: Callable[[AIOKafkaConsumer], Coroutine[Any, Any, None]],
     failed: Callable[[str], None],
     *,
+    ids: TopicIds,
+    forget: Callable[[str], None],
     poll_ms: int,
     retry_s: float,
     log: logging.Logger,
@@ -23,7 +33,8 @@ async def follow(
     """Passes a started consumer (read_committed, no consumer group) to `read` until it is cancelled.
 
     The client itself waits for a broker that goes away. Any of `errors`, from which the client does not recover, is
-    passed to `failed`, and `read` gets a new client after `retry_s`; it knows from where to continue.
+    passed to `failed`, and `read` gets a new client after `retry_s`; it knows from where to continue. If a topic was
+    deleted and created again, `forget` gets its name before, because it must be read from its beginning.
     """
 
     def note(attempt: RetryCallState) -> None:
@@ -42,8 +53,24 @@ async def follow(
         )
         try:
             await consumer.start()
-            await read(consumer)
+            await _read_until_replaced(read(consumer), ids, forget)
         finally:
             await consumer.stop()
 
     await AsyncRetrying(retry=retry_if_exception_type(errors), wait=wait_fixed(retry_s), before_sleep=note)(once)
+
+
+async def _read_until_replaced(
+    reading: Coroutine[Any, Any, None], ids: TopicIds, forget: Callable[[str], None]
+) -> None:
+    read, replaced = asyncio.ensure_future(reading), asyncio.ensure_future(ids.replaced())
+    try:
+        await asyncio.wait((read, replaced), return_when=asyncio.FIRST_COMPLETED)
+        if replaced.done():
+            forget(name := replaced.result())
+            raise TopicReplacedError(f"topic {name!r} was deleted and created again; it is read from its beginning")
+        await read
+    finally:
+        for task in (read, replaced):
+            task.cancel()
+        await asyncio.gather(read, replaced, return_exceptions=True)

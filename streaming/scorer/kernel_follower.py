@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError
 from streaming.kernel_log.kernels import KernelRecord, newest_kernels
 from streaming.scorer.active_kernels import ActiveKernels
 from streaming.scorer.following import follow
+from streaming.scorer.topic_ids import TopicIds
 
 _POLL_MS = 500
 _RETRY_S = 1.0
@@ -36,11 +37,13 @@ class KernelFollower:
     It sees committed transactions only. A new client continues at the offsets of the one before.
     """
 
-    def __init__(self, kernels: ActiveKernels, *, topic: str, control: str, options: Mapping[str, Any]) -> None:
-        """`control` is the topic of orders; `options` are aiokafka's connection options."""
+    def __init__(
+        self, kernels: ActiveKernels, ids: TopicIds, *, topic: str, control: str, options: Mapping[str, Any]
+    ) -> None:
+        """`control` is the topic of orders; `options` are aiokafka's connection options; `ids` are of both topics."""
         self._kernels = kernels
         self._topic, self._control = topic, control
-        self._options = dict(options)
+        self._ids, self._options = ids, dict(options)
         self._positions: dict[TopicPartition, int] = {}
         self._problem: str | None = None
         self.reached = asyncio.Event()
@@ -55,8 +58,12 @@ class KernelFollower:
     async def run(self) -> None:
         """Follows until it is cancelled."""
         await follow(
-            self._options, self._read, self._failed, poll_ms=_POLL_MS, retry_s=_RETRY_S, log=log, errors=KafkaError
-        )
+            self._options, self._read, self._failed, ids=self._ids, forget=self._forget,
+            poll_ms=_POLL_MS, retry_s=_RETRY_S, log=log, errors=KafkaError,
+        )  # fmt: skip
+
+    def _forget(self, topic: str) -> None:
+        self._positions = {at: offset for at, offset in self._positions.items() if at.topic != topic}
 
     def _failed(self, why: str) -> None:
         self._problem = f"reading topic {self._topic!r}: {why}"

@@ -39,6 +39,7 @@ from streaming.scorer.schema import (
     RequestRefused,
     ScoreRequest,
 )
+from streaming.scorer.topic_ids import TopicIds
 from streaming.topics import ensure_topics
 
 _FLUSH_S = 10.0
@@ -113,7 +114,10 @@ class ScorerService:
             timeout_s=self._config.scorer.events_timeout_s,
             max_waiting=_WAITING_CALLS * self.max_events,
         )
-        self._follower = KernelFollower(self._kernels, topic=topics.kernels, control=topics.control, options=options)
+        followed = TopicIds(self._config.kafka, (topics.kernels, topics.control))
+        self._follower = KernelFollower(
+            self._kernels, followed, topic=topics.kernels, control=topics.control, options=options
+        )
 
     def _observe(self) -> None:
         metrics.CLOCK_OFFSET.set_function(lambda: self._clock.offset_s)

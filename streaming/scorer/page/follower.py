@@ -19,6 +19,7 @@ from streaming.events.decisions import Decision, decode_decision
 from streaming.events.status import InvalidStatusError, decode_status
 from streaming.scorer.following import follow
 from streaming.scorer.page.history import HORIZON_S, StatusHistory
+from streaming.scorer.topic_ids import TopicIds
 
 _POLL_MS = 1_000
 _AT_ONCE = 5
@@ -43,7 +44,13 @@ class StatusFollower:
     async def run(self) -> None:
         """Follows until it is cancelled."""
         options = aiokafka_options(self._config.kafka)
-        await follow(options, self._read, self._failed, poll_ms=_POLL_MS, retry_s=_RETRY_S, log=log)
+        await follow(
+            options, self._read, self._failed, ids=TopicIds(self._config.kafka, (self._status, self._decisions)),
+            forget=self._forget, poll_ms=_POLL_MS, retry_s=_RETRY_S, log=log,
+        )  # fmt: skip
+
+    def _forget(self, topic: str) -> None:
+        self._positions = {at: offset for at, offset in self._positions.items() if at.topic != topic}
 
     def _failed(self, why: str) -> None:
         self.problem = f"reading topics {self._status!r} and {self._decisions!r}: {why}"

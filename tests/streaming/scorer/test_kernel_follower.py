@@ -44,6 +44,7 @@ class Log:
         self.records = [(TopicPartition(topic, 0), record) for topic, record in zip(topics, records, strict=True)]
         self.first, self.fails_at, self.polls = first, fails_at, 0
         self.at: dict[TopicPartition, int] = {}
+        self.is_replaced = asyncio.Event()
 
     def consumer(self, **_: object) -> Log:
         return self
@@ -53,6 +54,12 @@ class Log:
 
     async def stop(self) -> None:
         """Nothing to leave."""
+
+    async def replaced(self) -> str:
+        """Waits until a topic was deleted and created again: once, as soon as `is_replaced` is set."""
+        await self.is_replaced.wait()
+        self.is_replaced.clear()
+        return "control"
 
     def assign(self, partitions: list[TopicPartition]) -> None:
         self.at = dict.fromkeys(partitions, 0)
@@ -84,7 +91,7 @@ class Log:
 async def _follow(kernels: ActiveKernels, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernel_follower, "_RETRY_S", 0.0)
     monkeypatch.setattr(following, "AIOKafkaConsumer", log.consumer)
-    follower = KernelFollower(kernels, topic="kernels", control="control", options={})
+    follower = KernelFollower(kernels, log, topic="kernels", control="control", options={})  # type: ignore[arg-type]
     running = asyncio.create_task(follower.run())
     await follower.reached.wait()
     await asyncio.sleep(0.05)
@@ -103,3 +110,16 @@ async def test_a_broker_outage_while_reading_the_log_loses_neither_an_order_nor_
     await _follow(kernels, log, monkeypatch)
     state = kernels.state("main")
     assert (state.version, state.pinned, state.published) == (3, 3, 6)
+
+
+async def test_only_the_replaced_topic_is_read_from_its_beginning(
+    backbone: FoundationBackbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = Log(pinned(backbone, 3), record(packed(backbone, 5)), control=1, first="control", fails_at=0)
+    sought: list[tuple[str, int]] = []
+    monkeypatch.setattr(log, "seek", lambda partition, offset: sought.append((partition.topic, offset)))
+    running = asyncio.create_task(_follow(make_kernels(backbone), log, monkeypatch))
+    while sought[2:] != [("kernels", 1), ("control", 0)]:
+        log.is_replaced.set()
+        await asyncio.sleep(0.01)
+    await running
