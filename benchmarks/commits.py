@@ -64,7 +64,7 @@ class Written:
     def per_day(self, seconds: float) -> dict[str, float]:
         """Gigabytes a day by what they are, of what was written in so many seconds."""
         whole = dict(self.sizes) | {"transactions": self.transactions * _TRANSACTION_BYTES}
-        return {what: size / seconds * _DAY_S / 1e9 for what, size in whole.items()}
+        return {kind: size / seconds * _DAY_S / 1e9 for kind, size in whole.items()}
 
 
 class Committing:
@@ -108,11 +108,11 @@ class Committing:
 def records(prepared: Sequence[Prepared], rate: float = RATE) -> Iterator[tuple[float, Traffic]]:
     """The requests, `rate` a second, each with its clicks, and ingest's marks once a second."""
     now = 1_000.0
-    for number, one in enumerate(prepared):
+    for number, request in enumerate(prepared):
         now = 1_000.0 + number / rate
-        request_id = f"{one.group}.{number}"
-        yield now, msgspec.structs.replace(one.impression, request_id=request_id, time=now)
-        for item in one.clicked:
+        request_id = f"{request.group}.{number}"
+        yield now, msgspec.structs.replace(request.impression, request_id=request_id, time=now)
+        for item in request.clicked:
             yield now, ServedFeedback(request_id, item, now + _CLICK_S)
         if number % round(rate) == 0:
             yield now, Progress({0: now}, 1)
@@ -180,8 +180,8 @@ def main() -> int:
 def _print_result(console: Console, config: ProcessorConfig, played: Committing, seconds: float, again: float) -> None:
     table = Table("", "GB a day", title=f"Written by one group at {RATE:g} requests a second")
     day = played.written.per_day(seconds)
-    for what, size in day.items():
-        table.add_row(what, f"{size:.2f}")
+    for kind, size in day.items():
+        table.add_row(kind, f"{size:.2f}")
     table.add_row("in all", f"{sum(day.values()):.2f}")
     snapshot = len(encode_snapshot(played.cuts[-1].snapshot))
     every = snapshot / config.commit_interval_s * _DAY_S / 1e9

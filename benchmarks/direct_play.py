@@ -135,8 +135,8 @@ def play_directly(
     try:
         with make_admin(config.kafka) as admin:
             backlog = _ClickBacklog(admin, config)
-            for done, one in enumerate(prepared, 1):
-                clicks += _write(config, impressions_out, clicks_out, one)
+            for done, item in enumerate(prepared, 1):
+                clicks += _write(config, impressions_out, clicks_out, item)
                 if done % _CHECK_EVERY == 0:
                     while backlog.count(done, clicks) > max_backlog:
                         time.sleep(_PAUSE_S)
@@ -147,17 +147,17 @@ def play_directly(
     finally:
         impressions_out.close(timeout=1.0)
         clicks_out.close()
-    items = sum(len(one.impression.items) for one in prepared)
+    items = sum(len(item.impression.items) for item in prepared)
     return DirectPlay(len(prepared), items, clicks, began_at, time.monotonic() - began)
 
 
-def _write(config: Config, impressions: KafkaProducer, clicks: Publisher, one: Prepared) -> int:
+def _write(config: Config, impressions: KafkaProducer, clicks: Publisher, request: Prepared) -> int:
     now = time.time()
-    request_id = f"{one.group}.{uuid4().hex}"
-    served = msgspec.structs.replace(one.impression, request_id=request_id, time=now)
+    request_id = f"{request.group}.{uuid4().hex}"
+    served = msgspec.structs.replace(request.impression, request_id=request_id, time=now)
     impressions.send(
-        config.topics.traffic, key=request_id.encode(), value=encode_traffic(served), partition=one.partition
+        config.topics.traffic, key=request_id.encode(), value=encode_traffic(served), partition=request.partition
     )
-    for item in one.clicked:
+    for item in request.clicked:
         clicks.send(FeedbackEvent(request_id, item, now))
-    return len(one.clicked)
+    return len(request.clicked)

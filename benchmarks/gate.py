@@ -54,10 +54,10 @@ def differences(world: World, streams: int, requests: int, seed: int = 0) -> Ite
                 taste, errors = normal(0.7, streams, 1), normal(_ERROR_USER, 2, streams, 1)
             logit = -1.4 + taste + normal(0.9, streams, ITEMS)
             label = (random.random((streams, ITEMS), dtype=np.float32) < 1 / (1 + np.exp(-logit))).astype(np.float32)
-            one, two = (logit + error + normal(_ERROR_ITEM, streams, ITEMS) for error in errors)
+            first, second = (logit + error + normal(_ERROR_ITEM, streams, ITEMS) for error in errors)
             if request >= world.onset:
-                one = one + world.bias
-            rows.append((log_losses(one, label) - log_losses(two, label)).mean(axis=1))
+                first = first + world.bias
+            rows.append((log_losses(first, label) - log_losses(second, label)).mean(axis=1))
         yield np.stack(rows).astype(np.float64)
 
 

@@ -70,8 +70,8 @@ def memory(prepared: list[Prepared]) -> tuple[float, float]:
     """Bytes that an open item takes beside its logged representation, and that representation."""
     join = Join(JoinConfig(window_s=_WINDOW_S, max_bytes=2**40))
     values = [
-        encode_traffic(msgspec.structs.replace(one.impression, request_id=f"{one.group}.{number:032}", time=_BEGIN_S))
-        for number, one in enumerate(prepared[:_MEASURED])
+        encode_traffic(msgspec.structs.replace(item.impression, request_id=f"{item.group}.{number:032}", time=_BEGIN_S))
+        for number, item in enumerate(prepared[:_MEASURED])
     ]
     items = logged = 0
     tracemalloc.start()
@@ -98,20 +98,20 @@ class TakenOver:
     """Time from then to the first learned example."""
 
 
-def take_over(config: Config, opened: OpenedBackbone, one: Prepared, count: int) -> TakenOver:
+def take_over(config: Config, opened: OpenedBackbone, prepared: Prepared, count: int) -> TakenOver:
     """Kills the owner of `count` open impressions, each the first item of `one`."""
     join = JoinConfig(window_s=_WINDOW_S, max_bytes=2**40)
     config = config.model_copy(update={"join": join})
-    made, opener = _impressions(one), new_machine(config, opened, one.group, _NoLog())
+    made, opener = _impressions(prepared), new_machine(config, opened, prepared.group, _NoLog())
     for offset in range(count):
         opener.feed(offset, made(offset), _BEGIN_S + offset * _EVERY_S)
     data = encode_snapshot(opener.snapshot())
     del opener
     gc.collect()
     gc.freeze()
-    machine = new_machine(config, opened, one.group, _NoLog())
+    machine = new_machine(config, opened, prepared.group, _NoLog())
     began = time.thread_time()
-    machine.restore(decode_snapshot(data, group=one.group, fingerprint=opened.backbone.fingerprint), [], {})
+    machine.restore(decode_snapshot(data, group=prepared.group, fingerprint=opened.backbone.fingerprint), [], {})
     restored, reread = time.thread_time() - began, 0.0
     for begin in range(0, count, _CHUNK):
         values = [made(offset) for offset in range(begin, min(begin + _CHUNK, count))]  # the log's part
@@ -121,21 +121,21 @@ def take_over(config: Config, opened: OpenedBackbone, one: Prepared, count: int)
             spare_collector(machine, offset)
         reread += time.thread_time() - began
     began = time.thread_time()
-    learned = _close_some(machine, one.impression.items[0], config.learner.batch_examples)
+    learned = _close_some(machine, prepared.impression.items[0], config.learner.batch_examples)
     seconds = time.thread_time() - began
     assert learned
     return TakenOver(len(data), restored, reread, seconds)
 
 
-def _impressions(one: Prepared) -> Callable[[int], bytes]:
-    whole = one.impression
+def _impressions(prepared: Prepared) -> Callable[[int], bytes]:
+    whole = prepared.impression
     first = {name: getattr(whole, name)[: len(getattr(whole, name)) // len(whole.items)] for name in PAYLOADS}
 
     def made(offset: int) -> bytes:
         return encode_traffic(
             msgspec.structs.replace(
                 whole,
-                request_id=f"{one.group}.{offset:032}",
+                request_id=f"{prepared.group}.{offset:032}",
                 time=_BEGIN_S + offset * _EVERY_S,
                 items=whole.items[:1],
                 **first,

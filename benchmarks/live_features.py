@@ -44,7 +44,7 @@ class Dictionaries:
         for half, half_life in enumerate(self._half_lives):
             factor = 0.5 ** ((now - before) / half_life)
             old = sums[half * len(added) : (half + 1) * len(added)] or [0.0] * len(added)
-            faded += [one * factor + new for one, new in zip(old, added, strict=True)]
+            faded += [value * factor + new for value, new in zip(old, added, strict=True)]
         self._rows[kind, key] = now, faded
 
 

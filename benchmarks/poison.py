@@ -88,10 +88,10 @@ def harm_table(results: Results, seeds: Sequence[int]) -> Table:
     for (stream, poison), pairs in results.items():
         without, guarded = zip(*pairs, strict=True)
         cells = [
-            *(_percent(one.worst for one in arm) for arm in (without, guarded)),
-            *(_percent(one.after for one in arm) for arm in (without, guarded)),
+            *(_percent(result.worst for result in arm) for arm in (without, guarded)),
+            *(_percent(result.after for result in arm) for arm in (without, guarded)),
         ]
-        table.add_row(stream, poison, *cells, ", ".join(f"{one.set_aside:,}" for one in guarded))
+        table.add_row(stream, poison, *cells, ", ".join(f"{result.set_aside:,}" for result in guarded))
     return table
 
 
@@ -104,8 +104,8 @@ def cost_table(results: Results) -> Table:
     for (stream, poison), pairs in results.items():
         if poison == "none":
             arms = list(zip(*pairs, strict=True))
-            means = [np.mean([one.auc for one in arm]) for arm in arms]
-            means += [np.mean([one.within for one in arm]) for arm in arms]
+            means = [np.mean([result.auc for result in arm]) for arm in arms]
+            means += [np.mean([result.within for result in arm]) for arm in arms]
             table.add_row(stream, *(f"{mean:+.4f}" for mean in means))
     return table
 

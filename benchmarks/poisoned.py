@@ -41,16 +41,16 @@ def poisoned(half: LiveHalf, poison: Poison, seed: int) -> PlayedRequests:
 def _with_one_user(played: PlayedRequests, user: NDArray[np.int64], *, clicks: bool, seed: int) -> PlayedRequests:
     """The user with the most requests before the span sends those again, nine for every request of the span."""
     begin, end = played.span
-    one = int(np.bincount(user[:begin]).argmax())
-    own, places = np.flatnonzero(user[:begin] == one), np.arange(begin, end)
-    added = np.random.default_rng(seed).choice(own, (len(places), _BOT_REQUESTS)).ravel()
+    heaviest = int(np.bincount(user[:begin]).argmax())
+    requests, places = np.flatnonzero(user[:begin] == heaviest), np.arange(begin, end)
+    added = np.random.default_rng(seed).choice(requests, (len(places), _BOT_REQUESTS)).ravel()
     between = places[:, None] - 1 + np.arange(1, _BOT_REQUESTS + 1) / (_BOT_REQUESTS + 1)
     place = np.concatenate([played.place, between.ravel()])
     order = np.argsort(place, kind="stable")
     origin, place = np.concatenate([played.origin, added])[order], place[order]
     click, truth = played.click[origin], played.truth[origin]
-    bot = (user[origin] == one) & (place > begin - 1) & (place < end)
+    bot = (user[origin] == heaviest) & (place > begin - 1) & (place < end)
     click[bot] = truth[bot] = clicks
     return PlayedRequests(
-        origin, place, click, played.delay[origin], truth, user[origin] != one, played.span, np.ones(len(origin))
+        origin, place, click, played.delay[origin], truth, user[origin] != heaviest, played.span, np.ones(len(origin))
     )

@@ -66,8 +66,8 @@ class Features:
     """Profiles and live rows through Feast's own read call."""
 
     def __init__(self, config: Config) -> None:
-        own = FeatureStore(config.features, config.run_dir)
-        self._store: Any = import_feast().FeatureStore(config=own.online.repo_config)
+        store = FeatureStore(config.features, config.run_dir)
+        self._store: Any = import_feast().FeatureStore(config=store.online.repo_config)
         self._user = [f"{USER_PROFILE}:{spec.name}" for spec in config.features.user_fields]
         self._item = [f"{ITEM_PROFILE}:{spec.name}" for spec in config.features.item_fields]
         self._item += [f"{ITEM_TEXT}:{VECTOR}"]

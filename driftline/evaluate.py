@@ -64,10 +64,10 @@ def evaluate(
         "models": _names(models), "user_encoders": user_encoders, "new_scene": new_scene, "conversions": conversions,
         "queries": queries, "cluster": cluster, "base": base,
     }  # fmt: skip
-    comparison = next((one for one in _COMPARISONS if given[one.option]), _ADAPTERS)
+    comparison = next((candidate for candidate in _COMPARISONS if given[candidate.option]), _ADAPTERS)
     comparison.check(given)
-    own = {name: given[name] for name in comparison.options if name not in {*named, *asked}}
-    comparison.run(settings(context), _order(out, named, asked), own)
+    options = {name: given[name] for name in comparison.options if name not in {*named, *asked}}
+    comparison.run(settings(context), _order(out, named, asked), options)
 
 
 @app.command(rich_help_panel="Whole")
@@ -124,67 +124,69 @@ class Comparison:
         """Raises BadParameter for an option that does not go with this one."""
         if others := [name for name, value in given.items() if value and name not in {self.option, *self.options}]:
             option = _written(self.option) if self.option else "a comparison of adapters"
-            homes = [_written(one.option) for one in _COMPARISONS if others[0] in one.options]
+            homes = [_written(comparison.option) for comparison in _COMPARISONS if others[0] in comparison.options]
             homes += ["none of these"] * (others[0] in _ADAPTERS.options)
             but = f", but with {' or '.join(homes)}" if homes else ""
             allowed = ", ".join(map(_written, self.options))
             raise typer.BadParameter(
                 f"it does not go with {option}{but}; what does: {allowed} and --out", param_hint=_written(others[0])
             )
-        if own := [name for name in self.against if given[name] and given["tune"]]:
-            raise typer.BadParameter("it does not go with --tune, which decides it", param_hint=_written(own[0]))
+        if conflicting := [name for name in self.against if given[name] and given["tune"]]:
+            raise typer.BadParameter(
+                "it does not go with --tune, which decides it", param_hint=_written(conflicting[0])
+            )
 
 
 def _written(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _compare_adapters(config: Config, order: ComparisonOrder, own: Mapping[str, Any]) -> None:
+def _compare_adapters(config: Config, order: ComparisonOrder, options: Mapping[str, Any]) -> None:
     from lab.evaluate.command import run_evaluate
 
-    run_evaluate(config, order, **own)
+    run_evaluate(config, order, **options)
 
 
-def _tune_adapters(config: Config, order: ComparisonOrder, own: Mapping[str, Any]) -> None:
+def _tune_adapters(config: Config, order: ComparisonOrder, options: Mapping[str, Any]) -> None:
     from lab.evaluate.tune import run_tune
 
-    run_tune(config, order, **own)
+    run_tune(config, order, **options)
 
 
-def _try_detectors(config: Config, order: ComparisonOrder, own: Mapping[str, Any]) -> None:
+def _try_detectors(config: Config, order: ComparisonOrder, options: Mapping[str, Any]) -> None:
     from lab.detection.command import run_detectors
 
-    run_detectors(config, order, **own)
+    run_detectors(config, order, **options)
 
 
-def _compare_texts(config: Config, order: ComparisonOrder, own: Mapping[str, Any]) -> None:
+def _compare_texts(config: Config, order: ComparisonOrder, options: Mapping[str, Any]) -> None:
     from lab.text_models.command import run_text_models
 
-    run_text_models(config, order, **own)
+    run_text_models(config, order, **options)
 
 
-def _compare_user_encoders(config: Config, order: ComparisonOrder, own: Mapping[str, Any]) -> None:
+def _compare_user_encoders(config: Config, order: ComparisonOrder, options: Mapping[str, Any]) -> None:
     from lab.encoders.command import run_encoders
 
-    run_encoders(config, order, **own)
+    run_encoders(config, order, **options)
 
 
-def _try_conversions(config: Config, order: ComparisonOrder, own: Mapping[str, Any]) -> None:
+def _try_conversions(config: Config, order: ComparisonOrder, options: Mapping[str, Any]) -> None:
     from lab.conversions.command import run_conversions
 
-    run_conversions(config, order, **own)
+    run_conversions(config, order, **options)
 
 
-def _compare_queries(config: Config, order: ComparisonOrder, own: Mapping[str, Any]) -> None:
+def _compare_queries(config: Config, order: ComparisonOrder, options: Mapping[str, Any]) -> None:
     from lab.queries.command import run_queries
 
-    run_queries(config, order, **own)
+    run_queries(config, order, **options)
 
 
-def _try_new_scene(config: Config, order: ComparisonOrder, own: Mapping[str, Any]) -> None:
+def _try_new_scene(config: Config, order: ComparisonOrder, options: Mapping[str, Any]) -> None:
     from lab.fine_tuning.comparison import run_new_scene
 
-    run_new_scene(config, order, **own)
+    run_new_scene(config, order, **options)
 
 
 _STREAMS = ("suite", "script", "log", "mapping")

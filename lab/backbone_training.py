@@ -115,12 +115,12 @@ def write_starts(
     keys = np.array([domain.key for domain in log.space.domains()])[log.space.flat(log.examples.domain)]
     for group in config.groups:
         domains = config.domains_of(group.name)
-        own = replace(log, examples=log.examples.select(np.flatnonzero(np.isin(keys, domains))))
+        of_group = replace(log, examples=log.examples.select(np.flatnonzero(np.isin(keys, domains))))
         live = LiveFeatures(layout, config.live)
-        count_log(live, own, own.examples.time)
+        count_log(live, of_group, of_group.examples.time)
         rows = live.rows()
         if converts:
-            conversions, clicked = LiveFeatures(replace(layout, history=NO_HISTORY), config.live), clicked_log(own)
+            conversions, clicked = LiveFeatures(replace(layout, history=NO_HISTORY), config.live), clicked_log(of_group)
             count_log(conversions, clicked, clicked.examples.time)
             rows += as_conversions(conversions.rows())
         write_first_rows(folder, group.name, domains, rows)

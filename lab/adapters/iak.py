@@ -108,19 +108,24 @@ def unlearned(start: KernelStart, _: int) -> KernelStart:
 
 def without_compression(start: KernelStart, seed: int) -> KernelStart:
     """A start whose compression has the same number of random directions."""
-    one = start.compression
-    drawn = torch.randn(one.projection.shape, generator=torch.Generator().manual_seed(seed))
+    compression = start.compression
+    drawn = torch.randn(compression.projection.shape, generator=torch.Generator().manual_seed(seed))
     projection, _ = torch.linalg.qr(drawn)
-    drawn_instead = replace(one, projection=projection, gain=torch.ones_like(one.gain))
+    drawn_instead = replace(compression, projection=projection, gain=torch.ones_like(compression.gain))
     return unlearned(replace(start, compression=drawn_instead), seed)
 
 
 def without_matching(start: KernelStart, _: int) -> KernelStart:
     """A start without representation and item values; frozen logit, counters and T remain."""
-    one, two = start.compression, start.descriptor
-    nothing = replace(one, projection=one.projection[:, :0], gain=one.gain[:0], relevance=one.relevance[:0])
-    described = replace(two, table=two.table[:, :0], shift=two.shift[:0])
-    left = [*range(start.features.direct), start.features.direct + two.width - 1]  # of v+ the frozen logit alone
+    compression, descriptor = start.compression, start.descriptor
+    nothing = replace(
+        compression,
+        projection=compression.projection[:, :0],
+        gain=compression.gain[:0],
+        relevance=compression.relevance[:0],
+    )
+    described = replace(descriptor, table=descriptor.table[:, :0], shift=descriptor.shift[:0])
+    left = [*range(start.features.direct), start.features.direct + descriptor.width - 1]  # of v+ the frozen logit alone
     return replace(
         start,
         compression=nothing,

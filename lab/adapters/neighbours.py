@@ -51,11 +51,11 @@ class CoClicks:
         return np.array([self._one(u, i) for u, i in pairs], dtype=np.float32)
 
     def _one(self, user: int, item: int) -> float:
-        together, own = self._together.get(item), self._clicks[item]
+        together, item_clicks = self._together.get(item), self._clicks[item]
         if not together:
             return 0.0
         votes = ((together[j], self._clicks[j]) for j in self._recent.get(user, ()) if j in together)
-        return float(sum(count / ((own * clicks) ** 0.5 + _SHRINK) for count, clicks in votes))
+        return float(sum(count / ((item_clicks * clicks) ** 0.5 + _SHRINK) for count, clicks in votes))
 
 
 class Neighbours:

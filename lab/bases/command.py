@@ -42,7 +42,7 @@ def table(name: str, rows: Sequence[Sequence[Measured]]) -> str:
     """One row per model; `rows` holds its measures by seed."""
     lines = [f"{name}, seeds: {len(rows[0])}", "", _line(_HEAD), "|---" + "|---:" * len(_FIGURES) + "|---|"]
     for seeds in rows:
-        figures = [str(interval([getattr(one, figure) for one in seeds])).lstrip("+") for figure in _FIGURES]
+        figures = [str(interval([getattr(row, figure) for row in seeds])).lstrip("+") for figure in _FIGURES]
         lines.append(_line([seeds[0].name, *figures, seeds[0].about]))
     return "\n".join(lines)
 

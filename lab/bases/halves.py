@@ -70,10 +70,10 @@ class Field:
 def fields_of(halves: Halves, data: TrainingData) -> list[Field]:
     """User, item, their fields and the facets of all pairs of `data`."""
     profiles, encoder = data.profiles, halves.encoder
-    one = torch.ones(len(data), 1)
+    unit_weight = torch.ones(len(data), 1)
     fields = [
-        Field("user", profiles.user[data.user][:, None], one, halves.shape.users),
-        Field("item", profiles.item[data.item][:, None], one, halves.shape.items),
+        Field("user", profiles.user[data.user][:, None], unit_weight, halves.shape.users),
+        Field("item", profiles.item[data.item][:, None], unit_weight, halves.shape.items),
     ]
     for side, encoders, rows, weight, at in (
         ("user", encoder.user_fields, profiles.user_sparse, profiles.user_weight, data.user),
@@ -86,13 +86,13 @@ def fields_of(halves: Halves, data: TrainingData) -> list[Field]:
             fields.append(Field(name, rows[at][:, here] - first, weight[at][:, here], field.rows))
             first, slot = first + field.rows, slot + field.slots
     for facet, size in enumerate(halves.shape.domain_sizes):
-        fields.append(Field(f"facet {facet}", data.domain[:, facet, None], one, size))
+        fields.append(Field(f"facet {facet}", data.domain[:, facet, None], unit_weight, size))
     return fields
 
 
-def cross(one: Field, other: Field) -> Field:
+def cross(first: Field, second: Field) -> Field:
     """Pairs of a row of each."""
-    n = len(one.rows)
-    rows = one.rows[:, :, None] * other.size + other.rows[:, None, :]
-    weight = one.weight[:, :, None] * other.weight[:, None, :]
-    return Field(f"{one.name} x {other.name}", rows.view(n, -1), weight.view(n, -1), one.size * other.size)
+    n = len(first.rows)
+    rows = first.rows[:, :, None] * second.size + second.rows[:, None, :]
+    weight = first.weight[:, :, None] * second.weight[:, None, :]
+    return Field(f"{first.name} x {second.name}", rows.view(n, -1), weight.view(n, -1), first.size * second.size)

@@ -46,7 +46,7 @@ def run_conversions(config: Config, order: ComparisonOrder, *, console: Console 
     tasks = [(source, seed) for seed in plan.seeds for source in plan.sources]
     trials = run_trials(plan, try_conversions, tasks, order.processes, console, title="conversions")
     streams = [source.name for source in plan.sources]
-    report = report_of(sorted(trials, key=lambda one: (streams.index(one.stream), one.seed)), plan.seeds)
+    report = report_of(sorted(trials, key=lambda trial: (streams.index(trial.stream), trial.seed)), plan.seeds)
     write_report(order.out, "conversions", report.to_json(), markdown(report))
     show_tables(tables(report), console)
     print_location(order.out / "conversions.md", time.monotonic() - begun, console)

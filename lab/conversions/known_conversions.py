@@ -130,9 +130,9 @@ def _events(
     return sorted(events, key=lambda event: event[:3])
 
 
-def _of_item(one: RequestOutcome, place: int, converted: float, residual: float) -> RequestOutcome:
+def _of_item(outcome: RequestOutcome, place: int, converted: float, residual: float) -> RequestOutcome:
     only = slice(place, place + 1)
     return replace(
-        one, items=one.items[only], content=one.content[only], values=one.values[only],
+        outcome, items=outcome.items[only], content=outcome.content[only], values=outcome.values[only],
         click=np.array([converted], dtype=np.float32), residual=np.array([residual], dtype=np.float32),
     )  # fmt: skip

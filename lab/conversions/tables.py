@@ -58,9 +58,9 @@ def _rows(stream: str, trials: Sequence[ConversionTrial]) -> Iterator[CvrRow]:
         yield CvrRow(
             stream=stream,
             way=way,
-            figures={name: interval([getattr(one, name) for one in by_seed.values()]) for name in MEASURES},
+            figures={name: interval([getattr(result, name) for result in by_seed.values()]) for name in MEASURES},
             above={name: paired(runs, way, FROZEN, name) for name in MEASURES},
-            cpu_s=interval([one.cpu_s for one in by_seed.values()]),
+            cpu_s=interval([result.cpu_s for result in by_seed.values()]),
         )
 
 
@@ -68,11 +68,11 @@ def tables(report: CvrReport) -> Iterator[NamedTable]:
     """Title, head and cells of each stream's table."""
     head = ["CVR by"] + [name for title in _TITLES.values() for name in (title, "above frozen")]
     for stream in dict.fromkeys(row.stream for row in report.rows):
-        own = [trial for trial in report.trials if trial.stream == stream]
-        clicks, conversions = (sum(getattr(trial, name) for trial in own) for name in ("clicks", "conversions"))
+        trials = [trial for trial in report.trials if trial.stream == stream]
+        clicks, conversions = (sum(getattr(trial, name) for trial in trials) for name in ("clicks", "conversions"))
         title = (
-            f"{stream}: {conversions:,} conversions of {clicks:,} clicks in {len(own)} seeds "
-            f"({sum(trial.lists for trial in own):,} requests with one), clicks by the kernel"
+            f"{stream}: {conversions:,} conversions of {clicks:,} clicks in {len(trials)} seeds "
+            f"({sum(trial.lists for trial in trials):,} requests with one), clicks by the kernel"
         )
         yield title, head, [_cells(row) for row in report.rows if row.stream == stream]
 

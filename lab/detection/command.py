@@ -41,14 +41,14 @@ def run_detectors(config: Config, order: ComparisonOrder, *, console: Console | 
     ensure_writable(order.out)
     chosen = scenarios(order.streams.suite or "scripted")
     plan = order.plan(config, _sources(chosen), ("frozen",), order.seeds_or(SEEDS))
-    grid = [config.drift.model_copy(update={"false_alarm_examples": one}) for one in GRID]
+    grid = [config.drift.model_copy(update={"false_alarm_examples": patience}) for patience in GRID]
     configs = grid if order.tune else [config.drift]
     trials = execute(plan, chosen, configs, console, order.processes)
-    reports = [report_of([heard[number] for heard in trials]) for number in range(len(configs))]
+    reports = [report_of([results[number] for results in trials]) for number in range(len(configs))]
     if order.tune:
         show_tables([grid_table(list(zip(GRID, reports, strict=True)))], console)
         return reports
-    write(reports[0], [heard[0] for heard in trials], order.out)
+    write(reports[0], [results[0] for results in trials], order.out)
     show_tables(tables(reports[0]), console)
     for line in missed(reports[0]):
         console.print(f"[dim]{line}[/]", highlight=False)
@@ -58,7 +58,7 @@ def run_detectors(config: Config, order: ComparisonOrder, *, console: Console | 
 
 def _sources(chosen: Sequence[Scenario]) -> list[Source]:
     """Each once: the faults are put into one stream."""
-    return list({one.source.describe(): one.source for one in chosen}.values())
+    return list({scenario.source.describe(): scenario.source for scenario in chosen}.values())
 
 
 def execute(
@@ -69,19 +69,23 @@ def execute(
     processes: int,
 ) -> list[list[Trial]]:
     """Trials of every stream and seed by a monitor of each configuration; in the order of streams, then seeds."""
-    pairs = sorted(((one, seed) for one in _sources(chosen) for seed in plan.seeds), key=lambda pair: pair[0].name)
-    tasks = [(one.source, seed, one.name) for seed in plan.seeds for one in sorted(chosen, key=_longest_first)]
+    pairs = sorted(
+        ((source, seed) for source in _sources(chosen) for seed in plan.seeds), key=lambda pair: pair[0].name
+    )
+    tasks = [
+        (scenario.source, seed, scenario.name) for seed in plan.seeds for scenario in sorted(chosen, key=_longest_first)
+    ]
     with workers(processes, None), bars(console) as progress:
         first = progress.add_task("backbones", total=len(pairs), note="pretraining, unless they are there")
         second = progress.add_task("streams", total=len(tasks), note=f"{len(chosen)} streams, {len(plan.seeds)} seeds")
         for _ in each(plan, pretrain, pairs):
             progress.advance(first)
         trials = []
-        for heard in each(plan, partial(try_stream, configs=configs), tasks):
-            progress.update(second, advance=1, note=f"{heard[0].stream}, seed {heard[0].seed}")
-            trials.append(heard)
-    order = [one.name for one in chosen]
-    return sorted(trials, key=lambda heard: (order.index(heard[0].stream), heard[0].seed))
+        for results in each(plan, partial(try_stream, configs=configs), tasks):
+            progress.update(second, advance=1, note=f"{results[0].stream}, seed {results[0].seed}")
+            trials.append(results)
+    order = [scenario.name for scenario in chosen]
+    return sorted(trials, key=lambda results: (order.index(results[0].stream), results[0].seed))
 
 
 def _longest_first(scenario: Scenario) -> int:
@@ -91,9 +95,9 @@ def _longest_first(scenario: Scenario) -> int:
 def write(report: DetectorReport, trials: Sequence[Trial], out: Path) -> None:
     """Writes all files of a report; the pictures show the first seed."""
     drawn = {
-        f"detectors-{one.stream}.png": png(partial(draw_trial, name=one.stream, drawn=one.drawn), 11, 6)
-        for one in trials
-        if one.drawn is not None
+        f"detectors-{trial.stream}.png": png(partial(draw_trial, name=trial.stream, drawn=trial.drawn), 11, 6)
+        for trial in trials
+        if trial.drawn is not None
     }
     write_report(out, "detectors", report.to_json(), markdown(report))
     write_whole(out / "detectors.html", page(report, drawn))

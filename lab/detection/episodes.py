@@ -81,7 +81,7 @@ class Episode:
 def scripted_episodes(stream: ScriptedStream) -> list[Episode]:
     """Episodes of a script, by begin: one per event, or per cycle of a recurring one."""
     episodes = [episode for event in stream.script.events for episode in _episodes(event, stream)]
-    return sorted(episodes, key=lambda one: one.begin)
+    return sorted(episodes, key=lambda found: found.begin)
 
 
 def _episodes(event: ScriptEvent, stream: ScriptedStream) -> list[Episode]:

@@ -28,13 +28,13 @@ def draw_trial(figure: Figure, name: str, drawn: Drawn) -> None:
         return float(np.searchsorted(drawn.time, time)) / 1e3
 
     for axes in (losses, verdicts):
-        for one in drawn.episodes:
-            axes.axvspan(place(one.begin), place(one.end), color="#ffe9b3", alpha=0.45, lw=0, zorder=0)
-            axes.axvline(place(one.begin), color="#b4530a", lw=1, ls=(0, (4, 3)), zorder=1)
+        for episode in drawn.episodes:
+            axes.axvspan(place(episode.begin), place(episode.end), color="#ffe9b3", alpha=0.45, lw=0, zorder=0)
+            axes.axvline(place(episode.begin), color="#b4530a", lw=1, ls=(0, (4, 3)), zorder=1)
         plain(axes)
-    for row, one in enumerate(drawn.episodes):
-        at = (place(one.begin), 0.98 - 0.09 * (row % 3))
-        text = f" {one.name.replace('_', ' ')}"
+    for row, episode in enumerate(drawn.episodes):
+        at = (place(episode.begin), 0.98 - 0.09 * (row % 3))
+        text = f" {episode.name.replace('_', ' ')}"
         losses.annotate(text, at, xycoords=("data", "axes fraction"), va="top", fontsize=9, color="#8a6d00")
     edges = np.linspace(0, examples, _WINDOWS + 1).astype(np.int64)
     middle = (edges[:-1] + edges[1:]) / 2e3

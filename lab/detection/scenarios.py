@@ -54,7 +54,7 @@ def scenarios(suite: str) -> list[Scenario]:
     sources = [_long(source) for source in choose(NamedStreams(suite), quick=False) if source.script is not None]
     still = next(source for source in choose(NamedStreams("scripted"), quick=False) if source.name == NO_DRIFT)
     return [
-        *(Scenario(one.name, one) for one in sources),
+        *(Scenario(stream.name, stream) for stream in sources),
         *(Scenario(name, still, name) for name in FAULTS),
         *(Scenario(name, movielens_source(name)) for name in REAL),
     ]
@@ -115,15 +115,15 @@ def _permuted(half: LiveHalf, played: PlayedRequests, pretrained: Pretrained) ->
     part, x = _span_examples(half, played), half.pairs.x.copy()
     columns = np.arange(0, x.shape[1], 2)
     x[part, columns[:, None]] = x[part, np.roll(columns, 1)[:, None]]
-    return _seen_as(half, pretrained, x, part), played
+    return _logits_of(half, pretrained, x, part), played
 
 
-def _seen_as(half: LiveHalf, pretrained: Pretrained, x: NDArray[np.float16], part: slice) -> LiveHalf:
+def _logits_of(half: LiveHalf, pretrained: Pretrained, x: NDArray[np.float16], part: slice) -> LiveHalf:
     """A live half with another representation in `part`, as the frozen model scores it."""
     logit = half.pairs.frozen_logit.copy()
     with torch.inference_mode():
-        seen, domain = torch.from_numpy(x[part].astype(np.float32)), torch.from_numpy(_domains(half)[part])
-        logit[part] = pretrained.backbone.predict(seen, domain)[:, 0].numpy()
+        inputs, domain = torch.from_numpy(x[part].astype(np.float32)), torch.from_numpy(_domains(half)[part])
+        logit[part] = pretrained.backbone.predict(inputs, domain)[:, 0].numpy()
     return replace(half, pairs=replace(half.pairs, x=x, frozen_logit=logit))
 
 
@@ -142,7 +142,7 @@ def _empty(half: LiveHalf, played: PlayedRequests, pretrained: Pretrained) -> Fa
     x = half.pairs.x.copy()
     query = half.chunk.query_of(row)
     x[part] = represent_pairs(pretrained.backbone, profiles, user, item, domain, past, query).x
-    return _seen_as(half, pretrained, x, part), played
+    return _logits_of(half, pretrained, x, part), played
 
 
 def _scaled(half: LiveHalf, played: PlayedRequests, _: Pretrained) -> Faulty:

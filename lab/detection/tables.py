@@ -27,10 +27,10 @@ def tables(report: DetectorReport) -> Iterator[NamedTable]:
         ["detector", "recalled", "with the right cause", "delay, examples", "false alarms per million", "of them seen"],
         [
             [
-                one.detector, _percent(one.recalled), _percent(one.right), _number(one.delay_examples),
-                _rate(one.per_million), f"{one.false_alarms:,}",
+                total.detector, _percent(total.recalled), _percent(total.right), _number(total.delay_examples),
+                _rate(total.per_million), f"{total.false_alarms:,}",
             ]
-            for one in report.totals
+            for total in report.totals
         ],
     )  # fmt: skip
     yield (
@@ -67,8 +67,13 @@ def grid_table(reports: Sequence[tuple[float, DetectorReport]]) -> NamedTable:
     head = ["false_alarm_examples", "recalled", "with the right cause", "delay, examples", "false alarms per million"]
     body = []
     for value, report in reports:
-        one = next(total for total in report.totals if total.detector == VERDICT)
-        cells = [_percent(one.recalled), _percent(one.right), _number(one.delay_examples), _rate(one.per_million)]
+        of_verdict = next(total for total in report.totals if total.detector == VERDICT)
+        cells = [
+            _percent(of_verdict.recalled),
+            _percent(of_verdict.right),
+            _number(of_verdict.delay_examples),
+            _rate(of_verdict.per_million),
+        ]
         body.append([f"{value:,.0f}", *cells])
     return f"The verdict on tuning seeds {', '.join(map(str, reports[0][1].seeds))}", head, body
 

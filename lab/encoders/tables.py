@@ -31,8 +31,8 @@ def _figures(stream: StreamOfEncoders) -> NamedTable:
 def _shares(stream: StreamOfEncoders) -> NamedTable:
     head = ["user encoder", "figure", "live history", "kernel", "both", "kernel on top of the live history"]
     rows = [
-        [one.encoder, _TITLES[one.figure], *map(span, (one.history, one.kernel, one.both, one.on_top))]
-        for one in stream.shares
+        [row.encoder, _TITLES[row.figure], *map(span, (row.history, row.kernel, row.both, row.on_top))]
+        for row in stream.shares
     ]
     return f"{stream.stream}: gains above the frozen model without an encoder", head, rows
 
@@ -44,11 +44,11 @@ def _costs(stream: StreamOfEncoders) -> NamedTable:
     ]  # fmt: skip
     rows = [
         [
-            one.encoder, f"{one.request_ms.mean:.2f}", f"{one.request_ms_above.mean:+.2f}",
-            "" if math.isnan(one.pretrain_s.mean) else f"{one.pretrain_s.mean:.0f}",
-            f"{100 * one.with_history:.0f} %", f"{100 * one.left:.0f} %",
+            row.encoder, f"{row.request_ms.mean:.2f}", f"{row.request_ms_above.mean:+.2f}",
+            "" if math.isnan(row.pretrain_s.mean) else f"{row.pretrain_s.mean:.0f}",
+            f"{100 * row.with_history:.0f} %", f"{100 * row.left:.0f} %",
         ]
-        for one in stream.costs
+        for row in stream.costs
     ]  # fmt: skip
     return f"{stream.stream}: costs", head, rows
 

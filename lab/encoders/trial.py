@@ -107,7 +107,7 @@ def _tried(plan: Plan, source: Source, seed: int, encoder: str) -> EncoderTrial:
         encoder=encoder,
         delay_s=backbone.history_delay_s,
         figures={arm: _measured(data, logit) for arm, data, logit in scored},
-        with_history={arm: _share(one) for arm, one in past.items()},
+        with_history={arm: _share(events) for arm, events in past.items()},
         request_ms=_request_ms(pretrained, chunk, past[FROZEN_LIVE]),
         pretrain_s=spent if made else None,
         slices={

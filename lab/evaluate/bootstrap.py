@@ -31,10 +31,10 @@ Weights = NDArray[np.float32]
 
 def draw_users(user: NDArray[np.int64], draws: int = DRAWS) -> Weights:
     """Draws as many users as there are, with replacement; the same for the same users. `user` is `(n,)`."""
-    names, own = np.unique(user, return_inverse=True)
+    names, index = np.unique(user, return_inverse=True)
     share = np.full(len(names), 1 / len(names))
     times = np.random.default_rng(0).multinomial(len(names), share, size=draws)
-    return np.asarray(times.astype(np.float32)[:, own])
+    return np.asarray(times.astype(np.float32)[:, index])
 
 
 def drawn_figures(data: PreparedStream, logit: NDArray[np.float32], weights: Weights) -> NDArray[np.float64]:

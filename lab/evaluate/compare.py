@@ -56,24 +56,26 @@ Runs = Mapping[str, Mapping[int, Measures]]
 """Measures of one stream by adapter and seed."""
 
 
-def paired(runs: Mapping[str, Mapping[int, object]], adapter: str, other: str, what: str = "auc") -> Interval:
+def paired(runs: Mapping[str, Mapping[int, object]], adapter: str, other: str, measure: str = "auc") -> Interval:
     """Difference of a measure between two adapters on the same seeds."""
-    return interval(differences(runs, adapter, other, what))
+    return interval(differences(runs, adapter, other, measure))
 
 
-def differences(runs: Mapping[str, Mapping[int, object]], adapter: str, other: str, what: str = "auc") -> list[float]:
+def differences(
+    runs: Mapping[str, Mapping[int, object]], adapter: str, other: str, measure: str = "auc"
+) -> list[float]:
     """The difference of two adapters by seed."""
     seeds = sorted(set(runs.get(adapter, {})) & set(runs.get(other, {})))
-    return [getattr(runs[adapter][s], what) - getattr(runs[other][s], what) for s in seeds]
+    return [getattr(runs[adapter][s], measure) - getattr(runs[other][s], measure) for s in seeds]
 
 
-def over_streams(streams: Mapping[str, Runs], adapter: str, other: str, what: str = "auc") -> Interval:
+def over_streams(streams: Mapping[str, Runs], adapter: str, other: str, measure: str = "auc") -> Interval:
     """The difference averaged over the streams within each seed first, because seeds are the independent
     repetitions."""
     by_seed: dict[int, list[float]] = {}
     for runs in streams.values():
         for seed in set(runs.get(adapter, {})) & set(runs.get(other, {})):
-            difference = getattr(runs[adapter][seed], what) - getattr(runs[other][seed], what)
+            difference = getattr(runs[adapter][seed], measure) - getattr(runs[other][seed], measure)
             if not np.isnan(difference):
                 by_seed.setdefault(seed, []).append(difference)
     return interval([float(np.mean(values)) for values in by_seed.values()])
@@ -93,8 +95,8 @@ def forgetting(runs: Runs, adapter: str) -> Interval:
     seeds = sorted(set(runs.get(adapter, {})) & set(runs.get(FROZEN, {})))
     lost = []
     for seed in seeds:
-        own, still = runs[adapter][seed], runs[FROZEN][seed]
-        lost.append((own.before - still.before) - (own.returned - still.returned))
+        adapted, frozen = runs[adapter][seed], runs[FROZEN][seed]
+        lost.append((adapted.before - frozen.before) - (adapted.returned - frozen.returned))
     return interval(lost)
 
 
@@ -102,7 +104,7 @@ def leads_around_return(runs: Runs, adapter: str) -> tuple[float, ...]:
     """AUC above frozen at each of `AROUND_RETURN`, means over the seeds; empty without a return."""
     seeds = sorted(set(runs.get(adapter, {})) & set(runs.get(FROZEN, {})))
     around = [(runs[adapter][seed].around_return, runs[FROZEN][seed].around_return) for seed in seeds]
-    leads = [[own - still for own, still in zip(*both, strict=True)] for both in around]
+    leads = [[adapted - frozen for adapted, frozen in zip(*both, strict=True)] for both in around]
     return tuple(mean_known(values) for values in zip(*leads, strict=True))
 
 

@@ -87,15 +87,15 @@ def report_conversions(
 
 
 def _row(name: str, runs: Mapping[str, Mapping[int, ConversionMeasures]]) -> ConversionRow:
-    own = list(runs[name].values())
+    by_seed = list(runs[name].values())
     return ConversionRow(
         adapter=name,
-        request_auc=interval([one.request_auc for one in own]),
-        auc=interval([one.auc for one in own]),
+        request_auc=interval([measures.request_auc for measures in by_seed]),
+        auc=interval([measures.auc for measures in by_seed]),
         request_auc_lead=paired(runs, name, FROZEN, "request_auc"),
         lead=paired(runs, name, FROZEN),
-        request_auc_by_clicks=interval([one.request_auc_by_clicks for one in own]),
-        auc_by_clicks=interval([one.auc_by_clicks for one in own]),
+        request_auc_by_clicks=interval([measures.request_auc_by_clicks for measures in by_seed]),
+        auc_by_clicks=interval([measures.auc_by_clicks for measures in by_seed]),
     )
 
 

@@ -74,8 +74,8 @@ def goals(report: EvaluationReport) -> list[Goal]:
 def _scripts(report: EvaluationReport) -> Iterator[Goal]:
     scripts = standard_suite()
     run = sum(stream.name in scripts and not stream.altered for stream in report.streams)
-    for what, leads in (("AUC within requests", report.script_request_leads), ("AUC", report.script_leads)):
-        question = f"{len(scripts)} scripts, mean {what} above frozen: at least {_SCRIPTS:.3f}"
+    for measure, leads in (("AUC within requests", report.script_request_leads), ("AUC", report.script_leads)):
+        question = f"{len(scripts)} scripts, mean {measure} above frozen: at least {_SCRIPTS:.3f}"
         lead = leads[KERNEL]
         if math.isnan(lead.mean):
             yield Goal(question, NOT_RUN, None)
@@ -109,25 +109,25 @@ def _above_rivals(rows: dict[str, AdapterRow]) -> Goal:
     return Goal(question, f"not above {', '.join(below) or 'none'}{missing}", met)
 
 
-def _below(own: AdapterRow, other: AdapterRow) -> str:
+def _below(kernel: AdapterRow, rival: AdapterRow) -> str:
     """The rival's name with the figures in which the kernel is not above it; empty if it is above in all."""
     leads = {
-        "requests": own.request_auc.mean - other.request_auc.mean,
-        "AUC": own.auc.mean - other.auc.mean,
-        "log loss": other.log_loss - own.log_loss,
+        "requests": kernel.request_auc.mean - rival.request_auc.mean,
+        "AUC": kernel.auc.mean - rival.auc.mean,
+        "log loss": rival.log_loss - kernel.log_loss,
     }
-    lost = [f"{what} {lead:+.4f}" for what, lead in leads.items() if not lead > 0]
-    return f"{other.adapter} ({', '.join(lost)})" if lost else ""
+    lost = [f"{measure} {lead:+.4f}" for measure, lead in leads.items() if not lead > 0]
+    return f"{rival.adapter} ({', '.join(lost)})" if lost else ""
 
 
 def _costs(report: EvaluationReport) -> Iterator[Goal]:
     costs = {cost.adapter: cost for cost in report.costs}
-    own, full = costs[KERNEL], costs.get(FULL)
+    kernel, full = costs[KERNEL], costs.get(FULL)
     numbers, time = f"learned numbers against {FULL}: at most 1/200", f"processor time against {FULL}: at most 0.05"
-    if full is None or not own.parameters or not full.cpu_s_per_100k:
+    if full is None or not kernel.parameters or not full.cpu_s_per_100k:
         yield from (Goal(numbers, NOT_RUN, None), Goal(time, NOT_RUN, None))
         return
-    size, share = full.parameters / own.parameters, own.cpu_s_per_100k / full.cpu_s_per_100k
-    state = f"{own.parameters:,} of {full.parameters:,}; {own.state_bytes / 1e3:,.0f} kB of state in all"
+    size, share = full.parameters / kernel.parameters, kernel.cpu_s_per_100k / full.cpu_s_per_100k
+    state = f"{kernel.parameters:,} of {full.parameters:,}; {kernel.state_bytes / 1e3:,.0f} kB of state in all"
     yield Goal(numbers, f"1/{size:.0f} ({state})", size >= 200)
     yield Goal(time, f"{share:.3f}", share <= 0.05)

@@ -26,8 +26,8 @@ def information_table(streams: Sequence[StreamReport]) -> tuple[list[str], list[
     for stream in streams:
         runs = stream.information
         if runs:
-            columns = ([one.compression for one in runs], [one.per_example for one in runs])
-            sums = (np.mean([one.matching for one in runs]), np.mean([one.examples for one in runs]))
+            columns = ([run.compression for run in runs], [run.per_example for run in runs])
+            sums = (np.mean([run.matching for run in runs]), np.mean([run.examples for run in runs]))
             body.append(
                 [stream.name, *(plain_span(interval(c)) for c in columns), *(f"{value:,.0f}" for value in sums)]
             )
@@ -49,10 +49,10 @@ def draw_plane(figure: Figure, streams: Sequence[StreamReport]) -> None:
     plane, over_time = figure.subplots(1, 2, width_ratios=(1, 1.2))
     for stream in streams:
         runs = stream.information
-        points = plane.scatter([one.compression for one in runs], [one.per_example for one in runs], s=28, alpha=0.8)
-        centre = (mean_known([one.compression for one in runs]), mean_known([one.per_example for one in runs]))
+        points = plane.scatter([run.compression for run in runs], [run.per_example for run in runs], s=28, alpha=0.8)
+        centre = (mean_known([run.compression for run in runs]), mean_known([run.per_example for run in runs]))
         plane.annotate(stream.name, centre, xytext=(5, 4), textcoords="offset points", fontsize=8, parse_math=False)
-        curve = _mean_curve([one.curve for one in runs])
+        curve = _mean_curve([run.curve for run in runs])
         over_time.plot(_shares(), curve, lw=1.8, color=points.get_facecolor()[0])
     plane.set_xlabel("compression: nats kept of who asks, where and when")
     plane.set_ylabel("matching: nats gained per example")
@@ -80,8 +80,8 @@ def draw_domains(figure: Figure, stream: StreamReport) -> None:
 def _domain_curves(stream: StreamReport) -> dict[str, tuple[float, ...]]:
     """Nats by domain and window, means over the seeds."""
     by_name: dict[str, list[tuple[float, ...]]] = {}
-    for one in stream.information:
-        for name, curve in one.domains.items():
+    for information in stream.information:
+        for name, curve in information.domains.items():
             by_name.setdefault(name, []).append(curve)
     return {name: _mean_curve(curves) for name, curves in by_name.items()}
 

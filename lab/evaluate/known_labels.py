@@ -133,11 +133,11 @@ def _late_clicks(
     late = []
     for example in np.flatnonzero(corrected >= 0).tolist():
         request = int(np.searchsorted(begin, example, side="right")) - 1
-        one, position = outcomes[request], example - int(begin[request])
+        outcome, position = outcomes[request], example - int(begin[request])
         only = slice(position, position + 1)
         turned = np.ones(1, dtype=np.float32)
         clicked = replace(
-            one, items=one.items[only], content=one.content[only], values=one.values[only],
+            outcome, items=outcome.items[only], content=outcome.content[only], values=outcome.values[only],
             click=turned, residual=turned,
         )  # fmt: skip
         late.append((int(corrected[example]), clicked))

@@ -65,7 +65,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: plain(of) for key, of in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(one) for one in value]
+        return [plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -142,7 +142,7 @@ def make_plan(
 
 def _choose_adapters(names: tuple[str, ...]) -> tuple[str, ...]:
     """The adapters that `names`, and sets among them, stand for. Raises UnknownAdapterError."""
-    chosen = tuple(one for name in names for one in ADAPTER_SETS.get(name, (name,)))
+    chosen = tuple(adapter for name in names for adapter in ADAPTER_SETS.get(name, (name,)))
     unknown = [name for name in chosen if name not in ALL_ADAPTERS]
     if unknown:
         raise UnknownAdapterError(f"no adapter {unknown[0]!r}; there are {', '.join((*ALL_ADAPTERS, *ADAPTER_SETS))}")

@@ -84,7 +84,7 @@ def _curves(figure: Figure, stream: StreamReport) -> None:
     lead_within.legend(frameon=False, fontsize=9, loc="upper left")
     lead.set_ylabel("above frozen, AUC")
     for axes in verdict_axes:
-        draw_bands(axes, [replace(one, begin=one.begin / 1e3, end=one.end / 1e3) for one in stream.verdicts])
+        draw_bands(axes, [replace(band, begin=band.begin / 1e3, end=band.end / 1e3) for band in stream.verdicts])
     (*verdict_axes, lead)[0].set_xlabel(
         "examples seen (thousands), scored before learning from them; shaded: the world differs"
     )

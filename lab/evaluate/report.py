@@ -154,7 +154,7 @@ def make_report(plan: Plan, results: Mapping[tuple[str, int], SeedResult]) -> Ev
     seeds = {source.name: [results[source.name, seed] for seed in plan.seeds] for source in plan.sources}
     runs: dict[str, Runs] = {
         stream: {
-            name: {seed: one.measures[name] for seed, one in zip(plan.seeds, of_stream, strict=True)}
+            name: {seed: seed_result.measures[name] for seed, seed_result in zip(plan.seeds, of_stream, strict=True)}
             for name in plan.adapters
         }
         for stream, of_stream in seeds.items()
@@ -187,20 +187,20 @@ def _stream(plan: Plan, name: str, seeds: list[SeedResult], runs: Runs, *, alter
         name=name,
         examples=first.examples,
         lists=first.lists,
-        click_rate=float(np.mean([one.click_rate for one in seeds])),
-        oracle_auc=float(np.mean([one.oracle_auc for one in seeds])),
-        oracle_request_auc=float(np.mean([one.oracle_request_auc for one in seeds])),
+        click_rate=float(np.mean([result.click_rate for result in seeds])),
+        oracle_auc=float(np.mean([result.oracle_auc for result in seeds])),
+        oracle_request_auc=float(np.mean([result.oracle_request_auc for result in seeds])),
         spans=first.spans,
         rows=tuple(_row(adapter, runs, seeds) for adapter in plan.adapters),
         altered=altered,
-        conversions=report_conversions([(one.seed, one.conversions) for one in seeds], plan.adapters),
-        information=tuple(one.information for one in seeds if one.information is not None),
+        conversions=report_conversions([(result.seed, result.conversions) for result in seeds], plan.adapters),
+        information=tuple(result.information for result in seeds if result.information is not None),
         verdicts=first.verdicts,
     )
 
 
 def _row(name: str, runs: Runs, seeds: list[SeedResult]) -> AdapterRow:
-    own, first = list(runs[name].values()), seeds[0]
+    by_seed, first = list(runs[name].values()), seeds[0]
     half = None
     if first.spans and FULL in runs:
         start, end = int(first.spans[0][1] * WINDOWS), math.ceil(first.spans[0][2] * WINDOWS)
@@ -208,13 +208,13 @@ def _row(name: str, runs: Runs, seeds: list[SeedResult]) -> AdapterRow:
         half = None if windows is None else windows * (first.examples // WINDOWS)
     return AdapterRow(
         adapter=name,
-        request_auc=interval([m.request_auc for m in own]),
-        ndcg_5=interval([m.ndcg_5 for m in own]),
-        ndcg_10=interval([m.ndcg_10 for m in own]),
-        auc=interval([m.auc for m in own]),
-        log_loss=mean_known([m.log_loss for m in own]),
-        normalised_entropy=mean_known([m.normalised_entropy for m in own]),
-        calibration=mean_known([m.calibration for m in own]),
+        request_auc=interval([m.request_auc for m in by_seed]),
+        ndcg_5=interval([m.ndcg_5 for m in by_seed]),
+        ndcg_10=interval([m.ndcg_10 for m in by_seed]),
+        auc=interval([m.auc for m in by_seed]),
+        log_loss=mean_known([m.log_loss for m in by_seed]),
+        normalised_entropy=mean_known([m.normalised_entropy for m in by_seed]),
+        calibration=mean_known([m.calibration for m in by_seed]),
         request_auc_lead=paired(runs, name, FROZEN, "request_auc"),
         ndcg_5_lead=paired(runs, name, FROZEN, "ndcg_5"),
         ndcg_10_lead=paired(runs, name, FROZEN, "ndcg_10"),
@@ -227,19 +227,19 @@ def _row(name: str, runs: Runs, seeds: list[SeedResult]) -> AdapterRow:
         examples_to_half=half,
         forgetting=forgetting(runs, name),
         around_return=leads_around_return(runs, name),
-        domains={key: mean_known([m.domains[key] for m in own if key in m.domains]) for key in own[0].domains},
-        spans={key: mean_known([m.spans[key] for m in own]) for key in own[0].spans},
-        request_curve=tuple(np.mean([m.request_curve for m in own], axis=0).tolist()),
-        curve=tuple(np.mean([m.curve for m in own], axis=0).tolist()),
-        log_loss_curve=tuple(np.mean([m.log_loss_curve for m in own], axis=0).tolist()),
-        slices=slice_rows([one.slices[name] for one in seeds]),
+        domains={key: mean_known([m.domains[key] for m in by_seed if key in m.domains]) for key in by_seed[0].domains},
+        spans={key: mean_known([m.spans[key] for m in by_seed]) for key in by_seed[0].spans},
+        request_curve=tuple(np.mean([m.request_curve for m in by_seed], axis=0).tolist()),
+        curve=tuple(np.mean([m.curve for m in by_seed], axis=0).tolist()),
+        log_loss_curve=tuple(np.mean([m.log_loss_curve for m in by_seed], axis=0).tolist()),
+        slices=slice_rows([result.slices[name] for result in seeds]),
         users_against_kernel=_with_other_users(name, runs, seeds),
     )
 
 
 def _with_other_users(name: str, runs: Runs, seeds: list[SeedResult]) -> dict[str, Interval]:
     """Differences of an adapter from the kernel, with bootstrap intervals over the log's users; empty for a script."""
-    drawn: list[Mapping[str, NDArray[np.float64]]] = [one.drawn for one in seeds]
+    drawn: list[Mapping[str, NDArray[np.float64]]] = [result.drawn for result in seeds]
     if KERNEL not in runs or not drawn[0]:
         return {}
     apart = mean_drawn(drawn, name) - mean_drawn(drawn, KERNEL)

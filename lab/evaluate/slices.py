@@ -142,9 +142,9 @@ def slice_sizes(runs: Measured) -> dict[str, float]:
 
 def _over_seeds(seeds: Sequence[SliceMeasures]) -> SliceRow:
     return SliceRow(
-        examples=float(np.mean([one.examples for one in seeds])),
-        lists=float(np.mean([one.lists for one in seeds])),
-        request_auc=interval([one.request_auc for one in seeds]),
-        auc=interval([one.auc for one in seeds]),
-        log_loss=interval([one.log_loss for one in seeds]),
+        examples=float(np.mean([measures.examples for measures in seeds])),
+        lists=float(np.mean([measures.lists for measures in seeds])),
+        request_auc=interval([measures.request_auc for measures in seeds]),
+        auc=interval([measures.auc for measures in seeds]),
+        log_loss=interval([measures.log_loss for measures in seeds]),
     )

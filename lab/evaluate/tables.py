@@ -187,9 +187,9 @@ def _oracle(stream: StreamReport, width: int) -> Cells:
     """The results of a scorer that knows every true probability; no row for a log."""
     if math.isnan(stream.oracle_auc):
         return []
-    own = (stream.oracle_request_auc, stream.oracle_auc)
+    figures = (stream.oracle_request_auc, stream.oracle_auc)
     frozen = (_frozen(stream).request_auc.mean, _frozen(stream).auc.mean)
-    (request, request_lead), (area, lead) = ((number(a), signed(a - b)) for a, b in zip(own, frozen, strict=True))
+    (request, request_lead), (area, lead) = ((number(a), signed(a - b)) for a, b in zip(figures, frozen, strict=True))
     cells = [ORACLE, request, request_lead, "", "", area, lead]
     return [[*cells, *[""] * (width - len(cells))]]
 

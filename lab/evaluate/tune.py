@@ -107,7 +107,10 @@ def show(gains: Gains, console: Console) -> None:
     for name, by_rate in gains.items():
         for rate, by_stream in by_rate.items():
             mark = "*" if chosen[name] == rate else ""
-            means = [_mean([gain for (stream, _), gain in by_stream.items() if stream == one]) for one in streams]
+            means = [
+                _mean([gain for (stream, _), gain in by_stream.items() if stream == stream_name])
+                for stream_name in streams
+            ]
             table.add_row(name, f"{rate:g}{mark}", *means, _mean(list(by_stream.values())))
     console.print(table)
 

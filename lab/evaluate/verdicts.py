@@ -37,7 +37,9 @@ def stream_verdicts(data: PreparedStream, live: NDArray[np.float32], space: Doma
         if len(decided):
             scored = _scored(data, live, decided)
             monitor.learned(scored, np.ones(len(decided)), np.full(len(decided), np.nan), time)
-        found += [(float(rows[-1] + 1), one) for one in monitor.judge(healthy, time) if isinstance(one, Verdict)]
+        found += [
+            (float(rows[-1] + 1), output) for output in monitor.judge(healthy, time) if isinstance(output, Verdict)
+        ]
     return tuple(noteworthy(bands(found, float(len(data)))))
 
 

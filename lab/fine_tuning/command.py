@@ -168,5 +168,7 @@ def _grown(origin: OldBackbone, result: Transferred) -> dict[str, int]:
 def _sentence(report: PretrainReport) -> str:
     before, kept = report.history[0], report.history[report.best_epoch]
     figures = f"log loss {before['log_loss']:.4f} before, {kept['log_loss']:.4f} after"
-    what = f"pass {report.best_epoch} is kept" if report.best_epoch else "no pass was better than what was there before"
-    return f"{report.validation_examples:,} held-out examples of the scene: {figures}; {what}"
+    outcome = (
+        f"pass {report.best_epoch} is kept" if report.best_epoch else "no pass was better than what was there before"
+    )
+    return f"{report.validation_examples:,} held-out examples of the scene: {figures}; {outcome}"

@@ -45,7 +45,7 @@ def run_new_scene(config: Config, order: ComparisonOrder, *, console: Console | 
             for row in curve(plan, stream, seed, partial(text_vectors, plan)):
                 rows.append(row)
                 console.print(f"{name}, seed {seed}: {row.way}, {row.cpu_s:.1f} s", highlight=False)
-            write_report(order.out, "new-scene", [asdict(one) for one in rows], markdown(rows))
+            write_report(order.out, "new-scene", [asdict(curve_row) for curve_row in rows], markdown(rows))
     show_tables(tables(rows), console)
     print_location(order.out / "new-scene.md", time.monotonic() - begun, console)
     return rows
@@ -62,7 +62,7 @@ def markdown(rows: Sequence[CurveRow]) -> str:
 
 def tables(rows: Sequence[CurveRow]) -> Iterator[NamedTable]:
     """Title, head and cells of each stream's table."""
-    head = ["way", *(f"{what}, first {n}" for what in ("AUC in requests", "log loss") for n in FIRST)]
+    head = ["way", *(f"{measure}, first {n}" for measure in ("AUC in requests", "log loss") for n in FIRST)]
     for stream in dict.fromkeys(row.stream for row in rows):
         of = [row for row in rows if row.stream == stream]
         ways = dict.fromkeys(row.way for row in of)

@@ -21,18 +21,18 @@ def scene_examples(recording: Recording, space: DomainSpace, scene: str, limit: 
     Indices point into the recording's users and items; domains are those of `space`. Raises TransferRefused if there
     are none.
     """
-    stream, own = recording.stream, recording.catalogue.space
-    if scene not in own.values["scene"]:
+    stream, full_space = recording.stream, recording.catalogue.space
+    if scene not in full_space.values["scene"]:
         raise TransferRefused(
             f"{recording.title} has no examples of the scene {scene!r}: its scenes are "
-            f"{', '.join(own.values['scene'][1:]) or 'none'}"
+            f"{', '.join(full_space.values['scene'][1:]) or 'none'}"
         )
-    index = own.values["scene"].index(scene)
+    index = full_space.values["scene"].index(scene)
     parts = [_examples(chunk, index) for chunk in (stream.pretraining(), *stream.chunks("live"))]
     found = Examples(**{name: np.concatenate([part[name] for part in parts])[:limit] for name in parts[0]})
     if not len(found):
         raise TransferRefused(f"{recording.title} has no examples of the scene {scene!r}, though it knows its name")
-    return replace(found, domain=recoded(found.domain, own, space))
+    return replace(found, domain=recoded(found.domain, full_space, space))
 
 
 def _examples(chunk: Chunk, scene: int) -> dict[str, NDArray[Any]]:

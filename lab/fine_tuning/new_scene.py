@@ -48,12 +48,12 @@ def scene_of(stream: Stream, name: str, facet: str, value: str) -> LoggedStream:
     first = stream.pretraining()
     space, at = stream.catalogue.space, FACETS.index(facet)
     index = space.values[facet].index(value)
-    new = Chunk.concat([one.rows(one.domain[:, at] == index) for one in (log, live)])
+    new = Chunk.concat([chunk.rows(chunk.domain[:, at] == index) for chunk in (log, live)])
     new = new.rows(slice(0, int(np.searchsorted(np.cumsum(new.shown.sum(axis=1)), EXAMPLES)) + 1))
-    old, rated = (one.rows(one.domain[:, at] != index) for one in (log, first))
+    old, rated = (chunk.rows(chunk.domain[:, at] != index) for chunk in (log, first))
     new = replace(new, domain=_with(_with(new.domain, at, UNKNOWN_VALUE), SCENE, UNKNOWN_VALUE))
-    old, rated = (replace(one, domain=_with(one.domain, SCENE, HOME)) for one in (old, rated))
-    declared = {one: space.values[one][1:] for one in FACETS}
+    old, rated = (replace(chunk, domain=_with(chunk.domain, SCENE, HOME)) for chunk in (old, rated))
+    declared = {facet: space.values[facet][1:] for facet in FACETS}
     catalogue = replace(stream.catalogue, space=DomainSpace({**declared, "scene": ("home",)}))
     return LoggedStream(name, catalogue, Chunk.concat([old, new]), len(old), rated=rated)
 

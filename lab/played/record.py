@@ -74,7 +74,7 @@ class Record:
             elif isinstance(call, LearnCall):
                 monitor.learned(call.scored, call.weight, call.candidate, call.time)
             else:
-                outputs.extend(MonitorOutput(call.time, one) for one in monitor.judge(call.health, call.time))
+                outputs.extend(MonitorOutput(call.time, output) for output in monitor.judge(call.health, call.time))
         return outputs
 
 

@@ -26,14 +26,14 @@ _PACKED = {b"BZh": "bzip2", b"PK\3\4": "zip", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\
 _PARQUET_MAGIC = b"PAR1"
 
 
-def read_text(path: Path, what: str) -> str:
+def read_text(path: Path, purpose: str) -> str:
     """The text of a small UTF-8 file, without a byte-order mark. Raises StreamError; `what` names its purpose."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise StreamError(f"{what} {path}: {error.strerror or error}") from error
+        raise StreamError(f"{purpose} {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise StreamError(f"{what} {_undecodable(path, 'utf-8')}: save the file as UTF-8") from error
+        raise StreamError(f"{purpose} {_undecodable(path, 'utf-8')}: save the file as UTF-8") from error
 
 
 def open_text(path: Path, encoding: str) -> IO[str]:

@@ -99,7 +99,7 @@ class Recording:
         return self.stream.pretraining()
 
 
-def recoded(domain: NDArray[np.int64], own: DomainSpace, space: DomainSpace) -> NDArray[np.int64]:
+def recoded(domain: NDArray[np.int64], source: DomainSpace, space: DomainSpace) -> NDArray[np.int64]:
     """Facet indices `(r, 3)` of `own` as those of `space`."""
     known, index = np.unique(domain, axis=0, return_inverse=True)
-    return space.encode_many([own.decode(row) for row in known])[index.reshape(-1)]
+    return space.encode_many([source.decode(row) for row in known])[index.reshape(-1)]

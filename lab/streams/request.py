@@ -50,4 +50,4 @@ class Request:
             for click in clicks
             if (waited := after.get(click.item)) is not None
         ]
-        return sorted(clicks + conversions, key=lambda one: one.delay)
+        return sorted(clicks + conversions, key=lambda event: event.delay)

@@ -103,14 +103,14 @@ class Chunk:
     def training_columns(self) -> list[NDArray[Any]]:
         """All columns that a backbone is trained on, so that equal columns mean an equal backbone."""
         columns: list[NDArray[Any]] = [self.time, self.user, self.domain, self.items, self.click]
-        return columns + [own for own in (self.converted, self.query) if own is not None]
+        return columns + [column for column in (self.converted, self.query) if column is not None]
 
     def rows(self, part: slice | NDArray[np.int64]) -> Chunk:
         """The requests of `part`."""
         conversions = None if self.conversions is None else self.conversions.rows(part)
         query = None if self.query is None else self.query[part]
-        own = {f.name: getattr(self, f.name)[part] for f in _columns()}
-        return Chunk(**own, conversions=conversions, query=query)
+        columns = {f.name: getattr(self, f.name)[part] for f in _columns()}
+        return Chunk(**columns, conversions=conversions, query=query)
 
     def query_of(self, row: NDArray[np.int64]) -> NDArray[np.int64] | None:
         """The queries of the requests `row`, `(n,)`; None where nobody asks for anything."""

@@ -78,10 +78,10 @@ def _texts(plan: Plan) -> list[str]:
     """The texts of all streams' items. Raises StreamError for a stream without any."""
     texts: list[str] = []
     for source in plan.sources:
-        own = [item.text for item in source.open(plan.seeds[0], plan.cache_dir).catalogue.items]
-        if not any(text.strip() for text in own):
+        of_stream = [item.text for item in source.open(plan.seeds[0], plan.cache_dir).catalogue.items]
+        if not any(text.strip() for text in of_stream):
             raise StreamError(f"{source.name}: no item has a text, so there is nothing to encode: name another stream")
-        texts += own
+        texts += of_stream
     return texts
 
 

@@ -42,9 +42,9 @@ def _of_user(
 ) -> tuple[float, float]:
     if not relevant.any():
         return np.nan, np.nan
-    rivals, own = np.sort(score[~no_rival]), score[relevant]
-    above = len(rivals) - np.searchsorted(rivals, own, side="right")
-    ends = len(rivals) - np.searchsorted(rivals, own, side="left") + 1
+    rivals, scores = np.sort(score[~no_rival]), score[relevant]
+    above = len(rivals) - np.searchsorted(rivals, scores, side="right")
+    ends = len(rivals) - np.searchsorted(rivals, scores, side="left") + 1
     gained = np.concatenate([[0.0], np.cumsum(1.0 / np.log2(np.arange(at) + 2.0))])
     first, last = np.minimum(above, at), np.minimum(ends, at)
     places = ends - above

@@ -60,7 +60,7 @@ def run_transfer(
             for row in tried(origin, TargetTrial.of(task, target, seed)):
                 rows.append(row)
                 console.print(f"{row.target}, seed {seed}: {row.way}, {row.cpu_s:.1f} s", highlight=False)
-            write_report(order.out, "transfer", [asdict(one) for one in rows], markdown(rows))
+            write_report(order.out, "transfer", [asdict(target_row) for target_row in rows], markdown(rows))
     show_tables(tables(rows), console)
     print_location(order.out / "transfer.md", time.monotonic() - begun, console)
     return rows

@@ -41,22 +41,24 @@ class AdaptedKernel:
         return np.concatenate(parts)
 
     @torch.inference_mode()
-    def _scored(self, one: Examples) -> NDArray[np.float32]:
+    def _scored(self, examples: Examples) -> NDArray[np.float32]:
         """Logits of one user in one domain."""
         pretrained, log = self.pretrained, self.pretrained.log
-        pairs = represent_pairs(pretrained.backbone, pretrained.profiles, one.user, one.item, one.domain)
-        values = log.values[one.item]
-        asked = RequestItems(log.space.decode(one.domain[0].tolist()), pairs.content, values)
-        items = [log.items[item] for item in one.item]
-        live = self.live.features(self.now, log.users[one.user[0]], asked, items)
-        frozen, label = torch.from_numpy(pairs.frozen_logit), torch.from_numpy(one.label)
+        pairs = represent_pairs(pretrained.backbone, pretrained.profiles, examples.user, examples.item, examples.domain)
+        values = log.values[examples.item]
+        items_of_request = RequestItems(log.space.decode(examples.domain[0].tolist()), pairs.content, values)
+        items = [log.items[item] for item in examples.item]
+        live = self.live.features(self.now, log.users[examples.user[0]], items_of_request, items)
+        frozen, label = torch.from_numpy(pairs.frozen_logit), torch.from_numpy(examples.label)
         micro = MicroBatch(
             x=torch.from_numpy(pairs.x.astype(np.float32)), live=torch.from_numpy(live),
-            values=torch.from_numpy(values), domain=torch.from_numpy(one.domain), label=label,
+            values=torch.from_numpy(values), domain=torch.from_numpy(examples.domain), label=label,
             frozen_logit=frozen, live_logit=frozen,
-            weight=torch.ones_like(label), time=torch.from_numpy(one.time),
+            weight=torch.ones_like(label), time=torch.from_numpy(examples.time),
         )  # fmt: skip
-        scored = self.adapter.score(StreamBatch(micro, torch.from_numpy(one.user), torch.from_numpy(one.item)))
+        scored = self.adapter.score(
+            StreamBatch(micro, torch.from_numpy(examples.user), torch.from_numpy(examples.item))
+        )
         return np.asarray(scored.numpy(), dtype=np.float32)
 
 

@@ -44,24 +44,24 @@ def parts_of(source: str, targets: Sequence[str], log: Source | None = None) -> 
     others = [_part(target, first.stream, log) for target in targets]
     if not others:
         raise TransferRefused("--targets names no target")
-    for place, one in enumerate(others):
-        if one.same(first):
+    for place, part in enumerate(others):
+        if part.same(first):
             raise TransferRefused(
                 f"target {targets[place]!r} is the source itself: name another part, or another stream"
             )
-        if any(one.same(other) for other in others[:place]):
+        if any(part.same(other) for other in others[:place]):
             raise TransferRefused(f"target {targets[place]!r} is named twice: leave one out")
-    if log is not None and all(one.stream is not log for one in (first, *others)):
+    if log is not None and all(part.stream is not log for part in (first, *others)):
         raise TransferRefused(f"neither --source nor --targets names the log: it is called {log.name!r} here")
     return first, others
 
 
-def _part(text: str, own: Source | None, log: Source | None) -> StreamPart:
+def _part(text: str, source: Source | None, log: Source | None) -> StreamPart:
     head, equals, value = text.strip().partition("=")
     stream, _, field = head.rpartition(":") if equals else (head, "", "")
-    if (equals and not (field and value)) or not (stream or own):
+    if (equals and not (field and value)) or not (stream or source):
         raise TransferRefused(f"{text!r} names no part of a stream: write STREAM or STREAM:FIELD=VALUE")
-    named = _stream(stream, log) if stream else own
+    named = _stream(stream, log) if stream else source
     assert named is not None
     return StreamPart(text.strip(), named, field, value)
 
@@ -122,9 +122,9 @@ def members(part: StreamPart, catalogue: Catalogue) -> Members:
 
 def _having(part: StreamPart, profiles: Sequence[Mapping[str, FieldValue]]) -> NDArray[np.bool_]:
     values = [spell_list(fields.get(part.field)) for fields in profiles]
-    found = np.array([part.value in one for one in values], dtype=bool)
+    found = np.array([part.value in held for held in values], dtype=bool)
     if not found.any():
-        raise _no_value(part, sorted({value for one in values for value in one}))
+        raise _no_value(part, sorted({value for held in values for value in held}))
     return found
 
 

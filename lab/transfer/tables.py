@@ -20,7 +20,9 @@ def markdown(rows: Sequence[TransferRow]) -> str:
     seeds = len({row.seed for row in rows})
     about = f"{seeds} seeds; ± is a 95 % interval over them. Every way begins with the source's model, or without one."
     targets = dict.fromkeys(row.target for row in rows)
-    notes = [f"{one}, {line}" for one in targets for line in _sentences([row for row in rows if row.target == one])]
+    notes = [
+        f"{target}, {line}" for target in targets for line in _sentences([row for row in rows if row.target == target])
+    ]
     return markdown_page(f"From {rows[0].source} to other targets", about, tables(rows), notes)
 
 
@@ -29,7 +31,7 @@ def tables(rows: Sequence[TransferRow]) -> Iterator[NamedTable]:
     head = ["way", *FIGURES.values(), "CPU s", "trained"]
     for target in dict.fromkeys(row.target for row in rows):
         of = {way: [row for row in rows if (row.target, row.way) == (target, way)] for way in WAYS}
-        yield target, head, [_cells(own) for own in of.values() if own]
+        yield target, head, [_cells(of_method) for of_method in of.values() if of_method]
 
 
 def _cells(rows: Sequence[TransferRow]) -> list[str]:

@@ -85,10 +85,10 @@ def open_task(
         if part.stream.name not in streams:
             streams[part.stream.name] = part.stream.open(seed, cache_dir)
     joined = _joined(streams, source.stream.name)
-    own = streams[source.stream.name]
-    mine = members(source, own.catalogue)
-    taken = [members(part, own.catalogue) for part in targets if part.stream.name == own.name]
-    first = _all_of(own, "pretrain")
+    stream = streams[source.stream.name]
+    mine = members(source, stream.catalogue)
+    taken = [members(part, stream.catalogue) for part in targets if part.stream.name == stream.name]
+    first = _all_of(stream, "pretrain")
     cells = mine.cells(first)
     for other in taken:
         cells &= ~other.cells(first)
@@ -160,12 +160,12 @@ def _kept(chunk: Chunk, cells: NDArray[np.bool_]) -> Chunk:
     return part.rows(np.flatnonzero(cells.any(axis=1)))
 
 
-def _ensure_enough(chunk: Chunk, what: str, why: str) -> None:
+def _ensure_enough(chunk: Chunk, description: str, why: str) -> None:
     examples, clicks = int(chunk.shown.sum()), int(chunk.click.sum())
     if examples < FEWEST or not 0 < clicks < examples:
         raise TransferRefused(
-            f"{what} has {examples:,} examples {why}, {clicks:,} of them clicks: at least {FEWEST} of both kinds are "
-            "needed; name a larger part"
+            f"{description} has {examples:,} examples {why}, {clicks:,} of them clicks: at least {FEWEST} of both kinds "
+            "are needed; name a larger part"
         )
 
 

@@ -81,12 +81,12 @@ def server_properties(port: int, controller_port: int, node: Node | None = None)
     """Kafka's properties of a node that is broker and controller, reachable from this machine only."""
     node = node or Node()
     controllers = node.controller_ports or (controller_port,)
-    own = controllers[node.number - 1] if node.controller_ports else controller_port
+    controller = controllers[node.number - 1] if node.controller_ports else controller_port
     return {
         "process.roles": "broker,controller",
         "node.id": str(node.number),
         "controller.quorum.voters": ",".join(f"{n}@{HOST}:{p}" for n, p in enumerate(controllers, 1)),
-        "listeners": f"PLAINTEXT://{HOST}:{port},CONTROLLER://{HOST}:{own}",
+        "listeners": f"PLAINTEXT://{HOST}:{port},CONTROLLER://{HOST}:{controller}",
         "advertised.listeners": f"PLAINTEXT://{HOST}:{port}",
         "controller.listener.names": "CONTROLLER",
         "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",

@@ -33,7 +33,7 @@ def print_list(config: Config, group: str | None, last: int, console: Console) -
 
 def of_conversions(decisions: Sequence[Decision]) -> str:
     """What the gate decided last about the conversion task, in words; empty if it never did."""
-    found = [one for one in decisions if one.detail.get("task") == "conversions"]
+    found = [decision for decision in decisions if decision.detail.get("task") == "conversions"]
     if not found:
         return ""
     where = found[-1].detail.get("stratum")
@@ -80,14 +80,14 @@ def print_kernel(config: Config, group: str, version: int, console: Console) -> 
     console.print(table)
 
 
-def print_difference(config: Config, group: str, one: int, other: int, console: Console) -> None:
+def print_difference(config: Config, group: str, first: int, second: int, console: Console) -> None:
     """Prints the difference of two kernels, the largest changes by feature."""
     history = read_history(config, group)
-    before, after = (_opened(config, version_of(history, version)) for version in (one, other))
+    before, after = (_opened(config, version_of(history, version)) for version in (first, second))
     change = after.weights - before.weights
     norm = f"the change has norm {float(change.norm()):.4g}"
-    console.print(f"[bold]{group}[/], version {one} to {other}: {norm}", highlight=False)
-    table = Table("feature", str(one), str(other), "change", box=None)
+    console.print(f"[bold]{group}[/], version {first} to {second}: {norm}", highlight=False)
+    table = Table("feature", str(first), str(second), "change", box=None)
     for index, name, value in largest(feature_names(before.start), change, _SHOWN):
         table.add_row(name, f"{before.weights[index]:+.4f}", f"{after.weights[index]:+.4f}", f"{value:+.4f}")
     console.print(table)

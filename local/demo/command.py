@@ -100,13 +100,13 @@ def _name_files(out: Console, folder: Path) -> None:
     from local.demo.run import PLOT_FILE, REPORT_FILE
 
     out.print()
-    for name, what in (
+    for name, description in (
         (REPORT_FILE, "every figure, for programs"),
         (PLOT_FILE, "the order of requests and log loss over the stream"),
         (CONFIG_FILE, "the configuration of the run"),
         ("logs", "the logs of the processes"),
     ):
-        out.print(f"  {folder / name}  [dim]{what}[/]", highlight=False, soft_wrap=True)
+        out.print(f"  {folder / name}  [dim]{description}[/]", highlight=False, soft_wrap=True)
 
 
 def _print_addresses(out: Console, demo: Demo, options: DemoOptions) -> None:

@@ -34,9 +34,9 @@ def free_ports(count: int) -> list[int]:
     """Different free ports of this machine."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind((_HOST, 0))
-        return [int(one.getsockname()[1]) for one in sockets]
+        for socket_ in sockets:
+            socket_.bind((_HOST, 0))
+        return [int(socket_.getsockname()[1]) for socket_ in sockets]
 
 
 def demo_config(base: Config, catalogue: Catalogue, *, run_dir: Path, bootstrap: str, own_topics: bool) -> Config:

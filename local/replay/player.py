@@ -84,8 +84,8 @@ class Player:
         async with asyncio.TaskGroup() as tasks:
 
             def later(answer: ScoreResponse, feedback: list[ItemFeedback]) -> None:
-                for one in feedback:
-                    task = tasks.create_task(self._send_late(one.delay / replay_plan.speed, answer.request_id, one))
+                for event in feedback:
+                    task = tasks.create_task(self._send_late(event.delay / replay_plan.speed, answer.request_id, event))
                     self._late.add(task)
                     task.add_done_callback(self._late.discard)
 
@@ -177,9 +177,9 @@ class Player:
             return
         await asyncio.sleep(self._random.uniform(*self._config.click_after_s))
         now = time.time()
-        at_once = [one for one in feedback if one.delay <= 0]
-        for one in at_once:
-            self._send_feedback(answer.request_id, one, now)
+        at_once = [event for event in feedback if event.delay <= 0]
+        for event in at_once:
+            self._send_feedback(answer.request_id, event, now)
         later(answer, feedback[len(at_once) :])
 
     async def _send_late(self, delay_s: float, request_id: str, feedback: ItemFeedback) -> None:

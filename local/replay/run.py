@@ -69,7 +69,7 @@ def _missing(body: bytes) -> str:
         readiness = msgspec.json.decode(body, type=Readiness)
     except msgspec.DecodeError:
         return "it answers, but not as a scorer does"
-    return "; ".join(f"{name}: {what}" for name, what in readiness.missing.items()) or "not ready"
+    return "; ".join(f"{name}: {reason}" for name, reason in readiness.missing.items()) or "not ready"
 
 
 async def play(

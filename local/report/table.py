@@ -111,8 +111,11 @@ def _run(report: RunReport) -> Table:
     )
     table.add_row("requests failed", _alarm(run.requests_failed))
     table.add_row("impressions missing in the log", _alarm(run.impressions_missing))
-    for what, counts in (("records the join could not use", run.join_dropped), ("dead letters", run.dead_letters)):
-        table.add_row(what, _alarm(sum(counts.values()), _reasons(counts)))
+    for description, counts in (
+        ("records the join could not use", run.join_dropped),
+        ("dead letters", run.dead_letters),
+    ):
+        table.add_row(description, _alarm(sum(counts.values()), _reasons(counts)))
     if run.usage:
         memory = sum(used.memory_bytes for used in run.usage.values())
         table.add_row(f"memory ({', '.join(run.usage)})", f"{memory / 1e9:.2f} GB")

@@ -19,13 +19,13 @@ _PAIR = 3  # cells of a line of NineRec's pairs: user, item and timestamp
 
 def microlens(folder: Path) -> LoggedStream:
     """MicroLens (50k, 100k, 1M): `*_pairs.csv` (user, item, timestamp in ms) and titles."""
-    titles = _one(folder, ("*_title_en.csv", "*_titles.csv", "*_title*.csv"), "titles")
+    titles = _single_file(folder, ("*_title_en.csv", "*_titles.csv", "*_title*.csv"), "titles")
     first = first_rows(titles, 1)
     headed = bool(first) and first[0][:1] != [] and first[0][0].strip().lower().startswith("item")
     mapping = LogMapping(
         name="microlens",
         interactions=Interactions(
-            path=_one(folder, ("*_pairs.csv",), "interactions").name,
+            path=_single_file(folder, ("*_pairs.csv",), "interactions").name,
             user="user",
             item="item",
             time=TimeRule(column="timestamp", unit="ms"),
@@ -38,8 +38,10 @@ def microlens(folder: Path) -> LoggedStream:
 
 def ninerec(folder: Path) -> LoggedStream:
     """NineRec (one of its sets): `*_pair.csv` (user, item, timestamp), `*_item.csv` (Chinese, English text)."""
-    pairs = _one(folder, ("*_pair.csv",), "interactions with timestamps (QB and TN are published without: no stream)")
-    texts = _one(folder, ("*_item.csv",), "item texts")
+    pairs = _single_file(
+        folder, ("*_pair.csv",), "interactions with timestamps (QB and TN are published without: no stream)"
+    )
+    texts = _single_file(folder, ("*_item.csv",), "item texts")
     rows = first_rows(pairs, 2)
     if not rows:
         raise StreamError(f"{pairs}: the file is empty")
@@ -63,9 +65,9 @@ def ninerec(folder: Path) -> LoggedStream:
     return read_log(mapping, folder)
 
 
-def _one(folder: Path, patterns: tuple[str, ...], what: str) -> Path:
+def _single_file(folder: Path, patterns: tuple[str, ...], description: str) -> Path:
     for pattern in patterns:
         matching = sorted(folder.glob(pattern))
         if matching:
             return matching[0]
-    raise StreamError(f"{folder}: no file {' or '.join(patterns)} with the {what}")
+    raise StreamError(f"{folder}: no file {' or '.join(patterns)} with the {description}")

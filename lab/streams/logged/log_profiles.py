@@ -70,7 +70,7 @@ def _columns(table: Table, side: SideTable) -> _Columns:
     return _Columns(index, {name: _values(table, name, rule) for name, rule in side.fields.items()})
 
 
-def _warn_if_few_match(ids: Sequence[str], index: Mapping[str, int], what: str, table: Table) -> None:
+def _warn_if_few_match(ids: Sequence[str], index: Mapping[str, int], kind: str, table: Table) -> None:
     """Identifiers that are spelled differently in log and table leave everybody without fields, in silence."""
     missing = [key for key in ids if key not in index]
     if len(ids) - len(missing) >= _FEW * len(ids):
@@ -79,7 +79,7 @@ def _warn_if_few_match(ids: Sequence[str], index: Mapping[str, int], what: str, 
     log.warning(
         "%s: %d of the log's %d %s have a row; the log says %r, the table %r. Are both spelled alike? Those without a "
         "row have no fields",
-        table.source, len(ids) - len(missing), len(ids), what, asked, known,
+        table.source, len(ids) - len(missing), len(ids), kind, asked, known,
     )  # fmt: skip
 
 

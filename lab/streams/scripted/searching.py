@@ -83,11 +83,11 @@ def _categories(world: World) -> tuple[list[str], NDArray[np.float64]]:
     fields = [spec.name for spec in world.catalogue.item_fields if spec.kind != "number"]
     of_item = [[value for name in fields for value in spell_list(item.fields.get(name))] for item in
                world.catalogue.items]  # fmt: skip
-    values = sorted({value for own in of_item for value in own})
+    values = sorted({value for values_of in of_item for value in values_of})
     place = {value: n for n, value in enumerate(values)}
     has = np.zeros((len(of_item), len(values)))
-    for item, own in enumerate(of_item):
-        has[item, [place[value] for value in own]] = 1.0
+    for item, values_of in enumerate(of_item):
+        has[item, [place[value] for value in values_of]] = 1.0
     return values, has
 
 
